@@ -1,0 +1,75 @@
+//! What the classifier counts, per CPU.
+//!
+//! The map is a per-CPU array with one element, a [`Counters`]. Each packet that the classifier sees raises
+//! `seen`; what becomes of a TCP segment is one of the others.
+
+/// Why a packet could not be made a segment record.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unparsable {
+    /// The packet ends inside a header.
+    Truncated = 0,
+    /// An IP header's version or length is impossible (RFC 791 section 3.1, RFC 8200 section 3).
+    IpHeader = 1,
+    /// The TCP data offset is below 5 or reaches past the packet (RFC 9293 section 3.1).
+    TcpHeader = 2,
+    /// A TCP option's length is impossible. The segment is still emitted, with the options before it.
+    TcpOption = 3,
+    /// More VLAN tags or IPv6 extension headers than the walk allows.
+    TooDeep = 4,
+}
+
+impl Unparsable {
+    /// How many causes there are.
+    pub const COUNT: usize = 5;
+    /// Every cause, in the order of its index.
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Truncated, Self::IpHeader, Self::TcpHeader, Self::TcpOption, Self::TooDeep];
+
+    /// The name that metrics and messages use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated",
+            Self::IpHeader => "ip_header",
+            Self::TcpHeader => "tcp_header",
+            Self::TcpOption => "tcp_option",
+            Self::TooDeep => "too_deep",
+        }
+    }
+}
+
+/// One CPU's counters. All count packets since the classifier was loaded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets that passed a hook.
+    pub seen: u64,
+    /// Segments that tell something about round-trip time ([`crate::segment::is_relevant`]) and are of a target.
+    pub matched: u64,
+    /// Records put into the ring.
+    pub emitted: u64,
+    /// Records lost because the ring was full.
+    pub ring_full: u64,
+    /// IP fragments other than the first, which have no TCP header.
+    pub fragments: u64,
+    /// Unparsable packets, indexed by [`Unparsable`].
+    pub unparsable: [u64; Unparsable::COUNT],
+}
+
+impl Counters {
+    /// Adds another CPU's counters to these.
+    pub fn add(&mut self, other: &Self) {
+        self.seen += other.seen;
+        self.matched += other.matched;
+        self.emitted += other.emitted;
+        self.ring_full += other.ring_full;
+        self.fragments += other.fragments;
+        for (mine, theirs) in self.unparsable.iter_mut().zip(&other.unparsable) {
+            *mine += *theirs;
+        }
+    }
+}
+
+// SAFETY: `repr(C)` of `u64`s only: no padding, any bit pattern is valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Counters {}

@@ -1,0 +1,12 @@
+//! The contract between the classifier in the kernel and the daemon in user space.
+//!
+//! Everything that crosses the border is defined here, once: the [segment record](segment), the
+//! [counters], the keys of the target tries, and the names of maps, programs and globals. The crate
+//! is `no_std`, does not allocate, and is compiled for both sides.
+
+#![no_std]
+
+pub mod counters;
+pub mod names;
+pub mod segment;
+pub mod target;

@@ -1,0 +1,24 @@
+//! Names that both sides must agree on: maps, programs and read-only globals.
+
+/// Ring buffer of segment records.
+pub const RECORDS: &str = "RECORDS";
+/// Per-CPU array with one [`crate::counters::Counters`].
+pub const COUNTERS: &str = "COUNTERS";
+/// Longest-prefix trie of IPv4 targets, keyed by [`crate::target::TargetV4`].
+pub const TARGETS_V4: &str = "TARGETS_V4";
+/// Longest-prefix trie of IPv6 targets, keyed by [`crate::target::TargetV6`].
+pub const TARGETS_V6: &str = "TARGETS_V6";
+
+/// Ingress entry point for devices with an Ethernet header.
+pub const INGRESS_ETHERNET: &str = "gometro_in_eth";
+/// Egress entry point for devices with an Ethernet header.
+pub const EGRESS_ETHERNET: &str = "gometro_out_eth";
+/// Ingress entry point for devices without a link header (tun, WireGuard).
+pub const INGRESS_IP: &str = "gometro_in_ip";
+/// Egress entry point for devices without a link header.
+pub const EGRESS_IP: &str = "gometro_out_ip";
+
+/// Read-only global `u8`: 1 where the kernel's `__sk_buff` has `tstamp_type` (5.18 and later).
+pub const HAS_TSTAMP_TYPE: &str = "HAS_TSTAMP_TYPE";
+/// Read-only global `u32`: a CPU wakes the daemon when its count of emitted records, masked with this, is 0.
+pub const WAKE_MASK: &str = "WAKE_MASK";

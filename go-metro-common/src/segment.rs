@@ -1,0 +1,138 @@
+//! The segment record: what one TCP segment tells about round-trip time, in fixed layout.
+//!
+//! The classifier builds it in place in the ring buffer; the pcap decoder builds the same value from
+//! bytes. All integers are in host byte order, addresses in network byte order.
+//!
+//! There are two sizes, told apart by the length of the ring buffer's item and by [`Bits::IPV6`]:
+//! [`SegmentV4`] (48 bytes) and [`SegmentV6`] (72 bytes). Neither has padding, so no kernel memory
+//! can leak through one.
+
+/// The part that both families share: 40 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// When the segment passed the hook, or will leave the queue if later, in nanoseconds.
+    ///
+    /// Monotonic (`CLOCK_MONOTONIC`) from eBPF, since the epoch from a capture.
+    pub time_ns: u64,
+    /// Sequence number (RFC 9293 section 3.1).
+    pub seq: u32,
+    /// Acknowledgement number; meaningful only with [`TcpFlags::ACK`].
+    pub ack: u32,
+    /// TSval (RFC 7323 section 3.2); meaningful only with [`Bits::TIMESTAMPS`].
+    pub tsval: u32,
+    /// TSecr (RFC 7323 section 3.2); meaningful only with [`Bits::TIMESTAMPS`].
+    pub tsecr: u32,
+    /// Payload in bytes as the stack sees it: a GSO or GRO super-segment is up to 512 KiB.
+    pub payload_len: u32,
+    /// Index of the interface that the segment passed.
+    pub ifindex: u32,
+    /// TCP port of the local end.
+    pub local_port: u16,
+    /// TCP port of the remote end.
+    pub remote_port: u16,
+    /// Window, unscaled, as on the wire.
+    pub window: u16,
+    /// Control bits.
+    pub flags: TcpFlags,
+    /// What else is known: direction, family, options.
+    pub bits: Bits,
+}
+
+/// A segment record over IPv4: 48 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentV4 {
+    /// All but the addresses.
+    pub header: SegmentHeader,
+    /// Local address.
+    pub local: [u8; 4],
+    /// Remote address.
+    pub remote: [u8; 4],
+}
+
+/// A segment record over IPv6: 72 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentV6 {
+    /// All but the addresses.
+    pub header: SegmentHeader,
+    /// Local address.
+    pub local: [u8; 16],
+    /// Remote address.
+    pub remote: [u8; 16],
+}
+
+const _: () = assert!(size_of::<SegmentHeader>() == 40);
+const _: () = assert!(size_of::<SegmentV4>() == 48);
+const _: () = assert!(size_of::<SegmentV6>() == 72);
+const _: () = assert!(align_of::<SegmentV4>() == 8 && align_of::<SegmentV6>() == 8);
+
+/// The control bits of a TCP header, its 14th byte (RFC 9293 section 3.1).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpFlags(pub u8);
+
+impl TcpFlags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// Push.
+    pub const PSH: u8 = 0x08;
+    /// The acknowledgement number is meaningful.
+    pub const ACK: u8 = 0x10;
+
+    /// Whether any bit of `mask` is set.
+    #[inline(always)]
+    pub const fn any(self, mask: u8) -> bool {
+        self.0 & mask != 0
+    }
+
+    /// Sequence space that SYN and FIN occupy: 0, 1 or 2.
+    #[inline(always)]
+    pub const fn sequence_space(self) -> u32 {
+        (self.0 & Self::FIN) as u32 + ((self.0 & Self::SYN) >> 1) as u32
+    }
+}
+
+/// What a record says beside the numbers.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bits(pub u8);
+
+impl Bits {
+    /// The segment was sent by the local end (egress); else it was received.
+    pub const EGRESS: u8 = 1 << 0;
+    /// The addresses are IPv6.
+    pub const IPV6: u8 = 1 << 1;
+    /// A well-formed timestamps option was present.
+    pub const TIMESTAMPS: u8 = 1 << 2;
+    /// The SACK-permitted option was present (RFC 2018 section 2).
+    pub const SACK_PERMITTED: u8 = 1 << 3;
+    /// A SACK block lies above the acknowledgement number: the receiver has a hole (RFC 2018 section 3).
+    pub const SACK_ABOVE: u8 = 1 << 4;
+    /// The first SACK block lies below the acknowledgement number: a D-SACK (RFC 2883 section 4).
+    pub const DSACK: u8 = 1 << 5;
+
+    /// Whether any bit of `mask` is set.
+    #[inline(always)]
+    pub const fn any(self, mask: u8) -> bool {
+        self.0 & mask != 0
+    }
+}
+
+/// Whether a segment with these flags and payload tells anything about round-trip time.
+///
+/// Only such segments leave the kernel: outbound those that occupy sequence space or reset, inbound those
+/// that acknowledge, open, close or reset.
+#[inline(always)]
+pub const fn is_relevant(egress: bool, flags: TcpFlags, payload_len: u32) -> bool {
+    if egress {
+        payload_len != 0 || flags.any(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST)
+    } else {
+        flags.any(TcpFlags::ACK | TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST)
+    }
+}

@@ -1,0 +1,2 @@
+//! Finds the classifier's object for embedding.
+fn main() {}

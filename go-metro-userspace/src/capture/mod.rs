@@ -1,0 +1,61 @@
+//! Sources of segment records: the kernel's classifier, live libpcap, capture files.
+//!
+//! Each yields [`Segment`]s, already of the configured targets and already told apart into ingress and egress, and keeps
+//! its own [`SourceCounters`]. What comes after is the same for all.
+
+use std::collections::BTreeMap;
+
+use go_metro_common::counters::Unparsable;
+use ipnet::IpNet;
+
+/// Which remote addresses each interface is to watch: interface name to prefixes (an address is a full-length prefix).
+pub type WatchList = BTreeMap<String, Vec<IpNet>>;
+
+/// What a live source needs to know to open.
+#[derive(Clone, Debug)]
+pub struct SourceSettings {
+    /// Interfaces and what to watch on each.
+    pub watch: WatchList,
+    /// Bytes of the ring buffer (eBPF); rounded up to a power of two of at least one page.
+    pub ring_bytes: u32,
+    /// Bytes of each packet to capture (libpcap).
+    pub snaplen: u32,
+    /// A filter in libpcap's language that packets must pass as well (libpcap only).
+    pub filter: Option<String>,
+}
+
+/// What a source has counted since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceCounters {
+    /// Packets looked at.
+    pub seen: u64,
+    /// Segments of a target that tell something about round-trip time.
+    pub matched: u64,
+    /// Records handed to the engine.
+    pub records: u64,
+    /// Records or packets lost because a buffer was full.
+    pub lost: u64,
+    /// IP fragments other than the first.
+    pub fragments: u64,
+    /// Unparsable packets, by cause.
+    pub unparsable: [u64; Unparsable::COUNT],
+}
+
+/// Something that happened to an interface since the last look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InterfaceEvent {
+    /// Capture runs on it (again), under this interface index.
+    Attached {
+        /// Its name.
+        name: String,
+        /// Its index, new each time it is created.
+        ifindex: u32,
+    },
+    /// It went away; the source waits for it.
+    Lost {
+        /// Its name.
+        name: String,
+        /// The index it had.
+        ifindex: u32,
+    },
+}

@@ -1,0 +1,14 @@
+//! go-metro: passive round-trip times of TCP connections.
+//!
+//! The rooms, outermost first; a module uses only those below it:
+//!
+//! - [`cli`]: arguments to a call
+//! - [`agent`]: wires sources, engine and reporters; signals, reload, lifecycle
+//! - [`capture`]: sources of segment records: eBPF, live libpcap, capture files
+//! - [`report`]: sinks of summaries: DogStatsD, JSON, the terminal
+//! - [`targets`]: names and prefixes to address sets
+//! - [`config`]: the file, typed and validated
+//! - [`rtt`]: the engine: flows, matching, summaries; no I/O, clock or thread
+
+pub mod capture;
+pub mod rtt;

@@ -1,0 +1,3 @@
+//! The go-metro binary: arguments to a call, nothing else.
+
+fn main() {}

@@ -1,0 +1,177 @@
+//! A segment as the engine sees it: a flow, and the record's header.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, SegmentV6, TcpFlags};
+
+use super::{Nanos, SeqNum};
+
+/// An IP address of either family; IPv4 is kept mapped (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2), so that both have one
+/// type, one size and one way to be hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Addr([u8; 16]);
+
+impl Addr {
+    /// From four bytes in network order.
+    #[inline]
+    pub const fn v4(a: [u8; 4]) -> Self {
+        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a[0], a[1], a[2], a[3]])
+    }
+
+    /// From sixteen bytes in network order.
+    #[inline]
+    pub const fn v6(a: [u8; 16]) -> Self {
+        Self(a)
+    }
+
+    /// As the standard library's type, IPv4 unmapped.
+    pub fn ip(self) -> IpAddr {
+        Ipv6Addr::from(self.0).to_canonical()
+    }
+}
+
+impl From<IpAddr> for Addr {
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => Self::v4(ip.octets()),
+            IpAddr::V6(ip) => Self::v6(ip.octets()),
+        }
+    }
+}
+
+impl fmt::Display for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ip().fmt(f)
+    }
+}
+
+/// One end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// Address.
+    pub addr: Addr,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    /// `ip:port`, or `[ip]:port` for IPv6.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.addr.ip(), self.port).fmt(f)
+    }
+}
+
+/// What names a flow: its two ends and the interface it was seen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowKey {
+    /// The end that sends what this flow times.
+    pub local: Endpoint,
+    /// The end that acknowledges it.
+    pub remote: Endpoint,
+    /// Interface index; 0 for captures that do not tell.
+    pub ifindex: u32,
+}
+
+/// Which way a segment went, seen from the local end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Received by the local end.
+    Ingress,
+    /// Sent by the local end.
+    Egress,
+}
+
+/// One TCP segment: the engine's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The flow it belongs to.
+    pub flow: FlowKey,
+    /// Everything else, as the record has it.
+    pub header: SegmentHeader,
+}
+
+impl Segment {
+    /// When it was captured.
+    #[inline]
+    pub fn time(&self) -> Nanos {
+        Nanos(self.header.time_ns)
+    }
+
+    /// Which way it went.
+    #[inline]
+    pub fn direction(&self) -> Direction {
+        if self.header.bits.any(Bits::EGRESS) { Direction::Egress } else { Direction::Ingress }
+    }
+
+    /// First sequence number.
+    #[inline]
+    pub fn start(&self) -> SeqNum {
+        SeqNum(self.header.seq)
+    }
+
+    /// Sequence space it occupies: payload, SYN and FIN.
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.header.payload_len.wrapping_add(self.header.flags.sequence_space())
+    }
+
+    /// Whether it occupies no sequence space.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sequence number after its last.
+    #[inline]
+    pub fn end(&self) -> SeqNum {
+        self.start().plus(self.len())
+    }
+
+    /// Whether any of these control bits is set.
+    #[inline]
+    pub fn has(&self, flags: u8) -> bool {
+        self.header.flags.any(flags)
+    }
+
+    /// Acknowledgement number, if it carries one.
+    #[inline]
+    pub fn ack(&self) -> Option<SeqNum> {
+        self.has(TcpFlags::ACK).then_some(SeqNum(self.header.ack))
+    }
+
+    /// TSval, if it carries timestamps.
+    #[inline]
+    pub fn tsval(&self) -> Option<u32> {
+        self.header.bits.any(Bits::TIMESTAMPS).then_some(self.header.tsval)
+    }
+
+    /// TSecr, if it carries timestamps.
+    #[inline]
+    pub fn tsecr(&self) -> Option<u32> {
+        self.header.bits.any(Bits::TIMESTAMPS).then_some(self.header.tsecr)
+    }
+}
+
+impl From<&SegmentV4> for Segment {
+    #[inline]
+    fn from(record: &SegmentV4) -> Self {
+        Self { flow: flow(&record.header, Addr::v4(record.local), Addr::v4(record.remote)), header: record.header }
+    }
+}
+
+impl From<&SegmentV6> for Segment {
+    #[inline]
+    fn from(record: &SegmentV6) -> Self {
+        Self { flow: flow(&record.header, Addr::v6(record.local), Addr::v6(record.remote)), header: record.header }
+    }
+}
+
+#[inline]
+fn flow(header: &SegmentHeader, local: Addr, remote: Addr) -> FlowKey {
+    FlowKey {
+        local: Endpoint { addr: local, port: header.local_port },
+        remote: Endpoint { addr: remote, port: header.remote_port },
+        ifindex: header.ifindex,
+    }
+}

@@ -1,0 +1,34 @@
+//! Sequence numbers: serial-number arithmetic modulo 2^32 (RFC 9293 section 3.4, RFC 1982).
+
+/// A TCP sequence or acknowledgement number.
+///
+/// There is no `<` on purpose: which of two comes first depends on where the window is, and only
+/// numbers less than 2^31 apart can be compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SeqNum(pub u32);
+
+impl SeqNum {
+    /// Whether this number comes before `other`.
+    #[inline]
+    pub fn before(self, other: Self) -> bool {
+        (self.0.wrapping_sub(other.0) as i32) < 0
+    }
+
+    /// Whether this number comes after `other`.
+    #[inline]
+    pub fn after(self, other: Self) -> bool {
+        other.before(self)
+    }
+
+    /// The number `len` later.
+    #[inline]
+    pub fn plus(self, len: u32) -> Self {
+        Self(self.0.wrapping_add(len))
+    }
+
+    /// The later of the two.
+    #[inline]
+    pub fn max(self, other: Self) -> Self {
+        if self.before(other) { other } else { self }
+    }
+}

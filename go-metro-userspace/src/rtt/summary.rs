@@ -1,0 +1,391 @@
+//! Interval summaries: what the samples of one host pair come to between two reports.
+//!
+//! Parallel flows of one pair of hosts merge here, so that they cannot overwrite each other's gauges. A pair without a
+//! sample since the last [`Summaries::take`] does not exist: stale values are never repeated.
+
+use std::fmt;
+
+use hashbrown::HashMap;
+use sketches_ddsketch::{Config, DDSketch};
+
+use super::{Addr, Kind, Rtt, Sample};
+
+/// Relative accuracy of the quantiles: 1 %, what Datadog's own distributions promise.
+const SKETCH_ACCURACY: f64 = 0.01;
+/// Most bins a sketch may grow to: 2048 cover nine decades at 1 %.
+const SKETCH_BINS: u32 = 2048;
+/// Smallest value that the sketch tells from zero: 1 ns, in milliseconds.
+const SKETCH_MIN_MS: f64 = 1e-6;
+
+/// What names a summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PairKey {
+    /// Local address.
+    pub local: Addr,
+    /// Remote address.
+    pub remote: Addr,
+    /// Interface index.
+    pub ifindex: u32,
+}
+
+impl From<&Sample> for PairKey {
+    fn from(sample: &Sample) -> Self {
+        Self { local: sample.flow.local.addr, remote: sample.flow.remote.addr, ifindex: sample.flow.ifindex }
+    }
+}
+
+/// Statistics of a series of RTTs.
+#[derive(Clone)]
+pub struct Stats {
+    count: u64,
+    last: Rtt,
+    min: Rtt,
+    max: Rtt,
+    sum_ns: u128,
+    differences_ns: u128,
+    /// Differences summed: one fewer than samples in a single series, fewer still once series were merged.
+    differences: u64,
+    sketch: DDSketch,
+    kept: Reservoir,
+}
+
+impl Stats {
+    fn first(rtt: Rtt, keep: usize) -> Self {
+        let mut stats = Self {
+            count: 0,
+            last: rtt,
+            min: rtt,
+            max: rtt,
+            sum_ns: 0,
+            differences_ns: 0,
+            differences: 0,
+            sketch: DDSketch::new(Config::new(SKETCH_ACCURACY, SKETCH_BINS, SKETCH_MIN_MS)),
+            kept: Reservoir::new(keep),
+        };
+        stats.add(rtt);
+        stats
+    }
+
+    fn add(&mut self, rtt: Rtt) {
+        if self.count > 0 {
+            self.differences_ns += u128::from(rtt.0.abs_diff(self.last.0));
+            self.differences += 1;
+        }
+        self.count += 1;
+        self.sum_ns += u128::from(rtt.0);
+        self.last = rtt;
+        self.min = self.min.min(rtt);
+        self.max = self.max.max(rtt);
+        self.sketch.add(rtt.as_millis_f64());
+        self.kept.add(rtt);
+    }
+
+    /// Merges a later series of the same length of time into this one; `last` becomes the other's.
+    pub fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum_ns += other.sum_ns;
+        self.differences_ns += other.differences_ns;
+        self.differences += other.differences;
+        self.last = other.last;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        // Both were made with the same configuration, the only thing that can make a merge fail.
+        let merged = self.sketch.merge(&other.sketch);
+        debug_assert!(merged.is_ok(), "sketches of one configuration merge");
+        self.kept.merge(&other.kept);
+    }
+
+    /// Number of samples; never 0.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The newest sample.
+    pub fn last(&self) -> Rtt {
+        self.last
+    }
+
+    /// The smallest sample.
+    pub fn min(&self) -> Rtt {
+        self.min
+    }
+
+    /// The largest sample.
+    pub fn max(&self) -> Rtt {
+        self.max
+    }
+
+    /// Arithmetic mean, in milliseconds.
+    pub fn mean_ms(&self) -> f64 {
+        self.sum_ns as f64 / self.count as f64 / 1e6
+    }
+
+    /// Mean absolute difference of successive samples, in milliseconds; 0 for a single one.
+    pub fn jitter_ms(&self) -> f64 {
+        if self.differences == 0 { 0.0 } else { self.differences_ns as f64 / self.differences as f64 / 1e6 }
+    }
+
+    /// The `q` quantile (0 to 1) in milliseconds, within 1 %, never outside `min` and `max`.
+    pub fn quantile_ms(&self, q: f64) -> f64 {
+        let (min, max) = (self.min.as_millis_f64(), self.max.as_millis_f64());
+        // An error or `None` means a quantile outside 0 to 1 or an empty sketch; the first is the caller's slip,
+        // the second cannot be.
+        self.sketch.quantile(q).ok().flatten().unwrap_or(max).clamp(min, max)
+    }
+
+    /// The samples kept for distribution metrics: all of them, or an even choice among them when there were too many.
+    pub fn kept(&self) -> &[Rtt] {
+        &self.kept.values
+    }
+
+    /// Kept samples as a share of all, in (0, 1]: the sample rate of a distribution metric.
+    pub fn kept_rate(&self) -> f64 {
+        if self.kept.seen == 0 { 1.0 } else { self.kept.values.len() as f64 / self.kept.seen as f64 }
+    }
+}
+
+impl fmt::Debug for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stats")
+            .field("count", &self.count)
+            .field("last", &self.last)
+            .field("min", &self.min)
+            .field("max", &self.max)
+            .field("mean_ms", &self.mean_ms())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one pair of hosts measured in one interval. At least one of the two series is there.
+#[derive(Clone, Debug, Default)]
+pub struct PairSummary {
+    /// Samples of data and FIN segments.
+    pub data: Option<Stats>,
+    /// Samples of the handshake.
+    pub connect: Option<Stats>,
+}
+
+impl PairSummary {
+    fn add(&mut self, sample: &Sample, keep: usize) {
+        let series = match sample.kind {
+            Kind::Data => &mut self.data,
+            Kind::Connect => &mut self.connect,
+        };
+        match series {
+            Some(stats) => stats.add(sample.rtt),
+            None => *series = Some(Stats::first(sample.rtt, keep)),
+        }
+    }
+
+    /// Merges another pair's summary of the same interval into this one.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in [(&mut self.data, &other.data), (&mut self.connect, &other.connect)] {
+            match (mine.as_mut(), theirs) {
+                (Some(mine), Some(theirs)) => mine.merge(theirs),
+                (None, Some(theirs)) => *mine = Some(theirs.clone()),
+                (_, None) => {}
+            }
+        }
+    }
+}
+
+/// Bounds of [`Summaries`].
+#[derive(Clone, Copy, Debug)]
+pub struct SummaryLimits {
+    /// Host pairs kept apart in one interval; the rest are folded into one per local address and interface.
+    pub max_pairs: usize,
+    /// Samples kept per pair, kind and interval for distribution metrics.
+    pub kept_samples: usize,
+}
+
+impl Default for SummaryLimits {
+    fn default() -> Self {
+        Self { max_pairs: 2000, kept_samples: 1024 }
+    }
+}
+
+/// One interval's summaries, ready to be reported.
+#[derive(Debug, Default)]
+pub struct Interval {
+    /// The host pairs, in no particular order.
+    pub pairs: Vec<(PairKey, PairSummary)>,
+    /// What was folded because there were more pairs than `max_pairs`, all remotes together.
+    pub other: Option<PairSummary>,
+    /// How many samples went into `other`.
+    pub folded_samples: u64,
+}
+
+/// The summaries of the current interval.
+#[derive(Debug)]
+pub struct Summaries {
+    limits: SummaryLimits,
+    pairs: HashMap<PairKey, PairSummary, foldhash::fast::RandomState>,
+    other: PairSummary,
+    folded_samples: u64,
+}
+
+impl Summaries {
+    /// An empty interval.
+    pub fn new(limits: SummaryLimits) -> Self {
+        Self { limits, pairs: HashMap::default(), other: PairSummary::default(), folded_samples: 0 }
+    }
+
+    /// Adds a sample to its pair, or to `other` when there are too many pairs.
+    pub fn add(&mut self, sample: &Sample) {
+        let full = self.pairs.len() >= self.limits.max_pairs;
+        let key = PairKey::from(sample);
+        let summary = match self.pairs.get_mut(&key) {
+            Some(summary) => summary,
+            None if full => {
+                self.folded_samples += 1;
+                &mut self.other
+            }
+            None => self.pairs.entry(key).or_default(),
+        };
+        summary.add(sample, self.limits.kept_samples);
+    }
+
+    /// Hands out the interval and starts the next, empty.
+    pub fn take(&mut self) -> Interval {
+        let other = std::mem::take(&mut self.other);
+        Interval {
+            pairs: self.pairs.drain().collect(),
+            other: (self.folded_samples > 0).then_some(other),
+            folded_samples: std::mem::take(&mut self.folded_samples),
+        }
+    }
+}
+
+/// A bounded, uniform choice among a series (Vitter's algorithm R).
+#[derive(Clone, Debug)]
+struct Reservoir {
+    values: Vec<Rtt>,
+    bound: usize,
+    seen: u64,
+    random: u64,
+}
+
+impl Reservoir {
+    fn new(bound: usize) -> Self {
+        Self { values: Vec::new(), bound, seen: 0, random: 0x9e37_79b9_7f4a_7c15 }
+    }
+
+    fn add(&mut self, rtt: Rtt) {
+        self.seen += 1;
+        if self.values.len() < self.bound {
+            self.values.push(rtt);
+        } else if let Some(place) = usize::try_from(self.next_random() % self.seen).ok().filter(|p| *p < self.bound) {
+            self.values[place] = rtt;
+        }
+    }
+
+    /// Chooses from both in proportion to how many each stands for.
+    fn merge(&mut self, other: &Self) {
+        if self.values.len() + other.values.len() <= self.bound {
+            self.values.extend_from_slice(&other.values);
+        } else {
+            let mine = std::mem::take(&mut self.values);
+            let all = u128::from(self.seen + other.seen);
+            let take_mine = (self.bound as u128 * u128::from(self.seen) / all.max(1)) as usize;
+            let take_mine = take_mine.max(self.bound.saturating_sub(other.values.len())).min(mine.len());
+            let take_theirs = (self.bound - take_mine).min(other.values.len());
+            self.values.extend(evenly(&mine, take_mine));
+            self.values.extend(evenly(&other.values, take_theirs));
+        }
+        self.seen += other.seen;
+    }
+
+    /// xorshift64 (Marsaglia 2003): good enough to choose samples, and needs no source of randomness.
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}
+
+/// `count` values of `values`, spread evenly over it.
+fn evenly(values: &[Rtt], count: usize) -> impl Iterator<Item = Rtt> + '_ {
+    (0..count).map(move |k| values[k * values.len() / count])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Addr, Class, Endpoint, FlowKey, Nanos, SeqNum};
+    use super::*;
+
+    fn sample(remote: u8, port: u16, ms: u64) -> Sample {
+        Sample {
+            flow: FlowKey {
+                local: Endpoint { addr: Addr::v4([10, 0, 0, 1]), port },
+                remote: Endpoint { addr: Addr::v4([10, 0, 0, remote]), port: 80 },
+                ifindex: 2,
+            },
+            acked_at: Nanos(0),
+            ack: SeqNum(0),
+            rtt: Rtt(ms * 1_000_000),
+            kind: Kind::Data,
+            class: Class::Exact,
+        }
+    }
+
+    #[test]
+    fn parallel_flows_of_a_pair_merge() {
+        let mut summaries = Summaries::new(SummaryLimits::default());
+        for (port, ms) in [(1, 10), (2, 20), (1, 40)] {
+            summaries.add(&sample(2, port, ms));
+        }
+        let interval = summaries.take();
+        assert_eq!(interval.pairs.len(), 1);
+        let stats = interval.pairs[0].1.data.as_ref().unwrap();
+        assert_eq!((stats.count(), stats.last().0), (3, 40_000_000));
+        assert_eq!((stats.min().0, stats.max().0), (10_000_000, 40_000_000));
+        assert!((stats.mean_ms() - 70.0 / 3.0).abs() < 1e-9);
+        assert!((stats.jitter_ms() - 15.0).abs() < 1e-9);
+        assert!((stats.quantile_ms(0.5) - 20.0).abs() < 0.21);
+        assert_eq!(stats.kept().len(), 3);
+        assert!(summaries.take().pairs.is_empty(), "a silent pair reports nothing");
+    }
+
+    #[test]
+    fn pairs_beyond_the_bound_fold_into_other_and_are_counted() {
+        let mut summaries = Summaries::new(SummaryLimits { max_pairs: 2, kept_samples: 8 });
+        for remote in 1..=5 {
+            summaries.add(&sample(remote, 1, 10));
+        }
+        let interval = summaries.take();
+        assert_eq!((interval.pairs.len(), interval.folded_samples), (2, 3));
+        assert_eq!(interval.other.unwrap().data.unwrap().count(), 3);
+    }
+
+    #[test]
+    fn kept_samples_are_bounded_and_even() {
+        let mut summaries = Summaries::new(SummaryLimits { max_pairs: 2, kept_samples: 100 });
+        for ms in 1..=10_000 {
+            summaries.add(&sample(1, 1, ms));
+        }
+        let interval = summaries.take();
+        let stats = interval.pairs[0].1.data.as_ref().unwrap();
+        assert_eq!(stats.kept().len(), 100);
+        assert!((stats.kept_rate() - 0.01).abs() < 1e-12);
+        let mean = stats.kept().iter().map(|rtt| rtt.as_millis_f64()).sum::<f64>() / 100.0;
+        assert!((3500.0..6500.0).contains(&mean), "a choice of 100 among 1..=10000 has mean {mean}");
+    }
+
+    #[test]
+    fn merging_keeps_the_bound_and_the_totals() {
+        let limits = SummaryLimits { max_pairs: 2, kept_samples: 100 };
+        let (mut a, mut b) = (Summaries::new(limits), Summaries::new(limits));
+        for ms in 1..=300 {
+            a.add(&sample(1, 1, ms));
+        }
+        for ms in 1..=100 {
+            b.add(&sample(1, 2, ms));
+        }
+        let (_, mut merged) = a.take().pairs.remove(0);
+        merged.merge(&b.take().pairs[0].1);
+        let stats = merged.data.unwrap();
+        assert_eq!((stats.count(), stats.kept().len()), (400, 100));
+        assert!((stats.kept_rate() - 0.25).abs() < 1e-12);
+    }
+}

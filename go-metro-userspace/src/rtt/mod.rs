@@ -1,12 +1,43 @@
-//! The engine.
+//! The engine: round-trip times from segments and their acknowledgements.
+//!
+//! The way of one record: a source hands a [`Segment`] to [`Engine::record`]. The flow table finds (or begins) its flow. An outbound
+//! segment joins the flow's outstanding transmissions; an inbound acknowledgement is matched with them by
+//! the rules of `flow`, and comes out as an [`Outcome`]: a [`Sample`], or the reason why there is none. Samples go into
+//! [`Summaries`], which are handed out once per report interval.
+//!
+//! Nothing here knows a clock, socket, file or thread. Time is an argument.
+//!
+//! ```
+//! use go_metro::rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment};
+//! use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
+//!
+//! let flow = FlowKey {
+//!     local: Endpoint { addr: Addr::v4([10, 0, 0, 1]), port: 40000 },
+//!     remote: Endpoint { addr: Addr::v4([10, 0, 0, 2]), port: 80 },
+//!     ifindex: 2,
+//! };
+//! let flags = TcpFlags(TcpFlags::ACK);
+//! let request = SegmentHeader { time_ns: 1_000, seq: 1, payload_len: 100, flags, bits: Bits(Bits::EGRESS), ..Default::default() };
+//! let answer = SegmentHeader { time_ns: 51_000, ack: 101, flags, ..Default::default() };
+//!
+//! let mut engine = Engine::new(EngineConfig::default());
+//! engine.record(&Segment { flow, header: request });
+//! let Outcome::Sample(sample) = engine.record(&Segment { flow, header: answer }) else { panic!("no sample") };
+//! assert_eq!(sample.rtt.0, 50_000);
+//! ```
 
+mod engine;
+mod flow;
+mod outstanding;
 mod sample;
 mod segment;
 mod seq;
 mod summary;
+mod table;
 mod time;
 
-pub use sample::{Class, Kind, Sample};
+pub use engine::{Engine, EngineConfig, EngineCounters};
+pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Sample};
 pub use segment::{Addr, Direction, Endpoint, FlowKey, Segment};
 pub use seq::SeqNum;
 pub use summary::{Interval, PairKey, PairSummary, Stats, Summaries, SummaryLimits};

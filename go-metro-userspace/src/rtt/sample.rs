@@ -2,6 +2,81 @@
 
 use super::{FlowKey, Nanos, Rtt, SeqNum};
 
+/// What became of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An outbound segment, noted.
+    Sent,
+    /// An acknowledgement that measured an RTT.
+    Sample(Sample),
+    /// An acknowledgement of something new that measured nothing.
+    Rejected(Rejection),
+    /// A segment from which nothing was to be expected.
+    Quiet(Quiet),
+}
+
+/// Why an acknowledgement of something new is no sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rejection {
+    /// Beyond all that was seen to be sent.
+    NeverSent,
+    /// No transmission on record contains the acknowledged byte: thinned out, or it passed unseen.
+    NoSegment,
+    /// Retransmitted, and timestamps do not tell which transmission is acknowledged (Karn's algorithm).
+    Retransmitted,
+    /// Behind a hole: the acknowledgement waited for another segment.
+    Hole,
+    /// Sent after a retransmission and acknowledged together with it: it may have waited for it.
+    Recovery,
+    /// The acknowledgement is no later than the segment.
+    NotPositive,
+    /// Longer than `idle_ttl`.
+    TooLong,
+}
+
+impl Rejection {
+    /// How many reasons there are.
+    pub const COUNT: usize = 7;
+    /// Every reason, in the order of its index.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::NeverSent,
+        Self::NoSegment,
+        Self::Retransmitted,
+        Self::Hole,
+        Self::Recovery,
+        Self::NotPositive,
+        Self::TooLong,
+    ];
+
+    /// As metrics and messages have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NeverSent => "never_sent",
+            Self::NoSegment => "no_segment",
+            Self::Retransmitted => "retransmitted",
+            Self::Hole => "hole",
+            Self::Recovery => "recovery",
+            Self::NotPositive => "not_positive",
+            Self::TooLong => "too_long",
+        }
+    }
+}
+
+/// Why nothing was to be expected of an inbound segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Quiet {
+    /// No segment of its flow was seen to be sent.
+    NothingSent,
+    /// It acknowledges nothing.
+    NoAck,
+    /// It acknowledges what was acknowledged before.
+    Old,
+    /// It repeats the last acknowledgement number.
+    Duplicate,
+    /// A reset.
+    Reset,
+}
+
 /// One RTT measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {

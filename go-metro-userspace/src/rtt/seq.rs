@@ -26,6 +26,18 @@ impl SeqNum {
         Self(self.0.wrapping_add(len))
     }
 
+    /// The number `len` earlier.
+    #[inline]
+    pub fn minus(self, len: u32) -> Self {
+        Self(self.0.wrapping_sub(len))
+    }
+
+    /// How far apart the two are, whichever comes first.
+    #[inline]
+    pub fn distance(self, other: Self) -> u32 {
+        (self.0.wrapping_sub(other.0) as i32).unsigned_abs()
+    }
+
     /// The later of the two.
     #[inline]
     pub fn max(self, other: Self) -> Self {

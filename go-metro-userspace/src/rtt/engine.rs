@@ -1,0 +1,207 @@
+//! The engine: a record goes in, an [`Outcome`] comes out.
+//!
+//! It only coordinates: the [table](super::table) finds the flow, the [flow](super::flow) applies the rules. Time comes
+//! with the records and with [`Engine::expire`]; nothing here asks a clock.
+
+use std::time::Duration;
+
+use go_metro_common::segment::TcpFlags;
+
+use super::flow::{FlowLimits, Sent};
+use super::outstanding::Pool;
+use super::sample::{Quiet, Rejection};
+use super::table::{Ended, FlowTable, Lifetimes};
+use super::{Class, Direction, Kind, Nanos, Outcome, Segment};
+
+/// Bounds and lifetimes.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineConfig {
+    /// An open flow without a record for this long is forgotten; no sample is longer than this.
+    pub idle_ttl: Duration,
+    /// A flow that was reset, or closed in both directions, is forgotten after this.
+    pub exp_ttl: Duration,
+    /// Most flows at once; the least recently active makes room for a new one.
+    pub max_flows: u32,
+    /// Most transmissions on record per flow.
+    pub outstanding_per_flow: u16,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            idle_ttl: Duration::from_secs(300),
+            exp_ttl: Duration::from_secs(60),
+            max_flows: 262_144,
+            outstanding_per_flow: 128,
+        }
+    }
+}
+
+/// Transmissions on record for all flows together, per flow that may exist: most flows have one or two, a few bulk transfers
+/// have their full share.
+const POOL_PER_FLOW: usize = 4;
+
+/// What the engine has counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineCounters {
+    /// Outbound segments noted.
+    pub sent: u64,
+    /// Of those, retransmissions.
+    pub retransmissions: u64,
+    /// Times that a flow's record was thinned.
+    pub thinned: u64,
+    /// Transmissions not recorded because all flows together had too many outstanding.
+    pub pool_full: u64,
+    /// Inbound segments from which nothing was to be expected.
+    pub quiet: u64,
+    /// Samples by kind: data, connect.
+    pub samples: [u64; 2],
+    /// Samples by class: exact, partial, timestamp.
+    pub classes: [u64; 3],
+    /// Acknowledgements of something new that measured nothing, indexed by [`Rejection`].
+    pub rejected: [u64; Rejection::COUNT],
+    /// Flows begun.
+    pub flows_begun: u64,
+    /// Flows that ended after silence.
+    pub flows_idle: u64,
+    /// Flows that ended after a close or reset.
+    pub flows_closed: u64,
+    /// Flows evicted to make room.
+    pub flows_evicted: u64,
+}
+
+impl EngineCounters {
+    /// Samples of every kind.
+    pub fn samples_total(&self) -> u64 {
+        self.samples.iter().sum()
+    }
+
+    /// Acknowledgements rejected for any reason.
+    pub fn rejected_total(&self) -> u64 {
+        self.rejected.iter().sum()
+    }
+
+    fn note(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Sent => self.sent += 1,
+            Outcome::Quiet(_) => self.quiet += 1,
+            Outcome::Rejected(reason) => self.rejected[*reason as usize] += 1,
+            Outcome::Sample(sample) => {
+                self.samples[match sample.kind {
+                    Kind::Data => 0,
+                    Kind::Connect => 1,
+                }] += 1;
+                self.classes[match sample.class {
+                    Class::Exact => 0,
+                    Class::Partial => 1,
+                    Class::Timestamp => 2,
+                }] += 1;
+            }
+        }
+    }
+}
+
+/// Matches segments with their acknowledgements, for all flows.
+pub struct Engine {
+    table: FlowTable,
+    pool: Pool,
+    limits: FlowLimits,
+    counters: EngineCounters,
+}
+
+impl Engine {
+    /// An engine without flows.
+    pub fn new(config: EngineConfig) -> Self {
+        let max_flows = config.max_flows.max(1) as usize;
+        let outstanding = config.outstanding_per_flow.max(2);
+        Self {
+            table: FlowTable::new(max_flows, Lifetimes { idle: config.idle_ttl, closing: config.exp_ttl }),
+            pool: Pool::new(max_flows.saturating_mul(POOL_PER_FLOW).max(usize::from(outstanding))),
+            limits: FlowLimits { outstanding, longest: config.idle_ttl },
+            counters: EngineCounters::default(),
+        }
+    }
+
+    /// Takes one segment and says what became of it.
+    pub fn record(&mut self, segment: &Segment) -> Outcome {
+        let outcome = match segment.direction() {
+            Direction::Egress => self.sent(segment),
+            Direction::Ingress => self.received(segment),
+        };
+        self.counters.note(&outcome);
+        outcome
+    }
+
+    /// Forgets the flows whose time is over at `now`, on the clock of the records.
+    pub fn expire(&mut self, now: Nanos) {
+        while let Some(ended) = self.table.expire_one(now, &mut self.pool) {
+            self.count_end(ended);
+        }
+    }
+
+    /// Forgets what is outstanding on an interface, because segments may have passed it unseen.
+    pub fn interrupt(&mut self, ifindex: u32) {
+        let pool = &mut self.pool;
+        self.table.for_each_mut(|key| key.ifindex == ifindex, |flow| flow.interrupt(pool));
+    }
+
+    /// Number of flows now.
+    pub fn flows(&self) -> usize {
+        self.table.len()
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &EngineCounters {
+        &self.counters
+    }
+
+    fn sent(&mut self, segment: &Segment) -> Outcome {
+        let index = match self.live_flow(segment) {
+            Some(index) => index,
+            // A reset of what was never seen, as a port scan gets: nothing to time, so no flow.
+            None if segment.has(TcpFlags::RST) || segment.is_empty() => return Outcome::Sent,
+            None => self.begin(segment),
+        };
+        let Sent { retransmission, thinned, pool_full } =
+            self.table.flow_mut(index).sent(segment, &mut self.pool, self.limits);
+        self.counters.retransmissions += u64::from(retransmission);
+        self.counters.thinned += u64::from(thinned);
+        self.counters.pool_full += u64::from(pool_full);
+        self.table.touch(index, segment.time());
+        Outcome::Sent
+    }
+
+    fn received(&mut self, segment: &Segment) -> Outcome {
+        // Only what this end sends makes a flow: a flood of inbound segments costs no memory.
+        let Some(index) = self.live_flow(segment) else { return Outcome::Quiet(Quiet::NothingSent) };
+        let outcome = self.table.flow_mut(index).received(segment, &mut self.pool, self.limits);
+        self.table.touch(index, segment.time());
+        outcome
+    }
+
+    /// The segment's flow, unless its time was over before the segment came.
+    fn live_flow(&mut self, segment: &Segment) -> Option<u32> {
+        let index = self.table.find(&segment.flow)?;
+        let Some(ended) = self.table.is_over(index, segment.time()) else { return Some(index) };
+        self.table.remove(index, &mut self.pool);
+        self.count_end(ended);
+        None
+    }
+
+    fn begin(&mut self, segment: &Segment) -> u32 {
+        while self.table.is_full() {
+            let Some(oldest) = self.table.least_recent() else { break };
+            self.table.remove(oldest, &mut self.pool);
+            self.counters.flows_evicted += 1;
+        }
+        self.counters.flows_begun += 1;
+        self.table.insert(segment.flow, segment.time())
+    }
+
+    fn count_end(&mut self, ended: Ended) {
+        match ended {
+            Ended::Idle => self.counters.flows_idle += 1,
+            Ended::Closed => self.counters.flows_closed += 1,
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! One flow: the matching rules of DESIGN section 6, in their order.
+//!
+//! A flow times what its local end sends. Every outbound segment goes through [`Flow::sent`], every inbound one
+//! through [`Flow::received`]; both are a page, and follow the rules' numbers.
+
+use std::time::Duration;
+
+use go_metro_common::segment::{Bits, TcpFlags};
+
+use super::outstanding::{Match, Pool, Pushed, Queue, Transmission, Trust};
+use super::sample::{Quiet, Rejection};
+use super::{Class, Kind, Outcome, Sample, Segment, SeqNum};
+
+/// Duplicate acknowledgements that tell of a hole where SACK is not in use (RFC 5681 section 3.2).
+const DUPLICATE_ACKS: u8 = 3;
+
+/// Sequence numbers further apart than the largest window (2^30, RFC 7323 section 2.3) are not of one stream: what comes
+/// is the first segment of something else.
+const LARGEST_WINDOW: u32 = 1 << 30;
+
+/// Bounds that the rules need.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FlowLimits {
+    /// Transmissions on record per flow (rule 9).
+    pub(super) outstanding: u16,
+    /// Longest believable RTT (rule 10).
+    pub(super) longest: Duration,
+}
+
+/// How far a flow has got towards its end (rule 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Segments are expected.
+    Open,
+    /// Reset, or FIN in both directions: only stragglers.
+    Closing,
+}
+
+/// What the outbound side of a flow did, for the engine's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// It was a retransmission.
+    pub(super) retransmission: bool,
+    /// Others were dropped from the record to make room.
+    pub(super) thinned: bool,
+    /// It could not be recorded: the pool is exhausted.
+    pub(super) pool_full: bool,
+}
+
+/// The state of one flow. `snd_una` and `snd_nxt` are named as in RFC 9293 section 3.3.1.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flow {
+    /// First sequence number not acknowledged.
+    snd_una: SeqNum,
+    /// Sequence number after the highest sent.
+    snd_nxt: SeqNum,
+    /// While `snd_una` is before this, something up to here was retransmitted.
+    recovery: Option<SeqNum>,
+    outstanding: Queue,
+    /// Our initial sequence number, if the SYN was seen.
+    local_isn: Option<SeqNum>,
+    /// The peer's, if known.
+    remote_isn: Option<SeqNum>,
+    /// Window of the last inbound segment, to tell a duplicate ACK from a window update.
+    window: u16,
+    duplicate_acks: u8,
+    synchronised: bool,
+    sack_offered: bool,
+    sack_in_use: bool,
+    fin_sent: bool,
+    fin_received: bool,
+    reset: bool,
+}
+
+impl Flow {
+    /// A flow of which nothing was seen yet.
+    pub(super) const NEW: Self = Self {
+        snd_una: SeqNum(0),
+        snd_nxt: SeqNum(0),
+        recovery: None,
+        outstanding: Queue::EMPTY,
+        local_isn: None,
+        remote_isn: None,
+        window: 0,
+        duplicate_acks: 0,
+        synchronised: false,
+        sack_offered: false,
+        sack_in_use: false,
+        fin_sent: false,
+        fin_received: false,
+        reset: false,
+    };
+
+    /// Whether the flow is over but for stragglers.
+    pub(super) fn life(&self) -> Life {
+        if self.reset || (self.fin_sent && self.fin_received) { Life::Closing } else { Life::Open }
+    }
+
+    /// Forgets everything: a new connection on the same tuple, or one that cannot be followed any further.
+    pub(super) fn restart(&mut self, pool: &mut Pool) {
+        self.outstanding.clear(pool);
+        *self = Self::NEW;
+    }
+
+    /// Forgets what is outstanding, because acknowledgements may have passed unseen.
+    pub(super) fn interrupt(&mut self, pool: &mut Pool) {
+        self.outstanding.clear(pool);
+        self.synchronised = false;
+        self.recovery = None;
+    }
+
+    /// An outbound segment that occupies sequence space or resets.
+    pub(super) fn sent(&mut self, segment: &Segment, pool: &mut Pool, limits: FlowLimits) -> Sent {
+        let mut sent = Sent::default();
+        if segment.has(TcpFlags::RST) {
+            // Rule 7: the peer still acknowledges what was sent before the reset.
+            self.reset = true;
+            return sent;
+        }
+        if segment.is_empty() {
+            return sent;
+        }
+        if segment.has(TcpFlags::SYN) {
+            self.opens(segment, pool);
+        }
+        let (start, end) = (segment.start(), segment.end());
+        if self.synchronised && start.distance(self.snd_nxt) > LARGEST_WINDOW {
+            self.restart(pool);
+        }
+        if !self.synchronised {
+            // Rule 8: whatever was sent before, acknowledgements below this segment tell nothing.
+            self.snd_una = start;
+            self.snd_nxt = start;
+            self.synchronised = true;
+        }
+        if segment.has(TcpFlags::FIN) {
+            self.fin_sent = true;
+        }
+
+        let mut transmission = Transmission {
+            sent_at: segment.time(),
+            start,
+            end,
+            tsval: segment.tsval(),
+            trust: Trust::Clean,
+            syn: segment.has(TcpFlags::SYN),
+        };
+        let pushed = if !start.before(self.snd_nxt) {
+            // Rule 1.
+            self.snd_nxt = end;
+            self.outstanding.push(pool, transmission, limits.outstanding)
+        } else if self.is_probe(start, end) {
+            return sent;
+        } else {
+            // Rule 2.
+            sent.retransmission = true;
+            self.outstanding.doubt(pool);
+            self.recovery = Some(self.snd_nxt);
+            self.snd_nxt = self.snd_nxt.max(end);
+            if !end.after(self.snd_una) {
+                return sent;
+            }
+            transmission.trust = Trust::Ambiguous;
+            self.outstanding.push_again(pool, transmission, limits.outstanding)
+        };
+        sent.thinned = pushed == Pushed::Thinned;
+        sent.pool_full = pushed == Pushed::PoolFull;
+        debug_assert!(self.outstanding.len() <= limits.outstanding.max(1));
+        sent
+    }
+
+    /// An inbound segment.
+    pub(super) fn received(&mut self, segment: &Segment, pool: &mut Pool, limits: FlowLimits) -> Outcome {
+        if segment.has(TcpFlags::RST) {
+            // Rule 7. A reset's acknowledgement number acknowledges nothing that was received.
+            self.outstanding.clear(pool);
+            self.snd_una = self.snd_nxt;
+            self.reset = true;
+            return Outcome::Quiet(Quiet::Reset);
+        }
+        if segment.has(TcpFlags::SYN) {
+            self.is_opened(segment, pool);
+        }
+        if segment.has(TcpFlags::FIN) {
+            self.fin_received = true;
+        }
+        let Some(ack) = segment.ack() else { return Outcome::Quiet(Quiet::NoAck) };
+        if !self.synchronised {
+            return Outcome::Quiet(Quiet::NothingSent);
+        }
+        if ack.after(self.snd_nxt) {
+            return Outcome::Rejected(Rejection::NeverSent);
+        }
+        if ack.before(self.snd_una) {
+            return Outcome::Quiet(Quiet::Old);
+        }
+        let hole_above = segment.header.bits.any(Bits::SACK_ABOVE);
+        self.sack_in_use |= segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK);
+
+        let outcome = if ack == self.snd_una {
+            self.count_duplicate(segment);
+            Outcome::Quiet(Quiet::Duplicate)
+        } else {
+            self.duplicate_acks = 0;
+            self.advance(ack, segment, pool, limits)
+        };
+        self.window = segment.header.window;
+        // Rule 5.
+        if hole_above || self.duplicate_acks >= DUPLICATE_ACKS {
+            self.outstanding.spoil(pool);
+        }
+        outcome
+    }
+
+    /// Rules 3, 4, 6 and 10: an acknowledgement that advances `snd_una` within what was sent.
+    fn advance(&mut self, ack: SeqNum, segment: &Segment, pool: &mut Pool, limits: FlowLimits) -> Outcome {
+        self.snd_una = ack;
+        let leaves_recovery = self.recovery.is_some_and(|recovery| ack.after(recovery));
+        if self.recovery.is_some_and(|recovery| !ack.before(recovery)) {
+            self.recovery = None;
+        }
+        let (found, by_timestamp) = match self.outstanding.acknowledge(pool, ack, segment.tsecr()) {
+            Match::None => return Outcome::Rejected(Rejection::NoSegment),
+            Match::Ambiguous => return Outcome::Rejected(Rejection::Retransmitted),
+            Match::Hole => return Outcome::Rejected(Rejection::Hole),
+            // What was sent after a retransmission may have arrived before it, and waited for it.
+            Match::Clean(found) if leaves_recovery && !echoes(segment, &found) => {
+                return Outcome::Rejected(Rejection::Recovery);
+            }
+            Match::Clean(found) => (found, false),
+            Match::ByTimestamp(found) => (found, true),
+        };
+        let Some(rtt) = segment.time().since(found.sent_at) else {
+            return Outcome::Rejected(Rejection::NotPositive);
+        };
+        if Duration::from(rtt) > limits.longest {
+            return Outcome::Rejected(Rejection::TooLong);
+        }
+        Outcome::Sample(Sample {
+            flow: segment.flow,
+            acked_at: segment.time(),
+            ack,
+            rtt,
+            kind: if found.syn { Kind::Connect } else { Kind::Data },
+            class: match found.end == ack {
+                _ if by_timestamp => Class::Timestamp,
+                true => Class::Exact,
+                false => Class::Partial,
+            },
+        })
+    }
+
+    /// Rule 7, outbound: a SYN or SYN-ACK with another initial sequence number is another connection.
+    fn opens(&mut self, segment: &Segment, pool: &mut Pool) {
+        let known_remote = self.remote_isn;
+        if self.synchronised && self.local_isn != Some(segment.start()) {
+            self.restart(pool);
+            self.remote_isn = known_remote;
+        }
+        self.local_isn = Some(segment.start());
+        let offers = segment.header.bits.any(Bits::SACK_PERMITTED);
+        self.sack_offered |= offers;
+        if let Some(ack) = segment.ack() {
+            // A SYN-ACK permits SACK only in answer to a SYN that did (RFC 2018 section 2).
+            self.sack_in_use |= offers;
+            self.remote_isn = Some(ack.minus(1));
+        }
+    }
+
+    /// Rule 7, inbound.
+    fn is_opened(&mut self, segment: &Segment, pool: &mut Pool) {
+        let start = segment.start();
+        let permits = segment.header.bits.any(Bits::SACK_PERMITTED);
+        if segment.ack().is_some() {
+            self.sack_in_use |= permits && self.sack_offered;
+        } else if self.remote_isn != Some(start) && !self.opening_simultaneously() {
+            self.restart(pool);
+        }
+        self.remote_isn = Some(start);
+    }
+
+    /// Our SYN is out and nothing of the peer's was seen: its SYN crosses ours (RFC 9293 section 3.5).
+    fn opening_simultaneously(&self) -> bool {
+        self.remote_isn.is_none() && self.local_isn == Some(self.snd_una) && self.snd_nxt == self.snd_una.plus(1)
+    }
+
+    /// Rule 1: a keep-alive repeats the last byte when all is acknowledged (RFC 9293 section 3.8.4).
+    fn is_probe(&self, start: SeqNum, end: SeqNum) -> bool {
+        self.snd_una == self.snd_nxt && start == self.snd_nxt.minus(1) && end == self.snd_nxt
+    }
+
+    /// Rule 5, without SACK: no payload, same window, same number, data outstanding.
+    fn count_duplicate(&mut self, segment: &Segment) {
+        if !self.sack_in_use
+            && !self.outstanding.is_empty()
+            && segment.is_empty()
+            && segment.header.window == self.window
+        {
+            self.duplicate_acks = self.duplicate_acks.saturating_add(1);
+        }
+    }
+
+    /// Gives back what the flow holds of the pool.
+    pub(super) fn release(&mut self, pool: &mut Pool) {
+        self.outstanding.clear(pool);
+    }
+}
+
+/// Whether TSecr names this very transmission.
+fn echoes(ack: &Segment, transmission: &Transmission) -> bool {
+    transmission.tsval.is_some() && ack.tsecr() == transmission.tsval
+}

@@ -1,0 +1,474 @@
+//! The matching rules of DESIGN section 6, one by one, each as a packet trace (the language is in `support/trace.rs`).
+
+mod support;
+
+use std::time::Duration;
+
+use go_metro::rtt::{EngineConfig, Nanos};
+use support::trace::{parse, play, play_with};
+
+#[test]
+fn rule_1_what_advances_snd_nxt_is_timed() {
+    play(
+        "0   > 1000+100
+         50  < ack 1100         => data exact 50
+         60  > 1100+100
+         61  > 1200+100
+         110 < ack 1200         => data exact 50
+         112 < ack 1300         => data exact 51",
+    );
+}
+
+#[test]
+fn rule_1_a_cumulative_ack_times_the_newest_segment_it_covers() {
+    play(
+        "0  > 1000+100
+         5  > 1100+100
+         9  > 1200+100
+         50 < ack 1300          => data exact 41",
+    );
+}
+
+#[test]
+fn rule_1_a_keep_alive_is_not_timed() {
+    play(
+        "0    > 1000+100
+         50   < ack 1100        => data exact 50
+         9000 > 1099+1
+         9050 < ack 1100
+         9100 > 1100+10
+         9150 < ack 1110        => data exact 50",
+    );
+}
+
+#[test]
+fn rule_2_a_retransmission_makes_everything_outstanding_ambiguous() {
+    play(
+        "0   > 1000+100
+         1   > 1100+100
+         300 > 1000+100
+         350 < ack 1200         => rejected retransmitted
+         360 > 1200+100
+         410 < ack 1300         => data exact 50",
+    );
+}
+
+#[test]
+fn rule_2_a_retransmission_that_carries_new_data_is_ambiguous_too() {
+    play(
+        "0   > 1000+100
+         300 > 1000+200
+         350 < ack 1200         => rejected retransmitted
+         360 > 1200+100
+         400 < ack 1300         => data exact 40",
+    );
+}
+
+#[test]
+fn rule_2_what_is_sent_in_recovery_and_acknowledged_with_it_may_have_waited() {
+    play(
+        "0   > 1000+100
+         300 > 1000+100
+         301 > 1100+100
+         380 < ack 1200         => rejected recovery",
+    );
+    play(
+        "0   > 1000+100 ts 0
+         300 > 1000+100 ts 300
+         301 > 1100+100 ts 301
+         350 < ack 1100 ecr 300 => data timestamp 50
+         351 < ack 1200 ecr 301 => data exact 50",
+    );
+    play(
+        "0   > 1000+100 ts 0
+         300 > 1000+100 ts 300
+         301 > 1100+100 ts 301
+         351 < ack 1200 ecr 301 => data exact 50",
+    );
+}
+
+#[test]
+fn rule_3_ack_inside_a_super_segment_yields_a_partial_sample() {
+    play(
+        "0  > 1000+64000
+         50 < ack 3896          => data partial 50
+         51 < ack 65000         => data exact 51",
+    );
+}
+
+#[test]
+fn rule_3_ack_beyond_what_was_sent_or_below_what_was_acknowledged_yields_nothing() {
+    play(
+        "0  > 1000+100
+         1  < ack 1101          => rejected never_sent
+         2  < ack 999
+         50 < ack 1100          => data exact 50
+         51 < ack 1050",
+    );
+}
+
+#[test]
+fn rule_3_a_byte_that_passed_unseen_yields_nothing() {
+    play(
+        "0  > 1000+100
+         # 1100..1200 passes unseen
+         2  > 1200+100
+         50 < ack 1150          => rejected no_segment
+         51 < ack 1300          => data exact 49",
+    );
+}
+
+#[test]
+fn rule_4_tsecr_tells_which_transmission_is_acknowledged() {
+    play(
+        "0   > 1000+100 ts 1000
+         300 > 1000+100 ts 1300
+         320 < ack 1100 ecr 1000 => data timestamp 320
+         400 > 1100+100 ts 1400
+         700 > 1100+100 ts 1700
+         750 < ack 1200 ecr 1700 => data timestamp 50",
+    );
+}
+
+#[test]
+fn rule_4_two_transmissions_within_a_tick_cannot_be_told_apart() {
+    play(
+        "0    > 1000+100 ts 1000
+         0.4  > 1000+100 ts 1000
+         50   < ack 1100 ecr 1000 => rejected retransmitted",
+    );
+}
+
+#[test]
+fn rule_4_tsecr_of_neither_transmission_decides_nothing() {
+    play(
+        "0   > 1000+100 ts 1000
+         300 > 1000+100 ts 1300
+         320 < ack 1100 ecr 999 => rejected retransmitted",
+    );
+}
+
+#[test]
+fn rule_5_a_sack_block_above_tells_of_a_hole() {
+    play(
+        "0   > 1000+100 ts 1
+         1   > 1100+100 ts 2
+         2   > 1200+100 ts 3
+         51  < ack 1000 ecr 0 sack
+         60  > 1000+100 ts 61
+         110 < ack 1300 ecr 61  => rejected hole
+         120 > 1300+100 ts 121
+         170 < ack 1400 ecr 121 => data exact 50",
+    );
+}
+
+#[test]
+fn rule_5_after_a_hole_not_even_tsecr_decides() {
+    play(
+        "0   > 1000+100 ts 1
+         0.1 > 1100+100 ts 1
+         51  < ack 1000 ecr 0 sack
+         90  > 1000+100 ts 91
+         140 < ack 1200 ecr 1   => rejected hole",
+    );
+}
+
+#[test]
+fn rule_5_where_sack_is_in_use_duplicate_acks_without_a_block_are_no_sign() {
+    play(
+        "0   > S 999 sackperm
+         50  < SA 7000 ack 1000 sackperm => connect exact 50
+         60  > 1000+100
+         61  < ack 1000
+         62  < ack 1000
+         63  < ack 1000
+         64  < ack 1000
+         110 < ack 1100         => data exact 50",
+    );
+}
+
+#[test]
+fn rule_5_without_sack_three_duplicate_acks_tell_of_a_hole() {
+    let two = "0   > S 999
+         50  < SA 7000 ack 1000 => connect exact 50
+         60  > 1000+100
+         60  > 1100+100
+         60  > 1200+100
+         60  > 1300+100
+         111 < ack 1000
+         112 < ack 1000";
+    play(&format!("{two}\n 120 < ack 1400 => data exact 60"));
+    play(&format!("{two}\n 113 < ack 1000 \n 120 < ack 1400 => rejected hole"));
+}
+
+#[test]
+fn rule_5_window_updates_are_no_duplicate_acks() {
+    play(
+        "0  > 1000+100
+         1  < ack 1000 win 100
+         2  < ack 1000 win 200
+         3  < ack 1000 win 300
+         4  < ack 1000 win 400
+         5  < ack 1000 win 500
+         50 < ack 1100 win 500  => data exact 50",
+    );
+}
+
+#[test]
+fn rule_5_a_d_sack_is_no_hole() {
+    play(
+        "0   > 1000+100
+         50  < ack 1100         => data exact 50
+         60  > 1100+100
+         61  < ack 1100 dsack
+         110 < ack 1200         => data exact 50",
+    );
+}
+
+#[test]
+fn rule_6_both_halves_of_the_handshake_are_connect_samples() {
+    play(
+        "0  > S 1000
+         50 < SA 7000 ack 1001  => connect exact 50",
+    );
+    play(
+        "0  < S 7000
+         1  > SA 1000 ack 7001
+         51 < ack 1001          => connect exact 50",
+    );
+}
+
+#[test]
+fn rule_6_a_retransmitted_syn_is_no_sample_unless_timestamps_decide() {
+    play(
+        "0    > S 1000
+         1000 > S 1000
+         1050 < SA 7000 ack 1001 => rejected retransmitted",
+    );
+    play(
+        "0    > S 1000 ts 1
+         1000 > S 1000 ts 1001
+         1050 < SA 7000 ack 1001 ecr 1001 => connect timestamp 50",
+    );
+}
+
+#[test]
+fn rule_7_a_syn_with_another_initial_sequence_number_is_a_new_flow() {
+    play(
+        "0   > S 1000
+         50  < SA 7000 ack 1001  => connect exact 50
+         60  > 1001+100
+         70  > S 900000
+         120 < SA 9000 ack 900001 => connect exact 50
+         130 < ack 1101",
+    );
+    play(
+        "0   < S 7000
+         1   > SA 1000 ack 7001
+         51  < ack 1001          => connect exact 50
+         60  > 1001+100
+         70  < S 8000
+         71  > SA 500 ack 8001
+         121 < ack 501           => connect exact 50",
+    );
+}
+
+#[test]
+fn rule_7_an_inbound_reset_ends_what_is_outstanding() {
+    play(
+        "0  > 1000+100
+         50 < RA 7000 ack 1100
+         60 < ack 1100",
+    );
+}
+
+#[test]
+fn rule_7_after_an_outbound_reset_the_peer_still_acknowledges() {
+    play(
+        "0  > 1000+100
+         1  > R 1100
+         50 < ack 1100           => data exact 50",
+    );
+}
+
+#[test]
+fn rule_7_fin_is_timed_and_a_closed_flow_ends_after_exp_ttl() {
+    let config = EngineConfig { exp_ttl: Duration::from_secs(10), ..EngineConfig::default() };
+    let mut engine = play_with(
+        config,
+        "0   > 1000+100
+         50  < ack 1100          => data exact 50
+         60  > F 1100
+         110 < F 7000 ack 1101   => data exact 50",
+    );
+    engine.expire(Nanos(10_109_000_000));
+    assert_eq!((engine.flows(), engine.counters().flows_closed), (1, 0));
+    engine.expire(Nanos(10_111_000_000));
+    assert_eq!((engine.flows(), engine.counters().flows_closed), (0, 1));
+}
+
+#[test]
+fn rule_7_what_comes_after_both_fins_does_not_prolong_the_flow() {
+    let config = EngineConfig { exp_ttl: Duration::from_secs(10), ..EngineConfig::default() };
+    let mut engine = play_with(
+        config,
+        "0    > F 1100
+         10   < F 7000 ack 1101  => data exact 10
+         9000 > F 1100
+         9010 < A 7001 ack 1101",
+    );
+    engine.expire(Nanos(10_011_000_000));
+    assert_eq!(engine.flows(), 0);
+}
+
+#[test]
+fn rule_7_silence_ends_a_flow_after_idle_ttl() {
+    let config = EngineConfig { idle_ttl: Duration::from_secs(10), ..EngineConfig::default() };
+    let mut engine = play_with(config, "0 > 1000+100\n 5000 < ack 1000");
+    engine.expire(Nanos(14_999_000_000));
+    assert_eq!((engine.flows(), engine.counters().flows_idle), (1, 0));
+    engine.expire(Nanos(15_001_000_000));
+    assert_eq!((engine.flows(), engine.counters().flows_idle), (0, 1));
+    // Even when nothing expired it in time.
+    play_with(config, "0 > 1000+100\n 10001 < ack 1100");
+}
+
+#[test]
+fn rule_8_a_flow_seen_first_mid_stream_works_from_its_first_segment() {
+    play(
+        "0   < 7000+1000 ack 4000000000
+         1   > 4000000000+100
+         2   < ack 3999999000
+         51  < ack 4000000100    => data exact 50",
+    );
+}
+
+#[test]
+fn rule_9_a_full_record_is_thinned_and_still_never_wrong() {
+    let config = EngineConfig { outstanding_per_flow: 8, ..EngineConfig::default() };
+    let mut trace = String::new();
+    for k in 0..64 {
+        trace += &format!("{k} > {}+100\n", 1000 + 100 * k);
+    }
+    // The oldest survives every thinning, and the newest was never subject to one.
+    trace += "100 < ack 1100 => data exact 100\n";
+    trace += "101 < ack 1200 => rejected no_segment\n";
+    trace += "163 < ack 7400 => data exact 100\n";
+    let engine = play_with(config, &trace);
+    assert!(engine.counters().thinned > 0);
+}
+
+#[test]
+fn rule_9_thinning_among_retransmissions_leaves_nothing_that_could_mislead() {
+    let config = EngineConfig { outstanding_per_flow: 4, ..EngineConfig::default() };
+    play_with(
+        config,
+        "0   > 1000+100 ts 1
+         1   > 1100+100 ts 1
+         2   > 1000+100 ts 1
+         3   > 1100+100 ts 2
+         4   > 1200+100 ts 3
+         50  < ack 1100 ecr 1    => rejected hole",
+    );
+}
+
+#[test]
+fn rule_10_no_sample_is_negative_zero_or_longer_than_idle_ttl() {
+    play(
+        "10 > 1000+100
+         10 < ack 1100           => rejected not_positive
+         20 > 1100+100
+         15 < ack 1200           => rejected not_positive",
+    );
+    let config = EngineConfig { idle_ttl: Duration::from_secs(10), ..EngineConfig::default() };
+    play_with(
+        config,
+        "0     > 1000+100
+         9000  < ack 1000
+         10001 < ack 1100        => rejected too_long",
+    );
+}
+
+#[test]
+fn sequence_numbers_wrap() {
+    play(
+        "0   > 4294967246+100
+         1   > 50+100
+         50  < ack 50            => data exact 50
+         51  < ack 150           => data exact 50",
+    );
+}
+
+#[test]
+fn a_jump_beyond_the_largest_window_starts_anew() {
+    play(
+        "0   > 1000+100
+         1   > 3000000000+100
+         2   > 3000000100+100
+         52  < ack 3000000200    => data exact 50",
+    );
+}
+
+#[test]
+fn parallel_flows_do_not_mix() {
+    play(
+        "0  > 1000+100 port 1
+         5  > 1000+100 port 2
+         50 < ack 1100 port 1    => data exact 50
+         60 < ack 1100 port 2    => data exact 55",
+    );
+}
+
+#[test]
+fn the_least_recently_active_flow_makes_room() {
+    let config = EngineConfig { max_flows: 2, ..EngineConfig::default() };
+    let engine = play_with(
+        config,
+        "0    > 1000+100 port 1
+         1000 > 1000+100 port 2
+         2500 < ack 1000 port 1
+         3000 > 1000+100 port 3
+         3050 < ack 1100 port 3  => data exact 50
+         3060 < ack 1100 port 1  => data exact 3060
+         3070 < ack 1100 port 2",
+    );
+    assert_eq!((engine.flows(), engine.counters().flows_evicted), (2, 1));
+}
+
+#[test]
+fn inbound_segments_and_resets_alone_make_no_flow() {
+    let engine = play_with(
+        EngineConfig::default(),
+        "0 < S 7000
+         1 > R 0
+         2 < 7000+100 ack 1",
+    );
+    assert_eq!(engine.flows(), 0);
+}
+
+#[test]
+fn an_interruption_forgets_what_is_outstanding() {
+    let mut engine = play_with(EngineConfig::default(), "0 > 1000+100");
+    engine.interrupt(1);
+    for text in ["9000 < ack 1100", "9001 > 1100+100", "9051 < ack 1200 => data exact 50"] {
+        let line = parse(text).unwrap();
+        assert_eq!(support::trace::describe(&engine.record(&line.segment)), line.expected, "{text}");
+    }
+}
+
+#[test]
+fn the_account_closes() {
+    let engine = play_with(
+        EngineConfig::default(),
+        "0   > 1000+100
+         50  < ack 1100          => data exact 50
+         60  > 1100+100
+         90  > 1100+100
+         99  < ack 1200          => rejected retransmitted
+         100 < ack 1200
+         101 < ack 9999          => rejected never_sent",
+    );
+    let counters = engine.counters();
+    assert_eq!((counters.sent, counters.retransmissions), (3, 1));
+    assert_eq!((counters.samples_total(), counters.rejected_total(), counters.quiet), (1, 2, 1));
+}

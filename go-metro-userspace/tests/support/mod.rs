@@ -1,0 +1,6 @@
+//! What the engine's tests share.
+
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+pub mod model;
+pub mod trace;

@@ -85,6 +85,12 @@ fn rule_2_what_is_sent_in_recovery_and_acknowledged_with_it_may_have_waited() {
          301 > 1100+100 ts 301
          351 < ack 1200 ecr 301 => data exact 50",
     );
+    play(
+        "0     > 1000+100 ts 0
+         300   > 1000+100 ts 300
+         300.4 > 1100+100 ts 300
+         351   < ack 1200 ecr 300 => rejected recovery",
+    );
 }
 
 #[test]

@@ -214,8 +214,8 @@ impl Flow {
 
     /// Rules 3, 4, 6 and 10: an acknowledgement that advances `snd_una` within what was sent.
     fn advance(&mut self, ack: SeqNum, segment: &Segment, pool: &mut Pool, limits: FlowLimits) -> Outcome {
+        let leaves_recovery = self.recovery.is_some_and(|point| self.snd_una.before(point) && ack.after(point));
         self.snd_una = ack;
-        let leaves_recovery = self.recovery.is_some_and(|recovery| ack.after(recovery));
         if self.recovery.is_some_and(|recovery| !ack.before(recovery)) {
             self.recovery = None;
         }
@@ -224,10 +224,8 @@ impl Flow {
             Match::Ambiguous => return Outcome::Rejected(Rejection::Retransmitted),
             Match::Hole => return Outcome::Rejected(Rejection::Hole),
             // What was sent after a retransmission may have arrived before it, and waited for it.
-            Match::Clean(found) if leaves_recovery && !echoes(segment, &found) => {
-                return Outcome::Rejected(Rejection::Recovery);
-            }
-            Match::Clean(found) => (found, false),
+            Match::Clean { echoed: false, .. } if leaves_recovery => return Outcome::Rejected(Rejection::Recovery),
+            Match::Clean { found, .. } => (found, false),
             Match::ByTimestamp(found) => (found, true),
         };
         let Some(rtt) = segment.time().since(found.sent_at) else {
@@ -304,9 +302,4 @@ impl Flow {
     pub(super) fn release(&mut self, pool: &mut Pool) {
         self.outstanding.clear(pool);
     }
-}
-
-/// Whether TSecr names this very transmission.
-fn echoes(ack: &Segment, transmission: &Transmission) -> bool {
-    transmission.tsval.is_some() && ack.tsecr() == transmission.tsval
 }

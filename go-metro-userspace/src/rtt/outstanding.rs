@@ -38,13 +38,6 @@ pub(super) struct Transmission {
     pub(super) syn: bool,
 }
 
-impl Transmission {
-    /// Whether it contains the byte before `ack`.
-    fn contains_last_of(&self, ack: SeqNum) -> bool {
-        self.start.before(ack) && !self.end.before(ack)
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Node {
     transmission: Transmission,
@@ -89,7 +82,12 @@ pub(super) enum Match {
     /// No transmission on record contains the byte before the acknowledgement number.
     None,
     /// The newest transmission that contains it, sent once and with nothing before it in doubt.
-    Clean(Transmission),
+    Clean {
+        /// The transmission.
+        found: Transmission,
+        /// TSecr names it, and no doubtful transmission that is covered as well.
+        echoed: bool,
+    },
     /// Retransmitted, but TSecr names this transmission alone.
     ByTimestamp(Transmission),
     /// Retransmitted, and TSecr decides nothing.
@@ -119,11 +117,14 @@ pub(super) struct Queue {
     unordered: bool,
     /// Holds nothing but [`Trust::Hole`].
     all_holes: bool,
+    /// Transmissions were dropped from it: another of the same bytes could look like the only one.
+    thinned: bool,
 }
 
 impl Queue {
     /// Nothing outstanding.
-    pub(super) const EMPTY: Self = Self { head: NIL, tail: NIL, len: 0, unordered: false, all_holes: true };
+    pub(super) const EMPTY: Self =
+        Self { head: NIL, tail: NIL, len: 0, unordered: false, all_holes: true, thinned: false };
 
     /// Whether nothing is on record.
     pub(super) fn is_empty(&self) -> bool {
@@ -136,11 +137,14 @@ impl Queue {
     }
 
     /// Adds a transmission that advances `snd_nxt` (rule 1), thinning when there are `bound` already (rule 9).
-    pub(super) fn push(&mut self, pool: &mut Pool, transmission: Transmission, bound: u16) -> Pushed {
+    pub(super) fn push(&mut self, pool: &mut Pool, mut transmission: Transmission, bound: u16) -> Pushed {
         let mut pushed = Pushed::Kept;
         if self.len >= bound {
             self.thin(pool);
             pushed = Pushed::Thinned;
+        }
+        if self.thinned && transmission.trust == Trust::Ambiguous {
+            transmission.trust = Trust::Hole;
         }
         let Some(index) = pool.take(transmission) else { return Pushed::PoolFull };
         if self.len == 0 {
@@ -162,6 +166,9 @@ impl Queue {
 
     /// A retransmission puts everything outstanding in doubt (rule 2).
     pub(super) fn doubt(&mut self, pool: &mut Pool) {
+        if self.thinned {
+            self.spoil(pool);
+        }
         self.for_each_mut(pool, |transmission| {
             if transmission.trust == Trust::Clean {
                 transmission.trust = Trust::Ambiguous;
@@ -198,14 +205,12 @@ impl Queue {
         *self = Self::EMPTY;
     }
 
-    /// Nothing was retransmitted: sequence numbers ascend and do not overlap, so the match is at the front.
+    /// Nothing was retransmitted: sequence numbers ascend and do not overlap, so all that is covered is at the front.
     fn acknowledge_front(&mut self, pool: &mut Pool, ack: SeqNum, tsecr: Option<u32>) -> Match {
-        let mut newest = None;
+        let mut evidence = Evidence { doubtful_named: self.thinned, ..Evidence::default() };
         while self.len > 0 {
             let Node { transmission, next } = pool.nodes[self.head as usize];
-            if transmission.contains_last_of(ack) {
-                newest = Some(transmission);
-            }
+            evidence.weigh(&transmission, ack, tsecr);
             if transmission.end.after(ack) {
                 break;
             }
@@ -216,22 +221,16 @@ impl Queue {
         if self.len == 0 {
             *self = Self::EMPTY;
         }
-        newest.map_or(Match::None, |found| judge(found, usize::from(tsecr == found.tsval), tsecr))
+        evidence.judge()
     }
 
     /// Something was retransmitted: every transmission is looked at.
     fn acknowledge_any_order(&mut self, pool: &mut Pool, ack: SeqNum, tsecr: Option<u32>) -> Match {
-        let (mut newest, mut named, mut times_named) = (None, None, 0);
+        let mut evidence = Evidence { doubtful_named: self.thinned, ..Evidence::default() };
         let (mut index, mut previous) = (self.head, NIL);
         for _ in 0..self.len {
             let Node { transmission, next } = pool.nodes[index as usize];
-            if transmission.contains_last_of(ack) {
-                newest = Some(transmission);
-                if tsecr.is_some() && transmission.tsval == tsecr {
-                    named = Some(transmission);
-                    times_named += 1;
-                }
-            }
+            evidence.weigh(&transmission, ack, tsecr);
             if transmission.end.after(ack) {
                 previous = index;
             } else {
@@ -249,9 +248,7 @@ impl Queue {
         if self.len == 0 {
             *self = Self::EMPTY;
         }
-        // The transmission that TSecr names is judged; where it names none or several, the newest.
-        let unique = named.filter(|_| times_named == 1);
-        unique.or(newest).map_or(Match::None, |found| judge(found, times_named, tsecr))
+        evidence.judge()
     }
 
     /// Makes room (rule 9): keeps the oldest and every second one after it.
@@ -259,6 +256,7 @@ impl Queue {
     /// What is dropped leaves a gap that no acknowledgement matches. Among retransmissions a dropped one could leave
     /// another looking like the only transmission of its bytes, so then all that remains is spoiled.
     fn thin(&mut self, pool: &mut Pool) {
+        self.thinned = true;
         if self.unordered {
             self.spoil(pool);
         }
@@ -287,12 +285,47 @@ impl Queue {
     }
 }
 
-/// Rule 4 for one transmission that contains the acknowledged byte, of which `times_named` bear the TSval that TSecr echoes.
-fn judge(found: Transmission, times_named: usize, tsecr: Option<u32>) -> Match {
-    match found.trust {
-        Trust::Clean => Match::Clean(found),
-        Trust::Hole => Match::Hole,
-        Trust::Ambiguous if tsecr.is_some() && found.tsval == tsecr && times_named == 1 => Match::ByTimestamp(found),
-        Trust::Ambiguous => Match::Ambiguous,
+/// What the transmissions that an acknowledgement covers say, oldest to newest.
+#[derive(Default)]
+struct Evidence {
+    /// The newest that contains the acknowledged byte.
+    newest: Option<Transmission>,
+    /// The newest of those whose TSval the acknowledgement echoes.
+    named: Option<Transmission>,
+    /// How many of those there are.
+    times_named: u32,
+    /// A doubtful transmission, wherever it lies, has (or, once thinned, may have had) the echoed TSval.
+    doubtful_named: bool,
+}
+
+impl Evidence {
+    #[inline]
+    fn weigh(&mut self, transmission: &Transmission, ack: SeqNum, tsecr: Option<u32>) {
+        if !transmission.start.before(ack) {
+            return;
+        }
+        let named = tsecr.is_some() && transmission.tsval == tsecr;
+        self.doubtful_named |= named && transmission.trust != Trust::Clean;
+        if !transmission.end.before(ack) {
+            self.newest = Some(*transmission);
+            if named {
+                self.named = Some(*transmission);
+                self.times_named += 1;
+            }
+        }
+    }
+
+    fn judge(self) -> Match {
+        let Some(newest) = self.newest else { return Match::None };
+        if newest.trust == Trust::Clean {
+            return Match::Clean { found: newest, echoed: self.times_named == 1 && !self.doubtful_named };
+        }
+        // Rule 4: exactly one transmission of the byte is named.
+        match self.named.filter(|_| self.times_named == 1) {
+            Some(named) if named.trust == Trust::Hole => Match::Hole,
+            Some(named) => Match::ByTimestamp(named),
+            None if newest.trust == Trust::Hole => Match::Hole,
+            None => Match::Ambiguous,
+        }
     }
 }

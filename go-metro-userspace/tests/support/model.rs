@@ -126,7 +126,11 @@ impl Model {
             }
             (*tx, Class::Timestamp)
         } else {
-            let echoed = newest.tsval.is_some() && newest.tsval == s.tsecr;
+            let echoed = newest.tsval.is_some()
+                && newest.tsval == s.tsecr
+                && !self.sent.iter().any(|tx| {
+                    (tx.ambiguous || tx.hole) && tx.end > self.snd_una && tx.start < ack && tx.tsval == s.tsecr
+                });
             if self.snd_una < self.recovery && ack > self.recovery && !echoed {
                 return None;
             }

@@ -1,0 +1,377 @@
+//! Properties of the engine.
+//!
+//! Two kinds: on arbitrary segments the engine says what the slow, obvious model says; and over a simulated path that
+//! loses, reorders and duplicates, every sample is the true time from a transmission to the acknowledgement it caused.
+
+mod support;
+
+use go_metro::rtt::{Addr, Class, Endpoint, Engine, EngineConfig, FlowKey, Kind, Outcome, Segment};
+use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
+use proptest::prelude::*;
+use support::model::{Model, Seg};
+
+/// Unwrapped sequence numbers start here, so that what is below the first is still positive.
+const BASE: u64 = 1 << 33;
+
+fn segment(s: &Seg) -> Segment {
+    let bit = |condition: bool, bit: u8| if condition { bit } else { 0 };
+    let flow = FlowKey {
+        local: Endpoint { addr: Addr::v4([10, 0, 0, 1]), port: 40000 },
+        remote: Endpoint { addr: Addr::v4([10, 0, 0, 2]), port: 80 },
+        ifindex: 1,
+    };
+    let header = SegmentHeader {
+        time_ns: s.at,
+        seq: s.seq as u32,
+        ack: s.ack.unwrap_or_default() as u32,
+        tsval: s.tsval.unwrap_or_default(),
+        tsecr: s.tsecr.unwrap_or_default(),
+        payload_len: s.len as u32,
+        window: s.window,
+        flags: TcpFlags(bit(s.syn, TcpFlags::SYN) | bit(s.fin, TcpFlags::FIN) | bit(s.ack.is_some(), TcpFlags::ACK)),
+        bits: Bits(
+            bit(s.egress, Bits::EGRESS)
+                | bit(s.tsval.is_some() || s.tsecr.is_some(), Bits::TIMESTAMPS)
+                | bit(s.sack_permitted, Bits::SACK_PERMITTED)
+                | bit(s.sack_above, Bits::SACK_ABOVE)
+                | bit(s.dsack, Bits::DSACK),
+        ),
+        ..SegmentHeader::default()
+    };
+    Segment { flow, header }
+}
+
+fn config() -> EngineConfig {
+    EngineConfig { outstanding_per_flow: u16::MAX, max_flows: 1 << 15, ..EngineConfig::default() }
+}
+
+fn sample(outcome: &Outcome) -> Option<(Kind, Class, u64)> {
+    match outcome {
+        Outcome::Sample(s) => Some((s.kind, s.class, s.rtt.0)),
+        _ => None,
+    }
+}
+
+/// A step of an arbitrary conversation, relative to what was said before.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Sends `len` bytes, `back` before `snd_nxt` or `gap` after it.
+    Send { wait: u64, back: u64, gap: u64, len: u64, fin: bool },
+    /// Acknowledges `below` the highest sent (negative: above), echoing one of the TSvals sent.
+    Ack { wait: u64, below: i64, echo: usize, sack: bool, dsack: bool, window: u16, len: u64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let wait = prop_oneof![3 => 0u64..3_000_000, 1 => 0u64..400_000_000];
+    let back = prop_oneof![3 => Just(0u64), 1 => 0u64..600];
+    let gap = prop_oneof![8 => Just(0u64), 1 => 0u64..300];
+    let below = prop_oneof![3 => (0i64..12).prop_map(|k| k * 100), 1 => -50i64..900];
+    prop_oneof![
+        (wait.clone(), back, gap, prop_oneof![Just(100u64), 1u64..400], prop::bool::weighted(0.02))
+            .prop_map(|(wait, back, gap, len, fin)| Step::Send { wait, back, gap, len, fin }),
+        (
+            wait,
+            below,
+            0usize..6,
+            prop::bool::weighted(0.1),
+            prop::bool::weighted(0.03),
+            prop_oneof![5 => Just(500u16), 1 => Just(400u16)],
+            prop_oneof![4 => Just(0u64), 1 => 1u64..100],
+        )
+            .prop_map(|(wait, below, echo, sack, dsack, window, len)| Step::Ack {
+                wait,
+                below,
+                echo,
+                sack,
+                dsack,
+                window,
+                len
+            }),
+    ]
+}
+
+/// Turns steps into segments: TSvals tick each millisecond, as on Linux.
+fn conversation(first: u64, syn: bool, sack_permitted: bool, timestamps: bool, steps: &[Step]) -> Vec<Seg> {
+    let empty = Seg {
+        at: 1_000_000_000,
+        egress: true,
+        syn: false,
+        fin: false,
+        seq: first,
+        len: 0,
+        ack: Some(7000),
+        window: 500,
+        tsval: None,
+        tsecr: None,
+        sack_permitted: false,
+        sack_above: false,
+        dsack: false,
+    };
+    let tick = |at: u64| timestamps.then_some((at / 1_000_000) as u32);
+    let (mut segments, mut at, mut nxt) = (Vec::new(), empty.at, first);
+    if syn {
+        segments.push(Seg { syn: true, ack: None, sack_permitted, tsval: tick(at), ..empty });
+        nxt += 1;
+        at += 5_000_000;
+        let (ack, seq) = (Some(nxt), 7000);
+        segments.push(Seg { at, egress: false, syn: true, seq, ack, sack_permitted, tsecr: tick(empty.at), ..empty });
+    }
+    let mut echoes = vec![tick(empty.at)];
+    for step in steps {
+        match *step {
+            Step::Send { wait, back, gap, len, fin } => {
+                at += wait;
+                let seq = nxt.saturating_sub(back).max(first.saturating_sub(500)) + gap;
+                segments.push(Seg { at, seq, len, fin, tsval: tick(at), ..empty });
+                echoes.push(tick(at));
+                nxt = nxt.max(seq + len + u64::from(fin));
+            }
+            Step::Ack { wait, below, echo, sack, dsack, window, len } => {
+                at += wait;
+                let ack = Some(nxt.saturating_add_signed(-below));
+                let tsecr = echoes[echoes.len().saturating_sub(1 + echo)];
+                let (seq, sack_above) = (7001, sack);
+                segments.push(Seg { at, egress: false, seq, len, ack, window, tsecr, sack_above, dsack, ..empty });
+            }
+        }
+    }
+    segments
+}
+
+/// Where sequence numbers begin: anywhere, and often just below the wrap.
+fn first() -> impl Strategy<Value = u64> {
+    prop_oneof![BASE..BASE + (1 << 32), (BASE + (1 << 32) - 3000)..(BASE + (1 << 32) + 10)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_engine_agrees_with_the_model(
+        first in first(), syn: bool, sack_permitted: bool, timestamps: bool,
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let mut engine = Engine::new(config());
+        let mut model = Model::default();
+        for s in conversation(first, syn, sack_permitted, timestamps, &steps) {
+            let outcome = engine.record(&segment(&s));
+            prop_assert_eq!(sample(&outcome), model.segment(&s), "at {:?}", s);
+        }
+    }
+
+    #[test]
+    fn a_bounded_record_finds_no_sample_that_the_model_does_not_know(
+        first in first(), timestamps: bool, bound in 2u16..12,
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let mut engine = Engine::new(EngineConfig { outstanding_per_flow: bound, ..config() });
+        let mut model = Model::default();
+        for s in conversation(first, false, false, timestamps, &steps) {
+            let outcome = engine.record(&segment(&s));
+            let expected = model.segment(&s);
+            if let Some(found) = sample(&outcome) {
+                prop_assert_eq!(Some(found), expected, "at {:?}", s);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_depends_on_where_sequence_numbers_begin(
+        a in first(), b in first(), syn: bool, sack_permitted: bool, timestamps: bool,
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let run = |first| {
+            let mut engine = Engine::new(config());
+            conversation(first, syn, sack_permitted, timestamps, &steps)
+                .iter().map(|s| sample(&engine.record(&segment(s)))).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(run(a), run(b));
+    }
+
+    #[test]
+    fn the_account_closes_on_arbitrary_segments(
+        records in prop::collection::vec((any::<u32>(), any::<u32>(), 0u32..3000, any::<u8>(), any::<u8>(), 0u64..1 << 40, 0u16..4), 1..300),
+    ) {
+        let mut engine = Engine::new(EngineConfig { max_flows: 2, outstanding_per_flow: 4, ..EngineConfig::default() });
+        let total = records.len() as u64;
+        for (seq, ack, len, flags, bits, at, port) in records {
+            let mut s = segment(&Seg {
+                at, egress: false, syn: false, fin: false, seq: u64::from(seq), len: u64::from(len), ack: Some(u64::from(ack)),
+                window: 0, tsval: None, tsecr: None, sack_permitted: false, sack_above: false, dsack: false,
+            });
+            s.header.flags.0 = flags;
+            s.header.bits.0 = bits;
+            s.flow.local.port = port;
+            if let Outcome::Sample(found) = engine.record(&s) {
+                prop_assert!(found.rtt.0 > 0 && found.rtt.0 <= 300_000_000_000);
+            }
+            prop_assert!(engine.flows() <= 2);
+        }
+        let c = *engine.counters();
+        prop_assert_eq!(c.sent + c.quiet + c.samples_total() + c.rejected_total(), total);
+        prop_assert_eq!(c.samples_total(), c.classes.iter().sum::<u64>());
+    }
+}
+
+/// A path between a sender and a receiver that does what RFC 9293, 2018, 2883 and 7323 say, seen from the sender.
+mod path {
+    use std::collections::BTreeMap;
+
+    use super::{BASE, Seg};
+
+    /// What happens to one transmission.
+    #[derive(Clone, Copy, Debug)]
+    pub(super) struct Fate {
+        pub(super) lost: bool,
+        pub(super) delay: u64,
+        pub(super) duplicate: Option<u64>,
+    }
+
+    /// What the receiver can do.
+    #[derive(Clone, Copy, Debug)]
+    pub(super) struct Options {
+        pub(super) timestamps: bool,
+        pub(super) sack: bool,
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Send { start: u64, len: u64, fate: usize },
+        Arrive { start: u64, len: u64, tsval: u32, sent_at: u64 },
+        Ack { ack: u64, tsecr: u32, sack_above: bool, dsack: bool, caused_by: u64 },
+        Timeout,
+    }
+
+    /// A segment that the sender's tap sees, with the departure of the transmission that caused it if it is an ACK.
+    pub(super) struct Seen {
+        pub(super) seg: Seg,
+        pub(super) caused_by: Option<u64>,
+    }
+
+    const LEN: u64 = 100;
+    const BACK: u64 = 10_000_000;
+
+    /// Sends `count` segments `spacing` apart; what is not acknowledged in time is sent again.
+    pub(super) fn simulate(count: usize, spacing: u64, timeout: u64, fates: &[Fate], options: Options) -> Vec<Seen> {
+        let mut events: BTreeMap<(u64, u64), Event> = BTreeMap::new();
+        let mut order = 0;
+        let mut add = |events: &mut BTreeMap<(u64, u64), Event>, at: u64, event: Event| {
+            order += 1;
+            events.insert((at, order), event);
+        };
+        for k in 0..count {
+            let event = Event::Send { start: BASE + k as u64 * LEN, len: LEN, fate: k };
+            add(&mut events, 1_000_000_000 + k as u64 * spacing, event);
+        }
+        add(&mut events, 1_000_000_000 + timeout, Event::Timeout);
+        let (mut next_fate, mut una, mut nxt) = (count, BASE, BASE);
+        let (mut rcv_nxt, mut last_ack_sent, mut ts_recent) = (BASE, BASE, 0u32);
+        let mut out_of_order: Vec<u64> = Vec::new();
+        let mut seen = Vec::new();
+        let blank = Seg {
+            at: 0,
+            egress: true,
+            syn: false,
+            fin: false,
+            seq: BASE,
+            len: 0,
+            ack: Some(7000),
+            window: 500,
+            tsval: None,
+            tsecr: None,
+            sack_permitted: false,
+            sack_above: false,
+            dsack: false,
+        };
+        while let Some(((at, _), event)) = events.pop_first() {
+            match event {
+                Event::Send { start, len, fate } => {
+                    let tsval = (at / 1_000_000) as u32;
+                    nxt = nxt.max(start + len);
+                    let seg = Seg { at, seq: start, len, tsval: options.timestamps.then_some(tsval), ..blank };
+                    seen.push(Seen { seg, caused_by: None });
+                    let fate = fates[fate % fates.len()];
+                    let arrival = Event::Arrive { start, len, tsval, sent_at: at };
+                    if !fate.lost {
+                        add(&mut events, at + fate.delay, arrival);
+                    }
+                    if let Some(delay) = fate.duplicate {
+                        add(&mut events, at + delay, arrival);
+                    }
+                }
+                Event::Arrive { start, len, tsval, sent_at } => {
+                    // RFC 7323 section 4.3.
+                    if tsval >= ts_recent && start <= last_ack_sent {
+                        ts_recent = tsval;
+                    }
+                    let known = start < rcv_nxt || out_of_order.contains(&start);
+                    if !known {
+                        out_of_order.push(start);
+                    }
+                    while let Some(place) = out_of_order.iter().position(|s| *s == rcv_nxt) {
+                        out_of_order.swap_remove(place);
+                        rcv_nxt += len;
+                    }
+                    last_ack_sent = rcv_nxt;
+                    let sack_above = options.sack && !out_of_order.is_empty();
+                    let dsack = options.sack && known;
+                    let ack = Event::Ack { ack: rcv_nxt, tsecr: ts_recent, sack_above, dsack, caused_by: sent_at };
+                    add(&mut events, at + BACK, ack);
+                }
+                Event::Ack { ack, tsecr, sack_above, dsack, caused_by } => {
+                    una = una.max(ack);
+                    let tsecr = options.timestamps.then_some(tsecr);
+                    let seg = Seg { at, egress: false, seq: 7000, ack: Some(ack), tsecr, sack_above, dsack, ..blank };
+                    seen.push(Seen { seg, caused_by: Some(caused_by) });
+                }
+                Event::Timeout if una < BASE + count as u64 * LEN && next_fate < count * 20 => {
+                    if una < nxt {
+                        add(&mut events, at, Event::Send { start: una, len: LEN, fate: next_fate });
+                        next_fate += 1;
+                    }
+                    add(&mut events, at + timeout, Event::Timeout);
+                }
+                Event::Timeout => {}
+            }
+        }
+        seen
+    }
+}
+
+fn fate() -> impl Strategy<Value = path::Fate> {
+    let delay = prop_oneof![4 => Just(20_000_000u64), 1 => 20_000_000u64..60_000_000];
+    (prop::bool::weighted(0.08), delay.clone(), prop::option::weighted(0.05, delay))
+        .prop_map(|(lost, delay, duplicate)| path::Fate { lost, delay, duplicate })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn over_loss_reordering_and_duplication_every_sample_is_true(
+        count in 1usize..60, spacing in prop_oneof![100_000u64..2_000_000, 2_000_000u64..30_000_000],
+        timeout in 100_000_000u64..300_000_000, fates in prop::collection::vec(fate(), 8..200), timestamps: bool,
+    ) {
+        let options = path::Options { timestamps, sack: true };
+        let mut engine = Engine::new(config());
+        for seen in path::simulate(count, spacing, timeout, &fates, options) {
+            let outcome = engine.record(&segment(&seen.seg));
+            if let Some((_, _, rtt)) = sample(&outcome) {
+                prop_assert_eq!(seen.caused_by, Some(seen.seg.at - rtt), "{:?}", seen.seg);
+            }
+        }
+    }
+
+    #[test]
+    fn over_a_clean_path_every_segment_is_a_sample(
+        count in 1usize..200, spacing in 100_000u64..50_000_000, timestamps: bool, sack: bool,
+    ) {
+        let fates = [path::Fate { lost: false, delay: 20_000_000, duplicate: None }];
+        let mut engine = Engine::new(config());
+        for seen in path::simulate(count, spacing, 1_000_000_000_000, &fates, path::Options { timestamps, sack }) {
+            let outcome = engine.record(&segment(&seen.seg));
+            prop_assert_eq!(sample(&outcome).map(|s| s.2), seen.caused_by.map(|_| 30_000_000));
+        }
+        prop_assert_eq!(engine.counters().samples_total(), count as u64);
+    }
+}

@@ -32,7 +32,7 @@ impl Default for EngineConfig {
             idle_ttl: Duration::from_secs(300),
             exp_ttl: Duration::from_secs(60),
             max_flows: 262_144,
-            outstanding_per_flow: 128,
+            outstanding_per_flow: 4096,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use go_metro_common::segment::{Bits, TcpFlags};
 
-use super::outstanding::{Match, Pool, Pushed, Queue, Transmission, Trust};
+use super::outstanding::{Match, Pool, Pushed, Queue, Transmission};
 use super::sample::{Quiet, Rejection};
 use super::{Class, Kind, Outcome, Sample, Segment, SeqNum};
 
@@ -47,6 +47,25 @@ pub(super) struct Sent {
     pub(super) pool_full: bool,
 }
 
+/// The last retransmission (rule 2).
+#[derive(Clone, Copy, Debug)]
+struct Recovery {
+    /// `snd_nxt` when it was sent: the recovery point.
+    point: SeqNum,
+    /// Its TSval.
+    tsval: Option<u32>,
+}
+
+impl Recovery {
+    /// Whether an acknowledgement that covers both the retransmission and a later `transmission` was caused by the latter.
+    ///
+    /// What was sent after a retransmission may arrive before it, and then waits for it. TSecr tells, unless both
+    /// were sent within one tick.
+    fn is_told_from(self, transmission: &Transmission, ack: &Segment) -> bool {
+        transmission.tsval.is_some() && ack.tsecr() == transmission.tsval && transmission.tsval != self.tsval
+    }
+}
+
 /// The state of one flow. `snd_una` and `snd_nxt` are named as in RFC 9293 section 3.3.1.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flow {
@@ -54,8 +73,10 @@ pub(super) struct Flow {
     snd_una: SeqNum,
     /// Sequence number after the highest sent.
     snd_nxt: SeqNum,
-    /// While `snd_una` is before this, something up to here was retransmitted.
-    recovery: Option<SeqNum>,
+    /// Set by the last retransmission, until all that was sent before it is acknowledged.
+    recovery: Option<Recovery>,
+    /// What was sent up to here was outstanding when a hole showed (rule 5): nothing below can be timed.
+    hole_until: Option<SeqNum>,
     outstanding: Queue,
     /// Our initial sequence number, if the SYN was seen.
     local_isn: Option<SeqNum>,
@@ -78,6 +99,7 @@ impl Flow {
         snd_una: SeqNum(0),
         snd_nxt: SeqNum(0),
         recovery: None,
+        hole_until: None,
         outstanding: Queue::EMPTY,
         local_isn: None,
         remote_isn: None,
@@ -107,6 +129,7 @@ impl Flow {
         self.outstanding.clear(pool);
         self.synchronised = false;
         self.recovery = None;
+        self.hole_until = None;
     }
 
     /// An outbound segment that occupies sequence space or resets.
@@ -137,30 +160,38 @@ impl Flow {
             self.fin_sent = true;
         }
 
-        let mut transmission = Transmission {
+        let transmission = Transmission {
             sent_at: segment.time(),
             start,
             end,
             tsval: segment.tsval(),
-            trust: Trust::Clean,
             syn: segment.has(TcpFlags::SYN),
         };
-        let pushed = if !start.before(self.snd_nxt) {
+        if self.is_probe(start, end) {
+            return sent;
+        }
+        let again = start.before(self.snd_nxt);
+        if self.outstanding.would_mislead(again, limits.outstanding) {
+            self.hole(pool);
+        }
+        let pushed = if !again {
             // Rule 1.
             self.snd_nxt = end;
             self.outstanding.push(pool, transmission, limits.outstanding)
-        } else if self.is_probe(start, end) {
-            return sent;
         } else {
             // Rule 2.
             sent.retransmission = true;
-            self.outstanding.doubt(pool);
-            self.recovery = Some(self.snd_nxt);
+            self.outstanding.doubt();
+            self.recovery = Some(Recovery { point: self.snd_nxt, tsval: segment.tsval() });
             self.snd_nxt = self.snd_nxt.max(end);
             if !end.after(self.snd_una) {
                 return sent;
             }
-            transmission.trust = Trust::Ambiguous;
+            if self.hole_until.is_some_and(|hole| start.before(hole)) {
+                // Rule 5: not even TSecr decides. What it carries beyond the hole goes the same way.
+                self.hole_until = self.hole_until.map(|hole| hole.max(end));
+                return sent;
+            }
             self.outstanding.push_again(pool, transmission, limits.outstanding)
         };
         sent.thinned = pushed == Pushed::Thinned;
@@ -207,26 +238,30 @@ impl Flow {
         self.window = segment.header.window;
         // Rule 5.
         if hole_above || self.duplicate_acks >= DUPLICATE_ACKS {
-            self.outstanding.spoil(pool);
+            self.hole(pool);
         }
         outcome
     }
 
     /// Rules 3, 4, 6 and 10: an acknowledgement that advances `snd_una` within what was sent.
     fn advance(&mut self, ack: SeqNum, segment: &Segment, pool: &mut Pool, limits: FlowLimits) -> Outcome {
-        let leaves_recovery = self.recovery.is_some_and(|point| self.snd_una.before(point) && ack.after(point));
-        self.snd_una = ack;
-        if self.recovery.is_some_and(|recovery| !ack.before(recovery)) {
-            self.recovery = None;
-        }
-        let (found, by_timestamp) = match self.outstanding.acknowledge(pool, ack, segment.tsecr()) {
+        let una = std::mem::replace(&mut self.snd_una, ack);
+        let in_hole = self.hole_until.is_some_and(|hole| !ack.after(hole));
+        let found = self.outstanding.acknowledge(pool, ack, segment.tsecr());
+        let leaves_recovery = self.recovery.filter(|recovery| una.before(recovery.point) && ack.after(recovery.point));
+        self.hole_until = self.hole_until.filter(|hole| ack.before(*hole));
+        self.recovery = self.recovery.filter(|recovery| ack.before(recovery.point));
+        let (found, by_timestamp) = match found {
+            _ if in_hole => return Outcome::Rejected(Rejection::Hole),
             Match::None => return Outcome::Rejected(Rejection::NoSegment),
             Match::Ambiguous => return Outcome::Rejected(Rejection::Retransmitted),
-            Match::Hole => return Outcome::Rejected(Rejection::Hole),
-            // What was sent after a retransmission may have arrived before it, and waited for it.
-            Match::Clean { echoed: false, .. } if leaves_recovery => return Outcome::Rejected(Rejection::Recovery),
-            Match::Clean { found, .. } => (found, false),
             Match::ByTimestamp(found) => (found, true),
+            Match::Clean(found) => {
+                if leaves_recovery.is_some_and(|recovery| !recovery.is_told_from(&found, segment)) {
+                    return Outcome::Rejected(Rejection::Recovery);
+                }
+                (found, false)
+            }
         };
         let Some(rtt) = segment.time().since(found.sent_at) else {
             return Outcome::Rejected(Rejection::NotPositive);
@@ -246,6 +281,14 @@ impl Flow {
                 false => Class::Partial,
             },
         })
+    }
+
+    /// Rule 5: segments behind a hole were received long before the acknowledgement that will cover them.
+    fn hole(&mut self, pool: &mut Pool) {
+        if !self.outstanding.is_empty() {
+            self.outstanding.clear(pool);
+            self.hole_until = Some(self.snd_nxt);
+        }
     }
 
     /// Rule 7, outbound: a SYN or SYN-ACK with another initial sequence number is another connection.

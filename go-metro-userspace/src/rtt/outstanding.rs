@@ -1,6 +1,6 @@
-//! Outstanding segments: what was sent and not yet acknowledged (DESIGN rules 1, 2, 5 and 9).
+//! Outstanding segments: what was sent and not yet acknowledged (DESIGN rules 1 to 4 and 9).
 //!
-//! All flows share one [`Pool`] of fixed-size nodes, reserved once, so that the packet path never allocates and
+//! All flows share one [`Pool`] of 32-byte nodes, reserved once, so that the packet path never allocates and
 //! memory stays bounded however the flows behave. A flow holds a [`Queue`], a singly linked list through
 //! the pool in the order of sending. As long as nothing was retransmitted that is also the order of sequence numbers, and
 //! an acknowledgement only ever looks at the front.
@@ -9,17 +9,6 @@ use super::{Nanos, SeqNum};
 
 /// No node.
 const NIL: u32 = u32::MAX;
-
-/// What may still be concluded from a transmission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// Sent once; its acknowledgement is a sample.
-    Clean,
-    /// Sent more than once, or something before it was (Karn): only TSecr can decide.
-    Ambiguous,
-    /// Behind a hole: received long before the acknowledgement that will cover it.
-    Hole,
-}
 
 /// One transmission of one segment.
 #[derive(Clone, Copy, Debug)]
@@ -32,16 +21,42 @@ pub(super) struct Transmission {
     pub(super) end: SeqNum,
     /// TSval, if it carried timestamps.
     pub(super) tsval: Option<u32>,
-    /// What may be concluded from it.
-    pub(super) trust: Trust,
     /// Whether it carried SYN.
     pub(super) syn: bool,
 }
 
+/// A transmission as the pool keeps it.
 #[derive(Clone, Copy)]
 struct Node {
-    transmission: Transmission,
+    sent_at: Nanos,
+    start: SeqNum,
+    end: SeqNum,
+    tsval: u32,
+    /// Counts the queue's transmissions, to tell those before a retransmission from those after.
+    ordinal: u32,
     next: u32,
+    has_tsval: bool,
+    syn: bool,
+    /// Sequence space that was sent before.
+    again: bool,
+}
+
+const _: () = assert!(size_of::<Node>() == 32);
+
+impl Node {
+    fn tsval(&self) -> Option<u32> {
+        self.has_tsval.then_some(self.tsval)
+    }
+
+    /// Whether it contains the byte before `ack`.
+    fn contains_last_of(&self, ack: SeqNum) -> bool {
+        self.start.before(ack) && !self.end.before(ack)
+    }
+
+    fn transmission(&self) -> Transmission {
+        let Self { sent_at, start, end, syn, .. } = *self;
+        Transmission { sent_at, start, end, tsval: self.tsval(), syn }
+    }
 }
 
 /// The nodes of all flows' queues.
@@ -57,8 +72,7 @@ impl Pool {
         Self { nodes: Vec::with_capacity(bound), free: NIL, bound }
     }
 
-    fn take(&mut self, transmission: Transmission) -> Option<u32> {
-        let node = Node { transmission, next: NIL };
+    fn take(&mut self, node: Node) -> Option<u32> {
         if self.free != NIL {
             let index = self.free;
             self.free = self.nodes[index as usize].next;
@@ -81,19 +95,12 @@ impl Pool {
 pub(super) enum Match {
     /// No transmission on record contains the byte before the acknowledgement number.
     None,
-    /// The newest transmission that contains it, sent once and with nothing before it in doubt.
-    Clean {
-        /// The transmission.
-        found: Transmission,
-        /// TSecr names it, and no doubtful transmission that is covered as well.
-        echoed: bool,
-    },
-    /// Retransmitted, but TSecr names this transmission alone.
+    /// The newest transmission that contains it; sent once, and nothing was retransmitted since.
+    Clean(Transmission),
+    /// Retransmitted, or something was since; but TSecr names this transmission alone.
     ByTimestamp(Transmission),
-    /// Retransmitted, and TSecr decides nothing.
+    /// Retransmitted, or something was since, and TSecr decides nothing.
     Ambiguous,
-    /// Behind a hole.
-    Hole,
 }
 
 /// What became of a new transmission.
@@ -112,19 +119,20 @@ pub(super) enum Pushed {
 pub(super) struct Queue {
     head: u32,
     tail: u32,
+    next_ordinal: u32,
+    /// Transmissions with a lower ordinal are ambiguous (rule 2).
+    clean_from: u32,
     len: u16,
     /// Holds a retransmission, so sequence numbers do not ascend.
     unordered: bool,
-    /// Holds nothing but [`Trust::Hole`].
-    all_holes: bool,
-    /// Transmissions were dropped from it: another of the same bytes could look like the only one.
+    /// Transmissions were dropped from it (rule 9).
     thinned: bool,
 }
 
 impl Queue {
     /// Nothing outstanding.
     pub(super) const EMPTY: Self =
-        Self { head: NIL, tail: NIL, len: 0, unordered: false, all_holes: true, thinned: false };
+        Self { head: NIL, tail: NIL, next_ordinal: 0, clean_from: 0, len: 0, unordered: false, thinned: false };
 
     /// Whether nothing is on record.
     pub(super) fn is_empty(&self) -> bool {
@@ -136,62 +144,42 @@ impl Queue {
         self.len
     }
 
-    /// Adds a transmission that advances `snd_nxt` (rule 1), thinning when there are `bound` already (rule 9).
-    pub(super) fn push(&mut self, pool: &mut Pool, mut transmission: Transmission, bound: u16) -> Pushed {
-        let mut pushed = Pushed::Kept;
-        if self.len >= bound {
-            self.thin(pool);
-            pushed = Pushed::Thinned;
-        }
-        if self.thinned && transmission.trust == Trust::Ambiguous {
-            transmission.trust = Trust::Hole;
-        }
-        let Some(index) = pool.take(transmission) else { return Pushed::PoolFull };
-        if self.len == 0 {
-            self.head = index;
-        } else {
-            pool.nodes[self.tail as usize].next = index;
-        }
-        self.tail = index;
-        self.len += 1;
-        self.all_holes &= transmission.trust == Trust::Hole;
-        pushed
+    /// Whether to record one more transmission would leave (or has left) one that only looks like the sole transmission of
+    /// its bytes: its twin was dropped to make room.
+    pub(super) fn would_mislead(&self, again: bool, bound: u16) -> bool {
+        let full = self.len >= bound;
+        if again { full || self.thinned } else { full && self.unordered }
     }
 
-    /// Adds a transmission of sequence space that was sent before (rule 2).
+    /// Adds a transmission that advances `snd_nxt` (rule 1), thinning when there are `bound` already (rule 9).
+    pub(super) fn push(&mut self, pool: &mut Pool, transmission: Transmission, bound: u16) -> Pushed {
+        self.append(pool, transmission, bound, false)
+    }
+
+    /// Adds a transmission of sequence space that was sent before: from now on TSecr must decide (rules 2 and 4).
     pub(super) fn push_again(&mut self, pool: &mut Pool, transmission: Transmission, bound: u16) -> Pushed {
         self.unordered = true;
-        self.push(pool, transmission, bound)
+        self.append(pool, transmission, bound, true)
     }
 
-    /// A retransmission puts everything outstanding in doubt (rule 2).
-    pub(super) fn doubt(&mut self, pool: &mut Pool) {
-        if self.thinned {
-            self.spoil(pool);
-        }
-        self.for_each_mut(pool, |transmission| {
-            if transmission.trust == Trust::Clean {
-                transmission.trust = Trust::Ambiguous;
-            }
-        });
-    }
-
-    /// A hole puts everything outstanding beyond use (rule 5).
-    pub(super) fn spoil(&mut self, pool: &mut Pool) {
-        if self.all_holes {
-            return;
-        }
-        self.for_each_mut(pool, |transmission| transmission.trust = Trust::Hole);
-        self.all_holes = true;
+    /// A retransmission makes everything outstanding ambiguous (rule 2).
+    pub(super) fn doubt(&mut self) {
+        self.clean_from = self.next_ordinal;
     }
 
     /// Finds what `ack` acknowledges (rules 3 and 4) and removes all that it covers.
     pub(super) fn acknowledge(&mut self, pool: &mut Pool, ack: SeqNum, tsecr: Option<u32>) -> Match {
+        let mut evidence = Evidence::default();
         if self.unordered {
-            self.acknowledge_any_order(pool, ack, tsecr)
+            self.cover_any_order(pool, ack, tsecr, &mut evidence);
         } else {
-            self.acknowledge_front(pool, ack, tsecr)
+            self.cover_front(pool, ack, tsecr, &mut evidence);
         }
+        let found = evidence.judge(self.clean_from);
+        if self.len == 0 {
+            *self = Self::EMPTY;
+        }
+        found
     }
 
     /// Removes everything.
@@ -205,61 +193,77 @@ impl Queue {
         *self = Self::EMPTY;
     }
 
+    fn append(&mut self, pool: &mut Pool, transmission: Transmission, bound: u16, again: bool) -> Pushed {
+        let mut pushed = Pushed::Kept;
+        if self.len >= bound {
+            self.thin(pool);
+            pushed = Pushed::Thinned;
+        }
+        let Transmission { sent_at, start, end, tsval, syn } = transmission;
+        let node = Node {
+            sent_at,
+            start,
+            end,
+            tsval: tsval.unwrap_or_default(),
+            ordinal: self.next_ordinal,
+            next: NIL,
+            has_tsval: tsval.is_some(),
+            syn,
+            again,
+        };
+        self.next_ordinal = self.next_ordinal.wrapping_add(1);
+        let Some(index) = pool.take(node) else { return Pushed::PoolFull };
+        if self.len == 0 {
+            self.head = index;
+        } else {
+            pool.nodes[self.tail as usize].next = index;
+        }
+        self.tail = index;
+        self.len += 1;
+        pushed
+    }
+
     /// Nothing was retransmitted: sequence numbers ascend and do not overlap, so all that is covered is at the front.
-    fn acknowledge_front(&mut self, pool: &mut Pool, ack: SeqNum, tsecr: Option<u32>) -> Match {
-        let mut evidence = Evidence { doubtful_named: self.thinned, ..Evidence::default() };
+    fn cover_front(&mut self, pool: &mut Pool, ack: SeqNum, tsecr: Option<u32>, evidence: &mut Evidence) {
         while self.len > 0 {
-            let Node { transmission, next } = pool.nodes[self.head as usize];
-            evidence.weigh(&transmission, ack, tsecr);
-            if transmission.end.after(ack) {
-                break;
+            let node = pool.nodes[self.head as usize];
+            evidence.weigh(&node, ack, tsecr);
+            if node.end.after(ack) {
+                return;
             }
             pool.give_back(self.head);
-            self.head = next;
+            self.head = node.next;
             self.len -= 1;
         }
-        if self.len == 0 {
-            *self = Self::EMPTY;
-        }
-        evidence.judge()
     }
 
     /// Something was retransmitted: every transmission is looked at.
-    fn acknowledge_any_order(&mut self, pool: &mut Pool, ack: SeqNum, tsecr: Option<u32>) -> Match {
-        let mut evidence = Evidence { doubtful_named: self.thinned, ..Evidence::default() };
+    fn cover_any_order(&mut self, pool: &mut Pool, ack: SeqNum, tsecr: Option<u32>, evidence: &mut Evidence) {
         let (mut index, mut previous) = (self.head, NIL);
         for _ in 0..self.len {
-            let Node { transmission, next } = pool.nodes[index as usize];
-            evidence.weigh(&transmission, ack, tsecr);
-            if transmission.end.after(ack) {
+            let node = pool.nodes[index as usize];
+            evidence.weigh(&node, ack, tsecr);
+            if node.end.after(ack) {
                 previous = index;
             } else {
                 if previous == NIL {
-                    self.head = next;
+                    self.head = node.next;
                 } else {
-                    pool.nodes[previous as usize].next = next;
+                    pool.nodes[previous as usize].next = node.next;
                 }
                 pool.give_back(index);
                 self.len -= 1;
             }
-            index = next;
+            index = node.next;
         }
         self.tail = previous;
-        if self.len == 0 {
-            *self = Self::EMPTY;
-        }
-        evidence.judge()
     }
 
-    /// Makes room (rule 9): keeps the oldest and every second one after it.
-    ///
-    /// What is dropped leaves a gap that no acknowledgement matches. Among retransmissions a dropped one could leave
-    /// another looking like the only transmission of its bytes, so then all that remains is spoiled.
+    /// Makes room (rule 9): keeps the oldest and every second one after it. What is dropped leaves a gap that no
+    /// acknowledgement matches.
     fn thin(&mut self, pool: &mut Pool) {
+        debug_assert!(!self.unordered, "a retransmission's twin must not be dropped");
         self.thinned = true;
-        if self.unordered {
-            self.spoil(pool);
-        }
         let mut kept = self.head;
         while kept != NIL {
             let dropped = pool.nodes[kept as usize].next;
@@ -274,58 +278,39 @@ impl Queue {
             kept = next;
         }
     }
-
-    fn for_each_mut(&self, pool: &mut Pool, mut change: impl FnMut(&mut Transmission)) {
-        let mut index = self.head;
-        for _ in 0..self.len {
-            let node = &mut pool.nodes[index as usize];
-            change(&mut node.transmission);
-            index = node.next;
-        }
-    }
 }
 
-/// What the transmissions that an acknowledgement covers say, oldest to newest.
+/// What the transmissions that contain the acknowledged byte say, oldest to newest.
 #[derive(Default)]
 struct Evidence {
-    /// The newest that contains the acknowledged byte.
-    newest: Option<Transmission>,
-    /// The newest of those whose TSval the acknowledgement echoes.
-    named: Option<Transmission>,
+    /// The newest.
+    newest: Option<Node>,
+    /// The newest whose TSval the acknowledgement echoes.
+    named: Option<Node>,
     /// How many of those there are.
     times_named: u32,
-    /// A doubtful transmission, wherever it lies, has (or, once thinned, may have had) the echoed TSval.
-    doubtful_named: bool,
 }
 
 impl Evidence {
     #[inline]
-    fn weigh(&mut self, transmission: &Transmission, ack: SeqNum, tsecr: Option<u32>) {
-        if !transmission.start.before(ack) {
-            return;
-        }
-        let named = tsecr.is_some() && transmission.tsval == tsecr;
-        self.doubtful_named |= named && transmission.trust != Trust::Clean;
-        if !transmission.end.before(ack) {
-            self.newest = Some(*transmission);
-            if named {
-                self.named = Some(*transmission);
+    fn weigh(&mut self, node: &Node, ack: SeqNum, tsecr: Option<u32>) {
+        if node.contains_last_of(ack) {
+            self.newest = Some(*node);
+            if tsecr.is_some() && node.tsval() == tsecr {
+                self.named = Some(*node);
                 self.times_named += 1;
             }
         }
     }
 
-    fn judge(self) -> Match {
+    fn judge(self, clean_from: u32) -> Match {
         let Some(newest) = self.newest else { return Match::None };
-        if newest.trust == Trust::Clean {
-            return Match::Clean { found: newest, echoed: self.times_named == 1 && !self.doubtful_named };
-        }
-        // Rule 4: exactly one transmission of the byte is named.
-        match self.named.filter(|_| self.times_named == 1) {
-            Some(named) if named.trust == Trust::Hole => Match::Hole,
-            Some(named) => Match::ByTimestamp(named),
-            None if newest.trust == Trust::Hole => Match::Hole,
-            None => Match::Ambiguous,
+        let ambiguous = newest.again || (newest.ordinal.wrapping_sub(clean_from) as i32) < 0;
+        match self.named {
+            _ if !ambiguous => Match::Clean(newest.transmission()),
+            // Rule 4: exactly one transmission of the byte.
+            Some(named) if self.times_named == 1 => Match::ByTimestamp(named.transmission()),
+            _ => Match::Ambiguous,
         }
     }
 }

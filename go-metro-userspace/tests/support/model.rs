@@ -31,7 +31,6 @@ struct Tx {
     tsval: Option<u32>,
     syn: bool,
     ambiguous: bool,
-    hole: bool,
 }
 
 /// One flow.
@@ -41,6 +40,8 @@ pub struct Model {
     snd_nxt: Option<u64>,
     snd_una: u64,
     recovery: u64,
+    recovery_tsval: Option<u32>,
+    hole_until: u64,
     sack_offered: bool,
     sack: bool,
     duplicates: u32,
@@ -68,7 +69,7 @@ impl Model {
             self.snd_una = s.seq;
             s.seq
         });
-        let mut tx = Tx { at: s.at, start: s.seq, end, tsval: s.tsval, syn: s.syn, ambiguous: false, hole: false };
+        let mut tx = Tx { at: s.at, start: s.seq, end, tsval: s.tsval, syn: s.syn, ambiguous: false };
         if s.seq < snd_nxt {
             let keep_alive = self.snd_una == snd_nxt && s.seq == snd_nxt - 1 && end == snd_nxt;
             if keep_alive {
@@ -78,7 +79,11 @@ impl Model {
                 old.ambiguous = true;
             }
             self.recovery = snd_nxt;
+            self.recovery_tsval = s.tsval;
             tx.ambiguous = true;
+            if self.snd_una < end && self.snd_una < self.hole_until && s.seq < self.hole_until {
+                self.hole_until = self.hole_until.max(end);
+            }
         }
         self.sent.push(tx);
         self.snd_nxt = Some(snd_nxt.max(end));
@@ -102,10 +107,8 @@ impl Model {
             self.duplicates += 1;
         }
         self.window = s.window;
-        if s.sack_above || self.duplicates >= 3 {
-            for tx in &mut self.sent {
-                tx.hole = true;
-            }
+        if (s.sack_above || self.duplicates >= 3) && self.outstanding() {
+            self.hole_until = snd_nxt;
         }
         sample
     }
@@ -118,20 +121,16 @@ impl Model {
         let containing: Vec<&Tx> =
             self.sent.iter().filter(|tx| tx.end > self.snd_una && tx.start < ack && ack <= tx.end).collect();
         let newest = *containing.last()?;
-        let (tx, class) = if newest.ambiguous || newest.hole {
+        if ack <= self.hole_until {
+            return None;
+        }
+        let (tx, class) = if newest.ambiguous {
             let named: Vec<&&Tx> = containing.iter().filter(|tx| s.tsecr.is_some() && tx.tsval == s.tsecr).collect();
             let [tx] = named[..] else { return None };
-            if tx.hole {
-                return None;
-            }
             (*tx, Class::Timestamp)
         } else {
-            let echoed = newest.tsval.is_some()
-                && newest.tsval == s.tsecr
-                && !self.sent.iter().any(|tx| {
-                    (tx.ambiguous || tx.hole) && tx.end > self.snd_una && tx.start < ack && tx.tsval == s.tsecr
-                });
-            if self.snd_una < self.recovery && ack > self.recovery && !echoed {
+            let told = s.tsecr.is_some() && s.tsecr == newest.tsval && newest.tsval != self.recovery_tsval;
+            if self.snd_una < self.recovery && ack > self.recovery && !told {
                 return None;
             }
             (newest, if newest.end == ack { Class::Exact } else { Class::Partial })

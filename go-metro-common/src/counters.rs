@@ -1,7 +1,8 @@
 //! What the classifier counts, per CPU.
 //!
-//! The map is a per-CPU array with one element, a [`Counters`]. Each packet that the classifier sees raises
-//! `seen`; what becomes of a TCP segment is one of the others.
+//! The map is a per-CPU array with one element, a [`PerCpu`]: the [`Counters`], and behind them the classifier's working
+//! memory, so that one look-up a packet serves both. Each packet that the classifier sees raises `seen`; what becomes of
+//! a TCP segment is one of the others.
 
 /// Why a packet could not be made a segment record.
 #[repr(u32)]
@@ -70,6 +71,29 @@ impl Counters {
     }
 }
 
+/// Bytes of working memory for TCP options: the longest list is 40 bytes (RFC 9293 section 3.1); the rest lets the verifier
+/// see that no read, wherever an option begins, leaves the array.
+pub const OPTIONS_LEN: usize = 128;
+
+/// The value of the per-CPU array: one CPU's counters and its working memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct PerCpu {
+    /// What user space reads.
+    pub counters: Counters,
+    /// TCP options that are not in the usual place are copied here: kernels before 5.12 have no variable-offset reads of the
+    /// stack.
+    pub options: [u8; OPTIONS_LEN],
+    /// Where the walk through `options` is. In memory rather than in a register because the verifier does not track
+    /// the contents of map values, so every turn of the loop looks the same to it and is checked once.
+    pub position: u32,
+    /// Keeps the size a multiple of 8.
+    pub reserved: u32,
+}
+
 // SAFETY: `repr(C)` of `u64`s only: no padding, any bit pattern is valid.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Counters {}
+// SAFETY: as above, with bytes and two `u32`s that fill the last eight.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for PerCpu {}

@@ -2,7 +2,7 @@
 
 /// Ring buffer of segment records.
 pub const RECORDS: &str = "RECORDS";
-/// Per-CPU array with one [`crate::counters::Counters`].
+/// Per-CPU array with one [`crate::counters::PerCpu`].
 pub const COUNTERS: &str = "COUNTERS";
 /// Longest-prefix trie of IPv4 targets, keyed by [`crate::target::TargetV4`].
 pub const TARGETS_V4: &str = "TARGETS_V4";

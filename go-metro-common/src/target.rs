@@ -7,6 +7,9 @@
 /// Bits of the interface index in front of the address.
 pub const IFINDEX_BITS: u32 = 32;
 
+/// Entries that each trie holds at most: prefixes times interfaces. Memory is taken as entries are added.
+pub const TARGETS_MAX: u32 = 1 << 16;
+
 /// What follows the prefix length in an IPv4 key.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

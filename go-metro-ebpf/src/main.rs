@@ -1,8 +1,66 @@
-//! The classifier.
+//! The classifier: parse, filter, emit, and nothing else.
+//!
+//! The way of one packet: [`classify`] counts it, [`link`] and [`ip`] find its TCP header and leave at once where there is
+//! none, [`tcp`] reads that header, a look-up in [`maps`] tells whether the remote end is a target, [`options`] reads
+//! timestamps and SACK, and [`emit`] builds the record in the ring buffer. The verdict is the same for all:
+//! `TCX_NEXT`, which is `TC_ACT_UNSPEC`, so that whatever else is on the hook still runs.
+//!
+//! There are four entry points, so that direction and link are constants in each.
+//!
+//! # Verifiers
+//!
+//! Everything here loads on Linux 5.10: no variable-offset access to the stack, bounded loops, no kfuncs. What newer kernels
+//! alone have (`tstamp_type`) hides behind a read-only global, which the verifier knows and prunes by.
 #![no_std]
 #![no_main]
+// The attribute that makes an entry point drops its documentation.
+#![allow(missing_docs)]
+
+mod classify;
+mod diagnose;
+mod emit;
+mod ip;
+mod link;
+mod maps;
+mod options;
+mod packet;
+mod tcp;
+
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+
+use classify::{Direction, classify};
+use link::Link;
+
+/// Ingress of a device with an Ethernet header.
+#[classifier]
+fn gometro_in_eth(ctx: TcContext) -> i32 {
+    classify(ctx.skb.skb, Direction::Ingress, Link::Ethernet)
+}
+
+/// Egress of a device with an Ethernet header.
+#[classifier]
+fn gometro_out_eth(ctx: TcContext) -> i32 {
+    classify(ctx.skb.skb, Direction::Egress, Link::Ethernet)
+}
+
+/// Ingress of a device without a link header.
+#[classifier]
+fn gometro_in_ip(ctx: TcContext) -> i32 {
+    classify(ctx.skb.skb, Direction::Ingress, Link::Ip)
+}
+
+/// Egress of a device without a link header.
+#[classifier]
+fn gometro_out_ip(ctx: TcContext) -> i32 {
+    classify(ctx.skb.skb, Direction::Egress, Link::Ip)
+}
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -3,6 +3,9 @@
 //! Each yields [`Segment`]s, already of the configured targets and already told apart into ingress and egress, and keeps
 //! its own [`SourceCounters`]. What comes after is the same for all.
 
+pub mod ebpf;
+pub mod error;
+
 use std::collections::BTreeMap;
 
 use go_metro_common::counters::Unparsable;

@@ -1,0 +1,80 @@
+//! From a packet to a record, step by step, cheapest refusal first.
+
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
+use go_metro_common::counters::{PerCpu, Unparsable};
+use go_metro_common::segment::is_relevant;
+
+use crate::diagnose::diagnose;
+use crate::emit::{Segment, emit};
+use crate::ip::Addresses;
+use crate::link::{self, Link};
+use crate::maps::COUNTERS;
+use crate::packet::Packet;
+use crate::{ip, options, tcp};
+
+/// Which hook the program is on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Ingress,
+    Egress,
+}
+
+/// Why a packet yields no record.
+#[derive(Clone, Copy)]
+pub(crate) enum Skip {
+    /// It is none of ours: another protocol, not a target, or it tells nothing about round-trip time.
+    NotOurs,
+    /// A fragment of a TCP segment, other than the first.
+    Fragment,
+    /// It is malformed.
+    Unparsable(Unparsable),
+}
+
+/// Handles one packet; the verdict.
+#[inline(always)]
+pub(crate) fn classify(skb: *mut __sk_buff, direction: Direction, link: Link) -> i32 {
+    if let Some(cpu) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: a per-CPU value that only this program uses, with bottom halves off: there is no other reference.
+        let cpu = unsafe { &mut *cpu };
+        cpu.counters.seen += 1;
+        match segment(Packet::new(skb), cpu, direction, link) {
+            Ok(()) | Err(Skip::NotOurs) => {}
+            Err(Skip::Fragment) => cpu.counters.fragments += 1,
+            Err(Skip::Unparsable(cause)) => {
+                count(cpu, cause);
+                diagnose(skb, cause as u32);
+            }
+        }
+    }
+    TC_ACT_UNSPEC
+}
+
+/// Counts an unparsable packet.
+#[inline(always)]
+pub(crate) fn count(cpu: &mut PerCpu, cause: Unparsable) {
+    // `get_mut`: an index would bring a panic, which the verifier has no use for.
+    if let Some(counter) = cpu.counters.unparsable.get_mut(cause as usize) {
+        *counter += 1;
+    }
+}
+
+#[inline(always)]
+fn segment(packet: Packet, cpu: &mut PerCpu, direction: Direction, link: Link) -> Result<(), Skip> {
+    let network = link::network(packet, link)?;
+    let ip = ip::parse(packet, network)?;
+    let tcp = tcp::parse(packet, ip.payload, ip.end)?;
+    if !is_relevant(direction == Direction::Egress, tcp.flags, tcp.payload_len) {
+        return Err(Skip::NotOurs);
+    }
+
+    let ends = Addresses::oriented(ip.addresses, direction);
+    let ifindex = packet.ifindex();
+    if !ends.is_target(ifindex) {
+        return Err(Skip::NotOurs);
+    }
+    cpu.counters.matched += 1;
+
+    let options = options::read(packet, cpu, &tcp);
+    emit(packet, cpu, direction, &Segment { ends, ifindex, tcp, options });
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! The record: built in place in the ring buffer.
+
+use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use go_metro_common::counters::PerCpu;
+use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, SegmentV6};
+
+use crate::classify::Direction;
+use crate::ip::{Addresses, octets};
+use crate::maps::{HAS_TSTAMP_TYPE, RECORDS, WAKE_MASK};
+use crate::options::Options;
+use crate::packet::Packet;
+use crate::tcp::Tcp;
+
+/// A departure time further ahead than this is not one: `fq` itself drops what is more than its horizon ahead, 10 s by default
+/// (net/sched/sch_fq.c), and TCP never paces a segment so far.
+const DEPARTURE_MAX_NS: u64 = 2_000_000_000;
+
+/// `BPF_SKB_TSTAMP_DELIVERY_MONO` of include/uapi/linux/bpf.h.
+const DELIVERY_MONOTONIC: u8 = 1;
+
+/// What a record is made of.
+pub(crate) struct Segment {
+    /// Local and remote address.
+    pub ends: Addresses,
+    pub ifindex: u32,
+    pub tcp: Tcp,
+    pub options: Options,
+}
+
+/// Puts a segment's record into the ring, and counts what became of it.
+#[inline(always)]
+pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segment: &Segment) {
+    let Segment { ends, ifindex, tcp, options } = segment;
+    let (local_port, remote_port, side) = match direction {
+        Direction::Egress => (tcp.source, tcp.destination, Bits::EGRESS),
+        Direction::Ingress => (tcp.destination, tcp.source, 0),
+    };
+    let header = |family| SegmentHeader {
+        time_ns: time(packet, direction),
+        seq: tcp.seq,
+        ack: tcp.ack,
+        tsval: options.tsval,
+        tsecr: options.tsecr,
+        payload_len: tcp.payload_len,
+        ifindex: *ifindex,
+        local_port,
+        remote_port,
+        window: tcp.window,
+        flags: tcp.flags,
+        bits: Bits(options.bits | side | family),
+    };
+    match *ends {
+        Addresses::V4(local, remote) => {
+            let Some(mut entry) = RECORDS.reserve::<SegmentV4>(0) else {
+                cpu.counters.ring_full += 1;
+                return;
+            };
+            let (local, remote) = (local.to_ne_bytes(), remote.to_ne_bytes());
+            entry.write(SegmentV4 { header: header(0), local, remote });
+            entry.submit(count_emitted(cpu));
+        }
+        Addresses::V6(local, remote) => {
+            let Some(mut entry) = RECORDS.reserve::<SegmentV6>(0) else {
+                cpu.counters.ring_full += 1;
+                return;
+            };
+            let (local, remote) = (octets(local), octets(remote));
+            entry.write(SegmentV6 { header: header(Bits::IPV6), local, remote });
+            entry.submit(count_emitted(cpu));
+        }
+    }
+}
+
+/// Counts a record; the flags to submit it with.
+#[inline(always)]
+fn count_emitted(cpu: &mut PerCpu) -> u64 {
+    cpu.counters.emitted += 1;
+    let wake = cpu.counters.emitted & u64::from(WAKE_MASK.load()) == 0;
+    u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
+}
+
+/// When the segment passes the hook, or leaves the queue behind it if TCP has put that off (`fq`, pacing).
+#[inline(always)]
+fn time(packet: Packet, direction: Direction) -> u64 {
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if direction == Direction::Ingress {
+        return now;
+    }
+    // Older kernels do not say which clock it is of; the distance from now tells well enough, as wall-clock
+    // time is decades ahead of monotonic time.
+    let monotonic = HAS_TSTAMP_TYPE.load() == 0 || packet.tstamp_type() == DELIVERY_MONOTONIC;
+    let departure = packet.tstamp();
+    if monotonic && departure > now && departure - now < DEPARTURE_MAX_NS { departure } else { now }
+}

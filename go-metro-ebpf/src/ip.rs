@@ -1,0 +1,216 @@
+//! The network layer: addresses, and where TCP begins and ends.
+//!
+//! The end comes from the IP header, not from the frame, because Ethernet pads short frames; except where the header says 0
+//! as BIG TCP's super-segments do (include/net/ipv6.h, `ipv6_payload_len`; include/linux/ip.h, `iph_totlen`).
+
+use aya_ebpf::maps::lpm_trie::Key;
+use go_metro_common::counters::Unparsable;
+use go_metro_common::target::{IFINDEX_BITS, TargetV4, TargetV6};
+
+use crate::classify::{Direction, Skip};
+use crate::link::{Network, Version};
+use crate::maps::{TARGETS_V4, TARGETS_V6};
+use crate::packet::{Header, Packet};
+
+// Protocol numbers: IANA, and include/uapi/linux/in6.h for those that are extension headers.
+const HOP_BY_HOP: u8 = 0;
+const TCP: u8 = 6;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION: u8 = 60;
+const MOBILITY: u8 = 135;
+
+/// Extension headers that are looked behind. RFC 8200 section 4.1 lists seven that may come before TCP.
+const EXTENSIONS_MAX: u32 = 8;
+
+/// Fragment offset, without the flags (RFC 791 section 3.1).
+const V4_FRAGMENT_OFFSET: u16 = 0x1fff;
+/// Fragment offset, without the flags (RFC 8200 section 4.5).
+const V6_FRAGMENT_OFFSET: u16 = 0xfff8;
+
+/// RFC 791 section 3.1. Multi-byte integers in network order.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct V4 {
+    version_ihl: u8,
+    tos: u8,
+    total_len: u16,
+    id: u16,
+    fragment: u16,
+    ttl: u8,
+    protocol: u8,
+    checksum: u16,
+    source: u32,
+    destination: u32,
+}
+
+/// RFC 8200 section 3. Multi-byte integers in network order.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct V6 {
+    version_class_flow: u32,
+    payload_len: u16,
+    next: u8,
+    hop_limit: u8,
+    source: [u32; 4],
+    destination: [u32; 4],
+}
+
+/// What all extension headers begin with (RFC 8200 section 4).
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Extension {
+    next: u8,
+    len: u8,
+    /// Of a fragment header: its offset and flags.
+    fragment: u16,
+}
+
+const _: () = assert!(size_of::<V4>() == 20 && size_of::<V6>() == 40 && size_of::<Extension>() == 4);
+
+// SAFETY: integers only.
+unsafe impl Header for V4 {}
+// SAFETY: integers and arrays of them only.
+unsafe impl Header for V6 {}
+// SAFETY: integers only.
+unsafe impl Header for Extension {}
+
+/// Two addresses, in network order as in the packet: first source and destination, then local and remote.
+#[derive(Clone, Copy)]
+pub(crate) enum Addresses {
+    V4(u32, u32),
+    V6([u32; 4], [u32; 4]),
+}
+
+impl Addresses {
+    /// Source and destination to local and remote.
+    #[inline(always)]
+    pub(crate) fn oriented(self, direction: Direction) -> Self {
+        match (direction, self) {
+            (Direction::Egress, same) => same,
+            (Direction::Ingress, Self::V4(source, destination)) => Self::V4(destination, source),
+            (Direction::Ingress, Self::V6(source, destination)) => Self::V6(destination, source),
+        }
+    }
+
+    /// Whether the remote address, of a local and remote pair, is a target on this interface.
+    #[inline(always)]
+    pub(crate) fn is_target(&self, ifindex: u32) -> bool {
+        match *self {
+            Self::V4(_, remote) => {
+                let key = Key::new(IFINDEX_BITS + 32, TargetV4 { ifindex, addr: remote.to_ne_bytes() });
+                TARGETS_V4.get(&key).is_some()
+            }
+            Self::V6(_, remote) => {
+                let key = Key::new(IFINDEX_BITS + 128, TargetV6 { ifindex, addr: octets(remote) });
+                TARGETS_V6.get(&key).is_some()
+            }
+        }
+    }
+}
+
+/// An IPv6 address as bytes.
+#[inline(always)]
+pub(crate) fn octets(words: [u32; 4]) -> [u8; 16] {
+    // SAFETY: both are sixteen bytes that may have any value.
+    unsafe { core::mem::transmute(words) }
+}
+
+/// An IP packet that carries TCP.
+#[derive(Clone, Copy)]
+pub(crate) struct Ip {
+    /// Source and destination.
+    pub addresses: Addresses,
+    /// Where TCP begins.
+    pub payload: u32,
+    /// Where the IP packet ends; within the packet.
+    pub end: u32,
+}
+
+/// Parses the IP header at `network`.
+#[inline(always)]
+pub(crate) fn parse(packet: Packet, network: Network) -> Result<Ip, Skip> {
+    match network.version {
+        Version::V4 => v4(packet, network.offset),
+        Version::V6 => v6(packet, network.offset),
+    }
+}
+
+#[inline(always)]
+fn v4(packet: Packet, offset: u32) -> Result<Ip, Skip> {
+    let header: V4 = packet.read(offset).ok_or(Skip::Unparsable(Unparsable::Truncated))?;
+    if header.protocol != TCP {
+        return Err(Skip::NotOurs);
+    }
+    let header_len = u32::from(header.version_ihl & 0xf) * 4;
+    if header.version_ihl >> 4 != 4 || header_len < size_of::<V4>() as u32 {
+        return Err(Skip::Unparsable(Unparsable::IpHeader));
+    }
+    if u16::from_be(header.fragment) & V4_FRAGMENT_OFFSET != 0 {
+        return Err(Skip::Fragment);
+    }
+    let all = packet.len();
+    let end = match u16::from_be(header.total_len) {
+        0 => all,
+        len if u32::from(len) < header_len => return Err(Skip::Unparsable(Unparsable::IpHeader)),
+        len => offset + u32::from(len),
+    };
+    if end > all {
+        return Err(Skip::Unparsable(Unparsable::Truncated));
+    }
+    Ok(Ip { addresses: Addresses::V4(header.source, header.destination), payload: offset + header_len, end })
+}
+
+#[inline(always)]
+fn v6(packet: Packet, offset: u32) -> Result<Ip, Skip> {
+    let header: V6 = packet.read(offset).ok_or(Skip::Unparsable(Unparsable::Truncated))?;
+    if !may_lead_to_tcp(header.next) {
+        return Err(Skip::NotOurs);
+    }
+    if u32::from_be(header.version_class_flow) >> 28 != 6 {
+        return Err(Skip::Unparsable(Unparsable::IpHeader));
+    }
+    let all = packet.len();
+    let mut payload = offset + size_of::<V6>() as u32;
+    let end = match u16::from_be(header.payload_len) {
+        0 => all,
+        len => payload + u32::from(len),
+    };
+    if end > all {
+        return Err(Skip::Unparsable(Unparsable::Truncated));
+    }
+
+    let mut next = header.next;
+    for _ in 0..EXTENSIONS_MAX {
+        if next == TCP {
+            break;
+        }
+        if !may_lead_to_tcp(next) {
+            return Err(Skip::NotOurs);
+        }
+        let extension: Extension = packet.read(payload).ok_or(Skip::Unparsable(Unparsable::Truncated))?;
+        payload += match next {
+            FRAGMENT if u16::from_be(extension.fragment) & V6_FRAGMENT_OFFSET != 0 => {
+                return Err(if extension.next == TCP { Skip::Fragment } else { Skip::NotOurs });
+            }
+            // RFC 8200 section 4.5: always 8 bytes.
+            FRAGMENT => 8,
+            // RFC 4302 section 2.2: in 4-byte units, minus 2.
+            AUTHENTICATION => (u32::from(extension.len) + 2) * 4,
+            // RFC 8200 section 4: in 8-byte units, not counting the first.
+            _ => (u32::from(extension.len) + 1) * 8,
+        };
+        next = extension.next;
+    }
+    if next != TCP {
+        return Err(if may_lead_to_tcp(next) { Skip::Unparsable(Unparsable::TooDeep) } else { Skip::NotOurs });
+    }
+    Ok(Ip { addresses: Addresses::V6(header.source, header.destination), payload, end })
+}
+
+/// Whether a next-header value is TCP or an extension header that TCP may come after.
+#[inline(always)]
+fn may_lead_to_tcp(next: u8) -> bool {
+    matches!(next, TCP | HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY)
+}

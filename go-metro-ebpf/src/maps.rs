@@ -1,0 +1,31 @@
+//! Maps and read-only globals; names and layouts are those of `go_metro_common`.
+
+use aya_ebpf::Global;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{LpmTrie, PerCpuArray, RingBuf};
+use go_metro_common::counters::PerCpu;
+use go_metro_common::target::{TARGETS_MAX, TargetV4, TargetV6};
+
+/// Segment records for user space, which sets the size when it loads the map.
+#[map]
+pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Counters and working memory.
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<PerCpu> = PerCpuArray::with_max_entries(1, 0);
+
+/// IPv4 targets.
+#[map]
+pub(crate) static TARGETS_V4: LpmTrie<TargetV4, u8> = LpmTrie::with_max_entries(TARGETS_MAX, 0);
+
+/// IPv6 targets.
+#[map]
+pub(crate) static TARGETS_V6: LpmTrie<TargetV6, u8> = LpmTrie::with_max_entries(TARGETS_MAX, 0);
+
+/// 1 where `__sk_buff` has `tstamp_type`.
+#[unsafe(no_mangle)]
+pub(crate) static HAS_TSTAMP_TYPE: Global<u8> = Global::new(0);
+
+/// User space is woken when a CPU's count of emitted records, masked with this, is 0.
+#[unsafe(no_mangle)]
+pub(crate) static WAKE_MASK: Global<u32> = Global::new(0);

@@ -1,0 +1,168 @@
+//! TCP options: timestamps, SACK-permitted, SACK.
+//!
+//! Nearly every segment of a connection with timestamps carries them in one layout, NOP NOP TS (RFC 7323 appendix A), which
+//! is read in one go. Everything else is copied to per-CPU memory and walked.
+
+use core::ptr;
+
+use go_metro_common::counters::{OPTIONS_LEN, PerCpu, Unparsable};
+use go_metro_common::segment::Bits;
+
+use crate::classify::count;
+use crate::packet::{Header, Packet};
+use crate::tcp::Tcp;
+
+// Kinds: IANA's list of TCP option kinds.
+const END: u8 = 0;
+const NOP: u8 = 1;
+const SACK_PERMITTED: u8 = 4;
+const SACK: u8 = 5;
+const TIMESTAMPS: u8 = 8;
+
+/// The longest list: a data offset of 15 words, less the header.
+const LEN_MAX: u32 = 40;
+/// Bytes of a SACK block (RFC 2018 section 3).
+const BLOCK: usize = 8;
+/// Blocks that fit into the longest list.
+const BLOCKS_MAX: usize = 4;
+
+/// The usual layout: NOP, NOP, kind 8, length 10.
+const USUAL: u32 = 0x0101_080a;
+const USUAL_LEN: u32 = 12;
+
+// The furthest read: a position below 64 (see `walk`), kind and length, then the left edges of all blocks.
+const _: () = assert!(OPTIONS_LEN >= 63 + 2 + BLOCK * BLOCKS_MAX);
+
+/// NOP, NOP and a timestamps option, in network order.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Usual {
+    head: u32,
+    tsval: u32,
+    tsecr: u32,
+}
+
+// SAFETY: integers only.
+unsafe impl Header for Usual {}
+
+/// What the options say; integers in host byte order.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Options {
+    /// Those of [`Bits`] that come from options.
+    pub bits: u8,
+    pub tsval: u32,
+    pub tsecr: u32,
+}
+
+/// Reads the options of a segment. A malformed list is counted, and yields what came before the fault.
+#[inline(always)]
+pub(crate) fn read(packet: Packet, cpu: &mut PerCpu, tcp: &Tcp) -> Options {
+    if tcp.options_len == 0 {
+        return Options::default();
+    }
+    if tcp.options_len == USUAL_LEN
+        && let Some(usual) = packet.read::<Usual>(tcp.options)
+        && u32::from_be(usual.head) == USUAL
+    {
+        let (tsval, tsecr) = (u32::from_be(usual.tsval), u32::from_be(usual.tsecr));
+        return Options { bits: Bits::TIMESTAMPS, tsval, tsecr };
+    }
+    walk(packet, cpu, tcp)
+}
+
+#[inline(always)]
+fn walk(packet: Packet, cpu: &mut PerCpu, tcp: &Tcp) -> Options {
+    let mut found = Options::default();
+    let list = cpu.options.as_mut_ptr();
+    let position = &raw mut cpu.position;
+
+    // Through memory, so that the compiler forgets what it knows of the length and keeps the checks that the verifier needs.
+    // SAFETY (here and for each volatile access below): a field of this CPU's own value.
+    let len = unsafe {
+        ptr::write_volatile(position, tcp.options_len);
+        ptr::read_volatile(position)
+    };
+    if len == 0 || len > LEN_MAX {
+        return found;
+    }
+    // SAFETY: `list` has room for more than `LEN_MAX` bytes.
+    if !unsafe { packet.copy(tcp.options, list, len) } {
+        count(cpu, Unparsable::Truncated);
+        return found;
+    }
+
+    // SAFETY: as above.
+    unsafe { ptr::write_volatile(position, 0) };
+    for _ in 0..LEN_MAX {
+        // SAFETY: as above.
+        let at = unsafe { ptr::read_volatile(position) };
+        if at >= len {
+            return found;
+        }
+        // At most 39 already; the mask tells the verifier.
+        let option = Bytes(list.wrapping_add((at & 63) as usize));
+        let kind = option.u8(0);
+        if kind == END {
+            return found;
+        }
+        let step = if kind == NOP { 1 } else { u32::from(option.u8(1)) };
+        if kind != NOP && (step < 2 || at + step > len) {
+            break;
+        }
+        match (kind, step) {
+            (TIMESTAMPS, 10) => {
+                found.bits |= Bits::TIMESTAMPS;
+                found.tsval = option.u32(2);
+                found.tsecr = option.u32(6);
+            }
+            (SACK_PERMITTED, 2) => found.bits |= Bits::SACK_PERMITTED,
+            (SACK, 10 | 18 | 26 | 34) => found.bits |= blocks(option, step as usize, tcp.ack),
+            _ => {}
+        }
+        // SAFETY: as above.
+        unsafe { ptr::write_volatile(position, at + step) };
+    }
+    // Either the fault above, or 40 turns of one NOP each, which end at `len`.
+    // SAFETY: as above.
+    if unsafe { ptr::read_volatile(position) } < len {
+        count(cpu, Unparsable::TcpOption);
+    }
+    found
+}
+
+/// What SACK blocks say: the first that begins at or below the acknowledgement number tells of data received twice
+/// (RFC 2883 section 4); any that begins above it, of a hole.
+#[inline(always)]
+fn blocks(option: Bytes, len: usize, ack: u32) -> u8 {
+    let mut bits = 0;
+    for block in 0..BLOCKS_MAX {
+        let at = 2 + block * BLOCK;
+        if at >= len {
+            break;
+        }
+        if (option.u32(at).wrapping_sub(ack) as i32) > 0 {
+            bits |= Bits::SACK_ABOVE;
+        } else if block == 0 {
+            bits |= Bits::DSACK;
+        }
+    }
+    bits
+}
+
+/// A place in [`PerCpu::options`].
+#[derive(Clone, Copy)]
+struct Bytes(*const u8);
+
+impl Bytes {
+    #[inline(always)]
+    fn u8(self, at: usize) -> u8 {
+        // SAFETY: no option begins past 63, and `at` is within one; the assertion on `OPTIONS_LEN` covers the sum.
+        unsafe { *self.0.wrapping_add(at) }
+    }
+
+    #[inline(always)]
+    fn u32(self, at: usize) -> u32 {
+        // SAFETY: as above; four bytes take any value.
+        u32::from_be(unsafe { ptr::read_unaligned(self.0.wrapping_add(at).cast()) })
+    }
+}

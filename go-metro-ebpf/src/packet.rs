@@ -1,0 +1,107 @@
+//! Reading from the packet, and from the kernel's description of it.
+
+use core::mem::MaybeUninit;
+use core::ptr;
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::bpf_skb_load_bytes;
+
+/// A header that any bytes make a valid value of.
+///
+/// # Safety
+///
+/// Integers and arrays of integers only.
+pub(crate) unsafe trait Header: Copy {}
+
+// SAFETY: an integer.
+unsafe impl Header for u16 {}
+
+/// A packet on a hook. It is never written to and never changed in shape.
+#[derive(Clone, Copy)]
+pub(crate) struct Packet {
+    skb: *mut __sk_buff,
+    data: usize,
+    data_end: usize,
+}
+
+/// Reads a field of `__sk_buff`. Volatile, because the verifier wants each such read at the field's own offset and size and
+/// the compiler would otherwise be free to merge or narrow it.
+macro_rules! field {
+    ($skb:expr, $name:ident) => {
+        // SAFETY: the kernel hands a valid context to the program, and the verifier checks each access to it.
+        unsafe { ptr::read_volatile(&raw const (*$skb).$name) }
+    };
+}
+
+impl Packet {
+    /// From the program's context.
+    #[inline(always)]
+    pub(crate) fn new(skb: *mut __sk_buff) -> Self {
+        Self { skb, data: field!(skb, data) as usize, data_end: field!(skb, data_end) as usize }
+    }
+
+    /// Bytes from the start of what the hook sees (link header included, where there is one) to the end, all fragments and
+    /// all parts of a super-segment together.
+    #[inline(always)]
+    pub(crate) fn len(self) -> u32 {
+        field!(self.skb, len)
+    }
+
+    /// Index of the interface.
+    #[inline(always)]
+    pub(crate) fn ifindex(self) -> u32 {
+        field!(self.skb, ifindex)
+    }
+
+    /// The protocol that the kernel took from the link header, as an ethertype in host byte order.
+    #[inline(always)]
+    pub(crate) fn protocol(self) -> u16 {
+        u16::from_be(field!(self.skb, protocol) as u16)
+    }
+
+    /// When the packet is to leave, or 0.
+    #[inline(always)]
+    pub(crate) fn tstamp(self) -> u64 {
+        field!(self.skb, tstamp)
+    }
+
+    /// Which clock [`Self::tstamp`] is of. Only where the kernel has the field.
+    #[inline(always)]
+    pub(crate) fn tstamp_type(self) -> u8 {
+        field!(self.skb, tstamp_type)
+    }
+
+    /// The header at `offset`, or `None` where the packet ends before its end.
+    #[inline(always)]
+    pub(crate) fn read<T: Header>(self, offset: u32) -> Option<T> {
+        let start = self.data + offset as usize;
+        if start + size_of::<T>() <= self.data_end {
+            // SAFETY: within the packet's linear part, as just checked; `T` takes any bytes.
+            Some(unsafe { ptr::read_unaligned(start as *const T) })
+        } else {
+            self.load(offset)
+        }
+    }
+
+    /// As [`Self::read`], where the header is not in the linear part, or is not there.
+    #[inline(always)]
+    fn load<T: Header>(self, offset: u32) -> Option<T> {
+        let mut header = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper checks the offset, and writes `size_of::<T>()` bytes or fails.
+        let failed =
+            unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, header.as_mut_ptr().cast(), size_of::<T>() as u32) };
+        // SAFETY: the helper wrote all of it; `T` takes any bytes.
+        (failed == 0).then(|| unsafe { header.assume_init() })
+    }
+
+    /// Copies `len` bytes at `offset` to `to`; whether they were there.
+    ///
+    /// # Safety
+    ///
+    /// `to` has room for `len` bytes. The verifier must see that too: `len` bounded, and not 0.
+    #[inline(always)]
+    pub(crate) unsafe fn copy(self, offset: u32, to: *mut u8, len: u32) -> bool {
+        // SAFETY: the caller's promise; the helper checks the offset.
+        unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, to.cast(), len) == 0 }
+    }
+}

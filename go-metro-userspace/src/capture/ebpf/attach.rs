@@ -1,0 +1,200 @@
+//! Interfaces, and the classifier's place on their hooks.
+//!
+//! TCX where the kernel has it (6.6 and later): such a link vanishes with the process, whatever ends it. Elsewhere `clsact` and a
+//! netlink filter, which outlive a process that is killed; so filters of our names are taken off before ours go on.
+
+use std::io;
+
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError};
+use aya::programs::{LinkOrder, ProgramError, TcAttachType, tc};
+use go_metro_common::names;
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use std::os::fd::AsRawFd as _;
+use tracing::{debug, info};
+
+use super::classifier::{Classifier, is_refusal, kernel_is_at_least, missing_capability, os_error, with_sources};
+use crate::capture::error::CaptureError;
+
+/// What comes first in a packet on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkLayer {
+    /// An Ethernet header.
+    Ethernet,
+    /// The IP header.
+    Ip,
+}
+
+impl LinkLayer {
+    /// From an interface's type: ARPHRD_* of include/uapi/linux/if_arp.h. `None` for headers that the classifier cannot read.
+    pub const fn from_arphrd(link_type: u16) -> Option<Self> {
+        match link_type {
+            // ARPHRD_ETHER, ARPHRD_LOOPBACK.
+            1 | 772 => Some(Self::Ethernet),
+            // ARPHRD_PPP, ARPHRD_RAWIP, ARPHRD_TUNNEL, ARPHRD_TUNNEL6, ARPHRD_SIT, ARPHRD_IPGRE, ARPHRD_IP6GRE, ARPHRD_NONE (tun,
+            // WireGuard).
+            512 | 519 | 768 | 769 | 776 | 778 | 823 | 65534 => Some(Self::Ip),
+            _ => None,
+        }
+    }
+
+    const fn programs(self) -> [&'static str; 2] {
+        match self {
+            Self::Ethernet => [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET],
+            Self::Ip => [names::INGRESS_IP, names::EGRESS_IP],
+        }
+    }
+}
+
+/// How a classifier is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Tcx,
+    Clsact,
+}
+
+/// The classifier on both hooks of one interface, for as long as this lives.
+pub(super) struct Attachment {
+    ifindex: u32,
+    kind: Kind,
+    /// Detached when dropped.
+    _links: [SchedClassifierLink; 2],
+}
+
+impl Attachment {
+    /// Attaches to an interface.
+    ///
+    /// # Errors
+    ///
+    /// A link layer that the classifier cannot read, a missing capability, or whatever else the kernel has against it.
+    pub(super) fn new(classifier: &mut Classifier, name: &str, ifindex: u32) -> Result<Self, CaptureError> {
+        let link_type = link_type(name)?;
+        let layer = LinkLayer::from_arphrd(link_type)
+            .ok_or_else(|| CaptureError::UnknownLink { name: name.to_owned(), link_type })?;
+        let kind = if kernel_is_at_least(6, 6) { Kind::Tcx } else { Kind::Clsact };
+        match Self::with(classifier, name, ifindex, layer, kind) {
+            // A kernel that is new enough but was built without CONFIG_NET_XGRESS.
+            Err(Failure { error, .. }) if kind == Kind::Tcx && os_error(&error) == Some(libc::EINVAL) => {
+                info!(interface = name, "no TCX in this kernel; using clsact");
+                Self::with(classifier, name, ifindex, layer, Kind::Clsact)
+            }
+            other => other,
+        }
+        .map_err(|Failure { hook, error }| {
+            if is_refusal(&error) {
+                missing_capability(&format!("attach to {hook} of {name}"))
+            } else {
+                CaptureError::Attach { name: name.to_owned(), hook, reason: with_sources(&error) }
+            }
+        })
+    }
+
+    fn with(
+        classifier: &mut Classifier,
+        name: &str,
+        ifindex: u32,
+        layer: LinkLayer,
+        kind: Kind,
+    ) -> Result<Self, Failure> {
+        if kind == Kind::Clsact {
+            prepare_clsact(name)?;
+        }
+        let [ingress, egress] = layer.programs();
+        let ingress = hook(classifier, name, ingress, TcAttachType::Ingress, kind)?;
+        let egress = hook(classifier, name, egress, TcAttachType::Egress, kind)?;
+        Ok(Self { ifindex, kind, _links: [ingress, egress] })
+    }
+
+    /// Index of the interface.
+    pub(super) fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// How it is attached, for messages.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.kind {
+            Kind::Tcx => "tcx",
+            Kind::Clsact => "clsact",
+        }
+    }
+}
+
+/// What went wrong, and where.
+struct Failure {
+    hook: &'static str,
+    error: ProgramError,
+}
+
+fn hook(
+    classifier: &mut Classifier,
+    name: &str,
+    program: &str,
+    hook: TcAttachType,
+    kind: Kind,
+) -> Result<SchedClassifierLink, Failure> {
+    let failed = |error| Failure { hook: hook_name(hook), error };
+    let options = match kind {
+        // As close to the wire as can be: before the others on the way in, behind them on the way out.
+        Kind::Tcx if hook == TcAttachType::Ingress => TcAttachOptions::TcxOrder(LinkOrder::first()),
+        Kind::Tcx => TcAttachOptions::TcxOrder(LinkOrder::last()),
+        Kind::Clsact => TcAttachOptions::Netlink(NlOptions::default()),
+    };
+    let program = classifier.program(program).map_err(|_| failed(ProgramError::NotLoaded))?;
+    let link = program.attach_with_options(name, hook, options).map_err(failed)?;
+    program.take_link(link).map_err(failed)
+}
+
+/// Adds the qdisc where it is missing, and removes what a killed predecessor left on it.
+fn prepare_clsact(name: &str) -> Result<(), Failure> {
+    match tc::qdisc_add_clsact(name) {
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
+        Err(error) => return Err(Failure { hook: "clsact", error: error.into() }),
+        Ok(()) => return Ok(()),
+    }
+    for layer in [LinkLayer::Ethernet, LinkLayer::Ip] {
+        for (program, hook) in layer.programs().into_iter().zip([TcAttachType::Ingress, TcAttachType::Egress]) {
+            match tc::qdisc_detach_program(name, hook, program) {
+                Ok(()) => info!(interface = name, program, "removed a filter left by a predecessor"),
+                Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                // If it matters, attaching fails as well, and says why.
+                Err(error) => debug!(interface = name, program, %error, "cannot look for filters left behind"),
+            }
+        }
+    }
+    Ok(())
+}
+
+const fn hook_name(hook: TcAttachType) -> &'static str {
+    match hook {
+        TcAttachType::Ingress => "ingress",
+        TcAttachType::Egress => "egress",
+        TcAttachType::Custom(_) => "another hook",
+    }
+}
+
+/// The index of an interface, if there is one of that name.
+pub(super) fn ifindex(name: &str) -> Option<u32> {
+    if_nametoindex(name).ok()
+}
+
+/// ARPHRD_* of an interface. Asked of the kernel rather than read from /sys, which shows another network namespace's
+/// interfaces to a process that entered this one without a mount of its own.
+fn link_type(name: &str) -> Result<u16, CaptureError> {
+    let failed =
+        |source: Errno| CaptureError::System { call: "asking for the type of an interface", source: source.into() };
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
+    // SAFETY: plain bytes; all zeros is an empty request.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(failed(Errno::ENODEV));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: the request is valid for reads and writes and its name ends in a NUL, as netdevice(7) asks.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR as _, &raw mut request) };
+    Errno::result(result).map_err(failed)?;
+    // SAFETY: the kernel filled in this member of the union; any bits are a valid value.
+    Ok(unsafe { request.ifr_ifru.ifru_hwaddr.sa_family })
+}

@@ -1,0 +1,315 @@
+//! The classifier, loaded: its object, maps and programs, attached to nothing.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::{ProgramError, SchedClassifier};
+use aya::util::{KernelVersion, nr_cpus};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya_log::EbpfLogger;
+use go_metro_common::counters::{Counters, PerCpu};
+use go_metro_common::names;
+use go_metro_common::segment::{SegmentV4, SegmentV6};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use tracing::level_filters::LevelFilter;
+use tracing::{debug, warn};
+use tracing_log::LogTracer;
+
+use super::tries::Tries;
+use crate::capture::SourceCounters;
+use crate::capture::error::CaptureError;
+use crate::rtt::Segment;
+
+/// The object, as `cargo xtask build-ebpf` made it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/go-metro.o"));
+
+/// The entry points.
+const PROGRAMS: [&str; 4] = [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET, names::INGRESS_IP, names::EGRESS_IP];
+
+/// Largest ring buffer: 1 GiB holds ten seconds of two million records each.
+const RING_MAX: u32 = 1 << 30;
+/// Most records that a CPU emits between two wake-ups.
+const WAKE_MAX: u32 = 256;
+/// Bytes that the larger record takes in the ring, with the kernel's header (kernel/bpf/ringbuf.c).
+const RECORD_MAX: u32 = size_of::<SegmentV6>() as u32 + 8;
+/// Records read in one go before the caller gets to look at its clock.
+const DRAIN_MAX: usize = 1 << 16;
+/// Lines of the verifier's log that an error shows.
+const LOG_TAIL: usize = 25;
+
+/// The classifier in the kernel. Attached to nothing, it can still be run on bytes (`BPF_PROG_TEST_RUN`), as the tests do.
+pub struct Classifier {
+    ebpf: Ebpf,
+    records: RingBuf<MapData>,
+    counters: PerCpuArray<MapData, PerCpu>,
+    /// What it lets through.
+    pub tries: Tries,
+    log: Option<EbpfLogger<LogTracer>>,
+    read: u64,
+}
+
+impl Classifier {
+    /// Loads all entry points. The ring buffer has at least `ring_bytes` bytes: a power of two, at least a page.
+    ///
+    /// # Errors
+    ///
+    /// A missing capability, a kernel without ring buffer, or a verifier that refuses.
+    pub fn load(ring_bytes: u32) -> Result<Self, CaptureError> {
+        raise_memlock_limit();
+        let ring_bytes = ring_size(ring_bytes);
+        let cpus = nr_cpus().map_err(|(_, source)| CaptureError::System { call: "counting CPUs", source })?;
+        let wake_mask = wake_mask(ring_bytes, cpus);
+        // In 5.18 and later; backports do without and fall back on plausibility.
+        let has_tstamp_type = u8::from(kernel_is_at_least(5, 18));
+        let level = log_level();
+
+        let mut ebpf = EbpfLoader::new()
+            // Nothing in the object is relocated against the kernel's own types; parsing them takes a while.
+            .btf(None)
+            .map_max_entries(names::RECORDS, ring_bytes)
+            .override_global(names::HAS_TSTAMP_TYPE, &has_tstamp_type, true)
+            .override_global(names::WAKE_MASK, &wake_mask, true)
+            .override_global(aya_log::LEVEL, &level, true)
+            .load(OBJECT)
+            .map_err(load_error)?;
+
+        // The logger's map stays open until the programs are loaded.
+        let log = EbpfLogger::init_with_logger(&mut ebpf, LogTracer::new());
+        for name in PROGRAMS {
+            program(&mut ebpf, name)?.load().map_err(|error| program_error(name, error))?;
+        }
+        let log = log.map_err(|error| debug!(%error, "no log from the classifier")).ok();
+        debug!(ring_bytes, wake_mask, has_tstamp_type, "classifier loaded");
+        Ok(Self {
+            records: map(&mut ebpf, names::RECORDS)?,
+            counters: map(&mut ebpf, names::COUNTERS)?,
+            tries: Tries::new(map(&mut ebpf, names::TARGETS_V4)?, map(&mut ebpf, names::TARGETS_V6)?),
+            log: log.filter(|_| level >= aya_log::Level::Debug as u8),
+            ebpf,
+            read: 0,
+        })
+    }
+
+    /// One of the entry points of [`names`].
+    ///
+    /// # Errors
+    ///
+    /// The object has none of that name.
+    pub fn program(&mut self, name: &str) -> Result<&mut SchedClassifier, CaptureError> {
+        program(&mut self.ebpf, name)
+    }
+
+    /// Waits until the kernel wakes this thread for records, a signal arrives, or `timeout` passes.
+    ///
+    /// # Errors
+    ///
+    /// poll(2) itself fails.
+    pub fn wait(&self, timeout: Duration) -> Result<(), CaptureError> {
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        match nix::poll::poll(&mut [PollFd::new(self.records.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(CaptureError::System { call: "poll(2) on the ring buffer", source: error.into() }),
+        }
+    }
+
+    /// Hands the records that are in the ring to `sink`, oldest first; how many there were.
+    pub fn drain(&mut self, sink: &mut impl FnMut(&Segment)) -> usize {
+        let mut records = 0;
+        while records < DRAIN_MAX {
+            let Some(item) = self.records.next() else { break };
+            // SAFETY (both): the item is as long as the record, whose fields may have any value.
+            if item.len() == size_of::<SegmentV4>() {
+                sink(&Segment::from(&unsafe { item.as_ptr().cast::<SegmentV4>().read_unaligned() }));
+            } else if item.len() == size_of::<SegmentV6>() {
+                sink(&Segment::from(&unsafe { item.as_ptr().cast::<SegmentV6>().read_unaligned() }));
+            }
+            records += 1;
+        }
+        self.read += records as u64;
+        records
+    }
+
+    /// What was counted since it was loaded, all CPUs together.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not let the map be read.
+    pub fn counters(&self) -> Result<SourceCounters, CaptureError> {
+        let cpus = self
+            .counters
+            .get(&0, 0)
+            .map_err(|error| CaptureError::Map { map: names::COUNTERS, reason: error.to_string() })?;
+        let mut all = Counters::default();
+        for cpu in cpus.iter() {
+            all.add(&cpu.counters);
+        }
+        Ok(SourceCounters {
+            seen: all.seen,
+            matched: all.matched,
+            records: self.read,
+            lost: all.ring_full,
+            fragments: all.fragments,
+            unparsable: all.unparsable,
+        })
+    }
+
+    /// Passes what the classifier has logged on to `tracing`.
+    pub(super) fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+}
+
+/// Whether the running kernel is at least this version; `false` if it does not say.
+pub(super) fn kernel_is_at_least(major: u8, minor: u8) -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(major, minor, 0))
+}
+
+/// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. That the limit cannot be raised need not mean that it is too low.
+fn raise_memlock_limit() {
+    if !kernel_is_at_least(5, 11)
+        && let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
+    {
+        warn!(%error, "cannot raise RLIMIT_MEMLOCK; if loading the classifier fails, set `ulimit -l unlimited`");
+    }
+}
+
+/// What the kernel demands of a ring buffer's size: a power of two and whole pages.
+fn ring_size(wanted: u32) -> u32 {
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
+    let page = u32::try_from(page).unwrap_or(4096);
+    wanted.clamp(page, RING_MAX).next_power_of_two()
+}
+
+/// How often a CPU wakes the reader: at most a quarter of the ring may fill in between, however the CPUs share it.
+fn wake_mask(ring_bytes: u32, cpus: usize) -> u32 {
+    let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
+    let every = (ring_bytes / 4 / RECORD_MAX / cpus.max(1)).clamp(1, WAKE_MAX);
+    // Down to a power of two.
+    (1 << every.ilog2()) - 1
+}
+
+/// The most detailed level that somebody listens to, as the classifier counts levels.
+fn log_level() -> u8 {
+    use aya_log::Level;
+    let level = match LevelFilter::current().into_level() {
+        None => return 0,
+        Some(tracing::Level::ERROR) => Level::Error,
+        Some(tracing::Level::WARN) => Level::Warn,
+        Some(tracing::Level::INFO) => Level::Info,
+        Some(tracing::Level::DEBUG) => Level::Debug,
+        Some(tracing::Level::TRACE) => Level::Trace,
+    };
+    level as u8
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, CaptureError> {
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| CaptureError::Load(format!("the object has no classifier {name}")))
+}
+
+fn map<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, CaptureError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let map = ebpf.take_map(name).ok_or_else(|| CaptureError::Load(format!("the object has no map {name}")))?;
+    map.try_into().map_err(|error: MapError| CaptureError::Map { map: name, reason: error.to_string() })
+}
+
+fn load_error(error: EbpfError) -> CaptureError {
+    match &error {
+        EbpfError::MapError(MapError::CreateError { name, io_error }) => match io_error.raw_os_error() {
+            Some(libc::EPERM) => missing_capability(&format!("create the eBPF map {name}")),
+            Some(libc::EINVAL) if name == names::RECORDS => {
+                CaptureError::Unsupported { feature: "BPF ring buffer", needs: "Linux 5.8 or later" }
+            }
+            Some(libc::ENOSYS) => {
+                CaptureError::Unsupported { feature: "bpf(2) system call", needs: "CONFIG_BPF_SYSCALL" }
+            }
+            _ => CaptureError::Load(format!("map {name}: {io_error}")),
+        },
+        _ => CaptureError::Load(with_sources(&error)),
+    }
+}
+
+fn program_error(name: &str, error: ProgramError) -> CaptureError {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            // Without a word from the verifier it never got that far.
+            if io_error.raw_os_error() == Some(libc::EPERM) && log.trim().is_empty() {
+                return missing_capability("load an eBPF program");
+            }
+            let lines: Vec<&str> = log.lines().collect();
+            let log_tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
+            CaptureError::Rejected { program: name.to_owned(), source: io_error, log_tail }
+        }
+        other => CaptureError::Load(format!("{name}: {}", with_sources(&other))),
+    }
+}
+
+/// EPERM, with this program's path for the `setcap` line.
+pub(super) fn missing_capability(action: &str) -> CaptureError {
+    let program = std::env::current_exe().map_or_else(|_| "go-metro".to_owned(), |path| path.display().to_string());
+    CaptureError::MissingCapability { action: action.to_owned(), program }
+}
+
+/// An error with what caused it, and that with what caused it.
+pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Whether an error comes down to EPERM.
+pub(super) fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    os_error(error) == Some(libc::EPERM)
+}
+
+/// The system's error number at the root of an error, if there is one.
+pub(super) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut error = Some(error);
+    while let Some(this) = error {
+        if let Some(io) = this.downcast_ref::<io::Error>() {
+            return io.raw_os_error();
+        }
+        error = this.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_is_a_power_of_two_of_at_least_a_page() {
+        assert_eq!(ring_size(0), ring_size(1));
+        assert!(ring_size(0) >= 4096);
+        assert_eq!(ring_size(1_000_000), 1 << 20);
+        assert_eq!(ring_size(1 << 20), 1 << 20);
+        assert_eq!(ring_size(u32::MAX), RING_MAX);
+    }
+
+    #[test]
+    fn wake_ups_come_before_the_ring_is_full() {
+        for (ring, cpus) in [(4096, 1), (4096, 64), (1 << 20, 2), (1 << 20, 256), (1 << 30, 1)] {
+            let mask = wake_mask(ring, cpus);
+            assert!((mask + 1).is_power_of_two() && mask < WAKE_MAX);
+            assert!(mask == 0 || (mask + 1) * RECORD_MAX * cpus as u32 <= ring / 4, "{ring} bytes, {cpus} CPUs");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The eBPF source: the classifier on both hooks of each interface, and the ring buffer between it and the engine.
+//!
+//! [`classifier`] loads the embedded object; [`tries`] tells it the targets; [`attach`] puts it on the hooks and takes it off;
+//! [`EbpfSource`] here keeps the three in step with what is to be watched and which interfaces exist; [`probe`] says what a
+//! kernel can do. The source needs no runtime: it is polled from a plain thread.
+
+mod attach;
+mod classifier;
+mod probe;
+mod tries;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use nix::time::{ClockId, clock_gettime};
+use tracing::{info, warn};
+
+use super::error::CaptureError;
+use super::{InterfaceEvent, SourceCounters, SourceSettings, WatchList};
+use crate::rtt::Segment;
+use attach::Attachment;
+
+pub use attach::LinkLayer;
+pub use classifier::Classifier;
+pub use probe::{Feature, probe};
+
+/// Segment records from the kernel.
+pub struct EbpfSource {
+    // Dropped first: the hooks are left before the programs are unloaded.
+    attached: BTreeMap<String, Attachment>,
+    classifier: Classifier,
+    watch: WatchList,
+}
+
+impl EbpfSource {
+    /// Loads the classifier and attaches it to every interface that exists; the others are waited for.
+    ///
+    /// # Errors
+    ///
+    /// What [`Classifier::load`] fails with, an interface that exists but cannot be attached to, or none that exists.
+    pub fn open(settings: &SourceSettings) -> Result<Self, CaptureError> {
+        let classifier = Classifier::load(settings.ring_bytes)?;
+        let mut source = Self { attached: BTreeMap::new(), classifier, watch: settings.watch.clone() };
+        let names: Vec<String> = source.watch.keys().cloned().collect();
+        for name in &names {
+            match attach::ifindex(name) {
+                Some(ifindex) => source.attach(name, ifindex)?,
+                None => warn!(interface = name, "no such interface yet; waiting for it"),
+            }
+        }
+        if source.attached.is_empty() {
+            return Err(CaptureError::NoInterface { names: names.join(", ") });
+        }
+        Ok(source)
+    }
+
+    /// Waits up to `timeout` for records and hands those that there are to `sink`, oldest first.
+    ///
+    /// The kernel wakes this thread once in a batch, so the timeout is also how old a record may become. Returns early, perhaps
+    /// without a record, when a signal arrives.
+    ///
+    /// # Errors
+    ///
+    /// poll(2) itself fails.
+    pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
+        self.classifier.wait(timeout)?;
+        self.classifier.drain(sink);
+        Ok(())
+    }
+
+    /// What was counted since [`Self::open`], all CPUs together.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not let the map be read.
+    pub fn counters(&self) -> Result<SourceCounters, CaptureError> {
+        self.classifier.counters()
+    }
+
+    /// Watches other targets from now on, on interfaces that stay without a gap.
+    ///
+    /// # Errors
+    ///
+    /// Too many targets, or a map that cannot be written; then what was added so far stays, and nothing was removed.
+    pub fn set_targets(&mut self, watch: &WatchList) -> Result<(), CaptureError> {
+        let previous = std::mem::replace(&mut self.watch, watch.clone());
+        if let Err(error) = self.classifier.tries.set(self.wanted()) {
+            self.watch = previous;
+            return Err(error);
+        }
+        // Interfaces that are new are attached by the next `maintain`.
+        self.attached.retain(|name, _| watch.contains_key(name));
+        Ok(())
+    }
+
+    /// Looks after interfaces: attaches to those that came, forgets those that went. To be called about once a second.
+    pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
+        let mut events = Vec::new();
+        let names: Vec<String> = self.watch.keys().cloned().collect();
+        for name in names {
+            let now = attach::ifindex(&name);
+            let before = self.attached.get(&name).map(Attachment::ifindex);
+            if now == before {
+                continue;
+            }
+            if let Some(ifindex) = before {
+                self.attached.remove(&name);
+                self.refresh_tries();
+                warn!(interface = name, ifindex, "interface is gone; waiting for it");
+                events.push(InterfaceEvent::Lost { name: name.clone(), ifindex });
+            }
+            if let Some(ifindex) = now {
+                match self.attach(&name, ifindex) {
+                    Ok(()) => events.push(InterfaceEvent::Attached { name, ifindex }),
+                    // It may be half made, or gone again; the next call sees.
+                    Err(error) => warn!(interface = name, %error, "cannot attach; will try again"),
+                }
+            }
+        }
+        self.classifier.flush_log();
+        events
+    }
+
+    /// The interfaces that capture runs on, with their indices.
+    pub fn interfaces(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.attached.iter().map(|(name, attachment)| (name.as_str(), attachment.ifindex()))
+    }
+
+    fn attach(&mut self, name: &str, ifindex: u32) -> Result<(), CaptureError> {
+        let attachment = Attachment::new(&mut self.classifier, name, ifindex)?;
+        info!(interface = name, ifindex, hook = attachment.kind(), "classifier attached");
+        self.attached.insert(name.to_owned(), attachment);
+        self.classifier.tries.set(self.wanted())
+    }
+
+    /// Takes the keys of interfaces that are gone out of the tries.
+    fn refresh_tries(&mut self) {
+        if let Err(error) = self.classifier.tries.set(self.wanted()) {
+            warn!(%error, "targets of an interface that is gone remain in the kernel");
+        }
+    }
+
+    /// The keys that the tries should hold: those of attached interfaces.
+    fn wanted(&self) -> BTreeSet<(u32, IpNet)> {
+        self.attached
+            .iter()
+            .filter_map(|(name, attachment)| self.watch.get(name).map(|nets| (attachment.ifindex(), nets)))
+            .flat_map(|(ifindex, nets)| nets.iter().map(move |net| (ifindex, net.trunc())))
+            .collect()
+    }
+}
+
+/// What to add to a record's time (`CLOCK_MONOTONIC`) for nanoseconds since the epoch, as things stand now.
+///
+/// The wall clock may be set at any time, so this is not to be kept for long.
+pub fn epoch_offset_ns() -> i64 {
+    let clock = |id| clock_gettime(id).map_or(0, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec());
+    // The wall clock is read in between, so that the time the reads take cancels out.
+    let before = clock(ClockId::CLOCK_MONOTONIC);
+    let wall = clock(ClockId::CLOCK_REALTIME);
+    let after = clock(ClockId::CLOCK_MONOTONIC);
+    wall - (before + (after - before) / 2)
+}

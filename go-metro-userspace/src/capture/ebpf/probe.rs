@@ -1,0 +1,81 @@
+//! What this kernel, and this process in it, can do.
+
+use std::path::Path;
+
+use aya::maps::MapType;
+use aya::programs::{SchedClassifier, TcAttachType};
+use aya::sys::is_map_supported;
+
+use super::classifier::{Classifier, is_refusal, kernel_is_at_least, missing_capability, with_sources};
+
+/// One thing that the eBPF source needs or uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// What it is.
+    pub name: &'static str,
+    /// Whether it is there.
+    pub available: bool,
+    /// Whether the source cannot do without it.
+    pub required: bool,
+    /// What is wrong and what to do, or what it is used for.
+    pub detail: String,
+}
+
+/// Tries what the eBPF source needs, without attaching anything. The last entry, a complete load, is what counts.
+pub fn probe() -> Vec<Feature> {
+    vec![bpf_syscall(), ring_buffer(), tcx(), btf(), tstamp_type(), classifier()]
+}
+
+fn bpf_syscall() -> Feature {
+    let (available, detail) = match is_map_supported(MapType::Array) {
+        Ok(true) => (true, "allowed".to_owned()),
+        Ok(false) => (false, "the kernel refuses the simplest map: is CONFIG_BPF_SYSCALL set?".to_owned()),
+        Err(error) if is_refusal(&error) => (false, missing_capability("use bpf(2)").to_string()),
+        Err(error) => (false, with_sources(&error)),
+    };
+    Feature { name: "bpf(2)", available, required: true, detail }
+}
+
+fn ring_buffer() -> Feature {
+    let (available, detail) = match is_map_supported(MapType::RingBuf) {
+        Ok(true) => (true, "available".to_owned()),
+        Ok(false) => (false, "needs Linux 5.8 or later; `backend: pcap` does without".to_owned()),
+        Err(error) if is_refusal(&error) => (false, missing_capability("create a ring buffer").to_string()),
+        Err(error) => (false, with_sources(&error)),
+    };
+    Feature { name: "ring buffer", available, required: true, detail }
+}
+
+fn tcx() -> Feature {
+    let (available, detail) = match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
+        Ok(_) => (true, "available: nothing is left behind, whatever ends the process".to_owned()),
+        // The query itself is allowed; looking at somebody else's program is not.
+        Err(error) if is_refusal(&error) && kernel_is_at_least(6, 6) => (true, "the kernel is new enough".to_owned()),
+        Err(_) => (false, "needs Linux 6.6 or later; clsact and a filter are used instead".to_owned()),
+    };
+    Feature { name: "TCX", available, required: false, detail }
+}
+
+fn btf() -> Feature {
+    let available = Path::new("/sys/kernel/btf/vmlinux").exists();
+    let detail = if available { "available" } else { "not there, and not needed: tools show less of the program" };
+    Feature { name: "BTF", available, required: false, detail: detail.to_owned() }
+}
+
+fn tstamp_type() -> Feature {
+    let available = kernel_is_at_least(5, 18);
+    let detail = if available {
+        "available: departure times that pacing sets are known for sure"
+    } else {
+        "needs Linux 5.18 or later; departure times that pacing sets are told by plausibility"
+    };
+    Feature { name: "tstamp_type", available, required: false, detail: detail.to_owned() }
+}
+
+fn classifier() -> Feature {
+    let (available, detail) = match Classifier::load(0) {
+        Ok(_) => (true, "the verifier accepts it".to_owned()),
+        Err(error) => (false, error.to_string()),
+    };
+    Feature { name: "classifier", available, required: true, detail }
+}

@@ -1,0 +1,97 @@
+//! What can go wrong in a source, each with what to do about it.
+
+use std::io;
+
+/// Why a source cannot be opened, or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CaptureError {
+    /// The process lacks a capability.
+    #[error(
+        "not permitted to {action}: run as root, or give the program what it needs: \
+         setcap cap_bpf,cap_net_admin,cap_perfmon+ep {program}"
+    )]
+    MissingCapability {
+        /// What was refused.
+        action: String,
+        /// Path of this program, for the command line.
+        program: String,
+    },
+    /// The kernel cannot do it at all.
+    #[error("the kernel has no {feature} ({needs}): use a newer kernel, or `backend: pcap`")]
+    Unsupported {
+        /// What is missing.
+        feature: &'static str,
+        /// Which kernels have it.
+        needs: &'static str,
+    },
+    /// The kernel's verifier did not accept the classifier.
+    #[error(
+        "the kernel's verifier rejects the classifier ({program}): {source}; `backend: pcap` does without it. \
+         Please report this with the kernel's version and the verifier's last words:\n{log_tail}"
+    )]
+    Rejected {
+        /// Entry point.
+        program: String,
+        /// What the kernel returned.
+        source: io::Error,
+        /// The end of the verifier's log.
+        log_tail: String,
+    },
+    /// The classifier's object or a map could not be loaded for another reason.
+    #[error("cannot load the classifier: {0}")]
+    Load(String),
+    /// None of the interfaces exists.
+    #[error("no such interface: {names}; `ip link` lists those that exist")]
+    NoInterface {
+        /// The names, joined.
+        names: String,
+    },
+    /// The interface's link layer is one that the classifier cannot read.
+    #[error(
+        "interface {name} has link type {link_type}, which the classifier does not know: \
+         use `backend: pcap`, or name the device beneath or above it"
+    )]
+    UnknownLink {
+        /// Name of the interface.
+        name: String,
+        /// ARPHRD_* of include/uapi/linux/if_arp.h.
+        link_type: u16,
+    },
+    /// The classifier could not be attached to an interface.
+    #[error("cannot attach the classifier to {hook} of {name}: {reason}")]
+    Attach {
+        /// Name of the interface.
+        name: String,
+        /// `ingress` or `egress`.
+        hook: &'static str,
+        /// What the kernel returned.
+        reason: String,
+    },
+    /// More targets than the tries hold.
+    #[error(
+        "{wanted} targets are more than the classifier's {limit} for one address family: configure prefixes instead of addresses"
+    )]
+    TooManyTargets {
+        /// Prefixes times interfaces, of one family.
+        wanted: usize,
+        /// What the trie holds.
+        limit: u32,
+    },
+    /// A map of the loaded classifier could not be read or written.
+    #[error("cannot access the classifier's map {map}: {reason}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// What the kernel returned.
+        reason: String,
+    },
+    /// A system call failed that has no reason to.
+    #[error("{call} failed: {source}")]
+    System {
+        /// The call.
+        call: &'static str,
+        /// What it returned.
+        source: io::Error,
+    },
+}

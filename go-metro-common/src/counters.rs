@@ -84,11 +84,12 @@ pub struct PerCpu {
     /// TCP options that are not in the usual place are copied here: kernels before 5.12 have no variable-offset reads of the
     /// stack.
     pub options: [u8; OPTIONS_LEN],
-    /// Where the walk through `options` is. In memory rather than in a register because the verifier does not track
-    /// the contents of map values, so every turn of the loop looks the same to it and is checked once.
+    /// Where a walk through TCP options or IPv6 extension headers is. In memory rather than in a register because the
+    /// verifier does not track the contents of map values, so every turn of the loop looks the same to it and is checked
+    /// once.
     pub position: u32,
-    /// Keeps the size a multiple of 8.
-    pub reserved: u32,
+    /// Which extension header comes next, for the same reason.
+    pub next: u32,
 }
 
 // SAFETY: `repr(C)` of `u64`s only: no padding, any bit pattern is valid.

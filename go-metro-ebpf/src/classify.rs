@@ -1,5 +1,7 @@
 //! From a packet to a record, step by step, cheapest refusal first.
 
+use core::ptr;
+
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
 use go_metro_common::counters::{PerCpu, Unparsable};
 use go_metro_common::segment::is_relevant;
@@ -11,6 +13,10 @@ use crate::link::{self, Link};
 use crate::maps::COUNTERS;
 use crate::packet::Packet;
 use crate::{ip, options, tcp};
+
+/// TCP begins no later than behind a link header, an IPv6 header and 8 extension headers of 2048 bytes: the mask changes
+/// nothing, but tells the verifier.
+const OFFSET_MASK: u32 = 0x7fff;
 
 /// Which hook the program is on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,11 +64,25 @@ pub(crate) fn count(cpu: &mut PerCpu, cause: Unparsable) {
     }
 }
 
+/// The same number, of which neither the compiler nor the verifier knows anything any more.
+///
+/// The compiler then keeps a check that it would have found needless, and the verifier does not follow the rest of the
+/// program once for each way that led here.
+#[inline(always)]
+pub(crate) fn forget(cpu: &mut PerCpu, number: u32) -> u32 {
+    let memory = &raw mut cpu.position;
+    // SAFETY: a field of this CPU's own value.
+    unsafe {
+        ptr::write_volatile(memory, number);
+        ptr::read_volatile(memory)
+    }
+}
+
 #[inline(always)]
 fn segment(packet: Packet, cpu: &mut PerCpu, direction: Direction, link: Link) -> Result<(), Skip> {
     let network = link::network(packet, link)?;
-    let ip = ip::parse(packet, network)?;
-    let tcp = tcp::parse(packet, ip.payload, ip.end)?;
+    let ip = ip::parse(packet, cpu, network)?;
+    let tcp = tcp::parse(packet, forget(cpu, ip.payload) & OFFSET_MASK, ip.end)?;
     if !is_relevant(direction == Direction::Egress, tcp.flags, tcp.payload_len) {
         return Err(Skip::NotOurs);
     }

@@ -3,8 +3,10 @@
 //! The end comes from the IP header, not from the frame, because Ethernet pads short frames; except where the header says 0
 //! as BIG TCP's super-segments do (include/net/ipv6.h, `ipv6_payload_len`; include/linux/ip.h, `iph_totlen`).
 
+use core::ptr;
+
 use aya_ebpf::maps::lpm_trie::Key;
-use go_metro_common::counters::Unparsable;
+use go_metro_common::counters::{PerCpu, Unparsable};
 use go_metro_common::target::{IFINDEX_BITS, TargetV4, TargetV6};
 
 use crate::classify::{Direction, Skip};
@@ -130,10 +132,10 @@ pub(crate) struct Ip {
 
 /// Parses the IP header at `network`.
 #[inline(always)]
-pub(crate) fn parse(packet: Packet, network: Network) -> Result<Ip, Skip> {
+pub(crate) fn parse(packet: Packet, cpu: &mut PerCpu, network: Network) -> Result<Ip, Skip> {
     match network.version {
         Version::V4 => v4(packet, network.offset),
-        Version::V6 => v6(packet, network.offset),
+        Version::V6 => v6(packet, cpu, network.offset),
     }
 }
 
@@ -163,7 +165,7 @@ fn v4(packet: Packet, offset: u32) -> Result<Ip, Skip> {
 }
 
 #[inline(always)]
-fn v6(packet: Packet, offset: u32) -> Result<Ip, Skip> {
+fn v6(packet: Packet, cpu: &mut PerCpu, offset: u32) -> Result<Ip, Skip> {
     let header: V6 = packet.read(offset).ok_or(Skip::Unparsable(Unparsable::Truncated))?;
     if !may_lead_to_tcp(header.next) {
         return Err(Skip::NotOurs);
@@ -181,16 +183,29 @@ fn v6(packet: Packet, offset: u32) -> Result<Ip, Skip> {
         return Err(Skip::Unparsable(Unparsable::Truncated));
     }
 
-    let mut next = header.next;
+    if header.next != TCP {
+        payload = extensions(packet, cpu, payload, header.next)?;
+    }
+    Ok(Ip { addresses: Addresses::V6(header.source, header.destination), payload, end })
+}
+
+/// Walks extension headers, of which the first is `next` at `offset`; where TCP begins.
+#[inline(always)]
+fn extensions(packet: Packet, cpu: &mut PerCpu, offset: u32, next: u8) -> Result<u32, Skip> {
+    let (at, kind) = (&raw mut cpu.position, &raw mut cpu.next);
+    // SAFETY (here and for each volatile access below): fields of this CPU's own value.
+    unsafe {
+        ptr::write_volatile(at, offset);
+        ptr::write_volatile(kind, u32::from(next));
+    }
     for _ in 0..EXTENSIONS_MAX {
-        if next == TCP {
+        // SAFETY: as above.
+        let (offset, next) = unsafe { (ptr::read_volatile(at), ptr::read_volatile(kind)) };
+        if next == u32::from(TCP) {
             break;
         }
-        if !may_lead_to_tcp(next) {
-            return Err(Skip::NotOurs);
-        }
-        let extension: Extension = packet.read(payload).ok_or(Skip::Unparsable(Unparsable::Truncated))?;
-        payload += match next {
+        let extension: Extension = packet.load(offset).ok_or(Skip::Unparsable(Unparsable::Truncated))?;
+        let len = match next as u8 {
             FRAGMENT if u16::from_be(extension.fragment) & V6_FRAGMENT_OFFSET != 0 => {
                 return Err(if extension.next == TCP { Skip::Fragment } else { Skip::NotOurs });
             }
@@ -201,12 +216,18 @@ fn v6(packet: Packet, offset: u32) -> Result<Ip, Skip> {
             // RFC 8200 section 4: in 8-byte units, not counting the first.
             _ => (u32::from(extension.len) + 1) * 8,
         };
-        next = extension.next;
+        if !may_lead_to_tcp(extension.next) {
+            return Err(Skip::NotOurs);
+        }
+        // SAFETY: as above.
+        unsafe {
+            ptr::write_volatile(at, offset + len);
+            ptr::write_volatile(kind, u32::from(extension.next));
+        }
     }
-    if next != TCP {
-        return Err(if may_lead_to_tcp(next) { Skip::Unparsable(Unparsable::TooDeep) } else { Skip::NotOurs });
-    }
-    Ok(Ip { addresses: Addresses::V6(header.source, header.destination), payload, end })
+    // SAFETY: as above.
+    let (offset, next) = unsafe { (ptr::read_volatile(at), ptr::read_volatile(kind)) };
+    if next == u32::from(TCP) { Ok(offset) } else { Err(Skip::Unparsable(Unparsable::TooDeep)) }
 }
 
 /// Whether a next-header value is TCP or an extension header that TCP may come after.

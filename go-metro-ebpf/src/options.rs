@@ -8,7 +8,7 @@ use core::ptr;
 use go_metro_common::counters::{OPTIONS_LEN, PerCpu, Unparsable};
 use go_metro_common::segment::Bits;
 
-use crate::classify::count;
+use crate::classify::{count, forget};
 use crate::packet::{Header, Packet};
 use crate::tcp::Tcp;
 
@@ -30,8 +30,11 @@ const BLOCKS_MAX: usize = 4;
 const USUAL: u32 = 0x0101_080a;
 const USUAL_LEN: u32 = 12;
 
-// The furthest read: a position below 64 (see `walk`), kind and length, then the left edges of all blocks.
-const _: () = assert!(OPTIONS_LEN >= 63 + 2 + BLOCK * BLOCKS_MAX);
+/// What tells the verifier how far a position may be.
+const POSITION_MASK: u32 = 63;
+
+// The furthest read: kind and length, then the left edges of all blocks.
+const _: () = assert!(OPTIONS_LEN >= POSITION_MASK as usize + 2 + BLOCK * BLOCKS_MAX);
 
 /// NOP, NOP and a timestamps option, in network order.
 #[repr(C)]
@@ -74,14 +77,9 @@ pub(crate) fn read(packet: Packet, cpu: &mut PerCpu, tcp: &Tcp) -> Options {
 fn walk(packet: Packet, cpu: &mut PerCpu, tcp: &Tcp) -> Options {
     let mut found = Options::default();
     let list = cpu.options.as_mut_ptr();
-    let position = &raw mut cpu.position;
 
-    // Through memory, so that the compiler forgets what it knows of the length and keeps the checks that the verifier needs.
-    // SAFETY (here and for each volatile access below): a field of this CPU's own value.
-    let len = unsafe {
-        ptr::write_volatile(position, tcp.options_len);
-        ptr::read_volatile(position)
-    };
+    // The compiler is to forget what it knows of the length, and so to keep the checks that the verifier needs.
+    let len = forget(cpu, tcp.options_len);
     if len == 0 || len > LEN_MAX {
         return found;
     }
@@ -91,16 +89,18 @@ fn walk(packet: Packet, cpu: &mut PerCpu, tcp: &Tcp) -> Options {
         return found;
     }
 
-    // SAFETY: as above.
+    let position = &raw mut cpu.position;
+    // SAFETY (here and for each volatile access below): a field of this CPU's own value.
     unsafe { ptr::write_volatile(position, 0) };
     for _ in 0..LEN_MAX {
+        // Read twice: the verifier follows the number that is compared through every turn of the loop, so the one that
+        // addresses memory is another to it, and bounded by the mask, which changes nothing.
         // SAFETY: as above.
-        let at = unsafe { ptr::read_volatile(position) };
+        let (at, index) = unsafe { (ptr::read_volatile(position), ptr::read_volatile(position) & POSITION_MASK) };
         if at >= len {
             return found;
         }
-        // At most 39 already; the mask tells the verifier.
-        let option = Bytes(list.wrapping_add((at & 63) as usize));
+        let option = Bytes(list.wrapping_add(index as usize));
         let kind = option.u8(0);
         if kind == END {
             return found;
@@ -116,7 +116,7 @@ fn walk(packet: Packet, cpu: &mut PerCpu, tcp: &Tcp) -> Options {
                 found.tsecr = option.u32(6);
             }
             (SACK_PERMITTED, 2) => found.bits |= Bits::SACK_PERMITTED,
-            (SACK, 10 | 18 | 26 | 34) => found.bits |= blocks(option, step as usize, tcp.ack),
+            (SACK, 10 | 18 | 26 | 34) => found.bits |= blocks(option, step, tcp.ack),
             _ => {}
         }
         // SAFETY: as above.
@@ -132,21 +132,24 @@ fn walk(packet: Packet, cpu: &mut PerCpu, tcp: &Tcp) -> Options {
 
 /// What SACK blocks say: the first that begins at or below the acknowledgement number tells of data received twice
 /// (RFC 2883 section 4); any that begins above it, of a hole.
+///
+/// Without a branch, as each would double the paths that the verifier follows.
 #[inline(always)]
-fn blocks(option: Bytes, len: usize, ack: u32) -> u8 {
-    let mut bits = 0;
+fn blocks(option: Bytes, len: u32, ack: u32) -> u8 {
+    let mut above = 0;
+    let mut first = 0;
     for block in 0..BLOCKS_MAX {
-        let at = 2 + block * BLOCK;
-        if at >= len {
-            break;
-        }
-        if (option.u32(at).wrapping_sub(ack) as i32) > 0 {
-            bits |= Bits::SACK_ABOVE;
-        } else if block == 0 {
-            bits |= Bits::DSACK;
+        let begins = 2 + block * BLOCK;
+        let distance = option.u32(begins).wrapping_sub(ack);
+        // The top bit: whether the distance, as a signed number, is above 0; and whether the block is within the option.
+        let is_above = (distance.wrapping_neg() & !distance) >> 31;
+        let is_there = (begins as u32).wrapping_sub(len) >> 31;
+        above |= is_above & is_there;
+        if block == 0 {
+            first = is_above;
         }
     }
-    bits
+    (above as u8 * Bits::SACK_ABOVE) | ((first ^ 1) as u8 * Bits::DSACK)
 }
 
 /// A place in [`PerCpu::options`].

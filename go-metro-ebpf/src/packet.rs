@@ -83,9 +83,10 @@ impl Packet {
         }
     }
 
-    /// As [`Self::read`], where the header is not in the linear part, or is not there.
+    /// As [`Self::read`], but never directly: for what is not in the linear part, and for rare headers at offsets that the
+    /// verifier would lose track of.
     #[inline(always)]
-    fn load<T: Header>(self, offset: u32) -> Option<T> {
+    pub(crate) fn load<T: Header>(self, offset: u32) -> Option<T> {
         let mut header = MaybeUninit::<T>::uninit();
         // SAFETY: the helper checks the offset, and writes `size_of::<T>()` bytes or fails.
         let failed =

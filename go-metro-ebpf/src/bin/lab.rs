@@ -1,12 +1,94 @@
-//! Lab programs.
+//! Programs that the lab and the benches put on the hooks beside the classifier. Never shipped.
+//!
+//! All let the packet go on to the next program.
 #![no_std]
 #![no_main]
-use aya_ebpf::macros::classifier;
+// The attribute that makes an entry point drops its documentation.
+#![allow(missing_docs)]
+
+use aya_ebpf::bindings::TC_ACT_UNSPEC;
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_set_tstamp, bpf_skb_vlan_pop, bpf_skb_vlan_push};
+use aya_ebpf::macros::{classifier, map};
+use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::TcContext;
 
+/// What `lab_count` counted, per CPU: a `u64`.
+#[map]
+static LAB_COUNT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// VLAN id that is pushed and popped.
+const VLAN: u16 = 42;
+/// VLAN id of the outer tag of QinQ.
+const OUTER_VLAN: u16 = 43;
+// include/uapi/linux/if_ether.h, in network order.
+const ETH_P_8021Q: u16 = 0x8100_u16.to_be();
+const ETH_P_8021AD: u16 = 0x88a8_u16.to_be();
+
+/// How far ahead `lab_tstamp` puts a packet's departure.
+const DEPARTURE_NS: u64 = 20_000_000;
+/// `BPF_SKB_TSTAMP_DELIVERY_MONO` of include/uapi/linux/bpf.h.
+const DELIVERY_MONOTONIC: u32 = 1;
+
+/// Does nothing: what the hook itself costs.
 #[classifier]
 fn lab_empty(_ctx: TcContext) -> i32 {
-    -1
+    TC_ACT_UNSPEC
+}
+
+/// Counts packets.
+#[classifier]
+fn lab_count(_ctx: TcContext) -> i32 {
+    if let Some(count) = LAB_COUNT.get_ptr_mut(0) {
+        // SAFETY: this CPU's own value.
+        unsafe { *count += 1 };
+    }
+    TC_ACT_UNSPEC
+}
+
+/// Tags packets with VLAN 42.
+#[classifier]
+fn lab_vlan_push(ctx: TcContext) -> i32 {
+    // SAFETY: the context is the program's own; a packet that cannot be tagged goes on without.
+    unsafe { bpf_skb_vlan_push(ctx.skb.skb, ETH_P_8021Q, VLAN) };
+    TC_ACT_UNSPEC
+}
+
+/// Takes a tag off.
+#[classifier]
+fn lab_vlan_pop(ctx: TcContext) -> i32 {
+    // SAFETY: as above.
+    unsafe { bpf_skb_vlan_pop(ctx.skb.skb) };
+    TC_ACT_UNSPEC
+}
+
+/// Tags packets twice (802.1ad): VLAN 42 within VLAN 43. The inner tag is then in band.
+#[classifier]
+fn lab_qinq_push(ctx: TcContext) -> i32 {
+    // SAFETY: as above.
+    unsafe {
+        bpf_skb_vlan_push(ctx.skb.skb, ETH_P_8021Q, VLAN);
+        bpf_skb_vlan_push(ctx.skb.skb, ETH_P_8021AD, OUTER_VLAN);
+    }
+    TC_ACT_UNSPEC
+}
+
+/// Takes two tags off.
+#[classifier]
+fn lab_qinq_pop(ctx: TcContext) -> i32 {
+    // SAFETY: as above.
+    unsafe {
+        bpf_skb_vlan_pop(ctx.skb.skb);
+        bpf_skb_vlan_pop(ctx.skb.skb);
+    }
+    TC_ACT_UNSPEC
+}
+
+/// Puts the packet's departure off by 20 ms, as pacing would. Needs Linux 5.18.
+#[classifier]
+fn lab_tstamp(ctx: TcContext) -> i32 {
+    // SAFETY: as above.
+    unsafe { bpf_skb_set_tstamp(ctx.skb.skb, bpf_ktime_get_ns() + DEPARTURE_NS, DELIVERY_MONOTONIC) };
+    TC_ACT_UNSPEC
 }
 
 #[panic_handler]

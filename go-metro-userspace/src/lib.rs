@@ -11,4 +11,5 @@
 //! - [`rtt`]: the engine: flows, matching, summaries; no I/O, clock or thread
 
 pub mod capture;
+pub mod report;
 pub mod rtt;

@@ -1,0 +1,230 @@
+//! The capture thread: source to engine to summaries.
+//!
+//! It owns all three, so that no record ever crosses a thread or takes a lock. The rest of the agent talks to it in commands,
+//! looked at between polls, and hears of it in events.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc as async_mpsc;
+use tokio::sync::oneshot;
+
+use crate::capture::{CaptureError, InterfaceEvent, Source, SourceCounters, WatchList};
+use crate::rtt::{Engine, EngineConfig, EngineCounters, Interval, Outcome, Sample, Summaries, SummaryLimits};
+
+/// Longest wait for records before commands are looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How often interfaces are looked after and flows expired.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// Samples on their way to a slow reader before more are dropped, and counted.
+const SAMPLE_BATCHES: usize = 4096;
+
+/// What the agent asks of the thread.
+pub(super) enum Command {
+    /// Watch these addresses from now on.
+    Watch(WatchList),
+    /// Hand out the interval.
+    Take(oneshot::Sender<Snapshot>),
+    /// Go on with another source.
+    Replace(Source),
+}
+
+/// What the thread tells the agent.
+pub(super) enum Event {
+    /// Something happened to an interface.
+    Interface(InterfaceEvent),
+    /// The source failed for good.
+    Failed(CaptureError),
+}
+
+/// One interval and the counters at its end.
+pub(super) struct Snapshot {
+    pub(super) interval: Interval,
+    pub(super) source: SourceCounters,
+    pub(super) engine: EngineCounters,
+    pub(super) flows: usize,
+    pub(super) samples_dropped: u64,
+    pub(super) backend: &'static str,
+}
+
+/// Samples as they come, with what makes their times nanoseconds since the epoch.
+pub(super) struct Samples {
+    pub(super) samples: Vec<Sample>,
+    pub(super) epoch_offset_ns: i64,
+}
+
+/// The running thread; it ends when this is dropped.
+pub(super) struct Worker {
+    commands: Option<mpsc::Sender<Command>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread. Samples are handed to `samples` one by one, if anybody wants them.
+    pub(super) fn spawn(
+        source: Source,
+        engine: EngineConfig,
+        limits: SummaryLimits,
+        samples: Option<mpsc::SyncSender<Samples>>,
+    ) -> std::io::Result<(Self, async_mpsc::UnboundedReceiver<Event>)> {
+        let (commands, inbox) = mpsc::channel();
+        let (events, outbox) = async_mpsc::unbounded_channel();
+        let state = State {
+            source,
+            engine: Engine::new(engine),
+            summaries: Summaries::new(limits),
+            watch: WatchList::new(),
+            indices: BTreeMap::new(),
+            retired: SourceCounters::default(),
+            samples,
+            samples_dropped: 0,
+            events,
+        };
+        let thread = std::thread::Builder::new().name("capture".to_owned()).spawn(move || state.run(&inbox))?;
+        Ok((Self { commands: Some(commands), thread: Some(thread) }, outbox))
+    }
+
+    /// A channel for samples that never blocks the packet path.
+    pub(super) fn sample_channel() -> (mpsc::SyncSender<Samples>, mpsc::Receiver<Samples>) {
+        mpsc::sync_channel(SAMPLE_BATCHES)
+    }
+
+    /// Sends a command. A thread that ended has said why in an event.
+    pub(super) fn send(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            let _ = commands.send(command);
+        }
+    }
+
+    /// Hands out the interval; `None` when the thread has ended.
+    pub(super) async fn take(&self) -> Option<Snapshot> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Take(reply));
+        answer.await.ok()
+    }
+}
+
+impl Drop for Worker {
+    /// Ends the thread and waits until the source is detached.
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct State {
+    source: Source,
+    engine: Engine,
+    summaries: Summaries,
+    watch: WatchList,
+    /// The index that each interface has now.
+    indices: BTreeMap<String, u32>,
+    /// What sources that were replaced had counted.
+    retired: SourceCounters,
+    samples: Option<mpsc::SyncSender<Samples>>,
+    samples_dropped: u64,
+    events: async_mpsc::UnboundedSender<Event>,
+}
+
+impl State {
+    fn run(mut self, inbox: &mpsc::Receiver<Command>) {
+        let mut maintain_at = Instant::now();
+        loop {
+            if maintain_at <= Instant::now() {
+                self.maintain();
+                maintain_at = Instant::now() + MAINTAIN_EVERY;
+            }
+            if let Err(error) = self.poll() {
+                let _ = self.events.send(Event::Failed(error));
+                return;
+            }
+            loop {
+                match inbox.try_recv() {
+                    Ok(command) => self.obey(command),
+                    Err(mpsc::TryRecvError::Empty) => break,
+                    Err(mpsc::TryRecvError::Disconnected) => return,
+                }
+            }
+        }
+    }
+
+    fn poll(&mut self) -> Result<(), CaptureError> {
+        let Self { source, engine, summaries, samples, .. } = self;
+        let mut batch = Vec::new();
+        source.poll(POLL, &mut |segment| {
+            if let Outcome::Sample(sample) = engine.record(segment) {
+                summaries.add(&sample);
+                if samples.is_some() {
+                    batch.push(sample);
+                }
+            }
+        })?;
+        if let Some(channel) = samples.as_ref().filter(|_| !batch.is_empty()) {
+            let count = batch.len() as u64;
+            let batch = Samples { samples: batch, epoch_offset_ns: source.epoch_offset_ns() };
+            if channel.try_send(batch).is_err() {
+                self.samples_dropped += count;
+            }
+        }
+        Ok(())
+    }
+
+    fn maintain(&mut self) {
+        for event in self.source.maintain() {
+            match &event {
+                InterfaceEvent::Attached { name, ifindex } => {
+                    self.indices.insert(name.clone(), *ifindex);
+                }
+                InterfaceEvent::Lost { name, ifindex } => {
+                    self.indices.remove(name);
+                    self.engine.interrupt(*ifindex);
+                }
+            }
+            let _ = self.events.send(Event::Interface(event));
+        }
+        self.engine.expire(self.source.now());
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Watch(watch) => {
+                if let Err(error) = self.source.set_targets(&watch) {
+                    tracing::error!("targets stay as they were: {error}");
+                    return;
+                }
+                // What was not watched until now may have outstanding segments from an earlier window, acknowledged unseen.
+                let changed = watch.iter().filter(|(name, nets)| self.watch.get(*name) != Some(nets));
+                for index in changed.filter_map(|(name, _)| self.indices.get(name)) {
+                    self.engine.interrupt(*index);
+                }
+                self.watch = watch;
+            }
+            Command::Take(reply) => {
+                let mut source = self.retired;
+                source.add(&self.source.counters());
+                let _ = reply.send(Snapshot {
+                    interval: self.summaries.take(),
+                    source,
+                    engine: *self.engine.counters(),
+                    flows: self.engine.flows(),
+                    samples_dropped: self.samples_dropped,
+                    backend: self.source.name(),
+                });
+            }
+            Command::Replace(source) => {
+                let mut old = std::mem::replace(&mut self.source, source);
+                self.retired.add(&old.counters());
+                self.indices.values().for_each(|index| self.engine.interrupt(*index));
+                self.indices.clear();
+                self.watch.clear();
+                self.maintain();
+            }
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! The DogStatsD sink: the original's metrics, names, tags and units, and ours beside them.
+//!
+//! | metric | type | unit |
+//! |---|---|---|
+//! | `system.net.tcp.rtt` | gauge | ms, the last sample |
+//! | `system.net.tcp.rtt.avg`, `.jitter`, `.min`, `.max` | gauge | ms, of the interval |
+//! | `system.net.tcp.rtt.dist` | distribution | ms, every sample |
+//! | `system.net.tcp.rtt.connect` | distribution | ms, every handshake |
+//! | `go_metro.*` | count, gauge | the agent's own health |
+//!
+//! Gauges are of data segments alone: a pair that only shook hands sends only `.connect`. Tags come in the original's order:
+//! `src:`, `dst:`, the instance's, `iface:`.
+
+use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use cadence::prelude::*;
+use cadence::{Metric, MetricBuilder, MetricSink, QueuingMetricSink, StatsdClient};
+use go_metro_common::counters::Unparsable;
+
+use super::tags::{sanitise, tag};
+use super::transport::{Destination, Tally, Transport};
+use super::{Health, NamedPair, Report};
+use crate::rtt::{Kind, Rejection, Stats};
+
+/// Lines that wait for a slow server before more are dropped, and counted: some 20,000 pairs' worth.
+const QUEUE_LINES: usize = 131_072;
+/// Longest wait for the queue when the agent stops.
+const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
+/// Most bytes that one value takes in a packed line: `:300000.123456` and one to spare.
+const VALUE_BYTES: usize = 15;
+/// What a packed line needs beside values and tags: name, type, sample rate, newline.
+const PACKED_OVERHEAD: usize = 64;
+
+/// What the server is told.
+#[derive(Clone, Debug)]
+pub struct DogStatsdOptions {
+    /// Where it listens.
+    pub destination: Destination,
+    /// Tags of the agent's own metrics.
+    pub tags: Vec<String>,
+}
+
+/// Sends reports to a DogStatsD server; never waits for it.
+pub struct DogStatsd {
+    client: StatsdClient,
+    queue: Queue,
+    tally: Arc<Tally>,
+    tags: Vec<String>,
+    datagram_bytes: usize,
+    before: Health,
+    errors_before: u64,
+    flushes: u64,
+    queue_full: u64,
+}
+
+impl DogStatsd {
+    /// A sink for this server, which need not be there yet.
+    pub fn new(options: &DogStatsdOptions) -> Self {
+        let tally = Arc::new(Tally::default());
+        let transport = Transport::new(options.destination.clone(), tally.clone());
+        let queue = Queue(Arc::new(QueuingMetricSink::with_capacity(transport, QUEUE_LINES)));
+        Self {
+            client: StatsdClient::from_sink("", queue.clone()),
+            queue,
+            tally,
+            tags: options.tags.iter().map(|tag| sanitise(tag)).collect(),
+            datagram_bytes: options.destination.datagram_bytes(),
+            before: Health::default(),
+            errors_before: 0,
+            flushes: 0,
+            queue_full: 0,
+        }
+    }
+
+    /// Queues a report.
+    pub fn report(&mut self, report: &Report) {
+        for pair in &report.pairs {
+            self.pair(pair);
+        }
+        self.health(&report.health);
+        self.flush();
+    }
+
+    /// Sends what is queued, waiting at most half a second.
+    pub fn finish(mut self) {
+        self.flush();
+        let deadline = Instant::now() + FINISH_TIMEOUT;
+        while self.tally.flushes.load(Ordering::Acquire) < self.flushes {
+            if Instant::now() >= deadline {
+                tracing::warn!("the last report may be incomplete: the server did not take it in time");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Datagrams that could not be sent, and lines for which there was no room in the queue.
+    pub fn send_errors(&self) -> u64 {
+        self.tally.errors.load(Ordering::Relaxed) + self.queue_full
+    }
+
+    fn pair(&mut self, pair: &NamedPair) {
+        let mut tags = vec![tag("src", &pair.src), tag("dst", &pair.dst)];
+        tags.extend(pair.tags.iter().map(|tag| sanitise(tag)));
+        tags.push(tag("iface", &pair.iface));
+        if let Some(data) = &pair.summary.data {
+            let gauges = [
+                ("system.net.tcp.rtt", data.last().as_millis_f64()),
+                ("system.net.tcp.rtt.avg", data.mean_ms()),
+                ("system.net.tcp.rtt.jitter", data.jitter_ms()),
+                ("system.net.tcp.rtt.min", data.min().as_millis_f64()),
+                ("system.net.tcp.rtt.max", data.max().as_millis_f64()),
+            ];
+            for (name, value) in gauges {
+                self.gauge(name, rounded(value), &tags);
+            }
+            self.distribution("system.net.tcp.rtt.dist", data, &tags);
+        }
+        if let Some(connect) = &pair.summary.connect {
+            self.distribution("system.net.tcp.rtt.connect", connect, &tags);
+        }
+    }
+
+    /// Every kept sample, as many to a line as a datagram holds.
+    fn distribution(&mut self, name: &str, stats: &Stats, tags: &[String]) {
+        let tags_bytes: usize = tags.iter().map(|tag| tag.len() + 1).sum();
+        let room = self.datagram_bytes.saturating_sub(PACKED_OVERHEAD + tags_bytes);
+        for chunk in stats.kept().chunks((room / VALUE_BYTES).max(1)) {
+            let values: Vec<f64> = chunk.iter().map(|rtt| rounded(rtt.as_millis_f64())).collect();
+            let mut line = self.client.distribution_with_tags(name, values);
+            if stats.kept_rate() < 1.0 {
+                line = line.with_sampling_rate(rounded(stats.kept_rate()));
+            }
+            self.queue_full += send(line, tags);
+        }
+    }
+
+    fn health(&mut self, health: &Health) {
+        let (now, before) = (health, std::mem::replace(&mut self.before, *health));
+        let errors = self.send_errors();
+        let own = self.tags.clone();
+        let with = |key: &str, value: &str| [own.as_slice(), &[tag(key, value)]].concat();
+
+        let counts = [
+            ("go_metro.packets", now.source.seen, before.source.seen),
+            ("go_metro.segments", now.source.matched, before.source.matched),
+            ("go_metro.records", now.source.records, before.source.records),
+            ("go_metro.lost", now.source.lost, before.source.lost),
+            ("go_metro.fragments", now.source.fragments, before.source.fragments),
+            ("go_metro.retransmissions", now.engine.retransmissions, before.engine.retransmissions),
+            ("go_metro.flows.evicted", now.engine.flows_evicted, before.engine.flows_evicted),
+            ("go_metro.samples.folded", now.folded_samples, before.folded_samples),
+            ("go_metro.send_errors", errors, self.errors_before),
+        ];
+        for (name, now, before) in counts {
+            self.count(name, now.saturating_sub(before), &own);
+        }
+        for kind in [Kind::Data, Kind::Connect] {
+            let samples = |health: &Health| health.engine.samples[kind as usize];
+            self.count("go_metro.samples", samples(now) - samples(&before), &with("kind", kind.name()));
+        }
+        for reason in Rejection::ALL {
+            let rejected = |health: &Health| health.engine.rejected[reason as usize];
+            self.count("go_metro.rejected", rejected(now) - rejected(&before), &with("reason", reason.name()));
+        }
+        for cause in Unparsable::ALL {
+            let unparsable = |health: &Health| health.source.unparsable[cause as usize];
+            let count = unparsable(now).saturating_sub(unparsable(&before));
+            self.count("go_metro.unparsable", count, &with("cause", cause.name()));
+        }
+        self.gauge("go_metro.flows", now.flows as f64, &own);
+        self.gauge("go_metro.memory", now.memory_bytes as f64, &own);
+        self.errors_before = errors;
+    }
+
+    fn gauge(&mut self, name: &str, value: f64, tags: &[String]) {
+        self.queue_full += send(self.client.gauge_with_tags(name, value), tags);
+    }
+
+    fn count(&mut self, name: &str, count: u64, tags: &[String]) {
+        self.queue_full += send(self.client.count_with_tags(name, count), tags);
+    }
+
+    /// Marks the end of a report: what is buffered by then is sent.
+    fn flush(&mut self) {
+        match self.queue.emit("") {
+            Ok(_) => self.flushes += 1,
+            Err(_) => self.queue_full += 1,
+        }
+    }
+}
+
+impl Drop for DogStatsd {
+    fn drop(&mut self) {
+        tracing::debug!(datagrams = self.tally.datagrams.load(Ordering::Relaxed), "DogStatsD sink closed");
+    }
+}
+
+/// Queues one line with its tags; how many lines found no room: 0 or 1.
+fn send<'a, M>(mut line: MetricBuilder<'a, '_, M>, tags: &'a [String]) -> u64
+where
+    M: Metric + From<String>,
+{
+    for tag in tags {
+        line = line.with_tag_value(tag);
+    }
+    u64::from(line.try_send().is_err())
+}
+
+/// Six decimals of a millisecond are one nanosecond: more would be noise.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
+/// cadence's queue, shared with its client so that flush marks can be put into it.
+#[derive(Clone)]
+struct Queue(Arc<QueuingMetricSink>);
+
+impl MetricSink for Queue {
+    fn emit(&self, line: &str) -> io::Result<usize> {
+        self.0.emit(line)
+    }
+}
+
+// cadence wants its sinks so; the queue itself is.
+impl UnwindSafe for Queue {}
+impl RefUnwindSafe for Queue {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::UdpSocket;
+    use std::os::unix::net::UnixDatagram;
+
+    use super::super::examples::{pair, report};
+    use super::*;
+
+    fn udp(port: u16) -> DogStatsd {
+        let destination = Destination::Udp { host: "127.0.0.1".to_owned(), port };
+        DogStatsd::new(&DogStatsdOptions { destination, tags: vec!["env:test".to_owned()] })
+    }
+
+    fn listen() -> (UdpSocket, u16) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        (socket, port)
+    }
+
+    fn datagrams(socket: &UdpSocket) -> Vec<String> {
+        let mut buffer = vec![0; 65536];
+        std::iter::from_fn(|| socket.recv(&mut buffer).ok().map(|n| String::from_utf8(buffer[..n].to_vec()).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn a_listener_receives_exactly_the_documented_lines() {
+        let (socket, port) = listen();
+        let mut sink = udp(port);
+        let mut report = report(vec![pair("162.243.251.92", &[20_000, 23_500, 21_385], &[19_000])]);
+        report.health.flows = 3;
+        sink.report(&report);
+        sink.finish();
+        let received = datagrams(&socket).concat();
+        let (rtt, own): (Vec<&str>, Vec<&str>) = received.lines().partition(|line| line.starts_with("system."));
+        assert_eq!(
+            rtt,
+            [
+                "system.net.tcp.rtt:21.385|g|#src:10.42.31.222,dst:162.243.251.92,env:test,iface:va",
+                "system.net.tcp.rtt.avg:21.628333|g|#src:10.42.31.222,dst:162.243.251.92,env:test,iface:va",
+                "system.net.tcp.rtt.jitter:2.8075|g|#src:10.42.31.222,dst:162.243.251.92,env:test,iface:va",
+                "system.net.tcp.rtt.min:20|g|#src:10.42.31.222,dst:162.243.251.92,env:test,iface:va",
+                "system.net.tcp.rtt.max:23.5|g|#src:10.42.31.222,dst:162.243.251.92,env:test,iface:va",
+                "system.net.tcp.rtt.dist:20:23.5:21.385|d|#src:10.42.31.222,dst:162.243.251.92,env:test,iface:va",
+                "system.net.tcp.rtt.connect:19|d|#src:10.42.31.222,dst:162.243.251.92,env:test,iface:va",
+            ]
+        );
+        let names: BTreeSet<&str> = own.iter().filter_map(|line| line.split(':').next()).collect();
+        let expected = [
+            "go_metro.flows",
+            "go_metro.flows.evicted",
+            "go_metro.fragments",
+            "go_metro.lost",
+            "go_metro.memory",
+            "go_metro.packets",
+            "go_metro.records",
+            "go_metro.rejected",
+            "go_metro.retransmissions",
+            "go_metro.samples",
+            "go_metro.samples.folded",
+            "go_metro.segments",
+            "go_metro.send_errors",
+            "go_metro.unparsable",
+        ];
+        assert_eq!(names, BTreeSet::from(expected));
+        assert!(own.contains(&"go_metro.flows:3|g|#env:test"));
+        assert!(own.contains(&"go_metro.rejected:0|c|#env:test,reason:hole"));
+    }
+
+    #[test]
+    fn a_pair_that_only_shook_hands_sends_only_connect() {
+        let (socket, port) = listen();
+        let mut sink = udp(port);
+        sink.report(&report(vec![pair("a", &[], &[19_000])]));
+        sink.finish();
+        let received = datagrams(&socket).concat();
+        let names: Vec<&str> =
+            received.lines().filter(|l| l.starts_with("system.")).filter_map(|l| l.split(':').next()).collect();
+        assert_eq!(names, ["system.net.tcp.rtt.connect"]);
+    }
+
+    #[test]
+    fn counts_are_of_the_interval() {
+        let (socket, port) = listen();
+        let mut sink = udp(port);
+        let mut report = report(vec![]);
+        for records in [10, 25] {
+            report.health.source.records = records;
+            sink.report(&report);
+        }
+        sink.finish();
+        let received = datagrams(&socket).concat();
+        let counts: Vec<&str> = received.lines().filter(|l| l.starts_with("go_metro.records:")).collect();
+        assert_eq!(counts, ["go_metro.records:10|c|#env:test", "go_metro.records:15|c|#env:test"]);
+    }
+
+    #[test]
+    fn distributions_are_packed_and_no_datagram_is_too_large() {
+        let (socket, port) = listen();
+        let mut sink = udp(port);
+        let samples: Vec<u64> = (1..=1000).map(|k| 300_000_000 - k * 7).collect();
+        sink.report(&report(vec![pair(&"long.example.".repeat(15), &samples, &[])]));
+        sink.finish();
+        let received = datagrams(&socket);
+        assert!(received.iter().all(|datagram| datagram.len() <= 1432));
+        let lines: Vec<&str> = received.iter().flat_map(|d| d.lines()).filter(|l| l.contains(".dist:")).collect();
+        let values = lines.iter().map(|l| l.split('|').next().unwrap().matches(':').count()).sum::<usize>();
+        assert_eq!(values, 1000, "every sample is sent once");
+        assert!(lines.len() < 30, "packed, not one a line: {}", lines.len());
+    }
+
+    #[test]
+    fn hostile_names_stay_inside_their_tag() {
+        let (socket, port) = listen();
+        let mut sink = udp(port);
+        sink.report(&report(vec![pair("x|c\nsystem.fake:1|g|#dst:y,z", &[1000], &[])]));
+        sink.finish();
+        let received = datagrams(&socket).concat();
+        let rtt: Vec<&str> = received.lines().filter(|line| line.starts_with("system.")).collect();
+        assert_eq!(rtt.len(), 6);
+        assert!(
+            rtt.iter().all(|l| l.ends_with("|#src:10.42.31.222,dst:x_c_system.fake:1_g__dst:y_z,env:test,iface:va"))
+        );
+    }
+
+    #[test]
+    fn a_server_that_comes_later_is_heard_by_and_absence_is_counted() {
+        let (socket, port) = listen();
+        drop(socket);
+        let mut sink = udp(port);
+        for _ in 0..3 {
+            sink.report(&report(vec![pair("a", &[1000], &[])]));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(sink.send_errors() > 0, "a refused datagram is counted");
+        let socket = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        sink.report(&report(vec![pair("b", &[1000], &[])]));
+        sink.finish();
+        assert!(datagrams(&socket).concat().contains("dst:b"), "the first report after its return arrives");
+    }
+
+    #[test]
+    fn a_replaced_unix_socket_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dsd.socket");
+        let options = DogStatsdOptions { destination: Destination::Unix(path.clone()), tags: vec![] };
+        let mut sink = DogStatsd::new(&options);
+        sink.report(&report(vec![pair("absent", &[1000], &[])]));
+        let mut buffer = vec![0; 65536];
+        for name in ["first", "second"] {
+            std::thread::sleep(Duration::from_millis(50));
+            let _ = std::fs::remove_file(&path);
+            let server = UnixDatagram::bind(&path).unwrap();
+            server.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+            sink.report(&report(vec![pair(name, &[1000], &[])]));
+            let n = server.recv(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
+            assert!(text.contains(&format!("dst:{name}")) && n <= 8192, "{text}");
+        }
+        assert!(sink.send_errors() > 0);
+    }
+
+    #[test]
+    fn a_server_that_never_reads_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dsd.socket");
+        let _server = UnixDatagram::bind(&path).unwrap();
+        let mut sink = DogStatsd::new(&DogStatsdOptions { destination: Destination::Unix(path), tags: vec![] });
+        let began = Instant::now();
+        for _ in 0..100 {
+            sink.report(&report(vec![pair("a", &[1000; 1000], &[])]));
+        }
+        assert!(began.elapsed() < Duration::from_millis(500), "reporting took {:?}", began.elapsed());
+        let began = Instant::now();
+        sink.finish();
+        assert!(began.elapsed() < Duration::from_millis(900), "finishing took {:?}", began.elapsed());
+    }
+}

@@ -1,0 +1,189 @@
+//! JSON lines: one object per pair and interval, and one for the agent's health.
+//!
+//! ```json
+//! {"time_ns":1700000000000000000,"interval_s":30.0,"src":"10.0.0.1","dst":"db.example","iface":"eth0","tags":["env:test"],
+//!  "data":{"count":3,"last_ms":21.385,"avg_ms":21.6,"jitter_ms":2.8,"min_ms":20.0,"p50_ms":21.4,"p95_ms":23.5,"p99_ms":23.5,"max_ms":23.5},
+//!  "connect":null}
+//! {"time_ns":1700000000000000000,"interval_s":30.0,"backend":"ebpf","health":{"packets":100,"records":90,"lost":0}}
+//! ```
+//!
+//! `time_ns` is the end of the interval, in nanoseconds since the epoch. Field names are kept from version to version.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::time::UNIX_EPOCH;
+
+use go_metro_common::counters::Unparsable;
+use serde::Serialize;
+
+use super::{Health, Report};
+use crate::rtt::{Rejection, Stats};
+
+/// Writes reports as JSON lines.
+pub struct Json {
+    out: Box<dyn Write + Send>,
+}
+
+#[derive(Serialize)]
+struct PairLine<'a> {
+    time_ns: u64,
+    interval_s: f64,
+    src: &'a str,
+    dst: &'a str,
+    iface: &'a str,
+    tags: &'a [String],
+    data: Option<Series>,
+    connect: Option<Series>,
+}
+
+#[derive(Serialize)]
+struct Series {
+    count: u64,
+    last_ms: f64,
+    avg_ms: f64,
+    jitter_ms: f64,
+    min_ms: f64,
+    p50_ms: f64,
+    p95_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+}
+
+#[derive(Serialize)]
+struct HealthLine<'a> {
+    time_ns: u64,
+    interval_s: f64,
+    backend: &'a str,
+    health: HealthFields,
+}
+
+#[derive(Serialize)]
+struct HealthFields {
+    packets: u64,
+    segments: u64,
+    records: u64,
+    lost: u64,
+    fragments: u64,
+    unparsable: BTreeMap<&'static str, u64>,
+    retransmissions: u64,
+    samples: u64,
+    rejected: BTreeMap<&'static str, u64>,
+    folded_samples: u64,
+    dropped_samples: u64,
+    flows: u64,
+    flows_evicted: u64,
+    memory_bytes: u64,
+}
+
+impl From<&Stats> for Series {
+    fn from(stats: &Stats) -> Self {
+        Self {
+            count: stats.count(),
+            last_ms: stats.last().as_millis_f64(),
+            avg_ms: stats.mean_ms(),
+            jitter_ms: stats.jitter_ms(),
+            min_ms: stats.min().as_millis_f64(),
+            p50_ms: stats.quantile_ms(0.5),
+            p95_ms: stats.quantile_ms(0.95),
+            p99_ms: stats.quantile_ms(0.99),
+            max_ms: stats.max().as_millis_f64(),
+        }
+    }
+}
+
+impl From<&Health> for HealthFields {
+    fn from(health: &Health) -> Self {
+        let Health { source, engine, .. } = health;
+        Self {
+            packets: source.seen,
+            segments: source.matched,
+            records: source.records,
+            lost: source.lost,
+            fragments: source.fragments,
+            unparsable: Unparsable::ALL.iter().map(|c| (c.name(), source.unparsable[*c as usize])).collect(),
+            retransmissions: engine.retransmissions,
+            samples: engine.samples_total(),
+            rejected: Rejection::ALL.iter().map(|r| (r.name(), engine.rejected[*r as usize])).collect(),
+            folded_samples: health.folded_samples,
+            dropped_samples: health.samples_dropped,
+            flows: health.flows,
+            flows_evicted: engine.flows_evicted,
+            memory_bytes: health.memory_bytes,
+        }
+    }
+}
+
+impl Json {
+    /// Writes to `out`, one flush a report.
+    pub fn new(out: Box<dyn Write + Send>) -> Self {
+        Self { out }
+    }
+
+    /// Writes a report.
+    ///
+    /// # Errors
+    ///
+    /// What writing to `out` fails with.
+    pub fn report(&mut self, report: &Report) -> io::Result<()> {
+        let since_epoch = report.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time_ns = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
+        let interval_s = report.interval.as_secs_f64();
+        let mut lines = Vec::new();
+        for pair in &report.pairs {
+            let line = PairLine {
+                time_ns,
+                interval_s,
+                src: &pair.src,
+                dst: &pair.dst,
+                iface: &pair.iface,
+                tags: &pair.tags,
+                data: pair.summary.data.as_ref().map(Series::from),
+                connect: pair.summary.connect.as_ref().map(Series::from),
+            };
+            serde_json::to_writer(&mut lines, &line)?;
+            lines.push(b'\n');
+        }
+        let health = HealthFields::from(&report.health);
+        serde_json::to_writer(&mut lines, &HealthLine { time_ns, interval_s, backend: report.backend, health })?;
+        lines.push(b'\n');
+        self.out.write_all(&lines)?;
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::super::examples::{pair, report};
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn each_pair_and_the_health_are_a_line() {
+        let out = Shared::default();
+        let mut example = report(vec![pair("db\"1", &[20_000, 23_500], &[])]);
+        example.health.engine.rejected[Rejection::Hole as usize] = 4;
+        Json::new(Box::new(out.clone())).report(&example).unwrap();
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["time_ns"], 1_700_000_000_000_000_000_u64);
+        assert_eq!(lines[0]["dst"], "db\"1");
+        assert_eq!(lines[0]["data"]["count"], 2);
+        assert_eq!(lines[0]["data"]["jitter_ms"], 3.5);
+        assert!(lines[0]["connect"].is_null());
+        assert_eq!(lines[1]["health"]["rejected"]["hole"], 4);
+    }
+}

@@ -1,0 +1,149 @@
+//! Reports: what was measured in one interval, on its way out.
+//!
+//! The way of one summary: the engine's [`Interval`](crate::rtt::Interval) holds summaries by address; [`naming`] turns them into
+//! [`NamedPair`]s, with the tags that users graph, and merges those that end up with the same name; a [`Report`] of
+//! them goes to each [`Sink`].
+
+pub mod dogstatsd;
+pub mod json;
+pub mod naming;
+pub mod table;
+mod tags;
+mod transport;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::capture::SourceCounters;
+use crate::rtt::{EngineCounters, PairSummary};
+
+pub use dogstatsd::DogStatsd;
+pub use json::Json;
+pub use table::Table;
+pub use transport::Destination;
+
+/// One interval's results.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// When the interval ended.
+    pub at: SystemTime,
+    /// How long it was.
+    pub interval: Duration,
+    /// The source in use: `ebpf` or `pcap`.
+    pub backend: &'static str,
+    /// The host pairs that measured something.
+    pub pairs: Vec<NamedPair>,
+    /// How the agent itself is doing.
+    pub health: Health,
+}
+
+/// A host pair under the names that tags use.
+#[derive(Clone, Debug)]
+pub struct NamedPair {
+    /// Local address.
+    pub src: String,
+    /// Remote host name where known, else address.
+    pub dst: String,
+    /// Interface.
+    pub iface: String,
+    /// The instance's tags, after the global ones.
+    pub tags: Arc<[String]>,
+    /// What was measured.
+    pub summary: PairSummary,
+}
+
+/// The agent's own counters, since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// The source's.
+    pub source: SourceCounters,
+    /// The engine's.
+    pub engine: EngineCounters,
+    /// Flows now.
+    pub flows: u64,
+    /// Samples folded into `dst:other` because there were too many pairs.
+    pub folded_samples: u64,
+    /// Samples not printed because the reader was too slow.
+    pub samples_dropped: u64,
+    /// Resident memory now, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// Where reports go.
+pub enum Sink {
+    /// DogStatsD, over UDP or a Unix socket.
+    DogStatsd(Box<DogStatsd>),
+    /// A JSON object a line.
+    Json(Json),
+    /// A table for people.
+    Table(Table),
+}
+
+impl Sink {
+    /// Sends a report.
+    ///
+    /// # Errors
+    ///
+    /// When standard output is gone. A DogStatsD server that is gone is waited for instead.
+    pub fn report(&mut self, report: &Report) -> io::Result<()> {
+        match self {
+            Self::DogStatsd(sink) => {
+                sink.report(report);
+                Ok(())
+            }
+            Self::Json(sink) => sink.report(report),
+            Self::Table(sink) => sink.report(report),
+        }
+    }
+
+    /// Sends what is still queued, waiting for it at most half a second.
+    pub fn finish(self) {
+        if let Self::DogStatsd(sink) = self {
+            sink.finish();
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod examples {
+    //! What the tests of several sinks report.
+
+    use super::*;
+    use crate::rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Rtt, Sample, SeqNum, Summaries, SummaryLimits};
+
+    /// The summary of these RTTs, in microseconds.
+    pub(crate) fn summary(data_us: &[u64], connect_us: &[u64]) -> PairSummary {
+        let mut summaries = Summaries::new(SummaryLimits::default());
+        let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
+        let flow = FlowKey { local: end(1), remote: end(2), ifindex: 1 };
+        let series = [(Kind::Data, data_us), (Kind::Connect, connect_us)];
+        for (kind, rtt) in series.iter().flat_map(|(kind, all)| all.iter().map(move |us| (*kind, Rtt(us * 1000)))) {
+            let sample = Sample { flow, acked_at: Nanos(1), ack: SeqNum(1), rtt, kind, class: Class::Exact };
+            summaries.add(&sample);
+        }
+        summaries.take().pairs.remove(0).1
+    }
+
+    /// A pair with these RTTs.
+    pub(crate) fn pair(dst: &str, data_us: &[u64], connect_us: &[u64]) -> NamedPair {
+        NamedPair {
+            src: "10.42.31.222".to_owned(),
+            dst: dst.to_owned(),
+            iface: "va".to_owned(),
+            tags: Arc::from(["env:test".to_owned()]),
+            summary: summary(data_us, connect_us),
+        }
+    }
+
+    /// A report of these pairs.
+    pub(crate) fn report(pairs: Vec<NamedPair>) -> Report {
+        Report {
+            at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+            interval: Duration::from_secs(30),
+            backend: "ebpf",
+            pairs,
+            health: Health::default(),
+        }
+    }
+}

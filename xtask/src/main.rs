@@ -1,2 +1,29 @@
-//! Project tasks.
-fn main() {}
+//! `cargo xtask TASK`.
+
+use clap::{Parser, Subcommand};
+
+/// go-metro's own tasks
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building and testing need; quick where all is there
+    Setup(xtask::setup::Args),
+    /// Build the classifier's object, unless it is newer than its source
+    BuildEbpf(xtask::build_ebpf::Args),
+    /// Build what is missing and run go-metro: cargo xtask run -- --help
+    Run(xtask::run::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Setup(args) => xtask::setup::main(&args),
+        Task::BuildEbpf(args) => xtask::build_ebpf::main(&args),
+        Task::Run(args) => xtask::run::main(&args),
+    }
+}

@@ -1,0 +1,7 @@
+//! go-metro's own tasks, and the network lab that its demo and its end-to-end tests run in.
+
+pub mod build_ebpf;
+mod ebpf_stamp;
+pub mod run;
+pub mod setup;
+pub mod workspace;

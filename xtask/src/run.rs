@@ -1,0 +1,49 @@
+//! `cargo xtask run -- ARGS`: the daemon, with everything built that it needs.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::workspace::{cargo, root, run, shown};
+use crate::{build_ebpf, setup};
+
+/// Arguments of `run`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Arguments of go-metro, after `--`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<std::ffi::OsString>,
+}
+
+/// Builds what is missing and becomes the daemon, so that signals and the exit code are its own.
+///
+/// # Errors
+///
+/// A build fails, or the binary cannot be started.
+pub fn main(args: &Args) -> Result<()> {
+    let binary = release_binary()?;
+    let mut agent = Command::new(binary);
+    agent.args(&args.args);
+    let error = agent.exec();
+    Err(error).with_context(|| format!("cannot run `{}`", shown(&agent)))
+}
+
+/// Builds the classifier and the release binary where they are not current.
+///
+/// # Errors
+///
+/// A build fails.
+pub fn release_binary() -> Result<PathBuf> {
+    setup::for_build()?;
+    build_ebpf::ensure()?;
+    run(cargo().args(["build", "--release", "--quiet", "--package", "go-metro-userspace", "--bin", "go-metro"]))?;
+    Ok(target().join("release/go-metro"))
+}
+
+/// Cargo's target directory.
+#[must_use]
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |directory| root().join(directory))
+}

@@ -1,0 +1,117 @@
+//! `cargo xtask setup`: from a bare machine with rustup's stable toolchain to one where everything builds and tests.
+//!
+//! Each step says in one line what it found or did. Every other task asks here for what it needs ([`for_ebpf`],
+//! [`for_build`], [`for_lab`]); where all is there that costs a few milliseconds and says nothing.
+
+mod facilities;
+mod linker;
+mod packages;
+mod rust_src;
+
+use std::fmt::Display;
+
+use anyhow::{Result, bail};
+
+use packages::Need;
+pub use rust_src::Toolchain;
+
+/// Arguments of `setup`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Fetch rust-src from the distribution into this directory and leave the toolchain alone
+    #[arg(long, hide = true, value_name = "DIR")]
+    rust_src_into: Option<std::path::PathBuf>,
+}
+
+/// Does all steps, going on past one that fails.
+///
+/// # Errors
+///
+/// A step failed; what to run by hand has been said.
+pub fn main(args: &Args) -> Result<()> {
+    if let Some(directory) = &args.rust_src_into {
+        return rust_src::fetch_into(directory);
+    }
+    type Step = fn() -> Result<Outcome>;
+    let steps: [(&str, Step); 6] = [
+        ("build tools", || packages::ensure(Need::Build)),
+        ("test tools", || packages::ensure(Need::Test)),
+        ("rustfmt, clippy", rust_src::ensure_components),
+        ("rust-src", || rust_src::ensure().map(|(_, outcome)| outcome)),
+        ("bpf-linker", linker::ensure),
+        ("kernel", facilities::report),
+    ];
+    let mut failed = 0;
+    for (name, step) in steps {
+        match step() {
+            Ok(outcome) => say(name, &outcome),
+            Err(error) => {
+                failed += 1;
+                eprintln!("{name:<16} FAILED     {error:#}");
+            }
+        }
+    }
+    if failed > 0 {
+        bail!("{failed} steps failed; run what they name, then `cargo xtask setup` again");
+    }
+    Ok(())
+}
+
+/// What the classifier's build needs.
+///
+/// # Errors
+///
+/// Something is missing and cannot be installed; the error says what to run by hand.
+pub fn for_ebpf() -> Result<Toolchain> {
+    quiet("build tools", packages::ensure(Need::Build)?);
+    let (toolchain, outcome) = rust_src::ensure()?;
+    quiet("rust-src", outcome);
+    quiet("bpf-linker", linker::ensure()?);
+    Ok(toolchain)
+}
+
+/// What the daemon's build needs, apart from the classifier.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_build() -> Result<()> {
+    quiet("build tools", packages::ensure(Need::Build)?);
+    Ok(())
+}
+
+/// What tests in the lab need: root, namespaces, tools.
+///
+/// # Errors
+///
+/// As [`for_ebpf`]; or the kernel cannot do it.
+pub fn for_lab() -> Result<()> {
+    quiet("test tools", packages::ensure(Need::Test)?);
+    facilities::require()
+}
+
+/// What a step came to.
+enum Outcome {
+    /// All was there; what was found.
+    Present(String),
+    /// What was installed.
+    Installed(String),
+    /// Not needed, or not to be had and not essential; why.
+    Skipped(String),
+}
+
+fn say(name: &str, outcome: &Outcome) {
+    let line = |state: &str, what: &dyn Display| eprintln!("{name:<16} {state:<10} {what}");
+    match outcome {
+        Outcome::Present(what) => line("ok", what),
+        Outcome::Installed(what) => line("installed", what),
+        Outcome::Skipped(why) => line("skipped", why),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads as the end of the step")]
+fn quiet(name: &str, outcome: Outcome) {
+    if !matches!(outcome, Outcome::Present(_)) {
+        say(name, &outcome);
+    }
+}

@@ -1,0 +1,38 @@
+//! What the kernel and this user's rights allow: the lab needs root, network namespaces and a TUN device.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use super::Outcome;
+use crate::workspace::{output, which};
+
+/// Says what is there. Building needs none of it, so that nothing here fails a set-up.
+pub(super) fn report() -> Result<Outcome> {
+    Ok(match require() {
+        Ok(()) => Outcome::Present(format!("Linux {}: root, network namespaces, TUN", release())),
+        Err(error) => Outcome::Skipped(format!("builds work; the demo and end-to-end tests do not: {error}")),
+    })
+}
+
+/// Checks that the lab can run.
+pub(super) fn require() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the network lab needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask ...`");
+    }
+    if which("ip").is_none() {
+        bail!("no `ip` command; run `cargo xtask setup`");
+    }
+    if !output(Command::new("unshare").args(["--net", "true"]))?.status.success() {
+        bail!("network namespaces cannot be made here (in a container, start it with --privileged)");
+    }
+    if !Path::new("/dev/net/tun").exists() {
+        bail!("/dev/net/tun is missing; run: modprobe tun");
+    }
+    Ok(())
+}
+
+fn release() -> String {
+    nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
+}

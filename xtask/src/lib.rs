@@ -2,6 +2,7 @@
 
 pub mod build_ebpf;
 mod ebpf_stamp;
+pub mod lab;
 pub mod run;
 pub mod setup;
 pub mod workspace;

@@ -1,0 +1,327 @@
+//! The thread that is the path: it takes frames at one end, holds them as long as it is told, and puts them out at the other.
+//!
+//! A frame's delay counts from the kernel's receive time stamp, so that it does not matter when the thread got a processor. The last
+//! tens of microseconds before a frame is due are spun away; a sleep would overshoot by as much.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::eventfd::EventFd;
+use nix::sys::time::TimeSpec;
+
+use super::frame::{Content, VNET_HEADER, content};
+use super::impairment::{Impairment, REORDER_HOLD, Way};
+use super::port::{Port, Received, Scratch};
+
+/// A sleep ends this much before a frame is due: about what a sleep overshoots by on an idle machine.
+const SPIN: Duration = Duration::from_micros(60);
+/// Frames taken from one end before what is due is looked at again.
+const BATCH: usize = 32;
+/// Bytes held in both directions; beyond that, frames are lost as in a router's full queue.
+const QUEUE: usize = 512 << 20;
+
+/// What passed in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathCounters {
+    /// Frames put out.
+    pub forwarded: u64,
+    /// Bytes put out.
+    pub bytes: u64,
+    /// Frames put out that were larger than an Ethernet frame can be: super-segments.
+    pub super_segments: u64,
+    /// Frames lost by [`Impairment::loss`].
+    pub lost: u64,
+    /// Frames put out twice.
+    pub duplicated: u64,
+    /// Frames held back.
+    pub reordered: u64,
+    /// Frames lost because the queue was full or the receiving end took no more. Zero in a sane test.
+    pub overflowed: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters([AtomicU64; 7]);
+
+impl Counters {
+    fn add(&self, which: usize, count: u64) {
+        self.0[which].fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+const FORWARDED: usize = 0;
+const BYTES: usize = 1;
+const SUPER_SEGMENTS: usize = 2;
+const LOST: usize = 3;
+const DUPLICATED: usize = 4;
+const REORDERED: usize = 5;
+const OVERFLOWED: usize = 6;
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// A count that moves tells the thread to read its orders anew.
+    orders: Mutex<(u64, [Impairment; 2])>,
+    version: AtomicU64,
+    counters: [Counters; 2],
+}
+
+impl Shared {
+    fn orders(&self) -> MutexGuard<'_, (u64, [Impairment; 2])> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The path between two hosts, and the handle to its delay and faults.
+#[derive(Debug)]
+pub struct Forwarder {
+    shared: Arc<Shared>,
+    stop: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Forwarder {
+    /// Starts a path without delay or faults between `ports`.
+    pub(super) fn start(ports: [Port; 2]) -> Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let stop = Arc::new(EventFd::new().context("cannot make an eventfd")?);
+        let worker = Worker::new(ports, Arc::clone(&shared), Arc::clone(&stop));
+        let thread = thread::Builder::new().name("path".to_owned()).spawn(move || worker.run())?;
+        Ok(Self { shared, stop, thread: Some(thread) })
+    }
+
+    /// Sets what happens to frames of one direction from now on; its draws start anew.
+    pub fn impair(&self, way: Way, impairment: Impairment) {
+        let mut orders = self.shared.orders();
+        orders.1[way.index()] = impairment;
+        orders.0 += 1;
+        self.shared.version.store(orders.0, Ordering::Release);
+    }
+
+    /// Sets both directions to half of `rtt`, without faults.
+    pub fn set_rtt(&self, rtt: Duration) {
+        for way in Way::BOTH {
+            self.impair(way, Impairment::delay(rtt / 2));
+        }
+    }
+
+    /// What has passed in one direction.
+    #[must_use]
+    pub fn counters(&self, way: Way) -> PathCounters {
+        let counters = &self.shared.counters[way.index()].0;
+        let get = |which: usize| counters[which].load(Ordering::Relaxed);
+        PathCounters {
+            forwarded: get(FORWARDED),
+            bytes: get(BYTES),
+            super_segments: get(SUPER_SEGMENTS),
+            lost: get(LOST),
+            duplicated: get(DUPLICATED),
+            reordered: get(REORDERED),
+            overflowed: get(OVERFLOWED),
+        }
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        let _ = self.stop.write(1);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A frame on its way; ordered by when it is due, then by when it came.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Held {
+    due: Instant,
+    number: u64,
+    way: usize,
+    buffer: Vec<u8>,
+}
+
+/// What one direction needs to decide a frame's fate.
+struct Lane {
+    orders: Impairment,
+    random: fastrand::Rng,
+    /// Latest due time by far address: jitter must not reorder.
+    latest: HashMap<Option<IpAddr>, Instant>,
+}
+
+impl Lane {
+    fn new(orders: Impairment) -> Self {
+        let random = fastrand::Rng::with_seed(orders.seed);
+        Self { orders, random, latest: HashMap::new() }
+    }
+}
+
+/// A frame's fate.
+struct Fate {
+    due: Instant,
+    copies: u32,
+    held_back: bool,
+}
+
+impl Lane {
+    fn decide(&mut self, left: Instant, content: Option<Content>) -> Fate {
+        let orders = &self.orders;
+        let far = content.map(|content| content.far);
+        let delay = orders.delay_of.iter().find(|(address, _)| Some(*address) == far);
+        let mut due = left + delay.map_or(orders.delay, |(_, delay)| *delay);
+        if !content.is_some_and(|content| content.is_transport) {
+            return Fate { due, copies: 1, held_back: false };
+        }
+        // Always four draws, so that one fault's probability does not shift the others' fates.
+        let [lost, twice, held_back, late] = [(); 4].map(|()| self.random.f64());
+        if lost < orders.loss {
+            return Fate { due, copies: 0, held_back: false };
+        }
+        due += orders.jitter.mul_f64(late);
+        let held_back = held_back < orders.reorder;
+        if held_back {
+            due += REORDER_HOLD;
+        } else {
+            let latest = self.latest.entry(far).or_insert(due);
+            due = due.max(*latest);
+            *latest = due;
+        }
+        Fate { due, copies: if twice < orders.duplicate { 2 } else { 1 }, held_back }
+    }
+}
+
+struct Worker {
+    ports: [Port; 2],
+    shared: Arc<Shared>,
+    stop: Arc<EventFd>,
+    lanes: [Lane; 2],
+    version: u64,
+    queue: BinaryHeap<Reverse<Held>>,
+    queued: usize,
+    number: u64,
+    scratch: Scratch,
+}
+
+impl Worker {
+    fn new(ports: [Port; 2], shared: Arc<Shared>, stop: Arc<EventFd>) -> Self {
+        let lanes = [Lane::new(Impairment::default()), Lane::new(Impairment::default())];
+        Self {
+            ports,
+            shared,
+            stop,
+            lanes,
+            version: 0,
+            queue: BinaryHeap::new(),
+            queued: 0,
+            number: 0,
+            scratch: Scratch::new(),
+        }
+    }
+
+    fn run(mut self) {
+        // Both are for accuracy; where they are refused, the lab is only less precise.
+        let _ = nix::sys::prctl::set_timerslack(1);
+        // SAFETY: a system call without pointers; 0 is the calling thread.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+        loop {
+            self.deliver();
+            if self.wait() {
+                return;
+            }
+            self.read_orders();
+            for from in 0..2 {
+                self.take(from);
+            }
+        }
+    }
+
+    fn read_orders(&mut self) {
+        if self.shared.version.load(Ordering::Acquire) != self.version {
+            let orders = self.shared.orders();
+            for (lane, new) in self.lanes.iter_mut().zip(&orders.1) {
+                if lane.orders != *new {
+                    *lane = Lane::new(new.clone());
+                }
+            }
+            self.version = orders.0;
+        }
+    }
+
+    /// Sleeps until a frame comes or one is nearly due; true to stop.
+    fn wait(&self) -> bool {
+        let next = self.queue.peek().map(|Reverse(held)| held.due);
+        let timeout = next.map(|due| due.saturating_duration_since(Instant::now()).saturating_sub(SPIN));
+        let mut fds = [
+            PollFd::new(self.ports[0].as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.ports[1].as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
+        ];
+        let _ = ppoll(&mut fds, timeout.map(TimeSpec::from), None);
+        fds[2].any() == Some(true)
+    }
+
+    fn take(&mut self, from: usize) {
+        for _ in 0..BATCH {
+            let Ok(Some(Received { buffer, age })) = self.ports[from].receive(&mut self.scratch) else { return };
+            let now = Instant::now();
+            let left = now.checked_sub(age).unwrap_or(now);
+            let way = if from == 0 { Way::AToB } else { Way::BToA };
+            let content = content(buffer.get(VNET_HEADER..).unwrap_or_default(), self.ports[from].framing(), way);
+            let fate = self.lanes[from].decide(left, content);
+            let counters = &self.shared.counters[from];
+            match fate.copies {
+                0 => counters.add(LOST, 1),
+                2 => counters.add(DUPLICATED, 1),
+                _ => {}
+            }
+            if fate.held_back {
+                counters.add(REORDERED, 1);
+            }
+            if fate.copies == 2 {
+                self.hold(Held { due: fate.due, number: 0, way: from, buffer: buffer.clone() });
+            }
+            if fate.copies > 0 {
+                self.hold(Held { due: fate.due, number: 0, way: from, buffer });
+            }
+        }
+    }
+
+    fn hold(&mut self, held: Held) {
+        if self.queued + held.buffer.len() > QUEUE {
+            self.shared.counters[held.way].add(OVERFLOWED, 1);
+            return;
+        }
+        self.queued += held.buffer.len();
+        self.number += 1;
+        self.queue.push(Reverse(Held { number: self.number, ..held }));
+    }
+
+    fn deliver(&mut self) {
+        while let Some(Reverse(next)) = self.queue.peek() {
+            let left = next.due.saturating_duration_since(Instant::now());
+            if left > SPIN {
+                return;
+            }
+            while Instant::now() < next.due {
+                std::hint::spin_loop();
+            }
+            let Some(Reverse(held)) = self.queue.pop() else { return };
+            self.queued -= held.buffer.len();
+            let counters = &self.shared.counters[held.way];
+            if self.ports[1 - held.way].send(&held.buffer) {
+                let length = held.buffer.len() - VNET_HEADER;
+                counters.add(FORWARDED, 1);
+                counters.add(BYTES, length as u64);
+                // An Ethernet frame with two tags is 1522 bytes.
+                counters.add(SUPER_SEGMENTS, u64::from(length > 1522));
+            } else {
+                counters.add(OVERFLOWED, 1);
+            }
+        }
+    }
+}

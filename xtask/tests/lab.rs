@@ -1,0 +1,163 @@
+//! The lab itself: what it imposes is what happens, whatever go-metro may say of it.
+#![allow(clippy::unwrap_used)]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use xtask::lab::traffic::{Rounds, Server, Service, bulk, connect};
+use xtask::lab::{Impairment, Lab, Link, Offload, Way};
+
+const RTT: Duration = Duration::from_millis(50);
+
+/// What the machine itself may add. Others compete for its processors: the least of several says what the lab does.
+const OVERHEAD: Duration = Duration::from_millis(1);
+
+fn least(times: &[Duration]) -> Duration {
+    times.iter().copied().min().unwrap_or_default()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn assert_near(what: &str, measured: Duration, expected: Duration, tolerance: Duration) {
+    assert!(
+        measured >= expected && measured <= expected + tolerance,
+        "{what}: {measured:?}, expected {expected:?} and at most {tolerance:?} more"
+    );
+}
+
+#[test]
+fn request_and_response_take_the_delay_and_little_more_on_either_link() {
+    for link in [Link::Veth, Link::Tun] {
+        let lab = Lab::new(link).unwrap();
+        lab.path().set_rtt(RTT);
+        let rounds = Rounds { count: 40, ..Rounds::default() };
+        for server in [Server::v4(&lab.b, rounds.service()).unwrap(), Server::v6(&lab.b, rounds.service()).unwrap()] {
+            let start = Instant::now();
+            let mut stream = connect(&lab.a, server.address()).unwrap();
+            // Address resolution on the first contact takes a round trip of its own.
+            assert!(start.elapsed() < RTT * 3, "{link:?}: connect took {:?}", start.elapsed());
+            let exchange = rounds.drive(&mut stream).unwrap();
+            println!(
+                "{link:?} {}: median {:?}, {:?}",
+                server.address(),
+                median(exchange.times.clone()),
+                exchange.last()
+            );
+            assert_near("the quickest round", least(&exchange.times), RTT, OVERHEAD);
+            assert_near("the middle round", median(exchange.times.clone()), RTT, 3 * OVERHEAD);
+            assert_near("least RTT of the kernel", exchange.last().min_rtt, RTT, OVERHEAD);
+        }
+        assert_eq!(lab.path().counters(Way::AToB).overflowed, 0);
+    }
+}
+
+#[test]
+fn a_delay_changes_while_a_connection_runs_and_by_far_address() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let near = [10, 77, 0, 3].into();
+    lab.b.add_address(near).unwrap();
+    let rounds = Rounds { count: 5, ..Rounds::default() };
+    let server = Server::start(&lab.b, SocketAddr::from(([0, 0, 0, 0], 7000)), rounds.service()).unwrap();
+    let mut far = connect(&lab.a, (lab.b.v4, server.address().port()).into()).unwrap();
+    let mut close = connect(&lab.a, (near, server.address().port()).into()).unwrap();
+    for (far_delay, near_delay) in [(20, 5), (8, 12)] {
+        for way in Way::BOTH {
+            let delay_of = vec![(near.into(), Duration::from_millis(near_delay))];
+            lab.path().impair(way, Impairment { delay_of, ..Impairment::delay(Duration::from_millis(far_delay)) });
+        }
+        for (stream, delay) in [(&mut far, far_delay), (&mut close, near_delay)] {
+            let times = rounds.drive(stream).unwrap().times;
+            assert_near("the quickest round", least(&times), Duration::from_millis(2 * delay), OVERHEAD);
+        }
+    }
+}
+
+#[test]
+fn super_segments_pass_whole_and_fast() {
+    for link in [Link::Veth, Link::Tun] {
+        let lab = Lab::new(link).unwrap();
+        lab.path().set_rtt(Duration::from_millis(2));
+        let server = Server::v4(&lab.b, Service::Sink).unwrap();
+        let mut stream = connect(&lab.a, server.address()).unwrap();
+        let time = Duration::from_secs(1);
+        let (sent, exchange) = bulk(&mut stream, time).unwrap();
+        let counters = lab.path().counters(Way::AToB);
+        println!("{link:?}: {} Mbit/s, {counters:?}, {:?}", sent * 8 / 1_000_000, exchange.last());
+        assert!(sent > 50_000_000, "{link:?}: {sent} bytes in {time:?}");
+        assert!(counters.super_segments > counters.forwarded / 2, "{link:?}: {counters:?}");
+        assert_eq!(counters.overflowed, 0, "{link:?}");
+        // The path is clean: whatever is sent again is the sender's own doing.
+        assert_eq!(exchange.last().total_retrans, 0, "{link:?}");
+    }
+}
+
+#[test]
+fn without_offload_every_frame_is_one_segment() {
+    let lab = Lab::with_offload(Link::Veth, Offload::Off).unwrap();
+    let server = Server::v4(&lab.b, Service::Sink).unwrap();
+    let mut stream = connect(&lab.a, server.address()).unwrap();
+    bulk(&mut stream, Duration::from_millis(200)).unwrap();
+    let counters = lab.path().counters(Way::AToB);
+    assert!(counters.forwarded > 1000, "{counters:?}");
+    assert_eq!(counters.super_segments, 0, "{counters:?}");
+}
+
+/// Sends numbered datagrams and returns the numbers in the order of their arrival.
+fn arrivals(impairment: Impairment) -> Vec<u32> {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let receiver = lab.b.enter(|| UdpSocket::bind((lab.b.v4, 9000))).unwrap();
+    let sender = lab.a.enter(|| UdpSocket::bind((lab.a.v4, 0))).unwrap();
+    receiver.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut buffer = [0; 4];
+    // Address resolution first: datagrams that wait for it may be dropped by the sender itself.
+    sender.send_to(&[0; 4], (lab.b.v4, 9000)).unwrap();
+    receiver.recv(&mut buffer).unwrap();
+    lab.path().impair(Way::AToB, impairment);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..400_u32 {
+                sender.send_to(&number.to_be_bytes(), (lab.b.v4, 9000)).unwrap();
+                // A socket's buffer holds only some hundred datagrams.
+                thread::sleep(Duration::from_micros(50));
+            }
+        });
+        std::iter::from_fn(|| receiver.recv(&mut buffer).ok().map(|_| u32::from_be_bytes(buffer))).collect()
+    })
+}
+
+#[test]
+fn losses_and_duplicates_come_from_the_seed() {
+    let impairment =
+        |seed| Impairment { loss: 0.1, duplicate: 0.1, seed, ..Impairment::delay(Duration::from_millis(1)) };
+    let first = arrivals(impairment(7));
+    assert_eq!(first, arrivals(impairment(7)));
+    assert_ne!(first, arrivals(impairment(8)));
+    let mut distinct = first.clone();
+    distinct.dedup();
+    assert!((330..390).contains(&distinct.len()), "{} of 400 arrived", distinct.len());
+    assert!((10..80).contains(&(first.len() - distinct.len())), "{} arrived twice", first.len() - distinct.len());
+}
+
+#[test]
+fn frames_overtake_those_held_back_and_jitter_keeps_their_order() {
+    let held_back = arrivals(Impairment { reorder: 0.1, seed: 3, ..Impairment::default() });
+    assert_eq!(held_back.len(), 400);
+    assert!(!held_back.is_sorted());
+    let jitter = Duration::from_millis(2);
+    let jittered = arrivals(Impairment { jitter, seed: 3, ..Impairment::delay(Duration::from_millis(1)) });
+    assert_eq!(jittered.len(), 400);
+    assert!(jittered.is_sorted());
+}
+
+#[test]
+fn a_dropped_lab_leaves_no_namespace() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let paths = [lab.a.namespace.path(), lab.b.namespace.path()];
+    assert!(paths.iter().all(|path| path.exists()));
+    drop(lab);
+    assert!(paths.iter().all(|path| !path.exists()));
+}

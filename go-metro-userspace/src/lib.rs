@@ -13,3 +13,4 @@
 pub mod capture;
 pub mod report;
 pub mod rtt;
+pub mod targets;

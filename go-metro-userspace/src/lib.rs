@@ -11,6 +11,7 @@
 //! - [`rtt`]: the engine: flows, matching, summaries; no I/O, clock or thread
 
 pub mod capture;
+pub mod config;
 pub mod report;
 pub mod rtt;
 pub mod targets;

@@ -3,6 +3,7 @@
 //! Each yields [`Segment`]s, already of the configured targets and already told apart into ingress and egress, and keeps
 //! its own [`SourceCounters`]. What comes after is the same for all.
 
+pub mod decode;
 pub mod ebpf;
 pub mod error;
 

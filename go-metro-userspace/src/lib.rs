@@ -12,6 +12,7 @@
 
 pub mod capture;
 pub mod config;
+pub mod read;
 pub mod report;
 pub mod rtt;
 pub mod targets;

@@ -11,5 +11,8 @@
 //! - [`rtt`]: the engine: flows, matching, summaries; no I/O, clock or thread
 
 pub mod capture;
+pub mod config;
+pub mod read;
 pub mod report;
 pub mod rtt;
+pub mod targets;

@@ -1,6 +1,7 @@
 //! What can go wrong in a source, each with what to do about it.
 
 use std::io;
+use std::path::PathBuf;
 
 /// Why a source cannot be opened, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +85,26 @@ pub enum CaptureError {
         /// Its name.
         map: &'static str,
         /// What the kernel returned.
+        reason: String,
+    },
+    /// A capture file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system returned.
+        source: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{} is no capture file: pcap or pcapng is expected, plain or gzipped", path.display())]
+    NoCapture {
+        /// The file.
+        path: PathBuf,
+    },
+    /// eBPF was forced, but only libpcap can do what the settings ask for.
+    #[error("{reason}: use `backend: pcap`, or `auto`")]
+    NeedsLibpcap {
+        /// What the settings ask for.
         reason: String,
     },
     /// A system call failed that has no reason to.

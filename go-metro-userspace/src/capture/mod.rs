@@ -3,13 +3,17 @@
 //! Each yields [`Segment`]s, already of the configured targets and already told apart into ingress and egress, and keeps
 //! its own [`SourceCounters`]. What comes after is the same for all.
 
+pub mod decode;
 pub mod ebpf;
 pub mod error;
+pub mod file;
 
 use std::collections::BTreeMap;
 
 use go_metro_common::counters::Unparsable;
 use ipnet::IpNet;
+
+pub use error::CaptureError;
 
 /// Which remote addresses each interface is to watch: interface name to prefixes (an address is a full-length prefix).
 pub type WatchList = BTreeMap<String, Vec<IpNet>>;

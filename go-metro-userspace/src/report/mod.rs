@@ -7,6 +7,7 @@
 pub mod dogstatsd;
 pub mod json;
 pub mod naming;
+pub mod sample_json;
 pub mod table;
 mod tags;
 mod transport;

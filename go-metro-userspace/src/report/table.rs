@@ -97,6 +97,16 @@ impl Table {
     }
 }
 
+/// A whole table with its header, busiest rows first: source, destination, interface and summary each.
+pub fn render<'a>(rows: impl Iterator<Item = (&'a str, &'a str, &'a str, &'a PairSummary)>) -> String {
+    let mut text = header() + "\n";
+    for line in lines(rows) {
+        text += &line;
+        text.push('\n');
+    }
+    text
+}
+
 fn header() -> String {
     let ms = ["last", "avg", "min", "p50", "p95", "p99", "max", "jitter"];
     let titles: String = ms.iter().map(|title| format!(" {title:>9}")).collect();

@@ -1,0 +1,123 @@
+//! From the bytes of one captured packet to a segment record: what the classifier does in the kernel, for the other sources.
+//!
+//! [`link`] finds the IP header, [`ip`] the TCP header, [`tcp`] reads it. The same bytes give the same record as in the kernel,
+//! which the parity test holds. Nothing here allocates or can panic, whatever the bytes.
+
+mod ip;
+mod link;
+mod tcp;
+
+use bytes::TryGetError;
+use go_metro_common::counters::Unparsable;
+use go_metro_common::segment::{Bits, SegmentHeader, is_relevant};
+
+use super::SourceCounters;
+use crate::rtt::{Direction, Endpoint, FlowKey, Nanos, Segment};
+
+pub use link::LinkType;
+
+/// Why a packet yields no segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// It carries no TCP.
+    NotTcp,
+    /// A fragment of a TCP segment, other than the first.
+    Fragment,
+    /// It is malformed.
+    Unparsable(Unparsable),
+}
+
+impl From<TryGetError> for Skip {
+    /// A header reaches past what was captured.
+    fn from(_: TryGetError) -> Self {
+        Self::Unparsable(Unparsable::Truncated)
+    }
+}
+
+/// A captured packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// What was captured of it.
+    pub bytes: &'a [u8],
+    /// How long it was on the wire.
+    pub wire_len: u32,
+    /// What it begins with.
+    pub link_type: LinkType,
+}
+
+/// A TCP segment, seen from neither end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// The sender.
+    pub source: Endpoint,
+    /// The receiver.
+    pub destination: Endpoint,
+    /// Its numbers; ports, time, interface and direction are filled in by [`Decoded::seen_from`].
+    pub header: SegmentHeader,
+    /// Which way it went, where the link layer tells.
+    pub direction: Option<Direction>,
+    /// Which interface it passed, where the link layer tells.
+    pub ifindex: Option<u32>,
+    /// Its options are malformed; those before the fault were read.
+    pub bad_option: bool,
+}
+
+/// Decodes a packet.
+///
+/// # Errors
+///
+/// What the packet is instead of a TCP segment.
+pub fn decode(packet: Packet<'_>) -> Result<Decoded, Skip> {
+    let network = link::network(packet)?;
+    let ip = ip::parse(network.version, network.bytes, network.wire_len)?;
+    let tcp = tcp::parse(ip.payload, ip.payload_len)?;
+    Ok(Decoded {
+        source: Endpoint { addr: ip.source, port: tcp.source },
+        destination: Endpoint { addr: ip.destination, port: tcp.destination },
+        header: SegmentHeader { bits: Bits(tcp.header.bits.0 | ip.bits), ..tcp.header },
+        direction: network.direction,
+        ifindex: network.ifindex,
+        bad_option: tcp.bad_option,
+    })
+}
+
+/// Decodes a packet and counts what it was.
+pub fn decode_counted(packet: Packet<'_>, counters: &mut SourceCounters) -> Option<Decoded> {
+    counters.seen += 1;
+    match decode(packet) {
+        Ok(decoded) => {
+            counters.unparsable[Unparsable::TcpOption as usize] += u64::from(decoded.bad_option);
+            return Some(decoded);
+        }
+        Err(Skip::NotTcp) => {}
+        Err(Skip::Fragment) => counters.fragments += 1,
+        Err(Skip::Unparsable(cause)) => counters.unparsable[cause as usize] += 1,
+    }
+    None
+}
+
+impl Decoded {
+    /// The segment as one of its ends sees it: the sender for egress, the receiver for ingress; `None` if it tells that end nothing
+    /// about round-trip time.
+    #[inline]
+    pub fn seen_from(&self, direction: Direction, time: Nanos, ifindex: u32) -> Option<Segment> {
+        let egress = direction == Direction::Egress;
+        if !is_relevant(egress, self.header.flags, self.header.payload_len) {
+            return None;
+        }
+        let (local, remote) = if egress { (self.source, self.destination) } else { (self.destination, self.source) };
+        let side = if egress { Bits::EGRESS } else { 0 };
+        let header = SegmentHeader {
+            time_ns: time.0,
+            ifindex,
+            local_port: local.port,
+            remote_port: remote.port,
+            bits: Bits(self.header.bits.0 | side),
+            ..self.header
+        };
+        Some(Segment { flow: FlowKey { local, remote, ifindex }, header })
+    }
+}
+
+#[cfg(test)]
+mod tests;

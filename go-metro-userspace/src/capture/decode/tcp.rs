@@ -1,0 +1,91 @@
+//! The TCP header and its options (RFC 9293 section 3.1).
+
+use bytes::Buf;
+use go_metro_common::counters::Unparsable;
+use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
+
+use super::Skip;
+
+// Kinds: IANA's list of TCP option kinds.
+const END: u8 = 0;
+const NOP: u8 = 1;
+const SACK_PERMITTED: u8 = 4;
+const SACK: u8 = 5;
+const TIMESTAMPS: u8 = 8;
+
+/// A TCP header.
+pub(super) struct Tcp {
+    pub(super) source: u16,
+    pub(super) destination: u16,
+    /// Its numbers and options; nothing else of the record is filled in.
+    pub(super) header: SegmentHeader,
+    pub(super) bad_option: bool,
+}
+
+/// Parses the segment that `bytes` begin with and that is `len` long on the wire.
+pub(super) fn parse(bytes: &[u8], len: u32) -> Result<Tcp, Skip> {
+    if len < 20 {
+        return Err(Skip::Unparsable(Unparsable::Truncated));
+    }
+    let mut fixed = bytes.get(..20).ok_or(Skip::Unparsable(Unparsable::Truncated))?;
+    let source = fixed.try_get_u16()?;
+    let destination = fixed.try_get_u16()?;
+    let seq = fixed.try_get_u32()?;
+    let ack = fixed.try_get_u32()?;
+    let header_len = u32::from(fixed.try_get_u8()? >> 4) * 4;
+    let flags = TcpFlags(fixed.try_get_u8()?);
+    let window = fixed.try_get_u16()?;
+    if header_len < 20 || header_len > len {
+        return Err(Skip::Unparsable(Unparsable::TcpHeader));
+    }
+    let mut header =
+        SegmentHeader { seq, ack, window, flags, payload_len: len - header_len, ..SegmentHeader::default() };
+    // A short capture may have cut options off: what is there is read, and what is cut is no fault of the sender's.
+    let captured = bytes.len().min(header_len as usize);
+    let cut = captured < header_len as usize;
+    let sound = options(&bytes[20..captured], &mut header);
+    Ok(Tcp { source, destination, header, bad_option: !sound && !cut })
+}
+
+/// Reads options into the record; whether all of them were well-formed.
+fn options(mut list: &[u8], header: &mut SegmentHeader) -> bool {
+    loop {
+        match list {
+            [] | [END, ..] => return true,
+            [NOP, rest @ ..] => list = rest,
+            [kind, len, ..] if *len >= 2 && usize::from(*len) <= list.len() => {
+                let (option, rest) = list.split_at(usize::from(*len));
+                one_option(*kind, &option[2..], header);
+                list = rest;
+            }
+            _ => return false,
+        }
+    }
+}
+
+fn one_option(kind: u8, mut data: &[u8], header: &mut SegmentHeader) {
+    match (kind, data.len()) {
+        // RFC 7323 section 3.2.
+        (TIMESTAMPS, 8) => {
+            header.bits.0 |= Bits::TIMESTAMPS;
+            header.tsval = data.get_u32();
+            header.tsecr = data.get_u32();
+        }
+        // RFC 2018 section 2.
+        (SACK_PERMITTED, 0) => header.bits.0 |= Bits::SACK_PERMITTED,
+        // RFC 2018 section 3: one to four blocks.
+        (SACK, 8 | 16 | 24 | 32) => {
+            for (index, mut block) in data.chunks_exact(8).enumerate() {
+                let begins = block.get_u32();
+                let is_above = (begins.wrapping_sub(header.ack) as i32) > 0;
+                header.bits.0 |= match (is_above, index) {
+                    (true, _) => Bits::SACK_ABOVE,
+                    // RFC 2883 section 4.
+                    (false, 0) => Bits::DSACK,
+                    (false, _) => 0,
+                };
+            }
+        }
+        _ => {}
+    }
+}

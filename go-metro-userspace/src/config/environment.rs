@@ -1,0 +1,67 @@
+//! The environment of Datadog's own clients, honoured where the file is silent.
+
+use std::path::PathBuf;
+
+use super::{Environment, Statsd};
+
+/// The DogStatsD server: the file's host and port, else `DD_DOGSTATSD_URL`, else `DD_AGENT_HOST` and `DD_DOGSTATSD_PORT`, else the
+/// default.
+pub(super) fn statsd(
+    host: Option<String>,
+    port: Option<u16>,
+    env: Environment<'_>,
+    (default_host, default_port): (&str, u16),
+) -> Result<Statsd, String> {
+    if host.is_none()
+        && port.is_none()
+        && let Some(url) = set(env, "DD_DOGSTATSD_URL")
+    {
+        return from_url(&url, default_port);
+    }
+    let port = match (port, set(env, "DD_DOGSTATSD_PORT")) {
+        (Some(port), _) => port,
+        (None, Some(text)) => parse_port("DD_DOGSTATSD_PORT", &text)?,
+        (None, None) => default_port,
+    };
+    let host = host.or_else(|| set(env, "DD_AGENT_HOST")).unwrap_or_else(|| default_host.to_owned());
+    Ok(Statsd::Udp { host, port })
+}
+
+/// Tags that every metric gets, with their keys.
+pub(super) fn tags(env: Environment<'_>) -> Vec<(&'static str, String)> {
+    let pairs = [
+        ("DD_ENV", "env"),
+        ("DD_SERVICE", "service"),
+        ("DD_VERSION", "version"),
+        ("DD_ENTITY_ID", "dd.internal.entity_id"),
+    ];
+    let known = pairs.iter().filter_map(|(name, key)| set(env, name).map(|value| (*key, format!("{key}:{value}"))));
+    known.collect()
+}
+
+/// `udp://host[:port]`, `unix:///path` or `unixgram:///path`.
+fn from_url(url: &str, default_port: u16) -> Result<Statsd, String> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    match scheme {
+        "unix" | "unixgram" if rest.starts_with('/') => Ok(Statsd::Unix(PathBuf::from(rest))),
+        "udp" => {
+            // An IPv6 address stands in brackets (RFC 3986 section 3.2.2).
+            let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+                Some((host, port)) => (host, port.strip_prefix(':')),
+                None => rest.rsplit_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
+            };
+            let port = port.map_or(Ok(default_port), |port| parse_port("DD_DOGSTATSD_URL", port))?;
+            Ok(Statsd::Udp { host: host.to_owned(), port })
+        }
+        _ => Err(format!("DD_DOGSTATSD_URL is `{url}`; use udp://HOST:PORT or unix:///PATH")),
+    }
+}
+
+fn parse_port(variable: &str, text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|port| *port > 0).ok_or_else(|| format!("{variable}: `{text}` is no port; use 1 to 65535"))
+}
+
+/// A variable that is there and not empty.
+fn set(env: Environment<'_>, name: &str) -> Option<String> {
+    env(name).filter(|value| !value.is_empty())
+}

@@ -1,0 +1,261 @@
+use super::*;
+
+const NO_ENVIRONMENT: Environment<'static> = &|_| None;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("conf.yaml"), NO_ENVIRONMENT)
+}
+
+fn fault(text: &str) -> String {
+    parse(text).unwrap_err().to_string()
+}
+
+/// Every key of the original, as its own documents write it.
+const ORIGINAL: &str = "
+init_config:
+    snaplen: 512
+    idle_ttl: 300
+    exp_ttl: 60
+    statsd_ip: 127.0.0.1
+    statsd_port: 8125
+    log_to_file: true
+    log_level: info
+instances:
+    - interface: eth0
+      tags:
+        - env:prod
+        - role:db
+      ips:
+        - 45.33.125.153
+      hosts:
+        - app.datadoghq.com
+    - interface: lo
+      sample: true
+      sample_duration: 10
+      sample_interval: 50
+      ips: [127.0.0.1]
+    - interface: file
+      pcap: /tmp/capture.pcap
+      ips: [10.0.0.1]
+";
+
+#[test]
+fn the_originals_file_loads_unchanged() {
+    let config = parse(ORIGINAL).unwrap();
+    assert_eq!((config.snaplen, config.idle_ttl.as_secs(), config.exp_ttl.as_secs()), (512, 300, 60));
+    assert_eq!(config.statsd, Statsd::Udp { host: "127.0.0.1".to_owned(), port: 8125 });
+    assert!(config.log.to_file);
+    let [eth0, lo, file] = config.instances.as_slice() else { panic!("three instances") };
+    assert_eq!((eth0.interface.as_str(), eth0.tags.len(), eth0.sampling), ("eth0", 2, None));
+    assert_eq!(eth0.ips, ["45.33.125.153/32".parse().unwrap()]);
+    assert_eq!(eth0.hosts, ["app.datadoghq.com"]);
+    let window = Sampling { on: Duration::from_secs(10), off: Duration::from_secs(50) };
+    assert_eq!(lo.sampling, Some(window));
+    assert_eq!(file.pcap.as_deref(), Some(Path::new("/tmp/capture.pcap")));
+}
+
+#[test]
+fn older_files_of_the_original_call_the_instances_config() {
+    let config = parse(
+        "init_config:\n    snaplen: 512\nconfig:\n- interface: eth0\n  tags:\n    - foo:bar\n  ips:\n    - 192.168.0.1\n  hosts:\n    - somehost.somedomain.to\n",
+    );
+    assert_eq!(config.unwrap().instances[0].hosts, ["somehost.somedomain.to"]);
+}
+
+#[test]
+fn both_names_of_the_closed_flows_lifetime_are_one_setting() {
+    let with = |keys: &str| format!("init_config: {{{keys}}}\ninstances: [{{interface: lo, ips: ['::/0']}}]\n");
+    assert_eq!(parse(&with("expired_ttl: 7")).unwrap().exp_ttl.as_secs(), 7);
+    assert_eq!(parse(&with("exp_ttl: 7, expired_ttl: 7")).unwrap().exp_ttl.as_secs(), 7);
+    let fault = fault(&with("exp_ttl: 7, expired_ttl: 8"));
+    assert!(fault.contains("two names of one setting"), "{fault}");
+}
+
+#[test]
+fn every_key_but_the_interface_and_a_target_has_a_default() {
+    for text in [
+        "instances:\n  - interface: eth0\n    ips: [10.0.0.0/8]\n",
+        "init_config:\ninstances:\n  - {interface: eth0, hosts: [a]}\n",
+    ] {
+        let config = parse(text).unwrap();
+        assert_eq!(config.statsd, Statsd::Udp { host: "127.0.0.1".to_owned(), port: 8125 });
+        assert_eq!((config.backend, config.report_interval.as_secs()), (Backend::Auto, 30));
+        assert!(!config.log.to_file && config.reverse_dns);
+    }
+}
+
+#[test]
+fn yaml_1_1_booleans_and_quoted_numbers_are_understood() {
+    let config = parse(
+        "init_config: {log_to_file: yes, statsd_port: '9125', ring_size: 4MiB}\ninstances: [{interface: lo, ips: ['::/0']}]\n",
+    );
+    let config = config.unwrap();
+    assert!(config.log.to_file);
+    assert_eq!((config.statsd, config.ring_bytes), (Statsd::Udp { host: "127.0.0.1".to_owned(), port: 9125 }, 4 << 20));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_one() {
+    let text = "init_config:\n  idle_tll: 3\ninstances: []\n";
+    let fault_in_init = fault(text);
+    assert!(
+        fault_in_init.starts_with(
+            "conf.yaml:2: init_config: unknown key `idle_tll`; did you mean `idle_ttl`? (valid: snaplen, "
+        ),
+        "{fault_in_init}"
+    );
+    assert!(fault_in_init.ends_with("\n  2 |   idle_tll: 3"), "{fault_in_init}");
+    let text = "instances:\n  - interface: lo\n    ips: ['::1']\n  - interface: eth0\n    ips: ['::1']\n    sampel_duration: 3\n";
+    assert_eq!(
+        fault(text),
+        "conf.yaml:6: instances[1]: unknown key `sampel_duration`; did you mean `sample_duration`? \
+         (valid: interface, pcap, sample, sample_duration, sample_interval, ips, hosts, tags)\n  6 |     sampel_duration: 3"
+    );
+    let top = fault("instance: []\n");
+    assert!(top.starts_with("conf.yaml:1: unknown key `instance`; did you mean `instances`?"), "{top}");
+}
+
+#[test]
+fn a_bad_value_is_named_with_its_line_and_key() {
+    let in_init = |line: &str| {
+        fault(&format!("init_config:\n  log_to_file: no\n  {line}\ninstances:\n  - {{interface: lo, ips: ['::1']}}\n"))
+    };
+    let cases = [
+        (
+            "statsd_port: 70000",
+            "init_config.statsd_port: invalid value: integer `70000`, expected a whole number from 1 to 65535",
+        ),
+        (
+            "statsd_port: [1]",
+            "init_config.statsd_port: invalid type: sequence, expected a whole number from 1 to 65535",
+        ),
+        ("idle_ttl: 0", "init_config.idle_ttl: `0` is no time; use seconds above 0"),
+        ("idle_ttl: soon", "init_config.idle_ttl: invalid value: string \"soon\", expected a number of seconds"),
+        (
+            "log_level: loud",
+            "init_config.log_level: unknown level `loud`; use trace, debug, info, warning, error or critical",
+        ),
+        (
+            "ring_size: many",
+            "init_config.ring_size: invalid value: string \"many\", expected a number of bytes such as 65536, 512KiB or 8MiB",
+        ),
+        ("reverse_dns: maybe", "init_config.reverse_dns: invalid value: string \"maybe\", expected true or false"),
+        ("backend: xdp", "init_config.backend: unknown variant `xdp`, expected one of `auto`, `ebpf`, `pcap`"),
+    ];
+    for (line, what) in cases {
+        assert_eq!(in_init(line), format!("conf.yaml:3: {what}\n  3 |   {line}"));
+    }
+    let targets = "instances:\n  - interface: lo\n    ips:\n      - 10.0.0.1\n      - 10.0.0.300\n";
+    assert_eq!(
+        fault(targets),
+        "conf.yaml:5: instances[0].ips[1]: `10.0.0.300` is neither an address nor a prefix such as 10.0.0.0/8\n  5 |       - 10.0.0.300"
+    );
+    let name = fault("instances:\n  - interface: lo\n    ips: [db.example]\n");
+    assert!(name.contains("host names go into `hosts`"), "{name}");
+}
+
+#[test]
+fn what_does_not_fit_together_is_named_with_its_instance() {
+    let instance = |keys: &str| fault(&format!("instances:\n  - interface: lo\n    ips: ['::1']\n  - {keys}\n"));
+    let cases = [
+        ("interface: eth0", "neither `ips` nor `hosts` names a target"),
+        ("{interface: '', ips: ['::1']}", "`interface` is empty"),
+        ("{interface: file, ips: ['::1']}", "`interface: file` and `pcap: PATH` go together"),
+        ("{interface: eth0, pcap: /a, ips: ['::1']}", "`interface: file` and `pcap: PATH` go together"),
+        ("{interface: eth0, sample: true, ips: ['::1']}", "`sample: true` needs `sample_duration`"),
+        ("{ips: ['::1']}", "missing field `interface`"),
+    ];
+    for (keys, what) in cases {
+        let fault = instance(keys);
+        assert!(fault.starts_with("conf.yaml:4: instances[1]: ") && fault.contains(what), "{keys}: {fault}");
+    }
+    let empty = fault("init_config:\ninstances: []\n");
+    assert!(empty.starts_with("conf.yaml:2: instances: holds no instance"), "{empty}");
+    let missing = fault("init_config: {}\n");
+    assert!(missing.contains("missing field `instances`"), "{missing}");
+}
+
+#[test]
+fn what_is_no_yaml_is_an_error_with_its_line() {
+    let fault = fault("instances:\n  - interface: [\n");
+    assert!(fault.starts_with("conf.yaml:3:") || fault.starts_with("conf.yaml:2:"), "{fault}");
+    let missing = Config::load(Path::new("/nowhere/conf.yaml"), NO_ENVIRONMENT).unwrap_err().to_string();
+    assert!(missing.starts_with("/nowhere/conf.yaml: cannot read the configuration: No such file"), "{missing}");
+}
+
+#[test]
+fn the_environment_speaks_where_the_file_is_silent() {
+    let env = |name: &str| {
+        let value = match name {
+            "DD_AGENT_HOST" => "agent.example",
+            "DD_DOGSTATSD_PORT" => "9999",
+            "DD_ENTITY_ID" => "pod-1",
+            "DD_ENV" => "prod",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    let load = |text: &str| Config::parse(text, Path::new("conf.yaml"), &env).unwrap();
+    let silent = load("instances: [{interface: lo, ips: ['::1']}]\n");
+    assert_eq!(silent.statsd, Statsd::Udp { host: "agent.example".to_owned(), port: 9999 });
+    assert_eq!(silent.tags, ["env:prod", "dd.internal.entity_id:pod-1"]);
+    let spoken = load(
+        "init_config: {statsd_ip: 10.0.0.1, statsd_port: 1}\ninstances: [{interface: lo, ips: ['::1'], tags: ['env:test']}, {interface: a, ips: ['::1']}]\n",
+    );
+    assert_eq!(spoken.statsd, Statsd::Udp { host: "10.0.0.1".to_owned(), port: 1 });
+    assert_eq!(spoken.tags, ["dd.internal.entity_id:pod-1"]);
+    assert_eq!(
+        (spoken.instances[0].tags.as_slice(), spoken.instances[1].tags.as_slice()),
+        (&["env:test".to_owned()][..], &["env:prod".to_owned()][..])
+    );
+}
+
+#[test]
+fn a_url_in_the_environment_names_either_socket() {
+    let with = |url: &'static str| {
+        let env = move |name: &str| (name == "DD_DOGSTATSD_URL").then(|| url.to_owned());
+        Config::from_cli(&["lo".to_owned()], &[], &env).map(|config| config.statsd)
+    };
+    let udp = |host: &str, port| Statsd::Udp { host: host.to_owned(), port };
+    assert_eq!(with("udp://agent:9000").unwrap(), udp("agent", 9000));
+    assert_eq!(with("udp://agent").unwrap(), udp("agent", 8125));
+    assert_eq!(with("udp://[::1]:9000").unwrap(), udp("::1", 9000));
+    assert_eq!(with("unix:///run/dsd.socket").unwrap(), Statsd::Unix(PathBuf::from("/run/dsd.socket")));
+    assert!(with("tcp://x").unwrap_err().to_string().contains("use udp://HOST:PORT or unix:///PATH"));
+}
+
+#[test]
+fn the_command_line_alone_is_enough() {
+    let config = Config::from_cli(&["eth0".to_owned(), "eth1".to_owned()], &[], NO_ENVIRONMENT).unwrap();
+    assert_eq!(config.instances.len(), 2);
+    assert_eq!(config.instances[1].ips, ["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
+    let targets = ["10.0.0.0/8", "2001:db8::1", "db.example"].map(str::to_owned);
+    let config = Config::from_cli(&["eth0".to_owned()], &targets, NO_ENVIRONMENT).unwrap();
+    assert_eq!(
+        (config.instances[0].ips.len(), config.instances[0].hosts.as_slice()),
+        (2, &["db.example".to_owned()][..])
+    );
+    let wrong = Config::from_cli(&["eth0".to_owned()], &["10.0.0.300".to_owned()], NO_ENVIRONMENT).unwrap_err();
+    assert!(wrong.to_string().contains("--target 10.0.0.300: neither an address"), "{wrong}");
+}
+
+#[test]
+fn the_example_loads_and_shows_every_key() {
+    let example = include_str!("../../../conf.yaml.example");
+    let path = Path::new("conf.yaml.example");
+    Config::parse(example, path, NO_ENVIRONMENT).unwrap();
+    // Everything switched on must load too, so that each commented line is true.
+    let keys = |message: String| {
+        let valid = message.split_once("(valid: ").unwrap().1.split(')').next().unwrap().to_owned();
+        valid.split(", ").map(str::to_owned).collect::<Vec<_>>()
+    };
+    let init = keys(fault("init_config: {x: 1}\ninstances: []\n"));
+    let instance = keys(fault("instances: [{x: 1}]\n"));
+    for key in init.iter().chain(&instance) {
+        let shown = example.lines().any(|line| {
+            let line = line.trim_start_matches(['#', ' ', '-']);
+            line.strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with(':'))
+        });
+        assert!(shown, "conf.yaml.example does not show `{key}`");
+    }
+}

@@ -1,0 +1,250 @@
+//! Values that cannot be bad: each says what it takes when it is given something else.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+
+/// Where segments come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// eBPF where the kernel and the privileges allow it, else libpcap.
+    #[default]
+    Auto,
+    /// eBPF or nothing.
+    Ebpf,
+    /// libpcap or nothing.
+    Pcap,
+}
+
+/// Deserialises a string and parses it inside the visitor: only errors from there come with their place in the file.
+fn parsed<'de, D, T>(
+    deserializer: D,
+    expected: &'static str,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    struct V<T>(&'static str, fn(&str) -> Result<T, String>);
+    impl<T> Visitor<'_> for V<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+        fn visit_str<E: Error>(self, v: &str) -> Result<T, E> {
+            (self.1)(v).map_err(E::custom)
+        }
+    }
+    deserializer.deserialize_any(V(expected, parse))
+}
+
+/// How important a message must be to be logged; the original's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Everything.
+    Trace,
+    /// For finding faults.
+    Debug,
+    /// What happens.
+    #[default]
+    Info,
+    /// What deserves a look.
+    Warn,
+    /// What went wrong; the original's `critical` too.
+    Error,
+}
+
+impl<'de> Deserialize<'de> for LogLevel {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer, "the name of a level", |name| {
+            Ok(match name.to_ascii_lowercase().as_str() {
+                "trace" => Self::Trace,
+                "debug" => Self::Debug,
+                "info" => Self::Info,
+                "warning" | "warn" => Self::Warn,
+                "error" | "err" | "critical" | "crit" => Self::Error,
+                _ => {
+                    return Err(format!("unknown level `{name}`; use trace, debug, info, warning, error or critical"));
+                }
+            })
+        })
+    }
+}
+
+/// A positive time in seconds, whole or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seconds(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl Visitor<'_> for V {
+            type Value = Seconds;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of seconds")
+            }
+            fn visit_u64<E: Error>(self, v: u64) -> Result<Seconds, E> {
+                self.visit_f64(v as f64)
+            }
+            fn visit_i64<E: Error>(self, v: i64) -> Result<Seconds, E> {
+                self.visit_f64(v as f64)
+            }
+            fn visit_f64<E: Error>(self, v: f64) -> Result<Seconds, E> {
+                let positive = Duration::try_from_secs_f64(v).ok().filter(|time| !time.is_zero());
+                positive.map(Seconds).ok_or_else(|| E::custom(format!("`{v}` is no time; use seconds above 0")))
+            }
+            fn visit_str<E: Error>(self, v: &str) -> Result<Seconds, E> {
+                match v.trim().parse() {
+                    Ok(seconds) => self.visit_f64(seconds),
+                    Err(_) => Err(E::invalid_value(serde::de::Unexpected::Str(v), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
+
+/// Yes or no, also in the words of YAML 1.1, which the original's parser took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct YesNo(pub(super) bool);
+
+impl<'de> Deserialize<'de> for YesNo {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl Visitor<'_> for V {
+            type Value = YesNo;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true or false")
+            }
+            fn visit_bool<E: Error>(self, v: bool) -> Result<YesNo, E> {
+                Ok(YesNo(v))
+            }
+            fn visit_str<E: Error>(self, v: &str) -> Result<YesNo, E> {
+                match v.to_ascii_lowercase().as_str() {
+                    "yes" | "on" | "y" | "true" => Ok(YesNo(true)),
+                    "no" | "off" | "n" | "false" => Ok(YesNo(false)),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(v), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
+
+/// A number of bytes: `8388608` or `8MiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bytes(pub(super) u32);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl Visitor<'_> for V {
+            type Value = Bytes;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of bytes such as 65536, 512KiB or 8MiB")
+            }
+            fn visit_u64<E: Error>(self, v: u64) -> Result<Bytes, E> {
+                u32::try_from(v)
+                    .ok()
+                    .filter(|v| *v > 0)
+                    .map(Bytes)
+                    .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Unsigned(v), &"1 to 4294967295 bytes"))
+            }
+            fn visit_str<E: Error>(self, v: &str) -> Result<Bytes, E> {
+                let digits = v.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
+                let unit = match v[digits.len()..].trim() {
+                    "" | "B" => Some(1_u64),
+                    "k" | "K" | "KiB" => Some(1 << 10),
+                    "M" | "MiB" => Some(1 << 20),
+                    "G" | "GiB" => Some(1 << 30),
+                    _ => None,
+                };
+                let number = digits.parse::<u64>().ok();
+                match number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit)) {
+                    Some(bytes) => self.visit_u64(bytes),
+                    None => Err(E::invalid_value(serde::de::Unexpected::Str(v), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
+
+/// A remote address or prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Network(pub(super) IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer, "an address or a prefix", |text| {
+            network(text).map(Self).ok_or_else(|| {
+                let looks_like_a_name = text.contains(|c: char| c.is_ascii_alphabetic()) && !text.contains(':');
+                let hint = if looks_like_a_name { "; host names go into `hosts`" } else { "" };
+                format!("`{text}` is neither an address nor a prefix such as 10.0.0.0/8{hint}")
+            })
+        })
+    }
+}
+
+/// An address or prefix.
+pub(super) fn network(text: &str) -> Option<IpNet> {
+    let text = text.trim();
+    let address = || text.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
+    text.parse::<IpNet>().ok().map(|net| net.trunc()).or_else(address)
+}
+
+/// A host name (RFC 1123 section 2.1; underscores occur).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HostName(pub(super) String);
+
+impl<'de> Deserialize<'de> for HostName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer, "a host name", |text| {
+            host_name(text).map(Self).ok_or_else(|| format!("`{text}` is no host name"))
+        })
+    }
+}
+
+/// A host name without the dot at its end.
+pub(super) fn host_name(text: &str) -> Option<String> {
+    let name = text.trim().trim_end_matches('.');
+    let part = |part: &str| {
+        (1..=63).contains(&part.len()) && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    };
+    (name.len() <= 253 && name.split('.').all(part)).then(|| name.to_owned())
+}
+
+/// A whole number within bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounded<const MIN: u64, const MAX: u64>(pub(super) u64);
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Bounded<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V<const MIN: u64, const MAX: u64>;
+        impl<const MIN: u64, const MAX: u64> Visitor<'_> for V<MIN, MAX> {
+            type Value = u64;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a whole number from {MIN} to {MAX}")
+            }
+            fn visit_u64<E: Error>(self, v: u64) -> Result<u64, E> {
+                if (MIN..=MAX).contains(&v) {
+                    Ok(v)
+                } else {
+                    Err(E::invalid_value(serde::de::Unexpected::Unsigned(v), &self))
+                }
+            }
+            fn visit_str<E: Error>(self, v: &str) -> Result<u64, E> {
+                match v.trim().parse() {
+                    Ok(number) => self.visit_u64(number),
+                    Err(_) => Err(E::invalid_value(serde::de::Unexpected::Str(v), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(V::<MIN, MAX>).map(Self)
+    }
+}

@@ -1,0 +1,134 @@
+//! `go-metro read`: a capture file through the engine, to a table or to samples.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+
+use go_metro_common::counters::Unparsable;
+
+use crate::capture::CaptureError;
+use crate::capture::file::{FileFilter, FileSource};
+use crate::report::naming::Names;
+use crate::report::{naming, sample_json, table};
+use crate::rtt::{Engine, EngineConfig, Nanos, Outcome, Rejection, Summaries, SummaryLimits};
+
+/// Flows at once; a capture may hold more than a host has.
+const MAX_FLOWS: u32 = 1 << 20;
+/// The table has every pair.
+const MAX_PAIRS: usize = 1 << 20;
+/// How often, in the capture's time, flows are expired.
+const EXPIRE_EVERY_NS: u64 = 1_000_000_000;
+
+/// What to read, and what to show of it.
+#[derive(Clone, Debug)]
+pub struct ReadOptions {
+    /// The capture; `-` is standard input.
+    pub file: PathBuf,
+    /// Which flows.
+    pub filter: FileFilter,
+    /// Every sample as a line of JSON, instead of the table.
+    pub samples: bool,
+    /// Why acknowledgements were no samples.
+    pub explain: bool,
+}
+
+/// Why a capture could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The capture.
+    #[error("{0}")]
+    Capture(#[from] CaptureError),
+    /// The output.
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Reads a capture and writes what was asked for.
+///
+/// # Errors
+///
+/// What cannot be opened or written; a reader that goes away is no error.
+pub fn run(options: &ReadOptions, out: &mut impl Write) -> Result<(), ReadError> {
+    let mut source = FileSource::open(&options.file)?;
+    match show(options, &mut source, out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        done => Ok(done?),
+    }
+}
+
+fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) -> io::Result<()> {
+    let mut engine = Engine::new(EngineConfig { max_flows: MAX_FLOWS, ..EngineConfig::default() });
+    let mut summaries = Summaries::new(SummaryLimits { max_pairs: MAX_PAIRS, kept_samples: 0 });
+    let mut expire_at = Nanos(0);
+    let mut written = Ok(());
+    source.for_each(&options.filter, &mut |segment| {
+        if segment.time() >= expire_at {
+            engine.expire(segment.time());
+            expire_at = Nanos(segment.time().0.saturating_add(EXPIRE_EVERY_NS));
+        }
+        if let Outcome::Sample(sample) = engine.record(segment) {
+            if !options.samples {
+                summaries.add(&sample);
+            } else if written.is_ok() {
+                written = sample_json::write_sample(out, &sample, 0);
+            }
+        }
+    });
+    written?;
+    if let Some(broken) = source.broken() {
+        eprintln!("go-metro: {}: {broken}; everything before that was used", options.file.display());
+    }
+    if !options.samples {
+        let pairs = naming::name_pairs(summaries.take(), &Addresses);
+        let rows = pairs.iter().map(|p| (p.src.as_str(), p.dst.as_str(), p.iface.as_str(), &p.summary));
+        out.write_all(table::render(rows).as_bytes())?;
+    }
+    let counters = engine.counters();
+    if !options.samples {
+        let packets = source.counters().seen;
+        let (samples, rejected) = (counters.samples_total(), counters.rejected_total());
+        writeln!(out, "\n{packets} packets, {} flows, {samples} samples, {rejected} rejected", counters.flows_begun)?;
+    }
+    if options.explain {
+        explain(source, &engine, out)?;
+    }
+    Ok(())
+}
+
+/// The account: acknowledgements of something new are samples or rejections.
+fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Result<()> {
+    let (seen, counters) = (source.counters(), engine.counters());
+    let total = counters.samples_total() + counters.rejected_total();
+    writeln!(out, "\nacknowledgements of something new {total:>12}")?;
+    for (class, count) in ["exact", "partial", "timestamp"].iter().zip(counters.classes) {
+        writeln!(out, "  sampled   {class:<20} {count:>14}")?;
+    }
+    for reason in Rejection::ALL {
+        writeln!(out, "  rejected  {:<20} {:>14}", reason.name(), counters.rejected[reason as usize])?;
+    }
+    writeln!(out, "retransmissions {:>30}\nfragments {:>36}", counters.retransmissions, seen.fragments)?;
+    for cause in Unparsable::ALL {
+        writeln!(out, "unparsable  {:<20} {:>12}", cause.name(), seen.unparsable[cause as usize])?;
+    }
+    Ok(())
+}
+
+/// A capture's hosts go by their addresses: whose names they had then, nobody can ask any more.
+struct Addresses;
+
+impl Names for Addresses {
+    fn interface(&self, ifindex: u32) -> String {
+        ifindex.to_string()
+    }
+
+    fn remote(&self, address: std::net::IpAddr) -> String {
+        address.to_string()
+    }
+
+    fn tags(&self, _interface: &str, _address: std::net::IpAddr) -> Vec<std::sync::Arc<[String]>> {
+        vec![std::sync::Arc::from([])]
+    }
+
+    fn global_tags(&self) -> std::sync::Arc<[String]> {
+        std::sync::Arc::from([])
+    }
+}

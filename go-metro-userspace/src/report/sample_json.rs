@@ -1,0 +1,54 @@
+//! One sample as a line of JSON:
+//!
+//! ```json
+//! {"time_ns":1700000000050000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1101,"rtt_ns":50000000,"kind":"data","class":"exact"}
+//! ```
+//!
+//! `time_ns` is when the acknowledgement came, in nanoseconds since the epoch; `local` sent what it acknowledges; `ack` is the raw
+//! acknowledgement number. Endpoints are `ip:port`, or `[ip]:port` for IPv6.
+
+use std::io::{self, Write};
+
+use crate::rtt::Sample;
+
+/// Writes a sample and a newline. `epoch_offset_ns` is what makes the sample's time one since the epoch.
+///
+/// # Errors
+///
+/// What writing fails with.
+pub fn write_sample(out: &mut impl Write, sample: &Sample, epoch_offset_ns: i64) -> io::Result<()> {
+    let time_ns = sample.acked_at.0.saturating_add_signed(epoch_offset_ns);
+    // Nothing in these fields needs escaping.
+    writeln!(
+        out,
+        r#"{{"time_ns":{time_ns},"local":"{}","remote":"{}","ack":{},"rtt_ns":{},"kind":"{}","class":"{}"}}"#,
+        sample.flow.local,
+        sample.flow.remote,
+        sample.ack.0,
+        sample.rtt.0,
+        sample.kind.name(),
+        sample.class.name(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Rtt, SeqNum};
+
+    #[test]
+    fn a_sample_is_the_documented_line() {
+        let local = Endpoint { addr: Addr::v4([10, 0, 0, 1]), port: 40_000 };
+        let remote = Endpoint { addr: Addr::from("2001:db8::1".parse::<std::net::IpAddr>().unwrap()), port: 80 };
+        let flow = FlowKey { local, remote, ifindex: 1 };
+        let (kind, class) = (Kind::Connect, Class::Timestamp);
+        let sample = Sample { flow, acked_at: Nanos(5), ack: SeqNum(1101), rtt: Rtt(50_000_000), kind, class };
+        let mut line = Vec::new();
+        write_sample(&mut line, &sample, 1_700_000_000_000_000_000).unwrap();
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            "{\"time_ns\":1700000000000000005,\"local\":\"10.0.0.1:40000\",\"remote\":\"[2001:db8::1]:80\",\"ack\":1101,\
+             \"rtt_ns\":50000000,\"kind\":\"connect\",\"class\":\"timestamp\"}\n"
+        );
+    }
+}

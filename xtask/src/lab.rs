@@ -13,12 +13,16 @@
 //!
 //! Needs root. Namespaces are removed when a [`Lab`] is dropped; those of a process that was killed, when the next one starts.
 
+pub mod agent;
 pub mod forwarder;
 mod frame;
 pub mod impairment;
 pub mod namespace;
 mod port;
+pub mod programs;
+pub mod statsd;
 pub mod tcp_info;
+pub mod tcpdump;
 pub mod traffic;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use xtask::lab::programs::{Hook, Position, Program};
 use xtask::lab::traffic::{Rounds, Server, Service, bulk, connect};
 use xtask::lab::{Impairment, Lab, Link, Offload, Way};
 
@@ -160,4 +161,32 @@ fn a_dropped_lab_leaves_no_namespace() {
     assert!(paths.iter().all(|path| path.exists()));
     drop(lab);
     assert!(paths.iter().all(|path| !path.exists()));
+}
+
+#[test]
+fn tags_pushed_at_a_hook_pass_the_path_with_offloads_intact() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    lab.path().set_rtt(Duration::from_millis(2));
+    let server = Server::v4(&lab.b, Service::Sink).unwrap();
+    let mut stream = connect(&lab.a, server.address()).unwrap();
+    for (push, pop) in [("lab_vlan_push", "lab_vlan_pop"), ("lab_qinq_push", "lab_qinq_pop")] {
+        let _programs: Vec<Program> = [&lab.a, &lab.b]
+            .into_iter()
+            .flat_map(|host| [(host, pop, Hook::Ingress), (host, push, Hook::Egress)])
+            .map(|(host, name, hook)| Program::attach(host, name, hook, Position::First).unwrap())
+            .collect();
+        let counted = Program::attach(&lab.b, "lab_count", Hook::Ingress, Position::First).unwrap();
+        let before = lab.path().counters(Way::AToB);
+        let (sent, exchange) = bulk(&mut stream, Duration::from_millis(500)).unwrap();
+        let after = lab.path().counters(Way::AToB);
+        println!("{push}: {} Mbit/s, {after:?}, {:?}", sent * 16 / 1_000_000, exchange.last());
+        assert!(sent > 5_000_000, "{push}: {sent} bytes");
+        assert!(after.super_segments > before.super_segments, "{push}: {after:?}");
+        let (counted, passed) = (counted.count().unwrap(), after.forwarded - before.forwarded);
+        assert!(counted.abs_diff(passed) <= passed / 5, "{push}: the program counted {counted} of {passed}");
+    }
+    // Nobody takes the tag off: the peer has no such VLAN.
+    let _push = Program::attach(&lab.a, "lab_vlan_push", Hook::Egress, Position::First).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    assert!(bulk(&mut stream, Duration::from_secs(5)).is_err(), "tagged segments were received");
 }

@@ -4,14 +4,20 @@
 //!
 //! - [`cli`]: arguments to a call
 //! - [`agent`]: wires sources, engine and reporters; signals, reload, lifecycle
+//! - [`read`], [`check`]: what those two verbs do
+//! - [`logging`]: where the log goes
 //! - [`capture`]: sources of segment records: eBPF, live libpcap, capture files
-//! - [`report`]: sinks of summaries: DogStatsD, JSON, the terminal
+//! - [`report`]: sinks of summaries: DogStatsD, JSON, tables
 //! - [`targets`]: names and prefixes to address sets
 //! - [`config`]: the file, typed and validated
 //! - [`rtt`]: the engine: flows, matching, summaries; no I/O, clock or thread
 
+pub mod agent;
 pub mod capture;
+pub mod check;
+pub mod cli;
 pub mod config;
+pub mod logging;
 pub mod read;
 pub mod report;
 pub mod rtt;

@@ -1,3 +1,7 @@
 //! The go-metro binary: arguments to a call, nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    go_metro::cli::main()
+}

@@ -135,6 +135,7 @@ struct State {
 impl State {
     fn run(mut self, inbox: &mpsc::Receiver<Command>) {
         let mut maintain_at = Instant::now();
+        self.announce();
         loop {
             if maintain_at <= Instant::now() {
                 self.maintain();
@@ -175,20 +176,31 @@ impl State {
         Ok(())
     }
 
+    /// Tells which interfaces a source that was just opened is on.
+    fn announce(&mut self) {
+        for (name, ifindex) in self.source.interfaces() {
+            self.note(InterfaceEvent::Attached { name, ifindex });
+        }
+    }
+
     fn maintain(&mut self) {
         for event in self.source.maintain() {
-            match &event {
-                InterfaceEvent::Attached { name, ifindex } => {
-                    self.indices.insert(name.clone(), *ifindex);
-                }
-                InterfaceEvent::Lost { name, ifindex } => {
-                    self.indices.remove(name);
-                    self.engine.interrupt(*ifindex);
-                }
-            }
-            let _ = self.events.send(Event::Interface(event));
+            self.note(event);
         }
         self.engine.expire(self.source.now());
+    }
+
+    fn note(&mut self, event: InterfaceEvent) {
+        match &event {
+            InterfaceEvent::Attached { name, ifindex } => {
+                self.indices.insert(name.clone(), *ifindex);
+            }
+            InterfaceEvent::Lost { name, ifindex } => {
+                self.indices.remove(name);
+                self.engine.interrupt(*ifindex);
+            }
+        }
+        let _ = self.events.send(Event::Interface(event));
     }
 
     fn obey(&mut self, command: Command) {
@@ -207,7 +219,7 @@ impl State {
             }
             Command::Take(reply) => {
                 let mut source = self.retired;
-                source.add(&self.source.counters());
+                source.add(&counters(&mut self.source));
                 let _ = reply.send(Snapshot {
                     interval: self.summaries.take(),
                     source,
@@ -219,12 +231,20 @@ impl State {
             }
             Command::Replace(source) => {
                 let mut old = std::mem::replace(&mut self.source, source);
-                self.retired.add(&old.counters());
+                self.retired.add(&counters(&mut old));
                 self.indices.values().for_each(|index| self.engine.interrupt(*index));
                 self.indices.clear();
                 self.watch.clear();
-                self.maintain();
+                self.announce();
             }
         }
     }
+}
+
+/// A source's counters; zeros, and a word in the log, if the kernel does not let them be read.
+fn counters(source: &mut Source) -> SourceCounters {
+    source.counters().unwrap_or_else(|error| {
+        tracing::warn!("no counters this time: {error}");
+        SourceCounters::default()
+    })
 }

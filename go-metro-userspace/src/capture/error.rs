@@ -87,6 +87,22 @@ pub enum CaptureError {
         /// What the kernel returned.
         reason: String,
     },
+    /// libpcap could not open or filter an interface.
+    #[error("libpcap on {name}: {reason}; it needs root or: setcap cap_net_raw+ep on this program")]
+    Libpcap {
+        /// Name of the interface.
+        name: String,
+        /// libpcap's words.
+        reason: String,
+    },
+    /// libpcap does not understand the configured filter.
+    #[error("filter `{filter}`: {reason}; see pcap-filter(7)")]
+    Filter {
+        /// The filter.
+        filter: String,
+        /// libpcap's words.
+        reason: String,
+    },
     /// A capture file could not be read.
     #[error("cannot read {}: {source}", path.display())]
     File {

@@ -216,7 +216,7 @@ impl Format {
 
 /// Interface and drops (16 bits each), time, captured and original length (32 bits each), then the packet.
 fn obsolete<'a>(mut data: &'a [u8], interfaces: &[Interface], big_endian: bool) -> Option<(Packet<'a>, Nanos, u32)> {
-    let mut word = |rest: &mut &'a [u8]| if big_endian { rest.try_get_u32() } else { rest.try_get_u32_le() }.ok();
+    let word = |rest: &mut &'a [u8]| if big_endian { rest.try_get_u32() } else { rest.try_get_u32_le() }.ok();
     let number = word(&mut data)?;
     let number = if big_endian { number >> 16 } else { number & 0xffff };
     let (high, low) = (word(&mut data)?, word(&mut data)?);

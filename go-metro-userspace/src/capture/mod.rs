@@ -7,6 +7,8 @@ pub mod decode;
 pub mod ebpf;
 pub mod error;
 pub mod file;
+pub mod pcap;
+mod source;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +16,7 @@ use go_metro_common::counters::Unparsable;
 use ipnet::IpNet;
 
 pub use error::CaptureError;
+pub use source::Source;
 
 /// Which remote addresses each interface is to watch: interface name to prefixes (an address is a full-length prefix).
 pub type WatchList = BTreeMap<String, Vec<IpNet>>;
@@ -46,6 +49,20 @@ pub struct SourceCounters {
     pub fragments: u64,
     /// Unparsable packets, by cause.
     pub unparsable: [u64; Unparsable::COUNT],
+}
+
+impl SourceCounters {
+    /// Adds another source's counters to these.
+    pub fn add(&mut self, other: &Self) {
+        self.seen += other.seen;
+        self.matched += other.matched;
+        self.records += other.records;
+        self.lost += other.lost;
+        self.fragments += other.fragments;
+        for (mine, theirs) in self.unparsable.iter_mut().zip(&other.unparsable) {
+            *mine += theirs;
+        }
+    }
 }
 
 /// Something that happened to an interface since the last look.

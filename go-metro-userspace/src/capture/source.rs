@@ -5,19 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::ebpf::EbpfSource;
 use super::pcap::PcapSource;
 use super::{CaptureError, InterfaceEvent, SourceCounters, SourceSettings, WatchList};
+use crate::config::Backend;
 use crate::rtt::{Nanos, Segment};
-
-/// Which source to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Backend {
-    /// eBPF where the kernel and the privileges allow it, else libpcap.
-    #[default]
-    Auto,
-    /// eBPF or nothing.
-    Ebpf,
-    /// libpcap or nothing.
-    Pcap,
-}
 
 /// An open live source.
 pub enum Source {
@@ -77,7 +66,11 @@ impl Source {
     }
 
     /// What the source counted since it was opened.
-    pub fn counters(&mut self) -> SourceCounters {
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not let its counters be read.
+    pub fn counters(&mut self) -> Result<SourceCounters, CaptureError> {
         match self {
             Self::Ebpf(source) => source.counters(),
             Self::Pcap(source) => source.counters(),
@@ -96,6 +89,15 @@ impl Source {
         }
     }
 
+    /// The interfaces that capture runs on, with their indices.
+    pub fn interfaces(&self) -> Vec<(String, u32)> {
+        let owned = |(name, ifindex): (&str, u32)| (name.to_owned(), ifindex);
+        match self {
+            Self::Ebpf(source) => source.interfaces().map(owned).collect(),
+            Self::Pcap(source) => source.interfaces().map(owned).collect(),
+        }
+    }
+
     /// Looks after the interfaces; to be called about once a second.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         match self {
@@ -107,7 +109,7 @@ impl Source {
     /// What to add to a record's time to get nanoseconds since the epoch.
     pub fn epoch_offset_ns(&self) -> i64 {
         match self {
-            Self::Ebpf(source) => source.epoch_offset_ns(),
+            Self::Ebpf(_) => super::ebpf::epoch_offset_ns(),
             Self::Pcap(source) => source.epoch_offset_ns(),
         }
     }
@@ -122,7 +124,7 @@ impl Source {
 
 /// Why only libpcap can do what the settings ask for.
 fn needs_libpcap(settings: &SourceSettings) -> Option<String> {
-    if settings.filter.as_deref().is_some_and(|filter| filter.trim() != "tcp") {
+    if settings.filter.is_some() {
         return Some("a capture filter is configured".to_owned());
     }
     settings.watch.contains_key("any").then(|| "the interface `any` exists only for libpcap".to_owned())

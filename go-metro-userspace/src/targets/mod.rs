@@ -16,6 +16,8 @@ use ipnet::IpNet;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetSet {
     nets: BTreeSet<IpNet>,
+    /// The prefix lengths that occur, longest first, for IPv4 and IPv6.
+    lengths: [Vec<u8>; 2],
 }
 
 impl TargetSet {
@@ -23,15 +25,20 @@ impl TargetSet {
     pub fn new(prefixes: impl IntoIterator<Item = IpNet>, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         let mut nets: BTreeSet<IpNet> = prefixes.into_iter().map(|net| net.trunc()).collect();
         nets.extend(addresses.into_iter().map(|address| IpNet::from(address.to_canonical())));
-        Self { nets }
+        let lengths = [true, false].map(|v4| {
+            let family = nets.iter().filter(|net| net.addr().is_ipv4() == v4);
+            let lengths: BTreeSet<u8> = family.map(IpNet::prefix_len).collect();
+            lengths.into_iter().rev().collect()
+        });
+        Self { nets, lengths }
     }
 
     /// Whether `address` is one of them.
     ///
-    /// At most 33 (IPv4) or 129 (IPv6) look-ups, one for each possible prefix length, however many targets there are.
+    /// One look-up for each prefix length that occurs, however many targets there are.
     pub fn matches(&self, address: IpAddr) -> bool {
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        (0..=longest).rev().any(|len| IpNet::new(address, len).is_ok_and(|net| self.nets.contains(&net.trunc())))
+        let lengths = &self.lengths[usize::from(address.is_ipv6())];
+        lengths.iter().any(|len| IpNet::new(address, *len).is_ok_and(|net| self.nets.contains(&net.trunc())))
     }
 
     /// The prefixes; an address is one of full length.
@@ -57,6 +64,13 @@ impl TargetSet {
 pub fn local_addresses() -> BTreeSet<IpAddr> {
     let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return BTreeSet::new() };
     interfaces.filter_map(|interface| socket_ip(interface.address.as_ref()?)).collect()
+}
+
+/// The addresses of one interface.
+pub fn addresses_of_interface(name: &str) -> BTreeSet<IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return BTreeSet::new() };
+    let named = interfaces.filter(|interface| interface.interface_name == name);
+    named.filter_map(|interface| socket_ip(interface.address.as_ref()?)).collect()
 }
 
 fn socket_ip(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {

@@ -1,0 +1,220 @@
+//! What each instance watches now, and what the pairs it measures are called.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use crate::capture::WatchList;
+use crate::config::{Config, Instance};
+use crate::report::naming::Names;
+use crate::targets::hosts::Hosts;
+use crate::targets::reverse::ReverseNames;
+use crate::targets::{TargetSet, local_addresses};
+
+/// There is nothing to watch, or nothing that is far away.
+#[derive(Debug, thiserror::Error)]
+pub enum NothingToWatch {
+    /// Every target of every instance is an address of this host.
+    #[error(
+        "all targets are addresses of this host, and the way to them is not worth measuring: name remote addresses, prefixes or \
+         hosts; `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything"
+    )]
+    OnlyLocal,
+    /// No address is known of any target.
+    #[error("no target has an address: {0}; name addresses or prefixes in `ips`, or wait for the name server")]
+    NoAddress(String),
+}
+
+/// One instance: what it watches, and its sampling window.
+struct Watcher {
+    interface: String,
+    ips: Vec<IpNet>,
+    hosts: Vec<String>,
+    tags: Arc<[String]>,
+    targets: TargetSet,
+    window: Option<Window>,
+}
+
+/// A sampling window: on for a while, off for a while.
+struct Window {
+    on: Duration,
+    off: Duration,
+    is_on: bool,
+    turns_at: Instant,
+}
+
+/// All instances and all names.
+pub(super) struct Directory {
+    watchers: Vec<Watcher>,
+    hosts: Hosts,
+    interfaces: HashMap<u32, String>,
+    reverse: Option<RefCell<ReverseNames>>,
+    global_tags: Arc<[String]>,
+}
+
+impl Directory {
+    pub(super) fn new(config: &Config) -> Self {
+        let global_tags: Arc<[String]> = Arc::from(config.tags.as_slice());
+        let hosts = config.instances.iter().flat_map(|instance| instance.hosts.iter().cloned());
+        let mut directory = Self {
+            watchers: config.instances.iter().map(|instance| Watcher::new(instance, &config.tags)).collect(),
+            hosts: Hosts::new(hosts),
+            interfaces: HashMap::new(),
+            reverse: config.reverse_dns.then(RefCell::default),
+            global_tags,
+        };
+        directory.apply_hosts();
+        directory
+    }
+
+    /// Takes over what an earlier directory knows.
+    pub(super) fn adopt(&mut self, old: &Self) {
+        self.hosts.adopt(&old.hosts);
+        self.interfaces.clone_from(&old.interfaces);
+        self.apply_hosts();
+    }
+
+    /// Looks up the configured host names, and waits for the answers: before there is anything to watch.
+    pub(super) async fn refresh_hosts(&mut self) {
+        self.hosts.refresh().await;
+        self.apply_hosts();
+    }
+
+    /// What is known of the configured host names.
+    pub(super) fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    /// Takes over newer answers; whether what is watched changed.
+    pub(super) fn learn_hosts(&mut self, answers: &Hosts) -> bool {
+        let before = self.watch_list();
+        self.hosts.adopt(answers);
+        self.apply_hosts();
+        before != self.watch_list()
+    }
+
+    /// Whether there is anything to watch that is worth it. On loopback local targets are what one asks for.
+    pub(super) fn check(&self) -> Result<(), NothingToWatch> {
+        if self.watchers.iter().all(|watcher| watcher.targets.is_empty()) {
+            let errors = self
+                .hosts
+                .iter()
+                .map(|(name, host)| format!("{name}: {}", host.error.as_deref().unwrap_or("no answer")));
+            return Err(NothingToWatch::NoAddress(errors.collect::<Vec<_>>().join(", ")));
+        }
+        let local = local_addresses();
+        let near = |watcher: &Watcher| watcher.interface != "lo" && watcher.targets.is_only(&local);
+        if self.watchers.iter().all(near) { Err(NothingToWatch::OnlyLocal) } else { Ok(()) }
+    }
+
+    /// What each interface is to watch now. An interface whose instances are all in the off part of their window is there, with
+    /// nothing to watch.
+    pub(super) fn watch_list(&self) -> WatchList {
+        let mut nets: BTreeMap<String, BTreeSet<IpNet>> = BTreeMap::new();
+        for watcher in &self.watchers {
+            let of_interface = nets.entry(watcher.interface.clone()).or_default();
+            if watcher.window.as_ref().is_none_or(|window| window.is_on) {
+                of_interface.extend(watcher.targets.nets());
+            }
+        }
+        nets.into_iter().map(|(interface, nets)| (interface, nets.into_iter().collect())).collect()
+    }
+
+    /// When the next sampling window turns.
+    pub(super) fn next_window(&self) -> Option<Instant> {
+        self.watchers.iter().filter_map(|watcher| Some(watcher.window.as_ref()?.turns_at)).min()
+    }
+
+    /// Turns the windows whose time has come.
+    pub(super) fn turn_windows(&mut self) {
+        let now = Instant::now();
+        for window in self.watchers.iter_mut().filter_map(|watcher| watcher.window.as_mut()) {
+            if window.turns_at <= now {
+                window.is_on = !window.is_on;
+                window.turns_at = now + if window.is_on { window.on } else { window.off };
+            }
+        }
+    }
+
+    /// An interface got this index.
+    pub(super) fn interface_is(&mut self, ifindex: u32, name: String) {
+        self.interfaces.insert(ifindex, name);
+    }
+
+    /// Addresses whose names were wanted and not known.
+    pub(super) fn take_missing_names(&mut self) -> Vec<IpAddr> {
+        self.reverse.as_ref().map(|reverse| reverse.borrow_mut().take_missing()).unwrap_or_default()
+    }
+
+    /// Remembers names.
+    pub(super) fn learn_names(&mut self, answers: Vec<(IpAddr, Option<Arc<str>>)>) {
+        if let Some(reverse) = &self.reverse {
+            reverse.borrow_mut().learn(answers);
+        }
+    }
+
+    fn apply_hosts(&mut self) {
+        for watcher in &mut self.watchers {
+            let addresses = watcher.hosts.iter().flat_map(|name| self.hosts.addresses(name));
+            watcher.targets = TargetSet::new(watcher.ips.iter().copied(), addresses);
+        }
+    }
+}
+
+impl Watcher {
+    fn new(instance: &Instance, global_tags: &[String]) -> Self {
+        let tags: Vec<String> = global_tags.iter().chain(&instance.tags).cloned().collect();
+        Self {
+            interface: instance.interface.clone(),
+            ips: instance.ips.clone(),
+            hosts: instance.hosts.clone(),
+            tags: Arc::from(tags),
+            targets: TargetSet::default(),
+            window: instance.sampling.map(|sampling| Window {
+                on: sampling.on,
+                off: sampling.off,
+                is_on: true,
+                turns_at: Instant::now() + sampling.on,
+            }),
+        }
+    }
+}
+
+impl Names for Directory {
+    fn interface(&self, ifindex: u32) -> String {
+        if let Some(name) = self.interfaces.get(&ifindex) {
+            return name.clone();
+        }
+        // The device `any` sees interfaces that nobody configured.
+        let name = nix::net::if_::if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
+        name.unwrap_or_else(|| "any".to_owned())
+    }
+
+    fn remote(&self, address: IpAddr) -> String {
+        if let Some(name) = self.hosts.name_of(address) {
+            return name.to_owned();
+        }
+        let known = self.reverse.as_ref().and_then(|reverse| reverse.borrow_mut().name(address));
+        known.map_or_else(|| address.to_string(), |name| name.to_string())
+    }
+
+    fn tags(&self, interface: &str, address: IpAddr) -> Vec<Arc<[String]>> {
+        let wanted = |watcher: &&Watcher| {
+            (watcher.interface == interface || watcher.interface == "any") && watcher.targets.matches(address)
+        };
+        let mut tags: Vec<Arc<[String]>> = self.watchers.iter().filter(wanted).map(|w| w.tags.clone()).collect();
+        if tags.is_empty() {
+            // A target that went out of use since it was measured.
+            tags.push(self.global_tags.clone());
+        }
+        tags
+    }
+
+    fn global_tags(&self) -> Arc<[String]> {
+        self.global_tags.clone()
+    }
+}

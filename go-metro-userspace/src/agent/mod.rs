@@ -1,0 +1,430 @@
+//! The agent: wires source, engine and sinks together, and looks after them until it is told to stop.
+//!
+//! Three parties: the capture thread ([`worker`]) measures; this module's loop reacts to time and signals; sinks report. What each
+//! instance watches at a moment, and what its pairs are called, is [`directory`]'s business.
+
+mod directory;
+mod worker;
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc as unbounded;
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
+
+use crate::capture::{CaptureError, InterfaceEvent, Source, SourceSettings};
+use crate::config::{Backend, Config, ConfigError, Statsd};
+use crate::report::dogstatsd::DogStatsdOptions;
+use crate::report::table::Style;
+use crate::report::{Destination, DogStatsd, Health, Json, Report, Sink, Table, naming, sample_json};
+use crate::rtt::{EngineConfig, SummaryLimits};
+use crate::targets::hosts::Hosts;
+use crate::targets::reverse;
+use directory::Directory;
+use worker::{Command, Event, Samples, Snapshot, Worker};
+
+/// Where results go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// DogStatsD.
+    Statsd,
+    /// JSON lines on standard output.
+    Json,
+    /// A table redrawn in place.
+    LiveTable,
+    /// A table that grows.
+    PlainTable,
+}
+
+/// What the command line says over the configuration, now and after each reload.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Where segments come from.
+    pub backend: Option<Backend>,
+    /// Capture filter.
+    pub filter: Option<String>,
+    /// Log file.
+    pub log_file: Option<PathBuf>,
+    /// Time between reports.
+    pub report_interval: Option<Duration>,
+}
+
+impl Overrides {
+    /// The configuration with what the command line says instead.
+    pub fn apply(&self, mut config: Config) -> Config {
+        if let Some(backend) = self.backend {
+            config.backend = backend;
+        }
+        if let Some(filter) = &self.filter {
+            config.filter = Some(filter.clone());
+        }
+        if let Some(file) = &self.log_file {
+            config.log.to_file = true;
+            config.log.file.clone_from(file);
+        }
+        if let Some(interval) = self.report_interval {
+            config.report_interval = interval;
+        }
+        config
+    }
+}
+
+/// What [`run`] needs.
+#[derive(Debug)]
+pub struct AgentOptions {
+    /// The configuration, with the overrides applied.
+    pub config: Config,
+    /// Its file, to read it again on SIGHUP.
+    pub config_path: Option<PathBuf>,
+    /// What the command line said over it.
+    pub overrides: Overrides,
+    /// Where results go.
+    pub outputs: Vec<Output>,
+    /// Whether to print every sample as a JSON line.
+    pub samples: bool,
+    /// Stop after this long.
+    pub duration: Option<Duration>,
+}
+
+/// Why the agent could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The source failed.
+    #[error("{0}")]
+    Capture(#[from] CaptureError),
+    /// There is nothing to watch, or nothing that is far away.
+    #[error("{0}")]
+    Targets(#[from] directory::NothingToWatch),
+    /// A signal handler, thread or runtime could not be had.
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+}
+
+/// Runs until a signal, the duration's end or a closed output stops it.
+///
+/// # Errors
+///
+/// When it cannot start, or the source fails for good.
+pub fn run(options: AgentOptions) -> Result<(), AgentError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(async { Agent::start(options).await?.run().await });
+    // A look-up may still wait for a dead server; nobody waits for it.
+    runtime.shutdown_background();
+    done
+}
+
+struct Agent {
+    options: AgentOptions,
+    directory: Directory,
+    worker: Worker,
+    events: unbounded::UnboundedReceiver<Event>,
+    sinks: Vec<Sink>,
+    printer: Option<std::thread::JoinHandle<()>>,
+    lookups: Lookups,
+    folded_samples: u64,
+    reported_at: Instant,
+}
+
+/// Answers of the name server on their way to the loop, which never waits for one.
+struct Lookups {
+    sender: unbounded::UnboundedSender<Answer>,
+    receiver: unbounded::UnboundedReceiver<Answer>,
+    hosts_pending: bool,
+}
+
+enum Answer {
+    Hosts(Hosts),
+    Names(Vec<(IpAddr, Option<Arc<str>>)>),
+}
+
+/// Why the loop ended.
+enum End {
+    Asked(&'static str),
+    OutputClosed,
+    Failed(CaptureError),
+}
+
+impl Agent {
+    async fn start(options: AgentOptions) -> Result<Self, AgentError> {
+        let config = &options.config;
+        let mut directory = Directory::new(config);
+        directory.refresh_hosts().await;
+        directory.check()?;
+        let source = Source::open(config.backend, &source_settings(config, &directory))?;
+        tracing::info!("backend: {}", source.name());
+        let (samples, printer) = if options.samples { print_samples()? } else { (None, None) };
+        let (worker, events) = Worker::spawn(source, engine_config(config), summary_limits(config), samples)?;
+        let sinks = options.outputs.iter().map(|output| sink(*output, config)).collect();
+        worker.send(Command::Watch(directory.watch_list()));
+        let (sender, receiver) = unbounded::unbounded_channel();
+        let lookups = Lookups { sender, receiver, hosts_pending: false };
+        let reported_at = Instant::now();
+        Ok(Self { options, directory, worker, events, sinks, printer, lookups, folded_samples: 0, reported_at })
+    }
+
+    async fn run(mut self) -> Result<(), AgentError> {
+        let mut stop = [
+            (signal(SignalKind::terminate())?, "SIGTERM"),
+            (signal(SignalKind::interrupt())?, "SIGINT"),
+            (signal(SignalKind::quit())?, "SIGQUIT"),
+        ];
+        let mut reload = signal(SignalKind::hangup())?;
+        let end = self.until_stopped(&mut stop, &mut reload).await;
+        if let End::Asked(why) = &end {
+            tracing::info!("stopping: {why}");
+            let _ = self.report().await;
+        }
+        let Self { worker, sinks, printer, .. } = self;
+        // The hooks are left first, then what was measured is sent.
+        drop(worker);
+        sinks.into_iter().for_each(Sink::finish);
+        if let Some(printer) = printer {
+            let _ = printer.join();
+        }
+        match end {
+            End::Failed(error) => Err(error.into()),
+            End::Asked(_) | End::OutputClosed => Ok(()),
+        }
+    }
+
+    async fn until_stopped(&mut self, stop: &mut [(Signal, &'static str); 3], reload: &mut Signal) -> End {
+        let ends_at = self.options.duration.map(|duration| tokio::time::Instant::now() + duration);
+        let mut report = ticks(self.options.config.report_interval);
+        let mut refresh = ticks(self.options.config.dns_refresh_interval);
+        loop {
+            let window = self.directory.next_window();
+            let [terminate, interrupt, quit] = &mut *stop;
+            tokio::select! {
+                _ = terminate.0.recv() => return End::Asked(terminate.1),
+                _ = interrupt.0.recv() => return End::Asked(interrupt.1),
+                _ = quit.0.recv() => return End::Asked(quit.1),
+                () = at(ends_at) => return End::Asked("the duration is over"),
+                _ = reload.recv() => {
+                    if self.reload().await {
+                        report = ticks(self.options.config.report_interval);
+                        refresh = ticks(self.options.config.dns_refresh_interval);
+                    }
+                }
+                event = self.events.recv() => match event {
+                    Some(Event::Failed(error)) => return End::Failed(error),
+                    Some(Event::Interface(event)) => self.interface(event),
+                    None => return End::Asked("the capture thread ended"),
+                },
+                () = at(window.map(tokio::time::Instant::from_std)) => {
+                    self.directory.turn_windows();
+                    self.worker.send(Command::Watch(self.directory.watch_list()));
+                }
+                _ = refresh.tick() => self.look_up_hosts(),
+                Some(answer) = self.lookups.receiver.recv() => self.learn(answer),
+                _ = report.tick() => {
+                    if self.report().await.is_err() {
+                        return End::OutputClosed;
+                    }
+                }
+            }
+        }
+    }
+
+    fn interface(&mut self, event: InterfaceEvent) {
+        match event {
+            InterfaceEvent::Attached { name, ifindex } => {
+                tracing::info!("capturing on {name}");
+                self.directory.interface_is(ifindex, name);
+            }
+            InterfaceEvent::Lost { name, .. } => tracing::warn!("interface {name} went away; waiting for it"),
+        }
+    }
+
+    /// Takes the interval, names its pairs and hands it to the sinks.
+    async fn report(&mut self) -> io::Result<()> {
+        let Some(snapshot) = self.worker.take().await else { return Ok(()) };
+        let report = self.name(snapshot);
+        for sink in &mut self.sinks {
+            sink.report(&report)?;
+        }
+        let missing = self.directory.take_missing_names();
+        if !missing.is_empty() {
+            let answers = self.lookups.sender.clone();
+            tokio::spawn(async move {
+                // Nobody listens any more once the agent stops.
+                let _ = answers.send(Answer::Names(reverse::look_up(missing).await));
+            });
+        }
+        Ok(())
+    }
+
+    /// Starts looking up the configured names again, unless that still goes on.
+    fn look_up_hosts(&mut self) {
+        if std::mem::replace(&mut self.lookups.hosts_pending, true) {
+            return;
+        }
+        let (mut hosts, answers) = (self.directory.hosts().clone(), self.lookups.sender.clone());
+        tokio::spawn(async move {
+            hosts.refresh().await;
+            let _ = answers.send(Answer::Hosts(hosts));
+        });
+    }
+
+    fn learn(&mut self, answer: Answer) {
+        match answer {
+            Answer::Names(names) => self.directory.learn_names(names),
+            Answer::Hosts(hosts) => {
+                self.lookups.hosts_pending = false;
+                if self.directory.learn_hosts(&hosts) {
+                    self.worker.send(Command::Watch(self.directory.watch_list()));
+                }
+            }
+        }
+    }
+
+    fn name(&mut self, snapshot: Snapshot) -> Report {
+        self.folded_samples += snapshot.interval.folded_samples;
+        let health = Health {
+            source: snapshot.source,
+            engine: snapshot.engine,
+            flows: snapshot.flows as u64,
+            folded_samples: self.folded_samples,
+            samples_dropped: snapshot.samples_dropped,
+            memory_bytes: resident_bytes(),
+        };
+        let interval = std::mem::replace(&mut self.reported_at, Instant::now()).elapsed();
+        Report {
+            at: SystemTime::now(),
+            interval,
+            backend: snapshot.backend,
+            pairs: naming::name_pairs(snapshot.interval, &self.directory),
+            health,
+        }
+    }
+
+    /// Reads the configuration again. A broken one changes nothing.
+    async fn reload(&mut self) -> bool {
+        let Some(path) = &self.options.config_path else {
+            tracing::warn!("SIGHUP: there is no configuration file to read again");
+            return false;
+        };
+        let environment = |name: &str| std::env::var(name).ok();
+        let loaded: Result<Config, ConfigError> = Config::load(path, &environment);
+        let config = match loaded {
+            Ok(config) => self.options.overrides.apply(config),
+            Err(error) => {
+                tracing::error!("SIGHUP: the configuration stays as it was: {error}");
+                return false;
+            }
+        };
+        match self.follow(config).await {
+            Ok(()) => tracing::info!("SIGHUP: configuration read again"),
+            Err(error) => tracing::error!("SIGHUP: the configuration stays as it was: {error}"),
+        }
+        true
+    }
+
+    /// Goes over to another configuration, opening the source anew only if it must be.
+    async fn follow(&mut self, config: Config) -> Result<(), AgentError> {
+        let mut directory = Directory::new(&config);
+        directory.adopt(&self.directory);
+        directory.refresh_hosts().await;
+        directory.check()?;
+        let old = &self.options.config;
+        let same_source = (config.backend, config.ring_bytes, config.snaplen, &config.filter)
+            == (old.backend, old.ring_bytes, old.snaplen, &old.filter);
+        if !same_source {
+            let source = Source::open(config.backend, &source_settings(&config, &directory))?;
+            self.worker.send(Command::Replace(source));
+        }
+        if config.statsd != old.statsd || config.tags != old.tags {
+            for place in self.sinks.iter_mut().filter(|sink| matches!(sink, Sink::DogStatsd(_))) {
+                std::mem::replace(place, sink(Output::Statsd, &config)).finish();
+            }
+        }
+        self.directory = directory;
+        self.options.config = config;
+        self.worker.send(Command::Watch(self.directory.watch_list()));
+        Ok(())
+    }
+}
+
+fn source_settings(config: &Config, directory: &Directory) -> SourceSettings {
+    SourceSettings {
+        watch: directory.watch_list(),
+        ring_bytes: config.ring_bytes,
+        snaplen: config.snaplen,
+        filter: config.filter.clone().filter(|filter| filter.trim() != "tcp"),
+    }
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
+    EngineConfig {
+        idle_ttl: config.idle_ttl,
+        exp_ttl: config.exp_ttl,
+        max_flows: config.max_flows,
+        outstanding_per_flow: config.outstanding_per_flow,
+    }
+}
+
+fn summary_limits(config: &Config) -> SummaryLimits {
+    SummaryLimits { max_pairs: config.max_pairs, ..SummaryLimits::default() }
+}
+
+fn sink(output: Output, config: &Config) -> Sink {
+    match output {
+        Output::Statsd => {
+            let destination = match &config.statsd {
+                Statsd::Udp { host, port } => Destination::Udp { host: host.clone(), port: *port },
+                Statsd::Unix(path) => Destination::Unix(path.clone()),
+            };
+            tracing::info!("reporting to {destination} every {} s", config.report_interval.as_secs_f64());
+            Sink::DogStatsd(Box::new(DogStatsd::new(&DogStatsdOptions { destination, tags: config.tags.clone() })))
+        }
+        Output::Json => Sink::Json(Json::new(Box::new(io::stdout()))),
+        Output::PlainTable => Sink::Table(Table::new(Box::new(io::stdout()), || Style::Plain)),
+        Output::LiveTable => Sink::Table(Table::new(Box::new(io::stdout()), || {
+            let size = terminal_size::terminal_size();
+            let (width, height) = size.map_or((120, 40), |(w, h)| (usize::from(w.0), usize::from(h.0)));
+            Style::Live { width, height }
+        })),
+    }
+}
+
+/// A thread that prints samples, so that a slow reader holds up nothing else.
+fn print_samples() -> io::Result<(Option<mpsc::SyncSender<Samples>>, Option<std::thread::JoinHandle<()>>)> {
+    let (sender, receiver) = Worker::sample_channel();
+    let printer = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
+        for Samples { samples, epoch_offset_ns } in receiver {
+            let mut lines = Vec::new();
+            let written = samples.iter().try_for_each(|s| sample_json::write_sample(&mut lines, s, epoch_offset_ns));
+            if written.and_then(|()| io::Write::write_all(&mut io::stdout().lock(), &lines)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok((Some(sender), Some(printer)))
+}
+
+/// Ticks whose first comes after `period`; late ones are skipped.
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
+}
+
+/// Waits until then; for ever if there is no such time.
+async fn at(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resident memory of this process (proc_pid_statm(5)); 0 if it cannot be told.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{}/statm", process::id())).unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+    pages * page.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096)
+}

@@ -1,0 +1,99 @@
+//! The command line: arguments to a call, one file a verb.
+
+mod check;
+mod legacy;
+mod read;
+mod run;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// It did not work at run time.
+const FAILURE: u8 = 1;
+/// The arguments or the configuration are wrong; clap's own code too.
+const USAGE: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  go-metro run --interface eth0                      every TCP peer of eth0, as a live table
+  go-metro run --interface eth0 --target 10.0.0.0/8  only peers in 10.0.0.0/8
+  go-metro run -c /etc/go-metro/conf.yaml            as a daemon, to the Datadog Agent
+  go-metro read capture.pcap --local 10.0.0.5        from a capture file
+  go-metro check                                     what is missing, and how to mend it
+
+Exit status: 0 done, 1 failed while running, 2 wrong arguments or configuration.";
+
+#[derive(Parser)]
+#[command(name = "go-metro", version, about = "Passive round-trip times of TCP connections", after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Measure live traffic and report it
+    Run(run::Args),
+    /// Measure a capture file
+    Read(read::Args),
+    /// Say what would keep it from running, and how to mend it
+    Check(check::Args),
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = legacy::translate(std::env::args_os().collect());
+    let cli = Cli::parse_from(arguments);
+    let done = match cli.verb {
+        Verb::Run(args) => run::run(&args),
+        Verb::Read(args) => read::run(&args),
+        Verb::Check(args) => check::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            if !message.is_empty() {
+                eprintln!("go-metro: {message}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Why a verb failed, for people, and the exit status.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// The arguments or the configuration are wrong.
+    fn usage(error: &dyn std::fmt::Display) -> Self {
+        Self { code: USAGE, message: error.to_string() }
+    }
+
+    /// It did not work at run time.
+    fn running(error: &dyn std::fmt::Display) -> Self {
+        Self { code: FAILURE, message: error.to_string() }
+    }
+}
+
+/// The process's environment, for settings that the file leaves open.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

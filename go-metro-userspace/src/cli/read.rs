@@ -1,0 +1,46 @@
+//! `go-metro read`.
+
+use std::io::BufWriter;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use super::Failure;
+use crate::capture::file::FileFilter;
+use crate::read::{self, ReadOptions};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Capture file: pcap or pcapng, perhaps gzipped; `-` for standard input
+    file: PathBuf,
+    /// Address or prefix of the hosts whose segments are timed [default: both ends of every connection]; may be repeated
+    #[arg(short, long, value_name = "ADDR|PREFIX", value_parser = network)]
+    local: Vec<IpNet>,
+    /// Remote address or prefix [default: all]; may be repeated
+    #[arg(short, long, value_name = "ADDR|PREFIX", value_parser = network)]
+    target: Vec<IpNet>,
+    /// Print every sample as a JSON object a line
+    #[arg(long)]
+    samples: bool,
+    /// Print also why acknowledgements were no samples
+    #[arg(long)]
+    explain: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let options = ReadOptions {
+        file: args.file.clone(),
+        filter: FileFilter { local: args.local.clone(), targets: args.target.clone() },
+        samples: args.samples,
+        explain: args.explain,
+    };
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    read::run(&options, &mut out).map_err(|error| Failure::running(&error))
+}
+
+/// An address or a prefix.
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<std::net::IpAddr>().ok().map(IpNet::from);
+    let prefix = || text.parse::<IpNet>().ok().map(|net| net.trunc());
+    prefix().or_else(address).ok_or_else(|| format!("`{text}` is neither an address nor a prefix such as 10.0.0.0/8"))
+}

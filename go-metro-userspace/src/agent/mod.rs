@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process;
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -124,7 +125,7 @@ struct Agent {
     worker: Worker,
     events: unbounded::UnboundedReceiver<Event>,
     sinks: Vec<Sink>,
-    printer: Option<std::thread::JoinHandle<()>>,
+    printer: Option<JoinHandle<()>>,
     lookups: Lookups,
     folded_samples: u64,
     reported_at: Instant,
@@ -157,7 +158,7 @@ impl Agent {
         directory.check()?;
         let source = Source::open(config.backend, &source_settings(config, &directory))?;
         tracing::info!("backend: {}", source.name());
-        let (samples, printer) = if options.samples { print_samples()? } else { (None, None) };
+        let (samples, printer) = if options.samples { Some(print_samples()?) } else { None }.unzip();
         let (worker, events) = Worker::spawn(source, engine_config(config), summary_limits(config), samples)?;
         let sinks = options.outputs.iter().map(|output| sink(*output, config)).collect();
         worker.send(Command::Watch(directory.watch_list()));
@@ -243,7 +244,7 @@ impl Agent {
     /// Takes the interval, names its pairs and hands it to the sinks.
     async fn report(&mut self) -> io::Result<()> {
         let Some(snapshot) = self.worker.take().await else { return Ok(()) };
-        let report = self.name(snapshot);
+        let report = self.name(&snapshot);
         for sink in &mut self.sinks {
             sink.report(&report)?;
         }
@@ -282,7 +283,7 @@ impl Agent {
         }
     }
 
-    fn name(&mut self, snapshot: Snapshot) -> Report {
+    fn name(&mut self, snapshot: &Snapshot) -> Report {
         self.folded_samples += snapshot.interval.folded_samples;
         let health = Health {
             source: snapshot.source,
@@ -297,7 +298,7 @@ impl Agent {
             at: SystemTime::now(),
             interval,
             backend: snapshot.backend,
-            pairs: naming::name_pairs(snapshot.interval, &self.directory),
+            pairs: naming::name_pairs(&snapshot.interval, &self.directory),
             health,
         }
     }
@@ -392,7 +393,7 @@ fn sink(output: Output, config: &Config) -> Sink {
 }
 
 /// A thread that prints samples, so that a slow reader holds up nothing else.
-fn print_samples() -> io::Result<(Option<mpsc::SyncSender<Samples>>, Option<std::thread::JoinHandle<()>>)> {
+fn print_samples() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)> {
     let (sender, receiver) = Worker::sample_channel();
     let printer = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
         for Samples { samples, epoch_offset_ns } in receiver {
@@ -403,7 +404,7 @@ fn print_samples() -> io::Result<(Option<mpsc::SyncSender<Samples>>, Option<std:
             }
         }
     })?;
-    Ok((Some(sender), Some(printer)))
+    Ok((sender, printer))
 }
 
 /// Ticks whose first comes after `period`; late ones are skipped.

@@ -173,21 +173,71 @@ fn relevance() -> Vec<Case> {
     let stranger4 = ethernet(&[], ETH_P_IP, &ipv4(LOCAL4, STRANGER4, &[], &d.bytes()));
     let stranger6 = ethernet(&[], ETH_P_IPV6, &ipv6(LOCAL6, STRANGER6, TCP, &d.bytes()));
     vec![
-        Case { name: "outbound data, IPv4", hook: EgressEthernet, bytes: frame4(&d), outcome: record(EgressEthernet, &d) },
-        Case { name: "outbound data, IPv6", hook: EgressEthernet, bytes: frame6(TCP, &d.bytes()), outcome: record(EgressEthernet, &d) },
-        Case { name: "an outbound ACK without data tells nothing", hook: EgressEthernet, bytes: frame4(&a), outcome: NOTHING },
+        Case {
+            name: "outbound data, IPv4",
+            hook: EgressEthernet,
+            bytes: frame4(&d),
+            outcome: record(EgressEthernet, &d),
+        },
+        Case {
+            name: "outbound data, IPv6",
+            hook: EgressEthernet,
+            bytes: frame6(TCP, &d.bytes()),
+            outcome: record(EgressEthernet, &d),
+        },
+        Case {
+            name: "an outbound ACK without data tells nothing",
+            hook: EgressEthernet,
+            bytes: frame4(&a),
+            outcome: NOTHING,
+        },
         Case { name: "outbound SYN", hook: EgressEthernet, bytes: frame4(&syn), outcome: record(EgressEthernet, &syn) },
         Case { name: "outbound FIN", hook: EgressEthernet, bytes: frame4(&fin), outcome: record(EgressEthernet, &fin) },
         Case { name: "outbound RST", hook: EgressEthernet, bytes: frame4(&rst), outcome: record(EgressEthernet, &rst) },
-        Case { name: "inbound ACK, IPv4", hook: IngressEthernet, bytes: received4(&a), outcome: record(IngressEthernet, &a) },
-        Case { name: "inbound ACK, IPv6", hook: IngressEthernet, bytes: received6(&a), outcome: record(IngressEthernet, &a) },
-        Case { name: "inbound data", hook: IngressEthernet, bytes: received4(&d), outcome: record(IngressEthernet, &d) },
-        Case { name: "inbound SYN", hook: IngressEthernet, bytes: received6(&syn), outcome: record(IngressEthernet, &syn) },
-        Case { name: "inbound RST", hook: IngressEthernet, bytes: received4(&rst), outcome: record(IngressEthernet, &rst) },
-        Case { name: "an inbound segment without ACK, SYN, FIN or RST tells nothing", hook: IngressEthernet, bytes: received4(&bare), outcome: NOTHING },
+        Case {
+            name: "inbound ACK, IPv4",
+            hook: IngressEthernet,
+            bytes: received4(&a),
+            outcome: record(IngressEthernet, &a),
+        },
+        Case {
+            name: "inbound ACK, IPv6",
+            hook: IngressEthernet,
+            bytes: received6(&a),
+            outcome: record(IngressEthernet, &a),
+        },
+        Case {
+            name: "inbound data",
+            hook: IngressEthernet,
+            bytes: received4(&d),
+            outcome: record(IngressEthernet, &d),
+        },
+        Case {
+            name: "inbound SYN",
+            hook: IngressEthernet,
+            bytes: received6(&syn),
+            outcome: record(IngressEthernet, &syn),
+        },
+        Case {
+            name: "inbound RST",
+            hook: IngressEthernet,
+            bytes: received4(&rst),
+            outcome: record(IngressEthernet, &rst),
+        },
+        Case {
+            name: "an inbound segment without ACK, SYN, FIN or RST tells nothing",
+            hook: IngressEthernet,
+            bytes: received4(&bare),
+            outcome: NOTHING,
+        },
         Case { name: "the remote end is no target, IPv4", hook: EgressEthernet, bytes: stranger4, outcome: NOTHING },
         Case { name: "the remote end is no target, IPv6", hook: EgressEthernet, bytes: stranger6, outcome: NOTHING },
-        Case { name: "only the remote end's address counts", hook: IngressEthernet, bytes: frame4(&d), outcome: NOTHING },
+        Case {
+            name: "only the remote end's address counts",
+            hook: IngressEthernet,
+            bytes: frame4(&d),
+            outcome: NOTHING,
+        },
     ]
 }
 
@@ -200,23 +250,73 @@ fn link() -> Vec<Case> {
     let bare4 = ipv4(BARE4, BARE_REMOTE4, &[], &d.bytes());
     let bare6 = ipv6(BARE6, BARE_REMOTE6, TCP, &d.bytes());
     vec![
-        Case { name: "one tag in band", hook: EgressEthernet, bytes: tagged(&[ETH_P_8021Q]), outcome: record(EgressEthernet, &d) },
-        Case { name: "one tag in band, IPv6", hook: EgressEthernet, bytes: tagged6(&[ETH_P_8021Q]), outcome: record(EgressEthernet, &d) },
-        Case { name: "QinQ, 802.1ad", hook: EgressEthernet, bytes: tagged(&[ETH_P_8021AD, ETH_P_8021Q]), outcome: record(EgressEthernet, &d) },
-        Case { name: "QinQ, 802.1ad, IPv6", hook: EgressEthernet, bytes: tagged6(&[ETH_P_8021AD, ETH_P_8021Q]), outcome: record(EgressEthernet, &d) },
-        Case { name: "QinQ as before 802.1ad", hook: EgressEthernet, bytes: tagged(&[ETH_P_QINQ1, ETH_P_8021Q]), outcome: record(EgressEthernet, &d) },
-        Case { name: "three tags are too many", hook: EgressEthernet, bytes: tagged(&[ETH_P_8021AD, ETH_P_8021Q, ETH_P_8021Q]), outcome: unparsable(Unparsable::TooDeep) },
-        Case { name: "a frame that ends in its tag", hook: EgressEthernet, bytes: cut(tagged(&[ETH_P_8021AD, ETH_P_8021Q]), 20), outcome: unparsable(Unparsable::Truncated) },
+        Case {
+            name: "one tag in band",
+            hook: EgressEthernet,
+            bytes: tagged(&[ETH_P_8021Q]),
+            outcome: record(EgressEthernet, &d),
+        },
+        Case {
+            name: "one tag in band, IPv6",
+            hook: EgressEthernet,
+            bytes: tagged6(&[ETH_P_8021Q]),
+            outcome: record(EgressEthernet, &d),
+        },
+        Case {
+            name: "QinQ, 802.1ad",
+            hook: EgressEthernet,
+            bytes: tagged(&[ETH_P_8021AD, ETH_P_8021Q]),
+            outcome: record(EgressEthernet, &d),
+        },
+        Case {
+            name: "QinQ, 802.1ad, IPv6",
+            hook: EgressEthernet,
+            bytes: tagged6(&[ETH_P_8021AD, ETH_P_8021Q]),
+            outcome: record(EgressEthernet, &d),
+        },
+        Case {
+            name: "QinQ as before 802.1ad",
+            hook: EgressEthernet,
+            bytes: tagged(&[ETH_P_QINQ1, ETH_P_8021Q]),
+            outcome: record(EgressEthernet, &d),
+        },
+        Case {
+            name: "three tags are too many",
+            hook: EgressEthernet,
+            bytes: tagged(&[ETH_P_8021AD, ETH_P_8021Q, ETH_P_8021Q]),
+            outcome: unparsable(Unparsable::TooDeep),
+        },
+        Case {
+            name: "a frame that ends in its tag",
+            hook: EgressEthernet,
+            bytes: cut(tagged(&[ETH_P_8021AD, ETH_P_8021Q]), 20),
+            outcome: unparsable(Unparsable::Truncated),
+        },
         Case { name: "ARP", hook: EgressEthernet, bytes: ethernet(&[], 0x0806, &[0; 46]), outcome: NOTHING },
-        Case { name: "padding is no payload", hook: IngressEthernet, bytes: {
-            let mut frame = ethernet(&[], ETH_P_IP, &ipv4(REMOTE4, LOCAL4, &[], &a.bytes()));
-            frame.resize(60, 0);
-            frame
-        }, outcome: record(IngressEthernet, &a) },
+        Case {
+            name: "padding is no payload",
+            hook: IngressEthernet,
+            bytes: {
+                let mut frame = ethernet(&[], ETH_P_IP, &ipv4(REMOTE4, LOCAL4, &[], &a.bytes()));
+                frame.resize(60, 0);
+                frame
+            },
+            outcome: record(IngressEthernet, &a),
+        },
         Case { name: "no link header, outbound, IPv4", hook: EgressIp, bytes: bare4, outcome: record(EgressIp, &d) },
         Case { name: "no link header, outbound, IPv6", hook: EgressIp, bytes: bare6, outcome: record(EgressIp, &d) },
-        Case { name: "no link header, inbound, IPv4", hook: IngressIp, bytes: ipv4(BARE_REMOTE4, BARE4, &[], &a.bytes()), outcome: record(IngressIp, &a) },
-        Case { name: "no link header, inbound, IPv6", hook: IngressIp, bytes: ipv6(BARE_REMOTE6, BARE6, TCP, &a.bytes()), outcome: record(IngressIp, &a) },
+        Case {
+            name: "no link header, inbound, IPv4",
+            hook: IngressIp,
+            bytes: ipv4(BARE_REMOTE4, BARE4, &[], &a.bytes()),
+            outcome: record(IngressIp, &a),
+        },
+        Case {
+            name: "no link header, inbound, IPv6",
+            hook: IngressIp,
+            bytes: ipv6(BARE_REMOTE6, BARE6, TCP, &a.bytes()),
+            outcome: record(IngressIp, &a),
+        },
     ]
 }
 
@@ -231,16 +331,61 @@ fn network4() -> Vec<Case> {
         Case { name: "UDP", hook, bytes: udp, outcome: NOTHING },
         Case { name: "IPv4 with 4 bytes of options", hook, bytes: with_options(4), outcome: record(hook, &d) },
         Case { name: "IPv4 with 40 bytes of options", hook, bytes: with_options(40), outcome: record(hook, &d) },
-        Case { name: "the first fragment", hook, bytes: with(frame4(&d), IP + 6, &[0x20, 0]), outcome: record(hook, &d) },
-        Case { name: "another fragment", hook, bytes: with(frame4(&d), IP + 6, &[0, 10]), outcome: Outcome { fragment: true, ..NOTHING } },
-        Case { name: "total length 0: a super-segment, as long as the packet", hook, bytes: with(frame4(&d), IP + 2, &[0, 0]), outcome: record(hook, &d) },
-        Case { name: "IPv4 with a version of 5", hook, bytes: with(frame4(&d), IP, &[0x55]), outcome: unparsable(Unparsable::IpHeader) },
-        Case { name: "IPv4 with a header length of 16", hook, bytes: with(frame4(&d), IP, &[0x44]), outcome: unparsable(Unparsable::IpHeader) },
-        Case { name: "a total length below the header's", hook, bytes: with(frame4(&d), IP + 2, &[0, 19]), outcome: unparsable(Unparsable::IpHeader) },
-        Case { name: "a total length beyond the packet", hook, bytes: with(frame4(&d), IP + 2, &[0, 141]), outcome: unparsable(Unparsable::Truncated) },
+        Case {
+            name: "the first fragment",
+            hook,
+            bytes: with(frame4(&d), IP + 6, &[0x20, 0]),
+            outcome: record(hook, &d),
+        },
+        Case {
+            name: "another fragment",
+            hook,
+            bytes: with(frame4(&d), IP + 6, &[0, 10]),
+            outcome: Outcome { fragment: true, ..NOTHING },
+        },
+        Case {
+            name: "total length 0: a super-segment, as long as the packet",
+            hook,
+            bytes: with(frame4(&d), IP + 2, &[0, 0]),
+            outcome: record(hook, &d),
+        },
+        Case {
+            name: "IPv4 with a version of 5",
+            hook,
+            bytes: with(frame4(&d), IP, &[0x55]),
+            outcome: unparsable(Unparsable::IpHeader),
+        },
+        Case {
+            name: "IPv4 with a header length of 16",
+            hook,
+            bytes: with(frame4(&d), IP, &[0x44]),
+            outcome: unparsable(Unparsable::IpHeader),
+        },
+        Case {
+            name: "a total length below the header's",
+            hook,
+            bytes: with(frame4(&d), IP + 2, &[0, 19]),
+            outcome: unparsable(Unparsable::IpHeader),
+        },
+        Case {
+            name: "a total length beyond the packet",
+            hook,
+            bytes: with(frame4(&d), IP + 2, &[0, 141]),
+            outcome: unparsable(Unparsable::Truncated),
+        },
         // Tagged, because the kernel's test run takes no shorter packets otherwise.
-        Case { name: "IPv4 that ends in its header", hook, bytes: cut(ethernet(&[ETH_P_8021Q], ETH_P_IP, &sent4(&d)), 18 + 19), outcome: unparsable(Unparsable::Truncated) },
-        Case { name: "IPv4 that has no room for TCP", hook, bytes: with(frame4(&d), IP + 2, &[0, 39]), outcome: unparsable(Unparsable::Truncated) },
+        Case {
+            name: "IPv4 that ends in its header",
+            hook,
+            bytes: cut(ethernet(&[ETH_P_8021Q], ETH_P_IP, &sent4(&d)), 18 + 19),
+            outcome: unparsable(Unparsable::Truncated),
+        },
+        Case {
+            name: "IPv4 that has no room for TCP",
+            hook,
+            bytes: with(frame4(&d), IP + 2, &[0, 39]),
+            outcome: unparsable(Unparsable::Truncated),
+        },
     ]
 }
 
@@ -254,30 +399,111 @@ fn network6() -> Vec<Case> {
         let inner = (0..count).fold((TCP, tcp.clone()), |(next, rest), _| (DESTINATION, extension(next, 8, &rest)));
         frame6(inner.0, &inner.1)
     };
-    let several = extension(ROUTING, 16, &extension(MOBILITY, 24, &extension(DESTINATION, 8, &extension(TCP, 64, &tcp))));
+    let several =
+        extension(ROUTING, 16, &extension(MOBILITY, 24, &extension(DESTINATION, 8, &extension(TCP, 64, &tcp))));
     // RFC 4302 section 2.2: a length of 4 is 4 + 2 words of 4 bytes.
     let authenticated = [&[TCP, 4][..], &[0; 22], &tcp].concat();
     let jumbo_len = (8 + tcp.len() as u32).to_be_bytes();
     let jumbo = [&[TCP, 0, 0xc2, 4][..], &jumbo_len, &tcp].concat();
     vec![
         Case { name: "UDP over IPv6", hook, bytes: frame6(UDP, &tcp), outcome: NOTHING },
-        Case { name: "UDP behind an extension header", hook, bytes: frame6(HOP_BY_HOP, &extension(UDP, 8, &tcp)), outcome: NOTHING },
-        Case { name: "hop-by-hop options", hook, bytes: frame6(HOP_BY_HOP, &extension(TCP, 8, &tcp)), outcome: record(hook, &d) },
-        Case { name: "hop-by-hop, routing, mobility and destination options", hook, bytes: frame6(HOP_BY_HOP, &several), outcome: record(hook, &d) },
-        Case { name: "an authentication header", hook, bytes: frame6(AUTHENTICATION, &authenticated), outcome: record(hook, &d) },
-        Case { name: "the largest extension header", hook, bytes: frame6(DESTINATION, &extension(TCP, 2048, &tcp)), outcome: record(hook, &d) },
+        Case {
+            name: "UDP behind an extension header",
+            hook,
+            bytes: frame6(HOP_BY_HOP, &extension(UDP, 8, &tcp)),
+            outcome: NOTHING,
+        },
+        Case {
+            name: "hop-by-hop options",
+            hook,
+            bytes: frame6(HOP_BY_HOP, &extension(TCP, 8, &tcp)),
+            outcome: record(hook, &d),
+        },
+        Case {
+            name: "hop-by-hop, routing, mobility and destination options",
+            hook,
+            bytes: frame6(HOP_BY_HOP, &several),
+            outcome: record(hook, &d),
+        },
+        Case {
+            name: "an authentication header",
+            hook,
+            bytes: frame6(AUTHENTICATION, &authenticated),
+            outcome: record(hook, &d),
+        },
+        Case {
+            name: "the largest extension header",
+            hook,
+            bytes: frame6(DESTINATION, &extension(TCP, 2048, &tcp)),
+            outcome: record(hook, &d),
+        },
         Case { name: "eight extension headers", hook, bytes: chain(8), outcome: record(hook, &d) },
-        Case { name: "nine extension headers are too many", hook, bytes: chain(9), outcome: unparsable(Unparsable::TooDeep) },
-        Case { name: "the first fragment, IPv6", hook, bytes: frame6(FRAGMENT, &fragment(TCP, 0, &tcp)), outcome: record(hook, &d) },
-        Case { name: "another fragment, IPv6", hook, bytes: frame6(FRAGMENT, &fragment(TCP, 80, &tcp)), outcome: Outcome { fragment: true, ..NOTHING } },
-        Case { name: "another fragment of UDP", hook, bytes: frame6(FRAGMENT, &fragment(UDP, 80, &tcp)), outcome: NOTHING },
-        Case { name: "payload length 0: a super-segment, as long as the packet", hook, bytes: with(frame6(TCP, &tcp), IP + 4, &[0, 0]), outcome: record(hook, &d) },
-        Case { name: "a jumbogram", hook, bytes: with(frame6(HOP_BY_HOP, &jumbo), IP + 4, &[0, 0]), outcome: record(hook, &d) },
-        Case { name: "IPv6 with a version of 4", hook, bytes: with(frame6(TCP, &tcp), IP, &[0x40]), outcome: unparsable(Unparsable::IpHeader) },
-        Case { name: "a payload length beyond the packet", hook, bytes: with(frame6(TCP, &tcp), IP + 4, &[0, 121]), outcome: unparsable(Unparsable::Truncated) },
-        Case { name: "IPv6 that ends in its header", hook, bytes: cut(ethernet(&[ETH_P_8021Q], ETH_P_IPV6, &ipv6(LOCAL6, REMOTE6, TCP, &tcp)), 18 + 39), outcome: unparsable(Unparsable::Truncated) },
-        Case { name: "IPv6 that ends in an extension header", hook, bytes: frame6(DESTINATION, &[TCP, 0, 0]), outcome: unparsable(Unparsable::Truncated) },
-        Case { name: "an extension header that reaches past the packet", hook, bytes: frame6(DESTINATION, &with(extension(TCP, 8, &tcp), 1, &[20])), outcome: unparsable(Unparsable::Truncated) },
+        Case {
+            name: "nine extension headers are too many",
+            hook,
+            bytes: chain(9),
+            outcome: unparsable(Unparsable::TooDeep),
+        },
+        Case {
+            name: "the first fragment, IPv6",
+            hook,
+            bytes: frame6(FRAGMENT, &fragment(TCP, 0, &tcp)),
+            outcome: record(hook, &d),
+        },
+        Case {
+            name: "another fragment, IPv6",
+            hook,
+            bytes: frame6(FRAGMENT, &fragment(TCP, 80, &tcp)),
+            outcome: Outcome { fragment: true, ..NOTHING },
+        },
+        Case {
+            name: "another fragment of UDP",
+            hook,
+            bytes: frame6(FRAGMENT, &fragment(UDP, 80, &tcp)),
+            outcome: NOTHING,
+        },
+        Case {
+            name: "payload length 0: a super-segment, as long as the packet",
+            hook,
+            bytes: with(frame6(TCP, &tcp), IP + 4, &[0, 0]),
+            outcome: record(hook, &d),
+        },
+        Case {
+            name: "a jumbogram",
+            hook,
+            bytes: with(frame6(HOP_BY_HOP, &jumbo), IP + 4, &[0, 0]),
+            outcome: record(hook, &d),
+        },
+        Case {
+            name: "IPv6 with a version of 4",
+            hook,
+            bytes: with(frame6(TCP, &tcp), IP, &[0x40]),
+            outcome: unparsable(Unparsable::IpHeader),
+        },
+        Case {
+            name: "a payload length beyond the packet",
+            hook,
+            bytes: with(frame6(TCP, &tcp), IP + 4, &[0, 121]),
+            outcome: unparsable(Unparsable::Truncated),
+        },
+        Case {
+            name: "IPv6 that ends in its header",
+            hook,
+            bytes: cut(ethernet(&[ETH_P_8021Q], ETH_P_IPV6, &ipv6(LOCAL6, REMOTE6, TCP, &tcp)), 18 + 39),
+            outcome: unparsable(Unparsable::Truncated),
+        },
+        Case {
+            name: "IPv6 that ends in an extension header",
+            hook,
+            bytes: frame6(DESTINATION, &[TCP, 0, 0]),
+            outcome: unparsable(Unparsable::Truncated),
+        },
+        Case {
+            name: "an extension header that reaches past the packet",
+            hook,
+            bytes: frame6(DESTINATION, &with(extension(TCP, 8, &tcp), 1, &[20])),
+            outcome: unparsable(Unparsable::Truncated),
+        },
     ]
 }
 
@@ -291,18 +517,43 @@ fn transport() -> Vec<Case> {
     vec![
         Case { name: "a full segment", hook, bytes: frame4(&large), outcome: record(hook, &large) },
         Case { name: "every control bit", hook, bytes: frame4(&all_flags), outcome: record(hook, &all_flags) },
-        Case { name: "a data offset of 4", hook, bytes: frame4(&d.clone().with_data_offset(4)), outcome: unparsable(Unparsable::TcpHeader) },
-        Case { name: "a data offset of 0", hook, bytes: frame4(&d.clone().with_data_offset(0)), outcome: unparsable(Unparsable::TcpHeader) },
-        Case { name: "a data offset past the packet", hook, bytes: frame4(&ack().with_flags(TcpFlags::SYN).with_data_offset(6)), outcome: unparsable(Unparsable::TcpHeader) },
-        Case { name: "a data offset past the IP packet, but not past the frame", hook, bytes: {
-            let mut frame = frame4(&ack().with_flags(TcpFlags::SYN).with_data_offset(6));
-            frame.resize(60, 0);
-            frame
-        }, outcome: unparsable(Unparsable::TcpHeader) },
-        Case { name: "TCP that ends in its header", hook, bytes: {
-            let short = cut(frame4(&d), TCP4 + 19);
-            with(short, IP + 2, &[0, 39])
-        }, outcome: unparsable(Unparsable::Truncated) },
+        Case {
+            name: "a data offset of 4",
+            hook,
+            bytes: frame4(&d.clone().with_data_offset(4)),
+            outcome: unparsable(Unparsable::TcpHeader),
+        },
+        Case {
+            name: "a data offset of 0",
+            hook,
+            bytes: frame4(&d.clone().with_data_offset(0)),
+            outcome: unparsable(Unparsable::TcpHeader),
+        },
+        Case {
+            name: "a data offset past the packet",
+            hook,
+            bytes: frame4(&ack().with_flags(TcpFlags::SYN).with_data_offset(6)),
+            outcome: unparsable(Unparsable::TcpHeader),
+        },
+        Case {
+            name: "a data offset past the IP packet, but not past the frame",
+            hook,
+            bytes: {
+                let mut frame = frame4(&ack().with_flags(TcpFlags::SYN).with_data_offset(6));
+                frame.resize(60, 0);
+                frame
+            },
+            outcome: unparsable(Unparsable::TcpHeader),
+        },
+        Case {
+            name: "TCP that ends in its header",
+            hook,
+            bytes: {
+                let short = cut(frame4(&d), TCP4 + 19);
+                with(short, IP + 2, &[0, 39])
+            },
+            outcome: unparsable(Unparsable::Truncated),
+        },
     ]
 }
 
@@ -346,12 +597,22 @@ fn options() -> Vec<Case> {
         sack_case("a block that begins at the acknowledgement number", &[at], Bits::DSACK),
         sack_case("a D-SACK below, and a block above", &[before(100), behind(100)], Bits::DSACK | Bits::SACK_ABOVE),
         sack_case("a block below that is not the first", &[behind(100), before(100)], Bits::SACK_ABOVE),
-        sack_case("four blocks, the last above", &[before(400), before(300), before(200), behind(1)], Bits::DSACK | Bits::SACK_ABOVE),
+        sack_case(
+            "four blocks, the last above",
+            &[before(400), before(300), before(200), behind(1)],
+            Bits::DSACK | Bits::SACK_ABOVE,
+        ),
         sack_case("four blocks above", &[behind(100), behind(200), behind(300), behind(400)], Bits::SACK_ABOVE),
-        case("timestamps and three blocks", carries(&[&[1, 1], &ts, &[1, 1], &sack(&[before(9), before(5), behind(5)])]), &|outcome| {
-            with_ts(outcome).bits(Bits::DSACK | Bits::SACK_ABOVE)
-        }),
-        case("what follows a SACK option is no block", carries(&[&[1, 1], &sack(&[before(100)]), &[77, 18], &[0; 16]]), &|outcome| outcome.bits(Bits::DSACK)),
+        case(
+            "timestamps and three blocks",
+            carries(&[&[1, 1], &ts, &[1, 1], &sack(&[before(9), before(5), behind(5)])]),
+            &|outcome| with_ts(outcome).bits(Bits::DSACK | Bits::SACK_ABOVE),
+        ),
+        case(
+            "what follows a SACK option is no block",
+            carries(&[&[1, 1], &sack(&[before(100)]), &[77, 18], &[0; 16]]),
+            &|outcome| outcome.bits(Bits::DSACK),
+        ),
         case("a SACK option of half a block is none", carries(&[&[5, 6, 0, 0, 0, 0], &[1, 1]]), &|outcome| outcome),
         case("a SACK option without a block is none", carries(&[&[5, 2], &[1, 1]]), &|outcome| outcome),
         case("timestamps of length 2 are none", carries(&[&[8, 2], &[1, 1]]), &|outcome| outcome),
@@ -360,7 +621,9 @@ fn options() -> Vec<Case> {
         case("an option of length 0", carries(&[&ts, &[77, 0]]), &|outcome| fault(with_ts(outcome))),
         case("an option of length 1", carries(&[&ts, &[77, 1]]), &|outcome| fault(with_ts(outcome))),
         case("an option past the end", carries(&[&ts, &[77, 3]]), &|outcome| fault(with_ts(outcome))),
-        case("a list that ends in an option's kind", carries(&[&[1, 1], &ts, &[1, 1, 1, 77]]), &|outcome| fault(with_ts(outcome))),
+        case("a list that ends in an option's kind", carries(&[&[1, 1], &ts, &[1, 1, 1, 77]]), &|outcome| {
+            fault(with_ts(outcome))
+        }),
         case("timestamps past the end", carries(&[&[1, 1, 1, 1], &[8, 10], &[0; 6]]), &fault),
         case("a SACK option past the end", carries(&[&[1, 1, 5, 18], &[0; 8]]), &fault),
     ]

@@ -99,9 +99,9 @@ pub enum AgentError {
     /// The source failed.
     #[error("{0}")]
     Capture(#[from] CaptureError),
-    /// There is nothing to watch, or nothing that is far away.
+    /// Every target is an address of this host.
     #[error("{0}")]
-    Targets(#[from] directory::NothingToWatch),
+    Targets(#[from] directory::OnlyLocalTargets),
     /// A signal handler, thread or runtime could not be had.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),

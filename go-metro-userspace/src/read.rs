@@ -78,7 +78,7 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         eprintln!("go-metro: {}: {broken}; everything before that was used", options.file.display());
     }
     if !options.samples {
-        let pairs = naming::name_pairs(summaries.take(), &Addresses);
+        let pairs = naming::name_pairs(&summaries.take(), &Addresses);
         let rows = pairs.iter().map(|p| (p.src.as_str(), p.dst.as_str(), p.iface.as_str(), &p.summary));
         out.write_all(table::render(rows).as_bytes())?;
     }

@@ -4,6 +4,7 @@
 //! instance watches at a moment, and what its pairs are called, is [`directory`]'s business.
 
 mod directory;
+mod replay;
 mod worker;
 
 use std::io;
@@ -11,6 +12,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process;
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,7 +24,7 @@ use crate::config::{Backend, Config, ConfigError, Statsd};
 use crate::report::dogstatsd::DogStatsdOptions;
 use crate::report::table::Style;
 use crate::report::{Destination, DogStatsd, Health, Json, Report, Sink, Table, naming, sample_json};
-use crate::rtt::{EngineConfig, SummaryLimits};
+use crate::rtt::{EngineConfig, Sample, SummaryLimits};
 use crate::targets::hosts::Hosts;
 use crate::targets::reverse;
 use directory::Directory;
@@ -112,10 +114,43 @@ pub enum AgentError {
 /// When it cannot start, or the source fails for good.
 pub fn run(options: AgentOptions) -> Result<(), AgentError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(async { Agent::start(options).await?.run().await });
+    let done = runtime.block_on(async {
+        read_files(&options).await?;
+        if directory::live(&options.config).next().is_none() {
+            return Ok(());
+        }
+        Agent::start(options).await?.run().await
+    });
     // A look-up may still wait for a dead server; nobody waits for it.
     runtime.shutdown_background();
     done
+}
+
+/// Reports the instances that read a capture file, once.
+async fn read_files(options: &AgentOptions) -> Result<(), AgentError> {
+    let config = &options.config;
+    let files: Vec<_> = config.instances.iter().filter(|instance| instance.pcap.is_some()).collect();
+    if files.is_empty() {
+        return Ok(());
+    }
+    let mut directory = Directory::new(config);
+    directory.refresh_hosts().await;
+    let mut sinks: Vec<Sink> = options.outputs.iter().map(|output| sink(*output, config)).collect();
+    for instance in files {
+        let mut samples = Vec::new();
+        let report = replay::read(config, instance, &directory, &mut |sample| {
+            if options.samples {
+                samples.push(sample);
+            }
+        })?;
+        // A reader that goes away ends the output, not the work.
+        let _ = write_samples(&samples, 0);
+        for sink in &mut sinks {
+            let _ = report.as_ref().map(|report| sink.report(report));
+        }
+    }
+    sinks.into_iter().for_each(Sink::finish);
+    Ok(())
 }
 
 struct Agent {
@@ -124,7 +159,7 @@ struct Agent {
     worker: Worker,
     events: unbounded::UnboundedReceiver<Event>,
     sinks: Vec<Sink>,
-    printer: Option<std::thread::JoinHandle<()>>,
+    printer: Option<JoinHandle<()>>,
     lookups: Lookups,
     folded_samples: u64,
     reported_at: Instant,
@@ -157,7 +192,7 @@ impl Agent {
         directory.check()?;
         let source = Source::open(config.backend, &source_settings(config, &directory))?;
         tracing::info!("backend: {}", source.name());
-        let (samples, printer) = if options.samples { print_samples()? } else { (None, None) };
+        let (samples, printer) = if options.samples { Some(print_samples()?) } else { None }.unzip();
         let (worker, events) = Worker::spawn(source, engine_config(config), summary_limits(config), samples)?;
         let sinks = options.outputs.iter().map(|output| sink(*output, config)).collect();
         worker.send(Command::Watch(directory.watch_list()));
@@ -243,7 +278,7 @@ impl Agent {
     /// Takes the interval, names its pairs and hands it to the sinks.
     async fn report(&mut self) -> io::Result<()> {
         let Some(snapshot) = self.worker.take().await else { return Ok(()) };
-        let report = self.name(snapshot);
+        let report = self.name(&snapshot);
         for sink in &mut self.sinks {
             sink.report(&report)?;
         }
@@ -282,7 +317,7 @@ impl Agent {
         }
     }
 
-    fn name(&mut self, snapshot: Snapshot) -> Report {
+    fn name(&mut self, snapshot: &Snapshot) -> Report {
         self.folded_samples += snapshot.interval.folded_samples;
         let health = Health {
             source: snapshot.source,
@@ -297,7 +332,7 @@ impl Agent {
             at: SystemTime::now(),
             interval,
             backend: snapshot.backend,
-            pairs: naming::name_pairs(snapshot.interval, &self.directory),
+            pairs: naming::name_pairs(&snapshot.interval, &self.directory),
             health,
         }
     }
@@ -392,18 +427,23 @@ fn sink(output: Output, config: &Config) -> Sink {
 }
 
 /// A thread that prints samples, so that a slow reader holds up nothing else.
-fn print_samples() -> io::Result<(Option<mpsc::SyncSender<Samples>>, Option<std::thread::JoinHandle<()>>)> {
+fn print_samples() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)> {
     let (sender, receiver) = Worker::sample_channel();
     let printer = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
         for Samples { samples, epoch_offset_ns } in receiver {
-            let mut lines = Vec::new();
-            let written = samples.iter().try_for_each(|s| sample_json::write_sample(&mut lines, s, epoch_offset_ns));
-            if written.and_then(|()| io::Write::write_all(&mut io::stdout().lock(), &lines)).is_err() {
+            if write_samples(&samples, epoch_offset_ns).is_err() {
                 return;
             }
         }
     })?;
-    Ok((Some(sender), Some(printer)))
+    Ok((sender, printer))
+}
+
+/// Prints samples, a line each.
+fn write_samples(samples: &[Sample], epoch_offset_ns: i64) -> io::Result<()> {
+    let mut lines = Vec::new();
+    samples.iter().try_for_each(|sample| sample_json::write_sample(&mut lines, sample, epoch_offset_ns))?;
+    io::Write::write_all(&mut io::stdout().lock(), &lines)
 }
 
 /// Ticks whose first comes after `period`; late ones are skipped.

@@ -92,7 +92,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         report_interval: args.interval.or((watched && config_path.is_none()).then_some(Duration::from_secs(1))),
     };
     let config = overrides.apply(config);
-    let _log = logging::init(&config.log);
+    logging::init(&config.log);
     if let Some(path) = &config_path {
         tracing::info!("configuration: {}", path.display());
     }

@@ -96,7 +96,7 @@ impl Instance {
                 (Some(net), _) => instance.ips.push(net),
                 // A slip in an address would otherwise be looked up for ever.
                 (None, Some(name)) if !target.chars().all(|c| c.is_ascii_digit() || c == '.') => {
-                    instance.hosts.push(name)
+                    instance.hosts.push(name);
                 }
                 _ => {
                     return Err(format!(

@@ -22,9 +22,12 @@ pub trait Names {
     fn global_tags(&self) -> Arc<[String]>;
 }
 
+/// What a pair is called: source, destination, interface and tags.
+type Name = (String, String, String, Arc<[String]>);
+
 /// Names an interval's pairs and merges those that get the same names.
-pub fn name_pairs(interval: Interval, names: &impl Names) -> Vec<NamedPair> {
-    let mut merged: BTreeMap<(String, String, String, Arc<[String]>), PairSummary> = BTreeMap::new();
+pub fn name_pairs(interval: &Interval, names: &impl Names) -> Vec<NamedPair> {
+    let mut merged: BTreeMap<Name, PairSummary> = BTreeMap::new();
     let mut add = |src: String, dst: String, iface: String, tags: Arc<[String]>, summary: &PairSummary| {
         merged.entry((src, dst, iface, tags)).or_default().merge(summary);
     };
@@ -82,7 +85,7 @@ mod tests {
             other: Some(summary(&[50], &[])),
             folded_samples: 1,
         };
-        let pairs = name_pairs(interval, &Example);
+        let pairs = name_pairs(&interval, &Example);
         let shown: Vec<_> = pairs
             .iter()
             .map(|p| (p.src.as_str(), p.dst.as_str(), p.tags[0].as_str(), p.summary.data.as_ref().unwrap().count()))

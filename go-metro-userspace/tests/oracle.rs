@@ -139,7 +139,7 @@ fn tshark(path: &Path) -> BTreeMap<u64, Frame> {
     ];
     let mut command = Command::new("tshark");
     command.arg("-r").arg(path).args(["-Y", "tcp", "-T", "fields", "-E", "separator=|", "-E", "occurrence=f"]);
-    fields.iter().for_each(|field| drop(command.args(["-e", field])));
+    command.args(fields.iter().flat_map(|field| ["-e", field]));
     let output = command.output().expect("tshark runs; `cargo xtask setup` installs it");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().lines().map(frame).collect()

@@ -61,7 +61,7 @@ impl Directory {
         let global_tags: Arc<[String]> = Arc::from(config.tags.as_slice());
         let hosts = config.instances.iter().flat_map(|instance| instance.hosts.iter().cloned());
         let mut directory = Self {
-            watchers: config.instances.iter().map(|instance| Watcher::new(instance, &config.tags)).collect(),
+            watchers: live(config).map(|instance| Watcher::new(instance, &config.tags)).collect(),
             hosts: Hosts::new(hosts),
             interfaces: HashMap::new(),
             reverse: config.reverse_dns.then(RefCell::default),
@@ -124,6 +124,12 @@ impl Directory {
         nets.into_iter().map(|(interface, nets)| (interface, nets.into_iter().collect())).collect()
     }
 
+    /// What an instance watches now, whether it is live or reads a file.
+    pub(super) fn nets_of(&self, instance: &Instance) -> Vec<IpNet> {
+        let addresses = instance.hosts.iter().flat_map(|name| self.hosts.addresses(name));
+        TargetSet::new(instance.ips.iter().copied(), addresses).nets().collect()
+    }
+
     /// When the next sampling window turns.
     pub(super) fn next_window(&self) -> Option<Instant> {
         self.watchers.iter().filter_map(|watcher| Some(watcher.window.as_ref()?.turns_at)).min()
@@ -163,6 +169,11 @@ impl Directory {
             watcher.targets = TargetSet::new(watcher.ips.iter().copied(), addresses);
         }
     }
+}
+
+/// The instances that watch an interface.
+pub(super) fn live(config: &Config) -> impl Iterator<Item = &Instance> {
+    config.instances.iter().filter(|instance| instance.pcap.is_none())
 }
 
 impl Watcher {

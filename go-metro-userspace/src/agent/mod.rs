@@ -4,6 +4,7 @@
 //! instance watches at a moment, and what its pairs are called, is [`directory`]'s business.
 
 mod directory;
+mod replay;
 mod worker;
 
 use std::io;
@@ -23,7 +24,7 @@ use crate::config::{Backend, Config, ConfigError, Statsd};
 use crate::report::dogstatsd::DogStatsdOptions;
 use crate::report::table::Style;
 use crate::report::{Destination, DogStatsd, Health, Json, Report, Sink, Table, naming, sample_json};
-use crate::rtt::{EngineConfig, SummaryLimits};
+use crate::rtt::{EngineConfig, Sample, SummaryLimits};
 use crate::targets::hosts::Hosts;
 use crate::targets::reverse;
 use directory::Directory;
@@ -113,10 +114,43 @@ pub enum AgentError {
 /// When it cannot start, or the source fails for good.
 pub fn run(options: AgentOptions) -> Result<(), AgentError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(async { Agent::start(options).await?.run().await });
+    let done = runtime.block_on(async {
+        read_files(&options).await?;
+        if directory::live(&options.config).next().is_none() {
+            return Ok(());
+        }
+        Agent::start(options).await?.run().await
+    });
     // A look-up may still wait for a dead server; nobody waits for it.
     runtime.shutdown_background();
     done
+}
+
+/// Reports the instances that read a capture file, once.
+async fn read_files(options: &AgentOptions) -> Result<(), AgentError> {
+    let config = &options.config;
+    let files: Vec<_> = config.instances.iter().filter(|instance| instance.pcap.is_some()).collect();
+    if files.is_empty() {
+        return Ok(());
+    }
+    let mut directory = Directory::new(config);
+    directory.refresh_hosts().await;
+    let mut sinks: Vec<Sink> = options.outputs.iter().map(|output| sink(*output, config)).collect();
+    for instance in files {
+        let mut samples = Vec::new();
+        let report = replay::read(config, instance, &directory, &mut |sample| {
+            if options.samples {
+                samples.push(sample);
+            }
+        })?;
+        // A reader that goes away ends the output, not the work.
+        let _ = write_samples(&samples, 0);
+        for sink in &mut sinks {
+            let _ = report.as_ref().map(|report| sink.report(report));
+        }
+    }
+    sinks.into_iter().for_each(Sink::finish);
+    Ok(())
 }
 
 struct Agent {
@@ -397,14 +431,19 @@ fn print_samples() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)> {
     let (sender, receiver) = Worker::sample_channel();
     let printer = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
         for Samples { samples, epoch_offset_ns } in receiver {
-            let mut lines = Vec::new();
-            let written = samples.iter().try_for_each(|s| sample_json::write_sample(&mut lines, s, epoch_offset_ns));
-            if written.and_then(|()| io::Write::write_all(&mut io::stdout().lock(), &lines)).is_err() {
+            if write_samples(&samples, epoch_offset_ns).is_err() {
                 return;
             }
         }
     })?;
     Ok((sender, printer))
+}
+
+/// Prints samples, a line each.
+fn write_samples(samples: &[Sample], epoch_offset_ns: i64) -> io::Result<()> {
+    let mut lines = Vec::new();
+    samples.iter().try_for_each(|sample| sample_json::write_sample(&mut lines, sample, epoch_offset_ns))?;
+    io::Write::write_all(&mut io::stdout().lock(), &lines)
 }
 
 /// Ticks whose first comes after `period`; late ones are skipped.

@@ -1,0 +1,76 @@
+//! Instances with `interface: file`: a capture through the engine, reported once.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::directory::Directory;
+use crate::capture::CaptureError;
+use crate::capture::file::{FileFilter, FileSource};
+use crate::config::{Config, Instance};
+use crate::report::naming::{Names, name_pairs};
+use crate::report::{Health, Report};
+use crate::rtt::{Engine, Outcome, Sample, Summaries};
+
+/// Reads one instance's capture.
+///
+/// # Errors
+///
+/// What cannot be opened.
+pub(super) fn read(
+    config: &Config,
+    instance: &Instance,
+    directory: &Directory,
+    on_sample: &mut impl FnMut(Sample),
+) -> Result<Option<Report>, CaptureError> {
+    let Some(path) = &instance.pcap else { return Ok(None) };
+    let mut source = FileSource::open(path)?;
+    let filter = FileFilter { local: Vec::new(), targets: directory.nets_of(instance) };
+    let mut engine = Engine::new(super::engine_config(config));
+    let mut summaries = Summaries::new(super::summary_limits(config));
+    source.for_each(&filter, &mut |segment| {
+        if let Outcome::Sample(sample) = engine.record(segment) {
+            summaries.add(&sample);
+            on_sample(sample);
+        }
+    });
+    if let Some(broken) = source.broken() {
+        tracing::warn!("{}: {broken}; everything before that was used", path.display());
+    }
+    let interval = summaries.take();
+    let health = Health {
+        source: source.counters(),
+        engine: *engine.counters(),
+        flows: engine.flows() as u64,
+        folded_samples: interval.folded_samples,
+        samples_dropped: 0,
+        memory_bytes: super::resident_bytes(),
+    };
+    tracing::info!("{}: {} samples", path.display(), engine.counters().samples_total());
+    let pairs = name_pairs(&interval, &FileNames { directory, instance });
+    Ok(Some(Report { at: SystemTime::now(), interval: Duration::ZERO, backend: "file", pairs, health }))
+}
+
+/// Names as on a live interface, but that the interface is the file.
+struct FileNames<'a> {
+    directory: &'a Directory,
+    instance: &'a Instance,
+}
+
+impl Names for FileNames<'_> {
+    fn interface(&self, _ifindex: u32) -> String {
+        self.instance.interface.clone()
+    }
+
+    fn remote(&self, address: IpAddr) -> String {
+        self.directory.remote(address)
+    }
+
+    fn tags(&self, _interface: &str, _address: IpAddr) -> Vec<Arc<[String]>> {
+        vec![self.directory.global_tags().iter().chain(&self.instance.tags).cloned().collect()]
+    }
+
+    fn global_tags(&self) -> Arc<[String]> {
+        self.directory.global_tags()
+    }
+}

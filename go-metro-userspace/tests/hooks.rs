@@ -1,0 +1,371 @@
+//! The eBPF source on real hooks with real TCP: loopback, tun, tap and veth, each in a network namespace that ends with the
+//! test's thread. Needs root; without it the tests say so and pass.
+
+mod frames;
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use aya::{Ebpf, EbpfLoader};
+use go_metro::capture::ebpf::{EbpfSource, epoch_offset_ns, probe};
+use go_metro::capture::error::CaptureError;
+use go_metro::capture::{InterfaceEvent, SourceSettings, WatchList};
+use go_metro::rtt::{Direction, Segment};
+use go_metro_common::segment::TcpFlags;
+use nix::sched::{CloneFlags, unshare};
+
+/// Runs a test in a thread with a network namespace of its own, whose loopback device is up.
+fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+            eprintln!("skipped: a network namespace: {error}");
+            return;
+        }
+        ip("link set lo up");
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Runs ip(8) in this thread's namespace.
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {arguments}: {status}");
+}
+
+fn watch(entries: &[(&str, &str)]) -> WatchList {
+    let mut list = WatchList::new();
+    for (interface, net) in entries {
+        list.entry((*interface).to_owned()).or_default().push(net.parse().unwrap());
+    }
+    list
+}
+
+fn open(entries: &[(&str, &str)]) -> Result<EbpfSource, CaptureError> {
+    EbpfSource::open(&SourceSettings { watch: watch(entries), ring_bytes: 1 << 20, snaplen: 0, filter: None })
+}
+
+/// What arrives within `span`.
+fn collect(source: &mut EbpfSource, span: Duration) -> Vec<Segment> {
+    let end = Instant::now() + span;
+    let mut segments = Vec::new();
+    while Instant::now() < end {
+        source.poll(Duration::from_millis(10), &mut |segment| segments.push(*segment)).unwrap();
+    }
+    segments
+}
+
+/// One connection that sends `request` bytes and gets `answer` bytes back.
+fn exchange(server: SocketAddr, request: usize, answer: usize) {
+    let listener = TcpListener::bind(server).unwrap();
+    let port = listener.local_addr().unwrap();
+    // A thread that inherits the namespace of this one.
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut buffer = vec![0; request];
+        stream.read_exact(&mut buffer).unwrap();
+        stream.write_all(&vec![1; answer]).unwrap();
+    });
+    let mut stream = TcpStream::connect(port).unwrap();
+    stream.write_all(&vec![2; request]).unwrap();
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    assert_eq!(all.len(), answer);
+    serving.join().unwrap();
+}
+
+/// Sequence space that the segments of one direction and flow cover, from the first to the last.
+fn covered<'a>(segments: impl Iterator<Item = &'a Segment> + Clone) -> u32 {
+    let first = segments.clone().next().unwrap().start();
+    segments.fold(first, |end, segment| end.max(segment.end())).0.wrapping_sub(first.0)
+}
+
+#[test]
+fn a_connection_over_loopback_is_seen_from_both_hooks_with_every_byte() {
+    for address in ["127.0.0.1", "::1"] {
+        let address: IpAddr = address.parse().unwrap();
+        in_namespace(move || {
+            let prefix = if address.is_ipv4() { "127.0.0.0/8" } else { "::1/128" };
+            let mut source = open(&[("lo", prefix)]).unwrap();
+            exchange(SocketAddr::new(address, 4000), 300_000, 100);
+            let segments = collect(&mut source, Duration::from_millis(200));
+
+            let to_server = |segment: &&Segment| segment.flow.remote.port == 4000;
+            let sent = segments.iter().filter(to_server).filter(|segment| segment.direction() == Direction::Egress);
+            assert!(sent.clone().next().unwrap().has(TcpFlags::SYN));
+            assert_eq!(covered(sent.clone()), 300_000 + 2, "SYN, data, FIN");
+            assert!(sent.clone().any(|segment| segment.len() > 20_000), "super-segments");
+            assert!(sent.clone().all(|segment| segment.tsval().is_some()));
+
+            let acks = segments.iter().filter(to_server).filter(|segment| segment.direction() == Direction::Ingress);
+            assert_eq!(acks.last().unwrap().ack(), Some(sent.last().unwrap().end()), "all of it is acknowledged");
+
+            let counters = source.counters().unwrap();
+            assert_eq!((counters.lost, counters.unparsable), (0, [0; 5]));
+            assert_eq!((counters.records, counters.matched), (segments.len() as u64, segments.len() as u64));
+        });
+    }
+}
+
+#[test]
+fn record_times_are_monotonic_time_and_convert_to_wall_time() {
+    in_namespace(|| {
+        let mut source = open(&[("lo", "127.0.0.0/8")]).unwrap();
+        let wall = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as i64;
+        let before = wall();
+        exchange("127.0.0.1:4001".parse().unwrap(), 1, 1);
+        let after = wall();
+        let segments = collect(&mut source, Duration::from_millis(100));
+        assert!(!segments.is_empty());
+        for segment in segments {
+            let at = segment.time().0 as i64 + epoch_offset_ns();
+            assert!((before - 1_000_000..=after + 50_000_000).contains(&at), "{before} <= {at} <= {after}");
+        }
+    });
+}
+
+#[test]
+fn targets_change_without_detaching() {
+    in_namespace(|| {
+        let mut source = open(&[("lo", "127.0.0.9/32")]).unwrap();
+        exchange("127.0.0.1:4002".parse().unwrap(), 10, 10);
+        assert!(collect(&mut source, Duration::from_millis(50)).is_empty());
+        source.set_targets(&watch(&[("lo", "127.0.0.1/32")])).unwrap();
+        exchange("127.0.0.1:4003".parse().unwrap(), 10, 10);
+        assert!(!collect(&mut source, Duration::from_millis(50)).is_empty());
+        assert!(source.maintain().is_empty(), "nothing happened to the interface");
+    });
+}
+
+#[test]
+fn an_interface_that_goes_is_waited_for_and_attached_to_again() {
+    in_namespace(|| {
+        ip("link add left type veth peer name right");
+        let mut source = open(&[("lo", "127.0.0.0/8"), ("left", "10.0.0.0/8"), ("later", "10.0.0.0/8")]).unwrap();
+        let index = |source: &EbpfSource, name| source.interfaces().find(|(n, _)| *n == name).map(|(_, index)| index);
+        let first = index(&source, "left").unwrap();
+        assert_eq!(index(&source, "later"), None);
+
+        ip("link del left");
+        assert_eq!(source.maintain(), [InterfaceEvent::Lost { name: "left".into(), ifindex: first }]);
+        assert!(source.maintain().is_empty());
+
+        ip("link add left type veth peer name later");
+        let events = source.maintain();
+        assert_eq!(events.len(), 2, "{events:?}");
+        let second = index(&source, "left").unwrap();
+        assert_ne!(first, second);
+        assert!(events.contains(&InterfaceEvent::Attached { name: "left".into(), ifindex: second }));
+
+        ip("link set left up");
+        ip("link set later up");
+        ip("addr add 10.0.0.1/24 dev left");
+        ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev left");
+        std::thread::spawn(|| TcpStream::connect_timeout(&"10.0.0.2:1".parse().unwrap(), Duration::from_millis(50)))
+            .join()
+            .unwrap()
+            .unwrap_err();
+        let segments = collect(&mut source, Duration::from_millis(50));
+        assert!(segments.iter().any(|segment| segment.flow.ifindex == second && segment.has(TcpFlags::SYN)));
+    });
+}
+
+#[test]
+fn an_interface_that_does_not_exist_is_an_error_only_if_no_other_does() {
+    in_namespace(|| {
+        let error = open(&[("nowhere0", "10.0.0.0/8"), ("nowhere1", "10.0.0.0/8")]).err().unwrap();
+        assert!(matches!(&error, CaptureError::NoInterface { names } if names == "nowhere0, nowhere1"), "{error}");
+    });
+}
+
+/// A tun or tap device of this thread's namespace, as its user-space end.
+fn tun(name: &str, flags: i32) -> File {
+    let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun").unwrap();
+    // SAFETY: plain bytes; all zeros is an empty request.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (flags | libc::IFF_NO_PI) as i16;
+    // SAFETY: the request is a valid `ifreq`.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    ip(&format!("link set {name} up"));
+    file
+}
+
+#[test]
+fn a_device_without_link_header_is_read_from_its_ip_header() {
+    in_namespace(|| {
+        let mut device = tun("tun0", libc::IFF_TUN);
+        ip("addr add 10.9.0.1/24 dev tun0");
+        let mut source = open(&[("tun0", "10.9.0.0/24")]).unwrap();
+        let (local, remote) = (Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 9, 0, 2));
+        let mut tcp = frames::ack().with_flags(TcpFlags::SYN);
+        tcp.ack = 0;
+        let mut bytes = tcp.bytes();
+        checksum_tcp(local, remote, &mut bytes);
+        let mut packet = frames::ipv4(remote, local, &[], &bytes);
+        let sum = checksum(&packet[..20]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        device.write_all(&packet).unwrap();
+
+        let segments = collect(&mut source, Duration::from_millis(100));
+        assert_eq!(segments.len(), 2, "a SYN, and the RST that it gets: {segments:?}");
+        assert_eq!((segments[0].direction(), segments[0].header.seq), (Direction::Ingress, tcp.seq));
+        assert_eq!(segments[0].flow.remote.to_string(), "10.9.0.2:40000");
+        assert_eq!(segments[1].direction(), Direction::Egress);
+        assert!(segments[1].has(TcpFlags::RST) && segments[1].flow == segments[0].flow);
+    });
+}
+
+#[test]
+fn headers_outside_the_linear_part_are_read_all_the_same() {
+    in_namespace(|| {
+        let mut device = tun("tap0", libc::IFF_TAP | libc::IFF_VNET_HDR);
+        let mut source = open(&[("tap0", "0.0.0.0/0"), ("tap0", "::/0")]).unwrap();
+        // A virtio-net header that says 14 bytes of headers: of a packet larger than a page, no more is then linear.
+        let virtio = [0, 0, 14, 0, 0, 0, 0, 0, 0, 0];
+        let options: &[&[u8]] = &[&frames::sack(&[(0xffff_0000, 0xffff_1000)]), &frames::timestamps(7, 9), &[1, 1]];
+        let usual: &[&[u8]] = &[&[1, 1], &frames::timestamps(7, 9)];
+        let (local4, remote4) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+        for options in [options, usual] {
+            let tcp = frames::data().with_payload(9000).with_options(options).with_ack(0xffff_0000 - 1);
+            let v4 = frames::ipv4(remote4, local4, &[1; 8], &tcp.bytes());
+            let inner = frames::extension(frames::TCP, 16, &tcp.bytes());
+            let v6 = frames::ipv6("fd00::2".parse().unwrap(), "fd00::1".parse().unwrap(), frames::DESTINATION, &inner);
+            for (ethertype, packet) in [(frames::ETH_P_IP, v4), (frames::ETH_P_IPV6, v6)] {
+                let frame = frames::ethernet(&[], ethertype, &packet);
+                device.write_all(&[&virtio[..], &frame].concat()).unwrap();
+                let segments: Vec<_> = collect(&mut source, Duration::from_millis(50))
+                    .into_iter()
+                    .filter(|s| s.header.seq == tcp.seq)
+                    .collect();
+                assert_eq!(segments.len(), 1, "{ethertype:#06x}");
+                assert_eq!((segments[0].len(), segments[0].tsval(), segments[0].tsecr()), (9000, Some(7), Some(9)));
+            }
+        }
+        assert_eq!(source.counters().unwrap().unparsable, [0; 5]);
+    });
+}
+
+/// The lab's programs, if they were built.
+fn lab() -> Option<Ebpf> {
+    let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf/go-metro-lab.o");
+    if !object.exists() {
+        eprintln!("skipped: {} is missing: run `cargo xtask build-ebpf`", object.display());
+        return None;
+    }
+    Some(EbpfLoader::new().btf(None).load_file(object).unwrap())
+}
+
+fn attach_lab(lab: &mut Ebpf, program: &str, interface: &str, hook: TcAttachType, order: LinkOrder) {
+    let program: &mut SchedClassifier = lab.program_mut(program).unwrap().try_into().unwrap();
+    program.load().unwrap();
+    program.attach_with_options(interface, hook, TcAttachOptions::TcxOrder(order)).unwrap();
+}
+
+#[test]
+fn other_programs_on_the_hooks_still_run() {
+    let Some(mut lab) = lab() else { return };
+    in_namespace(move || {
+        attach_lab(&mut lab, "lab_count", "lo", TcAttachType::Ingress, LinkOrder::default());
+        let source = open(&[("lo", "127.0.0.0/8")]).unwrap();
+        exchange("127.0.0.1:4004".parse().unwrap(), 10, 10);
+        let counts: aya::maps::PerCpuArray<_, u64> = lab.map("LAB_COUNT").unwrap().try_into().unwrap();
+        let counted: u64 = counts.get(&0, 0).unwrap().iter().sum();
+        assert!(counted >= 6, "{counted} packets");
+        assert_eq!(source.counters().unwrap().seen, 2 * counted, "both hooks of one device");
+    });
+}
+
+#[test]
+fn departure_that_pacing_puts_off_is_when_the_segment_leaves() {
+    let Some(mut lab) = lab() else { return };
+    in_namespace(move || {
+        attach_lab(&mut lab, "lab_tstamp", "lo", TcAttachType::Egress, LinkOrder::first());
+        let mut source = open(&[("lo", "127.0.0.0/8")]).unwrap();
+        exchange("127.0.0.1:4005".parse().unwrap(), 10, 10);
+        let segments = collect(&mut source, Duration::from_millis(100));
+        let mut compared = 0;
+        for sent in segments.iter().filter(|s| s.direction() == Direction::Egress) {
+            let same = |s: &&Segment| {
+                s.direction() == Direction::Ingress
+                    && (s.flow.local, s.flow.remote) == (sent.flow.remote, sent.flow.local)
+                    && (s.header.seq, s.header.flags, s.header.ack)
+                        == (sent.header.seq, sent.header.flags, sent.header.ack)
+            };
+            // Loopback has no queue that would wait, so it arrives long before it is said to leave.
+            let received = segments.iter().find(same).unwrap();
+            let ahead = sent.time().since(received.time()).unwrap().0;
+            assert!((15_000_000..=20_000_000).contains(&ahead), "{ahead} ns");
+            compared += 1;
+        }
+        assert!(compared >= 4);
+    });
+}
+
+#[test]
+fn tags_in_band_and_in_metadata_are_seen_through() {
+    let Some(mut lab) = lab() else { return };
+    in_namespace(move || {
+        // The lab's programs tag at egress, before the classifier: the outer tag is in the metadata, the inner one in band.
+        for (port, push) in [(4006, "lab_vlan_push"), (4007, "lab_qinq_push")] {
+            ip("link add left type veth peer name right");
+            // One stack cannot talk to itself through a veth pair; its frames can be looked at, though.
+            ip("link set left up");
+            ip("link set right up");
+            ip("addr add 10.0.0.1/24 dev left");
+            ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev left");
+            attach_lab(&mut lab, push, "left", TcAttachType::Egress, LinkOrder::first());
+            let mut source = open(&[("left", "10.0.0.2/32"), ("right", "10.0.0.1/32")]).unwrap();
+            let server = SocketAddr::from(([10, 0, 0, 2], port));
+            TcpStream::connect_timeout(&server, Duration::from_millis(50)).unwrap_err();
+            let segments = collect(&mut source, Duration::from_millis(50));
+            let sent = segments.iter().find(|s| s.direction() == Direction::Egress).unwrap();
+            let received = segments.iter().find(|s| s.direction() == Direction::Ingress).unwrap();
+            assert_eq!(sent.header.seq, received.header.seq, "{push}");
+            assert_eq!((sent.flow.local, sent.flow.remote), (received.flow.remote, received.flow.local));
+            assert_eq!(source.counters().unwrap().unparsable, [0; 5]);
+            drop(source);
+            let program: &mut SchedClassifier = lab.program_mut(push).unwrap().try_into().unwrap();
+            program.unload().unwrap();
+            ip("link del left");
+        }
+    });
+}
+
+#[test]
+fn probing_says_that_what_runs_here_can_run() {
+    for feature in probe() {
+        println!("{feature:?}");
+        if feature.required && !feature.available {
+            assert!(feature.detail.contains("setcap"), "without privilege, but with them: {feature:?}");
+        }
+    }
+}
+
+/// RFC 1071.
+fn checksum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 =
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !sum as u16
+}
+
+fn checksum_tcp(local: Ipv4Addr, remote: Ipv4Addr, tcp: &mut [u8]) {
+    let pseudo = [&local.octets()[..], &remote.octets(), &[0, 6], &(tcp.len() as u16).to_be_bytes(), tcp].concat();
+    let sum = checksum(&pseudo);
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+}

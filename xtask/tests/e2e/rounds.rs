@@ -1,0 +1,165 @@
+//! What is measured is what the lab imposes and what the kernel itself says, on every kind of link.
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use xtask::lab::agent::Sample;
+use xtask::lab::programs::{Hook, Position, Program};
+use xtask::lab::traffic::{Exchange, Rounds, Server, Service, bulk, connect};
+use xtask::lab::{Lab, Link, TcpInfo, Way};
+
+use super::support::{Backend, sampling, wait_for_samples};
+
+const RTT: Duration = Duration::from_millis(50);
+/// Between the clocks of the forwarder and of the kernel's hooks.
+const CLOCKS: Duration = Duration::from_micros(20);
+
+/// A hundred rounds, with the kernel's word after each. The connection stays open: the acknowledgement of a FIN is a sample too.
+fn watched_rounds(lab: &Lab, to: SocketAddr) -> (TcpStream, Exchange) {
+    let one = Rounds { count: 1, ..Rounds::default() };
+    let mut stream = connect(&lab.a, to).unwrap();
+    let mut all = one.drive(&mut stream).unwrap();
+    for _ in 1..100 {
+        let Exchange { times, info, .. } = one.drive(&mut stream).unwrap();
+        all.times.extend(times);
+        all.info.extend(info);
+    }
+    (stream, all)
+}
+
+/// The kernel's own spread at a moment, by which it sets its timer: K times RTTVAR, RFC 6298 section 2.
+fn spread(info: &TcpInfo) -> Duration {
+    4 * info.rttvar
+}
+
+fn of<'a>(samples: &'a [Sample], exchange: &Exchange) -> Vec<&'a Sample> {
+    samples.iter().filter(|sample| sample.local == exchange.local && sample.remote == exchange.remote).collect()
+}
+
+/// A hundred rounds at once over IPv4 and IPv6.
+fn a_hundred_rounds_each(lab: &Lab, backend: Backend, programs: &[(&str, Hook, Position)]) {
+    lab.path().set_rtt(RTT);
+    // Addresses are resolved before, or the first handshake takes twice as long.
+    for address in [IpAddr::from(lab.b.v4), lab.b.v6.into()] {
+        assert!(connect(&lab.a, (address, 1).into()).is_err(), "nobody listens there");
+    }
+    let agent = sampling(lab, backend);
+    let _programs: Vec<Program> = [&lab.a, &lab.b]
+        .into_iter()
+        .flat_map(|host| programs.iter().map(move |(name, hook, position)| (host, *name, *hook, *position)))
+        .map(|(host, name, hook, position)| Program::attach(host, name, hook, position).unwrap())
+        .collect();
+    let servers = [Server::v4, Server::v6].map(|start| start(&lab.b, Rounds::default().service()).unwrap());
+    let exchanges: Vec<(TcpStream, Exchange)> = thread::scope(|scope| {
+        let drivers = servers.each_ref().map(|server| scope.spawn(|| watched_rounds(lab, server.address())));
+        drivers.into_iter().map(|driver| driver.join().unwrap()).collect()
+    });
+    let samples = wait_for_samples(&agent, 202, |_| true);
+    for (_, exchange) in &exchanges {
+        let found = of(&samples, exchange);
+        let data: Vec<&Sample> = found.iter().copied().filter(|sample| sample.is_data()).collect();
+        let mut rtts: Vec<Duration> = data.iter().map(|sample| sample.rtt()).collect();
+        rtts.sort();
+        assert!((99..=100).contains(&data.len()), "{} samples of 100 rounds with {}", data.len(), exchange.remote);
+        assert_eq!(found.len() - data.len(), 1, "handshakes with {}", exchange.remote);
+        println!("{backend:?} {}: {:?} / {:?} / {:?}", exchange.remote, rtts[0], rtts[50], rtts[rtts.len() - 1]);
+        assert!(rtts[0] + CLOCKS >= RTT, "less than the path's delay: {:?}", rtts[0]);
+        assert!(rtts[50] <= RTT.mul_f64(1.02), "the middle one is more than 2 % over {RTT:?}: {:?}", rtts[50]);
+        if data.len() == 100 {
+            for ((sample, round), info) in data.iter().zip(&exchange.times).zip(&exchange.info) {
+                assert_eq!(sample.class, "exact");
+                assert!(sample.rtt() <= *round, "the round that it was part of took {round:?}: {sample:?}");
+                let most = RTT.mul_f64(1.02) + spread(info);
+                assert!(sample.rtt() <= most, "more than {most:?}; the round took {round:?}: {sample:?}");
+            }
+        }
+    }
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_hundred_rounds_are_a_hundred_samples_on_ethernet() {
+    for backend in Backend::BOTH {
+        a_hundred_rounds_each(&Lab::new(Link::Veth).unwrap(), backend, &[]);
+    }
+}
+
+#[test]
+fn a_hundred_rounds_are_a_hundred_samples_on_a_device_without_link_header() {
+    for backend in Backend::BOTH {
+        a_hundred_rounds_each(&Lab::new(Link::Tun).unwrap(), backend, &[]);
+    }
+}
+
+#[test]
+fn a_hundred_rounds_are_a_hundred_samples_with_a_vlan_tag() {
+    // First out: tagged before go-metro sees it. Last in: go-metro sees the tag before it goes.
+    let tag = [("lab_vlan_push", Hook::Egress, Position::First), ("lab_vlan_pop", Hook::Ingress, Position::Last)];
+    for backend in Backend::BOTH {
+        a_hundred_rounds_each(&Lab::new(Link::Veth).unwrap(), backend, &tag);
+    }
+}
+
+#[test]
+fn a_hundred_rounds_are_a_hundred_samples_with_two_vlan_tags() {
+    let tags = [("lab_qinq_push", Hook::Egress, Position::First), ("lab_qinq_pop", Hook::Ingress, Position::Last)];
+    for backend in Backend::BOTH {
+        a_hundred_rounds_each(&Lab::new(Link::Veth).unwrap(), backend, &tags);
+    }
+}
+
+#[test]
+fn a_bulk_transfer_with_segmentation_offload_agrees_with_the_kernel() {
+    for backend in Backend::BOTH {
+        let lab = Lab::new(Link::Veth).unwrap();
+        let path = Duration::from_millis(10);
+        lab.path().set_rtt(path);
+        let agent = sampling(&lab, backend);
+        let server = Server::v4(&lab.b, Service::Sink).unwrap();
+        let mut stream = connect(&lab.a, server.address()).unwrap();
+        let (sent, exchange) = bulk(&mut stream, Duration::from_secs(3)).unwrap();
+        drop(stream);
+        let counters = lab.path().counters(Way::AToB);
+        assert!(counters.super_segments > 100, "{counters:?}");
+
+        let samples = wait_for_samples(&agent, 200, Sample::is_data);
+        let finished = agent.stop().unwrap();
+        assert_eq!(finished.status.code(), Some(0));
+        let mut rtts: Vec<Duration> = samples.iter().map(Sample::rtt).collect();
+        rtts.sort();
+        // The kernel's estimate is of the same acknowledgements, smoothed: its middle is theirs, give or take its deviation.
+        let mut kernel: Vec<Duration> = exchange.info[1..].iter().map(|info| info.rtt).collect();
+        kernel.sort();
+        let (ours, theirs) = (rtts[rtts.len() / 2], kernel[kernel.len() / 2]);
+        let deviation = exchange.info.iter().map(|info| info.rttvar).max().unwrap();
+        println!(
+            "{backend:?}: {} Mbit/s, {} samples from {:?}, middle {ours:?}, kernel {theirs:?} from {:?}, deviation {deviation:?}",
+            sent * 8 / 3_000_000,
+            rtts.len(),
+            rtts[0],
+            exchange.last().min_rtt
+        );
+        assert!(rtts.len() >= 100, "{} samples of {sent} bytes", rtts.len());
+        assert!(rtts[0] + CLOCKS >= path, "less than the path's delay: {:?}", rtts[0]);
+        assert!(rtts[0].abs_diff(exchange.last().min_rtt) < Duration::from_millis(1), "least: {:?}", rtts[0]);
+        assert!(ours.abs_diff(theirs) <= theirs / 10 + deviation, "{ours:?}, the kernel {theirs:?} ± {deviation:?}");
+    }
+}
+
+#[test]
+fn a_flow_that_began_before_the_agent_is_measured_from_its_next_segment() {
+    for backend in Backend::BOTH {
+        let lab = Lab::new(Link::Veth).unwrap();
+        lab.path().set_rtt(Duration::from_millis(10));
+        let rounds = Rounds { count: 20, ..Rounds::default() };
+        let server = Server::v4(&lab.b, rounds.service()).unwrap();
+        let mut stream = connect(&lab.a, server.address()).unwrap();
+        rounds.drive(&mut stream).unwrap();
+        let agent = sampling(&lab, backend);
+        rounds.drive(&mut stream).unwrap();
+        let samples = wait_for_samples(&agent, 20, |_| true);
+        assert_eq!(samples.len(), 20, "{backend:?}");
+        assert!(samples.iter().all(Sample::is_data), "{backend:?}: a handshake that nobody saw");
+    }
+}

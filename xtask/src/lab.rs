@@ -171,6 +171,9 @@ impl Lab {
 fn configure(host: &Host, offload: Offload) -> Result<()> {
     // What a former connection learned must not shape the next.
     host.namespace.sysctl("net/ipv4/tcp_no_metrics_save", "1")?;
+    // A tail loss probe is sent a few milliseconds after an acknowledgement fails to come. Here that is the forwarder's
+    // processor being busy elsewhere, and a path without faults would seem to have one.
+    host.namespace.sysctl("net/ipv4/tcp_early_retrans", "0")?;
     if offload == Offload::Off {
         host.namespace.ip(&format!("link set dev {INTERFACE} gso_max_segs 1"))?;
     }

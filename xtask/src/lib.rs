@@ -5,4 +5,5 @@ mod ebpf_stamp;
 pub mod lab;
 pub mod run;
 pub mod setup;
+pub mod test;
 pub mod workspace;

@@ -18,6 +18,8 @@ enum Task {
     BuildEbpf(xtask::build_ebpf::Args),
     /// Build what is missing and run go-metro: cargo xtask run -- --help
     Run(xtask::run::Args),
+    /// Format, lints, unit and property tests, then end-to-end tests in network namespaces
+    Test(xtask::test::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -25,5 +27,6 @@ fn main() -> anyhow::Result<()> {
         Task::Setup(args) => xtask::setup::main(&args),
         Task::BuildEbpf(args) => xtask::build_ebpf::main(&args),
         Task::Run(args) => xtask::run::main(&args),
+        Task::Test(args) => xtask::test::main(&args),
     }
 }

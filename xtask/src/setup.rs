@@ -90,6 +90,17 @@ pub fn for_lab() -> Result<()> {
     facilities::require()
 }
 
+/// What all checks and tests need, apart from the classifier's build.
+///
+/// # Errors
+///
+/// As [`for_lab`].
+pub fn for_test() -> Result<()> {
+    for_build()?;
+    quiet("rustfmt, clippy", rust_src::ensure_components()?);
+    for_lab()
+}
+
 /// What a step came to.
 enum Outcome {
     /// All was there; what was found.

@@ -14,6 +14,8 @@ use serde::Deserialize;
 
 use super::Host;
 
+/// Names the agent's binary.
+pub const BINARY_VARIABLE: &str = "GO_METRO_BIN";
 /// What the agent logs once it sees the traffic of an interface.
 const READY: &str = "capturing on";
 /// How long it may take until then: loading means verification.
@@ -21,13 +23,13 @@ const START: Duration = Duration::from_secs(20);
 /// How long it may take to stop.
 const STOP: Duration = Duration::from_secs(10);
 
-/// The agent's binary: `GO_METRO_BIN`, or else the one in cargo's target directory, newest first.
+/// The agent's binary: what [`BINARY_VARIABLE`] names, or else the one in cargo's target directory, newest first.
 ///
 /// # Errors
 ///
 /// There is none; says how to build it.
 pub fn binary() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("GO_METRO_BIN") {
+    if let Some(path) = std::env::var_os(BINARY_VARIABLE) {
         return Ok(path.into());
     }
     let target = crate::run::target();

@@ -1,0 +1,133 @@
+//! `cargo xtask test`: everything that continuous integration runs, and in its order: what is quick to fail comes first.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::workspace::{cargo, run, shown};
+use crate::{build_ebpf, lab, setup};
+
+/// Arguments of `test`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Run only tests whose names contain this
+    filter: Option<String>,
+}
+
+/// Sets up what is missing, checks form and lints, and runs all tests; the last line printed is their total.
+///
+/// # Errors
+///
+/// A check or a test fails.
+pub fn main(args: &Args) -> Result<()> {
+    let start = Instant::now();
+    heading("set-up");
+    setup::for_test()?;
+    let toolchain = setup::for_ebpf()?;
+    build_ebpf::ensure()?;
+
+    heading("format");
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    heading("lints");
+    run(cargo().args(["clippy", "--quiet", "--all-targets", "--", "-Dwarnings"]))?;
+    // In release, as the object is built: what its dependencies need is then compiled already.
+    run(build_ebpf::cargo_for(toolchain, "clippy").args(["--quiet", "--release", "--", "-Dwarnings"]))?;
+
+    // The same packages for each command: a narrower choice would compile dependencies anew, with fewer features.
+    heading("unit and property tests");
+    let mut totals = Totals::default();
+    let mut tests = cargo();
+    totals.run(tests.args(["test", "--quiet", "--no-fail-fast"]).arg("--").args(&args.filter))?;
+
+    heading("end-to-end tests");
+    let mut tests = cargo();
+    tests.args(["test", "--no-fail-fast", "--test", "lab", "--test", "e2e"]);
+    // They measure time; two at once would measure each other.
+    tests.args(["--", "--test-threads=1"]).args(&args.filter);
+    totals.run(tests.env(lab::agent::BINARY_VARIABLE, crate::run::target().join("debug/go-metro")))?;
+
+    if totals.passed + totals.failed == 0 {
+        bail!("no test ran");
+    }
+    println!("\n{}; took {}", if totals.failed == 0 { "all is well" } else { "FAILED" }, minutes(start.elapsed()));
+    println!("{} passed, {} failed, {} ignored", totals.passed, totals.failed, totals.ignored);
+    if totals.failed > 0 {
+        // The total is the last word; an error would have one after it.
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn heading(what: &str) {
+    println!("\n=== {what}");
+}
+
+fn minutes(time: Duration) -> String {
+    let seconds = time.as_secs();
+    format!("{} min {:02} s", seconds / 60, seconds % 60)
+}
+
+/// Outcomes over several test programs.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Totals {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+impl Totals {
+    /// Runs `cargo test`, shows what it prints, and counts.
+    fn run(&mut self, command: &mut Command) -> Result<()> {
+        let failed_before = self.failed;
+        let mut child =
+            command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run `{}`", shown(command)))?;
+        for line in child.stdout.take().into_iter().flat_map(|pipe| BufReader::new(pipe).split(b'\n')) {
+            let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            println!("{line}");
+            self.count(&line);
+        }
+        let status = child.wait()?;
+        // A failure that no test accounts for: the build, or a test program that crashed.
+        if !status.success() && self.failed == failed_before {
+            bail!("`{}` failed ({status})", shown(command));
+        }
+        Ok(())
+    }
+
+    /// Adds a summary of the test runner, `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
+    fn count(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let counts = result.split_once(". ").map_or("", |(_, counts)| counts);
+        for count in counts.split("; ") {
+            let Some((number, what)) = count.split_once(' ') else { continue };
+            let Ok(number) = number.parse::<u64>() else { continue };
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.ignored += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summaries_of_the_test_runner_add_up() {
+        let mut totals = Totals::default();
+        for line in [
+            "running 4 tests",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.00s",
+            "test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s",
+        ] {
+            totals.count(line);
+        }
+        assert_eq!(totals, Totals { passed: 8, failed: 2, ignored: 1 });
+    }
+}

@@ -1,6 +1,8 @@
 //! The classifier in the kernel, run on packets made by hand (`BPF_PROG_TEST_RUN`): the kernel's own parser is asked, not a
 //! model of it. Needs root; without it the tests say so and pass.
 
+#![allow(clippy::unwrap_used)]
+
 mod frames;
 
 use aya::{TestRun, TestRunOptions};
@@ -75,7 +77,7 @@ fn targets_change_at_run_time_and_apply_to_their_interface_only() {
     let frame = |remote| frames::ethernet(&[], frames::ETH_P_IP, &frames::ipv4(cases::LOCAL4, remote, &[], &tcp));
     let seen = |classifier: &mut Classifier, remote| run(classifier, Hook::EgressEthernet, &frame(remote)).0.len();
     let set = |classifier: &mut Classifier, nets: &[(u32, &str)]| {
-        classifier.tries.set(nets.iter().map(|(ifindex, net)| (*ifindex, net.parse().unwrap())).collect()).unwrap();
+        classifier.tries.set(&nets.iter().map(|(ifindex, net)| (*ifindex, net.parse().unwrap())).collect()).unwrap();
     };
 
     set(&mut classifier, &[(LOOPBACK, "192.0.3.7/32")]);
@@ -94,7 +96,7 @@ fn targets_change_at_run_time_and_apply_to_their_interface_only() {
 fn a_full_ring_is_counted_and_drains() {
     let Some(_) = classifier() else { return };
     let mut classifier = Classifier::load(0).unwrap();
-    classifier.tries.set(cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
+    classifier.tries.set(&cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
     let tcp = frames::data().bytes();
     let frame = frames::ethernet(&[], frames::ETH_P_IP, &frames::ipv4(cases::LOCAL4, cases::REMOTE4, &[], &tcp));
     let options = TestRunOptions { data_in: Some(&frame), repeat: 1000, ..TestRunOptions::new() };
@@ -119,4 +121,49 @@ fn what_the_verifier_makes_of_it_stays_small() {
         println!("{name}: {instructions} instructions, {verified} verified");
         assert!(instructions < 2000 && verified < 100_000, "{name}: {instructions} instructions, {verified} verified");
     }
+}
+
+#[test]
+#[ignore = "a measurement, not a test: run it alone, with --nocapture"]
+fn what_a_packet_costs() {
+    use frames::*;
+    const REPEAT: u32 = 200_000;
+    let mut classifier = Classifier::load(1 << 26).unwrap();
+    classifier.tries.set(&cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
+    let lab = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf/go-metro-lab.o");
+    let mut lab = aya::EbpfLoader::new().btf(None).load_file(lab).unwrap();
+    let empty: &mut aya::programs::SchedClassifier = lab.program_mut("lab_empty").unwrap().try_into().unwrap();
+    empty.load().unwrap();
+
+    let options = |bytes| TestRunOptions { data_in: Some(bytes), repeat: REPEAT, ..TestRunOptions::new() };
+    let usual = data().with_options(&[&[1, 1], &timestamps(1, 2)]);
+    let sacking = data().with_options(&[&[1, 1], &timestamps(1, 2), &[1, 1], &sack(&[(1, 2), (3, 4)])]);
+    let v4 = |tcp: &Tcp, remote| ethernet(&[], ETH_P_IP, &ipv4(cases::LOCAL4, remote, &[], &tcp.bytes()));
+    let v6 = |tcp: &Tcp| ethernet(&[], ETH_P_IPV6, &ipv6(cases::LOCAL6, cases::REMOTE6, TCP, &tcp.bytes()));
+    let mut udp = v4(&usual, cases::REMOTE4);
+    udp[23] = UDP;
+    let packets = [
+        ("ARP", ethernet(&[], 0x0806, &[0; 46])),
+        ("UDP", udp),
+        ("outbound ACK", v4(&ack().with_options(&[&[1, 1], &timestamps(1, 2)]), cases::REMOTE4)),
+        ("not a target", v4(&usual, cases::STRANGER4)),
+        ("record, IPv4, usual options", v4(&usual, cases::REMOTE4)),
+        ("record, IPv6, usual options", v6(&usual)),
+        ("record, IPv4, SACK", v4(&sacking, cases::REMOTE4)),
+    ];
+    let baseline = (0..5).map(|_| empty.test_run(options(&packets[0].1)).unwrap().duration.as_nanos()).min().unwrap();
+    println!("{:30} {baseline:4} ns", "lab_empty");
+    for (name, bytes) in &packets {
+        let program = classifier.program(names::EGRESS_ETHERNET).unwrap();
+        program.test_run(options(bytes)).unwrap();
+        let mut best = u128::MAX;
+        for _ in 0..5 {
+            classifier.drain(&mut |_| {});
+            while classifier.drain(&mut |_| {}) > 0 {}
+            let program = classifier.program(names::EGRESS_ETHERNET).unwrap();
+            best = best.min(program.test_run(options(bytes)).unwrap().duration.as_nanos());
+        }
+        println!("{name:30} {best:4} ns, {:5.1} of an empty classifier", best as f64 / baseline.max(1) as f64);
+    }
+    println!("{:?}", classifier.counters().unwrap());
 }

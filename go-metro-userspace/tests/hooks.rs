@@ -1,6 +1,8 @@
 //! The eBPF source on real hooks with real TCP: loopback, tun, tap and veth, each in a network namespace that ends with the
 //! test's thread. Needs root; without it the tests say so and pass.
 
+#![allow(clippy::unwrap_used)]
+
 mod frames;
 
 use std::fs::{File, OpenOptions};
@@ -107,7 +109,11 @@ fn a_connection_over_loopback_is_seen_from_both_hooks_with_every_byte() {
             assert!(sent.clone().all(|segment| segment.tsval().is_some()));
 
             let acks = segments.iter().filter(to_server).filter(|segment| segment.direction() == Direction::Ingress);
-            assert_eq!(acks.last().unwrap().ack(), Some(sent.last().unwrap().end()), "all of it is acknowledged");
+            assert_eq!(
+                acks.clone().next_back().unwrap().ack(),
+                Some(sent.clone().next_back().unwrap().end()),
+                "all of it is acknowledged"
+            );
 
             let counters = source.counters().unwrap();
             assert_eq!((counters.lost, counters.unparsable), (0, [0; 5]));
@@ -352,6 +358,26 @@ fn probing_says_that_what_runs_here_can_run() {
             assert!(feature.detail.contains("setcap"), "without privilege, but with them: {feature:?}");
         }
     }
+}
+
+#[test]
+#[ignore = "a measurement, not a test: run it alone, with --nocapture"]
+fn what_a_packet_costs_on_a_real_hook() {
+    let Some(mut lab) = lab() else { return };
+    in_namespace(move || {
+        let _stats = aya::sys::enable_stats(aya::sys::Stats::RunTime).unwrap();
+        attach_lab(&mut lab, "lab_empty", "lo", TcAttachType::Egress, LinkOrder::first());
+        let mut source = open(&[("lo", "127.0.0.0/8")]).unwrap();
+        exchange("127.0.0.1:4008".parse().unwrap(), 1_000_000_000, 10);
+        source.poll(Duration::from_millis(10), &mut |_| {}).unwrap();
+        for program in aya::programs::loaded_programs().map(Result::unwrap) {
+            let (name, runs) = (program.name_as_str().unwrap_or_default().to_owned(), program.run_count());
+            if runs > 0 && (name.starts_with("gometro") || name.starts_with("lab")) {
+                println!("{name:16} {runs:8} runs, {:6.1} ns each", program.run_time().as_nanos() as f64 / runs as f64);
+            }
+        }
+        println!("{:?}", source.counters().unwrap());
+    });
 }
 
 /// RFC 1071.

@@ -5,6 +5,7 @@
 #![no_main]
 // The attribute that makes an entry point drops its documentation.
 #![allow(missing_docs)]
+#![allow(clippy::needless_pass_by_value, reason = "entry points take what the attribute hands them")]
 
 use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_set_tstamp, bpf_skb_vlan_pop, bpf_skb_vlan_push};

@@ -18,7 +18,7 @@ pub const LOOPBACK: u32 = 1;
 pub fn classifier() -> Option<Classifier> {
     match Classifier::load(1 << 20) {
         Ok(mut classifier) => {
-            classifier.tries.set(cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
+            classifier.tries.set(&cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
             Some(classifier)
         }
         Err(error @ CaptureError::MissingCapability { .. }) => {

@@ -75,7 +75,7 @@ impl Classifier {
             .override_global(names::WAKE_MASK, &wake_mask, true)
             .override_global(aya_log::LEVEL, &level, true)
             .load(OBJECT)
-            .map_err(load_error)?;
+            .map_err(|error| load_error(&error))?;
 
         // The logger's map stays open until the programs are loaded.
         let log = EbpfLogger::init_with_logger(&mut ebpf, LogTracer::new());
@@ -121,11 +121,14 @@ impl Classifier {
         let mut records = 0;
         while records < DRAIN_MAX {
             let Some(item) = self.records.next() else { break };
-            // SAFETY (both): the item is as long as the record, whose fields may have any value.
             if item.len() == size_of::<SegmentV4>() {
-                sink(&Segment::from(&unsafe { item.as_ptr().cast::<SegmentV4>().read_unaligned() }));
+                // SAFETY: the item is as long as the record, whose fields may have any value.
+                let record: SegmentV4 = unsafe { item.as_ptr().cast::<SegmentV4>().read_unaligned() };
+                sink(&Segment::from(&record));
             } else if item.len() == size_of::<SegmentV6>() {
-                sink(&Segment::from(&unsafe { item.as_ptr().cast::<SegmentV6>().read_unaligned() }));
+                // SAFETY: as above.
+                let record: SegmentV6 = unsafe { item.as_ptr().cast::<SegmentV6>().read_unaligned() };
+                sink(&Segment::from(&record));
             }
             records += 1;
         }
@@ -157,8 +160,9 @@ impl Classifier {
         })
     }
 
-    /// Passes what the classifier has logged on to `tracing`.
-    pub(super) fn flush_log(&mut self) {
+    /// Passes what the classifier has logged on to `tracing`. It logs nothing unless somebody listened at level `debug` when it was
+    /// loaded.
+    pub fn flush_log(&mut self) {
         if let Some(log) = &mut self.log {
             log.flush();
         }
@@ -222,8 +226,8 @@ where
     map.try_into().map_err(|error: MapError| CaptureError::Map { map: name, reason: error.to_string() })
 }
 
-fn load_error(error: EbpfError) -> CaptureError {
-    match &error {
+fn load_error(error: &EbpfError) -> CaptureError {
+    match error {
         EbpfError::MapError(MapError::CreateError { name, io_error }) => match io_error.raw_os_error() {
             Some(libc::EPERM) => missing_capability(&format!("create the eBPF map {name}")),
             Some(libc::EINVAL) if name == names::RECORDS => {
@@ -234,7 +238,7 @@ fn load_error(error: EbpfError) -> CaptureError {
             }
             _ => CaptureError::Load(format!("map {name}: {io_error}")),
         },
-        _ => CaptureError::Load(with_sources(&error)),
+        _ => CaptureError::Load(with_sources(error)),
     }
 }
 

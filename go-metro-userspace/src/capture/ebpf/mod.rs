@@ -31,6 +31,8 @@ pub struct EbpfSource {
     attached: BTreeMap<String, Attachment>,
     classifier: Classifier,
     watch: WatchList,
+    /// Why an interface that exists is not attached to, as last logged.
+    trouble: BTreeMap<String, String>,
 }
 
 impl EbpfSource {
@@ -41,7 +43,8 @@ impl EbpfSource {
     /// What [`Classifier::load`] fails with, an interface that exists but cannot be attached to, or none that exists.
     pub fn open(settings: &SourceSettings) -> Result<Self, CaptureError> {
         let classifier = Classifier::load(settings.ring_bytes)?;
-        let mut source = Self { attached: BTreeMap::new(), classifier, watch: settings.watch.clone() };
+        let mut source =
+            Self { attached: BTreeMap::new(), classifier, watch: settings.watch.clone(), trouble: BTreeMap::new() };
         let names: Vec<String> = source.watch.keys().cloned().collect();
         for name in &names {
             match attach::ifindex(name) {
@@ -85,7 +88,7 @@ impl EbpfSource {
     /// Too many targets, or a map that cannot be written; then what was added so far stays, and nothing was removed.
     pub fn set_targets(&mut self, watch: &WatchList) -> Result<(), CaptureError> {
         let previous = std::mem::replace(&mut self.watch, watch.clone());
-        if let Err(error) = self.classifier.tries.set(self.wanted()) {
+        if let Err(error) = self.classifier.tries.set(&self.wanted()) {
             self.watch = previous;
             return Err(error);
         }
@@ -112,9 +115,12 @@ impl EbpfSource {
             }
             if let Some(ifindex) = now {
                 match self.attach(&name, ifindex) {
-                    Ok(()) => events.push(InterfaceEvent::Attached { name, ifindex }),
+                    Ok(()) => {
+                        self.trouble.remove(&name);
+                        events.push(InterfaceEvent::Attached { name, ifindex });
+                    }
                     // It may be half made, or gone again; the next call sees.
-                    Err(error) => warn!(interface = name, %error, "cannot attach; will try again"),
+                    Err(error) => self.report(name, &error),
                 }
             }
         }
@@ -131,12 +137,21 @@ impl EbpfSource {
         let attachment = Attachment::new(&mut self.classifier, name, ifindex)?;
         info!(interface = name, ifindex, hook = attachment.kind(), "classifier attached");
         self.attached.insert(name.to_owned(), attachment);
-        self.classifier.tries.set(self.wanted())
+        self.classifier.tries.set(&self.wanted()).inspect_err(|_| drop(self.attached.remove(name)))
+    }
+
+    /// Logs what is in the way of attaching, once for as long as it is the same.
+    fn report(&mut self, name: String, error: &CaptureError) {
+        let why = error.to_string();
+        if self.trouble.get(&name) != Some(&why) {
+            warn!(interface = name, error = why, "cannot attach; will keep trying");
+            self.trouble.insert(name, why);
+        }
     }
 
     /// Takes the keys of interfaces that are gone out of the tries.
     fn refresh_tries(&mut self) {
-        if let Err(error) = self.classifier.tries.set(self.wanted()) {
+        if let Err(error) = self.classifier.tries.set(&self.wanted()) {
             warn!(%error, "targets of an interface that is gone remain in the kernel");
         }
     }

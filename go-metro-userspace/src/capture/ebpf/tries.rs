@@ -30,7 +30,7 @@ impl Tries {
     /// # Errors
     ///
     /// More keys than a trie takes, or the kernel refuses one. Nothing has been removed then.
-    pub fn set(&mut self, wanted: BTreeSet<(u32, IpNet)>) -> Result<(), CaptureError> {
+    pub fn set(&mut self, wanted: &BTreeSet<(u32, IpNet)>) -> Result<(), CaptureError> {
         let v4 = wanted.iter().filter(|(_, net)| matches!(net, IpNet::V4(_))).count();
         let most = v4.max(wanted.len() - v4);
         if most > TARGETS_MAX as usize {
@@ -44,7 +44,7 @@ impl Tries {
             }
             self.held.insert((ifindex, net));
         }
-        let old: Vec<_> = self.held.difference(&wanted).copied().collect();
+        let old: Vec<_> = self.held.difference(wanted).copied().collect();
         for (ifindex, net) in old {
             match net {
                 IpNet::V4(net) => self.v4.remove(&key_v4(ifindex, net)).map_err(failed(names::TARGETS_V4))?,

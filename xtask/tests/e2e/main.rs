@@ -4,5 +4,7 @@
 //! may have two processors.
 #![allow(clippy::unwrap_used)]
 
+mod life;
+mod report;
 mod rounds;
 mod support;

@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod life;
+mod malformed;
+mod original;
+mod parity;
 mod report;
 mod rounds;
 mod support;

@@ -14,6 +14,7 @@
 //! Needs root. Namespaces are removed when a [`Lab`] is dropped; those of a process that was killed, when the next one starts.
 
 pub mod agent;
+mod ethtool;
 pub mod forwarder;
 mod frame;
 pub mod impairment;
@@ -152,11 +153,13 @@ impl Lab {
             configure(host, offload)?;
         }
         if let Some(middle) = &middle {
-            for (namespace, device, cpu) in
-                [(middle, "to-a", 0), (&a.namespace, INTERFACE, 0), (middle, "to-b", 1), (&b.namespace, INTERFACE, 1)]
-            {
-                namespace.keep_order(device, cpu)?;
-            }
+            middle.keep_order("to-a", 0)?;
+            middle.keep_order("to-b", 1)?;
+            b.namespace.keep_order(INTERFACE, 1)?;
+            // Host a receives as from a network card: single segments, merged and stamped when they are processed. A veth end
+            // otherwise stamps a frame and queues it, and what captures by that stamp is milliseconds ahead of the hooks.
+            middle.enter(|| ethtool::tso_off("to-a"))?;
+            a.enter(|| ethtool::gro_on(INTERFACE))?;
         }
         Ok(Self { path: Forwarder::start(ports)?, a, b, _middle: middle })
     }

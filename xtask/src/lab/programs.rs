@@ -18,6 +18,15 @@ pub enum Hook {
     Egress,
 }
 
+impl From<Hook> for TcAttachType {
+    fn from(hook: Hook) -> Self {
+        match hook {
+            Hook::Ingress => Self::Ingress,
+            Hook::Egress => Self::Egress,
+        }
+    }
+}
+
 /// Where on the hook, among programs that are there already. One that comes later at the same end pushes it inwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
@@ -25,6 +34,17 @@ pub enum Position {
     First,
     /// After the others.
     Last,
+}
+
+/// The names of the programs on a hook of `host`'s interface, in the order in which they run.
+///
+/// # Errors
+///
+/// The kernel has no TCX.
+pub fn attached(host: &Host, hook: Hook) -> Result<Vec<String>> {
+    let (_, programs) =
+        host.enter(|| SchedClassifier::query_tcx(INTERFACE, hook.into())).context("cannot query TCX")?;
+    Ok(programs.iter().filter_map(|program| program.name_as_str().map(str::to_owned)).collect())
 }
 
 /// One program of the lab's object on one hook; detached when dropped.
@@ -52,12 +72,8 @@ impl Program {
                 Position::First => LinkOrder::first(),
                 Position::Last => LinkOrder::last(),
             };
-            let hook = match hook {
-                Hook::Ingress => TcAttachType::Ingress,
-                Hook::Egress => TcAttachType::Egress,
-            };
             let link = program
-                .attach_with_options(INTERFACE, hook, TcAttachOptions::TcxOrder(order))
+                .attach_with_options(INTERFACE, hook.into(), TcAttachOptions::TcxOrder(order))
                 .with_context(|| format!("{name} cannot be attached"))?;
             Ok(Self { ebpf, _link: link })
         })

@@ -17,7 +17,7 @@ pub struct Tcpdump {
 }
 
 impl Tcpdump {
-    /// Starts a capture of TCP into `file`, and returns once it runs.
+    /// Starts a capture of everything into `file`, and returns once it runs.
     ///
     /// # Errors
     ///
@@ -29,7 +29,6 @@ impl Tcpdump {
             // Root stays root: the file may be in a directory that nobody else may write to.
             .args(["-i", INTERFACE, "-Z", "root", "--immediate-mode", "-B", "16384", "-s", "200", "-w"])
             .arg(file)
-            .args(["tcp or (vlan and tcp)"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

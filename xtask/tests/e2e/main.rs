@@ -4,5 +4,10 @@
 //! may have two processors.
 #![allow(clippy::unwrap_used)]
 
+mod life;
+mod malformed;
+mod original;
+mod parity;
+mod report;
 mod rounds;
 mod support;

@@ -1,0 +1,217 @@
+//! The agent among others: targets that change, neighbours on the hook, death and another start.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use xtask::lab::agent::{Agent, Sample, samples};
+use xtask::lab::programs::{Hook, Position, Program, attached};
+use xtask::lab::traffic::{Rounds, Server, connect};
+use xtask::lab::{Lab, Link};
+
+use super::support::{Backend, SOON, sampling, some_rounds, wait_for_samples};
+
+/// The programs that the kernel has on both hooks of host a.
+fn on_the_hooks(lab: &Lab) -> Vec<String> {
+    [Hook::Ingress, Hook::Egress].into_iter().flat_map(|hook| attached(&lab.a, hook).unwrap()).collect()
+}
+
+#[test]
+fn targets_change_at_run_time_without_losing_a_flow() {
+    for backend in Backend::BOTH {
+        let lab = Lab::new(Link::Veth).unwrap();
+        lab.path().set_rtt(Duration::from_millis(5));
+        let other = [10, 77, 0, 3];
+        lab.b.add_address(other.into()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("conf.yaml");
+        let write = |ips: &str| {
+            let text = format!(
+                "init_config:\n  backend: {}\n  reverse_dns: false\ninstances:\n  - interface: eth0\n    ips: [{ips}]\n",
+                backend.name()
+            );
+            fs::write(&config, text).unwrap();
+        };
+        write("10.77.0.2");
+        let path = config.to_str().unwrap();
+        let mut agent = Agent::start(&lab.a, ["run", "-c", path, "--output", "json", "--samples"]).unwrap();
+
+        let rounds = Rounds { count: 10, ..Rounds::default() };
+        let server = Server::start(&lab.b, ([0, 0, 0, 0], 7000).into(), rounds.service()).unwrap();
+        let mut kept = connect(&lab.a, (lab.b.v4, server.address().port()).into()).unwrap();
+        let mut added = connect(&lab.a, (other, server.address().port()).into()).unwrap();
+        rounds.drive(&mut kept).unwrap();
+        rounds.drive(&mut added).unwrap();
+        let before = wait_for_samples(&agent, 10, Sample::is_data);
+        assert_eq!(before.len(), 10, "{backend:?}");
+        assert!(before.iter().all(|sample| sample.remote.ip() == lab.b.v4), "{backend:?}");
+
+        // A file that does not parse changes nothing.
+        write("10.77.0.");
+        agent.signal(Signal::SIGHUP).unwrap();
+        agent.wait_for_log("stays as it was", SOON).unwrap();
+
+        write("10.77.0.2, 10.77.0.3");
+        agent.signal(Signal::SIGHUP).unwrap();
+        agent.wait_for_log("configuration read again", SOON).unwrap();
+        thread::sleep(Duration::from_millis(300));
+        rounds.drive(&mut kept).unwrap();
+        rounds.drive(&mut added).unwrap();
+        let after = wait_for_samples(&agent, 30, Sample::is_data);
+        let of = |ip: [u8; 4]| after.iter().filter(|sample| sample.remote.ip() == std::net::Ipv4Addr::from(ip)).count();
+        assert_eq!((of([10, 77, 0, 2]), of(other)), (20, 10), "{backend:?}");
+
+        write("10.77.0.3");
+        agent.signal(Signal::SIGHUP).unwrap();
+        thread::sleep(Duration::from_millis(500));
+        rounds.drive(&mut kept).unwrap();
+        rounds.drive(&mut added).unwrap();
+        let last = wait_for_samples(&agent, 40, Sample::is_data);
+        assert_eq!(last.len(), 40, "{backend:?}");
+        assert!(last[30..].iter().all(|sample| sample.remote.ip() == std::net::Ipv4Addr::from(other)), "{backend:?}");
+        assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+    }
+}
+
+#[test]
+fn other_programs_on_the_hooks_run_before_during_and_after() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    lab.path().set_rtt(Duration::from_millis(2));
+    let hooks = [Hook::Ingress, Hook::Egress];
+    let count_on = |hook, position| Program::attach(&lab.a, "lab_count", hook, position).unwrap();
+    let there_before = hooks.map(|hook| count_on(hook, Position::First));
+    let agent = sampling(&lab, Backend::Ebpf);
+    let came_last = hooks.map(|hook| count_on(hook, Position::Last));
+    let came_first = hooks.map(|hook| count_on(hook, Position::First));
+    let all: Vec<&Program> = there_before.iter().chain(&came_last).chain(&came_first).collect();
+    let counts = || all.iter().map(|program| program.count().unwrap()).collect::<Vec<_>>();
+    let rise = |from: &[u64]| counts().iter().zip(from).map(|(now, then)| now - then).collect::<Vec<_>>();
+
+    let start = counts();
+    some_rounds(&lab, 20);
+    assert_eq!(wait_for_samples(&agent, 20, Sample::is_data).len().min(20), 20);
+    let with_agent = rise(&start);
+    assert!(with_agent.iter().all(|count| *count >= 20), "{with_agent:?}");
+    // Programs of one hook see the same packets, whichever side of the classifier they are on.
+    for hook in 0..2 {
+        let of_hook: Vec<u64> = with_agent.iter().skip(hook).step_by(2).copied().collect();
+        assert!(of_hook.iter().all(|count| count.abs_diff(of_hook[0]) <= 2), "{of_hook:?}");
+    }
+
+    agent.kill().unwrap();
+    let start = counts();
+    some_rounds(&lab, 20);
+    let without_agent = rise(&start);
+    assert!(without_agent.iter().all(|count| *count >= 20), "{without_agent:?}");
+    assert_eq!(on_the_hooks(&lab), ["lab_count"; 6]);
+}
+
+#[test]
+fn a_killed_agent_leaves_nothing_that_disturbs_the_next() {
+    for backend in Backend::BOTH {
+        let lab = Lab::new(Link::Veth).unwrap();
+        lab.path().set_rtt(Duration::from_millis(5));
+        for _ in 0..2 {
+            let agent = sampling(&lab, backend);
+            some_rounds(&lab, 5);
+            assert!(wait_for_samples(&agent, 5, Sample::is_data).len() >= 5, "{backend:?}");
+            if backend == Backend::Ebpf {
+                assert_eq!(on_the_hooks(&lab), ["gometro_in_eth", "gometro_out_eth"]);
+            }
+            agent.kill().unwrap();
+            assert_eq!(on_the_hooks(&lab), Vec::<String>::new());
+        }
+        let agent = sampling(&lab, backend);
+        let exchange = some_rounds(&lab, 20);
+        let finished = {
+            assert!(wait_for_samples(&agent, 20, Sample::is_data).len() >= 20, "{backend:?}");
+            agent.stop().unwrap()
+        };
+        assert_eq!(finished.status.code(), Some(0), "{backend:?}");
+        // Once each: nobody else is still on the hook.
+        let mut acks: Vec<u32> =
+            finished.samples().unwrap().iter().filter(|s| s.local == exchange.local).map(|s| s.ack).collect();
+        let all = acks.len();
+        acks.sort_unstable();
+        acks.dedup();
+        assert_eq!(acks.len(), all, "{backend:?}");
+    }
+}
+
+#[test]
+fn an_interface_that_goes_and_returns_is_watched_again() {
+    for backend in Backend::BOTH {
+        let lab = Lab::new(Link::Veth).unwrap();
+        let a = &lab.a.namespace;
+        a.ip("link add extra0 type veth peer name extra1\nlink set extra0 up").unwrap();
+        let args = [
+            "run",
+            "--interface",
+            "extra0",
+            "--interface",
+            "eth0",
+            "--target",
+            "10.77.0.2",
+            "--output",
+            "json",
+            "--samples",
+        ];
+        let mut agent = Agent::spawn(&lab.a, args.into_iter().chain(["--backend", backend.name()])).unwrap();
+        agent.wait_for_log("capturing on extra0", SOON).unwrap();
+        a.ip("link delete extra0").unwrap();
+        agent.wait_for_log("extra0 went away", SOON).unwrap();
+        some_rounds(&lab, 5);
+        assert!(wait_for_samples(&agent, 5, Sample::is_data).len() >= 5, "{backend:?}: the other interface");
+        a.ip("link add extra0 type veth peer name extra1\nlink set extra0 up").unwrap();
+        let deadline = Instant::now() + SOON;
+        let returns = || agent.log().iter().filter(|line| line.contains("capturing on extra0")).count();
+        while returns() < 2 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(returns(), 2, "{backend:?}: {:?}", agent.log());
+        assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{backend:?}");
+    }
+}
+
+#[test]
+fn sampling_windows_open_and_close() {
+    for backend in Backend::BOTH {
+        let lab = Lab::new(Link::Veth).unwrap();
+        lab.path().set_rtt(Duration::from_millis(5));
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("conf.yaml");
+        let text = format!(
+            "init_config:\n  backend: {}\ninstances:\n  - interface: eth0\n    ips: [{}]\n    \
+             sample: true\n    sample_duration: 1\n    sample_interval: 2\n",
+            backend.name(),
+            lab.b.v4
+        );
+        fs::write(&config, text).unwrap();
+        let agent =
+            Agent::start(&lab.a, ["run", "-c", config.to_str().unwrap(), "--output", "json", "--samples"]).unwrap();
+        let rounds = Rounds { count: 650, pause: Duration::from_millis(5), ..Rounds::default() };
+        let server = Server::v4(&lab.b, rounds.service()).unwrap();
+        rounds.run(&lab.a, server.address()).unwrap();
+        let finished = agent.stop().unwrap();
+        let found = samples(&finished.stdout).unwrap();
+        let mut windows: Vec<(u64, u64)> = Vec::new();
+        for sample in &found {
+            match windows.last_mut() {
+                Some(window) if sample.time_ns - window.1 < 500_000_000 => window.1 = sample.time_ns,
+                _ => windows.push((sample.time_ns, sample.time_ns)),
+            }
+        }
+        println!("{backend:?}: {} samples in {} windows", found.len(), windows.len());
+        assert!(windows.len() >= 2, "{backend:?}: {windows:?}");
+        for (start, end) in &windows {
+            assert!(end - start < 1_400_000_000, "{backend:?}: a window of {} ns", end - start);
+        }
+        for pair in windows.windows(2) {
+            let gap = pair[1].0 - pair[0].1;
+            assert!((1_500_000_000..2_600_000_000).contains(&gap), "{backend:?}: a gap of {gap} ns");
+        }
+        // None is of a segment sent in one window and acknowledged in another.
+        assert!(found.iter().all(|sample| sample.rtt() < Duration::from_millis(500)), "{backend:?}");
+    }
+}

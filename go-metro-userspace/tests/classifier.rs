@@ -3,74 +3,15 @@
 
 mod frames;
 
-use aya::TestRun;
-use aya::TestRunOptions;
+use aya::{TestRun, TestRunOptions};
 use frames::cases::{self, Case, Hook, Outcome, Record};
+use frames::kernel::{LOOPBACK, NEXT, classifier, run};
 use go_metro::capture::SourceCounters;
 use go_metro::capture::ebpf::Classifier;
-use go_metro::capture::error::CaptureError;
 use go_metro::rtt::{Addr, Direction, Segment};
 use go_metro_common::counters::Unparsable;
 use go_metro_common::names;
 use go_metro_common::segment::Bits;
-
-/// What the classifier's programs return: TCX_NEXT, which is TC_ACT_UNSPEC.
-const NEXT: u32 = u32::MAX;
-/// The interface that a test run pretends: the loopback device.
-const LOOPBACK: u32 = 1;
-
-/// A classifier for the cases' targets; `None` where the kernel does not let this process have one.
-fn classifier() -> Option<Classifier> {
-    match Classifier::load(1 << 20) {
-        Ok(mut classifier) => {
-            classifier.tries.set(cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
-            Some(classifier)
-        }
-        Err(error @ CaptureError::MissingCapability { .. }) => {
-            eprintln!("skipped: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
-
-fn program(hook: Hook) -> &'static str {
-    match hook {
-        Hook::EgressEthernet => names::EGRESS_ETHERNET,
-        Hook::IngressEthernet => names::INGRESS_ETHERNET,
-        Hook::EgressIp => names::EGRESS_IP,
-        Hook::IngressIp => names::INGRESS_IP,
-    }
-}
-
-/// Runs a packet; its records, the verdict, and what was counted.
-fn run(classifier: &mut Classifier, hook: Hook, bytes: &[u8]) -> (Vec<Segment>, u32, SourceCounters) {
-    let before = classifier.counters().unwrap();
-    let mut after_run = vec![0; bytes.len()];
-    let options = TestRunOptions { data_in: Some(bytes), data_out: Some(&mut after_run), ..TestRunOptions::new() };
-    let result = classifier.program(program(hook)).unwrap().test_run(options);
-    let result = result.unwrap_or_else(|error| panic!("{hook:?}, {} bytes: {error:?}", bytes.len()));
-    assert_eq!(after_run, bytes, "the packet is untouched");
-    let mut segments = Vec::new();
-    classifier.drain(&mut |segment| segments.push(*segment));
-    let after = classifier.counters().unwrap();
-    (segments, result.return_value, difference(&after, &before))
-}
-
-fn difference(after: &SourceCounters, before: &SourceCounters) -> SourceCounters {
-    let mut unparsable = after.unparsable;
-    for (count, before) in unparsable.iter_mut().zip(before.unparsable) {
-        *count -= before;
-    }
-    SourceCounters {
-        seen: after.seen - before.seen,
-        matched: after.matched - before.matched,
-        records: after.records - before.records,
-        lost: after.lost - before.lost,
-        fragments: after.fragments - before.fragments,
-        unparsable,
-    }
-}
 
 /// What the kernel made of a case, in the terms of the table.
 fn outcome(segments: &[Segment], counters: &SourceCounters) -> Outcome {

@@ -52,7 +52,7 @@ pub fn main(args: &Args) -> Result<()> {
         bail!("no test ran");
     }
     println!("\n{}; took {}", if totals.failed == 0 { "all is well" } else { "FAILED" }, minutes(start.elapsed()));
-    println!("{} passed, {} failed, {} ignored", totals.passed, totals.failed, totals.ignored);
+    println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.ignored);
     if totals.failed > 0 {
         // The total is the last word; an error would have one after it.
         std::process::exit(1);

@@ -15,19 +15,13 @@ use crate::targets::hosts::Hosts;
 use crate::targets::reverse::ReverseNames;
 use crate::targets::{TargetSet, local_addresses};
 
-/// There is nothing to watch, or nothing that is far away.
+/// Every target of every instance is an address of this host.
 #[derive(Debug, thiserror::Error)]
-pub enum NothingToWatch {
-    /// Every target of every instance is an address of this host.
-    #[error(
-        "all targets are addresses of this host, and the way to them is not worth measuring: name remote addresses, prefixes or \
-         hosts; `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything"
-    )]
-    OnlyLocal,
-    /// No address is known of any target.
-    #[error("no target has an address: {0}; name addresses or prefixes in `ips`, or wait for the name server")]
-    NoAddress(String),
-}
+#[error(
+    "all targets are addresses of this host, and the way to them is not worth measuring: name remote addresses, prefixes or \
+     hosts; `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything"
+)]
+pub struct OnlyLocalTargets;
 
 /// One instance: what it watches, and its sampling window.
 struct Watcher {
@@ -97,18 +91,18 @@ impl Directory {
         before != self.watch_list()
     }
 
-    /// Whether there is anything to watch that is worth it. On loopback local targets are what one asks for.
-    pub(super) fn check(&self) -> Result<(), NothingToWatch> {
-        if self.watchers.iter().all(|watcher| watcher.targets.is_empty()) {
-            let errors = self
-                .hosts
-                .iter()
-                .map(|(name, host)| format!("{name}: {}", host.error.as_deref().unwrap_or("no answer")));
-            return Err(NothingToWatch::NoAddress(errors.collect::<Vec<_>>().join(", ")));
+    /// Whether there is anything to watch that is far away. On loopback local targets are what one asks for; names without an
+    /// address yet are waited for.
+    pub(super) fn check(&self) -> Result<(), OnlyLocalTargets> {
+        let silent = self.hosts.iter().filter(|(_, host)| host.addresses.is_empty()).map(|(name, _)| name);
+        let silent: Vec<&str> = silent.collect();
+        if !silent.is_empty() {
+            tracing::warn!("no address yet of {}; watching them once the name server answers", silent.join(", "));
+            return Ok(());
         }
         let local = local_addresses();
         let near = |watcher: &Watcher| watcher.interface != "lo" && watcher.targets.is_only(&local);
-        if self.watchers.iter().all(near) { Err(NothingToWatch::OnlyLocal) } else { Ok(()) }
+        if self.watchers.iter().all(near) { Err(OnlyLocalTargets) } else { Ok(()) }
     }
 
     /// What each interface is to watch now. An interface whose instances are all in the off part of their window is there, with

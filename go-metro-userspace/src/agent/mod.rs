@@ -99,9 +99,9 @@ pub enum AgentError {
     /// The source failed.
     #[error("{0}")]
     Capture(#[from] CaptureError),
-    /// There is nothing to watch, or nothing that is far away.
+    /// Every target is an address of this host.
     #[error("{0}")]
-    Targets(#[from] directory::NothingToWatch),
+    Targets(#[from] directory::OnlyLocalTargets),
     /// A signal handler, thread or runtime could not be had.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -193,9 +193,9 @@ impl Agent {
         let source = Source::open(config.backend, &source_settings(config, &directory))?;
         tracing::info!("backend: {}", source.name());
         let (samples, printer) = if options.samples { Some(print_samples()?) } else { None }.unzip();
-        let (worker, events) = Worker::spawn(source, engine_config(config), summary_limits(config), samples)?;
+        let (engine, limits) = (engine_config(config), summary_limits(config));
+        let (worker, events) = Worker::spawn(source, directory.watch_list(), engine, limits, samples)?;
         let sinks = options.outputs.iter().map(|output| sink(*output, config)).collect();
-        worker.send(Command::Watch(directory.watch_list()));
         let (sender, receiver) = unbounded::unbounded_channel();
         let lookups = Lookups { sender, receiver, hosts_pending: false };
         let reported_at = Instant::now();

@@ -64,9 +64,10 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread. Samples are handed to `samples` one by one, if anybody wants them.
+    /// Starts the thread on a source that was opened for `watch`. Samples are handed to `samples` one by one, if anybody wants them.
     pub(super) fn spawn(
         source: Source,
+        watch: WatchList,
         engine: EngineConfig,
         limits: SummaryLimits,
         samples: Option<mpsc::SyncSender<Samples>>,
@@ -77,7 +78,7 @@ impl Worker {
             source,
             engine: Engine::new(engine),
             summaries: Summaries::new(limits),
-            watch: WatchList::new(),
+            watch,
             indices: BTreeMap::new(),
             retired: SourceCounters::default(),
             samples,

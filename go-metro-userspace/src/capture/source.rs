@@ -36,6 +36,8 @@ impl Source {
                     Some(reason) => reason,
                     None => match ebpf() {
                         Ok(source) => return Ok(source),
+                        // libpcap would not find it either.
+                        Err(error @ CaptureError::NoInterface { .. }) => return Err(error),
                         Err(error) => error.to_string(),
                     },
                 };

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod cases;
+pub mod kernel;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -7,6 +7,8 @@
 //! The captures are those of `GO_METRO_CAPTURES`, or of `shared/captures` beside the repository. Without them there is nothing to
 //! compare, and the test says so.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;

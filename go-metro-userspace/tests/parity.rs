@@ -1,6 +1,8 @@
 //! The decoder in user space and the classifier in the kernel make the same record of the same bytes: of every hand-made
 //! packet, and of thousands of damaged ones. Needs root; without it the tests say so and pass.
 
+#![allow(clippy::unwrap_used)]
+
 mod frames;
 
 use frames::cases::{self, Hook};

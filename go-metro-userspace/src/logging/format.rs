@@ -21,9 +21,23 @@ where
         ChronoLocal::new("%Y-%m-%d %H:%M:%S %Z".to_owned()).format_time(&mut writer)?;
         let file = metadata.file().unwrap_or("?").rsplit('/').next().unwrap_or("?");
         write!(writer, " | {} | ({file}:{}) | ", metadata.level(), metadata.line().unwrap_or(0))?;
-        context.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        one_line(context, writer, event)
     }
+}
+
+/// The message, whatever is in it, as the rest of one line: what comes from name servers or the kernel must not forge another.
+fn one_line<S, N>(context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    let mut message = String::new();
+    context.format_fields(Writer::new(&mut message), event)?;
+    let parts = message.split(char::is_control).filter(|part| !part.is_empty());
+    for (index, text) in parts.enumerate() {
+        write!(writer, "{}{text}", if index == 0 { "" } else { " " })?;
+    }
+    writeln!(writer)
 }
 
 /// The journal's: a syslog priority in front (sd-daemon(3)), and nothing that it knows itself.
@@ -42,7 +56,6 @@ where
             _ => 7,
         };
         write!(writer, "<{priority}>")?;
-        context.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        one_line(context, writer, event)
     }
 }

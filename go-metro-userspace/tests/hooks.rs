@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use aya::programs::tc::{NlOptions, TcAttachOptions};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
-use go_metro::capture::ebpf::{EbpfSource, HookKind, epoch_offset_ns, probe};
+use go_metro::capture::ebpf::{Classifier, EbpfSource, HookKind, epoch_offset_ns, probe};
 use go_metro::capture::error::CaptureError;
 use go_metro::capture::{InterfaceEvent, SourceSettings, WatchList};
 use go_metro::rtt::{Direction, Segment};
@@ -28,6 +28,10 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(|| {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
             eprintln!("skipped: a network namespace: {error}");
+            return;
+        }
+        if let Err(error @ CaptureError::MissingCapability { .. }) = Classifier::load(0) {
+            eprintln!("skipped: {error}");
             return;
         }
         ip("link set lo up");

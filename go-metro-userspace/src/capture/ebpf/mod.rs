@@ -24,6 +24,7 @@ use attach::Attachment;
 pub use attach::{HookKind, LinkLayer};
 pub use classifier::Classifier;
 pub use probe::{Feature, probe};
+pub use tries::Tries;
 
 /// Segment records from the kernel.
 pub struct EbpfSource {

@@ -15,6 +15,7 @@
 #![no_main]
 // The attribute that makes an entry point drops its documentation.
 #![allow(missing_docs)]
+#![allow(clippy::needless_pass_by_value, reason = "entry points take what the attribute hands them")]
 
 mod classify;
 mod diagnose;

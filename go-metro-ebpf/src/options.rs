@@ -89,7 +89,7 @@ fn walk(packet: Packet, cpu: &mut PerCpu, tcp: &Tcp) -> Options {
     }
 
     let position = &raw mut cpu.position;
-    // SAFETY (here and for each volatile access below): a field of this CPU's own value.
+    // SAFETY: here and for each volatile access below: a field of this CPU's own value.
     unsafe { ptr::write_volatile(position, 0) };
     for _ in 0..LEN_MAX {
         // Read twice: the verifier follows the number that is compared through every turn of the loop, so the one that

@@ -1,6 +1,6 @@
 //! The eBPF source: the classifier on both hooks of each interface, and the ring buffer between it and the engine.
 //!
-//! [`classifier`] loads the embedded object; [`tries`] tells it the targets; [`attach`] puts it on the hooks and takes it off;
+//! `classifier` loads the embedded object; `tries` tells it the targets; `attach` puts it on the hooks and takes it off;
 //! [`EbpfSource`] here keeps the three in step with what is to be watched and which interfaces exist; [`probe`] says what a
 //! kernel can do. The source needs no runtime: it is polled from a plain thread.
 

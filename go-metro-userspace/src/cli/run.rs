@@ -1,22 +1,19 @@
 //! `go-metro run`.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::{Failure, environment, legacy};
+use super::{Failure, environment, places};
 use crate::agent::{self, AgentOptions, Output, Overrides};
 use crate::config::{Backend, Config};
 use crate::logging;
 
-/// Where a configuration is looked for when nothing else was said.
-const CONFIG_PATHS: [&str; 2] = ["/etc/go-metro/conf.yaml", legacy::ORIGINAL_CONFIG];
-
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Configuration file [default: /etc/go-metro/conf.yaml, then the original's place]
+    /// Configuration file [default: /etc/go-metro/conf.yaml, then the original's places]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Interface to watch, instead of a configuration file; may be repeated
@@ -107,12 +104,8 @@ fn configuration(args: &Args) -> Result<(Config, Option<PathBuf>), Failure> {
         let config = Config::from_cli(&args.interface, &args.target, &environment);
         return config.map(|config| (config, None)).map_err(|error| Failure::usage(&error));
     }
-    let found = || CONFIG_PATHS.iter().map(Path::new).find(|path| path.exists()).map(Path::to_owned);
-    let Some(path) = args.config.clone().or_else(found) else {
-        let places = CONFIG_PATHS.join(" nor ");
-        let what = format!(
-            "no configuration: neither {places} exists; name one with --config, or an interface with --interface"
-        );
+    let Some(path) = args.config.clone().or_else(places::find) else {
+        let what = format!("{}; name one with --config, or an interface with --interface", places::none_found());
         return Err(Failure::usage(&what));
     };
     let config = Config::load(&path, &environment).map_err(|error| Failure::usage(&error))?;

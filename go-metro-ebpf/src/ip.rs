@@ -193,7 +193,7 @@ fn v6(packet: Packet, cpu: &mut PerCpu, offset: u32) -> Result<Ip, Skip> {
 #[inline(always)]
 fn extensions(packet: Packet, cpu: &mut PerCpu, offset: u32, next: u8) -> Result<u32, Skip> {
     let (at, kind) = (&raw mut cpu.position, &raw mut cpu.next);
-    // SAFETY: fields of this CPU's own value, here and at each volatile access below.
+    // SAFETY: here and for each volatile access below: fields of this CPU's own value.
     unsafe {
         ptr::write_volatile(at, offset);
         ptr::write_volatile(kind, u32::from(next));

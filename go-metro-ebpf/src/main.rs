@@ -9,8 +9,9 @@
 //!
 //! # Verifiers
 //!
-//! Everything here loads on Linux 5.10: no variable-offset access to the stack, bounded loops, no kfuncs. What newer kernels
-//! alone have (`tstamp_type`) hides behind a read-only global, which the verifier knows and prunes by.
+//! Written for those of Linux 5.10 and later (run so far: 6.18): no variable-offset access to the stack, bounded loops, no
+//! kfuncs, and built for BPF v2, whose registers are spilled whole (before 5.16 a narrower spill is forgotten). What newer
+//! kernels alone have (`tstamp_type`) hides behind a read-only global, which the verifier knows and prunes by.
 #![no_std]
 #![no_main]
 // The attribute that makes an entry point drops its documentation.

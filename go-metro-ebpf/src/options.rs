@@ -30,8 +30,9 @@ const BLOCKS_MAX: usize = 4;
 const USUAL: u32 = 0x0101_080a;
 const USUAL_LEN: u32 = 12;
 
-/// What tells the verifier how far a position may be.
+/// What tells the verifier how far a position may be, and how long a list.
 const POSITION_MASK: u32 = 63;
+const LEN_MASK: u32 = 63;
 
 // The furthest read: kind and length, then the left edges of all blocks.
 const _: () = assert!(OPTIONS_LEN >= POSITION_MASK as usize + 2 + BLOCK * BLOCKS_MAX);
@@ -78,19 +79,17 @@ fn walk(packet: Packet, cpu: &mut PerCpu, tcp: &Tcp) -> Options {
     let mut found = Options::default();
     let list = cpu.options.as_mut_ptr();
 
-    // The compiler is to forget what it knows of the length, and so to keep the checks that the verifier needs.
-    let len = forget(cpu, tcp.options_len);
-    if len == 0 || len > LEN_MAX {
-        return found;
-    }
-    // SAFETY: `list` has room for more than `LEN_MAX` bytes.
+    // 1 to 40 already, as the caller knows and the verifier is told: older ones do not learn from `!= 0` that a number is at
+    // least 1, and the compiler would drop what it finds needless.
+    let len = (forget(cpu, tcp.options_len - 1) & LEN_MASK) + 1;
+    // SAFETY: `list` has room for `LEN_MASK` + 1 bytes.
     if !unsafe { packet.copy(tcp.options, list, len) } {
         count(cpu, Unparsable::Truncated);
         return found;
     }
 
     let position = &raw mut cpu.position;
-    // SAFETY: a field of this CPU's own value, here and at each volatile access below.
+    // SAFETY: here and for each volatile access below: a field of this CPU's own value.
     unsafe { ptr::write_volatile(position, 0) };
     for _ in 0..LEN_MAX {
         // Read twice: the verifier follows the number that is compared through every turn of the loop, so the one that

@@ -13,10 +13,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use aya::programs::tc::TcAttachOptions;
+use aya::programs::tc::{NlOptions, TcAttachOptions};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
-use go_metro::capture::ebpf::{EbpfSource, epoch_offset_ns, probe};
+use go_metro::capture::ebpf::{Classifier, EbpfSource, HookKind, epoch_offset_ns, probe};
 use go_metro::capture::error::CaptureError;
 use go_metro::capture::{InterfaceEvent, SourceSettings, WatchList};
 use go_metro::rtt::{Direction, Segment};
@@ -28,6 +28,10 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(|| {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
             eprintln!("skipped: a network namespace: {error}");
+            return;
+        }
+        if let Err(error @ CaptureError::MissingCapability { .. }) = Classifier::load(0) {
+            eprintln!("skipped: {error}");
             return;
         }
         ip("link set lo up");
@@ -274,17 +278,17 @@ fn lab() -> Option<Ebpf> {
     Some(EbpfLoader::new().btf(None).load_file(object).unwrap())
 }
 
-fn attach_lab(lab: &mut Ebpf, program: &str, interface: &str, hook: TcAttachType, order: LinkOrder) {
+fn attach_lab(lab: &mut Ebpf, program: &str, interface: &str, hook: TcAttachType, options: TcAttachOptions) {
     let program: &mut SchedClassifier = lab.program_mut(program).unwrap().try_into().unwrap();
     program.load().unwrap();
-    program.attach_with_options(interface, hook, TcAttachOptions::TcxOrder(order)).unwrap();
+    program.attach_with_options(interface, hook, options).unwrap();
 }
 
 #[test]
 fn other_programs_on_the_hooks_still_run() {
     let Some(mut lab) = lab() else { return };
     in_namespace(move || {
-        attach_lab(&mut lab, "lab_count", "lo", TcAttachType::Ingress, LinkOrder::default());
+        attach_lab(&mut lab, "lab_count", "lo", TcAttachType::Ingress, TcAttachOptions::TcxOrder(LinkOrder::default()));
         let source = open(&[("lo", "127.0.0.0/8")]).unwrap();
         exchange("127.0.0.1:4004".parse().unwrap(), 10, 10);
         let counts: aya::maps::PerCpuArray<_, u64> = lab.map("LAB_COUNT").unwrap().try_into().unwrap();
@@ -294,11 +298,48 @@ fn other_programs_on_the_hooks_still_run() {
     });
 }
 
+/// Filters on a device's hook, as tc(8) lists them.
+fn filters(device: &str, hook: &str) -> Vec<String> {
+    let output = Command::new("tc").args(["filter", "show", "dev", device, hook]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.windows(2).filter(|pair| pair[1] == "direct-action").map(|pair| pair[0].to_owned()).collect()
+}
+
+#[test]
+fn a_filter_that_a_killed_predecessor_left_is_replaced_and_no_other() {
+    let Some(mut lab) = lab() else { return };
+    in_namespace(move || {
+        let settings =
+            SourceSettings { watch: watch(&[("lo", "127.0.0.0/8")]), ring_bytes: 0, snaplen: 0, filter: None };
+        let predecessor = EbpfSource::open_on(&settings, HookKind::Clsact).unwrap();
+        attach_lab(&mut lab, "lab_count", "lo", TcAttachType::Ingress, TcAttachOptions::Netlink(NlOptions::default()));
+        let count = |name: &str, hook| filters("lo", hook).iter().filter(|filter| filter.starts_with(name)).count();
+        let counts =
+            || (count("gometro_in_eth", "ingress"), count("gometro_out_eth", "egress"), count("lab", "ingress"));
+        assert_eq!(counts(), (1, 1, 1));
+
+        // As if killed: nothing is detached.
+        std::mem::forget(predecessor);
+        let mut source = EbpfSource::open_on(&settings, HookKind::Clsact).unwrap();
+        assert_eq!(counts(), (1, 1, 1), "{:?}", filters("lo", "ingress"));
+
+        exchange("127.0.0.1:4009".parse().unwrap(), 10, 10);
+        assert!(!collect(&mut source, Duration::from_millis(50)).is_empty());
+        let counts_of_lab: aya::maps::PerCpuArray<_, u64> = lab.map("LAB_COUNT").unwrap().try_into().unwrap();
+        let counted: u64 = counts_of_lab.get(&0, 0).unwrap().iter().sum();
+        assert_eq!(source.counters().unwrap().seen, 2 * counted, "the verdict lets the other filter run");
+
+        drop(source);
+        assert_eq!(counts(), (0, 0, 1), "what is left is not ours");
+    });
+}
+
 #[test]
 fn departure_that_pacing_puts_off_is_when_the_segment_leaves() {
     let Some(mut lab) = lab() else { return };
     in_namespace(move || {
-        attach_lab(&mut lab, "lab_tstamp", "lo", TcAttachType::Egress, LinkOrder::first());
+        attach_lab(&mut lab, "lab_tstamp", "lo", TcAttachType::Egress, TcAttachOptions::TcxOrder(LinkOrder::first()));
         let mut source = open(&[("lo", "127.0.0.0/8")]).unwrap();
         exchange("127.0.0.1:4005".parse().unwrap(), 10, 10);
         let segments = collect(&mut source, Duration::from_millis(100));
@@ -332,7 +373,7 @@ fn tags_in_band_and_in_metadata_are_seen_through() {
             ip("link set right up");
             ip("addr add 10.0.0.1/24 dev left");
             ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev left");
-            attach_lab(&mut lab, push, "left", TcAttachType::Egress, LinkOrder::first());
+            attach_lab(&mut lab, push, "left", TcAttachType::Egress, TcAttachOptions::TcxOrder(LinkOrder::first()));
             let mut source = open(&[("left", "10.0.0.2/32"), ("right", "10.0.0.1/32")]).unwrap();
             let server = SocketAddr::from(([10, 0, 0, 2], port));
             TcpStream::connect_timeout(&server, Duration::from_millis(50)).unwrap_err();
@@ -366,7 +407,7 @@ fn what_a_packet_costs_on_a_real_hook() {
     let Some(mut lab) = lab() else { return };
     in_namespace(move || {
         let _stats = aya::sys::enable_stats(aya::sys::Stats::RunTime).unwrap();
-        attach_lab(&mut lab, "lab_empty", "lo", TcAttachType::Egress, LinkOrder::first());
+        attach_lab(&mut lab, "lab_empty", "lo", TcAttachType::Egress, TcAttachOptions::TcxOrder(LinkOrder::first()));
         let mut source = open(&[("lo", "127.0.0.0/8")]).unwrap();
         exchange("127.0.0.1:4008".parse().unwrap(), 1_000_000_000, 10);
         source.poll(Duration::from_millis(10), &mut |_| {}).unwrap();

@@ -16,7 +16,9 @@ use crate::workspace::{cargo, lab_object, object, root, run};
 const TARGET: &str = "bpfel-unknown-none";
 
 /// How the kernel program is compiled, beside what cargo's profile says.
-const FLAGS: [&str; 3] = [
+const FLAGS: [&str; 4] = [
+    // BTF is made from debug information, `core`'s too: with less of it the kernel refuses the BTF of `memcpy` and its kin.
+    "-Cdebuginfo=2",
     "-Clink-arg=--btf",
     // Packet headers are not aligned; the verifier allows wide loads from a packet where the CPU does.
     "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",

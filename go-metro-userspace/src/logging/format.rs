@@ -25,8 +25,7 @@ where
         let file = metadata.file().unwrap_or("?").rsplit('/').next().unwrap_or("?");
         let (now, level, line) = (time(&now()), metadata.level(), metadata.line().unwrap_or(0));
         write!(writer, "{now} | {level} | ({file}:{line}) | ")?;
-        context.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        one_line(context, writer, event)
     }
 }
 
@@ -37,6 +36,21 @@ fn now() -> ZonedDateTime {
 
 fn time(now: &ZonedDateTime) -> String {
     now.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+/// The message, whatever is in it, as the rest of one line: what comes from name servers or the kernel must not forge another.
+fn one_line<S, N>(context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    let mut message = String::new();
+    context.format_fields(Writer::new(&mut message), event)?;
+    let parts = message.split(char::is_control).filter(|part| !part.is_empty());
+    for (index, text) in parts.enumerate() {
+        write!(writer, "{}{text}", if index == 0 { "" } else { " " })?;
+    }
+    writeln!(writer)
 }
 
 /// The journal's: a syslog priority in front (sd-daemon(3)), and nothing that it knows itself.
@@ -54,10 +68,8 @@ where
             Level::INFO => 6,
             _ => 7,
         };
-        // A message of several lines has its priority in front of each: the journal takes them apart.
-        let mut message = String::new();
-        context.format_fields(Writer::new(&mut message), event)?;
-        message.lines().try_for_each(|line| writeln!(writer, "<{priority}>{line}"))
+        write!(writer, "<{priority}>")?;
+        one_line(context, writer, event)
     }
 }
 
@@ -142,12 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn the_journal_gets_a_priority_in_front_of_every_line_and_no_time() {
+    fn the_journal_gets_a_priority_in_front_of_a_message_and_no_time() {
         let lines = logged(JournalForm, || {
             tracing::error!("one\ntwo");
             tracing::info!("three");
             tracing::debug!("four");
         });
-        assert_eq!(lines, "<3>one\n<3>two\n<6>three\n<7>four\n");
+        assert_eq!(lines, "<3>one two\n<6>three\n<7>four\n");
     }
 }

@@ -20,8 +20,11 @@ use rotate::Rotating;
 /// Overrides the configured level, in the directives of `tracing_subscriber::EnvFilter`.
 const LEVEL_VARIABLE: &str = "GO_METRO_LOG";
 
-/// Starts logging. A file that cannot be written is replaced by standard error, with a warning: a daemon that measures is
-/// worth more than its log. It is an error all the same, so that every level shows it. A level in the environment that makes no sense is replaced by the configured one, likewise.
+/// Starts logging.
+///
+/// A file that cannot be written is replaced by standard error: a daemon that measures is worth more than its log. A level in
+/// the environment that makes no sense is replaced by the configured one. Both are logged as errors, so that every level
+/// shows them.
 pub fn init(settings: &LogSettings) {
     let (filter, bad_directive) = filter(settings.level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
     let unwritable = start(settings, filter).err();

@@ -160,6 +160,10 @@ pub fn all() -> Vec<Case> {
     [relevance(), link(), network4(), network6(), transport(), options()].concat()
 }
 
+fn case(name: &'static str, hook: Hook, bytes: Vec<u8>, outcome: Outcome) -> Case {
+    Case { name, hook, bytes, outcome }
+}
+
 /// Which segments are worth a record, of which remote ends, seen from which side.
 fn relevance() -> Vec<Case> {
     use Hook::*;
@@ -173,71 +177,26 @@ fn relevance() -> Vec<Case> {
     let stranger4 = ethernet(&[], ETH_P_IP, &ipv4(LOCAL4, STRANGER4, &[], &d.bytes()));
     let stranger6 = ethernet(&[], ETH_P_IPV6, &ipv6(LOCAL6, STRANGER6, TCP, &d.bytes()));
     vec![
-        Case {
-            name: "outbound data, IPv4",
-            hook: EgressEthernet,
-            bytes: frame4(&d),
-            outcome: record(EgressEthernet, &d),
-        },
-        Case {
-            name: "outbound data, IPv6",
-            hook: EgressEthernet,
-            bytes: frame6(TCP, &d.bytes()),
-            outcome: record(EgressEthernet, &d),
-        },
-        Case {
-            name: "an outbound ACK without data tells nothing",
-            hook: EgressEthernet,
-            bytes: frame4(&a),
-            outcome: NOTHING,
-        },
-        Case { name: "outbound SYN", hook: EgressEthernet, bytes: frame4(&syn), outcome: record(EgressEthernet, &syn) },
-        Case { name: "outbound FIN", hook: EgressEthernet, bytes: frame4(&fin), outcome: record(EgressEthernet, &fin) },
-        Case { name: "outbound RST", hook: EgressEthernet, bytes: frame4(&rst), outcome: record(EgressEthernet, &rst) },
-        Case {
-            name: "inbound ACK, IPv4",
-            hook: IngressEthernet,
-            bytes: received4(&a),
-            outcome: record(IngressEthernet, &a),
-        },
-        Case {
-            name: "inbound ACK, IPv6",
-            hook: IngressEthernet,
-            bytes: received6(&a),
-            outcome: record(IngressEthernet, &a),
-        },
-        Case {
-            name: "inbound data",
-            hook: IngressEthernet,
-            bytes: received4(&d),
-            outcome: record(IngressEthernet, &d),
-        },
-        Case {
-            name: "inbound SYN",
-            hook: IngressEthernet,
-            bytes: received6(&syn),
-            outcome: record(IngressEthernet, &syn),
-        },
-        Case {
-            name: "inbound RST",
-            hook: IngressEthernet,
-            bytes: received4(&rst),
-            outcome: record(IngressEthernet, &rst),
-        },
-        Case {
-            name: "an inbound segment without ACK, SYN, FIN or RST tells nothing",
-            hook: IngressEthernet,
-            bytes: received4(&bare),
-            outcome: NOTHING,
-        },
-        Case { name: "the remote end is no target, IPv4", hook: EgressEthernet, bytes: stranger4, outcome: NOTHING },
-        Case { name: "the remote end is no target, IPv6", hook: EgressEthernet, bytes: stranger6, outcome: NOTHING },
-        Case {
-            name: "only the remote end's address counts",
-            hook: IngressEthernet,
-            bytes: frame4(&d),
-            outcome: NOTHING,
-        },
+        case("outbound data, IPv4", EgressEthernet, frame4(&d), record(EgressEthernet, &d)),
+        case("outbound data, IPv6", EgressEthernet, frame6(TCP, &d.bytes()), record(EgressEthernet, &d)),
+        case("an outbound ACK without data tells nothing", EgressEthernet, frame4(&a), NOTHING),
+        case("outbound SYN", EgressEthernet, frame4(&syn), record(EgressEthernet, &syn)),
+        case("outbound FIN", EgressEthernet, frame4(&fin), record(EgressEthernet, &fin)),
+        case("outbound RST", EgressEthernet, frame4(&rst), record(EgressEthernet, &rst)),
+        case("inbound ACK, IPv4", IngressEthernet, received4(&a), record(IngressEthernet, &a)),
+        case("inbound ACK, IPv6", IngressEthernet, received6(&a), record(IngressEthernet, &a)),
+        case("inbound data", IngressEthernet, received4(&d), record(IngressEthernet, &d)),
+        case("inbound SYN", IngressEthernet, received6(&syn), record(IngressEthernet, &syn)),
+        case("inbound RST", IngressEthernet, received4(&rst), record(IngressEthernet, &rst)),
+        case(
+            "an inbound segment without ACK, SYN, FIN or RST tells nothing",
+            IngressEthernet,
+            received4(&bare),
+            NOTHING,
+        ),
+        case("the remote end is no target, IPv4", EgressEthernet, stranger4, NOTHING),
+        case("the remote end is no target, IPv6", EgressEthernet, stranger6, NOTHING),
+        case("only the remote end's address counts", IngressEthernet, frame4(&d), NOTHING),
     ]
 }
 
@@ -250,73 +209,48 @@ fn link() -> Vec<Case> {
     let bare4 = ipv4(BARE4, BARE_REMOTE4, &[], &d.bytes());
     let bare6 = ipv6(BARE6, BARE_REMOTE6, TCP, &d.bytes());
     vec![
-        Case {
-            name: "one tag in band",
-            hook: EgressEthernet,
-            bytes: tagged(&[ETH_P_8021Q]),
-            outcome: record(EgressEthernet, &d),
-        },
-        Case {
-            name: "one tag in band, IPv6",
-            hook: EgressEthernet,
-            bytes: tagged6(&[ETH_P_8021Q]),
-            outcome: record(EgressEthernet, &d),
-        },
-        Case {
-            name: "QinQ, 802.1ad",
-            hook: EgressEthernet,
-            bytes: tagged(&[ETH_P_8021AD, ETH_P_8021Q]),
-            outcome: record(EgressEthernet, &d),
-        },
-        Case {
-            name: "QinQ, 802.1ad, IPv6",
-            hook: EgressEthernet,
-            bytes: tagged6(&[ETH_P_8021AD, ETH_P_8021Q]),
-            outcome: record(EgressEthernet, &d),
-        },
-        Case {
-            name: "QinQ as before 802.1ad",
-            hook: EgressEthernet,
-            bytes: tagged(&[ETH_P_QINQ1, ETH_P_8021Q]),
-            outcome: record(EgressEthernet, &d),
-        },
-        Case {
-            name: "three tags are too many",
-            hook: EgressEthernet,
-            bytes: tagged(&[ETH_P_8021AD, ETH_P_8021Q, ETH_P_8021Q]),
-            outcome: unparsable(Unparsable::TooDeep),
-        },
-        Case {
-            name: "a frame that ends in its tag",
-            hook: EgressEthernet,
-            bytes: cut(tagged(&[ETH_P_8021AD, ETH_P_8021Q]), 20),
-            outcome: unparsable(Unparsable::Truncated),
-        },
-        Case { name: "ARP", hook: EgressEthernet, bytes: ethernet(&[], 0x0806, &[0; 46]), outcome: NOTHING },
-        Case {
-            name: "padding is no payload",
-            hook: IngressEthernet,
-            bytes: {
+        case("one tag in band", EgressEthernet, tagged(&[ETH_P_8021Q]), record(EgressEthernet, &d)),
+        case("one tag in band, IPv6", EgressEthernet, tagged6(&[ETH_P_8021Q]), record(EgressEthernet, &d)),
+        case("QinQ, 802.1ad", EgressEthernet, tagged(&[ETH_P_8021AD, ETH_P_8021Q]), record(EgressEthernet, &d)),
+        case("QinQ, 802.1ad, IPv6", EgressEthernet, tagged6(&[ETH_P_8021AD, ETH_P_8021Q]), record(EgressEthernet, &d)),
+        case("QinQ as before 802.1ad", EgressEthernet, tagged(&[ETH_P_QINQ1, ETH_P_8021Q]), record(EgressEthernet, &d)),
+        case(
+            "three tags are too many",
+            EgressEthernet,
+            tagged(&[ETH_P_8021AD, ETH_P_8021Q, ETH_P_8021Q]),
+            unparsable(Unparsable::TooDeep),
+        ),
+        case(
+            "a frame that ends in its tag",
+            EgressEthernet,
+            cut(tagged(&[ETH_P_8021AD, ETH_P_8021Q]), 20),
+            unparsable(Unparsable::Truncated),
+        ),
+        case("ARP", EgressEthernet, ethernet(&[], 0x0806, &[0; 46]), NOTHING),
+        case(
+            "padding is no payload",
+            IngressEthernet,
+            {
                 let mut frame = ethernet(&[], ETH_P_IP, &ipv4(REMOTE4, LOCAL4, &[], &a.bytes()));
                 frame.resize(60, 0);
                 frame
             },
-            outcome: record(IngressEthernet, &a),
-        },
-        Case { name: "no link header, outbound, IPv4", hook: EgressIp, bytes: bare4, outcome: record(EgressIp, &d) },
-        Case { name: "no link header, outbound, IPv6", hook: EgressIp, bytes: bare6, outcome: record(EgressIp, &d) },
-        Case {
-            name: "no link header, inbound, IPv4",
-            hook: IngressIp,
-            bytes: ipv4(BARE_REMOTE4, BARE4, &[], &a.bytes()),
-            outcome: record(IngressIp, &a),
-        },
-        Case {
-            name: "no link header, inbound, IPv6",
-            hook: IngressIp,
-            bytes: ipv6(BARE_REMOTE6, BARE6, TCP, &a.bytes()),
-            outcome: record(IngressIp, &a),
-        },
+            record(IngressEthernet, &a),
+        ),
+        case("no link header, outbound, IPv4", EgressIp, bare4, record(EgressIp, &d)),
+        case("no link header, outbound, IPv6", EgressIp, bare6, record(EgressIp, &d)),
+        case(
+            "no link header, inbound, IPv4",
+            IngressIp,
+            ipv4(BARE_REMOTE4, BARE4, &[], &a.bytes()),
+            record(IngressIp, &a),
+        ),
+        case(
+            "no link header, inbound, IPv6",
+            IngressIp,
+            ipv6(BARE_REMOTE6, BARE6, TCP, &a.bytes()),
+            record(IngressIp, &a),
+        ),
     ]
 }
 
@@ -328,64 +262,44 @@ fn network4() -> Vec<Case> {
     let udp = with(frame4(&d), IP + 9, &[UDP]);
     let with_options = |len| ethernet(&[], ETH_P_IP, &ipv4(LOCAL4, REMOTE4, &vec![1; len], &d.bytes()));
     vec![
-        Case { name: "UDP", hook, bytes: udp, outcome: NOTHING },
-        Case { name: "IPv4 with 4 bytes of options", hook, bytes: with_options(4), outcome: record(hook, &d) },
-        Case { name: "IPv4 with 40 bytes of options", hook, bytes: with_options(40), outcome: record(hook, &d) },
-        Case {
-            name: "the first fragment",
+        case("UDP", hook, udp, NOTHING),
+        case("IPv4 with 4 bytes of options", hook, with_options(4), record(hook, &d)),
+        case("IPv4 with 40 bytes of options", hook, with_options(40), record(hook, &d)),
+        case("the first fragment", hook, with(frame4(&d), IP + 6, &[0x20, 0]), record(hook, &d)),
+        case("another fragment", hook, with(frame4(&d), IP + 6, &[0, 10]), Outcome { fragment: true, ..NOTHING }),
+        case(
+            "total length 0: a super-segment, as long as the packet",
             hook,
-            bytes: with(frame4(&d), IP + 6, &[0x20, 0]),
-            outcome: record(hook, &d),
-        },
-        Case {
-            name: "another fragment",
+            with(frame4(&d), IP + 2, &[0, 0]),
+            record(hook, &d),
+        ),
+        case("IPv4 with a version of 5", hook, with(frame4(&d), IP, &[0x55]), unparsable(Unparsable::IpHeader)),
+        case("IPv4 with a header length of 16", hook, with(frame4(&d), IP, &[0x44]), unparsable(Unparsable::IpHeader)),
+        case(
+            "a total length below the header's",
             hook,
-            bytes: with(frame4(&d), IP + 6, &[0, 10]),
-            outcome: Outcome { fragment: true, ..NOTHING },
-        },
-        Case {
-            name: "total length 0: a super-segment, as long as the packet",
+            with(frame4(&d), IP + 2, &[0, 19]),
+            unparsable(Unparsable::IpHeader),
+        ),
+        case(
+            "a total length beyond the packet",
             hook,
-            bytes: with(frame4(&d), IP + 2, &[0, 0]),
-            outcome: record(hook, &d),
-        },
-        Case {
-            name: "IPv4 with a version of 5",
-            hook,
-            bytes: with(frame4(&d), IP, &[0x55]),
-            outcome: unparsable(Unparsable::IpHeader),
-        },
-        Case {
-            name: "IPv4 with a header length of 16",
-            hook,
-            bytes: with(frame4(&d), IP, &[0x44]),
-            outcome: unparsable(Unparsable::IpHeader),
-        },
-        Case {
-            name: "a total length below the header's",
-            hook,
-            bytes: with(frame4(&d), IP + 2, &[0, 19]),
-            outcome: unparsable(Unparsable::IpHeader),
-        },
-        Case {
-            name: "a total length beyond the packet",
-            hook,
-            bytes: with(frame4(&d), IP + 2, &[0, 141]),
-            outcome: unparsable(Unparsable::Truncated),
-        },
+            with(frame4(&d), IP + 2, &[0, 141]),
+            unparsable(Unparsable::Truncated),
+        ),
         // Tagged, because the kernel's test run takes no shorter packets otherwise.
-        Case {
-            name: "IPv4 that ends in its header",
+        case(
+            "IPv4 that ends in its header",
             hook,
-            bytes: cut(ethernet(&[ETH_P_8021Q], ETH_P_IP, &sent4(&d)), 18 + 19),
-            outcome: unparsable(Unparsable::Truncated),
-        },
-        Case {
-            name: "IPv4 that has no room for TCP",
+            cut(ethernet(&[ETH_P_8021Q], ETH_P_IP, &sent4(&d)), 18 + 19),
+            unparsable(Unparsable::Truncated),
+        ),
+        case(
+            "IPv4 that has no room for TCP",
             hook,
-            bytes: with(frame4(&d), IP + 2, &[0, 39]),
-            outcome: unparsable(Unparsable::Truncated),
-        },
+            with(frame4(&d), IP + 2, &[0, 39]),
+            unparsable(Unparsable::Truncated),
+        ),
     ]
 }
 
@@ -406,104 +320,59 @@ fn network6() -> Vec<Case> {
     let jumbo_len = (8 + tcp.len() as u32).to_be_bytes();
     let jumbo = [&[TCP, 0, 0xc2, 4][..], &jumbo_len, &tcp].concat();
     vec![
-        Case { name: "UDP over IPv6", hook, bytes: frame6(UDP, &tcp), outcome: NOTHING },
-        Case {
-            name: "UDP behind an extension header",
+        case("UDP over IPv6", hook, frame6(UDP, &tcp), NOTHING),
+        case("UDP behind an extension header", hook, frame6(HOP_BY_HOP, &extension(UDP, 8, &tcp)), NOTHING),
+        case("hop-by-hop options", hook, frame6(HOP_BY_HOP, &extension(TCP, 8, &tcp)), record(hook, &d)),
+        case(
+            "hop-by-hop, routing, mobility and destination options",
             hook,
-            bytes: frame6(HOP_BY_HOP, &extension(UDP, 8, &tcp)),
-            outcome: NOTHING,
-        },
-        Case {
-            name: "hop-by-hop options",
+            frame6(HOP_BY_HOP, &several),
+            record(hook, &d),
+        ),
+        case("an authentication header", hook, frame6(AUTHENTICATION, &authenticated), record(hook, &d)),
+        case("the largest extension header", hook, frame6(DESTINATION, &extension(TCP, 2048, &tcp)), record(hook, &d)),
+        case("eight extension headers", hook, chain(8), record(hook, &d)),
+        case("nine extension headers are too many", hook, chain(9), unparsable(Unparsable::TooDeep)),
+        case("the first fragment, IPv6", hook, frame6(FRAGMENT, &fragment(TCP, 0, &tcp)), record(hook, &d)),
+        case(
+            "another fragment, IPv6",
             hook,
-            bytes: frame6(HOP_BY_HOP, &extension(TCP, 8, &tcp)),
-            outcome: record(hook, &d),
-        },
-        Case {
-            name: "hop-by-hop, routing, mobility and destination options",
+            frame6(FRAGMENT, &fragment(TCP, 80, &tcp)),
+            Outcome { fragment: true, ..NOTHING },
+        ),
+        case("another fragment of UDP", hook, frame6(FRAGMENT, &fragment(UDP, 80, &tcp)), NOTHING),
+        case(
+            "payload length 0: a super-segment, as long as the packet",
             hook,
-            bytes: frame6(HOP_BY_HOP, &several),
-            outcome: record(hook, &d),
-        },
-        Case {
-            name: "an authentication header",
+            with(frame6(TCP, &tcp), IP + 4, &[0, 0]),
+            record(hook, &d),
+        ),
+        case("a jumbogram", hook, with(frame6(HOP_BY_HOP, &jumbo), IP + 4, &[0, 0]), record(hook, &d)),
+        case("IPv6 with a version of 4", hook, with(frame6(TCP, &tcp), IP, &[0x40]), unparsable(Unparsable::IpHeader)),
+        case(
+            "a payload length beyond the packet",
             hook,
-            bytes: frame6(AUTHENTICATION, &authenticated),
-            outcome: record(hook, &d),
-        },
-        Case {
-            name: "the largest extension header",
+            with(frame6(TCP, &tcp), IP + 4, &[0, 121]),
+            unparsable(Unparsable::Truncated),
+        ),
+        case(
+            "IPv6 that ends in its header",
             hook,
-            bytes: frame6(DESTINATION, &extension(TCP, 2048, &tcp)),
-            outcome: record(hook, &d),
-        },
-        Case { name: "eight extension headers", hook, bytes: chain(8), outcome: record(hook, &d) },
-        Case {
-            name: "nine extension headers are too many",
+            cut(ethernet(&[ETH_P_8021Q], ETH_P_IPV6, &ipv6(LOCAL6, REMOTE6, TCP, &tcp)), 18 + 39),
+            unparsable(Unparsable::Truncated),
+        ),
+        case(
+            "IPv6 that ends in an extension header",
             hook,
-            bytes: chain(9),
-            outcome: unparsable(Unparsable::TooDeep),
-        },
-        Case {
-            name: "the first fragment, IPv6",
+            frame6(DESTINATION, &[TCP, 0, 0]),
+            unparsable(Unparsable::Truncated),
+        ),
+        case(
+            "an extension header that reaches past the packet",
             hook,
-            bytes: frame6(FRAGMENT, &fragment(TCP, 0, &tcp)),
-            outcome: record(hook, &d),
-        },
-        Case {
-            name: "another fragment, IPv6",
-            hook,
-            bytes: frame6(FRAGMENT, &fragment(TCP, 80, &tcp)),
-            outcome: Outcome { fragment: true, ..NOTHING },
-        },
-        Case {
-            name: "another fragment of UDP",
-            hook,
-            bytes: frame6(FRAGMENT, &fragment(UDP, 80, &tcp)),
-            outcome: NOTHING,
-        },
-        Case {
-            name: "payload length 0: a super-segment, as long as the packet",
-            hook,
-            bytes: with(frame6(TCP, &tcp), IP + 4, &[0, 0]),
-            outcome: record(hook, &d),
-        },
-        Case {
-            name: "a jumbogram",
-            hook,
-            bytes: with(frame6(HOP_BY_HOP, &jumbo), IP + 4, &[0, 0]),
-            outcome: record(hook, &d),
-        },
-        Case {
-            name: "IPv6 with a version of 4",
-            hook,
-            bytes: with(frame6(TCP, &tcp), IP, &[0x40]),
-            outcome: unparsable(Unparsable::IpHeader),
-        },
-        Case {
-            name: "a payload length beyond the packet",
-            hook,
-            bytes: with(frame6(TCP, &tcp), IP + 4, &[0, 121]),
-            outcome: unparsable(Unparsable::Truncated),
-        },
-        Case {
-            name: "IPv6 that ends in its header",
-            hook,
-            bytes: cut(ethernet(&[ETH_P_8021Q], ETH_P_IPV6, &ipv6(LOCAL6, REMOTE6, TCP, &tcp)), 18 + 39),
-            outcome: unparsable(Unparsable::Truncated),
-        },
-        Case {
-            name: "IPv6 that ends in an extension header",
-            hook,
-            bytes: frame6(DESTINATION, &[TCP, 0, 0]),
-            outcome: unparsable(Unparsable::Truncated),
-        },
-        Case {
-            name: "an extension header that reaches past the packet",
-            hook,
-            bytes: frame6(DESTINATION, &with(extension(TCP, 8, &tcp), 1, &[20])),
-            outcome: unparsable(Unparsable::Truncated),
-        },
+            frame6(DESTINATION, &with(extension(TCP, 8, &tcp), 1, &[20])),
+            unparsable(Unparsable::Truncated),
+        ),
     ]
 }
 
@@ -515,45 +384,35 @@ fn transport() -> Vec<Case> {
     let large = data().with_payload(1448);
     let all_flags = data().with_flags(0xff);
     vec![
-        Case { name: "a full segment", hook, bytes: frame4(&large), outcome: record(hook, &large) },
-        Case { name: "every control bit", hook, bytes: frame4(&all_flags), outcome: record(hook, &all_flags) },
-        Case {
-            name: "a data offset of 4",
+        case("a full segment", hook, frame4(&large), record(hook, &large)),
+        case("every control bit", hook, frame4(&all_flags), record(hook, &all_flags)),
+        case("a data offset of 4", hook, frame4(&d.clone().with_data_offset(4)), unparsable(Unparsable::TcpHeader)),
+        case("a data offset of 0", hook, frame4(&d.clone().with_data_offset(0)), unparsable(Unparsable::TcpHeader)),
+        case(
+            "a data offset past the packet",
             hook,
-            bytes: frame4(&d.clone().with_data_offset(4)),
-            outcome: unparsable(Unparsable::TcpHeader),
-        },
-        Case {
-            name: "a data offset of 0",
+            frame4(&ack().with_flags(TcpFlags::SYN).with_data_offset(6)),
+            unparsable(Unparsable::TcpHeader),
+        ),
+        case(
+            "a data offset past the IP packet, but not past the frame",
             hook,
-            bytes: frame4(&d.clone().with_data_offset(0)),
-            outcome: unparsable(Unparsable::TcpHeader),
-        },
-        Case {
-            name: "a data offset past the packet",
-            hook,
-            bytes: frame4(&ack().with_flags(TcpFlags::SYN).with_data_offset(6)),
-            outcome: unparsable(Unparsable::TcpHeader),
-        },
-        Case {
-            name: "a data offset past the IP packet, but not past the frame",
-            hook,
-            bytes: {
+            {
                 let mut frame = frame4(&ack().with_flags(TcpFlags::SYN).with_data_offset(6));
                 frame.resize(60, 0);
                 frame
             },
-            outcome: unparsable(Unparsable::TcpHeader),
-        },
-        Case {
-            name: "TCP that ends in its header",
+            unparsable(Unparsable::TcpHeader),
+        ),
+        case(
+            "TCP that ends in its header",
             hook,
-            bytes: {
+            {
                 let short = cut(frame4(&d), TCP4 + 19);
                 with(short, IP + 2, &[0, 39])
             },
-            outcome: unparsable(Unparsable::Truncated),
-        },
+            unparsable(Unparsable::Truncated),
+        ),
     ]
 }
 
@@ -569,28 +428,34 @@ fn options() -> Vec<Case> {
     let before = |by: u32| (ack_number - by, ack_number - by + 8);
     let behind = |by: u32| (ack_number.wrapping_add(by), ack_number.wrapping_add(by + 8));
     let at = (ack_number, ack_number + 8);
-    let case = |name, tcp: Tcp, change: &dyn Fn(Outcome) -> Outcome| Case {
+    let carrying = |name, tcp: Tcp, change: &dyn Fn(Outcome) -> Outcome| Case {
         name,
         hook,
         bytes: frame4(&tcp),
         outcome: change(record(hook, &tcp)),
     };
     let sack_case = |name, blocks: &[(u32, u32)], bits: u8| {
-        case(name, carries(&[&[1, 1], &sack(blocks)]), &|outcome| outcome.bits(bits))
+        carrying(name, carries(&[&[1, 1], &sack(blocks)]), &|outcome| outcome.bits(bits))
     };
     let syn = data().with_flags(TcpFlags::SYN).with_payload(0);
     let usual_syn = [&[2, 4, 5, 180, 4, 2][..], &ts, &[1, 3, 3, 7]].concat();
     let fault = |outcome: Outcome| outcome.fault(Unparsable::TcpOption);
     vec![
-        case("timestamps in the usual place", carries(&[&[1, 1], &ts]), &with_ts),
-        case("timestamps first", carries(&[&ts, &[1, 1]]), &with_ts),
-        case("timestamps between NOPs", carries(&[&[1], &ts, &[1]]), &with_ts),
-        case("timestamps last", carries(&[&[1, 1], &[254, 8, 0, 0, 0, 0, 0, 0], &[253, 18], &[0; 16], &ts]), &with_ts),
-        case("timestamps at the very end of the longest list", carries(&[&[1; 30], &ts]), &with_ts),
-        case("the usual SYN", syn.with_options(&[&usual_syn]), &|outcome| with_ts(outcome).bits(Bits::SACK_PERMITTED)),
-        case("forty NOPs", carries(&[&[1; 40]]), &|outcome| outcome),
-        case("no option behind the end of the list", carries(&[&[0, 0], &ts]), &|outcome| outcome),
-        case("an unknown option", carries(&[&[77, 4, 1, 2], &[1, 1], &ts]), &with_ts),
+        carrying("timestamps in the usual place", carries(&[&[1, 1], &ts]), &with_ts),
+        carrying("timestamps first", carries(&[&ts, &[1, 1]]), &with_ts),
+        carrying("timestamps between NOPs", carries(&[&[1], &ts, &[1]]), &with_ts),
+        carrying(
+            "timestamps last",
+            carries(&[&[1, 1], &[254, 8, 0, 0, 0, 0, 0, 0], &[253, 18], &[0; 16], &ts]),
+            &with_ts,
+        ),
+        carrying("timestamps at the very end of the longest list", carries(&[&[1; 30], &ts]), &with_ts),
+        carrying("the usual SYN", syn.with_options(&[&usual_syn]), &|outcome| {
+            with_ts(outcome).bits(Bits::SACK_PERMITTED)
+        }),
+        carrying("forty NOPs", carries(&[&[1; 40]]), &|outcome| outcome),
+        carrying("no option behind the end of the list", carries(&[&[0, 0], &ts]), &|outcome| outcome),
+        carrying("an unknown option", carries(&[&[77, 4, 1, 2], &[1, 1], &ts]), &with_ts),
         sack_case("a SACK block above", &[behind(100)], Bits::SACK_ABOVE),
         sack_case("a SACK block above, past the wrap", &[behind(0x200)], Bits::SACK_ABOVE),
         sack_case("a D-SACK below", &[before(100)], Bits::DSACK),
@@ -603,28 +468,28 @@ fn options() -> Vec<Case> {
             Bits::DSACK | Bits::SACK_ABOVE,
         ),
         sack_case("four blocks above", &[behind(100), behind(200), behind(300), behind(400)], Bits::SACK_ABOVE),
-        case(
+        carrying(
             "timestamps and three blocks",
             carries(&[&[1, 1], &ts, &[1, 1], &sack(&[before(9), before(5), behind(5)])]),
             &|outcome| with_ts(outcome).bits(Bits::DSACK | Bits::SACK_ABOVE),
         ),
-        case(
+        carrying(
             "what follows a SACK option is no block",
             carries(&[&[1, 1], &sack(&[before(100)]), &[77, 18], &[0; 16]]),
             &|outcome| outcome.bits(Bits::DSACK),
         ),
-        case("a SACK option of half a block is none", carries(&[&[5, 6, 0, 0, 0, 0], &[1, 1]]), &|outcome| outcome),
-        case("a SACK option without a block is none", carries(&[&[5, 2], &[1, 1]]), &|outcome| outcome),
-        case("timestamps of length 2 are none", carries(&[&[8, 2], &[1, 1]]), &|outcome| outcome),
-        case("timestamps of length 12 are none", carries(&[&[8, 12], &[0; 10]]), &|outcome| outcome),
-        case("SACK-permitted of length 3 is none", carries(&[&[4, 3, 0], &[1]]), &|outcome| outcome),
-        case("an option of length 0", carries(&[&ts, &[77, 0]]), &|outcome| fault(with_ts(outcome))),
-        case("an option of length 1", carries(&[&ts, &[77, 1]]), &|outcome| fault(with_ts(outcome))),
-        case("an option past the end", carries(&[&ts, &[77, 3]]), &|outcome| fault(with_ts(outcome))),
-        case("a list that ends in an option's kind", carries(&[&[1, 1], &ts, &[1, 1, 1, 77]]), &|outcome| {
+        carrying("a SACK option of half a block is none", carries(&[&[5, 6, 0, 0, 0, 0], &[1, 1]]), &|outcome| outcome),
+        carrying("a SACK option without a block is none", carries(&[&[5, 2], &[1, 1]]), &|outcome| outcome),
+        carrying("timestamps of length 2 are none", carries(&[&[8, 2], &[1, 1]]), &|outcome| outcome),
+        carrying("timestamps of length 12 are none", carries(&[&[8, 12], &[0; 10]]), &|outcome| outcome),
+        carrying("SACK-permitted of length 3 is none", carries(&[&[4, 3, 0], &[1]]), &|outcome| outcome),
+        carrying("an option of length 0", carries(&[&ts, &[77, 0]]), &|outcome| fault(with_ts(outcome))),
+        carrying("an option of length 1", carries(&[&ts, &[77, 1]]), &|outcome| fault(with_ts(outcome))),
+        carrying("an option past the end", carries(&[&ts, &[77, 3]]), &|outcome| fault(with_ts(outcome))),
+        carrying("a list that ends in an option's kind", carries(&[&[1, 1], &ts, &[1, 1, 1, 77]]), &|outcome| {
             fault(with_ts(outcome))
         }),
-        case("timestamps past the end", carries(&[&[1, 1, 1, 1], &[8, 10], &[0; 6]]), &fault),
-        case("a SACK option past the end", carries(&[&[1, 1, 5, 18], &[0; 8]]), &fault),
+        carrying("timestamps past the end", carries(&[&[1, 1, 1, 1], &[8, 10], &[0; 6]]), &fault),
+        carrying("a SACK option past the end", carries(&[&[1, 1, 5, 18], &[0; 8]]), &fault),
     ]
 }

@@ -37,8 +37,22 @@ fn of<'a>(samples: &'a [Sample], exchange: &Exchange) -> Vec<&'a Sample> {
     samples.iter().filter(|sample| sample.local == exchange.local && sample.remote == exchange.remote).collect()
 }
 
-/// A hundred rounds at once over IPv4 and IPv6.
-fn a_hundred_rounds_each(lab: &Lab, backend: Backend, programs: &[(&str, Hook, Position)]) {
+/// A hundred rounds at once over IPv4 and IPv6, on each backend.
+///
+/// A machine that is busy with something else delays the forwarder, and then the path is slower than was asked for: that is tried
+/// again. Everything else must hold at once.
+fn a_hundred_rounds_each(link: Link, programs: &[(&str, Hook, Position)]) {
+    for backend in Backend::BOTH {
+        let mut attempts = (0..3).map(|_| try_a_hundred_rounds_each(&Lab::new(link).unwrap(), backend, programs));
+        let passed = attempts.find_map(|attempt| attempt.inspect_err(|late| println!("{backend:?}: {late}")).ok());
+        assert!(passed.is_some(), "{backend:?}: later than the lab allows, three times");
+    }
+}
+
+/// What was later than the lab's delay allows.
+type Late = String;
+
+fn try_a_hundred_rounds_each(lab: &Lab, backend: Backend, programs: &[(&str, Hook, Position)]) -> Result<(), Late> {
     lab.path().set_rtt(RTT);
     // Addresses are resolved before, or the first handshake takes twice as long.
     for address in [IpAddr::from(lab.b.v4), lab.b.v6.into()] {
@@ -56,6 +70,7 @@ fn a_hundred_rounds_each(lab: &Lab, backend: Backend, programs: &[(&str, Hook, P
         drivers.into_iter().map(|driver| driver.join().unwrap()).collect()
     });
     let samples = wait_for_samples(&agent, 202, |_| true);
+    let mut late = Ok(());
     for (_, exchange) in &exchanges {
         let found = of(&samples, exchange);
         let data: Vec<&Sample> = found.iter().copied().filter(|sample| sample.is_data()).collect();
@@ -65,48 +80,45 @@ fn a_hundred_rounds_each(lab: &Lab, backend: Backend, programs: &[(&str, Hook, P
         assert_eq!(found.len() - data.len(), 1, "handshakes with {}", exchange.remote);
         println!("{backend:?} {}: {:?} / {:?} / {:?}", exchange.remote, rtts[0], rtts[50], rtts[rtts.len() - 1]);
         assert!(rtts[0] + CLOCKS >= RTT, "less than the path's delay: {:?}", rtts[0]);
-        assert!(rtts[50] <= RTT.mul_f64(1.02), "the middle one is more than 2 % over {RTT:?}: {:?}", rtts[50]);
+        if rtts[50] > RTT.mul_f64(1.02) {
+            late = Err(format!("the middle one is more than 2 % over {RTT:?}: {:?}", rtts[50]));
+        }
         if data.len() == 100 {
             for ((sample, round), info) in data.iter().zip(&exchange.times).zip(&exchange.info) {
                 assert_eq!(sample.class, "exact");
                 assert!(sample.rtt() <= *round, "the round that it was part of took {round:?}: {sample:?}");
                 let most = RTT.mul_f64(1.02) + spread(info);
-                assert!(sample.rtt() <= most, "more than {most:?}; the round took {round:?}: {sample:?}");
+                if sample.rtt() > most {
+                    late = Err(format!("more than {most:?}; the round took {round:?}: {sample:?}"));
+                }
             }
         }
     }
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+    late
 }
 
 #[test]
 fn a_hundred_rounds_are_a_hundred_samples_on_ethernet() {
-    for backend in Backend::BOTH {
-        a_hundred_rounds_each(&Lab::new(Link::Veth).unwrap(), backend, &[]);
-    }
+    a_hundred_rounds_each(Link::Veth, &[]);
 }
 
 #[test]
 fn a_hundred_rounds_are_a_hundred_samples_on_a_device_without_link_header() {
-    for backend in Backend::BOTH {
-        a_hundred_rounds_each(&Lab::new(Link::Tun).unwrap(), backend, &[]);
-    }
+    a_hundred_rounds_each(Link::Tun, &[]);
 }
 
 #[test]
 fn a_hundred_rounds_are_a_hundred_samples_with_a_vlan_tag() {
     // First out: tagged before go-metro sees it. Last in: go-metro sees the tag before it goes.
     let tag = [("lab_vlan_push", Hook::Egress, Position::First), ("lab_vlan_pop", Hook::Ingress, Position::Last)];
-    for backend in Backend::BOTH {
-        a_hundred_rounds_each(&Lab::new(Link::Veth).unwrap(), backend, &tag);
-    }
+    a_hundred_rounds_each(Link::Veth, &tag);
 }
 
 #[test]
 fn a_hundred_rounds_are_a_hundred_samples_with_two_vlan_tags() {
     let tags = [("lab_qinq_push", Hook::Egress, Position::First), ("lab_qinq_pop", Hook::Ingress, Position::Last)];
-    for backend in Backend::BOTH {
-        a_hundred_rounds_each(&Lab::new(Link::Veth).unwrap(), backend, &tags);
-    }
+    a_hundred_rounds_each(Link::Veth, &tags);
 }
 
 #[test]

@@ -47,37 +47,46 @@ impl LinkLayer {
     }
 }
 
-/// How a classifier is attached.
+/// How the classifier is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum HookKind {
+    /// A TCX link: Linux 6.6 and later.
     Tcx,
+    /// A filter on the `clsact` qdisc: every kernel. The qdisc stays when the filter goes, as others may use it.
     Clsact,
 }
 
 /// The classifier on both hooks of one interface, for as long as this lives.
 pub(super) struct Attachment {
     ifindex: u32,
-    kind: Kind,
+    kind: HookKind,
     /// Detached when dropped.
     _links: [SchedClassifierLink; 2],
 }
 
 impl Attachment {
-    /// Attaches to an interface.
+    /// Attaches to an interface, in the best way that the kernel has unless told how.
     ///
     /// # Errors
     ///
     /// A link layer that the classifier cannot read, a missing capability, or whatever else the kernel has against it.
-    pub(super) fn new(classifier: &mut Classifier, name: &str, ifindex: u32) -> Result<Self, CaptureError> {
+    pub(super) fn new(
+        classifier: &mut Classifier,
+        name: &str,
+        ifindex: u32,
+        wanted: Option<HookKind>,
+    ) -> Result<Self, CaptureError> {
         let link_type = link_type(name)?;
         let layer = LinkLayer::from_arphrd(link_type)
             .ok_or_else(|| CaptureError::UnknownLink { name: name.to_owned(), link_type })?;
-        let kind = if kernel_is_at_least(6, 6) { Kind::Tcx } else { Kind::Clsact };
-        match Self::with(classifier, name, ifindex, layer, kind) {
+        let best = if kernel_is_at_least(6, 6) { HookKind::Tcx } else { HookKind::Clsact };
+        match Self::with(classifier, name, ifindex, layer, wanted.unwrap_or(best)) {
             // A kernel that is new enough but was built without CONFIG_NET_XGRESS.
-            Err(Failure { error, .. }) if kind == Kind::Tcx && os_error(&error) == Some(libc::EINVAL) => {
+            Err(Failure { error, .. })
+                if wanted.is_none() && best == HookKind::Tcx && os_error(&error) == Some(libc::EINVAL) =>
+            {
                 info!(interface = name, "no TCX in this kernel; using clsact");
-                Self::with(classifier, name, ifindex, layer, Kind::Clsact)
+                Self::with(classifier, name, ifindex, layer, HookKind::Clsact)
             }
             other => other,
         }
@@ -95,9 +104,9 @@ impl Attachment {
         name: &str,
         ifindex: u32,
         layer: LinkLayer,
-        kind: Kind,
+        kind: HookKind,
     ) -> Result<Self, Failure> {
-        if kind == Kind::Clsact {
+        if kind == HookKind::Clsact {
             prepare_clsact(name)?;
         }
         let [ingress, egress] = layer.programs();
@@ -114,8 +123,8 @@ impl Attachment {
     /// How it is attached, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self.kind {
-            Kind::Tcx => "tcx",
-            Kind::Clsact => "clsact",
+            HookKind::Tcx => "tcx",
+            HookKind::Clsact => "clsact",
         }
     }
 }
@@ -131,14 +140,14 @@ fn hook(
     name: &str,
     program: &str,
     hook: TcAttachType,
-    kind: Kind,
+    kind: HookKind,
 ) -> Result<SchedClassifierLink, Failure> {
     let failed = |error| Failure { hook: hook_name(hook), error };
     let options = match kind {
         // As close to the wire as can be: before the others on the way in, behind them on the way out.
-        Kind::Tcx if hook == TcAttachType::Ingress => TcAttachOptions::TcxOrder(LinkOrder::first()),
-        Kind::Tcx => TcAttachOptions::TcxOrder(LinkOrder::last()),
-        Kind::Clsact => TcAttachOptions::Netlink(NlOptions::default()),
+        HookKind::Tcx if hook == TcAttachType::Ingress => TcAttachOptions::TcxOrder(LinkOrder::first()),
+        HookKind::Tcx => TcAttachOptions::TcxOrder(LinkOrder::last()),
+        HookKind::Clsact => TcAttachOptions::Netlink(NlOptions::default()),
     };
     let program = classifier.program(program).map_err(|_| failed(ProgramError::NotLoaded))?;
     let link = program.attach_with_options(name, hook, options).map_err(failed)?;

@@ -250,6 +250,11 @@ fn program_error(name: &str, error: ProgramError) -> CaptureError {
             if io_error.raw_os_error() == Some(libc::EPERM) && log.trim().is_empty() {
                 return missing_capability("load an eBPF program");
             }
+            // What the verifier says of pointer arithmetic that it allows with CAP_PERFMON only (kernel/bpf/verifier.c,
+            // `sanitize_err`).
+            if io_error.raw_os_error() == Some(libc::EACCES) && log.contains("!root") {
+                return missing_capability("load the classifier without CAP_PERFMON");
+            }
             let lines: Vec<&str> = log.lines().collect();
             let log_tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
             CaptureError::Rejected { program: name.to_owned(), source: io_error, log_tail }

@@ -1,6 +1,6 @@
 //! The eBPF source: the classifier on both hooks of each interface, and the ring buffer between it and the engine.
 //!
-//! [`classifier`] loads the embedded object; [`tries`] tells it the targets; [`attach`] puts it on the hooks and takes it off;
+//! `classifier` loads the embedded object; `tries` tells it the targets; `attach` puts it on the hooks and takes it off;
 //! [`EbpfSource`] here keeps the three in step with what is to be watched and which interfaces exist; [`probe`] says what a
 //! kernel can do. The source needs no runtime: it is polled from a plain thread.
 
@@ -21,9 +21,10 @@ use super::{InterfaceEvent, SourceCounters, SourceSettings, WatchList};
 use crate::rtt::Segment;
 use attach::Attachment;
 
-pub use attach::LinkLayer;
+pub use attach::{HookKind, LinkLayer};
 pub use classifier::Classifier;
 pub use probe::{Feature, probe};
+pub use tries::Tries;
 
 /// Segment records from the kernel.
 pub struct EbpfSource {
@@ -31,6 +32,8 @@ pub struct EbpfSource {
     attached: BTreeMap<String, Attachment>,
     classifier: Classifier,
     watch: WatchList,
+    /// Where to attach, if not where it is best.
+    hook: Option<HookKind>,
     /// Why an interface that exists is not attached to, as last logged.
     trouble: BTreeMap<String, String>,
 }
@@ -42,9 +45,27 @@ impl EbpfSource {
     ///
     /// What [`Classifier::load`] fails with, an interface that exists but cannot be attached to, or none that exists.
     pub fn open(settings: &SourceSettings) -> Result<Self, CaptureError> {
+        Self::open_with(settings, None)
+    }
+
+    /// As [`Self::open`], on this kind of hook rather than on the best that there is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_on(settings: &SourceSettings, hook: HookKind) -> Result<Self, CaptureError> {
+        Self::open_with(settings, Some(hook))
+    }
+
+    fn open_with(settings: &SourceSettings, hook: Option<HookKind>) -> Result<Self, CaptureError> {
         let classifier = Classifier::load(settings.ring_bytes)?;
-        let mut source =
-            Self { attached: BTreeMap::new(), classifier, watch: settings.watch.clone(), trouble: BTreeMap::new() };
+        let mut source = Self {
+            attached: BTreeMap::new(),
+            classifier,
+            watch: settings.watch.clone(),
+            hook,
+            trouble: BTreeMap::new(),
+        };
         let names: Vec<String> = source.watch.keys().cloned().collect();
         for name in &names {
             match attach::ifindex(name) {
@@ -134,7 +155,7 @@ impl EbpfSource {
     }
 
     fn attach(&mut self, name: &str, ifindex: u32) -> Result<(), CaptureError> {
-        let attachment = Attachment::new(&mut self.classifier, name, ifindex)?;
+        let attachment = Attachment::new(&mut self.classifier, name, ifindex, self.hook)?;
         info!(interface = name, ifindex, hook = attachment.kind(), "classifier attached");
         self.attached.insert(name.to_owned(), attachment);
         self.classifier.tries.set(&self.wanted()).inspect_err(|_| drop(self.attached.remove(name)))

@@ -22,8 +22,8 @@ const FLAGS: [&str; 4] = [
     "-Clink-arg=--btf",
     // Packet headers are not aligned; the verifier allows wide loads from a packet where the CPU does.
     "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
-    // 32-bit sub-registers and jumps, Linux 5.1.
-    "-Ctarget-cpu=v3",
+    // Registers are spilled whole: verifiers before Linux 5.16 forget what is spilled in part, as v3 does.
+    "-Ctarget-cpu=v2",
 ];
 
 /// Arguments of `build-ebpf`.

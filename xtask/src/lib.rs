@@ -1,6 +1,7 @@
 //! go-metro's own tasks, and the network lab that its demo and its end-to-end tests run in.
 
 pub mod build_ebpf;
+pub mod demo;
 mod ebpf_stamp;
 pub mod lab;
 pub mod run;

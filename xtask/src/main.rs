@@ -16,6 +16,8 @@ enum Task {
     Setup(xtask::setup::Args),
     /// Build the classifier's object, unless it is newer than its source
     BuildEbpf(xtask::build_ebpf::Args),
+    /// See go-metro at work on real TCP, in a lab of its own; under a minute after the build
+    Demo(xtask::demo::Args),
     /// Build what is missing and run go-metro: cargo xtask run -- --help
     Run(xtask::run::Args),
     /// Format, lints, unit and property tests, then end-to-end tests in network namespaces
@@ -26,6 +28,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Setup(args) => xtask::setup::main(&args),
         Task::BuildEbpf(args) => xtask::build_ebpf::main(&args),
+        Task::Demo(args) => xtask::demo::main(&args),
         Task::Run(args) => xtask::run::main(&args),
         Task::Test(args) => xtask::test::main(&args),
     }

@@ -12,6 +12,12 @@ use crate::rtt::{PairSummary, Stats};
 /// Rows kept for the live table; beyond them the ones with the fewest samples go.
 const LIVE_ROWS: usize = 4096;
 
+/// Columns of a name in the live table.
+const LIVE_NAME: usize = 24;
+
+/// Source, destination, interface, and what was measured between them.
+pub type Row<'a> = (&'a str, &'a str, &'a str, &'a PairSummary);
+
 /// How a table is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
@@ -31,13 +37,14 @@ pub struct Table {
     out: Box<dyn Write + Send>,
     style: fn() -> Style,
     rows: BTreeMap<(String, String, String), PairSummary>,
-    header_written: bool,
+    /// Of the plain table, once its header is written.
+    widths: Option<Widths>,
 }
 
 impl Table {
     /// Writes to `out` in the style that `style` says, asked anew for each report because terminals are resized.
     pub fn new(out: Box<dyn Write + Send>, style: fn() -> Style) -> Self {
-        Self { out, style, rows: BTreeMap::new(), header_written: false }
+        Self { out, style, rows: BTreeMap::new(), widths: None }
     }
 
     /// Writes a report.
@@ -55,16 +62,12 @@ impl Table {
     }
 
     fn plain(&mut self, report: &Report) -> String {
-        let mut text = String::new();
-        if !std::mem::replace(&mut self.header_written, true) {
-            text = header() + "\n";
-        }
         let rows = report.pairs.iter().map(|p| (p.src.as_str(), p.dst.as_str(), p.iface.as_str(), &p.summary));
-        for line in lines(rows) {
-            text += &line;
-            text.push('\n');
-        }
-        text
+        // As wide as the first interval needs; a longer name later pushes its own line only.
+        let first = self.widths.is_none();
+        let widths = *self.widths.get_or_insert_with(|| Widths::of(rows.clone(), usize::MAX));
+        let header = first.then(|| widths.header());
+        header.into_iter().chain(widths.lines(rows)).map(|line| line + "\n").collect()
     }
 
     fn live(&mut self, report: &Report, width: usize, height: usize) -> String {
@@ -84,9 +87,12 @@ impl Table {
             health.engine.rejected_total(),
             health.source.lost,
         );
-        let rows = self.rows.iter().map(|((src, dst, iface), summary)| (&**src, &**dst, &**iface, summary));
+        let names: Vec<[String; 3]> =
+            self.rows.keys().map(|(a, b, c)| [a, b, c].map(|n| fitted(n, LIVE_NAME))).collect();
+        let rows = names.iter().zip(self.rows.values()).map(|([a, b, c], summary)| (&**a, &**b, &**c, summary));
+        let widths = Widths::of(rows.clone(), LIVE_NAME);
         let mut text = String::from("\x1b[H");
-        let body = [title, String::new(), header()].into_iter().chain(lines(rows));
+        let body = [title, String::new(), widths.header()].into_iter().chain(widths.lines(rows));
         let shown: Vec<String> =
             body.take(height.max(4) - 1).map(|line| line.chars().take(width).collect::<String>()).collect();
         for line in shown {
@@ -98,58 +104,81 @@ impl Table {
 }
 
 /// A whole table with its header, busiest rows first: source, destination, interface and summary each.
-pub fn render<'a>(rows: impl Iterator<Item = (&'a str, &'a str, &'a str, &'a PairSummary)>) -> String {
-    let mut text = header() + "\n";
-    for line in lines(rows) {
-        text += &line;
-        text.push('\n');
+pub fn render<'a>(rows: impl Iterator<Item = Row<'a>> + Clone) -> String {
+    let widths = Widths::of(rows.clone(), usize::MAX);
+    let lines = std::iter::once(widths.header()).chain(widths.lines(rows));
+    lines.map(|line| line + "\n").collect()
+}
+
+/// Columns that names take.
+#[derive(Clone, Copy, Debug)]
+struct Widths {
+    src: usize,
+    dst: usize,
+    iface: usize,
+}
+
+impl Widths {
+    /// As wide as the widest of `rows`, no wider than `most`.
+    fn of<'a>(rows: impl Iterator<Item = Row<'a>>, most: usize) -> Self {
+        let least = Self { src: 7, dst: 7, iface: 5 };
+        let width = |name: &str, least: usize| name.chars().count().clamp(least, most);
+        rows.fold(least, |w, (src, dst, iface, _)| Self {
+            src: width(src, w.src),
+            dst: width(dst, w.dst),
+            iface: width(iface, w.iface),
+        })
     }
-    text
-}
 
-fn header() -> String {
-    let ms = ["last", "avg", "min", "p50", "p95", "p99", "max", "jitter"];
-    let titles: String = ms.iter().map(|title| format!(" {title:>9}")).collect();
-    format!("{:<24} {:<24} {:<10} {:>8}{titles}  (ms)", "src", "dst", "iface", "samples")
-}
+    fn names(self, src: &str, dst: &str, iface: &str) -> String {
+        let Self { src: s, dst: d, iface: i } = self;
+        format!("{src:<s$}  {dst:<d$}  {iface:<i$}")
+    }
 
-/// The rows, busiest first.
-fn lines<'a>(rows: impl Iterator<Item = (&'a str, &'a str, &'a str, &'a PairSummary)>) -> Vec<String> {
-    let mut rows: Vec<_> = rows.collect();
-    rows.sort_by_key(|(src, dst, iface, summary)| (std::cmp::Reverse(samples(summary)), *src, *dst, *iface));
-    rows.iter().map(|(src, dst, iface, summary)| row(src, dst, iface, summary)).collect()
+    fn header(self) -> String {
+        let ms = ["last", "avg", "min", "p50", "p95", "p99", "max", "jitter"];
+        let titles: String = ms.iter().map(|title| format!(" {title:>8}")).collect();
+        format!("{} {:>8}{titles}  ms", self.names("src", "dst", "iface"), "samples")
+    }
+
+    /// The rows, busiest first.
+    fn lines<'a>(self, rows: impl Iterator<Item = Row<'a>>) -> Vec<String> {
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_by_key(|(src, dst, iface, summary)| (std::cmp::Reverse(samples(summary)), *src, *dst, *iface));
+        rows.iter().map(|row| self.line(row)).collect()
+    }
+
+    /// A pair that only shook hands is shown by its handshakes.
+    fn line(self, (src, dst, iface, summary): &Row<'_>) -> String {
+        let names = self.names(src, dst, iface);
+        let Some(stats) = summary.data.as_ref().or(summary.connect.as_ref()) else { return names };
+        let values = [
+            stats.last().as_millis_f64(),
+            stats.mean_ms(),
+            stats.min().as_millis_f64(),
+            stats.quantile_ms(0.5),
+            stats.quantile_ms(0.95),
+            stats.quantile_ms(0.99),
+            stats.max().as_millis_f64(),
+            stats.jitter_ms(),
+        ];
+        let values: String = values.iter().map(|value| format!(" {value:>8.3}")).collect();
+        let note = if summary.data.is_none() { "  connect" } else { "" };
+        format!("{names} {:>8}{values}{note}", stats.count())
+    }
 }
 
 fn samples(summary: &PairSummary) -> u64 {
     summary.data.as_ref().map_or(0, Stats::count)
 }
 
-/// A pair that only shook hands is shown by its handshakes.
-fn row(src: &str, dst: &str, iface: &str, summary: &PairSummary) -> String {
-    let names = format!("{} {} {:<10}", fitted(src), fitted(dst), iface);
-    let Some(stats) = summary.data.as_ref().or(summary.connect.as_ref()) else { return names };
-    let values = [
-        stats.last().as_millis_f64(),
-        stats.mean_ms(),
-        stats.min().as_millis_f64(),
-        stats.quantile_ms(0.5),
-        stats.quantile_ms(0.95),
-        stats.quantile_ms(0.99),
-        stats.max().as_millis_f64(),
-        stats.jitter_ms(),
-    ];
-    let values: String = values.iter().map(|value| format!(" {value:>9.3}")).collect();
-    let note = if summary.data.is_none() { "  connect" } else { "" };
-    format!("{names} {:>8}{values}{note}", stats.count())
-}
-
-/// A name in 24 columns: what is too long keeps its end, which tells hosts of one address block apart.
-fn fitted(name: &str) -> String {
+/// A name in `width` columns: what is too long keeps its end, which tells hosts of one address block apart.
+fn fitted(name: &str, width: usize) -> String {
     let length = name.chars().count();
-    if length <= 24 {
-        return format!("{name:<24}");
+    if length <= width {
+        return name.to_owned();
     }
-    let tail: String = name.chars().skip(length - 23).collect();
+    let tail: String = name.chars().skip(length + 1 - width).collect();
     format!("…{tail}")
 }
 
@@ -178,8 +207,7 @@ mod tests {
         }
     }
 
-    const ROW: &str =
-        "10.42.31.222             db                       va                2    23.500    21.750    20.000";
+    const ROW: &str = "10.42.31.222  db       va           2   23.500   21.750   20.000";
 
     #[test]
     fn on_a_pipe_each_interval_adds_its_lines_under_one_header() {
@@ -191,9 +219,7 @@ mod tests {
         let text = out.take();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 5, "{text}");
-        assert!(
-            lines[0].starts_with("src                      dst                      iface       samples      last")
-        );
+        assert!(lines[0].starts_with("src           dst      iface  samples     last      avg      min"));
         assert!(lines[1].starts_with(ROW) && lines[3].starts_with(ROW), "{text}");
         assert!(lines[2].ends_with("connect"));
         assert!(!text.contains('\x1b'));
@@ -217,6 +243,7 @@ mod tests {
 
     #[test]
     fn long_names_keep_their_end() {
-        assert_eq!(fitted("2001:db8:1234:5678:9abc:def0:1:2"), "…34:5678:9abc:def0:1:2".replace("…34", "…1234"));
+        assert_eq!(fitted("2001:db8:1234:5678:9abc:def0:1:2", 24), "…234:5678:9abc:def0:1:2".replace("…", "…1"));
+        assert_eq!(fitted("short", 24), "short");
     }
 }

@@ -1,0 +1,203 @@
+//! `cargo xtask demo`: go-metro at work, on real TCP in a lab of its own, beside the kernel's own word on the same sockets.
+
+use std::io::IsTerminal as _;
+use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::lab::agent::{Agent, BINARY_VARIABLE};
+use crate::lab::statsd::Listener;
+use crate::lab::traffic::{Rounds, Server, connect};
+use crate::lab::{INTERFACE, Impairment, Lab, Link, Way};
+use crate::workspace::{capture, which};
+use crate::{run, setup};
+
+/// The far hosts: address and round-trip time.
+const REMOTES: [(Ipv4Addr, Duration); 3] = [
+    (Ipv4Addr::new(10, 77, 0, 2), Duration::from_millis(5)),
+    (Ipv4Addr::new(10, 77, 0, 3), Duration::from_millis(25)),
+    (Ipv4Addr::new(10, 77, 0, 4), Duration::from_millis(80)),
+];
+/// How often what was measured is shown.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// How many times.
+const SCREENS: u32 = 6;
+/// Between the requests of a connection.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Arguments of `demo`.
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+
+/// Sets up and builds what is missing, and shows go-metro at work; cleans up whatever happens.
+///
+/// # Errors
+///
+/// Something cannot be set up, or the agent does not start.
+pub fn main(_args: &Args) -> Result<()> {
+    become_root()?;
+    setup::for_lab()?;
+    let binary = run::release_binary()?;
+    let stop = stop_on_signals()?;
+
+    let lab = Lab::new(Link::Veth)?;
+    for (address, _) in &REMOTES[1..] {
+        lab.b.add_address(*address)?;
+    }
+    let delay_of: Vec<_> = REMOTES.iter().map(|(address, rtt)| ((*address).into(), *rtt / 2)).collect();
+    for way in Way::BOTH {
+        lab.path().impair(way, Impairment { delay_of: delay_of.clone(), ..Impairment::default() });
+    }
+    let server = Listener::udp(&lab.a, 8125)?;
+    let mut command = lab.a.namespace.command(&binary);
+    command.args(["run", "--interface", INTERFACE, "--target", "10.77.0.0/24", "--output", "table,statsd"]);
+    command.args(["--interval", &INTERVAL.as_secs().to_string()]).env_remove(BINARY_VARIABLE);
+    let mut agent = Agent::spawn_command(&mut command)?;
+    agent.ready()?;
+    let source = if agent.log().iter().any(|line| line.contains("backend: ebpf")) {
+        "the classifier in the kernel (eBPF)".to_owned()
+    } else {
+        let why = agent.log().into_iter().find(|line| line.contains("instead of eBPF")).unwrap_or_default();
+        format!("libpcap, because eBPF cannot be had here: {why}")
+    };
+
+    println!("Two network namespaces, three far hosts 5, 25 and 80 ms away, real TCP between them.");
+    println!("go-metro watches {INTERFACE} with {source}.\n");
+    let shown = thread::scope(|scope| {
+        for (address, _) in REMOTES {
+            let (lab, stop) = (&lab, &stop);
+            scope.spawn(move || talk(lab, address, stop));
+        }
+        let shown = screens(&lab, &agent, &server, &stop);
+        stop.store(true, Ordering::Relaxed);
+        shown
+    });
+    agent.stop()?;
+    shown?;
+    println!("That was a lab. On this machine, to see the peers of a real interface:\n");
+    println!("    cargo xtask run -- run --interface {}\n", default_interface().unwrap_or_else(|| "eth0".to_owned()));
+    println!("and `cargo xtask run -- check` says whether anything is missing.");
+    Ok(())
+}
+
+/// Shows, once an interval, what go-metro, the kernel and the DogStatsD server say.
+fn screens(lab: &Lab, agent: &Agent, server: &Listener, stop: &AtomicBool) -> Result<()> {
+    let live = std::io::stdout().is_terminal();
+    let (mut printed, mut header) = (0, String::new());
+    for screen in 1..=SCREENS {
+        // The agent's own clock ticks: its report is waited for, and shown whole.
+        let due = Instant::now() + 2 * INTERVAL;
+        while agent.output().len() <= printed && Instant::now() < due {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        thread::sleep(Duration::from_millis(100));
+        let lines = agent.output();
+        let mut new = lines[printed..].to_vec();
+        printed = lines.len();
+        if header.is_empty() && !new.is_empty() {
+            header = new.remove(0);
+        }
+        if live {
+            print!("\x1b[H\x1b[2J");
+        }
+        println!("── after {} s ─ go-metro ──", u64::from(screen) * INTERVAL.as_secs());
+        println!("{header}");
+        new.iter().for_each(|line| println!("{line}"));
+        println!("\n── the kernel's own round-trip time of the same sockets (ss -ti) ──");
+        kernel(lab)?.iter().for_each(|line| println!("{line}"));
+        let datagrams = server.take();
+        let bytes: usize = datagrams.iter().map(|datagram| datagram.bytes.len()).sum();
+        println!("\n── DogStatsD: {} datagrams, {bytes} bytes; of them ──", datagrams.len());
+        for datagram in &datagrams {
+            let text = String::from_utf8_lossy(&datagram.bytes).into_owned();
+            let gauges =
+                text.lines().filter(|line| line.starts_with("system.net.tcp.rtt.avg:") || line.contains("rtt.dist:"));
+            gauges.for_each(|line| println!("{}", cut(line, 110)));
+        }
+        println!();
+    }
+    Ok(())
+}
+
+/// One line a connection: peer, smoothed RTT and deviation, minimum.
+fn kernel(lab: &Lab) -> Result<Vec<String>> {
+    let said = capture(lab.a.namespace.command("ss").args(["-tinH", "state", "established"]))?;
+    let mut lines = Vec::new();
+    let mut peer = None;
+    for line in said.lines() {
+        if line.starts_with(char::is_whitespace) {
+            let value = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)).unwrap_or("?");
+            if let Some(peer) = peer.take() {
+                lines.push(format!("{peer:<22} rtt {:>16} ms   minrtt {:>8} ms", value("rtt:"), value("minrtt:")));
+            }
+        } else {
+            peer = line.split_whitespace().nth(3).map(str::to_owned);
+        }
+    }
+    lines.sort();
+    Ok(lines)
+}
+
+/// Asks one far host again and again, until told to stop.
+fn talk(lab: &Lab, address: Ipv4Addr, stop: &AtomicBool) {
+    let rounds = Rounds { count: 1, pause: PAUSE, ..Rounds::default() };
+    let talked = Server::start(&lab.b, (address, 0).into(), rounds.service()).and_then(|server| {
+        let mut stream = connect(&lab.a, server.address())?;
+        while !stop.load(Ordering::Relaxed) {
+            rounds.drive(&mut stream)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = talked {
+        eprintln!("no traffic with {address}: {error:#}");
+    }
+}
+
+fn cut(line: &str, width: usize) -> String {
+    if line.chars().count() <= width {
+        line.to_owned()
+    } else {
+        line.chars().take(width - 1).collect::<String>() + "…"
+    }
+}
+
+/// A flag that SIGINT and SIGTERM raise, so that the lab is taken down in order.
+fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&stop);
+    ctrlc::set_handler(move || raised.store(true, Ordering::Relaxed))?;
+    Ok(stop)
+}
+
+/// Namespaces and eBPF need root: goes on as root through sudo, or says so.
+fn become_root() -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    if which("sudo").is_none() {
+        bail!("the demo makes network namespaces, which needs root; run it as root");
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    let error = Command::new("sudo")
+        .args(["env", &format!("PATH={path}")])
+        .arg(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .exec();
+    Err(error).context("cannot run sudo")
+}
+
+/// The interface of the default route.
+fn default_interface() -> Option<String> {
+    let routes = std::fs::read_to_string("/proc/net/route").ok()?;
+    let default = routes.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    default.into_iter().find(|fields| fields.get(1) == Some(&"00000000")).map(|fields| fields[0].to_owned())
+}

@@ -133,3 +133,62 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let whole = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
     if whole.is_zero() { Err("must be more than 0".to_owned()) } else { Ok(whole) }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parsed(line: &str) -> Result<Args, String> {
+        let words = std::iter::once("run").chain(line.split_whitespace());
+        Command::try_parse_from(words).map(|command| command.args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_a_file_people_get_a_table_and_with_one_the_server_gets_metrics() {
+        let of = |line: &str, has_file| outputs(&parsed(line).unwrap(), has_file);
+        // Tests have a pipe for standard output, or a terminal.
+        assert!(matches!(of("-i eth0", false)[..], [Output::PlainTable | Output::LiveTable]));
+        assert_eq!(of("-c a", true), [Output::Statsd]);
+        assert_eq!(of("-i eth0 --samples", false), [Output::Json]);
+        assert_eq!(of("-i eth0 -o statsd,json", false), [Output::Statsd, Output::Json]);
+        assert_eq!(of("-i eth0 -o statsd -o json", false), [Output::Statsd, Output::Json]);
+    }
+
+    #[test]
+    fn repeated_interfaces_and_targets_make_a_configuration() {
+        let args = parsed("-i eth0 -i eth1 -t 10.0.0.0/8 -t db.example").unwrap();
+        let Ok((config, None)) = configuration(&args) else { panic!("a configuration without a file") };
+        assert_eq!(config.instances.len(), 2);
+        assert_eq!(config.instances[1].hosts, ["db.example"]);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        for (line, what) in [
+            ("-c a -i eth0", "cannot be used with"),
+            ("-t 10.0.0.1", "--interface"),
+            ("-i eth0 --interval 0", "must be more than 0"),
+            ("-i eth0 --duration soon", "`soon` is not a number of seconds"),
+            ("-i eth0 --backend xdp", "[possible values: auto, ebpf, pcap]"),
+        ] {
+            let refused = parsed(line).err().unwrap_or_else(|| panic!("{line} was taken"));
+            assert!(refused.contains(what), "{line}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_bad_target_or_file_is_the_users_mistake() {
+        for line in ["-i eth0 -t 10.0.0.300", "-c /nowhere/conf.yaml"] {
+            let failure = configuration(&parsed(line).unwrap()).unwrap_err();
+            assert_eq!(failure.code, super::super::USAGE, "{line}: {}", failure.message);
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! `go-metro check`: what would keep it from running, one line each, with the remedy.
 
+mod capabilities;
+
 use std::io::{self, Write};
 use std::net::{ToSocketAddrs, UdpSocket};
 use std::os::unix::net::UnixDatagram;
@@ -7,7 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::capture::ebpf::probe;
-use crate::config::{Config, Environment, Statsd};
+use crate::config::{Backend, Config, Environment, Instance, Origin, Statsd};
+use crate::targets::hosts::Hosts;
+use crate::targets::{TargetSet, local_addresses};
 
 /// What to check.
 #[derive(Clone, Debug, Default)]
@@ -36,24 +40,17 @@ struct Finding {
     fix: Option<String>,
 }
 
-/// Capabilities by their number: include/uapi/linux/capability.h.
-const CAPABILITIES: [(u32, &str, Status, &str); 3] = [
-    (13, "CAP_NET_RAW", Status::Warn, "libpcap, the fallback, needs it"),
-    (12, "CAP_NET_ADMIN", Status::Warn, "attaching the classifier needs it; without it libpcap is used"),
-    (39, "CAP_BPF", Status::Warn, "loading the classifier needs it; without it libpcap is used"),
-];
-/// It stands for CAP_BPF in older kernels, and for nearly everything else.
-const CAP_SYS_ADMIN: u32 = 21;
-
 /// Checks and prints; whether nothing failed.
 pub fn run(options: &CheckOptions, environment: Environment<'_>, out: &mut impl Write) -> bool {
     let mut findings = Vec::new();
     let config = configuration(options, environment, &mut findings);
-    kernel(&mut findings);
-    capabilities(&mut findings);
+    let backend = config.as_ref().map_or(Backend::Auto, |config| config.backend);
+    kernel(backend, &mut findings);
+    findings.extend(capabilities::findings(capabilities::effective(), backend));
     if let Some(config) = &config {
         interfaces(config, &mut findings);
-        names(config, &mut findings);
+        only_pcap_can(config, &mut findings);
+        targets(config, &mut findings);
         statsd(config, &mut findings);
     }
     // Whoever reads it may go away; the exit status tells all the same.
@@ -86,13 +83,14 @@ fn configuration(options: &CheckOptions, environment: Environment<'_>, findings:
         }
         None => {
             let fix = "name a file with --config or an interface with --interface to check those too".to_owned();
-            findings.push(finding(Status::Ok, "configuration", "none was named", Some(fix)));
+            findings.push(finding(Status::Warn, "configuration", "none was named or is in its usual place", Some(fix)));
             return None;
         }
     };
     match loaded {
         Ok(config) => {
-            let detail = format!("{} instance(s)", config.instances.len());
+            let place = options.config.as_ref().map_or_else(String::new, |path| format!("{}: ", path.display()));
+            let detail = format!("{place}{} instance(s)", config.instances.len());
             findings.push(finding(Status::Ok, subject, detail, None));
             Some(config)
         }
@@ -103,33 +101,20 @@ fn configuration(options: &CheckOptions, environment: Environment<'_>, findings:
     }
 }
 
-fn kernel(findings: &mut Vec<Finding>) {
+/// What eBPF needs of the kernel. Where it is forced, nothing may be missing; libpcap needs none of it.
+fn kernel(backend: Backend, findings: &mut Vec<Finding>) {
     for feature in probe() {
-        let status = if feature.available { Status::Ok } else { Status::Warn };
-        let fix = (!feature.available)
-            .then(|| "a newer kernel, or more privileges; libpcap serves where eBPF cannot".to_owned());
-        findings.push(finding(status, feature.name, feature.detail.clone(), fix));
-    }
-}
-
-fn capabilities(findings: &mut Vec<Finding>) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
-    let has = |number: u32| effective & (1 << number) != 0;
-    for (number, name, status, why) in CAPABILITIES {
-        if has(number) || (name == "CAP_BPF" && has(CAP_SYS_ADMIN)) {
-            findings.push(finding(Status::Ok, name, "present", None));
-        } else {
-            let program =
-                std::env::current_exe().map_or_else(|_| "go-metro".to_owned(), |path| path.display().to_string());
-            let fix = format!("run as root, or: setcap cap_bpf,cap_net_admin,cap_net_raw,cap_perfmon+ep {program}");
-            findings.push(finding(status, name, format!("missing; {why}"), Some(fix)));
-        }
-    }
-    if !has(13) && !has(39) && !has(CAP_SYS_ADMIN) {
-        let fix = "run as root, or give the program the capabilities above".to_owned();
-        findings.push(finding(Status::Fail, "privileges", "neither eBPF nor libpcap can capture", Some(fix)));
+        let (status, fix) = match (feature.available, feature.required, backend) {
+            // What is not needed says itself what is done instead.
+            (true, ..) | (false, false, _) | (_, _, Backend::Pcap) => (Status::Ok, None),
+            (false, true, Backend::Auto) => {
+                (Status::Warn, Some("a newer kernel, or more privileges; until then libpcap is used"))
+            }
+            (false, true, Backend::Ebpf) => {
+                (Status::Fail, Some("a newer kernel, or more privileges, or `backend: auto` for libpcap"))
+            }
+        };
+        findings.push(finding(status, feature.name, feature.detail.clone(), fix.map(str::to_owned)));
     }
 }
 
@@ -159,23 +144,71 @@ fn interfaces(config: &Config, findings: &mut Vec<Finding>) {
     }
 }
 
-fn names(config: &Config, findings: &mut Vec<Finding>) {
-    for host in config.instances.iter().flat_map(|instance| &instance.hosts) {
-        let subject = format!("host {host}");
-        match (host.as_str(), 0).to_socket_addrs() {
-            Ok(addresses) => {
-                let mut addresses: Vec<String> = addresses.map(|address| address.ip().to_string()).collect();
-                addresses.dedup();
+/// What the configuration asks for that eBPF cannot do.
+fn only_pcap_can(config: &Config, findings: &mut Vec<Finding>) {
+    let filter = config.filter.as_ref().filter(|filter| filter.trim() != "tcp");
+    let wishes = [
+        (filter.is_some(), "`filter`"),
+        (config.instances.iter().any(|instance| instance.interface == "any"), "`interface: any`"),
+    ];
+    let status = match config.backend {
+        Backend::Auto => Status::Warn,
+        Backend::Ebpf => Status::Fail,
+        Backend::Pcap => return,
+    };
+    for (_, wish) in wishes.iter().filter(|(wished, _)| *wished) {
+        let fix = Some(format!("leave {wish} out, or say `backend: pcap`"));
+        findings.push(finding(status, "backend", format!("{wish} needs libpcap, which costs more than eBPF"), fix));
+    }
+}
+
+/// Looks all host names up at once, and whether anything is far away.
+fn targets(config: &Config, findings: &mut Vec<Finding>) {
+    let names = config.instances.iter().flat_map(|instance| instance.hosts.iter().cloned());
+    let hosts = match looked_up(Hosts::new(names)) {
+        Ok(hosts) => hosts,
+        Err(error) => {
+            findings.push(finding(Status::Fail, "host names", format!("cannot look them up: {error}"), None));
+            return;
+        }
+    };
+    for (name, host) in hosts.iter() {
+        let subject = format!("host {name}");
+        match &host.error {
+            None => {
+                let addresses: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
                 findings.push(finding(Status::Ok, &subject, addresses.join(", "), None));
             }
-            Err(error) => {
-                let fix = Some(
-                    "mend the name or the name server; it is looked up again every dns_refresh_interval".to_owned(),
-                );
-                findings.push(finding(Status::Warn, &subject, error.to_string(), fix));
+            Some(error) => {
+                let fix = "mend the name or the name server; it is looked up again every dns_refresh_interval";
+                findings.push(finding(Status::Warn, &subject, error.clone(), Some(fix.to_owned())));
             }
         }
     }
+    let local = local_addresses();
+    let live = || config.instances.iter().filter(|instance| instance.pcap.is_none());
+    // On loopback local targets are what one asks for. A name without an address may yet turn out to be far away.
+    let near = |instance: &Instance| {
+        let addresses = instance.hosts.iter().flat_map(|name| hosts.addresses(name));
+        let is_known = instance.hosts.iter().all(|name| hosts.addresses(name).next().is_some());
+        let targets = TargetSet::new(instance.ips.iter().copied(), addresses);
+        instance.interface != "lo" && is_known && targets.is_only(&local)
+    };
+    // The agent starts as long as one instance has something to measure.
+    let status = if live().all(near) { Status::Fail } else { Status::Warn };
+    for instance in live().filter(|instance| near(instance)) {
+        let fix = "name remote ones; `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything".to_owned();
+        let subject = format!("targets of {}", instance.interface);
+        findings.push(finding(status, &subject, "all are addresses of this host", Some(fix)));
+    }
+}
+
+fn looked_up(mut hosts: Hosts) -> io::Result<Hosts> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(hosts.refresh());
+    // A look-up may still wait for a dead server; nobody waits for it.
+    runtime.shutdown_background();
+    Ok(hosts)
 }
 
 fn statsd(config: &Config, findings: &mut Vec<Finding>) {
@@ -186,11 +219,19 @@ fn statsd(config: &Config, findings: &mut Vec<Finding>) {
         )
     };
     let (subject, reached) = match &config.statsd {
+        Statsd::Udp { host, port } if host.contains(':') => {
+            (format!("DogStatsD udp://[{host}]:{port}"), reach_udp(host, *port))
+        }
         Statsd::Udp { host, port } => (format!("DogStatsD udp://{host}:{port}"), reach_udp(host, *port)),
         Statsd::Unix(path) => {
             let reached = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
             (format!("DogStatsD unix://{}", path.display()), reached.map(|()| "listens"))
         }
+    };
+    let subject = match config.statsd_origin {
+        Origin::File => subject,
+        Origin::Environment(variable) => format!("{subject} (from {variable})"),
+        Origin::Default => format!("{subject} (the default)"),
     };
     match reached {
         Ok(detail) => findings.push(finding(Status::Ok, &subject, detail, None)),
@@ -231,7 +272,7 @@ mod tests {
             "init_config: {{statsd_port: {port}}}\ninstances: [{{interface: lo, ips: ['::1'], hosts: [localhost]}}]\n"
         ));
         for line in [
-            "ok    configuration: 1 instance(s)",
+            "conf.yaml: 1 instance(s)\n",
             "ok    interface lo: ",
             "ok    host localhost: ",
             "ok    DogStatsD udp://127.0.0.1",
@@ -251,5 +292,61 @@ mod tests {
     fn a_broken_configuration_fails_with_its_place() {
         let (fine, text) = checked("instances: [{interface: lo}]\n");
         assert!(!fine && text.contains("conf.yaml:1: instances[0]: neither `ips` nor `hosts`"), "{text}");
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_a_file_is_in_its_line() {
+        let (_, text) = checked("instances: [{interface: lo, ip: 3}]\n");
+        assert!(text.contains("unknown key `ip`; did you mean `ips`?") && text.contains("neither `ips` nor"), "{text}");
+    }
+
+    #[test]
+    fn targets_that_are_all_local_fail_and_some_that_are_warn() {
+        let everything = checked("instances: [{interface: e0, ips: [127.0.0.1]}, {interface: e1, ips: ['::1']}]\n").1;
+        assert!(
+            everything.contains("FAIL  targets of e0: all are addresses of this host\n      fix: "),
+            "{everything}"
+        );
+        let some = checked("instances: [{interface: e0, ips: [127.0.0.1]}, {interface: e1, ips: [192.0.2.1]}]\n").1;
+        assert!(some.contains("warn  targets of e0: all are") && !some.contains("targets of e1"), "{some}");
+        let on_loopback = checked("instances: [{interface: lo, ips: [127.0.0.1]}]\n").1;
+        assert!(!on_loopback.contains("targets of"), "{on_loopback}");
+    }
+
+    #[test]
+    fn what_ebpf_cannot_do_fails_where_it_is_forced() {
+        let with = |backend: &str| {
+            let init = format!("init_config: {{backend: {backend}, filter: port 80}}");
+            checked(&format!("{init}\ninstances: [{{interface: any, ips: [192.0.2.1]}}]\n")).1
+        };
+        let forced = with("ebpf");
+        for wish in ["`filter`", "`interface: any`"] {
+            assert!(forced.contains(&format!("FAIL  backend: {wish} needs libpcap")), "{forced}");
+        }
+        assert!(with("auto").contains("warn  backend: `filter` needs libpcap"));
+        assert!(!with("pcap").contains("needs libpcap,"));
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_warns_for_it_may_later() {
+        let (_, text) = checked("instances: [{interface: lo, ips: ['::1'], hosts: [no-such-host.invalid]}]\n");
+        assert!(text.contains("warn  host no-such-host.invalid: "), "{text}");
+    }
+
+    #[test]
+    fn a_unix_socket_is_tried_and_who_named_the_server_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dsd.socket");
+        let file = format!(
+            "init_config: {{statsd_socket: {}}}\ninstances: [{{interface: lo, ips: ['::1']}}]\n",
+            path.display()
+        );
+        let absent = checked(&file).1;
+        assert!(absent.contains(&format!("warn  DogStatsD unix://{}: No such file", path.display())), "{absent}");
+        let _server = UnixDatagram::bind(&path).unwrap();
+        let there = checked(&file).1;
+        assert!(there.contains(&format!("ok    DogStatsD unix://{}: listens", path.display())), "{there}");
+        let default = checked("instances: [{interface: lo, ips: ['::1']}]\n").1;
+        assert!(default.contains("DogStatsD udp://127.0.0.1:8125 (the default): "), "{default}");
     }
 }

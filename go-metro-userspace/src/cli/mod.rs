@@ -2,6 +2,7 @@
 
 mod check;
 mod legacy;
+mod places;
 mod read;
 mod run;
 

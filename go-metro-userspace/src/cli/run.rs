@@ -1,22 +1,19 @@
 //! `go-metro run`.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::{Failure, environment, legacy};
+use super::{Failure, environment, places};
 use crate::agent::{self, AgentOptions, Output, Overrides};
 use crate::config::{Backend, Config};
 use crate::logging;
 
-/// Where a configuration is looked for when nothing else was said.
-const CONFIG_PATHS: [&str; 2] = ["/etc/go-metro/conf.yaml", legacy::ORIGINAL_CONFIG];
-
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Configuration file [default: /etc/go-metro/conf.yaml, then the original's place]
+    /// Configuration file [default: /etc/go-metro/conf.yaml, then the original's places]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Interface to watch, instead of a configuration file; may be repeated
@@ -107,12 +104,8 @@ fn configuration(args: &Args) -> Result<(Config, Option<PathBuf>), Failure> {
         let config = Config::from_cli(&args.interface, &args.target, &environment);
         return config.map(|config| (config, None)).map_err(|error| Failure::usage(&error));
     }
-    let found = || CONFIG_PATHS.iter().map(Path::new).find(|path| path.exists()).map(Path::to_owned);
-    let Some(path) = args.config.clone().or_else(found) else {
-        let places = CONFIG_PATHS.join(" nor ");
-        let what = format!(
-            "no configuration: neither {places} exists; name one with --config, or an interface with --interface"
-        );
+    let Some(path) = args.config.clone().or_else(places::find) else {
+        let what = format!("{}; name one with --config, or an interface with --interface", places::none_found());
         return Err(Failure::usage(&what));
     };
     let config = Config::load(&path, &environment).map_err(|error| Failure::usage(&error))?;
@@ -139,4 +132,63 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
     let whole = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
     if whole.is_zero() { Err("must be more than 0".to_owned()) } else { Ok(whole) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parsed(line: &str) -> Result<Args, String> {
+        let words = std::iter::once("run").chain(line.split_whitespace());
+        Command::try_parse_from(words).map(|command| command.args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_a_file_people_get_a_table_and_with_one_the_server_gets_metrics() {
+        let of = |line: &str, has_file| outputs(&parsed(line).unwrap(), has_file);
+        // Tests have a pipe for standard output, or a terminal.
+        assert!(matches!(of("-i eth0", false)[..], [Output::PlainTable | Output::LiveTable]));
+        assert_eq!(of("-c a", true), [Output::Statsd]);
+        assert_eq!(of("-i eth0 --samples", false), [Output::Json]);
+        assert_eq!(of("-i eth0 -o statsd,json", false), [Output::Statsd, Output::Json]);
+        assert_eq!(of("-i eth0 -o statsd -o json", false), [Output::Statsd, Output::Json]);
+    }
+
+    #[test]
+    fn repeated_interfaces_and_targets_make_a_configuration() {
+        let args = parsed("-i eth0 -i eth1 -t 10.0.0.0/8 -t db.example").unwrap();
+        let Ok((config, None)) = configuration(&args) else { panic!("a configuration without a file") };
+        assert_eq!(config.instances.len(), 2);
+        assert_eq!(config.instances[1].hosts, ["db.example"]);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        for (line, what) in [
+            ("-c a -i eth0", "cannot be used with"),
+            ("-t 10.0.0.1", "--interface"),
+            ("-i eth0 --interval 0", "must be more than 0"),
+            ("-i eth0 --duration soon", "`soon` is not a number of seconds"),
+            ("-i eth0 --backend xdp", "[possible values: auto, ebpf, pcap]"),
+        ] {
+            let refused = parsed(line).err().unwrap_or_else(|| panic!("{line} was taken"));
+            assert!(refused.contains(what), "{line}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_bad_target_or_file_is_the_users_mistake() {
+        for line in ["-i eth0 -t 10.0.0.300", "-c /nowhere/conf.yaml"] {
+            let failure = configuration(&parsed(line).unwrap()).unwrap_err();
+            assert_eq!(failure.code, super::super::USAGE, "{line}: {}", failure.message);
+        }
+    }
 }

@@ -2,29 +2,34 @@
 
 use std::path::PathBuf;
 
-use super::{Environment, Statsd};
+use super::values::server_host;
+use super::{Environment, Origin, Statsd};
 
 /// The DogStatsD server: the file's host and port, else `DD_DOGSTATSD_URL`, else `DD_AGENT_HOST` and `DD_DOGSTATSD_PORT`, else the
-/// default.
+/// default. And who named the host.
 pub(super) fn statsd(
     host: Option<String>,
     port: Option<u16>,
     env: Environment<'_>,
     (default_host, default_port): (&str, u16),
-) -> Result<Statsd, String> {
+) -> Result<(Statsd, Origin), String> {
     if host.is_none()
         && port.is_none()
         && let Some(url) = set(env, "DD_DOGSTATSD_URL")
     {
-        return from_url(&url, default_port);
+        return Ok((from_url(&url, default_port)?, Origin::Environment("DD_DOGSTATSD_URL")));
     }
     let port = match (port, set(env, "DD_DOGSTATSD_PORT")) {
         (Some(port), _) => port,
         (None, Some(text)) => parse_port("DD_DOGSTATSD_PORT", &text)?,
         (None, None) => default_port,
     };
-    let host = host.or_else(|| set(env, "DD_AGENT_HOST")).unwrap_or_else(|| default_host.to_owned());
-    Ok(Statsd::Udp { host, port })
+    let (host, origin) = match (host, set(env, "DD_AGENT_HOST")) {
+        (Some(host), _) => (host, Origin::File),
+        (None, Some(text)) => (parse_host("DD_AGENT_HOST", &text)?, Origin::Environment("DD_AGENT_HOST")),
+        (None, None) => (default_host.to_owned(), Origin::Default),
+    };
+    Ok((Statsd::Udp { host, port }, origin))
 }
 
 /// Tags that every metric gets, with their keys.
@@ -51,10 +56,14 @@ fn from_url(url: &str, default_port: u16) -> Result<Statsd, String> {
                 None => rest.rsplit_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
             };
             let port = port.map_or(Ok(default_port), |port| parse_port("DD_DOGSTATSD_URL", port))?;
-            Ok(Statsd::Udp { host: host.to_owned(), port })
+            Ok(Statsd::Udp { host: parse_host("DD_DOGSTATSD_URL", host)?, port })
         }
-        _ => Err(format!("DD_DOGSTATSD_URL is `{url}`; use udp://HOST:PORT or unix:///PATH")),
+        _ => Err(format!("DD_DOGSTATSD_URL is `{url}`; use udp://HOST:PORT, unix:///PATH or unixgram:///PATH")),
     }
+}
+
+fn parse_host(variable: &str, text: &str) -> Result<String, String> {
+    server_host(text).ok_or_else(|| format!("{variable}: `{text}` is neither an address nor a host name"))
 }
 
 fn parse_port(variable: &str, text: &str) -> Result<u16, String> {

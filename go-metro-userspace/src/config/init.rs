@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
-
-use super::values::{Backend, Bounded, Bytes, LogLevel, Seconds, YesNo};
-use super::{Config, Environment, Instance, LogSettings, Statsd, environment};
+use super::section::Section;
+use super::values::{AbsolutePath, Backend, Bounded, Bytes, LogLevel, Seconds, ServerHost, Text, YesNo};
+use super::{Config, Environment, Instance, LogSettings, Origin, Statsd, environment};
 
 /// Headers with every option, tags and extension headers to spare.
 const SNAPLEN: u32 = 256;
@@ -29,20 +28,16 @@ const LOG_MAX_BYTES: u32 = 100_000;
 const LOG_FILES: u64 = 5;
 
 /// The section as it stands in the file; every key may be absent.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default)]
 pub(super) struct InitConfig {
     // The original's.
     snaplen: Option<Bounded<64, 262_144>>,
     idle_ttl: Option<Seconds>,
     exp_ttl: Option<Seconds>,
-    expired_ttl: Option<Seconds>,
-    statsd_ip: Option<String>,
-    statsd_port: Option<Bounded<1, 65_535>>,
     log_to_file: Option<YesNo>,
     log_level: Option<LogLevel>,
+    server: Server,
     // Ours.
-    statsd_socket: Option<PathBuf>,
     backend: Option<Backend>,
     report_interval: Option<Seconds>,
     dns_refresh_interval: Option<Seconds>,
@@ -51,35 +46,75 @@ pub(super) struct InitConfig {
     max_pairs: Option<Bounded<1, 1_000_000>>,
     outstanding_per_flow: Option<Bounded<2, 65_535>>,
     ring_size: Option<Bytes>,
-    filter: Option<String>,
-    tags: Option<Vec<String>>,
+    filter: Option<Text>,
+    tags: Vec<String>,
     log_file: Option<PathBuf>,
     log_max_size: Option<Bytes>,
     log_files: Option<Bounded<1, 1000>>,
 }
 
+/// The server as the file names it.
+enum Server {
+    Network { host: Option<String>, port: Option<u16> },
+    Socket(PathBuf),
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self::Network { host: None, port: None }
+    }
+}
+
+impl Server {
+    fn read(section: &mut Section<'_, '_, '_>) -> Self {
+        let host = section.take("statsd_ip").map(|ServerHost(host)| host);
+        let port = section.take("statsd_port").map(|Bounded::<1, 65_535>(port)| port as u16);
+        let socket = section.take("statsd_socket").map(|AbsolutePath(path)| path);
+        if section.has("statsd_socket") && (section.has("statsd_ip") || section.has("statsd_port")) {
+            let what = "`statsd_socket` and `statsd_ip`/`statsd_port` exclude each other; keep one";
+            section.fault_at("statsd_socket", what);
+        }
+        socket.map_or(Self::Network { host, port }, Self::Socket)
+    }
+}
+
 impl InitConfig {
+    /// Reads the section; what is wrong is noted, and as good as absent.
+    pub(super) fn read(mut section: Section<'_, '_, '_>) -> Self {
+        let init = Self {
+            snaplen: section.take("snaplen"),
+            idle_ttl: section.take("idle_ttl"),
+            exp_ttl: exp_ttl(&mut section),
+            server: Server::read(&mut section),
+            log_to_file: section.take("log_to_file"),
+            log_level: section.take("log_level"),
+            backend: section.take("backend"),
+            report_interval: section.take("report_interval"),
+            dns_refresh_interval: section.take("dns_refresh_interval"),
+            reverse_dns: section.take("reverse_dns"),
+            max_flows: section.take("max_flows"),
+            max_pairs: section.take("max_pairs"),
+            outstanding_per_flow: section.take("outstanding_per_flow"),
+            ring_size: section.take("ring_size"),
+            filter: section.take("filter"),
+            tags: section.take_list("tags").into_iter().map(|Text(tag)| tag).collect(),
+            log_file: section.take("log_file").map(|Text(path)| PathBuf::from(path)),
+            log_max_size: section.take("log_max_size"),
+            log_files: section.take("log_files"),
+        };
+        section.finish();
+        init
+    }
+
     /// The whole configuration: the file's word first, then the environment's, then the default.
     pub(super) fn into_config(self, mut instances: Vec<Instance>, env: Environment<'_>) -> Result<Config, String> {
         let seconds = |given: Option<Seconds>, default| given.map_or(default, |Seconds(time)| time);
         let number = |given: Option<u64>, default: u64| given.unwrap_or(default);
-        let exp_ttl = match (self.exp_ttl, self.expired_ttl) {
-            (Some(a), Some(b)) if a != b => {
-                return Err("`exp_ttl` and `expired_ttl` are two names of one setting and differ; keep one".to_owned());
-            }
-            (a, b) => seconds(a.or(b), EXP_TTL),
+        let (statsd, statsd_origin) = match self.server {
+            Server::Socket(path) => (Statsd::Unix(path), Origin::File),
+            Server::Network { host, port } => environment::statsd(host, port, env, (STATSD_HOST, STATSD_PORT))?,
         };
-        let statsd = match (self.statsd_socket, self.statsd_ip, self.statsd_port) {
-            (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
-                return Err("`statsd_socket` and `statsd_ip`/`statsd_port` exclude each other; keep one".to_owned());
-            }
-            (Some(path), None, None) => Statsd::Unix(path),
-            (None, host, port) => {
-                let port = port.and_then(|Bounded(port)| u16::try_from(port).ok());
-                environment::statsd(host, port, env, (STATSD_HOST, STATSD_PORT))?
-            }
-        };
-        let mut tags = self.tags.unwrap_or_default();
+        let mut tags = self.tags;
         let inherited = environment::tags(env);
         let has = |tags: &[String], key: &str| tags.iter().any(|tag| tag.split(':').next() == Some(key));
         for (key, tag) in inherited {
@@ -98,9 +133,9 @@ impl InitConfig {
             backend: self.backend.unwrap_or_default(),
             snaplen: self.snaplen.map_or(SNAPLEN, |Bounded(n)| n as u32),
             ring_bytes: self.ring_size.map_or(RING_BYTES, |Bytes(n)| n),
-            filter: self.filter,
+            filter: self.filter.map(|Text(filter)| filter),
             idle_ttl: seconds(self.idle_ttl, IDLE_TTL),
-            exp_ttl,
+            exp_ttl: seconds(self.exp_ttl, EXP_TTL),
             max_flows: number(self.max_flows.map(|Bounded(n)| n), MAX_FLOWS) as u32,
             outstanding_per_flow: number(self.outstanding_per_flow.map(|Bounded(n)| n), OUTSTANDING_PER_FLOW) as u16,
             max_pairs: number(self.max_pairs.map(|Bounded(n)| n), MAX_PAIRS) as usize,
@@ -108,6 +143,7 @@ impl InitConfig {
             dns_refresh_interval: seconds(self.dns_refresh_interval, DNS_REFRESH_INTERVAL),
             reverse_dns: self.reverse_dns.is_none_or(|YesNo(yes)| yes),
             statsd,
+            statsd_origin,
             tags,
             log: LogSettings {
                 to_file: self.log_to_file.is_some_and(|YesNo(yes)| yes),
@@ -118,4 +154,14 @@ impl InitConfig {
             },
         })
     }
+}
+
+/// One setting with two names: the original's documents say `exp_ttl`, its program read `expired_ttl`.
+fn exp_ttl(section: &mut Section<'_, '_, '_>) -> Option<Seconds> {
+    let (ours, theirs): (Option<Seconds>, Option<Seconds>) = (section.take("exp_ttl"), section.take("expired_ttl"));
+    if ours.is_some() && theirs.is_some() && ours != theirs {
+        let what = "`exp_ttl` and `expired_ttl` are two names of one setting and differ; keep one";
+        section.fault_at("expired_ttl", what);
+    }
+    ours.or(theirs)
 }

@@ -1,12 +1,12 @@
 //! One of `instances`: an interface, and what to watch on it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::section::Section;
+use super::values::{HostName, Network, Span, Text, YesNo, host_name, network};
 use ipnet::IpNet;
-use serde::Deserialize;
-
-use super::values::{HostName, Network, Seconds, YesNo, host_name, network};
 
 /// Pseudo-interface of an instance that reads a capture file.
 pub(super) const FILE: &str = "file";
@@ -37,50 +37,42 @@ pub struct Instance {
     pub tags: Vec<String>,
 }
 
-/// An instance as it stands in the file.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Raw {
-    interface: String,
-    pcap: Option<PathBuf>,
-    sample: Option<YesNo>,
-    sample_duration: Option<Seconds>,
-    sample_interval: Option<Seconds>,
-    ips: Option<Vec<Network>>,
-    hosts: Option<Vec<HostName>>,
-    tags: Option<Vec<String>>,
-}
-
-impl TryFrom<Raw> for Instance {
-    type Error = String;
-
-    fn try_from(raw: Raw) -> Result<Self, String> {
-        let ips: Vec<IpNet> = raw.ips.unwrap_or_default().into_iter().map(|Network(net)| net).collect();
-        let hosts: Vec<String> = raw.hosts.unwrap_or_default().into_iter().map(|HostName(name)| name).collect();
-        if raw.interface.trim().is_empty() {
-            return Err("`interface` is empty; name one that `ip link` lists".to_owned());
-        }
-        if ips.is_empty() && hosts.is_empty() {
-            return Err("neither `ips` nor `hosts` names a target; `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything"
-                .to_owned());
-        }
-        if (raw.interface == FILE) != raw.pcap.is_some() {
-            return Err("`interface: file` and `pcap: PATH` go together; one of them is missing".to_owned());
-        }
-        let sampling = match (raw.sample.is_some_and(|YesNo(yes)| yes), raw.sample_duration, raw.sample_interval) {
-            (true, Some(Seconds(on)), Some(Seconds(off))) => Some(Sampling { on, off }),
-            (true, ..) => {
-                let what = "`sample: true` needs `sample_duration` (seconds on) and `sample_interval` (seconds off)";
-                return Err(what.to_owned());
-            }
-            (false, ..) => None,
-        };
-        let tags = raw.tags.unwrap_or_default();
-        Ok(Self { interface: raw.interface, pcap: raw.pcap, sampling, ips, hosts, tags })
-    }
-}
-
 impl Instance {
+    /// Reads one; none if something is wrong with it, which is noted.
+    pub(super) fn read(mut section: Section<'_, '_, '_>) -> Option<Self> {
+        let interface = section.take("interface").map(|Text(name)| name);
+        let pcap: Option<PathBuf> = section.take("pcap");
+        let instance = Self {
+            interface: interface.clone().unwrap_or_default(),
+            // The original took an empty one for none.
+            pcap: pcap.filter(|path| !path.as_os_str().is_empty()),
+            sampling: sampling(&mut section),
+            ips: section.take_list("ips").into_iter().map(|Network(net)| net).collect(),
+            hosts: section.take_list("hosts").into_iter().map(|HostName(name)| name).collect(),
+            tags: section.take_list("tags").into_iter().map(|Text(tag)| tag).collect(),
+        };
+        if !section.has("interface") {
+            section.fault("`interface` is missing; name one that `ip link` lists");
+        }
+        if is_empty_list(&mut section, "ips") && is_empty_list(&mut section, "hosts") {
+            section
+                .fault("neither `ips` nor `hosts` names a target; `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything");
+        }
+        if interface.is_some_and(|interface| (interface == FILE) != instance.pcap.is_some()) {
+            section.fault("`interface: file` and `pcap: PATH` go together; one of them is missing");
+        }
+        section.finish().then_some(instance)
+    }
+    /// Whether both report the same of the same, so that one is a slip.
+    pub(super) fn is_twin_of(&self, other: &Self) -> bool {
+        fn set<T: Ord>(list: &[T]) -> BTreeSet<&T> {
+            list.iter().collect()
+        }
+        (&self.interface, &self.pcap) == (&other.interface, &other.pcap)
+            && (set(&self.ips), set(&self.hosts)) == (set(&other.ips), set(&other.hosts))
+            && set(&self.tags) == set(&other.tags)
+    }
+
     /// An instance from the command line; no target means everything.
     pub(super) fn of(interface: &str, targets: &[String]) -> Result<Self, String> {
         let mut instance = Self {
@@ -110,4 +102,26 @@ impl Instance {
         }
         Ok(instance)
     }
+}
+
+/// Whether nothing is listed, right or wrong.
+fn is_empty_list(section: &mut Section<'_, '_, '_>, key: &'static str) -> bool {
+    section.value(key).is_none_or(|value| value.as_sequence().is_some_and(Vec::is_empty))
+}
+
+/// The sampling window, if it is switched on. Only then do its times matter, as in the original.
+fn sampling(section: &mut Section<'_, '_, '_>) -> Option<Sampling> {
+    let is_on = section.take("sample").is_some_and(|YesNo(yes)| yes);
+    let [on, off] = ["sample_duration", "sample_interval"].map(|key| {
+        let span = section.take(key).map(|Span(time)| time);
+        if is_on && span.is_some_and(|time| time.is_zero()) {
+            section.fault_in(key, "`0` is no time; use seconds above 0");
+        }
+        span
+    });
+    if is_on && !(section.has("sample_duration") && section.has("sample_interval")) {
+        let what = "`sample: true` needs `sample_duration` (seconds on) and `sample_interval` (seconds off)";
+        section.fault_at("sample", what);
+    }
+    is_on.then(|| on.zip(off)).flatten().map(|(on, off)| Sampling { on, off })
 }

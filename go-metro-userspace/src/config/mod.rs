@@ -1,24 +1,30 @@
 //! Configuration: the original's file, our own keys beside its own, and the environment where the file is silent.
 //!
-//! [`values`] are types that cannot hold a bad value; [`init`] and [`instance`] are the file's two sections;
-//! [`environment`] is what Datadog's clients take from theirs; [`error`] says where and what is wrong.
+//! [`init`] and [`instance`] are the file's two sections, read with [`section`] key by key into [`values`], types that cannot
+//! hold a bad value. Whatever is wrong is noted with its [`place`], and all of it makes one [`error`]. [`environment`] is what
+//! Datadog's clients take from theirs.
 
 mod environment;
 mod error;
 mod init;
 mod instance;
+mod place;
+mod section;
 mod values;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde_yaml::Value;
 
-pub use error::ConfigError;
+pub use error::{ConfigError, Fault};
 pub use instance::{Instance, Sampling};
 pub use values::{Backend, LogLevel};
 
+use error::Faults;
 use init::InitConfig;
+use place::Place;
+use section::Section;
 
 /// A look-up in the process's environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -54,6 +60,8 @@ pub struct Config {
     pub reverse_dns: bool,
     /// The DogStatsD server.
     pub statsd: Statsd,
+    /// Who named it.
+    pub statsd_origin: Origin,
     /// Tags of every metric.
     pub tags: Vec<String>,
     /// Where the log goes.
@@ -74,6 +82,17 @@ pub enum Statsd {
     Unix(PathBuf),
 }
 
+/// Who named a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The configuration file.
+    File,
+    /// This variable of the environment.
+    Environment(&'static str),
+    /// Nobody.
+    Default,
+}
+
 /// Where the log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
@@ -89,23 +108,13 @@ pub struct LogSettings {
     pub files: usize,
 }
 
-/// The file's top level.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    init_config: Option<InitConfig>,
-    /// Older versions of the original called it `config`.
-    #[serde(alias = "config")]
-    instances: Vec<instance::Raw>,
-}
-
 impl Config {
     /// Reads a file; where it is silent, `environment` and then the defaults speak.
     ///
     /// # Errors
     ///
-    /// What cannot be read, is no YAML, or holds an unknown key or a bad value: with file, line and key.
+    /// What cannot be read or is no YAML; every unknown key and bad value, with file, line and key; an environment that makes
+    /// no sense.
     pub fn load(path: &Path, environment: Environment<'_>) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
         Self::parse(&text, path, environment)
@@ -117,18 +126,12 @@ impl Config {
     ///
     /// As [`Config::load`].
     pub fn parse(text: &str, path: &Path, environment: Environment<'_>) -> Result<Self, ConfigError> {
-        let file: File = serde_yaml::from_str(text).map_err(|error| ConfigError::from_yaml(path, text, &error))?;
-        if file.instances.is_empty() {
-            return Err(ConfigError::at_key(path, text, "instances", "holds no instance; name at least one interface"));
-        }
-        let instance = |(index, raw): (usize, instance::Raw)| {
-            Instance::try_from(raw).map_err(|what: String| ConfigError::in_instance(path, text, index, &what))
-        };
-        let instances: Vec<Instance> =
-            file.instances.into_iter().enumerate().map(instance).collect::<Result<_, _>>()?;
-        let init = file.init_config.unwrap_or_default();
-        init.into_config(instances, environment)
-            .map_err(|what| ConfigError::in_section(path, text, "init_config", &what))
+        let mut file: Value = serde_yaml::from_str(text).map_err(|error| ConfigError::from_yaml(path, text, &error))?;
+        file.apply_merge().map_err(|error| ConfigError::from_yaml(path, text, &error))?;
+        let mut faults = Faults::new(text);
+        let (init, instances) = read(&file, &mut faults);
+        faults.into_result(path)?;
+        init.into_config(instances, environment).map_err(ConfigError::CommandLine)
     }
 
     /// A configuration without a file: these interfaces, these targets on each; no target means everything.
@@ -146,6 +149,54 @@ impl Config {
         let config = instances.and_then(|instances| InitConfig::default().into_config(instances, environment));
         config.map_err(ConfigError::CommandLine)
     }
+}
+
+/// Reads the file's top level; what is wrong is noted.
+fn read(file: &Value, faults: &mut Faults<'_>) -> (InitConfig, Vec<Instance>) {
+    let top = Place::default();
+    let mut section = Section::new(top.clone(), file, faults);
+    let init = section.value("init_config").unwrap_or(&Value::Null);
+    // Older versions of the original called it `config`.
+    let old = if section.has("config") { section.value("config") } else { None };
+    let (key, list) = match (section.value("instances"), old) {
+        (None, Some(old)) => ("config", Some(old)),
+        (Some(_), Some(_)) => {
+            section.fault_at("config", "`config` is an old name of `instances`; keep one");
+            return (InitConfig::default(), Vec::new());
+        }
+        (list, None) => ("instances", list),
+    };
+    let keys_are_known = section.finish();
+    let place = top.key(key);
+    let items = match list {
+        Some(Value::Sequence(items)) if !items.is_empty() => items.as_slice(),
+        Some(Value::Sequence(_)) => {
+            faults.add(&place, "holds no instance; name at least one interface");
+            &[]
+        }
+        Some(_) => {
+            faults.add(&place, "expected a list; write each instance as `- interface: NAME` with its keys below");
+            &[]
+        }
+        None => {
+            // A slip in this very key was noted already.
+            if keys_are_known {
+                faults.add(&place, "is missing or empty; name at least one interface");
+            }
+            &[]
+        }
+    };
+    let init = InitConfig::read(Section::new(top.key("init_config"), init, faults));
+    let mut instances: Vec<(usize, Instance)> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let Some(instance) = Instance::read(Section::new(place.item(index), item, faults)) else { continue };
+        if let Some((twin, _)) = instances.iter().find(|(_, known)| known.is_twin_of(&instance)) {
+            let what = format!("watches what {} watches, with the same tags; remove one", place.item(*twin));
+            faults.add(&place.item(index), &what);
+        }
+        instances.push((index, instance));
+    }
+    (init, instances.into_iter().map(|(_, instance)| instance).collect())
 }
 
 #[cfg(test)]

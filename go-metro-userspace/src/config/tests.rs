@@ -96,7 +96,7 @@ fn yaml_1_1_booleans_and_quoted_numbers_are_understood() {
 
 #[test]
 fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_one() {
-    let text = "init_config:\n  idle_tll: 3\ninstances: []\n";
+    let text = "init_config:\n  idle_tll: 3\ninstances: [{interface: lo, ips: ['::1']}]\n";
     let fault_in_init = fault(text);
     assert!(
         fault_in_init.starts_with(
@@ -159,11 +159,10 @@ fn what_does_not_fit_together_is_named_with_its_instance() {
     let instance = |keys: &str| fault(&format!("instances:\n  - interface: lo\n    ips: ['::1']\n  - {keys}\n"));
     let cases = [
         ("interface: eth0", "neither `ips` nor `hosts` names a target"),
-        ("{interface: '', ips: ['::1']}", "`interface` is empty"),
         ("{interface: file, ips: ['::1']}", "`interface: file` and `pcap: PATH` go together"),
         ("{interface: eth0, pcap: /a, ips: ['::1']}", "`interface: file` and `pcap: PATH` go together"),
         ("{interface: eth0, sample: true, ips: ['::1']}", "`sample: true` needs `sample_duration`"),
-        ("{ips: ['::1']}", "missing field `interface`"),
+        ("{ips: ['::1']}", "`interface` is missing; name one that `ip link` lists"),
     ];
     for (keys, what) in cases {
         let fault = instance(keys);
@@ -172,7 +171,112 @@ fn what_does_not_fit_together_is_named_with_its_instance() {
     let empty = fault("init_config:\ninstances: []\n");
     assert!(empty.starts_with("conf.yaml:2: instances: holds no instance"), "{empty}");
     let missing = fault("init_config: {}\n");
-    assert!(missing.contains("missing field `instances`"), "{missing}");
+    assert!(missing.starts_with("conf.yaml:1: instances: is missing or empty; name"), "{missing}");
+    let scalar = fault("instances: eth0\n");
+    assert!(scalar.starts_with("conf.yaml:1: instances: expected a list; write each"), "{scalar}");
+    let nothing = fault("");
+    assert_eq!(nothing, "conf.yaml:1: instances: is missing or empty; name at least one interface");
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once_in_the_order_of_lines() {
+    let text = "\
+init_config:
+  statsd_port: 0
+  statsd_socket: dsd.socket
+  colour: red
+instances:
+  - interface: eth0
+    sampel: true
+    ips:
+      - 10.0.0.1
+      - db.example
+      - 10.0.0.0/33
+  - hosts: [a b]
+    sample: yes
+    sample_duration: 0
+";
+    assert_eq!(
+        fault(text),
+        "\
+conf.yaml:2: init_config.statsd_port: invalid value: integer `0`, expected a whole number from 1 to 65535
+  2 |   statsd_port: 0
+conf.yaml:3: init_config.statsd_socket: `dsd.socket` is no path from the root; begin with /
+  3 |   statsd_socket: dsd.socket
+conf.yaml:3: init_config: `statsd_socket` and `statsd_ip`/`statsd_port` exclude each other; keep one
+  3 |   statsd_socket: dsd.socket
+conf.yaml:4: init_config: unknown key `colour` (valid: snaplen, idle_ttl, exp_ttl, expired_ttl, statsd_ip, statsd_port, \
+statsd_socket, log_to_file, log_level, backend, report_interval, dns_refresh_interval, reverse_dns, max_flows, max_pairs, \
+outstanding_per_flow, ring_size, filter, tags, log_file, log_max_size, log_files)
+  4 |   colour: red
+conf.yaml:7: instances[0]: unknown key `sampel`; did you mean `sample`? (valid: interface, pcap, sample, sample_duration, \
+sample_interval, ips, hosts, tags)
+  7 |     sampel: true
+conf.yaml:10: instances[0].ips[1]: `db.example` is neither an address nor a prefix such as 10.0.0.0/8; host names go into `hosts`
+  10 |       - db.example
+conf.yaml:11: instances[0].ips[2]: `10.0.0.0/33` is neither an address nor a prefix such as 10.0.0.0/8
+  11 |       - 10.0.0.0/33
+conf.yaml:12: instances[1].hosts[0]: `a b` is no host name
+  12 |   - hosts: [a b]
+conf.yaml:12: instances[1]: `interface` is missing; name one that `ip link` lists
+  12 |   - hosts: [a b]
+conf.yaml:13: instances[1]: `sample: true` needs `sample_duration` (seconds on) and `sample_interval` (seconds off)
+  13 |     sample: yes
+conf.yaml:14: instances[1].sample_duration: `0` is no time; use seconds above 0
+  14 |     sample_duration: 0"
+    );
+}
+
+#[test]
+fn an_instance_that_stands_twice_is_a_slip_but_other_targets_or_tags_make_it_another() {
+    let with = |second: &str| {
+        parse(&format!("instances:\n- {{interface: lo, ips: ['::1', 10.0.0.1], tags: [a]}}\n- {second}\n"))
+    };
+    assert_eq!(
+        with("{interface: lo, tags: [a], ips: [10.0.0.1/32, '::1']}").unwrap_err().to_string(),
+        "conf.yaml:3: instances[1]: watches what instances[0] watches, with the same tags; remove one\n  \
+         3 | - {interface: lo, tags: [a], ips: [10.0.0.1/32, '::1']}"
+    );
+    for other in [
+        "{interface: eth0, tags: [a], ips: [10.0.0.1, '::1']}",
+        "{interface: lo, tags: [b], ips: [10.0.0.1, '::1']}",
+        "{interface: lo, tags: [a], ips: ['::1']}",
+    ] {
+        with(other).unwrap();
+    }
+}
+
+#[test]
+fn what_the_originals_parser_took_for_text_is_text_here() {
+    let config = parse("instances: [{interface: lo, pcap: '', ips: ['::1'], tags: [true, 42, a:b]}]\n").unwrap();
+    assert_eq!(
+        (config.instances[0].tags.as_slice(), &config.instances[0].pcap),
+        (&["true", "42", "a:b"].map(String::from)[..], &None)
+    );
+    let lossy = fault("instances: [{interface: lo, ips: ['::1'], tags: [1.10]}]\n");
+    assert!(
+        lossy.contains("instances[0].tags[0]: `1.1` is a number and may have lost digits; put quotes around it"),
+        "{lossy}"
+    );
+    let list = fault("instances: [{interface: lo, ips: 10.0.0.1}]\n");
+    assert!(list.contains("instances[0].ips: expected a list, found a text; write `ips: [...]`"), "{list}");
+}
+
+#[test]
+fn times_of_a_window_matter_only_while_sampling() {
+    let with = |keys: &str| parse(&format!("instances: [{{interface: lo, ips: ['::1'], {keys}}}]\n"));
+    let off = with("sample: off, sample_duration: 0, sample_interval: 0").unwrap();
+    assert_eq!(off.instances[0].sampling, None);
+    let zero = with("sample: on, sample_duration: 5, sample_interval: 0").unwrap_err().to_string();
+    assert!(zero.contains("instances[0].sample_interval: `0` is no time; use seconds above 0"), "{zero}");
+}
+
+#[test]
+fn merged_and_shared_parts_of_yaml_are_followed() {
+    let text = "instances:\n  - &a {interface: a, ips: &nets [10.0.0.0/8], tags: [x]}\n  - {<<: *a, interface: b}\n  - {interface: c, ips: *nets}\n";
+    let config = parse(text).unwrap();
+    assert_eq!(config.instances[1].interface, "b");
+    assert!(config.instances.iter().all(|instance| instance.ips == ["10.0.0.0/8".parse().unwrap()]));
 }
 
 #[test]
@@ -198,11 +302,13 @@ fn the_environment_speaks_where_the_file_is_silent() {
     let load = |text: &str| Config::parse(text, Path::new("conf.yaml"), &env).unwrap();
     let silent = load("instances: [{interface: lo, ips: ['::1']}]\n");
     assert_eq!(silent.statsd, Statsd::Udp { host: "agent.example".to_owned(), port: 9999 });
+    assert_eq!(silent.statsd_origin, Origin::Environment("DD_AGENT_HOST"));
     assert_eq!(silent.tags, ["env:prod", "dd.internal.entity_id:pod-1"]);
     let spoken = load(
         "init_config: {statsd_ip: 10.0.0.1, statsd_port: 1}\ninstances: [{interface: lo, ips: ['::1'], tags: ['env:test']}, {interface: a, ips: ['::1']}]\n",
     );
     assert_eq!(spoken.statsd, Statsd::Udp { host: "10.0.0.1".to_owned(), port: 1 });
+    assert_eq!(spoken.statsd_origin, Origin::File);
     assert_eq!(spoken.tags, ["dd.internal.entity_id:pod-1"]);
     assert_eq!(
         (spoken.instances[0].tags.as_slice(), spoken.instances[1].tags.as_slice()),
@@ -221,7 +327,12 @@ fn a_url_in_the_environment_names_either_socket() {
     assert_eq!(with("udp://agent").unwrap(), udp("agent", 8125));
     assert_eq!(with("udp://[::1]:9000").unwrap(), udp("::1", 9000));
     assert_eq!(with("unix:///run/dsd.socket").unwrap(), Statsd::Unix(PathBuf::from("/run/dsd.socket")));
-    assert!(with("tcp://x").unwrap_err().to_string().contains("use udp://HOST:PORT or unix:///PATH"));
+    assert!(with("tcp://x").unwrap_err().to_string().contains("use udp://HOST:PORT, unix:///PATH or"));
+    assert_eq!(
+        with("udp://:8125").unwrap_err().to_string(),
+        "DD_DOGSTATSD_URL: `` is neither an address nor a host name"
+    );
+    assert_eq!(with("unixgram:///run/dsd.socket").unwrap(), Statsd::Unix(PathBuf::from("/run/dsd.socket")));
 }
 
 #[test]
@@ -243,14 +354,27 @@ fn the_command_line_alone_is_enough() {
 fn the_example_loads_and_shows_every_key() {
     let example = include_str!("../../../conf.yaml.example");
     let path = Path::new("conf.yaml.example");
-    Config::parse(example, path, NO_ENVIRONMENT).unwrap();
-    // Everything switched on must load too, so that each commented line is true.
+    let config = Config::parse(example, path, NO_ENVIRONMENT).unwrap();
     let keys = |message: String| {
         let valid = message.split_once("(valid: ").unwrap().1.split(')').next().unwrap().to_owned();
         valid.split(", ").map(str::to_owned).collect::<Vec<_>>()
     };
     let init = keys(fault("init_config: {x: 1}\ninstances: []\n"));
     let instance = keys(fault("instances: [{x: 1}]\n"));
+    // What is commented out in `init_config` shows the default: switched on, it changes nothing.
+    let switched_on = |line: &str| {
+        let setting = line.strip_prefix("  # ").filter(|rest| {
+            let key = rest.split(':').next().unwrap_or("");
+            init.iter().any(|known| known == key) && key != "statsd_socket"
+        });
+        setting.map_or_else(|| line.to_owned(), |setting| format!("  {setting}"))
+    };
+    let (section, instances) = example.split_once("\ninstances:").unwrap();
+    let section: Vec<String> = section.lines().map(switched_on).collect();
+    let all = Config::parse(&format!("{}\ninstances:{instances}", section.join("\n")), path, NO_ENVIRONMENT).unwrap();
+    // The default filter is none, and `tcp` passes all that counts.
+    assert_eq!((all.filter.as_deref(), all.statsd_origin), (Some("tcp"), Origin::File));
+    assert_eq!(Config { filter: None, statsd_origin: Origin::Default, ..all }, config);
     for key in init.iter().chain(&instance) {
         let shown = example.lines().any(|line| {
             let line = line.trim_start_matches(['#', ' ', '-']);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -21,7 +22,7 @@ pub enum Backend {
     Pcap,
 }
 
-/// Deserialises a string and parses it inside the visitor: only errors from there come with their place in the file.
+/// Deserialises a string and parses it.
 fn parsed<'de, D, T>(
     deserializer: D,
     expected: &'static str,
@@ -76,29 +77,110 @@ impl<'de> Deserialize<'de> for LogLevel {
     }
 }
 
+/// A text that is not empty. A whole number or a truth value is one without its quotes, as the original's parser had it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Text(pub(super) String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl Visitor<'_> for V {
+            type Value = Text;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+            fn visit_str<E: Error>(self, v: &str) -> Result<Text, E> {
+                let text = v.trim();
+                if text.is_empty() { Err(E::custom("is empty; give it a value")) } else { Ok(Text(text.to_owned())) }
+            }
+            fn visit_bool<E: Error>(self, v: bool) -> Result<Text, E> {
+                Ok(Text(v.to_string()))
+            }
+            fn visit_u64<E: Error>(self, v: u64) -> Result<Text, E> {
+                Ok(Text(v.to_string()))
+            }
+            fn visit_i64<E: Error>(self, v: i64) -> Result<Text, E> {
+                Ok(Text(v.to_string()))
+            }
+            fn visit_f64<E: Error>(self, v: f64) -> Result<Text, E> {
+                // `1.10` would silently become `1.1`.
+                Err(E::custom(format!("`{v}` is a number and may have lost digits; put quotes around it")))
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
+
+/// Address or name of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ServerHost(pub(super) String);
+
+impl<'de> Deserialize<'de> for ServerHost {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer, "an address or a host name", |text| {
+            server_host(text).map(Self).ok_or_else(|| format!("`{text}` is neither an address nor a host name"))
+        })
+    }
+}
+
+/// An address, perhaps in brackets, or a host name.
+pub(super) fn server_host(text: &str) -> Option<String> {
+    let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
+    let address = || bare.parse::<IpAddr>().ok().map(|address| address.to_string());
+    address().or_else(|| host_name(text))
+}
+
+/// A path from the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AbsolutePath(pub(super) PathBuf);
+
+impl<'de> Deserialize<'de> for AbsolutePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer, "a path", |text| {
+            let path = PathBuf::from(text);
+            if path.is_absolute() {
+                Ok(Self(path))
+            } else {
+                Err(format!("`{text}` is no path from the root; begin with /"))
+            }
+        })
+    }
+}
+
 /// A positive time in seconds, whole or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seconds(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Span(time) = Span::deserialize(deserializer)?;
+        if time.is_zero() { Err(D::Error::custom("`0` is no time; use seconds above 0")) } else { Ok(Self(time)) }
+    }
+}
+
+/// A time in seconds, whole or not, perhaps none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct V;
         impl Visitor<'_> for V {
-            type Value = Seconds;
+            type Value = Span;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a number of seconds")
             }
-            fn visit_u64<E: Error>(self, v: u64) -> Result<Seconds, E> {
+            fn visit_u64<E: Error>(self, v: u64) -> Result<Span, E> {
                 self.visit_f64(v as f64)
             }
-            fn visit_i64<E: Error>(self, v: i64) -> Result<Seconds, E> {
+            fn visit_i64<E: Error>(self, v: i64) -> Result<Span, E> {
                 self.visit_f64(v as f64)
             }
-            fn visit_f64<E: Error>(self, v: f64) -> Result<Seconds, E> {
-                let positive = Duration::try_from_secs_f64(v).ok().filter(|time| !time.is_zero());
-                positive.map(Seconds).ok_or_else(|| E::custom(format!("`{v}` is no time; use seconds above 0")))
+            fn visit_f64<E: Error>(self, v: f64) -> Result<Span, E> {
+                let span = Duration::try_from_secs_f64(v).ok();
+                span.map(Span).ok_or_else(|| E::custom(format!("`{v}` is no time; use seconds above 0")))
             }
-            fn visit_str<E: Error>(self, v: &str) -> Result<Seconds, E> {
+            fn visit_str<E: Error>(self, v: &str) -> Result<Span, E> {
                 match v.trim().parse() {
                     Ok(seconds) => self.visit_f64(seconds),
                     Err(_) => Err(E::invalid_value(serde::de::Unexpected::Str(v), &self)),

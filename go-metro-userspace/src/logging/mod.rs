@@ -20,33 +20,48 @@ use rotate::Rotating;
 /// Overrides the configured level, in the directives of `tracing_subscriber::EnvFilter`.
 const LEVEL_VARIABLE: &str = "GO_METRO_LOG";
 
-/// Starts logging. A file that cannot be written is replaced by standard error, with a warning: a daemon that measures is
-/// worth more than its log.
+/// Starts logging.
+///
+/// A file that cannot be written is replaced by standard error: a daemon that measures is worth more than its log. A level in
+/// the environment that makes no sense is replaced by the configured one. Both are logged as errors, so that every level
+/// shows them.
 pub fn init(settings: &LogSettings) {
-    if settings.to_file {
-        match Rotating::open(&settings.file, settings.max_bytes, settings.files) {
-            Ok(file) => {
-                let builder = tracing_subscriber::fmt().with_env_filter(filter(settings.level)).with_ansi(false);
-                finish(builder.event_format(FileForm).with_writer(file).try_init());
-                return;
-            }
-            Err(error) => {
-                eprintln!("go-metro: cannot log to {}: {error}; logging here instead", settings.file.display());
-            }
-        }
+    let (filter, bad_directive) = filter(settings.level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
+    let unwritable = start(settings, filter).err();
+    if let Some(error) = unwritable {
+        tracing::error!("cannot log to {}: {error}; logging here instead", settings.file.display());
     }
-    let builder = tracing_subscriber::fmt().with_env_filter(filter(settings.level)).with_writer(io::stderr);
+    if let Some(what) = bad_directive {
+        tracing::error!("{what}; logging at the configured level");
+    }
+}
+
+/// Starts it in the configured place, or on standard error; why not in a file where one was wanted.
+fn start(settings: &LogSettings, filter: EnvFilter) -> io::Result<()> {
+    let file = settings.to_file.then(|| Rotating::open(&settings.file, settings.max_bytes, settings.files));
+    let why_not = match file {
+        Some(Ok(file)) => {
+            let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+            finish(builder.event_format(FileForm).with_writer(file).try_init());
+            return Ok(());
+        }
+        Some(Err(error)) => Err(error),
+        None => Ok(()),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     if is_journal() {
         finish(builder.with_ansi(false).event_format(JournalForm).try_init());
     } else {
         finish(builder.with_ansi(io::stderr().is_terminal()).with_target(false).compact().try_init());
     }
+    why_not
 }
 
 /// Whether something else logs already does not matter: there is one log either way.
 fn finish(_started: Result<(), Box<dyn std::error::Error + Send + Sync>>) {}
 
-fn filter(level: LogLevel) -> EnvFilter {
+/// What passes: the environment's word, else the configured level; and what is wrong with the environment's word.
+fn filter(level: LogLevel, directives: Option<&str>) -> (EnvFilter, Option<String>) {
     let level = match level {
         LogLevel::Trace => Level::TRACE,
         LogLevel::Debug => Level::DEBUG,
@@ -54,7 +69,12 @@ fn filter(level: LogLevel) -> EnvFilter {
         LogLevel::Warn => Level::WARN,
         LogLevel::Error => Level::ERROR,
     };
-    EnvFilter::try_from_env(LEVEL_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level.as_str()))
+    let configured = || EnvFilter::new(level.as_str());
+    match directives.filter(|directives| !directives.trim().is_empty()).map(EnvFilter::try_new) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (configured(), Some(format!("{LEVEL_VARIABLE}: {error}"))),
+        None => (configured(), None),
+    }
 }
 
 /// Whether standard error is the journal's: systemd names device and inode of the stream in `JOURNAL_STREAM` (systemd.exec(5)).
@@ -68,5 +88,29 @@ impl<'a> MakeWriter<'a> for Rotating {
 
     fn make_writer(&'a self) -> Self::Writer {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_speaks_before_the_configured_level() {
+        let said = |level, directives| {
+            let (filter, wrong) = filter(level, directives);
+            (filter.to_string(), wrong)
+        };
+        assert_eq!(said(LogLevel::Warn, None), ("warn".to_owned(), None));
+        assert_eq!(said(LogLevel::Warn, Some("")), ("warn".to_owned(), None));
+        assert_eq!(said(LogLevel::Warn, Some("trace")), ("trace".to_owned(), None));
+    }
+
+    #[test]
+    fn nonsense_in_the_environment_is_told_and_changes_nothing() {
+        let (filter, wrong) = filter(LogLevel::Error, Some("go_metro=loud"));
+        assert_eq!(filter.to_string(), "error");
+        let wrong = wrong.unwrap();
+        assert!(wrong.starts_with("GO_METRO_LOG: ") && wrong.len() > 20, "{wrong}");
     }
 }

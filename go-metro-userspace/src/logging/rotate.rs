@@ -54,13 +54,17 @@ impl Rotating {
 }
 
 impl Write for &Rotating {
-    /// Writes one whole line. What cannot be written is lost, and the next line tries anew.
+    /// Writes one whole line. What cannot be written is lost, and the next line tries anew. A file that cannot be
+    /// rotated, perhaps because its folder is read-only, grows: too long a log is better than none.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_elsewhere(&open) {
-            *open = append(&self.path)?;
+            // Until it can be made anew, what is open still takes lines.
+            if let Ok(anew) = append(&self.path) {
+                *open = anew;
+            }
         } else if open.bytes > 0 && open.bytes + line.len() as u64 > self.max_bytes {
-            self.rotate(&mut open)?;
+            let _ = self.rotate(&mut open);
         }
         open.file.write_all(line)?;
         open.bytes += line.len() as u64;
@@ -96,6 +100,19 @@ mod tests {
         assert_eq!(names, ["go-metro.log", "go-metro.log.1", "go-metro.log.2"]);
         let newest = std::fs::read_to_string(&path).unwrap();
         assert!(newest.len() <= 100 && newest.contains("line  19"), "{newest}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_rotated_grows_instead_of_losing_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("go-metro.log");
+        // No file can be renamed onto a folder, whoever tries.
+        create_dir_all(folder.path().join("go-metro.log.1")).unwrap();
+        let log = Rotating::open(&path, 10, 1).unwrap();
+        for line in ["the first", "the second", "the third"] {
+            writeln!(&log, "{line}").unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "the first\nthe second\nthe third\n");
     }
 
     #[test]

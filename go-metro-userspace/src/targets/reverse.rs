@@ -19,6 +19,8 @@ const MOST_NAMES: usize = 16_384;
 const CONCURRENT: usize = 16;
 /// Longest name (RFC 1035 section 2.3.4).
 const LONGEST_NAME: usize = 253;
+/// Longest part of one.
+const LONGEST_LABEL: usize = 63;
 
 struct Entry {
     name: Option<Arc<str>>,
@@ -79,8 +81,19 @@ pub async fn look_up(addresses: Vec<IpAddr>) -> Vec<(IpAddr, Option<Arc<str>>)> 
 /// The resolver's answer, if it is a host name and not the address again.
 fn name_of(address: IpAddr) -> Option<Arc<str>> {
     let (name, _) = dns_lookup::getnameinfo(&SocketAddr::new(address, 0), 0).ok()?;
-    let believable = !name.is_empty() && name.len() <= LONGEST_NAME && name.parse::<IpAddr>().is_err();
-    believable.then(|| Arc::from(name.trim_end_matches('.')))
+    believable(&name).map(Arc::from)
+}
+
+/// A host name without the dot at its end (RFC 1123 section 2.1; underscores occur). Whoever runs the peer's reverse zone chooses
+/// what comes here; an address, perhaps with its scope (`fe80::1%eth0`), is what the resolver says when there is no name.
+fn believable(answer: &str) -> Option<&str> {
+    let name = answer.strip_suffix('.').unwrap_or(answer);
+    let label = |label: &str| {
+        (1..=LONGEST_LABEL).contains(&label.len())
+            && label.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'))
+    };
+    let is_name = name.len() <= LONGEST_NAME && name.split('.').all(label) && name.parse::<IpAddr>().is_err();
+    is_name.then_some(name)
 }
 
 #[cfg(test)]
@@ -106,6 +119,16 @@ mod tests {
         names.learn(vec![(nameless, None)]);
         assert_eq!(names.name(nameless), None);
         assert!(names.take_missing().is_empty());
+    }
+
+    #[test]
+    fn only_host_names_are_believed() {
+        assert_eq!(believable("db-1.example_zone.org."), Some("db-1.example_zone.org"));
+        let long = ["a".repeat(64), ["a"; 128].join(".")];
+        let hostile = ["", ".", "a..b", "fe80::1%eth0", "192.0.2.1", "a b", "a|#x:y", "a\nb", "zürich.example", "<b>"];
+        for answer in hostile.into_iter().chain(long.iter().map(String::as_str)) {
+            assert_eq!(believable(answer), None, "{answer:?}");
+        }
     }
 
     #[test]

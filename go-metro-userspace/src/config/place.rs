@@ -1,0 +1,160 @@
+//! Where in the file something stands: a path of keys, and the line it leads to.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// The way from the file's top to a key or an item: `instances[0].ips[1]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place(Vec<Step>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Key(String),
+    Item(usize),
+}
+
+impl Place {
+    /// The value of a key in the mapping that stands here.
+    pub(super) fn key(&self, key: &str) -> Self {
+        self.with(Step::Key(key.to_owned()))
+    }
+
+    /// An item of the list that stands here, counted from 0.
+    pub(super) fn item(&self, index: usize) -> Self {
+        self.with(Step::Item(index))
+    }
+
+    fn with(&self, step: Step) -> Self {
+        Self(self.0.iter().cloned().chain([step]).collect())
+    }
+
+    /// The line of `text`, counted from 1, on which this key or item begins; where there is none, of the nearest around it.
+    pub(super) fn line(&self, text: &str) -> usize {
+        let around = (0..=self.0.len()).rev().map(|len| &self.0[..len]);
+        // serde_yaml tells lines in errors alone: follow the path and fail there.
+        let line = |steps| Follow(steps).deserialize(serde_yaml::Deserializer::from_str(text)).err()?.location();
+        around.filter(|steps| !steps.is_empty()).find_map(line).map_or(1, |location| location.line())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Key(key) if index == 0 => f.write_str(key)?,
+                Step::Key(key) => write!(f, ".{key}")?,
+                Step::Item(item) => write!(f, "[{item}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Fails at the end of the path, and nowhere else.
+struct Follow<'a>(&'a [Step]);
+
+const FOUND: &str = "found";
+
+impl<'de> DeserializeSeed<'de> for Follow<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Follow<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(FOUND)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Some((step, rest)) = self.0.split_first() else { return Err(A::Error::custom(FOUND)) };
+        while let Some(is_wanted) = map.next_key_seed(Wanted { step, is_last: rest.is_empty() })? {
+            if is_wanted {
+                map.next_value_seed(Follow(rest))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let Some((step, rest)) = self.0.split_first() else { return Err(A::Error::custom(FOUND)) };
+        if let Step::Item(wanted) = step {
+            for _ in 0..*wanted {
+                list.next_element::<IgnoredAny>()?;
+            }
+            list.next_element_seed(Follow(rest))?;
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+}
+
+/// Whether a key is the wanted one; fails at it if the path ends there.
+struct Wanted<'a> {
+    step: &'a Step,
+    is_last: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Wanted<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Wanted<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<bool, E> {
+        let is_wanted = matches!(self.step, Step::Key(wanted) if wanted == key);
+        if is_wanted && self.is_last { Err(E::custom(FOUND)) } else { Ok(is_wanted) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_written_as_people_write_it() {
+        assert_eq!(Place::default().key("instances").item(0).key("ips").item(1).to_string(), "instances[0].ips[1]");
+    }
+
+    #[test]
+    fn a_place_is_found_in_either_style_of_yaml() {
+        let block = "# ips:\ninit_config:\n    tags: [ips]\ninstances:\n- interface: a\n  ips:\n  - 10.0.0.1\n  - 10.0.0.2\n-\n  interface: b\n";
+        let flow = "instances: [{interface: a,\n  ips: [10.0.0.1,\n 10.0.0.2]},\n {interface: b}]\n";
+        let instances = Place::default().key("instances");
+        let lines = |text| {
+            [
+                instances.item(0).line(text),
+                instances.item(0).key("ips").line(text),
+                instances.item(0).key("ips").item(1).line(text),
+                instances.item(1).key("interface").line(text),
+            ]
+        };
+        assert_eq!(lines(block), [5, 6, 8, 10]);
+        assert_eq!(lines(flow), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn what_is_absent_is_said_to_be_where_it_would_be() {
+        let text = "init_config:\n  tags: []\ninstances:\n  - interface: a\n";
+        let place = Place::default();
+        assert_eq!(place.key("instances").item(0).key("ips").line(text), 4);
+        assert_eq!(place.key("instances").item(7).line(text), 3);
+        assert_eq!(place.key("nothing").line(text), 1);
+    }
+}

@@ -1,0 +1,116 @@
+//! A mapping of the file, read key by key: what is wrong is noted with its place, and the rest is read on.
+
+use serde::Deserialize;
+use serde_yaml::{Mapping, Value};
+
+use super::error::Faults;
+use super::place::Place;
+
+/// Below this likeness (Jaro-Winkler, 0 to 1) a guess helps nobody.
+const ALIKE: f64 = 0.75;
+
+/// A mapping, the keys that were asked for, and where faults are noted.
+pub(super) struct Section<'v, 'f, 't> {
+    place: Place,
+    keys: Option<&'v Mapping>,
+    known: Vec<&'static str>,
+    faults: &'f mut Faults<'t>,
+    faults_before: usize,
+}
+
+impl<'v, 'f, 't> Section<'v, 'f, 't> {
+    /// What stands at `place`; nothing at all is an empty mapping.
+    pub(super) fn new(place: Place, value: &'v Value, faults: &'f mut Faults<'t>) -> Self {
+        let faults_before = faults.count();
+        if !value.is_mapping() && !value.is_null() {
+            faults.add(&place, &format!("expected keys with values, found {}", kind(value)));
+        }
+        Self { place, keys: value.as_mapping(), known: Vec::new(), faults, faults_before }
+    }
+
+    /// What stands behind a key, if anything does.
+    pub(super) fn value(&mut self, key: &'static str) -> Option<&'v Value> {
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
+        self.keys?.get(key).filter(|value| !value.is_null())
+    }
+
+    /// The value of a key; none if it is absent, or wrong and noted.
+    pub(super) fn take<T: Deserialize<'v>>(&mut self, key: &'static str) -> Option<T> {
+        let value = self.value(key)?;
+        let place = self.place.key(key);
+        read(value, &place, self.faults)
+    }
+
+    /// The items of a list; none if it is absent. Those that are wrong are noted.
+    pub(super) fn take_list<T: Deserialize<'v>>(&mut self, key: &'static str) -> Vec<T> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let place = self.place.key(key);
+        let Some(items) = value.as_sequence() else {
+            self.faults.add(&place, &format!("expected a list, found {}; write `{key}: [...]`", kind(value)));
+            return Vec::new();
+        };
+        let faults = &mut *self.faults;
+        let read = |(index, item)| read(item, &place.item(index), faults);
+        items.iter().enumerate().filter_map(read).collect()
+    }
+
+    /// Whether a key is there, be its value right or wrong.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.keys.and_then(|keys| keys.get(key)).is_some_and(|value| !value.is_null())
+    }
+
+    /// Notes a fault of the value of a key.
+    pub(super) fn fault_in(&mut self, key: &str, what: &str) {
+        self.faults.add(&self.place.key(key), what);
+    }
+
+    /// Notes a fault of the whole, shown at one of its keys.
+    pub(super) fn fault_at(&mut self, key: &str, what: &str) {
+        self.faults.add_at(&self.place.key(key), &self.place, what);
+    }
+
+    /// Notes a fault of the whole.
+    pub(super) fn fault(&mut self, what: &str) {
+        self.faults.add(&self.place, what);
+    }
+
+    /// Notes the keys that nobody asked for; whether nothing at all is wrong.
+    pub(super) fn finish(self) -> bool {
+        for key in self.keys.into_iter().flat_map(Mapping::keys) {
+            match key.as_str() {
+                Some(key) if self.known.contains(&key) => {}
+                Some(key) => {
+                    self.faults.add_at(&self.place.key(key), &self.place, &unknown(key, &self.known));
+                }
+                None => self.faults.add(&self.place, &format!("{} is no key; use a word", kind(key))),
+            }
+        }
+        self.faults.count() == self.faults_before
+    }
+}
+
+fn read<'v, T: Deserialize<'v>>(value: &'v Value, place: &Place, faults: &mut Faults<'_>) -> Option<T> {
+    T::deserialize(value).map_err(|error| faults.add(place, &error.to_string())).ok()
+}
+
+fn unknown(key: &str, valid: &[&str]) -> String {
+    let likeness = |valid: &str| strsim::jaro_winkler(valid, key);
+    let nearest = valid.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let guess = nearest.filter(|nearest| likeness(nearest) >= ALIKE);
+    let guess = guess.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"));
+    format!("unknown key `{key}`{guess} (valid: {})", valid.join(", "))
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Sequence(_) => "a list",
+        Value::Mapping(_) => "keys with values",
+        Value::Tagged(_) => "a tagged value",
+    }
+}

@@ -63,7 +63,10 @@ impl Table {
 
     fn plain(&mut self, report: &Report) -> String {
         let rows = report.pairs.iter().map(|p| (p.src.as_str(), p.dst.as_str(), p.iface.as_str(), &p.summary));
-        // As wide as the first interval needs; a longer name later pushes its own line only.
+        if report.pairs.is_empty() {
+            return String::new();
+        }
+        // As wide as the first interval with pairs needs; a longer name later pushes its own line only.
         let first = self.widths.is_none();
         let widths = *self.widths.get_or_insert_with(|| Widths::of(rows.clone(), usize::MAX));
         let header = first.then(|| widths.header());
@@ -214,6 +217,7 @@ mod tests {
         let out = Shared::default();
         let mut table = Table::new(Box::new(out.clone()), || Style::Plain);
         let example = report(vec![pair("once", &[], &[9_000]), pair("db", &[20_000, 23_500], &[])]);
+        table.report(&report(vec![])).unwrap();
         table.report(&example).unwrap();
         table.report(&example).unwrap();
         let text = out.take();

@@ -4,6 +4,7 @@ pub mod build_ebpf;
 pub mod demo;
 mod ebpf_stamp;
 pub mod lab;
+pub mod oracle;
 pub mod run;
 pub mod setup;
 pub mod test;

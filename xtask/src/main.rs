@@ -18,6 +18,8 @@ enum Task {
     BuildEbpf(xtask::build_ebpf::Args),
     /// See go-metro at work on real TCP, in a lab of its own; under a minute after the build
     Demo(xtask::demo::Args),
+    /// Compare every sample with tshark's and tcptrace's, one by one
+    Oracle(xtask::oracle::Args),
     /// Build what is missing and run go-metro: cargo xtask run -- --help
     Run(xtask::run::Args),
     /// Format, lints, unit and property tests, then end-to-end tests in network namespaces
@@ -29,6 +31,7 @@ fn main() -> anyhow::Result<()> {
         Task::Setup(args) => xtask::setup::main(&args),
         Task::BuildEbpf(args) => xtask::build_ebpf::main(&args),
         Task::Demo(args) => xtask::demo::main(&args),
+        Task::Oracle(args) => xtask::oracle::main(&args),
         Task::Run(args) => xtask::run::main(&args),
         Task::Test(args) => xtask::test::main(&args),
     }

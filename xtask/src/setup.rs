@@ -80,13 +80,23 @@ pub fn for_build() -> Result<()> {
     Ok(())
 }
 
+/// What comparing with other tools needs.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_oracle() -> Result<()> {
+    quiet("test tools", packages::ensure(Need::Test)?);
+    Ok(())
+}
+
 /// What tests in the lab need: root, namespaces, tools.
 ///
 /// # Errors
 ///
 /// As [`for_ebpf`]; or the kernel cannot do it.
 pub fn for_lab() -> Result<()> {
-    quiet("test tools", packages::ensure(Need::Test)?);
+    for_oracle()?;
     facilities::require()
 }
 

@@ -31,7 +31,7 @@ struct Package {
     sign: Sign,
 }
 
-const PACKAGES: [Package; 9] = [
+const PACKAGES: [Package; 10] = [
     Package { need: Need::Build, name: "gcc", sign: Sign::Program("cc") },
     Package {
         need: Need::Build,
@@ -47,6 +47,7 @@ const PACKAGES: [Package; 9] = [
     Package { need: Need::Test, name: "iputils-ping", sign: Sign::Program("ping") },
     Package { need: Need::Test, name: "tcpdump", sign: Sign::Program("tcpdump") },
     Package { need: Need::Test, name: "tshark", sign: Sign::Program("tshark") },
+    Package { need: Need::Test, name: "tcptrace", sign: Sign::Program("tcptrace") },
     Package { need: Need::Test, name: "iperf3", sign: Sign::Program("iperf3") },
     Package { need: Need::Test, name: "bpftool", sign: Sign::Program("bpftool") },
 ];

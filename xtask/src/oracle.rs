@@ -1,0 +1,93 @@
+//! `cargo xtask oracle FILE...`: is the number right? Every sample of `go-metro read`, one by one, against two judges.
+//!
+//! The judges are tshark ([`tshark`]) and tcptrace ([`tcptrace`]), independent of each other and of us. What either calls an RTT is a *pair*:
+//! a segment and the acknowledgement of its end. [`trace`] says from the frames alone which pairs are to be trusted, and whether each of our
+//! samples is proved; [`compare`] counts.
+
+mod compare;
+mod ours;
+mod tcptrace;
+mod trace;
+mod tshark;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+
+pub use compare::{Judged, MIN_RECALL, judge};
+
+use crate::setup;
+
+/// Arguments of `oracle`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Capture files, or directories of them [default: the corpus]
+    files: Vec<PathBuf>,
+    /// Show every pair that was missed and every sample that is wrong
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// Compares each file and prints a table with a total.
+///
+/// # Errors
+///
+/// A file cannot be read, a sample is wrong, or fewer trustworthy pairs were found than [`MIN_RECALL`].
+pub fn main(args: &Args) -> Result<()> {
+    setup::for_oracle()?;
+    let binary = crate::run::release_binary()?;
+    let given = if args.files.is_empty() { vec![crate::workspace::root().join("corpus")] } else { args.files.clone() };
+    println!("{HEADER}");
+    let mut total = Judged::default();
+    for file in captures(&given)? {
+        let judged = judge(&binary, &file).with_context(|| format!("{}", file.display()))?;
+        println!("{}", judged.row(&name_of(&file)));
+        if args.verbose {
+            judged.details.iter().for_each(|line| println!("    {line}"));
+        }
+        total.add(&judged);
+    }
+    println!("{}", total.row("total"));
+    if total.wrong > 0 || total.recall() < MIN_RECALL {
+        bail!("{} wrong, {} of {} trustworthy pairs missed", total.wrong, total.trusted - total.found, total.trusted);
+    }
+    Ok(())
+}
+
+/// The table's head, over [`Judged::row`].
+pub const HEADER: &str = "\
+capture                          samples   tshark tcptrace doubtful |  trusted    found   recall    wrong  largest error";
+
+/// The captures among `given`, and those in its directories, by name.
+///
+/// # Errors
+///
+/// There is nothing of that name.
+pub fn captures(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in given {
+        if path.is_dir() {
+            let entries = path.read_dir().with_context(|| format!("cannot read {}", path.display()))?;
+            files.extend(entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| is_capture(file)));
+        } else if path.is_file() {
+            files.push(path.clone());
+        } else {
+            bail!("{}: no such file or directory", path.display());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn is_capture(file: &std::path::Path) -> bool {
+    let name = file.to_string_lossy();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    [".pcap", ".pcapng", ".cap"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// A capture's name without its endings.
+#[must_use]
+pub fn name_of(file: &std::path::Path) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    name.split(".pcap").next().unwrap_or(&name).to_owned()
+}

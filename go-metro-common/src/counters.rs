@@ -27,6 +27,9 @@ impl Unparsable {
     pub const ALL: [Self; Self::COUNT] =
         [Self::Truncated, Self::IpHeader, Self::TcpHeader, Self::TcpOption, Self::TooDeep];
 
+    /// The causes that cost a packet its record.
+    pub const REFUSED: [Self; 4] = [Self::Truncated, Self::IpHeader, Self::TcpHeader, Self::TooDeep];
+
     /// The name that metrics and messages use.
     pub const fn name(self) -> &'static str {
         match self {
@@ -58,6 +61,12 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Packets that are no TCP, not of a target, or tell nothing about round-trip time: all that went no other way.
+    pub fn passed_over(&self) -> u64 {
+        let refused = Unparsable::REFUSED.iter().map(|cause| self.unparsable[*cause as usize]).sum::<u64>();
+        self.seen.saturating_sub(self.matched + self.fragments + refused)
+    }
+
     /// Adds another CPU's counters to these.
     pub fn add(&mut self, other: &Self) {
         self.seen += other.seen;

@@ -9,7 +9,7 @@ use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource};
 use crate::report::naming::Names;
 use crate::report::{naming, sample_json, table};
-use crate::rtt::{Engine, EngineConfig, Nanos, Outcome, Rejection, Summaries, SummaryLimits};
+use crate::rtt::{Engine, EngineConfig, Nanos, Outcome, Quiet, Rejection, Summaries, SummaryLimits};
 
 /// Flows at once; a capture may hold more than a host has.
 const MAX_FLOWS: u32 = 1 << 20;
@@ -28,7 +28,16 @@ pub struct ReadOptions {
     /// Every sample as a line of JSON, instead of the table.
     pub samples: bool,
     /// Why acknowledgements were no samples.
-    pub explain: bool,
+    pub explain: Option<Explain>,
+}
+
+/// How closely to tell what became of the acknowledgements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Explain {
+    /// How many for each reason.
+    Counts,
+    /// Every acknowledgement of something new, sample or not, as a line of JSON.
+    All,
 }
 
 /// Why a capture could not be read to its end.
@@ -60,56 +69,73 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     let mut summaries = Summaries::new(SummaryLimits { max_pairs: MAX_PAIRS, kept_samples: 0 });
     let mut expire_at = Nanos(0);
     let mut written = Ok(());
+    let every_ack = options.explain == Some(Explain::All);
+    let lines = options.samples || every_ack;
     source.for_each(&options.filter, &mut |segment| {
         if segment.time() >= expire_at {
             engine.expire(segment.time());
             expire_at = Nanos(segment.time().0.saturating_add(EXPIRE_EVERY_NS));
         }
-        if let Outcome::Sample(sample) = engine.record(segment) {
-            if !options.samples {
-                summaries.add(&sample);
-            } else if written.is_ok() {
-                written = sample_json::write_sample(out, &sample, 0);
+        match engine.record(segment) {
+            Outcome::Sample(sample) if !lines => summaries.add(&sample),
+            Outcome::Sample(sample) if written.is_ok() => written = sample_json::write_sample(out, &sample, 0),
+            Outcome::Rejected(reason) if every_ack && written.is_ok() => {
+                written = sample_json::write_rejection(out, segment, reason);
             }
+            _ => {}
         }
     });
     written?;
     if let Some(broken) = source.broken() {
         eprintln!("go-metro: {}: {broken}; everything before that was used", options.file.display());
     }
-    if !options.samples {
+    if !lines {
         let pairs = naming::name_pairs(&summaries.take(), &Addresses);
         let rows = pairs.iter().map(|p| (p.src.as_str(), p.dst.as_str(), p.iface.as_str(), &p.summary));
         out.write_all(table::render(rows).as_bytes())?;
     }
     let counters = engine.counters();
-    if !options.samples {
+    if !lines {
         let packets = source.counters().seen;
         let (samples, rejected) = (counters.samples_total(), counters.rejected_total());
         writeln!(out, "\n{packets} packets, {} flows, {samples} samples, {rejected} rejected", counters.flows_begun)?;
     }
-    if options.explain {
+    if options.explain == Some(Explain::Counts) {
         explain(source, &engine, out)?;
     }
     Ok(())
 }
 
-/// The account: acknowledgements of something new are samples or rejections.
+/// The account, from packets to samples. Each sum is that of the lines indented below it.
 fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Result<()> {
     let (seen, counters) = (source.counters(), engine.counters());
-    let total = counters.samples_total() + counters.rejected_total();
-    writeln!(out, "\nacknowledgements of something new {total:>12}")?;
+    let mut line = |indent: usize, what: &str, count: u64| {
+        writeln!(out, "{:indent$}{what:<width$} {count:>12}", "", width = 34 - indent)
+    };
+    line(0, "\npackets", seen.seen)?;
+    line(2, "other than TCP, or not wanted", seen.passed_over)?;
+    line(2, "fragments", seen.fragments)?;
+    for cause in Unparsable::REFUSED {
+        line(2, &format!("unparsable: {}", cause.name()), seen.unparsable[cause as usize])?;
+    }
+    line(2, "segments", seen.matched)?;
+    line(0, "segments, as each end saw them", seen.records)?;
+    line(2, "sent", counters.sent)?;
+    line(2, "received, nothing to be expected", counters.quiet_total())?;
+    for reason in Quiet::ALL {
+        line(4, reason.name(), counters.quiet[reason as usize])?;
+    }
+    line(2, "received, acknowledging new data", counters.samples_total() + counters.rejected_total())?;
     for (class, count) in ["exact", "partial", "timestamp"].iter().zip(counters.classes) {
-        writeln!(out, "  sampled   {class:<20} {count:>14}")?;
+        line(4, &format!("sample: {class}"), count)?;
     }
     for reason in Rejection::ALL {
-        writeln!(out, "  rejected  {:<20} {:>14}", reason.name(), counters.rejected[reason as usize])?;
+        line(4, &format!("rejected: {}", reason.name()), counters.rejected[reason as usize])?;
     }
-    writeln!(out, "retransmissions {:>30}\nfragments {:>36}", counters.retransmissions, seen.fragments)?;
-    for cause in Unparsable::ALL {
-        writeln!(out, "unparsable  {:<20} {:>12}", cause.name(), seen.unparsable[cause as usize])?;
-    }
-    Ok(())
+    line(0, "of the sent: retransmissions", counters.retransmissions)?;
+    line(0, "of the sent: copies of a frame", counters.copies)?;
+    line(0, "of the samples: delayed ACK", counters.delayed)?;
+    line(0, "of the segments: malformed option", seen.unparsable[Unparsable::TcpOption as usize])
 }
 
 /// A capture's hosts go by their addresses: whose names they had then, nobody can ask any more.

@@ -476,5 +476,61 @@ fn the_account_closes() {
     );
     let counters = engine.counters();
     assert_eq!((counters.sent, counters.retransmissions), (3, 1));
-    assert_eq!((counters.samples_total(), counters.rejected_total(), counters.quiet), (1, 2, 1));
+    assert_eq!((counters.samples_total(), counters.rejected_total(), counters.quiet_total()), (1, 2, 1));
+}
+
+#[test]
+fn a_copy_of_a_frame_is_no_retransmission() {
+    let engine = play_with(
+        EngineConfig::default(),
+        "1      > 1000+100 ts 1
+         1.01   > 1100+100 ts 1
+         1.02   > 1000+100 ts 1     # a mirror port's copies
+         1.03   > 1100+100 ts 1
+         50     < ack 1200 ecr 1    => data exact 48.99
+         50.01  < ack 1200 ecr 1",
+    );
+    let counters = engine.counters();
+    assert_eq!((counters.sent, counters.copies, counters.retransmissions), (4, 2, 0));
+}
+
+#[test]
+fn what_is_sent_again_after_an_acknowledgement_or_later_is_no_copy() {
+    play(
+        "0    > 1000+100 ts 1
+         0.1  < ack 1000 ecr 0
+         0.2  > 1000+100 ts 1
+         50   < ack 1100 ecr 1      => rejected retransmitted",
+    );
+    play(
+        "0    > 1000+100 ts 1
+         1    > 1000+100 ts 1
+         50   < ack 1100 ecr 1      => rejected retransmitted",
+    );
+}
+
+#[test]
+fn an_acknowledgement_that_was_kept_back_is_marked() {
+    let talk = "0   > 1000+100
+         10  < ack 1100             => data exact 10
+         20  > 1100+100
+         70  < ack 1200             => data exact 50 delayed
+         # Two segments: the second may not wait.
+         80  > 1200+100
+         81  > 1300+100
+         130 < ack 1400             => data exact 49
+         # With payload: when the peer had something to say.
+         140 > 1400+100
+         190 < 7000+10 ack 1500     => data exact 50
+         # Longer than any receiver may wait.
+         200 > 1500+100
+         711 < ack 1600             => data exact 511";
+    assert_eq!(play_with(EngineConfig::default(), talk).counters().delayed, 1);
+    // Not far above what this path takes.
+    play(
+        "0   > 1000+100
+         200 < ack 1100             => data exact 200
+         300 > 1100+100
+         540 < ack 1200             => data exact 240",
+    );
 }

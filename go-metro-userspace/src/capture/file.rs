@@ -55,14 +55,14 @@ pub struct FileSource {
 /// What is known of the packets to come.
 enum Format {
     /// pcap: one link type for all.
-    Legacy { link_type: Option<LinkType>, nanoseconds: bool },
+    Legacy { link_type: LinkType, nanoseconds: bool },
     /// pcapng: the current section's interfaces and byte order.
     Next { interfaces: Vec<Interface>, big_endian: bool },
 }
 
 #[derive(Clone, Copy)]
 struct Interface {
-    link_type: Option<LinkType>,
+    link_type: LinkType,
     units_per_second: u64,
     offset_seconds: i64,
 }
@@ -147,13 +147,14 @@ fn orient(
 ) {
     let Some(decoded) = decode_counted(packet, counters) else { return };
     let ifindex = decoded.ifindex.unwrap_or(ifindex);
+    let before = counters.records;
     for direction in [Direction::Egress, Direction::Ingress] {
         if let Some(segment) = decoded.seen_from(direction, time, ifindex).filter(|segment| filter.wants(segment)) {
-            counters.matched += 1;
             counters.records += 1;
             sink(&segment);
         }
     }
+    counters.count_packet(before);
 }
 
 impl Format {
@@ -161,18 +162,15 @@ impl Format {
     fn packet<'a>(&mut self, block: &'a PcapBlockOwned<'_>) -> Option<(Packet<'a>, Nanos, u32)> {
         match block {
             PcapBlockOwned::LegacyHeader(header) => {
-                let link_type = LinkType::from_number(header.network.0 & 0xffff);
+                let link_type = known(header.network.0 & 0xffff);
                 *self = Self::Legacy { link_type, nanoseconds: header.is_nanosecond_precision() };
-                if link_type.is_none() {
-                    tracing::warn!("link type {} is not known: its packets are passed over", header.network.0);
-                }
                 None
             }
             PcapBlockOwned::Legacy(block) => {
                 let Self::Legacy { link_type, nanoseconds } = self else { return None };
                 let unit = if *nanoseconds { 1 } else { 1000 };
                 let time = u64::from(block.ts_sec) * 1_000_000_000 + u64::from(block.ts_usec) * unit;
-                let packet = Packet { bytes: block.data, wire_len: block.origlen, link_type: (*link_type)? };
+                let packet = Packet { bytes: block.data, wire_len: block.origlen, link_type: *link_type };
                 Some((packet, Nanos(time), 0))
             }
             PcapBlockOwned::NG(block) => self.next_generation(block),
@@ -188,12 +186,8 @@ impl Format {
                 None
             }
             Block::InterfaceDescription(interface) => {
-                let link_type = LinkType::from_number(interface.linktype.0);
-                if link_type.is_none() {
-                    tracing::warn!("link type {} is not known: its packets are passed over", interface.linktype.0);
-                }
                 interfaces.push(Interface {
-                    link_type,
+                    link_type: known(interface.linktype.0),
                     units_per_second: interface.ts_resolution().unwrap_or(1_000_000).max(1),
                     offset_seconds: interface.ts_offset(),
                 });
@@ -214,6 +208,14 @@ impl Format {
     }
 }
 
+/// The link type of libpcap's number; says so when it is none of ours.
+fn known(number: i32) -> LinkType {
+    LinkType::from_number(number).unwrap_or_else(|| {
+        tracing::warn!("link type {number} is not known: its packets are passed over");
+        LinkType::Other
+    })
+}
+
 /// Interface and drops (16 bits each), time, captured and original length (32 bits each), then the packet.
 fn obsolete<'a>(mut data: &'a [u8], interfaces: &[Interface], big_endian: bool) -> Option<(Packet<'a>, Nanos, u32)> {
     let word = |rest: &mut &'a [u8]| if big_endian { rest.try_get_u32() } else { rest.try_get_u32_le() }.ok();
@@ -231,7 +233,7 @@ impl Interface {
         let rest = u128::from(rest) * 1_000_000_000 / u128::from(self.units_per_second);
         let seconds = seconds.saturating_add_signed(self.offset_seconds);
         let time = seconds.saturating_mul(1_000_000_000).saturating_add(rest as u64);
-        Some((Packet { bytes, wire_len, link_type: self.link_type? }, Nanos(time), number))
+        Some((Packet { bytes, wire_len, link_type: self.link_type }, Nanos(time), number))
     }
 }
 

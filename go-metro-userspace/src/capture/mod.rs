@@ -39,9 +39,11 @@ pub struct SourceSettings {
 pub struct SourceCounters {
     /// Packets looked at.
     pub seen: u64,
+    /// Packets that are no TCP, not of a target, or tell nothing about round-trip time.
+    pub passed_over: u64,
     /// Segments of a target that tell something about round-trip time.
     pub matched: u64,
-    /// Records handed to the engine.
+    /// Records handed to the engine: one for each end of a segment that is watched.
     pub records: u64,
     /// Records or packets lost because a buffer was full.
     pub lost: u64,
@@ -52,9 +54,19 @@ pub struct SourceCounters {
 }
 
 impl SourceCounters {
+    /// Counts a decoded packet as matched or passed over; `records_before` were there before it.
+    fn count_packet(&mut self, records_before: u64) {
+        if self.records > records_before {
+            self.matched += 1;
+        } else {
+            self.passed_over += 1;
+        }
+    }
+
     /// Adds another source's counters to these.
     pub fn add(&mut self, other: &Self) {
         self.seen += other.seen;
+        self.passed_over += other.passed_over;
         self.matched += other.matched;
         self.records += other.records;
         self.lost += other.lost;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::Failure;
 use crate::capture::file::FileFilter;
-use crate::read::{self, ReadOptions};
+use crate::read::{self, Explain, ReadOptions};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -22,9 +22,9 @@ pub(super) struct Args {
     /// Print every sample as a JSON object a line
     #[arg(long)]
     samples: bool,
-    /// Print also why acknowledgements were no samples
-    #[arg(long)]
-    explain: bool,
+    /// Print also why acknowledgements were no samples: how many for each reason, or every one as a JSON object a line
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "counts")]
+    explain: Option<Explain>,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {

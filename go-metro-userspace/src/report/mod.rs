@@ -120,7 +120,8 @@ pub(crate) mod examples {
         let flow = FlowKey { local: end(1), remote: end(2), ifindex: 1 };
         let series = [(Kind::Data, data_us), (Kind::Connect, connect_us)];
         for (kind, rtt) in series.iter().flat_map(|(kind, all)| all.iter().map(move |us| (*kind, Rtt(us * 1000)))) {
-            let sample = Sample { flow, acked_at: Nanos(1), ack: SeqNum(1), rtt, kind, class: Class::Exact };
+            let sample =
+                Sample { flow, acked_at: Nanos(1), ack: SeqNum(1), rtt, kind, class: Class::Exact, delayed: false };
             summaries.add(&sample);
         }
         summaries.take().pairs.remove(0).1

@@ -1,4 +1,4 @@
-//! One sample as a line of JSON:
+//! What became of an acknowledgement, as a line of JSON:
 //!
 //! ```json
 //! {"time_ns":1700000000050000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1101,"rtt_ns":50000000,"kind":"data","class":"exact"}
@@ -6,10 +6,17 @@
 //!
 //! `time_ns` is when the acknowledgement came, in nanoseconds since the epoch; `local` sent what it acknowledges; `ack` is the raw
 //! acknowledgement number. Endpoints are `ip:port`, or `[ip]:port` for IPv6.
+//!
+//! A sample whose acknowledgement the receiver kept back has `"delayed":true` at its end. An acknowledgement of something new that measured
+//! nothing has the reason instead of a time:
+//!
+//! ```json
+//! {"time_ns":1700000000090000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1201,"rejected":"retransmitted"}
+//! ```
 
 use std::io::{self, Write};
 
-use crate::rtt::Sample;
+use crate::rtt::{Rejection, Sample, Segment};
 
 /// Writes a sample and a newline. `epoch_offset_ns` is what makes the sample's time one since the epoch.
 ///
@@ -21,13 +28,31 @@ pub fn write_sample(out: &mut impl Write, sample: &Sample, epoch_offset_ns: i64)
     // Nothing in these fields needs escaping.
     writeln!(
         out,
-        r#"{{"time_ns":{time_ns},"local":"{}","remote":"{}","ack":{},"rtt_ns":{},"kind":"{}","class":"{}"}}"#,
+        r#"{{"time_ns":{time_ns},"local":"{}","remote":"{}","ack":{},"rtt_ns":{},"kind":"{}","class":"{}"{}}}"#,
         sample.flow.local,
         sample.flow.remote,
         sample.ack.0,
         sample.rtt.0,
         sample.kind.name(),
         sample.class.name(),
+        if sample.delayed { r#","delayed":true"# } else { "" },
+    )
+}
+
+/// Writes why an acknowledgement was no sample, and a newline; times are since the epoch.
+///
+/// # Errors
+///
+/// What writing fails with.
+pub fn write_rejection(out: &mut impl Write, ack: &Segment, reason: Rejection) -> io::Result<()> {
+    writeln!(
+        out,
+        r#"{{"time_ns":{},"local":"{}","remote":"{}","ack":{},"rejected":"{}"}}"#,
+        ack.header.time_ns,
+        ack.flow.local,
+        ack.flow.remote,
+        ack.header.ack,
+        reason.name(),
     )
 }
 
@@ -42,13 +67,17 @@ mod tests {
         let remote = Endpoint { addr: Addr::from("2001:db8::1".parse::<std::net::IpAddr>().unwrap()), port: 80 };
         let flow = FlowKey { local, remote, ifindex: 1 };
         let (kind, class) = (Kind::Connect, Class::Timestamp);
-        let sample = Sample { flow, acked_at: Nanos(5), ack: SeqNum(1101), rtt: Rtt(50_000_000), kind, class };
-        let mut line = Vec::new();
-        write_sample(&mut line, &sample, 1_700_000_000_000_000_000).unwrap();
-        assert_eq!(
-            String::from_utf8(line).unwrap(),
-            "{\"time_ns\":1700000000000000005,\"local\":\"10.0.0.1:40000\",\"remote\":\"[2001:db8::1]:80\",\"ack\":1101,\
-             \"rtt_ns\":50000000,\"kind\":\"connect\",\"class\":\"timestamp\"}\n"
-        );
+        let rtt = Rtt(50_000_000);
+        let mut sample = Sample { flow, acked_at: Nanos(5), ack: SeqNum(1101), rtt, kind, class, delayed: false };
+        let line = |sample: &Sample| {
+            let mut line = Vec::new();
+            write_sample(&mut line, sample, 1_700_000_000_000_000_000).unwrap();
+            String::from_utf8(line).unwrap()
+        };
+        let expected = "{\"time_ns\":1700000000000000005,\"local\":\"10.0.0.1:40000\",\"remote\":\"[2001:db8::1]:80\",\"ack\":1101,\
+             \"rtt_ns\":50000000,\"kind\":\"connect\",\"class\":\"timestamp\"}\n";
+        assert_eq!(line(&sample), expected);
+        sample.delayed = true;
+        assert_eq!(line(&sample), expected.replace('}', ",\"delayed\":true}"));
     }
 }

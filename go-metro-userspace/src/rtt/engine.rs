@@ -52,12 +52,16 @@ pub struct EngineCounters {
     pub thinned: u64,
     /// Transmissions not recorded because all flows together had too many outstanding.
     pub pool_full: u64,
-    /// Inbound segments from which nothing was to be expected.
-    pub quiet: u64,
+    /// Of those, copies of a frame that was seen already, as a mirror port gives.
+    pub copies: u64,
+    /// Inbound segments from which nothing was to be expected, indexed by [`Quiet`].
+    pub quiet: [u64; Quiet::COUNT],
     /// Samples by kind: data, connect.
     pub samples: [u64; 2],
     /// Samples by class: exact, partial, timestamp.
     pub classes: [u64; 3],
+    /// Samples whose acknowledgement was kept back by the receiver.
+    pub delayed: u64,
     /// Acknowledgements of something new that measured nothing, indexed by [`Rejection`].
     pub rejected: [u64; Rejection::COUNT],
     /// Flows begun.
@@ -76,6 +80,11 @@ impl EngineCounters {
         self.samples.iter().sum()
     }
 
+    /// Inbound segments from which nothing was to be expected, for any reason.
+    pub fn quiet_total(&self) -> u64 {
+        self.quiet.iter().sum()
+    }
+
     /// Acknowledgements rejected for any reason.
     pub fn rejected_total(&self) -> u64 {
         self.rejected.iter().sum()
@@ -84,7 +93,7 @@ impl EngineCounters {
     fn note(&mut self, outcome: &Outcome) {
         match outcome {
             Outcome::Sent => self.sent += 1,
-            Outcome::Quiet(_) => self.quiet += 1,
+            Outcome::Quiet(reason) => self.quiet[*reason as usize] += 1,
             Outcome::Rejected(reason) => self.rejected[*reason as usize] += 1,
             Outcome::Sample(sample) => {
                 self.samples[match sample.kind {
@@ -96,6 +105,7 @@ impl EngineCounters {
                     Class::Partial => 1,
                     Class::Timestamp => 2,
                 }] += 1;
+                self.delayed += u64::from(sample.delayed);
             }
         }
     }
@@ -162,9 +172,10 @@ impl Engine {
             None if segment.has(TcpFlags::RST) || segment.is_empty() => return Outcome::Sent,
             None => self.begin(segment),
         };
-        let Sent { retransmission, thinned, pool_full } =
+        let Sent { retransmission, copy, thinned, pool_full } =
             self.table.flow_mut(index).sent(segment, &mut self.pool, self.limits);
         self.counters.retransmissions += u64::from(retransmission);
+        self.counters.copies += u64::from(copy);
         self.counters.thinned += u64::from(thinned);
         self.counters.pool_full += u64::from(pool_full);
         self.table.touch(index, segment.time());

@@ -9,7 +9,7 @@ use go_metro_common::segment::{Bits, TcpFlags};
 
 use super::outstanding::{Match, Pool, Pushed, Queue, Transmission};
 use super::sample::{Quiet, Rejection};
-use super::{Class, Kind, Outcome, Sample, Segment, SeqNum};
+use super::{Class, Kind, Nanos, Outcome, Rtt, Sample, Segment, SeqNum};
 
 /// Duplicate acknowledgements that tell of a hole where SACK is not in use (RFC 5681 section 3.2).
 const DUPLICATE_ACKS: u8 = 3;
@@ -17,6 +17,14 @@ const DUPLICATE_ACKS: u8 = 3;
 /// Sequence numbers further apart than the largest window (2^30, RFC 7323 section 2.3) are not of one stream: what comes
 /// is the first segment of something else.
 const LARGEST_WINDOW: u32 = 1 << 30;
+
+/// A frame that repeats another within this time, while nothing was heard of the peer, is a copy of it: TCP sends again what an
+/// acknowledgement asks for, or after a timer of two ticks at least (`TCP_TIMEOUT_MIN`, include/net/tcp.h).
+const COPY_WITHIN: Duration = Duration::from_millis(1);
+
+/// How much longer than the flow's floor an acknowledgement takes that the receiver has kept back: from a little under the
+/// shortest delay in use (40 ms, `TCP_DELACK_MIN` of include/net/tcp.h) to the longest allowed (RFC 9293 section 3.8.6.3).
+const ACK_DELAY: std::ops::RangeInclusive<Duration> = Duration::from_millis(30)..=Duration::from_millis(500);
 
 /// Bounds that the rules need.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +49,8 @@ pub(super) enum Life {
 pub(super) struct Sent {
     /// It was a retransmission.
     pub(super) retransmission: bool,
+    /// It was a copy of a frame that was seen already.
+    pub(super) copy: bool,
     /// Others were dropped from the record to make room.
     pub(super) thinned: bool,
     /// It could not be recorded: the pool is exhausted.
@@ -82,6 +92,10 @@ pub(super) struct Flow {
     local_isn: Option<SeqNum>,
     /// The peer's, if known.
     remote_isn: Option<SeqNum>,
+    /// When the last inbound segment came.
+    heard_at: Nanos,
+    /// The shortest round trip so far.
+    floor: Rtt,
     /// Window of the last inbound segment, to tell a duplicate ACK from a window update.
     window: u16,
     duplicate_acks: u8,
@@ -103,6 +117,8 @@ impl Flow {
         outstanding: Queue::EMPTY,
         local_isn: None,
         remote_isn: None,
+        heard_at: Nanos(0),
+        floor: Rtt(u64::MAX),
         window: 0,
         duplicate_acks: 0,
         synchronised: false,
@@ -171,6 +187,10 @@ impl Flow {
             return sent;
         }
         let again = start.before(self.snd_nxt);
+        if again && self.is_copy(&transmission, pool) {
+            sent.copy = true;
+            return sent;
+        }
         if self.outstanding.would_mislead(again, limits.outstanding) {
             self.hole(pool);
         }
@@ -202,6 +222,12 @@ impl Flow {
 
     /// An inbound segment.
     pub(super) fn received(&mut self, segment: &Segment, pool: &mut Pool, limits: FlowLimits) -> Outcome {
+        let outcome = self.hear(segment, pool, limits);
+        self.heard_at = self.heard_at.max(segment.time());
+        outcome
+    }
+
+    fn hear(&mut self, segment: &Segment, pool: &mut Pool, limits: FlowLimits) -> Outcome {
         if segment.has(TcpFlags::RST) {
             // Rule 7. A reset's acknowledgement number acknowledges nothing that was received.
             self.outstanding.clear(pool);
@@ -269,6 +295,8 @@ impl Flow {
         if Duration::from(rtt) > limits.longest {
             return Outcome::Rejected(Rejection::TooLong);
         }
+        let delayed = self.is_delayed(rtt, &found, una, segment);
+        self.floor = self.floor.min(rtt);
         Outcome::Sample(Sample {
             flow: segment.flow,
             acked_at: segment.time(),
@@ -280,6 +308,7 @@ impl Flow {
                 true => Class::Exact,
                 false => Class::Partial,
             },
+            delayed,
         })
     }
 
@@ -328,6 +357,23 @@ impl Flow {
     /// Rule 1: a keep-alive repeats the last byte when all is acknowledged (RFC 9293 section 3.8.4).
     fn is_probe(&self, start: SeqNum, end: SeqNum) -> bool {
         self.snd_una == self.snd_nxt && start == self.snd_nxt.minus(1) && end == self.snd_nxt
+    }
+
+    /// The same frame again, as a mirror port or a capture on several devices gives it.
+    fn is_copy(&self, transmission: &Transmission, pool: &Pool) -> bool {
+        let twin = self.outstanding.twin_of(pool, transmission);
+        twin.is_some_and(|sent_at| {
+            let age = transmission.sent_at.since(sent_at).map_or(Duration::ZERO, Duration::from);
+            sent_at > self.heard_at && age < COPY_WITHIN
+        })
+    }
+
+    /// A receiver may keep back the acknowledgement of a single segment, but not of two (RFC 9293 section 3.8.6.3). So: an acknowledgement
+    /// without payload of the one segment that was outstanding, far above what this flow has shown to be possible.
+    fn is_delayed(&self, rtt: Rtt, found: &Transmission, una: SeqNum, ack: &Segment) -> bool {
+        let alone = found.start == una && self.outstanding.is_empty() && self.snd_una == self.snd_nxt;
+        let extra = Duration::from(Rtt(rtt.0.saturating_sub(self.floor.0)));
+        alone && ack.is_empty() && !found.syn && ACK_DELAY.contains(&extra) && extra >= Duration::from(self.floor) / 2
     }
 
     /// Rule 5, without SACK: no payload, same window, same number, data outstanding.

@@ -77,6 +77,24 @@ pub enum Quiet {
     Reset,
 }
 
+impl Quiet {
+    /// How many reasons there are.
+    pub const COUNT: usize = 5;
+    /// Every reason, in the order of its index.
+    pub const ALL: [Self; Self::COUNT] = [Self::NothingSent, Self::NoAck, Self::Old, Self::Duplicate, Self::Reset];
+
+    /// As messages have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NothingSent => "nothing_sent",
+            Self::NoAck => "no_ack",
+            Self::Old => "old",
+            Self::Duplicate => "duplicate",
+            Self::Reset => "reset",
+        }
+    }
+}
+
 /// One RTT measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
@@ -92,6 +110,8 @@ pub struct Sample {
     pub kind: Kind,
     /// How sure the match is, and why.
     pub class: Class,
+    /// Whether the receiver kept the acknowledgement back (RFC 9293 section 3.8.6.3), so that this is not the path's time alone.
+    pub delayed: bool,
 }
 
 /// What kind of segment a sample timed.

@@ -326,6 +326,7 @@ mod tests {
             rtt: Rtt(ms * 1_000_000),
             kind: Kind::Data,
             class: Class::Exact,
+            delayed: false,
         }
     }
 

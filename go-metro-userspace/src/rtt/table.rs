@@ -245,4 +245,4 @@ impl FlowTable {
 
 /// What one flow costs, without its share of the pool.
 pub(super) const BYTES_PER_FLOW: usize = size_of::<Entry>() + size_of::<u32>() + 1;
-const _: () = assert!(BYTES_PER_FLOW <= 160);
+const _: () = assert!(BYTES_PER_FLOW <= 176);

@@ -59,6 +59,7 @@ fn difference(after: &SourceCounters, before: &SourceCounters) -> SourceCounters
     }
     SourceCounters {
         seen: after.seen - before.seen,
+        passed_over: after.passed_over - before.passed_over,
         matched: after.matched - before.matched,
         records: after.records - before.records,
         lost: after.lost - before.lost,

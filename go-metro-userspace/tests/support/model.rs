@@ -31,6 +31,8 @@ struct Tx {
     tsval: Option<u32>,
     syn: bool,
     ambiguous: bool,
+    /// The engine keeps it: neither acknowledged already nor part of a hole when it was sent again.
+    recorded: bool,
 }
 
 /// One flow.
@@ -46,6 +48,7 @@ pub struct Model {
     sack: bool,
     duplicates: u32,
     window: u16,
+    heard_at: u64,
 }
 
 impl Model {
@@ -55,7 +58,9 @@ impl Model {
             self.sent(s);
             None
         } else {
-            self.received(s)
+            let sample = self.received(s);
+            self.heard_at = self.heard_at.max(s.at);
+            sample
         }
     }
 
@@ -69,12 +74,18 @@ impl Model {
             self.snd_una = s.seq;
             s.seq
         });
-        let mut tx = Tx { at: s.at, start: s.seq, end, tsval: s.tsval, syn: s.syn, ambiguous: false };
+        let mut tx = Tx { at: s.at, start: s.seq, end, tsval: s.tsval, syn: s.syn, ambiguous: false, recorded: true };
         if s.seq < snd_nxt {
             let keep_alive = self.snd_una == snd_nxt && s.seq == snd_nxt - 1 && end == snd_nxt;
             if keep_alive {
                 return;
             }
+            let same = |tx: &Tx| tx.recorded && (tx.start, tx.end, tx.tsval) == (s.seq, end, s.tsval);
+            let copied = self.sent.iter().rev().find(|tx| same(tx));
+            if copied.is_some_and(|tx| tx.at > self.heard_at && s.at - tx.at < 1_000_000) {
+                return;
+            }
+            tx.recorded = end > self.snd_una && !(self.snd_una < self.hole_until && s.seq < self.hole_until);
             for old in &mut self.sent {
                 old.ambiguous = true;
             }

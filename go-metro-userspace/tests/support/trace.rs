@@ -9,7 +9,7 @@
 //!
 //! Time is in milliseconds. After the arrow: control bits (any of `S`, `F`, `R`, `A`), sequence number, `+` payload length; then
 //! `ack N`, `win N`, `ts TSVAL`, `ecr TSECR`, `sackperm`, `sack` (a block above the acknowledgement number), `dsack`,
-//! `port N` (local port, default 40000). Behind `=>`: `data|connect exact|partial|timestamp RTT`, or `rejected REASON`.
+//! `port N` (local port, default 40000). Behind `=>`: `data|connect exact|partial|timestamp RTT [delayed]`, or `rejected REASON`.
 //! A line without `=>` must yield no sample and no rejection. `#` starts a comment.
 
 use go_metro::rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment};
@@ -42,7 +42,8 @@ pub fn describe(outcome: &Outcome) -> Option<String> {
     match outcome {
         Outcome::Sample(s) => {
             let ms = s.rtt.as_millis_f64();
-            Some(format!("{} {} {ms}", s.kind.name(), s.class.name()))
+            let delayed = if s.delayed { " delayed" } else { "" };
+            Some(format!("{} {} {ms}{delayed}", s.kind.name(), s.class.name()))
         }
         Outcome::Rejected(reason) => Some(format!("rejected {}", reason.name())),
         Outcome::Sent | Outcome::Quiet(_) => None,

@@ -60,6 +60,9 @@ pub struct Sample {
     pub kind: String,
     /// `exact`, `partial` or `timestamp`.
     pub class: String,
+    /// Whether the receiver kept the acknowledgement back.
+    #[serde(default)]
+    pub delayed: bool,
 }
 
 impl Sample {

@@ -43,14 +43,15 @@ fn drive(lab: &Lab) {
     }
 }
 
-/// How many samples there were, and how far apart the times of one were at most.
-struct Compared {
-    samples: usize,
-    furthest: Duration,
-}
+/// Of how many samples one may be found by some sources only.
+///
+/// libpcap's tap and the classifier's hook are two places. A kernel that loses its processor between them puts their times apart, and with
+/// two processors at work on one flow also their order; who sees an acknowledgement after the next one rightly passes it over.
+/// On a busy machine that happens to a few packets. What is wrong with a source shows in more.
+const ONE_IN: usize = 100;
 
-/// Runs all three sources over the same traffic. They must find the same samples; how far apart their times are is returned.
-fn compare(lab: &Lab) -> Compared {
+/// Runs all three sources over the same traffic: they find the same samples, at the same times.
+fn agree(lab: &Lab, least: usize) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("traffic.pcap");
     let capture = Tcpdump::start(&lab.a, &file).unwrap();
@@ -66,42 +67,25 @@ fn compare(lab: &Lab) -> Compared {
     capture.stop().unwrap();
     let locals = [IpAddr::from(lab.a.v4), lab.a.v6.into()];
     let read = keyed(locals.into_iter().flat_map(|local| read_samples(&file, local).unwrap()).collect());
+    assert!(ebpf.len() >= least, "{} samples", ebpf.len());
 
-    let mut furthest = 0;
     for (name, other) in [("live libpcap", &pcap), ("the capture file", &read)] {
         let only = |these: &BTreeMap<Key, Sample>, those: &BTreeMap<Key, Sample>| {
             these.keys().filter(|key| !those.contains_key(*key)).cloned().collect::<Vec<_>>()
         };
         let (missing, extra) = (only(&ebpf, other), only(other, &ebpf));
-        assert!(missing.is_empty() && extra.is_empty(), "{name} lacks {missing:?}, has besides {extra:?}");
-        for (key, sample) in &ebpf {
-            let twin = &other[key];
-            let apart = sample.time_ns.abs_diff(twin.time_ns).max(sample.rtt_ns.abs_diff(twin.rtt_ns));
-            if apart >= 1_000_000 {
-                println!("{apart} ns apart: {sample:?}, {name}: {twin:?}");
-            }
-            furthest = furthest.max(apart);
-        }
+        let mut apart: Vec<u64> = ebpf
+            .iter()
+            .filter_map(|(key, sample)| Some((sample, other.get(key)?)))
+            .map(|(sample, twin)| sample.time_ns.abs_diff(twin.time_ns).max(sample.rtt_ns.abs_diff(twin.rtt_ns)))
+            .collect();
+        apart.sort_unstable();
+        // What a source adds to every time shows in the median; what the machine adds to some does not.
+        let median = Duration::from_nanos(apart[apart.len() / 2]);
+        println!("{name}: {} samples, lacks {missing:?}, has besides {extra:?}, half within {median:?}", other.len());
+        assert!((missing.len() + extra.len()) * ONE_IN <= ebpf.len(), "too many samples are one source's only");
+        assert!(median < Duration::from_micros(500), "times are {median:?} apart");
     }
-    let compared = Compared { samples: ebpf.len(), furthest: Duration::from_nanos(furthest) };
-    println!("{} samples, at most {:?} apart", compared.samples, compared.furthest);
-    compared
-}
-
-/// Compares until times agree too, three times at most.
-///
-/// A kernel that loses its processor between stamping a packet for libpcap and running the hook puts the two apart, and on a busy
-/// machine of two processors that happens. What our sources add would be there each time.
-fn agree(lab: &Lab, least: usize) {
-    let tries: Vec<Duration> = (0..3)
-        .map(|_| {
-            let Compared { samples, furthest } = compare(lab);
-            assert!(samples >= least, "{samples} samples");
-            furthest
-        })
-        .take_while(|furthest| *furthest >= Duration::from_millis(1))
-        .collect();
-    assert!(tries.len() < 3, "times apart: {tries:?}");
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub enum LinkType {
     Sll2,
     /// PPP, perhaps in HDLC-like framing (RFC 1662).
     Ppp,
+    /// One that is not read: nothing is found in it.
+    Other,
 }
 
 impl LinkType {
@@ -116,6 +118,7 @@ pub(super) fn network(packet: Packet<'_>) -> Result<Network<'_>, Skip> {
             }
             of_ppp(&mut rest)?
         }
+        LinkType::Other => return Err(Skip::NotTcp),
     };
     let before = (packet.bytes.len() - rest.len()) as u32;
     let wire_len = packet.wire_len.saturating_sub(before);

@@ -89,7 +89,7 @@ pub fn decode_counted(packet: Packet<'_>, counters: &mut SourceCounters) -> Opti
             counters.unparsable[Unparsable::TcpOption as usize] += u64::from(decoded.bad_option);
             return Some(decoded);
         }
-        Err(Skip::NotTcp) => {}
+        Err(Skip::NotTcp) => counters.passed_over += 1,
         Err(Skip::Fragment) => counters.fragments += 1,
         Err(Skip::Unparsable(cause)) => counters.unparsable[cause as usize] += 1,
     }

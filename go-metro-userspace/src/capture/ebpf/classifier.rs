@@ -152,6 +152,7 @@ impl Classifier {
         }
         Ok(SourceCounters {
             seen: all.seen,
+            passed_over: all.passed_over(),
             matched: all.matched,
             records: self.read,
             lost: all.ring_full,

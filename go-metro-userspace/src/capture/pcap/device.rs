@@ -141,14 +141,15 @@ impl Device {
             let packet = Packet { bytes: packet.data, wire_len: packet.header.len, link_type: *link_type };
             let Some(decoded) = decode_counted(packet, counters) else { continue };
             let ifindex = decoded.ifindex.unwrap_or(*ifindex);
+            let before = counters.records;
             for direction in orientation.of(&decoded).into_iter().flatten() {
                 let Some(segment) = decoded.seen_from(direction, time, ifindex) else { continue };
                 if targets.matches(segment.flow.remote.addr.ip()) {
-                    counters.matched += 1;
                     counters.records += 1;
                     sink(&segment);
                 }
             }
+            counters.count_packet(before);
         }
         Health::Well
     }

@@ -250,6 +250,8 @@ mod path {
 
     const LEN: u64 = 100;
     const BACK: u64 = 10_000_000;
+    /// No timer fires sooner after what it is for.
+    const SHORTEST_TIMER: u64 = 2_000_000;
 
     /// Sends `count` segments `spacing` apart; what is not acknowledged in time is sent again.
     pub(super) fn simulate(count: usize, spacing: u64, timeout: u64, fates: &[Fate], options: Options) -> Vec<Seen> {
@@ -264,9 +266,10 @@ mod path {
             add(&mut events, 1_000_000_000 + k as u64 * spacing, event);
         }
         add(&mut events, 1_000_000_000 + timeout, Event::Timeout);
-        let (mut next_fate, mut una, mut nxt) = (count, BASE, BASE);
+        let (mut next_fate, mut una) = (count, BASE);
         let (mut rcv_nxt, mut last_ack_sent, mut ts_recent) = (BASE, BASE, 0u32);
         let mut out_of_order: Vec<u64> = Vec::new();
+        let mut last_sent: BTreeMap<u64, u64> = BTreeMap::new();
         let mut seen = Vec::new();
         let blank = Seg {
             at: 0,
@@ -287,7 +290,7 @@ mod path {
             match event {
                 Event::Send { start, len, fate } => {
                     let tsval = (at / 1_000_000) as u32;
-                    nxt = nxt.max(start + len);
+                    last_sent.insert(start, at);
                     let seg = Seg { at, seq: start, len, tsval: options.timestamps.then_some(tsval), ..blank };
                     seen.push(Seen { seg, caused_by: None });
                     let fate = fates[fate % fates.len()];
@@ -325,7 +328,7 @@ mod path {
                     seen.push(Seen { seg, caused_by: Some(caused_by) });
                 }
                 Event::Timeout if una < BASE + count as u64 * LEN && next_fate < count * 20 => {
-                    if una < nxt {
+                    if last_sent.get(&una).is_some_and(|sent| sent + SHORTEST_TIMER <= at) {
                         add(&mut events, at, Event::Send { start: una, len: LEN, fate: next_fate });
                         next_fate += 1;
                     }

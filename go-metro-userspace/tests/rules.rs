@@ -488,14 +488,19 @@ fn a_copy_of_a_frame_is_no_retransmission() {
          1.02   > 1000+100 ts 1     # a mirror port's copies
          1.03   > 1100+100 ts 1
          50     < ack 1200 ecr 1    => data exact 48.99
-         50.01  < ack 1200 ecr 1",
+         50.01  < ack 1200 ecr 1
+         60     > 1200+100 ts 2
+         60.01  > 1300+100 ts 2
+         60.02  < ack 1300 ecr 2    => data exact 0.02
+         60.03  > 1300+100 ts 2     # what is no news of a hole asks for nothing
+         90     < ack 1400 ecr 2    => data exact 29.99",
     );
     let counters = engine.counters();
-    assert_eq!((counters.sent, counters.copies, counters.retransmissions), (4, 2, 0));
+    assert_eq!((counters.sent, counters.copies, counters.retransmissions), (7, 3, 0));
 }
 
 #[test]
-fn what_is_sent_again_after_an_acknowledgement_or_later_is_no_copy() {
+fn what_is_sent_again_when_asked_for_or_later_is_no_copy() {
     play(
         "0    > 1000+100 ts 1
          0.1  < ack 1000 ecr 0

@@ -5,6 +5,7 @@
 //! samples is proved; [`compare`] counts.
 
 mod compare;
+mod copies;
 mod ours;
 mod tcptrace;
 mod trace;

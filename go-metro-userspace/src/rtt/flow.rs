@@ -18,8 +18,8 @@ const DUPLICATE_ACKS: u8 = 3;
 /// is the first segment of something else.
 const LARGEST_WINDOW: u32 = 1 << 30;
 
-/// A frame that repeats another within this time, while nothing was heard of the peer, is a copy of it: TCP sends again what an
-/// acknowledgement asks for, or after a timer of two ticks at least (`TCP_TIMEOUT_MIN`, include/net/tcp.h).
+/// A frame that repeats another within this time is a copy of it, unless the peer told of a hole meanwhile: TCP sends again what it is
+/// asked for, or after a timer of two ticks at least (`TCP_TIMEOUT_MIN`, include/net/tcp.h).
 const COPY_WITHIN: Duration = Duration::from_millis(1);
 
 /// How much longer than the flow's floor an acknowledgement takes that the receiver has kept back: from a little under the
@@ -92,8 +92,8 @@ pub(super) struct Flow {
     local_isn: Option<SeqNum>,
     /// The peer's, if known.
     remote_isn: Option<SeqNum>,
-    /// When the last inbound segment came.
-    heard_at: Nanos,
+    /// When the peer last told of something missing, or may have.
+    asked_at: Nanos,
     /// The shortest round trip so far.
     floor: Rtt,
     /// Window of the last inbound segment, to tell a duplicate ACK from a window update.
@@ -117,7 +117,7 @@ impl Flow {
         outstanding: Queue::EMPTY,
         local_isn: None,
         remote_isn: None,
-        heard_at: Nanos(0),
+        asked_at: Nanos(0),
         floor: Rtt(u64::MAX),
         window: 0,
         duplicate_acks: 0,
@@ -222,12 +222,6 @@ impl Flow {
 
     /// An inbound segment.
     pub(super) fn received(&mut self, segment: &Segment, pool: &mut Pool, limits: FlowLimits) -> Outcome {
-        let outcome = self.hear(segment, pool, limits);
-        self.heard_at = self.heard_at.max(segment.time());
-        outcome
-    }
-
-    fn hear(&mut self, segment: &Segment, pool: &mut Pool, limits: FlowLimits) -> Outcome {
         if segment.has(TcpFlags::RST) {
             // Rule 7. A reset's acknowledgement number acknowledges nothing that was received.
             self.outstanding.clear(pool);
@@ -252,7 +246,10 @@ impl Flow {
             return Outcome::Quiet(Quiet::Old);
         }
         let hole_above = segment.header.bits.any(Bits::SACK_ABOVE);
-        self.sack_in_use |= segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK);
+        if segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK) {
+            self.sack_in_use = true;
+            self.asked_at = segment.time();
+        }
 
         let outcome = if ack == self.snd_una {
             self.count_duplicate(segment);
@@ -364,7 +361,7 @@ impl Flow {
         let twin = self.outstanding.twin_of(pool, transmission);
         twin.is_some_and(|sent_at| {
             let age = transmission.sent_at.since(sent_at).map_or(Duration::ZERO, Duration::from);
-            sent_at > self.heard_at && age < COPY_WITHIN
+            sent_at > self.asked_at && age < COPY_WITHIN
         })
     }
 
@@ -384,6 +381,7 @@ impl Flow {
             && segment.header.window == self.window
         {
             self.duplicate_acks = self.duplicate_acks.saturating_add(1);
+            self.asked_at = segment.time();
         }
     }
 

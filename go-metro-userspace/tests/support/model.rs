@@ -48,7 +48,7 @@ pub struct Model {
     sack: bool,
     duplicates: u32,
     window: u16,
-    heard_at: u64,
+    asked_at: u64,
 }
 
 impl Model {
@@ -58,9 +58,7 @@ impl Model {
             self.sent(s);
             None
         } else {
-            let sample = self.received(s);
-            self.heard_at = self.heard_at.max(s.at);
-            sample
+            self.received(s)
         }
     }
 
@@ -82,7 +80,7 @@ impl Model {
             }
             let same = |tx: &Tx| tx.recorded && (tx.start, tx.end, tx.tsval) == (s.seq, end, s.tsval);
             let copied = self.sent.iter().rev().find(|tx| same(tx));
-            if copied.is_some_and(|tx| tx.at > self.heard_at && s.at - tx.at < 1_000_000) {
+            if copied.is_some_and(|tx| tx.at > self.asked_at && s.at - tx.at < 1_000_000) {
                 return;
             }
             tx.recorded = end > self.snd_una && !(self.snd_una < self.hole_until && s.seq < self.hole_until);
@@ -108,7 +106,10 @@ impl Model {
         if ack > snd_nxt || ack < self.snd_una {
             return None;
         }
-        self.sack |= s.sack_above || s.dsack;
+        if s.sack_above || s.dsack {
+            self.sack = true;
+            self.asked_at = s.at;
+        }
         let mut sample = None;
         if ack > self.snd_una {
             self.duplicates = 0;
@@ -116,6 +117,7 @@ impl Model {
             self.snd_una = ack;
         } else if !self.sack && s.len == 0 && !s.syn && !s.fin && s.window == self.window && self.outstanding() {
             self.duplicates += 1;
+            self.asked_at = s.at;
         }
         self.window = s.window;
         if (s.sack_above || self.duplicates >= 3) && self.outstanding() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::trace::{Flow, Frame, Trace, turned};
-use super::{ours, tcptrace, tshark};
+use super::{copies, ours, tcptrace, tshark};
 
 /// Share of the trustworthy pairs that must be found.
 pub const MIN_RECALL: f64 = 0.999;
@@ -84,8 +84,10 @@ impl Judged {
 ///
 /// One of the three cannot read it.
 pub fn judge(binary: &Path, file: &Path) -> Result<Judged> {
-    let trace = Trace::new(tshark::frames(file)?);
     let samples = ours::samples(binary, file)?;
+    let single = copies::without(file)?;
+    let file = single.as_ref().map_or(file, |single| single.path());
+    let trace = Trace::new(tshark::frames(file)?);
     let mut judged = Judged { samples: samples.len(), ..Judged::default() };
     let mut by_key: HashMap<Key, u64> = HashMap::new();
     for sample in &samples {

@@ -20,5 +20,7 @@ pub const EGRESS_IP: &str = "gometro_out_ip";
 
 /// Read-only global `u8`: 1 where the kernel's `__sk_buff` has `tstamp_type` (5.18 and later).
 pub const HAS_TSTAMP_TYPE: &str = "HAS_TSTAMP_TYPE";
+/// Read-only global `u8`: which round trips are measured, a [`crate::segment::Sides`].
+pub const SIDES: &str = "SIDES";
 /// Read-only global `u32`: a CPU wakes the daemon when its count of emitted records, masked with this, is 0.
 pub const WAKE_MASK: &str = "WAKE_MASK";

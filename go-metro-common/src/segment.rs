@@ -124,15 +124,40 @@ impl Bits {
     }
 }
 
-/// Whether a segment with these flags and payload tells anything about round-trip time.
-///
-/// Only such segments leave the kernel: outbound those that occupy sequence space or reset, inbound those
-/// that acknowledge, open, close or reset.
-#[inline(always)]
-pub const fn is_relevant(egress: bool, flags: TcpFlags, payload_len: u32) -> bool {
-    if egress {
-        payload_len != 0 || flags.any(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST)
-    } else {
-        flags.any(TcpFlags::ACK | TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST)
+/// Which round trips are measured: from the interface to the remote end and back, to the local end and back, or both.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sides(pub u8);
+
+impl Default for Sides {
+    fn default() -> Self {
+        Self::REMOTE
     }
+}
+
+impl Sides {
+    /// To the remote end: what the local end sends is timed.
+    pub const REMOTE: Self = Self(1 << 0);
+    /// To the local end: what the remote end sends is timed. On a host that forwards that is a way through a network as well.
+    pub const LOCAL: Self = Self(1 << 1);
+    /// Both.
+    pub const BOTH: Self = Self(Self::REMOTE.0 | Self::LOCAL.0);
+
+    /// Whether all of `other` are among these.
+    #[inline(always)]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Whether a segment with these flags and payload tells anything about the round-trip times of these sides.
+///
+/// Only such segments leave the kernel: for the remote side outbound those that occupy sequence space or reset, inbound those
+/// that acknowledge, open, close or reset; for the local side the other way round.
+#[inline(always)]
+pub const fn is_relevant(sides: Sides, egress: bool, flags: TcpFlags, payload_len: u32) -> bool {
+    let timed = payload_len != 0 || flags.any(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST);
+    let acknowledges = flags.any(TcpFlags::ACK | TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST);
+    let (as_sent, as_received) = if egress { (Sides::REMOTE, Sides::LOCAL) } else { (Sides::LOCAL, Sides::REMOTE) };
+    (sides.contains(as_sent) && timed) || (sides.contains(as_received) && acknowledges)
 }

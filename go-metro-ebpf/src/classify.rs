@@ -4,13 +4,13 @@ use core::ptr;
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
 use go_metro_common::counters::{PerCpu, Unparsable};
-use go_metro_common::segment::is_relevant;
+use go_metro_common::segment::{Sides, is_relevant};
 
 use crate::diagnose::diagnose;
 use crate::emit::{Segment, emit};
 use crate::ip::Addresses;
 use crate::link::{self, Link};
-use crate::maps::COUNTERS;
+use crate::maps::{COUNTERS, SIDES};
 use crate::packet::Packet;
 use crate::{ip, options, tcp};
 
@@ -83,7 +83,7 @@ fn segment(packet: Packet, cpu: &mut PerCpu, direction: Direction, link: Link) -
     let network = link::network(packet, link)?;
     let ip = ip::parse(packet, cpu, network)?;
     let tcp = tcp::parse(packet, forget(cpu, ip.payload) & OFFSET_MASK, ip.end)?;
-    if !is_relevant(direction == Direction::Egress, tcp.flags, tcp.payload_len) {
+    if !is_relevant(Sides(SIDES.load()), direction == Direction::Egress, tcp.flags, tcp.payload_len) {
         return Err(Skip::NotOurs);
     }
 

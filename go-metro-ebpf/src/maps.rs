@@ -26,6 +26,10 @@ pub(crate) static TARGETS_V6: LpmTrie<TargetV6, u8> = LpmTrie::with_max_entries(
 #[unsafe(no_mangle)]
 pub(crate) static HAS_TSTAMP_TYPE: Global<u8> = Global::new(0);
 
+/// Which round trips are measured, as [`go_metro_common::segment::Sides`].
+#[unsafe(no_mangle)]
+pub(crate) static SIDES: Global<u8> = Global::new(1);
+
 /// User space is woken when a CPU's count of emitted records, masked with this, is 0.
 #[unsafe(no_mangle)]
 pub(crate) static WAKE_MASK: Global<u32> = Global::new(0);

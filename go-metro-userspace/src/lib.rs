@@ -18,6 +18,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod logging;
+pub mod netlink;
 pub mod read;
 pub mod report;
 pub mod rtt;

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
 use go_metro_common::counters::Unparsable;
+use go_metro_common::segment::Sides;
 
 use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource};
@@ -66,7 +67,8 @@ pub fn run(options: &ReadOptions, out: &mut impl Write) -> Result<(), ReadError>
 
 fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) -> io::Result<()> {
     let mut engine = Engine::new(EngineConfig { max_flows: MAX_FLOWS, ..EngineConfig::default() });
-    let mut summaries = Summaries::new(SummaryLimits { max_pairs: MAX_PAIRS, kept_samples: 0 });
+    let mut summaries =
+        Summaries::new(SummaryLimits { max_pairs: MAX_PAIRS, kept_samples: 0, ..SummaryLimits::default() });
     let mut expire_at = Nanos(0);
     let mut written = Ok(());
     let every_ack = options.explain == Some(Explain::All);
@@ -90,7 +92,8 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         eprintln!("go-metro: {}: {broken}; everything before that was used", options.file.display());
     }
     if !lines {
-        let pairs = naming::name_pairs(&summaries.take(), &Addresses);
+        let pairs =
+            naming::name_pairs(&summaries.take(), &Addresses { tells_side: options.filter.sides != Sides::REMOTE });
         let rows = pairs.iter().map(|p| (p.src.as_str(), p.dst.as_str(), p.iface.as_str(), &p.summary));
         out.write_all(table::render(rows).as_bytes())?;
     }
@@ -139,7 +142,9 @@ fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Re
 }
 
 /// A capture's hosts go by their addresses: whose names they had then, nobody can ask any more.
-struct Addresses;
+struct Addresses {
+    tells_side: bool,
+}
 
 impl Names for Addresses {
     fn interface(&self, ifindex: u32) -> String {
@@ -156,5 +161,9 @@ impl Names for Addresses {
 
     fn global_tags(&self) -> std::sync::Arc<[String]> {
         std::sync::Arc::from([])
+    }
+
+    fn tells_side(&self) -> bool {
+        self.tells_side
     }
 }

@@ -13,7 +13,7 @@ use go_metro::capture::ebpf::Classifier;
 use go_metro::rtt::{Addr, Direction, Segment};
 use go_metro_common::counters::Unparsable;
 use go_metro_common::names;
-use go_metro_common::segment::Bits;
+use go_metro_common::segment::{Bits, Sides};
 
 /// What the kernel made of a case, in the terms of the table.
 fn outcome(segments: &[Segment], counters: &SourceCounters) -> Outcome {
@@ -95,7 +95,7 @@ fn targets_change_at_run_time_and_apply_to_their_interface_only() {
 #[test]
 fn a_full_ring_is_counted_and_drains() {
     let Some(_) = classifier() else { return };
-    let mut classifier = Classifier::load(0).unwrap();
+    let mut classifier = Classifier::load(0, Sides::REMOTE).unwrap();
     classifier.tries.set(&cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
     let tcp = frames::data().bytes();
     let frame = frames::ethernet(&[], frames::ETH_P_IP, &frames::ipv4(cases::LOCAL4, cases::REMOTE4, &[], &tcp));
@@ -128,7 +128,7 @@ fn what_the_verifier_makes_of_it_stays_small() {
 fn what_a_packet_costs() {
     use frames::*;
     const REPEAT: u32 = 200_000;
-    let mut classifier = Classifier::load(1 << 26).unwrap();
+    let mut classifier = Classifier::load(1 << 26, Sides::REMOTE).unwrap();
     classifier.tries.set(&cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
     let lab = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf/go-metro-lab.o");
     let mut lab = aya::EbpfLoader::new().btf(None).load_file(lab).unwrap();

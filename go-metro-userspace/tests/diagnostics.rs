@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use aya::{TestRun as _, TestRunOptions};
 use go_metro::capture::ebpf::Classifier;
 use go_metro_common::names;
+use go_metro_common::segment::Sides;
 
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -34,7 +35,7 @@ fn an_unparsable_packet_is_logged_at_level_debug() {
         .with_writer(move || writer.clone())
         .with_ansi(false)
         .init();
-    let mut classifier = match Classifier::load(0) {
+    let mut classifier = match Classifier::load(0, Sides::REMOTE) {
         Ok(classifier) => classifier,
         Err(error) => {
             assert!(error.to_string().contains("setcap"), "{error}");

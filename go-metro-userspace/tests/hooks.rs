@@ -20,7 +20,7 @@ use go_metro::capture::ebpf::{Classifier, EbpfSource, HookKind, epoch_offset_ns,
 use go_metro::capture::error::CaptureError;
 use go_metro::capture::{InterfaceEvent, SourceSettings, WatchList};
 use go_metro::rtt::{Direction, Segment};
-use go_metro_common::segment::TcpFlags;
+use go_metro_common::segment::{Sides, TcpFlags};
 use nix::sched::{CloneFlags, unshare};
 
 /// Runs a test in a thread with a network namespace of its own, whose loopback device is up.
@@ -30,7 +30,7 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
             eprintln!("skipped: a network namespace: {error}");
             return;
         }
-        if let Err(error @ CaptureError::MissingCapability { .. }) = Classifier::load(0) {
+        if let Err(error @ CaptureError::MissingCapability { .. }) = Classifier::load(0, Sides::REMOTE) {
             eprintln!("skipped: {error}");
             return;
         }
@@ -57,7 +57,13 @@ fn watch(entries: &[(&str, &str)]) -> WatchList {
 }
 
 fn open(entries: &[(&str, &str)]) -> Result<EbpfSource, CaptureError> {
-    EbpfSource::open(&SourceSettings { watch: watch(entries), ring_bytes: 1 << 20, snaplen: 0, filter: None })
+    EbpfSource::open(&settings(entries, 1 << 20))
+}
+
+/// What the ends of a veth pair here are is said, not guessed: some have no address.
+fn settings(entries: &[(&str, &str)], ring_bytes: u32) -> SourceSettings {
+    let host_ends = entries.iter().map(|(name, _)| ((*name).to_owned(), false)).collect();
+    SourceSettings { watch: watch(entries), ring_bytes, snaplen: 0, filter: None, sides: Sides::REMOTE, host_ends }
 }
 
 /// What arrives within `span`.
@@ -310,8 +316,7 @@ fn filters(device: &str, hook: &str) -> Vec<String> {
 fn a_filter_that_a_killed_predecessor_left_is_replaced_and_no_other() {
     let Some(mut lab) = lab() else { return };
     in_namespace(move || {
-        let settings =
-            SourceSettings { watch: watch(&[("lo", "127.0.0.0/8")]), ring_bytes: 0, snaplen: 0, filter: None };
+        let settings = settings(&[("lo", "127.0.0.0/8")], 0);
         let predecessor = EbpfSource::open_on(&settings, HookKind::Clsact).unwrap();
         attach_lab(&mut lab, "lab_count", "lo", TcAttachType::Ingress, TcAttachOptions::Netlink(NlOptions::default()));
         let count = |name: &str, hook| filters("lo", hook).iter().filter(|filter| filter.starts_with(name)).count();

@@ -12,6 +12,7 @@ use go_metro::capture::decode::{LinkType, Packet, decode_counted};
 use go_metro::capture::ebpf::Classifier;
 use go_metro::rtt::{Direction, Nanos, Segment};
 use go_metro::targets::TargetSet;
+use go_metro_common::segment::Sides;
 
 /// What either of them makes of a packet.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ fn by_decoder(targets: &TargetSet, hook: Hook, bytes: &[u8]) -> Made {
     let packet = Packet { bytes, wire_len: bytes.len() as u32, link_type };
     let decoded = decode_counted(packet, &mut counters);
     let direction = if hook.is_egress() { Direction::Egress } else { Direction::Ingress };
-    let segment = decoded.and_then(|decoded| decoded.seen_from(direction, Nanos(0), LOOPBACK));
+    let segment = decoded.and_then(|decoded| decoded.seen_from(direction, Sides::REMOTE, Nanos(0), LOOPBACK));
     let segment = segment.filter(|segment| targets.matches(segment.flow.remote.addr.ip()));
     // The kernel reads options only of what it emits, so only there it finds them malformed.
     if segment.is_none() {

@@ -5,7 +5,7 @@
 
 mod support;
 
-use go_metro::rtt::{Addr, Class, Endpoint, Engine, EngineConfig, FlowKey, Kind, Outcome, Segment};
+use go_metro::rtt::{Addr, Class, Endpoint, Engine, EngineConfig, FlowKey, Kind, Outcome, Segment, Side};
 use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
 use proptest::prelude::*;
 use support::model::{Model, Seg};
@@ -19,6 +19,7 @@ fn segment(s: &Seg) -> Segment {
         local: Endpoint { addr: Addr::v4([10, 0, 0, 1]), port: 40000 },
         remote: Endpoint { addr: Addr::v4([10, 0, 0, 2]), port: 80 },
         ifindex: 1,
+        side: Side::Remote,
     };
     let header = SegmentHeader {
         time_ns: s.at,

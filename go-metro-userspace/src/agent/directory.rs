@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use crate::capture::WatchList;
-use crate::config::{Config, Instance};
+use crate::config::{Config, Instance, SidesWanted};
 use crate::report::naming::Names;
 use crate::targets::hosts::Hosts;
 use crate::targets::reverse::ReverseNames;
@@ -31,6 +31,8 @@ struct Watcher {
     tags: Arc<[String]>,
     targets: TargetSet,
     window: Option<Window>,
+    /// Whose peers this host's own addresses are: another machine's.
+    of_another_machine: bool,
 }
 
 /// A sampling window: on for a while, off for a while.
@@ -48,6 +50,7 @@ pub(super) struct Directory {
     interfaces: HashMap<u32, String>,
     reverse: Option<RefCell<ReverseNames>>,
     global_tags: Arc<[String]>,
+    tells_side: bool,
 }
 
 impl Directory {
@@ -60,6 +63,7 @@ impl Directory {
             interfaces: HashMap::new(),
             reverse: config.reverse_dns.then(RefCell::default),
             global_tags,
+            tells_side: config.sides != SidesWanted::Remote,
         };
         directory.apply_hosts();
         directory
@@ -101,7 +105,9 @@ impl Directory {
             return Ok(());
         }
         let local = local_addresses();
-        let near = |watcher: &Watcher| watcher.interface != "lo" && watcher.targets.is_only(&local);
+        let near = |watcher: &Watcher| {
+            watcher.interface != "lo" && !watcher.of_another_machine && watcher.targets.is_only(&local)
+        };
         if self.watchers.iter().all(near) { Err(OnlyLocalTargets) } else { Ok(()) }
     }
 
@@ -179,6 +185,7 @@ impl Watcher {
             hosts: instance.hosts.clone(),
             tags: Arc::from(tags),
             targets: TargetSet::default(),
+            of_another_machine: instance.host_end == Some(true),
             window: instance.sampling.map(|sampling| Window {
                 on: sampling.on,
                 off: sampling.off,
@@ -221,5 +228,9 @@ impl Names for Directory {
 
     fn global_tags(&self) -> Arc<[String]> {
         self.global_tags.clone()
+    }
+
+    fn tells_side(&self) -> bool {
+        self.tells_side
     }
 }

@@ -7,6 +7,7 @@ mod directory;
 mod replay;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use tokio::sync::mpsc as unbounded;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 use crate::capture::{CaptureError, InterfaceEvent, Source, SourceSettings};
-use crate::config::{Backend, Config, ConfigError, Statsd};
+use crate::config::{Backend, Config, ConfigError, DelayedAcks, SidesWanted, Statsd};
 use crate::report::dogstatsd::DogStatsdOptions;
 use crate::report::table::Style;
 use crate::report::{Destination, DogStatsd, Health, Json, Report, Sink, Table, naming, sample_json};
@@ -50,6 +51,8 @@ pub struct Overrides {
     pub backend: Option<Backend>,
     /// Capture filter.
     pub filter: Option<String>,
+    /// Which round trips are measured.
+    pub sides: Option<SidesWanted>,
     /// Log file.
     pub log_file: Option<PathBuf>,
     /// Time between reports.
@@ -61,6 +64,9 @@ impl Overrides {
     pub fn apply(&self, mut config: Config) -> Config {
         if let Some(backend) = self.backend {
             config.backend = backend;
+        }
+        if let Some(sides) = self.sides {
+            config.sides = sides;
         }
         if let Some(filter) = &self.filter {
             config.filter = Some(filter.clone());
@@ -366,8 +372,9 @@ impl Agent {
         directory.refresh_hosts().await;
         directory.check()?;
         let old = &self.options.config;
-        let same_source = (config.backend, config.ring_bytes, config.snaplen, &config.filter)
-            == (old.backend, old.ring_bytes, old.snaplen, &old.filter);
+        let same_source = (config.backend, config.ring_bytes, config.snaplen, &config.filter, config.sides)
+            == (old.backend, old.ring_bytes, old.snaplen, &old.filter, old.sides)
+            && host_ends(&config) == host_ends(old);
         if !same_source {
             let source = Source::open(config.backend, &source_settings(&config, &directory))?;
             self.worker.send(Command::Replace(source));
@@ -390,7 +397,14 @@ fn source_settings(config: &Config, directory: &Directory) -> SourceSettings {
         ring_bytes: config.ring_bytes,
         snaplen: config.snaplen,
         filter: config.filter.clone().filter(|filter| filter.trim() != "tcp"),
+        sides: config.sides.into(),
+        host_ends: host_ends(config),
     }
+}
+
+/// What the configuration says of interfaces' ends.
+fn host_ends(config: &Config) -> BTreeMap<String, bool> {
+    directory::live(config).filter_map(|instance| Some((instance.interface.clone(), instance.host_end?))).collect()
 }
 
 fn engine_config(config: &Config) -> EngineConfig {
@@ -403,7 +417,11 @@ fn engine_config(config: &Config) -> EngineConfig {
 }
 
 fn summary_limits(config: &Config) -> SummaryLimits {
-    SummaryLimits { max_pairs: config.max_pairs, ..SummaryLimits::default() }
+    SummaryLimits {
+        max_pairs: config.max_pairs,
+        without_delayed: config.delayed_acks == DelayedAcks::Drop,
+        ..SummaryLimits::default()
+    }
 }
 
 fn sink(output: Output, config: &Config) -> Sink {

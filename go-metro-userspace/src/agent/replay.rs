@@ -25,7 +25,7 @@ pub(super) fn read(
 ) -> Result<Option<Report>, CaptureError> {
     let Some(path) = &instance.pcap else { return Ok(None) };
     let mut source = FileSource::open(path)?;
-    let filter = FileFilter { local: Vec::new(), targets: directory.nets_of(instance) };
+    let filter = FileFilter { local: Vec::new(), targets: directory.nets_of(instance), sides: config.sides.into() };
     let mut engine = Engine::new(super::engine_config(config));
     let mut summaries = Summaries::new(super::summary_limits(config));
     source.for_each(&filter, &mut |segment| {
@@ -72,5 +72,9 @@ impl Names for FileNames<'_> {
 
     fn global_tags(&self) -> Arc<[String]> {
         self.directory.global_tags()
+    }
+
+    fn tells_side(&self) -> bool {
+        self.directory.tells_side()
     }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use bytes::Buf;
 use flate2::read::MultiGzDecoder;
+use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 use pcap_parser::pcapng::Block;
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
@@ -33,6 +34,8 @@ pub struct FileFilter {
     pub local: Vec<IpNet>,
     /// Remote hosts; none means all.
     pub targets: Vec<IpNet>,
+    /// Which round trips to measure.
+    pub sides: Sides,
 }
 
 impl FileFilter {
@@ -149,9 +152,12 @@ fn orient(
     let ifindex = decoded.ifindex.unwrap_or(ifindex);
     let before = counters.records;
     for direction in [Direction::Egress, Direction::Ingress] {
-        if let Some(segment) = decoded.seen_from(direction, time, ifindex).filter(|segment| filter.wants(segment)) {
-            counters.records += 1;
-            sink(&segment);
+        let seen = decoded.seen_from(direction, filter.sides, time, ifindex);
+        if let Some(segment) = seen.filter(|segment| filter.wants(segment)) {
+            segment.for_each_side(filter.sides, &mut |segment| {
+                counters.records += 1;
+                sink(segment);
+            });
         }
     }
     counters.count_packet(before);
@@ -298,7 +304,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
         let mut source = FileSource::open(file.path()).unwrap();
-        let filter = FileFilter { local: vec!["10.0.0.1/32".parse().unwrap()], targets: vec![] };
+        let filter = FileFilter { local: vec!["10.0.0.1/32".parse().unwrap()], targets: vec![], sides: Sides::REMOTE };
         let mut seen = Vec::new();
         source.for_each(&filter, &mut |segment| seen.push((segment.time().0, segment.flow.ifindex)));
         (seen, source.broken().map(str::to_owned))
@@ -388,6 +394,6 @@ mod tests {
         };
         assert_eq!(ends(FileFilter::default()), [(1000, Direction::Egress), (80, Direction::Ingress)]);
         let targets = vec!["10.0.0.1/32".parse().unwrap()];
-        assert_eq!(ends(FileFilter { local: vec![], targets }), [(80, Direction::Ingress)]);
+        assert_eq!(ends(FileFilter { targets, ..FileFilter::default() }), [(80, Direction::Ingress)]);
     }
 }

@@ -13,7 +13,10 @@ mod source;
 use std::collections::BTreeMap;
 
 use go_metro_common::counters::Unparsable;
+use go_metro_common::segment::Sides;
 use ipnet::IpNet;
+
+use crate::netlink::links;
 
 pub use error::CaptureError;
 pub use source::Source;
@@ -32,6 +35,10 @@ pub struct SourceSettings {
     pub snaplen: u32,
     /// A filter in libpcap's language that packets must pass as well (libpcap only).
     pub filter: Option<String>,
+    /// Which round trips to measure.
+    pub sides: Sides,
+    /// Which interfaces are a host's end of another machine's link, where the configuration says; elsewhere the kernel is asked.
+    pub host_ends: BTreeMap<String, bool>,
 }
 
 /// What a source has counted since it was opened.
@@ -51,6 +58,16 @@ pub struct SourceCounters {
     pub fragments: u64,
     /// Unparsable packets, by cause.
     pub unparsable: [u64; Unparsable::COUNT],
+}
+
+/// Whether an interface is a host's end of another machine's link: as configured, or as the kernel has it.
+fn is_host_end(configured: &BTreeMap<String, bool>, name: &str) -> bool {
+    configured.get(name).copied().unwrap_or_else(|| {
+        links::is_host_end(name).unwrap_or_else(|error| {
+            tracing::debug!(interface = name, %error, "cannot tell what kind of link it is");
+            false
+        })
+    })
 }
 
 impl SourceCounters {

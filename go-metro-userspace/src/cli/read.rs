@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::Failure;
 use crate::capture::file::FileFilter;
+use crate::config::SidesWanted;
 use crate::read::{self, Explain, ReadOptions};
 
 #[derive(clap::Args)]
@@ -19,6 +20,9 @@ pub(super) struct Args {
     /// Remote address or prefix [default: all]; may be repeated
     #[arg(short, long, value_name = "ADDR|PREFIX", value_parser = network)]
     target: Vec<IpNet>,
+    /// Which round trips to measure, seen from where the capture was made
+    #[arg(long, value_enum, default_value_t)]
+    sides: SidesWanted,
     /// Print every sample as a JSON object a line
     #[arg(long)]
     samples: bool,
@@ -30,7 +34,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let options = ReadOptions {
         file: args.file.clone(),
-        filter: FileFilter { local: args.local.clone(), targets: args.target.clone() },
+        filter: FileFilter { local: args.local.clone(), targets: args.target.clone(), sides: args.sides.into() },
         samples: args.samples,
         explain: args.explain,
     };

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::{Failure, environment, places};
 use crate::agent::{self, AgentOptions, Output, Overrides};
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, SidesWanted};
 use crate::logging;
 
 #[derive(clap::Args)]
@@ -37,6 +37,9 @@ pub(super) struct Args {
     /// Stop after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
+    /// Which round trips to measure [default: the file's, else remote]
+    #[arg(long, value_enum)]
+    sides: Option<SidesWanted>,
     /// Capture filter in libpcap's language, in addition to the targets; needs libpcap
     #[arg(short, long, value_name = "FILTER")]
     filter: Option<String>,
@@ -85,6 +88,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let overrides = Overrides {
         backend: args.backend.map(Backend::from),
         filter: args.filter.clone(),
+        sides: args.sides,
         log_file: args.log_file.clone(),
         report_interval: args.interval.or((watched && config_path.is_none()).then_some(Duration::from_secs(1))),
     };

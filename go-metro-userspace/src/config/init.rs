@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::section::Section;
-use super::values::{AbsolutePath, Backend, Bounded, Bytes, LogLevel, Seconds, ServerHost, Text, YesNo};
+use super::values::{
+    AbsolutePath, Backend, Bounded, Bytes, DelayedAcks, LogLevel, Seconds, ServerHost, SidesWanted, Text, YesNo,
+};
 use super::{Config, Environment, Instance, LogSettings, Origin, Statsd, environment};
 
 /// Headers with every option, tags and extension headers to spare.
@@ -39,6 +41,9 @@ pub(super) struct InitConfig {
     server: Server,
     // Ours.
     backend: Option<Backend>,
+    sides: Option<SidesWanted>,
+    delayed_acks: Option<DelayedAcks>,
+    kernel_rtt: Option<YesNo>,
     report_interval: Option<Seconds>,
     dns_refresh_interval: Option<Seconds>,
     reverse_dns: Option<YesNo>,
@@ -89,6 +94,9 @@ impl InitConfig {
             log_to_file: section.take("log_to_file"),
             log_level: section.take("log_level"),
             backend: section.take("backend"),
+            sides: section.take("sides"),
+            delayed_acks: section.take("delayed_acks"),
+            kernel_rtt: section.take("kernel_rtt"),
             report_interval: section.take("report_interval"),
             dns_refresh_interval: section.take("dns_refresh_interval"),
             reverse_dns: section.take("reverse_dns"),
@@ -131,6 +139,9 @@ impl InitConfig {
         Ok(Config {
             instances,
             backend: self.backend.unwrap_or_default(),
+            sides: self.sides.unwrap_or_default(),
+            delayed_acks: self.delayed_acks.unwrap_or_default(),
+            kernel_rtt: self.kernel_rtt.is_some_and(|YesNo(yes)| yes),
             snaplen: self.snaplen.map_or(SNAPLEN, |Bounded(n)| n as u32),
             ring_bytes: self.ring_size.map_or(RING_BYTES, |Bytes(n)| n),
             filter: self.filter.map(|Text(filter)| filter),

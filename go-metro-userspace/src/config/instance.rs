@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::section::Section;
-use super::values::{HostName, Network, Span, Text, YesNo, host_name, network};
+use super::values::{AutoOr, HostName, Network, Span, Text, YesNo, host_name, network};
 use ipnet::IpNet;
 
 /// Pseudo-interface of an instance that reads a capture file.
@@ -27,6 +27,8 @@ pub struct Instance {
     pub interface: String,
     /// Capture file to read instead.
     pub pcap: Option<PathBuf>,
+    /// Whether the interface is this host's end of a container's or virtual machine's link; none to find out.
+    pub host_end: Option<bool>,
     /// Sampling windows, if wanted.
     pub sampling: Option<Sampling>,
     /// Remote addresses and prefixes.
@@ -46,6 +48,7 @@ impl Instance {
             interface: interface.clone().unwrap_or_default(),
             // The original took an empty one for none.
             pcap: pcap.filter(|path| !path.as_os_str().is_empty()),
+            host_end: section.take("host_end").and_then(|AutoOr(host_end)| host_end),
             sampling: sampling(&mut section),
             ips: section.take_list("ips").into_iter().map(|Network(net)| net).collect(),
             hosts: section.take_list("hosts").into_iter().map(|HostName(name)| name).collect(),
@@ -78,6 +81,7 @@ impl Instance {
         let mut instance = Self {
             interface: interface.to_owned(),
             pcap: None,
+            host_end: None,
             sampling: None,
             ips: Vec::new(),
             hosts: Vec::new(),

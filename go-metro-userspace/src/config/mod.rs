@@ -19,7 +19,7 @@ use serde_yaml::Value;
 
 pub use error::{ConfigError, Fault};
 pub use instance::{Instance, Sampling};
-pub use values::{Backend, LogLevel};
+pub use values::{Backend, DelayedAcks, LogLevel, SidesWanted};
 
 use error::Faults;
 use init::InitConfig;
@@ -42,6 +42,12 @@ pub struct Config {
     pub ring_bytes: u32,
     /// A filter in libpcap's language that packets must pass as well.
     pub filter: Option<String>,
+    /// Which round trips are measured.
+    pub sides: SidesWanted,
+    /// What summaries do with delayed acknowledgements.
+    pub delayed_acks: DelayedAcks,
+    /// Whether the kernel's own RTT of this host's sockets is reported beside ours.
+    pub kernel_rtt: bool,
     /// An open flow without a segment for this long is forgotten.
     pub idle_ttl: Duration,
     /// A closed flow is forgotten after this.
@@ -193,6 +199,14 @@ fn read(file: &Value, faults: &mut Faults<'_>) -> (InitConfig, Vec<Instance>) {
         if let Some((twin, _)) = instances.iter().find(|(_, known)| known.is_twin_of(&instance)) {
             let what = format!("watches what {} watches, with the same tags; remove one", place.item(*twin));
             faults.add(&place.item(index), &what);
+        }
+        let differs = |known: &Instance| {
+            known.interface == instance.interface
+                && known.host_end.zip(instance.host_end).is_some_and(|(theirs, ours)| theirs != ours)
+        };
+        if let Some((other, _)) = instances.iter().find(|(_, known)| differs(known)) {
+            let what = format!("`host_end` differs from that of {}, of the same interface", place.item(*other));
+            faults.add(&place.item(index).key("host_end"), &what);
         }
         instances.push((index, instance));
     }

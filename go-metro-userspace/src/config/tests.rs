@@ -10,6 +10,14 @@ fn fault(text: &str) -> String {
     parse(text).unwrap_err().to_string()
 }
 
+/// A fault without its lists of valid keys, which grow; `the_example_loads_and_shows_every_key` reads them.
+fn fault_without_lists(text: &str) -> String {
+    let fault = fault(text);
+    let mut parts = fault.split(" (valid: ");
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |all, rest| all + rest.split_once(')').unwrap().1)
+}
+
 /// Every key of the original, as its own documents write it.
 const ORIGINAL: &str = "
 init_config:
@@ -107,9 +115,8 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_one() {
     assert!(fault_in_init.ends_with("\n  2 |   idle_tll: 3"), "{fault_in_init}");
     let text = "instances:\n  - interface: lo\n    ips: ['::1']\n  - interface: eth0\n    ips: ['::1']\n    sampel_duration: 3\n";
     assert_eq!(
-        fault(text),
-        "conf.yaml:6: instances[1]: unknown key `sampel_duration`; did you mean `sample_duration`? \
-         (valid: interface, pcap, sample, sample_duration, sample_interval, ips, hosts, tags)\n  6 |     sampel_duration: 3"
+        fault_without_lists(text),
+        "conf.yaml:6: instances[1]: unknown key `sampel_duration`; did you mean `sample_duration`?\n  6 |     sampel_duration: 3"
     );
     let top = fault("instance: []\n");
     assert!(top.starts_with("conf.yaml:1: unknown key `instance`; did you mean `instances`?"), "{top}");
@@ -197,7 +204,7 @@ instances:
     sample_duration: 0
 ";
     assert_eq!(
-        fault(text),
+        fault_without_lists(text),
         "\
 conf.yaml:2: init_config.statsd_port: invalid value: integer `0`, expected a whole number from 1 to 65535
   2 |   statsd_port: 0
@@ -205,12 +212,9 @@ conf.yaml:3: init_config.statsd_socket: `dsd.socket` is no path from the root; b
   3 |   statsd_socket: dsd.socket
 conf.yaml:3: init_config: `statsd_socket` and `statsd_ip`/`statsd_port` exclude each other; keep one
   3 |   statsd_socket: dsd.socket
-conf.yaml:4: init_config: unknown key `colour` (valid: snaplen, idle_ttl, exp_ttl, expired_ttl, statsd_ip, statsd_port, \
-statsd_socket, log_to_file, log_level, backend, report_interval, dns_refresh_interval, reverse_dns, max_flows, max_pairs, \
-outstanding_per_flow, ring_size, filter, tags, log_file, log_max_size, log_files)
+conf.yaml:4: init_config: unknown key `colour`
   4 |   colour: red
-conf.yaml:7: instances[0]: unknown key `sampel`; did you mean `sample`? (valid: interface, pcap, sample, sample_duration, \
-sample_interval, ips, hosts, tags)
+conf.yaml:7: instances[0]: unknown key `sampel`; did you mean `sample`?
   7 |     sampel: true
 conf.yaml:10: instances[0].ips[1]: `db.example` is neither an address nor a prefix such as 10.0.0.0/8; host names go into `hosts`
   10 |       - db.example

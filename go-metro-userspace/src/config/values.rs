@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
@@ -20,6 +21,40 @@ pub enum Backend {
     Ebpf,
     /// libpcap or nothing.
     Pcap,
+}
+
+/// Which round trips to measure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SidesWanted {
+    /// From here to the remote end and back
+    #[default]
+    Remote,
+    /// From here to the local end and back
+    Local,
+    /// Both, told apart by the tag `side:`
+    Both,
+}
+
+impl From<SidesWanted> for Sides {
+    fn from(wanted: SidesWanted) -> Self {
+        match wanted {
+            SidesWanted::Remote => Self::REMOTE,
+            SidesWanted::Local => Self::LOCAL,
+            SidesWanted::Both => Self::BOTH,
+        }
+    }
+}
+
+/// What summaries do with samples whose acknowledgement the receiver kept back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DelayedAcks {
+    /// They count like all others.
+    #[default]
+    Keep,
+    /// They are left out.
+    Drop,
 }
 
 /// Deserialises a string and parses it.
@@ -207,10 +242,42 @@ impl<'de> Deserialize<'de> for YesNo {
                 Ok(YesNo(v))
             }
             fn visit_str<E: Error>(self, v: &str) -> Result<YesNo, E> {
-                match v.to_ascii_lowercase().as_str() {
-                    "yes" | "on" | "y" | "true" => Ok(YesNo(true)),
-                    "no" | "off" | "n" | "false" => Ok(YesNo(false)),
-                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(v), &self)),
+                let word = yes_or_no(v).map(YesNo);
+                word.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(v), &self))
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
+
+fn yes_or_no(word: &str) -> Option<bool> {
+    match word.to_ascii_lowercase().as_str() {
+        "yes" | "on" | "y" | "true" => Some(true),
+        "no" | "off" | "n" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// Yes, no, or what is found out: `auto`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct AutoOr(pub(super) Option<bool>);
+
+impl<'de> Deserialize<'de> for AutoOr {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl Visitor<'_> for V {
+            type Value = AutoOr;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("auto, true or false")
+            }
+            fn visit_bool<E: Error>(self, v: bool) -> Result<AutoOr, E> {
+                Ok(AutoOr(Some(v)))
+            }
+            fn visit_str<E: Error>(self, v: &str) -> Result<AutoOr, E> {
+                match yes_or_no(v) {
+                    Some(yes) => Ok(AutoOr(Some(yes))),
+                    None if v.eq_ignore_ascii_case("auto") => Ok(AutoOr(None)),
+                    None => Err(E::invalid_value(serde::de::Unexpected::Str(v), &self)),
                 }
             }
         }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::capture::SourceCounters;
-use crate::rtt::{EngineCounters, PairSummary};
+use crate::rtt::{EngineCounters, PairSummary, Side};
 
 pub use dogstatsd::DogStatsd;
 pub use json::Json;
@@ -48,6 +48,8 @@ pub struct NamedPair {
     pub dst: String,
     /// Interface.
     pub iface: String,
+    /// To which end the round trips went, where both were asked for or the local one.
+    pub side: Option<Side>,
     /// The instance's tags, after the global ones.
     pub tags: Arc<[String]>,
     /// What was measured.
@@ -117,7 +119,7 @@ pub(crate) mod examples {
     pub(crate) fn summary(data_us: &[u64], connect_us: &[u64]) -> PairSummary {
         let mut summaries = Summaries::new(SummaryLimits::default());
         let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
-        let flow = FlowKey { local: end(1), remote: end(2), ifindex: 1 };
+        let flow = FlowKey { local: end(1), remote: end(2), ifindex: 1, side: Side::Remote };
         let series = [(Kind::Data, data_us), (Kind::Connect, connect_us)];
         for (kind, rtt) in series.iter().flat_map(|(kind, all)| all.iter().map(move |us| (*kind, Rtt(us * 1000)))) {
             let sample =
@@ -133,6 +135,7 @@ pub(crate) mod examples {
             src: "10.42.31.222".to_owned(),
             dst: dst.to_owned(),
             iface: "va".to_owned(),
+            side: None,
             tags: Arc::from(["env:test".to_owned()]),
             summary: summary(data_us, connect_us),
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::NamedPair;
-use crate::rtt::{Interval, PairSummary};
+use crate::rtt::{Interval, PairSummary, Side};
 
 /// The name of all pairs beyond the configured number.
 pub const OTHER: &str = "other";
@@ -20,29 +20,31 @@ pub trait Names {
     fn tags(&self, interface: &str, address: IpAddr) -> Vec<Arc<[String]>>;
     /// Tags of what belongs to no single instance.
     fn global_tags(&self) -> Arc<[String]>;
+    /// Whether pairs tell to which end their round trips went.
+    fn tells_side(&self) -> bool;
 }
 
-/// What a pair is called: source, destination, interface and tags.
-type Name = (String, String, String, Arc<[String]>);
+/// What a pair is called: source, destination, interface, side and tags.
+type Name = (String, String, String, Option<Side>, Arc<[String]>);
 
 /// Names an interval's pairs and merges those that get the same names.
 pub fn name_pairs(interval: &Interval, names: &impl Names) -> Vec<NamedPair> {
     let mut merged: BTreeMap<Name, PairSummary> = BTreeMap::new();
-    let mut add = |src: String, dst: String, iface: String, tags: Arc<[String]>, summary: &PairSummary| {
-        merged.entry((src, dst, iface, tags)).or_default().merge(summary);
-    };
     for (key, summary) in &interval.pairs {
         let remote = key.remote.ip();
         let iface = names.interface(key.ifindex);
         for tags in names.tags(&iface, remote) {
-            add(key.local.to_string(), names.remote(remote), iface.clone(), tags, summary);
+            let side = names.tells_side().then_some(key.side);
+            let name = (key.local.to_string(), names.remote(remote), iface.clone(), side, tags);
+            merged.entry(name).or_default().merge(summary);
         }
     }
     if let Some(other) = &interval.other {
-        add(OTHER.to_owned(), OTHER.to_owned(), OTHER.to_owned(), names.global_tags(), other);
+        let name = (OTHER.to_owned(), OTHER.to_owned(), OTHER.to_owned(), None, names.global_tags());
+        merged.entry(name).or_default().merge(other);
     }
     let named = merged.into_iter();
-    named.map(|((src, dst, iface, tags), summary)| NamedPair { src, dst, iface, tags, summary }).collect()
+    named.map(|((src, dst, iface, side, tags), summary)| NamedPair { src, dst, iface, side, tags, summary }).collect()
 }
 
 #[cfg(test)]
@@ -67,11 +69,14 @@ mod tests {
         fn global_tags(&self) -> Arc<[String]> {
             Arc::from(["global".to_owned()])
         }
+        fn tells_side(&self) -> bool {
+            false
+        }
     }
 
     fn key(remote: &str) -> PairKey {
         let remote: IpAddr = remote.parse().unwrap();
-        PairKey { local: Addr::v4([10, 0, 0, 1]), remote: remote.into(), ifindex: 0 }
+        PairKey { local: Addr::v4([10, 0, 0, 1]), remote: remote.into(), ifindex: 0, side: Side::Remote }
     }
 
     #[test]

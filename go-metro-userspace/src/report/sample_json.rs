@@ -4,8 +4,8 @@
 //! {"time_ns":1700000000050000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1101,"rtt_ns":50000000,"kind":"data","class":"exact"}
 //! ```
 //!
-//! `time_ns` is when the acknowledgement came, in nanoseconds since the epoch; `local` sent what it acknowledges; `ack` is the raw
-//! acknowledgement number. Endpoints are `ip:port`, or `[ip]:port` for IPv6.
+//! `time_ns` is when the acknowledgement came, in nanoseconds since the epoch; `local` sent what it acknowledges, unless `"side":"local"`
+//! at the end says that `remote` did; `ack` is the raw acknowledgement number. Endpoints are `ip:port`, or `[ip]:port` for IPv6.
 //!
 //! A sample whose acknowledgement the receiver kept back has `"delayed":true` at its end. An acknowledgement of something new that measured
 //! nothing has the reason instead of a time:
@@ -16,7 +16,7 @@
 
 use std::io::{self, Write};
 
-use crate::rtt::{Rejection, Sample, Segment};
+use crate::rtt::{FlowKey, Rejection, Sample, Segment, Side};
 
 /// Writes a sample and a newline. `epoch_offset_ns` is what makes the sample's time one since the epoch.
 ///
@@ -28,7 +28,7 @@ pub fn write_sample(out: &mut impl Write, sample: &Sample, epoch_offset_ns: i64)
     // Nothing in these fields needs escaping.
     writeln!(
         out,
-        r#"{{"time_ns":{time_ns},"local":"{}","remote":"{}","ack":{},"rtt_ns":{},"kind":"{}","class":"{}"{}}}"#,
+        r#"{{"time_ns":{time_ns},"local":"{}","remote":"{}","ack":{},"rtt_ns":{},"kind":"{}","class":"{}"{}{}}}"#,
         sample.flow.local,
         sample.flow.remote,
         sample.ack.0,
@@ -36,6 +36,7 @@ pub fn write_sample(out: &mut impl Write, sample: &Sample, epoch_offset_ns: i64)
         sample.kind.name(),
         sample.class.name(),
         if sample.delayed { r#","delayed":true"# } else { "" },
+        side(&sample.flow),
     )
 }
 
@@ -47,25 +48,34 @@ pub fn write_sample(out: &mut impl Write, sample: &Sample, epoch_offset_ns: i64)
 pub fn write_rejection(out: &mut impl Write, ack: &Segment, reason: Rejection) -> io::Result<()> {
     writeln!(
         out,
-        r#"{{"time_ns":{},"local":"{}","remote":"{}","ack":{},"rejected":"{}"}}"#,
+        r#"{{"time_ns":{},"local":"{}","remote":"{}","ack":{},"rejected":"{}"{}}}"#,
         ack.header.time_ns,
         ack.flow.local,
         ack.flow.remote,
         ack.header.ack,
         reason.name(),
+        side(&ack.flow),
     )
+}
+
+/// The usual one goes without saying.
+fn side(flow: &FlowKey) -> &'static str {
+    match flow.side {
+        Side::Remote => "",
+        Side::Local => r#","side":"local""#,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Rtt, SeqNum};
+    use crate::rtt::{Addr, Class, Endpoint, Kind, Nanos, Rtt, SeqNum};
 
     #[test]
     fn a_sample_is_the_documented_line() {
         let local = Endpoint { addr: Addr::v4([10, 0, 0, 1]), port: 40_000 };
         let remote = Endpoint { addr: Addr::from("2001:db8::1".parse::<std::net::IpAddr>().unwrap()), port: 80 };
-        let flow = FlowKey { local, remote, ifindex: 1 };
+        let flow = FlowKey { local, remote, ifindex: 1, side: Side::Remote };
         let (kind, class) = (Kind::Connect, Class::Timestamp);
         let rtt = Rtt(50_000_000);
         let mut sample = Sample { flow, acked_at: Nanos(5), ack: SeqNum(1101), rtt, kind, class, delayed: false };
@@ -79,5 +89,7 @@ mod tests {
         assert_eq!(line(&sample), expected);
         sample.delayed = true;
         assert_eq!(line(&sample), expected.replace('}', ",\"delayed\":true}"));
+        sample.flow.side = Side::Local;
+        assert_eq!(line(&sample), expected.replace('}', ",\"delayed\":true,\"side\":\"local\"}"));
     }
 }

@@ -8,13 +8,14 @@
 //! Nothing here knows a clock, socket, file or thread. Time is an argument.
 //!
 //! ```
-//! use go_metro::rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment};
+//! use go_metro::rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
 //! use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
 //!
 //! let flow = FlowKey {
 //!     local: Endpoint { addr: Addr::v4([10, 0, 0, 1]), port: 40000 },
 //!     remote: Endpoint { addr: Addr::v4([10, 0, 0, 2]), port: 80 },
 //!     ifindex: 2,
+//!     side: Side::Remote,
 //! };
 //! let flags = TcpFlags(TcpFlags::ACK);
 //! let request = SegmentHeader { time_ns: 1_000, seq: 1, payload_len: 100, flags, bits: Bits(Bits::EGRESS), ..Default::default() };
@@ -38,7 +39,7 @@ mod time;
 
 pub use engine::{Engine, EngineConfig, EngineCounters};
 pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Sample};
-pub use segment::{Addr, Direction, Endpoint, FlowKey, Segment};
+pub use segment::{Addr, Direction, Endpoint, FlowKey, Segment, Side};
 pub use seq::SeqNum;
 pub use summary::{Interval, PairKey, PairSummary, Stats, Summaries, SummaryLimits};
 pub use time::{Nanos, Rtt};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, SegmentV6, TcpFlags};
+use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, SegmentV6, Sides, TcpFlags, is_relevant};
 
 use super::{Nanos, SeqNum};
 
@@ -63,15 +63,37 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What names a flow: its two ends and the interface it was seen on.
+/// To which end of a connection a round trip goes, and back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Side {
+    /// To the remote end: what the local end sends is timed.
+    #[default]
+    Remote,
+    /// To the local end: what the remote end sends is timed.
+    Local,
+}
+
+impl Side {
+    /// Its name in tags and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Remote => "remote",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// What names a flow: its two ends, the interface it was seen on, and which end it measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowKey {
-    /// The end that sends what this flow times.
+    /// The end on this side of the interface.
     pub local: Endpoint,
-    /// The end that acknowledges it.
+    /// The end beyond it.
     pub remote: Endpoint,
     /// Interface index; 0 for captures that do not tell.
     pub ifindex: u32,
+    /// The end that acknowledges; the other sends what this flow times.
+    pub side: Side,
 }
 
 impl Hash for FlowKey {
@@ -81,16 +103,18 @@ impl Hash for FlowKey {
         state.write_u128(u128::from_ne_bytes(self.local.addr.0));
         state.write_u128(u128::from_ne_bytes(self.remote.addr.0));
         let ports = u64::from(self.local.port) << 16 | u64::from(self.remote.port);
-        state.write_u64(ports << 32 | u64::from(self.ifindex));
+        // Indices are far below 2^31.
+        let interface = u64::from(self.ifindex) ^ (self.side as u64) << 31;
+        state.write_u64(ports << 32 | interface);
     }
 }
 
-/// Which way a segment went, seen from the local end.
+/// Which way a segment went, seen from the end that sends what is timed: the local one, but for [`Side::Local`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// Received by the local end.
+    /// Received by it.
     Ingress,
-    /// Sent by the local end.
+    /// Sent by it.
     Egress,
 }
 
@@ -104,6 +128,26 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// Hands this segment, as the remote side sees it, to `sink`: once for each of `sides` to which it tells something.
+    #[inline]
+    pub fn for_each_side(&self, sides: Sides, sink: &mut impl FnMut(&Self)) {
+        // The source has seen to it that what it hands on tells something.
+        if sides == Sides::REMOTE {
+            return sink(self);
+        }
+        let (egress, flags, len) = (self.direction() == Direction::Egress, self.header.flags, self.header.payload_len);
+        if sides.contains(Sides::REMOTE) && is_relevant(Sides::REMOTE, egress, flags, len) {
+            sink(self);
+        }
+        if is_relevant(Sides::LOCAL, egress, flags, len) {
+            let bits = Bits(self.header.bits.0 ^ Bits::EGRESS);
+            sink(&Self {
+                flow: FlowKey { side: Side::Local, ..self.flow },
+                header: SegmentHeader { bits, ..self.header },
+            });
+        }
+    }
+
     /// When it was captured.
     #[inline]
     pub fn time(&self) -> Nanos {
@@ -185,5 +229,6 @@ fn flow(header: &SegmentHeader, local: Addr, remote: Addr) -> FlowKey {
         local: Endpoint { addr: local, port: header.local_port },
         remote: Endpoint { addr: remote, port: header.remote_port },
         ifindex: header.ifindex,
+        side: Side::Remote,
     }
 }

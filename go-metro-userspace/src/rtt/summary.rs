@@ -8,7 +8,7 @@ use std::fmt;
 use hashbrown::HashMap;
 use sketches_ddsketch::{Config, DDSketch};
 
-use super::{Addr, Kind, Rtt, Sample};
+use super::{Addr, Kind, Rtt, Sample, Side};
 
 /// Relative accuracy of the quantiles: 1 %, what Datadog's own distributions promise.
 const SKETCH_ACCURACY: f64 = 0.01;
@@ -26,11 +26,14 @@ pub struct PairKey {
     pub remote: Addr,
     /// Interface index.
     pub ifindex: u32,
+    /// To which end the round trips went.
+    pub side: Side,
 }
 
 impl From<&Sample> for PairKey {
     fn from(sample: &Sample) -> Self {
-        Self { local: sample.flow.local.addr, remote: sample.flow.remote.addr, ifindex: sample.flow.ifindex }
+        let flow = &sample.flow;
+        Self { local: flow.local.addr, remote: flow.remote.addr, ifindex: flow.ifindex, side: flow.side }
     }
 }
 
@@ -196,11 +199,13 @@ pub struct SummaryLimits {
     pub max_pairs: usize,
     /// Samples kept per pair, kind and interval for distribution metrics.
     pub kept_samples: usize,
+    /// Leave samples out whose acknowledgement the receiver kept back.
+    pub without_delayed: bool,
 }
 
 impl Default for SummaryLimits {
     fn default() -> Self {
-        Self { max_pairs: 2000, kept_samples: 1024 }
+        Self { max_pairs: 2000, kept_samples: 1024, without_delayed: false }
     }
 }
 
@@ -232,6 +237,9 @@ impl Summaries {
 
     /// Adds a sample to its pair, or to `other` when there are too many pairs.
     pub fn add(&mut self, sample: &Sample) {
+        if sample.delayed && self.limits.without_delayed {
+            return;
+        }
         let full = self.pairs.len() >= self.limits.max_pairs;
         let key = PairKey::from(sample);
         let summary = match self.pairs.get_mut(&key) {
@@ -320,6 +328,7 @@ mod tests {
                 local: Endpoint { addr: Addr::v4([10, 0, 0, 1]), port },
                 remote: Endpoint { addr: Addr::v4([10, 0, 0, remote]), port: 80 },
                 ifindex: 2,
+                side: Side::Remote,
             },
             acked_at: Nanos(0),
             ack: SeqNum(0),
@@ -350,7 +359,7 @@ mod tests {
 
     #[test]
     fn pairs_beyond_the_bound_fold_into_other_and_are_counted() {
-        let mut summaries = Summaries::new(SummaryLimits { max_pairs: 2, kept_samples: 8 });
+        let mut summaries = Summaries::new(SummaryLimits { max_pairs: 2, kept_samples: 8, ..SummaryLimits::default() });
         for remote in 1..=5 {
             summaries.add(&sample(remote, 1, 10));
         }
@@ -361,7 +370,8 @@ mod tests {
 
     #[test]
     fn kept_samples_are_bounded_and_even() {
-        let mut summaries = Summaries::new(SummaryLimits { max_pairs: 2, kept_samples: 100 });
+        let mut summaries =
+            Summaries::new(SummaryLimits { max_pairs: 2, kept_samples: 100, ..SummaryLimits::default() });
         for ms in 1..=10_000 {
             summaries.add(&sample(1, 1, ms));
         }
@@ -375,7 +385,7 @@ mod tests {
 
     #[test]
     fn merging_keeps_the_bound_and_the_totals() {
-        let limits = SummaryLimits { max_pairs: 2, kept_samples: 100 };
+        let limits = SummaryLimits { max_pairs: 2, kept_samples: 100, ..SummaryLimits::default() };
         let (mut a, mut b) = (Summaries::new(limits), Summaries::new(limits));
         for ms in 1..=300 {
             a.add(&sample(1, 1, ms));

@@ -6,6 +6,7 @@ use go_metro::capture::ebpf::Classifier;
 use go_metro::capture::error::CaptureError;
 use go_metro::rtt::Segment;
 use go_metro_common::names;
+use go_metro_common::segment::Sides;
 
 use super::cases::{self, Hook};
 
@@ -16,7 +17,7 @@ pub const LOOPBACK: u32 = 1;
 
 /// A classifier for the cases' targets; `None` where the kernel does not let this process have one.
 pub fn classifier() -> Option<Classifier> {
-    match Classifier::load(1 << 20) {
+    match Classifier::load(1 << 20, Sides::REMOTE) {
         Ok(mut classifier) => {
             classifier.tries.set(&cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
             Some(classifier)

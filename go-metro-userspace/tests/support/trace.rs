@@ -12,7 +12,7 @@
 //! `port N` (local port, default 40000). Behind `=>`: `data|connect exact|partial|timestamp RTT [delayed]`, or `rejected REASON`.
 //! A line without `=>` must yield no sample and no rejection. `#` starts a comment.
 
-use go_metro::rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment};
+use go_metro::rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
 use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
 
 /// One line of a trace.
@@ -113,6 +113,7 @@ pub fn parse(line: &str) -> Option<Line> {
         local: Endpoint { addr: Addr::v4([10, 0, 0, 1]), port: local_port },
         remote: Endpoint { addr: Addr::v4([10, 0, 0, 2]), port: 80 },
         ifindex: 1,
+        side: Side::Remote,
     };
     Some(Line { segment: Segment { flow, header }, expected, text: text.to_owned() })
 }

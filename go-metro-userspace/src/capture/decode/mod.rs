@@ -9,10 +9,10 @@ mod tcp;
 
 use bytes::TryGetError;
 use go_metro_common::counters::Unparsable;
-use go_metro_common::segment::{Bits, SegmentHeader, is_relevant};
+use go_metro_common::segment::{Bits, SegmentHeader, Sides, is_relevant};
 
 use super::SourceCounters;
-use crate::rtt::{Direction, Endpoint, FlowKey, Nanos, Segment};
+use crate::rtt::{Direction, Endpoint, FlowKey, Nanos, Segment, Side};
 
 pub use link::LinkType;
 
@@ -97,12 +97,12 @@ pub fn decode_counted(packet: Packet<'_>, counters: &mut SourceCounters) -> Opti
 }
 
 impl Decoded {
-    /// The segment as one of its ends sees it: the sender for egress, the receiver for ingress; `None` if it tells that end nothing
-    /// about round-trip time.
+    /// The segment as one of its ends sees it: the sender for egress, the receiver for ingress; `None` if it tells nothing about the
+    /// round-trip times of these sides.
     #[inline]
-    pub fn seen_from(&self, direction: Direction, time: Nanos, ifindex: u32) -> Option<Segment> {
+    pub fn seen_from(&self, direction: Direction, sides: Sides, time: Nanos, ifindex: u32) -> Option<Segment> {
         let egress = direction == Direction::Egress;
-        if !is_relevant(egress, self.header.flags, self.header.payload_len) {
+        if !is_relevant(sides, egress, self.header.flags, self.header.payload_len) {
             return None;
         }
         let (local, remote) = if egress { (self.source, self.destination) } else { (self.destination, self.source) };
@@ -115,7 +115,7 @@ impl Decoded {
             bits: Bits(self.header.bits.0 | side),
             ..self.header
         };
-        Some(Segment { flow: FlowKey { local, remote, ifindex }, header })
+        Some(Segment { flow: FlowKey { local, remote, ifindex, side: Side::Remote }, header })
     }
 }
 

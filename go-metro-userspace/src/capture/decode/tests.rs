@@ -73,12 +73,12 @@ fn a_plain_segment_is_read_in_full() {
     let header = decoded.header;
     assert_eq!((header.seq, header.ack, header.payload_len, header.window), (7, 100, 5, 0x1234));
     assert_eq!((header.flags.0, header.bits.0), (TcpFlags::ACK, 0));
-    let seen = decoded.seen_from(Direction::Egress, Nanos(9), 3).unwrap();
+    let seen = decoded.seen_from(Direction::Egress, Sides::REMOTE, Nanos(9), 3).unwrap();
     assert_eq!(
         (seen.flow.local.port, seen.flow.remote.port, seen.header.time_ns, seen.header.ifindex),
         (1000, 80, 9, 3)
     );
-    let seen = decoded.seen_from(Direction::Ingress, Nanos(9), 3).unwrap();
+    let seen = decoded.seen_from(Direction::Ingress, Sides::REMOTE, Nanos(9), 3).unwrap();
     assert_eq!((seen.flow.local.port, seen.header.local_port, seen.direction()), (80, 80, Direction::Ingress));
 }
 

@@ -60,12 +60,14 @@ pub enum HookKind {
 pub(super) struct Attachment {
     ifindex: u32,
     kind: HookKind,
+    turned: bool,
     /// Detached when dropped.
     _links: [SchedClassifierLink; 2],
 }
 
 impl Attachment {
-    /// Attaches to an interface, in the best way that the kernel has unless told how.
+    /// Attaches to an interface, in the best way that the kernel has unless told how. `turned`: what comes in on it was sent by the local
+    /// end, so the programs change places.
     ///
     /// # Errors
     ///
@@ -75,18 +77,20 @@ impl Attachment {
         name: &str,
         ifindex: u32,
         wanted: Option<HookKind>,
+        turned: bool,
     ) -> Result<Self, CaptureError> {
         let link_type = link_type(name)?;
         let layer = LinkLayer::from_arphrd(link_type)
             .ok_or_else(|| CaptureError::UnknownLink { name: name.to_owned(), link_type })?;
+        let place = Place { name, ifindex, layer, turned };
         let best = if kernel_is_at_least(6, 6) { HookKind::Tcx } else { HookKind::Clsact };
-        match Self::with(classifier, name, ifindex, layer, wanted.unwrap_or(best)) {
+        match Self::with(classifier, place, wanted.unwrap_or(best)) {
             // A kernel that is new enough but was built without CONFIG_NET_XGRESS.
             Err(Failure { error, .. })
                 if wanted.is_none() && best == HookKind::Tcx && os_error(&error) == Some(libc::EINVAL) =>
             {
                 info!(interface = name, "no TCX in this kernel; using clsact");
-                Self::with(classifier, name, ifindex, layer, HookKind::Clsact)
+                Self::with(classifier, place, HookKind::Clsact)
             }
             other => other,
         }
@@ -99,25 +103,26 @@ impl Attachment {
         })
     }
 
-    fn with(
-        classifier: &mut Classifier,
-        name: &str,
-        ifindex: u32,
-        layer: LinkLayer,
-        kind: HookKind,
-    ) -> Result<Self, Failure> {
+    fn with(classifier: &mut Classifier, place: Place<'_>, kind: HookKind) -> Result<Self, Failure> {
+        let Place { name, ifindex, layer, turned } = place;
         if kind == HookKind::Clsact {
             prepare_clsact(name)?;
         }
-        let [ingress, egress] = layer.programs();
+        let [received, sent] = layer.programs();
+        let (ingress, egress) = if turned { (sent, received) } else { (received, sent) };
         let ingress = hook(classifier, name, ingress, TcAttachType::Ingress, kind)?;
         let egress = hook(classifier, name, egress, TcAttachType::Egress, kind)?;
-        Ok(Self { ifindex, kind, _links: [ingress, egress] })
+        Ok(Self { ifindex, kind, turned, _links: [ingress, egress] })
     }
 
     /// Index of the interface.
     pub(super) fn ifindex(&self) -> u32 {
         self.ifindex
+    }
+
+    /// Whether the programs have changed places.
+    pub(super) fn is_turned(&self) -> bool {
+        self.turned
     }
 
     /// How it is attached, for messages.
@@ -127,6 +132,15 @@ impl Attachment {
             HookKind::Clsact => "clsact",
         }
     }
+}
+
+/// An interface, and which way round.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    name: &'a str,
+    ifindex: u32,
+    layer: LinkLayer,
+    turned: bool,
 }
 
 /// What went wrong, and where.
@@ -161,8 +175,10 @@ fn prepare_clsact(name: &str) -> Result<(), Failure> {
         Err(error) => return Err(Failure { hook: "clsact", error: error.into() }),
         Ok(()) => return Ok(()),
     }
-    for layer in [LinkLayer::Ethernet, LinkLayer::Ip] {
-        for (program, hook) in layer.programs().into_iter().zip([TcAttachType::Ingress, TcAttachType::Egress]) {
+    // It may have had them the other way round.
+    let programs = [LinkLayer::Ethernet, LinkLayer::Ip].into_iter().flat_map(LinkLayer::programs);
+    for program in programs {
+        for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
             match tc::qdisc_detach_program(name, hook, program) {
                 Ok(()) => info!(interface = name, program, "removed a filter left by a predecessor"),
                 Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {}

@@ -11,7 +11,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use go_metro_common::counters::{Counters, PerCpu};
 use go_metro_common::names;
-use go_metro_common::segment::{SegmentV4, SegmentV6};
+use go_metro_common::segment::{SegmentV4, SegmentV6, Sides};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -48,17 +48,18 @@ pub struct Classifier {
     counters: PerCpuArray<MapData, PerCpu>,
     /// What it lets through.
     pub tries: Tries,
+    sides: Sides,
     log: Option<EbpfLogger<LogTracer>>,
     read: u64,
 }
 
 impl Classifier {
-    /// Loads all entry points. The ring buffer has at least `ring_bytes` bytes: a power of two, at least a page.
+    /// Loads all entry points, to measure these sides. The ring buffer has at least `ring_bytes` bytes: a power of two, at least a page.
     ///
     /// # Errors
     ///
     /// A missing capability, a kernel without ring buffer, or a verifier that refuses.
-    pub fn load(ring_bytes: u32) -> Result<Self, CaptureError> {
+    pub fn load(ring_bytes: u32, sides: Sides) -> Result<Self, CaptureError> {
         raise_memlock_limit();
         let ring_bytes = ring_size(ring_bytes);
         let cpus = nr_cpus().map_err(|(_, source)| CaptureError::System { call: "counting CPUs", source })?;
@@ -73,6 +74,7 @@ impl Classifier {
             .map_max_entries(names::RECORDS, ring_bytes)
             .override_global(names::HAS_TSTAMP_TYPE, &has_tstamp_type, true)
             .override_global(names::WAKE_MASK, &wake_mask, true)
+            .override_global(names::SIDES, &sides.0, true)
             .override_global(aya_log::LEVEL, &level, true)
             .load(OBJECT)
             .map_err(|error| load_error(&error))?;
@@ -88,6 +90,7 @@ impl Classifier {
             records: map(&mut ebpf, names::RECORDS)?,
             counters: map(&mut ebpf, names::COUNTERS)?,
             tries: Tries::new(map(&mut ebpf, names::TARGETS_V4)?, map(&mut ebpf, names::TARGETS_V6)?),
+            sides,
             log: log.filter(|_| level >= aya_log::Level::Debug as u8),
             ebpf,
             read: 0,
@@ -118,21 +121,29 @@ impl Classifier {
 
     /// Hands the records that are in the ring to `sink`, oldest first; how many there were.
     pub fn drain(&mut self, sink: &mut impl FnMut(&Segment)) -> usize {
+        let sides = self.sides;
+        let mut handed = 0;
+        let mut hand = |segment: &Segment| {
+            segment.for_each_side(sides, &mut |segment| {
+                handed += 1;
+                sink(segment);
+            });
+        };
         let mut records = 0;
         while records < DRAIN_MAX {
             let Some(item) = self.records.next() else { break };
             if item.len() == size_of::<SegmentV4>() {
                 // SAFETY: the item is as long as the record, whose fields may have any value.
                 let record: SegmentV4 = unsafe { item.as_ptr().cast::<SegmentV4>().read_unaligned() };
-                sink(&Segment::from(&record));
+                hand(&Segment::from(&record));
             } else if item.len() == size_of::<SegmentV6>() {
                 // SAFETY: as above.
                 let record: SegmentV6 = unsafe { item.as_ptr().cast::<SegmentV6>().read_unaligned() };
-                sink(&Segment::from(&record));
+                hand(&Segment::from(&record));
             }
             records += 1;
         }
-        self.read += records as u64;
+        self.read += handed;
         records
     }
 

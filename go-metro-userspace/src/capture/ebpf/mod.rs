@@ -34,6 +34,8 @@ pub struct EbpfSource {
     watch: WatchList,
     /// Where to attach, if not where it is best.
     hook: Option<HookKind>,
+    /// Which interfaces are a host's end, where that is configured.
+    host_ends: BTreeMap<String, bool>,
     /// Why an interface that exists is not attached to, as last logged.
     trouble: BTreeMap<String, String>,
 }
@@ -58,12 +60,13 @@ impl EbpfSource {
     }
 
     fn open_with(settings: &SourceSettings, hook: Option<HookKind>) -> Result<Self, CaptureError> {
-        let classifier = Classifier::load(settings.ring_bytes)?;
+        let classifier = Classifier::load(settings.ring_bytes, settings.sides)?;
         let mut source = Self {
             attached: BTreeMap::new(),
             classifier,
             watch: settings.watch.clone(),
             hook,
+            host_ends: settings.host_ends.clone(),
             trouble: BTreeMap::new(),
         };
         let names: Vec<String> = source.watch.keys().cloned().collect();
@@ -125,13 +128,20 @@ impl EbpfSource {
         for name in names {
             let now = attach::ifindex(&name);
             let before = self.attached.get(&name).map(Attachment::ifindex);
-            if now == before {
+            let turned =
+                self.attached.get(&name).is_some_and(|a| now == before && a.is_turned() != self.is_host_end(&name));
+            if now == before && !turned {
                 continue;
+            }
+            if turned {
+                info!(interface = name, "direction is the other way round now");
             }
             if let Some(ifindex) = before {
                 self.attached.remove(&name);
                 self.refresh_tries();
-                warn!(interface = name, ifindex, "interface is gone; waiting for it");
+                if !turned {
+                    warn!(interface = name, ifindex, "interface is gone; waiting for it");
+                }
                 events.push(InterfaceEvent::Lost { name: name.clone(), ifindex });
             }
             if let Some(ifindex) = now {
@@ -155,10 +165,16 @@ impl EbpfSource {
     }
 
     fn attach(&mut self, name: &str, ifindex: u32) -> Result<(), CaptureError> {
-        let attachment = Attachment::new(&mut self.classifier, name, ifindex, self.hook)?;
-        info!(interface = name, ifindex, hook = attachment.kind(), "classifier attached");
+        let turned = self.is_host_end(name);
+        let attachment = Attachment::new(&mut self.classifier, name, ifindex, self.hook, turned)?;
+        info!(interface = name, ifindex, hook = attachment.kind(), host_end = turned, "classifier attached");
         self.attached.insert(name.to_owned(), attachment);
         self.classifier.tries.set(&self.wanted()).inspect_err(|_| drop(self.attached.remove(name)))
+    }
+
+    /// Whether what comes in on this interface is what the local end has sent.
+    fn is_host_end(&self, name: &str) -> bool {
+        super::is_host_end(&self.host_ends, name)
     }
 
     /// Logs what is in the way of attaching, once for as long as it is the same.

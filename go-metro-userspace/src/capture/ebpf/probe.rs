@@ -5,6 +5,7 @@ use std::path::Path;
 use aya::maps::MapType;
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::sys::is_map_supported;
+use go_metro_common::segment::Sides;
 
 use super::classifier::{Classifier, is_refusal, kernel_is_at_least, missing_capability, with_sources};
 
@@ -73,7 +74,7 @@ fn tstamp_type() -> Feature {
 }
 
 fn classifier() -> Feature {
-    let (available, detail) = match Classifier::load(0) {
+    let (available, detail) = match Classifier::load(0, Sides::REMOTE) {
         Ok(_) => (true, "the verifier accepts it".to_owned()),
         Err(error) => (false, error.to_string()),
     };

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 use pcap::{Active, Capture, Linktype, Precision};
 
@@ -48,6 +49,7 @@ pub(super) struct Device {
     link_type: LinkType,
     orientation: Orientation,
     targets: TargetSet,
+    sides: Sides,
     /// Drops at the last look, as libpcap counts in 32 bits.
     dropped: u32,
 }
@@ -59,6 +61,7 @@ impl Device {
         nets: &[IpNet],
         snaplen: u32,
         extra: Option<&str>,
+        sides: Sides,
     ) -> Result<Self, CaptureError> {
         let failed = |error: pcap::Error| CaptureError::Libpcap { name: name.to_owned(), reason: reason(&error) };
         let inactive = Capture::from_device(name)
@@ -90,7 +93,7 @@ impl Device {
             _ => Orientation::Addresses(addresses_of(name)),
         };
         let targets = TargetSet::new(nets.iter().copied(), []);
-        Ok(Self { name: name.to_owned(), ifindex, capture, link_type, orientation, targets, dropped: 0 })
+        Ok(Self { name: name.to_owned(), ifindex, capture, link_type, orientation, targets, sides, dropped: 0 })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -125,7 +128,7 @@ impl Device {
 
     /// Reads what is there, a batch at most.
     pub(super) fn read(&mut self, counters: &mut SourceCounters, sink: &mut impl FnMut(&Segment)) -> Health {
-        let Self { capture, link_type, orientation, targets, ifindex, .. } = self;
+        let Self { capture, link_type, orientation, targets, ifindex, sides, .. } = self;
         for _ in 0..BATCH {
             let packet = match capture.next_packet() {
                 Ok(packet) => packet,
@@ -143,10 +146,12 @@ impl Device {
             let ifindex = decoded.ifindex.unwrap_or(*ifindex);
             let before = counters.records;
             for direction in orientation.of(&decoded).into_iter().flatten() {
-                let Some(segment) = decoded.seen_from(direction, time, ifindex) else { continue };
+                let Some(segment) = decoded.seen_from(direction, *sides, time, ifindex) else { continue };
                 if targets.matches(segment.flow.remote.addr.ip()) {
-                    counters.records += 1;
-                    sink(&segment);
+                    segment.for_each_side(*sides, &mut |segment| {
+                        counters.records += 1;
+                        sink(segment);
+                    });
                 }
             }
             counters.count_packet(before);

@@ -150,7 +150,8 @@ impl PcapSource {
 
     fn attach(&mut self, name: &str, ifindex: u32) -> Result<(), CaptureError> {
         let nets = self.settings.watch.get(name).map(Vec::as_slice).unwrap_or_default();
-        let device = Device::open(name, ifindex, nets, self.settings.snaplen, self.settings.filter.as_deref())?;
+        let SourceSettings { snaplen, filter, sides, .. } = &self.settings;
+        let device = Device::open(name, ifindex, nets, *snaplen, filter.as_deref(), *sides)?;
         self.devices.push(device);
         Ok(())
     }

@@ -420,6 +420,7 @@ fn summary_limits(config: &Config) -> SummaryLimits {
     SummaryLimits {
         max_pairs: config.max_pairs,
         without_delayed: config.delayed_acks == DelayedAcks::Drop,
+        average: config.average.into(),
         ..SummaryLimits::default()
     }
 }

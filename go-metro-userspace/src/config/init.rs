@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::section::Section;
 use super::values::{
-    AbsolutePath, Backend, Bounded, Bytes, DelayedAcks, LogLevel, Seconds, ServerHost, SidesWanted, Text, YesNo,
+    AbsolutePath, AverageWanted, Backend, Bounded, Bytes, DelayedAcks, LogLevel, Seconds, ServerHost, SidesWanted,
+    Text, YesNo,
 };
 use super::{Config, Environment, Instance, LogSettings, Origin, Statsd, environment};
 
@@ -43,6 +44,7 @@ pub(super) struct InitConfig {
     backend: Option<Backend>,
     sides: Option<SidesWanted>,
     delayed_acks: Option<DelayedAcks>,
+    average: Option<AverageWanted>,
     kernel_rtt: Option<YesNo>,
     report_interval: Option<Seconds>,
     dns_refresh_interval: Option<Seconds>,
@@ -96,6 +98,7 @@ impl InitConfig {
             backend: section.take("backend"),
             sides: section.take("sides"),
             delayed_acks: section.take("delayed_acks"),
+            average: section.take("average"),
             kernel_rtt: section.take("kernel_rtt"),
             report_interval: section.take("report_interval"),
             dns_refresh_interval: section.take("dns_refresh_interval"),
@@ -141,6 +144,7 @@ impl InitConfig {
             backend: self.backend.unwrap_or_default(),
             sides: self.sides.unwrap_or_default(),
             delayed_acks: self.delayed_acks.unwrap_or_default(),
+            average: self.average.unwrap_or_default(),
             kernel_rtt: self.kernel_rtt.is_some_and(|YesNo(yes)| yes),
             snaplen: self.snaplen.map_or(SNAPLEN, |Bounded(n)| n as u32),
             ring_bytes: self.ring_size.map_or(RING_BYTES, |Bytes(n)| n),

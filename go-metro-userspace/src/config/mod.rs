@@ -19,7 +19,7 @@ use serde_yaml::Value;
 
 pub use error::{ConfigError, Fault};
 pub use instance::{Instance, Sampling};
-pub use values::{Backend, DelayedAcks, LogLevel, SidesWanted};
+pub use values::{AverageWanted, Backend, DelayedAcks, LogLevel, SidesWanted};
 
 use error::Faults;
 use init::InitConfig;
@@ -46,6 +46,8 @@ pub struct Config {
     pub sides: SidesWanted,
     /// What summaries do with delayed acknowledgements.
     pub delayed_acks: DelayedAcks,
+    /// What `system.net.tcp.rtt.avg` is.
+    pub average: AverageWanted,
     /// Whether the kernel's own RTT of this host's sockets is reported beside ours.
     pub kernel_rtt: bool,
     /// An open flow without a segment for this long is forgotten.

@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
+use crate::rtt::Average;
+
 /// Where segments come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -55,6 +57,26 @@ pub enum DelayedAcks {
     Keep,
     /// They are left out.
     Drop,
+}
+
+/// What the average of an interval is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AverageWanted {
+    /// The mean of all samples.
+    #[default]
+    Mean,
+    /// The smoothed RTT of RFC 6298.
+    Smoothed,
+}
+
+impl From<AverageWanted> for Average {
+    fn from(wanted: AverageWanted) -> Self {
+        match wanted {
+            AverageWanted::Mean => Self::Mean,
+            AverageWanted::Smoothed => Self::Smoothed,
+        }
+    }
 }
 
 /// Deserialises a string and parses it.

@@ -110,7 +110,7 @@ impl DogStatsd {
         if let Some(data) = &pair.summary.data {
             let gauges = [
                 ("system.net.tcp.rtt", data.last().as_millis_f64()),
-                ("system.net.tcp.rtt.avg", data.mean_ms()),
+                ("system.net.tcp.rtt.avg", data.average_ms()),
                 ("system.net.tcp.rtt.jitter", data.jitter_ms()),
                 ("system.net.tcp.rtt.min", data.min().as_millis_f64()),
                 ("system.net.tcp.rtt.max", data.max().as_millis_f64()),

@@ -80,7 +80,7 @@ impl From<&Stats> for Series {
         Self {
             count: stats.count(),
             last_ms: stats.last().as_millis_f64(),
-            avg_ms: stats.mean_ms(),
+            avg_ms: stats.average_ms(),
             jitter_ms: stats.jitter_ms(),
             min_ms: stats.min().as_millis_f64(),
             p50_ms: stats.quantile_ms(0.5),

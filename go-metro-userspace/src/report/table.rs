@@ -157,7 +157,7 @@ impl Widths {
         let Some(stats) = summary.data.as_ref().or(summary.connect.as_ref()) else { return names };
         let values = [
             stats.last().as_millis_f64(),
-            stats.mean_ms(),
+            stats.average_ms(),
             stats.min().as_millis_f64(),
             stats.quantile_ms(0.5),
             stats.quantile_ms(0.95),

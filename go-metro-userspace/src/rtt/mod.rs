@@ -41,5 +41,5 @@ pub use engine::{Engine, EngineConfig, EngineCounters};
 pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Sample};
 pub use segment::{Addr, Direction, Endpoint, FlowKey, Segment, Side};
 pub use seq::SeqNum;
-pub use summary::{Interval, PairKey, PairSummary, Stats, Summaries, SummaryLimits};
+pub use summary::{Average, Interval, PairKey, PairSummary, Stats, Summaries, SummaryLimits};
 pub use time::{Nanos, Rtt};

@@ -37,6 +37,19 @@ impl From<&Sample> for PairKey {
     }
 }
 
+/// What stands for the middle of a series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Average {
+    /// The arithmetic mean.
+    #[default]
+    Mean,
+    /// The smoothed RTT of RFC 6298 section 2, which leans to the newest samples: SRTT <- 7/8 SRTT + 1/8 R.
+    Smoothed,
+}
+
+/// RFC 6298 section 2.3: alpha is 1/8.
+const SMOOTHING: f64 = 1.0 / 8.0;
+
 /// Statistics of a series of RTTs.
 #[derive(Clone)]
 pub struct Stats {
@@ -45,6 +58,8 @@ pub struct Stats {
     min: Rtt,
     max: Rtt,
     sum_ns: u128,
+    average: Average,
+    smoothed_ns: f64,
     differences_ns: u128,
     /// Differences summed: one fewer than samples in a single series, fewer still once series were merged.
     differences: u64,
@@ -53,17 +68,19 @@ pub struct Stats {
 }
 
 impl Stats {
-    fn first(rtt: Rtt, keep: usize) -> Self {
+    fn first(rtt: Rtt, limits: &SummaryLimits) -> Self {
         let mut stats = Self {
             count: 0,
             last: rtt,
             min: rtt,
             max: rtt,
             sum_ns: 0,
+            average: limits.average,
+            smoothed_ns: rtt.0 as f64,
             differences_ns: 0,
             differences: 0,
             sketch: DDSketch::new(Config::new(SKETCH_ACCURACY, SKETCH_BINS, SKETCH_MIN_MS)),
-            kept: Reservoir::new(keep),
+            kept: Reservoir::new(limits.kept_samples),
         };
         stats.add(rtt);
         stats
@@ -76,6 +93,7 @@ impl Stats {
         }
         self.count += 1;
         self.sum_ns += u128::from(rtt.0);
+        self.smoothed_ns += (rtt.0 as f64 - self.smoothed_ns) * SMOOTHING;
         self.last = rtt;
         self.min = self.min.min(rtt);
         self.max = self.max.max(rtt);
@@ -85,6 +103,8 @@ impl Stats {
 
     /// Merges a later series of the same length of time into this one; `last` becomes the other's.
     pub fn merge(&mut self, other: &Self) {
+        let share = other.count as f64 / (self.count + other.count) as f64;
+        self.smoothed_ns += (other.smoothed_ns - self.smoothed_ns) * share;
         self.count += other.count;
         self.sum_ns += other.sum_ns;
         self.differences_ns += other.differences_ns;
@@ -123,13 +143,27 @@ impl Stats {
         self.sum_ns as f64 / self.count as f64 / 1e6
     }
 
+    /// Mean or smoothed RTT, as the limits asked for, in milliseconds.
+    pub fn average_ms(&self) -> f64 {
+        match self.average {
+            Average::Mean => self.mean_ms(),
+            Average::Smoothed => self.smoothed_ns / 1e6,
+        }
+    }
+
     /// Mean absolute difference of successive samples, in milliseconds; 0 for a single one.
     pub fn jitter_ms(&self) -> f64 {
         if self.differences == 0 { 0.0 } else { self.differences_ns as f64 / self.differences as f64 / 1e6 }
     }
 
-    /// The `q` quantile (0 to 1) in milliseconds, within 1 %, never outside `min` and `max`.
+    /// The `q` quantile (0 to 1) in milliseconds: exactly, the sample of the nearest rank, while all samples are kept; beyond that
+    /// within 1 %, never outside `min` and `max`.
     pub fn quantile_ms(&self, q: f64) -> f64 {
+        if self.kept.values.len() as u64 == self.count {
+            let mut all = self.kept.values.clone();
+            let rank = (q.clamp(0.0, 1.0) * all.len() as f64).ceil() as usize;
+            return all.select_nth_unstable(rank.saturating_sub(1)).1.as_millis_f64();
+        }
         let (min, max) = (self.min.as_millis_f64(), self.max.as_millis_f64());
         // An error or `None` means a quantile outside 0 to 1 or an empty sketch; the first is the caller's slip,
         // the second cannot be.
@@ -169,14 +203,14 @@ pub struct PairSummary {
 }
 
 impl PairSummary {
-    fn add(&mut self, sample: &Sample, keep: usize) {
+    fn add(&mut self, sample: &Sample, limits: &SummaryLimits) {
         let series = match sample.kind {
             Kind::Data => &mut self.data,
             Kind::Connect => &mut self.connect,
         };
         match series {
             Some(stats) => stats.add(sample.rtt),
-            None => *series = Some(Stats::first(sample.rtt, keep)),
+            None => *series = Some(Stats::first(sample.rtt, limits)),
         }
     }
 
@@ -201,11 +235,13 @@ pub struct SummaryLimits {
     pub kept_samples: usize,
     /// Leave samples out whose acknowledgement the receiver kept back.
     pub without_delayed: bool,
+    /// What [`Stats::average_ms`] is.
+    pub average: Average,
 }
 
 impl Default for SummaryLimits {
     fn default() -> Self {
-        Self { max_pairs: 2000, kept_samples: 1024, without_delayed: false }
+        Self { max_pairs: 2000, kept_samples: 1024, without_delayed: false, average: Average::Mean }
     }
 }
 
@@ -250,7 +286,7 @@ impl Summaries {
             }
             None => self.pairs.entry(key).or_default(),
         };
-        summary.add(sample, self.limits.kept_samples);
+        summary.add(sample, &self.limits);
     }
 
     /// Hands out the interval and starts the next, empty.
@@ -352,9 +388,36 @@ mod tests {
         assert_eq!((stats.min().0, stats.max().0), (10_000_000, 40_000_000));
         assert!((stats.mean_ms() - 70.0 / 3.0).abs() < 1e-9);
         assert!((stats.jitter_ms() - 15.0).abs() < 1e-9);
-        assert!((stats.quantile_ms(0.5) - 20.0).abs() < 0.21);
+        assert_eq!([0.0, 0.5, 0.99].map(|q| stats.quantile_ms(q)), [10.0, 20.0, 40.0]);
         assert_eq!(stats.kept().len(), 3);
         assert!(summaries.take().pairs.is_empty(), "a silent pair reports nothing");
+    }
+
+    #[test]
+    fn quantiles_of_more_samples_than_are_kept_are_within_one_per_cent() {
+        let mut summaries = Summaries::new(SummaryLimits { kept_samples: 8, ..SummaryLimits::default() });
+        for ms in 1..=1000 {
+            summaries.add(&sample(2, 1, ms));
+        }
+        let interval = summaries.take();
+        let stats = interval.pairs[0].1.data.as_ref().unwrap();
+        for (q, truth) in [(0.5, 500.0), (0.95, 950.0), (0.99, 990.0)] {
+            assert!((stats.quantile_ms(q) / truth - 1.0).abs() < 0.011, "{q}: {}", stats.quantile_ms(q));
+        }
+    }
+
+    #[test]
+    fn the_smoothed_average_is_that_of_rfc_6298() {
+        let limits = SummaryLimits { average: Average::Smoothed, ..SummaryLimits::default() };
+        let mut summaries = Summaries::new(limits);
+        for ms in [80, 80, 160, 80] {
+            summaries.add(&sample(2, 1, ms));
+        }
+        let interval = summaries.take();
+        let stats = interval.pairs[0].1.data.as_ref().unwrap();
+        // 80, 80, 90, 88.75
+        assert!((stats.average_ms() - 88.75).abs() < 1e-9, "{}", stats.average_ms());
+        assert!((stats.mean_ms() - 100.0).abs() < 1e-9);
     }
 
     #[test]

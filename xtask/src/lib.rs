@@ -1,5 +1,6 @@
 //! go-metro's own tasks, and the network lab that its demo and its end-to-end tests run in.
 
+pub mod bench;
 pub mod build_ebpf;
 pub mod demo;
 mod ebpf_stamp;

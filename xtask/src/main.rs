@@ -14,6 +14,8 @@ struct Cli {
 enum Task {
     /// Install what building and testing need; quick where all is there
     Setup(xtask::setup::Args),
+    /// Measure what it costs, against baselines of the same run
+    Bench(xtask::bench::Args),
     /// Build the classifier's object, unless it is newer than its source
     BuildEbpf(xtask::build_ebpf::Args),
     /// See go-metro at work on real TCP, in a lab of its own; under a minute after the build
@@ -29,6 +31,7 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Setup(args) => xtask::setup::main(&args),
+        Task::Bench(args) => xtask::bench::main(&args),
         Task::BuildEbpf(args) => xtask::build_ebpf::main(&args),
         Task::Demo(args) => xtask::demo::main(&args),
         Task::Oracle(args) => xtask::oracle::main(&args),

@@ -1,0 +1,21 @@
+//! The classifier in the kernel: what a run costs on each path, above one of a program that does nothing.
+//!
+//! Nanoseconds are the kernel's own account of its programs (`bpf_stats`), which includes its two looks at the clock; the empty program's
+//! figure is thus the price of looking. [`test_run`] hands one packet to a program many times over (`BPF_PROG_TEST_RUN`): everything is in
+//! the cache. [`live`] sends packets through a veth pair's hooks.
+
+mod frames;
+mod program;
+mod test_run;
+
+use anyhow::Result;
+
+use super::{Args, Table};
+use crate::{build_ebpf, setup};
+
+pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
+    setup::for_lab()?;
+    build_ebpf::ensure()?;
+    let _stats = aya::sys::enable_stats(aya::sys::Stats::RunTime)?;
+    Ok(vec![test_run::table(args.rounds)?])
+}

@@ -1,0 +1,126 @@
+//! The programs under measurement, loaded.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::programs::{ProgramInfo, SchedClassifier};
+use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
+use go_metro_common::counters::{Counters, PerCpu};
+use go_metro_common::names;
+use go_metro_common::segment::Sides;
+use go_metro_common::target::{IFINDEX_BITS, TargetV4, TargetV6};
+
+use super::frames::{LOCAL4, LOCAL6, REMOTE4, REMOTE6, Way};
+use crate::workspace::{lab_object, object};
+
+/// Room for a million records, so that no case fills it.
+pub(super) const RING_BYTES: u32 = 1 << 26;
+
+/// The classifier as the daemon loads it, with the two hosts of [`super::frames`] as targets on some interfaces.
+pub(super) struct Classifier {
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+    counters: PerCpuArray<MapData, PerCpu>,
+}
+
+impl Classifier {
+    pub(super) fn load(interfaces: &[u32], ring_bytes: u32) -> Result<Self> {
+        let mut ebpf = EbpfLoader::new()
+            .btf(None)
+            .map_max_entries(names::RECORDS, ring_bytes)
+            .override_global(names::HAS_TSTAMP_TYPE, &1_u8, true)
+            // As the daemon has it for a ring of this size.
+            .override_global(names::WAKE_MASK, &255_u32, true)
+            .override_global(names::SIDES, &Sides::REMOTE.0, true)
+            .load_file(object())
+            .context("the classifier does not load")?;
+        for name in [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET] {
+            program(&mut ebpf, name)?.load().with_context(|| format!("{name} does not load"))?;
+        }
+        let ring = RingBuf::try_from(ebpf.take_map(names::RECORDS).context("no ring")?)?;
+        let counters = PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).context("no counters")?)?;
+        for &ifindex in interfaces {
+            let mut v4: LpmTrie<_, TargetV4, u8> = ebpf.map_mut(names::TARGETS_V4).context("no trie")?.try_into()?;
+            for addr in [LOCAL4, REMOTE4].map(|address| address.octets()) {
+                v4.insert(&Key::new(IFINDEX_BITS + 32, TargetV4 { ifindex, addr }), 0, 0)?;
+            }
+            let mut v6: LpmTrie<_, TargetV6, u8> = ebpf.map_mut(names::TARGETS_V6).context("no trie")?.try_into()?;
+            for addr in [LOCAL6, REMOTE6].map(|address| address.octets()) {
+                v6.insert(&Key::new(IFINDEX_BITS + 128, TargetV6 { ifindex, addr }), 0, 0)?;
+            }
+        }
+        Ok(Self { ebpf, ring, counters })
+    }
+
+    /// The entry point for what goes this way through an Ethernet device.
+    pub(super) fn program(&mut self, way: Way) -> Result<&mut SchedClassifier> {
+        let name = if way == Way::Out { names::EGRESS_ETHERNET } else { names::INGRESS_ETHERNET };
+        program(&mut self.ebpf, name)
+    }
+
+    /// Empties the ring; how many records there were.
+    pub(super) fn drain(&mut self) -> u64 {
+        let mut records = 0;
+        while self.ring.next().is_some() {
+            records += 1;
+        }
+        records
+    }
+
+    /// What was counted so far.
+    pub(super) fn counters(&self) -> Result<Counters> {
+        let mut all = Counters::default();
+        self.counters.get(&0, 0)?.iter().for_each(|cpu| all.add(&cpu.counters));
+        Ok(all)
+    }
+}
+
+/// The program that does nothing.
+pub(super) struct Empty(Ebpf);
+
+impl Empty {
+    pub(super) fn load() -> Result<Self> {
+        let mut ebpf = EbpfLoader::new().btf(None).load_file(lab_object()).context("the lab's object does not load")?;
+        program(&mut ebpf, "lab_empty")?.load()?;
+        Ok(Self(ebpf))
+    }
+
+    pub(super) fn program(&mut self) -> Result<&mut SchedClassifier> {
+        program(&mut self.0, "lab_empty")
+    }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+    Ok(program.try_into()?)
+}
+
+/// The kernel's account of a program at one time.
+#[derive(Clone, Copy)]
+pub(super) struct Account {
+    runs: u64,
+    time: Duration,
+}
+
+impl Account {
+    pub(super) fn of(program: &SchedClassifier) -> Result<Self> {
+        let info: ProgramInfo = program.info()?;
+        Ok(Self { runs: info.run_count(), time: info.run_time() })
+    }
+
+    /// Nanoseconds a run since `before`.
+    pub(super) fn since(self, before: Self) -> Result<f64> {
+        let runs = self.runs.saturating_sub(before.runs);
+        anyhow::ensure!(runs > 0, "the kernel counted no run");
+        Ok((self.time - before.time).as_nanos() as f64 / runs as f64)
+    }
+}
+
+/// Runs `bytes` through a program `repeat` times; nanoseconds a run.
+pub(super) fn run(program: &SchedClassifier, bytes: &[u8], repeat: u32) -> Result<f64> {
+    let before = Account::of(program)?;
+    program.test_run(TestRunOptions { data_in: Some(bytes), repeat, ..TestRunOptions::new() })?;
+    Account::of(program)?.since(before)
+}

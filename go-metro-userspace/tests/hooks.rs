@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use aya::programs::tc::{NlOptions, TcAttachOptions};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
-use go_metro::capture::ebpf::{Classifier, EbpfSource, HookKind, epoch_offset_ns, probe};
+use go_metro::capture::ebpf::{Classifier, EbpfSource, HookKind, probe};
 use go_metro::capture::error::CaptureError;
 use go_metro::capture::{InterfaceEvent, SourceSettings, WatchList};
 use go_metro::rtt::{Direction, Segment};
@@ -143,7 +143,7 @@ fn record_times_are_monotonic_time_and_convert_to_wall_time() {
         let segments = collect(&mut source, Duration::from_millis(100));
         assert!(!segments.is_empty());
         for segment in segments {
-            let at = segment.time().0 as i64 + epoch_offset_ns();
+            let at = segment.time().0 as i64 + source.epoch_offset_ns();
             assert!((before - 1_000_000..=after + 50_000_000).contains(&at), "{before} <= {at} <= {after}");
         }
     });

@@ -4,10 +4,13 @@
 //! instance watches at a moment, and what its pairs are called, is [`directory`]'s business.
 
 mod directory;
+mod reload;
 mod replay;
+mod service;
+mod settings;
+mod signals;
 mod worker;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -16,19 +19,21 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc as unbounded;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
-use crate::capture::{CaptureError, InterfaceEvent, Source, SourceSettings};
-use crate::config::{Backend, Config, ConfigError, DelayedAcks, SidesWanted, Statsd};
+use crate::capture::{CaptureError, InterfaceEvent, Jump, Source};
+use crate::config::{Backend, Config, SidesWanted, Statsd};
 use crate::report::dogstatsd::DogStatsdOptions;
 use crate::report::table::Style;
-use crate::report::{Destination, DogStatsd, Health, Json, Report, Sink, Table, naming, sample_json};
-use crate::rtt::{EngineConfig, Sample, SummaryLimits};
+use crate::report::{Destination, DogStatsd, Events, Health, Json, Report, Sink, Table, naming, sample_json};
+use crate::rtt::Sample;
 use crate::targets::hosts::Hosts;
 use crate::targets::reverse;
 use directory::Directory;
+use service::Service;
+use settings::{engine_config, source_settings, summary_limits};
+use signals::{Asked, Signals};
 use worker::{Command, Event, Samples, Snapshot, Worker};
 
 /// Where results go.
@@ -125,7 +130,15 @@ pub fn run(options: AgentOptions) -> Result<(), AgentError> {
         if directory::live(&options.config).next().is_none() {
             return Ok(());
         }
-        Agent::start(options).await?.run().await
+        let mut signals = Signals::new()?;
+        let agent = tokio::select! {
+            agent = Agent::start(options) => agent?,
+            why = signals.stop() => {
+                tracing::info!("stopping before it has begun: {why}");
+                return Ok(());
+            }
+        };
+        agent.run(&mut signals).await
     });
     // A look-up may still wait for a dead server; nobody waits for it.
     runtime.shutdown_background();
@@ -167,6 +180,8 @@ struct Agent {
     sinks: Vec<Sink>,
     printer: Option<JoinHandle<()>>,
     lookups: Lookups,
+    service: Service,
+    happened: Events,
     folded_samples: u64,
     reported_at: Instant,
 }
@@ -204,21 +219,31 @@ impl Agent {
         let sinks = options.outputs.iter().map(|output| sink(*output, config)).collect();
         let (sender, receiver) = unbounded::unbounded_channel();
         let lookups = Lookups { sender, receiver, hosts_pending: false };
-        let reported_at = Instant::now();
-        Ok(Self { options, directory, worker, events, sinks, printer, lookups, folded_samples: 0, reported_at })
+        let happened = Events { dns_failures: directory.hosts().failing(), ..Events::default() };
+        Ok(Self {
+            options,
+            directory,
+            worker,
+            events,
+            sinks,
+            printer,
+            lookups,
+            service: Service::from_environment(),
+            happened,
+            folded_samples: 0,
+            reported_at: Instant::now(),
+        })
     }
 
-    async fn run(mut self) -> Result<(), AgentError> {
-        let mut stop = [
-            (signal(SignalKind::terminate())?, "SIGTERM"),
-            (signal(SignalKind::interrupt())?, "SIGINT"),
-            (signal(SignalKind::quit())?, "SIGQUIT"),
-        ];
-        let mut reload = signal(SignalKind::hangup())?;
-        let end = self.until_stopped(&mut stop, &mut reload).await;
+    async fn run(mut self, signals: &mut Signals) -> Result<(), AgentError> {
+        self.service.ready("measuring");
+        let end = self.until_stopped(signals).await;
+        self.service.stopping();
         if let End::Asked(why) = &end {
             tracing::info!("stopping: {why}");
-            let _ = self.report().await;
+            if let Some(snapshot) = self.worker.take_last().await {
+                let _ = self.hand_out(&snapshot);
+            }
         }
         let Self { worker, sinks, printer, .. } = self;
         // The hooks are left first, then what was measured is sent.
@@ -233,27 +258,29 @@ impl Agent {
         }
     }
 
-    async fn until_stopped(&mut self, stop: &mut [(Signal, &'static str); 3], reload: &mut Signal) -> End {
+    async fn until_stopped(&mut self, signals: &mut Signals) -> End {
         let ends_at = self.options.duration.map(|duration| tokio::time::Instant::now() + duration);
         let mut report = ticks(self.options.config.report_interval);
         let mut refresh = ticks(self.options.config.dns_refresh_interval);
+        let mut feed = self.service.feed_every().map(ticks);
         loop {
             let window = self.directory.next_window();
-            let [terminate, interrupt, quit] = &mut *stop;
             tokio::select! {
-                _ = terminate.0.recv() => return End::Asked(terminate.1),
-                _ = interrupt.0.recv() => return End::Asked(interrupt.1),
-                _ = quit.0.recv() => return End::Asked(quit.1),
-                () = at(ends_at) => return End::Asked("the duration is over"),
-                _ = reload.recv() => {
-                    if self.reload().await {
-                        report = ticks(self.options.config.report_interval);
-                        refresh = ticks(self.options.config.dns_refresh_interval);
+                asked = signals.next() => match asked {
+                    Asked::Stop(why) => return End::Asked(why),
+                    Asked::Reload => {
+                        if self.reload().await {
+                            report = ticks(self.options.config.report_interval);
+                            refresh = ticks(self.options.config.dns_refresh_interval);
+                        }
                     }
-                }
+                },
+                () = at(ends_at) => return End::Asked("the duration is over"),
+                () = tick(&mut feed) => self.service.feed(self.worker.beats()),
                 event = self.events.recv() => match event {
                     Some(Event::Failed(error)) => return End::Failed(error),
                     Some(Event::Interface(event)) => self.interface(event),
+                    Some(Event::Clock(jump)) => self.clock(jump),
                     None => return End::Asked("the capture thread ended"),
                 },
                 () = at(window.map(tokio::time::Instant::from_std)) => {
@@ -277,14 +304,32 @@ impl Agent {
                 tracing::info!("capturing on {name}");
                 self.directory.interface_is(ifindex, name);
             }
-            InterfaceEvent::Lost { name, .. } => tracing::warn!("interface {name} went away; waiting for it"),
+            InterfaceEvent::Lost { name, .. } => {
+                self.happened.interfaces_lost += 1;
+                tracing::warn!("interface {name} went away; waiting for it");
+            }
+        }
+    }
+
+    fn clock(&mut self, jump: Jump) {
+        self.happened.clock_jumps += 1;
+        match jump {
+            Jump::Suspended(time) => {
+                tracing::warn!("the host was suspended for {} s; nothing is timed across it", time.as_secs_f64());
+            }
+            Jump::Set(ns) => tracing::warn!("the wall clock was set by {} s", ns as f64 / 1e9),
         }
     }
 
     /// Takes the interval, names its pairs and hands it to the sinks.
     async fn report(&mut self) -> io::Result<()> {
         let Some(snapshot) = self.worker.take().await else { return Ok(()) };
-        let report = self.name(&snapshot);
+        self.hand_out(&snapshot)
+    }
+
+    fn hand_out(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        let report = self.name(snapshot);
+        self.service.status(&status(&report));
         for sink in &mut self.sinks {
             sink.report(&report)?;
         }
@@ -316,6 +361,7 @@ impl Agent {
             Answer::Names(names) => self.directory.learn_names(names),
             Answer::Hosts(hosts) => {
                 self.lookups.hosts_pending = false;
+                self.happened.dns_failures += hosts.failing();
                 if self.directory.learn_hosts(&hosts) {
                     self.worker.send(Command::Watch(self.directory.watch_list()));
                 }
@@ -332,6 +378,8 @@ impl Agent {
             folded_samples: self.folded_samples,
             samples_dropped: snapshot.samples_dropped,
             memory_bytes: resident_bytes(),
+            interfaces: snapshot.interfaces as u64,
+            happened: Events { log_lines_lost: crate::logging::lines_lost(), ..self.happened },
         };
         let interval = std::mem::replace(&mut self.reported_at, Instant::now()).elapsed();
         Report {
@@ -341,87 +389,6 @@ impl Agent {
             pairs: naming::name_pairs(&snapshot.interval, &self.directory),
             health,
         }
-    }
-
-    /// Reads the configuration again. A broken one changes nothing.
-    async fn reload(&mut self) -> bool {
-        let Some(path) = &self.options.config_path else {
-            tracing::warn!("SIGHUP: there is no configuration file to read again");
-            return false;
-        };
-        let environment = |name: &str| std::env::var(name).ok();
-        let loaded: Result<Config, ConfigError> = Config::load(path, &environment);
-        let config = match loaded {
-            Ok(config) => self.options.overrides.apply(config),
-            Err(error) => {
-                tracing::error!("SIGHUP: the configuration stays as it was: {error}");
-                return false;
-            }
-        };
-        match self.follow(config).await {
-            Ok(()) => tracing::info!("SIGHUP: configuration read again"),
-            Err(error) => tracing::error!("SIGHUP: the configuration stays as it was: {error}"),
-        }
-        true
-    }
-
-    /// Goes over to another configuration, opening the source anew only if it must be.
-    async fn follow(&mut self, config: Config) -> Result<(), AgentError> {
-        let mut directory = Directory::new(&config);
-        directory.adopt(&self.directory);
-        directory.refresh_hosts().await;
-        directory.check()?;
-        let old = &self.options.config;
-        let same_source = (config.backend, config.ring_bytes, config.snaplen, &config.filter, config.sides)
-            == (old.backend, old.ring_bytes, old.snaplen, &old.filter, old.sides)
-            && host_ends(&config) == host_ends(old);
-        if !same_source {
-            let source = Source::open(config.backend, &source_settings(&config, &directory))?;
-            self.worker.send(Command::Replace(source));
-        }
-        if config.statsd != old.statsd || config.tags != old.tags {
-            for place in self.sinks.iter_mut().filter(|sink| matches!(sink, Sink::DogStatsd(_))) {
-                std::mem::replace(place, sink(Output::Statsd, &config)).finish();
-            }
-        }
-        self.directory = directory;
-        self.options.config = config;
-        self.worker.send(Command::Watch(self.directory.watch_list()));
-        Ok(())
-    }
-}
-
-fn source_settings(config: &Config, directory: &Directory) -> SourceSettings {
-    SourceSettings {
-        watch: directory.watch_list(),
-        ring_bytes: config.ring_bytes,
-        snaplen: config.snaplen,
-        filter: config.filter.clone().filter(|filter| filter.trim() != "tcp"),
-        sides: config.sides.into(),
-        host_ends: host_ends(config),
-    }
-}
-
-/// What the configuration says of interfaces' ends.
-fn host_ends(config: &Config) -> BTreeMap<String, bool> {
-    directory::live(config).filter_map(|instance| Some((instance.interface.clone(), instance.host_end?))).collect()
-}
-
-fn engine_config(config: &Config) -> EngineConfig {
-    EngineConfig {
-        idle_ttl: config.idle_ttl,
-        exp_ttl: config.exp_ttl,
-        max_flows: config.max_flows,
-        outstanding_per_flow: config.outstanding_per_flow,
-    }
-}
-
-fn summary_limits(config: &Config) -> SummaryLimits {
-    SummaryLimits {
-        max_pairs: config.max_pairs,
-        without_delayed: config.delayed_acks == DelayedAcks::Drop,
-        average: config.average.into(),
-        ..SummaryLimits::default()
     }
 }
 
@@ -470,6 +437,28 @@ fn ticks(period: Duration) -> Interval {
     let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
+}
+
+/// The next tick; never if there are none.
+async fn tick(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => {
+            ticks.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// How things are, in one line.
+fn status(report: &Report) -> String {
+    let Health { source, engine, flows, interfaces, .. } = &report.health;
+    format!(
+        "{} on {interfaces} interfaces: {flows} flows, {} samples, {} lost; {} pairs in the last report",
+        report.backend,
+        engine.samples_total(),
+        source.lost,
+        report.pairs.len()
+    )
 }
 
 /// Waits until then; for ever if there is no such time.

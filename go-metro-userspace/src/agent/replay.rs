@@ -26,8 +26,8 @@ pub(super) fn read(
     let Some(path) = &instance.pcap else { return Ok(None) };
     let mut source = FileSource::open(path)?;
     let filter = FileFilter { local: Vec::new(), targets: directory.nets_of(instance), sides: config.sides.into() };
-    let mut engine = Engine::new(super::engine_config(config));
-    let mut summaries = Summaries::new(super::summary_limits(config));
+    let mut engine = Engine::new(super::settings::engine_config(config));
+    let mut summaries = Summaries::new(super::settings::summary_limits(config));
     source.for_each(&filter, &mut |segment| {
         if let Outcome::Sample(sample) = engine.record(segment) {
             summaries.add(&sample);
@@ -45,6 +45,7 @@ pub(super) fn read(
         folded_samples: interval.folded_samples,
         samples_dropped: 0,
         memory_bytes: super::resident_bytes(),
+        ..Health::default()
     };
     tracing::info!("{}: {} samples", path.display(), engine.counters().samples_total());
     let pairs = name_pairs(&interval, &FileNames { directory, instance });

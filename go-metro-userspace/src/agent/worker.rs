@@ -4,14 +4,15 @@
 //! looked at between polls, and hears of it in events.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
-use crate::capture::{CaptureError, InterfaceEvent, Source, SourceCounters, WatchList};
+use crate::capture::{CaptureError, InterfaceEvent, Jump, Source, SourceCounters, WatchList};
 use crate::rtt::{Engine, EngineConfig, EngineCounters, Interval, Outcome, Sample, Summaries, SummaryLimits};
 
 /// Longest wait for records before commands are looked at.
@@ -19,6 +20,9 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// How often interfaces are looked after and flows expired.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// Longest wait for the thread when the agent stops; it answers within [`POLL`] unless it hangs.
+const END: Duration = Duration::from_millis(300);
 
 /// Samples on their way to a slow reader before more are dropped, and counted.
 const SAMPLE_BATCHES: usize = 4096;
@@ -37,6 +41,8 @@ pub(super) enum Command {
 pub(super) enum Event {
     /// Something happened to an interface.
     Interface(InterfaceEvent),
+    /// Something happened to the clocks.
+    Clock(Jump),
     /// The source failed for good.
     Failed(CaptureError),
 }
@@ -49,6 +55,8 @@ pub(super) struct Snapshot {
     pub(super) flows: usize,
     pub(super) samples_dropped: u64,
     pub(super) backend: &'static str,
+    /// Interfaces that capture runs on.
+    pub(super) interfaces: usize,
 }
 
 /// Samples as they come, with what makes their times nanoseconds since the epoch.
@@ -61,6 +69,7 @@ pub(super) struct Samples {
 pub(super) struct Worker {
     commands: Option<mpsc::Sender<Command>>,
     thread: Option<JoinHandle<()>>,
+    beats: Arc<AtomicU64>,
 }
 
 impl Worker {
@@ -74,7 +83,9 @@ impl Worker {
     ) -> std::io::Result<(Self, async_mpsc::UnboundedReceiver<Event>)> {
         let (commands, inbox) = mpsc::channel();
         let (events, outbox) = async_mpsc::unbounded_channel();
+        let beats = Arc::<AtomicU64>::default();
         let state = State {
+            beats: beats.clone(),
             source,
             engine: Engine::new(engine),
             summaries: Summaries::new(limits),
@@ -86,7 +97,7 @@ impl Worker {
             events,
         };
         let thread = std::thread::Builder::new().name("capture".to_owned()).spawn(move || state.run(&inbox))?;
-        Ok((Self { commands: Some(commands), thread: Some(thread) }, outbox))
+        Ok((Self { commands: Some(commands), thread: Some(thread), beats }, outbox))
     }
 
     /// A channel for samples that never blocks the packet path.
@@ -101,25 +112,44 @@ impl Worker {
         }
     }
 
+    /// How often the thread has gone round: between records, and at least every tenth of a second.
+    pub(super) fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
+    }
+
     /// Hands out the interval; `None` when the thread has ended.
     pub(super) async fn take(&self) -> Option<Snapshot> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Take(reply));
         answer.await.ok()
     }
+
+    /// As [`Self::take`], for the last time: does not wait for a thread that hangs.
+    pub(super) async fn take_last(&self) -> Option<Snapshot> {
+        tokio::time::timeout(END, self.take()).await.ok().flatten()
+    }
 }
 
 impl Drop for Worker {
-    /// Ends the thread and waits until the source is detached.
+    /// Ends the thread and waits until the source is detached. A thread that hangs is left to the end of the process, which detaches
+    /// as well.
     fn drop(&mut self) {
         self.commands = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        let deadline = Instant::now() + END;
+        while !thread.is_finished() {
+            if Instant::now() >= deadline {
+                tracing::error!("the capture thread hangs; going without it");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
+        let _ = thread.join();
     }
 }
 
 struct State {
+    beats: Arc<AtomicU64>,
     source: Source,
     engine: Engine,
     summaries: Summaries,
@@ -138,6 +168,7 @@ impl State {
         let mut maintain_at = Instant::now();
         self.announce();
         loop {
+            self.beats.fetch_add(1, Ordering::Relaxed);
             if maintain_at <= Instant::now() {
                 self.maintain();
                 maintain_at = Instant::now() + MAINTAIN_EVERY;
@@ -173,6 +204,12 @@ impl State {
             if channel.try_send(batch).is_err() {
                 self.samples_dropped += count;
             }
+        }
+        if let Some(jump) = self.source.take_jump() {
+            if !self.source.stamps_survive(jump) {
+                self.engine.interrupt_all();
+            }
+            let _ = self.events.send(Event::Clock(jump));
         }
         Ok(())
     }
@@ -228,6 +265,7 @@ impl State {
                     flows: self.engine.flows(),
                     samples_dropped: self.samples_dropped,
                     backend: self.source.name(),
+                    interfaces: self.indices.len(),
                 });
             }
             Command::Replace(source) => {

@@ -3,6 +3,7 @@
 //! Each yields [`Segment`]s, already of the configured targets and already told apart into ingress and egress, and keeps
 //! its own [`SourceCounters`]. What comes after is the same for all.
 
+mod clock;
 pub mod decode;
 pub mod ebpf;
 pub mod error;
@@ -18,6 +19,7 @@ use ipnet::IpNet;
 
 use crate::netlink::links;
 
+pub use clock::Jump;
 pub use error::CaptureError;
 pub use source::Source;
 
@@ -52,7 +54,7 @@ pub struct SourceCounters {
     pub matched: u64,
     /// Records handed to the engine: one for each end of a segment that is watched.
     pub records: u64,
-    /// Records or packets lost because a buffer was full.
+    /// Records or packets lost because a buffer was full, or thrown away because a clock jumped while they waited in it.
     pub lost: u64,
     /// IP fragments other than the first.
     pub fragments: u64,

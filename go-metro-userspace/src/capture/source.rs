@@ -1,10 +1,12 @@
 //! A live source, whichever it is: the choice between eBPF and libpcap.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 use super::ebpf::EbpfSource;
 use super::pcap::PcapSource;
-use super::{CaptureError, InterfaceEvent, SourceCounters, SourceSettings, WatchList};
+use super::{CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::config::Backend;
 use crate::rtt::{Nanos, Segment};
 
@@ -108,19 +110,32 @@ impl Source {
         }
     }
 
-    /// What to add to a record's time to get nanoseconds since the epoch.
+    /// Whether the stamps of records before and after this jump can still be compared.
+    pub fn stamps_survive(&self, jump: Jump) -> bool {
+        matches!((self, jump), (Self::Ebpf(_), Jump::Set(_)))
+    }
+
+    /// What happened to the clocks since the last call. After a jump that stamps do not survive, [`Self::poll`] has thrown away what
+    /// waited in the buffer, and what is outstanding must not be compared with what comes.
+    pub fn take_jump(&mut self) -> Option<Jump> {
+        match self {
+            Self::Ebpf(source) => source.take_jump(),
+            Self::Pcap(source) => source.take_jump(),
+        }
+    }
+
+    /// What to add to a record's time to get nanoseconds since the epoch, as of the last poll: the wall clock may be set at any time.
     pub fn epoch_offset_ns(&self) -> i64 {
         match self {
-            Self::Ebpf(_) => super::ebpf::epoch_offset_ns(),
+            Self::Ebpf(source) => source.epoch_offset_ns(),
             Self::Pcap(source) => source.epoch_offset_ns(),
         }
     }
 
     /// Now, on the clock of the records.
     pub fn now(&self) -> Nanos {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let epoch_ns = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
-        Nanos(epoch_ns.saturating_add_signed(self.epoch_offset_ns().saturating_neg()))
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec());
+        Nanos(now.unsigned_abs())
     }
 }
 

@@ -8,6 +8,7 @@ mod rotate;
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
@@ -34,6 +35,11 @@ pub fn init(settings: &LogSettings) {
     if let Some(what) = bad_directive {
         tracing::error!("{what}; logging at the configured level");
     }
+}
+
+/// Lines of the log that could not be written since the start.
+pub fn lines_lost() -> u64 {
+    rotate::LOST.load(Ordering::Relaxed)
 }
 
 /// Starts it in the configured place, or on standard error; why not in a file where one was wanted.

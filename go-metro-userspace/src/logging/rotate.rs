@@ -4,7 +4,11 @@ use std::fs::{File, OpenOptions, create_dir_all, rename};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+/// Lines that could not be written since the start.
+pub(super) static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// The file and those it was rotated into.
 pub(super) struct Rotating {
@@ -66,8 +70,13 @@ impl Write for &Rotating {
         } else if open.bytes > 0 && open.bytes + line.len() as u64 > self.max_bytes {
             let _ = self.rotate(&mut open);
         }
-        open.file.write_all(line)?;
-        open.bytes += line.len() as u64;
+        match open.file.write_all(line) {
+            Ok(()) => open.bytes += line.len() as u64,
+            // An error would have `tracing` complain on standard error, once a line.
+            Err(_) => {
+                LOST.fetch_add(1, Ordering::Relaxed);
+            }
+        }
         Ok(line.len())
     }
 

@@ -155,6 +155,10 @@ impl DogStatsd {
             ("go_metro.flows.evicted", now.engine.flows_evicted, before.engine.flows_evicted),
             ("go_metro.samples.folded", now.folded_samples, before.folded_samples),
             ("go_metro.send_errors", errors, self.errors_before),
+            ("go_metro.interfaces.lost", now.happened.interfaces_lost, before.happened.interfaces_lost),
+            ("go_metro.dns_failures", now.happened.dns_failures, before.happened.dns_failures),
+            ("go_metro.clock_jumps", now.happened.clock_jumps, before.happened.clock_jumps),
+            ("go_metro.log_lines_lost", now.happened.log_lines_lost, before.happened.log_lines_lost),
         ];
         for (name, now, before) in counts {
             self.count(name, now.saturating_sub(before), &own);
@@ -172,6 +176,14 @@ impl DogStatsd {
             let count = unparsable(now).saturating_sub(unparsable(&before));
             self.count("go_metro.unparsable", count, &with("cause", cause.name()));
         }
+        let reloads = [
+            ("done", now.happened.reloads - before.happened.reloads),
+            ("refused", now.happened.reloads_refused - before.happened.reloads_refused),
+        ];
+        for (result, count) in reloads {
+            self.count("go_metro.reloads", count, &with("result", result));
+        }
+        self.gauge("go_metro.interfaces", now.interfaces as f64, &own);
         self.gauge("go_metro.flows", now.flows as f64, &own);
         self.gauge("go_metro.memory", now.memory_bytes as f64, &own);
         self.errors_before = errors;
@@ -281,14 +293,20 @@ mod tests {
         );
         let names: BTreeSet<&str> = own.iter().filter_map(|line| line.split(':').next()).collect();
         let expected = [
+            "go_metro.clock_jumps",
+            "go_metro.dns_failures",
             "go_metro.flows",
             "go_metro.flows.evicted",
             "go_metro.fragments",
+            "go_metro.interfaces",
+            "go_metro.interfaces.lost",
+            "go_metro.log_lines_lost",
             "go_metro.lost",
             "go_metro.memory",
             "go_metro.packets",
             "go_metro.records",
             "go_metro.rejected",
+            "go_metro.reloads",
             "go_metro.retransmissions",
             "go_metro.samples",
             "go_metro.samples.folded",

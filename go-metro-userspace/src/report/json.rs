@@ -73,6 +73,13 @@ struct HealthFields {
     flows: u64,
     flows_evicted: u64,
     memory_bytes: u64,
+    interfaces: u64,
+    interfaces_lost: u64,
+    dns_failures: u64,
+    clock_jumps: u64,
+    reloads: u64,
+    reloads_refused: u64,
+    log_lines_lost: u64,
 }
 
 impl From<&Stats> for Series {
@@ -93,7 +100,7 @@ impl From<&Stats> for Series {
 
 impl From<&Health> for HealthFields {
     fn from(health: &Health) -> Self {
-        let Health { source, engine, .. } = health;
+        let Health { source, engine, happened, .. } = health;
         Self {
             packets: source.seen,
             segments: source.matched,
@@ -109,6 +116,13 @@ impl From<&Health> for HealthFields {
             flows: health.flows,
             flows_evicted: engine.flows_evicted,
             memory_bytes: health.memory_bytes,
+            interfaces: health.interfaces,
+            interfaces_lost: happened.interfaces_lost,
+            dns_failures: happened.dns_failures,
+            clock_jumps: happened.clock_jumps,
+            reloads: happened.reloads,
+            reloads_refused: happened.reloads_refused,
+            log_lines_lost: happened.log_lines_lost,
         }
     }
 }

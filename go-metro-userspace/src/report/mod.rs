@@ -71,6 +71,27 @@ pub struct Health {
     pub samples_dropped: u64,
     /// Resident memory now, in bytes.
     pub memory_bytes: u64,
+    /// Interfaces that capture runs on now.
+    pub interfaces: u64,
+    /// What happened to the agent.
+    pub happened: Events,
+}
+
+/// What happened to the agent from outside, since it started; how often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Events {
+    /// An interface that was watched went away.
+    pub interfaces_lost: u64,
+    /// A configured host name could not be looked up.
+    pub dns_failures: u64,
+    /// The wall clock was set, or the host was suspended.
+    pub clock_jumps: u64,
+    /// The configuration was read again.
+    pub reloads: u64,
+    /// It was to be read again, and stayed as it was.
+    pub reloads_refused: u64,
+    /// A line of the log could not be written.
+    pub log_lines_lost: u64,
 }
 
 /// Where reports go.

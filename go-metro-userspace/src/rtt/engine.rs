@@ -155,6 +155,12 @@ impl Engine {
         self.table.for_each_mut(|key| key.ifindex == ifindex, |flow| flow.interrupt(pool));
     }
 
+    /// Forgets what is outstanding everywhere, because the clock of the records has jumped.
+    pub fn interrupt_all(&mut self) {
+        let pool = &mut self.pool;
+        self.table.for_each_mut(|_| true, |flow| flow.interrupt(pool));
+    }
+
     /// Number of flows now.
     pub fn flows(&self) -> usize {
         self.table.len()

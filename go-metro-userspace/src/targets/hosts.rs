@@ -76,6 +76,11 @@ impl Hosts {
         self.hosts.iter().find(|(_, host)| host.addresses.contains(&address)).map(|(name, _)| name.as_str())
     }
 
+    /// How many names could not be looked up the last time.
+    pub fn failing(&self) -> u64 {
+        self.hosts.values().filter(|host| host.error.is_some()).count() as u64
+    }
+
     /// Every name and what is known of it.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Host)> {
         self.hosts.iter().map(|(name, host)| (name.as_str(), host))

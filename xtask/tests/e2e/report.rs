@@ -24,7 +24,7 @@ const PAIR: [(&str, &str); 7] = [
 ];
 
 /// Metrics of the agent itself.
-const OWN: [(&str, &str); 14] = [
+const OWN: [(&str, &str); 20] = [
     ("go_metro.packets", "c"),
     ("go_metro.segments", "c"),
     ("go_metro.records", "c"),
@@ -34,6 +34,12 @@ const OWN: [(&str, &str); 14] = [
     ("go_metro.flows.evicted", "c"),
     ("go_metro.samples.folded", "c"),
     ("go_metro.send_errors", "c"),
+    ("go_metro.interfaces.lost", "c"),
+    ("go_metro.dns_failures", "c"),
+    ("go_metro.clock_jumps", "c"),
+    ("go_metro.log_lines_lost", "c"),
+    ("go_metro.reloads", "c"),
+    ("go_metro.interfaces", "g"),
     ("go_metro.samples", "c"),
     ("go_metro.rejected", "c"),
     ("go_metro.unparsable", "c"),

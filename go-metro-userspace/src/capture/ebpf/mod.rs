@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use nix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
+use super::clock::Clocks;
 use super::error::CaptureError;
-use super::{InterfaceEvent, SourceCounters, SourceSettings, WatchList};
+use super::{InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::rtt::Segment;
 use attach::Attachment;
 
@@ -38,6 +38,10 @@ pub struct EbpfSource {
     host_ends: BTreeMap<String, bool>,
     /// Why an interface that exists is not attached to, as last logged.
     trouble: BTreeMap<String, String>,
+    clocks: Clocks,
+    jump: Option<Jump>,
+    /// Records that waited in the ring when the host was suspended.
+    thrown_away: u64,
 }
 
 impl EbpfSource {
@@ -68,6 +72,9 @@ impl EbpfSource {
             hook,
             host_ends: settings.host_ends.clone(),
             trouble: BTreeMap::new(),
+            clocks: Clocks::new(),
+            jump: None,
+            thrown_away: 0,
         };
         let names: Vec<String> = source.watch.keys().cloned().collect();
         for name in &names {
@@ -92,6 +99,14 @@ impl EbpfSource {
     /// poll(2) itself fails.
     pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
         self.classifier.wait(timeout)?;
+        if let Some(jump) = self.clocks.look() {
+            self.jump = Some(jump);
+            // Stamps are of a clock that nobody can set, but that stood still meanwhile.
+            if matches!(jump, Jump::Suspended(_)) {
+                self.classifier.drain(&mut |_| self.thrown_away += 1);
+                return Ok(());
+            }
+        }
         self.classifier.drain(sink);
         Ok(())
     }
@@ -102,7 +117,20 @@ impl EbpfSource {
     ///
     /// The kernel does not let the map be read.
     pub fn counters(&self) -> Result<SourceCounters, CaptureError> {
-        self.classifier.counters()
+        let mut counters = self.classifier.counters()?;
+        counters.records = counters.records.saturating_sub(self.thrown_away);
+        counters.lost += self.thrown_away;
+        Ok(counters)
+    }
+
+    /// What happened to the clocks since the last call.
+    pub fn take_jump(&mut self) -> Option<Jump> {
+        self.jump.take()
+    }
+
+    /// What to add to a record's time (`CLOCK_MONOTONIC`) for nanoseconds since the epoch, as of the last poll.
+    pub fn epoch_offset_ns(&self) -> i64 {
+        self.clocks.epoch_offset_ns()
     }
 
     /// Watches other targets from now on, on interfaces that stay without a gap.
@@ -201,16 +229,4 @@ impl EbpfSource {
             .flat_map(|(ifindex, nets)| nets.iter().map(move |net| (ifindex, net.trunc())))
             .collect()
     }
-}
-
-/// What to add to a record's time (`CLOCK_MONOTONIC`) for nanoseconds since the epoch, as things stand now.
-///
-/// The wall clock may be set at any time, so this is not to be kept for long.
-pub fn epoch_offset_ns() -> i64 {
-    let clock = |id| clock_gettime(id).map_or(0, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec());
-    // The wall clock is read in between, so that the time the reads take cancels out.
-    let before = clock(ClockId::CLOCK_MONOTONIC);
-    let wall = clock(ClockId::CLOCK_REALTIME);
-    let after = clock(ClockId::CLOCK_MONOTONIC);
-    wall - (before + (after - before) / 2)
 }

@@ -126,8 +126,13 @@ impl Device {
         u64::from(now.wrapping_sub(std::mem::replace(&mut self.dropped, now)))
     }
 
-    /// Reads what is there, a batch at most.
-    pub(super) fn read(&mut self, counters: &mut SourceCounters, sink: &mut impl FnMut(&Segment)) -> Health {
+    /// Reads what is there, a batch at most. Packets come with wall-clock time, which is `offset_ns` ahead of the monotonic clock.
+    pub(super) fn read(
+        &mut self,
+        offset_ns: i64,
+        counters: &mut SourceCounters,
+        sink: &mut impl FnMut(&Segment),
+    ) -> Health {
         let Self { capture, link_type, orientation, targets, ifindex, sides, .. } = self;
         for _ in 0..BATCH {
             let packet = match capture.next_packet() {
@@ -140,7 +145,8 @@ impl Device {
             };
             let stamp = packet.header.ts;
             // With nanosecond precision the field for microseconds holds nanoseconds.
-            let time = Nanos(stamp.tv_sec as u64 * 1_000_000_000 + stamp.tv_usec as u64);
+            let wall_ns = stamp.tv_sec * 1_000_000_000 + stamp.tv_usec;
+            let time = Nanos(u64::try_from(wall_ns - offset_ns).unwrap_or(0));
             let packet = Packet { bytes: packet.data, wire_len: packet.header.len, link_type: *link_type };
             let Some(decoded) = decode_counted(packet, counters) else { continue };
             let ifindex = decoded.ifindex.unwrap_or(*ifindex);

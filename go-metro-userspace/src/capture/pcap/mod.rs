@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{CaptureError, InterfaceEvent, SourceCounters, SourceSettings, WatchList};
+use super::clock::Clocks;
+use super::{CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::rtt::Segment;
 use device::{Device, Health};
 
@@ -24,6 +25,8 @@ pub struct PcapSource {
     counters: SourceCounters,
     /// What is to be reported by the next [`PcapSource::maintain`].
     events: Vec<InterfaceEvent>,
+    clocks: Clocks,
+    jump: Option<Jump>,
 }
 
 impl PcapSource {
@@ -38,6 +41,8 @@ impl PcapSource {
             settings: settings.clone(),
             counters: SourceCounters::default(),
             events: Vec::new(),
+            clocks: Clocks::new(),
+            jump: None,
         };
         for (name, index) in source.wanted() {
             match index {
@@ -65,8 +70,24 @@ impl PcapSource {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(CaptureError::System { call: "poll", source: io::Error::from(error) }),
         }
+        if let Some(jump) = self.clocks.look() {
+            self.jump = Some(jump);
+            // Among what waits are stamps from before and after it.
+            let records = self.counters.records;
+            self.read(&mut |_| {});
+            let waited = std::mem::replace(&mut self.counters.records, records) - records;
+            self.counters.lost += waited;
+            return Ok(());
+        }
+        self.read(sink);
+        Ok(())
+    }
+
+    /// Hands out what is there.
+    fn read(&mut self, sink: &mut impl FnMut(&Segment)) {
+        let offset_ns = self.clocks.epoch_offset_ns();
         let Self { devices, counters, events, .. } = self;
-        devices.retain_mut(|device| match device.read(counters, sink) {
+        devices.retain_mut(|device| match device.read(offset_ns, counters, sink) {
             Health::Well => true,
             Health::Gone => {
                 counters.lost += device.take_dropped();
@@ -74,7 +95,11 @@ impl PcapSource {
                 false
             }
         });
-        Ok(())
+    }
+
+    /// What happened to the clocks since the last call.
+    pub fn take_jump(&mut self) -> Option<Jump> {
+        self.jump.take()
     }
 
     /// What was counted since the source was opened.
@@ -132,9 +157,9 @@ impl PcapSource {
         std::mem::take(&mut self.events)
     }
 
-    /// What makes a record's time nanoseconds since the epoch: nothing, it is that already.
+    /// What to add to a record's time for nanoseconds since the epoch.
     pub fn epoch_offset_ns(&self) -> i64 {
-        0
+        self.clocks.epoch_offset_ns()
     }
 
     /// The interfaces that capture runs on, with their indices.

@@ -118,6 +118,7 @@ fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Re
     line(0, "\npackets", seen.seen)?;
     line(2, "other than TCP, or not wanted", seen.passed_over)?;
     line(2, "fragments", seen.fragments)?;
+    line(2, "copies of a frame", seen.copies)?;
     for cause in Unparsable::REFUSED {
         line(2, &format!("unparsable: {}", cause.name()), seen.unparsable[cause as usize])?;
     }
@@ -136,7 +137,6 @@ fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Re
         line(4, &format!("rejected: {}", reason.name()), counters.rejected[reason as usize])?;
     }
     line(0, "of the sent: retransmissions", counters.retransmissions)?;
-    line(0, "of the sent: copies of a frame", counters.copies)?;
     line(0, "of the samples: delayed ACK", counters.delayed)?;
     line(0, "of the segments: malformed option", seen.unparsable[Unparsable::TcpOption as usize])
 }

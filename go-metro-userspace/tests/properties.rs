@@ -216,7 +216,7 @@ proptest! {
 
 /// A path between a sender and a receiver that does what RFC 9293, 2018, 2883 and 7323 say, seen from the sender.
 mod path {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::{BASE, Seg};
 
@@ -233,6 +233,8 @@ mod path {
     pub(super) struct Options {
         pub(super) timestamps: bool,
         pub(super) sack: bool,
+        /// How long an acknowledgement takes.
+        pub(super) back: u64,
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -250,9 +252,6 @@ mod path {
     }
 
     const LEN: u64 = 100;
-    const BACK: u64 = 10_000_000;
-    /// No timer fires sooner after what it is for.
-    const SHORTEST_TIMER: u64 = 2_000_000;
 
     /// Sends `count` segments `spacing` apart; what is not acknowledged in time is sent again.
     pub(super) fn simulate(count: usize, spacing: u64, timeout: u64, fates: &[Fate], options: Options) -> Vec<Seen> {
@@ -270,7 +269,7 @@ mod path {
         let (mut next_fate, mut una) = (count, BASE);
         let (mut rcv_nxt, mut last_ack_sent, mut ts_recent) = (BASE, BASE, 0u32);
         let mut out_of_order: Vec<u64> = Vec::new();
-        let mut last_sent: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut sent: BTreeSet<u64> = BTreeSet::new();
         let mut seen = Vec::new();
         let blank = Seg {
             at: 0,
@@ -291,7 +290,7 @@ mod path {
             match event {
                 Event::Send { start, len, fate } => {
                     let tsval = (at / 1_000_000) as u32;
-                    last_sent.insert(start, at);
+                    sent.insert(start);
                     let seg = Seg { at, seq: start, len, tsval: options.timestamps.then_some(tsval), ..blank };
                     seen.push(Seen { seg, caused_by: None });
                     let fate = fates[fate % fates.len()];
@@ -320,7 +319,7 @@ mod path {
                     let sack_above = options.sack && !out_of_order.is_empty();
                     let dsack = options.sack && known;
                     let ack = Event::Ack { ack: rcv_nxt, tsecr: ts_recent, sack_above, dsack, caused_by: sent_at };
-                    add(&mut events, at + BACK, ack);
+                    add(&mut events, at + options.back, ack);
                 }
                 Event::Ack { ack, tsecr, sack_above, dsack, caused_by } => {
                     una = una.max(ack);
@@ -329,7 +328,8 @@ mod path {
                     seen.push(Seen { seg, caused_by: Some(caused_by) });
                 }
                 Event::Timeout if una < BASE + count as u64 * LEN && next_fate < count * 20 => {
-                    if last_sent.get(&una).is_some_and(|sent| sent + SHORTEST_TIMER <= at) {
+                    // What was never sent cannot be sent again.
+                    if sent.contains(&una) {
                         add(&mut events, at, Event::Send { start: una, len: LEN, fate: next_fate });
                         next_fate += 1;
                     }
@@ -356,7 +356,27 @@ proptest! {
         count in 1usize..60, spacing in prop_oneof![100_000u64..2_000_000, 2_000_000u64..30_000_000],
         timeout in 100_000_000u64..300_000_000, fates in prop::collection::vec(fate(), 8..200), timestamps: bool,
     ) {
-        let options = path::Options { timestamps, sack: true };
+        let options = path::Options { timestamps, sack: true, back: 10_000_000 };
+        let mut engine = Engine::new(config());
+        for seen in path::simulate(count, spacing, timeout, &fates, options) {
+            let outcome = engine.record(&segment(&seen.seg));
+            if let Some((_, _, rtt)) = sample(&outcome) {
+                prop_assert_eq!(seen.caused_by, Some(seen.seg.at - rtt), "{:?}", seen.seg);
+            }
+        }
+    }
+
+    #[test]
+    fn on_a_path_of_microseconds_every_sample_is_true_too(
+        count in 1usize..60, spacing in 2_000u64..300_000, timeout in 300_000u64..900_000,
+        fates in prop::collection::vec(fate(), 8..200), timestamps: bool,
+    ) {
+        // A small part of everything, but for the tick of the timestamps: a retransmission mostly has the TSval of what it repeats.
+        let quick = |fate: &path::Fate| path::Fate {
+            delay: fate.delay / 400, duplicate: fate.duplicate.map(|delay| delay / 400), ..*fate
+        };
+        let fates: Vec<path::Fate> = fates.iter().map(quick).collect();
+        let options = path::Options { timestamps, sack: true, back: 40_000 };
         let mut engine = Engine::new(config());
         for seen in path::simulate(count, spacing, timeout, &fates, options) {
             let outcome = engine.record(&segment(&seen.seg));
@@ -372,7 +392,7 @@ proptest! {
     ) {
         let fates = [path::Fate { lost: false, delay: 20_000_000, duplicate: None }];
         let mut engine = Engine::new(config());
-        for seen in path::simulate(count, spacing, 1_000_000_000_000, &fates, path::Options { timestamps, sack }) {
+        for seen in path::simulate(count, spacing, 1_000_000_000_000, &fates, path::Options { timestamps, sack, back: 10_000_000 }) {
             let outcome = engine.record(&segment(&seen.seg));
             prop_assert_eq!(sample(&outcome).map(|s| s.2), seen.caused_by.map(|_| 30_000_000));
         }

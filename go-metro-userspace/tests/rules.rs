@@ -480,37 +480,21 @@ fn the_account_closes() {
 }
 
 #[test]
-fn a_copy_of_a_frame_is_no_retransmission() {
-    let engine = play_with(
-        EngineConfig::default(),
-        "1      > 1000+100 ts 1
-         1.01   > 1100+100 ts 1
-         1.02   > 1000+100 ts 1     # a mirror port's copies
-         1.03   > 1100+100 ts 1
-         50     < ack 1200 ecr 1    => data exact 48.99
-         50.01  < ack 1200 ecr 1
-         60     > 1200+100 ts 2
-         60.01  > 1300+100 ts 2
-         60.02  < ack 1300 ecr 2    => data exact 0.02
-         60.03  > 1300+100 ts 2     # what is no news of a hole asks for nothing
-         90     < ack 1400 ecr 2    => data exact 29.99",
-    );
-    let counters = engine.counters();
-    assert_eq!((counters.sent, counters.copies, counters.retransmissions), (7, 3, 0));
-}
-
-#[test]
-fn what_is_sent_again_when_asked_for_or_later_is_no_copy() {
+fn rule_2_a_retransmission_on_a_path_of_microseconds_is_one_too() {
+    // However soon it follows, and with the same TSval: the first may have been lost.
     play(
-        "0    > 1000+100 ts 1
-         0.1  < ack 1000 ecr 0
-         0.2  > 1000+100 ts 1
-         50   < ack 1100 ecr 1      => rejected retransmitted",
+        "1    > 1000+100 ts 1
+         1.15 > 1000+100 ts 1
+         1.2  < ack 1100 ecr 1      => rejected retransmitted
+         1.3  > 1100+100 ts 1
+         1.35 < ack 1200 ecr 1      => data exact 0.05",
     );
     play(
-        "0    > 1000+100 ts 1
-         1    > 1000+100 ts 1
-         50   < ack 1100 ecr 1      => rejected retransmitted",
+        "1    > 1000+100
+         1.01 > 1100+100
+         1.06 < ack 1000 sack
+         1.07 > 1000+100
+         1.12 < ack 1200            => rejected hole",
     );
 }
 

@@ -16,6 +16,7 @@ use pcap_parser::pcapng::Block;
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{PcapBlockOwned, PcapError, create_reader};
 
+use super::copies::Copies;
 use super::decode::{LinkType, Packet, decode_counted};
 use super::{CaptureError, SourceCounters};
 use crate::rtt::{Direction, Nanos, Segment};
@@ -51,6 +52,7 @@ pub struct FileSource {
     reader: Box<dyn PcapReaderIterator + Send>,
     format: Format,
     counters: SourceCounters,
+    copies: Copies,
     broken: Option<String>,
     last: Nanos,
 }
@@ -90,7 +92,8 @@ impl FileSource {
         };
         let reader = create_reader(BUFFER, input).map_err(|_| CaptureError::NoCapture { path: path.to_owned() })?;
         let format = Format::Next { interfaces: Vec::new(), big_endian: false };
-        Ok(Self { reader, format, counters: SourceCounters::default(), broken: None, last: Nanos(0) })
+        let (counters, copies) = (SourceCounters::default(), Copies::new());
+        Ok(Self { reader, format, counters, copies, broken: None, last: Nanos(0) })
     }
 
     /// Hands every wanted segment to `sink`, as each end that is wanted sees it.
@@ -100,7 +103,8 @@ impl FileSource {
                 Ok((length, block)) => {
                     if let Some((packet, time, ifindex)) = self.format.packet(&block) {
                         self.last = self.last.max(time);
-                        orient(packet, time, ifindex, &mut self.counters, filter, sink);
+                        let Self { counters, copies, .. } = self;
+                        orient(packet, time, ifindex, counters, copies, filter, sink);
                     }
                     self.reader.consume(length);
                 }
@@ -145,11 +149,16 @@ fn orient(
     time: Nanos,
     ifindex: u32,
     counters: &mut SourceCounters,
+    copies: &mut Copies,
     filter: &FileFilter,
     sink: &mut impl FnMut(&Segment),
 ) {
     let Some(decoded) = decode_counted(packet, counters) else { return };
     let ifindex = decoded.ifindex.unwrap_or(ifindex);
+    if copies.is_copy(&decoded, time, ifindex) {
+        counters.copies += 1;
+        return;
+    }
     let before = counters.records;
     for direction in [Direction::Egress, Direction::Ingress] {
         let seen = decoded.seen_from(direction, filter.sides, time, ifindex);
@@ -200,7 +209,7 @@ impl Format {
                 None
             }
             Block::EnhancedPacket(packet) => {
-                let interface = interfaces.get(packet.if_id as usize)?;
+                let interface = interfaces.get(packet.if_id as usize).unwrap_or(&Interface::UNKNOWN);
                 let units = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
                 interface.packet(packet.packet_data(), packet.origlen, units, packet.if_id)
             }
@@ -234,6 +243,9 @@ fn obsolete<'a>(mut data: &'a [u8], interfaces: &[Interface], big_endian: bool) 
 }
 
 impl Interface {
+    /// One that the file does not describe: what was captured there is counted, and passed over.
+    const UNKNOWN: Self = Self { link_type: LinkType::Other, units_per_second: 1_000_000, offset_seconds: 0 };
+
     fn packet<'a>(&self, bytes: &'a [u8], wire_len: u32, units: u64, number: u32) -> Option<(Packet<'a>, Nanos, u32)> {
         let (seconds, rest) = (units / self.units_per_second, units % self.units_per_second);
         let rest = u128::from(rest) * 1_000_000_000 / u128::from(self.units_per_second);

@@ -4,6 +4,7 @@
 //! its own [`SourceCounters`]. What comes after is the same for all.
 
 mod clock;
+mod copies;
 pub mod decode;
 pub mod ebpf;
 pub mod error;
@@ -58,6 +59,8 @@ pub struct SourceCounters {
     pub lost: u64,
     /// IP fragments other than the first.
     pub fragments: u64,
+    /// Frames that were captured before, as a mirror port gives (capture files).
+    pub copies: u64,
     /// Unparsable packets, by cause.
     pub unparsable: [u64; Unparsable::COUNT],
 }
@@ -90,6 +93,7 @@ impl SourceCounters {
         self.records += other.records;
         self.lost += other.lost;
         self.fragments += other.fragments;
+        self.copies += other.copies;
         for (mine, theirs) in self.unparsable.iter_mut().zip(&other.unparsable) {
             *mine += theirs;
         }

@@ -52,8 +52,6 @@ pub struct EngineCounters {
     pub thinned: u64,
     /// Transmissions not recorded because all flows together had too many outstanding.
     pub pool_full: u64,
-    /// Of those, copies of a frame that was seen already, as a mirror port gives.
-    pub copies: u64,
     /// Inbound segments from which nothing was to be expected, indexed by [`Quiet`].
     pub quiet: [u64; Quiet::COUNT],
     /// Samples by kind: data, connect.
@@ -178,10 +176,9 @@ impl Engine {
             None if segment.has(TcpFlags::RST) || segment.is_empty() => return Outcome::Sent,
             None => self.begin(segment),
         };
-        let Sent { retransmission, copy, thinned, pool_full } =
+        let Sent { retransmission, thinned, pool_full } =
             self.table.flow_mut(index).sent(segment, &mut self.pool, self.limits);
         self.counters.retransmissions += u64::from(retransmission);
-        self.counters.copies += u64::from(copy);
         self.counters.thinned += u64::from(thinned);
         self.counters.pool_full += u64::from(pool_full);
         self.table.touch(index, segment.time());

@@ -9,7 +9,7 @@ use go_metro_common::segment::{Bits, TcpFlags};
 
 use super::outstanding::{Match, Pool, Pushed, Queue, Transmission};
 use super::sample::{Quiet, Rejection};
-use super::{Class, Kind, Nanos, Outcome, Rtt, Sample, Segment, SeqNum};
+use super::{Class, Kind, Outcome, Rtt, Sample, Segment, SeqNum};
 
 /// Duplicate acknowledgements that tell of a hole where SACK is not in use (RFC 5681 section 3.2).
 const DUPLICATE_ACKS: u8 = 3;
@@ -17,10 +17,6 @@ const DUPLICATE_ACKS: u8 = 3;
 /// Sequence numbers further apart than the largest window (2^30, RFC 7323 section 2.3) are not of one stream: what comes
 /// is the first segment of something else.
 const LARGEST_WINDOW: u32 = 1 << 30;
-
-/// A frame that repeats another within this time is a copy of it, unless the peer told of a hole meanwhile: TCP sends again what it is
-/// asked for, or after a timer of two ticks at least (`TCP_TIMEOUT_MIN`, include/net/tcp.h).
-const COPY_WITHIN: Duration = Duration::from_millis(1);
 
 /// How much longer than the flow's floor an acknowledgement takes that the receiver has kept back: from a little under the
 /// shortest delay in use (40 ms, `TCP_DELACK_MIN` of include/net/tcp.h) to the longest allowed (RFC 9293 section 3.8.6.3).
@@ -49,8 +45,6 @@ pub(super) enum Life {
 pub(super) struct Sent {
     /// It was a retransmission.
     pub(super) retransmission: bool,
-    /// It was a copy of a frame that was seen already.
-    pub(super) copy: bool,
     /// Others were dropped from the record to make room.
     pub(super) thinned: bool,
     /// It could not be recorded: the pool is exhausted.
@@ -92,8 +86,6 @@ pub(super) struct Flow {
     local_isn: Option<SeqNum>,
     /// The peer's, if known.
     remote_isn: Option<SeqNum>,
-    /// When the peer last told of something missing, or may have.
-    asked_at: Nanos,
     /// The shortest round trip so far.
     floor: Rtt,
     /// Window of the last inbound segment, to tell a duplicate ACK from a window update.
@@ -117,7 +109,6 @@ impl Flow {
         outstanding: Queue::EMPTY,
         local_isn: None,
         remote_isn: None,
-        asked_at: Nanos(0),
         floor: Rtt(u64::MAX),
         window: 0,
         duplicate_acks: 0,
@@ -187,10 +178,6 @@ impl Flow {
             return sent;
         }
         let again = start.before(self.snd_nxt);
-        if again && self.is_copy(&transmission, pool) {
-            sent.copy = true;
-            return sent;
-        }
         if self.outstanding.would_mislead(again, limits.outstanding) {
             self.hole(pool);
         }
@@ -248,7 +235,6 @@ impl Flow {
         let hole_above = segment.header.bits.any(Bits::SACK_ABOVE);
         if segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK) {
             self.sack_in_use = true;
-            self.asked_at = segment.time();
         }
 
         let outcome = if ack == self.snd_una {
@@ -356,15 +342,6 @@ impl Flow {
         self.snd_una == self.snd_nxt && start == self.snd_nxt.minus(1) && end == self.snd_nxt
     }
 
-    /// The same frame again, as a mirror port or a capture on several devices gives it.
-    fn is_copy(&self, transmission: &Transmission, pool: &Pool) -> bool {
-        let twin = self.outstanding.twin_of(pool, transmission);
-        twin.is_some_and(|sent_at| {
-            let age = transmission.sent_at.since(sent_at).map_or(Duration::ZERO, Duration::from);
-            sent_at > self.asked_at && age < COPY_WITHIN
-        })
-    }
-
     /// A receiver may keep back the acknowledgement of a single segment, but not of two (RFC 9293 section 3.8.6.3). So: an acknowledgement
     /// without payload of the one segment that was outstanding, far above what this flow has shown to be possible.
     fn is_delayed(&self, rtt: Rtt, found: &Transmission, una: SeqNum, ack: &Segment) -> bool {
@@ -381,7 +358,6 @@ impl Flow {
             && segment.header.window == self.window
         {
             self.duplicate_acks = self.duplicate_acks.saturating_add(1);
-            self.asked_at = segment.time();
         }
     }
 

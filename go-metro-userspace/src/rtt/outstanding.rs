@@ -162,19 +162,6 @@ impl Queue {
         self.append(pool, transmission, bound, true)
     }
 
-    /// When the newest transmission left that is the same as this one in all it says.
-    pub(super) fn twin_of(&self, pool: &Pool, transmission: &Transmission) -> Option<Nanos> {
-        let (mut index, mut twin) = (self.head, None);
-        for _ in 0..self.len {
-            let node = &pool.nodes[index as usize];
-            if (node.start, node.end, node.tsval()) == (transmission.start, transmission.end, transmission.tsval) {
-                twin = Some(node.sent_at);
-            }
-            index = node.next;
-        }
-        twin
-    }
-
     /// A retransmission makes everything outstanding ambiguous (rule 2).
     pub(super) fn doubt(&mut self) {
         self.clean_from = self.next_ordinal;

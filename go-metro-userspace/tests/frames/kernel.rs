@@ -65,6 +65,7 @@ fn difference(after: &SourceCounters, before: &SourceCounters) -> SourceCounters
         records: after.records - before.records,
         lost: after.lost - before.lost,
         fragments: after.fragments - before.fragments,
+        copies: 0,
         unparsable,
     }
 }

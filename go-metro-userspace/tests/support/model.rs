@@ -31,8 +31,6 @@ struct Tx {
     tsval: Option<u32>,
     syn: bool,
     ambiguous: bool,
-    /// The engine keeps it: neither acknowledged already nor part of a hole when it was sent again.
-    recorded: bool,
 }
 
 /// One flow.
@@ -48,7 +46,6 @@ pub struct Model {
     sack: bool,
     duplicates: u32,
     window: u16,
-    asked_at: u64,
 }
 
 impl Model {
@@ -72,18 +69,12 @@ impl Model {
             self.snd_una = s.seq;
             s.seq
         });
-        let mut tx = Tx { at: s.at, start: s.seq, end, tsval: s.tsval, syn: s.syn, ambiguous: false, recorded: true };
+        let mut tx = Tx { at: s.at, start: s.seq, end, tsval: s.tsval, syn: s.syn, ambiguous: false };
         if s.seq < snd_nxt {
             let keep_alive = self.snd_una == snd_nxt && s.seq == snd_nxt - 1 && end == snd_nxt;
             if keep_alive {
                 return;
             }
-            let same = |tx: &Tx| tx.recorded && (tx.start, tx.end, tx.tsval) == (s.seq, end, s.tsval);
-            let copied = self.sent.iter().rev().find(|tx| same(tx));
-            if copied.is_some_and(|tx| tx.at > self.asked_at && s.at - tx.at < 1_000_000) {
-                return;
-            }
-            tx.recorded = end > self.snd_una && !(self.snd_una < self.hole_until && s.seq < self.hole_until);
             for old in &mut self.sent {
                 old.ambiguous = true;
             }
@@ -108,7 +99,6 @@ impl Model {
         }
         if s.sack_above || s.dsack {
             self.sack = true;
-            self.asked_at = s.at;
         }
         let mut sample = None;
         if ack > self.snd_una {
@@ -117,7 +107,6 @@ impl Model {
             self.snd_una = ack;
         } else if !self.sack && s.len == 0 && !s.syn && !s.fin && s.window == self.window && self.outstanding() {
             self.duplicates += 1;
-            self.asked_at = s.at;
         }
         self.window = s.window;
         if (s.sack_above || self.duplicates >= 3) && self.outstanding() {

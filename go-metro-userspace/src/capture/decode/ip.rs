@@ -31,6 +31,8 @@ pub(super) struct Ip<'a> {
     pub(super) payload: &'a [u8],
     /// TCP header and payload on the wire.
     pub(super) payload_len: u32,
+    /// Identification (RFC 791 section 3.1); 0 where there is none.
+    pub(super) id: u16,
     /// The family's share of the record's bits.
     pub(super) bits: u8,
 }
@@ -48,7 +50,7 @@ fn v4(bytes: &[u8], wire_len: u32) -> Result<Ip<'_>, Skip> {
     let version_ihl = header.try_get_u8()?;
     let _tos = header.try_get_u8()?;
     let total_len = header.try_get_u16()?;
-    let _id = header.try_get_u16()?;
+    let id = header.try_get_u16()?;
     let fragment = header.try_get_u16()?;
     let _ttl = header.try_get_u8()?;
     let protocol = header.try_get_u8()?;
@@ -74,7 +76,7 @@ fn v4(bytes: &[u8], wire_len: u32) -> Result<Ip<'_>, Skip> {
     let source = Addr::v4(header.try_get_u32()?.to_be_bytes());
     let destination = Addr::v4(header.try_get_u32()?.to_be_bytes());
     let payload = bytes.get(header_len as usize..).ok_or(Skip::Unparsable(Unparsable::Truncated))?;
-    Ok(Ip { source, destination, payload, payload_len: len.saturating_sub(header_len), bits: 0 })
+    Ok(Ip { source, destination, payload, payload_len: len.saturating_sub(header_len), id, bits: 0 })
 }
 
 /// RFC 8200 section 3.
@@ -102,7 +104,8 @@ fn v6(bytes: &[u8], wire_len: u32) -> Result<Ip<'_>, Skip> {
     let destination = Addr::v6(header.try_get_u128()?.to_be_bytes());
     let behind = bytes.get(40..).unwrap_or_default();
     let (payload, extensions_len) = extensions(behind, next)?;
-    Ok(Ip { source, destination, payload, payload_len: len.saturating_sub(extensions_len), bits: Bits::IPV6 })
+    let payload_len = len.saturating_sub(extensions_len);
+    Ok(Ip { source, destination, payload, payload_len, id: 0, bits: Bits::IPV6 })
 }
 
 /// Walks extension headers, of which the first is `next`; what follows them, and how long they are.

@@ -58,6 +58,10 @@ pub struct Decoded {
     pub direction: Option<Direction>,
     /// Which interface it passed, where the link layer tells.
     pub ifindex: Option<u32>,
+    /// Identification of the IPv4 packet; 0 where there is none.
+    pub ip_id: u16,
+    /// Checksum of the TCP segment.
+    pub checksum: u16,
     /// Its options are malformed; those before the fault were read.
     pub bad_option: bool,
 }
@@ -77,6 +81,8 @@ pub fn decode(packet: Packet<'_>) -> Result<Decoded, Skip> {
         header: SegmentHeader { bits: Bits(tcp.header.bits.0 | ip.bits), ..tcp.header },
         direction: network.direction,
         ifindex: network.ifindex,
+        ip_id: ip.id,
+        checksum: tcp.checksum,
         bad_option: tcp.bad_option,
     })
 }

@@ -19,6 +19,7 @@ pub(super) struct Tcp {
     pub(super) destination: u16,
     /// Its numbers and options; nothing else of the record is filled in.
     pub(super) header: SegmentHeader,
+    pub(super) checksum: u16,
     pub(super) bad_option: bool,
 }
 
@@ -35,6 +36,7 @@ pub(super) fn parse(bytes: &[u8], len: u32) -> Result<Tcp, Skip> {
     let header_len = u32::from(fixed.try_get_u8()? >> 4) * 4;
     let flags = TcpFlags(fixed.try_get_u8()?);
     let window = fixed.try_get_u16()?;
+    let checksum = fixed.try_get_u16()?;
     if header_len < 20 || header_len > len {
         return Err(Skip::Unparsable(Unparsable::TcpHeader));
     }
@@ -44,7 +46,7 @@ pub(super) fn parse(bytes: &[u8], len: u32) -> Result<Tcp, Skip> {
     let captured = bytes.len().min(header_len as usize);
     let cut = captured < header_len as usize;
     let sound = options(&bytes[20..captured], &mut header);
-    Ok(Tcp { source, destination, header, bad_option: !sound && !cut })
+    Ok(Tcp { source, destination, header, checksum, bad_option: !sound && !cut })
 }
 
 /// Reads options into the record; whether all of them were well-formed.

@@ -168,6 +168,7 @@ impl Classifier {
             records: self.read,
             lost: all.ring_full,
             fragments: all.fragments,
+            copies: 0,
             unparsable: all.unparsable,
         })
     }

@@ -31,7 +31,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 
 pub use forwarder::{Forwarder, PathCounters};
-pub use impairment::{Impairment, Way};
+pub use impairment::{Impairment, Order, Then, Way, What};
 pub use namespace::Namespace;
 use port::Port;
 pub use tcp_info::TcpInfo;

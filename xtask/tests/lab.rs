@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use xtask::lab::programs::{Hook, Position, Program};
 use xtask::lab::traffic::{Rounds, Server, Service, bulk, connect};
-use xtask::lab::{Impairment, Lab, Link, Offload, Way};
+use xtask::lab::{Impairment, Lab, Link, Offload, Order, Way, What};
 
 const RTT: Duration = Duration::from_millis(50);
 
@@ -154,6 +154,24 @@ fn frames_overtake_those_held_back_and_jitter_keeps_their_order() {
     let jittered = arrivals(Impairment { jitter, seed: 3, ..Impairment::delay(Duration::from_millis(1)) });
     assert_eq!(jittered.len(), 400);
     assert!(jittered.is_sorted());
+}
+
+#[test]
+fn an_order_meets_the_segment_that_it_names_and_no_other() {
+    let lab = Lab::with_offload(Link::Veth, Offload::Off).unwrap();
+    lab.path().set_rtt(Duration::from_millis(10));
+    let rounds = Rounds { count: 10, ..Rounds::default() };
+    let server = Server::v4(&lab.b, rounds.service()).unwrap();
+    let mut stream = connect(&lab.a, server.address()).unwrap();
+    let orders = vec![Order::lose(What::Data, 4), Order::hold(What::Data, 9, Duration::from_millis(50))];
+    lab.path().impair(Way::AToB, Impairment { orders, ..Impairment::delay(Duration::from_millis(5)) });
+    let exchange = rounds.drive(&mut stream).unwrap();
+    // The fourth request is sent again, which makes it the fifth segment; the ninth is the eighth request.
+    let slow = |time: &Duration| *time > Duration::from_millis(50);
+    let late: Vec<usize> = (0..10).filter(|k| slow(&exchange.times[*k])).collect();
+    assert_eq!(late, [3, 7], "{:?}", exchange.times);
+    let counters = lab.path().counters(Way::AToB);
+    assert_eq!((counters.lost, counters.reordered), (1, 1), "{counters:?}");
 }
 
 #[test]

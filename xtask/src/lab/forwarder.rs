@@ -18,7 +18,7 @@ use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 
 use super::frame::{Content, VNET_HEADER, content};
-use super::impairment::{Impairment, REORDER_HOLD, Way};
+use super::impairment::{Impairment, REORDER_HOLD, Then, Way, What};
 use super::port::{Port, Received, Scratch};
 
 /// A sleep ends this much before a frame is due: about what a sleep overshoots by on an idle machine.
@@ -37,7 +37,7 @@ pub struct PathCounters {
     pub bytes: u64,
     /// Frames put out that were larger than an Ethernet frame can be: super-segments.
     pub super_segments: u64,
-    /// Frames lost by [`Impairment::loss`].
+    /// Frames lost by [`Impairment::loss`] or by order.
     pub lost: u64,
     /// Frames put out twice.
     pub duplicated: u64,
@@ -152,12 +152,14 @@ struct Lane {
     random: fastrand::Rng,
     /// Latest due time by far address: jitter must not reorder.
     latest: HashMap<Option<IpAddr>, Instant>,
+    /// Segments so far, by kind.
+    seen: HashMap<What, u32>,
 }
 
 impl Lane {
     fn new(orders: Impairment) -> Self {
         let random = fastrand::Rng::with_seed(orders.seed);
-        Self { orders, random, latest: HashMap::new() }
+        Self { orders, random, latest: HashMap::new(), seen: HashMap::new() }
     }
 }
 
@@ -179,6 +181,17 @@ impl Lane {
         }
         // Always four draws, so that one fault's probability does not shift the others' fates.
         let [lost, twice, held_back, late] = [(); 4].map(|()| self.random.f64());
+        let order = content.and_then(|content| content.segment).and_then(|what| {
+            let nth = self.seen.entry(what).or_default();
+            *nth += 1;
+            orders.orders.iter().find(|order| (order.what, order.nth) == (what, *nth)).map(|order| order.then)
+        });
+        match order {
+            Some(Then::Lose) => return Fate { due, copies: 0, held_back: false },
+            Some(Then::Hold(time)) => return Fate { due: due + time, copies: 1, held_back: true },
+            Some(Then::Duplicate) => return Fate { due, copies: 2, held_back: false },
+            None => {}
+        }
         if lost < orders.loss {
             return Fate { due, copies: 0, held_back: false };
         }

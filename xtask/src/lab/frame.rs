@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::impairment::Way;
+use super::impairment::{Way, What};
 
 /// Size of `struct virtio_net_hdr`, include/uapi/linux/virtio_net.h.
 pub(super) const VNET_HEADER: usize = 10;
@@ -53,6 +53,8 @@ pub(super) struct Content {
     pub(super) far: IpAddr,
     /// Whether it is TCP or UDP.
     pub(super) is_transport: bool,
+    /// What kind of TCP segment it is.
+    pub(super) segment: Option<What>,
 }
 
 /// Looks into a frame (without its virtio header); none if it is not IP.
@@ -70,14 +72,18 @@ pub(super) fn content(frame: &[u8], framing: Framing, way: Way) -> Option<Conten
         }
         rest = frame.get(at + 2..)?;
     }
-    let (source, destination, protocol): (IpAddr, IpAddr, u8) = match rest.first()? >> 4 {
+    let (source, destination, protocol, behind): (IpAddr, IpAddr, u8, &[u8]) = match rest.first()? >> 4 {
         4 => {
             let address = |at: usize| <[u8; 4]>::try_from(rest.get(at..at + 4)?).ok().map(Ipv4Addr::from);
-            (address(12)?.into(), address(16)?.into(), *rest.get(9)?)
+            let total = usize::from(u16::from_be_bytes([*rest.get(2)?, *rest.get(3)?]));
+            // A total length of 0 is BIG TCP's; else what lies beyond it is padding.
+            let packet = if total == 0 { rest } else { rest.get(..total).unwrap_or(rest) };
+            let behind = packet.get(usize::from(rest[0] & 0xf) * 4..).unwrap_or_default();
+            (address(12)?.into(), address(16)?.into(), *rest.get(9)?, behind)
         }
         6 => {
             let address = |at: usize| <[u8; 16]>::try_from(rest.get(at..at + 16)?).ok().map(Ipv6Addr::from);
-            (address(8)?.into(), address(24)?.into(), *rest.get(6)?)
+            (address(8)?.into(), address(24)?.into(), *rest.get(6)?, rest.get(40..).unwrap_or_default())
         }
         _ => return None,
     };
@@ -85,7 +91,21 @@ pub(super) fn content(frame: &[u8], framing: Framing, way: Way) -> Option<Conten
         Way::AToB => destination,
         Way::BToA => source,
     };
-    Some(Content { far, is_transport: matches!(protocol, 6 | 17) })
+    let segment = if protocol == 6 { segment(behind) } else { None };
+    Some(Content { far, is_transport: matches!(protocol, 6 | 17), segment })
+}
+
+/// What kind of segment a TCP header begins (RFC 9293 section 3.1).
+fn segment(bytes: &[u8]) -> Option<What> {
+    let (offset, flags) = (usize::from(*bytes.get(12)? >> 4) * 4, *bytes.get(13)?);
+    Some(match flags {
+        _ if flags & 0x04 != 0 => What::Reset,
+        _ if flags & 0x12 == 0x12 => What::SynAck,
+        _ if flags & 0x02 != 0 => What::Syn,
+        _ if flags & 0x01 != 0 => What::Fin,
+        _ if bytes.len() > offset => What::Data,
+        _ => What::Ack,
+    })
 }
 
 #[cfg(test)]
@@ -118,7 +138,8 @@ mod tests {
         let far = |way| content(&frame, Framing::Ethernet, way).map(|content| content.far.to_string());
         assert_eq!(far(Way::AToB).as_deref(), Some("10.0.0.2"));
         assert_eq!(far(Way::BToA).as_deref(), Some("10.0.0.1"));
-        assert!(content(&frame, Framing::Ethernet, Way::AToB).is_some_and(|content| content.is_transport));
+        let content_of = |frame| content(frame, Framing::Ethernet, Way::AToB);
+        assert!(content_of(&frame).is_some_and(|content| content.is_transport));
         assert_eq!(content(&frame[..30], Framing::Ethernet, Way::AToB), None);
     }
 }

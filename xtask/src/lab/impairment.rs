@@ -44,6 +44,67 @@ pub struct Impairment {
     pub reorder: f64,
     /// Where the draws start.
     pub seed: u64,
+    /// What happens to certain segments, whatever the draws say.
+    pub orders: Vec<Order>,
+}
+
+/// What kind of TCP segment a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum What {
+    /// SYN without ACK.
+    Syn,
+    /// SYN and ACK.
+    SynAck,
+    /// RST.
+    Reset,
+    /// FIN, with or without payload.
+    Fin,
+    /// Payload.
+    Data,
+    /// None of these.
+    Ack,
+}
+
+/// What an [`Order`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The segment is lost.
+    Lose,
+    /// It arrives twice.
+    Duplicate,
+    /// It arrives so much later, and others overtake it.
+    Hold(Duration),
+}
+
+/// An order for one segment: the `nth` (from 1) of its kind since the impairment was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Its kind.
+    pub what: What,
+    /// Which of these.
+    pub nth: u32,
+    /// What happens to it.
+    pub then: Then,
+}
+
+impl Order {
+    /// Loses the `nth` segment of a kind.
+    #[must_use]
+    pub fn lose(what: What, nth: u32) -> Self {
+        Self { what, nth, then: Then::Lose }
+    }
+
+    /// Lets the `nth` segment of a kind arrive twice.
+    #[must_use]
+    pub fn duplicate(what: What, nth: u32) -> Self {
+        Self { what, nth, then: Then::Duplicate }
+    }
+
+    /// Holds the `nth` segment of a kind back by `time`.
+    #[must_use]
+    pub fn hold(what: What, nth: u32, time: Duration) -> Self {
+        Self { what, nth, then: Then::Hold(time) }
+    }
 }
 
 /// How long a reordered frame is held back: long enough that the frames of the same flight overtake it.

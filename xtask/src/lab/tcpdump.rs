@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Host, INTERFACE};
+use super::{Host, INTERFACE, Namespace};
 
 /// A running capture.
 #[derive(Debug)]
@@ -23,12 +23,21 @@ impl Tcpdump {
     ///
     /// tcpdump cannot be run, or ends.
     pub fn start(host: &Host, file: &Path) -> Result<Self> {
-        let mut child = host
-            .namespace
+        Self::start_with(&host.namespace, INTERFACE, &["-s", "200"], file)
+    }
+
+    /// Starts a capture on `interface` of a namespace, with arguments of its own, and returns once it runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tcpdump::start`].
+    pub fn start_with(namespace: &Namespace, interface: &str, args: &[&str], file: &Path) -> Result<Self> {
+        let mut child = namespace
             .command("tcpdump")
             // Root stays root: the file may be in a directory that nobody else may write to.
-            .args(["-i", INTERFACE, "-Z", "root", "--immediate-mode", "-B", "16384", "-s", "200", "-w"])
+            .args(["-i", interface, "-Z", "root", "--immediate-mode", "-B", "16384", "-w"])
             .arg(file)
+            .args(args)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -10,7 +10,7 @@ use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource};
 use crate::report::naming::Names;
 use crate::report::{naming, sample_json, table};
-use crate::rtt::{Engine, EngineConfig, Nanos, Outcome, Quiet, Rejection, Summaries, SummaryLimits};
+use crate::rtt::{Batch, Engine, EngineConfig, Nanos, Outcome, Quiet, Rejection, Segment, Summaries, SummaryLimits};
 
 /// Flows at once; a capture may hold more than a host has.
 const MAX_FLOWS: u32 = 1 << 20;
@@ -73,20 +73,24 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     let mut written = Ok(());
     let every_ack = options.explain == Some(Explain::All);
     let lines = options.samples || every_ack;
+    let mut sink = |segment: &Segment, outcome| match outcome {
+        Outcome::Sample(sample) if !lines => summaries.add(&sample),
+        Outcome::Sample(sample) if written.is_ok() => written = sample_json::write_sample(out, &sample, 0),
+        Outcome::Rejected(reason) if every_ack && written.is_ok() => {
+            written = sample_json::write_rejection(out, segment, reason);
+        }
+        _ => {}
+    };
+    let mut batch = Batch::new();
     source.for_each(&options.filter, &mut |segment| {
         if segment.time() >= expire_at {
+            batch.flush(&mut engine, &mut sink);
             engine.expire(segment.time());
             expire_at = Nanos(segment.time().0.saturating_add(EXPIRE_EVERY_NS));
         }
-        match engine.record(segment) {
-            Outcome::Sample(sample) if !lines => summaries.add(&sample),
-            Outcome::Sample(sample) if written.is_ok() => written = sample_json::write_sample(out, &sample, 0),
-            Outcome::Rejected(reason) if every_ack && written.is_ok() => {
-                written = sample_json::write_rejection(out, segment, reason);
-            }
-            _ => {}
-        }
+        batch.push(segment, &mut engine, &mut sink);
     });
+    batch.flush(&mut engine, &mut sink);
     written?;
     if let Some(broken) = source.broken() {
         eprintln!("go-metro: {}: {broken}; everything before that was used", options.file.display());

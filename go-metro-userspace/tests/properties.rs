@@ -5,7 +5,7 @@
 
 mod support;
 
-use go_metro::rtt::{Addr, Class, Endpoint, Engine, EngineConfig, FlowKey, Kind, Outcome, Segment, Side};
+use go_metro::rtt::{Addr, Batch, Class, Endpoint, Engine, EngineConfig, FlowKey, Kind, Outcome, Segment, Side};
 use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
 use proptest::prelude::*;
 use support::model::{Model, Seg};
@@ -193,7 +193,9 @@ proptest! {
     fn the_account_closes_on_arbitrary_segments(
         records in prop::collection::vec((any::<u32>(), any::<u32>(), 0u32..3000, any::<u8>(), any::<u8>(), 0u64..1 << 40, 0u16..4), 1..300),
     ) {
-        let mut engine = Engine::new(EngineConfig { max_flows: 2, outstanding_per_flow: 4, ..EngineConfig::default() });
+        let bounds = EngineConfig { max_flows: 2, outstanding_per_flow: 4, ..EngineConfig::default() };
+        let mut engine = Engine::new(bounds);
+        let (mut segments, mut outcomes) = (Vec::new(), Vec::new());
         let total = records.len() as u64;
         for (seq, ack, len, flags, bits, at, port) in records {
             let mut s = segment(&Seg {
@@ -203,12 +205,25 @@ proptest! {
             s.header.flags.0 = flags;
             s.header.bits.0 = bits;
             s.flow.local.port = port;
-            if let Outcome::Sample(found) = engine.record(&s) {
+            let outcome = engine.record(&s);
+            segments.push(s);
+            outcomes.push((s, outcome));
+            if let Outcome::Sample(found) = outcome {
                 prop_assert!(found.rtt.0 > 0 && found.rtt.0 <= 300_000_000_000);
             }
             prop_assert!(engine.flows() <= 2);
         }
         let c = *engine.counters();
+        // What goes in by batches comes out as what went in one by one.
+        let mut batched = Engine::new(bounds);
+        let mut batch = Batch::new();
+        let mut outcomes_of_batches = Vec::new();
+        for s in &segments {
+            batch.push(s, &mut batched, &mut |s, outcome| outcomes_of_batches.push((*s, outcome)));
+        }
+        batch.flush(&mut batched, &mut |s, outcome| outcomes_of_batches.push((*s, outcome)));
+        prop_assert_eq!(outcomes_of_batches, outcomes);
+        prop_assert_eq!(batched.counters(), &c);
         prop_assert_eq!(c.sent + c.quiet_total() + c.samples_total() + c.rejected_total(), total);
         prop_assert_eq!(c.samples_total(), c.classes.iter().sum::<u64>());
     }

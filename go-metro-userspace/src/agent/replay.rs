@@ -10,7 +10,7 @@ use crate::capture::file::{FileFilter, FileSource};
 use crate::config::{Config, Instance};
 use crate::report::naming::{Names, name_pairs};
 use crate::report::{Health, Report};
-use crate::rtt::{Engine, Outcome, Sample, Summaries};
+use crate::rtt::{Batch, Engine, Outcome, Sample, Segment, Summaries};
 
 /// Reads one instance's capture.
 ///
@@ -28,12 +28,15 @@ pub(super) fn read(
     let filter = FileFilter { local: Vec::new(), targets: directory.nets_of(instance), sides: config.sides.into() };
     let mut engine = Engine::new(super::settings::engine_config(config));
     let mut summaries = Summaries::new(super::settings::summary_limits(config));
-    source.for_each(&filter, &mut |segment| {
-        if let Outcome::Sample(sample) = engine.record(segment) {
+    let mut sink = |_: &Segment, outcome| {
+        if let Outcome::Sample(sample) = outcome {
             summaries.add(&sample);
             on_sample(sample);
         }
-    });
+    };
+    let mut batch = Batch::new();
+    source.for_each(&filter, &mut |segment| batch.push(segment, &mut engine, &mut sink));
+    batch.flush(&mut engine, &mut sink);
     if let Some(broken) = source.broken() {
         tracing::warn!("{}: {broken}; everything before that was used", path.display());
     }

@@ -13,7 +13,9 @@ use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
 use crate::capture::{CaptureError, InterfaceEvent, Jump, Source, SourceCounters, WatchList};
-use crate::rtt::{Engine, EngineConfig, EngineCounters, Interval, Outcome, Sample, Summaries, SummaryLimits};
+use crate::rtt::{
+    Batch, Engine, EngineConfig, EngineCounters, Interval, Outcome, Sample, Segment, Summaries, SummaryLimits,
+};
 
 /// Longest wait for records before commands are looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -88,6 +90,7 @@ impl Worker {
             beats: beats.clone(),
             source,
             engine: Engine::new(engine),
+            batch: Batch::new(),
             summaries: Summaries::new(limits),
             watch,
             indices: BTreeMap::new(),
@@ -152,6 +155,7 @@ struct State {
     beats: Arc<AtomicU64>,
     source: Source,
     engine: Engine,
+    batch: Batch,
     summaries: Summaries,
     watch: WatchList,
     /// The index that each interface has now.
@@ -188,20 +192,23 @@ impl State {
     }
 
     fn poll(&mut self) -> Result<(), CaptureError> {
-        let Self { source, engine, summaries, samples, .. } = self;
-        let mut batch = Vec::new();
-        source.poll(POLL, &mut |segment| {
-            if let Outcome::Sample(sample) = engine.record(segment) {
+        let Self { source, engine, batch, summaries, samples, .. } = self;
+        let mut found = Vec::new();
+        let mut sink = |_: &Segment, outcome| {
+            if let Outcome::Sample(sample) = outcome {
                 summaries.add(&sample);
                 if samples.is_some() {
-                    batch.push(sample);
+                    found.push(sample);
                 }
             }
-        })?;
-        if let Some(channel) = samples.as_ref().filter(|_| !batch.is_empty()) {
-            let count = batch.len() as u64;
-            let batch = Samples { samples: batch, epoch_offset_ns: source.epoch_offset_ns() };
-            if channel.try_send(batch).is_err() {
+        };
+        let polled = source.poll(POLL, &mut |segment| batch.push(segment, engine, &mut sink));
+        batch.flush(engine, &mut sink);
+        polled?;
+        if let Some(channel) = samples.as_ref().filter(|_| !found.is_empty()) {
+            let count = found.len() as u64;
+            let found = Samples { samples: found, epoch_offset_ns: source.epoch_offset_ns() };
+            if channel.try_send(found).is_err() {
                 self.samples_dropped += count;
             }
         }

@@ -3,12 +3,15 @@
 //! It only coordinates: the [table](super::table) finds the flow, the [flow](super::flow) applies the rules. Time comes
 //! with the records and with [`Engine::expire`]; nothing here asks a clock.
 
+use std::hint::black_box;
 use std::time::Duration;
 
 use go_metro_common::segment::TcpFlags;
 
+use super::batch::Hashed;
 use super::flow::{FlowLimits, Sent};
-use super::outstanding::Pool;
+use super::key::Key;
+use super::outstanding::{COMMON_PER_FLOW, Pool};
 use super::sample::{Quiet, Rejection};
 use super::table::{Ended, FlowTable, Lifetimes};
 use super::{Class, Direction, Kind, Nanos, Outcome, Segment};
@@ -36,10 +39,6 @@ impl Default for EngineConfig {
         }
     }
 }
-
-/// Transmissions on record for all flows together, per flow that may exist: most flows have one or two, a few bulk transfers
-/// have their full share.
-const POOL_PER_FLOW: usize = 4;
 
 /// What the engine has counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,7 +123,7 @@ impl Engine {
         let outstanding = config.outstanding_per_flow.max(2);
         Self {
             table: FlowTable::new(max_flows, Lifetimes { idle: config.idle_ttl, closing: config.exp_ttl }),
-            pool: Pool::new(max_flows.saturating_mul(POOL_PER_FLOW).max(usize::from(outstanding))),
+            pool: Pool::new(max_flows, max_flows.saturating_mul(COMMON_PER_FLOW).max(usize::from(outstanding))),
             limits: FlowLimits { outstanding, longest: config.idle_ttl },
             counters: EngineCounters::default(),
         }
@@ -132,9 +131,34 @@ impl Engine {
 
     /// Takes one segment and says what became of it.
     pub fn record(&mut self, segment: &Segment) -> Outcome {
+        let key = Key::from(&segment.flow);
+        self.record_hashed(segment, &key, self.table.hash(&key))
+    }
+
+    /// Takes these segments, in their order, and says of each what became of it: as [`Engine::record`] does, but that what is known of all
+    /// their flows is fetched from memory at the same time rather than one after the other.
+    pub(super) fn record_all(&mut self, hashed: &mut [Hashed], sink: &mut impl FnMut(&Segment, Outcome)) {
+        let mut warm = 0;
+        for Hashed { segment, key, hash } in hashed.iter_mut() {
+            *key = Key::from(&segment.flow);
+            *hash = self.table.hash(key);
+            warm ^= self.table.touch_index(*hash);
+        }
+        for Hashed { hash, .. } in hashed.iter() {
+            warm ^= self.table.touch_entry(*hash, &self.pool);
+        }
+        // Only the reading counts, not what was read.
+        black_box(warm);
+        for Hashed { segment, key, hash } in hashed.iter() {
+            let outcome = self.record_hashed(segment, key, *hash);
+            sink(segment, outcome);
+        }
+    }
+
+    fn record_hashed(&mut self, segment: &Segment, key: &Key, hash: u32) -> Outcome {
         let outcome = match segment.direction() {
-            Direction::Egress => self.sent(segment),
-            Direction::Ingress => self.received(segment),
+            Direction::Egress => self.sent(segment, key, hash),
+            Direction::Ingress => self.received(segment, key, hash),
         };
         self.counters.note(&outcome);
         outcome
@@ -150,13 +174,13 @@ impl Engine {
     /// Forgets what is outstanding on an interface, because segments may have passed it unseen.
     pub fn interrupt(&mut self, ifindex: u32) {
         let pool = &mut self.pool;
-        self.table.for_each_mut(|key| key.ifindex == ifindex, |flow| flow.interrupt(pool));
+        self.table.for_each_mut(|key| key.ifindex() == ifindex, |index, flow| flow.interrupt(&mut pool.share(index)));
     }
 
     /// Forgets what is outstanding everywhere, because the clock of the records has jumped.
     pub fn interrupt_all(&mut self) {
         let pool = &mut self.pool;
-        self.table.for_each_mut(|_| true, |flow| flow.interrupt(pool));
+        self.table.for_each_mut(|_| true, |index, flow| flow.interrupt(&mut pool.share(index)));
     }
 
     /// Number of flows now.
@@ -169,15 +193,15 @@ impl Engine {
         &self.counters
     }
 
-    fn sent(&mut self, segment: &Segment) -> Outcome {
-        let index = match self.live_flow(segment) {
+    fn sent(&mut self, segment: &Segment, key: &Key, hash: u32) -> Outcome {
+        let index = match self.live_flow(segment, key, hash) {
             Some(index) => index,
             // A reset of what was never seen, as a port scan gets: nothing to time, so no flow.
             None if segment.has(TcpFlags::RST) || segment.is_empty() => return Outcome::Sent,
-            None => self.begin(segment),
+            None => self.begin(segment, key, hash),
         };
         let Sent { retransmission, thinned, pool_full } =
-            self.table.flow_mut(index).sent(segment, &mut self.pool, self.limits);
+            self.table.flow_mut(index).sent(segment, &mut self.pool.share(index), self.limits);
         self.counters.retransmissions += u64::from(retransmission);
         self.counters.thinned += u64::from(thinned);
         self.counters.pool_full += u64::from(pool_full);
@@ -185,31 +209,31 @@ impl Engine {
         Outcome::Sent
     }
 
-    fn received(&mut self, segment: &Segment) -> Outcome {
+    fn received(&mut self, segment: &Segment, key: &Key, hash: u32) -> Outcome {
         // Only what this end sends makes a flow: a flood of inbound segments costs no memory.
-        let Some(index) = self.live_flow(segment) else { return Outcome::Quiet(Quiet::NothingSent) };
-        let outcome = self.table.flow_mut(index).received(segment, &mut self.pool, self.limits);
+        let Some(index) = self.live_flow(segment, key, hash) else { return Outcome::Quiet(Quiet::NothingSent) };
+        let outcome = self.table.flow_mut(index).received(segment, &mut self.pool.share(index), self.limits);
         self.table.touch(index, segment.time());
         outcome
     }
 
     /// The segment's flow, unless its time was over before the segment came.
-    fn live_flow(&mut self, segment: &Segment) -> Option<u32> {
-        let index = self.table.find(&segment.flow)?;
+    fn live_flow(&mut self, segment: &Segment, key: &Key, hash: u32) -> Option<u32> {
+        let index = self.table.find(key, hash)?;
         let Some(ended) = self.table.is_over(index, segment.time()) else { return Some(index) };
         self.table.remove(index, &mut self.pool);
         self.count_end(ended);
         None
     }
 
-    fn begin(&mut self, segment: &Segment) -> u32 {
+    fn begin(&mut self, segment: &Segment, key: &Key, hash: u32) -> u32 {
         while self.table.is_full() {
             let Some(oldest) = self.table.least_recent() else { break };
             self.table.remove(oldest, &mut self.pool);
             self.counters.flows_evicted += 1;
         }
         self.counters.flows_begun += 1;
-        self.table.insert(segment.flow, segment.time())
+        self.table.insert(*key, hash, segment.time(), &mut self.pool)
     }
 
     fn count_end(&mut self, ended: Ended) {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use go_metro_common::segment::{Bits, TcpFlags};
 
-use super::outstanding::{Match, Pool, Pushed, Queue, Transmission};
+use super::marks::Marks;
+use super::outstanding::{Match, Pushed, Queue, Share, Transmission};
 use super::sample::{Quiet, Rejection};
 use super::{Class, Kind, Outcome, Rtt, Sample, Segment, SeqNum};
 
@@ -70,33 +71,83 @@ impl Recovery {
     }
 }
 
-/// The state of one flow. `snd_una` and `snd_nxt` are named as in RFC 9293 section 3.3.1.
+/// The state of one flow, in one cache line. `snd_una` and `snd_nxt` are named as in RFC 9293 section 3.3.1.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flow {
     /// First sequence number not acknowledged.
     snd_una: SeqNum,
     /// Sequence number after the highest sent.
     snd_nxt: SeqNum,
-    /// Set by the last retransmission, until all that was sent before it is acknowledged.
-    recovery: Option<Recovery>,
-    /// What was sent up to here was outstanding when a hole showed (rule 5): nothing below can be timed.
-    hole_until: Option<SeqNum>,
     outstanding: Queue,
-    /// Our initial sequence number, if the SYN was seen.
-    local_isn: Option<SeqNum>,
-    /// The peer's, if known.
-    remote_isn: Option<SeqNum>,
     /// The shortest round trip so far.
     floor: Rtt,
+    /// What [`Flow::recovery`] tells, if it does.
+    recovery: (SeqNum, u32),
+    /// What [`Flow::hole_until`] tells, if it does.
+    hole: SeqNum,
+    /// What [`Flow::local_isn`] and [`Flow::remote_isn`] tell, if they do.
+    isns: (SeqNum, SeqNum),
     /// Window of the last inbound segment, to tell a duplicate ACK from a window update.
     window: u16,
-    duplicate_acks: u8,
-    synchronised: bool,
-    sack_offered: bool,
-    sack_in_use: bool,
-    fin_sent: bool,
-    fin_received: bool,
-    reset: bool,
+    marks: Marks,
+}
+
+const _: () = assert!(size_of::<Flow>() <= 64);
+
+/// What is known, if it is.
+impl Flow {
+    fn known(&self, mark: Marks, number: SeqNum) -> Option<SeqNum> {
+        self.marks.has(mark).then_some(number)
+    }
+
+    /// Set by the last retransmission, until all that was sent before it is acknowledged.
+    fn recovery(&self) -> Option<Recovery> {
+        let (point, tsval) = self.recovery;
+        let tsval = self.marks.has(Marks::RECOVERY_TSVAL).then_some(tsval);
+        self.marks.has(Marks::RECOVERY).then_some(Recovery { point, tsval })
+    }
+
+    fn set_recovery(&mut self, recovery: Option<Recovery>) {
+        self.marks.set(Marks::RECOVERY, recovery.is_some());
+        if let Some(Recovery { point, tsval }) = recovery {
+            self.recovery = (point, tsval.unwrap_or_default());
+            self.marks.set(Marks::RECOVERY_TSVAL, tsval.is_some());
+        }
+    }
+
+    /// What was sent up to here was outstanding when a hole showed (rule 5): nothing below can be timed.
+    fn hole_until(&self) -> Option<SeqNum> {
+        self.known(Marks::HOLE, self.hole)
+    }
+
+    fn set_hole_until(&mut self, hole: Option<SeqNum>) {
+        self.marks.set(Marks::HOLE, hole.is_some());
+        self.hole = hole.unwrap_or_default();
+    }
+
+    /// Our initial sequence number, if the SYN was seen.
+    fn local_isn(&self) -> Option<SeqNum> {
+        self.known(Marks::LOCAL_ISN, self.isns.0)
+    }
+
+    fn set_local_isn(&mut self, isn: SeqNum) {
+        self.marks.set(Marks::LOCAL_ISN, true);
+        self.isns.0 = isn;
+    }
+
+    /// The peer's, if known.
+    fn remote_isn(&self) -> Option<SeqNum> {
+        self.known(Marks::REMOTE_ISN, self.isns.1)
+    }
+
+    fn set_remote_isn(&mut self, isn: Option<SeqNum>) {
+        self.marks.set(Marks::REMOTE_ISN, isn.is_some());
+        self.isns.1 = isn.unwrap_or_default();
+    }
+
+    fn is_synchronised(&self) -> bool {
+        self.marks.has(Marks::SYNCHRONISED)
+    }
 }
 
 impl Flow {
@@ -104,47 +155,47 @@ impl Flow {
     pub(super) const NEW: Self = Self {
         snd_una: SeqNum(0),
         snd_nxt: SeqNum(0),
-        recovery: None,
-        hole_until: None,
         outstanding: Queue::EMPTY,
-        local_isn: None,
-        remote_isn: None,
         floor: Rtt(u64::MAX),
+        recovery: (SeqNum(0), 0),
+        hole: SeqNum(0),
+        isns: (SeqNum(0), SeqNum(0)),
         window: 0,
-        duplicate_acks: 0,
-        synchronised: false,
-        sack_offered: false,
-        sack_in_use: false,
-        fin_sent: false,
-        fin_received: false,
-        reset: false,
+        marks: Marks::NONE,
     };
+
+    /// Any word of it, to be read ahead of use.
+    #[inline]
+    pub(super) fn warm(&self) -> u64 {
+        self.floor.0
+    }
 
     /// Whether the flow is over but for stragglers.
     pub(super) fn life(&self) -> Life {
-        if self.reset || (self.fin_sent && self.fin_received) { Life::Closing } else { Life::Open }
+        let closed = self.marks.has(Marks::FIN_SENT) && self.marks.has(Marks::FIN_RECEIVED);
+        if self.marks.has(Marks::RESET) || closed { Life::Closing } else { Life::Open }
     }
 
     /// Forgets everything: a new connection on the same tuple, or one that cannot be followed any further.
-    pub(super) fn restart(&mut self, pool: &mut Pool) {
+    pub(super) fn restart(&mut self, pool: &mut Share<'_>) {
         self.outstanding.clear(pool);
         *self = Self::NEW;
     }
 
     /// Forgets what is outstanding, because acknowledgements may have passed unseen.
-    pub(super) fn interrupt(&mut self, pool: &mut Pool) {
+    pub(super) fn interrupt(&mut self, pool: &mut Share<'_>) {
         self.outstanding.clear(pool);
-        self.synchronised = false;
-        self.recovery = None;
-        self.hole_until = None;
+        self.marks.set(Marks::SYNCHRONISED, false);
+        self.set_recovery(None);
+        self.set_hole_until(None);
     }
 
     /// An outbound segment that occupies sequence space or resets.
-    pub(super) fn sent(&mut self, segment: &Segment, pool: &mut Pool, limits: FlowLimits) -> Sent {
+    pub(super) fn sent(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Sent {
         let mut sent = Sent::default();
         if segment.has(TcpFlags::RST) {
             // Rule 7: the peer still acknowledges what was sent before the reset.
-            self.reset = true;
+            self.marks.set(Marks::RESET, true);
             return sent;
         }
         if segment.is_empty() {
@@ -154,17 +205,17 @@ impl Flow {
             self.opens(segment, pool);
         }
         let (start, end) = (segment.start(), segment.end());
-        if self.synchronised && start.distance(self.snd_nxt) > LARGEST_WINDOW {
+        if self.is_synchronised() && start.distance(self.snd_nxt) > LARGEST_WINDOW {
             self.restart(pool);
         }
-        if !self.synchronised {
+        if !self.is_synchronised() {
             // Rule 8: whatever was sent before, acknowledgements below this segment tell nothing.
             self.snd_una = start;
             self.snd_nxt = start;
-            self.synchronised = true;
+            self.marks.set(Marks::SYNCHRONISED, true);
         }
         if segment.has(TcpFlags::FIN) {
-            self.fin_sent = true;
+            self.marks.set(Marks::FIN_SENT, true);
         }
 
         let transmission = Transmission {
@@ -189,14 +240,14 @@ impl Flow {
             // Rule 2.
             sent.retransmission = true;
             self.outstanding.doubt();
-            self.recovery = Some(Recovery { point: self.snd_nxt, tsval: segment.tsval() });
+            self.set_recovery(Some(Recovery { point: self.snd_nxt, tsval: segment.tsval() }));
             self.snd_nxt = self.snd_nxt.max(end);
             if !end.after(self.snd_una) {
                 return sent;
             }
-            if self.hole_until.is_some_and(|hole| start.before(hole)) {
+            if let Some(hole) = self.hole_until().filter(|hole| start.before(*hole)) {
                 // Rule 5: not even TSecr decides. What it carries beyond the hole goes the same way.
-                self.hole_until = self.hole_until.map(|hole| hole.max(end));
+                self.set_hole_until(Some(hole.max(end)));
                 return sent;
             }
             self.outstanding.push_again(pool, transmission, limits.outstanding)
@@ -208,22 +259,22 @@ impl Flow {
     }
 
     /// An inbound segment.
-    pub(super) fn received(&mut self, segment: &Segment, pool: &mut Pool, limits: FlowLimits) -> Outcome {
+    pub(super) fn received(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Outcome {
         if segment.has(TcpFlags::RST) {
             // Rule 7. A reset's acknowledgement number acknowledges nothing that was received.
             self.outstanding.clear(pool);
             self.snd_una = self.snd_nxt;
-            self.reset = true;
+            self.marks.set(Marks::RESET, true);
             return Outcome::Quiet(Quiet::Reset);
         }
         if segment.has(TcpFlags::SYN) {
             self.is_opened(segment, pool);
         }
         if segment.has(TcpFlags::FIN) {
-            self.fin_received = true;
+            self.marks.set(Marks::FIN_RECEIVED, true);
         }
         let Some(ack) = segment.ack() else { return Outcome::Quiet(Quiet::NoAck) };
-        if !self.synchronised {
+        if !self.is_synchronised() {
             return Outcome::Quiet(Quiet::NothingSent);
         }
         if ack.after(self.snd_nxt) {
@@ -234,32 +285,33 @@ impl Flow {
         }
         let hole_above = segment.header.bits.any(Bits::SACK_ABOVE);
         if segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK) {
-            self.sack_in_use = true;
+            self.marks.set(Marks::SACK_IN_USE, true);
         }
 
         let outcome = if ack == self.snd_una {
             self.count_duplicate(segment);
             Outcome::Quiet(Quiet::Duplicate)
         } else {
-            self.duplicate_acks = 0;
+            self.marks.set_duplicates(0);
             self.advance(ack, segment, pool, limits)
         };
         self.window = segment.header.window;
         // Rule 5.
-        if hole_above || self.duplicate_acks >= DUPLICATE_ACKS {
+        if hole_above || self.marks.duplicates() >= DUPLICATE_ACKS {
             self.hole(pool);
         }
         outcome
     }
 
     /// Rules 3, 4, 6 and 10: an acknowledgement that advances `snd_una` within what was sent.
-    fn advance(&mut self, ack: SeqNum, segment: &Segment, pool: &mut Pool, limits: FlowLimits) -> Outcome {
+    fn advance(&mut self, ack: SeqNum, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Outcome {
         let una = std::mem::replace(&mut self.snd_una, ack);
-        let in_hole = self.hole_until.is_some_and(|hole| !ack.after(hole));
+        let in_hole = self.hole_until().is_some_and(|hole| !ack.after(hole));
         let found = self.outstanding.acknowledge(pool, ack, segment.tsecr());
-        let leaves_recovery = self.recovery.filter(|recovery| una.before(recovery.point) && ack.after(recovery.point));
-        self.hole_until = self.hole_until.filter(|hole| ack.before(*hole));
-        self.recovery = self.recovery.filter(|recovery| ack.before(recovery.point));
+        let leaves_recovery =
+            self.recovery().filter(|recovery| una.before(recovery.point) && ack.after(recovery.point));
+        self.set_hole_until(self.hole_until().filter(|hole| ack.before(*hole)));
+        self.set_recovery(self.recovery().filter(|recovery| ack.before(recovery.point)));
         let (found, by_timestamp) = match found {
             _ if in_hole => return Outcome::Rejected(Rejection::Hole),
             Match::None => return Outcome::Rejected(Rejection::NoSegment),
@@ -296,45 +348,45 @@ impl Flow {
     }
 
     /// Rule 5: segments behind a hole were received long before the acknowledgement that will cover them.
-    fn hole(&mut self, pool: &mut Pool) {
+    fn hole(&mut self, pool: &mut Share<'_>) {
         if !self.outstanding.is_empty() {
             self.outstanding.clear(pool);
-            self.hole_until = Some(self.snd_nxt);
+            self.set_hole_until(Some(self.snd_nxt));
         }
     }
 
     /// Rule 7, outbound: a SYN or SYN-ACK with another initial sequence number is another connection.
-    fn opens(&mut self, segment: &Segment, pool: &mut Pool) {
-        let known_remote = self.remote_isn;
-        if self.synchronised && self.local_isn != Some(segment.start()) {
+    fn opens(&mut self, segment: &Segment, pool: &mut Share<'_>) {
+        let known_remote = self.remote_isn();
+        if self.is_synchronised() && self.local_isn() != Some(segment.start()) {
             self.restart(pool);
-            self.remote_isn = known_remote;
+            self.set_remote_isn(known_remote);
         }
-        self.local_isn = Some(segment.start());
+        self.set_local_isn(segment.start());
         let offers = segment.header.bits.any(Bits::SACK_PERMITTED);
-        self.sack_offered |= offers;
+        self.marks.add(Marks::SACK_OFFERED, offers);
         if let Some(ack) = segment.ack() {
             // A SYN-ACK permits SACK only in answer to a SYN that did (RFC 2018 section 2).
-            self.sack_in_use |= offers;
-            self.remote_isn = Some(ack.minus(1));
+            self.marks.add(Marks::SACK_IN_USE, offers);
+            self.set_remote_isn(Some(ack.minus(1)));
         }
     }
 
     /// Rule 7, inbound.
-    fn is_opened(&mut self, segment: &Segment, pool: &mut Pool) {
+    fn is_opened(&mut self, segment: &Segment, pool: &mut Share<'_>) {
         let start = segment.start();
         let permits = segment.header.bits.any(Bits::SACK_PERMITTED);
         if segment.ack().is_some() {
-            self.sack_in_use |= permits && self.sack_offered;
-        } else if self.remote_isn != Some(start) && !self.opening_simultaneously() {
+            self.marks.add(Marks::SACK_IN_USE, permits && self.marks.has(Marks::SACK_OFFERED));
+        } else if self.remote_isn() != Some(start) && !self.opening_simultaneously() {
             self.restart(pool);
         }
-        self.remote_isn = Some(start);
+        self.set_remote_isn(Some(start));
     }
 
     /// Our SYN is out and nothing of the peer's was seen: its SYN crosses ours (RFC 9293 section 3.5).
     fn opening_simultaneously(&self) -> bool {
-        self.remote_isn.is_none() && self.local_isn == Some(self.snd_una) && self.snd_nxt == self.snd_una.plus(1)
+        self.remote_isn().is_none() && self.local_isn() == Some(self.snd_una) && self.snd_nxt == self.snd_una.plus(1)
     }
 
     /// Rule 1: a keep-alive repeats the last byte when all is acknowledged (RFC 9293 section 3.8.4).
@@ -352,17 +404,17 @@ impl Flow {
 
     /// Rule 5, without SACK: no payload, same window, same number, data outstanding.
     fn count_duplicate(&mut self, segment: &Segment) {
-        if !self.sack_in_use
+        if !self.marks.has(Marks::SACK_IN_USE)
             && !self.outstanding.is_empty()
             && segment.is_empty()
             && segment.header.window == self.window
         {
-            self.duplicate_acks = self.duplicate_acks.saturating_add(1);
+            self.marks.set_duplicates(self.marks.duplicates() + 1);
         }
     }
 
     /// Gives back what the flow holds of the pool.
-    pub(super) fn release(&mut self, pool: &mut Pool) {
+    pub(super) fn release(&mut self, pool: &mut Share<'_>) {
         self.outstanding.clear(pool);
     }
 }

@@ -27,8 +27,12 @@
 //! assert_eq!(sample.rtt.0, 50_000);
 //! ```
 
+mod batch;
 mod engine;
 mod flow;
+mod index;
+mod key;
+mod marks;
 mod outstanding;
 mod sample;
 mod segment;
@@ -37,6 +41,7 @@ mod summary;
 mod table;
 mod time;
 
+pub use batch::Batch;
 pub use engine::{Engine, EngineConfig, EngineCounters};
 pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Sample};
 pub use segment::{Addr, Direction, Endpoint, FlowKey, Segment, Side};

@@ -1,7 +1,8 @@
 //! Outstanding segments: what was sent and not yet acknowledged (DESIGN rules 1 to 4 and 9).
 //!
 //! All flows share one [`Pool`] of 32-byte nodes, reserved once, so that the packet path never allocates and
-//! memory stays bounded however the flows behave. A flow holds a [`Queue`], a singly linked list through
+//! memory stays bounded however the flows behave. Each flow has one node to itself, where it is known before the flow has been looked at;
+//! most need no other. A flow holds a [`Queue`], a singly linked list through its [`Share`] of
 //! the pool in the order of sending. As long as nothing was retransmitted that is also the order of sequence numbers, and
 //! an acknowledgement only ever looks at the front.
 
@@ -9,6 +10,9 @@ use super::{Nanos, SeqNum};
 
 /// No node.
 const NIL: u32 = u32::MAX;
+
+/// Numbers from here on are of nodes that any flow may have; those below of nodes that belong to the flow of that number.
+const COMMON: u32 = 1 << 31;
 
 /// One transmission of one segment.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +36,8 @@ struct Node {
     start: SeqNum,
     end: SeqNum,
     tsval: u32,
-    /// Counts the queue's transmissions, to tell those before a retransmission from those after.
-    ordinal: u32,
+    /// The queue's doubts when it was sent, to tell what was sent before a retransmission from what was sent after.
+    doubts: u32,
     next: u32,
     has_tsval: bool,
     syn: bool,
@@ -59,34 +63,97 @@ impl Node {
     }
 }
 
+impl Node {
+    /// One that holds nothing.
+    const FREE: Self = Self {
+        sent_at: Nanos(0),
+        start: SeqNum(0),
+        end: SeqNum(0),
+        tsval: 0,
+        doubts: 0,
+        next: NIL,
+        has_tsval: false,
+        syn: false,
+        again: false,
+    };
+}
+
+/// Common nodes for each flow that there may be: most flows have one or two transmissions outstanding, a few bulk transfers have their
+/// full share.
+pub(super) const COMMON_PER_FLOW: usize = 2;
+
+/// Bytes of a node.
+pub(super) const BYTES_PER_NODE: usize = size_of::<Node>();
+
 /// The nodes of all flows' queues.
 pub(super) struct Pool {
-    nodes: Vec<Node>,
+    own: Vec<Node>,
+    common: Vec<Node>,
+    /// The first of a list of free common nodes.
     free: u32,
     bound: usize,
 }
 
 impl Pool {
-    /// Room for `bound` transmissions, reserved now: untouched pages cost nothing.
-    pub(super) fn new(bound: usize) -> Self {
-        Self { nodes: Vec::with_capacity(bound), free: NIL, bound }
+    /// A node each for `flows`, and `common` for whoever needs more; reserved now: untouched pages cost nothing.
+    pub(super) fn new(flows: usize, common: usize) -> Self {
+        Self { own: Vec::with_capacity(flows), common: Vec::with_capacity(common), free: NIL, bound: common }
     }
 
-    fn take(&mut self, node: Node) -> Option<u32> {
-        if self.free != NIL {
-            let index = self.free;
-            self.free = self.nodes[index as usize].next;
-            self.nodes[index as usize] = node;
+    /// What the flow of this number may use.
+    #[inline]
+    pub(super) fn share(&mut self, flow: u32) -> Share<'_> {
+        debug_assert!(flow < COMMON);
+        Share { pool: self, flow }
+    }
+
+    /// Makes the nodes that belong to the flows up to this number.
+    pub(super) fn make_room_for(&mut self, flow: u32) {
+        while self.own.len() <= flow as usize {
+            self.own.push(Node::FREE);
+        }
+    }
+
+    /// Reads a flow's own node, so that it is in the cache.
+    #[inline]
+    pub(super) fn touch(&self, flow: u32) -> u64 {
+        self.own.get(flow as usize).map_or(0, |node| node.sent_at.0)
+    }
+}
+
+/// The pool, from one flow's point of view.
+pub(super) struct Share<'a> {
+    pool: &'a mut Pool,
+    flow: u32,
+}
+
+impl Share<'_> {
+    #[inline]
+    fn node(&self, index: u32) -> &Node {
+        if index < COMMON { &self.pool.own[index as usize] } else { &self.pool.common[(index - COMMON) as usize] }
+    }
+
+    #[inline]
+    fn node_mut(&mut self, index: u32) -> &mut Node {
+        if index < COMMON {
+            &mut self.pool.own[index as usize]
+        } else {
+            &mut self.pool.common[(index - COMMON) as usize]
+        }
+    }
+
+    fn take_common(&mut self, node: Node) -> Option<u32> {
+        let pool = &mut *self.pool;
+        if pool.free != NIL {
+            let index = pool.free;
+            let place = &mut pool.common[(index - COMMON) as usize];
+            pool.free = place.next;
+            *place = node;
             return Some(index);
         }
-        let index = u32::try_from(self.nodes.len()).ok().filter(|_| self.nodes.len() < self.bound)?;
-        self.nodes.push(node);
-        Some(index)
-    }
-
-    fn give_back(&mut self, index: u32) {
-        self.nodes[index as usize].next = self.free;
-        self.free = index;
+        let index = u32::try_from(pool.common.len()).ok().filter(|_| pool.common.len() < pool.bound)?;
+        pool.common.push(node);
+        Some(COMMON + index)
     }
 }
 
@@ -119,20 +186,24 @@ pub(super) enum Pushed {
 pub(super) struct Queue {
     head: u32,
     tail: u32,
-    next_ordinal: u32,
-    /// Transmissions with a lower ordinal are ambiguous (rule 2).
-    clean_from: u32,
+    /// Retransmissions so far: what was sent before the last of them is ambiguous (rule 2).
+    doubts: u32,
     len: u16,
-    /// Holds a retransmission, so sequence numbers do not ascend.
-    unordered: bool,
-    /// Transmissions were dropped from it (rule 9).
-    thinned: bool,
+    marks: u8,
 }
+
+/// The flow's own node is in use.
+const OWN_IN_USE: u8 = 1 << 0;
+/// Holds a retransmission, so sequence numbers do not ascend.
+const UNORDERED: u8 = 1 << 1;
+/// Transmissions were dropped from it (rule 9).
+const THINNED: u8 = 1 << 2;
+
+const _: () = assert!(size_of::<Queue>() == 16);
 
 impl Queue {
     /// Nothing outstanding.
-    pub(super) const EMPTY: Self =
-        Self { head: NIL, tail: NIL, next_ordinal: 0, clean_from: 0, len: 0, unordered: false, thinned: false };
+    pub(super) const EMPTY: Self = Self { head: NIL, tail: NIL, doubts: 0, len: 0, marks: 0 };
 
     /// Whether nothing is on record.
     pub(super) fn is_empty(&self) -> bool {
@@ -148,34 +219,34 @@ impl Queue {
     /// its bytes: its twin was dropped to make room.
     pub(super) fn would_mislead(&self, again: bool, bound: u16) -> bool {
         let full = self.len >= bound;
-        if again { full || self.thinned } else { full && self.unordered }
+        if again { full || self.is(THINNED) } else { full && self.is(UNORDERED) }
     }
 
     /// Adds a transmission that advances `snd_nxt` (rule 1), thinning when there are `bound` already (rule 9).
-    pub(super) fn push(&mut self, pool: &mut Pool, transmission: Transmission, bound: u16) -> Pushed {
+    pub(super) fn push(&mut self, pool: &mut Share<'_>, transmission: Transmission, bound: u16) -> Pushed {
         self.append(pool, transmission, bound, false)
     }
 
     /// Adds a transmission of sequence space that was sent before: from now on TSecr must decide (rules 2 and 4).
-    pub(super) fn push_again(&mut self, pool: &mut Pool, transmission: Transmission, bound: u16) -> Pushed {
-        self.unordered = true;
+    pub(super) fn push_again(&mut self, pool: &mut Share<'_>, transmission: Transmission, bound: u16) -> Pushed {
+        self.marks |= UNORDERED;
         self.append(pool, transmission, bound, true)
     }
 
     /// A retransmission makes everything outstanding ambiguous (rule 2).
     pub(super) fn doubt(&mut self) {
-        self.clean_from = self.next_ordinal;
+        self.doubts = self.doubts.wrapping_add(1);
     }
 
     /// Finds what `ack` acknowledges (rules 3 and 4) and removes all that it covers.
-    pub(super) fn acknowledge(&mut self, pool: &mut Pool, ack: SeqNum, tsecr: Option<u32>) -> Match {
+    pub(super) fn acknowledge(&mut self, pool: &mut Share<'_>, ack: SeqNum, tsecr: Option<u32>) -> Match {
         let mut evidence = Evidence::default();
-        if self.unordered {
+        if self.is(UNORDERED) {
             self.cover_any_order(pool, ack, tsecr, &mut evidence);
         } else {
             self.cover_front(pool, ack, tsecr, &mut evidence);
         }
-        let found = evidence.judge(self.clean_from);
+        let found = evidence.judge(self.doubts);
         if self.len == 0 {
             *self = Self::EMPTY;
         }
@@ -183,17 +254,39 @@ impl Queue {
     }
 
     /// Removes everything.
-    pub(super) fn clear(&mut self, pool: &mut Pool) {
+    pub(super) fn clear(&mut self, pool: &mut Share<'_>) {
         let mut index = self.head;
         for _ in 0..self.len {
-            let next = pool.nodes[index as usize].next;
-            pool.give_back(index);
+            let next = pool.node(index).next;
+            self.give_back(pool, index);
             index = next;
         }
         *self = Self::EMPTY;
     }
 
-    fn append(&mut self, pool: &mut Pool, transmission: Transmission, bound: u16, again: bool) -> Pushed {
+    fn is(&self, mark: u8) -> bool {
+        self.marks & mark != 0
+    }
+
+    /// A place for a node: the flow's own, or a common one.
+    fn take(&mut self, pool: &mut Share<'_>, node: Node) -> Option<u32> {
+        if self.is(OWN_IN_USE) {
+            return pool.take_common(node);
+        }
+        self.marks |= OWN_IN_USE;
+        *pool.node_mut(pool.flow) = node;
+        Some(pool.flow)
+    }
+
+    fn give_back(&mut self, pool: &mut Share<'_>, index: u32) {
+        if index < COMMON {
+            self.marks &= !OWN_IN_USE;
+        } else {
+            pool.node_mut(index).next = std::mem::replace(&mut pool.pool.free, index);
+        }
+    }
+
+    fn append(&mut self, pool: &mut Share<'_>, transmission: Transmission, bound: u16, again: bool) -> Pushed {
         let mut pushed = Pushed::Kept;
         if self.len >= bound {
             self.thin(pool);
@@ -205,18 +298,17 @@ impl Queue {
             start,
             end,
             tsval: tsval.unwrap_or_default(),
-            ordinal: self.next_ordinal,
+            doubts: self.doubts,
             next: NIL,
             has_tsval: tsval.is_some(),
             syn,
             again,
         };
-        self.next_ordinal = self.next_ordinal.wrapping_add(1);
-        let Some(index) = pool.take(node) else { return Pushed::PoolFull };
+        let Some(index) = self.take(pool, node) else { return Pushed::PoolFull };
         if self.len == 0 {
             self.head = index;
         } else {
-            pool.nodes[self.tail as usize].next = index;
+            pool.node_mut(self.tail).next = index;
         }
         self.tail = index;
         self.len += 1;
@@ -224,24 +316,24 @@ impl Queue {
     }
 
     /// Nothing was retransmitted: sequence numbers ascend and do not overlap, so all that is covered is at the front.
-    fn cover_front(&mut self, pool: &mut Pool, ack: SeqNum, tsecr: Option<u32>, evidence: &mut Evidence) {
+    fn cover_front(&mut self, pool: &mut Share<'_>, ack: SeqNum, tsecr: Option<u32>, evidence: &mut Evidence) {
         while self.len > 0 {
-            let node = pool.nodes[self.head as usize];
+            let node = *pool.node(self.head);
             evidence.weigh(&node, ack, tsecr);
             if node.end.after(ack) {
                 return;
             }
-            pool.give_back(self.head);
+            self.give_back(pool, self.head);
             self.head = node.next;
             self.len -= 1;
         }
     }
 
     /// Something was retransmitted: every transmission is looked at.
-    fn cover_any_order(&mut self, pool: &mut Pool, ack: SeqNum, tsecr: Option<u32>, evidence: &mut Evidence) {
+    fn cover_any_order(&mut self, pool: &mut Share<'_>, ack: SeqNum, tsecr: Option<u32>, evidence: &mut Evidence) {
         let (mut index, mut previous) = (self.head, NIL);
         for _ in 0..self.len {
-            let node = pool.nodes[index as usize];
+            let node = *pool.node(index);
             evidence.weigh(&node, ack, tsecr);
             if node.end.after(ack) {
                 previous = index;
@@ -249,9 +341,9 @@ impl Queue {
                 if previous == NIL {
                     self.head = node.next;
                 } else {
-                    pool.nodes[previous as usize].next = node.next;
+                    pool.node_mut(previous).next = node.next;
                 }
-                pool.give_back(index);
+                self.give_back(pool, index);
                 self.len -= 1;
             }
             index = node.next;
@@ -261,18 +353,18 @@ impl Queue {
 
     /// Makes room (rule 9): keeps the oldest and every second one after it. What is dropped leaves a gap that no
     /// acknowledgement matches.
-    fn thin(&mut self, pool: &mut Pool) {
-        debug_assert!(!self.unordered, "a retransmission's twin must not be dropped");
-        self.thinned = true;
+    fn thin(&mut self, pool: &mut Share<'_>) {
+        debug_assert!(!self.is(UNORDERED), "a retransmission's twin must not be dropped");
+        self.marks |= THINNED;
         let mut kept = self.head;
         while kept != NIL {
-            let dropped = pool.nodes[kept as usize].next;
+            let dropped = pool.node(kept).next;
             if dropped == NIL {
                 break;
             }
-            let next = pool.nodes[dropped as usize].next;
-            pool.nodes[kept as usize].next = next;
-            pool.give_back(dropped);
+            let next = pool.node(dropped).next;
+            pool.node_mut(kept).next = next;
+            self.give_back(pool, dropped);
             self.len -= 1;
             self.tail = if next == NIL { kept } else { self.tail };
             kept = next;
@@ -303,9 +395,9 @@ impl Evidence {
         }
     }
 
-    fn judge(self, clean_from: u32) -> Match {
+    fn judge(self, doubts: u32) -> Match {
         let Some(newest) = self.newest else { return Match::None };
-        let ambiguous = newest.again || (newest.ordinal.wrapping_sub(clean_from) as i32) < 0;
+        let ambiguous = newest.again || newest.doubts != doubts;
         match self.named {
             _ if !ambiguous => Match::Clean(newest.transmission()),
             // Rule 4: exactly one transmission of the byte.

@@ -26,6 +26,13 @@ impl Addr {
         Self(a)
     }
 
+    /// In two words, in the machine's byte order.
+    #[inline]
+    pub(super) fn words(self) -> [u64; 2] {
+        let bits = u128::from_ne_bytes(self.0);
+        [bits as u64, (bits >> 64) as u64]
+    }
+
     /// As the standard library's type, IPv4 unmapped.
     pub fn ip(self) -> IpAddr {
         Ipv6Addr::from(self.0).to_canonical()

@@ -1,19 +1,17 @@
 //! The flow table: bounded, and cheap to expire.
 //!
-//! Entries live in a slab, reserved once; a hash table holds their indices. Each entry is in one of two
+//! Entries of two cache lines live in a slab, reserved once; an [`Index`] holds their numbers. Each entry is in one of two
 //! lists, of open and of closing flows, in the order in which they will end, so that expiry looks only at what it removes.
 //! An open flow is moved to the back of its list at most once per [`TOUCH_EVERY`], not for each record:
 //! its neighbours' cache lines are the dearest part of a record.
 
-use std::hash::BuildHasher;
 use std::time::Duration;
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as HashEntry;
-
+use super::Nanos;
 use super::flow::{Flow, Life};
-use super::outstanding::Pool;
-use super::{FlowKey, Nanos};
+use super::index::{self, Index};
+use super::key::Key;
+use super::outstanding::{BYTES_PER_NODE, COMMON_PER_FLOW, Pool};
 
 /// No entry.
 const NIL: u32 = u32::MAX;
@@ -39,15 +37,38 @@ pub(super) enum Ended {
     Closed,
 }
 
+#[repr(C, align(64))]
 struct Entry {
-    key: FlowKey,
-    flow: Flow,
+    key: Key,
     last_seen: Nanos,
-    /// For an open flow when it was moved to the back of the list, for a closing one when it began to close.
-    listed_at: Nanos,
+    listed: Listed,
     previous: u32,
     next: u32,
-    life: Life,
+    flow: Flow,
+}
+
+const _: () = assert!(size_of::<Entry>() == 128);
+
+/// In which list an entry is, in the lowest bit, and since when, in the others: for an open flow when it was moved to the back of the
+/// list, for a closing one when it began to close.
+#[derive(Clone, Copy)]
+struct Listed(u64);
+
+impl Listed {
+    #[inline]
+    fn new(life: Life, at: Nanos) -> Self {
+        Self(at.0.min(u64::MAX >> 1) << 1 | u64::from(life == Life::Closing))
+    }
+
+    #[inline]
+    fn life(self) -> Life {
+        if self.0 & 1 == 0 { Life::Open } else { Life::Closing }
+    }
+
+    #[inline]
+    fn at(self) -> Nanos {
+        Nanos(self.0 >> 1)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -60,7 +81,7 @@ struct List {
 pub(super) struct FlowTable {
     entries: Vec<Entry>,
     free: u32,
-    index: HashTable<u32>,
+    index: Index,
     hasher: foldhash::fast::RandomState,
     open: List,
     closing: List,
@@ -75,7 +96,7 @@ impl FlowTable {
         Self {
             entries: Vec::with_capacity(bound),
             free: NIL,
-            index: HashTable::with_capacity(bound),
+            index: Index::new(bound),
             hasher: foldhash::fast::RandomState::default(),
             open: empty,
             closing: empty,
@@ -94,11 +115,31 @@ impl FlowTable {
         self.len() >= self.bound
     }
 
-    /// The flow of `key`, if it is there.
+    /// The hash of a key.
     #[inline]
-    pub(super) fn find(&self, key: &FlowKey) -> Option<u32> {
-        let hash = self.hasher.hash_one(key);
-        self.index.find(hash, |index| self.entries[*index as usize].key == *key).copied()
+    pub(super) fn hash(&self, key: &Key) -> u32 {
+        key.hash(&self.hasher)
+    }
+
+    /// The flow of `key`, whose hash this is, if it is there.
+    #[inline]
+    pub(super) fn find(&self, key: &Key, hash: u32) -> Option<u32> {
+        self.index.find(hash, |index| self.entries[index as usize].key == *key)
+    }
+
+    /// Reads what [`FlowTable::find`] will read of the index, so that it is in the cache.
+    #[inline]
+    pub(super) fn touch_index(&self, hash: u32) -> u64 {
+        self.index.touch(hash)
+    }
+
+    /// Reads the entry that most likely is that of a key with this hash, and the node that belongs to it, so that they are in the cache.
+    #[inline]
+    pub(super) fn touch_entry(&self, hash: u32, pool: &Pool) -> u64 {
+        let Some(index) = self.index.find(hash, |_| true) else { return 0 };
+        let entry = &self.entries[index as usize];
+        // One word of either cache line.
+        entry.last_seen.0 ^ entry.flow.warm() ^ pool.touch(index)
     }
 
     /// The state of a flow.
@@ -111,18 +152,18 @@ impl FlowTable {
     #[inline]
     pub(super) fn is_over(&self, index: u32, now: Nanos) -> Option<Ended> {
         let entry = &self.entries[index as usize];
-        match entry.life {
+        match entry.listed.life() {
             Life::Open if now > entry.last_seen.plus(self.lifetimes.idle) => Some(Ended::Idle),
-            Life::Closing if now > entry.listed_at.plus(self.lifetimes.closing) => Some(Ended::Closed),
+            Life::Closing if now > entry.listed.at().plus(self.lifetimes.closing) => Some(Ended::Closed),
             _ => None,
         }
     }
 
-    /// Adds a flow. There must be room, and it must not be there.
-    pub(super) fn insert(&mut self, key: FlowKey, now: Nanos) -> u32 {
-        debug_assert!(!self.is_full() && self.find(&key).is_none());
-        let entry =
-            Entry { key, flow: Flow::NEW, last_seen: now, listed_at: now, previous: NIL, next: NIL, life: Life::Open };
+    /// Adds a flow of this key and hash. There must be room, and it must not be there.
+    pub(super) fn insert(&mut self, key: Key, hash: u32, now: Nanos, pool: &mut Pool) -> u32 {
+        debug_assert!(!self.is_full() && self.find(&key, hash).is_none());
+        let listed = Listed::new(Life::Open, now);
+        let entry = Entry { key, last_seen: now, listed, previous: NIL, next: NIL, flow: Flow::NEW };
         let index = if self.free == NIL {
             self.entries.push(entry);
             self.entries.len() as u32 - 1
@@ -132,14 +173,8 @@ impl FlowTable {
             self.entries[index as usize] = entry;
             index
         };
-        let (entries, hasher) = (&self.entries, &self.hasher);
-        let hash = hasher.hash_one(key);
-        match self.index.entry(hash, |i| *i == index, |i| hasher.hash_one(entries[*i as usize].key)) {
-            HashEntry::Vacant(place) => {
-                place.insert(index);
-            }
-            HashEntry::Occupied(_) => debug_assert!(false, "an index is handed out once"),
-        }
+        pool.make_room_for(index);
+        self.index.insert(hash, index);
         self.append(index);
         index
     }
@@ -150,12 +185,11 @@ impl FlowTable {
         let entry = &mut self.entries[index as usize];
         entry.last_seen = entry.last_seen.max(now);
         let life = entry.flow.life();
-        let stale = life == Life::Open && now > entry.listed_at.plus(TOUCH_EVERY);
-        if life != entry.life || stale {
+        let stale = life == Life::Open && now > entry.listed.at().plus(TOUCH_EVERY);
+        if life != entry.listed.life() || stale {
             self.unlink(index);
             let entry = &mut self.entries[index as usize];
-            entry.life = life;
-            entry.listed_at = entry.listed_at.max(now);
+            entry.listed = Listed::new(life, entry.listed.at().max(now));
             self.append(index);
         }
     }
@@ -164,11 +198,8 @@ impl FlowTable {
     pub(super) fn remove(&mut self, index: u32, pool: &mut Pool) {
         self.unlink(index);
         let entry = &mut self.entries[index as usize];
-        entry.flow.release(pool);
-        let hash = self.hasher.hash_one(entry.key);
-        if let Ok(found) = self.index.find_entry(hash, |i| *i == index) {
-            found.remove();
-        }
+        entry.flow.release(&mut pool.share(index));
+        self.index.remove(entry.key.hash(&self.hasher), index);
         self.entries[index as usize].next = self.free;
         self.free = index;
     }
@@ -195,13 +226,13 @@ impl FlowTable {
     }
 
     /// Every flow that `wanted` names.
-    pub(super) fn for_each_mut(&mut self, wanted: impl Fn(&FlowKey) -> bool, mut change: impl FnMut(&mut Flow)) {
+    pub(super) fn for_each_mut(&mut self, wanted: impl Fn(&Key) -> bool, mut change: impl FnMut(u32, &mut Flow)) {
         for list in [self.open, self.closing] {
             let mut index = list.oldest;
             while index != NIL {
                 let entry = &mut self.entries[index as usize];
                 if wanted(&entry.key) {
-                    change(&mut entry.flow);
+                    change(index, &mut entry.flow);
                 }
                 index = entry.next;
             }
@@ -216,7 +247,7 @@ impl FlowTable {
     }
 
     fn append(&mut self, index: u32) {
-        let life = self.entries[index as usize].life;
+        let life = self.entries[index as usize].listed.life();
         let newest = std::mem::replace(&mut self.list_of(life).newest, index);
         let entry = &mut self.entries[index as usize];
         entry.previous = newest;
@@ -229,7 +260,8 @@ impl FlowTable {
     }
 
     fn unlink(&mut self, index: u32) {
-        let Entry { previous, next, life, .. } = self.entries[index as usize];
+        let Entry { previous, next, listed, .. } = self.entries[index as usize];
+        let life = listed.life();
         if previous == NIL {
             self.list_of(life).oldest = next;
         } else {
@@ -243,6 +275,6 @@ impl FlowTable {
     }
 }
 
-/// What one flow costs, without its share of the pool.
-pub(super) const BYTES_PER_FLOW: usize = size_of::<Entry>() + size_of::<u32>() + 1;
-const _: () = assert!(BYTES_PER_FLOW <= 176);
+/// What room for one flow costs: its entry, its share of the index, and its own node.
+const BYTES_PER_FLOW: usize = size_of::<Entry>() + index::BYTES_PER_ENTRY + BYTES_PER_NODE;
+const _: () = assert!(BYTES_PER_FLOW + COMMON_PER_FLOW * BYTES_PER_NODE <= 256);

@@ -1,0 +1,63 @@
+//! Segments on their way to the engine, a few at a time.
+//!
+//! What is known of a flow is rarely in the processor's caches when its next segment comes; waiting for it is most of what a record
+//! costs where there are many flows. Several waits at once take no longer than one.
+
+use go_metro_common::segment::SegmentHeader;
+
+use super::key::Key;
+use super::{Addr, Endpoint, Engine, FlowKey, Outcome, Segment, Side};
+
+/// Segments in a batch. Measured with 16, 32 and 64: fewer wait longer, more push one another out of the fastest cache.
+const SIZE: usize = 32;
+
+/// A segment with its flow's key and the key's hash.
+pub(super) struct Hashed {
+    pub(super) segment: Segment,
+    pub(super) key: Key,
+    pub(super) hash: u32,
+}
+
+/// Up to 32 segments.
+pub struct Batch {
+    hashed: [Hashed; SIZE],
+    len: usize,
+}
+
+impl Batch {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self { hashed: std::array::from_fn(|_| Hashed::nothing()), len: 0 }
+    }
+
+    /// Adds a segment; if the batch is full then, the engine takes it, as by [`Batch::flush`].
+    #[inline]
+    pub fn push(&mut self, segment: &Segment, engine: &mut Engine, sink: &mut impl FnMut(&Segment, Outcome)) {
+        self.hashed[self.len].segment = *segment;
+        self.len += 1;
+        if self.len == SIZE {
+            self.flush(engine, sink);
+        }
+    }
+
+    /// Hands what was added to the engine, in that order, and each outcome to `sink`.
+    pub fn flush(&mut self, engine: &mut Engine, sink: &mut impl FnMut(&Segment, Outcome)) {
+        engine.record_all(&mut self.hashed[..self.len], sink);
+        self.len = 0;
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Hashed {
+    /// What stands in a place that holds no segment.
+    fn nothing() -> Self {
+        let end = Endpoint { addr: Addr::v4([0; 4]), port: 0 };
+        let flow = FlowKey { local: end, remote: end, ifindex: 0, side: Side::Remote };
+        Self { segment: Segment { flow, header: SegmentHeader::default() }, key: Key::default(), hash: 0 }
+    }
+}

@@ -1,0 +1,40 @@
+//! A flow's key as the table keeps it: 40 bytes, compared and hashed as words.
+
+use std::hash::BuildHasher;
+
+use super::FlowKey;
+
+/// Where the interface's word has the side: interface indices are far below 2^31.
+const SIDE_BIT: u32 = 1 << 31;
+
+/// The same as a [`FlowKey`], in five words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Key([u64; 5]);
+
+const _: () = assert!(size_of::<Key>() == 40);
+
+impl From<&FlowKey> for Key {
+    #[inline]
+    fn from(flow: &FlowKey) -> Self {
+        let [local_high, local_low] = flow.local.addr.words();
+        let [remote_high, remote_low] = flow.remote.addr.words();
+        let interface = flow.ifindex ^ (flow.side as u32 * SIDE_BIT);
+        let ports = u32::from(flow.local.port) << 16 | u32::from(flow.remote.port);
+        Self([local_high, local_low, remote_high, remote_low, u64::from(ports) << 32 | u64::from(interface)])
+    }
+}
+
+impl Key {
+    /// Interface index.
+    pub(super) fn ifindex(&self) -> u32 {
+        self.0[4] as u32 & !SIDE_BIT
+    }
+
+    /// Its hash, as the index takes it.
+    #[inline]
+    pub(super) fn hash(&self, hasher: &foldhash::fast::RandomState) -> u32 {
+        let [a, b, c, d, e] = self.0;
+        let wide = |high: u64, low: u64| u128::from(high) << 64 | u128::from(low);
+        (hasher.hash_one((wide(a, b), wide(c, d), e)) >> 32) as u32
+    }
+}

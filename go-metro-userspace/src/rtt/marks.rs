@@ -1,0 +1,65 @@
+//! What is known of a flow in single bits, and which of its numbers are known at all: sixteen bits for the whole of it, so that a
+//! flow's state fits one cache line.
+
+/// A set of marks. The two lowest bits are a number: duplicate acknowledgements in a row, up to three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marks(u16);
+
+const DUPLICATES: u16 = 0b11;
+
+impl Marks {
+    /// Nothing is known.
+    pub(super) const NONE: Self = Self(0);
+    /// `snd_una` and `snd_nxt` are known.
+    pub(super) const SYNCHRONISED: Self = Self(1 << 2);
+    /// Our SYN permitted SACK.
+    pub(super) const SACK_OFFERED: Self = Self(1 << 3);
+    /// SACK was agreed on, or a block was seen.
+    pub(super) const SACK_IN_USE: Self = Self(1 << 4);
+    /// The local end has closed.
+    pub(super) const FIN_SENT: Self = Self(1 << 5);
+    /// The peer has closed.
+    pub(super) const FIN_RECEIVED: Self = Self(1 << 6);
+    /// Either end has reset the connection.
+    pub(super) const RESET: Self = Self(1 << 7);
+    /// There is a recovery point.
+    pub(super) const RECOVERY: Self = Self(1 << 8);
+    /// The last retransmission carried timestamps.
+    pub(super) const RECOVERY_TSVAL: Self = Self(1 << 9);
+    /// There is a hole.
+    pub(super) const HOLE: Self = Self(1 << 10);
+    /// Our initial sequence number is known.
+    pub(super) const LOCAL_ISN: Self = Self(1 << 11);
+    /// The peer's is known.
+    pub(super) const REMOTE_ISN: Self = Self(1 << 12);
+
+    /// Whether all of `marks` are set.
+    #[inline]
+    pub(super) const fn has(self, marks: Self) -> bool {
+        self.0 & marks.0 == marks.0
+    }
+
+    /// Sets `marks` if `on`, clears them otherwise.
+    #[inline]
+    pub(super) fn set(&mut self, marks: Self, on: bool) {
+        self.0 = if on { self.0 | marks.0 } else { self.0 & !marks.0 };
+    }
+
+    /// Sets `marks` if `on`, leaves them alone otherwise.
+    #[inline]
+    pub(super) fn add(&mut self, marks: Self, on: bool) {
+        self.set(marks, on || self.has(marks));
+    }
+
+    /// Duplicate acknowledgements in a row, up to three.
+    #[inline]
+    pub(super) const fn duplicates(self) -> u8 {
+        (self.0 & DUPLICATES) as u8
+    }
+
+    /// Remembers how many duplicate acknowledgements came in a row; more than three count as three.
+    #[inline]
+    pub(super) fn set_duplicates(&mut self, count: u8) {
+        self.0 = (self.0 & !DUPLICATES) | u16::from(count).min(DUPLICATES);
+    }
+}

@@ -1,19 +1,18 @@
-//! What a record costs in the engine: `cargo run --release --example bench-engine -- [LOAD [FLOWS]]`.
+//! What a record costs in the engine; `cargo xtask bench engine` runs it.
 //!
-//! Each case runs in rounds, the engine and a baseline by turns over the same records: one look-up of the flow's key in a plain hash
-//! map and one store, which is the least that any passive measurement must do. One JSON object a case on standard output; times
-//! are per record, in nanoseconds, one figure a round.
+//! `bench-engine LOAD FLOWS` makes ready and prints the resident bytes a flow takes. Then each line on standard input names a case, and the
+//! answer is what a record cost in it this time, in nanoseconds.
 
 use std::hint::black_box;
+use std::io::BufRead as _;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use go_metro::rtt::{Batch, Engine, EngineConfig, FlowKey, Outcome, Segment, Summaries, SummaryLimits};
 use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, TcpFlags};
 
-/// Rounds of each case.
-const ROUNDS: usize = 7;
-/// Records a round, at least.
-const RECORDS: usize = 4 << 20;
+/// Records each time, at least.
+const RECORDS: usize = 2 << 20;
 /// Nanoseconds from one record to the next, on the records' clock: ten million a second.
 const STEP_NS: u64 = 100;
 /// Payload of a request and of a bulk segment.
@@ -154,61 +153,68 @@ fn timed(load: &mut Load, mut sink: impl FnMut(&Segment)) -> f64 {
     start.elapsed().as_secs_f64() * 1e9 / count as f64
 }
 
-fn case(name: &str, flows: usize, make: impl Fn(usize) -> Load) {
-    let config = EngineConfig { max_flows: flows.max(1024) as u32, ..EngineConfig::default() };
-    let (mut load, mut same) = (make(flows), make(flows));
-    let before = resident_bytes();
-    let mut engine = Engine::new(config);
-    load.run(flows * 2, &mut |segment| {
-        black_box(engine.record(segment));
-    });
-    let bytes = resident_bytes().saturating_sub(before) as f64 / engine.flows() as f64;
+/// The cases, each with the same records.
+struct Cases {
+    load: Load,
+    engine: Engine,
+    batch: Batch,
+    summaries: Summaries,
+    /// The same for the baseline, so that its flows go on where they were.
+    same: Load,
+    map: hashbrown::HashMap<FlowKey, u64, foldhash::fast::RandomState>,
+    map_max: usize,
+}
 
-    let mut map: hashbrown::HashMap<FlowKey, u64, foldhash::fast::RandomState> = hashbrown::HashMap::default();
-    let baseline = |map: &mut hashbrown::HashMap<FlowKey, u64, _>, segment: &Segment| {
-        if map.len() >= 2 * flows.max(1024) {
-            map.clear();
+impl Cases {
+    fn new(make: fn(usize) -> Load, flows: usize) -> Self {
+        let max_flows = flows.max(1024);
+        Self {
+            load: make(flows),
+            engine: Engine::new(EngineConfig { max_flows: max_flows as u32, ..EngineConfig::default() }),
+            batch: Batch::new(),
+            summaries: Summaries::new(SummaryLimits::default()),
+            same: make(flows),
+            map: hashbrown::HashMap::with_capacity_and_hasher(max_flows, foldhash::fast::RandomState::default()),
+            map_max: max_flows,
         }
-        *map.entry(segment.flow).or_default() = segment.time().0;
-    };
-    same.run(flows * 2, &mut |segment| baseline(&mut map, segment));
-
-    let mut summaries = Summaries::new(SummaryLimits::default());
-    let (mut ours, mut theirs, mut summed) = (Vec::new(), Vec::new(), Vec::new());
-    let before = engine.counters().samples_total();
-    for _ in 0..ROUNDS {
-        theirs.push(timed(&mut same, |segment| baseline(&mut map, segment)));
-        ours.push(timed(&mut load, |segment| {
-            black_box(engine.record(segment));
-        }));
     }
-    let samples = engine.counters().samples_total() - before;
-    let mut batched = Vec::new();
-    let mut batch = Batch::new();
-    for _ in 0..ROUNDS {
-        batched.push(timed(&mut load, |segment| {
-            batch.push(segment, &mut engine, &mut |_, outcome| {
+
+    /// The baseline: a look-up in a plain hash map and a store, the least that any passive measurement must do.
+    fn look_up(&mut self) -> f64 {
+        let Self { same, map, map_max, .. } = self;
+        timed(same, |segment| {
+            if map.len() >= *map_max && !map.contains_key(&segment.flow) {
+                map.clear();
+            }
+            *map.entry(segment.flow).or_default() = segment.time().0;
+        })
+    }
+
+    fn one_by_one(&mut self) -> f64 {
+        let Self { load, engine, .. } = self;
+        timed(load, |segment| {
+            black_box(engine.record(segment));
+        })
+    }
+
+    fn batched(&mut self) -> f64 {
+        let Self { load, engine, batch, .. } = self;
+        timed(load, |segment| {
+            batch.push(segment, engine, &mut |_, outcome| {
                 black_box(outcome);
             });
-        }));
-    }
-    let mut sum = |_: &Segment, outcome| {
-        if let Outcome::Sample(sample) = outcome {
-            summaries.add(&sample);
-        }
-    };
-    for _ in 0..ROUNDS {
-        summed.push(timed(&mut load, |segment| {
-            batch.push(segment, &mut engine, &mut sum);
-        }));
-    }
-    println!(
-        "{}",
-        serde_json::json!({
-            "load": name, "flows": flows, "samples": samples, "bytes_per_flow": bytes.round(), "pool_full": engine.counters().pool_full,
-            "engine_ns": ours, "batched_ns": batched, "with_summaries_ns": summed, "baseline_ns": theirs,
         })
-    );
+    }
+
+    fn summarised(&mut self) -> f64 {
+        let Self { load, engine, batch, summaries, .. } = self;
+        let mut sink = |_: &Segment, outcome| {
+            if let Outcome::Sample(sample) = outcome {
+                summaries.add(&sample);
+            }
+        };
+        timed(load, |segment| batch.push(segment, engine, &mut sink))
+    }
 }
 
 /// Resident memory of this process (proc_pid_statm(5)).
@@ -217,19 +223,36 @@ fn resident_bytes() -> u64 {
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
 
-fn main() {
-    let mut arguments = std::env::args().skip(1);
-    let (load, flows) = (arguments.next(), arguments.next().and_then(|flows| flows.parse::<usize>().ok()));
-    let loads: [(&str, fn(usize) -> Load); 3] =
-        [("request_response", Load::request_response), ("bulk", Load::bulk), ("syn_flood", Load::syn_flood)];
-    for (name, make) in loads {
-        if load.as_deref().is_some_and(|wanted| wanted != name) {
-            continue;
-        }
-        for count in [1, 1_000, 100_000, 1_000_000] {
-            if flows.is_none_or(|wanted| wanted == count) {
-                case(name, count, make);
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let load: Option<fn(usize) -> Load> = match arguments.first().map(String::as_str) {
+        Some("request-response") => Some(Load::request_response),
+        Some("bulk") => Some(Load::bulk),
+        Some("syn-flood") => Some(Load::syn_flood),
+        _ => None,
+    };
+    let flows = arguments.get(1).and_then(|flows| flows.parse().ok()).filter(|flows| *flows > 0);
+    let (Some(load), Some(flows)) = (load, flows) else {
+        eprintln!("usage: bench-engine request-response|bulk|syn-flood FLOWS");
+        return ExitCode::from(2);
+    };
+    let mut cases = Cases::new(load, flows);
+    let before = resident_bytes();
+    cases.batched();
+    println!("{}", resident_bytes().saturating_sub(before) / cases.engine.flows().max(1) as u64);
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let nanoseconds = match line.as_str() {
+            "look-up" => cases.look_up(),
+            "one-by-one" => cases.one_by_one(),
+            "batched" => cases.batched(),
+            "summarised" => cases.summarised(),
+            "interval" => {
+                black_box(cases.summaries.take());
+                0.0
             }
-        }
+            _ => return ExitCode::from(2),
+        };
+        println!("{nanoseconds}");
     }
+    ExitCode::SUCCESS
 }

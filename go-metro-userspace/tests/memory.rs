@@ -1,5 +1,7 @@
 //! Memory is bounded by configuration: measured by what the kernel says this process has.
 
+#![allow(clippy::unwrap_used)]
+
 use go_metro::rtt::{Batch, Engine, EngineConfig, Outcome, Segment};
 use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, TcpFlags};
 

@@ -1,9 +1,12 @@
 //! go-metro's own tasks, and the network lab that its demo and its end-to-end tests run in.
 
+mod apt;
 pub mod bench;
 pub mod build_ebpf;
 pub mod demo;
 mod ebpf_stamp;
+pub mod guest;
+pub mod kernels;
 pub mod lab;
 pub mod oracle;
 pub mod run;

@@ -20,6 +20,11 @@ enum Task {
     BuildEbpf(xtask::build_ebpf::Args),
     /// See go-metro at work on real TCP, in a lab of its own; under a minute after the build
     Demo(xtask::demo::Args),
+    /// In a machine that `kernels` boots: its tests
+    #[command(hide = true)]
+    Guest(xtask::guest::Args),
+    /// Boot Debian's kernels, from 5.10 to the newest, and measure on each in every way that it knows
+    Kernels(xtask::kernels::Args),
     /// Compare every sample with tshark's and tcptrace's, one by one
     Oracle(xtask::oracle::Args),
     /// Build what is missing and run go-metro: cargo xtask run -- --help
@@ -34,6 +39,8 @@ fn main() -> anyhow::Result<()> {
         Task::Bench(args) => xtask::bench::main(&args),
         Task::BuildEbpf(args) => xtask::build_ebpf::main(&args),
         Task::Demo(args) => xtask::demo::main(&args),
+        Task::Guest(args) => xtask::guest::main(&args),
+        Task::Kernels(args) => xtask::kernels::main(&args),
         Task::Oracle(args) => xtask::oracle::main(&args),
         Task::Run(args) => xtask::run::main(&args),
         Task::Test(args) => xtask::test::main(&args),

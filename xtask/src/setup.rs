@@ -100,6 +100,18 @@ pub fn for_lab() -> Result<()> {
     facilities::require()
 }
 
+/// What booting other kernels needs.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_kernels() -> Result<()> {
+    for_build()?;
+    for_oracle()?;
+    quiet("kernel tools", packages::ensure(Need::Kernels)?);
+    Ok(())
+}
+
 /// What all checks and tests need, apart from the classifier's build.
 ///
 /// # Errors

@@ -63,6 +63,9 @@ pub struct Sample {
     /// Whether the receiver kept the acknowledgement back.
     #[serde(default)]
     pub delayed: bool,
+    /// `local` where the round trip went to the local end.
+    #[serde(default)]
+    pub side: Option<String>,
 }
 
 impl Sample {
@@ -70,6 +73,12 @@ impl Sample {
     #[must_use]
     pub fn rtt(&self) -> Duration {
         Duration::from_nanos(self.rtt_ns)
+    }
+
+    /// Whether the round trip went to the local end.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.side.as_deref() == Some("local")
     }
 
     /// Whether it timed data, not a handshake.

@@ -15,6 +15,8 @@ pub(super) enum Need {
     Build,
     /// End-to-end tests and the demo.
     Test,
+    /// Booting other kernels.
+    Kernels,
 }
 
 /// How to tell that a package's use is there, whoever installed it.
@@ -31,7 +33,7 @@ struct Package {
     sign: Sign,
 }
 
-const PACKAGES: [Package; 10] = [
+const PACKAGES: [Package; 12] = [
     Package { need: Need::Build, name: "gcc", sign: Sign::Program("cc") },
     Package {
         need: Need::Build,
@@ -50,6 +52,8 @@ const PACKAGES: [Package; 10] = [
     Package { need: Need::Test, name: "tcptrace", sign: Sign::Program("tcptrace") },
     Package { need: Need::Test, name: "iperf3", sign: Sign::Program("iperf3") },
     Package { need: Need::Test, name: "bpftool", sign: Sign::Program("bpftool") },
+    Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Program("qemu-system-x86_64") },
+    Package { need: Need::Kernels, name: "busybox-static", sign: Sign::Program("busybox") },
 ];
 
 impl Package {

@@ -1,0 +1,206 @@
+//! The ways to capture, each measured against netem's delay.
+
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use aya::programs::loaded_programs;
+use aya::util::KernelVersion;
+
+use super::network::{Network, tc};
+use super::{Path, refusal};
+use crate::lab::agent::{Agent, Finished, Sample, binary, samples};
+use crate::lab::programs::{Hook, attached};
+use crate::lab::traffic::{Rounds, Server};
+use crate::lab::{Host, INTERFACE};
+
+/// netem's delay, one way; there is no other.
+const RTT: Duration = Duration::from_millis(20);
+/// How far the median may be from it, and any one sample.
+const MEDIAN_NS: i64 = 300_000;
+const LARGEST_NS: i64 = 3_000_000;
+/// Requests over each address family.
+const ROUNDS: Rounds = Rounds { count: 20, request: 100, response: 200, pause: Duration::from_millis(2) };
+/// How long output may take that is due at once.
+const SOON: Duration = Duration::from_secs(10);
+/// Names of the classifier's programs begin so.
+const OURS: &str = "gometro_";
+
+pub(super) type Test = fn() -> Result<Path>;
+
+/// What is tried, by name.
+pub(super) const ALL: [(&str, Test); 6] = [
+    ("eBPF", ebpf),
+    ("eBPF, both sides, debug", ebpf_in_full),
+    ("eBPF after SIGKILL", killed),
+    ("libpcap", libpcap),
+    ("auto without CAP_BPF", without_cap_bpf),
+    ("auto without bpf(2)", without_bpf),
+];
+
+fn ebpf() -> Result<Path> {
+    let network = Network::new(RTT)?;
+    let agent = start(&network.a, &["--backend", "auto"])?;
+    let there = on_the_hooks(&network.a)?;
+    ensure!(there == 2, "{there} programs on the hooks, not 2");
+    let path = measure(&network, agent)?;
+    ensure!(path.hook == expected_hook(), "attached by {}, not {}", path.hook, expected_hook());
+    nothing_left(&network.a)?;
+    Ok(path)
+}
+
+fn ebpf_in_full() -> Result<Path> {
+    let network = Network::new(RTT)?;
+    let mut command = command(&network.a, &["--backend", "ebpf", "--sides", "both"])?;
+    let agent = Agent::spawn_command(command.env("GO_METRO_LOG", "debug"))?;
+    let path = measure(&network, ready(agent)?)?;
+    nothing_left(&network.a)?;
+    Ok(path)
+}
+
+fn killed() -> Result<Path> {
+    let network = Network::new(RTT)?;
+    start(&network.a, &["--backend", "ebpf"])?.kill()?;
+    // The kernel tidies up in its own time.
+    thread::sleep(Duration::from_millis(500));
+    let left = on_the_hooks(&network.a)?;
+    let expected = if expected_hook() == "tcx" { 0 } else { 2 };
+    ensure!(left == expected, "{left} programs are left on the hooks, not {expected}");
+    let agent = start(&network.a, &["--backend", "ebpf"])?;
+    let there = on_the_hooks(&network.a)?;
+    ensure!(there == 2, "{there} programs on the hooks after the next start, not 2");
+    let path = measure(&network, agent)?;
+    nothing_left(&network.a)?;
+    Ok(Path { note: format!("{left} left on the hooks, replaced"), ..path })
+}
+
+fn libpcap() -> Result<Path> {
+    let network = Network::new(RTT)?;
+    let agent = start(&network.a, &["--backend", "pcap"])?;
+    measure(&network, agent)
+}
+
+/// As root, which lacks CAP_BPF and what stands for it, as in a container.
+fn without_cap_bpf() -> Result<Path> {
+    let network = Network::new(RTT)?;
+    let mut command = network.a.namespace.command("setpriv");
+    command.args(["--bounding-set", "-bpf,-sys_admin,-perfmon"]).arg(binary()?).args(arguments(&network.a, &[]));
+    falls_back(&network, &mut command, "setcap")
+}
+
+fn without_bpf() -> Result<Path> {
+    let network = Network::new(RTT)?;
+    let mut command = command(&network.a, &[])?;
+    refusal::bpf_fails(&mut command, libc::ENOSYS);
+    falls_back(&network, &mut command, "bpf(2)")
+}
+
+/// `auto` says in one line why it takes libpcap, with a word of the reason, and measures the same.
+fn falls_back(network: &Network, command: &mut Command, reason: &str) -> Result<Path> {
+    let agent = ready(Agent::spawn_command(command)?)?;
+    let why: Vec<String> = agent.log().into_iter().filter(|line| line.contains("instead of eBPF")).collect();
+    ensure!(why.len() == 1, "{} lines say why it is libpcap: {why:?}", why.len());
+    ensure!(why[0].contains(reason), "the reason says nothing of {reason}: {}", why[0]);
+    let path = measure(network, agent)?;
+    ensure!(path.hook == "libpcap", "measured by {}", path.hook);
+    let note = why[0].split_once("instead of eBPF: ").map_or("", |(_, why)| why);
+    Ok(Path { note: note.to_owned(), ..path })
+}
+
+/// The agent's arguments on host a.
+fn arguments(a: &Host, more: &[&str]) -> Vec<String> {
+    debug_assert!(a.v4.is_private());
+    ["run", "--interface", INTERFACE, "--target", "10.77.0.2", "--target", "fd77::2", "--output", "json", "--samples"]
+        .iter()
+        .chain(more)
+        .map(|word| (*word).to_owned())
+        .collect()
+}
+
+fn command(a: &Host, more: &[&str]) -> Result<Command> {
+    let mut command = a.namespace.command(binary()?);
+    command.args(arguments(a, more));
+    Ok(command)
+}
+
+fn ready(mut agent: Agent) -> Result<Agent> {
+    agent.ready()?;
+    Ok(agent)
+}
+
+pub(super) fn start(a: &Host, more: &[&str]) -> Result<Agent> {
+    ready(Agent::spawn_command(&mut command(a, more)?)?)
+}
+
+/// Drives requests over both address families, stops the agent, and holds its samples against the delay.
+fn measure(network: &Network, agent: Agent) -> Result<Path> {
+    let log = agent.log();
+    for server in [Server::v4(&network.b, ROUNDS.service())?, Server::v6(&network.b, ROUNDS.service())?] {
+        ROUNDS.run(&network.a, server.address())?;
+    }
+    let wanted = 2 * ROUNDS.count;
+    // Where both sides are measured, the local end's round trips have another truth.
+    let data = |lines: &[String]| -> Result<Vec<Sample>> {
+        Ok(samples(lines)?.into_iter().filter(|sample| sample.is_data() && !sample.is_local()).collect())
+    };
+    let enough = agent.wait_for_output(SOON, |lines| data(lines).is_ok_and(|data| data.len() >= wanted));
+    let Finished { status, stdout, stderr } = agent.stop()?;
+    ensure!(status.code() == Some(0), "the agent ended with {status}:\n{}", stderr.join("\n"));
+    let samples = data(&stdout)?;
+    ensure!(enough, "{} samples, not {wanted}; the agent's log:\n{}", samples.len(), stderr.join("\n"));
+    let mut errors: Vec<i64> =
+        samples.iter().map(|sample| sample.rtt_ns.cast_signed() - RTT.as_nanos() as i64).collect();
+    errors.sort_unstable_by_key(|error| error.abs());
+    let (median, largest) = (errors[errors.len() / 2], errors[errors.len() - 1]);
+    if median.abs() > MEDIAN_NS || largest.abs() > LARGEST_NS {
+        bail!("half of {} samples are more than {median} ns from {RTT:?}, one {largest} ns", errors.len());
+    }
+    Ok(Path {
+        hook: hook_of(&log).to_owned(),
+        samples: samples.len(),
+        errors_ns: Some((median, largest)),
+        ..Path::default()
+    })
+}
+
+/// How the agent captures, by its own word.
+pub(super) fn hook_of(log: &[String]) -> &'static str {
+    let says = |word: &str| log.iter().any(|line| line.contains("classifier attached") && line.contains(word));
+    match (says("tcx"), says("clsact")) {
+        (true, _) => "tcx",
+        (_, true) => "clsact",
+        _ => "libpcap",
+    }
+}
+
+fn expected_hook() -> &'static str {
+    let tcx = KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0));
+    if tcx { "tcx" } else { "clsact" }
+}
+
+/// How many of our programs are on both hooks of host a, whichever way they are attached.
+fn on_the_hooks(a: &Host) -> Result<usize> {
+    let mut count = 0;
+    for (hook, name) in [(Hook::Ingress, "ingress"), (Hook::Egress, "egress")] {
+        // An older kernel has no TCX to be asked about; one that never had a filter has no qdisc.
+        let by_tcx = attached(a, hook).unwrap_or_default().iter().filter(|name| name.starts_with(OURS)).count();
+        let filters = tc(a, &format!("filter show dev {INTERFACE} {name}")).unwrap_or_default();
+        count += by_tcx + filters.lines().filter(|line| line.contains(OURS)).count();
+    }
+    Ok(count)
+}
+
+/// After a clean end nothing is on the hooks, and none of our programs in the kernel.
+fn nothing_left(a: &Host) -> Result<()> {
+    let left = on_the_hooks(a)?;
+    ensure!(left == 0, "{left} programs are left on the hooks");
+    // Programs go once the last reference does, which is the kernel's work for later.
+    thread::sleep(Duration::from_millis(200));
+    let loaded = loaded_programs()
+        .filter_map(|program| Some(program.ok()?.name_as_str()?.to_owned()))
+        .filter(|name| name.starts_with(OURS))
+        .collect::<Vec<_>>();
+    ensure!(loaded.is_empty(), "still loaded: {loaded:?}");
+    Ok(())
+}

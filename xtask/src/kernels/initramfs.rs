@@ -1,0 +1,113 @@
+//! The file system of a test machine, in memory: busybox, iproute2, the agent, this program, and a kernel's modules.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::package::Kernel;
+use crate::workspace::{capture, which};
+
+/// From the machine that builds it, with their libraries.
+const TOOLS: [&str; 3] = ["ip", "tc", "setpriv"];
+
+/// What is tested.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The agent's binary.
+    pub agent: PathBuf,
+    /// This program's.
+    pub xtask: PathBuf,
+    /// The classifier's object, for its verdict and size alone; the agent has its own copy inside.
+    pub object: PathBuf,
+}
+
+/// The part that is the same for every kernel: a cpio archive.
+pub(super) fn common(programs: &Programs) -> Result<Vec<u8>> {
+    let tree = tempfile::tempdir()?;
+    let root = tree.path();
+    for directory in ["bin", "usr/bin", "usr/lib", "proc", "sys", "dev", "run", "tmp", "etc"] {
+        fs::create_dir_all(root.join(directory))?;
+    }
+    let mut libraries = BTreeSet::new();
+    let mut add = |from: &Path, to: &str| -> Result<()> {
+        libraries.extend(libraries_of(from)?);
+        copy(from, &root.join(to))
+    };
+    let find = |tool: &str| which(tool).with_context(|| format!("no {tool}; run `cargo xtask setup`"));
+    add(&find("busybox")?, "bin/busybox")?;
+    for tool in TOOLS {
+        add(&find(tool)?, &format!("usr/bin/{tool}"))?;
+    }
+    for (from, name) in [(&programs.agent, "go-metro"), (&programs.xtask, "xtask")] {
+        let place = root.join("usr/bin").join(name);
+        libraries.extend(libraries_of(from)?);
+        // Debug information is most of them, and would have to fit into the machine's memory.
+        capture(Command::new("strip").arg("-o").arg(&place).arg(from))?;
+    }
+    copy(&programs.object, &root.join("usr/lib/go-metro.o"))?;
+    for library in libraries {
+        copy(&library, &root.join(library.strip_prefix("/").unwrap_or(&library)))?;
+    }
+    let init = root.join("init");
+    fs::write(&init, include_str!("init.sh"))?;
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
+    archive(root)
+}
+
+/// The part that a kernel brings. The kernel unpacks archives one after the other.
+pub(super) fn modules(kernel: &Kernel) -> Result<Vec<u8>> {
+    let tree = tempfile::tempdir()?;
+    let place = tree.path().join("modules");
+    fs::create_dir(&place)?;
+    for entry in fs::read_dir(&kernel.modules)? {
+        let entry = entry?;
+        fs::copy(entry.path(), place.join(entry.file_name()))?;
+    }
+    archive(tree.path())
+}
+
+/// The libraries that a program is linked with, and its loader; none for one that is linked statically.
+fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(program).output().context("cannot run ldd")?;
+    let words = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
+    Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(words).collect())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::copy(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    Ok(())
+}
+
+/// The tree at `root` as the kernel wants it.
+fn archive(root: &Path) -> Result<Vec<u8>> {
+    let names = capture(Command::new("busybox").args(["find", "."]).current_dir(root))?;
+    let errors = tempfile::tempfile()?;
+    let mut child = Command::new("busybox")
+        .args(["cpio", "-o", "-H", "newc"])
+        .current_dir(root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::from(File::try_clone(&errors)?))
+        .spawn()
+        .context("cannot run busybox")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(names.as_bytes())?;
+        stdin.write_all(b"\n")?;
+    }
+    let mut bytes = Vec::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_end(&mut bytes)?;
+    }
+    if !child.wait()?.success() {
+        bail!("`busybox cpio` failed");
+    }
+    Ok(bytes)
+}

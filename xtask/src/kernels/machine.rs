@@ -1,0 +1,74 @@
+//! A machine that boots a kernel: qemu, without KVM.
+//!
+//! Its clock counts instructions (`-icount`), not seconds: how busy the real machine is shows in nothing that is measured inside, and
+//! time in which nothing is to be done costs none.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Two nanoseconds an instruction, and no waiting for real time.
+const CLOCK: &str = "shift=1,sleep=off";
+/// Real time that a run may take. Alone on a machine it is a minute.
+const LIMIT: Duration = Duration::from_secs(400);
+
+/// Boots `image` with the file system `initramfs` and waits until it turns itself off; what it wrote to its second serial port.
+///
+/// # Errors
+///
+/// There is no qemu, or the machine does not end in time; with the last lines of its console.
+pub(super) fn run(image: &Path, initramfs: &[u8]) -> Result<(String, String)> {
+    let directory = tempfile::tempdir()?;
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("initramfs"), initramfs)?;
+    let mut command = Command::new("qemu-system-x86_64");
+    command
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "512", "-smp", "1"])
+        .args(["-accel", "tcg", "-icount", CLOCK])
+        .arg("-kernel")
+        .arg(image)
+        .arg("-initrd")
+        .arg(at("initramfs"))
+        .args(["-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on"])
+        .arg("-serial")
+        .arg(format!("file:{}", at("console").display()))
+        .arg("-serial")
+        .arg(format!("file:{}", at("results").display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    // SAFETY: one async-signal-safe system call.
+    unsafe {
+        command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?));
+    }
+    let mut child = command.spawn().context("cannot run qemu-system-x86_64")?;
+    let start = Instant::now();
+    let ended = loop {
+        if child.try_wait()?.is_some() {
+            break true;
+        }
+        if start.elapsed() > LIMIT {
+            child.kill()?;
+            child.wait()?;
+            break false;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    let read = |name: &str| fs::read(at(name)).map(|bytes| String::from_utf8_lossy(&bytes).replace('\r', ""));
+    let console = read("console").unwrap_or_default();
+    if !ended {
+        bail!("the machine did not end within {LIMIT:?}; its console:\n{}", tail(&console));
+    }
+    Ok((read("results").unwrap_or_default(), console))
+}
+
+/// The last lines of a console.
+pub(super) fn tail(console: &str) -> String {
+    let lines: Vec<&str> = console.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}

@@ -1,0 +1,31 @@
+//! Kernels other than this machine's: the oldest that has a ring buffer in Debian, and the first of Debian's with TCX. All of them:
+//! `cargo xtask kernels`.
+
+use std::path::Path;
+
+use xtask::kernels::{Programs, boot};
+use xtask::lab::agent::binary;
+
+/// Boots a kernel and tests every way to measure on it.
+fn everything_works_on(series: &str) {
+    xtask::setup::for_kernels().unwrap();
+    let xtask = Path::new(env!("CARGO_BIN_EXE_xtask")).to_owned();
+    let programs = Programs { agent: binary().unwrap(), xtask, object: xtask::workspace::object() };
+    let Some(outcome) = boot(series, &programs).unwrap() else {
+        println!("skipped: the mirror has no kernel {series}");
+        return;
+    };
+    outcome.print();
+    let failures = outcome.failures(series).unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn linux_5_10_takes_the_classifier_by_clsact_and_tells_departure_times_by_plausibility() {
+    everything_works_on("5.10");
+}
+
+#[test]
+fn linux_6_12_takes_the_classifier_by_tcx_and_knows_departure_times() {
+    everything_works_on("6.12");
+}

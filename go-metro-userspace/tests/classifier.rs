@@ -34,7 +34,7 @@ fn outcome(segments: &[Segment], counters: &SourceCounters) -> Outcome {
 
 #[test]
 fn each_packet_becomes_what_the_table_says() {
-    let Some(mut classifier) = classifier() else { return };
+    let Some(mut classifier) = classifier(Sides::REMOTE) else { return };
     let mut wrong = Vec::new();
     for Case { name, hook, bytes, outcome: expected } in cases::all() {
         let (segments, verdict, counters) = run(&mut classifier, hook, &bytes);
@@ -51,7 +51,7 @@ fn each_packet_becomes_what_the_table_says() {
 
 #[test]
 fn addresses_direction_and_interface_are_those_of_the_local_end() {
-    let Some(mut classifier) = classifier() else { return };
+    let Some(mut classifier) = classifier(Sides::REMOTE) else { return };
     let tcp = frames::data().bytes();
     let v4 = frames::ethernet(&[], frames::ETH_P_IP, &frames::ipv4(cases::LOCAL4, cases::REMOTE4, &[], &tcp));
     let v6 = frames::ethernet(&[], frames::ETH_P_IPV6, &frames::ipv6(cases::REMOTE6, cases::LOCAL6, frames::TCP, &tcp));
@@ -72,7 +72,7 @@ fn addresses_direction_and_interface_are_those_of_the_local_end() {
 
 #[test]
 fn targets_change_at_run_time_and_apply_to_their_interface_only() {
-    let Some(mut classifier) = classifier() else { return };
+    let Some(mut classifier) = classifier(Sides::REMOTE) else { return };
     let tcp = frames::data().bytes();
     let frame = |remote| frames::ethernet(&[], frames::ETH_P_IP, &frames::ipv4(cases::LOCAL4, remote, &[], &tcp));
     let seen = |classifier: &mut Classifier, remote| run(classifier, Hook::EgressEthernet, &frame(remote)).0.len();
@@ -94,7 +94,7 @@ fn targets_change_at_run_time_and_apply_to_their_interface_only() {
 
 #[test]
 fn a_full_ring_is_counted_and_drains() {
-    let Some(_) = classifier() else { return };
+    let Some(_) = classifier(Sides::REMOTE) else { return };
     let mut classifier = Classifier::load(0, Sides::REMOTE).unwrap();
     classifier.tries.set(&cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
     let tcp = frames::data().bytes();
@@ -113,7 +113,7 @@ fn a_full_ring_is_counted_and_drains() {
 
 #[test]
 fn what_the_verifier_makes_of_it_stays_small() {
-    let Some(mut classifier) = classifier() else { return };
+    let Some(mut classifier) = classifier(Sides::REMOTE) else { return };
     for name in [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET, names::INGRESS_IP, names::EGRESS_IP] {
         let info = classifier.program(name).unwrap().info().unwrap();
         let instructions = info.size_translated().unwrap_or(0) / 8;

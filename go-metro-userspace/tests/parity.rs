@@ -14,18 +14,21 @@ use go_metro::rtt::{Direction, Nanos, Segment};
 use go_metro::targets::TargetSet;
 use go_metro_common::segment::Sides;
 
-/// What either of them makes of a packet.
+/// Every choice of round trips.
+const ALL_SIDES: [Sides; 3] = [Sides::REMOTE, Sides::LOCAL, Sides::BOTH];
+
+/// What either of them makes of a packet: for both sides one segment may be two.
 #[derive(Debug, PartialEq, Eq)]
 struct Made {
-    segment: Option<Segment>,
+    segments: Vec<Segment>,
     fragments: u64,
     unparsable: [u64; 5],
 }
 
 fn by_kernel(classifier: &mut Classifier, hook: Hook, bytes: &[u8]) -> Made {
     let (segments, _, counters) = kernel::run(classifier, hook, bytes);
-    let segment = segments.first().map(|segment| Segment { header: timeless(segment), ..*segment });
-    Made { segment, fragments: counters.fragments, unparsable: counters.unparsable }
+    let segments = segments.iter().map(|segment| Segment { header: timeless(segment), ..*segment }).collect();
+    Made { segments, fragments: counters.fragments, unparsable: counters.unparsable }
 }
 
 /// The two have different clocks.
@@ -33,7 +36,7 @@ fn timeless(segment: &Segment) -> go_metro_common::segment::SegmentHeader {
     go_metro_common::segment::SegmentHeader { time_ns: 0, ..segment.header }
 }
 
-fn by_decoder(targets: &TargetSet, hook: Hook, bytes: &[u8]) -> Made {
+fn by_decoder(targets: &TargetSet, sides: Sides, hook: Hook, bytes: &[u8]) -> Made {
     let link_type = match hook {
         Hook::EgressEthernet | Hook::IngressEthernet => LinkType::Ethernet,
         Hook::EgressIp | Hook::IngressIp => LinkType::Raw,
@@ -42,34 +45,47 @@ fn by_decoder(targets: &TargetSet, hook: Hook, bytes: &[u8]) -> Made {
     let packet = Packet { bytes, wire_len: bytes.len() as u32, link_type };
     let decoded = decode_counted(packet, &mut counters);
     let direction = if hook.is_egress() { Direction::Egress } else { Direction::Ingress };
-    let segment = decoded.and_then(|decoded| decoded.seen_from(direction, Sides::REMOTE, Nanos(0), LOOPBACK));
+    let segment = decoded.and_then(|decoded| decoded.seen_from(direction, sides, Nanos(0), LOOPBACK));
     let segment = segment.filter(|segment| targets.matches(segment.flow.remote.addr.ip()));
     // The kernel reads options only of what it emits, so only there it finds them malformed.
     if segment.is_none() {
         counters.unparsable[go_metro_common::counters::Unparsable::TcpOption as usize] = 0;
     }
-    Made { segment, fragments: counters.fragments, unparsable: counters.unparsable }
+    let mut segments = Vec::new();
+    if let Some(segment) = segment {
+        segment.for_each_side(sides, &mut |segment| segments.push(*segment));
+    }
+    Made { segments, fragments: counters.fragments, unparsable: counters.unparsable }
 }
 
 #[test]
-fn every_hand_made_packet_becomes_the_same_record() {
-    let Some(mut classifier) = kernel::classifier() else { return };
+fn every_hand_made_packet_becomes_the_same_record_for_every_choice_of_sides() {
     let targets = TargetSet::new(cases::targets(), []);
-    let mut compared = 0;
-    for case in cases::all() {
-        if kernel_only(&case.bytes, case.hook) {
-            continue;
+    let mut of_side = [0; 2];
+    for sides in ALL_SIDES {
+        let Some(mut classifier) = kernel::classifier(sides) else { return };
+        let mut compared = 0;
+        for case in cases::all() {
+            if kernel_only(&case.bytes, case.hook) {
+                continue;
+            }
+            let kernel = by_kernel(&mut classifier, case.hook, &case.bytes);
+            kernel.segments.iter().for_each(|segment| of_side[segment.flow.side as usize] += 1);
+            assert_eq!(by_decoder(&targets, sides, case.hook, &case.bytes), kernel, "{} for {sides:?}", case.name);
+            compared += 1;
         }
-        let kernel = by_kernel(&mut classifier, case.hook, &case.bytes);
-        assert_eq!(by_decoder(&targets, case.hook, &case.bytes), kernel, "{}", case.name);
-        compared += 1;
+        assert!(compared > 60, "{compared} cases compared");
     }
-    assert!(compared > 60, "{compared} cases compared");
+    assert!(of_side.iter().all(|count| *count > 60), "records of the remote and of the local side: {of_side:?}");
 }
 
 #[test]
 fn every_damaged_packet_becomes_the_same_record() {
-    let Some(mut classifier) = kernel::classifier() else { return };
+    let mut classifiers = Vec::new();
+    for sides in ALL_SIDES {
+        let Some(classifier) = kernel::classifier(sides) else { return };
+        classifiers.push((sides, classifier));
+    }
     let targets = TargetSet::new(cases::targets(), []);
     let cases = cases::all();
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
@@ -80,7 +96,8 @@ fn every_damaged_packet_becomes_the_same_record() {
         (random % below as u64) as usize
     };
     let mut records = 0;
-    for _ in 0..20_000 {
+    for round in 0..20_000 {
+        let (sides, classifier) = &mut classifiers[round % ALL_SIDES.len()];
         let case = &cases[next(cases.len())];
         let mut bytes = case.bytes.clone();
         for _ in 0..=next(3) {
@@ -95,9 +112,10 @@ fn every_damaged_packet_becomes_the_same_record() {
         if kernel_only(&bytes, case.hook) {
             continue;
         }
-        let kernel = by_kernel(&mut classifier, case.hook, &bytes);
-        records += usize::from(kernel.segment.is_some());
-        assert_eq!(by_decoder(&targets, case.hook, &bytes), kernel, "{}, damaged: {bytes:02x?}", case.name);
+        let kernel = by_kernel(classifier, case.hook, &bytes);
+        records += kernel.segments.len();
+        let decoded = by_decoder(&targets, *sides, case.hook, &bytes);
+        assert_eq!(decoded, kernel, "{} for {sides:?}, damaged: {bytes:02x?}", case.name);
     }
     assert!(records > 1000, "{records} of the damaged packets are still segments");
 }

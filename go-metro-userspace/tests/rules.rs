@@ -5,7 +5,8 @@ mod support;
 use std::time::Duration;
 
 use go_metro::rtt::{EngineConfig, Nanos};
-use support::trace::{parse, play, play_with};
+use go_metro_common::segment::Sides;
+use support::trace::{parse, play, play_sides, play_with};
 
 #[test]
 fn rule_1_what_advances_snd_nxt_is_timed() {
@@ -521,5 +522,76 @@ fn an_acknowledgement_that_was_kept_back_is_marked() {
          200 < ack 1100             => data exact 200
          300 > 1100+100
          540 < ack 1200             => data exact 240",
+    );
+}
+
+/// A connection through a router: 50 ms to the remote end and back, 3 ms to the local one.
+const THROUGH_THE_MIDDLE: &str = "
+    0    > S 1000
+    50   < SA 7000 ack 1001             => REMOTE connect exact 50
+    53   > A 1001 ack 7001              => LOCAL connect exact 3
+    60   > 1001+100 ack 7001
+    110  < 7001+200 ack 1101            => REMOTE data exact 50
+    113  > A 1101 ack 7201              => LOCAL data exact 3
+    # Data that crosses: each side has its own.
+    200  > 1101+100 ack 7201
+    201  < 7201+100 ack 1101
+    204  > A 1201 ack 7301              => LOCAL data exact 3
+    250  < A 7301 ack 1201              => REMOTE data exact 50";
+
+/// The trace with only these sides' outcomes.
+fn seen_by(sides: &[&str]) -> String {
+    let only = |line: &str| match line.split_once("=>") {
+        Some((segment, outcome)) if !sides.iter().any(|side| outcome.contains(side)) => segment.to_owned(),
+        _ => line.to_owned(),
+    };
+    THROUGH_THE_MIDDLE
+        .lines()
+        .map(only)
+        .collect::<Vec<_>>()
+        .join("\n")
+        .replace("REMOTE", "remote")
+        .replace("LOCAL", "local")
+}
+
+#[test]
+fn each_side_times_what_the_other_end_sends() {
+    let engine = play_sides(Sides::BOTH, &seen_by(&["REMOTE", "LOCAL"]));
+    assert_eq!((engine.flows(), engine.counters().samples_total()), (2, 6));
+    let engine = play_sides(Sides::LOCAL, &seen_by(&["LOCAL"]));
+    assert_eq!((engine.flows(), engine.counters().samples_total()), (1, 3));
+    let engine = play_sides(Sides::REMOTE, &seen_by(&["REMOTE"]));
+    assert_eq!((engine.flows(), engine.counters().samples_total()), (1, 3));
+}
+
+#[test]
+fn a_retransmission_makes_only_its_own_side_ambiguous() {
+    play_sides(
+        Sides::BOTH,
+        "0    > 1000+100 ack 7000
+         1    < 7000+100 ack 1000
+         4    > A 1100 ack 7100          => local data exact 3
+         300  > 1000+100 ack 7100
+         350  < A 7100 ack 1100          => remote rejected retransmitted",
+    );
+    // The remote end sends again what the local end has not acknowledged.
+    play_sides(
+        Sides::BOTH,
+        "0    < 7000+100 ack 1000
+         250  < 7000+100 ack 1000
+         253  > A 1000 ack 7100          => local rejected retransmitted
+         260  > 1000+100 ack 7100
+         310  < A 7100 ack 1100          => remote data exact 50",
+    );
+}
+
+#[test]
+fn what_the_local_end_keeps_back_is_marked_as_well() {
+    play_sides(
+        Sides::BOTH,
+        "0   < 7000+100 ack 1000
+         3   > A 1000 ack 7100          => local data exact 3
+         10  < 7100+100 ack 1000
+         53  > A 1000 ack 7200          => local data exact 43 delayed",
     );
 }

@@ -14,6 +14,7 @@
 //! Needs root. Namespaces are removed when a [`Lab`] is dropped; those of a process that was killed, when the next one starts.
 
 pub mod agent;
+pub mod behind;
 mod ethtool;
 pub mod forwarder;
 mod frame;
@@ -30,6 +31,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
 
+pub use behind::{Behind, HostDelay};
 pub use forwarder::{Forwarder, PathCounters};
 pub use impairment::{Impairment, Order, Then, Way, What};
 pub use namespace::Namespace;

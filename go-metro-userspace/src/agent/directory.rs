@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::capture::WatchList;
 use crate::config::{Config, Instance, SidesWanted};
+use crate::netlink::links;
 use crate::report::naming::Names;
 use crate::targets::hosts::Hosts;
 use crate::targets::reverse::ReverseNames;
@@ -31,8 +32,8 @@ struct Watcher {
     tags: Arc<[String]>,
     targets: TargetSet,
     window: Option<Window>,
-    /// Whose peers this host's own addresses are: another machine's.
-    of_another_machine: bool,
+    /// Whether it is the host's end of another machine's link, whose peers this host's own addresses are; none to find out.
+    host_end: Option<bool>,
 }
 
 /// A sampling window: on for a while, off for a while.
@@ -105,8 +106,12 @@ impl Directory {
             return Ok(());
         }
         let local = local_addresses();
+        let links = links::links().unwrap_or_default();
+        let is_host_end = |name: &str| links.iter().any(|link| link.name == name && link.is_host_end());
         let near = |watcher: &Watcher| {
-            watcher.interface != "lo" && !watcher.of_another_machine && watcher.targets.is_only(&local)
+            watcher.interface != "lo"
+                && watcher.targets.is_only(&local)
+                && !watcher.host_end.unwrap_or_else(|| is_host_end(&watcher.interface))
         };
         if self.watchers.iter().all(near) { Err(OnlyLocalTargets) } else { Ok(()) }
     }
@@ -185,7 +190,7 @@ impl Watcher {
             hosts: instance.hosts.clone(),
             tags: Arc::from(tags),
             targets: TargetSet::default(),
-            of_another_machine: instance.host_end == Some(true),
+            host_end: instance.host_end,
             window: instance.sampling.map(|sampling| Window {
                 on: sampling.on,
                 off: sampling.off,

@@ -95,6 +95,15 @@ pub enum CaptureError {
         /// libpcap's words.
         reason: String,
     },
+    /// libpcap's device `any` does not name the interface of a packet.
+    #[error(
+        "libpcap is older than 1.10 and cannot tell what was sent from what was received on {name}, the host's end of another \
+         machine's link: use a newer libpcap or `backend: ebpf`, or say `host_end: false` if it is none"
+    )]
+    OldLibpcap {
+        /// Name of the interface.
+        name: String,
+    },
     /// libpcap does not understand the configured filter.
     #[error("filter `{filter}`: {reason}; see pcap-filter(7)")]
     Filter {

@@ -9,6 +9,7 @@ pub mod decode;
 pub mod ebpf;
 pub mod error;
 pub mod file;
+mod interfaces;
 pub mod pcap;
 mod source;
 
@@ -17,8 +18,6 @@ use std::collections::BTreeMap;
 use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::Sides;
 use ipnet::IpNet;
-
-use crate::netlink::links;
 
 pub use clock::Jump;
 pub use error::CaptureError;
@@ -63,16 +62,6 @@ pub struct SourceCounters {
     pub copies: u64,
     /// Unparsable packets, by cause.
     pub unparsable: [u64; Unparsable::COUNT],
-}
-
-/// Whether an interface is a host's end of another machine's link: as configured, or as the kernel has it.
-fn is_host_end(configured: &BTreeMap<String, bool>, name: &str) -> bool {
-    configured.get(name).copied().unwrap_or_else(|| {
-        links::is_host_end(name).unwrap_or_else(|error| {
-            tracing::debug!(interface = name, %error, "cannot tell what kind of link it is");
-            false
-        })
-    })
 }
 
 impl SourceCounters {

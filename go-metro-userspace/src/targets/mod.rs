@@ -73,7 +73,8 @@ pub fn addresses_of_interface(name: &str) -> BTreeSet<IpAddr> {
     named.filter_map(|interface| socket_ip(interface.address.as_ref()?)).collect()
 }
 
-fn socket_ip(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
+/// The IP address in a socket address.
+pub(crate) fn socket_ip(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
     let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
     v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
 }

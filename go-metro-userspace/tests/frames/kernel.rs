@@ -15,9 +15,9 @@ pub const NEXT: u32 = u32::MAX;
 /// The interface that a test run pretends: the loopback device.
 pub const LOOPBACK: u32 = 1;
 
-/// A classifier for the cases' targets; `None` where the kernel does not let this process have one.
-pub fn classifier() -> Option<Classifier> {
-    match Classifier::load(1 << 20, Sides::REMOTE) {
+/// A classifier for the cases' targets and these sides; `None` where the kernel does not let this process have one.
+pub fn classifier(sides: Sides) -> Option<Classifier> {
+    match Classifier::load(1 << 20, sides) {
         Ok(mut classifier) => {
             classifier.tries.set(&cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
             Some(classifier)

@@ -11,9 +11,11 @@
 //! `ack N`, `win N`, `ts TSVAL`, `ecr TSECR`, `sackperm`, `sack` (a block above the acknowledgement number), `dsack`,
 //! `port N` (local port, default 40000). Behind `=>`: `data|connect exact|partial|timestamp RTT [delayed]`, or `rejected REASON`.
 //! A line without `=>` must yield no sample and no rejection. `#` starts a comment.
+//!
+//! The same is said of both sides by [`play_sides`]: there a line may have two outcomes, `remote` or `local` before each, with `,` between.
 
 use go_metro::rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
-use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
+use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags};
 
 /// One line of a trace.
 pub struct Line {
@@ -33,6 +35,21 @@ pub fn play_with(config: EngineConfig, trace: &str) -> Engine {
     for line in trace.lines().filter_map(parse) {
         let outcome = describe(&engine.record(&line.segment));
         assert_eq!(outcome, line.expected, "at `{}`", line.text);
+    }
+    engine
+}
+
+/// Plays a trace for these sides, as an interface in the middle sees it, and panics at the first line whose outcomes differ.
+pub fn play_sides(sides: Sides, trace: &str) -> Engine {
+    let mut engine = Engine::new(EngineConfig::default());
+    for line in trace.lines().filter_map(parse) {
+        let mut outcomes = Vec::new();
+        line.segment.for_each_side(sides, &mut |segment| {
+            let outcome = describe(&engine.record(segment));
+            outcomes.extend(outcome.map(|outcome| format!("{} {outcome}", segment.flow.side.name())));
+        });
+        let outcomes = (!outcomes.is_empty()).then(|| outcomes.join(", "));
+        assert_eq!(outcomes, line.expected, "at `{}`", line.text);
     }
     engine
 }

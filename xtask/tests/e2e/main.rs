@@ -4,10 +4,12 @@
 //! may have two processors.
 #![allow(clippy::unwrap_used)]
 
+mod hosts;
 mod life;
 mod malformed;
 mod original;
 mod parity;
 mod report;
 mod rounds;
+mod sides;
 mod support;

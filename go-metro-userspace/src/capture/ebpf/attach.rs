@@ -9,7 +9,6 @@ use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError
 use aya::programs::{LinkOrder, ProgramError, TcAttachType, tc};
 use go_metro_common::names;
 use nix::errno::Errno;
-use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::os::fd::AsRawFd as _;
 use tracing::{debug, info};
@@ -196,11 +195,6 @@ const fn hook_name(hook: TcAttachType) -> &'static str {
         TcAttachType::Egress => "egress",
         TcAttachType::Custom(_) => "another hook",
     }
-}
-
-/// The index of an interface, if there is one of that name.
-pub(super) fn ifindex(name: &str) -> Option<u32> {
-    if_nametoindex(name).ok()
 }
 
 /// ARPHRD_* of an interface. Asked of the kernel rather than read from /sys, which shows another network namespace's

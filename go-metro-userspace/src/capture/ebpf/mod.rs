@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::clock::Clocks;
 use super::error::CaptureError;
+use super::interfaces::{self, Wanted};
 use super::{InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::rtt::Segment;
 use attach::Attachment;
@@ -76,15 +77,16 @@ impl EbpfSource {
             jump: None,
             thrown_away: 0,
         };
-        let names: Vec<String> = source.watch.keys().cloned().collect();
-        for name in &names {
-            match attach::ifindex(name) {
-                Some(ifindex) => source.attach(name, ifindex)?,
-                None => warn!(interface = name, "no such interface yet; waiting for it"),
-            }
+        for wanted in interfaces::look(&source.watch, &source.host_ends) {
+            source.attach(&wanted)?;
         }
+        let missing: Vec<&str> =
+            source.watch.keys().filter(|name| !source.attached.contains_key(*name)).map(String::as_str).collect();
         if source.attached.is_empty() {
-            return Err(CaptureError::NoInterface { names: names.join(", ") });
+            return Err(CaptureError::NoInterface { names: missing.join(", ") });
+        }
+        for name in missing {
+            warn!(interface = name, "no such interface yet; waiting for it");
         }
         Ok(source)
     }
@@ -152,35 +154,31 @@ impl EbpfSource {
     /// Looks after interfaces: attaches to those that came, forgets those that went. To be called about once a second.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         let mut events = Vec::new();
-        let names: Vec<String> = self.watch.keys().cloned().collect();
-        for name in names {
-            let now = attach::ifindex(&name);
-            let before = self.attached.get(&name).map(Attachment::ifindex);
-            let turned =
-                self.attached.get(&name).is_some_and(|a| now == before && a.is_turned() != self.is_host_end(&name));
-            if now == before && !turned {
+        let wanted = interfaces::look(&self.watch, &self.host_ends);
+        let same = |name: &str, attachment: &Attachment, now: &Wanted| {
+            now.name == name && now.ifindex == attachment.ifindex() && now.host_end == attachment.is_turned()
+        };
+        self.attached.retain(|name, attachment| {
+            let stays = wanted.iter().any(|now| same(name, attachment, now));
+            if !stays {
+                events.push(InterfaceEvent::Lost { name: name.clone(), ifindex: attachment.ifindex() });
+            }
+            stays
+        });
+        if !events.is_empty() {
+            self.refresh_tries();
+        }
+        for now in wanted {
+            if self.attached.contains_key(&now.name) {
                 continue;
             }
-            if turned {
-                info!(interface = name, "direction is the other way round now");
-            }
-            if let Some(ifindex) = before {
-                self.attached.remove(&name);
-                self.refresh_tries();
-                if !turned {
-                    warn!(interface = name, ifindex, "interface is gone; waiting for it");
+            match self.attach(&now) {
+                Ok(()) => {
+                    self.trouble.remove(&now.name);
+                    events.push(InterfaceEvent::Attached { name: now.name, ifindex: now.ifindex });
                 }
-                events.push(InterfaceEvent::Lost { name: name.clone(), ifindex });
-            }
-            if let Some(ifindex) = now {
-                match self.attach(&name, ifindex) {
-                    Ok(()) => {
-                        self.trouble.remove(&name);
-                        events.push(InterfaceEvent::Attached { name, ifindex });
-                    }
-                    // It may be half made, or gone again; the next call sees.
-                    Err(error) => self.report(name, &error),
-                }
+                // It may be half made, or gone again; the next call sees.
+                Err(error) => self.report(now.name, &error),
             }
         }
         self.classifier.flush_log();
@@ -192,17 +190,12 @@ impl EbpfSource {
         self.attached.iter().map(|(name, attachment)| (name.as_str(), attachment.ifindex()))
     }
 
-    fn attach(&mut self, name: &str, ifindex: u32) -> Result<(), CaptureError> {
-        let turned = self.is_host_end(name);
-        let attachment = Attachment::new(&mut self.classifier, name, ifindex, self.hook, turned)?;
-        info!(interface = name, ifindex, hook = attachment.kind(), host_end = turned, "classifier attached");
-        self.attached.insert(name.to_owned(), attachment);
+    fn attach(&mut self, wanted: &Wanted) -> Result<(), CaptureError> {
+        let Wanted { name, ifindex, host_end, .. } = wanted;
+        let attachment = Attachment::new(&mut self.classifier, name, *ifindex, self.hook, *host_end)?;
+        info!(interface = name, ifindex, hook = attachment.kind(), host_end, "classifier attached");
+        self.attached.insert(name.clone(), attachment);
         self.classifier.tries.set(&self.wanted()).inspect_err(|_| drop(self.attached.remove(name)))
-    }
-
-    /// Whether what comes in on this interface is what the local end has sent.
-    fn is_host_end(&self, name: &str) -> bool {
-        super::is_host_end(&self.host_ends, name)
     }
 
     /// Logs what is in the way of attaching, once for as long as it is the same.

@@ -17,14 +17,28 @@ const MOST_TARGETS: usize = 200;
 const TCP: &str = "(ip proto 6 or (ip6 and (ip6[6] = 6 or ip6[6] = 0 or ip6[6] = 43 or ip6[6] = 44 or ip6[6] = 51 or \
                    ip6[6] = 60 or ip6[6] = 135)))";
 
+/// Frames with a VLAN tag still in them, where libpcap's `vlan` does not look: behind a cooked header.
+const TAGGED: &str = "(ether proto 0x8100 or ether proto 0x88a8 or ether proto 0x9100)";
+
+/// What packets must be like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish<'a> {
+    /// From or to one of these.
+    pub(super) nets: &'a [IpNet],
+    /// Another condition, in libpcap's language.
+    pub(super) extra: Option<&'a str>,
+    /// On an interface of one of these indices; any if there are none. Only the cooked header of `any` tells (libpcap 1.10).
+    pub(super) ports: &'a [u32],
+}
+
 /// Sets the narrowest filter that works.
 ///
 /// # Errors
 ///
 /// libpcap's words when even the coarsest is refused.
-pub(super) fn apply(capture: &mut Capture<Active>, nets: &[IpNet], extra: Option<&str>) -> Result<(), pcap::Error> {
+pub(super) fn apply(capture: &mut Capture<Active>, wish: &Wish<'_>) -> Result<(), pcap::Error> {
     let mut refused = None;
-    for candidate in candidates(nets, extra) {
+    for candidate in candidates(wish) {
         match capture.compile(&candidate, true) {
             Ok(program) if program.get_instructions().len() <= MOST_INSTRUCTIONS => {
                 return capture.filter(&candidate, true);
@@ -37,15 +51,26 @@ pub(super) fn apply(capture: &mut Capture<Active>, nets: &[IpNet], extra: Option
 }
 
 /// Filters from narrow to coarse.
-fn candidates(nets: &[IpNet], extra: Option<&str>) -> Vec<String> {
-    let extra = extra.map(|extra| format!(" and ({extra})")).unwrap_or_default();
-    let narrow = format!("({TCP} and {}{extra})", targets(nets));
+fn candidates(wish: &Wish<'_>) -> Vec<String> {
+    let extra = wish.extra.map(|extra| format!(" and ({extra})")).unwrap_or_default();
+    let on = ports(wish.ports);
+    let narrow = format!("({TCP} and {}{extra})", targets(wish.nets));
     let coarse = format!("({TCP}{extra})");
-    let mut candidates = vec![tagged_too(&coarse), coarse];
-    if nets.len() <= MOST_TARGETS {
-        candidates.splice(0..0, [tagged_too(&narrow), narrow]);
+    let by = |filter: &str| match on.as_str() {
+        "" => [tagged_too(filter), format!("{filter} or {TAGGED}")],
+        on => [format!("{on} and ({})", tagged_too(filter)), format!("{on} and ({filter} or {TAGGED})")],
+    };
+    let mut candidates = by(&coarse).to_vec();
+    if wish.nets.len() <= MOST_TARGETS {
+        candidates.splice(0..0, by(&narrow));
     }
+    candidates.push(coarse);
     candidates
+}
+
+fn ports(indices: &[u32]) -> String {
+    let all: Vec<String> = indices.iter().map(|index| format!("ifindex {index}")).collect();
+    if all.is_empty() { String::new() } else { format!("({})", all.join(" or ")) }
 }
 
 /// The filter for untagged, tagged and doubly tagged packets. `vlan` moves every offset behind it in the expression, in whatever
@@ -77,7 +102,7 @@ mod tests {
     fn compiled(nets: &[&str], extra: Option<&str>) -> BpfProgram {
         let nets: Vec<IpNet> = nets.iter().map(|net| net.parse().unwrap()).collect();
         let capture = Capture::dead(Linktype::ETHERNET).unwrap();
-        let candidate = candidates(&nets, extra).into_iter().next().unwrap();
+        let candidate = candidates(&Wish { nets: &nets, extra, ports: &[] }).into_iter().next().unwrap();
         capture.compile(&candidate, true).unwrap()
     }
 
@@ -134,11 +159,28 @@ mod tests {
         let short = |candidate: &String| {
             capture.compile(candidate, true).is_ok_and(|program| program.get_instructions().len() <= MOST_INSTRUCTIONS)
         };
-        let chosen = candidates(&nets, None).into_iter().find(short).unwrap();
+        let of = |nets: &[IpNet]| candidates(&Wish { nets, extra: None, ports: &[] });
+        let chosen = of(&nets).into_iter().find(short).unwrap();
         assert!(!chosen.contains("host") && chosen.contains("vlan"));
-        assert!(
-            candidates(&nets[..MOST_TARGETS], None)[0].contains("host")
-                && short(&candidates(&nets[..MOST_TARGETS], None)[0])
-        );
+        assert!(of(&nets[..MOST_TARGETS])[0].contains("host") && short(&of(&nets[..MOST_TARGETS])[0]));
+    }
+
+    #[test]
+    fn a_cooked_header_tells_the_interface_and_lets_tags_pass() {
+        let nets = ["10.0.0.7/32".parse().unwrap()];
+        let capture = Capture::dead(Linktype(276)).unwrap();
+        let mut all = candidates(&Wish { nets: &nets, extra: None, ports: &[3, 5] }).into_iter();
+        let filter = all.find_map(|candidate| capture.compile(&candidate, true).ok()).unwrap();
+        // LINKTYPE_LINUX_SLL2: protocol, reserved, interface, device type, packet type, address.
+        let cooked = |protocol: u16, ifindex: u32, rest: &[u8]| {
+            [&protocol.to_be_bytes()[..], &[0, 0], &ifindex.to_be_bytes(), &[0, 1, 0, 6], &[0; 8], rest].concat()
+        };
+        let ip = |remote| frame(0, false, 6, remote).split_off(14);
+        for ifindex in [3, 5] {
+            assert!(filter.filter(&cooked(0x0800, ifindex, &ip(7))));
+            assert!(!filter.filter(&cooked(0x0800, ifindex, &ip(8))), "another host");
+            assert!(filter.filter(&cooked(0x8100, ifindex, &[0, 5, 8, 0])), "with a tag");
+        }
+        assert!(!filter.filter(&cooked(0x0800, 4, &ip(7))), "another interface");
     }
 }

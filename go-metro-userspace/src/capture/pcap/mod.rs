@@ -1,26 +1,54 @@
 //! The live libpcap source: for kernels and privileges that eBPF asks too much of.
 //!
-//! [`device`] is one interface, [`filter`] what the kernel sorts out beforehand; [`PcapSource`] here keeps the devices in step with
-//! what is to be watched and which interfaces exist.
+//! [`device`] is one interface whose addresses tell a packet's direction, [`cooked`] all those where they do not; [`tap`] is an open
+//! handle, [`filter`] what the kernel sorts out beforehand. [`PcapSource`] here keeps them in step with what is to be watched and which
+//! interfaces exist.
 
+mod cooked;
 mod device;
 mod filter;
+mod tap;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use go_metro_common::segment::Sides;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clock::Clocks;
+use super::interfaces::{self, ANY, Wanted};
 use super::{CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::rtt::Segment;
-use device::{Device, Health};
+use crate::targets::TargetSet;
+use cooked::{Cooked, Port};
+use device::Device;
+
+/// Most packets read in one go, so that one busy interface does not starve the others.
+const BATCH: usize = 4096;
+
+/// What became of a handle.
+enum Health {
+    Well,
+    Gone,
+}
+
+/// How direction is told on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// By its addresses, which cost least.
+    Addresses,
+    /// By the cooked header if libpcap has a good one, else by addresses: those of what is forwarded are unknown.
+    CookedIfPossible,
+    /// Addresses would be wrong.
+    Cooked,
+}
 
 /// Segment records from libpcap.
 pub struct PcapSource {
     devices: Vec<Device>,
+    cooked: Option<Cooked>,
     settings: SourceSettings,
     counters: SourceCounters,
     /// What is to be reported by the next [`PcapSource::maintain`].
@@ -34,25 +62,29 @@ impl PcapSource {
     ///
     /// # Errors
     ///
-    /// No such interface at all, a capability that is missing, a filter that libpcap does not understand.
+    /// No such interface at all, a capability that is missing, a filter that libpcap does not understand, a libpcap too old to tell
+    /// direction where addresses do not.
     pub fn open(settings: &SourceSettings) -> Result<Self, CaptureError> {
         let mut source = Self {
             devices: Vec::new(),
+            cooked: None,
             settings: settings.clone(),
             counters: SourceCounters::default(),
             events: Vec::new(),
             clocks: Clocks::new(),
             jump: None,
         };
-        for (name, index) in source.wanted() {
-            match index {
-                Some(index) => source.attach(&name, index)?,
-                None => tracing::warn!(interface = name, "no such interface yet; waiting for it"),
-            }
+        if let Some(error) = source.reconcile().into_iter().next() {
+            return Err(error);
         }
-        if source.devices.is_empty() {
-            let names = settings.watch.keys().cloned().collect::<Vec<_>>().join(", ");
+        let missing = |name: &&String| source.interfaces().all(|(there, _)| there != **name);
+        let missing: Vec<&String> = settings.watch.keys().filter(missing).collect();
+        if missing.len() == settings.watch.len() {
+            let names = missing.into_iter().cloned().collect::<Vec<_>>().join(", ");
             return Err(CaptureError::NoInterface { names });
+        }
+        for name in missing {
+            tracing::warn!(interface = name, "no such interface yet; waiting for it");
         }
         Ok(source)
     }
@@ -63,8 +95,9 @@ impl PcapSource {
     ///
     /// poll(2) itself fails.
     pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
-        let mut waiting: Vec<PollFd<'_>> =
-            self.devices.iter().map(|device| PollFd::new(device.as_fd(), PollFlags::POLLIN)).collect();
+        let Self { devices, cooked, .. } = self;
+        let handles = devices.iter().map(AsFd::as_fd).chain(cooked.iter().map(AsFd::as_fd));
+        let mut waiting: Vec<PollFd<'_>> = handles.map(|handle| PollFd::new(handle, PollFlags::POLLIN)).collect();
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         match poll(&mut waiting, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -86,15 +119,22 @@ impl PcapSource {
     /// Hands out what is there.
     fn read(&mut self, sink: &mut impl FnMut(&Segment)) {
         let offset_ns = self.clocks.epoch_offset_ns();
-        let Self { devices, counters, events, .. } = self;
+        let Self { devices, cooked, counters, events, .. } = self;
         devices.retain_mut(|device| match device.read(offset_ns, counters, sink) {
             Health::Well => true,
             Health::Gone => {
                 counters.lost += device.take_dropped();
-                events.push(InterfaceEvent::Lost { name: device.name().to_owned(), ifindex: device.ifindex() });
+                events.push(lost(device.name(), device.ifindex()));
                 false
             }
         });
+        if let Some(handle) = cooked
+            && matches!(handle.read(offset_ns, counters, sink), Health::Gone)
+        {
+            counters.lost += handle.take_dropped();
+            events.extend(handle.ports().map(|(ifindex, port)| lost(&port.name, ifindex)));
+            *cooked = None;
+        }
     }
 
     /// What happened to the clocks since the last call.
@@ -108,7 +148,8 @@ impl PcapSource {
     ///
     /// None; the eBPF source has some.
     pub fn counters(&mut self) -> Result<SourceCounters, CaptureError> {
-        self.counters.lost += self.devices.iter_mut().map(Device::take_dropped).sum::<u64>();
+        let dropped = self.devices.iter_mut().map(Device::take_dropped).sum::<u64>();
+        self.counters.lost += dropped + self.cooked.as_mut().map_or(0, Cooked::take_dropped);
         Ok(self.counters)
     }
 
@@ -125,6 +166,14 @@ impl PcapSource {
                 device.watch(nets, self.settings.filter.as_deref())?;
             }
         }
+        if let Some(cooked) = &mut self.cooked {
+            let ports = cooked.ports().filter_map(|(ifindex, port)| {
+                let nets = watch.get(&port.name)?.clone();
+                Some((ifindex, Port::new(port.name.clone(), port.host_end, nets)))
+            });
+            let ports = ports.collect();
+            cooked.watch(ports)?;
+        }
         // Interfaces that are new are opened by the next `maintain`.
         self.settings.watch.clone_from(watch);
         Ok(())
@@ -132,28 +181,15 @@ impl PcapSource {
 
     /// Looks after interfaces: opens those that came, forgets those that went. To be called about once a second.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
-        let now: BTreeMap<String, u32> =
-            self.wanted().into_iter().filter_map(|(name, index)| Some((name, index?))).collect();
-        let events = &mut self.events;
-        self.devices.retain_mut(|device| {
-            let stays = now.get(device.name()) == Some(&device.ifindex());
-            if stays {
-                device.refresh_addresses();
-            } else {
-                events.push(InterfaceEvent::Lost { name: device.name().to_owned(), ifindex: device.ifindex() });
-            }
-            stays
-        });
-        for (name, index) in now {
-            if self.devices.iter().any(|device| device.name() == name) {
-                continue;
-            }
-            match self.attach(&name, index) {
-                Ok(()) => self.events.push(InterfaceEvent::Attached { name, ifindex: index }),
-                // It may be down or half made; the next call sees.
-                Err(error) => tracing::debug!(interface = name, %error, "cannot open; will try again"),
-            }
+        let before = self.held();
+        for error in self.reconcile() {
+            // It may be down or half made; the next call sees.
+            tracing::debug!(%error, "cannot open an interface; will try again");
         }
+        let after = self.held();
+        let went = before.difference(&after).map(|(name, ifindex, _)| lost(name, *ifindex));
+        let came = after.difference(&before).map(|(name, ifindex, _)| attached(name, *ifindex));
+        self.events.extend(went.chain(came));
         std::mem::take(&mut self.events)
     }
 
@@ -164,20 +200,125 @@ impl PcapSource {
 
     /// The interfaces that capture runs on, with their indices.
     pub fn interfaces(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.devices.iter().map(|device| (device.name(), device.ifindex()))
+        let cooked = self.cooked.iter().flat_map(Cooked::ports).map(|(ifindex, port)| (&*port.name, ifindex));
+        self.devices.iter().map(|device| (device.name(), device.ifindex())).chain(cooked)
     }
 
-    /// The wanted interfaces and their indices now; `any` always exists, under none.
-    fn wanted(&self) -> Vec<(String, Option<u32>)> {
-        let index = |name: &str| if name == "any" { Some(0) } else { nix::net::if_::if_nametoindex(name).ok() };
-        self.settings.watch.keys().map(|name| (name.clone(), index(name))).collect()
+    /// The same, and whether they are turned round.
+    fn held(&self) -> BTreeSet<(String, u32, bool)> {
+        let devices = self.devices.iter().map(|device| (device.name().to_owned(), device.ifindex(), false));
+        let cooked = self.cooked.iter().flat_map(Cooked::ports);
+        devices.chain(cooked.map(|(ifindex, port)| (port.name.clone(), ifindex, port.host_end))).collect()
     }
 
-    fn attach(&mut self, name: &str, ifindex: u32) -> Result<(), CaptureError> {
-        let nets = self.settings.watch.get(name).map(Vec::as_slice).unwrap_or_default();
+    /// Brings the handles in step with the interfaces that are wanted and exist; what stood in the way of some.
+    fn reconcile(&mut self) -> Vec<CaptureError> {
+        let wanted = interfaces::look(&self.settings.watch, &self.settings.host_ends);
+        let forwards = forwards();
+        let sides = self.settings.sides;
+        let way = |wanted: &Wanted| way(wanted, sides, forwards);
+        let counters = &mut self.counters;
+        self.devices.retain_mut(|device| {
+            // One that may be told by addresses is left alone.
+            let same = |now: &&Wanted| now.name == device.name() && now.ifindex == device.ifindex();
+            let stays = wanted.iter().find(same).is_some_and(|now| way(now) != Way::Cooked);
+            if stays {
+                device.refresh_addresses();
+            } else {
+                counters.lost += device.take_dropped();
+            }
+            stays
+        });
+        let (mut ports, mut errors) = (BTreeMap::new(), Vec::new());
+        for now in wanted {
+            if self.devices.iter().any(|device| device.name() == now.name) {
+                continue;
+            }
+            let held = self.cooked.iter().flat_map(Cooked::ports).any(|(ifindex, _)| ifindex == now.ifindex);
+            let way = if held { Way::Cooked } else { way(&now) };
+            let cooks = if way == Way::Addresses { Ok(false) } else { self.cooks(&now) };
+            let done = match (way, cooks) {
+                (Way::Cooked | Way::CookedIfPossible, Ok(true)) => {
+                    ports.insert(now.ifindex, Port::new(now.name, now.host_end, now.nets));
+                    continue;
+                }
+                (Way::Cooked, Ok(false)) => Err(CaptureError::OldLibpcap { name: now.name }),
+                (Way::Cooked, Err(error)) => Err(error),
+                (Way::CookedIfPossible, _) => {
+                    tracing::warn!(
+                        interface = now.name,
+                        "libpcap is older than 1.10: what is forwarded is not measured"
+                    );
+                    Device::open(&now, &self.settings)
+                }
+                (Way::Addresses, _) => Device::open(&now, &self.settings),
+            };
+            match done {
+                Ok(device) => self.devices.push(device),
+                Err(error) => errors.push(error),
+            }
+        }
+        if ports.is_empty() {
+            if let Some(mut handle) = self.cooked.take() {
+                self.counters.lost += handle.take_dropped();
+            }
+        } else if let Some(handle) = &mut self.cooked {
+            handle.turn(interfaces::host_ends(&self.settings.host_ends));
+            errors.extend(handle.watch(ports).err());
+        }
+        errors
+    }
+
+    /// Whether the cooked handle, opened if it is not yet, serves this interface.
+    fn cooks(&mut self, wanted: &Wanted) -> Result<bool, CaptureError> {
         let SourceSettings { snaplen, filter, sides, .. } = &self.settings;
-        let device = Device::open(name, ifindex, nets, *snaplen, filter.as_deref(), *sides)?;
-        self.devices.push(device);
-        Ok(())
+        let handle = match &mut self.cooked {
+            Some(handle) => handle,
+            none => none.insert(Cooked::open(*snaplen, filter.as_deref(), *sides)?),
+        };
+        Ok(handle.tells_interface() || wanted.name == ANY)
+    }
+}
+
+fn lost(name: &str, ifindex: u32) -> InterfaceEvent {
+    InterfaceEvent::Lost { name: name.to_owned(), ifindex }
+}
+
+fn attached(name: &str, ifindex: u32) -> InterfaceEvent {
+    InterfaceEvent::Attached { name: name.to_owned(), ifindex }
+}
+
+/// How direction is to be told on an interface.
+fn way(wanted: &Wanted, sides: Sides, forwards: bool) -> Way {
+    if wanted.name == ANY || wanted.host_end {
+        Way::Cooked
+    } else if wanted.is_loopback {
+        Way::Addresses
+    } else if sides != Sides::REMOTE || forwards || !wanted.has_address {
+        Way::CookedIfPossible
+    } else {
+        Way::Addresses
+    }
+}
+
+/// Whether this host forwards what others send.
+fn forwards() -> bool {
+    let switches = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"];
+    switches.iter().any(|path| std::fs::read_to_string(path).is_ok_and(|value| value.trim() != "0"))
+}
+
+/// Hands a segment on, if its remote end is a target, as each of its sides.
+fn hand_on(
+    segment: Option<Segment>,
+    targets: &TargetSet,
+    sides: Sides,
+    counters: &mut SourceCounters,
+    sink: &mut impl FnMut(&Segment),
+) {
+    if let Some(segment) = segment.filter(|segment| targets.matches(segment.flow.remote.addr.ip())) {
+        segment.for_each_side(sides, &mut |segment| {
+            counters.records += 1;
+            sink(segment);
+        });
     }
 }

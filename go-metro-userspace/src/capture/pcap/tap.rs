@@ -1,0 +1,116 @@
+//! An open libpcap handle: opened, filtered, read packet by packet.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use pcap::{Active, Capture, Linktype, Precision};
+
+use super::filter::{self, Wish};
+use crate::capture::CaptureError;
+use crate::capture::decode::{LinkType, Packet};
+use crate::capture::interfaces::ANY;
+use crate::rtt::Nanos;
+
+/// How long the kernel may gather packets before it hands them over: what saves wake-ups, and no time stamp depends on it.
+const GATHER_MS: i32 = 100;
+/// The kernel's buffer: some 30,000 packets of 256 bytes.
+const BUFFER_BYTES: i32 = 8 << 20;
+/// `LINKTYPE_LINUX_SLL2`: cooked capture that names the interface.
+const SLL2: Linktype = Linktype(276);
+
+/// What comes of reading.
+pub(super) enum Read<'a> {
+    /// A packet and its time, on the monotonic clock.
+    Packet(Packet<'a>, Nanos),
+    /// There is no more for now.
+    Nothing,
+    /// The device went away.
+    Gone,
+}
+
+/// An open handle.
+pub(super) struct Tap {
+    name: String,
+    capture: Capture<Active>,
+    link_type: LinkType,
+    /// Drops at the last look, as libpcap counts in 32 bits.
+    dropped: u32,
+}
+
+impl Tap {
+    /// Opens a device. It hands on what comes until it is told what to hand on.
+    pub(super) fn open(name: &str, snaplen: u32) -> Result<Self, CaptureError> {
+        let failed = |error: pcap::Error| CaptureError::Libpcap { name: name.to_owned(), reason: reason(&error) };
+        let inactive = Capture::from_device(name)
+            .map_err(failed)?
+            .promisc(false)
+            .snaplen(i32::try_from(snaplen).unwrap_or(i32::MAX))
+            .timeout(GATHER_MS)
+            .buffer_size(BUFFER_BYTES)
+            .precision(Precision::Nano);
+        let mut capture = inactive.open().map_err(failed)?.setnonblock().map_err(failed)?;
+        if name == ANY {
+            // Older libpcap has only version 1, which does not name the interface.
+            let _ = capture.set_datalink(SLL2);
+        }
+        let number = capture.get_datalink().0;
+        let link_type = LinkType::from_number(number).ok_or_else(|| CaptureError::Libpcap {
+            name: name.to_owned(),
+            reason: format!("link type {number} is not known; name the device beneath or above it"),
+        })?;
+        Ok(Self { name: name.to_owned(), capture, link_type, dropped: 0 })
+    }
+
+    /// What its packets begin with.
+    pub(super) fn link_type(&self) -> LinkType {
+        self.link_type
+    }
+
+    /// Hands on only what is wished for from now on, or somewhat more.
+    pub(super) fn filter(&mut self, wish: &Wish<'_>) -> Result<(), CaptureError> {
+        if let Some(extra) = wish.extra {
+            self.capture
+                .compile(extra, true)
+                .map_err(|error| CaptureError::Filter { filter: extra.to_owned(), reason: reason(&error) })?;
+        }
+        filter::apply(&mut self.capture, wish)
+            .map_err(|error| CaptureError::Libpcap { name: self.name.clone(), reason: reason(&error) })
+    }
+
+    /// The next packet. It comes with wall-clock time, which is `offset_ns` ahead of the monotonic clock.
+    pub(super) fn read(&mut self, offset_ns: i64) -> Read<'_> {
+        match self.capture.next_packet() {
+            Ok(packet) => {
+                let stamp = packet.header.ts;
+                // With nanosecond precision the field for microseconds holds nanoseconds.
+                let wall_ns = stamp.tv_sec * 1_000_000_000 + stamp.tv_usec;
+                let time = Nanos(u64::try_from(wall_ns - offset_ns).unwrap_or(0));
+                let wire_len = packet.header.len;
+                Read::Packet(Packet { bytes: packet.data, wire_len, link_type: self.link_type }, time)
+            }
+            Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => Read::Nothing,
+            Err(error) => {
+                tracing::debug!(interface = self.name, "libpcap: {}", reason(&error));
+                Read::Gone
+            }
+        }
+    }
+
+    /// Packets that the kernel dropped since the last look.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        let Ok(stats) = self.capture.stats() else { return 0 };
+        let now = stats.dropped.wrapping_add(stats.if_dropped);
+        u64::from(now.wrapping_sub(std::mem::replace(&mut self.dropped, now)))
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: libpcap keeps the descriptor open as long as the capture, which this borrow cannot outlive.
+        unsafe { BorrowedFd::borrow_raw(self.capture.as_raw_fd()) }
+    }
+}
+
+/// libpcap's words without the crate's prefix.
+fn reason(error: &pcap::Error) -> String {
+    error.to_string().trim_start_matches("libpcap error: ").to_owned()
+}

@@ -8,7 +8,8 @@ use go_metro_common::segment::Sides;
 
 use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource};
-use crate::report::naming::Names;
+use crate::report::naming::{KernelTimes, Names};
+use crate::report::table::Columns;
 use crate::report::{naming, sample_json, table};
 use crate::rtt::{Batch, Engine, EngineConfig, Nanos, Outcome, Quiet, Rejection, Segment, Summaries, SummaryLimits};
 
@@ -96,10 +97,9 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         eprintln!("go-metro: {}: {broken}; everything before that was used", options.file.display());
     }
     if !lines {
-        let pairs =
-            naming::name_pairs(&summaries.take(), &Addresses { tells_side: options.filter.sides != Sides::REMOTE });
-        let rows = pairs.iter().map(|p| (p.src.as_str(), p.dst.as_str(), p.iface.as_str(), &p.summary));
-        out.write_all(table::render(rows).as_bytes())?;
+        let tells_side = options.filter.sides != Sides::REMOTE;
+        let pairs = naming::name_pairs(&summaries.take(), &Addresses { tells_side }, &KernelTimes::new());
+        out.write_all(table::render(&pairs, Columns { side: tells_side, kernel: false }).as_bytes())?;
     }
     let counters = engine.counters();
     if !lines {

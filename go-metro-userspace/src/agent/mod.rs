@@ -4,6 +4,7 @@
 //! instance watches at a moment, and what its pairs are called, is [`directory`]'s business.
 
 mod directory;
+mod kernel;
 mod reload;
 mod replay;
 mod service;
@@ -25,12 +26,14 @@ use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use crate::capture::{CaptureError, InterfaceEvent, Jump, Source};
 use crate::config::{Backend, Config, SidesWanted, Statsd};
 use crate::report::dogstatsd::DogStatsdOptions;
-use crate::report::table::Style;
+use crate::report::naming::KernelTimes;
+use crate::report::table::{Columns, Style};
 use crate::report::{Destination, DogStatsd, Events, Health, Json, Report, Sink, Table, naming, sample_json};
 use crate::rtt::Sample;
 use crate::targets::hosts::Hosts;
 use crate::targets::reverse;
 use directory::Directory;
+use kernel::KernelClock;
 use service::Service;
 use settings::{engine_config, source_settings, summary_limits};
 use signals::{Asked, Signals};
@@ -58,6 +61,8 @@ pub struct Overrides {
     pub filter: Option<String>,
     /// Which round trips are measured.
     pub sides: Option<SidesWanted>,
+    /// Report the kernel's own RTT too.
+    pub kernel_rtt: bool,
     /// Log file.
     pub log_file: Option<PathBuf>,
     /// Time between reports.
@@ -73,6 +78,7 @@ impl Overrides {
         if let Some(sides) = self.sides {
             config.sides = sides;
         }
+        config.kernel_rtt |= self.kernel_rtt;
         if let Some(filter) = &self.filter {
             config.filter = Some(filter.clone());
         }
@@ -182,6 +188,7 @@ struct Agent {
     lookups: Lookups,
     service: Service,
     happened: Events,
+    kernel_clock: KernelClock,
     folded_samples: u64,
     reported_at: Instant,
 }
@@ -230,6 +237,7 @@ impl Agent {
             lookups,
             service: Service::from_environment(),
             happened,
+            kernel_clock: KernelClock::default(),
             folded_samples: 0,
             reported_at: Instant::now(),
         })
@@ -242,7 +250,7 @@ impl Agent {
         if let End::Asked(why) = &end {
             tracing::info!("stopping: {why}");
             if let Some(snapshot) = self.worker.take_last().await {
-                let _ = self.hand_out(&snapshot);
+                let _ = self.hand_out(&snapshot).await;
             }
         }
         let Self { worker, sinks, printer, .. } = self;
@@ -324,11 +332,16 @@ impl Agent {
     /// Takes the interval, names its pairs and hands it to the sinks.
     async fn report(&mut self) -> io::Result<()> {
         let Some(snapshot) = self.worker.take().await else { return Ok(()) };
-        self.hand_out(&snapshot)
+        self.hand_out(&snapshot).await
     }
 
-    fn hand_out(&mut self, snapshot: &Snapshot) -> io::Result<()> {
-        let report = self.name(snapshot);
+    async fn hand_out(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        let kernel = if self.options.config.kernel_rtt {
+            self.kernel_clock.times(&snapshot.interval, self.reported_at.elapsed()).await
+        } else {
+            KernelTimes::new()
+        };
+        let report = self.name(snapshot, &kernel);
         self.service.status(&status(&report));
         for sink in &mut self.sinks {
             sink.report(&report)?;
@@ -369,7 +382,7 @@ impl Agent {
         }
     }
 
-    fn name(&mut self, snapshot: &Snapshot) -> Report {
+    fn name(&mut self, snapshot: &Snapshot, kernel: &KernelTimes) -> Report {
         self.folded_samples += snapshot.interval.folded_samples;
         let health = Health {
             source: snapshot.source,
@@ -386,7 +399,7 @@ impl Agent {
             at: SystemTime::now(),
             interval,
             backend: snapshot.backend,
-            pairs: naming::name_pairs(&snapshot.interval, &self.directory),
+            pairs: naming::name_pairs(&snapshot.interval, &self.directory, kernel),
             health,
         }
     }
@@ -403,13 +416,18 @@ fn sink(output: Output, config: &Config) -> Sink {
             Sink::DogStatsd(Box::new(DogStatsd::new(&DogStatsdOptions { destination, tags: config.tags.clone() })))
         }
         Output::Json => Sink::Json(Json::new(Box::new(io::stdout()))),
-        Output::PlainTable => Sink::Table(Table::new(Box::new(io::stdout()), || Style::Plain)),
-        Output::LiveTable => Sink::Table(Table::new(Box::new(io::stdout()), || {
+        Output::PlainTable => Sink::Table(Table::new(Box::new(io::stdout()), columns(config), || Style::Plain)),
+        Output::LiveTable => Sink::Table(Table::new(Box::new(io::stdout()), columns(config), || {
             let size = terminal_size::terminal_size();
             let (width, height) = size.map_or((120, 40), |(w, h)| (usize::from(w.0), usize::from(h.0)));
             Style::Live { width, height }
         })),
     }
+}
+
+/// The columns that the configuration asks for.
+fn columns(config: &Config) -> Columns {
+    Columns { side: config.sides != SidesWanted::Remote, kernel: config.kernel_rtt }
 }
 
 /// A thread that prints samples, so that a slow reader holds up nothing else.

@@ -8,7 +8,7 @@ use super::directory::Directory;
 use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource};
 use crate::config::{Config, Instance};
-use crate::report::naming::{Names, name_pairs};
+use crate::report::naming::{KernelTimes, Names, name_pairs};
 use crate::report::{Health, Report};
 use crate::rtt::{Batch, Engine, Outcome, Sample, Segment, Summaries};
 
@@ -51,7 +51,7 @@ pub(super) fn read(
         ..Health::default()
     };
     tracing::info!("{}: {} samples", path.display(), engine.counters().samples_total());
-    let pairs = name_pairs(&interval, &FileNames { directory, instance });
+    let pairs = name_pairs(&interval, &FileNames { directory, instance }, &KernelTimes::new());
     Ok(Some(Report { at: SystemTime::now(), interval: Duration::ZERO, backend: "file", pairs, health }))
 }
 

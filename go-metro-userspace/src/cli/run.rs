@@ -40,6 +40,9 @@ pub(super) struct Args {
     /// Which round trips to measure [default: the file's, else remote]
     #[arg(long, value_enum)]
     sides: Option<SidesWanted>,
+    /// Report the kernel's own RTT of this host's sockets too, to tell host delay from network delay
+    #[arg(long)]
+    kernel_rtt: bool,
     /// Capture filter in libpcap's language, in addition to the targets; needs libpcap
     #[arg(short, long, value_name = "FILTER")]
     filter: Option<String>,
@@ -89,6 +92,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         backend: args.backend.map(Backend::from),
         filter: args.filter.clone(),
         sides: args.sides,
+        kernel_rtt: args.kernel_rtt,
         log_file: args.log_file.clone(),
         report_interval: args.interval.or((watched && config_path.is_none()).then_some(Duration::from_secs(1))),
     };

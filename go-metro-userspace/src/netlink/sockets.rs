@@ -1,6 +1,7 @@
 //! The kernel's own measurements of this host's connections (sock_diag(7)).
 
 use std::io;
+use std::time::Duration;
 
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
@@ -22,6 +23,8 @@ pub struct KernelSocket {
     pub srtt: Rtt,
     /// Smallest RTT of late: `tcpi_min_rtt`; none if the kernel has measured nothing.
     pub min: Option<Rtt>,
+    /// Time since an acknowledgement came last: `tcpi_last_ack_recv`.
+    pub idle: Duration,
 }
 
 /// All connections that carry or carried data, of both families, in this network namespace.
@@ -54,6 +57,7 @@ pub fn connections(sink: &mut impl FnMut(KernelSocket)) -> io::Result<()> {
                         local: end(id.source_address, id.source_port),
                         remote: end(id.destination_address, id.destination_port),
                         srtt: microseconds(info.rtt),
+                        idle: Duration::from_millis(info.last_ack_recv.into()),
                         min: (info.min_rtt != u32::MAX).then(|| microseconds(info.min_rtt)),
                     });
                 }

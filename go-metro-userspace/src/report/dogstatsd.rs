@@ -6,10 +6,11 @@
 //! | `system.net.tcp.rtt.avg`, `.jitter`, `.min`, `.max` | gauge | ms, of the interval |
 //! | `system.net.tcp.rtt.dist` | distribution | ms, every sample |
 //! | `system.net.tcp.rtt.connect` | distribution | ms, every handshake |
+//! | `system.net.tcp.rtt.kernel`, `.kernel.min` | gauge | ms, the kernel's own of this host's sockets, where that is asked for |
 //! | `go_metro.*` | count, gauge | the agent's own health |
 //!
 //! Gauges are of data segments alone: a pair that only shook hands sends only `.connect`. Tags come in the original's order:
-//! `src:`, `dst:`, the instance's, `iface:`.
+//! `src:`, `dst:`, the instance's, `iface:`; where the local side is measured too, `side:` comes behind `dst:`.
 
 use std::io;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -105,6 +106,7 @@ impl DogStatsd {
 
     fn pair(&mut self, pair: &NamedPair) {
         let mut tags = vec![tag("src", &pair.src), tag("dst", &pair.dst)];
+        tags.extend(pair.side.map(|side| tag("side", side.name())));
         tags.extend(pair.tags.iter().map(|tag| sanitise(tag)));
         tags.push(tag("iface", &pair.iface));
         if let Some(data) = &pair.summary.data {
@@ -122,6 +124,12 @@ impl DogStatsd {
         }
         if let Some(connect) = &pair.summary.connect {
             self.distribution("system.net.tcp.rtt.connect", connect, &tags);
+        }
+        if let Some(kernel) = &pair.kernel {
+            self.gauge("system.net.tcp.rtt.kernel", rounded(kernel.srtt_ms()), &tags);
+            if let Some(min) = kernel.min_ms() {
+                self.gauge("system.net.tcp.rtt.kernel.min", rounded(min), &tags);
+            }
         }
     }
 
@@ -153,6 +161,7 @@ impl DogStatsd {
             ("go_metro.fragments", now.source.fragments, before.source.fragments),
             ("go_metro.retransmissions", now.engine.retransmissions, before.engine.retransmissions),
             ("go_metro.flows.evicted", now.engine.flows_evicted, before.engine.flows_evicted),
+            ("go_metro.samples.delayed", now.engine.delayed, before.engine.delayed),
             ("go_metro.samples.folded", now.folded_samples, before.folded_samples),
             ("go_metro.send_errors", errors, self.errors_before),
             ("go_metro.interfaces.lost", now.happened.interfaces_lost, before.happened.interfaces_lost),
@@ -248,8 +257,10 @@ mod tests {
     use std::net::UdpSocket;
     use std::os::unix::net::UnixDatagram;
 
+    use super::super::KernelRtt;
     use super::super::examples::{pair, report};
     use super::*;
+    use crate::rtt::{Rtt, Side};
 
     fn udp(port: u16) -> DogStatsd {
         let destination = Destination::Udp { host: "127.0.0.1".to_owned(), port };
@@ -309,6 +320,7 @@ mod tests {
             "go_metro.reloads",
             "go_metro.retransmissions",
             "go_metro.samples",
+            "go_metro.samples.delayed",
             "go_metro.samples.folded",
             "go_metro.segments",
             "go_metro.send_errors",
@@ -329,6 +341,24 @@ mod tests {
         let names: Vec<&str> =
             received.lines().filter(|l| l.starts_with("system.")).filter_map(|l| l.split(':').next()).collect();
         assert_eq!(names, ["system.net.tcp.rtt.connect"]);
+    }
+
+    #[test]
+    fn a_side_is_a_tag_behind_dst_and_the_kernels_word_two_gauges() {
+        let (socket, port) = listen();
+        let mut sink = udp(port);
+        let kernel = Some(KernelRtt::of(Rtt(21_900_000), Some(Rtt(20_100_000))));
+        sink.report(&report(vec![NamedPair { side: Some(Side::Local), kernel, ..pair("a", &[], &[19_000]) }]));
+        sink.finish();
+        let received = datagrams(&socket).concat();
+        let lines: Vec<&str> = received.lines().filter(|l| l.starts_with("system.")).collect();
+        let tags = "#src:10.42.31.222,dst:a,side:local,env:test,iface:va";
+        let expected = [
+            format!("system.net.tcp.rtt.connect:19|d|{tags}"),
+            format!("system.net.tcp.rtt.kernel:21.9|g|{tags}"),
+            format!("system.net.tcp.rtt.kernel.min:20.1|g|{tags}"),
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

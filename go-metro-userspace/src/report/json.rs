@@ -7,6 +7,9 @@
 //! {"time_ns":1700000000000000000,"interval_s":30.0,"backend":"ebpf","health":{"packets":100,"records":90,"lost":0}}
 //! ```
 //!
+//! Where the local side is measured too, a pair has `"side":"remote"` or `"side":"local"` behind its `iface`; where the kernel's own RTT is
+//! asked for, `"kernel":{"sockets":1,"srtt_ms":21.9,"min_ms":20.1}` at its end, of this host's sockets between the two.
+//!
 //! `time_ns` is the end of the interval, in nanoseconds since the epoch. Field names are kept from version to version.
 
 use std::collections::BTreeMap;
@@ -17,7 +20,7 @@ use go_metro_common::counters::Unparsable;
 use serde::Serialize;
 
 use super::{Health, Report};
-use crate::rtt::{Rejection, Stats};
+use crate::rtt::{Rejection, Side, Stats};
 
 /// Writes reports as JSON lines.
 pub struct Json {
@@ -31,9 +34,20 @@ struct PairLine<'a> {
     src: &'a str,
     dst: &'a str,
     iface: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    side: Option<&'static str>,
     tags: &'a [String],
     data: Option<Series>,
     connect: Option<Series>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<Kernel>,
+}
+
+#[derive(Serialize)]
+struct Kernel {
+    sockets: u64,
+    srtt_ms: f64,
+    min_ms: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -67,6 +81,7 @@ struct HealthFields {
     unparsable: BTreeMap<&'static str, u64>,
     retransmissions: u64,
     samples: u64,
+    delayed: u64,
     rejected: BTreeMap<&'static str, u64>,
     folded_samples: u64,
     dropped_samples: u64,
@@ -110,6 +125,7 @@ impl From<&Health> for HealthFields {
             unparsable: Unparsable::ALL.iter().map(|c| (c.name(), source.unparsable[*c as usize])).collect(),
             retransmissions: engine.retransmissions,
             samples: engine.samples_total(),
+            delayed: engine.delayed,
             rejected: Rejection::ALL.iter().map(|r| (r.name(), engine.rejected[*r as usize])).collect(),
             folded_samples: health.folded_samples,
             dropped_samples: health.samples_dropped,
@@ -150,9 +166,15 @@ impl Json {
                 src: &pair.src,
                 dst: &pair.dst,
                 iface: &pair.iface,
+                side: pair.side.map(Side::name),
                 tags: &pair.tags,
                 data: pair.summary.data.as_ref().map(Series::from),
                 connect: pair.summary.connect.as_ref().map(Series::from),
+                kernel: pair.kernel.map(|kernel| Kernel {
+                    sockets: kernel.sockets(),
+                    srtt_ms: kernel.srtt_ms(),
+                    min_ms: kernel.min_ms(),
+                }),
             };
             serde_json::to_writer(&mut lines, &line)?;
             lines.push(b'\n');
@@ -170,7 +192,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::super::examples::{pair, report};
+    use super::super::{KernelRtt, NamedPair};
     use super::*;
+    use crate::rtt::Rtt;
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -198,6 +222,19 @@ mod tests {
         assert_eq!(lines[0]["data"]["count"], 2);
         assert_eq!(lines[0]["data"]["jitter_ms"], 3.5);
         assert!(lines[0]["connect"].is_null());
+        assert!(lines[0].get("side").is_none() && lines[0].get("kernel").is_none());
         assert_eq!(lines[1]["health"]["rejected"]["hole"], 4);
+    }
+
+    #[test]
+    fn a_pair_tells_its_side_and_the_kernels_word_where_they_are_known() {
+        let out = Shared::default();
+        let kernel = Some(KernelRtt::of(Rtt(21_900_000), None));
+        let local = NamedPair { side: Some(Side::Local), kernel, ..pair("db", &[300], &[]) };
+        Json::new(Box::new(out.clone())).report(&report(vec![local])).unwrap();
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!(line["side"], "local");
+        assert_eq!(line["kernel"], serde_json::json!({"sockets": 1, "srtt_ms": 21.9, "min_ms": null}));
     }
 }

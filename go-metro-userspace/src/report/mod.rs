@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::capture::SourceCounters;
-use crate::rtt::{EngineCounters, PairSummary, Side};
+use crate::rtt::{EngineCounters, PairSummary, Rtt, Side};
 
 pub use dogstatsd::DogStatsd;
 pub use json::Json;
@@ -54,6 +54,45 @@ pub struct NamedPair {
     pub tags: Arc<[String]>,
     /// What was measured.
     pub summary: PairSummary,
+    /// What the kernel itself says of this host's sockets between the two, where that was asked for.
+    pub kernel: Option<KernelRtt>,
+}
+
+/// What the kernel itself measured of this host's sockets between two hosts, those together that were in use in the interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelRtt {
+    sockets: u64,
+    srtt_ns: u128,
+    min: Option<Rtt>,
+}
+
+impl KernelRtt {
+    /// Of one socket: its smoothed RTT (RFC 6298), and its least of the last minutes (`tcp_min_rtt_wlen`) if it knows one.
+    pub fn of(srtt: Rtt, min: Option<Rtt>) -> Self {
+        Self { sockets: 1, srtt_ns: u128::from(srtt.0), min }
+    }
+
+    /// Adds other sockets.
+    pub fn merge(&mut self, other: &Self) {
+        self.sockets += other.sockets;
+        self.srtt_ns += other.srtt_ns;
+        self.min = [self.min, other.min].into_iter().flatten().min();
+    }
+
+    /// How many sockets; never 0.
+    pub fn sockets(&self) -> u64 {
+        self.sockets
+    }
+
+    /// Mean of their smoothed RTTs, in milliseconds.
+    pub fn srtt_ms(&self) -> f64 {
+        self.srtt_ns as f64 / self.sockets as f64 / 1e6
+    }
+
+    /// The least RTT of any, in milliseconds.
+    pub fn min_ms(&self) -> Option<f64> {
+        self.min.map(Rtt::as_millis_f64)
+    }
 }
 
 /// The agent's own counters, since it started.
@@ -134,7 +173,7 @@ pub(crate) mod examples {
     //! What the tests of several sinks report.
 
     use super::*;
-    use crate::rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Rtt, Sample, SeqNum, Summaries, SummaryLimits};
+    use crate::rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Sample, SeqNum, Summaries, SummaryLimits};
 
     /// The summary of these RTTs, in microseconds.
     pub(crate) fn summary(data_us: &[u64], connect_us: &[u64]) -> PairSummary {
@@ -159,6 +198,7 @@ pub(crate) mod examples {
             side: None,
             tags: Arc::from(["env:test".to_owned()]),
             summary: summary(data_us, connect_us),
+            kernel: None,
         }
     }
 

@@ -1,11 +1,11 @@
 //! From addresses to names: an interval's summaries become the pairs that tags name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::NamedPair;
-use crate::rtt::{Interval, PairSummary, Side};
+use super::{KernelRtt, NamedPair};
+use crate::rtt::{Addr, Interval, PairKey, PairSummary, Side};
 
 /// The name of all pairs beyond the configured number.
 pub const OTHER: &str = "other";
@@ -27,31 +27,54 @@ pub trait Names {
 /// What a pair is called: source, destination, interface, side and tags.
 type Name = (String, String, String, Option<Side>, Arc<[String]>);
 
+/// What the kernel says of this host's sockets, by local and remote address.
+pub type KernelTimes = HashMap<(Addr, Addr), KernelRtt>;
+
+/// The ends, as the kernel has them, of sockets of this host that make a pair's round trips: own address and the other.
+pub fn sockets_of(pair: &PairKey) -> (Addr, Addr) {
+    match pair.side {
+        Side::Remote => (pair.local, pair.remote),
+        // To the local end: it is the remote end that sends what is timed.
+        Side::Local => (pair.remote, pair.local),
+    }
+}
+
 /// Names an interval's pairs and merges those that get the same names.
-pub fn name_pairs(interval: &Interval, names: &impl Names) -> Vec<NamedPair> {
-    let mut merged: BTreeMap<Name, PairSummary> = BTreeMap::new();
+pub fn name_pairs(interval: &Interval, names: &impl Names, kernel: &KernelTimes) -> Vec<NamedPair> {
+    let mut merged: BTreeMap<Name, (PairSummary, Option<KernelRtt>)> = BTreeMap::new();
     for (key, summary) in &interval.pairs {
         let remote = key.remote.ip();
         let iface = names.interface(key.ifindex);
         for tags in names.tags(&iface, remote) {
             let side = names.tells_side().then_some(key.side);
             let name = (key.local.to_string(), names.remote(remote), iface.clone(), side, tags);
-            merged.entry(name).or_default().merge(summary);
+            let pair = merged.entry(name).or_default();
+            pair.0.merge(summary);
+            pair.1 = match (pair.1, kernel.get(&sockets_of(key))) {
+                (Some(mut mine), Some(theirs)) => {
+                    mine.merge(theirs);
+                    Some(mine)
+                }
+                (mine, theirs) => mine.or(theirs.copied()),
+            };
         }
     }
     if let Some(other) = &interval.other {
         let name = (OTHER.to_owned(), OTHER.to_owned(), OTHER.to_owned(), None, names.global_tags());
-        merged.entry(name).or_default().merge(other);
+        merged.entry(name).or_default().0.merge(other);
     }
-    let named = merged.into_iter();
-    named.map(|((src, dst, iface, side, tags), summary)| NamedPair { src, dst, iface, side, tags, summary }).collect()
+    let named = merged.into_iter().map(|(name, (summary, kernel))| {
+        let (src, dst, iface, side, tags) = name;
+        NamedPair { src, dst, iface, side, tags, summary, kernel }
+    });
+    named.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::examples::summary;
     use super::*;
-    use crate::rtt::{Addr, PairKey};
+    use crate::rtt::Rtt;
 
     struct Example;
 
@@ -90,7 +113,7 @@ mod tests {
             other: Some(summary(&[50], &[])),
             folded_samples: 1,
         };
-        let pairs = name_pairs(&interval, &Example);
+        let pairs = name_pairs(&interval, &Example, &KernelTimes::new());
         let shown: Vec<_> = pairs
             .iter()
             .map(|p| (p.src.as_str(), p.dst.as_str(), p.tags[0].as_str(), p.summary.data.as_ref().unwrap().count()))
@@ -104,5 +127,27 @@ mod tests {
                 ("other", "other", "global", 1),
             ]
         );
+    }
+
+    #[test]
+    fn the_kernels_word_goes_to_the_pair_whose_round_trips_its_sockets_make() {
+        let (near, far) = (key("192.0.2.1"), key("192.0.2.2"));
+        let local = PairKey { side: Side::Local, local: near.remote, remote: near.local, ..near };
+        let interval = Interval {
+            pairs: vec![(near, summary(&[10], &[])), (far, summary(&[20], &[])), (local, summary(&[30], &[]))],
+            other: None,
+            folded_samples: 0,
+        };
+        let ms = |ms: u64| Rtt(ms * 1_000_000);
+        let kernel = KernelTimes::from([
+            ((near.local, near.remote), KernelRtt::of(ms(11), None)),
+            ((far.local, far.remote), KernelRtt::of(ms(21), Some(ms(19)))),
+        ]);
+        let pairs = name_pairs(&interval, &Example, &kernel);
+        // Both addresses of one name: the mean of both sockets and the least of either.
+        let both = pairs.iter().find(|pair| pair.dst == "db.example").unwrap().kernel.unwrap();
+        assert_eq!((both.sockets(), both.srtt_ms(), both.min_ms()), (2, 16.0, Some(19.0)));
+        let turned = pairs.iter().find(|pair| pair.dst == "10.0.0.1").unwrap().kernel.unwrap();
+        assert_eq!((turned.sockets(), turned.srtt_ms(), turned.min_ms()), (1, 11.0, None));
     }
 }

@@ -1,0 +1,49 @@
+//! The kernel's own round-trip times of this host's sockets, asked for once a report and never on the capture thread.
+
+use std::collections::HashSet;
+use std::io;
+use std::time::Duration;
+
+use crate::netlink::sockets;
+use crate::report::KernelRtt;
+use crate::report::naming::{KernelTimes, sockets_of};
+use crate::rtt::{Addr, Interval};
+
+/// A socket counts if it was in use this much before the interval too: the question comes a little after its end.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Asks the kernel, and says once if it does not answer.
+#[derive(Debug, Default)]
+pub(super) struct KernelClock {
+    warned: bool,
+}
+
+impl KernelClock {
+    /// The times of the sockets that make this interval's pairs and were in use in it; none if the kernel does not answer.
+    pub(super) async fn times(&mut self, interval: &Interval, span: Duration) -> KernelTimes {
+        let wanted: HashSet<(Addr, Addr)> = interval.pairs.iter().map(|(key, _)| sockets_of(key)).collect();
+        if wanted.is_empty() {
+            return KernelTimes::new();
+        }
+        // A host may have a hundred thousand sockets; the loop that waits for signals must not wait for them.
+        let asked = tokio::task::spawn_blocking(move || ask(&wanted, span.saturating_add(SLACK))).await;
+        asked.map_err(io::Error::other).and_then(|answer| answer).unwrap_or_else(|error| {
+            if !std::mem::replace(&mut self.warned, true) {
+                tracing::warn!("no kernel RTT: the kernel does not tell of its sockets (sock_diag(7)): {error}");
+            }
+            KernelTimes::new()
+        })
+    }
+}
+
+fn ask(wanted: &HashSet<(Addr, Addr)>, span: Duration) -> io::Result<KernelTimes> {
+    let mut times = KernelTimes::new();
+    sockets::connections(&mut |socket| {
+        let ends = (socket.local.addr, socket.remote.addr);
+        if socket.idle <= span && wanted.contains(&ends) {
+            let its = KernelRtt::of(socket.srtt, socket.min);
+            times.entry(ends).and_modify(|all| all.merge(&its)).or_insert(its);
+        }
+    })?;
+    Ok(times)
+}

@@ -138,6 +138,32 @@ fn rule_4_tsecr_tells_which_transmission_is_acknowledged() {
 }
 
 #[test]
+fn rule_4_an_answer_that_comes_late_may_be_one_that_is_sent_again() {
+    // The response at 50 was lost, and the acknowledgement with it. The peer sends it again before it has our retransmission.
+    play(
+        "0   > 1000+100 ts 1000
+         364 > 1000+100 ts 1364
+         503 < 7000+200 ack 1100 ecr 1000 => rejected retransmitted",
+    );
+    play(
+        "0   > 1000+100 ts 1000
+         364 > 1000+100 ts 1364
+         414 < 7000+200 ack 1100 ecr 1364 => data timestamp 50",
+    );
+}
+
+#[test]
+fn rule_4_a_delayed_acknowledgement_echoes_the_first_segment_it_covers() {
+    // The tail was lost; the tick is that of the segment before it, whose acknowledgement was kept back.
+    play(
+        "0    > 1000+100 ts 1000
+         0.4  > 1100+100 ts 1000
+         22   > 1100+100 ts 1022
+         28.2 < ack 1200 ecr 1000 => rejected retransmitted",
+    );
+}
+
+#[test]
 fn rule_4_two_transmissions_within_a_tick_cannot_be_told_apart() {
     play(
         "0    > 1000+100 ts 1000
@@ -204,8 +230,26 @@ fn rule_5_without_sack_three_duplicate_acks_tell_of_a_hole() {
          60  > 1300+100
          111 < ack 1000
          112 < ack 1000";
-    play(&format!("{two}\n 120 < ack 1400 => data exact 60"));
-    play(&format!("{two}\n 113 < ack 1000 \n 120 < ack 1400 => rejected hole"));
+    play(&format!("{two}\n 113 < ack 1000 \n 120 < ack 1100 => rejected hole"));
+    // Fewer may mean nothing; but then what was sent first cannot have waited for anything.
+    play(&format!("{two}\n 120 < ack 1100 => data exact 60 \n 121 < ack 1200 => data exact 61"));
+}
+
+#[test]
+fn rule_5_without_sack_one_duplicate_ack_may_tell_of_a_hole_that_fills() {
+    play(
+        "0     > 900+100 ts 1
+         50    < ack 1000 ecr 1  => data exact 50
+         100   > 1000+100 ts 101
+         100.1 > 1100+100 ts 101
+         100.2 > 1200+100 ts 101
+         150   < ack 1000 ecr 1
+         153   < ack 1200 ecr 101 => rejected hole
+         # The last one was outstanding too, yet nothing was in its way.
+         154   < ack 1300 ecr 101 => data exact 53.8
+         160   > 1300+100 ts 161
+         210   < ack 1400 ecr 161 => data exact 50",
+    );
 }
 
 #[test]
@@ -256,6 +300,24 @@ fn rule_6_a_retransmitted_syn_is_no_sample_unless_timestamps_decide() {
         "0    > S 1000 ts 1
          1000 > S 1000 ts 1001
          1050 < SA 7000 ack 1001 ecr 1001 => connect timestamp 50",
+    );
+    // A SYN-ACK that answers the first SYN after the second has left may have been sent twice too.
+    play(
+        "0    > S 1000 ts 1
+         1000 > S 1000 ts 1001
+         1020 < SA 7000 ack 1001 ecr 1 => rejected retransmitted",
+    );
+}
+
+#[test]
+fn rule_6_a_syn_ack_that_takes_as_long_as_its_timer_may_be_one_sent_again() {
+    play(
+        "0    > S 1000
+         1018 < SA 7000 ack 1001 => rejected retransmitted",
+    );
+    play(
+        "0    > S 1000
+         999  < SA 7000 ack 1001 => connect exact 999",
     );
 }
 

@@ -20,6 +20,7 @@ pub mod forwarder;
 mod frame;
 pub mod impairment;
 pub mod namespace;
+pub mod passage;
 mod port;
 pub mod programs;
 pub mod statsd;
@@ -35,6 +36,7 @@ pub use behind::{Behind, HostDelay};
 pub use forwarder::{Forwarder, PathCounters};
 pub use impairment::{Impairment, Order, Then, Way, What};
 pub use namespace::Namespace;
+pub use passage::Passage;
 use port::Port;
 pub use tcp_info::TcpInfo;
 

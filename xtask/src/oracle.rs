@@ -6,6 +6,7 @@
 
 mod compare;
 mod copies;
+pub mod live;
 mod ours;
 mod tcptrace;
 mod trace;

@@ -15,6 +15,9 @@ use super::{Class, Kind, Outcome, Rtt, Sample, Segment, SeqNum};
 /// Duplicate acknowledgements that tell of a hole where SACK is not in use (RFC 5681 section 3.2).
 const DUPLICATE_ACKS: u8 = 3;
 
+/// What a SYN-ACK waits for its acknowledgement before it is sent again, at least (RFC 6298 sections 2 and 5.7).
+const INITIAL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Sequence numbers further apart than the largest window (2^30, RFC 7323 section 2.3) are not of one stream: what comes
 /// is the first segment of something else.
 const LARGEST_WINDOW: u32 = 1 << 30;
@@ -115,7 +118,7 @@ impl Flow {
         }
     }
 
-    /// What was sent up to here was outstanding when a hole showed (rule 5): nothing below can be timed.
+    /// What was sent up to here was outstanding when a hole showed, or may have (rule 5).
     fn hole_until(&self) -> Option<SeqNum> {
         self.known(Marks::HOLE, self.hole)
     }
@@ -123,6 +126,17 @@ impl Flow {
     fn set_hole_until(&mut self, hole: Option<SeqNum>) {
         self.marks.set(Marks::HOLE, hole.is_some());
         self.hole = hole.unwrap_or_default();
+    }
+
+    /// As [`Flow::hole_until`], where nothing below can be timed.
+    fn told_until(&self) -> Option<SeqNum> {
+        let only_suspected = self.marks.has(Marks::HOLE_SUSPECTED) && !self.marks.has(Marks::HOLE_FORGOTTEN);
+        self.hole_until().filter(|_| !only_suspected)
+    }
+
+    /// Whether there may be a hole, so that only what nothing was outstanding before can be timed.
+    fn suspects_hole(&self) -> bool {
+        self.marks.has(Marks::HOLE) && self.marks.has(Marks::HOLE_SUSPECTED)
     }
 
     /// Our initial sequence number, if the SYN was seen.
@@ -230,7 +244,7 @@ impl Flow {
         }
         let again = start.before(self.snd_nxt);
         if self.outstanding.would_mislead(again, limits.outstanding) {
-            self.hole(pool);
+            self.forget(pool);
         }
         let pushed = if !again {
             // Rule 1.
@@ -245,7 +259,7 @@ impl Flow {
             if !end.after(self.snd_una) {
                 return sent;
             }
-            if let Some(hole) = self.hole_until().filter(|hole| start.before(*hole)) {
+            if let Some(hole) = self.told_until().filter(|hole| start.before(*hole)) {
                 // Rule 5: not even TSecr decides. What it carries beyond the hole goes the same way.
                 self.set_hole_until(Some(hole.max(end)));
                 return sent;
@@ -289,7 +303,7 @@ impl Flow {
         }
 
         let outcome = if ack == self.snd_una {
-            self.count_duplicate(segment);
+            self.count_duplicate(segment, pool);
             Outcome::Quiet(Quiet::Duplicate)
         } else {
             self.marks.set_duplicates(0);
@@ -306,7 +320,8 @@ impl Flow {
     /// Rules 3, 4, 6 and 10: an acknowledgement that advances `snd_una` within what was sent.
     fn advance(&mut self, ack: SeqNum, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Outcome {
         let una = std::mem::replace(&mut self.snd_una, ack);
-        let in_hole = self.hole_until().is_some_and(|hole| !ack.after(hole));
+        let (told, is_suspect) = (self.told_until(), self.suspects_hole());
+        let in_hole = told.is_some_and(|hole| !ack.after(hole));
         let found = self.outstanding.acknowledge(pool, ack, segment.tsecr());
         let leaves_recovery =
             self.recovery().filter(|recovery| una.before(recovery.point) && ack.after(recovery.point));
@@ -316,7 +331,16 @@ impl Flow {
             _ if in_hole => return Outcome::Rejected(Rejection::Hole),
             Match::None => return Outcome::Rejected(Rejection::NoSegment),
             Match::Ambiguous => return Outcome::Rejected(Rejection::Retransmitted),
-            Match::ByTimestamp(found) => (found, true),
+            // Rule 4: a segment that is not an acknowledgement alone may be the peer's own retransmission, and the first to arrive
+            // of several that acknowledged the same.
+            Match::ByTimestamp { is_newest: false, .. } if !segment.is_empty() => {
+                return Outcome::Rejected(Rejection::Retransmitted);
+            }
+            // TSecr may be the echo of something in the hole.
+            Match::ByTimestamp { .. } if told.is_some() => return Outcome::Rejected(Rejection::Hole),
+            Match::ByTimestamp { named, .. } => (named, true),
+            // Rule 5: what was sent first cannot have waited for anything.
+            Match::Clean(found) if is_suspect && found.start != una => return Outcome::Rejected(Rejection::Hole),
             Match::Clean(found) => {
                 if leaves_recovery.is_some_and(|recovery| !recovery.is_told_from(&found, segment)) {
                     return Outcome::Rejected(Rejection::Recovery);
@@ -329,6 +353,10 @@ impl Flow {
         };
         if Duration::from(rtt) > limits.longest {
             return Outcome::Rejected(Rejection::TooLong);
+        }
+        // Rule 6: by then the peer may have sent its SYN-ACK again.
+        if found.syn && Duration::from(rtt) >= INITIAL_TIMEOUT {
+            return Outcome::Rejected(Rejection::Retransmitted);
         }
         let delayed = self.is_delayed(rtt, &found, una, segment);
         self.floor = self.floor.min(rtt);
@@ -349,10 +377,20 @@ impl Flow {
 
     /// Rule 5: segments behind a hole were received long before the acknowledgement that will cover them.
     fn hole(&mut self, pool: &mut Share<'_>) {
-        if !self.outstanding.is_empty() {
+        if self.snd_una != self.snd_nxt {
             self.outstanding.clear(pool);
             self.set_hole_until(Some(self.snd_nxt));
+            self.marks.set(Marks::HOLE_SUSPECTED, false);
+            self.marks.set(Marks::HOLE_FORGOTTEN, false);
         }
+    }
+
+    /// The record is too full to be of use: as with a hole, but what is suspected of one stays so.
+    fn forget(&mut self, pool: &mut Share<'_>) {
+        let suspects_hole = self.suspects_hole();
+        self.hole(pool);
+        self.marks.set(Marks::HOLE_SUSPECTED, suspects_hole);
+        self.marks.set(Marks::HOLE_FORGOTTEN, suspects_hole);
     }
 
     /// Rule 7, outbound: a SYN or SYN-ACK with another initial sequence number is another connection.
@@ -402,14 +440,21 @@ impl Flow {
         alone && ack.is_empty() && !found.syn && ACK_DELAY.contains(&extra) && extra >= Duration::from(self.floor) / 2
     }
 
-    /// Rule 5, without SACK: no payload, same window, same number, data outstanding.
-    fn count_duplicate(&mut self, segment: &Segment) {
+    /// Rule 5, without SACK: no payload, same window, same number, data outstanding. One may tell of a hole, or mean nothing; three are sure.
+    fn count_duplicate(&mut self, segment: &Segment, pool: &mut Share<'_>) {
         if !self.marks.has(Marks::SACK_IN_USE)
-            && !self.outstanding.is_empty()
+            && self.snd_una != self.snd_nxt
             && segment.is_empty()
             && segment.header.window == self.window
         {
             self.marks.set_duplicates(self.marks.duplicates() + 1);
+            let is_told = self.told_until().is_some();
+            if is_told {
+                self.hole(pool);
+            }
+            self.set_hole_until(Some(self.snd_nxt));
+            self.marks.set(Marks::HOLE_SUSPECTED, true);
+            self.marks.set(Marks::HOLE_FORGOTTEN, is_told);
         }
     }
 

@@ -32,6 +32,10 @@ impl Marks {
     pub(super) const LOCAL_ISN: Self = Self(1 << 11);
     /// The peer's is known.
     pub(super) const REMOTE_ISN: Self = Self(1 << 12);
+    /// Of the hole: there may be one. Otherwise there is.
+    pub(super) const HOLE_SUSPECTED: Self = Self(1 << 13);
+    /// Of a suspected hole: what was outstanding is no longer on record.
+    pub(super) const HOLE_FORGOTTEN: Self = Self(1 << 14);
 
     /// Whether all of `marks` are set.
     #[inline]

@@ -165,7 +165,12 @@ pub(super) enum Match {
     /// The newest transmission that contains it; sent once, and nothing was retransmitted since.
     Clean(Transmission),
     /// Retransmitted, or something was since; but TSecr names this transmission alone.
-    ByTimestamp(Transmission),
+    ByTimestamp {
+        /// The one.
+        named: Transmission,
+        /// Whether no later transmission contains the byte.
+        is_newest: bool,
+    },
     /// Retransmitted, or something was since, and TSecr decides nothing.
     Ambiguous,
 }
@@ -246,7 +251,7 @@ impl Queue {
         } else {
             self.cover_front(pool, ack, tsecr, &mut evidence);
         }
-        let found = evidence.judge(self.doubts);
+        let found = evidence.judge(self.doubts, self.is(THINNED));
         if self.len == 0 {
             *self = Self::EMPTY;
         }
@@ -304,7 +309,10 @@ impl Queue {
             syn,
             again,
         };
-        let Some(index) = self.take(pool, node) else { return Pushed::PoolFull };
+        let Some(index) = self.take(pool, node) else {
+            self.marks |= THINNED;
+            return Pushed::PoolFull;
+        };
         if self.len == 0 {
             self.head = index;
         } else {
@@ -372,36 +380,43 @@ impl Queue {
     }
 }
 
-/// What the transmissions that contain the acknowledged byte say, oldest to newest.
+/// What the transmissions that an acknowledgement covers say, oldest to newest.
 #[derive(Default)]
 struct Evidence {
-    /// The newest.
+    /// The newest that contains the acknowledged byte.
     newest: Option<Node>,
-    /// The newest whose TSval the acknowledgement echoes.
+    /// The newest of those whose TSval the acknowledgement echoes.
     named: Option<Node>,
-    /// How many of those there are.
+    /// Whether the two are the same.
+    newest_is_named: bool,
+    /// How many TSecr may be the echo of, whether or not they contain the byte: a receiver that keeps acknowledgements back echoes the first
+    /// segment that it has not acknowledged (RFC 7323 section 4.3).
     times_named: u32,
 }
 
 impl Evidence {
     #[inline]
     fn weigh(&mut self, node: &Node, ack: SeqNum, tsecr: Option<u32>) {
+        let is_named = tsecr.is_some() && node.tsval() == tsecr;
+        self.times_named += u32::from(is_named && node.start.before(ack));
         if node.contains_last_of(ack) {
             self.newest = Some(*node);
-            if tsecr.is_some() && node.tsval() == tsecr {
+            self.newest_is_named = is_named;
+            if is_named {
                 self.named = Some(*node);
-                self.times_named += 1;
             }
         }
     }
 
-    fn judge(self, doubts: u32) -> Match {
+    fn judge(self, doubts: u32, thinned: bool) -> Match {
         let Some(newest) = self.newest else { return Match::None };
         let ambiguous = newest.again || newest.doubts != doubts;
         match self.named {
             _ if !ambiguous => Match::Clean(newest.transmission()),
-            // Rule 4: exactly one transmission of the byte.
-            Some(named) if self.times_named == 1 => Match::ByTimestamp(named.transmission()),
+            // Rule 4: exactly one transmission, and it contains the byte. Of those that made room nobody knows.
+            Some(named) if self.times_named == 1 && !thinned => {
+                Match::ByTimestamp { named: named.transmission(), is_newest: self.newest_is_named }
+            }
             _ => Match::Ambiguous,
         }
     }

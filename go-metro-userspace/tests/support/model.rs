@@ -42,6 +42,7 @@ pub struct Model {
     recovery: u64,
     recovery_tsval: Option<u32>,
     hole_until: u64,
+    suspect_until: u64,
     sack_offered: bool,
     sack: bool,
     duplicates: u32,
@@ -107,10 +108,15 @@ impl Model {
             self.snd_una = ack;
         } else if !self.sack && s.len == 0 && !s.syn && !s.fin && s.window == self.window && self.outstanding() {
             self.duplicates += 1;
+            self.suspect_until = snd_nxt;
+            if self.snd_una < self.hole_until {
+                self.hole_until = snd_nxt;
+            }
         }
         self.window = s.window;
         if (s.sack_above || self.duplicates >= 3) && self.outstanding() {
             self.hole_until = snd_nxt;
+            self.suspect_until = 0;
         }
         sample
     }
@@ -127,10 +133,19 @@ impl Model {
             return None;
         }
         let (tx, class) = if newest.ambiguous {
-            let named: Vec<&&Tx> = containing.iter().filter(|tx| s.tsecr.is_some() && tx.tsval == s.tsecr).collect();
-            let [tx] = named[..] else { return None };
-            (*tx, Class::Timestamp)
+            let named = |tx: &&Tx| s.tsecr.is_some() && tx.tsval == s.tsecr;
+            let [tx] = containing.iter().copied().filter(named).collect::<Vec<_>>()[..] else { return None };
+            let covered = self.sent.iter().filter(|tx| tx.end > self.snd_una && tx.start < ack);
+            let alone = s.len == 0 && !s.syn && !s.fin;
+            let leaves_hole = self.snd_una < self.hole_until;
+            if leaves_hole || covered.filter(named).count() != 1 || (!std::ptr::eq(tx, newest) && !alone) {
+                return None;
+            }
+            (tx, Class::Timestamp)
         } else {
+            if self.snd_una < self.suspect_until && newest.start != self.snd_una {
+                return None;
+            }
             let told = s.tsecr.is_some() && s.tsecr == newest.tsval && newest.tsval != self.recovery_tsval;
             if self.snd_una < self.recovery && ack > self.recovery && !told {
                 return None;
@@ -138,6 +153,7 @@ impl Model {
             (newest, if newest.end == ack { Class::Exact } else { Class::Partial })
         };
         let kind = if tx.syn { Kind::Connect } else { Kind::Data };
-        (s.at > tx.at).then(|| (kind, class, s.at - tx.at))
+        let rtt = s.at.checked_sub(tx.at).filter(|rtt| *rtt > 0)?;
+        (!tx.syn || rtt < 1_000_000_000).then_some((kind, class, rtt))
     }
 }

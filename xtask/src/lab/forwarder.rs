@@ -19,6 +19,7 @@ use nix::sys::time::TimeSpec;
 
 use super::frame::{Content, VNET_HEADER, content};
 use super::impairment::{Impairment, REORDER_HOLD, Then, Way, What};
+use super::passage::{Log, Passage};
 use super::port::{Port, Received, Scratch};
 
 /// A sleep ends this much before a frame is due: about what a sleep overshoots by on an idle machine.
@@ -70,6 +71,7 @@ struct Shared {
     orders: Mutex<(u64, [Impairment; 2])>,
     version: AtomicU64,
     counters: [Counters; 2],
+    log: Log,
 }
 
 impl Shared {
@@ -111,6 +113,17 @@ impl Forwarder {
         }
     }
 
+    /// Keeps a record of every frame's passage from now on.
+    pub fn record(&self) {
+        self.shared.log.start();
+    }
+
+    /// The passages since [`Forwarder::record`], of frames that were put out or lost; ends the record.
+    #[must_use]
+    pub fn passages(&self) -> Vec<Passage> {
+        self.shared.log.take()
+    }
+
     /// What has passed in one direction.
     #[must_use]
     pub fn counters(&self, way: Way) -> PathCounters {
@@ -143,6 +156,7 @@ struct Held {
     due: Instant,
     number: u64,
     way: usize,
+    left: Instant,
     buffer: Vec<u8>,
 }
 
@@ -288,7 +302,10 @@ impl Worker {
             let fate = self.lanes[from].decide(left, content);
             let counters = &self.shared.counters[from];
             match fate.copies {
-                0 => counters.add(LOST, 1),
+                0 => {
+                    counters.add(LOST, 1);
+                    self.shared.log.note(from, left, None, buffer.get(VNET_HEADER..).unwrap_or_default());
+                }
                 2 => counters.add(DUPLICATED, 1),
                 _ => {}
             }
@@ -296,10 +313,10 @@ impl Worker {
                 counters.add(REORDERED, 1);
             }
             if fate.copies == 2 {
-                self.hold(Held { due: fate.due, number: 0, way: from, buffer: buffer.clone() });
+                self.hold(Held { due: fate.due, number: 0, way: from, left, buffer: buffer.clone() });
             }
             if fate.copies > 0 {
-                self.hold(Held { due: fate.due, number: 0, way: from, buffer });
+                self.hold(Held { due: fate.due, number: 0, way: from, left, buffer });
             }
         }
     }
@@ -326,7 +343,11 @@ impl Worker {
             let Some(Reverse(held)) = self.queue.pop() else { return };
             self.queued -= held.buffer.len();
             let counters = &self.shared.counters[held.way];
-            if self.ports[1 - held.way].send(&held.buffer) {
+            let put_out = Instant::now();
+            let sent = self.ports[1 - held.way].send(&held.buffer);
+            let frame = held.buffer.get(VNET_HEADER..).unwrap_or_default();
+            self.shared.log.note(held.way, held.left, sent.then_some(put_out), frame);
+            if sent {
                 let length = held.buffer.len() - VNET_HEADER;
                 counters.add(FORWARDED, 1);
                 counters.add(BYTES, length as u64);

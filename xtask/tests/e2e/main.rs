@@ -13,3 +13,4 @@ mod report;
 mod rounds;
 mod sides;
 mod support;
+mod truth;

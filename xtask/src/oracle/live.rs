@@ -316,6 +316,7 @@ mod tests {
             kind: "data".to_owned(),
             class: "exact".to_owned(),
             delayed: false,
+            side: None,
         };
         let proof = live.prove(&sample)?;
         Ok((proof.truth_ns / 1_000_000, proof.held_ns / 1_000_000, proof.untold))

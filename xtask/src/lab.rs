@@ -20,8 +20,9 @@ pub mod forwarder;
 mod frame;
 pub mod impairment;
 pub mod namespace;
+mod pair;
 pub mod passage;
-mod port;
+pub(crate) mod port;
 pub mod programs;
 pub mod statsd;
 pub mod tcp_info;
@@ -36,6 +37,7 @@ pub use behind::{Behind, HostDelay};
 pub use forwarder::{Forwarder, PathCounters};
 pub use impairment::{Impairment, Order, Then, Way, What};
 pub use namespace::Namespace;
+pub use pair::Pair;
 pub use passage::Passage;
 use port::Port;
 pub use tcp_info::TcpInfo;
@@ -73,6 +75,13 @@ pub struct Host {
 }
 
 impl Host {
+    /// The namespace of lab `number`'s host, and the addresses that it is to have.
+    fn new(number: u32, letter: &str, last: u8) -> Result<Self> {
+        let v4 = Ipv4Addr::from([10, 77, 0, last]);
+        let v6 = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, last.into());
+        Ok(Self { namespace: Namespace::new(number, letter)?, v4, v6 })
+    }
+
     /// The address of the same family as `of`.
     #[must_use]
     pub fn address_like(&self, of: IpAddr) -> IpAddr {
@@ -125,12 +134,7 @@ impl Lab {
     pub fn with_offload(link: Link, offload: Offload) -> Result<Self> {
         namespace::sweep();
         let number = namespace::next_number();
-        let host = |letter: &str, last: u16| -> Result<Host> {
-            let v4 = Ipv4Addr::from([10, 77, 0, last.to_be_bytes()[1]]);
-            let v6 = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, last);
-            Ok(Host { namespace: Namespace::new(number, letter)?, v4, v6 })
-        };
-        let (a, b) = (host("a", 1)?, host("b", 2)?);
+        let (a, b) = (Host::new(number, "a", 1)?, Host::new(number, "b", 2)?);
         let (middle, ports) = match link {
             Link::Veth => {
                 let middle = Namespace::new(number, "m")?;

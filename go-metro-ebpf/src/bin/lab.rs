@@ -7,15 +7,29 @@
 #![allow(missing_docs)]
 #![allow(clippy::needless_pass_by_value, reason = "entry points take what the attribute hands them")]
 
-use aya_ebpf::bindings::TC_ACT_UNSPEC;
+use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_set_tstamp, bpf_skb_vlan_pop, bpf_skb_vlan_push};
 use aya_ebpf::macros::{classifier, map};
-use aya_ebpf::maps::PerCpuArray;
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::maps::{Array, LpmTrie, PerCpuArray, RingBuf};
 use aya_ebpf::programs::TcContext;
+use go_metro_common::target::TargetV4;
 
 /// What `lab_count` counted, per CPU: a `u64`.
 #[map]
 static LAB_COUNT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Of `lab_ring`.
+#[map]
+static LAB_RING: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Of `lab_trie`.
+#[map]
+static LAB_TRIE: LpmTrie<TargetV4, u8> = LpmTrie::with_max_entries(16, 0);
+
+/// Of `lab_array`.
+#[map]
+static LAB_ARRAY: Array<u64> = Array::with_max_entries(16, 0);
 
 /// VLAN id that is pushed and popped.
 const VLAN: u16 = 42;
@@ -34,6 +48,39 @@ const DELIVERY_MONOTONIC: u32 = 1;
 #[classifier]
 fn lab_empty(_ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
+}
+
+/// Reads the clock: what that costs.
+#[classifier]
+fn lab_clock(_ctx: TcContext) -> i32 {
+    // SAFETY: a helper without arguments. Its result is kept from being optimised away.
+    if unsafe { bpf_ktime_get_ns() } == 1 { 0 } else { TC_ACT_UNSPEC }
+}
+
+/// Takes room in a ring and gives it back filled, without waking anybody: what that costs.
+#[classifier]
+fn lab_ring(_ctx: TcContext) -> i32 {
+    if let Some(mut entry) = LAB_RING.reserve::<[u64; 6]>(0) {
+        entry.write([1; 6]);
+        entry.submit(BPF_RB_NO_WAKEUP.into());
+    }
+    TC_ACT_UNSPEC
+}
+
+/// Asks a trie.
+#[classifier]
+fn lab_trie(ctx: TcContext) -> i32 {
+    // SAFETY: the context is the program's own.
+    let [ifindex, len] = unsafe { [(*ctx.skb.skb).ifindex, (*ctx.skb.skb).len] };
+    // Numbers that the compiler does not know: it would merge the stores into one that is not aligned, which the verifier refuses.
+    let key = Key::new(64, TargetV4 { ifindex, addr: len.to_ne_bytes() });
+    if LAB_TRIE.get(&key).is_some_and(|value| *value == 7) { 0 } else { TC_ACT_UNSPEC }
+}
+
+/// Looks into an array.
+#[classifier]
+fn lab_array(_ctx: TcContext) -> i32 {
+    if LAB_ARRAY.get(5).is_some_and(|value| *value == 7) { 0 } else { TC_ACT_UNSPEC }
 }
 
 /// Counts packets.

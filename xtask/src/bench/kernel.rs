@@ -5,6 +5,8 @@
 //! the cache. [`live`] sends packets through a veth pair's hooks.
 
 mod frames;
+mod live;
+mod parts;
 mod program;
 mod test_run;
 
@@ -17,5 +19,8 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
     setup::for_lab()?;
     build_ebpf::ensure()?;
     let _stats = aya::sys::enable_stats(aya::sys::Stats::RunTime)?;
-    Ok(vec![test_run::table(args.rounds)?])
+    let pair = live::pair()?;
+    let parts = parts::table(args.rounds, &pair)?;
+    let [paths, connections] = live::tables(&pair, args.rounds, args.peer.as_deref())?;
+    Ok(vec![parts, test_run::table(args.rounds)?, paths, connections])
 }

@@ -42,6 +42,11 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Adds a value and the baseline's, measured at the same time.
+    pub fn push(&mut self, value: f64, baseline: f64) {
+        self.pairs.push((value, baseline));
+    }
+
     /// The values.
     #[must_use]
     pub fn value(&self) -> Spread {
@@ -76,7 +81,7 @@ pub fn rounds(rounds: usize, cases: usize, mut measure: impl FnMut(usize) -> Res
             values[case] = measure(case)?;
         }
         if round > 0 {
-            measured.iter_mut().zip(&values).for_each(|(case, value)| case.pairs.push((*value, values[0])));
+            measured.iter_mut().zip(&values).for_each(|(case, value)| case.push(*value, values[0]));
         }
     }
     Ok(measured)

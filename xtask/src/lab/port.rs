@@ -22,7 +22,7 @@ const BUFFER: libc::c_int = 64 << 20;
 
 /// One end of the path.
 #[derive(Debug)]
-pub(super) enum Port {
+pub(crate) enum Port {
     Packet(OwnedFd),
     Tun(File),
 }
@@ -47,7 +47,15 @@ impl Scratch {
 impl Port {
     /// A packet socket on `interface` of the current namespace.
     pub(super) fn packet(interface: &str) -> Result<Self> {
-        let every_protocol = libc::ETH_P_ALL as u16;
+        Self::bound(interface, libc::ETH_P_ALL as u16)
+    }
+
+    /// A packet socket on `interface` of the current namespace that only sends.
+    pub(crate) fn sender(interface: &str) -> Result<Self> {
+        Self::bound(interface, 0)
+    }
+
+    fn bound(interface: &str, protocol: u16) -> Result<Self> {
         // SAFETY: a system call without pointers.
         let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
         if fd < 0 {
@@ -70,7 +78,7 @@ impl Port {
         // SAFETY: all zeros is a valid value of this plain struct.
         let mut address: libc::sockaddr_ll = unsafe { zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = every_protocol.to_be();
+        address.sll_protocol = protocol.to_be();
         address.sll_ifindex = index.cast_signed();
         // SAFETY: pointer and length describe `address`.
         let bound = unsafe {
@@ -133,7 +141,7 @@ impl Port {
     }
 
     /// Sends one frame; false if this end cannot take it now.
-    pub(super) fn send(&mut self, buffer: &[u8]) -> bool {
+    pub(crate) fn send(&mut self, buffer: &[u8]) -> bool {
         match self {
             Self::Packet(socket) => {
                 // SAFETY: pointer and length describe `buffer`.

@@ -29,6 +29,7 @@ const SACK: [u8; 32] =
 
 /// Which way it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
 pub(super) enum Way {
     Out,
     In,
@@ -74,6 +75,12 @@ pub(super) fn paths() -> Vec<Path> {
             bytes: ethernet(ETH_P_IP, &ipv4(REMOTE4, LOCAL4, &segment(&SACK, 0))),
         },
     ]
+}
+
+/// A packet so large that a packet socket leaves all but its Ethernet header outside the linear part.
+pub(super) fn not_linear() -> Path {
+    let bytes = ethernet(ETH_P_IP, &ipv4(LOCAL4, REMOTE4, &segment(&USUAL, 9000)));
+    Path { name: "emitted, headers not linear", way: Way::Out, emits: true, bytes }
 }
 
 fn segment(options: &[u8], payload: usize) -> Vec<u8> {

@@ -1,8 +1,9 @@
 //! The programs under measurement, loaded.
 
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::{ProgramInfo, SchedClassifier};
@@ -15,8 +16,8 @@ use go_metro_common::target::{IFINDEX_BITS, TargetV4, TargetV6};
 use super::frames::{LOCAL4, LOCAL6, REMOTE4, REMOTE6, Way};
 use crate::workspace::{lab_object, object};
 
-/// Room for a million records, so that no case fills it.
-pub(super) const RING_BYTES: u32 = 1 << 26;
+/// As large as the daemon's is by default.
+pub(super) const RING_BYTES: u32 = 1 << 23;
 
 /// The classifier as the daemon loads it, with the two hosts of [`super::frames`] as targets on some interfaces.
 pub(super) struct Classifier {
@@ -46,6 +47,8 @@ impl Classifier {
             for addr in [LOCAL4, REMOTE4].map(|address| address.octets()) {
                 v4.insert(&Key::new(IFINDEX_BITS + 32, TargetV4 { ifindex, addr }), 0, 0)?;
             }
+            // The hosts of a lab.
+            v4.insert(&Key::new(IFINDEX_BITS + 24, TargetV4 { ifindex, addr: [10, 77, 0, 0] }), 0, 0)?;
             let mut v6: LpmTrie<_, TargetV6, u8> = ebpf.map_mut(names::TARGETS_V6).context("no trie")?.try_into()?;
             for addr in [LOCAL6, REMOTE6].map(|address| address.octets()) {
                 v6.insert(&Key::new(IFINDEX_BITS + 128, TargetV6 { ifindex, addr }), 0, 0)?;
@@ -77,20 +80,86 @@ impl Classifier {
     }
 }
 
-/// The program that does nothing.
-pub(super) struct Empty(Ebpf);
+/// Another tool's classifiers: an object with one for each way, told apart by their names.
+pub(super) struct Peer {
+    ebpf: Ebpf,
+    names: [String; 2],
+}
 
-impl Empty {
-    pub(super) fn load() -> Result<Self> {
-        let mut ebpf = EbpfLoader::new().btf(None).load_file(lab_object()).context("the lab's object does not load")?;
-        program(&mut ebpf, "lab_empty")?.load()?;
-        Ok(Self(ebpf))
+impl Peer {
+    pub(super) fn load(object: &Path) -> Result<Self> {
+        let mut ebpf =
+            EbpfLoader::new().load_file(object).with_context(|| format!("{} does not load", object.display()))?;
+        let mut names = [None, None];
+        for (name, program) in ebpf.programs() {
+            if matches!(program, aya::programs::Program::SchedClassifier(_)) {
+                for (way, word) in [(Way::Out, "egress"), (Way::In, "ingress")] {
+                    if name.contains(word) {
+                        names[way as usize] = Some(name.to_owned());
+                    }
+                }
+            }
+        }
+        let [Some(out), Some(inward)] = names else {
+            bail!("{} has no TC program named `egress` and one named `ingress`", object.display());
+        };
+        for name in [&out, &inward] {
+            program(&mut ebpf, name)?.load().with_context(|| format!("{name} does not load"))?;
+        }
+        Ok(Self { ebpf, names: [out, inward] })
     }
 
-    pub(super) fn program(&mut self) -> Result<&mut SchedClassifier> {
-        program(&mut self.0, "lab_empty")
+    pub(super) fn program(&mut self, way: Way) -> Result<&mut SchedClassifier> {
+        program(&mut self.ebpf, &self.names[way as usize])
     }
 }
+
+/// The lab's programs: one that does nothing, and one for each thing that the classifier asks of the kernel.
+pub(super) struct Lab {
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+}
+
+impl Lab {
+    /// With everything on these interfaces in the trie.
+    pub(super) fn load(interfaces: &[u32]) -> Result<Self> {
+        let mut ebpf = EbpfLoader::new().btf(None).load_file(lab_object()).context("the lab's object does not load")?;
+        for name in std::iter::once(EMPTY).chain(PARTS.map(|(name, _)| name)) {
+            program(&mut ebpf, name)?.load()?;
+        }
+        let ring = RingBuf::try_from(ebpf.take_map("LAB_RING").context("no ring")?)?;
+        let mut trie: LpmTrie<_, TargetV4, u8> = ebpf.map_mut("LAB_TRIE").context("no trie")?.try_into()?;
+        for ifindex in interfaces {
+            trie.insert(&Key::new(IFINDEX_BITS, TargetV4 { ifindex: *ifindex, addr: [0; 4] }), 0, 0)?;
+        }
+        Ok(Self { ebpf, ring })
+    }
+
+    /// The program that does nothing.
+    pub(super) fn empty(&mut self) -> Result<&mut SchedClassifier> {
+        self.program(EMPTY)
+    }
+
+    /// One of [`PARTS`].
+    pub(super) fn program(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+        program(&mut self.ebpf, name)
+    }
+
+    /// Empties its ring.
+    pub(super) fn drain(&mut self) {
+        while self.ring.next().is_some() {}
+    }
+}
+
+const EMPTY: &str = "lab_empty";
+
+/// Programs of the lab, and what each does.
+pub(super) const PARTS: [(&str, &str); 4] = [
+    ("lab_array", "a look into an array"),
+    ("lab_trie", "an address looked up among the targets (one prefix)"),
+    ("lab_clock", "the clock read"),
+    ("lab_ring", "48 bytes put into the ring, nobody woken"),
+];
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
     let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::frames::{Way, paths};
-use super::program::{Classifier, Empty, RING_BYTES, run};
+use super::program::{Classifier, Lab, RING_BYTES, run};
 use crate::bench::{Table, rounds};
 
 /// Runs of a case in a round; as many records are to fit into the ring.
@@ -15,11 +15,11 @@ pub(super) fn table(number: usize) -> Result<Table> {
     let mut classifier = Classifier::load(&[LOOPBACK], RING_BYTES)?;
     // Never drained: what a record costs that is lost.
     let mut full = Classifier::load(&[LOOPBACK], 4096)?;
-    let mut empty = Empty::load()?;
+    let mut lab = Lab::load(&[])?;
     let paths = paths();
     let emitted = paths.iter().position(|path| path.emits).unwrap_or_default();
     let measured = rounds(number, paths.len() + 2, |case| match case.checked_sub(1) {
-        None => run(empty.program()?, &paths[0].bytes, REPEAT),
+        None => run(lab.empty()?, &paths[0].bytes, REPEAT),
         Some(at) if at == paths.len() => run(full.program(Way::Out)?, &paths[emitted].bytes, REPEAT),
         Some(at) => {
             let path = &paths[at];

@@ -54,6 +54,8 @@ pub struct Counters {
     pub emitted: u64,
     /// Records lost because the ring was full.
     pub ring_full: u64,
+    /// Records not emitted because they would only have repeated the flow's last acknowledgement.
+    pub repeats: u64,
     /// IP fragments other than the first, which have no TCP header.
     pub fragments: u64,
     /// Unparsable packets, indexed by [`Unparsable`].
@@ -73,6 +75,7 @@ impl Counters {
         self.matched += other.matched;
         self.emitted += other.emitted;
         self.ring_full += other.ring_full;
+        self.repeats += other.repeats;
         self.fragments += other.fragments;
         for (mine, theirs) in self.unparsable.iter_mut().zip(&other.unparsable) {
             *mine += *theirs;
@@ -84,26 +87,27 @@ impl Counters {
 /// see that no read, wherever an option begins, leaves the array.
 pub const OPTIONS_LEN: usize = 128;
 
-/// The value of the per-CPU array: one CPU's counters and its working memory.
+/// The value of the per-CPU array: one CPU's working memory and its counters. What every packet needs comes first and is in one cache
+/// line.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct PerCpu {
-    /// What user space reads.
-    pub counters: Counters,
-    /// TCP options that are not in the usual place are copied here: kernels before 5.12 have no variable-offset reads of the
-    /// stack.
-    pub options: [u8; OPTIONS_LEN],
     /// Where a walk through TCP options or IPv6 extension headers is. In memory rather than in a register because the
     /// verifier does not track the contents of map values, so every turn of the loop looks the same to it and is checked
     /// once.
     pub position: u32,
     /// Which extension header comes next, for the same reason.
     pub next: u32,
+    /// What user space reads.
+    pub counters: Counters,
+    /// TCP options that are not in the usual place are copied here: kernels before 5.12 have no variable-offset reads of the
+    /// stack.
+    pub options: [u8; OPTIONS_LEN],
 }
 
 // SAFETY: `repr(C)` of `u64`s only: no padding, any bit pattern is valid.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Counters {}
-// SAFETY: as above, with bytes and two `u32`s that fill the last eight.
+// SAFETY: as above, with bytes and two `u32`s that fill the first eight.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for PerCpu {}

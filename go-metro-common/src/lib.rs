@@ -7,6 +7,7 @@
 #![no_std]
 
 pub mod counters;
+pub mod last_ack;
 pub mod names;
 pub mod segment;
 pub mod target;

@@ -9,6 +9,9 @@ pub const TARGETS_V4: &str = "TARGETS_V4";
 /// Longest-prefix trie of IPv6 targets, keyed by [`crate::target::TargetV6`].
 pub const TARGETS_V6: &str = "TARGETS_V6";
 
+/// Array of [`crate::last_ack::LastAck`].
+pub const LAST_ACK: &str = "LAST_ACK";
+
 /// Ingress entry point for devices with an Ethernet header.
 pub const INGRESS_ETHERNET: &str = "gometro_in_eth";
 /// Egress entry point for devices with an Ethernet header.
@@ -22,5 +25,9 @@ pub const EGRESS_IP: &str = "gometro_out_ip";
 pub const HAS_TSTAMP_TYPE: &str = "HAS_TSTAMP_TYPE";
 /// Read-only global `u8`: which round trips are measured, a [`crate::segment::Sides`].
 pub const SIDES: &str = "SIDES";
+/// Read-only global `u64`: a secret that flows are hashed with.
+pub const SEED: &str = "SEED";
+/// Read-only global `u64`: an acknowledgement that only repeats the last is emitted all the same after so many jiffies; 0 for always.
+pub const REFRESH: &str = "REFRESH";
 /// Read-only global `u32`: a CPU wakes the daemon when its count of emitted records, masked with this, is 0.
 pub const WAKE_MASK: &str = "WAKE_MASK";

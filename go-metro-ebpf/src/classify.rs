@@ -12,7 +12,7 @@ use crate::ip::Addresses;
 use crate::link::{self, Link};
 use crate::maps::{COUNTERS, SIDES};
 use crate::packet::Packet;
-use crate::{ip, options, tcp};
+use crate::{ip, options, repeats, tcp};
 
 /// TCP begins no later than behind a link header, an IPv6 header and 8 extension headers of 2048 bytes: the mask changes
 /// nothing, but tells the verifier.
@@ -95,6 +95,10 @@ fn segment(packet: Packet, cpu: &mut PerCpu, direction: Direction, link: Link) -
     cpu.counters.matched += 1;
 
     let options = options::read(packet, cpu, &tcp);
-    emit(packet, cpu, direction, &Segment { ends, ifindex, tcp, options });
+    let segment = Segment { ends, ifindex, tcp, options };
+    match repeats::look(direction, &segment) {
+        Some(memory) => memory.settle(emit(packet, cpu, direction, &segment)),
+        None => cpu.counters.repeats += 1,
+    }
     Ok(())
 }

@@ -28,9 +28,9 @@ pub(crate) struct Segment {
     pub options: Options,
 }
 
-/// Puts a segment's record into the ring, and counts what became of it.
+/// Puts a segment's record into the ring, and counts what became of it; whether it is in there.
 #[inline(always)]
-pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segment: &Segment) {
+pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segment: &Segment) -> bool {
     let Segment { ends, ifindex, tcp, options } = segment;
     let (local_port, remote_port, side) = match direction {
         Direction::Egress => (tcp.source, tcp.destination, Bits::EGRESS),
@@ -54,7 +54,7 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segme
         Addresses::V4(local, remote) => {
             let Some(mut entry) = RECORDS.reserve::<SegmentV4>(0) else {
                 cpu.counters.ring_full += 1;
-                return;
+                return false;
             };
             let (local, remote) = (local.to_ne_bytes(), remote.to_ne_bytes());
             entry.write(SegmentV4 { header: header(0), local, remote });
@@ -63,13 +63,14 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segme
         Addresses::V6(local, remote) => {
             let Some(mut entry) = RECORDS.reserve::<SegmentV6>(0) else {
                 cpu.counters.ring_full += 1;
-                return;
+                return false;
             };
             let (local, remote) = (octets(local), octets(remote));
             entry.write(SegmentV6 { header: header(Bits::IPV6), local, remote });
             entry.submit(count_emitted(cpu));
         }
     }
+    true
 }
 
 /// Counts a record; the flags to submit it with.
@@ -81,8 +82,18 @@ fn count_emitted(cpu: &mut PerCpu) -> u64 {
 }
 
 /// When the segment passes the hook, or leaves the queue behind it if TCP has put that off (`fq`, pacing).
+///
+/// TCP writes the time of departure into every segment, on the clock that [`bpf_ktime_get_ns`] reads. What one of this host's own
+/// sockets sends comes to the hook without a queue in between, some 700 ns later (`docs/performance.md`), and reading the clock costs as
+/// much as half of all the rest. What was forwarded has waited somewhere, and kept the time at which another stack sent it.
 #[inline(always)]
 fn time(packet: Packet, direction: Direction) -> u64 {
+    let departure = packet.tstamp();
+    let typed = HAS_TSTAMP_TYPE.load() != 0;
+    let monotonic = typed && packet.tstamp_type() == DELIVERY_MONOTONIC;
+    if direction == Direction::Egress && monotonic && packet.has_socket() {
+        return departure;
+    }
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     if direction == Direction::Ingress {
@@ -90,7 +101,6 @@ fn time(packet: Packet, direction: Direction) -> u64 {
     }
     // Older kernels do not say which clock it is of; the distance from now tells well enough, as wall-clock
     // time is decades ahead of monotonic time.
-    let monotonic = HAS_TSTAMP_TYPE.load() == 0 || packet.tstamp_type() == DELIVERY_MONOTONIC;
-    let departure = packet.tstamp();
-    if monotonic && departure > now && departure - now < DEPARTURE_MAX_NS { departure } else { now }
+    let plausible = departure > now && departure - now < DEPARTURE_MAX_NS;
+    if (!typed || monotonic) && plausible { departure } else { now }
 }

@@ -55,9 +55,14 @@ struct V6 {
     payload_len: u16,
     next: u8,
     hop_limit: u8,
-    source: [u32; 4],
-    destination: [u32; 4],
+    source: Wide,
+    destination: Wide,
 }
+
+/// An IPv6 address in network order, as two words: of a longer array, or of bytes, the compiler makes a copy byte by byte.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Wide(pub(crate) u64, pub(crate) u64);
 
 /// What all extension headers begin with (RFC 8200 section 4).
 #[repr(C)]
@@ -73,7 +78,7 @@ const _: () = assert!(size_of::<V4>() == 20 && size_of::<V6>() == 40 && size_of:
 
 // SAFETY: integers only.
 unsafe impl Header for V4 {}
-// SAFETY: integers and arrays of them only.
+// SAFETY: integers only.
 unsafe impl Header for V6 {}
 // SAFETY: integers only.
 unsafe impl Header for Extension {}
@@ -82,7 +87,7 @@ unsafe impl Header for Extension {}
 #[derive(Clone, Copy)]
 pub(crate) enum Addresses {
     V4(u32, u32),
-    V6([u32; 4], [u32; 4]),
+    V6(Wide, Wide),
 }
 
 impl Addresses {
@@ -114,9 +119,9 @@ impl Addresses {
 
 /// An IPv6 address as bytes.
 #[inline(always)]
-pub(crate) fn octets(words: [u32; 4]) -> [u8; 16] {
+pub(crate) fn octets(address: Wide) -> [u8; 16] {
     // SAFETY: both are sixteen bytes that may have any value.
-    unsafe { core::mem::transmute(words) }
+    unsafe { core::mem::transmute(address) }
 }
 
 /// An IP packet that carries TCP.

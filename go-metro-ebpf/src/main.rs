@@ -2,7 +2,7 @@
 //!
 //! The way of one packet: [`classify`] counts it, [`link`] and [`ip`] find its TCP header and leave at once where there is
 //! none, [`tcp`] reads that header, a look-up in [`maps`] tells whether the remote end is a target, [`options`] reads
-//! timestamps and SACK, and [`emit`] builds the record in the ring buffer. The verdict is the same for all:
+//! timestamps and SACK, [`repeats`] tells whether it says anything new, and [`emit`] builds the record in the ring buffer. The verdict is the same for all:
 //! `TCX_NEXT`, which is `TC_ACT_UNSPEC`, so that whatever else is on the hook still runs.
 //!
 //! There are four entry points, so that direction and link are constants in each.
@@ -21,11 +21,13 @@
 mod classify;
 mod diagnose;
 mod emit;
+mod flow;
 mod ip;
 mod link;
 mod maps;
 mod options;
 mod packet;
+mod repeats;
 mod tcp;
 
 use aya_ebpf::macros::classifier;

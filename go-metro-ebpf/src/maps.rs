@@ -2,8 +2,9 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{LpmTrie, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, LpmTrie, PerCpuArray, RingBuf};
 use go_metro_common::counters::PerCpu;
+use go_metro_common::last_ack::{LAST_ACKS, LastAck};
 use go_metro_common::target::{TARGETS_MAX, TargetV4, TargetV6};
 
 /// Segment records for user space, which sets the size when it loads the map.
@@ -21,6 +22,18 @@ pub(crate) static TARGETS_V4: LpmTrie<TargetV4, u8> = LpmTrie::with_max_entries(
 /// IPv6 targets.
 #[map]
 pub(crate) static TARGETS_V6: LpmTrie<TargetV6, u8> = LpmTrie::with_max_entries(TARGETS_MAX, 0);
+
+/// The last acknowledgement of each flow, by its hash.
+#[map]
+pub(crate) static LAST_ACK: Array<LastAck> = Array::with_max_entries(LAST_ACKS, 0);
+
+/// What flows are hashed with.
+#[unsafe(no_mangle)]
+pub(crate) static SEED: Global<u64> = Global::new(0);
+
+/// How long an acknowledgement may repeat the last before it is emitted all the same, in jiffies; 0 for not at all.
+#[unsafe(no_mangle)]
+pub(crate) static REFRESH: Global<u64> = Global::new(0);
 
 /// 1 where `__sk_buff` has `tstamp_type`.
 #[unsafe(no_mangle)]

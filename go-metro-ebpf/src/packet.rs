@@ -71,6 +71,13 @@ impl Packet {
         field!(self.skb, tstamp_type)
     }
 
+    /// Whether one of this host's sockets sends it. Only on egress, and where the kernel has [`Self::tstamp_type`].
+    #[inline(always)]
+    pub(crate) fn has_socket(self) -> bool {
+        // SAFETY: as in `field`; the field is a pointer that is only compared.
+        unsafe { !ptr::read_volatile(&raw const (*self.skb).__bindgen_anon_2.sk).is_null() }
+    }
+
     /// The header at `offset`, or `None` where the packet ends before its end.
     #[inline(always)]
     pub(crate) fn read<T: Header>(self, offset: u32) -> Option<T> {

@@ -7,6 +7,8 @@
 #![allow(missing_docs)]
 #![allow(clippy::needless_pass_by_value, reason = "entry points take what the attribute hands them")]
 
+use core::ptr;
+
 use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_set_tstamp, bpf_skb_vlan_pop, bpf_skb_vlan_push};
 use aya_ebpf::macros::{classifier, map};
@@ -18,6 +20,16 @@ use go_metro_common::target::TargetV4;
 /// What `lab_count` counted, per CPU: a `u64`.
 #[map]
 static LAB_COUNT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Buckets of `lab_departure`: of [`LAB_DEPARTURE_STEP`] each, the third last for all beyond; then what is ahead of the clock, and what
+/// has no such time.
+const LAB_DEPARTURES: u32 = 4096;
+/// Width of a bucket in nanoseconds.
+const LAB_DEPARTURE_STEP: u64 = 100;
+
+/// Of `lab_departure`.
+#[map]
+static LAB_DEPARTURE: PerCpuArray<u64> = PerCpuArray::with_max_entries(LAB_DEPARTURES, 0);
 
 /// Of `lab_ring`.
 #[map]
@@ -42,11 +54,44 @@ const ETH_P_8021AD: u16 = 0x88a8_u16.to_be();
 /// How far ahead `lab_tstamp` puts a packet's departure.
 const DEPARTURE_NS: u64 = 20_000_000;
 /// `BPF_SKB_TSTAMP_DELIVERY_MONO` of include/uapi/linux/bpf.h.
-const DELIVERY_MONOTONIC: u32 = 1;
+const DELIVERY_MONOTONIC: u8 = 1;
 
 /// Does nothing: what the hook itself costs.
 #[classifier]
 fn lab_empty(_ctx: TcContext) -> i32 {
+    TC_ACT_UNSPEC
+}
+
+/// How far a packet's departure time, as the stack wrote it, is behind the clock at the hook. Needs Linux 5.18.
+#[classifier]
+fn lab_departure(ctx: TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: the context is the program's own; volatile, so that each field is read at its own offset and size.
+    let (len, departure, clock) = unsafe {
+        (
+            ptr::read_volatile(&raw const (*skb).len),
+            ptr::read_volatile(&raw const (*skb).tstamp),
+            ptr::read_volatile(&raw const (*skb).tstamp_type),
+        )
+    };
+    // Pure acknowledgements are none of the classifier's business.
+    if len <= 66 {
+        return TC_ACT_UNSPEC;
+    }
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let index = if departure == 0 || clock != DELIVERY_MONOTONIC {
+        LAB_DEPARTURES - 1
+    } else if departure > now {
+        LAB_DEPARTURES - 2
+    } else {
+        let steps = (now - departure) / LAB_DEPARTURE_STEP;
+        if steps < u64::from(LAB_DEPARTURES - 3) { steps as u32 } else { LAB_DEPARTURES - 3 }
+    };
+    if let Some(count) = LAB_DEPARTURE.get_ptr_mut(index) {
+        // SAFETY: this CPU's own value.
+        unsafe { *count += 1 };
+    }
     TC_ACT_UNSPEC
 }
 
@@ -135,7 +180,7 @@ fn lab_qinq_pop(ctx: TcContext) -> i32 {
 #[classifier]
 fn lab_tstamp(ctx: TcContext) -> i32 {
     // SAFETY: as above.
-    unsafe { bpf_skb_set_tstamp(ctx.skb.skb, bpf_ktime_get_ns() + DEPARTURE_NS, DELIVERY_MONOTONIC) };
+    unsafe { bpf_skb_set_tstamp(ctx.skb.skb, bpf_ktime_get_ns() + DEPARTURE_NS, DELIVERY_MONOTONIC.into()) };
     TC_ACT_UNSPEC
 }
 

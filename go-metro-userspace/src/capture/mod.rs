@@ -54,6 +54,8 @@ pub struct SourceCounters {
     pub matched: u64,
     /// Records handed to the engine: one for each end of a segment that is watched.
     pub records: u64,
+    /// Of the matched, those that would only have repeated the flow's last acknowledgement and were left in the kernel.
+    pub repeats: u64,
     /// Records or packets lost because a buffer was full, or thrown away because a clock jumped while they waited in it.
     pub lost: u64,
     /// IP fragments other than the first.
@@ -80,6 +82,7 @@ impl SourceCounters {
         self.passed_over += other.passed_over;
         self.matched += other.matched;
         self.records += other.records;
+        self.repeats += other.repeats;
         self.lost += other.lost;
         self.fragments += other.fragments;
         self.copies += other.copies;

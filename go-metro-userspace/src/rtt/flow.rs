@@ -273,6 +273,9 @@ impl Flow {
     }
 
     /// An inbound segment.
+    ///
+    /// One that carries payload, and follows another with the same acknowledgement number and window, changes nothing here: the
+    /// classifier leaves such in the kernel. `tests/repeats.rs` holds the two together.
     pub(super) fn received(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Outcome {
         if segment.has(TcpFlags::RST) {
             // Rule 7. A reset's acknowledgement number acknowledges nothing that was received.

@@ -4,8 +4,10 @@
 //! figure is thus the price of looking. [`test_run`] hands one packet to a program many times over (`BPF_PROG_TEST_RUN`): everything is in
 //! the cache. [`live`] sends packets through a veth pair's hooks.
 
+mod departure;
 mod frames;
 mod live;
+mod loads;
 mod parts;
 mod program;
 mod test_run;
@@ -22,5 +24,5 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
     let pair = live::pair()?;
     let parts = parts::table(args.rounds, &pair)?;
     let [paths, connections] = live::tables(&pair, args.rounds, args.peer.as_deref())?;
-    Ok(vec![parts, test_run::table(args.rounds)?, paths, connections])
+    Ok(vec![parts, test_run::table(args.rounds)?, paths, connections, departure::table(&pair)?])
 }

@@ -28,6 +28,7 @@ const OWN: [(&str, &str); 21] = [
     ("go_metro.packets", "c"),
     ("go_metro.segments", "c"),
     ("go_metro.records", "c"),
+    ("go_metro.repeats", "c"),
     ("go_metro.lost", "c"),
     ("go_metro.fragments", "c"),
     ("go_metro.retransmissions", "c"),

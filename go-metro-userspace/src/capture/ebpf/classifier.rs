@@ -1,5 +1,6 @@
 //! The classifier, loaded: its object, maps and programs, attached to nothing.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use go_metro_common::segment::{SegmentV4, SegmentV6, Sides};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::time::{ClockId, clock_getres};
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, warn};
 use tracing_log::LogTracer;
@@ -41,6 +43,33 @@ const DRAIN_MAX: usize = 1 << 16;
 /// Lines of the verifier's log that an error shows.
 const LOG_TAIL: usize = 25;
 
+/// What the classifier does with inbound segments that carry payload and repeat the flow's last acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// They are left in the kernel, but for one after each such time, so that a flow is known to live.
+    Left(Duration),
+    /// They are emitted like all others.
+    Emitted,
+}
+
+/// What the classifier needs to know when it is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct ClassifierSettings {
+    /// Least size of the ring buffer in bytes; it becomes a power of two of at least a page.
+    pub ring_bytes: u32,
+    /// Which round trips are measured.
+    pub sides: Sides,
+    /// What becomes of repeated acknowledgements.
+    pub repeats: Repeats,
+}
+
+impl Default for ClassifierSettings {
+    /// A page, the remote side, and a refresh that is short against any time after which a flow is forgotten.
+    fn default() -> Self {
+        Self { ring_bytes: 0, sides: Sides::REMOTE, repeats: Repeats::Left(Duration::from_millis(250)) }
+    }
+}
+
 /// The classifier in the kernel. Attached to nothing, it can still be run on bytes (`BPF_PROG_TEST_RUN`), as the tests do.
 pub struct Classifier {
     ebpf: Ebpf,
@@ -54,12 +83,22 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Loads all entry points, to measure these sides. The ring buffer has at least `ring_bytes` bytes: a power of two, at least a page.
+    /// Loads all entry points, to measure these sides, as [`Self::load_with`] does with all else at its default.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load_with`].
+    pub fn load(ring_bytes: u32, sides: Sides) -> Result<Self, CaptureError> {
+        Self::load_with(ClassifierSettings { ring_bytes, sides, ..ClassifierSettings::default() })
+    }
+
+    /// Loads all entry points.
     ///
     /// # Errors
     ///
     /// A missing capability, a kernel without ring buffer, or a verifier that refuses.
-    pub fn load(ring_bytes: u32, sides: Sides) -> Result<Self, CaptureError> {
+    pub fn load_with(settings: ClassifierSettings) -> Result<Self, CaptureError> {
+        let ClassifierSettings { ring_bytes, sides, repeats } = settings;
         raise_memlock_limit();
         let ring_bytes = ring_size(ring_bytes);
         let cpus = nr_cpus().map_err(|(_, source)| CaptureError::System { call: "counting CPUs", source })?;
@@ -67,6 +106,10 @@ impl Classifier {
         // In 5.18 and later; backports do without and fall back on plausibility.
         let has_tstamp_type = u8::from(kernel_is_at_least(5, 18));
         let level = log_level();
+        let refresh = match repeats {
+            Repeats::Left(refresh) => jiffies(refresh),
+            Repeats::Emitted => 0,
+        };
 
         let mut ebpf = EbpfLoader::new()
             // Nothing in the object is relocated against the kernel's own types; parsing them takes a while.
@@ -75,6 +118,8 @@ impl Classifier {
             .override_global(names::HAS_TSTAMP_TYPE, &has_tstamp_type, true)
             .override_global(names::WAKE_MASK, &wake_mask, true)
             .override_global(names::SIDES, &sides.0, true)
+            .override_global(names::SEED, &seed(), true)
+            .override_global(names::REFRESH, &refresh, true)
             .override_global(aya_log::LEVEL, &level, true)
             .load(OBJECT)
             .map_err(|error| load_error(&error))?;
@@ -166,6 +211,7 @@ impl Classifier {
             passed_over: all.passed_over(),
             matched: all.matched,
             records: self.read,
+            repeats: all.repeats,
             lost: all.ring_full,
             fragments: all.fragments,
             copies: 0,
@@ -209,6 +255,17 @@ fn wake_mask(ring_bytes: u32, cpus: usize) -> u32 {
     let every = (ring_bytes / 4 / RECORD_MAX / cpus.max(1)).clamp(1, WAKE_MAX);
     // Down to a power of two.
     (1 << every.ilog2()) - 1
+}
+
+/// A time in the kernel's ticks, at least one. The coarse clocks advance once a tick.
+fn jiffies(time: Duration) -> u64 {
+    let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(4_000_000, |tick| tick.tv_nsec().max(1));
+    (time.as_nanos() as u64 / tick as u64).max(1)
+}
+
+/// A number that nobody else knows.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// The most detailed level that somebody listens to, as the classifier counts levels.

@@ -23,7 +23,7 @@ use crate::rtt::Segment;
 use attach::Attachment;
 
 pub use attach::{HookKind, LinkLayer};
-pub use classifier::Classifier;
+pub use classifier::{Classifier, ClassifierSettings, Repeats};
 pub use probe::{Feature, probe};
 pub use tries::Tries;
 

@@ -1,17 +1,16 @@
 //! Both hooks of a veth end, with an empty program, the classifier and perhaps another tool's in one chain: all see the same packets.
 
 use std::path::Path as File;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 
 use super::frames::{self, Path, Way, paths};
+use super::loads::Loads;
 use super::program::{Account, Classifier, Lab, Peer, RING_BYTES};
 use crate::bench::{Measured, Spread, Table};
 use crate::lab::port::Port;
-use crate::lab::traffic::{self, Rounds, Server, Service};
 use crate::lab::{INTERFACE, Pair};
 
 /// Packets of a path in a round.
@@ -148,43 +147,17 @@ fn by_path(pair: &Pair, rounds: usize) -> Result<Table> {
     Ok(table)
 }
 
-/// A load of real connections.
-struct Load<'a> {
-    name: &'static str,
-    run: Box<dyn FnMut() -> Result<()> + 'a>,
-}
-
 fn by_connection(pair: &Pair, rounds: usize, peer: Option<&File>) -> Result<Table> {
-    const UPLOAD: Duration = Duration::from_millis(150);
-    const CONNECTIONS: usize = 200;
     let mut chain = Chain::attach(pair, peer)?;
-    let few = Rounds { count: 2000, ..Rounds::default() };
-    let many = Rounds { count: 10, ..Rounds::default() };
-    let download = Rounds { count: 4, request: 100, response: 16 << 20, pause: Duration::ZERO };
-    let sink = Server::v4(&pair.b, Service::Sink)?;
-    let small = Server::v4(&pair.b, few.service())?;
-    let large = Server::v4(&pair.b, download.service())?;
-    let mut up = traffic::connect(&pair.a, sink.address())?;
-    let mut one = traffic::connect(&pair.a, small.address())?;
-    let mut down = traffic::connect(&pair.a, large.address())?;
-    let mut connections =
-        (0..CONNECTIONS).map(|_| traffic::connect(&pair.a, small.address())).collect::<Result<Vec<_>>>()?;
-    let mut loads = [
-        Load { name: "request/response", run: Box::new(|| few.drive(&mut one).map(drop)) },
-        Load {
-            name: "the same over 200 connections",
-            run: Box::new(|| connections.iter_mut().try_for_each(|stream| many.drive(stream).map(drop))),
-        },
-        Load { name: "upload", run: Box::new(|| traffic::bulk(&mut up, UPLOAD).map(drop)) },
-        Load { name: "download", run: Box::new(|| download.drive(&mut down).map(drop)) },
-    ];
+    let mut loads = Loads::new(pair)?;
+    let names = loads.each().map(|(name, _)| name);
     let ways = [Way::Out, Way::In];
-    let mut measured = vec![[(); 2].map(|()| Costs::default()); loads.len()];
+    let mut measured = names.map(|_| [(); 2].map(|()| Costs::default()));
     for round in 0..=rounds {
-        for (load, measured) in loads.iter_mut().zip(&mut measured) {
+        for ((_, run), measured) in loads.each().into_iter().zip(&mut measured) {
             chain.classifier.drain();
             let seen = chain.classifier.counters()?;
-            let costs = chain.measure(&ways, &mut load.run)?;
+            let costs = chain.measure(&ways, run)?;
             let counted = chain.classifier.counters()?;
             ensure!(counted.ring_full == 0, "the ring is too small for this measurement");
             let records = (counted.emitted - seen.emitted) as f64 / (counted.seen - seen.seen) as f64;
@@ -198,9 +171,9 @@ fn by_connection(pair: &Pair, rounds: usize, peer: Option<&File>) -> Result<Tabl
         head.extend(["peer ns", "peer above empty", "ours of peer's"]);
     }
     let mut table = Table::new("kernel-connections", &head);
-    for (load, hooks) in loads.iter().zip(&measured) {
+    for (name, hooks) in names.iter().zip(&measured) {
         for (hook, way) in hooks.iter().zip(["egress", "ingress"]) {
-            table.row([format!("{}, {way}", load.name)].into_iter().chain(hook.cells()));
+            table.row([format!("{name}, {way}")].into_iter().chain(hook.cells()));
         }
     }
     table.note(format!(

@@ -35,6 +35,8 @@ impl Classifier {
             // As the daemon has it for a ring of this size.
             .override_global(names::WAKE_MASK, &255_u32, true)
             .override_global(names::SIDES, &Sides::REMOTE.0, true)
+            .override_global(names::SEED, &0x5eed_u64, true)
+            .override_global(names::REFRESH, &250_u64, true)
             .load_file(object())
             .context("the classifier does not load")?;
         for name in [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET] {

@@ -1,0 +1,39 @@
+//! A flow's hash.
+
+use crate::ip::Addresses;
+use crate::maps::SEED;
+use crate::tcp::Tcp;
+
+/// 2^64 divided by the golden ratio, made odd: the usual multiplier (Knuth, The Art of Computer Programming, volume 3, section 6.4).
+const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A hash of all that names a flow, the same in both directions. Nobody who does not know the seed can make two flows share one.
+#[derive(Clone, Copy)]
+pub(crate) struct FlowHash(u64);
+
+impl FlowHash {
+    /// Of local and remote end, and the interface.
+    #[inline(always)]
+    pub(crate) fn new(ends: &Addresses, tcp: &Tcp, egress: bool, ifindex: u32) -> Self {
+        let (local, remote) = if egress { (tcp.source, tcp.destination) } else { (tcp.destination, tcp.source) };
+        let ports = u64::from(local) << 48 | u64::from(remote) << 32 | u64::from(ifindex);
+        let hash = Self(SEED.load()).with(ports);
+        match *ends {
+            Addresses::V4(local, remote) => hash.with(u64::from(local) << 32 | u64::from(remote)),
+            Addresses::V6(local, remote) => hash.with(local.0).with(local.1).with(remote.0).with(remote.1),
+        }
+    }
+
+    /// With another word. Different words make different hashes: each step can be undone.
+    #[inline(always)]
+    pub(crate) fn with(self, word: u64) -> Self {
+        let product = (self.0 ^ word).wrapping_mul(MULTIPLIER);
+        Self(product ^ product >> 32)
+    }
+
+    /// All of it.
+    #[inline(always)]
+    pub(crate) fn word(self) -> u64 {
+        self.0
+    }
+}

@@ -3,8 +3,10 @@
 //! The rooms, outermost first; a module uses only those below it:
 //!
 //! - [`cli`]: arguments to a call
+//! - [`top`]: the full screen
 //! - [`agent`]: wires sources, engine and reporters; signals, reload, lifecycle
 //! - [`read`], [`check`]: what those two verbs do
+//! - [`status`]: what a running daemon says of itself, and asking it
 //! - [`logging`]: where the log goes
 //! - [`capture`]: sources of segment records: eBPF, live libpcap, capture files
 //! - [`report`]: sinks of summaries: DogStatsD, JSON, tables
@@ -22,4 +24,6 @@ pub mod netlink;
 pub mod read;
 pub mod report;
 pub mod rtt;
+pub mod status;
 pub mod targets;
+pub mod top;

@@ -27,6 +27,7 @@ pub mod programs;
 pub mod statsd;
 pub mod tcp_info;
 pub mod tcpdump;
+pub mod terminal;
 pub mod traffic;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -9,6 +9,7 @@ pub mod guest;
 pub mod kernels;
 pub mod lab;
 pub mod oracle;
+pub mod picture;
 pub mod run;
 pub mod setup;
 pub mod test;

@@ -27,6 +27,8 @@ enum Task {
     Kernels(xtask::kernels::Args),
     /// Compare every sample with tshark's and tcptrace's, one by one
     Oracle(xtask::oracle::Args),
+    /// Take the README's picture: the screen of a real `go-metro top`
+    Picture(xtask::picture::Args),
     /// Build what is missing and run go-metro: cargo xtask run -- --help
     Run(xtask::run::Args),
     /// Format, lints, unit and property tests, then end-to-end tests in network namespaces
@@ -42,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         Task::Guest(args) => xtask::guest::main(&args),
         Task::Kernels(args) => xtask::kernels::main(&args),
         Task::Oracle(args) => xtask::oracle::main(&args),
+        Task::Picture(args) => xtask::picture::main(&args),
         Task::Run(args) => xtask::run::main(&args),
         Task::Test(args) => xtask::test::main(&args),
     }

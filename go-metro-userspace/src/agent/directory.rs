@@ -12,6 +12,7 @@ use crate::capture::WatchList;
 use crate::config::{Config, Instance, SidesWanted};
 use crate::netlink::links;
 use crate::report::naming::Names;
+use crate::status::document::{HostStatus, TargetStatus};
 use crate::targets::hosts::Hosts;
 use crate::targets::reverse::ReverseNames;
 use crate::targets::{TargetSet, local_addresses};
@@ -154,6 +155,28 @@ impl Directory {
     /// An interface got this index.
     pub(super) fn interface_is(&mut self, ifindex: u32, name: String) {
         self.interfaces.insert(ifindex, name);
+    }
+
+    /// What each instance watches, for the status.
+    pub(super) fn status(&self) -> Vec<TargetStatus> {
+        let host = |name: &String| {
+            let known =
+                self.hosts.iter().find(|(known, _)| known == name).map(|(_, host)| host.clone()).unwrap_or_default();
+            HostStatus {
+                name: name.clone(),
+                addresses: known.addresses.iter().map(ToString::to_string).collect(),
+                age_s: known.answered_at.map(|at| at.elapsed().as_secs_f64()),
+                error: known.error,
+            }
+        };
+        let each = self.watchers.iter().map(|watcher| TargetStatus {
+            interface: watcher.interface.clone(),
+            watching: watcher.window.as_ref().is_none_or(|window| window.is_on),
+            prefixes: watcher.ips.iter().map(ToString::to_string).collect(),
+            hosts: watcher.hosts.iter().map(host).collect(),
+            tags: watcher.tags.to_vec(),
+        });
+        each.collect()
     }
 
     /// Addresses whose names were wanted and not known.

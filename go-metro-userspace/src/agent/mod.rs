@@ -4,16 +4,21 @@
 //! instance watches at a moment, and what its pairs are called, is [`directory`]'s business.
 
 mod directory;
+mod feed;
 mod kernel;
+mod outputs;
 mod reload;
 mod replay;
+mod serve;
 mod service;
 mod settings;
 mod signals;
+mod status;
+mod tap;
 mod worker;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process;
 use std::sync::{Arc, mpsc};
@@ -24,33 +29,24 @@ use tokio::sync::mpsc as unbounded;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 use crate::capture::{CaptureError, InterfaceEvent, Jump, Source};
-use crate::config::{Backend, Config, SidesWanted, Statsd};
-use crate::report::dogstatsd::DogStatsdOptions;
+use crate::config::{Backend, Config, SidesWanted};
 use crate::report::naming::KernelTimes;
-use crate::report::table::{Columns, Style};
-use crate::report::{Destination, DogStatsd, Events, Health, Json, Report, Sink, Table, naming, sample_json};
+use crate::report::{Events, Health, Report, naming, sample_json};
 use crate::rtt::Sample;
+use crate::status::Live;
 use crate::targets::hosts::Hosts;
 use crate::targets::reverse;
 use directory::Directory;
+use feed::Feed;
 use kernel::KernelClock;
+use outputs::Outputs;
+pub use outputs::{ListenError, Output};
+use serve::{Ask, Asks, Server};
 use service::Service;
 use settings::{engine_config, source_settings, summary_limits};
 use signals::{Asked, Signals};
+use status::Memory;
 use worker::{Command, Event, Samples, Snapshot, Worker};
-
-/// Where results go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// DogStatsD.
-    Statsd,
-    /// JSON lines on standard output.
-    Json,
-    /// A table redrawn in place.
-    LiveTable,
-    /// A table that grows.
-    PlainTable,
-}
 
 /// What the command line says over the configuration, now and after each reload.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +59,10 @@ pub struct Overrides {
     pub sides: Option<SidesWanted>,
     /// Report the kernel's own RTT too.
     pub kernel_rtt: bool,
+    /// Where Prometheus scrapes.
+    pub prometheus_listen: Option<SocketAddr>,
+    /// Where the status is told.
+    pub status_socket: Option<Option<PathBuf>>,
     /// Log file.
     pub log_file: Option<PathBuf>,
     /// Time between reports.
@@ -86,6 +86,12 @@ impl Overrides {
             config.log.to_file = true;
             config.log.file.clone_from(file);
         }
+        if let Some(address) = self.prometheus_listen {
+            config.prometheus_listen = Some(address);
+        }
+        if let Some(socket) = &self.status_socket {
+            config.status_socket.clone_from(socket);
+        }
         if let Some(interval) = self.report_interval {
             config.report_interval = interval;
         }
@@ -106,6 +112,8 @@ pub struct AgentOptions {
     pub outputs: Vec<Output>,
     /// Whether to print every sample as a JSON line.
     pub samples: bool,
+    /// Who is told from second to second, and ends the agent by hanging up.
+    pub watcher: Option<unbounded::Sender<Arc<Live>>>,
     /// Stop after this long.
     pub duration: Option<Duration>,
 }
@@ -119,6 +127,9 @@ pub enum AgentError {
     /// Every target is an address of this host.
     #[error("{0}")]
     Targets(#[from] directory::OnlyLocalTargets),
+    /// An output cannot be had.
+    #[error("{0}")]
+    Listen(#[from] ListenError),
     /// A signal handler, thread or runtime could not be had.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -160,7 +171,7 @@ async fn read_files(options: &AgentOptions) -> Result<(), AgentError> {
     }
     let mut directory = Directory::new(config);
     directory.refresh_hosts().await;
-    let mut sinks: Vec<Sink> = options.outputs.iter().map(|output| sink(*output, config)).collect();
+    let mut outputs = Outputs::open(&options.outputs, config, None)?;
     for instance in files {
         let mut samples = Vec::new();
         let report = replay::read(config, instance, &directory, &mut |sample| {
@@ -170,20 +181,27 @@ async fn read_files(options: &AgentOptions) -> Result<(), AgentError> {
         })?;
         // A reader that goes away ends the output, not the work.
         let _ = write_samples(&samples, 0);
-        for sink in &mut sinks {
-            let _ = report.as_ref().map(|report| sink.report(report));
-        }
+        let _ = report.as_ref().map(|report| outputs.report(report));
     }
-    sinks.into_iter().for_each(Sink::finish);
+    outputs.finish();
     Ok(())
 }
+
+/// Questions that wait for the loop before more are held back.
+const ASKS: usize = 16;
 
 struct Agent {
     options: AgentOptions,
     directory: Directory,
     worker: Worker,
     events: unbounded::UnboundedReceiver<Event>,
-    sinks: Vec<Sink>,
+    outputs: Outputs,
+    asks: (Asks, unbounded::Receiver<Ask>),
+    feed: Feed,
+    /// Who ends the agent by hanging up.
+    watcher: Option<unbounded::Sender<Arc<Live>>>,
+    memory: Memory,
+    status_socket: Option<Server>,
     printer: Option<JoinHandle<()>>,
     lookups: Lookups,
     service: Service,
@@ -223,16 +241,22 @@ impl Agent {
         let (samples, printer) = if options.samples { Some(print_samples()?) } else { None }.unzip();
         let (engine, limits) = (engine_config(config), summary_limits(config));
         let (worker, events) = Worker::spawn(source, directory.watch_list(), engine, limits, samples)?;
-        let sinks = options.outputs.iter().map(|output| sink(*output, config)).collect();
+        let asks = unbounded::channel(ASKS);
+        let outputs = Outputs::open(&options.outputs, config, Some(&asks.0))?;
         let (sender, receiver) = unbounded::unbounded_channel();
         let lookups = Lookups { sender, receiver, hosts_pending: false };
         let happened = Events { dns_failures: directory.hosts().failing(), ..Events::default() };
-        Ok(Self {
+        let mut agent = Self {
+            watcher: options.watcher.clone(),
             options,
             directory,
             worker,
             events,
-            sinks,
+            outputs,
+            asks,
+            feed: Feed::default(),
+            memory: Memory::new(),
+            status_socket: None,
             printer,
             lookups,
             service: Service::from_environment(),
@@ -240,7 +264,12 @@ impl Agent {
             kernel_clock: KernelClock::default(),
             folded_samples: 0,
             reported_at: Instant::now(),
-        })
+        };
+        agent.status_socket = agent.open_status_socket().await;
+        if let Some(watcher) = agent.watcher.clone() {
+            agent.watched_by(watcher).await;
+        }
+        Ok(agent)
     }
 
     async fn run(mut self, signals: &mut Signals) -> Result<(), AgentError> {
@@ -253,10 +282,11 @@ impl Agent {
                 let _ = self.hand_out(&snapshot).await;
             }
         }
-        let Self { worker, sinks, printer, .. } = self;
+        let Self { worker, outputs, printer, status_socket, .. } = self;
+        drop(status_socket);
         // The hooks are left first, then what was measured is sent.
         drop(worker);
-        sinks.into_iter().for_each(Sink::finish);
+        outputs.finish();
         if let Some(printer) = printer {
             let _ = printer.join();
         }
@@ -270,6 +300,7 @@ impl Agent {
         let ends_at = self.options.duration.map(|duration| tokio::time::Instant::now() + duration);
         let mut report = ticks(self.options.config.report_interval);
         let mut refresh = ticks(self.options.config.dns_refresh_interval);
+        let watcher = self.watcher.clone();
         let mut feed = self.service.feed_every().map(ticks);
         loop {
             let window = self.directory.next_window();
@@ -297,6 +328,9 @@ impl Agent {
                 }
                 _ = refresh.tick() => self.look_up_hosts(),
                 Some(answer) = self.lookups.receiver.recv() => self.learn(answer),
+                Some(ask) = self.asks.1.recv() => self.answer(ask).await,
+                () = tick(&mut self.feed.ticks) => self.tell_watchers().await,
+                () = hung_up(watcher.as_ref()) => return End::OutputClosed,
                 _ = report.tick() => {
                     if self.report().await.is_err() {
                         return End::OutputClosed;
@@ -343,9 +377,14 @@ impl Agent {
         };
         let report = self.name(snapshot, &kernel);
         self.service.status(&status(&report));
-        for sink in &mut self.sinks {
-            sink.report(&report)?;
-        }
+        self.outputs.report(&report)?;
+        self.memory.note(&report, self.outputs.send_errors());
+        self.look_up_names();
+        Ok(())
+    }
+
+    /// Starts looking up names that tags wanted and that are not known.
+    fn look_up_names(&mut self) {
         let missing = self.directory.take_missing_names();
         if !missing.is_empty() {
             let answers = self.lookups.sender.clone();
@@ -354,7 +393,6 @@ impl Agent {
                 let _ = answers.send(Answer::Names(reverse::look_up(missing).await));
             });
         }
-        Ok(())
     }
 
     /// Starts looking up the configured names again, unless that still goes on.
@@ -405,31 +443,6 @@ impl Agent {
     }
 }
 
-fn sink(output: Output, config: &Config) -> Sink {
-    match output {
-        Output::Statsd => {
-            let destination = match &config.statsd {
-                Statsd::Udp { host, port } => Destination::Udp { host: host.clone(), port: *port },
-                Statsd::Unix(path) => Destination::Unix(path.clone()),
-            };
-            tracing::info!("reporting to {destination} every {} s", config.report_interval.as_secs_f64());
-            Sink::DogStatsd(Box::new(DogStatsd::new(&DogStatsdOptions { destination, tags: config.tags.clone() })))
-        }
-        Output::Json => Sink::Json(Json::new(Box::new(io::stdout()))),
-        Output::PlainTable => Sink::Table(Table::new(Box::new(io::stdout()), columns(config), || Style::Plain)),
-        Output::LiveTable => Sink::Table(Table::new(Box::new(io::stdout()), columns(config), || {
-            let size = terminal_size::terminal_size();
-            let (width, height) = size.map_or((120, 40), |(w, h)| (usize::from(w.0), usize::from(h.0)));
-            Style::Live { width, height }
-        })),
-    }
-}
-
-/// The columns that the configuration asks for.
-fn columns(config: &Config) -> Columns {
-    Columns { side: config.sides != SidesWanted::Remote, kernel: config.kernel_rtt }
-}
-
 /// A thread that prints samples, so that a slow reader holds up nothing else.
 fn print_samples() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)> {
     let (sender, receiver) = Worker::sample_channel();
@@ -463,6 +476,14 @@ async fn tick(ticks: &mut Option<Interval>) {
         Some(ticks) => {
             ticks.tick().await;
         }
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the watcher is gone; for ever if there is none.
+async fn hung_up(watcher: Option<&unbounded::Sender<Arc<Live>>>) {
+    match watcher {
+        Some(watcher) => watcher.closed().await,
         None => std::future::pending().await,
     }
 }

@@ -5,10 +5,9 @@ use std::path::Path;
 use super::directory::Directory;
 use super::settings::{host_ends, source_settings};
 use super::worker::Command;
-use super::{Agent, AgentError, Output, sink};
+use super::{Agent, AgentError};
 use crate::capture::Source;
 use crate::config::Config;
-use crate::report::Sink;
 
 impl Agent {
     /// Reads the configuration again. A broken one changes nothing.
@@ -20,6 +19,7 @@ impl Agent {
         let path = path.clone();
         self.service.reloading();
         let done = self.read_again(&path).await;
+        self.memory.refused = done.as_ref().err().cloned();
         let said = match &done {
             Ok(()) => {
                 self.happened.reloads += 1;
@@ -56,13 +56,14 @@ impl Agent {
             let source = Source::open(config.backend, &source_settings(&config, &directory))?;
             self.worker.send(Command::Replace(source));
         }
-        if config.statsd != old.statsd || config.tags != old.tags {
-            for place in self.sinks.iter_mut().filter(|sink| matches!(sink, Sink::DogStatsd(_))) {
-                std::mem::replace(place, sink(Output::Statsd, &config)).finish();
-            }
-        }
+        self.outputs.follow(old, &config, &self.asks.0)?;
+        let moved = config.status_socket != old.status_socket;
         self.directory = directory;
         self.options.config = config;
+        if moved {
+            self.status_socket = None;
+            self.status_socket = self.open_status_socket().await;
+        }
         self.worker.send(Command::Watch(self.directory.watch_list()));
         Ok(())
     }

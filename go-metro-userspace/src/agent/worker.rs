@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
-use crate::capture::{CaptureError, InterfaceEvent, Jump, Source, SourceCounters, WatchList};
+use super::tap::{Tap, Tapped};
+use crate::capture::{Attached, CaptureError, InterfaceEvent, Jump, Source, SourceCounters, WatchList};
 use crate::rtt::{
     Batch, Engine, EngineConfig, EngineCounters, Interval, Outcome, Sample, Segment, Summaries, SummaryLimits,
 };
@@ -26,6 +27,9 @@ const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for the thread when the agent stops; it answers within [`POLL`] unless it hangs.
 const END: Duration = Duration::from_millis(300);
 
+/// Longest wait for it by whoever only wants to know how things are.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Samples on their way to a slow reader before more are dropped, and counted.
 const SAMPLE_BATCHES: usize = 4096;
 
@@ -37,6 +41,12 @@ pub(super) enum Command {
     Take(oneshot::Sender<Snapshot>),
     /// Go on with another source.
     Replace(Source),
+    /// Tell how things are.
+    Look(oneshot::Sender<Look>),
+    /// Hand out what each flow measured since the last time, and go on noting it.
+    Tap(oneshot::Sender<(Tapped, Look)>),
+    /// Nobody wants to know flows any more.
+    Untap,
 }
 
 /// What the thread tells the agent.
@@ -59,6 +69,18 @@ pub(super) struct Snapshot {
     pub(super) backend: &'static str,
     /// Interfaces that capture runs on.
     pub(super) interfaces: usize,
+}
+
+/// How things are, whatever the interval.
+#[derive(Clone)]
+pub(super) struct Look {
+    pub(super) source: SourceCounters,
+    pub(super) engine: EngineCounters,
+    pub(super) flows: usize,
+    pub(super) samples_dropped: u64,
+    pub(super) backend: &'static str,
+    pub(super) fallback: Option<String>,
+    pub(super) attached: Vec<Attached>,
 }
 
 /// Samples as they come, with what makes their times nanoseconds since the epoch.
@@ -97,6 +119,7 @@ impl Worker {
             retired: SourceCounters::default(),
             samples,
             samples_dropped: 0,
+            tap: None,
             events,
         };
         let thread = std::thread::Builder::new().name("capture".to_owned()).spawn(move || state.run(&inbox))?;
@@ -125,6 +148,20 @@ impl Worker {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Take(reply));
         answer.await.ok()
+    }
+
+    /// How things are; `None` when the thread has ended or hangs.
+    pub(super) async fn look(&self) -> Option<Look> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Look(reply));
+        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+    }
+
+    /// What each flow measured since the last time; `None` when the thread has ended or hangs.
+    pub(super) async fn tap(&self) -> Option<(Tapped, Look)> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Tap(reply));
+        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
     }
 
     /// As [`Self::take`], for the last time: does not wait for a thread that hangs.
@@ -164,6 +201,7 @@ struct State {
     retired: SourceCounters,
     samples: Option<mpsc::SyncSender<Samples>>,
     samples_dropped: u64,
+    tap: Option<Tap>,
     events: async_mpsc::UnboundedSender<Event>,
 }
 
@@ -192,11 +230,14 @@ impl State {
     }
 
     fn poll(&mut self) -> Result<(), CaptureError> {
-        let Self { source, engine, batch, summaries, samples, .. } = self;
+        let Self { source, engine, batch, summaries, samples, tap, .. } = self;
         let mut found = Vec::new();
         let mut sink = |_: &Segment, outcome| {
             if let Outcome::Sample(sample) = outcome {
                 summaries.add(&sample);
+                if let Some(tap) = tap {
+                    tap.add(&sample);
+                }
                 if samples.is_some() {
                     found.push(sample);
                 }
@@ -219,6 +260,20 @@ impl State {
             let _ = self.events.send(Event::Clock(jump));
         }
         Ok(())
+    }
+
+    fn look(&mut self) -> Look {
+        let mut source = self.retired;
+        source.add(&counters(&mut self.source));
+        Look {
+            source,
+            engine: *self.engine.counters(),
+            flows: self.engine.flows(),
+            samples_dropped: self.samples_dropped,
+            backend: self.source.name(),
+            fallback: self.source.fallback().map(str::to_owned),
+            attached: self.source.attached(),
+        }
     }
 
     /// Tells which interfaces a source that was just opened is on.
@@ -275,6 +330,13 @@ impl State {
                     interfaces: self.indices.len(),
                 });
             }
+            Command::Look(reply) => {
+                let _ = reply.send(self.look());
+            }
+            Command::Tap(reply) => {
+                let _ = reply.send((self.tap.get_or_insert_default().take(), self.look()));
+            }
+            Command::Untap => self.tap = None,
             Command::Replace(source) => {
                 let mut old = std::mem::replace(&mut self.source, source);
                 self.retired.add(&counters(&mut old));

@@ -92,6 +92,19 @@ impl SourceCounters {
     }
 }
 
+/// An interface that capture runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// What sees its packets: `tcx`, `clsact` or `libpcap`.
+    pub hook: &'static str,
+    /// Whether it is this host's end of another machine's link.
+    pub host_end: bool,
+}
+
 /// Something that happened to an interface since the last look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InterfaceEvent {

@@ -6,7 +6,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::ebpf::EbpfSource;
 use super::pcap::PcapSource;
-use super::{CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
+use super::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::config::Backend;
 use crate::rtt::{Nanos, Segment};
 
@@ -43,8 +43,11 @@ impl Source {
                         Err(error) => error.to_string(),
                     },
                 };
-                tracing::warn!("using libpcap instead of eBPF: {}", reason.replace('\n', " "));
-                pcap()
+                let reason = reason.replace('\n', " ");
+                tracing::warn!("using libpcap instead of eBPF: {reason}");
+                let mut source = PcapSource::open(settings)?;
+                source.fallback = Some(reason);
+                Ok(Self::Pcap(Box::new(source)))
             }
         }
     }
@@ -54,6 +57,14 @@ impl Source {
         match self {
             Self::Ebpf(_) => "ebpf",
             Self::Pcap(_) => "pcap",
+        }
+    }
+
+    /// Why it is libpcap although eBPF was wanted, if so.
+    pub fn fallback(&self) -> Option<&str> {
+        match self {
+            Self::Ebpf(_) => None,
+            Self::Pcap(source) => source.fallback.as_deref(),
         }
     }
 
@@ -99,6 +110,22 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.interfaces().map(owned).collect(),
             Self::Pcap(source) => source.interfaces().map(owned).collect(),
+        }
+    }
+
+    /// The interfaces that capture runs on, and how.
+    pub fn attached(&self) -> Vec<Attached> {
+        match self {
+            Self::Ebpf(source) => source.attached(),
+            Self::Pcap(source) => {
+                let each = |(name, ifindex): (&str, u32)| Attached {
+                    name: name.to_owned(),
+                    ifindex,
+                    hook: "libpcap",
+                    host_end: false,
+                };
+                source.interfaces().map(each).collect()
+            }
         }
     }
 

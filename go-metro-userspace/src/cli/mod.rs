@@ -1,10 +1,13 @@
 //! The command line: arguments to a call, one file a verb.
 
 mod check;
+mod discover;
 mod legacy;
 mod places;
 mod read;
 mod run;
+mod status;
+mod top;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -18,10 +21,13 @@ const USAGE: u8 = 2;
 
 const EXAMPLES: &str = "\
 Examples:
-  go-metro run --interface eth0                      every TCP peer of eth0, as a live table
+  go-metro top                                       a full screen: of the daemon, or of the default route's interface
+  go-metro run                                       every TCP peer of that interface, as a live table
+  go-metro run --interface eth0                      every TCP peer of eth0
   go-metro run --interface eth0 --target 10.0.0.0/8  only peers in 10.0.0.0/8
   go-metro run -c /etc/go-metro/conf.yaml            as a daemon, to the Datadog Agent
   go-metro read capture.pcap --local 10.0.0.5        from a capture file
+  go-metro status                                    how the running daemon is
   go-metro check                                     what is missing, and how to mend it
 
 Exit status: 0 done, 1 failed while running, 2 wrong arguments or configuration.";
@@ -37,8 +43,12 @@ struct Cli {
 enum Verb {
     /// Measure live traffic and report it
     Run(run::Args),
+    /// Watch round trips on a full screen: the running daemon's, or a capture of its own
+    Top(top::Args),
     /// Measure a capture file
     Read(read::Args),
+    /// Ask the running daemon how it is; exit status 0 well, 1 degraded, 2 not running
+    Status(status::Args),
     /// Say what would keep it from running, and how to mend it
     Check(check::Args),
 }
@@ -49,7 +59,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse_from(arguments);
     let done = match cli.verb {
         Verb::Run(args) => run::run(&args),
+        Verb::Top(args) => top::run(&args),
         Verb::Read(args) => read::run(&args),
+        Verb::Status(args) => status::run(&args),
         Verb::Check(args) => check::run(&args),
     };
     match done {

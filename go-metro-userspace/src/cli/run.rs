@@ -1,14 +1,15 @@
 //! `go-metro run`.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::{Failure, environment, places};
+use super::{Failure, discover, environment, places};
 use crate::agent::{self, AgentOptions, Output, Overrides};
-use crate::config::{Backend, Config, SidesWanted};
+use crate::config::{self, Backend, Config, Environment, OutputName, SidesWanted};
 use crate::logging;
 
 #[derive(clap::Args)]
@@ -16,11 +17,11 @@ pub(super) struct Args {
     /// Configuration file [default: /etc/go-metro/conf.yaml, then the original's places]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Interface to watch, instead of a configuration file; may be repeated
+    /// Interface to watch, instead of a configuration file [default without a file: the default route's]; may be repeated
     #[arg(short, long, value_name = "NAME", conflicts_with = "config")]
     interface: Vec<String>,
     /// Remote address, prefix or host name to watch [default: everything]; may be repeated
-    #[arg(short, long, value_name = "TARGET", requires = "interface")]
+    #[arg(short, long, value_name = "TARGET", conflicts_with = "config")]
     target: Vec<String>,
     /// Where segments come from
     #[arg(long, value_enum)]
@@ -46,13 +47,22 @@ pub(super) struct Args {
     /// Capture filter in libpcap's language, in addition to the targets; needs libpcap
     #[arg(short, long, value_name = "FILTER")]
     filter: Option<String>,
+    /// Where Prometheus scrapes; adds that output [default with `-o prometheus`: the file's, else 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDR:PORT")]
+    prometheus_listen: Option<SocketAddr>,
+    /// Unix socket for `status` and `top`, or `off` [default: the file's, else /run/go-metro/go-metro.sock]
+    #[arg(long, value_name = "PATH|off", value_parser = config::parse_status_socket)]
+    status_socket: Option<StatusSocket>,
     /// Log to this file instead of the configured place
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
 }
 
+/// A path, or none for `off`; clap takes a bare `Option` for one that may be absent.
+type StatusSocket = Option<PathBuf>;
+
 #[derive(Clone, Copy, ValueEnum)]
-enum BackendArg {
+pub(super) enum BackendArg {
     /// eBPF where it can be had, else libpcap
     Auto,
     /// eBPF or nothing
@@ -65,6 +75,8 @@ enum BackendArg {
 enum OutputArg {
     /// DogStatsD, as the configuration says
     Statsd,
+    /// A page that Prometheus scrapes
+    Prometheus,
     /// JSON lines on standard output
     Json,
     /// A table on standard output: live on a terminal
@@ -82,17 +94,19 @@ impl From<BackendArg> for Backend {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let (config, config_path) = configuration(args)?;
-    let outputs = outputs(args, config_path.is_some());
+    let (config, config_path, found) = configuration(args)?;
+    let outputs = outputs(args, config_path.is_some().then_some(&config));
     if args.samples && !outputs.iter().any(|output| matches!(output, Output::Json)) {
         return Err(Failure::usage(&"--samples needs --output json"));
     }
-    let watched = outputs.iter().any(|output| *output != Output::Statsd);
+    let watched = outputs.iter().any(|output| !matches!(output, Output::Statsd | Output::Prometheus));
     let overrides = Overrides {
         backend: args.backend.map(Backend::from),
         filter: args.filter.clone(),
         sides: args.sides,
         kernel_rtt: args.kernel_rtt,
+        prometheus_listen: args.prometheus_listen,
+        status_socket: args.status_socket.clone(),
         log_file: args.log_file.clone(),
         report_interval: args.interval.or((watched && config_path.is_none()).then_some(Duration::from_secs(1))),
     };
@@ -101,34 +115,72 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(path) = &config_path {
         tracing::info!("configuration: {}", path.display());
     }
-    let options =
-        AgentOptions { config, config_path, overrides, outputs, samples: args.samples, duration: args.duration };
+    if let Some(found) = found {
+        tracing::info!("{found}");
+    }
+    let options = AgentOptions {
+        config,
+        config_path,
+        overrides,
+        outputs,
+        samples: args.samples,
+        watcher: None,
+        duration: args.duration,
+    };
     agent::run(options).map_err(|error| Failure::running(&error))
 }
 
-/// The configuration, and its file if there is one.
-fn configuration(args: &Args) -> Result<(Config, Option<PathBuf>), Failure> {
-    if !args.interface.is_empty() {
-        let config = Config::from_cli(&args.interface, &args.target, &environment);
-        return config.map(|config| (config, None)).map_err(|error| Failure::usage(&error));
+/// The configuration, its file if there is one, and what was found out instead of being told, for people.
+fn configuration(args: &Args) -> Result<(Config, Option<PathBuf>, Option<String>), Failure> {
+    let named = !args.interface.is_empty() || !args.target.is_empty();
+    if let Some(path) = args.config.clone().or_else(|| if named { None } else { places::find() }) {
+        let config = Config::load(&path, &environment).map_err(|error| Failure::usage(&error))?;
+        return Ok((config, Some(path), None));
     }
-    let Some(path) = args.config.clone().or_else(places::find) else {
-        let what = format!("{}; name one with --config, or an interface with --interface", places::none_found());
-        return Err(Failure::usage(&what));
-    };
-    let config = Config::load(&path, &environment).map_err(|error| Failure::usage(&error))?;
-    Ok((config, Some(path)))
+    let (config, found) = adhoc(&args.interface, &args.target, &environment)?;
+    let found = found.map(|found| if named { found } else { format!("{}; {found}", places::none_found()) });
+    Ok((config, None, found))
 }
 
-fn outputs(args: &Args, has_file: bool) -> Vec<Output> {
-    let asked = match (args.output.as_slice(), has_file) {
-        ([], true) => &[OutputArg::Statsd][..],
-        ([], false) if args.samples => &[OutputArg::Json],
-        ([], false) => &[OutputArg::Table],
-        (asked, _) => asked,
+/// A configuration without a file; and what was found out where no interface was named.
+pub(super) fn adhoc(
+    interfaces: &[String],
+    targets: &[String],
+    environment: Environment<'_>,
+) -> Result<(Config, Option<String>), Failure> {
+    let config = |interfaces: &[String]| {
+        Config::from_cli(interfaces, targets, environment).map_err(|error| Failure::usage(&error))
     };
+    if !interfaces.is_empty() {
+        return Ok((config(interfaces)?, None));
+    }
+    let (interface, why) = discover::interface().map_err(|why| {
+        Failure::usage(&format!("{why}; name an interface with --interface, or a configuration file with --config"))
+    })?;
+    let peers = if targets.is_empty() { "every TCP peer".to_owned() } else { targets.join(", ") };
+    let found = format!("watching {peers} on {interface}, {why}");
+    Ok((config(&[interface])?, Some(found)))
+}
+
+/// Where results go: as asked; else as the file has it, or for people.
+fn outputs(args: &Args, file: Option<&Config>) -> Vec<Output> {
+    let configured = |output: &OutputName| match output {
+        OutputName::Statsd => OutputArg::Statsd,
+        OutputName::Prometheus => OutputArg::Prometheus,
+        OutputName::Json => OutputArg::Json,
+    };
+    let mut asked: Vec<OutputArg> = match (args.output.as_slice(), file) {
+        ([], Some(config)) => config.outputs.iter().map(configured).collect(),
+        ([], None) if args.samples => vec![OutputArg::Json],
+        ([], None) => vec![OutputArg::Table],
+        (asked, _) => asked.to_vec(),
+    };
+    if args.prometheus_listen.is_some() && !asked.contains(&OutputArg::Prometheus) {
+        asked.push(OutputArg::Prometheus);
+    }
     let outputs = asked.iter().map(|output| match output {
         OutputArg::Statsd => Output::Statsd,
+        OutputArg::Prometheus => Output::Prometheus,
         OutputArg::Json => Output::Json,
         OutputArg::Table if std::io::stdout().is_terminal() => Output::LiveTable,
         OutputArg::Table => Output::PlainTable,
@@ -161,19 +213,21 @@ mod tests {
 
     #[test]
     fn without_a_file_people_get_a_table_and_with_one_the_server_gets_metrics() {
-        let of = |line: &str, has_file| outputs(&parsed(line).unwrap(), has_file);
+        let file = Config::from_cli(&["eth0".to_owned()], &[], &|_| None).unwrap();
+        let of = |line: &str, has_file: bool| outputs(&parsed(line).unwrap(), has_file.then_some(&file));
         // Tests have a pipe for standard output, or a terminal.
         assert!(matches!(of("-i eth0", false)[..], [Output::PlainTable | Output::LiveTable]));
         assert_eq!(of("-c a", true), [Output::Statsd]);
         assert_eq!(of("-i eth0 --samples", false), [Output::Json]);
         assert_eq!(of("-i eth0 -o statsd,json", false), [Output::Statsd, Output::Json]);
         assert_eq!(of("-i eth0 -o statsd -o json", false), [Output::Statsd, Output::Json]);
+        assert_eq!(of("-c a --prometheus-listen [::1]:9464", true), [Output::Statsd, Output::Prometheus]);
     }
 
     #[test]
     fn repeated_interfaces_and_targets_make_a_configuration() {
         let args = parsed("-i eth0 -i eth1 -t 10.0.0.0/8 -t db.example").unwrap();
-        let Ok((config, None)) = configuration(&args) else { panic!("a configuration without a file") };
+        let Ok((config, None, None)) = configuration(&args) else { panic!("a configuration without a file") };
         assert_eq!(config.instances.len(), 2);
         assert_eq!(config.instances[1].hosts, ["db.example"]);
     }
@@ -182,7 +236,7 @@ mod tests {
     fn what_does_not_go_together_is_refused() {
         for (line, what) in [
             ("-c a -i eth0", "cannot be used with"),
-            ("-t 10.0.0.1", "--interface"),
+            ("-c a -t 10.0.0.1", "cannot be used with"),
             ("-i eth0 --interval 0", "must be more than 0"),
             ("-i eth0 --duration soon", "`soon` is not a number of seconds"),
             ("-i eth0 --backend xdp", "[possible values: auto, ebpf, pcap]"),

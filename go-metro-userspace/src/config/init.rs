@@ -1,12 +1,13 @@
 //! `init_config`: what holds for all instances.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::section::Section;
 use super::values::{
-    AbsolutePath, AverageWanted, Backend, Bounded, Bytes, DelayedAcks, LogLevel, Seconds, ServerHost, SidesWanted,
-    Text, YesNo,
+    AbsolutePath, AverageWanted, Backend, Bounded, Bytes, DelayedAcks, Listen, LogLevel, OutputName, PathOrOff,
+    Seconds, ServerHost, SidesWanted, Text, YesNo,
 };
 use super::{Config, Environment, Instance, LogSettings, Origin, Statsd, environment};
 
@@ -25,6 +26,10 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 const DNS_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 const STATSD_HOST: &str = "127.0.0.1";
 const STATSD_PORT: u16 = 8125;
+/// The port that OpenTelemetry's exporters for Prometheus use, which is nobody else's.
+const PROMETHEUS_PORT: u16 = 9464;
+/// Where the daemon tells its status.
+pub(super) const STATUS_SOCKET: &str = "/run/go-metro/go-metro.sock";
 /// The original's place, size and number of log files.
 const LOG_FILE: &str = "/var/log/datadog/go-metro.log";
 const LOG_MAX_BYTES: u32 = 100_000;
@@ -54,6 +59,9 @@ pub(super) struct InitConfig {
     outstanding_per_flow: Option<Bounded<2, 65_535>>,
     ring_size: Option<Bytes>,
     filter: Option<Text>,
+    prometheus_listen: Option<Listen>,
+    outputs: Vec<OutputName>,
+    status_socket: Option<PathOrOff>,
     tags: Vec<String>,
     log_file: Option<PathBuf>,
     log_max_size: Option<Bytes>,
@@ -108,6 +116,9 @@ impl InitConfig {
             outstanding_per_flow: section.take("outstanding_per_flow"),
             ring_size: section.take("ring_size"),
             filter: section.take("filter"),
+            prometheus_listen: section.take("prometheus_listen"),
+            outputs: section.take_list("outputs"),
+            status_socket: section.take("status_socket"),
             tags: section.take_list("tags").into_iter().map(|Text(tag)| tag).collect(),
             log_file: section.take("log_file").map(|Text(path)| PathBuf::from(path)),
             log_max_size: section.take("log_max_size"),
@@ -159,6 +170,9 @@ impl InitConfig {
             reverse_dns: self.reverse_dns.is_none_or(|YesNo(yes)| yes),
             statsd,
             statsd_origin,
+            outputs: outputs(self.outputs, self.prometheus_listen.is_some()),
+            prometheus_listen: self.prometheus_listen.map(|Listen(address)| address),
+            status_socket: self.status_socket.map_or_else(|| Some(STATUS_SOCKET.into()), |PathOrOff(path)| path),
             tags,
             log: LogSettings {
                 to_file: self.log_to_file.is_some_and(|YesNo(yes)| yes),
@@ -168,6 +182,22 @@ impl InitConfig {
                 files: number(self.log_files.map(|Bounded(n)| n), LOG_FILES) as usize,
             },
         })
+    }
+}
+
+/// Those that are listed; else DogStatsD, as the original, and Prometheus where its address was named.
+fn outputs(listed: Vec<OutputName>, listens: bool) -> Vec<OutputName> {
+    match (listed.is_empty(), listens) {
+        (false, _) => listed,
+        (true, false) => vec![OutputName::Statsd],
+        (true, true) => vec![OutputName::Statsd, OutputName::Prometheus],
+    }
+}
+
+impl Config {
+    /// Where Prometheus scrapes, if it does.
+    pub fn prometheus_address(&self) -> SocketAddr {
+        self.prometheus_listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, PROMETHEUS_PORT).into())
     }
 }
 

@@ -12,6 +12,7 @@ mod place;
 mod section;
 mod values;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +20,19 @@ use serde_yaml::Value;
 
 pub use error::{ConfigError, Fault};
 pub use instance::{Instance, Sampling};
-pub use values::{AverageWanted, Backend, DelayedAcks, LogLevel, SidesWanted};
+pub use values::{AverageWanted, Backend, DelayedAcks, LogLevel, OutputName, SidesWanted};
+
+/// Where the daemon tells its status unless it is told otherwise.
+pub const STATUS_SOCKET: &str = init::STATUS_SOCKET;
+
+/// What the command line may say for `status_socket`: a path from the root, or `off`.
+///
+/// # Errors
+///
+/// It is neither.
+pub fn parse_status_socket(text: &str) -> Result<Option<PathBuf>, String> {
+    values::path_or_off(text)
+}
 
 use error::Faults;
 use init::InitConfig;
@@ -70,6 +83,12 @@ pub struct Config {
     pub statsd: Statsd,
     /// Who named it.
     pub statsd_origin: Origin,
+    /// Where results go when the command line does not say.
+    pub outputs: Vec<OutputName>,
+    /// Where Prometheus scrapes; see [`Config::prometheus_address`].
+    pub prometheus_listen: Option<SocketAddr>,
+    /// The Unix socket at which the daemon tells its status.
+    pub status_socket: Option<PathBuf>,
     /// Tags of every metric.
     pub tags: Vec<String>,
     /// Where the log goes.

@@ -369,7 +369,7 @@ fn the_example_loads_and_shows_every_key() {
     let switched_on = |line: &str| {
         let setting = line.strip_prefix("  # ").filter(|rest| {
             let key = rest.split(':').next().unwrap_or("");
-            init.iter().any(|known| known == key) && key != "statsd_socket"
+            init.iter().any(|known| known == key) && !matches!(key, "statsd_socket" | "prometheus_listen")
         });
         setting.map_or_else(|| line.to_owned(), |setting| format!("  {setting}"))
     };

@@ -1,7 +1,7 @@
 //! Values that cannot be bad: each says what it takes when it is given something else.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -202,6 +202,64 @@ impl<'de> Deserialize<'de> for AbsolutePath {
             }
         })
     }
+}
+
+/// A path from the root, or `off`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PathOrOff(pub(super) Option<PathBuf>);
+
+impl<'de> Deserialize<'de> for PathOrOff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl Visitor<'_> for V {
+            type Value = PathOrOff;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path, or off")
+            }
+            fn visit_bool<E: Error>(self, v: bool) -> Result<PathOrOff, E> {
+                if v { Err(E::invalid_value(serde::de::Unexpected::Bool(v), &self)) } else { Ok(PathOrOff(None)) }
+            }
+            fn visit_str<E: Error>(self, v: &str) -> Result<PathOrOff, E> {
+                path_or_off(v).map(PathOrOff).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
+
+/// A path from the root; none if it is `off`.
+pub(super) fn path_or_off(text: &str) -> Result<Option<PathBuf>, String> {
+    match text {
+        "off" | "no" | "false" => Ok(None),
+        path if path.starts_with('/') => Ok(Some(PathBuf::from(path))),
+        _ => Err(format!("`{text}` is neither a path from the root nor `off`")),
+    }
+}
+
+/// An address and a port to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Listen(pub(super) SocketAddr);
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer, "an address and a port", |text| {
+            text.parse()
+                .map(Self)
+                .map_err(|_| format!("`{text}` is no address with a port such as 127.0.0.1:9464 or [::]:9464"))
+        })
+    }
+}
+
+/// Where results go when the command line does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputName {
+    /// DogStatsD.
+    Statsd,
+    /// A page that Prometheus scrapes.
+    Prometheus,
+    /// JSON lines on standard output.
+    Json,
 }
 
 /// A positive time in seconds, whole or not.

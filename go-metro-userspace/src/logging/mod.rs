@@ -4,6 +4,7 @@
 //! plain lines otherwise. In a file it has the original's form: `2026-01-31 12:00:00 UTC | INFO | (agent.rs:42) | message`.
 
 mod format;
+pub mod recent;
 mod rotate;
 
 use std::io::{self, IsTerminal};
@@ -13,6 +14,8 @@ use std::sync::atomic::Ordering;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::config::{LogLevel, LogSettings};
 use format::{FileForm, JournalForm};
@@ -42,13 +45,23 @@ pub fn lines_lost() -> u64 {
     rotate::LOST.load(Ordering::Relaxed)
 }
 
+/// Starts logging to the configured file, or else nowhere but [`recent`]: standard error is a screen that others draw on.
+pub fn init_off_screen(settings: &LogSettings) {
+    let (filter, _) = filter(settings.level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
+    if settings.to_file {
+        let _ = start(settings, filter);
+    } else {
+        finish(tracing_subscriber::registry().with(filter).with(recent::Layer).try_init());
+    }
+}
+
 /// Starts it in the configured place, or on standard error; why not in a file where one was wanted.
 fn start(settings: &LogSettings, filter: EnvFilter) -> io::Result<()> {
     let file = settings.to_file.then(|| Rotating::open(&settings.file, settings.max_bytes, settings.files));
     let why_not = match file {
         Some(Ok(file)) => {
             let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
-            finish(builder.event_format(FileForm).with_writer(file).try_init());
+            finish(builder.event_format(FileForm).with_writer(file).finish().with(recent::Layer).try_init());
             return Ok(());
         }
         Some(Err(error)) => Err(error),
@@ -56,15 +69,16 @@ fn start(settings: &LogSettings, filter: EnvFilter) -> io::Result<()> {
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     if is_journal() {
-        finish(builder.with_ansi(false).event_format(JournalForm).try_init());
+        finish(builder.with_ansi(false).event_format(JournalForm).finish().with(recent::Layer).try_init());
     } else {
-        finish(builder.with_ansi(io::stderr().is_terminal()).with_target(false).compact().try_init());
+        let builder = builder.with_ansi(io::stderr().is_terminal()).with_target(false).compact();
+        finish(builder.finish().with(recent::Layer).try_init());
     }
     why_not
 }
 
 /// Whether something else logs already does not matter: there is one log either way.
-fn finish(_started: Result<(), Box<dyn std::error::Error + Send + Sync>>) {}
+fn finish(_started: Result<(), TryInitError>) {}
 
 /// What passes: the environment's word, else the configured level; and what is wrong with the environment's word.
 fn filter(level: LogLevel, directives: Option<&str>) -> (EnvFilter, Option<String>) {

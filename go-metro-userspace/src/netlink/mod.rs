@@ -3,6 +3,7 @@
 //! Unlike /sys it answers for the network namespace that this thread is in, whatever is mounted.
 
 pub mod links;
+pub mod routes;
 pub mod sockets;
 
 use std::io;

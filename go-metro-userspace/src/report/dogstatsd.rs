@@ -43,6 +43,8 @@ pub struct DogStatsdOptions {
     pub destination: Destination,
     /// Tags of the agent's own metrics.
     pub tags: Vec<String>,
+    /// Fields at the end of every line, by which the server finds the sender's container; see [`super::origin`].
+    pub origin: String,
 }
 
 /// Sends reports to a DogStatsD server; never waits for it.
@@ -51,7 +53,8 @@ pub struct DogStatsd {
     queue: Queue,
     tally: Arc<Tally>,
     tags: Vec<String>,
-    datagram_bytes: usize,
+    /// Room in a datagram for a line without its origin.
+    line_bytes: usize,
     before: Health,
     errors_before: u64,
     flushes: u64,
@@ -62,14 +65,14 @@ impl DogStatsd {
     /// A sink for this server, which need not be there yet.
     pub fn new(options: &DogStatsdOptions) -> Self {
         let tally = Arc::new(Tally::default());
-        let transport = Transport::new(options.destination.clone(), tally.clone());
+        let transport = Transport::new(options.destination.clone(), options.origin.clone(), tally.clone());
         let queue = Queue(Arc::new(QueuingMetricSink::with_capacity(transport, QUEUE_LINES)));
         Self {
             client: StatsdClient::from_sink("", queue.clone()),
             queue,
             tally,
             tags: options.tags.iter().map(|tag| sanitise(tag)).collect(),
-            datagram_bytes: options.destination.datagram_bytes(),
+            line_bytes: options.destination.datagram_bytes().saturating_sub(options.origin.len()),
             before: Health::default(),
             errors_before: 0,
             flushes: 0,
@@ -136,7 +139,7 @@ impl DogStatsd {
     /// Every kept sample, as many to a line as a datagram holds.
     fn distribution(&mut self, name: &str, stats: &Stats, tags: &[String]) {
         let tags_bytes: usize = tags.iter().map(|tag| tag.len() + 1).sum();
-        let room = self.datagram_bytes.saturating_sub(PACKED_OVERHEAD + tags_bytes);
+        let room = self.line_bytes.saturating_sub(PACKED_OVERHEAD + tags_bytes);
         for chunk in stats.kept().chunks((room / VALUE_BYTES).max(1)) {
             let values: Vec<f64> = chunk.iter().map(|rtt| rounded(rtt.as_millis_f64())).collect();
             let mut line = self.client.distribution_with_tags(name, values);
@@ -265,7 +268,7 @@ mod tests {
 
     fn udp(port: u16) -> DogStatsd {
         let destination = Destination::Udp { host: "127.0.0.1".to_owned(), port };
-        DogStatsd::new(&DogStatsdOptions { destination, tags: vec!["env:test".to_owned()] })
+        DogStatsd::new(&DogStatsdOptions { destination, tags: vec!["env:test".to_owned()], origin: String::new() })
     }
 
     fn listen() -> (UdpSocket, u16) {
@@ -394,6 +397,19 @@ mod tests {
     }
 
     #[test]
+    fn every_line_ends_with_its_origin_and_still_fits() {
+        let (socket, port) = listen();
+        let destination = Destination::Udp { host: "127.0.0.1".to_owned(), port };
+        let origin = format!("|c:ci-{}|e:cn-app", "8c046cb0".repeat(8));
+        let mut sink = DogStatsd::new(&DogStatsdOptions { destination, tags: vec![], origin: origin.clone() });
+        sink.report(&report(vec![pair("a", &(1..=1000).collect::<Vec<u64>>(), &[])]));
+        sink.finish();
+        let received = datagrams(&socket);
+        assert!(received.iter().all(|datagram| datagram.len() <= 1432));
+        assert!(received.iter().flat_map(|datagram| datagram.lines()).all(|line| line.ends_with(&origin)));
+    }
+
+    #[test]
     fn hostile_names_stay_inside_their_tag() {
         let (socket, port) = listen();
         let mut sink = udp(port);
@@ -428,7 +444,8 @@ mod tests {
     fn a_replaced_unix_socket_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dsd.socket");
-        let options = DogStatsdOptions { destination: Destination::Unix(path.clone()), tags: vec![] };
+        let options =
+            DogStatsdOptions { destination: Destination::Unix(path.clone()), tags: vec![], origin: String::new() };
         let mut sink = DogStatsd::new(&options);
         sink.report(&report(vec![pair("absent", &[1000], &[])]));
         let mut buffer = vec![0; 65536];
@@ -450,7 +467,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dsd.socket");
         let _server = UnixDatagram::bind(&path).unwrap();
-        let mut sink = DogStatsd::new(&DogStatsdOptions { destination: Destination::Unix(path), tags: vec![] });
+        let mut sink = DogStatsd::new(&DogStatsdOptions {
+            destination: Destination::Unix(path),
+            tags: vec![],
+            origin: String::new(),
+        });
         let began = Instant::now();
         for _ in 0..100 {
             sink.report(&report(vec![pair("a", &[1000; 1000], &[])]));

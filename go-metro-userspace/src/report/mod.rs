@@ -7,6 +7,8 @@
 pub mod dogstatsd;
 pub mod json;
 pub mod naming;
+pub mod origin;
+pub mod prometheus;
 pub mod sample_json;
 pub mod table;
 mod tags;
@@ -21,6 +23,7 @@ use crate::rtt::{EngineCounters, PairSummary, Rtt, Side};
 
 pub use dogstatsd::DogStatsd;
 pub use json::Json;
+pub use prometheus::Prometheus;
 pub use table::Table;
 pub use transport::Destination;
 
@@ -141,6 +144,8 @@ pub enum Sink {
     Json(Json),
     /// A table for people.
     Table(Table),
+    /// Metrics for scrapers.
+    Prometheus(Prometheus),
 }
 
 impl Sink {
@@ -157,6 +162,18 @@ impl Sink {
             }
             Self::Json(sink) => sink.report(report),
             Self::Table(sink) => sink.report(report),
+            Self::Prometheus(sink) => {
+                sink.report(report);
+                Ok(())
+            }
+        }
+    }
+
+    /// What could not be sent.
+    pub fn send_errors(&self) -> u64 {
+        match self {
+            Self::DogStatsd(sink) => sink.send_errors(),
+            Self::Json(_) | Self::Table(_) | Self::Prometheus(_) => 0,
         }
     }
 

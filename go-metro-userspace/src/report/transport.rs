@@ -74,14 +74,16 @@ pub(super) struct Tally {
 /// cadence's buffer over the socket. An empty line is a flush mark, so that a flush keeps its place in the queue.
 pub(super) struct Transport {
     buffer: Mutex<MultiLineWriter<Socket>>,
+    /// Fields at the end of every line.
+    origin: String,
     tally: Arc<Tally>,
 }
 
 impl Transport {
-    pub(super) fn new(destination: Destination, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(destination: Destination, origin: String, tally: Arc<Tally>) -> Self {
         let bytes = destination.datagram_bytes();
         let socket = Socket { destination, open: None, opened_at: None, complained_at: None, tally: tally.clone() };
-        Self { buffer: Mutex::new(MultiLineWriter::new(socket, bytes)), tally }
+        Self { buffer: Mutex::new(MultiLineWriter::new(socket, bytes)), origin, tally }
     }
 }
 
@@ -89,7 +91,7 @@ impl MetricSink for Transport {
     fn emit(&self, line: &str) -> io::Result<usize> {
         let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         if !line.is_empty() {
-            return buffer.write(line.as_bytes());
+            return buffer.write(&[line, &self.origin].concat().into_bytes());
         }
         let flushed = buffer.flush();
         self.tally.flushes.fetch_add(1, Ordering::Release);

@@ -30,6 +30,7 @@
 mod batch;
 mod engine;
 mod flow;
+mod histogram;
 mod index;
 mod key;
 mod marks;
@@ -43,6 +44,7 @@ mod time;
 
 pub use batch::Batch;
 pub use engine::{Engine, EngineConfig, EngineCounters};
+pub use histogram::Histogram;
 pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Sample};
 pub use segment::{Addr, Direction, Endpoint, FlowKey, Segment, Side};
 pub use seq::SeqNum;

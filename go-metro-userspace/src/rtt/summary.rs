@@ -6,9 +6,10 @@
 use std::fmt;
 
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 use sketches_ddsketch::{Config, DDSketch};
 
-use super::{Addr, Kind, Rtt, Sample, Side};
+use super::{Addr, Histogram, Kind, Rtt, Sample, Side};
 
 /// Relative accuracy of the quantiles: 1 %, what Datadog's own distributions promise.
 const SKETCH_ACCURACY: f64 = 0.01;
@@ -38,7 +39,7 @@ impl From<&Sample> for PairKey {
 }
 
 /// What stands for the middle of a series.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Average {
     /// The arithmetic mean.
     #[default]
@@ -51,7 +52,7 @@ pub enum Average {
 const SMOOTHING: f64 = 1.0 / 8.0;
 
 /// Statistics of a series of RTTs.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Stats {
     count: u64,
     last: Rtt,
@@ -64,6 +65,9 @@ pub struct Stats {
     /// Differences summed: one fewer than samples in a single series, fewer still once series were merged.
     differences: u64,
     sketch: DDSketch,
+    histogram: Histogram,
+    // Whoever watches from outside needs no single samples.
+    #[serde(skip)]
     kept: Reservoir,
 }
 
@@ -80,6 +84,7 @@ impl Stats {
             differences_ns: 0,
             differences: 0,
             sketch: DDSketch::new(Config::new(SKETCH_ACCURACY, SKETCH_BINS, SKETCH_MIN_MS)),
+            histogram: Histogram::default(),
             kept: Reservoir::new(limits.kept_samples),
         };
         stats.add(rtt);
@@ -98,6 +103,7 @@ impl Stats {
         self.min = self.min.min(rtt);
         self.max = self.max.max(rtt);
         self.sketch.add(rtt.as_millis_f64());
+        self.histogram.add(rtt);
         self.kept.add(rtt);
     }
 
@@ -115,6 +121,7 @@ impl Stats {
         // Both were made with the same configuration, the only thing that can make a merge fail.
         let merged = self.sketch.merge(&other.sketch);
         debug_assert!(merged.is_ok(), "sketches of one configuration merge");
+        self.histogram.merge(&other.histogram);
         self.kept.merge(&other.kept);
     }
 
@@ -170,6 +177,16 @@ impl Stats {
         self.sketch.quantile(q).ok().flatten().unwrap_or(max).clamp(min, max)
     }
 
+    /// All samples together, in seconds.
+    pub fn sum_seconds(&self) -> f64 {
+        self.sum_ns as f64 / 1e9
+    }
+
+    /// How many samples were in each of the fixed buckets.
+    pub fn histogram(&self) -> &Histogram {
+        &self.histogram
+    }
+
     /// The samples kept for distribution metrics: all of them, or an even choice among them when there were too many.
     pub fn kept(&self) -> &[Rtt] {
         &self.kept.values
@@ -194,7 +211,7 @@ impl fmt::Debug for Stats {
 }
 
 /// What one pair of hosts measured in one interval. At least one of the two series is there.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PairSummary {
     /// Samples of data and FIN segments.
     pub data: Option<Stats>,
@@ -203,7 +220,8 @@ pub struct PairSummary {
 }
 
 impl PairSummary {
-    fn add(&mut self, sample: &Sample, limits: &SummaryLimits) {
+    /// Adds a sample.
+    pub fn add(&mut self, sample: &Sample, limits: &SummaryLimits) {
         let series = match sample.kind {
             Kind::Data => &mut self.data,
             Kind::Connect => &mut self.connect,
@@ -301,7 +319,7 @@ impl Summaries {
 }
 
 /// A bounded, uniform choice among a series (Vitter's algorithm R).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Reservoir {
     values: Vec<Rtt>,
     bound: usize,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A point in time: nanoseconds on the source's clock (monotonic for eBPF, since the epoch for captures).
 ///
 /// The engine compares and subtracts such points; it never asks a clock.
@@ -23,7 +25,7 @@ impl Nanos {
 }
 
 /// A round-trip time in nanoseconds; positive wherever the engine made it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Rtt(pub u64);
 
 impl Rtt {

@@ -151,7 +151,7 @@ impl Metric {
     }
 }
 
-/// Parses a datagram: lines of `name:value[:value...]|type[|@rate][|#tag,...][|c:id]`.
+/// Parses a datagram: lines of `name:value[:value...]|type[|@rate][|#tag,...]`, and the fields that tell of the sender: `|c:`, `|e:`, `|card:`.
 ///
 /// # Errors
 ///
@@ -188,7 +188,7 @@ fn parse_line(line: &str) -> Result<Metric> {
             ensure!(metric.tags.is_empty(), "tags twice");
             metric.tags = tags.split(',').map(str::to_owned).collect();
             ensure!(metric.tags.iter().all(|tag| !tag.is_empty() && !tag.contains(char::is_whitespace)), "bad tag");
-        } else if !field.starts_with("c:") {
+        } else if !["c:", "e:", "card:"].iter().any(|key| field.starts_with(key)) {
             bail!("unknown field {field:?}");
         }
     }

@@ -33,7 +33,7 @@ struct Package {
     sign: Sign,
 }
 
-const PACKAGES: [Package; 12] = [
+const PACKAGES: [Package; 16] = [
     Package { need: Need::Build, name: "gcc", sign: Sign::Program("cc") },
     Package {
         need: Need::Build,
@@ -52,6 +52,10 @@ const PACKAGES: [Package; 12] = [
     Package { need: Need::Test, name: "tcptrace", sign: Sign::Program("tcptrace") },
     Package { need: Need::Test, name: "iperf3", sign: Sign::Program("iperf3") },
     Package { need: Need::Test, name: "bpftool", sign: Sign::Program("bpftool") },
+    Package { need: Need::Test, name: "prometheus", sign: Sign::Program("promtool") },
+    Package { need: Need::Test, name: "curl", sign: Sign::Program("curl") },
+    Package { need: Need::Test, name: "jq", sign: Sign::Program("jq") },
+    Package { need: Need::Test, name: "tmux", sign: Sign::Program("tmux") },
     Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Program("qemu-system-x86_64") },
     Package { need: Need::Kernels, name: "busybox-static", sign: Sign::Program("busybox") },
 ];

@@ -18,13 +18,13 @@ use tracing::{info, warn};
 use super::clock::Clocks;
 use super::error::CaptureError;
 use super::interfaces::{self, Wanted};
-use super::{InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
+use super::{Attached, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::rtt::Segment;
 use attach::Attachment;
 
 pub use attach::{HookKind, LinkLayer};
 pub use classifier::{Classifier, ClassifierSettings, Repeats};
-pub use probe::{Feature, probe};
+pub use probe::{Feature, features, probe};
 pub use tries::Tries;
 
 /// Segment records from the kernel.
@@ -188,6 +188,17 @@ impl EbpfSource {
     /// The interfaces that capture runs on, with their indices.
     pub fn interfaces(&self) -> impl Iterator<Item = (&str, u32)> {
         self.attached.iter().map(|(name, attachment)| (name.as_str(), attachment.ifindex()))
+    }
+
+    /// The interfaces that capture runs on, and how.
+    pub(super) fn attached(&self) -> Vec<Attached> {
+        let each = |(name, attachment): (&String, &Attachment)| Attached {
+            name: name.clone(),
+            ifindex: attachment.ifindex(),
+            hook: attachment.kind(),
+            host_end: attachment.is_turned(),
+        };
+        self.attached.iter().map(each).collect()
     }
 
     fn attach(&mut self, wanted: &Wanted) -> Result<(), CaptureError> {

@@ -24,7 +24,14 @@ pub struct Feature {
 
 /// Tries what the eBPF source needs, without attaching anything. The last entry, a complete load, is what counts.
 pub fn probe() -> Vec<Feature> {
-    vec![bpf_syscall(), ring_buffer(), tcx(), btf(), tstamp_type(), classifier()]
+    let mut found = features();
+    found.push(classifier());
+    found
+}
+
+/// As [`probe`], but for the load, which takes the verifier a while.
+pub fn features() -> Vec<Feature> {
+    vec![bpf_syscall(), ring_buffer(), tcx(), btf(), tstamp_type()]
 }
 
 fn bpf_syscall() -> Feature {

@@ -50,6 +50,8 @@ pub struct PcapSource {
     devices: Vec<Device>,
     cooked: Option<Cooked>,
     settings: SourceSettings,
+    /// Why this source is used although eBPF was wanted.
+    pub(super) fallback: Option<String>,
     counters: SourceCounters,
     /// What is to be reported by the next [`PcapSource::maintain`].
     events: Vec<InterfaceEvent>,
@@ -69,6 +71,7 @@ impl PcapSource {
             devices: Vec::new(),
             cooked: None,
             settings: settings.clone(),
+            fallback: None,
             counters: SourceCounters::default(),
             events: Vec::new(),
             clocks: Clocks::new(),

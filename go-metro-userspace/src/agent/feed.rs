@@ -1,0 +1,92 @@
+//! Those who watch from second to second: `go-metro top`, here or at the status socket.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use go_metro_common::counters::Unparsable;
+use tokio::sync::mpsc;
+use tokio::time::Interval;
+
+use super::tap::Tapped;
+use super::worker::{Command, Look};
+use super::{Agent, ticks};
+use crate::report::naming::Names;
+use crate::rtt::Side;
+use crate::status::Live;
+use crate::status::live::{Counters, LiveFlow};
+
+/// How often they are told.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The watchers; while there are none, nothing is noted for them.
+#[derive(Default)]
+pub(super) struct Feed {
+    watchers: Vec<mpsc::Sender<Arc<Live>>>,
+    /// When to tell them next.
+    pub(super) ticks: Option<Interval>,
+    told_at: Option<Instant>,
+    left_out: u64,
+}
+
+impl Agent {
+    /// Somebody wants to be told.
+    pub(super) async fn watched_by(&mut self, watcher: mpsc::Sender<Arc<Live>>) {
+        self.feed.watchers.push(watcher);
+        if self.feed.ticks.is_none() {
+            self.feed.ticks = Some(ticks(EVERY));
+            self.feed.told_at = Some(Instant::now());
+            // What is noted begins now.
+            let _ = self.worker.tap().await;
+        }
+    }
+
+    /// Tells all watchers.
+    pub(super) async fn tell_watchers(&mut self) {
+        if let Some((tapped, look)) = self.worker.tap().await {
+            let live = Arc::new(self.live(tapped, &look));
+            // A watcher that is behind misses a second, and no more.
+            self.feed
+                .watchers
+                .retain(|watcher| !matches!(watcher.try_send(live.clone()), Err(mpsc::error::TrySendError::Closed(_))));
+        }
+        if self.feed.watchers.is_empty() {
+            self.feed.ticks = None;
+            self.worker.send(Command::Untap);
+        }
+        self.look_up_names();
+    }
+
+    fn live(&mut self, tapped: Tapped, look: &Look) -> Live {
+        self.feed.left_out += tapped.left_out;
+        let interval = self.feed.told_at.replace(Instant::now()).map(|told| told.elapsed()).unwrap_or_default();
+        let directory = &self.directory;
+        let flows = tapped.flows.into_iter().map(|(key, summary)| LiveFlow {
+            local: (key.local.addr.ip(), key.local.port).into(),
+            remote: (key.remote.addr.ip(), key.remote.port).into(),
+            name: directory.remote(key.remote.addr.ip()),
+            iface: directory.interface(key.ifindex),
+            to_local: key.side == Side::Local,
+            summary,
+        });
+        Live {
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            at_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64),
+            interval_s: interval.as_secs_f64(),
+            backend: look.backend.to_owned(),
+            interfaces: look.attached.iter().map(|attached| attached.name.clone()).collect(),
+            counters: Counters {
+                packets: look.source.seen,
+                records: look.source.records,
+                lost: look.source.lost,
+                unparsable: Unparsable::REFUSED.iter().map(|cause| look.source.unparsable[*cause as usize]).sum(),
+                samples: look.engine.samples_total(),
+                rejected: look.engine.rejected_total(),
+                retransmissions: look.engine.retransmissions,
+                flows: look.flows as u64,
+                evicted: look.engine.flows_evicted,
+                left_out: self.feed.left_out,
+            },
+            flows: flows.collect(),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Where results go: the configured outputs, and the sinks and servers made of them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use super::serve::{self, Asks, Server};
+use crate::config::{Config, SidesWanted, Statsd};
+use crate::report::dogstatsd::DogStatsdOptions;
+use crate::report::table::{Columns, Style};
+use crate::report::{Destination, DogStatsd, Json, Prometheus, Report, Sink, Table, origin};
+use crate::status::document::OutputStatus;
+
+/// Where results go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// DogStatsD.
+    Statsd,
+    /// A page that Prometheus scrapes.
+    Prometheus,
+    /// JSON lines on standard output.
+    Json,
+    /// A table redrawn in place.
+    LiveTable,
+    /// A table that grows.
+    PlainTable,
+}
+
+/// An output cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {address} for Prometheus: {source}; set `prometheus_listen` or --prometheus-listen to another address"
+)]
+pub struct ListenError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// The outputs of a running agent.
+pub(super) struct Outputs {
+    each: Vec<(Output, Sink)>,
+    /// Where Prometheus scrapes, as long as this lives.
+    scraped: Option<(SocketAddr, Server)>,
+}
+
+impl Outputs {
+    /// Makes the sinks; those of a file's report are asked nothing.
+    pub(super) fn open(wanted: &[Output], config: &Config, asks: Option<&Asks>) -> Result<Self, ListenError> {
+        let mut outputs = Self { each: Vec::new(), scraped: None };
+        for output in wanted {
+            let sink = match (output, asks) {
+                (Output::Prometheus, Some(asks)) => outputs.listen(config, asks)?,
+                // A file is read before anybody could scrape.
+                (Output::Prometheus, None) => continue,
+                (output, _) => sink(*output, config),
+            };
+            outputs.each.push((*output, sink));
+        }
+        Ok(outputs)
+    }
+
+    fn listen(&mut self, config: &Config, asks: &Asks) -> Result<Sink, ListenError> {
+        let address = config.prometheus_address();
+        let failed = |source| ListenError { address, source };
+        let prometheus = Prometheus::new(config.max_pairs);
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let server = serve::tcp(listener, prometheus.exposition(), asks).map_err(failed)?;
+        tracing::info!("Prometheus: http://{address}/metrics");
+        self.scraped = Some((address, server));
+        Ok(Sink::Prometheus(prometheus))
+    }
+
+    /// Goes over to another configuration; what it leaves as it was goes on.
+    pub(super) fn follow(&mut self, old: &Config, new: &Config, asks: &Asks) -> Result<(), ListenError> {
+        if new.prometheus_address() != old.prometheus_address()
+            && let Some(place) = self.each.iter().position(|(output, _)| *output == Output::Prometheus)
+        {
+            self.each[place].1 = self.listen(new, asks)?;
+        }
+        if new.statsd != old.statsd || new.tags != old.tags {
+            for (output, place) in self.each.iter_mut().filter(|(output, _)| *output == Output::Statsd) {
+                std::mem::replace(place, sink(*output, new)).finish();
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a report to each.
+    ///
+    /// # Errors
+    ///
+    /// When standard output is gone.
+    pub(super) fn report(&mut self, report: &Report) -> io::Result<()> {
+        self.each.iter_mut().try_for_each(|(_, sink)| sink.report(report))
+    }
+
+    /// Sends what is still queued.
+    pub(super) fn finish(self) {
+        self.each.into_iter().for_each(|(_, sink)| sink.finish());
+    }
+
+    /// What could not be sent.
+    pub(super) fn send_errors(&self) -> u64 {
+        self.each.iter().map(|(_, sink)| sink.send_errors()).sum()
+    }
+
+    /// What they are, for the status.
+    pub(super) fn status(&self, config: &Config) -> Vec<OutputStatus> {
+        let each = self.each.iter().map(|(output, sink)| {
+            let (kind, destination) = match output {
+                Output::Statsd => ("statsd", destination(config).to_string()),
+                Output::Prometheus => {
+                    let address = self.scraped.as_ref().map(|(address, _)| *address);
+                    ("prometheus", format!("http://{}/metrics", address.unwrap_or_else(|| config.prometheus_address())))
+                }
+                Output::Json => ("json", "stdout".to_owned()),
+                Output::LiveTable | Output::PlainTable => ("table", "stdout".to_owned()),
+            };
+            OutputStatus { kind: kind.to_owned(), destination, errors: sink.send_errors() }
+        });
+        each.collect()
+    }
+}
+
+fn destination(config: &Config) -> Destination {
+    match &config.statsd {
+        Statsd::Udp { host, port } => Destination::Udp { host: host.clone(), port: *port },
+        Statsd::Unix(path) => Destination::Unix(path.clone()),
+    }
+}
+
+fn sink(output: Output, config: &Config) -> Sink {
+    match output {
+        Output::Statsd => {
+            let destination = destination(config);
+            tracing::info!("reporting to {destination} every {} s", config.report_interval.as_secs_f64());
+            let origin = origin::fields(&|name| std::env::var(name).ok());
+            let options = DogStatsdOptions { destination, tags: config.tags.clone(), origin };
+            Sink::DogStatsd(Box::new(DogStatsd::new(&options)))
+        }
+        Output::Prometheus => Sink::Prometheus(Prometheus::new(config.max_pairs)),
+        Output::Json => Sink::Json(Json::new(Box::new(io::stdout()))),
+        Output::PlainTable => Sink::Table(Table::new(Box::new(io::stdout()), columns(config), || Style::Plain)),
+        Output::LiveTable => Sink::Table(Table::new(Box::new(io::stdout()), columns(config), || {
+            let size = terminal_size::terminal_size();
+            let (width, height) = size.map_or((120, 40), |(w, h)| (usize::from(w.0), usize::from(h.0)));
+            Style::Live { width, height }
+        })),
+    }
+}
+
+/// The columns that the configuration asks for.
+fn columns(config: &Config) -> Columns {
+    Columns { side: config.sides != SidesWanted::Remote, kernel: config.kernel_rtt }
+}

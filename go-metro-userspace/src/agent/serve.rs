@@ -1,0 +1,275 @@
+//! The agent's ears: HTTP on a Unix socket for those who ask how it is, and on a port for those who scrape it.
+//!
+//! Requests are answered on the agent's runtime, off the packet path. What only the agent's loop knows it is asked for ([`Ask`]); one
+//! that does not answer in time is reported as such instead of being waited for.
+
+use std::convert::Infallible;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::report::prometheus::{Exposition, Format};
+use crate::status::document::State;
+use crate::status::{LIVE_PATH, Live, STATUS_PATH, Status};
+
+/// Longest wait for the agent's loop.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for a request to be complete.
+const REQUEST: Duration = Duration::from_secs(10);
+/// Connections at once, to each server.
+const CONNECTIONS: usize = 64;
+/// Seconds that a slow watcher may be behind.
+pub(super) const LIVE_BACKLOG: usize = 4;
+
+/// What is asked of the agent's loop.
+pub(super) enum Ask {
+    /// The status document.
+    Status(oneshot::Sender<Box<Status>>),
+    /// To be told each second.
+    Live(mpsc::Sender<Arc<Live>>),
+}
+
+/// The way to the agent's loop.
+pub(super) type Asks = mpsc::Sender<Ask>;
+
+/// A listening socket; closed when dropped, and a Unix socket's file removed.
+pub(super) struct Server {
+    task: JoinHandle<()>,
+    file: Option<(PathBuf, u64)>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Some((path, inode)) = &self.file
+            && std::fs::metadata(path).is_ok_and(|meta| meta.ino() == *inode)
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Why there is no status socket.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SocketError {
+    /// Another daemon answers there.
+    #[error("another go-metro answers at {}", .0.display())]
+    Taken(PathBuf),
+    /// It cannot be made.
+    #[error("cannot make the status socket {}: {source}; set `status_socket` to another path, or to `off`", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Answers at a Unix socket. One that a dead daemon left is replaced, a living one's is not.
+pub(super) async fn unix(path: &Path, asks: &Asks) -> Result<Server, SocketError> {
+    let failed = |source| SocketError::Io { path: path.to_owned(), source };
+    let listener = match bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let is_socket = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+            match UnixStream::connect(path).await {
+                Ok(_) => return Err(SocketError::Taken(path.to_owned())),
+                Err(dead) if is_socket && dead.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path).and_then(|()| bind(path)).map_err(failed)?
+                }
+                Err(_) => return Err(failed(error)),
+            }
+        }
+        bound => bound.map_err(failed)?,
+    };
+    std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed)?;
+    let inode = std::fs::metadata(path).map_err(failed)?.ino();
+    let site = Arc::new(Site { asks: asks.clone(), exposition: None });
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let task = tokio::spawn(async move {
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            if let Ok((stream, _)) = listener.accept().await {
+                let site = site.clone();
+                tokio::spawn(async move {
+                    converse(stream, site).await;
+                    drop(place);
+                });
+            } else {
+                breathe().await;
+            }
+        }
+    });
+    Ok(Server { task, file: Some((path.to_owned(), inode)) })
+}
+
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+        std::fs::create_dir_all(folder)?;
+    }
+    UnixListener::bind(path)
+}
+
+/// Answers scrapers.
+pub(super) fn tcp(listener: std::net::TcpListener, exposition: Arc<Exposition>, asks: &Asks) -> io::Result<Server> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let site = Arc::new(Site { asks: asks.clone(), exposition: Some(exposition) });
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let task = tokio::spawn(async move {
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            if let Ok((stream, _)) = listener.accept().await {
+                let site = site.clone();
+                tokio::spawn(async move {
+                    converse(stream, site).await;
+                    drop(place);
+                });
+            } else {
+                breathe().await;
+            }
+        }
+    });
+    Ok(Server { task, file: None })
+}
+
+/// Out of descriptors, most likely: not again at once.
+async fn breathe() {
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// What a server has to say.
+struct Site {
+    asks: Asks,
+    /// On a port: metrics, and nothing that tells about the host. On the Unix socket: the rest.
+    exposition: Option<Arc<Exposition>>,
+}
+
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>) {
+    let answer = service_fn(|request| {
+        let site = site.clone();
+        async move { Ok::<_, Infallible>(site.answer(&request).await) }
+    });
+    let mut http = http1::Builder::new();
+    // Who hangs up, or talks nonsense, has its own log.
+    let _ =
+        http.timer(TokioTimer::new()).header_read_timeout(REQUEST).serve_connection(TokioIo::new(stream), answer).await;
+}
+
+impl Site {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Answer> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+            refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+            return refused;
+        }
+        match (request.uri().path(), &self.exposition) {
+            ("/metrics", Some(exposition)) => {
+                let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+                let format = Format::accepted(accept);
+                typed(StatusCode::OK, format.content_type(), exposition.encode(format))
+            }
+            ("/healthz", _) => match self.status().await {
+                Some(status) => {
+                    let problems: String = status.problems.iter().map(|problem| format!("{problem}\n")).collect();
+                    let state = if status.state == State::Ok { "ok\n" } else { "degraded\n" };
+                    text(StatusCode::OK, &format!("{state}{problems}"))
+                }
+                None => unavailable(),
+            },
+            (STATUS_PATH, None) => match self.status().await {
+                Some(status) => {
+                    let document = serde_json::to_string(&*status).unwrap_or_default() + "\n";
+                    typed(StatusCode::OK, "application/json", document)
+                }
+                None => unavailable(),
+            },
+            (LIVE_PATH, None) => {
+                let (sender, receiver) = mpsc::channel(LIVE_BACKLOG);
+                if self.asks.send(Ask::Live(sender)).await.is_err() {
+                    return unavailable();
+                }
+                Response::new(Answer::Live(receiver))
+            }
+            (_, Some(_)) => text(StatusCode::NOT_FOUND, "/metrics for Prometheus, /healthz for probes\n"),
+            (_, None) => text(StatusCode::NOT_FOUND, "/v1/status, /v1/live, /healthz\n"),
+        }
+    }
+
+    /// The status, unless the agent's loop or its capture thread hangs.
+    async fn status(&self) -> Option<Box<Status>> {
+        let (reply, answer) = oneshot::channel();
+        timeout(PATIENCE, async {
+            self.asks.send(Ask::Status(reply)).await.ok()?;
+            answer.await.ok()
+        })
+        .await
+        .ok()?
+    }
+}
+
+fn unavailable() -> Response<Answer> {
+    text(StatusCode::SERVICE_UNAVAILABLE, "the capture thread does not answer\n")
+}
+
+fn text(status: StatusCode, text: &str) -> Response<Answer> {
+    typed(status, "text/plain; charset=utf-8", text.to_owned())
+}
+
+fn typed(status: StatusCode, content_type: &'static str, body: String) -> Response<Answer> {
+    let mut response = Response::new(Answer::Whole(Some(body.into())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response
+}
+
+/// A body.
+enum Answer {
+    /// All at once.
+    Whole(Option<Bytes>),
+    /// A line a second.
+    Live(mpsc::Receiver<Arc<Live>>),
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::Live(receiver) => receiver.poll_recv(context).map(|live| {
+                let line = serde_json::to_string(&*live?).unwrap_or_default() + "\n";
+                Some(Ok(Frame::data(line.into())))
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Self::Live(_) => SizeHint::default(),
+        }
+    }
+}

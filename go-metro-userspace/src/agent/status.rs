@@ -1,0 +1,257 @@
+//! What the agent says when it is asked how it is (docs/status.md).
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use go_metro_common::counters::Unparsable;
+
+use super::serve::{self, Ask, Server, SocketError};
+use super::worker::Look;
+use super::{Agent, resident_bytes};
+use crate::capture::ebpf::features;
+use crate::config::Backend;
+use crate::logging::recent;
+use crate::report::{Events, Report};
+use crate::rtt::{Kind, Rejection};
+use crate::status::Status;
+use crate::status::document::{
+    BackendStatus, Drops, FeatureStatus, Flows, InterfaceStatus, Kernel, LastReport, LogMessage, Packets, Program,
+    Rates, Samples, State, TargetStatus, VERSION,
+};
+
+/// What only time tells.
+pub(super) struct Memory {
+    started: SystemTime,
+    started_at: Instant,
+    /// Counters at the last report and at the one before.
+    marks: [Mark; 2],
+    last_report: Option<(SystemTime, Duration, usize)>,
+    /// Why the configuration was not read again, the last time that it was to be.
+    pub(super) refused: Option<String>,
+}
+
+#[derive(Clone, Copy)]
+struct Mark {
+    at: Instant,
+    packets: u64,
+    records: u64,
+    samples: u64,
+    lost: u64,
+    send_errors: u64,
+}
+
+impl Memory {
+    pub(super) fn new() -> Self {
+        let at = Instant::now();
+        let mark = Mark { at, packets: 0, records: 0, samples: 0, lost: 0, send_errors: 0 };
+        Self { started: SystemTime::now(), started_at: at, marks: [mark; 2], last_report: None, refused: None }
+    }
+
+    pub(super) fn note(&mut self, report: &Report, send_errors: u64) {
+        self.last_report = Some((report.at, report.interval, report.pairs.len()));
+        let mark = Mark {
+            at: Instant::now(),
+            packets: report.health.source.seen,
+            records: report.health.source.records,
+            samples: report.health.engine.samples_total(),
+            lost: report.health.source.lost,
+            send_errors,
+        };
+        self.marks = [self.marks[1], mark];
+    }
+}
+
+impl Agent {
+    /// Opens the status socket, if one is wanted and can be had.
+    pub(super) async fn open_status_socket(&mut self) -> Option<Server> {
+        let path = self.options.config.status_socket.as_ref()?;
+        match serve::unix(path, &self.asks.0).await {
+            Ok(server) => Some(server),
+            Err(taken @ SocketError::Taken(_)) => {
+                tracing::info!("{taken}; this one cannot be asked for its status");
+                None
+            }
+            Err(error) => {
+                tracing::warn!("{error}; measuring goes on without it");
+                None
+            }
+        }
+    }
+
+    pub(super) async fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Live(watcher) => self.watched_by(watcher).await,
+            Ask::Status(reply) => {
+                // Without an answer the server says that there is none.
+                if let Some(look) = self.worker.look().await {
+                    let _ = reply.send(Box::new(self.status(&look)));
+                }
+            }
+        }
+    }
+
+    fn status(&self, look: &Look) -> Status {
+        let (config, source, engine) = (&self.options.config, &look.source, &look.engine);
+        let interfaces = self.interfaces(look);
+        let targets: Vec<TargetStatus> = self.directory.status();
+        let send_errors = self.outputs.send_errors();
+        let problems = self.problems(look, &interfaces, &targets, send_errors);
+        let named = |counts: &[u64], names: &[&str]| -> BTreeMap<String, u64> {
+            names.iter().zip(counts).map(|(name, count)| ((*name).to_owned(), *count)).collect()
+        };
+        Status {
+            version: VERSION,
+            state: if problems.is_empty() { State::Ok } else { State::Degraded },
+            problems,
+            program: Program {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                started_ns: since_epoch(self.memory.started),
+                uptime_s: self.memory.started_at.elapsed().as_secs_f64(),
+                config: self.options.config_path.as_ref().map(|path| path.display().to_string()),
+                memory_bytes: resident_bytes(),
+            },
+            backend: BackendStatus {
+                name: look.backend.to_owned(),
+                wanted: match config.backend {
+                    Backend::Auto => "auto",
+                    Backend::Ebpf => "ebpf",
+                    Backend::Pcap => "pcap",
+                }
+                .to_owned(),
+                fallback: look.fallback.clone(),
+            },
+            kernel: kernel().clone(),
+            interfaces,
+            targets,
+            flows: Flows {
+                now: look.flows as u64,
+                max: config.max_flows.into(),
+                begun: engine.flows_begun,
+                closed: engine.flows_closed,
+                idle: engine.flows_idle,
+            },
+            rates: self.rates(look),
+            packets: Packets {
+                seen: source.seen,
+                passed_over: source.passed_over,
+                matched: source.matched,
+                records: source.records,
+                fragments: source.fragments,
+                unparsable: named(&source.unparsable, &Unparsable::ALL.map(Unparsable::name)),
+            },
+            samples: Samples {
+                data: engine.samples[Kind::Data as usize],
+                connect: engine.samples[Kind::Connect as usize],
+                delayed: engine.delayed,
+                rejected: named(&engine.rejected, &Rejection::ALL.map(Rejection::name)),
+            },
+            drops: Drops {
+                records: source.lost,
+                outstanding: engine.pool_full,
+                flows_evicted: engine.flows_evicted,
+                samples_folded: self.folded_samples,
+                samples_not_printed: look.samples_dropped,
+                send_errors,
+            },
+            happened: happened(&self.happened),
+            outputs: self.outputs.status(config),
+            last_report: self.memory.last_report.map(|(at, interval, pairs)| LastReport {
+                at_ns: since_epoch(at),
+                age_s: at.elapsed().unwrap_or_default().as_secs_f64(),
+                interval_s: interval.as_secs_f64(),
+                pairs: pairs as u64,
+            }),
+            errors: recent::messages()
+                .into_iter()
+                .map(|m| LogMessage { at_ns: since_epoch(m.at), level: m.level.to_owned(), text: m.text })
+                .collect(),
+        }
+    }
+
+    fn interfaces(&self, look: &Look) -> Vec<InterfaceStatus> {
+        let wanted = self.directory.watch_list();
+        let each = wanted.keys().map(|name| {
+            let attached = look.attached.iter().find(|attached| attached.name == *name);
+            InterfaceStatus {
+                name: name.clone(),
+                attached: attached.is_some(),
+                ifindex: attached.map(|attached| attached.ifindex),
+                hook: attached.map(|attached| attached.hook.to_owned()),
+                host_end: attached.is_some_and(|attached| attached.host_end),
+            }
+        });
+        each.collect()
+    }
+
+    /// What is in the way of doing all that it was told to.
+    fn problems(
+        &self,
+        look: &Look,
+        interfaces: &[InterfaceStatus],
+        targets: &[TargetStatus],
+        send_errors: u64,
+    ) -> Vec<String> {
+        let mut problems = Vec::new();
+        for interface in interfaces.iter().filter(|interface| !interface.attached) {
+            problems.push(format!("interface {} is absent", interface.name));
+        }
+        for host in targets.iter().flat_map(|target| &target.hosts).filter(|host| host.error.is_some()) {
+            problems.push(format!("{} cannot be looked up", host.name));
+        }
+        let recent = &self.memory.marks[0];
+        if look.source.lost > recent.lost {
+            problems.push(format!("{} records lost lately: enlarge ring_size", look.source.lost - recent.lost));
+        }
+        if send_errors > recent.send_errors {
+            problems.push(format!("{} datagrams could not be sent lately", send_errors - recent.send_errors));
+        }
+        if let Some(why) = &self.memory.refused {
+            let first = why.lines().next().unwrap_or_default();
+            problems.push(format!("the configuration file was changed and is refused: {first}"));
+        }
+        problems
+    }
+
+    fn rates(&self, look: &Look) -> Rates {
+        let since = &self.memory.marks[0];
+        let over_s = since.at.elapsed().as_secs_f64();
+        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / over_s.max(1e-3);
+        Rates {
+            over_s,
+            packets_per_s: rate(look.source.seen, since.packets),
+            records_per_s: rate(look.source.records, since.records),
+            samples_per_s: rate(look.engine.samples_total(), since.samples),
+        }
+    }
+}
+
+fn happened(events: &Events) -> BTreeMap<String, u64> {
+    let Events { interfaces_lost, dns_failures, clock_jumps, reloads, reloads_refused, log_lines_lost: _ } = *events;
+    let named = [
+        ("interfaces_lost", interfaces_lost),
+        ("dns_failures", dns_failures),
+        ("clock_jumps", clock_jumps),
+        ("reloads", reloads),
+        ("reloads_refused", reloads_refused),
+        ("log_lines_lost", crate::logging::lines_lost()),
+    ];
+    named.map(|(name, count)| (name.to_owned(), count)).into()
+}
+
+/// Asked once: neither changes while this process runs.
+fn kernel() -> &'static Kernel {
+    static KERNEL: OnceLock<Kernel> = OnceLock::new();
+    KERNEL.get_or_init(|| Kernel {
+        release: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        features: features()
+            .into_iter()
+            .map(|f| FeatureStatus { name: f.name.to_owned(), available: f.available, detail: f.detail })
+            .collect(),
+    })
+}
+
+fn since_epoch(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}

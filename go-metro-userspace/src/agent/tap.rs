@@ -1,0 +1,49 @@
+//! What each flow measures, noted only while somebody watches.
+
+use hashbrown::HashMap;
+
+use crate::rtt::{FlowKey, PairSummary, Sample, SummaryLimits};
+
+/// Flows told one by one in one interval; a screen shows a few dozen, and its user filters among the rest.
+const MOST_FLOWS: usize = 4096;
+/// Whoever watches gets summaries, no single samples.
+const LIMITS: SummaryLimits = SummaryLimits {
+    max_pairs: MOST_FLOWS,
+    kept_samples: 0,
+    without_delayed: false,
+    average: crate::rtt::Average::Mean,
+};
+
+/// The flows of the current interval.
+#[derive(Default)]
+pub(super) struct Tap {
+    flows: HashMap<FlowKey, PairSummary, foldhash::fast::RandomState>,
+    left_out: u64,
+}
+
+/// One interval's flows.
+#[derive(Default)]
+pub(super) struct Tapped {
+    pub(super) flows: Vec<(FlowKey, PairSummary)>,
+    /// Samples of flows beyond the bound.
+    pub(super) left_out: u64,
+}
+
+impl Tap {
+    pub(super) fn add(&mut self, sample: &Sample) {
+        let full = self.flows.len() >= MOST_FLOWS;
+        let summary = match self.flows.get_mut(&sample.flow) {
+            Some(summary) => summary,
+            None if full => {
+                self.left_out += 1;
+                return;
+            }
+            None => self.flows.entry(sample.flow).or_default(),
+        };
+        summary.add(sample, &LIMITS);
+    }
+
+    pub(super) fn take(&mut self) -> Tapped {
+        Tapped { flows: self.flows.drain().collect(), left_out: std::mem::take(&mut self.left_out) }
+    }
+}

@@ -1,0 +1,36 @@
+//! `go-metro status`.
+
+use std::path::PathBuf;
+
+use super::Failure;
+use crate::config;
+use crate::status::document::State;
+use crate::status::{client, show};
+
+/// It runs, but something is in its way.
+const DEGRADED: u8 = 1;
+/// It does not run, or does not answer.
+const NOT_RUNNING: u8 = 2;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The daemon's Unix socket, `status_socket` of its configuration
+    #[arg(short, long, value_name = "PATH", default_value = config::STATUS_SOCKET)]
+    socket: PathBuf,
+    /// The document as the daemon sends it, described in docs/status.md
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let silent = |error: &dyn std::fmt::Display| Failure { code: NOT_RUNNING, message: error.to_string() };
+    let text = client::status_text(&args.socket).map_err(|error| silent(&error))?;
+    let status = client::parse(&text).map_err(|error| silent(&error))?;
+    let shown = if args.json { text } else { show::page(&status) };
+    // A reader that goes away has the exit status all the same.
+    let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), shown.as_bytes());
+    match status.state {
+        State::Ok => Ok(()),
+        State::Degraded => Err(Failure { code: DEGRADED, message: String::new() }),
+    }
+}

@@ -1,0 +1,444 @@
+//! The Prometheus sink: what is measured as histograms that grow for as long as the process lives, for whoever scrapes them.
+//!
+//! | metric | type | |
+//! |---|---|---|
+//! | `go_metro_tcp_rtt_seconds` | histogram | every sample, by `src`, `dst`, `iface` |
+//! | `go_metro_tcp_connect_seconds` | histogram | every handshake |
+//! | `go_metro_tcp_rtt_last_seconds`, `_min_`, `_max_`, `_jitter_` | gauge | of the last interval; absent when it had no sample |
+//! | `go_metro_kernel_srtt_seconds`, `go_metro_kernel_rtt_min_seconds` | gauge | what the kernel says, where that was asked for |
+//! | `go_metro_*` | counter, gauge | the agent's own health |
+//!
+//! Instances' tags are labels too. A pair that is silent for [`EXPIRE_AFTER`] is forgotten, and beyond `max_pairs` all others are
+//! `dst="other"`, so that no scrape grows without bound.
+//!
+//! [`prometheus_client`] writes OpenMetrics; [`Format::Classic`] is the same in the older text format.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use go_metro_common::counters::Unparsable;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::naming::OTHER;
+use super::{Health, KernelRtt, NamedPair, Report};
+use crate::rtt::{Histogram, Kind, Rejection, Stats};
+
+/// A pair without a sample for this long is forgotten: longer than any scraper's memory of a series, so that none sees it come and go.
+pub const EXPIRE_AFTER: Duration = Duration::from_secs(600);
+
+/// Labels of a series, in their order.
+type Labels = Vec<(String, String)>;
+
+/// How a scraper wants to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// The text format 0.0.4, for all that do not ask for OpenMetrics.
+    Classic,
+}
+
+impl Format {
+    /// What suits an `Accept` header.
+    pub fn accepted(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Classic }
+    }
+
+    /// Its `Content-Type`.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// What is scraped; shared by the sink that fills it and the server that hands it out.
+#[derive(Debug)]
+pub struct Exposition(Mutex<Inner>);
+
+/// Takes reports for scrapers.
+#[derive(Clone, Debug)]
+pub struct Prometheus(Arc<Exposition>);
+
+#[derive(Debug)]
+struct Inner {
+    max_series: usize,
+    backend: &'static str,
+    health: Health,
+    series: HashMap<Labels, Series>,
+    expired: u64,
+}
+
+/// One pair.
+#[derive(Debug)]
+struct Series {
+    rtt: Growing,
+    connect: Growing,
+    last: Option<LastInterval>,
+    kernel: Option<KernelRtt>,
+    heard_at: Instant,
+}
+
+/// A histogram since the process started.
+#[derive(Debug, Default)]
+struct Growing {
+    count: u64,
+    sum_seconds: f64,
+    buckets: Histogram,
+}
+
+/// Gauges of the last interval, in seconds.
+#[derive(Clone, Copy, Debug)]
+struct LastInterval {
+    last: f64,
+    min: f64,
+    max: f64,
+    jitter: f64,
+}
+
+impl Growing {
+    fn add(&mut self, stats: Option<&Stats>) {
+        let Some(stats) = stats else { return };
+        self.count += stats.count();
+        self.sum_seconds += stats.sum_seconds();
+        self.buckets.merge(stats.histogram());
+    }
+}
+
+impl Prometheus {
+    /// A sink that keeps at most `max_series` pairs apart.
+    pub fn new(max_series: usize) -> Self {
+        let inner =
+            Inner { max_series, backend: "none", health: Health::default(), series: HashMap::new(), expired: 0 };
+        Self(Arc::new(Exposition(Mutex::new(inner))))
+    }
+
+    /// What it fills.
+    pub fn exposition(&self) -> Arc<Exposition> {
+        self.0.clone()
+    }
+
+    /// Adds a report.
+    pub fn report(&self, report: &Report) {
+        self.0.lock().add(report, Instant::now());
+    }
+}
+
+impl Exposition {
+    /// All metrics as text.
+    pub fn encode(self: &Arc<Self>, format: Format) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self.clone()));
+        let mut text = String::new();
+        if let Err(error) = text::encode(&mut text, &registry) {
+            tracing::error!("cannot write metrics: {error}");
+        }
+        match format {
+            Format::OpenMetrics => text,
+            Format::Classic => classic(&text),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn add(&mut self, report: &Report, now: Instant) {
+        self.backend = report.backend;
+        self.health = report.health;
+        let before = self.series.len();
+        self.series.retain(|_, series| now.duration_since(series.heard_at) < EXPIRE_AFTER);
+        self.expired += (before - self.series.len()) as u64;
+        self.series.values_mut().for_each(|series| (series.last, series.kernel) = (None, None));
+        for pair in &report.pairs {
+            let mut labels = labels(pair);
+            if !self.series.contains_key(&labels) && self.series.len() >= self.max_series {
+                labels = ["src", "dst", "iface"].map(|key| (key.to_owned(), OTHER.to_owned())).to_vec();
+            }
+            let series = self.series.entry(labels).or_insert_with(|| Series {
+                rtt: Growing::default(),
+                connect: Growing::default(),
+                last: None,
+                kernel: None,
+                heard_at: now,
+            });
+            series.heard_at = now;
+            series.kernel = pair.kernel;
+            series.rtt.add(pair.summary.data.as_ref());
+            series.connect.add(pair.summary.connect.as_ref());
+            series.last = pair.summary.data.as_ref().map(|stats| LastInterval {
+                last: stats.last().as_millis_f64() / 1e3,
+                min: stats.min().as_millis_f64() / 1e3,
+                max: stats.max().as_millis_f64() / 1e3,
+                jitter: stats.jitter_ms() / 1e3,
+            });
+        }
+    }
+}
+
+/// A pair's labels. A tag `key:value` is one too; a key that cannot be, or that is taken, is made so that it can, and values of one
+/// key are joined.
+fn labels(pair: &NamedPair) -> Labels {
+    let mut labels: Labels = [("src", &pair.src), ("dst", &pair.dst), ("iface", &pair.iface)]
+        .map(|(k, v)| (k.to_owned(), v.clone()))
+        .to_vec();
+    if let Some(side) = pair.side {
+        labels.push(("side".to_owned(), side.name().to_owned()));
+    }
+    let own = labels.len();
+    let mut tags: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for tag in pair.tags.iter() {
+        let (key, value) = tag.split_once(':').unwrap_or((tag, "true"));
+        let mut key: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        // `le` is a histogram's own; two underscores in front are Prometheus's.
+        let is_taken = labels[..own].iter().any(|(known, _)| *known == key) || key == "le" || key == "side";
+        if is_taken || key.starts_with("__") || !key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+            key.insert_str(0, "tag_");
+        }
+        tags.entry(key).or_default().push(value);
+    }
+    labels.extend(tags.into_iter().map(|(key, values)| (key, values.join(","))));
+    labels
+}
+
+impl Collector for Exposition {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let inner = self.lock();
+        let Inner { health, series, .. } = &*inner;
+        let mut sorted: Vec<(&Labels, &Series)> = series.iter().collect();
+        sorted.sort_by_key(|(labels, _)| *labels);
+        histogram(&mut encoder, "go_metro_tcp_rtt", "Round-trip time of TCP data", &sorted, |series| &series.rtt)?;
+        histogram(&mut encoder, "go_metro_tcp_connect", "Round-trip time of TCP handshakes", &sorted, |s| &s.connect)?;
+        let gauges: [(&str, &str, fn(&LastInterval) -> f64); 4] = [
+            ("go_metro_tcp_rtt_last", "Last sample of the last interval", |last| last.last),
+            ("go_metro_tcp_rtt_min", "Smallest sample of the last interval", |last| last.min),
+            ("go_metro_tcp_rtt_max", "Largest sample of the last interval", |last| last.max),
+            ("go_metro_tcp_rtt_jitter", "Mean difference of successive samples of the last interval", |last| {
+                last.jitter
+            }),
+        ];
+        for (name, help, value) in gauges {
+            let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+            for (labels, last) in sorted.iter().filter_map(|(labels, series)| Some((*labels, series.last?))) {
+                metric.encode_family(labels)?.encode_gauge(&value(&last))?;
+            }
+        }
+        let kernel: [(&str, &str, fn(&KernelRtt) -> Option<f64>); 2] = [
+            ("go_metro_kernel_srtt", "Mean smoothed RTT of the kernel's own sockets of the pair", |k| {
+                Some(k.srtt_ms())
+            }),
+            ("go_metro_kernel_rtt_min", "Least RTT of the kernel's own sockets of the pair", KernelRtt::min_ms),
+        ];
+        for (name, help, value) in kernel {
+            let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+            for (labels, kernel) in sorted.iter().filter_map(|(labels, series)| Some((*labels, series.kernel?))) {
+                if let Some(ms) = value(&kernel) {
+                    metric.encode_family(labels)?.encode_gauge(&(ms / 1e3))?;
+                }
+            }
+        }
+        counters(&mut encoder, health, inner.expired)?;
+        let gauges = [
+            ("go_metro_pairs", "Host pairs kept apart", series.len() as u64),
+            ("go_metro_flows", "Flows now", health.flows),
+            ("go_metro_interfaces", "Interfaces that capture runs on", health.interfaces),
+        ];
+        for (name, help, value) in gauges {
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&(value as f64))?;
+        }
+        let mut memory =
+            encoder.encode_descriptor("go_metro_memory", "Resident memory", Some(&Unit::Bytes), MetricType::Gauge)?;
+        memory.encode_gauge(&(health.memory_bytes as f64))?;
+        let about = [("version", env!("CARGO_PKG_VERSION")), ("backend", inner.backend)];
+        encoder
+            .encode_descriptor("go_metro_build", "Version and source in use", None, MetricType::Info)?
+            .encode_info(&about)
+    }
+}
+
+fn histogram(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    all: &[(&Labels, &Series)],
+    of: fn(&Series) -> &Growing,
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+    for (labels, growing) in all.iter().map(|(labels, series)| (*labels, of(series))).filter(|(_, g)| g.count > 0) {
+        let bound = |ns: Option<u64>| ns.map_or(f64::INFINITY, |ns| ns as f64 / 1e9);
+        let buckets: Vec<(f64, u64)> = growing.buckets.counts().map(|(ns, count)| (bound(ns), count)).collect();
+        let mut one: MetricEncoder<'_> = metric.encode_family(labels)?;
+        one.encode_histogram::<NoLabelSet>(growing.sum_seconds, growing.count, &buckets, None)?;
+    }
+    Ok(())
+}
+
+/// The agent's own, and how many of them there are for each reason.
+fn counters(encoder: &mut DescriptorEncoder<'_>, health: &Health, expired: u64) -> fmt::Result {
+    let Health { source, engine, happened, .. } = health;
+    let plain = [
+        ("packets", "Packets at the hooks", source.seen),
+        ("segments", "Segments of targets that tell something", source.matched),
+        ("records", "Records that reached the engine", source.records),
+        ("lost", "Records or packets lost because a buffer was full", source.lost),
+        ("fragments", "IP fragments other than the first", source.fragments),
+        ("retransmissions", "Retransmissions seen", engine.retransmissions),
+        ("flows_evicted", "Flows evicted to make room", engine.flows_evicted),
+        ("samples_folded", "Samples folded into dst=other", health.folded_samples),
+        ("pairs_expired", "Host pairs forgotten because they were silent", expired),
+        ("interfaces_lost", "Times that a watched interface went away", happened.interfaces_lost),
+        ("dns_failures", "Look-ups of configured names that failed", happened.dns_failures),
+        ("clock_jumps", "Times that the clock was set or the host suspended", happened.clock_jumps),
+        ("log_lines_lost", "Lines of the log that could not be written", happened.log_lines_lost),
+    ];
+    for (name, help, value) in plain {
+        let name = format!("go_metro_{name}");
+        let mut metric = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, u64, f64>(&value, None)?;
+    }
+    let samples = [Kind::Data, Kind::Connect].map(|kind| (kind.name(), engine.samples[kind as usize]));
+    let rejected = Rejection::ALL.map(|reason| (reason.name(), engine.rejected[reason as usize]));
+    let unparsable = Unparsable::ALL.map(|cause| (cause.name(), source.unparsable[cause as usize]));
+    let reloads = [("done", happened.reloads), ("refused", happened.reloads_refused)];
+    let families: [(&str, &str, &str, &[(&str, u64)]); 4] = [
+        ("samples", "Samples", "kind", &samples),
+        ("rejected", "Acknowledgements of something new that measured nothing", "reason", &rejected),
+        ("unparsable", "Packets that could not be parsed", "cause", &unparsable),
+        ("reloads", "Times that the configuration was to be read again", "result", &reloads),
+    ];
+    for (name, help, key, values) in families {
+        let name = format!("go_metro_{name}");
+        let mut metric = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+        for (label, value) in values {
+            let labels = [(key, *label)];
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(value, None)?;
+        }
+    }
+    Ok(())
+}
+
+/// OpenMetrics text in the older format: there the type and the help of a counter are under its full name, and units and the end are
+/// not told.
+fn classic(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    let mut lines = open_metrics.lines().peekable();
+    while let Some(line) = lines.next() {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        let type_of = |line: &str| line.rsplit(' ').next().unwrap_or_default().to_owned();
+        let suffix = |kind: &str| match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        match words[..] {
+            ["#", "EOF"] | ["#", "UNIT", ..] => continue,
+            ["#", "HELP", name, help] => {
+                let kind = lines.peek().map(|next| type_of(next)).unwrap_or_default();
+                text.push_str(&format!("# HELP {name}{} {help}\n", suffix(&kind)));
+            }
+            ["#", "TYPE", name, kind] => {
+                let shown = if kind == "info" { "gauge" } else { kind };
+                text.push_str(&format!("# TYPE {name}{} {shown}\n", suffix(kind)));
+            }
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::examples::{pair, report};
+    use super::*;
+
+    fn scraped(sink: &Prometheus, format: Format) -> String {
+        sink.exposition().encode(format)
+    }
+
+    #[test]
+    fn samples_add_up_in_buckets_for_as_long_as_the_process_lives() {
+        let sink = Prometheus::new(10);
+        sink.report(&report(vec![pair("db", &[20_000, 23_500], &[19_000])]));
+        sink.report(&report(vec![pair("db", &[150_001], &[])]));
+        let text = scraped(&sink, Format::OpenMetrics);
+        let labels = r#"src="10.42.31.222",dst="db",iface="va",env="test""#;
+        for line in [
+            "# TYPE go_metro_tcp_rtt_seconds histogram",
+            "# UNIT go_metro_tcp_rtt_seconds seconds",
+            &format!("go_metro_tcp_rtt_seconds_count{{{labels}}} 3"),
+            &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"0.02\",{labels}}} 1"),
+            &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"0.03\",{labels}}} 2"),
+            &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"0.15\",{labels}}} 2"),
+            &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"+Inf\",{labels}}} 3"),
+            &format!("go_metro_tcp_connect_seconds_count{{{labels}}} 1"),
+            &format!("go_metro_tcp_rtt_last_seconds{{{labels}}} 0.150001"),
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+        }
+        let sum = text.lines().find(|line| line.starts_with("go_metro_tcp_rtt_seconds_sum")).unwrap();
+        assert!((sum.rsplit(' ').next().unwrap().parse::<f64>().unwrap() - 0.193_501).abs() < 1e-9, "{sum}");
+    }
+
+    #[test]
+    fn a_silent_pair_loses_its_gauges_at_once_and_its_histogram_after_a_while() {
+        let sink = Prometheus::new(10);
+        sink.report(&report(vec![pair("db", &[20_000], &[])]));
+        sink.report(&report(vec![]));
+        let text = scraped(&sink, Format::Classic);
+        assert!(text.contains("go_metro_tcp_rtt_seconds_count{") && !text.contains("rtt_last_seconds{"), "{text}");
+        sink.0.lock().add(&report(vec![]), Instant::now() + EXPIRE_AFTER);
+        let text = scraped(&sink, Format::Classic);
+        assert!(!text.contains("go_metro_tcp_rtt_seconds_count{") && text.contains("pairs_expired_total 1"), "{text}");
+    }
+
+    #[test]
+    fn pairs_beyond_the_bound_are_others() {
+        let sink = Prometheus::new(2);
+        sink.report(&report((0..5).map(|k| pair(&format!("h{k}"), &[1000], &[])).collect()));
+        let text = scraped(&sink, Format::Classic);
+        assert!(text.contains(r#"rtt_seconds_count{src="other",dst="other",iface="other"} 3"#), "{text}");
+    }
+
+    #[test]
+    fn no_name_or_tag_breaks_a_line() {
+        let mut hostile = pair("x\"} 1\n# EOF\\", &[1000], &[]);
+        hostile.tags = ["le:1", "src:y", "9lives", "a b:c", "a-b:d", "__name__:z"].map(str::to_owned).into();
+        let sink = Prometheus::new(2);
+        sink.report(&report(vec![hostile]));
+        let text = scraped(&sink, Format::Classic);
+        let count = text.lines().find(|line| line.starts_with("go_metro_tcp_rtt_seconds_count")).unwrap();
+        assert_eq!(
+            count,
+            r#"go_metro_tcp_rtt_seconds_count{src="10.42.31.222",dst="x\"} 1\n# EOF\\",iface="va",a_b="c,d",tag_9lives="true",tag___name__="z",tag_le="1",tag_src="y"} 1"#
+        );
+    }
+
+    #[test]
+    fn the_older_format_has_full_names_and_only_its_own_words() {
+        let sink = Prometheus::new(2);
+        sink.report(&report(vec![]));
+        let text = scraped(&sink, Format::Classic);
+        assert!(text.contains("# TYPE go_metro_packets_total counter\ngo_metro_packets_total 0\n"), "{text}");
+        assert!(text.contains("# TYPE go_metro_build_info gauge\ngo_metro_build_info{version="), "{text}");
+        assert!(!text.contains("# UNIT") && !text.contains("# EOF"));
+    }
+
+    #[test]
+    fn a_scraper_gets_the_format_it_asks_for() {
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        assert_eq!(Format::accepted(prometheus), Format::OpenMetrics);
+        assert_eq!(Format::accepted("*/*"), Format::Classic);
+    }
+}

@@ -1,0 +1,260 @@
+//! The status document, version 1: fields may be added to it, and keep their meaning.
+//!
+//! Times are nanoseconds since the epoch, ages and spans seconds, counters since the daemon started.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The version that this program writes and understands.
+pub const VERSION: u32 = 1;
+
+/// How a daemon is doing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// [`VERSION`].
+    pub version: u32,
+    /// `ok` or `degraded`.
+    pub state: State,
+    /// Why it is degraded, for people.
+    pub problems: Vec<String>,
+    /// The process.
+    pub program: Program,
+    /// Where segments come from.
+    pub backend: BackendStatus,
+    /// What the kernel can do.
+    pub kernel: Kernel,
+    /// Every interface that is to be watched.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Every instance's targets.
+    pub targets: Vec<TargetStatus>,
+    /// Flows.
+    pub flows: Flows,
+    /// How much passes.
+    pub rates: Rates,
+    /// Packets, by what became of them.
+    pub packets: Packets,
+    /// What was measured, and what was not.
+    pub samples: Samples,
+    /// What was lost, by cause.
+    pub drops: Drops,
+    /// What happened to the daemon from outside.
+    pub happened: BTreeMap<String, u64>,
+    /// Where results go.
+    pub outputs: Vec<OutputStatus>,
+    /// The last report, if there was one.
+    pub last_report: Option<LastReport>,
+    /// The last warnings and errors of the log, oldest first.
+    pub errors: Vec<LogMessage>,
+}
+
+/// Whether it does all that it was told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It does.
+    Ok,
+    /// Something is in its way.
+    Degraded,
+}
+
+/// The process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Program {
+    /// Its version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started.
+    pub started_ns: u64,
+    /// How long ago that was.
+    pub uptime_s: f64,
+    /// Its configuration file.
+    pub config: Option<String>,
+    /// Resident memory.
+    pub memory_bytes: u64,
+}
+
+/// Where segments come from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// `ebpf` or `pcap`.
+    pub name: String,
+    /// `auto`, `ebpf` or `pcap`.
+    pub wanted: String,
+    /// Why it is libpcap although eBPF was tried.
+    pub fallback: Option<String>,
+}
+
+/// The kernel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Kernel {
+    /// As `uname -r` has it.
+    pub release: String,
+    /// What the eBPF source needs or uses.
+    pub features: Vec<FeatureStatus>,
+}
+
+/// A feature of the kernel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FeatureStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it can be used.
+    pub available: bool,
+    /// What that means.
+    pub detail: String,
+}
+
+/// One interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether capture runs on it; otherwise it is waited for.
+    pub attached: bool,
+    /// Its index.
+    pub ifindex: Option<u32>,
+    /// What sees its packets: `tcx`, `clsact` or `libpcap`.
+    pub hook: Option<String>,
+    /// Whether it is this host's end of another machine's link.
+    pub host_end: bool,
+}
+
+/// What one instance watches.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// On which interface.
+    pub interface: String,
+    /// False in the off part of a sampling window.
+    pub watching: bool,
+    /// Configured addresses and prefixes.
+    pub prefixes: Vec<String>,
+    /// Configured host names.
+    pub hosts: Vec<HostStatus>,
+    /// Tags of its metrics.
+    pub tags: Vec<String>,
+}
+
+/// A configured host name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// The name.
+    pub name: String,
+    /// The last good answer.
+    pub addresses: Vec<String>,
+    /// How old it is; none if there never was one.
+    pub age_s: Option<f64>,
+    /// Why the last look-up failed, if it did.
+    pub error: Option<String>,
+}
+
+/// Flows.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Flows {
+    /// Now.
+    pub now: u64,
+    /// Most at once.
+    pub max: u64,
+    /// Begun.
+    pub begun: u64,
+    /// Ended after a close or reset.
+    pub closed: u64,
+    /// Ended after silence.
+    pub idle: u64,
+}
+
+/// How much passes a second.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Rates {
+    /// The time that the rates are of.
+    pub over_s: f64,
+    /// Packets at the hooks.
+    pub packets_per_s: f64,
+    /// Records that reach the engine.
+    pub records_per_s: f64,
+    /// Samples.
+    pub samples_per_s: f64,
+}
+
+/// Packets, by what became of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Packets {
+    /// Looked at.
+    pub seen: u64,
+    /// No TCP, not of a target, or telling nothing about round-trip time.
+    pub passed_over: u64,
+    /// Segments of targets that tell something.
+    pub matched: u64,
+    /// Records that reached the engine.
+    pub records: u64,
+    /// Fragments other than the first.
+    pub fragments: u64,
+    /// By cause.
+    pub unparsable: BTreeMap<String, u64>,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Samples {
+    /// Of data.
+    pub data: u64,
+    /// Of handshakes.
+    pub connect: u64,
+    /// Of both, those whose acknowledgement the receiver kept back.
+    pub delayed: u64,
+    /// Acknowledgements that measured nothing, by reason.
+    pub rejected: BTreeMap<String, u64>,
+}
+
+/// What was lost.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Drops {
+    /// Records or packets, because a buffer was full.
+    pub records: u64,
+    /// Transmissions not recorded, because all flows together had too many outstanding.
+    pub outstanding: u64,
+    /// Flows, to make room for others.
+    pub flows_evicted: u64,
+    /// Samples folded into `dst:other`, because there were too many pairs.
+    pub samples_folded: u64,
+    /// Samples not printed, because the reader was too slow.
+    pub samples_not_printed: u64,
+    /// Datagrams or lines that could not be sent.
+    pub send_errors: u64,
+}
+
+/// Where results go.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OutputStatus {
+    /// `statsd`, `prometheus`, `json` or `table`.
+    pub kind: String,
+    /// Address, path or `stdout`.
+    pub destination: String,
+    /// What could not be sent.
+    pub errors: u64,
+}
+
+/// A report.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct LastReport {
+    /// When.
+    pub at_ns: u64,
+    /// How long ago.
+    pub age_s: f64,
+    /// The time that it is of.
+    pub interval_s: f64,
+    /// Host pairs in it.
+    pub pairs: u64,
+}
+
+/// A line of the log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogMessage {
+    /// When.
+    pub at_ns: u64,
+    /// `warning` or `error`.
+    pub level: String,
+    /// Its text.
+    pub text: String,
+}

@@ -1,0 +1,142 @@
+//! The status document for people.
+
+use std::fmt::Write as _;
+
+use super::document::{HostStatus, State, Status};
+
+/// A page of text; lines end with a newline.
+pub fn page(status: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, what: String| {
+        // Writing to a string cannot fail.
+        let _ = if what.is_empty() { Ok(()) } else { writeln!(text, "{name:<11} {what}") };
+    };
+    let Status { program, backend, flows, rates, packets, samples, drops, .. } = status;
+    let state = match status.state {
+        State::Ok => "ok".to_owned(),
+        State::Degraded => format!("DEGRADED: {}", status.problems.join("; ")),
+    };
+    line("state", state);
+    let config = program.config.as_deref().unwrap_or("no configuration file");
+    line(
+        "daemon",
+        format!(
+            "go-metro {}, process {}, up {}, {:.1} MiB, {config}",
+            program.version,
+            program.pid,
+            span(program.uptime_s),
+            program.memory_bytes as f64 / f64::from(1 << 20)
+        ),
+    );
+    let why = match &backend.fallback {
+        Some(reason) => format!("{}, because: {reason}", backend.name),
+        None => format!("{} (wanted: {})", backend.name, backend.wanted),
+    };
+    line("backend", why);
+    let features: Vec<String> =
+        status.kernel.features.iter().map(|f| format!("{}{}", if f.available { "" } else { "no " }, f.name)).collect();
+    line("kernel", format!("{}: {}", status.kernel.release, features.join(", ")));
+    for interface in &status.interfaces {
+        let how = match (&interface.hook, interface.ifindex) {
+            (Some(hook), Some(index)) => {
+                format!("{hook}, index {index}{}", if interface.host_end { ", host end" } else { "" })
+            }
+            _ => "absent; waiting for it".to_owned(),
+        };
+        line("interface", format!("{}: {how}", interface.name));
+    }
+    for target in &status.targets {
+        let hosts = target.hosts.iter().map(host);
+        let all: Vec<String> = target.prefixes.iter().cloned().chain(hosts).collect();
+        let off = if target.watching { "" } else { " (off: sampling window)" };
+        line("targets", format!("{}: {}{off}", target.interface, shortened(&all)));
+    }
+    line(
+        "rates",
+        format!(
+            "{:.1} packets/s, {:.1} records/s, {:.1} samples/s over {}",
+            rates.packets_per_s,
+            rates.records_per_s,
+            rates.samples_per_s,
+            span(rates.over_s)
+        ),
+    );
+    line(
+        "flows",
+        format!("{} of {}, {} begun, {} closed, {} idle", flows.now, flows.max, flows.begun, flows.closed, flows.idle),
+    );
+    let rejected: u64 = samples.rejected.values().sum();
+    line(
+        "samples",
+        format!("{} data, {} connect, {rejected} acknowledgements rejected", samples.data, samples.connect),
+    );
+    let unparsable: u64 = packets.unparsable.values().sum();
+    line("packets", format!("{} seen, {} of targets, {unparsable} unparsable", packets.seen, packets.matched));
+    line(
+        "drops",
+        format!(
+            "{} records, {} flows evicted, {} outstanding, {} samples folded, {} not sent",
+            drops.records, drops.flows_evicted, drops.outstanding, drops.samples_folded, drops.send_errors
+        ),
+    );
+    for output in &status.outputs {
+        line("output", format!("{} {}, {} errors", output.kind, output.destination, output.errors));
+    }
+    let report = status.last_report.as_ref();
+    line(
+        "report",
+        report.map_or("none yet".to_owned(), |last| {
+            format!("{} ago: {} pairs in {}", span(last.age_s), last.pairs, span(last.interval_s))
+        }),
+    );
+    let now_ns = program.started_ns as f64 + program.uptime_s * 1e9;
+    for message in &status.errors {
+        let age = span((now_ns - message.at_ns as f64) / 1e9);
+        line(&message.level, format!("{age} ago: {}", message.text));
+    }
+    text
+}
+
+fn host(host: &HostStatus) -> String {
+    let age = host.age_s.map_or_else(|| "never answered".to_owned(), |age| format!("{} old", span(age)));
+    let trouble = host.error.as_ref().map_or_else(String::new, |error| format!("; {error}"));
+    format!("{} [{}; {age}{trouble}]", host.name, shortened(&host.addresses))
+}
+
+/// The first few of many.
+fn shortened(all: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let more = all.len().saturating_sub(SHOWN);
+    let mut text = all[..all.len() - more].join(", ");
+    if more > 0 {
+        let _ = write!(text, ", and {more} more");
+    }
+    text
+}
+
+/// A span in the unit that suits it.
+fn span(seconds: f64) -> String {
+    let whole = seconds.max(0.0) as u64;
+    match whole {
+        0..=59 => format!("{:.1} s", seconds.max(0.0)),
+        60..=3599 => format!("{} min {:02} s", whole / 60, whole % 60),
+        3600..=86_399 => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
+        _ => format!("{} d {:02} h", whole / 86_400, whole / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_told_in_their_unit_and_long_lists_are_cut() {
+        assert_eq!(
+            [0.04, 59.9, 61.0, 3_700.0, 200_000.0].map(span),
+            ["0.0 s", "59.9 s", "1 min 01 s", "1 h 01 min", "2 d 07 h"]
+        );
+        let many: Vec<String> = (0..10).map(|k| k.to_string()).collect();
+        assert_eq!(shortened(&many), "0, 1, 2, 3, 4, 5, 6, 7, and 2 more");
+        assert_eq!(shortened(&many[..2]), "0, 1");
+    }
+}

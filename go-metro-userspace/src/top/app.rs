@@ -1,0 +1,249 @@
+//! What the user made of the view: which rows, in what order, which one is chosen.
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::widgets::TableState;
+
+use super::model::{Model, Row, RowKey};
+use crate::rtt::Stats;
+use crate::status::Live;
+
+/// What is asked of the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// To end.
+    Quit,
+}
+
+/// Which rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Pairs,
+    Flows,
+}
+
+/// A column that rows can be sorted by; names first, then what was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Column {
+    Dst,
+    Samples,
+    Last,
+    Avg,
+    Min,
+    P50,
+    P95,
+    P99,
+    Max,
+    Jitter,
+}
+
+impl Column {
+    pub(super) const ALL: [Self; 10] = [
+        Self::Dst,
+        Self::Samples,
+        Self::Last,
+        Self::Avg,
+        Self::Min,
+        Self::P50,
+        Self::P95,
+        Self::P99,
+        Self::Max,
+        Self::Jitter,
+    ];
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Dst => "dst",
+            Self::Samples => "samples",
+            Self::Last => "last",
+            Self::Avg => "avg",
+            Self::Min => "min",
+            Self::P50 => "p50",
+            Self::P95 => "p95",
+            Self::P99 => "p99",
+            Self::Max => "max",
+            Self::Jitter => "jitter",
+        }
+    }
+
+    /// The number in it; none for a name.
+    pub(super) fn value(self, stats: &Stats) -> Option<f64> {
+        Some(match self {
+            Self::Dst => return None,
+            Self::Samples => stats.count() as f64,
+            Self::Last => stats.last().as_millis_f64(),
+            Self::Avg => stats.mean_ms(),
+            Self::Min => stats.min().as_millis_f64(),
+            Self::P50 => stats.quantile_ms(0.5),
+            Self::P95 => stats.quantile_ms(0.95),
+            Self::P99 => stats.quantile_ms(0.99),
+            Self::Max => stats.max().as_millis_f64(),
+            Self::Jitter => stats.jitter_ms(),
+        })
+    }
+
+    fn moved(self, by: isize) -> Self {
+        let place = Self::ALL.iter().position(|column| *column == self).unwrap_or(0) as isize;
+        Self::ALL[(place + by).rem_euclid(Self::ALL.len() as isize) as usize]
+    }
+}
+
+/// The view.
+pub(super) struct App {
+    model: Model,
+    /// What was there when it was paused.
+    frozen: Option<Model>,
+    /// Where what is shown comes from.
+    pub(super) label: String,
+    pub(super) kind: Kind,
+    pub(super) sort: Column,
+    pub(super) ascending: bool,
+    pub(super) filter: String,
+    /// Whether keys go into the filter.
+    pub(super) typing: bool,
+    pub(super) help: bool,
+    /// The chosen row stays chosen wherever it moves.
+    pub(super) chosen: Option<RowKey>,
+    pub(super) table: TableState,
+    /// Rows on the screen, for a page's key.
+    pub(super) page: usize,
+}
+
+impl App {
+    pub(super) fn new(label: String) -> Self {
+        Self {
+            model: Model::default(),
+            frozen: None,
+            label,
+            kind: Kind::Pairs,
+            sort: Column::Samples,
+            ascending: false,
+            filter: String::new(),
+            typing: false,
+            help: false,
+            chosen: None,
+            table: TableState::default(),
+            page: 10,
+        }
+    }
+
+    pub(super) fn add(&mut self, live: &Live) {
+        self.model.add(live);
+    }
+
+    /// What is to be shown.
+    pub(super) fn shown(&self) -> &Model {
+        self.frozen.as_ref().unwrap_or(&self.model)
+    }
+
+    /// What is so now, paused or not.
+    pub(super) fn now(&self) -> &Model {
+        &self.model
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// The rows that pass the filter, in their order.
+    pub(super) fn rows(&self) -> Vec<(&RowKey, &Row, &Stats)> {
+        let model = self.shown();
+        let all = match self.kind {
+            Kind::Pairs => &model.pairs,
+            Kind::Flows => &model.flows,
+        };
+        let words: Vec<String> = self.filter.to_lowercase().split_whitespace().map(str::to_owned).collect();
+        let passes = |key: &RowKey| {
+            let text = format!("{} {} {}", key.src, key.dst, key.iface).to_lowercase();
+            words.iter().all(|word| text.contains(word.as_str()))
+        };
+        let mut rows: Vec<(Option<f64>, &RowKey, &Row, &Stats)> = all
+            .iter()
+            .filter(|(key, _)| passes(key))
+            .filter_map(|(key, row)| row.stats().map(|stats| (self.sort.value(stats), key, row, stats)))
+            .collect();
+        rows.sort_by(|(a, a_key, ..), (b, b_key, ..)| {
+            let by_value = a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);
+            let by_value = if self.ascending { by_value } else { by_value.reverse() };
+            let names = a_key.cmp(b_key);
+            let by_name = if self.sort == Column::Dst && !self.ascending { names.reverse() } else { names };
+            by_value.then(by_name)
+        });
+        rows.into_iter().map(|(_, key, row, stats)| (key, row, stats)).collect()
+    }
+
+    /// Takes a key.
+    pub(super) fn key(&mut self, key: KeyEvent) -> Option<Wish> {
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        if control && matches!(key.code, KeyCode::Char('c' | 'd')) {
+            return Some(Wish::Quit);
+        }
+        if self.typing {
+            self.type_filter(key.code, control);
+            return None;
+        }
+        if self.help {
+            self.help = false;
+            return None;
+        }
+        match key.code {
+            KeyCode::Char('q') => return Some(Wish::Quit),
+            KeyCode::Esc if self.filter.is_empty() => return Some(Wish::Quit),
+            KeyCode::Esc => self.filter.clear(),
+            KeyCode::Char('/') => self.typing = true,
+            KeyCode::Char('h' | '?') | KeyCode::F(1) => self.help = true,
+            KeyCode::Char(' ' | 'p') => {
+                self.frozen = if self.is_paused() { None } else { Some(self.model.clone()) };
+            }
+            KeyCode::Tab | KeyCode::Char('f') => {
+                self.kind = if self.kind == Kind::Pairs { Kind::Flows } else { Kind::Pairs };
+                self.chosen = None;
+            }
+            KeyCode::Char('c') => {
+                self.model.clear();
+                self.frozen = None;
+            }
+            KeyCode::Char('r') => self.ascending = !self.ascending,
+            KeyCode::Left | KeyCode::Char('<') => self.sort_by(self.sort.moved(-1)),
+            KeyCode::Right | KeyCode::Char('>' | 's') => self.sort_by(self.sort.moved(1)),
+            KeyCode::Down | KeyCode::Char('j') => self.choose(1),
+            KeyCode::Up | KeyCode::Char('k') => self.choose(-1),
+            KeyCode::PageDown => self.choose(self.page as isize),
+            KeyCode::PageUp => self.choose(-(self.page as isize)),
+            KeyCode::Home | KeyCode::Char('g') => self.choose(isize::MIN / 2),
+            KeyCode::End | KeyCode::Char('G') => self.choose(isize::MAX / 2),
+            _ => {}
+        }
+        None
+    }
+
+    fn type_filter(&mut self, code: KeyCode, control: bool) {
+        match code {
+            KeyCode::Enter => self.typing = false,
+            KeyCode::Esc => {
+                self.filter.clear();
+                self.typing = false;
+            }
+            KeyCode::Backspace => {
+                self.filter.pop();
+            }
+            KeyCode::Char('u') if control => self.filter.clear(),
+            KeyCode::Char(c) if !control => self.filter.push(c),
+            _ => {}
+        }
+    }
+
+    /// Names are read from A, numbers from the largest.
+    fn sort_by(&mut self, column: Column) {
+        self.sort = column;
+        self.ascending = column == Column::Dst;
+    }
+
+    fn choose(&mut self, by: isize) {
+        let rows = self.rows();
+        let place =
+            self.chosen.as_ref().and_then(|chosen| rows.iter().position(|(key, ..)| *key == chosen)).unwrap_or(0);
+        let last = rows.len().saturating_sub(1);
+        let place = (place as isize).saturating_add(by).clamp(0, last as isize) as usize;
+        self.chosen = rows.get(place).map(|(key, ..)| (*key).clone());
+    }
+}

@@ -1,0 +1,161 @@
+//! `go-metro top`: a full screen of what is measured, as it is measured.
+//!
+//! The way of one second: a [`Live`] comes from an agent in this process, or from a daemon's status socket; [`model`] adds it up;
+//! [`app`] is what the user made of the view with the keys of the keyboard; [`screen`] draws both. The terminal is given back
+//! however it ends.
+
+mod app;
+mod model;
+mod screen;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::agent::{self, AgentOptions};
+use crate::status::Live;
+use crate::status::client::{self, AskError};
+use app::{App, Wish};
+
+/// Longest wait for a key before the rest is looked after.
+const TICK: Duration = Duration::from_millis(50);
+/// Longest wait for the agent to take its hooks off.
+const DETACH: Duration = Duration::from_secs(2);
+/// Seconds that wait for the screen.
+const BACKLOG: usize = 4;
+
+/// Where what is shown comes from.
+pub enum From {
+    /// A capture of its own.
+    Own(Box<AgentOptions>),
+    /// The daemon at this socket.
+    Daemon(PathBuf),
+}
+
+/// Why it ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum TopError {
+    /// There is no daemon to follow.
+    #[error("{0}")]
+    Ask(#[from] AskError),
+    /// The capture ended.
+    #[error("{0}")]
+    Agent(String),
+    /// The terminal is none, or is gone.
+    #[error("cannot draw on this terminal: {0}")]
+    Terminal(#[from] io::Error),
+}
+
+/// What a thread that provides seconds came to.
+type Ended = Result<(), TopError>;
+
+/// Shows until the user has seen enough, a signal comes, or what is shown ends.
+///
+/// # Errors
+///
+/// It cannot start, or what is shown failed.
+pub fn run(from: From) -> Result<(), TopError> {
+    let (sender, seconds) = mpsc::channel(BACKLOG);
+    let stop = Arc::new(AtomicBool::new(false));
+    let is_own = matches!(from, From::Own(_));
+    let (source, label) = match from {
+        From::Own(options) => (capture(*options, sender)?, "capturing".to_owned()),
+        From::Daemon(socket) => {
+            let label = format!("following the daemon at {}", socket.display());
+            (follow(&socket, sender, &stop)?, label)
+        }
+    };
+    let mut terminal = ratatui::try_init()?;
+    let shown = show(&mut terminal, App::new(label), seconds, &source, &stop);
+    ratatui::restore();
+    // The receiver is gone by now: an agent of ours takes its hooks off and ends. A daemon's next second is not waited for.
+    let deadline = Instant::now() + DETACH;
+    while is_own && !source.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(TICK);
+    }
+    shown?;
+    if source.is_finished() { source.join().unwrap_or(Ok(())) } else { Ok(()) }
+}
+
+/// Draws and listens.
+fn show(
+    terminal: &mut DefaultTerminal,
+    mut app: App,
+    mut seconds: mpsc::Receiver<Arc<Live>>,
+    source: &JoinHandle<Ended>,
+    stop: &AtomicBool,
+) -> Result<(), TopError> {
+    loop {
+        while let Ok(live) = seconds.try_recv() {
+            app.add(&live);
+        }
+        terminal.draw(|frame| screen::draw(frame, &mut app))?;
+        if source.is_finished() || stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if !event::poll(TICK)? {
+            continue;
+        }
+        // A resized terminal is drawn anew either way.
+        if let Event::Key(key) = event::read()?
+            && key.kind != KeyEventKind::Release
+            && app.key(key) == Some(Wish::Quit)
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// An agent of our own on a thread of its own.
+fn capture(mut options: AgentOptions, sender: mpsc::Sender<Arc<Live>>) -> io::Result<JoinHandle<Ended>> {
+    options.watcher = Some(sender);
+    let work = move || agent::run(options).map_err(|error| TopError::Agent(error.to_string()));
+    std::thread::Builder::new().name("agent".to_owned()).spawn(work)
+}
+
+/// A daemon's seconds, and a thread that hears the signals which an agent would hear.
+fn follow(
+    socket: &std::path::Path,
+    sender: mpsc::Sender<Arc<Live>>,
+    stop: &Arc<AtomicBool>,
+) -> Result<JoinHandle<Ended>, TopError> {
+    let seconds = client::watch(socket)?;
+    let stop = stop.clone();
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let _ = hear(&stop);
+    })?;
+    let work = move || {
+        for live in seconds {
+            let live = live.map_err(|error| TopError::Agent(format!("the daemon does not tell any more: {error}")))?;
+            if sender.blocking_send(Arc::new(live)).is_err() {
+                return Ok(());
+            }
+        }
+        Err(TopError::Agent("the daemon has ended".to_owned()))
+    };
+    Ok(std::thread::Builder::new().name("follow".to_owned()).spawn(work)?)
+}
+
+/// Raises the flag at the first signal that asks to stop.
+fn hear(stop: &AtomicBool) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let [mut terminate, mut interrupt, mut hangup] =
+            [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        stop.store(true, Ordering::Relaxed);
+        Ok(())
+    })
+}

@@ -1,0 +1,187 @@
+//! Whole screens, as a person would see them. `GO_METRO_BLESS=1` writes them anew, to be looked at before they are committed.
+
+use std::net::SocketAddr;
+
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::super::app::Wish;
+use super::*;
+use crate::rtt::{
+    Addr, Class, Endpoint, FlowKey, Kind as SampleKind, Nanos, PairSummary, Rtt, Sample, SeqNum, Side, SummaryLimits,
+};
+use crate::status::Live;
+use crate::status::live::{Counters, LiveFlow};
+
+/// A second's samples of a flow: these RTTs, in microseconds.
+fn flow(local: &str, remote: &str, name: &str, kind: SampleKind, us: impl IntoIterator<Item = u64>) -> LiveFlow {
+    let (local, remote): (SocketAddr, SocketAddr) = (local.parse().unwrap(), remote.parse().unwrap());
+    let end = |address: SocketAddr| Endpoint { addr: Addr::from(address.ip()), port: address.port() };
+    let key = FlowKey { local: end(local), remote: end(remote), ifindex: 2, side: Side::Remote };
+    let mut summary = PairSummary::default();
+    let limits = SummaryLimits { kept_samples: 0, ..SummaryLimits::default() };
+    for us in us {
+        let (acked_at, ack, class) = (Nanos(1), SeqNum(1), Class::Exact);
+        let sample = Sample { flow: key, acked_at, ack, rtt: Rtt(us * 1000), kind, class, delayed: false };
+        summary.add(&sample, &limits);
+    }
+    LiveFlow { local, remote, name: name.to_owned(), iface: "eth0".to_owned(), to_local: false, summary }
+}
+
+/// A minute of four peers, two of whose flows are parallel.
+fn example() -> App {
+    let mut app = App::new("capturing".to_owned());
+    for second in 0..60_u64 {
+        let wave = |base: u64, swing: u64| (0..20).map(move |k| base + (second * 37 + k * 13) % swing * ((k % 5) + 1));
+        let mut flows = vec![
+            flow("10.0.0.5:40001", "192.0.2.10:5432", "db.example.org", SampleKind::Data, wave(420, 90)),
+            flow("10.0.0.5:40002", "192.0.2.10:5432", "db.example.org", SampleKind::Data, wave(430, 80)),
+            flow("10.0.0.5:40003", "198.51.100.7:443", "198.51.100.7", SampleKind::Data, wave(24_800, 900)),
+            flow(
+                "[2001:db8::5]:40004",
+                "[2001:db8:9:8:7:6:5:4321]:443",
+                "2001:db8:9:8:7:6:5:4321",
+                SampleKind::Data,
+                wave(181_000, 6_000).take(3),
+            ),
+        ];
+        if second == 3 {
+            flows.push(flow("10.0.0.5:40009", "203.0.113.9:22", "203.0.113.9", SampleKind::Connect, [1_234_567]));
+        }
+        let samples = (second + 1) * 63;
+        let counters = Counters {
+            packets: samples * 7,
+            records: samples * 3,
+            samples,
+            flows: 5,
+            rejected: second / 4,
+            retransmissions: second / 9,
+            lost: if second > 50 { 12 } else { 0 },
+            ..Counters::default()
+        };
+        app.add(&Live {
+            program: "0.1.0".to_owned(),
+            at_ns: second * 1_000_000_000,
+            interval_s: 1.0,
+            backend: "ebpf".to_owned(),
+            interfaces: vec!["eth0".to_owned()],
+            counters,
+            flows,
+        });
+    }
+    app
+}
+
+fn press(app: &mut App, keys: &str) -> Option<Wish> {
+    let mut wish = None;
+    for key in keys.split(' ') {
+        let code = match key {
+            "Tab" => KeyCode::Tab,
+            "Enter" => KeyCode::Enter,
+            "Esc" => KeyCode::Esc,
+            "Down" => KeyCode::Down,
+            "Up" => KeyCode::Up,
+            "End" => KeyCode::End,
+            "Left" => KeyCode::Left,
+            "Right" => KeyCode::Right,
+            "space" => KeyCode::Char(' '),
+            other => KeyCode::Char(other.chars().next().unwrap()),
+        };
+        wish = app.key(KeyEvent::new(code, KeyModifiers::NONE));
+    }
+    wish
+}
+
+fn drawn(app: &mut App, width: u16, height: u16) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| draw(frame, app)).unwrap();
+    let buffer = terminal.backend().buffer();
+    let line = |y: u16| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+    (0..height).map(|y| line(y).trim_end().to_owned() + "\n").collect()
+}
+
+fn is_as_before(name: &str, screen: &str) {
+    let path = format!("{}/src/top/screens/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("GO_METRO_BLESS").is_some() {
+        std::fs::write(&path, screen).unwrap();
+    }
+    let before = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(screen == before, "{name} is now:\n{screen}\nand was:\n{before}");
+}
+
+#[test]
+fn screens_are_as_they_were_looked_at() {
+    let mut app = example();
+    is_as_before("pairs-80x24", &drawn(&mut app, 80, 24));
+    is_as_before("pairs-120x40", &drawn(&mut app, 120, 40));
+    is_as_before("pairs-140x30", &drawn(&mut app, 140, 30));
+    press(&mut app, "Tab Down");
+    is_as_before("flows-80x24", &drawn(&mut app, 80, 24));
+    press(&mut app, "h");
+    is_as_before("help-80x24", &drawn(&mut app, 80, 24));
+    is_as_before("waiting-80x24", &drawn(&mut App::new("capturing".to_owned()), 80, 24));
+}
+
+#[test]
+fn nothing_is_drawn_out_of_bounds_however_small_the_terminal_is() {
+    let mut app = example();
+    press(&mut app, "h");
+    for (width, height) in [(1, 1), (10, 3), (40, 10), (79, 18), (300, 90)] {
+        drawn(&mut app, width, height);
+    }
+}
+
+/// The first column of the table's rows.
+fn names(app: &mut App) -> Vec<String> {
+    let screen = drawn(app, 80, 10);
+    let rows = screen.lines().skip(3).take_while(|line| !line.contains("times in ms") && !line.is_empty());
+    rows.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn rows_are_sorted_by_any_column_and_either_way_round() {
+    let mut app = example();
+    assert_eq!(names(&mut app)[..2], ["db.example.org", "198.51.100.7"]);
+    press(&mut app, "Right");
+    assert_eq!(names(&mut app)[0], "203.0.113.9", "the largest last one");
+    press(&mut app, "r");
+    assert_eq!(names(&mut app)[0], "db.example.org", "the smallest last one");
+    press(&mut app, "Left Left");
+    assert_eq!(names(&mut app)[0], "198.51.100.7", "by name, from the beginning");
+}
+
+#[test]
+fn a_filter_is_typed_and_the_chosen_row_stays_chosen() {
+    let mut app = example();
+    press(&mut app, "Down");
+    drawn(&mut app, 80, 24);
+    assert_eq!(app.chosen.as_ref().unwrap().dst, "198.51.100.7");
+    press(&mut app, "Right");
+    drawn(&mut app, 80, 24);
+    assert_eq!(app.chosen.as_ref().unwrap().dst, "198.51.100.7", "another order chooses no other row");
+    // While it is typed, q is a letter.
+    assert_eq!(press(&mut app, "/ q"), None);
+    assert!(drawn(&mut app, 80, 24).contains("nothing passes the filter"));
+    press(&mut app, "Esc / D B . Enter");
+    assert_eq!(names(&mut app), ["db.example.org"]);
+    assert_eq!(press(&mut app, "Esc"), None, "the first clears the filter");
+    assert_eq!(names(&mut app).len(), 4);
+    assert_eq!(press(&mut app, "Esc"), Some(Wish::Quit));
+}
+
+#[test]
+fn a_pause_holds_the_table_and_never_the_drops() {
+    let mut app = example();
+    press(&mut app, "space");
+    let before = names(&mut app);
+    let samples = app.shown().pairs.len();
+    let counters = Counters { lost: 99, ..Counters::default() };
+    let newcomer = flow("10.0.0.5:1", "203.0.113.200:2", "203.0.113.200", SampleKind::Data, [1]);
+    app.add(&Live { counters, interval_s: 1.0, flows: vec![newcomer], ..Live::default() });
+    assert_eq!((names(&mut app), app.shown().pairs.len()), (before, samples));
+    let screen = drawn(&mut app, 80, 24);
+    assert!(screen.contains("PAUSED") && screen.contains("lost 99"), "{screen}");
+    press(&mut app, "space");
+    assert_eq!(app.shown().pairs.len(), samples + 1, "what came meanwhile is there");
+}

@@ -1,0 +1,196 @@
+//! `cargo xtask picture`: docs/top.svg, the screen of a real `go-metro top` on a real terminal, in the lab.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::lab::agent::BINARY_VARIABLE;
+use crate::lab::terminal::Terminal;
+use crate::lab::traffic::{Rounds, Server, connect};
+use crate::lab::{INTERFACE, Impairment, Lab, Link, Way};
+use crate::{run, setup, workspace};
+
+/// Size of the terminal.
+const SIZE: (u16, u16) = (132, 30);
+/// How long the traffic runs before the picture is taken.
+const EXPOSURE: Duration = Duration::from_secs(45);
+/// The far hosts: last byte of the address, round-trip time in milliseconds, pause between requests in milliseconds.
+const FAR: [(u8, u64, u64); 5] = [(2, 1, 5), (3, 12, 10), (4, 28, 15), (5, 84, 20), (6, 172, 60)];
+/// Size of a cell of the picture.
+const CELL: (f64, f64) = (8.4, 17.0);
+
+/// Arguments of `picture`.
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+
+/// Takes the picture.
+///
+/// # Errors
+///
+/// No lab, no terminal, no traffic.
+pub fn main(_args: &Args) -> Result<()> {
+    setup::for_lab()?;
+    let named = std::env::var_os(BINARY_VARIABLE).map(PathBuf::from);
+    let binary = named.map_or_else(run::release_binary, Ok)?;
+    let lab = Lab::new(Link::Veth)?;
+    let address = |last: u8| Ipv4Addr::new(10, 77, 0, last);
+    for (last, ..) in &FAR[1..] {
+        lab.b.add_address(address(*last))?;
+    }
+    let delays = |extra: u64| {
+        let each = FAR
+            .iter()
+            .map(|(last, rtt, _)| (address(*last).into(), Duration::from_micros(rtt * 500 + extra * rtt * 4)));
+        Impairment { delay_of: each.collect(), ..Impairment::default() }
+    };
+    let terminal = Terminal::start(&lab.a, SIZE, &format!("{} top --interface {INTERFACE}", binary.display()))?;
+    terminal.wait_for(Duration::from_secs(30), |screen| screen.contains("ebpf on") || screen.contains("pcap on"))?;
+    let stop = AtomicBool::new(false);
+    let picture = thread::scope(|scope| {
+        for (last, _, pause) in FAR {
+            let (lab, stop) = (&lab, &stop);
+            scope.spawn(move || talk(lab, address(last), Duration::from_millis(pause), stop));
+        }
+        // Queues come and go on a real path; here its delay does.
+        let steps = EXPOSURE.as_millis() / 500;
+        for step in 0..steps {
+            let extra = [0, 2, 5, 9, 14, 8, 3, 1, 0, 0, 1, 4][(step / 2 % 12) as usize];
+            Way::BOTH.into_iter().for_each(|way| lab.path().impair(way, delays(extra)));
+            thread::sleep(Duration::from_millis(500));
+        }
+        let pressed = terminal.press(&["Down", "Down"]);
+        thread::sleep(Duration::from_secs(2));
+        let picture = terminal.coloured_screen();
+        stop.store(true, Ordering::Relaxed);
+        pressed.and(picture)
+    })?;
+    let path = workspace::root().join("docs/top.svg");
+    std::fs::create_dir_all(path.parent().context("no folder")?)?;
+    std::fs::write(&path, svg(&picture, "go-metro top"))?;
+    println!("{}", path.display());
+    Ok(())
+}
+
+fn talk(lab: &Lab, address: Ipv4Addr, pause: Duration, stop: &AtomicBool) {
+    let rounds = Rounds { count: 1, pause, ..Rounds::default() };
+    let talked = Server::start(&lab.b, (address, 0).into(), rounds.service()).and_then(|server| {
+        let mut stream = connect(&lab.a, server.address())?;
+        while !stop.load(Ordering::Relaxed) {
+            rounds.drive(&mut stream)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = talked {
+        eprintln!("no traffic with {address}: {error:#}");
+    }
+}
+
+/// How a run of characters looks (ECMA-48 section 8.3.117).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Look {
+    bold: bool,
+    dim: bool,
+    reversed: bool,
+    colour: Option<u8>,
+}
+
+impl Look {
+    fn obey(&mut self, parameters: &str) {
+        for parameter in parameters.split(';') {
+            match parameter.parse().unwrap_or(0) {
+                0 => *self = Self::default(),
+                1 => self.bold = true,
+                2 => self.dim = true,
+                7 => self.reversed = true,
+                22 => (self.bold, self.dim) = (false, false),
+                27 => self.reversed = false,
+                colour @ 30..=37 => self.colour = Some(colour - 30),
+                39 => self.colour = None,
+                _ => {}
+            }
+        }
+    }
+
+    fn ink(self) -> &'static str {
+        match (self.reversed, self.colour, self.dim) {
+            (true, ..) => "#1b1f27",
+            (_, Some(1), _) => "#ff6b6b",
+            (_, Some(6), _) => "#56c8d8",
+            (_, _, true) => "#8b93a3",
+            _ => "#d8dee9",
+        }
+    }
+}
+
+/// A screen with escape sequences as a drawing that needs nothing else.
+fn svg(screen: &str, title: &str) -> String {
+    let (cell_width, cell_height) = CELL;
+    let (width, height) = (f64::from(SIZE.0) * cell_width + 24.0, f64::from(SIZE.1) * cell_height + 52.0);
+    let mut drawing = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" aria-label=\"{title}\">\n\
+         <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"#1b1f27\"/>\n\
+         <circle cx=\"18\" cy=\"16\" r=\"5\" fill=\"#ff6b6b\"/><circle cx=\"36\" cy=\"16\" r=\"5\" fill=\"#ffd166\"/>\
+         <circle cx=\"54\" cy=\"16\" r=\"5\" fill=\"#66d19e\"/>\n\
+         <g font-family=\"DejaVu Sans Mono, Menlo, Consolas, monospace\" font-size=\"13.5\" xml:space=\"preserve\">\n\
+         <text x=\"50%\" y=\"21\" fill=\"#8b93a3\" text-anchor=\"middle\">{title}</text>\n"
+    );
+    let mut look = Look::default();
+    for (number, line) in screen.lines().enumerate() {
+        let top = 32.0 + number as f64 * cell_height;
+        let mut column = 0;
+        let mut pieces = line.split("\x1b[");
+        let mut draw = |text: &str, look: Look| {
+            let count = text.chars().count();
+            let left = 12.0 + column as f64 * cell_width;
+            let wide = count as f64 * cell_width;
+            column += count;
+            if look.reversed {
+                let _ = writeln!(
+                    drawing,
+                    "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{wide:.1}\" height=\"{cell_height}\" fill=\"#d8dee9\"/>"
+                );
+            }
+            if text.trim().is_empty() {
+                return;
+            }
+            let weight = if look.bold { " font-weight=\"bold\"" } else { "" };
+            let text = text.replace('&', "&amp;").replace('<', "&lt;");
+            let _ = writeln!(
+                drawing,
+                "<text x=\"{left:.1}\" y=\"{:.1}\" textLength=\"{wide:.1}\" lengthAdjust=\"spacingAndGlyphs\" fill=\"{}\"{weight}>{text}</text>",
+                top + 13.0,
+                look.ink()
+            );
+        };
+        draw(pieces.next().unwrap_or_default(), look);
+        for piece in pieces {
+            let (parameters, text) = piece.split_once('m').unwrap_or((piece, ""));
+            look.obey(parameters);
+            draw(text, look);
+        }
+    }
+    drawing + "</g>\n</svg>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_and_weights_are_drawn_and_text_is_escaped() {
+        let drawing = svg("plain \x1b[1mbold\x1b[0m\x1b[36m<&\x1b[39m\n\x1b[7mchosen\x1b[0m\n", "t");
+        for part in [
+            "fill=\"#d8dee9\">plain </text>",
+            "fill=\"#d8dee9\" font-weight=\"bold\">bold</text>",
+            "fill=\"#56c8d8\">&lt;&amp;</text>",
+            "fill=\"#1b1f27\">chosen</text>",
+        ] {
+            assert!(drawing.contains(part), "{part} is not in {drawing}");
+        }
+    }
+}

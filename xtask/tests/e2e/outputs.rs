@@ -1,0 +1,150 @@
+//! Several outputs at once, each read by a consumer that others wrote.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use statsdproxy::types::Metric;
+use xtask::lab::agent::Agent;
+use xtask::lab::statsd::Listener;
+use xtask::lab::{Host, Lab, Link};
+
+use super::support::{SOON, some_rounds};
+
+/// What a server on host a answers; the head and the body.
+fn get(host: &Host, port: u16, path: &str, accept: &str) -> (String, String) {
+    let mut answer = String::new();
+    host.enter(|| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\nAccept: {accept}\r\n\r\n").unwrap();
+        stream.read_to_string(&mut answer).unwrap();
+    });
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+/// What a program says of its standard input.
+fn piped(command: &mut Command, input: &str) -> (bool, String) {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// Ends with the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn several_outputs_at_once_are_understood_by_consumers_that_others_wrote() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    lab.path().set_rtt(Duration::from_millis(25));
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("conf.yaml");
+    let text = format!(
+        "init_config:\n  status_socket: off\n  report_interval: 1\n  reverse_dns: false\n  prometheus_listen: 127.0.0.1:9464\n  \
+         outputs: [statsd, prometheus, json]\ninstances:\n  - interface: eth0\n    ips: [{}]\n    tags: [env:test]\n",
+        lab.b.v4
+    );
+    fs::write(&config, text).unwrap();
+    let server = Listener::udp(&lab.a, 8125).unwrap();
+    let mut command = lab.a.namespace.command(xtask::lab::agent::binary().unwrap());
+    command.args(["run".as_ref(), "-c".as_ref(), config.as_os_str()]).env("DD_EXTERNAL_ENV", "it-false,cn-app");
+    let mut agent = Agent::spawn_command(&mut command).unwrap();
+    agent.ready().unwrap();
+    let scraper = prometheus(&lab, folder.path());
+    some_rounds(&lab, 40);
+    assert!(server.wait_for("system.net.tcp.rtt.dist", SOON), "nothing came to the statsd server");
+
+    // Sentry's statsd proxy reads DogStatsD's tags and types.
+    let datagrams = server.datagrams();
+    let lines = datagrams.iter().flat_map(|datagram| datagram.bytes.split(|byte| *byte == b'\n'));
+    let metrics: Vec<Metric> = lines.filter(|line| !line.is_empty()).map(|line| Metric::new(line.to_vec())).collect();
+    let dist = metrics.iter().find(|metric| metric.name() == Some(b"system.net.tcp.rtt.dist")).unwrap();
+    let tags: Vec<(String, String)> = dist
+        .tags_iter()
+        .map(|tag| [tag.name(), tag.value().unwrap()].map(|part| String::from_utf8_lossy(part).into_owned()).into())
+        .collect();
+    let expected = [("src", "10.77.0.1"), ("dst", "10.77.0.2"), ("env", "test"), ("iface", "eth0")];
+    assert_eq!(tags, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    assert_eq!(dist.ty(), Some(b"d".as_slice()));
+    assert!(metrics.iter().all(|metric| metric.raw.ends_with(b"|e:it-false,cn-app")), "{metrics:?}");
+
+    // jq reads the JSON lines; the rounds may be spread over several.
+    let counted = |lines: &[String]| {
+        let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter_map(|line| line["data"]["count"].as_u64()).sum::<u64>()
+    };
+    assert!(agent.wait_for_output(SOON, |lines| counted(lines) >= 40), "{:?}", agent.output());
+    let (well, said) = piped(
+        Command::new("jq").args([
+            "--slurp",
+            "--exit-status",
+            "[.[] | select(.dst == \"10.77.0.2\") | .data.count] | add >= 40",
+        ]),
+        &agent.output().join("\n"),
+    );
+    assert!(well, "{said}");
+
+    // promtool reads and lints the page; OpenMetrics comes to whoever asks for it.
+    let (head, page) = get(&lab.a, 9464, "/metrics", "*/*");
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    let (well, said) = piped(Command::new("promtool").args(["check", "metrics"]), &page);
+    assert!(well && said.trim().is_empty(), "{said}\n{page}");
+    let (head, page) = get(&lab.a, 9464, "/metrics", "application/openmetrics-text;version=1.0.0");
+    assert!(
+        head.contains("application/openmetrics-text; version=1.0.0") && page.ends_with("# EOF\n"),
+        "{head}\n{page}"
+    );
+    let (head, body) = get(&lab.a, 9464, "/healthz", "*/*");
+    assert!(head.contains("200 OK") && body == "ok\n", "{head}\n{body}");
+    assert!(get(&lab.a, 9464, "/v1/status", "*/*").0.contains("404"), "the port tells about the host");
+
+    // Prometheus itself scrapes it and knows the quantiles.
+    let median =
+        query(&lab, "histogram_quantile(0.5, sum by (le, dst) (go_metro_tcp_rtt_seconds_bucket{env=\"test\"}))");
+    assert!((0.020..0.030).contains(&median), "{median} s");
+    let count = query(&lab, "go_metro_tcp_rtt_seconds_count{src=\"10.77.0.1\",dst=\"10.77.0.2\",iface=\"eth0\"}");
+    assert!((40.0..=41.0).contains(&count), "{count} samples");
+    drop(scraper);
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+/// A Prometheus on host a that scrapes the agent each second.
+fn prometheus(lab: &Lab, folder: &std::path::Path) -> Killed {
+    let config = folder.join("prometheus.yml");
+    let text = "global: {scrape_interval: 1s}\nscrape_configs:\n  - job_name: go-metro\n    static_configs: [{targets: ['127.0.0.1:9464']}]\n";
+    fs::write(&config, text).unwrap();
+    let mut command = lab.a.namespace.command("prometheus");
+    command.arg(format!("--config.file={}", config.display()));
+    command.arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()));
+    command.arg("--web.listen-address=127.0.0.1:9090");
+    Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// What Prometheus answers, once it has an answer.
+fn query(lab: &Lab, expression: &str) -> f64 {
+    let deadline = Instant::now() + 3 * SOON;
+    loop {
+        let mut promtool = lab.a.namespace.command("promtool");
+        promtool.args(["query", "instant", "-o", "json", "http://127.0.0.1:9090", expression]);
+        let (_, said) = piped(&mut promtool, "");
+        let found = serde_json::from_str::<Value>(&said).ok();
+        if let Some(value) = found.as_ref().and_then(|found| found[0]["value"][1].as_str()) {
+            return value.parse().unwrap();
+        }
+        assert!(Instant::now() < deadline, "{expression}: {said}");
+        thread::sleep(Duration::from_millis(200));
+    }
+}

@@ -217,34 +217,21 @@ impl Collector for Exposition {
         sorted.sort_by_key(|(labels, _)| *labels);
         histogram(&mut encoder, "go_metro_tcp_rtt", "Round-trip time of TCP data", &sorted, |series| &series.rtt)?;
         histogram(&mut encoder, "go_metro_tcp_connect", "Round-trip time of TCP handshakes", &sorted, |s| &s.connect)?;
-        let gauges: [(&str, &str, fn(&LastInterval) -> f64); 4] = [
-            ("go_metro_tcp_rtt_last", "Last sample of the last interval", |last| last.last),
-            ("go_metro_tcp_rtt_min", "Smallest sample of the last interval", |last| last.min),
-            ("go_metro_tcp_rtt_max", "Largest sample of the last interval", |last| last.max),
-            ("go_metro_tcp_rtt_jitter", "Mean difference of successive samples of the last interval", |last| {
-                last.jitter
-            }),
-        ];
-        for (name, help, value) in gauges {
+        let mut gauge = |name: &str, help: &str, of: fn(&Series) -> Option<f64>| -> fmt::Result {
             let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
-            for (labels, last) in sorted.iter().filter_map(|(labels, series)| Some((*labels, series.last?))) {
-                metric.encode_family(labels)?.encode_gauge(&value(&last))?;
+            for (labels, value) in sorted.iter().filter_map(|(labels, series)| Some((*labels, of(series)?))) {
+                metric.encode_family(labels)?.encode_gauge(&value)?;
             }
-        }
-        let kernel: [(&str, &str, fn(&KernelRtt) -> Option<f64>); 2] = [
-            ("go_metro_kernel_srtt", "Mean smoothed RTT of the kernel's own sockets of the pair", |k| {
-                Some(k.srtt_ms())
-            }),
-            ("go_metro_kernel_rtt_min", "Least RTT of the kernel's own sockets of the pair", KernelRtt::min_ms),
-        ];
-        for (name, help, value) in kernel {
-            let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
-            for (labels, kernel) in sorted.iter().filter_map(|(labels, series)| Some((*labels, series.kernel?))) {
-                if let Some(ms) = value(&kernel) {
-                    metric.encode_family(labels)?.encode_gauge(&(ms / 1e3))?;
-                }
-            }
-        }
+            Ok(())
+        };
+        gauge("go_metro_tcp_rtt_last", "Last sample of the last interval", |s| Some(s.last?.last))?;
+        gauge("go_metro_tcp_rtt_min", "Smallest sample of the last interval", |s| Some(s.last?.min))?;
+        gauge("go_metro_tcp_rtt_max", "Largest sample of the last interval", |s| Some(s.last?.max))?;
+        gauge("go_metro_tcp_rtt_jitter", "Mean difference of successive samples", |s| Some(s.last?.jitter))?;
+        gauge("go_metro_kernel_srtt", "Mean smoothed RTT of the kernel's own sockets", |s| {
+            Some(s.kernel?.srtt_ms() / 1e3)
+        })?;
+        gauge("go_metro_kernel_rtt_min", "Least RTT of the kernel's own sockets", |s| Some(s.kernel?.min_ms()? / 1e3))?;
         counters(&mut encoder, health, inner.expired)?;
         let gauges = [
             ("go_metro_pairs", "Host pairs kept apart", series.len() as u64),
@@ -308,21 +295,18 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, health: &Health, expired: u64) 
     let rejected = Rejection::ALL.map(|reason| (reason.name(), engine.rejected[reason as usize]));
     let unparsable = Unparsable::ALL.map(|cause| (cause.name(), source.unparsable[cause as usize]));
     let reloads = [("done", happened.reloads), ("refused", happened.reloads_refused)];
-    let families: [(&str, &str, &str, &[(&str, u64)]); 4] = [
-        ("samples", "Samples", "kind", &samples),
-        ("rejected", "Acknowledgements of something new that measured nothing", "reason", &rejected),
-        ("unparsable", "Packets that could not be parsed", "cause", &unparsable),
-        ("reloads", "Times that the configuration was to be read again", "result", &reloads),
-    ];
-    for (name, help, key, values) in families {
-        let name = format!("go_metro_{name}");
-        let mut metric = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+    let mut family = |name: &str, help: &str, key: &str, values: &[(&str, u64)]| -> fmt::Result {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (label, value) in values {
             let labels = [(key, *label)];
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(value, None)?;
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    family("go_metro_samples", "Samples", "kind", &samples)?;
+    family("go_metro_rejected", "Acknowledgements of something new that measured nothing", "reason", &rejected)?;
+    family("go_metro_unparsable", "Packets that could not be parsed", "cause", &unparsable)?;
+    family("go_metro_reloads", "Times that the configuration was to be read again", "result", &reloads)
 }
 
 /// OpenMetrics text in the older format: there the type and the help of a counter are under its full name, and units and the end are

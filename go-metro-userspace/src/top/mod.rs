@@ -29,6 +29,8 @@ use app::{App, Wish};
 const TICK: Duration = Duration::from_millis(50);
 /// Longest wait for the agent to take its hooks off.
 const DETACH: Duration = Duration::from_secs(2);
+/// What a shell reports of a program that SIGHUP ended: 128 and the signal's number.
+const HUNG_UP: i32 = 128 + 1;
 /// Seconds that wait for the screen.
 const BACKLOG: usize = 4;
 
@@ -65,12 +67,13 @@ type Ended = Result<(), TopError>;
 pub fn run(from: From) -> Result<(), TopError> {
     let (sender, seconds) = mpsc::channel(BACKLOG);
     let stop = Arc::new(AtomicBool::new(false));
+    listen(&stop)?;
     let is_own = matches!(from, From::Own(_));
     let (source, label) = match from {
         From::Own(options) => (capture(*options, sender)?, "capturing".to_owned()),
         From::Daemon(socket) => {
             let label = format!("following the daemon at {}", socket.display());
-            (follow(&socket, sender, &stop)?, label)
+            (follow(&socket, sender)?, label)
         }
     };
     let mut terminal = ratatui::try_init()?;
@@ -121,17 +124,9 @@ fn capture(mut options: AgentOptions, sender: mpsc::Sender<Arc<Live>>) -> io::Re
     std::thread::Builder::new().name("agent".to_owned()).spawn(work)
 }
 
-/// A daemon's seconds, and a thread that hears the signals which an agent would hear.
-fn follow(
-    socket: &std::path::Path,
-    sender: mpsc::Sender<Arc<Live>>,
-    stop: &Arc<AtomicBool>,
-) -> Result<JoinHandle<Ended>, TopError> {
+/// A daemon's seconds.
+fn follow(socket: &std::path::Path, sender: mpsc::Sender<Arc<Live>>) -> Result<JoinHandle<Ended>, TopError> {
     let seconds = client::watch(socket)?;
-    let stop = stop.clone();
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let _ = hear(&stop);
-    })?;
     let work = move || {
         for live in seconds {
             let live = live.map_err(|error| TopError::Agent(format!("the daemon does not tell any more: {error}")))?;
@@ -144,18 +139,33 @@ fn follow(
     Ok(std::thread::Builder::new().name("follow".to_owned()).spawn(work)?)
 }
 
+/// Starts a thread that hears the signals which ask to stop.
+fn listen(stop: &Arc<AtomicBool>) -> io::Result<()> {
+    let stop = stop.clone();
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || hear(&stop))?;
+    Ok(())
+}
+
 /// Raises the flag at the first signal that asks to stop.
+///
+/// A terminal that has hung up reads as an endless nothing, in which whoever waits for a key goes round for ever. So nobody is
+/// relied upon then: an agent of ours hears of it as SIGTERM and takes its hooks off, and the process ends.
 fn hear(stop: &AtomicBool) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let hung_up = runtime.block_on(async {
         let [mut terminate, mut interrupt, mut hangup] =
             [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
-        }
-        stop.store(true, Ordering::Relaxed);
-        Ok(())
-    })
+        Ok::<_, io::Error>(tokio::select! {
+            _ = terminate.recv() => false,
+            _ = interrupt.recv() => false,
+            _ = hangup.recv() => true,
+        })
+    })?;
+    stop.store(true, Ordering::Relaxed);
+    if hung_up {
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM);
+        std::thread::sleep(DETACH);
+        std::process::exit(HUNG_UP);
+    }
+    Ok(())
 }

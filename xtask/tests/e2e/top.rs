@@ -87,6 +87,24 @@ fn a_signal_gives_the_terminal_back_too() {
     terminal.wait_for(SOON, |screen| is_restored(screen, 0)).unwrap();
 }
 
+#[test]
+fn a_terminal_that_goes_away_ends_it() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let terminal = Terminal::start(&lab.a, SMALL, &command("--interface eth0")).unwrap();
+    terminal.wait_for(START, |screen| screen.contains("ebpf on eth0")).unwrap();
+    let pid = pid_of("--interface eth0", &lab);
+    drop(terminal);
+    let deadline = std::time::Instant::now() + SOON;
+    while fs::exists(format!("/proc/{pid}")).unwrap() {
+        if std::time::Instant::now() > deadline {
+            kill(pid, Signal::SIGKILL).unwrap();
+            panic!("it runs on without a terminal");
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(attached(&lab.a, Hook::Egress).unwrap(), Vec::<String>::new(), "it left the classifier behind");
+}
+
 /// The process `go-metro top ARGUMENTS` in host a's namespace.
 fn pid_of(arguments: &str, lab: &Lab) -> Pid {
     let namespace =

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::capture::ebpf::probe;
-use crate::config::{Backend, Config, Environment, Instance, Origin, Statsd};
+use crate::capture::interfaces;
+use crate::config::{Backend, Config, Environment, Instance, Origin, Selector, Statsd};
 use crate::targets::hosts::Hosts;
 use crate::targets::{TargetSet, local_addresses};
 
@@ -48,7 +49,7 @@ pub fn run(options: &CheckOptions, environment: Environment<'_>, out: &mut impl 
     kernel(backend, &mut findings);
     findings.extend(capabilities::findings(capabilities::effective(), backend));
     if let Some(config) = &config {
-        interfaces(config, &mut findings);
+        interfaces_there(config, &mut findings);
         only_pcap_can(config, &mut findings);
         targets(config, &mut findings);
         statsd(config, &mut findings);
@@ -118,9 +119,13 @@ fn kernel(backend: Backend, findings: &mut Vec<Finding>) {
     }
 }
 
-fn interfaces(config: &Config, findings: &mut Vec<Finding>) {
+fn interfaces_there(config: &Config, findings: &mut Vec<Finding>) {
     for instance in config.instances.iter().filter(|instance| instance.pcap.is_none() && instance.interface != "any") {
         let name = &instance.interface;
+        if Selector::parse(name).is_ok_and(|selector| !selector.is_name()) {
+            findings.push(matches_now(name, interfaces::matching(name)));
+            continue;
+        }
         let subject = format!("interface {name}");
         match std::fs::read_to_string(format!("/sys/class/net/{name}/operstate")) {
             // Loopback and tunnels do not say more than `unknown`.
@@ -142,6 +147,19 @@ fn interfaces(config: &Config, findings: &mut Vec<Finding>) {
             findings.push(finding(Status::Fail, "capture file", format!("{} does not exist", path.display()), None));
         }
     }
+}
+
+/// What a pattern, `default` or `all` means as things stand.
+fn matches_now(interface: &str, names: Vec<String>) -> Finding {
+    let subject = format!("interface {interface}");
+    if names.is_empty() {
+        let fix = match interface {
+            "default" => "`ip route show default` shows none; it is waited for, or name an interface",
+            _ => "`ip link` lists those that exist; those that come later are watched at once",
+        };
+        return finding(Status::Warn, &subject, "matches none now", Some(fix.to_owned()));
+    }
+    finding(Status::Ok, &subject, format!("matches {} now: {}", names.len(), names.join(", ")), None)
 }
 
 /// What the configuration asks for that eBPF cannot do.

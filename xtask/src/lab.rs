@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod behind;
+pub mod container;
 mod ethtool;
 pub mod forwarder;
 mod frame;
@@ -35,6 +36,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 
 pub use behind::{Behind, HostDelay};
+pub use container::Container;
 pub use forwarder::{Forwarder, PathCounters};
 pub use impairment::{Impairment, Order, Then, Way, What};
 pub use namespace::Namespace;

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use crate::capture::WatchList;
-use crate::config::{Config, Instance, SidesWanted};
+use super::machines::Machines;
+use crate::capture::{WatchList, interfaces};
+use crate::config::{Config, Instance, Selector, SidesWanted};
 use crate::netlink::links;
 use crate::report::naming::Names;
 use crate::status::document::{HostStatus, TargetStatus};
@@ -28,6 +29,8 @@ pub struct OnlyLocalTargets;
 /// One instance: what it watches, and its sampling window.
 struct Watcher {
     interface: String,
+    /// What that means; the configuration holds nothing that means nothing.
+    selector: Option<Selector>,
     ips: Vec<IpNet>,
     hosts: Vec<String>,
     tags: Arc<[String]>,
@@ -35,6 +38,16 @@ struct Watcher {
     window: Option<Window>,
     /// Whether it is the host's end of another machine's link, whose peers this host's own addresses are; none to find out.
     host_end: Option<bool>,
+}
+
+/// An interface that is or was captured on.
+#[derive(Clone)]
+struct Interface {
+    name: String,
+    /// Of the container or pod that it leads to.
+    tags: Vec<String>,
+    /// Reports since it went away.
+    gone: Option<u8>,
 }
 
 /// A sampling window: on for a while, off for a while.
@@ -49,7 +62,9 @@ struct Window {
 pub(super) struct Directory {
     watchers: Vec<Watcher>,
     hosts: Hosts,
-    interfaces: HashMap<u32, String>,
+    interfaces: HashMap<u32, Interface>,
+    /// Names of the interfaces of the default routes.
+    default: BTreeSet<String>,
     reverse: Option<RefCell<ReverseNames>>,
     global_tags: Arc<[String]>,
     tells_side: bool,
@@ -63,6 +78,7 @@ impl Directory {
             watchers: live(config).map(|instance| Watcher::new(instance, &config.tags)).collect(),
             hosts: Hosts::new(hosts),
             interfaces: HashMap::new(),
+            default: BTreeSet::new(),
             reverse: config.reverse_dns.then(RefCell::default),
             global_tags,
             tells_side: config.sides != SidesWanted::Remote,
@@ -75,6 +91,7 @@ impl Directory {
     pub(super) fn adopt(&mut self, old: &Self) {
         self.hosts.adopt(&old.hosts);
         self.interfaces.clone_from(&old.interfaces);
+        self.look_at_routes();
         self.apply_hosts();
     }
 
@@ -108,11 +125,12 @@ impl Directory {
         }
         let local = local_addresses();
         let links = links::links().unwrap_or_default();
-        let is_host_end = |name: &str| links.iter().any(|link| link.name == name && link.is_host_end());
+        let is_host_end =
+            |watcher: &Watcher| links.iter().any(|link| link.is_host_end() && watcher.means(&link.name, &self.default));
         let near = |watcher: &Watcher| {
             watcher.interface != "lo"
                 && watcher.targets.is_only(&local)
-                && !watcher.host_end.unwrap_or_else(|| is_host_end(&watcher.interface))
+                && !watcher.host_end.unwrap_or_else(|| is_host_end(watcher))
         };
         if self.watchers.iter().all(near) { Err(OnlyLocalTargets) } else { Ok(()) }
     }
@@ -154,7 +172,51 @@ impl Directory {
 
     /// An interface got this index.
     pub(super) fn interface_is(&mut self, ifindex: u32, name: String) {
-        self.interfaces.insert(ifindex, name);
+        let old = self.interfaces.insert(ifindex, Interface { name, tags: Vec::new(), gone: None });
+        if let (Some(old), Some(new)) = (old, self.interfaces.get_mut(&ifindex)) {
+            new.tags = old.tags;
+        }
+        self.look_at_routes();
+    }
+
+    /// An interface went away; what was measured on it is still to be reported.
+    pub(super) fn interface_is_gone(&mut self, ifindex: u32) {
+        if let Some(interface) = self.interfaces.get_mut(&ifindex) {
+            interface.gone = Some(0);
+        }
+        self.look_at_routes();
+    }
+
+    /// What is to be watched and is not among these, by name: interfaces that were named, and the default route's. Of a pattern there may be none.
+    pub(super) fn absent(&self, attached: &[&str]) -> BTreeSet<String> {
+        let must_be = |watcher: &&Watcher| matches!(watcher.selector, Some(Selector::Name(_) | Selector::Default));
+        let is_absent = |watcher: &&Watcher| {
+            !attached.iter().any(|name| watcher.interface == *name || watcher.means(name, &self.default))
+        };
+        self.watchers.iter().filter(must_be).filter(is_absent).map(|watcher| watcher.interface.clone()).collect()
+    }
+
+    /// What is at the other ends of interfaces.
+    pub(super) fn learn_machines(&mut self, machines: Machines) {
+        for (ifindex, tags) in machines {
+            if let Some(interface) = self.interfaces.get_mut(&ifindex) {
+                interface.tags = tags;
+            }
+        }
+    }
+
+    /// A report went out: interfaces that were gone before it have had their last.
+    pub(super) fn reported(&mut self) {
+        self.interfaces.retain(|_, interface| {
+            interface.gone = interface.gone.map(|reports| reports + 1);
+            interface.gone.is_none_or(|reports| reports < 2)
+        });
+    }
+
+    fn look_at_routes(&mut self) {
+        if self.watchers.iter().any(|watcher| watcher.selector == Some(Selector::Default)) {
+            self.default = interfaces::of_default_routes();
+        }
     }
 
     /// What each instance watches, for the status.
@@ -205,10 +267,17 @@ pub(super) fn live(config: &Config) -> impl Iterator<Item = &Instance> {
 }
 
 impl Watcher {
+    /// Whether it watches the interface of this name.
+    fn means(&self, name: &str, default: &BTreeSet<String>) -> bool {
+        let chooses = |selector: &Selector| selector.chooses(name, name == "lo", default.contains(name));
+        self.interface == "any" || self.selector.as_ref().is_some_and(chooses)
+    }
+
     fn new(instance: &Instance, global_tags: &[String]) -> Self {
         let tags: Vec<String> = global_tags.iter().chain(&instance.tags).cloned().collect();
         Self {
             interface: instance.interface.clone(),
+            selector: Selector::parse(&instance.interface).ok(),
             ips: instance.ips.clone(),
             hosts: instance.hosts.clone(),
             tags: Arc::from(tags),
@@ -226,8 +295,8 @@ impl Watcher {
 
 impl Names for Directory {
     fn interface(&self, ifindex: u32) -> String {
-        if let Some(name) = self.interfaces.get(&ifindex) {
-            return name.clone();
+        if let Some(interface) = self.interfaces.get(&ifindex) {
+            return interface.name.clone();
         }
         // The device `any` sees interfaces that nobody configured.
         let name = nix::net::if_::if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
@@ -243,13 +312,17 @@ impl Names for Directory {
     }
 
     fn tags(&self, interface: &str, address: IpAddr) -> Vec<Arc<[String]>> {
-        let wanted = |watcher: &&Watcher| {
-            (watcher.interface == interface || watcher.interface == "any") && watcher.targets.matches(address)
-        };
+        let wanted = |watcher: &&Watcher| watcher.means(interface, &self.default) && watcher.targets.matches(address);
         let mut tags: Vec<Arc<[String]>> = self.watchers.iter().filter(wanted).map(|w| w.tags.clone()).collect();
         if tags.is_empty() {
             // A target that went out of use since it was measured.
             tags.push(self.global_tags.clone());
+        }
+        // A name may come back before the last that had it was reported.
+        let named = self.interfaces.values().filter(|its| its.name == interface);
+        let machine = named.min_by_key(|its| its.gone.is_some()).filter(|its| !its.tags.is_empty());
+        if let Some(machine) = machine {
+            tags.iter_mut().for_each(|tags| *tags = tags.iter().chain(&machine.tags).cloned().collect());
         }
         tags
     }

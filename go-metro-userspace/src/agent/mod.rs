@@ -3,9 +3,11 @@
 //! Three parties: the capture thread ([`worker`]) measures; this module's loop reacts to time and signals; sinks report. What each
 //! instance watches at a moment, and what its pairs are called, is [`directory`]'s business.
 
+mod cgroup;
 mod directory;
 mod feed;
 mod kernel;
+mod machines;
 mod outputs;
 mod reload;
 mod replay;
@@ -39,6 +41,7 @@ use crate::targets::reverse;
 use directory::Directory;
 use feed::Feed;
 use kernel::KernelClock;
+use machines::Machines;
 use outputs::Outputs;
 pub use outputs::{ListenError, Output};
 use serve::{Ask, Asks, Server};
@@ -216,11 +219,14 @@ struct Lookups {
     sender: unbounded::UnboundedSender<Answer>,
     receiver: unbounded::UnboundedReceiver<Answer>,
     hosts_pending: bool,
+    /// Whoever sends an interface's index here is told what is at its other end.
+    machines: unbounded::UnboundedSender<u32>,
 }
 
 enum Answer {
     Hosts(Hosts),
     Names(Vec<(IpAddr, Option<Arc<str>>)>),
+    Machines(Machines),
 }
 
 /// Why the loop ended.
@@ -244,7 +250,9 @@ impl Agent {
         let asks = unbounded::channel(ASKS);
         let outputs = Outputs::open(&options.outputs, config, Some(&asks.0))?;
         let (sender, receiver) = unbounded::unbounded_channel();
-        let lookups = Lookups { sender, receiver, hosts_pending: false };
+        let answers = sender.clone();
+        let machines = machines::start(move |machines| drop(answers.send(Answer::Machines(machines))));
+        let lookups = Lookups { sender, receiver, hosts_pending: false, machines };
         let happened = Events { dns_failures: directory.hosts().failing(), ..Events::default() };
         let mut agent = Self {
             watcher: options.watcher.clone(),
@@ -345,10 +353,17 @@ impl Agent {
             InterfaceEvent::Attached { name, ifindex } => {
                 tracing::info!("capturing on {name}");
                 self.directory.interface_is(ifindex, name);
+                // It runs as long as the agent.
+                let _ = self.lookups.machines.send(ifindex);
             }
-            InterfaceEvent::Lost { name, .. } => {
-                self.happened.interfaces_lost += 1;
-                tracing::warn!("interface {name} went away; waiting for it");
+            InterfaceEvent::Lost { name, ifindex } => {
+                self.directory.interface_is_gone(ifindex);
+                if nix::net::if_::if_nametoindex(&*name) == Ok(ifindex) {
+                    tracing::info!("no longer capturing on {name}");
+                } else {
+                    self.happened.interfaces_lost += 1;
+                    tracing::warn!("interface {name} went away; waiting for it");
+                }
             }
         }
     }
@@ -378,6 +393,7 @@ impl Agent {
         let report = self.name(snapshot, &kernel);
         self.service.status(&status(&report));
         self.outputs.report(&report)?;
+        self.directory.reported();
         self.memory.note(&report, self.outputs.send_errors());
         self.look_up_names();
         Ok(())
@@ -410,6 +426,7 @@ impl Agent {
     fn learn(&mut self, answer: Answer) {
         match answer {
             Answer::Names(names) => self.directory.learn_names(names),
+            Answer::Machines(machines) => self.directory.learn_machines(machines),
             Answer::Hosts(hosts) => {
                 self.lookups.hosts_pending = false;
                 self.happened.dns_failures += hosts.failing();

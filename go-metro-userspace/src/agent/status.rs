@@ -170,19 +170,24 @@ impl Agent {
         }
     }
 
+    /// Those that capture runs on, then those that ought to be there and are not.
     fn interfaces(&self, look: &Look) -> Vec<InterfaceStatus> {
-        let wanted = self.directory.watch_list();
-        let each = wanted.keys().map(|name| {
-            let attached = look.attached.iter().find(|attached| attached.name == *name);
-            InterfaceStatus {
-                name: name.clone(),
-                attached: attached.is_some(),
-                ifindex: attached.map(|attached| attached.ifindex),
-                hook: attached.map(|attached| attached.hook.to_owned()),
-                host_end: attached.is_some_and(|attached| attached.host_end),
-            }
+        let there = look.attached.iter().map(|attached| InterfaceStatus {
+            name: attached.name.clone(),
+            attached: true,
+            ifindex: Some(attached.ifindex),
+            hook: Some(attached.hook.to_owned()),
+            host_end: attached.host_end,
         });
-        each.collect()
+        let names: Vec<&str> = look.attached.iter().map(|attached| attached.name.as_str()).collect();
+        let absent = self.directory.absent(&names).into_iter().map(|name| InterfaceStatus {
+            name,
+            attached: false,
+            ifindex: None,
+            hook: None,
+            host_end: false,
+        });
+        there.chain(absent).collect()
     }
 
     /// What is in the way of doing all that it was told to.

@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 
 use super::tap::{Tap, Tapped};
 use crate::capture::{Attached, CaptureError, InterfaceEvent, Jump, Source, SourceCounters, WatchList};
+use crate::config::Selector;
+use crate::netlink::monitor::Monitor;
 use crate::rtt::{
     Batch, Engine, EngineConfig, EngineCounters, Interval, Outcome, Sample, Segment, Summaries, SummaryLimits,
 };
@@ -21,8 +23,11 @@ use crate::rtt::{
 /// Longest wait for records before commands are looked at.
 const POLL: Duration = Duration::from_millis(100);
 
-/// How often interfaces are looked after and flows expired.
-const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
+/// How often flows are expired.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often interfaces are looked after though the kernel told of no change, or where it does not tell.
+const LOOK_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(1)];
 
 /// Longest wait for the thread when the agent stops; it answers within [`POLL`] unless it hangs.
 const END: Duration = Duration::from_millis(300);
@@ -207,13 +212,22 @@ struct State {
 
 impl State {
     fn run(mut self, inbox: &mpsc::Receiver<Command>) {
-        let mut maintain_at = Instant::now();
+        let (mut expire_at, mut look_at) = (Instant::now(), Instant::now());
+        let monitor = Monitor::open().inspect_err(|error| {
+            tracing::info!("interfaces are looked at every second only: the kernel does not tell of changes: {error}");
+        });
+        let has_changed = || monitor.as_ref().is_ok_and(Monitor::has_changed);
+        let look_every = LOOK_EVERY[usize::from(monitor.is_err())];
         self.announce();
         loop {
             self.beats.fetch_add(1, Ordering::Relaxed);
-            if maintain_at <= Instant::now() {
-                self.maintain();
-                maintain_at = Instant::now() + MAINTAIN_EVERY;
+            if has_changed() || look_at <= Instant::now() {
+                self.tend();
+                look_at = Instant::now() + look_every;
+            }
+            if expire_at <= Instant::now() {
+                self.engine.expire(self.source.now());
+                expire_at = Instant::now() + EXPIRE_EVERY;
             }
             if let Err(error) = self.poll() {
                 let _ = self.events.send(Event::Failed(error));
@@ -221,7 +235,13 @@ impl State {
             }
             loop {
                 match inbox.try_recv() {
-                    Ok(command) => self.obey(command),
+                    Ok(command) => {
+                        // There may be interfaces that were not watched before.
+                        if matches!(command, Command::Watch(_) | Command::Replace(_)) {
+                            look_at = Instant::now();
+                        }
+                        self.obey(command);
+                    }
                     Err(mpsc::TryRecvError::Empty) => break,
                     Err(mpsc::TryRecvError::Disconnected) => return,
                 }
@@ -283,17 +303,20 @@ impl State {
         }
     }
 
-    fn maintain(&mut self) {
+    /// Attaches to interfaces that came and forgets those that went.
+    fn tend(&mut self) {
         for event in self.source.maintain() {
             self.note(event);
         }
-        self.engine.expire(self.source.now());
     }
 
     fn note(&mut self, event: InterfaceEvent) {
         match &event {
             InterfaceEvent::Attached { name, ifindex } => {
-                self.indices.insert(name.clone(), *ifindex);
+                if self.indices.insert(name.clone(), *ifindex) == Some(*ifindex) {
+                    // The same interface, but turned round: what was sent is what is received now.
+                    self.engine.interrupt(*ifindex);
+                }
             }
             InterfaceEvent::Lost { name, ifindex } => {
                 self.indices.remove(name);
@@ -311,9 +334,10 @@ impl State {
                     return;
                 }
                 // What was not watched until now may have outstanding segments from an earlier window, acknowledged unseen.
-                let changed = watch.iter().filter(|(name, nets)| self.watch.get(*name) != Some(nets));
-                for index in changed.filter_map(|(name, _)| self.indices.get(name)) {
-                    self.engine.interrupt(*index);
+                let changed = watch.iter().filter(|(text, nets)| self.watch.get(*text) != Some(nets));
+                for selector in changed.filter_map(|(text, _)| Selector::parse(text).ok()) {
+                    let meant = self.indices.iter().filter(|(name, _)| selector.chooses(name, *name == "lo", true));
+                    meant.for_each(|(_, index)| self.engine.interrupt(*index));
                 }
                 self.watch = watch;
             }

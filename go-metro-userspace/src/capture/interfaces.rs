@@ -4,8 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::WatchList;
+use super::{CaptureError, WatchList};
+use crate::config::Selector;
 use crate::netlink::links::{self, Link};
+use crate::netlink::routes;
+
+/// The device that is all devices, for libpcap.
+pub(super) const ANY: &str = "any";
 
 /// An interface that exists and is to be watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +19,8 @@ pub(super) struct Wanted {
     pub(super) name: String,
     /// Its index.
     pub(super) ifindex: u32,
+    /// Whether it was asked for by its name, not by a pattern or the like.
+    pub(super) is_named: bool,
     /// Whether what comes in on it was sent by the local end.
     pub(super) host_end: bool,
     /// Whether both ends of what passes it are here.
@@ -24,34 +31,117 @@ pub(super) struct Wanted {
     pub(super) nets: Vec<IpNet>,
 }
 
-/// The device that is all devices, for libpcap.
-pub(super) const ANY: &str = "any";
-
-/// The interfaces of `watch` that exist now. What `host_ends` does not say of an interface, its kind tells.
+/// The interfaces that `watch` means and that exist now, by name. What `host_ends` does not say of an interface, its kind tells.
 pub(super) fn look(watch: &WatchList, host_ends: &BTreeMap<String, bool>) -> Vec<Wanted> {
+    let selectors = selectors(watch.keys());
     let links = all();
-    let wanted = watch.iter().filter_map(|(name, nets)| {
-        let link = links.iter().find(|link| link.name == *name);
-        let ifindex = match link {
-            Some(link) => link.ifindex,
-            None if name == ANY => 0,
-            None => nix::net::if_::if_nametoindex(&**name).ok()?,
-        };
-        Some(Wanted {
+    let default = default_interfaces(&selectors);
+    let mut wanted = Vec::new();
+    for link in &links {
+        let chosen: Vec<&(&String, Selector)> = choosing(&selectors, link, &default).collect();
+        if chosen.is_empty() {
+            continue;
+        }
+        let nets: BTreeSet<IpNet> = chosen.iter().filter_map(|(text, _)| watch.get(*text)).flatten().copied().collect();
+        wanted.push(Wanted {
+            name: link.name.clone(),
+            ifindex: link.ifindex,
+            is_named: chosen.iter().any(|(_, selector)| selector.is_name()),
+            host_end: is_host_end(link, host_ends, &default),
+            is_loopback: link.is_loopback,
+            has_address: link.has_address,
+            nets: nets.into_iter().collect(),
+        });
+    }
+    // libpcap's device of all, another name of an interface, or a kernel that does not list them.
+    for (name, nets) in watch {
+        if wanted.iter().any(|wanted| wanted.name == *name) {
+            continue;
+        }
+        let is_name = selectors.iter().any(|(text, selector)| *text == name && selector.is_name());
+        let ifindex = if name == ANY { Some(0) } else { nix::net::if_::if_nametoindex(&**name).ok() };
+        let Some(ifindex) = ifindex.filter(|_| is_name) else { continue };
+        let link = links.iter().find(|link| link.ifindex == ifindex);
+        wanted.push(Wanted {
             name: name.clone(),
             ifindex,
-            host_end: link.map_or_else(|| host_ends.get(name) == Some(&true), |link| is_host_end(link, host_ends)),
+            is_named: true,
+            host_end: host_ends.get(name).copied().unwrap_or_else(|| link.is_some_and(Link::is_host_end)),
             is_loopback: link.map_or(name == "lo", |link| link.is_loopback),
             has_address: link.is_none_or(|link| link.has_address),
             nets: nets.clone(),
-        })
-    });
-    wanted.collect()
+        });
+    }
+    wanted
+}
+
+/// What `watch` means that there is nothing of yet.
+pub(super) fn missing<'a>(watch: &'a WatchList, wanted: &[Wanted]) -> Vec<&'a str> {
+    let selectors = selectors(watch.keys());
+    let default = default_interfaces(&selectors);
+    let is_there = |text: &str, selector: &Selector| {
+        wanted
+            .iter()
+            .any(|now| now.name == text || selector.chooses(&now.name, now.is_loopback, default.contains(&now.ifindex)))
+    };
+    selectors.iter().filter(|(text, selector)| !is_there(text, selector)).map(|(text, _)| text.as_str()).collect()
+}
+
+/// Says what is waited for.
+///
+/// # Errors
+///
+/// Nothing that is watched is there, and all of it was named, so that a name is likely to be wrong.
+pub(super) fn must_be_there(watch: &WatchList, missing: &[&str]) -> Result<(), CaptureError> {
+    let all_named = selectors(watch.keys()).iter().all(|(_, selector)| selector.is_name());
+    if all_named && missing.len() == watch.len() {
+        return Err(CaptureError::NoInterface { names: missing.join(", ") });
+    }
+    for interface in missing {
+        tracing::warn!(interface, "no such interface yet; waiting for it");
+    }
+    Ok(())
 }
 
 /// The indices of all interfaces that are a host's end of another machine's link.
 pub(super) fn host_ends(configured: &BTreeMap<String, bool>) -> BTreeSet<u32> {
-    all().iter().filter(|link| is_host_end(link, configured)).map(|link| link.ifindex).collect()
+    let default = default_interfaces(&selectors(configured.keys()));
+    all().iter().filter(|link| is_host_end(link, configured, &default)).map(|link| link.ifindex).collect()
+}
+
+/// The names of the interfaces that an instance's `interface` means now.
+pub fn matching(interface: &str) -> Vec<String> {
+    let watch = WatchList::from([(interface.to_owned(), Vec::new())]);
+    look(&watch, &BTreeMap::new()).into_iter().map(|wanted| wanted.name).collect()
+}
+
+/// Names of the interfaces of the default routes.
+pub fn of_default_routes() -> BTreeSet<String> {
+    matching("default").into_iter().collect()
+}
+
+/// Those that parse; the configuration holds no others.
+fn selectors<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<(&'a String, Selector)> {
+    texts.filter_map(|text| Some((text, Selector::parse(text).ok()?))).collect()
+}
+
+fn choosing<'a, 'b>(
+    selectors: &'a [(&'b String, Selector)],
+    link: &'a Link,
+    default: &'a BTreeSet<u32>,
+) -> impl Iterator<Item = &'a (&'b String, Selector)> {
+    let is_default = default.contains(&link.ifindex);
+    selectors.iter().filter(move |(_, selector)| selector.chooses(&link.name, link.is_loopback, is_default))
+}
+
+fn default_interfaces(selectors: &[(&String, Selector)]) -> BTreeSet<u32> {
+    if !selectors.iter().any(|(_, selector)| *selector == Selector::Default) {
+        return BTreeSet::new();
+    }
+    routes::default_interfaces().unwrap_or_else(|error| {
+        tracing::debug!(%error, "the kernel does not list its routes");
+        BTreeSet::new()
+    })
 }
 
 fn all() -> Vec<Link> {
@@ -61,6 +151,12 @@ fn all() -> Vec<Link> {
     })
 }
 
-fn is_host_end(link: &Link, configured: &BTreeMap<String, bool>) -> bool {
-    configured.get(&link.name).copied().unwrap_or_else(|| link.is_host_end())
+/// As configured for its name, else for a pattern that means it, else by its kind.
+fn is_host_end(link: &Link, configured: &BTreeMap<String, bool>, default: &BTreeSet<u32>) -> bool {
+    let by_pattern = || {
+        let selectors = selectors(configured.keys());
+        let mut said = choosing(&selectors, link, default).filter_map(|(text, _)| configured.get(*text).copied());
+        said.next()
+    };
+    configured.get(&link.name).copied().or_else(by_pattern).unwrap_or_else(|| link.is_host_end())
 }

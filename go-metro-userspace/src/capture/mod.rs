@@ -9,7 +9,7 @@ pub mod decode;
 pub mod ebpf;
 pub mod error;
 pub mod file;
-mod interfaces;
+pub mod interfaces;
 pub mod pcap;
 mod source;
 
@@ -23,7 +23,8 @@ pub use clock::Jump;
 pub use error::CaptureError;
 pub use source::Source;
 
-/// Which remote addresses each interface is to watch: interface name to prefixes (an address is a full-length prefix).
+/// Which remote addresses each interface is to watch: what `interface` says (a name, a pattern and so on, see
+/// [`Selector`](crate::config::Selector)) to prefixes (an address is a full-length prefix).
 pub type WatchList = BTreeMap<String, Vec<IpNet>>;
 
 /// What a live source needs to know to open.

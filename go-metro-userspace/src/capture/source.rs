@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use super::ebpf::EbpfSource;
 use super::pcap::PcapSource;
 use super::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
@@ -25,6 +27,7 @@ impl Source {
     ///
     /// The forced source's error; with [`Backend::Auto`] libpcap's, after eBPF failed too.
     pub fn open(backend: Backend, settings: &SourceSettings) -> Result<Self, CaptureError> {
+        raise_open_files_limit();
         let ebpf = || Ok(Self::Ebpf(Box::new(EbpfSource::open(settings)?)));
         let pcap = || Ok(Self::Pcap(Box::new(PcapSource::open(settings)?)));
         match backend {
@@ -117,19 +120,11 @@ impl Source {
     pub fn attached(&self) -> Vec<Attached> {
         match self {
             Self::Ebpf(source) => source.attached(),
-            Self::Pcap(source) => {
-                let each = |(name, ifindex): (&str, u32)| Attached {
-                    name: name.to_owned(),
-                    ifindex,
-                    hook: "libpcap",
-                    host_end: false,
-                };
-                source.interfaces().map(each).collect()
-            }
+            Self::Pcap(source) => source.attached(),
         }
     }
 
-    /// Looks after the interfaces; to be called about once a second.
+    /// Looks after the interfaces; to be called when the kernel tells of a change, and now and then.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         match self {
             Self::Ebpf(source) => source.maintain(),
@@ -163,6 +158,15 @@ impl Source {
     pub fn now(&self) -> Nanos {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec());
         Nanos(now.unsigned_abs())
+    }
+}
+
+/// Every interface takes descriptors, and a host of containers has many: as many as the process may have, not as many as is usual.
+fn raise_open_files_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the number of open files stays as it is");
     }
 }
 

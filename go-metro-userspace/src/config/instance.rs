@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::section::Section;
+use super::selector::Selector;
 use super::values::{AutoOr, HostName, Network, Span, Text, YesNo, host_name, network};
 use ipnet::IpNet;
 
@@ -23,7 +24,8 @@ pub struct Sampling {
 /// What to watch on one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// Name of the interface; `any` for all (libpcap only), `file` with `pcap`.
+    /// The interface, as a [`Selector`] parses it: a name, a pattern, `default` or `all`; `any` is libpcap's device of all, `file` goes
+    /// with `pcap`.
     pub interface: String,
     /// Capture file to read instead.
     pub pcap: Option<PathBuf>,
@@ -57,6 +59,9 @@ impl Instance {
         if !section.has("interface") {
             section.fault("`interface` is missing; name one that `ip link` lists");
         }
+        if let Some(Err(hopeless)) = interface.as_deref().map(Selector::parse) {
+            section.fault_in("interface", &hopeless.to_string());
+        }
         if is_empty_list(&mut section, "ips") && is_empty_list(&mut section, "hosts") {
             section
                 .fault("neither `ips` nor `hosts` names a target; `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything");
@@ -78,6 +83,7 @@ impl Instance {
 
     /// An instance from the command line; no target means everything.
     pub(super) fn of(interface: &str, targets: &[String]) -> Result<Self, String> {
+        Selector::parse(interface).map_err(|hopeless| format!("--interface: {hopeless}"))?;
         let mut instance = Self {
             interface: interface.to_owned(),
             pcap: None,

@@ -10,6 +10,7 @@ mod init;
 mod instance;
 mod place;
 mod section;
+mod selector;
 mod values;
 
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use serde_yaml::Value;
 
 pub use error::{ConfigError, Fault};
 pub use instance::{Instance, Sampling};
+pub use selector::{Hopeless, Selector};
 pub use values::{AverageWanted, Backend, DelayedAcks, LogLevel, OutputName, SidesWanted};
 
 /// Where the daemon tells its status unless it is told otherwise.

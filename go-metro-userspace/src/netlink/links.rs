@@ -25,9 +25,9 @@ pub struct Link {
     pub has_address: bool,
     /// Whether it is a port of a bridge, bond or another device above it.
     pub is_port: bool,
+    /// The network namespace in which the link's other end is, by the number that this one has for it; none if it is this one.
+    pub peer_namespace: Option<i32>,
     kind: Kind,
-    /// Whether the other end of a pair is in another network namespace.
-    is_peer_elsewhere: bool,
 }
 
 /// What counts of a link's kind.
@@ -50,7 +50,7 @@ impl Link {
     /// no end of this kind (a bridge itself, bond, VLAN, macvlan, ipvlan, macvtap, a network card) never is one.
     pub fn is_host_end(&self) -> bool {
         let is_end = match self.kind {
-            Kind::End => self.is_peer_elsewhere,
+            Kind::End => self.peer_namespace.is_some(),
             Kind::Program => self.is_port,
             Kind::Other => false,
         };
@@ -83,14 +83,14 @@ fn link(message: &LinkMessage, addressed: &BTreeSet<String>) -> Option<Link> {
         is_up: message.header.flags.contains(LinkFlags::Up),
         has_address: false,
         is_port: false,
+        peer_namespace: None,
         kind: Kind::Other,
-        is_peer_elsewhere: false,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Controller(above) => link.is_port = *above != 0,
-            LinkAttribute::LinkNetNsId(_) => link.is_peer_elsewhere = true,
+            LinkAttribute::LinkNetNsId(id) => link.peer_namespace = Some(*id),
             LinkAttribute::LinkInfo(infos) => {
                 let kind =
                     infos.iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None });

@@ -3,6 +3,8 @@
 //! Unlike /sys it answers for the network namespace that this thread is in, whatever is mounted.
 
 pub mod links;
+pub mod monitor;
+pub mod namespaces;
 pub mod routes;
 pub mod sockets;
 
@@ -24,16 +26,8 @@ where
     T: NetlinkSerializable + NetlinkDeserializable,
     NetlinkPayload<T>: From<T>,
 {
-    let mut socket = Socket::new(protocol)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let mut request = NetlinkMessage::new(header, NetlinkPayload::from(question));
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
+    let socket = open(protocol)?;
+    send(&socket, question, NLM_F_REQUEST | NLM_F_DUMP)?;
     loop {
         // As long as the datagram is, whatever that is.
         let (datagram, _) = socket.recv_from_full()?;
@@ -50,4 +44,27 @@ where
             rest = rest.get(length..).unwrap_or_default();
         }
     }
+}
+
+/// A socket for questions.
+fn open(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
+}
+
+/// Sends a question.
+fn send<T>(socket: &Socket, question: T, flags: u16) -> io::Result<()>
+where
+    T: NetlinkSerializable,
+    NetlinkPayload<T>: From<T>,
+{
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    let mut request = NetlinkMessage::new(header, NetlinkPayload::from(question));
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send(&bytes, 0).map(drop)
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod hosts;
+mod interfaces;
 mod life;
 mod malformed;
 mod original;

@@ -27,10 +27,16 @@ pub use classifier::{Classifier, ClassifierSettings, Repeats};
 pub use probe::{Feature, features, probe};
 pub use tries::Tries;
 
+/// An interface with the classifier on it, and what is watched there.
+struct Watched {
+    attachment: Attachment,
+    nets: Vec<IpNet>,
+}
+
 /// Segment records from the kernel.
 pub struct EbpfSource {
     // Dropped first: the hooks are left before the programs are unloaded.
-    attached: BTreeMap<String, Attachment>,
+    attached: BTreeMap<String, Watched>,
     classifier: Classifier,
     watch: WatchList,
     /// Where to attach, if not where it is best.
@@ -77,17 +83,16 @@ impl EbpfSource {
             jump: None,
             thrown_away: 0,
         };
-        for wanted in interfaces::look(&source.watch, &source.host_ends) {
-            source.attach(&wanted)?;
+        let wanted = interfaces::look(&source.watch, &source.host_ends);
+        for now in &wanted {
+            match source.attach(now) {
+                // A pattern may mean what cannot be watched; a name means what must be.
+                Err(error) if !now.is_named => source.report(now.name.clone(), &error),
+                done => done?,
+            }
         }
-        let missing: Vec<&str> =
-            source.watch.keys().filter(|name| !source.attached.contains_key(*name)).map(String::as_str).collect();
-        if source.attached.is_empty() {
-            return Err(CaptureError::NoInterface { names: missing.join(", ") });
-        }
-        for name in missing {
-            warn!(interface = name, "no such interface yet; waiting for it");
-        }
+        let missing = interfaces::missing(&source.watch, &wanted);
+        interfaces::must_be_there(&source.watch, &missing)?;
         Ok(source)
     }
 
@@ -101,6 +106,7 @@ impl EbpfSource {
     /// poll(2) itself fails.
     pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
         self.classifier.wait(timeout)?;
+        self.classifier.flush_log();
         if let Some(jump) = self.clocks.look() {
             self.jump = Some(jump);
             // Stamps are of a clock that nobody can set, but that stood still meanwhile.
@@ -141,35 +147,39 @@ impl EbpfSource {
     ///
     /// Too many targets, or a map that cannot be written; then what was added so far stays, and nothing was removed.
     pub fn set_targets(&mut self, watch: &WatchList) -> Result<(), CaptureError> {
-        let previous = std::mem::replace(&mut self.watch, watch.clone());
+        let wanted = interfaces::look(watch, &self.host_ends);
+        let nets_of = |name: &str| wanted.iter().find(|now| now.name == name).map(|now| now.nets.clone());
+        let before: Vec<Vec<IpNet>> = self.attached.values().map(|attached| attached.nets.clone()).collect();
+        for (name, attached) in &mut self.attached {
+            attached.nets = nets_of(name).unwrap_or_default();
+        }
         if let Err(error) = self.classifier.tries.set(&self.wanted()) {
-            self.watch = previous;
+            self.attached.values_mut().zip(before).for_each(|(attached, nets)| attached.nets = nets);
             return Err(error);
         }
+        self.watch.clone_from(watch);
         // Interfaces that are new are attached by the next `maintain`.
-        self.attached.retain(|name, _| watch.contains_key(name));
+        self.attached.retain(|name, _| nets_of(name).is_some());
         Ok(())
     }
 
-    /// Looks after interfaces: attaches to those that came, forgets those that went. To be called about once a second.
+    /// Looks after interfaces: attaches to those that came, forgets those that went. To be called when the kernel
+    /// tells of a change, and now and then.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         let mut events = Vec::new();
         let wanted = interfaces::look(&self.watch, &self.host_ends);
-        let same = |name: &str, attachment: &Attachment, now: &Wanted| {
-            now.name == name && now.ifindex == attachment.ifindex() && now.host_end == attachment.is_turned()
-        };
-        self.attached.retain(|name, attachment| {
-            let stays = wanted.iter().any(|now| same(name, attachment, now));
-            if !stays {
-                events.push(InterfaceEvent::Lost { name: name.clone(), ifindex: attachment.ifindex() });
+        self.attached.retain(|name, attached| {
+            let ifindex = attached.attachment.ifindex();
+            let now = wanted.iter().find(|now| now.name == *name && now.ifindex == ifindex);
+            if now.is_none() {
+                events.push(InterfaceEvent::Lost { name: name.clone(), ifindex });
             }
-            stays
+            now.is_some_and(|now| now.host_end == attached.attachment.is_turned())
         });
-        if !events.is_empty() {
-            self.refresh_tries();
-        }
         for now in wanted {
-            if self.attached.contains_key(&now.name) {
+            if let Some(attached) = self.attached.get_mut(&now.name) {
+                // Another pattern may mean it now.
+                attached.nets = now.nets;
                 continue;
             }
             match self.attach(&now) {
@@ -181,18 +191,20 @@ impl EbpfSource {
                 Err(error) => self.report(now.name, &error),
             }
         }
-        self.classifier.flush_log();
+        if let Err(error) = self.classifier.tries.set(&self.wanted()) {
+            warn!(%error, "targets in the kernel are not what they should be");
+        }
         events
     }
 
     /// The interfaces that capture runs on, with their indices.
     pub fn interfaces(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.attached.iter().map(|(name, attachment)| (name.as_str(), attachment.ifindex()))
+        self.attached.iter().map(|(name, attached)| (name.as_str(), attached.attachment.ifindex()))
     }
 
     /// The interfaces that capture runs on, and how.
     pub(super) fn attached(&self) -> Vec<Attached> {
-        let each = |(name, attachment): (&String, &Attachment)| Attached {
+        let each = |(name, Watched { attachment, .. }): (&String, &Watched)| Attached {
             name: name.clone(),
             ifindex: attachment.ifindex(),
             hook: attachment.kind(),
@@ -202,10 +214,10 @@ impl EbpfSource {
     }
 
     fn attach(&mut self, wanted: &Wanted) -> Result<(), CaptureError> {
-        let Wanted { name, ifindex, host_end, .. } = wanted;
+        let Wanted { name, ifindex, host_end, nets, .. } = wanted;
         let attachment = Attachment::new(&mut self.classifier, name, *ifindex, self.hook, *host_end)?;
         info!(interface = name, ifindex, hook = attachment.kind(), host_end, "classifier attached");
-        self.attached.insert(name.clone(), attachment);
+        self.attached.insert(name.clone(), Watched { attachment, nets: nets.clone() });
         self.classifier.tries.set(&self.wanted()).inspect_err(|_| drop(self.attached.remove(name)))
     }
 
@@ -218,19 +230,11 @@ impl EbpfSource {
         }
     }
 
-    /// Takes the keys of interfaces that are gone out of the tries.
-    fn refresh_tries(&mut self) {
-        if let Err(error) = self.classifier.tries.set(&self.wanted()) {
-            warn!(%error, "targets of an interface that is gone remain in the kernel");
-        }
-    }
-
     /// The keys that the tries should hold: those of attached interfaces.
     fn wanted(&self) -> BTreeSet<(u32, IpNet)> {
         self.attached
-            .iter()
-            .filter_map(|(name, attachment)| self.watch.get(name).map(|nets| (attachment.ifindex(), nets)))
-            .flat_map(|(ifindex, nets)| nets.iter().map(move |net| (ifindex, net.trunc())))
+            .values()
+            .flat_map(|Watched { attachment, nets }| nets.iter().map(|net| (attachment.ifindex(), net.trunc())))
             .collect()
     }
 }

@@ -58,8 +58,11 @@ impl Device {
 
     /// Watches other targets from now on.
     pub(super) fn watch(&mut self, nets: &[IpNet], extra: Option<&str>) -> Result<(), CaptureError> {
-        self.tap.filter(&Wish { nets, extra, ports: &[] })?;
-        self.targets = TargetSet::new(nets.iter().copied(), []);
+        let targets = TargetSet::new(nets.iter().copied(), []);
+        if targets != self.targets {
+            self.tap.filter(&Wish { nets, extra, ports: &[] })?;
+            self.targets = targets;
+        }
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clock::Clocks;
 use super::interfaces::{self, ANY, Wanted};
-use super::{CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
+use super::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::rtt::Segment;
 use crate::targets::TargetSet;
 use cooked::{Cooked, Port};
@@ -77,18 +77,16 @@ impl PcapSource {
             clocks: Clocks::new(),
             jump: None,
         };
-        if let Some(error) = source.reconcile().into_iter().next() {
-            return Err(error);
+        let wanted = interfaces::look(&settings.watch, &settings.host_ends);
+        let missing = interfaces::missing(&settings.watch, &wanted);
+        for (now, error) in source.reconcile(wanted) {
+            // A pattern may mean what cannot be watched; a name means what must be.
+            if now.is_named {
+                return Err(error);
+            }
+            tracing::warn!(interface = now.name, %error, "cannot open it; will keep trying");
         }
-        let missing = |name: &&String| source.interfaces().all(|(there, _)| there != **name);
-        let missing: Vec<&String> = settings.watch.keys().filter(missing).collect();
-        if missing.len() == settings.watch.len() {
-            let names = missing.into_iter().cloned().collect::<Vec<_>>().join(", ");
-            return Err(CaptureError::NoInterface { names });
-        }
-        for name in missing {
-            tracing::warn!(interface = name, "no such interface yet; waiting for it");
-        }
+        interfaces::must_be_there(&settings.watch, &missing)?;
         Ok(source)
     }
 
@@ -162,17 +160,15 @@ impl PcapSource {
     ///
     /// When libpcap refuses the filter; what was watched on that interface stays.
     pub fn set_targets(&mut self, watch: &WatchList) -> Result<(), CaptureError> {
-        self.devices.retain(|device| watch.contains_key(device.name()));
+        let wanted = interfaces::look(watch, &self.settings.host_ends);
+        let nets_of = |name: &str| wanted.iter().find(|now| now.name == name).map(|now| now.nets.clone());
+        self.devices.retain(|device| nets_of(device.name()).is_some());
         for device in &mut self.devices {
-            let nets = watch.get(device.name()).map(Vec::as_slice).unwrap_or_default();
-            if self.settings.watch.get(device.name()).map(Vec::as_slice) != Some(nets) {
-                device.watch(nets, self.settings.filter.as_deref())?;
-            }
+            device.watch(&nets_of(device.name()).unwrap_or_default(), self.settings.filter.as_deref())?;
         }
         if let Some(cooked) = &mut self.cooked {
             let ports = cooked.ports().filter_map(|(ifindex, port)| {
-                let nets = watch.get(&port.name)?.clone();
-                Some((ifindex, Port::new(port.name.clone(), port.host_end, nets)))
+                Some((ifindex, Port::new(port.name.clone(), port.host_end, nets_of(&port.name)?)))
             });
             let ports = ports.collect();
             cooked.watch(ports)?;
@@ -182,17 +178,20 @@ impl PcapSource {
         Ok(())
     }
 
-    /// Looks after interfaces: opens those that came, forgets those that went. To be called about once a second.
+    /// Looks after interfaces: opens those that came, forgets those that went. To be called when the kernel
+    /// tells of a change, and now and then.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         let before = self.held();
-        for error in self.reconcile() {
+        let wanted = interfaces::look(&self.settings.watch, &self.settings.host_ends);
+        for (now, error) in self.reconcile(wanted) {
             // It may be down or half made; the next call sees.
-            tracing::debug!(%error, "cannot open an interface; will try again");
+            tracing::debug!(interface = now.name, %error, "cannot open it; will try again");
         }
         let after = self.held();
-        let went = before.difference(&after).map(|(name, ifindex, _)| lost(name, *ifindex));
-        let came = after.difference(&before).map(|(name, ifindex, _)| attached(name, *ifindex));
-        self.events.extend(went.chain(came));
+        let turned = |name: &String, ifindex: u32| after.iter().any(|(its, index, _)| its == name && *index == ifindex);
+        let went = before.iter().filter(|(name, ifindex, _)| !turned(name, *ifindex));
+        self.events.extend(went.map(|(name, ifindex, _)| lost(name, *ifindex)));
+        self.events.extend(after.difference(&before).map(|(name, ifindex, _)| attached(name, *ifindex)));
         std::mem::take(&mut self.events)
     }
 
@@ -207,7 +206,13 @@ impl PcapSource {
         self.devices.iter().map(|device| (device.name(), device.ifindex())).chain(cooked)
     }
 
-    /// The same, and whether they are turned round.
+    /// The interfaces that capture runs on, and how.
+    pub fn attached(&self) -> Vec<Attached> {
+        let of = |(name, ifindex, host_end)| Attached { name, ifindex, hook: "libpcap", host_end };
+        self.held().into_iter().map(of).collect()
+    }
+
+    /// The interfaces, their indices, and whether they are turned round.
     fn held(&self) -> BTreeSet<(String, u32, bool)> {
         let devices = self.devices.iter().map(|device| (device.name().to_owned(), device.ifindex(), false));
         let cooked = self.cooked.iter().flat_map(Cooked::ports);
@@ -215,8 +220,7 @@ impl PcapSource {
     }
 
     /// Brings the handles in step with the interfaces that are wanted and exist; what stood in the way of some.
-    fn reconcile(&mut self) -> Vec<CaptureError> {
-        let wanted = interfaces::look(&self.settings.watch, &self.settings.host_ends);
+    fn reconcile(&mut self, wanted: Vec<Wanted>) -> Vec<(Wanted, CaptureError)> {
         let forwards = forwards();
         let sides = self.settings.sides;
         let way = |wanted: &Wanted| way(wanted, sides, forwards);
@@ -234,7 +238,8 @@ impl PcapSource {
         });
         let (mut ports, mut errors) = (BTreeMap::new(), Vec::new());
         for now in wanted {
-            if self.devices.iter().any(|device| device.name() == now.name) {
+            if let Some(device) = self.devices.iter_mut().find(|device| device.name() == now.name) {
+                errors.extend(device.watch(&now.nets, self.settings.filter.as_deref()).err().map(|error| (now, error)));
                 continue;
             }
             let held = self.cooked.iter().flat_map(Cooked::ports).any(|(ifindex, _)| ifindex == now.ifindex);
@@ -245,7 +250,7 @@ impl PcapSource {
                     ports.insert(now.ifindex, Port::new(now.name, now.host_end, now.nets));
                     continue;
                 }
-                (Way::Cooked, Ok(false)) => Err(CaptureError::OldLibpcap { name: now.name }),
+                (Way::Cooked, Ok(false)) => Err(CaptureError::OldLibpcap { name: now.name.clone() }),
                 (Way::Cooked, Err(error)) => Err(error),
                 (Way::CookedIfPossible, _) => {
                     tracing::warn!(
@@ -258,7 +263,7 @@ impl PcapSource {
             };
             match done {
                 Ok(device) => self.devices.push(device),
-                Err(error) => errors.push(error),
+                Err(error) => errors.push((now, error)),
             }
         }
         if ports.is_empty() {
@@ -267,7 +272,9 @@ impl PcapSource {
             }
         } else if let Some(handle) = &mut self.cooked {
             handle.turn(interfaces::host_ends(&self.settings.host_ends));
-            errors.extend(handle.watch(ports).err());
+            if let Err(error) = handle.watch(ports) {
+                tracing::warn!(%error, "what is watched on some interfaces stays as it was");
+            }
         }
         errors
     }

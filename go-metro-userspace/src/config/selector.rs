@@ -1,0 +1,146 @@
+//! Which interfaces an instance's `interface` means.
+
+use std::fmt;
+
+use glob::Pattern;
+
+/// Longest name of an interface: `IFNAMSIZ` of include/uapi/linux/if.h, without the NUL.
+const LONGEST: usize = 15;
+
+/// What `interface` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// The interface of this name; `any` is libpcap's device of all.
+    Name(String),
+    /// Every interface whose name is like this: `*` any characters, `?` any one, `[a-c]` one of these.
+    Like(Pattern),
+    /// The interfaces of the default routes.
+    Default,
+    /// Every interface but loopback.
+    All,
+}
+
+impl Selector {
+    /// What an `interface` means.
+    ///
+    /// # Errors
+    ///
+    /// What no interface can be called.
+    pub fn parse(text: &str) -> Result<Self, Hopeless> {
+        match text {
+            "default" => return Ok(Self::Default),
+            "all" => return Ok(Self::All),
+            _ => {}
+        }
+        let hopeless = |why: String| Hopeless { text: text.to_owned(), why };
+        if let Some(bad) = text.chars().find(|c| c.is_whitespace() || matches!(c, '/' | ':') || c.is_control()) {
+            return Err(hopeless(format!("no interface's name holds {bad:?}")));
+        }
+        let (least, is_pattern) = match length(text) {
+            Some(least) => (least, true),
+            None => (text.len(), false),
+        };
+        if least > LONGEST {
+            return Err(hopeless(format!("no interface's name is longer than {LONGEST} bytes")));
+        }
+        if is_pattern {
+            Pattern::new(text).map(Self::Like).map_err(|error| hopeless(format!("it is no pattern: {}", error.msg)))
+        } else {
+            Ok(Self::Name(text.to_owned()))
+        }
+    }
+
+    /// Whether it means an interface, of which only the name and its place on default routes count.
+    pub fn chooses(&self, name: &str, is_loopback: bool, is_default: bool) -> bool {
+        match self {
+            Self::Name(wanted) => wanted == name,
+            Self::Like(pattern) => pattern.matches(name),
+            Self::Default => is_default,
+            Self::All => !is_loopback,
+        }
+    }
+
+    /// Whether it names one interface, which ought to be there.
+    pub fn is_name(&self) -> bool {
+        matches!(self, Self::Name(_))
+    }
+}
+
+/// The least length of a name that is like the text, if that is a pattern.
+fn length(text: &str) -> Option<usize> {
+    let mut least = 0;
+    let mut is_pattern = false;
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '*' => is_pattern = true,
+            '?' | '[' => {
+                is_pattern = true;
+                least += 1;
+                if c == '[' {
+                    // One of those up to the bracket, which itself may come first.
+                    rest.next();
+                    rest.by_ref().find(|c| *c == ']');
+                }
+            }
+            other => least += other.len_utf8(),
+        }
+    }
+    is_pattern.then_some(least)
+}
+
+/// An `interface` that nothing can be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hopeless {
+    text: String,
+    why: String,
+}
+
+impl fmt::Display for Hopeless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { text, why } = self;
+        write!(f, "`{text}` can never match: {why}; use a name, a pattern such as eth* or veth*, `default` or `all`")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen<'a>(selector: &str, names: &[&'a str]) -> Vec<&'a str> {
+        let selector = Selector::parse(selector).unwrap();
+        names.iter().copied().filter(|name| selector.chooses(name, *name == "lo", *name == "eth1")).collect()
+    }
+
+    #[test]
+    fn names_patterns_default_and_all_choose_what_they_say() {
+        let names = ["lo", "eth0", "eth1", "veth12ab", "cali0", "eth*"];
+        assert_eq!(chosen("eth0", &names), ["eth0"]);
+        assert_eq!(chosen("eth*", &names), ["eth0", "eth1", "eth*"]);
+        assert_eq!(chosen("eth[01]", &names), ["eth0", "eth1"]);
+        assert_eq!(chosen("?eth*", &names), ["veth12ab"]);
+        assert_eq!(chosen("default", &names), ["eth1"]);
+        assert_eq!(chosen("all", &names), ["eth0", "eth1", "veth12ab", "cali0", "eth*"]);
+        assert_eq!(chosen("*", &names), names);
+    }
+
+    #[test]
+    fn what_can_never_match_says_why() {
+        for (text, why) in [
+            ("veth with space", "holds ' '"),
+            ("a/b*", "holds '/'"),
+            ("eth0:1", "holds ':'"),
+            ("averyverylongname", "longer than 15 bytes"),
+            ("averyverylongn??", "longer than 15 bytes"),
+            ("eth[0", "it is no pattern"),
+            ("eth***", "it is no pattern"),
+        ] {
+            let told = Selector::parse(text).unwrap_err().to_string();
+            assert!(told.starts_with(&format!("`{text}` can never match: ")) && told.contains(why), "{told}");
+            assert!(told.ends_with("use a name, a pattern such as eth* or veth*, `default` or `all`"), "{told}");
+        }
+        for text in ["averyverylong*", "averyverylongn[ab]", "docker0", "br-0123456789ab"] {
+            assert!(Selector::parse(text).is_ok(), "{text}");
+        }
+    }
+}

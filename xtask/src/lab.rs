@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod behind;
+pub mod big_tcp;
 pub mod container;
 mod ethtool;
 pub mod forwarder;
@@ -116,7 +117,7 @@ pub struct Lab {
     /// The far end.
     pub b: Host,
     // Held for its removal.
-    _middle: Option<Namespace>,
+    middle: Option<Namespace>,
 }
 
 impl Lab {
@@ -172,7 +173,16 @@ impl Lab {
             middle.enter(|| ethtool::tso_off("to-a"))?;
             a.enter(|| ethtool::gro_on(INTERFACE))?;
         }
-        Ok(Self { path: Forwarder::start(ports)?, a, b, _middle: middle })
+        Ok(Self { path: Forwarder::start(ports)?, a, b, middle })
+    }
+
+    /// Has the path cut super-segments before host b receives them, as a network card does: their parts are then acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses it.
+    pub fn cut_super_segments_for_b(&self) -> Result<()> {
+        self.middle.as_ref().map_or(Ok(()), |middle| middle.enter(|| ethtool::tso_off("to-b")))
     }
 
     /// The path, to set its delay and faults.

@@ -3,6 +3,7 @@
 mod apt;
 pub mod bench;
 pub mod build_ebpf;
+pub mod corpus;
 pub mod demo;
 mod ebpf_stamp;
 pub mod guest;

@@ -18,6 +18,8 @@ enum Task {
     Bench(xtask::bench::Args),
     /// Build the classifier's object, unless it is newer than its source
     BuildEbpf(xtask::build_ebpf::Args),
+    /// Make the captures of corpus/ again, from real TCP in the lab
+    Corpus(xtask::corpus::Args),
     /// See go-metro at work on real TCP, in a lab of its own; under a minute after the build
     Demo(xtask::demo::Args),
     /// In a machine that `kernels` boots: its tests
@@ -40,6 +42,7 @@ fn main() -> anyhow::Result<()> {
         Task::Setup(args) => xtask::setup::main(&args),
         Task::Bench(args) => xtask::bench::main(&args),
         Task::BuildEbpf(args) => xtask::build_ebpf::main(&args),
+        Task::Corpus(args) => xtask::corpus::main(&args),
         Task::Demo(args) => xtask::demo::main(&args),
         Task::Guest(args) => xtask::guest::main(&args),
         Task::Kernels(args) => xtask::kernels::main(&args),

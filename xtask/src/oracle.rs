@@ -12,11 +12,15 @@ mod tcptrace;
 mod trace;
 mod tshark;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, bail};
 
-pub use compare::{Judged, MIN_RECALL, judge};
+pub use compare::{Court, Judged, MIN_RECALL};
+pub use ours::{account, outcomes, samples};
+pub use trace::Advance;
 
 use crate::setup;
 
@@ -37,13 +41,16 @@ pub struct Args {
 /// A file cannot be read, a sample is wrong, or fewer trustworthy pairs were found than [`MIN_RECALL`].
 pub fn main(args: &Args) -> Result<()> {
     setup::for_oracle()?;
-    let binary = crate::run::release_binary()?;
-    let given = if args.files.is_empty() { vec![crate::workspace::root().join("corpus")] } else { args.files.clone() };
+    let binary = crate::run::debug_binary()?;
+    let given = if args.files.is_empty() { vec![crate::corpus::directory()] } else { args.files.clone() };
     println!("{HEADER}");
     let mut total = Judged::default();
-    for file in captures(&given)? {
-        let judged = judge(&binary, &file).with_context(|| format!("{}", file.display()))?;
+    for (file, court) in courts(captures(&given)?) {
+        let judged = court
+            .and_then(|court| Ok(court.judge(&samples(&binary, &file)?)))
+            .with_context(|| format!("{}", file.display()))?;
         println!("{}", judged.row(&name_of(&file)));
+        judged.notes.iter().for_each(|note| println!("    ({note})"));
         if args.verbose {
             judged.details.iter().for_each(|line| println!("    {line}"));
         }
@@ -54,6 +61,19 @@ pub fn main(args: &Args) -> Result<()> {
         bail!("{} wrong, {} of {} trustworthy pairs missed", total.wrong, total.trusted - total.found, total.trusted);
     }
     Ok(())
+}
+
+/// Has the judges read all of `files`, several at once, and hands them out in the same order.
+pub fn courts(files: Vec<PathBuf>) -> impl Iterator<Item = (PathBuf, Result<Court>)> {
+    let at_once = thread::available_parallelism().map_or(1, usize::from);
+    let mut files = files.into_iter();
+    let mut ready: VecDeque<(PathBuf, JoinHandle<Result<Court>>)> = VecDeque::new();
+    std::iter::from_fn(move || {
+        let more = files.by_ref().take(at_once + 1 - ready.len());
+        ready.extend(more.map(|file| (file.clone(), thread::spawn(move || Court::of(&file)))));
+        let (file, court) = ready.pop_front()?;
+        Some((file, court.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+    })
 }
 
 /// The table's head, over [`Judged::row`].

@@ -42,6 +42,18 @@ pub fn release_binary() -> Result<PathBuf> {
     Ok(target().join("release/go-metro"))
 }
 
+/// Builds the classifier and the binary as tests have it where they are not current.
+///
+/// # Errors
+///
+/// A build fails.
+pub fn debug_binary() -> Result<PathBuf> {
+    setup::for_build()?;
+    build_ebpf::ensure()?;
+    run(cargo().args(["build", "--quiet", "--package", "go-metro-userspace", "--bin", "go-metro"]))?;
+    Ok(target().join("debug/go-metro"))
+}
+
 /// Cargo's target directory.
 #[must_use]
 pub fn target() -> PathBuf {

@@ -1,27 +1,57 @@
-//! Truth: every sample of `go-metro read`, one by one, against tshark and tcptrace, on every capture there is.
+//! Truth: every sample of `go-metro read`, one by one, against tshark and tcptrace, on every capture there is; and every packet accounted for.
 //!
 //! The captures are those of the corpus, and of `GO_METRO_CAPTURES` or `shared/captures` beside the repository, if there are any.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
 
-use xtask::lab::agent;
-use xtask::oracle::{HEADER, Judged, MIN_RECALL, captures, judge, name_of};
-use xtask::workspace::root;
+use xtask::corpus::{self, Scenario};
+use xtask::lab::agent::{self, Sample};
+use xtask::oracle::{Court, HEADER, Judged, MIN_RECALL, account, captures, courts, name_of, outcomes, samples};
+use xtask::workspace::{capture, root};
 
-/// Judges all captures of a directory, prints the table, and returns each by its name.
-fn judge_all(directory: PathBuf) -> HashMap<String, Judged> {
+type Courts = BTreeMap<PathBuf, Court>;
+
+fn open(directory: PathBuf) -> Courts {
+    courts(captures(&[directory]).unwrap()).map(|(file, court)| (file, court.unwrap())).collect()
+}
+
+/// The corpus before both judges.
+fn corpus() -> &'static Courts {
+    static CORPUS: OnceLock<Courts> = OnceLock::new();
+    CORPUS.get_or_init(|| open(corpus::directory()))
+}
+
+/// Captures that others made.
+fn elsewhere() -> Option<&'static Courts> {
+    static ELSEWHERE: OnceLock<Option<Courts>> = OnceLock::new();
+    let beside = || root().join("../shared/captures");
+    let directory = || std::env::var_os("GO_METRO_CAPTURES").map_or_else(beside, PathBuf::from);
+    ELSEWHERE.get_or_init(|| Some(directory()).filter(|directory| directory.is_dir()).map(open)).as_ref()
+}
+
+fn court(name: &str) -> (&'static PathBuf, &'static Court) {
+    corpus().iter().find(|(file, _)| name_of(file) == name).unwrap()
+}
+
+/// Judges all captures, prints the table, and returns each verdict by its name.
+fn judge_all(courts: &Courts) -> BTreeMap<String, Judged> {
     let binary = agent::binary().unwrap();
     println!("{HEADER}");
-    let judge_one = |file: PathBuf| {
-        let (name, judged) = (name_of(&file), judge(&binary, &file).unwrap());
+    let mut total = Judged::default();
+    let judge_one = |(file, court): (&PathBuf, &Court)| {
+        let (name, judged) = (name_of(file), court.judge(&samples(&binary, file).unwrap()));
         println!("{}", judged.row(&name));
+        judged.notes.iter().for_each(|note| println!("    ({note})"));
+        total.add(&judged);
         (name, judged)
     };
-    let all: HashMap<String, Judged> = captures(&[directory]).unwrap().into_iter().map(judge_one).collect();
-    assert!(!all.is_empty(), "the directory has no captures");
+    let all: BTreeMap<String, Judged> = courts.iter().map(judge_one).collect();
+    println!("{}", total.row("total"));
     for (name, judged) in &all {
         assert_eq!(judged.wrong, 0, "{name}: {:#?}", judged.details);
         assert!(judged.recall() >= MIN_RECALL, "{name}: {:#?}", judged.details);
@@ -30,18 +60,140 @@ fn judge_all(directory: PathBuf) -> HashMap<String, Judged> {
 }
 
 #[test]
+fn in_the_corpus_every_trustworthy_pair_is_found_and_no_sample_is_wrong() {
+    let all = judge_all(corpus());
+    let expected: Vec<&str> = corpus::scenarios().map(|scenario| scenario.name).collect();
+    assert_eq!(all.len(), expected.len(), "captures and scenarios: {:?}", all.keys());
+    for Scenario { name, trusted, .. } in corpus::scenarios() {
+        // A filter that came to trust nothing would find all of it.
+        assert!(all[*name].trusted >= *trusted, "{name}: {} trustworthy pairs", all[*name].trusted);
+    }
+    let size: u64 = corpus().keys().map(|file| file.metadata().unwrap().len()).sum();
+    assert!(size < 1_500_000, "the corpus has {size} bytes");
+}
+
+#[test]
 fn on_captures_from_elsewhere_every_trustworthy_pair_is_found_and_no_sample_is_wrong() {
-    let beside = || root().join("../shared/captures");
-    let directory = std::env::var_os("GO_METRO_CAPTURES").map_or_else(beside, PathBuf::from);
-    if !directory.is_dir() {
+    let Some(courts) = elsewhere() else {
         println!("no captures: set GO_METRO_CAPTURES to a directory of them");
         return;
-    }
-    let all = judge_all(directory);
-    // What the judges say is fixed: a filter that came to trust nothing would find all of it.
+    };
+    let all = judge_all(courts);
+    assert!(!all.is_empty(), "the directory has no captures");
     for (name, trusted) in [("scp", 167), ("tcp", 8), ("browsing-snap80", 5318), ("short-sack", 8)] {
         if let Some(judged) = all.get(name) {
             assert_eq!(judged.trusted, trusted, "trustworthy pairs of {name}");
         }
+    }
+}
+
+#[test]
+fn every_acknowledgement_of_something_new_is_a_sample_or_a_rejection() {
+    let binary = agent::binary().unwrap();
+    for (file, court) in corpus().iter().chain(elsewhere().into_iter().flatten()) {
+        let (mut expected, mut told) = (court.advances(), outcomes(&binary, file).unwrap());
+        expected.sort();
+        told.sort();
+        let lacking: Vec<_> = expected.iter().filter(|advance| told.binary_search(advance).is_err()).collect();
+        let besides: Vec<_> = told.iter().filter(|advance| expected.binary_search(advance).is_err()).collect();
+        assert!(lacking.is_empty() && besides.is_empty(), "{}: {lacking:#?}, besides {besides:#?}", file.display());
+        assert_eq!(expected.len(), told.len(), "{}", file.display());
+    }
+}
+
+/// The lines of an account: indentation, what is counted, how many.
+fn lines(account: &str) -> Vec<(usize, &str, u64)> {
+    fn line(text: &str) -> Option<(usize, &str, u64)> {
+        let (what, count) = text.trim().rsplit_once(' ')?;
+        Some((text.len() - text.trim_start().len(), what.trim(), count.parse().ok()?))
+    }
+    let from = account.find("\npackets").unwrap();
+    account[from..].lines().filter_map(line).collect()
+}
+
+#[test]
+fn the_account_of_every_capture_closes_down_to_the_last_packet() {
+    let binary = agent::binary().unwrap();
+    for file in corpus().keys().chain(elsewhere().into_iter().flatten().map(|(file, _)| file)) {
+        let account = account(&binary, file).unwrap();
+        let lines = lines(&account);
+        let mut sums = 0;
+        for (k, (indent, what, count)) in lines.iter().enumerate() {
+            let below = lines[k + 1..].iter().take_while(|line| line.0 > *indent);
+            let parts: Vec<u64> = below.filter(|line| line.0 == indent + 2).map(|line| line.2).collect();
+            if !parts.is_empty() {
+                sums += 1;
+                assert_eq!(parts.iter().sum::<u64>(), *count, "{}: {what}\n{account}", file.display());
+            }
+        }
+        assert_eq!(sums, 4, "packets, segments, received in vain, received with news\n{account}");
+        let packets = capture(Command::new("capinfos").args(["-c", "-M", "-T", "-r"]).arg(file)).unwrap();
+        assert!(packets.ends_with(&format!("\t{}", lines[0].2)), "{packets} and {:?}", lines[0]);
+    }
+}
+
+/// What the judges say when samples of a capture are tampered with: (wrong, found).
+fn tampered(name: &str, tamper: impl FnOnce(&mut Vec<Sample>)) -> (usize, usize) {
+    let (file, court) = court(name);
+    let mut samples = samples(&agent::binary().unwrap(), file).unwrap();
+    tamper(&mut samples);
+    let judged = court.judge(&samples);
+    (judged.wrong, judged.found)
+}
+
+#[test]
+fn the_oracle_catches_every_kind_of_lie() {
+    for name in ["clean", "loss-sack-timestamps", "loss-plain", "super-segments", "loss-microseconds", "mirror-port"] {
+        let (wrong, found) = tampered(name, |_| {});
+        assert_eq!(wrong, 0, "{name}");
+        let middle = |samples: &[Sample]| samples.len() / 2;
+
+        let (wrong, _) = tampered(name, |samples| samples.iter_mut().for_each(|sample| sample.rtt_ns += 1_000_000));
+        assert!(wrong > found, "{name}: all samples a millisecond longer, {wrong} wrong");
+        for shift in [1_000_000, -1_000_000, 10_000, -10_000] {
+            let (wrong, _) = tampered(name, |samples| {
+                let at = middle(samples);
+                samples[at].rtt_ns = samples[at].rtt_ns.wrapping_add_signed(shift);
+            });
+            assert!(wrong > 0, "{name}: one sample changed by {shift} ns");
+        }
+        let (wrong, fewer) = tampered(name, |samples| samples.truncate(samples.len() / 2));
+        assert!(wrong == 0 && fewer < found, "{name}: half of the samples dropped");
+        let (wrong, _) = tampered(name, |samples| {
+            let again = samples[middle(samples)].clone();
+            samples.push(again);
+        });
+        assert_eq!(wrong, 1, "{name}: a sample twice");
+        let (wrong, _) = tampered(name, |samples| {
+            let mut invented = samples[middle(samples)].clone();
+            invented.ack = invented.ack.wrapping_add(1);
+            samples.push(invented);
+        });
+        assert_eq!(wrong, 1, "{name}: an acknowledgement that nobody sent");
+        let (wrong, _) = tampered(name, |samples| {
+            let mut invented = samples[middle(samples)].clone();
+            invented.time_ns += 500_000_000;
+            samples.push(invented);
+        });
+        assert_eq!(wrong, 1, "{name}: an acknowledgement at another time");
+    }
+}
+
+#[test]
+fn a_single_missing_sample_of_the_corpus_is_noticed() {
+    let (_, found) = tampered("clean", |_| {});
+    for dropped in [0, 1, 100] {
+        assert_eq!(tampered("clean", |samples| drop(samples.remove(dropped))), (0, found - 1));
+    }
+}
+
+#[test]
+fn what_tshark_calls_the_time_of_a_retransmission_or_behind_a_hole_is_wrong_to_the_oracle() {
+    for name in ["loss-sack", "loss-plain", "loss-sack-timestamps", "loss-microseconds"] {
+        let (_, court) = court(name);
+        // All that tshark reports, and none of ours.
+        let judged = court.judge(&court.pairs_of_tshark());
+        assert_eq!(judged.found, judged.trusted, "{name}");
+        assert!(judged.wrong >= judged.doubtful.min(5), "{name}: {} wrong, {} doubtful", judged.wrong, judged.doubtful);
     }
 }

@@ -1,14 +1,14 @@
 //! Frames that a capture file holds twice: a mirror port of both directions, or a capture on several devices of one path.
 //!
 //! A copy is no retransmission, and would make every segment look retransmitted. But a retransmission on a path of some microseconds may
-//! be equal to the first transmission in all that TCP says, so equality alone proves nothing. What proves it:
+//! be equal to the first transmission in all that TCP says, and the network itself may duplicate a packet now and then, which the receiver
+//! answers. So equality alone proves nothing. What proves it: the capture has shown to be one that doubles frames, and
 //!
-//! - the identification of an IPv4 packet, which each transmission has anew (RFC 791 section 2.3; RFC 6864 section 4);
-//! - a SYN, for which no timer is as short as [`WITHIN`];
-//! - elsewhere (IPv6, or an identification of 0) that the capture has shown to be one that doubles frames; and then every second
-//!   one only, since a retransmission is doubled too.
+//! - it is the same IPv4 packet, by its identification, which each transmission has anew (RFC 791 section 2.3; RFC 6864 section 4);
+//! - elsewhere (IPv6, or an identification of 0) it is every second one of its kind, since a retransmission is doubled too.
 //!
-//! In doubt a frame is no copy: that costs a sample, the other mistake would make a wrong one.
+//! A SYN alone is believed at once, for which no timer is as short as [`WITHIN`]. In doubt a frame is no copy: that costs a sample, the other
+//! mistake would make a wrong one.
 
 use std::hash::BuildHasher;
 use std::time::Duration;
@@ -67,13 +67,13 @@ impl Copies {
         } else {
             *seen = Seen { digest, first_at: time, times: 1 };
         }
-        // Acknowledgements may be equal without a copy; data is not.
-        if header.payload_len > 0 {
+        // Acknowledgements may be equal without a copy, but for their packets' identifications.
+        if header.payload_len > 0 || *ip_id != 0 || header.flags.any(TcpFlags::SYN) {
             let changed = if equal { self.suspicion + EQUAL } else { self.suspicion.saturating_sub(1) };
             self.suspicion = changed.min(MOST);
         }
-        let identified = *ip_id != 0 || header.flags.any(TcpFlags::SYN);
-        equal && (identified || (self.suspicion >= CERTAIN && seen.times.is_multiple_of(2)))
+        let doubles = self.suspicion >= CERTAIN && (*ip_id != 0 || seen.times.is_multiple_of(2));
+        equal && (doubles || header.flags.any(TcpFlags::SYN))
     }
 }
 
@@ -110,12 +110,30 @@ mod tests {
         frames.iter().map(|(us, frame)| copies.is_copy(frame, Nanos(us * 1000), 0)).collect()
     }
 
+    /// Data, each segment twice, with identifications from `ip_id` on or without.
+    fn doubled(segments: std::ops::Range<u32>, ip_id: Option<u16>) -> Vec<(u64, Decoded)> {
+        let frame = |k: u32| data(k, ip_id.map_or(0, |first| first + k as u16));
+        segments.flat_map(|k| [0, 4].map(|late| (u64::from(k) * 1000 + late, frame(k)))).collect()
+    }
+
     #[test]
-    fn the_same_ip_packet_again_is_a_copy_and_a_new_one_with_the_same_segment_is_not() {
-        assert_eq!(
-            copies(&[(0, data(1, 5)), (3, data(1, 5)), (5, data(1, 5)), (7, data(1, 6)), (9, data(2, 5))]),
-            [false, true, true, false, false]
-        );
+    fn in_a_capture_that_doubles_the_same_ip_packet_is_a_copy_and_another_with_the_same_segment_is_not() {
+        let mut frames = doubled(0..20, Some(100));
+        let known = copies(&frames).iter().filter(|copy| **copy).count();
+        assert!((15..20).contains(&known), "{known}");
+        frames.extend([(30_000, data(30, 7)), (30_003, data(30, 7)), (30_005, data(30, 7)), (30_007, data(30, 8))]);
+        assert_eq!(copies(&frames)[40..], [false, true, true, false]);
+    }
+
+    #[test]
+    fn a_packet_that_the_network_duplicated_is_no_copy() {
+        let mut frames: Vec<(u64, Decoded)> =
+            (0..100).map(|k| (u64::from(k) * 1000, data(k, 100 + k as u16))).collect();
+        for k in [20, 50, 51, 90] {
+            frames.push((u64::from(k) * 1000 + 30, data(k, 100 + k as u16)));
+        }
+        frames.sort_by_key(|frame| frame.0);
+        assert!(copies(&frames).iter().all(|copy| !copy));
     }
 
     #[test]
@@ -140,21 +158,21 @@ mod tests {
 
     #[test]
     fn a_capture_that_doubles_every_frame_is_recognised_and_its_retransmissions_are_not_lost() {
-        let doubled = |us, frame| [(us, frame), (us + 4, frame)];
-        let mut frames: Vec<(u64, Decoded)> =
-            (0..20).flat_map(|k: u32| doubled(u64::from(k) * 1000, data(k, 0))).collect();
+        let mut frames = doubled(0..20, None);
         let known = copies(&frames).iter().filter(|copy| **copy).count();
         assert!((15..20).contains(&known), "{known}");
         // Sent again after 200 µs: that is one transmission more, and a copy of it.
-        frames.extend(doubled(19_200, data(19, 0)));
+        frames.extend([(19_200, data(19, 0)), (19_204, data(19, 0))]);
         assert_eq!(copies(&frames)[38..], [false, true, false, true]);
     }
 
     #[test]
     fn a_copy_at_another_interface_or_much_later_is_none() {
         let mut copies = Copies::new();
-        assert!(!copies.is_copy(&data(1, 5), Nanos(0), 1));
-        assert!(!copies.is_copy(&data(1, 5), Nanos(10), 2));
-        assert!(!copies.is_copy(&data(1, 5), Nanos(1_000_000), 1));
+        for (us, frame) in doubled(0..20, Some(100)) {
+            copies.is_copy(&frame, Nanos(us * 1000), 1);
+        }
+        let mut at = |us: u64, ifindex| copies.is_copy(&data(50, 5), Nanos(us * 1000), ifindex);
+        assert_eq!([at(50_000, 1), at(50_010, 2), at(50_020, 1), at(51_000, 1)], [false, false, true, false]);
     }
 }

@@ -67,15 +67,15 @@ const OVERFLOWED: usize = 6;
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// A count that moves tells the thread to read its orders anew.
-    orders: Mutex<(u64, [Impairment; 2])>,
+    /// Orders for each direction, and when they were given: a count that moves tells the thread to read them anew.
+    orders: Mutex<[(u64, Impairment); 2]>,
     version: AtomicU64,
     counters: [Counters; 2],
     log: Log,
 }
 
 impl Shared {
-    fn orders(&self) -> MutexGuard<'_, (u64, [Impairment; 2])> {
+    fn orders(&self) -> MutexGuard<'_, [(u64, Impairment); 2]> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -101,9 +101,9 @@ impl Forwarder {
     /// Sets what happens to frames of one direction from now on; its draws start anew.
     pub fn impair(&self, way: Way, impairment: Impairment) {
         let mut orders = self.shared.orders();
-        orders.1[way.index()] = impairment;
-        orders.0 += 1;
-        self.shared.version.store(orders.0, Ordering::Release);
+        let version = self.shared.version.load(Ordering::Relaxed) + 1;
+        orders[way.index()] = (version, impairment);
+        self.shared.version.store(version, Ordering::Release);
     }
 
     /// Sets both directions to half of `rtt`, without faults.
@@ -162,6 +162,7 @@ struct Held {
 
 /// What one direction needs to decide a frame's fate.
 struct Lane {
+    version: u64,
     orders: Impairment,
     random: fastrand::Rng,
     /// Latest due time by far address: jitter must not reorder.
@@ -171,9 +172,9 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(orders: Impairment) -> Self {
+    fn new((version, orders): (u64, Impairment)) -> Self {
         let random = fastrand::Rng::with_seed(orders.seed);
-        Self { orders, random, latest: HashMap::new(), seen: HashMap::new() }
+        Self { version, orders, random, latest: HashMap::new(), seen: HashMap::new() }
     }
 }
 
@@ -236,7 +237,7 @@ struct Worker {
 
 impl Worker {
     fn new(ports: [Port; 2], shared: Arc<Shared>, stop: Arc<EventFd>) -> Self {
-        let lanes = [Lane::new(Impairment::default()), Lane::new(Impairment::default())];
+        let lanes = [Lane::new(Default::default()), Lane::new(Default::default())];
         Self {
             ports,
             shared,
@@ -270,12 +271,12 @@ impl Worker {
     fn read_orders(&mut self) {
         if self.shared.version.load(Ordering::Acquire) != self.version {
             let orders = self.shared.orders();
-            for (lane, new) in self.lanes.iter_mut().zip(&orders.1) {
-                if lane.orders != *new {
+            for (lane, new) in self.lanes.iter_mut().zip(&*orders) {
+                if lane.version != new.0 {
                     *lane = Lane::new(new.clone());
                 }
             }
-            self.version = orders.0;
+            self.version = orders.iter().map(|(version, _)| *version).max().unwrap_or_default();
         }
     }
 

@@ -65,6 +65,16 @@ impl Namespace {
         }
     }
 
+    /// Makes a namespace that belongs to no lab.
+    ///
+    /// # Errors
+    ///
+    /// As [`Namespace::new`].
+    pub fn of_this_process(role: &str) -> Result<Self> {
+        sweep();
+        Self::new(next_number(), role)
+    }
+
     /// Its name, for `ip netns exec`.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -1,12 +1,13 @@
 //! The verdict on one capture.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::Result;
 
-use super::trace::{Flow, Frame, Trace, turned};
-use super::{copies, ours, tcptrace, tshark};
+use super::trace::{Advance, Flow, Frame, Trace, turned};
+use super::{copies, tcptrace, tshark};
+use crate::lab::agent::Sample;
 
 /// Share of the trustworthy pairs that must be found.
 pub const MIN_RECALL: f64 = 0.999;
@@ -38,6 +39,8 @@ pub struct Judged {
     pub largest_error_ns: u64,
     /// A line for each that was missed or is wrong.
     pub details: Vec<String>,
+    /// What a judge could not see.
+    pub notes: Vec<String>,
 }
 
 impl Judged {
@@ -78,40 +81,100 @@ impl Judged {
     }
 }
 
-/// Compares our samples of `file`, one by one, with both judges.
-///
-/// # Errors
-///
-/// One of the three cannot read it.
-pub fn judge(binary: &Path, file: &Path) -> Result<Judged> {
-    let samples = ours::samples(binary, file)?;
-    let single = copies::without(file)?;
-    let file = single.as_ref().map_or(file, |single| single.path());
-    let trace = Trace::new(tshark::frames(file)?);
-    let mut judged = Judged { samples: samples.len(), ..Judged::default() };
-    let mut by_key: HashMap<Key, u64> = HashMap::new();
-    for sample in &samples {
-        let flow = (sample.local, sample.remote);
-        by_key.insert((flow, sample.ack, sample.time_ns), sample.rtt_ns);
-        if let Some(why) = trace.disprove(flow, sample.ack, sample.time_ns, sample.rtt_ns) {
-            judged.wrong += 1;
-            judged.details.push(format!("unproved ({why}): {sample:?}"));
+/// A capture as both judges see it, ready to judge any samples that are said to be of it.
+pub struct Court {
+    trace: Trace,
+    /// tcptrace's samples; None if it cannot read the capture.
+    points: Option<Vec<tcptrace::Point>>,
+    notes: Vec<String>,
+}
+
+impl Court {
+    /// Has both judges read `file`.
+    ///
+    /// # Errors
+    ///
+    /// tshark cannot read it.
+    pub fn of(file: &Path) -> Result<Self> {
+        let single = copies::without(file)?;
+        let mut notes = Vec::new();
+        if single.is_some() {
+            notes.push("both judges see it without the copies that editcap finds".to_owned());
         }
-    }
-    // A pair that both judges name counts once.
-    let mut seen: HashMap<u64, ()> = HashMap::new();
-    for (ack, acked, rtt_ns) in trace.pairs() {
-        judged.tshark += 1;
-        seen.insert(ack.number, ());
-        judged.weigh(&trace, ack, trace.frame(acked), rtt_ns, &by_key, "tshark");
-    }
-    if let Some(points) = tcptrace::points(file)? {
-        judged.tcptrace = Some(points.len());
-        for point in &points {
-            judged.weigh_point(&trace, point, &by_key, &mut seen);
+        let file = single.as_ref().map_or(file, |single| single.path());
+        let (trace, points) = (Trace::new(tshark::frames(file)?), tcptrace::points(file)?);
+        let timed: HashSet<Flow> = trace.pairs().map(|(ack, ..)| turned(ack.flow)).collect();
+        match &points {
+            None => notes.push("tcptrace cannot read this link type".to_owned()),
+            Some(points) => {
+                let seen: HashSet<Flow> = points.iter().map(|point| point.flow).collect();
+                let both = timed.intersection(&seen).count();
+                if both < timed.len() {
+                    notes.push(format!(
+                        "tcptrace has samples of {both} of {} directions that tshark times",
+                        timed.len()
+                    ));
+                }
+            }
         }
+        if timed.is_empty() {
+            notes.push("neither judge finds an acknowledgement of what was sent".to_owned());
+        }
+        Ok(Self { trace, points, notes })
     }
-    Ok(judged)
+
+    /// Compares samples, one by one, with both judges.
+    #[must_use]
+    pub fn judge(&self, samples: &[Sample]) -> Judged {
+        let trace = &self.trace;
+        let mut judged = Judged { samples: samples.len(), notes: self.notes.clone(), ..Judged::default() };
+        let mut by_key: HashMap<Key, u64> = HashMap::new();
+        for sample in samples {
+            let flow = (sample.local, sample.remote);
+            let twice = by_key.insert((flow, sample.ack, sample.time_ns), sample.rtt_ns).map(|_| "twice");
+            let why = twice.or_else(|| trace.disprove(flow, sample.ack, sample.time_ns, sample.rtt_ns));
+            if let Some(why) = why {
+                judged.wrong += 1;
+                judged.details.push(format!("unproved ({why}): {sample:?}"));
+            }
+        }
+        // A pair that both judges name counts once.
+        let mut seen: HashMap<u64, ()> = HashMap::new();
+        for (ack, acked, rtt_ns) in trace.pairs() {
+            judged.tshark += 1;
+            seen.insert(ack.number, ());
+            judged.weigh(trace, ack, trace.frame(acked), rtt_ns, &by_key, "tshark");
+        }
+        if let Some(points) = &self.points {
+            judged.tcptrace = Some(points.len());
+            for point in points {
+                judged.weigh_point(trace, point, &by_key, &mut seen);
+            }
+        }
+        judged
+    }
+
+    /// All that tshark calls a round-trip time, trusted or not, as if it were ours.
+    #[must_use]
+    pub fn pairs_of_tshark(&self) -> Vec<Sample> {
+        let sample = |(ack, _, rtt_ns): (&Frame, u64, u64)| Sample {
+            time_ns: ack.time_ns,
+            local: ack.flow.1,
+            remote: ack.flow.0,
+            ack: ack.ack.unwrap_or_default(),
+            rtt_ns,
+            kind: "data".to_owned(),
+            class: "exact".to_owned(),
+            delayed: false,
+        };
+        self.trace.pairs().map(sample).collect()
+    }
+
+    /// Every acknowledgement of something new, by the frames alone: each must come out as a sample or as a rejection.
+    #[must_use]
+    pub fn advances(&self) -> Vec<Advance> {
+        self.trace.advances()
+    }
 }
 
 impl Judged {

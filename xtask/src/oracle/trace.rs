@@ -9,6 +9,17 @@ use std::net::SocketAddr;
 /// Sender and receiver.
 pub(super) type Flow = (SocketAddr, SocketAddr);
 
+/// An acknowledgement of something new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Advance {
+    /// Whose segments it acknowledges, and who acknowledges.
+    pub flow: (SocketAddr, SocketAddr),
+    /// Raw acknowledgement number.
+    pub ack: u32,
+    /// When it was captured, since the epoch.
+    pub time_ns: u64,
+}
+
 /// One TCP segment of the capture.
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
@@ -114,13 +125,15 @@ impl Trace {
         self.sent_before(ack).rev().find(|frame| frame.ends_at(number))
     }
 
-    /// Whether `ack` is a measurement of `acked`, and of nothing else: nothing below it was retransmitted in between, nothing behind which it
-    /// might have waited was missing, and no reset acknowledges.
+    /// Whether `ack` is a measurement of `acked`, and of nothing else: it is the first to acknowledge it, nothing below it was retransmitted in
+    /// between, nothing behind which it might have waited was missing, and no reset acknowledges.
     pub(super) fn is_trusted(&self, acked: &Frame, ack: &Frame) -> bool {
         let Some(number) = ack.ack else { return false };
         let sent = self.between(acked.flow, acked.number, ack.number);
         let doubtful = |frame: &Frame| frame.flagged && before(frame.seq, number);
-        !ack.reset && !sent.clone().any(doubtful) && !self.hole_between(acked, ack)
+        let mut answers = self.between(turned(acked.flow), acked.number, ack.number);
+        let earlier = answers.any(|frame| !frame.reset && frame.ack.is_some_and(|earlier| !before(earlier, number)));
+        !ack.reset && !earlier && !sent.clone().any(doubtful) && !self.hole_between(acked, ack)
     }
 
     /// Whether the receiver told, while `acked` was outstanding, that it misses something: RFC 2018, or RFC 5681's three duplicates
@@ -157,10 +170,47 @@ impl Trace {
             return Some("behind a hole");
         }
         let named = carriers.iter().filter(|frame| frame.tsval.is_some() && frame.tsval == ack.tsecr).count();
-        if named == 1 && sent.tsval == ack.tsecr {
+        // Something else that was sent again may have caused the acknowledgement, and have the same TSval.
+        let rival = |frame: &Frame| frame.flagged && before(frame.seq, number) && frame.tsval == ack.tsecr;
+        let mut since = self.between(flow, sent.number, ack.number).filter(|frame| frame.number != sent.number);
+        if named == 1 && sent.tsval == ack.tsecr && !since.any(rival) {
             return None;
         }
         Some("retransmitted, and no timestamp tells")
+    }
+
+    /// Every acknowledgement of something new: above all that was acknowledged before, in a direction of which something was seen to be sent.
+    pub(super) fn advances(&self) -> Vec<Advance> {
+        /// First not acknowledged, and after the last sent.
+        struct Window {
+            una: u32,
+            nxt: u32,
+        }
+        let mut windows: HashMap<Flow, Window> = HashMap::new();
+        let mut isns: HashMap<Flow, u32> = HashMap::new();
+        let mut advances = Vec::new();
+        for frame in &self.frames {
+            if frame.syn && isns.insert(frame.flow, frame.seq).is_some_and(|isn| isn != frame.seq) {
+                // Another connection on the same ports.
+                windows.remove(&frame.flow);
+                windows.remove(&turned(frame.flow));
+            }
+            let end = frame.seq.wrapping_add(frame.len);
+            if frame.len > 0 && !frame.reset {
+                let window = windows.entry(frame.flow).or_insert(Window { una: frame.seq, nxt: end });
+                window.nxt = if before(window.nxt, end) { end } else { window.nxt };
+            }
+            let Some(window) = windows.get_mut(&turned(frame.flow)) else { continue };
+            if frame.reset {
+                window.una = window.nxt;
+                continue;
+            }
+            if let Some(ack) = frame.ack.filter(|ack| before(window.una, *ack)) {
+                advances.push(Advance { flow: turned(frame.flow), ack, time_ns: frame.time_ns });
+                window.una = if before(window.nxt, ack) { window.una } else { ack };
+            }
+        }
+        advances
     }
 
     fn of(&self, flow: Flow) -> &[usize] {

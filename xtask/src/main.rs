@@ -20,6 +20,10 @@ enum Task {
     BuildEbpf(xtask::build_ebpf::Args),
     /// See go-metro at work on real TCP, in a lab of its own; under a minute after the build
     Demo(xtask::demo::Args),
+    /// Check licences, sources, duplicates and advisories of all dependencies
+    Deny,
+    /// Run parsers and engine on arbitrary input, guided by coverage; each target for a minute, or --seconds
+    Fuzz(xtask::fuzz::Args),
     /// In a machine that `kernels` boots: its tests
     #[command(hide = true)]
     Guest(xtask::guest::Args),
@@ -41,6 +45,8 @@ fn main() -> anyhow::Result<()> {
         Task::Bench(args) => xtask::bench::main(&args),
         Task::BuildEbpf(args) => xtask::build_ebpf::main(&args),
         Task::Demo(args) => xtask::demo::main(&args),
+        Task::Deny => xtask::deny::main(),
+        Task::Fuzz(args) => xtask::fuzz::main(&args),
         Task::Guest(args) => xtask::guest::main(&args),
         Task::Kernels(args) => xtask::kernels::main(&args),
         Task::Oracle(args) => xtask::oracle::main(&args),

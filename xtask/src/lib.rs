@@ -14,5 +14,6 @@ pub mod oracle;
 pub mod picture;
 pub mod run;
 pub mod setup;
+pub mod soak;
 pub mod test;
 pub mod workspace;

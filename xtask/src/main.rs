@@ -35,6 +35,8 @@ enum Task {
     Picture(xtask::picture::Args),
     /// Build what is missing and run go-metro: cargo xtask run -- --help
     Run(xtask::run::Args),
+    /// Does it stay up? Connections that come and go, faults at random, and the verdict on memory, descriptors and accounts
+    Soak(xtask::soak::Args),
     /// Format, lints, unit and property tests, then end-to-end tests in network namespaces
     Test(xtask::test::Args),
 }
@@ -52,6 +54,7 @@ fn main() -> anyhow::Result<()> {
         Task::Oracle(args) => xtask::oracle::main(&args),
         Task::Picture(args) => xtask::picture::main(&args),
         Task::Run(args) => xtask::run::main(&args),
+        Task::Soak(args) => xtask::soak::main(&args),
         Task::Test(args) => xtask::test::main(&args),
     }
 }

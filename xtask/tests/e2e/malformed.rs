@@ -228,11 +228,12 @@ fn a_clean_flow_is_measured_unharmed_while_others_are_forged() {
         let (exchange, sent) = thread::scope(|scope| {
             let attacker = scope.spawn(|| {
                 let (socket, mut random) = (RawSocket::on(&lab.b), fastrand::Rng::with_seed(9));
-                let mut sent = 0;
+                let (mut sent, mut round) = (0, 0);
                 while !done.load(Ordering::Relaxed) {
                     // Connections of the same hosts, and now and then the very one: its numbers are guessed.
-                    let others = (own.0, random.u16(1024..));
-                    for ports in [others, others, others, own] {
+                    round += 1;
+                    let other = (own.0, random.u16(1024..));
+                    for ports in [other, other, if round % 15 == 0 { own } else { other }] {
                         for frame in forged(lab.b.v4, lab.a.v4, ports, &mut random) {
                             socket.send(&frame);
                             sent += 1;

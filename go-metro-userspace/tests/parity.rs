@@ -79,6 +79,68 @@ fn every_hand_made_packet_becomes_the_same_record_for_every_choice_of_sides() {
     assert!(of_side.iter().all(|count| *count > 60), "records of the remote and of the local side: {of_side:?}");
 }
 
+/// The kernel's test run takes no less than an Ethernet and an IPv6 header.
+const SHORTEST: usize = 54;
+
+/// The packets that are segments: each of these is damaged in every way of a kind.
+fn whole_packets() -> Vec<cases::Case> {
+    cases::all().into_iter().filter(|case| case.outcome.record.is_some() && case.bytes.len() < 400).collect()
+}
+
+#[test]
+fn every_bit_flip_of_every_header_becomes_the_same_record() {
+    let Some(mut classifier) = kernel::classifier(Sides::BOTH) else { return };
+    let targets = TargetSet::new(cases::targets(), []);
+    let (mut compared, mut records) = (0, 0);
+    for case in whole_packets() {
+        let payload = case.outcome.record.as_ref().map_or(0, |record| record.payload_len as usize);
+        // Headers, and the first bytes behind them.
+        let headers = case.bytes.len().saturating_sub(payload.min(case.bytes.len().saturating_sub(SHORTEST))) + 4;
+        for bit in 0..headers.min(case.bytes.len()) * 8 {
+            let mut bytes = case.bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if kernel_only(&bytes, case.hook) {
+                continue;
+            }
+            let kernel = by_kernel(&mut classifier, case.hook, &bytes);
+            records += usize::from(!kernel.segments.is_empty());
+            compared += 1;
+            assert_eq!(
+                by_decoder(&targets, Sides::BOTH, case.hook, &bytes),
+                kernel,
+                "{}, bit {bit}: {bytes:02x?}",
+                case.name
+            );
+        }
+    }
+    println!("{compared} flips, of which {records} are segments still");
+    assert!(compared > 20_000 && records > 2000, "{compared} flips, {records} records");
+}
+
+#[test]
+fn every_truncation_becomes_the_same_record_or_none() {
+    let Some(mut classifier) = kernel::classifier(Sides::BOTH) else { return };
+    let targets = TargetSet::new(cases::targets(), []);
+    let mut compared = 0;
+    for case in whole_packets() {
+        for length in SHORTEST..case.bytes.len() {
+            let bytes = &case.bytes[..length];
+            if kernel_only(bytes, case.hook) {
+                continue;
+            }
+            let kernel = by_kernel(&mut classifier, case.hook, bytes);
+            assert_eq!(by_decoder(&targets, Sides::BOTH, case.hook, bytes), kernel, "{}, cut to {length}", case.name);
+            compared += 1;
+        }
+        // Shorter ones never reach a hook; the decoder takes them from a file.
+        for length in 0..SHORTEST.min(case.bytes.len()) {
+            let made = by_decoder(&targets, Sides::BOTH, case.hook, &case.bytes[..length]);
+            assert_eq!(made.segments, [], "{}, cut to {length}", case.name);
+        }
+    }
+    assert!(compared > 2000, "{compared} compared");
+}
+
 #[test]
 fn every_damaged_packet_becomes_the_same_record() {
     let mut classifiers = Vec::new();

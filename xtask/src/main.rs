@@ -22,6 +22,10 @@ enum Task {
     Corpus(xtask::corpus::Args),
     /// See go-metro at work on real TCP, in a lab of its own; under a minute after the build
     Demo(xtask::demo::Args),
+    /// Check licences, sources, duplicates and advisories of all dependencies
+    Deny,
+    /// Run parsers and engine on arbitrary input, guided by coverage; each target for a minute, or --seconds
+    Fuzz(xtask::fuzz::Args),
     /// In a machine that `kernels` boots: its tests
     #[command(hide = true)]
     Guest(xtask::guest::Args),
@@ -33,6 +37,8 @@ enum Task {
     Picture(xtask::picture::Args),
     /// Build what is missing and run go-metro: cargo xtask run -- --help
     Run(xtask::run::Args),
+    /// Does it stay up? Connections that come and go, faults at random, and the verdict on memory, descriptors and accounts
+    Soak(xtask::soak::Args),
     /// Format, lints, unit and property tests, then end-to-end tests in network namespaces
     Test(xtask::test::Args),
 }
@@ -44,11 +50,14 @@ fn main() -> anyhow::Result<()> {
         Task::BuildEbpf(args) => xtask::build_ebpf::main(&args),
         Task::Corpus(args) => xtask::corpus::main(&args),
         Task::Demo(args) => xtask::demo::main(&args),
+        Task::Deny => xtask::deny::main(),
+        Task::Fuzz(args) => xtask::fuzz::main(&args),
         Task::Guest(args) => xtask::guest::main(&args),
         Task::Kernels(args) => xtask::kernels::main(&args),
         Task::Oracle(args) => xtask::oracle::main(&args),
         Task::Picture(args) => xtask::picture::main(&args),
         Task::Run(args) => xtask::run::main(&args),
+        Task::Soak(args) => xtask::soak::main(&args),
         Task::Test(args) => xtask::test::main(&args),
     }
 }

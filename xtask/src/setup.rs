@@ -7,6 +7,7 @@ mod facilities;
 mod linker;
 mod packages;
 mod rust_src;
+mod subcommands;
 
 use std::fmt::Display;
 
@@ -33,12 +34,13 @@ pub fn main(args: &Args) -> Result<()> {
         return rust_src::fetch_into(directory);
     }
     type Step = fn() -> Result<Outcome>;
-    let steps: [(&str, Step); 6] = [
+    let steps: [(&str, Step); 7] = [
         ("build tools", || packages::ensure(Need::Build)),
         ("test tools", || packages::ensure(Need::Test)),
         ("rustfmt, clippy", rust_src::ensure_components),
         ("rust-src", || rust_src::ensure().map(|(_, outcome)| outcome)),
         ("bpf-linker", linker::ensure),
+        ("cargo-fuzz", || subcommands::FUZZ.ensure()),
         ("kernel", facilities::report),
     ];
     let mut failed = 0;
@@ -88,6 +90,36 @@ pub fn for_build() -> Result<()> {
 pub fn for_oracle() -> Result<()> {
     quiet("test tools", packages::ensure(Need::Test)?);
     Ok(())
+}
+
+/// What fuzzing needs.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_fuzz() -> Result<()> {
+    quiet("test tools", packages::ensure(Need::Test)?);
+    quiet("cargo-fuzz", subcommands::FUZZ.ensure()?);
+    Ok(())
+}
+
+/// What checking dependencies needs.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_deny() -> Result<()> {
+    quiet("cargo-deny", subcommands::DENY.ensure()?);
+    Ok(())
+}
+
+/// The target that this machine's compiler builds for.
+///
+/// # Errors
+///
+/// rustc does not say.
+pub fn host_triple() -> Result<String> {
+    rust_src::rustc_version("host")
 }
 
 /// What tests in the lab need: root, namespaces, tools.

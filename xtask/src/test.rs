@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::workspace::{cargo, run, shown};
-use crate::{build_ebpf, lab, setup};
+use crate::{build_ebpf, fuzz, lab, setup};
 
 /// Arguments of `test`.
 #[derive(clap::Args, Debug)]
@@ -40,6 +40,13 @@ pub fn main(args: &Args) -> Result<()> {
     let mut totals = Totals::default();
     let mut tests = cargo();
     totals.run(tests.args(["test", "--quiet", "--no-fail-fast"]).arg("--").args(&args.filter))?;
+
+    if args.filter.is_none() {
+        heading("fuzzing, a short while");
+        let (passed, failed) = fuzz::short()?;
+        totals.passed += passed;
+        totals.failed += failed;
+    }
 
     heading("end-to-end tests");
     let mut tests = cargo();

@@ -20,7 +20,7 @@ use go_metro_common::counters::Unparsable;
 use serde::Serialize;
 
 use super::{Health, Report};
-use crate::rtt::{Rejection, Side, Stats};
+use crate::rtt::{Quiet, Rejection, Side, Stats};
 
 /// Writes reports as JSON lines.
 pub struct Json {
@@ -80,10 +80,12 @@ struct HealthFields {
     lost: u64,
     fragments: u64,
     unparsable: BTreeMap<&'static str, u64>,
+    sent: u64,
     retransmissions: u64,
     samples: u64,
     delayed: u64,
     rejected: BTreeMap<&'static str, u64>,
+    quiet: BTreeMap<&'static str, u64>,
     folded_samples: u64,
     dropped_samples: u64,
     flows: u64,
@@ -125,10 +127,12 @@ impl From<&Health> for HealthFields {
             lost: source.lost,
             fragments: source.fragments,
             unparsable: Unparsable::ALL.iter().map(|c| (c.name(), source.unparsable[*c as usize])).collect(),
+            sent: engine.sent,
             retransmissions: engine.retransmissions,
             samples: engine.samples_total(),
             delayed: engine.delayed,
             rejected: Rejection::ALL.iter().map(|r| (r.name(), engine.rejected[*r as usize])).collect(),
+            quiet: Quiet::ALL.iter().map(|q| (q.name(), engine.quiet[*q as usize])).collect(),
             folded_samples: health.folded_samples,
             dropped_samples: health.samples_dropped,
             flows: health.flows,

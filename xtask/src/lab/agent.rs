@@ -259,6 +259,12 @@ impl Agent {
         self.stdout.lock().clone()
     }
 
+    /// The last line that it printed and that is `wanted`.
+    #[must_use]
+    pub fn last_output(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        self.stdout.lock().iter().rev().find(|line| wanted(line)).cloned()
+    }
+
     /// What it logged so far.
     #[must_use]
     pub fn log(&self) -> Vec<String> {

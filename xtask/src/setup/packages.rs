@@ -33,7 +33,11 @@ struct Package {
     sign: Sign,
 }
 
+<<<<<<< HEAD
 const PACKAGES: [Package; 16] = [
+=======
+const PACKAGES: [Package; 13] = [
+>>>>>>> 371d827 (Fuzz every parser and the engine; say what strangers can do; check what we depend on)
     Package { need: Need::Build, name: "gcc", sign: Sign::Program("cc") },
     Package {
         need: Need::Build,
@@ -45,6 +49,8 @@ const PACKAGES: [Package; 16] = [
         name: "libpcap-dev",
         sign: Sign::File(&["/usr/include/pcap/pcap.h", "/usr/local/include/pcap/pcap.h"]),
     },
+    // libFuzzer is C++.
+    Package { need: Need::Test, name: "g++", sign: Sign::Program("c++") },
     Package { need: Need::Test, name: "iproute2", sign: Sign::Program("ip") },
     Package { need: Need::Test, name: "iputils-ping", sign: Sign::Program("ping") },
     Package { need: Need::Test, name: "tcpdump", sign: Sign::Program("tcpdump") },

@@ -3,14 +3,17 @@
 use std::mem::{size_of, zeroed};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
 use serde_json::Value;
 use xtask::lab::agent::{Agent, Sample, samples};
+use xtask::lab::traffic::{Rounds, Server, connect};
 use xtask::lab::{Host, INTERFACE, Lab, Link};
 
-use super::support::{Backend, SOON, some_rounds, watching};
+use super::support::{Backend, SOON, sampling, some_rounds, watching};
 
 /// Sends frames as they are.
 struct RawSocket(OwnedFd);
@@ -162,6 +165,101 @@ fn malformed_packets_of_every_kind_are_counted_and_survived() {
         };
         for cause in expected {
             assert!(unparsable[cause].as_u64().unwrap() > 0, "{backend:?}: nothing counted as {cause}: {unparsable}");
+        }
+    }
+}
+
+/// Frames that a stranger forges from `from` to `to`: each is well-formed on the wire, and a lie.
+fn forged(from: Ipv4Addr, to: Ipv4Addr, ports: (u16, u16), random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
+    let mut segment = |flags: u8, options: &[u8]| {
+        let mut header = tcp(5 + options.len() as u8 / 4, options);
+        header[0..2].copy_from_slice(&ports.0.to_be_bytes());
+        header[2..4].copy_from_slice(&ports.1.to_be_bytes());
+        header[4..8].copy_from_slice(&random.u32(..).to_be_bytes());
+        header[8..12].copy_from_slice(&random.u32(..).to_be_bytes());
+        header[13] = flags;
+        header
+    };
+    let whole = |segment: &[u8]| ethernet(0x0800, &ipv4(from, to, segment));
+    let timestamps = [1, 1, 8, 10, 0xff, 0xff, 0xff, 0xff, 0x80, 0, 0, 0];
+    let block = [1, 1, 5, 10, 0x7f, 0, 0, 0, 0x7f, 0, 1, 0];
+    let mut frames = vec![
+        // Resets, an optimistic acknowledgement, SYNs, timestamps and blocks out of the blue.
+        whole(&segment(0x04, &[])),
+        whole(&segment(0x14, &[])),
+        whole(&segment(0x10, &[])),
+        whole(&segment(0x02, &[2, 4, 5, 0xb4])),
+        whole(&segment(0x10, &timestamps)),
+        whole(&segment(0x10, &block)),
+    ];
+    // Fragments that overlap: the second would write over the TCP header of the first.
+    let data = segment(0x10, &[]);
+    let fragment = |offset: u16, more: bool, payload: &[u8]| {
+        let mut packet = ipv4(from, to, payload);
+        packet[6..8].copy_from_slice(&(offset / 8 | if more { 0x2000 } else { 0 }).to_be_bytes());
+        ethernet(0x0800, &packet)
+    };
+    frames.extend([
+        fragment(0, true, &[&data[..], &[0; 12]].concat()),
+        fragment(8, false, &[&data[8..], &[0; 12]].concat()),
+        fragment(0, true, &data[..8]),
+    ]);
+    // Eight tags, and an extension header that leads to itself for as long as there is room.
+    frames.push(ethernet(0x88a8, &[[0, 1, 0x81, 0].repeat(7), vec![0, 1, 8, 0], ipv4(from, to, &data)].concat()));
+    let mut v6 = vec![0x60, 0, 0, 0, 1, 0, 0, 64];
+    v6.extend([0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+    v6.extend([0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    frames.push(ethernet(0x86dd, &[v6, [0, 0, 1, 4, 0, 0, 0, 0].repeat(32)].concat()));
+    frames
+}
+
+#[test]
+fn a_clean_flow_is_measured_unharmed_while_others_are_forged() {
+    for backend in Backend::BOTH {
+        let lab = Lab::new(Link::Veth).unwrap();
+        let rtt = Duration::from_millis(5);
+        lab.path().set_rtt(rtt);
+        let agent = sampling(&lab, backend);
+        let rounds = Rounds { count: 200, pause: Duration::from_millis(2), ..Rounds::default() };
+        let server = Server::v4(&lab.b, rounds.service()).unwrap();
+        let mut stream = connect(&lab.a, server.address()).unwrap();
+        let own = (server.address().port(), stream.local_addr().unwrap().port());
+        let done = AtomicBool::new(false);
+        let (exchange, sent) = thread::scope(|scope| {
+            let attacker = scope.spawn(|| {
+                let (socket, mut random) = (RawSocket::on(&lab.b), fastrand::Rng::with_seed(9));
+                let (mut sent, mut round) = (0, 0);
+                while !done.load(Ordering::Relaxed) {
+                    // Connections of the same hosts, and now and then the very one: its numbers are guessed.
+                    round += 1;
+                    let other = (own.0, random.u16(1024..));
+                    for ports in [other, other, if round % 15 == 0 { own } else { other }] {
+                        for frame in forged(lab.b.v4, lab.a.v4, ports, &mut random) {
+                            socket.send(&frame);
+                            sent += 1;
+                        }
+                    }
+                    thread::sleep(Duration::from_millis(4));
+                }
+                sent
+            });
+            let exchange = rounds.drive(&mut stream);
+            done.store(true, Ordering::Relaxed);
+            (exchange.unwrap(), attacker.join().unwrap())
+        });
+        let finished = agent.stop().unwrap();
+        assert_eq!(finished.status.code(), Some(0), "{backend:?}");
+        let all = finished.samples().unwrap();
+        let (of_flow, strange): (Vec<&Sample>, Vec<&Sample>) =
+            all.iter().partition(|sample| sample.local == exchange.local && sample.remote == exchange.remote);
+        println!("{backend:?}: {sent} forged frames, {} samples", of_flow.len());
+        assert!(sent > 5000, "{backend:?}: {sent} forged frames");
+        // The host answers what is forged with resets, which are no segments to be timed.
+        assert!(strange.is_empty(), "{backend:?}: {strange:?}");
+        // A forged reset costs the segment that is outstanding; nothing makes a sample that is not the path's.
+        assert!(of_flow.len() >= 100, "{backend:?}: {} samples of 200 rounds", of_flow.len());
+        for sample in of_flow {
+            assert!(sample.rtt() + Duration::from_micros(20) >= rtt, "{backend:?}: shorter than the path: {sample:?}");
         }
     }
 }

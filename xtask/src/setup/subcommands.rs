@@ -1,0 +1,37 @@
+//! Programs that cargo finds by their name, installed from the registry at their first use.
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Outcome;
+use crate::workspace::{cargo, run, shown, which};
+
+/// A subcommand of cargo, in the version that was tried; a newer one that is there already does as well.
+pub(super) struct Subcommand {
+    name: &'static str,
+    version: &'static str,
+    /// How long it takes to install, for who waits.
+    takes: &'static str,
+}
+
+/// Builds fuzz targets with coverage instrumentation. libFuzzer itself comes with the targets' own dependencies.
+pub(super) const FUZZ: Subcommand = Subcommand { name: "cargo-fuzz", version: "0.13.2", takes: "half a minute" };
+/// Checks licences, sources, duplicates and advisories of all dependencies.
+pub(super) const DENY: Subcommand = Subcommand { name: "cargo-deny", version: "0.20.2", takes: "two minutes" };
+
+impl Subcommand {
+    /// Installs it unless it is there.
+    pub(super) fn ensure(&self) -> Result<Outcome> {
+        let Self { name, version, takes } = self;
+        if let Some(path) = which(name) {
+            return Ok(Outcome::Present(path.display().to_string()));
+        }
+        let mut install = cargo();
+        install.args(["install", name, "--version", version, "--locked", "--quiet"]);
+        eprintln!("installing {name} {version} ({takes})");
+        run(&mut install).with_context(|| format!("run by hand: {}", shown(&install)))?;
+        if which(name).is_none() {
+            bail!("{name} is installed but not on PATH; run by hand: export PATH=\"$HOME/.cargo/bin:$PATH\"");
+        }
+        Ok(Outcome::Installed((*version).to_owned()))
+    }
+}

@@ -1,0 +1,181 @@
+//! `cargo xtask soak`: does it stay up? The agent in the lab for as long as is asked, with connections that come and go and faults at random
+//! moments; in the end its memory, its descriptors and its accounts.
+
+mod churn;
+mod faults;
+mod plot;
+mod watch;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::Signal;
+
+use crate::lab::agent::Agent;
+use crate::lab::{Impairment, Lab, Link, Way};
+use crate::workspace::root;
+use crate::{run, setup};
+use watch::{Watch, last_health};
+
+/// Where the churn goes, and the round trip to each.
+const FAR: [(u8, Duration); 6] = [
+    (10, Duration::from_micros(400)),
+    (11, Duration::from_millis(2)),
+    (12, Duration::from_millis(8)),
+    (13, Duration::from_millis(20)),
+    (14, Duration::from_millis(50)),
+    (15, Duration::from_millis(120)),
+];
+/// An interface that comes and goes, beside the one with the traffic.
+const EXTRA: &str = "soak0";
+/// The configuration: few flows, so that they make room for each other all the time.
+const CONFIG: &str = "\
+init_config:
+  backend: ebpf
+  report_interval: 2
+  reverse_dns: false
+  statsd_ip: 127.0.0.1
+  statsd_port: 8125
+  idle_ttl: 20
+  exp_ttl: 5
+  max_flows: 1000
+instances:
+  - interface: eth0
+    ips: [10.77.0.0/24]
+  - interface: soak0
+    ips: [10.77.0.0/24]
+";
+
+/// Arguments of `soak`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// How long
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Where the draws of faults and connections start
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Keep the plot in docs/soak.svg instead of target/soak.svg
+    #[arg(long)]
+    record: bool,
+}
+
+/// Runs it and prints the verdict.
+///
+/// # Errors
+///
+/// The lab cannot be built; the agent ended, grew, kept descriptors, or its accounts do not close.
+pub fn main(args: &Args) -> Result<()> {
+    setup::for_lab()?;
+    let binary = run::release_binary()?;
+    let time = Duration::try_from_secs_f64(args.minutes * 60.0).context("--minutes")?;
+    let lab = lab(args.seed)?;
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let config = directory.path().join("conf.yaml");
+    std::fs::write(&config, CONFIG)?;
+    let mut command = lab.a.namespace.command(binary);
+    command.args(["run", "--output", "statsd,json", "--config"]).arg(&config);
+    let mut agent = Agent::spawn_command(&mut command)?;
+    agent.ready()?;
+
+    let start = Instant::now();
+    let stop = AtomicBool::new(false);
+    let mut watch = Watch::new(&agent, start);
+    let (happened, connections) = thread::scope(|scope| {
+        let churn = scope.spawn(|| churn::run(&lab, args.seed, &stop));
+        let faults = scope.spawn(|| faults::run(&lab, &agent, &config, args.seed, start, &stop));
+        while start.elapsed() < time && watch.look().is_ok() {
+            thread::sleep(Duration::from_secs(1));
+        }
+        stop.store(true, Ordering::Relaxed);
+        (faults.join(), churn.join())
+    });
+    let happened = happened.map_err(|_| anyhow::anyhow!("the faults panicked"))??;
+    let connections = connections.map_err(|_| anyhow::anyhow!("the churn panicked"))??;
+    // Quiet now: what was on its way is counted, and two more reports tell.
+    thread::sleep(Duration::from_secs(6));
+    watch.look().context("the agent did not live to the end")?;
+
+    let svg = if args.record { root().join("docs/soak.svg") } else { run::target().join("soak.svg") };
+    std::fs::write(&svg, plot::svg(&watch.points, &happened))?;
+    println!("{} connections in {:.1} minutes, {} faults:", connections, args.minutes, happened.len());
+    for fault in faults::Fault::ALL {
+        println!("  {:3} x {}", happened.iter().filter(|(_, other)| *other == fault).count(), fault.name());
+    }
+    let verdict = judge(&watch, &agent);
+    // Descriptors and memory were looked at; it has to end well, too.
+    let finished = agent.stop()?;
+    println!("plot: {}", shown(&svg));
+    verdict?;
+    ensure!(finished.status.success(), "it ended with {}", finished.status);
+    println!("verdict: it stayed up, flat, and its accounts close");
+    Ok(())
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+fn lab(seed: u64) -> Result<Lab> {
+    let lab = Lab::new(Link::Veth)?;
+    for (last, _) in FAR {
+        lab.b.add_address([10, 77, 0, last].into())?;
+    }
+    impair(&lab, 0.002, seed);
+    faults::make_extra(&lab)?;
+    Ok(lab)
+}
+
+/// The path's delays, with so much loss and reordering.
+fn impair(lab: &Lab, share: f64, seed: u64) {
+    let delay_of: Vec<_> = FAR.iter().map(|(last, rtt)| ([10, 77, 0, *last].into(), *rtt / 2)).collect();
+    for way in Way::BOTH {
+        let faults = Impairment { loss: share, reorder: share, duplicate: share / 5.0, seed, ..Impairment::default() };
+        lab.path().impair(way, Impairment { delay_of: delay_of.clone(), ..faults });
+    }
+}
+
+/// Everything that must hold; each line is printed, whether it does or not.
+fn judge(watch: &Watch, agent: &Agent) -> Result<()> {
+    let mut failed = Vec::new();
+    let mut check = |what: String, holds: bool| {
+        println!("{} {what}", if holds { "ok  " } else { "FAIL" });
+        failed.extend((!holds).then_some(what));
+    };
+    let (early, late) = watch.memory();
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    check(
+        format!("memory: {:.1} MiB in the second fifth of the time, {:.1} in the last", mib(early), mib(late)),
+        late <= early + early / 20 + (1 << 20),
+    );
+    let (least, most, last) = watch.descriptors();
+    check(format!("descriptors: {least} to {most}, {last} at the end"), last <= least + 1 && most <= least + 8);
+    let health = last_health(agent).context("no report of its health")?;
+    let number = |name: &str| health[name].as_u64().unwrap_or_default();
+    let sum =
+        |name: &str| health[name].as_object().map_or(0, |map| map.values().filter_map(serde_json::Value::as_u64).sum());
+    let (sent, samples, rejected, quiet) = (number("sent"), number("samples"), sum("rejected"), sum("quiet"));
+    let (records, lost, segments) = (number("records"), number("lost"), number("segments"));
+    check(
+        format!("{records} records = {sent} sent + {samples} samples + {rejected} rejected + {quiet} quiet"),
+        records == sent + samples + rejected + quiet,
+    );
+    check(format!("{segments} segments = {records} records + {lost} lost"), segments == records + lost);
+    check(format!("{samples} samples, {} flows evicted", number("flows_evicted")), samples > 1000);
+    check(format!("{} flows, {} of 1000 at most", number("flows"), watch.most_flows()), watch.most_flows() <= 1000);
+    let log = agent.log();
+    let panics = log.iter().filter(|line| line.contains("panic")).count();
+    check(format!("{} lines of log, {panics} panics", log.len()), panics == 0);
+    if !failed.is_empty() {
+        bail!("it does not hold: {}", failed.join("; "));
+    }
+    Ok(())
+}
+
+/// Tells the agent to read its file.
+fn reload(agent: &Agent) -> Result<()> {
+    agent.signal(Signal::SIGHUP)
+}

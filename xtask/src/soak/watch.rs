@@ -1,0 +1,83 @@
+//! The agent from outside, once a second: memory, descriptors, flows.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::lab::agent::Agent;
+
+/// One look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Point {
+    pub(super) at: Duration,
+    /// Resident, in bytes.
+    pub(super) memory: u64,
+    pub(super) descriptors: usize,
+    pub(super) flows: u64,
+}
+
+/// All looks.
+pub(super) struct Watch<'a> {
+    agent: &'a Agent,
+    start: Instant,
+    pub(super) points: Vec<Point>,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(agent: &'a Agent, start: Instant) -> Self {
+        Self { agent, start, points: Vec::new() }
+    }
+
+    /// Looks.
+    ///
+    /// # Errors
+    ///
+    /// It is gone.
+    pub(super) fn look(&mut self) -> Result<()> {
+        let process = format!("/proc/{}", self.agent.pid());
+        let status = fs::read_to_string(format!("{process}/status")).context("it is gone")?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("it is gone")?;
+        let kib: u64 = resident.trim().trim_end_matches(" kB").parse().context("VmRSS")?;
+        self.points.push(Point {
+            at: self.start.elapsed(),
+            memory: kib << 10,
+            descriptors: fs::read_dir(format!("{process}/fd")).context("it is gone")?.count(),
+            flows: last_health(self.agent).and_then(|health| health["flows"].as_u64()).unwrap_or_default(),
+        });
+        Ok(())
+    }
+
+    /// The middle memory of the second and of the last fifth of the time.
+    pub(super) fn memory(&self) -> (u64, u64) {
+        let fifth = |number: usize| {
+            let part = self.points.len() / 5;
+            let mut memory: Vec<u64> = self.points.iter().skip(number * part).take(part).map(|p| p.memory).collect();
+            memory.sort_unstable();
+            memory.get(memory.len() / 2).copied().unwrap_or_default()
+        };
+        (fifth(1), fifth(4))
+    }
+
+    /// The fewest, the most and the last number of descriptors, after the first fifth.
+    pub(super) fn descriptors(&self) -> (usize, usize, usize) {
+        let counts = || self.points.iter().skip(self.points.len() / 5).map(|point| point.descriptors);
+        (
+            counts().min().unwrap_or_default(),
+            counts().max().unwrap_or_default(),
+            counts().next_back().unwrap_or_default(),
+        )
+    }
+
+    pub(super) fn most_flows(&self) -> u64 {
+        self.points.iter().map(|point| point.flows).max().unwrap_or_default()
+    }
+}
+
+/// Its last report of its health.
+pub(super) fn last_health(agent: &Agent) -> Option<Value> {
+    let line = agent.last_output(|line| line.contains("\"health\""))?;
+    let mut line: Value = serde_json::from_str(&line).ok()?;
+    Some(line["health"].take())
+}

@@ -20,6 +20,10 @@ pub const EGRESS_ETHERNET: &str = "gometro_out_eth";
 pub const INGRESS_IP: &str = "gometro_in_ip";
 /// Egress entry point for devices without a link header.
 pub const EGRESS_IP: &str = "gometro_out_ip";
+/// Ingress entry point for devices with an Ethernet header, in the driver.
+pub const INGRESS_XDP: &str = "gometro_in_xdp";
+/// The same for devices on which comes in what the local end sends.
+pub const EGRESS_XDP: &str = "gometro_out_xdp";
 
 /// Read-only global `u8`: 1 where the kernel's `__sk_buff` has `tstamp_type` (5.18 and later).
 pub const HAS_TSTAMP_TYPE: &str = "HAS_TSTAMP_TYPE";

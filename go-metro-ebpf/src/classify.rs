@@ -2,7 +2,6 @@
 
 use core::ptr;
 
-use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
 use go_metro_common::counters::{PerCpu, Unparsable};
 use go_metro_common::segment::{Sides, is_relevant};
 
@@ -11,7 +10,7 @@ use crate::emit::{Segment, emit};
 use crate::ip::Addresses;
 use crate::link::{self, Link};
 use crate::maps::{COUNTERS, SIDES};
-use crate::packet::Packet;
+use crate::packet::{Context, Packet};
 use crate::{ip, options, repeats, tcp};
 
 /// TCP begins no later than behind a link header, an IPv6 header and 8 extension headers of 2048 bytes: the mask changes
@@ -36,23 +35,22 @@ pub(crate) enum Skip {
     Unparsable(Unparsable),
 }
 
-/// Handles one packet; the verdict.
+/// Handles one packet.
 #[inline(always)]
-pub(crate) fn classify(skb: *mut __sk_buff, direction: Direction, link: Link) -> i32 {
+pub(crate) fn classify(context: Context, direction: Direction, link: Link) {
     if let Some(cpu) = COUNTERS.get_ptr_mut(0) {
         // SAFETY: a per-CPU value that only this program uses, with bottom halves off: there is no other reference.
         let cpu = unsafe { &mut *cpu };
         cpu.counters.seen += 1;
-        match segment(Packet::new(skb), cpu, direction, link) {
+        match segment(Packet::new(context), cpu, direction, link) {
             Ok(()) | Err(Skip::NotOurs) => {}
             Err(Skip::Fragment) => cpu.counters.fragments += 1,
             Err(Skip::Unparsable(cause)) => {
                 count(cpu, cause);
-                diagnose(skb, cause as u32);
+                diagnose(context, cause as u32);
             }
         }
     }
-    TC_ACT_UNSPEC
 }
 
 /// Counts an unparsable packet.

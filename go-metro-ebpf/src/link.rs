@@ -40,9 +40,6 @@ const ETH_P_QINQ1: u16 = 0x9100;
 const ETHERTYPE: u32 = 12;
 /// Bytes of a VLAN tag.
 const TAG: u32 = 4;
-/// In-band VLAN tags that are looked behind. A tag in the packet's metadata is not in the way.
-const TAGS_MAX: u32 = 2;
-
 /// Finds the network header.
 #[inline(always)]
 pub(crate) fn network(packet: Packet, link: Link) -> Result<Network, Skip> {
@@ -51,7 +48,7 @@ pub(crate) fn network(packet: Packet, link: Link) -> Result<Network, Skip> {
         Link::Ethernet => {
             let mut at = ETHERTYPE;
             let mut ethertype = ethertype(packet, at)?;
-            for _ in 0..TAGS_MAX {
+            for _ in 0..packet.tags_max() {
                 if !is_tag(ethertype) {
                     break;
                 }

@@ -3,9 +3,9 @@
 //! The way of one packet: [`classify`] counts it, [`link`] and [`ip`] find its TCP header and leave at once where there is
 //! none, [`tcp`] reads that header, a look-up in [`maps`] tells whether the remote end is a target, [`options`] reads
 //! timestamps and SACK, [`repeats`] tells whether it says anything new, and [`emit`] builds the record in the ring buffer. The verdict is the same for all:
-//! `TCX_NEXT`, which is `TC_ACT_UNSPEC`, so that whatever else is on the hook still runs.
+//! `TCX_NEXT`, which is `TC_ACT_UNSPEC`, so that whatever else is on the hook still runs; `XDP_PASS` in a driver.
 //!
-//! There are four entry points, so that direction and link are constants in each.
+//! There are four entry points at TC's hooks and two in drivers (XDP), so that direction, link and context are constants in each.
 //!
 //! # Verifiers
 //!
@@ -30,34 +30,55 @@ mod packet;
 mod repeats;
 mod tcp;
 
-use aya_ebpf::macros::classifier;
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::bindings::TC_ACT_UNSPEC;
+use aya_ebpf::bindings::xdp_action::XDP_PASS;
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
 
 use classify::{Direction, classify};
 use link::Link;
+use packet::Context;
 
 /// Ingress of a device with an Ethernet header.
 #[classifier]
 fn gometro_in_eth(ctx: TcContext) -> i32 {
-    classify(ctx.skb.skb, Direction::Ingress, Link::Ethernet)
+    classify(Context::Skb(ctx.skb.skb), Direction::Ingress, Link::Ethernet);
+    TC_ACT_UNSPEC
 }
 
 /// Egress of a device with an Ethernet header.
 #[classifier]
 fn gometro_out_eth(ctx: TcContext) -> i32 {
-    classify(ctx.skb.skb, Direction::Egress, Link::Ethernet)
+    classify(Context::Skb(ctx.skb.skb), Direction::Egress, Link::Ethernet);
+    TC_ACT_UNSPEC
 }
 
 /// Ingress of a device without a link header.
 #[classifier]
 fn gometro_in_ip(ctx: TcContext) -> i32 {
-    classify(ctx.skb.skb, Direction::Ingress, Link::Ip)
+    classify(Context::Skb(ctx.skb.skb), Direction::Ingress, Link::Ip);
+    TC_ACT_UNSPEC
 }
 
 /// Egress of a device without a link header.
 #[classifier]
 fn gometro_out_ip(ctx: TcContext) -> i32 {
-    classify(ctx.skb.skb, Direction::Egress, Link::Ip)
+    classify(Context::Skb(ctx.skb.skb), Direction::Egress, Link::Ip);
+    TC_ACT_UNSPEC
+}
+
+/// Ingress of a device with an Ethernet header, in its driver: before segments are merged. Needs Linux 5.18.
+#[xdp(frags)]
+fn gometro_in_xdp(ctx: XdpContext) -> u32 {
+    classify(Context::Xdp(ctx.ctx), Direction::Ingress, Link::Ethernet);
+    XDP_PASS
+}
+
+/// The same of a device on which comes in what the local end sends.
+#[xdp(frags)]
+fn gometro_out_xdp(ctx: XdpContext) -> u32 {
+    classify(Context::Xdp(ctx.ctx), Direction::Egress, Link::Ethernet);
+    XDP_PASS
 }
 
 #[panic_handler]

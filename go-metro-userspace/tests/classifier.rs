@@ -7,7 +7,7 @@ mod frames;
 
 use aya::{TestRun, TestRunOptions};
 use frames::cases::{self, Case, Hook, Outcome, Record};
-use frames::kernel::{LOOPBACK, NEXT, classifier, run};
+use frames::kernel::{LOOPBACK, NEXT, classifier, run, run_xdp};
 use go_metro::capture::SourceCounters;
 use go_metro::capture::ebpf::Classifier;
 use go_metro::rtt::{Addr, Direction, Segment};
@@ -121,4 +121,57 @@ fn what_the_verifier_makes_of_it_stays_small() {
         println!("{name}: {instructions} instructions, {verified} verified");
         assert!(instructions < 2000 && verified < 100_000, "{name}: {instructions} instructions, {verified} verified");
     }
+}
+
+/// XDP_PASS of include/uapi/linux/bpf.h.
+const PASS: u32 = 2;
+
+#[test]
+fn in_a_driver_the_same_bytes_become_the_same_record() {
+    let Some(mut classifier) = classifier(Sides::REMOTE) else { return };
+    if let Err(error) = classifier.xdp(names::INGRESS_XDP) {
+        assert!(!kernel_has_xdp_frags(), "{error}");
+        eprintln!("skipped: {error}");
+        return;
+    }
+    let cases: Vec<Case> =
+        cases::all().into_iter().filter(|c| matches!(c.hook, Hook::EgressEthernet | Hook::IngressEthernet)).collect();
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % below as u64) as usize
+    };
+    let mut records = 0;
+    for number in 0..4000 {
+        let Case { name, hook, bytes, .. } = &cases[number % cases.len()];
+        let mut bytes = bytes.clone();
+        // Once as they are, then damaged.
+        for _ in 0..if number < cases.len() { 0 } else { 1 + next(3) } {
+            let place = next(bytes.len().min(90));
+            bytes[place] ^= 1 << next(8);
+        }
+        // A driver's program sees one tag more than one at TC's hook does.
+        if (0..3).all(|tag| matches!(bytes.get(12 + 4 * tag..14 + 4 * tag), Some([0x81, 0] | [0x88, 0xa8] | [0x91, 0])))
+        {
+            continue;
+        }
+        let timeless = |mut segments: Vec<Segment>| {
+            segments.iter_mut().for_each(|segment| segment.header.time_ns = 0);
+            segments
+        };
+        let (at_tc, verdict, counted_at_tc) = run(&mut classifier, *hook, &bytes);
+        assert_eq!(verdict, NEXT);
+        let (in_driver, verdict, counted_in_driver) = run_xdp(&mut classifier, *hook, &bytes);
+        assert_eq!(verdict, PASS, "{name}: the verdict");
+        assert_eq!(timeless(in_driver), timeless(at_tc.clone()), "{name}: {bytes:02x?}");
+        assert_eq!(counted_in_driver, counted_at_tc, "{name}: {bytes:02x?}");
+        records += at_tc.len();
+    }
+    assert!(records > 1000, "{records} records");
+}
+
+fn kernel_has_xdp_frags() -> bool {
+    aya::util::KernelVersion::current().is_ok_and(|version| version >= aya::util::KernelVersion::new(5, 18, 0))
 }

@@ -19,7 +19,8 @@ use aya::{Ebpf, EbpfLoader};
 use go_metro::capture::ebpf::{Classifier, EbpfSource, HookKind, probe};
 use go_metro::capture::error::CaptureError;
 use go_metro::capture::{InterfaceEvent, SourceSettings, WatchList};
-use go_metro::rtt::{Direction, Segment};
+use go_metro::config::IngressHook;
+use go_metro::rtt::{Direction, Engine, EngineConfig, Outcome, Segment};
 use go_metro_common::segment::{Sides, TcpFlags};
 use nix::sched::{CloneFlags, unshare};
 
@@ -63,7 +64,15 @@ fn open(entries: &[(&str, &str)]) -> Result<EbpfSource, CaptureError> {
 /// What the ends of a veth pair here are is said, not guessed: some have no address.
 fn settings(entries: &[(&str, &str)], ring_bytes: u32) -> SourceSettings {
     let host_ends = entries.iter().map(|(name, _)| ((*name).to_owned(), false)).collect();
-    SourceSettings { watch: watch(entries), ring_bytes, snaplen: 0, filter: None, sides: Sides::REMOTE, host_ends }
+    SourceSettings {
+        watch: watch(entries),
+        ring_bytes,
+        snaplen: 0,
+        filter: None,
+        sides: Sides::REMOTE,
+        ingress: IngressHook::Tc,
+        host_ends,
+    }
 }
 
 /// What arrives within `span`.
@@ -311,6 +320,99 @@ fn other_programs_on_the_hooks_still_run() {
         let counted: u64 = counts.get(&0, 0).unwrap().iter().sum();
         assert!(counted >= 6, "{counted} packets");
         assert_eq!(source.counters().unwrap().seen, 2 * counted, "both hooks of one device");
+    });
+}
+
+/// The flags of XDP programs on a device, as ip(8) lists them: `xdp` is native, `xdpgeneric` is not.
+fn xdp_mode(device: &str) -> Option<&'static str> {
+    let output = Command::new("ip").args(["link", "show", "dev", device]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    ["xdpgeneric", "xdp"].into_iter().find(|mode| text.split_whitespace().any(|word| word == *mode))
+}
+
+#[test]
+fn a_driver_with_native_xdp_yields_the_same_round_trips() {
+    in_namespace(|| {
+        // The other end is another host, or the stack would talk to itself over loopback.
+        let other = Command::new("unshare").args(["--net", "sleep", "30"]).spawn().unwrap();
+        let mut other = Killed(other);
+        let pid = other.0.id();
+        let inside = |arguments: &str| {
+            let arguments = format!("--target {pid} --net {arguments}");
+            assert!(Command::new("nsenter").args(arguments.split(' ')).status().unwrap().success(), "{arguments}");
+        };
+        // Until `unshare` has done its work, the namespace is still this one.
+        let namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        while namespace(pid) == own {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        ip(&format!("link add left type veth peer name right netns {pid}"));
+        for command in ["addr add 10.0.0.1/24 dev left", "link set left up"] {
+            ip(command);
+        }
+        for command in ["ip addr add 10.0.0.2/24 dev right", "ip link set right up"] {
+            inside(command);
+        }
+        let settings = SourceSettings { ingress: IngressHook::Xdp, ..settings(&[("left", "10.0.0.2/32")], 1 << 20) };
+        let mut source = EbpfSource::open(&settings).unwrap();
+        assert_eq!(xdp_mode("left"), Some("xdp"));
+
+        let mut engine = Engine::new(EngineConfig::default());
+        let target = File::open(format!("/proc/{pid}/ns/net")).unwrap();
+        let (ready, listening) = std::sync::mpsc::channel();
+        let serving = std::thread::spawn(move || {
+            nix::sched::setns(target, CloneFlags::CLONE_NEWNET).unwrap();
+            let listener = TcpListener::bind("10.0.0.2:4010").unwrap();
+            ready.send(()).unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 100];
+            for _ in 0..100 {
+                stream.read_exact(&mut request).unwrap();
+                stream.write_all(&[1; 200]).unwrap();
+            }
+        });
+        listening.recv().unwrap();
+        let mut stream = TcpStream::connect("10.0.0.2:4010").unwrap();
+        let mut answer = [0; 200];
+        for _ in 0..100 {
+            stream.write_all(&[2; 100]).unwrap();
+            stream.read_exact(&mut answer).unwrap();
+        }
+        serving.join().unwrap();
+        let segments = collect(&mut source, Duration::from_millis(200));
+        let samples = segments.iter().filter(|s| matches!(engine.record(s), Outcome::Sample(_))).count();
+        assert!(
+            (100..=103).contains(&samples),
+            "{samples} samples of a hundred rounds, a handshake and perhaps a close"
+        );
+        let received = segments.iter().filter(|s| s.direction() == Direction::Ingress).count();
+        assert!(received >= 100, "{received}");
+        drop(source);
+        assert_eq!(xdp_mode("left"), None, "nothing is left behind");
+        other.0.kill().unwrap();
+    });
+}
+
+/// A process that does not outlive its test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn where_the_driver_has_no_native_xdp_the_tc_hook_is_used() {
+    in_namespace(|| {
+        let settings = SourceSettings { ingress: IngressHook::Xdp, ..settings(&[("lo", "127.0.0.0/8")], 1 << 20) };
+        let mut source = EbpfSource::open(&settings).unwrap();
+        assert_eq!(xdp_mode("lo"), None);
+        exchange("127.0.0.1:4011".parse().unwrap(), 10, 10);
+        let segments = collect(&mut source, Duration::from_millis(50));
+        assert!(segments.iter().any(|s| s.direction() == Direction::Ingress));
     });
 }
 

@@ -14,6 +14,7 @@ pub(super) fn source_settings(config: &Config, directory: &Directory) -> SourceS
         snaplen: config.snaplen,
         filter: config.filter.clone().filter(|filter| filter.trim() != "tcp"),
         sides: config.sides.into(),
+        ingress: config.ingress_hook,
         host_ends: host_ends(config),
     }
 }

@@ -19,6 +19,8 @@ use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 
+use crate::config::IngressHook;
+
 pub use clock::Jump;
 pub use error::CaptureError;
 pub use source::Source;
@@ -40,6 +42,8 @@ pub struct SourceSettings {
     pub filter: Option<String>,
     /// Which round trips to measure.
     pub sides: Sides,
+    /// Where the classifier sees what comes in (eBPF).
+    pub ingress: IngressHook,
     /// Which interfaces are a host's end of another machine's link, where the configuration says; elsewhere the kernel is asked.
     pub host_ends: BTreeMap<String, bool>,
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::section::Section;
 use super::values::{
-    AbsolutePath, AverageWanted, Backend, Bounded, Bytes, DelayedAcks, Listen, LogLevel, OutputName, PathOrOff,
-    Seconds, ServerHost, SidesWanted, Text, YesNo,
+    AbsolutePath, AverageWanted, Backend, Bounded, Bytes, DelayedAcks, IngressHook, Listen, LogLevel, OutputName,
+    PathOrOff, Seconds, ServerHost, SidesWanted, Text, YesNo,
 };
 use super::{Config, Environment, Instance, LogSettings, Origin, Statsd, environment};
 
@@ -48,6 +48,7 @@ pub(super) struct InitConfig {
     // Ours.
     backend: Option<Backend>,
     sides: Option<SidesWanted>,
+    ingress_hook: Option<IngressHook>,
     delayed_acks: Option<DelayedAcks>,
     average: Option<AverageWanted>,
     kernel_rtt: Option<YesNo>,
@@ -105,6 +106,7 @@ impl InitConfig {
             log_level: section.take("log_level"),
             backend: section.take("backend"),
             sides: section.take("sides"),
+            ingress_hook: section.take("ingress_hook"),
             delayed_acks: section.take("delayed_acks"),
             average: section.take("average"),
             kernel_rtt: section.take("kernel_rtt"),
@@ -154,6 +156,7 @@ impl InitConfig {
             instances,
             backend: self.backend.unwrap_or_default(),
             sides: self.sides.unwrap_or_default(),
+            ingress_hook: self.ingress_hook.unwrap_or_default(),
             delayed_acks: self.delayed_acks.unwrap_or_default(),
             average: self.average.unwrap_or_default(),
             kernel_rtt: self.kernel_rtt.is_some_and(|YesNo(yes)| yes),

@@ -22,7 +22,7 @@ use serde_yaml::Value;
 pub use error::{ConfigError, Fault};
 pub use instance::{Instance, Sampling};
 pub use selector::{Hopeless, Selector};
-pub use values::{AverageWanted, Backend, DelayedAcks, LogLevel, OutputName, SidesWanted};
+pub use values::{AverageWanted, Backend, DelayedAcks, IngressHook, LogLevel, OutputName, SidesWanted};
 
 /// Where the daemon tells its status unless it is told otherwise.
 pub const STATUS_SOCKET: &str = init::STATUS_SOCKET;
@@ -59,6 +59,8 @@ pub struct Config {
     pub filter: Option<String>,
     /// Which round trips are measured.
     pub sides: SidesWanted,
+    /// Where the classifier sees what comes in.
+    pub ingress_hook: IngressHook,
     /// What summaries do with delayed acknowledgements.
     pub delayed_acks: DelayedAcks,
     /// What `system.net.tcp.rtt.avg` is.

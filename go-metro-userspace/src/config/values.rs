@@ -25,6 +25,17 @@ pub enum Backend {
     Pcap,
 }
 
+/// Where the classifier sees what comes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IngressHook {
+    /// At TC's hook: on every device, after segments were merged (GRO).
+    #[default]
+    Tc,
+    /// In the device's driver, before all else: where it has native XDP.
+    Xdp,
+}
+
 /// Which round trips to measure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

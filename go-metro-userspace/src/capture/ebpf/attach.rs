@@ -6,15 +6,17 @@
 use std::io;
 
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError};
+use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{LinkOrder, ProgramError, TcAttachType, tc};
 use go_metro_common::names;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::os::fd::AsRawFd as _;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::classifier::{Classifier, is_refusal, kernel_is_at_least, missing_capability, os_error, with_sources};
 use crate::capture::error::CaptureError;
+use crate::config::IngressHook;
 
 /// What comes first in a packet on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +63,19 @@ pub(super) struct Attachment {
     kind: HookKind,
     turned: bool,
     /// Detached when dropped.
-    _links: [SchedClassifierLink; 2],
+    _egress: SchedClassifierLink,
+    _ingress: IngressLink,
+}
+
+/// The classifier's place on the way in.
+enum IngressLink {
+    Tc { _link: SchedClassifierLink },
+    Xdp { _link: XdpLink },
 }
 
 impl Attachment {
     /// Attaches to an interface, in the best way that the kernel has unless told how. `turned`: what comes in on it was sent by the local
-    /// end, so the programs change places.
+    /// end, so the programs change places. Where the driver cannot have the ingress one, the log says so, and TC's hook gets it.
     ///
     /// # Errors
     ///
@@ -75,13 +84,13 @@ impl Attachment {
         classifier: &mut Classifier,
         name: &str,
         ifindex: u32,
-        wanted: Option<HookKind>,
+        (wanted, ingress): (Option<HookKind>, IngressHook),
         turned: bool,
     ) -> Result<Self, CaptureError> {
         let link_type = link_type(name)?;
         let layer = LinkLayer::from_arphrd(link_type)
             .ok_or_else(|| CaptureError::UnknownLink { name: name.to_owned(), link_type })?;
-        let place = Place { name, ifindex, layer, turned };
+        let place = Place { name, ifindex, layer, ingress, turned };
         let best = if kernel_is_at_least(6, 6) { HookKind::Tcx } else { HookKind::Clsact };
         match Self::with(classifier, place, wanted.unwrap_or(best)) {
             // A kernel that is new enough but was built without CONFIG_NET_XGRESS.
@@ -103,15 +112,18 @@ impl Attachment {
     }
 
     fn with(classifier: &mut Classifier, place: Place<'_>, kind: HookKind) -> Result<Self, Failure> {
-        let Place { name, ifindex, layer, turned } = place;
+        let Place { name, ifindex, layer, turned, .. } = place;
         if kind == HookKind::Clsact {
             prepare_clsact(name)?;
         }
         let [received, sent] = layer.programs();
         let (ingress, egress) = if turned { (sent, received) } else { (received, sent) };
-        let ingress = hook(classifier, name, ingress, TcAttachType::Ingress, kind)?;
+        let ingress = match in_driver(classifier, place) {
+            Some(link) => IngressLink::Xdp { _link: link },
+            None => IngressLink::Tc { _link: hook(classifier, name, ingress, TcAttachType::Ingress, kind)? },
+        };
         let egress = hook(classifier, name, egress, TcAttachType::Egress, kind)?;
-        Ok(Self { ifindex, kind, turned, _links: [ingress, egress] })
+        Ok(Self { ifindex, kind, turned, _egress: egress, _ingress: ingress })
     }
 
     /// Index of the interface.
@@ -126,9 +138,11 @@ impl Attachment {
 
     /// How it is attached, for messages.
     pub(super) fn kind(&self) -> &'static str {
-        match self.kind {
-            HookKind::Tcx => "tcx",
-            HookKind::Clsact => "clsact",
+        match (self.kind, &self._ingress) {
+            (HookKind::Tcx, IngressLink::Tc { .. }) => "tcx",
+            (HookKind::Clsact, IngressLink::Tc { .. }) => "clsact",
+            (HookKind::Tcx, IngressLink::Xdp { .. }) => "xdp and tcx",
+            (HookKind::Clsact, IngressLink::Xdp { .. }) => "xdp and clsact",
         }
     }
 }
@@ -139,7 +153,36 @@ struct Place<'a> {
     name: &'a str,
     ifindex: u32,
     layer: LinkLayer,
+    ingress: IngressHook,
     turned: bool,
+}
+
+/// The ingress program in the interface's driver, if it is wanted there and can be. Only native XDP: the generic kind runs where TC's hook
+/// is, after the packet was copied.
+fn in_driver(classifier: &mut Classifier, place: Place<'_>) -> Option<XdpLink> {
+    let Place { name, layer, ingress, turned, .. } = place;
+    if ingress == IngressHook::Tc {
+        return None;
+    }
+    let program = if turned { names::EGRESS_XDP } else { names::INGRESS_XDP };
+    let mut attached = || -> Result<XdpLink, String> {
+        if layer != LinkLayer::Ethernet {
+            return Err("it has no Ethernet header".to_owned());
+        }
+        let program = classifier.xdp(program)?;
+        let id = program.attach(name, XdpMode::Driver).map_err(|error| match os_error(&error) {
+            Some(libc::EOPNOTSUPP) => "its driver has no native XDP".to_owned(),
+            Some(libc::EBUSY | libc::EEXIST) => "another XDP program is on it".to_owned(),
+            _ => with_sources(&error),
+        })?;
+        program.take_link(id).map_err(|error| with_sources(&error))
+    };
+    attached()
+        .map_err(|why| {
+            let why = why.lines().next().unwrap_or_default();
+            warn!(interface = name, "`ingress_hook: xdp` cannot be had here: {why}; using tc");
+        })
+        .ok()
 }
 
 /// What went wrong, and where.

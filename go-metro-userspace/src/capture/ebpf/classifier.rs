@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::{ProgramError, SchedClassifier};
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -24,6 +24,7 @@ use tracing_log::LogTracer;
 use super::tries::Tries;
 use crate::capture::SourceCounters;
 use crate::capture::error::CaptureError;
+use crate::config::IngressHook;
 use crate::rtt::Segment;
 
 /// The object, as `cargo xtask build-ebpf` made it.
@@ -31,6 +32,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/go
 
 /// The entry points.
 const PROGRAMS: [&str; 4] = [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET, names::INGRESS_IP, names::EGRESS_IP];
+
+/// Those for drivers.
+const XDP_PROGRAMS: [&str; 2] = [names::INGRESS_XDP, names::EGRESS_XDP];
 
 /// Largest ring buffer: 1 GiB holds ten seconds of two million records each.
 const RING_MAX: u32 = 1 << 30;
@@ -61,12 +65,19 @@ pub struct ClassifierSettings {
     pub sides: Sides,
     /// What becomes of repeated acknowledgements.
     pub repeats: Repeats,
+    /// With [`IngressHook::Xdp`] the entry points for drivers are loaded too.
+    pub ingress: IngressHook,
 }
 
 impl Default for ClassifierSettings {
     /// A page, the remote side, and a refresh that is short against any time after which a flow is forgotten.
     fn default() -> Self {
-        Self { ring_bytes: 0, sides: Sides::REMOTE, repeats: Repeats::Left(Duration::from_millis(250)) }
+        Self {
+            ring_bytes: 0,
+            sides: Sides::REMOTE,
+            repeats: Repeats::Left(Duration::from_millis(250)),
+            ingress: IngressHook::Tc,
+        }
     }
 }
 
@@ -78,6 +89,8 @@ pub struct Classifier {
     /// What it lets through.
     pub tries: Tries,
     sides: Sides,
+    /// Whether the entry points for drivers are loaded; why not.
+    xdp: Result<(), String>,
     log: Option<EbpfLogger<LogTracer>>,
     read: u64,
 }
@@ -98,7 +111,7 @@ impl Classifier {
     ///
     /// A missing capability, a kernel without ring buffer, or a verifier that refuses.
     pub fn load_with(settings: ClassifierSettings) -> Result<Self, CaptureError> {
-        let ClassifierSettings { ring_bytes, sides, repeats } = settings;
+        let ClassifierSettings { ring_bytes, sides, repeats, ingress } = settings;
         raise_memlock_limit();
         let ring_bytes = ring_size(ring_bytes);
         let cpus = nr_cpus().map_err(|(_, source)| CaptureError::System { call: "counting CPUs", source })?;
@@ -129,6 +142,16 @@ impl Classifier {
         for name in PROGRAMS {
             program(&mut ebpf, name)?.load().map_err(|error| program_error(name, error))?;
         }
+        let xdp = match ingress {
+            IngressHook::Tc => Err("not wanted".to_owned()),
+            IngressHook::Xdp => XDP_PROGRAMS
+                .iter()
+                .try_for_each(|name| {
+                    let loaded = xdp_program(&mut ebpf, name)?.load();
+                    loaded.map_err(|error| program_error(name, error))
+                })
+                .map_err(|error| format!("the kernel refuses the program, which needs Linux 5.18 ({error})")),
+        };
         let log = log.map_err(|error| debug!(%error, "no log from the classifier")).ok();
         debug!(ring_bytes, wake_mask, has_tstamp_type, "classifier loaded");
         Ok(Self {
@@ -136,6 +159,7 @@ impl Classifier {
             counters: map(&mut ebpf, names::COUNTERS)?,
             tries: Tries::new(map(&mut ebpf, names::TARGETS_V4)?, map(&mut ebpf, names::TARGETS_V6)?),
             sides,
+            xdp,
             log: log.filter(|_| level >= aya_log::Level::Debug as u8),
             ebpf,
             read: 0,
@@ -149,6 +173,16 @@ impl Classifier {
     /// The object has none of that name.
     pub fn program(&mut self, name: &str) -> Result<&mut SchedClassifier, CaptureError> {
         program(&mut self.ebpf, name)
+    }
+
+    /// One of the entry points for drivers.
+    ///
+    /// # Errors
+    ///
+    /// They were not wanted, or the kernel refused them, as those before 5.18 do; why.
+    pub fn xdp(&mut self, name: &str) -> Result<&mut Xdp, String> {
+        self.xdp.clone()?;
+        xdp_program(&mut self.ebpf, name).map_err(|error| error.to_string())
     }
 
     /// Waits until the kernel wakes this thread for records, a signal arrives, or `timeout` passes.
@@ -286,6 +320,12 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or_else(|| CaptureError::Load(format!("the object has no classifier {name}")))
+}
+
+fn xdp_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, CaptureError> {
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| CaptureError::Load(format!("the object has no XDP program {name}")))
 }
 
 fn map<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, CaptureError>

@@ -19,6 +19,7 @@ use super::clock::Clocks;
 use super::error::CaptureError;
 use super::interfaces::{self, Wanted};
 use super::{Attached, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
+use crate::config::IngressHook;
 use crate::rtt::Segment;
 use attach::Attachment;
 
@@ -41,6 +42,7 @@ pub struct EbpfSource {
     watch: WatchList,
     /// Where to attach, if not where it is best.
     hook: Option<HookKind>,
+    ingress: IngressHook,
     /// Which interfaces are a host's end, where that is configured.
     host_ends: BTreeMap<String, bool>,
     /// Why an interface that exists is not attached to, as last logged.
@@ -71,12 +73,15 @@ impl EbpfSource {
     }
 
     fn open_with(settings: &SourceSettings, hook: Option<HookKind>) -> Result<Self, CaptureError> {
-        let classifier = Classifier::load(settings.ring_bytes, settings.sides)?;
+        let SourceSettings { ring_bytes, sides, ingress, .. } = *settings;
+        let classifier =
+            Classifier::load_with(ClassifierSettings { ring_bytes, sides, ingress, ..ClassifierSettings::default() })?;
         let mut source = Self {
             attached: BTreeMap::new(),
             classifier,
             watch: settings.watch.clone(),
             hook,
+            ingress: settings.ingress,
             host_ends: settings.host_ends.clone(),
             trouble: BTreeMap::new(),
             clocks: Clocks::new(),
@@ -215,7 +220,7 @@ impl EbpfSource {
 
     fn attach(&mut self, wanted: &Wanted) -> Result<(), CaptureError> {
         let Wanted { name, ifindex, host_end, nets, .. } = wanted;
-        let attachment = Attachment::new(&mut self.classifier, name, *ifindex, self.hook, *host_end)?;
+        let attachment = Attachment::new(&mut self.classifier, name, *ifindex, (self.hook, self.ingress), *host_end)?;
         info!(interface = name, ifindex, hook = attachment.kind(), host_end, "classifier attached");
         self.attached.insert(name.clone(), Watched { attachment, nets: nets.clone() });
         self.classifier.tries.set(&self.wanted()).inspect_err(|_| drop(self.attached.remove(name)))

@@ -33,11 +33,7 @@ struct Package {
     sign: Sign,
 }
 
-<<<<<<< HEAD
-const PACKAGES: [Package; 16] = [
-=======
-const PACKAGES: [Package; 13] = [
->>>>>>> 371d827 (Fuzz every parser and the engine; say what strangers can do; check what we depend on)
+const PACKAGES: &[Package] = &[
     Package { need: Need::Build, name: "gcc", sign: Sign::Program("cc") },
     Package {
         need: Need::Build,

@@ -123,7 +123,7 @@ fn interfaces_there(config: &Config, findings: &mut Vec<Finding>) {
     for instance in config.instances.iter().filter(|instance| instance.pcap.is_none() && instance.interface != "any") {
         let name = &instance.interface;
         if Selector::parse(name).is_ok_and(|selector| !selector.is_name()) {
-            findings.push(matches_now(name, interfaces::matching(name)));
+            findings.push(matches_now(name, &interfaces::matching(name)));
             continue;
         }
         let subject = format!("interface {name}");
@@ -150,7 +150,7 @@ fn interfaces_there(config: &Config, findings: &mut Vec<Finding>) {
 }
 
 /// What a pattern, `default` or `all` means as things stand.
-fn matches_now(interface: &str, names: Vec<String>) -> Finding {
+fn matches_now(interface: &str, names: &[String]) -> Finding {
     let subject = format!("interface {interface}");
     if names.is_empty() {
         let fix = match interface {

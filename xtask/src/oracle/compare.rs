@@ -166,6 +166,7 @@ impl Court {
             kind: "data".to_owned(),
             class: "exact".to_owned(),
             delayed: false,
+            side: None,
         };
         self.trace.pairs().map(sample).collect()
     }

@@ -8,11 +8,13 @@ use std::io::BufRead as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use go_metro::rtt::{Batch, Engine, EngineConfig, FlowKey, Outcome, Segment, Summaries, SummaryLimits};
+use go_metro::rtt::{Batch, Engine, EngineConfig, FlowKey, Outcome, Segment, Summaries, SummaryLimits, shard_of};
 use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, TcpFlags};
 
 /// Records each time, at least.
-const RECORDS: usize = 2 << 20;
+const RECORDS: usize = 1 << 20;
+/// Engines that share the flows, one for each processor of the machine that this was written on.
+const SHARDS: u32 = 2;
 /// Nanoseconds from one record to the next, on the records' clock: ten million a second.
 const STEP_NS: u64 = 100;
 /// Payload of a request and of a bulk segment.
@@ -22,6 +24,7 @@ const LEN: u32 = 1448;
 struct Load {
     records: Vec<SegmentV4>,
     seq_per_pass: u32,
+    ns_per_pass: u64,
     /// Each pass has flows of its own.
     new_flows: bool,
     pass: u32,
@@ -79,14 +82,24 @@ impl Load {
             record.header.time_ns = 1_000_000_000 + index as u64 * STEP_NS;
             record.header.tsval = (record.header.time_ns / 1_000_000) as u32;
         }
-        Self { records, seq_per_pass, new_flows: false, pass: 0 }
+        let ns_per_pass = records.len() as u64 * STEP_NS;
+        Self { records, seq_per_pass, ns_per_pass, new_flows: false, pass: 0 }
+    }
+
+    /// Its records by the engine that they belong to.
+    fn split(&self, shards: u32) -> Vec<Self> {
+        let of = |shard: u32| {
+            let records = self.records.iter().filter(|r| shard_of(&Segment::from(*r).flow, shards) == shard).copied();
+            Self { records: records.collect(), pass: 0, ..*self }
+        };
+        (0..shards).map(of).collect()
     }
 
     /// Hands out whole passes, at least `count` records; how many there were.
     fn run(&mut self, count: usize, sink: &mut impl FnMut(&Segment)) -> usize {
         let mut done = 0;
         while done < count {
-            let later = u64::from(self.pass) * self.records.len() as u64 * STEP_NS;
+            let later = u64::from(self.pass) * self.ns_per_pass;
             let further = self.pass.wrapping_mul(self.seq_per_pass);
             for record in &self.records {
                 let mut record = *record;
@@ -163,6 +176,25 @@ struct Cases {
     same: Load,
     map: hashbrown::HashMap<FlowKey, u64, foldhash::fast::RandomState>,
     map_max: usize,
+    /// The same once more, for two engines on two processors.
+    shards: Vec<Shard>,
+}
+
+struct Shard {
+    load: Load,
+    engine: Engine,
+    batch: Batch,
+}
+
+impl Shard {
+    fn run(&mut self, count: usize) -> usize {
+        let Self { load, engine, batch } = self;
+        load.run(count, &mut |segment| {
+            batch.push(segment, engine, &mut |_, outcome| {
+                black_box(outcome);
+            });
+        })
+    }
 }
 
 impl Cases {
@@ -176,7 +208,29 @@ impl Cases {
             same: make(flows),
             map: hashbrown::HashMap::with_capacity_and_hasher(max_flows, foldhash::fast::RandomState::default()),
             map_max: max_flows,
+            shards: Vec::new(),
         }
+    }
+
+    /// Two engines, each with half of the flows and a thread of its own.
+    fn two_shards(&mut self) -> f64 {
+        if self.shards.is_empty() {
+            let max_flows = self.map_max as u32;
+            let shard = |load| Shard {
+                load,
+                engine: Engine::new(EngineConfig { max_flows, ..EngineConfig::default() }),
+                batch: Batch::new(),
+            };
+            self.shards =
+                self.load.split(SHARDS).into_iter().filter(|load| !load.records.is_empty()).map(shard).collect();
+        }
+        let each = RECORDS / SHARDS as usize;
+        let start = Instant::now();
+        let count: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = self.shards.iter_mut().map(|shard| scope.spawn(|| shard.run(each))).collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok()).sum()
+        });
+        start.elapsed().as_secs_f64() * 1e9 / count as f64
     }
 
     /// The baseline: a look-up in a plain hash map and a store, the least that any passive measurement must do.
@@ -244,6 +298,7 @@ fn main() -> ExitCode {
         let nanoseconds = match line.as_str() {
             "look-up" => cases.look_up(),
             "one-by-one" => cases.one_by_one(),
+            "two-shards" => cases.two_shards(),
             "batched" => cases.batched(),
             "summarised" => cases.summarised(),
             "interval" => {

@@ -1,5 +1,7 @@
 //! `go-metro read`: a capture file through the engine, to a table or to samples.
 
+mod progress;
+
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
@@ -59,7 +61,8 @@ pub enum ReadError {
 ///
 /// What cannot be opened or written; a reader that goes away is no error.
 pub fn run(options: &ReadOptions, out: &mut impl Write) -> Result<(), ReadError> {
-    let mut source = FileSource::open(&options.file)?;
+    let lines = options.samples || options.explain == Some(Explain::All);
+    let mut source = FileSource::open_through(&options.file, |file| progress::shown(file, lines))?;
     match show(options, &mut source, out).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         done => Ok(done?),

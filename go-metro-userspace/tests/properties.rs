@@ -5,7 +5,9 @@
 
 mod support;
 
-use go_metro::rtt::{Addr, Batch, Class, Endpoint, Engine, EngineConfig, FlowKey, Kind, Outcome, Segment, Side};
+use go_metro::rtt::{
+    Addr, Batch, Class, Endpoint, Engine, EngineConfig, FlowKey, Kind, Outcome, Segment, Side, shard_of,
+};
 use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
 use proptest::prelude::*;
 use support::model::{Model, Seg};
@@ -222,8 +224,14 @@ proptest! {
             batch.push(s, &mut batched, &mut |s, outcome| outcomes_of_batches.push((*s, outcome)));
         }
         batch.flush(&mut batched, &mut |s, outcome| outcomes_of_batches.push((*s, outcome)));
-        prop_assert_eq!(outcomes_of_batches, outcomes);
+        prop_assert_eq!(&outcomes_of_batches, &outcomes);
         prop_assert_eq!(batched.counters(), &c);
+        // And where there is room for all, several engines that share the flows say what one says.
+        let roomy = EngineConfig { max_flows: 8, ..bounds };
+        let (mut one, mut three) = (Engine::new(roomy), [(); 3].map(|()| Engine::new(roomy)));
+        for s in &segments {
+            prop_assert_eq!(one.record(s), three[shard_of(&s.flow, 3) as usize].record(s));
+        }
         prop_assert_eq!(c.sent + c.quiet_total() + c.samples_total() + c.rejected_total(), total);
         prop_assert_eq!(c.samples_total(), c.classes.iter().sum::<u64>());
     }

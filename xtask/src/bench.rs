@@ -4,9 +4,13 @@
 //! case once, in an order that turns, so that whatever slows the machine for a while slows all of them. What is said of a case is the
 //! median over the rounds, with quartiles. `--write` puts the tables into `docs/performance.md`, between the markers that bear their names.
 
+mod engine;
+mod files;
 mod kernel;
+mod live;
 mod measure;
 mod page;
+mod plot;
 mod table;
 
 use std::path::PathBuf;
@@ -38,12 +42,21 @@ pub struct Args {
 enum Part {
     /// The classifier in the kernel, path by path
     Kernel,
+    /// The engine, with few and with many flows
+    Engine,
+    /// Capture files
+    Files,
+    /// The agent beside real traffic
+    Live,
 }
 
 impl Part {
     fn tables(self, args: &Args) -> Result<Vec<Table>> {
         match self {
             Self::Kernel => kernel::tables(args),
+            Self::Engine => engine::tables(args),
+            Self::Files => files::tables(args),
+            Self::Live => live::tables(args),
         }
     }
 }

@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
-use std::net::IpAddr;
 use std::path::Path;
 
 use bytes::Buf;
@@ -18,11 +17,14 @@ use pcap_parser::{PcapBlockOwned, PcapError, create_reader};
 
 use super::copies::Copies;
 use super::decode::{LinkType, Packet, decode_counted};
+use super::prefixes::Prefixes;
 use super::{CaptureError, SourceCounters};
-use crate::rtt::{Direction, Nanos, Segment};
+use crate::rtt::{Direction, FlowKey, Nanos, Segment};
 
-/// What is read at once. A block must fit, so this is also the largest packet: far above any super-segment.
+/// Largest block, and so the largest packet: far above any super-segment.
 const BUFFER: usize = 4 << 20;
+/// What is read at once: what is decoded is then still in the cache that it was read into.
+const CHUNK: usize = 1 << 16;
 /// The first two bytes of gzip (RFC 1952 section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// pcapng's obsolete packet block (draft-ietf-opsawg-pcapng, section on obsolete blocks).
@@ -39,11 +41,21 @@ pub struct FileFilter {
     pub sides: Sides,
 }
 
-impl FileFilter {
-    fn wants(&self, segment: &Segment) -> bool {
-        let among =
-            |nets: &[IpNet], ip: &dyn Fn() -> IpAddr| nets.is_empty() || nets.iter().any(|net| net.contains(&ip()));
-        among(&self.local, &|| segment.flow.local.addr.ip()) && among(&self.targets, &|| segment.flow.remote.addr.ip())
+/// A [`FileFilter`], made ready.
+struct Wanted {
+    local: Prefixes,
+    targets: Prefixes,
+    sides: Sides,
+}
+
+impl Wanted {
+    fn new(filter: &FileFilter) -> Self {
+        Self { local: Prefixes::or_all(&filter.local), targets: Prefixes::or_all(&filter.targets), sides: filter.sides }
+    }
+
+    #[inline]
+    fn has(&self, flow: &FlowKey) -> bool {
+        self.local.contain(flow.local.addr) && self.targets.contain(flow.remote.addr)
     }
 }
 
@@ -79,10 +91,19 @@ impl FileSource {
     ///
     /// What cannot be read, or is no capture.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
+        Self::open_through(path, |file| Box::new(file))
+    }
+
+    /// As [`Self::open`], but reads the file (not standard input) through what `through` makes of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_through(path: &Path, through: impl FnOnce(File) -> Box<dyn Read + Send>) -> Result<Self, CaptureError> {
         let failed = |source| CaptureError::File { path: path.to_owned(), source };
         let input: Box<dyn Read + Send> = match path.to_str() {
             Some("-") => Box::new(io::stdin()),
-            _ => Box::new(File::open(path).map_err(failed)?),
+            _ => through(File::open(path).map_err(failed)?),
         };
         let input = Peeked::new(input).map_err(failed)?;
         let input: Box<dyn Read + Send> = if input.peeked().starts_with(&GZIP) {
@@ -98,15 +119,17 @@ impl FileSource {
 
     /// Hands every wanted segment to `sink`, as each end that is wanted sees it.
     pub fn for_each(&mut self, filter: &FileFilter, sink: &mut impl FnMut(&Segment)) {
+        let wanted = Wanted::new(filter);
         loop {
             match self.reader.next() {
                 Ok((length, block)) => {
                     if let Some((packet, time, ifindex)) = self.format.packet(&block) {
                         self.last = self.last.max(time);
                         let Self { counters, copies, .. } = self;
-                        orient(packet, time, ifindex, counters, copies, filter, sink);
+                        orient(packet, time, ifindex, counters, copies, &wanted, sink);
                     }
-                    self.reader.consume(length);
+                    // What is left is moved to the front once in a refill, not half-way through as well.
+                    self.reader.consume_noshift(length);
                 }
                 Err(PcapError::Eof) => return,
                 Err(PcapError::Incomplete(_)) => {
@@ -150,7 +173,7 @@ fn orient(
     ifindex: u32,
     counters: &mut SourceCounters,
     copies: &mut Copies,
-    filter: &FileFilter,
+    wanted: &Wanted,
     sink: &mut impl FnMut(&Segment),
 ) {
     let Some(decoded) = decode_counted(packet, counters) else { return };
@@ -161,9 +184,9 @@ fn orient(
     }
     let before = counters.records;
     for direction in [Direction::Egress, Direction::Ingress] {
-        let seen = decoded.seen_from(direction, filter.sides, time, ifindex);
-        if let Some(segment) = seen.filter(|segment| filter.wants(segment)) {
-            segment.for_each_side(filter.sides, &mut |segment| {
+        let seen = decoded.seen_from(direction, wanted.sides, time, ifindex);
+        if let Some(segment) = seen.filter(|segment| wanted.has(&segment.flow)) {
+            segment.for_each_side(wanted.sides, &mut |segment| {
                 counters.records += 1;
                 sink(segment);
             });
@@ -276,7 +299,10 @@ impl<R: Read> Peeked<R> {
 impl<R: Read> Read for Peeked<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self.head.read(into)? {
-            0 => self.rest.read(into),
+            0 => {
+                let chunk = into.len().min(CHUNK);
+                self.rest.read(&mut into[..chunk])
+            }
             count => Ok(count),
         }
     }

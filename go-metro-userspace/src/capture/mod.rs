@@ -11,6 +11,7 @@ pub mod error;
 pub mod file;
 pub mod interfaces;
 pub mod pcap;
+mod prefixes;
 mod source;
 
 use std::collections::BTreeMap;

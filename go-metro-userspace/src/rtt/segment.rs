@@ -10,8 +10,23 @@ use super::{Nanos, SeqNum};
 
 /// An IP address of either family; IPv4 is kept mapped (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2), so that both have one
 /// type, one size and one way to be hashed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Eq, PartialOrd, Ord)]
 pub struct Addr([u8; 16]);
+
+// As numbers: what is derived for an array calls memcmp(3) and hashes a length.
+impl PartialEq for Addr {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.bits() == other.bits()
+    }
+}
+
+impl Hash for Addr {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.bits());
+    }
+}
 
 impl Addr {
     /// From four bytes in network order.
@@ -31,6 +46,18 @@ impl Addr {
     pub(super) fn words(self) -> [u64; 2] {
         let bits = u128::from_ne_bytes(self.0);
         [bits as u64, (bits >> 64) as u64]
+    }
+
+    /// As a number, the first byte highest.
+    #[inline]
+    pub(crate) const fn bits(self) -> u128 {
+        u128::from_be_bytes(self.0)
+    }
+
+    /// Whether it is of IPv4.
+    #[inline]
+    pub(crate) const fn is_v4(self) -> bool {
+        self.bits() >> 32 == 0xffff
     }
 
     /// As the standard library's type, IPv4 unmapped.

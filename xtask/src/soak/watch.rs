@@ -49,25 +49,24 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// The middle memory of the second and of the last fifth of the time.
-    pub(super) fn memory(&self) -> (u64, u64) {
-        let fifth = |number: usize| {
-            let part = self.points.len() / 5;
-            let mut memory: Vec<u64> = self.points.iter().skip(number * part).take(part).map(|p| p.memory).collect();
-            memory.sort_unstable();
-            memory.get(memory.len() / 2).copied().unwrap_or_default()
-        };
-        (fifth(1), fifth(4))
+    /// The looks of one fifth of the time, counted from zero.
+    fn fifth(&self, number: usize) -> &[Point] {
+        let part = self.points.len() / 5;
+        self.points.get(number * part..(number + 1) * part).unwrap_or_default()
     }
 
-    /// The fewest, the most and the last number of descriptors, after the first fifth.
-    pub(super) fn descriptors(&self) -> (usize, usize, usize) {
-        let counts = || self.points.iter().skip(self.points.len() / 5).map(|point| point.descriptors);
-        (
-            counts().min().unwrap_or_default(),
-            counts().max().unwrap_or_default(),
-            counts().next_back().unwrap_or_default(),
-        )
+    /// The middle memory of the second and of the last fifth of the time.
+    pub(super) fn memory(&self) -> [u64; 2] {
+        [1, 4].map(|number| {
+            let mut memory: Vec<u64> = self.fifth(number).iter().map(|point| point.memory).collect();
+            memory.sort_unstable();
+            memory.get(memory.len() / 2).copied().unwrap_or_default()
+        })
+    }
+
+    /// The most descriptors in the second and in the last fifth of the time: an interface that is away has none.
+    pub(super) fn descriptors(&self) -> [usize; 2] {
+        [1, 4].map(|number| self.fifth(number).iter().map(|point| point.descriptors).max().unwrap_or_default())
     }
 
     pub(super) fn most_flows(&self) -> u64 {

@@ -126,6 +126,22 @@ fn rule_3_a_byte_that_passed_unseen_yields_nothing() {
 }
 
 #[test]
+fn defect_2_a_stale_acknowledgement_in_flight_is_no_round_trip() {
+    // The original took the acknowledgement of what came before, which was on its way, for that of the segment that begins there.
+    play(
+        "0   > 1000+100
+         49  > 1100+100
+         50  < ack 1100             => data exact 50
+         99  < ack 1200             => data exact 50",
+    );
+    play(
+        "0  > 1000+100
+         1  < ack 1000
+         50 < ack 1100              => data exact 50",
+    );
+}
+
+#[test]
 fn rule_4_tsecr_tells_which_transmission_is_acknowledged() {
     play(
         "0   > 1000+100 ts 1000
@@ -204,6 +220,24 @@ fn rule_5_after_a_hole_not_even_tsecr_decides() {
          90  > 1000+100 ts 91
          140 < ack 1200 ecr 1   => rejected hole",
     );
+}
+
+#[test]
+fn rule_5_what_is_sent_after_a_hole_showed_may_have_come_before_what_fills_it() {
+    // The first segment was late, and the word of the third's arrival was lost.
+    play(
+        "0   > 1000+100
+         1   > 1100+100
+         51  < ack 1000 sack
+         60  > 1200+100
+         115 < ack 1300             => rejected hole",
+    );
+    let stamped = "0   > 1000+100 ts 1
+         1   > 1100+100 ts 2
+         51  < ack 1000 ecr 0 sack
+         60  > 1200+100 ts 61";
+    play(&format!("{stamped}\n 115 < ack 1300 ecr 1 => rejected hole"));
+    play(&format!("{stamped}\n 110 < ack 1300 ecr 61 => data exact 50"));
 }
 
 #[test]

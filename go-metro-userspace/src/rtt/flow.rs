@@ -344,6 +344,10 @@ impl Flow {
             Match::ByTimestamp { named, .. } => (named, true),
             // Rule 5: what was sent first cannot have waited for anything.
             Match::Clean(found) if is_suspect && found.start != una => return Outcome::Rejected(Rejection::Hole),
+            // What was sent after the hole showed may have come before what filled it; unless TSecr is its echo.
+            Match::Clean(found) if told.is_some() && !(found.tsval.is_some() && found.tsval == segment.tsecr()) => {
+                return Outcome::Rejected(Rejection::Hole);
+            }
             Match::Clean(found) => {
                 if leaves_recovery.is_some_and(|recovery| !recovery.is_told_from(&found, segment)) {
                     return Outcome::Rejected(Rejection::Recovery);

@@ -146,7 +146,11 @@ impl Model {
             if self.snd_una < self.suspect_until && newest.start != self.snd_una {
                 return None;
             }
-            let told = s.tsecr.is_some() && s.tsecr == newest.tsval && newest.tsval != self.recovery_tsval;
+            let named = s.tsecr.is_some() && s.tsecr == newest.tsval;
+            if self.snd_una < self.hole_until && !named {
+                return None;
+            }
+            let told = named && newest.tsval != self.recovery_tsval;
             if self.snd_una < self.recovery && ack > self.recovery && !told {
                 return None;
             }

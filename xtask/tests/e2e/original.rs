@@ -94,6 +94,22 @@ fn a_configuration_file_of_the_original_works_with_run_too() {
 }
 
 #[test]
+fn a_capture_that_the_configuration_names_is_read_and_reported() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("go-metro.yaml");
+    let pcap = xtask::corpus::directory().join("clean.pcap.gz");
+    fs::write(&config, format!("instances: [{{interface: file, pcap: '{}', ips: [10.77.0.2]}}]", pcap.display()))
+        .unwrap();
+    let args = ["run".as_ref(), "-c".as_ref(), config.as_os_str(), "--output".as_ref(), "json".as_ref()];
+    let finished = xtask::lab::agent::run_once(args).unwrap();
+    assert_eq!(finished.status.code(), Some(0), "{:?}", finished.stderr);
+    let pair = finished.stdout.iter().find(|line| line.contains("\"dst\":\"10.77.0.2\""));
+    let pair: serde_json::Value = serde_json::from_str(pair.unwrap()).unwrap();
+    assert_eq!(pair["src"], "10.77.0.1");
+    assert!(pair["samples"].as_u64().unwrap() > 30 && pair["min"].as_f64().unwrap() > 20.0, "{pair}");
+}
+
+#[test]
 fn mistakes_are_refused_with_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("conf.yaml");

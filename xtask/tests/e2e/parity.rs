@@ -85,6 +85,8 @@ fn agree(lab: &Lab, least: usize) {
         println!("{name}: {} samples, lacks {missing:?}, has besides {extra:?}, half within {median:?}", other.len());
         assert!((missing.len() + extra.len()) * ONE_IN <= ebpf.len(), "too many samples are one source's only");
         assert!(median < Duration::from_micros(500), "times are {median:?} apart");
+        let most = Duration::from_nanos(apart[apart.len() * 95 / 100]);
+        assert!(most < Duration::from_millis(1), "one in twenty is {most:?} apart or more");
     }
 }
 

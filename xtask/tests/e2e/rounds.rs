@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use xtask::lab::agent::Sample;
+use xtask::lab::agent::{Agent, Sample};
 use xtask::lab::programs::{Hook, Position, Program};
 use xtask::lab::traffic::{Exchange, Rounds, Server, Service, bulk, connect};
 use xtask::lab::{Lab, Link, TcpInfo, Way};
@@ -174,4 +174,19 @@ fn a_flow_that_began_before_the_agent_is_measured_from_its_next_segment() {
         assert_eq!(samples.len(), 20, "{backend:?}");
         assert!(samples.iter().all(Sample::is_data), "{backend:?}: a handshake that nobody saw");
     }
+}
+
+#[test]
+fn the_device_that_is_all_devices_yields_samples() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    lab.path().set_rtt(Duration::from_millis(10));
+    let args =
+        ["run", "--interface", "any", "--backend", "pcap", "--target", "10.77.0.2", "--output", "json", "--samples"];
+    let agent = Agent::start(&lab.a, args).unwrap();
+    let rounds = Rounds { count: 20, ..Rounds::default() };
+    let server = Server::v4(&lab.b, rounds.service()).unwrap();
+    rounds.drive(&mut connect(&lab.a, server.address()).unwrap()).unwrap();
+    let samples = wait_for_samples(&agent, 20, Sample::is_data);
+    assert!((20..=21).contains(&samples.len()), "{} samples, with the end of the connection", samples.len());
+    assert!(samples.iter().all(|sample| sample.rtt() >= Duration::from_millis(10) - CLOCKS), "{samples:?}");
 }

@@ -191,9 +191,11 @@ impl Trace {
         let mut advances = Vec::new();
         for frame in &self.frames {
             if frame.syn && isns.insert(frame.flow, frame.seq).is_some_and(|isn| isn != frame.seq) {
-                // Another connection on the same ports.
+                // Another connection on the same ports; a SYN-ACK answers what began it already.
                 windows.remove(&frame.flow);
-                windows.remove(&turned(frame.flow));
+                if frame.ack.is_none() {
+                    windows.remove(&turned(frame.flow));
+                }
             }
             let end = frame.seq.wrapping_add(frame.len);
             if frame.len > 0 && !frame.reset {

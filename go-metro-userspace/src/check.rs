@@ -3,14 +3,14 @@
 mod capabilities;
 
 use std::io::{self, Write};
-use std::net::{ToSocketAddrs, UdpSocket};
+use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::capture::ebpf::probe;
 use crate::capture::interfaces;
-use crate::config::{Backend, Config, Environment, Instance, Origin, Selector, Statsd};
+use crate::config::{Backend, Config, Environment, Instance, Origin, OutputName, Selector, Statsd};
 use crate::targets::hosts::Hosts;
 use crate::targets::{TargetSet, local_addresses};
 
@@ -53,6 +53,7 @@ pub fn run(options: &CheckOptions, environment: Environment<'_>, out: &mut impl 
         only_pcap_can(config, &mut findings);
         targets(config, &mut findings);
         statsd(config, &mut findings);
+        prometheus(config, &mut findings);
     }
     // Whoever reads it may go away; the exit status tells all the same.
     let _ = findings.iter().try_for_each(|finding| print(finding, out));
@@ -73,6 +74,7 @@ fn print(finding: &Finding, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn finding(status: Status, subject: &str, detail: impl Into<String>, fix: Option<String>) -> Finding {
+    debug_assert!(status == Status::Ok || fix.is_some(), "what is wrong with {subject} comes without its remedy");
     Finding { status, subject: subject.to_owned(), detail: detail.into(), fix }
 }
 
@@ -96,7 +98,8 @@ fn configuration(options: &CheckOptions, environment: Environment<'_>, findings:
             Some(config)
         }
         Err(error) => {
-            findings.push(finding(Status::Fail, subject, error.to_string(), None));
+            let fix = "mend what is named above; `go-metro config init -` prints a file that is right, with every key explained";
+            findings.push(finding(Status::Fail, subject, error.to_string(), Some(fix.to_owned())));
             None
         }
     }
@@ -144,7 +147,10 @@ fn interfaces_there(config: &Config, findings: &mut Vec<Finding>) {
     }
     for instance in &config.instances {
         if let Some(path) = instance.pcap.as_ref().filter(|path| !path.exists()) {
-            findings.push(finding(Status::Fail, "capture file", format!("{} does not exist", path.display()), None));
+            let fix = Some(
+                "name a capture that exists in `pcap`: a path from the root, as a daemon has no folder".to_owned(),
+            );
+            findings.push(finding(Status::Fail, "capture file", format!("{} does not exist", path.display()), fix));
         }
     }
 }
@@ -186,7 +192,8 @@ fn targets(config: &Config, findings: &mut Vec<Finding>) {
     let hosts = match looked_up(Hosts::new(names)) {
         Ok(hosts) => hosts,
         Err(error) => {
-            findings.push(finding(Status::Fail, "host names", format!("cannot look them up: {error}"), None));
+            let fix = Some("free file descriptors and memory, or name addresses in `ips` instead".to_owned());
+            findings.push(finding(Status::Fail, "host names", format!("cannot look them up: {error}"), fix));
             return;
         }
     };
@@ -254,6 +261,23 @@ fn statsd(config: &Config, findings: &mut Vec<Finding>) {
     match reached {
         Ok(detail) => findings.push(finding(Status::Ok, &subject, detail, None)),
         Err(error) => findings.push(finding(Status::Warn, &subject, error.to_string(), fix())),
+    }
+}
+
+/// Whether the address that Prometheus is to scrape can be had; a daemon that runs has it already.
+fn prometheus(config: &Config, findings: &mut Vec<Finding>) {
+    if !config.outputs.contains(&OutputName::Prometheus) {
+        return;
+    }
+    let address = config.prometheus_address();
+    let subject = format!("Prometheus http://{address}/metrics");
+    match TcpListener::bind(address) {
+        Ok(_) => findings.push(finding(Status::Ok, &subject, "free", None)),
+        Err(error) => {
+            let fix =
+                "if go-metro does not run yet, stop what has it, or set `prometheus_listen` to another".to_owned();
+            findings.push(finding(Status::Warn, &subject, error.to_string(), Some(fix)));
+        }
     }
 }
 

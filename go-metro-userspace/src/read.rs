@@ -2,8 +2,9 @@
 
 mod progress;
 
+use std::collections::HashMap;
 use std::io::{self, ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::Sides;
@@ -11,9 +12,13 @@ use go_metro_common::segment::Sides;
 use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource};
 use crate::report::naming::{KernelTimes, Names};
+use crate::report::plot::{Panel, Plot};
 use crate::report::table::Columns;
-use crate::report::{naming, sample_json, table};
-use crate::rtt::{Batch, Engine, EngineConfig, Nanos, Outcome, Quiet, Rejection, Segment, Summaries, SummaryLimits};
+use crate::report::{csv, json, naming, sample_json, table};
+use crate::rtt::{
+    Batch, Engine, EngineConfig, Interval, Kind, Nanos, Outcome, PairKey, PairSummary, Quiet, Rejection, Segment, Side,
+    Summaries, SummaryLimits,
+};
 
 /// Flows at once; a capture may hold more than a host has.
 const MAX_FLOWS: u32 = 1 << 20;
@@ -29,10 +34,26 @@ pub struct ReadOptions {
     pub file: PathBuf,
     /// Which flows.
     pub filter: FileFilter,
-    /// Every sample as a line of JSON, instead of the table.
+    /// Every sample, instead of the pairs.
     pub samples: bool,
+    /// In which form.
+    pub format: Format,
+    /// A file to draw into, `.svg` or `.html`.
+    pub plot: Option<PathBuf>,
     /// Why acknowledgements were no samples.
     pub explain: Option<Explain>,
+}
+
+/// In which form results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people; samples as JSON lines
+    #[default]
+    Table,
+    /// A JSON object a line
+    Json,
+    /// Comma-separated values with a header
+    Csv,
 }
 
 /// How closely to tell what became of the acknowledgements.
@@ -77,9 +98,25 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     let mut written = Ok(());
     let every_ack = options.explain == Some(Explain::All);
     let lines = options.samples || every_ack;
+    let is_csv = options.format == Format::Csv;
+    let mut plot = options.plot.as_ref().map(|_| Plot::default());
+    if is_csv && lines {
+        csv::write_sample_header(out)?;
+    }
     let mut sink = |segment: &Segment, outcome| match outcome {
-        Outcome::Sample(sample) if !lines => summaries.add(&sample),
-        Outcome::Sample(sample) if written.is_ok() => written = sample_json::write_sample(out, &sample, 0),
+        Outcome::Sample(sample) => {
+            if let Some(plot) = plot.as_mut().filter(|_| sample.kind == Kind::Data) {
+                plot.add(&sample);
+            }
+            if !lines || options.plot.is_some() {
+                summaries.add(&sample);
+            }
+            if lines && written.is_ok() {
+                let write =
+                    if is_csv { csv::write_sample(out, &sample) } else { sample_json::write_sample(out, &sample, 0) };
+                written = write;
+            }
+        }
         Outcome::Rejected(reason) if every_ack && written.is_ok() => {
             written = sample_json::write_rejection(out, segment, reason);
         }
@@ -99,21 +136,50 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     if let Some(broken) = source.broken() {
         eprintln!("go-metro: {}: {broken}; everything before that was used", options.file.display());
     }
-    if !lines {
-        let tells_side = options.filter.sides != Sides::REMOTE;
-        let pairs = naming::name_pairs(&summaries.take(), &Addresses { tells_side }, &KernelTimes::new());
-        out.write_all(table::render(&pairs, Columns { side: tells_side, kernel: false }).as_bytes())?;
+    let tells_side = options.filter.sides != Sides::REMOTE;
+    let interval = summaries.take();
+    if let (Some(plot), Some(path)) = (&plot, &options.plot) {
+        draw(plot, &interval, &options.file, path)?;
     }
     let counters = engine.counters();
     if !lines {
-        let packets = source.counters().seen;
-        let (samples, rejected) = (counters.samples_total(), counters.rejected_total());
-        writeln!(out, "\n{packets} packets, {} flows, {samples} samples, {rejected} rejected", counters.flows_begun)?;
+        let pairs = naming::name_pairs(&interval, &Addresses { tells_side }, &KernelTimes::new());
+        match options.format {
+            Format::Table => {
+                out.write_all(table::render(&pairs, Columns { side: tells_side, kernel: false }).as_bytes())?;
+                let packets = source.counters().seen;
+                let (flows, samples, rejected) =
+                    (counters.flows_begun, counters.samples_total(), counters.rejected_total());
+                writeln!(out, "\n{packets} packets, {flows} flows, {samples} samples, {rejected} rejected")?;
+            }
+            Format::Json => json::write_pairs(out, &pairs)?,
+            Format::Csv => csv::write_pairs(&mut *out, &pairs)?,
+        }
     }
     if options.explain == Some(Explain::Counts) {
         explain(source, &engine, out)?;
     }
     Ok(())
+}
+
+/// Draws into a file: a page if its name ends so, else a drawing.
+fn draw(plot: &Plot, interval: &Interval, capture: &Path, path: &Path) -> io::Result<()> {
+    let named: HashMap<PairKey, [String; 3]> = interval
+        .pairs
+        .iter()
+        .map(|(key, _)| (*key, [key.local.to_string(), key.remote.to_string(), key.ifindex.to_string()]))
+        .collect();
+    let summaries: HashMap<PairKey, &PairSummary> =
+        interval.pairs.iter().map(|(key, summary)| (*key, summary)).collect();
+    let panel = |key: &PairKey| {
+        let [src, dst, iface] = named.get(key)?;
+        let (src, dst) = if key.side == Side::Local { (dst, src) } else { (src, dst) };
+        Some(Panel { src, dst, iface, stats: summaries.get(key)?.data.as_ref()? })
+    };
+    let title = format!("Round-trip times in {}", capture.file_name().unwrap_or(capture.as_os_str()).to_string_lossy());
+    let is_page = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));
+    let text = if is_page { plot.html(&title, &panel) } else { plot.svg(&title, &panel) };
+    std::fs::write(path, text).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 /// The account, from packets to samples. Each sum is that of the lines indented below it.

@@ -101,8 +101,11 @@ struct Look {
 
 impl Look {
     fn obey(&mut self, parameters: &str) {
-        for parameter in parameters.split(';') {
-            match parameter.parse().unwrap_or(0) {
+        let mut parameters = parameters.split(';').map(|parameter| parameter.parse::<u8>().unwrap_or(0));
+        while let Some(parameter) = parameters.next() {
+            match parameter {
+                // One of 256 colours: `38;5;N`.
+                38 => self.colour = parameters.nth(1),
                 0 => *self = Self::default(),
                 1 => self.bold = true,
                 2 => self.dim = true,
@@ -119,8 +122,8 @@ impl Look {
     fn ink(self) -> &'static str {
         match (self.reversed, self.colour, self.dim) {
             (true, ..) => "#1b1f27",
-            (_, Some(1), _) => "#ff6b6b",
-            (_, Some(6), _) => "#56c8d8",
+            (_, Some(1 | 9), _) => "#ff6b6b",
+            (_, Some(6 | 14), _) => "#56c8d8",
             (_, _, true) => "#8b93a3",
             _ => "#d8dee9",
         }
@@ -136,7 +139,7 @@ fn svg(screen: &str, title: &str) -> String {
          <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"#1b1f27\"/>\n\
          <circle cx=\"18\" cy=\"16\" r=\"5\" fill=\"#ff6b6b\"/><circle cx=\"36\" cy=\"16\" r=\"5\" fill=\"#ffd166\"/>\
          <circle cx=\"54\" cy=\"16\" r=\"5\" fill=\"#66d19e\"/>\n\
-         <g font-family=\"DejaVu Sans Mono, Menlo, Consolas, monospace\" font-size=\"13.5\" xml:space=\"preserve\">\n\
+         <g font-family=\"DejaVu Sans Mono, Menlo, Consolas, monospace\" font-size=\"13.5\">\n\
          <text x=\"50%\" y=\"21\" fill=\"#8b93a3\" text-anchor=\"middle\">{title}</text>\n"
     );
     let mut look = Look::default();
@@ -159,7 +162,8 @@ fn svg(screen: &str, title: &str) -> String {
                 return;
             }
             let weight = if look.bold { " font-weight=\"bold\"" } else { "" };
-            let text = text.replace('&', "&amp;").replace('<', "&lt;");
+            // Blanks that no viewer folds.
+            let text = text.replace('&', "&amp;").replace('<', "&lt;").replace(' ', "\u{a0}");
             let _ = writeln!(
                 drawing,
                 "<text x=\"{left:.1}\" y=\"{:.1}\" textLength=\"{wide:.1}\" lengthAdjust=\"spacingAndGlyphs\" fill=\"{}\"{weight}>{text}</text>",
@@ -183,11 +187,13 @@ mod tests {
 
     #[test]
     fn colours_and_weights_are_drawn_and_text_is_escaped() {
-        let drawing = svg("plain \x1b[1mbold\x1b[0m\x1b[36m<&\x1b[39m\n\x1b[7mchosen\x1b[0m\n", "t");
+        let drawing =
+            svg("plain \x1b[1mbold\x1b[0m\x1b[36m<&\x1b[39m\x1b[38;5;6mcyan\x1b[0m\n\x1b[7mchosen\x1b[0m\n", "t");
         for part in [
-            "fill=\"#d8dee9\">plain </text>",
+            "fill=\"#d8dee9\">plain\u{a0}</text>",
             "fill=\"#d8dee9\" font-weight=\"bold\">bold</text>",
             "fill=\"#56c8d8\">&lt;&amp;</text>",
+            "fill=\"#56c8d8\">cyan</text>",
             "fill=\"#1b1f27\">chosen</text>",
         ] {
             assert!(drawing.contains(part), "{part} is not in {drawing}");

@@ -1,11 +1,13 @@
 //! The command line: arguments to a call, one file a verb.
 
 mod check;
+mod config;
 mod discover;
 mod legacy;
 mod places;
 mod read;
 mod run;
+mod shell;
 mod status;
 mod top;
 
@@ -28,6 +30,7 @@ Examples:
   go-metro run -c /etc/go-metro/conf.yaml            as a daemon, to the Datadog Agent
   go-metro read capture.pcap --local 10.0.0.5        from a capture file
   go-metro status                                    how the running daemon is
+  go-metro config init                               a commented configuration file from a few answers
   go-metro check                                     what is missing, and how to mend it
 
 Exit status: 0 done, 1 failed while running, 2 wrong arguments or configuration.";
@@ -51,6 +54,12 @@ enum Verb {
     Status(status::Args),
     /// Say what would keep it from running, and how to mend it
     Check(check::Args),
+    /// Write a configuration file, or print its schema
+    Config(config::Args),
+    /// Print a completion script for a shell
+    Completions(shell::CompletionsArgs),
+    /// Write the manual pages into a folder
+    Man(shell::ManArgs),
 }
 
 /// Runs the program with the process's arguments.
@@ -63,6 +72,9 @@ pub fn main() -> ExitCode {
         Verb::Read(args) => read::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Config(args) => config::run(&args),
+        Verb::Completions(args) => shell::completions(&args),
+        Verb::Man(args) => shell::man(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

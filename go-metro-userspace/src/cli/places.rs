@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::legacy;
 
 /// Our own place, before the original's.
-const OURS: &str = "/etc/go-metro/conf.yaml";
+pub(super) const OURS: &str = "/etc/go-metro/conf.yaml";
 
 /// The first that is there.
 pub(super) fn find() -> Option<PathBuf> {

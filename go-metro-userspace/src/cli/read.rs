@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::Failure;
 use crate::capture::file::FileFilter;
 use crate::config::SidesWanted;
-use crate::read::{self, Explain, ReadOptions};
+use crate::read::{self, Explain, Format, ReadOptions};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -23,23 +23,47 @@ pub(super) struct Args {
     /// Which round trips to measure, seen from where the capture was made
     #[arg(long, value_enum, default_value_t)]
     sides: SidesWanted,
-    /// Print every sample as a JSON object a line
+    /// Print every sample, as a JSON object a line or as --format says
     #[arg(long)]
     samples: bool,
+    /// In which form to print
+    #[arg(short = 'F', long, value_enum, default_value_t)]
+    format: Format,
+    /// Draw RTT over time, distribution and outliers of the busiest pairs into this file, .svg or .html, as well
+    #[arg(long, value_name = "FILE", value_parser = drawing)]
+    plot: Option<PathBuf>,
     /// Print also why acknowledgements were no samples: how many for each reason, or every one as a JSON object a line
     #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "counts")]
     explain: Option<Explain>,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if args.explain.is_some() && args.format == Format::Csv
+        || args.explain == Some(Explain::Counts) && args.format != Format::Table
+    {
+        return Err(Failure::usage(&"--explain prints a table, --explain=all JSON lines: leave --format out"));
+    }
     let options = ReadOptions {
         file: args.file.clone(),
         filter: FileFilter { local: args.local.clone(), targets: args.target.clone(), sides: args.sides.into() },
         samples: args.samples,
+        format: args.format,
+        plot: args.plot.clone(),
         explain: args.explain,
     };
     let mut out = BufWriter::new(std::io::stdout().lock());
     read::run(&options, &mut out).map_err(|error| Failure::running(&error))
+}
+
+/// A file to draw into.
+fn drawing(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    if extension == "svg" || extension == "html" {
+        Ok(path)
+    } else {
+        Err("name a file that ends in .svg or .html".to_owned())
+    }
 }
 
 /// An address or a prefix.

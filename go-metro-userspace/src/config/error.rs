@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::place::Place;
+use super::schema::Lazy;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -87,11 +88,23 @@ impl Fault {
 pub(super) struct Faults<'t> {
     text: &'t str,
     found: Vec<Fault>,
+    /// The keys of the section that was read last, for its schema.
+    asked: Vec<(&'static str, Lazy)>,
 }
 
 impl<'t> Faults<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, found: Vec::new() }
+        Self { text, found: Vec::new(), asked: Vec::new() }
+    }
+
+    /// Notes which keys a section has.
+    pub(super) fn note_asked(&mut self, asked: Vec<(&'static str, Lazy)>) {
+        self.asked = asked;
+    }
+
+    /// The keys of the section that was read last.
+    pub(super) fn take_asked(&mut self) -> Vec<(&'static str, Lazy)> {
+        std::mem::take(&mut self.asked)
     }
 
     /// How many there are.

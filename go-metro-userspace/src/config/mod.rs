@@ -9,8 +9,10 @@ mod error;
 mod init;
 mod instance;
 mod place;
+mod schema;
 mod section;
 mod selector;
+mod template;
 mod values;
 
 use std::net::SocketAddr;
@@ -21,7 +23,9 @@ use serde_yaml::Value;
 
 pub use error::{ConfigError, Fault};
 pub use instance::{Instance, Sampling};
+pub use schema::schema;
 pub use selector::{Hopeless, Selector};
+pub use template::{Answers, write};
 pub use values::{AverageWanted, Backend, DelayedAcks, IngressHook, LogLevel, OutputName, SidesWanted};
 
 /// Where the daemon tells its status unless it is told otherwise.
@@ -40,6 +44,9 @@ use error::Faults;
 use init::InitConfig;
 use place::Place;
 use section::Section;
+
+/// The commented example: each key with its meaning and its default.
+pub const EXAMPLE: &str = include_str!("../../../conf.yaml.example");
 
 /// A look-up in the process's environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -5,6 +5,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::error::Faults;
 use super::place::Place;
+use super::schema::{self, Described, Lazy};
 
 /// Below this likeness (Jaro-Winkler, 0 to 1) a guess helps nobody.
 const ALIKE: f64 = 0.75;
@@ -13,7 +14,7 @@ const ALIKE: f64 = 0.75;
 pub(super) struct Section<'v, 'f, 't> {
     place: Place,
     keys: Option<&'v Mapping>,
-    known: Vec<&'static str>,
+    known: Vec<(&'static str, Lazy)>,
     faults: &'f mut Faults<'t>,
     faults_before: usize,
 }
@@ -28,23 +29,33 @@ impl<'v, 'f, 't> Section<'v, 'f, 't> {
         Self { place, keys: value.as_mapping(), known: Vec::new(), faults, faults_before }
     }
 
+    /// Notes that a key is known, and what it takes.
+    fn asked(&mut self, key: &'static str, takes: Lazy) {
+        match self.known.iter_mut().find(|(known, _)| *known == key) {
+            // It was looked at by hand before.
+            Some((_, known)) if takes as usize != schema::anything as Lazy as usize => *known = takes,
+            Some(_) => {}
+            None => self.known.push((key, takes)),
+        }
+    }
+
     /// What stands behind a key, if anything does.
     pub(super) fn value(&mut self, key: &'static str) -> Option<&'v Value> {
-        if !self.known.contains(&key) {
-            self.known.push(key);
-        }
+        self.asked(key, schema::anything);
         self.keys?.get(key).filter(|value| !value.is_null())
     }
 
     /// The value of a key; none if it is absent, or wrong and noted.
-    pub(super) fn take<T: Deserialize<'v>>(&mut self, key: &'static str) -> Option<T> {
+    pub(super) fn take<T: Deserialize<'v> + Described>(&mut self, key: &'static str) -> Option<T> {
+        self.asked(key, T::schema);
         let value = self.value(key)?;
         let place = self.place.key(key);
         read(value, &place, self.faults)
     }
 
     /// The items of a list; none if it is absent. Those that are wrong are noted.
-    pub(super) fn take_list<T: Deserialize<'v>>(&mut self, key: &'static str) -> Vec<T> {
+    pub(super) fn take_list<T: Deserialize<'v> + Described>(&mut self, key: &'static str) -> Vec<T> {
+        self.asked(key, schema::list_of::<T>);
         let Some(value) = self.value(key) else { return Vec::new() };
         let place = self.place.key(key);
         let Some(items) = value.as_sequence() else {
@@ -78,15 +89,17 @@ impl<'v, 'f, 't> Section<'v, 'f, 't> {
 
     /// Notes the keys that nobody asked for; whether nothing at all is wrong.
     pub(super) fn finish(self) -> bool {
+        let names: Vec<&'static str> = self.known.iter().map(|(key, _)| *key).collect();
         for key in self.keys.into_iter().flat_map(Mapping::keys) {
             match key.as_str() {
-                Some(key) if self.known.contains(&key) => {}
+                Some(key) if names.contains(&key) => {}
                 Some(key) => {
-                    self.faults.add_at(&self.place.key(key), &self.place, &unknown(key, &self.known));
+                    self.faults.add_at(&self.place.key(key), &self.place, &unknown(key, &names));
                 }
                 None => self.faults.add(&self.place, &format!("{} is no key; use a word", kind(key))),
             }
         }
+        self.faults.note_asked(self.known);
         self.faults.count() == self.faults_before
     }
 }

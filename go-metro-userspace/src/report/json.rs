@@ -19,7 +19,7 @@ use std::time::UNIX_EPOCH;
 use go_metro_common::counters::Unparsable;
 use serde::Serialize;
 
-use super::{Health, Report};
+use super::{Health, NamedPair, Report};
 use crate::rtt::{Quiet, Rejection, Side, Stats};
 
 /// Writes reports as JSON lines.
@@ -29,8 +29,11 @@ pub struct Json {
 
 #[derive(Serialize)]
 struct PairLine<'a> {
-    time_ns: u64,
-    interval_s: f64,
+    // A capture has no intervals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval_s: Option<f64>,
     src: &'a str,
     dst: &'a str,
     iface: &'a str,
@@ -100,6 +103,40 @@ struct HealthFields {
     log_lines_lost: u64,
 }
 
+impl<'a> From<&'a NamedPair> for PairLine<'a> {
+    fn from(pair: &'a NamedPair) -> Self {
+        Self {
+            time_ns: None,
+            interval_s: None,
+            src: &pair.src,
+            dst: &pair.dst,
+            iface: &pair.iface,
+            side: pair.side.map(Side::name),
+            tags: &pair.tags,
+            data: pair.summary.data.as_ref().map(Series::from),
+            connect: pair.summary.connect.as_ref().map(Series::from),
+            kernel: pair.kernel.map(|kernel| Kernel {
+                sockets: kernel.sockets(),
+                srtt_ms: kernel.srtt_ms(),
+                min_ms: kernel.min_ms(),
+            }),
+        }
+    }
+}
+
+/// Writes each pair of a capture as a line.
+///
+/// # Errors
+///
+/// What writing fails with.
+pub fn write_pairs(out: &mut impl Write, pairs: &[NamedPair]) -> io::Result<()> {
+    for pair in pairs {
+        serde_json::to_writer(&mut *out, &PairLine::from(pair))?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
 impl From<&Stats> for Series {
     fn from(stats: &Stats) -> Self {
         Self {
@@ -166,22 +203,7 @@ impl Json {
         let interval_s = report.interval.as_secs_f64();
         let mut lines = Vec::new();
         for pair in &report.pairs {
-            let line = PairLine {
-                time_ns,
-                interval_s,
-                src: &pair.src,
-                dst: &pair.dst,
-                iface: &pair.iface,
-                side: pair.side.map(Side::name),
-                tags: &pair.tags,
-                data: pair.summary.data.as_ref().map(Series::from),
-                connect: pair.summary.connect.as_ref().map(Series::from),
-                kernel: pair.kernel.map(|kernel| Kernel {
-                    sockets: kernel.sockets(),
-                    srtt_ms: kernel.srtt_ms(),
-                    min_ms: kernel.min_ms(),
-                }),
-            };
+            let line = PairLine { time_ns: Some(time_ns), interval_s: Some(interval_s), ..PairLine::from(pair) };
             serde_json::to_writer(&mut lines, &line)?;
             lines.push(b'\n');
         }

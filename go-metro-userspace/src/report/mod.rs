@@ -4,10 +4,12 @@
 //! [`NamedPair`]s, with the tags that users graph, and merges those that end up with the same name; a [`Report`] of
 //! them goes to each [`Sink`].
 
+pub mod csv;
 pub mod dogstatsd;
 pub mod json;
 pub mod naming;
 pub mod origin;
+pub mod plot;
 pub mod prometheus;
 pub mod sample_json;
 pub mod table;

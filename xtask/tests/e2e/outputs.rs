@@ -148,3 +148,88 @@ fn query(lab: &Lab, expression: &str) -> f64 {
         thread::sleep(Duration::from_millis(200));
     }
 }
+
+/// A capture's file, drawn, and looked at in a browser where there is one.
+#[test]
+fn a_plot_opens_in_a_browser_and_csv_is_for_other_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = xtask::workspace::root().join("../shared/captures/scp.pcap");
+    let page = folder.path().join("rtt.html");
+    let words = [
+        "read".as_ref(),
+        capture.as_os_str(),
+        "--format".as_ref(),
+        "csv".as_ref(),
+        "--plot".as_ref(),
+        page.as_os_str(),
+    ];
+    let finished = xtask::lab::agent::run_once(words).unwrap();
+    assert!(finished.status.success(), "{finished:?}");
+    assert!(finished.stdout[0].starts_with("src,dst,iface,side,kind,samples,last_ms"), "{finished:?}");
+    assert!(finished.stdout[1].starts_with("10.42.31.222,162.243.251.92,0,remote,data,144,5.492000,"), "{finished:?}");
+    let Some(browser) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(xtask::workspace::which)
+    else {
+        println!("no browser here: the page was written and not looked at");
+        return;
+    };
+    let url = format!("file://{}", page.display());
+    let profile = format!("--user-data-dir={}", folder.path().join("profile").display());
+    let dump = Command::new(browser)
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            &profile,
+            "--virtual-time-budget=2000",
+            "--dump-dom",
+            &url,
+        ])
+        .output()
+        .unwrap();
+    let dom = String::from_utf8_lossy(&dump.stdout);
+    for part in ["<td>162.243.251.92</td>", "class=\"outlier\"", "144 samples", "p99 42.52"] {
+        assert!(dom.contains(part), "{part} is not in what the browser shows:\n{dom}");
+    }
+}
+
+#[test]
+fn a_file_from_flags_is_taken_and_a_page_and_a_script_are_made_for_each_verb() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let done = |words: &[&str]| {
+        let finished = xtask::lab::agent::run_once(words).unwrap();
+        assert!(finished.status.success(), "{words:?}: {finished:?}");
+        finished.stdout.join("\n")
+    };
+    let (config, man) = (path("etc/conf.yaml"), path("man"));
+    done(&[
+        "config",
+        "init",
+        &config,
+        "--interface",
+        "lo",
+        "--target",
+        "10.0.0.0/8",
+        "--statsd",
+        "127.0.0.1:9125",
+        "--tag",
+        "env:test",
+    ]);
+    let checked = xtask::lab::agent::run_once(["check", "-c", &config]).unwrap();
+    assert!(
+        checked.stdout[0].contains("ok    configuration: ") && checked.stdout[0].contains("1 instance"),
+        "{checked:?}"
+    );
+    let again = xtask::lab::agent::run_once(["config", "init", &config, "--interface", "lo"]).unwrap();
+    assert!(again.status.code() == Some(2) && again.stderr[0].contains("--force"), "{again:?}");
+    let schema: Value = serde_json::from_str(&done(&["config", "schema"])).unwrap();
+    assert_eq!(schema["properties"]["init_config"]["properties"]["report_interval"]["default"], 30);
+    done(&["man", &man]);
+    for page in ["go-metro.1", "go-metro-run.1", "go-metro-top.1", "go-metro-config-init.1"] {
+        let text = fs::read_to_string(format!("{man}/{page}")).unwrap();
+        assert!(text.contains(".SH SYNOPSIS"), "{page}: {text}");
+    }
+    let (well, said) = piped(Command::new("bash").args(["-n"]), &done(&["completions", "bash"]));
+    assert!(well, "{said}");
+    assert!(done(&["completions", "zsh"]).starts_with("#compdef go-metro"));
+}

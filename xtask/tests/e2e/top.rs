@@ -1,8 +1,9 @@
 //! The full screen in a real terminal.
 
 use std::fs;
+use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -85,6 +86,16 @@ fn a_signal_gives_the_terminal_back_too() {
     terminal.wait_for(START, |screen| screen.contains("ebpf on eth0")).unwrap();
     kill(pid_of("--interface eth0", &lab), Signal::SIGTERM).unwrap();
     terminal.wait_for(SOON, |screen| is_restored(screen, 0)).unwrap();
+    // A terminal that goes takes what runs on it along.
+    let terminal = Terminal::start(&lab.a, SMALL, &command("--interface eth0")).unwrap();
+    terminal.wait_for(START, |screen| screen.contains("ebpf on eth0")).unwrap();
+    let pid = pid_of("--interface eth0", &lab);
+    drop(terminal);
+    let deadline = Instant::now() + SOON;
+    while Path::new(&format!("/proc/{pid}")).exists() {
+        assert!(Instant::now() < deadline, "it goes on without a terminal");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -1,0 +1,152 @@
+//! `go-metro config init`, `go-metro config schema`.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::{Failure, discover, places};
+use crate::config::{self, Answers};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Write a commented configuration file, from flags or, on a terminal, from answers
+    Init(InitArgs),
+    /// Print a JSON schema of the configuration file, for editors and validators
+    Schema,
+}
+
+#[derive(clap::Args)]
+struct InitArgs {
+    /// The file; `-` for standard output
+    #[arg(default_value = places::OURS)]
+    file: PathBuf,
+    /// Interface to watch [default: the default route's]; may be repeated
+    #[arg(short, long, value_name = "NAME")]
+    interface: Vec<String>,
+    /// Remote address, prefix or host name [default: everything]; may be repeated
+    #[arg(short, long, value_name = "TARGET")]
+    target: Vec<String>,
+    /// DogStatsD server: HOST, HOST:PORT or /PATH of a Unix socket
+    #[arg(long, value_name = "SERVER")]
+    statsd: Option<String>,
+    /// Where Prometheus scrapes
+    #[arg(long, value_name = "ADDR:PORT")]
+    prometheus_listen: Option<SocketAddr>,
+    /// Tag of every metric; may be repeated
+    #[arg(long, value_name = "KEY:VALUE")]
+    tag: Vec<String>,
+    /// Write over a file that is there
+    #[arg(long)]
+    force: bool,
+    /// Ask nothing, even on a terminal
+    #[arg(short, long)]
+    yes: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    match &args.verb {
+        Verb::Init(args) => init(args),
+        Verb::Schema => {
+            let schema = serde_json::to_string_pretty(&config::schema()).map_err(|error| Failure::running(&error))?;
+            // A reader that goes away has seen enough.
+            let _ = writeln!(io::stdout(), "{schema}");
+            Ok(())
+        }
+    }
+}
+
+fn init(args: &InitArgs) -> Result<(), Failure> {
+    let is_stdout = args.file.as_os_str() == "-";
+    if !is_stdout && args.file.exists() && !args.force {
+        return Err(Failure::usage(&format!("{} is there already; --force writes over it", args.file.display())));
+    }
+    let mut interfaces = args.interface.clone();
+    if interfaces.is_empty() {
+        let found = discover::interface().map(|(name, _)| name);
+        interfaces.push(found.map_err(|why| Failure::usage(&format!("{why}; name one with --interface")))?);
+    }
+    let (mut targets, mut tags, mut statsd) = (args.target.clone(), args.tag.clone(), args.statsd.clone());
+    let mut scraped = args.prometheus_listen.map(|address| address.to_string());
+    let says_nothing =
+        args.interface.is_empty() && targets.is_empty() && tags.is_empty() && statsd.is_none() && scraped.is_none();
+    if says_nothing && !args.yes && io::stdin().is_terminal() {
+        let asked = |error: io::Error| Failure::running(&error);
+        interfaces = words(&ask("Interfaces to watch", &interfaces.join(" ")).map_err(asked)?);
+        targets = words(&ask("Remote addresses, prefixes, host names", "everything").map_err(asked)?);
+        targets.retain(|target| target != "everything");
+        statsd = Some(ask("DogStatsD server", "127.0.0.1:8125").map_err(asked)?);
+        scraped =
+            Some(ask("Address for Prometheus to scrape", "none").map_err(asked)?).filter(|answer| answer != "none");
+        tags = words(&ask("Tags of every metric, such as env:prod", "none").map_err(asked)?);
+        tags.retain(|tag| tag != "none");
+    }
+    let mut settings = statsd.as_deref().map(server).unwrap_or_default();
+    settings.extend(scraped.map(|address| ("prometheus_listen", quoted(&address))));
+    let answers = Answers { interfaces, targets, tags, settings };
+    let text = config::write(&answers).map_err(|error| Failure::usage(&error))?;
+    if is_stdout {
+        return io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::running(&error));
+    }
+    let write = || {
+        if let Some(folder) = args.file.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        OpenOptions::new().write(true).create(true).truncate(true).open(&args.file)?.write_all(text.as_bytes())
+    };
+    write().map_err(|error| Failure::running(&format!("{}: {error}", args.file.display())))?;
+    eprintln!("wrote {0}; next: go-metro check -c {0}", args.file.display());
+    Ok(())
+}
+
+/// The settings that name a DogStatsD server.
+fn server(text: &str) -> Vec<(&'static str, String)> {
+    if text.starts_with('/') {
+        return vec![("statsd_socket", quoted(text))];
+    }
+    // An IPv6 address without brackets has no port.
+    match text.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']')) {
+        Some((host, port)) => vec![("statsd_ip", quoted(host)), ("statsd_port", port.to_owned())],
+        None => vec![("statsd_ip", quoted(text))],
+    }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+/// The answer to a question, or what it is when there is none.
+fn ask(question: &str, default: &str) -> io::Result<String> {
+    eprint!("{question} [{default}]: ");
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    let answer = answer.trim();
+    Ok(if answer.is_empty() { default.to_owned() } else { answer.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_a_host_a_host_and_port_or_a_path() {
+        let port = |port: &str| ("statsd_port", port.to_owned());
+        assert_eq!(server("agent:9125"), [("statsd_ip", "\"agent\"".to_owned()), port("9125")]);
+        assert_eq!(server("::1"), [("statsd_ip", "\"::1\"".to_owned())]);
+        assert_eq!(server("[::1]:8125"), [("statsd_ip", "\"[::1]\"".to_owned()), port("8125")]);
+        assert_eq!(server("/run/dsd.socket"), [("statsd_socket", "\"/run/dsd.socket\"".to_owned())]);
+    }
+}

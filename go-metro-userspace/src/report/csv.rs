@@ -1,0 +1,87 @@
+//! Comma-separated values (RFC 4180), for spreadsheets and data frames.
+
+use std::io::{self, Write};
+
+use super::NamedPair;
+use crate::rtt::{Sample, Side};
+
+/// Writes a header, and a row for each pair and kind of sample. Times are milliseconds.
+///
+/// # Errors
+///
+/// What writing fails with.
+pub fn write_pairs(out: impl Write, pairs: &[NamedPair]) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    let names = ["src", "dst", "iface", "side", "kind", "samples"];
+    let times = ["last_ms", "avg_ms", "min_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms", "jitter_ms"];
+    csv.write_record(names.iter().chain(&times))?;
+    for pair in pairs {
+        let kinds = [("data", &pair.summary.data), ("connect", &pair.summary.connect)];
+        for (kind, stats) in kinds.iter().filter_map(|(kind, stats)| Some((kind, stats.as_ref()?))) {
+            let side = pair.side.unwrap_or(Side::Remote).name();
+            let named = [&pair.src, &pair.dst, &pair.iface, side, kind].map(str::to_owned);
+            let times = [
+                stats.last().as_millis_f64(),
+                stats.mean_ms(),
+                stats.min().as_millis_f64(),
+                stats.quantile_ms(0.5),
+                stats.quantile_ms(0.95),
+                stats.quantile_ms(0.99),
+                stats.max().as_millis_f64(),
+                stats.jitter_ms(),
+            ];
+            let times = times.map(|ms| format!("{ms:.6}"));
+            csv.write_record(named.iter().cloned().chain([stats.count().to_string()]).chain(times))?;
+        }
+    }
+    csv.flush()
+}
+
+/// Writes the header of [`write_sample`]'s rows.
+///
+/// # Errors
+///
+/// What writing fails with.
+pub fn write_sample_header(out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "time_ns,local,remote,ack,rtt_ns,kind,class,delayed,side")
+}
+
+/// Writes a sample as a row; its time is one since the epoch.
+///
+/// # Errors
+///
+/// What writing fails with.
+pub fn write_sample(out: &mut impl Write, sample: &Sample) -> io::Result<()> {
+    // Nothing in these fields needs quotes.
+    writeln!(
+        out,
+        "{},{},{},{},{},{},{},{},{}",
+        sample.acked_at.0,
+        sample.flow.local,
+        sample.flow.remote,
+        sample.ack.0,
+        sample.rtt.0,
+        sample.kind.name(),
+        sample.class.name(),
+        sample.delayed,
+        sample.flow.side.name()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::examples::pair;
+    use super::*;
+
+    #[test]
+    fn a_row_for_each_pair_and_kind_and_quotes_where_they_are_needed() {
+        let mut out = Vec::new();
+        write_pairs(&mut out, &[pair("db, \"the one\"", &[20_000, 23_500], &[19_000])]).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "src,dst,iface,side,kind,samples,last_ms,avg_ms,min_ms,p50_ms,p95_ms,p99_ms,max_ms,jitter_ms\n\
+             10.42.31.222,\"db, \"\"the one\"\"\",va,remote,data,2,23.500000,21.750000,20.000000,20.000000,23.500000,23.500000,23.500000,3.500000\n\
+             10.42.31.222,\"db, \"\"the one\"\"\",va,remote,connect,1,19.000000,19.000000,19.000000,19.000000,19.000000,19.000000,19.000000,0.000000\n"
+        );
+    }
+}

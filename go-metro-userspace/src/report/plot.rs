@@ -1,0 +1,140 @@
+//! Plots of a capture: each pair's RTT over time, its distribution beside it on the same axis, and its outliers, as one file that needs no other.
+//!
+//! [`Plot`] collects samples, [`Plot::svg`] and [`Plot::html`] draw them. Where there are more samples than a screen has room for, each strip
+//! of time shows its smallest, its largest and one of the middle, so that no outlier is lost.
+
+mod draw;
+mod scale;
+
+use std::collections::HashMap;
+
+use crate::rtt::{PairKey, Rtt, Sample, Stats};
+
+/// Pairs drawn: the busiest; the file says how many were left out.
+const MOST_PAIRS: usize = 12;
+/// Samples of a pair that are kept for drawing; beyond them every second one is, then every fourth.
+const MOST_POINTS: usize = 200_000;
+
+/// What is plotted.
+#[derive(Debug, Default)]
+pub struct Plot {
+    pairs: HashMap<PairKey, Points>,
+}
+
+/// One pair's samples of data.
+#[derive(Debug, Default)]
+struct Points {
+    /// Time in nanoseconds since the epoch, and RTT.
+    points: Vec<(u64, Rtt)>,
+    seen: u64,
+    /// Every so manieth is kept.
+    step: u64,
+}
+
+/// What a pair's panel is called, and its statistics.
+#[derive(Debug)]
+pub struct Panel<'a> {
+    /// Local address.
+    pub src: &'a str,
+    /// The other end.
+    pub dst: &'a str,
+    /// Interface of the capture.
+    pub iface: &'a str,
+    /// Its samples of data.
+    pub stats: &'a Stats,
+}
+
+impl Plot {
+    /// Adds a sample.
+    pub fn add(&mut self, sample: &Sample) {
+        let points = self.pairs.entry(PairKey::from(sample)).or_insert_with(|| Points { step: 1, ..Points::default() });
+        points.seen += 1;
+        if !points.seen.is_multiple_of(points.step) {
+            return;
+        }
+        if points.points.len() == MOST_POINTS {
+            let mut keep = false;
+            points.points.retain(|_| {
+                keep = !keep;
+                keep
+            });
+            points.step *= 2;
+        }
+        points.points.push((sample.acked_at.0, sample.rtt));
+    }
+
+    /// The busiest pairs, with what `panel` knows of each, and how many are left out.
+    fn busiest<'a>(&'a self, panel: &impl Fn(&PairKey) -> Option<Panel<'a>>) -> (Vec<(Panel<'a>, &'a Points)>, usize) {
+        let mut all: Vec<(PairKey, Panel<'a>, &Points)> =
+            self.pairs.iter().filter_map(|(key, points)| Some((*key, panel(key)?, points))).collect();
+        all.sort_by_key(|(key, panel, _)| (std::cmp::Reverse(panel.stats.count()), *key));
+        let left_out = all.len().saturating_sub(MOST_PAIRS);
+        all.truncate(MOST_PAIRS);
+        (all.into_iter().map(|(_, panel, points)| (panel, points)).collect(), left_out)
+    }
+
+    /// A drawing.
+    pub fn svg<'a>(&'a self, title: &str, panel: &impl Fn(&PairKey) -> Option<Panel<'a>>) -> String {
+        let (panels, left_out) = self.busiest(panel);
+        draw::svg(title, &panels, left_out)
+    }
+
+    /// A page with the drawing and the numbers.
+    pub fn html<'a>(&'a self, title: &str, panel: &impl Fn(&PairKey) -> Option<Panel<'a>>) -> String {
+        let (panels, left_out) = self.busiest(panel);
+        draw::html(title, &panels, left_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, SeqNum, Side, Summaries, SummaryLimits};
+
+    /// A minute at 20 ms with one outlier at 900 ms, to a host with a hostile name.
+    fn drawn(as_page: bool) -> String {
+        let (mut plot, mut summaries) = (Plot::default(), Summaries::new(SummaryLimits::default()));
+        let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
+        let flow = FlowKey { local: end(1), remote: end(2), ifindex: 1, side: Side::Remote };
+        for k in 0..6000_u64 {
+            let rtt = Rtt(if k == 3000 { 900_000_000 } else { 20_000_000 + k % 7 * 300_000 });
+            let acked_at = Nanos(1_700_000_000_000_000_000 + k * 10_000_000);
+            let (kind, class) = (Kind::Data, Class::Exact);
+            let sample = Sample { flow, acked_at, ack: SeqNum(1), rtt, kind, class, delayed: false };
+            plot.add(&sample);
+            summaries.add(&sample);
+        }
+        let interval = summaries.take();
+        let panel = |key: &PairKey| {
+            let (_, summary) = interval.pairs.iter().find(|(known, _)| known == key)?;
+            Some(Panel { src: "10.0.0.1", dst: "<b>&\"x", iface: "0", stats: summary.data.as_ref()? })
+        };
+        if as_page { plot.html("a <capture>", &panel) } else { plot.svg("a <capture>", &panel) }
+    }
+
+    #[test]
+    fn an_outlier_among_thousands_is_drawn_and_named() {
+        let svg = drawn(false);
+        assert!(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.ends_with("</svg>\n"));
+        assert_eq!(svg.matches("class=\"outlier\"").count(), 1, "{}", &svg[..2000]);
+        assert!(svg.contains("<title>900.0 ms at +30.000 s</title>"));
+        assert!(svg.len() < 300_000, "{} bytes", svg.len());
+        for text in ["p50 2", "p95 2", "p99 2", "6000 samples"] {
+            assert!(svg.contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_name_breaks_the_file_and_nothing_is_fetched() {
+        let page = drawn(true);
+        assert!(page.starts_with("<!doctype html>") && page.contains("&lt;b&gt;&amp;&quot;x") && !page.contains("<b>"));
+        assert!(page.contains("a &lt;capture&gt;"));
+        let addresses = page.matches("http").count() - page.matches("http://www.w3.org/2000/svg").count();
+        assert_eq!((addresses, page.matches("src=\"").count(), page.matches("@import").count()), (0, 0, 0));
+    }
+
+    #[test]
+    fn nothing_at_all_is_said_to_be_nothing() {
+        assert!(Plot::default().svg("empty", &|_| None).contains("no samples"));
+    }
+}

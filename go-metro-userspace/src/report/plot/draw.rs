@@ -179,7 +179,7 @@ fn thinned(points: &Points, start: u64, end: u64) -> Vec<(u64, f64)> {
     }
     let mut strips: Vec<Option<[(u64, f64); 3]>> = vec![None; STRIPS];
     for point in all {
-        let strip = ((point.0 - start) as u128 * STRIPS as u128 / u128::from(end - start + 1)) as usize;
+        let strip = (u128::from(point.0 - start) * STRIPS as u128 / u128::from(end - start + 1)) as usize;
         let [_, least, most] = strips[strip.min(STRIPS - 1)].get_or_insert([point; 3]);
         if point.1 < least.1 {
             *least = point;

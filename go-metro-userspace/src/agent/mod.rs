@@ -6,6 +6,7 @@
 mod cgroup;
 mod directory;
 mod feed;
+mod files;
 mod kernel;
 mod machines;
 mod outputs;
@@ -145,6 +146,7 @@ pub enum AgentError {
 ///
 /// When it cannot start, or the source fails for good.
 pub fn run(options: AgentOptions) -> Result<(), AgentError> {
+    files::raise_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         read_files(&options).await?;

@@ -12,7 +12,7 @@ use super::port::Port;
 /// Where the flood goes: 10.66.1.0 and up, 65,536 flows to each.
 pub const NET: &str = "10.66.0.0/16";
 
-/// Sends a SYN for each number of `flows` out of a host's `interface`, which best leads nowhere (a dummy); how many the kernel took.
+/// Sends a SYN for each number of `flows` out of a host's `interface`, which best leads nowhere; how many the kernel took.
 ///
 /// # Errors
 ///

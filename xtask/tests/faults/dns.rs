@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -118,14 +118,23 @@ fn streams(listener: &TcpListener, state: &State) {
         };
         stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        let mut length = [0; 2];
-        let Ok(()) = stream.read_exact(&mut length) else { continue };
-        let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
-        let Ok(()) = stream.read_exact(&mut question) else { continue };
-        if let Some(answer) = answer(&question, state, usize::from(u16::MAX)) {
-            let _ = stream.write_all(&(answer.len() as u16).to_be_bytes()).and_then(|()| stream.write_all(&answer));
+        // Both questions of a resolver, for either family, come on one connection.
+        while let Some(question) = read_question(&mut stream) {
+            let Some(answer) = answer(&question, state, usize::from(u16::MAX)) else { break };
+            let length = (answer.len() as u16).to_be_bytes();
+            if stream.write_all(&[&length[..], &answer].concat()).is_err() {
+                break;
+            }
         }
     }
+}
+
+fn read_question(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).ok()?;
+    let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut question).ok()?;
+    Some(question)
 }
 
 /// The answer to a question, cut at `room` bytes with the TC bit set.

@@ -162,7 +162,7 @@ fn an_interface_that_was_lost_is_counted_and_the_others_are_measured_meanwhile()
     for which in Backend::BOTH {
         let lab = lab();
         let server = statsd(&lab);
-        lab.a.namespace.ip("link add extra0 type dummy\nlink set extra0 up").unwrap();
+        lab.a.namespace.ip("link add extra0 type veth peer name extra1\nlink set extra0 up").unwrap();
         let conf = Conf::new();
         conf.write(&[&backend(which)], &format!("{USUAL}  - interface: extra0\n    ips: [10.99.0.0/16]\n"));
         let agent = start(&lab, &conf);

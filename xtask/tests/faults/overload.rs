@@ -12,9 +12,9 @@ use super::support::{
     Backend, Conf, Finally, Heard, SOON, USUAL, backend, lab, rounds, start, statsd, wait_until, while_talking,
 };
 
-/// Instances of eth0 and of a dummy interface that a flood can leave by.
+/// Instances of eth0 and of an interface that a flood can leave by: what comes out of its other end is for nobody.
 fn with_flood(lab: &Lab) -> String {
-    lab.a.namespace.ip("link add flood0 type dummy\nlink set flood0 up").unwrap();
+    lab.a.namespace.ip("link add flood0 type veth peer name sink0\naddress add 10.66.0.1/24 dev flood0\nlink set sink0 up\nlink set flood0 up").unwrap();
     format!("{USUAL}  - interface: flood0\n    ips: [{}]\n", flood::NET)
 }
 

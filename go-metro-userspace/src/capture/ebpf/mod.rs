@@ -20,7 +20,7 @@ use super::error::CaptureError;
 use super::interfaces::{self, Wanted};
 use super::{Attached, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::config::IngressHook;
-use crate::rtt::Segment;
+use crate::rtt::{Nanos, Segment};
 use attach::Attachment;
 
 pub use attach::{HookKind, LinkLayer};
@@ -88,7 +88,7 @@ impl EbpfSource {
             jump: None,
             thrown_away: 0,
         };
-        let wanted = interfaces::look(&source.watch, &source.host_ends);
+        let wanted = interfaces::look(&source.watch, &source.host_ends)?;
         for now in &wanted {
             match source.attach(now) {
                 // A pattern may mean what cannot be watched; a name means what must be.
@@ -146,6 +146,11 @@ impl EbpfSource {
         self.clocks.epoch_offset_ns()
     }
 
+    /// Now, on the clock of the records.
+    pub fn now(&self) -> Nanos {
+        self.clocks.now()
+    }
+
     /// Watches other targets from now on, on interfaces that stay without a gap.
     ///
     /// # Errors
@@ -172,7 +177,8 @@ impl EbpfSource {
     /// tells of a change, and now and then.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         let mut events = Vec::new();
-        let wanted = interfaces::look(&self.watch, &self.host_ends);
+        // While they cannot be asked about, interfaces are taken to be as they were.
+        let Ok(wanted) = interfaces::look(&self.watch, &self.host_ends) else { return events };
         self.attached.retain(|name, attached| {
             let ifindex = attached.attachment.ifindex();
             let now = wanted.iter().find(|now| now.name == *name && now.ifindex == ifindex);

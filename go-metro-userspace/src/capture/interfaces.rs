@@ -126,7 +126,7 @@ pub(super) fn host_ends(configured: &BTreeMap<String, bool>) -> BTreeSet<u32> {
 /// The names of the interfaces that an instance's `interface` means now.
 pub fn matching(interface: &str) -> Vec<String> {
     let watch = WatchList::from([(interface.to_owned(), Vec::new())]);
-    look(&watch, &BTreeMap::new()).into_iter().map(|wanted| wanted.name).collect()
+    look(&watch, &BTreeMap::new()).unwrap_or_default().into_iter().map(|wanted| wanted.name).collect()
 }
 
 /// Names of the interfaces of the default routes.

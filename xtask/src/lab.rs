@@ -18,6 +18,7 @@ pub mod behind;
 pub mod big_tcp;
 pub mod container;
 mod ethtool;
+pub mod flood;
 pub mod forwarder;
 mod frame;
 pub mod impairment;

@@ -51,6 +51,7 @@ pub fn main(args: &Args) -> Result<()> {
     heading("end-to-end tests");
     let mut tests = cargo();
     tests.args(["test", "--no-fail-fast", "--test", "oracle", "--test", "lab", "--test", "e2e", "--test", "kernels"]);
+    tests.args(["--test", "faults"]);
     // They measure time; two at once would measure each other.
     tests.args(["--", "--test-threads=1"]).args(&args.filter);
     totals.run(tests.env(lab::agent::BINARY_VARIABLE, crate::run::target().join("debug/go-metro")))?;

@@ -6,6 +6,7 @@
 mod cgroup;
 mod directory;
 mod feed;
+mod files;
 mod kernel;
 mod machines;
 mod outputs;
@@ -17,6 +18,7 @@ mod settings;
 mod signals;
 mod status;
 mod tap;
+mod waiting;
 mod worker;
 
 use std::io;
@@ -27,8 +29,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::mpsc as unbounded;
-use tokio::time::{Interval, MissedTickBehavior, interval_at};
+use tokio::sync::{mpsc as unbounded, oneshot};
 
 use crate::capture::{CaptureError, InterfaceEvent, Jump, Source};
 use crate::config::{Backend, Config, SidesWanted};
@@ -49,6 +50,7 @@ use service::Service;
 use settings::{engine_config, source_settings, summary_limits};
 use signals::{Asked, Signals};
 use status::Memory;
+use waiting::{answer, at, tick, ticks};
 use worker::{Command, Event, Samples, Snapshot, Worker};
 
 /// What the command line says over the configuration, now and after each reload.
@@ -144,6 +146,7 @@ pub enum AgentError {
 ///
 /// When it cannot start, or the source fails for good.
 pub fn run(options: AgentOptions) -> Result<(), AgentError> {
+    files::raise_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         read_files(&options).await?;
@@ -207,6 +210,8 @@ struct Agent {
     status_socket: Option<Server>,
     printer: Option<JoinHandle<()>>,
     lookups: Lookups,
+    /// The interval that was asked for and has not come yet.
+    interval: Option<oneshot::Receiver<Snapshot>>,
     service: Service,
     happened: Events,
     kernel_clock: KernelClock,
@@ -267,6 +272,7 @@ impl Agent {
             status_socket: None,
             printer,
             lookups,
+            interval: None,
             service: Service::from_environment(),
             happened,
             kernel_clock: KernelClock::default(),
@@ -286,8 +292,12 @@ impl Agent {
         self.service.stopping();
         if let End::Asked(why) = &end {
             tracing::info!("stopping: {why}");
-            if let Some(snapshot) = self.worker.take_last().await {
-                let _ = self.hand_out(&snapshot).await;
+            // What was asked for before is one interval, what came since another.
+            let by = tokio::time::Instant::now() + worker::END;
+            for asked in [self.interval.take(), Some(self.worker.ask())].into_iter().flatten() {
+                if let Ok(Ok(snapshot)) = tokio::time::timeout_at(by, asked).await {
+                    let _ = self.report(&snapshot).await;
+                }
             }
         }
         let Self { worker, outputs, printer, status_socket, .. } = self;
@@ -315,12 +325,14 @@ impl Agent {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Stop(why) => return End::Asked(why),
-                    Asked::Reload => {
-                        if self.reload().await {
+                    // It waits for the name server, a stop does not.
+                    Asked::Reload => tokio::select! {
+                        why = signals.stop() => return End::Asked(why),
+                        done = self.reload() => if done {
                             report = ticks(self.options.config.report_interval);
                             refresh = ticks(self.options.config.dns_refresh_interval);
                         }
-                    }
+                    },
                 },
                 () = at(ends_at) => return End::Asked("the duration is over"),
                 () = tick(&mut feed) => self.service.feed(self.worker.beats()),
@@ -339,8 +351,10 @@ impl Agent {
                 Some(ask) = self.asks.1.recv() => self.answer(ask).await,
                 () = tick(&mut self.feed.ticks) => self.tell_watchers().await,
                 () = hung_up(watcher.as_ref()) => return End::OutputClosed,
-                _ = report.tick() => {
-                    if self.report().await.is_err() {
+                _ = report.tick() => self.ask_for_interval(),
+                snapshot = answer(&mut self.interval) => {
+                    self.interval = None;
+                    if let Some(snapshot) = snapshot && self.report(&snapshot).await.is_err() {
                         return End::OutputClosed;
                     }
                 }
@@ -378,13 +392,17 @@ impl Agent {
         }
     }
 
-    /// Takes the interval, names its pairs and hands it to the sinks.
-    async fn report(&mut self) -> io::Result<()> {
-        let Some(snapshot) = self.worker.take().await else { return Ok(()) };
-        self.hand_out(&snapshot).await
+    /// Asks for the interval, which may take a while to come: nothing else waits for a capture thread that is busy or hangs.
+    fn ask_for_interval(&mut self) {
+        if self.interval.is_none() {
+            self.interval = Some(self.worker.ask());
+        } else {
+            tracing::warn!("the capture thread has not answered since the last report; this one comes later");
+        }
     }
 
-    async fn hand_out(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+    /// Names the interval's pairs and hands it to the sinks.
+    async fn report(&mut self, snapshot: &Snapshot) -> io::Result<()> {
         let kernel = if self.options.config.kernel_rtt {
             self.kernel_clock.times(&snapshot.interval, self.reported_at.elapsed()).await
         } else {
@@ -480,23 +498,6 @@ fn write_samples(samples: &[Sample], epoch_offset_ns: i64) -> io::Result<()> {
     io::Write::write_all(&mut io::stdout().lock(), &lines)
 }
 
-/// Ticks whose first comes after `period`; late ones are skipped.
-fn ticks(period: Duration) -> Interval {
-    let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    ticks
-}
-
-/// The next tick; never if there are none.
-async fn tick(ticks: &mut Option<Interval>) {
-    match ticks {
-        Some(ticks) => {
-            ticks.tick().await;
-        }
-        None => std::future::pending().await,
-    }
-}
-
 /// Waits until the watcher is gone; for ever if there is none.
 async fn hung_up(watcher: Option<&unbounded::Sender<Arc<Live>>>) {
     match watcher {
@@ -515,14 +516,6 @@ fn status(report: &Report) -> String {
         source.lost,
         report.pairs.len()
     )
-}
-
-/// Waits until then; for ever if there is no such time.
-async fn at(time: Option<tokio::time::Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Resident memory of this process (proc_pid_statm(5)); 0 if it cannot be told.

@@ -30,7 +30,7 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(1)];
 
 /// Longest wait for the thread when the agent stops; it answers within [`POLL`] unless it hangs.
-const END: Duration = Duration::from_millis(300);
+pub(super) const END: Duration = Duration::from_millis(300);
 
 /// Longest wait for it by whoever only wants to know how things are.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -148,11 +148,11 @@ impl Worker {
         self.beats.load(Ordering::Relaxed)
     }
 
-    /// Hands out the interval; `None` when the thread has ended.
-    pub(super) async fn take(&self) -> Option<Snapshot> {
+    /// Asks for the interval. It comes once the thread looks at its commands, and never when the thread has ended.
+    pub(super) fn ask(&self) -> oneshot::Receiver<Snapshot> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Take(reply));
-        answer.await.ok()
+        answer
     }
 
     /// How things are; `None` when the thread has ended or hangs.
@@ -167,11 +167,6 @@ impl Worker {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Tap(reply));
         tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
-    }
-
-    /// As [`Self::take`], for the last time: does not wait for a thread that hangs.
-    pub(super) async fn take_last(&self) -> Option<Snapshot> {
-        tokio::time::timeout(END, self.take()).await.ok().flatten()
     }
 }
 

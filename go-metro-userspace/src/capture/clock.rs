@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
+use crate::rtt::Nanos;
+
 /// How far two readings may differ without a jump in between, beside what reading them took.
 const TOLERANCE_NS: i64 = 100_000;
 
@@ -21,6 +23,16 @@ struct Offsets {
     boot: i64,
     /// How long the reading took: what it may be wrong by.
     spread: i64,
+}
+
+/// How far this process's monotonic clock is ahead of the kernel's own, in nanoseconds: not at all, but in a time namespace
+/// (time_namespaces(7)). The classifier stamps with the kernel's.
+fn namespace_offset_ns() -> i64 {
+    let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    let line = offsets.lines().find_map(|line| line.strip_prefix("monotonic"));
+    let mut numbers = line.unwrap_or_default().split_whitespace().map_while(|number| number.parse::<i64>().ok());
+    let (seconds, nanoseconds) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    seconds * 1_000_000_000 + nanoseconds
 }
 
 /// What happened to the clocks between two looks.
@@ -36,6 +48,7 @@ pub enum Jump {
 #[derive(Debug)]
 pub(super) struct Clocks {
     known: Offsets,
+    namespace_ns: i64,
 }
 
 impl Offsets {
@@ -67,7 +80,7 @@ impl Offsets {
 
 impl Clocks {
     pub(super) fn new() -> Self {
-        Self { known: Offsets::now() }
+        Self { known: Offsets::now(), namespace_ns: namespace_offset_ns() }
     }
 
     /// What happened since the last look, if anything did.
@@ -78,9 +91,15 @@ impl Clocks {
         Some(jump)
     }
 
-    /// What to add to a time of `CLOCK_MONOTONIC` to get nanoseconds since the epoch.
+    /// What to add to a time of the kernel's own monotonic clock to get nanoseconds since the epoch.
     pub(super) fn epoch_offset_ns(&self) -> i64 {
-        self.known.wall
+        self.known.wall + self.namespace_ns
+    }
+
+    /// Now, on the kernel's own monotonic clock.
+    pub(super) fn now(&self) -> Nanos {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec());
+        Nanos((now - self.namespace_ns).unsigned_abs())
     }
 }
 

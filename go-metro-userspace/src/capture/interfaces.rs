@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
+use nix::errno::Errno;
 
 use super::{CaptureError, WatchList};
 use crate::config::Selector;
@@ -32,9 +33,17 @@ pub(super) struct Wanted {
 }
 
 /// The interfaces that `watch` means and that exist now, by name. What `host_ends` does not say of an interface, its kind tells.
-pub(super) fn look(watch: &WatchList, host_ends: &BTreeMap<String, bool>) -> Vec<Wanted> {
+///
+/// # Errors
+///
+/// The kernel cannot be asked, for want of a file descriptor or memory: then nothing is known, not that any is gone.
+pub(super) fn look(watch: &WatchList, host_ends: &BTreeMap<String, bool>) -> Result<Vec<Wanted>, CaptureError> {
     let selectors = selectors(watch.keys());
-    let links = all();
+    let unknown = |source| CaptureError::System { call: "asking for interfaces", source };
+    let links = match links::links() {
+        Err(error) if selectors.iter().any(|(_, selector)| !selector.is_name()) => return Err(unknown(error)),
+        listed => listed.unwrap_or_default(),
+    };
     let default = default_interfaces(&selectors);
     let mut wanted = Vec::new();
     for link in &links {
@@ -59,8 +68,13 @@ pub(super) fn look(watch: &WatchList, host_ends: &BTreeMap<String, bool>) -> Vec
             continue;
         }
         let is_name = selectors.iter().any(|(text, selector)| *text == name && selector.is_name());
-        let ifindex = if name == ANY { Some(0) } else { nix::net::if_::if_nametoindex(&**name).ok() };
-        let Some(ifindex) = ifindex.filter(|_| is_name) else { continue };
+        let ifindex = if name == ANY { Ok(0) } else { nix::net::if_::if_nametoindex(&**name) };
+        let ifindex = match ifindex {
+            Ok(ifindex) if is_name => ifindex,
+            // glibc says ENOENT where it could not open a socket to ask by.
+            Err(error) if is_name && error != Errno::ENODEV => return Err(unknown(error.into())),
+            _ => continue,
+        };
         let link = links.iter().find(|link| link.ifindex == ifindex);
         wanted.push(Wanted {
             name: name.clone(),
@@ -72,7 +86,7 @@ pub(super) fn look(watch: &WatchList, host_ends: &BTreeMap<String, bool>) -> Vec
             nets: nets.clone(),
         });
     }
-    wanted
+    Ok(wanted)
 }
 
 /// What `watch` means that there is nothing of yet.
@@ -112,7 +126,7 @@ pub(super) fn host_ends(configured: &BTreeMap<String, bool>) -> BTreeSet<u32> {
 /// The names of the interfaces that an instance's `interface` means now.
 pub fn matching(interface: &str) -> Vec<String> {
     let watch = WatchList::from([(interface.to_owned(), Vec::new())]);
-    look(&watch, &BTreeMap::new()).into_iter().map(|wanted| wanted.name).collect()
+    look(&watch, &BTreeMap::new()).unwrap_or_default().into_iter().map(|wanted| wanted.name).collect()
 }
 
 /// Names of the interfaces of the default routes.

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
-
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::ebpf::EbpfSource;
@@ -156,8 +154,10 @@ impl Source {
 
     /// Now, on the clock of the records.
     pub fn now(&self) -> Nanos {
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec());
-        Nanos(now.unsigned_abs())
+        match self {
+            Self::Ebpf(source) => source.now(),
+            Self::Pcap(source) => source.now(),
+        }
     }
 }
 

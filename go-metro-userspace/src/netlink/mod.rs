@@ -2,6 +2,7 @@
 //!
 //! Unlike /sys it answers for the network namespace that this thread is in, whatever is mounted.
 
+pub mod deletions;
 pub mod links;
 pub mod monitor;
 pub mod namespaces;

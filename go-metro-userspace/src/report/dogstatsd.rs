@@ -198,7 +198,10 @@ impl DogStatsd {
         }
         self.gauge("go_metro.interfaces", now.interfaces as f64, &own);
         self.gauge("go_metro.flows", now.flows as f64, &own);
-        self.gauge("go_metro.memory", now.memory_bytes as f64, &own);
+        // 0 means that it could not be told.
+        if now.memory_bytes > 0 {
+            self.gauge("go_metro.memory", now.memory_bytes as f64, &own);
+        }
         self.errors_before = errors;
     }
 

@@ -58,6 +58,8 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Test, name: "curl", sign: Sign::Program("curl") },
     Package { need: Need::Test, name: "jq", sign: Sign::Program("jq") },
     Package { need: Need::Test, name: "tmux", sign: Sign::Program("tmux") },
+    Package { need: Need::Test, name: "strace", sign: Sign::Program("strace") },
+    Package { need: Need::Test, name: "faketime", sign: Sign::Program("faketime") },
     Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Program("qemu-system-x86_64") },
     Package { need: Need::Kernels, name: "busybox-static", sign: Sign::Program("busybox") },
 ];

@@ -20,7 +20,8 @@ use super::error::CaptureError;
 use super::interfaces::{self, Wanted};
 use super::{Attached, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::config::IngressHook;
-use crate::rtt::Segment;
+use crate::netlink::deletions::Deletions;
+use crate::rtt::{Nanos, Segment};
 use attach::Attachment;
 
 pub use attach::{HookKind, LinkLayer};
@@ -47,6 +48,8 @@ pub struct EbpfSource {
     host_ends: BTreeMap<String, bool>,
     /// Why an interface that exists is not attached to, as last logged.
     trouble: BTreeMap<String, String>,
+    /// Hears of interfaces that are deleted, and made anew before the next look.
+    deletions: Option<Deletions>,
     clocks: Clocks,
     jump: Option<Jump>,
     /// Records that waited in the ring when the host was suspended.
@@ -84,11 +87,12 @@ impl EbpfSource {
             ingress: settings.ingress,
             host_ends: settings.host_ends.clone(),
             trouble: BTreeMap::new(),
+            deletions: Deletions::new().ok(),
             clocks: Clocks::new(),
             jump: None,
             thrown_away: 0,
         };
-        let wanted = interfaces::look(&source.watch, &source.host_ends);
+        let wanted = interfaces::look(&source.watch, &source.host_ends)?;
         for now in &wanted {
             match source.attach(now) {
                 // A pattern may mean what cannot be watched; a name means what must be.
@@ -146,13 +150,18 @@ impl EbpfSource {
         self.clocks.epoch_offset_ns()
     }
 
+    /// Now, on the clock of the records.
+    pub fn now(&self) -> Nanos {
+        self.clocks.now()
+    }
+
     /// Watches other targets from now on, on interfaces that stay without a gap.
     ///
     /// # Errors
     ///
     /// Too many targets, or a map that cannot be written; then what was added so far stays, and nothing was removed.
     pub fn set_targets(&mut self, watch: &WatchList) -> Result<(), CaptureError> {
-        let wanted = interfaces::look(watch, &self.host_ends);
+        let wanted = interfaces::look(watch, &self.host_ends)?;
         let nets_of = |name: &str| wanted.iter().find(|now| now.name == name).map(|now| now.nets.clone());
         let before: Vec<Vec<IpNet>> = self.attached.values().map(|attached| attached.nets.clone()).collect();
         for (name, attached) in &mut self.attached {
@@ -172,10 +181,13 @@ impl EbpfSource {
     /// tells of a change, and now and then.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         let mut events = Vec::new();
-        let wanted = interfaces::look(&self.watch, &self.host_ends);
+        // While they cannot be asked about, interfaces are taken to be as they were.
+        let Ok(wanted) = interfaces::look(&self.watch, &self.host_ends) else { return events };
+        let deleted = self.deletions.as_ref().map(Deletions::take).unwrap_or_default();
         self.attached.retain(|name, attached| {
             let ifindex = attached.attachment.ifindex();
             let now = wanted.iter().find(|now| now.name == *name && now.ifindex == ifindex);
+            let now = now.filter(|_| !deleted.may_have(ifindex));
             if now.is_none() {
                 events.push(InterfaceEvent::Lost { name: name.clone(), ifindex });
             }

@@ -20,7 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::clock::Clocks;
 use super::interfaces::{self, ANY, Wanted};
 use super::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
-use crate::rtt::Segment;
+use crate::rtt::{Nanos, Segment};
 use crate::targets::TargetSet;
 use cooked::{Cooked, Port};
 use device::Device;
@@ -77,7 +77,7 @@ impl PcapSource {
             clocks: Clocks::new(),
             jump: None,
         };
-        let wanted = interfaces::look(&settings.watch, &settings.host_ends);
+        let wanted = interfaces::look(&settings.watch, &settings.host_ends)?;
         let missing = interfaces::missing(&settings.watch, &wanted);
         for (now, error) in source.reconcile(wanted) {
             // A pattern may mean what cannot be watched; a name means what must be.
@@ -160,7 +160,7 @@ impl PcapSource {
     ///
     /// When libpcap refuses the filter; what was watched on that interface stays.
     pub fn set_targets(&mut self, watch: &WatchList) -> Result<(), CaptureError> {
-        let wanted = interfaces::look(watch, &self.settings.host_ends);
+        let wanted = interfaces::look(watch, &self.settings.host_ends)?;
         let nets_of = |name: &str| wanted.iter().find(|now| now.name == name).map(|now| now.nets.clone());
         self.devices.retain(|device| nets_of(device.name()).is_some());
         for device in &mut self.devices {
@@ -182,7 +182,10 @@ impl PcapSource {
     /// tells of a change, and now and then.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         let before = self.held();
-        let wanted = interfaces::look(&self.settings.watch, &self.settings.host_ends);
+        // While they cannot be asked about, interfaces are taken to be as they were.
+        let Ok(wanted) = interfaces::look(&self.settings.watch, &self.settings.host_ends) else {
+            return std::mem::take(&mut self.events);
+        };
         for (now, error) in self.reconcile(wanted) {
             // It may be down or half made; the next call sees.
             tracing::debug!(interface = now.name, %error, "cannot open it; will try again");
@@ -198,6 +201,11 @@ impl PcapSource {
     /// What to add to a record's time for nanoseconds since the epoch.
     pub fn epoch_offset_ns(&self) -> i64 {
         self.clocks.epoch_offset_ns()
+    }
+
+    /// Now, on the clock of the records.
+    pub fn now(&self) -> Nanos {
+        self.clocks.now()
     }
 
     /// The interfaces that capture runs on, with their indices.

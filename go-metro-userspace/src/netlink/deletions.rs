@@ -1,0 +1,109 @@
+//! Interfaces that were deleted, as the kernel tells it (rtnetlink(7), `RTM_DELLINK`).
+//!
+//! One that was made anew at once may have the index of the one before, and nothing else tells that what hung on that is gone.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+/// `RTNLGRP_LINK` of include/uapi/linux/rtnetlink.h.
+const LINKS: u32 = 1;
+
+/// What was deleted since the last look.
+#[derive(Debug, Default)]
+pub struct Deleted {
+    indices: BTreeSet<u32>,
+    /// The kernel had more to tell than it could: any may be among them.
+    overrun: bool,
+}
+
+impl Deleted {
+    /// Whether the interface of this index may have been deleted.
+    pub fn may_have(&self, ifindex: u32) -> bool {
+        self.overrun || self.indices.contains(&ifindex)
+    }
+}
+
+/// Listens from its making on.
+pub struct Deletions(Socket);
+
+impl Deletions {
+    /// Listens in this thread's network namespace.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no socket for it.
+    pub fn new() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.add_membership(LINKS)?;
+        socket.set_non_blocking(true)?;
+        Ok(Self(socket))
+    }
+
+    /// What was deleted since the last call.
+    pub fn take(&self) -> Deleted {
+        let mut deleted = Deleted::default();
+        loop {
+            match self.0.recv_from_full() {
+                Ok((datagram, _)) => deleted.note(&datagram),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return deleted,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => deleted.overrun = true,
+                Err(error) => {
+                    tracing::debug!(%error, "cannot hear of interfaces that are deleted");
+                    return deleted;
+                }
+            }
+        }
+    }
+}
+
+impl Deleted {
+    fn note(&mut self, datagram: &[u8]) {
+        let mut rest = datagram;
+        while !rest.is_empty() {
+            let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) else { return };
+            let length = (message.header.length as usize).next_multiple_of(4);
+            if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) = message.payload
+                // A bridge tells the same of a port that leaves it.
+                && link.header.interface_family == AddressFamily::Unspec
+            {
+                self.indices.insert(link.header.index);
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    #[test]
+    fn an_interface_that_is_made_anew_under_its_index_was_deleted_all_the_same() {
+        let inside = std::thread::spawn(|| {
+            if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+                eprintln!("skipped: no network namespace without root");
+                return;
+            }
+            let ip = |words: &str| assert!(Command::new("ip").args(words.split(' ')).status().unwrap().success());
+            ip("link add a0 index 70 type veth peer name b0 index 71");
+            let deletions = Deletions::new().unwrap();
+            assert!(!deletions.take().may_have(70));
+            ip("link delete a0");
+            ip("link add a0 index 70 type veth peer name b0 index 71");
+            let deleted = deletions.take();
+            assert!(deleted.may_have(70) && deleted.may_have(71) && !deleted.may_have(1));
+            assert!(!deletions.take().may_have(70), "told once");
+        });
+        inside.join().unwrap();
+    }
+}

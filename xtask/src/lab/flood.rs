@@ -1,0 +1,47 @@
+//! A SYN flood from a host: each segment of a flow of its own, as a port scanner or a broken client sends them.
+
+use std::net::Ipv4Addr;
+use std::ops::Range;
+
+use anyhow::Result;
+
+use super::Host;
+use super::frame::VNET_HEADER;
+use super::port::Port;
+
+/// Where the flood goes: 10.66.1.0 and up, 65,536 flows to each.
+pub const NET: &str = "10.66.0.0/16";
+
+/// Sends a SYN for each number of `flows` out of a host's `interface`, which best leads nowhere; how many the kernel took.
+///
+/// # Errors
+///
+/// There is no such interface.
+pub fn syn_flood(host: &Host, interface: &str, flows: Range<u32>) -> Result<u64> {
+    let mut port = host.enter(|| Port::packet(interface))?;
+    let mut frame = frame();
+    let mut sent = 0;
+    for flow in flows {
+        let [high, low] = [(flow >> 16) as u8, 0];
+        frame[DESTINATION..DESTINATION + 4].copy_from_slice(&[10, 66, 1 + high, low]);
+        frame[PORT..PORT + 2].copy_from_slice(&(flow as u16).to_be_bytes());
+        sent += u64::from(port.send(&frame));
+    }
+    Ok(sent)
+}
+
+const IP: usize = VNET_HEADER + 14;
+const DESTINATION: usize = IP + 16;
+const PORT: usize = IP + 20;
+
+/// A virtio header without offloads, Ethernet, IPv4, TCP. Nobody checks its checksums.
+fn frame() -> Vec<u8> {
+    let mut frame = vec![0; VNET_HEADER];
+    frame.extend([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0]);
+    frame.extend([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+    frame.extend(Ipv4Addr::new(10, 66, 0, 1).octets());
+    frame.extend([0; 4]);
+    // Ports, sequence and acknowledgement number, five words of header, SYN, window, checksum, urgent pointer.
+    frame.extend([0, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
+    frame
+}

@@ -1,0 +1,97 @@
+//! The DogStatsD server: absent, dead, slow, replaced, out of buffers.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use xtask::lab::statsd::Listener;
+
+use super::support::{Conf, Heard, SOON, lab, rounds, start, statsd, wait, wait_until, while_talking};
+
+#[test]
+fn a_udp_server_that_is_absent_dies_and_returns_hears_of_every_sample_while_it_is_there() {
+    let lab = lab();
+    let conf = Conf::usual(&[]);
+    // Nobody listens yet.
+    let agent = start(&lab, &conf);
+    rounds(&lab, 10);
+    thread::sleep(Duration::from_millis(700));
+    let mut refused = 0;
+    for time in ["comes", "returns"] {
+        let server = statsd(&lab);
+        wait_until(&server, &format!("a report once it {time}"), |heard| heard.count("go_metro.packets") > 0);
+        let longest = rounds(&lab, 10);
+        let heard = wait_until(&server, "the samples", |heard| heard.rtts().len() >= 10);
+        heard.assert_true_rtts(longest, time);
+        refused += heard.count("go_metro.send_errors");
+        assert!(refused > 0, "{time}: what was refused is counted");
+        // It dies.
+        drop(server);
+        thread::sleep(Duration::from_millis(700));
+    }
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_unix_socket_may_be_absent_replaced_and_slow() {
+    let lab = lab();
+    let conf = Conf::new();
+    let path = conf.folder().join("dsd.socket");
+    conf.write(&[&format!("statsd_socket: {}", path.display())], super::support::USUAL);
+    let agent = start(&lab, &conf);
+    thread::sleep(Duration::from_millis(500));
+    let mut errors = 0;
+    for time in ["comes", "is replaced"] {
+        let _ = std::fs::remove_file(&path);
+        let server = Listener::unix(&path).unwrap();
+        let longest = rounds(&lab, 10);
+        let heard = wait_until(&server, &format!("samples once it {time}"), |heard| heard.rtts().len() >= 10);
+        heard.assert_true_rtts(longest, time);
+        errors += heard.count("go_metro.send_errors");
+    }
+    assert!(errors > 0, "what found nobody is counted");
+
+    // One that does not read: the kernel takes a few datagrams, then sending waits, and gives up.
+    std::fs::remove_file(&path).unwrap();
+    let slow = UnixDatagram::bind(&path).unwrap();
+    let (_, longest) = while_talking(&lab, || thread::sleep(Duration::from_secs(4)));
+    slow.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut buffer = vec![0; 65_536];
+    let mut heard = Heard(Vec::new());
+    let deadline = Instant::now() + SOON;
+    while heard.count("go_metro.send_errors") == 0 && Instant::now() < deadline {
+        if let Ok(length) = slow.recv(&mut buffer) {
+            heard.0.extend(xtask::lab::statsd::parse(&buffer[..length]).unwrap());
+        }
+    }
+    assert!(heard.count("go_metro.send_errors") > 0, "what it did not take is counted");
+    heard.assert_true_rtts(longest, "slow");
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_kernel_without_buffers_costs_datagrams_and_nothing_else() {
+    let lab = lab();
+    let server = statsd(&lab);
+    let agent = start(&lab, &Conf::usual(&[]));
+    wait_until(&server, "a report", |heard| heard.count("go_metro.packets") > 0);
+    // What the kernel answers when it is short of memory for packets (send(2)).
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-e", "trace=sendto,sendmsg", "-e", "inject=sendto,sendmsg:error=ENOBUFS"]);
+    strace.args(["-o", "/dev/null", "-p", &agent.pid().to_string()]).stdin(Stdio::null());
+    let mut strace = strace.spawn().expect("strace injects the fault; `cargo xtask setup` installs it");
+    thread::sleep(Duration::from_millis(1500));
+    let silent_from = server.take().len();
+    thread::sleep(Duration::from_millis(700));
+    let silent = server.take().len();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(strace.id().cast_signed()), nix::sys::signal::Signal::SIGINT)
+        .unwrap();
+    wait("strace lets go", SOON, || strace.try_wait().unwrap().is_some());
+    assert!(silent_from > 0 && silent == 0, "datagrams came although none could be sent: {silent_from}, {silent}");
+    let longest = rounds(&lab, 10);
+    let heard =
+        wait_until(&server, "samples and errors", |h| h.rtts().len() >= 10 && h.count("go_metro.send_errors") > 0);
+    heard.assert_true_rtts(longest, "after ENOBUFS");
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}

@@ -65,7 +65,8 @@ fn acknowledgements_that_a_receiver_keeps_back_are_marked_counted_and_left_out_o
     }
     for (wish, (agent, server, _directory)) in ["keep", "drop"].into_iter().zip(agents) {
         let finished = agent.stop().unwrap();
-        thread::sleep(Duration::from_millis(200));
+        // It closes the report.
+        assert!(server.wait_for("go_metro.memory", SOON), "{wish}: no report");
         let (delayed, prompt): (Vec<_>, Vec<_>) = finished
             .samples()
             .unwrap()

@@ -276,7 +276,8 @@ mod tests {
 
     fn listen() -> (UdpSocket, u16) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        // After the last datagram; long, as a busy machine may leave the queue's thread waiting.
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         let port = socket.local_addr().unwrap().port();
         (socket, port)
     }
@@ -479,9 +480,10 @@ mod tests {
         for _ in 0..100 {
             sink.report(&report(vec![pair("a", &[1000; 1000], &[])]));
         }
-        assert!(began.elapsed() < Duration::from_millis(500), "reporting took {:?}", began.elapsed());
+        // Whoever waits for this server waits for ever; what is less is the machine's.
+        assert!(began.elapsed() < Duration::from_secs(5), "reporting took {:?}", began.elapsed());
         let began = Instant::now();
         sink.finish();
-        assert!(began.elapsed() < Duration::from_millis(900), "finishing took {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(5), "finishing took {:?}", began.elapsed());
     }
 }

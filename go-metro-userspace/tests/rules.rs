@@ -560,6 +560,20 @@ fn an_interruption_forgets_what_is_outstanding() {
 }
 
 #[test]
+fn other_bounds_hold_from_now_on_and_the_counters_go_on() {
+    let mut engine =
+        play_with(EngineConfig::default(), "0 > 1000+100\n 50 < ack 1100 => data exact 50\n 60 > 1100+100");
+    engine.follow(EngineConfig::default());
+    assert_eq!(engine.flows(), 1, "the same bounds disturb nothing");
+    engine.follow(EngineConfig { idle_ttl: Duration::from_millis(20), ..EngineConfig::default() });
+    assert_eq!((engine.flows(), engine.counters().samples_total(), engine.counters().sent), (0, 1, 2));
+    for text in ["70 > 1200+100", "100 < ack 1300", "110 > 1300+100", "120 < ack 1400 => data exact 10"] {
+        let line = parse(text).unwrap();
+        assert_eq!(support::trace::describe(&engine.record(&line.segment)), line.expected, "{text}");
+    }
+}
+
+#[test]
 fn the_account_closes() {
     let engine = play_with(
         EngineConfig::default(),

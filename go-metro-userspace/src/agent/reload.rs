@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::directory::Directory;
-use super::settings::{host_ends, source_settings};
+use super::settings::{engine_config, host_ends, source_settings, summary_limits};
 use super::worker::Command;
 use super::{Agent, AgentError};
 use crate::capture::Source;
@@ -57,6 +57,7 @@ impl Agent {
             let source = Source::open(config.backend, &source_settings(&config, &directory))?;
             self.worker.send(Command::Replace(source));
         }
+        self.worker.send(Command::Bounds(engine_config(&config), summary_limits(&config)));
         self.outputs.follow(old, &config, &self.asks.0)?;
         let moved = config.status_socket != old.status_socket;
         self.directory = directory;

@@ -46,6 +46,8 @@ pub(super) enum Command {
     Take(oneshot::Sender<Snapshot>),
     /// Go on with another source.
     Replace(Source),
+    /// Keep to other bounds from now on.
+    Bounds(EngineConfig, SummaryLimits),
     /// Tell how things are.
     Look(oneshot::Sender<Look>),
     /// Hand out what each flow measured since the last time, and go on noting it.
@@ -348,6 +350,10 @@ impl State {
                     backend: self.source.name(),
                     interfaces: self.indices.len(),
                 });
+            }
+            Command::Bounds(engine, limits) => {
+                self.engine.follow(engine);
+                self.summaries.follow(limits);
             }
             Command::Look(reply) => {
                 let _ = reply.send(self.look());

@@ -17,7 +17,7 @@ use super::table::{Ended, FlowTable, Lifetimes};
 use super::{Class, Direction, Kind, Nanos, Outcome, Segment};
 
 /// Bounds and lifetimes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
     /// An open flow without a record for this long is forgotten; no sample is longer than this.
     pub idle_ttl: Duration,
@@ -113,6 +113,7 @@ pub struct Engine {
     table: FlowTable,
     pool: Pool,
     limits: FlowLimits,
+    config: EngineConfig,
     counters: EngineCounters,
 }
 
@@ -125,7 +126,15 @@ impl Engine {
             table: FlowTable::new(max_flows, Lifetimes { idle: config.idle_ttl, closing: config.exp_ttl }),
             pool: Pool::new(max_flows, max_flows.saturating_mul(COMMON_PER_FLOW).max(usize::from(outstanding))),
             limits: FlowLimits { outstanding, longest: config.idle_ttl },
+            config,
             counters: EngineCounters::default(),
+        }
+    }
+
+    /// Goes over to other bounds and lifetimes. If they differ from those so far, flows begin anew; the counters go on.
+    pub fn follow(&mut self, config: EngineConfig) {
+        if config != self.config {
+            *self = Self { counters: self.counters, ..Self::new(config) };
         }
     }
 

@@ -289,6 +289,11 @@ impl Summaries {
         Self { limits, pairs: HashMap::default(), other: PairSummary::default(), folded_samples: 0 }
     }
 
+    /// Goes over to other bounds, for what is added from now on.
+    pub fn follow(&mut self, limits: SummaryLimits) {
+        self.limits = limits;
+    }
+
     /// Adds a sample to its pair, or to `other` when there are too many pairs.
     pub fn add(&mut self, sample: &Sample) {
         if sample.delayed && self.limits.without_delayed {
@@ -447,6 +452,19 @@ mod tests {
         let interval = summaries.take();
         assert_eq!((interval.pairs.len(), interval.folded_samples), (2, 3));
         assert_eq!(interval.other.unwrap().data.unwrap().count(), 3);
+    }
+
+    #[test]
+    fn other_bounds_hold_for_what_is_added_from_then_on() {
+        let mut summaries = Summaries::new(SummaryLimits::default());
+        let delayed = Sample { delayed: true, ..sample(1, 1, 10) };
+        summaries.add(&delayed);
+        summaries.follow(SummaryLimits { max_pairs: 1, without_delayed: true, ..SummaryLimits::default() });
+        summaries.add(&delayed);
+        summaries.add(&sample(2, 1, 10));
+        let interval = summaries.take();
+        assert_eq!(interval.pairs[0].1.data.as_ref().unwrap().count(), 1);
+        assert_eq!((interval.pairs.len(), interval.folded_samples), (1, 1));
     }
 
     #[test]

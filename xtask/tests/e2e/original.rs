@@ -106,7 +106,8 @@ fn a_capture_that_the_configuration_names_is_read_and_reported() {
     let pair = finished.stdout.iter().find(|line| line.contains("\"dst\":\"10.77.0.2\""));
     let pair: serde_json::Value = serde_json::from_str(pair.unwrap()).unwrap();
     assert_eq!(pair["src"], "10.77.0.1");
-    assert!(pair["samples"].as_u64().unwrap() > 30 && pair["min"].as_f64().unwrap() > 20.0, "{pair}");
+    let data = &pair["data"];
+    assert!(data["count"].as_u64().unwrap() > 30 && data["min_ms"].as_f64().unwrap() > 20.0, "{pair}");
 }
 
 #[test]

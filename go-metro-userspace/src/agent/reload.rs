@@ -53,7 +53,8 @@ impl Agent {
             == (old.backend, old.ring_bytes, old.snaplen, &old.filter, old.sides)
             && host_ends(&config) == host_ends(old);
         if !same_source {
-            let source = Source::open(config.backend, &source_settings(&config, &directory))?;
+            let source = Source::open(config.backend, &source_settings(&config, &directory))
+                .map_err(AgentError::NeedsRestart)?;
             self.worker.send(Command::Replace(source));
         }
         self.outputs.follow(old, &config, &self.asks.0)?;

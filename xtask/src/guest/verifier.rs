@@ -12,13 +12,13 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use anyhow::{Context as _, Result, bail};
 use aya::util::KernelVersion;
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_type};
-use aya_obj::{EbpfSectionKind, Map, Object};
+use aya_obj::{EbpfSectionKind, Map, Object, ProgramSection};
 
 /// `BPF_LOG_STATS` of include/linux/bpf_verifier.h: only the totals.
 const LOG_STATS: u32 = 4;
 /// `BPF_LOG_LEVEL1`: what the verifier was at, for a program that it refuses.
 const LOG_STEPS: u32 = 1;
-/// Most maps that one program refers to.
+/// Room for the steps of a program that is refused.
 const LOG_BYTES: usize = 16 << 20;
 /// Lines of the log that a refusal shows.
 const LOG_TAIL: usize = 30;
@@ -32,7 +32,7 @@ pub(super) struct Settings {
     pub(super) log_level: u8,
 }
 
-/// Loads every program of the object; name and instructions that the verifier processed.
+/// Loads every TC program of the object; name and instructions that the verifier processed.
 ///
 /// # Errors
 ///
@@ -59,6 +59,10 @@ pub(super) fn instructions(object: &[u8], settings: Settings) -> Result<Vec<(Str
 
     let mut counts = Vec::new();
     for (name, program) in &object.programs {
+        // Programs for drivers are a choice, and an older kernel lacks what they call.
+        if !matches!(program.section, ProgramSection::SchedClassifier) {
+            continue;
+        }
         let function = object.functions.get(&program.function_key()).context("a program without instructions")?;
         let count = load(&function.instructions, &object.license).with_context(|| name.clone())?;
         counts.push((name.clone(), count));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::section::Section;
 use super::values::{
     AbsolutePath, AverageWanted, Backend, Bounded, Bytes, DelayedAcks, IngressHook, Listen, LogLevel, OutputName,
-    PathOrOff, Seconds, ServerHost, SidesWanted, Text, YesNo,
+    PathOrOff, PerFlow, Seconds, ServerHost, SidesWanted, Text, YesNo,
 };
 use super::{Config, Environment, Instance, LogSettings, Origin, Statsd, environment};
 
@@ -49,6 +49,7 @@ pub(super) struct InitConfig {
     backend: Option<Backend>,
     sides: Option<SidesWanted>,
     ingress_hook: Option<IngressHook>,
+    per_flow: Option<PerFlow>,
     delayed_acks: Option<DelayedAcks>,
     average: Option<AverageWanted>,
     kernel_rtt: Option<YesNo>,
@@ -107,6 +108,7 @@ impl InitConfig {
             backend: section.take("backend"),
             sides: section.take("sides"),
             ingress_hook: section.take("ingress_hook"),
+            per_flow: per_flow(&mut section),
             delayed_acks: section.take("delayed_acks"),
             average: section.take("average"),
             kernel_rtt: section.take("kernel_rtt"),
@@ -157,6 +159,7 @@ impl InitConfig {
             backend: self.backend.unwrap_or_default(),
             sides: self.sides.unwrap_or_default(),
             ingress_hook: self.ingress_hook.unwrap_or_default(),
+            per_flow: self.per_flow.unwrap_or_default(),
             delayed_acks: self.delayed_acks.unwrap_or_default(),
             average: self.average.unwrap_or_default(),
             kernel_rtt: self.kernel_rtt.is_some_and(|YesNo(yes)| yes),
@@ -202,6 +205,20 @@ impl Config {
     pub fn prometheus_address(&self) -> SocketAddr {
         self.prometheus_listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, PROMETHEUS_PORT).into())
     }
+}
+
+/// What `sampling` says.
+fn per_flow(section: &mut Section<'_, '_, '_>) -> Option<PerFlow> {
+    let per_flow = section.within("sampling", |mut section| {
+        let per_flow = section.take("per_flow");
+        section.finish();
+        per_flow
+    })?;
+    let both = section.value("sides").is_some_and(|sides| sides == "both");
+    if both && per_flow.is_some_and(|per_flow| per_flow != PerFlow::Off) {
+        section.fault_at("sampling", "`sampling` thins one side of a connection; leave it out, or set `sides` to remote or local");
+    }
+    per_flow
 }
 
 /// One setting with two names: the original's documents say `exp_ttl`, its program read `expired_ttl`.

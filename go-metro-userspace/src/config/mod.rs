@@ -20,7 +20,7 @@ use serde_yaml::Value;
 
 pub use error::{ConfigError, Fault};
 pub use instance::{Instance, Sampling};
-pub use values::{AverageWanted, Backend, DelayedAcks, IngressHook, LogLevel, OutputName, SidesWanted};
+pub use values::{AverageWanted, Backend, DelayedAcks, IngressHook, LogLevel, OutputName, PerFlow, SidesWanted};
 
 /// Where the daemon tells its status unless it is told otherwise.
 pub const STATUS_SOCKET: &str = init::STATUS_SOCKET;
@@ -57,6 +57,8 @@ pub struct Config {
     pub filter: Option<String>,
     /// Which round trips are measured.
     pub sides: SidesWanted,
+    /// How many samples of a flow are taken.
+    pub per_flow: PerFlow,
     /// Where the classifier sees what comes in.
     pub ingress_hook: IngressHook,
     /// What summaries do with delayed acknowledgements.

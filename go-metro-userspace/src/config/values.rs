@@ -25,6 +25,40 @@ pub enum Backend {
     Pcap,
 }
 
+/// How many samples of a flow are taken where it has many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PerFlow {
+    /// All.
+    #[default]
+    Off,
+    /// One in each round trip.
+    Rtt,
+    /// One in each such time.
+    Every(Duration),
+}
+
+impl<'de> Deserialize<'de> for PerFlow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const EXPECTED: &str = "off, 1rtt, or a time such as 100ms or 2s";
+        parsed(deserializer, EXPECTED, |text| {
+            let time = |digits: &str, nanos: u64| {
+                let time = digits.trim().parse::<u64>().ok().filter(|number| *number > 0)?.checked_mul(nanos)?;
+                Some(Self::Every(Duration::from_nanos(time)))
+            };
+            let every = match text.trim() {
+                "off" => Some(Self::Off),
+                "1rtt" => Some(Self::Rtt),
+                text => match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+                    (Some(digits), _) => time(digits, 1_000_000),
+                    (None, Some(digits)) => time(digits, 1_000_000_000),
+                    (None, None) => None,
+                },
+            };
+            every.ok_or_else(|| format!("`{text}` is not {EXPECTED}"))
+        })
+    }
+}
+
 /// Where the classifier sees what comes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -106,7 +106,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "fast-retransmission",
         shows: "single and double losses within a flight, sent again after SACKs within a round trip",
         must: &[("tcp.analysis.fast_retransmission", 3)],
-        trusted: 60,
+        trusted: 50,
         make: fast_retransmission,
     },
     Scenario {

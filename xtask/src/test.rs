@@ -9,6 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use crate::workspace::{cargo, run, shown};
 use crate::{build_ebpf, fuzz, lab, setup};
 
+/// The programs that need root, namespaces, other tools or a built agent.
+const END_TO_END: [&str; 10] =
+    ["--test", "oracle", "--test", "lab", "--test", "e2e", "--test", "kernels", "--test", "faults"];
+
 /// Arguments of `test`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -32,6 +36,8 @@ pub fn main(args: &Args) -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
     heading("lints");
     run(cargo().args(["clippy", "--quiet", "--all-targets", "--", "-Dwarnings"]))?;
+    // `--all-targets` leaves out what a plain `cargo test` leaves out.
+    run(cargo().args(["clippy", "--quiet"]).args(END_TO_END).args(["--", "-Dwarnings"]))?;
     // In release, as the object is built: what its dependencies need is then compiled already.
     run(build_ebpf::cargo_for(toolchain, "clippy").args(["--quiet", "--release", "--", "-Dwarnings"]))?;
 
@@ -50,8 +56,7 @@ pub fn main(args: &Args) -> Result<()> {
 
     heading("end-to-end tests");
     let mut tests = cargo();
-    tests.args(["test", "--no-fail-fast", "--test", "oracle", "--test", "lab", "--test", "e2e", "--test", "kernels"]);
-    tests.args(["--test", "faults"]);
+    tests.args(["test", "--no-fail-fast"]).args(END_TO_END);
     // They measure time; two at once would measure each other.
     tests.args(["--", "--test-threads=1"]).args(&args.filter);
     totals.run(tests.env(lab::agent::BINARY_VARIABLE, crate::run::target().join("debug/go-metro")))?;

@@ -294,6 +294,7 @@ mod tests {
         let mut sink = udp(port);
         let mut report = report(vec![pair("162.243.251.92", &[20_000, 23_500, 21_385], &[19_000])]);
         report.health.flows = 3;
+        report.health.memory_bytes = 1;
         sink.report(&report);
         sink.finish();
         let received = datagrams(&socket).concat();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use xtask::lab::agent::{Agent, Finished};
+use xtask::lab::agent::{Agent, Finished, Sample};
 use xtask::lab::statsd::{Listener, Metric};
 use xtask::lab::traffic::{DELAYED_ACK, Rounds, Server, Service, connect};
 use xtask::lab::{HostDelay, INTERFACE, Lab, Link, TcpInfo};
@@ -67,13 +67,9 @@ fn acknowledgements_that_a_receiver_keeps_back_are_marked_counted_and_left_out_o
         let finished = agent.stop().unwrap();
         // It closes the report.
         assert!(server.wait_for("go_metro.memory", SOON), "{wish}: no report");
-        let (delayed, prompt): (Vec<_>, Vec<_>) = finished
-            .samples()
-            .unwrap()
-            .into_iter()
-            .filter(|sample| sample.is_data())
-            .partition(|sample| sample.delayed);
-        let longest = prompt.iter().map(|sample| sample.rtt()).max().unwrap();
+        let (delayed, prompt): (Vec<_>, Vec<_>) =
+            finished.samples().unwrap().into_iter().filter(Sample::is_data).partition(|sample| sample.delayed);
+        let longest = prompt.iter().map(Sample::rtt).max().unwrap();
         println!("{wish}: {} delayed, {} not, those at most {longest:?}", delayed.len(), prompt.len());
         // The first may be acknowledged quickly, before the kernel is told not to.
         assert!(delayed.len() >= 12, "{wish}: {} are marked", delayed.len());

@@ -196,7 +196,7 @@ fn forged(from: Ipv4Addr, to: Ipv4Addr, ports: (u16, u16), random: &mut fastrand
     let data = segment(0x10, &[]);
     let fragment = |offset: u16, more: bool, payload: &[u8]| {
         let mut packet = ipv4(from, to, payload);
-        packet[6..8].copy_from_slice(&(offset / 8 | if more { 0x2000 } else { 0 }).to_be_bytes());
+        packet[6..8].copy_from_slice(&((offset / 8) | if more { 0x2000 } else { 0 }).to_be_bytes());
         ethernet(0x0800, &packet)
     };
     frames.extend([

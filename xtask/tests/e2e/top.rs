@@ -105,9 +105,9 @@ fn a_terminal_that_goes_away_ends_it() {
     terminal.wait_for(START, |screen| screen.contains("ebpf on eth0")).unwrap();
     let pid = pid_of("--interface eth0", &lab);
     drop(terminal);
-    let deadline = std::time::Instant::now() + SOON;
+    let deadline = Instant::now() + SOON;
     while fs::exists(format!("/proc/{pid}")).unwrap() {
-        if std::time::Instant::now() > deadline {
+        if Instant::now() > deadline {
             kill(pid, Signal::SIGKILL).unwrap();
             panic!("it runs on without a terminal");
         }

@@ -54,8 +54,13 @@ fn a_wall_clock_that_is_set_makes_no_false_sample_and_times_follow_it() {
             }
             let from = agent.output().len();
             let longest = rounds(&lab, 20);
-            let found =
-                || samples(&agent.output()[from..]).unwrap().into_iter().filter(|s| s.is_data()).collect::<Vec<_>>();
+            let found = || {
+                samples(&agent.output()[from..])
+                    .unwrap()
+                    .into_iter()
+                    .filter(xtask::lab::agent::Sample::is_data)
+                    .collect::<Vec<_>>()
+            };
             wait("samples", Duration::from_secs(5), || found().len() >= 19);
             for sample in found() {
                 let what = format!("{which:?}, {ahead} s ahead: {sample:?}");

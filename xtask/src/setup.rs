@@ -3,10 +3,10 @@
 //! Each step says in one line what it found or did. Every other task asks here for what it needs ([`for_ebpf`],
 //! [`for_build`], [`for_lab`]); where all is there that costs a few milliseconds and says nothing.
 
+mod checkers;
 mod facilities;
 mod linker;
 mod packages;
-mod python;
 mod rust_src;
 mod subcommands;
 
@@ -41,7 +41,7 @@ pub fn main(args: &Args) -> Result<()> {
         ("rustfmt, clippy", rust_src::ensure_components),
         ("rust-src", || rust_src::ensure().map(|(_, outcome)| outcome)),
         ("bpf-linker", linker::ensure),
-        ("Python checkers", python::ensure),
+        ("checkers", checkers::ensure),
         ("cargo-fuzz", || subcommands::FUZZ.ensure()),
         ("kernel", facilities::report),
     ];
@@ -101,8 +101,8 @@ pub fn for_oracle() -> Result<()> {
 /// As [`for_ebpf`].
 pub fn for_dashboards() -> Result<std::path::PathBuf> {
     for_oracle()?;
-    quiet("Python checkers", python::ensure()?);
-    Ok(python::directory().join("bin"))
+    quiet("checkers", checkers::ensure()?);
+    Ok(checkers::directory().join("bin"))
 }
 
 /// What fuzzing needs.

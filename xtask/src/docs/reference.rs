@@ -17,9 +17,10 @@ the JSON schema that this page is made from, for editors and validators.
 
 ```console
 $ go-metro config init my.yaml --interface eth0 --target 10.77.0.0/16 --tag env:test
-wrote my.yaml
+wrote my.yaml; next: go-metro check -c my.yaml
 $ go-metro check -c my.yaml
-ok    configuration: my.yaml: 1 instance
+ok    configuration: my.yaml: 1 instance(s)
+…
 ```
 
 A key that does not exist, a wrong type or a bad value is an error that names the line. Numbers and yes/no may be quoted. Where the file is silent, `DD_AGENT_HOST`,

@@ -11,11 +11,11 @@ use crate::run::target;
 use crate::workspace::{root, run};
 
 /// What is installed, all of it pinned.
-const REQUIREMENTS: &str = "xtask/python/requirements.txt";
+const REQUIREMENTS: &str = "xtask/checkers/requirements.txt";
 
 /// The environment's directory.
 pub(super) fn directory() -> PathBuf {
-    target().join("python")
+    target().join("checkers")
 }
 
 /// Makes the environment unless it has exactly what is pinned.

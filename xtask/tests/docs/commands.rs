@@ -16,25 +16,13 @@ use page::Block;
 use runner::{EXCUSED, PACKAGE, Runner};
 use stage::Stage;
 
+use super::pages;
 use super::support::text;
-
-/// Pages whose commands are not go-metro's to run here: the makers' own, or made for one place.
-fn pages() -> Vec<String> {
-    let root = xtask::workspace::root();
-    let mut pages = Vec::new();
-    for folder in ["", "docs", "packaging/datadog", "corpus"] {
-        let entries = std::fs::read_dir(root.join(folder)).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        pages.extend(names.filter(|name| name.ends_with(".md")).map(|name| format!("{folder}/{name}")));
-    }
-    pages.sort();
-    pages.into_iter().map(|page| page.trim_start_matches('/').to_owned()).collect()
-}
 
 #[test]
 fn every_command_of_every_page_runs_and_prints_what_the_page_shows() {
     let mut scenes = BTreeMap::<String, Vec<Block>>::new();
-    for page in pages() {
+    for page in pages::all() {
         for block in page::blocks(&page, &text(&page)) {
             scenes.entry(block.scene.clone()).or_default().push(block);
         }
@@ -93,7 +81,7 @@ fn every_excused_command_has_a_test_of_its_own_and_stands_on_a_page() {
 }
 
 fn page_commands() -> Vec<String> {
-    let blocks = pages().into_iter().flat_map(|page| page::blocks(&page, &text(&page)));
+    let blocks = pages::all().into_iter().flat_map(|page| page::blocks(&page, &text(&page)));
     blocks.flat_map(|block| block.steps).map(|step| step.command).collect()
 }
 

@@ -6,5 +6,6 @@
 mod commands;
 mod datadog;
 mod generated;
+mod pages;
 mod prometheus;
 mod support;

@@ -17,6 +17,10 @@ pub(super) enum Need {
     Test,
     /// Booting other kernels.
     Kernels,
+    /// Making packages.
+    Packages,
+    /// Checking and installing packages, building and running images.
+    Deployment,
 }
 
 /// How to tell that a package's use is there, whoever installed it.
@@ -25,6 +29,8 @@ enum Sign {
     Program(&'static str),
     /// One of these files.
     File(&'static [&'static str]),
+    /// A module of Python's.
+    Module(&'static str),
 }
 
 struct Package {
@@ -62,6 +68,13 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Test, name: "faketime", sign: Sign::Program("faketime") },
     Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Program("qemu-system-x86_64") },
     Package { need: Need::Kernels, name: "busybox-static", sign: Sign::Program("busybox") },
+    Package { need: Need::Packages, name: "python3-venv", sign: Sign::Module("ensurepip") },
+    Package { need: Need::Deployment, name: "systemd-sysv", sign: Sign::File(&["/lib/systemd/systemd"]) },
+    Package { need: Need::Deployment, name: "lintian", sign: Sign::Program("lintian") },
+    Package { need: Need::Deployment, name: "rpm", sign: Sign::Program("rpm") },
+    Package { need: Need::Deployment, name: "libcap2-bin", sign: Sign::Program("setcap") },
+    Package { need: Need::Deployment, name: "podman", sign: Sign::Program("podman") },
+    Package { need: Need::Deployment, name: "crun", sign: Sign::Program("crun") },
 ];
 
 impl Package {
@@ -69,6 +82,9 @@ impl Package {
         match self.sign {
             Sign::Program(program) => which(program).is_some(),
             Sign::File(files) => files.iter().any(|file| Path::new(file).exists()),
+            Sign::Module(module) => {
+                output(Command::new("python3").args(["-c", &format!("import {module}")])).is_ok_and(|o| o.status.success())
+            }
         }
     }
 }

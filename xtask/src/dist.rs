@@ -36,6 +36,15 @@ pub struct Args {
     no_chart: bool,
 }
 
+impl Args {
+    /// Packs this build, in this version or Cargo.toml's, without the chart.
+    #[must_use]
+    pub fn of(binary: &Path, version: Option<&str>, out: &Path) -> Self {
+        let version = version.map(str::to_owned);
+        Self { binary: Some(binary.to_path_buf()), version, out: out.to_path_buf(), no_chart: true }
+    }
+}
+
 /// Makes all of it anew.
 ///
 /// # Errors
@@ -65,12 +74,17 @@ pub fn main(args: &Args) -> Result<()> {
         made.push(chart::pack(&out)?);
     }
     for path in &made {
-        let size = path.metadata()?.len() as f64 / 1e6;
-        println!("{size:6.1} MB  {}", path.strip_prefix(root()).unwrap_or(path).display());
+        println!("{:6.1} MB  {}", path.metadata()?.len() as f64 / 1e6, short(path));
     }
-    println!("           {} (an image's files)", out.join("rootfs").strip_prefix(root()).unwrap_or(&out).display());
+    println!("           {} (an image's files)", short(&out.join("rootfs")));
     println!("runs with glibc {} and later", release.glibc);
     Ok(())
+}
+
+/// A path from the workspace on.
+fn short(path: &Path) -> std::path::Display<'_> {
+    let root = root();
+    path.strip_prefix(&root).unwrap_or(path).display()
 }
 
 /// Who answers for the packages.

@@ -45,7 +45,8 @@ pub fn main() -> Result<()> {
 pub fn rendered_manifest() -> Result<String> {
     // What Helm alone needs.
     let lines = render(&[])?;
-    let kept = lines.lines().filter(|line| !line.contains("app.kubernetes.io/managed-by") && !line.contains("helm.sh/chart"));
+    let kept =
+        lines.lines().filter(|line| !line.contains("app.kubernetes.io/managed-by") && !line.contains("helm.sh/chart"));
     Ok(kept.fold(HEADING.to_owned(), |text, line| text + line + "\n"))
 }
 

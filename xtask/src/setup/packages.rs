@@ -82,9 +82,8 @@ impl Package {
         match self.sign {
             Sign::Program(program) => which(program).is_some(),
             Sign::File(files) => files.iter().any(|file| Path::new(file).exists()),
-            Sign::Module(module) => {
-                output(Command::new("python3").args(["-c", &format!("import {module}")])).is_ok_and(|o| o.status.success())
-            }
+            Sign::Module(module) => output(Command::new("python3").args(["-c", &format!("import {module}")]))
+                .is_ok_and(|o| o.status.success()),
         }
     }
 }

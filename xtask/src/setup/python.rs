@@ -69,9 +69,8 @@ pub(super) fn ensure(tools: Tools) -> Result<Outcome> {
     if !python.exists() {
         capture(Command::new("python3").args(["-m", "venv"]).arg(directory()))?;
     }
-    let pip = |arguments: &[&str]| {
-        capture(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(arguments))
-    };
+    let pip =
+        |arguments: &[&str]| capture(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(arguments));
     pip(tools.packages())?;
     if matches!(tools, Tools::Manifests) {
         pip(&["--no-deps", HELM])?;

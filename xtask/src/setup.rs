@@ -165,7 +165,8 @@ pub fn for_packages() -> Result<PathBuf> {
     Ok(python::program("nfpm"))
 }
 
-/// What making and checking manifests needs: the path of a program, `helm`, `hadolint` or `kubernetes-validate`.
+/// What making and checking manifests needs: the path of a program, `helm`, `hadolint`, `kubernetes-validate`, or their
+/// `python3`.
 ///
 /// # Errors
 ///

@@ -8,6 +8,7 @@ mod environment;
 mod error;
 mod init;
 mod instance;
+mod mark;
 mod place;
 mod schema;
 mod section;

@@ -54,7 +54,8 @@ impl Agent {
             && config.ingress_hook == old.ingress_hook
             && host_ends(&config) == host_ends(old);
         if !same_source {
-            let source = Source::open(config.backend, &source_settings(&config, &directory))?;
+            let source = Source::open(config.backend, &source_settings(&config, &directory))
+                .map_err(AgentError::NeedsRestart)?;
             self.worker.send(Command::Replace(source));
         }
         self.worker.send(Command::Bounds(engine_config(&config), summary_limits(&config)));

@@ -10,21 +10,23 @@ use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
+use caps::Capability;
 use go_metro_common::counters::{Counters, PerCpu};
 use go_metro_common::names;
 use go_metro_common::segment::{SegmentV4, SegmentV6, Sides};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_getres};
+use tracing::debug;
 use tracing::level_filters::LevelFilter;
-use tracing::{debug, warn};
 use tracing_log::LogTracer;
 
 use super::tries::Tries;
 use crate::capture::SourceCounters;
 use crate::capture::error::CaptureError;
 use crate::config::IngressHook;
+use crate::privileges::lacking;
 use crate::rtt::Segment;
 
 /// The object, as `cargo xtask build-ebpf` made it.
@@ -267,12 +269,18 @@ pub(super) fn kernel_is_at_least(major: u8, minor: u8) -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(major, minor, 0))
 }
 
-/// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. That the limit cannot be raised need not mean that it is too low.
+/// Kernels before 5.11 charge maps and programs to RLIMIT_MEMLOCK, later ones to the control group.
+fn charges_to_memlock() -> bool {
+    !kernel_is_at_least(5, 11)
+}
+
+/// That the limit cannot be raised need not mean that it is too low.
 fn raise_memlock_limit() {
-    if !kernel_is_at_least(5, 11)
+    if charges_to_memlock()
+        && getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft != RLIM_INFINITY)
         && let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
     {
-        warn!(%error, "cannot raise RLIMIT_MEMLOCK; if loading the classifier fails, set `ulimit -l unlimited`");
+        debug!(%error, "cannot raise RLIMIT_MEMLOCK");
     }
 }
 
@@ -360,10 +368,10 @@ fn program_error(name: &str, error: ProgramError) -> CaptureError {
             if io_error.raw_os_error() == Some(libc::EPERM) && log.trim().is_empty() {
                 return missing_capability("load an eBPF program");
             }
-            // What the verifier says of pointer arithmetic that it allows with CAP_PERFMON only (kernel/bpf/verifier.c,
-            // `sanitize_err`).
-            if io_error.raw_os_error() == Some(libc::EACCES) && log.contains("!root") {
-                return missing_capability("load the classifier without CAP_PERFMON");
+            // Without it the verifier lets no program compare or compute places in a packet (kernel/bpf/verifier.c, `allow_ptr_leaks` and
+            // `bypass_spec_v1`); it says so in many words.
+            if io_error.raw_os_error() == Some(libc::EACCES) && !lacking(&[Capability::CAP_PERFMON]).is_empty() {
+                return missing_capability("load the classifier");
             }
             let lines: Vec<&str> = log.lines().collect();
             let log_tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
@@ -373,10 +381,20 @@ fn program_error(name: &str, error: ProgramError) -> CaptureError {
     }
 }
 
-/// EPERM, with this program's path for the `setcap` line.
+/// EPERM, with what is missing and this program's path for the `setcap` line.
 pub(super) fn missing_capability(action: &str) -> CaptureError {
+    let action = action.to_owned();
+    let lacking = lacking(&[Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON]);
+    let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(RLIM_INFINITY, |(soft, _)| soft);
+    if lacking.is_empty() && charges_to_memlock() && limit != RLIM_INFINITY {
+        return CaptureError::LockedMemory { action, limit };
+    }
+    let lacking = match lacking.as_slice() {
+        [] => "no capability is missing, so that a container or a security module refuses it".to_owned(),
+        missing => format!("without {}", missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    };
     let program = std::env::current_exe().map_or_else(|_| "go-metro".to_owned(), |path| path.display().to_string());
-    CaptureError::MissingCapability { action: action.to_owned(), program }
+    CaptureError::MissingCapability { action, lacking, program }
 }
 
 /// An error with what caused it, and that with what caused it.

@@ -9,6 +9,7 @@ mod error;
 mod init;
 mod instance;
 mod place;
+mod sampling;
 mod schema;
 mod section;
 mod selector;
@@ -23,6 +24,7 @@ use serde_yaml::Value;
 
 pub use error::{ConfigError, Fault};
 pub use instance::{Instance, Sampling};
+pub use sampling::PerFlow;
 pub use schema::schema;
 pub use selector::{Hopeless, Selector};
 pub use template::{Answers, write};
@@ -66,6 +68,8 @@ pub struct Config {
     pub filter: Option<String>,
     /// Which round trips are measured.
     pub sides: SidesWanted,
+    /// How many samples of a flow are taken.
+    pub per_flow: PerFlow,
     /// Where the classifier sees what comes in.
     pub ingress_hook: IngressHook,
     /// What summaries do with delayed acknowledgements.

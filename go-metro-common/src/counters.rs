@@ -56,6 +56,8 @@ pub struct Counters {
     pub ring_full: u64,
     /// Records not emitted because they would only have repeated the flow's last acknowledgement.
     pub repeats: u64,
+    /// Records not emitted because the flow is thinned.
+    pub thinned: u64,
     /// IP fragments other than the first, which have no TCP header.
     pub fragments: u64,
     /// Unparsable packets, indexed by [`Unparsable`].
@@ -76,6 +78,7 @@ impl Counters {
         self.emitted += other.emitted;
         self.ring_full += other.ring_full;
         self.repeats += other.repeats;
+        self.thinned += other.thinned;
         self.fragments += other.fragments;
         for (mine, theirs) in self.unparsable.iter_mut().zip(&other.unparsable) {
             *mine += *theirs;

@@ -9,5 +9,6 @@
 pub mod counters;
 pub mod last_ack;
 pub mod names;
+pub mod pick;
 pub mod segment;
 pub mod target;

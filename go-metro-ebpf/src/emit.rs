@@ -28,9 +28,9 @@ pub(crate) struct Segment {
     pub options: Options,
 }
 
-/// Puts a segment's record into the ring, and counts what became of it; whether it is in there.
+/// Puts a segment's record into the ring, with `more` of its bits, and counts what became of it; whether it is in there.
 #[inline(always)]
-pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segment: &Segment) -> bool {
+pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segment: &Segment, more: u8) -> bool {
     let Segment { ends, ifindex, tcp, options } = segment;
     let (local_port, remote_port, side) = match direction {
         Direction::Egress => (tcp.source, tcp.destination, Bits::EGRESS),
@@ -48,7 +48,7 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segme
         remote_port,
         window: tcp.window,
         flags: tcp.flags,
-        bits: Bits(options.bits | side | family),
+        bits: Bits(options.bits | side | family | more),
     };
     match *ends {
         Addresses::V4(local, remote) => {
@@ -87,7 +87,7 @@ fn count_emitted(cpu: &mut PerCpu) -> u64 {
 /// sockets sends comes to the hook without a queue in between, some 700 ns later (`docs/performance.md`), and reading the clock costs as
 /// much as half of all the rest. What was forwarded has waited somewhere, and kept the time at which another stack sent it.
 #[inline(always)]
-fn time(packet: Packet, direction: Direction) -> u64 {
+pub(crate) fn time(packet: Packet, direction: Direction) -> u64 {
     let departure = packet.tstamp();
     let typed = HAS_TSTAMP_TYPE.load() != 0;
     let monotonic = typed && packet.tstamp_type() == DELIVERY_MONOTONIC;

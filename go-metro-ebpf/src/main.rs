@@ -29,6 +29,7 @@ mod options;
 mod packet;
 mod repeats;
 mod tcp;
+mod thin;
 
 use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::bindings::xdp_action::XDP_PASS;

@@ -2,9 +2,10 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, LpmTrie, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use go_metro_common::counters::PerCpu;
 use go_metro_common::last_ack::{LAST_ACKS, LastAck};
+use go_metro_common::pick::{self, Pick};
 use go_metro_common::target::{TARGETS_MAX, TargetV4, TargetV6};
 
 /// Segment records for user space, which sets the size when it loads the map.
@@ -26,6 +27,14 @@ pub(crate) static TARGETS_V6: LpmTrie<TargetV6, u8> = LpmTrie::with_max_entries(
 /// The last acknowledgement of each flow, by its hash.
 #[map]
 pub(crate) static LAST_ACK: Array<LastAck> = Array::with_max_entries(LAST_ACKS, 0);
+
+/// Flows that are thinned, by their hash.
+#[map]
+pub(crate) static PICKS: LruHashMap<u64, Pick> = LruHashMap::with_max_entries(pick::PICKS, 0);
+
+/// Nanoseconds between two samples of a flow.
+#[unsafe(no_mangle)]
+pub(crate) static PER_FLOW: Global<u64> = Global::new(u64::MAX);
 
 /// What flows are hashed with.
 #[unsafe(no_mangle)]

@@ -20,7 +20,7 @@ use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 
-use crate::config::IngressHook;
+use crate::config::{IngressHook, PerFlow};
 
 pub use clock::Jump;
 pub use error::CaptureError;
@@ -45,6 +45,8 @@ pub struct SourceSettings {
     pub sides: Sides,
     /// Where the classifier sees what comes in (eBPF).
     pub ingress: IngressHook,
+    /// How many samples of a flow are taken (eBPF); libpcap takes all.
+    pub per_flow: PerFlow,
     /// Which interfaces are a host's end of another machine's link, where the configuration says; elsewhere the kernel is asked.
     pub host_ends: BTreeMap<String, bool>,
 }
@@ -62,6 +64,8 @@ pub struct SourceCounters {
     pub records: u64,
     /// Of the matched, those that would only have repeated the flow's last acknowledgement and were left in the kernel.
     pub repeats: u64,
+    /// Of the matched, those that were left in the kernel because their flow is thinned.
+    pub thinned: u64,
     /// Records or packets lost because a buffer was full, or thrown away because a clock jumped while they waited in it.
     pub lost: u64,
     /// IP fragments other than the first.
@@ -89,6 +93,7 @@ impl SourceCounters {
         self.matched += other.matched;
         self.records += other.records;
         self.repeats += other.repeats;
+        self.thinned += other.thinned;
         self.lost += other.lost;
         self.fragments += other.fragments;
         self.copies += other.copies;

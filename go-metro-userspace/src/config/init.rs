@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::sampling::SamplingWanted;
 use super::section::Section;
 use super::values::{
     AbsolutePath, AverageWanted, Backend, Bounded, Bytes, DelayedAcks, IngressHook, Listen, LogLevel, OutputName,
@@ -49,6 +50,7 @@ pub(super) struct InitConfig {
     backend: Option<Backend>,
     sides: Option<SidesWanted>,
     ingress_hook: Option<IngressHook>,
+    sampling: SamplingWanted,
     delayed_acks: Option<DelayedAcks>,
     average: Option<AverageWanted>,
     kernel_rtt: Option<YesNo>,
@@ -107,6 +109,7 @@ impl InitConfig {
             backend: section.take("backend"),
             sides: section.take("sides"),
             ingress_hook: section.take("ingress_hook"),
+            sampling: SamplingWanted::read(&mut section),
             delayed_acks: section.take("delayed_acks"),
             average: section.take("average"),
             kernel_rtt: section.take("kernel_rtt"),
@@ -157,6 +160,7 @@ impl InitConfig {
             backend: self.backend.unwrap_or_default(),
             sides: self.sides.unwrap_or_default(),
             ingress_hook: self.ingress_hook.unwrap_or_default(),
+            per_flow: self.sampling.per_flow.unwrap_or_default(),
             delayed_acks: self.delayed_acks.unwrap_or_default(),
             average: self.average.unwrap_or_default(),
             kernel_rtt: self.kernel_rtt.is_some_and(|YesNo(yes)| yes),

@@ -10,6 +10,7 @@ mod init;
 mod instance;
 mod mark;
 mod place;
+mod sampling;
 mod schema;
 mod section;
 mod selector;
@@ -24,6 +25,7 @@ use serde_yaml::Value;
 
 pub use error::{ConfigError, Fault};
 pub use instance::{Instance, Sampling};
+pub use sampling::PerFlow;
 pub use schema::schema;
 pub use selector::{Hopeless, Selector};
 pub use template::{Answers, write};
@@ -67,6 +69,8 @@ pub struct Config {
     pub filter: Option<String>,
     /// Which round trips are measured.
     pub sides: SidesWanted,
+    /// How many samples of a flow are taken.
+    pub per_flow: PerFlow,
     /// Where the classifier sees what comes in.
     pub ingress_hook: IngressHook,
     /// What summaries do with delayed acknowledgements.

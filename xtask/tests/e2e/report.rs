@@ -29,6 +29,7 @@ const OWN: [(&str, &str); 22] = [
     ("go_metro.segments", "c"),
     ("go_metro.records", "c"),
     ("go_metro.repeats", "c"),
+    ("go_metro.thinned", "c"),
     ("go_metro.lost", "c"),
     ("go_metro.fragments", "c"),
     ("go_metro.retransmissions", "c"),

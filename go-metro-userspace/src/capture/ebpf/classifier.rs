@@ -13,6 +13,7 @@ use aya_log::EbpfLogger;
 use caps::Capability;
 use go_metro_common::counters::{Counters, PerCpu};
 use go_metro_common::names;
+use go_metro_common::pick::PICKS;
 use go_metro_common::segment::{SegmentV4, SegmentV6, Sides};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -25,7 +26,7 @@ use tracing_log::LogTracer;
 use super::tries::Tries;
 use crate::capture::SourceCounters;
 use crate::capture::error::CaptureError;
-use crate::config::IngressHook;
+use crate::config::{IngressHook, PerFlow};
 use crate::privileges::lacking;
 use crate::rtt::Segment;
 
@@ -69,6 +70,8 @@ pub struct ClassifierSettings {
     pub repeats: Repeats,
     /// With [`IngressHook::Xdp`] the entry points for drivers are loaded too.
     pub ingress: IngressHook,
+    /// How many samples of a flow are taken.
+    pub per_flow: PerFlow,
 }
 
 impl Default for ClassifierSettings {
@@ -79,6 +82,7 @@ impl Default for ClassifierSettings {
             sides: Sides::REMOTE,
             repeats: Repeats::Left(Duration::from_millis(250)),
             ingress: IngressHook::Tc,
+            per_flow: PerFlow::Off,
         }
     }
 }
@@ -113,7 +117,7 @@ impl Classifier {
     ///
     /// A missing capability, a kernel without ring buffer, or a verifier that refuses.
     pub fn load_with(settings: ClassifierSettings) -> Result<Self, CaptureError> {
-        let ClassifierSettings { ring_bytes, sides, repeats, ingress } = settings;
+        let ClassifierSettings { ring_bytes, sides, repeats, ingress, per_flow } = settings;
         raise_memlock_limit();
         let ring_bytes = ring_size(ring_bytes);
         let cpus = nr_cpus().map_err(|(_, source)| CaptureError::System { call: "counting CPUs", source })?;
@@ -121,6 +125,13 @@ impl Classifier {
         // In 5.18 and later; backports do without and fall back on plausibility.
         let has_tstamp_type = u8::from(kernel_is_at_least(5, 18));
         let level = log_level();
+        let per_flow = match per_flow {
+            // A segment is timed for one side and acknowledges for the other.
+            _ if sides == Sides::BOTH => u64::MAX,
+            PerFlow::Off => u64::MAX,
+            PerFlow::Rtt => 0,
+            PerFlow::Every(time) => u64::try_from(time.as_nanos()).unwrap_or(u64::MAX - 1).min(u64::MAX - 1),
+        };
         let refresh = match repeats {
             Repeats::Left(refresh) => jiffies(refresh),
             Repeats::Emitted => 0,
@@ -135,6 +146,9 @@ impl Classifier {
             .override_global(names::SIDES, &sides.0, true)
             .override_global(names::SEED, &seed(), true)
             .override_global(names::REFRESH, &refresh, true)
+            .override_global(names::PER_FLOW, &per_flow, true)
+            // Its memory is taken at once.
+            .map_max_entries(names::PICKS, if per_flow == u64::MAX { 1 } else { PICKS })
             .override_global(aya_log::LEVEL, &level, true)
             .load(OBJECT)
             .map_err(|error| load_error(&error))?;
@@ -248,6 +262,7 @@ impl Classifier {
             matched: all.matched,
             records: self.read,
             repeats: all.repeats,
+            thinned: all.thinned,
             lost: all.ring_full,
             fragments: all.fragments,
             copies: 0,

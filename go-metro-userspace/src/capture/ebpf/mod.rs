@@ -76,9 +76,14 @@ impl EbpfSource {
     }
 
     fn open_with(settings: &SourceSettings, hook: Option<HookKind>) -> Result<Self, CaptureError> {
-        let SourceSettings { ring_bytes, sides, ingress, .. } = *settings;
-        let classifier =
-            Classifier::load_with(ClassifierSettings { ring_bytes, sides, ingress, ..ClassifierSettings::default() })?;
+        let SourceSettings { ring_bytes, sides, ingress, per_flow, .. } = *settings;
+        let classifier = Classifier::load_with(ClassifierSettings {
+            ring_bytes,
+            sides,
+            ingress,
+            per_flow,
+            ..ClassifierSettings::default()
+        })?;
         let mut source = Self {
             attached: BTreeMap::new(),
             classifier,

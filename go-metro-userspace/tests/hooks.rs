@@ -71,6 +71,7 @@ fn settings(entries: &[(&str, &str)], ring_bytes: u32) -> SourceSettings {
         filter: None,
         sides: Sides::REMOTE,
         ingress: IngressHook::Tc,
+        workers: 1,
         host_ends,
     }
 }

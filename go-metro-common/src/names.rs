@@ -2,6 +2,8 @@
 
 /// Ring buffer of segment records.
 pub const RECORDS: &str = "RECORDS";
+/// Array of ring buffers, one for each shard, where there is more than one; the first is [`RECORDS`].
+pub const RINGS: &str = "RINGS";
 /// Per-CPU array with one [`crate::counters::PerCpu`].
 pub const COUNTERS: &str = "COUNTERS";
 /// Longest-prefix trie of IPv4 targets, keyed by [`crate::target::TargetV4`].
@@ -40,3 +42,5 @@ pub const REFRESH: &str = "REFRESH";
 pub const PER_FLOW: &str = "PER_FLOW";
 /// Read-only global `u32`: a CPU wakes the daemon when its count of emitted records, masked with this, is 0.
 pub const WAKE_MASK: &str = "WAKE_MASK";
+/// Read-only global `u32`: how many rings there are; with 1 it is [`RECORDS`] alone.
+pub const WORKERS: &str = "WORKERS";

@@ -7,9 +7,10 @@ use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, SegmentV6};
 
 use crate::classify::Direction;
 use crate::ip::{Addresses, octets};
-use crate::maps::{HAS_TSTAMP_TYPE, RECORDS, WAKE_MASK};
+use crate::maps::{HAS_TSTAMP_TYPE, WAKE_MASK};
 use crate::options::Options;
 use crate::packet::Packet;
+use crate::ring::Ring;
 use crate::tcp::Tcp;
 
 /// A departure time further ahead than this is not one: `fq` itself drops what is more than its horizon ahead, 10 s by default
@@ -50,24 +51,25 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segme
         flags: tcp.flags,
         bits: Bits(options.bits | side | family | more),
     };
+    let ring = Ring::of(ends, (local_port, remote_port), *ifindex);
     match *ends {
         Addresses::V4(local, remote) => {
-            let Some(mut entry) = RECORDS.reserve::<SegmentV4>(0) else {
+            let Some(mut entry) = ring.reserve::<SegmentV4>() else {
                 cpu.counters.ring_full += 1;
                 return false;
             };
             let (local, remote) = (local.to_ne_bytes(), remote.to_ne_bytes());
             entry.write(SegmentV4 { header: header(0), local, remote });
-            entry.submit(count_emitted(cpu));
+            entry.submit(count_emitted(cpu, ring));
         }
         Addresses::V6(local, remote) => {
-            let Some(mut entry) = RECORDS.reserve::<SegmentV6>(0) else {
+            let Some(mut entry) = ring.reserve::<SegmentV6>() else {
                 cpu.counters.ring_full += 1;
                 return false;
             };
             let (local, remote) = (octets(local), octets(remote));
             entry.write(SegmentV6 { header: header(Bits::IPV6), local, remote });
-            entry.submit(count_emitted(cpu));
+            entry.submit(count_emitted(cpu, ring));
         }
     }
     true
@@ -75,9 +77,10 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segme
 
 /// Counts a record; the flags to submit it with.
 #[inline(always)]
-fn count_emitted(cpu: &mut PerCpu) -> u64 {
+fn count_emitted(cpu: &mut PerCpu, ring: Ring) -> u64 {
     cpu.counters.emitted += 1;
-    let wake = cpu.counters.emitted & u64::from(WAKE_MASK.load()) == 0;
+    let in_ring = ring.count(cpu).unwrap_or(cpu.counters.emitted as u32);
+    let wake = in_ring & WAKE_MASK.load() == 0;
     u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 

@@ -28,6 +28,7 @@ mod maps;
 mod options;
 mod packet;
 mod repeats;
+mod ring;
 mod tcp;
 mod thin;
 

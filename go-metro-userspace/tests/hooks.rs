@@ -72,6 +72,7 @@ fn settings(entries: &[(&str, &str)], ring_bytes: u32) -> SourceSettings {
         sides: Sides::REMOTE,
         ingress: IngressHook::Tc,
         per_flow: PerFlow::Off,
+        workers: 1,
         host_ends,
     }
 }

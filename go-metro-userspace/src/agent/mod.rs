@@ -264,7 +264,7 @@ impl Agent {
         tracing::info!("backend: {}", source.name());
         status::kernel();
         privileges::keep(match source {
-            Source::Ebpf(_) => Needs::Ebpf,
+            Source::Ebpf(_) | Source::Ring(_) => Needs::Ebpf,
             Source::Pcap(_) => Needs::Libpcap,
         });
         let (samples, printer) = if options.samples { Some(print_samples()?) } else { None }.unzip();

@@ -12,6 +12,7 @@ pub(super) fn source_settings(config: &Config, directory: &Directory) -> SourceS
     SourceSettings {
         watch: directory.watch_list(),
         ring_bytes: config.ring_bytes,
+        workers: config.workers,
         snaplen: config.snaplen,
         filter: config.filter.clone().filter(|filter| filter.trim() != "tcp"),
         sides: config.sides.into(),

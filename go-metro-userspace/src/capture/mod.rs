@@ -35,8 +35,10 @@ pub type WatchList = BTreeMap<String, Vec<IpNet>>;
 pub struct SourceSettings {
     /// Interfaces and what to watch on each.
     pub watch: WatchList,
-    /// Bytes of the ring buffer (eBPF); rounded up to a power of two of at least one page.
+    /// Bytes of the ring buffers together (eBPF); each is rounded up to a power of two of at least one page.
     pub ring_bytes: u32,
+    /// Rings that the flows are shared out to (eBPF), each for a thread of its own; libpcap has one buffer.
+    pub workers: u32,
     /// Bytes of each packet to capture (libpcap).
     pub snaplen: u32,
     /// A filter in libpcap's language that packets must pass as well (libpcap only).

@@ -65,6 +65,8 @@ pub struct Config {
     pub snaplen: u32,
     /// Bytes of the ring buffer between the classifier and the daemon.
     pub ring_bytes: u32,
+    /// Rings, and threads that drain them (eBPF).
+    pub workers: u32,
     /// A filter in libpcap's language that packets must pass as well.
     pub filter: Option<String>,
     /// Which round trips are measured.

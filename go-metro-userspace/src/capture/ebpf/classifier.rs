@@ -2,10 +2,10 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
-use std::os::fd::AsFd as _;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -14,21 +14,21 @@ use caps::Capability;
 use go_metro_common::counters::{Counters, PerCpu};
 use go_metro_common::names;
 use go_metro_common::pick::PICKS;
-use go_metro_common::segment::{SegmentV4, SegmentV6, Sides};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout};
+use go_metro_common::segment::{SegmentV6, Sides};
+use go_metro_common::shard::WORKERS_MAX;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_getres};
 use tracing::debug;
 use tracing::level_filters::LevelFilter;
 use tracing_log::LogTracer;
 
+use super::ring::{self, Ring, RingSource};
 use super::tries::Tries;
 use crate::capture::SourceCounters;
 use crate::capture::error::CaptureError;
 use crate::config::{IngressHook, PerFlow};
 use crate::privileges::lacking;
-use crate::rtt::Segment;
+use crate::rtt::{FlowKey, Segment, shard_of};
 
 /// The object, as `cargo xtask build-ebpf` made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/go-metro.o"));
@@ -45,8 +45,6 @@ const RING_MAX: u32 = 1 << 30;
 const WAKE_MAX: u32 = 256;
 /// Bytes that the larger record takes in the ring, with the kernel's header (kernel/bpf/ringbuf.c).
 const RECORD_MAX: u32 = size_of::<SegmentV6>() as u32 + 8;
-/// Records read in one go before the caller gets to look at its clock.
-const DRAIN_MAX: usize = 1 << 16;
 /// Lines of the verifier's log that an error shows.
 const LOG_TAIL: usize = 25;
 
@@ -62,7 +60,7 @@ pub enum Repeats {
 /// What the classifier needs to know when it is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct ClassifierSettings {
-    /// Least size of the ring buffer in bytes; it becomes a power of two of at least a page.
+    /// Least size of the ring buffers together in bytes; each becomes a power of two of at least a page.
     pub ring_bytes: u32,
     /// Which round trips are measured.
     pub sides: Sides,
@@ -72,10 +70,12 @@ pub struct ClassifierSettings {
     pub ingress: IngressHook,
     /// How many samples of a flow are taken.
     pub per_flow: PerFlow,
+    /// Rings that the flows are shared out to: from 1 to [`WORKERS_MAX`].
+    pub workers: u32,
 }
 
 impl Default for ClassifierSettings {
-    /// A page, the remote side, and a refresh that is short against any time after which a flow is forgotten.
+    /// One ring of a page, the remote side, and a refresh that is short against any time after which a flow is forgotten.
     fn default() -> Self {
         Self {
             ring_bytes: 0,
@@ -83,6 +83,7 @@ impl Default for ClassifierSettings {
             repeats: Repeats::Left(Duration::from_millis(250)),
             ingress: IngressHook::Tc,
             per_flow: PerFlow::Off,
+            workers: 1,
         }
     }
 }
@@ -90,15 +91,15 @@ impl Default for ClassifierSettings {
 /// The classifier in the kernel. Attached to nothing, it can still be run on bytes (`BPF_PROG_TEST_RUN`), as the tests do.
 pub struct Classifier {
     ebpf: Ebpf,
-    records: RingBuf<MapData>,
+    /// Those that were not given away; the first is always here.
+    rings: Vec<Ring>,
+    workers: u32,
     counters: PerCpuArray<MapData, PerCpu>,
     /// What it lets through.
     pub tries: Tries,
-    sides: Sides,
     /// Whether the entry points for drivers are loaded; why not.
     xdp: Result<(), String>,
     log: Option<EbpfLogger<LogTracer>>,
-    read: u64,
 }
 
 impl Classifier {
@@ -117,9 +118,10 @@ impl Classifier {
     ///
     /// A missing capability, a kernel without ring buffer, or a verifier that refuses.
     pub fn load_with(settings: ClassifierSettings) -> Result<Self, CaptureError> {
-        let ClassifierSettings { ring_bytes, sides, repeats, ingress, per_flow } = settings;
+        let ClassifierSettings { ring_bytes, sides, repeats, ingress, per_flow, workers } = settings;
+        let workers = workers.clamp(1, WORKERS_MAX);
         raise_memlock_limit();
-        let ring_bytes = ring_size(ring_bytes);
+        let ring_bytes = ring_size(ring_bytes.div_ceil(workers));
         let cpus = nr_cpus().map_err(|(_, source)| CaptureError::System { call: "counting CPUs", source })?;
         let wake_mask = wake_mask(ring_bytes, cpus);
         // In 5.18 and later; backports do without and fall back on plausibility.
@@ -141,6 +143,8 @@ impl Classifier {
             // Nothing in the object is relocated against the kernel's own types; parsing them takes a while.
             .btf(None)
             .map_max_entries(names::RECORDS, ring_bytes)
+            .map_max_entries(names::RINGS, workers)
+            .override_global(names::WORKERS, &workers, true)
             .override_global(names::HAS_TSTAMP_TYPE, &has_tstamp_type, true)
             .override_global(names::WAKE_MASK, &wake_mask, true)
             .override_global(names::SIDES, &sides.0, true)
@@ -169,16 +173,16 @@ impl Classifier {
                 .map_err(|error| format!("the kernel refuses the program, which needs Linux 5.18 ({error})")),
         };
         let log = log.map_err(|error| debug!(%error, "no log from the classifier")).ok();
-        debug!(ring_bytes, wake_mask, has_tstamp_type, "classifier loaded");
+        debug!(workers, ring_bytes, wake_mask, has_tstamp_type, "classifier loaded");
+        let (first, array) = (map(&mut ebpf, names::RECORDS)?, map(&mut ebpf, names::RINGS)?);
         Ok(Self {
-            records: map(&mut ebpf, names::RECORDS)?,
+            rings: Ring::all(first, array, (workers, ring_bytes), sides)?,
+            workers,
             counters: map(&mut ebpf, names::COUNTERS)?,
             tries: Tries::new(map(&mut ebpf, names::TARGETS_V4)?, map(&mut ebpf, names::TARGETS_V6)?),
-            sides,
             xdp,
             log: log.filter(|_| level >= aya_log::Level::Debug as u8),
             ebpf,
-            read: 0,
         })
     }
 
@@ -207,39 +211,27 @@ impl Classifier {
     ///
     /// poll(2) itself fails.
     pub fn wait(&self, timeout: Duration) -> Result<(), CaptureError> {
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        match nix::poll::poll(&mut [PollFd::new(self.records.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(CaptureError::System { call: "poll(2) on the ring buffer", source: error.into() }),
-        }
+        ring::wait(&self.rings, timeout)
     }
 
-    /// Hands the records that are in the ring to `sink`, oldest first; how many there were.
+    /// Hands the records that are in the rings to `sink`, oldest first in each; how many there were.
     pub fn drain(&mut self, sink: &mut impl FnMut(&Segment)) -> usize {
-        let sides = self.sides;
-        let mut handed = 0;
-        let mut hand = |segment: &Segment| {
-            segment.for_each_side(sides, &mut |segment| {
-                handed += 1;
-                sink(segment);
-            });
-        };
-        let mut records = 0;
-        while records < DRAIN_MAX {
-            let Some(item) = self.records.next() else { break };
-            if item.len() == size_of::<SegmentV4>() {
-                // SAFETY: the item is as long as the record, whose fields may have any value.
-                let record: SegmentV4 = unsafe { item.as_ptr().cast::<SegmentV4>().read_unaligned() };
-                hand(&Segment::from(&record));
-            } else if item.len() == size_of::<SegmentV6>() {
-                // SAFETY: as above.
-                let record: SegmentV6 = unsafe { item.as_ptr().cast::<SegmentV6>().read_unaligned() };
-                hand(&Segment::from(&record));
-            }
-            records += 1;
-        }
-        self.read += handed;
-        records
+        self.rings.iter_mut().map(|ring| ring.drain(sink)).sum()
+    }
+
+    /// The rings, to be drained one by one.
+    pub(super) fn rings(&mut self) -> &mut [Ring] {
+        &mut self.rings
+    }
+
+    /// Gives all rings away but the first, each to be drained by another.
+    pub fn take_rings(&mut self) -> Vec<RingSource> {
+        self.rings.drain(1..).map(RingSource::new).collect()
+    }
+
+    /// The ring that the classifier puts this flow's records into.
+    pub fn shard_of(&self, flow: &FlowKey) -> u32 {
+        shard_of(flow, seed(), self.workers)
     }
 
     /// What was counted since it was loaded, all CPUs together.
@@ -260,7 +252,7 @@ impl Classifier {
             seen: all.seen,
             passed_over: all.passed_over(),
             matched: all.matched,
-            records: self.read,
+            records: self.rings.iter().map(|ring| ring.read).sum(),
             repeats: all.repeats,
             thinned: all.thinned,
             lost: all.ring_full,
@@ -320,9 +312,10 @@ fn jiffies(time: Duration) -> u64 {
     (time.as_nanos() as u64 / tick as u64).max(1)
 }
 
-/// A number that nobody else knows.
+/// A number that nobody else knows, the same as long as this process lives: flows keep their shards when a classifier is replaced.
 fn seed() -> u64 {
-    RandomState::new().build_hasher().finish()
+    static SEED: OnceLock<u64> = OnceLock::new();
+    *SEED.get_or_init(|| RandomState::new().build_hasher().finish())
 }
 
 /// The most detailed level that somebody listens to, as the classifier counts levels.

@@ -6,6 +6,7 @@
 mod facilities;
 mod linker;
 mod packages;
+mod python;
 mod rust_src;
 mod subcommands;
 
@@ -34,12 +35,13 @@ pub fn main(args: &Args) -> Result<()> {
         return rust_src::fetch_into(directory);
     }
     type Step = fn() -> Result<Outcome>;
-    let steps: [(&str, Step); 7] = [
+    let steps: [(&str, Step); 8] = [
         ("build tools", || packages::ensure(Need::Build)),
         ("test tools", || packages::ensure(Need::Test)),
         ("rustfmt, clippy", rust_src::ensure_components),
         ("rust-src", || rust_src::ensure().map(|(_, outcome)| outcome)),
         ("bpf-linker", linker::ensure),
+        ("Python checkers", python::ensure),
         ("cargo-fuzz", || subcommands::FUZZ.ensure()),
         ("kernel", facilities::report),
     ];
@@ -90,6 +92,17 @@ pub fn for_build() -> Result<()> {
 pub fn for_oracle() -> Result<()> {
     quiet("test tools", packages::ensure(Need::Test)?);
     Ok(())
+}
+
+/// What checking dashboards needs; the directory of its programs.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_dashboards() -> Result<std::path::PathBuf> {
+    for_oracle()?;
+    quiet("Python checkers", python::ensure()?);
+    Ok(python::directory().join("bin"))
 }
 
 /// What fuzzing needs.
@@ -152,6 +165,7 @@ pub fn for_kernels() -> Result<()> {
 pub fn for_test() -> Result<()> {
     for_build()?;
     quiet("rustfmt, clippy", rust_src::ensure_components()?);
+    for_dashboards()?;
     for_lab()
 }
 

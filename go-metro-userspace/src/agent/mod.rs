@@ -483,6 +483,7 @@ impl Agent {
             samples_dropped: snapshot.samples_dropped,
             memory_bytes: resident_bytes(),
             interfaces: snapshot.interfaces as u64,
+            send_errors: self.outputs.send_errors(),
             happened: Events { log_lines_lost: crate::logging::lines_lost(), ..self.happened },
         };
         let interval = std::mem::replace(&mut self.reported_at, Instant::now()).elapsed();

@@ -25,6 +25,8 @@ enum Sign {
     Program(&'static str),
     /// One of these files.
     File(&'static [&'static str]),
+    /// A module of the `python3` on the path.
+    PythonModule(&'static str),
 }
 
 struct Package {
@@ -55,6 +57,7 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Test, name: "iperf3", sign: Sign::Program("iperf3") },
     Package { need: Need::Test, name: "bpftool", sign: Sign::Program("bpftool") },
     Package { need: Need::Test, name: "prometheus", sign: Sign::Program("promtool") },
+    Package { need: Need::Test, name: "python3-venv", sign: Sign::PythonModule("ensurepip") },
     Package { need: Need::Test, name: "curl", sign: Sign::Program("curl") },
     Package { need: Need::Test, name: "jq", sign: Sign::Program("jq") },
     Package { need: Need::Test, name: "tmux", sign: Sign::Program("tmux") },
@@ -68,6 +71,10 @@ impl Package {
     fn is_there(&self) -> bool {
         match self.sign {
             Sign::Program(program) => which(program).is_some(),
+            Sign::PythonModule(module) => Command::new("python3")
+                .args(["-c", &format!("import {module}")])
+                .output()
+                .is_ok_and(|o| o.status.success()),
             Sign::File(files) => files.iter().any(|file| Path::new(file).exists()),
         }
     }

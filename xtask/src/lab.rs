@@ -27,6 +27,7 @@ mod pair;
 pub mod passage;
 pub(crate) mod port;
 pub mod programs;
+pub mod prometheus;
 pub mod statsd;
 pub mod tcp_info;
 pub mod tcpdump;

@@ -7,6 +7,7 @@ pub mod corpus;
 pub mod demo;
 pub mod deny;
 pub mod dist;
+pub mod docs;
 mod ebpf_stamp;
 pub mod fuzz;
 pub mod guest;

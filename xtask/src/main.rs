@@ -24,6 +24,8 @@ enum Task {
     Demo(xtask::demo::Args),
     /// Check licences, sources, duplicates and advisories of all dependencies
     Deny,
+    /// Make again the pages and files that say what the program says: reference, drawing, Datadog's specification
+    Docs(xtask::docs::Args),
     /// Make what is shipped, in target/dist: binary, .deb, .rpm, the image's files, the Helm chart
     Dist(xtask::dist::Args),
     /// Run parsers and engine on arbitrary input, guided by coverage; each target for a minute, or --seconds
@@ -55,6 +57,7 @@ fn main() -> anyhow::Result<()> {
         Task::Corpus(args) => xtask::corpus::main(&args),
         Task::Demo(args) => xtask::demo::main(&args),
         Task::Deny => xtask::deny::main(),
+        Task::Docs(args) => xtask::docs::main(&args),
         Task::Dist(args) => xtask::dist::main(&args),
         Task::Fuzz(args) => xtask::fuzz::main(&args),
         Task::Guest(args) => xtask::guest::main(&args),

@@ -38,13 +38,14 @@ pub fn main(args: &Args) -> Result<()> {
         return rust_src::fetch_into(directory);
     }
     type Step = fn() -> Result<Outcome>;
-    let steps: [(&str, Step); 12] = [
+    let steps: [(&str, Step); 13] = [
         ("build tools", || packages::ensure(Need::Build)),
         ("static libraries", static_libs::ensure),
         ("test tools", || packages::ensure(Need::Test)),
         ("rustfmt, clippy", rust_src::ensure_components),
         ("rust-src", || rust_src::ensure().map(|(_, outcome)| outcome)),
         ("bpf-linker", linker::ensure),
+        ("dashboard checkers", || python::ensure(Tools::Dashboards)),
         ("cargo-fuzz", || subcommands::FUZZ.ensure()),
         ("packaging", || packages::ensure(Need::Packages)),
         ("packaging tools", || python::ensure(Tools::Packages)),
@@ -100,6 +101,17 @@ pub fn for_build() -> Result<()> {
 pub fn for_oracle() -> Result<()> {
     quiet("test tools", packages::ensure(Need::Test)?);
     Ok(())
+}
+
+/// What checking dashboards needs; the directory of its programs.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_dashboards() -> Result<PathBuf> {
+    for_oracle()?;
+    quiet("dashboard checkers", python::ensure(Tools::Dashboards)?);
+    Ok(python::programs(Tools::Dashboards))
 }
 
 /// What fuzzing needs.
@@ -162,7 +174,7 @@ pub fn for_kernels() -> Result<()> {
 pub fn for_packages() -> Result<PathBuf> {
     quiet("packaging", packages::ensure(Need::Packages)?);
     quiet("packaging tools", python::ensure(Tools::Packages)?);
-    Ok(python::program("nfpm"))
+    Ok(python::programs(Tools::Packages).join("nfpm"))
 }
 
 /// What making and checking manifests needs: the path of a program, `helm`, `hadolint`, `kubernetes-validate`, or their
@@ -174,7 +186,7 @@ pub fn for_packages() -> Result<PathBuf> {
 pub fn for_manifests(program: &str) -> Result<PathBuf> {
     quiet("packaging", packages::ensure(Need::Packages)?);
     quiet("manifest tools", python::ensure(Tools::Manifests)?);
-    Ok(python::program(program))
+    Ok(python::programs(Tools::Manifests).join(program))
 }
 
 /// What installing packages and running images in tests needs.
@@ -196,6 +208,7 @@ pub fn for_deployment() -> Result<()> {
 pub fn for_test() -> Result<()> {
     for_build()?;
     quiet("rustfmt, clippy", rust_src::ensure_components()?);
+    for_dashboards()?;
     for_deployment()?;
     for_lab()
 }

@@ -117,6 +117,8 @@ pub struct Health {
     pub memory_bytes: u64,
     /// Interfaces that capture runs on now.
     pub interfaces: u64,
+    /// Datagrams and lines that the sinks could not send, up to the report before this one.
+    pub send_errors: u64,
     /// What happened to the agent.
     pub happened: Events,
 }

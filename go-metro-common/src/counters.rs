@@ -4,6 +4,8 @@
 //! memory, so that one look-up a packet serves both. Each packet that the classifier sees raises `seen`; what becomes of
 //! a TCP segment is one of the others.
 
+use crate::shard::WORKERS_MAX;
+
 /// Why a packet could not be made a segment record.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub struct Counters {
     pub ring_full: u64,
     /// Records not emitted because they would only have repeated the flow's last acknowledgement.
     pub repeats: u64,
+    /// Records not emitted because the flow is thinned.
+    pub thinned: u64,
     /// IP fragments other than the first, which have no TCP header.
     pub fragments: u64,
     /// Unparsable packets, indexed by [`Unparsable`].
@@ -76,6 +80,7 @@ impl Counters {
         self.emitted += other.emitted;
         self.ring_full += other.ring_full;
         self.repeats += other.repeats;
+        self.thinned += other.thinned;
         self.fragments += other.fragments;
         for (mine, theirs) in self.unparsable.iter_mut().zip(&other.unparsable) {
             *mine += *theirs;
@@ -103,11 +108,13 @@ pub struct PerCpu {
     /// TCP options that are not in the usual place are copied here: kernels before 5.12 have no variable-offset reads of the
     /// stack.
     pub options: [u8; OPTIONS_LEN],
+    /// Records put into each of several rings, so that each is woken for as often as for one; not used where there is one.
+    pub by_ring: [u32; WORKERS_MAX as usize],
 }
 
 // SAFETY: `repr(C)` of `u64`s only: no padding, any bit pattern is valid.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Counters {}
-// SAFETY: as above, with bytes and two `u32`s that fill the first eight.
+// SAFETY: as above, with bytes, and `u32`s in even number.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for PerCpu {}

@@ -1,7 +1,8 @@
 //! The contract between the classifier in the kernel and the daemon in user space.
 //!
 //! Everything that crosses the border is defined here, once: the [segment record](segment), the
-//! [counters], the keys of the target tries, and the names of maps, programs and globals. The crate
+//! [counters], the keys of the target tries, the choice among
+//! [shards](shard), and the names of maps, programs and globals. The crate
 //! is `no_std`, does not allocate, and is compiled for both sides.
 
 #![no_std]
@@ -9,5 +10,7 @@
 pub mod counters;
 pub mod last_ack;
 pub mod names;
+pub mod pick;
 pub mod segment;
+pub mod shard;
 pub mod target;

@@ -2,6 +2,8 @@
 
 /// Ring buffer of segment records.
 pub const RECORDS: &str = "RECORDS";
+/// Array of ring buffers, one for each shard, where there is more than one; the first is [`RECORDS`].
+pub const RINGS: &str = "RINGS";
 /// Per-CPU array with one [`crate::counters::PerCpu`].
 pub const COUNTERS: &str = "COUNTERS";
 /// Longest-prefix trie of IPv4 targets, keyed by [`crate::target::TargetV4`].
@@ -11,6 +13,9 @@ pub const TARGETS_V6: &str = "TARGETS_V6";
 
 /// Array of [`crate::last_ack::LastAck`].
 pub const LAST_ACK: &str = "LAST_ACK";
+
+/// Least-recently-used hash of [`crate::pick::Pick`].
+pub const PICKS: &str = "PICKS";
 
 /// Ingress entry point for devices with an Ethernet header.
 pub const INGRESS_ETHERNET: &str = "gometro_in_eth";
@@ -33,5 +38,9 @@ pub const SIDES: &str = "SIDES";
 pub const SEED: &str = "SEED";
 /// Read-only global `u64`: an acknowledgement that only repeats the last is emitted all the same after so many jiffies; 0 for always.
 pub const REFRESH: &str = "REFRESH";
+/// Read-only global `u64`: nanoseconds between two samples of a flow; 0 for one in each round trip, `u64::MAX` for all.
+pub const PER_FLOW: &str = "PER_FLOW";
 /// Read-only global `u32`: a CPU wakes the daemon when its count of emitted records, masked with this, is 0.
 pub const WAKE_MASK: &str = "WAKE_MASK";
+/// Read-only global `u32`: how many rings there are; with 1 it is [`RECORDS`] alone.
+pub const WORKERS: &str = "WORKERS";

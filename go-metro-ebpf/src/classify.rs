@@ -6,12 +6,12 @@ use go_metro_common::counters::{PerCpu, Unparsable};
 use go_metro_common::segment::{Sides, is_relevant};
 
 use crate::diagnose::diagnose;
-use crate::emit::{Segment, emit};
+use crate::emit::{Segment, emit, time};
 use crate::ip::Addresses;
 use crate::link::{self, Link};
-use crate::maps::{COUNTERS, SIDES};
+use crate::maps::{COUNTERS, PER_FLOW, SIDES};
 use crate::packet::{Context, Packet};
-use crate::{ip, options, repeats, tcp};
+use crate::{ip, options, repeats, tcp, thin};
 
 /// TCP begins no later than behind a link header, an IPv6 header and 8 extension headers of 2048 bytes: the mask changes
 /// nothing, but tells the verifier.
@@ -94,8 +94,18 @@ fn segment(packet: Packet, cpu: &mut PerCpu, direction: Direction, link: Link) -
 
     let options = options::read(packet, cpu, &tcp);
     let segment = Segment { ends, ifindex, tcp, options };
+    if PER_FLOW.load() != thin::OFF {
+        match thin::choose(direction, &segment, time(packet, direction)) {
+            Some(chosen) => {
+                let bits = chosen.bits;
+                chosen.settle(emit(packet, cpu, direction, &segment, bits));
+            }
+            None => cpu.counters.thinned += 1,
+        }
+        return Ok(());
+    }
     match repeats::look(direction, &segment) {
-        Some(memory) => memory.settle(emit(packet, cpu, direction, &segment)),
+        Some(memory) => memory.settle(emit(packet, cpu, direction, &segment, 0)),
         None => cpu.counters.repeats += 1,
     }
     Ok(())

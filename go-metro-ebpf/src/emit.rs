@@ -7,9 +7,10 @@ use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, SegmentV6};
 
 use crate::classify::Direction;
 use crate::ip::{Addresses, octets};
-use crate::maps::{HAS_TSTAMP_TYPE, RECORDS, WAKE_MASK};
+use crate::maps::{HAS_TSTAMP_TYPE, WAKE_MASK};
 use crate::options::Options;
 use crate::packet::Packet;
+use crate::ring::Ring;
 use crate::tcp::Tcp;
 
 /// A departure time further ahead than this is not one: `fq` itself drops what is more than its horizon ahead, 10 s by default
@@ -28,9 +29,9 @@ pub(crate) struct Segment {
     pub options: Options,
 }
 
-/// Puts a segment's record into the ring, and counts what became of it; whether it is in there.
+/// Puts a segment's record into the ring, with `more` of its bits, and counts what became of it; whether it is in there.
 #[inline(always)]
-pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segment: &Segment) -> bool {
+pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segment: &Segment, more: u8) -> bool {
     let Segment { ends, ifindex, tcp, options } = segment;
     let (local_port, remote_port, side) = match direction {
         Direction::Egress => (tcp.source, tcp.destination, Bits::EGRESS),
@@ -48,26 +49,27 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segme
         remote_port,
         window: tcp.window,
         flags: tcp.flags,
-        bits: Bits(options.bits | side | family),
+        bits: Bits(options.bits | side | family | more),
     };
+    let ring = Ring::of(ends, (local_port, remote_port), *ifindex);
     match *ends {
         Addresses::V4(local, remote) => {
-            let Some(mut entry) = RECORDS.reserve::<SegmentV4>(0) else {
+            let Some(mut entry) = ring.reserve::<SegmentV4>() else {
                 cpu.counters.ring_full += 1;
                 return false;
             };
             let (local, remote) = (local.to_ne_bytes(), remote.to_ne_bytes());
             entry.write(SegmentV4 { header: header(0), local, remote });
-            entry.submit(count_emitted(cpu));
+            entry.submit(count_emitted(cpu, ring));
         }
         Addresses::V6(local, remote) => {
-            let Some(mut entry) = RECORDS.reserve::<SegmentV6>(0) else {
+            let Some(mut entry) = ring.reserve::<SegmentV6>() else {
                 cpu.counters.ring_full += 1;
                 return false;
             };
             let (local, remote) = (octets(local), octets(remote));
             entry.write(SegmentV6 { header: header(Bits::IPV6), local, remote });
-            entry.submit(count_emitted(cpu));
+            entry.submit(count_emitted(cpu, ring));
         }
     }
     true
@@ -75,9 +77,10 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segme
 
 /// Counts a record; the flags to submit it with.
 #[inline(always)]
-fn count_emitted(cpu: &mut PerCpu) -> u64 {
+fn count_emitted(cpu: &mut PerCpu, ring: Ring) -> u64 {
     cpu.counters.emitted += 1;
-    let wake = cpu.counters.emitted & u64::from(WAKE_MASK.load()) == 0;
+    let in_ring = ring.count(cpu).unwrap_or(cpu.counters.emitted as u32);
+    let wake = in_ring & WAKE_MASK.load() == 0;
     u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 
@@ -87,7 +90,7 @@ fn count_emitted(cpu: &mut PerCpu) -> u64 {
 /// sockets sends comes to the hook without a queue in between, some 700 ns later (`docs/performance.md`), and reading the clock costs as
 /// much as half of all the rest. What was forwarded has waited somewhere, and kept the time at which another stack sent it.
 #[inline(always)]
-fn time(packet: Packet, direction: Direction) -> u64 {
+pub(crate) fn time(packet: Packet, direction: Direction) -> u64 {
     let departure = packet.tstamp();
     let typed = HAS_TSTAMP_TYPE.load() != 0;
     let monotonic = typed && packet.tstamp_type() == DELIVERY_MONOTONIC;

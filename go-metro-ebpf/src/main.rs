@@ -28,7 +28,9 @@ mod maps;
 mod options;
 mod packet;
 mod repeats;
+mod ring;
 mod tcp;
+mod thin;
 
 use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::bindings::xdp_action::XDP_PASS;

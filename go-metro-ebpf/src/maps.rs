@@ -1,15 +1,23 @@
 //! Maps and read-only globals; names and layouts are those of `go_metro_common`.
 
 use aya_ebpf::Global;
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, LpmTrie, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{ArrayOfMaps, RingBuf as InnerRing};
+use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::maps::{Array, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use go_metro_common::counters::PerCpu;
 use go_metro_common::last_ack::{LAST_ACKS, LastAck};
+use go_metro_common::pick::{self, Pick};
+use go_metro_common::shard::WORKERS_MAX;
 use go_metro_common::target::{TARGETS_MAX, TargetV4, TargetV6};
 
 /// Segment records for user space, which sets the size when it loads the map.
 #[map]
 pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// A ring for each shard of the flows, where there is more than one; the first is [`RECORDS`]. The inner size is that of a template: whole
+/// pages on every machine.
+#[btf_map]
+pub(crate) static RINGS: ArrayOfMaps<InnerRing<u64, 65536>, { WORKERS_MAX as usize }> = ArrayOfMaps::new();
 
 /// Counters and working memory.
 #[map]
@@ -27,6 +35,14 @@ pub(crate) static TARGETS_V6: LpmTrie<TargetV6, u8> = LpmTrie::with_max_entries(
 #[map]
 pub(crate) static LAST_ACK: Array<LastAck> = Array::with_max_entries(LAST_ACKS, 0);
 
+/// Flows that are thinned, by their hash.
+#[map]
+pub(crate) static PICKS: LruHashMap<u64, Pick> = LruHashMap::with_max_entries(pick::PICKS, 0);
+
+/// Nanoseconds between two samples of a flow.
+#[unsafe(no_mangle)]
+pub(crate) static PER_FLOW: Global<u64> = Global::new(u64::MAX);
+
 /// What flows are hashed with.
 #[unsafe(no_mangle)]
 pub(crate) static SEED: Global<u64> = Global::new(0);
@@ -42,6 +58,10 @@ pub(crate) static HAS_TSTAMP_TYPE: Global<u8> = Global::new(0);
 /// Which round trips are measured, as [`go_metro_common::segment::Sides`].
 #[unsafe(no_mangle)]
 pub(crate) static SIDES: Global<u8> = Global::new(1);
+
+/// How many rings there are. With 1 the verifier drops the choice.
+#[unsafe(no_mangle)]
+pub(crate) static WORKERS: Global<u32> = Global::new(1);
 
 /// User space is woken when a CPU's count of emitted records, masked with this, is 0.
 #[unsafe(no_mangle)]

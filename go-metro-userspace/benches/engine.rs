@@ -89,7 +89,8 @@ impl Load {
     /// Its records by the engine that they belong to.
     fn split(&self, shards: u32) -> Vec<Self> {
         let of = |shard: u32| {
-            let records = self.records.iter().filter(|r| shard_of(&Segment::from(*r).flow, shards) == shard).copied();
+            let records =
+                self.records.iter().filter(|r| shard_of(&Segment::from(*r).flow, 0, shards) == shard).copied();
             Self { records: records.collect(), pass: 0, ..*self }
         };
         (0..shards).map(of).collect()

@@ -11,6 +11,7 @@
 //! - [`capture`]: sources of segment records: eBPF, live libpcap, capture files
 //! - [`report`]: sinks of summaries: DogStatsD, JSON, tables
 //! - [`targets`]: names and prefixes to address sets
+//! - [`privileges`]: what the process may do, and what of it is given up
 //! - [`config`]: the file, typed and validated
 //! - [`rtt`]: the engine: flows, matching, summaries; no I/O, clock or thread
 
@@ -21,6 +22,7 @@ pub mod cli;
 pub mod config;
 pub mod logging;
 pub mod netlink;
+pub mod privileges;
 pub mod read;
 pub mod report;
 pub mod rtt;

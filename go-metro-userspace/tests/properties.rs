@@ -230,7 +230,7 @@ proptest! {
         let roomy = EngineConfig { max_flows: 8, ..bounds };
         let (mut one, mut three) = (Engine::new(roomy), [(); 3].map(|()| Engine::new(roomy)));
         for s in &segments {
-            prop_assert_eq!(one.record(s), three[shard_of(&s.flow, 3) as usize].record(s));
+            prop_assert_eq!(one.record(s), three[shard_of(&s.flow, 0, 3) as usize].record(s));
         }
         prop_assert_eq!(c.sent + c.quiet_total() + c.samples_total() + c.rejected_total(), total);
         prop_assert_eq!(c.samples_total(), c.classes.iter().sum::<u64>());

@@ -1,5 +1,6 @@
-//! Acknowledgements that the classifier leaves in the kernel because they repeat the last: the engine makes of all other records exactly
-//! what it makes of them when nothing is left out, whatever the order of segments. Needs root; without it the test says so and passes.
+//! What the classifier leaves in the kernel, against an engine that is told everything, whatever the order of segments. Of acknowledgements
+//! that repeat the last nothing is missing; with thinning there are fewer samples, and no other. Needs root; without it the tests say so
+//! and pass.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +15,8 @@ use frames::kernel::{LOOPBACK, run};
 use frames::{ETH_P_IP, ethernet, ipv4, sack, timestamps};
 use go_metro::capture::CaptureError;
 use go_metro::capture::ebpf::{Classifier, ClassifierSettings, Repeats};
-use go_metro::rtt::{Engine, EngineConfig, Outcome, Quiet, Rejection, Segment};
+use go_metro::config::PerFlow;
+use go_metro::rtt::{Engine, EngineConfig, Outcome, Quiet, Rejection, Sample, Segment};
 use go_metro_common::segment::{Sides, TcpFlags};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -40,11 +42,13 @@ impl Step {
         Self { hook, ..self.clone() }
     }
 
-    fn frame(&self) -> Vec<u8> {
+    /// Of connections from this port and the next.
+    fn frame(&self, port: u16) -> Vec<u8> {
         let base = 0xffff_ff00_u32;
+        let port = port + u16::from(self.other_connection);
         let tcp = frames::Tcp {
-            source: if self.hook.is_egress() { 40_000 + u16::from(self.other_connection) } else { 443 },
-            destination: if self.hook.is_egress() { 443 } else { 40_000 + u16::from(self.other_connection) },
+            source: if self.hook.is_egress() { port } else { 443 },
+            destination: if self.hook.is_egress() { 443 } else { port },
             seq: base.wrapping_add(self.seq * 100),
             ack: base.wrapping_add(self.ack * 100),
             flags: self.flags,
@@ -117,14 +121,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Side {
     classifier: Classifier,
     engine: Engine,
+    port: u16,
 }
 
 impl Side {
-    fn new(sides: Sides, repeats: Repeats) -> Option<Self> {
-        match Classifier::load_with(ClassifierSettings { sides, repeats, ..ClassifierSettings::default() }) {
+    fn new(settings: ClassifierSettings) -> Option<Self> {
+        match Classifier::load_with(settings) {
             Ok(mut classifier) => {
                 classifier.tries.set(&cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
-                Some(Self { classifier, engine: Engine::new(EngineConfig::default()) })
+                Some(Self { classifier, engine: Engine::new(EngineConfig::default()), port: 10_000 })
             }
             Err(error @ CaptureError::MissingCapability { .. }) => {
                 eprintln!("skipped: {error}");
@@ -135,8 +140,12 @@ impl Side {
     }
 
     fn step(&mut self, number: u64, step: &Step) -> Vec<Outcome> {
-        let (segments, _, counters) = run(&mut self.classifier, step.hook, &step.frame());
-        assert_eq!(counters.matched, u64::from(counters.records > 0) + counters.repeats, "all is accounted for");
+        let (segments, _, counters) = run(&mut self.classifier, step.hook, &step.frame(self.port));
+        assert_eq!(
+            counters.matched,
+            u64::from(counters.records > 0) + counters.repeats + counters.thinned,
+            "all is accounted for"
+        );
         let at = |segment: &Segment| {
             let mut segment = *segment;
             segment.header.time_ns = 1_000_000 * (1 + number);
@@ -145,25 +154,10 @@ impl Side {
         segments.iter().map(|segment| self.engine.record(&at(segment))).collect()
     }
 
-    /// Forgets the connections, so that the next sequence begins anew.
+    /// Goes on with other connections.
     fn restart(&mut self) {
         self.engine = Engine::new(EngineConfig::default());
-        let syn = |hook, other_connection| Step {
-            hook,
-            seq: 9,
-            ack: 9,
-            len: 0,
-            window: 0,
-            flags: TcpFlags::SYN,
-            other_connection,
-            options: Vec::new(),
-        };
-        for other_connection in [false, true] {
-            for hook in [Hook::EgressEthernet, Hook::IngressEthernet] {
-                run(&mut self.classifier, hook, &syn(hook, other_connection).frame());
-            }
-        }
-        self.engine = Engine::new(EngineConfig::default());
+        self.port += 2;
     }
 }
 
@@ -172,7 +166,12 @@ fn what_is_left_in_the_kernel_makes_no_difference_to_the_engine() {
     for sides in [Sides::REMOTE, Sides::LOCAL, Sides::BOTH] {
         // No refresh within the test.
         let left = Repeats::Left(Duration::from_secs(3600));
-        let (Some(some), Some(all)) = (Side::new(sides, left), Side::new(sides, Repeats::Emitted)) else {
+        let settings = ClassifierSettings { sides, ..ClassifierSettings::default() };
+        let (few, full) = (
+            ClassifierSettings { repeats: left, ..settings },
+            ClassifierSettings { repeats: Repeats::Emitted, ..settings },
+        );
+        let (Some(some), Some(all)) = (Side::new(few), Side::new(full)) else {
             return;
         };
         let both = RefCell::new((some, all));
@@ -216,7 +215,8 @@ fn what_is_left_in_the_kernel_makes_no_difference_to_the_engine() {
 
 #[test]
 fn a_flow_that_only_downloads_is_heard_of_now_and_then() {
-    let Some(mut side) = Side::new(Sides::REMOTE, Repeats::Left(Duration::from_millis(100))) else { return };
+    let repeats = Repeats::Left(Duration::from_millis(100));
+    let Some(mut side) = Side::new(ClassifierSettings { repeats, ..ClassifierSettings::default() }) else { return };
     let step = Step {
         hook: Hook::IngressEthernet,
         seq: 0,
@@ -231,4 +231,68 @@ fn a_flow_that_only_downloads_is_heard_of_now_and_then() {
     assert_eq!([records(0), records(1), records(2)], [1, 0, 0]);
     std::thread::sleep(Duration::from_millis(150));
     assert_eq!([records(3), records(4)], [1, 0]);
+}
+
+#[test]
+fn a_thinned_flow_has_fewer_samples_and_no_other() {
+    for sides in [Sides::REMOTE, Sides::LOCAL] {
+        let full = ClassifierSettings { sides, repeats: Repeats::Emitted, ..ClassifierSettings::default() };
+        let thinned = ClassifierSettings { per_flow: PerFlow::Rtt, ..full };
+        let (Some(some), Some(all)) = (Side::new(thinned), Side::new(full)) else { return };
+        let both = RefCell::new((some, all));
+        let (fewer, samples) = (Cell::new(0), Cell::new(0));
+        let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
+        TestRunner::new(config)
+            .run(&steps(), |steps| {
+                let (some, all) = &mut *both.borrow_mut();
+                some.restart();
+                all.restart();
+                for (number, step) in (0..).zip(&steps) {
+                    let step = &if sides == Sides::LOCAL { step.turned() } else { step.clone() };
+                    let (few, full) = (some.step(number, step), all.step(number, step));
+                    let sample = |outcomes: Vec<Outcome>| {
+                        outcomes.into_iter().find_map(|outcome| match outcome {
+                            // Whether others were outstanding is not known of a thinned flow.
+                            Outcome::Sample(sample) => Some(Sample { delayed: false, ..sample }),
+                            _ => None,
+                        })
+                    };
+                    let (few, full) = (sample(few), sample(full));
+                    samples.set(samples.get() + u32::from(full.is_some()));
+                    fewer.set(fewer.get() + u32::from(few.is_some()));
+                    prop_assert!(few.is_none() || few == full, "step {}: {:?}, not {:?}", number, few, full);
+                }
+                Ok(())
+            })
+            .unwrap();
+        println!("{sides:?}: {} of {} samples", fewer.get(), samples.get());
+        assert!(fewer.get() > 50 && fewer.get() < samples.get(), "{} of {} samples", fewer.get(), samples.get());
+    }
+}
+
+#[test]
+fn a_thinned_flow_is_timed_once_in_the_configured_time() {
+    let per_flow = PerFlow::Every(Duration::from_millis(200));
+    let Some(mut side) = Side::new(ClassifierSettings { per_flow, ..ClassifierSettings::default() }) else { return };
+    let round = |side: &mut Side, number: u32| {
+        let sent = Step {
+            hook: Hook::EgressEthernet,
+            seq: number,
+            ack: 0,
+            len: 1,
+            window: 1000,
+            flags: TcpFlags::ACK,
+            other_connection: false,
+            options: Vec::new(),
+        };
+        let acknowledged = Step { hook: Hook::IngressEthernet, ack: number + 1, len: 0, ..sent.clone() };
+        side.step(u64::from(number) * 2, &sent);
+        let outcomes = side.step(u64::from(number) * 2 + 1, &acknowledged);
+        outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Sample(_))).count()
+    };
+    // Of the first segment it is not known whether it was sent before.
+    let first: Vec<usize> = (0..10).map(|number| round(&mut side, number)).collect();
+    assert_eq!(first, [0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    std::thread::sleep(Duration::from_millis(250));
+    assert_eq!([round(&mut side, 10), round(&mut side, 11)], [1, 0]);
 }

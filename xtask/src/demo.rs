@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::lab::agent::{Agent, BINARY_VARIABLE};
 use crate::lab::statsd::Listener;
-use crate::lab::traffic::{Rounds, Server, connect};
+use crate::lab::traffic::talk;
 use crate::lab::{INTERFACE, Impairment, Lab, Link, Way};
 use crate::workspace::{capture, which};
 use crate::{run, setup};
@@ -73,7 +73,7 @@ pub fn main(_args: &Args) -> Result<()> {
     let shown = thread::scope(|scope| {
         for (address, _) in REMOTES {
             let (lab, stop) = (&lab, &stop);
-            scope.spawn(move || talk(lab, address, stop));
+            scope.spawn(move || talk(lab, address.into(), PAUSE, stop));
         }
         let shown = screens(&lab, &agent, &server, &stop);
         stop.store(true, Ordering::Relaxed);
@@ -146,21 +146,6 @@ fn kernel(lab: &Lab) -> Result<Vec<String>> {
     }
     lines.sort();
     Ok(lines)
-}
-
-/// Asks one far host again and again, until told to stop.
-fn talk(lab: &Lab, address: Ipv4Addr, stop: &AtomicBool) {
-    let rounds = Rounds { count: 1, pause: PAUSE, ..Rounds::default() };
-    let talked = Server::start(&lab.b, (address, 0).into(), rounds.service()).and_then(|server| {
-        let mut stream = connect(&lab.a, server.address())?;
-        while !stop.load(Ordering::Relaxed) {
-            rounds.drive(&mut stream)?;
-        }
-        Ok(())
-    });
-    if let Err(error) = talked {
-        eprintln!("no traffic with {address}: {error:#}");
-    }
 }
 
 fn cut(line: &str, width: usize) -> String {

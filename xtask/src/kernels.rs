@@ -10,6 +10,8 @@ use anyhow::{Context as _, Result, bail};
 
 pub use initramfs::Programs;
 
+use machine::Said;
+
 use crate::guest::{Message, Path};
 use crate::workspace::{cargo, object, run};
 use crate::{build_ebpf, setup};
@@ -83,7 +85,7 @@ pub fn boot(version: &str, programs: &Programs) -> Result<Option<Outcome>> {
     let Some(kernel) = package::find(version)? else { return Ok(None) };
     let mut initramfs = initramfs::common(programs)?;
     initramfs.extend(initramfs::modules(&kernel)?);
-    let (results, console) = machine::run(&kernel.image, &initramfs)?;
+    let Said { results, console } = machine::run(&kernel.image, &initramfs)?;
     let mut outcome = Outcome { release: kernel.release, ..Outcome::default() };
     let mut done = false;
     for line in results.lines() {

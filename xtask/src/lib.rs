@@ -6,6 +6,7 @@ pub mod build_ebpf;
 pub mod corpus;
 pub mod demo;
 pub mod deny;
+pub mod dist;
 pub mod docs;
 mod ebpf_stamp;
 pub mod fuzz;

@@ -26,6 +26,8 @@ enum Task {
     Deny,
     /// Make again the pages and files that say what the program says: reference, drawing, Datadog's specification
     Docs(xtask::docs::Args),
+    /// Make what is shipped, in target/dist: binary, .deb, .rpm, the image's files, the Helm chart
+    Dist(xtask::dist::Args),
     /// Run parsers and engine on arbitrary input, guided by coverage; each target for a minute, or --seconds
     Fuzz(xtask::fuzz::Args),
     /// In a machine that `kernels` boots: its tests
@@ -33,6 +35,8 @@ enum Task {
     Guest(xtask::guest::Args),
     /// Boot Debian's kernels, from 5.10 to the newest, and measure on each in every way that it knows
     Kernels(xtask::kernels::Args),
+    /// Write packaging/kubernetes/daemonset.yaml from the Helm chart
+    Manifest,
     /// Compare every sample with tshark's and tcptrace's, one by one
     Oracle(xtask::oracle::Args),
     /// Take the README's picture: the screen of a real `go-metro top`
@@ -54,9 +58,11 @@ fn main() -> anyhow::Result<()> {
         Task::Demo(args) => xtask::demo::main(&args),
         Task::Deny => xtask::deny::main(),
         Task::Docs(args) => xtask::docs::main(&args),
+        Task::Dist(args) => xtask::dist::main(&args),
         Task::Fuzz(args) => xtask::fuzz::main(&args),
         Task::Guest(args) => xtask::guest::main(&args),
         Task::Kernels(args) => xtask::kernels::main(&args),
+        Task::Manifest => xtask::dist::chart::main(),
         Task::Oracle(args) => xtask::oracle::main(&args),
         Task::Picture(args) => xtask::picture::main(&args),
         Task::Run(args) => xtask::run::main(&args),

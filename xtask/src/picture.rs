@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use crate::lab::agent::BINARY_VARIABLE;
 use crate::lab::terminal::Terminal;
-use crate::lab::traffic::{Rounds, Server, connect};
+use crate::lab::traffic::talk;
 use crate::lab::{INTERFACE, Impairment, Lab, Link, Way};
 use crate::{run, setup, workspace};
 
@@ -54,7 +54,7 @@ pub fn main(_args: &Args) -> Result<()> {
     let picture = thread::scope(|scope| {
         for (last, _, pause) in FAR {
             let (lab, stop) = (&lab, &stop);
-            scope.spawn(move || talk(lab, address(last), Duration::from_millis(pause), stop));
+            scope.spawn(move || talk(lab, address(last).into(), Duration::from_millis(pause), stop));
         }
         // Queues come and go on a real path; here its delay does.
         let steps = EXPOSURE.as_millis() / 500;
@@ -74,20 +74,6 @@ pub fn main(_args: &Args) -> Result<()> {
     std::fs::write(&path, svg(&picture, "go-metro top"))?;
     println!("{}", path.display());
     Ok(())
-}
-
-fn talk(lab: &Lab, address: Ipv4Addr, pause: Duration, stop: &AtomicBool) {
-    let rounds = Rounds { count: 1, pause, ..Rounds::default() };
-    let talked = Server::start(&lab.b, (address, 0).into(), rounds.service()).and_then(|server| {
-        let mut stream = connect(&lab.a, server.address())?;
-        while !stop.load(Ordering::Relaxed) {
-            rounds.drive(&mut stream)?;
-        }
-        Ok(())
-    });
-    if let Err(error) = talked {
-        eprintln!("no traffic with {address}: {error:#}");
-    }
 }
 
 /// How a run of characters looks (ECMA-48 section 8.3.117).

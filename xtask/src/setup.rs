@@ -3,18 +3,21 @@
 //! Each step says in one line what it found or did. Every other task asks here for what it needs ([`for_ebpf`],
 //! [`for_build`], [`for_lab`]); where all is there that costs a few milliseconds and says nothing.
 
-mod checkers;
 mod facilities;
 mod linker;
 mod packages;
+mod python;
 mod rust_src;
+mod static_libs;
 mod subcommands;
 
 use std::fmt::Display;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
 use packages::Need;
+use python::Tools;
 pub use rust_src::Toolchain;
 
 /// Arguments of `setup`.
@@ -22,7 +25,7 @@ pub use rust_src::Toolchain;
 pub struct Args {
     /// Fetch rust-src from the distribution into this directory and leave the toolchain alone
     #[arg(long, hide = true, value_name = "DIR")]
-    rust_src_into: Option<std::path::PathBuf>,
+    rust_src_into: Option<PathBuf>,
 }
 
 /// Does all steps, going on past one that fails.
@@ -35,14 +38,19 @@ pub fn main(args: &Args) -> Result<()> {
         return rust_src::fetch_into(directory);
     }
     type Step = fn() -> Result<Outcome>;
-    let steps: [(&str, Step); 8] = [
+    let steps: [(&str, Step); 13] = [
         ("build tools", || packages::ensure(Need::Build)),
+        ("static libraries", static_libs::ensure),
         ("test tools", || packages::ensure(Need::Test)),
         ("rustfmt, clippy", rust_src::ensure_components),
         ("rust-src", || rust_src::ensure().map(|(_, outcome)| outcome)),
         ("bpf-linker", linker::ensure),
-        ("checkers", checkers::ensure),
+        ("dashboard checkers", || python::ensure(Tools::Dashboards)),
         ("cargo-fuzz", || subcommands::FUZZ.ensure()),
+        ("packaging", || packages::ensure(Need::Packages)),
+        ("packaging tools", || python::ensure(Tools::Packages)),
+        ("deployment", || packages::ensure(Need::Deployment)),
+        ("manifest tools", || python::ensure(Tools::Manifests)),
         ("kernel", facilities::report),
     ];
     let mut failed = 0;
@@ -81,6 +89,7 @@ pub fn for_ebpf() -> Result<Toolchain> {
 /// As [`for_ebpf`].
 pub fn for_build() -> Result<()> {
     quiet("build tools", packages::ensure(Need::Build)?);
+    quiet("static libraries", static_libs::ensure()?);
     Ok(())
 }
 
@@ -99,10 +108,10 @@ pub fn for_oracle() -> Result<()> {
 /// # Errors
 ///
 /// As [`for_ebpf`].
-pub fn for_dashboards() -> Result<std::path::PathBuf> {
+pub fn for_dashboards() -> Result<PathBuf> {
     for_oracle()?;
-    quiet("checkers", checkers::ensure()?);
-    Ok(checkers::directory().join("bin"))
+    quiet("dashboard checkers", python::ensure(Tools::Dashboards)?);
+    Ok(python::programs(Tools::Dashboards))
 }
 
 /// What fuzzing needs.
@@ -157,6 +166,40 @@ pub fn for_kernels() -> Result<()> {
     Ok(())
 }
 
+/// What making packages needs, apart from the daemon's build: nfpm's path.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_packages() -> Result<PathBuf> {
+    quiet("packaging", packages::ensure(Need::Packages)?);
+    quiet("packaging tools", python::ensure(Tools::Packages)?);
+    Ok(python::programs(Tools::Packages).join("nfpm"))
+}
+
+/// What making and checking manifests needs: the path of a program, `helm`, `hadolint`, `kubernetes-validate`, or their
+/// `python3`.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_manifests(program: &str) -> Result<PathBuf> {
+    quiet("packaging", packages::ensure(Need::Packages)?);
+    quiet("manifest tools", python::ensure(Tools::Manifests)?);
+    Ok(python::programs(Tools::Manifests).join(program))
+}
+
+/// What installing packages and running images in tests needs.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_deployment() -> Result<()> {
+    quiet("deployment", packages::ensure(Need::Deployment)?);
+    for_packages()?;
+    for_manifests("helm").map(drop)
+}
+
 /// What all checks and tests need, apart from the classifier's build.
 ///
 /// # Errors
@@ -166,6 +209,7 @@ pub fn for_test() -> Result<()> {
     for_build()?;
     quiet("rustfmt, clippy", rust_src::ensure_components()?);
     for_dashboards()?;
+    for_deployment()?;
     for_lab()
 }
 

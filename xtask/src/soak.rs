@@ -163,10 +163,12 @@ fn judge(watch: &Watch, agent: &Agent) -> Result<()> {
         format!("{records} records = {sent} sent + {samples} samples + {rejected} rejected + {quiet} quiet"),
         records == sent + samples + rejected + quiet,
     );
-    let repeats = number("repeats");
+    let (repeats, thinned) = (number("repeats"), number("thinned"));
     check(
-        format!("{segments} segments = {records} records + {repeats} left in the kernel + {lost} lost"),
-        segments == records + repeats + lost,
+        format!(
+            "{segments} segments = {records} records + {repeats} repeats and {thinned} thinned, left in the kernel + {lost} lost"
+        ),
+        segments == records + repeats + thinned + lost,
     );
     check(format!("{samples} samples, {} flows evicted", number("flows_evicted")), samples > 1000);
     check(format!("{} flows, {} of 1000 at most", number("flows"), watch.most_flows()), watch.most_flows() <= 1000);

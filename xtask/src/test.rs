@@ -10,8 +10,10 @@ use crate::workspace::{cargo, run, shown};
 use crate::{build_ebpf, fuzz, lab, setup};
 
 /// The programs that need root, namespaces, other tools or a built agent.
-const END_TO_END: [&str; 12] =
-    ["--test", "docs", "--test", "oracle", "--test", "lab", "--test", "e2e", "--test", "kernels", "--test", "faults"];
+const END_TO_END: [&str; 14] = [
+    "--test", "docs", "--test", "oracle", "--test", "lab", "--test", "e2e", "--test", "kernels", "--test", "faults",
+    "--test", "deploy",
+];
 
 /// Arguments of `test`.
 #[derive(clap::Args, Debug)]

@@ -33,6 +33,7 @@ use tokio::sync::{mpsc as unbounded, oneshot};
 
 use crate::capture::{CaptureError, InterfaceEvent, Jump, Source};
 use crate::config::{Backend, Config, SidesWanted};
+use crate::privileges::{self, Needs};
 use crate::report::naming::KernelTimes;
 use crate::report::{Events, Health, Report, naming, sample_json};
 use crate::rtt::Sample;
@@ -135,6 +136,12 @@ pub enum AgentError {
     /// An output cannot be had.
     #[error("{0}")]
     Listen(#[from] ListenError),
+    /// The source can be opened at the start only.
+    #[error(
+        "backend, ring_size, snaplen, filter, sides and host_end can change with a restart only, \
+         as what opening the source needs is given up after the start: {0}"
+    )]
+    NeedsRestart(CaptureError),
     /// A signal handler, thread or runtime could not be had.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -147,7 +154,13 @@ pub enum AgentError {
 /// When it cannot start, or the source fails for good.
 pub fn run(options: AgentOptions) -> Result<(), AgentError> {
     files::raise_limit()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    privileges::confine(&settings::folders(&options.config));
+    if directory::live(&options.config).next().is_none() {
+        privileges::give_up_all();
+    }
+    // Names are looked up on threads of the runtime's.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(privileges::give_up_all).build()?;
     let done = runtime.block_on(async {
         read_files(&options).await?;
         if directory::live(&options.config).next().is_none() {
@@ -249,6 +262,11 @@ impl Agent {
         directory.check()?;
         let source = Source::open(config.backend, &source_settings(config, &directory))?;
         tracing::info!("backend: {}", source.name());
+        status::kernel();
+        privileges::keep(match source {
+            Source::Ebpf(_) | Source::Ring(_) => Needs::Ebpf,
+            Source::Pcap(_) => Needs::Libpcap,
+        });
         let (samples, printer) = if options.samples { Some(print_samples()?) } else { None }.unzip();
         let (engine, limits) = (engine_config(config), summary_limits(config));
         let (worker, events) = Worker::spawn(source, directory.watch_list(), engine, limits, samples)?;

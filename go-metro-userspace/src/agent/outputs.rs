@@ -82,6 +82,11 @@ impl Outputs {
                 std::mem::replace(place, sink(*output, new)).finish();
             }
         }
+        for (_, sink) in &mut self.each {
+            if let Sink::Table(table) = sink {
+                table.show(columns(new));
+            }
+        }
         Ok(())
     }
 

@@ -51,10 +51,11 @@ impl Agent {
         let old = &self.options.config;
         let same_source = (config.backend, config.ring_bytes, config.snaplen, &config.filter, config.sides)
             == (old.backend, old.ring_bytes, old.snaplen, &old.filter, old.sides)
-            && config.ingress_hook == old.ingress_hook
+            && (config.ingress_hook, config.per_flow) == (old.ingress_hook, old.per_flow)
             && host_ends(&config) == host_ends(old);
         if !same_source {
-            let source = Source::open(config.backend, &source_settings(&config, &directory))?;
+            let source = Source::open(config.backend, &source_settings(&config, &directory))
+                .map_err(AgentError::NeedsRestart)?;
             self.worker.send(Command::Replace(source));
         }
         self.worker.send(Command::Bounds(engine_config(&config), summary_limits(&config)));

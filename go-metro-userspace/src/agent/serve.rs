@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_util::net::Listener;
 
 use crate::report::prometheus::{Exposition, Format};
 use crate::status::document::State;
@@ -102,21 +103,7 @@ pub(super) async fn unix(path: &Path, asks: &Asks) -> Result<Server, SocketError
     std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed)?;
     let inode = std::fs::metadata(path).map_err(failed)?.ino();
     let site = Arc::new(Site { asks: asks.clone(), exposition: None });
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let task = tokio::spawn(async move {
-        loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            if let Ok((stream, _)) = listener.accept().await {
-                let site = site.clone();
-                tokio::spawn(async move {
-                    converse(stream, site).await;
-                    drop(place);
-                });
-            } else {
-                breathe().await;
-            }
-        }
-    });
+    let task = tokio::spawn(accept(listener, site));
     Ok(Server { task, file: Some((path.to_owned(), inode)) })
 }
 
@@ -132,27 +119,28 @@ pub(super) fn tcp(listener: std::net::TcpListener, exposition: Arc<Exposition>, 
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let site = Arc::new(Site { asks: asks.clone(), exposition: Some(exposition) });
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let task = tokio::spawn(async move {
-        loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            if let Ok((stream, _)) = listener.accept().await {
-                let site = site.clone();
-                tokio::spawn(async move {
-                    converse(stream, site).await;
-                    drop(place);
-                });
-            } else {
-                breathe().await;
-            }
-        }
-    });
+    let task = tokio::spawn(accept(listener, site));
     Ok(Server { task, file: None })
 }
 
-/// Out of descriptors, most likely: not again at once.
-async fn breathe() {
-    tokio::time::sleep(Duration::from_millis(100)).await;
+/// Converses with whoever comes, [`CONNECTIONS`] of them at once.
+async fn accept<L>(mut listener: L, site: Arc<Site>)
+where
+    L: Listener<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>,
+{
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    while let Ok(place) = places.clone().acquire_owned().await {
+        if let Ok((stream, _)) = listener.accept().await {
+            let site = site.clone();
+            tokio::spawn(async move {
+                converse(stream, site).await;
+                drop(place);
+            });
+        } else {
+            // Out of descriptors, most likely: not again at once.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
 }
 
 /// What a server has to say.

@@ -245,8 +245,8 @@ fn happened(events: &Events) -> BTreeMap<String, u64> {
     named.map(|(name, count)| (name.to_owned(), count)).into()
 }
 
-/// Asked once: neither changes while this process runs.
-fn kernel() -> &'static Kernel {
+/// Asked once, at the start: neither changes while this process runs, but its right to ask does.
+pub(super) fn kernel() -> &'static Kernel {
     static KERNEL: OnceLock<Kernel> = OnceLock::new();
     KERNEL.get_or_init(|| Kernel {
         release: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),

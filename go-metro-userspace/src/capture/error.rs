@@ -9,14 +9,27 @@ use std::path::PathBuf;
 pub enum CaptureError {
     /// The process lacks a capability.
     #[error(
-        "not permitted to {action}: run as root, or give the program what it needs: \
+        "not permitted to {action}: {lacking}; run as root, or give the program what it needs: \
          setcap cap_bpf,cap_net_admin,cap_perfmon+ep {program}"
     )]
     MissingCapability {
         /// What was refused.
         action: String,
+        /// What is missing, or that nothing is.
+        lacking: String,
         /// Path of this program, for the command line.
         program: String,
+    },
+    /// The process may not lock enough memory, which kernels before 5.11 charge maps and programs to.
+    #[error(
+        "not permitted to {action}: this kernel charges it to RLIMIT_MEMLOCK, which is {limit} bytes; \
+         raise it (ulimit -l unlimited, or LimitMEMLOCK=infinity in the service's unit)"
+    )]
+    LockedMemory {
+        /// What was refused.
+        action: String,
+        /// The limit.
+        limit: u64,
     },
     /// The kernel cannot do it at all.
     #[error("the kernel has no {feature} ({needs}): use a newer kernel, or `backend: pcap`")]

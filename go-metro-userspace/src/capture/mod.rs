@@ -20,7 +20,7 @@ use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 
-use crate::config::IngressHook;
+use crate::config::{IngressHook, PerFlow};
 
 pub use clock::Jump;
 pub use error::CaptureError;
@@ -35,8 +35,10 @@ pub type WatchList = BTreeMap<String, Vec<IpNet>>;
 pub struct SourceSettings {
     /// Interfaces and what to watch on each.
     pub watch: WatchList,
-    /// Bytes of the ring buffer (eBPF); rounded up to a power of two of at least one page.
+    /// Bytes of the ring buffers together (eBPF); each is rounded up to a power of two of at least one page.
     pub ring_bytes: u32,
+    /// Rings that the flows are shared out to (eBPF), each for a thread of its own; libpcap has one buffer.
+    pub workers: u32,
     /// Bytes of each packet to capture (libpcap).
     pub snaplen: u32,
     /// A filter in libpcap's language that packets must pass as well (libpcap only).
@@ -45,6 +47,8 @@ pub struct SourceSettings {
     pub sides: Sides,
     /// Where the classifier sees what comes in (eBPF).
     pub ingress: IngressHook,
+    /// How many samples of a flow are taken (eBPF); libpcap takes all.
+    pub per_flow: PerFlow,
     /// Which interfaces are a host's end of another machine's link, where the configuration says; elsewhere the kernel is asked.
     pub host_ends: BTreeMap<String, bool>,
 }
@@ -62,6 +66,8 @@ pub struct SourceCounters {
     pub records: u64,
     /// Of the matched, those that would only have repeated the flow's last acknowledgement and were left in the kernel.
     pub repeats: u64,
+    /// Of the matched, those that were left in the kernel because their flow is thinned.
+    pub thinned: u64,
     /// Records or packets lost because a buffer was full, or thrown away because a clock jumped while they waited in it.
     pub lost: u64,
     /// IP fragments other than the first.
@@ -89,6 +95,7 @@ impl SourceCounters {
         self.matched += other.matched;
         self.records += other.records;
         self.repeats += other.repeats;
+        self.thinned += other.thinned;
         self.lost += other.lost;
         self.fragments += other.fragments;
         self.copies += other.copies;

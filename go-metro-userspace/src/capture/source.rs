@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::ebpf::EbpfSource;
+use super::ebpf::{EbpfSource, RingSource};
 use super::pcap::PcapSource;
 use super::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::config::Backend;
@@ -16,6 +16,8 @@ pub enum Source {
     Ebpf(Box<EbpfSource>),
     /// libpcap.
     Pcap(Box<PcapSource>),
+    /// One more ring of a classifier that another source holds, and nothing else of it.
+    Ring(Box<RingSource>),
 }
 
 impl Source {
@@ -27,7 +29,13 @@ impl Source {
     pub fn open(backend: Backend, settings: &SourceSettings) -> Result<Self, CaptureError> {
         raise_open_files_limit();
         let ebpf = || Ok(Self::Ebpf(Box::new(EbpfSource::open(settings)?)));
-        let pcap = || Ok(Self::Pcap(Box::new(PcapSource::open(settings)?)));
+        let pcap = || {
+            let source = PcapSource::open(settings)?;
+            if settings.workers > 1 {
+                tracing::info!("`workers: {}` is for eBPF; libpcap has one buffer and one thread", settings.workers);
+            }
+            Ok(Self::Pcap(Box::new(source)))
+        };
         match backend {
             Backend::Pcap => pcap(),
             Backend::Ebpf => match needs_libpcap(settings) {
@@ -46,17 +54,27 @@ impl Source {
                 };
                 let reason = reason.replace('\n', " ");
                 tracing::warn!("using libpcap instead of eBPF: {reason}");
-                let mut source = PcapSource::open(settings)?;
-                source.fallback = Some(reason);
-                Ok(Self::Pcap(Box::new(source)))
+                let mut source = pcap()?;
+                if let Self::Pcap(source) = &mut source {
+                    source.fallback = Some(reason);
+                }
+                Ok(source)
             }
+        }
+    }
+
+    /// Gives the rings away that threads of their own are to drain, if there are several.
+    pub fn take_rings(&mut self) -> Vec<Self> {
+        match self {
+            Self::Ebpf(source) => source.take_rings().into_iter().map(|ring| Self::Ring(Box::new(ring))).collect(),
+            Self::Pcap(_) | Self::Ring(_) => Vec::new(),
         }
     }
 
     /// The source's name, as configuration and messages have it.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Ebpf(_) => "ebpf",
+            Self::Ebpf(_) | Self::Ring(_) => "ebpf",
             Self::Pcap(_) => "pcap",
         }
     }
@@ -64,7 +82,7 @@ impl Source {
     /// Why it is libpcap although eBPF was wanted, if so.
     pub fn fallback(&self) -> Option<&str> {
         match self {
-            Self::Ebpf(_) => None,
+            Self::Ebpf(_) | Self::Ring(_) => None,
             Self::Pcap(source) => source.fallback.as_deref(),
         }
     }
@@ -78,6 +96,7 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.poll(timeout, sink),
             Self::Pcap(source) => source.poll(timeout, sink),
+            Self::Ring(source) => source.poll(timeout, sink),
         }
     }
 
@@ -90,6 +109,7 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.counters(),
             Self::Pcap(source) => source.counters(),
+            Self::Ring(source) => Ok(source.counters()),
         }
     }
 
@@ -102,6 +122,7 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.set_targets(watch),
             Self::Pcap(source) => source.set_targets(watch),
+            Self::Ring(_) => Ok(()),
         }
     }
 
@@ -111,6 +132,7 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.interfaces().map(owned).collect(),
             Self::Pcap(source) => source.interfaces().map(owned).collect(),
+            Self::Ring(_) => Vec::new(),
         }
     }
 
@@ -119,6 +141,7 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.attached(),
             Self::Pcap(source) => source.attached(),
+            Self::Ring(_) => Vec::new(),
         }
     }
 
@@ -127,12 +150,13 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.maintain(),
             Self::Pcap(source) => source.maintain(),
+            Self::Ring(_) => Vec::new(),
         }
     }
 
     /// Whether the stamps of records before and after this jump can still be compared.
     pub fn stamps_survive(&self, jump: Jump) -> bool {
-        matches!((self, jump), (Self::Ebpf(_), Jump::Set(_)))
+        matches!((self, jump), (Self::Ebpf(_) | Self::Ring(_), Jump::Set(_)))
     }
 
     /// What happened to the clocks since the last call. After a jump that stamps do not survive, [`Self::poll`] has thrown away what
@@ -141,6 +165,7 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.take_jump(),
             Self::Pcap(source) => source.take_jump(),
+            Self::Ring(source) => source.take_jump(),
         }
     }
 
@@ -149,6 +174,7 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.epoch_offset_ns(),
             Self::Pcap(source) => source.epoch_offset_ns(),
+            Self::Ring(source) => source.epoch_offset_ns(),
         }
     }
 
@@ -157,6 +183,7 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.now(),
             Self::Pcap(source) => source.now(),
+            Self::Ring(source) => source.now(),
         }
     }
 }

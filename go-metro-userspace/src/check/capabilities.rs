@@ -7,7 +7,7 @@ use crate::config::Backend;
 const CAPABILITIES: [(u32, &str, Needs, &str); 4] = [
     (39, "CAP_BPF", Needs::Ebpf, "loading the classifier needs it"),
     (12, "CAP_NET_ADMIN", Needs::Ebpf, "attaching the classifier needs it"),
-    (38, "CAP_PERFMON", Needs::Ebpf, "the verifier wants it for pointer arithmetic in the classifier"),
+    (38, "CAP_PERFMON", Needs::Ebpf, "the verifier asks for it where a program reads packets in place"),
     (13, "CAP_NET_RAW", Needs::Pcap, "libpcap needs it"),
 ];
 /// Stands for CAP_BPF and CAP_PERFMON (kernel/capability.c, `perfmon_capable`, `bpf_capable`).
@@ -43,19 +43,24 @@ pub(super) fn findings(effective: u64, backend: Backend) -> Vec<Finding> {
             match (has(*number), status) {
                 (true, _) => finding(status, name, "present", None),
                 (false, Status::Ok) => finding(status, name, "missing, and not needed with this `backend`", None),
-                (false, _) => finding(status, name, format!("missing; {why}"), Some(fix())),
+                (false, _) => finding(status, name, format!("missing; {why}"), Some(fix(backend))),
             }
         })
         .collect();
     if backend == Backend::Auto && !ebpf && !pcap {
-        lines.push(finding(Status::Fail, "privileges", "neither eBPF nor libpcap can capture", Some(fix())));
+        lines.push(finding(Status::Fail, "privileges", "neither eBPF nor libpcap can capture", Some(fix(backend))));
     }
     lines
 }
 
-fn fix() -> String {
+fn fix(backend: Backend) -> String {
     let program = std::env::current_exe().map_or_else(|_| "go-metro".to_owned(), |path| path.display().to_string());
-    format!("run as root, or: setcap cap_bpf,cap_net_admin,cap_net_raw,cap_perfmon+ep {program}")
+    let needed = match backend {
+        Backend::Auto => "cap_bpf,cap_net_admin,cap_net_raw,cap_perfmon",
+        Backend::Ebpf => "cap_bpf,cap_net_admin,cap_perfmon",
+        Backend::Pcap => "cap_net_raw",
+    };
+    format!("run as root, or: setcap {needed}+ep {program}")
 }
 
 #[cfg(test)]
@@ -94,8 +99,14 @@ mod tests {
 
     #[test]
     fn the_remedy_is_a_command() {
-        let missing = findings(0, Backend::Ebpf);
-        let fix = missing[0].fix.as_deref().unwrap();
-        assert!(fix.starts_with("run as root, or: setcap cap_bpf,cap_net_admin,cap_net_raw,cap_perfmon+ep /"), "{fix}");
+        for (backend, needed) in [
+            (Backend::Ebpf, "cap_bpf,cap_net_admin,cap_perfmon"),
+            (Backend::Pcap, "cap_net_raw"),
+            (Backend::Auto, "cap_bpf,cap_net_admin,cap_net_raw,cap_perfmon"),
+        ] {
+            let fixes: Vec<String> = findings(0, backend).into_iter().filter_map(|line| line.fix).collect();
+            let expected = format!("run as root, or: setcap {needed}+ep /");
+            assert!(!fixes.is_empty() && fixes.iter().all(|fix| fix.starts_with(&expected)), "{fixes:?}");
+        }
     }
 }

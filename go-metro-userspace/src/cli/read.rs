@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::Failure;
 use crate::capture::file::FileFilter;
 use crate::config::SidesWanted;
+use crate::privileges;
 use crate::read::{self, Explain, Format, ReadOptions};
 
 #[derive(clap::Args)]
@@ -51,6 +52,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         plot: args.plot.clone(),
         explain: args.explain,
     };
+    // A capture may come from anyone.
+    privileges::confine(&[]);
+    privileges::give_up_all();
     let mut out = BufWriter::new(std::io::stdout().lock());
     read::run(&options, &mut out).map_err(|error| Failure::running(&error))
 }

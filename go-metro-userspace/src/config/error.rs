@@ -1,10 +1,14 @@
-//! What is wrong with a configuration, and where: file, line, key, the line itself, and what to do.
+//! What is wrong with a configuration, and where: file, line, key, the line itself with the place marked, and what to do.
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::place::Place;
+use unicode_width::UnicodeWidthChar;
+
+use super::mark::{self, Part};
+use super::place::{Place, Spot};
 use super::schema::Lazy;
 
 /// Why a configuration cannot be used.
@@ -40,6 +44,8 @@ pub struct Fault {
     pub what: String,
     /// The line itself, without blanks at its end.
     pub source: String,
+    /// The characters of the line, counted from 0, that are wrong; empty if that is nothing that stands there.
+    pub marked: Range<usize>,
 }
 
 impl fmt::Display for Fault {
@@ -48,7 +54,26 @@ impl fmt::Display for Fault {
         if !self.source.is_empty() {
             write!(f, "\n  {} | {}", self.line, self.source)?;
         }
+        if !self.marked.is_empty() {
+            let gutter = self.line.to_string().len();
+            write!(f, "\n  {:gutter$} | {}", "", self.carets())?;
+        }
         Ok(())
+    }
+}
+
+impl Fault {
+    /// Carets that stand beneath what is wrong, as a terminal shows the line.
+    fn carets(&self) -> String {
+        let mut carets = String::new();
+        for (index, char) in self.source.chars().enumerate().take(self.marked.end) {
+            let shown = if index < self.marked.start { ' ' } else { '^' };
+            match char {
+                '\t' => carets.push('\t'),
+                _ => carets.extend(std::iter::repeat_n(shown, char.width().unwrap_or(0))),
+            }
+        }
+        carets
     }
 }
 
@@ -72,15 +97,20 @@ impl ConfigError {
     pub(super) fn from_yaml(path: &Path, text: &str, error: &serde_yaml::Error) -> Self {
         let message = error.to_string();
         let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
-        let line = error.location().map_or(1, |location| location.line());
-        Self::Wrong { path: path.to_owned(), faults: vec![Fault::new(text, line, what.to_owned())] }
+        let begins = |location: serde_yaml::Location| Spot {
+            line: location.line(),
+            column: Some((location.column().saturating_sub(1), Part::Value)),
+        };
+        let spot = error.location().map_or(Spot { line: 1, column: None }, begins);
+        Self::Wrong { path: path.to_owned(), faults: vec![Fault::new(text, spot, what.to_owned())] }
     }
 }
 
 impl Fault {
-    fn new(text: &str, line: usize, what: String) -> Self {
-        let source = text.lines().nth(line.saturating_sub(1)).unwrap_or("");
-        Self { line, what, source: source.trim_end().to_owned() }
+    fn new(text: &str, Spot { line, column }: Spot, what: String) -> Self {
+        let source = text.lines().nth(line.saturating_sub(1)).unwrap_or("").trim_end().to_owned();
+        let marked = column.map_or(0..0, |(start, part)| mark::extent(&source, start, part));
+        Self { line, what, source, marked }
     }
 }
 
@@ -114,14 +144,18 @@ impl<'t> Faults<'t> {
 
     /// Notes what is wrong with what stands at a place.
     pub(super) fn add(&mut self, place: &Place, what: &str) {
-        self.add_at(place, place, what);
+        self.note(place.spot(self.text, Part::Value), place, what);
     }
 
-    /// Notes what is wrong with `subject`, and shows it at `place`.
+    /// Notes what is wrong with `subject`, and shows it at the key that is `place`.
     pub(super) fn add_at(&mut self, place: &Place, subject: &Place, what: &str) {
+        self.note(place.spot(self.text, Part::Key), subject, what);
+    }
+
+    fn note(&mut self, spot: Spot, subject: &Place, what: &str) {
         let subject = subject.to_string();
         let separator = if subject.is_empty() { "" } else { ": " };
-        self.found.push(Fault::new(self.text, place.line(self.text), format!("{subject}{separator}{what}")));
+        self.found.push(Fault::new(self.text, spot, format!("{subject}{separator}{what}")));
     }
 
     /// All of it as an error, if there is any.

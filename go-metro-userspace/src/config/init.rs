@@ -4,6 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use go_metro_common::shard::WORKERS_MAX;
+
+use super::sampling::SamplingWanted;
 use super::section::Section;
 use super::values::{
     AbsolutePath, AverageWanted, Backend, Bounded, Bytes, DelayedAcks, IngressHook, Listen, LogLevel, OutputName,
@@ -49,6 +52,7 @@ pub(super) struct InitConfig {
     backend: Option<Backend>,
     sides: Option<SidesWanted>,
     ingress_hook: Option<IngressHook>,
+    sampling: SamplingWanted,
     delayed_acks: Option<DelayedAcks>,
     average: Option<AverageWanted>,
     kernel_rtt: Option<YesNo>,
@@ -59,6 +63,7 @@ pub(super) struct InitConfig {
     max_pairs: Option<Bounded<1, 1_000_000>>,
     outstanding_per_flow: Option<Bounded<2, 65_535>>,
     ring_size: Option<Bytes>,
+    workers: Option<Bounded<1, { WORKERS_MAX as u64 }>>,
     filter: Option<Text>,
     prometheus_listen: Option<Listen>,
     outputs: Vec<OutputName>,
@@ -107,6 +112,7 @@ impl InitConfig {
             backend: section.take("backend"),
             sides: section.take("sides"),
             ingress_hook: section.take("ingress_hook"),
+            sampling: SamplingWanted::read(&mut section),
             delayed_acks: section.take("delayed_acks"),
             average: section.take("average"),
             kernel_rtt: section.take("kernel_rtt"),
@@ -117,6 +123,7 @@ impl InitConfig {
             max_pairs: section.take("max_pairs"),
             outstanding_per_flow: section.take("outstanding_per_flow"),
             ring_size: section.take("ring_size"),
+            workers: section.take("workers"),
             filter: section.take("filter"),
             prometheus_listen: section.take("prometheus_listen"),
             outputs: section.take_list("outputs"),
@@ -157,11 +164,13 @@ impl InitConfig {
             backend: self.backend.unwrap_or_default(),
             sides: self.sides.unwrap_or_default(),
             ingress_hook: self.ingress_hook.unwrap_or_default(),
+            per_flow: self.sampling.per_flow.unwrap_or_default(),
             delayed_acks: self.delayed_acks.unwrap_or_default(),
             average: self.average.unwrap_or_default(),
             kernel_rtt: self.kernel_rtt.is_some_and(|YesNo(yes)| yes),
             snaplen: self.snaplen.map_or(SNAPLEN, |Bounded(n)| n as u32),
             ring_bytes: self.ring_size.map_or(RING_BYTES, |Bytes(n)| n),
+            workers: self.workers.map_or(1, |Bounded(n)| n as u32),
             filter: self.filter.map(|Text(filter)| filter),
             idle_ttl: seconds(self.idle_ttl, IDLE_TTL),
             exp_ttl: seconds(self.exp_ttl, EXP_TTL),

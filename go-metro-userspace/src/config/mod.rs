@@ -8,7 +8,9 @@ mod environment;
 mod error;
 mod init;
 mod instance;
+mod mark;
 mod place;
+mod sampling;
 mod schema;
 mod section;
 mod selector;
@@ -23,6 +25,7 @@ use serde_yaml::Value;
 
 pub use error::{ConfigError, Fault};
 pub use instance::{Instance, Sampling};
+pub use sampling::PerFlow;
 pub use schema::schema;
 pub use selector::{Hopeless, Selector};
 pub use template::{Answers, write};
@@ -62,10 +65,14 @@ pub struct Config {
     pub snaplen: u32,
     /// Bytes of the ring buffer between the classifier and the daemon.
     pub ring_bytes: u32,
+    /// Rings, and threads that drain them (eBPF).
+    pub workers: u32,
     /// A filter in libpcap's language that packets must pass as well.
     pub filter: Option<String>,
     /// Which round trips are measured.
     pub sides: SidesWanted,
+    /// How many samples of a flow are taken.
+    pub per_flow: PerFlow,
     /// Where the classifier sees what comes in.
     pub ingress_hook: IngressHook,
     /// What summaries do with delayed acknowledgements.

@@ -1,8 +1,10 @@
-//! Where in the file something stands: a path of keys, and the line it leads to.
+//! Where in the file something stands: a path of keys, and the line and column it leads to.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::mark::Part;
 
 /// The way from the file's top to a key or an item: `instances[0].ips[1]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,13 +31,38 @@ impl Place {
         Self(self.0.iter().cloned().chain([step]).collect())
     }
 
-    /// The line of `text`, counted from 1, on which this key or item begins; where there is none, of the nearest around it.
-    pub(super) fn line(&self, text: &str) -> usize {
-        let around = (0..=self.0.len()).rev().map(|len| &self.0[..len]);
-        // serde_yaml tells lines in errors alone: follow the path and fail there.
-        let line = |steps| Follow(steps).deserialize(serde_yaml::Deserializer::from_str(text)).err()?.location();
-        around.filter(|steps| !steps.is_empty()).find_map(line).map_or(1, |location| location.line())
+    /// Where in `text` this key or item begins, or the value of the key; where there is none, what is nearest around it.
+    pub(super) fn spot(&self, text: &str, part: Part) -> Spot {
+        let around = (1..=self.0.len()).rev().map(|len| &self.0[..len]);
+        let spot = |steps: &[Step]| {
+            let is_key = matches!(steps.last(), Some(Step::Key(_)));
+            let key = find(text, steps, Part::Key)?;
+            let value = find(text, steps, Part::Value).filter(|value| value.0 == key.0);
+            let (part, (line, column)) = match value {
+                Some(value) if part == Part::Value && steps.len() == self.0.len() || !is_key => (Part::Value, value),
+                _ => (Part::Key, key),
+            };
+            Some(Spot { line, column: Some((column, part)) })
+        };
+        around.into_iter().find_map(spot).unwrap_or(Spot { line: 1, column: None })
     }
+}
+
+/// Where something begins.
+#[derive(Clone, Copy)]
+pub(super) struct Spot {
+    /// Line, counted from 1.
+    pub(super) line: usize,
+    /// Character of the line, counted from 0, and what begins there.
+    pub(super) column: Option<(usize, Part)>,
+}
+
+/// Line (from 1) and column (from 0) of the path's last key, or of what stands behind it.
+fn find(text: &str, steps: &[Step], part: Part) -> Option<(usize, usize)> {
+    // serde_yaml tells lines in errors alone: follow the path and fail there.
+    let follow = Follow { steps, part };
+    let location = follow.deserialize(serde_yaml::Deserializer::from_str(text)).err()?.location()?;
+    Some((location.line(), location.column().saturating_sub(1)))
 }
 
 impl fmt::Display for Place {
@@ -52,7 +79,18 @@ impl fmt::Display for Place {
 }
 
 /// Fails at the end of the path, and nowhere else.
-struct Follow<'a>(&'a [Step]);
+#[derive(Clone, Copy)]
+struct Follow<'a> {
+    steps: &'a [Step],
+    /// Whether to fail at the last key or at its value; an item has no key.
+    part: Part,
+}
+
+impl<'a> Follow<'a> {
+    fn on(self, steps: &'a [Step]) -> Self {
+        Self { steps, ..self }
+    }
+}
 
 const FOUND: &str = "found";
 
@@ -72,10 +110,11 @@ impl<'de> Visitor<'de> for Follow<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Some((step, rest)) = self.0.split_first() else { return Err(A::Error::custom(FOUND)) };
-        while let Some(is_wanted) = map.next_key_seed(Wanted { step, is_last: rest.is_empty() })? {
+        let Some((step, rest)) = self.steps.split_first() else { return Err(A::Error::custom(FOUND)) };
+        let fails = rest.is_empty() && self.part == Part::Key;
+        while let Some(is_wanted) = map.next_key_seed(Wanted { step, fails })? {
             if is_wanted {
-                map.next_value_seed(Follow(rest))?;
+                map.next_value_seed(self.on(rest))?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -84,22 +123,22 @@ impl<'de> Visitor<'de> for Follow<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let Some((step, rest)) = self.0.split_first() else { return Err(A::Error::custom(FOUND)) };
+        let Some((step, rest)) = self.steps.split_first() else { return Err(A::Error::custom(FOUND)) };
         if let Step::Item(wanted) = step {
             for _ in 0..*wanted {
                 list.next_element::<IgnoredAny>()?;
             }
-            list.next_element_seed(Follow(rest))?;
+            list.next_element_seed(self.on(rest))?;
         }
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
     }
 }
 
-/// Whether a key is the wanted one; fails at it if the path ends there.
+/// Whether a key is the wanted one; fails at it if it is to.
 struct Wanted<'a> {
     step: &'a Step,
-    is_last: bool,
+    fails: bool,
 }
 
 impl<'de> DeserializeSeed<'de> for Wanted<'_> {
@@ -119,7 +158,7 @@ impl Visitor<'_> for Wanted<'_> {
 
     fn visit_str<E: Error>(self, key: &str) -> Result<bool, E> {
         let is_wanted = matches!(self.step, Step::Key(wanted) if wanted == key);
-        if is_wanted && self.is_last { Err(E::custom(FOUND)) } else { Ok(is_wanted) }
+        if is_wanted && self.fails { Err(E::custom(FOUND)) } else { Ok(is_wanted) }
     }
 }
 
@@ -139,10 +178,10 @@ mod tests {
         let instances = Place::default().key("instances");
         let lines = |text| {
             [
-                instances.item(0).line(text),
-                instances.item(0).key("ips").line(text),
-                instances.item(0).key("ips").item(1).line(text),
-                instances.item(1).key("interface").line(text),
+                instances.item(0).spot(text, Part::Key).line,
+                instances.item(0).key("ips").spot(text, Part::Key).line,
+                instances.item(0).key("ips").item(1).spot(text, Part::Key).line,
+                instances.item(1).key("interface").spot(text, Part::Key).line,
             ]
         };
         assert_eq!(lines(block), [5, 6, 8, 10]);
@@ -153,8 +192,8 @@ mod tests {
     fn what_is_absent_is_said_to_be_where_it_would_be() {
         let text = "init_config:\n  tags: []\ninstances:\n  - interface: a\n";
         let place = Place::default();
-        assert_eq!(place.key("instances").item(0).key("ips").line(text), 4);
-        assert_eq!(place.key("instances").item(7).line(text), 3);
-        assert_eq!(place.key("nothing").line(text), 1);
+        assert_eq!(place.key("instances").item(0).key("ips").spot(text, Part::Key).line, 4);
+        assert_eq!(place.key("instances").item(7).spot(text, Part::Key).line, 3);
+        assert_eq!(place.key("nothing").spot(text, Part::Key).line, 1);
     }
 }

@@ -53,6 +53,18 @@ impl<'v, 'f, 't> Section<'v, 'f, 't> {
         read(value, &place, self.faults)
     }
 
+    /// What is read from a mapping behind a key; none if it is absent.
+    pub(super) fn within<T>(
+        &mut self,
+        key: &'static str,
+        takes: Lazy,
+        read: impl FnOnce(Section<'v, '_, 't>) -> T,
+    ) -> Option<T> {
+        self.asked(key, takes);
+        let value = self.value(key)?;
+        Some(read(Section::new(self.place.key(key), value, self.faults)))
+    }
+
     /// The items of a list; none if it is absent. Those that are wrong are noted.
     pub(super) fn take_list<T: Deserialize<'v> + Described>(&mut self, key: &'static str) -> Vec<T> {
         self.asked(key, schema::list_of::<T>);

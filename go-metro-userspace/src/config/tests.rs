@@ -112,11 +112,11 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_one() {
         ),
         "{fault_in_init}"
     );
-    assert!(fault_in_init.ends_with("\n  2 |   idle_tll: 3"), "{fault_in_init}");
+    assert!(fault_in_init.ends_with("\n  2 |   idle_tll: 3\n    |   ^^^^^^^^"), "{fault_in_init}");
     let text = "instances:\n  - interface: lo\n    ips: ['::1']\n  - interface: eth0\n    ips: ['::1']\n    sampel_duration: 3\n";
     assert_eq!(
         fault_without_lists(text),
-        "conf.yaml:6: instances[1]: unknown key `sampel_duration`; did you mean `sample_duration`?\n  6 |     sampel_duration: 3"
+        "conf.yaml:6: instances[1]: unknown key `sampel_duration`; did you mean `sample_duration`?\n  6 |     sampel_duration: 3\n    |     ^^^^^^^^^^^^^^^"
     );
     let top = fault("instance: []\n");
     assert!(top.starts_with("conf.yaml:1: unknown key `instance`; did you mean `instances`?"), "{top}");
@@ -150,12 +150,14 @@ fn a_bad_value_is_named_with_its_line_and_key() {
         ("backend: xdp", "init_config.backend: unknown variant `xdp`, expected one of `auto`, `ebpf`, `pcap`"),
     ];
     for (line, what) in cases {
-        assert_eq!(in_init(line), format!("conf.yaml:3: {what}\n  3 |   {line}"));
+        let (key, value) = line.split_once(": ").unwrap();
+        let (before, carets) = (" ".repeat(key.len() + 2), "^".repeat(value.len()));
+        assert_eq!(in_init(line), format!("conf.yaml:3: {what}\n  3 |   {line}\n    |   {before}{carets}"));
     }
     let targets = "instances:\n  - interface: lo\n    ips:\n      - 10.0.0.1\n      - 10.0.0.300\n";
     assert_eq!(
         fault(targets),
-        "conf.yaml:5: instances[0].ips[1]: `10.0.0.300` is neither an address nor a prefix such as 10.0.0.0/8\n  5 |       - 10.0.0.300"
+        "conf.yaml:5: instances[0].ips[1]: `10.0.0.300` is neither an address nor a prefix such as 10.0.0.0/8\n  5 |       - 10.0.0.300\n    |         ^^^^^^^^^^"
     );
     let name = fault("instances:\n  - interface: lo\n    ips: [db.example]\n");
     assert!(name.contains("host names go into `hosts`"), "{name}");
@@ -208,27 +210,51 @@ instances:
         "\
 conf.yaml:2: init_config.statsd_port: invalid value: integer `0`, expected a whole number from 1 to 65535
   2 |   statsd_port: 0
+    |                ^
 conf.yaml:3: init_config.statsd_socket: `dsd.socket` is no path from the root; begin with /
   3 |   statsd_socket: dsd.socket
+    |                  ^^^^^^^^^^
 conf.yaml:3: init_config: `statsd_socket` and `statsd_ip`/`statsd_port` exclude each other; keep one
   3 |   statsd_socket: dsd.socket
+    |   ^^^^^^^^^^^^^
 conf.yaml:4: init_config: unknown key `colour`
   4 |   colour: red
+    |   ^^^^^^
 conf.yaml:7: instances[0]: unknown key `sampel`; did you mean `sample`?
   7 |     sampel: true
+    |     ^^^^^^
 conf.yaml:10: instances[0].ips[1]: `db.example` is neither an address nor a prefix such as 10.0.0.0/8; host names go into `hosts`
   10 |       - db.example
+     |         ^^^^^^^^^^
 conf.yaml:11: instances[0].ips[2]: `10.0.0.0/33` is neither an address nor a prefix such as 10.0.0.0/8
   11 |       - 10.0.0.0/33
+     |         ^^^^^^^^^^^
 conf.yaml:12: instances[1].hosts[0]: `a b` is no host name
   12 |   - hosts: [a b]
+     |             ^^^
 conf.yaml:12: instances[1]: `interface` is missing; name one that `ip link` lists
   12 |   - hosts: [a b]
+     |     ^^^^^^^^^^^^
 conf.yaml:13: instances[1]: `sample: true` needs `sample_duration` (seconds on) and `sample_interval` (seconds off)
   13 |     sample: yes
+     |     ^^^^^^
 conf.yaml:14: instances[1].sample_duration: `0` is no time; use seconds above 0
-  14 |     sample_duration: 0"
+  14 |     sample_duration: 0
+     |                      ^"
     );
+}
+
+#[test]
+fn what_is_wrong_is_marked_as_a_terminal_shows_the_line() {
+    let marked = |text: &str| fault(text).lines().skip(1).collect::<Vec<_>>().join("\n");
+    assert_eq!(
+        marked("instances:\n- {tags: [日本], ips: ['::1'], interface: '', hosts: [a]}\n"),
+        "  2 | - {tags: [日本], ips: ['::1'], interface: '', hosts: [a]}\n    |                                           ^^"
+    );
+    // What is missing is shown where it belongs, what stands on other lines at its key.
+    assert_eq!(marked("init_config: {}\n"), "  1 | init_config: {}");
+    assert_eq!(marked("instances:\n- interface: a\n  ips:\n    a: b\n  hosts: [c]\n"), "  3 |   ips:\n    |   ^^^");
+    assert_eq!(marked("instances:\n  - interface: a\n\tips: [b]\n"), "  3 | \tips: [b]\n    | \t^^^^^^^^");
 }
 
 #[test]
@@ -239,7 +265,9 @@ fn an_instance_that_stands_twice_is_a_slip_but_other_targets_or_tags_make_it_ano
     assert_eq!(
         with("{interface: lo, tags: [a], ips: [10.0.0.1/32, '::1']}").unwrap_err().to_string(),
         "conf.yaml:3: instances[1]: watches what instances[0] watches, with the same tags; remove one\n  \
-         3 | - {interface: lo, tags: [a], ips: [10.0.0.1/32, '::1']}"
+         3 | - {interface: lo, tags: [a], ips: [10.0.0.1/32, '::1']}\n    |   "
+            .to_owned()
+            + &"^".repeat(53)
     );
     for other in [
         "{interface: eth0, tags: [a], ips: [10.0.0.1, '::1']}",

@@ -91,7 +91,7 @@ impl From<AverageWanted> for Average {
 }
 
 /// Deserialises a string and parses it.
-fn parsed<'de, D, T>(
+pub(super) fn parsed<'de, D, T>(
     deserializer: D,
     expected: &'static str,
     parse: fn(&str) -> Result<T, String>,

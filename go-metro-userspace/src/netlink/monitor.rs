@@ -1,13 +1,19 @@
-//! Word from the kernel that interfaces, their addresses or routes have changed.
+//! Word from the kernel that interfaces, their addresses or default routes have changed.
 
 use std::io;
 
+use netlink_packet_core::NetlinkBuffer;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
-/// Multicast groups of include/uapi/linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, and the default routes'
-/// RTMGRP_IPV4_ROUTE and RTMGRP_IPV6_ROUTE.
+/// Multicast groups of include/uapi/linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_IPV4_ROUTE and
+/// RTMGRP_IPV6_ROUTE.
 const GROUPS: u32 = 0x1 | 0x10 | 0x100 | 0x40 | 0x400;
+
+/// Of include/uapi/linux/rtnetlink.h.
+const ROUTE_MESSAGES: [u16; 2] = [libc::RTM_NEWROUTE, libc::RTM_DELROUTE];
+/// Byte of `struct rtmsg` (the same file) that holds the destination's prefix length.
+const DESTINATION_LENGTH: usize = 1;
 
 /// Hears of changes in the network namespace of the thread that opened it.
 pub struct Monitor {
@@ -30,11 +36,11 @@ impl Monitor {
     /// Whether anything changed since the last call. What it was is not told apart: whoever cares looks anew.
     pub fn has_changed(&self) -> bool {
         let mut changed = false;
-        // What does not fit is cut off; that something came is all that counts.
-        let mut buffer = [0; 1];
+        // What does not fit is cut off, and counts as a change.
+        let mut buffer = [0; 512];
         loop {
             match self.socket.recv(&mut &mut buffer[..], libc::MSG_TRUNC) {
-                Ok(_) => changed = true,
+                Ok(len) => changed |= !buffer.get(..len).is_some_and(is_of_another_route),
                 // More came than the kernel keeps.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => changed = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -42,6 +48,14 @@ impl Monitor {
             }
         }
     }
+}
+
+/// Whether all that changed is a route to somewhere, of which a router's table has a million, and never a quiet moment.
+fn is_of_another_route(message: &[u8]) -> bool {
+    NetlinkBuffer::new_checked(message).is_ok_and(|message| {
+        ROUTE_MESSAGES.contains(&message.message_type())
+            && message.payload().get(DESTINATION_LENGTH).is_some_and(|length| *length > 0)
+    })
 }
 
 #[cfg(test)]
@@ -53,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interface_that_comes_or_gets_an_address_is_a_change_and_silence_is_none() {
+    fn an_interface_an_address_or_a_default_route_is_a_change_and_another_route_or_silence_is_none() {
         let namespace = std::thread::spawn(|| {
             if unshare(CloneFlags::CLONE_NEWNET).is_err() {
                 eprintln!("skipped: no network namespace without root");
@@ -67,12 +81,20 @@ mod tests {
                 "link add a0 type veth peer name a1",
                 "address add 10.0.0.1/24 dev a0",
                 "link set a0 up",
-                "route add 10.9.0.0/16 dev a0",
+                "route add default dev a0",
+                "route add default dev a0 metric 7",
+                "route delete default dev a0 metric 0",
                 "link delete a0",
             ] {
                 ip(change);
                 assert!(monitor.has_changed(), "{change}");
                 assert!(!monitor.has_changed(), "twice: {change}");
+            }
+            ip("link set lo up");
+            assert!(monitor.has_changed());
+            for route in ["add 10.9.0.0/16", "add 10.8.0.1/32", "delete 10.9.0.0/16"] {
+                ip(&format!("route {route} dev lo"));
+                assert!(!monitor.has_changed(), "{route}");
             }
         });
         namespace.join().unwrap();

@@ -161,6 +161,7 @@ impl DogStatsd {
             ("go_metro.segments", now.source.matched, before.source.matched),
             ("go_metro.records", now.source.records, before.source.records),
             ("go_metro.repeats", now.source.repeats, before.source.repeats),
+            ("go_metro.thinned", now.source.thinned, before.source.thinned),
             ("go_metro.lost", now.source.lost, before.source.lost),
             ("go_metro.fragments", now.source.fragments, before.source.fragments),
             ("go_metro.retransmissions", now.engine.retransmissions, before.engine.retransmissions),
@@ -334,6 +335,7 @@ mod tests {
             "go_metro.samples.folded",
             "go_metro.segments",
             "go_metro.send_errors",
+            "go_metro.thinned",
             "go_metro.unparsable",
         ];
         assert_eq!(names, BTreeSet::from(expected));

@@ -75,6 +75,13 @@ impl Table {
         Self { out, style, columns, rows: BTreeMap::new(), widths: None }
     }
 
+    /// Has these columns from now on; a table that grows gets a header of its own for them.
+    pub fn show(&mut self, columns: Columns) {
+        if columns != self.columns {
+            (self.columns, self.widths) = (columns, None);
+        }
+    }
+
     /// Writes a report.
     ///
     /// # Errors
@@ -277,6 +284,22 @@ mod tests {
         assert!(lines[1].starts_with(ROW) && lines[3].starts_with(ROW), "{text}");
         assert!(lines[2].ends_with("connect"));
         assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn other_columns_after_a_reload_come_under_another_header() {
+        let out = Shared::default();
+        let mut table = Table::new(Box::new(out.clone()), Columns::default(), || Style::Plain);
+        let example = report(vec![pair("db", &[20_000], &[])]);
+        table.report(&example).unwrap();
+        table.show(Columns::default());
+        table.report(&example).unwrap();
+        assert_eq!(out.take().lines().count(), 3, "the same columns need no new header");
+        table.show(Columns { side: true, kernel: true });
+        table.report(&example).unwrap();
+        let text = out.take();
+        let header = text.lines().next().unwrap();
+        assert!(header.contains("side") && header.contains("kernel"), "{text}");
     }
 
     #[test]

@@ -218,6 +218,15 @@ impl Flow {
         if segment.has(TcpFlags::SYN) {
             self.opens(segment, pool);
         }
+        if segment.header.bits.any(Bits::RESYNC | Bits::UNTIMED) {
+            // As rule 8: the source left out what went before.
+            self.interrupt(pool);
+            self.marks.set(Marks::LEFT_OUT, true);
+        }
+        if segment.header.bits.any(Bits::UNTIMED) {
+            self.marks.set(Marks::FIN_SENT, self.marks.has(Marks::FIN_SENT) || segment.has(TcpFlags::FIN));
+            return sent;
+        }
         let (start, end) = (segment.start(), segment.end());
         if self.is_synchronised() && start.distance(self.snd_nxt) > LARGEST_WINDOW {
             self.restart(pool);
@@ -290,7 +299,8 @@ impl Flow {
         if segment.has(TcpFlags::FIN) {
             self.marks.set(Marks::FIN_RECEIVED, true);
         }
-        let Some(ack) = segment.ack() else { return Outcome::Quiet(Quiet::NoAck) };
+        let said = segment.ack().filter(|_| !segment.header.bits.any(Bits::UNTIMED));
+        let Some(ack) = said else { return Outcome::Quiet(Quiet::NoAck) };
         if !self.is_synchronised() {
             return Outcome::Quiet(Quiet::NothingSent);
         }
@@ -442,7 +452,9 @@ impl Flow {
     /// A receiver may keep back the acknowledgement of a single segment, but not of two (RFC 9293 section 3.8.6.3). So: an acknowledgement
     /// without payload of the one segment that was outstanding, far above what this flow has shown to be possible.
     fn is_delayed(&self, rtt: Rtt, found: &Transmission, una: SeqNum, ack: &Segment) -> bool {
-        let alone = found.start == una && self.outstanding.is_empty() && self.snd_una == self.snd_nxt;
+        // Where records are left out, what seems alone need not have been.
+        let all_told = !self.marks.has(Marks::LEFT_OUT);
+        let alone = all_told && found.start == una && self.outstanding.is_empty() && self.snd_una == self.snd_nxt;
         let extra = Duration::from(Rtt(rtt.0.saturating_sub(self.floor.0)));
         alone && ack.is_empty() && !found.syn && ACK_DELAY.contains(&extra) && extra >= Duration::from(self.floor) / 2
     }

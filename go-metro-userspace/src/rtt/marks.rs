@@ -37,6 +37,9 @@ impl Marks {
     /// Of a suspected hole: what was outstanding is no longer on record.
     pub(super) const HOLE_FORGOTTEN: Self = Self(1 << 14);
 
+    /// Records of the flow were left out.
+    pub(super) const LEFT_OUT: Self = Self(1 << 15);
+
     /// Whether all of `marks` are set.
     #[inline]
     pub(super) const fn has(self, marks: Self) -> bool {

@@ -2,28 +2,19 @@
 //!
 //! Engines share nothing, so several of them, each with the flows of its own, say together what one would say of all.
 
-use super::FlowKey;
+use go_metro_common::shard::ShardKey;
 
-/// 2^64 divided by the golden ratio: multiplying by it spreads what differs in low bits over the high ones (Knuth, The Art of Computer
-/// Programming, section 6.4).
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+use super::FlowKey;
 
 /// The engine of this flow, below `shards`, which is at least 1.
 ///
-/// Both directions of a connection have one key, since local and remote are told apart before, and so have the flows of both its sides. Only operations that
-/// a kernel without multiplication of 128 bits has as well: whoever fills the rings can ask the same.
+/// Both directions of a connection have one key, since local and remote are told apart before, and so have the flows of both its sides. The
+/// classifier, which fills the rings, asks the same ([`ShardKey::shard`]), with a seed of its own.
 #[inline]
-pub fn shard_of(flow: &FlowKey, shards: u32) -> u32 {
-    let [local, remote] = [flow.local.addr, flow.remote.addr].map(|addr| {
-        let [high, low] = addr.words();
-        high.wrapping_mul(SPREAD).rotate_left(32) ^ low
-    });
-    let ports = u64::from(flow.local.port) << 48 | u64::from(flow.remote.port) << 32 | u64::from(flow.ifindex);
-    let mixed = [remote, ports].iter().fold(local.wrapping_mul(SPREAD), |mixed, word| {
-        (mixed.rotate_left(29) ^ (mixed >> 32) ^ word).wrapping_mul(SPREAD)
-    });
-    let hash = mixed >> 32;
-    ((hash * u64::from(shards)) >> 32) as u32
+pub fn shard_of(flow: &FlowKey, seed: u64, shards: u32) -> u32 {
+    let (local, remote) = (flow.local.addr.words(), flow.remote.addr.words());
+    let (local_port, remote_port) = (flow.local.port, flow.remote.port);
+    ShardKey { local, remote, local_port, remote_port, ifindex: flow.ifindex }.shard(seed, shards)
 }
 
 #[cfg(test)]
@@ -48,7 +39,7 @@ mod tests {
         for local_varies in [false, true] {
             for shards in [2, 3, 8] {
                 let mut counts = vec![0_u32; shards as usize];
-                (0..40_000).for_each(|number| counts[shard_of(&flow(number, local_varies), shards) as usize] += 1);
+                (0..40_000).for_each(|number| counts[shard_of(&flow(number, local_varies), 7, shards) as usize] += 1);
                 let even = 40_000 / shards;
                 assert!(counts.iter().all(|count| count.abs_diff(even) < even / 20), "{counts:?}");
             }
@@ -56,10 +47,25 @@ mod tests {
     }
 
     #[test]
+    fn nobody_who_does_not_know_the_seed_can_fill_one_engine_alone() {
+        let of_first =
+            |seed| (0..40_000).map(|number| flow(number, true)).filter(move |flow| shard_of(flow, seed, 4) == 0);
+        let chosen: Vec<FlowKey> = of_first(1).collect();
+        let hit = chosen.iter().filter(|flow| shard_of(flow, 0x5eed, 4) == 0).count();
+        assert!(hit.abs_diff(chosen.len() / 4) < chosen.len() / 16, "{hit} of {}", chosen.len());
+    }
+
+    #[test]
+    fn an_address_of_ipv4_is_the_same_here_and_in_the_kernel() {
+        let octets = [192, 0, 2, 7];
+        assert_eq!(Addr::v4(octets).words(), go_metro_common::shard::mapped(u32::from_ne_bytes(octets)));
+    }
+
+    #[test]
     fn both_sides_of_a_connection_belong_to_one_engine() {
         for number in 0..1000 {
             let remote = flow(number, true);
-            assert_eq!(shard_of(&remote, 7), shard_of(&FlowKey { side: Side::Local, ..remote }, 7));
+            assert_eq!(shard_of(&remote, 1, 7), shard_of(&FlowKey { side: Side::Local, ..remote }, 1, 7));
         }
     }
 }

@@ -5,7 +5,7 @@ use aya::{TestRun, TestRunOptions, TestRunResult};
 use go_metro::capture::SourceCounters;
 use go_metro::capture::ebpf::{Classifier, ClassifierSettings, Repeats};
 use go_metro::capture::error::CaptureError;
-use go_metro::config::IngressHook;
+use go_metro::config::{IngressHook, PerFlow};
 use go_metro::rtt::Segment;
 use go_metro_common::names;
 use go_metro_common::segment::Sides;
@@ -19,12 +19,19 @@ pub const LOOPBACK: u32 = 1;
 
 /// A classifier for the cases' targets and these sides; `None` where the kernel does not let this process have one.
 pub fn classifier(sides: Sides) -> Option<Classifier> {
+    classifier_of(sides, 1)
+}
+
+/// The same, for so many shards of the flows.
+pub fn classifier_of(sides: Sides, workers: u32) -> Option<Classifier> {
     // Each packet is asked for by itself, whatever came before.
     match Classifier::load_with(ClassifierSettings {
         ring_bytes: 1 << 20,
         sides,
         repeats: Repeats::Emitted,
         ingress: IngressHook::Xdp,
+        per_flow: PerFlow::Off,
+        workers,
     }) {
         Ok(mut classifier) => {
             classifier.tries.set(&cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
@@ -92,6 +99,7 @@ fn difference(after: &SourceCounters, before: &SourceCounters) -> SourceCounters
         matched: after.matched - before.matched,
         records: after.records - before.records,
         repeats: after.repeats - before.repeats,
+        thinned: after.thinned - before.thinned,
         lost: after.lost - before.lost,
         fragments: after.fragments - before.fragments,
         copies: 0,

@@ -30,11 +30,26 @@ impl Network {
             Ok(Host { namespace: Namespace::new(NUMBER, letter)?, v4, v6 })
         };
         let network = Self { a: host("a", 1)?, b: host("b", 2)? };
-        network.a.namespace.ip(&format!(
+        network.join(rtt)?;
+        Ok(network)
+    }
+
+    /// Takes the pair away and puts a new one in its place.
+    ///
+    /// # Errors
+    ///
+    /// As [`Network::new`].
+    pub(super) fn rejoin(&self, rtt: Duration) -> Result<()> {
+        self.a.namespace.ip(&format!("link delete {INTERFACE}"))?;
+        self.join(rtt)
+    }
+
+    fn join(&self, rtt: Duration) -> Result<()> {
+        self.a.namespace.ip(&format!(
             "link add name {INTERFACE} type veth peer name {INTERFACE} netns {}",
-            network.b.namespace.name()
+            self.b.namespace.name()
         ))?;
-        for host in [&network.a, &network.b] {
+        for host in [&self.a, &self.b] {
             host.namespace.ip(&format!(
                 "link set lo up\n\
                  address add {}/24 dev {INTERFACE}\n\
@@ -44,8 +59,7 @@ impl Network {
             ))?;
         }
         let delay = format!("qdisc add dev {INTERFACE} root netem delay {}us limit 10000", rtt.as_micros());
-        tc(&network.b, &delay)?;
-        Ok(network)
+        tc(&self.b, &delay).map(drop)
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Settings {
     pub(super) sides: u8,
     /// Log level as `aya_log::Level` counts: 3 info, 4 debug.
     pub(super) log_level: u8,
+    /// Rings that flows are shared out to.
+    pub(super) workers: u32,
 }
 
 /// Loads every TC program of the object; name and instructions that the verifier processed.
@@ -44,12 +46,15 @@ pub(super) fn instructions(object: &[u8], settings: Settings) -> Result<Vec<(Str
     object.patch_map_data(HashMap::from([
         ("HAS_TSTAMP_TYPE", (&[has_tstamp_type][..], true)),
         ("SIDES", (&[settings.sides][..], true)),
+        ("WORKERS", (&settings.workers.to_ne_bytes()[..], true)),
         ("AYA_LOG_LEVEL", (&[settings.log_level][..], false)),
     ]))?;
     let maps: Vec<(String, Map, OwnedFd)> = mem::take(&mut object.maps)
         .into_iter()
         .map(|(name, mut map)| {
-            let fd = create(&mut map).with_context(|| format!("map {name}"))?;
+            // An array of maps is made after the model of one.
+            let inner = map.inner().map(|mut inner| create(&mut inner, None)).transpose();
+            let fd = inner.and_then(|inner| create(&mut map, inner.as_ref())).with_context(|| format!("map {name}"))?;
             Ok((name, map, fd))
         })
         .collect::<Result<_>>()?;
@@ -72,7 +77,7 @@ pub(super) fn instructions(object: &[u8], settings: Settings) -> Result<Vec<(Str
 }
 
 /// Creates a map; fills and freezes one that stands for a section of constants.
-fn create(map: &mut Map) -> io::Result<OwnedFd> {
+fn create(map: &mut Map, inner: Option<&OwnedFd>) -> io::Result<OwnedFd> {
     let fd = call(bpf_cmd::BPF_MAP_CREATE, |attr| {
         // SAFETY: all zeros is a valid value of the union; this command reads this member.
         let fields = unsafe { &mut attr.__bindgen_anon_1 };
@@ -81,6 +86,7 @@ fn create(map: &mut Map) -> io::Result<OwnedFd> {
         fields.value_size = map.value_size();
         fields.max_entries = map.max_entries();
         fields.map_flags = map.map_flags();
+        fields.inner_map_fd = inner.map_or(0, |inner| inner.as_raw_fd().cast_unsigned());
     })?;
     // SAFETY: the kernel just made it for us.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };

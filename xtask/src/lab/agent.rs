@@ -42,6 +42,29 @@ pub fn binary() -> Result<PathBuf> {
         .context("no go-metro binary; run `cargo xtask build-ebpf && cargo build -p go-metro-userspace`")
 }
 
+/// The agent's source of segments, as `--backend` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The classifier.
+    Ebpf,
+    /// libpcap.
+    Pcap,
+}
+
+impl Backend {
+    /// Every one.
+    pub const BOTH: [Self; 2] = [Self::Ebpf, Self::Pcap];
+
+    /// What `--backend` takes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ebpf => "ebpf",
+            Self::Pcap => "pcap",
+        }
+    }
+}
+
 /// One line of `--output json --samples`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[serde(deny_unknown_fields)]

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use nix::poll::{PollFd, PollFlags, poll};
 
-use super::Host;
 use super::tcp_info::TcpInfo;
+use super::{Host, Lab};
 use std::os::fd::AsFd as _;
 use std::os::linux::net::TcpStreamExt as _;
 
@@ -267,4 +267,20 @@ impl Exchange {
 #[must_use]
 pub fn any_port(address: impl Into<IpAddr>) -> SocketAddr {
     SocketAddr::new(address.into(), 0)
+}
+
+/// Host a asks `address` on host b, `pause` between one answer and the next question, until told to stop. What goes wrong it prints: there is
+/// then no traffic to show.
+pub fn talk(lab: &Lab, address: IpAddr, pause: Duration, stop: &AtomicBool) {
+    let rounds = Rounds { count: 1, pause, ..Rounds::default() };
+    let talked = Server::start(&lab.b, (address, 0).into(), rounds.service()).and_then(|server| {
+        let mut stream = connect(&lab.a, server.address())?;
+        while !stop.load(Ordering::Relaxed) {
+            rounds.drive(&mut stream)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = talked {
+        eprintln!("no traffic with {address}: {error:#}");
+    }
 }

@@ -17,6 +17,10 @@ pub(super) enum Need {
     Test,
     /// Booting other kernels.
     Kernels,
+    /// Making packages.
+    Packages,
+    /// Checking and installing packages, building and running images.
+    Deployment,
 }
 
 /// How to tell that a package's use is there, whoever installed it.
@@ -65,17 +69,22 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Test, name: "faketime", sign: Sign::Program("faketime") },
     Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Program("qemu-system-x86_64") },
     Package { need: Need::Kernels, name: "busybox-static", sign: Sign::Program("busybox") },
+    Package { need: Need::Packages, name: "python3-venv", sign: Sign::PythonModule("ensurepip") },
+    Package { need: Need::Deployment, name: "systemd-sysv", sign: Sign::File(&["/lib/systemd/systemd"]) },
+    Package { need: Need::Deployment, name: "lintian", sign: Sign::Program("lintian") },
+    Package { need: Need::Deployment, name: "rpm", sign: Sign::Program("rpm") },
+    Package { need: Need::Deployment, name: "libcap2-bin", sign: Sign::Program("setcap") },
+    Package { need: Need::Deployment, name: "podman", sign: Sign::Program("podman") },
+    Package { need: Need::Deployment, name: "crun", sign: Sign::Program("crun") },
 ];
 
 impl Package {
     fn is_there(&self) -> bool {
         match self.sign {
             Sign::Program(program) => which(program).is_some(),
-            Sign::PythonModule(module) => Command::new("python3")
-                .args(["-c", &format!("import {module}")])
-                .output()
-                .is_ok_and(|o| o.status.success()),
             Sign::File(files) => files.iter().any(|file| Path::new(file).exists()),
+            Sign::PythonModule(module) => output(Command::new("python3").args(["-c", &format!("import {module}")]))
+                .is_ok_and(|o| o.status.success()),
         }
     }
 }

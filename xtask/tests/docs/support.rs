@@ -72,7 +72,7 @@ pub(crate) fn strings(document: &Value, keys: &[&str]) -> Vec<String> {
 pub(crate) fn validated(kind: &str, file: &Path) -> Result<(), String> {
     let programs = xtask::setup::for_dashboards().unwrap();
     let mut command = Command::new(programs.join("python"));
-    let said = command.arg(root().join("xtask/checkers/validate.py")).arg(kind).arg(file).output().unwrap();
+    let said = command.arg(root().join("xtask/python/validate.py")).arg(kind).arg(file).output().unwrap();
     if said.status.success() {
         return Ok(());
     }

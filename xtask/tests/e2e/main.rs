@@ -12,6 +12,7 @@ mod malformed;
 mod original;
 mod outputs;
 mod parity;
+mod privileges;
 mod report;
 mod rounds;
 mod sides;

@@ -24,11 +24,12 @@ const PAIR: [(&str, &str); 7] = [
 ];
 
 /// Metrics of the agent itself.
-const OWN: [(&str, &str); 22] = [
+const OWN: [(&str, &str); 23] = [
     ("go_metro.packets", "c"),
     ("go_metro.segments", "c"),
     ("go_metro.records", "c"),
     ("go_metro.repeats", "c"),
+    ("go_metro.thinned", "c"),
     ("go_metro.lost", "c"),
     ("go_metro.fragments", "c"),
     ("go_metro.retransmissions", "c"),

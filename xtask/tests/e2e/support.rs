@@ -2,27 +2,10 @@
 
 use std::time::Duration;
 
+pub(crate) use xtask::lab::agent::Backend;
 use xtask::lab::agent::{Agent, Sample, samples};
 use xtask::lab::traffic::{Rounds, Server, connect};
 use xtask::lab::{INTERFACE, Lab};
-
-/// What observes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Backend {
-    Ebpf,
-    Pcap,
-}
-
-impl Backend {
-    pub(crate) const BOTH: [Self; 2] = [Self::Ebpf, Self::Pcap];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Ebpf => "ebpf",
-            Self::Pcap => "pcap",
-        }
-    }
-}
 
 /// How long output may take that is due at once.
 pub(crate) const SOON: Duration = Duration::from_secs(5);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use xtask::lab::agent::Agent;
+pub(crate) use xtask::lab::agent::Backend;
 use xtask::lab::statsd::{Listener, Metric};
 use xtask::lab::traffic::{Rounds, Server, connect};
 use xtask::lab::{Lab, Link};
@@ -18,24 +19,6 @@ pub(crate) const SOON: Duration = Duration::from_secs(5);
 pub(crate) const RTT: Duration = Duration::from_millis(5);
 /// Time between reports.
 const INTERVAL: &str = "0.3";
-
-/// What observes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Backend {
-    Ebpf,
-    Pcap,
-}
-
-impl Backend {
-    pub(crate) const BOTH: [Self; 2] = [Self::Ebpf, Self::Pcap];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Ebpf => "ebpf",
-            Self::Pcap => "pcap",
-        }
-    }
-}
 
 /// Two hosts 5 ms apart.
 pub(crate) fn lab() -> Lab {

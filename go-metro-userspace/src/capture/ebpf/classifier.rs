@@ -2,30 +2,33 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
-use std::os::fd::AsFd as _;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
+use caps::Capability;
 use go_metro_common::counters::{Counters, PerCpu};
 use go_metro_common::names;
-use go_metro_common::segment::{SegmentV4, SegmentV6, Sides};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use go_metro_common::pick::PICKS;
+use go_metro_common::segment::{SegmentV6, Sides};
+use go_metro_common::shard::WORKERS_MAX;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_getres};
+use tracing::debug;
 use tracing::level_filters::LevelFilter;
-use tracing::{debug, warn};
 use tracing_log::LogTracer;
 
+use super::ring::{self, Ring, RingSource};
 use super::tries::Tries;
 use crate::capture::SourceCounters;
 use crate::capture::error::CaptureError;
-use crate::config::IngressHook;
-use crate::rtt::Segment;
+use crate::config::{IngressHook, PerFlow};
+use crate::privileges::lacking;
+use crate::rtt::{FlowKey, Segment, shard_of};
 
 /// The object, as `cargo xtask build-ebpf` made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/go-metro.o"));
@@ -42,8 +45,6 @@ const RING_MAX: u32 = 1 << 30;
 const WAKE_MAX: u32 = 256;
 /// Bytes that the larger record takes in the ring, with the kernel's header (kernel/bpf/ringbuf.c).
 const RECORD_MAX: u32 = size_of::<SegmentV6>() as u32 + 8;
-/// Records read in one go before the caller gets to look at its clock.
-const DRAIN_MAX: usize = 1 << 16;
 /// Lines of the verifier's log that an error shows.
 const LOG_TAIL: usize = 25;
 
@@ -59,7 +60,7 @@ pub enum Repeats {
 /// What the classifier needs to know when it is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct ClassifierSettings {
-    /// Least size of the ring buffer in bytes; it becomes a power of two of at least a page.
+    /// Least size of the ring buffers together in bytes; each becomes a power of two of at least a page.
     pub ring_bytes: u32,
     /// Which round trips are measured.
     pub sides: Sides,
@@ -67,16 +68,22 @@ pub struct ClassifierSettings {
     pub repeats: Repeats,
     /// With [`IngressHook::Xdp`] the entry points for drivers are loaded too.
     pub ingress: IngressHook,
+    /// How many samples of a flow are taken.
+    pub per_flow: PerFlow,
+    /// Rings that the flows are shared out to: from 1 to [`WORKERS_MAX`].
+    pub workers: u32,
 }
 
 impl Default for ClassifierSettings {
-    /// A page, the remote side, and a refresh that is short against any time after which a flow is forgotten.
+    /// One ring of a page, the remote side, and a refresh that is short against any time after which a flow is forgotten.
     fn default() -> Self {
         Self {
             ring_bytes: 0,
             sides: Sides::REMOTE,
             repeats: Repeats::Left(Duration::from_millis(250)),
             ingress: IngressHook::Tc,
+            per_flow: PerFlow::Off,
+            workers: 1,
         }
     }
 }
@@ -84,15 +91,15 @@ impl Default for ClassifierSettings {
 /// The classifier in the kernel. Attached to nothing, it can still be run on bytes (`BPF_PROG_TEST_RUN`), as the tests do.
 pub struct Classifier {
     ebpf: Ebpf,
-    records: RingBuf<MapData>,
+    /// Those that were not given away; the first is always here.
+    rings: Vec<Ring>,
+    workers: u32,
     counters: PerCpuArray<MapData, PerCpu>,
     /// What it lets through.
     pub tries: Tries,
-    sides: Sides,
     /// Whether the entry points for drivers are loaded; why not.
     xdp: Result<(), String>,
     log: Option<EbpfLogger<LogTracer>>,
-    read: u64,
 }
 
 impl Classifier {
@@ -111,14 +118,22 @@ impl Classifier {
     ///
     /// A missing capability, a kernel without ring buffer, or a verifier that refuses.
     pub fn load_with(settings: ClassifierSettings) -> Result<Self, CaptureError> {
-        let ClassifierSettings { ring_bytes, sides, repeats, ingress } = settings;
+        let ClassifierSettings { ring_bytes, sides, repeats, ingress, per_flow, workers } = settings;
+        let workers = workers.clamp(1, WORKERS_MAX);
         raise_memlock_limit();
-        let ring_bytes = ring_size(ring_bytes);
+        let ring_bytes = ring_size(ring_bytes.div_ceil(workers));
         let cpus = nr_cpus().map_err(|(_, source)| CaptureError::System { call: "counting CPUs", source })?;
         let wake_mask = wake_mask(ring_bytes, cpus);
         // In 5.18 and later; backports do without and fall back on plausibility.
         let has_tstamp_type = u8::from(kernel_is_at_least(5, 18));
         let level = log_level();
+        let per_flow = match per_flow {
+            // A segment is timed for one side and acknowledges for the other.
+            _ if sides == Sides::BOTH => u64::MAX,
+            PerFlow::Off => u64::MAX,
+            PerFlow::Rtt => 0,
+            PerFlow::Every(time) => u64::try_from(time.as_nanos()).unwrap_or(u64::MAX - 1).min(u64::MAX - 1),
+        };
         let refresh = match repeats {
             Repeats::Left(refresh) => jiffies(refresh),
             Repeats::Emitted => 0,
@@ -128,11 +143,16 @@ impl Classifier {
             // Nothing in the object is relocated against the kernel's own types; parsing them takes a while.
             .btf(None)
             .map_max_entries(names::RECORDS, ring_bytes)
+            .map_max_entries(names::RINGS, workers)
+            .override_global(names::WORKERS, &workers, true)
             .override_global(names::HAS_TSTAMP_TYPE, &has_tstamp_type, true)
             .override_global(names::WAKE_MASK, &wake_mask, true)
             .override_global(names::SIDES, &sides.0, true)
             .override_global(names::SEED, &seed(), true)
             .override_global(names::REFRESH, &refresh, true)
+            .override_global(names::PER_FLOW, &per_flow, true)
+            // Its memory is taken at once.
+            .map_max_entries(names::PICKS, if per_flow == u64::MAX { 1 } else { PICKS })
             .override_global(aya_log::LEVEL, &level, true)
             .load(OBJECT)
             .map_err(|error| load_error(&error))?;
@@ -153,16 +173,16 @@ impl Classifier {
                 .map_err(|error| format!("the kernel refuses the program, which needs Linux 5.18 ({error})")),
         };
         let log = log.map_err(|error| debug!(%error, "no log from the classifier")).ok();
-        debug!(ring_bytes, wake_mask, has_tstamp_type, "classifier loaded");
+        debug!(workers, ring_bytes, wake_mask, has_tstamp_type, "classifier loaded");
+        let (first, array) = (map(&mut ebpf, names::RECORDS)?, map(&mut ebpf, names::RINGS)?);
         Ok(Self {
-            records: map(&mut ebpf, names::RECORDS)?,
+            rings: Ring::all(first, array, (workers, ring_bytes), sides)?,
+            workers,
             counters: map(&mut ebpf, names::COUNTERS)?,
             tries: Tries::new(map(&mut ebpf, names::TARGETS_V4)?, map(&mut ebpf, names::TARGETS_V6)?),
-            sides,
             xdp,
             log: log.filter(|_| level >= aya_log::Level::Debug as u8),
             ebpf,
-            read: 0,
         })
     }
 
@@ -191,39 +211,27 @@ impl Classifier {
     ///
     /// poll(2) itself fails.
     pub fn wait(&self, timeout: Duration) -> Result<(), CaptureError> {
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        match nix::poll::poll(&mut [PollFd::new(self.records.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(CaptureError::System { call: "poll(2) on the ring buffer", source: error.into() }),
-        }
+        ring::wait(&self.rings, timeout)
     }
 
-    /// Hands the records that are in the ring to `sink`, oldest first; how many there were.
+    /// Hands the records that are in the rings to `sink`, oldest first in each; how many there were.
     pub fn drain(&mut self, sink: &mut impl FnMut(&Segment)) -> usize {
-        let sides = self.sides;
-        let mut handed = 0;
-        let mut hand = |segment: &Segment| {
-            segment.for_each_side(sides, &mut |segment| {
-                handed += 1;
-                sink(segment);
-            });
-        };
-        let mut records = 0;
-        while records < DRAIN_MAX {
-            let Some(item) = self.records.next() else { break };
-            if item.len() == size_of::<SegmentV4>() {
-                // SAFETY: the item is as long as the record, whose fields may have any value.
-                let record: SegmentV4 = unsafe { item.as_ptr().cast::<SegmentV4>().read_unaligned() };
-                hand(&Segment::from(&record));
-            } else if item.len() == size_of::<SegmentV6>() {
-                // SAFETY: as above.
-                let record: SegmentV6 = unsafe { item.as_ptr().cast::<SegmentV6>().read_unaligned() };
-                hand(&Segment::from(&record));
-            }
-            records += 1;
-        }
-        self.read += handed;
-        records
+        self.rings.iter_mut().map(|ring| ring.drain(sink)).sum()
+    }
+
+    /// The rings, to be drained one by one.
+    pub(super) fn rings(&mut self) -> &mut [Ring] {
+        &mut self.rings
+    }
+
+    /// Gives all rings away but the first, each to be drained by another.
+    pub fn take_rings(&mut self) -> Vec<RingSource> {
+        self.rings.drain(1..).map(RingSource::new).collect()
+    }
+
+    /// The ring that the classifier puts this flow's records into.
+    pub fn shard_of(&self, flow: &FlowKey) -> u32 {
+        shard_of(flow, seed(), self.workers)
     }
 
     /// What was counted since it was loaded, all CPUs together.
@@ -244,8 +252,9 @@ impl Classifier {
             seen: all.seen,
             passed_over: all.passed_over(),
             matched: all.matched,
-            records: self.read,
+            records: self.rings.iter().map(|ring| ring.read).sum(),
             repeats: all.repeats,
+            thinned: all.thinned,
             lost: all.ring_full,
             fragments: all.fragments,
             copies: 0,
@@ -267,12 +276,18 @@ pub(super) fn kernel_is_at_least(major: u8, minor: u8) -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(major, minor, 0))
 }
 
-/// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. That the limit cannot be raised need not mean that it is too low.
+/// Kernels before 5.11 charge maps and programs to RLIMIT_MEMLOCK, later ones to the control group.
+fn charges_to_memlock() -> bool {
+    !kernel_is_at_least(5, 11)
+}
+
+/// That the limit cannot be raised need not mean that it is too low.
 fn raise_memlock_limit() {
-    if !kernel_is_at_least(5, 11)
+    if charges_to_memlock()
+        && getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft != RLIM_INFINITY)
         && let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
     {
-        warn!(%error, "cannot raise RLIMIT_MEMLOCK; if loading the classifier fails, set `ulimit -l unlimited`");
+        debug!(%error, "cannot raise RLIMIT_MEMLOCK");
     }
 }
 
@@ -297,9 +312,10 @@ fn jiffies(time: Duration) -> u64 {
     (time.as_nanos() as u64 / tick as u64).max(1)
 }
 
-/// A number that nobody else knows.
+/// A number that nobody else knows, the same as long as this process lives: flows keep their shards when a classifier is replaced.
 fn seed() -> u64 {
-    RandomState::new().build_hasher().finish()
+    static SEED: OnceLock<u64> = OnceLock::new();
+    *SEED.get_or_init(|| RandomState::new().build_hasher().finish())
 }
 
 /// The most detailed level that somebody listens to, as the classifier counts levels.
@@ -360,10 +376,10 @@ fn program_error(name: &str, error: ProgramError) -> CaptureError {
             if io_error.raw_os_error() == Some(libc::EPERM) && log.trim().is_empty() {
                 return missing_capability("load an eBPF program");
             }
-            // What the verifier says of pointer arithmetic that it allows with CAP_PERFMON only (kernel/bpf/verifier.c,
-            // `sanitize_err`).
-            if io_error.raw_os_error() == Some(libc::EACCES) && log.contains("!root") {
-                return missing_capability("load the classifier without CAP_PERFMON");
+            // Without it the verifier lets no program compare or compute places in a packet (kernel/bpf/verifier.c, `allow_ptr_leaks` and
+            // `bypass_spec_v1`); it says so in many words.
+            if io_error.raw_os_error() == Some(libc::EACCES) && !lacking(&[Capability::CAP_PERFMON]).is_empty() {
+                return missing_capability("load the classifier");
             }
             let lines: Vec<&str> = log.lines().collect();
             let log_tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
@@ -373,10 +389,20 @@ fn program_error(name: &str, error: ProgramError) -> CaptureError {
     }
 }
 
-/// EPERM, with this program's path for the `setcap` line.
+/// EPERM, with what is missing and this program's path for the `setcap` line.
 pub(super) fn missing_capability(action: &str) -> CaptureError {
+    let action = action.to_owned();
+    let lacking = lacking(&[Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON]);
+    let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(RLIM_INFINITY, |(soft, _)| soft);
+    if lacking.is_empty() && charges_to_memlock() && limit != RLIM_INFINITY {
+        return CaptureError::LockedMemory { action, limit };
+    }
+    let lacking = match lacking.as_slice() {
+        [] => "no capability is missing, so that a container or a security module refuses it".to_owned(),
+        missing => format!("without {}", missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    };
     let program = std::env::current_exe().map_or_else(|_| "go-metro".to_owned(), |path| path.display().to_string());
-    CaptureError::MissingCapability { action: action.to_owned(), program }
+    CaptureError::MissingCapability { action, lacking, program }
 }
 
 /// An error with what caused it, and that with what caused it.

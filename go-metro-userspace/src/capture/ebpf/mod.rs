@@ -1,12 +1,14 @@
 //! The eBPF source: the classifier on both hooks of each interface, and the ring buffer between it and the engine.
 //!
 //! `classifier` loads the embedded object; `tries` tells it the targets; `attach` puts it on the hooks and takes it off;
-//! [`EbpfSource`] here keeps the three in step with what is to be watched and which interfaces exist; [`probe`] says what a
+//! `ring` hands out its records;
+//! [`EbpfSource`] here keeps them in step with what is to be watched and which interfaces exist; [`probe`] says what a
 //! kernel can do. The source needs no runtime: it is polled from a plain thread.
 
 mod attach;
 mod classifier;
 mod probe;
+mod ring;
 mod tries;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +17,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing::{info, warn};
 
-use super::clock::Clocks;
 use super::error::CaptureError;
 use super::interfaces::{self, Wanted};
 use super::{Attached, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
@@ -23,10 +24,13 @@ use crate::config::IngressHook;
 use crate::netlink::deletions::Deletions;
 use crate::rtt::{Nanos, Segment};
 use attach::Attachment;
+use classifier::with_sources;
+use ring::Stamps;
 
 pub use attach::{HookKind, LinkLayer};
 pub use classifier::{Classifier, ClassifierSettings, Repeats};
 pub use probe::{Feature, features, probe};
+pub use ring::RingSource;
 pub use tries::Tries;
 
 /// An interface with the classifier on it, and what is watched there.
@@ -50,10 +54,7 @@ pub struct EbpfSource {
     trouble: BTreeMap<String, String>,
     /// Hears of interfaces that are deleted, and made anew before the next look.
     deletions: Option<Deletions>,
-    clocks: Clocks,
-    jump: Option<Jump>,
-    /// Records that waited in the ring when the host was suspended.
-    thrown_away: u64,
+    stamps: Stamps,
 }
 
 impl EbpfSource {
@@ -76,9 +77,10 @@ impl EbpfSource {
     }
 
     fn open_with(settings: &SourceSettings, hook: Option<HookKind>) -> Result<Self, CaptureError> {
-        let SourceSettings { ring_bytes, sides, ingress, .. } = *settings;
-        let classifier =
-            Classifier::load_with(ClassifierSettings { ring_bytes, sides, ingress, ..ClassifierSettings::default() })?;
+        let SourceSettings { ring_bytes, sides, ingress, per_flow, workers, .. } = *settings;
+        let wanted =
+            ClassifierSettings { ring_bytes, sides, ingress, per_flow, workers, ..ClassifierSettings::default() };
+        let classifier = Classifier::load_with(wanted)?;
         let mut source = Self {
             attached: BTreeMap::new(),
             classifier,
@@ -88,9 +90,7 @@ impl EbpfSource {
             host_ends: settings.host_ends.clone(),
             trouble: BTreeMap::new(),
             deletions: Deletions::new().ok(),
-            clocks: Clocks::new(),
-            jump: None,
-            thrown_away: 0,
+            stamps: Stamps::new(),
         };
         let wanted = interfaces::look(&source.watch, &source.host_ends)?;
         for now in &wanted {
@@ -116,16 +116,13 @@ impl EbpfSource {
     pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
         self.classifier.wait(timeout)?;
         self.classifier.flush_log();
-        if let Some(jump) = self.clocks.look() {
-            self.jump = Some(jump);
-            // Stamps are of a clock that nobody can set, but that stood still meanwhile.
-            if matches!(jump, Jump::Suspended(_)) {
-                self.classifier.drain(&mut |_| self.thrown_away += 1);
-                return Ok(());
-            }
-        }
-        self.classifier.drain(sink);
+        self.stamps.drain(self.classifier.rings(), sink);
         Ok(())
+    }
+
+    /// Gives the rings away that other threads are to drain: all but the first, where there are several.
+    pub fn take_rings(&mut self) -> Vec<RingSource> {
+        self.classifier.take_rings()
     }
 
     /// What was counted since [`Self::open`], all CPUs together.
@@ -135,24 +132,24 @@ impl EbpfSource {
     /// The kernel does not let the map be read.
     pub fn counters(&self) -> Result<SourceCounters, CaptureError> {
         let mut counters = self.classifier.counters()?;
-        counters.records = counters.records.saturating_sub(self.thrown_away);
-        counters.lost += self.thrown_away;
+        counters.records = counters.records.saturating_sub(self.stamps.thrown_away);
+        counters.lost += self.stamps.thrown_away;
         Ok(counters)
     }
 
     /// What happened to the clocks since the last call.
     pub fn take_jump(&mut self) -> Option<Jump> {
-        self.jump.take()
+        self.stamps.take_jump()
     }
 
     /// What to add to a record's time (`CLOCK_MONOTONIC`) for nanoseconds since the epoch, as of the last poll.
     pub fn epoch_offset_ns(&self) -> i64 {
-        self.clocks.epoch_offset_ns()
+        self.stamps.epoch_offset_ns()
     }
 
     /// Now, on the clock of the records.
     pub fn now(&self) -> Nanos {
-        self.clocks.now()
+        self.stamps.now()
     }
 
     /// Watches other targets from now on, on interfaces that stay without a gap.

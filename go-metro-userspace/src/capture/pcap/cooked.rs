@@ -10,9 +10,9 @@ use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 
 use super::filter::Wish;
-use super::tap::{Read, Tap};
-use super::{BATCH, Health, hand_on};
-use crate::capture::decode::{LinkType, decode_counted};
+use super::hand_on;
+use super::tap::{Health, Tap};
+use crate::capture::decode::LinkType;
 use crate::capture::interfaces::ANY;
 use crate::capture::{CaptureError, SourceCounters};
 use crate::rtt::{Direction, Segment};
@@ -109,14 +109,7 @@ impl Cooked {
         sink: &mut impl FnMut(&Segment),
     ) -> Health {
         let Self { tap, sides, ports, everywhere, host_ends, .. } = self;
-        for _ in 0..BATCH {
-            let (packet, time) = match tap.read(offset_ns) {
-                Read::Packet(packet, time) => (packet, time),
-                Read::Nothing => return Health::Well,
-                Read::Gone => return Health::Gone,
-            };
-            let Some(decoded) = decode_counted(packet, counters) else { continue };
-            let before = counters.records;
+        tap.read_batch(offset_ns, counters, |decoded, time, counters| {
             let ifindex = decoded.ifindex.unwrap_or(0);
             let port = ports.get(&ifindex);
             let turned = port.map_or_else(|| host_ends.contains(&ifindex), |port| port.host_end);
@@ -125,9 +118,7 @@ impl Cooked {
                 let seen = decoded.seen_from(direction, *sides, time, ifindex);
                 hand_on(seen, &port.targets, *sides, counters, sink);
             }
-            counters.count_packet(before);
-        }
-        Health::Well
+        })
     }
 }
 

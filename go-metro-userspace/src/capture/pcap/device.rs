@@ -8,9 +8,9 @@ use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 
 use super::filter::Wish;
-use super::tap::{Read, Tap};
-use super::{BATCH, Health, hand_on};
-use crate::capture::decode::{Decoded, decode_counted};
+use super::hand_on;
+use super::tap::{Health, Tap};
+use crate::capture::decode::Decoded;
 use crate::capture::interfaces::Wanted;
 use crate::capture::{CaptureError, SourceCounters, SourceSettings};
 use crate::rtt::{Direction, Segment};
@@ -86,21 +86,12 @@ impl Device {
         sink: &mut impl FnMut(&Segment),
     ) -> Health {
         let Self { tap, orientation, targets, ifindex, sides, .. } = self;
-        for _ in 0..BATCH {
-            let (packet, time) = match tap.read(offset_ns) {
-                Read::Packet(packet, time) => (packet, time),
-                Read::Nothing => return Health::Well,
-                Read::Gone => return Health::Gone,
-            };
-            let Some(decoded) = decode_counted(packet, counters) else { continue };
-            let before = counters.records;
-            for direction in orientation.of(&decoded).into_iter().flatten() {
+        tap.read_batch(offset_ns, counters, |decoded, time, counters| {
+            for direction in orientation.of(decoded).into_iter().flatten() {
                 let seen = decoded.seen_from(direction, *sides, time, *ifindex);
                 hand_on(seen, targets, *sides, counters, sink);
             }
-            counters.count_packet(before);
-        }
-        Health::Well
+        })
     }
 }
 

@@ -24,15 +24,7 @@ use crate::rtt::{Nanos, Segment};
 use crate::targets::TargetSet;
 use cooked::{Cooked, Port};
 use device::Device;
-
-/// Most packets read in one go, so that one busy interface does not starve the others.
-const BATCH: usize = 4096;
-
-/// What became of a handle.
-enum Health {
-    Well,
-    Gone,
-}
+use tap::Health;
 
 /// How direction is told on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use pcap::{Active, Capture, Linktype, Precision};
 
 use super::filter::{self, Wish};
-use crate::capture::CaptureError;
-use crate::capture::decode::{LinkType, Packet};
+use crate::capture::decode::{Decoded, LinkType, Packet, decode_counted};
 use crate::capture::interfaces::ANY;
+use crate::capture::{CaptureError, SourceCounters};
 use crate::rtt::Nanos;
 
 /// How long the kernel may gather packets before it hands them over: what saves wake-ups, and no time stamp depends on it.
@@ -17,8 +17,17 @@ const BUFFER_BYTES: i32 = 8 << 20;
 /// `LINKTYPE_LINUX_SLL2`: cooked capture that names the interface.
 const SLL2: Linktype = Linktype(276);
 
+/// Most packets read in one go, so that one busy interface does not starve the others.
+const BATCH: usize = 4096;
+
+/// What became of a handle.
+pub(super) enum Health {
+    Well,
+    Gone,
+}
+
 /// What comes of reading.
-pub(super) enum Read<'a> {
+enum Read<'a> {
     /// A packet and its time, on the monotonic clock.
     Packet(Packet<'a>, Nanos),
     /// There is no more for now.
@@ -76,8 +85,31 @@ impl Tap {
             .map_err(|error| CaptureError::Libpcap { name: self.name.clone(), reason: reason(&error) })
     }
 
+    /// Decodes what is there, a batch at most, and hands on each packet that could be, with its time. The wall clock is `offset_ns` ahead
+    /// of the monotonic one.
+    pub(super) fn read_batch(
+        &mut self,
+        offset_ns: i64,
+        counters: &mut SourceCounters,
+        mut each: impl FnMut(&Decoded, Nanos, &mut SourceCounters),
+    ) -> Health {
+        for _ in 0..BATCH {
+            let (packet, time) = match self.read(offset_ns) {
+                Read::Packet(packet, time) => (packet, time),
+                Read::Nothing => return Health::Well,
+                Read::Gone => return Health::Gone,
+            };
+            if let Some(decoded) = decode_counted(packet, counters) {
+                let before = counters.records;
+                each(&decoded, time, counters);
+                counters.count_packet(before);
+            }
+        }
+        Health::Well
+    }
+
     /// The next packet. It comes with wall-clock time, which is `offset_ns` ahead of the monotonic clock.
-    pub(super) fn read(&mut self, offset_ns: i64) -> Read<'_> {
+    fn read(&mut self, offset_ns: i64) -> Read<'_> {
         match self.capture.next_packet() {
             Ok(packet) => {
                 let stamp = packet.header.ts;

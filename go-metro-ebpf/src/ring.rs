@@ -1,0 +1,65 @@
+//! The ring that a record goes into: the only one, or that of its flow's shard.
+//!
+//! How many there are is a constant to the verifier; with one it follows nothing of the choice, and nothing of it is left in the program.
+
+use core::ptr;
+
+use aya_ebpf::maps::RingBuf;
+use aya_ebpf::maps::ring_buf::RingBufEntry;
+use go_metro_common::counters::PerCpu;
+use go_metro_common::shard::{ShardKey, mapped};
+
+use crate::ip::Addresses;
+use crate::maps::{RECORDS, RINGS, SEED, WORKERS};
+
+/// One of the rings.
+#[derive(Clone, Copy)]
+pub(crate) struct Ring {
+    /// Its place among several. A number even where there is one: what is left undefined the compiler may put anything into.
+    shard: u32,
+}
+
+/// Whether there is more than one.
+#[inline(always)]
+fn are_several() -> bool {
+    WORKERS.load() > 1
+}
+
+impl Ring {
+    /// That of a flow, of local and remote end.
+    #[inline(always)]
+    pub(crate) fn of(ends: &Addresses, (local_port, remote_port): (u16, u16), ifindex: u32) -> Self {
+        if !are_several() {
+            return Self { shard: 0 };
+        }
+        let (local, remote) = match *ends {
+            Addresses::V4(local, remote) => (mapped(local), mapped(remote)),
+            Addresses::V6(local, remote) => ([local.0, local.1], [remote.0, remote.1]),
+        };
+        let key = ShardKey { local, remote, local_port, remote_port, ifindex };
+        Self { shard: key.shard(SEED.load(), WORKERS.load()) }
+    }
+
+    /// Room for a record; none if the ring is full.
+    #[inline(always)]
+    pub(crate) fn reserve<T: 'static>(self) -> Option<RingBufEntry<T>> {
+        if !are_several() {
+            return RECORDS.reserve::<T>(0);
+        }
+        let ring = ptr::from_ref(RINGS.get(self.shard)?).cast::<RingBuf>();
+        // SAFETY: what a look-up in an array of maps gives is handed to the kernel's helper as it is and never read; the type only says
+        // that it is a ring.
+        unsafe { &*ring }.reserve::<T>(0)
+    }
+
+    /// Counts a record of this CPU; how many went into this ring if there are several.
+    #[inline(always)]
+    pub(crate) fn count(self, cpu: &mut PerCpu) -> Option<u32> {
+        if !are_several() {
+            return None;
+        }
+        let count = cpu.by_ring.get_mut(self.shard as usize)?;
+        *count = count.wrapping_add(1);
+        Some(*count)
+    }
+}

@@ -1,0 +1,204 @@
+//! The ring buffers between the classifier and user space: one, or one for each shard of the flows.
+//!
+//! Each is drained by one thread. The first stays with the source that holds the classifier; the others may be handed to threads of their
+//! own, as [`RingSource`]s.
+
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use aya::maps::{ArrayOfMaps, Map, MapData, MapError, RingBuf};
+use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
+use go_metro_common::names;
+use go_metro_common::segment::{SegmentV4, SegmentV6, Sides};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+
+use crate::capture::clock::Clocks;
+use crate::capture::error::CaptureError;
+use crate::capture::{Jump, SourceCounters};
+use crate::rtt::{Nanos, Segment};
+
+/// Records read in one go before the caller gets to look at its clock.
+const DRAIN_MAX: usize = 1 << 16;
+
+/// One ring.
+pub(super) struct Ring {
+    records: RingBuf<MapData>,
+    sides: Sides,
+    /// Records handed on, one for each side.
+    pub(super) read: u64,
+}
+
+impl Ring {
+    pub(super) fn new(records: RingBuf<MapData>, sides: Sides) -> Self {
+        Self { records, sides, read: 0 }
+    }
+
+    /// The rings of `workers` shards, of these many bytes each: `first`, and others that are put behind it in `array`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no memory for them, or is older than 5.10 and wants all of one size.
+    pub(super) fn all(
+        first: RingBuf<MapData>,
+        mut array: ArrayOfMaps<MapData, RingBuf<MapData>>,
+        (workers, bytes): (u32, u32),
+        sides: Sides,
+    ) -> Result<Vec<Self>, CaptureError> {
+        let failed = |error: MapError| CaptureError::Map { map: names::RINGS, reason: super::with_sources(&error) };
+        let mut rings = vec![first];
+        for _ in 1..workers {
+            let ring = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, bytes, 0);
+            let ring = MapData::create(ring, names::RECORDS, None).map_err(failed)?;
+            rings.push(Map::RingBuf(ring).try_into().map_err(failed)?);
+        }
+        if workers > 1 {
+            for (shard, ring) in (0..).zip(&rings) {
+                array.set(shard, ring, 0).map_err(failed)?;
+            }
+        }
+        Ok(rings.into_iter().map(|ring| Self::new(ring, sides)).collect())
+    }
+
+    fn records(&self) -> &RingBuf<MapData> {
+        &self.records
+    }
+
+    /// Hands the records that are in the ring to `sink`, oldest first; how many there were.
+    pub(super) fn drain(&mut self, sink: &mut impl FnMut(&Segment)) -> usize {
+        let sides = self.sides;
+        let mut handed = 0;
+        let mut hand = |segment: &Segment| {
+            segment.for_each_side(sides, &mut |segment| {
+                handed += 1;
+                sink(segment);
+            });
+        };
+        let mut records = 0;
+        while records < DRAIN_MAX {
+            let Some(item) = self.records.next() else { break };
+            if item.len() == size_of::<SegmentV4>() {
+                // SAFETY: the item is as long as the record, whose fields may have any value.
+                let record: SegmentV4 = unsafe { item.as_ptr().cast::<SegmentV4>().read_unaligned() };
+                hand(&Segment::from(&record));
+            } else if item.len() == size_of::<SegmentV6>() {
+                // SAFETY: as above.
+                let record: SegmentV6 = unsafe { item.as_ptr().cast::<SegmentV6>().read_unaligned() };
+                hand(&Segment::from(&record));
+            }
+            records += 1;
+        }
+        self.read += handed;
+        records
+    }
+}
+
+/// Waits until the kernel wakes this thread for records in one of the rings, a signal arrives, or `timeout` passes.
+///
+/// # Errors
+///
+/// poll(2) itself fails.
+pub(super) fn wait(rings: &[Ring], timeout: Duration) -> Result<(), CaptureError> {
+    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+    let readable = |ring| PollFd::new(Ring::records(ring).as_fd(), PollFlags::POLLIN);
+    let woken = match rings {
+        [one] => nix::poll::poll(&mut [readable(one)], timeout),
+        // Only where nobody took the others.
+        all => nix::poll::poll(&mut all.iter().map(readable).collect::<Vec<_>>(), timeout),
+    };
+    match woken {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(CaptureError::System { call: "poll(2) on the ring buffer", source: error.into() }),
+    }
+}
+
+/// What becomes of records when clocks jump, and the time as records have it.
+pub(super) struct Stamps {
+    clocks: Clocks,
+    jump: Option<Jump>,
+    /// Records that waited in a ring when the host was suspended.
+    pub(super) thrown_away: u64,
+}
+
+impl Stamps {
+    pub(super) fn new() -> Self {
+        Self { clocks: Clocks::new(), jump: None, thrown_away: 0 }
+    }
+
+    /// Looks at the clocks, and hands what is in the rings to `sink`, unless it must not be compared with what comes.
+    pub(super) fn drain(&mut self, rings: &mut [Ring], sink: &mut impl FnMut(&Segment)) {
+        if let Some(jump) = self.clocks.look() {
+            self.jump = Some(jump);
+            // Stamps are of a clock that nobody can set, but that stood still meanwhile.
+            if matches!(jump, Jump::Suspended(_)) {
+                rings.iter_mut().for_each(|ring| {
+                    ring.drain(&mut |_| self.thrown_away += 1);
+                });
+                return;
+            }
+        }
+        rings.iter_mut().for_each(|ring| {
+            ring.drain(sink);
+        });
+    }
+
+    /// What happened to the clocks since the last call.
+    pub(super) fn take_jump(&mut self) -> Option<Jump> {
+        self.jump.take()
+    }
+
+    /// What to add to a record's time (`CLOCK_MONOTONIC`) for nanoseconds since the epoch, as of the last look.
+    pub(super) fn epoch_offset_ns(&self) -> i64 {
+        self.clocks.epoch_offset_ns()
+    }
+
+    /// Now, on the clock of the records.
+    pub(super) fn now(&self) -> Nanos {
+        self.clocks.now()
+    }
+}
+
+/// A ring of a classifier that another source holds.
+pub struct RingSource {
+    ring: [Ring; 1],
+    stamps: Stamps,
+}
+
+impl RingSource {
+    pub(super) fn new(ring: Ring) -> Self {
+        Self { ring: [ring], stamps: Stamps::new() }
+    }
+
+    /// As [`super::EbpfSource::poll`].
+    ///
+    /// # Errors
+    ///
+    /// poll(2) itself fails.
+    pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
+        wait(&self.ring, timeout)?;
+        self.stamps.drain(&mut self.ring, sink);
+        Ok(())
+    }
+
+    /// The records that came out of this ring; all else is counted where the classifier is.
+    pub fn counters(&self) -> SourceCounters {
+        let thrown_away = self.stamps.thrown_away;
+        let records = self.ring[0].read.saturating_sub(thrown_away);
+        SourceCounters { records, lost: thrown_away, ..SourceCounters::default() }
+    }
+
+    /// What happened to the clocks since the last call.
+    pub fn take_jump(&mut self) -> Option<Jump> {
+        self.stamps.take_jump()
+    }
+
+    /// As [`super::EbpfSource::epoch_offset_ns`].
+    pub fn epoch_offset_ns(&self) -> i64 {
+        self.stamps.epoch_offset_ns()
+    }
+
+    /// Now, on the clock of the records.
+    pub fn now(&self) -> Nanos {
+        self.stamps.now()
+    }
+}

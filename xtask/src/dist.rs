@@ -1,0 +1,119 @@
+//! `cargo xtask dist`: what is shipped, in `target/dist`, each made from the one before it.
+//!
+//! A stripped binary that needs no library but the C library's and the compiler's; from it a .deb and a .rpm
+//! (`packaging/nfpm.yaml`), the files of an image (`packaging/Containerfile`) and the packed Helm chart.
+
+pub mod binary;
+pub mod chart;
+mod packages;
+mod rootfs;
+mod stage;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+
+use crate::workspace::{capture, root};
+use crate::{run, setup};
+
+/// Arguments of `dist`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Pack this build of go-metro instead of making one for release
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Call the packages so instead of by Cargo.toml's version
+    #[arg(long)]
+    version: Option<String>,
+    /// Where to
+    #[arg(long, value_name = "DIR", default_value = "target/dist")]
+    out: PathBuf,
+    /// Pack no Helm chart, for which Helm is downloaded once
+    #[arg(long)]
+    no_chart: bool,
+}
+
+impl Args {
+    /// Packs this build, in this version or Cargo.toml's, without the chart.
+    #[must_use]
+    pub fn of(binary: &Path, version: Option<&str>, out: &Path) -> Self {
+        let version = version.map(str::to_owned);
+        Self { binary: Some(binary.to_path_buf()), version, out: out.to_path_buf(), no_chart: true }
+    }
+}
+
+/// Makes all of it anew.
+///
+/// # Errors
+///
+/// Something that is missing cannot be installed, a build fails, or the binary needs a library that may be missing elsewhere.
+pub fn main(args: &Args) -> Result<()> {
+    let nfpm = setup::for_packages()?;
+    let built = match &args.binary {
+        Some(binary) => binary.clone(),
+        None => run::release_binary()?,
+    };
+    let out = root().join(&args.out);
+    if out.exists() {
+        fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
+    }
+    fs::create_dir_all(&out)?;
+
+    let binary = out.join("go-metro");
+    let glibc = binary::strip(&built, &binary)?;
+    let release = Release { version: args.version.clone().unwrap_or_else(version), glibc };
+    let stage = stage::lay(&out.join("stage"), &binary, &release)?;
+    let mut made = vec![binary.clone()];
+    made.extend(packages::make(&nfpm, &release, &stage, &out)?);
+    fs::remove_dir_all(&stage)?;
+    rootfs::lay(&out.join("rootfs"), &binary)?;
+    if !args.no_chart {
+        made.push(chart::pack(&out)?);
+    }
+    for path in &made {
+        println!("{:6.1} MB  {}", path.metadata()?.len() as f64 / 1e6, short(path));
+    }
+    println!("           {} (an image's files)", short(&out.join("rootfs")));
+    println!("runs with glibc {} and later", release.glibc);
+    Ok(())
+}
+
+/// A path from the workspace on.
+fn short(path: &Path) -> std::path::Display<'_> {
+    let root = root();
+    path.strip_prefix(&root).unwrap_or(path).display()
+}
+
+/// Who answers for the packages.
+const MAINTAINER: &str = "the go-metro developers <go-metro@users.noreply.github.com>";
+
+/// What the packages say of themselves.
+struct Release {
+    version: String,
+    /// The oldest C library that it runs with, such as `2.34`.
+    glibc: String,
+}
+
+/// The workspace's version.
+#[must_use]
+pub fn version() -> String {
+    env!("CARGO_PKG_VERSION").to_owned()
+}
+
+/// Seconds since the epoch at the last commit, which packages give their files; now, where there is no history.
+fn time_of_source() -> u64 {
+    let log = capture(Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(root()));
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    log.ok().and_then(|time| time.parse().ok()).unwrap_or_else(now)
+}
+
+/// Writes a file and the directories above it.
+fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}

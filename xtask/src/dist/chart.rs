@@ -1,0 +1,90 @@
+//! The Helm chart, and the manifest without Helm, which is the chart with its default values.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::{fs, path};
+
+use anyhow::{Result, bail};
+
+use super::version;
+use crate::setup;
+use crate::workspace::{capture, root};
+
+const HEADING: &str = "\
+# go-metro on every node, for those without Helm: the chart in packaging/helm/go-metro with its default values.
+# Made by `cargo xtask manifest`. The image is yours to build and push (packaging/Containerfile): put its name in place.
+";
+
+/// Where the chart is.
+#[must_use]
+pub fn directory() -> PathBuf {
+    root().join("packaging/helm/go-metro")
+}
+
+/// Where the manifest is.
+#[must_use]
+pub fn manifest() -> PathBuf {
+    root().join("packaging/kubernetes/daemonset.yaml")
+}
+
+/// `cargo xtask manifest`: writes the manifest from the chart.
+///
+/// # Errors
+///
+/// As [`render`].
+pub fn main() -> Result<()> {
+    fs::write(manifest(), rendered_manifest()?)?;
+    Ok(())
+}
+
+/// What the manifest must be.
+///
+/// # Errors
+///
+/// As [`render`].
+pub fn rendered_manifest() -> Result<String> {
+    // What Helm alone needs.
+    let lines = render(&[])?;
+    let kept =
+        lines.lines().filter(|line| !line.contains("app.kubernetes.io/managed-by") && !line.contains("helm.sh/chart"));
+    Ok(kept.fold(HEADING.to_owned(), |text, line| text + line + "\n"))
+}
+
+/// The chart's manifests with these values (`key=value`) set.
+///
+/// # Errors
+///
+/// Helm refuses the chart or a value.
+pub fn render(values: &[&str]) -> Result<String> {
+    let mut helm = helm()?;
+    helm.args(["template", "go-metro"]).arg(directory()).args(["--namespace", "monitoring"]);
+    for value in values {
+        helm.args(["--set", value]);
+    }
+    capture(&mut helm)
+}
+
+/// Helm, which asks no cluster.
+///
+/// # Errors
+///
+/// It cannot be installed.
+pub fn helm() -> Result<Command> {
+    let mut helm = Command::new(setup::for_manifests("helm")?);
+    helm.current_dir(root());
+    Ok(helm)
+}
+
+/// Packs the chart; where it then is.
+///
+/// # Errors
+///
+/// Helm refuses it, or its version is not the program's.
+pub fn pack(out: &path::Path) -> Result<PathBuf> {
+    capture(helm()?.arg("package").arg(directory()).arg("--destination").arg(out))?;
+    let packed = out.join(format!("go-metro-{}.tgz", version()));
+    if !packed.exists() {
+        bail!("the version in {} is not Cargo.toml's {}", directory().join("Chart.yaml").display(), version());
+    }
+    Ok(packed)
+}

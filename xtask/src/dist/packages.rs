@@ -1,0 +1,47 @@
+//! The .deb and the .rpm, by nfpm.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use super::{MAINTAINER, Release, time_of_source};
+use crate::workspace::{capture, root};
+
+/// Makes both, in `out`.
+pub(super) fn make(nfpm: &Path, release: &Release, stage: &Path, out: &Path) -> Result<Vec<PathBuf>> {
+    let (deb, rpm) = match std::env::consts::ARCH {
+        "x86_64" => ("amd64", "x86_64"),
+        "aarch64" => ("arm64", "aarch64"),
+        other => bail!("no package is known for {other}"),
+    };
+    let mut definition = fs::read_to_string(root().join("packaging/nfpm.yaml"))?;
+    for (name, value) in [
+        ("ARCH", deb),
+        ("VERSION", &release.version),
+        ("GLIBC", &release.glibc),
+        ("MAINTAINER", MAINTAINER),
+        ("HOMEPAGE", env!("CARGO_PKG_REPOSITORY")),
+        ("ROOT", &root().display().to_string()),
+        ("STAGE", &stage.display().to_string()),
+    ] {
+        definition = definition.replace(&format!("${{{name}}}"), value);
+    }
+    let file = stage.join("nfpm.yaml");
+    fs::write(&file, definition)?;
+
+    let version = &release.version;
+    let packages =
+        [("deb", format!("go-metro_{version}_{deb}.deb")), ("rpm", format!("go-metro-{version}-1.{rpm}.rpm"))];
+    packages
+        .into_iter()
+        .map(|(packager, name)| {
+            let target = out.join(name);
+            let mut command = Command::new(nfpm);
+            command.arg("package").arg("--config").arg(&file).args(["--packager", packager]).arg("--target");
+            capture(command.arg(&target).env("SOURCE_DATE_EPOCH", time_of_source().to_string()))?;
+            Ok(target)
+        })
+        .collect()
+}

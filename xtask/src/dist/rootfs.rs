@@ -1,0 +1,48 @@
+//! The files of an image: the binary, the libraries that it needs, and what the C library asks for.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use super::write;
+use crate::workspace::{capture, root};
+
+/// Lays them into `tree`.
+pub(super) fn lay(tree: &Path, binary: &Path) -> Result<()> {
+    let place = |from: &Path, to: &str| -> Result<()> {
+        let to = tree.join(to.trim_start_matches('/'));
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::copy(from, to)?;
+        Ok(())
+    };
+    place(binary, "/usr/bin/go-metro")?;
+    let libraries = libraries(&capture(Command::new("ldd").arg(binary))?);
+    if libraries.is_empty() {
+        bail!("ldd names no library of {}", binary.display());
+    }
+    for library in libraries {
+        // What the path leads to, under the name that the loader looks for.
+        place(&fs::canonicalize(&library)?, &library)?;
+    }
+    place(&root().join("packaging/conf.yaml"), "/etc/go-metro/conf.yaml")?;
+    for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        place(&root().join(licence), &format!("/usr/share/licenses/go-metro/{licence}"))?;
+    }
+    write(&tree.join("etc/passwd"), "root:x:0:0:root:/:/sbin/nologin\n")?;
+    write(&tree.join("etc/group"), "root:x:0:\n")?;
+    // Both are built into the C library.
+    write(&tree.join("etc/nsswitch.conf"), "hosts: files dns\n")?;
+    fs::create_dir_all(tree.join("run/go-metro"))?;
+    fs::create_dir_all(tree.join("tmp"))?;
+    Ok(())
+}
+
+/// The paths in what `ldd` prints.
+fn libraries(ldd: &str) -> Vec<String> {
+    let words = ldd.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    words.map(str::to_owned).collect()
+}

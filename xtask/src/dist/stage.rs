@@ -1,0 +1,58 @@
+//! What the packages hold beside the binary: made by the binary itself, or put together from the workspace's files.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::Result;
+
+use super::{MAINTAINER, Release, time_of_source, write};
+use crate::workspace::{capture, output, root};
+
+const SCRIPTS: [&str; 7] =
+    ["deb/postinst", "deb/prerm", "deb/postrm", "rpm/pre", "rpm/post", "rpm/preun", "rpm/postun"];
+
+/// Lays it into `stage`.
+pub(super) fn lay(stage: &Path, binary: &Path, release: &Release) -> Result<PathBuf> {
+    fs::create_dir_all(stage)?;
+    fs::hard_link(binary, stage.join("go-metro"))?;
+    capture(Command::new(binary).arg("man").arg(stage.join("man")))?;
+    for page in fs::read_dir(stage.join("man"))? {
+        gzip(&page?.path())?;
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = output(Command::new(binary).args(["completions", shell]))?.stdout;
+        write(&stage.join("completions").join(shell), script)?;
+    }
+    fs::copy(root().join("CHANGELOG.md"), stage.join("CHANGELOG.md"))?;
+    gzip(&stage.join("CHANGELOG.md"))?;
+    write(&stage.join("changelog"), debian_changelog(release)?)?;
+    gzip(&stage.join("changelog"))?;
+    let packaging = root().join("packaging");
+    fs::copy(packaging.join("deb/lintian-overrides"), stage.join("lintian-overrides"))?;
+    let capabilities = fs::read_to_string(packaging.join("capabilities.sh"))?;
+    for script in SCRIPTS {
+        let text = fs::read_to_string(packaging.join(script))?;
+        write(&stage.join(script), text.replace("#CAPABILITIES#", &capabilities))?;
+    }
+    Ok(stage.to_path_buf())
+}
+
+/// Debian's form, which its tools read.
+fn debian_changelog(release: &Release) -> Result<String> {
+    let date = capture(Command::new("date").args(["--utc", "--rfc-email", &format!("--date=@{}", time_of_source())]))?;
+    Ok(format!(
+        "go-metro ({}) unstable; urgency=medium\n\n  * Changes are told in CHANGELOG.md.gz.\n\n -- {MAINTAINER}  {date}\n",
+        release.version
+    ))
+}
+
+/// In its place, without name and with the source's time, so that the same content gives the same bytes.
+fn gzip(path: &Path) -> Result<()> {
+    capture(Command::new("gzip").args(["-9", "--no-name"]).arg(path))?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(".gz");
+    File::options().write(true).open(name)?.set_modified(UNIX_EPOCH + Duration::from_secs(time_of_source()))?;
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The image, built as packaging/Containerfile says and run as the DaemonSet says, by a real container runtime.
+
+use std::fs;
+
+use serde_json::Value;
+use xtask::dist::chart;
+use xtask::lab::statsd::Listener;
+use xtask::workspace::root;
+
+use super::kubernetes::{object, objects};
+use super::machine::{Machine, wait};
+
+/// Storage in files, for the machine's root is an overlay already. The kernel of who runs the test may give no control groups.
+const PODMAN: &str = "podman --storage-driver vfs";
+const CONTEXT: &str = "/context";
+
+/// The runtime's default profile, with bpf(2) and perf_event_open(2) as newer ones have them for who has CAP_BPF and CAP_PERFMON.
+/// Older ones want CAP_SYS_ADMIN.
+const WITH_BPF: &str = r#".syscalls |= map(if .action == "SCMP_ACT_ERRNO" then .names -= ["bpf", "perf_event_open"] else . end)
+    | .syscalls += [{names: ["bpf", "perf_event_open"], action: "SCMP_ACT_ALLOW"}]"#;
+/// The same as older ones have it.
+const WITHOUT_BPF: &str = r#".syscalls |= map(.names -= ["bpf"])"#;
+
+/// A machine where the image runs as the DaemonSet says, with its ConfigMap's file, under a profile changed so.
+fn running(profile: &str) -> (Machine, Listener) {
+    let machine = Machine::start();
+    let server = Listener::udp(&machine.lab.a, 8125).unwrap();
+    let objects = objects(&fs::read_to_string(chart::manifest()).unwrap());
+    let definition = root().join("packaging/Containerfile");
+    machine.run(&format!(
+        "mkdir -p {CONTEXT}/target/dist {CONTEXT}/etc && cp -a /mnt/packages/rootfs {CONTEXT}/target/dist && \
+         {PODMAN} build --isolation chroot --file {} --target dist --tag go-metro {CONTEXT}",
+        definition.display()
+    ));
+    let conf = object(&objects, "ConfigMap")["data"]["conf.yaml"].as_str().unwrap().to_owned();
+    machine.run(&format!("printf %s '{conf}' > {CONTEXT}/etc/conf.yaml"));
+    machine.run(&format!("jq '{profile}' /usr/share/containers/seccomp.json > {CONTEXT}/seccomp.json"));
+    machine.run(&run_as(&object(&objects, "DaemonSet")));
+    (machine, server)
+}
+
+/// `podman run` with what the DaemonSet's container has; the node's address is the loopback's.
+fn run_as(daemonset: &Value) -> String {
+    let container = &daemonset["spec"]["template"]["spec"]["containers"][0];
+    let context = &container["securityContext"];
+    let words =
+        |list: &Value| list.as_array().unwrap().iter().map(|w| w.as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let mut run = format!("{PODMAN} run --detach --name go-metro --cgroups=disabled --network host");
+    // Not raised: the test's machine may lack the right to.
+    run += " --ulimit nofile=1024:1024 --ulimit nproc=1024:1024";
+    run += &format!(" --cap-drop {}", words(&context["capabilities"]["drop"]).join(","));
+    run += &format!(" --cap-add {}", words(&context["capabilities"]["add"]).join(","));
+    if context["readOnlyRootFilesystem"] == true {
+        run += " --read-only --read-only-tmpfs=false";
+    }
+    if context["allowPrivilegeEscalation"] == false {
+        run += " --security-opt no-new-privileges";
+    }
+    for mount in container["volumeMounts"].as_array().unwrap() {
+        let path = mount["mountPath"].as_str().unwrap();
+        run += &match mount["name"].as_str().unwrap() {
+            "config" => format!(" --volume {CONTEXT}/etc:{path}:ro"),
+            _ => format!(" --tmpfs {path}"),
+        };
+    }
+    let labels = &daemonset["spec"]["template"]["metadata"]["labels"];
+    for variable in container["env"].as_array().unwrap() {
+        let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str().unwrap() {
+            "status.hostIP" => "127.0.0.1",
+            "metadata.uid" => "0e5c7b9a",
+            label => {
+                labels[label.strip_prefix("metadata.labels['").unwrap().strip_suffix("']").unwrap()].as_str().unwrap()
+            }
+        };
+        run += &format!(" --env {}={value}", variable["name"].as_str().unwrap());
+    }
+    run += &format!(" --security-opt seccomp={CONTEXT}/seccomp.json go-metro");
+    words(&container["args"]).iter().fold(run, |run, arg| run + " " + &arg.replace("$(GO_METRO_HOST_IP)", "127.0.0.1"))
+}
+
+#[test]
+fn the_daemonset_s_container_measures_with_ebpf_and_four_capabilities() {
+    let (machine, server) = running(WITH_BPF);
+    let go_metro = format!("{PODMAN} exec go-metro go-metro");
+    machine.measures_by(&go_metro);
+    assert!(machine.run(&format!("{go_metro} status")).contains("backend     ebpf"));
+    assert_eq!(machine.run("curl --silent http://127.0.0.1:9464/healthz"), "ok");
+    let process = machine.run("cat /proc/$(pgrep --exact go-metro)/status");
+    for line in ["CapBnd:\t000000c000003000", "CapEff:\t000000c000003000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(process.lines().any(|found| found == line), "{line}: {process}");
+    }
+    machine.run(&format!("{PODMAN} stop --time 5 go-metro"));
+    let metric = wait("the last report", || {
+        server.metrics().unwrap().into_iter().find(|metric| metric.name == "system.net.tcp.rtt.dist")
+    });
+    assert_eq!(metric.tag("service"), Some("go-metro"));
+    assert_eq!(metric.tag("dd.internal.entity_id"), Some("0e5c7b9a"));
+    // The label is empty unless it is set.
+    assert_eq!(metric.tag("env"), None);
+}
+
+#[test]
+fn without_bpf_in_the_runtime_s_profile_it_measures_with_libpcap_and_says_why() {
+    let (machine, _server) = running(WITHOUT_BPF);
+    let go_metro = format!("{PODMAN} exec go-metro go-metro");
+    machine.measures_by(&go_metro);
+    assert!(machine.run(&format!("{go_metro} status")).contains("backend     pcap, because: "));
+}

@@ -10,5 +10,6 @@ pub mod counters;
 pub mod last_ack;
 pub mod names;
 pub mod pick;
+pub mod pressure;
 pub mod segment;
 pub mod target;

@@ -275,6 +275,8 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, health: &Health, expired: u64) 
         ("packets", "Packets at the hooks", source.seen),
         ("segments", "Segments of targets that tell something", source.matched),
         ("records", "Records that reached the engine", source.records),
+        ("repeats", "Segments that would only have repeated the flow's last acknowledgement", source.repeats),
+        ("thinned", "Segments left in the kernel because their flow is thinned", source.thinned),
         ("lost", "Records or packets lost because a buffer was full", source.lost),
         ("fragments", "IP fragments other than the first", source.fragments),
         ("retransmissions", "Retransmissions seen", engine.retransmissions),

@@ -5,7 +5,7 @@ use aya::{TestRun, TestRunOptions, TestRunResult};
 use go_metro::capture::SourceCounters;
 use go_metro::capture::ebpf::{Classifier, ClassifierSettings, Repeats};
 use go_metro::capture::error::CaptureError;
-use go_metro::config::{IngressHook, PerFlow};
+use go_metro::config::{IngressHook, Thinning};
 use go_metro::rtt::Segment;
 use go_metro_common::names;
 use go_metro_common::segment::Sides;
@@ -25,7 +25,7 @@ pub fn classifier(sides: Sides) -> Option<Classifier> {
         sides,
         repeats: Repeats::Emitted,
         ingress: IngressHook::Xdp,
-        per_flow: PerFlow::Off,
+        thinning: Thinning::OFF,
     }) {
         Ok(mut classifier) => {
             classifier.tries.set(&cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();

@@ -24,7 +24,7 @@ const PAIR: [(&str, &str); 7] = [
 ];
 
 /// Metrics of the agent itself.
-const OWN: [(&str, &str); 22] = [
+const OWN: [(&str, &str); 23] = [
     ("go_metro.packets", "c"),
     ("go_metro.segments", "c"),
     ("go_metro.records", "c"),

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -13,6 +13,7 @@ use aya_log::EbpfLogger;
 use go_metro_common::counters::{Counters, PerCpu};
 use go_metro_common::names;
 use go_metro_common::pick::PICKS;
+use go_metro_common::pressure::{NEVER, Pressure};
 use go_metro_common::segment::{SegmentV4, SegmentV6, Sides};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -25,7 +26,7 @@ use tracing_log::LogTracer;
 use super::tries::Tries;
 use crate::capture::SourceCounters;
 use crate::capture::error::CaptureError;
-use crate::config::{IngressHook, PerFlow};
+use crate::config::{IngressHook, PerFlow, Thinning};
 use crate::rtt::Segment;
 
 /// The object, as `cargo xtask build-ebpf` made it.
@@ -68,8 +69,8 @@ pub struct ClassifierSettings {
     pub repeats: Repeats,
     /// With [`IngressHook::Xdp`] the entry points for drivers are loaded too.
     pub ingress: IngressHook,
-    /// How many samples of a flow are taken.
-    pub per_flow: PerFlow,
+    /// Which samples are not taken; all are where both sides are measured.
+    pub thinning: Thinning,
 }
 
 impl Default for ClassifierSettings {
@@ -80,7 +81,7 @@ impl Default for ClassifierSettings {
             sides: Sides::REMOTE,
             repeats: Repeats::Left(Duration::from_millis(250)),
             ingress: IngressHook::Tc,
-            per_flow: PerFlow::Off,
+            thinning: Thinning::default(),
         }
     }
 }
@@ -90,6 +91,7 @@ pub struct Classifier {
     ebpf: Ebpf,
     records: RingBuf<MapData>,
     counters: PerCpuArray<MapData, PerCpu>,
+    pressure: Array<MapData, Pressure>,
     /// What it lets through.
     pub tries: Tries,
     sides: Sides,
@@ -115,7 +117,7 @@ impl Classifier {
     ///
     /// A missing capability, a kernel without ring buffer, or a verifier that refuses.
     pub fn load_with(settings: ClassifierSettings) -> Result<Self, CaptureError> {
-        let ClassifierSettings { ring_bytes, sides, repeats, ingress, per_flow } = settings;
+        let ClassifierSettings { ring_bytes, sides, repeats, ingress, thinning } = settings;
         raise_memlock_limit();
         let ring_bytes = ring_size(ring_bytes);
         let cpus = nr_cpus().map_err(|(_, source)| CaptureError::System { call: "counting CPUs", source })?;
@@ -123,9 +125,11 @@ impl Classifier {
         // In 5.18 and later; backports do without and fall back on plausibility.
         let has_tstamp_type = u8::from(kernel_is_at_least(5, 18));
         let level = log_level();
-        let per_flow = match per_flow {
-            // A segment is timed for one side and acknowledges for the other.
-            _ if sides == Sides::BOTH => u64::MAX,
+        // Of both sides, a segment is timed for one and acknowledges for the other.
+        let thinning = if sides == Sides::BOTH { Thinning::OFF } else { thinning };
+        let share = |share: u8| u64::from(ring_bytes) * u64::from(share) / 100;
+        let watermark = thinning.watermark.0.map_or(NEVER, share);
+        let per_flow = match thinning.per_flow {
             PerFlow::Off => u64::MAX,
             PerFlow::Rtt => 0,
             PerFlow::Every(time) => u64::try_from(time.as_nanos()).unwrap_or(u64::MAX - 1).min(u64::MAX - 1),
@@ -145,8 +149,9 @@ impl Classifier {
             .override_global(names::SEED, &seed(), true)
             .override_global(names::REFRESH, &refresh, true)
             .override_global(names::PER_FLOW, &per_flow, true)
+            .override_global(names::WATERMARK, &watermark, true)
             // Its memory is taken at once.
-            .map_max_entries(names::PICKS, if per_flow == u64::MAX { 1 } else { PICKS })
+            .map_max_entries(names::PICKS, if thinning == Thinning::OFF { 1 } else { PICKS })
             .override_global(aya_log::LEVEL, &level, true)
             .load(OBJECT)
             .map_err(|error| load_error(&error))?;
@@ -171,6 +176,7 @@ impl Classifier {
         Ok(Self {
             records: map(&mut ebpf, names::RECORDS)?,
             counters: map(&mut ebpf, names::COUNTERS)?,
+            pressure: map(&mut ebpf, names::PRESSURE)?,
             tries: Tries::new(map(&mut ebpf, names::TARGETS_V4)?, map(&mut ebpf, names::TARGETS_V6)?),
             sides,
             xdp,
@@ -266,6 +272,25 @@ impl Classifier {
             copies: 0,
             unparsable: all.unparsable,
         })
+    }
+
+    /// How full the ring was when the classifier looked last, and what it does about that.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not let the map be read.
+    pub fn pressure(&self) -> Result<Pressure, CaptureError> {
+        self.pressure.get(&0, 0).map_err(|error| CaptureError::Map { map: names::PRESSURE, reason: error.to_string() })
+    }
+
+    /// Sets that, until the classifier looks again: for tests, whose rings do not run full when they want it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not let the map be written.
+    pub fn set_pressure(&mut self, pressure: Pressure) -> Result<(), CaptureError> {
+        let set = self.pressure.set(0, pressure, 0);
+        set.map_err(|error| CaptureError::Map { map: names::PRESSURE, reason: error.to_string() })
     }
 
     /// Passes what the classifier has logged on to `tracing`. It logs nothing unless somebody listened at level `debug` when it was

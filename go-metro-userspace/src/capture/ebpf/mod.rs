@@ -6,6 +6,7 @@
 
 mod attach;
 mod classifier;
+mod pressure;
 mod probe;
 mod tries;
 
@@ -50,6 +51,7 @@ pub struct EbpfSource {
     trouble: BTreeMap<String, String>,
     /// Hears of interfaces that are deleted, and made anew before the next look.
     deletions: Option<Deletions>,
+    pressure: pressure::Watch,
     clocks: Clocks,
     jump: Option<Jump>,
     /// Records that waited in the ring when the host was suspended.
@@ -76,12 +78,12 @@ impl EbpfSource {
     }
 
     fn open_with(settings: &SourceSettings, hook: Option<HookKind>) -> Result<Self, CaptureError> {
-        let SourceSettings { ring_bytes, sides, ingress, per_flow, .. } = *settings;
+        let SourceSettings { ring_bytes, sides, ingress, thinning, .. } = *settings;
         let classifier = Classifier::load_with(ClassifierSettings {
             ring_bytes,
             sides,
             ingress,
-            per_flow,
+            thinning,
             ..ClassifierSettings::default()
         })?;
         let mut source = Self {
@@ -93,6 +95,7 @@ impl EbpfSource {
             host_ends: settings.host_ends.clone(),
             trouble: BTreeMap::new(),
             deletions: Deletions::new().ok(),
+            pressure: pressure::Watch::new(),
             clocks: Clocks::new(),
             jump: None,
             thrown_away: 0,
@@ -121,6 +124,7 @@ impl EbpfSource {
     pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
         self.classifier.wait(timeout)?;
         self.classifier.flush_log();
+        self.pressure.look(&self.classifier);
         if let Some(jump) = self.clocks.look() {
             self.jump = Some(jump);
             // Stamps are of a clock that nobody can set, but that stood still meanwhile.

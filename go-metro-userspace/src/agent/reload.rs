@@ -51,7 +51,7 @@ impl Agent {
         let old = &self.options.config;
         let same_source = (config.backend, config.ring_bytes, config.snaplen, &config.filter, config.sides)
             == (old.backend, old.ring_bytes, old.snaplen, &old.filter, old.sides)
-            && (config.ingress_hook, config.per_flow) == (old.ingress_hook, old.per_flow)
+            && (config.ingress_hook, config.thinning) == (old.ingress_hook, old.thinning)
             && host_ends(&config) == host_ends(old);
         if !same_source {
             let source = Source::open(config.backend, &source_settings(&config, &directory))

@@ -17,7 +17,7 @@ pub(super) fn source_settings(config: &Config, directory: &Directory) -> SourceS
         filter: config.filter.clone().filter(|filter| filter.trim() != "tcp"),
         sides: config.sides.into(),
         ingress: config.ingress_hook,
-        per_flow: config.per_flow,
+        thinning: config.thinning,
         host_ends: host_ends(config),
     }
 }

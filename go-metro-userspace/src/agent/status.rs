@@ -138,6 +138,8 @@ impl Agent {
                 passed_over: source.passed_over,
                 matched: source.matched,
                 records: source.records,
+                repeats: source.repeats,
+                thinned: source.thinned,
                 fragments: source.fragments,
                 unparsable: named(&source.unparsable, &Unparsable::ALL.map(Unparsable::name)),
             },

@@ -164,7 +164,7 @@ impl InitConfig {
             backend: self.backend.unwrap_or_default(),
             sides: self.sides.unwrap_or_default(),
             ingress_hook: self.ingress_hook.unwrap_or_default(),
-            per_flow: self.sampling.per_flow.unwrap_or_default(),
+            thinning: self.sampling.thinning(),
             delayed_acks: self.delayed_acks.unwrap_or_default(),
             average: self.average.unwrap_or_default(),
             kernel_rtt: self.kernel_rtt.is_some_and(|YesNo(yes)| yes),

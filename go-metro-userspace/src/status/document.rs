@@ -188,6 +188,12 @@ pub struct Packets {
     pub matched: u64,
     /// Records that reached the engine.
     pub records: u64,
+    /// Of the matched, those that would only have repeated the flow's last acknowledgement, and were left in the kernel.
+    #[serde(default)]
+    pub repeats: u64,
+    /// Of the matched, those that were left in the kernel because their flow is thinned.
+    #[serde(default)]
+    pub thinned: u64,
     /// Fragments other than the first.
     pub fragments: u64,
     /// By cause.

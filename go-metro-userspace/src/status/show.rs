@@ -71,7 +71,8 @@ pub fn page(status: &Status) -> String {
         format!("{} data, {} connect, {rejected} acknowledgements rejected", samples.data, samples.connect),
     );
     let unparsable: u64 = packets.unparsable.values().sum();
-    line("packets", format!("{} seen, {} of targets, {unparsable} unparsable", packets.seen, packets.matched));
+    let thinned = if packets.thinned == 0 { String::new() } else { format!(", {} thinned", packets.thinned) };
+    line("packets", format!("{} seen, {} of targets{thinned}, {unparsable} unparsable", packets.seen, packets.matched));
     line(
         "drops",
         format!(

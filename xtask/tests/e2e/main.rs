@@ -18,5 +18,6 @@ mod rounds;
 mod sides;
 mod status;
 mod support;
+mod thinning;
 mod top;
 mod truth;

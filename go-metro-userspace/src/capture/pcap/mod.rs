@@ -25,6 +25,8 @@ use crate::targets::TargetSet;
 use cooked::{Cooked, Port};
 use device::Device;
 
+pub use tap::check_filter;
+
 /// Most packets read in one go, so that one busy interface does not starve the others.
 const BATCH: usize = 4096;
 

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use super::directory::Directory;
 use super::settings::{engine_config, host_ends, source_settings, summary_limits};
-use super::worker::Command;
 use super::{Agent, AgentError};
 use crate::capture::Source;
 use crate::config::Config;
@@ -52,12 +51,13 @@ impl Agent {
         let same_source = (config.backend, config.ring_bytes, config.snaplen, &config.filter, config.sides)
             == (old.backend, old.ring_bytes, old.snaplen, &old.filter, old.sides)
             && config.ingress_hook == old.ingress_hook
+            && config.workers == old.workers
             && host_ends(&config) == host_ends(old);
         if !same_source {
             let source = Source::open(config.backend, &source_settings(&config, &directory))?;
-            self.worker.send(Command::Replace(source));
+            self.worker.replace(source).await?;
         }
-        self.worker.send(Command::Bounds(engine_config(&config), summary_limits(&config)));
+        self.worker.bounds(engine_config(&config), summary_limits(&config));
         self.outputs.follow(old, &config, &self.asks.0)?;
         let moved = config.status_socket != old.status_socket;
         self.directory = directory;
@@ -66,7 +66,7 @@ impl Agent {
             self.status_socket = None;
             self.status_socket = self.open_status_socket().await;
         }
-        self.worker.send(Command::Watch(self.directory.watch_list()));
+        self.worker.watch(self.directory.watch_list());
         Ok(())
     }
 }

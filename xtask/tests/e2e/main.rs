@@ -18,3 +18,4 @@ mod status;
 mod support;
 mod top;
 mod truth;
+mod workers;

@@ -1,9 +1,10 @@
 //! The agent: wires source, engine and sinks together, and looks after them until it is told to stop.
 //!
-//! Three parties: the capture thread ([`worker`]) measures; this module's loop reacts to time and signals; sinks report. What each
+//! Three parties: the capture thread ([`worker`]), or several ([`crew`]), measures; this module's loop reacts to time and signals; sinks report. What each
 //! instance watches at a moment, and what its pairs are called, is [`directory`]'s business.
 
 mod cgroup;
+mod crew;
 mod directory;
 mod feed;
 mod files;
@@ -41,6 +42,7 @@ use crate::rtt::Sample;
 use crate::status::Live;
 use crate::targets::hosts::Hosts;
 use crate::targets::reverse;
+use crew::Crew;
 use directory::Directory;
 use feed::Feed;
 use kernel::KernelClock;
@@ -54,7 +56,7 @@ use settings::{engine_config, source_settings, summary_limits};
 use signals::{Asked, Signals};
 use status::Memory;
 use waiting::{answer, at, tick, ticks};
-use worker::{Command, Event, Samples, Snapshot, Worker};
+use worker::{Event, Samples, Snapshot};
 
 /// What the command line says over the configuration, now and after each reload.
 #[derive(Clone, Debug, Default)]
@@ -216,7 +218,7 @@ const ASKS: usize = 16;
 struct Agent {
     options: AgentOptions,
     directory: Directory,
-    worker: Worker,
+    worker: Crew,
     events: unbounded::UnboundedReceiver<Event>,
     outputs: Outputs,
     asks: (Asks, unbounded::Receiver<Ask>),
@@ -270,7 +272,7 @@ impl Agent {
         privileges::keep(if is_ebpf { Needs::Ebpf } else { Needs::Libpcap });
         let (samples, printer) = if options.samples { Some(print_samples()?) } else { None }.unzip();
         let (engine, limits) = (engine_config(config), summary_limits(config));
-        let (worker, events) = Worker::spawn(source, directory.watch_list(), engine, limits, samples)?;
+        let (worker, events) = Crew::spawn(source, directory.watch_list(), engine, limits, samples)?;
         if is_ebpf {
             // The capture thread keeps what it needs; another classifier cannot be loaded any more. Another libpcap can be opened here.
             privileges::keep(Needs::Files);
@@ -367,7 +369,7 @@ impl Agent {
                 },
                 () = at(window.map(tokio::time::Instant::from_std)) => {
                     self.directory.turn_windows();
-                    self.worker.send(Command::Watch(self.directory.watch_list()));
+                    self.worker.watch(self.directory.watch_list());
                 }
                 _ = refresh.tick() => self.look_up_hosts(),
                 Some(answer) = self.lookups.receiver.recv() => self.learn(answer),
@@ -472,7 +474,7 @@ impl Agent {
                 self.lookups.hosts_pending = false;
                 self.happened.dns_failures += hosts.failing();
                 if self.directory.learn_hosts(&hosts) {
-                    self.worker.send(Command::Watch(self.directory.watch_list()));
+                    self.worker.watch(self.directory.watch_list());
                 }
             }
         }
@@ -504,7 +506,7 @@ impl Agent {
 
 /// A thread that prints samples, so that a slow reader holds up nothing else.
 fn print_samples() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)> {
-    let (sender, receiver) = Worker::sample_channel();
+    let (sender, receiver) = Crew::sample_channel();
     let printer = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
         privileges::give_up_all();
         for Samples { samples, epoch_offset_ns } in receiver {

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use super::directory::Directory;
 use super::settings::{engine_config, host_ends, source_settings, summary_limits};
-use super::worker::Command;
 use super::{Agent, AgentError};
 use crate::capture::{CaptureError, Source, pcap};
 use crate::config::Config;
@@ -55,12 +54,12 @@ impl Agent {
         if !of_source.is_empty() {
             let source = Source::open(config.backend, &source_settings(&config, &directory));
             let source = source.map_err(|error| refused(error, &of_source, config.filter.as_deref()))?;
-            self.worker.send(Command::Replace(source));
+            self.worker.replace(source).await?;
         }
         if config.log != old.log {
             tracing::warn!("restart to change where and how much is logged");
         }
-        self.worker.send(Command::Bounds(engine_config(&config), summary_limits(&config)));
+        self.worker.bounds(engine_config(&config), summary_limits(&config));
         self.outputs.follow(old, &config, &self.asks.0)?;
         let moved = config.status_socket != old.status_socket;
         self.directory = directory;
@@ -69,7 +68,7 @@ impl Agent {
             self.status_socket = None;
             self.status_socket = self.open_status_socket().await;
         }
-        self.worker.send(Command::Watch(self.directory.watch_list()));
+        self.worker.watch(self.directory.watch_list());
         Ok(())
     }
 }
@@ -84,6 +83,7 @@ fn of_source(old: &Config, new: &Config) -> Vec<&'static str> {
         ("sides", old.sides != new.sides),
         ("ingress_hook", old.ingress_hook != new.ingress_hook),
         ("sampling", old.thinning != new.thinning),
+        ("workers", old.workers != new.workers),
         ("host_end", host_ends(old) != host_ends(new)),
     ];
     differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

@@ -20,3 +20,4 @@ mod support;
 mod thinning;
 mod top;
 mod truth;
+mod workers;

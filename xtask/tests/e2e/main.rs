@@ -4,6 +4,7 @@
 //! may have two processors.
 #![allow(clippy::unwrap_used)]
 
+mod bare;
 mod hosts;
 mod interfaces;
 mod life;

@@ -23,7 +23,7 @@ enum Task {
     /// See go-metro at work on real TCP, in a lab of its own; under a minute after the build
     Demo(xtask::demo::Args),
     /// Check licences, sources, duplicates and advisories of all dependencies
-    Deny,
+    Deny(xtask::deny::Args),
     /// Run parsers and engine on arbitrary input, guided by coverage; each target for a minute, or --seconds
     Fuzz(xtask::fuzz::Args),
     /// In a machine that `kernels` boots: its tests
@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<()> {
         Task::BuildEbpf(args) => xtask::build_ebpf::main(&args),
         Task::Corpus(args) => xtask::corpus::main(&args),
         Task::Demo(args) => xtask::demo::main(&args),
-        Task::Deny => xtask::deny::main(),
+        Task::Deny(args) => xtask::deny::main(&args),
         Task::Fuzz(args) => xtask::fuzz::main(&args),
         Task::Guest(args) => xtask::guest::main(&args),
         Task::Kernels(args) => xtask::kernels::main(&args),

@@ -1,6 +1,6 @@
 //! What this process gives up, so that whoever takes it over by a hostile packet, answer or file gets little.
 //!
-//! Before any thread starts ([`confine`]): no program that it runs gains rights (`no_new_privs`), system calls that it has no use for fail
+//! Before any thread starts ([`confine`]): no program that it runs gains rights (`no_new_privs`), nobody but root may trace it, system calls that it has no use for fail
 //! ([`syscalls`]), and files can be written in few folders only ([`files`]). Threads that start later inherit that. Once the source is open
 //! ([`keep`]): all capabilities but those that capturing goes on to need. Threads that do not capture need still less ([`give_up_all`]).
 //!
@@ -92,6 +92,10 @@ pub fn confine(sandbox: Sandbox<'_>) {
         }
         if let Err(error) = nix::sys::prctl::set_no_new_privs() {
             debug!(%error, "no_new_privs cannot be set");
+        }
+        // Threads without capabilities could else be traced by whoever has the same user, and with them the memory of all.
+        if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+            debug!(%error, "it can be traced by processes of the same user");
         }
         let landlock = files::restrict(sandbox.writable).unwrap_or_else(|error| {
             debug!(%error, "no Landlock");

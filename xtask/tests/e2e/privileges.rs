@@ -110,6 +110,32 @@ fn works(lab: &Lab, mut agent: Agent, conf: &Path, most: u64) {
     assert!(!finished.stderr.iter().any(|line| line.contains("no counters")), "{:?}", finished.stderr);
 }
 
+/// Another process of the same user may not read its memory: neither before nor after it has given up what that process has not.
+fn nobody_else_can_look_inside(lab: &Lab, mut agent: Agent, conf: &Path) {
+    agent.ready().unwrap();
+    let reads = |file: &Path| {
+        let mut command = lab.a.namespace.command("setpriv");
+        command.args([
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+            "--bounding-set",
+            "-all",
+            "head",
+            "-c1",
+        ]);
+        command.arg(file).output().unwrap().status.success()
+    };
+    assert!(reads(conf), "it can read what is its own");
+    for task in fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap() {
+        let environment = task.unwrap().path().join("environ");
+        assert!(!reads(&environment), "{}", environment.display());
+    }
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
 /// A configuration in `folder` that watches host b on eth0 and on an interface that comes later.
 fn configure(folder: &Path, backend: &str) -> std::path::PathBuf {
     let conf = folder.join("conf.yaml");
@@ -131,6 +157,8 @@ fn an_ordinary_user_with_three_capabilities_measures_by_ebpf_and_keeps_one() {
     let lab = Lab::new(Link::Veth).unwrap();
     let program = Installed::new();
     let conf = configure(program.folder(), "ebpf");
+    let agent = sampling(&mut program.command(&lab, "+bpf,+net_admin,+perfmon"), &conf);
+    nobody_else_can_look_inside(&lab, agent, &conf);
     let agent = sampling(&mut program.command(&lab, "+bpf,+net_admin,+perfmon"), &conf);
     works(&lab, agent, &conf, NET_ADMIN);
 }

@@ -9,10 +9,12 @@ mod directory;
 mod feed;
 mod files;
 mod kernel;
+mod lookups;
 mod machines;
 mod outputs;
 mod reload;
 mod replay;
+mod samples;
 mod sandbox;
 mod serve;
 mod service;
@@ -24,10 +26,10 @@ mod waiting;
 mod worker;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -37,16 +39,13 @@ use crate::capture::{CaptureError, InterfaceEvent, Jump, Source};
 use crate::config::{Backend, Config, SidesWanted};
 use crate::privileges::{self, Needs};
 use crate::report::naming::KernelTimes;
-use crate::report::{Events, Health, Report, naming, sample_json};
-use crate::rtt::Sample;
+use crate::report::{Events, Health, Report, naming};
 use crate::status::Live;
-use crate::targets::hosts::Hosts;
-use crate::targets::reverse;
 use crew::Crew;
 use directory::Directory;
 use feed::Feed;
 use kernel::KernelClock;
-use machines::Machines;
+use lookups::Lookups;
 use outputs::Outputs;
 pub use outputs::{ListenError, Output};
 pub use sandbox::confine;
@@ -56,7 +55,7 @@ use settings::{engine_config, source_settings, summary_limits};
 use signals::{Asked, Signals};
 use status::Memory;
 use waiting::{answer, at, tick, ticks};
-use worker::{Event, Samples, Snapshot};
+use worker::{Event, Snapshot};
 
 /// What the command line says over the configuration, now and after each reload.
 #[derive(Clone, Debug, Default)]
@@ -205,7 +204,7 @@ async fn read_files(options: &AgentOptions) -> Result<(), AgentError> {
             }
         })?;
         // A reader that goes away ends the output, not the work.
-        let _ = write_samples(&samples, 0);
+        let _ = samples::write(&samples, 0);
         let _ = report.as_ref().map(|report| outputs.report(report));
     }
     outputs.finish();
@@ -238,21 +237,6 @@ struct Agent {
     reported_at: Instant,
 }
 
-/// Answers of the name server on their way to the loop, which never waits for one.
-struct Lookups {
-    sender: unbounded::UnboundedSender<Answer>,
-    receiver: unbounded::UnboundedReceiver<Answer>,
-    hosts_pending: bool,
-    /// Whoever sends an interface's index here is told what is at its other end.
-    machines: unbounded::UnboundedSender<u32>,
-}
-
-enum Answer {
-    Hosts(Hosts),
-    Names(Vec<(IpAddr, Option<Arc<str>>)>),
-    Machines(Machines),
-}
-
 /// Why the loop ended.
 enum End {
     Asked(&'static str),
@@ -270,7 +254,7 @@ impl Agent {
         tracing::info!("backend: {}", source.name());
         let is_ebpf = !matches!(source, Source::Pcap(_));
         privileges::keep(if is_ebpf { Needs::Ebpf } else { Needs::Libpcap });
-        let (samples, printer) = if options.samples { Some(print_samples()?) } else { None }.unzip();
+        let (samples, printer) = if options.samples { Some(samples::print()?) } else { None }.unzip();
         let (engine, limits) = (engine_config(config), summary_limits(config));
         let (worker, events) = Crew::spawn(source, directory.watch_list(), engine, limits, samples)?;
         if is_ebpf {
@@ -279,10 +263,6 @@ impl Agent {
         }
         let asks = unbounded::channel(ASKS);
         let outputs = Outputs::open(&options.outputs, config, Some(&asks.0))?;
-        let (sender, receiver) = unbounded::unbounded_channel();
-        let answers = sender.clone();
-        let machines = machines::start(move |machines| drop(answers.send(Answer::Machines(machines))));
-        let lookups = Lookups { sender, receiver, hosts_pending: false, machines };
         let happened = Events { dns_failures: directory.hosts().failing(), ..Events::default() };
         let mut agent = Self {
             watcher: options.watcher.clone(),
@@ -296,7 +276,7 @@ impl Agent {
             memory: Memory::new(),
             status_socket: None,
             printer,
-            lookups,
+            lookups: Lookups::start(),
             interval: None,
             service: Service::from_environment(),
             happened,
@@ -442,44 +422,6 @@ impl Agent {
         Ok(())
     }
 
-    /// Starts looking up names that tags wanted and that are not known.
-    fn look_up_names(&mut self) {
-        let missing = self.directory.take_missing_names();
-        if !missing.is_empty() {
-            let answers = self.lookups.sender.clone();
-            tokio::spawn(async move {
-                // Nobody listens any more once the agent stops.
-                let _ = answers.send(Answer::Names(reverse::look_up(missing).await));
-            });
-        }
-    }
-
-    /// Starts looking up the configured names again, unless that still goes on.
-    fn look_up_hosts(&mut self) {
-        if std::mem::replace(&mut self.lookups.hosts_pending, true) {
-            return;
-        }
-        let (mut hosts, answers) = (self.directory.hosts().clone(), self.lookups.sender.clone());
-        tokio::spawn(async move {
-            hosts.refresh().await;
-            let _ = answers.send(Answer::Hosts(hosts));
-        });
-    }
-
-    fn learn(&mut self, answer: Answer) {
-        match answer {
-            Answer::Names(names) => self.directory.learn_names(names),
-            Answer::Machines(machines) => self.directory.learn_machines(machines),
-            Answer::Hosts(hosts) => {
-                self.lookups.hosts_pending = false;
-                self.happened.dns_failures += hosts.failing();
-                if self.directory.learn_hosts(&hosts) {
-                    self.worker.watch(self.directory.watch_list());
-                }
-            }
-        }
-    }
-
     fn name(&mut self, snapshot: &Snapshot, kernel: &KernelTimes) -> Report {
         self.folded_samples += snapshot.interval.folded_samples;
         let health = Health {
@@ -502,27 +444,6 @@ impl Agent {
             health,
         }
     }
-}
-
-/// A thread that prints samples, so that a slow reader holds up nothing else.
-fn print_samples() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)> {
-    let (sender, receiver) = Crew::sample_channel();
-    let printer = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
-        privileges::give_up_all();
-        for Samples { samples, epoch_offset_ns } in receiver {
-            if write_samples(&samples, epoch_offset_ns).is_err() {
-                return;
-            }
-        }
-    })?;
-    Ok((sender, printer))
-}
-
-/// Prints samples, a line each.
-fn write_samples(samples: &[Sample], epoch_offset_ns: i64) -> io::Result<()> {
-    let mut lines = Vec::new();
-    samples.iter().try_for_each(|sample| sample_json::write_sample(&mut lines, sample, epoch_offset_ns))?;
-    io::Write::write_all(&mut io::stdout().lock(), &lines)
 }
 
 /// Waits until the watcher is gone; for ever if there is none.

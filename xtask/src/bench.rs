@@ -48,6 +48,8 @@ enum Part {
     Files,
     /// The agent beside real traffic
     Live,
+    /// Records a second until the first is left out or lost
+    Limit,
 }
 
 impl Part {
@@ -57,6 +59,7 @@ impl Part {
             Self::Engine => engine::tables(args),
             Self::Files => files::tables(args),
             Self::Live => live::tables(args),
+            Self::Limit => kernel::limit::tables(args),
         }
     }
 }

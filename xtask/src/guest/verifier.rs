@@ -30,6 +30,8 @@ pub(super) struct Settings {
     pub(super) sides: u8,
     /// Log level as `aya_log::Level` counts: 3 info, 4 debug.
     pub(super) log_level: u8,
+    /// Nanoseconds between two samples of a flow; `u64::MAX` for all of them.
+    pub(super) per_flow: u64,
 }
 
 /// Loads every TC program of the object; name and instructions that the verifier processed.
@@ -44,6 +46,10 @@ pub(super) fn instructions(object: &[u8], settings: Settings) -> Result<Vec<(Str
     object.patch_map_data(HashMap::from([
         ("HAS_TSTAMP_TYPE", (&[has_tstamp_type][..], true)),
         ("SIDES", (&[settings.sides][..], true)),
+        // Any but those that mean never: the verifier leaves out what these switch off.
+        ("REFRESH", (&250_u64.to_ne_bytes()[..], true)),
+        ("WATERMARK", (&(1_u64 << 22).to_ne_bytes()[..], true)),
+        ("PER_FLOW", (&settings.per_flow.to_ne_bytes()[..], true)),
         ("AYA_LOG_LEVEL", (&[settings.log_level][..], false)),
     ]))?;
     let maps: Vec<(String, Map, OwnedFd)> = mem::take(&mut object.maps)

@@ -51,6 +51,8 @@ enum Part {
     Live,
     /// One thread that measures, or two
     Workers,
+    /// Records a second until the first is left out or lost
+    Limit,
 }
 
 impl Part {
@@ -61,6 +63,7 @@ impl Part {
             Self::Files => files::tables(args),
             Self::Live => live::tables(args),
             Self::Workers => workers::tables(args),
+            Self::Limit => kernel::limit::tables(args),
         }
     }
 }

@@ -165,12 +165,15 @@ fn as_a_user(a: &Host, capabilities: &str, more: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// What the agent may still do, in words.
+/// What some thread of the agent may still do, in words.
 fn kept(agent: &Agent) -> Result<String> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
-    let permitted = u64::from_str_radix(field("CapPrm:"), 16)?;
-    ensure!(field("NoNewPrivs:") == "1" && field("Seccomp:") == "2", "the agent is not confined");
+    let mut permitted = 0;
+    for task in std::fs::read_dir(format!("/proc/{}/task", agent.pid()))? {
+        let status = std::fs::read_to_string(task?.path().join("status"))?;
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+        permitted |= u64::from_str_radix(field("CapPrm:"), 16)?;
+        ensure!(field("NoNewPrivs:") == "1" && field("Seccomp:") == "2", "the agent is not confined");
+    }
     let names = [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
     let kept: Vec<&str> =
         names.into_iter().filter(|(bit, _)| permitted & (1 << bit) != 0).map(|(_, name)| name).collect();

@@ -11,6 +11,7 @@ pub mod counters;
 pub mod last_ack;
 pub mod names;
 pub mod pick;
+pub mod pressure;
 pub mod segment;
 pub mod shard;
 pub mod target;

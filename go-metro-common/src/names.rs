@@ -16,6 +16,8 @@ pub const LAST_ACK: &str = "LAST_ACK";
 
 /// Least-recently-used hash of [`crate::pick::Pick`].
 pub const PICKS: &str = "PICKS";
+/// Array with a [`crate::pressure::Pressure`] for each ring.
+pub const PRESSURE: &str = "PRESSURE";
 
 /// Ingress entry point for devices with an Ethernet header.
 pub const INGRESS_ETHERNET: &str = "gometro_in_eth";
@@ -40,6 +42,8 @@ pub const SEED: &str = "SEED";
 pub const REFRESH: &str = "REFRESH";
 /// Read-only global `u64`: nanoseconds between two samples of a flow; 0 for one in each round trip, `u64::MAX` for all.
 pub const PER_FLOW: &str = "PER_FLOW";
+/// Read-only global `u64`: bytes in the ring above which flows are thinned; [`crate::pressure::NEVER`] for none.
+pub const WATERMARK: &str = "WATERMARK";
 /// Read-only global `u32`: a CPU wakes the daemon when its count of emitted records, masked with this, is 0.
 pub const WAKE_MASK: &str = "WAKE_MASK";
 /// Read-only global `u32`: how many rings there are; with 1 it is [`RECORDS`] alone.

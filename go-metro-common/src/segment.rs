@@ -116,7 +116,8 @@ impl Bits {
     pub const SACK_ABOVE: u8 = 1 << 4;
     /// The first SACK block lies below the acknowledgement number: a D-SACK (RFC 2883 section 4).
     pub const DSACK: u8 = 1 << 5;
-    /// Of a segment that is timed: others of its flow were left out before it, so nothing that went before says anything about it.
+    /// Of a segment that is timed: others of its flow were left out before it, so nothing that went before says anything about it. Of one
+    /// that acknowledges: nothing was left out since what it acknowledges, and nothing is any more.
     pub const RESYNC: u8 = 1 << 6;
     /// Others of its flow were left out, and this one says nothing but its flags.
     pub const UNTIMED: u8 = 1 << 7;

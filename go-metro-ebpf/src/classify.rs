@@ -6,12 +6,15 @@ use go_metro_common::counters::{PerCpu, Unparsable};
 use go_metro_common::segment::{Sides, is_relevant};
 
 use crate::diagnose::diagnose;
-use crate::emit::{Segment, emit, time};
+use crate::emit::{Segment, emit};
+use crate::flow::FlowHash;
 use crate::ip::Addresses;
 use crate::link::{self, Link};
-use crate::maps::{COUNTERS, PER_FLOW, SIDES};
+use crate::maps::{COUNTERS, SIDES};
 use crate::packet::{Context, Packet};
-use crate::{ip, options, repeats, tcp, thin};
+use crate::ring::Ring;
+use crate::thin::{self, Fate};
+use crate::{ip, options, pressure, repeats, tcp};
 
 /// TCP begins no later than behind a link header, an IPv6 header and 8 extension headers of 2048 bytes: the mask changes
 /// nothing, but tells the verifier.
@@ -93,20 +96,28 @@ fn segment(packet: Packet, cpu: &mut PerCpu, direction: Direction, link: Link) -
     cpu.counters.matched += 1;
 
     let options = options::read(packet, cpu, &tcp);
-    let segment = Segment { ends, ifindex, tcp, options };
-    if PER_FLOW.load() != thin::OFF {
-        match thin::choose(direction, &segment, time(packet, direction)) {
-            Some(chosen) => {
-                let bits = chosen.bits;
-                chosen.settle(emit(packet, cpu, direction, &segment, bits));
+    let ports = match direction {
+        Direction::Egress => (tcp.source, tcp.destination),
+        Direction::Ingress => (tcp.destination, tcp.source),
+    };
+    let ring = Ring::of(&ends, ports, ifindex);
+    let segment = Segment { ends, ifindex, tcp, options, ring };
+    let hash = FlowHash::new(&segment.ends, &segment.tcp, direction == Direction::Egress, ifindex);
+    let fate = if thin::may_thin() {
+        thin::choose(packet, direction, hash, &segment, pressure::now(cpu, ring))
+    } else {
+        Fate::Plain
+    };
+    match fate {
+        Fate::LeftOut => cpu.counters.thinned += 1,
+        Fate::Chosen(chosen) => chosen.settle(emit(packet, cpu, direction, &segment, chosen.bits)),
+        Fate::Plain => {
+            thin::note(direction, hash, &segment);
+            match repeats::look(direction, hash, &segment) {
+                Some(memory) => memory.settle(emit(packet, cpu, direction, &segment, 0)),
+                None => cpu.counters.repeats += 1,
             }
-            None => cpu.counters.thinned += 1,
         }
-        return Ok(());
-    }
-    match repeats::look(direction, &segment) {
-        Some(memory) => memory.settle(emit(packet, cpu, direction, &segment, 0)),
-        None => cpu.counters.repeats += 1,
     }
     Ok(())
 }

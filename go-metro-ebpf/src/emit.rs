@@ -27,12 +27,14 @@ pub(crate) struct Segment {
     pub ifindex: u32,
     pub tcp: Tcp,
     pub options: Options,
+    /// Where its record goes.
+    pub ring: Ring,
 }
 
 /// Puts a segment's record into the ring, with `more` of its bits, and counts what became of it; whether it is in there.
 #[inline(always)]
 pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segment: &Segment, more: u8) -> bool {
-    let Segment { ends, ifindex, tcp, options } = segment;
+    let Segment { ends, ifindex, tcp, options, ring } = segment;
     let (local_port, remote_port, side) = match direction {
         Direction::Egress => (tcp.source, tcp.destination, Bits::EGRESS),
         Direction::Ingress => (tcp.destination, tcp.source, 0),
@@ -51,7 +53,7 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segme
         flags: tcp.flags,
         bits: Bits(options.bits | side | family | more),
     };
-    let ring = Ring::of(ends, (local_port, remote_port), *ifindex);
+    let ring = *ring;
     match *ends {
         Addresses::V4(local, remote) => {
             let Some(mut entry) = ring.reserve::<SegmentV4>() else {

@@ -31,6 +31,12 @@ impl FlowHash {
         Self(product ^ product >> 32)
     }
 
+    /// What does not say where the flow's place in an array is.
+    #[inline(always)]
+    pub(crate) fn rest(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
     /// All of it.
     #[inline(always)]
     pub(crate) fn word(self) -> u64 {

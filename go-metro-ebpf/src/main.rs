@@ -2,7 +2,8 @@
 //!
 //! The way of one packet: [`classify`] counts it, [`link`] and [`ip`] find its TCP header and leave at once where there is
 //! none, [`tcp`] reads that header, a look-up in [`maps`] tells whether the remote end is a target, [`options`] reads
-//! timestamps and SACK, [`repeats`] tells whether it says anything new, and [`emit`] builds the record in the ring buffer. The verdict is the same for all:
+//! timestamps and SACK, [`thin`] and [`repeats`] tell whether it is wanted and says anything new, and [`emit`] builds the
+//! record in the ring buffer. The verdict is the same for all:
 //! `TCX_NEXT`, which is `TC_ACT_UNSPEC`, so that whatever else is on the hook still runs; `XDP_PASS` in a driver.
 //!
 //! There are four entry points at TC's hooks and two in drivers (XDP), so that direction, link and context are constants in each.
@@ -27,6 +28,7 @@ mod link;
 mod maps;
 mod options;
 mod packet;
+mod pressure;
 mod repeats;
 mod ring;
 mod tcp;

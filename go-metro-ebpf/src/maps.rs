@@ -7,6 +7,7 @@ use aya_ebpf::maps::{Array, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use go_metro_common::counters::PerCpu;
 use go_metro_common::last_ack::{LAST_ACKS, LastAck};
 use go_metro_common::pick::{self, Pick};
+use go_metro_common::pressure::{NEVER, Pressure};
 use go_metro_common::shard::WORKERS_MAX;
 use go_metro_common::target::{TARGETS_MAX, TargetV4, TargetV6};
 
@@ -38,6 +39,14 @@ pub(crate) static LAST_ACK: Array<LastAck> = Array::with_max_entries(LAST_ACKS, 
 /// Flows that are thinned, by their hash.
 #[map]
 pub(crate) static PICKS: LruHashMap<u64, Pick> = LruHashMap::with_max_entries(pick::PICKS, 0);
+
+/// How full each ring is.
+#[map]
+pub(crate) static PRESSURE: Array<Pressure> = Array::with_max_entries(WORKERS_MAX, 0);
+
+/// Bytes in a ring above which flows are thinned.
+#[unsafe(no_mangle)]
+pub(crate) static WATERMARK: Global<u64> = Global::new(NEVER);
 
 /// Nanoseconds between two samples of a flow.
 #[unsafe(no_mangle)]

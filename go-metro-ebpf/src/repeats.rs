@@ -41,7 +41,7 @@ impl Memory<'_> {
 
 /// The memory of a segment's flow; `None` if the segment repeats what is there.
 #[inline(always)]
-pub(crate) fn look(direction: Direction, segment: &Segment) -> Option<Memory<'static>> {
+pub(crate) fn look(direction: Direction, hash: FlowHash, segment: &Segment) -> Option<Memory<'static>> {
     let sides = Sides(SIDES.load());
     let tcp = &segment.tcp;
     // Where both sides are measured, all that carries payload is timed.
@@ -49,7 +49,6 @@ pub(crate) fn look(direction: Direction, segment: &Segment) -> Option<Memory<'st
         return Some(Memory::NONE);
     }
     let acknowledges = (direction == Direction::Ingress) == (sides.0 == Sides::REMOTE.0);
-    let hash = FlowHash::new(&segment.ends, tcp, direction == Direction::Egress, segment.ifindex);
     let Some(place) = LAST_ACK.get_ptr_mut(hash.word() as u32 & (LAST_ACKS - 1)) else { return Some(Memory::NONE) };
     // SAFETY: the map's own memory. Other CPUs may write to it meanwhile; both words are read and written whole, and any values do.
     let place = unsafe { &mut *place };

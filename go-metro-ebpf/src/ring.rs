@@ -4,6 +4,7 @@
 
 use core::ptr;
 
+use aya_ebpf::bindings::BPF_RB_AVAIL_DATA;
 use aya_ebpf::maps::RingBuf;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use go_metro_common::counters::PerCpu;
@@ -40,16 +41,34 @@ impl Ring {
         Self { shard: key.shard(SEED.load(), WORKERS.load()) }
     }
 
+    /// Its place among several; 0 where there is one.
+    #[inline(always)]
+    pub(crate) fn shard(self) -> u32 {
+        self.shard
+    }
+
+    /// The map.
+    #[inline(always)]
+    fn map(self) -> Option<&'static RingBuf> {
+        if !are_several() {
+            return Some(&RECORDS);
+        }
+        let ring = ptr::from_ref(RINGS.get(self.shard)?).cast::<RingBuf>();
+        // SAFETY: what a look-up in an array of maps gives is handed to the kernel's helpers as it is and never read; the type only says
+        // that it is a ring.
+        Some(unsafe { &*ring })
+    }
+
     /// Room for a record; none if the ring is full.
     #[inline(always)]
     pub(crate) fn reserve<T: 'static>(self) -> Option<RingBufEntry<T>> {
-        if !are_several() {
-            return RECORDS.reserve::<T>(0);
-        }
-        let ring = ptr::from_ref(RINGS.get(self.shard)?).cast::<RingBuf>();
-        // SAFETY: what a look-up in an array of maps gives is handed to the kernel's helper as it is and never read; the type only says
-        // that it is a ring.
-        unsafe { &*ring }.reserve::<T>(0)
+        self.map()?.reserve::<T>(0)
+    }
+
+    /// Bytes in it that wait to be read.
+    #[inline(always)]
+    pub(crate) fn fill(self) -> u64 {
+        self.map().map_or(0, |ring| ring.query(u64::from(BPF_RB_AVAIL_DATA)))
     }
 
     /// Counts a record of this CPU; how many went into this ring if there are several.

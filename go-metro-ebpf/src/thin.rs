@@ -5,91 +5,244 @@
 //! was picked before is given up, by never emitting its acknowledgement. So a sample is one that the engine would have found among
 //! all records, or there is none (`tests/repeats.rs`). SYN, FIN and RST are emitted always, for the engine to know when a flow begins
 //! and ends.
+//!
+//! Where that is configured it holds always. Else it begins when the ring runs full, with flows in the middle of which nothing is known but
+//! the highest sequence number sent, which [`LAST_ACK`] holds; and when the ring is empty again, each flow returns: with the next pick
+//! everything is emitted, until an acknowledgement closes that too, and then the engine knows all that it would have known.
 
-use go_metro_common::pick::{Pick, SEGMENTS_MAX};
+use go_metro_common::last_ack::{LAST_ACKS, LastAck};
+use go_metro_common::pick::{FIRST_SEGMENTS, Pick, SEGMENTS_MAX};
 use go_metro_common::segment::{Bits, Sides, TcpFlags};
 
 use crate::classify::Direction;
-use crate::emit::Segment;
+use crate::emit::{Segment, time};
 use crate::flow::FlowHash;
-use crate::maps::{PER_FLOW, PICKS, SIDES};
+use crate::maps::{LAST_ACK, PER_FLOW, PICKS, SIDES, WATERMARK};
+use crate::packet::Packet;
+use crate::pressure::Now;
 
-/// Of [`PER_FLOW`]: everything is emitted.
+/// Of [`PER_FLOW`] and [`WATERMARK`]: everything is emitted.
 pub(crate) const OFF: u64 = u64::MAX;
+
+/// A time that does not come.
+const FAR: u64 = u64::MAX / 2;
+
+/// Of [`Pick::window`]: nothing was received yet.
+const UNKNOWN: u32 = u32::MAX;
 
 /// Sequence numbers further apart are not of one stream (RFC 7323 section 2.3).
 const LARGEST_WINDOW: u32 = 1 << 30;
 
+/// What becomes of a segment.
+pub(crate) enum Fate {
+    /// What would become of it without thinning.
+    Plain,
+    /// It is emitted.
+    Chosen(Chosen),
+    /// It is left in the kernel.
+    LeftOut,
+}
+
 /// A segment that is emitted.
+#[derive(Clone, Copy)]
 pub(crate) struct Chosen {
     /// For its record.
     pub bits: u8,
-    /// The flow, where a pick depends on the record.
+    /// The flow, where something depends on the record.
     pick: Option<*mut Pick>,
+    /// With this record the flow returns; what it is found by.
+    returns: Option<FlowHash>,
 }
 
 impl Chosen {
-    const PLAIN: Self = Self { bits: 0, pick: None };
+    const PLAIN: Self = Self { bits: 0, pick: None, returns: None };
 
-    /// The record is in the ring, or is lost; then what was picked is given up.
+    /// The record is in the ring, or is lost; then what was picked is given up, and the flow does not return yet.
     #[inline(always)]
     pub(crate) fn settle(self, emitted: bool) {
-        if let Some(pick) = self.pick
-            && !emitted
-        {
-            // SAFETY: the map's own memory, which stays for as long as the program runs.
-            unsafe { (*pick).pending = 0 };
+        let Some(pick) = self.pick else { return };
+        // SAFETY: the map's own memory, which stays for as long as the program runs.
+        let pick = unsafe { &mut *pick };
+        if !emitted {
+            pick.pending = 0;
+        } else if let Some(hash) = self.returns {
+            pick.returned = 1;
+            if let Some(place) = place(hash) {
+                *place = LastAck { print: 0, at: 0, flow: hash.rest(), snd_nxt: pick.snd_nxt };
+            }
         }
     }
 }
 
-/// Whether a segment is emitted; `time` is when it passes.
+/// Whether flows are thinned at any time.
 #[inline(always)]
-pub(crate) fn choose(direction: Direction, segment: &Segment, time: u64) -> Option<Chosen> {
+pub(crate) fn may_thin() -> bool {
+    PER_FLOW.load() != OFF || WATERMARK.load() != OFF
+}
+
+/// Whether the segment is of those that are timed, not of those that acknowledge.
+#[inline(always)]
+fn is_timed(direction: Direction) -> bool {
+    (direction == Direction::Egress) == (SIDES.load() == Sides::REMOTE.0)
+}
+
+/// What all flows of a hash share.
+#[inline(always)]
+fn place(hash: FlowHash) -> Option<&'static mut LastAck> {
+    let place = LAST_ACK.get_ptr_mut(hash.word() as u32 & (LAST_ACKS - 1))?;
+    // SAFETY: the map's own memory. Other CPUs may write to it meanwhile; each word is read and written whole, and any values do.
+    Some(unsafe { &mut *place })
+}
+
+/// Whether `one` comes after `other` in a stream.
+#[inline(always)]
+fn is_after(one: u32, other: u32) -> bool {
+    other.wrapping_sub(one) >> 31 != 0
+}
+
+/// Notes what is sent of a flow of which everything is told.
+#[inline(always)]
+pub(crate) fn note(direction: Direction, hash: FlowHash, segment: &Segment) {
+    if WATERMARK.load() == OFF || !is_timed(direction) {
+        return;
+    }
+    let Some(place) = place(hash) else { return };
+    let end = end(segment);
+    let ahead = end.wrapping_sub(place.snd_nxt);
+    if place.flow != hash.rest() || segment.tcp.flags.any(TcpFlags::SYN) || ahead.wrapping_neg() >= LARGEST_WINDOW {
+        place.flow = hash.rest();
+        place.snd_nxt = end;
+    }
+}
+
+#[inline(always)]
+fn end(segment: &Segment) -> u32 {
     let tcp = &segment.tcp;
-    let hash = FlowHash::new(&segment.ends, tcp, direction == Direction::Egress, segment.ifindex);
-    let timed = (direction == Direction::Egress) == (SIDES.load() == Sides::REMOTE.0);
-    if tcp.flags.any(TcpFlags::RST) {
-        return Some(Chosen::PLAIN);
+    tcp.seq.wrapping_add(tcp.payload_len).wrapping_add(tcp.flags.sequence_space())
+}
+
+/// What becomes of a segment.
+#[inline(always)]
+pub(crate) fn choose(packet: Packet, direction: Direction, hash: FlowHash, segment: &Segment, now: Now) -> Fate {
+    let steady = PER_FLOW.load() != OFF;
+    let thinning = steady || now.every_ns != 0;
+    if !thinning && !now.lately {
+        return Fate::Plain;
     }
     // SAFETY: the map's own memory. Another CPU may write to it meanwhile: each word is read and written whole, and what the two
     // directions write of the same is about the same.
-    let known = PICKS.get_ptr_mut(&hash.word());
-    if timed { sent(hash, known, segment, time) } else { received(known, segment) }
+    let known = PICKS.get_ptr_mut(&hash.word()).filter(|pick| unsafe { (**pick).returned } == 0);
+    let flags = segment.tcp.flags;
+    let opens = flags.any(TcpFlags::SYN) && !flags.any(TcpFlags::ACK) && !is_timed(direction);
+    if flags.any(TcpFlags::RST) || opens {
+        if let Some(pick) = known {
+            // SAFETY: as above.
+            let pick = unsafe { &mut *pick };
+            // Nothing of this connection is picked any more; our own SYN begins the next.
+            pick.pending = 0;
+            pick.at = FAR;
+        }
+        return Fate::Plain;
+    }
+    if known.is_none() && !thinning {
+        return Fate::Plain;
+    }
+    if is_timed(direction) {
+        let configured = if steady { PER_FLOW.load() } else { 0 };
+        let every = if configured > now.every_ns { configured } else { now.every_ns };
+        sent(packet, direction, hash, known, segment, Pace { steady, thinning, every })
+    } else {
+        received(hash, known, segment, steady, thinning)
+    }
+}
+
+/// How flows are thinned.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// Always.
+    steady: bool,
+    /// Now; else flows return.
+    thinning: bool,
+    /// Nanoseconds between two picks.
+    every: u64,
 }
 
 /// What opens or closes a connection is told of even if it cannot be timed.
 #[inline(always)]
-fn untimed(flags: TcpFlags) -> Option<Chosen> {
-    flags.any(TcpFlags::SYN | TcpFlags::FIN).then_some(Chosen { bits: Bits::UNTIMED, pick: None })
+fn untimed(flags: TcpFlags) -> Fate {
+    if flags.any(TcpFlags::SYN | TcpFlags::FIN) {
+        Fate::Chosen(Chosen { bits: Bits::UNTIMED, ..Chosen::PLAIN })
+    } else {
+        Fate::LeftOut
+    }
 }
 
 #[inline(always)]
-fn sent(hash: FlowHash, known: Option<*mut Pick>, segment: &Segment, time: u64) -> Option<Chosen> {
+fn sent(
+    packet: Packet,
+    direction: Direction,
+    hash: FlowHash,
+    known: Option<*mut Pick>,
+    segment: &Segment,
+    pace: Pace,
+) -> Fate {
     let tcp = &segment.tcp;
-    let (start, end) = (tcp.seq, tcp.seq.wrapping_add(tcp.payload_len).wrapping_add(tcp.flags.sequence_space()));
+    let (start, end) = (tcp.seq, end(segment));
     if tcp.flags.any(TcpFlags::SYN) {
         // The engine sees each SYN, and knows what to think of two.
-        let first = Pick {
+        if let Some(pointer) = known {
+            // SAFETY: as in `choose`.
+            let pick = unsafe { &mut *pointer };
+            if pick.opened != 0 && pick.isn == start {
+                if is_after(end, pick.snd_nxt) {
+                    pick.snd_nxt = end;
+                }
+                pick.clean_from = pick.snd_nxt;
+                pick.pending = 0;
+                return Fate::Plain;
+            }
+        }
+        let (whole, pending) = if pace.steady { (0, SEGMENTS_MAX) } else { (FIRST_SEGMENTS, 0) };
+        let begun = Pick {
             snd_nxt: end,
             snd_una: start,
             clean_from: start,
             start,
             end,
-            pending: SEGMENTS_MAX,
+            pending,
+            whole,
+            isn: start,
+            opened: 1,
             ..Pick::default()
         };
-        let _ = PICKS.insert(&hash.word(), &first, 0);
-        return Some(Chosen::PLAIN);
+        let _ = PICKS.insert(&hash.word(), &begun, 0);
+        return Fate::Plain;
     }
     let Some(pointer) = known else {
-        // In mid-stream: it may have been sent before.
-        let first = Pick { snd_nxt: end, snd_una: start, clean_from: end, ..Pick::default() };
-        let _ = PICKS.insert(&hash.word(), &first, 0);
-        return untimed(tcp.flags);
+        // In mid-stream: it may have been sent before, and more than it.
+        let mut snd_nxt = end;
+        if let Some(place) = place(hash)
+            && place.flow == hash.rest()
+            && is_after(place.snd_nxt, end)
+            && place.snd_nxt.wrapping_sub(end) < LARGEST_WINDOW
+        {
+            snd_nxt = place.snd_nxt;
+        }
+        let begun = Pick { snd_nxt, snd_una: start, clean_from: snd_nxt, window: UNKNOWN, ..Pick::default() };
+        return if PICKS.insert(&hash.word(), &begun, 0).is_ok() || pace.steady {
+            untimed(tcp.flags)
+        } else {
+            Fate::Plain
+        };
     };
     // SAFETY: as in `choose`.
     let pick = unsafe { &mut *pointer };
+    let otherwise = if pick.whole != 0 {
+        pick.whole -= 1;
+        Fate::Plain
+    } else {
+        untimed(tcp.flags)
+    };
     if start != pick.snd_nxt {
         // Sent before, or segments passed unseen.
         let ahead = start.wrapping_sub(pick.snd_nxt);
@@ -100,53 +253,64 @@ fn sent(hash: FlowHash, known: Option<*mut Pick>, segment: &Segment, time: u64) 
         }
         if !again {
             pick.snd_una = start;
+            pick.window = UNKNOWN;
         }
         pick.clean_from = pick.snd_nxt;
         pick.pending = 0;
-        return untimed(tcp.flags);
+        return otherwise;
     }
     pick.snd_nxt = end;
+    if matches!(otherwise, Fate::Plain) {
+        return otherwise;
+    }
     if pick.pending != 0 {
-        if pick.pending < SEGMENTS_MAX && pick.end == start {
+        if (pick.pending < SEGMENTS_MAX || !pace.thinning) && pick.end == start {
             pick.end = end;
             pick.pending += 1;
-            return Some(Chosen { bits: 0, pick: Some(pointer) });
+            return Fate::Chosen(Chosen { bits: 0, pick: Some(pointer), returns: None });
         }
         if tcp.flags.any(TcpFlags::FIN) {
             // The engine forgets what is outstanding.
             pick.pending = 0;
         }
-        return untimed(tcp.flags);
+        return otherwise;
     }
-    let clean = pick.snd_una.wrapping_sub(pick.clean_from) >> 31 == 0;
-    if !clean || time < pick.at.wrapping_add(PER_FLOW.load()) {
-        return untimed(tcp.flags);
+    if is_after(pick.clean_from, pick.snd_una) {
+        return otherwise;
+    }
+    let time = time(packet, direction);
+    if time < pick.at.wrapping_add(pace.every) {
+        return otherwise;
     }
     pick.at = time;
     pick.start = start;
     pick.end = end;
     pick.pending = 1;
-    Some(Chosen { bits: Bits::RESYNC, pick: Some(pointer) })
+    Fate::Chosen(Chosen { bits: Bits::RESYNC, pick: Some(pointer), returns: None })
 }
 
 #[inline(always)]
-fn received(known: Option<*mut Pick>, segment: &Segment) -> Option<Chosen> {
+fn received(hash: FlowHash, known: Option<*mut Pick>, segment: &Segment, steady: bool, thinning: bool) -> Fate {
     let tcp = &segment.tcp;
-    let otherwise = untimed(tcp.flags);
-    let Some(pick) = known else { return otherwise };
+    let Some(pointer) = known else {
+        // Nothing of it was left out so far.
+        return if steady { untimed(tcp.flags) } else { Fate::Plain };
+    };
+    // SAFETY: as in `choose`.
+    let pick = unsafe { &mut *pointer };
+    let otherwise = if pick.whole != 0 { Fate::Plain } else { untimed(tcp.flags) };
     if !tcp.flags.any(TcpFlags::ACK) {
         return otherwise;
     }
-    // SAFETY: as in `choose`.
-    let pick = unsafe { &mut *pick };
     let ack = tcp.ack;
     let window = u32::from(tcp.window);
     let advance = ack.wrapping_sub(pick.snd_una);
-    if pick.snd_nxt.wrapping_sub(ack) >> 31 != 0 || advance >> 31 != 0 {
+    if is_after(ack, pick.snd_nxt) || advance >> 31 != 0 {
         // Of what was not sent, or of what was acknowledged before.
         return otherwise;
     }
-    let duplicate = advance == 0 && tcp.payload_len == 0 && pick.window == window;
+    // The first acknowledgement may be the second of its number.
+    let duplicate = pick.window == UNKNOWN || advance == 0 && tcp.payload_len == 0 && pick.window == window;
     pick.window = window;
     if duplicate || segment.options.bits & (Bits::SACK_ABOVE | Bits::DSACK) != 0 {
         // The peer may miss something.
@@ -156,10 +320,17 @@ fn received(known: Option<*mut Pick>, segment: &Segment) -> Option<Chosen> {
         return otherwise;
     }
     pick.snd_una = ack;
-    if pick.pending == 0 || advance == 0 || ack.wrapping_sub(pick.start).wrapping_sub(1) >> 31 != 0 {
+    if pick.pending == 0 || advance == 0 || !is_after(ack, pick.start) {
         return otherwise;
     }
     pick.pending = 0;
-    // Beyond what was picked, it was caused by a segment that the engine knows nothing of.
-    if pick.end.wrapping_sub(ack) >> 31 != 0 { otherwise } else { Some(Chosen::PLAIN) }
+    if is_after(ack, pick.end) {
+        // It was caused by a segment that the engine knows nothing of.
+        return otherwise;
+    }
+    if !thinning && pick.end == pick.snd_nxt {
+        // All that was sent since the pick was told of.
+        return Fate::Chosen(Chosen { bits: Bits::RESYNC, pick: Some(pointer), returns: Some(hash) });
+    }
+    Fate::Chosen(Chosen::PLAIN)
 }

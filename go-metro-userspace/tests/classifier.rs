@@ -11,7 +11,8 @@ use aya::{TestRun, TestRunOptions};
 use frames::cases::{self, Case, Hook, Outcome, Record};
 use frames::kernel::{LOOPBACK, NEXT, classifier, classifier_of, run, run_xdp};
 use go_metro::capture::SourceCounters;
-use go_metro::capture::ebpf::Classifier;
+use go_metro::capture::ebpf::{Classifier, ClassifierSettings};
+use go_metro::config::Thinning;
 use go_metro::rtt::{Addr, Direction, Endpoint, FlowKey, Segment, Side};
 use go_metro_common::counters::Unparsable;
 use go_metro_common::names;
@@ -97,7 +98,9 @@ fn targets_change_at_run_time_and_apply_to_their_interface_only() {
 #[test]
 fn a_full_ring_is_counted_and_drains() {
     let Some(_) = classifier(Sides::REMOTE) else { return };
-    let mut classifier = Classifier::load(0, Sides::REMOTE).unwrap();
+    // One that is thinned would not run full.
+    let settings = ClassifierSettings { ring_bytes: 0, thinning: Thinning::OFF, ..ClassifierSettings::default() };
+    let mut classifier = Classifier::load_with(settings).unwrap();
     classifier.tries.set(&cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
     let tcp = frames::data().bytes();
     let frame = frames::ethernet(&[], frames::ETH_P_IP, &frames::ipv4(cases::LOCAL4, cases::REMOTE4, &[], &tcp));

@@ -19,7 +19,7 @@ use aya::{Ebpf, EbpfLoader};
 use go_metro::capture::ebpf::{Classifier, EbpfSource, HookKind, probe};
 use go_metro::capture::error::CaptureError;
 use go_metro::capture::{InterfaceEvent, SourceSettings, WatchList};
-use go_metro::config::{IngressHook, PerFlow};
+use go_metro::config::{IngressHook, Thinning};
 use go_metro::rtt::{Direction, Engine, EngineConfig, Outcome, Segment};
 use go_metro_common::segment::{Sides, TcpFlags};
 use nix::sched::{CloneFlags, unshare};
@@ -71,7 +71,7 @@ fn settings(entries: &[(&str, &str)], ring_bytes: u32) -> SourceSettings {
         filter: None,
         sides: Sides::REMOTE,
         ingress: IngressHook::Tc,
-        per_flow: PerFlow::Off,
+        thinning: Thinning::OFF,
         workers: 1,
         host_ends,
     }

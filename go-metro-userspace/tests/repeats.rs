@@ -15,9 +15,11 @@ use frames::kernel::{LOOPBACK, run};
 use frames::{ETH_P_IP, ethernet, ipv4, sack, timestamps};
 use go_metro::capture::CaptureError;
 use go_metro::capture::ebpf::{Classifier, ClassifierSettings, Repeats};
-use go_metro::config::PerFlow;
+use go_metro::config::{PerFlow, Thinning, Watermark};
 use go_metro::rtt::{Engine, EngineConfig, Outcome, Quiet, Rejection, Sample, Segment};
+use go_metro_common::pressure::Pressure;
 use go_metro_common::segment::{Sides, TcpFlags};
+use nix::time::{ClockId, clock_gettime};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -237,11 +239,11 @@ fn a_flow_that_only_downloads_is_heard_of_now_and_then() {
 fn a_thinned_flow_has_fewer_samples_and_no_other() {
     for sides in [Sides::REMOTE, Sides::LOCAL] {
         let full = ClassifierSettings { sides, repeats: Repeats::Emitted, ..ClassifierSettings::default() };
-        let thinned = ClassifierSettings { per_flow: PerFlow::Rtt, ..full };
+        let thinned = ClassifierSettings { thinning: Thinning { per_flow: PerFlow::Rtt, ..Thinning::OFF }, ..full };
         let (Some(some), Some(all)) = (Side::new(thinned), Side::new(full)) else { return };
         let both = RefCell::new((some, all));
         let (fewer, samples) = (Cell::new(0), Cell::new(0));
-        let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
+        let config = ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() };
         TestRunner::new(config)
             .run(&steps(), |steps| {
                 let (some, all) = &mut *both.borrow_mut();
@@ -270,10 +272,83 @@ fn a_thinned_flow_has_fewer_samples_and_no_other() {
     }
 }
 
+/// The ring is full, or has room again.
+fn set_pressure(side: &mut Side, every_ns: u64) {
+    let now_ns = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap()).as_nanos() as u64;
+    side.classifier.set_pressure(Pressure { every_ns, stepped_ns: now_ns, busy_ns: now_ns }).unwrap();
+}
+
+#[test]
+fn flows_that_are_thinned_now_and_then_have_fewer_samples_and_no_other() {
+    for (sides, repeats) in [
+        (Sides::REMOTE, Repeats::Emitted),
+        (Sides::REMOTE, Repeats::Left(Duration::from_secs(3600))),
+        (Sides::LOCAL, Repeats::Left(Duration::from_secs(3600))),
+    ] {
+        let full = ClassifierSettings {
+            sides,
+            repeats: Repeats::Emitted,
+            thinning: Thinning::OFF,
+            ..ClassifierSettings::default()
+        };
+        // What fills a page of ring does not count here, only what is said below.
+        let thinning = Thinning { per_flow: PerFlow::Off, watermark: Watermark(Some(99)) };
+        let (Some(some), Some(all)) = (Side::new(ClassifierSettings { thinning, repeats, ..full }), Side::new(full))
+        else {
+            return;
+        };
+        let both = RefCell::new((some, all));
+        let (fewer, samples, thinned) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
+        // Before which steps the ring is full: runs of some length, so that flows get to return.
+        let full_or_not = prop::collection::vec((any::<bool>(), 1..12_usize), 1..20);
+        TestRunner::new(config)
+            .run(&(steps(), full_or_not), |(steps, runs)| {
+                let (some, all) = &mut *both.borrow_mut();
+                some.restart();
+                all.restart();
+                let mut pressed = runs.iter().flat_map(|(pressed, steps)| std::iter::repeat_n(*pressed, *steps));
+                for (number, step) in (0..).zip(&steps) {
+                    // Each step's pick is due: a nanosecond between two.
+                    set_pressure(some, u64::from(pressed.next().unwrap_or(false)));
+                    let step = &if sides == Sides::LOCAL { step.turned() } else { step.clone() };
+                    let (few, full) = (some.step(number, step), all.step(number, step));
+                    thinned.set(thinned.get() + u32::from(few.is_empty() && !full.is_empty()));
+                    let sample = |outcomes: Vec<Outcome>| {
+                        outcomes.into_iter().find_map(|outcome| match outcome {
+                            Outcome::Sample(sample) => Some(Sample { delayed: false, ..sample }),
+                            _ => None,
+                        })
+                    };
+                    let (few, full) = (sample(few), sample(full));
+                    samples.set(samples.get() + u32::from(full.is_some()));
+                    fewer.set(fewer.get() + u32::from(few.is_some()));
+                    prop_assert!(few.is_none() || few == full, "step {}: {:?}, not {:?}", number, few, full);
+                }
+                Ok(())
+            })
+            .unwrap();
+        println!(
+            "{sides:?}, {repeats:?}: {} of {} samples, {} segments left out",
+            fewer.get(),
+            samples.get(),
+            thinned.get()
+        );
+        assert!(thinned.get() > 1000, "{} segments were left out", thinned.get());
+        assert!(
+            fewer.get() > samples.get() / 4 && fewer.get() < samples.get(),
+            "{} of {} samples",
+            fewer.get(),
+            samples.get()
+        );
+    }
+}
+
 #[test]
 fn a_thinned_flow_is_timed_once_in_the_configured_time() {
     let per_flow = PerFlow::Every(Duration::from_millis(200));
-    let Some(mut side) = Side::new(ClassifierSettings { per_flow, ..ClassifierSettings::default() }) else { return };
+    let thinning = Thinning { per_flow, ..Thinning::OFF };
+    let Some(mut side) = Side::new(ClassifierSettings { thinning, ..ClassifierSettings::default() }) else { return };
     let round = |side: &mut Side, number: u32| {
         let sent = Step {
             hook: Hook::EgressEthernet,

@@ -12,6 +12,7 @@ mod measure;
 mod page;
 mod plot;
 mod table;
+mod workers;
 
 use std::path::PathBuf;
 
@@ -48,6 +49,8 @@ enum Part {
     Files,
     /// The agent beside real traffic
     Live,
+    /// One thread that measures, or two
+    Workers,
 }
 
 impl Part {
@@ -57,6 +60,7 @@ impl Part {
             Self::Engine => engine::tables(args),
             Self::Files => files::tables(args),
             Self::Live => live::tables(args),
+            Self::Workers => workers::tables(args),
         }
     }
 }

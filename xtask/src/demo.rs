@@ -43,7 +43,8 @@ pub struct Args {}
 pub fn main(_args: &Args) -> Result<()> {
     become_root()?;
     setup::for_lab()?;
-    let binary = run::release_binary()?;
+    let named = std::env::var_os(BINARY_VARIABLE).map(std::path::PathBuf::from);
+    let binary = named.map_or_else(run::release_binary, Ok)?;
     let stop = stop_on_signals()?;
 
     let lab = Lab::new(Link::Veth)?;

@@ -1,9 +1,10 @@
 //! The agent: wires source, engine and sinks together, and looks after them until it is told to stop.
 //!
-//! Three parties: the capture thread ([`worker`]) measures; this module's loop reacts to time and signals; sinks report. What each
+//! Three parties: the capture thread ([`worker`]), or several ([`crew`]), measures; this module's loop reacts to time and signals; sinks report. What each
 //! instance watches at a moment, and what its pairs are called, is [`directory`]'s business.
 
 mod cgroup;
+mod crew;
 mod directory;
 mod feed;
 mod files;
@@ -12,6 +13,7 @@ mod machines;
 mod outputs;
 mod reload;
 mod replay;
+mod sandbox;
 mod serve;
 mod service;
 mod settings;
@@ -40,19 +42,21 @@ use crate::rtt::Sample;
 use crate::status::Live;
 use crate::targets::hosts::Hosts;
 use crate::targets::reverse;
+use crew::Crew;
 use directory::Directory;
 use feed::Feed;
 use kernel::KernelClock;
 use machines::Machines;
 use outputs::Outputs;
 pub use outputs::{ListenError, Output};
+pub use sandbox::confine;
 use serve::{Ask, Asks, Server};
 use service::Service;
 use settings::{engine_config, source_settings, summary_limits};
 use signals::{Asked, Signals};
 use status::Memory;
 use waiting::{answer, at, tick, ticks};
-use worker::{Command, Event, Samples, Snapshot, Worker};
+use worker::{Event, Samples, Snapshot};
 
 /// What the command line says over the configuration, now and after each reload.
 #[derive(Clone, Debug, Default)]
@@ -136,12 +140,14 @@ pub enum AgentError {
     /// An output cannot be had.
     #[error("{0}")]
     Listen(#[from] ListenError),
-    /// The source can be opened at the start only.
-    #[error(
-        "backend, ring_size, snaplen, filter, sides and host_end can change with a restart only, \
-         as what opening the source needs is given up after the start: {0}"
-    )]
-    NeedsRestart(CaptureError),
+    /// What it takes to go over to that was given up after the start.
+    #[error("restart to change {keys}: {why}")]
+    NeedsRestart {
+        /// What differs, by name.
+        keys: String,
+        /// What is in the way.
+        why: String,
+    },
     /// A signal handler, thread or runtime could not be had.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -154,9 +160,9 @@ pub enum AgentError {
 /// When it cannot start, or the source fails for good.
 pub fn run(options: AgentOptions) -> Result<(), AgentError> {
     files::raise_limit()?;
-    privileges::confine(&settings::folders(&options.config));
+    confine(&options.config);
     if directory::live(&options.config).next().is_none() {
-        privileges::give_up_all();
+        privileges::keep(Needs::Files);
     }
     // Names are looked up on threads of the runtime's.
     let runtime =
@@ -212,7 +218,7 @@ const ASKS: usize = 16;
 struct Agent {
     options: AgentOptions,
     directory: Directory,
-    worker: Worker,
+    worker: Crew,
     events: unbounded::UnboundedReceiver<Event>,
     outputs: Outputs,
     asks: (Asks, unbounded::Receiver<Ask>),
@@ -262,14 +268,15 @@ impl Agent {
         directory.check()?;
         let source = Source::open(config.backend, &source_settings(config, &directory))?;
         tracing::info!("backend: {}", source.name());
-        status::kernel();
-        privileges::keep(match source {
-            Source::Ebpf(_) | Source::Ring(_) => Needs::Ebpf,
-            Source::Pcap(_) => Needs::Libpcap,
-        });
+        let is_ebpf = !matches!(source, Source::Pcap(_));
+        privileges::keep(if is_ebpf { Needs::Ebpf } else { Needs::Libpcap });
         let (samples, printer) = if options.samples { Some(print_samples()?) } else { None }.unzip();
         let (engine, limits) = (engine_config(config), summary_limits(config));
-        let (worker, events) = Worker::spawn(source, directory.watch_list(), engine, limits, samples)?;
+        let (worker, events) = Crew::spawn(source, directory.watch_list(), engine, limits, samples)?;
+        if is_ebpf {
+            // The capture thread keeps what it needs; another classifier cannot be loaded any more. Another libpcap can be opened here.
+            privileges::keep(Needs::Files);
+        }
         let asks = unbounded::channel(ASKS);
         let outputs = Outputs::open(&options.outputs, config, Some(&asks.0))?;
         let (sender, receiver) = unbounded::unbounded_channel();
@@ -362,7 +369,7 @@ impl Agent {
                 },
                 () = at(window.map(tokio::time::Instant::from_std)) => {
                     self.directory.turn_windows();
-                    self.worker.send(Command::Watch(self.directory.watch_list()));
+                    self.worker.watch(self.directory.watch_list());
                 }
                 _ = refresh.tick() => self.look_up_hosts(),
                 Some(answer) = self.lookups.receiver.recv() => self.learn(answer),
@@ -467,7 +474,7 @@ impl Agent {
                 self.lookups.hosts_pending = false;
                 self.happened.dns_failures += hosts.failing();
                 if self.directory.learn_hosts(&hosts) {
-                    self.worker.send(Command::Watch(self.directory.watch_list()));
+                    self.worker.watch(self.directory.watch_list());
                 }
             }
         }
@@ -499,8 +506,9 @@ impl Agent {
 
 /// A thread that prints samples, so that a slow reader holds up nothing else.
 fn print_samples() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)> {
-    let (sender, receiver) = Worker::sample_channel();
+    let (sender, receiver) = Crew::sample_channel();
     let printer = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
+        privileges::give_up_all();
         for Samples { samples, epoch_offset_ns } in receiver {
             if write_samples(&samples, epoch_offset_ns).is_err() {
                 return;

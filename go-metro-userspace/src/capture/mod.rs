@@ -20,7 +20,7 @@ use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 
-use crate::config::{IngressHook, PerFlow};
+use crate::config::{IngressHook, Thinning};
 
 pub use clock::Jump;
 pub use error::CaptureError;
@@ -47,8 +47,8 @@ pub struct SourceSettings {
     pub sides: Sides,
     /// Where the classifier sees what comes in (eBPF).
     pub ingress: IngressHook,
-    /// How many samples of a flow are taken (eBPF); libpcap takes all.
-    pub per_flow: PerFlow,
+    /// Which samples are not taken (eBPF); libpcap takes all.
+    pub thinning: Thinning,
     /// Which interfaces are a host's end of another machine's link, where the configuration says; elsewhere the kernel is asked.
     pub host_ends: BTreeMap<String, bool>,
 }

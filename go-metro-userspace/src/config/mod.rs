@@ -25,7 +25,7 @@ use serde_yaml::Value;
 
 pub use error::{ConfigError, Fault};
 pub use instance::{Instance, Sampling};
-pub use sampling::PerFlow;
+pub use sampling::{PerFlow, Thinning, Watermark};
 pub use schema::schema;
 pub use selector::{Hopeless, Selector};
 pub use template::{Answers, write};
@@ -71,8 +71,8 @@ pub struct Config {
     pub filter: Option<String>,
     /// Which round trips are measured.
     pub sides: SidesWanted,
-    /// How many samples of a flow are taken.
-    pub per_flow: PerFlow,
+    /// Which samples are not taken.
+    pub thinning: Thinning,
     /// Where the classifier sees what comes in.
     pub ingress_hook: IngressHook,
     /// What summaries do with delayed acknowledgements.
@@ -111,6 +111,8 @@ pub struct Config {
     pub tags: Vec<String>,
     /// Where the log goes.
     pub log: LogSettings,
+    /// Whether the daemon confines itself, and gives up what it no longer needs.
+    pub sandbox: bool,
 }
 
 /// Where the DogStatsD server listens.

@@ -159,6 +159,11 @@ impl Flow {
         self.isns.1 = isn.unwrap_or_default();
     }
 
+    /// The source tells of single round trips, and of none at the moment.
+    fn left_out(&self) -> bool {
+        self.marks.has(Marks::LEFT_OUT) && !self.is_synchronised()
+    }
+
     fn is_synchronised(&self) -> bool {
         self.marks.has(Marks::SYNCHRONISED)
     }
@@ -216,7 +221,12 @@ impl Flow {
             return sent;
         }
         if segment.has(TcpFlags::SYN) {
+            // What was sent since the first is not known any more.
+            let again = self.left_out() && self.local_isn() == Some(segment.start());
             self.opens(segment, pool);
+            if again {
+                return sent;
+            }
         }
         if segment.header.bits.any(Bits::RESYNC | Bits::UNTIMED) {
             // As rule 8: the source left out what went before.
@@ -323,6 +333,9 @@ impl Flow {
             self.advance(ack, segment, pool, limits)
         };
         self.window = segment.header.window;
+        if segment.header.bits.any(Bits::RESYNC) {
+            self.marks.set(Marks::LEFT_OUT, false);
+        }
         // Rule 5.
         if hole_above || self.marks.duplicates() >= DUPLICATE_ACKS {
             self.hole(pool);
@@ -413,7 +426,7 @@ impl Flow {
     /// Rule 7, outbound: a SYN or SYN-ACK with another initial sequence number is another connection.
     fn opens(&mut self, segment: &Segment, pool: &mut Share<'_>) {
         let known_remote = self.remote_isn();
-        if self.is_synchronised() && self.local_isn() != Some(segment.start()) {
+        if (self.is_synchronised() || self.left_out()) && self.local_isn() != Some(segment.start()) {
             self.restart(pool);
             self.set_remote_isn(known_remote);
         }

@@ -5,7 +5,7 @@ use aya::{TestRun, TestRunOptions, TestRunResult};
 use go_metro::capture::SourceCounters;
 use go_metro::capture::ebpf::{Classifier, ClassifierSettings, Repeats};
 use go_metro::capture::error::CaptureError;
-use go_metro::config::{IngressHook, PerFlow};
+use go_metro::config::{IngressHook, Thinning};
 use go_metro::rtt::Segment;
 use go_metro_common::names;
 use go_metro_common::segment::Sides;
@@ -30,7 +30,7 @@ pub fn classifier_of(sides: Sides, workers: u32) -> Option<Classifier> {
         sides,
         repeats: Repeats::Emitted,
         ingress: IngressHook::Xdp,
-        per_flow: PerFlow::Off,
+        thinning: Thinning::OFF,
         workers,
     }) {
         Ok(mut classifier) => {

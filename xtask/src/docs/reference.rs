@@ -17,14 +17,15 @@ the JSON schema that this page is made from, for editors and validators.
 
 ```console
 $ go-metro config init my.yaml --interface eth0 --target 10.77.0.0/16 --tag env:test
-wrote my.yaml
+wrote my.yaml; next: go-metro check -c my.yaml
 $ go-metro check -c my.yaml
-ok    configuration: my.yaml: 1 instance
+ok    configuration: my.yaml: 1 instance(s)
+…
 ```
 
 A key that does not exist, a wrong type or a bad value is an error that names the line. Numbers and yes/no may be quoted. Where the file is silent, `DD_AGENT_HOST`,
-`DD_DOGSTATSD_PORT`, `DD_DOGSTATSD_URL`, `DD_ENV`, `DD_SERVICE`, `DD_VERSION` and `DD_ENTITY_ID` are honoured. SIGHUP reads it again: targets, tags, bounds, lifetimes and
-what becomes of delayed acknowledgements change without losing a flow; what needs a restart is said in the log.
+`DD_DOGSTATSD_PORT`, `DD_DOGSTATSD_URL`, `DD_ENV`, `DD_SERVICE`, `DD_VERSION` and `DD_ENTITY_ID` are honoured. SIGHUP reads it again: everything but the keys of
+the log follows, targets, tags, bounds and lifetimes without losing a flow; a change of where segments come from opens capture anew.
 ";
 
 const INSTANCES: &str = "

@@ -3,7 +3,9 @@
 //! Needs root, a built binary, Prometheus and the makers' checkers; `cargo xtask test` sees to all of it.
 #![allow(clippy::unwrap_used)]
 
+mod commands;
 mod datadog;
 mod generated;
+mod pages;
 mod prometheus;
 mod support;

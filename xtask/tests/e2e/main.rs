@@ -4,6 +4,7 @@
 //! may have two processors.
 #![allow(clippy::unwrap_used)]
 
+mod bare;
 mod hosts;
 mod interfaces;
 mod life;
@@ -17,5 +18,7 @@ mod rounds;
 mod sides;
 mod status;
 mod support;
+mod thinning;
 mod top;
 mod truth;
+mod workers;

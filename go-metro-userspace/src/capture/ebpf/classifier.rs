@@ -5,7 +5,7 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use aya::maps::{Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -14,6 +14,7 @@ use caps::Capability;
 use go_metro_common::counters::{Counters, PerCpu};
 use go_metro_common::names;
 use go_metro_common::pick::PICKS;
+use go_metro_common::pressure::{NEVER, Pressure};
 use go_metro_common::segment::{SegmentV6, Sides};
 use go_metro_common::shard::WORKERS_MAX;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
@@ -26,7 +27,7 @@ use super::ring::{self, Ring, RingSource};
 use super::tries::Tries;
 use crate::capture::SourceCounters;
 use crate::capture::error::CaptureError;
-use crate::config::{IngressHook, PerFlow};
+use crate::config::{IngressHook, PerFlow, Thinning};
 use crate::privileges::lacking;
 use crate::rtt::{FlowKey, Segment, shard_of};
 
@@ -68,8 +69,8 @@ pub struct ClassifierSettings {
     pub repeats: Repeats,
     /// With [`IngressHook::Xdp`] the entry points for drivers are loaded too.
     pub ingress: IngressHook,
-    /// How many samples of a flow are taken.
-    pub per_flow: PerFlow,
+    /// Which samples are not taken; all are where both sides are measured.
+    pub thinning: Thinning,
     /// Rings that the flows are shared out to: from 1 to [`WORKERS_MAX`].
     pub workers: u32,
 }
@@ -82,7 +83,7 @@ impl Default for ClassifierSettings {
             sides: Sides::REMOTE,
             repeats: Repeats::Left(Duration::from_millis(250)),
             ingress: IngressHook::Tc,
-            per_flow: PerFlow::Off,
+            thinning: Thinning::default(),
             workers: 1,
         }
     }
@@ -95,6 +96,7 @@ pub struct Classifier {
     rings: Vec<Ring>,
     workers: u32,
     counters: PerCpuArray<MapData, PerCpu>,
+    pressure: Array<MapData, Pressure>,
     /// What it lets through.
     pub tries: Tries,
     /// Whether the entry points for drivers are loaded; why not.
@@ -118,7 +120,7 @@ impl Classifier {
     ///
     /// A missing capability, a kernel without ring buffer, or a verifier that refuses.
     pub fn load_with(settings: ClassifierSettings) -> Result<Self, CaptureError> {
-        let ClassifierSettings { ring_bytes, sides, repeats, ingress, per_flow, workers } = settings;
+        let ClassifierSettings { ring_bytes, sides, repeats, ingress, thinning, workers } = settings;
         let workers = workers.clamp(1, WORKERS_MAX);
         raise_memlock_limit();
         let ring_bytes = ring_size(ring_bytes.div_ceil(workers));
@@ -127,9 +129,11 @@ impl Classifier {
         // In 5.18 and later; backports do without and fall back on plausibility.
         let has_tstamp_type = u8::from(kernel_is_at_least(5, 18));
         let level = log_level();
-        let per_flow = match per_flow {
-            // A segment is timed for one side and acknowledges for the other.
-            _ if sides == Sides::BOTH => u64::MAX,
+        // Of both sides, a segment is timed for one and acknowledges for the other.
+        let thinning = if sides == Sides::BOTH { Thinning::OFF } else { thinning };
+        let share = |share: u8| u64::from(ring_bytes) * u64::from(share) / 100;
+        let watermark = thinning.watermark.0.map_or(NEVER, share);
+        let per_flow = match thinning.per_flow {
             PerFlow::Off => u64::MAX,
             PerFlow::Rtt => 0,
             PerFlow::Every(time) => u64::try_from(time.as_nanos()).unwrap_or(u64::MAX - 1).min(u64::MAX - 1),
@@ -151,8 +155,9 @@ impl Classifier {
             .override_global(names::SEED, &seed(), true)
             .override_global(names::REFRESH, &refresh, true)
             .override_global(names::PER_FLOW, &per_flow, true)
+            .override_global(names::WATERMARK, &watermark, true)
             // Its memory is taken at once.
-            .map_max_entries(names::PICKS, if per_flow == u64::MAX { 1 } else { PICKS })
+            .map_max_entries(names::PICKS, if thinning == Thinning::OFF { 1 } else { PICKS })
             .override_global(aya_log::LEVEL, &level, true)
             .load(OBJECT)
             .map_err(|error| load_error(&error))?;
@@ -179,6 +184,7 @@ impl Classifier {
             rings: Ring::all(first, array, (workers, ring_bytes), sides)?,
             workers,
             counters: map(&mut ebpf, names::COUNTERS)?,
+            pressure: map(&mut ebpf, names::PRESSURE)?,
             tries: Tries::new(map(&mut ebpf, names::TARGETS_V4)?, map(&mut ebpf, names::TARGETS_V6)?),
             xdp,
             log: log.filter(|_| level >= aya_log::Level::Debug as u8),
@@ -260,6 +266,29 @@ impl Classifier {
             copies: 0,
             unparsable: all.unparsable,
         })
+    }
+
+    /// How full the fullest ring was when the classifier looked last, and what it does about that.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not let the map be read.
+    pub fn pressure(&self) -> Result<Pressure, CaptureError> {
+        let fullest = (0..self.workers).try_fold(Pressure::default(), |fullest, ring| {
+            let pressure = self.pressure.get(&ring, 0)?;
+            Ok(if pressure.every_ns > fullest.every_ns { pressure } else { fullest })
+        });
+        fullest.map_err(|error: MapError| CaptureError::Map { map: names::PRESSURE, reason: error.to_string() })
+    }
+
+    /// Sets that, until the classifier looks again: for tests, whose rings do not run full when they want it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not let the map be written.
+    pub fn set_pressure(&mut self, pressure: Pressure) -> Result<(), CaptureError> {
+        let set = (0..self.workers).try_for_each(|ring| self.pressure.set(ring, pressure, 0));
+        set.map_err(|error| CaptureError::Map { map: names::PRESSURE, reason: error.to_string() })
     }
 
     /// Passes what the classifier has logged on to `tracing`. It logs nothing unless somebody listened at level `debug` when it was

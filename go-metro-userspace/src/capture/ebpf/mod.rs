@@ -7,6 +7,7 @@
 
 mod attach;
 mod classifier;
+mod pressure;
 mod probe;
 mod ring;
 mod tries;
@@ -54,6 +55,7 @@ pub struct EbpfSource {
     trouble: BTreeMap<String, String>,
     /// Hears of interfaces that are deleted, and made anew before the next look.
     deletions: Option<Deletions>,
+    pressure: pressure::Watch,
     stamps: Stamps,
 }
 
@@ -77,9 +79,9 @@ impl EbpfSource {
     }
 
     fn open_with(settings: &SourceSettings, hook: Option<HookKind>) -> Result<Self, CaptureError> {
-        let SourceSettings { ring_bytes, sides, ingress, per_flow, workers, .. } = *settings;
+        let SourceSettings { ring_bytes, sides, ingress, thinning, workers, .. } = *settings;
         let wanted =
-            ClassifierSettings { ring_bytes, sides, ingress, per_flow, workers, ..ClassifierSettings::default() };
+            ClassifierSettings { ring_bytes, sides, ingress, thinning, workers, ..ClassifierSettings::default() };
         let classifier = Classifier::load_with(wanted)?;
         let mut source = Self {
             attached: BTreeMap::new(),
@@ -90,6 +92,7 @@ impl EbpfSource {
             host_ends: settings.host_ends.clone(),
             trouble: BTreeMap::new(),
             deletions: Deletions::new().ok(),
+            pressure: pressure::Watch::new(),
             stamps: Stamps::new(),
         };
         let wanted = interfaces::look(&source.watch, &source.host_ends)?;
@@ -116,6 +119,7 @@ impl EbpfSource {
     pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
         self.classifier.wait(timeout)?;
         self.classifier.flush_log();
+        self.pressure.look(&self.classifier);
         self.stamps.drain(self.classifier.rings(), sink);
         Ok(())
     }

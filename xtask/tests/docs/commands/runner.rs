@@ -1,0 +1,110 @@
+//! How a command is run: to its end, until it has shown what it should, or on a screen.
+
+use std::time::{Duration, Instant};
+
+use super::page::{Step, differs};
+use super::stage::Stage;
+
+/// How long a command may take until it has printed what the page shows.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Commands that are not run: how they begin, why, and the test (or the part of the tests) that does what they do.
+pub(super) const EXCUSED: [(&str, &str, &str); 5] = [
+    ("cargo xtask test", "it is what runs this", "summaries_of_the_test_runner_add_up"),
+    ("cargo xtask fuzz", "a minute for each target; the tests run each for a while", "short"),
+    (
+        "cargo xtask docs",
+        "writes into the tree; that it would change nothing is a test",
+        "pages_made_from_the_program_are_current",
+    ),
+    ("cargo xtask dist", "builds for release", PACKAGE),
+    ("apt install ./target/dist/", "installs on the machine; on machines made for it is a test", PACKAGE),
+];
+/// It makes the package, installs it on a machine with a service manager, and measures.
+pub(super) const PACKAGE: &str = "installing_the_package_is_enough_for_a_service_that_measures";
+
+/// Programs of others that a page may show, run as they stand.
+const OTHERS: [&str; 7] = ["curl ", "jq ", "promtool ", "setcap ", "getcap ", "ss ", "ip "];
+
+/// How.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Runner {
+    /// To its end.
+    Once,
+    /// Until it has printed what is shown, then it is interrupted, and ends with 0.
+    UntilShown,
+    /// On a terminal, until it has drawn something of ours; then `q` is pressed.
+    Screen,
+    /// Not at all.
+    Excused,
+}
+
+/// How a command is to be run; none for one that nobody knows.
+pub(super) fn of(command: &str) -> Option<Runner> {
+    if EXCUSED.iter().any(|(start, ..)| command.starts_with(start)) {
+        return Some(Runner::Excused);
+    }
+    if OTHERS.iter().any(|start| command.starts_with(start)) {
+        return Some(Runner::Once);
+    }
+    if command == "cargo xtask demo" || command == "cargo xtask setup" {
+        return Some(Runner::Once);
+    }
+    if command.starts_with("prometheus ") {
+        return Some(Runner::UntilShown);
+    }
+    let ours = command.strip_prefix("cargo xtask run -- ").or_else(|| command.strip_prefix("go-metro "))?;
+    match ours.split(' ').next()? {
+        "top" => Some(Runner::Screen),
+        "run" if !ours.contains("--duration") => Some(Runner::UntilShown),
+        word if word.starts_with("-cfg") => Some(Runner::UntilShown),
+        "run" | "read" | "check" | "status" | "config" | "completions" | "man" | "--help" | "--version" => {
+            Some(Runner::Once)
+        }
+        _ => None,
+    }
+}
+
+impl Runner {
+    /// Runs a step; an error says what is wrong.
+    pub(super) fn run(self, stage: &Stage, step: &Step) -> Result<(), String> {
+        let command = step.command.replace("cargo xtask run -- ", "go-metro ").replace("cargo xtask ", "xtask ");
+        if self == Self::Screen {
+            return stage.screen(&command);
+        }
+        let mut process = stage.start(&command);
+        let deadline = Instant::now() + LIMIT;
+        let mut wrong = Some("nothing came".to_owned());
+        let mut interrupted = false;
+        let status = loop {
+            let lines = process.lines();
+            if !lines.is_empty() || step.output.is_empty() {
+                wrong = differs(&step.output, &lines);
+            }
+            if let Some(status) = process.ended() {
+                break status;
+            }
+            // Without anything to compare, a line is enough.
+            let is_shown = wrong.is_none() && !lines.is_empty();
+            if self == Self::UntilShown && is_shown && !interrupted {
+                process.interrupt();
+                interrupted = true;
+            }
+            if Instant::now() > deadline {
+                return Err(wrong.unwrap_or_else(|| format!("it does not end: {}", lines.join("\n  "))));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        if let Some(wrong) = differs(&step.output, &process.lines()) {
+            return Err(wrong);
+        }
+        if self == Self::UntilShown && !interrupted && step.status == 0 {
+            return Err(format!("it ended by itself ({status}): {}", process.lines().join("\n  ")));
+        }
+        let is_ours = command.starts_with("go-metro ") && !interrupted;
+        if status != if is_ours { step.status } else { 0 } {
+            return Err(format!("status {status}: {}", process.lines().join("\n  ")));
+        }
+        Ok(())
+    }
+}

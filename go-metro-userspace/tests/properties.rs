@@ -6,7 +6,8 @@
 mod support;
 
 use go_metro::rtt::{
-    Addr, Batch, Class, Endpoint, Engine, EngineConfig, FlowKey, Kind, Outcome, Segment, Side, shard_of,
+    Addr, Batch, Class, Endpoint, Engine, EngineConfig, FlowKey, Interval, Kind, Outcome, PairKey, PairSummary, Rtt,
+    Sample, Segment, Side, Stats, Summaries, SummaryLimits, shard_of,
 };
 use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
 use proptest::prelude::*;
@@ -234,6 +235,87 @@ proptest! {
         }
         prop_assert_eq!(c.sent + c.quiet_total() + c.samples_total() + c.rejected_total(), total);
         prop_assert_eq!(c.samples_total(), c.classes.iter().sum::<u64>());
+    }
+}
+
+/// A sample of one of many flows of few pairs.
+fn flow_sample((local, port, remote, rtt, connect): (u8, u16, u8, u64, bool)) -> Sample {
+    let flow = FlowKey {
+        local: Endpoint { addr: Addr::v4([10, 0, 0, local]), port },
+        remote: Endpoint { addr: Addr::v4([10, 0, 1, remote]), port: 443 },
+        ifindex: 2,
+        side: Side::Remote,
+    };
+    let kind = if connect { Kind::Connect } else { Kind::Data };
+    let (acked_at, ack) = (go_metro::rtt::Nanos(0), go_metro::rtt::SeqNum(0));
+    Sample { flow, acked_at, ack, rtt: Rtt(rtt), kind, class: Class::Exact, delayed: false }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_interval_of_several_engines_is_that_of_one_but_for_the_order_of_a_pairs_samples(
+        samples in prop::collection::vec((0u8..3, 0u16..50, 0u8..3, 1u64..5_000_000_000, any::<bool>()), 0..400),
+        shards in 1u32..6, kept_samples in prop_oneof![Just(10_usize), Just(1024)],
+    ) {
+        let limits = SummaryLimits { kept_samples, ..SummaryLimits::default() };
+        let mut one = Summaries::new(limits);
+        let mut several: Vec<Summaries> = (0..shards).map(|_| Summaries::new(limits)).collect();
+        for sample in samples.iter().copied().map(flow_sample) {
+            one.add(&sample);
+            several[shard_of(&sample.flow, 3, shards) as usize].add(&sample);
+        }
+        let parts: Vec<Interval> = several.iter_mut().map(Summaries::take).collect();
+        let lasts = |key: &PairKey| -> Vec<Option<Rtt>> {
+            let pairs = parts.iter().flat_map(|part| &part.pairs).filter(|(its, _)| its == key);
+            pairs.map(|(_, pair)| pair.data.as_ref().map(Stats::last)).collect()
+        };
+        let (whole, last_of) = (one.take(), lasts);
+        let possible: Vec<(PairKey, Vec<Option<Rtt>>)> = whole.pairs.iter().map(|(key, _)| (*key, last_of(key))).collect();
+        let mut merged = Interval::merged(parts, limits.max_pairs);
+        let mut whole = whole;
+        merged.pairs.sort_by_key(|(key, _)| *key);
+        whole.pairs.sort_by_key(|(key, _)| *key);
+        prop_assert_eq!((merged.folded_samples, merged.other.is_none()), (0, true));
+        prop_assert_eq!(merged.pairs.len(), whole.pairs.len());
+        for ((key, merged), (its, whole)) in merged.pairs.iter().zip(&whole.pairs) {
+            prop_assert_eq!(key, its);
+            prop_assert_eq!(merged.count(), whole.count());
+            for (merged, whole) in [(&merged.data, &whole.data), (&merged.connect, &whole.connect)] {
+                prop_assert_eq!(merged.is_some(), whole.is_some());
+                let (Some(merged), Some(whole)) = (merged, whole) else { continue };
+                prop_assert_eq!((merged.count(), merged.min(), merged.max()), (whole.count(), whole.min(), whole.max()));
+                prop_assert!((merged.mean_ms() - whole.mean_ms()).abs() < 1e-9);
+                prop_assert!((merged.sum_seconds() - whole.sum_seconds()).abs() < 1e-9);
+                prop_assert_eq!(merged.histogram(), whole.histogram());
+                for q in [0.0, 0.5, 0.95, 0.99, 1.0] {
+                    prop_assert!((merged.quantile_ms(q) - whole.quantile_ms(q)).abs() < 1e-9, "quantile {q}");
+                }
+                prop_assert_eq!(merged.kept().len(), whole.kept().len());
+                prop_assert!(merged.jitter_ms() <= merged.max().as_millis_f64() - merged.min().as_millis_f64() + 1e-9);
+            }
+            // The last is the last of one of them.
+            let known = possible.iter().find(|(its, _)| its == key).map(|(_, lasts)| lasts.as_slice()).unwrap_or_default();
+            prop_assert!(merged.data.is_none() || known.contains(&merged.data.as_ref().map(Stats::last)));
+        }
+    }
+
+    #[test]
+    fn the_interval_of_several_engines_keeps_to_the_bound_of_pairs_and_loses_no_sample(
+        samples in prop::collection::vec((0u8..4, 0u16..50, 0u8..4, 1u64..5_000_000_000, any::<bool>()), 0..400),
+        shards in 1u32..6, max_pairs in 1usize..20,
+    ) {
+        let limits = SummaryLimits { max_pairs, ..SummaryLimits::default() };
+        let mut several: Vec<Summaries> = (0..shards).map(|_| Summaries::new(limits)).collect();
+        for sample in samples.iter().copied().map(flow_sample) {
+            several[shard_of(&sample.flow, 3, shards) as usize].add(&sample);
+        }
+        let merged = Interval::merged(several.iter_mut().map(Summaries::take), max_pairs);
+        prop_assert!(merged.pairs.len() <= max_pairs);
+        prop_assert_eq!(merged.other.as_ref().map_or(0, PairSummary::count), merged.folded_samples);
+        let apart: u64 = merged.pairs.iter().map(|(_, pair)| pair.count()).sum();
+        prop_assert_eq!(apart + merged.folded_samples, samples.len() as u64);
     }
 }
 

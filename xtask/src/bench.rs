@@ -12,6 +12,7 @@ mod measure;
 mod page;
 mod plot;
 mod table;
+mod workers;
 
 use std::path::PathBuf;
 
@@ -48,6 +49,10 @@ enum Part {
     Files,
     /// The agent beside real traffic
     Live,
+    /// One thread that measures, or two
+    Workers,
+    /// Records a second until the first is left out or lost
+    Limit,
 }
 
 impl Part {
@@ -57,6 +62,8 @@ impl Part {
             Self::Engine => engine::tables(args),
             Self::Files => files::tables(args),
             Self::Live => live::tables(args),
+            Self::Workers => workers::tables(args),
+            Self::Limit => kernel::limit::tables(args),
         }
     }
 }

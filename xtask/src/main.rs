@@ -23,7 +23,7 @@ enum Task {
     /// See go-metro at work on real TCP, in a lab of its own; under a minute after the build
     Demo(xtask::demo::Args),
     /// Check licences, sources, duplicates and advisories of all dependencies
-    Deny,
+    Deny(xtask::deny::Args),
     /// Make again the pages and files that say what the program says: reference, drawing, Datadog's specification
     Docs(xtask::docs::Args),
     /// Make what is shipped, in target/dist: binary, .deb, .rpm, the image's files, the Helm chart
@@ -56,7 +56,7 @@ fn main() -> anyhow::Result<()> {
         Task::BuildEbpf(args) => xtask::build_ebpf::main(&args),
         Task::Corpus(args) => xtask::corpus::main(&args),
         Task::Demo(args) => xtask::demo::main(&args),
-        Task::Deny => xtask::deny::main(),
+        Task::Deny(args) => xtask::deny::main(&args),
         Task::Docs(args) => xtask::docs::main(&args),
         Task::Dist(args) => xtask::dist::main(&args),
         Task::Fuzz(args) => xtask::fuzz::main(&args),

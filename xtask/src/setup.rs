@@ -132,6 +132,7 @@ pub fn for_fuzz() -> Result<()> {
 /// As [`for_ebpf`].
 pub fn for_deny() -> Result<()> {
     quiet("cargo-deny", subcommands::DENY.ensure()?);
+    quiet("cargo-audit", subcommands::AUDIT.ensure()?);
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::Interval;
 
 use super::tap::Tapped;
-use super::worker::{Command, Look};
+use super::worker::Look;
 use super::{Agent, ticks};
 use crate::report::naming::Names;
 use crate::rtt::Side;
@@ -51,7 +51,7 @@ impl Agent {
         }
         if self.feed.watchers.is_empty() {
             self.feed.ticks = None;
-            self.worker.send(Command::Untap);
+            self.worker.untap();
         }
         self.look_up_names();
     }

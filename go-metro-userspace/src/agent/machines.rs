@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::path::Path;
+use std::sync::Once;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -80,6 +82,15 @@ fn find(indices: &BTreeSet<u32>) -> io::Result<Found> {
         .collect();
     if leads.is_empty() {
         return Ok(Found::default());
+    }
+    if !Path::new("/proc/1").exists() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            tracing::warn!(
+                "/proc hides other users' processes (hidepid): which containers the links lead to cannot be told; \
+                 see docs/containers.md"
+            );
+        });
     }
     let processes = namespaces::processes_in(&leads.values().copied().collect())?;
     let mut found = Found::default();

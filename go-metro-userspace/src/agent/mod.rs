@@ -1,17 +1,21 @@
 //! The agent: wires source, engine and sinks together, and looks after them until it is told to stop.
 //!
-//! Three parties: the capture thread ([`worker`]) measures; this module's loop reacts to time and signals; sinks report. What each
+//! Three parties: the capture thread ([`worker`]), or several ([`crew`]), measures; this module's loop reacts to time and signals; sinks report. What each
 //! instance watches at a moment, and what its pairs are called, is [`directory`]'s business.
 
 mod cgroup;
+mod crew;
 mod directory;
 mod feed;
 mod files;
 mod kernel;
+mod lookups;
 mod machines;
 mod outputs;
 mod reload;
 mod replay;
+mod samples;
+mod sandbox;
 mod serve;
 mod service;
 mod settings;
@@ -22,10 +26,10 @@ mod waiting;
 mod worker;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -35,24 +39,23 @@ use crate::capture::{CaptureError, InterfaceEvent, Jump, Source};
 use crate::config::{Backend, Config, SidesWanted};
 use crate::privileges::{self, Needs};
 use crate::report::naming::KernelTimes;
-use crate::report::{Events, Health, Report, naming, sample_json};
-use crate::rtt::Sample;
+use crate::report::{Events, Health, Report, naming};
 use crate::status::Live;
-use crate::targets::hosts::Hosts;
-use crate::targets::reverse;
+use crew::Crew;
 use directory::Directory;
 use feed::Feed;
 use kernel::KernelClock;
-use machines::Machines;
+use lookups::Lookups;
 use outputs::Outputs;
 pub use outputs::{ListenError, Output};
+pub use sandbox::confine;
 use serve::{Ask, Asks, Server};
 use service::Service;
 use settings::{engine_config, source_settings, summary_limits};
 use signals::{Asked, Signals};
 use status::Memory;
 use waiting::{answer, at, tick, ticks};
-use worker::{Command, Event, Samples, Snapshot, Worker};
+use worker::{Event, Snapshot};
 
 /// What the command line says over the configuration, now and after each reload.
 #[derive(Clone, Debug, Default)]
@@ -136,12 +139,14 @@ pub enum AgentError {
     /// An output cannot be had.
     #[error("{0}")]
     Listen(#[from] ListenError),
-    /// The source can be opened at the start only.
-    #[error(
-        "backend, ring_size, snaplen, filter, sides and host_end can change with a restart only, \
-         as what opening the source needs is given up after the start: {0}"
-    )]
-    NeedsRestart(CaptureError),
+    /// What it takes to go over to that was given up after the start.
+    #[error("restart to change {keys}: {why}")]
+    NeedsRestart {
+        /// What differs, by name.
+        keys: String,
+        /// What is in the way.
+        why: String,
+    },
     /// A signal handler, thread or runtime could not be had.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -154,9 +159,9 @@ pub enum AgentError {
 /// When it cannot start, or the source fails for good.
 pub fn run(options: AgentOptions) -> Result<(), AgentError> {
     files::raise_limit()?;
-    privileges::confine(&settings::folders(&options.config));
+    confine(&options.config);
     if directory::live(&options.config).next().is_none() {
-        privileges::give_up_all();
+        privileges::keep(Needs::Files);
     }
     // Names are looked up on threads of the runtime's.
     let runtime =
@@ -199,7 +204,7 @@ async fn read_files(options: &AgentOptions) -> Result<(), AgentError> {
             }
         })?;
         // A reader that goes away ends the output, not the work.
-        let _ = write_samples(&samples, 0);
+        let _ = samples::write(&samples, 0);
         let _ = report.as_ref().map(|report| outputs.report(report));
     }
     outputs.finish();
@@ -212,7 +217,7 @@ const ASKS: usize = 16;
 struct Agent {
     options: AgentOptions,
     directory: Directory,
-    worker: Worker,
+    worker: Crew,
     events: unbounded::UnboundedReceiver<Event>,
     outputs: Outputs,
     asks: (Asks, unbounded::Receiver<Ask>),
@@ -232,21 +237,6 @@ struct Agent {
     reported_at: Instant,
 }
 
-/// Answers of the name server on their way to the loop, which never waits for one.
-struct Lookups {
-    sender: unbounded::UnboundedSender<Answer>,
-    receiver: unbounded::UnboundedReceiver<Answer>,
-    hosts_pending: bool,
-    /// Whoever sends an interface's index here is told what is at its other end.
-    machines: unbounded::UnboundedSender<u32>,
-}
-
-enum Answer {
-    Hosts(Hosts),
-    Names(Vec<(IpAddr, Option<Arc<str>>)>),
-    Machines(Machines),
-}
-
 /// Why the loop ended.
 enum End {
     Asked(&'static str),
@@ -262,20 +252,17 @@ impl Agent {
         directory.check()?;
         let source = Source::open(config.backend, &source_settings(config, &directory))?;
         tracing::info!("backend: {}", source.name());
-        status::kernel();
-        privileges::keep(match source {
-            Source::Ebpf(_) | Source::Ring(_) => Needs::Ebpf,
-            Source::Pcap(_) => Needs::Libpcap,
-        });
-        let (samples, printer) = if options.samples { Some(print_samples()?) } else { None }.unzip();
+        let is_ebpf = !matches!(source, Source::Pcap(_));
+        privileges::keep(if is_ebpf { Needs::Ebpf } else { Needs::Libpcap });
+        let (samples, printer) = if options.samples { Some(samples::print()?) } else { None }.unzip();
         let (engine, limits) = (engine_config(config), summary_limits(config));
-        let (worker, events) = Worker::spawn(source, directory.watch_list(), engine, limits, samples)?;
+        let (worker, events) = Crew::spawn(source, directory.watch_list(), engine, limits, samples)?;
+        if is_ebpf {
+            // The capture thread keeps what it needs; another classifier cannot be loaded any more. Another libpcap can be opened here.
+            privileges::keep(Needs::Files);
+        }
         let asks = unbounded::channel(ASKS);
         let outputs = Outputs::open(&options.outputs, config, Some(&asks.0))?;
-        let (sender, receiver) = unbounded::unbounded_channel();
-        let answers = sender.clone();
-        let machines = machines::start(move |machines| drop(answers.send(Answer::Machines(machines))));
-        let lookups = Lookups { sender, receiver, hosts_pending: false, machines };
         let happened = Events { dns_failures: directory.hosts().failing(), ..Events::default() };
         let mut agent = Self {
             watcher: options.watcher.clone(),
@@ -289,7 +276,7 @@ impl Agent {
             memory: Memory::new(),
             status_socket: None,
             printer,
-            lookups,
+            lookups: Lookups::start(),
             interval: None,
             service: Service::from_environment(),
             happened,
@@ -362,7 +349,7 @@ impl Agent {
                 },
                 () = at(window.map(tokio::time::Instant::from_std)) => {
                     self.directory.turn_windows();
-                    self.worker.send(Command::Watch(self.directory.watch_list()));
+                    self.worker.watch(self.directory.watch_list());
                 }
                 _ = refresh.tick() => self.look_up_hosts(),
                 Some(answer) = self.lookups.receiver.recv() => self.learn(answer),
@@ -435,44 +422,6 @@ impl Agent {
         Ok(())
     }
 
-    /// Starts looking up names that tags wanted and that are not known.
-    fn look_up_names(&mut self) {
-        let missing = self.directory.take_missing_names();
-        if !missing.is_empty() {
-            let answers = self.lookups.sender.clone();
-            tokio::spawn(async move {
-                // Nobody listens any more once the agent stops.
-                let _ = answers.send(Answer::Names(reverse::look_up(missing).await));
-            });
-        }
-    }
-
-    /// Starts looking up the configured names again, unless that still goes on.
-    fn look_up_hosts(&mut self) {
-        if std::mem::replace(&mut self.lookups.hosts_pending, true) {
-            return;
-        }
-        let (mut hosts, answers) = (self.directory.hosts().clone(), self.lookups.sender.clone());
-        tokio::spawn(async move {
-            hosts.refresh().await;
-            let _ = answers.send(Answer::Hosts(hosts));
-        });
-    }
-
-    fn learn(&mut self, answer: Answer) {
-        match answer {
-            Answer::Names(names) => self.directory.learn_names(names),
-            Answer::Machines(machines) => self.directory.learn_machines(machines),
-            Answer::Hosts(hosts) => {
-                self.lookups.hosts_pending = false;
-                self.happened.dns_failures += hosts.failing();
-                if self.directory.learn_hosts(&hosts) {
-                    self.worker.send(Command::Watch(self.directory.watch_list()));
-                }
-            }
-        }
-    }
-
     fn name(&mut self, snapshot: &Snapshot, kernel: &KernelTimes) -> Report {
         self.folded_samples += snapshot.interval.folded_samples;
         let health = Health {
@@ -495,26 +444,6 @@ impl Agent {
             health,
         }
     }
-}
-
-/// A thread that prints samples, so that a slow reader holds up nothing else.
-fn print_samples() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)> {
-    let (sender, receiver) = Worker::sample_channel();
-    let printer = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
-        for Samples { samples, epoch_offset_ns } in receiver {
-            if write_samples(&samples, epoch_offset_ns).is_err() {
-                return;
-            }
-        }
-    })?;
-    Ok((sender, printer))
-}
-
-/// Prints samples, a line each.
-fn write_samples(samples: &[Sample], epoch_offset_ns: i64) -> io::Result<()> {
-    let mut lines = Vec::new();
-    samples.iter().try_for_each(|sample| sample_json::write_sample(&mut lines, sample, epoch_offset_ns))?;
-    io::Write::write_all(&mut io::stdout().lock(), &lines)
 }
 
 /// Waits until the watcher is gone; for ever if there is none.

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::directory::Directory;
 use super::settings::{engine_config, host_ends, source_settings, summary_limits};
-use super::worker::Command;
 use super::{Agent, AgentError};
-use crate::capture::Source;
+use crate::capture::{CaptureError, Source, pcap};
 use crate::config::Config;
+use crate::privileges;
 
 impl Agent {
     /// Reads the configuration again. A broken one changes nothing.
@@ -49,16 +49,17 @@ impl Agent {
         directory.refresh_hosts().await;
         directory.check()?;
         let old = &self.options.config;
-        let same_source = (config.backend, config.ring_bytes, config.snaplen, &config.filter, config.sides)
-            == (old.backend, old.ring_bytes, old.snaplen, &old.filter, old.sides)
-            && (config.ingress_hook, config.thinning) == (old.ingress_hook, old.thinning)
-            && host_ends(&config) == host_ends(old);
-        if !same_source {
-            let source = Source::open(config.backend, &source_settings(&config, &directory))
-                .map_err(AgentError::NeedsRestart)?;
-            self.worker.send(Command::Replace(source));
+        stays_confined(old, &config)?;
+        let of_source = of_source(old, &config);
+        if !of_source.is_empty() {
+            let source = Source::open(config.backend, &source_settings(&config, &directory));
+            let source = source.map_err(|error| refused(error, &of_source, config.filter.as_deref()))?;
+            self.worker.replace(source).await?;
         }
-        self.worker.send(Command::Bounds(engine_config(&config), summary_limits(&config)));
+        if config.log != old.log {
+            tracing::warn!("restart to change where and how much is logged");
+        }
+        self.worker.bounds(engine_config(&config), summary_limits(&config));
         self.outputs.follow(old, &config, &self.asks.0)?;
         let moved = config.status_socket != old.status_socket;
         self.directory = directory;
@@ -67,7 +68,53 @@ impl Agent {
             self.status_socket = None;
             self.status_socket = self.open_status_socket().await;
         }
-        self.worker.send(Command::Watch(self.directory.watch_list()));
+        self.worker.watch(self.directory.watch_list());
         Ok(())
     }
+}
+
+/// What differs that a source is opened with, by name.
+fn of_source(old: &Config, new: &Config) -> Vec<&'static str> {
+    let differs = [
+        ("backend", old.backend != new.backend),
+        ("ring_size", old.ring_bytes != new.ring_bytes),
+        ("snaplen", old.snaplen != new.snaplen),
+        ("filter", old.filter != new.filter),
+        ("sides", old.sides != new.sides),
+        ("ingress_hook", old.ingress_hook != new.ingress_hook),
+        ("sampling", old.thinning != new.thinning),
+        ("workers", old.workers != new.workers),
+        ("host_end", host_ends(old) != host_ends(new)),
+    ];
+    differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+fn refused(error: CaptureError, keys: &[&str], filter: Option<&str>) -> AgentError {
+    if privileges::is_off() || !error.is_refusal() {
+        return error.into();
+    }
+    // After a restart this would be in the way.
+    if let Some(Err(error)) = filter.map(pcap::check_filter) {
+        return error.into();
+    }
+    tracing::debug!(%error, "the source cannot be opened anew");
+    let why = "what opening the source anew needs was given up after the start (docs/privileges.md)".to_owned();
+    AgentError::NeedsRestart { keys: keys.join(", "), why }
+}
+
+/// What confines the process cannot be undone while it runs, or be done with threads that are there.
+fn stays_confined(old: &Config, new: &Config) -> Result<(), AgentError> {
+    let needs_restart =
+        |key: &str, why: &str| Err(AgentError::NeedsRestart { keys: key.to_owned(), why: why.to_owned() });
+    if old.sandbox != new.sandbox {
+        return needs_restart("sandbox", "it is for a process's whole life");
+    }
+    let folder = new.status_socket.as_deref().and_then(Path::parent);
+    if old.status_socket != new.status_socket && folder.is_some_and(|folder| !privileges::may_write_in(folder)) {
+        return needs_restart(
+            "status_socket",
+            "files can be made in the folders of the start only (docs/privileges.md)",
+        );
+    }
+    Ok(())
 }

@@ -1,7 +1,6 @@
 //! From the configuration to what source, engine and summaries take.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use super::directory::{self, Directory};
 use crate::capture::SourceSettings;
@@ -43,14 +42,4 @@ pub(super) fn summary_limits(config: &Config) -> SummaryLimits {
         average: config.average.into(),
         ..SummaryLimits::default()
     }
-}
-
-/// The folders in which files are made: those of the log and of the status socket, which is made here if need be, as it cannot be later.
-pub(super) fn folders(config: &Config) -> Vec<PathBuf> {
-    let log = config.log.to_file.then_some(&config.log.file);
-    let folder = |path: &PathBuf| path.parent().map(Path::to_owned);
-    let socket = config.status_socket.as_ref().and_then(folder);
-    // What is wrong with it is told by who makes the socket.
-    let _ = socket.as_ref().map(std::fs::create_dir_all);
-    log.and_then(folder).into_iter().chain(socket).collect()
 }

@@ -12,12 +12,13 @@ use super::{Agent, resident_bytes};
 use crate::capture::ebpf::features;
 use crate::config::Backend;
 use crate::logging::recent;
+use crate::privileges::{self, Landlock};
 use crate::report::{Events, Report};
 use crate::rtt::{Kind, Rejection};
 use crate::status::Status;
 use crate::status::document::{
-    BackendStatus, Drops, FeatureStatus, Flows, InterfaceStatus, Kernel, LastReport, LogMessage, Packets, Program,
-    Rates, Samples, State, TargetStatus, VERSION,
+    BackendStatus, Drops, FeatureStatus, Flows, InterfaceStatus, Kernel, LastReport, LogMessage, Packets,
+    PrivilegesStatus, Program, Rates, Samples, State, TargetStatus, VERSION,
 };
 
 /// What only time tells.
@@ -123,6 +124,7 @@ impl Agent {
                 fallback: look.fallback.clone(),
             },
             kernel: kernel().clone(),
+            privileges: privileges(),
             interfaces,
             targets,
             flows: Flows {
@@ -231,6 +233,18 @@ impl Agent {
             records_per_s: rate(look.source.records, since.records),
             samples_per_s: rate(look.engine.samples_total(), since.samples),
         }
+    }
+}
+
+fn privileges() -> PrivilegesStatus {
+    let rights = privileges::of_all_threads();
+    let confinement = privileges::confinement();
+    PrivilegesStatus {
+        off: confinement.and_then(|confinement| confinement.off).map(str::to_owned),
+        capabilities: rights.capabilities.iter().map(ToString::to_string).collect(),
+        no_new_privs: rights.no_new_privs,
+        seccomp: rights.seccomp,
+        landlock: confinement.map_or(Landlock::Off, |confinement| confinement.landlock).name().to_owned(),
     }
 }
 

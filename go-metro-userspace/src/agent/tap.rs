@@ -29,6 +29,16 @@ pub(super) struct Tapped {
     pub(super) left_out: u64,
 }
 
+impl Tapped {
+    /// Adds the flows of another engine, within the same bound.
+    pub(super) fn add(&mut self, other: Self) {
+        let room = MOST_FLOWS.saturating_sub(self.flows.len());
+        let mut others = other.flows.into_iter();
+        self.flows.extend(others.by_ref().take(room));
+        self.left_out += other.left_out + others.map(|(_, summary)| summary.count()).sum::<u64>();
+    }
+}
+
 impl Tap {
     pub(super) fn add(&mut self, sample: &Sample) {
         let full = self.flows.len() >= MOST_FLOWS;

@@ -1,7 +1,8 @@
-//! The capture thread: source to engine to summaries.
+//! A capture thread: source to engine to summaries.
 //!
 //! It owns all three, so that no record ever crosses a thread or takes a lock. The rest of the agent talks to it in commands,
-//! looked at between polls, and hears of it in events.
+//! looked at between polls, and hears of it in events. Where there are several ([`super::crew`]), the first has the classifier, and the
+//! others a ring each, of flows of their own.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,15 +34,16 @@ const LOOK_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(
 pub(super) const END: Duration = Duration::from_millis(300);
 
 /// Longest wait for it by whoever only wants to know how things are.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Samples on their way to a slow reader before more are dropped, and counted.
-const SAMPLE_BATCHES: usize = 4096;
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the agent asks of the thread.
 pub(super) enum Command {
     /// Watch these addresses from now on.
     Watch(WatchList),
+    /// These threads have the rings of the same classifier.
+    Others(Vec<mpsc::Sender<Command>>),
+    /// Forget what is outstanding on these interfaces, and say so if somebody waits for it.
+    Interrupt(Vec<u32>, Option<mpsc::Sender<()>>),
     /// Hand out the interval.
     Take(oneshot::Sender<Snapshot>),
     /// Go on with another source.
@@ -67,6 +69,7 @@ pub(super) enum Event {
 }
 
 /// One interval and the counters at its end.
+#[derive(Default)]
 pub(super) struct Snapshot {
     pub(super) interval: Interval,
     pub(super) source: SourceCounters,
@@ -90,30 +93,61 @@ pub(super) struct Look {
     pub(super) attached: Vec<Attached>,
 }
 
+impl Snapshot {
+    /// One of several threads, of which the first has the classifier.
+    pub(super) fn together(parts: Vec<Self>, max_pairs: usize) -> Self {
+        let mut all = Self { backend: "", ..Self::default() };
+        let mut intervals = Vec::new();
+        for (number, part) in parts.into_iter().enumerate() {
+            if number == 0 {
+                (all.backend, all.interfaces) = (part.backend, part.interfaces);
+            }
+            all.source.add(&part.source);
+            all.engine.add(&part.engine);
+            all.flows += part.flows;
+            all.samples_dropped += part.samples_dropped;
+            intervals.push(part.interval);
+        }
+        all.interval = Interval::merged(intervals, max_pairs);
+        all
+    }
+}
+
+impl Look {
+    /// Adds what another thread has counted.
+    pub(super) fn add(&mut self, source: &SourceCounters, engine: &EngineCounters, flows: usize, samples_dropped: u64) {
+        self.source.add(source);
+        self.engine.add(engine);
+        self.flows += flows;
+        self.samples_dropped += samples_dropped;
+    }
+}
+
 /// Samples as they come, with what makes their times nanoseconds since the epoch.
 pub(super) struct Samples {
     pub(super) samples: Vec<Sample>,
     pub(super) epoch_offset_ns: i64,
 }
 
-/// The running thread; it ends when this is dropped.
+/// A running thread; it ends once nobody can send it commands any more.
 pub(super) struct Worker {
     commands: Option<mpsc::Sender<Command>>,
-    thread: Option<JoinHandle<()>>,
-    beats: Arc<AtomicU64>,
+    thread: JoinHandle<()>,
+    /// How often the thread has gone round: between records, and at least every tenth of a second.
+    pub(super) beats: Arc<AtomicU64>,
 }
 
 impl Worker {
-    /// Starts the thread on a source that was opened for `watch`. Samples are handed to `samples` one by one, if anybody wants them.
+    /// Starts a thread on a source that was opened for `watch`. Samples are handed to `samples` one by one, if anybody wants them.
     pub(super) fn spawn(
+        name: &str,
         source: Source,
         watch: WatchList,
-        engine: EngineConfig,
-        limits: SummaryLimits,
+        (engine, limits): (EngineConfig, SummaryLimits),
         samples: Option<mpsc::SyncSender<Samples>>,
-    ) -> std::io::Result<(Self, async_mpsc::UnboundedReceiver<Event>)> {
+        events: async_mpsc::UnboundedSender<Event>,
+    ) -> std::io::Result<Self> {
         let (commands, inbox) = mpsc::channel();
-        let (events, outbox) = async_mpsc::unbounded_channel();
         let beats = Arc::<AtomicU64>::default();
         let state = State {
             beats: beats.clone(),
@@ -128,14 +162,10 @@ impl Worker {
             samples_dropped: 0,
             tap: None,
             events,
+            others: Vec::new(),
         };
-        let thread = std::thread::Builder::new().name("capture".to_owned()).spawn(move || state.run(&inbox))?;
-        Ok((Self { commands: Some(commands), thread: Some(thread), beats }, outbox))
-    }
-
-    /// A channel for samples that never blocks the packet path.
-    pub(super) fn sample_channel() -> (mpsc::SyncSender<Samples>, mpsc::Receiver<Samples>) {
-        mpsc::sync_channel(SAMPLE_BATCHES)
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || state.run(&inbox))?;
+        Ok(Self { commands: Some(commands), thread, beats })
     }
 
     /// Sends a command. A thread that ended has said why in an event.
@@ -145,48 +175,52 @@ impl Worker {
         }
     }
 
-    /// How often the thread has gone round: between records, and at least every tenth of a second.
-    pub(super) fn beats(&self) -> u64 {
-        self.beats.load(Ordering::Relaxed)
+    /// Where others may send it commands.
+    pub(super) fn inbox(&self) -> Option<mpsc::Sender<Command>> {
+        self.commands.clone()
     }
 
     /// Asks for the interval. It comes once the thread looks at its commands, and never when the thread has ended.
     pub(super) fn ask(&self) -> oneshot::Receiver<Snapshot> {
+        self.asked(Command::Take)
+    }
+
+    /// Asks how things are.
+    pub(super) fn look(&self) -> oneshot::Receiver<Look> {
+        self.asked(Command::Look)
+    }
+
+    /// Asks what each flow measured since the last time.
+    pub(super) fn tap(&self) -> oneshot::Receiver<(Tapped, Look)> {
+        self.asked(Command::Tap)
+    }
+
+    fn asked<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> oneshot::Receiver<T> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Take(reply));
+        self.send(command(reply));
         answer
     }
 
-    /// How things are; `None` when the thread has ended or hangs.
-    pub(super) async fn look(&self) -> Option<Look> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Look(reply));
-        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
-    }
-
-    /// What each flow measured since the last time; `None` when the thread has ended or hangs.
-    pub(super) async fn tap(&self) -> Option<(Tapped, Look)> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Tap(reply));
-        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
-    }
-}
-
-impl Drop for Worker {
-    /// Ends the thread and waits until the source is detached. A thread that hangs is left to the end of the process, which detaches
-    /// as well.
-    fn drop(&mut self) {
+    /// Sends no more commands.
+    pub(super) fn hang_up(&mut self) {
         self.commands = None;
-        let Some(thread) = self.thread.take() else { return };
-        let deadline = Instant::now() + END;
-        while !thread.is_finished() {
+    }
+
+    /// Leaves it to itself: it ends once nobody else sends it commands either.
+    pub(super) fn let_go(mut self) {
+        self.hang_up();
+    }
+
+    /// Waits for its end until then, after which it is taken to hang.
+    pub(super) fn join(self, deadline: Instant) {
+        while !self.thread.is_finished() {
             if Instant::now() >= deadline {
                 tracing::error!("the capture thread hangs; going without it");
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        let _ = thread.join();
+        let _ = self.thread.join();
     }
 }
 
@@ -205,16 +239,20 @@ struct State {
     samples_dropped: u64,
     tap: Option<Tap>,
     events: async_mpsc::UnboundedSender<Event>,
+    /// Threads that drain the other rings of the same classifier.
+    others: Vec<mpsc::Sender<Command>>,
 }
 
 impl State {
     fn run(mut self, inbox: &mpsc::Receiver<Command>) {
         let (mut expire_at, mut look_at) = (Instant::now(), Instant::now());
-        let monitor = Monitor::open().inspect_err(|error| {
+        // Who has only a ring has no interfaces to look after.
+        let monitor = (!self.is_other()).then(Monitor::open).transpose().unwrap_or_else(|error| {
             tracing::info!("interfaces are looked at every second only: the kernel does not tell of changes: {error}");
+            None
         });
-        let has_changed = || monitor.as_ref().is_ok_and(Monitor::has_changed);
-        let look_every = LOOK_EVERY[usize::from(monitor.is_err())];
+        let has_changed = || monitor.as_ref().is_some_and(Monitor::has_changed);
+        let look_every = LOOK_EVERY[usize::from(monitor.is_none())];
         self.announce();
         loop {
             self.beats.fetch_add(1, Ordering::Relaxed);
@@ -246,6 +284,32 @@ impl State {
         }
     }
 
+    /// Whether another thread has the classifier.
+    fn is_other(&self) -> bool {
+        matches!(self.source, Source::Ring(_))
+    }
+
+    /// Forgets what is outstanding on these interfaces, here and in the other threads.
+    fn interrupt(&mut self, indices: &[u32], heard: Option<&mpsc::Sender<()>>) {
+        indices.iter().for_each(|index| self.engine.interrupt(*index));
+        for other in &self.others {
+            let _ = other.send(Command::Interrupt(indices.to_vec(), heard.cloned()));
+        }
+    }
+
+    /// The same, done everywhere when this returns.
+    fn interrupt_now(&mut self, indices: &[u32]) {
+        if indices.is_empty() {
+            return;
+        }
+        let (heard, hearing) = mpsc::channel();
+        self.interrupt(indices, Some(&heard));
+        drop(heard);
+        let deadline = Instant::now() + PATIENCE;
+        // It ends when all have answered, or gone.
+        while hearing.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
+    }
+
     fn poll(&mut self) -> Result<(), CaptureError> {
         let Self { source, engine, batch, summaries, samples, tap, .. } = self;
         let mut found = Vec::new();
@@ -274,7 +338,10 @@ impl State {
             if !self.source.stamps_survive(jump) {
                 self.engine.interrupt_all();
             }
-            let _ = self.events.send(Event::Clock(jump));
+            // All threads see it; one tells of it.
+            if !self.is_other() {
+                let _ = self.events.send(Event::Clock(jump));
+            }
         }
         Ok(())
     }
@@ -312,12 +379,12 @@ impl State {
             InterfaceEvent::Attached { name, ifindex } => {
                 if self.indices.insert(name.clone(), *ifindex) == Some(*ifindex) {
                     // The same interface, but turned round: what was sent is what is received now.
-                    self.engine.interrupt(*ifindex);
+                    self.interrupt(&[*ifindex], None);
                 }
             }
             InterfaceEvent::Lost { name, ifindex } => {
                 self.indices.remove(name);
-                self.engine.interrupt(*ifindex);
+                self.interrupt(&[*ifindex], None);
             }
         }
         let _ = self.events.send(Event::Interface(event));
@@ -326,17 +393,25 @@ impl State {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Watch(watch) => {
-                if let Err(error) = self.source.set_targets(&watch) {
-                    tracing::error!("targets stay as they were: {error}");
-                    return;
-                }
-                // What was not watched until now may have outstanding segments from an earlier window, acknowledged unseen.
+                // What was not watched until now may have outstanding segments from an earlier window, acknowledged unseen. They are
+                // forgotten before the first new record can come, whichever thread it comes to.
                 let changed = watch.iter().filter(|(text, nets)| self.watch.get(*text) != Some(nets));
-                for selector in changed.filter_map(|(text, _)| Selector::parse(text).ok()) {
-                    let meant = self.indices.iter().filter(|(name, _)| selector.chooses(name, *name == "lo", true));
-                    meant.for_each(|(_, index)| self.engine.interrupt(*index));
+                let selectors: Vec<Selector> = changed.filter_map(|(text, _)| Selector::parse(text).ok()).collect();
+                let is_meant = |name: &str| selectors.iter().any(|chosen| chosen.chooses(name, name == "lo", true));
+                let meant: Vec<u32> =
+                    self.indices.iter().filter(|(name, _)| is_meant(name)).map(|(_, index)| *index).collect();
+                self.interrupt_now(&meant);
+                match self.source.set_targets(&watch) {
+                    Ok(()) => self.watch = watch,
+                    Err(error) => tracing::error!("targets stay as they were: {error}"),
                 }
-                self.watch = watch;
+            }
+            Command::Others(others) => self.others = others,
+            Command::Interrupt(indices, heard) => {
+                indices.iter().for_each(|index| self.engine.interrupt(*index));
+                if let Some(heard) = heard {
+                    let _ = heard.send(());
+                }
             }
             Command::Take(reply) => {
                 let mut source = self.retired;
@@ -365,7 +440,7 @@ impl State {
             Command::Replace(source) => {
                 let mut old = std::mem::replace(&mut self.source, source);
                 self.retired.add(&counters(&mut old));
-                self.indices.values().for_each(|index| self.engine.interrupt(*index));
+                self.engine.interrupt_all();
                 self.indices.clear();
                 self.watch.clear();
                 self.announce();

@@ -3,6 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
+impl CaptureError {
+    /// Whether rights are what is missing.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::MissingCapability { .. } | Self::LockedMemory { .. } | Self::Libpcap { .. })
+    }
+}
+
 /// Why a source cannot be opened, or stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -1,14 +1,14 @@
 //! `go-metro read`.
 
 use std::io::BufWriter;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
 use super::Failure;
 use crate::capture::file::FileFilter;
 use crate::config::SidesWanted;
-use crate::privileges;
+use crate::privileges::{self, Needs, Sandbox};
 use crate::read::{self, Explain, Format, ReadOptions};
 
 #[derive(clap::Args)]
@@ -53,10 +53,17 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         explain: args.explain,
     };
     // A capture may come from anyone.
-    privileges::confine(&[]);
-    privileges::give_up_all();
+    let drawing: Vec<PathBuf> = args.plot.iter().map(|file| writable_for(file)).collect();
+    privileges::confine(Sandbox { wanted: true, writable: &drawing, may_use_bpf: false });
+    privileges::keep(Needs::Files);
     let mut out = BufWriter::new(std::io::stdout().lock());
     read::run(&options, &mut out).map_err(|error| Failure::running(&error))
+}
+
+/// What must be let written for this file to be: itself if it is there, else its folder.
+fn writable_for(file: &Path) -> PathBuf {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if file.exists() { file.to_owned() } else { folder.to_owned() }
 }
 
 /// A file to draw into.

@@ -72,6 +72,7 @@ pub(super) struct InitConfig {
     log_file: Option<PathBuf>,
     log_max_size: Option<Bytes>,
     log_files: Option<Bounded<1, 1000>>,
+    sandbox: Option<YesNo>,
 }
 
 /// The server as the file names it.
@@ -132,6 +133,7 @@ impl InitConfig {
             log_file: section.take("log_file").map(|Text(path)| PathBuf::from(path)),
             log_max_size: section.take("log_max_size"),
             log_files: section.take("log_files"),
+            sandbox: section.take("sandbox"),
         };
         section.finish();
         init
@@ -193,6 +195,7 @@ impl InitConfig {
                 max_bytes: u64::from(self.log_max_size.map_or(LOG_MAX_BYTES, |Bytes(n)| n)),
                 files: number(self.log_files.map(|Bounded(n)| n), LOG_FILES) as usize,
             },
+            sandbox: self.sandbox.is_none_or(|YesNo(yes)| yes),
         })
     }
 }

@@ -111,6 +111,8 @@ pub struct Config {
     pub tags: Vec<String>,
     /// Where the log goes.
     pub log: LogSettings,
+    /// Whether the daemon confines itself, and gives up what it no longer needs.
+    pub sandbox: bool,
 }
 
 /// Where the DogStatsD server listens.

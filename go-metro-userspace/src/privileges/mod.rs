@@ -1,26 +1,28 @@
 //! What this process gives up, so that whoever takes it over by a hostile packet, answer or file gets little.
 //!
-//! Before any thread starts ([`confine`]): no program that it runs gains rights (`no_new_privs`), system calls that it has no use for fail
-//! ([`syscalls`]), and files can be written in few folders only ([`files`]). Once the source is open ([`keep`]): all capabilities but those
-//! that capturing goes on to need. Threads that look names up never have any ([`give_up_all`]).
+//! Before any thread starts ([`confine`]): no program that it runs gains rights (`no_new_privs`), nobody but root may trace it, system calls that it has no use for fail
+//! ([`syscalls`]), and files can be written in few folders only ([`files`]). Threads that start later inherit that. Once the source is open
+//! ([`keep`]): all capabilities but those that capturing goes on to need. Threads that do not capture need still less ([`give_up_all`]).
 //!
-//! Each is a second line of defence: a kernel without it is a word in the log at level debug, never a failure.
+//! Each is a second line of defence: a kernel without it is a word in the log at level debug and in the status, never a failure.
 
 mod files;
 mod syscalls;
+mod threads;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use aya::util::KernelVersion;
 use caps::{CapSet, Capability, CapsHashSet};
 use tracing::debug;
 
-/// In the environment, and not empty: nothing is given up. For tracers and debuggers.
-const UNCONFINED: &str = "GO_METRO_UNCONFINED";
+pub use files::Landlock;
+pub use threads::{Rights, of_all_threads};
 
-/// What root keeps: the way to files of other users (the log, the configuration and the server's socket are opened anew by name), and
-/// low ports to be scraped at.
-const ROOTS: [Capability; 2] = [Capability::CAP_DAC_OVERRIDE, Capability::CAP_NET_BIND_SERVICE];
+/// In the environment: `off`, and nothing is given up, for tracers and debuggers; `kill`, and a system call that is not expected ends the
+/// process instead of failing, so that tests notice it.
+const SANDBOX: &str = "GO_METRO_SANDBOX";
 
 /// What goes on to be needed once a source is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,44 +31,109 @@ pub enum Needs {
     Ebpf,
     /// To open interfaces that come.
     Libpcap,
+    /// The way to files and ports alone.
+    Files,
 }
+
+/// What root keeps in any case: the way to files of other users (the log, the configuration and the server's socket are opened anew by
+/// name), and low ports to be scraped at.
+const ROOTS: [Capability; 2] = [Capability::CAP_DAC_OVERRIDE, Capability::CAP_NET_BIND_SERVICE];
 
 impl Needs {
     /// The capabilities.
-    fn capabilities(self, kernel: Option<KernelVersion>) -> &'static [Capability] {
+    fn capabilities(self, kernel: Option<KernelVersion>) -> Vec<Capability> {
         // Any use of bpf(2), a map's too, wanted CAP_BPF until commit c8644cd0efe7 of Linux 5.19.
         let bpf_for_maps = kernel.is_none_or(|version| version < KernelVersion::new(5, 19, 0));
-        match self {
+        let capturing: &[Capability] = match self {
             Self::Ebpf if bpf_for_maps => &[Capability::CAP_NET_ADMIN, Capability::CAP_BPF],
             Self::Ebpf => &[Capability::CAP_NET_ADMIN],
             Self::Libpcap => &[Capability::CAP_NET_RAW],
-        }
+            Self::Files => &[],
+        };
+        [capturing, &ROOTS].concat()
     }
 }
 
-/// Gives up, for this thread and all that it starts, what is not needed from the start on. Files can be written below these
-/// folders only.
-pub fn confine(writable: &[PathBuf]) {
-    if is_unconfined() {
-        return;
-    }
-    if let Err(error) = nix::sys::prctl::set_no_new_privs() {
-        debug!(%error, "no_new_privs cannot be set");
-    }
-    match files::restrict(writable) {
-        Ok(how) => debug!("Landlock: {how}"),
-        Err(error) => debug!(%error, "no Landlock"),
-    }
-    // Last, as it forbids what comes before.
-    match syscalls::restrict() {
-        Ok(()) => debug!("system calls are filtered"),
-        Err(error) => debug!(%error, "system calls are not filtered"),
-    }
+/// What the process is to be confined to.
+#[derive(Clone, Copy, Debug)]
+pub struct Sandbox<'a> {
+    /// Whether it is to be confined at all.
+    pub wanted: bool,
+    /// Folders below which files can be made and written, and files that can be written.
+    pub writable: &'a [PathBuf],
+    /// Whether the classifier may be loaded.
+    pub may_use_bpf: bool,
+}
+
+/// What [`confine`] came to.
+#[derive(Clone, Debug)]
+pub struct Confinement {
+    /// Why nothing is given up, if so.
+    pub off: Option<&'static str>,
+    /// How far files are restricted.
+    pub landlock: Landlock,
+    writable: Vec<PathBuf>,
+}
+
+static CONFINEMENT: OnceLock<Confinement> = OnceLock::new();
+
+/// Gives up, for this thread and all that it starts, what is not needed from the start on. Once and for all: a second call changes nothing.
+pub fn confine(sandbox: Sandbox<'_>) {
+    CONFINEMENT.get_or_init(|| {
+        let asked = std::env::var(SANDBOX).unwrap_or_default();
+        let off = match asked.as_str() {
+            "off" => Some("GO_METRO_SANDBOX=off"),
+            _ if !sandbox.wanted => Some("sandbox: off"),
+            _ => None,
+        };
+        if let Some(why) = off {
+            debug!("nothing is given up: {why}");
+            return Confinement { off, landlock: Landlock::Off, writable: Vec::new() };
+        }
+        if let Err(error) = nix::sys::prctl::set_no_new_privs() {
+            debug!(%error, "no_new_privs cannot be set");
+        }
+        // Threads without capabilities could else be traced by whoever has the same user, and with them the memory of all.
+        if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+            debug!(%error, "it can be traced by processes of the same user");
+        }
+        let landlock = files::restrict(sandbox.writable).unwrap_or_else(|error| {
+            debug!(%error, "no Landlock");
+            Landlock::Off
+        });
+        debug!("Landlock: {}", landlock.name());
+        // Last, as it forbids what comes before.
+        match syscalls::restrict(sandbox.may_use_bpf, asked == "kill") {
+            Ok(()) => debug!("system calls are filtered"),
+            Err(error) => debug!(%error, "system calls are not filtered"),
+        }
+        Confinement { off, landlock, writable: sandbox.writable.to_vec() }
+    });
+}
+
+/// What [`confine`] came to, once it was called.
+#[must_use]
+pub fn confinement() -> Option<&'static Confinement> {
+    CONFINEMENT.get()
+}
+
+/// Whether nothing was given up, as it was not wanted.
+#[must_use]
+pub fn is_off() -> bool {
+    confinement().is_some_and(|confinement| confinement.off.is_some())
+}
+
+/// Whether files can be made in this folder as far as this process has confined itself.
+#[must_use]
+pub fn may_write_in(folder: &Path) -> bool {
+    confinement().is_none_or(|confinement| {
+        confinement.landlock == Landlock::Off || confinement.writable.iter().any(|below| folder.starts_with(below))
+    })
 }
 
 /// Gives up, for this thread and all that it starts from now on, every capability that `needs` does not have, for good.
 pub fn keep(needs: Needs) {
-    retain(needs.capabilities(KernelVersion::current().ok()));
+    retain(&needs.capabilities(KernelVersion::current().ok()));
 }
 
 /// Gives up every capability that this thread has.
@@ -87,12 +154,11 @@ pub fn lacking(wanted: &[Capability]) -> Vec<Capability> {
 }
 
 fn retain(needed: &[Capability]) {
-    if is_unconfined() {
+    if is_off() {
         return;
     }
     let Ok(permitted) = caps::read(None, CapSet::Permitted) else { return };
-    let stays = |capability: &Capability| needed.contains(capability) || ROOTS.contains(capability);
-    let kept: CapsHashSet = permitted.into_iter().filter(stays).collect();
+    let kept: CapsHashSet = permitted.into_iter().filter(|capability| needed.contains(capability)).collect();
     // What is ambient must be inheritable, what is effective permitted.
     let given_up = caps::clear(None, CapSet::Ambient)
         .and_then(|()| caps::set(None, CapSet::Effective, &kept))
@@ -110,10 +176,6 @@ fn names(capabilities: &CapsHashSet) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-fn is_unconfined() -> bool {
-    std::env::var_os(UNCONFINED).is_some_and(|value| !value.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,14 +189,16 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_gives_up_all_has_none_and_the_others_keep_theirs() {
+    fn a_thread_gives_up_what_it_does_not_need_and_the_others_keep_theirs() {
         let effective = || caps::read(None, CapSet::Effective).unwrap();
         let before = effective();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                give_up_all();
+                keep(Needs::Files);
                 let left = effective();
                 assert!(left.iter().all(|capability| ROOTS.contains(capability)), "{left:?}");
+                give_up_all();
+                assert!(effective().is_empty());
             });
         });
         assert_eq!(effective(), before);

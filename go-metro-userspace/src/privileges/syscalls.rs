@@ -1,10 +1,15 @@
 //! A filter of system calls (seccomp(2)): what is not listed here fails with EPERM, and the message of whoever called says so.
 //!
-//! A list of what is allowed, not of what is forbidden: it is complete by the end-to-end tests, which all run under it.
+//! A list of what is allowed, not of what is forbidden: it is complete by the end-to-end tests, which all run under it, and in which a
+//! call that is missing ends the process.
 
+use std::collections::BTreeMap;
 use std::io;
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, apply_filter_all_threads,
+};
 
 /// Files, by name and by descriptor: configuration, log, /proc, name service.
 const FILES: &[libc::c_long] = &[
@@ -37,7 +42,6 @@ const FILES: &[libc::c_long] = &[
     libc::SYS_read,
     libc::SYS_readlinkat,
     libc::SYS_readv,
-    libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_statfs,
     libc::SYS_statx,
@@ -64,9 +68,11 @@ const SOCKETS: &[libc::c_long] = &[
     libc::SYS_sendto,
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
-    libc::SYS_socket,
     libc::SYS_socketpair,
 ];
+
+/// The families of sockets: Unix, IPv4, IPv6, netlink, and packets for libpcap.
+const FAMILIES: [libc::c_int; 5] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];
 
 /// Waiting and time.
 const WAITING: &[libc::c_long] = &[
@@ -94,9 +100,6 @@ const PROCESS: &[libc::c_long] = &[
     libc::SYS_brk,
     libc::SYS_capget,
     libc::SYS_capset,
-    // Threads. Another program cannot be run in a new process either, as execve is not listed.
-    libc::SYS_clone,
-    libc::SYS_clone3,
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_futex,
@@ -111,7 +114,6 @@ const PROCESS: &[libc::c_long] = &[
     libc::SYS_getrusage,
     libc::SYS_gettid,
     libc::SYS_getuid,
-    libc::SYS_kill,
     libc::SYS_madvise,
     libc::SYS_membarrier,
     libc::SYS_mmap,
@@ -127,17 +129,35 @@ const PROCESS: &[libc::c_long] = &[
     libc::SYS_rt_sigreturn,
     libc::SYS_rt_sigtimedwait,
     libc::SYS_sched_getaffinity,
+    libc::SYS_sched_setaffinity,
     libc::SYS_sched_yield,
     libc::SYS_set_robust_list,
     libc::SYS_set_tid_address,
     libc::SYS_sigaltstack,
     libc::SYS_sysinfo,
-    libc::SYS_tgkill,
     libc::SYS_uname,
 ];
 
+/// Its way to signal a thread, of which the kernel takes the number alone.
+#[cfg(target_env = "musl")]
+const MUSL: &[libc::c_long] = &[libc::SYS_tkill];
+/// glibc names the process too.
+#[cfg(not(target_env = "musl"))]
+const MUSL: &[libc::c_long] = &[];
+
 /// The classifier: maps, programs, links.
 const EBPF: &[libc::c_long] = &[libc::SYS_bpf];
+
+/// What a thread has and a process of its own has not.
+const THREAD: u64 = libc::CLONE_THREAD as u64;
+/// Namespaces of its own, in which a thread would have all capabilities.
+const NAMESPACES: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u64;
 
 /// Older names of the same calls, which only this architecture has and its libraries still use.
 #[cfg(target_arch = "x86_64")]
@@ -157,50 +177,141 @@ const OLDER: &[libc::c_long] = &[
     libc::SYS_poll,
     libc::SYS_readlink,
     libc::SYS_rename,
+    libc::SYS_renameat,
     libc::SYS_select,
     libc::SYS_setrlimit,
     libc::SYS_stat,
     libc::SYS_time,
     libc::SYS_unlink,
 ];
+/// renameat(2), by which glibc renames here (include/uapi/asm-generic/unistd.h).
+#[cfg(target_arch = "aarch64")]
+const OLDER: &[libc::c_long] = &[38];
 /// Newer architectures have none.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const OLDER: &[libc::c_long] = &[];
 
-/// Filters the system calls of this thread and of those that it starts.
+/// Filters the system calls of all threads. With `kill` one that is not allowed ends the process.
 ///
 /// # Errors
 ///
 /// The kernel or the architecture has no such filters.
-pub(super) fn restrict() -> io::Result<()> {
-    let filter = program().map_err(io::Error::other)?;
-    apply_filter(&filter).map_err(io::Error::other)
+pub(super) fn restrict(may_use_bpf: bool, kill: bool) -> io::Result<()> {
+    let refuse = if kill { SeccompAction::KillProcess } else { SeccompAction::Errno(libc::EPERM.cast_unsigned()) };
+    let programs = [without_clone3(), allowed(may_use_bpf, refuse)];
+    for program in programs {
+        apply_filter_all_threads(&program.map_err(io::Error::other)?).map_err(io::Error::other)?;
+    }
+    Ok(())
 }
 
-fn program() -> Result<BpfProgram, seccompiler::BackendError> {
-    let allowed = [FILES, SOCKETS, WAITING, PROCESS, EBPF, OLDER];
-    let rules = allowed.into_iter().flatten().map(|number| (*number, Vec::new())).collect();
+type Rules = BTreeMap<libc::c_long, Vec<SeccompRule>>;
+
+fn compiled(
+    rules: Rules,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram, seccompiler::BackendError> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
-    let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    SeccompFilter::new(rules, refuse, SeccompAction::Allow, architecture)?.try_into()
+    SeccompFilter::new(rules, otherwise, matched, architecture)?.try_into()
+}
+
+/// A filter cannot look at the flags of clone3(2), which are in memory; told that there is none, libraries use clone(2).
+fn without_clone3() -> Result<BpfProgram, seccompiler::BackendError> {
+    let absent = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+    compiled(Rules::from([(libc::SYS_clone3, Vec::new())]), SeccompAction::Allow, absent)
+}
+
+fn allowed(may_use_bpf: bool, refuse: SeccompAction) -> Result<BpfProgram, seccompiler::BackendError> {
+    let ebpf = if may_use_bpf { EBPF } else { &[] };
+    let whatever = [FILES, SOCKETS, WAITING, PROCESS, MUSL, ebpf, OLDER].into_iter().flatten();
+    let mut rules: Rules = whatever.map(|number| (*number, Vec::new())).collect();
+    let families = FAMILIES.iter().map(|family| first_is(SeccompCmpOp::Eq, family.cast_unsigned().into()));
+    rules.insert(libc::SYS_socket, families.collect::<Result<_, _>>()?);
+    // What a tracer puts in the place of a call that it answers itself; there is no such call.
+    rules.insert(u32::MAX.into(), Vec::new());
+    // The other filter answers.
+    rules.insert(libc::SYS_clone3, Vec::new());
+    rules.insert(libc::SYS_clone, vec![first_is(SeccompCmpOp::MaskedEq(THREAD | NAMESPACES), THREAD)?]);
+    // Signals to its own threads.
+    rules.insert(libc::SYS_tgkill, vec![first_is(SeccompCmpOp::Eq, std::process::id().into())?]);
+    compiled(rules, refuse, SeccompAction::Allow)
+}
+
+/// The first argument, of 32 bits, compares so.
+fn first_is(how: SeccompCmpOp, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(0, SeccompCmpArgLen::Dword, how, value)?])
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Child, Command};
+
+    use nix::errno::Errno;
+    use nix::sched::{CloneFlags, unshare};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
     use super::*;
 
+    /// In a child, as a filter is for all threads, and for good; what the test says there is the test's.
+    fn in_child(name: &str, test: impl FnOnce()) {
+        const VARIABLE: &str = "GO_METRO_TEST_RESTRICTED";
+        if std::env::var_os(VARIABLE).is_some() {
+            test();
+            return;
+        }
+        let name = format!("{}::{name}", module_path!().split_once("::").unwrap().1);
+        let arguments = ["--exact", &name, "--nocapture", "--test-threads=1"];
+        let run = Command::new(std::env::current_exe().unwrap()).args(arguments).env(VARIABLE, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&run.stderr));
+    }
+
+    fn true_is_run() -> io::Result<Child> {
+        Command::new("/bin/true").spawn()
+    }
+
     #[test]
-    fn what_is_listed_works_and_what_is_not_fails_in_the_restricted_thread_alone() {
-        let run = || std::process::Command::new("/bin/true").status();
-        std::thread::spawn(move || {
+    fn what_is_listed_works_and_what_is_not_fails_in_all_threads() {
+        in_child("what_is_listed_works_and_what_is_not_fails_in_all_threads", || {
+            true_is_run().unwrap().wait().unwrap();
+            let (go, wait) = std::sync::mpsc::channel();
+            let elder = std::thread::spawn(move || {
+                wait.recv().unwrap();
+                nix::unistd::setsid()
+            });
             nix::sys::prctl::set_no_new_privs().unwrap();
-            restrict().unwrap();
+            restrict(true, false).unwrap();
             std::fs::read("/proc/self/status").unwrap();
-            assert_eq!(run().unwrap_err().raw_os_error(), Some(libc::EPERM));
-            assert_eq!(nix::unistd::setsid().unwrap_err(), nix::errno::Errno::EPERM);
-        })
-        .join()
-        .unwrap();
-        assert!(run().unwrap().success());
+            assert_eq!(true_is_run().unwrap_err().raw_os_error(), Some(libc::EPERM));
+            go.send(()).unwrap();
+            assert_eq!(elder.join().unwrap(), Err(Errno::EPERM), "a thread that was there before");
+            assert_eq!(std::thread::spawn(nix::unistd::setsid).join().unwrap(), Err(Errno::EPERM), "one after it");
+        });
+    }
+
+    #[test]
+    fn no_process_namespace_or_other_kind_of_socket_can_be_made() {
+        in_child("no_process_namespace_or_other_kind_of_socket_can_be_made", || {
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            restrict(false, false).unwrap();
+            // SAFETY: it fails; a child would end at once.
+            match unsafe { nix::unistd::fork() } {
+                Err(error) => assert_eq!(error, Errno::EPERM),
+                Ok(nix::unistd::ForkResult::Child) => std::process::abort(),
+                Ok(nix::unistd::ForkResult::Parent { .. }) => panic!("there is a child"),
+            }
+            assert_eq!(unshare(CloneFlags::CLONE_NEWUSER), Err(Errno::EPERM));
+            let made = |family| socket(family, SockType::Stream, SockFlag::empty(), None).map(drop);
+            assert_eq!(made(AddressFamily::Vsock), Err(Errno::EPERM));
+            for family in [AddressFamily::Unix, AddressFamily::Inet, AddressFamily::Inet6] {
+                assert_eq!(made(family), Ok(()));
+            }
+            let parent = nix::unistd::getppid();
+            assert_eq!(nix::sys::signal::kill(parent, None), Err(Errno::EPERM));
+            // SAFETY: numbers only.
+            assert_eq!(unsafe { libc::syscall(libc::SYS_bpf, 0, 0, 0) }, -1);
+            assert_eq!(Errno::last(), Errno::EPERM);
+        });
     }
 }

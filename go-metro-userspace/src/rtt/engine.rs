@@ -87,6 +87,25 @@ impl EngineCounters {
         self.rejected.iter().sum()
     }
 
+    /// Adds what another engine has counted.
+    pub fn add(&mut self, other: &Self) {
+        let Self { quiet, samples, classes, rejected, .. } = self;
+        let lists: [(&mut [u64], &[u64]); 4] =
+            [(quiet, &other.quiet), (samples, &other.samples), (classes, &other.classes), (rejected, &other.rejected)];
+        for (mine, theirs) in lists {
+            mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
+        }
+        self.sent += other.sent;
+        self.retransmissions += other.retransmissions;
+        self.thinned += other.thinned;
+        self.pool_full += other.pool_full;
+        self.delayed += other.delayed;
+        self.flows_begun += other.flows_begun;
+        self.flows_idle += other.flows_idle;
+        self.flows_closed += other.flows_closed;
+        self.flows_evicted += other.flows_evicted;
+    }
+
     fn note(&mut self, outcome: &Outcome) {
         match outcome {
             Outcome::Sent => self.sent += 1,

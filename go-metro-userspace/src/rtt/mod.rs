@@ -34,6 +34,7 @@ mod histogram;
 mod index;
 mod key;
 mod marks;
+mod merge;
 mod outstanding;
 mod sample;
 mod segment;

@@ -232,6 +232,11 @@ impl PairSummary {
         }
     }
 
+    /// Number of samples of either kind.
+    pub fn count(&self) -> u64 {
+        [&self.data, &self.connect].into_iter().flatten().map(Stats::count).sum()
+    }
+
     /// Merges another pair's summary of the same interval into this one.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in [(&mut self.data, &other.data), (&mut self.connect, &other.connect)] {

@@ -24,6 +24,9 @@ pub struct Status {
     pub backend: BackendStatus,
     /// What the kernel can do.
     pub kernel: Kernel,
+    /// What the process may do, and what it has given up.
+    #[serde(default)]
+    pub privileges: PrivilegesStatus,
     /// Every interface that is to be watched.
     pub interfaces: Vec<InterfaceStatus>,
     /// Every instance's targets.
@@ -104,6 +107,21 @@ pub struct FeatureStatus {
     pub available: bool,
     /// What that means.
     pub detail: String,
+}
+
+/// What the process may do, as the kernel tells it of all its threads.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PrivilegesStatus {
+    /// Why it gives up nothing, if so.
+    pub off: Option<String>,
+    /// Capabilities that at least one thread has.
+    pub capabilities: Vec<String>,
+    /// Whether no thread can gain rights by running a program.
+    pub no_new_privs: bool,
+    /// Whether the system calls of all threads are filtered.
+    pub seccomp: bool,
+    /// How far writing and running files is restricted: `full`, `part` of what is meant to be, `off`.
+    pub landlock: String,
 }
 
 /// One interface.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::document::{HostStatus, State, Status};
+use super::document::{HostStatus, PrivilegesStatus, State, Status};
 
 /// A page of text; lines end with a newline.
 pub fn page(status: &Status) -> String {
@@ -36,6 +36,7 @@ pub fn page(status: &Status) -> String {
     let features: Vec<String> =
         status.kernel.features.iter().map(|f| format!("{}{}", if f.available { "" } else { "no " }, f.name)).collect();
     line("kernel", format!("{}: {}", status.kernel.release, features.join(", ")));
+    line("sandbox", sandbox(&status.privileges));
     for interface in &status.interfaces {
         let how = match (&interface.hook, interface.ifindex) {
             (Some(hook), Some(index)) => {
@@ -98,6 +99,31 @@ pub fn page(status: &Status) -> String {
     text
 }
 
+/// Nothing of a daemon that does not tell.
+fn sandbox(privileges: &PrivilegesStatus) -> String {
+    let PrivilegesStatus { off, capabilities, no_new_privs, seccomp, landlock } = privileges;
+    if landlock.is_empty() {
+        return String::new();
+    }
+    let capabilities = if capabilities.len() > 8 {
+        format!("{} capabilities", capabilities.len())
+    } else if capabilities.is_empty() {
+        "no capability".to_owned()
+    } else {
+        capabilities.join(", ")
+    };
+    if let Some(why) = off {
+        return format!("OFF ({why}); {capabilities}");
+    }
+    let is = |there: bool, name: &str| if there { name.to_owned() } else { format!("no {name}") };
+    let files = match landlock.as_str() {
+        "full" => "Landlock",
+        "part" => "Landlock in part",
+        _ => "no Landlock",
+    };
+    format!("{capabilities}; {}, {}, {files}", is(*no_new_privs, "no_new_privs"), is(*seccomp, "seccomp"))
+}
+
 fn host(host: &HostStatus) -> String {
     let age = host.age_s.map_or_else(|| "never answered".to_owned(), |age| format!("{} old", span(age)));
     let trouble = host.error.as_ref().map_or_else(String::new, |error| format!("; {error}"));
@@ -129,6 +155,23 @@ fn span(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_of_the_sandbox_says_what_is_in_force_and_what_is_not() {
+        let mut privileges = PrivilegesStatus {
+            capabilities: vec!["CAP_NET_ADMIN".to_owned()],
+            no_new_privs: true,
+            seccomp: true,
+            landlock: "full".to_owned(),
+            ..PrivilegesStatus::default()
+        };
+        assert_eq!(sandbox(&privileges), "CAP_NET_ADMIN; no_new_privs, seccomp, Landlock");
+        (privileges.seccomp, privileges.landlock) = (false, "off".to_owned());
+        assert_eq!(sandbox(&privileges), "CAP_NET_ADMIN; no_new_privs, no seccomp, no Landlock");
+        privileges.off = Some("sandbox: off".to_owned());
+        assert_eq!(sandbox(&privileges), "OFF (sandbox: off); CAP_NET_ADMIN");
+        assert_eq!(sandbox(&PrivilegesStatus::default()), "", "an older daemon");
+    }
 
     #[test]
     fn spans_are_told_in_their_unit_and_long_lists_are_cut() {

@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::agent::{self, AgentOptions};
+use crate::privileges::{self, Sandbox};
 use crate::status::Live;
 use crate::status::client::{self, AskError};
 use app::{App, Wish};
@@ -67,6 +68,11 @@ type Ended = Result<(), TopError>;
 pub fn run(from: From) -> Result<(), TopError> {
     let (sender, seconds) = mpsc::channel(BACKLOG);
     let stop = Arc::new(AtomicBool::new(false));
+    // Before there is a thread.
+    match &from {
+        From::Own(options) => agent::confine(&options.config),
+        From::Daemon(_) => privileges::confine(Sandbox { wanted: true, writable: &[], may_use_bpf: false }),
+    }
     listen(&stop)?;
     let is_own = matches!(from, From::Own(_));
     let (source, label) = match from {
@@ -76,6 +82,8 @@ pub fn run(from: From) -> Result<(), TopError> {
             (follow(&socket, sender)?, label)
         }
     };
+    // The way to the daemon's socket may have needed some; an agent has its own.
+    privileges::give_up_all();
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, App::new(label), seconds, &source, &stop);
     ratatui::restore();
@@ -151,6 +159,7 @@ fn listen(stop: &Arc<AtomicBool>) -> io::Result<()> {
 /// A terminal that has hung up reads as an endless nothing, in which whoever waits for a key goes round for ever. So nobody is
 /// relied upon then: an agent of ours hears of it as SIGTERM and takes its hooks off, and the process ends.
 fn hear(stop: &AtomicBool) -> io::Result<()> {
+    privileges::give_up_all();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let hung_up = runtime.block_on(async {
         let [mut terminate, mut interrupt, mut hangup] =

@@ -5,12 +5,16 @@
 //! the cache. [`live`] sends packets through a veth pair's hooks.
 
 mod departure;
+mod driver;
 mod frames;
+mod instructions;
+pub(super) mod limit;
 mod live;
 mod loads;
 mod parts;
 mod program;
 mod test_run;
+mod thinning;
 
 use anyhow::Result;
 
@@ -24,5 +28,16 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
     let pair = live::pair()?;
     let parts = parts::table(args.rounds, &pair)?;
     let [paths, connections] = live::tables(&pair, args.rounds, args.peer.as_deref())?;
-    Ok(vec![parts, test_run::table(args.rounds)?, paths, connections, departure::table(&pair)?])
+    let departure = departure::table(&pair)?;
+    let [thinning, cached] = [thinning::table(args.rounds)?, test_run::table(args.rounds)?];
+    Ok(vec![
+        parts,
+        cached,
+        thinning,
+        paths,
+        driver::table(&pair, args.rounds)?,
+        connections,
+        departure,
+        instructions::table()?,
+    ])
 }

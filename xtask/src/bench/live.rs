@@ -137,7 +137,7 @@ fn machine_seconds() -> Result<f64> {
 }
 
 /// What a process has worked so far, in seconds (proc_pid_stat(5), fields 14 and 15).
-fn process_seconds(pid: i32) -> Result<f64> {
+pub(super) fn process_seconds(pid: i32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, fields) = stat.rsplit_once(')').context("no name in /proc/PID/stat")?;
     let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|number| number.parse::<f64>().ok()).sum::<f64>();

@@ -34,9 +34,10 @@ const OURS: &str = "gometro_";
 pub(super) type Test = fn() -> Result<Path>;
 
 /// What is tried, by name.
-pub(super) const ALL: [(&str, Test); 11] = [
+pub(super) const ALL: [(&str, Test); 12] = [
     ("eBPF", ebpf),
     ("eBPF, both sides, debug", ebpf_in_full),
+    ("eBPF, three workers", ebpf_by_three),
     ("eBPF after SIGKILL", killed),
     ("libpcap", libpcap),
     ("eBPF as a user", ebpf_as_a_user),
@@ -64,6 +65,20 @@ fn ebpf_in_full() -> Result<Path> {
     let mut command = command(&network.a, &["--backend", "ebpf", "--sides", "both"])?;
     let agent = Agent::spawn_command(command.env("GO_METRO_LOG", "debug"))?;
     let path = measure(&network, ready(agent)?)?;
+    nothing_left(&network.a)?;
+    Ok(path)
+}
+
+/// Flows shared out to three rings and threads.
+fn ebpf_by_three() -> Result<Path> {
+    let network = Network::new(RTT)?;
+    let folder = tempfile::tempdir()?;
+    let conf = folder.path().join("conf.yaml");
+    let text = "init_config: {backend: ebpf, workers: 3, status_socket: off}\ninstances: [{interface: eth0, ips: [10.77.0.2, 'fd77::2']}]\n";
+    std::fs::write(&conf, text)?;
+    let mut command = network.a.namespace.command(binary()?);
+    command.arg("run").arg("-c").arg(&conf).args(["--output", "json", "--samples"]);
+    let path = measure(&network, ready(Agent::spawn_command(&mut command)?)?)?;
     nothing_left(&network.a)?;
     Ok(path)
 }
@@ -150,12 +165,15 @@ fn as_a_user(a: &Host, capabilities: &str, more: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// What the agent may still do, in words.
+/// What some thread of the agent may still do, in words.
 fn kept(agent: &Agent) -> Result<String> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
-    let permitted = u64::from_str_radix(field("CapPrm:"), 16)?;
-    ensure!(field("NoNewPrivs:") == "1" && field("Seccomp:") == "2", "the agent is not confined");
+    let mut permitted = 0;
+    for task in std::fs::read_dir(format!("/proc/{}/task", agent.pid()))? {
+        let status = std::fs::read_to_string(task?.path().join("status"))?;
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+        permitted |= u64::from_str_radix(field("CapPrm:"), 16)?;
+        ensure!(field("NoNewPrivs:") == "1" && field("Seccomp:") == "2", "the agent is not confined");
+    }
     let names = [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
     let kept: Vec<&str> =
         names.into_iter().filter(|(bit, _)| permitted & (1 << bit) != 0).map(|(_, name)| name).collect();

@@ -32,6 +32,8 @@ pub(super) struct Settings {
     pub(super) log_level: u8,
     /// Rings that flows are shared out to.
     pub(super) workers: u32,
+    /// Nanoseconds between two samples of a flow; `u64::MAX` for all of them.
+    pub(super) per_flow: u64,
 }
 
 /// Loads every TC program of the object; name and instructions that the verifier processed.
@@ -47,6 +49,10 @@ pub(super) fn instructions(object: &[u8], settings: Settings) -> Result<Vec<(Str
         ("HAS_TSTAMP_TYPE", (&[has_tstamp_type][..], true)),
         ("SIDES", (&[settings.sides][..], true)),
         ("WORKERS", (&settings.workers.to_ne_bytes()[..], true)),
+        // Any but those that mean never: the verifier leaves out what these switch off.
+        ("REFRESH", (&250_u64.to_ne_bytes()[..], true)),
+        ("WATERMARK", (&(1_u64 << 22).to_ne_bytes()[..], true)),
+        ("PER_FLOW", (&settings.per_flow.to_ne_bytes()[..], true)),
         ("AYA_LOG_LEVEL", (&[settings.log_level][..], false)),
     ]))?;
     let maps: Vec<(String, Map, OwnedFd)> = mem::take(&mut object.maps)

@@ -16,6 +16,8 @@ use super::Host;
 
 /// Names the agent's binary.
 pub const BINARY_VARIABLE: &str = "GO_METRO_BIN";
+/// A system call that it should have no use for ends it, instead of failing unnoticed.
+pub const NOTICE_CALLS: [(&str, &str); 1] = [("GO_METRO_SANDBOX", "kill")];
 /// What the agent logs once it sees the traffic of an interface.
 const READY: &str = "capturing on";
 /// How long it may take until then: loading means verification.
@@ -215,6 +217,7 @@ impl Agent {
         }
         let mut child = command
             .env("NO_COLOR", "1")
+            .envs(NOTICE_CALLS)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -368,7 +371,7 @@ impl Drop for Agent {
 ///
 /// There is no binary, or it cannot be run.
 pub fn run_once<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Result<Finished> {
-    let output = Command::new(binary()?).args(args).env("NO_COLOR", "1").output()?;
+    let output = Command::new(binary()?).args(args).env("NO_COLOR", "1").envs(NOTICE_CALLS).output()?;
     let lines = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect();
     Ok(Finished { status: output.status, stdout: lines(&output.stdout), stderr: lines(&output.stderr) })
 }

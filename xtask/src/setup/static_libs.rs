@@ -2,9 +2,10 @@
 //!
 //! `.cargo/config.toml` has the linker look into this directory first. Without it libpcap is linked as a shared library.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -29,6 +30,11 @@ pub(super) fn ensure() -> Result<Outcome> {
         Ok(made) => {
             // The last step, so that what exists is whole.
             fs::rename(made, &archive)?;
+            // What was linked without it is to be linked again, which cargo would not notice.
+            File::options()
+                .append(true)
+                .open(root().join("go-metro-userspace/src/main.rs"))?
+                .set_modified(SystemTime::now())?;
             Ok(Outcome::Installed("libpcap.a, without D-Bus".to_owned()))
         }
         Err(error) => Ok(Outcome::Skipped(format!("libpcap will be linked as a shared library: {error:#}"))),

@@ -55,7 +55,10 @@ impl Machine {
         let pid = self.pid.to_string();
         let mut command = Command::new("nsenter");
         command.args(["--target", &pid, "--mount", "--pid", "--cgroup", "--uts", "--ipc", "--net"]);
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("DEBIAN_FRONTEND", "noninteractive");
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("DEBIAN_FRONTEND", "noninteractive");
         command
             .args(["sh", "-c", &format!("cd /\n{line}")])
             .stdin(Stdio::null())

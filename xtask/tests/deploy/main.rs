@@ -6,5 +6,6 @@ mod deb;
 mod image;
 mod kubernetes;
 mod machine;
+mod page;
 mod rpm;
 mod shipped;

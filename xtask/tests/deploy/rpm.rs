@@ -45,6 +45,8 @@ fn it_names_what_it_needs_and_which_file_is_configuration() {
     let package = file(shipped(), "rpm");
     let ask = |what: &str| capture(Command::new("rpm").args(["--query", "--package", what]).arg(&package)).unwrap();
     assert_eq!(ask("--configfiles"), "/etc/go-metro/conf.yaml");
+    assert!(ask("--docfiles").contains("/usr/share/doc/go-metro/conf.yaml.example"));
+    assert!(ask("--licensefiles").contains("/usr/share/licenses/go-metro/LICENSE-MIT"));
     let needs = ask("--requires");
     for need in ["libc.so.6(GLIBC_2.", "/usr/sbin/setcap", "/usr/sbin/useradd"] {
         assert!(needs.contains(need), "{needs}");

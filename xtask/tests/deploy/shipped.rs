@@ -1,5 +1,6 @@
 //! What `cargo xtask dist` makes of the build under test, in two versions.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -51,6 +52,16 @@ fn what_packs_a_binary_refuses_one_that_needs_more() {
     let bash = Path::new("/bin/bash");
     let error = binary::strip(bash, &out.path().join("bash")).unwrap_err();
     assert!(error.to_string().contains("needs libtinfo.so"), "{error}");
+}
+
+#[test]
+fn the_same_binary_gives_the_same_packages_byte_for_byte() {
+    let again = tempfile::tempdir().unwrap();
+    dist::main(&Args::of(&agent::binary().unwrap(), None, again.path())).unwrap();
+    for extension in ["deb", "rpm"] {
+        let [first, second] = [shipped(), again.path()].map(|folder| fs::read(file(folder, extension)).unwrap());
+        assert!(first == second, "{extension}: {} and {} bytes", first.len(), second.len());
+    }
 }
 
 #[test]

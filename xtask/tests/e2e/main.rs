@@ -21,3 +21,4 @@ mod support;
 mod thinning;
 mod top;
 mod truth;
+mod workers;

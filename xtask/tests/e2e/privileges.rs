@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use xtask::lab::agent::{Agent, Sample, binary};
+use xtask::lab::agent::{Agent, Sample, binary, run_once};
 use xtask::lab::{Lab, Link};
 
 use super::support::{SOON, some_rounds, wait_for_samples};
@@ -73,6 +73,17 @@ fn assert_confined(agent: &Agent, most: u64) {
     assert!(rights.iter().any(|(permitted, ..)| *permitted == most), "{rights:?}: what is needed is there");
 }
 
+/// Waits until it has begun to capture on an interface for the so manieth time.
+fn captures_again(agent: &Agent, interface: &str, times: usize) {
+    let deadline = Instant::now() + SOON;
+    let line = format!("capturing on {interface}");
+    let begun = || agent.log().iter().filter(|said| said.contains(&line)).count();
+    while begun() < times && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(begun(), times, "{:?}", agent.log());
+}
+
 /// It measures, attaches to an interface that returns, and takes other targets.
 fn works(lab: &Lab, mut agent: Agent, conf: &Path, most: u64) {
     agent.ready().unwrap();
@@ -85,12 +96,7 @@ fn works(lab: &Lab, mut agent: Agent, conf: &Path, most: u64) {
     agent.wait_for_log("capturing on extra0", SOON).unwrap();
     a.ip("link delete extra0").unwrap();
     a.ip("link add extra0 type veth peer name extra1\nlink set extra0 up").unwrap();
-    let deadline = Instant::now() + SOON;
-    let returns = || agent.log().iter().filter(|line| line.contains("capturing on extra0")).count();
-    while returns() < 2 && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(returns(), 2, "{:?}", agent.log());
+    captures_again(&agent, "extra0", 2);
 
     let text = fs::read_to_string(conf).unwrap();
     fs::write(conf, text.replace("10.77.0.2", "10.77.0.0/24")).unwrap();
@@ -102,6 +108,32 @@ fn works(lab: &Lab, mut agent: Agent, conf: &Path, most: u64) {
     let finished = agent.stop().unwrap();
     assert_eq!(finished.status.code(), Some(0));
     assert!(!finished.stderr.iter().any(|line| line.contains("no counters")), "{:?}", finished.stderr);
+}
+
+/// Another process of the same user may not read its memory: neither before nor after it has given up what that process has not.
+fn nobody_else_can_look_inside(lab: &Lab, mut agent: Agent, conf: &Path) {
+    agent.ready().unwrap();
+    let reads = |file: &Path| {
+        let mut command = lab.a.namespace.command("setpriv");
+        command.args([
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+            "--bounding-set",
+            "-all",
+            "head",
+            "-c1",
+        ]);
+        command.arg(file).output().unwrap().status.success()
+    };
+    assert!(reads(conf), "it can read what is its own");
+    for task in fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap() {
+        let environment = task.unwrap().path().join("environ");
+        assert!(!reads(&environment), "{}", environment.display());
+    }
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }
 
 /// A configuration in `folder` that watches host b on eth0 and on an interface that comes later.
@@ -125,6 +157,8 @@ fn an_ordinary_user_with_three_capabilities_measures_by_ebpf_and_keeps_one() {
     let lab = Lab::new(Link::Veth).unwrap();
     let program = Installed::new();
     let conf = configure(program.folder(), "ebpf");
+    let agent = sampling(&mut program.command(&lab, "+bpf,+net_admin,+perfmon"), &conf);
+    nobody_else_can_look_inside(&lab, agent, &conf);
     let agent = sampling(&mut program.command(&lab, "+bpf,+net_admin,+perfmon"), &conf);
     works(&lab, agent, &conf, NET_ADMIN);
 }
@@ -187,8 +221,93 @@ fn a_reload_that_needs_what_was_given_up_changes_nothing_and_says_to_restart() {
     let text = fs::read_to_string(&conf).unwrap();
     fs::write(&conf, text.replace("backend: ebpf", "backend: ebpf\n  sides: both")).unwrap();
     agent.signal(Signal::SIGHUP).unwrap();
-    agent.wait_for_log("can change with a restart only", SOON).unwrap();
+    agent.wait_for_log("restart to change sides: what opening the source anew needs was given up", SOON).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let socket = elsewhere.path().join("go-metro.sock");
+    fs::write(&conf, text.replace("backend: ebpf", &format!("backend: ebpf\n  status_socket: {}", socket.display())))
+        .unwrap();
+    agent.signal(Signal::SIGHUP).unwrap();
+    agent.wait_for_log("restart to change status_socket: ", SOON).unwrap();
     some_rounds(&lab, 10);
     assert!(wait_for_samples(&agent, 10, Sample::is_data).len() >= 10, "{:?}", agent.log());
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn libpcap_can_be_opened_anew_by_a_reload() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let program = Installed::new();
+    let conf = configure(program.folder(), "pcap");
+    let mut agent = sampling(&mut program.command(&lab, "+net_raw"), &conf);
+    agent.ready().unwrap();
+    let text = fs::read_to_string(&conf).unwrap();
+    fs::write(&conf, text.replace("backend: pcap", "backend: pcap\n  filter: tcp port 1")).unwrap();
+    agent.signal(Signal::SIGHUP).unwrap();
+    captures_again(&agent, "eth0", 2);
+    some_rounds(&lab, 5);
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(wait_for_samples(&agent, 0, |_| true), [], "of port 1 alone there are none");
+    fs::write(&conf, text).unwrap();
+    agent.signal(Signal::SIGHUP).unwrap();
+    captures_again(&agent, "eth0", 3);
+    some_rounds(&lab, 10);
+    assert!(wait_for_samples(&agent, 10, Sample::is_data).len() >= 10, "{:?}", agent.log());
+    assert_confined(&agent, NET_RAW);
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn the_status_says_what_is_in_force_and_the_sandbox_can_be_turned_off() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    for off in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (conf, socket) = (configure(folder.path(), "ebpf"), folder.path().join("go-metro.sock"));
+        let more = format!("backend: ebpf\n  status_socket: {}\n  sandbox: {}", socket.display(), !off);
+        fs::write(&conf, fs::read_to_string(&conf).unwrap().replace("backend: ebpf", &more)).unwrap();
+        let mut command = lab.a.namespace.command(binary().unwrap());
+        let mut agent = sampling(&mut command, &conf);
+        agent.ready().unwrap();
+        let ask = |how: &[&str]| {
+            let words = ["status", "--socket", socket.to_str().unwrap()];
+            run_once(words.iter().chain(how)).unwrap().stdout.join("\n")
+        };
+        let told: serde_json::Value = serde_json::from_str(&ask(&["--json"])).unwrap();
+        let privileges = &told["privileges"];
+        if off {
+            assert_eq!((&privileges["off"], &privileges["seccomp"]), (&"sandbox: off".into(), &false.into()));
+            assert!(privileges["capabilities"].as_array().unwrap().len() > 20, "all of root's: {privileges}");
+            assert!(rights(agent.pid()).iter().all(|(_, no_new_privs, filtered)| (*no_new_privs, *filtered) == (0, 0)));
+            // With all its rights it can be reloaded into whatever is wanted.
+            let text = fs::read_to_string(&conf).unwrap();
+            fs::write(&conf, text.replace("sandbox: false", "sandbox: false\n  sides: both")).unwrap();
+            agent.signal(Signal::SIGHUP).unwrap();
+            agent.wait_for_log("configuration read again", SOON).unwrap();
+        } else {
+            let expected = serde_json::json!(["CAP_DAC_OVERRIDE", "CAP_NET_BIND_SERVICE", "CAP_NET_ADMIN"]);
+            assert_eq!(privileges["capabilities"], expected);
+            assert_eq!((&privileges["no_new_privs"], &privileges["seccomp"]), (&true.into(), &true.into()));
+            assert!(privileges["off"].is_null(), "{privileges}");
+            assert!(["full", "part", "off"].contains(&privileges["landlock"].as_str().unwrap()), "{privileges}");
+            let page = ask(&[]);
+            let line = page.lines().find(|line| line.starts_with("sandbox ")).unwrap();
+            assert!(line.contains("CAP_NET_ADMIN; no_new_privs, seccomp, "), "{line}");
+        }
+        assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+    }
+}
+
+#[test]
+fn a_capture_is_read_without_rights_and_drawn_where_it_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = xtask::workspace::root().join("corpus/clean.pcap.gz");
+    for there in [false, true] {
+        let drawing = folder.path().join(format!("{there}.svg"));
+        if there {
+            fs::write(&drawing, "old").unwrap();
+        }
+        let words = ["read".as_ref(), capture.as_os_str(), "--plot".as_ref(), drawing.as_os_str()];
+        let finished = run_once(words).unwrap();
+        assert_eq!(finished.status.code(), Some(0), "{finished:?}");
+        assert!(fs::read_to_string(&drawing).unwrap().starts_with("<svg"), "{there}");
+    }
 }

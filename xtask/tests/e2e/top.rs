@@ -23,7 +23,7 @@ const START: Duration = Duration::from_secs(20);
 /// `top` with these arguments, between two words of the shell, so that what it leaves behind is seen.
 fn command(arguments: &str) -> String {
     format!(
-        "echo before; {} top {arguments}; echo ended $?; stty -a | tr ';' '\\n' | grep -w echo; exec sleep 60",
+        "echo before; GO_METRO_SANDBOX=kill {} top {arguments}; echo ended $?; stty -a | tr ';' '\\n' | grep -w echo; exec sleep 60",
         binary().unwrap().display()
     )
 }

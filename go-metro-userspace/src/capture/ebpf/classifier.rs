@@ -46,6 +46,8 @@ const RING_MAX: u32 = 1 << 30;
 const WAKE_MAX: u32 = 256;
 /// Bytes that the larger record takes in the ring, with the kernel's header (kernel/bpf/ringbuf.c).
 const RECORD_MAX: u32 = size_of::<SegmentV6>() as u32 + 8;
+/// The logger's ring buffer, as aya-log names it.
+const LOGS: &str = "AYA_LOGS";
 /// Lines of the verifier's log that an error shows.
 const LOG_TAIL: usize = 25;
 
@@ -385,7 +387,8 @@ fn load_error(error: &EbpfError) -> CaptureError {
     match error {
         EbpfError::MapError(MapError::CreateError { name, io_error }) => match io_error.raw_os_error() {
             Some(libc::EPERM) => missing_capability(&format!("create the eBPF map {name}")),
-            Some(libc::EINVAL) if name == names::RECORDS => {
+            // Whichever of the two is made first.
+            Some(libc::EINVAL) if [names::RECORDS, LOGS].contains(&name.as_str()) => {
                 CaptureError::Unsupported { feature: "BPF ring buffer", needs: "Linux 5.8 or later" }
             }
             Some(libc::ENOSYS) => {

@@ -26,6 +26,8 @@ use cooked::{Cooked, Port};
 use device::Device;
 use tap::Health;
 
+pub use tap::check_filter;
+
 /// How direction is told on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {

@@ -142,6 +142,16 @@ impl AsFd for Tap {
     }
 }
 
+/// Whether libpcap understands a filter, which takes no right to capture.
+///
+/// # Errors
+///
+/// It does not.
+pub fn check_filter(filter: &str) -> Result<(), CaptureError> {
+    let failed = |error: pcap::Error| CaptureError::Filter { filter: filter.to_owned(), reason: reason(&error) };
+    Capture::dead(Linktype::ETHERNET).and_then(|dead| dead.compile(filter, true)).map(drop).map_err(failed)
+}
+
 /// libpcap's words without the crate's prefix.
 fn reason(error: &pcap::Error) -> String {
     error.to_string().trim_start_matches("libpcap error: ").to_owned()

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{MapData, PerCpuArray, RingBuf};
-use aya::programs::{ProgramInfo, SchedClassifier};
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use go_metro_common::counters::{Counters, PerCpu};
 use go_metro_common::names;
+use go_metro_common::pressure::{NEVER, Pressure};
 use go_metro_common::segment::Sides;
 use go_metro_common::target::{IFINDEX_BITS, TargetV4, TargetV6};
+use nix::time::{ClockId, clock_gettime};
 
 use super::frames::{LOCAL4, LOCAL6, REMOTE4, REMOTE6, Way};
 use crate::workspace::{lab_object, object};
@@ -26,8 +28,25 @@ pub(super) struct Classifier {
     counters: PerCpuArray<MapData, PerCpu>,
 }
 
+/// Which records are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Thinning {
+    /// None ever.
+    Off,
+    /// None until the ring is half full: the default.
+    Watermark,
+    /// All but one round trip of a flow in so many nanoseconds.
+    PerFlow(u64),
+}
+
 impl Classifier {
     pub(super) fn load(interfaces: &[u32], ring_bytes: u32) -> Result<Self> {
+        Self::load_with(interfaces, ring_bytes, Thinning::Watermark)
+    }
+
+    pub(super) fn load_with(interfaces: &[u32], ring_bytes: u32, thinning: Thinning) -> Result<Self> {
+        let watermark = if thinning == Thinning::Off { NEVER } else { u64::from(ring_bytes / 2) };
+        let per_flow = if let Thinning::PerFlow(ns) = thinning { ns } else { u64::MAX };
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .map_max_entries(names::RECORDS, ring_bytes)
@@ -37,11 +56,15 @@ impl Classifier {
             .override_global(names::SIDES, &Sides::REMOTE.0, true)
             .override_global(names::SEED, &0x5eed_u64, true)
             .override_global(names::REFRESH, &250_u64, true)
+            .override_global(names::WATERMARK, &watermark, true)
+            .override_global(names::PER_FLOW, &per_flow, true)
             .load_file(object())
             .context("the classifier does not load")?;
         for name in [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET] {
             program(&mut ebpf, name)?.load().with_context(|| format!("{name} does not load"))?;
         }
+        let xdp: &mut Xdp = ebpf.program_mut(names::INGRESS_XDP).context("no program for drivers")?.try_into()?;
+        xdp.load().context("the program for drivers does not load")?;
         let ring = RingBuf::try_from(ebpf.take_map(names::RECORDS).context("no ring")?)?;
         let counters = PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).context("no counters")?)?;
         for &ifindex in interfaces {
@@ -63,6 +86,24 @@ impl Classifier {
     pub(super) fn program(&mut self, way: Way) -> Result<&mut SchedClassifier> {
         let name = if way == Way::Out { names::EGRESS_ETHERNET } else { names::INGRESS_ETHERNET };
         program(&mut self.ebpf, name)
+    }
+
+    /// The entry point in a driver.
+    pub(super) fn xdp(&mut self) -> Result<&mut Xdp> {
+        Ok(self.ebpf.program_mut(names::INGRESS_XDP).context("no program for drivers")?.try_into()?)
+    }
+
+    /// What the kernel says of the entry points, by their names.
+    pub(super) fn infos(&self) -> Result<Vec<(String, ProgramInfo)>> {
+        let infos = self.ebpf.programs().filter_map(|(name, program)| Some((name.to_owned(), program.info().ok()?)));
+        Ok(infos.collect())
+    }
+
+    /// Has all flows thinned as if the ring ran full, or return as if it did lately; the classifier looks again by itself.
+    pub(super) fn press(&mut self, every_ns: u64) -> Result<()> {
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_nanos() as u64;
+        let mut pressure: Array<_, Pressure> = self.ebpf.map_mut(names::PRESSURE).context("no map")?.try_into()?;
+        Ok(pressure.set(0, Pressure { every_ns, stepped_ns: now, busy_ns: now }, 0)?)
     }
 
     /// Empties the ring; how many records there were.
@@ -177,8 +218,11 @@ pub(super) struct Account {
 
 impl Account {
     pub(super) fn of(program: &SchedClassifier) -> Result<Self> {
-        let info: ProgramInfo = program.info()?;
-        Ok(Self { runs: info.run_count(), time: info.run_time() })
+        Ok(Self::told_by(&program.info()?))
+    }
+
+    pub(super) fn told_by(info: &ProgramInfo) -> Self {
+        Self { runs: info.run_count(), time: info.run_time() }
     }
 
     /// Nanoseconds a run since `before`.

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::frames::{Way, paths};
-use super::program::{Classifier, Lab, RING_BYTES, run};
+use super::program::{Classifier, Lab, RING_BYTES, Thinning, run};
 use crate::bench::{Table, rounds};
 
 /// Runs of a case in a round; as many records are to fit into the ring.
@@ -14,7 +14,7 @@ const LOOPBACK: u32 = 1;
 pub(super) fn table(number: usize) -> Result<Table> {
     let mut classifier = Classifier::load(&[LOOPBACK], RING_BYTES)?;
     // Never drained: what a record costs that is lost.
-    let mut full = Classifier::load(&[LOOPBACK], 4096)?;
+    let mut full = Classifier::load_with(&[LOOPBACK], 4096, Thinning::Off)?;
     let mut lab = Lab::load(&[])?;
     let paths = paths();
     let emitted = paths.iter().position(|path| path.emits).unwrap_or_default();

@@ -1,0 +1,209 @@
+//! The threads that measure: one, or with `workers` one for each shard of the flows (docs/design-many-cores.md).
+//!
+//! The first looks after interfaces, targets and the classifier, and drains the first ring; the others only drain theirs. No record ever
+//! goes from one to another. Here their answers are put together, so that the rest of the agent sees one.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use tokio::sync::mpsc as async_mpsc;
+use tokio::sync::oneshot;
+
+use super::tap::Tapped;
+use super::worker::{self, Command, Event, Look, PATIENCE, Samples, Snapshot, Worker};
+use crate::capture::{Source, WatchList};
+use crate::rtt::{EngineConfig, Interval, SummaryLimits};
+
+/// Samples on their way to a slow reader before more are dropped, and counted.
+const SAMPLE_BATCHES: usize = 4096;
+
+/// The running threads; they end when this is dropped.
+pub(super) struct Crew {
+    /// The first has the classifier.
+    workers: Vec<Worker>,
+    /// What those said at their end that a reload made needless.
+    retired: Vec<Snapshot>,
+    /// All workers' together.
+    engine: EngineConfig,
+    limits: SummaryLimits,
+    samples: Option<mpsc::SyncSender<Samples>>,
+    /// For threads that start later.
+    events: async_mpsc::WeakUnboundedSender<Event>,
+    /// How often all workers have gone round since they were asked last, and where each was then.
+    rounds: u64,
+    seen: Vec<u64>,
+}
+
+impl Crew {
+    /// Starts the threads on a source that was opened for `watch`. Samples are handed to `samples` one by one, if anybody wants them.
+    pub(super) fn spawn(
+        mut source: Source,
+        watch: WatchList,
+        engine: EngineConfig,
+        limits: SummaryLimits,
+        samples: Option<mpsc::SyncSender<Samples>>,
+    ) -> io::Result<(Self, async_mpsc::UnboundedReceiver<Event>)> {
+        let (events, outbox) = async_mpsc::unbounded_channel();
+        let rings = source.take_rings();
+        let mut crew = Self {
+            workers: Vec::new(),
+            retired: Vec::new(),
+            engine,
+            limits,
+            samples,
+            events: events.downgrade(),
+            rounds: 0,
+            seen: Vec::new(),
+        };
+        let own = crew.share_of(1 + rings.len());
+        let first = Worker::spawn("capture", source, watch, (own, limits), crew.samples.clone(), events)?;
+        crew.workers.push(first);
+        crew.staff(rings)?;
+        Ok((crew, outbox))
+    }
+
+    /// A channel for samples that never blocks the packet path.
+    pub(super) fn sample_channel() -> (mpsc::SyncSender<Samples>, mpsc::Receiver<Samples>) {
+        mpsc::sync_channel(SAMPLE_BATCHES)
+    }
+
+    /// Gives each ring to a thread, and tells the first which there are.
+    fn staff(&mut self, rings: Vec<Source>) -> io::Result<()> {
+        let own = (self.share_of(1 + rings.len()), self.limits);
+        for (number, ring) in (1..).zip(rings) {
+            if let Some(worker) = self.workers.get(number) {
+                worker.send(Command::Replace(ring));
+                continue;
+            }
+            let Some(events) = self.events.upgrade() else { return Err(io::Error::other("the capture thread ended")) };
+            let name = format!("capture-{number}");
+            self.workers.push(Worker::spawn(&name, ring, WatchList::new(), own, self.samples.clone(), events)?);
+        }
+        let others = self.workers[1..].iter().filter_map(Worker::inbox).collect();
+        self.workers[0].send(Command::Others(others));
+        Ok(())
+    }
+
+    /// What one of so many engines may hold.
+    fn share_of(&self, workers: usize) -> EngineConfig {
+        let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+        EngineConfig { max_flows: self.engine.max_flows.div_ceil(workers), ..self.engine }
+    }
+
+    /// Goes on with another source, and as many threads as it has rings. Flows change their shards with the number of these, and begin anew
+    /// then.
+    pub(super) async fn replace(&mut self, mut source: Source) -> io::Result<()> {
+        let rings = source.take_rings();
+        self.workers[0].send(Command::Replace(source));
+        let needless = self.workers.split_off((1 + rings.len()).min(self.workers.len()));
+        self.staff(rings)?;
+        for worker in needless {
+            if let Ok(Ok(last)) = tokio::time::timeout(PATIENCE, worker.ask()).await {
+                self.retired.push(Snapshot { flows: 0, ..last });
+            }
+            // It ends by itself.
+            worker.let_go();
+        }
+        self.seen.clear();
+        Ok(())
+    }
+
+    /// Keeps to other bounds from now on.
+    pub(super) fn bounds(&mut self, engine: EngineConfig, limits: SummaryLimits) {
+        (self.engine, self.limits) = (engine, limits);
+        let own = self.share_of(self.workers.len());
+        self.workers.iter().for_each(|worker| worker.send(Command::Bounds(own, limits)));
+    }
+
+    /// Watches these addresses from now on.
+    pub(super) fn watch(&self, watch: WatchList) {
+        self.workers[0].send(Command::Watch(watch));
+    }
+
+    /// A number that grows as long as every thread gets on: each goes round between records, and at least every tenth of a second.
+    pub(super) fn beats(&mut self) -> u64 {
+        let now: Vec<u64> = self.workers.iter().map(|worker| worker.beats.load(Ordering::Relaxed)).collect();
+        if self.seen.len() != now.len() || self.seen.iter().zip(&now).all(|(then, now)| then != now) {
+            self.rounds += 1;
+            self.seen = now;
+        }
+        self.rounds
+    }
+
+    /// Asks for the interval. It comes once all threads have looked at their commands, and never when the first has ended.
+    pub(super) fn ask(&mut self) -> oneshot::Receiver<Snapshot> {
+        if let ([only], []) = (self.workers.as_slice(), self.retired.as_slice()) {
+            return only.ask();
+        }
+        let asked: Vec<_> = self.workers.iter().map(Worker::ask).collect();
+        // Their last intervals are told once, their counters go on.
+        let kept = self.retired.iter().map(|last| Snapshot { interval: Interval::default(), ..*last }).collect();
+        let retired = std::mem::replace(&mut self.retired, kept);
+        let max_pairs = self.limits.max_pairs;
+        let (reply, answer) = oneshot::channel();
+        tokio::spawn(async move {
+            let mut parts = Vec::new();
+            for (number, part) in asked.into_iter().enumerate() {
+                match part.await {
+                    Ok(part) => parts.push(part),
+                    Err(_) if number == 0 => return,
+                    Err(_) => {}
+                }
+            }
+            parts.extend(retired);
+            let _ = reply.send(Snapshot::together(parts, max_pairs));
+        });
+        answer
+    }
+
+    /// How things are; `None` when a thread has ended or hangs.
+    pub(super) async fn look(&self) -> Option<Look> {
+        let asked: Vec<_> = self.workers.iter().map(Worker::look).collect();
+        let mut looks = Vec::new();
+        for look in asked {
+            looks.push(tokio::time::timeout(PATIENCE, look).await.ok()?.ok()?);
+        }
+        self.together(looks)
+    }
+
+    /// What each flow measured since the last time; `None` when a thread has ended or hangs.
+    pub(super) async fn tap(&self) -> Option<(Tapped, Look)> {
+        let asked: Vec<_> = self.workers.iter().map(Worker::tap).collect();
+        let (mut tapped, mut looks) = (Tapped::default(), Vec::new());
+        for tap in asked {
+            let (flows, look) = tokio::time::timeout(PATIENCE, tap).await.ok()?.ok()?;
+            tapped.add(flows);
+            looks.push(look);
+        }
+        Some((tapped, self.together(looks)?))
+    }
+
+    /// Nobody wants to know flows any more.
+    pub(super) fn untap(&self) {
+        self.workers.iter().for_each(|worker| worker.send(Command::Untap));
+    }
+
+    fn together(&self, looks: Vec<Look>) -> Option<Look> {
+        let mut looks = looks.into_iter();
+        let mut all = looks.next()?;
+        looks.for_each(|look| all.add(&look.source, &look.engine, look.flows, look.samples_dropped));
+        for last in &self.retired {
+            all.add(&last.source, &last.engine, 0, last.samples_dropped);
+        }
+        Some(all)
+    }
+}
+
+impl Drop for Crew {
+    /// Ends the threads and waits until the source is detached. Threads that hang are left to the end of the process, which detaches as
+    /// well.
+    fn drop(&mut self) {
+        let deadline = Instant::now() + worker::END;
+        self.workers.iter_mut().for_each(Worker::hang_up);
+        for worker in self.workers.drain(..) {
+            worker.join(deadline);
+        }
+    }
+}

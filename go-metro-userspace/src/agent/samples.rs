@@ -1,0 +1,32 @@
+//! `--samples`: every sample on standard output, as a line of JSON.
+
+use std::io::{self, Write as _};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use super::crew::Crew;
+use super::worker::Samples;
+use crate::privileges;
+use crate::report::sample_json;
+use crate::rtt::Sample;
+
+/// A thread that prints samples, so that a slow reader holds up nothing else.
+pub(super) fn print() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)> {
+    let (sender, receiver) = Crew::sample_channel();
+    let printer = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
+        privileges::give_up_all();
+        for Samples { samples, epoch_offset_ns } in receiver {
+            if write(&samples, epoch_offset_ns).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok((sender, printer))
+}
+
+/// Prints samples, a line each.
+pub(super) fn write(samples: &[Sample], epoch_offset_ns: i64) -> io::Result<()> {
+    let mut lines = Vec::new();
+    samples.iter().try_for_each(|sample| sample_json::write_sample(&mut lines, sample, epoch_offset_ns))?;
+    io::stdout().lock().write_all(&lines)
+}

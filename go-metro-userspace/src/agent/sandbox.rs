@@ -1,0 +1,32 @@
+//! What the agent is confined to, by its configuration.
+
+use std::path::PathBuf;
+
+use super::status;
+use crate::config::{Backend, Config};
+use crate::privileges::{self, Sandbox};
+
+/// Confines this process to what an agent with this configuration needs. [`super::run`] does so too; who has threads before it does it before them.
+pub fn confine(config: &Config) {
+    // What the kernel can do is found out by trying.
+    status::kernel();
+    privileges::confine(Sandbox {
+        wanted: config.sandbox,
+        writable: &folders(config),
+        may_use_bpf: config.backend != Backend::Pcap,
+    });
+}
+
+/// The folders in which files are made: those of the log and of the status socket, which is made here if need be, as it cannot be later.
+fn folders(config: &Config) -> Vec<PathBuf> {
+    let log = config.log.to_file.then_some(&config.log.file);
+    let folder = |path: &PathBuf| {
+        let folder = path.parent()?;
+        // A bare name is in the folder that it was started in.
+        Some(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
+    };
+    let socket = config.status_socket.as_ref().and_then(folder);
+    // What is wrong with it is told by who makes the socket.
+    let _ = socket.as_ref().map(std::fs::create_dir_all);
+    log.and_then(folder).into_iter().chain(socket).collect()
+}

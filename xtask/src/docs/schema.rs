@@ -37,6 +37,8 @@ pub(super) enum Takes {
     Text,
     /// A list of these.
     List(Box<Takes>),
+    /// Keys of its own, each with text.
+    Keys(Vec<String>),
 }
 
 impl Schema {
@@ -101,6 +103,9 @@ impl Takes {
         if !first["items"].is_null() {
             return Self::List(Box::new(Self::of(&first["items"])));
         }
+        if let Some(keys) = first["properties"].as_object() {
+            return Self::Keys(keys.keys().cloned().collect());
+        }
         match first["type"].as_str() {
             Some("integer") if also_as_text.contains("MiB") => Self::Bytes,
             Some("integer") => Self::Number { least: first["minimum"].as_u64(), most: first["maximum"].as_u64() },
@@ -119,6 +124,9 @@ impl Takes {
             Self::Number { .. } => "a number".to_owned(),
             Self::Bytes => "bytes, or with `KiB`, `MiB`, `GiB`".to_owned(),
             Self::Text => "text".to_owned(),
+            Self::Keys(keys) => {
+                format!("a section with {}", keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "))
+            }
             Self::List(of) => format!("list of {}", of.words()),
         }
     }

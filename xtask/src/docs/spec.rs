@@ -31,6 +31,9 @@ fn option(key: &Key, required: bool) -> Value {
     if let Takes::List(of) = &key.takes {
         value["items"] = json!({"type": of_type(of)});
     }
+    if let Takes::Keys(keys) = &key.takes {
+        value["properties"] = keys.iter().map(|key| json!({"name": key, "type": "string"})).collect();
+    }
     let as_type = |shown: Value| if value["type"] == "string" { json!(super::reference::shown(&shown)) } else { shown };
     let (shown, default) =
         (as_type(key.default.clone().unwrap_or_else(|| example(key))), key.default.clone().map(as_type));
@@ -62,6 +65,7 @@ fn of_type(takes: &Takes) -> &'static str {
         Takes::YesNo => "boolean",
         Takes::Seconds | Takes::Number { .. } => "number",
         Takes::List(_) => "array",
+        Takes::Keys(_) => "object",
         Takes::OneOf(_) | Takes::Bytes | Takes::Text => "string",
     }
 }
@@ -77,6 +81,9 @@ fn example(key: &Key) -> Value {
         ("prometheus_listen", _) => json!("127.0.0.1:9464"),
         ("filter", _) => json!("tcp"),
         ("pcap", _) => json!("/tmp/capture.pcap"),
+        (_, Takes::Keys(keys)) => {
+            keys.iter().map(|key| (key.clone(), json!("off"))).collect::<serde_json::Map<_, _>>().into()
+        }
         (_, Takes::YesNo) => json!(false),
         (_, Takes::Seconds | Takes::Number { .. }) => json!(10),
         (_, Takes::OneOf(values)) => json!(values.first()),

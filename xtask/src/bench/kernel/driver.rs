@@ -49,7 +49,12 @@ pub(super) fn table(pair: &Pair, number: usize) -> Result<Table> {
             let (empty, costs) = (cost(0)?, [cost(1)?, cost(2)?]);
             let records = [tc.drain(), driver.drain()];
             let emits = paths[at].emits;
-            ensure!(records.map(|records| records > 0) == [emits; 2], "{}: {records:?} records", paths[at].name);
+            // A connection that was closed lately may say something too.
+            ensure!(
+                records.map(|records| records > PACKETS as u64 / 2) == [emits; 2],
+                "{}: {records:?} records",
+                paths[at].name
+            );
             if round > 0 {
                 measured[at].iter_mut().zip(costs).for_each(|(measured, cost)| measured.push(cost, empty));
             }
@@ -64,7 +69,7 @@ pub(super) fn table(pair: &Pair, number: usize) -> Result<Table> {
     }
     table.note(format!(
         "Median (quartiles) of {number} rounds of {PACKETS} packets each, by `bpf_stats`; both classifiers and the empty program, which is at TC's hook, see \
-         the same packets, the driver's first. What XDP saves besides is not in these figures: packets that other programs drop or redirect there."
+         the same packets, the driver's first, which waits for the packet to come into the cache. What XDP saves besides is not in these figures: packets that other programs drop or redirect there."
     ));
     Ok(table)
 }

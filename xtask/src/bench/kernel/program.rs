@@ -96,7 +96,9 @@ impl Classifier {
     /// What the kernel says of the entry points, by their names.
     pub(super) fn infos(&self) -> Result<Vec<(String, ProgramInfo)>> {
         let infos = self.ebpf.programs().filter_map(|(name, program)| Some((name.to_owned(), program.info().ok()?)));
-        Ok(infos.collect())
+        let mut infos: Vec<_> = infos.collect();
+        infos.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(infos)
     }
 
     /// Has all flows thinned as if the ring ran full, or return as if it did lately; the classifier looks again by itself.

@@ -31,9 +31,26 @@ pub(super) struct Crew {
     samples: Option<mpsc::SyncSender<Samples>>,
     /// For threads that start later.
     events: async_mpsc::WeakUnboundedSender<Event>,
-    /// How often all workers have gone round since they were asked last, and where each was then.
-    rounds: u64,
+    beats: Beats,
+}
+
+/// How often all of several threads got on since they were looked at last.
+#[derive(Default)]
+struct Beats {
+    count: u64,
+    /// Where each was when all had got on.
     seen: Vec<u64>,
+}
+
+impl Beats {
+    /// Looks at how often each has gone round; a number that grows as long as every one gets on.
+    fn look(&mut self, now: Vec<u64>) -> u64 {
+        if self.seen.len() != now.len() || self.seen.iter().zip(&now).all(|(then, now)| then != now) {
+            self.count += 1;
+            self.seen = now;
+        }
+        self.count
+    }
 }
 
 impl Crew {
@@ -54,8 +71,7 @@ impl Crew {
             limits,
             samples,
             events: events.downgrade(),
-            rounds: 0,
-            seen: Vec::new(),
+            beats: Beats::default(),
         };
         let own = crew.share_of(1 + rings.len());
         let first = Worker::spawn("capture", source, watch, (own, limits), crew.samples.clone(), events)?;
@@ -106,7 +122,7 @@ impl Crew {
             // It ends by itself.
             worker.let_go();
         }
-        self.seen.clear();
+        self.beats.seen.clear();
         Ok(())
     }
 
@@ -124,12 +140,7 @@ impl Crew {
 
     /// A number that grows as long as every thread gets on: each goes round between records, and at least every tenth of a second.
     pub(super) fn beats(&mut self) -> u64 {
-        let now: Vec<u64> = self.workers.iter().map(|worker| worker.beats.load(Ordering::Relaxed)).collect();
-        if self.seen.len() != now.len() || self.seen.iter().zip(&now).all(|(then, now)| then != now) {
-            self.rounds += 1;
-            self.seen = now;
-        }
-        self.rounds
+        self.beats.look(self.workers.iter().map(|worker| worker.beats.load(Ordering::Relaxed)).collect())
     }
 
     /// Asks for the interval. It comes once all threads have looked at their commands, and never when the first has ended.
@@ -205,5 +216,24 @@ impl Drop for Crew {
         for worker in self.workers.drain(..) {
             worker.join(deadline);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thread_that_hangs_among_several_shows_and_so_does_its_recovery() {
+        let mut beats = Beats::default();
+        let first = beats.look(vec![1, 1, 1]);
+        let all = beats.look(vec![5, 2, 900]);
+        assert!(all > first);
+        // The second hangs, however fast the others go.
+        assert_eq!([vec![6, 2, 1000], vec![7, 2, 2000], vec![8, 2, 3000]].map(|now| beats.look(now)), [all; 3]);
+        let recovered = beats.look(vec![9, 3, 4000]);
+        assert!(recovered > all);
+        // Others, after a reload.
+        assert!(beats.look(vec![9]) > recovered);
     }
 }

@@ -182,7 +182,7 @@ fn sampling_windows_open_and_close() {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("conf.yaml");
         let text = format!(
-            "init_config:\n  backend: {}\ninstances:\n  - interface: eth0\n    ips: [{}]\n    \
+            "init_config:\n  backend: {}\n  workers: 2\ninstances:\n  - interface: eth0\n    ips: [{}]\n    \
              sample: true\n    sample_duration: 1\n    sample_interval: 2\n",
             backend.name(),
             lab.b.v4

@@ -30,7 +30,8 @@ fn a_wall_clock_that_is_set_makes_no_false_sample_and_times_follow_it() {
     for which in Backend::BOTH {
         let lab = lab();
         let server = statsd(&lab);
-        let conf = Conf::usual(&[&backend(which)]);
+        // Each of two threads sees the jump, and it is told once.
+        let conf = Conf::usual(&[&backend(which), "workers: 2"]);
         let clock = conf.folder().join("clock");
         let set = |seconds: i64| {
             // Renamed into place, so that it is never read half written.

@@ -26,7 +26,7 @@ pub(super) const EXCUSED: [(&str, &str, &str); 5] = [
 pub(super) const PACKAGE: &str = "installing_the_package_is_enough_for_a_service_that_measures";
 
 /// Programs of others that a page may show, run as they stand.
-const OTHERS: [&str; 7] = ["curl ", "jq ", "promtool ", "setcap ", "getcap ", "ss ", "ip "];
+const OTHERS: [&str; 8] = ["curl ", "jq ", "promtool ", "setcap ", "getcap ", "ss ", "ip ", "systemd-analyze "];
 
 /// How.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -155,7 +155,7 @@ fn a_daemon_that_cannot_keep_up_has_long_flows_thinned_and_loses_little() {
     let said = |log: &[String]| log.iter().filter(|line| line.contains("the ring runs full")).count();
     assert_eq!((without.health["thinned"], said(&without.log)), (0, 0));
     assert!(without.health["lost"] > 1000, "it kept up: {:?}", without.health);
-    assert!(with.health["thinned"] > 1000 && said(&with.log) == 1, "{:?} {:#?}", with.health, with.log);
+    assert!(with.health["thinned"] > 1000 && said(&with.log) >= 1, "{:?} {:#?}", with.health, with.log);
     let share = |overload: &Overload| overload.health["lost"] as f64 / overload.health["segments"] as f64;
     assert!(share(&with) < share(&without) / 4.0, "lost {:.3}, without {:.3}", share(&with), share(&without));
     assert!(with.long > without.long && with.long > 0.8, "{} of one flow's rounds", with.long);

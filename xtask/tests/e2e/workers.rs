@@ -153,12 +153,13 @@ fn the_number_of_workers_changes_on_sighup_and_nothing_that_was_counted_is_lost(
     let lab = Lab::new(Link::Veth).unwrap();
     lab.path().set_rtt(Duration::from_millis(2));
     let conf = Conf::new();
-    conf.write(&lab, "workers: 3", "");
+    // Another classifier can be loaded only by who has not given up the right to.
+    conf.write(&lab, "workers: 3, sandbox: off", "");
     let mut agent = conf.start(&lab);
     let mut before = 0;
     for (reload, workers) in [3, 1, 4, 4].into_iter().enumerate() {
         if reload > 0 {
-            conf.write(&lab, &format!("workers: {workers}, max_flows: {}", 1000 * reload), "");
+            conf.write(&lab, &format!("workers: {workers}, max_flows: {}, sandbox: off", 1000 * reload), "");
             agent.signal(Signal::SIGHUP).unwrap();
             let deadline = Instant::now() + SOON;
             while conf.status()["happened"]["reloads"] != reload {

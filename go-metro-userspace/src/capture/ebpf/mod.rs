@@ -13,13 +13,14 @@ mod ring;
 mod tries;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::error::CaptureError;
 use super::interfaces::{self, Wanted};
+use super::turns::Turns;
 use super::{Attached, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::config::IngressHook;
 use crate::netlink::deletions::Deletions;
@@ -51,6 +52,7 @@ pub struct EbpfSource {
     ingress: IngressHook,
     /// Which interfaces are a host's end, where that is configured.
     host_ends: BTreeMap<String, bool>,
+    turns: Turns,
     /// Why an interface that exists is not attached to, as last logged.
     trouble: BTreeMap<String, String>,
     /// Hears of interfaces that are deleted, and made anew before the next look.
@@ -90,12 +92,14 @@ impl EbpfSource {
             hook,
             ingress: settings.ingress,
             host_ends: settings.host_ends.clone(),
+            turns: Turns::default(),
             trouble: BTreeMap::new(),
             deletions: Deletions::new().ok(),
             pressure: pressure::Watch::new(),
             stamps: Stamps::new(),
         };
-        let wanted = interfaces::look(&source.watch, &source.host_ends)?;
+        let mut wanted = interfaces::look(&source.watch, &source.host_ends)?;
+        source.turns.settle(&mut wanted, Instant::now());
         for now in &wanted {
             match source.attach(now) {
                 // A pattern may mean what cannot be watched; a name means what must be.
@@ -183,7 +187,8 @@ impl EbpfSource {
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         let mut events = Vec::new();
         // While they cannot be asked about, interfaces are taken to be as they were.
-        let Ok(wanted) = interfaces::look(&self.watch, &self.host_ends) else { return events };
+        let Ok(mut wanted) = interfaces::look(&self.watch, &self.host_ends) else { return events };
+        self.turns.settle(&mut wanted, Instant::now());
         let deleted = self.deletions.as_ref().map(Deletions::take).unwrap_or_default();
         self.attached.retain(|name, attached| {
             let ifindex = attached.attachment.ifindex();

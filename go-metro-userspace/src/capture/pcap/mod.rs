@@ -12,13 +12,14 @@ mod tap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use go_metro_common::segment::Sides;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clock::Clocks;
 use super::interfaces::{self, ANY, Wanted};
+use super::turns::Turns;
 use super::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::rtt::{Nanos, Segment};
 use crate::targets::TargetSet;
@@ -44,6 +45,7 @@ pub struct PcapSource {
     devices: Vec<Device>,
     cooked: Option<Cooked>,
     settings: SourceSettings,
+    turns: Turns,
     /// Why this source is used although eBPF was wanted.
     pub(super) fallback: Option<String>,
     counters: SourceCounters,
@@ -65,13 +67,15 @@ impl PcapSource {
             devices: Vec::new(),
             cooked: None,
             settings: settings.clone(),
+            turns: Turns::default(),
             fallback: None,
             counters: SourceCounters::default(),
             events: Vec::new(),
             clocks: Clocks::new(),
             jump: None,
         };
-        let wanted = interfaces::look(&settings.watch, &settings.host_ends)?;
+        let mut wanted = interfaces::look(&settings.watch, &settings.host_ends)?;
+        source.turns.settle(&mut wanted, Instant::now());
         let missing = interfaces::missing(&settings.watch, &wanted);
         for (now, error) in source.reconcile(wanted) {
             // A pattern may mean what cannot be watched; a name means what must be.
@@ -177,9 +181,10 @@ impl PcapSource {
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         let before = self.held();
         // While they cannot be asked about, interfaces are taken to be as they were.
-        let Ok(wanted) = interfaces::look(&self.settings.watch, &self.settings.host_ends) else {
+        let Ok(mut wanted) = interfaces::look(&self.settings.watch, &self.settings.host_ends) else {
             return std::mem::take(&mut self.events);
         };
+        self.turns.settle(&mut wanted, Instant::now());
         for (now, error) in self.reconcile(wanted) {
             // It may be down or half made; the next call sees.
             tracing::debug!(interface = now.name, %error, "cannot open it; will try again");

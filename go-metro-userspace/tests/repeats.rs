@@ -252,13 +252,6 @@ fn a_thinned_flow_has_fewer_samples_and_no_other() {
                 for (number, step) in (0..).zip(&steps) {
                     let step = &if sides == Sides::LOCAL { step.turned() } else { step.clone() };
                     let (few, full) = (some.step(number, step), all.step(number, step));
-                    let sample = |outcomes: Vec<Outcome>| {
-                        outcomes.into_iter().find_map(|outcome| match outcome {
-                            // Whether others were outstanding is not known of a thinned flow.
-                            Outcome::Sample(sample) => Some(Sample { delayed: false, ..sample }),
-                            _ => None,
-                        })
-                    };
                     let (few, full) = (sample(few), sample(full));
                     samples.set(samples.get() + u32::from(full.is_some()));
                     fewer.set(fewer.get() + u32::from(few.is_some()));
@@ -270,6 +263,14 @@ fn a_thinned_flow_has_fewer_samples_and_no_other() {
         println!("{sides:?}: {} of {} samples", fewer.get(), samples.get());
         assert!(fewer.get() > 50 && fewer.get() < samples.get(), "{} of {} samples", fewer.get(), samples.get());
     }
+}
+
+/// The sample, but for what is not known of a thinned flow: whether others were outstanding.
+fn sample(outcomes: Vec<Outcome>) -> Option<Sample> {
+    outcomes.into_iter().find_map(|outcome| match outcome {
+        Outcome::Sample(sample) => Some(Sample { delayed: false, ..sample }),
+        _ => None,
+    })
 }
 
 /// The ring is full, or has room again.
@@ -314,12 +315,6 @@ fn flows_that_are_thinned_now_and_then_have_fewer_samples_and_no_other() {
                     let step = &if sides == Sides::LOCAL { step.turned() } else { step.clone() };
                     let (few, full) = (some.step(number, step), all.step(number, step));
                     thinned.set(thinned.get() + u32::from(few.is_empty() && !full.is_empty()));
-                    let sample = |outcomes: Vec<Outcome>| {
-                        outcomes.into_iter().find_map(|outcome| match outcome {
-                            Outcome::Sample(sample) => Some(Sample { delayed: false, ..sample }),
-                            _ => None,
-                        })
-                    };
                     let (few, full) = (sample(few), sample(full));
                     samples.set(samples.get() + u32::from(full.is_some()));
                     fewer.set(fewer.get() + u32::from(few.is_some()));

@@ -15,25 +15,7 @@ use xtask::workspace::root;
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The keys and the comments of the original's own example, with addresses of the lab.
-pub(crate) const ORIGINAL: &str = "\
-init_config:
-    snaplen: 512            # should be >=104 (to accomodate for the largest possible TCP header)
-    idle_ttl: 300           # time after which an idle flow (no traffic received) is flushed.
-    exp_ttl: 60             # time after which a finished flow is flushed.
-    statsd_ip: 127.0.0.1
-    statsd_port: 8125
-    log_to_file: true
-    log_level: info         # available levels: trace, debug, info, warning, error, critical
-
-instances:
-- interface: eth0           # metrics will be also tagged by interface.
-  tags:
-    - env:test
-  ips:
-    - 10.77.0.2
-  hosts:
-    - localhost
-";
+pub(crate) const ORIGINAL: &str = include_str!("../original.yaml");
 
 /// A file of the repository.
 pub(crate) fn file(path: &str) -> PathBuf {

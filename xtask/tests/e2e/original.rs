@@ -11,29 +11,7 @@ use xtask::lab::{Lab, Link};
 use super::support::{SOON, some_rounds};
 
 /// The keys and the comments of the original's example, with addresses of the lab.
-const ORIGINAL: &str = "\
-init_config:
-    snaplen: 512            # should be >=104 (to accomodate for the largest possible TCP header)
-    idle_ttl: 300           # time after which an idle flow (no traffic received) is flushed.
-    exp_ttl: 60             # time after which a finished flow is flushed.
-    statsd_ip: 127.0.0.1
-    statsd_port: 8125
-    log_to_file: true
-    log_level: info         # available levels: trace, debug, info, warning, error, critical
-
-instances:
-- interface: eth0           # metrics will be also tagged by interface.
-  tags:
-    - env:test
-  ips:
-    - 10.77.0.2
-  hosts:
-    - localhost
-
-# - interface: eth2
-#   hosts:
-#     - datadog.com
-";
+const ORIGINAL: &str = include_str!("../original.yaml");
 
 /// A line of the original's log: `YYYY-MM-DD HH:MM:SS TZ | LEVEL | (file:line) | message`.
 fn is_log_line(line: &str) -> bool {

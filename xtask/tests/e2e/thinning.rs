@@ -12,6 +12,9 @@ use xtask::lab::agent::{Agent, Finished, Sample};
 use xtask::lab::traffic::{Rounds, Server, Service, bulk, connect};
 use xtask::lab::{Host, Lab, Link, Pair};
 
+/// Until what is under way has come, and is out of the ring: accounts that are closed while something passes are off by that.
+const QUIET: Duration = Duration::from_millis(500);
+
 /// An agent on a host that prints each sample, with these settings.
 fn agent(host: &Host, targets: &str, settings: &str) -> (Agent, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -44,6 +47,7 @@ fn upload(rtt: Duration, per_flow: &str) -> (Vec<Sample>, BTreeMap<&'static str,
     let server = Server::v4(&lab.b, Service::Sink).unwrap();
     let mut stream = connect(&lab.a, server.address()).unwrap();
     bulk(&mut stream, Duration::from_secs(2)).unwrap();
+    thread::sleep(QUIET);
     let finished = agent.stop().unwrap();
     let mut samples: Vec<Sample> = finished.samples().unwrap().into_iter().filter(Sample::is_data).collect();
     samples.sort_by_key(|sample| sample.time_ns);
@@ -133,6 +137,7 @@ fn overload(watermark: &str) -> Overload {
         over.store(true, Ordering::Relaxed);
     });
     agent.signal(Signal::SIGCONT).unwrap();
+    thread::sleep(QUIET);
     let finished = agent.stop().unwrap();
     let samples = finished.samples().unwrap();
     let of = |server: SocketAddr| samples.iter().filter(|sample| sample.is_data() && sample.remote == server).count();

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::NamedPair;
+use super::{NamedPair, columns_ms};
 use crate::rtt::{Sample, Side};
 
 /// Writes a header, and a row for each pair and kind of sample. Times are milliseconds.
@@ -20,16 +20,7 @@ pub fn write_pairs(out: impl Write, pairs: &[NamedPair]) -> io::Result<()> {
         for (kind, stats) in kinds.iter().filter_map(|(kind, stats)| Some((kind, stats.as_ref()?))) {
             let side = pair.side.unwrap_or(Side::Remote).name();
             let named = [&pair.src, &pair.dst, &pair.iface, side, kind].map(str::to_owned);
-            let times = [
-                stats.last().as_millis_f64(),
-                stats.mean_ms(),
-                stats.min().as_millis_f64(),
-                stats.quantile_ms(0.5),
-                stats.quantile_ms(0.95),
-                stats.quantile_ms(0.99),
-                stats.max().as_millis_f64(),
-                stats.jitter_ms(),
-            ];
+            let times = columns_ms(stats, stats.mean_ms());
             let times = times.map(|ms| format!("{ms:.6}"));
             csv.write_record(named.iter().cloned().chain([stats.count().to_string()]).chain(times))?;
         }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::capture::SourceCounters;
-use crate::rtt::{EngineCounters, PairSummary, Rtt, Side};
+use crate::rtt::{EngineCounters, PairSummary, Rtt, Side, Stats};
 
 pub use dogstatsd::DogStatsd;
 pub use json::Json;
@@ -187,6 +187,20 @@ impl Sink {
             sink.finish();
         }
     }
+}
+
+/// The columns of a table of pairs, in milliseconds: last, what is called the average, least, median, p95, p99, largest, jitter.
+fn columns_ms(stats: &Stats, average: f64) -> [f64; 8] {
+    [
+        stats.last().as_millis_f64(),
+        average,
+        stats.min().as_millis_f64(),
+        stats.quantile_ms(0.5),
+        stats.quantile_ms(0.95),
+        stats.quantile_ms(0.99),
+        stats.max().as_millis_f64(),
+        stats.jitter_ms(),
+    ]
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::{KernelRtt, NamedPair, Report};
+use super::{KernelRtt, NamedPair, Report, columns_ms};
 use crate::rtt::{PairSummary, Side, Stats};
 
 /// Rows kept for the live table; beyond them the ones with the fewest samples go.
@@ -207,16 +207,7 @@ impl Widths {
         let Row { src, dst, iface, side, summary, kernel } = *row;
         let names = self.names(src, dst, iface, side.map_or("", Side::name));
         let Some(stats) = summary.data.as_ref().or(summary.connect.as_ref()) else { return names };
-        let values = [
-            stats.last().as_millis_f64(),
-            stats.average_ms(),
-            stats.min().as_millis_f64(),
-            stats.quantile_ms(0.5),
-            stats.quantile_ms(0.95),
-            stats.quantile_ms(0.99),
-            stats.max().as_millis_f64(),
-            stats.jitter_ms(),
-        ];
+        let values = columns_ms(stats, stats.average_ms());
         let mut values: String = values.iter().map(|value| format!(" {value:>8.3}")).collect();
         if self.columns.kernel {
             let both = [kernel.map(|kernel| kernel.srtt_ms()), kernel.and_then(|kernel| kernel.min_ms())];

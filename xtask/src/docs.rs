@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use crate::lab::agent::BINARY_VARIABLE;
 use crate::workspace::{capture, root};
@@ -22,6 +23,8 @@ use crate::{run, setup};
 #[derive(clap::Args, Debug)]
 pub struct Args {}
 
+/// The schema of the Helm chart's values.
+const VALUES_SCHEMA: &str = "packaging/helm/go-metro/values.schema.json";
 /// The integration's directory.
 const INTEGRATION: &str = "packaging/datadog";
 /// Where an integration has its example.
@@ -58,12 +61,24 @@ pub fn main(_args: &Args) -> Result<()> {
 ///
 /// The program, tshark or a capture is not there.
 pub fn made(binary: &std::path::Path) -> Result<Vec<(&'static str, String)>> {
-    let schema = schema::Schema::parse(&capture(Command::new(binary).args(["config", "schema"]))?)?;
+    let text = capture(Command::new(binary).args(["config", "schema"]))?;
+    let schema = schema::Schema::parse(&text)?;
     Ok(vec![
+        (VALUES_SCHEMA, chart_schema(&text)?),
         ("docs/configuration.md", reference::page(&schema)),
         ("docs/how-it-measures.svg", sequence::drawing(binary)?),
         ("packaging/datadog/assets/configuration/spec.yaml", spec::yaml(&schema)?),
     ])
+}
+
+/// The schema of the chart's values, with the program's own for `config`.
+fn chart_schema(program: &str) -> Result<String> {
+    let mut values: Value = serde_json::from_str(&fs::read_to_string(root().join(VALUES_SCHEMA))?)?;
+    let mut config: Value = serde_json::from_str(program)?;
+    // One document has one dialect: the chart's, which the oldest Helm knows too. The keywords in use are the same.
+    config.as_object_mut().context("the schema is no object")?.remove("$schema");
+    values["properties"]["config"] = config;
+    Ok(serde_json::to_string_pretty(&values)? + "\n")
 }
 
 /// The integration's files, laid out as a repository of integrations.

@@ -20,12 +20,30 @@ pub(super) struct Args {
     /// The document as the daemon sends it, described in docs/status.md
     #[arg(long)]
     json: bool,
+    /// For a health check: print nothing, and answer one question by exit status 0
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "json")]
+    probe: Option<Probe>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Probe {
+    /// The daemon answers, degraded or not
+    Alive,
+    /// It captures, whatever becomes of the results
+    Ready,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let silent = |error: &dyn std::fmt::Display| Failure { code: NOT_RUNNING, message: error.to_string() };
     let text = client::status_text(&args.socket).map_err(|error| silent(&error))?;
     let status = client::parse(&text).map_err(|error| silent(&error))?;
+    match args.probe {
+        Some(Probe::Ready) if !status.is_capturing() => {
+            return Err(Failure { code: DEGRADED, message: "no interface is captured on yet".to_owned() });
+        }
+        Some(Probe::Alive | Probe::Ready) => return Ok(()),
+        None => {}
+    }
     let shown = if args.json { text } else { show::page(&status) };
     // A reader that goes away has the exit status all the same.
     let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), shown.as_bytes());

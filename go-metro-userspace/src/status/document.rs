@@ -51,6 +51,16 @@ pub struct Status {
     pub errors: Vec<LogMessage>,
 }
 
+impl Status {
+    /// Whether packets are being captured: on at least one interface, or on all of none (a pattern that matches nothing yet).
+    ///
+    /// What becomes of the results does not matter here: a server that is away is no reason to keep a pod out of service.
+    #[must_use]
+    pub fn is_capturing(&self) -> bool {
+        self.interfaces.is_empty() || self.interfaces.iter().any(|interface| interface.attached)
+    }
+}
+
 /// Whether it does all that it was told to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

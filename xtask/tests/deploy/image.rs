@@ -48,9 +48,15 @@ pub(crate) fn change_profile(machine: &Machine, change: &str) {
 fn running(profile: &str) -> (Machine, Listener) {
     let machine = Machine::start();
     let server = Listener::udp(&machine.lab.a, 8125).unwrap();
-    let objects = objects(&fs::read_to_string(chart::manifest()).unwrap());
-    allow_containers(&machine);
-    change_profile(&machine, profile);
+    run_daemonset(&machine, profile, &fs::read_to_string(chart::manifest()).unwrap());
+    (machine, server)
+}
+
+/// Runs the image on a machine as the DaemonSet of a manifest says.
+fn run_daemonset(machine: &Machine, profile: &str, manifest: &str) {
+    let objects = objects(manifest);
+    allow_containers(machine);
+    change_profile(machine, profile);
     let definition = root().join("packaging/Containerfile");
     machine.run(&format!(
         "mkdir -p {CONTEXT}/target/dist {CONTEXT}/etc && cp -a /mnt/packages/rootfs {CONTEXT}/target/dist && \
@@ -60,7 +66,13 @@ fn running(profile: &str) -> (Machine, Listener) {
     let conf = object(&objects, "ConfigMap")["data"]["conf.yaml"].as_str().unwrap().to_owned();
     machine.run(&format!("printf %s '{conf}' > {CONTEXT}/etc/conf.yaml"));
     machine.run(&run_as(&object(&objects, "DaemonSet")));
-    (machine, server)
+}
+
+/// A probe's command, in the container.
+fn probe(manifest: &str, probe: &str) -> String {
+    let container = object(&objects(manifest), "DaemonSet")["spec"]["template"]["spec"]["containers"][0].clone();
+    let command = container[probe]["exec"]["command"].as_array().unwrap().clone();
+    command.iter().fold("podman exec go-metro".to_owned(), |line, word| line + " " + word.as_str().unwrap())
 }
 
 /// `podman run` with what the DaemonSet's container has; the node's address is the loopback's.
@@ -127,6 +139,37 @@ fn the_daemonset_s_container_measures_with_ebpf_and_four_capabilities() {
     assert_eq!(metric.tag("dd.internal.entity_id"), Some("0e5c7b9a"));
     // The label is empty unless it is set.
     assert_eq!(metric.tag("env"), None);
+}
+
+#[test]
+fn the_container_is_ready_without_any_dogstatsd_server() {
+    let machine = Machine::start();
+    let manifest = chart::render(&["extraArgs[0]=--interval=0.2"]).unwrap();
+    run_daemonset(&machine, WITH_BPF, &manifest);
+    wait("it is ready", || machine.can(&probe(&manifest, "readinessProbe")).then_some(()));
+    machine.measures_by("podman exec go-metro go-metro");
+    // Reports are refused by now: degraded, which is no reason to restart it or to keep it out of service.
+    wait("it is degraded", || {
+        let status = machine.try_run("podman exec go-metro go-metro status");
+        (status.status.code() == Some(1)).then_some(())
+    });
+    assert!(machine.can(&probe(&manifest, "readinessProbe")));
+    assert!(machine.can(&probe(&manifest, "livenessProbe")));
+    // A daemon that hangs is not alive.
+    machine.run("kill -STOP $(pgrep --exact go-metro)");
+    assert!(!machine.can(&probe(&manifest, "livenessProbe")));
+}
+
+#[test]
+fn with_dogstatsd_switched_off_the_container_serves_prometheus_alone() {
+    let machine = Machine::start();
+    let manifest = chart::render(&["datadog.enabled=false,extraArgs[0]=--interval=0.2"]).unwrap();
+    run_daemonset(&machine, WITH_BPF, &manifest);
+    wait("it is ready", || machine.can(&probe(&manifest, "readinessProbe")).then_some(()));
+    machine.measures_by("podman exec go-metro go-metro");
+    let status = machine.run("podman exec go-metro go-metro status");
+    assert!(status.starts_with("state       ok") && !status.contains("statsd"), "{status}");
+    assert!(machine.run("curl --silent http://127.0.0.1:9464/metrics").contains("go_metro_tcp_rtt_seconds_count"));
 }
 
 #[test]

@@ -57,7 +57,34 @@ fn the_manifests_are_valid_whatever_is_switched_on() {
     assert_eq!(pod["hostPID"], true);
     let env = pod["containers"][0]["env"].as_array().unwrap();
     assert!(env.iter().any(|e| e["name"] == "DD_DOGSTATSD_URL" && e["value"] == "unix:///var/run/datadog/dsd.socket"));
-    assert!(pod["containers"][0].get("livenessProbe").is_none() && !all.contains("9464"), "{all}");
+    assert!(!all.contains("9464"), "{all}");
+    let all = chart::render(&[
+        "fullnameOverride=rtt,datadog.enabled=false,datadog.socketDirectory=/run/x,datadog.autodiscovery=true",
+        "serviceAccount.create=true,serviceAccount.annotations.a=b,podMonitor.enabled=true,podMonitor.labels.release=prom",
+        "extraArgs[0]=--kernel-rtt,extraVolumes[0].name=v,extraVolumes[0].emptyDir.medium=Memory",
+        "extraVolumeMounts[0].name=v,extraVolumeMounts[0].mountPath=/v,securityContext.runAsGroup=0",
+    ])
+    .unwrap();
+    let objects = objects(&all);
+    let monitor = object(&objects, "PodMonitor");
+    assert_eq!(monitor["metadata"]["labels"]["release"], "prom");
+    assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["port"], "metrics");
+    // The validator knows Kubernetes' own kinds alone.
+    validate(
+        &all.split("\n---\n").filter(|part| !part.contains("kind: PodMonitor")).collect::<Vec<_>>().join("\n---\n"),
+    );
+    assert!(objects.iter().all(|object| object["metadata"]["name"] == "rtt"), "{all}");
+    let template = object(&objects, "DaemonSet")["spec"]["template"].clone();
+    assert!(template["metadata"]["annotations"].get("prometheus.io/scrape").is_none(), "the monitor scrapes already");
+    let pod = &template["spec"];
+    assert_eq!(pod["serviceAccountName"], "rtt");
+    let container = &pod["containers"][0];
+    for argument in ["--output=prometheus", "--kernel-rtt"] {
+        assert!(container["args"].as_array().unwrap().iter().any(|given| given == argument), "{argument}: {all}");
+    }
+    assert_eq!(container["securityContext"]["runAsGroup"], 0);
+    assert!(container["volumeMounts"].as_array().unwrap().iter().any(|mount| mount["mountPath"] == "/v"));
+    assert!(!all.contains("DD_DOGSTATSD_URL") && !all.contains("DD_AGENT_HOST") && !all.contains("/run/x"), "{all}");
     // The validator is one.
     let wrong = fs::read_to_string(chart::manifest()).unwrap().replace("hostNetwork: true", "hostNetwork: perhaps");
     assert!(std::panic::catch_unwind(|| validate(&wrong)).is_err());
@@ -71,10 +98,16 @@ fn the_chart_passes_helm_s_lint_and_its_schema_refuses_what_is_wrong() {
         ("prometheus.port=70000", "port"),
         ("config.instances=null", "instances"),
         ("datadog.socketDirectory=var", "socketDirectory"),
+        // The program's own schema.
+        ("config.init_config.report_intervall=10", "report_intervall"),
+        ("config.init_config.backend=xdp", "backend"),
+        ("config.instances[0].interfaces=eth0", "interfaces"),
     ] {
         let error = chart::render(&[wrong]).expect_err(wrong).to_string();
         assert!(error.contains("schema") && error.contains(word), "{wrong}: {error}");
     }
+    let error = chart::render(&["datadog.enabled=false,prometheus.enabled=false"]).expect_err("no output").to_string();
+    assert!(error.contains("results would go nowhere"), "{error}");
 }
 
 #[test]
@@ -113,7 +146,12 @@ fn the_daemon_takes_the_configuration_and_the_agent_the_annotation() {
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.contains("ok    configuration: "), "{said}");
 
+    // Off by default: what DogStatsD gets would be reported twice.
+    let annotations = object(&objects, "DaemonSet")["spec"]["template"]["metadata"]["annotations"].clone();
+    assert!(annotations.as_object().unwrap().keys().all(|key| !key.starts_with("ad.datadoghq.com")), "{annotations}");
+
     // JSON in an annotation, under the container's name, of the check that reads OpenMetrics.
+    let objects = self::objects(&chart::render(&["datadog.autodiscovery=true"]).unwrap());
     let template = object(&objects, "DaemonSet")["spec"]["template"].clone();
     let name = template["spec"]["containers"][0]["name"].as_str().unwrap();
     let annotation = &template["metadata"]["annotations"][format!("ad.datadoghq.com/{name}.checks")];
@@ -121,6 +159,8 @@ fn the_daemon_takes_the_configuration_and_the_agent_the_annotation() {
     let instance = &checks["openmetrics"]["instances"][0];
     assert_eq!(instance["openmetrics_endpoint"], "http://%%host%%:9464/metrics");
     assert_eq!(instance["metrics"], serde_json::json!([".+"]));
+    // Round-trip times go to DogStatsD; only the daemon's health is left for the check.
+    assert_eq!(instance["exclude_metrics"], serde_json::json!(["^go_metro_(tcp|kernel)_.*"]));
 }
 
 #[test]

@@ -13,7 +13,10 @@
 //! - [`targets`]: names and prefixes to address sets
 //! - [`privileges`]: what the process may do, and what of it is given up
 //! - [`config`]: the file, typed and validated
+//! - [`terminal`]: standard output and standard error, and text that others chose
 //! - [`rtt`]: the engine: flows, matching, summaries; no I/O, clock or thread
+
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod agent;
 pub mod capture;
@@ -28,4 +31,5 @@ pub mod report;
 pub mod rtt;
 pub mod status;
 pub mod targets;
+pub mod terminal;
 pub mod top;

@@ -19,6 +19,7 @@ use crate::rtt::{
     Batch, Engine, EngineConfig, Interval, Kind, Nanos, Outcome, PairKey, PairSummary, Quiet, Rejection, Segment, Side,
     Summaries, SummaryLimits,
 };
+use crate::terminal;
 
 /// Flows at once; a capture may hold more than a host has.
 const MAX_FLOWS: u32 = 1 << 20;
@@ -134,7 +135,8 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     batch.flush(&mut engine, &mut sink);
     written?;
     if let Some(broken) = source.broken() {
-        eprintln!("go-metro: {}: {broken}; everything before that was used", options.file.display());
+        let told = format!("go-metro: {}: {broken}; everything before that was used", options.file.display());
+        terminal::complain(&(terminal::printable(&told) + "\n"));
     }
     let tells_side = options.filter.sides != Sides::REMOTE;
     let interval = summaries.take();

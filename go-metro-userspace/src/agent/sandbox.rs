@@ -15,6 +15,7 @@ pub fn confine(config: &Config) {
         writable: &folders(config),
         may_use_bpf: config.backend != Backend::Pcap,
     });
+    crate::logging::start();
 }
 
 /// The folders in which files are made: those of the log and of the status socket, which is made here if need be, as it cannot be later.

@@ -40,12 +40,13 @@ struct Mark {
     samples: u64,
     lost: u64,
     send_errors: u64,
+    lines_lost: u64,
 }
 
 impl Memory {
     pub(super) fn new() -> Self {
         let at = Instant::now();
-        let mark = Mark { at, packets: 0, records: 0, samples: 0, lost: 0, send_errors: 0 };
+        let mark = Mark { at, packets: 0, records: 0, samples: 0, lost: 0, send_errors: 0, lines_lost: 0 };
         Self { started: SystemTime::now(), started_at: at, marks: [mark; 2], last_report: None, refused: None }
     }
 
@@ -58,6 +59,7 @@ impl Memory {
             samples: report.health.engine.samples_total(),
             lost: report.health.source.lost,
             send_errors,
+            lines_lost: report.health.happened.log_lines_lost,
         };
         self.marks = [self.marks[1], mark];
     }
@@ -215,6 +217,10 @@ impl Agent {
         }
         if send_errors > recent.send_errors {
             problems.push(format!("{} datagrams could not be sent lately", send_errors - recent.send_errors));
+        }
+        let lines_lost = crate::logging::lines_lost();
+        if lines_lost > recent.lines_lost {
+            problems.push(format!("{} lines of the log could not be written lately", lines_lost - recent.lines_lost));
         }
         if let Some(why) = &self.memory.refused {
             let first = why.lines().next().unwrap_or_default();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{Failure, environment, places};
 use crate::check::{self, CheckOptions};
+use crate::terminal;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -19,9 +20,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     // What `run` would read is what is checked.
     let found = || if args.interface.is_empty() { places::find() } else { None };
     let options = CheckOptions { config: args.config.clone().or_else(found), interfaces: args.interface.clone() };
-    if check::run(&options, &environment, &mut std::io::stdout().lock()) {
-        Ok(())
-    } else {
-        Err(Failure { code: super::FAILURE, message: String::new() })
+    let mut findings = Vec::new();
+    let fine = check::run(&options, &environment, &mut findings);
+    let printed = terminal::print(&terminal::printable_lines(&String::from_utf8_lossy(&findings)));
+    match printed {
+        // A reader that closed its pipe has the exit status all the same.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::output(&error)),
+        _ if fine => Ok(()),
+        _ => Err(Failure { code: super::FAILURE, message: String::new() }),
     }
 }

@@ -9,6 +9,7 @@ use clap::Subcommand;
 
 use super::{Failure, discover, places};
 use crate::config::{self, Answers};
+use crate::terminal;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -57,9 +58,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Verb::Init(args) => init(args),
         Verb::Schema => {
             let schema = serde_json::to_string_pretty(&config::schema()).map_err(|error| Failure::running(&error))?;
-            // A reader that goes away has seen enough.
-            let _ = writeln!(io::stdout(), "{schema}");
-            Ok(())
+            terminal::print(&(schema + "\n")).map_err(|error| Failure::output(&error))
         }
     }
 }
@@ -94,7 +93,7 @@ fn init(args: &InitArgs) -> Result<(), Failure> {
     let answers = Answers { interfaces, targets, tags, settings };
     let text = config::write(&answers).map_err(|error| Failure::usage(&error))?;
     if is_stdout {
-        return io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::running(&error));
+        return terminal::print(&text).map_err(|error| Failure::output(&error));
     }
     let write = || {
         if let Some(folder) = args.file.parent() {
@@ -103,7 +102,8 @@ fn init(args: &InitArgs) -> Result<(), Failure> {
         OpenOptions::new().write(true).create(true).truncate(true).open(&args.file)?.write_all(text.as_bytes())
     };
     write().map_err(|error| Failure::running(&format!("{}: {error}", args.file.display())))?;
-    eprintln!("wrote {0}; next: go-metro check -c {0}", args.file.display());
+    let file = args.file.display().to_string();
+    terminal::complain(&format!("wrote {0}; next: go-metro check -c {0}\n", terminal::printable(&file)));
     Ok(())
 }
 
@@ -129,8 +129,7 @@ fn words(text: &str) -> Vec<String> {
 
 /// The answer to a question, or what it is when there is none.
 fn ask(question: &str, default: &str) -> io::Result<String> {
-    eprint!("{question} [{default}]: ");
-    io::stderr().flush()?;
+    terminal::complain(&format!("{question} [{default}]: "));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     let answer = answer.trim();

@@ -12,9 +12,12 @@ mod status;
 mod top;
 
 use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::{logging, terminal};
 
 /// It did not work at run time.
 const FAILURE: u8 = 1;
@@ -65,7 +68,10 @@ enum Verb {
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = legacy::translate(std::env::args_os().collect());
-    let cli = Cli::parse_from(arguments);
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(told) => return shown(&told),
+    };
     let done = match cli.verb {
         Verb::Run(args) => run::run(&args),
         Verb::Top(args) => top::run(&args),
@@ -76,14 +82,35 @@ pub fn main() -> ExitCode {
         Verb::Completions(args) => shell::completions(&args),
         Verb::Man(args) => shell::man(&args),
     };
+    logging::finish();
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { code, message }) => {
-            if !message.is_empty() {
-                eprintln!("go-metro: {message}");
-            }
-            ExitCode::from(code)
-        }
+        Err(failure) => ended(&failure),
+    }
+}
+
+/// Says why a verb failed; its exit status.
+fn ended(failure: &Failure) -> ExitCode {
+    if !failure.message.is_empty() {
+        terminal::complain(&format!("go-metro: {}\n", terminal::printable_lines(&failure.message)));
+    }
+    ExitCode::from(failure.code)
+}
+
+/// Prints what clap has to say: help and version on standard output, a usage error on standard error.
+fn shown(told: &clap::Error) -> ExitCode {
+    if told.use_stderr() {
+        let colours = std::io::stderr().is_terminal();
+        let text = told.render();
+        let plain = text.to_string();
+        // An argument may be a file's name.
+        let safe = terminal::printable_lines(&plain);
+        terminal::complain(&if colours && *safe == plain { text.ansi().to_string() } else { safe.into_owned() });
+        return ExitCode::from(USAGE);
+    }
+    match told.print().and_then(|()| std::io::stdout().flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => ended(&Failure::output(&error)),
     }
 }
 
@@ -103,6 +130,15 @@ impl Failure {
     /// It did not work at run time.
     fn running(error: &dyn std::fmt::Display) -> Self {
         Self { code: FAILURE, message: error.to_string() }
+    }
+
+    /// Standard output cannot be written. A reader that closed its pipe has seen enough, which is no failure.
+    fn output(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            Self { code: 0, message: String::new() }
+        } else {
+            Self::running(&format!("cannot write to standard output: {error}"))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use super::{Cli, Failure};
+use crate::terminal;
 
 #[derive(clap::Args)]
 pub(super) struct CompletionsArgs {
@@ -23,9 +24,7 @@ pub(super) struct ManArgs {
 pub(super) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "go-metro", &mut script);
-    // A reader that goes away has seen enough.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), &script);
-    Ok(())
+    terminal::print(&String::from_utf8_lossy(&script)).map_err(|error| Failure::output(&error))
 }
 
 pub(super) fn man(args: &ManArgs) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use super::Failure;
 use crate::config;
 use crate::status::document::State;
 use crate::status::{client, show};
+use crate::terminal;
 
 /// It runs, but something is in its way.
 const DEGRADED: u8 = 1;
@@ -44,9 +45,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Some(Probe::Alive | Probe::Ready) => return Ok(()),
         None => {}
     }
-    let shown = if args.json { text } else { show::page(&status) };
-    // A reader that goes away has the exit status all the same.
-    let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), shown.as_bytes());
+    let shown = if args.json { terminal::printable_json(&text).into_owned() } else { show::page(&status) };
+    match terminal::print(&shown) {
+        // A reader that closed its pipe has the exit status all the same.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(Failure::output(&error)),
+        _ => {}
+    }
     match status.state {
         State::Ok => Ok(()),
         State::Degraded => Err(Failure { code: DEGRADED, message: String::new() }),

@@ -7,8 +7,11 @@ use jiff::{Timestamp, ZonedDateTime};
 use tracing::{Event, Level, Subscriber};
 use tracing_log::NormalizeEvent;
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::terminal;
 
 /// The original's: `YYYY-MM-DD HH:MM:SS TZ | LEVEL | (file:line) | message`.
 pub(super) struct FileForm;
@@ -46,11 +49,39 @@ where
 {
     let mut message = String::new();
     context.format_fields(Writer::new(&mut message), event)?;
-    let parts = message.split(char::is_control).filter(|part| !part.is_empty());
-    for (index, text) in parts.enumerate() {
-        write!(writer, "{}{text}", if index == 0 { "" } else { " " })?;
+    writeln!(writer, "{}", terminal::one_line(&message))
+}
+
+/// Of a terminal or a pipe: `2026-01-31T12:00:00.000000Z  INFO message`.
+pub(super) struct StreamForm {
+    /// Whether the reader shows colours.
+    pub(super) colours: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for StreamForm
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let normalized = event.normalized_metadata();
+        let level = *normalized.as_ref().unwrap_or_else(|| event.metadata()).level();
+        let mut now = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut now))?;
+        if self.colours {
+            let colour = match level {
+                Level::ERROR => 31,
+                Level::WARN => 33,
+                Level::INFO => 32,
+                Level::DEBUG => 34,
+                Level::TRACE => 35,
+            };
+            write!(writer, "\x1b[2m{now}\x1b[0m \x1b[{colour}m{level:>5}\x1b[0m ")?;
+        } else {
+            write!(writer, "{now} {level:>5} ")?;
+        }
+        one_line(context, writer, event)
     }
-    writeln!(writer)
 }
 
 /// The journal's: a syslog priority in front (sd-daemon(3)), and nothing that it knows itself.

@@ -2,36 +2,42 @@
 //!
 //! On standard error it suits who reads it: colours on a terminal; a priority and no time stamp under systemd, whose journal has its own;
 //! plain lines otherwise. In a file it has the original's form: `2026-01-31 12:00:00 UTC | INFO | (agent.rs:42) | message`.
+//!
+//! Nobody who logs waits for it: lines go through a bounded queue to a thread of their own ([`start`]), and those that cannot be written are
+//! counted ([`lines_lost`]).
 
 mod format;
 pub mod recent;
 mod rotate;
+mod writer;
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::config::{LogLevel, LogSettings};
-use format::{FileForm, JournalForm};
+use format::{FileForm, JournalForm, StreamForm};
 use rotate::Rotating;
+use writer::{Queue, Target};
 
 /// Overrides the configured level, in the directives of `tracing_subscriber::EnvFilter`.
 const LEVEL_VARIABLE: &str = "GO_METRO_LOG";
 
-/// Starts logging.
+/// Masks what others may do with files that are made from then on, whatever the caller's mask: the log is 0640.
+const UMASK: u32 = 0o027;
+
+/// Starts logging: lines are kept until [`start`].
 ///
 /// A file that cannot be written is replaced by standard error: a daemon that measures is worth more than its log. A level in
 /// the environment that makes no sense is replaced by the configured one. Both are logged as errors, so that every level
 /// shows them.
 pub fn init(settings: &LogSettings) {
     let (filter, bad_directive) = filter(settings.level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
-    let unwritable = start(settings, filter).err();
+    let unwritable = open(settings, filter).err();
     if let Some(error) = unwritable {
         tracing::error!("cannot log to {}: {error}; logging here instead", settings.file.display());
     }
@@ -42,43 +48,62 @@ pub fn init(settings: &LogSettings) {
 
 /// Lines of the log that could not be written since the start.
 pub fn lines_lost() -> u64 {
-    rotate::LOST.load(Ordering::Relaxed)
+    writer::lines_lost()
+}
+
+/// Begins to write what is logged, on a thread of its own; once this process has confined itself, so that the thread is confined too.
+pub fn start() {
+    writer::start();
+}
+
+/// Waits until what was logged is written; half a second at most.
+pub fn finish() {
+    writer::finish();
 }
 
 /// Starts logging to the configured file, or else nowhere but [`recent`]: standard error is a screen that others draw on.
 pub fn init_off_screen(settings: &LogSettings) {
     let (filter, _) = filter(settings.level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
     if settings.to_file {
-        let _ = start(settings, filter);
+        let _ = open(settings, filter);
     } else {
-        finish(tracing_subscriber::registry().with(filter).with(recent::Layer).try_init());
+        finish_init(tracing_subscriber::registry().with(filter).with(recent::Layer).try_init());
     }
 }
 
-/// Starts it in the configured place, or on standard error; why not in a file where one was wanted.
-fn start(settings: &LogSettings, filter: EnvFilter) -> io::Result<()> {
-    let file = settings.to_file.then(|| Rotating::open(&settings.file, settings.max_bytes, settings.files));
+/// Opens the configured place, or standard error; why not a file where one was wanted.
+fn open(settings: &LogSettings, filter: EnvFilter) -> io::Result<()> {
+    let file = settings.to_file.then(|| {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(UMASK));
+        Rotating::open(&settings.file, settings.max_bytes, settings.files)
+    });
+    // What is wrong within `tracing` must not be printed past the queue.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_ansi(false);
     let why_not = match file {
         Some(Ok(file)) => {
-            let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
-            finish(builder.event_format(FileForm).with_writer(file).finish().with(recent::Layer).try_init());
+            let exposure = file.exposure();
+            let builder = builder.event_format(FileForm).with_writer(Queue::before(Target::File(file)));
+            finish_init(builder.finish().with(recent::Layer).try_init());
+            if let Some(exposure) = exposure {
+                tracing::warn!("{exposure}");
+            }
             return Ok(());
         }
         Some(Err(error)) => Err(error),
         None => Ok(()),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = builder.with_writer(Queue::before(Target::Stderr));
     if is_journal() {
-        finish(builder.with_ansi(false).event_format(JournalForm).finish().with(recent::Layer).try_init());
+        finish_init(builder.event_format(JournalForm).finish().with(recent::Layer).try_init());
     } else {
-        let builder = builder.with_ansi(io::stderr().is_terminal()).with_target(false).compact();
-        finish(builder.finish().with(recent::Layer).try_init());
+        let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        finish_init(builder.event_format(StreamForm { colours }).finish().with(recent::Layer).try_init());
     }
     why_not
 }
 
 /// Whether something else logs already does not matter: there is one log either way.
-fn finish(_started: Result<(), TryInitError>) {}
+fn finish_init(_started: Result<(), TryInitError>) {}
 
 /// What passes: the environment's word, else the configured level; and what is wrong with the environment's word.
 fn filter(level: LogLevel, directives: Option<&str>) -> (EnvFilter, Option<String>) {
@@ -101,14 +126,6 @@ fn filter(level: LogLevel, directives: Option<&str>) -> (EnvFilter, Option<Strin
 fn is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     nix::sys::stat::fstat(io::stderr().as_fd()).is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
-}
-
-impl<'a> MakeWriter<'a> for Rotating {
-    type Writer = &'a Self;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        self
-    }
 }
 
 #[cfg(test)]

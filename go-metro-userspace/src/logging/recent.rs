@@ -9,6 +9,8 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::Context;
 
+use crate::terminal;
+
 /// How many are kept.
 const KEPT: usize = 16;
 /// Longest message kept, in characters.
@@ -45,7 +47,7 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for Layer {
         let mut text = Text::default();
         event.record(&mut text);
         let text = text.message + &text.fields;
-        let text = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = terminal::one_line(&text).chars().take(LONGEST).collect();
         let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.len() == KEPT {
             recent.pop_front();

@@ -1,21 +1,22 @@
 //! A log file that is rotated by size: `go-metro.log`, `go-metro.log.1` and so on, as the original did.
+//!
+//! Whoever may write to the log's folder must not choose what a daemon that runs as root appends to: the file is opened without following a
+//! link or waiting for a FIFO, and is used only if it is a regular file of our own with no other name.
 
 use std::fs::{File, OpenOptions, create_dir_all, rename};
-use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
-/// Lines that could not be written since the start.
-pub(super) static LOST: AtomicU64 = AtomicU64::new(0);
+/// Its owner writes it, its group reads it; names of hosts are nobody else's business.
+const MODE: u32 = 0o640;
 
 /// The file and those it was rotated into.
 pub(super) struct Rotating {
     path: PathBuf,
     max_bytes: u64,
     files: usize,
-    open: Mutex<Open>,
+    open: Open,
 }
 
 struct Open {
@@ -29,7 +30,24 @@ impl Rotating {
         if let Some(folder) = path.parent() {
             create_dir_all(folder)?;
         }
-        Ok(Self { path: path.to_owned(), max_bytes, files, open: Mutex::new(append(path)?) })
+        Ok(Self { path: path.to_owned(), max_bytes, files, open: append(path)? })
+    }
+
+    /// Why others could replace the file, if they can.
+    pub(super) fn exposure(&self) -> Option<String> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let meta = std::fs::metadata(folder).ok()?;
+        let ours = nix::unistd::geteuid().as_raw();
+        let why = if meta.uid() != ours && meta.uid() != 0 {
+            format!("it belongs to user {}", meta.uid())
+        } else if meta.mode() & 0o002 != 0 {
+            "everybody may write to it".to_owned()
+        } else if meta.mode() & 0o020 != 0 && meta.gid() != nix::unistd::getegid().as_raw() && meta.gid() != 0 {
+            format!("group {} may write to it", meta.gid())
+        } else {
+            return None;
+        };
+        Some(format!("others can replace the log in {}: {why}", folder.display()))
     }
 
     /// The name of the file that is `age` rotations old.
@@ -39,56 +57,68 @@ impl Rotating {
         PathBuf::from(name)
     }
 
-    fn rotate(&self, open: &mut Open) -> io::Result<()> {
+    fn rotate(&mut self) -> io::Result<()> {
         for age in (1..self.files).rev() {
             // The oldest ones may not be there yet.
             let _ = rename(self.rotated(age), self.rotated(age + 1));
         }
         rename(&self.path, self.rotated(1))?;
-        *open = append(&self.path)?;
+        self.open = append(&self.path)?;
         Ok(())
     }
 
     /// Somebody else may have moved the file away or removed it.
-    fn is_elsewhere(&self, open: &Open) -> bool {
-        let here = open.file.metadata().map(|meta| (meta.dev(), meta.ino()));
-        let there = std::fs::metadata(&self.path).map(|meta| (meta.dev(), meta.ino()));
+    fn is_elsewhere(&self) -> bool {
+        let here = self.open.file.metadata().map(|meta| (meta.dev(), meta.ino()));
+        let there = std::fs::symlink_metadata(&self.path).map(|meta| (meta.dev(), meta.ino()));
         !matches!((here, there), (Ok(here), Ok(there)) if here == there)
     }
-}
 
-impl Write for &Rotating {
-    /// Writes one whole line. What cannot be written is lost, and the next line tries anew. A file that cannot be
-    /// rotated, perhaps because its folder is read-only, grows: too long a log is better than none.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_elsewhere(&open) {
-            // Until it can be made anew, what is open still takes lines.
-            if let Ok(anew) = append(&self.path) {
-                *open = anew;
+    /// Writes one whole line. After a failure the next line tries again. A file that cannot be rotated, perhaps because its folder is
+    /// read-only, grows: too long a log is better than none.
+    pub(super) fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.is_elsewhere() {
+            // Until it can be made again, what is open still takes lines.
+            if let Ok(new) = append(&self.path) {
+                self.open = new;
             }
-        } else if open.bytes > 0 && open.bytes + line.len() as u64 > self.max_bytes {
-            let _ = self.rotate(&mut open);
+        } else if self.open.bytes > 0 && self.open.bytes + line.len() as u64 > self.max_bytes {
+            let _ = self.rotate();
         }
-        match open.file.write_all(line) {
-            Ok(()) => open.bytes += line.len() as u64,
-            // An error would have `tracing` complain on standard error, once a line.
-            Err(_) => {
-                LOST.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
+        self.open.file.write_all(line)?;
+        self.open.bytes += line.len() as u64;
         Ok(())
     }
 }
 
 fn append(path: &Path) -> io::Result<Open> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
-    let bytes = file.metadata()?.len();
-    Ok(Open { file, bytes })
+    let open = |create: bool| {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+        OpenOptions::new().create_new(create).append(true).mode(MODE).custom_flags(flags).open(path)
+    };
+    let opened =
+        open(false).or_else(|error| if error.kind() == io::ErrorKind::NotFound { open(true) } else { Err(error) });
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP | libc::EEXIST) => unsafe_file("it is a symbolic link"),
+        // A FIFO that nobody reads (fifo(7)), or a socket.
+        Some(libc::ENXIO) => unsafe_file("it is no regular file"),
+        _ => error,
+    })?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(unsafe_file("it is no regular file"));
+    }
+    if meta.nlink() > 1 {
+        return Err(unsafe_file("it has another name (a hard link)"));
+    }
+    if meta.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(unsafe_file(&format!("it belongs to user {}", meta.uid())));
+    }
+    Ok(Open { file, bytes: meta.len() })
+}
+
+fn unsafe_file(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, format!("{what}; remove it, or set `log_file` to another path"))
 }
 
 #[cfg(test)]
@@ -99,9 +129,9 @@ mod tests {
     fn the_file_is_rotated_by_size_and_only_so_many_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/go-metro.log");
-        let log = Rotating::open(&path, 100, 2).unwrap();
+        let mut log = Rotating::open(&path, 100, 2).unwrap();
         for line in 0..20 {
-            writeln!(&log, "line {line:>3} of forty bytes, more or less...").unwrap();
+            log.write_line(format!("line {line:>3} of forty bytes, more or less...\n").as_bytes()).unwrap();
         }
         let mut names: Vec<_> =
             std::fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -117,9 +147,9 @@ mod tests {
         let path = folder.path().join("go-metro.log");
         // No file can be renamed onto a folder, whoever tries.
         create_dir_all(folder.path().join("go-metro.log.1")).unwrap();
-        let log = Rotating::open(&path, 10, 1).unwrap();
+        let mut log = Rotating::open(&path, 10, 1).unwrap();
         for line in ["the first", "the second", "the third"] {
-            writeln!(&log, "{line}").unwrap();
+            log.write_line(format!("{line}\n").as_bytes()).unwrap();
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "the first\nthe second\nthe third\n");
     }
@@ -128,10 +158,46 @@ mod tests {
     fn a_file_that_was_moved_away_is_made_anew() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("go-metro.log");
-        let log = Rotating::open(&path, 1000, 2).unwrap();
-        writeln!(&log, "before").unwrap();
+        let mut log = Rotating::open(&path, 1000, 2).unwrap();
+        log.write_line(b"before\n").unwrap();
         rename(&path, folder.path().join("elsewhere")).unwrap();
-        writeln!(&log, "after").unwrap();
+        log.write_line(b"after\n").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "after\n");
+    }
+
+    #[test]
+    fn only_a_regular_file_of_our_own_with_one_name_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let refused = |name: &str| Rotating::open(&at(name), 100, 2).err().unwrap().to_string();
+        std::fs::write(at("precious"), "kept").unwrap();
+        std::os::unix::fs::symlink(at("precious"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("absent"), at("dangling")).unwrap();
+        std::fs::hard_link(at("precious"), at("hard")).unwrap();
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(refused("link").contains("symbolic link"));
+        assert!(refused("dangling").contains("symbolic link"));
+        assert!(refused("hard").contains("hard link"));
+        assert!(refused("fifo").contains("no regular file"));
+        // One that is read can be opened.
+        let _reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(at("fifo")).unwrap();
+        assert!(refused("fifo").contains("no regular file"));
+        assert_eq!(std::fs::read_to_string(at("precious")).unwrap(), "kept");
+        assert!(!at("absent").exists());
+        if nix::unistd::geteuid().is_root() {
+            std::fs::write(at("foreign"), "").unwrap();
+            nix::unistd::chown(&at("foreign"), Some(65_534.into()), None).unwrap();
+            assert!(refused("foreign").contains("belongs to user 65534"));
+        }
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_noticed() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let log = Rotating::open(&folder.path().join("go-metro.log"), 100, 2).unwrap();
+        assert_eq!(log.exposure(), None);
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(log.exposure().unwrap().ends_with("everybody may write to it"));
     }
 }

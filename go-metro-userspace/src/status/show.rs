@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 
 use super::document::{HostStatus, PrivilegesStatus, State, Status};
+use crate::terminal;
 
 /// A page of text; lines end with a newline.
 pub fn page(status: &Status) -> String {
     let mut text = String::new();
     let mut line = |name: &str, what: String| {
         // Writing to a string cannot fail.
-        let _ = if what.is_empty() { Ok(()) } else { writeln!(text, "{name:<11} {what}") };
+        let _ = if what.is_empty() { Ok(()) } else { writeln!(text, "{name:<11} {}", terminal::printable(&what)) };
     };
     let Status { program, backend, flows, rates, packets, samples, drops, .. } = status;
     let state = match status.state {

@@ -13,4 +13,5 @@ mod overload;
 mod process;
 mod server;
 mod service;
+mod streams;
 mod support;

@@ -1,0 +1,167 @@
+//! Standard output and standard error, and text that others chose. Everything this program prints goes through here: the macros that
+//! panic when a write fails are denied by lint in this crate.
+
+use std::borrow::Cow;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Longest wait for a reader of standard error before a message to it is given up.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A pipe that polls as writable takes this much without blocking (PIPE_BUF, pipe(7)).
+const PIPE_BUF: usize = 4096;
+
+/// Prints to standard output, now.
+///
+/// # Errors
+///
+/// What writing fails with: a full disk, a closed pipe, a terminal that hung up.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Prints a message to standard error. What cannot be written within a second is dropped: there is nobody to say so to.
+pub fn complain(message: &str) {
+    let _ = write_within(io::stderr().as_fd(), message.as_bytes(), PATIENCE);
+}
+
+/// Writes all bytes, waiting for the reader at most so long altogether.
+///
+/// # Errors
+///
+/// What writing fails with; [`io::ErrorKind::TimedOut`] if the reader does not read.
+pub fn write_within(to: impl AsFd, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
+    let to = to.as_fd();
+    let deadline = Instant::now() + patience;
+    while !bytes.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut [PollFd::new(to, PollFlags::POLLOUT)], timeout) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        match nix::unistd::write(to, &bytes[..bytes.len().min(PIPE_BUF)]) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Text from outside (names, tags, paths, documents, server answers) as a terminal may show it: what moves the cursor, starts a control
+/// sequence, reverses or hides what stands beside it is written as its escape, `\u{1b}`.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text, |c, into| into.extend(c.escape_default()))
+}
+
+/// As [`printable`], but keeps the ends of lines: for messages that have several.
+#[must_use]
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    if text.chars().any(|c| c != '\n' && is_active(c)) {
+        text.split('\n').map(printable).collect::<Vec<_>>().join("\n").into()
+    } else {
+        text.into()
+    }
+}
+
+/// JSON in which what [`printable`] would escape is escaped as JSON has it: another spelling of the same document.
+#[must_use]
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    let active = |c: char| !matches!(c, '\n' | '\t' | '\r' | ' ') && is_active(c);
+    if !json.chars().any(active) {
+        return json.into();
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if active(c) {
+            // A surrogate pair beyond the first plane (RFC 8259 section 7).
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| escaped.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped.into()
+}
+
+/// One line of text: ends of lines become spaces, the rest is as in [`printable`].
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let parts = text.split(['\n', '\r']).map(str::trim_end).filter(|part| !part.is_empty());
+    parts.map(printable).collect::<Vec<_>>().join(" ")
+}
+
+fn escaped(text: &str, escape: impl Fn(char, &mut String)) -> Cow<'_, str> {
+    if !text.chars().any(is_active) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_active(c) {
+            escape(c, &mut shown);
+        } else {
+            shown.push(c);
+        }
+    }
+    shown.into()
+}
+
+/// Whether a character does something to a terminal or to the text around it instead of being seen: control characters, ends of lines,
+/// bidirectional controls (Unicode Standard Annex 9, section 2) and characters without width or shape.
+fn is_active(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_active_is_escaped_and_the_rest_is_left_alone() {
+        assert!(matches!(printable("eth0 zürich 東京"), Cow::Borrowed(_)));
+        for (foreign, shown) in [
+            ("\x1b[2Jx", "\\u{1b}[2Jx"),
+            ("\x1b]0;title\x07", "\\u{1b}]0;title\\u{7}"),
+            ("a\rb\nc\td", "a\\rb\\nc\\td"),
+            ("\u{202e}gpj.exe", "\\u{202e}gpj.exe"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+            ("a\u{200b}b\u{2066}", "a\\u{200b}b\\u{2066}"),
+        ] {
+            assert_eq!(printable(foreign), shown);
+        }
+        assert_eq!(printable_lines("one\n\x1btwo\n"), "one\n\\u{1b}two\n");
+        assert_eq!(one_line("one\r\ntwo\x1b[m\n"), "one two\\u{1b}[m");
+    }
+
+    #[test]
+    fn json_stays_the_same_document() {
+        let document = serde_json::json!({"name": "\u{202e}a\u{9b}b\u{e0041}", "n": 1});
+        let text = serde_json::to_string_pretty(&document).unwrap();
+        let shown = printable_json(&text);
+        assert!(shown.is_ascii(), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), document);
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_given_up_in_time_and_a_closed_one_at_once() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let before = Instant::now();
+        let error = write_within(&writer, &[b'x'; 1 << 20], Duration::from_millis(100)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(before.elapsed() < Duration::from_secs(5));
+        drop(reader);
+        let error = write_within(&writer, b"x", Duration::from_secs(60)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+}

@@ -94,7 +94,7 @@ pub fn run(options: &ReadOptions, out: &mut impl Write) -> Result<(), ReadError>
 fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) -> io::Result<()> {
     let mut engine = Engine::new(EngineConfig { max_flows: MAX_FLOWS, ..EngineConfig::default() });
     let mut summaries =
-        Summaries::new(SummaryLimits { max_pairs: MAX_PAIRS, kept_samples: 0, ..SummaryLimits::default() });
+        Summaries::new(SummaryLimits { max_pairs: MAX_PAIRS, keeps_choice: false, ..SummaryLimits::default() });
     let mut expire_at = Nanos(0);
     let mut written = Ok(());
     let every_ack = options.explain == Some(Explain::All);

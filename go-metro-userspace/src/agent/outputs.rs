@@ -61,7 +61,7 @@ impl Outputs {
     fn listen(&mut self, config: &Config, asks: &Asks) -> Result<Sink, ListenError> {
         let address = config.prometheus_address();
         let failed = |source| ListenError { address, source };
-        let prometheus = Prometheus::new(config.max_pairs);
+        let prometheus = Prometheus::new(config.max_pairs, config.prometheus_buckets.into());
         let listener = TcpListener::bind(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let server = serve::tcp(listener, prometheus.exposition(), asks).map_err(failed)?;
@@ -83,8 +83,10 @@ impl Outputs {
             }
         }
         for (_, sink) in &mut self.each {
-            if let Sink::Table(table) = sink {
-                table.show(columns(new));
+            match sink {
+                Sink::Table(table) => table.show(columns(new)),
+                Sink::Prometheus(prometheus) => prometheus.show(new.prometheus_buckets.into()),
+                Sink::DogStatsd(_) | Sink::Json(_) => {}
             }
         }
         Ok(())
@@ -143,7 +145,7 @@ fn sink(output: Output, config: &Config) -> Sink {
             let options = DogStatsdOptions { destination, tags: config.tags.clone(), origin };
             Sink::DogStatsd(Box::new(DogStatsd::new(&options)))
         }
-        Output::Prometheus => Sink::Prometheus(Prometheus::new(config.max_pairs)),
+        Output::Prometheus => Sink::Prometheus(Prometheus::new(config.max_pairs, config.prometheus_buckets.into())),
         Output::Json => Sink::Json(Json::new(Box::new(io::stdout()))),
         Output::PlainTable => Sink::Table(Table::new(Box::new(io::stdout()), columns(config), || Style::Plain)),
         Output::LiveTable => Sink::Table(Table::new(Box::new(io::stdout()), columns(config), || {

@@ -6,10 +6,11 @@ use crate::rtt::{FlowKey, PairSummary, Sample, SummaryLimits};
 
 /// Flows told one by one in one interval; a screen shows a few dozen, and its user filters among the rest.
 const MOST_FLOWS: usize = 4096;
-/// Whoever watches gets summaries, no single samples.
+/// A viewer shows quantiles and needs no choice of samples.
 const LIMITS: SummaryLimits = SummaryLimits {
     max_pairs: MOST_FLOWS,
-    kept_samples: 0,
+    kept_samples: 1024,
+    keeps_choice: false,
     without_delayed: false,
     average: crate::rtt::Average::Mean,
 };

@@ -9,8 +9,8 @@ use go_metro_common::shard::WORKERS_MAX;
 use super::sampling::SamplingWanted;
 use super::section::Section;
 use super::values::{
-    AbsolutePath, AverageWanted, Backend, Bounded, Bytes, DelayedAcks, IngressHook, Listen, LogLevel, OutputName,
-    PathOrOff, Seconds, ServerHost, SidesWanted, Text, YesNo,
+    AbsolutePath, AverageWanted, Backend, Bounded, BucketsWanted, Bytes, DelayedAcks, IngressHook, Listen, LogLevel,
+    OutputName, PathOrOff, Seconds, ServerHost, SidesWanted, Text, YesNo,
 };
 use super::{Config, Environment, Instance, LogSettings, Origin, Statsd, environment};
 
@@ -66,6 +66,7 @@ pub(super) struct InitConfig {
     workers: Option<Bounded<1, { WORKERS_MAX as u64 }>>,
     filter: Option<Text>,
     prometheus_listen: Option<Listen>,
+    prometheus_buckets: Option<BucketsWanted>,
     outputs: Vec<OutputName>,
     status_socket: Option<PathOrOff>,
     tags: Vec<String>,
@@ -127,6 +128,7 @@ impl InitConfig {
             workers: section.take("workers"),
             filter: section.take("filter"),
             prometheus_listen: section.take("prometheus_listen"),
+            prometheus_buckets: section.take("prometheus_buckets"),
             outputs: section.take_list("outputs"),
             status_socket: section.take("status_socket"),
             tags: section.take_list("tags").into_iter().map(|Text(tag)| tag).collect(),
@@ -186,6 +188,7 @@ impl InitConfig {
             statsd_origin,
             outputs: outputs(self.outputs, self.prometheus_listen.is_some()),
             prometheus_listen: self.prometheus_listen.map(|Listen(address)| address),
+            prometheus_buckets: self.prometheus_buckets.unwrap_or_default(),
             status_socket: self.status_socket.map_or_else(|| Some(STATUS_SOCKET.into()), |PathOrOff(path)| path),
             tags,
             log: LogSettings {

@@ -29,7 +29,7 @@ pub use sampling::{PerFlow, Thinning, Watermark};
 pub use schema::schema;
 pub use selector::{Hopeless, Selector};
 pub use template::{Answers, write};
-pub use values::{AverageWanted, Backend, DelayedAcks, IngressHook, LogLevel, OutputName, SidesWanted};
+pub use values::{AverageWanted, Backend, BucketsWanted, DelayedAcks, IngressHook, LogLevel, OutputName, SidesWanted};
 
 /// Where the daemon tells its status unless it is told otherwise.
 pub const STATUS_SOCKET: &str = init::STATUS_SOCKET;
@@ -105,6 +105,8 @@ pub struct Config {
     pub outputs: Vec<OutputName>,
     /// Where Prometheus scrapes; see [`Config::prometheus_address`].
     pub prometheus_listen: Option<SocketAddr>,
+    /// How close the bounds of its buckets are.
+    pub prometheus_buckets: BucketsWanted,
     /// The Unix socket at which the daemon tells its status.
     pub status_socket: Option<PathBuf>,
     /// Tags of every metric.

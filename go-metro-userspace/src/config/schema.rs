@@ -14,8 +14,8 @@ use super::instance::Instance;
 use super::place::Place;
 use super::section::Section;
 use super::values::{
-    AbsolutePath, AutoOr, AverageWanted, Backend, Bounded, Bytes, DelayedAcks, HostName, IngressHook, Listen, LogLevel,
-    Network, OutputName, PathOrOff, Seconds, ServerHost, SidesWanted, Span, Text, YesNo,
+    AbsolutePath, AutoOr, AverageWanted, Backend, Bounded, BucketsWanted, Bytes, DelayedAcks, HostName, IngressHook,
+    Listen, LogLevel, Network, OutputName, PathOrOff, Seconds, ServerHost, SidesWanted, Span, Text, YesNo,
 };
 
 /// A value that can say what it takes.
@@ -177,6 +177,7 @@ words! {
     IngressHook: "tc" "xdp";
     DelayedAcks: "keep" "drop";
     AverageWanted: "mean" "smoothed";
+    BucketsWanted: "fine" "coarse";
     OutputName: "statsd" "prometheus" "json";
     YesNo: true false "true" "false" "yes" "no" "on" "off" "y" "n";
     AutoOr: "auto" true false "true" "false" "yes" "no" "on" "off" "y" "n";

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
-use crate::rtt::Average;
+use crate::rtt::{Average, Buckets};
 
 /// Where segments come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -55,6 +55,26 @@ impl From<SidesWanted> for Sides {
             SidesWanted::Remote => Self::REMOTE,
             SidesWanted::Local => Self::LOCAL,
             SidesWanted::Both => Self::BOTH,
+        }
+    }
+}
+
+/// How close the bounds of Prometheus's buckets are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BucketsWanted {
+    /// At most 10 % apart.
+    #[default]
+    Fine,
+    /// 1, 2 and 5 of each decade.
+    Coarse,
+}
+
+impl From<BucketsWanted> for Buckets {
+    fn from(wanted: BucketsWanted) -> Self {
+        match wanted {
+            BucketsWanted::Fine => Self::Fine,
+            BucketsWanted::Coarse => Self::Coarse,
         }
     }
 }

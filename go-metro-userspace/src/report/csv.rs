@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{NamedPair, columns_ms};
+use super::{NamedPair, columns};
 use crate::rtt::{Sample, Side};
 
 /// Writes a header, and a row for each pair and kind of sample. Times are milliseconds.
@@ -20,8 +20,9 @@ pub fn write_pairs(out: impl Write, pairs: &[NamedPair]) -> io::Result<()> {
         for (kind, stats) in kinds.iter().filter_map(|(kind, stats)| Some((kind, stats.as_ref()?))) {
             let side = pair.side.unwrap_or(Side::Remote).name();
             let named = [&pair.src, &pair.dst, &pair.iface, side, kind].map(str::to_owned);
-            let times = columns_ms(stats, stats.mean_ms());
-            let times = times.map(|ms| format!("{ms:.6}"));
+            let times = columns(stats, stats.mean_ms());
+            // Nanoseconds where they are known; an estimate has no digits that it does not know.
+            let times = times.map(|time| format!("{:.*}", time.decimals(6), time.ms));
             csv.write_record(named.iter().cloned().chain([stats.count().to_string()]).chain(times))?;
         }
     }

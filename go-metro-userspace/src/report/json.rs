@@ -19,7 +19,7 @@ use std::time::UNIX_EPOCH;
 use go_metro_common::counters::Unparsable;
 use serde::Serialize;
 
-use super::{Health, NamedPair, Report};
+use super::{Health, NamedPair, Report, columns};
 use crate::rtt::{Quiet, Rejection, Side, Stats};
 
 /// Writes reports as JSON lines.
@@ -140,17 +140,9 @@ pub fn write_pairs(out: &mut impl Write, pairs: &[NamedPair]) -> io::Result<()> 
 
 impl From<&Stats> for Series {
     fn from(stats: &Stats) -> Self {
-        Self {
-            count: stats.count(),
-            last_ms: stats.last().as_millis_f64(),
-            avg_ms: stats.average_ms(),
-            jitter_ms: stats.jitter_ms(),
-            min_ms: stats.min().as_millis_f64(),
-            p50_ms: stats.quantile_ms(0.5),
-            p95_ms: stats.quantile_ms(0.95),
-            p99_ms: stats.quantile_ms(0.99),
-            max_ms: stats.max().as_millis_f64(),
-        }
+        let columns = columns(stats, stats.average_ms()).map(|figure| figure.ms);
+        let [last_ms, avg_ms, min_ms, p50_ms, p95_ms, p99_ms, max_ms, jitter_ms] = columns;
+        Self { count: stats.count(), last_ms, avg_ms, jitter_ms, min_ms, p50_ms, p95_ms, p99_ms, max_ms }
     }
 }
 

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::capture::SourceCounters;
-use crate::rtt::{EngineCounters, PairSummary, Rtt, Side, Stats};
+use crate::rtt::{EngineCounters, Figure, PairSummary, Rtt, Side, Stats};
 
 pub use dogstatsd::DogStatsd;
 pub use json::Json;
@@ -190,17 +190,11 @@ impl Sink {
 }
 
 /// The columns of a table of pairs, in milliseconds: last, what is called the average, least, median, p95, p99, largest, jitter.
-fn columns_ms(stats: &Stats, average: f64) -> [f64; 8] {
-    [
-        stats.last().as_millis_f64(),
-        average,
-        stats.min().as_millis_f64(),
-        stats.quantile_ms(0.5),
-        stats.quantile_ms(0.95),
-        stats.quantile_ms(0.99),
-        stats.max().as_millis_f64(),
-        stats.jitter_ms(),
-    ]
+pub(crate) fn columns(stats: &Stats, average: f64) -> [Figure; 8] {
+    let [p50, p95, p99] = stats.quantiles([0.5, 0.95, 0.99]);
+    let exact = |rtt: Rtt| Figure::exact(rtt.as_millis_f64());
+    let (last, min, max) = (exact(stats.last()), exact(stats.min()), exact(stats.max()));
+    [last, Figure::exact(average), min, p50, p95, p99, max, Figure::exact(stats.jitter_ms())]
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `go_metro_tcp_rtt_seconds` | histogram | every sample, by `src`, `dst`, `iface` |
 //! | `go_metro_tcp_connect_seconds` | histogram | every handshake |
+//! | `go_metro_tcp_rtt_quantile_seconds` | gauge | p50, p95 and p99 of the last interval, by `quantile`; absent when it had no sample |
 //! | `go_metro_tcp_rtt_last_seconds`, `_min_`, `_max_`, `_jitter_` | gauge | of the last interval; absent when it had no sample |
 //! | `go_metro_kernel_srtt_seconds`, `go_metro_kernel_rtt_min_seconds` | gauge | what the kernel says, where that was asked for |
 //! | `go_metro_*` | counter, gauge | the agent's own health |
@@ -26,10 +27,13 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::naming::OTHER;
 use super::{Health, KernelRtt, NamedPair, Report};
-use crate::rtt::{Histogram, Kind, Rejection, Stats};
+use crate::rtt::{Buckets, Histogram, Kind, Rejection, Stats};
 
 /// A pair without a sample for this long is forgotten: longer than any scraper's memory of a series, so that none sees it come and go.
 pub const EXPIRE_AFTER: Duration = Duration::from_secs(600);
+
+/// The quantiles of the last interval, and what they are called.
+const QUANTILES: [(f64, &str); 3] = [(0.5, "0.5"), (0.95, "0.95"), (0.99, "0.99")];
 
 /// Labels of a series, in their order.
 type Labels = Vec<(String, String)>;
@@ -69,6 +73,7 @@ pub struct Prometheus(Arc<Exposition>);
 #[derive(Debug)]
 struct Inner {
     max_series: usize,
+    buckets: Buckets,
     backend: &'static str,
     health: Health,
     series: HashMap<Labels, Series>,
@@ -100,6 +105,7 @@ struct LastInterval {
     min: f64,
     max: f64,
     jitter: f64,
+    quantiles: [f64; QUANTILES.len()],
 }
 
 impl Growing {
@@ -107,16 +113,21 @@ impl Growing {
         let Some(stats) = stats else { return };
         self.count += stats.count();
         self.sum_seconds += stats.sum_seconds();
-        self.buckets.merge(stats.histogram());
+        self.buckets.merge(&stats.histogram());
     }
 }
 
 impl Prometheus {
-    /// A sink that keeps at most `max_series` pairs apart.
-    pub fn new(max_series: usize) -> Self {
-        let inner =
-            Inner { max_series, backend: "none", health: Health::default(), series: HashMap::new(), expired: 0 };
+    /// A sink that keeps at most `max_series` pairs apart and shows these buckets.
+    pub fn new(max_series: usize, buckets: Buckets) -> Self {
+        let (health, series) = (Health::default(), HashMap::new());
+        let inner = Inner { max_series, buckets, backend: "none", health, series, expired: 0 };
         Self(Arc::new(Exposition(Mutex::new(inner))))
+    }
+
+    /// Shows these buckets from now on.
+    pub fn show(&self, buckets: Buckets) {
+        self.0.lock().buckets = buckets;
     }
 
     /// What it fills.
@@ -179,6 +190,7 @@ impl Inner {
                 min: stats.min().as_millis_f64() / 1e3,
                 max: stats.max().as_millis_f64() / 1e3,
                 jitter: stats.jitter_ms() / 1e3,
+                quantiles: stats.quantiles(QUANTILES.map(|(q, _)| q)).map(|figure| figure.ms / 1e3),
             });
         }
     }
@@ -198,8 +210,9 @@ fn labels(pair: &NamedPair) -> Labels {
     for tag in pair.tags.iter() {
         let (key, value) = tag.split_once(':').unwrap_or((tag, "true"));
         let mut key: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        // `le` is a histogram's own; two underscores in front are Prometheus's.
-        let is_taken = labels[..own].iter().any(|(known, _)| *known == key) || key == "le" || key == "side";
+        // `le` is a histogram's own and `quantile` a summary's; two underscores in front are Prometheus's.
+        let is_taken =
+            labels[..own].iter().any(|(known, _)| *known == key) || matches!(key.as_str(), "le" | "quantile" | "side");
         if is_taken || key.starts_with("__") || !key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
             key.insert_str(0, "tag_");
         }
@@ -212,11 +225,23 @@ fn labels(pair: &NamedPair) -> Labels {
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let inner = self.lock();
-        let Inner { health, series, .. } = &*inner;
+        let Inner { health, series, buckets, .. } = &*inner;
         let mut sorted: Vec<(&Labels, &Series)> = series.iter().collect();
         sorted.sort_by_key(|(labels, _)| *labels);
-        histogram(&mut encoder, "go_metro_tcp_rtt", "Round-trip time of TCP data", &sorted, |series| &series.rtt)?;
-        histogram(&mut encoder, "go_metro_tcp_connect", "Round-trip time of TCP handshakes", &sorted, |s| &s.connect)?;
+        let mut histogram = |name: &str, help: &str, of: fn(&Series) -> &Growing| {
+            histogram(&mut encoder, (name, help), &sorted, *buckets, of)
+        };
+        histogram("go_metro_tcp_rtt", "Round-trip time of TCP data", |series| &series.rtt)?;
+        histogram("go_metro_tcp_connect", "Round-trip time of TCP handshakes", |series| &series.connect)?;
+        let (name, help) = ("go_metro_tcp_rtt_quantile", "Quantiles of the samples of the last interval");
+        let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for (labels, last) in sorted.iter().filter_map(|(labels, series)| Some((*labels, series.last?))) {
+            for ((_, quantile), value) in QUANTILES.iter().zip(last.quantiles) {
+                let mut labels = labels.clone();
+                labels.push(("quantile".to_owned(), (*quantile).to_owned()));
+                metric.encode_family(&labels)?.encode_gauge(&value)?;
+            }
+        }
         let mut gauge = |name: &str, help: &str, of: fn(&Series) -> Option<f64>| -> fmt::Result {
             let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
             for (labels, value) in sorted.iter().filter_map(|(labels, series)| Some((*labels, of(series)?))) {
@@ -253,15 +278,15 @@ impl Collector for Exposition {
 
 fn histogram(
     encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
+    (name, help): (&str, &str),
     all: &[(&Labels, &Series)],
+    buckets: Buckets,
     of: fn(&Series) -> &Growing,
 ) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
     for (labels, growing) in all.iter().map(|(labels, series)| (*labels, of(series))).filter(|(_, g)| g.count > 0) {
         let bound = |ns: Option<u64>| ns.map_or(f64::INFINITY, |ns| ns as f64 / 1e9);
-        let buckets: Vec<(f64, u64)> = growing.buckets.counts().map(|(ns, count)| (bound(ns), count)).collect();
+        let buckets: Vec<(f64, u64)> = growing.buckets.counts(buckets).map(|(ns, count)| (bound(ns), count)).collect();
         let mut one: MetricEncoder<'_> = metric.encode_family(labels)?;
         one.encode_histogram::<NoLabelSet>(growing.sum_seconds, growing.count, &buckets, None)?;
     }
@@ -356,7 +381,7 @@ mod tests {
 
     #[test]
     fn samples_add_up_in_buckets_for_as_long_as_the_process_lives() {
-        let sink = Prometheus::new(10);
+        let sink = Prometheus::new(10, Buckets::Fine);
         sink.report(&report(vec![pair("db", &[20_000, 23_500], &[19_000])]));
         sink.report(&report(vec![pair("db", &[150_001], &[])]));
         let text = scraped(&sink, Format::OpenMetrics);
@@ -366,8 +391,10 @@ mod tests {
             "# UNIT go_metro_tcp_rtt_seconds seconds",
             &format!("go_metro_tcp_rtt_seconds_count{{{labels}}} 3"),
             &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"0.02\",{labels}}} 1"),
-            &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"0.03\",{labels}}} 2"),
-            &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"0.15\",{labels}}} 2"),
+            &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"0.024\",{labels}}} 2"),
+            &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"0.141\",{labels}}} 2"),
+            &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"0.154\",{labels}}} 3"),
+            &format!("go_metro_tcp_rtt_quantile_seconds{{{labels},quantile=\"0.95\"}} 0.150001"),
             &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"+Inf\",{labels}}} 3"),
             &format!("go_metro_tcp_connect_seconds_count{{{labels}}} 1"),
             &format!("go_metro_tcp_rtt_last_seconds{{{labels}}} 0.150001"),
@@ -381,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_silent_pair_loses_its_gauges_at_once_and_its_histogram_after_a_while() {
-        let sink = Prometheus::new(10);
+        let sink = Prometheus::new(10, Buckets::Fine);
         sink.report(&report(vec![pair("db", &[20_000], &[])]));
         sink.report(&report(vec![]));
         let text = scraped(&sink, Format::Classic);
@@ -393,7 +420,7 @@ mod tests {
 
     #[test]
     fn pairs_beyond_the_bound_are_others() {
-        let sink = Prometheus::new(2);
+        let sink = Prometheus::new(2, Buckets::Coarse);
         sink.report(&report((0..5).map(|k| pair(&format!("h{k}"), &[1000], &[])).collect()));
         let text = scraped(&sink, Format::Classic);
         assert!(text.contains(r#"rtt_seconds_count{src="other",dst="other",iface="other"} 3"#), "{text}");
@@ -403,7 +430,7 @@ mod tests {
     fn no_name_or_tag_breaks_a_line() {
         let mut hostile = pair("x\"} 1\n# EOF\\", &[1000], &[]);
         hostile.tags = ["le:1", "src:y", "9lives", "a b:c", "a-b:d", "__name__:z"].map(str::to_owned).into();
-        let sink = Prometheus::new(2);
+        let sink = Prometheus::new(2, Buckets::Coarse);
         sink.report(&report(vec![hostile]));
         let text = scraped(&sink, Format::Classic);
         let count = text.lines().find(|line| line.starts_with("go_metro_tcp_rtt_seconds_count")).unwrap();
@@ -415,7 +442,7 @@ mod tests {
 
     #[test]
     fn the_older_format_has_full_names_and_only_its_own_words() {
-        let sink = Prometheus::new(2);
+        let sink = Prometheus::new(2, Buckets::Coarse);
         sink.report(&report(vec![]));
         let text = scraped(&sink, Format::Classic);
         assert!(text.contains("# TYPE go_metro_packets_total counter\ngo_metro_packets_total 0\n"), "{text}");

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::{KernelRtt, NamedPair, Report, columns_ms};
-use crate::rtt::{PairSummary, Side, Stats};
+use super::{KernelRtt, NamedPair, Report, columns};
+use crate::rtt::{Figure, PairSummary, Side, Stats};
 
 /// Rows kept for the live table; beyond them the ones with the fewest samples go.
 const LIVE_ROWS: usize = 4096;
@@ -207,8 +207,8 @@ impl Widths {
         let Row { src, dst, iface, side, summary, kernel } = *row;
         let names = self.names(src, dst, iface, side.map_or("", Side::name));
         let Some(stats) = summary.data.as_ref().or(summary.connect.as_ref()) else { return names };
-        let values = columns_ms(stats, stats.average_ms());
-        let mut values: String = values.iter().map(|value| format!(" {value:>8.3}")).collect();
+        let values = columns(stats, stats.average_ms());
+        let mut values: String = values.iter().map(|value| format!(" {}", aligned(*value))).collect();
         if self.columns.kernel {
             let both = [kernel.map(|kernel| kernel.srtt_ms()), kernel.and_then(|kernel| kernel.min_ms())];
             values.extend(both.map(|ms| ms.map_or_else(|| format!(" {:>8}", "-"), |ms| format!(" {ms:>8.3}"))));
@@ -220,6 +220,15 @@ impl Widths {
 
 fn samples(summary: &PairSummary) -> u64 {
     summary.data.as_ref().map_or(0, Stats::count)
+}
+
+/// A figure in eight columns, decimal points below each other: an estimate has fewer decimals, and blanks instead.
+fn aligned(figure: Figure) -> String {
+    const DECIMALS: usize = 3;
+    let decimals = figure.decimals(DECIMALS);
+    let number = format!("{:.decimals$}", figure.ms);
+    let blanks = DECIMALS - decimals + usize::from(decimals == 0);
+    format!("{:>8}", number + &" ".repeat(blanks))
 }
 
 /// A name in `width` columns: what is too long keeps its end, which tells hosts of one address block apart.

@@ -28,6 +28,7 @@
 //! ```
 
 mod batch;
+mod distribution;
 mod engine;
 mod flow;
 mod histogram;
@@ -45,8 +46,9 @@ mod table;
 mod time;
 
 pub use batch::Batch;
+pub use distribution::{Figure, QUANTILE_ERROR};
 pub use engine::{Engine, EngineConfig, EngineCounters};
-pub use histogram::Histogram;
+pub use histogram::{Buckets, Histogram};
 pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Sample};
 pub use segment::{Addr, Direction, Endpoint, FlowKey, Segment, Side};
 pub use seq::SeqNum;

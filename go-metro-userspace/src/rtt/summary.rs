@@ -7,16 +7,9 @@ use std::fmt;
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
-use sketches_ddsketch::{Config, DDSketch};
 
+use super::distribution::{Distribution, Figure};
 use super::{Addr, Histogram, Kind, Rtt, Sample, Side};
-
-/// Relative accuracy of the quantiles: 1 %, what Datadog's own distributions promise.
-const SKETCH_ACCURACY: f64 = 0.01;
-/// Most bins a sketch may grow to: 2048 cover nine decades at 1 %.
-const SKETCH_BINS: u32 = 2048;
-/// Smallest value that the sketch tells from zero: 1 ns, in milliseconds.
-const SKETCH_MIN_MS: f64 = 1e-6;
 
 /// What names a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,11 +57,7 @@ pub struct Stats {
     differences_ns: u128,
     /// Differences summed: one fewer than samples in a single series, fewer still once series were merged.
     differences: u64,
-    sketch: DDSketch,
-    histogram: Histogram,
-    // Whoever watches from outside needs no single samples.
-    #[serde(skip)]
-    kept: Reservoir,
+    distribution: Distribution,
 }
 
 impl Stats {
@@ -83,9 +72,7 @@ impl Stats {
             smoothed_ns: rtt.0 as f64,
             differences_ns: 0,
             differences: 0,
-            sketch: DDSketch::new(Config::new(SKETCH_ACCURACY, SKETCH_BINS, SKETCH_MIN_MS)),
-            histogram: Histogram::default(),
-            kept: Reservoir::new(limits.kept_samples),
+            distribution: Distribution::new(limits.kept_samples, limits.keeps_choice),
         };
         stats.add(rtt);
         stats
@@ -102,9 +89,7 @@ impl Stats {
         self.last = rtt;
         self.min = self.min.min(rtt);
         self.max = self.max.max(rtt);
-        self.sketch.add(rtt.as_millis_f64());
-        self.histogram.add(rtt);
-        self.kept.add(rtt);
+        self.distribution.add(rtt);
     }
 
     /// Merges a later series of the same length of time into this one; `last` becomes the other's.
@@ -118,11 +103,7 @@ impl Stats {
         self.last = other.last;
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
-        // Both were made with the same configuration, the only thing that can make a merge fail.
-        let merged = self.sketch.merge(&other.sketch);
-        debug_assert!(merged.is_ok(), "sketches of one configuration merge");
-        self.histogram.merge(&other.histogram);
-        self.kept.merge(&other.kept);
+        self.distribution.merge(&other.distribution);
     }
 
     /// Number of samples; never 0.
@@ -163,18 +144,21 @@ impl Stats {
         if self.differences == 0 { 0.0 } else { self.differences_ns as f64 / self.differences as f64 / 1e6 }
     }
 
-    /// The `q` quantile (0 to 1) in milliseconds: exactly, the sample of the nearest rank, while all samples are kept; beyond that
-    /// within 1 %, never outside `min` and `max`.
-    pub fn quantile_ms(&self, q: f64) -> f64 {
-        if self.kept.values.len() as u64 == self.count {
-            let mut all = self.kept.values.clone();
-            let rank = (q.clamp(0.0, 1.0) * all.len() as f64).ceil() as usize;
-            return all.select_nth_unstable(rank.saturating_sub(1)).1.as_millis_f64();
-        }
-        let (min, max) = (self.min.as_millis_f64(), self.max.as_millis_f64());
-        // An error or `None` means a quantile outside 0 to 1 or an empty sketch; the first is the caller's slip,
-        // the second cannot be.
-        self.sketch.quantile(q).ok().flatten().unwrap_or(max).clamp(min, max)
+    /// The `q` quantile (0 to 1): exactly, the sample of the nearest rank, while all samples are kept; beyond that within
+    /// [`QUANTILE_ERROR`](super::QUANTILE_ERROR). Never outside `min` and `max`.
+    pub fn quantile(&self, q: f64) -> Figure {
+        let [figure] = self.quantiles([q]);
+        figure
+    }
+
+    /// Several quantiles, for the work of one.
+    pub fn quantiles<const N: usize>(&self, q: [f64; N]) -> [Figure; N] {
+        self.distribution.figures(q, self.min, self.max)
+    }
+
+    /// Several quantiles in milliseconds that are not rounded, for a drawing.
+    pub fn course<const N: usize>(&self, q: [f64; N]) -> [f64; N] {
+        self.distribution.quantiles(q, self.min, self.max).0
     }
 
     /// All samples together, in seconds.
@@ -183,18 +167,18 @@ impl Stats {
     }
 
     /// How many samples were in each of the fixed buckets.
-    pub fn histogram(&self) -> &Histogram {
-        &self.histogram
+    pub fn histogram(&self) -> Histogram {
+        self.distribution.histogram()
     }
 
-    /// The samples kept for distribution metrics: all of them, or an even choice among them when there were too many.
+    /// The samples kept: all of them; or, when there were too many, an even choice if the limits ask for one.
     pub fn kept(&self) -> &[Rtt] {
-        &self.kept.values
+        self.distribution.kept()
     }
 
     /// Kept samples as a share of all, in (0, 1]: the sample rate of a distribution metric.
     pub fn kept_rate(&self) -> f64 {
-        if self.kept.seen == 0 { 1.0 } else { self.kept.values.len() as f64 / self.kept.seen as f64 }
+        self.distribution.kept_rate()
     }
 }
 
@@ -254,8 +238,10 @@ impl PairSummary {
 pub struct SummaryLimits {
     /// Host pairs kept apart in one interval; the rest are folded into one per local address and interface.
     pub max_pairs: usize,
-    /// Samples kept per pair, kind and interval for distribution metrics.
+    /// Samples kept per pair, kind and interval. Up to so many, quantiles are exact.
     pub kept_samples: usize,
+    /// Beyond that, keep an even choice of as many for distribution metrics, not the sketch alone.
+    pub keeps_choice: bool,
     /// Leave samples out whose acknowledgement the receiver kept back.
     pub without_delayed: bool,
     /// What [`Stats::average_ms`] is.
@@ -264,7 +250,7 @@ pub struct SummaryLimits {
 
 impl Default for SummaryLimits {
     fn default() -> Self {
-        Self { max_pairs: 2000, kept_samples: 1024, without_delayed: false, average: Average::Mean }
+        Self { max_pairs: 2000, kept_samples: 1024, keeps_choice: true, without_delayed: false, average: Average::Mean }
     }
 }
 
@@ -328,59 +314,6 @@ impl Summaries {
     }
 }
 
-/// A bounded, uniform choice among a series (Vitter's algorithm R).
-#[derive(Clone, Debug, Default)]
-struct Reservoir {
-    values: Vec<Rtt>,
-    bound: usize,
-    seen: u64,
-    random: u64,
-}
-
-impl Reservoir {
-    fn new(bound: usize) -> Self {
-        Self { values: Vec::new(), bound, seen: 0, random: 0x9e37_79b9_7f4a_7c15 }
-    }
-
-    fn add(&mut self, rtt: Rtt) {
-        self.seen += 1;
-        if self.values.len() < self.bound {
-            self.values.push(rtt);
-        } else if let Some(place) = usize::try_from(self.next_random() % self.seen).ok().filter(|p| *p < self.bound) {
-            self.values[place] = rtt;
-        }
-    }
-
-    /// Chooses from both in proportion to how many each stands for.
-    fn merge(&mut self, other: &Self) {
-        if self.values.len() + other.values.len() <= self.bound {
-            self.values.extend_from_slice(&other.values);
-        } else {
-            let mine = std::mem::take(&mut self.values);
-            let all = u128::from(self.seen + other.seen);
-            let take_mine = (self.bound as u128 * u128::from(self.seen) / all.max(1)) as usize;
-            let take_mine = take_mine.max(self.bound.saturating_sub(other.values.len())).min(mine.len());
-            let take_theirs = (self.bound - take_mine).min(other.values.len());
-            self.values.extend(evenly(&mine, take_mine));
-            self.values.extend(evenly(&other.values, take_theirs));
-        }
-        self.seen += other.seen;
-    }
-
-    /// xorshift64 (Marsaglia 2003): good enough to choose samples, and needs no source of randomness.
-    fn next_random(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
-    }
-}
-
-/// `count` values of `values`, spread evenly over it.
-fn evenly(values: &[Rtt], count: usize) -> impl Iterator<Item = Rtt> + '_ {
-    (0..count).map(move |k| values[k * values.len() / count])
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{Addr, Class, Endpoint, FlowKey, Nanos, SeqNum};
@@ -416,22 +349,9 @@ mod tests {
         assert_eq!((stats.min().0, stats.max().0), (10_000_000, 40_000_000));
         assert!((stats.mean_ms() - 70.0 / 3.0).abs() < 1e-9);
         assert!((stats.jitter_ms() - 15.0).abs() < 1e-9);
-        assert_eq!([0.0, 0.5, 0.99].map(|q| stats.quantile_ms(q)), [10.0, 20.0, 40.0]);
+        assert_eq!(stats.quantiles([0.0, 0.5, 0.99]), [10.0, 20.0, 40.0].map(Figure::exact));
         assert_eq!(stats.kept().len(), 3);
         assert!(summaries.take().pairs.is_empty(), "a silent pair reports nothing");
-    }
-
-    #[test]
-    fn quantiles_of_more_samples_than_are_kept_are_within_one_per_cent() {
-        let mut summaries = Summaries::new(SummaryLimits { kept_samples: 8, ..SummaryLimits::default() });
-        for ms in 1..=1000 {
-            summaries.add(&sample(2, 1, ms));
-        }
-        let interval = summaries.take();
-        let stats = interval.pairs[0].1.data.as_ref().unwrap();
-        for (q, truth) in [(0.5, 500.0), (0.95, 950.0), (0.99, 990.0)] {
-            assert!((stats.quantile_ms(q) / truth - 1.0).abs() < 0.011, "{q}: {}", stats.quantile_ms(q));
-        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::widgets::TableState;
 
 use super::model::{Model, Row, RowKey};
-use crate::rtt::Stats;
+use crate::rtt::{Figure, Rtt, Stats};
 use crate::status::Live;
 
 /// What is asked of the loop.
@@ -65,20 +65,25 @@ impl Column {
         }
     }
 
-    /// The number in it; none for a name.
-    pub(super) fn value(self, stats: &Stats) -> Option<f64> {
+    /// The time in it; none for a name or a number of samples.
+    pub(super) fn figure(self, stats: &Stats) -> Option<Figure> {
+        let exact = |rtt: Rtt| Figure::exact(rtt.as_millis_f64());
         Some(match self {
-            Self::Dst => return None,
-            Self::Samples => stats.count() as f64,
-            Self::Last => stats.last().as_millis_f64(),
-            Self::Avg => stats.mean_ms(),
-            Self::Min => stats.min().as_millis_f64(),
-            Self::P50 => stats.quantile_ms(0.5),
-            Self::P95 => stats.quantile_ms(0.95),
-            Self::P99 => stats.quantile_ms(0.99),
-            Self::Max => stats.max().as_millis_f64(),
-            Self::Jitter => stats.jitter_ms(),
+            Self::Dst | Self::Samples => return None,
+            Self::Last => exact(stats.last()),
+            Self::Avg => Figure::exact(stats.mean_ms()),
+            Self::Min => exact(stats.min()),
+            Self::P50 => stats.quantile(0.5),
+            Self::P95 => stats.quantile(0.95),
+            Self::P99 => stats.quantile(0.99),
+            Self::Max => exact(stats.max()),
+            Self::Jitter => Figure::exact(stats.jitter_ms()),
         })
+    }
+
+    /// What rows are sorted by; none for a name.
+    fn value(self, stats: &Stats) -> Option<f64> {
+        if self == Self::Samples { Some(stats.count() as f64) } else { self.figure(stats).map(|figure| figure.ms) }
     }
 
     fn moved(self, by: isize) -> Self {

@@ -128,11 +128,14 @@ fn add(rows: &mut HashMap<RowKey, Row>, key: RowKey, second: u64, flow: &LiveFlo
 /// within a few per cent.
 pub(super) fn distribution(stats: &Stats, bins: usize) -> (Vec<(f64, f64, u64)>, u64) {
     const STEPS: usize = 400;
-    let (low, high) = (stats.min().as_millis_f64(), stats.quantile_ms(0.99).max(stats.min().as_millis_f64() * 1.001));
+    let least = stats.min().as_millis_f64();
+    let shares: [f64; STEPS] = std::array::from_fn(|step| (step as f64 + 0.5) / STEPS as f64);
+    let values = stats.course(shares);
+    let [p99] = stats.course([0.99]);
+    let (low, high) = (least, p99.max(least * 1.001));
     let width = (high - low) / bins as f64;
     let mut counts = vec![0_usize; bins + 1];
-    for step in 0..STEPS {
-        let value = stats.quantile_ms((step as f64 + 0.5) / STEPS as f64);
+    for value in values {
         let bin = ((value - low) / width).max(0.0) as usize;
         counts[if value > high { bins } else { bin.min(bins - 1) }] += 1;
     }

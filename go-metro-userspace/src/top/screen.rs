@@ -8,7 +8,7 @@ use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, RenderDirection, 
 
 use super::app::{App, Column, Kind};
 use super::model::{HISTORY, Row, RowKey, distribution};
-use crate::rtt::Stats;
+use crate::rtt::{Figure, Stats};
 
 /// Below this height the table alone is shown.
 const TALL: u16 = 18;
@@ -127,8 +127,7 @@ fn draw_table(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
                 cells.push(Cell::from(fitted(&key.iface, 9)));
             }
             cells.extend(columns.iter().map(|column| {
-                let value = column.value(stats).unwrap_or_default();
-                let text = if *column == Column::Samples { short_count(stats.count()) } else { short_ms(value) };
+                let text = column.figure(stats).map_or_else(|| short_count(stats.count()), shown);
                 Cell::from(Line::from(text).alignment(Alignment::Right))
             }));
             if has_trend {
@@ -314,6 +313,11 @@ fn dst(key: &RowKey, row: &Row) -> String {
     let side = if key.to_local { "←" } else { "" };
     let note = if row.is_connect() { " (connect)" } else { "" };
     format!("{side}{}{note}", key.dst)
+}
+
+/// A figure in at most six columns, with the digits that it deserves.
+fn shown(figure: Figure) -> String {
+    if figure.is_exact { short_ms(figure.ms) } else { format!("{:.*}", figure.decimals(3), figure.ms) }
 }
 
 /// At most six columns: as many decimals as there is room for.

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::scale::{RttScale, even_ticks};
 use super::{Panel, Points};
-use crate::rtt::Stats;
+use crate::report::columns;
+use crate::rtt::{Figure, Stats};
 
 const WIDTH: f64 = 1000.0;
 const PANEL: f64 = 210.0;
@@ -125,9 +126,8 @@ fn draw_panel(out: &mut String, panel: &Panel<'_>, points: &Points, start: u64, 
     }
     draw_shape(out, points, scale, (top, bottom));
     let mut last = f64::MAX;
-    for (name, q) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
-        let ms = stats.quantile_ms(q);
-        let place = y(ms);
+    for (name, figure) in ["p50", "p95", "p99"].into_iter().zip(stats.quantiles([0.5, 0.95, 0.99])) {
+        let place = y(figure.ms);
         // Labels that would cover each other are moved up.
         let label = (place + 4.0).min(last - 12.0);
         last = label;
@@ -137,7 +137,7 @@ fn draw_panel(out: &mut String, panel: &Panel<'_>, points: &Points, start: u64, 
             SHAPE.0,
             SHAPE.1,
             SHAPE.1 + 6.0,
-            short(ms)
+            shown(figure)
         );
     }
 }
@@ -168,7 +168,8 @@ fn draw_shape(out: &mut String, points: &Points, scale: RttScale, (top, bottom):
 
 /// Above it a sample is an outlier.
 fn outlier_limit(stats: &Stats) -> f64 {
-    (2.0 * stats.quantile_ms(0.5)).max(stats.quantile_ms(0.99))
+    let [middle, most] = stats.quantiles([0.5, 0.99]);
+    (2.0 * middle.ms).max(most.ms)
 }
 
 /// Of each strip of time the first sample, the smallest and the largest.
@@ -207,10 +208,10 @@ pub(super) fn html(title: &str, panels: &[(Panel<'_>, &Points)], left_out: usize
             escaped(panel.iface),
             stats.count()
         );
-        let quantile = |q| stats.quantile_ms(q);
-        let (min, max) = (stats.min().as_millis_f64(), stats.max().as_millis_f64());
-        for ms in [min, stats.mean_ms(), quantile(0.5), quantile(0.95), quantile(0.99), max, stats.jitter_ms()] {
-            let _ = write!(rows, "<td>{}", short(ms));
+        let [_, figures @ ..] = columns(stats, stats.mean_ms());
+        let [avg, min, p50, p95, p99, max, jitter] = figures;
+        for figure in [min, avg, p50, p95, p99, max, jitter] {
+            let _ = write!(rows, "<td>{}", shown(figure));
         }
         rows.push('\n');
     }
@@ -239,6 +240,11 @@ fn escaped(text: &str) -> String {
         }
     }
     safe
+}
+
+/// A figure with the digits that it deserves.
+fn shown(figure: Figure) -> String {
+    if figure.is_exact { short(figure.ms) } else { format!("{:.*}", figure.decimals(3), figure.ms) }
 }
 
 /// A number with the decimals that matter.

@@ -20,7 +20,7 @@ fn flow(local: &str, remote: &str, name: &str, kind: SampleKind, us: impl IntoIt
     let end = |address: SocketAddr| Endpoint { addr: Addr::from(address.ip()), port: address.port() };
     let key = FlowKey { local: end(local), remote: end(remote), ifindex: 2, side: Side::Remote };
     let mut summary = PairSummary::default();
-    let limits = SummaryLimits { kept_samples: 0, ..SummaryLimits::default() };
+    let limits = SummaryLimits { keeps_choice: false, ..SummaryLimits::default() };
     for us in us {
         let (acked_at, ack, class) = (Nanos(1), SeqNum(1), Class::Exact);
         let sample = Sample { flow: key, acked_at, ack, rtt: Rtt(us * 1000), kind, class, delayed: false };
@@ -184,4 +184,30 @@ fn a_pause_holds_the_table_and_never_the_drops() {
     assert!(screen.contains("PAUSED") && screen.contains("lost 99"), "{screen}");
     press(&mut app, "space");
     assert_eq!(app.shown().pairs.len(), samples + 1, "what came meanwhile is there");
+}
+
+#[test]
+fn the_figures_are_those_of_the_sorted_samples_over_the_socket_too() {
+    for count in [1_u64, 2, 3, 27, 1024, 5000] {
+        // Each a different one, in no order, over three seconds.
+        let us: Vec<u64> = (0..count).map(|k| 300 + (k * 7919) % count * 37).collect();
+        let mut app = App::new("following".to_owned());
+        for part in us.chunks(us.len().div_ceil(3)) {
+            let flows = vec![flow("10.0.0.5:1", "192.0.2.1:2", "192.0.2.1", SampleKind::Data, part.iter().copied())];
+            let told = serde_json::to_string(&Live { interval_s: 1.0, flows, ..Live::default() }).unwrap();
+            app.add(&serde_json::from_str(&told).unwrap());
+        }
+        let screen = drawn(&mut app, 200, 12);
+        let row = screen.lines().find(|line| line.starts_with("10.0.0.5")).unwrap();
+        let words: Vec<&str> = row.split_whitespace().collect();
+        let mut sorted = us.clone();
+        sorted.sort_unstable();
+        let rank = |per_cent: u64| sorted[((count * per_cent).div_ceil(100) - 1) as usize] as f64 / 1000.0;
+        let wanted = [sorted[0] as f64 / 1000.0, rank(50), rank(95), rank(99), sorted[us.len() - 1] as f64 / 1000.0];
+        for (shown, wanted) in words[6..11].iter().zip(wanted) {
+            let decimals = shown.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+            let allowed = 0.501 * 10_f64.powi(-(decimals as i32)) + if count > 1024 { wanted * 0.01 } else { 0.0 };
+            assert!((shown.parse::<f64>().unwrap() - wanted).abs() <= allowed, "{wanted} of {count} in {row}");
+        }
+    }
 }

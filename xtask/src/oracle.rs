@@ -6,14 +6,16 @@
 
 mod compare;
 mod copies;
+mod history;
 pub mod live;
 mod ours;
 mod tcptrace;
+pub mod thinned;
 mod trace;
 mod tshark;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, bail};
@@ -32,6 +34,9 @@ pub struct Args {
     /// Show every pair that was missed and every sample that is wrong
     #[arg(long)]
     verbose: bool,
+    /// Drop frames of each capture in so many ways, and judge the samples of what is left by the complete capture
+    #[arg(long, value_name = "TIMES")]
+    thin: Option<u64>,
 }
 
 /// Compares each file and prints a table with a total.
@@ -43,6 +48,9 @@ pub fn main(args: &Args) -> Result<()> {
     setup::for_oracle()?;
     let binary = crate::run::debug_binary()?;
     let given = if args.files.is_empty() { vec![crate::corpus::directory()] } else { args.files.clone() };
+    if let Some(seeds) = args.thin {
+        return judge_thinned(&binary, captures(&given)?, seeds, args.verbose);
+    }
     println!("{HEADER}");
     let mut total = Judged::default();
     for (file, court) in courts(captures(&given)?) {
@@ -57,28 +65,69 @@ pub fn main(args: &Args) -> Result<()> {
         total.add(&judged);
     }
     println!("{}", total.row("total"));
-    if total.wrong > 0 || total.recall() < MIN_RECALL {
-        bail!("{} wrong, {} of {} trustworthy pairs missed", total.wrong, total.trusted - total.found, total.trusted);
+    if total.wrong > 0 || total.refuted > 0 || total.recall() < MIN_RECALL {
+        let Judged { wrong, refuted, trusted, found, .. } = total;
+        bail!("{wrong} wrong, {refuted} refuted, {} of {trusted} trustworthy pairs missed", trusted - found);
     }
     Ok(())
 }
 
+/// As `cargo xtask oracle --thin`.
+fn judge_thinned(binary: &Path, files: Vec<PathBuf>, seeds: u64, verbose: bool) -> Result<()> {
+    println!("{}", thinned::HEADER);
+    let mut total = thinned::Thinned::default();
+    for (file, judged) in all_thinned(binary, files, seeds) {
+        let Some(judged) = judged.with_context(|| format!("{}", file.display()))? else { continue };
+        println!("{}", judged.row(&name_of(&file)));
+        if verbose {
+            judged.details.iter().chain(&judged.told_elsewhere).for_each(|line| println!("    {line}"));
+        }
+        total.add(judged);
+    }
+    println!("{}", total.row("total"));
+    total.untold.iter().for_each(|(why, count)| println!("untold {count:>6}: {why}"));
+    if total.wrong > 0 {
+        bail!("{} of {} samples are refuted", total.wrong, total.samples);
+    }
+    Ok(())
+}
+
+/// [`thinned::judge`] of all of `files`, several at once, in the same order.
+pub fn all_thinned(
+    binary: &Path,
+    files: Vec<PathBuf>,
+    seeds: u64,
+) -> impl Iterator<Item = (PathBuf, Result<Option<thinned::Thinned>>)> {
+    let binary = binary.to_owned();
+    at_once(files, move |file| thinned::judge(&binary, file, seeds))
+}
+
 /// Has the judges read all of `files`, several at once, and hands them out in the same order.
 pub fn courts(files: Vec<PathBuf>) -> impl Iterator<Item = (PathBuf, Result<Court>)> {
+    at_once(files, Court::of)
+}
+
+fn at_once<T: Send + 'static>(
+    files: Vec<PathBuf>,
+    read: impl Fn(&Path) -> Result<T> + Clone + Send + 'static,
+) -> impl Iterator<Item = (PathBuf, Result<T>)> {
     let at_once = thread::available_parallelism().map_or(1, usize::from);
     let mut files = files.into_iter();
-    let mut ready: VecDeque<(PathBuf, JoinHandle<Result<Court>>)> = VecDeque::new();
+    let mut ready: VecDeque<(PathBuf, JoinHandle<Result<T>>)> = VecDeque::new();
     std::iter::from_fn(move || {
         let more = files.by_ref().take(at_once + 1 - ready.len());
-        ready.extend(more.map(|file| (file.clone(), thread::spawn(move || Court::of(&file)))));
-        let (file, court) = ready.pop_front()?;
-        Some((file, court.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+        ready.extend(more.map(|file| {
+            let read = read.clone();
+            (file.clone(), thread::spawn(move || read(&file)))
+        }));
+        let (file, done) = ready.pop_front()?;
+        Some((file, done.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
     })
 }
 
 /// The table's head, over [`Judged::row`].
 pub const HEADER: &str = "\
-capture                          samples   tshark tcptrace doubtful |  trusted    found   recall    wrong  largest error";
+capture                          samples   tshark tcptrace doubtful |  trusted    found   recall    wrong  refuted  largest error";
 
 /// The captures among `given`, and those in its directories, by name.
 ///
@@ -101,7 +150,7 @@ pub fn captures(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn is_capture(file: &std::path::Path) -> bool {
+fn is_capture(file: &Path) -> bool {
     let name = file.to_string_lossy();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
     [".pcap", ".pcapng", ".cap"].iter().any(|ending| name.ends_with(ending))
@@ -109,7 +158,7 @@ fn is_capture(file: &std::path::Path) -> bool {
 
 /// A capture's name without its endings.
 #[must_use]
-pub fn name_of(file: &std::path::Path) -> String {
+pub fn name_of(file: &Path) -> String {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     name.split(".pcap").next().unwrap_or(&name).to_owned()
 }

@@ -180,6 +180,21 @@ fn the_oracle_catches_every_kind_of_lie() {
     }
 }
 
+/// What tshark calls round-trip times and the frames contradict.
+#[test]
+fn the_oracle_refutes_what_the_frames_contradict() {
+    for (name, least) in [("loss-sack", 5), ("loss-sack-timestamps", 5), ("capture-drops", 5)] {
+        let (_, court) = court(name);
+        let judged = court.judge(&court.pairs_of_tshark());
+        assert!(judged.refuted >= least, "{name}: {} refuted, {:#?}", judged.refuted, judged.details);
+    }
+    for name in ["clean", "clean-no-timestamps", "super-segments", "delayed-acks"] {
+        let (_, court) = court(name);
+        let judged = court.judge(&court.pairs_of_tshark());
+        assert_eq!(judged.refuted, 0, "{name}: {:#?}", judged.details);
+    }
+}
+
 #[test]
 fn a_single_missing_sample_of_the_corpus_is_noticed() {
     let (_, found) = tampered("clean", |_| {});
@@ -195,6 +210,7 @@ fn what_tshark_calls_the_time_of_a_retransmission_or_behind_a_hole_is_wrong_to_t
         // All that tshark reports, and none of ours.
         let judged = court.judge(&court.pairs_of_tshark());
         assert_eq!(judged.found, judged.trusted, "{name}");
-        assert!(judged.wrong >= judged.doubtful.min(5), "{name}: {} wrong, {} doubtful", judged.wrong, judged.doubtful);
+        let Judged { wrong, refuted, doubtful, .. } = judged;
+        assert!(wrong + refuted >= doubtful.min(5), "{name}: {wrong} wrong, {refuted} refuted, {doubtful} doubtful");
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::trace::{Advance, Flow, Frame, Trace, turned};
+use super::trace::{Advance, Disproof, Flow, Frame, Trace, turned};
 use super::{copies, tcptrace, tshark};
 use crate::lab::agent::Sample;
 
@@ -35,6 +35,8 @@ pub struct Judged {
     pub found: usize,
     /// Our samples that differ from a trusted pair, or that nothing in the capture proves.
     pub wrong: usize,
+    /// Our samples that the frames contradict.
+    pub refuted: usize,
     /// Furthest that one of ours is from a trusted pair, in nanoseconds.
     pub largest_error_ns: u64,
     /// A line for each that was missed or is wrong.
@@ -59,6 +61,7 @@ impl Judged {
         self.trusted += other.trusted;
         self.found += other.found;
         self.wrong += other.wrong;
+        self.refuted += other.refuted;
         self.largest_error_ns = self.largest_error_ns.max(other.largest_error_ns);
     }
 
@@ -67,7 +70,7 @@ impl Judged {
     pub fn row(&self, name: &str) -> String {
         let tcptrace = self.tcptrace.map_or_else(|| "-".to_owned(), |count| count.to_string());
         format!(
-            "{name:<30} {:>9} {:>8} {tcptrace:>8} {:>8} | {:>8} {:>8} {:>7.2}% {:>8} {:>11} ns",
+            "{name:<30} {:>9} {:>8} {tcptrace:>8} {:>8} | {:>8} {:>8} {:>7.2}% {:>8} {:>8} {:>11} ns",
             self.samples,
             self.tshark,
             self.doubtful,
@@ -76,6 +79,7 @@ impl Judged {
             // Cut off, not rounded: 100 % means all.
             (self.recall() * 10_000.0).floor() / 100.0,
             self.wrong,
+            self.refuted,
             self.largest_error_ns,
         )
     }
@@ -131,11 +135,18 @@ impl Court {
         let mut by_key: HashMap<Key, u64> = HashMap::new();
         for sample in samples {
             let flow = (sample.local, sample.remote);
-            let twice = by_key.insert((flow, sample.ack, sample.time_ns), sample.rtt_ns).map(|_| "twice");
-            let why = twice.or_else(|| trace.disprove(flow, sample.ack, sample.time_ns, sample.rtt_ns));
-            if let Some(why) = why {
-                judged.wrong += 1;
-                judged.details.push(format!("unproved ({why}): {sample:?}"));
+            let twice = by_key.insert((flow, sample.ack, sample.time_ns), sample.rtt_ns);
+            let twice = twice.map(|_| Disproof::Unproved("twice"));
+            match twice.or_else(|| trace.disprove(flow, sample.ack, sample.time_ns, sample.rtt_ns)) {
+                None => {}
+                Some(Disproof::Unproved(why)) => {
+                    judged.wrong += 1;
+                    judged.details.push(format!("unproved ({why}): {sample:?}"));
+                }
+                Some(Disproof::Refuted(why)) => {
+                    judged.refuted += 1;
+                    judged.details.push(format!("refuted ({why}): {sample:?}"));
+                }
             }
         }
         // A pair that both judges name counts once.

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use super::history::{self, Known};
+
 /// Sender and receiver.
 pub(super) type Flow = (SocketAddr, SocketAddr);
 
@@ -58,7 +60,7 @@ impl Frame {
 }
 
 /// Serial-number order (RFC 1982) modulo 2^32.
-fn before(a: u32, b: u32) -> bool {
+pub(super) fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
@@ -79,11 +81,19 @@ struct Sent {
 pub(super) struct Trace {
     /// In the order of capture; numbers may have gaps.
     frames: Vec<Frame>,
+    /// What was known of each frame's connection when it was captured, by its place.
+    known: Vec<Known>,
     by_flow: HashMap<Flow, Sent>,
 }
 
 /// Why one of our samples is no truth.
-pub(super) type Disproof = &'static str;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Disproof {
+    /// The frames contradict it: something other than the timed segment caused the acknowledgement.
+    Refuted(&'static str),
+    /// The frames do not show it.
+    Unproved(&'static str),
+}
 
 impl Trace {
     pub(super) fn new(frames: Vec<Frame>) -> Self {
@@ -95,7 +105,17 @@ impl Trace {
             sent.permits_sack |= frame.sack_permitted;
             sent.has_blocks |= frame.hole;
         }
-        Self { frames, by_flow }
+        let known = history::of(&frames);
+        Self { frames, known, by_flow }
+    }
+
+    fn known_at(&self, frame: &Frame) -> Known {
+        self.known[self.frames.partition_point(|other| other.number < frame.number)]
+    }
+
+    /// The number of the last frame.
+    pub(super) fn last_number(&self) -> u64 {
+        self.frames.last().map_or(0, |frame| frame.number)
     }
 
     /// The frame of a number that tshark gave.
@@ -126,14 +146,47 @@ impl Trace {
     }
 
     /// Whether `ack` is a measurement of `acked`, and of nothing else: it is the first to acknowledge it, nothing below it was retransmitted in
-    /// between, nothing behind which it might have waited was missing, and no reset acknowledges.
+    /// between, nothing behind which it might have waited was missing, no reset acknowledges, and nothing refutes it.
     pub(super) fn is_trusted(&self, acked: &Frame, ack: &Frame) -> bool {
         let Some(number) = ack.ack else { return false };
+        if self.refute(acked, ack).is_some() || self.known_at(ack).gap || self.may_be_a_retransmission(acked, ack) {
+            return false;
+        }
         let sent = self.between(acked.flow, acked.number, ack.number);
         let doubtful = |frame: &Frame| frame.flagged && before(frame.seq, number);
         let mut answers = self.between(turned(acked.flow), acked.number, ack.number);
         let earlier = answers.any(|frame| !frame.reset && frame.ack.is_some_and(|earlier| !before(earlier, number)));
         !ack.reset && !earlier && !sent.clone().any(doubtful) && !self.hole_between(acked, ack)
+    }
+
+    /// What in the capture contradicts that `acked` caused `ack`; None if nothing does.
+    pub(super) fn refute(&self, acked: &Frame, ack: &Frame) -> Option<&'static str> {
+        let number = ack.ack?;
+        let known = self.known_at(ack);
+        if ack.time_ns <= acked.time_ns {
+            return Some("the acknowledgement is no later than the segment");
+        }
+        if known.acked.is_some_and(|acked| !before(acked, number)) {
+            return Some("that number was acknowledged before");
+        }
+        if ack.hole {
+            return Some("the acknowledgement itself carries a SACK block above");
+        }
+        let echo = acked.tsval.zip(ack.tsecr);
+        if echo.is_some_and(|(tsval, tsecr)| before(tsval, tsecr)) {
+            return Some("TSecr is newer than the segment's TSval");
+        }
+        // Its own echo says that the segment was the first that had not been acknowledged (RFC 7323 section 4.3).
+        if known.gap && echo.is_none_or(|(tsval, tsecr)| tsval != tsecr) {
+            return Some("bytes below it were never seen sent");
+        }
+        None
+    }
+
+    /// Whether `acked` is the first that was seen of its direction, so that an earlier transmission may have passed unseen. A SYN is new, and so
+    /// is what `ack` echoes.
+    fn may_be_a_retransmission(&self, acked: &Frame, ack: &Frame) -> bool {
+        !acked.syn && !self.known_at(acked).begun && (acked.tsval.is_none() || acked.tsval != ack.tsecr)
     }
 
     /// Whether the receiver told, while `acked` was outstanding, that it misses something: RFC 2018, or RFC 5681's three duplicates
@@ -156,18 +209,21 @@ impl Trace {
         let mut at =
             reverse[first..].iter().map(|k| &self.frames[*k]).take_while(|frame| frame.time_ns < time_ns + 1000);
         let Some(ack) = at.find(|frame| frame.ack == Some(number)) else {
-            return Some("no such acknowledgement");
+            return Some(Disproof::Unproved("no such acknowledgement"));
         };
         let left_at = time_ns.saturating_sub(rtt_ns);
         let carriers: Vec<&Frame> = self.sent_before(ack).filter(|frame| frame.carries_last_of(number)).collect();
         let Some(sent) = carriers.iter().rev().find(|frame| frame.time_ns.abs_diff(left_at) < 1000) else {
-            return Some("no transmission of that byte then");
+            return Some(Disproof::Unproved("no transmission of that byte then"));
         };
+        if let Some(why) = self.refute(sent, ack) {
+            return Some(Disproof::Refuted(why));
+        }
         if self.is_trusted(sent, ack) && carriers.len() == 1 {
             return None;
         }
         if self.hole_between(sent, ack) {
-            return Some("behind a hole");
+            return Some(Disproof::Unproved("behind a hole"));
         }
         let named = carriers.iter().filter(|frame| frame.tsval.is_some() && frame.tsval == ack.tsecr).count();
         // Something else that was sent again may have caused the acknowledgement, and have the same TSval.
@@ -176,7 +232,11 @@ impl Trace {
         if named == 1 && sent.tsval == ack.tsecr && !since.any(rival) {
             return None;
         }
-        Some("retransmitted, and no timestamp tells")
+        if carriers.len() == 1 && sent.tsval.is_none() && self.may_be_a_retransmission(sent, ack) {
+            // Nothing in the capture tells, either way.
+            return None;
+        }
+        Some(Disproof::Unproved("retransmitted, and no timestamp tells"))
     }
 
     /// Every acknowledgement of something new: above all that was acknowledged before, in a direction of which something was seen to be sent.
@@ -286,7 +346,7 @@ mod tests {
     fn the_time_since_the_only_transmission_is_proved() {
         let trace = Trace::new(vec![sent(1, 0, 1000, 100), sent(2, 10, 1100, 100), ack(3, 50, 1200)]);
         assert_eq!(verdict(&trace, 3, 40), None);
-        assert_eq!(verdict(&trace, 3, 50), Some("no transmission of that byte then"));
+        assert_eq!(verdict(&trace, 3, 50), Some(Disproof::Unproved("no transmission of that byte then")));
         assert!(trace.is_trusted(trace.frame(2), trace.frame(3)));
         assert_eq!(trace.acked_by(trace.frame(3)).unwrap().number, 2);
     }
@@ -300,8 +360,9 @@ mod tests {
         };
         assert_eq!(verdict(&stamped(7), 3, 50), None);
         assert_eq!(verdict(&stamped(8), 3, 20), None);
-        assert_eq!(verdict(&stamped(8), 3, 50), Some("retransmitted, and no timestamp tells"));
-        assert_eq!(verdict(&stamped(9), 3, 20), Some("retransmitted, and no timestamp tells"));
+        assert_eq!(verdict(&stamped(8), 3, 50), Some(Disproof::Refuted("TSecr is newer than the segment's TSval")));
+        assert_eq!(verdict(&stamped(7), 3, 20), Some(Disproof::Unproved("retransmitted, and no timestamp tells")));
+        assert_eq!(verdict(&stamped(9), 3, 20), Some(Disproof::Refuted("TSecr is newer than the segment's TSval")));
     }
 
     #[test]
@@ -309,7 +370,7 @@ mod tests {
         let told = Frame { hole: true, ..ack(3, 50, 1000) };
         let trace = Trace::new(vec![sent(1, 0, 1000, 100), sent(2, 1, 1100, 100), told, ack(4, 60, 1200)]);
         assert!(!trace.is_trusted(trace.frame(2), trace.frame(4)));
-        assert_eq!(verdict(&trace, 4, 59), Some("behind a hole"));
+        assert_eq!(verdict(&trace, 4, 59), Some(Disproof::Unproved("behind a hole")));
     }
 
     #[test]
@@ -317,6 +378,102 @@ mod tests {
         let old = sent(1, 0, 1000, 100);
         let syn = Frame { syn: true, ..sent(2, 10, 5000, 1) };
         let trace = Trace::new(vec![old, syn, ack(3, 20, 1100)]);
-        assert_eq!(verdict(&trace, 3, 20), Some("no transmission of that byte then"));
+        assert_eq!(verdict(&trace, 3, 20), Some(Disproof::Unproved("no transmission of that byte then")));
+    }
+
+    /// Frames with a sound round trip of 40 ms at their end, as the capture was and as `change` makes it: whether the pair is trusted, and the verdict.
+    fn judged(frames: Vec<Frame>) -> (bool, Option<Disproof>) {
+        let trace = Trace::new(frames);
+        let last = trace.frames.last().unwrap();
+        let acked = trace.acked_by(last).unwrap();
+        (trace.is_trusted(acked, last), verdict(&trace, last.number, (last.time_ns - acked.time_ns) / 1_000_000))
+    }
+
+    fn refuted(why: &'static str) -> (bool, Option<Disproof>) {
+        (false, Some(Disproof::Refuted(why)))
+    }
+
+    const SOUND: (bool, Option<Disproof>) = (true, None);
+
+    #[test]
+    fn a_gap_below_the_timed_segment_refutes_unless_its_own_timestamp_is_echoed() {
+        let begun = [sent(1, 0, 1000, 100), ack(2, 20, 1100)];
+        let with = |frames: &[Frame]| judged([&begun, frames].concat());
+        assert_eq!(with(&[sent(3, 30, 1100, 100), sent(4, 31, 1200, 100), ack(5, 70, 1300)]), SOUND);
+        let gap = refuted("bytes below it were never seen sent");
+        assert_eq!(with(&[sent(4, 31, 1200, 100), ack(5, 70, 1300)]), gap);
+        // Seen late, it is a retransmission to tshark and no gap to us; acknowledged before, it had arrived.
+        assert_eq!(with(&[sent(3, 30, 1200, 100), sent(4, 31, 1100, 100), ack(5, 70, 1300)]), SOUND);
+        assert_eq!(with(&[ack(3, 30, 1200), sent(4, 31, 1200, 100), ack(5, 70, 1300)]), SOUND);
+        let stamped = |tsecr| {
+            let sent = Frame { tsval: Some(7), ..sent(4, 31, 1200, 100) };
+            with(&[sent, Frame { tsecr: Some(tsecr), ..ack(5, 70, 1300) }])
+        };
+        assert_eq!(stamped(7), (false, None));
+        assert_eq!(stamped(6), gap);
+    }
+
+    #[test]
+    fn an_acknowledgement_with_a_block_above_itself_refutes() {
+        let frames = |hole| vec![sent(0, 0, 1000, 0), sent(1, 0, 1000, 100), Frame { hole, ..ack(2, 40, 1100) }];
+        assert_eq!(judged(frames(false)), SOUND);
+        assert_eq!(judged(frames(true)), refuted("the acknowledgement itself carries a SACK block above"));
+    }
+
+    #[test]
+    fn an_echo_newer_than_the_segment_refutes() {
+        let frames = |tsval, tsecr| {
+            vec![
+                Frame { tsval: Some(tsval), ..sent(1, 0, 1000, 100) },
+                Frame { tsecr: Some(tsecr), ..ack(2, 40, 1100) },
+            ]
+        };
+        assert_eq!(judged(frames(7, 7)), SOUND);
+        assert_eq!(judged(frames(7, 8)), refuted("TSecr is newer than the segment's TSval"));
+        assert_eq!(judged(frames(u32::MAX, 0)), refuted("TSecr is newer than the segment's TSval"));
+    }
+
+    #[test]
+    fn a_number_that_was_acknowledged_before_refutes() {
+        let early = |number| vec![sent(0, 0, 1100, 0), ack(1, 0, number), sent(2, 10, 1100, 100), ack(3, 50, 1200)];
+        assert_eq!(judged(early(1100)), SOUND);
+        assert_eq!(judged(early(1200)), refuted("that number was acknowledged before"));
+        // By another connection on the same ports it was not.
+        let syn = Frame { syn: true, ..sent(2, 5, 1099, 1) };
+        let answered = Frame { syn: true, ..ack(3, 6, 1100) };
+        assert_eq!(judged(vec![ack(1, 0, 1200), syn, answered, sent(4, 10, 1100, 100), ack(5, 50, 1200)]), SOUND);
+    }
+
+    #[test]
+    fn no_time_and_less_than_none_refute() {
+        let frames = |at| vec![sent(1, 50, 1000, 100), ack(2, at, 1100)];
+        let trace = Trace::new(frames(50));
+        let none = Some("the acknowledgement is no later than the segment");
+        assert_eq!(trace.refute(trace.frame(1), trace.frame(2)), none);
+        let trace = Trace::new(frames(49));
+        assert_eq!(trace.refute(trace.frame(1), trace.frame(2)), none);
+        assert!(!trace.is_trusted(trace.frame(1), trace.frame(2)));
+    }
+
+    #[test]
+    fn the_first_that_is_seen_of_a_direction_is_not_trusted_unless_something_shows_that_it_is_new() {
+        let cut = |tsval, tsecr| vec![Frame { tsval, ..sent(2, 0, 1000, 100) }, Frame { tsecr, ..ack(3, 40, 1100) }];
+        assert_eq!(judged(cut(None, None)), (false, None));
+        assert_eq!(judged(cut(Some(7), Some(7))), SOUND);
+        assert!(!judged(cut(Some(7), Some(6))).0);
+        let stood = [&[sent(1, 0, 1000, 0)][..], &cut(None, None)].concat();
+        assert_eq!(judged(stood), SOUND);
+    }
+
+    #[test]
+    fn sequence_numbers_may_wrap_within_a_gap() {
+        let start = u32::MAX - 149;
+        let frames = |second: Option<Frame>| {
+            let begun = [sent(1, 0, start.wrapping_sub(100), 100), ack(2, 20, start)];
+            let rest = [sent(4, 31, 50, 100), ack(5, 71, 150)];
+            begun.into_iter().chain(second).chain(rest).collect()
+        };
+        assert_eq!(judged(frames(Some(sent(3, 30, start, 200)))), SOUND);
+        assert_eq!(judged(frames(None)), refuted("bytes below it were never seen sent"));
     }
 }

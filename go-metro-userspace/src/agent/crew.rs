@@ -148,7 +148,21 @@ impl Crew {
         if let ([only], []) = (self.workers.as_slice(), self.retired.as_slice()) {
             return only.ask();
         }
-        let asked: Vec<_> = self.workers.iter().map(Worker::ask).collect();
+        let asked = self.workers.iter().map(Worker::ask).collect();
+        self.gather(asked)
+    }
+
+    /// Asks for the last interval, and ends the threads; `None` where the first does not answer by then. Whatever sample was printed is in
+    /// it or in one before.
+    pub(super) async fn finish(&mut self, by: tokio::time::Instant) -> Option<Snapshot> {
+        // What one ring gets while another is closed would be in the kernel's counters only.
+        let _ = tokio::time::timeout_at(by, self.workers.first()?.detach()).await;
+        let asked = self.workers.iter().map(Worker::finish).collect();
+        tokio::time::timeout_at(by, self.gather(asked)).await.ok()?.ok()
+    }
+
+    /// Puts what each answers together with what those said that are no more.
+    fn gather(&mut self, asked: Vec<oneshot::Receiver<Snapshot>>) -> oneshot::Receiver<Snapshot> {
         // Their last intervals are told once, their counters go on.
         let kept = self.retired.iter().map(|last| Snapshot { interval: Interval::default(), ..*last }).collect();
         let retired = std::mem::replace(&mut self.retired, kept);

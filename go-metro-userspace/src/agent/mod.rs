@@ -298,11 +298,14 @@ impl Agent {
         if let End::Asked(why) = &end {
             tracing::info!("stopping: {why}");
             // What was asked for before is one interval, what came since another.
-            let by = tokio::time::Instant::now() + worker::END;
-            for asked in [self.interval.take(), Some(self.worker.ask())].into_iter().flatten() {
-                if let Ok(Ok(snapshot)) = tokio::time::timeout_at(by, asked).await {
-                    let _ = self.report(&snapshot).await;
-                }
+            let by = tokio::time::Instant::now() + worker::LAST;
+            if let Some(asked) = self.interval.take()
+                && let Ok(Ok(snapshot)) = tokio::time::timeout_at(by, asked).await
+            {
+                let _ = self.report(&snapshot).await;
+            }
+            if let Some(snapshot) = self.worker.finish(by).await {
+                let _ = self.report(&snapshot).await;
             }
         }
         let Self { worker, outputs, printer, status_socket, .. } = self;

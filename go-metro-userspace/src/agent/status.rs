@@ -142,6 +142,7 @@ impl Agent {
                 passed_over: source.passed_over,
                 matched: source.matched,
                 records: source.records,
+                second_sides: source.second_sides,
                 repeats: source.repeats,
                 thinned: source.thinned,
                 fragments: source.fragments,

@@ -17,6 +17,7 @@ use super::tap::{Tap, Tapped};
 use crate::capture::{Attached, CaptureError, InterfaceEvent, Jump, Source, SourceCounters, WatchList};
 use crate::config::Selector;
 use crate::netlink::monitor::Monitor;
+use crate::netlink::outages::Outages;
 use crate::rtt::{
     Batch, Engine, EngineConfig, EngineCounters, Interval, Outcome, Sample, Segment, Summaries, SummaryLimits,
 };
@@ -33,6 +34,12 @@ const LOOK_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(
 /// Longest wait for the thread when the agent stops; it answers within [`POLL`] unless it hangs.
 pub(super) const END: Duration = Duration::from_millis(300);
 
+/// Longest wait for the last interval, of which a stop within a second leaves no more.
+pub(super) const LAST: Duration = Duration::from_millis(450);
+
+/// Longest time that leaving the hooks takes of a stop.
+const DETACH: Duration = Duration::from_millis(150);
+
 /// Longest wait for it by whoever only wants to know how things are.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -46,6 +53,10 @@ pub(super) enum Command {
     Interrupt(Vec<u32>, Option<mpsc::Sender<()>>),
     /// Hand out the interval.
     Take(oneshot::Sender<Snapshot>),
+    /// Leave the hooks, as far as there is time, so that nothing more comes into any ring.
+    Detach(oneshot::Sender<()>),
+    /// Measure what has come, hand out the last interval, and end.
+    Finish(oneshot::Sender<Snapshot>),
     /// Go on with another source.
     Replace(Source),
     /// Keep to other bounds from now on.
@@ -163,6 +174,7 @@ impl Worker {
             tap: None,
             events,
             others: Vec::new(),
+            outages: None,
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || state.run(&inbox))?;
         Ok(Self { commands: Some(commands), thread, beats })
@@ -183,6 +195,16 @@ impl Worker {
     /// Asks for the interval. It comes once the thread looks at its commands, and never when the thread has ended.
     pub(super) fn ask(&self) -> oneshot::Receiver<Snapshot> {
         self.asked(Command::Take)
+    }
+
+    /// Asks it to leave the hooks.
+    pub(super) fn detach(&self) -> oneshot::Receiver<()> {
+        self.asked(Command::Detach)
+    }
+
+    /// Asks for the last interval, after which it ends: every sample that it found is in a report.
+    pub(super) fn finish(&self) -> oneshot::Receiver<Snapshot> {
+        self.asked(Command::Finish)
     }
 
     /// Asks how things are.
@@ -241,6 +263,8 @@ struct State {
     events: async_mpsc::UnboundedSender<Event>,
     /// Threads that drain the other rings of the same classifier.
     others: Vec<mpsc::Sender<Command>>,
+    /// Hears of links that are down, in the namespace of the thread.
+    outages: Option<Outages>,
 }
 
 impl State {
@@ -251,6 +275,9 @@ impl State {
             tracing::info!("interfaces are looked at every second only: the kernel does not tell of changes: {error}");
             None
         });
+        self.outages = Outages::open()
+            .inspect_err(|error| tracing::info!("what a link loses while it is down may be timed: {error}"))
+            .ok();
         let has_changed = || monitor.as_ref().is_some_and(Monitor::has_changed);
         let look_every = LOOK_EVERY[usize::from(monitor.is_none())];
         self.announce();
@@ -264,12 +291,18 @@ impl State {
                 self.engine.expire(self.source.now());
                 expire_at = Instant::now() + EXPIRE_EVERY;
             }
-            if let Err(error) = self.poll() {
+            if let Err(error) = self.poll(POLL) {
                 let _ = self.events.send(Event::Failed(error));
                 return;
             }
             loop {
                 match inbox.try_recv() {
+                    Ok(Command::Finish(reply)) => {
+                        // What waits in the source is measured still, and whatever was measured is in the interval.
+                        let _ = self.poll(Duration::ZERO);
+                        let _ = reply.send(self.snapshot());
+                        return;
+                    }
                     Ok(command) => {
                         // There may be interfaces that were not watched before.
                         if matches!(command, Command::Watch(_) | Command::Replace(_)) {
@@ -310,8 +343,17 @@ impl State {
         while hearing.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
     }
 
-    fn poll(&mut self) -> Result<(), CaptureError> {
-        let Self { source, engine, batch, summaries, samples, tap, .. } = self;
+    fn poll(&mut self, timeout: Duration) -> Result<(), CaptureError> {
+        let Self { source, engine, batch, summaries, samples, tap, outages, .. } = self;
+        source.wait(timeout)?;
+        // Told before anything that came after it: what comes when the link is up again meets nothing from before.
+        if let Some(outages) = outages {
+            let interrupted = outages.take();
+            interrupted.indices.iter().for_each(|ifindex| engine.interrupt(*ifindex));
+            if interrupted.overrun {
+                engine.interrupt_all();
+            }
+        }
         let mut found = Vec::new();
         let mut sink = |_: &Segment, outcome| {
             if let Outcome::Sample(sample) = outcome {
@@ -324,9 +366,8 @@ impl State {
                 }
             }
         };
-        let polled = source.poll(POLL, &mut |segment| batch.push(segment, engine, &mut sink));
+        source.read(&mut |segment| batch.push(segment, engine, &mut sink));
         batch.flush(engine, &mut sink);
-        polled?;
         if let Some(channel) = samples.as_ref().filter(|_| !found.is_empty()) {
             let count = found.len() as u64;
             let found = Samples { samples: found, epoch_offset_ns: source.epoch_offset_ns() };
@@ -344,6 +385,21 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// The interval so far, and the counters.
+    fn snapshot(&mut self) -> Snapshot {
+        let mut source = self.retired;
+        source.add(&counters(&mut self.source));
+        Snapshot {
+            interval: self.summaries.take(),
+            source,
+            engine: *self.engine.counters(),
+            flows: self.engine.flows(),
+            samples_dropped: self.samples_dropped,
+            backend: self.source.name(),
+            interfaces: self.indices.len(),
+        }
     }
 
     fn look(&mut self) -> Look {
@@ -413,18 +469,12 @@ impl State {
                     let _ = heard.send(());
                 }
             }
-            Command::Take(reply) => {
-                let mut source = self.retired;
-                source.add(&counters(&mut self.source));
-                let _ = reply.send(Snapshot {
-                    interval: self.summaries.take(),
-                    source,
-                    engine: *self.engine.counters(),
-                    flows: self.engine.flows(),
-                    samples_dropped: self.samples_dropped,
-                    backend: self.source.name(),
-                    interfaces: self.indices.len(),
-                });
+            Command::Take(reply) | Command::Finish(reply) => {
+                let _ = reply.send(self.snapshot());
+            }
+            Command::Detach(reply) => {
+                self.source.detach(Instant::now() + DETACH);
+                let _ = reply.send(());
             }
             Command::Bounds(engine, limits) => {
                 self.engine.follow(engine);

@@ -26,8 +26,6 @@ pub(super) struct Wanted {
     pub(super) host_end: bool,
     /// Whether both ends of what passes it are here.
     pub(super) is_loopback: bool,
-    /// Whether it has an address of its own that tells its segments' direction.
-    pub(super) has_address: bool,
     /// What to watch on it.
     pub(super) nets: Vec<IpNet>,
 }
@@ -58,7 +56,6 @@ pub(super) fn look(watch: &WatchList, host_ends: &BTreeMap<String, bool>) -> Res
             is_named: chosen.iter().any(|(_, selector)| selector.is_name()),
             host_end: is_host_end(link, host_ends, &default),
             is_loopback: link.is_loopback,
-            has_address: link.has_address,
             nets: nets.into_iter().collect(),
         });
     }
@@ -82,7 +79,6 @@ pub(super) fn look(watch: &WatchList, host_ends: &BTreeMap<String, bool>) -> Res
             is_named: true,
             host_end: host_ends.get(name).copied().unwrap_or_else(|| link.is_some_and(Link::is_host_end)),
             is_loopback: link.map_or(name == "lo", |link| link.is_loopback),
-            has_address: link.is_none_or(|link| link.has_address),
             nets: nets.clone(),
         });
     }

@@ -65,6 +65,9 @@ pub struct SourceCounters {
     pub matched: u64,
     /// Records handed to the engine: one for each end of a segment that is watched.
     pub records: u64,
+    /// Of the records, those that are the second of one segment, which is watched at both ends. So matched + second sides = records +
+    /// repeats + thinned + lost.
+    pub second_sides: u64,
     /// Of the matched, those that would only have repeated the flow's last acknowledgement and were left in the kernel.
     pub repeats: u64,
     /// Of the matched, those that were left in the kernel because their flow is thinned.
@@ -95,6 +98,7 @@ impl SourceCounters {
         self.passed_over += other.passed_over;
         self.matched += other.matched;
         self.records += other.records;
+        self.second_sides += other.second_sides;
         self.repeats += other.repeats;
         self.thinned += other.thinned;
         self.lost += other.lost;

@@ -1,6 +1,6 @@
 //! A live source, whichever it is: the choice between eBPF and libpcap.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -87,16 +87,25 @@ impl Source {
         }
     }
 
-    /// Waits at most `timeout` for segments and hands each that is there to `sink`.
+    /// Waits at most `timeout` for segments.
     ///
     /// # Errors
     ///
     /// Only what no waiting can mend: the source must be opened again.
-    pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
+    pub fn wait(&mut self, timeout: Duration) -> Result<(), CaptureError> {
         match self {
-            Self::Ebpf(source) => source.poll(timeout, sink),
-            Self::Pcap(source) => source.poll(timeout, sink),
-            Self::Ring(source) => source.poll(timeout, sink),
+            Self::Ebpf(source) => source.wait(timeout),
+            Self::Pcap(source) => source.wait(timeout),
+            Self::Ring(source) => source.wait(timeout),
+        }
+    }
+
+    /// Hands each segment that has come to `sink`.
+    pub fn read(&mut self, sink: &mut impl FnMut(&Segment)) {
+        match self {
+            Self::Ebpf(source) => source.read(sink),
+            Self::Pcap(source) => source.read(sink),
+            Self::Ring(source) => source.read(sink),
         }
     }
 
@@ -151,6 +160,14 @@ impl Source {
             Self::Ebpf(source) => source.maintain(),
             Self::Pcap(source) => source.maintain(),
             Self::Ring(_) => Vec::new(),
+        }
+    }
+
+    /// Leaves the hooks as far as there is time until then; what has come so far can still be polled. The rest is left when this is dropped.
+    pub fn detach(&mut self, deadline: Instant) {
+        match self {
+            Self::Ebpf(source) => source.detach(deadline),
+            Self::Pcap(_) | Self::Ring(_) => {}
         }
     }
 

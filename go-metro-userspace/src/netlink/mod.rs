@@ -6,6 +6,7 @@ pub mod deletions;
 pub mod links;
 pub mod monitor;
 pub mod namespaces;
+pub mod outages;
 pub mod routes;
 pub mod sockets;
 

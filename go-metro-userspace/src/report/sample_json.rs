@@ -1,22 +1,22 @@
 //! What became of an acknowledgement, as a line of JSON:
 //!
 //! ```json
-//! {"time_ns":1700000000050000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1101,"rtt_ns":50000000,"kind":"data","class":"exact"}
+//! {"time_ns":1700000000050000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1101,"rtt_ns":50000000,"kind":"data","class":"exact","side":"remote"}
 //! ```
 //!
 //! `time_ns` is when the acknowledgement came, in nanoseconds since the epoch; `local` sent what it acknowledges, unless `"side":"local"`
-//! at the end says that `remote` did; `ack` is the raw acknowledgement number. Endpoints are `ip:port`, or `[ip]:port` for IPv6.
+//! says that `remote` did; `ack` is the raw acknowledgement number. Endpoints are `ip:port`, or `[ip]:port` for IPv6.
 //!
-//! A sample whose acknowledgement the receiver kept back has `"delayed":true` at its end. An acknowledgement of something new that measured
+//! A sample whose acknowledgement the receiver kept back has `"delayed":true` before its side. An acknowledgement of something new that measured
 //! nothing has the reason instead of a time:
 //!
 //! ```json
-//! {"time_ns":1700000000090000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1201,"rejected":"retransmitted"}
+//! {"time_ns":1700000000090000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1201,"rejected":"retransmitted","side":"remote"}
 //! ```
 
 use std::io::{self, Write};
 
-use crate::rtt::{FlowKey, Rejection, Sample, Segment, Side};
+use crate::rtt::{Rejection, Sample, Segment};
 
 /// Writes a sample and a newline. `epoch_offset_ns` is what makes the sample's time one since the epoch.
 ///
@@ -28,7 +28,7 @@ pub fn write_sample(out: &mut impl Write, sample: &Sample, epoch_offset_ns: i64)
     // Nothing in these fields needs escaping.
     writeln!(
         out,
-        r#"{{"time_ns":{time_ns},"local":"{}","remote":"{}","ack":{},"rtt_ns":{},"kind":"{}","class":"{}"{}{}}}"#,
+        r#"{{"time_ns":{time_ns},"local":"{}","remote":"{}","ack":{},"rtt_ns":{},"kind":"{}","class":"{}"{},"side":"{}"}}"#,
         sample.flow.local,
         sample.flow.remote,
         sample.ack.0,
@@ -36,7 +36,7 @@ pub fn write_sample(out: &mut impl Write, sample: &Sample, epoch_offset_ns: i64)
         sample.kind.name(),
         sample.class.name(),
         if sample.delayed { r#","delayed":true"# } else { "" },
-        side(&sample.flow),
+        sample.flow.side.name(),
     )
 }
 
@@ -48,28 +48,20 @@ pub fn write_sample(out: &mut impl Write, sample: &Sample, epoch_offset_ns: i64)
 pub fn write_rejection(out: &mut impl Write, ack: &Segment, reason: Rejection) -> io::Result<()> {
     writeln!(
         out,
-        r#"{{"time_ns":{},"local":"{}","remote":"{}","ack":{},"rejected":"{}"{}}}"#,
+        r#"{{"time_ns":{},"local":"{}","remote":"{}","ack":{},"rejected":"{}","side":"{}"}}"#,
         ack.header.time_ns,
         ack.flow.local,
         ack.flow.remote,
         ack.header.ack,
         reason.name(),
-        side(&ack.flow),
+        ack.flow.side.name(),
     )
-}
-
-/// The usual one goes without saying.
-fn side(flow: &FlowKey) -> &'static str {
-    match flow.side {
-        Side::Remote => "",
-        Side::Local => r#","side":"local""#,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtt::{Addr, Class, Endpoint, Kind, Nanos, Rtt, SeqNum};
+    use crate::rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Rtt, SeqNum, Side};
 
     #[test]
     fn a_sample_is_the_documented_line() {
@@ -85,11 +77,12 @@ mod tests {
             String::from_utf8(line).unwrap()
         };
         let expected = "{\"time_ns\":1700000000000000005,\"local\":\"10.0.0.1:40000\",\"remote\":\"[2001:db8::1]:80\",\"ack\":1101,\
-             \"rtt_ns\":50000000,\"kind\":\"connect\",\"class\":\"timestamp\"}\n";
+             \"rtt_ns\":50000000,\"kind\":\"connect\",\"class\":\"timestamp\",\"side\":\"remote\"}\n";
         assert_eq!(line(&sample), expected);
         sample.delayed = true;
-        assert_eq!(line(&sample), expected.replace('}', ",\"delayed\":true}"));
+        let delayed = expected.replace(",\"side", ",\"delayed\":true,\"side");
+        assert_eq!(line(&sample), delayed);
         sample.flow.side = Side::Local;
-        assert_eq!(line(&sample), expected.replace('}', ",\"delayed\":true,\"side\":\"local\"}"));
+        assert_eq!(line(&sample), delayed.replace("\"remote\"}", "\"local\"}"));
     }
 }

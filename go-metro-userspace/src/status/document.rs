@@ -216,6 +216,9 @@ pub struct Packets {
     pub matched: u64,
     /// Records that reached the engine.
     pub records: u64,
+    /// Of the records, those that are the second of one segment (`sides: both`).
+    #[serde(default)]
+    pub second_sides: u64,
     /// Of the matched, those that would only have repeated the flow's last acknowledgement, and were left in the kernel.
     #[serde(default)]
     pub repeats: u64,

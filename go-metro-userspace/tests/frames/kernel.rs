@@ -98,6 +98,7 @@ fn difference(after: &SourceCounters, before: &SourceCounters) -> SourceCounters
         passed_over: after.passed_over - before.passed_over,
         matched: after.matched - before.matched,
         records: after.records - before.records,
+        second_sides: after.second_sides - before.second_sides,
         repeats: after.repeats - before.repeats,
         thinned: after.thinned - before.thinned,
         lost: after.lost - before.lost,

@@ -17,6 +17,7 @@ mod report;
 mod rounds;
 mod sides;
 mod status;
+mod stop;
 mod support;
 mod thinning;
 mod top;

@@ -1,6 +1,8 @@
 //! The interface: down, renamed, moved, deleted and made anew, readdressed. Capture follows by itself.
 
-use std::net::Ipv4Addr;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,6 +85,58 @@ fn an_interface_that_goes_down_is_renamed_or_moved_away_is_measured_again_when_i
         elsewhere.ip(&format!("link set eth0 netns {}", a.name())).unwrap();
         readdress(&lab);
         measured_again(&lab, &server, &what("away and back at once"));
+        assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
+    }
+}
+
+/// Both hosts send a little every ten milliseconds and read what the other sends, neither waiting for it, while `during` runs.
+fn while_both_send(lab: &Lab, during: impl FnOnce()) {
+    let listener = lab.b.enter(|| TcpListener::bind((lab.b.v4, 0)).unwrap());
+    let near = connect(&lab.a, listener.local_addr().unwrap()).unwrap();
+    let (far, _) = listener.accept().unwrap();
+    far.set_nodelay(true).unwrap();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for mut end in [&near, &far] {
+            scope.spawn(move || while end.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {});
+        }
+        for mut end in [&near, &far] {
+            let stop = &stop;
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) && end.write_all(&[1; 100]).is_ok() {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                let _ = end.shutdown(Shutdown::Both);
+            });
+        }
+        during();
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn nothing_is_timed_across_a_link_that_was_down() {
+    const DOWN: Duration = Duration::from_millis(150);
+    for which in Backend::BOTH {
+        let lab = lab();
+        let server = statsd(&lab);
+        let agent = start(&lab, &Conf::usual(&[&backend(which)]));
+        measured_again(&lab, &server, "at first");
+        drop(server.take());
+        while_both_send(&lab, || {
+            for _ in 0..5 {
+                thread::sleep(Duration::from_millis(500));
+                lab.a.namespace.ip("link set eth0 down").unwrap();
+                thread::sleep(DOWN);
+                readdress(&lab);
+            }
+            thread::sleep(Duration::from_millis(500));
+        });
+        let heard = wait_until(&server, "samples", |heard| heard.rtts().len() > 100);
+        let most = heard.rtts().into_iter().fold(0.0, f64::max);
+        println!("{which:?}: {} samples, {most} ms at most", heard.rtts().len());
+        // An acknowledgement that the link lost comes with what the other end sends when it is up again.
+        assert!(most < DOWN.as_secs_f64() * 1e3, "{which:?}: {most} ms");
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
     }
 }

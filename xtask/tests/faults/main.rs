@@ -6,6 +6,7 @@
 
 mod clocks;
 mod dns;
+mod forged;
 mod interfaces;
 mod log;
 mod names;

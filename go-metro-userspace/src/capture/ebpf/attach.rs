@@ -62,9 +62,9 @@ pub(super) struct Attachment {
     ifindex: u32,
     kind: HookKind,
     turned: bool,
-    /// Detached when dropped.
-    _egress: SchedClassifierLink,
+    /// Detached when dropped, what comes in first: what is sent and never acknowledged is better than the reverse.
     _ingress: IngressLink,
+    _egress: SchedClassifierLink,
 }
 
 /// The classifier's place on the way in.

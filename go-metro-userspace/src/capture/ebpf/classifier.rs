@@ -261,6 +261,7 @@ impl Classifier {
             passed_over: all.passed_over(),
             matched: all.matched,
             records: self.rings.iter().map(|ring| ring.read).sum(),
+            second_sides: self.rings.iter().map(|ring| ring.second_sides).sum(),
             repeats: all.repeats,
             thinned: all.thinned,
             lost: all.ring_full,

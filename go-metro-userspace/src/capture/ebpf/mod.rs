@@ -121,16 +121,35 @@ impl EbpfSource {
     ///
     /// poll(2) itself fails.
     pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
-        self.classifier.wait(timeout)?;
+        self.wait(timeout)?;
+        self.read(sink);
+        Ok(())
+    }
+
+    /// The first half of [`Self::poll`]: waits.
+    ///
+    /// # Errors
+    ///
+    /// poll(2) itself fails.
+    pub fn wait(&mut self, timeout: Duration) -> Result<(), CaptureError> {
+        self.classifier.wait(timeout)
+    }
+
+    /// The second half of [`Self::poll`]: hands on what has come.
+    pub fn read(&mut self, sink: &mut impl FnMut(&Segment)) {
         self.classifier.flush_log();
         self.pressure.look(&self.classifier);
         self.stamps.drain(self.classifier.rings(), sink);
-        Ok(())
     }
 
     /// Gives the rings away that other threads are to drain: all but the first, where there are several.
     pub fn take_rings(&mut self) -> Vec<RingSource> {
         self.classifier.take_rings()
+    }
+
+    /// Leaves the hooks as far as there is time until then.
+    pub fn detach(&mut self, deadline: Instant) {
+        while Instant::now() < deadline && self.attached.pop_first().is_some() {}
     }
 
     /// What was counted since [`Self::open`], all CPUs together.

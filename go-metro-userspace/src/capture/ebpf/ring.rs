@@ -27,11 +27,13 @@ pub(super) struct Ring {
     sides: Sides,
     /// Records handed on, one for each side.
     pub(super) read: u64,
+    /// Of those, the second of one segment.
+    pub(super) second_sides: u64,
 }
 
 impl Ring {
     pub(super) fn new(records: RingBuf<MapData>, sides: Sides) -> Self {
-        Self { records, sides, read: 0 }
+        Self { records, sides, read: 0, second_sides: 0 }
     }
 
     /// The rings of `workers` shards, of these many bytes each: `first`, and others that are put behind it in `array`.
@@ -89,6 +91,7 @@ impl Ring {
             records += 1;
         }
         self.read += handed;
+        self.second_sides += handed.saturating_sub(records as u64);
         records
     }
 }
@@ -175,16 +178,31 @@ impl RingSource {
     ///
     /// poll(2) itself fails.
     pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
-        wait(&self.ring, timeout)?;
-        self.stamps.drain(&mut self.ring, sink);
+        self.wait(timeout)?;
+        self.read(sink);
         Ok(())
+    }
+
+    /// As [`super::EbpfSource::wait`].
+    ///
+    /// # Errors
+    ///
+    /// poll(2) itself fails.
+    pub fn wait(&mut self, timeout: Duration) -> Result<(), CaptureError> {
+        wait(&self.ring, timeout)
+    }
+
+    /// As [`super::EbpfSource::read`].
+    pub fn read(&mut self, sink: &mut impl FnMut(&Segment)) {
+        self.stamps.drain(&mut self.ring, sink);
     }
 
     /// The records that came out of this ring; all else is counted where the classifier is.
     pub fn counters(&self) -> SourceCounters {
         let thrown_away = self.stamps.thrown_away;
         let records = self.ring[0].read.saturating_sub(thrown_away);
-        SourceCounters { records, lost: thrown_away, ..SourceCounters::default() }
+        let second_sides = self.ring[0].second_sides;
+        SourceCounters { records, second_sides, lost: thrown_away, ..SourceCounters::default() }
     }
 
     /// What happened to the clocks since the last call.

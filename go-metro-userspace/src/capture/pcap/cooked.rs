@@ -1,6 +1,7 @@
-//! Interfaces on which addresses do not tell a segment's direction: those of a host that forwards, of a bridge, of a container's link.
+//! Interfaces whose packets' type tells a segment's direction: all but loopback devices.
 //!
-//! libpcap's device `any` tells it, in the cooked header (LINKTYPE_LINUX_SLL2), with the interface that a packet passed. So one handle
+//! Addresses do not: on a host that forwards, a bridge or a container's link neither may be this host's, and a neighbour writes what it
+//! likes. libpcap's device `any` tells the type, in the cooked header (LINKTYPE_LINUX_SLL2), with the interface that a packet passed. So one handle
 //! serves all such interfaces: in one order, whichever interface a packet passes.
 
 use std::collections::{BTreeMap, BTreeSet};

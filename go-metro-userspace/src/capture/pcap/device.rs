@@ -1,4 +1,4 @@
-//! One interface under libpcap, whose packets are told apart into egress and ingress by their addresses.
+//! One interface under libpcap whose packets' type is not known: a loopback device, or any where libpcap is too old to tell.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! The live libpcap source: for kernels and privileges that eBPF asks too much of.
 //!
-//! [`device`] is one interface whose addresses tell a packet's direction, [`cooked`] all those where they do not; [`tap`] is an open
-//! handle, [`filter`] what the kernel sorts out beforehand. [`PcapSource`] here keeps them in step with what is to be watched and which
+//! [`cooked`] is all interfaces whose packets' type tells their direction, [`device`] one where it does not: a loopback device, or any
+//! under a libpcap that is older than 1.10; [`tap`] is an open handle, [`filter`] what the kernel sorts out beforehand. [`PcapSource`] here keeps them in step with what is to be watched and which
 //! interfaces exist.
 
 mod cooked;
@@ -29,15 +29,16 @@ use tap::Health;
 
 pub use tap::check_filter;
 
-/// How direction is told on an interface.
+/// How direction is told on an interface. Addresses are whatever the sender of a frame wrote; the packet's type (packet(7),
+/// `PACKET_OUTGOING`) is the kernel's own word, and the cooked header has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// By its addresses, which cost least.
-    Addresses,
-    /// By the cooked header if libpcap has a good one, else by addresses: those of what is forwarded are unknown.
-    CookedIfPossible,
-    /// Addresses would be wrong.
-    Cooked,
+    /// Not at all: both ends of what passes a loopback device are here.
+    Loopback,
+    /// By the packet's type if libpcap tells it together with the interface, else by addresses, which may be forged.
+    TypeIfPossible,
+    /// By the packet's type: addresses would be wrong.
+    Type,
 }
 
 /// Segment records from libpcap.
@@ -94,29 +95,43 @@ impl PcapSource {
     ///
     /// poll(2) itself fails.
     pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
+        self.wait(timeout)?;
+        self.read(sink);
+        Ok(())
+    }
+
+    /// The first half of [`Self::poll`]: waits.
+    ///
+    /// # Errors
+    ///
+    /// poll(2) itself fails.
+    pub fn wait(&mut self, timeout: Duration) -> Result<(), CaptureError> {
         let Self { devices, cooked, .. } = self;
         let handles = devices.iter().map(AsFd::as_fd).chain(cooked.iter().map(AsFd::as_fd));
         let mut waiting: Vec<PollFd<'_>> = handles.map(|handle| PollFd::new(handle, PollFlags::POLLIN)).collect();
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         match poll(&mut waiting, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(CaptureError::System { call: "poll", source: io::Error::from(error) }),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(CaptureError::System { call: "poll", source: io::Error::from(error) }),
         }
+    }
+
+    /// The second half of [`Self::poll`]: hands on what has come.
+    pub fn read(&mut self, sink: &mut impl FnMut(&Segment)) {
         if let Some(jump) = self.clocks.look() {
             self.jump = Some(jump);
             // Among what waits are stamps from before and after it.
             let records = self.counters.records;
-            self.read(&mut |_| {});
+            self.read_all(&mut |_| {});
             let waited = std::mem::replace(&mut self.counters.records, records) - records;
             self.counters.lost += waited;
-            return Ok(());
+        } else {
+            self.read_all(sink);
         }
-        self.read(sink);
-        Ok(())
     }
 
     /// Hands out what is there.
-    fn read(&mut self, sink: &mut impl FnMut(&Segment)) {
+    fn read_all(&mut self, sink: &mut impl FnMut(&Segment)) {
         let offset_ns = self.clocks.epoch_offset_ns();
         let Self { devices, cooked, counters, events, .. } = self;
         devices.retain_mut(|device| match device.read(offset_ns, counters, sink) {
@@ -228,14 +243,11 @@ impl PcapSource {
 
     /// Brings the handles in step with the interfaces that are wanted and exist; what stood in the way of some.
     fn reconcile(&mut self, wanted: Vec<Wanted>) -> Vec<(Wanted, CaptureError)> {
-        let forwards = forwards();
-        let sides = self.settings.sides;
-        let way = |wanted: &Wanted| way(wanted, sides, forwards);
         let counters = &mut self.counters;
         self.devices.retain_mut(|device| {
             // One that may be told by addresses is left alone.
             let same = |now: &&Wanted| now.name == device.name() && now.ifindex == device.ifindex();
-            let stays = wanted.iter().find(same).is_some_and(|now| way(now) != Way::Cooked);
+            let stays = wanted.iter().find(same).is_some_and(|now| way(now) != Way::Type);
             if stays {
                 device.refresh_addresses();
             } else {
@@ -250,23 +262,24 @@ impl PcapSource {
                 continue;
             }
             let held = self.cooked.iter().flat_map(Cooked::ports).any(|(ifindex, _)| ifindex == now.ifindex);
-            let way = if held { Way::Cooked } else { way(&now) };
-            let cooks = if way == Way::Addresses { Ok(false) } else { self.cooks(&now) };
+            let way = if held { Way::Type } else { way(&now) };
+            let cooks = if way == Way::Loopback { Ok(false) } else { self.cooks(&now) };
             let done = match (way, cooks) {
-                (Way::Cooked | Way::CookedIfPossible, Ok(true)) => {
+                (Way::Type | Way::TypeIfPossible, Ok(true)) => {
                     ports.insert(now.ifindex, Port::new(now.name, now.host_end, now.nets));
                     continue;
                 }
-                (Way::Cooked, Ok(false)) => Err(CaptureError::OldLibpcap { name: now.name.clone() }),
-                (Way::Cooked, Err(error)) => Err(error),
-                (Way::CookedIfPossible, _) => {
+                (Way::Type, Ok(false)) => Err(CaptureError::OldLibpcap { name: now.name.clone() }),
+                (Way::Type, Err(error)) => Err(error),
+                (Way::TypeIfPossible, _) => {
                     tracing::warn!(
                         interface = now.name,
-                        "libpcap is older than 1.10: what is forwarded is not measured"
+                        "libpcap is older than 1.10: direction is told by addresses, forwarded traffic is not measured, \
+                         and a neighbour's forged frames are"
                     );
                     Device::open(&now, &self.settings)
                 }
-                (Way::Addresses, _) => Device::open(&now, &self.settings),
+                (Way::Loopback, _) => Device::open(&now, &self.settings),
             };
             match done {
                 Ok(device) => self.devices.push(device),
@@ -306,22 +319,14 @@ fn attached(name: &str, ifindex: u32) -> InterfaceEvent {
 }
 
 /// How direction is to be told on an interface.
-fn way(wanted: &Wanted, sides: Sides, forwards: bool) -> Way {
+fn way(wanted: &Wanted) -> Way {
     if wanted.name == ANY || wanted.host_end {
-        Way::Cooked
+        Way::Type
     } else if wanted.is_loopback {
-        Way::Addresses
-    } else if sides != Sides::REMOTE || forwards || !wanted.has_address {
-        Way::CookedIfPossible
+        Way::Loopback
     } else {
-        Way::Addresses
+        Way::TypeIfPossible
     }
-}
-
-/// Whether this host forwards what others send.
-fn forwards() -> bool {
-    let switches = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"];
-    switches.iter().any(|path| std::fs::read_to_string(path).is_ok_and(|value| value.trim() != "0"))
 }
 
 /// Hands a segment on, if its remote end is a target, as each of its sides.
@@ -333,9 +338,11 @@ fn hand_on(
     sink: &mut impl FnMut(&Segment),
 ) {
     if let Some(segment) = segment.filter(|segment| targets.matches(segment.flow.remote.addr.ip())) {
+        let before = counters.records;
         segment.for_each_side(sides, &mut |segment| {
             counters.records += 1;
             sink(segment);
         });
+        counters.second_sides += (counters.records - before).saturating_sub(1);
     }
 }

@@ -1,4 +1,7 @@
-# Sets up who may measure: the service by its unit, members of the group go-metro by hand.
+# Sets up who may measure: the service by its unit, members of the group go-metro with a copy of the program that has capabilities.
+# The program itself has none, so that everybody may run it.
+
+privileged=/usr/lib/go-metro/go-metro
 
 # To load and attach the classifier and to capture with libpcap; for kernels before 5.8, which have only libpcap.
 capabilities="cap_bpf,cap_net_admin,cap_net_raw,cap_perfmon cap_net_admin,cap_net_raw"
@@ -9,14 +12,17 @@ set_up_user() {
         --home-dir /nonexistent --shell /usr/sbin/nologin --comment "TCP round-trip times" go-metro
 }
 
-# Unpacking a package lays down a new file, without what the old one was given: this belongs to every configuration.
+# Makes the copy, with this owner, group and mode.
 set_up_capabilities() {
+    mkdir -p "${privileged%/*}"
+    rm -f "$privileged"
+    install --owner "$1" --group "$2" --mode "$3" /usr/bin/go-metro "$privileged"
     for set in $capabilities; do
         # A file that has more than this machine gives (a container, say) could not be started at all.
-        if setcap "$set+ep" "$1" 2>/dev/null && "$1" --version >/dev/null 2>&1; then
+        if setcap "$set+ep" "$privileged" 2>/dev/null && "$privileged" --version >/dev/null 2>&1; then
             return
         fi
     done
-    setcap -r "$1" 2>/dev/null || true
+    rm -f "$privileged"
     echo "go-metro: no file capabilities here; the service has its own, and by hand only root can measure live traffic" >&2
 }

@@ -3,6 +3,7 @@
 //! The reference of the configuration and the specification for Datadog's integrations come from `go-metro config schema`, the drawing
 //! of how it measures from captures of the corpus. A test fails when what is committed differs.
 
+mod manual;
 mod reference;
 mod schema;
 mod sequence;
@@ -66,6 +67,7 @@ pub fn made(binary: &std::path::Path) -> Result<Vec<(&'static str, String)>> {
     Ok(vec![
         (VALUES_SCHEMA, chart_schema(&text)?),
         ("docs/configuration.md", reference::page(&schema)),
+        ("packaging/man/go-metro-conf.5", manual::page(&schema)),
         ("docs/how-it-measures.svg", sequence::drawing(binary)?),
         ("packaging/datadog/assets/configuration/spec.yaml", spec::yaml(&schema)?),
     ])

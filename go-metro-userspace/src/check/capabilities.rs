@@ -13,6 +13,9 @@ const CAPABILITIES: [(u32, &str, Needs, &str); 4] = [
 /// Stands for CAP_BPF and CAP_PERFMON (kernel/capability.c, `perfmon_capable`, `bpf_capable`).
 const CAP_SYS_ADMIN: u32 = 21;
 
+/// The packages' copy of the program that has them, for the group's members (packaging/capabilities.sh).
+const PRIVILEGED: &str = "/usr/lib/go-metro/go-metro";
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
     Ebpf,
@@ -60,6 +63,9 @@ fn fix(backend: Backend) -> String {
         Backend::Ebpf => "cap_bpf,cap_net_admin,cap_perfmon",
         Backend::Pcap => "cap_net_raw",
     };
+    if std::path::Path::new(PRIVILEGED).exists() {
+        return format!("run as root, or, as a member of the group go-metro, {PRIVILEGED}");
+    }
     format!("run as root, or: setcap {needed}+ep {program}")
 }
 

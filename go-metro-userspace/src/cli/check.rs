@@ -12,7 +12,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Interface, instead of a configuration file; may be repeated
-    #[arg(short, long, value_name = "NAME", conflicts_with = "config")]
+    #[arg(short, long, value_name = "NAME", conflicts_with = "config", add = super::shell::interfaces())]
     interface: Vec<String>,
 }
 

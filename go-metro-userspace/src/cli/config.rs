@@ -31,7 +31,7 @@ struct InitArgs {
     #[arg(default_value = places::OURS)]
     file: PathBuf,
     /// Interface to watch [default: the default route's]; may be repeated
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", add = super::shell::interfaces())]
     interface: Vec<String>,
     /// Remote address, prefix or host name [default: everything]; may be repeated
     #[arg(short, long, value_name = "TARGET")]

@@ -6,6 +6,7 @@ mod discover;
 mod legacy;
 mod places;
 mod read;
+mod reload;
 mod run;
 mod shell;
 mod status;
@@ -24,19 +25,28 @@ const FAILURE: u8 = 1;
 /// The arguments or the configuration are wrong; clap's own code too.
 const USAGE: u8 = 2;
 
+/// At most 76 columns, so that no terminal folds them.
 const EXAMPLES: &str = "\
 Examples:
-  go-metro top                                       a full screen: of the daemon, or of the default route's interface
-  go-metro run                                       every TCP peer of that interface, as a live table
-  go-metro run --interface eth0                      every TCP peer of eth0
-  go-metro run --interface eth0 --target 10.0.0.0/8  only peers in 10.0.0.0/8
-  go-metro run -c /etc/go-metro/conf.yaml            as a daemon, to the Datadog Agent
-  go-metro read capture.pcap --local 10.0.0.5        from a capture file
-  go-metro status                                    how the running daemon is
-  go-metro config init                               a commented configuration file from a few answers
-  go-metro check                                     what is missing, and how to mend it
+  Watch a full screen: the daemon's view, or the default route's interface
+      go-metro top
+  Print every TCP peer of that interface, as a live table
+      go-metro run
+  Watch one interface, and only peers in 10.0.0.0/8
+      go-metro run --interface eth0 --target 10.0.0.0/8
+  Run as a daemon that reports to the Datadog Agent
+      go-metro run --config /etc/go-metro/conf.yaml
+  Measure a capture file, from one end
+      go-metro read capture.pcap --local 10.0.0.5
+  Ask the running daemon how it is
+      go-metro status
+  Write a commented configuration file from a few answers
+      go-metro config init
+  Find out what is missing, and how to fix it
+      go-metro check
 
-Exit status: 0 done, 1 failed while running, 2 wrong arguments or configuration.";
+Exit status: 0 done, 1 failed while running, 2 wrong arguments or
+configuration.";
 
 #[derive(Parser)]
 #[command(name = "go-metro", version, about = "Passive round-trip times of TCP connections", after_help = EXAMPLES)]
@@ -55,6 +65,8 @@ enum Verb {
     Read(read::Args),
     /// Ask the running daemon how it is; exit status 0 well, 1 degraded, 2 not running
     Status(status::Args),
+    /// Have the running daemon read its configuration again; exit status 1 if it refuses the file
+    Reload(reload::Args),
     /// Say what would keep it from running, and how to mend it
     Check(check::Args),
     /// Write a configuration file, or print its schema
@@ -67,6 +79,7 @@ enum Verb {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
+    shell::answer_shell();
     let arguments: Vec<OsString> = legacy::translate(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -77,6 +90,7 @@ pub fn main() -> ExitCode {
         Verb::Top(args) => top::run(&args),
         Verb::Read(args) => read::run(&args),
         Verb::Status(args) => status::run(&args),
+        Verb::Reload(args) => reload::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Completions(args) => shell::completions(&args),
@@ -156,5 +170,19 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_on_an_ordinary_terminal_and_the_manual_page_have_the_examples_line_by_line() {
+        let help = Cli::command().term_width(80).render_long_help().to_string();
+        let folder = tempfile::tempdir().unwrap();
+        shell::man(&shell::ManArgs { folder: folder.path().to_owned() }).unwrap();
+        let page = std::fs::read_to_string(folder.path().join("go-metro.1")).unwrap();
+        assert!(page.contains(".SH EXAMPLES\n.nf\n"), "{page}");
+        for line in EXAMPLES.lines().filter(|line| !line.is_empty()) {
+            assert!(help.lines().any(|shown| shown == line), "{line}: {help}");
+            let roff = line.replace('-', "\\-").replace('\'', "\\*(Aq");
+            assert!(line == "Examples:" || page.lines().any(|shown| shown == roff), "{line}: {page}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::top::{self, From};
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Interface to capture on, even if a daemon runs [default: what the daemon sees, else the default route's]; may be repeated
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", add = super::shell::interfaces())]
     interface: Vec<String>,
     /// Remote address, prefix or host name to watch [default: everything]; may be repeated
     #[arg(short, long, value_name = "TARGET")]

@@ -1,6 +1,6 @@
-//! The environment of Datadog's own clients, honoured where the file is silent.
+//! The environment of Datadog's own clients and of the service manager, honoured where the file is silent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::values::server_host;
 use super::{Environment, Origin, Statsd};
@@ -30,6 +30,15 @@ pub(super) fn statsd(
         (None, None) => (default_host.to_owned(), Origin::Default),
     };
     Ok((Statsd::Udp { host, port }, origin))
+}
+
+/// The log's file where the configuration names none: in the folder that the service manager has made for the service
+/// (`LogsDirectory=`, systemd.exec(5)), else the original's.
+pub(super) fn log_file(env: Environment<'_>, default: &str) -> PathBuf {
+    // Several folders stand with colons between them.
+    let folders = set(env, "LOGS_DIRECTORY");
+    let folder = folders.as_deref().and_then(|folders| folders.split(':').next());
+    folder.map_or_else(|| PathBuf::from(default), |folder| Path::new(folder).join("go-metro.log"))
 }
 
 /// Tags that every metric gets, with their keys.

@@ -193,7 +193,7 @@ impl InitConfig {
             tags,
             log: LogSettings {
                 to_file: self.log_to_file.is_some_and(|YesNo(yes)| yes),
-                file: self.log_file.unwrap_or_else(|| PathBuf::from(LOG_FILE)),
+                file: self.log_file.unwrap_or_else(|| environment::log_file(env, LOG_FILE)),
                 level: self.log_level.unwrap_or_default(),
                 max_bytes: u64::from(self.log_max_size.map_or(LOG_MAX_BYTES, |Bytes(n)| n)),
                 files: number(self.log_files.map(|Bounded(n)| n), LOG_FILES) as usize,

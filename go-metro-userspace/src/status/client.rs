@@ -80,6 +80,20 @@ pub fn parse(text: &str) -> Result<Status, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
+/// The process that listens at the socket, by the number that it has in this process's own namespace; none if it has none there.
+///
+/// The kernel notes it when the socket is made to listen (`SO_PEERCRED`, unix(7)); the document's own number is of the daemon's namespace.
+///
+/// # Errors
+///
+/// Nobody listens, or may not be asked.
+pub fn process(socket: &Path) -> Result<Option<i32>, AskError> {
+    let stream = connect(socket)?;
+    let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials);
+    let peer = peer.map_err(|error| silent(socket, &error))?;
+    Ok(Some(peer.pid()).filter(|pid| *pid > 0))
+}
+
 /// Seconds as they pass, until the daemon ends.
 ///
 /// # Errors
@@ -94,12 +108,16 @@ fn silent(socket: &Path, what: &dyn std::fmt::Display) -> AskError {
     AskError::Silent { socket: socket.display().to_string(), what: what.to_string() }
 }
 
-/// Sends a request and reads the answer's head; what is left is the body.
-fn ask(socket: &Path, path: &str) -> Result<BufReader<UnixStream>, AskError> {
-    let mut stream = UnixStream::connect(socket).map_err(|source| match source.kind() {
+fn connect(socket: &Path) -> Result<UnixStream, AskError> {
+    UnixStream::connect(socket).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => AskError::Refused { socket: socket.display().to_string() },
         _ => AskError::NotRunning { socket: socket.display().to_string(), source },
-    })?;
+    })
+}
+
+/// Sends a request and reads the answer's head; what is left is the body.
+fn ask(socket: &Path, path: &str) -> Result<BufReader<UnixStream>, AskError> {
+    let mut stream = connect(socket)?;
     let head = |stream: &mut UnixStream| -> io::Result<(String, BufReader<UnixStream>)> {
         stream.set_read_timeout(Some(PATIENCE))?;
         write!(stream, "GET {path} HTTP/1.0\r\nHost: go-metro\r\n\r\n")?;

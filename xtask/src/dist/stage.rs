@@ -17,9 +17,22 @@ const SCRIPTS: [&str; 7] =
 pub(super) fn lay(stage: &Path, binary: &Path, release: &Release) -> Result<PathBuf> {
     fs::create_dir_all(stage)?;
     fs::hard_link(binary, stage.join("go-metro"))?;
-    capture(Command::new(binary).arg("man").arg(stage.join("man")))?;
-    for page in fs::read_dir(stage.join("man"))? {
-        gzip(&page?.path())?;
+    capture(Command::new(binary).arg("man").arg(stage.join("man1")))?;
+    let format = root().join("packaging/man/go-metro-conf.5");
+    write(&stage.join("man5/go-metro-conf.5"), fs::read(format)?)?;
+    for section in ["man1", "man5"] {
+        for page in fs::read_dir(stage.join(section))? {
+            gzip(&page?.path())?;
+        }
+    }
+    // What messages and pages point to.
+    for page in fs::read_dir(root().join("docs"))? {
+        let page = page?;
+        if page.file_type()?.is_file() {
+            let copy = stage.join("docs").join(page.file_name());
+            write(&copy, fs::read(page.path())?)?;
+            date(&copy)?;
+        }
     }
     for shell in ["bash", "zsh", "fish"] {
         let script = output(Command::new(binary).args(["completions", shell]))?.stdout;
@@ -53,6 +66,11 @@ fn gzip(path: &Path) -> Result<()> {
     capture(Command::new("gzip").args(["-9", "--no-name"]).arg(path))?;
     let mut name = path.as_os_str().to_owned();
     name.push(".gz");
-    File::options().write(true).open(name)?.set_modified(UNIX_EPOCH + Duration::from_secs(time_of_source()))?;
+    date(Path::new(&name))
+}
+
+/// Gives a file the source's time.
+fn date(path: &Path) -> Result<()> {
+    File::options().write(true).open(path)?.set_modified(UNIX_EPOCH + Duration::from_secs(time_of_source()))?;
     Ok(())
 }

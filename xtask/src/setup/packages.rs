@@ -65,6 +65,8 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Test, name: "curl", sign: Sign::Program("curl") },
     Package { need: Need::Test, name: "jq", sign: Sign::Program("jq") },
     Package { need: Need::Test, name: "tmux", sign: Sign::Program("tmux") },
+    Package { need: Need::Test, name: "zsh", sign: Sign::Program("zsh") },
+    Package { need: Need::Test, name: "fish", sign: Sign::Program("fish") },
     Package { need: Need::Test, name: "strace", sign: Sign::Program("strace") },
     Package { need: Need::Test, name: "faketime", sign: Sign::Program("faketime") },
     Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Program("qemu-system-x86_64") },

@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use xtask::lab::statsd::Listener;
+use xtask::workspace::root;
 
 use super::machine::{Machine, RTT, wait};
 
-const CAPABILITIES: &str = "/usr/bin/go-metro cap_net_admin,cap_net_raw,cap_perfmon,cap_bpf=ep";
+const PRIVILEGED: &str = "/usr/lib/go-metro/go-metro";
+const CAPABILITIES: &str = "/usr/lib/go-metro/go-metro cap_net_admin,cap_net_raw,cap_perfmon,cap_bpf=ep";
 
 /// As docs/deployment.md has it, from the packages' directory.
 const INSTALL: &str = "cd /mnt/packages && apt-get install --yes --no-install-recommends ./go-metro_*.deb";
@@ -83,12 +85,12 @@ fn an_upgrade_keeps_configuration_and_capabilities_and_restarts_the_service() {
     let machine = Machine::start();
     machine.run(UNPACK);
     machine.run("echo '# the administrator was here' >> /etc/go-metro/conf.yaml");
-    assert_eq!(machine.run("getcap /usr/bin/go-metro"), CAPABILITIES);
+    assert_eq!(machine.run("getcap /usr/bin/go-metro /usr/lib/go-metro/go-metro"), CAPABILITIES);
     let pid = machine.property("MainPID");
 
     machine.run(UPGRADE);
     assert_eq!(machine.run("dpkg-query --show --showformat '${Version}' go-metro"), super::shipped::NEXT);
-    assert_eq!(machine.run("getcap /usr/bin/go-metro"), CAPABILITIES);
+    assert_eq!(machine.run("getcap /usr/bin/go-metro /usr/lib/go-metro/go-metro"), CAPABILITIES);
     assert_eq!(machine.run("tail -n 1 /etc/go-metro/conf.yaml"), "# the administrator was here");
     assert_eq!(machine.run("systemctl is-active go-metro"), "active");
     assert_ne!(machine.property("MainPID"), pid);
@@ -96,11 +98,11 @@ fn an_upgrade_keeps_configuration_and_capabilities_and_restarts_the_service() {
 
     // Nor does one enable what was disabled, or open what was closed.
     machine
-        .run("systemctl disable --now go-metro && dpkg-statoverride --update --add root root 0700 /usr/bin/go-metro");
+        .run("systemctl disable --now go-metro && dpkg-statoverride --update --add root root 0700 /usr/lib/go-metro/go-metro");
     machine.run(UNPACK);
     assert!(!machine.can("systemctl is-enabled go-metro"));
-    assert_eq!(machine.run("stat --format '%U:%G %a' /usr/bin/go-metro"), "root:root 700");
-    assert_eq!(machine.run("getcap /usr/bin/go-metro"), CAPABILITIES);
+    assert_eq!(machine.run("stat --format '%U:%G %a' /usr/lib/go-metro/go-metro"), "root:root 700");
+    assert_eq!(machine.run("getcap /usr/bin/go-metro /usr/lib/go-metro/go-metro"), CAPABILITIES);
 }
 
 #[test]
@@ -108,11 +110,74 @@ fn members_of_the_group_may_measure_and_ask_and_others_may_not() {
     let machine = Machine::start();
     machine.run(UNPACK);
     machine.run("useradd member && useradd stranger && usermod --append --groups go-metro member");
-    let measure = "go-metro run --interface eth0 --backend ebpf --status-socket off --duration 0.5 --output json";
-    machine.run(&format!("runuser -u member -- {measure}"));
+    let measure = "run --interface eth0 --backend ebpf --status-socket off --duration 0.5 --output json";
+    machine.run(&format!("runuser -u member -- {PRIVILEGED} {measure}"));
     machine.run("runuser -u member -- go-metro status");
-    assert!(!machine.can(&format!("runuser -u stranger -- {measure}")));
+    for program in [PRIVILEGED, "go-metro"] {
+        assert!(!machine.can(&format!("runuser -u stranger -- {program} {measure}")), "{program}");
+    }
     assert!(!machine.can("runuser -u stranger -- go-metro status"));
+}
+
+#[test]
+fn what_needs_no_privileges_works_for_every_user_and_the_manual_is_there() {
+    let machine = Machine::start();
+    machine.run(&format!("{UNPACK} && useradd stranger"));
+    let capture = root().join("corpus/clean.pcap.gz");
+    machine.run(&format!("cp {} /tmp/clean.pcap.gz && chmod 0644 /tmp/clean.pcap.gz", capture.display()));
+    let stranger = |line: &str| machine.run(&format!("runuser -u stranger -- {line}"));
+    assert!(stranger("go-metro --version").starts_with("go-metro "));
+    assert!(stranger("go-metro --help").contains("Examples:"));
+    assert!(stranger("go-metro read /tmp/clean.pcap.gz").contains("samples"));
+    // It fails for want of capabilities, and says so; but it runs, and names the file that has them.
+    let checked = machine.try_run("runuser -u stranger -- go-metro check");
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(said.contains("CAP_BPF: missing") && said.contains(PRIVILEGED), "{said}");
+    for page in ["man1/go-metro.1.gz", "man1/go-metro-run.1.gz", "man5/go-metro-conf.5.gz"] {
+        assert!(machine.can(&format!("test -e /usr/share/man/{page}")), "{page}");
+    }
+    // The pages that messages and the unit point to.
+    for page in ["privileges.md", "containers.md", "configuration.md", "round-trips.md"] {
+        assert!(machine.can(&format!("test -e /usr/share/doc/go-metro/docs/{page}")), "{page}");
+    }
+}
+
+#[test]
+fn logging_to_a_file_and_the_environment_file_work_in_the_service() {
+    let machine = Machine::start();
+    machine.run(&format!("printf 'DD_ENV=lab\\n' > /etc/default/go-metro && {UNPACK}"));
+    machine
+        .run("sed -i 's/^init_config:/&\\n  log_to_file: true/' /etc/go-metro/conf.yaml && systemctl restart go-metro");
+    machine.measures();
+    let log = machine.run("cat /var/log/go-metro/go-metro.log");
+    assert!(log.contains("configuration: /etc/go-metro/conf.yaml"), "{log}");
+    let pid = machine.property("MainPID");
+    assert!(machine.can(&format!("grep -qz '^DD_ENV=lab$' /proc/{pid}/environ")));
+}
+
+#[test]
+fn a_reload_of_a_broken_file_fails_and_changes_nothing() {
+    let machine = Machine::start();
+    machine.run(UNPACK);
+    let pid = machine.property("MainPID");
+    machine.run("systemctl reload go-metro");
+    machine.run("cp /etc/go-metro/conf.yaml /tmp/kept && echo 'nonsense: [' >> /etc/go-metro/conf.yaml");
+    assert!(!machine.can("systemctl reload go-metro"));
+    let said = machine.try_run("go-metro reload");
+    assert_eq!(said.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("refused") && said.contains("/etc/go-metro/conf.yaml"), "{said}");
+    assert_eq!(machine.property("MainPID"), pid);
+    machine.measures();
+    machine.run("cp /tmp/kept /etc/go-metro/conf.yaml && systemctl reload go-metro");
+    // Where there is no socket to ask at, the reload is only signalled.
+    machine.run(
+        "sed -i 's/^init_config:/&\\n  status_socket: off/' /etc/go-metro/conf.yaml && systemctl restart go-metro",
+    );
+    machine.run("systemctl reload go-metro");
+    wait("the reload is logged", || {
+        machine.can("journalctl --unit go-metro | grep -q 'configuration read again'").then_some(())
+    });
 }
 
 #[test]

@@ -7,27 +7,28 @@ use xtask::workspace::capture;
 use super::machine::Machine;
 use super::shipped::{file, shipped};
 
-const CAPABILITIES: &str = "/usr/bin/go-metro cap_net_admin,cap_net_raw,cap_perfmon,cap_bpf=ep";
+const CAPABILITIES: &str = "/usr/lib/go-metro/go-metro cap_net_admin,cap_net_raw,cap_perfmon,cap_bpf=ep";
 const RPM: &str = "rpm --nodeps --force-debian";
 
 #[test]
 fn it_installs_upgrades_and_erases() {
     let machine = Machine::start();
     machine.run(&format!("{RPM} --install /mnt/packages/go-metro-*.rpm"));
-    assert_eq!(machine.run("getcap /usr/bin/go-metro"), CAPABILITIES);
-    assert_eq!(machine.run("stat --format '%U:%G %a' /usr/bin/go-metro"), "root:go-metro 754");
+    assert_eq!(machine.run("getcap /usr/bin/go-metro /usr/lib/go-metro/go-metro"), CAPABILITIES);
+    assert_eq!(machine.run("stat --format '%U:%G %a' /usr/bin/go-metro"), "root:root 755");
+    assert_eq!(machine.run("stat --format '%U:%G %a' /usr/lib/go-metro/go-metro"), "root:go-metro 750");
     // Whether it starts by itself is the distribution's to say: Debian's presets do enable it, and nothing has started it.
     assert!(!machine.can("systemctl is-active go-metro"));
     machine.run("systemctl enable --now go-metro");
     machine.measures();
-    // Capabilities are given by the script; all else is as it was packed.
-    assert_eq!(machine.run("rpm --verify --nodeps --nocaps go-metro"), "");
+    // The copy with capabilities is the script's; all else is as it was packed.
+    assert_eq!(machine.run("rpm --verify --nodeps go-metro"), "");
 
     machine.run("echo '# the administrator was here' >> /etc/go-metro/conf.yaml");
     let pid = machine.property("MainPID");
     machine.run(&format!("{RPM} --upgrade /mnt/packages/next/go-metro-*.rpm"));
     assert_eq!(machine.run("rpm --query --queryformat '%{VERSION}' go-metro"), super::shipped::NEXT);
-    assert_eq!(machine.run("getcap /usr/bin/go-metro"), CAPABILITIES);
+    assert_eq!(machine.run("getcap /usr/bin/go-metro /usr/lib/go-metro/go-metro"), CAPABILITIES);
     assert_eq!(machine.run("tail -n 1 /etc/go-metro/conf.yaml"), "# the administrator was here");
     assert_ne!(machine.property("MainPID"), pid);
     machine.measures();
@@ -37,7 +38,7 @@ fn it_installs_upgrades_and_erases() {
     assert!(!machine.can("systemctl is-enabled go-metro"));
     // What the administrator wrote stays, beside nothing else.
     assert_eq!(machine.run("ls /etc/go-metro"), "conf.yaml.rpmsave");
-    assert!(!machine.can("test -e /usr/bin/go-metro"));
+    assert!(!machine.can("test -e /usr/bin/go-metro || test -e /usr/lib/go-metro"));
 }
 
 #[test]

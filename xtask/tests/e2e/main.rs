@@ -15,6 +15,7 @@ mod parity;
 mod privileges;
 mod report;
 mod rounds;
+mod shells;
 mod sides;
 mod status;
 mod stop;

@@ -194,7 +194,4 @@ fn a_file_from_flags_is_taken_and_a_page_and_a_script_are_made_for_each_verb() {
         let text = fs::read_to_string(format!("{man}/{page}")).unwrap();
         assert!(text.contains(".SH SYNOPSIS"), "{page}: {text}");
     }
-    let (well, said) = piped(Command::new("bash").args(["-n"]), &done(&["completions", "bash"]));
-    assert!(well, "{said}");
-    assert!(done(&["completions", "zsh"]).starts_with("#compdef go-metro"));
 }

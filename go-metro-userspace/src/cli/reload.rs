@@ -1,0 +1,74 @@
+//! `go-metro reload`.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::Failure;
+use crate::config;
+use crate::status::Status;
+use crate::status::client::{self, AskError};
+
+/// Longest wait for the daemon to apply or refuse the file: a name server that does not answer is waited for.
+const LONGEST: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(50);
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The daemon's Unix socket, `status_socket` of its configuration
+    #[arg(short, long, value_name = "PATH", default_value = config::STATUS_SOCKET)]
+    socket: PathBuf,
+    /// The daemon's process [default: the one that listens at the socket]
+    #[arg(long, value_name = "PID")]
+    pid: Option<i32>,
+}
+
+/// Sends SIGHUP and waits for the outcome, so that a service manager's reload fails when the file is refused.
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let failed = |error: AskError| Failure::running(&error);
+    let listening = client::process(&args.socket);
+    let daemon = match (args.pid, &listening) {
+        (Some(pid), _) => pid,
+        (None, Ok(Some(pid))) => *pid,
+        (None, Ok(None)) => {
+            let why = "the daemon runs in another process namespace; run `go-metro reload` there";
+            return Err(Failure::running(&why));
+        }
+        (None, Err(error)) => return Err(Failure::running(error)),
+    };
+    // A daemon without a socket, or with another one, can be signalled but not asked.
+    let can_be_asked = matches!(listening, Ok(Some(pid)) if pid == daemon);
+    let before = can_be_asked.then(|| client::status(&args.socket).map_err(failed)).transpose()?;
+    kill(Pid::from_raw(daemon), Signal::SIGHUP)
+        .map_err(|error| Failure::running(&format!("cannot signal process {daemon}: {error}")))?;
+    let Some(before) = before.as_ref().map(outcomes) else { return Ok(()) };
+    let deadline = Instant::now() + LONGEST;
+    while Instant::now() < deadline {
+        thread::sleep(PAUSE);
+        let status = client::status(&args.socket).map_err(failed)?;
+        let now = outcomes(&status);
+        if now.refused > before.refused {
+            let refused = status.problems.into_iter().find(|problem| problem.contains("refused"));
+            let why = refused.unwrap_or_else(|| "the configuration is refused; the log says why".to_owned());
+            return Err(Failure::running(&why));
+        }
+        if now.applied > before.applied {
+            return Ok(());
+        }
+    }
+    Err(Failure::running(&format!("no outcome within {} s; the log says how it went", LONGEST.as_secs())))
+}
+
+/// How many reloads ended how, since the daemon started.
+struct Outcomes {
+    applied: u64,
+    refused: u64,
+}
+
+fn outcomes(status: &Status) -> Outcomes {
+    let count = |name: &str| status.happened.get(name).copied().unwrap_or_default();
+    Outcomes { applied: count("reloads"), refused: count("reloads_refused") }
+}

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,10 +42,16 @@ pub struct Args {}
 ///
 /// Something cannot be set up, or the agent does not start.
 pub fn main(_args: &Args) -> Result<()> {
-    become_root()?;
-    setup::for_lab()?;
-    let named = std::env::var_os(BINARY_VARIABLE).map(std::path::PathBuf::from);
-    let binary = named.map_or_else(run::release_binary, Ok)?;
+    let named = std::env::var_os(BINARY_VARIABLE).map(PathBuf::from);
+    let binary = match named {
+        Some(binary) => binary,
+        None => {
+            setup::for_demo()?;
+            run::debug_binary()?
+        }
+    };
+    become_root(&binary)?;
+    setup::require_facilities()?;
     let stop = stop_on_signals()?;
 
     let lab = Lab::new(Link::Veth)?;
@@ -164,17 +171,18 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Namespaces and eBPF need root: goes on as root through sudo, or says so.
-fn become_root() -> Result<()> {
-    if nix::unistd::geteuid().is_root() {
+/// Namespaces and eBPF need root: goes on as root through sudo with what was built, or says so.
+fn become_root(binary: &Path) -> Result<()> {
+    if setup::is_root() {
         return Ok(());
     }
+    eprintln!("the lab's network namespaces and eBPF need root; what was built is run through sudo");
     if which("sudo").is_none() {
         bail!("the demo makes network namespaces, which needs root; run it as root");
     }
     let path = std::env::var("PATH").unwrap_or_default();
     let error = Command::new("sudo")
-        .args(["env", &format!("PATH={path}")])
+        .args(["env", &format!("PATH={path}"), &format!("{BINARY_VARIABLE}={}", binary.display())])
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .exec();

@@ -51,6 +51,9 @@ impl Args {
 ///
 /// Something that is missing cannot be installed, a build fails, or the binary needs a library that may be missing elsewhere.
 pub fn main(args: &Args) -> Result<()> {
+    if args.binary.is_none() {
+        setup::for_dist()?;
+    }
     let nfpm = setup::for_packages()?;
     let built = match &args.binary {
         Some(binary) => binary.clone(),

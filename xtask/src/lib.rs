@@ -3,6 +3,7 @@
 mod apt;
 pub mod bench;
 pub mod build_ebpf;
+pub mod clones;
 pub mod corpus;
 pub mod demo;
 pub mod deny;

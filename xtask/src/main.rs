@@ -6,6 +6,9 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 120)]
 struct Cli {
+    /// Install what a task needs without asking
+    #[arg(long, global = true)]
+    yes: bool,
     #[command(subcommand)]
     task: Task,
 }
@@ -18,6 +21,8 @@ enum Task {
     Bench(xtask::bench::Args),
     /// Build the classifier's object, unless it is newer than its source
     BuildEbpf(xtask::build_ebpf::Args),
+    /// Clone the committed tree to where others may have it, and test there
+    Clones(xtask::clones::Args),
     /// Make the captures of corpus/ again, from real TCP in the lab
     Corpus(xtask::corpus::Args),
     /// See go-metro at work on real TCP, in a lab of its own; under a minute after the build
@@ -50,10 +55,15 @@ enum Task {
 }
 
 fn main() -> anyhow::Result<()> {
-    match Cli::parse().task {
+    let cli = Cli::parse();
+    if cli.yes {
+        xtask::setup::assume_yes();
+    }
+    match cli.task {
         Task::Setup(args) => xtask::setup::main(&args),
         Task::Bench(args) => xtask::bench::main(&args),
         Task::BuildEbpf(args) => xtask::build_ebpf::main(&args),
+        Task::Clones(args) => xtask::clones::main(&args),
         Task::Corpus(args) => xtask::corpus::main(&args),
         Task::Demo(args) => xtask::demo::main(&args),
         Task::Deny(args) => xtask::deny::main(&args),

@@ -26,6 +26,9 @@ pub use trace::Advance;
 
 use crate::setup;
 
+/// Names the directory of captures from elsewhere that the tests judge too.
+pub const CAPTURES_VARIABLE: &str = "GO_METRO_CAPTURES";
+
 /// Arguments of `oracle`.
 #[derive(clap::Args, Debug)]
 pub struct Args {

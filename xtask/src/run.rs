@@ -36,10 +36,9 @@ pub fn main(args: &Args) -> Result<()> {
 ///
 /// A build fails.
 pub fn release_binary() -> Result<PathBuf> {
-    setup::for_build()?;
+    setup::for_run()?;
     build_ebpf::ensure()?;
-    run(cargo().args(["build", "--release", "--quiet", "--package", "go-metro-userspace", "--bin", "go-metro"]))?;
-    Ok(target().join("release/go-metro"))
+    build("release", &["--release"])
 }
 
 /// Builds the classifier and the binary as tests have it where they are not current.
@@ -48,10 +47,21 @@ pub fn release_binary() -> Result<PathBuf> {
 ///
 /// A build fails.
 pub fn debug_binary() -> Result<PathBuf> {
-    setup::for_build()?;
+    setup::for_run()?;
     build_ebpf::ensure()?;
-    run(cargo().args(["build", "--quiet", "--package", "go-metro-userspace", "--bin", "go-metro"]))?;
-    Ok(target().join("debug/go-metro"))
+    build("debug", &[])
+}
+
+/// Builds the binary; the first time, which takes minutes, with cargo's progress.
+fn build(profile: &str, options: &[&str]) -> Result<PathBuf> {
+    let binary = target().join(profile).join("go-metro");
+    let mut command = cargo();
+    command.args(["build", "--package", "go-metro-userspace", "--bin", "go-metro"]).args(options);
+    if binary.exists() {
+        command.arg("--quiet");
+    }
+    run(&mut command)?;
+    Ok(binary)
 }
 
 /// Cargo's target directory.

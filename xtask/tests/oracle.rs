@@ -1,6 +1,6 @@
 //! Truth: every sample of `go-metro read`, one by one, against tshark and tcptrace, on every capture there is; and every packet accounted for.
 //!
-//! The captures are those of the corpus, and of `GO_METRO_CAPTURES` or `shared/captures` beside the repository, if there are any.
+//! The captures are those of the corpus, and, where it is set, those in the directory `GO_METRO_CAPTURES`.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -11,8 +11,10 @@ use std::sync::OnceLock;
 
 use xtask::corpus::{self, Scenario};
 use xtask::lab::agent::{self, Sample};
-use xtask::oracle::{Court, HEADER, Judged, MIN_RECALL, account, captures, courts, name_of, outcomes, samples};
-use xtask::workspace::{capture, root};
+use xtask::oracle::{
+    CAPTURES_VARIABLE, Court, HEADER, Judged, MIN_RECALL, account, captures, courts, name_of, outcomes, samples,
+};
+use xtask::workspace::capture;
 
 type Courts = BTreeMap<PathBuf, Court>;
 
@@ -29,9 +31,7 @@ fn corpus() -> &'static Courts {
 /// Captures that others made.
 fn elsewhere() -> Option<&'static Courts> {
     static ELSEWHERE: OnceLock<Option<Courts>> = OnceLock::new();
-    let beside = || root().join("../shared/captures");
-    let directory = || std::env::var_os("GO_METRO_CAPTURES").map_or_else(beside, PathBuf::from);
-    ELSEWHERE.get_or_init(|| Some(directory()).filter(|directory| directory.is_dir()).map(open)).as_ref()
+    ELSEWHERE.get_or_init(|| std::env::var_os(CAPTURES_VARIABLE).map(|directory| open(directory.into()))).as_ref()
 }
 
 fn court(name: &str) -> (&'static PathBuf, &'static Court) {
@@ -73,19 +73,13 @@ fn in_the_corpus_every_trustworthy_pair_is_found_and_no_sample_is_wrong() {
     assert!(size < 1_500_000, "the corpus has {size} bytes");
 }
 
+// Reported as ignored where there are none; `cargo xtask test` includes it when the variable is set.
 #[test]
+#[ignore = "set GO_METRO_CAPTURES to a directory of captures"]
 fn on_captures_from_elsewhere_every_trustworthy_pair_is_found_and_no_sample_is_wrong() {
-    let Some(courts) = elsewhere() else {
-        println!("no captures: set GO_METRO_CAPTURES to a directory of them");
-        return;
-    };
+    let courts = elsewhere().expect("GO_METRO_CAPTURES is not set");
     let all = judge_all(courts);
     assert!(!all.is_empty(), "the directory has no captures");
-    for (name, trusted) in [("scp", 167), ("tcp", 8), ("browsing-snap80", 5318), ("short-sack", 8)] {
-        if let Some(judged) = all.get(name) {
-            assert_eq!(judged.trusted, trusted, "trustworthy pairs of {name}");
-        }
-    }
 }
 
 #[test]

@@ -9,16 +9,22 @@ use super::Outcome;
 use crate::workspace::{output, which};
 
 /// Says what is there. Building needs none of it, so that nothing here fails a set-up.
-pub(super) fn report() -> Result<Outcome> {
-    Ok(match require() {
+pub(super) fn report() -> Outcome {
+    match require() {
         Ok(()) => Outcome::Present(format!("Linux {}: root, network namespaces, TUN", release())),
         Err(error) => Outcome::Skipped(format!("builds work; the demo and end-to-end tests do not: {error}")),
-    })
+    }
+}
+
+/// Whether this process may make namespaces, as far as its user goes.
+#[must_use]
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
 }
 
 /// Checks that the lab can run.
 pub(super) fn require() -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
+    if !is_root() {
         bail!("the network lab needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask ...`");
     }
     if which("ip").is_none() {

@@ -11,8 +11,15 @@ use std::process::Command;
 /// bpf-linker loads the very LLVM that rustc ships. Rust 1.95 has LLVM 22; extend this when the toolchain moves.
 const LINKER_OF_LLVM: [(&str, &str); 1] = [("22", "0.10.3")];
 
-/// Installs bpf-linker unless a compatible one is there.
-pub(super) fn ensure() -> Result<Outcome> {
+/// What would be installed, unless a compatible one is there.
+pub(super) fn missing() -> Result<Option<String>> {
+    let (_, wanted) = wanted()?;
+    let is_there = installed().is_some_and(|found| is_compatible(&found, wanted));
+    Ok((!is_there).then(|| format!("{wanted}, by cargo install, in cargo's bin directory (a minute or two)")))
+}
+
+/// The LLVM of rustc, and the bpf-linker for it.
+fn wanted() -> Result<(String, &'static str)> {
     let llvm = rustc_version("LLVM version")?;
     let major = llvm.split('.').next().unwrap_or_default();
     let Some((_, wanted)) = LINKER_OF_LLVM.iter().find(|(llvm, _)| *llvm == major) else {
@@ -22,13 +29,19 @@ pub(super) fn ensure() -> Result<Outcome> {
              LINKER_OF_LLVM in xtask/src/setup/linker.rs"
         );
     };
+    Ok((llvm, wanted))
+}
+
+/// Installs bpf-linker unless a compatible one is there.
+pub(super) fn ensure() -> Result<Outcome> {
+    let (llvm, wanted) = wanted()?;
     if let Some(found) = installed()
         && is_compatible(&found, wanted)
     {
         return Ok(Outcome::Present(format!("{found}, for rustc's LLVM {llvm}")));
     }
     let mut install = cargo();
-    install.args(["install", "bpf-linker", "--version", wanted, "--locked", "--quiet"]);
+    install.args(["install", "bpf-linker", "--version", wanted, "--locked"]);
     eprintln!("installing bpf-linker {wanted} (a minute or two)");
     run(&mut install).with_context(|| format!("run by hand: {}", shown(&install)))?;
     match installed() {

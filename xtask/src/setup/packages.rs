@@ -1,24 +1,32 @@
-//! Debian packages: only what is missing, by what it would bring.
+//! Debian packages: only what is missing, by what it would bring, and without starting or enabling a service.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::Outcome;
-use crate::workspace::{output, shown, which};
+use crate::workspace::{capture, output, shown, which};
 
 /// What a package is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Need {
     /// Compiling and linking.
     Build,
-    /// End-to-end tests and the demo.
+    /// Network namespaces, for the demo and the tests.
+    Lab,
+    /// End-to-end tests.
     Test,
+    /// Fuzzing.
+    Fuzz,
     /// Booting other kernels.
     Kernels,
-    /// Making packages.
-    Packages,
+    /// Tools that come as Python packages.
+    Python,
+    /// Building libpcap for static binaries.
+    Cross,
     /// Checking and installing packages, building and running images.
     Deployment,
 }
@@ -51,17 +59,15 @@ const PACKAGES: &[Package] = &[
         name: "libpcap-dev",
         sign: Sign::File(&["/usr/include/pcap/pcap.h", "/usr/local/include/pcap/pcap.h"]),
     },
+    Package { need: Need::Lab, name: "iproute2", sign: Sign::Program("ip") },
     // libFuzzer is C++.
-    Package { need: Need::Test, name: "g++", sign: Sign::Program("c++") },
-    Package { need: Need::Test, name: "iproute2", sign: Sign::Program("ip") },
+    Package { need: Need::Fuzz, name: "g++", sign: Sign::Program("c++") },
     Package { need: Need::Test, name: "iputils-ping", sign: Sign::Program("ping") },
     Package { need: Need::Test, name: "tcpdump", sign: Sign::Program("tcpdump") },
     Package { need: Need::Test, name: "tshark", sign: Sign::Program("tshark") },
     Package { need: Need::Test, name: "tcptrace", sign: Sign::Program("tcptrace") },
     Package { need: Need::Test, name: "iperf3", sign: Sign::Program("iperf3") },
     Package { need: Need::Test, name: "bpftool", sign: Sign::Program("bpftool") },
-    Package { need: Need::Test, name: "prometheus", sign: Sign::Program("promtool") },
-    Package { need: Need::Test, name: "python3-venv", sign: Sign::PythonModule("ensurepip") },
     Package { need: Need::Test, name: "curl", sign: Sign::Program("curl") },
     Package { need: Need::Test, name: "jq", sign: Sign::Program("jq") },
     Package { need: Need::Test, name: "tmux", sign: Sign::Program("tmux") },
@@ -69,9 +75,13 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Test, name: "fish", sign: Sign::Program("fish") },
     Package { need: Need::Test, name: "strace", sign: Sign::Program("strace") },
     Package { need: Need::Test, name: "faketime", sign: Sign::Program("faketime") },
+    Package { need: Need::Test, name: "chromium", sign: Sign::Program("chromium") },
     Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Program("qemu-system-x86_64") },
     Package { need: Need::Kernels, name: "busybox-static", sign: Sign::Program("busybox") },
-    Package { need: Need::Packages, name: "python3-venv", sign: Sign::PythonModule("ensurepip") },
+    Package { need: Need::Python, name: "python3-venv", sign: Sign::PythonModule("ensurepip") },
+    Package { need: Need::Cross, name: "bison", sign: Sign::Program("bison") },
+    Package { need: Need::Cross, name: "flex", sign: Sign::Program("flex") },
+    Package { need: Need::Cross, name: "make", sign: Sign::Program("make") },
     Package { need: Need::Deployment, name: "systemd-sysv", sign: Sign::File(&["/lib/systemd/systemd"]) },
     Package { need: Need::Deployment, name: "lintian", sign: Sign::Program("lintian") },
     Package { need: Need::Deployment, name: "rpm", sign: Sign::Program("rpm") },
@@ -91,32 +101,109 @@ impl Package {
     }
 }
 
-/// Installs what is missing for `need`.
-pub(super) fn ensure(need: Need) -> Result<Outcome> {
-    let wanted = || PACKAGES.iter().filter(move |package| package.need == need);
-    let names = |packages: Vec<&Package>| packages.iter().map(|package| package.name).collect::<Vec<_>>().join(" ");
-    let missing = names(wanted().filter(|package| !package.is_there()).collect());
-    if missing.is_empty() {
-        return Ok(Outcome::Present(names(wanted().collect())));
-    }
+/// What of `need` is not there.
+pub(super) fn missing(need: Need) -> Vec<&'static str> {
+    let wanted = PACKAGES.iter().filter(|package| package.need == need);
+    wanted.filter(|package| !package.is_there()).map(|package| package.name).collect()
+}
+
+/// Everything of `need`.
+pub(super) fn names(need: Need) -> Vec<&'static str> {
+    PACKAGES.iter().filter(|package| package.need == need).map(|package| package.name).collect()
+}
+
+/// What installing `names` would install, dependencies included.
+///
+/// # Errors
+///
+/// This is no Debian system, or apt does not know a package; the error says what to run by hand.
+pub(super) fn plan(names: &[&str]) -> Result<String> {
     if which("apt-get").is_none() {
-        bail!("missing, by their Debian names: {missing}; install them with this system's package manager");
+        bail!("missing, by their Debian names: {}; install them with this system's package manager", names.join(" "));
     }
+    let mut simulation = Command::new("apt-get");
+    simulation.args(["install", "--simulate", "--no-install-recommends"]).args(names);
+    // Package lists may be missing or old (images ship without).
+    let text = match capture(&mut simulation) {
+        Ok(text) => text,
+        Err(_) => {
+            eprintln!("reading apt's package lists (apt-get update)");
+            quietly(privileged("apt-get")?.arg("update"))?;
+            capture(&mut simulation).with_context(|| format!("run by hand as root: {}", by_hand(names)))?
+        }
+    };
+    Ok(described(names, &text))
+}
+
+/// The packages asked for, then what they bring along, from the simulation's `Inst` lines.
+fn described(names: &[&str], simulation: &str) -> String {
+    let installs = simulation.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next());
+    let others: Vec<&str> = installs.filter(|name| !names.contains(name)).collect();
+    match others.len() {
+        0 => names.join(" "),
+        n => format!("{}, and {n} that they depend on: {}", names.join(" "), others.join(" ")),
+    }
+}
+
+fn by_hand(names: &[&str]) -> String {
+    format!("apt-get update && apt-get install --no-install-recommends {}", names.join(" "))
+}
+
+/// Install what is missing for `need`.
+pub(super) fn ensure(need: Need) -> Result<Outcome> {
+    let missing = missing(need);
+    if missing.is_empty() {
+        return Ok(Outcome::Present(names(need).join(" ")));
+    }
+    let stand_ins = tempfile::tempdir()?;
+    write_stand_ins(stand_ins.path())?;
     let mut install = privileged("apt-get")?;
-    install.args(["install", "--yes", "--no-install-recommends"]).args(missing.split(' '));
-    let by_hand = format!("apt-get update && apt-get install {missing}");
-    eprintln!("installing {missing}");
-    // Package lists may be missing or old (images ship without); only then is the long way taken.
+    install
+        .args(["--option", &without_services(stand_ins.path()), "install", "--yes", "--no-install-recommends"])
+        .args(&missing);
+    eprintln!("installing {}", missing.join(" "));
+    // The lists were read when this was announced, if they had to be; they may still be too old for the mirror.
     if quietly(&mut install).is_err() {
         let mut update = privileged("apt-get")?;
         if let Err(error) = quietly(update.arg("update")).and_then(|()| quietly(&mut install)) {
-            bail!("{error:#}\nrun by hand as root: {by_hand}");
+            bail!("{error:#}\nrun by hand as root: {}", by_hand(&missing));
         }
     }
-    if let Some(package) = wanted().find(|package| !package.is_there()) {
-        bail!("{} was installed, yet what it brings is not found; run by hand as root: {by_hand}", package.name);
+    if let Some(package) = PACKAGES.iter().find(|package| package.need == need && !package.is_there()) {
+        bail!(
+            "{} was installed, yet what it brings is not found; run by hand as root: {}",
+            package.name,
+            by_hand(&[package.name])
+        );
     }
-    Ok(Outcome::Installed(missing))
+    Ok(Outcome::Installed(missing.join(" ")))
+}
+
+/// What Debian's maintainer scripts call to enable and start services (init-system-helpers, systemd).
+const SERVICE_PROGRAMS: [&str; 5] =
+    ["deb-systemd-helper", "deb-systemd-invoke", "invoke-rc.d", "systemctl", "update-rc.d"];
+
+/// Write stand-ins that do nothing, to be first on the path of dpkg's scripts ([`without_services`]).
+///
+/// # Errors
+///
+/// The directory cannot be written.
+pub fn write_stand_ins(directory: &Path) -> Result<()> {
+    let executable = || fs::Permissions::from_mode(0o755);
+    fs::create_dir_all(directory)?;
+    fs::set_permissions(directory, executable())?;
+    for program in SERVICE_PROGRAMS {
+        let file = directory.join(program);
+        fs::write(&file, "#!/bin/sh\nexit 0\n")?;
+        fs::set_permissions(&file, executable())?;
+    }
+    Ok(())
+}
+
+/// apt's option by which packages are installed without enabling or starting a service, with stand-ins in `directory`.
+#[must_use]
+pub fn without_services(directory: &Path) -> String {
+    format!("DPkg::Path={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", directory.display())
 }
 
 /// `program` as root: as it is, or through sudo.
@@ -143,4 +230,17 @@ fn quietly(command: &mut Command) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     bail!("`{}` failed ({}): {last}", shown(command), output.status);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::described;
+
+    #[test]
+    fn a_plan_names_what_was_asked_for_and_what_comes_with_it() {
+        let simulation = "Reading package lists...\nInst libdbus (1.0 Debian:12 [amd64])\n\
+                          Inst libpcap-dev (1.10 Debian:12 [amd64])\nConf libdbus (1.0 Debian:12 [amd64])\n";
+        assert_eq!(described(&["libpcap-dev"], simulation), "libpcap-dev, and 1 that they depend on: libdbus");
+        assert_eq!(described(&["libdbus", "libpcap-dev"], simulation), "libdbus libpcap-dev");
+    }
 }

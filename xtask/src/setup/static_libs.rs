@@ -19,6 +19,12 @@ const NO_DBUS: &str = include_str!("no-dbus.c");
 const PROBE: &str = "#include <pcap/pcap.h>\nint main(void) { char e[PCAP_ERRBUF_SIZE]; pcap_if_t *d; \
                      return pcap_findalldevs(&d, e) || !pcap_create(\"any\", e); }\n";
 
+/// Where they go, unless they are there.
+pub(super) fn missing() -> Option<String> {
+    let archive = root().join("target/static-libs/libpcap.a");
+    (!archive.exists()).then(|| format!("libpcap.a, from libpcap-dev's, in {}", archive.display()))
+}
+
 /// Lays them ready. Where that can't be done the build still works, with shared libraries.
 pub(super) fn ensure() -> Result<Outcome> {
     let directory = root().join("target/static-libs");

@@ -7,7 +7,7 @@ use crate::workspace::{cargo, run, shown, which};
 
 /// A subcommand of cargo, in the version that was tried; a newer one that is there already does as well.
 pub(super) struct Subcommand {
-    name: &'static str,
+    pub(super) name: &'static str,
     version: &'static str,
     /// How long it takes to install, for who waits.
     takes: &'static str,
@@ -21,6 +21,12 @@ pub(super) const DENY: Subcommand = Subcommand { name: "cargo-deny", version: "0
 pub(super) const AUDIT: Subcommand = Subcommand { name: "cargo-audit", version: "0.22.2", takes: "five minutes" };
 
 impl Subcommand {
+    /// What would be installed, unless it is there.
+    pub(super) fn missing(&self) -> Option<String> {
+        let Self { name, version, takes } = self;
+        which(name).is_none().then(|| format!("{version}, by cargo install, in cargo's bin directory ({takes})"))
+    }
+
     /// Installs it unless it is there.
     pub(super) fn ensure(&self) -> Result<Outcome> {
         let Self { name, version, takes } = self;
@@ -28,7 +34,7 @@ impl Subcommand {
             return Ok(Outcome::Present(path.display().to_string()));
         }
         let mut install = cargo();
-        install.args(["install", name, "--version", version, "--locked", "--quiet"]);
+        install.args(["install", name, "--version", version, "--locked"]);
         eprintln!("installing {name} {version} ({takes})");
         run(&mut install).with_context(|| format!("run by hand: {}", shown(&install)))?;
         if which(name).is_none() {

@@ -1,6 +1,6 @@
 # Becomes systemd, as a machine of its own: this machine's files with everything written kept apart, in memory; the network of who starts it.
 set -e
-work=$1 packages=$2
+work=$1 packages=$2 repository=$3
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$work"
 mkdir "$work/upper" "$work/work" "$work/root"
@@ -11,8 +11,10 @@ rm -f usr/sbin/policy-rc.d
 # Nothing here outlives the test: no index of manual pages, no waiting for a disk.
 rm -f var/lib/man-db/auto-update
 echo force-unsafe-io > etc/dpkg/dpkg.cfg.d/lab
-mkdir -p mnt/packages mnt/old
+mkdir -p mnt/packages mnt/repository mnt/old
 mount --bind "$packages" mnt/packages
+# It may be below a directory that is another one here, such as /tmp.
+mount --bind "$repository" mnt/repository
 mount -t proc proc proc
 # Neither the kernel's parameters nor its devices are this machine's own.
 mount --bind proc/sys proc/sys

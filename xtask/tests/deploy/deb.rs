@@ -6,6 +6,7 @@ use xtask::lab::statsd::Listener;
 use xtask::workspace::root;
 
 use super::machine::{Machine, RTT, wait};
+use super::shipped::shipped;
 
 const PRIVILEGED: &str = "/usr/lib/go-metro/go-metro";
 const CAPABILITIES: &str = "/usr/lib/go-metro/go-metro cap_net_admin,cap_net_raw,cap_perfmon,cap_bpf=ep";
@@ -15,6 +16,25 @@ const INSTALL: &str = "cd /mnt/packages && apt-get install --yes --no-install-re
 /// What apt-get does in the end, without its deliberation.
 const UNPACK: &str = "dpkg --install /mnt/packages/go-metro_*.deb";
 const UPGRADE: &str = "dpkg --install /mnt/packages/next/go-metro_*.deb";
+
+#[test]
+fn set_up_installs_packages_without_enabling_or_starting_their_services() {
+    let stand_ins = shipped().join("stand-ins");
+    xtask::setup::write_stand_ins(&stand_ins).unwrap();
+    let machine = Machine::start();
+    let option = xtask::setup::without_services(std::path::Path::new("/mnt/packages/stand-ins"));
+    let enabled = || machine.run("find /etc/systemd /etc/rc?.d | sort");
+    let before = enabled();
+    let install = "install --yes --no-install-recommends /mnt/packages/go-metro_*.deb";
+    machine.run(&format!("apt-get --option {option} {install}"));
+    assert_eq!(enabled(), before);
+    assert_eq!(machine.property("ActiveState"), "inactive");
+    // The same package enables and starts its service where it may.
+    machine.run("apt-get purge --yes go-metro");
+    machine.run(&format!("apt-get {install}"));
+    assert_ne!(enabled(), before);
+    assert_eq!(machine.property("ActiveState"), "active");
+}
 
 #[test]
 fn installing_the_package_is_enough_for_a_service_that_measures() {

@@ -5,7 +5,6 @@ use std::fs;
 use serde_json::Value;
 use xtask::dist::chart;
 use xtask::lab::statsd::Listener;
-use xtask::workspace::root;
 
 use super::kubernetes::{object, objects};
 use super::machine::{Machine, wait};
@@ -57,11 +56,9 @@ fn run_daemonset(machine: &Machine, profile: &str, manifest: &str) {
     let objects = objects(manifest);
     allow_containers(machine);
     change_profile(machine, profile);
-    let definition = root().join("packaging/Containerfile");
     machine.run(&format!(
         "mkdir -p {CONTEXT}/target/dist {CONTEXT}/etc && cp -a /mnt/packages/rootfs {CONTEXT}/target/dist && \
-         podman build --file {} --target dist --tag go-metro {CONTEXT}",
-        definition.display()
+         podman build --file /mnt/repository/packaging/Containerfile --target dist --tag go-metro {CONTEXT}"
     ));
     let conf = object(&objects, "ConfigMap")["data"]["conf.yaml"].as_str().unwrap().to_owned();
     machine.run(&format!("printf %s '{conf}' > {CONTEXT}/etc/conf.yaml"));

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use xtask::lab::traffic::{Rounds, Server, connect};
 use xtask::lab::{Lab, Link};
-use xtask::workspace::shown;
+use xtask::workspace::{root, shown};
 
 use super::shipped::shipped;
 
@@ -27,7 +27,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Starts it, with what was shipped in `/mnt/packages`, and the lab's host b behind its default route.
+    /// Starts it, with what was shipped in `/mnt/packages`, the repository in `/mnt/repository`, and the lab's host b behind its default route.
     pub(crate) fn start() -> Self {
         let lab = Lab::new(Link::Veth).unwrap();
         lab.path().set_rtt(RTT);
@@ -35,7 +35,12 @@ impl Machine {
         let work = tempfile::tempdir().unwrap();
         let mut command = lab.a.namespace.command("unshare");
         command.args(["--pid", "--fork", "--kill-child", "--mount", "--cgroup", "--uts", "--ipc", "sh", "-c"]);
-        command.args([include_str!("boot.sh"), "boot.sh"]).arg(work.path()).arg(shipped()).stdin(Stdio::null());
+        command
+            .args([include_str!("boot.sh"), "boot.sh"])
+            .arg(work.path())
+            .arg(shipped())
+            .arg(root())
+            .stdin(Stdio::null());
         let init = command.spawn().unwrap();
         let pid = wait("the machine's first process is systemd", || {
             let path = format!("/proc/{0}/task/{0}/children", init.id());

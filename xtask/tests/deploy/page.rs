@@ -23,8 +23,8 @@ fn run_all(machine: &Machine, kind: &str) {
     let commands = commands(kind);
     assert!(commands.len() > 1, "{kind}: {commands:?}");
     machine.run(&format!(
-        "mkdir -p {CONTEXT}/target && cp -a /mnt/packages {CONTEXT}/target/dist && cp -a {} {CONTEXT}/",
-        root().join("packaging").display()
+        "mkdir -p {CONTEXT}/target && cp -a /mnt/packages {CONTEXT}/target/dist && \
+         cp -a /mnt/repository/packaging {CONTEXT}/"
     ));
     for command in commands {
         // apt asks and systemctl pages, where there is a terminal.

@@ -118,7 +118,7 @@ fn several_outputs_at_once_are_understood_by_consumers_that_others_wrote() {
 #[test]
 fn a_plot_opens_in_a_browser_and_csv_is_for_other_programs() {
     let folder = tempfile::tempdir().unwrap();
-    let capture = xtask::workspace::root().join("../shared/captures/scp.pcap");
+    let capture = xtask::workspace::root().join("corpus/delayed-acks.pcap.gz");
     let page = folder.path().join("rtt.html");
     let words = [
         "read".as_ref(),
@@ -131,7 +131,7 @@ fn a_plot_opens_in_a_browser_and_csv_is_for_other_programs() {
     let finished = xtask::lab::agent::run_once(words).unwrap();
     assert!(finished.status.success(), "{finished:?}");
     assert!(finished.stdout[0].starts_with("src,dst,iface,side,kind,samples,last_ms"), "{finished:?}");
-    assert!(finished.stdout[1].starts_with("10.42.31.222,162.243.251.92,0,remote,data,144,5.492000,"), "{finished:?}");
+    assert!(finished.stdout[1].starts_with("10.77.0.1,10.77.0.2,0,remote,data,96,25.854000,"), "{finished:?}");
     let Some(browser) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(xtask::workspace::which)
     else {
         println!("no browser here: the page was written and not looked at");
@@ -152,7 +152,7 @@ fn a_plot_opens_in_a_browser_and_csv_is_for_other_programs() {
         .output()
         .unwrap();
     let dom = String::from_utf8_lossy(&dump.stdout);
-    for part in ["<td>162.243.251.92</td>", "class=\"outlier\"", "144 samples", "p99 42.52"] {
+    for part in ["<td>10.77.0.2</td>", "class=\"outlier\"", "96 samples", "p99 64.72"] {
         assert!(dom.contains(part), "{part} is not in what the browser shows:\n{dom}");
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::sys::signal::Signal;
 use xtask::lab::agent::{Agent, binary, samples};
 
-use super::support::{Backend, Conf, RTT, backend, lab, rounds, start, statsd, wait, wait_until, while_talking};
+use super::support::{Backend, Conf, RTT, SOON, backend, lab, rounds, start, statsd, wait, wait_until, while_talking};
 
 /// Where Debian has it.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
@@ -62,7 +62,7 @@ fn a_wall_clock_that_is_set_makes_no_false_sample_and_times_follow_it() {
                     .filter(xtask::lab::agent::Sample::is_data)
                     .collect::<Vec<_>>()
             };
-            wait("samples", Duration::from_secs(5), || found().len() >= 19);
+            wait("samples", SOON, || found().len() >= 19);
             for sample in found() {
                 let what = format!("{which:?}, {ahead} s ahead: {sample:?}");
                 assert!((RTT..=longest + Duration::from_millis(5)).contains(&sample.rtt()), "{what}");
@@ -120,7 +120,7 @@ fn a_time_namespace_does_not_end_flows_or_shift_samples() {
         let mut agent = Agent::spawn_command(&mut command).unwrap();
         agent.ready().unwrap();
         let (_, longest) = while_talking(&lab, || thread::sleep(Duration::from_secs(2)));
-        wait("samples", Duration::from_secs(5), || samples(&agent.output()).unwrap().len() >= 100);
+        wait("samples", SOON, || samples(&agent.output()).unwrap().len() >= 100);
         for sample in samples(&agent.output()).unwrap() {
             assert!((RTT..=longest + Duration::from_millis(60)).contains(&sample.rtt()), "{which:?}: {sample:?}");
             assert!((sample.time_ns as i64 - now_ns()).abs() < 10_000_000_000, "{which:?}: {sample:?}");

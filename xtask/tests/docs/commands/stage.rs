@@ -117,12 +117,9 @@ impl Stage {
             std::thread::sleep(Duration::from_millis(5));
         }
         let work = path.join("work");
-        // The pages name files of the repository, and captures as one has them.
+        // The pages name files of the repository.
         for name in ["packaging", "docs", "corpus", "conf.yaml.example"] {
             std::os::unix::fs::symlink(root().join(name), work.join(name)).unwrap();
-        }
-        for name in ["scp.pcap", "tcp.pcap"] {
-            fs::copy(root().join("../shared/captures").join(name), work.join(name)).unwrap();
         }
         fs::write(work.join("go-metro.yaml"), super::super::support::ORIGINAL).unwrap();
         if !scene.configuration.is_empty() {

@@ -1,0 +1,148 @@
+//! What a task needs, step by step: find out what is missing, announce it, ask, install it.
+
+use std::fmt;
+
+use anyhow::Result;
+
+use super::packages::{self, Need};
+use super::python::{self, Tools};
+use super::subcommands::Subcommand;
+use super::{Outcome, consent, linker, prometheus, rust_src, say, static_libs};
+
+/// One thing to have.
+#[derive(Clone, Copy)]
+pub(super) enum Step {
+    Packages(Need),
+    StaticLibs,
+    Components,
+    RustSrc,
+    MuslTargets,
+    Linker,
+    Prometheus,
+    Python(Tools),
+    Cargo(&'static Subcommand),
+}
+
+impl Step {
+    /// What would be installed, and where to; `None` where it is there.
+    fn missing(self) -> Result<Option<String>> {
+        match self {
+            Self::Packages(need) => {
+                let missing = packages::missing(need);
+                Ok((!missing.is_empty()).then(|| missing.join(" ")))
+            }
+            Self::StaticLibs => Ok(static_libs::missing()),
+            Self::Components => Ok(rust_src::missing_components()),
+            Self::RustSrc => rust_src::missing(),
+            Self::MuslTargets => rust_src::missing_targets(),
+            Self::Linker => linker::missing(),
+            Self::Prometheus => Ok(prometheus::missing()),
+            Self::Python(tools) => Ok(python::missing(tools)),
+            Self::Cargo(subcommand) => Ok(subcommand.missing()),
+        }
+    }
+
+    fn ensure(self) -> Result<Outcome> {
+        match self {
+            Self::Packages(need) => packages::ensure(need),
+            Self::StaticLibs => static_libs::ensure(),
+            Self::Components => rust_src::ensure_components(),
+            Self::RustSrc => rust_src::ensure().map(|(_, outcome)| outcome),
+            Self::MuslTargets => rust_src::ensure_targets(),
+            Self::Linker => linker::ensure(),
+            Self::Prometheus => prometheus::ensure(),
+            Self::Python(tools) => python::ensure(tools),
+            Self::Cargo(subcommand) => subcommand.ensure(),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Packages(_) => "Debian packages",
+            Self::StaticLibs => "static libraries",
+            Self::Components => "rustfmt, clippy",
+            Self::RustSrc => "rust-src",
+            Self::MuslTargets => "musl targets",
+            Self::Linker => "bpf-linker",
+            Self::Prometheus => "Prometheus",
+            Self::Python(_) => "Python packages",
+            Self::Cargo(subcommand) => subcommand.name,
+        })
+    }
+}
+
+/// Install what is missing of `steps`, after saying what and asking. Prints nothing where all is there.
+///
+/// # Errors
+///
+/// The user declines, or something cannot be installed; the error says what to run by hand.
+pub(super) fn prepare(steps: &[Step]) -> Result<()> {
+    for step in announce(steps)? {
+        let outcome = step.ensure()?;
+        // A package of one step may have brought what another one wants.
+        if !matches!(outcome, Outcome::Present(_)) {
+            say(&step.to_string(), &outcome);
+        }
+    }
+    Ok(())
+}
+
+/// As [`prepare`], going on past a step that fails and reporting each; how many failed.
+pub(super) fn all(steps: &[Step]) -> Result<usize> {
+    announce(steps)?;
+    let mut failed = 0;
+    for step in steps {
+        match step.ensure() {
+            Ok(outcome) => say(&step.to_string(), &outcome),
+            Err(error) => {
+                failed += 1;
+                eprintln!("{step:<16} FAILED     {error:#}");
+            }
+        }
+    }
+    Ok(failed)
+}
+
+/// The steps that lack something, once the user knows and agrees.
+fn announce(steps: &[Step]) -> Result<Vec<Step>> {
+    let mut wanted = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
+    let mut lines = Vec::new();
+    for step in steps {
+        let Some(what) = step.missing()? else { continue };
+        wanted.push(*step);
+        match step {
+            Step::Packages(need) => names.extend(packages::missing(*need)),
+            _ => lines.push(format!("  {step:<16} {what}")),
+        }
+    }
+    if !names.is_empty() {
+        names.sort_unstable();
+        names.dedup();
+        lines.insert(0, format!("  {:<16} {}", "Debian packages", packages::plan(&names)?));
+    }
+    if !lines.is_empty() {
+        eprintln!("To be installed (no service is started or enabled):");
+        lines.iter().for_each(|line| eprintln!("{line}"));
+        consent::ask()?;
+    }
+    Ok(wanted)
+}
+
+/// Print what each task needs and what of it is missing.
+pub(super) fn list(tasks: &[(&str, &[Step])]) -> Result<()> {
+    for (task, steps) in tasks {
+        println!("{task}");
+        for step in *steps {
+            let what = match (step, step.missing()?) {
+                (Step::Packages(need), None) => format!("ok         {}", packages::names(*need).join(" ")),
+                (_, None) => "ok".to_owned(),
+                (_, Some(what)) => format!("to install {what}"),
+            };
+            println!("  {step:<16} {what}");
+        }
+    }
+    Ok(())
+}

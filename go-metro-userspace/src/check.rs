@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::capture::ebpf::probe;
 use crate::capture::interfaces;
 use crate::config::{Backend, Config, Environment, Instance, Origin, OutputName, Selector, Statsd};
+use crate::report::{Destination, dogstatsd, origin};
 use crate::targets::hosts::Hosts;
 use crate::targets::{TargetSet, local_addresses};
 
@@ -261,6 +262,23 @@ fn statsd(config: &Config, findings: &mut Vec<Finding>) {
     match reached {
         Ok(detail) => findings.push(finding(Status::Ok, &subject, detail, None)),
         Err(error) => findings.push(finding(Status::Warn, &subject, error.to_string(), fix())),
+    }
+    let room = match &config.statsd {
+        Statsd::Udp { .. } => Destination::Udp { host: String::new(), port: 0 },
+        Statsd::Unix(path) => Destination::Unix(path.clone()),
+    }
+    .datagram_bytes();
+    let origin = origin::fields(&|name| std::env::var(name).ok());
+    for instance in &config.instances {
+        let bytes = dogstatsd::line_bytes(&[config.tags.as_slice(), &instance.tags].concat(), &origin);
+        if bytes > room {
+            let detail = format!(
+                "a line with the tags of interface {} has up to {bytes} bytes, more than a datagram holds ({room}): none would be sent",
+                instance.interface
+            );
+            let fix = Some("fewer or shorter tags".to_owned());
+            findings.push(finding(Status::Fail, "tags", detail, fix));
+        }
     }
 }
 

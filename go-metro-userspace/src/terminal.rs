@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write as _};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -11,6 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Longest wait for a reader of standard error before a message to it is given up.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Longest time of one poll(2), which counts milliseconds in 32 bits.
+const LONGEST_POLL: Duration = Duration::from_secs(3600);
 /// A pipe that polls as writable takes this much without blocking (PIPE_BUF, pipe(7)).
 const PIPE_BUF: usize = 4096;
 
@@ -25,6 +28,35 @@ pub fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// Standard output for those who may wait for its reader: each write is whole, and one that fails within a line leaves an end of that line
+/// before the next.
+#[derive(Clone, Copy, Debug)]
+pub struct Out;
+
+/// Whether the last write ended within a line.
+static TORN: AtomicBool = AtomicBool::new(false);
+
+impl io::Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // One at a time.
+        let stdout = io::stdout().lock();
+        let forever = Instant::now() + Duration::from_secs(u64::from(u32::MAX));
+        if TORN.swap(false, Ordering::Relaxed) {
+            write_until(stdout.as_fd(), &mut &b"\n"[..], forever)
+                .inspect_err(|_| TORN.store(true, Ordering::Relaxed))?;
+        }
+        let mut left = bytes;
+        let written = write_until(stdout.as_fd(), &mut left, forever);
+        let begun = &bytes[..bytes.len() - left.len()];
+        TORN.store(!left.is_empty() && begun.last().is_some_and(|last| *last != b'\n'), Ordering::Relaxed);
+        written.map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Prints a message to standard error. What cannot be written within a second is dropped: there is nobody to say so to.
 pub fn complain(message: &str) {
     let _ = write_within(io::stderr().as_fd(), message.as_bytes(), PATIENCE);
@@ -36,19 +68,23 @@ pub fn complain(message: &str) {
 ///
 /// What writing fails with; [`io::ErrorKind::TimedOut`] if the reader does not read.
 pub fn write_within(to: impl AsFd, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
-    let to = to.as_fd();
-    let deadline = Instant::now() + patience;
+    write_until(to.as_fd(), &mut bytes, Instant::now() + patience)
+}
+
+/// Writes until the deadline; what is left is left in `bytes`.
+fn write_until(to: BorrowedFd<'_>, bytes: &mut &[u8], deadline: Instant) -> io::Result<()> {
     while !bytes.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        let timeout = PollTimeout::try_from(left.min(LONGEST_POLL)).unwrap_or(PollTimeout::ZERO);
         match poll(&mut [PollFd::new(to, PollFlags::POLLOUT)], timeout) {
-            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(0) if left <= LONGEST_POLL => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(0) => continue,
             Ok(_) => {}
             Err(Errno::EINTR) => continue,
             Err(error) => return Err(error.into()),
         }
         match nix::unistd::write(to, &bytes[..bytes.len().min(PIPE_BUF)]) {
-            Ok(written) => bytes = &bytes[written..],
+            Ok(written) => *bytes = &bytes[written..],
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(error) => return Err(error.into()),
         }

@@ -205,12 +205,18 @@ async fn read_files(options: &AgentOptions) -> Result<(), AgentError> {
         })?;
         // A reader that goes away ends the output, not the work.
         let _ = samples::write(&samples, 0);
-        let _ = report.as_ref().map(|report| outputs.report(report));
+        if let Some(report) = report {
+            outputs.report(&Arc::new(report));
+        }
     }
-    outputs.finish();
+    outputs.finish(FILE_REPORT);
     Ok(())
 }
 
+/// Longest wait for the outputs to take the last report, once the agent stops.
+const LAST_REPORT: Duration = Duration::from_millis(500);
+/// Longest wait for the outputs to take the report of a capture file: nobody is in a hurry.
+const FILE_REPORT: Duration = Duration::from_secs(3600);
 /// Questions that wait for the loop before more are held back.
 const ASKS: usize = 16;
 
@@ -302,19 +308,21 @@ impl Agent {
             if let Some(asked) = self.interval.take()
                 && let Ok(Ok(snapshot)) = tokio::time::timeout_at(by, asked).await
             {
-                let _ = self.report(&snapshot).await;
+                self.report(&snapshot).await;
             }
             if let Some(snapshot) = self.worker.finish(by).await {
-                let _ = self.report(&snapshot).await;
+                self.report(&snapshot).await;
             }
         }
         let Self { worker, outputs, printer, status_socket, .. } = self;
         drop(status_socket);
         // The hooks are left first, then what was measured is sent.
         drop(worker);
-        outputs.finish();
-        if let Some(printer) = printer {
-            let _ = printer.join();
+        outputs.finish(LAST_REPORT);
+        // Its reader may not read.
+        let deadline = Instant::now() + LAST_REPORT;
+        while printer.as_ref().is_some_and(|printer| !printer.is_finished()) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         match end {
             End::Failed(error) => Err(error.into()),
@@ -359,11 +367,12 @@ impl Agent {
                 Some(ask) = self.asks.1.recv() => self.answer(ask).await,
                 () = tick(&mut self.feed.ticks) => self.tell_watchers().await,
                 () = hung_up(watcher.as_ref()) => return End::OutputClosed,
+                () = self.outputs.all_closed() => return End::OutputClosed,
                 _ = report.tick() => self.ask_for_interval(),
                 snapshot = answer(&mut self.interval) => {
                     self.interval = None;
-                    if let Some(snapshot) = snapshot && self.report(&snapshot).await.is_err() {
-                        return End::OutputClosed;
+                    if let Some(snapshot) = snapshot {
+                        self.report(&snapshot).await;
                     }
                 }
             }
@@ -410,19 +419,18 @@ impl Agent {
     }
 
     /// Names the interval's pairs and hands it to the sinks.
-    async fn report(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+    async fn report(&mut self, snapshot: &Snapshot) {
         let kernel = if self.options.config.kernel_rtt {
             self.kernel_clock.times(&snapshot.interval, self.reported_at.elapsed()).await
         } else {
             KernelTimes::new()
         };
-        let report = self.name(snapshot, &kernel);
+        let report = Arc::new(self.name(snapshot, &kernel));
         self.service.status(&status(&report));
-        self.outputs.report(&report)?;
+        self.outputs.report(&report);
         self.directory.reported();
         self.memory.note(&report, self.outputs.send_errors());
         self.look_up_names();
-        Ok(())
     }
 
     fn name(&mut self, snapshot: &Snapshot, kernel: &KernelTimes) -> Report {

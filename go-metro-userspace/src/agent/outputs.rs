@@ -2,13 +2,20 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::Notify;
+
+use super::AgentError;
 use super::serve::{self, Asks, Server};
 use crate::config::{Config, SidesWanted, Statsd};
 use crate::report::dogstatsd::DogStatsdOptions;
+use crate::report::printer::{Page, Printer};
 use crate::report::table::{Columns, Style};
 use crate::report::{Destination, DogStatsd, Json, Prometheus, Report, Sink, Table, origin};
 use crate::status::document::OutputStatus;
+use crate::terminal::Out;
 
 /// Where results go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,22 +47,39 @@ pub(super) struct Outputs {
     each: Vec<(Output, Sink)>,
     /// Where Prometheus scrapes, as long as this lives.
     scraped: Option<(SocketAddr, Server)>,
+    /// A reader closed its pipe.
+    closed: Arc<Notify>,
 }
 
 impl Outputs {
     /// Makes the sinks; those of a file's report are asked nothing.
-    pub(super) fn open(wanted: &[Output], config: &Config, asks: Option<&Asks>) -> Result<Self, ListenError> {
-        let mut outputs = Self { each: Vec::new(), scraped: None };
+    pub(super) fn open(wanted: &[Output], config: &Config, asks: Option<&Asks>) -> Result<Self, AgentError> {
+        let mut outputs = Self { each: Vec::new(), scraped: None, closed: Arc::default() };
         for output in wanted {
             let sink = match (output, asks) {
                 (Output::Prometheus, Some(asks)) => outputs.listen(config, asks)?,
                 // A file is read before anybody could scrape.
                 (Output::Prometheus, None) => continue,
-                (output, _) => sink(*output, config),
+                (output, _) => outputs.sink(*output, config)?,
             };
             outputs.each.push((*output, sink));
         }
         Ok(outputs)
+    }
+
+    fn sink(&self, output: Output, config: &Config) -> io::Result<Sink> {
+        let page = match output {
+            Output::Statsd => return Ok(statsd(config)),
+            Output::Prometheus => return Ok(Sink::Prometheus(Prometheus::new(config.max_pairs, config.prometheus_buckets.into()))),
+            Output::Json => Page::Json(Json::new(Box::new(Out))),
+            Output::PlainTable => Page::Table(Table::new(Box::new(Out), columns(config), || Style::Plain)),
+            Output::LiveTable => Page::Table(Table::new(Box::new(Out), columns(config), || {
+                let size = terminal_size::terminal_size();
+                let (width, height) = size.map_or((120, 40), |(w, h)| (usize::from(w.0), usize::from(h.0)));
+                Style::Live { width, height }
+            })),
+        };
+        Ok(Sink::Printed(Printer::start(page, self.closed.clone())?))
     }
 
     fn listen(&mut self, config: &Config, asks: &Asks) -> Result<Sink, ListenError> {
@@ -77,33 +101,48 @@ impl Outputs {
         {
             self.each[place].1 = self.listen(new, asks)?;
         }
-        if new.statsd != old.statsd || new.tags != old.tags {
-            for (output, place) in self.each.iter_mut().filter(|(output, _)| *output == Output::Statsd) {
-                std::mem::replace(place, sink(*output, new)).finish();
+        let differs =
+            new.statsd != old.statsd || new.tags != old.tags || new.dns_refresh_interval != old.dns_refresh_interval;
+        if differs {
+            for (_, place) in self.each.iter_mut().filter(|(output, _)| *output == Output::Statsd) {
+                // Its thread sends what it has, and ends.
+                *place = statsd(new);
             }
         }
         for (_, sink) in &mut self.each {
             match sink {
-                Sink::Table(table) => table.show(columns(new)),
+                Sink::Printed(printer) => printer.show(columns(new)),
                 Sink::Prometheus(prometheus) => prometheus.show(new.prometheus_buckets.into()),
-                Sink::DogStatsd(_) | Sink::Json(_) => {}
+                Sink::DogStatsd(_) => {}
             }
         }
         Ok(())
     }
 
     /// Hands a report to each.
-    ///
-    /// # Errors
-    ///
-    /// When standard output is gone.
-    pub(super) fn report(&mut self, report: &Report) -> io::Result<()> {
-        self.each.iter_mut().try_for_each(|(_, sink)| sink.report(report))
+    pub(super) fn report(&mut self, report: &Arc<Report>) {
+        self.each.iter_mut().for_each(|(_, sink)| sink.report(report));
     }
 
-    /// Sends what is still queued.
-    pub(super) fn finish(self) {
-        self.each.into_iter().for_each(|(_, sink)| sink.finish());
+    /// Sends what is still queued, within this time.
+    pub(super) fn finish(self, limit: Duration) {
+        let deadline = std::time::Instant::now() + limit;
+        for (_, sink) in self.each {
+            sink.finish(deadline.saturating_duration_since(std::time::Instant::now()));
+        }
+    }
+
+    /// Waits until every output is a pipe whose reader closed it: there is nobody left to measure for.
+    pub(super) async fn all_closed(&self) {
+        while self.each.is_empty() || !self.each.iter().all(|(_, sink)| sink.is_closed()) {
+            self.closed.notified().await;
+        }
+    }
+
+    /// Outputs whose last report did not get out, and why.
+    pub(super) fn problems(&self, config: &Config) -> impl Iterator<Item = String> {
+        let failing = self.each.iter().zip(self.status(config));
+        failing.filter_map(|((_, sink), its)| Some(format!("{} {}: {}", its.kind, its.destination, sink.problem()?)))
     }
 
     /// What could not be sent.
@@ -136,24 +175,13 @@ fn destination(config: &Config) -> Destination {
     }
 }
 
-fn sink(output: Output, config: &Config) -> Sink {
-    match output {
-        Output::Statsd => {
-            let destination = destination(config);
-            tracing::info!("reporting to {destination} every {} s", config.report_interval.as_secs_f64());
-            let origin = origin::fields(&|name| std::env::var(name).ok());
-            let options = DogStatsdOptions { destination, tags: config.tags.clone(), origin };
-            Sink::DogStatsd(Box::new(DogStatsd::new(&options)))
-        }
-        Output::Prometheus => Sink::Prometheus(Prometheus::new(config.max_pairs, config.prometheus_buckets.into())),
-        Output::Json => Sink::Json(Json::new(Box::new(io::stdout()))),
-        Output::PlainTable => Sink::Table(Table::new(Box::new(io::stdout()), columns(config), || Style::Plain)),
-        Output::LiveTable => Sink::Table(Table::new(Box::new(io::stdout()), columns(config), || {
-            let size = terminal_size::terminal_size();
-            let (width, height) = size.map_or((120, 40), |(w, h)| (usize::from(w.0), usize::from(h.0)));
-            Style::Live { width, height }
-        })),
-    }
+fn statsd(config: &Config) -> Sink {
+    let destination = destination(config);
+    tracing::info!("reporting to {destination} every {} s", config.report_interval.as_secs_f64());
+    let origin = origin::fields(&|name| std::env::var(name).ok());
+    let refresh = config.dns_refresh_interval;
+    let options = DogStatsdOptions { destination, tags: config.tags.clone(), origin, refresh };
+    Sink::DogStatsd(Box::new(DogStatsd::new(&options)))
 }
 
 /// The columns that the configuration asks for.

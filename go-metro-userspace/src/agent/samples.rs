@@ -9,6 +9,7 @@ use super::worker::Samples;
 use crate::privileges;
 use crate::report::sample_json;
 use crate::rtt::Sample;
+use crate::terminal::Out;
 
 /// A thread that prints samples, so that a slow reader holds up nothing else.
 pub(super) fn print() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)> {
@@ -16,7 +17,8 @@ pub(super) fn print() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)>
     let printer = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
         privileges::give_up_all();
         for Samples { samples, epoch_offset_ns } in receiver {
-            if write(&samples, epoch_offset_ns).is_err() {
+            let written = write(&samples, epoch_offset_ns);
+            if written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
                 return;
             }
         }
@@ -28,5 +30,5 @@ pub(super) fn print() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)>
 pub(super) fn write(samples: &[Sample], epoch_offset_ns: i64) -> io::Result<()> {
     let mut lines = Vec::new();
     samples.iter().try_for_each(|sample| sample_json::write_sample(&mut lines, sample, epoch_offset_ns))?;
-    io::stdout().lock().write_all(&lines)
+    Out.write_all(&lines)
 }

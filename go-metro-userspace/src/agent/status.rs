@@ -223,6 +223,7 @@ impl Agent {
         if lines_lost > recent.lines_lost {
             problems.push(format!("{} lines of the log could not be written lately", lines_lost - recent.lines_lost));
         }
+        problems.extend(self.outputs.problems(&self.options.config));
         if let Some(why) = &self.memory.refused {
             let first = why.lines().next().unwrap_or_default();
             problems.push(format!("the configuration file was changed and is refused: {first}"));

@@ -12,25 +12,21 @@
 //! Gauges are of data segments alone: a pair that only shook hands sends only `.connect`. Tags come in the original's order:
 //! `src:`, `dst:`, the instance's, `iface:`; where the local side is measured too, `side:` comes behind `dst:`.
 
-use std::io;
-use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cadence::prelude::*;
-use cadence::{Metric, MetricBuilder, MetricSink, QueuingMetricSink, StatsdClient};
+use cadence::{Metric, MetricBuilder, StatsdClient};
 use go_metro_common::counters::Unparsable;
 
 use super::tags::{sanitise, tag};
-use super::transport::{Destination, Tally, Transport};
+use super::transport::{Destination, Lines, Packer, Sender, Tally};
 use super::{Health, NamedPair, Report};
 use crate::rtt::{Kind, Rejection, Stats};
 
-/// Lines that wait for a slow server before more are dropped, and counted: some 20,000 pairs' worth.
-const QUEUE_LINES: usize = 131_072;
-/// Longest wait for the queue when the agent stops.
-const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
+/// A line that does not fit in a datagram is mentioned in the log not more often than this.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(3600);
 /// Most bytes that one value takes in a packed line: `:300000.123456` and one to spare.
 const VALUE_BYTES: usize = 15;
 /// What a packed line needs beside values and tags: name, type, sample rate, newline.
@@ -45,69 +41,100 @@ pub struct DogStatsdOptions {
     pub tags: Vec<String>,
     /// Fields at the end of every line, by which the server finds the sender's container; see [`super::origin`].
     pub origin: String,
+    /// How often its name is looked up again, if it is a name.
+    pub refresh: Duration,
+}
+
+/// Bytes of the longest line of a pair with these tags between two hosts known by IPv6 addresses, without values.
+#[must_use]
+pub fn line_bytes(tags: &[String], origin: &str) -> usize {
+    const LONGEST: &str =
+        "src:2001:0db8:0000:0000:0000:0000:0000:0001,dst:2001:0db8:0000:0000:0000:0000:0000:0002,iface:";
+    let tags: usize = tags.iter().map(|tag| sanitise(tag).len() + 1).sum();
+    PACKED_OVERHEAD + VALUE_BYTES + LONGEST.len() + libc::IFNAMSIZ + tags + origin.len()
 }
 
 /// Sends reports to a DogStatsD server; never waits for it.
 pub struct DogStatsd {
     client: StatsdClient,
-    queue: Queue,
+    lines: Lines,
+    sender: Sender,
     tally: Arc<Tally>,
     tags: Vec<String>,
     /// Room in a datagram for a line without its origin.
     line_bytes: usize,
     before: Health,
     errors_before: u64,
-    flushes: u64,
-    queue_full: u64,
+    complained_at: Option<Instant>,
 }
 
 impl DogStatsd {
     /// A sink for this server, which need not be there yet.
     pub fn new(options: &DogStatsdOptions) -> Self {
+        let DogStatsdOptions { destination, tags, origin, refresh } = options;
         let tally = Arc::new(Tally::default());
-        let transport = Transport::new(options.destination.clone(), options.origin.clone(), tally.clone());
-        let queue = Queue(Arc::new(QueuingMetricSink::with_capacity(transport, QUEUE_LINES)));
+        let bytes = destination.datagram_bytes();
+        let lines = Lines(Arc::new(Mutex::new(Packer::new(bytes, origin.clone()))));
         Self {
-            client: StatsdClient::from_sink("", queue.clone()),
-            queue,
+            client: StatsdClient::from_sink("", lines.clone()),
+            lines,
+            sender: Sender::start(destination.clone(), *refresh, tally.clone()),
             tally,
-            tags: options.tags.iter().map(|tag| sanitise(tag)).collect(),
-            line_bytes: options.destination.datagram_bytes().saturating_sub(options.origin.len()),
+            tags: tags.iter().map(|tag| sanitise(tag)).collect(),
+            line_bytes: bytes.saturating_sub(origin.len()),
             before: Health::default(),
             errors_before: 0,
-            flushes: 0,
-            queue_full: 0,
+            complained_at: None,
         }
     }
 
-    /// Queues a report.
+    /// Queues a report, to be sent over up to half of the time until the next one.
     pub fn report(&mut self, report: &Report) {
         for pair in &report.pairs {
             self.pair(pair);
         }
         self.health(&report.health);
-        self.flush();
+        let (datagrams, (longest, too_long)) = {
+            let mut lines = self.lines.lock();
+            (lines.take(), lines.take_too_long())
+        };
+        if too_long > 0 {
+            self.complain(longest, too_long);
+        }
+        self.sender.send(datagrams, report.interval / 2);
     }
 
-    /// Sends what is queued, waiting at most half a second.
-    pub fn finish(mut self) {
-        self.flush();
-        let deadline = Instant::now() + FINISH_TIMEOUT;
-        while self.tally.flushes.load(Ordering::Acquire) < self.flushes {
-            if Instant::now() >= deadline {
-                tracing::warn!("the last report may be incomplete: the server did not take it in time");
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
+    /// Counts lines that no datagram holds.
+    fn complain(&mut self, longest: usize, too_long: u64) {
+        self.tally.errors.fetch_add(too_long, Ordering::Relaxed);
+        if self.complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+            self.complained_at = Some(Instant::now());
+            tracing::warn!(
+                "{too_long} lines with all their tags have up to {longest} bytes, more than a datagram to DogStatsD ({}); \
+                 they are not sent: use fewer or shorter tags",
+                self.line_bytes
+            );
         }
     }
 
-    /// Datagrams that could not be sent, and lines for which there was no room in the queue.
-    pub fn send_errors(&self) -> u64 {
-        self.tally.errors.load(Ordering::Relaxed) + self.queue_full
+    /// Sends what is queued, within this time.
+    pub fn finish(self, limit: Duration) {
+        if !self.sender.finish(limit) {
+            tracing::warn!("the last report may be incomplete: the server did not take it in time");
+        }
     }
 
-    fn pair(&mut self, pair: &NamedPair) {
+    /// Datagrams and lines that could not be sent.
+    pub fn send_errors(&self) -> u64 {
+        self.tally.errors.load(Ordering::Relaxed)
+    }
+
+    /// Why the last datagram could not be sent, if it could not.
+    pub fn problem(&self) -> Option<String> {
+        self.tally.problem()
+    }
+
+    fn pair(&self, pair: &NamedPair) {
         let mut tags = vec![tag("src", &pair.src), tag("dst", &pair.dst)];
         tags.extend(pair.side.map(|side| tag("side", side.name())));
         tags.extend(pair.tags.iter().map(|tag| sanitise(tag)));
@@ -137,7 +164,7 @@ impl DogStatsd {
     }
 
     /// Every kept sample, as many to a line as a datagram holds.
-    fn distribution(&mut self, name: &str, stats: &Stats, tags: &[String]) {
+    fn distribution(&self, name: &str, stats: &Stats, tags: &[String]) {
         let tags_bytes: usize = tags.iter().map(|tag| tag.len() + 1).sum();
         let room = self.line_bytes.saturating_sub(PACKED_OVERHEAD + tags_bytes);
         for chunk in stats.kept().chunks((room / VALUE_BYTES).max(1)) {
@@ -146,13 +173,14 @@ impl DogStatsd {
             if stats.kept_rate() < 1.0 {
                 line = line.with_sampling_rate(rounded(stats.kept_rate()));
             }
-            self.queue_full += send(line, tags);
+            send(line, tags);
         }
     }
 
     fn health(&mut self, health: &Health) {
         let (now, before) = (health, std::mem::replace(&mut self.before, *health));
-        let errors = self.send_errors();
+        // Those of the other outputs up to the report before.
+        let errors = now.send_errors.max(self.send_errors());
         let own = self.tags.clone();
         let with = |key: &str, value: &str| [own.as_slice(), &[tag(key, value)]].concat();
 
@@ -206,58 +234,31 @@ impl DogStatsd {
         self.errors_before = errors;
     }
 
-    fn gauge(&mut self, name: &str, value: f64, tags: &[String]) {
-        self.queue_full += send(self.client.gauge_with_tags(name, value), tags);
+    fn gauge(&self, name: &str, value: f64, tags: &[String]) {
+        send(self.client.gauge_with_tags(name, value), tags);
     }
 
-    fn count(&mut self, name: &str, count: u64, tags: &[String]) {
-        self.queue_full += send(self.client.count_with_tags(name, count), tags);
-    }
-
-    /// Marks the end of a report: what is buffered by then is sent.
-    fn flush(&mut self) {
-        match self.queue.emit("") {
-            Ok(_) => self.flushes += 1,
-            Err(_) => self.queue_full += 1,
-        }
+    fn count(&self, name: &str, count: u64, tags: &[String]) {
+        send(self.client.count_with_tags(name, count), tags);
     }
 }
 
-impl Drop for DogStatsd {
-    fn drop(&mut self) {
-        tracing::debug!(datagrams = self.tally.datagrams.load(Ordering::Relaxed), "DogStatsD sink closed");
-    }
-}
-
-/// Queues one line with its tags; how many lines found no room: 0 or 1.
-fn send<'a, M>(mut line: MetricBuilder<'a, '_, M>, tags: &'a [String]) -> u64
+/// Adds one line with its tags.
+fn send<'a, M>(mut line: MetricBuilder<'a, '_, M>, tags: &'a [String])
 where
     M: Metric + From<String>,
 {
     for tag in tags {
         line = line.with_tag_value(tag);
     }
-    u64::from(line.try_send().is_err())
+    // The packer takes every line.
+    let _ = line.try_send();
 }
 
 /// Six decimals of a millisecond are one nanosecond: more would be noise.
 fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
-
-/// cadence's queue, shared with its client so that flush marks can be put into it.
-#[derive(Clone)]
-struct Queue(Arc<QueuingMetricSink>);
-
-impl MetricSink for Queue {
-    fn emit(&self, line: &str) -> io::Result<usize> {
-        self.0.emit(line)
-    }
-}
-
-// cadence wants its sinks so; the queue itself is.
-impl UnwindSafe for Queue {}
-impl RefUnwindSafe for Queue {}
 
 #[cfg(test)]
 mod tests {
@@ -272,7 +273,12 @@ mod tests {
 
     fn udp(port: u16) -> DogStatsd {
         let destination = Destination::Udp { host: "127.0.0.1".to_owned(), port };
-        DogStatsd::new(&DogStatsdOptions { destination, tags: vec!["env:test".to_owned()], origin: String::new() })
+        DogStatsd::new(&DogStatsdOptions {
+            destination,
+            tags: vec!["env:test".to_owned()],
+            origin: String::new(),
+            refresh: Duration::from_secs(60),
+        })
     }
 
     fn listen() -> (UdpSocket, u16) {
@@ -297,7 +303,7 @@ mod tests {
         report.health.flows = 3;
         report.health.memory_bytes = 1;
         sink.report(&report);
-        sink.finish();
+        sink.finish(Duration::from_millis(500));
         let received = datagrams(&socket).concat();
         let (rtt, own): (Vec<&str>, Vec<&str>) = received.lines().partition(|line| line.starts_with("system."));
         assert_eq!(
@@ -348,7 +354,7 @@ mod tests {
         let (socket, port) = listen();
         let mut sink = udp(port);
         sink.report(&report(vec![pair("a", &[], &[19_000])]));
-        sink.finish();
+        sink.finish(Duration::from_millis(500));
         let received = datagrams(&socket).concat();
         let names: Vec<&str> =
             received.lines().filter(|l| l.starts_with("system.")).filter_map(|l| l.split(':').next()).collect();
@@ -361,7 +367,7 @@ mod tests {
         let mut sink = udp(port);
         let kernel = Some(KernelRtt::of(Rtt(21_900_000), Some(Rtt(20_100_000))));
         sink.report(&report(vec![NamedPair { side: Some(Side::Local), kernel, ..pair("a", &[], &[19_000]) }]));
-        sink.finish();
+        sink.finish(Duration::from_millis(500));
         let received = datagrams(&socket).concat();
         let lines: Vec<&str> = received.lines().filter(|l| l.starts_with("system.")).collect();
         let tags = "#src:10.42.31.222,dst:a,side:local,env:test,iface:va";
@@ -382,7 +388,7 @@ mod tests {
             report.health.source.records = records;
             sink.report(&report);
         }
-        sink.finish();
+        sink.finish(Duration::from_millis(500));
         let received = datagrams(&socket).concat();
         let counts: Vec<&str> = received.lines().filter(|l| l.starts_with("go_metro.records:")).collect();
         assert_eq!(counts, ["go_metro.records:10|c|#env:test", "go_metro.records:15|c|#env:test"]);
@@ -394,7 +400,7 @@ mod tests {
         let mut sink = udp(port);
         let samples: Vec<u64> = (1..=1000).map(|k| 300_000_000 - k * 7).collect();
         sink.report(&report(vec![pair(&"long.example.".repeat(15), &samples, &[])]));
-        sink.finish();
+        sink.finish(Duration::from_millis(500));
         let received = datagrams(&socket);
         assert!(received.iter().all(|datagram| datagram.len() <= 1432));
         let lines: Vec<&str> = received.iter().flat_map(|d| d.lines()).filter(|l| l.contains(".dist:")).collect();
@@ -408,9 +414,14 @@ mod tests {
         let (socket, port) = listen();
         let destination = Destination::Udp { host: "127.0.0.1".to_owned(), port };
         let origin = format!("|c:ci-{}|e:cn-app", "8c046cb0".repeat(8));
-        let mut sink = DogStatsd::new(&DogStatsdOptions { destination, tags: vec![], origin: origin.clone() });
+        let mut sink = DogStatsd::new(&DogStatsdOptions {
+            destination,
+            tags: vec![],
+            origin: origin.clone(),
+            refresh: Duration::from_secs(60),
+        });
         sink.report(&report(vec![pair("a", &(1..=1000).collect::<Vec<u64>>(), &[])]));
-        sink.finish();
+        sink.finish(Duration::from_millis(500));
         let received = datagrams(&socket);
         assert!(received.iter().all(|datagram| datagram.len() <= 1432));
         assert!(received.iter().flat_map(|datagram| datagram.lines()).all(|line| line.ends_with(&origin)));
@@ -421,7 +432,7 @@ mod tests {
         let (socket, port) = listen();
         let mut sink = udp(port);
         sink.report(&report(vec![pair("x|c\nsystem.fake:1|g|#dst:y,z", &[1000], &[])]));
-        sink.finish();
+        sink.finish(Duration::from_millis(500));
         let received = datagrams(&socket).concat();
         let rtt: Vec<&str> = received.lines().filter(|line| line.starts_with("system.")).collect();
         assert_eq!(rtt.len(), 6);
@@ -443,7 +454,7 @@ mod tests {
         let socket = UdpSocket::bind(("127.0.0.1", port)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         sink.report(&report(vec![pair("b", &[1000], &[])]));
-        sink.finish();
+        sink.finish(Duration::from_millis(500));
         assert!(datagrams(&socket).concat().contains("dst:b"), "the first report after its return arrives");
     }
 
@@ -451,8 +462,12 @@ mod tests {
     fn a_replaced_unix_socket_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dsd.socket");
-        let options =
-            DogStatsdOptions { destination: Destination::Unix(path.clone()), tags: vec![], origin: String::new() };
+        let options = DogStatsdOptions {
+            destination: Destination::Unix(path.clone()),
+            tags: vec![],
+            origin: String::new(),
+            refresh: Duration::from_secs(60),
+        };
         let mut sink = DogStatsd::new(&options);
         sink.report(&report(vec![pair("absent", &[1000], &[])]));
         let mut buffer = vec![0; 65536];
@@ -478,6 +493,7 @@ mod tests {
             destination: Destination::Unix(path),
             tags: vec![],
             origin: String::new(),
+            refresh: Duration::from_secs(60),
         });
         let began = Instant::now();
         for _ in 0..100 {
@@ -486,7 +502,7 @@ mod tests {
         // Whoever waits for this server waits for ever; what is less is the machine's.
         assert!(began.elapsed() < Duration::from_secs(5), "reporting took {:?}", began.elapsed());
         let began = Instant::now();
-        sink.finish();
+        sink.finish(Duration::from_millis(500));
         assert!(began.elapsed() < Duration::from_secs(5), "finishing took {:?}", began.elapsed());
     }
 }

@@ -10,13 +10,13 @@ pub mod json;
 pub mod naming;
 pub mod origin;
 pub mod plot;
+pub mod printer;
 pub mod prometheus;
 pub mod sample_json;
 pub mod table;
 mod tags;
 mod transport;
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -25,6 +25,7 @@ use crate::rtt::{EngineCounters, Figure, PairSummary, Rtt, Side, Stats};
 
 pub use dogstatsd::DogStatsd;
 pub use json::Json;
+pub use printer::Printer;
 pub use prometheus::Prometheus;
 pub use table::Table;
 pub use transport::Destination;
@@ -144,47 +145,51 @@ pub struct Events {
 pub enum Sink {
     /// DogStatsD, over UDP or a Unix socket.
     DogStatsd(Box<DogStatsd>),
-    /// A JSON object a line.
-    Json(Json),
-    /// A table for people.
-    Table(Table),
+    /// JSON lines or a table on standard output.
+    Printed(Printer),
     /// Metrics for scrapers.
     Prometheus(Prometheus),
 }
 
 impl Sink {
-    /// Sends a report.
-    ///
-    /// # Errors
-    ///
-    /// When standard output is gone. A DogStatsD server that is gone is waited for instead.
-    pub fn report(&mut self, report: &Report) -> io::Result<()> {
+    /// Hands a report over. It never waits: each sink has a thread, a queue and a count of what was lost.
+    pub fn report(&mut self, report: &Arc<Report>) {
         match self {
-            Self::DogStatsd(sink) => {
-                sink.report(report);
-                Ok(())
-            }
-            Self::Json(sink) => sink.report(report),
-            Self::Table(sink) => sink.report(report),
-            Self::Prometheus(sink) => {
-                sink.report(report);
-                Ok(())
-            }
+            Self::DogStatsd(sink) => sink.report(report),
+            Self::Printed(printer) => printer.report(report),
+            Self::Prometheus(sink) => sink.report(report),
         }
     }
 
-    /// What could not be sent.
+    /// What could not be sent or printed.
     pub fn send_errors(&self) -> u64 {
         match self {
             Self::DogStatsd(sink) => sink.send_errors(),
-            Self::Json(_) | Self::Table(_) | Self::Prometheus(_) => 0,
+            Self::Printed(printer) => printer.errors(),
+            Self::Prometheus(_) => 0,
         }
     }
 
-    /// Sends what is still queued, waiting for it at most half a second.
-    pub fn finish(self) {
-        if let Self::DogStatsd(sink) = self {
-            sink.finish();
+    /// Why the last attempt failed, if it did.
+    pub fn problem(&self) -> Option<String> {
+        match self {
+            Self::DogStatsd(sink) => sink.problem(),
+            Self::Printed(printer) => printer.problem(),
+            Self::Prometheus(_) => None,
+        }
+    }
+
+    /// Whether it will never take a report again: its reader closed the pipe.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Printed(printer) if printer.is_closed())
+    }
+
+    /// Sends what is still queued, within this time.
+    pub fn finish(self, limit: Duration) {
+        match self {
+            Self::DogStatsd(sink) => sink.finish(limit),
+            Self::Printed(printer) => printer.finish(limit),
+            Self::Prometheus(_) => {}
         }
     }
 }

@@ -1,19 +1,22 @@
-//! Datagrams to a DogStatsD server: a socket that outlives the server's absences.
+//! Datagrams to a DogStatsD server: a thread that paces them and a socket that outlives the server's absences.
 //!
-//! It is the innermost of cadence's sinks: cadence formats, queues and buffers, this sends. Nothing here returns an error
-//! to the buffer above it, which would keep what it could not send and grow; a datagram that cannot be sent is counted and dropped.
+//! cadence formats the lines, [`Packer`] fills datagrams with them, and [`Sender`] hands those of a report to the thread. Over UDP they are
+//! spread over time: nothing tells a sender that a receiver's buffer is full. A datagram that cannot be sent is counted and dropped.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::io::{self, ErrorKind, Write};
-use std::net::{ToSocketAddrs, UdpSocket};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cadence::MetricSink;
-use cadence::ext::MultiLineWriter;
+
+use crate::privileges::{self, Needs};
 
 /// Largest UDP payload that crosses an Ethernet in one piece with room for tunnels; what official clients use.
 const UDP_BYTES: usize = 1432;
@@ -22,7 +25,14 @@ const UNIX_BYTES: usize = 8192;
 /// How long a slow server may hold up the sending thread for one datagram.
 const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 /// A host name is looked up again when sending fails, but not more often than this.
-const RESOLVE_EVERY: Duration = Duration::from_secs(10);
+const RESOLVE_EVERY: Duration = Duration::from_secs(3);
+/// Longest wait for the first answer before datagrams are dropped.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
+/// Most time between two datagrams of a report. With it a receiver's default buffer of 212,992 bytes (`net.core.rmem_default`), about 90
+/// datagrams, covers almost half a second in which the receiver does something else.
+const MOST_GAP: Duration = Duration::from_millis(5);
+/// Reports that wait while an earlier one is being sent.
+const QUEUE_REPORTS: usize = 4;
 /// A failing server is mentioned in the log not more often than this.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -63,69 +73,254 @@ impl fmt::Display for Destination {
 /// What became of what was to be sent, since the start.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Flush marks that came through the queue.
-    pub(super) flushes: AtomicU64,
     /// Datagrams sent.
     pub(super) datagrams: AtomicU64,
-    /// Datagrams that could not be sent.
+    /// Datagrams and lines that could not be sent.
     pub(super) errors: AtomicU64,
+    /// Why the last datagram could not be sent, if it could not.
+    problem: Mutex<Option<String>>,
 }
 
-/// cadence's buffer over the socket. An empty line is a flush mark, so that a flush keeps its place in the queue.
-pub(super) struct Transport {
-    buffer: Mutex<MultiLineWriter<Socket>>,
+impl Tally {
+    /// Why the last datagram could not be sent, if it could not.
+    pub(super) fn problem(&self) -> Option<String> {
+        lock(&self.problem).clone()
+    }
+}
+
+/// Fills datagrams with whole lines.
+#[derive(Debug)]
+pub(super) struct Packer {
+    datagrams: Vec<Vec<u8>>,
+    open: Vec<u8>,
+    /// Most bytes in one.
+    bytes: usize,
     /// Fields at the end of every line.
     origin: String,
+    /// The longest line that did not fit, and how many there were.
+    too_long: (usize, u64),
+}
+
+impl Packer {
+    pub(super) fn new(bytes: usize, origin: String) -> Self {
+        Self { datagrams: Vec::new(), open: Vec::new(), bytes, origin, too_long: (0, 0) }
+    }
+
+    fn add(&mut self, line: &str) {
+        let bytes = line.len() + self.origin.len() + 1;
+        if bytes > self.bytes {
+            self.too_long = (self.too_long.0.max(bytes), self.too_long.1 + 1);
+            return;
+        }
+        if self.open.len() + bytes > self.bytes {
+            self.datagrams.push(std::mem::take(&mut self.open));
+        }
+        [line, &self.origin, "\n"].iter().for_each(|part| self.open.extend_from_slice(part.as_bytes()));
+    }
+
+    /// The datagrams so far.
+    pub(super) fn take(&mut self) -> Vec<Vec<u8>> {
+        if !self.open.is_empty() {
+            self.datagrams.push(std::mem::take(&mut self.open));
+        }
+        std::mem::take(&mut self.datagrams)
+    }
+
+    /// Length of the longest line that was too long for a datagram and how many were, since this was last asked.
+    pub(super) fn take_too_long(&mut self) -> (usize, u64) {
+        std::mem::take(&mut self.too_long)
+    }
+}
+
+/// A packer that cadence's client writes to.
+#[derive(Clone, Debug)]
+pub(super) struct Lines(pub(super) Arc<Mutex<Packer>>);
+
+impl Lines {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Packer> {
+        lock(&self.0)
+    }
+}
+
+impl MetricSink for Lines {
+    fn emit(&self, line: &str) -> io::Result<usize> {
+        self.lock().add(line);
+        Ok(line.len())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One report's datagrams, and over how long they may be spread.
+struct Batch {
+    datagrams: Vec<Vec<u8>>,
+    spread: Duration,
+}
+
+/// What the thread shares with its owner.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Datagrams handed over and not yet sent or dropped.
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    datagrams: usize,
+    /// When everything is to be out, once the agent stops.
+    until: Option<Instant>,
+}
+
+impl Progress {
+    /// Waits until a datagram is due: at `due`, or earlier if the rest must be out sooner.
+    fn wait(&self, due: Instant) {
+        let mut waiting = lock(&self.waiting);
+        loop {
+            let now = Instant::now();
+            let due = match waiting.until {
+                Some(until) => {
+                    let share =
+                        until.saturating_duration_since(now) / u32::try_from(waiting.datagrams.max(1)).unwrap_or(1);
+                    due.min(now + share)
+                }
+                None => due,
+            };
+            let left = due.saturating_duration_since(now);
+            if left.is_zero() {
+                return;
+            }
+            let before = waiting.until;
+            waiting = self.changed.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+            if before.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn done(&self) {
+        let mut waiting = lock(&self.waiting);
+        waiting.datagrams = waiting.datagrams.saturating_sub(1);
+        if waiting.datagrams == 0 {
+            self.changed.notify_all();
+        }
+    }
+}
+
+/// The way to the thread that sends. Dropped, it leaves the thread to send what it has.
+#[derive(Debug)]
+pub(super) struct Sender {
+    queue: SyncSender<Batch>,
+    progress: Arc<Progress>,
     tally: Arc<Tally>,
 }
 
-impl Transport {
-    pub(super) fn new(destination: Destination, origin: String, tally: Arc<Tally>) -> Self {
-        let bytes = destination.datagram_bytes();
-        let socket = Socket { destination, open: None, opened_at: None, complained_at: None, tally: tally.clone() };
-        Self { buffer: Mutex::new(MultiLineWriter::new(socket, bytes)), origin, tally }
-    }
-}
-
-impl MetricSink for Transport {
-    fn emit(&self, line: &str) -> io::Result<usize> {
-        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-        if !line.is_empty() {
-            return buffer.write(&[line, &self.origin].concat().into_bytes());
+impl Sender {
+    /// Starts the thread. `refresh`: how often a name is looked up again.
+    pub(super) fn start(destination: Destination, refresh: Duration, tally: Arc<Tally>) -> Self {
+        let (queue, batches) = sync_channel(QUEUE_REPORTS);
+        let progress = Arc::<Progress>::default();
+        let (of_thread, socket) = (progress.clone(), Socket::new(destination, refresh, tally.clone()));
+        let started =
+            std::thread::Builder::new().name("statsd".to_owned()).spawn(move || send(&batches, socket, &of_thread));
+        if let Err(error) = started {
+            tracing::error!("nothing is sent to DogStatsD: its thread cannot be started: {error}");
         }
-        let flushed = buffer.flush();
-        self.tally.flushes.fetch_add(1, Ordering::Release);
-        flushed.map(|()| 0)
+        Self { queue, progress, tally }
     }
 
-    fn flush(&self) -> io::Result<()> {
-        self.emit("").map(|_| ())
+    /// Hands over a report's datagrams; dropped and counted if too many reports wait already.
+    pub(super) fn send(&self, datagrams: Vec<Vec<u8>>, spread: Duration) {
+        let count = datagrams.len();
+        lock(&self.progress.waiting).datagrams += count;
+        if self.queue.try_send(Batch { datagrams, spread }).is_err() {
+            lock(&self.progress.waiting).datagrams -= count;
+            self.tally.errors.fetch_add(count as u64, Ordering::Relaxed);
+            *lock(&self.tally.problem) = Some("it takes datagrams more slowly than they are made".to_owned());
+        }
+    }
+
+    /// Waits until all is sent, which is then paced over `limit` at most; whether it is.
+    pub(super) fn finish(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let mut waiting = lock(&self.progress.waiting);
+        // The last datagram has to leave before the end, not at it.
+        waiting.until = Some(until - limit / 8);
+        self.progress.changed.notify_all();
+        while waiting.datagrams > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            waiting = self.progress.changed.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 }
 
+/// Sends what comes, until nobody can send more.
+fn send(batches: &Receiver<Batch>, mut socket: Socket, progress: &Progress) {
+    match &socket.destination {
+        // Names are looked up from here.
+        Destination::Udp { .. } => privileges::give_up_all(),
+        // A socket file may be another user's.
+        Destination::Unix(_) => privileges::keep(Needs::Files),
+    }
+    for Batch { datagrams, spread } in batches {
+        let gap = match &socket.destination {
+            Destination::Udp { .. } => MOST_GAP.min(spread / u32::try_from(datagrams.len().max(1)).unwrap_or(u32::MAX)),
+            // Its sender waits while the buffer is full.
+            Destination::Unix(_) => Duration::ZERO,
+        };
+        let mut due = Instant::now();
+        for datagram in datagrams {
+            progress.wait(due);
+            socket.deliver(&datagram);
+            progress.done();
+            // What a busy machine delayed is caught up at twice the pace, never in a burst.
+            due = (due + gap).max(Instant::now() + gap / 2);
+        }
+    }
+    tracing::debug!(datagrams = socket.tally.datagrams.load(Ordering::Relaxed), "DogStatsD sink closed");
+}
+
+#[derive(Debug)]
 enum Open {
     Udp(UdpSocket),
     Unix(UnixDatagram),
 }
 
 /// Opened at the first datagram, and again after a failure.
+#[derive(Debug)]
 struct Socket {
     destination: Destination,
     open: Option<Open>,
-    opened_at: Option<Instant>,
+    resolver: Option<Resolver>,
     complained_at: Option<Instant>,
     tally: Arc<Tally>,
 }
 
 impl Socket {
+    fn new(destination: Destination, refresh: Duration, tally: Arc<Tally>) -> Self {
+        let resolver = match &destination {
+            Destination::Udp { host, port } if host.parse::<IpAddr>().is_err() => {
+                Some(Resolver { name: host.clone(), port: *port, refresh, asked_at: None, pending: None })
+            }
+            _ => None,
+        };
+        Self { destination, open: None, resolver, complained_at: None, tally }
+    }
+
     fn open(&mut self) -> io::Result<&Open> {
         if self.open.is_none() {
-            if self.opened_at.is_some_and(|at| at.elapsed() < RESOLVE_EVERY) && self.is_name() {
-                return Err(io::Error::new(ErrorKind::NotConnected, "waiting before the name is looked up again"));
-            }
-            self.opened_at = Some(Instant::now());
             self.open = Some(match &self.destination {
-                Destination::Udp { host, port } => Open::Udp(connect(host, *port)?),
+                Destination::Udp { host, port } => match (&mut self.resolver, host.parse::<IpAddr>()) {
+                    (None, Ok(address)) => Open::Udp(connect(&[SocketAddr::new(address, *port)])?),
+                    (Some(resolver), _) => Open::Udp(connect(&resolver.first()?)?),
+                    (None, Err(_)) => return Err(ErrorKind::InvalidInput.into()),
+                },
                 Destination::Unix(path) => {
                     let socket = UnixDatagram::unbound()?;
                     socket.connect(path)?;
@@ -137,8 +332,31 @@ impl Socket {
         self.open.as_ref().ok_or_else(|| ErrorKind::NotConnected.into())
     }
 
-    fn is_name(&self) -> bool {
-        matches!(&self.destination, Destination::Udp { host, .. } if host.parse::<std::net::IpAddr>().is_err())
+    /// Follows a name to another address.
+    fn follow(&mut self) {
+        let Some(resolver) = &mut self.resolver else { return };
+        if self.open.is_some() && resolver.asked_at.is_some_and(|at| at.elapsed() >= resolver.refresh) {
+            resolver.ask();
+        }
+        let Some(answer) = resolver.answer() else { return };
+        let now = match &self.open {
+            Some(Open::Udp(socket)) => socket.peer_addr().ok(),
+            _ => None,
+        };
+        match answer {
+            Ok(addresses) if now.is_some_and(|now| addresses.contains(&now)) => {}
+            Ok(addresses) => match connect(&addresses) {
+                Ok(socket) => {
+                    if let (Some(before), Ok(now)) = (now, socket.peer_addr()) {
+                        tracing::info!("{} moved from {} to {}", self.destination, before.ip(), now.ip());
+                    }
+                    self.open = Some(Open::Udp(socket));
+                }
+                Err(error) => self.complain(&error),
+            },
+            // What is known goes on to be used.
+            Err(error) => self.complain(&error),
+        }
     }
 
     fn send_once(&mut self, datagram: &[u8]) -> io::Result<()> {
@@ -164,14 +382,37 @@ impl Socket {
         if matches!(self.destination, Destination::Unix(_)) {
             self.open = None;
         } else {
-            // What was refused was the datagram before this one.
+            // What was refused was the datagram before this one. The name may have another address by now.
             self.count_error(&refused);
+            self.resolver.iter_mut().for_each(Resolver::ask_soon);
         }
         self.send_once(datagram)
     }
 
+    fn deliver(&mut self, datagram: &[u8]) {
+        self.follow();
+        let refused = self.tally.errors.load(Ordering::Relaxed);
+        match self.send(datagram) {
+            Ok(()) => {
+                self.tally.datagrams.fetch_add(1, Ordering::Relaxed);
+                if self.tally.errors.load(Ordering::Relaxed) == refused {
+                    *lock(&self.tally.problem) = None;
+                }
+            }
+            Err(error) => {
+                self.count_error(&error);
+                self.resolver.iter_mut().for_each(Resolver::ask_soon);
+            }
+        }
+    }
+
     fn count_error(&mut self, error: &io::Error) {
         self.tally.errors.fetch_add(1, Ordering::Relaxed);
+        self.complain(error);
+    }
+
+    fn complain(&mut self, error: &io::Error) {
+        *lock(&self.tally.problem) = Some(error.to_string());
         if self.complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
             self.complained_at = Some(Instant::now());
             tracing::warn!(
@@ -182,26 +423,71 @@ impl Socket {
     }
 }
 
-impl Write for Socket {
-    fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
-        match self.send(datagram) {
-            Ok(()) => {
-                self.tally.datagrams.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(error) => self.count_error(&error),
+/// Looks the server's name up, each time on a thread that ends with the answer: what is sent meanwhile goes to the address known so far.
+#[derive(Debug)]
+struct Resolver {
+    name: String,
+    port: u16,
+    refresh: Duration,
+    asked_at: Option<Instant>,
+    pending: Option<Receiver<io::Result<Vec<SocketAddr>>>>,
+}
+
+impl Resolver {
+    fn ask(&mut self) {
+        if self.pending.is_some() {
+            return;
         }
-        Ok(datagram.len())
+        self.asked_at = Some(Instant::now());
+        let (answer, pending) = mpsc::channel();
+        let asked = (self.name.clone(), self.port);
+        // Inherits that this thread has no capability.
+        let started = std::thread::Builder::new().name("statsd-name".to_owned()).spawn(move || {
+            let addresses = asked.to_socket_addrs().map(|found| found.collect::<BTreeSet<_>>().into_iter().collect());
+            let _ = answer.send(addresses);
+        });
+        self.pending = started.ok().map(|_| pending);
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    /// Asks now, unless it has just done so.
+    fn ask_soon(&mut self) {
+        if self.asked_at.is_none_or(|at| at.elapsed() >= RESOLVE_EVERY) {
+            self.ask();
+        }
+    }
+
+    /// An answer that has come.
+    fn answer(&mut self) -> Option<io::Result<Vec<SocketAddr>>> {
+        let answer = match self.pending.as_ref()?.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => None,
+        };
+        self.pending = None;
+        answer
+    }
+
+    /// The first addresses, which are waited for a while.
+    fn first(&mut self) -> io::Result<Vec<SocketAddr>> {
+        let asked = self.asked_at;
+        self.ask_soon();
+        let Some(pending) = &self.pending else {
+            return Err(io::Error::new(ErrorKind::NotConnected, "waiting before the name is looked up again"));
+        };
+        let patience = if asked.is_none() { FIRST_ANSWER } else { Duration::ZERO };
+        let answer = pending.recv_timeout(patience);
+        let Ok(answer) = answer else {
+            return Err(io::Error::new(ErrorKind::NotConnected, format!("no address of {} yet", self.name)));
+        };
+        self.pending = None;
+        answer
     }
 }
 
-/// A socket connected to the first address of `host` that can be: connected, because only then a refusal is heard of.
-fn connect(host: &str, port: u16) -> io::Result<UdpSocket> {
-    let mut last = io::Error::new(ErrorKind::NotFound, format!("{host} has no address"));
-    for address in (host, port).to_socket_addrs()? {
+/// A socket connected to the first of these addresses that can be: connected, because only then a refusal is heard of.
+fn connect(addresses: &[SocketAddr]) -> io::Result<UdpSocket> {
+    let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
         let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         match UdpSocket::bind(any).and_then(|socket| socket.connect(address).map(|()| socket)) {
             Ok(socket) => {

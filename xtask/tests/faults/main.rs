@@ -10,6 +10,7 @@ mod forged;
 mod interfaces;
 mod log;
 mod names;
+mod outputs;
 mod overload;
 mod process;
 mod server;

@@ -89,7 +89,7 @@ impl Drop for Daemon {
     }
 }
 
-fn attached(status: &Value) -> bool {
+pub(crate) fn attached(status: &Value) -> bool {
     status["interfaces"][0]["attached"] == true
 }
 
@@ -97,12 +97,12 @@ fn lines_lost(status: &Value) -> u64 {
     status["happened"]["log_lines_lost"].as_u64().unwrap()
 }
 
-fn dev_full() -> Stdio {
+pub(crate) fn dev_full() -> Stdio {
     OpenOptions::new().write(true).open("/dev/full").unwrap().into()
 }
 
 /// A pipe whose reader is gone.
-fn closed_pipe() -> Stdio {
+pub(crate) fn closed_pipe() -> Stdio {
     let (reader, writer) = nix::unistd::pipe().unwrap();
     drop(reader);
     writer.into()
@@ -136,7 +136,7 @@ fn standard_error_that_is_full_closed_or_hung_up_costs_lines_of_the_log_and_noth
 }
 
 /// A FIFO of one page that is open at both ends, and nobody reads; its writing end.
-fn unread_fifo(at: &Path) -> (File, File) {
+pub(crate) fn unread_fifo(at: &Path) -> (File, File) {
     nix::unistd::mkfifo(at, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(at).unwrap();
     let writer = OpenOptions::new().write(true).open(at).unwrap();

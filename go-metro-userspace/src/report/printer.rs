@@ -1,0 +1,147 @@
+//! Standard output as a sink: a thread that formats and writes, so that a reader that is slow or does not read costs reports, which are
+//! counted, and nothing else.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use std::io;
+
+use tokio::sync::Notify;
+
+use super::table::Columns;
+use super::{Json, Report, Table};
+use crate::privileges;
+
+/// Reports that wait for a slow reader before more are dropped.
+const QUEUE_REPORTS: usize = 2;
+
+/// The form that reports are printed in.
+pub enum Page {
+    /// JSON lines.
+    Json(Json),
+    /// A table.
+    Table(Table),
+}
+
+enum Job {
+    Report(Arc<Report>),
+    Columns(Columns),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queued: AtomicU64,
+    done: AtomicU64,
+    errors: AtomicU64,
+    closed: AtomicBool,
+    problem: Mutex<Option<String>>,
+}
+
+/// The way to the thread.
+#[derive(Debug)]
+pub struct Printer {
+    jobs: SyncSender<Job>,
+    state: Arc<State>,
+}
+
+impl Printer {
+    /// Starts the thread. It notifies `closed` once the reader has closed its pipe.
+    ///
+    /// # Errors
+    ///
+    /// There can be no more threads.
+    pub fn start(page: Page, closed: Arc<Notify>) -> io::Result<Self> {
+        let (jobs, receiver) = sync_channel(QUEUE_REPORTS);
+        let state = Arc::<State>::default();
+        let of_thread = state.clone();
+        std::thread::Builder::new()
+            .name("stdout".to_owned())
+            .spawn(move || print(page, &receiver, &of_thread, &closed))?;
+        Ok(Self { jobs, state })
+    }
+
+    /// Has a report printed; dropped and counted if the reader is too slow.
+    pub fn report(&self, report: &Arc<Report>) {
+        self.state.queued.fetch_add(1, Ordering::AcqRel);
+        if self.jobs.try_send(Job::Report(report.clone())).is_err() {
+            self.state.done.fetch_add(1, Ordering::AcqRel);
+            self.state.errors.fetch_add(1, Ordering::Relaxed);
+            self.state.say(if self.is_closed() { "its reader closed the pipe" } else { "its reader does not read" });
+        }
+    }
+
+    /// Has tables show these columns from now on.
+    pub fn show(&self, columns: Columns) {
+        // Who does not read sees the old ones until the next change.
+        let _ = self.jobs.try_send(Job::Columns(columns));
+    }
+
+    /// Reports that were not printed.
+    pub fn errors(&self) -> u64 {
+        self.state.errors.load(Ordering::Relaxed)
+    }
+
+    /// Whether its reader closed the pipe.
+    pub fn is_closed(&self) -> bool {
+        self.state.closed.load(Ordering::Acquire)
+    }
+
+    /// Why the last report was not printed, if it was not.
+    pub fn problem(&self) -> Option<String> {
+        self.state.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until what is queued is printed, at most so long.
+    pub fn finish(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while self.state.done.load(Ordering::Acquire) < self.state.queued.load(Ordering::Acquire)
+            && !self.is_closed()
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl State {
+    fn say(&self, problem: &str) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem.to_owned());
+    }
+}
+
+fn print(mut page: Page, jobs: &Receiver<Job>, state: &State, closed: &Notify) {
+    privileges::give_up_all();
+    for job in jobs {
+        let printed = match (job, &mut page) {
+            (Job::Report(report), Page::Json(json)) => json.report(&report),
+            (Job::Report(report), Page::Table(table)) => table.report(&report),
+            (Job::Columns(columns), Page::Table(table)) => {
+                table.show(columns);
+                continue;
+            }
+            (Job::Columns(_), Page::Json(_)) => continue,
+        };
+        match printed {
+            Ok(()) => *state.problem.lock().unwrap_or_else(PoisonError::into_inner) = None,
+            Err(error) => {
+                state.errors.fetch_add(1, Ordering::Relaxed);
+                let problem = state.problem.lock().unwrap_or_else(PoisonError::into_inner).replace(error.to_string());
+                if problem.is_none() {
+                    tracing::warn!(
+                        "cannot write to standard output: {error}; measuring goes on, and later reports are tried"
+                    );
+                }
+                if error.kind() == io::ErrorKind::BrokenPipe {
+                    state.closed.store(true, Ordering::Release);
+                    closed.notify_one();
+                }
+            }
+        }
+        state.done.fetch_add(1, Ordering::AcqRel);
+        if state.closed.load(Ordering::Acquire) {
+            return;
+        }
+    }
+}

@@ -213,8 +213,10 @@ async fn read_files(options: &AgentOptions) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// Longest wait for the outputs to take the last report, once the agent stops.
-const LAST_REPORT: Duration = Duration::from_millis(500);
+/// How long a stop takes at most, so that it is over within a second: the outputs have what the rest of it leaves.
+const STOP: Duration = Duration::from_millis(900);
+/// What the outputs have of it in any case, to take the last report.
+const LAST_REPORT: Duration = Duration::from_millis(250);
 /// Longest wait for the outputs to take the report of a capture file: nobody is in a hurry.
 const FILE_REPORT: Duration = Duration::from_secs(3600);
 /// Questions that wait for the loop before more are held back.
@@ -301,6 +303,7 @@ impl Agent {
         self.service.ready("measuring");
         let end = self.until_stopped(signals).await;
         self.service.stopping();
+        let began = Instant::now();
         if let End::Asked(why) = &end {
             tracing::info!("stopping: {why}");
             // What was asked for before is one interval, what came since another.
@@ -318,7 +321,7 @@ impl Agent {
         drop(status_socket);
         // The hooks are left first, then what was measured is sent.
         drop(worker);
-        outputs.finish(LAST_REPORT);
+        outputs.finish(STOP.saturating_sub(began.elapsed()).max(LAST_REPORT));
         // Its reader may not read.
         let deadline = Instant::now() + LAST_REPORT;
         while printer.as_ref().is_some_and(|printer| !printer.is_finished()) && Instant::now() < deadline {

@@ -70,7 +70,9 @@ impl Outputs {
     fn sink(&self, output: Output, config: &Config) -> io::Result<Sink> {
         let page = match output {
             Output::Statsd => return Ok(statsd(config)),
-            Output::Prometheus => return Ok(Sink::Prometheus(Prometheus::new(config.max_pairs, config.prometheus_buckets.into()))),
+            Output::Prometheus => {
+                return Ok(Sink::Prometheus(Prometheus::new(config.max_pairs, config.prometheus_buckets.into())));
+            }
             Output::Json => Page::Json(Json::new(Box::new(Out))),
             Output::PlainTable => Page::Table(Table::new(Box::new(Out), columns(config), || Style::Plain)),
             Output::LiveTable => Page::Table(Table::new(Box::new(Out), columns(config), || {

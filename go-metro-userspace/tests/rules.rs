@@ -121,7 +121,9 @@ fn rule_3_a_byte_that_passed_unseen_yields_nothing() {
          # 1100..1200 passes unseen
          2  > 1200+100
          50 < ack 1150          => rejected no_segment
-         51 < ack 1300          => data exact 49",
+         51 < ack 1300          => rejected unseen
+         60 > 1300+100
+         99 < ack 1400          => data exact 39",
     );
 }
 
@@ -146,7 +148,7 @@ fn rule_4_tsecr_tells_which_transmission_is_acknowledged() {
     play(
         "0   > 1000+100 ts 1000
          300 > 1000+100 ts 1300
-         320 < ack 1100 ecr 1000 => data timestamp 320
+         320 < ack 1100 ecr 1000 => rejected retransmitted
          400 > 1100+100 ts 1400
          700 > 1100+100 ts 1700
          750 < ack 1200 ecr 1700 => data timestamp 50",
@@ -703,5 +705,328 @@ fn what_the_local_end_keeps_back_is_marked_as_well() {
          3   > A 1000 ack 7100          => local data exact 3
          10  < 7100+100 ack 1000
          53  > A 1000 ack 7200          => local data exact 43 delayed",
+    );
+}
+
+// What the frames of captures from elsewhere refute; the same as whole conversations in `tests/cases`.
+
+#[test]
+fn an_echo_newer_than_the_segment_names_something_that_passed_unseen() {
+    let talk = "0   > 1000+100 ts 10
+         50  < ack 1100 ecr ECHO    => OUTCOME
+         60  > 1100+100 ts 70
+         110 < ack 1200 ecr 70      => data exact 50";
+    let with = |echo: &str, outcome: &str| play(&talk.replace("ECHO", echo).replace("OUTCOME", outcome));
+    with("11", "rejected unseen");
+    with("10", "data exact 50");
+    // No echo at all.
+    with("0", "data exact 50");
+    // Timestamps wrap too.
+    let wraps = "0   > 1000+100 ts 4294967290
+         50  < ack 1100 ecr 3       => rejected unseen
+         60  > 1100+100 ts 4
+         110 < ack 1200 ecr 4       => data exact 50";
+    play(wraps);
+    // Several that are acknowledged together: the receiver echoes the first, or any up to the last.
+    for (echo, outcome) in [("10", "data exact 48"), ("12", "data exact 48"), ("13", "rejected unseen")] {
+        play(&format!(
+            "0 > 1000+100 ts 10\n 1 > 1100+100 ts 11\n 2 > 1200+100 ts 12\n 50 < ack 1300 ecr {echo} => {outcome}"
+        ));
+    }
+}
+
+#[test]
+fn an_echo_older_than_all_that_is_acknowledged_is_of_an_earlier_transmission() {
+    // The first segment that is seen is a retransmission, after a start, a sampling window or an eviction.
+    play(
+        "100 > 1000+100 ts 200
+         101 < ack 1100 ecr 90      => rejected unseen
+         110 > 1100+100 ts 210
+         160 < ack 1200 ecr 210     => data exact 50",
+    );
+    // Or any other, whose first transmission passed unseen.
+    play(
+        "0   > 1000+100 ts 10
+         50  < ack 1100 ecr 10      => data exact 50
+         160 > 1100+100 ts 170
+         161 < ack 1200 ecr 120     => rejected unseen",
+    );
+    let mut engine = play_with(EngineConfig::default(), "0 > 1000+100 ts 10\n 50 < ack 1100 ecr 10 => data exact 50");
+    engine.interrupt(1);
+    for text in ["160 > 1100+100 ts 170", "161 < ack 1200 ecr 120 => rejected unseen"] {
+        let line = parse(text).unwrap();
+        assert_eq!(support::trace::describe(&engine.record(&line.segment)), line.expected, "{text}");
+    }
+    // A part of what is acknowledged says as much.
+    play(
+        "0   > 1000+100 ts 10
+         1   > 1100+100 ts 11
+         30  < ack 1200 ecr 9       => rejected unseen",
+    );
+}
+
+#[test]
+fn across_a_gap_nothing_is_timed_unless_its_echo_says_that_there_was_none() {
+    let gap = "0   > 1000+100 ts 10
+         # 1100..1200 passes unseen
+         2   > 1200+100 ts 12
+         3   > 1300+100 ts 13";
+    play(&format!("{gap}\n 50 < ack 1100 ecr 10 => data exact 50\n 51 < ack 1400 ecr 11 => rejected unseen"));
+    play(&format!("{gap}\n 50 < ack 1300 ecr 12 => data exact 48\n 51 < ack 1400 ecr 13 => data exact 48"));
+    // Without timestamps, and with sequence numbers that wrap within it.
+    play(
+        "0   > 4294967196+50
+         2   > 50+100
+         3   > 150+100
+         50  < ack 4294967246       => data exact 50
+         51  < ack 250              => rejected unseen
+         60  > 250+100
+         110 < ack 350              => data exact 50",
+    );
+    // What is below the gap is none of its business, and neither is what comes after it was acknowledged.
+    play(
+        "0   > 1000+100
+         1   > 1200+100
+         50  < ack 1100             => data exact 50
+         51  < ack 1200             => rejected no_segment
+         52  < ack 1300             => data exact 51",
+    );
+}
+
+#[test]
+fn a_gap_outlives_the_thinning_of_the_record_and_a_hole() {
+    let config = EngineConfig { outstanding_per_flow: 4, ..EngineConfig::default() };
+    play_with(
+        config,
+        "0   > 1000+100
+         1   > 1200+100     # behind a gap, and dropped from the record
+         2   > 1300+100
+         3   > 1400+100
+         4   > 1500+100
+         50  < ack 1400             => rejected unseen",
+    );
+    play(
+        "0   > S 999 sackperm
+         1   < SA 7000 ack 1000 sackperm => connect exact 1
+         2   > 1000+100
+         3   > 1200+100     # behind a gap
+         4   > 1300+100
+         20  < ack 1000 sack
+         30  < ack 1100             => rejected hole
+         31  > 1400+100
+         60  < ack 1500             => rejected unseen",
+    );
+}
+
+#[test]
+fn an_advancing_ack_with_a_block_above_was_caused_by_what_is_behind_the_hole() {
+    play(
+        "0   > 1000+100
+         1   > 1100+100
+         6   > 1300+100     # 1200..1300 is lost
+         56  < ack 1200 sack        => rejected hole
+         100 > 1200+100
+         150 < ack 1400             => rejected hole
+         160 > 1400+100
+         210 < ack 1500             => data exact 50",
+    );
+}
+
+#[test]
+fn what_was_acknowledged_before_it_was_seen_is_not_timed_by_a_repetition() {
+    // The acknowledgement was captured first, or its segment's record was lost and this is a retransmission.
+    play(
+        "0   > 1000+100
+         50  < ack 1100             => data exact 50
+         60  < ack 1200             => rejected never_sent
+         61  > 1100+100
+         90  < ack 1200             => rejected unseen
+         91  > 1200+100
+         140 < ack 1300             => data exact 49",
+    );
+    // Several, the last of them new in part.
+    play(
+        "0   > 1000+100
+         50  < ack 1350             => rejected never_sent
+         51  > 1100+100
+         52  > 1200+100
+         53  > 1300+100
+         99  < ack 1400             => rejected unseen",
+    );
+    // Before there was a flow.
+    play(
+        "0   < ack 1200
+         1   > 1000+100
+         2   > 1100+100
+         90  < ack 1200             => rejected unseen
+         91  > 1200+100
+         140 < ack 1300             => data exact 49",
+    );
+    play(
+        "0   < S 7000
+         1   < ack 1001
+         2   > SA 1000 ack 7001
+         90  < ack 1001             => rejected unseen",
+    );
+    // Of another connection, which is over.
+    play(
+        "0   < ack 1200
+         1   > S 1000
+         51  < SA 7000 ack 1001     => connect exact 50
+         52  > 1001+100
+         102 < ack 1101             => data exact 50",
+    );
+    // A number that has wrapped.
+    play(
+        "0   < ack 100
+         1   > 4294967196+200
+         90  < ack 100              => rejected unseen",
+    );
+}
+
+#[test]
+fn both_ends_agree_that_what_passed_unseen_was_acknowledged() {
+    // 1100..1200 passed unseen and was acknowledged: there is no gap for what follows.
+    play(
+        "0   > 1000+100
+         50  < ack 1200             => rejected never_sent
+         60  > 1200+100
+         110 < ack 1300             => data exact 50",
+    );
+    play(
+        "0   > 1000+100
+         50  < ack 1200             => rejected never_sent
+         60  > 1300+100
+         110 < ack 1400             => rejected unseen",
+    );
+}
+
+#[test]
+fn a_second_syn_ack_with_another_number_does_not_silence_its_direction() {
+    for second in [500_u32, 4_000_000_000, 17_000_000] {
+        let opening = format!(
+            "0   < S 7000
+             1   > SA 1000 ack 7001
+             3   > SA {second} ack 7001\n"
+        );
+        play(&format!(
+            "{opening}
+             51  < ack 1001             => connect exact 50
+             60  > 1001+100
+             61  > SA {second} ack 7001 # and again
+             110 < ack 1101             => data exact 50
+             120 > 1101+100
+             170 < ack 1201             => data exact 50"
+        ));
+        // The connection may as well go on with the second.
+        let next = second + 1;
+        let mut engine = play_with(EngineConfig::default(), &opening);
+        let rest = format!(
+            "60  > {next}+100
+             110 < ack {}               => data exact 50
+             120 > {}+100
+             170 < ack {}               => data exact 50",
+            next + 100,
+            next + 100,
+            next + 200
+        );
+        for line in rest.lines().filter_map(parse) {
+            assert_eq!(support::trace::describe(&engine.record(&line.segment)), line.expected, "{}", line.text);
+        }
+    }
+}
+
+#[test]
+fn the_echo_of_a_super_segment_proves_nothing_once_a_part_of_it_was_sent_again() {
+    let probed = "0    > 1000+2896 ts 91
+         10   < ack 1000 ecr 80
+         38   > 2448+1448 ts 129";
+    play(&format!("{probed}\n 48 < ack 3896 ecr 91  => rejected retransmitted"));
+    play(&format!("{probed}\n 48 < ack 3896 ecr 129 => data timestamp 10"));
+    // Nor where all of it was: its head may have been lost again.
+    play(
+        "0    > 1000+2896 ts 91
+         38   > 1000+2896 ts 129
+         48   < ack 3896 ecr 91  => rejected retransmitted",
+    );
+    // What was sent again below it does not matter.
+    play(
+        "0    > 1000+100 ts 90
+         30   > 1100+2896 ts 120
+         38   > 1000+100 ts 129
+         78   < ack 1100 ecr 129 => data timestamp 40
+         80   < ack 3996 ecr 120 => data timestamp 50",
+    );
+    // Without timestamps nothing tells.
+    play(
+        "0    > 1000+2896
+         38   > 2448+1448
+         48   < ack 3896         => rejected retransmitted",
+    );
+}
+
+#[test]
+fn a_hole_ends_where_a_receiver_with_sack_acknowledges_without_a_block() {
+    // It holds nothing above 1100, so that what was sent since cannot have been there already.
+    let holes = "0   > S 999 PERMITTED
+         51   < SA 7000 ack 1000 PERMITTED => connect exact 51
+         52   > 1000+100
+         53   > 1100+100
+         54   > 1200+100
+         102  < ack 1000 sack
+         103  > 1300+100
+         110  < ack 1100             => rejected hole
+         111  < ack 1300             => rejected hole
+         153 < ack 1400             => data exact 50";
+    play(&holes.replace("PERMITTED", "sackperm"));
+    let across = "0   > S 999 sackperm
+         51   < SA 7000 ack 1000 sackperm => connect exact 51
+         52   > 1000+100
+         53   > 1100+100
+         54   > 1200+100
+         102  < ack 1000 sack
+         103  > 1300+100";
+    play(&format!("{across}\n 110 < ack 1100 => rejected hole\n 153 < ack 1400 => data exact 50"));
+    play(&format!("{across}\n 110 < ack 1100 sack => rejected hole\n 153 < ack 1400 => rejected hole"));
+    // With another hole since, or a retransmission, it is as before.
+    play(&format!(
+        "{across}
+         110  < ack 1100             => rejected hole
+         120  < ack 1100 sack
+         153 < ack 1400             => rejected hole"
+    ));
+    play(&format!(
+        "{across}
+         110  < ack 1100             => rejected hole
+         310 > 1100+100
+         311 > 1400+100
+         360 < ack 1500             => rejected recovery"
+    ));
+    // Where SACK is only found to be in use after one duplicate acknowledgement made a hole suspected.
+    let suspected = "50   > 1000+100
+         50.5 < ack 1000
+         51   > 1100+100
+         52   > 1200+100
+         53   > 1300+100
+         100  < ack 1000
+         101  < ack 1100 dsack       => data exact 51";
+    play(&format!("{suspected}\n 103 < ack 1400 => data exact 50"));
+    play(&format!("{}\n 103 < ack 1400 => rejected hole", suspected.replace(" dsack", "")));
+}
+
+#[test]
+fn every_rule_holds_for_the_local_side_as_well() {
+    play_sides(
+        Sides::BOTH,
+        "0   < 1000+100 ts 10 ack 7000
+         50  > A 7000 ack 1100 ecr 11   => local rejected unseen
+         51  < 1200+100 ack 7000
+         54  > A 7000 ack 1300          => local rejected unseen
+         60  > A 7000 ack 1400          => local rejected never_sent
+         61  < 1300+100 ack 7000
+         64  > A 7000 ack 1400          => local rejected unseen
+         70  < 1400+100 ack 7000
+         71  < 1500+100 ack 7000
+         73  > A 7000 ack 1500 sack     => local rejected hole",
     );
 }

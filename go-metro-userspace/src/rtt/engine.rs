@@ -9,6 +9,7 @@ use std::time::Duration;
 use go_metro_common::segment::TcpFlags;
 
 use super::batch::Hashed;
+use super::early::EarlyAcks;
 use super::flow::{FlowLimits, Sent};
 use super::key::Key;
 use super::outstanding::{COMMON_PER_FLOW, Pool};
@@ -131,6 +132,7 @@ impl EngineCounters {
 pub struct Engine {
     table: FlowTable,
     pool: Pool,
+    early_acks: EarlyAcks,
     limits: FlowLimits,
     config: EngineConfig,
     counters: EngineCounters,
@@ -144,6 +146,7 @@ impl Engine {
         Self {
             table: FlowTable::new(max_flows, Lifetimes { idle: config.idle_ttl, closing: config.exp_ttl }),
             pool: Pool::new(max_flows, max_flows.saturating_mul(COMMON_PER_FLOW).max(usize::from(outstanding))),
+            early_acks: EarlyAcks::new(),
             limits: FlowLimits { outstanding, longest: config.idle_ttl },
             config,
             counters: EngineCounters::default(),
@@ -239,7 +242,11 @@ impl Engine {
 
     fn received(&mut self, segment: &Segment, key: &Key, hash: u32) -> Outcome {
         // Only what this end sends makes a flow: a flood of inbound segments costs no memory.
-        let Some(index) = self.live_flow(segment, key, hash) else { return Outcome::Quiet(Quiet::NothingSent) };
+        let Some(index) = self.live_flow(segment, key, hash) else {
+            let is_reset = segment.has(TcpFlags::RST);
+            self.early_acks.set(hash, segment.timed_ack().filter(|_| !is_reset));
+            return Outcome::Quiet(Quiet::NothingSent);
+        };
         let outcome = self.table.flow_mut(index).received(segment, &mut self.pool.share(index), self.limits);
         self.table.touch(index, segment.time());
         outcome
@@ -261,7 +268,11 @@ impl Engine {
             self.counters.flows_evicted += 1;
         }
         self.counters.flows_begun += 1;
-        self.table.insert(*key, hash, segment.time(), &mut self.pool)
+        let index = self.table.insert(*key, hash, segment.time(), &mut self.pool);
+        if let Some(ack) = self.early_acks.take(hash) {
+            self.table.flow_mut(index).was_acked(ack);
+        }
+        index
     }
 
     fn count_end(&mut self, ended: Ended) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use go_metro_common::segment::{Bits, TcpFlags};
 
 use super::marks::Marks;
-use super::outstanding::{Match, Pushed, Queue, Share, Transmission};
+use super::outstanding::{Advance, Match, Pushed, Queue, Share, Transmission};
 use super::sample::{Quiet, Rejection};
 use super::{Class, Kind, Outcome, Rtt, Sample, Segment, SeqNum};
 
@@ -88,6 +88,8 @@ pub(super) struct Flow {
     recovery: (SeqNum, u32),
     /// What [`Flow::hole_until`] tells, if it does.
     hole: SeqNum,
+    /// What [`Flow::acked_ahead`] tells, if it does.
+    ahead: SeqNum,
     /// What [`Flow::local_isn`] and [`Flow::remote_isn`] tell, if they do.
     isns: (SeqNum, SeqNum),
     /// Window of the last inbound segment, to tell a duplicate ACK from a window update.
@@ -126,6 +128,16 @@ impl Flow {
     fn set_hole_until(&mut self, hole: Option<SeqNum>) {
         self.marks.set(Marks::HOLE, hole.is_some());
         self.hole = hole.unwrap_or_default();
+    }
+
+    /// All below was acknowledged before it was seen to be sent, by what the peer said.
+    fn acked_ahead(&self) -> Option<SeqNum> {
+        self.known(Marks::ACKED_AHEAD, self.ahead)
+    }
+
+    fn set_acked_ahead(&mut self, ahead: Option<SeqNum>) {
+        self.marks.set(Marks::ACKED_AHEAD, ahead.is_some());
+        self.ahead = ahead.unwrap_or_default();
     }
 
     /// As [`Flow::hole_until`], where nothing below can be timed.
@@ -178,6 +190,7 @@ impl Flow {
         floor: Rtt(u64::MAX),
         recovery: (SeqNum(0), 0),
         hole: SeqNum(0),
+        ahead: SeqNum(0),
         isns: (SeqNum(0), SeqNum(0)),
         window: 0,
         marks: Marks::NONE,
@@ -223,8 +236,8 @@ impl Flow {
         if segment.has(TcpFlags::SYN) {
             // What was sent since the first is not known any more.
             let again = self.left_out() && self.local_isn() == Some(segment.start());
-            self.opens(segment, pool);
-            if again {
+            let opens = self.opens(segment, pool);
+            if again || !opens {
                 return sent;
             }
         }
@@ -241,6 +254,14 @@ impl Flow {
         if self.is_synchronised() && start.distance(self.snd_nxt) > LARGEST_WINDOW {
             self.restart(pool);
         }
+        if self.marks.has(Marks::SECOND_ISN) && !segment.has(TcpFlags::SYN) {
+            // The first segment after the handshake says with which of the numbers the connection goes on.
+            self.marks.set(Marks::SECOND_ISN, false);
+            if start != self.snd_nxt {
+                self.marks.set(Marks::LOCAL_ISN, false);
+                self.interrupt(pool);
+            }
+        }
         if !self.is_synchronised() {
             // Rule 8: whatever was sent before, acknowledgements below this segment tell nothing.
             self.snd_una = start;
@@ -251,17 +272,20 @@ impl Flow {
             self.marks.set(Marks::FIN_SENT, true);
         }
 
+        if self.is_probe(start, end) {
+            return sent;
+        }
+        let acked_early = self.is_acked_early(start, pool);
+        let again = start.before(self.snd_nxt);
         let transmission = Transmission {
             sent_at: segment.time(),
             start,
             end,
             tsval: segment.tsval(),
             syn: segment.has(TcpFlags::SYN),
+            after_gap: start.after(self.snd_nxt),
+            acked_early,
         };
-        if self.is_probe(start, end) {
-            return sent;
-        }
-        let again = start.before(self.snd_nxt);
         if self.outstanding.would_mislead(again, limits.outstanding) {
             self.forget(pool);
         }
@@ -309,12 +333,15 @@ impl Flow {
         if segment.has(TcpFlags::FIN) {
             self.marks.set(Marks::FIN_RECEIVED, true);
         }
-        let said = segment.ack().filter(|_| !segment.header.bits.any(Bits::UNTIMED));
-        let Some(ack) = said else { return Outcome::Quiet(Quiet::NoAck) };
+        let Some(ack) = segment.timed_ack() else { return Outcome::Quiet(Quiet::NoAck) };
         if !self.is_synchronised() {
+            self.was_acked(ack);
             return Outcome::Quiet(Quiet::NothingSent);
         }
         if ack.after(self.snd_nxt) {
+            if ack.distance(self.snd_nxt) <= LARGEST_WINDOW {
+                self.was_acked(ack);
+            }
             return Outcome::Rejected(Rejection::NeverSent);
         }
         if ack.before(self.snd_una) {
@@ -347,28 +374,36 @@ impl Flow {
     fn advance(&mut self, ack: SeqNum, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Outcome {
         let una = std::mem::replace(&mut self.snd_una, ack);
         let (told, is_suspect) = (self.told_until(), self.suspects_hole());
+        let is_closed = self.marks.has(Marks::HOLE_CLOSED) && !self.marks.has(Marks::RECORD_FULL);
+        let hole_above = segment.header.bits.any(Bits::SACK_ABOVE);
         let in_hole = told.is_some_and(|hole| !ack.after(hole));
-        let found = self.outstanding.acknowledge(pool, ack, segment.tsecr());
+        let found = self.outstanding.acknowledge(pool, Advance { una, ack, tsecr: segment.tsecr() });
         let leaves_recovery =
             self.recovery().filter(|recovery| una.before(recovery.point) && ack.after(recovery.point));
-        self.set_hole_until(self.hole_until().filter(|hole| ack.before(*hole)));
-        self.set_recovery(self.recovery().filter(|recovery| ack.before(recovery.point)));
+        self.settle(ack);
+        self.marks.add(Marks::HOLE_CLOSED, self.marks.has(Marks::SACK_IN_USE) && !hole_above);
+        if matches!(found, Match::AckedEarly) {
+            // The peer says only now that it has this. If it says no more than that, what it said before was not true.
+            self.set_acked_ahead(None);
+        }
         let (found, by_timestamp) = match found {
-            _ if in_hole => return Outcome::Rejected(Rejection::Hole),
+            // Or else a segment behind the hole made a receiver speak that had kept the acknowledgement back.
+            _ if in_hole || hole_above => return Outcome::Rejected(Rejection::Hole),
+            Match::AckedEarly | Match::Unseen => return Outcome::Rejected(Rejection::Unseen),
             Match::None => return Outcome::Rejected(Rejection::NoSegment),
             Match::Ambiguous => return Outcome::Rejected(Rejection::Retransmitted),
-            // Rule 4: a segment that is not an acknowledgement alone may be the peer's own retransmission, and the first to arrive
-            // of several that acknowledged the same.
-            Match::ByTimestamp { is_newest: false, .. } if !segment.is_empty() => {
-                return Outcome::Rejected(Rejection::Retransmitted);
-            }
             // TSecr may be the echo of something in the hole.
-            Match::ByTimestamp { .. } if told.is_some() => return Outcome::Rejected(Rejection::Hole),
-            Match::ByTimestamp { named, .. } => (named, true),
+            Match::ByTimestamp(_) if told.is_some() => return Outcome::Rejected(Rejection::Hole),
+            Match::ByTimestamp(named) => (named, true),
+            // The receiver has said that it holds nothing above what it acknowledged.
             // Rule 5: what was sent first cannot have waited for anything.
-            Match::Clean(found) if is_suspect && found.start != una => return Outcome::Rejected(Rejection::Hole),
+            Match::Clean(found) if is_suspect && !is_closed && found.start != una => {
+                return Outcome::Rejected(Rejection::Hole);
+            }
             // What was sent after the hole showed may have come before what filled it; unless TSecr is its echo.
-            Match::Clean(found) if told.is_some() && !(found.tsval.is_some() && found.tsval == segment.tsecr()) => {
+            Match::Clean(found)
+                if told.is_some() && !is_closed && !(found.tsval.is_some() && found.tsval == segment.tsecr()) =>
+            {
                 return Outcome::Rejected(Rejection::Hole);
             }
             Match::Clean(found) => {
@@ -405,13 +440,48 @@ impl Flow {
         })
     }
 
+    /// All below `ack` is acknowledged: what was known of it alone is not needed any more.
+    fn settle(&mut self, ack: SeqNum) {
+        self.set_hole_until(self.hole_until().filter(|hole| ack.before(*hole)));
+        self.set_recovery(self.recovery().filter(|recovery| ack.before(recovery.point)));
+        self.set_acked_ahead(self.acked_ahead().filter(|ahead| ack.before(*ahead)));
+    }
+
+    /// The peer acknowledged this, and it was not seen to be sent yet: it will not be timed when it is, by another acknowledgement
+    /// that says the same.
+    pub(super) fn was_acked(&mut self, ack: SeqNum) {
+        let ahead = self.acked_ahead().filter(|ahead| ahead.distance(ack) <= LARGEST_WINDOW);
+        self.set_acked_ahead(Some(ahead.map_or(ack, |ahead| ahead.max(ack))));
+    }
+
+    /// Whether what is sent from `start` on was acknowledged before.
+    fn is_acked_early(&mut self, start: SeqNum, pool: &mut Share<'_>) -> bool {
+        let Some(ahead) = self.acked_ahead() else { return false };
+        if ahead.distance(start) > LARGEST_WINDOW {
+            self.set_acked_ahead(None);
+            return false;
+        }
+        if start.before(ahead) {
+            return true;
+        }
+        if self.snd_nxt.before(ahead) {
+            // Both ends say that all below was sent; it passed unseen.
+            self.outstanding.acknowledge(pool, Advance { una: self.snd_una, ack: ahead, tsecr: None });
+            (self.snd_una, self.snd_nxt) = (ahead, ahead);
+            self.settle(ahead);
+        }
+        false
+    }
+
     /// Rule 5: segments behind a hole were received long before the acknowledgement that will cover them.
     fn hole(&mut self, pool: &mut Share<'_>) {
         if self.snd_una != self.snd_nxt {
-            self.outstanding.clear(pool);
+            self.outstanding.forget(pool);
             self.set_hole_until(Some(self.snd_nxt));
             self.marks.set(Marks::HOLE_SUSPECTED, false);
             self.marks.set(Marks::HOLE_FORGOTTEN, false);
+            self.marks.set(Marks::HOLE_CLOSED, false);
+            self.marks.set(Marks::RECORD_FULL, false);
         }
     }
 
@@ -421,16 +491,29 @@ impl Flow {
         self.hole(pool);
         self.marks.set(Marks::HOLE_SUSPECTED, suspects_hole);
         self.marks.set(Marks::HOLE_FORGOTTEN, suspects_hole);
+        self.marks.set(Marks::RECORD_FULL, true);
     }
 
-    /// Rule 7, outbound: a SYN or SYN-ACK with another initial sequence number is another connection.
-    fn opens(&mut self, segment: &Segment, pool: &mut Share<'_>) {
+    /// Rule 7, outbound: a SYN or SYN-ACK with another initial sequence number is another connection. Whether the segment counts.
+    fn opens(&mut self, segment: &Segment, pool: &mut Share<'_>) -> bool {
         let known_remote = self.remote_isn();
         if (self.is_synchronised() || self.left_out()) && self.local_isn() != Some(segment.start()) {
+            let answers_the_same = segment.ack().is_some_and(|ack| known_remote == Some(ack.minus(1)));
+            if answers_the_same && self.is_synchronised() {
+                // A second answer to the same SYN, as SYN cookies and anycast make it. The peer takes one of them: the first that arrives,
+                // which mostly is the one that was sent first. So that is followed until what is sent next says otherwise.
+                let nothing_more_sent = self.local_isn().map(|isn| isn.plus(1)) == Some(self.snd_nxt);
+                self.marks.add(Marks::SECOND_ISN, nothing_more_sent);
+                return false;
+            }
             self.restart(pool);
             self.set_remote_isn(known_remote);
         }
         self.set_local_isn(segment.start());
+        if segment.ack().is_none() {
+            // It opens: what was acknowledged before is of another connection.
+            self.set_acked_ahead(None);
+        }
         let offers = segment.header.bits.any(Bits::SACK_PERMITTED);
         self.marks.add(Marks::SACK_OFFERED, offers);
         if let Some(ack) = segment.ack() {
@@ -438,6 +521,7 @@ impl Flow {
             self.marks.add(Marks::SACK_IN_USE, offers);
             self.set_remote_isn(Some(ack.minus(1)));
         }
+        true
     }
 
     /// Rule 7, inbound.
@@ -487,6 +571,7 @@ impl Flow {
             self.set_hole_until(Some(self.snd_nxt));
             self.marks.set(Marks::HOLE_SUSPECTED, true);
             self.marks.set(Marks::HOLE_FORGOTTEN, is_told);
+            self.marks.set(Marks::HOLE_CLOSED, false);
         }
     }
 

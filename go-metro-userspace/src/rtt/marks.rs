@@ -1,11 +1,11 @@
-//! What is known of a flow in single bits, and which of its numbers are known at all: sixteen bits for the whole of it, so that a
+//! What is known of a flow in single bits, and which of its numbers are known at all: one word for the whole of it, so that a
 //! flow's state fits one cache line.
 
 /// A set of marks. The two lowest bits are a number: duplicate acknowledgements in a row, up to three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Marks(u16);
+pub(super) struct Marks(u32);
 
-const DUPLICATES: u16 = 0b11;
+const DUPLICATES: u32 = 0b11;
 
 impl Marks {
     /// Nothing is known.
@@ -39,6 +39,14 @@ impl Marks {
 
     /// Records of the flow were left out.
     pub(super) const LEFT_OUT: Self = Self(1 << 15);
+    /// Of a hole: the receiver has said since that it holds nothing above what it acknowledges.
+    pub(super) const HOLE_CLOSED: Self = Self(1 << 16);
+    /// Of a hole: it is none, but what was outstanding was too much to be kept on record.
+    pub(super) const RECORD_FULL: Self = Self(1 << 19);
+    /// Something was acknowledged that was not seen to be sent yet.
+    pub(super) const ACKED_AHEAD: Self = Self(1 << 17);
+    /// There was a second SYN-ACK with another initial sequence number, which is the one that is remembered.
+    pub(super) const SECOND_ISN: Self = Self(1 << 18);
 
     /// Whether all of `marks` are set.
     #[inline]
@@ -67,6 +75,6 @@ impl Marks {
     /// Remembers how many duplicate acknowledgements came in a row; more than three count as three.
     #[inline]
     pub(super) fn set_duplicates(&mut self, count: u8) {
-        self.0 = (self.0 & !DUPLICATES) | u16::from(count).min(DUPLICATES);
+        self.0 = (self.0 & !DUPLICATES) | u32::from(count).min(DUPLICATES);
     }
 }

@@ -29,6 +29,7 @@
 
 mod batch;
 mod distribution;
+mod early;
 mod engine;
 mod flow;
 mod histogram;

@@ -27,6 +27,10 @@ pub(super) struct Transmission {
     pub(super) tsval: Option<u32>,
     /// Whether it carried SYN.
     pub(super) syn: bool,
+    /// Whether the sequence space right before it was never seen to be sent (a gap).
+    pub(super) after_gap: bool,
+    /// Whether some of it had been acknowledged before it was seen.
+    pub(super) acked_early: bool,
 }
 
 /// A transmission as the pool keeps it.
@@ -39,17 +43,35 @@ struct Node {
     /// The queue's doubts when it was sent, to tell what was sent before a retransmission from what was sent after.
     doubts: u32,
     next: u32,
-    has_tsval: bool,
-    syn: bool,
-    /// Sequence space that was sent before.
-    again: bool,
+    /// Of the constants below.
+    flags: u8,
 }
 
 const _: () = assert!(size_of::<Node>() == 32);
 
+/// It carried timestamps.
+const HAS_TSVAL: u8 = 1 << 0;
+/// It carried SYN.
+const SYN: u8 = 1 << 1;
+/// Sequence space that was sent before.
+const AGAIN: u8 = 1 << 2;
+/// As [`Transmission::after_gap`].
+const AFTER_GAP: u8 = 1 << 3;
+/// As [`Transmission::acked_early`].
+const ACKED_EARLY: u8 = 1 << 4;
+
 impl Node {
+    fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
     fn tsval(&self) -> Option<u32> {
-        self.has_tsval.then_some(self.tsval)
+        self.is(HAS_TSVAL).then_some(self.tsval)
+    }
+
+    /// Whether it contains the byte at `number`.
+    fn contains(&self, number: SeqNum) -> bool {
+        !self.start.after(number) && self.end.after(number)
     }
 
     /// Whether it contains the byte before `ack`.
@@ -58,24 +80,23 @@ impl Node {
     }
 
     fn transmission(&self) -> Transmission {
-        let Self { sent_at, start, end, syn, .. } = *self;
-        Transmission { sent_at, start, end, tsval: self.tsval(), syn }
+        let Self { sent_at, start, end, .. } = *self;
+        Transmission {
+            sent_at,
+            start,
+            end,
+            tsval: self.tsval(),
+            syn: self.is(SYN),
+            after_gap: self.is(AFTER_GAP),
+            acked_early: self.is(ACKED_EARLY),
+        }
     }
 }
 
 impl Node {
     /// One that holds nothing.
-    const FREE: Self = Self {
-        sent_at: Nanos(0),
-        start: SeqNum(0),
-        end: SeqNum(0),
-        tsval: 0,
-        doubts: 0,
-        next: NIL,
-        has_tsval: false,
-        syn: false,
-        again: false,
-    };
+    const FREE: Self =
+        Self { sent_at: Nanos(0), start: SeqNum(0), end: SeqNum(0), tsval: 0, doubts: 0, next: NIL, flags: 0 };
 }
 
 /// Common nodes for each flow that there may be: most flows have one or two transmissions outstanding, a few bulk transfers have their
@@ -157,6 +178,24 @@ impl Share<'_> {
     }
 }
 
+/// An acknowledgement that advances `snd_una`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Advance {
+    /// First sequence number not acknowledged until now.
+    pub(super) una: SeqNum,
+    /// The acknowledgement number.
+    pub(super) ack: SeqNum,
+    /// TSecr, if it carries timestamps.
+    pub(super) tsecr: Option<u32>,
+}
+
+impl Advance {
+    /// TSecr, if it is the echo of something: Linux takes 0 for none (`tcp_rcv_synsent_state_process` of net/ipv4/tcp_input.c).
+    fn echo(&self) -> Option<u32> {
+        self.tsecr.filter(|tsecr| *tsecr != 0)
+    }
+}
+
 /// What an acknowledgement finds.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Match {
@@ -165,14 +204,13 @@ pub(super) enum Match {
     /// The newest transmission that contains it; sent once, and nothing was retransmitted since.
     Clean(Transmission),
     /// Retransmitted, or something was since; but TSecr names this transmission alone.
-    ByTimestamp {
-        /// The one.
-        named: Transmission,
-        /// Whether no later transmission contains the byte.
-        is_newest: bool,
-    },
+    ByTimestamp(Transmission),
     /// Retransmitted, or something was since, and TSecr decides nothing.
     Ambiguous,
+    /// Something that was not seen caused the acknowledgement, or may have.
+    Unseen,
+    /// The transmission was acknowledged before it was seen; this is a repetition.
+    AckedEarly,
 }
 
 /// What became of a new transmission.
@@ -203,6 +241,8 @@ const OWN_IN_USE: u8 = 1 << 0;
 const UNORDERED: u8 = 1 << 1;
 /// Transmissions were dropped from it (rule 9).
 const THINNED: u8 = 1 << 2;
+/// One that comes after a gap was not kept: the next one comes after it as well.
+const GAP_PENDING: u8 = 1 << 3;
 
 const _: () = assert!(size_of::<Queue>() == 16);
 
@@ -244,29 +284,43 @@ impl Queue {
     }
 
     /// Finds what `ack` acknowledges (rules 3 and 4) and removes all that it covers.
-    pub(super) fn acknowledge(&mut self, pool: &mut Share<'_>, ack: SeqNum, tsecr: Option<u32>) -> Match {
+    pub(super) fn acknowledge(&mut self, pool: &mut Share<'_>, advance: Advance) -> Match {
         let mut evidence = Evidence::default();
         if self.is(UNORDERED) {
-            self.cover_any_order(pool, ack, tsecr, &mut evidence);
+            self.cover_any_order(pool, advance, &mut evidence);
         } else {
-            self.cover_front(pool, ack, tsecr, &mut evidence);
+            self.cover_front(pool, advance, &mut evidence);
         }
-        let found = evidence.judge(self.doubts, self.is(THINNED));
+        let found = evidence.judge(advance, self.doubts, self.is(THINNED));
         if self.len == 0 {
-            *self = Self::EMPTY;
+            *self = Self { marks: self.marks & GAP_PENDING, ..Self::EMPTY };
         }
         found
     }
 
     /// Removes everything.
     pub(super) fn clear(&mut self, pool: &mut Share<'_>) {
-        let mut index = self.head;
-        for _ in 0..self.len {
-            let next = pool.node(index).next;
-            self.give_back(pool, index);
-            index = next;
-        }
+        self.empty(pool);
         *self = Self::EMPTY;
+    }
+
+    /// Removes everything that is outstanding, and remembers whether there was a gap in it.
+    pub(super) fn forget(&mut self, pool: &mut Share<'_>) {
+        let gap = self.empty(pool) & AFTER_GAP != 0 || self.is(GAP_PENDING);
+        self.marks = if gap { GAP_PENDING } else { 0 };
+    }
+
+    /// Removes everything; the flags of all nodes.
+    fn empty(&mut self, pool: &mut Share<'_>) -> u8 {
+        let (mut index, mut all) = (self.head, 0);
+        let gap_pending = self.marks & GAP_PENDING;
+        for _ in 0..self.len {
+            let Node { next, flags, .. } = *pool.node(index);
+            self.give_back(pool, index);
+            (index, all) = (next, all | flags);
+        }
+        *self = Self { marks: gap_pending, ..Self::EMPTY };
+        all
     }
 
     fn is(&self, mark: u8) -> bool {
@@ -297,22 +351,20 @@ impl Queue {
             self.thin(pool);
             pushed = Pushed::Thinned;
         }
-        let Transmission { sent_at, start, end, tsval, syn } = transmission;
-        let node = Node {
-            sent_at,
-            start,
-            end,
-            tsval: tsval.unwrap_or_default(),
-            doubts: self.doubts,
-            next: NIL,
-            has_tsval: tsval.is_some(),
-            syn,
-            again,
-        };
+        let Transmission { sent_at, start, end, tsval, syn, after_gap, acked_early } = transmission;
+        let flag = |condition: bool, flag: u8| if condition { flag } else { 0 };
+        let flags = flag(tsval.is_some(), HAS_TSVAL)
+            | flag(syn, SYN)
+            | flag(again, AGAIN)
+            | flag(after_gap || self.is(GAP_PENDING), AFTER_GAP)
+            | flag(acked_early, ACKED_EARLY);
+        let tsval = tsval.unwrap_or_default();
+        let node = Node { sent_at, start, end, tsval, doubts: self.doubts, next: NIL, flags };
         let Some(index) = self.take(pool, node) else {
-            self.marks |= THINNED;
+            self.marks |= THINNED | flag(node.is(AFTER_GAP), GAP_PENDING);
             return Pushed::PoolFull;
         };
+        self.marks &= !GAP_PENDING;
         if self.len == 0 {
             self.head = index;
         } else {
@@ -324,11 +376,11 @@ impl Queue {
     }
 
     /// Nothing was retransmitted: sequence numbers ascend and do not overlap, so all that is covered is at the front.
-    fn cover_front(&mut self, pool: &mut Share<'_>, ack: SeqNum, tsecr: Option<u32>, evidence: &mut Evidence) {
+    fn cover_front(&mut self, pool: &mut Share<'_>, advance: Advance, evidence: &mut Evidence) {
         while self.len > 0 {
             let node = *pool.node(self.head);
-            evidence.weigh(&node, ack, tsecr);
-            if node.end.after(ack) {
+            evidence.weigh(&node, &advance);
+            if node.end.after(advance.ack) {
                 return;
             }
             self.give_back(pool, self.head);
@@ -338,12 +390,12 @@ impl Queue {
     }
 
     /// Something was retransmitted: every transmission is looked at.
-    fn cover_any_order(&mut self, pool: &mut Share<'_>, ack: SeqNum, tsecr: Option<u32>, evidence: &mut Evidence) {
+    fn cover_any_order(&mut self, pool: &mut Share<'_>, advance: Advance, evidence: &mut Evidence) {
         let (mut index, mut previous) = (self.head, NIL);
         for _ in 0..self.len {
             let node = *pool.node(index);
-            evidence.weigh(&node, ack, tsecr);
-            if node.end.after(ack) {
+            evidence.weigh(&node, &advance);
+            if node.end.after(advance.ack) {
                 previous = index;
             } else {
                 if previous == NIL {
@@ -370,8 +422,12 @@ impl Queue {
             if dropped == NIL {
                 break;
             }
-            let next = pool.node(dropped).next;
+            let Node { next, flags, .. } = *pool.node(dropped);
             pool.node_mut(kept).next = next;
+            match next {
+                NIL => self.marks |= if flags & AFTER_GAP == 0 { 0 } else { GAP_PENDING },
+                next => pool.node_mut(next).flags |= flags & AFTER_GAP,
+            }
             self.give_back(pool, dropped);
             self.len -= 1;
             self.tail = if next == NIL { kept } else { self.tail };
@@ -385,39 +441,76 @@ impl Queue {
 struct Evidence {
     /// The newest that contains the acknowledged byte.
     newest: Option<Node>,
-    /// The newest of those whose TSval the acknowledgement echoes.
-    named: Option<Node>,
-    /// Whether the two are the same.
-    newest_is_named: bool,
+    /// Whether something that it covers was sent again after the newest.
+    repeated_since: bool,
     /// How many TSecr may be the echo of, whether or not they contain the byte: a receiver that keeps acknowledgements back echoes the first
     /// segment that it has not acknowledged (RFC 7323 section 4.3).
     times_named: u32,
+    /// The oldest TSval of the transmissions that contain the first byte not acknowledged so far.
+    first_tsval: Option<u32>,
+    /// Whether there is a gap between what was acknowledged so far and the end of what is now.
+    gap: bool,
 }
 
 impl Evidence {
     #[inline]
-    fn weigh(&mut self, node: &Node, ack: SeqNum, tsecr: Option<u32>) {
-        let is_named = tsecr.is_some() && node.tsval() == tsecr;
-        self.times_named += u32::from(is_named && node.start.before(ack));
+    fn weigh(&mut self, node: &Node, advance: &Advance) {
+        let Advance { una, ack, tsecr } = *advance;
+        if !node.start.before(ack) {
+            return;
+        }
+        self.times_named += u32::from(tsecr.is_some() && node.tsval() == tsecr);
+        self.gap |= node.is(AFTER_GAP) && una.before(node.start);
+        if node.contains(una)
+            && let Some(tsval) = node.tsval()
+            && self.first_tsval.is_none_or(|first| is_newer(first, tsval))
+        {
+            self.first_tsval = Some(tsval);
+        }
         if node.contains_last_of(ack) {
             self.newest = Some(*node);
-            self.newest_is_named = is_named;
-            if is_named {
-                self.named = Some(*node);
-            }
+            self.repeated_since = false;
+        } else if let Some(newest) = &self.newest {
+            self.repeated_since |= node.end.after(una) && node.end.after(newest.start);
         }
     }
 
-    fn judge(self, doubts: u32, thinned: bool) -> Match {
+    fn judge(self, advance: Advance, doubts: u32, thinned: bool) -> Match {
         let Some(newest) = self.newest else { return Match::None };
-        let ambiguous = newest.again || newest.doubts != doubts;
-        match self.named {
-            _ if !ambiguous => Match::Clean(newest.transmission()),
-            // Rule 4: exactly one transmission, and it contains the byte. Of those that made room nobody knows.
-            Some(named) if self.times_named == 1 && !thinned => {
-                Match::ByTimestamp { named: named.transmission(), is_newest: self.newest_is_named }
-            }
-            _ => Match::Ambiguous,
+        if newest.is(ACKED_EARLY) {
+            return Match::AckedEarly;
         }
+        let is_named = advance.tsecr.is_some() && newest.tsval() == advance.tsecr;
+        let ambiguous = newest.is(AGAIN) || newest.doubts != doubts;
+        if ambiguous {
+            // Rule 4: exactly one transmission, it contains the byte, and nothing of it was sent again later: a receiver that held the head of a
+            // super-segment back echoes that head even if what it acknowledges is the later transmission of its tail (RFC 7323 section
+            // 4.3). Of those that made room nobody knows.
+            return match is_named && self.times_named == 1 && !self.repeated_since && !thinned {
+                true => Match::ByTimestamp(newest.transmission()),
+                false => Match::Ambiguous,
+            };
+        }
+        if let (Some(echo), Some(tsval)) = (advance.echo(), newest.tsval()) {
+            // What is echoed was sent after all that is acknowledged here, or before: a transmission that was not seen.
+            let too_new = is_newer(echo, tsval);
+            // Where the first of them made room it may have been as late as the newest.
+            let first = self.first_tsval.or(thinned.then_some(tsval));
+            let too_old = first.is_some_and(|first| is_newer(first, echo));
+            if too_new || too_old {
+                return Match::Unseen;
+            }
+        }
+        // The acknowledgement may have waited for what fills the gap. The receiver does not take the timestamp of what arrives above a
+        // hole, so that its echo proves that there was none (RFC 7323 section 4.3).
+        if self.gap && !is_named {
+            return Match::Unseen;
+        }
+        Match::Clean(newest.transmission())
     }
+}
+
+/// Whether one timestamp is newer than another: serial numbers, as sequence numbers are (RFC 7323 section 5.2).
+fn is_newer(one: u32, other: u32) -> bool {
+    SeqNum(one).after(SeqNum(other))
 }

@@ -28,6 +28,9 @@ pub enum Rejection {
     Hole,
     /// Sent after a retransmission and acknowledged together with it: it may have waited for it.
     Recovery,
+    /// Something that passed unseen caused the acknowledgement, or may have: there is a gap below it, its TSecr is of no transmission that was
+    /// seen, or its number was acknowledged before.
+    Unseen,
     /// The acknowledgement is no later than the segment.
     NotPositive,
     /// Longer than `idle_ttl`.
@@ -36,7 +39,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// How many reasons there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
     /// Every reason, in the order of its index.
     pub const ALL: [Self; Self::COUNT] = [
         Self::NeverSent,
@@ -44,6 +47,7 @@ impl Rejection {
         Self::Retransmitted,
         Self::Hole,
         Self::Recovery,
+        Self::Unseen,
         Self::NotPositive,
         Self::TooLong,
     ];
@@ -56,6 +60,7 @@ impl Rejection {
             Self::Retransmitted => "retransmitted",
             Self::Hole => "hole",
             Self::Recovery => "recovery",
+            Self::Unseen => "unseen",
             Self::NotPositive => "not_positive",
             Self::TooLong => "too_long",
         }

@@ -230,6 +230,12 @@ impl Segment {
         self.has(TcpFlags::ACK).then_some(SeqNum(self.header.ack))
     }
 
+    /// As [`Segment::ack`], unless the source has left out what it would have to be compared with.
+    #[inline]
+    pub(super) fn timed_ack(&self) -> Option<SeqNum> {
+        self.ack().filter(|_| !self.header.bits.any(Bits::UNTIMED))
+    }
+
     /// TSval, if it carries timestamps.
     #[inline]
     pub fn tsval(&self) -> Option<u32> {

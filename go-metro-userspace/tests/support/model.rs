@@ -31,6 +31,12 @@ struct Tx {
     tsval: Option<u32>,
     syn: bool,
     ambiguous: bool,
+    /// Something right before it was never seen to be sent.
+    after_gap: bool,
+    /// It was acknowledged before it was seen.
+    acked_early: bool,
+    /// A hole showed since: it proves nothing any more.
+    void: bool,
 }
 
 /// One flow.
@@ -43,10 +49,21 @@ pub struct Model {
     recovery_tsval: Option<u32>,
     hole_until: u64,
     suspect_until: u64,
+    /// The receiver has said that it holds nothing above what it acknowledges.
+    hole_closed: bool,
+    /// There was a gap in what a hole made void.
+    gap_in_hole: bool,
+    /// Acknowledged, and not seen to be sent yet.
+    ahead: Option<u64>,
     sack_offered: bool,
     sack: bool,
     duplicates: u32,
     window: u16,
+}
+
+/// Whether one timestamp is newer than another.
+fn is_newer(one: u32, other: u32) -> bool {
+    one.wrapping_sub(other) as i32 > 0
 }
 
 impl Model {
@@ -65,17 +82,32 @@ impl Model {
         if s.syn {
             self.sack_offered |= s.sack_permitted;
             self.sack |= s.sack_permitted && s.ack.is_some();
+            self.ahead = self.ahead.filter(|_| s.ack.is_some());
         }
-        let snd_nxt = *self.snd_nxt.get_or_insert_with(|| {
+        let mut snd_nxt = *self.snd_nxt.get_or_insert_with(|| {
             self.snd_una = s.seq;
             s.seq
         });
-        let mut tx = Tx { at: s.at, start: s.seq, end, tsval: s.tsval, syn: s.syn, ambiguous: false };
+        let keep_alive = self.snd_una == snd_nxt && s.seq + 1 == snd_nxt && end == snd_nxt;
+        if keep_alive {
+            return;
+        }
+        if let Some(ahead) = self.ahead.filter(|ahead| snd_nxt < *ahead && *ahead <= s.seq) {
+            // Sender and receiver agree that all below was sent.
+            (self.snd_una, snd_nxt, self.ahead) = (ahead, ahead, None);
+        }
+        let mut tx = Tx {
+            at: s.at,
+            start: s.seq,
+            end,
+            tsval: s.tsval,
+            syn: s.syn,
+            ambiguous: false,
+            after_gap: s.seq > snd_nxt,
+            acked_early: self.ahead.is_some_and(|ahead| s.seq < ahead),
+            void: false,
+        };
         if s.seq < snd_nxt {
-            let keep_alive = self.snd_una == snd_nxt && s.seq == snd_nxt - 1 && end == snd_nxt;
-            if keep_alive {
-                return;
-            }
             for old in &mut self.sent {
                 old.ambiguous = true;
             }
@@ -84,8 +116,11 @@ impl Model {
             tx.ambiguous = true;
             if self.snd_una < end && self.snd_una < self.hole_until && s.seq < self.hole_until {
                 self.hole_until = self.hole_until.max(end);
+                tx.void = true;
             }
+            tx.void |= end <= self.snd_una;
         }
+        tx.after_gap |= !tx.void && std::mem::take(&mut self.gap_in_hole);
         self.sent.push(tx);
         self.snd_nxt = Some(snd_nxt.max(end));
     }
@@ -94,7 +129,14 @@ impl Model {
         if s.syn && s.ack.is_some() {
             self.sack |= s.sack_permitted && self.sack_offered;
         }
-        let (ack, snd_nxt) = (s.ack?, self.snd_nxt?);
+        let Some(snd_nxt) = self.snd_nxt else {
+            self.ahead = s.ack;
+            return None;
+        };
+        let ack = s.ack?;
+        if ack > snd_nxt {
+            self.ahead = self.ahead.max(Some(ack));
+        }
         if ack > snd_nxt || ack < self.snd_una {
             return None;
         }
@@ -104,60 +146,85 @@ impl Model {
         let mut sample = None;
         if ack > self.snd_una {
             self.duplicates = 0;
+            self.ahead = self.ahead.filter(|ahead| ack < *ahead);
             sample = self.matching(ack, s);
             self.snd_una = ack;
+            self.hole_closed |= self.sack && !s.sack_above;
         } else if !self.sack && s.len == 0 && !s.syn && !s.fin && s.window == self.window && self.outstanding() {
             self.duplicates += 1;
             self.suspect_until = snd_nxt;
+            self.hole_closed = false;
             if self.snd_una < self.hole_until {
-                self.hole_until = snd_nxt;
+                self.hole(snd_nxt);
             }
         }
         self.window = s.window;
         if (s.sack_above || self.duplicates >= 3) && self.outstanding() {
-            self.hole_until = snd_nxt;
+            self.hole(snd_nxt);
             self.suspect_until = 0;
         }
         sample
+    }
+
+    fn hole(&mut self, snd_nxt: u64) {
+        self.hole_until = snd_nxt;
+        self.hole_closed = false;
+        for tx in self.sent.iter_mut().filter(|tx| tx.end > self.snd_una && !tx.void) {
+            self.gap_in_hole |= tx.after_gap;
+            tx.void = true;
+        }
     }
 
     fn outstanding(&self) -> bool {
         self.sent.iter().any(|tx| tx.end > self.snd_una)
     }
 
-    fn matching(&self, ack: u64, s: &Seg) -> Option<(Kind, Class, u64)> {
-        let containing: Vec<&Tx> =
-            self.sent.iter().filter(|tx| tx.end > self.snd_una && tx.start < ack && ack <= tx.end).collect();
-        let newest = *containing.last()?;
-        if ack <= self.hole_until {
+    fn matching(&mut self, ack: u64, s: &Seg) -> Option<(Kind, Class, u64)> {
+        let una = self.snd_una;
+        let covered: Vec<Tx> = self.sent.iter().filter(|tx| tx.end > una && tx.start < ack).copied().collect();
+        let place = covered.iter().rposition(|tx| ack <= tx.end)?;
+        let newest = covered[place];
+        if newest.acked_early && !newest.void {
+            self.ahead = None;
+        }
+        if ack <= self.hole_until || s.sack_above || newest.acked_early {
             return None;
         }
-        let (tx, class) = if newest.ambiguous {
-            let named = |tx: &&Tx| s.tsecr.is_some() && tx.tsval == s.tsecr;
-            let [tx] = containing.iter().copied().filter(named).collect::<Vec<_>>()[..] else { return None };
-            let covered = self.sent.iter().filter(|tx| tx.end > self.snd_una && tx.start < ack);
-            let alone = s.len == 0 && !s.syn && !s.fin;
-            let leaves_hole = self.snd_una < self.hole_until;
-            if leaves_hole || covered.filter(named).count() != 1 || (!std::ptr::eq(tx, newest) && !alone) {
+        let leaves_hole = una < self.hole_until;
+        let is_named = |tx: &Tx| s.tsecr.is_some() && tx.tsval == s.tsecr;
+        let named = is_named(&newest);
+        let class = if newest.ambiguous {
+            let repeated = covered[place + 1..].iter().any(|tx| tx.end > newest.start);
+            let times_named = covered.iter().filter(|tx| is_named(tx)).count();
+            if leaves_hole || !named || times_named != 1 || repeated {
                 return None;
             }
-            (tx, Class::Timestamp)
+            Class::Timestamp
         } else {
-            if self.snd_una < self.suspect_until && newest.start != self.snd_una {
+            if una < self.suspect_until && !self.hole_closed && newest.start != una {
                 return None;
             }
-            let named = s.tsecr.is_some() && s.tsecr == newest.tsval;
-            if self.snd_una < self.hole_until && !named {
+            if leaves_hole && !self.hole_closed && !named {
+                return None;
+            }
+            if let (Some(echo), Some(tsval)) = (s.tsecr.filter(|echo| *echo != 0), newest.tsval) {
+                let first = covered.iter().filter(|tx| tx.start <= una && !tx.void).filter_map(|tx| tx.tsval);
+                let oldest = first.reduce(|oldest, tsval| if is_newer(oldest, tsval) { tsval } else { oldest });
+                if is_newer(echo, tsval) || oldest.is_some_and(|oldest| is_newer(oldest, echo)) {
+                    return None;
+                }
+            }
+            if covered.iter().any(|tx| tx.after_gap && una < tx.start && !tx.void) && !named {
                 return None;
             }
             let told = named && newest.tsval != self.recovery_tsval;
-            if self.snd_una < self.recovery && ack > self.recovery && !told {
+            if una < self.recovery && ack > self.recovery && !told {
                 return None;
             }
-            (newest, if newest.end == ack { Class::Exact } else { Class::Partial })
+            if newest.end == ack { Class::Exact } else { Class::Partial }
         };
-        let kind = if tx.syn { Kind::Connect } else { Kind::Data };
-        let rtt = s.at.checked_sub(tx.at).filter(|rtt| *rtt > 0)?;
-        (!tx.syn || rtt < 1_000_000_000).then_some((kind, class, rtt))
+        let kind = if newest.syn { Kind::Connect } else { Kind::Data };
+        let rtt = s.at.checked_sub(newest.at).filter(|rtt| *rtt > 0)?;
+        (!newest.syn || rtt < 1_000_000_000).then_some((kind, class, rtt))
     }
 }

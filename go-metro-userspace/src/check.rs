@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::capture::ebpf::probe;
 use crate::capture::interfaces;
 use crate::config::{Backend, Config, Environment, Instance, Origin, OutputName, Selector, Statsd};
+use crate::netlink::links;
 use crate::report::{Destination, dogstatsd, origin};
 use crate::targets::hosts::Hosts;
 use crate::targets::{TargetSet, local_addresses};
@@ -124,6 +125,11 @@ fn kernel(backend: Backend, findings: &mut Vec<Finding>) {
 }
 
 fn interfaces_there(config: &Config, findings: &mut Vec<Finding>) {
+    let links = links::links().unwrap_or_else(|error| {
+        let fix = Some("free file descriptors and memory".to_owned());
+        findings.push(finding(Status::Fail, "interfaces", format!("the kernel does not list them: {error}"), fix));
+        Vec::new()
+    });
     for instance in config.instances.iter().filter(|instance| instance.pcap.is_none() && instance.interface != "any") {
         let name = &instance.interface;
         if Selector::parse(name).is_ok_and(|selector| !selector.is_name()) {
@@ -131,16 +137,20 @@ fn interfaces_there(config: &Config, findings: &mut Vec<Finding>) {
             continue;
         }
         let subject = format!("interface {name}");
-        match std::fs::read_to_string(format!("/sys/class/net/{name}/operstate")) {
-            // Loopback and tunnels do not say more than `unknown`.
-            Ok(state) if matches!(state.trim(), "up" | "unknown") => {
-                findings.push(finding(Status::Ok, &subject, state.trim(), None));
+        match links.iter().find(|link| link.is_called(name)) {
+            Some(link) => {
+                let also = if link.name == *name { String::new() } else { format!(", another name of {}", link.name) };
+                let detail = |what: &str| format!("{what}{also}");
+                findings.push(match link.state {
+                    // Loopback and tunnels do not say more than `unknown`.
+                    "up" | "unknown" => finding(Status::Ok, &subject, detail(link.state), None),
+                    state => {
+                        let fix = Some(format!("ip link set {name} up"));
+                        finding(Status::Warn, &subject, detail(&format!("is {state}")), fix)
+                    }
+                });
             }
-            Ok(state) => {
-                let fix = Some(format!("ip link set {name} up"));
-                findings.push(finding(Status::Warn, &subject, format!("is {}", state.trim()), fix));
-            }
-            Err(_) => {
+            None => {
                 let fix = Some("`ip link` lists those that exist; it is waited for if it comes later".to_owned());
                 findings.push(finding(Status::Fail, &subject, "does not exist", fix));
             }

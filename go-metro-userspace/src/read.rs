@@ -230,8 +230,8 @@ impl Names for Addresses {
         address.to_string()
     }
 
-    fn tags(&self, _interface: &str, _address: std::net::IpAddr) -> Vec<std::sync::Arc<[String]>> {
-        vec![std::sync::Arc::from([])]
+    fn tags(&self, _interface: &str, _address: std::net::IpAddr) -> std::sync::Arc<[String]> {
+        std::sync::Arc::from([])
     }
 
     fn global_tags(&self) -> std::sync::Arc<[String]> {

@@ -58,13 +58,21 @@ struct Window {
     turns_at: Instant,
 }
 
+/// What is known of interfaces, by name.
+#[derive(Default)]
+struct Links {
+    /// Those of the default routes.
+    default: BTreeSet<String>,
+    /// The alternative names of those that have some.
+    alt_names: BTreeMap<String, Vec<String>>,
+}
+
 /// All instances and all names.
 pub(super) struct Directory {
     watchers: Vec<Watcher>,
     hosts: Hosts,
     interfaces: HashMap<u32, Interface>,
-    /// Names of the interfaces of the default routes.
-    default: BTreeSet<String>,
+    links: Links,
     reverse: Option<RefCell<ReverseNames>>,
     global_tags: Arc<[String]>,
     tells_side: bool,
@@ -78,7 +86,7 @@ impl Directory {
             watchers: live(config).map(|instance| Watcher::new(instance, &config.tags)).collect(),
             hosts: Hosts::new(hosts),
             interfaces: HashMap::new(),
-            default: BTreeSet::new(),
+            links: Links::default(),
             reverse: config.reverse_dns.then(RefCell::default),
             global_tags,
             tells_side: config.sides != SidesWanted::Remote,
@@ -91,7 +99,7 @@ impl Directory {
     pub(super) fn adopt(&mut self, old: &Self) {
         self.hosts.adopt(&old.hosts);
         self.interfaces.clone_from(&old.interfaces);
-        self.look_at_routes();
+        self.look_at_links();
         self.apply_hosts();
     }
 
@@ -126,7 +134,7 @@ impl Directory {
         let local = local_addresses();
         let links = links::links().unwrap_or_default();
         let is_host_end =
-            |watcher: &Watcher| links.iter().any(|link| link.is_host_end() && watcher.means(&link.name, &self.default));
+            |watcher: &Watcher| links.iter().any(|link| link.is_host_end() && watcher.means(&link.name, &self.links));
         let near = |watcher: &Watcher| {
             watcher.interface != "lo"
                 && watcher.targets.is_only(&local)
@@ -172,11 +180,13 @@ impl Directory {
 
     /// An interface got this index.
     pub(super) fn interface_is(&mut self, ifindex: u32, name: String) {
+        // Another interface may have had the name.
+        self.links.alt_names.remove(&name);
         let old = self.interfaces.insert(ifindex, Interface { name, tags: Vec::new(), gone: None });
         if let (Some(old), Some(new)) = (old, self.interfaces.get_mut(&ifindex)) {
             new.tags = old.tags;
         }
-        self.look_at_routes();
+        self.look_at_links();
     }
 
     /// An interface went away; what was measured on it is still to be reported.
@@ -184,14 +194,14 @@ impl Directory {
         if let Some(interface) = self.interfaces.get_mut(&ifindex) {
             interface.gone = Some(0);
         }
-        self.look_at_routes();
+        self.look_at_links();
     }
 
     /// What is to be watched and is not among these, by name: interfaces that were named, and the default route's. Of a pattern there may be none.
     pub(super) fn absent(&self, attached: &[&str]) -> BTreeSet<String> {
         let must_be = |watcher: &&Watcher| matches!(watcher.selector, Some(Selector::Name(_) | Selector::Default));
         let is_absent = |watcher: &&Watcher| {
-            !attached.iter().any(|name| watcher.interface == *name || watcher.means(name, &self.default))
+            !attached.iter().any(|name| watcher.interface == *name || watcher.means(name, &self.links))
         };
         self.watchers.iter().filter(must_be).filter(is_absent).map(|watcher| watcher.interface.clone()).collect()
     }
@@ -205,6 +215,13 @@ impl Directory {
         }
     }
 
+    /// A report is to be made. An interface that is watched anyway may have got another name that an instance means.
+    pub(super) fn before_report(&mut self) {
+        if self.watchers.iter().any(|watcher| watcher.rank() != Rank::All) {
+            self.look_at_links();
+        }
+    }
+
     /// A report went out: interfaces that were gone before it have had their last.
     pub(super) fn reported(&mut self) {
         self.interfaces.retain(|_, interface| {
@@ -213,9 +230,22 @@ impl Directory {
         });
     }
 
-    fn look_at_routes(&mut self) {
+    /// Whether the interface of this name is asked for by one of its names, or as the default route's, rather than by a pattern. Only
+    /// then is it missed when it goes.
+    pub(super) fn is_named(&self, interface: &str) -> bool {
+        let watchers = self.watchers.iter().filter(|watcher| watcher.rank() <= Rank::Default);
+        watchers.into_iter().any(|watcher| watcher.means(interface, &self.links))
+    }
+
+    /// Learns anew which names interfaces have and which are on default routes. What is known stays while the kernel does not tell.
+    fn look_at_links(&mut self) {
         if self.watchers.iter().any(|watcher| watcher.selector == Some(Selector::Default)) {
-            self.default = interfaces::of_default_routes();
+            self.links.default = interfaces::of_default_routes();
+        }
+        if let Ok(links) = links::links() {
+            // One that has gone is still to be reported under its names.
+            let named = links.into_iter().filter(|link| !link.alt_names.is_empty());
+            self.links.alt_names.extend(named.map(|link| (link.name, link.alt_names)));
         }
     }
 
@@ -266,11 +296,31 @@ pub(super) fn live(config: &Config) -> impl Iterator<Item = &Instance> {
     config.instances.iter().filter(|instance| instance.pcap.is_none())
 }
 
+/// How closely an instance says which interface it means, closest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Name,
+    Default,
+    Pattern,
+    All,
+}
+
 impl Watcher {
     /// Whether it watches the interface of this name.
-    fn means(&self, name: &str, default: &BTreeSet<String>) -> bool {
-        let chooses = |selector: &Selector| selector.chooses(name, name == "lo", default.contains(name));
+    fn means(&self, name: &str, links: &Links) -> bool {
+        let alt_names = links.alt_names.get(name).into_iter().flatten().map(String::as_str);
+        let names = std::iter::once(name).chain(alt_names);
+        let chooses = |selector: &Selector| selector.chooses(names, name == "lo", links.default.contains(name));
         self.interface == "any" || self.selector.as_ref().is_some_and(chooses)
+    }
+
+    fn rank(&self) -> Rank {
+        match &self.selector {
+            Some(Selector::Name(name)) if name != interfaces::ANY => Rank::Name,
+            Some(Selector::Default) => Rank::Default,
+            Some(Selector::Like(_)) => Rank::Pattern,
+            Some(Selector::All | Selector::Name(_)) | None => Rank::All,
+        }
     }
 
     fn new(instance: &Instance, global_tags: &[String]) -> Self {
@@ -311,20 +361,18 @@ impl Names for Directory {
         known.map_or_else(|| address.to_string(), |name| name.to_string())
     }
 
-    fn tags(&self, interface: &str, address: IpAddr) -> Vec<Arc<[String]>> {
-        let wanted = |watcher: &&Watcher| watcher.means(interface, &self.default) && watcher.targets.matches(address);
-        let mut tags: Vec<Arc<[String]>> = self.watchers.iter().filter(wanted).map(|w| w.tags.clone()).collect();
-        if tags.is_empty() {
-            // A target that went out of use since it was measured.
-            tags.push(self.global_tags.clone());
-        }
+    fn tags(&self, interface: &str, address: IpAddr) -> Arc<[String]> {
+        let wants = |watcher: &&Watcher| watcher.means(interface, &self.links) && watcher.targets.matches(address);
+        // Of several with the same rank it is the first in the file.
+        let watcher = self.watchers.iter().filter(wants).min_by_key(|watcher| watcher.rank());
+        // None: a target that went out of use since it was measured.
+        let tags = watcher.map_or(&self.global_tags, |watcher| &watcher.tags);
         // A name may come back before the last that had it was reported.
         let named = self.interfaces.values().filter(|its| its.name == interface);
-        let machine = named.min_by_key(|its| its.gone.is_some()).filter(|its| !its.tags.is_empty());
-        if let Some(machine) = machine {
-            tags.iter_mut().for_each(|tags| *tags = tags.iter().chain(&machine.tags).cloned().collect());
+        match named.min_by_key(|its| its.gone.is_some()).filter(|its| !its.tags.is_empty()) {
+            Some(machine) => tags.iter().chain(&machine.tags).cloned().collect(),
+            None => tags.clone(),
         }
-        tags
     }
 
     fn global_tags(&self) -> Arc<[String]> {

@@ -391,9 +391,13 @@ impl Agent {
                 let _ = self.lookups.machines.send(ifindex);
             }
             InterfaceEvent::Lost { name, ifindex } => {
+                let is_named = self.directory.is_named(&name);
                 self.directory.interface_is_gone(ifindex);
                 if nix::net::if_::if_nametoindex(&*name) == Ok(ifindex) {
                     tracing::info!("no longer capturing on {name}");
+                } else if !is_named {
+                    // On a host of containers that is everyday.
+                    tracing::info!("interface {name} is gone");
                 } else {
                     self.happened.interfaces_lost += 1;
                     tracing::warn!("interface {name} went away; waiting for it");
@@ -428,6 +432,7 @@ impl Agent {
         } else {
             KernelTimes::new()
         };
+        self.directory.before_report();
         let report = Arc::new(self.name(snapshot, &kernel));
         self.service.status(&status(&report));
         self.outputs.report(&report);

@@ -70,8 +70,8 @@ impl Names for FileNames<'_> {
         self.directory.remote(address)
     }
 
-    fn tags(&self, _interface: &str, _address: IpAddr) -> Vec<Arc<[String]>> {
-        vec![self.directory.global_tags().iter().chain(&self.instance.tags).cloned().collect()]
+    fn tags(&self, _interface: &str, _address: IpAddr) -> Arc<[String]> {
+        self.directory.global_tags().iter().chain(&self.instance.tags).cloned().collect()
     }
 
     fn global_tags(&self) -> Arc<[String]> {

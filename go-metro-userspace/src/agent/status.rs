@@ -206,7 +206,11 @@ impl Agent {
         send_errors: u64,
     ) -> Vec<String> {
         let mut problems = Vec::new();
-        for interface in interfaces.iter().filter(|interface| !interface.attached) {
+        let is_in_trouble = |name: &str| look.trouble.iter().any(|(its, _)| its == name);
+        for (interface, why) in &look.trouble {
+            problems.push(format!("cannot capture on {interface}: {}", why.lines().next().unwrap_or_default()));
+        }
+        for interface in interfaces.iter().filter(|now| !now.attached && !is_in_trouble(&now.name)) {
             problems.push(format!("interface {} is absent", interface.name));
         }
         for host in targets.iter().flat_map(|target| &target.hosts).filter(|host| host.error.is_some()) {

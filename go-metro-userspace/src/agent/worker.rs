@@ -14,8 +14,7 @@ use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
 use super::tap::{Tap, Tapped};
-use crate::capture::{Attached, CaptureError, InterfaceEvent, Jump, Source, SourceCounters, WatchList};
-use crate::config::Selector;
+use crate::capture::{Attached, CaptureError, InterfaceEvent, Jump, Source, SourceCounters, WatchList, interfaces};
 use crate::netlink::monitor::Monitor;
 use crate::netlink::outages::Outages;
 use crate::rtt::{
@@ -102,6 +101,8 @@ pub(super) struct Look {
     pub(super) backend: &'static str,
     pub(super) fallback: Option<String>,
     pub(super) attached: Vec<Attached>,
+    /// Interfaces that exist and are not captured on though they should be, and why.
+    pub(super) trouble: Vec<(String, String)>,
 }
 
 impl Snapshot {
@@ -413,6 +414,7 @@ impl State {
             backend: self.source.name(),
             fallback: self.source.fallback().map(str::to_owned),
             attached: self.source.attached(),
+            trouble: self.source.trouble(),
         }
     }
 
@@ -452,10 +454,10 @@ impl State {
                 // What was not watched until now may have outstanding segments from an earlier window, acknowledged unseen. They are
                 // forgotten before the first new record can come, whichever thread it comes to.
                 let changed = watch.iter().filter(|(text, nets)| self.watch.get(*text) != Some(nets));
-                let selectors: Vec<Selector> = changed.filter_map(|(text, _)| Selector::parse(text).ok()).collect();
-                let is_meant = |name: &str| selectors.iter().any(|chosen| chosen.chooses(name, name == "lo", true));
-                let meant: Vec<u32> =
-                    self.indices.iter().filter(|(name, _)| is_meant(name)).map(|(_, index)| *index).collect();
+                let changed: Vec<&str> = changed.map(|(text, _)| text.as_str()).collect();
+                let meant = interfaces::indices_of(&changed);
+                let is_meant = |index: &u32| *index == 0 || meant.as_ref().is_none_or(|meant| meant.contains(index));
+                let meant: Vec<u32> = self.indices.values().copied().filter(is_meant).collect();
                 self.interrupt_now(&meant);
                 match self.source.set_targets(&watch) {
                     Ok(()) => self.watch = watch,

@@ -80,6 +80,14 @@ pub enum CaptureError {
         /// ARPHRD_* of include/uapi/linux/if_arp.h.
         link_type: u16,
     },
+    /// The interface's name is not text, and attaching goes by names.
+    #[error("the name of interface {name} (index {ifindex}) is not UTF-8: rename it")]
+    NameIsNoText {
+        /// Its name, escaped.
+        name: String,
+        /// Its index.
+        ifindex: u32,
+    },
     /// The classifier could not be attached to an interface.
     #[error("cannot attach the classifier to {hook} of {name}: {reason}")]
     Attach {

@@ -11,13 +11,19 @@ use crate::netlink::links::{self, Link};
 use crate::netlink::routes;
 
 /// The device that is all devices, for libpcap.
-pub(super) const ANY: &str = "any";
+pub const ANY: &str = "any";
 
 /// An interface that exists and is to be watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
-    /// Its name.
+    /// Its name; the first, whichever of its names it was asked for by.
     pub(super) name: String,
+    /// Its alternative names.
+    pub(super) alt_names: Vec<String>,
+    /// Whether its name is text.
+    pub(super) has_text_name: bool,
+    /// Whether it is set up.
+    pub(super) is_up: bool,
     /// Its index.
     pub(super) ifindex: u32,
     /// Whether it was asked for by its name, not by a pattern or the like.
@@ -52,6 +58,9 @@ pub(super) fn look(watch: &WatchList, host_ends: &BTreeMap<String, bool>) -> Res
         let nets: BTreeSet<IpNet> = chosen.iter().filter_map(|(text, _)| watch.get(*text)).flatten().copied().collect();
         wanted.push(Wanted {
             name: link.name.clone(),
+            alt_names: link.alt_names.clone(),
+            has_text_name: link.has_text_name,
+            is_up: link.is_up,
             ifindex: link.ifindex,
             is_named: chosen.iter().any(|(_, selector)| selector.is_name()),
             host_end: is_host_end(link, host_ends, &default),
@@ -59,9 +68,9 @@ pub(super) fn look(watch: &WatchList, host_ends: &BTreeMap<String, bool>) -> Res
             nets: nets.into_iter().collect(),
         });
     }
-    // libpcap's device of all, another name of an interface, or a kernel that does not list them.
+    // libpcap's device of all, or a kernel that does not list its interfaces.
     for (name, nets) in watch {
-        if wanted.iter().any(|wanted| wanted.name == *name) {
+        if wanted.iter().any(|wanted| wanted.is_called(name)) {
             continue;
         }
         let is_name = selectors.iter().any(|(text, selector)| *text == name && selector.is_name());
@@ -72,17 +81,54 @@ pub(super) fn look(watch: &WatchList, host_ends: &BTreeMap<String, bool>) -> Res
             Err(error) if is_name && error != Errno::ENODEV => return Err(unknown(error.into())),
             _ => continue,
         };
-        let link = links.iter().find(|link| link.ifindex == ifindex);
+        // Another name of one that is watched already.
+        if let Some(same) = wanted.iter_mut().find(|wanted| wanted.ifindex == ifindex) {
+            same.is_named = true;
+            same.nets.extend(nets.iter().filter(|net| !same.nets.contains(net)).copied().collect::<Vec<_>>());
+            same.alt_names.push(name.clone());
+            continue;
+        }
         wanted.push(Wanted {
             name: name.clone(),
+            alt_names: Vec::new(),
+            has_text_name: true,
+            is_up: true,
             ifindex,
             is_named: true,
-            host_end: host_ends.get(name).copied().unwrap_or_else(|| link.is_some_and(Link::is_host_end)),
-            is_loopback: link.map_or(name == "lo", |link| link.is_loopback),
+            host_end: host_ends.get(name).copied().unwrap_or_default(),
+            is_loopback: name == "lo",
             nets: nets.clone(),
         });
     }
     Ok(wanted)
+}
+
+impl Wanted {
+    /// All its names.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.name).chain(&self.alt_names).map(String::as_str)
+    }
+
+    /// Whether anything can be attached to it by its name.
+    ///
+    /// # Errors
+    ///
+    /// Its name is not text.
+    pub(super) fn has_usable_name(&self) -> Result<(), CaptureError> {
+        let Self { name, ifindex, .. } = self;
+        let error = || CaptureError::NameIsNoText { name: name.clone(), ifindex: *ifindex };
+        self.has_text_name.then_some(()).ok_or_else(error)
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.names().any(|its| its == name)
+    }
+}
+
+/// The indices of the interfaces that any of these means now; none if the kernel cannot be asked.
+pub fn indices_of(texts: &[&str]) -> Option<BTreeSet<u32>> {
+    let watch: WatchList = texts.iter().map(|text| ((*text).to_owned(), Vec::new())).collect();
+    Some(look(&watch, &BTreeMap::new()).ok()?.into_iter().map(|wanted| wanted.ifindex).collect())
 }
 
 /// What `watch` means that there is nothing of yet.
@@ -90,9 +136,9 @@ pub(super) fn missing<'a>(watch: &'a WatchList, wanted: &[Wanted]) -> Vec<&'a st
     let selectors = selectors(watch.keys());
     let default = default_interfaces(&selectors);
     let is_there = |text: &str, selector: &Selector| {
-        wanted
-            .iter()
-            .any(|now| now.name == text || selector.chooses(&now.name, now.is_loopback, default.contains(&now.ifindex)))
+        wanted.iter().any(|now| {
+            now.name == text || selector.chooses(now.names(), now.is_loopback, default.contains(&now.ifindex))
+        })
     };
     selectors.iter().filter(|(text, selector)| !is_there(text, selector)).map(|(text, _)| text.as_str()).collect()
 }
@@ -103,12 +149,18 @@ pub(super) fn missing<'a>(watch: &'a WatchList, wanted: &[Wanted]) -> Vec<&'a st
 ///
 /// Nothing that is watched is there, and all of it was named, so that a name is likely to be wrong.
 pub(super) fn must_be_there(watch: &WatchList, missing: &[&str]) -> Result<(), CaptureError> {
-    let all_named = selectors(watch.keys()).iter().all(|(_, selector)| selector.is_name());
-    if all_named && missing.len() == watch.len() {
+    let selectors = selectors(watch.keys());
+    let is_pattern =
+        |text: &str| selectors.iter().any(|(its, selector)| *its == text && matches!(selector, Selector::Like(_)));
+    if selectors.iter().all(|(_, selector)| selector.is_name()) && missing.len() == watch.len() {
         return Err(CaptureError::NoInterface { names: missing.join(", ") });
     }
     for interface in missing {
-        tracing::warn!(interface, "no such interface yet; waiting for it");
+        if is_pattern(interface) {
+            tracing::info!(interface, "no interface of this pattern yet; waiting for one");
+        } else {
+            tracing::warn!(interface, "no such interface yet; waiting for it");
+        }
     }
     Ok(())
 }
@@ -141,7 +193,7 @@ fn choosing<'a, 'b>(
     default: &'a BTreeSet<u32>,
 ) -> impl Iterator<Item = &'a (&'b String, Selector)> {
     let is_default = default.contains(&link.ifindex);
-    selectors.iter().filter(move |(_, selector)| selector.chooses(&link.name, link.is_loopback, is_default))
+    selectors.iter().filter(move |(_, selector)| selector.chooses(link.names(), link.is_loopback, is_default))
 }
 
 fn default_interfaces(selectors: &[(&String, Selector)]) -> BTreeSet<u32> {
@@ -168,5 +220,6 @@ fn is_host_end(link: &Link, configured: &BTreeMap<String, bool>, default: &BTree
         let mut said = choosing(&selectors, link, default).filter_map(|(text, _)| configured.get(*text).copied());
         said.next()
     };
-    configured.get(&link.name).copied().or_else(by_pattern).unwrap_or_else(|| link.is_host_end())
+    let by_name = link.names().find_map(|name| configured.get(name)).copied();
+    by_name.or_else(by_pattern).unwrap_or_else(|| link.is_host_end())
 }

@@ -13,6 +13,7 @@ pub mod interfaces;
 pub mod pcap;
 mod prefixes;
 mod source;
+mod trouble;
 mod turns;
 
 use std::collections::BTreeMap;

@@ -154,6 +154,15 @@ impl Source {
         }
     }
 
+    /// Interfaces that exist and are not captured on though they should be, and why.
+    pub fn trouble(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Ebpf(source) => source.trouble(),
+            Self::Pcap(source) => source.trouble(),
+            Self::Ring(_) => Vec::new(),
+        }
+    }
+
     /// Looks after the interfaces; to be called when the kernel tells of a change, and now and then.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         match self {

@@ -48,7 +48,17 @@ mod tests {
     use super::*;
 
     fn interface(name: &str, host_end: bool) -> Wanted {
-        Wanted { name: name.to_owned(), ifindex: 7, is_named: true, host_end, is_loopback: false, nets: Vec::new() }
+        Wanted {
+            name: name.to_owned(),
+            alt_names: Vec::new(),
+            has_text_name: true,
+            is_up: true,
+            ifindex: 7,
+            is_named: true,
+            host_end,
+            is_loopback: false,
+            nets: Vec::new(),
+        }
     }
 
     /// How `name` is taken at each of these seconds, at which it looks like a host's end or does not; `None`: it is away.

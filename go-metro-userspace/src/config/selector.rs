@@ -4,8 +4,8 @@ use std::fmt;
 
 use glob::Pattern;
 
-/// Longest name of an interface: `IFNAMSIZ` of include/uapi/linux/if.h, without the NUL.
-const LONGEST: usize = 15;
+/// Longest alternative name of an interface: `ALTIFNAMSIZ` of include/uapi/linux/if.h, without the NUL. Its first name has at most 15 bytes.
+const LONGEST: usize = 127;
 
 /// What `interface` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,11 +50,11 @@ impl Selector {
         }
     }
 
-    /// Whether it means an interface, of which only the name and its place on default routes count.
-    pub fn chooses(&self, name: &str, is_loopback: bool, is_default: bool) -> bool {
+    /// Whether it means an interface, of which only its names (alternative ones too) and its place on default routes count.
+    pub fn chooses<'a>(&self, mut names: impl Iterator<Item = &'a str>, is_loopback: bool, is_default: bool) -> bool {
         match self {
-            Self::Name(wanted) => wanted == name,
-            Self::Like(pattern) => pattern.matches(name),
+            Self::Name(wanted) => names.any(|name| wanted == name),
+            Self::Like(pattern) => names.any(|name| pattern.matches(name)),
             Self::Default => is_default,
             Self::All => !is_loopback,
         }
@@ -109,7 +109,11 @@ mod tests {
 
     fn chosen<'a>(selector: &str, names: &[&'a str]) -> Vec<&'a str> {
         let selector = Selector::parse(selector).unwrap();
-        names.iter().copied().filter(|name| selector.chooses(name, *name == "lo", *name == "eth1")).collect()
+        names
+            .iter()
+            .copied()
+            .filter(|name| selector.chooses(std::iter::once(*name), *name == "lo", *name == "eth1"))
+            .collect()
     }
 
     #[test]
@@ -125,13 +129,22 @@ mod tests {
     }
 
     #[test]
+    fn an_alternative_name_is_as_good_as_the_first() {
+        let names = ["eth0", "wan0"];
+        for selector in ["eth0", "wan0", "wan*", "all"] {
+            assert!(Selector::parse(selector).unwrap().chooses(names.into_iter(), false, false), "{selector}");
+        }
+        assert!(!Selector::parse("wan").unwrap().chooses(names.into_iter(), false, false));
+    }
+
+    #[test]
     fn what_can_never_match_says_why() {
         for (text, why) in [
             ("veth with space", "holds ' '"),
             ("a/b*", "holds '/'"),
             ("eth0:1", "holds ':'"),
-            ("averyverylongname", "longer than 15 bytes"),
-            ("averyverylongn??", "longer than 15 bytes"),
+            (&*"n".repeat(128), "longer than 127 bytes"),
+            (&*format!("{}??", "n".repeat(126)), "longer than 127 bytes"),
             ("eth[0", "it is no pattern"),
             ("eth***", "it is no pattern"),
         ] {
@@ -139,7 +152,7 @@ mod tests {
             assert!(told.starts_with(&format!("`{text}` can never match: ")) && told.contains(why), "{told}");
             assert!(told.ends_with("use a name, a pattern such as eth* or veth*, `default` or `all`"), "{told}");
         }
-        for text in ["averyverylong*", "averyverylongn[ab]", "docker0", "br-0123456789ab"] {
+        for text in ["averyverylong*", "averyverylongn[ab]", "docker0", "br-0123456789ab", &*"n".repeat(127)] {
             assert!(Selector::parse(text).is_ok(), "{text}");
         }
     }

@@ -5,10 +5,11 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_core::NetlinkBuffer;
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
+
+use super::{links, messages};
 
 /// `RTNLGRP_LINK` of include/uapi/linux/rtnetlink.h.
 const LINKS: u32 = 1;
@@ -64,17 +65,14 @@ impl Deletions {
 
 impl Deleted {
     fn note(&mut self, datagram: &[u8]) {
-        let mut rest = datagram;
-        while !rest.is_empty() {
-            let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) else { return };
-            let length = (message.header.length as usize).next_multiple_of(4);
-            if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) = message.payload
+        for message in messages(datagram).map(NetlinkBuffer::new) {
+            if message.message_type() == libc::RTM_DELLINK
+                && let Some((family, ifindex)) = links::subject(message.payload())
                 // A bridge tells the same of a port that leaves it.
-                && link.header.interface_family == AddressFamily::Unspec
+                && i32::from(family) == libc::AF_UNSPEC
             {
-                self.indices.insert(link.header.index);
+                self.indices.insert(ifindex);
             }
-            rest = rest.get(length..).unwrap_or_default();
         }
     }
 }

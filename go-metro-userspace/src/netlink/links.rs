@@ -4,23 +4,36 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
+use netlink_packet_core::{NLA_HEADER_SIZE, NetlinkBuffer, NlasIterator};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::LinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::dump;
+use super::dump_raw;
+
+/// `struct ifinfomsg` of include/uapi/linux/rtnetlink.h: family (1 byte), padding (1), type (2), index (4), flags (4), change mask (4).
+const HEADER: usize = 16;
+
+/// `IF_OPER_*` of include/uapi/linux/if.h, in their order.
+const STATES: [&str; 7] = ["unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up"];
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Its name.
+    /// Its name. Bytes that are not UTF-8 are escaped (`\xff`), and nothing can then be attached by this name.
     pub name: String,
+    /// Its alternative names (`ip link property add dev NAME altname OTHER`), which are longer and mean the same interface.
+    pub alt_names: Vec<String>,
+    /// Whether the name is UTF-8.
+    pub has_text_name: bool,
     /// Its index.
     pub ifindex: u32,
     /// Whether it is a loopback device.
     pub is_loopback: bool,
     /// Whether it was set up; a link that is not carries nothing.
     pub is_up: bool,
+    /// Its operational state, as `/sys/class/net/NAME/operstate` has it; loopback and tunnels do not say more than `unknown`.
+    pub state: &'static str,
     /// Whether it has an address that others could talk to.
     pub has_address: bool,
     /// Whether it is a port of a bridge, bond or another device above it.
@@ -42,6 +55,16 @@ enum Kind {
 }
 
 impl Link {
+    /// All its names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.name).chain(&self.alt_names).map(String::as_str)
+    }
+
+    /// Whether it is called this.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.names().any(|its| its == name)
+    }
+
     /// Whether it is this host's end of another machine's link, so that what comes in was sent by that machine: a container's veth, a
     /// virtual machine's tap.
     ///
@@ -60,45 +83,60 @@ impl Link {
 
 /// All interfaces of this network namespace, by index.
 ///
+/// Of each only the attributes that count are read: an alias or a property that others set to whatever they like hides no interface.
+///
 /// # Errors
 ///
 /// The kernel does not answer.
 pub fn links() -> io::Result<Vec<Link>> {
     let addressed = names_with_address()?;
     let mut links = Vec::new();
-    dump(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(LinkMessage::default()), &mut |answer| {
-        if let RouteNetlinkMessage::NewLink(message) = answer {
-            links.extend(link(&message, &addressed));
+    dump_raw(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(LinkMessage::default()), &mut |message| {
+        let message = NetlinkBuffer::new(message);
+        if message.message_type() == libc::RTM_NEWLINK {
+            links.extend(link(message.payload(), &addressed));
         }
     })?;
-    links.sort_by_key(|link| link.ifindex);
+    links.sort_by_key(|link: &Link| link.ifindex);
     Ok(links)
 }
 
-fn link(message: &LinkMessage, addressed: &BTreeSet<String>) -> Option<Link> {
+/// The address family and the index of the interface that a message is about.
+pub(super) fn subject(payload: &[u8]) -> Option<(u8, u32)> {
+    Some((*payload.first()?, u32::from_ne_bytes(*payload.get(4..)?.first_chunk()?)))
+}
+
+fn link(payload: &[u8], addressed: &BTreeSet<String>) -> Option<Link> {
+    let (_, ifindex) = subject(payload)?;
+    let flags = u32::from_ne_bytes(*payload.get(8..)?.first_chunk()?);
+    let is = |flag: libc::c_int| flags & flag.cast_unsigned() != 0;
     let mut link = Link {
         name: String::new(),
-        ifindex: message.header.index,
-        is_loopback: message.header.flags.contains(LinkFlags::Loopback),
-        is_up: message.header.flags.contains(LinkFlags::Up),
+        alt_names: Vec::new(),
+        has_text_name: true,
+        ifindex,
+        is_loopback: is(libc::IFF_LOOPBACK),
+        is_up: is(libc::IFF_UP),
+        state: STATES[0],
         has_address: false,
         is_port: false,
         peer_namespace: None,
         kind: Kind::Other,
     };
-    for attribute in &message.attributes {
+    for (attribute, value) in attributes(payload.get(HEADER..)?) {
         match attribute {
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::Controller(above) => link.is_port = *above != 0,
-            LinkAttribute::LinkNetNsId(id) => link.peer_namespace = Some(*id),
-            LinkAttribute::LinkInfo(infos) => {
-                let kind =
-                    infos.iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None });
-                link.kind = match kind {
-                    Some(InfoKind::Veth | InfoKind::Netkit) => Kind::End,
-                    Some(InfoKind::Tun) => Kind::Program,
-                    _ => Kind::Other,
-                };
+            libc::IFLA_IFNAME => (link.name, link.has_text_name) = name(value),
+            libc::IFLA_OPERSTATE => {
+                link.state = value.first().and_then(|state| STATES.get(usize::from(*state))).unwrap_or(&STATES[0]);
+            }
+            libc::IFLA_MASTER => link.is_port = value.iter().any(|byte| *byte != 0),
+            libc::IFLA_LINK_NETNSID => {
+                link.peer_namespace = value.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes));
+            }
+            libc::IFLA_LINKINFO => link.kind = kind(value),
+            libc::IFLA_PROP_LIST => {
+                let names = attributes(value).filter(|(property, _)| *property == libc::IFLA_ALT_IFNAME);
+                link.alt_names.extend(names.map(|(_, value)| name(value).0));
             }
             _ => {}
         }
@@ -107,11 +145,44 @@ fn link(message: &LinkMessage, addressed: &BTreeSet<String>) -> Option<Link> {
     (!link.name.is_empty()).then_some(link)
 }
 
+/// A link's kind, from its `IFLA_LINKINFO`.
+fn kind(info: &[u8]) -> Kind {
+    let text = attributes(info).find(|(attribute, _)| *attribute == libc::IFLA_INFO_KIND).map(|(_, value)| value);
+    match text.map(without_nul) {
+        Some(b"veth" | b"netkit") => Kind::End,
+        Some(b"tun") => Kind::Program,
+        _ => Kind::Other,
+    }
+}
+
+/// Attributes and their values, up to one that does not fit.
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    NlasIterator::new(bytes).map_while(|attribute| {
+        let attribute = attribute.ok()?;
+        let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
+        Some((kind, attribute.into_inner().get(NLA_HEADER_SIZE..length)?))
+    })
+}
+
+/// A name as text, and whether it is UTF-8. The kernel takes any bytes but white space, `/` and `:`.
+fn name(value: &[u8]) -> (String, bool) {
+    let bytes = without_nul(value);
+    match str::from_utf8(bytes) {
+        Ok(text) => (text.to_owned(), true),
+        Err(_) => (bytes.escape_ascii().to_string(), false),
+    }
+}
+
+fn without_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
 /// Names of the interfaces that have an address others could talk to.
 fn names_with_address() -> io::Result<BTreeSet<String>> {
     let all = nix::ifaddrs::getifaddrs()?;
     let global = all.filter(|entry| entry.address.as_ref().and_then(crate::targets::socket_ip).is_some_and(is_global));
-    Ok(global.map(|entry| entry.interface_name).collect())
+    // The C library gives an IPv4 address's label, which is the interface's name or begins with it: `eth0:1`.
+    Ok(global.filter_map(|entry| Some(entry.interface_name.split(':').next()?.to_owned())).collect())
 }
 
 /// Link-local addresses are everywhere.
@@ -129,6 +200,51 @@ mod tests {
     use nix::sched::{CloneFlags, unshare};
 
     use super::*;
+
+    /// In a network namespace of its own, if there can be one.
+    fn inside(test: impl FnOnce() + Send + 'static) {
+        let thread = std::thread::spawn(|| {
+            if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+                eprintln!("skipped: no network namespace without root");
+                return;
+            }
+            test();
+        });
+        thread.join().unwrap();
+    }
+
+    fn ip(arguments: &[&[u8]]) -> bool {
+        use std::os::unix::ffi::OsStrExt as _;
+        let arguments = arguments.iter().map(|argument| std::ffi::OsStr::from_bytes(argument));
+        Command::new("ip").args(arguments).status().unwrap().success()
+    }
+
+    #[test]
+    fn an_alias_or_name_that_is_not_utf8_hides_no_interface() {
+        inside(|| {
+            assert!(ip(&[b"link", b"add", b"good0", b"type", b"veth", b"peer", b"name", b"bad\xff0"]));
+            assert!(ip(&[b"link", b"set", b"good0", b"alias", b"caf\xe9"]));
+            let all = links().unwrap();
+            let names: BTreeSet<(&str, bool)> = all.iter().map(|link| (&*link.name, link.has_text_name)).collect();
+            assert_eq!(names, BTreeSet::from([("lo", true), ("good0", true), ("bad\\xff0", false)]));
+            assert!(all.iter().all(|link| link.name == "lo" || link.kind == Kind::End), "{all:?}");
+        });
+    }
+
+    #[test]
+    fn alternative_names_are_names() {
+        inside(|| {
+            assert!(ip(&[b"link", b"add", b"eth7", b"type", b"veth", b"peer", b"name", b"eth8"]));
+            let long = "n".repeat(127);
+            for altname in ["wan7", &long] {
+                assert!(ip(&[b"link", b"property", b"add", b"dev", b"eth7", b"altname", altname.as_bytes()]));
+            }
+            let all = links().unwrap();
+            let eth7 = all.iter().find(|link| link.name == "eth7").unwrap();
+            assert_eq!(BTreeSet::from_iter(eth7.names()), BTreeSet::from(["eth7", "wan7", &*long]));
+            assert!(eth7.is_called("wan7") && !eth7.is_called("eth8"));
+        });
+    }
 
     #[test]
     fn loopback_is_there_with_its_index_and_address() {

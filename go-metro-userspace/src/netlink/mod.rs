@@ -11,21 +11,35 @@ pub mod routes;
 pub mod sockets;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-    NetlinkSerializable,
+    NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_sys::{Socket, SocketAddr};
 
-/// Asks for all objects of a kind and hands each to `sink`.
+/// Asks for all objects of a kind and hands each to `sink`. One that cannot be read is skipped; the others are not affected.
 ///
 /// # Errors
 ///
-/// The kernel's refusal, or an answer that cannot be read.
+/// The kernel's refusal.
 fn dump<T>(protocol: isize, question: T, sink: &mut impl FnMut(T)) -> io::Result<()>
 where
     T: NetlinkSerializable + NetlinkDeserializable,
+    NetlinkPayload<T>: From<T>,
+{
+    dump_raw(protocol, question, &mut |bytes| match NetlinkMessage::<T>::deserialize(bytes) {
+        Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(object), .. }) => sink(object),
+        Ok(_) => {}
+        Err(error) => skipped(&error),
+    })
+}
+
+/// As [`dump`], but hands out messages as the kernel sent them, header included.
+fn dump_raw<T>(protocol: isize, question: T, sink: &mut impl FnMut(&[u8])) -> io::Result<()>
+where
+    T: NetlinkSerializable,
     NetlinkPayload<T>: From<T>,
 {
     let socket = open(protocol)?;
@@ -33,18 +47,40 @@ where
     loop {
         // As long as the datagram is, whatever that is.
         let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = datagram.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<T>::deserialize(rest).map_err(io::Error::other)?;
-            let length = (message.header.length as usize).next_multiple_of(4);
-            match message.payload {
-                NetlinkPayload::InnerMessage(object) => sink(object),
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                _ => {}
+        for message in messages(&datagram) {
+            match NetlinkBuffer::new(message).message_type() {
+                NLMSG_DONE => return Ok(()),
+                NLMSG_ERROR => return Err(refusal(message)),
+                _ => sink(message),
             }
-            rest = rest.get(length..).unwrap_or_default();
         }
+    }
+}
+
+/// The messages in a datagram, header included. What does not begin with a whole message ends it.
+fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        let length = NetlinkBuffer::new_checked(rest).ok()?.length() as usize;
+        let message = rest.get(..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    })
+}
+
+/// What an error message says (`struct nlmsgerr` of include/uapi/linux/netlink.h: a negative error number first).
+fn refusal(message: &[u8]) -> io::Error {
+    let number = NetlinkBuffer::new(message).payload().first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+    io::Error::from_raw_os_error(number.saturating_neg())
+}
+
+/// Warns of a message that cannot be read: once in a process's life, since the same one comes with every look.
+fn skipped(error: &dyn std::fmt::Display) {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if WARNED.swap(true, Ordering::Relaxed) {
+        tracing::debug!(%error, "skipped a netlink message");
+    } else {
+        tracing::warn!(%error, "skipped a netlink message that cannot be read");
     }
 }
 

@@ -12,7 +12,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::{open, send};
+use super::{open, send, skipped};
 
 /// The first process, by number, in each of these namespaces, by the numbers that this namespace has for them. Those in which no process
 /// lives, or none that `/proc` shows, are missing.
@@ -34,7 +34,13 @@ pub fn processes_in(wanted: &BTreeSet<i32>) -> io::Result<BTreeMap<i32, u32>> {
         question.attributes.push(NsidAttribute::Pid(pid));
         send(&socket, RouteNetlinkMessage::GetNsId(question), NLM_F_REQUEST)?;
         let (answer, _) = socket.recv_from_full()?;
-        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
+        let answer = match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer) {
+            Ok(answer) => answer,
+            Err(error) => {
+                skipped(&error);
+                continue;
+            }
+        };
         // An error is a process that has ended meanwhile.
         if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(answer)) = answer.payload {
             let id =

@@ -16,8 +16,8 @@ pub trait Names {
     fn interface(&self, ifindex: u32) -> String;
     /// The remote host's name, or its address.
     fn remote(&self, address: IpAddr) -> String;
-    /// Tags of each instance that watches `address` on `interface`.
-    fn tags(&self, interface: &str, address: IpAddr) -> Vec<Arc<[String]>>;
+    /// Tags of the instance that watches `address` on `interface`: of one, however many do, so that a sample counts once.
+    fn tags(&self, interface: &str, address: IpAddr) -> Arc<[String]>;
     /// Tags of what belongs to no single instance.
     fn global_tags(&self) -> Arc<[String]>;
     /// Whether pairs tell to which end their round trips went.
@@ -45,19 +45,18 @@ pub fn name_pairs(interval: &Interval, names: &impl Names, kernel: &KernelTimes)
     for (key, summary) in &interval.pairs {
         let remote = key.remote.ip();
         let iface = names.interface(key.ifindex);
-        for tags in names.tags(&iface, remote) {
-            let side = names.tells_side().then_some(key.side);
-            let name = (key.local.to_string(), names.remote(remote), iface.clone(), side, tags);
-            let pair = merged.entry(name).or_default();
-            pair.0.merge(summary);
-            pair.1 = match (pair.1, kernel.get(&sockets_of(key))) {
-                (Some(mut mine), Some(theirs)) => {
-                    mine.merge(theirs);
-                    Some(mine)
-                }
-                (mine, theirs) => mine.or(theirs.copied()),
-            };
-        }
+        let tags = names.tags(&iface, remote);
+        let side = names.tells_side().then_some(key.side);
+        let name = (key.local.to_string(), names.remote(remote), iface, side, tags);
+        let pair = merged.entry(name).or_default();
+        pair.0.merge(summary);
+        pair.1 = match (pair.1, kernel.get(&sockets_of(key))) {
+            (Some(mut mine), Some(theirs)) => {
+                mine.merge(theirs);
+                Some(mine)
+            }
+            (mine, theirs) => mine.or(theirs.copied()),
+        };
     }
     if let Some(other) = &interval.other {
         let name = (OTHER.to_owned(), OTHER.to_owned(), OTHER.to_owned(), None, names.global_tags());
@@ -85,9 +84,8 @@ mod tests {
         fn remote(&self, address: IpAddr) -> String {
             if address.to_string().starts_with("192.0.2.") { "db.example".to_owned() } else { address.to_string() }
         }
-        fn tags(&self, _interface: &str, address: IpAddr) -> Vec<Arc<[String]>> {
-            let both = [Arc::from(["role:a".to_owned()]), Arc::from(["role:b".to_owned()])];
-            if address.is_ipv6() { both.to_vec() } else { both[..1].to_vec() }
+        fn tags(&self, _interface: &str, address: IpAddr) -> Arc<[String]> {
+            Arc::from([if address.is_ipv6() { "role:b" } else { "role:a" }.to_owned()])
         }
         fn global_tags(&self) -> Arc<[String]> {
             Arc::from(["global".to_owned()])
@@ -103,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_one_name_merge_and_each_instance_gets_its_pair() {
+    fn addresses_of_one_name_merge_under_their_instances_tags() {
         let interval = Interval {
             pairs: vec![
                 (key("192.0.2.1"), summary(&[10], &[])),
@@ -121,7 +119,6 @@ mod tests {
         assert_eq!(
             shown,
             [
-                ("10.0.0.1", "2001:db8::1", "role:a", 1),
                 ("10.0.0.1", "2001:db8::1", "role:b", 1),
                 ("10.0.0.1", "db.example", "role:a", 3),
                 ("other", "other", "global", 1),

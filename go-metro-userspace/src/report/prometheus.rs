@@ -310,7 +310,7 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, health: &Health, expired: u64) 
         ("send_errors", "Datagrams that could not be sent to the DogStatsD server", health.send_errors),
         ("samples_folded", "Samples folded into dst=other", health.folded_samples),
         ("pairs_expired", "Host pairs forgotten because they were silent", expired),
-        ("interfaces_lost", "Times that a watched interface went away", happened.interfaces_lost),
+        ("interfaces_lost", "Times that an interface went away that is watched by its name", happened.interfaces_lost),
         ("dns_failures", "Look-ups of configured names that failed", happened.dns_failures),
         ("clock_jumps", "Times that the clock was set or the host suspended", happened.clock_jumps),
         ("log_lines_lost", "Lines of the log that could not be written", happened.log_lines_lost),

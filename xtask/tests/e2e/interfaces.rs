@@ -59,7 +59,7 @@ fn a_pattern_watches_containers_that_are_there_that_come_and_until_they_go() {
         let before = wait_for_samples(&agent, 0, of(&second)).len();
         drop(first);
         lab.a.namespace.ip("link delete cali1").ok();
-        agent.wait_for_log("cali1 went away", NOTICE).unwrap();
+        agent.wait_for_log("cali1 is gone", NOTICE).unwrap();
         talk(&lab, &second);
         let after = wait_for_samples(&agent, before + ROUNDS.count - 1, of(&second)).len();
         assert!(after - before >= ROUNDS.count - 1, "{backend:?}: the others are still watched");
@@ -99,7 +99,7 @@ fn sixty_four_interfaces_are_watched_at_once() {
         assert!(wait_for_samples(&agent, ROUNDS.count - 1, of(&one)).len() >= ROUNDS.count - 1, "{backend:?}");
         // All gone at once.
         lab.a.namespace.ip(&(0..63).map(|number| format!("link delete many{number}\n")).collect::<String>()).unwrap();
-        agent.wait_for_log("many62 went away", SOON).unwrap();
+        agent.wait_for_log("many62 is gone", SOON).unwrap();
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{backend:?}");
     }
 }

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use xtask::lab::agent::Agent;
 pub(crate) use xtask::lab::agent::Backend;
+use xtask::lab::agent::{Agent, run_once};
 use xtask::lab::statsd::{Listener, Metric};
 use xtask::lab::traffic::{Rounds, Server, connect};
 use xtask::lab::{Lab, Link};
@@ -59,6 +59,28 @@ impl Conf {
 
     pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("conf.yaml")
+    }
+
+    /// Where the daemon is asked for its status, if its configuration has this line.
+    pub(crate) fn status_line(&self) -> String {
+        format!("status_socket: {}", self.socket().display())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("go-metro.sock")
+    }
+
+    /// The daemon's status document.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        let said = run_once(["status", "--json", "--socket", self.socket().to_str().unwrap()]).unwrap();
+        serde_json::from_str(&said.stdout.concat()).unwrap_or_else(|error| panic!("{error}: {said:?}"))
+    }
+
+    /// What is in the daemon's way, joined; nothing if all is well.
+    pub(crate) fn problems(&self) -> String {
+        let status = self.status();
+        let problems = status["problems"].as_array().unwrap().iter().map(|problem| problem.as_str().unwrap());
+        problems.collect::<Vec<_>>().join("; ")
     }
 
     /// Arguments that run with it, and report often.

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use super::error::CaptureError;
 use super::interfaces::{self, Wanted};
+use super::trouble::Trouble;
 use super::turns::Turns;
 use super::{Attached, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::config::IngressHook;
@@ -53,8 +54,7 @@ pub struct EbpfSource {
     /// Which interfaces are a host's end, where that is configured.
     host_ends: BTreeMap<String, bool>,
     turns: Turns,
-    /// Why an interface that exists is not attached to, as last logged.
-    trouble: BTreeMap<String, String>,
+    trouble: Trouble,
     /// Hears of interfaces that are deleted, and made anew before the next look.
     deletions: Option<Deletions>,
     pressure: pressure::Watch,
@@ -93,7 +93,7 @@ impl EbpfSource {
             ingress: settings.ingress,
             host_ends: settings.host_ends.clone(),
             turns: Turns::default(),
-            trouble: BTreeMap::new(),
+            trouble: Trouble::default(),
             deletions: Deletions::new().ok(),
             pressure: pressure::Watch::new(),
             stamps: Stamps::new(),
@@ -103,7 +103,7 @@ impl EbpfSource {
         for now in &wanted {
             match source.attach(now) {
                 // A pattern may mean what cannot be watched; a name means what must be.
-                Err(error) if !now.is_named => source.report(now.name.clone(), &error),
+                Err(error) if !now.is_named => source.trouble.note(now, &error),
                 done => done?,
             }
         }
@@ -208,6 +208,7 @@ impl EbpfSource {
         // While they cannot be asked about, interfaces are taken to be as they were.
         let Ok(mut wanted) = interfaces::look(&self.watch, &self.host_ends) else { return events };
         self.turns.settle(&mut wanted, Instant::now());
+        self.trouble.keep(&wanted);
         let deleted = self.deletions.as_ref().map(Deletions::take).unwrap_or_default();
         self.attached.retain(|name, attached| {
             let ifindex = attached.attachment.ifindex();
@@ -226,11 +227,11 @@ impl EbpfSource {
             }
             match self.attach(&now) {
                 Ok(()) => {
-                    self.trouble.remove(&now.name);
+                    self.trouble.is_over(&now.name);
                     events.push(InterfaceEvent::Attached { name: now.name, ifindex: now.ifindex });
                 }
                 // It may be half made, or gone again; the next call sees.
-                Err(error) => self.report(now.name, &error),
+                Err(error) => self.trouble.note(&now, &error),
             }
         }
         if let Err(error) = self.classifier.tries.set(&self.wanted()) {
@@ -255,21 +256,18 @@ impl EbpfSource {
         self.attached.iter().map(each).collect()
     }
 
+    /// Interfaces that exist and are not captured on, and why.
+    pub(super) fn trouble(&self) -> Vec<(String, String)> {
+        self.trouble.list()
+    }
+
     fn attach(&mut self, wanted: &Wanted) -> Result<(), CaptureError> {
+        wanted.has_usable_name()?;
         let Wanted { name, ifindex, host_end, nets, .. } = wanted;
         let attachment = Attachment::new(&mut self.classifier, name, *ifindex, (self.hook, self.ingress), *host_end)?;
         info!(interface = name, ifindex, hook = attachment.kind(), host_end, "classifier attached");
         self.attached.insert(name.clone(), Watched { attachment, nets: nets.clone() });
         self.classifier.tries.set(&self.wanted()).inspect_err(|_| drop(self.attached.remove(name)))
-    }
-
-    /// Logs what is in the way of attaching, once for as long as it is the same.
-    fn report(&mut self, name: String, error: &CaptureError) {
-        let why = error.to_string();
-        if self.trouble.get(&name) != Some(&why) {
-            warn!(interface = name, error = why, "cannot attach; will keep trying");
-            self.trouble.insert(name, why);
-        }
     }
 
     /// The keys that the tries should hold: those of attached interfaces.

@@ -19,6 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clock::Clocks;
 use super::interfaces::{self, ANY, Wanted};
+use super::trouble::Trouble;
 use super::turns::Turns;
 use super::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::rtt::{Nanos, Segment};
@@ -47,6 +48,7 @@ pub struct PcapSource {
     cooked: Option<Cooked>,
     settings: SourceSettings,
     turns: Turns,
+    trouble: Trouble,
     /// Why this source is used although eBPF was wanted.
     pub(super) fallback: Option<String>,
     counters: SourceCounters,
@@ -69,6 +71,7 @@ impl PcapSource {
             cooked: None,
             settings: settings.clone(),
             turns: Turns::default(),
+            trouble: Trouble::default(),
             fallback: None,
             counters: SourceCounters::default(),
             events: Vec::new(),
@@ -83,7 +86,7 @@ impl PcapSource {
             if now.is_named {
                 return Err(error);
             }
-            tracing::warn!(interface = now.name, %error, "cannot open it; will keep trying");
+            source.trouble.note(&now, &error);
         }
         interfaces::must_be_there(&settings.watch, &missing)?;
         Ok(source)
@@ -200,11 +203,13 @@ impl PcapSource {
             return std::mem::take(&mut self.events);
         };
         self.turns.settle(&mut wanted, Instant::now());
+        self.trouble.keep(&wanted);
         for (now, error) in self.reconcile(wanted) {
             // It may be down or half made; the next call sees.
-            tracing::debug!(interface = now.name, %error, "cannot open it; will try again");
+            self.trouble.note(&now, &error);
         }
         let after = self.held();
+        after.iter().for_each(|(name, ..)| self.trouble.is_over(name));
         let turned = |name: &String, ifindex: u32| after.iter().any(|(its, index, _)| its == name && *index == ifindex);
         let went = before.iter().filter(|(name, ifindex, _)| !turned(name, *ifindex));
         self.events.extend(went.map(|(name, ifindex, _)| lost(name, *ifindex)));
@@ -234,6 +239,11 @@ impl PcapSource {
         self.held().into_iter().map(of).collect()
     }
 
+    /// Interfaces that exist and are not captured on, and why.
+    pub(super) fn trouble(&self) -> Vec<(String, String)> {
+        self.trouble.list()
+    }
+
     /// The interfaces, their indices, and whether they are turned round.
     fn held(&self) -> BTreeSet<(String, u32, bool)> {
         let devices = self.devices.iter().map(|device| (device.name().to_owned(), device.ifindex(), false));
@@ -257,6 +267,10 @@ impl PcapSource {
         });
         let (mut ports, mut errors) = (BTreeMap::new(), Vec::new());
         for now in wanted {
+            if let Err(error) = now.has_usable_name() {
+                errors.push((now, error));
+                continue;
+            }
             if let Some(device) = self.devices.iter_mut().find(|device| device.name() == now.name) {
                 errors.extend(device.watch(&now.nets, self.settings.filter.as_deref()).err().map(|error| (now, error)));
                 continue;

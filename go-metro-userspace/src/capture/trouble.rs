@@ -1,0 +1,50 @@
+//! What stands in the way of capturing on interfaces that exist: logged once for as long as it is the same, and told in the status.
+
+use std::collections::BTreeMap;
+
+use super::CaptureError;
+use super::interfaces::Wanted;
+
+/// By interface, why nothing is captured on it.
+#[derive(Default)]
+pub(super) struct Trouble(BTreeMap<String, Cause>);
+
+struct Cause {
+    why: String,
+    /// Whether it is a fault, and not an interface that is down or of another kind and that a pattern happens to mean.
+    counts: bool,
+}
+
+impl Trouble {
+    /// Notes an error, and logs it if it is news.
+    pub(super) fn note(&mut self, interface: &Wanted, error: &CaptureError) {
+        let Wanted { name, is_named, is_up, .. } = interface;
+        let why = error.to_string();
+        if self.0.get(name).is_some_and(|cause| cause.why == why) {
+            return;
+        }
+        let counts = *is_named || (*is_up && !matches!(error, CaptureError::UnknownLink { .. }));
+        if counts {
+            tracing::warn!(interface = name, error = why, "cannot attach; will keep trying");
+        } else {
+            tracing::info!(interface = name, error = why, "cannot attach");
+        }
+        self.0.insert(name.clone(), Cause { why, counts });
+    }
+
+    /// It is captured on now.
+    pub(super) fn is_over(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
+    /// Forgets interfaces that are not wanted or not there any more.
+    pub(super) fn keep(&mut self, wanted: &[Wanted]) {
+        self.0.retain(|name, _| wanted.iter().any(|now| now.name == *name));
+    }
+
+    /// Interfaces and why nothing is captured on them, where that is a fault.
+    pub(super) fn list(&self) -> Vec<(String, String)> {
+        let faults = self.0.iter().filter(|(_, cause)| cause.counts);
+        faults.map(|(name, cause)| (name.clone(), cause.why.clone())).collect()
+    }
+}

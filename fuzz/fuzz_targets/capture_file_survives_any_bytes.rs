@@ -18,6 +18,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(counters.records, records);
     // A segment with a malformed option is a segment all the same.
     let unparsable: u64 = counters.unparsable.iter().sum::<u64>() - counters.unparsable[Unparsable::TcpOption as usize];
-    let accounted = counters.passed_over + counters.matched + counters.fragments + counters.copies + unparsable;
+    let apart = counters.fragments + counters.copies + counters.encapsulated + counters.unread.iter().sum::<u64>();
+    let accounted = counters.passed_over + counters.matched + apart + unparsable;
     assert_eq!(accounted, counters.seen, "{counters:?}");
 });

@@ -72,6 +72,14 @@ pub enum ReadError {
     /// The capture.
     #[error("{0}")]
     Capture(#[from] CaptureError),
+    /// Nothing of it could be read.
+    #[error("{}: {reason}", path.display())]
+    Unreadable {
+        /// The capture.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The output.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
@@ -81,14 +89,19 @@ pub enum ReadError {
 ///
 /// # Errors
 ///
-/// What cannot be opened or written; a reader that goes away is no error.
+/// What cannot be opened or written, or that nothing could be read of the capture; a reader that goes away is no error.
 pub fn run(options: &ReadOptions, out: &mut impl Write) -> Result<(), ReadError> {
     let lines = options.samples || options.explain == Some(Explain::All);
     let mut source = FileSource::open_through(&options.file, |file| progress::shown(file, lines))?;
     match show(options, &mut source, out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        done => Ok(done?),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        done => done?,
     }
+    if source.is_unreadable() {
+        let reason = source.unread().or_else(|| source.broken().map(str::to_owned)).unwrap_or_default();
+        return Err(ReadError::Unreadable { path: options.file.clone(), reason });
+    }
+    Ok(())
 }
 
 fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) -> io::Result<()> {
@@ -134,8 +147,15 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     });
     batch.flush(&mut engine, &mut sink);
     written?;
+    if source.is_unreadable() {
+        return Ok(());
+    }
     if let Some(broken) = source.broken() {
         let told = format!("go-metro: {}: {broken}; everything before that was used", options.file.display());
+        terminal::complain(&(terminal::printable(&told) + "\n"));
+    }
+    if let Some(unread) = source.unread() {
+        let told = format!("go-metro: {}: {unread}", options.file.display());
         terminal::complain(&(terminal::printable(&told) + "\n"));
     }
     let tells_side = options.filter.sides != Sides::REMOTE;
@@ -194,6 +214,8 @@ fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Re
     line(2, "other than TCP, or not wanted", seen.passed_over)?;
     line(2, "fragments", seen.fragments)?;
     line(2, "copies of a frame", seen.copies)?;
+    line(2, "of a tunnel, not looked into", seen.encapsulated)?;
+    line(2, "unread: link type, interface, time", seen.unread.iter().sum())?;
     for cause in Unparsable::REFUSED {
         line(2, &format!("unparsable: {}", cause.name()), seen.unparsable[cause as usize])?;
     }

@@ -8,7 +8,7 @@ mod frames;
 use frames::cases::{self, Hook};
 use frames::kernel::{self, LOOPBACK};
 use go_metro::capture::SourceCounters;
-use go_metro::capture::decode::{LinkType, Packet, decode_counted};
+use go_metro::capture::decode::{LinkType, Origin, Packet, decode_counted};
 use go_metro::capture::ebpf::Classifier;
 use go_metro::rtt::{Direction, Nanos, Segment};
 use go_metro::targets::TargetSet;
@@ -22,13 +22,15 @@ const ALL_SIDES: [Sides; 3] = [Sides::REMOTE, Sides::LOCAL, Sides::BOTH];
 struct Made {
     segments: Vec<Segment>,
     fragments: u64,
+    encapsulated: u64,
     unparsable: [u64; 5],
 }
 
 fn by_kernel(classifier: &mut Classifier, hook: Hook, bytes: &[u8]) -> Made {
     let (segments, _, counters) = kernel::run(classifier, hook, bytes);
     let segments = segments.iter().map(|segment| Segment { header: timeless(segment), ..*segment }).collect();
-    Made { segments, fragments: counters.fragments, unparsable: counters.unparsable }
+    let SourceCounters { fragments, encapsulated, unparsable, .. } = counters;
+    Made { segments, fragments, encapsulated, unparsable }
 }
 
 /// The two have different clocks.
@@ -42,7 +44,7 @@ fn by_decoder(targets: &TargetSet, sides: Sides, hook: Hook, bytes: &[u8]) -> Ma
         Hook::EgressIp | Hook::IngressIp => LinkType::Raw,
     };
     let mut counters = SourceCounters::default();
-    let packet = Packet { bytes, wire_len: bytes.len() as u32, link_type };
+    let packet = Packet { bytes, wire_len: bytes.len() as u32, link_type, origin: Origin::Live };
     let decoded = decode_counted(packet, &mut counters);
     let direction = if hook.is_egress() { Direction::Egress } else { Direction::Ingress };
     let segment = decoded.and_then(|decoded| decoded.seen_from(direction, sides, Nanos(0), LOOPBACK));
@@ -55,7 +57,8 @@ fn by_decoder(targets: &TargetSet, sides: Sides, hook: Hook, bytes: &[u8]) -> Ma
     if let Some(segment) = segment {
         segment.for_each_side(sides, &mut |segment| segments.push(*segment));
     }
-    Made { segments, fragments: counters.fragments, unparsable: counters.unparsable }
+    let SourceCounters { fragments, encapsulated, unparsable, .. } = counters;
+    Made { segments, fragments, encapsulated, unparsable }
 }
 
 #[test]

@@ -25,7 +25,8 @@ pub(super) fn read(
 ) -> Result<Option<Report>, CaptureError> {
     let Some(path) = &instance.pcap else { return Ok(None) };
     let mut source = FileSource::open(path)?;
-    let filter = FileFilter { local: Vec::new(), targets: directory.nets_of(instance), sides: config.sides.into() };
+    let (targets, sides) = (directory.nets_of(instance), config.sides.into());
+    let filter = FileFilter { targets, sides, ..FileFilter::default() };
     let mut engine = Engine::new(super::settings::engine_config(config));
     let mut summaries = Summaries::new(super::settings::summary_limits(config));
     let mut sink = |_: &Segment, outcome| {
@@ -39,6 +40,9 @@ pub(super) fn read(
     batch.flush(&mut engine, &mut sink);
     if let Some(broken) = source.broken() {
         tracing::warn!("{}: {broken}; everything before that was used", path.display());
+    }
+    if let Some(unread) = source.unread() {
+        tracing::warn!("{}: {unread}", path.display());
     }
     let interval = summaries.take();
     let health = Health {

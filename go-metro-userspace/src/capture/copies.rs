@@ -105,6 +105,7 @@ mod tests {
             header,
             direction: None,
             ifindex: None,
+            tunnel: None,
             ip_id,
             checksum: 7,
             bad_option: false,

@@ -150,10 +150,12 @@ pub enum CaptureError {
         source: io::Error,
     },
     /// A file is not what it should be.
-    #[error("{} is no capture file: pcap or pcapng is expected, plain or gzipped", path.display())]
+    #[error("{} is no capture file: {reason}", path.display())]
     NoCapture {
         /// The file.
         path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
     },
     /// eBPF was forced, but only libpcap can do what the settings ask for.
     #[error("{reason}: use `backend: pcap`, or `auto`")]

@@ -79,11 +79,44 @@ pub struct SourceCounters {
     pub fragments: u64,
     /// Frames that were captured before, as a mirror port gives (capture files).
     pub copies: u64,
+    /// Packets of a tunnel that was not looked into: GRE, IP in IP, VXLAN, GENEVE, GTP-U, MPLS, or IPv4 with an Authentication Header.
+    pub encapsulated: u64,
     /// Unparsable packets, by cause.
     pub unparsable: [u64; Unparsable::COUNT],
+    /// Frames that may carry TCP but cannot be measured, by reason (capture files).
+    pub unread: [u64; Unread::COUNT],
+}
+
+/// Why a frame of a capture file cannot be measured, whatever it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Its link type is not known.
+    LinkType,
+    /// The file does not describe its interface.
+    Interface,
+    /// It has no time, as those of pcapng's Simple Packet Blocks.
+    NoTime,
+    /// It is encrypted at the link layer (IEEE 802.11).
+    Encrypted,
+    /// Its frame check sequence is wrong (IEEE 802.11).
+    Damaged,
+}
+
+impl Unread {
+    /// How many reasons there are.
+    pub const COUNT: usize = 5;
+    /// Every reason, in the order of its index.
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::LinkType, Self::Interface, Self::NoTime, Self::Encrypted, Self::Damaged];
 }
 
 impl SourceCounters {
+    /// Counts a frame that cannot be measured.
+    fn count_unread(&mut self, reason: Unread) {
+        self.seen += 1;
+        self.unread[reason as usize] += 1;
+    }
+
     /// Counts a decoded packet as matched or passed over; `records_before` were there before it.
     fn count_packet(&mut self, records_before: u64) {
         if self.records > records_before {
@@ -105,7 +138,11 @@ impl SourceCounters {
         self.lost += other.lost;
         self.fragments += other.fragments;
         self.copies += other.copies;
+        self.encapsulated += other.encapsulated;
         for (mine, theirs) in self.unparsable.iter_mut().zip(&other.unparsable) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.unread.iter_mut().zip(&other.unread) {
             *mine += theirs;
         }
     }

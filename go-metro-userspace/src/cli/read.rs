@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use super::Failure;
+use crate::capture::decode::Tunnels;
 use crate::capture::file::FileFilter;
 use crate::config::SidesWanted;
 use crate::privileges::{self, Needs, Sandbox};
@@ -13,7 +14,7 @@ use crate::read::{self, Explain, Format, ReadOptions};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Capture file: pcap or pcapng, perhaps gzipped; `-` for standard input
+    /// Capture file: pcap or pcapng, plain or compressed with gzip, zstd or lz4; `-` for standard input
     file: PathBuf,
     /// Address or prefix of the hosts whose segments are timed [default: both ends of every connection]; may be repeated
     #[arg(short, long, value_name = "ADDR|PREFIX", value_parser = network)]
@@ -24,6 +25,9 @@ pub(super) struct Args {
     /// Which round trips to measure, seen from where the capture was made
     #[arg(long, value_enum, default_value_t)]
     sides: SidesWanted,
+    /// Do not look for connections inside tunnels (VXLAN, GENEVE, GRE, ERSPAN, IP in IP, GTP-U, MPLS, AH)
+    #[arg(long)]
+    no_tunnels: bool,
     /// Print every sample, as a JSON object a line or as --format says
     #[arg(long)]
     samples: bool,
@@ -46,7 +50,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let options = ReadOptions {
         file: args.file.clone(),
-        filter: FileFilter { local: args.local.clone(), targets: args.target.clone(), sides: args.sides.into() },
+        filter: FileFilter {
+            local: args.local.clone(),
+            targets: args.target.clone(),
+            sides: args.sides.into(),
+            tunnels: if args.no_tunnels { Tunnels::Closed } else { Tunnels::Opened },
+        },
         samples: args.samples,
         format: args.format,
         plot: args.plot.clone(),

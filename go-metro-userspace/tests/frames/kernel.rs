@@ -103,7 +103,8 @@ fn difference(after: &SourceCounters, before: &SourceCounters) -> SourceCounters
         thinned: after.thinned - before.thinned,
         lost: after.lost - before.lost,
         fragments: after.fragments - before.fragments,
-        copies: 0,
+        encapsulated: after.encapsulated - before.encapsulated,
         unparsable,
+        ..SourceCounters::default()
     }
 }

@@ -3,7 +3,8 @@
 use bytes::Buf;
 use go_metro_common::counters::Unparsable;
 
-use super::{Packet, Skip};
+use super::{Origin, Packet, Skip, Tunnels, wireless};
+use crate::capture::Unread;
 use crate::rtt::Direction;
 
 /// VLAN tags that are looked behind: two in the packet, as in the kernel, and one that libpcap puts back.
@@ -16,10 +17,19 @@ const ETH_P_8021Q: u16 = 0x8100;
 const ETH_P_8021AD: u16 = 0x88a8;
 const ETH_P_QINQ1: u16 = 0x9100;
 const ETH_P_PPP_SES: u16 = 0x8864;
+const ETH_P_MPLS_UC: u16 = 0x8847;
+const ETH_P_MPLS_MC: u16 = 0x8848;
+/// An Ethernet frame inside something else (GRE, GENEVE).
+const ETH_P_TEB: u16 = 0x6558;
+
+/// MPLS labels that are looked behind.
+const LABELS_MAX: usize = 8;
 
 // PPP protocol numbers (RFC 1332, RFC 5072).
 const PPP_IP: u16 = 0x0021;
 const PPP_IPV6: u16 = 0x0057;
+/// RFC 3032 section 4.3.
+const PPP_MPLS: u16 = 0x0281;
 
 /// Packet type of what this host sent: include/uapi/linux/if_packet.h.
 const PACKET_OUTGOING: u16 = 4;
@@ -41,8 +51,18 @@ pub enum LinkType {
     Sll2,
     /// PPP, perhaps in HDLC-like framing (RFC 1662).
     Ppp,
-    /// One that is not read: nothing is found in it.
-    Other,
+    /// Cisco HDLC.
+    CiscoHdlc,
+    /// IEEE 802.11.
+    Wireless,
+    /// The same behind a radiotap header.
+    Radiotap,
+    /// What a PPI header names, behind that header.
+    Ppi,
+    /// Linux's netfilter log.
+    Nflog,
+    /// One that is not read, by its number.
+    Other(u32),
 }
 
 impl LinkType {
@@ -55,9 +75,19 @@ impl LinkType {
             12 | 14 | 101 | 228 | 229 => Self::Raw,
             113 => Self::Sll,
             276 => Self::Sll2,
-            9 => Self::Ppp,
+            9 | 50 => Self::Ppp,
+            104 => Self::CiscoHdlc,
+            105 => Self::Wireless,
+            127 => Self::Radiotap,
+            192 => Self::Ppi,
+            239 => Self::Nflog,
             _ => return None,
         })
+    }
+
+    /// From libpcap's number.
+    pub fn of(number: u32) -> Self {
+        i32::try_from(number).ok().and_then(Self::from_number).unwrap_or(Self::Other(number))
     }
 }
 
@@ -66,6 +96,31 @@ impl LinkType {
 pub(super) enum Version {
     V4,
     V6,
+}
+
+/// What is read, and from whom.
+#[derive(Clone, Copy)]
+pub(super) struct Rest<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) origin: Origin,
+}
+
+impl Rest<'_> {
+    pub(super) fn skip(&mut self, count: usize) -> Result<(), Skip> {
+        skip(&mut self.bytes, count)
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, Skip> {
+        Ok(self.bytes.try_get_u8()?)
+    }
+
+    pub(super) fn half(&mut self) -> Result<u16, Skip> {
+        Ok(self.bytes.try_get_u16()?)
+    }
+
+    pub(super) fn word(&mut self) -> Result<u32, Skip> {
+        Ok(self.bytes.try_get_u32()?)
+    }
 }
 
 /// An IP packet in its frame.
@@ -81,69 +136,146 @@ pub(super) struct Network<'a> {
 
 /// Finds the IP header.
 pub(super) fn network(packet: Packet<'_>) -> Result<Network<'_>, Skip> {
-    let mut rest = packet.bytes;
+    let mut rest = Rest { bytes: packet.bytes, origin: packet.origin };
     let (mut direction, mut ifindex) = (None, None);
     let version = match packet.link_type {
-        LinkType::Ethernet => {
-            skip(&mut rest, 12)?;
-            let ethertype = rest.try_get_u16()?;
-            of_ethertype(ethertype, &mut rest)?
-        }
-        LinkType::Raw => by_first_bits(rest)?,
+        LinkType::Ethernet => of_ethernet(&mut rest)?,
+        LinkType::Raw => by_first_bits(rest.bytes)?,
         LinkType::Null => {
-            let family = rest.try_get_u32_le()?;
+            let family = rest.bytes.try_get_u32_le()?;
             // A family is a small number: in the other byte order it is a large one.
             of_family(if family > 0xffff { family.swap_bytes() } else { family })?
         }
-        LinkType::Loop => of_family(rest.try_get_u32()?)?,
+        LinkType::Loop => of_family(rest.word()?)?,
         LinkType::Sll => {
-            direction = Some(of_packet_type(rest.try_get_u16()?));
-            skip(&mut rest, 12)?;
-            let ethertype = rest.try_get_u16()?;
+            direction = Some(of_packet_type(rest.half()?));
+            rest.skip(12)?;
+            let ethertype = rest.half()?;
             of_ethertype(ethertype, &mut rest)?
         }
         LinkType::Sll2 => {
-            let ethertype = rest.try_get_u16()?;
-            skip(&mut rest, 2)?;
-            ifindex = Some(rest.try_get_u32()?);
-            skip(&mut rest, 2)?;
-            direction = Some(of_packet_type(u16::from(rest.try_get_u8()?)));
-            skip(&mut rest, 9)?;
+            let ethertype = rest.half()?;
+            rest.skip(2)?;
+            ifindex = Some(rest.word()?);
+            rest.skip(2)?;
+            direction = Some(of_packet_type(u16::from(rest.byte()?)));
+            rest.skip(9)?;
             of_ethertype(ethertype, &mut rest)?
         }
         LinkType::Ppp => {
             // Address and control fields, unless they were compressed away (RFC 1662 section 3.1).
-            if rest.starts_with(&[0xff, 0x03]) {
-                skip(&mut rest, 2)?;
+            if rest.bytes.starts_with(&[0xff, 0x03]) {
+                rest.skip(2)?;
             }
             of_ppp(&mut rest)?
         }
-        LinkType::Other => return Err(Skip::NotTcp),
+        LinkType::CiscoHdlc => {
+            // Address and control.
+            rest.skip(2)?;
+            let ethertype = rest.half()?;
+            of_ethertype(ethertype, &mut rest)?
+        }
+        LinkType::Wireless => wireless::of_frame(&mut rest, 0)?,
+        LinkType::Radiotap => wireless::of_radiotap(&mut rest)?,
+        LinkType::Ppi => wireless::of_ppi(&mut rest)?,
+        LinkType::Nflog => of_nflog(&mut rest)?,
+        LinkType::Other(_) => return Err(Skip::Unread(Unread::LinkType)),
     };
-    let before = (packet.bytes.len() - rest.len()) as u32;
+    let before = (packet.bytes.len() - rest.bytes.len()) as u32;
     let wire_len = packet.wire_len.saturating_sub(before);
-    Ok(Network { version, bytes: rest, wire_len, direction, ifindex })
+    Ok(Network { version, bytes: rest.bytes, wire_len, direction, ifindex })
 }
 
-/// Goes behind VLAN tags and PPPoE.
-fn of_ethertype(mut ethertype: u16, rest: &mut &[u8]) -> Result<Version, Skip> {
+/// An Ethernet header, its addresses first.
+#[inline]
+pub(super) fn of_ethernet(rest: &mut Rest<'_>) -> Result<Version, Skip> {
+    rest.skip(12)?;
+    let ethertype = rest.half()?;
+    of_ethertype(ethertype, rest)
+}
+
+/// Goes behind VLAN tags, PPPoE and MPLS.
+#[inline]
+pub(super) fn of_ethertype(mut ethertype: u16, rest: &mut Rest<'_>) -> Result<Version, Skip> {
     for _ in 0..TAGS_MAX {
         if !is_tag(ethertype) {
             break;
         }
-        skip(rest, 2)?;
-        ethertype = rest.try_get_u16()?;
+        rest.skip(2)?;
+        ethertype = rest.half()?;
     }
     match ethertype {
         ETH_P_IP => Ok(Version::V4),
         ETH_P_IPV6 => Ok(Version::V6),
         ETH_P_PPP_SES => {
             // Version, type, code, session and length (RFC 2516 section 4).
-            skip(rest, 6)?;
+            rest.skip(6)?;
             of_ppp(rest)
         }
+        ETH_P_MPLS_UC | ETH_P_MPLS_MC => of_mpls(rest, 0),
         tag if is_tag(tag) => Err(Skip::Unparsable(Unparsable::TooDeep)),
         _ => Err(Skip::NotTcp),
+    }
+}
+
+/// Behind an MPLS label stack (RFC 3032 section 2.1), of which `before` labels were read. What comes then is told by its first bits (RFC
+/// 4928 section 3): IP, or with 0 the control word of a pseudowire, before an Ethernet frame (RFC 4448 section 4.6).
+///
+/// Labels are no part of a flow's identity: each direction has its own.
+#[cold]
+fn of_mpls(rest: &mut Rest<'_>, before: usize) -> Result<Version, Skip> {
+    if rest.origin != Origin::File(Tunnels::Opened) {
+        return Err(Skip::Encapsulated);
+    }
+    for labels in before..LABELS_MAX {
+        let label = rest.word()?;
+        if label & 0x100 == 0 {
+            continue;
+        }
+        return match rest.bytes.first().map(|first| first >> 4) {
+            Some(4) => Ok(Version::V4),
+            Some(6) => Ok(Version::V6),
+            Some(0) => {
+                rest.skip(4 + 12)?;
+                match rest.half()? {
+                    ETH_P_MPLS_UC | ETH_P_MPLS_MC => of_mpls(rest, labels + 1),
+                    ethertype => of_ethertype(ethertype, rest),
+                }
+            }
+            Some(_) => Err(Skip::NotTcp),
+            None => Err(Skip::Unparsable(Unparsable::Truncated)),
+        };
+    }
+    Err(Skip::Unparsable(Unparsable::TooDeep))
+}
+
+/// What a GRE or GENEVE header, which have the same numbers, says comes next.
+pub(super) fn of_inner_ethertype(ethertype: u16, rest: &mut Rest<'_>) -> Result<Version, Skip> {
+    match ethertype {
+        ETH_P_TEB => of_ethernet(rest),
+        ethertype => of_ethertype(ethertype, rest),
+    }
+}
+
+/// The payload among the attributes of a netfilter log (linux/netfilter/nfnetlink_log.h): each has its length and type, in the byte order of
+/// the machine that captured, and is padded to 32 bits.
+fn of_nflog(rest: &mut Rest<'_>) -> Result<Version, Skip> {
+    const PAYLOAD: u16 = 9;
+    // Family, version, resource.
+    rest.skip(4)?;
+    let Some(first) = rest.bytes.get(..2) else { return Err(Skip::Unparsable(Unparsable::Truncated)) };
+    // The first attribute is short.
+    let big_endian = first[0] == 0 && first[1] != 0;
+    loop {
+        let half = |rest: &mut Rest<'_>| -> Result<u16, Skip> {
+            Ok(if big_endian { rest.bytes.try_get_u16()? } else { rest.bytes.try_get_u16_le()? })
+        };
+        let (len, kind) = (usize::from(half(rest)?), half(rest)? & 0x7fff);
+        if kind == PAYLOAD {
+            return by_first_bits(rest.bytes);
+        }
+        let data = len.checked_sub(4).ok_or(Skip::NotTcp)?;
+        rest.skip(data.next_multiple_of(4))?;
     }
 }
 
@@ -152,10 +284,11 @@ fn is_tag(ethertype: u16) -> bool {
 }
 
 /// PPP's protocol field: one byte if it is odd, else two (RFC 1661 section 2).
-fn of_ppp(rest: &mut &[u8]) -> Result<Version, Skip> {
-    let first = u16::from(rest.try_get_u8()?);
-    let protocol = if first & 1 == 1 { first } else { first << 8 | u16::from(rest.try_get_u8()?) };
+fn of_ppp(rest: &mut Rest<'_>) -> Result<Version, Skip> {
+    let first = u16::from(rest.byte()?);
+    let protocol = if first & 1 == 1 { first } else { first << 8 | u16::from(rest.byte()?) };
     match protocol {
+        PPP_MPLS => of_mpls(rest, 0),
         PPP_IP => Ok(Version::V4),
         PPP_IPV6 => Ok(Version::V6),
         _ => Err(Skip::NotTcp),
@@ -171,7 +304,7 @@ fn of_family(family: u32) -> Result<Version, Skip> {
     }
 }
 
-fn by_first_bits(bytes: &[u8]) -> Result<Version, Skip> {
+pub(super) fn by_first_bits(bytes: &[u8]) -> Result<Version, Skip> {
     match bytes.first().map(|first| first >> 4) {
         Some(4) => Ok(Version::V4),
         Some(6) => Ok(Version::V6),

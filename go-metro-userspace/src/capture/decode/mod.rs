@@ -1,20 +1,24 @@
 //! From the bytes of one captured packet to a segment record: what the classifier does in the kernel, for the other sources.
 //!
-//! [`link`] finds the IP header, [`ip`] the TCP header, [`tcp`] reads it. The same bytes give the same record as in the kernel,
-//! which the parity test holds. Nothing here allocates or can panic, whatever the bytes.
+//! [`link`] finds the IP header ([`wireless`] in IEEE 802.11), [`ip`] the TCP header, [`tcp`] reads it. The same bytes give the same record
+//! as in the kernel, which the parity test holds; in capture files more is read: other link types, and what is inside tunnels ([`tunnel`]).
+//! Nothing here allocates or can panic, whatever the bytes.
 
 mod ip;
 mod link;
 mod tcp;
+mod tunnel;
+mod wireless;
 
 use bytes::TryGetError;
 use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::{Bits, SegmentHeader, Sides, is_relevant};
 
-use super::SourceCounters;
+use super::{SourceCounters, Unread};
 use crate::rtt::{Direction, Endpoint, FlowKey, Nanos, Segment, Side};
 
 pub use link::LinkType;
+pub use tunnel::{Tunnel, TunnelKind};
 
 /// Why a packet yields no segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,10 @@ pub enum Skip {
     NotTcp,
     /// A fragment of a TCP segment, other than the first.
     Fragment,
+    /// It is a tunnel's, and not looked into.
+    Encapsulated,
+    /// It cannot be read, whatever it carries.
+    Unread(Unread),
     /// It is malformed.
     Unparsable(Unparsable),
 }
@@ -34,6 +42,25 @@ impl From<TryGetError> for Skip {
     }
 }
 
+/// Whether to look inside tunnels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tunnels {
+    /// Look for TCP inside.
+    #[default]
+    Opened,
+    /// Count them.
+    Closed,
+}
+
+/// Where a packet comes from: what its lengths are worth, and how far to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A live interface, as the classifier sees it: the packet is as long as the kernel says, and tunnels are counted.
+    Live,
+    /// A capture file. Its record may have lost the packet's length: where the IP header says more, that is believed.
+    File(Tunnels),
+}
+
 /// A captured packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
@@ -43,6 +70,8 @@ pub struct Packet<'a> {
     pub wire_len: u32,
     /// What it begins with.
     pub link_type: LinkType,
+    /// Where it comes from.
+    pub origin: Origin,
 }
 
 /// A TCP segment, seen from neither end.
@@ -58,6 +87,8 @@ pub struct Decoded {
     pub direction: Option<Direction>,
     /// Which interface it passed, where the link layer tells.
     pub ifindex: Option<u32>,
+    /// The tunnel that it is in, if any.
+    pub tunnel: Option<Tunnel>,
     /// Identification of the IPv4 packet; 0 where there is none.
     pub ip_id: u16,
     /// Checksum of the TCP segment.
@@ -73,7 +104,11 @@ pub struct Decoded {
 /// What the packet is instead of a TCP segment.
 pub fn decode(packet: Packet<'_>) -> Result<Decoded, Skip> {
     let network = link::network(packet)?;
-    let ip = ip::parse(network.version, network.bytes, network.wire_len)?;
+    let mut ip = ip::parse(network.version, network.bytes, network.wire_len, packet.origin)?;
+    let mut tunnel = None;
+    if ip.protocol != ip::TCP {
+        (ip, tunnel) = tunnel::inside(&ip, packet.origin)?;
+    }
     let tcp = tcp::parse(ip.payload, ip.payload_len)?;
     Ok(Decoded {
         source: Endpoint { addr: ip.source, port: tcp.source },
@@ -81,6 +116,7 @@ pub fn decode(packet: Packet<'_>) -> Result<Decoded, Skip> {
         header: SegmentHeader { bits: Bits(tcp.header.bits.0 | ip.bits), ..tcp.header },
         direction: network.direction,
         ifindex: network.ifindex,
+        tunnel,
         ip_id: ip.id,
         checksum: tcp.checksum,
         bad_option: tcp.bad_option,
@@ -97,6 +133,8 @@ pub fn decode_counted(packet: Packet<'_>, counters: &mut SourceCounters) -> Opti
         }
         Err(Skip::NotTcp) => counters.passed_over += 1,
         Err(Skip::Fragment) => counters.fragments += 1,
+        Err(Skip::Encapsulated) => counters.encapsulated += 1,
+        Err(Skip::Unread(reason)) => counters.unread[reason as usize] += 1,
         Err(Skip::Unparsable(cause)) => counters.unparsable[cause as usize] += 1,
     }
     None

@@ -55,7 +55,7 @@ fn ethernet(ethertypes: &[u16], payload: &[u8]) -> Vec<u8> {
 }
 
 fn as_type(link_type: LinkType, bytes: &[u8]) -> Result<Decoded, Skip> {
-    decode(Packet { bytes, wire_len: bytes.len() as u32, link_type })
+    decode(Packet { bytes, wire_len: bytes.len() as u32, link_type, origin: Origin::Live })
 }
 
 fn raw(bytes: &[u8]) -> Result<Decoded, Skip> {
@@ -88,7 +88,12 @@ fn ethernet_padding_is_no_payload_and_a_snapped_packet_keeps_its_length() {
     padded.resize(60, 0);
     assert_eq!(as_type(LinkType::Ethernet, &padded).unwrap().header.payload_len, 0);
     let whole = ethernet(&[0x800], &ipv4(&[], 0, None, &tcp(&[], &[0; 1000])));
-    let snapped = Packet { bytes: &whole[..54], wire_len: whole.len() as u32, link_type: LinkType::Ethernet };
+    let snapped = Packet {
+        bytes: &whole[..54],
+        wire_len: whole.len() as u32,
+        link_type: LinkType::Ethernet,
+        origin: Origin::Live,
+    };
     assert_eq!(decode(snapped).unwrap().header.payload_len, 1000);
 }
 
@@ -126,6 +131,229 @@ fn every_link_type_leads_to_the_same_segment() {
             assert_eq!(decoded.ifindex, (link_type == LinkType::Sll2).then_some(5));
         }
     }
+}
+
+/// As in a capture file, tunnels looked into or not.
+fn of_file(link_type: LinkType, tunnels: Tunnels, bytes: &[u8]) -> Result<Decoded, Skip> {
+    decode(Packet { bytes, wire_len: bytes.len() as u32, link_type, origin: Origin::File(tunnels) })
+}
+
+/// A data frame of IEEE 802.11 with this frame control and what stands between the third address and LLC.
+fn wireless(control: u16, more: &[u8], ethertype: u16, packet: &[u8]) -> Vec<u8> {
+    let snap = [&[0xaa, 0xaa, 3, 0, 0, 0][..], &ethertype.to_be_bytes()].concat();
+    [&control.to_le_bytes()[..], &[0; 22], more, &snap, packet].concat()
+}
+
+#[test]
+fn the_link_types_of_files_lead_to_the_same_segment() {
+    let (v4, v6) = (ipv4(&[], 0, None, &tcp(&[], b"x")), ipv6(6, None, &tcp(&[], b"x")));
+    let with = |prefix: &[u8], packet: &[u8]| [prefix, packet].concat();
+    let (data, qos) = (0x0108, 0x0188);
+    let radiotap = |fields: &[u8], present: u32| {
+        let len = (8 + fields.len()) as u16;
+        [&[0, 0][..], &len.to_le_bytes(), &present.to_le_bytes(), fields].concat()
+    };
+    let attribute = |order: fn(u16) -> [u8; 2], kind: u16, value: &[u8]| {
+        let mut bytes = [order(4 + value.len() as u16), order(kind)].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    };
+    let nflog = |order: fn(u16) -> [u8; 2], packet: &[u8]| {
+        let before = [attribute(order, 1, &[0; 4]), attribute(order, 10, b"prefix\0")].concat();
+        [&[2, 0, 0, 5][..], &before, &attribute(order, 9, packet)].concat()
+    };
+    let ppi = |number: u32, packet: &[u8]| [&[0, 0, 12, 0][..], &number.to_le_bytes(), &[2, 0, 0, 0], packet].concat();
+    // 802.11 pads the header to 32 bits where radiotap says so: QoS data has 26 bytes.
+    let padded = with(&radiotap(&[0; 8], 1), &wireless(data, &[], 0x800, &v4));
+    let with_padding = with(&radiotap(&[0, 0, 0, 0, 0, 0, 0, 0, 0x20], 3), &wireless(qos, &[0, 0, 0, 0], 0x86dd, &v6));
+    let label = |bottom: bool| [0, 1, u8::from(bottom), 64];
+    let cases = [
+        (LinkType::Wireless, wireless(data, &[], 0x800, &v4), wireless(qos, &[0, 0], 0x86dd, &v6)),
+        // Between access points, with four addresses; and with HT control.
+        (LinkType::Wireless, wireless(0x0308, &[0; 6], 0x800, &v4), wireless(0x8188, &[0; 6], 0x86dd, &v6)),
+        // The first of an aggregate.
+        (
+            LinkType::Wireless,
+            wireless(qos, &[&[0x80, 0][..], &[0; 14]].concat(), 0x800, &v4),
+            wireless(data, &[], 0x86dd, &v6),
+        ),
+        (LinkType::Radiotap, padded, with_padding),
+        (
+            LinkType::Radiotap,
+            with(&radiotap(&[0, 0, 0, 0, 0, 0, 0, 0], 0x8000_0002), &wireless(data, &[], 0x800, &v4)),
+            with(&radiotap(&[], 0), &wireless(data, &[], 0x86dd, &v6)),
+        ),
+        (LinkType::Ppi, ppi(105, &wireless(data, &[], 0x800, &v4)), ppi(1, &ethernet(&[0x86dd], &v6))),
+        (LinkType::Nflog, nflog(u16::to_le_bytes, &v4), nflog(u16::to_be_bytes, &v6)),
+        (LinkType::CiscoHdlc, with(&[0x0f, 0, 8, 0], &v4), with(&[0x8f, 0, 0x86, 0xdd], &v6)),
+        (
+            LinkType::CiscoHdlc,
+            with(&[0x0f, 0, 0x88, 0x47], &with(&label(true), &v4)),
+            with(&[0x0f, 0, 0x88, 0x47], &with(&label(true), &v6)),
+        ),
+        (
+            LinkType::Ethernet,
+            ethernet(&[0x8847], &[&label(false)[..], &label(true), &v4].concat()),
+            ethernet(&[0x8100, 0x8848], &with(&label(true), &v6)),
+        ),
+        // A pseudowire: control word, then a frame.
+        (
+            LinkType::Ethernet,
+            ethernet(&[0x8847], &[&label(true)[..], &[0; 4], &ethernet(&[0x8100, 0x800], &v4)].concat()),
+            ethernet(&[0x8847], &[&label(true)[..], &[0; 4], &ethernet(&[0x86dd], &v6)].concat()),
+        ),
+        (
+            LinkType::Ppp,
+            with(&[0xff, 3, 0x02, 0x81], &with(&label(true), &v4)),
+            with(&[0x02, 0x81], &with(&label(true), &v6)),
+        ),
+    ];
+    for (link_type, v4_frame, v6_frame) in cases {
+        for (frame, reference) in [(v4_frame, raw(&v4).unwrap()), (v6_frame, raw(&v6).unwrap())] {
+            let decoded =
+                of_file(link_type, Tunnels::Opened, &frame).unwrap_or_else(|e| panic!("{link_type:?}: {e:?}"));
+            assert_eq!((decoded.source, decoded.header, decoded.tunnel), (reference.source, reference.header, None));
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_of_802_11_is_told_from_what_carries_nothing() {
+    let packet = ipv4(&[], 0, None, &tcp(&[], b"x"));
+    let of = |control: u16| of_file(LinkType::Wireless, Tunnels::Opened, &wireless(control, &[0, 0], 0x800, &packet));
+    assert_eq!(of(0x4188), Err(Skip::Unread(Unread::Encrypted)));
+    assert_eq!(of(0x0080), Err(Skip::NotTcp), "a beacon");
+    assert_eq!(of(0x01c8), Err(Skip::NotTcp), "no data");
+    let damaged = [&[0, 0, 9, 0, 2, 0, 0, 0, 0x40][..], &wireless(0x0188, &[0, 0], 0x800, &packet)].concat();
+    assert_eq!(of_file(LinkType::Radiotap, Tunnels::Opened, &damaged), Err(Skip::Unread(Unread::Damaged)));
+}
+
+#[test]
+fn a_file_that_lost_the_length_on_the_wire_is_not_believed_and_an_interface_is() {
+    let whole = ethernet(&[0x800], &ipv4(&[], 0, None, &tcp(&[], &[0; 1000])));
+    let whole6 = ethernet(&[0x86dd], &ipv6(6, None, &tcp(&[], &[0; 1000])));
+    for (bytes, headers) in [(&whole[..], 54), (&whole6, 74)] {
+        let cut = |origin| {
+            let (bytes, wire_len) = (&bytes[..headers], headers as u32);
+            decode(Packet { bytes, wire_len, link_type: LinkType::Ethernet, origin })
+        };
+        assert_eq!(cut(Origin::File(Tunnels::Opened)).unwrap().header.payload_len, 1000);
+        assert_eq!(cut(Origin::Live), Err(Skip::Unparsable(Unparsable::Truncated)));
+    }
+}
+
+/// IPv4 from one of two gateways to the other, of this protocol.
+fn outer4(protocol: u8, back: bool, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = ipv4(&[], 0, None, payload);
+    bytes[9] = protocol;
+    let ends = [[192, 0, 2, 1], [192, 0, 2, 9]];
+    bytes[12..16].copy_from_slice(&ends[usize::from(back)]);
+    bytes[16..20].copy_from_slice(&ends[usize::from(!back)]);
+    bytes
+}
+
+fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
+    [&[0xc0, 0x01][..], &port.to_be_bytes(), &(8 + payload.len() as u16).to_be_bytes(), &[0, 0], payload].concat()
+}
+
+/// Every tunnel, around these packets of IPv4 and IPv6, with what it is called.
+fn tunnels(v4: &[u8], v6: &[u8], back: bool) -> Vec<(&'static str, Option<u32>, Vec<u8>)> {
+    let (frame4, frame6) = (ethernet(&[0x800], v4), ethernet(&[0x8100, 0x86dd], v6));
+    let gre = |flags: u16, protocol: u16, header: &[u8], inner: &[u8]| {
+        outer4(47, back, &[&flags.to_be_bytes()[..], &protocol.to_be_bytes(), header, inner].concat())
+    };
+    let port = |port: u16, header: &[u8], inner: &[u8]| outer4(17, back, &udp(port, &[header, inner].concat()));
+    let vxlan = [8, 0, 0, 0, 0, 0, 42, 0];
+    let ah = [6, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let wide = |next: u8, payload: &[u8]| {
+        let mut bytes = ipv6(next, None, payload);
+        bytes[8 + 15] = if back { 9 } else { 1 };
+        bytes[24 + 15] = if back { 1 } else { 9 };
+        bytes
+    };
+    let erspan2 = [0x10, 0, 0, 7, 0, 0, 0, 0];
+    let erspan3 = |last: [u8; 2]| [&[0x20, 0, 0, 7, 0, 0, 0, 0, 0, 0][..], &last].concat();
+    vec![
+        ("ipip", None, outer4(4, back, v4)),
+        ("ipip", None, outer4(41, back, v6)),
+        ("ipip", None, wide(4, v4)),
+        ("ipip", None, wide(41, v6)),
+        ("gre", None, gre(0, 0x800, &[], v4)),
+        ("gre", Some(9), gre(0xb000, 0x86dd, &[0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1], v6)),
+        ("gre", None, gre(0, 0x6558, &[], &frame4)),
+        ("gre", Some(9), wide(47, &[&[0x20, 0, 0x65, 0x58, 0, 0, 0, 9][..], &frame6].concat())),
+        ("gre", None, gre(0, 0x8847, &[0, 1, 1, 64], v4)),
+        ("erspan", None, gre(0, 0x88be, &[], &frame4)),
+        ("erspan", Some(7), gre(0x1000, 0x88be, &[&[0, 0, 0, 1][..], &erspan2].concat(), &frame6)),
+        ("erspan", Some(7), gre(0x1000, 0x22eb, &[&[0, 0, 0, 1][..], &erspan3([0, 0])].concat(), &frame4)),
+        ("erspan", Some(7), gre(0x1000, 0x22eb, &[&[0, 0, 0, 1][..], &erspan3([0, 1]), &[0; 8]].concat(), &frame4)),
+        ("erspan", Some(7), gre(0x1000, 0x22eb, &[&[0, 0, 0, 1][..], &erspan3([8, 0])].concat(), v4)),
+        ("vxlan", Some(42), port(4789, &vxlan, &frame4)),
+        ("vxlan", Some(42), port(8472, &vxlan, &frame6)),
+        ("vxlan", Some(42), wide(17, &udp(4789, &[&vxlan[..], &frame4].concat()))),
+        ("vxlan", Some(42), port(4790, &[0x0c, 0, 0, 2, 0, 0, 42, 0], v6)),
+        ("vxlan", Some(42), port(4790, &[0x0c, 0, 0, 3, 0, 0, 42, 0], &frame4)),
+        ("geneve", Some(42), port(6081, &[0, 0, 0x65, 0x58, 0, 0, 42, 0], &frame4)),
+        ("geneve", Some(42), port(6081, &[2, 0, 0x86, 0xdd, 0, 0, 42, 0, 1, 2, 3, 1, 0, 0, 0, 0], v6)),
+        ("gtp", None, port(2152, &[0x30, 255, 0, 0, 0, 0, 0, u8::from(back)], v4)),
+        ("gtp", None, port(2152, &[0x36, 255, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0x85, 1, 0, 9, 0], v6)),
+        ("none", None, outer4(51, back, &[&ah[..], &tcp(&[], b"x")].concat())),
+    ]
+}
+
+#[test]
+fn tcp_is_found_inside_every_tunnel_and_both_directions_are_of_the_same() {
+    let (v4, v6) = (ipv4(&[], 0, None, &tcp(&[], b"x")), ipv6(6, None, &tcp(&[], b"x")));
+    let reference = raw(&v4).unwrap();
+    for ((name, id, there), (.., back)) in tunnels(&v4, &v6, false).into_iter().zip(tunnels(&v4, &v6, true)) {
+        let frame = |packet: &[u8]| ethernet(&[if packet[0] >> 4 == 6 { 0x86dd } else { 0x800 }], packet);
+        let decoded = of_file(LinkType::Ethernet, Tunnels::Opened, &frame(&there));
+        let decoded = decoded.unwrap_or_else(|skip| panic!("{name}: {skip:?}"));
+        let inner = decoded.header;
+        assert_eq!((inner.seq, inner.payload_len, inner.local_port), (7, 1, 0), "{name}");
+        let Some(tunnel) = decoded.tunnel else {
+            assert_eq!(name, "none");
+            continue;
+        };
+        assert_eq!((tunnel.kind.name(), tunnel.id), (name, id));
+        assert!(decoded.source == reference.source || inner.bits.any(Bits::IPV6), "{name}: the inner addresses");
+        let back = of_file(LinkType::Ethernet, Tunnels::Opened, &frame(&back)).unwrap();
+        assert_eq!(back.tunnel, Some(tunnel), "{name}: the way back is through the same tunnel");
+        // What is on an interface, and what nobody wants to look into, is counted.
+        for closed in
+            [of_file(LinkType::Ethernet, Tunnels::Closed, &frame(&there)), as_type(LinkType::Ethernet, &frame(&there))]
+        {
+            assert_eq!(closed, Err(Skip::Encapsulated), "{name}");
+        }
+        // However it is cut, and whatever its lengths say.
+        for len in 0..frame(&there).len() {
+            let _ = of_file(LinkType::Ethernet, Tunnels::Opened, &frame(&there)[..len]);
+        }
+    }
+}
+
+#[test]
+fn tunnels_are_told_apart_by_kind_number_ends_and_what_is_around_them_and_nest_to_a_bound() {
+    let v4 = ipv4(&[], 0, None, &tcp(&[], b"x"));
+    let vni = |vni: u8, inner: &[u8]| {
+        outer4(17, false, &udp(4789, &[&[8, 0, 0, 0, 0, 0, vni, 0][..], &ethernet(&[0x800], inner)].concat()))
+    };
+    let of = |packet: &[u8]| of_file(LinkType::Raw, Tunnels::Opened, packet).map(|decoded| decoded.tunnel.unwrap());
+    let (one, two) = (of(&vni(1, &v4)).unwrap(), of(&vni(2, &v4)).unwrap());
+    assert_ne!(one, two);
+    let (inside_two, inside_one) = (of(&vni(2, &vni(1, &v4))).unwrap(), of(&vni(1, &vni(1, &v4))).unwrap());
+    assert!(inside_two.id == Some(1) && inside_two != one && inside_two != inside_one);
+    let nested = |count: usize| (0..count).fold(v4.clone(), |inner, _| outer4(4, false, &inner));
+    assert!(of(&nested(8)).is_ok());
+    assert_eq!(of(&nested(9)), Err(Skip::Unparsable(Unparsable::TooDeep)));
+    let mut fragment = vni(1, &v4);
+    fragment[6..8].copy_from_slice(&[0, 10]);
+    assert_eq!(of(&fragment), Err(Skip::NotTcp), "of a later fragment nothing is known");
+    let other_port = outer4(17, false, &udp(53, &[0; 40]));
+    assert_eq!(of(&other_port), Err(Skip::NotTcp));
+    let udp_inside = vni(1, &outer4(17, false, &udp(53, &[0; 40])));
+    assert_eq!(of(&udp_inside), Err(Skip::NotTcp));
 }
 
 #[test]
@@ -188,7 +416,13 @@ fn a_malformed_option_is_counted_and_what_stands_before_it_is_kept() {
     let short = raw(&ipv4(&[], 0, None, &tcp(&[8, 2, 1, 1], b""))).unwrap();
     assert_eq!((short.bad_option, short.header.bits.0), (false, 0), "the original crashed on this one");
     let whole = ipv4(&[], 0, None, &tcp(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2], b""));
-    let cut = decode(Packet { bytes: &whole[..45], wire_len: whole.len() as u32, link_type: LinkType::Raw }).unwrap();
+    let cut = decode(Packet {
+        bytes: &whole[..45],
+        wire_len: whole.len() as u32,
+        link_type: LinkType::Raw,
+        origin: Origin::Live,
+    })
+    .unwrap();
     assert_eq!((cut.bad_option, cut.header.bits.0), (false, 0), "a short capture is no fault of the sender's");
 }
 
@@ -199,7 +433,10 @@ fn malformed_headers_are_counted_by_cause() {
     let mut count = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = good.clone();
         change(&mut bytes);
-        decode_counted(Packet { bytes: &bytes, wire_len: bytes.len() as u32, link_type: LinkType::Raw }, &mut counters);
+        decode_counted(
+            Packet { bytes: &bytes, wire_len: bytes.len() as u32, link_type: LinkType::Raw, origin: Origin::Live },
+            &mut counters,
+        );
     };
     count(&|bytes| bytes.truncate(39));
     count(&|bytes| bytes.truncate(10));
@@ -217,7 +454,25 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), wire_len: u32, number in 0i32..300) {
         if let Some(link_type) = LinkType::from_number(number) {
-            let _ = decode(Packet { bytes: &bytes, wire_len, link_type });
+            for origin in [Origin::Live, Origin::File(Tunnels::Opened)] {
+                let _ = decode(Packet { bytes: &bytes, wire_len, link_type, origin });
+            }
+        }
+    }
+
+    #[test]
+    fn no_change_to_a_tunnels_packet_makes_it_panic(
+        kind in any::<prop::sample::Index>(), changes in prop::collection::vec((0usize..60, any::<u8>()), 0..6),
+    ) {
+        let segment = tcp(&[], b"x");
+        let all = tunnels(&ipv4(&[], 0, None, &segment), &ipv6(6, None, &segment), false);
+        let (.., mut bytes) = kind.get(&all).clone();
+        for (place, value) in changes {
+            let len = bytes.len();
+            bytes[place % len] = value;
+        }
+        if let Ok(decoded) = of_file(LinkType::Raw, Tunnels::Opened, &bytes) {
+            prop_assert!(decoded.header.payload_len < 1 << 16);
         }
     }
 
@@ -233,7 +488,7 @@ proptest! {
         }
         let wire_len = bytes.len() as u32;
         bytes.truncate(cut.max(1));
-        if let Ok(decoded) = decode(Packet { bytes: &bytes, wire_len, link_type: LinkType::Raw }) {
+        if let Ok(decoded) = decode(Packet { bytes: &bytes, wire_len, link_type: LinkType::Raw, origin: Origin::Live }) {
             prop_assert!(decoded.header.payload_len <= wire_len);
         }
     }

@@ -25,8 +25,8 @@ use tracing_log::LogTracer;
 
 use super::ring::{self, Ring, RingSource};
 use super::tries::Tries;
-use crate::capture::SourceCounters;
 use crate::capture::error::CaptureError;
+use crate::capture::{SourceCounters, Unread};
 use crate::config::{IngressHook, PerFlow, Thinning};
 use crate::privileges::lacking;
 use crate::rtt::{FlowKey, Segment, shard_of};
@@ -266,6 +266,8 @@ impl Classifier {
             thinned: all.thinned,
             lost: all.ring_full,
             fragments: all.fragments,
+            encapsulated: 0,
+            unread: [0; Unread::COUNT],
             copies: 0,
             unparsable: all.unparsable,
         })

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use pcap::{Active, Capture, Linktype, Precision};
 
 use super::filter::{self, Wish};
-use crate::capture::decode::{Decoded, LinkType, Packet, decode_counted};
+use crate::capture::decode::{Decoded, LinkType, Origin, Packet, decode_counted};
 use crate::capture::interfaces::ANY;
 use crate::capture::{CaptureError, SourceCounters};
 use crate::rtt::Nanos;
@@ -117,7 +117,10 @@ impl Tap {
                 let wall_ns = stamp.tv_sec * 1_000_000_000 + stamp.tv_usec;
                 let time = Nanos(u64::try_from(wall_ns - offset_ns).unwrap_or(0));
                 let wire_len = packet.header.len;
-                Read::Packet(Packet { bytes: packet.data, wire_len, link_type: self.link_type }, time)
+                Read::Packet(
+                    Packet { bytes: packet.data, wire_len, link_type: self.link_type, origin: Origin::Live },
+                    time,
+                )
             }
             Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => Read::Nothing,
             Err(error) => {

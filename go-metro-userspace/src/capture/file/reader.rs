@@ -1,0 +1,185 @@
+//! Frames out of a capture file, pcap or pcapng, several of them perhaps one after the other.
+//!
+//! Nothing is copied and nothing is allocated for a frame: it is a slice of the buffer that the file is read into.
+
+use std::io::{ErrorKind, Read};
+
+use super::pcap::{self, Pcap};
+use super::pcapng::{self, Section};
+use crate::capture::decode::LinkType;
+use crate::rtt::Nanos;
+
+/// Largest block, and so the largest frame: far above any super-segment.
+pub(super) const LARGEST: usize = 4 << 20;
+/// What is read at once: what is decoded is then still in the cache that it was read into.
+const CHUNK: usize = 1 << 16;
+
+/// A captured frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame<'a> {
+    pub(super) bytes: &'a [u8],
+    /// How long it was on the wire, as the file has it.
+    pub(super) wire_len: u32,
+    /// None for those of Simple Packet Blocks, which have none.
+    pub(super) time: Option<Nanos>,
+    /// Number of the interface within the section; 0 in pcap.
+    pub(super) interface: u32,
+    /// None if the file does not describe the interface.
+    pub(super) link_type: Option<LinkType>,
+}
+
+/// A frame's place in the bytes that follow, and what the file says of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    /// Where its bytes begin.
+    pub(super) at: usize,
+    /// How many of them there are.
+    pub(super) captured: usize,
+    /// Bytes from the beginning of its block to the next block.
+    pub(super) block: usize,
+    pub(super) wire_len: u32,
+    pub(super) time: Option<Nanos>,
+    pub(super) interface: u32,
+    pub(super) link_type: Option<LinkType>,
+}
+
+/// What comes next in a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Piece {
+    Frame(Found),
+    /// So many bytes that hold no frame.
+    Nothing(usize),
+    /// So many bytes at least must be there to say.
+    Incomplete(usize),
+    /// No sense can be made of it as what came before it: another capture may begin here.
+    Malformed,
+}
+
+/// What the frames to come are in.
+enum Format {
+    Pcap(Pcap),
+    PcapNg(Section),
+}
+
+/// A file that is being read.
+pub(super) struct Reader {
+    input: Box<dyn Read + Send>,
+    buffer: Box<[u8]>,
+    /// What has not been handed out yet is `buffer[start..end]`.
+    start: usize,
+    end: usize,
+    ended: bool,
+    format: Format,
+    broken: Option<String>,
+}
+
+impl Reader {
+    /// Reads the beginning of a file. The error says why it is no capture.
+    pub(super) fn new(input: Box<dyn Read + Send>) -> Result<Self, String> {
+        let buffer = vec![0; LARGEST].into_boxed_slice();
+        let format = Format::PcapNg(Section::default());
+        let mut reader = Self { input, buffer, start: 0, end: 0, ended: false, format, broken: None };
+        while reader.end < pcap::HEADER && reader.refill() {}
+        if let Some((format, header)) = begins(&reader.buffer[..reader.end]) {
+            (reader.format, reader.start) = (format, header);
+            return Ok(reader);
+        }
+        Err(reader.broken.unwrap_or_else(|| match reader.end {
+            0 => "it is empty".to_owned(),
+            _ => "pcap or pcapng is expected, plain or compressed with gzip, zstd or lz4; \
+                  `editcap -F pcapng` converts other formats"
+                .to_owned(),
+        }))
+    }
+
+    /// The next frame; None at the end, which [`Self::broken`] may explain.
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<Frame<'_>> {
+        let Found { at, captured, block, wire_len, time, interface, link_type } = self.find()?;
+        let bytes = &self.buffer[self.start + at..self.start + at + captured];
+        self.start += block;
+        Some(Frame { bytes, wire_len, time, interface, link_type })
+    }
+
+    /// Where the next frame is, relative to the start of what is left.
+    #[inline]
+    fn find(&mut self) -> Option<Found> {
+        loop {
+            let rest = &self.buffer[self.start..self.end];
+            let piece = match &mut self.format {
+                Format::Pcap(pcap) => pcap.piece(rest),
+                Format::PcapNg(section) => section.piece(rest),
+            };
+            match piece {
+                Piece::Frame(found) => return Some(found),
+                Piece::Nothing(len) => self.start += len,
+                Piece::Incomplete(needed) if needed > LARGEST => {
+                    self.break_off(format!("a block is larger than {LARGEST} bytes"));
+                    return None;
+                }
+                Piece::Incomplete(_) => {
+                    if !self.refill() {
+                        if self.start < self.end && self.broken.is_none() {
+                            self.break_off("it ends inside a packet".to_owned());
+                        }
+                        return None;
+                    }
+                }
+                Piece::Malformed => match begins(rest) {
+                    Some((format, header)) => {
+                        self.format = format;
+                        self.start += header;
+                    }
+                    None => {
+                        self.break_off("a block is malformed".to_owned());
+                        return None;
+                    }
+                },
+            }
+        }
+    }
+
+    /// How the file is broken, if it is; all before that place was used.
+    pub(super) fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
+    fn break_off(&mut self, why: String) {
+        (self.broken, self.ended, self.start) = (Some(why), true, self.end);
+    }
+
+    /// Reads more; whether anything came.
+    fn refill(&mut self) -> bool {
+        if self.ended {
+            return false;
+        }
+        // What is left is moved to the front once in a refill.
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        let until = self.buffer.len().min(self.end + CHUNK);
+        loop {
+            match self.input.read(&mut self.buffer[self.end..until]) {
+                Ok(0) => break,
+                Ok(count) => {
+                    self.end += count;
+                    return true;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.broken = Some(error.to_string());
+                    break;
+                }
+            }
+        }
+        self.ended = true;
+        false
+    }
+}
+
+/// The format of what begins here, if a capture does, and the length of its header where that is no block.
+fn begins(bytes: &[u8]) -> Option<(Format, usize)> {
+    if pcapng::begins(bytes) {
+        return Some((Format::PcapNg(Section::default()), 0));
+    }
+    Some((Format::Pcap(Pcap::begins(bytes)?), pcap::HEADER))
+}

@@ -1,0 +1,339 @@
+use std::io::Write;
+
+use super::*;
+
+/// An IPv4 TCP segment with one byte of payload.
+fn segment() -> Vec<u8> {
+    let mut bytes = vec![0x45, 0, 0, 41, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+    bytes.extend([0x03, 0xe8, 0, 80, 0, 0, 0, 7, 0, 0, 0, 100, 0x50, 0x10, 1, 0, 0, 0, 0, 0, b'x']);
+    bytes
+}
+
+const MICRO: u32 = 0xa1b2_c3d4;
+const NANO: u32 = 0xa1b2_3c4d;
+
+/// Words of a file, in one byte order.
+#[derive(Clone, Copy)]
+struct Order(bool);
+
+const LITTLE: Order = Order(false);
+const BIG: Order = Order(true);
+
+impl Order {
+    fn word(self, n: u32) -> [u8; 4] {
+        if self.0 { n.to_be_bytes() } else { n.to_le_bytes() }
+    }
+
+    fn words(self, words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| self.word(*word)).collect()
+    }
+
+    fn half(self, n: u16) -> [u8; 2] {
+        if self.0 { n.to_be_bytes() } else { n.to_le_bytes() }
+    }
+
+    fn header(self, magic: u32, version: (u16, u16), link_type: u32) -> Vec<u8> {
+        let version = [self.half(version.0), self.half(version.1)].concat();
+        [&self.word(magic)[..], &version, &[0; 8], &self.words(&[65535, link_type])].concat()
+    }
+
+    fn pcap(self, magic: u32, packets: &[(u32, u32, &[u8])]) -> Vec<u8> {
+        let mut bytes = self.header(magic, (2, 4), 101);
+        for (seconds, fraction, data) in packets {
+            let len = data.len() as u32;
+            bytes.extend([&self.words(&[*seconds, *fraction, len, len])[..], data].concat());
+        }
+        bytes
+    }
+
+    fn block(self, kind: u32, body: &[u8]) -> Vec<u8> {
+        let padding = vec![0; body.len().next_multiple_of(4) - body.len()];
+        let len = self.word((12 + body.len() + padding.len()) as u32);
+        [&self.word(kind)[..], &len, body, &padding, &len].concat()
+    }
+
+    fn section(self) -> Vec<u8> {
+        let version = [self.half(1), self.half(0)].concat();
+        self.block(0x0a0d_0d0a, &[&self.word(0x1a2b_3c4d)[..], &version, &[0xff; 8]].concat())
+    }
+
+    fn interface(self, link_type: u16, options: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut body = [&self.half(link_type)[..], &[0; 6]].concat();
+        for (code, value) in options {
+            body.extend([self.half(*code), self.half(value.len() as u16)].concat());
+            body.extend(*value);
+            body.resize(body.len().next_multiple_of(4), 0);
+        }
+        self.block(1, &body)
+    }
+
+    fn enhanced(self, interface: u32, units: u64, data: &[u8]) -> Vec<u8> {
+        let len = data.len() as u32;
+        let words = self.words(&[interface, (units >> 32) as u32, units as u32, len, len]);
+        self.block(6, &[&words, data].concat())
+    }
+
+    fn obsolete(self, interface: u16, units: u64, data: &[u8]) -> Vec<u8> {
+        let len = data.len() as u32;
+        let words = self.words(&[(units >> 32) as u32, units as u32, len, len]);
+        self.block(2, &[&self.half(interface)[..], &self.half(7), &words, data].concat())
+    }
+}
+
+/// What a file comes to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Read {
+    times: Vec<u64>,
+    broken: Option<String>,
+    unread: Option<String>,
+    unreadable: bool,
+}
+
+fn opened(bytes: &[u8]) -> Result<FileSource, CaptureError> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    FileSource::open(file.path())
+}
+
+fn read(bytes: &[u8]) -> Read {
+    let mut source = opened(bytes).unwrap();
+    let filter = FileFilter { local: vec!["10.0.0.1/32".parse().unwrap()], ..FileFilter::default() };
+    let mut times = Vec::new();
+    source.for_each(&filter, &mut |segment| times.push(segment.time().0));
+    let (broken, unread) = (source.broken().map(str::to_owned), source.unread());
+    Read { times, broken, unread, unreadable: source.is_unreadable() }
+}
+
+fn times(bytes: &[u8]) -> Vec<u64> {
+    let Read { times, broken, unread, unreadable } = read(bytes);
+    assert_eq!((broken, unread, unreadable), (None, None, false));
+    times
+}
+
+#[test]
+fn pcap_is_read_in_either_precision_and_byte_order() {
+    let data = segment();
+    for (magic, order, expected) in [
+        (MICRO, LITTLE, 5_000_007_000),
+        (MICRO, BIG, 5_000_007_000),
+        (NANO, LITTLE, 5_000_000_007),
+        (NANO, BIG, 5_000_000_007),
+    ] {
+        assert_eq!(times(&order.pcap(magic, &[(5, 7, &data)])), [expected]);
+    }
+}
+
+#[test]
+fn versions_before_2_3_have_the_lengths_the_other_way_round_and_2_3_has_either() {
+    let data = segment();
+    let short = data.len() as u32 - 1;
+    for order in [LITTLE, BIG] {
+        for (version, first, second) in [
+            ((2, 2), data.len() as u32, short),
+            ((2, 0), data.len() as u32, short),
+            ((2, 3), data.len() as u32, short),
+            ((2, 3), short, data.len() as u32),
+            ((543, 0), data.len() as u32, short),
+            ((2, 4), short, data.len() as u32),
+        ] {
+            let mut bytes = order.header(MICRO, version, 101);
+            for seconds in [5, 6] {
+                bytes.extend([&order.words(&[seconds, 7, first, second])[..], &data[..short as usize]].concat());
+            }
+            assert_eq!(times(&bytes), [5_000_007_000, 6_000_007_000], "{version:?}");
+        }
+    }
+}
+
+#[test]
+fn records_of_the_patched_libpcap_are_longer() {
+    let data = segment();
+    let len = data.len() as u32;
+    let mut bytes = LITTLE.header(0xa1b2_cd34, (2, 4), 101);
+    for seconds in [5, 6] {
+        bytes.extend([&LITTLE.words(&[seconds, 7, len, len, 3, 0])[..], &data].concat());
+    }
+    assert_eq!(times(&bytes), [5_000_007_000, 6_000_007_000]);
+}
+
+#[test]
+fn captures_appended_to_one_another_are_read_whatever_their_formats() {
+    let data = segment();
+    let micro = LITTLE.pcap(MICRO, &[(5, 7, &data)]);
+    let nano = BIG.pcap(NANO, &[(6, 7, &data)]);
+    let next = [BIG.section(), BIG.interface(101, &[]), BIG.enhanced(0, 7_000_000, &data)].concat();
+    let all = [(&micro, 5_000_007_000), (&nano, 6_000_000_007), (&next, 7_000_000_000_u64)];
+    for (first, at) in all {
+        for (second, then) in all {
+            assert_eq!(times(&[&first[..], second, first].concat()), [at, then, at]);
+        }
+    }
+}
+
+#[test]
+fn pcapng_interfaces_have_link_types_and_resolutions_of_their_own_in_either_byte_order() {
+    let data = segment();
+    for order in [LITTLE, BIG] {
+        let minute = if order.0 { 60_i64.to_be_bytes() } else { 60_i64.to_le_bytes() };
+        let bytes = [
+            order.section(),
+            order.interface(101, &[]),
+            order.interface(101, &[(2, b"eth0"), (9, &[9])]),
+            order.interface(101, &[(9, &[0x80 | 10]), (14, &minute), (0, &[])]),
+            // A block that nobody knows.
+            order.block(0x0bad, &[1, 2, 3, 4]),
+            order.enhanced(0, 5_000_007, &data),
+            order.enhanced(1, 6_000_000_007, &data),
+            order.enhanced(2, 7 * 1024 + 512, &data),
+            order.obsolete(1, 8_000_000_007, &data),
+        ]
+        .concat();
+        assert_eq!(times(&bytes), [5_000_007_000, 6_000_000_007, 67_500_000_000, 8_000_000_007]);
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_said_with_its_count_and_reason() {
+    let data = segment();
+    let cut = &data[..30];
+    let bytes = [
+        LITTLE.section(),
+        LITTLE.interface(101, &[]),
+        LITTLE.interface(163, &[]),
+        LITTLE.interface(401, &[]),
+        LITTLE.enhanced(0, 1, &data),
+        LITTLE.enhanced(1, 2, &data),
+        LITTLE.enhanced(1, 3, &data),
+        LITTLE.enhanced(2, 3, &data),
+        LITTLE.enhanced(9, 4, &data),
+        LITTLE.block(3, &[&LITTLE.word(41)[..], &data].concat()),
+        LITTLE.enhanced(0, 5, cut),
+    ];
+    let expected = "6 of 7 frames could not be measured: 2 of link type 163 (IEEE802_11_RADIO_AVS), 1 of link type 401, \
+                    1 of an interface that the file does not describe, 1 without a time (Simple Packet Blocks), \
+                    1 cut off inside a header";
+    let found = read(&bytes.concat());
+    assert_eq!((found.times.len(), found.unread.as_deref(), found.unreadable), (1, Some(expected), false));
+    let nothing = read(&[&bytes[..4], &bytes[5..]].concat().concat());
+    assert!(nothing.times.is_empty() && nothing.unreadable, "{nothing:?}");
+    let empty = read(&LITTLE.pcap(MICRO, &[]));
+    assert!(!empty.unreadable, "a capture without packets is a capture");
+}
+
+#[test]
+fn a_cut_file_is_used_up_to_the_cut() {
+    let data = segment();
+    let whole = LITTLE.pcap(MICRO, &[(5, 7, &data), (6, 7, &data)]);
+    for cut in 1..data.len() + 16 {
+        let found = read(&whole[..whole.len() - cut]);
+        assert_eq!(found.times.len(), 1);
+        assert_eq!(found.broken.as_deref(), Some("it ends inside a packet"));
+    }
+}
+
+/// 200 packets of this second, which compress to some kilobytes.
+fn capture(second: u32) -> Vec<u8> {
+    let mut random = 1_u32;
+    let packets: Vec<Vec<u8>> = (0..200)
+        .map(|_| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            [&segment()[..36], &random.to_le_bytes(), b"x"].concat()
+        })
+        .collect();
+    let packets: Vec<(u32, u32, &[u8])> = packets.iter().map(|packet| (second, 7, &packet[..])).collect();
+    LITTLE.pcap(MICRO, &packets)
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(bytes).unwrap();
+    gzip.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+fn lz4(bytes: &[u8]) -> Vec<u8> {
+    let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    lz4.write_all(bytes).unwrap();
+    lz4.finish().unwrap()
+}
+
+#[test]
+fn compressed_files_are_read_also_in_several_pieces() {
+    let (whole, later) = (capture(5), capture(6));
+    let (head, tail) = whole.split_at(2000);
+    let skippable = [&[0x53, 0x2a, 0x4d, 0x18, 5, 0, 0, 0][..], b"hello"].concat();
+    for (name, pack) in [("gzip", gzip as fn(&[u8]) -> Vec<u8>), ("zstd", zstd), ("lz4", lz4)] {
+        assert_eq!(times(&pack(&whole)).len(), 200, "{name}");
+        assert_eq!(times(&[pack(head), pack(tail), pack(&later)].concat()).len(), 400, "{name}");
+    }
+    assert_eq!(times(&[&skippable[..], &zstd(head), &skippable, &zstd(tail), &skippable].concat()).len(), 200);
+    assert_eq!(times(&[&gzip(&whole)[..], &[0; 512]].concat()).len(), 200, "behind the last member");
+}
+
+/// Files of the programs themselves are among the seeds of the fuzz target.
+#[test]
+fn files_of_zstd_and_lz4_themselves_are_read() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/capture_file_survives_any_bytes");
+    let records = |name: &str| {
+        let mut source = FileSource::open(&seeds.join(name)).unwrap();
+        let mut records = 0;
+        source.for_each(&FileFilter::default(), &mut |_| records += 1);
+        assert_eq!(source.broken(), None, "{name}");
+        records
+    };
+    let plain = records("micro.pcap");
+    assert!(plain > 0);
+    for name in ["micro.pcap.zst", "micro.long.pcap.zst", "micro.pcap.lz4", "micro.legacy.pcap.lz4", "micro.pcap.gz"] {
+        assert_eq!(records(name), plain, "{name}");
+    }
+}
+
+#[test]
+fn a_compressed_file_that_is_cut_anywhere_is_used_as_far_as_it_goes_and_says_so() {
+    let whole = capture(5);
+    for (name, pack) in [("gzip", gzip as fn(&[u8]) -> Vec<u8>), ("zstd", zstd), ("lz4", lz4)] {
+        let packed = pack(&whole);
+        let said = format!("the {name} stream is cut short");
+        let mut most = 0;
+        for cut in 6..packed.len() {
+            match opened(&packed[..cut]) {
+                Err(error) => assert!(error.to_string().contains(&said), "{name}, {cut}: {error}"),
+                Ok(_) => {
+                    let found = read(&packed[..cut]);
+                    assert_eq!(found.broken.as_deref(), Some(&*said), "{name}, {cut}");
+                    most = most.max(found.times.len());
+                }
+            }
+        }
+        // The last block may be the only one, or the checksum all that is missing.
+        assert!(name == "zstd" || most > 190, "{name}: {most}");
+    }
+}
+
+#[test]
+fn what_is_no_capture_is_an_error_that_says_what_is_expected() {
+    let error = |bytes: &[u8]| opened(bytes).map(|_| ()).unwrap_err().to_string();
+    assert!(error(b"").ends_with("is no capture file: it is empty"));
+    let text = error(b"hello, this is not a capture file at all, but a text");
+    assert!(text.contains("is no capture file") && text.contains("pcapng") && text.contains("zstd"), "{text}");
+    let xz = error(b"\xfd7zXZ\0\0\0");
+    assert!(xz.contains("compressed with xz; use `xz -dc"), "{xz}");
+    let error = FileSource::open(Path::new("/nowhere")).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("/nowhere"), "{error}");
+}
+
+#[test]
+fn without_local_both_ends_are_timed_and_targets_restrict_the_remote_one() {
+    let file = LITTLE.pcap(MICRO, &[(5, 7, &segment())]);
+    let ends = |filter: FileFilter| {
+        let mut ends = Vec::new();
+        opened(&file).unwrap().for_each(&filter, &mut |s| ends.push((s.flow.local.port, s.direction())));
+        ends
+    };
+    assert_eq!(ends(FileFilter::default()), [(1000, Direction::Egress), (80, Direction::Ingress)]);
+    let targets = vec!["10.0.0.1/32".parse().unwrap()];
+    assert_eq!(ends(FileFilter { targets, ..FileFilter::default() }), [(80, Direction::Ingress)]);
+}

@@ -1,0 +1,85 @@
+//! What could not be measured of a file, and why.
+
+use std::fmt::Write as _;
+
+use go_metro_common::counters::Unparsable;
+
+use crate::capture::{SourceCounters, Unread};
+
+/// Link types that are told apart; the frames of others are counted together.
+const LINK_TYPES_MAX: usize = 8;
+
+/// Link types that are not known, each with its number of frames.
+#[derive(Default)]
+pub(super) struct LinkTypes(Vec<(u32, u64)>);
+
+impl LinkTypes {
+    pub(super) fn count(&mut self, number: u32) {
+        if let Some((_, count)) = self.0.iter_mut().find(|(known, _)| *known == number) {
+            *count += 1;
+        } else if self.0.len() < LINK_TYPES_MAX {
+            self.0.push((number, 1));
+        }
+    }
+}
+
+/// Frames that could not be measured, for whatever reason.
+pub(super) fn total(counters: &SourceCounters) -> u64 {
+    let unparsable = Unparsable::REFUSED.iter().map(|cause| counters.unparsable[*cause as usize]);
+    counters.unread.iter().copied().chain(unparsable).sum()
+}
+
+/// `12 of 300 frames could not be measured: 10 of link type 163 (IEEE802_11_RADIO_AVS), 2 truncated`; None if all could.
+pub(super) fn line(counters: &SourceCounters, link_types: &LinkTypes) -> Option<String> {
+    let total = total(counters);
+    if total == 0 {
+        return None;
+    }
+    let mut reasons = Vec::new();
+    for reason in Unread::ALL {
+        let count = counters.unread[reason as usize];
+        if count == 0 {
+            continue;
+        }
+        let what = match reason {
+            Unread::LinkType => {
+                reasons.extend(link_types.0.iter().map(|(number, count)| format!("{count} of {}", named(*number))));
+                let named: u64 = link_types.0.iter().map(|(_, count)| count).sum();
+                if count > named {
+                    reasons.push(format!("{} of other link types that are not read", count - named));
+                }
+                continue;
+            }
+            Unread::Interface => "of an interface that the file does not describe",
+            Unread::NoTime => "without a time (Simple Packet Blocks)",
+            Unread::Encrypted => "encrypted at the link layer",
+            Unread::Damaged => "with a wrong frame check sequence",
+        };
+        reasons.push(format!("{count} {what}"));
+    }
+    for cause in Unparsable::REFUSED {
+        let what = match cause {
+            Unparsable::Truncated => "cut off inside a header",
+            Unparsable::IpHeader => "with a malformed IP header",
+            Unparsable::TcpHeader => "with a malformed TCP header",
+            Unparsable::TcpOption => continue,
+            Unparsable::TooDeep => "with too many headers before TCP",
+        };
+        match counters.unparsable[cause as usize] {
+            0 => {}
+            count => reasons.push(format!("{count} {what}")),
+        }
+    }
+    Some(format!("{total} of {} frames could not be measured: {}", counters.seen, reasons.join(", ")))
+}
+
+/// A link type by its number, with libpcap's name if it has one.
+fn named(number: u32) -> String {
+    let mut name = format!("link type {number}");
+    if let Ok(number) = i32::try_from(number)
+        && let Ok(libpcaps) = ::pcap::Linktype(number).get_name()
+    {
+        let _ = write!(name, " ({libpcaps})");
+    }
+    name
+}

@@ -103,8 +103,10 @@ impl Outputs {
         {
             self.each[place].1 = self.listen(new, asks)?;
         }
-        let differs =
-            new.statsd != old.statsd || new.tags != old.tags || new.dns_refresh_interval != old.dns_refresh_interval;
+        let of_statsd = |config: &Config| {
+            (config.statsd.clone(), config.tags.clone(), config.metrics.clone(), config.dns_refresh_interval)
+        };
+        let differs = of_statsd(new) != of_statsd(old);
         if differs {
             for (_, place) in self.each.iter_mut().filter(|(output, _)| *output == Output::Statsd) {
                 // Its thread sends what it has, and ends.
@@ -182,7 +184,8 @@ fn statsd(config: &Config) -> Sink {
     tracing::info!("reporting to {destination} every {} s", config.report_interval.as_secs_f64());
     let origin = origin::fields(&|name| std::env::var(name).ok());
     let refresh = config.dns_refresh_interval;
-    let options = DogStatsdOptions { destination, tags: config.tags.clone(), origin, refresh };
+    let (tags, metrics) = (config.tags.clone(), config.metrics.clone());
+    let options = DogStatsdOptions { destination, tags, metrics, origin, refresh };
     Sink::DogStatsd(Box::new(DogStatsd::new(&options)))
 }
 

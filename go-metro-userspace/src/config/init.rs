@@ -10,7 +10,7 @@ use super::sampling::SamplingWanted;
 use super::section::Section;
 use super::values::{
     AbsolutePath, AverageWanted, Backend, Bounded, BucketsWanted, Bytes, DelayedAcks, IngressHook, Listen, LogLevel,
-    OutputName, PathOrOff, Seconds, ServerHost, SidesWanted, Text, YesNo,
+    MetricName, OutputName, PathOrOff, Seconds, ServerHost, SidesWanted, Text, YesNo,
 };
 use super::{Config, Environment, Instance, LogSettings, Origin, Statsd, environment};
 
@@ -68,6 +68,7 @@ pub(super) struct InitConfig {
     prometheus_listen: Option<Listen>,
     prometheus_buckets: Option<BucketsWanted>,
     outputs: Vec<OutputName>,
+    metrics: Vec<MetricName>,
     status_socket: Option<PathOrOff>,
     tags: Vec<String>,
     log_file: Option<PathBuf>,
@@ -130,6 +131,7 @@ impl InitConfig {
             prometheus_listen: section.take("prometheus_listen"),
             prometheus_buckets: section.take("prometheus_buckets"),
             outputs: section.take_list("outputs"),
+            metrics: section.take_list("metrics"),
             status_socket: section.take("status_socket"),
             tags: section.take_list("tags").into_iter().map(|Text(tag)| tag).collect(),
             log_file: section.take("log_file").map(|Text(path)| PathBuf::from(path)),
@@ -187,6 +189,7 @@ impl InitConfig {
             statsd,
             statsd_origin,
             outputs: outputs(self.outputs, self.prometheus_listen.is_some()),
+            metrics: if self.metrics.is_empty() { MetricName::ALL.to_vec() } else { self.metrics },
             prometheus_listen: self.prometheus_listen.map(|Listen(address)| address),
             prometheus_buckets: self.prometheus_buckets.unwrap_or_default(),
             status_socket: self.status_socket.map_or_else(|| Some(STATUS_SOCKET.into()), |PathOrOff(path)| path),

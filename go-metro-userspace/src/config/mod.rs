@@ -29,7 +29,9 @@ pub use sampling::{PerFlow, Thinning, Watermark};
 pub use schema::schema;
 pub use selector::{Hopeless, Selector};
 pub use template::{Answers, write};
-pub use values::{AverageWanted, Backend, BucketsWanted, DelayedAcks, IngressHook, LogLevel, OutputName, SidesWanted};
+pub use values::{
+    AverageWanted, Backend, BucketsWanted, DelayedAcks, IngressHook, LogLevel, MetricName, OutputName, SidesWanted,
+};
 
 /// Where the daemon tells its status unless it is told otherwise.
 pub const STATUS_SOCKET: &str = init::STATUS_SOCKET;
@@ -103,6 +105,8 @@ pub struct Config {
     pub statsd_origin: Origin,
     /// Where results go when the command line does not say.
     pub outputs: Vec<OutputName>,
+    /// What DogStatsD gets.
+    pub metrics: Vec<MetricName>,
     /// Where Prometheus scrapes; see [`Config::prometheus_address`].
     pub prometheus_listen: Option<SocketAddr>,
     /// How close the bounds of its buckets are.

@@ -15,7 +15,7 @@ use super::place::Place;
 use super::section::Section;
 use super::values::{
     AbsolutePath, AutoOr, AverageWanted, Backend, Bounded, BucketsWanted, Bytes, DelayedAcks, HostName, IngressHook,
-    Listen, LogLevel, Network, OutputName, PathOrOff, Seconds, ServerHost, SidesWanted, Span, Text, YesNo,
+    Listen, LogLevel, MetricName, Network, OutputName, PathOrOff, Seconds, ServerHost, SidesWanted, Span, Text, YesNo,
 };
 
 /// A value that can say what it takes.
@@ -179,6 +179,7 @@ words! {
     AverageWanted: "mean" "smoothed";
     BucketsWanted: "fine" "coarse";
     OutputName: "statsd" "prometheus" "json";
+    MetricName: "rtt" "rtt.avg" "rtt.jitter" "rtt.min" "rtt.max" "rtt.dist" "rtt.connect" "rtt.kernel" "go_metro";
     YesNo: true false "true" "false" "yes" "no" "on" "off" "y" "n";
     AutoOr: "auto" true false "true" "false" "yes" "no" "on" "off" "y" "n";
     LogLevel: "trace" "debug" "info" "warning" "warn" "error" "err" "critical" "crit";
@@ -265,11 +266,15 @@ mod tests {
         let schema = schema();
         let init = schema["properties"]["init_config"]["properties"].as_object().unwrap();
         let instance = schema["properties"]["instances"]["items"]["properties"].as_object().unwrap();
-        for (key, value) in init.iter().chain(instance) {
-            assert!(value["description"].as_str().is_some_and(|text| text.len() > 10), "{key}: {value}");
+        for keys in [init, instance] {
+            let mut explanations = std::collections::BTreeSet::new();
+            for (key, value) in keys {
+                let text = value["description"].as_str().unwrap_or_default();
+                assert!(text.len() > 10, "{key}: {value}");
+                assert!(explanations.insert(text), "{key} is not explained by itself: {text}");
+            }
         }
         assert_eq!(init["report_interval"]["default"], 30);
-        assert_eq!(init["statsd_port"]["description"], init["statsd_ip"]["description"]);
         assert!(init["sides"]["description"].as_str().unwrap().starts_with("remote: from here to the remote end"));
     }
 }

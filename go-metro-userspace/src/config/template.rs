@@ -116,7 +116,7 @@ mod tests {
             (["env:prod".to_owned()].as_slice(), 10)
         );
         assert_eq!(config.prometheus_address().port(), 9464);
-        assert!(text.contains("  # backend: auto\n") && text.contains("# The DogStatsD server."), "{text}");
+        assert!(text.contains("  # backend: auto\n") && text.contains("of the DogStatsD server."), "{text}");
         assert!(!text.contains("db.example.org\n    #   - db"), "{text}");
     }
 

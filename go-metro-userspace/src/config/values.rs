@@ -293,6 +293,53 @@ pub enum OutputName {
     Json,
 }
 
+/// A metric, or a family of them, that DogStatsD gets; by the end of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum MetricName {
+    /// `system.net.tcp.rtt`: the last sample.
+    #[serde(rename = "rtt")]
+    Last,
+    /// `system.net.tcp.rtt.avg`.
+    #[serde(rename = "rtt.avg")]
+    Average,
+    /// `system.net.tcp.rtt.jitter`.
+    #[serde(rename = "rtt.jitter")]
+    Jitter,
+    /// `system.net.tcp.rtt.min`.
+    #[serde(rename = "rtt.min")]
+    Min,
+    /// `system.net.tcp.rtt.max`.
+    #[serde(rename = "rtt.max")]
+    Max,
+    /// `system.net.tcp.rtt.dist`.
+    #[serde(rename = "rtt.dist")]
+    Distribution,
+    /// `system.net.tcp.rtt.connect`.
+    #[serde(rename = "rtt.connect")]
+    Connect,
+    /// `system.net.tcp.rtt.kernel` and `.kernel.min`.
+    #[serde(rename = "rtt.kernel")]
+    Kernel,
+    /// `go_metro.*`: the daemon's own health.
+    #[serde(rename = "go_metro")]
+    Own,
+}
+
+impl MetricName {
+    /// Each, in the order of the documentation: the default.
+    pub const ALL: [Self; 9] = [
+        Self::Last,
+        Self::Average,
+        Self::Jitter,
+        Self::Min,
+        Self::Max,
+        Self::Distribution,
+        Self::Connect,
+        Self::Kernel,
+        Self::Own,
+    ];
+}
+
 /// A positive time in seconds, whole or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seconds(pub(super) Duration);

@@ -23,6 +23,7 @@ use go_metro_common::counters::Unparsable;
 use super::tags::{sanitise, tag};
 use super::transport::{Destination, Lines, Packer, Sender, Tally};
 use super::{Health, NamedPair, Report};
+use crate::config::MetricName;
 use crate::rtt::{Kind, Rejection, Stats};
 
 /// A line that does not fit in a datagram is mentioned in the log not more often than this.
@@ -39,6 +40,8 @@ pub struct DogStatsdOptions {
     pub destination: Destination,
     /// Tags of the agent's own metrics.
     pub tags: Vec<String>,
+    /// Which metrics it gets.
+    pub metrics: Vec<MetricName>,
     /// Fields at the end of every line, by which the server finds the sender's container; see [`super::origin`].
     pub origin: String,
     /// How often its name is looked up again, if it is a name.
@@ -61,6 +64,7 @@ pub struct DogStatsd {
     sender: Sender,
     tally: Arc<Tally>,
     tags: Vec<String>,
+    metrics: Vec<MetricName>,
     /// Room in a datagram for a line without its origin.
     line_bytes: usize,
     before: Health,
@@ -71,7 +75,7 @@ pub struct DogStatsd {
 impl DogStatsd {
     /// A sink for this server, which need not be there yet.
     pub fn new(options: &DogStatsdOptions) -> Self {
-        let DogStatsdOptions { destination, tags, origin, refresh } = options;
+        let DogStatsdOptions { destination, tags, metrics, origin, refresh } = options;
         let tally = Arc::new(Tally::default());
         let bytes = destination.datagram_bytes();
         let lines = Lines(Arc::new(Mutex::new(Packer::new(bytes, origin.clone()))));
@@ -81,6 +85,7 @@ impl DogStatsd {
             sender: Sender::start(destination.clone(), *refresh, tally.clone()),
             tally,
             tags: tags.iter().map(|tag| sanitise(tag)).collect(),
+            metrics: metrics.clone(),
             line_bytes: bytes.saturating_sub(origin.len()),
             before: Health::default(),
             errors_before: 0,
@@ -93,7 +98,9 @@ impl DogStatsd {
         for pair in &report.pairs {
             self.pair(pair);
         }
-        self.health(&report.health);
+        if self.wants(MetricName::Own) {
+            self.health(&report.health);
+        }
         let (datagrams, (longest, too_long)) = {
             let mut lines = self.lines.lock();
             (lines.take(), lines.take_too_long())
@@ -134,6 +141,10 @@ impl DogStatsd {
         self.tally.problem()
     }
 
+    fn wants(&self, metric: MetricName) -> bool {
+        self.metrics.contains(&metric)
+    }
+
     fn pair(&self, pair: &NamedPair) {
         let mut tags = vec![tag("src", &pair.src), tag("dst", &pair.dst)];
         tags.extend(pair.side.map(|side| tag("side", side.name())));
@@ -141,21 +152,25 @@ impl DogStatsd {
         tags.push(tag("iface", &pair.iface));
         if let Some(data) = &pair.summary.data {
             let gauges = [
-                ("system.net.tcp.rtt", data.last().as_millis_f64()),
-                ("system.net.tcp.rtt.avg", data.average_ms()),
-                ("system.net.tcp.rtt.jitter", data.jitter_ms()),
-                ("system.net.tcp.rtt.min", data.min().as_millis_f64()),
-                ("system.net.tcp.rtt.max", data.max().as_millis_f64()),
+                (MetricName::Last, "system.net.tcp.rtt", data.last().as_millis_f64()),
+                (MetricName::Average, "system.net.tcp.rtt.avg", data.average_ms()),
+                (MetricName::Jitter, "system.net.tcp.rtt.jitter", data.jitter_ms()),
+                (MetricName::Min, "system.net.tcp.rtt.min", data.min().as_millis_f64()),
+                (MetricName::Max, "system.net.tcp.rtt.max", data.max().as_millis_f64()),
             ];
-            for (name, value) in gauges {
-                self.gauge(name, rounded(value), &tags);
+            for (metric, name, value) in gauges {
+                if self.wants(metric) {
+                    self.gauge(name, rounded(value), &tags);
+                }
             }
-            self.distribution("system.net.tcp.rtt.dist", data, &tags);
+            if self.wants(MetricName::Distribution) {
+                self.distribution("system.net.tcp.rtt.dist", data, &tags);
+            }
         }
-        if let Some(connect) = &pair.summary.connect {
+        if let Some(connect) = pair.summary.connect.as_ref().filter(|_| self.wants(MetricName::Connect)) {
             self.distribution("system.net.tcp.rtt.connect", connect, &tags);
         }
-        if let Some(kernel) = &pair.kernel {
+        if let Some(kernel) = pair.kernel.as_ref().filter(|_| self.wants(MetricName::Kernel)) {
             self.gauge("system.net.tcp.rtt.kernel", rounded(kernel.srtt_ms()), &tags);
             if let Some(min) = kernel.min_ms() {
                 self.gauge("system.net.tcp.rtt.kernel.min", rounded(min), &tags);
@@ -276,6 +291,7 @@ mod tests {
         DogStatsd::new(&DogStatsdOptions {
             destination,
             tags: vec!["env:test".to_owned()],
+            metrics: MetricName::ALL.to_vec(),
             origin: String::new(),
             refresh: Duration::from_secs(60),
         })
@@ -293,6 +309,21 @@ mod tests {
         let mut buffer = vec![0; 65536];
         std::iter::from_fn(|| socket.recv(&mut buffer).ok().map(|n| String::from_utf8(buffer[..n].to_vec()).unwrap()))
             .collect()
+    }
+
+    #[test]
+    fn metrics_that_are_not_chosen_are_not_sent() {
+        let (socket, port) = listen();
+        let destination = Destination::Udp { host: "127.0.0.1".to_owned(), port };
+        let metrics = vec![MetricName::Average, MetricName::Connect];
+        let refresh = Duration::from_secs(60);
+        let options = DogStatsdOptions { destination, tags: Vec::new(), metrics, origin: String::new(), refresh };
+        let mut sink = DogStatsd::new(&options);
+        sink.report(&report(vec![pair("162.243.251.92", &[20_000, 23_500], &[19_000])]));
+        sink.finish(Duration::from_secs(5));
+        let received = datagrams(&socket).concat();
+        let names: Vec<&str> = received.lines().filter_map(|line| line.split(':').next()).collect();
+        assert_eq!(names, ["system.net.tcp.rtt.avg", "system.net.tcp.rtt.connect"]);
     }
 
     #[test]
@@ -417,6 +448,7 @@ mod tests {
         let mut sink = DogStatsd::new(&DogStatsdOptions {
             destination,
             tags: vec![],
+            metrics: MetricName::ALL.to_vec(),
             origin: origin.clone(),
             refresh: Duration::from_secs(60),
         });
@@ -465,6 +497,7 @@ mod tests {
         let options = DogStatsdOptions {
             destination: Destination::Unix(path.clone()),
             tags: vec![],
+            metrics: MetricName::ALL.to_vec(),
             origin: String::new(),
             refresh: Duration::from_secs(60),
         };
@@ -492,6 +525,7 @@ mod tests {
         let mut sink = DogStatsd::new(&DogStatsdOptions {
             destination: Destination::Unix(path),
             tags: vec![],
+            metrics: MetricName::ALL.to_vec(),
             origin: String::new(),
             refresh: Duration::from_secs(60),
         });

@@ -72,7 +72,7 @@ fn summary(samples: &[u64], limits: SummaryLimits) -> PairSummary {
 
 fn pair(summary: PairSummary) -> NamedPair {
     let (src, dst, iface) = ("10.0.0.1".to_owned(), "10.0.0.2".to_owned(), "0".to_owned());
-    NamedPair { src, dst, iface, side: None, tags: Arc::from([]), summary, kernel: None }
+    NamedPair { src, dst, remotes: Vec::new(), iface, side: None, tags: Arc::from([]), summary, kernel: None }
 }
 
 fn report(pair: NamedPair) -> Report {

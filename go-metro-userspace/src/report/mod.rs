@@ -6,6 +6,7 @@
 
 pub mod csv;
 pub mod dogstatsd;
+pub mod fit;
 pub mod json;
 pub mod naming;
 pub mod origin;
@@ -17,6 +18,7 @@ pub mod table;
 mod tags;
 mod transport;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -52,6 +54,8 @@ pub struct NamedPair {
     pub src: String,
     /// Remote host name where known, else address.
     pub dst: String,
+    /// The remote addresses that go by that name.
+    pub remotes: Vec<IpAddr>,
     /// Interface.
     pub iface: String,
     /// To which end the round trips went, where both were asked for or the local one.
@@ -228,12 +232,23 @@ pub(crate) mod examples {
         NamedPair {
             src: "10.42.31.222".to_owned(),
             dst: dst.to_owned(),
+            remotes: dst.parse().into_iter().collect(),
             iface: "va".to_owned(),
             side: None,
             tags: Arc::from(["env:test".to_owned()]),
             summary: summary(data_us, connect_us),
             kernel: None,
         }
+    }
+
+    /// Holds a screen to the one that was looked at. `GO_METRO_BLESS=1` writes it, to be looked at before it is committed.
+    pub(crate) fn is_as_before(place: &str, name: &str, screen: &str) {
+        let path = format!("{}/src/{place}/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("GO_METRO_BLESS").is_some() {
+            std::fs::write(&path, screen).unwrap();
+        }
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(screen == before, "{name} is now:\n{screen}\nand was:\n{before}");
     }
 
     /// A report of these pairs.

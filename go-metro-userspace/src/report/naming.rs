@@ -41,7 +41,7 @@ pub fn sockets_of(pair: &PairKey) -> (Addr, Addr) {
 
 /// Names an interval's pairs and merges those that get the same names.
 pub fn name_pairs(interval: &Interval, names: &impl Names, kernel: &KernelTimes) -> Vec<NamedPair> {
-    let mut merged: BTreeMap<Name, (PairSummary, Option<KernelRtt>)> = BTreeMap::new();
+    let mut merged: BTreeMap<Name, (PairSummary, Option<KernelRtt>, Vec<IpAddr>)> = BTreeMap::new();
     for (key, summary) in &interval.pairs {
         let remote = key.remote.ip();
         let iface = names.interface(key.ifindex);
@@ -50,6 +50,9 @@ pub fn name_pairs(interval: &Interval, names: &impl Names, kernel: &KernelTimes)
         let name = (key.local.to_string(), names.remote(remote), iface, side, tags);
         let pair = merged.entry(name).or_default();
         pair.0.merge(summary);
+        if !pair.2.contains(&remote) {
+            pair.2.push(remote);
+        }
         pair.1 = match (pair.1, kernel.get(&sockets_of(key))) {
             (Some(mut mine), Some(theirs)) => {
                 mine.merge(theirs);
@@ -62,9 +65,9 @@ pub fn name_pairs(interval: &Interval, names: &impl Names, kernel: &KernelTimes)
         let name = (OTHER.to_owned(), OTHER.to_owned(), OTHER.to_owned(), None, names.global_tags());
         merged.entry(name).or_default().0.merge(other);
     }
-    let named = merged.into_iter().map(|(name, (summary, kernel))| {
+    let named = merged.into_iter().map(|(name, (summary, kernel, remotes))| {
         let (src, dst, iface, side, tags) = name;
-        NamedPair { src, dst, iface, side, tags, summary, kernel }
+        NamedPair { src, dst, remotes, iface, side, tags, summary, kernel }
     });
     named.collect()
 }

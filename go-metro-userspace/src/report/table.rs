@@ -1,19 +1,19 @@
 //! A table for people: live on a terminal, plain lines on a pipe.
 //!
 //! On a terminal the table is redrawn in place and adds up since the start, so that rows do not come and go with each
-//! interval. On a pipe each interval adds its own lines, for `grep` and `awk`.
+//! interval; columns and rows that do not fit are left out whole. On a pipe each interval adds its time, its own lines and a blank one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
+use std::net::IpAddr;
+use std::time::Duration;
 
+use super::fit::{self, Claim, Order};
 use super::{KernelRtt, NamedPair, Report, columns};
 use crate::rtt::{Figure, PairSummary, Side, Stats};
 
 /// Rows kept for the live table; beyond them the ones with the fewest samples go.
 const LIVE_ROWS: usize = 4096;
-
-/// Columns of a name in the live table.
-const LIVE_NAME: usize = 24;
 
 /// What not every table has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,21 +65,28 @@ pub struct Table {
     style: fn() -> Style,
     columns: Columns,
     rows: BTreeMap<Name, (PairSummary, Option<KernelRtt>)>,
-    /// Of the plain table, once its header is written.
-    widths: Option<Widths>,
+    /// What addresses are called since their names arrived.
+    names: HashMap<IpAddr, String>,
+    /// How long there has been no sample; none since there was one.
+    idle: Option<Duration>,
+    is_begun: bool,
 }
 
+/// Without a sample for so long, a table says that it waits.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// What it says.
+const WAITING: &str = "no samples yet: waiting for TCP traffic";
+
 impl Table {
-    /// Writes to `out` in the style that `style` says, asked anew for each report because terminals are resized.
+    /// Writes to `out` in the style that `style` says, asked again for each report because terminals are resized.
     pub fn new(out: Box<dyn Write + Send>, columns: Columns, style: fn() -> Style) -> Self {
-        Self { out, style, columns, rows: BTreeMap::new(), widths: None }
+        let (rows, names, idle) = (BTreeMap::new(), HashMap::new(), Some(Duration::ZERO));
+        Self { out, style, columns, rows, names, idle, is_begun: false }
     }
 
-    /// Has these columns from now on; a table that grows gets a header of its own for them.
+    /// Has these columns from now on.
     pub fn show(&mut self, columns: Columns) {
-        if columns != self.columns {
-            (self.columns, self.widths) = (columns, None);
-        }
+        self.columns = columns;
     }
 
     /// Writes a report.
@@ -96,22 +103,42 @@ impl Table {
         self.out.flush()
     }
 
+    /// A blank line, the time and a table for each interval with samples.
     fn plain(&mut self, report: &Report) -> String {
-        let rows = report.pairs.iter().map(Row::from);
         if report.pairs.is_empty() {
+            if let Some(idle) = &mut self.idle {
+                *idle += report.interval;
+                if *idle >= PATIENCE {
+                    self.idle = None;
+                    tracing::info!("{WAITING}");
+                }
+            }
             return String::new();
         }
-        // As wide as the first interval with pairs needs; a longer name later pushes its own line only.
-        let first = self.widths.is_none();
-        let columns = self.columns;
-        let widths = *self.widths.get_or_insert_with(|| Widths::of(rows.clone(), columns, usize::MAX));
-        let header = first.then(|| widths.header());
-        header.into_iter().chain(widths.lines(rows)).map(|line| line + "\n").collect()
+        self.idle = None;
+        let blank = if std::mem::replace(&mut self.is_begun, true) { "\n" } else { "" };
+        let at = jiff::Timestamp::try_from(report.at).unwrap_or_default();
+        format!("{blank}{at:.0}\n{}", render(&report.pairs, self.columns))
     }
 
-    fn live(&mut self, report: &Report, width: usize, height: usize) -> String {
-        for NamedPair { src, dst, iface, side, summary, kernel, .. } in &report.pairs {
-            let row = self.rows.entry((src.clone(), dst.clone(), iface.clone(), *side)).or_default();
+    /// Adds a report to the rows, each of which stays one when the name of its remote end arrives.
+    fn add(&mut self, report: &Report) {
+        if self.names.len() > 2 * LIVE_ROWS {
+            self.names.clear();
+        }
+        for NamedPair { src, dst, remotes, iface, side, summary, kernel, .. } in &report.pairs {
+            let key = |dst: &str| (src.clone(), dst.to_owned(), iface.clone(), *side);
+            let is_named = dst.parse::<IpAddr>().is_err();
+            let known = remotes.first().filter(|_| !is_named).and_then(|address| self.names.get(address));
+            let row = key(known.unwrap_or(dst));
+            let mut earlier = Vec::new();
+            for address in remotes.iter().filter(|_| is_named) {
+                if self.names.insert(*address, dst.clone()).as_ref() != Some(dst) {
+                    earlier.extend(self.rows.remove(&key(&address.to_string())));
+                }
+            }
+            let row = self.rows.entry(row).or_default();
+            earlier.iter().for_each(|(earlier, _)| row.0.merge(earlier));
             row.0.merge(summary);
             // The kernel's word is of now.
             row.1 = *kernel;
@@ -120,42 +147,144 @@ impl Table {
             let fewest = self.rows.iter().min_by_key(|(_, (summary, _))| samples(summary)).map(|(key, _)| key.clone());
             fewest.and_then(|key| self.rows.remove(&key));
         }
+    }
+
+    fn live(&mut self, report: &Report, width: usize, height: usize) -> String {
+        self.add(report);
         let health = &report.health;
-        let title = format!(
-            "go-metro  {}  {} flows  {} samples  {} rejected  {} lost",
-            report.backend,
-            health.flows,
-            health.engine.samples_total(),
-            health.engine.rejected_total(),
-            health.source.lost,
-        );
-        let names: Vec<[String; 3]> =
-            self.rows.keys().map(|(a, b, c, _)| [a, b, c].map(|n| fitted(n, LIVE_NAME))).collect();
-        let rows = names.iter().zip(&self.rows).map(|([src, dst, iface], (name, (summary, kernel)))| Row {
+        let title = [
+            "go-metro".to_owned(),
+            report.backend.to_owned(),
+            format!("{} flows", health.flows),
+            format!("{} samples", health.engine.samples_total()),
+            format!("{} lost", health.source.lost),
+            format!("{} rejected", health.engine.rejected_total()),
+        ];
+        let mut lines = vec![fit::parts(title, width).join("  "), String::new()];
+        let rows = self.rows.iter().map(|((src, dst, iface, side), (summary, kernel))| Row {
             src,
             dst,
             iface,
-            side: name.3,
+            side: *side,
             summary,
             kernel: *kernel,
         });
-        let widths = Widths::of(rows.clone(), self.columns, LIVE_NAME);
+        let mut rows: Vec<Row<'_>> = rows.collect();
+        rows.sort_by_key(Row::order);
+        // The title, a blank line, the header, a line on what is left out, and where the cursor stays.
+        let room = height.saturating_sub(5).max(1);
+        let (all, shown) = (rows.len(), rows.len().min(room));
+        rows.truncate(shown);
+        match screen(&rows, self.columns, width) {
+            Ok(_) if rows.is_empty() => {
+                let waiting = [WAITING, "waiting for TCP traffic", "waiting"];
+                lines.extend(waiting.into_iter().find(|text| fit::width(text) <= width).map(str::to_owned));
+            }
+            Ok(table) => {
+                lines.extend(table);
+                let count = if shown < all { format!("{shown} of {all} pairs") } else { format!("{all} pairs") };
+                let order = if shown < all { "those with most samples" } else { "" };
+                let notes = [count, "times in ms".to_owned(), order.to_owned()];
+                lines.push(fit::parts(notes.into_iter().filter(|note| !note.is_empty()), width).join("  "));
+            }
+            Err(needed) => lines.push(fit::too_small(needed, width)),
+        }
         let mut text = String::from("\x1b[H");
-        let body = [title, String::new(), widths.header()].into_iter().chain(widths.lines(rows));
-        let shown: Vec<String> =
-            body.take(height.max(4) - 1).map(|line| line.chars().take(width).collect::<String>()).collect();
-        for line in shown {
-            text += &line;
+        for line in lines.iter().take(height.max(2) - 1) {
+            text += line;
             text += "\x1b[K\n";
         }
         text + "\x1b[J"
     }
 }
 
+/// The rows under their header, in the columns that fit.
+fn screen(rows: &[Row<'_>], columns: Columns, width: usize) -> Result<Vec<String>, usize> {
+    let mut titles = vec![("src", Order::Context), ("dst", Order::Always), ("iface", Order::Interface)];
+    if columns.side {
+        titles.push(("side", Order::Side));
+    }
+    let names = titles.len();
+    titles.push(("samples", Order::Samples));
+    titles.extend(fit::NUMBERS);
+    if columns.kernel {
+        titles.extend([("kernel", Order::Kernel), ("k.min", Order::Kernel)]);
+    }
+    let cells: Vec<Vec<String>> = rows.iter().map(|row| row.cells(columns)).collect();
+    let claims: Vec<Claim> = titles
+        .iter()
+        .enumerate()
+        .map(|(at, (title, order))| {
+            let note = |cells: &[String]| if at == 1 { fit::width(rows_note(cells)) } else { 0 };
+            let mut each = cells.iter().map(|cells| (fit::width(&cells[at]), note(cells)));
+            if at < names && *title != "side" {
+                Claim::name(*order, title.len(), each)
+            } else {
+                let widest = each.by_ref().map(|(width, _)| width).max().unwrap_or(0);
+                Claim::number(*order, widest.max(title.len()))
+            }
+        })
+        .collect();
+    let widths = fit::widths(&claims, width)?;
+    let line = |cells: &[String], note: &str| {
+        let each = cells.iter().zip(&widths).enumerate().filter_map(|(at, (cell, width))| {
+            let width = (*width)?;
+            let note = if at == 1 { note } else { "" };
+            let cell = if at < names {
+                fit::left(&(fit::name(cell, width.saturating_sub(fit::width(note))) + note), width)
+            } else {
+                fit::right(cell, width)
+            };
+            Some(cell)
+        });
+        each.collect::<Vec<_>>().join(" ").trim_end().to_owned()
+    };
+    let header: Vec<String> = titles.iter().map(|(title, _)| (*title).to_owned()).collect();
+    let rows = cells.iter().map(|cells| line(cells, rows_note(cells)));
+    Ok(std::iter::once(line(&header, "")).chain(rows).collect())
+}
+
+/// The last cell of a row, which goes behind its name: that only handshakes were seen.
+fn rows_note(cells: &[String]) -> &str {
+    cells.last().map_or("", String::as_str)
+}
+
+impl Row<'_> {
+    /// Busiest first.
+    fn order(&self) -> (std::cmp::Reverse<u64>, String, String, String, Option<Side>) {
+        let names = [self.src, self.dst, self.iface].map(str::to_owned);
+        let [src, dst, iface] = names;
+        (std::cmp::Reverse(samples(self.summary)), src, dst, iface, self.side)
+    }
+
+    /// A cell for each column, and a note.
+    fn cells(&self, columns: Columns) -> Vec<String> {
+        let mut cells = [self.src, self.dst, self.iface].map(str::to_owned).to_vec();
+        if columns.side {
+            cells.push(self.side.map_or("", Side::name).to_owned());
+        }
+        let stats = self.summary.data.as_ref().or(self.summary.connect.as_ref());
+        cells.push(stats.map_or_else(String::new, |stats| stats.count().to_string()));
+        match stats {
+            Some(stats) => {
+                let figures = super::columns(stats, stats.average_ms());
+                cells.extend(figures.map(|figure| aligned(figure).trim_start().to_owned()));
+            }
+            None => cells.extend(std::iter::repeat_n(String::new(), fit::NUMBERS.len())),
+        }
+        if columns.kernel {
+            let both = [self.kernel.map(|kernel| kernel.srtt_ms()), self.kernel.and_then(|kernel| kernel.min_ms())];
+            cells.extend(both.map(|ms| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.3}"))));
+        }
+        cells.push(if self.summary.data.is_none() { " (connect)".to_owned() } else { String::new() });
+        cells
+    }
+}
+
 /// A whole table with its header, busiest pairs first.
 pub fn render(pairs: &[NamedPair], columns: Columns) -> String {
     let rows = pairs.iter().map(Row::from);
-    let widths = Widths::of(rows.clone(), columns, usize::MAX);
+    let widths = Widths::of(rows.clone(), columns);
     let lines = std::iter::once(widths.header()).chain(widths.lines(rows));
     lines.map(|line| line + "\n").collect()
 }
@@ -170,10 +299,10 @@ struct Widths {
 }
 
 impl Widths {
-    /// As wide as the widest of `rows`, no wider than `most`.
-    fn of<'a>(rows: impl Iterator<Item = Row<'a>>, columns: Columns, most: usize) -> Self {
+    /// As wide as the widest of `rows`.
+    fn of<'a>(rows: impl Iterator<Item = Row<'a>>, columns: Columns) -> Self {
         let least = Self { src: 7, dst: 7, iface: 5, columns };
-        let width = |name: &str, least: usize| name.chars().count().clamp(least, most);
+        let width = |name: &str, least: usize| name.chars().count().max(least);
         rows.fold(least, |w, row| Self {
             src: width(row.src, w.src),
             dst: width(row.dst, w.dst),
@@ -198,7 +327,7 @@ impl Widths {
     /// The rows, busiest first.
     fn lines<'a>(self, rows: impl Iterator<Item = Row<'a>>) -> Vec<String> {
         let mut rows: Vec<_> = rows.collect();
-        rows.sort_by_key(|row| (std::cmp::Reverse(samples(row.summary)), row.src, row.dst, row.iface, row.side));
+        rows.sort_by_key(Row::order);
         rows.iter().map(|row| self.line(row)).collect()
     }
 
@@ -231,21 +360,11 @@ fn aligned(figure: Figure) -> String {
     format!("{:>8}", number + &" ".repeat(blanks))
 }
 
-/// A name in `width` columns: what is too long keeps its end, which tells hosts of one address block apart.
-fn fitted(name: &str, width: usize) -> String {
-    let length = name.chars().count();
-    if length <= width {
-        return name.to_owned();
-    }
-    let tail: String = name.chars().skip(length + 1 - width).collect();
-    format!("…{tail}")
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use super::super::examples::{pair, report};
+    use super::super::examples::{is_as_before, pair, report};
     use super::*;
     use crate::rtt::Rtt;
 
@@ -270,52 +389,102 @@ mod tests {
     const ROW: &str = "10.42.31.222  db       va           2   23.500   21.750   20.000";
 
     #[test]
-    fn on_a_pipe_each_interval_adds_its_lines_under_one_header() {
+    fn on_a_pipe_each_interval_has_its_time_a_header_and_a_blank_line_before_it() {
         let out = Shared::default();
         let mut table = Table::new(Box::new(out.clone()), Columns::default(), || Style::Plain);
         let example = report(vec![pair("once", &[], &[9_000]), pair("db", &[20_000, 23_500], &[])]);
         table.report(&report(vec![])).unwrap();
         table.report(&example).unwrap();
-        table.report(&example).unwrap();
-        let text = out.take();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 5, "{text}");
-        assert!(lines[0].starts_with("src           dst      iface  samples     last      avg      min"));
-        assert!(lines[1].starts_with(ROW) && lines[3].starts_with(ROW), "{text}");
-        assert!(lines[2].ends_with("connect"));
-        assert!(!text.contains('\x1b'));
-    }
-
-    #[test]
-    fn other_columns_after_a_reload_come_under_another_header() {
-        let out = Shared::default();
-        let mut table = Table::new(Box::new(out.clone()), Columns::default(), || Style::Plain);
-        let example = report(vec![pair("db", &[20_000], &[])]);
-        table.report(&example).unwrap();
-        table.show(Columns::default());
-        table.report(&example).unwrap();
-        assert_eq!(out.take().lines().count(), 3, "the same columns need no new header");
         table.show(Columns { side: true, kernel: true });
         table.report(&example).unwrap();
         let text = out.take();
-        let header = text.lines().next().unwrap();
-        assert!(header.contains("side") && header.contains("kernel"), "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 9, "{text}");
+        assert_eq!((lines[0], lines[4], lines[5]), ("2023-11-14T22:13:20Z", "", "2023-11-14T22:13:20Z"));
+        assert!(lines[1].starts_with("src           dst      iface  samples     last      avg      min"));
+        assert!(lines[2].starts_with(ROW), "{text}");
+        assert!(lines[3].ends_with("connect"));
+        assert!(lines[6].contains("side") && lines[6].contains("kernel"), "a reload asked for other columns: {text}");
+        assert!(!text.contains('\x1b'));
+    }
+
+    /// A live table after these reports.
+    fn lived(reports: &[Report], style: fn() -> Style) -> String {
+        let out = Shared::default();
+        let mut table = Table::new(Box::new(out.clone()), Columns { side: false, kernel: true }, style);
+        for report in reports {
+            out.take();
+            table.report(report).unwrap();
+        }
+        let text = out.take();
+        assert!(text.starts_with("\x1b[H") && text.ends_with("\x1b[J"));
+        let lines = text.trim_start_matches("\x1b[H").trim_end_matches("\x1b[J").replace("\x1b[K", "");
+        lines.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    }
+
+    /// Long names and addresses, and a number with many digits.
+    fn long() -> Report {
+        let kernel = Some(KernelRtt::of(Rtt(25_000_000), Some(Rtt(19_500_000))));
+        let v6 =
+            NamedPair { src: "2001:db8:85a3:1234:5678:8a2e:370:7334".to_owned(), ..pair("2001:db8::1", &[1000], &[]) };
+        let pairs = vec![
+            NamedPair {
+                kernel,
+                ..pair("db-primary-1.eu-west-1.internal.example.org", &[20_000, 23_500, 1_501_000], &[])
+            },
+            NamedPair {
+                dst: "2001:db8:9:8:7:6:5:4321".to_owned(),
+                summary: pair("", &[181_000, 190_123], &[]).summary,
+                ..v6
+            },
+            pair("198.51.100.7", &vec![420; 5000], &[]),
+            pair("once.example.org", &[], &[12_345_678]),
+        ];
+        report(pairs)
     }
 
     #[test]
-    fn on_a_terminal_rows_add_up_and_fit_the_screen() {
-        let out = Shared::default();
-        let mut table = Table::new(Box::new(out.clone()), Columns::default(), || Style::Live { width: 80, height: 6 });
+    fn no_number_header_or_address_is_cut_however_wide_the_terminal_is() {
+        let style: [(usize, fn() -> Style); 5] = [
+            (40, || Style::Live { width: 40, height: 12 }),
+            (60, || Style::Live { width: 60, height: 12 }),
+            (80, || Style::Live { width: 80, height: 12 }),
+            (120, || Style::Live { width: 120, height: 12 }),
+            (200, || Style::Live { width: 200, height: 12 }),
+        ];
+        for (width, style) in style {
+            let text = lived(&[long()], style);
+            assert!(text.lines().all(|line| fit::width(line) <= width), "{width}:\n{text}");
+            is_as_before("report/screens", &format!("live-{width}"), &text);
+        }
+        let text = lived(&[long()], || Style::Live { width: 12, height: 12 });
+        assert!(text.contains("too small") && text.lines().all(|line| fit::width(line) <= 12), "{text}");
+    }
+
+    #[test]
+    fn on_a_terminal_rows_add_up_and_it_says_how_many_are_left_out() {
         let pairs = (0..9).map(|k| pair(&format!("host{k}"), &vec![20_000; 10 - k], &[])).collect();
-        table.report(&report(pairs)).unwrap();
-        out.take();
-        table.report(&report(vec![pair("host0", &[10_000], &[])])).unwrap();
-        let text = out.take();
-        assert!(text.starts_with("\x1b[Hgo-metro  ebpf") && text.ends_with("\x1b[J"));
-        let lines: Vec<&str> = text.lines().map(|l| l.trim_end_matches("\x1b[K")).collect();
-        assert_eq!(lines.len(), 6, "five lines and the erasure: {text}");
-        assert!(lines.iter().all(|line| line.chars().count() <= 83));
-        assert!(lines[3].contains("host0") && lines[3].contains("      11 "), "{text}");
+        let both = [report(pairs), report(vec![pair("host0", &[10_000], &[])])];
+        let text = lived(&both, || Style::Live { width: 80, height: 8 });
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 7, "{text}");
+        assert!(lines[3].contains("host0") && lines[3].contains(" 11 "), "{text}");
+        assert_eq!(lines[6], "3 of 9 pairs  times in ms  those with most samples");
+    }
+
+    #[test]
+    fn an_idle_table_says_that_it_waits() {
+        assert!(lived(&[report(vec![])], || Style::Live { width: 80, height: 8 }).contains("waiting for TCP traffic"));
+    }
+
+    #[test]
+    fn a_pair_stays_one_row_when_its_name_arrives_and_when_it_goes() {
+        let address = || pair("192.0.2.1", &[20_000], &[]);
+        let named = NamedPair { dst: "db.example.org".to_owned(), ..address() };
+        let reports = [report(vec![address()]), report(vec![named]), report(vec![address()])];
+        let text = lived(&reports, || Style::Live { width: 80, height: 8 });
+        let rows: Vec<&str> = text.lines().filter(|line| line.contains("20.000")).collect();
+        assert!(rows.len() == 1 && rows[0].contains("db.example.org") && rows[0].contains(" 3 "), "{text}");
     }
 
     #[test]
@@ -334,11 +503,5 @@ mod tests {
             lines[2].contains("va     local         1") && lines[2].ends_with("    0.000        -        -"),
             "{text}"
         );
-    }
-
-    #[test]
-    fn long_names_keep_their_end() {
-        assert_eq!(fitted("2001:db8:1234:5678:9abc:def0:1:2", 24), "…234:5678:9abc:def0:1:2".replace("…", "…1"));
-        assert_eq!(fitted("short", 24), "short");
     }
 }

@@ -1,10 +1,9 @@
 //! What the user made of the view: which rows, in what order, which one is chosen.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use ratatui::widgets::TableState;
 
 use super::model::{Model, Row, RowKey};
-use crate::rtt::{Figure, Rtt, Stats};
+use crate::rtt::Stats;
 use crate::status::Live;
 
 /// What is asked of the loop.
@@ -21,7 +20,7 @@ pub(super) enum Kind {
     Flows,
 }
 
-/// A column that rows can be sorted by; names first, then what was measured.
+/// A column that rows can be sorted by: the name, samples, then those of [`NUMBERS`](crate::report::fit::NUMBERS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Column {
     Dst,
@@ -50,40 +49,14 @@ impl Column {
         Self::Jitter,
     ];
 
-    pub(super) fn title(self) -> &'static str {
-        match self {
-            Self::Dst => "dst",
-            Self::Samples => "samples",
-            Self::Last => "last",
-            Self::Avg => "avg",
-            Self::Min => "min",
-            Self::P50 => "p50",
-            Self::P95 => "p95",
-            Self::P99 => "p99",
-            Self::Max => "max",
-            Self::Jitter => "jitter",
-        }
-    }
-
-    /// The time in it; none for a name or a number of samples.
-    pub(super) fn figure(self, stats: &Stats) -> Option<Figure> {
-        let exact = |rtt: Rtt| Figure::exact(rtt.as_millis_f64());
-        Some(match self {
-            Self::Dst | Self::Samples => return None,
-            Self::Last => exact(stats.last()),
-            Self::Avg => Figure::exact(stats.mean_ms()),
-            Self::Min => exact(stats.min()),
-            Self::P50 => stats.quantile(0.5),
-            Self::P95 => stats.quantile(0.95),
-            Self::P99 => stats.quantile(0.99),
-            Self::Max => exact(stats.max()),
-            Self::Jitter => Figure::exact(stats.jitter_ms()),
-        })
-    }
-
     /// What rows are sorted by; none for a name.
-    fn value(self, stats: &Stats) -> Option<f64> {
-        if self == Self::Samples { Some(stats.count() as f64) } else { self.figure(stats).map(|figure| figure.ms) }
+    fn value(self, row: &Row, stats: &Stats) -> Option<f64> {
+        let place = Self::ALL.iter().position(|column| *column == self)?;
+        match self {
+            Self::Dst => None,
+            Self::Samples => Some(stats.count() as f64),
+            _ => row.figures.and_then(|figures| figures.get(place - 2).map(|figure| figure.ms)),
+        }
     }
 
     fn moved(self, by: isize) -> Self {
@@ -108,7 +81,8 @@ pub(super) struct App {
     pub(super) help: bool,
     /// The chosen row stays chosen wherever it moves.
     pub(super) chosen: Option<RowKey>,
-    pub(super) table: TableState,
+    /// The first row on the screen.
+    pub(super) first: usize,
     /// Rows on the screen, for a page's key.
     pub(super) page: usize,
 }
@@ -126,13 +100,20 @@ impl App {
             typing: false,
             help: false,
             chosen: None,
-            table: TableState::default(),
+            first: 0,
             page: 10,
         }
     }
 
     pub(super) fn add(&mut self, live: &Live) {
-        self.model.add(live);
+        let renamed = self.model.add(live);
+        // A pause shows the rows as they were.
+        if self.frozen.is_none()
+            && let Some(chosen) = &mut self.chosen
+            && let Some((_, now)) = renamed.into_iter().find(|(before, _)| before == chosen)
+        {
+            *chosen = now;
+        }
     }
 
     /// What is to be shown.
@@ -164,7 +145,7 @@ impl App {
         let mut rows: Vec<(Option<f64>, &RowKey, &Row, &Stats)> = all
             .iter()
             .filter(|(key, _)| passes(key))
-            .filter_map(|(key, row)| row.stats().map(|stats| (self.sort.value(stats), key, row, stats)))
+            .filter_map(|(key, row)| row.stats().map(|stats| (self.sort.value(row, stats), key, row, stats)))
             .collect();
         rows.sort_by(|(a, a_key, ..), (b, b_key, ..)| {
             let by_value = a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);

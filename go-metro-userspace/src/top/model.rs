@@ -1,8 +1,10 @@
 //! What was measured since the view was opened: pairs and flows, each with its statistics and its last two minutes.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 
-use crate::rtt::{PairSummary, Stats};
+use crate::report;
+use crate::rtt::{Figure, PairSummary, Stats};
 use crate::status::Live;
 use crate::status::live::{Counters, LiveFlow};
 
@@ -28,6 +30,8 @@ pub(super) struct Row {
     history: VecDeque<(f64, u64)>,
     /// The second of the newest entry.
     newest: u64,
+    /// The columns of numbers ([`report::fit::NUMBERS`]), made once a second and not for each frame.
+    pub(super) figures: Option<[Figure; 8]>,
 }
 
 impl Row {
@@ -67,6 +71,19 @@ impl Row {
             *count += stats.count();
         }
         self.summary.merge(summary);
+        self.figures = self.stats().map(|stats| report::columns(stats, stats.mean_ms()));
+    }
+
+    /// Takes another row in, from before this one's name was known.
+    fn join(&mut self, earlier: Self) {
+        let Self { summary, history, newest, .. } = earlier;
+        if self.history.is_empty() {
+            (self.history, self.newest) = (history, newest);
+        }
+        let mut whole = summary;
+        whole.merge(&self.summary);
+        self.summary = whole;
+        self.figures = self.stats().map(|stats| report::columns(stats, stats.mean_ms()));
     }
 }
 
@@ -83,10 +100,13 @@ pub(super) struct Model {
     pub(super) program: String,
     /// How many seconds came.
     pub(super) second: u64,
+    /// What addresses are called since their names arrived.
+    names: HashMap<IpAddr, String>,
 }
 
 impl Model {
-    pub(super) fn add(&mut self, live: &Live) {
+    /// Adds a second. Rows whose name has just arrived go by it from now on: their keys before and after.
+    pub(super) fn add(&mut self, live: &Live) -> Vec<(RowKey, RowKey)> {
         self.second += 1;
         let before = std::mem::replace(&mut self.counters, live.counters);
         if self.second > 1 && live.interval_s > 0.0 {
@@ -96,17 +116,37 @@ impl Model {
         self.backend.clone_from(&live.backend);
         self.interfaces.clone_from(&live.interfaces);
         self.program.clone_from(&live.program);
+        let mut renamed = Vec::new();
+        if self.names.len() > MOST_ROWS {
+            self.names.clear();
+        }
         for flow in &live.flows {
-            let named = flow.name != flow.remote.ip().to_string();
-            let port = flow.remote.port();
-            let with_port = if named { format!("{}:{port}", flow.name) } else { flow.remote.to_string() };
+            let (address, port) = (flow.remote.ip(), flow.remote.port());
             let key =
                 |src: String, dst: String| RowKey { src, dst, iface: flow.iface.clone(), to_local: flow.to_local };
-            let pair = key(flow.local.ip().to_string(), flow.name.clone());
-            let one = key(flow.local.to_string(), with_port);
+            let keys = |name: Option<&str>| {
+                let bare = name.map_or_else(|| address.to_string(), str::to_owned);
+                let with_port = name.map_or_else(|| flow.remote.to_string(), |name| format!("{name}:{port}"));
+                (key(flow.local.ip().to_string(), bare), key(flow.local.to_string(), with_port))
+            };
+            if flow.name != address.to_string() && self.names.get(&address) != Some(&flow.name) {
+                self.names.insert(address, flow.name.clone());
+            }
+            let name = self.names.get(&address).map(String::as_str);
+            let (pair, one) = keys(name);
+            if name.is_some() {
+                let (bare_pair, bare_one) = keys(None);
+                for (rows, bare, now) in [(&mut self.pairs, bare_pair, &pair), (&mut self.flows, bare_one, &one)] {
+                    if let Some(earlier) = rows.remove(&bare) {
+                        rows.entry(now.clone()).or_default().join(earlier);
+                        renamed.push((bare, now.clone()));
+                    }
+                }
+            }
             add(&mut self.pairs, pair, self.second, flow);
             add(&mut self.flows, one, self.second, flow);
         }
+        renamed
     }
 
     /// Begins anew, but for the daemon's own counters.

@@ -1,29 +1,29 @@
-//! The screen: a title, the drops, the table, the chosen row at closer look, and the keys.
+//! The screen: a title, the drops, the table, the chosen row at closer look, and the keys. What does not fit is left out whole, as
+//! [`fit`] says.
 
 use ratatui::Frame;
-use ratatui::layout::{Alignment, Constraint, Layout, Rect};
+use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, RenderDirection, Row as TableRow, Sparkline, Table};
+use ratatui::widgets::{Block, Borders, Clear, Paragraph, RenderDirection, Sparkline, Wrap};
 
 use super::app::{App, Column, Kind};
 use super::model::{HISTORY, Row, RowKey, distribution};
+use crate::report::fit::{self, Claim, Order};
 use crate::rtt::{Figure, Stats};
 
 /// Below this height the table alone is shown.
 const TALL: u16 = 18;
 /// Lines of the closer look, with its frame.
 const DETAIL: u16 = 10;
-/// Columns of a number: `123.45`.
-const NUMBER: u16 = 6;
-/// Columns of a number of samples.
+/// Least lines of a screen: title, drops, header, a row, a note and the keys.
+const LEAST: u16 = 6;
+/// Columns of a number of samples in the distribution.
 const COUNT: u16 = 8;
-/// Least columns of a name, and most.
-const NAME: (u16, u16) = (15, 40);
-/// Below this width one column of numbers makes room.
-const ROOMY: u16 = 90;
-/// From this width the other end's columns are shown, and from the second the trend.
-const WIDE: (u16, u16) = (108, 128);
+/// Below this width the closer look has no distribution.
+const ROOMY: u16 = 64;
+/// Seconds of the trend.
+const TREND: usize = 12;
 
 const TITLE: Style = Style::new().add_modifier(Modifier::BOLD);
 const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
@@ -34,6 +34,11 @@ const ACCENT: Style = Style::new().fg(Color::Cyan);
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     let area = frame.area();
+    if area.height < LEAST {
+        let text = fit::parts([format!("terminal too small: {LEAST} lines needed")], area.width.into());
+        frame.render_widget(Line::from(text.join("")), area);
+        return;
+    }
     let detail = if area.height >= TALL { DETAIL + area.height.saturating_sub(24) / 4 } else { 0 };
     let [title, drops, table, closer, keys] = Layout::vertical([
         Constraint::Length(1),
@@ -43,48 +48,67 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
         Constraint::Length(1),
     ])
     .areas(area);
-    frame.render_widget(title_line(app), title);
-    frame.render_widget(drops_line(app), drops);
+    frame.render_widget(title_line(app, title.width), title);
+    frame.render_widget(drops_line(app, drops.width), drops);
     draw_table(frame, app, table);
     if detail > 0 {
         draw_closer(frame, app, closer);
     }
-    frame.render_widget(keys_line(app), keys);
+    frame.render_widget(keys_line(app, keys.width), keys);
     if app.help {
         draw_help(frame, area);
     }
 }
 
-fn title_line(app: &App) -> Line<'static> {
-    let now = app.now();
-    let mut line = vec![Span::styled("go-metro top", TITLE)];
-    if now.second == 0 {
-        line.push(Span::raw(format!("  {}: waiting for the first second", app.label)));
-        return Line::from(line);
+/// Words of a line, each with its style.
+struct Word(String, Style);
+
+impl AsRef<str> for Word {
+    fn as_ref(&self) -> &str {
+        &self.0
     }
-    let (packets, samples) = now.rates;
-    line.push(Span::raw(format!(
-        "  {} on {}  {} flows  {} packets/s  {} samples/s",
-        now.backend,
-        now.interfaces.join(" "),
-        now.counters.flows,
-        packets.round(),
-        samples.round()
-    )));
-    if app.is_paused() {
-        line.push(Span::styled("  PAUSED", ALARM));
-    }
-    Line::from(line)
 }
 
-/// What is missing from what is shown; what should be 0 is loud when it is not.
-fn drops_line(app: &App) -> Line<'static> {
+/// As many words as fit, whole.
+fn line(words: Vec<Word>, width: u16) -> Line<'static> {
+    let mut spans = Vec::new();
+    for Word(text, style) in fit::parts(words, width.into()) {
+        if !spans.is_empty() {
+            spans.push(Span::raw("  "));
+        }
+        spans.push(Span::styled(text, style));
+    }
+    Line::from(spans)
+}
+
+fn title_line(app: &App, width: u16) -> Line<'static> {
+    let now = app.now();
+    let plain = Style::new();
+    let mut words = vec![Word("go-metro top".to_owned(), TITLE)];
+    if now.second == 0 {
+        words.push(Word(format!("{}: waiting for the first second", app.label), plain));
+        return line(words, width);
+    }
+    if app.is_paused() {
+        words.push(Word("PAUSED".to_owned(), ALARM));
+    }
+    let (packets, samples) = now.rates;
+    let rest = [
+        format!("{} on {}", now.backend, now.interfaces.join(" ")),
+        format!("{} flows", now.counters.flows),
+        format!("{} packets/s", packets.round()),
+        format!("{} samples/s", samples.round()),
+    ];
+    words.extend(rest.map(|text| Word(text, plain)));
+    line(words, width)
+}
+
+/// What is missing from what is shown; what should be 0 is loud when it is not, and comes first where there is little room.
+fn drops_line(app: &App, width: u16) -> Line<'static> {
     let counters = &app.now().counters;
-    let loud =
-        |name: &str, count: u64| Span::styled(format!("{name} {count}  "), if count > 0 { ALARM } else { FAINT });
-    let quiet = |name: &str, count: u64| Span::styled(format!("{name} {count}  "), FAINT);
-    let mut spans = vec![
-        Span::styled("drops: ", FAINT),
+    let loud = |name: &str, count: u64| Word(format!("{name} {count}"), if count > 0 { ALARM } else { FAINT });
+    let quiet = |name: &str, count: u64| Word(format!("{name} {count}"), FAINT);
+    let mut words = vec![
         loud("lost", counters.lost),
         loud("evicted", counters.evicted),
         loud("unparsable", counters.unparsable),
@@ -92,117 +116,221 @@ fn drops_line(app: &App) -> Line<'static> {
         quiet("retransmitted", counters.retransmissions),
     ];
     if counters.left_out > 0 {
-        spans.push(loud("not shown", counters.left_out));
+        words.insert(1, loud("not shown", counters.left_out));
     }
-    Line::from(spans)
+    line(words, width)
+}
+
+/// A row's cells: this end, the other, interface, samples, the numbers, the trend.
+struct Cells {
+    src: String,
+    dst: String,
+    /// Behind the other end's name, and never shortened.
+    note: String,
+    /// This end's port, of a flow.
+    port: Option<u16>,
+    iface: String,
+    numbers: Vec<String>,
+    trend: String,
+}
+
+impl Cells {
+    fn of(key: &RowKey, row: &Row, stats: &Stats, second: u64) -> Self {
+        let figures = row.figures.iter().flatten().map(|figure| shown(*figure));
+        Self {
+            src: key.src.clone(),
+            dst: format!("{}{}", if key.to_local { "←" } else { "" }, key.dst),
+            note: if row.is_connect() { " (connect)".to_owned() } else { String::new() },
+            port: local_port(key),
+            iface: key.iface.clone(),
+            numbers: std::iter::once(short_count(stats.count())).chain(figures).collect(),
+            trend: trend(&row.history(second, TREND)),
+        }
+    }
 }
 
 fn draw_table(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
-    app.page = usize::from(area.height.saturating_sub(2)).max(1);
-    let (is_wide, has_trend) = (area.width >= WIDE.0, area.width >= WIDE.1);
-    // On a small screen names need the room; the closer look tells the smallest anyway.
-    let hidden = (area.width < ROOMY).then_some(if app.sort == Column::Min { Column::Jitter } else { Column::Min });
-    let columns: Vec<Column> = Column::ALL[1..].iter().copied().filter(|column| Some(*column) != hidden).collect();
-    let numbers = COUNT + 1 + (NUMBER + 1) * (columns.len() as u16 - 1);
-    let names = if is_wide { 2 } else { 1 };
-    let other = if is_wide { 10 } else { 0 } + if has_trend { 13 } else { 0 };
-    let name = (area.width.saturating_sub(numbers + other) / names).saturating_sub(1).clamp(NAME.0, NAME.1);
+    let [body, foot] = Layout::vertical([Constraint::Min(2), Constraint::Length(1)]).areas(area);
+    app.page = usize::from(body.height.saturating_sub(1)).max(1);
     let second = app.shown().second;
     let rows = app.rows();
     let place = app.chosen.as_ref().and_then(|chosen| rows.iter().position(|(key, ..)| *key == chosen));
     let place = place.unwrap_or(0).min(rows.len().saturating_sub(1));
-    let lines: Vec<TableRow<'_>> = rows
-        .iter()
-        .map(|(key, row, stats)| {
-            let mut cells = Vec::new();
-            if is_wide {
-                cells.push(Cell::from(fitted(&key.src, name)));
-            }
-            cells.push(Cell::from(match local_port(key).filter(|_| !is_wide) {
-                // What tells parallel flows apart, where there is no room for the whole of this end.
-                Some(port) => format!("{port:>5} {}", fitted(&dst(key, row), name - 6)),
-                None => fitted(&dst(key, row), name),
-            }));
-            if is_wide {
-                cells.push(Cell::from(fitted(&key.iface, 9)));
-            }
-            cells.extend(columns.iter().map(|column| {
-                let text = column.figure(stats).map_or_else(|| short_count(stats.count()), shown);
-                Cell::from(Line::from(text).alignment(Alignment::Right))
-            }));
-            if has_trend {
-                cells.push(Cell::from(Span::styled(trend(&row.history(second, 12)), ACCENT)));
-            }
-            TableRow::new(cells)
-        })
-        .collect();
+    // As far as the chosen row needs, no further than the last row allows.
+    let first = app.first.clamp((place + 1).saturating_sub(app.page), place).min(rows.len().saturating_sub(app.page));
+    let cells: Vec<Cells> =
+        rows.iter().skip(first).take(app.page).map(|(key, row, stats)| Cells::of(key, row, stats, second)).collect();
     let chosen = rows.get(place).map(|(key, ..)| (*key).clone());
-    let counted = format!("{} {}", rows.len(), if app.kind == Kind::Pairs { "pairs" } else { "flows" });
-    let mut widths = Vec::new();
-    let mut titles = Vec::new();
+    let all = rows.len();
+    drop(rows);
+    (app.first, app.chosen) = (first, chosen);
+    let lines = match table(app, &cells, body.width.into(), (!cells.is_empty()).then_some(place - first)) {
+        Ok(lines) => lines,
+        Err(needed) => vec![Line::from(fit::too_small(needed, body.width.into()))],
+    };
+    frame.render_widget(Paragraph::new(lines), body);
+    let kind = if app.kind == Kind::Pairs { "pairs" } else { "flows" };
+    let note = if all == 0 {
+        let why =
+            if app.filter.is_empty() { "no samples yet: waiting for TCP traffic" } else { "nothing passes the filter" };
+        let short = if app.filter.is_empty() { "waiting for traffic" } else { "no match" };
+        fit::parts([why, short], foot.width.into()).first().map_or_else(String::new, |text| (*text).to_owned())
+    } else if cells.len() < all {
+        fit::parts([format!("{} of {all} {kind}", cells.len()), "times in ms".to_owned()], foot.width.into()).join(", ")
+    } else {
+        fit::parts([format!("{all} {kind}"), "times in ms".to_owned()], foot.width.into()).join(", ")
+    };
+    frame.render_widget(Line::from(Span::styled(note, FAINT)), foot);
+}
+
+/// The rows under their header, in the columns that fit; or the width that they need at least.
+fn table(app: &App, cells: &[Cells], width: usize, chosen: Option<usize>) -> Result<Vec<Line<'static>>, usize> {
     let mark = |column: Column| match (column == app.sort, app.ascending) {
         (false, _) => "",
         (true, true) => "▲",
         (true, false) => "▼",
     };
-    let heading = |text: String, is_sorted: bool| {
-        let style = if is_sorted { TITLE.patch(ACCENT) } else { TITLE };
-        Line::from(Span::styled(text, style))
+    let numbers = std::iter::once(("samples", Order::Samples)).chain(fit::NUMBERS).zip(&Column::ALL[1..]);
+    let numbers: Vec<(String, Order, bool)> = numbers
+        .map(|((title, order), column)| {
+            let is_sorted = *column == app.sort;
+            let order = if is_sorted && order != Order::Always { Order::Sorted } else { order };
+            (format!("{}{title}", mark(*column)), order, is_sorted)
+        })
+        .collect();
+    let widest =
+        |title: &str, of: &dyn Fn(&Cells) -> usize| cells.iter().map(of).chain([fit::width(title)]).max().unwrap_or(0);
+    let dst_title = format!("dst{}", mark(Column::Dst));
+    // What tells parallel flows apart, where there is no room for the whole of this end.
+    let port = |cells: &Cells| if cells.port.is_some() { 6 } else { 0 };
+    let mut claims = vec![
+        Claim::name(Order::Context, 3, cells.iter().map(|cells| (fit::width(&cells.src), 0))),
+        Claim::name(
+            Order::Always,
+            fit::width(&dst_title),
+            cells.iter().map(|cells| (fit::width(&cells.dst), fit::width(&cells.note) + port(cells))),
+        ),
+        Claim::name(Order::Interface, 5, cells.iter().map(|cells| (fit::width(&cells.iface), 0))),
+    ];
+    claims.extend(numbers.iter().enumerate().map(|(at, (title, order, _))| {
+        // Numbers come and go; columns of the usual width stay where they are.
+        let usual = if at == 0 { 8 } else { 6 };
+        Claim::number(
+            *order,
+            widest(title, &|cells| cells.numbers.get(at).map_or(0, |cell| fit::width(cell))).max(usual),
+        )
+    }));
+    let trend_title = format!("last {TREND} s");
+    claims.push(Claim::number(Order::Trend, TREND));
+    let widths = fit::widths(&claims, width)?;
+    let heading =
+        |text: String, is_sorted: bool| Span::styled(text, if is_sorted { TITLE.patch(ACCENT) } else { TITLE });
+    let joined = |cells: Vec<Option<Span<'static>>>| {
+        let mut spans = Vec::new();
+        for cell in cells.into_iter().flatten() {
+            if !spans.is_empty() {
+                spans.push(Span::raw(" "));
+            }
+            spans.push(cell);
+        }
+        Line::from(spans)
     };
-    if is_wide {
-        titles.push(Cell::from(heading("src".to_owned(), false)));
-        widths.push(Constraint::Length(name));
+    let mut header = vec![
+        widths[0].map(|width| heading(fit::left("src", width), false)),
+        widths[1].map(|width| heading(fit::left(&dst_title, width), app.sort == Column::Dst)),
+        widths[2].map(|width| heading(fit::left("iface", width), false)),
+    ];
+    header.extend(
+        numbers
+            .iter()
+            .zip(&widths[3..])
+            .map(|((title, _, is_sorted), width)| width.map(|width| heading(fit::right(title, width), *is_sorted))),
+    );
+    let last = widths[widths.len() - 1];
+    header.push(last.map(|width| heading(fit::left(&trend_title, width), false)));
+    let mut lines = vec![joined(header)];
+    for (number, row) in cells.iter().enumerate() {
+        let named = |name: &str, width: usize| fit::left(&fit::name(name, width), width);
+        let other = |width: usize| {
+            let port = row.port.filter(|_| widths[0].is_none()).map_or_else(String::new, |port| format!("{port:>5} "));
+            let room = width.saturating_sub(fit::width(&port) + fit::width(&row.note));
+            fit::left(&(port + &fit::name(&row.dst, room) + &row.note), width)
+        };
+        let mut spans = vec![
+            widths[0].map(|width| Span::raw(named(&row.src, width))),
+            widths[1].map(|width| Span::raw(other(width))),
+            widths[2].map(|width| Span::raw(named(&row.iface, width))),
+        ];
+        spans.extend(
+            row.numbers
+                .iter()
+                .zip(&widths[3..])
+                .map(|(cell, width)| width.map(|width| Span::raw(fit::right(cell, width)))),
+        );
+        spans.push(last.map(|_| Span::styled(row.trend.clone(), ACCENT)));
+        let line = joined(spans);
+        let padding = width.saturating_sub(line.width());
+        let line = if padding > 0 { joined_to(line, padding) } else { line };
+        lines.push(if Some(number) == chosen { line.style(CHOSEN) } else { line });
     }
-    titles.push(Cell::from(heading(format!("dst{}", mark(Column::Dst)), app.sort == Column::Dst)));
-    widths.push(Constraint::Length(name));
-    if is_wide {
-        titles.push(Cell::from(heading("iface".to_owned(), false)));
-        widths.push(Constraint::Length(9));
-    }
-    for column in &columns {
-        let text = format!("{}{}", mark(*column), column.title());
-        let width = if *column == Column::Samples { COUNT } else { NUMBER };
-        let text = if text.chars().count() > usize::from(width) { column.title().to_owned() } else { text };
-        titles.push(Cell::from(heading(text, *column == app.sort).alignment(Alignment::Right)));
-        widths.push(Constraint::Length(width));
-    }
-    if has_trend {
-        titles.push(Cell::from(heading("last 12 s".to_owned(), false)));
-        widths.push(Constraint::Length(12));
-    }
-    let table = Table::new(lines, widths).header(TableRow::new(titles)).column_spacing(1).row_highlight_style(CHOSEN);
-    let is_empty = rows.is_empty();
-    drop(rows);
-    app.table.select(chosen.is_some().then_some(place));
-    app.chosen = chosen;
-    let [body, foot] = Layout::vertical([Constraint::Min(2), Constraint::Length(1)]).areas(area);
-    frame.render_stateful_widget(table, body, &mut app.table);
-    let note = if is_empty {
-        let why =
-            if app.filter.is_empty() { "no sample yet: waiting for TCP traffic" } else { "nothing passes the filter" };
-        Span::styled(why, FAINT)
-    } else {
-        Span::styled(format!("{counted}, times in ms"), FAINT)
-    };
-    frame.render_widget(Line::from(note), foot);
+    Ok(lines)
 }
 
-/// The chosen row: its course and its distribution.
+/// A line with blanks to the edge of the screen, so that a mark on it reaches there.
+fn joined_to(mut line: Line<'static>, padding: usize) -> Line<'static> {
+    line.push_span(Span::raw(" ".repeat(padding)));
+    line
+}
+
+/// The chosen row: its names whole, its figures, its course and its distribution.
 fn draw_closer(frame: &mut Frame<'_>, app: &App, area: Rect) {
     let rows = app.rows();
     let found = app.chosen.as_ref().and_then(|chosen| rows.iter().find(|(key, ..)| *key == chosen));
-    let title = match found {
-        Some((key, ..)) => {
-            let arrow = if key.to_local { "←" } else { "→" };
-            let text = format!(" {} {arrow} {}  {} ", key.src, key.dst, key.iface);
-            fitted(&text, area.width.saturating_sub(2))
-        }
-        None => " nothing chosen ".to_owned(),
+    let Some((key, row, stats)) = found else {
+        frame.render_widget(Block::new().borders(Borders::TOP).title(Span::styled(" nothing chosen ", TITLE)), area);
+        return;
     };
+    let (arrow, width) = (if key.to_local { "←" } else { "→" }, usize::from(area.width));
+    let whole = format!("{} {arrow} {}  {}", key.src, key.dst, key.iface);
+    // Over as many lines as it takes.
+    let fits = fit::width(&whole) + 2 <= width;
+    let title = if fits { format!(" {whole} ") } else { " chosen ".to_owned() };
     let block = Block::new().borders(Borders::TOP).title(Span::styled(title, TITLE));
-    let inner = block.inner(area);
+    let mut inner = block.inner(area);
     frame.render_widget(block, area);
-    let Some((_, row, stats)) = found else { return };
+    let mut above: Vec<Line<'_>> = Vec::new();
+    if !fits {
+        let ends = [key.src.clone(), format!("{arrow} {}  {}", key.dst, key.iface)];
+        let characters = ends.iter().flat_map(|end| {
+            let all: Vec<char> = end.chars().collect();
+            all.chunks(width.max(1)).map(|part| part.iter().collect::<String>()).collect::<Vec<_>>()
+        });
+        above.extend(characters.map(|text| Line::from(Span::styled(text, TITLE))));
+    }
+    if area.width < ROOMY {
+        let numbers = fit::NUMBERS.iter().zip(row.figures.iter().flatten());
+        let mut words: Vec<String> =
+            numbers.map(|((title, _), figure)| format!("{title} {}", shown(*figure))).collect();
+        words.insert(0, format!("samples {}", short_count(stats.count())));
+        while !words.is_empty() {
+            let part = fit::parts(words.clone(), width);
+            if part.is_empty() {
+                break;
+            }
+            words.retain(|word| !part.contains(word));
+            above.push(Line::from(Span::styled(part.join("  "), FAINT)));
+        }
+    }
+    let lines = (above.len() as u16).min(inner.height);
+    frame.render_widget(Paragraph::new(above), Rect { height: lines, ..inner });
+    inner = Rect { y: inner.y + lines, height: inner.height - lines, ..inner };
+    if inner.height < 2 {
+        return;
+    }
+    if area.width < ROOMY {
+        draw_course(frame, row, app.shown().second, inner);
+        return;
+    }
     let [course, gap, shape] =
         Layout::horizontal([Constraint::Percentage(50), Constraint::Length(2), Constraint::Percentage(50)])
             .areas(inner);
@@ -222,7 +350,8 @@ fn draw_course(frame: &mut Frame<'_>, row: &Row, second: u64, area: Rect) {
         return;
     }
     let text = format!("last {seconds} s: {} to {} ms", short_ms(low), short_ms(high));
-    frame.render_widget(Span::styled(fitted(&text, area.width), FAINT), label);
+    let text = fit::parts([text], area.width.into()).concat();
+    frame.render_widget(Span::styled(text, FAINT), label);
     // From a little below the lowest, so that small changes of a long way are seen.
     let floor = (low - (high - low) * 0.15).max(0.0).min(low * 0.98);
     let bars = history.iter().rev().map(|mean| mean.map(|mean| (((mean - floor) * 1000.0) as u64).max(1)));
@@ -253,28 +382,31 @@ fn draw_shape(frame: &mut Frame<'_>, stats: &Stats, area: Rect) {
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-fn keys_line(app: &App) -> Line<'static> {
+fn keys_line(app: &App, width: u16) -> Line<'static> {
     if app.typing {
         return Line::from(vec![Span::styled("filter: ", TITLE), Span::raw(format!("{}█", app.filter))]);
     }
-    let mut spans = Vec::new();
+    let mut words = Vec::new();
     if !app.filter.is_empty() {
-        spans.push(Span::styled(format!("filter: {}  Esc clear  ", app.filter), TITLE));
+        words.push(Word(format!("filter: {}  Esc clear", app.filter), TITLE));
     }
-    let keys = [
-        ("q", "quit"),
-        ("↑↓", "choose"),
-        ("←→", "sort"),
-        ("r", "reverse"),
-        ("/", "filter"),
-        ("Tab", "flows"),
-        ("space", "pause"),
-        ("h", "help"),
-    ];
-    for (key, what) in keys {
-        let what = if key == "Tab" && app.kind == Kind::Flows { "pairs" } else { what };
-        spans.push(Span::styled(key, TITLE));
-        spans.push(Span::styled(format!(" {what}  "), FAINT));
+    let keys = ["q quit", "↑↓ choose", "←→ sort", "r reverse", "/ filter", "Tab flows", "space pause", "h help"];
+    let keys = keys
+        .into_iter()
+        .map(|key| if app.kind == Kind::Flows { key.replace("flows", "pairs") } else { key.to_owned() });
+    words.extend(keys.map(|key| Word(key, Style::new())));
+    let mut spans = Vec::new();
+    for Word(text, style) in fit::parts(words, width.into()) {
+        if !spans.is_empty() {
+            spans.push(Span::raw("  "));
+        }
+        match text.split_once(' ').filter(|_| style == Style::new()) {
+            Some((key, what)) => {
+                spans.push(Span::styled(key.to_owned(), TITLE));
+                spans.push(Span::styled(format!(" {what}"), FAINT));
+            }
+            None => spans.push(Span::styled(text, style)),
+        }
     }
     Line::from(spans)
 }
@@ -295,24 +427,23 @@ const HELP: [(&str, &str); 12] = [
 ];
 
 fn draw_help(frame: &mut Frame<'_>, area: Rect) {
-    let (width, height) = (64.min(area.width), (HELP.len() as u16 + 2).min(area.height));
+    let width = 64.min(area.width);
+    let lines: Vec<Line<'_>> = HELP
+        .iter()
+        .map(|(key, what)| Line::from(vec![Span::styled(format!(" {key:<10}"), TITLE), Span::raw(*what)]))
+        .collect();
+    let room = usize::from(width.saturating_sub(2)).max(1);
+    let wrapped: usize = lines.iter().map(|line| line.width().div_ceil(room).max(1)).sum();
+    let height = (wrapped as u16 + 2).min(area.height);
     let place = Rect::new((area.width - width) / 2, (area.height - height) / 2, width, height);
-    let lines = HELP.map(|(key, what)| Line::from(vec![Span::styled(format!(" {key:<10}"), TITLE), Span::raw(what)]));
     let block = Block::new().borders(Borders::ALL).title(Span::styled(" keys; any key closes ", TITLE));
     frame.render_widget(Clear, place);
-    frame.render_widget(Paragraph::new(lines.to_vec()).block(block), place);
+    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), place);
 }
 
 /// This end's port, of a flow.
 fn local_port(key: &RowKey) -> Option<u16> {
     key.src.parse::<std::net::SocketAddr>().ok().map(|address| address.port())
-}
-
-/// The other end; marked where only its handshakes were seen.
-fn dst(key: &RowKey, row: &Row) -> String {
-    let side = if key.to_local { "←" } else { "" };
-    let note = if row.is_connect() { " (connect)" } else { "" };
-    format!("{side}{}{note}", key.dst)
 }
 
 /// A figure in at most six columns, with the digits that it deserves.
@@ -336,16 +467,6 @@ fn short_count(count: u64) -> String {
         1_000_000..=999_999_999 => format!("{:.2}M", count as f64 / 1e6),
         _ => format!("{:.2}G", count as f64 / 1e9),
     }
-}
-
-/// A name in so many columns: what is too long keeps its end, which tells hosts of one address block apart.
-fn fitted(name: &str, width: u16) -> String {
-    let (length, width) = (name.chars().count(), usize::from(width));
-    if length <= width {
-        return name.to_owned();
-    }
-    let tail: String = name.chars().skip(length + 1 - width.max(1)).collect();
-    format!("…{tail}")
 }
 
 /// A bar of eighths.

@@ -86,6 +86,7 @@ fn press(app: &mut App, keys: &str) -> Option<Wish> {
             "Left" => KeyCode::Left,
             "Right" => KeyCode::Right,
             "space" => KeyCode::Char(' '),
+            "" => continue,
             other => KeyCode::Char(other.chars().next().unwrap()),
         };
         wish = app.key(KeyEvent::new(code, KeyModifiers::NONE));
@@ -102,25 +103,126 @@ fn drawn(app: &mut App, width: u16, height: u16) -> String {
 }
 
 fn is_as_before(name: &str, screen: &str) {
-    let path = format!("{}/src/top/screens/{name}.txt", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("GO_METRO_BLESS").is_some() {
-        std::fs::write(&path, screen).unwrap();
-    }
-    let before = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(screen == before, "{name} is now:\n{screen}\nand was:\n{before}");
+    crate::report::examples::is_as_before("top/screens", name, screen);
 }
 
 #[test]
 fn screens_are_as_they_were_looked_at() {
     let mut app = example();
-    is_as_before("pairs-80x24", &drawn(&mut app, 80, 24));
-    is_as_before("pairs-120x40", &drawn(&mut app, 120, 40));
-    is_as_before("pairs-140x30", &drawn(&mut app, 140, 30));
+    for (width, height) in [(40, 24), (60, 24), (80, 24), (120, 40), (200, 30)] {
+        is_as_before(&format!("pairs-{width}x{height}"), &drawn(&mut app, width, height));
+    }
     press(&mut app, "Tab Down");
-    is_as_before("flows-80x24", &drawn(&mut app, 80, 24));
+    for (width, height) in [(40, 24), (80, 24), (120, 40)] {
+        is_as_before(&format!("flows-{width}x{height}"), &drawn(&mut app, width, height));
+    }
     press(&mut app, "h");
     is_as_before("help-80x24", &drawn(&mut app, 80, 24));
+    is_as_before("help-40x24", &drawn(&mut app, 40, 24));
     is_as_before("waiting-80x24", &drawn(&mut App::new("capturing".to_owned()), 80, 24));
+}
+
+/// Long addresses and names, and numbers of many digits.
+fn long() -> App {
+    let mut app = App::new("capturing".to_owned());
+    let v6 = "2001:db8:1234:5678:9abc:def0:1:2";
+    let flows = vec![
+        flow("10.0.0.5:40001", "192.0.2.10:5432", "db-1.eu-west-1.internal.example.org", SampleKind::Data, [1_501_000]),
+        flow("[2001:db8:85a3:1234:5678:8a2e:370:7334]:1", &format!("[{v6}]:443"), v6, SampleKind::Data, [12_345_678]),
+        flow("10.0.0.5:9", "203.0.113.9:22", "bastion.example.org", SampleKind::Connect, vec![999_999_000; 3]),
+    ];
+    app.add(&Live { interval_s: 1.0, flows, ..Live::default() });
+    app
+}
+
+#[test]
+fn no_number_header_or_name_is_cut_without_a_sign() {
+    let mut app = long();
+    for width in [40, 60, 80, 120, 200] {
+        is_as_before(&format!("long-{width}x24"), &drawn(&mut app, width, 24));
+    }
+    // At every width, what is in the columns is what is in them where there is room for all.
+    let numbers = |screen: &str, row: usize| -> Vec<String> {
+        let line = screen.lines().nth(row).unwrap();
+        line.split_whitespace().filter(|word| word.parse::<f64>().is_ok()).map(str::to_owned).collect()
+    };
+    for keys in ["r", "Right", "Right", "Tab", "Left"] {
+        press(&mut app, keys);
+        let whole = drawn(&mut app, 250, 24);
+        let titles: Vec<&str> = whole.lines().nth(2).unwrap().split_whitespace().collect();
+        for width in 20..250 {
+            let screen = drawn(&mut app, width, 24);
+            if screen.contains("too small") {
+                continue;
+            }
+            let header = screen.lines().nth(2).unwrap();
+            assert!(header.split_whitespace().all(|title| titles.contains(&title)), "{width}:\n{screen}");
+            for row in 3..6 {
+                let all = [numbers(&whole, row), vec!["40001".into(), "1".into(), "9".into()]].concat();
+                let cut = numbers(&screen, row).into_iter().find(|number| !all.contains(number));
+                assert!(cut.is_none(), "{cut:?} at {width}:\n{screen}");
+            }
+        }
+    }
+    assert!(drawn(&mut app, 15, 24).contains("too small"));
+    assert!(drawn(&mut app, 80, 5).contains("terminal too small: 6 lines needed"));
+}
+
+#[test]
+fn the_chosen_rows_names_are_there_whole() {
+    let mut app = long();
+    for _ in 0..3 {
+        for width in [40, 60, 80, 120] {
+            let screen = drawn(&mut app, width, 24);
+            let chosen = app.chosen.clone().unwrap();
+            let joined: String = screen.lines().skip(10).map(str::trim_end).collect();
+            assert!(joined.contains(&chosen.src) && joined.contains(&chosen.dst), "{width}:\n{screen}");
+        }
+        press(&mut app, "Down");
+    }
+}
+
+#[test]
+fn a_table_longer_than_the_screen_says_so_and_follows_the_chosen_row() {
+    let mut app = App::new("capturing".to_owned());
+    let pairs = (0..280).map(|k| {
+        let remote = format!("10.1.{}.{}:443", k / 250, k % 250 + 1);
+        let name = remote.split(':').next().unwrap().to_owned();
+        flow("10.0.0.5:1", &remote, &name, SampleKind::Data, vec![1000; 300 - k])
+    });
+    app.add(&Live { interval_s: 1.0, flows: pairs.collect(), ..Live::default() });
+    assert!(drawn(&mut app, 80, 24).contains("9 of 280 pairs, times in ms"), "{}", drawn(&mut app, 80, 24));
+    press(&mut app, "End");
+    let screen = drawn(&mut app, 80, 24);
+    assert!(screen.contains("10.1.1.30 ") && !screen.contains("10.1.0.1 "), "{screen}");
+}
+
+#[test]
+fn a_row_stays_one_and_stays_chosen_when_its_name_arrives() {
+    let mut app = App::new("capturing".to_owned());
+    let add = |app: &mut App, name: &str| {
+        let flows = vec![
+            flow("10.0.0.5:1", "192.0.2.1:443", name, SampleKind::Data, [1000]),
+            flow("10.0.0.5:2", "192.0.2.9:443", "192.0.2.9", SampleKind::Data, [1000, 2000]),
+        ];
+        app.add(&Live { interval_s: 1.0, flows, ..Live::default() });
+    };
+    add(&mut app, "192.0.2.1");
+    drawn(&mut app, 80, 24);
+    press(&mut app, "Down");
+    assert_eq!(app.chosen.as_ref().unwrap().dst, "192.0.2.1");
+    add(&mut app, "db.example.org");
+    // A name server that is away for a while takes no name back.
+    add(&mut app, "192.0.2.1");
+    for keys in ["", "Tab"] {
+        press(&mut app, keys);
+        assert_eq!(app.rows().len(), 2);
+    }
+    press(&mut app, "Tab");
+    drawn(&mut app, 80, 24);
+    let chosen = app.chosen.clone().unwrap();
+    assert_eq!(chosen.dst, "192.0.2.9", "another kind of rows begins at its first");
+    assert!(app.rows().iter().any(|(key, _, stats)| key.dst == "db.example.org" && stats.count() == 3));
 }
 
 #[test]

@@ -86,6 +86,8 @@ pub fn run(from: From) -> Result<(), TopError> {
     privileges::give_up_all();
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, App::new(label), seconds, &source, &stop);
+    // tmux, resized meanwhile, would leave a piece of what is drawn in the shell's lines.
+    let _ = terminal.clear();
     ratatui::restore();
     // The receiver is gone by now: an agent of ours takes its hooks off and ends. A daemon's next second is not waited for.
     let deadline = Instant::now() + DETACH;

@@ -16,6 +16,9 @@ use crate::report::{Destination, dogstatsd, origin};
 use crate::targets::hosts::Hosts;
 use crate::targets::{TargetSet, local_addresses};
 
+/// Longest wait for name servers: as long as a resolver takes with three of them (resolv.conf(5)).
+const PATIENCE: Duration = Duration::from_secs(35);
+
 /// What to check.
 #[derive(Clone, Debug, Default)]
 pub struct CheckOptions {
@@ -241,7 +244,7 @@ fn targets(config: &Config, findings: &mut Vec<Finding>) {
 
 fn looked_up(mut hosts: Hosts) -> io::Result<Hosts> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(hosts.refresh());
+    runtime.block_on(hosts.refresh(PATIENCE));
     // A look-up may still wait for a dead server; nobody waits for it.
     runtime.shutdown_background();
     Ok(hosts)

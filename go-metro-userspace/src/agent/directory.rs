@@ -15,8 +15,12 @@ use crate::netlink::links;
 use crate::report::naming::Names;
 use crate::status::document::{HostStatus, TargetStatus};
 use crate::targets::hosts::Hosts;
+use crate::targets::resolver::{Addresses, Name};
 use crate::targets::reverse::ReverseNames;
 use crate::targets::{TargetSet, local_addresses};
+
+/// Longest wait for name servers before capture starts, or goes over to another configuration. Who answers later is heard later.
+const FIRST_ANSWERS: Duration = Duration::from_millis(300);
 
 /// Every target of every instance is an address of this host.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +88,7 @@ impl Directory {
         let hosts = config.instances.iter().flat_map(|instance| instance.hosts.iter().cloned());
         let mut directory = Self {
             watchers: live(config).map(|instance| Watcher::new(instance, &config.tags)).collect(),
-            hosts: Hosts::new(hosts),
+            hosts: Hosts::new(hosts).kept_for(config.idle_ttl),
             interfaces: HashMap::new(),
             links: Links::default(),
             reverse: config.reverse_dns.then(RefCell::default),
@@ -103,9 +107,9 @@ impl Directory {
         self.apply_hosts();
     }
 
-    /// Looks up the configured host names, and waits for the answers: before there is anything to watch.
+    /// Looks up the configured host names, and waits a moment for the answers: most name servers give them at once.
     pub(super) async fn refresh_hosts(&mut self) {
-        self.hosts.refresh().await;
+        self.hosts.refresh(FIRST_ANSWERS).await;
         self.apply_hosts();
     }
 
@@ -114,12 +118,23 @@ impl Directory {
         &self.hosts
     }
 
-    /// Takes over newer answers; whether what is watched changed.
-    pub(super) fn learn_hosts(&mut self, answers: &Hosts) -> bool {
-        let before = self.watch_list();
-        self.hosts.adopt(answers);
-        self.apply_hosts();
-        before != self.watch_list()
+    /// Takes the answer to a configured name; whether what is watched changed.
+    pub(super) fn learn_host(&mut self, name: &str, answer: Addresses) -> bool {
+        let changed = self.hosts.learn(name, answer);
+        if changed {
+            self.apply_hosts();
+        }
+        changed
+    }
+
+    /// Logs names that cannot be looked up.
+    pub(super) fn complain_of_hosts(&mut self) {
+        self.hosts.complain();
+    }
+
+    /// Notes which addresses are in use, by a report's pairs: as long as they are, they stay targets.
+    pub(super) fn in_use(&mut self, remote: impl Iterator<Item = IpAddr>) {
+        self.hosts.in_use(remote);
     }
 
     /// Whether there is anything to watch that is far away. On loopback local targets are what one asks for; names without an
@@ -276,10 +291,13 @@ impl Directory {
         self.reverse.as_ref().map(|reverse| reverse.borrow_mut().take_missing()).unwrap_or_default()
     }
 
-    /// Remembers names.
-    pub(super) fn learn_names(&mut self, answers: Vec<(IpAddr, Option<Arc<str>>)>) {
+    /// Remembers the name of an address; none if it was not asked for after all.
+    pub(super) fn learn_name(&mut self, address: IpAddr, answer: Option<Name>) {
         if let Some(reverse) = &self.reverse {
-            reverse.borrow_mut().learn(answers);
+            match answer {
+                Some(name) => reverse.borrow_mut().learn(address, &name),
+                None => reverse.borrow_mut().forget(address),
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::netlink::sockets;
@@ -12,28 +13,25 @@ use crate::rtt::{Addr, Interval};
 /// A socket counts if it was in use this much before the interval too: the question comes a little after its end.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// Asks the kernel, and says once if it does not answer.
-#[derive(Debug, Default)]
-pub(super) struct KernelClock {
-    warned: bool,
-}
+/// Longest wait for the kernel; a report does without what comes later.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-impl KernelClock {
-    /// The times of the sockets that make this interval's pairs and were in use in it; none if the kernel does not answer.
-    pub(super) async fn times(&mut self, interval: &Interval, span: Duration) -> KernelTimes {
-        let wanted: HashSet<(Addr, Addr)> = interval.pairs.iter().map(|(key, _)| sockets_of(key)).collect();
-        if wanted.is_empty() {
-            return KernelTimes::new();
-        }
-        // A host may have a hundred thousand sockets; the loop that waits for signals must not wait for them.
-        let asked = tokio::task::spawn_blocking(move || ask(&wanted, span.saturating_add(SLACK))).await;
-        asked.map_err(io::Error::other).and_then(|answer| answer).unwrap_or_else(|error| {
-            if !std::mem::replace(&mut self.warned, true) {
-                tracing::warn!("no kernel RTT: the kernel does not tell of its sockets (sock_diag(7)): {error}");
-            }
-            KernelTimes::new()
-        })
+/// The times of the sockets that make this interval's pairs and were in use in it; none if the kernel does not answer, which is said once.
+pub(super) async fn times(interval: &Interval, span: Duration) -> KernelTimes {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    let wanted: HashSet<(Addr, Addr)> = interval.pairs.iter().map(|(key, _)| sockets_of(key)).collect();
+    if wanted.is_empty() {
+        return KernelTimes::new();
     }
+    // A host may have a hundred thousand sockets.
+    let asked = tokio::task::spawn_blocking(move || ask(&wanted, span.saturating_add(SLACK)));
+    let answer = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| io::ErrorKind::TimedOut.into());
+    answer.and_then(|asked| asked.map_err(io::Error::other)?).unwrap_or_else(|error| {
+        if !WARNED.swap(true, Ordering::Relaxed) {
+            tracing::warn!("no kernel RTT: the kernel does not tell of its sockets (sock_diag(7)): {error}");
+        }
+        KernelTimes::new()
+    })
 }
 
 fn ask(wanted: &HashSet<(Addr, Addr)>, span: Duration) -> io::Result<KernelTimes> {

@@ -1,29 +1,33 @@
 //! Questions that take their time: configured names to addresses, addresses to names, interfaces to the machines behind them. Each is asked
 //! beside the agent's loop, which hears the answer when there is one.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::Agent;
 use super::machines::{self, Machines};
-use crate::targets::hosts::Hosts;
-use crate::targets::reverse;
+use crate::targets::resolver::{self, Addresses, Name};
 
 /// Answers on their way to the loop, which never waits for one.
 pub(super) struct Lookups {
     sender: mpsc::UnboundedSender<Answer>,
     pub(super) receiver: mpsc::UnboundedReceiver<Answer>,
-    hosts_pending: bool,
+    /// Configured names that are being looked up.
+    pending: BTreeSet<String>,
+    /// Those of them whose answers one warning waits for.
+    round: BTreeSet<String>,
     /// Whoever sends an interface's index here is told what is at its other end.
     pub(super) machines: mpsc::UnboundedSender<u32>,
 }
 
 /// One of them.
 pub(super) enum Answer {
-    Hosts(Hosts),
-    Names(Vec<(IpAddr, Option<Arc<str>>)>),
+    /// Of a configured name; none if it was not asked for after all.
+    Host(String, Option<Addresses>),
+    /// Of an address; as above.
+    Name(IpAddr, Option<Name>),
     Machines(Machines),
 }
 
@@ -32,46 +36,75 @@ impl Lookups {
         let (sender, receiver) = mpsc::unbounded_channel();
         let answers = sender.clone();
         let machines = machines::start(move |machines| drop(answers.send(Answer::Machines(machines))));
-        Self { sender, receiver, hosts_pending: false, machines }
+        Self { sender, receiver, pending: BTreeSet::new(), round: BTreeSet::new(), machines }
     }
 }
 
 impl Agent {
     /// Starts looking up names that tags wanted and that are not known.
     pub(super) fn look_up_names(&mut self) {
-        let missing = self.directory.take_missing_names();
-        if !missing.is_empty() {
-            let answers = self.lookups.sender.clone();
+        for address in self.directory.take_missing_names() {
+            let (answer, answers) = (resolver::name(address), self.lookups.sender.clone());
             tokio::spawn(async move {
+                let answer = match answer {
+                    Some(answer) => answer.await.ok(),
+                    None => None,
+                };
                 // Nobody listens any more once the agent stops.
-                let _ = answers.send(Answer::Names(reverse::look_up(missing).await));
+                let _ = answers.send(Answer::Name(address, answer));
             });
         }
     }
 
-    /// Starts looking up the configured names again, unless that still goes on.
+    /// Starts looking up the configured names again that are not being looked up.
     pub(super) fn look_up_hosts(&mut self) {
-        if std::mem::replace(&mut self.lookups.hosts_pending, true) {
-            return;
+        let names: Vec<String> = self.directory.hosts().iter().map(|(name, _)| name.to_owned()).collect();
+        if self.lookups.round.is_empty() {
+            self.lookups.round.extend(names.iter().cloned());
         }
-        let (mut hosts, answers) = (self.directory.hosts().clone(), self.lookups.sender.clone());
-        tokio::spawn(async move {
-            hosts.refresh().await;
-            let _ = answers.send(Answer::Hosts(hosts));
-        });
+        for name in names {
+            if !self.lookups.pending.insert(name.clone()) {
+                continue;
+            }
+            let (answer, answers) = (resolver::addresses(&name), self.lookups.sender.clone());
+            tokio::spawn(async move {
+                let answer = match answer {
+                    Some(answer) => answer.await.ok(),
+                    None => None,
+                };
+                let _ = answers.send(Answer::Host(name, answer));
+            });
+        }
     }
 
     pub(super) fn learn(&mut self, answer: Answer) {
+        let mut changed = self.learn_one(answer);
+        // Those that came together are one change of what is watched.
+        while let Ok(answer) = self.lookups.receiver.try_recv() {
+            changed |= self.learn_one(answer);
+        }
+        if self.lookups.round.is_empty() {
+            self.directory.complain_of_hosts();
+        }
+        if changed {
+            self.worker.watch(self.directory.watch_list());
+        }
+    }
+
+    /// Whether what is watched may have changed.
+    fn learn_one(&mut self, answer: Answer) -> bool {
         match answer {
-            Answer::Names(names) => self.directory.learn_names(names),
+            Answer::Name(address, name) => self.directory.learn_name(address, name),
             Answer::Machines(machines) => self.directory.learn_machines(machines),
-            Answer::Hosts(hosts) => {
-                self.lookups.hosts_pending = false;
-                self.happened.dns_failures += hosts.failing();
-                if self.directory.learn_hosts(&hosts) {
-                    self.worker.watch(self.directory.watch_list());
-                }
+            Answer::Host(name, answer) => {
+                self.lookups.pending.remove(&name);
+                self.lookups.round.remove(&name);
+                let Some(answer) = answer else { return false };
+                let changed = self.directory.learn_host(&name, answer);
+                self.happened.dns_failures += u64::from(self.directory.hosts().is_failing(&name));
+                return changed;
             }
         }
+        false
     }
 }

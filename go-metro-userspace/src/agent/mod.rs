@@ -44,7 +44,6 @@ use crate::status::Live;
 use crew::Crew;
 use directory::Directory;
 use feed::Feed;
-use kernel::KernelClock;
 use lookups::Lookups;
 use outputs::Outputs;
 pub use outputs::{ListenError, Output};
@@ -238,9 +237,10 @@ struct Agent {
     lookups: Lookups,
     /// The interval that was asked for and has not come yet.
     interval: Option<oneshot::Receiver<Snapshot>>,
+    /// The interval that came, while the kernel is asked about its sockets.
+    timed: Option<oneshot::Receiver<(Snapshot, KernelTimes)>>,
     service: Service,
     happened: Events,
-    kernel_clock: KernelClock,
     folded_samples: u64,
     reported_at: Instant,
 }
@@ -271,7 +271,6 @@ impl Agent {
         }
         let asks = unbounded::channel(ASKS);
         let outputs = Outputs::open(&options.outputs, config, Some(&asks.0))?;
-        let happened = Events { dns_failures: directory.hosts().failing(), ..Events::default() };
         let mut agent = Self {
             watcher: options.watcher.clone(),
             options,
@@ -286,13 +285,16 @@ impl Agent {
             printer,
             lookups: Lookups::start(),
             interval: None,
+            timed: None,
             service: Service::from_environment(),
-            happened,
-            kernel_clock: KernelClock::default(),
+            happened: Events::default(),
             folded_samples: 0,
             reported_at: Instant::now(),
         };
         agent.status_socket = agent.open_status_socket().await;
+        if agent.directory.hosts().failing() > 0 {
+            agent.look_up_hosts();
+        }
         if let Some(watcher) = agent.watcher.clone() {
             agent.watched_by(watcher).await;
         }
@@ -308,13 +310,18 @@ impl Agent {
             tracing::info!("stopping: {why}");
             // What was asked for before is one interval, what came since another.
             let by = tokio::time::Instant::now() + worker::LAST;
+            if let Some(timed) = self.timed.take()
+                && let Ok(Ok((snapshot, kernel))) = tokio::time::timeout_at(by, timed).await
+            {
+                self.report(&snapshot, &kernel);
+            }
             if let Some(asked) = self.interval.take()
                 && let Ok(Ok(snapshot)) = tokio::time::timeout_at(by, asked).await
             {
-                self.report(&snapshot).await;
+                self.report_by(by, &snapshot).await;
             }
             if let Some(snapshot) = self.worker.finish(by).await {
-                self.report(&snapshot).await;
+                self.report_by(by, &snapshot).await;
             }
         }
         let Self { worker, outputs, printer, status_socket, .. } = self;
@@ -375,7 +382,13 @@ impl Agent {
                 snapshot = answer(&mut self.interval) => {
                     self.interval = None;
                     if let Some(snapshot) = snapshot {
-                        self.report(&snapshot).await;
+                        self.time(snapshot);
+                    }
+                }
+                timed = answer(&mut self.timed) => {
+                    self.timed = None;
+                    if let Some((snapshot, kernel)) = timed {
+                        self.report(&snapshot, &kernel);
                     }
                 }
             }
@@ -418,25 +431,47 @@ impl Agent {
 
     /// Asks for the interval, which may take a while to come: nothing else waits for a capture thread that is busy or hangs.
     fn ask_for_interval(&mut self) {
-        if self.interval.is_none() {
+        if self.interval.is_none() && self.timed.is_none() {
             self.interval = Some(self.worker.ask());
         } else {
             tracing::warn!("the capture thread has not answered since the last report; this one comes later");
         }
     }
 
-    /// Names the interval's pairs and hands it to the sinks.
-    async fn report(&mut self, snapshot: &Snapshot) {
+    /// Reports an interval, once the kernel's own times of its sockets are there if those are wanted: the loop does not wait for them.
+    fn time(&mut self, snapshot: Snapshot) {
+        if !self.options.config.kernel_rtt {
+            return self.report(&snapshot, &KernelTimes::new());
+        }
+        let (sender, timed) = oneshot::channel();
+        let span = self.reported_at.elapsed();
+        tokio::spawn(async move {
+            let kernel = kernel::times(&snapshot.interval, span).await;
+            // Nobody waits for it any more once the agent has stopped.
+            let _ = sender.send((snapshot, kernel));
+        });
+        self.timed = Some(timed);
+    }
+
+    /// Reports an interval, with the kernel's times if they come by then.
+    async fn report_by(&mut self, by: tokio::time::Instant, snapshot: &Snapshot) {
+        let span = self.reported_at.elapsed();
         let kernel = if self.options.config.kernel_rtt {
-            self.kernel_clock.times(&snapshot.interval, self.reported_at.elapsed()).await
+            tokio::time::timeout_at(by, kernel::times(&snapshot.interval, span)).await.unwrap_or_default()
         } else {
             KernelTimes::new()
         };
+        self.report(snapshot, &kernel);
+    }
+
+    /// Names the interval's pairs and hands it to the sinks.
+    fn report(&mut self, snapshot: &Snapshot, kernel: &KernelTimes) {
         self.directory.before_report();
-        let report = Arc::new(self.name(snapshot, &kernel));
+        let report = Arc::new(self.name(snapshot, kernel));
         self.service.status(&status(&report));
         self.outputs.report(&report);
         self.directory.reported();
+        self.directory.in_use(snapshot.interval.pairs.iter().map(|(key, _)| key.remote.ip()));
         self.memory.note(&report, self.outputs.send_errors());
         self.look_up_names();
     }

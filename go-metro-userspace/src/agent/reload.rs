@@ -69,6 +69,9 @@ impl Agent {
             self.status_socket = self.open_status_socket().await;
         }
         self.worker.watch(self.directory.watch_list());
+        if self.directory.hosts().failing() > 0 {
+            self.look_up_hosts();
+        }
         Ok(())
     }
 }

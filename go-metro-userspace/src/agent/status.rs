@@ -1,6 +1,6 @@
 //! What the agent says when it is asked how it is (docs/status.md).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,6 +20,7 @@ use crate::status::document::{
     BackendStatus, Drops, FeatureStatus, Flows, InterfaceStatus, Kernel, LastReport, LogMessage, Packets,
     PrivilegesStatus, Program, Rates, Samples, State, TargetStatus, VERSION,
 };
+use crate::targets::hosts;
 
 /// What only time tells.
 pub(super) struct Memory {
@@ -213,8 +214,15 @@ impl Agent {
         for interface in interfaces.iter().filter(|now| !now.attached && !is_in_trouble(&now.name)) {
             problems.push(format!("interface {} is absent", interface.name));
         }
-        for host in targets.iter().flat_map(|target| &target.hosts).filter(|host| host.error.is_some()) {
-            problems.push(format!("{} cannot be looked up", host.name));
+        let failing: BTreeSet<&str> = targets
+            .iter()
+            .flat_map(|target| &target.hosts)
+            .filter(|host| host.error.is_some())
+            .map(|host| &*host.name)
+            .collect();
+        if !failing.is_empty() {
+            let names: Vec<&str> = failing.into_iter().collect();
+            problems.push(format!("{} cannot be looked up", hosts::shortened(&names)));
         }
         let recent = &self.memory.marks[0];
         if look.source.lost > recent.lost {

@@ -1,22 +1,21 @@
 //! Names of addresses, for tags: a bounded cache that never keeps a report waiting.
 //!
-//! Asking for a name answers from the cache, and notes what is missing; [`look_up`] then asks the
-//! system's resolver, between reports. Until there is an answer the address is its own name.
+//! Asking for a name answers from the cache, and notes what is missing, which is then looked up between reports. Until there is an answer the
+//! address is its own name.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use super::resolver::Name;
 
 /// How long an answer is believed, also that there is no name.
 const LIFETIME: Duration = Duration::from_secs(600);
 /// Most addresses remembered.
 const MOST_NAMES: usize = 16_384;
-/// Look-ups at once: each occupies a thread while the resolver waits.
-const CONCURRENT: usize = 16;
+/// How long an address is not asked for again when no server answered.
+const UNANSWERED: Duration = Duration::from_secs(60);
 /// Longest name (RFC 1035 section 2.3.4).
 const LONGEST_NAME: usize = 253;
 /// Longest part of one.
@@ -32,56 +31,53 @@ struct Entry {
 pub struct ReverseNames {
     entries: HashMap<IpAddr, Entry>,
     missing: HashSet<IpAddr>,
+    /// Asked for, and not answered yet.
+    asked: HashSet<IpAddr>,
 }
 
 impl ReverseNames {
     /// The address's name, if it is known; otherwise it is noted as missing.
     pub fn name(&mut self, address: IpAddr) -> Option<Arc<str>> {
         let entry = self.entries.get(&address);
-        if entry.is_none_or(|entry| entry.expires <= Instant::now()) && self.missing.len() < MOST_NAMES {
+        if entry.is_none_or(|entry| entry.expires <= Instant::now())
+            && self.missing.len() < MOST_NAMES
+            && !self.asked.contains(&address)
+        {
             self.missing.insert(address);
         }
         entry.and_then(|entry| entry.name.clone())
     }
 
-    /// The addresses whose names were asked for and not known, to be looked up with [`look_up`].
+    /// The addresses whose names were asked for and not known; each is to be looked up, and then to be [learned](Self::learn) or
+    /// [forgotten](Self::forget).
     pub fn take_missing(&mut self) -> Vec<IpAddr> {
+        self.asked.extend(&self.missing);
         self.missing.drain().collect()
     }
 
-    /// Remembers answers.
-    pub fn learn(&mut self, answers: Vec<(IpAddr, Option<Arc<str>>)>) {
+    /// An address is not being looked up after all.
+    pub fn forget(&mut self, address: IpAddr) {
+        self.asked.remove(&address);
+    }
+
+    /// Remembers an answer.
+    pub fn learn(&mut self, address: IpAddr, answer: &Name) {
+        self.asked.remove(&address);
         let now = Instant::now();
-        if self.entries.len() + answers.len() > MOST_NAMES {
+        if self.entries.len() >= MOST_NAMES {
             self.entries.retain(|_, entry| entry.expires > now);
         }
-        if self.entries.len() + answers.len() > MOST_NAMES {
+        if self.entries.len() >= MOST_NAMES {
             self.entries.clear();
         }
-        let expires = now + LIFETIME;
-        self.entries.extend(answers.into_iter().map(|(address, name)| (address, Entry { name, expires })));
+        let (name, lifetime) = match answer {
+            Name::Known(name) => (believable(name).map(Arc::from), LIFETIME),
+            Name::None => (None, LIFETIME),
+            // What was known is not wrong because nobody answers.
+            Name::Unanswered => (self.entries.remove(&address).and_then(|entry| entry.name), UNANSWERED),
+        };
+        self.entries.insert(address, Entry { name, expires: now + lifetime });
     }
-}
-
-/// Asks the system's resolver for the names of these addresses.
-pub async fn look_up(addresses: Vec<IpAddr>) -> Vec<(IpAddr, Option<Arc<str>>)> {
-    let places = Arc::new(Semaphore::new(CONCURRENT));
-    let mut lookups = JoinSet::new();
-    for address in addresses {
-        let places = places.clone();
-        lookups.spawn(async move {
-            let _place = places.acquire_owned().await;
-            let name = tokio::task::spawn_blocking(move || name_of(address)).await.ok().flatten();
-            (address, name)
-        });
-    }
-    lookups.join_all().await
-}
-
-/// The resolver's answer, if it is a host name and not the address again.
-fn name_of(address: IpAddr) -> Option<Arc<str>> {
-    let (name, _) = dns_lookup::getnameinfo(&SocketAddr::new(address, 0), 0).ok()?;
-    believable(&name).map(Arc::from)
 }
 
 /// A host name without the dot at its end (RFC 1123 section 2.1; underscores occur). Whoever runs the peer's reverse zone chooses
@@ -100,24 +96,26 @@ fn believable(answer: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_name_is_there_after_it_was_looked_up() {
+    #[test]
+    fn a_name_is_there_after_it_was_looked_up_and_is_asked_for_once() {
         let mut names = ReverseNames::default();
         let loopback: IpAddr = "127.0.0.1".parse().unwrap();
         assert_eq!(names.name(loopback), None);
-        let missing = names.take_missing();
-        assert_eq!(missing, [loopback]);
-        names.learn(look_up(missing).await);
+        assert_eq!(names.take_missing(), [loopback]);
+        assert_eq!(names.name(loopback), None);
+        assert!(names.take_missing().is_empty(), "it is in flight");
+        names.learn(loopback, &Name::Known("localhost".into()));
         assert_eq!(names.name(loopback).as_deref(), Some("localhost"));
         assert!(names.take_missing().is_empty());
     }
 
-    #[tokio::test]
-    async fn an_address_without_a_name_is_not_asked_for_again() {
+    #[test]
+    fn an_address_without_a_name_or_an_answer_is_not_asked_for_again() {
         let mut names = ReverseNames::default();
-        let nameless: IpAddr = "192.0.2.77".parse().unwrap();
-        names.learn(vec![(nameless, None)]);
-        assert_eq!(names.name(nameless), None);
+        let [nameless, unanswered]: [IpAddr; 2] = ["192.0.2.77".parse().unwrap(), "192.0.2.78".parse().unwrap()];
+        names.learn(nameless, &Name::None);
+        names.learn(unanswered, &Name::Unanswered);
+        assert_eq!((names.name(nameless), names.name(unanswered)), (None, None));
         assert!(names.take_missing().is_empty());
     }
 
@@ -135,7 +133,7 @@ mod tests {
     fn the_cache_is_bounded() {
         let mut names = ReverseNames::default();
         for k in 0..MOST_NAMES as u32 + 10 {
-            names.learn(vec![(IpAddr::V4(k.into()), None)]);
+            names.learn(IpAddr::V4(k.into()), &Name::None);
         }
         assert!(names.entries.len() <= MOST_NAMES);
     }

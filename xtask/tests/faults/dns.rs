@@ -22,6 +22,8 @@ pub(crate) enum Mood {
     Addresses(Vec<Ipv4Addr>),
     /// Too many for a datagram: as many over TCP.
     Huge(u16),
+    /// Two of these addresses, others each time.
+    Turns(Vec<Ipv4Addr>),
     /// Bytes that are no answer.
     Garbage,
 }
@@ -31,6 +33,8 @@ struct State {
     mood: Mutex<Mood>,
     /// What every address is called, as one label: any bytes.
     pointer: Mutex<Vec<u8>>,
+    /// Whether questions for names of addresses are answered.
+    answers_pointers: AtomicBool,
     questions: AtomicU64,
     stop: AtomicBool,
 }
@@ -47,13 +51,19 @@ const TICK: Duration = Duration::from_millis(50);
 
 impl Server {
     pub(crate) fn start(host: &Host, mood: Mood) -> Self {
+        Self::with(host, mood, "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+    }
+
+    /// With this resolv.conf.
+    pub(crate) fn with(host: &Host, mood: Mood, resolv_conf: &str) -> Self {
         let namespace = host.namespace.name().to_owned();
         let etc = PathBuf::from("/etc/netns").join(&namespace);
         fs::create_dir_all(&etc).unwrap();
-        fs::write(etc.join("resolv.conf"), "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n").unwrap();
+        fs::write(etc.join("resolv.conf"), resolv_conf).unwrap();
         let state = Arc::new(State {
             mood: Mutex::new(mood),
             pointer: Mutex::new(b"host".to_vec()),
+            answers_pointers: AtomicBool::new(true),
             questions: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
@@ -75,6 +85,11 @@ impl Server {
     /// From now on every address is called this.
     pub(crate) fn call_all(&self, label: &[u8]) {
         *self.state.pointer.lock().unwrap() = label.to_vec();
+    }
+
+    /// From now on it says nothing when it is asked what an address is called.
+    pub(crate) fn answer_no_pointers(&self) {
+        self.state.answers_pointers.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn questions(&self) -> u64 {
@@ -143,6 +158,9 @@ fn answer(question: &[u8], state: &State, room: usize) -> Option<Vec<u8>> {
     let name_end = 12 + question.get(12..)?.iter().position(|byte| *byte == 0)? + 1;
     let kind = u16::from_be_bytes([*question.get(name_end)?, *question.get(name_end + 1)?]);
     let asked = question.get(..name_end + 4)?;
+    if kind == 12 && !state.answers_pointers.load(Ordering::Relaxed) {
+        return None;
+    }
     let mood = state.mood.lock().unwrap().clone();
     let addresses = match mood {
         Mood::Dead => return None,
@@ -152,6 +170,11 @@ fn answer(question: &[u8], state: &State, room: usize) -> Option<Vec<u8>> {
             addresses
         }
         Mood::Addresses(addresses) => addresses,
+        Mood::Turns(addresses) => {
+            // A resolver asks for both families.
+            let turn = state.questions.load(Ordering::Relaxed) as usize / 2;
+            (0..2).map(|k| addresses[(turn * 2 + k) % addresses.len()]).collect()
+        }
         Mood::Huge(count) => (0..count).map(|k| Ipv4Addr::from(0x0a4d_0100 + u32::from(k))).collect(),
     };
     let data: Vec<Vec<u8>> = match kind {

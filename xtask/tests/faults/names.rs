@@ -1,6 +1,8 @@
 //! The name server: dead, slow, changing its mind, lying.
 
-use std::net::Ipv4Addr;
+use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,9 @@ use xtask::lab::statsd::Listener;
 use xtask::lab::traffic::{Rounds, Server as Tcp, connect};
 
 use super::dns::{Mood, Server};
-use super::support::{Conf, Heard, SOON, lab, statsd, wait, wait_until};
+use super::outputs::{many_addresses, talk_to_all};
+use super::streams::Daemon;
+use super::support::{Conf, Heard, SOON, lab, statsd, wait, wait_until, while_talking};
 
 const HOST: &str = "db.lab.test";
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -37,7 +41,7 @@ fn measured(lab: &Lab, statsd: &Listener, address: Ipv4Addr, what: &str) -> Hear
     loop {
         longest = longest.max(talk_to(lab, address));
         let heard = Heard::by(statsd);
-        if heard.peers() == [HOST] {
+        if heard.peers().contains(&HOST.to_owned()) {
             heard.assert_true_rtts(longest, what);
             return heard;
         }
@@ -148,4 +152,119 @@ fn wait_until_named(lab: &Lab, statsd: &Listener, address: Ipv4Addr) {
         assert!(Instant::now() < deadline, "{:?}", Heard::by(statsd).peers());
         talk_to(lab, address);
     }
+}
+
+/// How many threads it has.
+fn threads(daemon: &Daemon) -> usize {
+    fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count()
+}
+
+#[test]
+fn a_server_that_does_not_name_addresses_costs_a_few_threads_and_keeps_no_configured_name_waiting() {
+    const PEERS: usize = 600;
+    let lab = lab();
+    many_addresses(&lab);
+    let statsd = statsd(&lab);
+    // The resolver's own patience: 5 s, twice.
+    let names = Server::with(&lab.a, Mood::Addresses(vec![FIRST]), "nameserver 127.0.0.1\n");
+    names.answer_no_pointers();
+    let conf = Conf::new();
+    conf.write_text(&format!(
+        "init_config: {{reverse_dns: true, kernel_rtt: true, dns_refresh_interval: 1}}\ninstances:\n  \
+         - interface: eth0\n    ips: [10.78.0.0/16]\n    hosts: [{HOST}]\n"
+    ));
+    let mut command = names.command(&binary().unwrap());
+    command.args(conf.args());
+    let daemon = Daemon::spawn(&mut command, &conf, Stdio::null(), Stdio::null());
+    daemon.wait("it captures", |status| status["interfaces"][0]["attached"] == true);
+    let before = threads(&daemon);
+    let rounds = Rounds { count: 1, ..Rounds::default() };
+    let tcp = Tcp::start(&lab.b, (Ipv4Addr::UNSPECIFIED, 0).into(), rounds.service()).unwrap();
+    let mut most = 0;
+    for _ in 0..3 {
+        talk_to_all(&lab, &tcp, PEERS);
+        most = most.max(threads(&daemon));
+        let asked = Instant::now();
+        assert!(daemon.status().is_some(), "it does not say how it is");
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    }
+    println!("{PEERS} peers without names: {before} threads before, {most} at most");
+    // Eight for names, four for addresses, and what asks the kernel.
+    assert!(most <= before + 14, "{before} threads, then {most}");
+    thread::sleep(Duration::from_secs(1));
+    measured(&lab, &statsd, FIRST, "while no address has a name");
+    names.be(Mood::Addresses(vec![OTHER]));
+    let asked = Instant::now();
+    daemon.wait("a configured name is looked up", |status| {
+        status["targets"][0]["hosts"][0]["addresses"].to_string().contains(&OTHER.to_string())
+    });
+    assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+    let (code, took) = daemon.stop();
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_millis(1500), "{took:?}");
+}
+
+#[test]
+fn a_dead_first_server_delays_neither_capture_nor_status_and_the_second_answers() {
+    let lab = lab();
+    let statsd = statsd(&lab);
+    // It takes questions, so that the resolver waits for it.
+    let _dead = lab.a.enter(|| UdpSocket::bind("127.0.0.9:53").unwrap());
+    let servers = "nameserver 127.0.0.9\nnameserver 127.0.0.1\n";
+    let names = Server::with(&lab.a, Mood::Addresses(vec![FIRST]), servers);
+    let conf = Conf::new();
+    conf.write(&["dns_refresh_interval: 1"], &format!("  - interface: eth0\n    hosts: [{HOST}]\n"));
+    let mut command = names.command(&binary().unwrap());
+    command.args(conf.args());
+    let began = Instant::now();
+    let daemon = Daemon::spawn(&mut command, &conf, Stdio::null(), Stdio::null());
+    let status = daemon.wait("it captures", |status| status["interfaces"][0]["attached"] == true);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(status["problems"].to_string().contains("db.lab.test cannot be looked up"), "{status}");
+    daemon.wait("the second server is asked", |status| status["state"] == "ok");
+    println!("captures after {took:?}, has the name after {:?}", began.elapsed());
+    measured(&lab, &statsd, FIRST, "with a dead first server");
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn fifty_dead_names_are_one_warning() {
+    let lab = lab();
+    let names = Server::start(&lab.a, Mood::Dead);
+    let conf = Conf::new();
+    let hosts: Vec<String> = (0..50).map(|k| format!("h{k:02}.lab.test")).collect();
+    conf.write(&["dns_refresh_interval: 1"], &format!("  - interface: eth0\n    hosts: [{}]\n", hosts.join(", ")));
+    let mut agent = spawn(&names, &conf);
+    agent.wait_for_log("cannot resolve h00.lab.test, h01.lab.test, h02.lab.test and 47 more: ", 6 * SOON).unwrap();
+    thread::sleep(Duration::from_secs(3));
+    let warnings = agent.log().iter().filter(|line| line.contains("cannot resolve")).count();
+    assert_eq!(warnings, 1, "{:?}", agent.log());
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_connection_to_an_address_that_answers_leave_out_in_turn_is_measured_in_every_interval_under_its_name() {
+    let lab = lab();
+    let statsd = statsd(&lab);
+    let addresses: Vec<Ipv4Addr> = (2..7).map(|last| Ipv4Addr::new(10, 77, 0, last)).collect();
+    let names = Server::start(&lab.a, Mood::Turns(addresses));
+    let conf = Conf::new();
+    conf.write(&["dns_refresh_interval: 1"], &format!("  - interface: eth0\n    hosts: [{HOST}]\n"));
+    let agent = spawn(&names, &conf);
+    let ((), _) = while_talking(&lab, || {
+        wait_until(&statsd, "it is measured", |heard| heard.peers().contains(&HOST.to_owned()));
+        drop(statsd.take());
+        // Several answers, each without most of the addresses.
+        let asked = names.questions();
+        wait("answers in turn", 3 * SOON, || names.questions() > asked + 14);
+    });
+    let heard = Heard::by(&statsd);
+    assert_eq!(heard.peers(), [HOST]);
+    // Each report has one average of the pair, and one gauge of memory.
+    let count = |name: &str| heard.0.iter().filter(|metric| metric.name == name).count();
+    let (measured, reports) = (count("system.net.tcp.rtt.avg"), count("go_metro.memory"));
+    println!("measured in {measured} of {reports} intervals");
+    assert!(reports > 15 && measured + 1 >= reports, "measured in {measured} of {reports} intervals");
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }

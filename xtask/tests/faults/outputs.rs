@@ -148,8 +148,14 @@ fn nth(k: usize) -> Ipv4Addr {
     Ipv4Addr::from(0x0a4e_0001 + k as u32)
 }
 
+/// Host b has a whole prefix of addresses: [`nth`].
+pub(crate) fn many_addresses(lab: &Lab) {
+    lab.b.namespace.ip("route add local 10.78.0.0/16 dev lo").unwrap();
+    lab.a.namespace.ip("route add 10.78.0.0/16 via 10.77.0.2").unwrap();
+}
+
 /// A round with each of `count` addresses of host b.
-fn talk_to_all(lab: &Lab, server: &Tcp, count: usize) {
+pub(crate) fn talk_to_all(lab: &Lab, server: &Tcp, count: usize) {
     const AT_ONCE: usize = 8;
     let port = server.address().port();
     thread::scope(|scope| {
@@ -168,8 +174,7 @@ fn talk_to_all(lab: &Lab, server: &Tcp, count: usize) {
 fn two_thousand_pairs_reach_a_server_with_the_default_buffer_that_takes_100_us_for_each_datagram() {
     const PAIRS: usize = 2000;
     let lab = lab();
-    lab.b.namespace.ip("route add local 10.78.0.0/16 dev lo").unwrap();
-    lab.a.namespace.ip("route add 10.78.0.0/16 via 10.77.0.2").unwrap();
+    many_addresses(&lab);
     let conf = Conf::new();
     conf.write(&[], "  - interface: eth0\n    ips: [10.78.0.0/16]\n");
     let service = Rounds { count: 1, ..Rounds::default() }.service();

@@ -1,0 +1,175 @@
+//! The system's resolver, off everything else: it blocks its caller for as long as a dead name server lets it, half a minute with three
+//! of them (resolv.conf(5): five seconds each, twice).
+//!
+//! Two small pools of threads, so that questions for the names of addresses, of which peers can cause any number, never keep a configured name
+//! waiting. Each question is in flight once, whoever asks it; how many wait is bounded. The threads have no capability.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::Hash;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::privileges;
+
+/// Threads for configured names: as many dead ones as this do not delay a living one.
+const FORWARD: usize = 8;
+/// Threads for the names of addresses.
+const REVERSE: usize = 4;
+/// Questions that wait in a pool.
+const QUEUE: usize = 1024;
+
+/// What the resolver says of a name: its addresses, or why it has none.
+pub type Addresses = Result<BTreeSet<IpAddr>, String>;
+
+/// What the resolver says of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// Its name, as it came.
+    Known(Arc<str>),
+    /// It has none.
+    None,
+    /// No server answered.
+    Unanswered,
+}
+
+static NAMES: Pool<String, Addresses> = Pool::new("names", FORWARD, |name| addresses_of(name));
+static ADDRESSES: Pool<IpAddr, Name> = Pool::new("reverse-names", REVERSE, name_of);
+
+/// Asks for the addresses of a name. None if too many questions wait.
+pub fn addresses(name: &str) -> Option<oneshot::Receiver<Addresses>> {
+    NAMES.ask(name.to_owned())
+}
+
+/// Asks for the name of an address. None if too many questions wait.
+pub fn name(address: IpAddr) -> Option<oneshot::Receiver<Name>> {
+    ADDRESSES.ask(address)
+}
+
+fn addresses_of(name: &str) -> Addresses {
+    match (name, 0).to_socket_addrs() {
+        Ok(found) => Ok(found.map(|address| address.ip()).collect()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn name_of(address: &IpAddr) -> Name {
+    match dns_lookup::getnameinfo(&SocketAddr::new(*address, 0), libc::NI_NAMEREQD) {
+        Ok((name, _)) => Name::Known(name.into()),
+        Err(error) if matches!(error.kind(), dns_lookup::LookupErrorKind::Again) => Name::Unanswered,
+        Err(_) => Name::None,
+    }
+}
+
+/// Threads that answer questions, started as they are needed.
+struct Pool<Q: 'static, A: 'static> {
+    name: &'static str,
+    threads: usize,
+    answer: fn(&Q) -> A,
+    state: Mutex<Option<State<Q, A>>>,
+    asked: Condvar,
+}
+
+struct State<Q, A> {
+    queue: VecDeque<Q>,
+    /// Who waits for the answer to a question that is queued or in flight.
+    waiting: HashMap<Q, Vec<oneshot::Sender<A>>>,
+    threads: usize,
+    idle: usize,
+}
+
+impl<Q: Clone + Eq + Hash + Send, A: Clone + Send> Pool<Q, A> {
+    const fn new(name: &'static str, threads: usize, answer: fn(&Q) -> A) -> Self {
+        Self { name, threads, answer, state: Mutex::new(None), asked: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<State<Q, A>>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&'static self, question: Q) -> Option<oneshot::Receiver<A>> {
+        let mut state = self.lock();
+        let state =
+            state.get_or_insert_with(|| State { queue: VecDeque::new(), waiting: HashMap::new(), threads: 0, idle: 0 });
+        let (sender, receiver) = oneshot::channel();
+        if let Some(waiting) = state.waiting.get_mut(&question) {
+            waiting.retain(|waiting| !waiting.is_closed());
+            waiting.push(sender);
+            return Some(receiver);
+        }
+        if state.queue.len() >= QUEUE {
+            return None;
+        }
+        if state.queue.len() >= state.idle && state.threads < self.threads {
+            let started = std::thread::Builder::new().name(self.name.to_owned()).spawn(move || self.work());
+            state.threads += usize::from(started.is_ok());
+        }
+        if state.threads == 0 {
+            return None;
+        }
+        state.waiting.insert(question.clone(), vec![sender]);
+        state.queue.push_back(question);
+        self.asked.notify_one();
+        Some(receiver)
+    }
+
+    fn work(&self) {
+        privileges::give_up_all();
+        loop {
+            let mut guard = self.lock();
+            let question = loop {
+                let Some(state) = guard.as_mut() else { return };
+                if let Some(question) = state.queue.pop_front() {
+                    break question;
+                }
+                state.idle += 1;
+                guard = self.asked.wait(guard).unwrap_or_else(PoisonError::into_inner);
+                if let Some(state) = guard.as_mut() {
+                    state.idle -= 1;
+                }
+            };
+            drop(guard);
+            let answer = (self.answer)(&question);
+            let waiting = self.lock().as_mut().and_then(|state| state.waiting.remove(&question));
+            for waiting in waiting.into_iter().flatten() {
+                // Who asked may have gone.
+                let _ = waiting.send(answer.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_is_in_flight_once_and_threads_are_bounded() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        static SLOW: Pool<u32, u32> = Pool::new("slow", 3, |question| {
+            ASKED.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(200));
+            *question * 2
+        });
+        let answers: Vec<_> = (0..10).map(|k| SLOW.ask(k % 2).unwrap()).collect();
+        for (k, answer) in answers.into_iter().enumerate() {
+            assert_eq!(answer.await.unwrap(), (k as u32 % 2) * 2);
+        }
+        assert_eq!(ASKED.load(Ordering::Relaxed), 2);
+        let more: Vec<_> = (0..QUEUE as u32 + 10).map(|k| SLOW.ask(k)).collect();
+        assert_eq!(SLOW.lock().as_ref().unwrap().threads, 3);
+        assert!(more.last().unwrap().is_none(), "the queue is full");
+    }
+
+    #[tokio::test]
+    async fn the_system_resolver_answers() {
+        let loopback: IpAddr = "127.0.0.1".parse().unwrap();
+        assert!(addresses("localhost").unwrap().await.unwrap().unwrap().contains(&loopback));
+        assert_eq!(name(loopback).unwrap().await.unwrap(), Name::Known("localhost".into()));
+        assert!(addresses("no-such-host.invalid").unwrap().await.unwrap().is_err());
+    }
+}

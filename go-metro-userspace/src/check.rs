@@ -3,16 +3,17 @@
 mod capabilities;
 
 use std::io::{self, Write};
-use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::capture::ebpf::probe;
-use crate::capture::interfaces;
+use crate::capture::{WatchList, interfaces};
 use crate::config::{Backend, Config, Environment, Instance, Origin, OutputName, Selector, Statsd};
 use crate::netlink::links;
 use crate::report::{Destination, dogstatsd, origin};
+use crate::status::client;
 use crate::targets::hosts::Hosts;
 use crate::targets::{TargetSet, local_addresses};
 
@@ -26,6 +27,8 @@ pub struct CheckOptions {
     pub config: Option<PathBuf>,
     /// Interfaces to check without one.
     pub interfaces: Vec<String>,
+    /// That other files in the usual places are not read, if there are any.
+    pub passed_over: Option<String>,
 }
 
 /// How serious a finding is.
@@ -50,6 +53,10 @@ struct Finding {
 pub fn run(options: &CheckOptions, environment: Environment<'_>, out: &mut impl Write) -> bool {
     let mut findings = Vec::new();
     let config = configuration(options, environment, &mut findings);
+    if let Some(passed_over) = &options.passed_over {
+        let fix = Some("remove the file that is out of use, or name the one to read with --config".to_owned());
+        findings.push(finding(Status::Warn, "configuration", passed_over.clone(), fix));
+    }
     let backend = config.as_ref().map_or(Backend::Auto, |config| config.backend);
     kernel(backend, &mut findings);
     findings.extend(capabilities::findings(capabilities::effective(), backend));
@@ -128,12 +135,21 @@ fn kernel(backend: Backend, findings: &mut Vec<Finding>) {
 }
 
 fn interfaces_there(config: &Config, findings: &mut Vec<Finding>) {
+    // As at the start of the daemon: what is named is waited for, unless nothing else is there.
+    let live = || config.instances.iter().filter(|instance| instance.pcap.is_none());
     let links = links::links().unwrap_or_else(|error| {
         let fix = Some("free file descriptors and memory".to_owned());
         findings.push(finding(Status::Fail, "interfaces", format!("the kernel does not list them: {error}"), fix));
         Vec::new()
     });
-    for instance in config.instances.iter().filter(|instance| instance.pcap.is_none() && instance.interface != "any") {
+    let is_hopeless = |instance: &Instance| {
+        let interface = &instance.interface;
+        interface != interfaces::ANY
+            && Selector::parse(interface).is_ok_and(|selector| selector.is_name())
+            && !links.iter().any(|link| link.is_called(interface))
+    };
+    let missing = if live().all(is_hopeless) { Status::Fail } else { Status::Warn };
+    for instance in live().filter(|instance| instance.interface != interfaces::ANY) {
         let name = &instance.interface;
         if Selector::parse(name).is_ok_and(|selector| !selector.is_name()) {
             findings.push(matches_now(name, &interfaces::matching(name)));
@@ -155,7 +171,7 @@ fn interfaces_there(config: &Config, findings: &mut Vec<Finding>) {
             }
             None => {
                 let fix = Some("`ip link` lists those that exist; it is waited for if it comes later".to_owned());
-                findings.push(finding(Status::Fail, &subject, "does not exist", fix));
+                findings.push(finding(missing, &subject, "does not exist", fix));
             }
         }
     }
@@ -224,6 +240,7 @@ fn targets(config: &Config, findings: &mut Vec<Finding>) {
             }
         }
     }
+    targets_fit(config, &hosts, findings);
     let local = local_addresses();
     let live = || config.instances.iter().filter(|instance| instance.pcap.is_none());
     // On loopback local targets are what one asks for. A name without an address may yet turn out to be far away.
@@ -239,6 +256,28 @@ fn targets(config: &Config, findings: &mut Vec<Finding>) {
         let fix = "name remote ones; `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything".to_owned();
         let subject = format!("targets of {}", instance.interface);
         findings.push(finding(status, &subject, "all are addresses of this host", Some(fix)));
+    }
+}
+
+/// Whether the classifier's tries hold the targets, of which each counts once for each interface.
+fn targets_fit(config: &Config, hosts: &Hosts, findings: &mut Vec<Finding>) {
+    let status = match config.backend {
+        Backend::Pcap => return,
+        Backend::Auto => Status::Warn,
+        Backend::Ebpf => Status::Fail,
+    };
+    let mut watch = WatchList::new();
+    for instance in config.instances.iter().filter(|instance| instance.pcap.is_none()) {
+        let addresses = instance.hosts.iter().flat_map(|name| hosts.addresses(name));
+        let nets = TargetSet::new(instance.ips.iter().copied(), addresses);
+        watch.entry(instance.interface.clone()).or_default().extend(nets.nets());
+    }
+    if let Err(error) = interfaces::fit(&watch) {
+        let fix = match status {
+            Status::Fail => "configure prefixes instead of addresses, or fewer interfaces",
+            _ => "configure prefixes instead of addresses, or fewer interfaces; until then libpcap is used",
+        };
+        findings.push(finding(status, "targets", error.to_string(), Some(fix.to_owned())));
     }
 }
 
@@ -302,14 +341,36 @@ fn prometheus(config: &Config, findings: &mut Vec<Finding>) {
     }
     let address = config.prometheus_address();
     let subject = format!("Prometheus http://{address}/metrics");
-    match TcpListener::bind(address) {
-        Ok(_) => findings.push(finding(Status::Ok, &subject, "free", None)),
-        Err(error) => {
-            let fix =
-                "if go-metro does not run yet, stop what has it, or set `prometheus_listen` to another".to_owned();
-            findings.push(finding(Status::Warn, &subject, error.to_string(), Some(fix)));
-        }
+    let Err(error) = TcpListener::bind(address) else {
+        return findings.push(finding(Status::Ok, &subject, "free", None));
+    };
+    if error.kind() == io::ErrorKind::AddrInUse && has_a_daemon(config, address) {
+        return findings.push(finding(Status::Ok, &subject, "the running daemon listens there", None));
     }
+    let fix = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!(
+                "stop what listens there (`ss -ltnp sport = :{}`), or set `prometheus_listen` to another",
+                address.port()
+            )
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "set `prometheus_listen` to an address of this host (`ip address` lists them), or to 0.0.0.0 or [::]"
+                .to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "set `prometheus_listen` to a port above 1023, or give CAP_NET_BIND_SERVICE".to_owned()
+        }
+        _ => "set `prometheus_listen` to another address".to_owned(),
+    };
+    findings.push(finding(Status::Fail, &subject, error.to_string(), Some(fix)));
+}
+
+/// Whether the daemon that answers at the status socket is the one that is scraped there.
+fn has_a_daemon(config: &Config, address: SocketAddr) -> bool {
+    let status = config.status_socket.as_deref().and_then(|socket| client::status(socket).ok());
+    let scraped = format!("http://{address}/metrics");
+    status.is_some_and(|status| status.outputs.iter().any(|output| output.destination == scraped))
 }
 
 /// A closed port refuses the first datagram, and the second send hears of it. The datagram is an empty line, which every server ignores.
@@ -332,7 +393,7 @@ mod tests {
         let path = folder.path().join("conf.yaml");
         std::fs::write(&path, text).unwrap();
         let mut out = Vec::new();
-        let options = CheckOptions { config: Some(path), interfaces: vec![] };
+        let options = CheckOptions { config: Some(path), ..CheckOptions::default() };
         let fine = run(&options, &|_| None, &mut out);
         (fine, String::from_utf8(out).unwrap())
     }
@@ -359,6 +420,32 @@ mod tests {
         assert!(!fine);
         assert!(text.contains("FAIL  interface nosuch0: does not exist\n      fix: "), "{text}");
         assert!(text.contains("warn  DogStatsD udp://127.0.0.1") && text.contains("refused"), "{text}");
+    }
+
+    #[test]
+    fn an_address_for_prometheus_that_cannot_be_had_fails_with_its_own_remedy() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = taken.local_addr().unwrap();
+        let told = |address: &str| {
+            let init = format!("{{outputs: [prometheus], status_socket: off, prometheus_listen: '{address}'}}");
+            checked(&format!("init_config: {init}\ninstances: [{{interface: lo, ips: ['::1']}}]\n"))
+        };
+        let (fine, absent) = told("192.0.2.7:9464");
+        assert!(!fine && absent.contains("FAIL  Prometheus") && absent.contains("an address of this host"), "{absent}");
+        let _taken = TcpListener::bind(taken);
+        let (fine, used) = told(&taken.to_string());
+        assert!(!fine && used.contains("FAIL  Prometheus") && used.contains("stop what listens there"), "{used}");
+    }
+
+    #[test]
+    fn targets_that_the_tries_do_not_hold_are_foreseen() {
+        let ips: String = (0..=u16::MAX).map(|n| format!("10.0.{}.{},", n >> 8, n & 255)).collect();
+        for (backend, told) in [("ebpf", "FAIL  targets: 65537 targets are more"), ("auto", "warn  targets: 65537")] {
+            let init = format!("{{backend: {backend}}}");
+            let text = format!("init_config: {init}\ninstances: [{{interface: lo, ips: [{ips} 10.1.0.0]}}]\n");
+            let text = checked(&text).1;
+            assert!(text.contains(told), "{}", text.chars().take(2000).collect::<String>());
+        }
     }
 
     #[test]

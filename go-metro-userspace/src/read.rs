@@ -23,8 +23,8 @@ use crate::terminal;
 
 /// Flows at once; a capture may hold more than a host has.
 const MAX_FLOWS: u32 = 1 << 20;
-/// The table has every pair.
-const MAX_PAIRS: usize = 1 << 20;
+/// Pairs told apart unless said otherwise: each takes some 8 KiB.
+pub const MAX_PAIRS: usize = 1 << 14;
 /// How often, in the capture's time, flows are expired.
 const EXPIRE_EVERY_NS: u64 = 1_000_000_000;
 
@@ -43,6 +43,8 @@ pub struct ReadOptions {
     pub plot: Option<PathBuf>,
     /// Why acknowledgements were no samples.
     pub explain: Option<Explain>,
+    /// Most pairs to tell apart.
+    pub max_pairs: usize,
 }
 
 /// In which form results are printed.
@@ -107,7 +109,7 @@ pub fn run(options: &ReadOptions, out: &mut impl Write) -> Result<(), ReadError>
 fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) -> io::Result<()> {
     let mut engine = Engine::new(EngineConfig { max_flows: MAX_FLOWS, ..EngineConfig::default() });
     let mut summaries =
-        Summaries::new(SummaryLimits { max_pairs: MAX_PAIRS, keeps_choice: false, ..SummaryLimits::default() });
+        Summaries::new(SummaryLimits { max_pairs: options.max_pairs, keeps_choice: false, ..SummaryLimits::default() });
     let mut expire_at = Nanos(0);
     let mut written = Ok(());
     let every_ack = options.explain == Some(Explain::All);
@@ -162,6 +164,15 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     let interval = summaries.take();
     if let (Some(plot), Some(path)) = (&plot, &options.plot) {
         draw(plot, &interval, &options.file, path)?;
+    }
+    if interval.folded_samples > 0 {
+        let Interval { folded_samples, .. } = interval;
+        let told = format!(
+            "go-metro: more than {} pairs: {folded_samples} samples of the others are counted as `{}`; raise --max-pairs",
+            options.max_pairs,
+            naming::OTHER
+        );
+        terminal::complain(&(told + "\n"));
     }
     let counters = engine.counters();
     if !lines {

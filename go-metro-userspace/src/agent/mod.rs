@@ -218,6 +218,8 @@ const STOP: Duration = Duration::from_millis(900);
 const LAST_REPORT: Duration = Duration::from_millis(250);
 /// Longest wait for the outputs to take the report of a capture file: nobody is in a hurry.
 const FILE_REPORT: Duration = Duration::from_secs(3600);
+/// How often it is seen to that the status socket is there.
+const SOCKET_EVERY: Duration = Duration::from_secs(1);
 /// Questions that wait for the loop before more are held back.
 const ASKS: usize = 16;
 
@@ -346,6 +348,7 @@ impl Agent {
         let mut refresh = ticks(self.options.config.dns_refresh_interval);
         let watcher = self.watcher.clone();
         let mut feed = self.service.feed_every().map(ticks);
+        let mut socket = ticks(SOCKET_EVERY);
         loop {
             let window = self.directory.next_window();
             tokio::select! {
@@ -379,6 +382,7 @@ impl Agent {
                 () = hung_up(watcher.as_ref()) => return End::OutputClosed,
                 () = self.outputs.all_closed() => return End::OutputClosed,
                 _ = report.tick() => self.ask_for_interval(),
+                _ = socket.tick() => self.keep_status_socket().await,
                 snapshot = answer(&mut self.interval) => {
                     self.interval = None;
                     if let Some(snapshot) = snapshot {

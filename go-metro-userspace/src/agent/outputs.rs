@@ -42,6 +42,11 @@ pub struct ListenError {
     source: io::Error,
 }
 
+fn bind(config: &Config) -> Result<TcpListener, ListenError> {
+    let address = config.prometheus_address();
+    TcpListener::bind(address).map_err(|source| ListenError { address, source })
+}
+
 /// The outputs of a running agent.
 pub(super) struct Outputs {
     each: Vec<(Output, Sink)>,
@@ -57,7 +62,7 @@ impl Outputs {
         let mut outputs = Self { each: Vec::new(), scraped: None, closed: Arc::default() };
         for output in wanted {
             let sink = match (output, asks) {
-                (Output::Prometheus, Some(asks)) => outputs.listen(config, asks)?,
+                (Output::Prometheus, Some(asks)) => outputs.listen(bind(config)?, config, asks)?,
                 // A file is read before anybody could scrape.
                 (Output::Prometheus, None) => continue,
                 (output, _) => outputs.sink(*output, config)?,
@@ -84,11 +89,10 @@ impl Outputs {
         Ok(Sink::Printed(Printer::start(page, self.closed.clone())?))
     }
 
-    fn listen(&mut self, config: &Config, asks: &Asks) -> Result<Sink, ListenError> {
+    fn listen(&mut self, listener: TcpListener, config: &Config, asks: &Asks) -> Result<Sink, ListenError> {
         let address = config.prometheus_address();
         let failed = |source| ListenError { address, source };
         let prometheus = Prometheus::new(config.max_pairs, config.prometheus_buckets.into());
-        let listener = TcpListener::bind(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let server = serve::tcp(listener, prometheus.exposition(), asks).map_err(failed)?;
         tracing::info!("Prometheus: http://{address}/metrics");
@@ -96,12 +100,22 @@ impl Outputs {
         Ok(Sink::Prometheus(prometheus))
     }
 
-    /// Goes over to another configuration; what it leaves as it was goes on.
-    pub(super) fn follow(&mut self, old: &Config, new: &Config, asks: &Asks) -> Result<(), ListenError> {
-        if new.prometheus_address() != old.prometheus_address()
+    /// The port that [`Self::follow`] will need and that may be taken, if there is one.
+    pub(super) fn reserve(&self, old: &Config, new: &Config) -> Result<Option<TcpListener>, ListenError> {
+        let is_scraped = self.each.iter().any(|(output, _)| *output == Output::Prometheus);
+        let moves = is_scraped && new.prometheus_address() != old.prometheus_address();
+        moves.then(|| bind(new)).transpose()
+    }
+
+    /// Goes over to another configuration, with what [`Self::reserve`] gave; what it leaves as it was goes on.
+    pub(super) fn follow(&mut self, old: &Config, new: &Config, asks: &Asks, reserved: Option<TcpListener>) {
+        if let Some(listener) = reserved
             && let Some(place) = self.each.iter().position(|(output, _)| *output == Output::Prometheus)
         {
-            self.each[place].1 = self.listen(new, asks)?;
+            match self.listen(listener, new, asks) {
+                Ok(sink) => self.each[place].1 = sink,
+                Err(error) => tracing::error!("{error}"),
+            }
         }
         let of_statsd = |config: &Config| {
             (config.statsd.clone(), config.tags.clone(), config.metrics.clone(), config.dns_refresh_interval)
@@ -120,7 +134,6 @@ impl Outputs {
                 Sink::DogStatsd(_) => {}
             }
         }
-        Ok(())
     }
 
     /// Hands a report to each.

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::directory::Directory;
 use super::settings::{engine_config, host_ends, source_settings, summary_limits};
 use super::{Agent, AgentError};
-use crate::capture::{CaptureError, Source, pcap};
-use crate::config::Config;
+use crate::capture::{CaptureError, Source, interfaces, pcap};
+use crate::config::{Backend, Config};
 use crate::privileges;
 
 impl Agent {
@@ -50,6 +50,11 @@ impl Agent {
         directory.check()?;
         let old = &self.options.config;
         stays_confined(old, &config)?;
+        // All that may fail comes first, so that a configuration is followed as a whole or not at all.
+        if config.backend != Backend::Pcap {
+            interfaces::fit(&directory.watch_list())?;
+        }
+        let reserved = self.outputs.reserve(old, &config)?;
         let of_source = of_source(old, &config);
         if !of_source.is_empty() {
             let source = Source::open(config.backend, &source_settings(&config, &directory));
@@ -60,7 +65,7 @@ impl Agent {
             tracing::warn!("restart to change where and how much is logged");
         }
         self.worker.bounds(engine_config(&config), summary_limits(&config));
-        self.outputs.follow(old, &config, &self.asks.0)?;
+        self.outputs.follow(old, &config, &self.asks.0, reserved);
         let moved = config.status_socket != old.status_socket;
         self.directory = directory;
         self.options.config = config;

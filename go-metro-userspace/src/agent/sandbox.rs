@@ -13,6 +13,8 @@ pub fn confine(config: &Config) {
     privileges::confine(Sandbox {
         wanted: config.sandbox,
         writable: &folders(config),
+        readable: None,
+        may_use_sockets: true,
         may_use_bpf: config.backend != Backend::Pcap,
     });
     crate::logging::start();

@@ -4,9 +4,8 @@
 //! that does not answer in time is reported as such instead of being waited for.
 
 use std::convert::Infallible;
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::stat::{Mode, umask};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -35,6 +35,8 @@ use crate::status::{LIVE_PATH, Live, STATUS_PATH, Status};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Longest wait for a request to be complete.
 const REQUEST: Duration = Duration::from_secs(10);
+/// Mode of the status socket: its owner and group may ask.
+const SOCKET_MODE: u32 = 0o660;
 /// Connections at once, to each server.
 const CONNECTIONS: usize = 64;
 /// Seconds that a slow watcher may be behind.
@@ -55,6 +57,14 @@ pub(super) type Asks = mpsc::Sender<Ask>;
 pub(super) struct Server {
     task: JoinHandle<()>,
     file: Option<(PathBuf, u64)>,
+}
+
+impl Server {
+    /// Whether a Unix socket's file is gone, or another one is in its place.
+    pub(super) fn is_gone(&self) -> bool {
+        let is_there = |(path, inode): &(PathBuf, u64)| std::fs::metadata(path).is_ok_and(|meta| meta.ino() == *inode);
+        self.file.as_ref().is_some_and(|file| !is_there(file))
+    }
 }
 
 impl Drop for Server {
@@ -100,7 +110,6 @@ pub(super) async fn unix(path: &Path, asks: &Asks) -> Result<Server, SocketError
         }
         bound => bound.map_err(failed)?,
     };
-    std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed)?;
     let inode = std::fs::metadata(path).map_err(failed)?.ino();
     let site = Arc::new(Site { asks: asks.clone(), exposition: None });
     let task = tokio::spawn(accept(listener, site));
@@ -111,7 +120,12 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
         std::fs::create_dir_all(folder)?;
     }
-    UnixListener::bind(path)
+    // It has its mode from the start on: nobody else can connect before it is changed, and nothing need be allowed to change modes.
+    // What other threads make meanwhile has a mode of its own that this takes nothing from.
+    let before = umask(Mode::from_bits_truncate(!SOCKET_MODE & 0o777));
+    let bound = UnixListener::bind(path);
+    umask(before);
+    bound
 }
 
 /// Answers scrapers.

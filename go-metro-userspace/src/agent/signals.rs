@@ -23,6 +23,10 @@ pub(super) enum Asked {
 
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
+        // Tools send them to whatever daemon they meet; a handler stays though nobody waits for it.
+        for kind in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+            drop(signal(kind)?);
+        }
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

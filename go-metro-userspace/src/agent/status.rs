@@ -31,6 +31,8 @@ pub(super) struct Memory {
     last_report: Option<(SystemTime, Duration, usize)>,
     /// Why the configuration was not read again, the last time that it was to be.
     pub(super) refused: Option<String>,
+    /// Whether somebody removed the status socket, and it is to be made again.
+    socket_is_gone: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -48,7 +50,14 @@ impl Memory {
     pub(super) fn new() -> Self {
         let at = Instant::now();
         let mark = Mark { at, packets: 0, records: 0, samples: 0, lost: 0, send_errors: 0, lines_lost: 0 };
-        Self { started: SystemTime::now(), started_at: at, marks: [mark; 2], last_report: None, refused: None }
+        Self {
+            started: SystemTime::now(),
+            started_at: at,
+            marks: [mark; 2],
+            last_report: None,
+            refused: None,
+            socket_is_gone: false,
+        }
     }
 
     pub(super) fn note(&mut self, report: &Report, send_errors: u64) {
@@ -80,6 +89,30 @@ impl Agent {
                 tracing::warn!("{error}; measuring goes on without it");
                 None
             }
+        }
+    }
+
+    /// Makes the status socket again once its file is gone, as cleaners of /run and /tmp have it.
+    pub(super) async fn keep_status_socket(&mut self) {
+        let Some(path) = self.options.config.status_socket.clone() else { return };
+        if self.status_socket.as_ref().is_some_and(Server::is_gone) {
+            tracing::warn!("the status socket {} is gone; making it again", path.display());
+            self.status_socket = None;
+            self.memory.socket_is_gone = true;
+        }
+        if !self.memory.socket_is_gone {
+            return;
+        }
+        match serve::unix(&path, &self.asks.0).await {
+            Ok(server) => {
+                self.status_socket = Some(server);
+                self.memory.socket_is_gone = false;
+            }
+            Err(taken @ SocketError::Taken(_)) => {
+                tracing::info!("{taken}; this one cannot be asked for its status");
+                self.memory.socket_is_gone = false;
+            }
+            Err(error) => tracing::debug!("{error}"),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use go_metro_common::target::TARGETS_MAX;
 use ipnet::IpNet;
 use nix::errno::Errno;
 
@@ -123,6 +124,27 @@ impl Wanted {
     fn is_called(&self, name: &str) -> bool {
         self.names().any(|its| its == name)
     }
+}
+
+/// Whether the classifier's tries hold all that is to be watched, on the interfaces that there are now.
+///
+/// # Errors
+///
+/// They do not; or the interfaces are not known.
+pub fn fit(watch: &WatchList) -> Result<(), CaptureError> {
+    fits(&look(watch, &BTreeMap::new())?)
+}
+
+/// As [`fit`], of interfaces that were looked at.
+pub(super) fn fits(wanted: &[Wanted]) -> Result<(), CaptureError> {
+    let count = |is_v4: bool| {
+        wanted.iter().flat_map(|wanted| &wanted.nets).filter(|net| matches!(net, IpNet::V4(_)) == is_v4).count()
+    };
+    let most = count(true).max(count(false));
+    if most > TARGETS_MAX as usize {
+        return Err(CaptureError::TooManyTargets { wanted: most, limit: TARGETS_MAX });
+    }
+    Ok(())
 }
 
 /// The indices of the interfaces that any of these means now; none if the kernel cannot be asked.

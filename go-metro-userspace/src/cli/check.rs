@@ -18,8 +18,13 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     // What `run` would read is what is checked.
-    let found = || if args.interface.is_empty() { places::find() } else { None };
-    let options = CheckOptions { config: args.config.clone().or_else(found), interfaces: args.interface.clone() };
+    let asked = args.config.is_some() || !args.interface.is_empty();
+    let (found, others) = if asked { (None, Vec::new()) } else { places::find() };
+    let options = CheckOptions {
+        passed_over: found.as_ref().and_then(|found| places::passed_over(found, &others)),
+        config: args.config.clone().or(found),
+        interfaces: args.interface.clone(),
+    };
     let mut findings = Vec::new();
     let fine = check::run(&options, &environment, &mut findings);
     let printed = terminal::print(&terminal::printable_lines(&String::from_utf8_lossy(&findings)));

@@ -37,6 +37,9 @@ pub(super) struct Args {
     /// Draw RTT over time, distribution and outliers of the busiest pairs into this file, .svg or .html, as well
     #[arg(long, value_name = "FILE", value_parser = drawing)]
     plot: Option<PathBuf>,
+    /// Most pairs to tell apart; samples of all others count as one pair, `other`, which bounds the memory that a capture can take
+    #[arg(long, value_name = "NUMBER", default_value_t = read::MAX_PAIRS, value_parser = pairs)]
+    max_pairs: usize,
     /// Print also why acknowledgements were no samples: how many for each reason, or every one as a JSON object a line
     #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "counts")]
     explain: Option<Explain>,
@@ -60,10 +63,17 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         format: args.format,
         plot: args.plot.clone(),
         explain: args.explain,
+        max_pairs: args.max_pairs,
     };
-    // A capture may come from anyone.
+    // A capture may come from anyone: nothing but it can be read, from before it is opened.
     let drawing: Vec<PathBuf> = args.plot.iter().map(|file| writable_for(file)).collect();
-    privileges::confine(Sandbox { wanted: true, writable: &drawing, may_use_bpf: false });
+    privileges::confine(Sandbox {
+        wanted: true,
+        writable: &drawing,
+        readable: Some(std::slice::from_ref(&args.file)),
+        may_use_bpf: false,
+        may_use_sockets: false,
+    });
     privileges::keep(Needs::Files);
     let mut out = BufWriter::new(std::io::stdout().lock());
     read::run(&options, &mut out).map_err(|error| Failure::running(&error))
@@ -73,6 +83,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 fn writable_for(file: &Path) -> PathBuf {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if file.exists() { file.to_owned() } else { folder.to_owned() }
+}
+
+fn pairs(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("`{text}` is not a number of 1 or more")),
+        Ok(number) => Ok(number),
+    }
 }
 
 /// A file to draw into.
@@ -88,7 +105,6 @@ fn drawing(text: &str) -> Result<PathBuf, String> {
 
 /// An address or a prefix.
 fn network(text: &str) -> Result<IpNet, String> {
-    let address = || text.parse::<std::net::IpAddr>().ok().map(IpNet::from);
-    let prefix = || text.parse::<IpNet>().ok().map(|net| net.trunc());
-    prefix().or_else(address).ok_or_else(|| format!("`{text}` is neither an address nor a prefix such as 10.0.0.0/8"))
+    crate::config::network(text)
+        .ok_or_else(|| format!("`{text}` is neither an address nor a prefix such as 10.0.0.0/8"))
 }

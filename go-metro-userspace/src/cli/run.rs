@@ -118,6 +118,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(found) = found {
         tracing::info!("{found}");
     }
+    if let (None, Some(path)) = (&args.config, &config_path)
+        && let Some(passed_over) = places::passed_over(path, &places::find().1)
+    {
+        tracing::warn!("{passed_over}");
+    }
     let options = AgentOptions {
         config,
         config_path,
@@ -133,7 +138,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 /// The configuration, its file if there is one, and what was found out instead of being told, for people.
 fn configuration(args: &Args) -> Result<(Config, Option<PathBuf>, Option<String>), Failure> {
     let named = !args.interface.is_empty() || !args.target.is_empty();
-    if let Some(path) = args.config.clone().or_else(|| if named { None } else { places::find() }) {
+    if let Some(path) = args.config.clone().or_else(|| if named { None } else { places::find().0 }) {
         let config = Config::load(&path, &environment).map_err(|error| Failure::usage(&error))?;
         return Ok((config, Some(path), None));
     }

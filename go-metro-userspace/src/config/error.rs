@@ -85,6 +85,7 @@ fn listed(path: &Path, faults: &[Fault]) -> String {
 impl ConfigError {
     pub(super) fn unreadable(path: &Path, error: &io::Error) -> Self {
         let hint = match error.kind() {
+            io::ErrorKind::NotFound if path.is_symlink() => "; it is a symbolic link to a file that does not exist",
             io::ErrorKind::NotFound => "; write one, or name another with --config",
             io::ErrorKind::PermissionDenied => "; run as a user who may read it",
             io::ErrorKind::InvalidData => "; it must be UTF-8 text",

@@ -31,6 +31,7 @@ pub use selector::{Hopeless, Selector};
 pub use template::{Answers, write};
 pub use values::{
     AverageWanted, Backend, BucketsWanted, DelayedAcks, IngressHook, LogLevel, MetricName, OutputName, SidesWanted,
+    network,
 };
 
 /// Where the daemon tells its status unless it is told otherwise.
@@ -179,6 +180,7 @@ impl Config {
     ///
     /// As [`Config::load`].
     pub fn parse(text: &str, path: &Path, environment: Environment<'_>) -> Result<Self, ConfigError> {
+        let text = only_document(text);
         let mut file: Value = serde_yaml::from_str(text).map_err(|error| ConfigError::from_yaml(path, text, &error))?;
         file.apply_merge().map_err(|error| ConfigError::from_yaml(path, text, &error))?;
         let mut faults = Faults::new(text);
@@ -202,6 +204,24 @@ impl Config {
         let config = instances.and_then(|instances| InitConfig::default().into_config(instances, environment));
         config.map_err(ConfigError::CommandLine)
     }
+}
+
+/// A file without what editors and templates put around its document: a byte order mark, and an empty document behind it (`---` at the end).
+fn only_document(text: &str) -> &str {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let is_empty =
+        |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim_end() == "...";
+    let mut end = text.len();
+    let mut cut = None;
+    for line in text.split_inclusive('\n').rev() {
+        end -= line.len();
+        if line.trim_end() == "---" {
+            cut = Some(end);
+        } else if !is_empty(line) {
+            return cut.map_or(text, |cut| &text[..cut]);
+        }
+    }
+    text
 }
 
 /// Reads the file's top level; what is wrong is noted.

@@ -415,3 +415,38 @@ fn the_example_loads_and_shows_every_key() {
         assert!(shown, "conf.yaml.example does not show `{key}`");
     }
 }
+
+#[test]
+fn a_byte_order_mark_and_an_empty_document_behind_are_no_part_of_the_file() {
+    let usual = "init_config: {report_interval: 7}\ninstances: [{interface: e, ips: [10.0.0.1]}]\n";
+    for text in [
+        format!("\u{feff}{usual}"),
+        format!("\u{feff}---\n{usual}"),
+        format!("---\r\n{usual}---\r\n"),
+        format!("{usual}---\n# the end\n\n...\n"),
+        format!("{usual}---"),
+    ] {
+        let config = Config::parse(&text, Path::new("conf.yaml"), NO_ENVIRONMENT).unwrap();
+        assert_eq!((config.report_interval.as_secs(), config.instances.len()), (7, 1), "{text:?}");
+    }
+    // Places stay what an editor shows.
+    let wrong = fault("\u{feff}---\ninstances:\n  - interface: e\n    ips: [10.0.0.300]\n---\n");
+    assert!(wrong.starts_with("conf.yaml:4:") && wrong.contains("10.0.0.300"), "{wrong}");
+    let two = fault(&format!("{usual}---\n{usual}"));
+    assert!(two.contains("more than one document"), "{two}");
+}
+
+#[test]
+fn ipv4_mapped_into_ipv6_is_ipv4() {
+    for (text, meant) in [
+        ("::ffff:10.1.2.3/112", "10.1.0.0/16"),
+        ("::ffff:10.1.2.3/128", "10.1.2.3/32"),
+        ("::ffff:10.1.2.3", "10.1.2.3/32"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::ffff:0:0/95", "::fffe:0:0/95"),
+        ("::/0", "::/0"),
+        ("2001:db8::1/112", "2001:db8::/112"),
+    ] {
+        assert_eq!(network(text), Some(meant.parse().unwrap()), "{text}");
+    }
+}

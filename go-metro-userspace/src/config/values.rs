@@ -498,11 +498,20 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
-/// An address or prefix.
-pub(super) fn network(text: &str) -> Option<IpNet> {
+/// An address or a prefix, its host bits cleared. IPv4 mapped into IPv6 (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2) is IPv4, which is what
+/// is on the wire.
+#[must_use]
+pub fn network(text: &str) -> Option<IpNet> {
+    /// Bits of such an address before those of IPv4.
+    const MAPPED_BITS: u8 = 96;
     let text = text.trim();
     let address = || text.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
-    text.parse::<IpNet>().ok().map(|net| net.trunc()).or_else(address)
+    let net = text.parse::<IpNet>().ok().map(|net| net.trunc()).or_else(address)?;
+    let mapped = net.addr().to_canonical();
+    match net.prefix_len().checked_sub(MAPPED_BITS) {
+        Some(bits) if net.addr().is_ipv6() && mapped.is_ipv4() => IpNet::new(mapped, bits).ok(),
+        _ => Some(net),
+    }
 }
 
 /// A host name (RFC 1123 section 2.1; underscores occur).

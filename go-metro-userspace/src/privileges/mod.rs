@@ -61,8 +61,12 @@ pub struct Sandbox<'a> {
     pub wanted: bool,
     /// Folders below which files can be made and written, and files that can be written.
     pub writable: &'a [PathBuf],
+    /// The only files that can be read, if it is so.
+    pub readable: Option<&'a [PathBuf]>,
     /// Whether the classifier may be loaded.
     pub may_use_bpf: bool,
+    /// Whether there may be sockets.
+    pub may_use_sockets: bool,
 }
 
 /// What [`confine`] came to.
@@ -97,13 +101,23 @@ pub fn confine(sandbox: Sandbox<'_>) {
         if let Err(error) = nix::sys::prctl::set_dumpable(false) {
             debug!(%error, "it can be traced by processes of the same user");
         }
-        let landlock = files::restrict(sandbox.writable).unwrap_or_else(|error| {
+        let landlock = files::restrict(sandbox.writable, sandbox.readable).unwrap_or_else(|error| {
             debug!(%error, "no Landlock");
             Landlock::Off
         });
         debug!("Landlock: {}", landlock.name());
+        // systemd(1) may have its own socket there.
+        if !std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| path.as_encoded_bytes().starts_with(b"@")) {
+            match files::restrict_abstract_sockets() {
+                Ok(true) => debug!("abstract sockets of others are out of reach"),
+                Ok(false) => {
+                    debug!("abstract sockets of others can be connected to: the kernel has no Landlock scopes");
+                }
+                Err(error) => debug!(%error, "abstract sockets of others can be connected to"),
+            }
+        }
         // Last, as it forbids what comes before.
-        match syscalls::restrict(sandbox.may_use_bpf, asked == "kill") {
+        match syscalls::restrict(&sandbox, asked == "kill") {
             Ok(()) => debug!("system calls are filtered"),
             Err(error) => debug!(%error, "system calls are not filtered"),
         }

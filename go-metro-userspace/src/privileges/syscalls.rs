@@ -11,6 +11,8 @@ use seccompiler::{
     TargetArch, apply_filter_all_threads,
 };
 
+use super::Sandbox;
+
 /// Files, by name and by descriptor: configuration, log, /proc, name service.
 const FILES: &[libc::c_long] = &[
     libc::SYS_close,
@@ -19,8 +21,6 @@ const FILES: &[libc::c_long] = &[
     libc::SYS_dup3,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
     libc::SYS_fcntl,
     libc::SYS_fdatasync,
     libc::SYS_flock,
@@ -30,7 +30,6 @@ const FILES: &[libc::c_long] = &[
     libc::SYS_ftruncate,
     libc::SYS_getcwd,
     libc::SYS_getdents64,
-    libc::SYS_ioctl,
     libc::SYS_lseek,
     libc::SYS_mkdirat,
     libc::SYS_newfstatat,
@@ -45,6 +44,7 @@ const FILES: &[libc::c_long] = &[
     libc::SYS_renameat2,
     libc::SYS_statfs,
     libc::SYS_statx,
+    libc::SYS_umask,
     libc::SYS_unlinkat,
     libc::SYS_write,
     libc::SYS_writev,
@@ -73,6 +73,41 @@ const SOCKETS: &[libc::c_long] = &[
 
 /// The families of sockets: Unix, IPv4, IPv6, netlink, and packets for libpcap.
 const FAMILIES: [libc::c_int; 5] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];
+
+/// Commands of ioctl(2): what libraries ask of descriptors, what is asked of terminals and of interfaces. None of them puts input into a terminal
+/// (`TIOCSTI`, `TIOCLINUX`) or changes a device; but `SIOCETHTOOL`, by which libpcap asks for time stamps, can with CAP_NET_ADMIN.
+const IOCTLS: &[libc::Ioctl] = &[
+    libc::FIOCLEX,
+    libc::FIONBIO,
+    libc::FIONREAD,
+    libc::TCGETS,
+    libc::TCSETS,
+    libc::TCSETSF,
+    libc::TCSETSW,
+    libc::TIOCGPGRP,
+    libc::TIOCGWINSZ,
+    libc::SIOCGIFADDR,
+    libc::SIOCGIFCONF,
+    libc::SIOCGIFFLAGS,
+    libc::SIOCGIFHWADDR,
+    libc::SIOCGIFINDEX,
+    libc::SIOCGIFMTU,
+    libc::SIOCGIFNAME,
+    libc::SIOCGIFNETMASK,
+    SIOCETHTOOL,
+    SIOCGIWNAME,
+    TCGETS2,
+    TCSETS2,
+    TCSETSW2,
+    TCSETSF2,
+];
+/// include/uapi/linux/sockios.h, include/uapi/linux/wireless.h and include/uapi/asm-generic/ioctls.h.
+const SIOCETHTOOL: libc::Ioctl = 0x8946;
+const SIOCGIWNAME: libc::Ioctl = 0x8b01;
+const TCGETS2: libc::Ioctl = 0x802c_542a_u32 as libc::Ioctl;
+const TCSETS2: libc::Ioctl = 0x402c_542b;
+const TCSETSW2: libc::Ioctl = 0x402c_542c;
+const TCSETSF2: libc::Ioctl = 0x402c_542d;
 
 /// Waiting and time.
 const WAITING: &[libc::c_long] = &[
@@ -163,7 +198,6 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
 #[cfg(target_arch = "x86_64")]
 const OLDER: &[libc::c_long] = &[
     libc::SYS_access,
-    libc::SYS_chmod,
     libc::SYS_arch_prctl,
     libc::SYS_dup2,
     libc::SYS_epoll_create,
@@ -191,14 +225,14 @@ const OLDER: &[libc::c_long] = &[38];
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const OLDER: &[libc::c_long] = &[];
 
-/// Filters the system calls of all threads. With `kill` one that is not allowed ends the process.
+/// Filters the system calls of all threads, by which of them are wanted. With `kill` one that is not allowed ends the process.
 ///
 /// # Errors
 ///
 /// The kernel or the architecture has no such filters.
-pub(super) fn restrict(may_use_bpf: bool, kill: bool) -> io::Result<()> {
+pub(super) fn restrict(sandbox: &Sandbox<'_>, kill: bool) -> io::Result<()> {
     let refuse = if kill { SeccompAction::KillProcess } else { SeccompAction::Errno(libc::EPERM.cast_unsigned()) };
-    let programs = [without_clone3(), allowed(may_use_bpf, refuse)];
+    let programs = [without_clone3(), allowed(sandbox, refuse)];
     for program in programs {
         apply_filter_all_threads(&program.map_err(io::Error::other)?).map_err(io::Error::other)?;
     }
@@ -222,25 +256,31 @@ fn without_clone3() -> Result<BpfProgram, seccompiler::BackendError> {
     compiled(Rules::from([(libc::SYS_clone3, Vec::new())]), SeccompAction::Allow, absent)
 }
 
-fn allowed(may_use_bpf: bool, refuse: SeccompAction) -> Result<BpfProgram, seccompiler::BackendError> {
-    let ebpf = if may_use_bpf { EBPF } else { &[] };
-    let whatever = [FILES, SOCKETS, WAITING, PROCESS, MUSL, ebpf, OLDER].into_iter().flatten();
+fn allowed(sandbox: &Sandbox<'_>, refuse: SeccompAction) -> Result<BpfProgram, seccompiler::BackendError> {
+    let ebpf = if sandbox.may_use_bpf { EBPF } else { &[] };
+    let sockets = if sandbox.may_use_sockets { SOCKETS } else { &[] };
+    let whatever = [FILES, sockets, WAITING, PROCESS, MUSL, ebpf, OLDER].into_iter().flatten();
     let mut rules: Rules = whatever.map(|number| (*number, Vec::new())).collect();
-    let families = FAMILIES.iter().map(|family| first_is(SeccompCmpOp::Eq, family.cast_unsigned().into()));
-    rules.insert(libc::SYS_socket, families.collect::<Result<_, _>>()?);
+    if sandbox.may_use_sockets {
+        let families = FAMILIES.iter().map(|family| argument_is(0, SeccompCmpOp::Eq, family.cast_unsigned().into()));
+        rules.insert(libc::SYS_socket, families.collect::<Result<_, _>>()?);
+    }
+    // The kernel takes the lower half alone.
+    let ioctls = IOCTLS.iter().map(|command| argument_is(1, SeccompCmpOp::Eq, u64::from(*command as u32)));
+    rules.insert(libc::SYS_ioctl, ioctls.collect::<Result<_, _>>()?);
     // What a tracer puts in the place of a call that it answers itself; there is no such call.
     rules.insert(u32::MAX.into(), Vec::new());
     // The other filter answers.
     rules.insert(libc::SYS_clone3, Vec::new());
-    rules.insert(libc::SYS_clone, vec![first_is(SeccompCmpOp::MaskedEq(THREAD | NAMESPACES), THREAD)?]);
+    rules.insert(libc::SYS_clone, vec![argument_is(0, SeccompCmpOp::MaskedEq(THREAD | NAMESPACES), THREAD)?]);
     // Signals to its own threads.
-    rules.insert(libc::SYS_tgkill, vec![first_is(SeccompCmpOp::Eq, std::process::id().into())?]);
+    rules.insert(libc::SYS_tgkill, vec![argument_is(0, SeccompCmpOp::Eq, std::process::id().into())?]);
     compiled(rules, refuse, SeccompAction::Allow)
 }
 
-/// The first argument, of 32 bits, compares so.
-fn first_is(how: SeccompCmpOp, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
-    SeccompRule::new(vec![SeccompCondition::new(0, SeccompCmpArgLen::Dword, how, value)?])
+/// The argument of this number, from 0 and of 32 bits, compares so.
+fn argument_is(number: u8, how: SeccompCmpOp, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(number, SeccompCmpArgLen::Dword, how, value)?])
 }
 
 #[cfg(test)]
@@ -267,6 +307,9 @@ mod tests {
         assert!(run.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&run.stderr));
     }
 
+    const SANDBOX: Sandbox<'_> =
+        Sandbox { wanted: true, writable: &[], readable: None, may_use_bpf: false, may_use_sockets: true };
+
     fn true_is_run() -> io::Result<Child> {
         Command::new("/bin/true").spawn()
     }
@@ -281,7 +324,7 @@ mod tests {
                 nix::unistd::setsid()
             });
             nix::sys::prctl::set_no_new_privs().unwrap();
-            restrict(true, false).unwrap();
+            restrict(&Sandbox { may_use_bpf: true, ..SANDBOX }, false).unwrap();
             std::fs::read("/proc/self/status").unwrap();
             assert_eq!(true_is_run().unwrap_err().raw_os_error(), Some(libc::EPERM));
             go.send(()).unwrap();
@@ -294,7 +337,7 @@ mod tests {
     fn no_process_namespace_or_other_kind_of_socket_can_be_made() {
         in_child("no_process_namespace_or_other_kind_of_socket_can_be_made", || {
             nix::sys::prctl::set_no_new_privs().unwrap();
-            restrict(false, false).unwrap();
+            restrict(&SANDBOX, false).unwrap();
             // SAFETY: it fails; a child would end at once.
             match unsafe { nix::unistd::fork() } {
                 Err(error) => assert_eq!(error, Errno::EPERM),
@@ -312,6 +355,38 @@ mod tests {
             // SAFETY: numbers only.
             assert_eq!(unsafe { libc::syscall(libc::SYS_bpf, 0, 0, 0) }, -1);
             assert_eq!(Errno::last(), Errno::EPERM);
+        });
+    }
+
+    #[test]
+    fn no_mode_is_changed_nothing_typed_into_a_terminal_and_a_reader_has_no_socket() {
+        in_child("no_mode_is_changed_nothing_typed_into_a_terminal_and_a_reader_has_no_socket", || {
+            use std::os::fd::AsRawFd as _;
+            use std::os::unix::fs::PermissionsExt as _;
+
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let terminal = nix::pty::openpty(None, None).unwrap();
+            let command = |command: libc::Ioctl| {
+                let mut byte = [b'x'; 64];
+                // SAFETY: whatever command it is, it is given more memory than it takes.
+                Errno::result(unsafe { libc::ioctl(terminal.slave.as_raw_fd(), command, &raw mut byte) })
+            };
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            restrict(&Sandbox { may_use_sockets: false, ..SANDBOX }, false).unwrap();
+            let mode = std::fs::Permissions::from_mode(0o4755);
+            assert_eq!(file.as_file().set_permissions(mode.clone()).unwrap_err().raw_os_error(), Some(libc::EPERM));
+            assert_eq!(std::fs::set_permissions(file.path(), mode).unwrap_err().raw_os_error(), Some(libc::EPERM));
+            // fchmodat2(2), which libc does not name yet.
+            // SAFETY: numbers, and a path that ends in a NUL.
+            assert_eq!(unsafe { libc::syscall(452, libc::AT_FDCWD, c"/tmp".as_ptr(), 0o777, 0) }, -1);
+            assert_eq!(Errno::last(), Errno::EPERM);
+            assert!(command(libc::TIOCGWINSZ).is_ok() && command(libc::TCGETS).is_ok());
+            for refused in [libc::TIOCSTI, libc::TIOCSETD, libc::TIOCSCTTY, 0x541c, 0x1269] {
+                assert_eq!(command(refused), Err(Errno::EPERM), "{refused:#x}");
+            }
+            for family in [AddressFamily::Unix, AddressFamily::Inet, AddressFamily::Netlink] {
+                assert_eq!(socket(family, SockType::Datagram, SockFlag::empty(), None).map(drop), Err(Errno::EPERM));
+            }
         });
     }
 }

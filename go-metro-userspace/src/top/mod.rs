@@ -71,7 +71,13 @@ pub fn run(from: From) -> Result<(), TopError> {
     // Before there is a thread.
     match &from {
         From::Own(options) => agent::confine(&options.config),
-        From::Daemon(_) => privileges::confine(Sandbox { wanted: true, writable: &[], may_use_bpf: false }),
+        From::Daemon(_) => privileges::confine(Sandbox {
+            wanted: true,
+            writable: &[],
+            readable: None,
+            may_use_bpf: false,
+            may_use_sockets: true,
+        }),
     }
     listen(&stop)?;
     let is_own = matches!(from, From::Own(_));

@@ -8,6 +8,7 @@ mod clocks;
 mod dns;
 mod forged;
 mod interfaces;
+mod life;
 mod linknames;
 mod log;
 mod names;

@@ -16,8 +16,8 @@ use crate::report::plot::{Panel, Plot};
 use crate::report::table::Columns;
 use crate::report::{csv, json, naming, sample_json, table};
 use crate::rtt::{
-    Batch, Engine, EngineConfig, Interval, Kind, Nanos, Outcome, PairKey, PairSummary, Quiet, Rejection, Segment, Side,
-    Summaries, SummaryLimits,
+    Batch, Engine, EngineConfig, EngineCounters, Interval, Kind, Nanos, Outcome, PairKey, PairSummary, Quiet,
+    Rejection, Segment, Side, Summaries, SummaryLimits,
 };
 use crate::terminal;
 
@@ -160,10 +160,14 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         let told = format!("go-metro: {}: {unread}", options.file.display());
         terminal::complain(&(terminal::printable(&told) + "\n"));
     }
+    let coarse = coarse_clock(source, engine.counters());
+    if let Some(coarse) = coarse.as_ref().filter(|_| lines || options.format != Format::Table) {
+        terminal::complain(&format!("go-metro: {coarse}\n"));
+    }
     let tells_side = options.filter.sides != Sides::REMOTE;
     let interval = summaries.take();
     if let (Some(plot), Some(path)) = (&plot, &options.plot) {
-        draw(plot, &interval, &options.file, path)?;
+        draw(plot, &interval, source, &options.file, path)?;
     }
     if interval.folded_samples > 0 {
         let Interval { folded_samples, .. } = interval;
@@ -176,7 +180,7 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     }
     let counters = engine.counters();
     if !lines {
-        let pairs = naming::name_pairs(&interval, &Addresses { tells_side }, &KernelTimes::new());
+        let pairs = naming::name_pairs(&interval, &Addresses { tells_side, source }, &KernelTimes::new());
         match options.format {
             Format::Table => {
                 out.write_all(table::render(&pairs, Columns { side: tells_side, kernel: false }).as_bytes())?;
@@ -184,6 +188,9 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
                 let (flows, samples, rejected) =
                     (counters.flows_begun, counters.samples_total(), counters.rejected_total());
                 writeln!(out, "\n{packets} packets, {flows} flows, {samples} samples, {rejected} rejected")?;
+                if let Some(coarse) = &coarse {
+                    writeln!(out, "{coarse}")?;
+                }
             }
             Format::Json => json::write_pairs(out, &pairs)?,
             Format::Csv => csv::write_pairs(&mut *out, &pairs)?,
@@ -195,12 +202,23 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     Ok(())
 }
 
+/// How many round trips the capture's clock is too coarse for, if it is for any.
+fn coarse_clock(source: &FileSource, counters: &EngineCounters) -> Option<String> {
+    let left_out = counters.rejected[Rejection::NotPositive as usize];
+    let all = left_out + counters.samples_total();
+    (left_out > 0).then(|| {
+        let tick = format!("{:?}", source.tick());
+        let (number, unit) = tick.split_at(tick.find(|c: char| c.is_alphabetic()).unwrap_or(tick.len()));
+        format!("clock of {number} {unit}: {left_out} of {all} round trips are shorter than a tick")
+    })
+}
+
 /// Draws into a file: a page if its name ends so, else a drawing.
-fn draw(plot: &Plot, interval: &Interval, capture: &Path, path: &Path) -> io::Result<()> {
+fn draw(plot: &Plot, interval: &Interval, source: &FileSource, capture: &Path, path: &Path) -> io::Result<()> {
     let named: HashMap<PairKey, [String; 3]> = interval
         .pairs
         .iter()
-        .map(|(key, _)| (*key, [key.local.to_string(), key.remote.to_string(), key.ifindex.to_string()]))
+        .map(|(key, _)| (*key, [key.local.to_string(), key.remote.to_string(), source.place(key.ifindex).to_owned()]))
         .collect();
     let summaries: HashMap<PairKey, &PairSummary> =
         interval.pairs.iter().map(|(key, summary)| (*key, summary)).collect();
@@ -250,13 +268,14 @@ fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Re
 }
 
 /// A capture's hosts go by their addresses: whose names they had then, nobody can ask any more.
-struct Addresses {
+struct Addresses<'a> {
     tells_side: bool,
+    source: &'a FileSource,
 }
 
-impl Names for Addresses {
+impl Names for Addresses<'_> {
     fn interface(&self, ifindex: u32) -> String {
-        ifindex.to_string()
+        self.source.place(ifindex).to_owned()
     }
 
     fn remote(&self, address: std::net::IpAddr) -> String {

@@ -1,34 +1,51 @@
 //! Frames that a capture file holds twice: a mirror port of both directions, or a capture on several devices of one path.
 //!
 //! A copy is no retransmission, and would make every segment look retransmitted. But a retransmission on a path of some microseconds may
-//! be equal to the first transmission in all that TCP says, and the network itself may duplicate a packet now and then, which the receiver
-//! answers. So equality alone proves nothing. What proves it: the capture has shown to be one that doubles frames, and
+//! be equal to the first transmission in all that TCP says. What proves a copy, wherever between the two others lie, if it follows at once:
 //!
-//! - it is the same IPv4 packet, by its identification, which each transmission has anew (RFC 791 section 2.3; RFC 6864 section 4);
-//! - elsewhere (IPv6, or an identification of 0) it is every second one of its kind, since a retransmission is doubled too.
+//! - it was captured at another interface;
+//! - its flow, or a good part of the capture, has shown to be doubled (the network itself may duplicate a packet now and then, which the
+//!   receiver answers), and it is the same IPv4 packet, by its identification, which each transmission of a host that counts them has anew
+//!   (RFC 791 section 2.3; RFC 6864 section 4);
+//! - elsewhere (IPv6, or identifications that do not change) its flow has shown to be doubled, and it is every second one of its kind, since
+//!   a retransmission is doubled too.
 //!
 //! A SYN alone is believed at once, for which no timer is as short as [`WITHIN`]. In doubt a frame is no copy: that costs a sample, the other
 //! mistake would make a wrong one.
+//!
+//! What comes much later at another interface was captured at another place of the path, as in captures that were merged: there the flow has
+//! round trips of its own. So a flow is identified without the interface, but where its frames have been seen to repeat.
 
+use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::time::Duration;
 
 use go_metro_common::segment::TcpFlags;
 
-use super::decode::Decoded;
-use crate::rtt::Nanos;
+use super::decode::{Decoded, Tunnel};
+use crate::rtt::{Endpoint, Nanos};
 
 /// A copy follows within this time: a switch or a kernel takes microseconds.
 const WITHIN: Duration = Duration::from_millis(1);
+/// The same frame at another place of the path follows within this time, also by another clock.
+const ELSEWHERE_WITHIN: Duration = Duration::from_secs(3);
 /// Frames that are remembered, by digest. More within [`WITHIN`] would be more than 16 million a second.
 const REMEMBERED: usize = 1 << 14;
-/// What an equal frame adds to the suspicion that the capture doubles frames; any other takes one away. In a doubling capture half
+/// Flows of which it is remembered whether their frames are doubled.
+const FLOWS: usize = 1 << 14;
+/// Places of flows other than the first that are remembered.
+const PLACES_MAX: usize = 1 << 16;
+/// What an equal frame adds to the suspicion that a flow's frames are doubled; any other takes one away. In a doubled flow half
 /// of all frames are equal to another; by retransmission alone never a fifth are.
-const EQUAL: u32 = 4;
+const EQUAL: u8 = 4;
+/// What an equal SYN or SYN-ACK adds: both are as good as certain.
+const EQUAL_SYN: u8 = 6;
 /// So much suspicion is certainty.
-const CERTAIN: u32 = 12;
+const CERTAIN: u8 = 12;
 /// And it grows no further.
-const MOST: u32 = 32;
+const MOST: u8 = 32;
+/// So many identifications in a row that are not that of the packet before tell that they count.
+const COUNTS: u8 = 2;
 
 /// Sixteen bytes, so that all that is remembered stays in the processor's second cache.
 #[derive(Clone, Copy, Default)]
@@ -36,14 +53,50 @@ struct Seen {
     first_at: Nanos,
     /// Half of the digest; most of the other half is the place.
     digest: u32,
-    times: u32,
+    interface: u16,
+    times: u16,
 }
+
+/// Frames of the capture that were equal to another, and those that might have been.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    equal: u32,
+    all: u32,
+}
+
+impl Share {
+    /// Whether enough of the capture is doubled for each equal frame to be a copy: one in eight. Networks duplicate fewer.
+    fn is_large(self) -> bool {
+        self.equal >= 16 && self.equal.saturating_mul(8) > self.all
+    }
+}
+
+/// What is known of a flow.
+#[derive(Clone, Copy, Default)]
+struct Flow {
+    /// Part of the flow's digest.
+    print: u16,
+    /// That its frames are doubled.
+    suspicion: u8,
+    /// Identifications in a row that were not that of the packet before, up to [`COUNTS`].
+    counting: u8,
+    /// The last identification each way.
+    last_id: [u16; 2],
+}
+
+/// Where a frame was captured that is no copy: 0 but where its flow was captured at several places.
+pub(super) type Place = u32;
 
 /// What was seen lately.
 pub(super) struct Copies {
     seen: Box<[Seen]>,
+    flows: Box<[Flow]>,
+    /// Digests of flow and interface.
+    places: HashSet<u64>,
     hasher: foldhash::fast::FixedState,
-    suspicion: u32,
+    /// Whether any frame was ever equal to another: before that nothing is known of flows.
+    any: bool,
+    share: Share,
 }
 
 impl Copies {
@@ -51,36 +104,113 @@ impl Copies {
     pub(super) fn new() -> Self {
         Self {
             seen: vec![Seen::default(); REMEMBERED].into_boxed_slice(),
+            flows: vec![Flow::default(); FLOWS].into_boxed_slice(),
+            places: HashSet::new(),
             hasher: foldhash::fast::FixedState::default(),
-            suspicion: 0,
+            any: false,
+            share: Share::default(),
         }
     }
 
-    /// Whether the segment was captured before, at the same interface.
-    pub(super) fn is_copy(&mut self, decoded: &Decoded, time: Nanos, ifindex: u32) -> bool {
-        let Decoded { source, destination, header, ip_id, checksum, .. } = decoded;
-        let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-        let quarter = |a: u16, b: u16| pair(0, u32::from(a) << 16 | u32::from(b));
-        let digest = self.hasher.hash_one((
-            (source.addr, destination.addr, quarter(source.port, destination.port) << 32 | quarter(*ip_id, *checksum)),
-            (pair(header.seq, header.ack), pair(header.tsval, header.tsecr), pair(header.payload_len, ifindex)),
-            quarter(header.window, u16::from(header.flags.0) << 8 | u16::from(header.bits.0)),
-        ));
-        let seen = &mut self.seen[digest as usize % REMEMBERED];
-        let digest = (digest >> 32) as u32;
-        let equal = seen.times > 0 && seen.digest == digest && age(seen.first_at, time) < WITHIN;
-        if equal {
-            seen.times += 1;
-        } else {
-            *seen = Seen { digest, first_at: time, times: 1 };
-        }
+    /// Where the segment was captured, or None if it is a copy of one that was captured before.
+    pub(super) fn place(&mut self, decoded: &Decoded, time: Nanos, interface: u32) -> Option<Place> {
+        let Decoded { source, destination, header, tunnel, ip_id, .. } = decoded;
+        let ends = [self.end(source), self.end(destination)];
+        let flow = ends[0].wrapping_add(ends[1]) ^ tunnel.as_ref().map_or(0, Tunnel::digest);
+        let at_place = self.hasher.hash_one((flow, interface));
+        let mut place = if self.places.contains(&at_place) { interface + 1 } else { 0 };
+        let same_ends = ends[0] ^ ends[1].rotate_left(32) ^ flow;
+        let digest = self.digest(decoded, same_ends, place);
+        let seen = self.seen[digest as usize % REMEMBERED];
+        let is_equal = seen.times > 0 && seen.digest == (digest >> 32) as u32;
+        let age = age(seen.first_at, time);
         // Acknowledgements may be equal without a copy, but for their packets' identifications.
-        if header.payload_len > 0 || *ip_id != 0 || header.flags.any(TcpFlags::SYN) {
-            let changed = if equal { self.suspicion + EQUAL } else { self.suspicion.saturating_sub(1) };
-            self.suspicion = changed.min(MOST);
+        let is_syn = header.flags.any(TcpFlags::SYN);
+        let tells = header.payload_len > 0 || *ip_id != 0 || is_syn;
+        let elsewhere = seen.interface != interface as u16;
+        if is_equal && elsewhere && age >= WITHIN && age < ELSEWHERE_WITHIN && tells && place == 0 {
+            if self.places.len() < PLACES_MAX {
+                self.places.insert(at_place);
+            }
+            place = interface + 1;
+            self.note(self.digest(decoded, same_ends, place), time, interface);
+            return Some(place);
         }
-        let doubles = self.suspicion >= CERTAIN && (*ip_id != 0 || seen.times.is_multiple_of(2));
-        equal && (doubles || header.flags.any(TcpFlags::SYN))
+        let is_equal = is_equal && age < WITHIN;
+        let times = if is_equal {
+            let slot = &mut self.seen[digest as usize % REMEMBERED];
+            slot.times = slot.times.saturating_add(1);
+            slot.times
+        } else {
+            self.note(digest, time, interface);
+            1
+        };
+        self.any |= is_equal;
+        if !self.any {
+            return Some(place);
+        }
+        if tells {
+            self.share.all = self.share.all.saturating_add(1);
+            self.share.equal += u32::from(is_equal);
+        }
+        let mostly = self.share.is_large();
+        let known = self.flow(flow);
+        let counts = known.learn(decoded, is_equal, tells, usize::from(ends[0] > ends[1]));
+        let proved = counts && (mostly || known.suspicion >= CERTAIN);
+        let every_second = known.suspicion >= CERTAIN && times.is_multiple_of(2);
+        (!(is_equal && (elsewhere || is_syn || proved || every_second))).then_some(place)
+    }
+
+    fn end(&self, end: &Endpoint) -> u64 {
+        self.hasher.hash_one((end.addr, end.port))
+    }
+
+    /// Of all that copies have in common. Two checksums of one packet differ where a device fills one in: where there is an identification,
+    /// that counts alone.
+    #[inline]
+    fn digest(&self, decoded: &Decoded, ends: u64, place: Place) -> u64 {
+        let Decoded { header, ip_id, checksum, .. } = decoded;
+        let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+        let name = if *ip_id == 0 { u32::from(*checksum) << 16 } else { u32::from(*ip_id) };
+        let bits = u32::from(header.window) << 16 | u32::from(header.flags.0) << 8 | u32::from(header.bits.0);
+        self.hasher.hash_one((
+            (ends, pair(name, bits), pair(header.payload_len, place)),
+            (pair(header.seq, header.ack), pair(header.tsval, header.tsecr)),
+        ))
+    }
+
+    #[inline]
+    fn note(&mut self, digest: u64, first_at: Nanos, interface: u32) {
+        let interface = interface as u16;
+        self.seen[digest as usize % REMEMBERED] = Seen { first_at, digest: (digest >> 32) as u32, interface, times: 1 };
+    }
+
+    /// What is known of the flow with this digest.
+    fn flow(&mut self, digest: u64) -> &mut Flow {
+        let print = (digest >> 48) as u16;
+        let flow = &mut self.flows[digest as usize % FLOWS];
+        if flow.print != print {
+            *flow = Flow { print, ..Flow::default() };
+        }
+        flow
+    }
+}
+
+impl Flow {
+    /// Learns of a frame; whether its identification tells its packet from others.
+    fn learn(&mut self, decoded: &Decoded, is_equal: bool, tells: bool, way: usize) -> bool {
+        let counts = decoded.ip_id != 0 && self.counting >= COUNTS;
+        if !is_equal {
+            let changed = self.last_id[way] != decoded.ip_id;
+            self.counting = if changed { (self.counting + 1).min(COUNTS) } else { 0 };
+            self.last_id[way] = decoded.ip_id;
+        }
+        if tells {
+            let more = if decoded.header.flags.any(TcpFlags::SYN) { EQUAL_SYN } else { EQUAL };
+            let suspicion = if is_equal { self.suspicion + more } else { self.suspicion.saturating_sub(1) };
+            self.suspicion = suspicion.min(MOST);
+        }
+        counts
     }
 }
 
@@ -94,7 +224,7 @@ mod tests {
     use go_metro_common::segment::SegmentHeader;
 
     use super::*;
-    use crate::rtt::{Addr, Endpoint};
+    use crate::rtt::Addr;
 
     fn data(seq: u32, ip_id: u16) -> Decoded {
         let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
@@ -115,7 +245,7 @@ mod tests {
     /// Which of the frames, given with their times in microseconds, are copies.
     fn copies(frames: &[(u64, Decoded)]) -> Vec<bool> {
         let mut copies = Copies::new();
-        frames.iter().map(|(us, frame)| copies.is_copy(frame, Nanos(us * 1000), 0)).collect()
+        frames.iter().map(|(us, frame)| copies.place(frame, Nanos(us * 1000), 0).is_none()).collect()
     }
 
     /// Data, each segment twice, with identifications from `ip_id` on or without.
@@ -125,12 +255,30 @@ mod tests {
     }
 
     #[test]
-    fn in_a_capture_that_doubles_the_same_ip_packet_is_a_copy_and_another_with_the_same_segment_is_not() {
+    fn the_same_ip_packet_is_a_copy_and_another_with_the_same_segment_is_not() {
         let mut frames = doubled(0..20, Some(100));
         let known = copies(&frames).iter().filter(|copy| **copy).count();
-        assert!((15..20).contains(&known), "{known}");
+        assert!((15..=20).contains(&known), "{known}");
         frames.extend([(30_000, data(30, 7)), (30_003, data(30, 7)), (30_005, data(30, 7)), (30_007, data(30, 8))]);
         assert_eq!(copies(&frames)[40..], [false, true, true, false]);
+    }
+
+    #[test]
+    fn copies_of_one_flow_are_recognised_wherever_between_them_others_lie() {
+        let of = |flow: u8, seq: u32| {
+            let mut frame = data(seq, 100 + seq as u16);
+            frame.source.port = u16::from(flow);
+            frame
+        };
+        let mut frames = Vec::new();
+        for k in 0..200_u64 {
+            frames.extend((0..50).map(|flow| (k * 1000 + u64::from(flow), of(flow, k as u32))));
+            frames.push((k * 1000 + 60, of(3, k as u32)));
+        }
+        let found = copies(&frames);
+        let known = found.iter().skip(50).step_by(51).filter(|copy| **copy).count();
+        assert!(known >= 196, "{known} of 200: all but the first");
+        assert_eq!(found.iter().filter(|copy| **copy).count(), known, "and no other");
     }
 
     #[test]
@@ -145,11 +293,33 @@ mod tests {
     }
 
     #[test]
+    fn identifications_that_do_not_change_prove_nothing() {
+        // A path of 100 µs that loses one in ten, and a host that gives all packets the same identification.
+        let frames: Vec<(u64, Decoded)> = (0..200)
+            .flat_map(|k: u32| {
+                let first = (u64::from(k) * 1000, data(k, 54_321));
+                [Some(first), k.is_multiple_of(10).then_some((first.0 + 150, first.1))].into_iter().flatten()
+            })
+            .collect();
+        assert!(copies(&frames).iter().all(|copy| !copy));
+    }
+
+    #[test]
     fn a_repeated_syn_is_a_copy_when_it_follows_at_once() {
         let mut syn = data(1, 0);
         syn.header.flags.0 = TcpFlags::SYN;
         syn.header.payload_len = 0;
         assert_eq!(copies(&[(0, syn), (3, syn), (1_000_000, syn)]), [false, true, false]);
+    }
+
+    #[test]
+    fn a_handshake_that_is_doubled_tells_that_all_of_the_flow_is() {
+        let mut syn = data(0, 0);
+        (syn.header.flags.0, syn.header.payload_len) = (TcpFlags::SYN, 0);
+        let mut answer = syn;
+        (answer.source, answer.destination, answer.header.ack) = (syn.destination, syn.source, 1);
+        let frames = [(0, syn), (3, syn), (100, answer), (103, answer), (200, data(1, 0)), (203, data(1, 0))];
+        assert_eq!(copies(&frames), [false, true, false, true, false, true]);
     }
 
     #[test]
@@ -175,12 +345,14 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_at_another_interface_or_much_later_is_none() {
+    fn at_another_interface_a_frame_is_a_copy_at_once_and_much_later_the_flow_has_another_place() {
         let mut copies = Copies::new();
-        for (us, frame) in doubled(0..20, Some(100)) {
-            copies.is_copy(&frame, Nanos(us * 1000), 1);
-        }
-        let mut at = |us: u64, ifindex| copies.is_copy(&data(50, 5), Nanos(us * 1000), ifindex);
-        assert_eq!([at(50_000, 1), at(50_010, 2), at(50_020, 1), at(51_000, 1)], [false, false, true, false]);
+        let mut at = |us: u64, interface, seq| copies.place(&data(seq, 0), Nanos(us * 1000), interface);
+        assert_eq!([at(0, 0, 1), at(5, 1, 1), at(10, 2, 1)], [Some(0), None, None]);
+        // Half of a path of 40 ms away.
+        assert_eq!([at(1000, 0, 2), at(21_000, 7, 2)], [Some(0), Some(8)]);
+        assert_eq!([at(22_000, 7, 3), at(2_000, 0, 3)], [Some(8), Some(0)]);
+        assert_eq!([at(23_000, 7, 2), at(23_500, 7, 9)], [Some(8), Some(8)], "sent again");
+        assert_eq!(at(60_000, 1, 4), Some(0), "no other place was seen to repeat at this interface");
     }
 }

@@ -2,26 +2,30 @@
 //!
 //! [`input`] is the file's bytes, [`reader`] finds the frames in them, by [`pcap`] or [`pcapng`]. Memory does not depend on the file's size.
 //! What is broken at the end of a file costs only the end: everything before it is used, and a warning says where it broke. Frames that
-//! may carry TCP but cannot be measured are counted by their reason ([`unread`]).
+//! may carry TCP but cannot be measured are counted by their reason ([`unread`]). A flow is identified without the interface, whose frames may be
+//! spread over several, but by the tunnel that it is in ([`places`]).
 
 mod input;
 mod pcap;
 mod pcapng;
+mod places;
 mod reader;
 mod unread;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 
 use super::copies::Copies;
-use super::decode::{LinkType, Origin, Packet, Tunnels, decode_counted};
+use super::decode::{Decoded, LinkType, Origin, Packet, Tunnels, decode_counted};
 use super::prefixes::Prefixes;
 use super::{CaptureError, SourceCounters, Unread};
 use crate::rtt::{Direction, FlowKey, Nanos, Segment};
+use places::Places;
 use reader::{Frame, Reader};
 use unread::LinkTypes;
 
@@ -63,8 +67,29 @@ pub struct FileSource {
     reader: Reader,
     counters: SourceCounters,
     copies: Copies,
+    places: Places,
     unknown: LinkTypes,
+    clock: Clock,
+}
+
+/// What the times of a capture say of its clock.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    before: Nanos,
+    /// The latest time.
     last: Nanos,
+    /// The least that one time was from the one before it, if not the same: with enough frames a tick of the clock.
+    tick_ns: u64,
+}
+
+impl Clock {
+    #[inline]
+    fn look(&mut self, time: Nanos) {
+        // 0 becomes the largest number.
+        self.tick_ns = self.tick_ns.min(time.0.abs_diff(self.before.0).wrapping_sub(1));
+        self.before = time;
+        self.last = self.last.max(time);
+    }
 }
 
 impl FileSource {
@@ -90,15 +115,16 @@ impl FileSource {
             reader: Reader::new(input).map_err(no_capture)?,
             counters: SourceCounters::default(),
             copies: Copies::new(),
+            places: Places::default(),
             unknown: LinkTypes::default(),
-            last: Nanos(0),
+            clock: Clock { before: Nanos(0), last: Nanos(0), tick_ns: u64::MAX },
         })
     }
 
     /// Hands every wanted segment to `sink`, as each end that is wanted sees it.
     pub fn for_each(&mut self, filter: &FileFilter, sink: &mut impl FnMut(&Segment)) {
         let wanted = Wanted::new(filter);
-        let Self { reader, counters, copies, unknown, last } = self;
+        let Self { reader, counters, copies, places, unknown, clock } = self;
         while let Some(Frame { bytes, wire_len, time, interface, link_type }) = reader.next() {
             let (link_type, time) = match (link_type, time) {
                 (Some(LinkType::Other(number)), _) => {
@@ -116,9 +142,14 @@ impl FileSource {
                 }
                 (Some(link_type), Some(time)) => (link_type, time),
             };
-            *last = (*last).max(time);
+            clock.look(time);
             let packet = Packet { bytes, wire_len, link_type, origin: Origin::File(wanted.tunnels) };
-            orient(packet, time, interface, counters, copies, &wanted, sink);
+            let Some(decoded) = decode_counted(packet, counters) else { continue };
+            let Some(place) = copies.place(&decoded, time, decoded.ifindex.unwrap_or(interface)) else {
+                counters.copies += 1;
+                continue;
+            };
+            orient(&decoded, time, places.number(decoded.tunnel.as_ref(), place), counters, &wanted, sink);
         }
     }
 
@@ -137,6 +168,11 @@ impl FileSource {
         unread::line(&self.counters, &self.unknown)
     }
 
+    /// What a flow's `ifindex` stands for: the tunnel that the flow is in, and the interface if it was captured at several places; else `0`.
+    pub fn place(&self, ifindex: u32) -> &str {
+        self.places.name(ifindex)
+    }
+
     /// Whether nothing could be read of it, though something is there.
     pub fn is_unreadable(&self) -> bool {
         let seen = self.counters.seen;
@@ -145,26 +181,24 @@ impl FileSource {
 
     /// The latest time in the file so far.
     pub fn last(&self) -> Nanos {
-        self.last
+        self.clock.last
+    }
+
+    /// The tick of the clock that stamped the frames, as far as their times tell: the least difference of two in a row.
+    pub fn tick(&self) -> Duration {
+        Duration::from_nanos(self.clock.tick_ns.saturating_add(1))
     }
 }
 
-/// Decodes a packet and hands it on as both its ends see it.
+/// Hands a segment on as both its ends see it.
 fn orient(
-    packet: Packet<'_>,
+    decoded: &Decoded,
     time: Nanos,
     ifindex: u32,
     counters: &mut SourceCounters,
-    copies: &mut Copies,
     wanted: &Wanted,
     sink: &mut impl FnMut(&Segment),
 ) {
-    let Some(decoded) = decode_counted(packet, counters) else { return };
-    let ifindex = decoded.ifindex.unwrap_or(ifindex);
-    if copies.is_copy(&decoded, time, ifindex) {
-        counters.copies += 1;
-        return;
-    }
     let before = counters.records;
     for direction in [Direction::Egress, Direction::Ingress] {
         let seen = decoded.seen_from(direction, wanted.sides, time, ifindex);

@@ -237,7 +237,7 @@ fn capture(second: u32) -> Vec<u8> {
     let packets: Vec<Vec<u8>> = (0..200)
         .map(|_| {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            [&segment()[..36], &random.to_le_bytes(), b"x"].concat()
+            [&segment()[..24], &random.to_le_bytes(), &segment()[28..]].concat()
         })
         .collect();
     let packets: Vec<(u32, u32, &[u8])> = packets.iter().map(|packet| (second, 7, &packet[..])).collect();
@@ -336,4 +336,75 @@ fn without_local_both_ends_are_timed_and_targets_restrict_the_remote_one() {
     assert_eq!(ends(FileFilter::default()), [(1000, Direction::Egress), (80, Direction::Ingress)]);
     let targets = vec!["10.0.0.1/32".parse().unwrap()];
     assert_eq!(ends(FileFilter { targets, ..FileFilter::default() }), [(80, Direction::Ingress)]);
+}
+
+/// What two ends say to each other: a byte after every answer, each answered after 100 µs, with identifications that count.
+fn talk(rounds: u32) -> Vec<(u64, bool, Vec<u8>)> {
+    let mut frames = Vec::new();
+    for k in 0..rounds {
+        let mut sent = segment();
+        sent[4..6].copy_from_slice(&(100 + k as u16).to_be_bytes());
+        sent[24..28].copy_from_slice(&(7 + k).to_be_bytes());
+        let mut answer = segment()[..40].to_vec();
+        answer[2..4].copy_from_slice(&40_u16.to_be_bytes());
+        answer[4..6].copy_from_slice(&(9000 + k as u16).to_be_bytes());
+        answer[12..20].copy_from_slice(&[10, 0, 0, 2, 10, 0, 0, 1]);
+        answer[20..24].copy_from_slice(&[0, 80, 0x03, 0xe8]);
+        answer[24..28].copy_from_slice(&100_u32.to_be_bytes());
+        answer[28..32].copy_from_slice(&(8 + k).to_be_bytes());
+        let at = u64::from(k) * 10_000;
+        frames.extend([(at, true, sent), (at + 100, false, answer)]);
+    }
+    frames
+}
+
+/// Round trips in microseconds of the end that speaks, from the first flow on.
+fn round_trips(frames: &[(u64, u32, Vec<u8>)]) -> (Vec<u64>, usize) {
+    let mut bytes = [LITTLE.section(), LITTLE.interface(101, &[]), LITTLE.interface(101, &[])].concat();
+    for (us, interface, frame) in frames {
+        bytes.extend(LITTLE.enhanced(*interface, 1_000_000 + us, frame));
+    }
+    let mut engine = crate::rtt::Engine::new(crate::rtt::EngineConfig::default());
+    let filter = FileFilter { local: vec!["10.0.0.1/32".parse().unwrap()], ..FileFilter::default() };
+    let (mut found, mut places) = (Vec::new(), std::collections::BTreeSet::new());
+    opened(&bytes).unwrap().for_each(&filter, &mut |segment| {
+        places.insert(segment.flow.ifindex);
+        if let crate::rtt::Outcome::Sample(sample) = engine.record(segment) {
+            found.push(sample.rtt.0 / 1000);
+        }
+    });
+    (found, places.len())
+}
+
+#[test]
+fn a_tap_with_an_interface_for_each_direction_is_one_flow() {
+    let frames: Vec<_> = talk(50).into_iter().map(|(us, sent, frame)| (us, u32::from(!sent), frame)).collect();
+    let (found, places) = round_trips(&frames);
+    assert!(places == 1 && found.len() >= 49 && found.iter().all(|us| *us == 100), "{places} places, {found:?}");
+}
+
+#[test]
+fn a_bridge_and_its_port_are_one_place() {
+    let both = |(us, sent, frame): (u64, bool, Vec<u8>)| {
+        [(us, u32::from(sent), frame.clone()), (us + 3, u32::from(!sent), frame)]
+    };
+    let (found, places) = round_trips(&talk(50).into_iter().flat_map(both).collect::<Vec<_>>());
+    assert!(places == 1 && found.len() >= 49 && found.iter().all(|us| *us == 100), "{places} places, {found:?}");
+}
+
+#[test]
+fn two_captures_merged_are_two_places_each_with_its_own_round_trips() {
+    // The second is 20 ms away from the end that speaks, and next to the one that answers.
+    let mut frames = Vec::new();
+    for (us, sent, frame) in talk(50) {
+        let us = us * 10;
+        let (here, there) = if sent { (us, us + 20_000) } else { (us + 40_000, us + 20_000) };
+        frames.extend([(here, 0, frame.clone()), (there, 1, frame)]);
+    }
+    frames.sort_by_key(|(us, ..)| *us);
+    let (found, places) = round_trips(&frames);
+    let near = found.iter().filter(|us| **us == 41_000).count();
+    let far = found.iter().filter(|us| **us == 1_000).count();
+    assert_eq!((near + far, places), (found.len(), 2), "{found:?}");
+    assert!(near >= 49 && far >= 49, "{near} and {far}");
 }

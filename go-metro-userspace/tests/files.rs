@@ -1,0 +1,73 @@
+//! What `go-metro read` says of a capture that it cannot measure in full.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use go_metro::capture::file::FileFilter;
+use go_metro::read::{self, Explain, Format, ReadError, ReadOptions};
+
+/// A capture of raw IPv4 in nanoseconds: requests and their answers, at these times.
+fn capture(link_type: u32, times_us: &[(u64, u64)]) -> Vec<u8> {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let mut file = words(&[0xa1b2_3c4d, 0x0004_0002, 0, 0, 65535, link_type]);
+    let mut packet = |us: u64, from: u8, to: u8, ports: [u8; 4], seq: u32, ack: u32, payload: &[u8]| {
+        let mut bytes =
+            vec![0x45, 0, 0, 40 + payload.len() as u8, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, from, 10, 0, 0, to];
+        bytes.extend(ports);
+        bytes.extend([seq.to_be_bytes(), ack.to_be_bytes()].concat());
+        bytes.extend([0x50, 0x10, 1, 0, 0, 0, 0, 0]);
+        bytes.extend(payload);
+        let len = bytes.len() as u32;
+        file.extend(words(&[(us / 1_000_000) as u32, (us % 1_000_000 * 1000) as u32, len, len]));
+        file.extend(bytes);
+    };
+    for (k, (sent, answered)) in times_us.iter().enumerate() {
+        let seq = 7 + k as u32;
+        packet(*sent, 1, 2, [3, 232, 0, 80], seq, 100, b"x");
+        packet(*answered, 2, 1, [0, 80, 3, 232], 100, seq + 1, b"");
+    }
+    file
+}
+
+fn read(file: &Path, explain: Option<Explain>) -> (String, Result<(), ReadError>) {
+    let filter = FileFilter { local: vec!["10.0.0.1/32".parse().unwrap()], ..FileFilter::default() };
+    let file = file.to_owned();
+    let options = ReadOptions { file, filter, samples: false, format: Format::Table, plot: None, explain };
+    let mut out = Vec::new();
+    let done = read::run(&options, &mut out);
+    (String::from_utf8(out).unwrap(), done)
+}
+
+fn written(bytes: &[u8]) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    file
+}
+
+#[test]
+fn a_clock_too_coarse_for_round_trips_is_said_with_its_tick_and_their_number() {
+    // 0.4 ms, by a clock of 1 ms: most are 0, some a tick.
+    let times: Vec<(u64, u64)> = (0..50).map(|k| (k * 10_300, k * 10_300 + 400)).collect();
+    let coarse: Vec<(u64, u64)> = times.iter().map(|(sent, got)| (sent / 1000 * 1000, got / 1000 * 1000)).collect();
+    let zero = coarse.iter().filter(|(sent, got)| sent == got).count();
+    let (out, done) = read(written(&capture(101, &coarse)).path(), None);
+    done.unwrap();
+    assert!(out.contains(&format!("clock of 1 ms: {zero} of 50 round trips are shorter than a tick")), "{out}");
+    let (out, _) = read(written(&capture(101, &times)).path(), None);
+    assert!(out.contains("50 samples") && !out.contains("clock of"), "{out}");
+}
+
+#[test]
+fn a_capture_of_which_nothing_can_be_read_is_an_error_and_one_without_packets_is_none() {
+    let (out, done) = read(written(&capture(147, &[(0, 400), (1000, 1400)])).path(), None);
+    let error = done.unwrap_err().to_string();
+    assert!(error.contains("4 of 4 frames could not be measured: 4 of link type 147"), "{error}");
+    assert_eq!(out, "");
+    let (out, done) = read(written(&capture(101, &[])).path(), Some(Explain::Counts));
+    done.unwrap();
+    assert!(out.contains("\n0 packets"), "{out}");
+    let cut = &capture(101, &[(0, 400)])[..30];
+    let (_, done) = read(written(cut).path(), None);
+    assert!(done.unwrap_err().to_string().contains("it ends inside a packet"));
+}

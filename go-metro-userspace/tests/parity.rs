@@ -22,15 +22,13 @@ const ALL_SIDES: [Sides; 3] = [Sides::REMOTE, Sides::LOCAL, Sides::BOTH];
 struct Made {
     segments: Vec<Segment>,
     fragments: u64,
-    encapsulated: u64,
     unparsable: [u64; 5],
 }
 
 fn by_kernel(classifier: &mut Classifier, hook: Hook, bytes: &[u8]) -> Made {
     let (segments, _, counters) = kernel::run(classifier, hook, bytes);
     let segments = segments.iter().map(|segment| Segment { header: timeless(segment), ..*segment }).collect();
-    let SourceCounters { fragments, encapsulated, unparsable, .. } = counters;
-    Made { segments, fragments, encapsulated, unparsable }
+    Made { segments, fragments: counters.fragments, unparsable: counters.unparsable }
 }
 
 /// The two have different clocks.
@@ -57,8 +55,7 @@ fn by_decoder(targets: &TargetSet, sides: Sides, hook: Hook, bytes: &[u8]) -> Ma
     if let Some(segment) = segment {
         segment.for_each_side(sides, &mut |segment| segments.push(*segment));
     }
-    let SourceCounters { fragments, encapsulated, unparsable, .. } = counters;
-    Made { segments, fragments, encapsulated, unparsable }
+    Made { segments, fragments: counters.fragments, unparsable: counters.unparsable }
 }
 
 #[test]

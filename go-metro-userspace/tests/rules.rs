@@ -613,28 +613,41 @@ fn rule_2_a_retransmission_on_a_path_of_microseconds_is_one_too() {
 
 #[test]
 fn an_acknowledgement_that_was_kept_back_is_marked() {
-    let talk = "0   > 1000+100
-         10  < ack 1100             => data exact 10
-         20  > 1100+100
-         70  < ack 1200             => data exact 50 delayed
-         # Two segments: the second may not wait.
-         80  > 1200+100
-         81  > 1300+100
-         130 < ack 1400             => data exact 49
-         # With payload: when the peer had something to say.
-         140 > 1400+100
-         190 < 7000+10 ack 1500     => data exact 50
-         # Longer than any receiver may wait.
-         200 > 1500+100
-         711 < ack 1600             => data exact 511";
-    assert_eq!(play_with(EngineConfig::default(), talk).counters().delayed, 1);
-    // Not far above what this path takes.
-    play(
-        "0   > 1000+100
-         200 < ack 1100             => data exact 200
-         300 > 1100+100
-         540 < ack 1200             => data exact 240",
-    );
+    // One at once, one kept back for 40 ms, and so on; what the receiver does is known after eight.
+    let round = |k: u64| {
+        let (at, seq) = (k * 100, 1000 + k * 200);
+        let mark = if k < 8 { "" } else { " delayed" };
+        let (first, second) = (seq + 100, seq + 200);
+        format!(
+            "{at} > {seq}+100\n{} < ack {first} => data exact 10\n{} > {first}+100\n{} < ack {second} => data exact 51{mark}",
+            at + 10,
+            at + 20,
+            at + 71
+        )
+    };
+    let talk: Vec<String> = (0..12).map(round).collect();
+    let then = "
+        # Two segments: the second may not wait.
+        1280 > 3400+100
+        1281 > 3500+100
+        1332 < ack 3600             => data exact 51
+        1340 > 3600+100
+        1350 < ack 3700             => data exact 10
+        # With payload: when the peer had something to say.
+        1360 > 3700+100
+        1411 < 7000+10 ack 3800     => data exact 51";
+    assert_eq!(play_with(EngineConfig::default(), &(talk.join("\n") + then)).counters().delayed, 4);
+}
+
+#[test]
+fn what_waited_in_a_queue_is_not_marked() {
+    // A queue fills and drains: 110 ms at most, and now and then the 40 ms of a delayed ACK.
+    let waits = [0, 110, 70, 41, 20, 0, 41, 0];
+    let round = |k: usize| {
+        let (at, seq, rtt) = (k * 200, 1000 + k * 100, 10 + waits[k % waits.len()]);
+        format!("{at} > {seq}+100\n{} < ack {} => data exact {rtt}", at + rtt, seq + 100)
+    };
+    play(&(0..200).map(round).collect::<Vec<_>>().join("\n"));
 }
 
 /// A connection through a router: 50 ms to the remote end and back, 3 ms to the local one.
@@ -699,13 +712,19 @@ fn a_retransmission_makes_only_its_own_side_ambiguous() {
 
 #[test]
 fn what_the_local_end_keeps_back_is_marked_as_well() {
-    play_sides(
-        Sides::BOTH,
-        "0   < 7000+100 ack 1000
-         3   > A 1000 ack 7100          => local data exact 3
-         10  < 7100+100 ack 1000
-         53  > A 1000 ack 7200          => local data exact 43 delayed",
-    );
+    let round = |k: u64| {
+        let (at, seq) = (k * 100, 7000 + k * 200);
+        let mark = if k < 8 { "" } else { " delayed" };
+        let (first, second) = (seq + 100, seq + 200);
+        format!(
+            "{at} < {seq}+100 ack 1000\n{} > A 1000 ack {first} => local data exact 3\n\
+             {} < {first}+100 ack 1000\n{} > A 1000 ack {second} => local data exact 43{mark}",
+            at + 3,
+            at + 10,
+            at + 53
+        )
+    };
+    play_sides(Sides::BOTH, &(0..10).map(round).collect::<Vec<_>>().join("\n"));
 }
 
 // What the frames of captures from elsewhere refute; the same as whole conversations in `tests/cases`.

@@ -306,7 +306,7 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, health: &Health, expired: u64) 
         ("fragments", "IP fragments other than the first", source.fragments),
         ("retransmissions", "Retransmissions seen", engine.retransmissions),
         ("flows_evicted", "Flows evicted to make room", engine.flows_evicted),
-        ("samples_delayed", "Samples whose acknowledgement the receiver kept back", engine.delayed),
+        ("samples_delayed", "Samples that took as long as a delayed ACK of their flow does", engine.delayed),
         ("send_errors", "Datagrams that could not be sent to the DogStatsD server", health.send_errors),
         ("samples_folded", "Samples folded into dst=other", health.folded_samples),
         ("pairs_expired", "Host pairs forgotten because they were silent", expired),

@@ -7,7 +7,7 @@
 //! `time_ns` is when the acknowledgement came, in nanoseconds since the epoch; `local` sent what it acknowledges, unless `"side":"local"`
 //! says that `remote` did; `ack` is the raw acknowledgement number. Endpoints are `ip:port`, or `[ip]:port` for IPv6.
 //!
-//! A sample whose acknowledgement the receiver kept back has `"delayed":true` before its side. An acknowledgement of something new that measured
+//! A sample that took as long as the receiver keeps acknowledgements back has `"delayed":true` before its side. An acknowledgement of something new that measured
 //! nothing has the reason instead of a time:
 //!
 //! ```json

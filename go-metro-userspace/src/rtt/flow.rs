@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use go_metro_common::segment::{Bits, TcpFlags};
 
+use super::ack_delay::AckDelay;
 use super::marks::Marks;
 use super::outstanding::{Advance, Match, Pushed, Queue, Share, Transmission};
 use super::sample::{Quiet, Rejection};
-use super::{Class, Kind, Outcome, Rtt, Sample, Segment, SeqNum};
+use super::{Class, Kind, Outcome, Sample, Segment, SeqNum};
 
 /// Duplicate acknowledgements that tell of a hole where SACK is not in use (RFC 5681 section 3.2).
 const DUPLICATE_ACKS: u8 = 3;
@@ -21,10 +22,6 @@ const INITIAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Sequence numbers further apart than the largest window (2^30, RFC 7323 section 2.3) are not of one stream: what comes
 /// is the first segment of something else.
 const LARGEST_WINDOW: u32 = 1 << 30;
-
-/// How much longer than the flow's floor an acknowledgement takes that the receiver has kept back: from a little under the
-/// shortest delay in use (40 ms, `TCP_DELACK_MIN` of include/net/tcp.h) to the longest allowed (RFC 9293 section 3.8.6.3).
-const ACK_DELAY: std::ops::RangeInclusive<Duration> = Duration::from_millis(30)..=Duration::from_millis(500);
 
 /// Bounds that the rules need.
 #[derive(Clone, Copy, Debug)]
@@ -82,8 +79,8 @@ pub(super) struct Flow {
     /// Sequence number after the highest sent.
     snd_nxt: SeqNum,
     outstanding: Queue,
-    /// The shortest round trip so far.
-    floor: Rtt,
+    /// What its round trips have shown of the receiver.
+    ack_delay: AckDelay,
     /// What [`Flow::recovery`] tells, if it does.
     recovery: (SeqNum, u32),
     /// What [`Flow::hole_until`] tells, if it does.
@@ -187,7 +184,7 @@ impl Flow {
         snd_una: SeqNum(0),
         snd_nxt: SeqNum(0),
         outstanding: Queue::EMPTY,
-        floor: Rtt(u64::MAX),
+        ack_delay: AckDelay::NEW,
         recovery: (SeqNum(0), 0),
         hole: SeqNum(0),
         ahead: SeqNum(0),
@@ -199,7 +196,7 @@ impl Flow {
     /// Any word of it, to be read ahead of use.
     #[inline]
     pub(super) fn warm(&self) -> u64 {
-        self.floor.0
+        u64::from(self.snd_una.0)
     }
 
     /// Whether the flow is over but for stragglers.
@@ -423,8 +420,7 @@ impl Flow {
         if found.syn && Duration::from(rtt) >= INITIAL_TIMEOUT {
             return Outcome::Rejected(Rejection::Retransmitted);
         }
-        let delayed = self.is_delayed(rtt, &found, una, segment);
-        self.floor = self.floor.min(rtt);
+        let delayed = self.ack_delay.observe(rtt, self.is_alone(&found, una, segment));
         Outcome::Sample(Sample {
             flow: segment.flow,
             acked_at: segment.time(),
@@ -546,14 +542,13 @@ impl Flow {
         self.snd_una == self.snd_nxt && start == self.snd_nxt.minus(1) && end == self.snd_nxt
     }
 
-    /// A receiver may keep back the acknowledgement of a single segment, but not of two (RFC 9293 section 3.8.6.3). So: an acknowledgement
-    /// without payload of the one segment that was outstanding, far above what this flow has shown to be possible.
-    fn is_delayed(&self, rtt: Rtt, found: &Transmission, una: SeqNum, ack: &Segment) -> bool {
+    /// Whether an acknowledgement without payload is of the one segment that was outstanding: a receiver may keep that back, but not the one of two
+    /// (RFC 9293 section 3.8.6.3).
+    fn is_alone(&self, found: &Transmission, una: SeqNum, ack: &Segment) -> bool {
         // Where records are left out, what seems alone need not have been.
         let all_told = !self.marks.has(Marks::LEFT_OUT);
         let alone = all_told && found.start == una && self.outstanding.is_empty() && self.snd_una == self.snd_nxt;
-        let extra = Duration::from(Rtt(rtt.0.saturating_sub(self.floor.0)));
-        alone && ack.is_empty() && !found.syn && ACK_DELAY.contains(&extra) && extra >= Duration::from(self.floor) / 2
+        alone && ack.is_empty() && !found.syn
     }
 
     /// Rule 5, without SACK: no payload, same window, same number, data outstanding. One may tell of a hole, or mean nothing; three are sure.

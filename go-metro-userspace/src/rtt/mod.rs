@@ -27,6 +27,7 @@
 //! assert_eq!(sample.rtt.0, 50_000);
 //! ```
 
+mod ack_delay;
 mod batch;
 mod distribution;
 mod early;

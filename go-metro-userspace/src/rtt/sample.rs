@@ -115,7 +115,8 @@ pub struct Sample {
     pub kind: Kind,
     /// How sure the match is, and why.
     pub class: Class,
-    /// Whether the receiver kept the acknowledgement back (RFC 9293 section 3.8.6.3), so that this is not the path's time alone.
+    /// Whether the receiver kept the acknowledgement back (RFC 9293 section 3.8.6.3), as far as the flow's round trips show that: then this is not the
+    /// path's time alone.
     pub delayed: bool,
 }
 

@@ -13,7 +13,6 @@ use nix::poll::{PollFd, PollFlags, poll};
 use super::tcp_info::TcpInfo;
 use super::{Host, Lab};
 use std::os::fd::AsFd as _;
-use std::os::linux::net::TcpStreamExt as _;
 
 /// What a server does with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +26,6 @@ pub enum Service {
     },
     /// Reads and forgets.
     Sink,
-    /// Reads and forgets, and has the kernel keep every acknowledgement back for as long as it may.
-    LateSink,
 }
 
 /// Longer than a kernel that waits for nothing else keeps an acknowledgement back: `TCP_DELACK_MIN` of include/net/tcp.h, 40 ms.
@@ -130,14 +127,6 @@ fn serve(mut stream: TcpStream, service: Service) -> io::Result<()> {
         Service::Sink => {
             let mut buffer = vec![0; 1 << 20];
             while stream.read(&mut buffer)? > 0 {}
-            Ok(())
-        }
-        Service::LateSink => {
-            let mut buffer = vec![0; 1 << 16];
-            while stream.set_quickack(false).is_ok() && stream.read(&mut buffer)? > 0 {
-                // Once one was kept back, the next are quick again until the kernel is told anew.
-                thread::sleep(DELAYED_ACK);
-            }
             Ok(())
         }
     }

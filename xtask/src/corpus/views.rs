@@ -222,7 +222,7 @@ fn mid_stream(into: &Path) -> Result<()> {
 fn super_segments(into: &Path) -> Result<()> {
     let lab = Lab::new(Link::Veth)?;
     lab.path().set_rtt(2 * DELAY);
-    lab.cut_super_segments_for_b()?;
+    lab.path().cut_super_segments();
     record(&lab, into, || talk(&lab, lab.b.v4, 2_000_000))
 }
 

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 
-use super::frame::{Content, VNET_HEADER, content};
+use super::frame::{Content, VNET_HEADER, content, wire_segments};
 use super::impairment::{Impairment, REORDER_HOLD, Then, Way, What};
 use super::passage::{Log, Passage};
 use super::port::{Port, Received, Scratch};
@@ -44,12 +44,14 @@ pub struct PathCounters {
     pub duplicated: u64,
     /// Frames held back.
     pub reordered: u64,
+    /// Frames lost because the queue before the narrowest link was full ([`Impairment::queue`]).
+    pub dropped: u64,
     /// Frames lost because the queue was full or the receiving end took no more. Zero in a sane test.
     pub overflowed: u64,
 }
 
 #[derive(Debug, Default)]
-struct Counters([AtomicU64; 7]);
+struct Counters([AtomicU64; 8]);
 
 impl Counters {
     fn add(&self, which: usize, count: u64) {
@@ -64,12 +66,15 @@ const LOST: usize = 3;
 const DUPLICATED: usize = 4;
 const REORDERED: usize = 5;
 const OVERFLOWED: usize = 6;
+const DROPPED: usize = 7;
 
 #[derive(Debug, Default)]
 struct Shared {
     /// Orders for each direction, and when they were given: a count that moves tells the thread to read them anew.
     orders: Mutex<[(u64, Impairment); 2]>,
     version: AtomicU64,
+    /// Super-segments are cut.
+    cuts: AtomicBool,
     counters: [Counters; 2],
     log: Log,
 }
@@ -113,6 +118,11 @@ impl Forwarder {
         }
     }
 
+    /// Cuts super-segments from now on, as a network card does: each of their parts has its own fate and its own passage.
+    pub fn cut_super_segments(&self) {
+        self.shared.cuts.store(true, Ordering::Relaxed);
+    }
+
     /// Keeps a record of every frame's passage from now on.
     pub fn record(&self) {
         self.shared.log.start();
@@ -136,6 +146,7 @@ impl Forwarder {
             lost: get(LOST),
             duplicated: get(DUPLICATED),
             reordered: get(REORDERED),
+            dropped: get(DROPPED),
             overflowed: get(OVERFLOWED),
         }
     }
@@ -169,12 +180,14 @@ struct Lane {
     latest: HashMap<Option<IpAddr>, Instant>,
     /// Segments so far, by kind.
     seen: HashMap<What, u32>,
+    /// When the narrowest link is done with what waits before it.
+    free_at: Option<Instant>,
 }
 
 impl Lane {
     fn new((version, orders): (u64, Impairment)) -> Self {
         let random = fastrand::Rng::with_seed(orders.seed);
-        Self { version, orders, random, latest: HashMap::new(), seen: HashMap::new() }
+        Self { version, orders, random, latest: HashMap::new(), seen: HashMap::new(), free_at: None }
     }
 }
 
@@ -183,16 +196,36 @@ struct Fate {
     due: Instant,
     copies: u32,
     held_back: bool,
+    /// The queue had no room.
+    dropped: bool,
+}
+
+impl Fate {
+    /// It arrives once, or not at all.
+    fn lost(due: Instant) -> Self {
+        Self { due, copies: 0, held_back: false, dropped: false }
+    }
 }
 
 impl Lane {
-    fn decide(&mut self, left: Instant, content: Option<Content>) -> Fate {
+    /// When a frame of this length that comes at `at` has passed the narrowest link; None if there is no room before it.
+    fn queue(&mut self, at: Instant, length: usize) -> Option<Instant> {
+        let Some(queue) = self.orders.queue else { return Some(at) };
+        let free_at = self.free_at.map_or(at, |free_at| free_at.max(at));
+        if free_at - at + queue.time(length) > queue.time(queue.room) {
+            return None;
+        }
+        self.free_at = Some(free_at + queue.time(length));
+        self.free_at
+    }
+
+    fn decide(&mut self, left: Instant, content: Option<Content>, length: usize) -> Fate {
         let orders = &self.orders;
         let far = content.map(|content| content.far);
         let delay = orders.delay_of.iter().find(|(address, _)| Some(*address) == far);
         let mut due = left + delay.map_or(orders.delay, |(_, delay)| *delay);
         if !content.is_some_and(|content| content.is_transport) {
-            return Fate { due, copies: 1, held_back: false };
+            return Fate { due, copies: 1, held_back: false, dropped: false };
         }
         // Always four draws, so that one fault's probability does not shift the others' fates.
         let [lost, twice, held_back, late] = [(); 4].map(|()| self.random.f64());
@@ -202,16 +235,19 @@ impl Lane {
             orders.orders.iter().find(|order| (order.what, order.nth) == (what, *nth)).map(|order| order.then)
         });
         match order {
-            Some(Then::Lose) => return Fate { due, copies: 0, held_back: false },
-            Some(Then::Hold(time)) => return Fate { due: due + time, copies: 1, held_back: true },
-            Some(Then::Duplicate) => return Fate { due, copies: 2, held_back: false },
+            Some(Then::Lose) => return Fate::lost(due),
+            Some(Then::Hold(time)) => return Fate { due: due + time, copies: 1, held_back: true, dropped: false },
+            Some(Then::Duplicate) => return Fate { due, copies: 2, held_back: false, dropped: false },
             None => {}
         }
         if lost < orders.loss {
-            return Fate { due, copies: 0, held_back: false };
+            return Fate::lost(due);
         }
         due += orders.jitter.mul_f64(late);
         let held_back = held_back < orders.reorder;
+        let copies = if twice < orders.duplicate { 2 } else { 1 };
+        let Some(passed) = self.queue(left, length) else { return Fate { dropped: true, ..Fate::lost(due) } };
+        due += passed - left;
         if held_back {
             due += REORDER_HOLD;
         } else {
@@ -219,7 +255,7 @@ impl Lane {
             due = due.max(*latest);
             *latest = due;
         }
-        Fate { due, copies: if twice < orders.duplicate { 2 } else { 1 }, held_back }
+        Fate { due, copies, held_back, dropped: false }
     }
 }
 
@@ -273,7 +309,8 @@ impl Worker {
             let orders = self.shared.orders();
             for (lane, new) in self.lanes.iter_mut().zip(&*orders) {
                 if lane.version != new.0 {
-                    *lane = Lane::new(new.clone());
+                    // What waits before the narrowest link goes on waiting.
+                    *lane = Lane { free_at: lane.free_at, ..Lane::new(new.clone()) };
                 }
             }
             self.version = orders.iter().map(|(version, _)| *version).max().unwrap_or_default();
@@ -298,27 +335,37 @@ impl Worker {
             let Ok(Some(Received { buffer, age })) = self.ports[from].receive(&mut self.scratch) else { return };
             let now = Instant::now();
             let left = now.checked_sub(age).unwrap_or(now);
-            let way = if from == 0 { Way::AToB } else { Way::BToA };
-            let content = content(buffer.get(VNET_HEADER..).unwrap_or_default(), self.ports[from].framing(), way);
-            let fate = self.lanes[from].decide(left, content);
-            let counters = &self.shared.counters[from];
-            match fate.copies {
-                0 => {
-                    counters.add(LOST, 1);
-                    self.shared.log.note(from, left, None, buffer.get(VNET_HEADER..).unwrap_or_default());
-                }
-                2 => counters.add(DUPLICATED, 1),
-                _ => {}
+            let cuts = self.shared.cuts.load(Ordering::Relaxed);
+            match cuts.then(|| wire_segments(&buffer, self.ports[from].framing())).flatten() {
+                Some(segments) => segments.into_iter().for_each(|segment| self.send_off(from, left, segment)),
+                None => self.send_off(from, left, buffer),
             }
-            if fate.held_back {
-                counters.add(REORDERED, 1);
+        }
+    }
+
+    /// Decides what becomes of a frame that left its sender then.
+    fn send_off(&mut self, from: usize, left: Instant, buffer: Vec<u8>) {
+        let way = if from == 0 { Way::AToB } else { Way::BToA };
+        let frame = buffer.get(VNET_HEADER..).unwrap_or_default();
+        let content = content(frame, self.ports[from].framing(), way);
+        let fate = self.lanes[from].decide(left, content, frame.len());
+        let counters = &self.shared.counters[from];
+        match fate.copies {
+            0 => {
+                counters.add(if fate.dropped { DROPPED } else { LOST }, 1);
+                self.shared.log.note(from, left, None, frame);
             }
-            if fate.copies == 2 {
-                self.hold(Held { due: fate.due, number: 0, way: from, left, buffer: buffer.clone() });
-            }
-            if fate.copies > 0 {
-                self.hold(Held { due: fate.due, number: 0, way: from, left, buffer });
-            }
+            2 => counters.add(DUPLICATED, 1),
+            _ => {}
+        }
+        if fate.held_back {
+            counters.add(REORDERED, 1);
+        }
+        if fate.copies == 2 {
+            self.hold(Held { due: fate.due, number: 0, way: from, left, buffer: buffer.clone() });
+        }
+        if fate.copies > 0 {
+            self.hold(Held { due: fate.due, number: 0, way: from, left, buffer });
         }
     }
 

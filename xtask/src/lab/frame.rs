@@ -10,8 +10,19 @@ pub(super) const VNET_HEADER: usize = 10;
 const CSUM_START: usize = 6;
 /// Offset of `hdr_len` in it.
 const HDR_LEN: usize = 2;
+/// Offsets of `gso_type` and `gso_size` in it.
+const GSO_TYPE: usize = 1;
+const GSO_SIZE: usize = 4;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM` in its `flags`.
 const NEEDS_CSUM: u8 = 1;
+/// `VIRTIO_NET_HDR_GSO_TCPV4`, `_TCPV6` and `_ECN`.
+const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
+const GSO_ECN: u8 = 0x80;
+/// Control bits of TCP that only one of a super-segment's parts has (RFC 9293 section 3.1).
+const FIN: u8 = 0x01;
+const PSH: u8 = 0x08;
+const CWR: u8 = 0x80;
 /// Two Ethernet addresses; an 802.1Q tag goes behind them.
 const ADDRESSES: usize = 12;
 /// Bytes of an 802.1Q tag.
@@ -57,21 +68,81 @@ pub(super) struct Content {
     pub(super) segment: Option<What>,
 }
 
+/// Where the IP header of a frame (without its virtio header) begins; none if it has none.
+fn network(frame: &[u8], framing: Framing) -> Option<usize> {
+    let mut at = ADDRESSES;
+    while framing == Framing::Ethernet {
+        match u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]) {
+            0x8100 | 0x88a8 => at += TAG,
+            0x0800 | 0x86dd => return Some(at + 2),
+            _ => return None,
+        }
+    }
+    Some(0)
+}
+
+/// The segments that a network card would put on the wire for this buffer, virtio header and super-segment; none if it is no super-segment of TCP
+/// whose checksum is left to the device.
+pub(super) fn wire_segments(buffer: &[u8], framing: Framing) -> Option<Vec<Vec<u8>>> {
+    let native = |at: usize| Some(u16::from_ne_bytes(buffer.get(at..at + 2)?.try_into().ok()?));
+    let (size, tcp) = (usize::from(native(GSO_SIZE)?), usize::from(native(CSUM_START)?));
+    let is_tcp = matches!(buffer[GSO_TYPE] & !GSO_ECN, GSO_TCPV4 | GSO_TCPV6);
+    if !is_tcp || size == 0 || buffer[0] & NEEDS_CSUM == 0 {
+        return None;
+    }
+    let frame = buffer.get(VNET_HEADER..)?;
+    let ip = network(frame, framing)?;
+    let payload = tcp + usize::from(frame.get(tcp + 12)? >> 4) * 4;
+    let (headers, data) = frame.split_at_checked(payload)?;
+    let word = |at: usize| Some(u32::from_be_bytes(frame.get(at..at + 4)?.try_into().ok()?));
+    let (seq, id) = (word(tcp + 4)?, u16::from_be_bytes([headers[ip + 4], headers[ip + 5]]));
+    let last = data.len().div_ceil(size).saturating_sub(1);
+    let segment = |(k, part): (usize, &[u8])| {
+        let mut segment = [&buffer[..VNET_HEADER], headers, part].concat();
+        // A frame like any other, whose checksum is still left to the device.
+        segment[GSO_TYPE] = 0;
+        segment[GSO_SIZE..GSO_SIZE + 2].fill(0);
+        let frame = &mut segment[VNET_HEADER..];
+        frame[tcp + 4..tcp + 8].copy_from_slice(&seq.wrapping_add((k * size) as u32).to_be_bytes());
+        if k < last {
+            frame[tcp + 13] &= !(FIN | PSH);
+        }
+        if k > 0 {
+            frame[tcp + 13] &= !CWR;
+        }
+        let length = (frame.len() - ip) as u16;
+        let tcp_length = (frame.len() - tcp) as u32;
+        let pseudo = if frame[ip] >> 4 == 4 {
+            frame[ip + 2..ip + 4].copy_from_slice(&length.to_be_bytes());
+            frame[ip + 4..ip + 6].copy_from_slice(&id.wrapping_add(k as u16).to_be_bytes());
+            frame[ip + 10..ip + 12].fill(0);
+            let check = !fold(sum(&frame[ip..tcp]));
+            frame[ip + 10..ip + 12].copy_from_slice(&check.to_be_bytes());
+            &frame[ip + 12..ip + 20]
+        } else {
+            frame[ip + 4..ip + 6].copy_from_slice(&(length - 40).to_be_bytes());
+            &frame[ip + 8..ip + 40]
+        };
+        let partial = fold(sum(pseudo) + 6 + tcp_length);
+        frame[tcp + 16..tcp + 18].copy_from_slice(&partial.to_be_bytes());
+        segment
+    };
+    Some(data.chunks(size).enumerate().map(segment).collect())
+}
+
+/// Of 16-bit words (RFC 1071).
+fn sum(bytes: &[u8]) -> u32 {
+    bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))).sum()
+}
+
+fn fold(sum: u32) -> u16 {
+    let once = (sum & 0xffff) + (sum >> 16);
+    (once + (once >> 16)) as u16
+}
+
 /// Looks into a frame (without its virtio header); none if it is not IP.
 pub(super) fn content(frame: &[u8], framing: Framing, way: Way) -> Option<Content> {
-    let mut rest = frame;
-    if framing == Framing::Ethernet {
-        let mut at = ADDRESSES;
-        loop {
-            let kind = u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]);
-            match kind {
-                0x8100 | 0x88a8 => at += TAG,
-                0x0800 | 0x86dd => break,
-                _ => return None,
-            }
-        }
-        rest = frame.get(at + 2..)?;
-    }
+    let rest = frame.get(network(frame, framing)?..)?;
     let (source, destination, protocol, behind): (IpAddr, IpAddr, u8, &[u8]) = match rest.first()? >> 4 {
         4 => {
             let address = |at: usize| <[u8; 4]>::try_from(rest.get(at..at + 4)?).ok().map(Ipv4Addr::from);
@@ -124,6 +195,73 @@ mod tests {
         assert_eq!(buffer[VNET_HEADER + 12..VNET_HEADER + 18], [0x81, 0, 0, 42, 0x08, 0]);
         assert_eq!(buffer[CSUM_START..CSUM_START + 2], 38_u16.to_ne_bytes());
         assert_eq!(buffer[HDR_LEN..HDR_LEN + 2], 58_u16.to_ne_bytes());
+    }
+
+    /// A super-segment of IPv4 or IPv6 without options, with FIN, PSH, ACK and CWR, of `payload` bytes in parts of 1000.
+    fn super_segment(is_v6: bool, payload: usize) -> Vec<u8> {
+        let tcp = 14 + if is_v6 { 40 } else { 20 };
+        let mut frame = vec![0; tcp + 20];
+        frame[12..14].copy_from_slice(if is_v6 { &[0x86, 0xdd] } else { &[8, 0] });
+        if is_v6 {
+            frame[14] = 0x60;
+            frame[20] = 6;
+            frame[22..54].iter_mut().zip(1..).for_each(|(byte, value)| *byte = value);
+        } else {
+            frame[14] = 0x45;
+            frame[18..20].copy_from_slice(&[0xff, 0xff]);
+            frame[23] = 6;
+            frame[26..34].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+        }
+        frame[tcp + 4..tcp + 8].copy_from_slice(&(u32::MAX - 999).to_be_bytes());
+        frame[tcp + 12] = 0x50;
+        frame[tcp + 13] = CWR | 0x10 | PSH | FIN;
+        frame.extend((0..payload).map(|k| k as u8));
+        let mut buffer = vec![0; VNET_HEADER];
+        buffer[0] = NEEDS_CSUM;
+        buffer[GSO_TYPE] = if is_v6 { GSO_TCPV6 } else { GSO_TCPV4 };
+        buffer[GSO_SIZE..GSO_SIZE + 2].copy_from_slice(&1000_u16.to_ne_bytes());
+        buffer[CSUM_START..CSUM_START + 2].copy_from_slice(&(tcp as u16).to_ne_bytes());
+        buffer.extend(frame);
+        buffer
+    }
+
+    #[test]
+    fn a_super_segment_is_cut_as_a_network_card_cuts_it() {
+        for is_v6 in [false, true] {
+            let (ip, tcp) = (VNET_HEADER + 14, VNET_HEADER + 14 + if is_v6 { 40 } else { 20 });
+            let parts = wire_segments(&super_segment(is_v6, 2500), Framing::Ethernet).unwrap();
+            let payload: Vec<u8> = parts.iter().flat_map(|part| part[tcp + 20..].to_vec()).collect();
+            assert_eq!(payload, super_segment(is_v6, 2500)[tcp + 20..]);
+            let of = |at: usize, part: &[u8]| u16::from_be_bytes([part[at], part[at + 1]]);
+            let seqs: Vec<u32> =
+                parts.iter().map(|p| u32::from_be_bytes(p[tcp + 4..tcp + 8].try_into().unwrap())).collect();
+            assert_eq!(seqs, [u32::MAX - 999, 0, 1000]);
+            let flags: Vec<u8> = parts.iter().map(|part| part[tcp + 13]).collect();
+            assert_eq!(flags, [CWR | 0x10, 0x10, 0x10 | PSH | FIN]);
+            for (part, length) in parts.iter().zip([1000, 1000, 500]) {
+                assert_eq!((part[GSO_TYPE], &part[GSO_SIZE..GSO_SIZE + 2]), (0, &[0, 0][..]));
+                if is_v6 {
+                    assert_eq!(of(ip + 4, part), 20 + length);
+                } else {
+                    assert_eq!(of(ip + 2, part), 40 + length);
+                    assert_eq!(fold(sum(&part[ip..tcp])), 0xffff, "the header's checksum");
+                }
+                // The rest of the checksum is the device's work: with it, the sum over pseudo-header and segment is as it must be.
+                let addresses = if is_v6 { &part[ip + 8..ip + 40] } else { &part[ip + 12..ip + 20] };
+                assert_eq!(of(tcp + 16, part), fold(sum(addresses) + 6 + u32::from(20 + length)));
+            }
+            let ids: Vec<u16> = parts.iter().map(|part| of(ip + 4, part)).collect();
+            assert!(is_v6 || ids == [0xffff, 0, 1], "{ids:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_super_segment_is_left_whole() {
+        let mut plain = super_segment(false, 100);
+        plain[GSO_TYPE] = 0;
+        assert_eq!(wire_segments(&plain, Framing::Ethernet), None);
+        let cut_short = &super_segment(false, 100)[..VNET_HEADER + 20];
+        assert_eq!(wire_segments(cut_short, Framing::Ethernet), None);
     }
 
     #[test]

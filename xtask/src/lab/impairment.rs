@@ -42,10 +42,34 @@ pub struct Impairment {
     pub duplicate: f64,
     /// Probability that a frame is held back by [`REORDER_HOLD`], so that later ones overtake it.
     pub reorder: f64,
+    /// What the narrowest link of the way carries, and what waits before it.
+    pub queue: Option<Queue>,
     /// Where the draws start.
     pub seed: u64,
     /// What happens to certain segments, whatever the draws say.
     pub orders: Vec<Order>,
+}
+
+/// A link of limited rate with a buffer before it: first in, first out, and what finds no room is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Bits a second.
+    pub rate: u64,
+    /// Bytes that may wait.
+    pub room: usize,
+}
+
+impl Queue {
+    /// One that takes `time` to drain when it is full.
+    #[must_use]
+    pub fn of(rate: u64, time: Duration) -> Self {
+        Self { rate, room: (rate as f64 / 8.0 * time.as_secs_f64()) as usize }
+    }
+
+    /// How long it takes to put `length` bytes on the link.
+    pub(super) fn time(self, length: usize) -> Duration {
+        Duration::from_secs_f64(length as f64 * 8.0 / self.rate as f64)
+    }
 }
 
 /// What kind of TCP segment a frame carries.

@@ -70,15 +70,17 @@ pub(super) struct Content {
 
 /// Where the IP header of a frame (without its virtio header) begins; none if it has none.
 fn network(frame: &[u8], framing: Framing) -> Option<usize> {
+    if framing == Framing::Ip {
+        return Some(0);
+    }
     let mut at = ADDRESSES;
-    while framing == Framing::Ethernet {
+    loop {
         match u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]) {
             0x8100 | 0x88a8 => at += TAG,
             0x0800 | 0x86dd => return Some(at + 2),
             _ => return None,
         }
     }
-    Some(0)
 }
 
 /// The segments that a network card would put on the wire for this buffer, virtio header and super-segment; none if it is no super-segment of TCP

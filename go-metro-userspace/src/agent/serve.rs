@@ -5,16 +5,18 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use hyper::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -22,8 +24,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::stat::{Mode, umask};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::net::Listener;
 
@@ -39,6 +41,12 @@ const REQUEST: Duration = Duration::from_secs(10);
 const SOCKET_MODE: u32 = 0o660;
 /// Connections at once, to each server.
 const CONNECTIONS: usize = 64;
+/// Connections at once of one peer: an IPv4 address, or an IPv6 prefix of 64 bits, which one host can have all of.
+const OF_PEER: usize = 16;
+/// How long a connection to a port lives at most, however slowly its peer reads.
+const LIFETIME: Duration = Duration::from_secs(30);
+/// That connections are cut off is mentioned in the log not more often than this.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// Seconds that a slow watcher may be behind.
 pub(super) const LIVE_BACKLOG: usize = 4;
 
@@ -111,8 +119,8 @@ pub(super) async fn unix(path: &Path, asks: &Asks) -> Result<Server, SocketError
         bound => bound.map_err(failed)?,
     };
     let inode = std::fs::metadata(path).map_err(failed)?.ino();
-    let site = Arc::new(Site { asks: asks.clone(), exposition: None });
-    let task = tokio::spawn(accept(listener, site));
+    let site = Arc::new(Site { asks: asks.clone(), exposition: None, crowd: Arc::default() });
+    let task = tokio::spawn(accept(listener, site, |_| None));
     Ok(Server { task, file: Some((path.to_owned(), inode)) })
 }
 
@@ -132,28 +140,91 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 pub(super) fn tcp(listener: std::net::TcpListener, exposition: Arc<Exposition>, asks: &Asks) -> io::Result<Server> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let site = Arc::new(Site { asks: asks.clone(), exposition: Some(exposition) });
-    let task = tokio::spawn(accept(listener, site));
+    let site = Arc::new(Site { asks: asks.clone(), exposition: Some(exposition), crowd: Arc::default() });
+    let task = tokio::spawn(accept(listener, site, |address| Some(peer(address.ip()))));
     Ok(Server { task, file: None })
 }
 
-/// Converses with whoever comes, [`CONNECTIONS`] of them at once.
-async fn accept<L>(mut listener: L, site: Arc<Site>)
+/// Converses with all who connect. When there are too many, the oldest connection of whoever has most makes room: who asks and does not read
+/// cannot keep others out.
+async fn accept<L>(mut listener: L, site: Arc<Site>, peer: fn(&L::Addr) -> Option<IpAddr>)
 where
     L: Listener<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>,
 {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    while let Ok(place) = places.clone().acquire_owned().await {
-        if let Ok((stream, _)) = listener.accept().await {
-            let site = site.clone();
-            tokio::spawn(async move {
+    loop {
+        if let Ok((stream, address)) = listener.accept().await {
+            let (site, crowd) = (site.clone(), site.crowd.clone());
+            let of = peer(&address);
+            let id = crowd.make_room(of);
+            let leaves = crowd.clone();
+            let task = tokio::spawn(async move {
                 converse(stream, site).await;
-                drop(place);
+                leaves.lock().retain(|place| place.id != id);
             });
+            crowd.lock().push(Place { id, of, task: task.abort_handle() });
         } else {
             // Out of descriptors, most likely: not again at once.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+}
+
+/// What counts as one peer.
+fn peer(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Who is connected, oldest first.
+#[derive(Default)]
+struct Crowd {
+    places: Mutex<Vec<Place>>,
+    next: AtomicU64,
+    complained_at: Mutex<Option<Instant>>,
+}
+
+struct Place {
+    id: u64,
+    /// None where all have the same rights.
+    of: Option<IpAddr>,
+    task: AbortHandle,
+}
+
+impl Crowd {
+    fn lock(&self) -> MutexGuard<'_, Vec<Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether connections are to be closed after their answer.
+    fn is_crowded(&self) -> bool {
+        self.lock().len() > CONNECTIONS / 2
+    }
+
+    /// Makes room for one more of this peer; the number of its place.
+    fn make_room(&self, of: Option<IpAddr>) -> u64 {
+        let mut places = self.lock();
+        let held = |peer: Option<IpAddr>| places.iter().filter(|place| place.of == peer).count();
+        let crowds_out = if of.is_some() && held(of) >= OF_PEER {
+            Some(of)
+        } else if places.len() >= CONNECTIONS {
+            places.iter().map(|place| place.of).max_by_key(|peer| held(*peer))
+        } else {
+            None
+        };
+        if let Some(peer) = crowds_out
+            && let Some(oldest) = places.iter().position(|place| place.of == peer)
+        {
+            places.remove(oldest).task.abort();
+            let mut complained_at = self.complained_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+                *complained_at = Some(Instant::now());
+                let who = peer.map_or_else(|| "the status socket".to_owned(), |peer| peer.to_string());
+                tracing::warn!("too many connections at once of {who}: the oldest are cut off");
+            }
+        }
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -162,17 +233,30 @@ struct Site {
     asks: Asks,
     /// On a port: metrics, and nothing that tells about the host. On the Unix socket: the rest.
     exposition: Option<Arc<Exposition>>,
+    crowd: Arc<Crowd>,
 }
 
 async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>) {
     let answer = service_fn(|request| {
         let site = site.clone();
-        async move { Ok::<_, Infallible>(site.answer(&request).await) }
+        async move {
+            let mut answer = site.answer(&request).await;
+            if site.crowd.is_crowded() {
+                answer.headers_mut().insert(CONNECTION, hyper::header::HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
+    let may_last = site.exposition.is_none();
     let mut http = http1::Builder::new();
-    // Who hangs up, or talks nonsense, has its own log.
-    let _ =
-        http.timer(TokioTimer::new()).header_read_timeout(REQUEST).serve_connection(TokioIo::new(stream), answer).await;
+    let connection =
+        http.timer(TokioTimer::new()).header_read_timeout(REQUEST).serve_connection(TokioIo::new(stream), answer);
+    // Who hangs up, or talks nonsense, has its own log. Watchers of the socket stay.
+    if may_last {
+        let _ = connection.await;
+    } else {
+        let _ = timeout(LIFETIME, connection).await;
+    }
 }
 
 impl Site {
@@ -186,7 +270,7 @@ impl Site {
             ("/metrics", Some(exposition)) => {
                 let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
                 let format = Format::accepted(accept);
-                typed(StatusCode::OK, format.content_type(), exposition.encode(format))
+                typed(StatusCode::OK, format.content_type(), exposition.page(format))
             }
             ("/healthz", _) => match self.status().await {
                 Some(status) => {
@@ -235,7 +319,7 @@ fn text(status: StatusCode, text: &str) -> Response<Answer> {
     typed(status, "text/plain; charset=utf-8", text.to_owned())
 }
 
-fn typed(status: StatusCode, content_type: &'static str, body: String) -> Response<Answer> {
+fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Answer> {
     let mut response = Response::new(Answer::Whole(Some(body.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));

@@ -16,9 +16,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use go_metro_common::counters::Unparsable;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -64,7 +65,28 @@ impl Format {
 
 /// What is scraped; shared by the sink that fills it and the server that hands it out.
 #[derive(Debug)]
-pub struct Exposition(Mutex<Inner>);
+pub struct Exposition {
+    inner: Mutex<Inner>,
+    /// By format.
+    pages: [Mutex<Pages>; 2],
+}
+
+/// The page as it was last made, which all scrapers share.
+#[derive(Debug, Default)]
+struct Pages {
+    current: Option<(u64, Arc<String>)>,
+    /// The one before, as long as a slow scraper is still being sent it.
+    old: Weak<String>,
+}
+
+/// A page that is being sent.
+struct Shared(Arc<String>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
 
 /// Takes reports for scrapers.
 #[derive(Clone, Debug)]
@@ -72,6 +94,8 @@ pub struct Prometheus(Arc<Exposition>);
 
 #[derive(Debug)]
 struct Inner {
+    /// Grows with each change of what is shown.
+    generation: u64,
     max_series: usize,
     buckets: Buckets,
     backend: &'static str,
@@ -121,13 +145,15 @@ impl Prometheus {
     /// A sink that keeps at most `max_series` pairs apart and shows these buckets.
     pub fn new(max_series: usize, buckets: Buckets) -> Self {
         let (health, series) = (Health::default(), HashMap::new());
-        let inner = Inner { max_series, buckets, backend: "none", health, series, expired: 0 };
-        Self(Arc::new(Exposition(Mutex::new(inner))))
+        let inner = Inner { generation: 0, max_series, buckets, backend: "none", health, series, expired: 0 };
+        Self(Arc::new(Exposition { inner: Mutex::new(inner), pages: Default::default() }))
     }
 
     /// Shows these buckets from now on.
     pub fn show(&self, buckets: Buckets) {
-        self.0.lock().buckets = buckets;
+        let mut inner = self.0.lock();
+        inner.buckets = buckets;
+        inner.generation += 1;
     }
 
     /// What it fills.
@@ -156,13 +182,29 @@ impl Exposition {
         }
     }
 
+    /// All metrics, encoded once for all who ask: however many scrapers there are, and however slow, there are two pages of a format at most.
+    /// While one from before the last report is still being sent, all others get the one after it.
+    pub fn page(self: &Arc<Self>, format: Format) -> Bytes {
+        let mut pages = self.pages[format as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = self.lock().generation;
+        let is_stale = pages.current.as_ref().is_none_or(|(of, _)| *of != generation);
+        if is_stale && pages.old.strong_count() == 0 {
+            pages.old = pages.current.take().map(|(_, page)| Arc::downgrade(&page)).unwrap_or_default();
+            let mut page = self.encode(format);
+            page.shrink_to_fit();
+            pages.current = Some((generation, Arc::new(page)));
+        }
+        pages.current.as_ref().map_or_else(Bytes::new, |(_, page)| Bytes::from_owner(Shared(page.clone())))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
     fn add(&mut self, report: &Report, now: Instant) {
+        self.generation += 1;
         self.backend = report.backend;
         self.health = report.health;
         let before = self.series.len();
@@ -374,6 +416,21 @@ fn classic(open_metrics: &str) -> String {
 mod tests {
     use super::super::examples::{pair, report};
     use super::*;
+
+    #[test]
+    fn all_scrapers_share_a_page_and_there_are_two_at_most() {
+        let sink = Prometheus::new(10, Buckets::default());
+        let page = || sink.exposition().page(Format::Classic);
+        let [first, same] = [page(), page()];
+        assert_eq!(first.as_ptr(), same.as_ptr());
+        sink.report(&report(vec![pair("a", &[1000], &[])]));
+        let second = page();
+        assert!(second.as_ptr() != first.as_ptr() && second.len() > first.len());
+        sink.report(&report(vec![pair("b", &[1000], &[])]));
+        assert_eq!(page().as_ptr(), second.as_ptr(), "the first is still being sent");
+        drop((first, same));
+        assert!(page().len() > second.len());
+    }
 
     fn scraped(sink: &Prometheus, format: Format) -> String {
         sink.exposition().encode(format)

@@ -15,6 +15,7 @@ mod names;
 mod outputs;
 mod overload;
 mod process;
+mod scrapers;
 mod server;
 mod service;
 mod streams;

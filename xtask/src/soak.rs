@@ -6,7 +6,8 @@ mod faults;
 mod plot;
 mod watch;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,12 +32,15 @@ const FAR: [(u8, Duration); 6] = [
 ];
 /// An interface that comes and goes, beside the one with the traffic.
 const EXTRA: &str = "soak0";
+/// The port of the configuration's Prometheus page.
+const PROMETHEUS: u16 = 9464;
 /// The configuration: few flows, so that they make room for each other all the time.
 const CONFIG: &str = "\
 init_config:
   backend: ebpf
   report_interval: 2
-  reverse_dns: false
+  reverse_dns: true
+  prometheus_listen: 127.0.0.1:9464
   statsd_ip: 127.0.0.1
   statsd_port: 8125
   idle_ttl: 20
@@ -76,8 +80,14 @@ pub fn main(args: &Args) -> Result<()> {
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
     let config = directory.path().join("conf.yaml");
     std::fs::write(&config, CONFIG)?;
-    let mut command = lab.a.namespace.command(binary);
-    command.args(["run", "--output", "statsd,json", "--config"]).arg(&config);
+    // `ip netns exec` binds the namespace's resolv.conf over the system's.
+    let etc = Path::new("/etc/netns").join(lab.a.namespace.name());
+    std::fs::create_dir_all(&etc)?;
+    std::fs::write(etc.join("resolv.conf"), "nameserver 127.0.0.1\n")?;
+    let _etc = Removed(etc);
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", lab.a.namespace.name()]).arg(binary);
+    command.args(["run", "--output", "statsd,json,prometheus", "--status-socket", "off", "--config"]).arg(&config);
     let mut agent = Agent::spawn_command(&mut command)?;
     agent.ready()?;
 
@@ -113,6 +123,15 @@ pub fn main(args: &Args) -> Result<()> {
     ensure!(finished.status.success(), "it ended with {}", finished.status);
     println!("verdict: it stayed up, flat, and its accounts close");
     Ok(())
+}
+
+/// A folder that goes with it.
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 fn shown(path: &Path) -> String {

@@ -297,6 +297,15 @@ impl Agent {
         self.stderr.lock().clone()
     }
 
+    /// Does something while nobody reads its log.
+    pub fn without_reading_the_log<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+        // The reader cannot keep its line, so it reads no other.
+        let lines = self.stderr.lock();
+        let done = meanwhile();
+        drop(lines);
+        done
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> Pid {

@@ -1,5 +1,7 @@
 //! What goes wrong in the meantime, for real and at random.
 
+use std::io::Write as _;
+use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{CONFIG, EXTRA, impair, reload};
+use super::{CONFIG, EXTRA, PROMETHEUS, impair, reload};
 use crate::lab::agent::Agent;
 use crate::lab::statsd::Listener;
 use crate::lab::{INTERFACE, Lab};
@@ -24,16 +26,24 @@ pub(super) enum Fault {
     ReloadGood,
     ReloadBroken,
     LossBurst,
+    LogUnread,
+    ServerSlow,
+    ScrapersUnread,
+    NamesUnanswered,
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::InterfaceDeleted,
         Self::LinkDown,
         Self::ServerDead,
         Self::ReloadGood,
         Self::ReloadBroken,
         Self::LossBurst,
+        Self::LogUnread,
+        Self::ServerSlow,
+        Self::ScrapersUnread,
+        Self::NamesUnanswered,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -44,6 +54,10 @@ impl Fault {
             Self::ReloadGood => "SIGHUP with another good file",
             Self::ReloadBroken => "SIGHUP with a broken file",
             Self::LossBurst => "a fifth of all frames is lost for two seconds",
+            Self::LogUnread => "nobody reads standard error for two seconds",
+            Self::ServerSlow => "the DogStatsD server takes 100 µs for each datagram",
+            Self::ScrapersUnread => "64 clients ask for the Prometheus page and do not read",
+            Self::NamesUnanswered => "the name server takes questions and does not answer",
         }
     }
 }
@@ -97,6 +111,46 @@ pub(super) fn run(
                 impair(lab, 0.2, random.u64(..));
                 wait(Duration::from_secs(2), stop);
                 impair(lab, 0.002, random.u64(..));
+            }
+            Fault::LogUnread => {
+                std::fs::write(config, CONFIG.replace("10.77.0.0/24", &"1".repeat(10_000)))?;
+                agent.without_reading_the_log(|| {
+                    for _ in 0..100 {
+                        reload(agent)?;
+                        wait(Duration::from_millis(20), stop);
+                    }
+                    anyhow::Ok(())
+                })?;
+                std::fs::write(config, CONFIG)?;
+            }
+            Fault::ServerSlow => {
+                drop(server.take());
+                let socket = lab.a.enter(|| UdpSocket::bind(("127.0.0.1", 8125)))?;
+                socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+                let until = Instant::now() + Duration::from_secs(5);
+                while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+                    if socket.recv(&mut [0; 65_536]).is_ok() {
+                        thread::sleep(Duration::from_micros(100));
+                    }
+                }
+                drop(socket);
+                server = Some(Listener::udp(&lab.a, 8125)?);
+            }
+            Fault::ScrapersUnread => {
+                let ask = || -> Result<TcpStream> {
+                    let mut stream = lab.a.enter(|| TcpStream::connect(("127.0.0.1", PROMETHEUS)))?;
+                    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")?;
+                    Ok(stream)
+                };
+                let clients = (0..64).map(|_| ask()).collect::<Result<Vec<_>>>()?;
+                wait(Duration::from_secs(3), stop);
+                drop(clients);
+            }
+            Fault::NamesUnanswered => {
+                // Without it questions are refused at once.
+                let silent = lab.a.enter(|| UdpSocket::bind(("127.0.0.1", 53)))?;
+                wait(Duration::from_secs(5), stop);
+                drop(silent);
             }
         }
         // Kept, what it hears would be what grows.

@@ -33,7 +33,8 @@ fn capture(link_type: u32, times_us: &[(u64, u64)]) -> Vec<u8> {
 fn read(file: &Path, explain: Option<Explain>) -> (String, Result<(), ReadError>) {
     let filter = FileFilter { local: vec!["10.0.0.1/32".parse().unwrap()], ..FileFilter::default() };
     let file = file.to_owned();
-    let options = ReadOptions { file, filter, samples: false, format: Format::Table, plot: None, explain };
+    let (format, max_pairs) = (Format::Table, 10_000);
+    let options = ReadOptions { file, filter, samples: false, format, plot: None, explain, max_pairs };
     let mut out = Vec::new();
     let done = read::run(&options, &mut out);
     (String::from_utf8(out).unwrap(), done)

@@ -184,7 +184,9 @@ fn an_interface_that_goes_is_waited_for_and_attached_to_again() {
     in_namespace(|| {
         ip("link add left type veth peer name right");
         let mut source = open(&[("lo", "127.0.0.0/8"), ("left", "10.0.0.0/8"), ("later", "10.0.0.0/8")]).unwrap();
-        let index = |source: &EbpfSource, name| source.interfaces().find(|(n, _)| *n == name).map(|(_, index)| index);
+        let index = |source: &EbpfSource, name| {
+            source.interfaces().into_iter().find(|(n, _)| n == name).map(|(_, index)| index)
+        };
         let first = index(&source, "left").unwrap();
         assert_eq!(index(&source, "later"), None);
 

@@ -9,7 +9,7 @@
 
 use core::ptr;
 
-use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, TC_ACT_UNSPEC};
+use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, TC_ACT_OK, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_set_tstamp, bpf_skb_vlan_pop, bpf_skb_vlan_push};
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::lpm_trie::Key;
@@ -136,6 +136,12 @@ fn lab_count(_ctx: TcContext) -> i32 {
         unsafe { *count += 1 };
     }
     TC_ACT_UNSPEC
+}
+
+/// Ends the chain, as those of some networks of containers do.
+#[classifier]
+fn lab_accept(_ctx: TcContext) -> i32 {
+    TC_ACT_OK
 }
 
 /// Tags packets with VLAN 42.

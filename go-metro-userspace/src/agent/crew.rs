@@ -5,19 +5,25 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
-use std::time::Instant;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
 use super::tap::Tapped;
-use super::worker::{self, Command, Event, Look, PATIENCE, Samples, Snapshot, Worker};
-use crate::capture::{Source, WatchList};
+use super::worker::{self, Command, Event, Look, PATIENCE, Replacement, Samples, Snapshot, Worker};
+use crate::capture::{Source, WatchList, Way};
 use crate::rtt::{EngineConfig, Interval, SummaryLimits};
 
 /// Samples on their way to a slow reader before more are dropped, and counted.
 const SAMPLE_BATCHES: usize = 4096;
+
+/// Longest wait until a source has taken over.
+const TAKE_OVER: Duration = Duration::from_secs(3);
+
+/// When it has.
+type TakenOver = Arc<OnceLock<Instant>>;
 
 /// The running threads; they end when this is dropped.
 pub(super) struct Crew {
@@ -76,7 +82,7 @@ impl Crew {
         let own = crew.share_of(1 + rings.len());
         let first = Worker::spawn("capture", source, watch, (own, limits), crew.samples.clone(), events)?;
         crew.workers.push(first);
-        crew.staff(rings)?;
+        crew.staff(rings, (true, &TakenOver::default()))?;
         Ok((crew, outbox))
     }
 
@@ -85,12 +91,14 @@ impl Crew {
         mpsc::sync_channel(SAMPLE_BATCHES)
     }
 
-    /// Gives each ring to a thread, and tells the first which there are.
-    fn staff(&mut self, rings: Vec<Source>) -> io::Result<()> {
+    /// Gives each ring to a thread, and tells the first which there are. A thread that has a ring already keeps reading that for a while.
+    fn staff(&mut self, rings: Vec<Source>, (keeps_flows, taken_over): (bool, &TakenOver)) -> io::Result<()> {
         let own = (self.share_of(1 + rings.len()), self.limits);
         for (number, ring) in (1..).zip(rings) {
             if let Some(worker) = self.workers.get(number) {
-                worker.send(Command::Replace(ring));
+                let (watch, taken_over) = (WatchList::new(), taken_over.clone());
+                let replacement = Replacement { source: ring, watch, keeps_flows, taken_over };
+                worker.send(Command::Replace(Box::new(replacement)));
                 continue;
             }
             let Some(events) = self.events.upgrade() else { return Err(io::Error::other("the capture thread ended")) };
@@ -108,22 +116,38 @@ impl Crew {
         EngineConfig { max_flows: self.engine.max_flows.div_ceil(workers), ..self.engine }
     }
 
-    /// Goes on with another source, and as many threads as it has rings. Flows change their shards with the number of these, and begin anew
-    /// then.
-    pub(super) async fn replace(&mut self, mut source: Source) -> io::Result<()> {
+    /// Goes on with another source, prepared for these targets, and as many threads as it has rings. Each packet is measured once, by the
+    /// one or the other. Flows change their shards with the number of rings, and begin anew then; `keeps_flows` says whether they go on
+    /// otherwise.
+    pub(super) async fn replace(&mut self, mut source: Source, watch: WatchList, keeps_flows: bool) -> io::Result<()> {
         let rings = source.take_rings();
-        self.workers[0].send(Command::Replace(source));
+        let keeps_flows = keeps_flows && 1 + rings.len() == self.workers.len();
+        let taken_over = TakenOver::default();
+        let replacement = Replacement { source, watch, keeps_flows, taken_over: taken_over.clone() };
+        self.workers[0].send(Command::Replace(Box::new(replacement)));
         let needless = self.workers.split_off((1 + rings.len()).min(self.workers.len()));
-        self.staff(rings)?;
+        self.staff(rings, (keeps_flows, &taken_over))?;
+        self.beats.seen.clear();
+        if needless.is_empty() {
+            return Ok(());
+        }
+        // What their rings get until then is measured by them.
+        let deadline = Instant::now() + TAKE_OVER;
+        while taken_over.get().is_none_or(|until| Instant::now() < *until) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         for worker in needless {
-            if let Ok(Ok(last)) = tokio::time::timeout(PATIENCE, worker.ask()).await {
+            if let Ok(Ok(last)) = tokio::time::timeout(PATIENCE, worker.finish()).await {
                 self.retired.push(Snapshot { flows: 0, ..last });
             }
-            // It ends by itself.
             worker.let_go();
         }
-        self.beats.seen.clear();
         Ok(())
+    }
+
+    /// Moves to the head of the hook that tells this way on an interface.
+    pub(super) fn move_to_head(&self, ifindex: u32, way: Way) {
+        self.workers[0].send(Command::Head(ifindex, way));
     }
 
     /// Keeps to other bounds from now on.

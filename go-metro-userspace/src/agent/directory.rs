@@ -62,6 +62,9 @@ struct Window {
     turns_at: Instant,
 }
 
+/// How often the kernel is asked for its interfaces because one came or went.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// What is known of interfaces, by name.
 #[derive(Default)]
 struct Links {
@@ -77,6 +80,7 @@ pub(super) struct Directory {
     hosts: Hosts,
     interfaces: HashMap<u32, Interface>,
     links: Links,
+    looked_at: Option<Instant>,
     reverse: Option<RefCell<ReverseNames>>,
     global_tags: Arc<[String]>,
     tells_side: bool,
@@ -91,6 +95,7 @@ impl Directory {
             hosts: Hosts::new(hosts).kept_for(config.idle_ttl),
             interfaces: HashMap::new(),
             links: Links::default(),
+            looked_at: None,
             reverse: config.reverse_dns.then(RefCell::default),
             global_tags,
             tells_side: config.sides != SidesWanted::Remote,
@@ -201,7 +206,7 @@ impl Directory {
         if let (Some(old), Some(new)) = (old, self.interfaces.get_mut(&ifindex)) {
             new.tags = old.tags;
         }
-        self.look_at_links();
+        self.look_at_links_soon();
     }
 
     /// An interface went away; what was measured on it is still to be reported.
@@ -209,7 +214,7 @@ impl Directory {
         if let Some(interface) = self.interfaces.get_mut(&ifindex) {
             interface.gone = Some(0);
         }
-        self.look_at_links();
+        self.look_at_links_soon();
     }
 
     /// What is to be watched and is not among these, by name: interfaces that were named, and the default route's. Of a pattern there may be none.
@@ -250,6 +255,15 @@ impl Directory {
     pub(super) fn is_named(&self, interface: &str) -> bool {
         let watchers = self.watchers.iter().filter(|watcher| watcher.rank() <= Rank::Default);
         watchers.into_iter().any(|watcher| watcher.means(interface, &self.links))
+    }
+
+    /// As [`Self::look_at_links`], but not once for each of a crowd of interfaces: the kernel answers under a lock that whoever attaches to
+    /// them holds for most of the time. The next report looks in any case.
+    fn look_at_links_soon(&mut self) {
+        if self.looked_at.is_none_or(|looked_at| looked_at.elapsed() >= LOOK_EVERY) {
+            self.look_at_links();
+            self.looked_at = Some(Instant::now());
+        }
     }
 
     /// Learns anew which names interfaces have and which are on default routes. What is known stays while the kernel does not tell.

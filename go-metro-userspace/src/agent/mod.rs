@@ -3,6 +3,7 @@
 //! Three parties: the capture thread ([`worker`]), or several ([`crew`]), measures; this module's loop reacts to time and signals; sinks report. What each
 //! instance watches at a moment, and what its pairs are called, is [`directory`]'s business.
 
+mod blind;
 mod cgroup;
 mod crew;
 mod directory;
@@ -12,6 +13,7 @@ mod kernel;
 mod lookups;
 mod machines;
 mod outputs;
+mod queues;
 mod reload;
 mod replay;
 mod samples;
@@ -25,6 +27,7 @@ mod tap;
 mod waiting;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,18 +38,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc as unbounded, oneshot};
 
-use crate::capture::{CaptureError, InterfaceEvent, Jump, Source};
+use crate::capture::{CaptureError, InterfaceEvent, Jump, Source, SourceSettings, Way};
 use crate::config::{Backend, Config, SidesWanted};
 use crate::privileges::{self, Needs};
 use crate::report::naming::KernelTimes;
 use crate::report::{Events, Health, Report, naming};
 use crate::status::Live;
+use blind::Change;
 use crew::Crew;
 use directory::Directory;
 use feed::Feed;
 use lookups::Lookups;
 use outputs::Outputs;
 pub use outputs::{ListenError, Output};
+use queues::Queues;
 pub use sandbox::confine;
 use serve::{Ask, Asks, Server};
 use service::Service;
@@ -245,7 +250,20 @@ struct Agent {
     happened: Events,
     folded_samples: u64,
     reported_at: Instant,
+    queues: Queues,
+    /// Directions of interfaces that were or are hidden.
+    blind: BTreeMap<(u32, Way), Blind>,
 }
+
+/// A direction of an interface of which nothing was seen.
+struct Blind {
+    since: Instant,
+    /// Whether moving to the head of the hook was of no help.
+    moved: bool,
+}
+
+/// Longer than it takes to move.
+const MOVE: Duration = Duration::from_secs(2);
 
 /// Why the loop ended.
 enum End {
@@ -260,7 +278,7 @@ impl Agent {
         let mut directory = Directory::new(config);
         directory.refresh_hosts().await;
         directory.check()?;
-        let source = Source::open(config.backend, &source_settings(config, &directory))?;
+        let source = open_source(config.backend, source_settings(config, &directory)).await?;
         tracing::info!("backend: {}", source.name());
         let is_ebpf = !matches!(source, Source::Pcap(_));
         privileges::keep(if is_ebpf { Needs::Ebpf } else { Needs::Libpcap });
@@ -292,6 +310,8 @@ impl Agent {
             happened: Events::default(),
             folded_samples: 0,
             reported_at: Instant::now(),
+            queues: Queues::start(),
+            blind: BTreeMap::new(),
         };
         agent.status_socket = agent.open_status_socket().await;
         if agent.directory.hosts().failing() > 0 {
@@ -369,6 +389,7 @@ impl Agent {
                     Some(Event::Failed(error)) => return End::Failed(error),
                     Some(Event::Interface(event)) => self.interface(event),
                     Some(Event::Clock(jump)) => self.clock(jump),
+                    Some(Event::View(change)) => self.view(change),
                     None => return End::Asked("the capture thread ended"),
                 },
                 () = at(window.map(tokio::time::Instant::from_std)) => {
@@ -403,12 +424,16 @@ impl Agent {
         match event {
             InterfaceEvent::Attached { name, ifindex } => {
                 tracing::info!("capturing on {name}");
+                self.queues.watch(ifindex, &name);
                 self.directory.interface_is(ifindex, name);
                 // It runs as long as the agent.
                 let _ = self.lookups.machines.send(ifindex);
             }
+            InterfaceEvent::Turned { .. } => {}
             InterfaceEvent::Lost { name, ifindex } => {
                 let is_named = self.directory.is_named(&name);
+                self.blind.retain(|(index, _), _| *index != ifindex);
+                self.queues.forget(ifindex);
                 self.directory.interface_is_gone(ifindex);
                 if nix::net::if_::if_nametoindex(&*name) == Ok(ifindex) {
                     tracing::info!("no longer capturing on {name}");
@@ -420,6 +445,23 @@ impl Agent {
                     tracing::warn!("interface {name} went away; waiting for it");
                 }
             }
+        }
+    }
+
+    /// Has the classifier move where it can see both directions, and remembers where it cannot.
+    fn view(&mut self, Change { ifindex, way, blind }: Change) {
+        if !blind {
+            self.blind.remove(&(ifindex, way));
+            return;
+        }
+        match self.blind.get_mut(&(ifindex, way)) {
+            None => {
+                self.worker.move_to_head(ifindex, way);
+                self.blind.insert((ifindex, way), Blind { since: Instant::now(), moved: false });
+            }
+            // Another thread may tell the same.
+            Some(known) if known.since.elapsed() > MOVE => known.moved = true,
+            Some(_) => {}
         }
     }
 
@@ -472,6 +514,7 @@ impl Agent {
     fn report(&mut self, snapshot: &Snapshot, kernel: &KernelTimes) {
         self.directory.before_report();
         let report = Arc::new(self.name(snapshot, kernel));
+        self.queues.look(snapshot.backend == "ebpf");
         self.service.status(&status(&report));
         self.outputs.report(&report);
         self.directory.reported();
@@ -502,6 +545,14 @@ impl Agent {
             health,
         }
     }
+}
+
+/// Opens the source on a thread of its own: the verifier takes its time, and a stop does not wait for it.
+async fn open_source(backend: Backend, settings: SourceSettings) -> Result<Source, AgentError> {
+    let (reply, answer) = oneshot::channel();
+    let open = move || drop(reply.send(Source::open(backend, &settings)));
+    std::thread::Builder::new().name("open".to_owned()).spawn(open)?;
+    Ok(answer.await.map_err(io::Error::other)??)
 }
 
 /// Waits until the watcher is gone; for ever if there is none.

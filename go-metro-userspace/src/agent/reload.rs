@@ -57,9 +57,11 @@ impl Agent {
         let reserved = self.outputs.reserve(old, &config)?;
         let of_source = of_source(old, &config);
         if !of_source.is_empty() {
-            let source = Source::open(config.backend, &source_settings(&config, &directory));
+            let settings = source_settings(&config, &directory);
+            let source = Source::prepare(config.backend, &settings);
             let source = source.map_err(|error| refused(error, &of_source, config.filter.as_deref()))?;
-            self.worker.replace(source).await?;
+            let keeps_flows = of_source.iter().all(|key| KEEP_FLOWS.contains(key));
+            self.worker.replace(source, settings.watch, keeps_flows).await?;
         }
         if config.log != old.log {
             tracing::warn!("restart to change where and how much is logged");
@@ -80,6 +82,9 @@ impl Agent {
         Ok(())
     }
 }
+
+/// What can differ of two sources that say the same of flows.
+const KEEP_FLOWS: [&str; 2] = ["ring_size", "snaplen"];
 
 /// What differs that a source is opened with, by name.
 fn of_source(old: &Config, new: &Config) -> Vec<&'static str> {

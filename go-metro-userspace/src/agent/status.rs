@@ -214,15 +214,17 @@ impl Agent {
     /// Those that capture runs on, then those that ought to be there and are not.
     fn interfaces(&self, look: &Look) -> Vec<InterfaceStatus> {
         let there = look.attached.iter().map(|attached| InterfaceStatus {
+            qdisc: self.queues.of(attached.ifindex),
             name: attached.name.clone(),
             attached: true,
             ifindex: Some(attached.ifindex),
-            hook: Some(attached.hook.to_owned()),
+            hook: Some(attached.hook.clone()),
             host_end: attached.host_end,
         });
         let names: Vec<&str> = look.attached.iter().map(|attached| attached.name.as_str()).collect();
         let absent = self.directory.absent(&names).into_iter().map(|name| InterfaceStatus {
             name,
+            qdisc: None,
             attached: false,
             ifindex: None,
             hook: None,
@@ -246,6 +248,16 @@ impl Agent {
         }
         for interface in interfaces.iter().filter(|now| !now.attached && !is_in_trouble(&now.name)) {
             problems.push(format!("interface {} is absent", interface.name));
+        }
+        for ((ifindex, way), _) in self.blind.iter().filter(|(_, blind)| blind.moved) {
+            let name =
+                look.attached.iter().find(|attached| attached.ifindex == *ifindex).map(|attached| &*attached.name);
+            problems.push(format!(
+                "{}: nothing of what is {} is seen, though it is acknowledged: another program ends the chain before the classifier, \
+                 or it passes another interface",
+                name.unwrap_or("an interface"),
+                way.name()
+            ));
         }
         let failing: BTreeSet<&str> = targets
             .iter()

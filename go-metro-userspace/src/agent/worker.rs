@@ -6,15 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
+use super::blind::{Change, Views};
 use super::tap::{Tap, Tapped};
-use crate::capture::{Attached, CaptureError, InterfaceEvent, Jump, Source, SourceCounters, WatchList, interfaces};
+use crate::capture::{
+    Attached, CaptureError, Handover, InterfaceEvent, Jump, Source, SourceCounters, WatchList, Way, interfaces,
+};
 use crate::netlink::monitor::Monitor;
 use crate::netlink::outages::Outages;
 use crate::rtt::{
@@ -24,7 +27,7 @@ use crate::rtt::{
 /// Longest wait for records before commands are looked at.
 const POLL: Duration = Duration::from_millis(100);
 
-/// How often flows are expired.
+/// How often flows are expired, and interfaces' views looked at.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 
 /// How often interfaces are looked after though the kernel told of no change, or where it does not tell.
@@ -57,7 +60,9 @@ pub(super) enum Command {
     /// Measure what has come, hand out the last interval, and end.
     Finish(oneshot::Sender<Snapshot>),
     /// Go on with another source.
-    Replace(Source),
+    Replace(Box<Replacement>),
+    /// Move to the head of the hook that tells this way on an interface.
+    Head(u32, Way),
     /// Keep to other bounds from now on.
     Bounds(EngineConfig, SummaryLimits),
     /// Tell how things are.
@@ -68,12 +73,52 @@ pub(super) enum Command {
     Untap,
 }
 
+/// A source to go on with.
+pub(super) struct Replacement {
+    /// Prepared to take over.
+    pub(super) source: Source,
+    /// What it was opened for.
+    pub(super) watch: WatchList,
+    /// Whether it says the same of flows as the one before, so that what is outstanding stays comparable.
+    pub(super) keeps_flows: bool,
+    /// Set once the first thread's source has taken over, to the moment from which only the new rings get anything.
+    pub(super) taken_over: Arc<OnceLock<Instant>>,
+}
+
+/// A source that was replaced, while what it has seen still comes.
+struct Retiring {
+    source: Source,
+    /// Held until it is over.
+    _handover: Option<Handover>,
+    taken_over: Arc<OnceLock<Instant>>,
+    /// When it is given up in any case.
+    at_the_latest: Instant,
+    keeps_flows: bool,
+    /// What came from both, to be sorted by time.
+    came: Vec<Segment>,
+    /// Interfaces that it was on, and the one that took over is.
+    stay: Vec<InterfaceEvent>,
+}
+
+impl Retiring {
+    fn is_over(&self) -> bool {
+        let now = Instant::now();
+        let until = self.taken_over.get().copied().filter(|until| *until <= self.at_the_latest);
+        until.unwrap_or(self.at_the_latest) <= now
+    }
+}
+
+/// Longest time that a replaced source is read.
+const RETIRE: Duration = Duration::from_secs(3);
+
 /// What the thread tells the agent.
 pub(super) enum Event {
     /// Something happened to an interface.
     Interface(InterfaceEvent),
     /// Something happened to the clocks.
     Clock(Jump),
+    /// One direction of an interface is hidden, or no longer.
+    View(Change),
     /// The source failed for good.
     Failed(CaptureError),
 }
@@ -176,6 +221,8 @@ impl Worker {
             events,
             others: Vec::new(),
             outages: None,
+            retiring: None,
+            views: Views::default(),
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || state.run(&inbox))?;
         Ok(Self { commands: Some(commands), thread, beats })
@@ -266,6 +313,8 @@ struct State {
     others: Vec<mpsc::Sender<Command>>,
     /// Hears of links that are down, in the namespace of the thread.
     outages: Option<Outages>,
+    retiring: Option<Retiring>,
+    views: Views,
 }
 
 impl State {
@@ -281,22 +330,27 @@ impl State {
             .ok();
         let has_changed = || monitor.as_ref().is_some_and(Monitor::has_changed);
         let look_every = LOOK_EVERY[usize::from(monitor.is_none())];
+        self.source.go_beside();
         self.announce();
         loop {
             self.beats.fetch_add(1, Ordering::Relaxed);
-            if has_changed() || look_at <= Instant::now() {
+            if self.source.is_beside() {
+                self.tend();
+            } else if has_changed() || look_at <= Instant::now() {
                 self.tend();
                 look_at = Instant::now() + look_every;
             }
             if expire_at <= Instant::now() {
                 self.engine.expire(self.source.now());
                 expire_at = Instant::now() + EXPIRE_EVERY;
+                self.views.look().into_iter().for_each(|change| drop(self.events.send(Event::View(change))));
             }
             if let Err(error) = self.poll(POLL) {
                 let _ = self.events.send(Event::Failed(error));
                 return;
             }
-            loop {
+            // What was asked for waits until all that came before has been measured.
+            while self.retiring.is_none() {
                 match inbox.try_recv() {
                     Ok(Command::Finish(reply)) => {
                         // What waits in the source is measured still, and whatever was measured is in the interval.
@@ -344,9 +398,36 @@ impl State {
         while hearing.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
     }
 
+    /// Reads a source that was replaced, and the one that took over, and measures what came from both once that is all.
+    fn retire(&mut self) -> Result<(), CaptureError> {
+        let Some(retiring) = &mut self.retiring else { return Ok(()) };
+        self.source.wait(Duration::from_millis(5))?;
+        // First what may be older.
+        retiring.source.read(&mut |segment| retiring.came.push(*segment));
+        self.source.read(&mut |segment| retiring.came.push(*segment));
+        if retiring.is_over()
+            && let Some(Retiring { mut source, keeps_flows, mut came, stay, .. }) = self.retiring.take()
+        {
+            self.retired.add(&counters(&mut source));
+            drop(source);
+            if !keeps_flows {
+                self.engine.interrupt_all();
+            }
+            came.sort_by_key(Segment::time);
+            self.measure(Some(&came));
+            self.notice_jump();
+            // They are not interrupted, but captured by another source from now on.
+            stay.into_iter().for_each(|event| drop(self.events.send(Event::Interface(event))));
+        }
+        Ok(())
+    }
+
     fn poll(&mut self, timeout: Duration) -> Result<(), CaptureError> {
-        let Self { source, engine, batch, summaries, samples, tap, outages, .. } = self;
-        source.wait(timeout)?;
+        if self.retiring.is_some() {
+            return self.retire();
+        }
+        self.source.wait(timeout)?;
+        let Self { engine, outages, .. } = self;
         // Told before anything that came after it: what comes when the link is up again meets nothing from before.
         if let Some(outages) = outages {
             let interrupted = outages.take();
@@ -355,8 +436,21 @@ impl State {
                 engine.interrupt_all();
             }
         }
+        self.measure(None);
+        self.notice_jump();
+        Ok(())
+    }
+
+    /// Measures what came, or else what the source has.
+    fn measure(&mut self, came: Option<&[Segment]>) {
+        let Self { source, engine, batch, summaries, samples, tap, views, .. } = self;
+        // A hook may hide something; libpcap is on none.
+        let has_hooks = !matches!(source, Source::Pcap(_));
         let mut found = Vec::new();
-        let mut sink = |_: &Segment, outcome| {
+        let mut sink = |segment: &Segment, outcome| {
+            if has_hooks {
+                views.note(segment, &outcome);
+            }
             if let Outcome::Sample(sample) = outcome {
                 summaries.add(&sample);
                 if let Some(tap) = tap {
@@ -367,7 +461,10 @@ impl State {
                 }
             }
         };
-        source.read(&mut |segment| batch.push(segment, engine, &mut sink));
+        match came {
+            Some(came) => came.iter().for_each(|segment| batch.push(segment, engine, &mut sink)),
+            None => source.read(&mut |segment| batch.push(segment, engine, &mut sink)),
+        }
         batch.flush(engine, &mut sink);
         if let Some(channel) = samples.as_ref().filter(|_| !found.is_empty()) {
             let count = found.len() as u64;
@@ -376,6 +473,9 @@ impl State {
                 self.samples_dropped += count;
             }
         }
+    }
+
+    fn notice_jump(&mut self) {
         if let Some(jump) = self.source.take_jump() {
             if !self.source.stamps_survive(jump) {
                 self.engine.interrupt_all();
@@ -385,7 +485,6 @@ impl State {
                 let _ = self.events.send(Event::Clock(jump));
             }
         }
-        Ok(())
     }
 
     /// The interval so far, and the counters.
@@ -418,11 +517,20 @@ impl State {
         }
     }
 
-    /// Tells which interfaces a source that was just opened is on.
-    fn announce(&mut self) {
-        for (name, ifindex) in self.source.interfaces() {
-            self.note(InterfaceEvent::Attached { name, ifindex });
+    /// Tells which interfaces a source that was just opened is on, so far as they differ from those before; the others.
+    fn announce(&mut self) -> Vec<InterfaceEvent> {
+        let now: BTreeMap<String, u32> = self.source.interfaces().into_iter().collect();
+        let before = self.indices.clone();
+        for (name, ifindex) in before.into_iter().filter(|(name, ifindex)| now.get(name) != Some(ifindex)) {
+            self.note(InterfaceEvent::Lost { name, ifindex });
         }
+        let mut stay = Vec::new();
+        for (name, ifindex) in now {
+            let stays = self.indices.get(&name) == Some(&ifindex);
+            let event = InterfaceEvent::Attached { name, ifindex };
+            if stays { stay.push(event) } else { self.note(event) }
+        }
+        stay
     }
 
     /// Attaches to interfaces that came and forgets those that went.
@@ -440,6 +548,7 @@ impl State {
                     self.interrupt(&[*ifindex], None);
                 }
             }
+            InterfaceEvent::Turned { ifindex, .. } => return self.interrupt(&[*ifindex], None),
             InterfaceEvent::Lost { name, ifindex } => {
                 self.indices.remove(name);
                 self.interrupt(&[*ifindex], None);
@@ -489,15 +598,38 @@ impl State {
                 let _ = reply.send((self.tap.get_or_insert_default().take(), self.look()));
             }
             Command::Untap => self.tap = None,
-            Command::Replace(source) => {
-                let mut old = std::mem::replace(&mut self.source, source);
-                self.retired.add(&counters(&mut old));
-                self.engine.interrupt_all();
-                self.indices.clear();
-                self.watch.clear();
-                self.announce();
+            Command::Head(ifindex, way) => {
+                let events = self.source.move_to_head(ifindex, way);
+                events.into_iter().for_each(|event| self.note(event));
             }
+            Command::Replace(replacement) => self.replace(*replacement),
         }
+    }
+}
+
+impl State {
+    /// Goes on with another source, where this one was.
+    fn replace(&mut self, replacement: Replacement) {
+        let Replacement { source, watch, keeps_flows, taken_over } = replacement;
+        let mut before = std::mem::replace(&mut self.source, source);
+        let (mut handover, mut stay) = (None, Vec::new());
+        let mut keeps_flows = keeps_flows && (self.is_other() || self.watch == watch);
+        if !self.is_other() {
+            let done = self.source.take_over(&mut before);
+            if !done.is_seamless {
+                tracing::info!("one source took over from another kind: what passed between them is not measured");
+            }
+            keeps_flows &= done.is_seamless;
+            let _ = taken_over.set(done.until);
+            handover = Some(done);
+            self.source.go_beside();
+            self.watch = watch;
+            stay = self.announce();
+        }
+        let at_the_latest = Instant::now() + RETIRE;
+        let came = Vec::new();
+        self.retiring =
+            Some(Retiring { source: before, _handover: handover, taken_over, at_the_latest, keeps_flows, came, stay });
     }
 }
 

@@ -26,7 +26,7 @@ use crate::config::{IngressHook, Thinning};
 
 pub use clock::Jump;
 pub use error::CaptureError;
-pub use source::Source;
+pub use source::{Handover, Source};
 
 /// Which remote addresses each interface is to watch: what `interface` says (a name, a pattern and so on, see
 /// [`Selector`](crate::config::Selector)) to prefixes (an address is a full-length prefix).
@@ -148,6 +148,25 @@ impl SourceCounters {
     }
 }
 
+/// Which way a segment goes, as its local end sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// From the local end.
+    Sent,
+    /// To the local end.
+    Received,
+}
+
+impl Way {
+    /// As messages have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Received => "received",
+        }
+    }
+}
+
 /// An interface that capture runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
@@ -155,8 +174,8 @@ pub struct Attached {
     pub name: String,
     /// Its index.
     pub ifindex: u32,
-    /// What sees its packets: `tcx`, `clsact` or `libpcap`.
-    pub hook: &'static str,
+    /// What sees its packets: `tcx`, `clsact` or `libpcap`, and its order if that is not the usual one.
+    pub hook: String,
     /// Whether it is this host's end of another machine's link.
     pub host_end: bool,
 }
@@ -169,6 +188,13 @@ pub enum InterfaceEvent {
         /// Its name.
         name: String,
         /// Its index, new each time it is created.
+        ifindex: u32,
+    },
+    /// Capture on it pauses for a moment: what is outstanding there must not meet what comes afterwards.
+    Turned {
+        /// Its name.
+        name: String,
+        /// Its index.
         ifindex: u32,
     },
     /// It went away; the source waits for it.

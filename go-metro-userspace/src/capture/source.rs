@@ -1,14 +1,46 @@
 //! A live source, whichever it is: the choice between eBPF and libpcap.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 
 use super::ebpf::{EbpfSource, RingSource};
 use super::pcap::PcapSource;
-use super::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
+use super::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way};
 use crate::config::Backend;
 use crate::rtt::{Nanos, Segment};
+
+/// Longer than a packet that one classifier has seen takes into its ring.
+const IN_FLIGHT: Duration = Duration::from_millis(50);
+/// Longer than it takes until all handles stamp packets alike.
+const STAMPED: Duration = Duration::from_millis(20);
+/// Longer than the kernel gathers packets for libpcap before it hands them over.
+const BUFFERED: Duration = Duration::from_millis(230);
+
+/// How one source goes on where another was.
+pub struct Handover {
+    /// Until then both are to be read, and what they had sorted by time.
+    pub until: Instant,
+    /// Whether every packet is seen by one of both.
+    pub is_seamless: bool,
+    _stamps: Option<CommonStamps>,
+}
+
+/// While this lives, the kernel stamps a packet once (net/core/dev.c, `netstamp_needed_key`), not once for each handle that it is copied to:
+/// then one handle has what is stamped before a moment, and another the rest.
+struct CommonStamps {
+    _socket: OwnedFd,
+}
+
+impl CommonStamps {
+    fn new() -> Option<Self> {
+        let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true).ok()?;
+        Some(Self { _socket: socket })
+    }
+}
 
 /// An open live source.
 pub enum Source {
@@ -21,14 +53,32 @@ pub enum Source {
 }
 
 impl Source {
-    /// Opens the source that `backend` asks for.
+    /// Opens the source that `backend` asks for, and attaches it to what it can be attached to in a short time; [`Self::maintain`] does
+    /// the rest.
     ///
     /// # Errors
     ///
     /// The forced source's error; with [`Backend::Auto`] libpcap's, after eBPF failed too.
     pub fn open(backend: Backend, settings: &SourceSettings) -> Result<Self, CaptureError> {
         raise_open_files_limit();
-        let ebpf = || Ok(Self::Ebpf(Box::new(EbpfSource::open(settings)?)));
+        Self::open_by(backend, settings, EbpfSource::open_in_short)
+    }
+
+    /// As [`Self::open`], for [`Self::take_over`]: a classifier is attached to nothing before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn prepare(backend: Backend, settings: &SourceSettings) -> Result<Self, CaptureError> {
+        Self::open_by(backend, settings, EbpfSource::prepare)
+    }
+
+    fn open_by(
+        backend: Backend,
+        settings: &SourceSettings,
+        open: impl Fn(&SourceSettings) -> Result<EbpfSource, CaptureError>,
+    ) -> Result<Self, CaptureError> {
+        let ebpf = || Ok(Self::Ebpf(Box::new(open(settings)?)));
         let pcap = || {
             let source = PcapSource::open(settings)?;
             if settings.workers > 1 {
@@ -139,7 +189,7 @@ impl Source {
     pub fn interfaces(&self) -> Vec<(String, u32)> {
         let owned = |(name, ifindex): (&str, u32)| (name.to_owned(), ifindex);
         match self {
-            Self::Ebpf(source) => source.interfaces().map(owned).collect(),
+            Self::Ebpf(source) => source.interfaces(),
             Self::Pcap(source) => source.interfaces().map(owned).collect(),
             Self::Ring(_) => Vec::new(),
         }
@@ -160,6 +210,46 @@ impl Source {
             Self::Ebpf(source) => source.trouble(),
             Self::Pcap(source) => source.trouble(),
             Self::Ring(_) => Vec::new(),
+        }
+    }
+
+    /// Has a thread beside look after interfaces where that takes long. To be called on the thread that reads.
+    pub fn go_beside(&mut self) {
+        if let Self::Ebpf(source) = self {
+            source.go_beside();
+        }
+    }
+
+    /// Whether a thread beside looks after interfaces: then [`Self::maintain`] costs next to nothing, and is to be called often.
+    pub fn is_beside(&self) -> bool {
+        matches!(self, Self::Ebpf(source) if source.is_beside())
+    }
+
+    /// Moves to the head of the hook that tells `way` on this interface: a program before ours may end the chain.
+    pub fn move_to_head(&mut self, ifindex: u32, way: Way) -> Vec<InterfaceEvent> {
+        match self {
+            Self::Ebpf(source) => source.move_to_head(ifindex, way),
+            Self::Pcap(_) | Self::Ring(_) => Vec::new(),
+        }
+    }
+
+    /// Goes on where `before` was, which is to be read until what this returns is over.
+    pub fn take_over(&mut self, before: &mut Self) -> Handover {
+        match (self, before) {
+            (Self::Ebpf(now), Self::Ebpf(before)) => {
+                now.take_over(before);
+                Handover { until: Instant::now() + IN_FLIGHT, is_seamless: true, _stamps: None }
+            }
+            (Self::Pcap(now), Self::Pcap(before)) => {
+                let stamps = CommonStamps::new();
+                now.begin_after(STAMPED, before);
+                Handover { until: Instant::now() + STAMPED + BUFFERED, is_seamless: true, _stamps: stamps }
+            }
+            (_, before) => {
+                // One kind for another: what passes between them is not seen, rather than seen twice.
+                before.detach(Instant::now() + IN_FLIGHT);
+                Handover { until: Instant::now(), is_seamless: false, _stamps: None }
+            }
         }
     }
 

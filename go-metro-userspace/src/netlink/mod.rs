@@ -7,6 +7,7 @@ pub mod links;
 pub mod monitor;
 pub mod namespaces;
 pub mod outages;
+pub mod qdiscs;
 pub mod routes;
 pub mod sockets;
 

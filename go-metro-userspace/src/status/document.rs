@@ -145,6 +145,9 @@ pub struct InterfaceStatus {
     pub ifindex: Option<u32>,
     /// What sees its packets: `tcx`, `clsact` or `libpcap`.
     pub hook: Option<String>,
+    /// Its queueing disciplines, as tc(8) names them, the root's first.
+    #[serde(default)]
+    pub qdisc: Option<String>,
     /// Whether it is this host's end of another machine's link.
     pub host_end: bool,
 }

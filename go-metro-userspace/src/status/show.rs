@@ -41,7 +41,8 @@ pub fn page(status: &Status) -> String {
     for interface in &status.interfaces {
         let how = match (&interface.hook, interface.ifindex) {
             (Some(hook), Some(index)) => {
-                format!("{hook}, index {index}{}", if interface.host_end { ", host end" } else { "" })
+                let queue = interface.qdisc.as_ref().map(|qdisc| format!(", qdisc {qdisc}")).unwrap_or_default();
+                format!("{hook}, index {index}{queue}{}", if interface.host_end { ", host end" } else { "" })
             }
             _ => "absent; waiting for it".to_owned(),
         };

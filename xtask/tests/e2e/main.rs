@@ -13,6 +13,7 @@ mod original;
 mod outputs;
 mod parity;
 mod privileges;
+mod queue;
 mod report;
 mod rounds;
 mod shells;

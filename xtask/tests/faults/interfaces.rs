@@ -185,8 +185,8 @@ fn an_interface_that_is_deleted_and_made_anew_is_measured_again() {
         a.ip("link delete extra0").unwrap();
         make(701);
         talk("made anew at once, with the same index");
-        let heard = Heard::by(&server);
-        assert_eq!(heard.gauge("go_metro.interfaces"), Some(1.0));
+        // What attaches is beside what reads, and tells it a little later.
+        wait_until(&server, "one interface", |heard| heard.gauge("go_metro.interfaces") == Some(1.0));
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
     }
 }

@@ -4,7 +4,9 @@
 //! Needs root and a built binary; `cargo xtask test` sees to both. One test at a time.
 #![allow(clippy::unwrap_used)]
 
+mod blinded;
 mod clocks;
+mod crowd;
 mod dns;
 mod forged;
 mod interfaces;
@@ -15,6 +17,7 @@ mod names;
 mod outputs;
 mod overload;
 mod process;
+mod reload;
 mod scrapers;
 mod server;
 mod service;

@@ -14,7 +14,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::os::fd::AsRawFd as _;
 use tracing::{debug, info, warn};
 
-use super::classifier::{Classifier, is_refusal, kernel_is_at_least, missing_capability, os_error, with_sources};
+use super::classifier::{Programs, is_refusal, kernel_is_at_least, missing_capability, os_error, with_sources};
+use crate::capture::Way;
 use crate::capture::error::CaptureError;
 use crate::config::IngressHook;
 
@@ -40,11 +41,13 @@ impl LinkLayer {
         }
     }
 
-    const fn programs(self) -> [&'static str; 2] {
-        match self {
+    /// What is for ingress and for egress, or the other way round.
+    const fn programs(self, turned: bool) -> [&'static str; 2] {
+        let [received, sent] = match self {
             Self::Ethernet => [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET],
             Self::Ip => [names::INGRESS_IP, names::EGRESS_IP],
-        }
+        };
+        if turned { [sent, received] } else { [received, sent] }
     }
 }
 
@@ -61,16 +64,19 @@ pub enum HookKind {
 pub(super) struct Attachment {
     ifindex: u32,
     kind: HookKind,
+    layer: LinkLayer,
     turned: bool,
+    /// Whether it is the first on the way out.
+    egress_first: bool,
     /// Detached when dropped, what comes in first: what is sent and never acknowledged is better than the reverse.
-    _ingress: IngressLink,
-    _egress: SchedClassifierLink,
+    ingress: Option<IngressLink>,
+    egress: Option<SchedClassifierLink>,
 }
 
 /// The classifier's place on the way in.
 enum IngressLink {
-    Tc { _link: SchedClassifierLink },
-    Xdp { _link: XdpLink },
+    Tc(SchedClassifierLink),
+    Xdp(XdpLink),
 }
 
 impl Attachment {
@@ -81,7 +87,7 @@ impl Attachment {
     ///
     /// A link layer that the classifier cannot read, a missing capability, or whatever else the kernel has against it.
     pub(super) fn new(
-        classifier: &mut Classifier,
+        programs: &mut Programs,
         name: &str,
         ifindex: u32,
         (wanted, ingress): (Option<HookKind>, IngressHook),
@@ -92,38 +98,101 @@ impl Attachment {
             .ok_or_else(|| CaptureError::UnknownLink { name: name.to_owned(), link_type })?;
         let place = Place { name, ifindex, layer, ingress, turned };
         let best = if kernel_is_at_least(6, 6) { HookKind::Tcx } else { HookKind::Clsact };
-        match Self::with(classifier, place, wanted.unwrap_or(best)) {
+        match Self::with(programs, place, wanted.unwrap_or(best)) {
             // A kernel that is new enough but was built without CONFIG_NET_XGRESS.
             Err(Failure { error, .. })
                 if wanted.is_none() && best == HookKind::Tcx && os_error(&error) == Some(libc::EINVAL) =>
             {
                 info!(interface = name, "no TCX in this kernel; using clsact");
-                Self::with(classifier, place, HookKind::Clsact)
+                Self::with(programs, place, HookKind::Clsact)
             }
             other => other,
         }
-        .map_err(|Failure { hook, error }| {
-            if is_refusal(&error) {
-                missing_capability(&format!("attach to {hook} of {name}"))
-            } else {
-                CaptureError::Attach { name: name.to_owned(), hook, reason: with_sources(&error) }
-            }
-        })
+        .map_err(|failure| failed(name, failure))
     }
 
-    fn with(classifier: &mut Classifier, place: Place<'_>, kind: HookKind) -> Result<Self, Failure> {
+    fn with(programs: &mut Programs, place: Place<'_>, kind: HookKind) -> Result<Self, Failure> {
         let Place { name, ifindex, layer, turned, .. } = place;
         if kind == HookKind::Clsact {
             prepare_clsact(name)?;
         }
-        let [received, sent] = layer.programs();
-        let (ingress, egress) = if turned { (sent, received) } else { (received, sent) };
-        let ingress = match in_driver(classifier, place) {
-            Some(link) => IngressLink::Xdp { _link: link },
-            None => IngressLink::Tc { _link: hook(classifier, name, ingress, TcAttachType::Ingress, kind)? },
+        let [ingress, egress] = layer.programs(turned);
+        let ingress = match in_driver(programs, place) {
+            Some(link) => IngressLink::Xdp(link),
+            None => IngressLink::Tc(hook(programs, name, ingress, (TcAttachType::Ingress, Order::Usual), kind)?),
         };
-        let egress = hook(classifier, name, egress, TcAttachType::Egress, kind)?;
-        Ok(Self { ifindex, kind, turned, _egress: egress, _ingress: ingress })
+        let egress = hook(programs, name, egress, (TcAttachType::Egress, Order::Usual), kind)?;
+        let (ingress, egress) = (Some(ingress), Some(egress));
+        Ok(Self { ifindex, kind, layer, turned, egress_first: false, ingress, egress })
+    }
+
+    /// The same places, with these programs instead of those before: each hook passes from one to the other at one moment.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses it, or what is wanted on the way in is another hook and cannot be had; then nothing is attached any more.
+    pub(super) fn succeed(
+        mut self,
+        programs: &mut Programs,
+        name: &str,
+        wanted: IngressHook,
+    ) -> Result<Self, CaptureError> {
+        let place = Place { name, ifindex: self.ifindex, layer: self.layer, ingress: wanted, turned: self.turned };
+        self.succeed_at(programs, place).map_err(|failure| failed(name, failure))?;
+        Ok(self)
+    }
+
+    fn succeed_at(&mut self, programs: &mut Programs, place: Place<'_>) -> Result<(), Failure> {
+        let [received, sent] = self.layer.programs(self.turned);
+        if let Some(link) = self.egress.take() {
+            self.egress = Some(replace(programs, sent, link).map_err(at(TcAttachType::Egress))?);
+        }
+        let ingress = match (self.ingress.take(), place.ingress) {
+            (Some(IngressLink::Tc(link)), IngressHook::Tc) => {
+                IngressLink::Tc(replace(programs, received, link).map_err(at(TcAttachType::Ingress))?)
+            }
+            (Some(IngressLink::Xdp(link)), IngressHook::Xdp) => IngressLink::Xdp(
+                replace_xdp(programs, xdp_program(self.turned), link).map_err(at(TcAttachType::Ingress))?,
+            ),
+            (before, _) => {
+                // One hook for another: what passes between them is not seen.
+                drop(before);
+                match in_driver(programs, place) {
+                    Some(link) => IngressLink::Xdp(link),
+                    None => {
+                        let at = (TcAttachType::Ingress, Order::Usual);
+                        IngressLink::Tc(hook(programs, place.name, received, at, self.kind)?)
+                    }
+                }
+            }
+        };
+        self.ingress = Some(ingress);
+        Ok(())
+    }
+
+    /// Moves to the head of the hook that tells `way`; false if it is there already.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses it; then nothing is attached to that hook any more.
+    pub(super) fn move_to_head(&mut self, programs: &mut Programs, name: &str, way: Way) -> Result<bool, CaptureError> {
+        let [received, sent] = self.layer.programs(self.turned);
+        let is_egress = (way == Way::Sent) != self.turned;
+        if is_egress {
+            self.egress = None;
+            let link = hook(programs, name, sent, (TcAttachType::Egress, Order::First), self.kind);
+            self.egress = Some(link.map_err(|failure| failed(name, failure))?);
+            self.egress_first = true;
+        } else {
+            // Before all others in the driver.
+            if matches!(self.ingress, Some(IngressLink::Xdp(_))) {
+                return Ok(false);
+            }
+            self.ingress = None;
+            let link = hook(programs, name, received, (TcAttachType::Ingress, Order::First), self.kind);
+            self.ingress = Some(IngressLink::Tc(link.map_err(|failure| failed(name, failure))?));
+        }
+        Ok(true)
     }
 
     /// Index of the interface.
@@ -137,13 +206,57 @@ impl Attachment {
     }
 
     /// How it is attached, for messages.
-    pub(super) fn kind(&self) -> &'static str {
-        match (self.kind, &self._ingress) {
-            (HookKind::Tcx, IngressLink::Tc { .. }) => "tcx",
-            (HookKind::Clsact, IngressLink::Tc { .. }) => "clsact",
-            (HookKind::Tcx, IngressLink::Xdp { .. }) => "xdp and tcx",
-            (HookKind::Clsact, IngressLink::Xdp { .. }) => "xdp and clsact",
-        }
+    pub(super) fn kind(&self) -> String {
+        let tc = match self.kind {
+            HookKind::Tcx => "tcx",
+            HookKind::Clsact => "clsact",
+        };
+        let driver = if matches!(self.ingress, Some(IngressLink::Xdp(_))) { "xdp and " } else { "" };
+        let order = if self.egress_first { ", first on egress" } else { "" };
+        format!("{driver}{tc}{order}")
+    }
+}
+
+/// Where among the programs of a hook.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// As close to the wire as can be: before the others on the way in, behind them on the way out.
+    Usual,
+    /// Before the others.
+    First,
+}
+
+/// Puts a program in another's place, at one moment.
+fn replace(
+    programs: &mut Programs,
+    program: &str,
+    link: SchedClassifierLink,
+) -> Result<SchedClassifierLink, ProgramError> {
+    let program = programs.tc(program).map_err(|_| ProgramError::NotLoaded)?;
+    let link = program.attach_to_link(link)?;
+    program.take_link(link)
+}
+
+fn replace_xdp(programs: &mut Programs, program: &str, link: XdpLink) -> Result<XdpLink, ProgramError> {
+    let program = programs.xdp(program).map_err(|_| ProgramError::NotLoaded)?;
+    let link = program.attach_to_link(link)?;
+    program.take_link(link)
+}
+
+/// The entry point in a driver.
+const fn xdp_program(turned: bool) -> &'static str {
+    if turned { names::EGRESS_XDP } else { names::INGRESS_XDP }
+}
+
+fn at(hook: TcAttachType) -> impl Fn(ProgramError) -> Failure {
+    move |error| Failure { hook: hook_name(hook), error }
+}
+
+fn failed(name: &str, Failure { hook, error }: Failure) -> CaptureError {
+    if is_refusal(&error) {
+        missing_capability(&format!("attach to {hook} of {name}"))
+    } else {
+        CaptureError::Attach { name: name.to_owned(), hook, reason: with_sources(&error) }
     }
 }
 
@@ -159,17 +272,17 @@ struct Place<'a> {
 
 /// The ingress program in the interface's driver, if it is wanted there and can be. Only native XDP: the generic kind runs where TC's hook
 /// is, after the packet was copied.
-fn in_driver(classifier: &mut Classifier, place: Place<'_>) -> Option<XdpLink> {
+fn in_driver(programs: &mut Programs, place: Place<'_>) -> Option<XdpLink> {
     let Place { name, layer, ingress, turned, .. } = place;
     if ingress == IngressHook::Tc {
         return None;
     }
-    let program = if turned { names::EGRESS_XDP } else { names::INGRESS_XDP };
+    let program = xdp_program(turned);
     let mut attached = || -> Result<XdpLink, String> {
         if layer != LinkLayer::Ethernet {
             return Err("it has no Ethernet header".to_owned());
         }
-        let program = classifier.xdp(program)?;
+        let program = programs.xdp(program)?;
         let id = program.attach(name, XdpMode::Driver).map_err(|error| match os_error(&error) {
             Some(libc::EOPNOTSUPP) => "its driver has no native XDP".to_owned(),
             Some(libc::EBUSY | libc::EEXIST) => "another XDP program is on it".to_owned(),
@@ -192,22 +305,26 @@ struct Failure {
 }
 
 fn hook(
-    classifier: &mut Classifier,
+    programs: &mut Programs,
     name: &str,
     program: &str,
-    hook: TcAttachType,
+    (hook, order): (TcAttachType, Order),
     kind: HookKind,
 ) -> Result<SchedClassifierLink, Failure> {
-    let failed = |error| Failure { hook: hook_name(hook), error };
+    let failed = at(hook);
+    let is_first = order == Order::First || hook == TcAttachType::Ingress;
     let options = match kind {
-        // As close to the wire as can be: before the others on the way in, behind them on the way out.
-        HookKind::Tcx if hook == TcAttachType::Ingress => TcAttachOptions::TcxOrder(LinkOrder::first()),
+        HookKind::Tcx if is_first => TcAttachOptions::TcxOrder(LinkOrder::first()),
         HookKind::Tcx => TcAttachOptions::TcxOrder(LinkOrder::last()),
+        // The lowest number comes first; without one the kernel takes one below those that it gave before.
+        HookKind::Clsact if order == Order::First => {
+            TcAttachOptions::Netlink(NlOptions { priority: 1, ..NlOptions::default() })
+        }
         HookKind::Clsact => TcAttachOptions::Netlink(NlOptions::default()),
     };
-    let program = classifier.program(program).map_err(|_| failed(ProgramError::NotLoaded))?;
-    let link = program.attach_with_options(name, hook, options).map_err(failed)?;
-    program.take_link(link).map_err(failed)
+    let program = programs.tc(program).map_err(|_| failed(ProgramError::NotLoaded))?;
+    let link = program.attach_with_options(name, hook, options).map_err(&failed)?;
+    program.take_link(link).map_err(&failed)
 }
 
 /// Adds the qdisc where it is missing, and removes what a killed predecessor left on it.
@@ -218,7 +335,7 @@ fn prepare_clsact(name: &str) -> Result<(), Failure> {
         Ok(()) => return Ok(()),
     }
     // It may have had them the other way round.
-    let programs = [LinkLayer::Ethernet, LinkLayer::Ip].into_iter().flat_map(LinkLayer::programs);
+    let programs = [LinkLayer::Ethernet, LinkLayer::Ip].into_iter().flat_map(|layer| layer.programs(false));
     for program in programs {
         for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
             match tc::qdisc_detach_program(name, hook, program) {

@@ -93,16 +93,26 @@ impl Default for ClassifierSettings {
 
 /// The classifier in the kernel. Attached to nothing, it can still be run on bytes (`BPF_PROG_TEST_RUN`), as the tests do.
 pub struct Classifier {
+    programs: Programs,
+    reader: Reader,
+    /// What it lets through.
+    pub tries: Tries,
+}
+
+/// The classifier's entry points: what is put on hooks.
+pub(super) struct Programs {
     ebpf: Ebpf,
+    /// Whether the entry points for drivers are loaded; why not.
+    xdp: Result<(), String>,
+}
+
+/// What the classifier hands out: records, counters, its log.
+pub(super) struct Reader {
     /// Those that were not given away; the first is always here.
     rings: Vec<Ring>,
     workers: u32,
     counters: PerCpuArray<MapData, PerCpu>,
     pressure: Array<MapData, Pressure>,
-    /// What it lets through.
-    pub tries: Tries,
-    /// Whether the entry points for drivers are loaded; why not.
-    xdp: Result<(), String>,
     log: Option<EbpfLogger<LogTracer>>,
 }
 
@@ -183,15 +193,21 @@ impl Classifier {
         debug!(workers, ring_bytes, wake_mask, has_tstamp_type, "classifier loaded");
         let (first, array) = (map(&mut ebpf, names::RECORDS)?, map(&mut ebpf, names::RINGS)?);
         Ok(Self {
-            rings: Ring::all(first, array, (workers, ring_bytes), sides)?,
-            workers,
-            counters: map(&mut ebpf, names::COUNTERS)?,
-            pressure: map(&mut ebpf, names::PRESSURE)?,
+            reader: Reader {
+                rings: Ring::all(first, array, (workers, ring_bytes), sides)?,
+                workers,
+                counters: map(&mut ebpf, names::COUNTERS)?,
+                pressure: map(&mut ebpf, names::PRESSURE)?,
+                log: log.filter(|_| level >= aya_log::Level::Debug as u8),
+            },
             tries: Tries::new(map(&mut ebpf, names::TARGETS_V4)?, map(&mut ebpf, names::TARGETS_V6)?),
-            xdp,
-            log: log.filter(|_| level >= aya_log::Level::Debug as u8),
-            ebpf,
+            programs: Programs { ebpf, xdp },
         })
+    }
+
+    /// Its parts, each for a thread of its own.
+    pub(super) fn into_parts(self) -> (Programs, Tries, Reader) {
+        (self.programs, self.tries, self.reader)
     }
 
     /// One of the entry points of [`names`].
@@ -200,7 +216,7 @@ impl Classifier {
     ///
     /// The object has none of that name.
     pub fn program(&mut self, name: &str) -> Result<&mut SchedClassifier, CaptureError> {
-        program(&mut self.ebpf, name)
+        self.programs.tc(name)
     }
 
     /// One of the entry points for drivers.
@@ -209,37 +225,22 @@ impl Classifier {
     ///
     /// They were not wanted, or the kernel refused them, as those before 5.18 do; why.
     pub fn xdp(&mut self, name: &str) -> Result<&mut Xdp, String> {
-        self.xdp.clone()?;
-        xdp_program(&mut self.ebpf, name).map_err(|error| error.to_string())
-    }
-
-    /// Waits until the kernel wakes this thread for records, a signal arrives, or `timeout` passes.
-    ///
-    /// # Errors
-    ///
-    /// poll(2) itself fails.
-    pub fn wait(&self, timeout: Duration) -> Result<(), CaptureError> {
-        ring::wait(&self.rings, timeout)
+        self.programs.xdp(name)
     }
 
     /// Hands the records that are in the rings to `sink`, oldest first in each; how many there were.
     pub fn drain(&mut self, sink: &mut impl FnMut(&Segment)) -> usize {
-        self.rings.iter_mut().map(|ring| ring.drain(sink)).sum()
-    }
-
-    /// The rings, to be drained one by one.
-    pub(super) fn rings(&mut self) -> &mut [Ring] {
-        &mut self.rings
+        self.reader.rings.iter_mut().map(|ring| ring.drain(sink)).sum()
     }
 
     /// Gives all rings away but the first, each to be drained by another.
     pub fn take_rings(&mut self) -> Vec<RingSource> {
-        self.rings.drain(1..).map(RingSource::new).collect()
+        self.reader.take_rings()
     }
 
     /// The ring that the classifier puts this flow's records into.
     pub fn shard_of(&self, flow: &FlowKey) -> u32 {
-        shard_of(flow, seed(), self.workers)
+        shard_of(flow, seed(), self.reader.workers)
     }
 
     /// What was counted since it was loaded, all CPUs together.
@@ -248,6 +249,71 @@ impl Classifier {
     ///
     /// The kernel does not let the map be read.
     pub fn counters(&self) -> Result<SourceCounters, CaptureError> {
+        self.reader.counters()
+    }
+
+    /// How full the fullest ring was when the classifier looked last, and what it does about that.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not let the map be read.
+    pub fn pressure(&self) -> Result<Pressure, CaptureError> {
+        self.reader.pressure()
+    }
+
+    /// Sets that, until the classifier looks again: for tests, whose rings do not run full when they want it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not let the map be written.
+    pub fn set_pressure(&mut self, pressure: Pressure) -> Result<(), CaptureError> {
+        let Reader { workers, pressure: map, .. } = &mut self.reader;
+        let set = (0..*workers).try_for_each(|ring| map.set(ring, pressure, 0));
+        set.map_err(|error| CaptureError::Map { map: names::PRESSURE, reason: error.to_string() })
+    }
+
+    /// Passes what the classifier has logged on to `tracing`. It logs nothing unless somebody listened at level `debug` when it was
+    /// loaded.
+    pub fn flush_log(&mut self) {
+        self.reader.flush_log();
+    }
+}
+
+impl Programs {
+    /// As [`Classifier::program`].
+    pub(super) fn tc(&mut self, name: &str) -> Result<&mut SchedClassifier, CaptureError> {
+        program(&mut self.ebpf, name)
+    }
+
+    /// As [`Classifier::xdp`].
+    pub(super) fn xdp(&mut self, name: &str) -> Result<&mut Xdp, String> {
+        self.xdp.clone()?;
+        xdp_program(&mut self.ebpf, name).map_err(|error| error.to_string())
+    }
+}
+
+impl Reader {
+    /// Waits until the kernel wakes this thread for records, a signal arrives, or `timeout` passes.
+    ///
+    /// # Errors
+    ///
+    /// poll(2) itself fails.
+    pub(super) fn wait(&self, timeout: Duration) -> Result<(), CaptureError> {
+        ring::wait(&self.rings, timeout)
+    }
+
+    /// The rings, to be drained one by one.
+    pub(super) fn rings(&mut self) -> &mut [Ring] {
+        &mut self.rings
+    }
+
+    /// As [`Classifier::take_rings`].
+    pub(super) fn take_rings(&mut self) -> Vec<RingSource> {
+        self.rings.drain(1..).map(RingSource::new).collect()
+    }
+
+    /// As [`Classifier::counters`].
+    pub(super) fn counters(&self) -> Result<SourceCounters, CaptureError> {
         let cpus = self
             .counters
             .get(&0, 0)
@@ -273,12 +339,8 @@ impl Classifier {
         })
     }
 
-    /// How full the fullest ring was when the classifier looked last, and what it does about that.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not let the map be read.
-    pub fn pressure(&self) -> Result<Pressure, CaptureError> {
+    /// As [`Classifier::pressure`].
+    pub(super) fn pressure(&self) -> Result<Pressure, CaptureError> {
         let fullest = (0..self.workers).try_fold(Pressure::default(), |fullest, ring| {
             let pressure = self.pressure.get(&ring, 0)?;
             Ok(if pressure.every_ns > fullest.every_ns { pressure } else { fullest })
@@ -286,19 +348,8 @@ impl Classifier {
         fullest.map_err(|error: MapError| CaptureError::Map { map: names::PRESSURE, reason: error.to_string() })
     }
 
-    /// Sets that, until the classifier looks again: for tests, whose rings do not run full when they want it.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not let the map be written.
-    pub fn set_pressure(&mut self, pressure: Pressure) -> Result<(), CaptureError> {
-        let set = (0..self.workers).try_for_each(|ring| self.pressure.set(ring, pressure, 0));
-        set.map_err(|error| CaptureError::Map { map: names::PRESSURE, reason: error.to_string() })
-    }
-
-    /// Passes what the classifier has logged on to `tracing`. It logs nothing unless somebody listened at level `debug` when it was
-    /// loaded.
-    pub fn flush_log(&mut self) {
+    /// As [`Classifier::flush_log`].
+    pub(super) fn flush_log(&mut self) {
         if let Some(log) = &mut self.log {
             log.flush();
         }

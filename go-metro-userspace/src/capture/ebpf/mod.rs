@@ -1,33 +1,28 @@
 //! The eBPF source: the classifier on both hooks of each interface, and the ring buffer between it and the engine.
 //!
-//! `classifier` loads the embedded object; `tries` tells it the targets; `attach` puts it on the hooks and takes it off;
-//! `ring` hands out its records;
-//! [`EbpfSource`] here keeps them in step with what is to be watched and which interfaces exist; [`probe`] says what a
-//! kernel can do. The source needs no runtime: it is polled from a plain thread.
+//! `classifier` loads the embedded object; `tries` tells it the targets; `attach` puts it on the hooks and takes it off, `hooks` as
+//! interfaces come and go, `beside` on a thread of its own; `ring` hands out its records; [`probe`] says what a kernel can do.
+//! The source needs no runtime: it is polled from a plain thread.
 
 mod attach;
+mod beside;
 mod classifier;
+mod hooks;
 mod pressure;
 mod probe;
+mod release;
 mod ring;
 mod tries;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-use tracing::{info, warn};
-
 use super::error::CaptureError;
-use super::interfaces::{self, Wanted};
-use super::trouble::Trouble;
-use super::turns::Turns;
-use super::{Attached, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
-use crate::config::IngressHook;
-use crate::netlink::deletions::Deletions;
+use super::{Attached, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way};
 use crate::rtt::{Nanos, Segment};
-use attach::Attachment;
-use classifier::with_sources;
+use beside::Beside;
+use classifier::{Reader, with_sources};
+use hooks::{Hooks, Shown};
 use ring::Stamps;
 
 pub use attach::{HookKind, LinkLayer};
@@ -36,27 +31,27 @@ pub use probe::{Feature, features, probe};
 pub use ring::RingSource;
 pub use tries::Tries;
 
-/// An interface with the classifier on it, and what is watched there.
-struct Watched {
-    attachment: Attachment,
-    nets: Vec<IpNet>,
+/// How long a start attaches to interfaces before the rest is left to the thread beside; a stop waits no longer for it.
+const START: Duration = Duration::from_millis(150);
+/// Longest wait for the thread beside when another source takes over: it attaches to an interface at most meanwhile.
+const END: Duration = Duration::from_secs(2);
+
+/// Who looks after the hooks.
+enum Keeper {
+    /// Whoever calls [`EbpfSource::maintain`].
+    Here(Box<Hooks>),
+    /// A thread beside.
+    Beside(Beside),
+    /// Nobody any more.
+    Nobody,
 }
 
 /// Segment records from the kernel.
 pub struct EbpfSource {
-    // Dropped first: the hooks are left before the programs are unloaded.
-    attached: BTreeMap<String, Watched>,
-    classifier: Classifier,
-    watch: WatchList,
-    /// Where to attach, if not where it is best.
-    hook: Option<HookKind>,
-    ingress: IngressHook,
-    /// Which interfaces are a host's end, where that is configured.
-    host_ends: BTreeMap<String, bool>,
-    turns: Turns,
-    trouble: Trouble,
-    /// Hears of interfaces that are deleted, and made anew before the next look.
-    deletions: Option<Deletions>,
+    // Dropped first: the hooks are left before the rings are closed.
+    hooks: Keeper,
+    shown: Shown,
+    reader: Reader,
     pressure: pressure::Watch,
     stamps: Stamps,
 }
@@ -68,7 +63,7 @@ impl EbpfSource {
     ///
     /// What [`Classifier::load`] fails with, an interface that exists but cannot be attached to, or none that exists.
     pub fn open(settings: &SourceSettings) -> Result<Self, CaptureError> {
-        Self::open_with(settings, None)
+        Self::open_with(settings, None, None)
     }
 
     /// As [`Self::open`], on this kind of hook rather than on the best that there is.
@@ -77,39 +72,69 @@ impl EbpfSource {
     ///
     /// As [`Self::open`].
     pub fn open_on(settings: &SourceSettings, hook: HookKind) -> Result<Self, CaptureError> {
-        Self::open_with(settings, Some(hook))
+        Self::open_with(settings, Some(hook), None)
     }
 
-    fn open_with(settings: &SourceSettings, hook: Option<HookKind>) -> Result<Self, CaptureError> {
+    /// As [`Self::open`], but that it attaches to named interfaces alone, and only for a while: [`Self::go_beside`] attaches to the rest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_in_short(settings: &SourceSettings) -> Result<Self, CaptureError> {
+        Self::open_with(settings, None, Some(START))
+    }
+
+    /// As [`Self::open`], but attaches to nothing: [`Self::take_over`] or [`Self::go_beside`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn prepare(settings: &SourceSettings) -> Result<Self, CaptureError> {
+        Self::open_with(settings, None, Some(Duration::ZERO))
+    }
+
+    fn open_with(
+        settings: &SourceSettings,
+        hook: Option<HookKind>,
+        time: Option<Duration>,
+    ) -> Result<Self, CaptureError> {
         let SourceSettings { ring_bytes, sides, ingress, thinning, workers, .. } = *settings;
         let wanted =
             ClassifierSettings { ring_bytes, sides, ingress, thinning, workers, ..ClassifierSettings::default() };
-        let classifier = Classifier::load_with(wanted)?;
-        let mut source = Self {
-            attached: BTreeMap::new(),
-            classifier,
-            watch: settings.watch.clone(),
-            hook,
-            ingress: settings.ingress,
-            host_ends: settings.host_ends.clone(),
-            turns: Turns::default(),
-            trouble: Trouble::default(),
-            deletions: Deletions::new().ok(),
-            pressure: pressure::Watch::new(),
-            stamps: Stamps::new(),
+        let (programs, tries, reader) = Classifier::load_with(wanted)?.into_parts();
+        let mut hooks = Box::new(Hooks::new((programs, tries), settings, hook));
+        hooks.attach_all(time.map(|time| Instant::now() + time))?;
+        hooks.must_be_there()?;
+        let (shown, pressure, stamps) = (hooks.shown(), pressure::Watch::new(), Stamps::new());
+        Ok(Self { hooks: Keeper::Here(hooks), shown, reader, pressure, stamps })
+    }
+
+    /// From now on a thread beside attaches to interfaces, so that none of that holds up who reads.
+    pub fn go_beside(&mut self) {
+        self.hooks = match std::mem::replace(&mut self.hooks, Keeper::Nobody) {
+            Keeper::Here(hooks) => Beside::start(*hooks).map_or_else(
+                |error| {
+                    tracing::error!(%error, "nothing can be attached: there is no thread for it");
+                    Keeper::Nobody
+                },
+                Keeper::Beside,
+            ),
+            other => other,
         };
-        let mut wanted = interfaces::look(&source.watch, &source.host_ends)?;
-        source.turns.settle(&mut wanted, Instant::now());
-        for now in &wanted {
-            match source.attach(now) {
-                // A pattern may mean what cannot be watched; a name means what must be.
-                Err(error) if !now.is_named => source.trouble.note(now, &error),
-                done => done?,
-            }
+    }
+
+    /// Goes on where `before` was, which keeps the records that it has: each packet is seen by one of both. What `before` was not attached
+    /// to is left to [`Self::maintain`].
+    pub fn take_over(&mut self, before: &mut Self) {
+        let Keeper::Here(hooks) = &mut self.hooks else { return };
+        let taken = match std::mem::replace(&mut before.hooks, Keeper::Nobody) {
+            Keeper::Here(hooks) => Some(*hooks),
+            Keeper::Beside(beside) => beside.end(END),
+            Keeper::Nobody => None,
+        };
+        if let Some(taken) = taken {
+            hooks.take_over(taken);
         }
-        let missing = interfaces::missing(&source.watch, &wanted);
-        interfaces::must_be_there(&source.watch, &missing)?;
-        Ok(source)
     }
 
     /// Waits up to `timeout` for records and hands those that there are to `sink`, oldest first.
@@ -132,24 +157,39 @@ impl EbpfSource {
     ///
     /// poll(2) itself fails.
     pub fn wait(&mut self, timeout: Duration) -> Result<(), CaptureError> {
-        self.classifier.wait(timeout)
+        self.reader.wait(timeout)
     }
 
     /// The second half of [`Self::poll`]: hands on what has come.
     pub fn read(&mut self, sink: &mut impl FnMut(&Segment)) {
-        self.classifier.flush_log();
-        self.pressure.look(&self.classifier);
-        self.stamps.drain(self.classifier.rings(), sink);
+        self.reader.flush_log();
+        self.pressure.look(&self.reader);
+        self.stamps.drain(self.reader.rings(), sink);
     }
 
     /// Gives the rings away that other threads are to drain: all but the first, where there are several.
     pub fn take_rings(&mut self) -> Vec<RingSource> {
-        self.classifier.take_rings()
+        self.reader.take_rings()
     }
 
     /// Leaves the hooks as far as there is time until then.
     pub fn detach(&mut self, deadline: Instant) {
-        while Instant::now() < deadline && self.attached.pop_first().is_some() {}
+        match &mut self.hooks {
+            Keeper::Here(hooks) => hooks.leave(deadline),
+            Keeper::Beside(beside) => beside.leave(deadline),
+            Keeper::Nobody => {}
+        }
+    }
+
+    /// Moves to the head of the hook that tells `way` on this interface: a program before ours may end the chain.
+    pub fn move_to_head(&mut self, ifindex: u32, way: Way) -> Vec<InterfaceEvent> {
+        let mut events = Vec::new();
+        match &mut self.hooks {
+            Keeper::Here(hooks) => hooks.move_to_head(ifindex, way, &mut events),
+            Keeper::Beside(beside) => beside.move_to_head(ifindex, way),
+            Keeper::Nobody => {}
+        }
+        events
     }
 
     /// What was counted since [`Self::open`], all CPUs together.
@@ -158,7 +198,7 @@ impl EbpfSource {
     ///
     /// The kernel does not let the map be read.
     pub fn counters(&self) -> Result<SourceCounters, CaptureError> {
-        let mut counters = self.classifier.counters()?;
+        let mut counters = self.reader.counters()?;
         counters.records = counters.records.saturating_sub(self.stamps.thrown_away);
         counters.lost += self.stamps.thrown_away;
         Ok(counters)
@@ -179,102 +219,54 @@ impl EbpfSource {
         self.stamps.now()
     }
 
-    /// Watches other targets from now on, on interfaces that stay without a gap.
+    /// Watches other targets from now on, on interfaces that stay without a gap. A thread beside logs what is in the way.
     ///
     /// # Errors
     ///
     /// Too many targets, or a map that cannot be written; then what was added so far stays, and nothing was removed.
     pub fn set_targets(&mut self, watch: &WatchList) -> Result<(), CaptureError> {
-        let wanted = interfaces::look(watch, &self.host_ends)?;
-        let nets_of = |name: &str| wanted.iter().find(|now| now.name == name).map(|now| now.nets.clone());
-        let before: Vec<Vec<IpNet>> = self.attached.values().map(|attached| attached.nets.clone()).collect();
-        for (name, attached) in &mut self.attached {
-            attached.nets = nets_of(name).unwrap_or_default();
+        match &mut self.hooks {
+            Keeper::Here(hooks) => hooks.set_targets(watch),
+            Keeper::Beside(beside) => {
+                beside.watch(watch.clone());
+                Ok(())
+            }
+            Keeper::Nobody => Ok(()),
         }
-        if let Err(error) = self.classifier.tries.set(&self.wanted()) {
-            self.attached.values_mut().zip(before).for_each(|(attached, nets)| attached.nets = nets);
-            return Err(error);
-        }
-        self.watch.clone_from(watch);
-        // Interfaces that are new are attached by the next `maintain`.
-        self.attached.retain(|name, _| nets_of(name).is_some());
-        Ok(())
     }
 
     /// Looks after interfaces: attaches to those that came, forgets those that went. To be called when the kernel
-    /// tells of a change, and now and then.
+    /// tells of a change, and now and then. Where a thread beside does that, says what it did, which is then taken to be acted on at the
+    /// next call; that costs next to nothing.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
-        let mut events = Vec::new();
-        // While they cannot be asked about, interfaces are taken to be as they were.
-        let Ok(mut wanted) = interfaces::look(&self.watch, &self.host_ends) else { return events };
-        self.turns.settle(&mut wanted, Instant::now());
-        self.trouble.keep(&wanted);
-        let deleted = self.deletions.as_ref().map(Deletions::take).unwrap_or_default();
-        self.attached.retain(|name, attached| {
-            let ifindex = attached.attachment.ifindex();
-            let now = wanted.iter().find(|now| now.name == *name && now.ifindex == ifindex);
-            let now = now.filter(|_| !deleted.may_have(ifindex));
-            if now.is_none() {
-                events.push(InterfaceEvent::Lost { name: name.clone(), ifindex });
+        match &mut self.hooks {
+            Keeper::Here(hooks) => {
+                let mut events = Vec::new();
+                hooks.maintain(&mut events);
+                events
             }
-            now.is_some_and(|now| now.host_end == attached.attachment.is_turned())
-        });
-        for now in wanted {
-            if let Some(attached) = self.attached.get_mut(&now.name) {
-                // Another pattern may mean it now.
-                attached.nets = now.nets;
-                continue;
-            }
-            match self.attach(&now) {
-                Ok(()) => {
-                    self.trouble.is_over(&now.name);
-                    events.push(InterfaceEvent::Attached { name: now.name, ifindex: now.ifindex });
-                }
-                // It may be half made, or gone again; the next call sees.
-                Err(error) => self.trouble.note(&now, &error),
-            }
+            Keeper::Beside(beside) => beside.events(),
+            Keeper::Nobody => Vec::new(),
         }
-        if let Err(error) = self.classifier.tries.set(&self.wanted()) {
-            warn!(%error, "targets in the kernel are not what they should be");
-        }
-        events
+    }
+
+    /// Whether a thread beside looks after interfaces.
+    pub fn is_beside(&self) -> bool {
+        matches!(self.hooks, Keeper::Beside(_))
     }
 
     /// The interfaces that capture runs on, with their indices.
-    pub fn interfaces(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.attached.iter().map(|(name, attached)| (name.as_str(), attached.attachment.ifindex()))
+    pub fn interfaces(&self) -> Vec<(String, u32)> {
+        self.attached().into_iter().map(|attached| (attached.name, attached.ifindex)).collect()
     }
 
     /// The interfaces that capture runs on, and how.
     pub(super) fn attached(&self) -> Vec<Attached> {
-        let each = |(name, Watched { attachment, .. }): (&String, &Watched)| Attached {
-            name: name.clone(),
-            ifindex: attachment.ifindex(),
-            hook: attachment.kind(),
-            host_end: attachment.is_turned(),
-        };
-        self.attached.iter().map(each).collect()
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).attached.clone()
     }
 
     /// Interfaces that exist and are not captured on, and why.
     pub(super) fn trouble(&self) -> Vec<(String, String)> {
-        self.trouble.list()
-    }
-
-    fn attach(&mut self, wanted: &Wanted) -> Result<(), CaptureError> {
-        wanted.has_usable_name()?;
-        let Wanted { name, ifindex, host_end, nets, .. } = wanted;
-        let attachment = Attachment::new(&mut self.classifier, name, *ifindex, (self.hook, self.ingress), *host_end)?;
-        info!(interface = name, ifindex, hook = attachment.kind(), host_end, "classifier attached");
-        self.attached.insert(name.clone(), Watched { attachment, nets: nets.clone() });
-        self.classifier.tries.set(&self.wanted()).inspect_err(|_| drop(self.attached.remove(name)))
-    }
-
-    /// The keys that the tries should hold: those of attached interfaces.
-    fn wanted(&self) -> BTreeSet<(u32, IpNet)> {
-        self.attached
-            .values()
-            .flat_map(|Watched { attachment, nets }| nets.iter().map(|net| (attachment.ifindex(), net.trunc())))
-            .collect()
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).trouble.clone()
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use go_metro_common::pressure::Pressure;
 use tracing::{info, warn};
 
-use super::Classifier;
+use super::classifier::Reader;
 
 /// How often the classifier is asked.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -22,7 +22,7 @@ impl Watch {
         Self { next: Instant::now(), since: None }
     }
 
-    pub(super) fn look(&mut self, classifier: &Classifier) {
+    pub(super) fn look(&mut self, classifier: &Reader) {
         let now = Instant::now();
         if now < self.next {
             return;

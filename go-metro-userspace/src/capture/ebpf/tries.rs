@@ -31,19 +31,8 @@ impl Tries {
     ///
     /// More keys than a trie takes, or the kernel refuses one. Nothing has been removed then.
     pub fn set(&mut self, wanted: &BTreeSet<(u32, IpNet)>) -> Result<(), CaptureError> {
-        let v4 = wanted.iter().filter(|(_, net)| matches!(net, IpNet::V4(_))).count();
-        let most = v4.max(wanted.len() - v4);
-        if most > TARGETS_MAX as usize {
-            return Err(CaptureError::TooManyTargets { wanted: most, limit: TARGETS_MAX });
-        }
-        let new: Vec<_> = wanted.difference(&self.held).copied().collect();
-        for (ifindex, net) in new {
-            match net {
-                IpNet::V4(net) => self.v4.insert(&key_v4(ifindex, net), 0, 0).map_err(failed(names::TARGETS_V4))?,
-                IpNet::V6(net) => self.v6.insert(&key_v6(ifindex, net), 0, 0).map_err(failed(names::TARGETS_V6))?,
-            }
-            self.held.insert((ifindex, net));
-        }
+        fit(wanted.iter())?;
+        self.insert(wanted)?;
         let old: Vec<_> = self.held.difference(wanted).copied().collect();
         for (ifindex, net) in old {
             match net {
@@ -54,6 +43,42 @@ impl Tries {
         }
         Ok(())
     }
+
+    /// Adds these to what the tries hold.
+    ///
+    /// # Errors
+    ///
+    /// More keys than a trie takes, or the kernel refuses one.
+    pub fn extend(&mut self, more: &BTreeSet<(u32, IpNet)>) -> Result<(), CaptureError> {
+        fit(self.held.iter().chain(more.difference(&self.held)))?;
+        self.insert(more)
+    }
+
+    fn insert(&mut self, wanted: &BTreeSet<(u32, IpNet)>) -> Result<(), CaptureError> {
+        let new: Vec<_> = wanted.difference(&self.held).copied().collect();
+        for (ifindex, net) in new {
+            match net {
+                IpNet::V4(net) => self.v4.insert(&key_v4(ifindex, net), 0, 0).map_err(failed(names::TARGETS_V4))?,
+                IpNet::V6(net) => self.v6.insert(&key_v6(ifindex, net), 0, 0).map_err(failed(names::TARGETS_V6))?,
+            }
+            self.held.insert((ifindex, net));
+        }
+        Ok(())
+    }
+}
+
+/// Whether so many fit into the tries.
+fn fit<'a>(keys: impl Iterator<Item = &'a (u32, IpNet)>) -> Result<(), CaptureError> {
+    let (mut v4, mut all) = (0, 0);
+    for (_, net) in keys {
+        v4 += usize::from(matches!(net, IpNet::V4(_)));
+        all += 1;
+    }
+    let most = v4.max(all - v4);
+    if most > TARGETS_MAX as usize {
+        return Err(CaptureError::TooManyTargets { wanted: most, limit: TARGETS_MAX });
+    }
+    Ok(())
 }
 
 fn key_v4(ifindex: u32, net: Ipv4Net) -> Key<TargetV4> {

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use super::filter::Wish;
 use super::hand_on;
-use super::tap::{Health, Tap};
+use super::tap::{Due, Health, Tap};
 use crate::capture::decode::LinkType;
 use crate::capture::interfaces::ANY;
 use crate::capture::{CaptureError, SourceCounters};
@@ -102,15 +102,10 @@ impl Cooked {
         self.tap.take_dropped()
     }
 
-    /// Reads what is there, a batch at most. The wall clock is `offset_ns` ahead of the monotonic one.
-    pub(super) fn read(
-        &mut self,
-        offset_ns: i64,
-        counters: &mut SourceCounters,
-        sink: &mut impl FnMut(&Segment),
-    ) -> Health {
+    /// Reads what is there and due, a batch at most.
+    pub(super) fn read(&mut self, due: Due, counters: &mut SourceCounters, sink: &mut impl FnMut(&Segment)) -> Health {
         let Self { tap, sides, ports, everywhere, host_ends, .. } = self;
-        tap.read_batch(offset_ns, counters, |decoded, time, counters| {
+        tap.read_batch(due, counters, |decoded, time, counters| {
             let ifindex = decoded.ifindex.unwrap_or(0);
             let port = ports.get(&ifindex);
             let turned = port.map_or_else(|| host_ends.contains(&ifindex), |port| port.host_end);

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::filter::Wish;
 use super::hand_on;
-use super::tap::{Health, Tap};
+use super::tap::{Due, Health, Tap};
 use crate::capture::decode::Decoded;
 use crate::capture::interfaces::Wanted;
 use crate::capture::{CaptureError, SourceCounters, SourceSettings};
@@ -78,15 +78,10 @@ impl Device {
         self.tap.take_dropped()
     }
 
-    /// Reads what is there, a batch at most. The wall clock is `offset_ns` ahead of the monotonic one.
-    pub(super) fn read(
-        &mut self,
-        offset_ns: i64,
-        counters: &mut SourceCounters,
-        sink: &mut impl FnMut(&Segment),
-    ) -> Health {
+    /// Reads what is there and due, a batch at most.
+    pub(super) fn read(&mut self, due: Due, counters: &mut SourceCounters, sink: &mut impl FnMut(&Segment)) -> Health {
         let Self { tap, orientation, targets, ifindex, sides, .. } = self;
-        tap.read_batch(offset_ns, counters, |decoded, time, counters| {
+        tap.read_batch(due, counters, |decoded, time, counters| {
             for direction in orientation.of(decoded).into_iter().flatten() {
                 let seen = decoded.seen_from(direction, *sides, time, *ifindex);
                 hand_on(seen, targets, *sides, counters, sink);

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use go_metro_common::segment::Sides;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::time::{ClockId, clock_gettime};
 
 use super::clock::Clocks;
 use super::interfaces::{self, ANY, Wanted};
@@ -26,7 +27,7 @@ use crate::rtt::{Nanos, Segment};
 use crate::targets::TargetSet;
 use cooked::{Cooked, Port};
 use device::Device;
-use tap::Health;
+use tap::{Due, Health};
 
 pub use tap::check_filter;
 
@@ -56,6 +57,9 @@ pub struct PcapSource {
     events: Vec<InterfaceEvent>,
     clocks: Clocks,
     jump: Option<Jump>,
+    /// What is stamped before or from these moments on is another source's.
+    from_ns: i64,
+    until_ns: i64,
 }
 
 impl PcapSource {
@@ -77,6 +81,8 @@ impl PcapSource {
             events: Vec::new(),
             clocks: Clocks::new(),
             jump: None,
+            from_ns: i64::MIN,
+            until_ns: i64::MAX,
         };
         let mut wanted = interfaces::look(&settings.watch, &settings.host_ends)?;
         source.turns.settle(&mut wanted, Instant::now());
@@ -135,9 +141,9 @@ impl PcapSource {
 
     /// Hands out what is there.
     fn read_all(&mut self, sink: &mut impl FnMut(&Segment)) {
-        let offset_ns = self.clocks.epoch_offset_ns();
+        let due = Due { offset_ns: self.clocks.epoch_offset_ns(), from_ns: self.from_ns, until_ns: self.until_ns };
         let Self { devices, cooked, counters, events, .. } = self;
-        devices.retain_mut(|device| match device.read(offset_ns, counters, sink) {
+        devices.retain_mut(|device| match device.read(due, counters, sink) {
             Health::Well => true,
             Health::Gone => {
                 counters.lost += device.take_dropped();
@@ -146,7 +152,7 @@ impl PcapSource {
             }
         });
         if let Some(handle) = cooked
-            && matches!(handle.read(offset_ns, counters, sink), Health::Gone)
+            && matches!(handle.read(due, counters, sink), Health::Gone)
         {
             counters.lost += handle.take_dropped();
             events.extend(handle.ports().map(|(ifindex, port)| lost(&port.name, ifindex)));
@@ -217,6 +223,14 @@ impl PcapSource {
         std::mem::take(&mut self.events)
     }
 
+    /// Hands on what is stamped after this time from now on, and counts nothing else; `before` what is stamped until then. Stamps are of the
+    /// wall clock.
+    pub fn begin_after(&mut self, time: Duration, before: &mut Self) {
+        let now = clock_gettime(ClockId::CLOCK_REALTIME).map_or(i64::MIN, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec());
+        self.from_ns = now.saturating_add(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
+        before.until_ns = self.from_ns;
+    }
+
     /// What to add to a record's time for nanoseconds since the epoch.
     pub fn epoch_offset_ns(&self) -> i64 {
         self.clocks.epoch_offset_ns()
@@ -235,7 +249,7 @@ impl PcapSource {
 
     /// The interfaces that capture runs on, and how.
     pub fn attached(&self) -> Vec<Attached> {
-        let of = |(name, ifindex, host_end)| Attached { name, ifindex, hook: "libpcap", host_end };
+        let of = |(name, ifindex, host_end)| Attached { name, ifindex, hook: "libpcap".to_owned(), host_end };
         self.held().into_iter().map(of).collect()
     }
 

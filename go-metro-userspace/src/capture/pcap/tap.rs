@@ -26,10 +26,21 @@ pub(super) enum Health {
     Gone,
 }
 
+/// Which packets are handed on: none that another source does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    /// How far the wall clock is ahead of the monotonic one, in nanoseconds.
+    pub(super) offset_ns: i64,
+    /// The first moment, on the wall clock that stamps packets, in nanoseconds since the epoch.
+    pub(super) from_ns: i64,
+    /// The first moment that is too late.
+    pub(super) until_ns: i64,
+}
+
 /// What comes of reading.
 enum Read<'a> {
-    /// A packet and its time, on the monotonic clock.
-    Packet(Packet<'a>, Nanos),
+    /// A packet and its time, on the wall clock in nanoseconds.
+    Packet(Packet<'a>, i64),
     /// There is no more for now.
     Nothing,
     /// The device went away.
@@ -85,20 +96,23 @@ impl Tap {
             .map_err(|error| CaptureError::Libpcap { name: self.name.clone(), reason: reason(&error) })
     }
 
-    /// Decodes what is there, a batch at most, and hands on each packet that could be, with its time. The wall clock is `offset_ns` ahead
-    /// of the monotonic one.
+    /// Decodes what is there and due, a batch at most, and hands on each packet that could be, with its time.
     pub(super) fn read_batch(
         &mut self,
-        offset_ns: i64,
+        due: Due,
         counters: &mut SourceCounters,
         mut each: impl FnMut(&Decoded, Nanos, &mut SourceCounters),
     ) -> Health {
         for _ in 0..BATCH {
-            let (packet, time) = match self.read(offset_ns) {
-                Read::Packet(packet, time) => (packet, time),
+            let (packet, wall_ns) = match self.read() {
+                Read::Packet(packet, wall_ns) => (packet, wall_ns),
                 Read::Nothing => return Health::Well,
                 Read::Gone => return Health::Gone,
             };
+            if !(due.from_ns..due.until_ns).contains(&wall_ns) {
+                continue;
+            }
+            let time = Nanos(u64::try_from(wall_ns - due.offset_ns).unwrap_or(0));
             if let Some(decoded) = decode_counted(packet, counters) {
                 let before = counters.records;
                 each(&decoded, time, counters);
@@ -108,18 +122,17 @@ impl Tap {
         Health::Well
     }
 
-    /// The next packet. It comes with wall-clock time, which is `offset_ns` ahead of the monotonic clock.
-    fn read(&mut self, offset_ns: i64) -> Read<'_> {
+    /// The next packet.
+    fn read(&mut self) -> Read<'_> {
         match self.capture.next_packet() {
             Ok(packet) => {
                 let stamp = packet.header.ts;
                 // With nanosecond precision the field for microseconds holds nanoseconds.
                 let wall_ns = stamp.tv_sec * 1_000_000_000 + stamp.tv_usec;
-                let time = Nanos(u64::try_from(wall_ns - offset_ns).unwrap_or(0));
                 let wire_len = packet.header.len;
                 Read::Packet(
                     Packet { bytes: packet.data, wire_len, link_type: self.link_type, origin: Origin::Live },
-                    time,
+                    wall_ns,
                 )
             }
             Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => Read::Nothing,

@@ -1,0 +1,162 @@
+//! A thread that puts the classifier on hooks, beside the one that reads its records: attaching takes the kernel tens of milliseconds an
+//! interface, and a host of containers has a thousand.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use tracing::{error, info};
+
+use super::hooks::{Follower, Hooks};
+use crate::capture::{InterfaceEvent, WatchList, Way};
+use crate::netlink::monitor::Monitor;
+
+/// Longest wait for an order before the kernel's word is looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// How often interfaces are looked at though the kernel told of no change, or where it does not tell.
+const LOOK_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(1)];
+/// Longest wait until what was told is acted on. The reader does so ten times a second.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// What the thread is asked to do.
+enum Order {
+    /// Watch these addresses from now on.
+    Watch(WatchList),
+    /// Move to the head of the hook that tells this way.
+    Head(u32, Way),
+    /// Leave the hooks as far as there is time until then, and end.
+    Leave(Instant, mpsc::Sender<()>),
+    /// Hand the hooks over as they are, and end.
+    HandOver(mpsc::Sender<Hooks>),
+}
+
+/// The thread, as its reader sees it. It ends when this is dropped.
+pub(super) struct Beside {
+    orders: mpsc::Sender<Order>,
+    events: mpsc::Receiver<InterfaceEvent>,
+    /// Events that were taken, and that were acted on.
+    taken: u64,
+    settled: Arc<AtomicU64>,
+}
+
+impl Beside {
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// There is no thread to be had.
+    pub(super) fn start(hooks: Hooks) -> io::Result<Self> {
+        let ((orders, inbox), (told, events)) = (mpsc::channel(), mpsc::channel());
+        let settled = Arc::<AtomicU64>::default();
+        let room = Room { inbox, waiting: VecDeque::new(), told, count: 0, settled: settled.clone() };
+        std::thread::Builder::new().name("attach".to_owned()).spawn(move || room.run(hooks))?;
+        Ok(Self { orders, events, taken: 0, settled })
+    }
+
+    /// What happened since the last call. What that returned is taken to be acted on.
+    pub(super) fn events(&mut self) -> Vec<InterfaceEvent> {
+        self.settled.store(self.taken, Ordering::Release);
+        let events: Vec<InterfaceEvent> = self.events.try_iter().collect();
+        self.taken += events.len() as u64;
+        events
+    }
+
+    /// Watches these addresses from now on.
+    pub(super) fn watch(&self, watch: WatchList) {
+        let _ = self.orders.send(Order::Watch(watch));
+    }
+
+    /// Moves to the head of the hook that tells `way` on this interface.
+    pub(super) fn move_to_head(&self, ifindex: u32, way: Way) {
+        let _ = self.orders.send(Order::Head(ifindex, way));
+    }
+
+    /// Leaves the hooks as far as there is time until then.
+    pub(super) fn leave(&self, deadline: Instant) {
+        let (done, left) = mpsc::channel();
+        if self.orders.send(Order::Leave(deadline, done)).is_ok() {
+            let _ = left.recv_timeout(deadline.saturating_duration_since(Instant::now()) + TICK);
+        }
+    }
+
+    /// Takes the hooks back; none if the thread does not give them in this time.
+    pub(super) fn end(self, patience: Duration) -> Option<Hooks> {
+        let (give, take) = mpsc::channel();
+        self.orders.send(Order::HandOver(give)).ok()?;
+        take.recv_timeout(patience).ok()
+    }
+}
+
+/// What the thread has beside the hooks.
+struct Room {
+    inbox: mpsc::Receiver<Order>,
+    /// Orders that came while something else was done.
+    waiting: VecDeque<Order>,
+    told: mpsc::Sender<InterfaceEvent>,
+    count: u64,
+    settled: Arc<AtomicU64>,
+}
+
+impl Room {
+    fn run(mut self, mut hooks: Hooks) {
+        let monitor = Monitor::open()
+            .inspect_err(|error| info!(%error, "the kernel tells of no changes: interfaces are looked at every second"))
+            .ok();
+        let look_every = LOOK_EVERY[usize::from(monitor.is_none())];
+        let mut look_at = Instant::now();
+        loop {
+            let order = self.waiting.pop_front().map_or_else(|| self.inbox.recv_timeout(TICK), Ok);
+            match order {
+                Ok(Order::Watch(watch)) => {
+                    match hooks.set_targets(&watch) {
+                        Ok(()) => {}
+                        Err(error) => error!("targets stay as they were: {error}"),
+                    }
+                    // There may be interfaces that were not watched before.
+                    look_at = Instant::now();
+                }
+                Ok(Order::Head(ifindex, way)) => hooks.move_to_head(ifindex, way, &mut self),
+                Ok(Order::Leave(deadline, done)) => {
+                    hooks.leave(deadline);
+                    let _ = done.send(());
+                    return;
+                }
+                Ok(Order::HandOver(give)) => {
+                    let _ = give.send(hooks);
+                    return;
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+            if monitor.as_ref().is_some_and(Monitor::has_changed) || look_at <= Instant::now() {
+                let complete = hooks.maintain(&mut self);
+                look_at = Instant::now() + if complete { look_every } else { Duration::ZERO };
+            }
+        }
+    }
+}
+
+impl Follower for Room {
+    fn tell(&mut self, event: InterfaceEvent) {
+        self.count += 1;
+        let _ = self.told.send(event);
+    }
+
+    fn settle(&mut self) {
+        let deadline = Instant::now() + SETTLE;
+        while self.settled.load(Ordering::Acquire) < self.count && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn is_urgent(&mut self) -> bool {
+        match self.inbox.try_recv() {
+            Ok(order) => self.waiting.push_back(order),
+            Err(mpsc::TryRecvError::Empty) => {}
+            Err(mpsc::TryRecvError::Disconnected) => return true,
+        }
+        !self.waiting.is_empty()
+    }
+}

@@ -25,6 +25,7 @@ struct Sent {
     /// From the initial sequence number on.
     start: u32,
     end: u32,
+    tsval: Option<u32>,
     /// What the receiver had without a gap once this had arrived.
     reached: u32,
 }
@@ -39,6 +40,7 @@ struct Answer {
     window: u16,
     /// A SACK block lies above the acknowledgement number.
     tells_of_hole: bool,
+    tsecr: Option<u32>,
 }
 
 /// A connection as the path saw it, in the order of departure.
@@ -91,12 +93,14 @@ impl Live {
                 let connection = connections.entry((head.source, head.destination)).or_default();
                 connection.isn = connection.isn.or(head.syn.then_some(head.seq));
                 let end = head.seq.wrapping_add(head.len);
-                connection.sent.push(Sent { left_ns, arrived_ns, start: head.seq, end, reached: 0 });
+                let (start, tsval) = (head.seq, head.tsval);
+                connection.sent.push(Sent { left_ns, arrived_ns, start, end, tsval, reached: 0 });
             } else if let Some(ack) = head.ack {
                 let connection = connections.entry((head.destination, head.source)).or_default();
-                let Head { len, window, tells_of_hole, .. } = head;
+                let Head { len, window, tells_of_hole, tsecr, .. } = head;
+                let is_empty = len == 0;
                 connection.uses_sack |= head.permits_sack;
-                connection.answers.push(Answer { left_ns, arrived_ns, ack, is_empty: len == 0, window, tells_of_hole });
+                connection.answers.push(Answer { left_ns, arrived_ns, ack, is_empty, window, tells_of_hole, tsecr });
             }
         }
         connections.values_mut().for_each(Connection::play);
@@ -134,12 +138,25 @@ impl Live {
             .min_by_key(|answer| answer.arrived_ns.unwrap_or_default().abs_diff(sample.time_ns))
             .ok_or("no such acknowledgement arrived then")?;
         let arrived_ns = ack.arrived_ns.unwrap_or_default();
+        if sample.rtt_ns == 0 {
+            return Err("no time passed");
+        }
+        let same_frame = |answer: &&Answer| answer.arrived_ns.is_some_and(|at| at.abs_diff(arrived_ns) < SAME_FRAME_NS);
+        // Duplicates that follow it closely may be nearer to what the agent's clock showed.
+        if carriers().filter(same_frame).all(|answer| answer.tells_of_hole) {
+            return Err("the acknowledgement itself carries a SACK block above");
+        }
+        let before = |answer: &&Answer| answer.arrived_ns.is_some_and(|at| at + REPEATED_NS < arrived_ns);
+        if connection.answers.iter().filter(before).any(|answer| answer.ack >= number) {
+            return Err("that number had arrived before");
+        }
         let departure = arrived_ns.saturating_sub(sample.rtt_ns);
         let of_that_byte = || connection.sent.iter().filter(|sent| sent.start < number && number <= sent.end);
-        let left_ns = of_that_byte()
-            .map(|sent| sent.left_ns)
-            .min_by_key(|left| left.abs_diff(departure))
-            .ok_or("that byte never left")?;
+        let timed = of_that_byte().min_by_key(|sent| sent.left_ns.abs_diff(departure)).ok_or("that byte never left")?;
+        let left_ns = timed.left_ns;
+        if timed.tsval.zip(ack.tsecr).is_some_and(|(tsval, tsecr)| (tsecr.wrapping_sub(tsval) as i32) > 0) {
+            return Err("TSecr is newer than the segment's TSval");
+        }
         // A duplicated frame arrives twice.
         let there = || {
             let arrivals = of_that_byte().filter(|sent| sent.left_ns == left_ns);
@@ -160,6 +177,12 @@ impl Live {
         let is_repeated = ack.left_ns.saturating_sub(first) > REPEATED_NS;
         if is_repeated && of_that_byte().any(|sent| sent.left_ns > left_ns && sent.left_ns < arrived_ns) {
             return Err("sent again, and the acknowledgement is not the first");
+        }
+        // It had kept the acknowledgement back, and something that was sent again made it speak.
+        let causes =
+            |sent: &Sent| sent.arrived_ns.is_some_and(|there| there > at + REPEATED_NS && there <= ack.left_ns);
+        if connection.sent.iter().any(|sent| sent.left_ns > left_ns && sent.start < number && causes(sent)) {
+            return Err("another transmission caused the acknowledgement");
         }
         let untold = is_repeated.then_some(Untold::AcknowledgementLost);
         Ok(Proof { truth_ns, held_ns: ack.left_ns - at, untold })
@@ -219,6 +242,8 @@ struct Head {
     syn: bool,
     permits_sack: bool,
     tells_of_hole: bool,
+    tsval: Option<u32>,
+    tsecr: Option<u32>,
 }
 
 impl Head {
@@ -245,11 +270,16 @@ impl Head {
         let payload = length - header as u32;
         let ack = if control(16) == 1 { word(tcp + 8) } else { None };
         let (mut permits_sack, mut tells_of_hole) = (false, false);
+        let (mut tsval, mut tsecr) = (None, None);
         let mut options = frame.get(tcp + 20..tcp + header)?;
         while let [kind, rest @ ..] = options {
             let length = if *kind < 2 { 1 } else { usize::from(*rest.first()?).max(2) };
             let data = options.get(..length)?.get(2..).unwrap_or_default();
             permits_sack |= *kind == 4;
+            if let (8, [v0, v1, v2, v3, e0, e1, e2, e3]) = (*kind, data) {
+                tsval = Some(u32::from_be_bytes([*v0, *v1, *v2, *v3]));
+                tsecr = ack.map(|_| u32::from_be_bytes([*e0, *e1, *e2, *e3]));
+            }
             if *kind == 5 {
                 let edges =
                     data.chunks_exact(8).map(|block| u32::from_be_bytes([block[0], block[1], block[2], block[3]]));
@@ -266,6 +296,8 @@ impl Head {
             window: half(tcp + 14)?,
             permits_sack,
             tells_of_hole,
+            tsval,
+            tsecr,
             syn: control(2) == 1,
         })
     }
@@ -372,5 +404,34 @@ mod tests {
         assert_eq!(verdict(&passed, 2240, 101, 240), Ok((240, 40, Some(Untold::AcknowledgementLost))));
         let again = [&passed[..], &[sent(2200, Some(2300), 1, 100)]].concat();
         assert_eq!(verdict(&again, 2240, 101, 240), Err("sent again, and the acknowledgement is not the first"));
+    }
+
+    #[test]
+    fn what_is_sent_again_and_makes_a_receiver_speak_is_what_is_acknowledged() {
+        // The receiver keeps the acknowledgement back until a probe repeats what it has.
+        let passed = [sent(2000, Some(2100), 1, 100), sent(2030, Some(2130), 1, 100), answer(2130, Some(2230), 101)];
+        assert_eq!(verdict(&passed, 2230, 101, 230), Err("another transmission caused the acknowledgement"));
+        assert_eq!(verdict(&passed, 2230, 101, 200), Ok((200, 0, None)));
+    }
+
+    #[test]
+    fn a_number_that_had_arrived_before_measures_nothing() {
+        let passed = [sent(2000, Some(2100), 1, 100), answer(2100, Some(2200), 101), answer(2300, Some(2400), 101)];
+        assert_eq!(verdict(&passed, 2400, 101, 400), Err("that number had arrived before"));
+        assert_eq!(verdict(&passed, 2200, 101, 0), Err("no time passed"));
+    }
+
+    #[test]
+    fn the_parts_of_a_super_segment_left_together_and_are_judged_apart() {
+        // The last part was lost; a probe repeated it, and that is what was acknowledged.
+        let passed = [
+            sent(2000, Some(2100), 1, 100),
+            sent(2000, None, 101, 100),
+            sent(2030, Some(2130), 101, 100),
+            answer(2130, Some(2230), 201),
+        ];
+        let not_there = Err("that transmission had not arrived when the acknowledgement left");
+        assert_eq!(verdict(&passed, 2230, 201, 230), not_there);
+        assert_eq!(verdict(&passed, 2230, 201, 200), Ok((200, 0, None)));
     }
 }

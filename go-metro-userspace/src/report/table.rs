@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::fit::{self, Claim, Order};
 use super::{KernelRtt, NamedPair, Report, columns};
 use crate::rtt::{Figure, PairSummary, Side, Stats};
+use crate::terminal;
 
 /// Rows kept for the live table; beyond them the ones with the fewest samples go.
 const LIVE_ROWS: usize = 4096;
@@ -96,7 +97,7 @@ impl Table {
     /// What writing to `out` fails with.
     pub fn report(&mut self, report: &Report) -> io::Result<()> {
         let text = match (self.style)() {
-            Style::Plain => self.plain(report),
+            Style::Plain => terminal::printable_lines(&self.plain(report)).into_owned(),
             Style::Live { width, height } => self.live(report, width, height),
         };
         self.out.write_all(text.as_bytes())?;

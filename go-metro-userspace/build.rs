@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-#[path = "../xtask/src/ebpf_stamp.rs"]
+#[path = "build/ebpf_stamp.rs"]
 mod ebpf_stamp;
 
 use ebpf_stamp::{OBJECT_INPUTS, source_hash};
@@ -14,7 +14,7 @@ const OBJECT_VARIABLE: &str = "GO_METRO_EBPF_OBJECT";
 
 fn main() {
     println!("cargo:rerun-if-env-changed={OBJECT_VARIABLE}");
-    println!("cargo:rerun-if-changed=../xtask/src/ebpf_stamp.rs");
+    println!("cargo:rerun-if-changed=build/ebpf_stamp.rs");
     match object() {
         Ok(object) => {
             println!("cargo:rerun-if-changed={}", object.display());
@@ -34,6 +34,13 @@ fn object() -> Result<PathBuf, String> {
     }
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let workspace = manifest.parent().unwrap_or(&manifest);
+    // A package from the registry brings the object, and has no source to compare it with.
+    if !workspace.join("go-metro-ebpf/Cargo.toml").exists() {
+        let packaged = manifest.join("classifier.o");
+        return packaged.exists().then_some(packaged).ok_or_else(|| {
+            format!("there is neither a classifier nor its source here; set {OBJECT_VARIABLE} to its object")
+        });
+    }
     for input in OBJECT_INPUTS {
         println!("cargo:rerun-if-changed={}", workspace.join(input).display());
     }

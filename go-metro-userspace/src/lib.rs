@@ -16,6 +16,8 @@
 //! - [`terminal`]: standard output and standard error, and text that others chose
 //! - [`rtt`]: the engine: flows, matching, summaries; no I/O, clock or thread
 
+// What only an optional part uses is no mistake where that part is left out.
+#![cfg_attr(not(all(feature = "pcap", feature = "prometheus", feature = "top")), allow(dead_code, unused_imports))]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod agent;
@@ -32,4 +34,5 @@ pub mod rtt;
 pub mod status;
 pub mod targets;
 pub mod terminal;
+#[cfg(feature = "top")]
 pub mod top;

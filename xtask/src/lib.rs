@@ -9,12 +9,14 @@ pub mod demo;
 pub mod deny;
 pub mod dist;
 pub mod docs;
+#[path = "../../go-metro-userspace/build/ebpf_stamp.rs"]
 mod ebpf_stamp;
 pub mod fuzz;
 pub mod guest;
 pub mod kernels;
 pub mod lab;
 pub mod oracle;
+pub mod package;
 pub mod picture;
 pub mod run;
 pub mod setup;

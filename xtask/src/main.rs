@@ -44,6 +44,10 @@ enum Task {
     Manifest,
     /// Compare every sample with tshark's and tcptrace's, one by one
     Oracle(xtask::oracle::Args),
+    /// Build the daemon with none of its optional parts, and with each alone
+    Features(xtask::package::FeaturesArgs),
+    /// Package the crates for the registry, and install go-metro from the packages alone
+    Package(xtask::package::Args),
     /// Take the README's picture: the screen of a real `go-metro top`
     Picture(xtask::picture::Args),
     /// Build what is missing and run go-metro: cargo xtask run -- --help
@@ -74,6 +78,8 @@ fn main() -> anyhow::Result<()> {
         Task::Kernels(args) => xtask::kernels::main(&args),
         Task::Manifest => xtask::dist::chart::main(),
         Task::Oracle(args) => xtask::oracle::main(&args),
+        Task::Features(args) => xtask::package::features(&args),
+        Task::Package(args) => xtask::package::main(&args),
         Task::Picture(args) => xtask::picture::main(&args),
         Task::Run(args) => xtask::run::main(&args),
         Task::Soak(args) => xtask::soak::main(&args),

@@ -92,6 +92,9 @@ impl Outputs {
     fn listen(&mut self, listener: TcpListener, config: &Config, asks: &Asks) -> Result<Sink, ListenError> {
         let address = config.prometheus_address();
         let failed = |source| ListenError { address, source };
+        if cfg!(not(feature = "prometheus")) {
+            return Err(failed(io::Error::other("this go-metro was built without cargo's feature `prometheus`")));
+        }
         let prometheus = Prometheus::new(config.max_pairs, config.prometheus_buckets.into());
         let address = listener.local_addr().map_err(failed)?;
         let server = serve::tcp(listener, prometheus.exposition(), asks).map_err(failed)?;

@@ -39,6 +39,9 @@ pub enum CaptureError {
         /// The limit.
         limit: u64,
     },
+    /// libpcap is not compiled in.
+    #[error("this go-metro was built without libpcap (cargo's feature `pcap`): use `backend: ebpf`, or another build")]
+    WithoutLibpcap,
     /// The kernel cannot do it at all.
     #[error("the kernel has no {feature} ({needs}): use a newer kernel, or `backend: pcap`")]
     Unsupported {

@@ -10,6 +10,7 @@ pub mod ebpf;
 pub mod error;
 pub mod file;
 pub mod interfaces;
+#[cfg_attr(not(feature = "pcap"), path = "without_pcap.rs")]
 pub mod pcap;
 mod prefixes;
 mod source;

@@ -10,6 +10,7 @@ mod reload;
 mod run;
 mod shell;
 mod status;
+#[cfg(feature = "top")]
 mod top;
 
 use std::ffi::OsString;
@@ -60,6 +61,7 @@ enum Verb {
     /// Measure live traffic and report it
     Run(run::Args),
     /// Watch round trips on a full screen: the running daemon's, or a capture of its own
+    #[cfg(feature = "top")]
     Top(top::Args),
     /// Measure a capture file
     Read(read::Args),
@@ -87,6 +89,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Run(args) => run::run(&args),
+        #[cfg(feature = "top")]
         Verb::Top(args) => top::run(&args),
         Verb::Read(args) => read::run(&args),
         Verb::Status(args) => status::run(&args),

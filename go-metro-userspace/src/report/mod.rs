@@ -12,6 +12,7 @@ pub mod naming;
 pub mod origin;
 pub mod plot;
 pub mod printer;
+#[cfg_attr(not(feature = "prometheus"), path = "without_prometheus.rs")]
 pub mod prometheus;
 pub mod sample_json;
 pub mod table;

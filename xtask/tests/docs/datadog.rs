@@ -195,6 +195,28 @@ fn the_integrations_example_is_a_configuration() {
     assert!(checked.stdout[0].starts_with("ok    configuration: "), "{checked:?}");
 }
 
+/// It is the integration that Datadog's catalogue has had since the original.
+#[test]
+fn the_manifest_has_the_identity_of_the_integration_in_the_catalogue() {
+    let manifest = json("packaging/datadog/manifest.json");
+    let integration = &manifest["assets"]["integration"];
+    for (field, expected) in [
+        (&manifest["manifest_version"], "2.0.0"),
+        (&manifest["app_uuid"], "77c9906a-9579-4014-95c3-42b4536dc17d"),
+        (&manifest["app_id"], "go-metro"),
+        (&manifest["tile"]["title"], "Go-Metro"),
+        (&integration["id"], "go-metro"),
+        (&integration["source_type_name"], "Go-Metro"),
+        (&integration["metrics"]["prefix"], "system."),
+        (&integration["metrics"]["check"][0], "system.net.tcp.rtt"),
+        (&integration["configuration"]["spec"], "assets/configuration/spec.yaml"),
+    ] {
+        assert_eq!(field, expected);
+    }
+    assert_eq!(integration["events"]["creates_events"], false);
+    assert_eq!(json("packaging/datadog/assets/service_checks.json"), Value::Array(Vec::new()));
+}
+
 #[test]
 fn the_manifest_names_files_that_are_there_and_metrics_that_are_listed() {
     let manifest = json("packaging/datadog/manifest.json");

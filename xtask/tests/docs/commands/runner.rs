@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 const SETUP_LIMIT: Duration = Duration::from_secs(300);
 
 /// Commands that are not run: how they begin, why, and the test (or the part of the tests) that does what they do.
-pub(super) const EXCUSED: [(&str, &str, &str); 5] = [
+pub(super) const EXCUSED: [(&str, &str, &str); 6] = [
     ("cargo xtask test", "it is what runs this", "summaries_of_the_test_runner_add_up"),
     ("cargo xtask fuzz", "a minute for each target; the tests run each for a while", "short"),
     (
@@ -19,6 +19,7 @@ pub(super) const EXCUSED: [(&str, &str, &str); 5] = [
         "writes into the tree; that it would change nothing is a test",
         "pages_made_from_the_program_are_current",
     ),
+    ("cargo xtask clones", "builds two clones of the tree, and runs tests in them", "end_to_end"),
     ("cargo xtask dist", "builds for release", PACKAGE),
     ("apt install ./target/dist/", "installs on the machine; on machines made for it is a test", PACKAGE),
 ];

@@ -1,6 +1,6 @@
 //! The hash by which a build of the daemon tells that the classifier's object is older than its source.
 //!
-//! One definition, compiled into `go-metro-userspace/build.rs`, which checks it, and into xtask, which writes it. Standard
+//! One definition, compiled into `build.rs`, which checks it, and into xtask, which writes it. Standard
 //! library only.
 
 use std::path::{Path, PathBuf};

@@ -40,11 +40,44 @@ impl Apt {
     ///
     /// The mirror does not have it.
     pub(crate) fn read_suite(&self, mirror: &Mirror, suite: &str) -> Result<()> {
+        self.read(&mirror.line("deb", suite))
+    }
+
+    /// Reads the list of one suite's source packages, in place of any other.
+    ///
+    /// # Errors
+    ///
+    /// The mirror does not have it.
+    pub(crate) fn read_sources(&self, mirror: &Mirror, suite: &str) -> Result<()> {
+        self.read(&mirror.line("deb-src", suite))
+    }
+
+    fn read(&self, line: &str) -> Result<()> {
         let _ = fs::remove_dir_all(&self.work);
         fs::create_dir_all(self.work.join("lists/partial"))?;
         fs::create_dir_all(self.work.join("cache/archives/partial"))?;
-        fs::write(self.list(), format!("{}\n", mirror.line(suite)))?;
+        fs::write(self.list(), format!("{line}\n"))?;
         capture(self.command("apt-get").arg("update")).map(drop)
+    }
+
+    /// Downloads a source package and unpacks its upstream part into `tree`, without Debian's changes.
+    ///
+    /// # Errors
+    ///
+    /// The suite read last does not have it.
+    pub(crate) fn unpack_source(&self, package: &str, tree: &Path) -> Result<()> {
+        let directory = self.work.join("source");
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory)?;
+        capture(self.command("apt-get").args(["source", "--download-only", package]).current_dir(&directory))?;
+        let files = fs::read_dir(&directory)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+        let is_upstream = |path: &PathBuf| {
+            let name = path.to_string_lossy();
+            name.contains(".orig.tar.") && !name.ends_with(".asc")
+        };
+        let archive = files.into_iter().find(is_upstream).context("the source package has no upstream part")?;
+        fs::create_dir_all(tree)?;
+        capture(Command::new("tar").arg("-xf").arg(archive).args(["--strip-components=1", "-C"]).arg(tree)).map(drop)
     }
 
     /// What `apt-cache` answers; nothing where it fails.
@@ -108,9 +141,10 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    fn line(&self, suite: &str) -> String {
+    /// Of binary packages (`deb`) or source packages (`deb-src`).
+    fn line(&self, kind: &str, suite: &str) -> String {
         let options = self.signed_by.as_ref().map(|keys| format!("[signed-by={keys}] ")).unwrap_or_default();
-        format!("deb {options}{} {suite} main", self.uri)
+        format!("{kind} {options}{} {suite} main", self.uri)
     }
 
     /// The main archive, not the one for security updates or someone else's packages.
@@ -196,7 +230,7 @@ mod tests {
                    deb http://m/debian-security trixie-security main\n";
         let found = lines(old);
         assert_eq!(found.len(), 2);
-        assert_eq!(found[0].line("sid"), "deb [signed-by=/k.gpg] http://m/debian/ sid main");
+        assert_eq!(found[0].line("deb", "sid"), "deb [signed-by=/k.gpg] http://m/debian/ sid main");
         assert!(found[0].is_debian() && !found[1].is_debian());
     }
 }

@@ -3,8 +3,10 @@
 //! A stripped binary that needs no library but the C library's and the compiler's; from it a .deb and a .rpm
 //! (`packaging/nfpm.yaml`), the files of an image (`packaging/Containerfile`) and the packed Helm chart.
 
+mod archive;
 pub mod binary;
 pub mod chart;
+pub mod musl;
 mod packages;
 mod rootfs;
 mod stage;
@@ -14,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::workspace::{capture, root};
 use crate::{run, setup};
@@ -31,6 +33,9 @@ pub struct Args {
     /// Where to
     #[arg(long, value_name = "DIR", default_value = "target/dist")]
     out: PathBuf,
+    /// Build static binaries (musl) for x86_64 and aarch64, and from them packages and archives for both
+    #[arg(long, conflicts_with = "binary")]
+    r#static: bool,
     /// Pack no Helm chart, for which Helm is downloaded once
     #[arg(long)]
     no_chart: bool,
@@ -41,7 +46,7 @@ impl Args {
     #[must_use]
     pub fn of(binary: &Path, version: Option<&str>, out: &Path) -> Self {
         let version = version.map(str::to_owned);
-        Self { binary: Some(binary.to_path_buf()), version, out: out.to_path_buf(), no_chart: true }
+        Self { binary: Some(binary.to_path_buf()), version, out: out.to_path_buf(), r#static: false, no_chart: true }
     }
 }
 
@@ -55,32 +60,103 @@ pub fn main(args: &Args) -> Result<()> {
         setup::for_dist()?;
     }
     let nfpm = setup::for_packages()?;
+    if args.r#static {
+        return all_static(args, &nfpm);
+    }
     let built = match &args.binary {
         Some(binary) => binary.clone(),
         None => run::release_binary()?,
     };
-    let out = root().join(&args.out);
+    let out = empty(&args.out)?;
+
+    let binary = out.join("go-metro");
+    let glibc = binary::strip(&built, &binary)?;
+    let release = Release {
+        version: args.version.clone().unwrap_or_else(version),
+        glibc: Some(glibc.clone()),
+        architecture: std::env::consts::ARCH,
+    };
+    let stage = stage::lay(&out.join("stage"), &binary, &binary, &release)?;
+    let mut made = vec![binary.clone()];
+    made.extend(packages::make(&nfpm, &release, &stage, &out)?);
+    fs::remove_dir_all(&stage)?;
+    rootfs::lay(&out.join("rootfs"), &binary, &release)?;
+    if !args.no_chart {
+        made.push(chart::pack(&out)?);
+    }
+    print(&made)?;
+    println!("           {} (an image's files)", short(&out.join("rootfs")));
+    println!("runs with glibc {glibc} and later");
+    Ok(())
+}
+
+/// Makes all of it for both architectures, from static binaries, with a bill of materials and checksums.
+fn all_static(args: &Args, nfpm: &Path) -> Result<()> {
+    setup::for_sbom()?;
+    let binaries = musl::all()?;
+    let out = empty(&args.out)?;
+    let native = binaries.iter().find(|built| built.architecture == std::env::consts::ARCH);
+    let native = native.context("no static binary is known for this machine")?.binary.clone();
+    let mut made = Vec::new();
+    for built in &binaries {
+        let release = Release {
+            version: args.version.clone().unwrap_or_else(version),
+            glibc: None,
+            architecture: built.architecture,
+        };
+        let binary = out.join(format!("go-metro-{}", built.architecture));
+        fs::copy(&built.binary, &binary)?;
+        let stage = stage::lay(&out.join("stage"), &binary, &native, &release)?;
+        made.push(binary.clone());
+        made.push(archive::make(&release, &stage, &out)?);
+        made.extend(packages::make(nfpm, &release, &stage, &out)?);
+        fs::remove_dir_all(&stage)?;
+        rootfs::lay(&out.join("rootfs"), &binary, &release)?;
+    }
+    if !args.no_chart {
+        made.push(chart::pack(&out)?);
+    }
+    made.push(archive::bill_of_materials(&out)?);
+    made.push(archive::checksums(&made, &out)?);
+    print(&made)?;
+    println!("           {} (an image's files)", short(&out.join("rootfs")));
+    runs_alone(&native)
+}
+
+/// Runs a static binary where there is nothing but busybox, and a capture to read.
+fn runs_alone(binary: &Path) -> Result<()> {
+    if !setup::is_root() {
+        println!("not tried in a root of its own, which needs root");
+        return Ok(());
+    }
+    let tree = tempfile::tempdir()?;
+    fs::copy(binary, tree.path().join("go-metro"))?;
+    fs::copy(root().join("corpus/clean.pcap.gz"), tree.path().join("clean.pcap.gz"))?;
+    for line in [
+        &["/go-metro", "--version"][..],
+        &["/go-metro", "read", "/clean.pcap.gz"],
+        &["/go-metro", "completions", "bash"],
+    ] {
+        capture(Command::new("chroot").arg(tree.path()).args(line))?;
+    }
+    println!("runs in an empty root");
+    Ok(())
+}
+
+/// An empty directory for what is made.
+fn empty(out: &Path) -> Result<PathBuf> {
+    let out = root().join(out);
     if out.exists() {
         fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
     }
     fs::create_dir_all(&out)?;
+    Ok(out)
+}
 
-    let binary = out.join("go-metro");
-    let glibc = binary::strip(&built, &binary)?;
-    let release = Release { version: args.version.clone().unwrap_or_else(version), glibc };
-    let stage = stage::lay(&out.join("stage"), &binary, &release)?;
-    let mut made = vec![binary.clone()];
-    made.extend(packages::make(&nfpm, &release, &stage, &out)?);
-    fs::remove_dir_all(&stage)?;
-    rootfs::lay(&out.join("rootfs"), &binary)?;
-    if !args.no_chart {
-        made.push(chart::pack(&out)?);
-    }
-    for path in &made {
+fn print(made: &[PathBuf]) -> Result<()> {
+    for path in made {
         println!("{:6.1} MB  {}", path.metadata()?.len() as f64 / 1e6, short(path));
     }
-    println!("           {} (an image's files)", short(&out.join("rootfs")));
-    println!("runs with glibc {} and later", release.glibc);
     Ok(())
 }
 
@@ -96,8 +172,25 @@ const MAINTAINER: &str = "the go-metro developers <go-metro@users.noreply.github
 /// What the packages say of themselves.
 struct Release {
     version: String,
-    /// The oldest C library that it runs with, such as `2.34`.
-    glibc: String,
+    /// The oldest C library that it runs with, such as `2.34`; none where that is inside.
+    glibc: Option<String>,
+    /// As the kernel calls it.
+    architecture: &'static str,
+}
+
+impl Release {
+    /// The architecture as Debian and image registries call it.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is shipped for it.
+    fn debian_architecture(&self) -> Result<&'static str> {
+        match self.architecture {
+            "x86_64" => Ok("amd64"),
+            "aarch64" => Ok("arm64"),
+            other => bail!("no package is known for {other}"),
+        }
+    }
 }
 
 /// The workspace's version.

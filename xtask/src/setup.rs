@@ -69,6 +69,7 @@ const DIST: &[Step] = &[
 /// Static binaries: a cross compiler, and what libpcap's own build needs.
 const STATIC: &[Step] =
     &[Step::Packages(Need::Python), Step::Packages(Need::Cross), Step::Python(Tools::Cross), Step::MuslTargets];
+const SBOM: &[Step] = &[Step::Cargo(&subcommands::CYCLONEDX)];
 /// What `test` needs where it may not make namespaces.
 const UNIT: &[Step] = &[
     Step::Packages(Need::Build),
@@ -99,11 +100,12 @@ const TEST: &[Step] = &[
 ];
 
 /// Tasks and what they need, for `--list`.
-const TASKS: [(&str, &[Step]); 10] = [
+const TASKS: [(&str, &[Step]); 11] = [
     ("run", RUN),
     ("demo", DEMO),
     ("dist", DIST),
     ("dist --static, beside that", STATIC),
+    ("dist --static, its bill of materials", SBOM),
     ("test", TEST),
     ("test, as an ordinary user", UNIT),
     ("oracle", ORACLE),
@@ -281,6 +283,15 @@ pub fn for_dist() -> Result<()> {
 pub fn for_static() -> Result<PathBuf> {
     prepare(STATIC)?;
     Ok(python::programs(Tools::Cross))
+}
+
+/// Install what writing a bill of materials needs.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_sbom() -> Result<()> {
+    prepare(SBOM)
 }
 
 /// Install what all checks and tests need; as an ordinary user, what those need that run without root.

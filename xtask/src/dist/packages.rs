@@ -4,23 +4,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::{MAINTAINER, Release, time_of_source};
 use crate::workspace::{capture, root};
 
 /// Makes both, in `out`.
 pub(super) fn make(nfpm: &Path, release: &Release, stage: &Path, out: &Path) -> Result<Vec<PathBuf>> {
-    let (deb, rpm) = match std::env::consts::ARCH {
-        "x86_64" => ("amd64", "x86_64"),
-        "aarch64" => ("arm64", "aarch64"),
-        other => bail!("no package is known for {other}"),
+    let (deb, rpm) = (release.debian_architecture()?, release.architecture);
+    let libraries = |deb: bool| match (&release.glibc, deb) {
+        (None, _) => String::new(),
+        (Some(glibc), true) => format!("\"libc6 (>= {glibc})\", libgcc-s1, "),
+        (Some(glibc), false) => format!("\"libc.so.6(GLIBC_{glibc})(64bit)\", \"libgcc_s.so.1()(64bit)\", "),
     };
     let mut definition = fs::read_to_string(root().join("packaging/nfpm.yaml"))?;
     for (name, value) in [
         ("ARCH", deb),
         ("VERSION", &release.version),
-        ("GLIBC", &release.glibc),
+        ("DEB_LIBRARIES", &libraries(true)),
+        ("RPM_LIBRARIES", &libraries(false)),
         ("MAINTAINER", MAINTAINER),
         ("HOMEPAGE", env!("CARGO_PKG_REPOSITORY")),
         ("ROOT", &root().display().to_string()),

@@ -6,11 +6,12 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::write;
+use super::{Release, write};
 use crate::workspace::{capture, root};
 
-/// Lays them into `tree`.
-pub(super) fn lay(tree: &Path, binary: &Path) -> Result<()> {
+/// Lays them into a directory of `trees` that is named as registries call the architecture.
+pub(super) fn lay(trees: &Path, binary: &Path, release: &Release) -> Result<()> {
+    let tree = &trees.join(release.debian_architecture()?);
     let place = |from: &Path, to: &str| -> Result<()> {
         let to = tree.join(to.trim_start_matches('/'));
         if let Some(parent) = to.parent() {
@@ -20,13 +21,15 @@ pub(super) fn lay(tree: &Path, binary: &Path) -> Result<()> {
         Ok(())
     };
     place(binary, "/usr/bin/go-metro")?;
-    let libraries = libraries(&capture(Command::new("ldd").arg(binary))?);
-    if libraries.is_empty() {
-        bail!("ldd names no library of {}", binary.display());
-    }
-    for library in libraries {
-        // What the path leads to, under the name that the loader looks for.
-        place(&fs::canonicalize(&library)?, &library)?;
+    if release.glibc.is_some() {
+        let libraries = libraries(&capture(Command::new("ldd").arg(binary))?);
+        if libraries.is_empty() {
+            bail!("ldd names no library of {}", binary.display());
+        }
+        for library in libraries {
+            // What the path leads to, under the name that the loader looks for.
+            place(&fs::canonicalize(&library)?, &library)?;
+        }
     }
     place(&root().join("packaging/conf.yaml"), "/etc/go-metro/conf.yaml")?;
     for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {

@@ -13,11 +13,11 @@ use crate::workspace::{capture, output, root};
 const SCRIPTS: [&str; 7] =
     ["deb/postinst", "deb/prerm", "deb/postrm", "rpm/pre", "rpm/post", "rpm/preun", "rpm/postun"];
 
-/// Lays it into `stage`.
-pub(super) fn lay(stage: &Path, binary: &Path, release: &Release) -> Result<PathBuf> {
+/// Lays it into `stage`; `native` is the same program for this machine, which writes its pages and completions.
+pub(super) fn lay(stage: &Path, binary: &Path, native: &Path, release: &Release) -> Result<PathBuf> {
     fs::create_dir_all(stage)?;
     fs::hard_link(binary, stage.join("go-metro"))?;
-    capture(Command::new(binary).arg("man").arg(stage.join("man1")))?;
+    capture(Command::new(native).arg("man").arg(stage.join("man1")))?;
     let format = root().join("packaging/man/go-metro-conf.5");
     write(&stage.join("man5/go-metro-conf.5"), fs::read(format)?)?;
     for section in ["man1", "man5"] {
@@ -35,7 +35,7 @@ pub(super) fn lay(stage: &Path, binary: &Path, release: &Release) -> Result<Path
         }
     }
     for shell in ["bash", "zsh", "fish"] {
-        let script = output(Command::new(binary).args(["completions", shell]))?.stdout;
+        let script = output(Command::new(native).args(["completions", shell]))?.stdout;
         write(&stage.join("completions").join(shell), script)?;
     }
     fs::copy(root().join("CHANGELOG.md"), stage.join("CHANGELOG.md"))?;

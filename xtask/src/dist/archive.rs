@@ -1,0 +1,64 @@
+//! What is shipped beside packages: an archive to unpack anywhere, what is inside, and checksums.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::{Release, time_of_source, version};
+use crate::workspace::{capture, cargo, root, run};
+
+/// From the repository.
+const FILES: [&str; 6] =
+    ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "conf.yaml.example", "packaging/go-metro.service"];
+
+/// The binary with man pages, completions, an example and the service's unit; the same content gives the same bytes.
+pub(super) fn make(release: &Release, stage: &Path, out: &Path) -> Result<PathBuf> {
+    let name = format!("go-metro-{}-{}-linux", release.version, release.architecture);
+    let tree = out.join(&name);
+    fs::create_dir_all(&tree)?;
+    fs::copy(stage.join("go-metro"), tree.join("go-metro"))?;
+    for directory in ["man1", "man5", "completions"] {
+        capture(Command::new("cp").arg("-r").arg(stage.join(directory)).arg(tree.join(directory)))?;
+    }
+    for file in FILES {
+        let from = root().join(file);
+        fs::copy(&from, tree.join(from.file_name().context("no file")?))?;
+    }
+    let archive = out.join(format!("{name}.tar.gz"));
+    let mut tar = Command::new("tar");
+    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--use-compress-program=gzip -9n"]);
+    tar.arg(format!("--mtime=@{}", time_of_source())).arg("-cf").arg(&archive).arg("-C").arg(out).arg(&name);
+    capture(&mut tar)?;
+    fs::remove_dir_all(&tree)?;
+    Ok(archive)
+}
+
+/// Everything that is compiled in, by cargo-cyclonedx.
+pub(super) fn bill_of_materials(out: &Path) -> Result<PathBuf> {
+    let name = format!("go-metro-{}", version());
+    let manifest = root().join("go-metro-userspace/Cargo.toml");
+    let mut command = cargo();
+    command.args(["cyclonedx", "--quiet", "--format", "json", "--override-filename", &name, "--manifest-path"]);
+    run(command.arg(manifest).env("SOURCE_DATE_EPOCH", time_of_source().to_string()))?;
+    let to = out.join(format!("{name}.cdx.json"));
+    // It writes one beside each manifest of the workspace.
+    for package in ["go-metro-common", "go-metro-ebpf", "go-metro-userspace", "packaging/crate", "xtask"] {
+        let made = root().join(package).join(format!("{name}.json"));
+        if package == "go-metro-userspace" {
+            fs::copy(&made, &to).with_context(|| format!("cargo-cyclonedx did not write {}", made.display()))?;
+        }
+        let _ = fs::remove_file(made);
+    }
+    Ok(to)
+}
+
+/// SHA-256 of each file, as `sha256sum --check` reads them.
+pub(super) fn checksums(made: &[PathBuf], out: &Path) -> Result<PathBuf> {
+    let names = made.iter().filter_map(|path| path.file_name());
+    let sums = capture(Command::new("sha256sum").args(names).current_dir(out))?;
+    let file = out.join("SHA256SUMS");
+    fs::write(&file, sums + "\n")?;
+    Ok(file)
+}

@@ -15,6 +15,8 @@ use crate::workspace::{capture, root, which};
 /// apt with lists and a cache of its own, which go when it is dropped.
 pub(crate) struct Apt {
     work: PathBuf,
+    /// Of packages; this machine's own unless it is named.
+    architecture: Option<&'static str>,
 }
 
 impl Apt {
@@ -24,6 +26,19 @@ impl Apt {
     ///
     /// This is no Debian system.
     pub(crate) fn new() -> Result<Self> {
+        Self::with(None)
+    }
+
+    /// For packages of another architecture, as Debian calls it.
+    ///
+    /// # Errors
+    ///
+    /// This is no Debian system.
+    pub(crate) fn of(architecture: &'static str) -> Result<Self> {
+        Self::with(Some(architecture))
+    }
+
+    fn with(architecture: Option<&'static str>) -> Result<Self> {
         for tool in ["apt-get", "apt-cache", "dpkg-deb"] {
             if which(tool).is_none() {
                 bail!("no {tool}: not a Debian system");
@@ -31,7 +46,7 @@ impl Apt {
         }
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { work: root().join(format!("target/apt-{}-{number}", std::process::id())) })
+        Ok(Self { work: root().join(format!("target/apt-{}-{number}", std::process::id())), architecture })
     }
 
     /// Reads the package list of one suite, in place of any other.
@@ -85,6 +100,19 @@ impl Apt {
         capture(self.command("apt-cache").args(question)).unwrap_or_default()
     }
 
+    /// The packages that `names` need, themselves included, on a system that has none.
+    ///
+    /// # Errors
+    ///
+    /// The suite read last does not have one.
+    pub(crate) fn with_dependencies(&self, names: &[&str]) -> Result<Vec<String>> {
+        let mut simulation = self.command("apt-get");
+        simulation.args(["-o", "Dir::State::status=/dev/null", "install", "--simulate", "--no-install-recommends"]);
+        let said = capture(simulation.args(names))?;
+        let installs = said.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next());
+        Ok(installs.map(str::to_owned).collect())
+    }
+
     /// Downloads a package (`name` or `name=version`) and unpacks it into `tree`.
     ///
     /// # Errors
@@ -108,6 +136,10 @@ impl Apt {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
+        if let Some(architecture) = self.architecture {
+            command.args(["-o", &format!("APT::Architecture={architecture}"), "-o", "APT::Architectures::="]);
+            command.args(["-o", &format!("APT::Architectures::={architecture}")]);
+        }
         for option in [
             format!("Dir::Etc::sourcelist={}", self.list().display()),
             "Dir::Etc::sourceparts=-".to_owned(),

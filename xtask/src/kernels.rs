@@ -10,19 +10,23 @@ use anyhow::{Context as _, Result, bail};
 
 pub use initramfs::Programs;
 
-use machine::Said;
+use machine::{Architecture, Said};
 
+use crate::dist::musl::{self, Profile};
 use crate::guest::{Message, Path};
 use crate::workspace::{cargo, object, run};
 use crate::{build_ebpf, setup};
 
 /// What is tried where nothing else is asked for.
-const ALL: [&str; 4] = ["5.10", "6.1", "6.12", package::NEWEST];
+const ALL: [&str; 5] = ["5.10", "6.1", "6.12", package::NEWEST, "6.1-arm64"];
+
+/// Ends the name of a series for the other architecture.
+const ARM64: &str = "-arm64";
 
 /// Arguments of `kernels`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Series such as 6.1, or `newest` [default: 5.10 6.1 6.12 newest]
+    /// Series such as 6.1 or 6.1-arm64, or `newest` [default: 5.10 6.1 6.12 newest 6.1-arm64]
     versions: Vec<String>,
     /// Write down how many instructions the verifiers follow, as what tests hold later ones against
     #[arg(long)]
@@ -47,7 +51,11 @@ pub fn main(args: &Args) -> Result<()> {
         if args.versions.is_empty() { ALL.to_vec() } else { args.versions.iter().map(String::as_str).collect() };
     let mut failed = 0;
     for version in versions {
-        let Some(outcome) = boot(version, &programs)? else {
+        let outcome = match version.strip_suffix(ARM64) {
+            None => boot(version, &programs)?,
+            Some(_) => boot(version, &Programs::of_arm64()?)?,
+        };
+        let Some(outcome) = outcome else {
             println!("\nLinux {version}: skipped, as the mirror has no such kernel");
             continue;
         };
@@ -61,6 +69,23 @@ pub fn main(args: &Args) -> Result<()> {
         bail!("{failed} tests failed");
     }
     Ok(())
+}
+
+impl Programs {
+    /// Static ones, built here for arm64.
+    ///
+    /// # Errors
+    ///
+    /// A build fails.
+    pub fn of_arm64() -> Result<Self> {
+        const TARGET: &str = "aarch64-unknown-linux-musl";
+        setup::for_arm64()?;
+        Ok(Self {
+            agent: musl::daemon(TARGET, Profile::Debug)?,
+            xtask: musl::program(TARGET, Profile::Debug, "xtask", "xtask")?,
+            object: object(),
+        })
+    }
 }
 
 /// What became of one kernel.
@@ -82,10 +107,17 @@ pub struct Outcome {
 ///
 /// Something cannot be had, or the machine does not run.
 pub fn boot(version: &str, programs: &Programs) -> Result<Option<Outcome>> {
-    let Some(kernel) = package::find(version)? else { return Ok(None) };
-    let mut initramfs = initramfs::common(programs)?;
+    let (series, architecture) = match version.strip_suffix(ARM64) {
+        None => (version, Architecture::Amd64),
+        Some(series) => (series, Architecture::Arm64),
+    };
+    let Some(kernel) = package::find(series, architecture)? else { return Ok(None) };
+    let mut initramfs = match architecture {
+        Architecture::Amd64 => initramfs::common(programs)?,
+        Architecture::Arm64 => initramfs::common_of_arm64(programs)?,
+    };
     initramfs.extend(initramfs::modules(&kernel)?);
-    let Said { results, console } = machine::run(&kernel.image, &initramfs)?;
+    let Said { results, console } = machine::run(architecture, &kernel.image, &initramfs)?;
     let mut outcome = Outcome { release: kernel.release, ..Outcome::default() };
     let mut done = false;
     for line in results.lines() {

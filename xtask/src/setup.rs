@@ -55,6 +55,8 @@ const FUZZ: &[Step] = &[Step::Packages(Need::Fuzz), Step::Cargo(&subcommands::FU
 const DENY: &[Step] = &[Step::Cargo(&subcommands::DENY), Step::Cargo(&subcommands::AUDIT)];
 const KERNELS: &[Step] =
     &[Step::Packages(Need::Build), Step::Packages(Need::Lab), Step::Packages(Need::Kernels), Step::StaticLibs];
+/// Beside that, for a machine of another architecture.
+const ARM64: &[Step] = &[Step::Packages(Need::Arm64)];
 const PACKAGES: &[Step] = &[Step::Packages(Need::Python), Step::Python(Tools::Packages)];
 const MANIFESTS: &[Step] = &[Step::Packages(Need::Python), Step::Python(Tools::Manifests)];
 const DIST: &[Step] = &[
@@ -100,7 +102,7 @@ const TEST: &[Step] = &[
 ];
 
 /// Tasks and what they need, for `--list`.
-const TASKS: [(&str, &[Step]); 11] = [
+const TASKS: [(&str, &[Step]); 12] = [
     ("run", RUN),
     ("demo", DEMO),
     ("dist", DIST),
@@ -110,6 +112,7 @@ const TASKS: [(&str, &[Step]); 11] = [
     ("test, as an ordinary user", UNIT),
     ("oracle", ORACLE),
     ("kernels", KERNELS),
+    ("kernels, of arm64, beside that", ARM64),
     ("fuzz", FUZZ),
     ("deny", DENY),
 ];
@@ -243,6 +246,15 @@ pub fn for_lab() -> Result<()> {
 /// As [`for_ebpf`].
 pub fn for_kernels() -> Result<()> {
     prepare(KERNELS)
+}
+
+/// Install what booting a kernel of arm64 needs, apart from the static binaries' build.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_arm64() -> Result<()> {
+    prepare(ARM64)
 }
 
 /// Install what making packages needs, apart from the daemon's build; nfpm's path.

@@ -10,10 +10,14 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use super::package::Kernel;
+use crate::apt::{self, Apt};
+use crate::setup::host_triple;
 use crate::workspace::{capture, which};
 
 /// From the machine that builds it, with their libraries.
 const TOOLS: [&str; 3] = ["ip", "tc", "setpriv"];
+
+const DIRECTORIES: [&str; 9] = ["bin", "usr/bin", "usr/lib", "proc", "sys", "dev", "run", "tmp", "etc"];
 
 /// What is tested.
 #[derive(Clone, Debug)]
@@ -30,7 +34,7 @@ pub struct Programs {
 pub(super) fn common(programs: &Programs) -> Result<Vec<u8>> {
     let tree = tempfile::tempdir()?;
     let root = tree.path();
-    for directory in ["bin", "usr/bin", "usr/lib", "proc", "sys", "dev", "run", "tmp", "etc"] {
+    for directory in DIRECTORIES {
         fs::create_dir_all(root.join(directory))?;
     }
     let mut libraries = BTreeSet::new();
@@ -53,10 +57,63 @@ pub(super) fn common(programs: &Programs) -> Result<Vec<u8>> {
     for library in libraries {
         copy(&library, &root.join(library.strip_prefix("/").unwrap_or(&library)))?;
     }
+    init(root)?;
+    archive(root)
+}
+
+/// The same for a machine of another architecture: tools and their libraries from Debian's packages.
+///
+/// # Errors
+///
+/// The mirror does not have a package, or one is not as expected.
+pub(super) fn common_of_arm64(programs: &Programs) -> Result<Vec<u8>> {
+    let packages = tempfile::tempdir()?;
+    let apt = Apt::of("arm64")?;
+    let mirror = apt::mirror()?;
+    apt.read_suite(&mirror, mirror.suites.first().map_or("stable", String::as_str))?;
+    // Beside the tools only libraries: nothing of this is installed.
+    let brings = ["busybox-static", "iproute2", "util-linux"];
+    for package in apt.with_dependencies(&brings)? {
+        if brings.contains(&package.as_str()) || package.starts_with("lib") || package == "zlib1g" {
+            apt.unpack(&package, packages.path())?;
+        }
+    }
+    let tree = tempfile::tempdir()?;
+    let root = tree.path();
+    for directory in DIRECTORIES.into_iter().chain(["lib", "usr/lib/aarch64-linux-gnu"]) {
+        fs::create_dir_all(root.join(directory))?;
+    }
+    for (tool, place) in TOOLS.into_iter().map(|tool| (tool, "usr/bin")).chain([("busybox", "bin")]) {
+        let places = ["bin", "sbin", "usr/bin", "usr/sbin"].map(|place| packages.path().join(place).join(tool));
+        let file = places.iter().find(|file| file.exists()).with_context(|| format!("no package brings {tool}"))?;
+        copy(file, &root.join(place).join(tool))?;
+    }
+    for directory in ["lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu"] {
+        let Ok(entries) = packages.path().join(directory).read_dir() else { continue };
+        for entry in entries {
+            let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+            if path.is_file() && name.to_string_lossy().contains(".so") {
+                copy(&path, &root.join("usr/lib/aarch64-linux-gnu").join(&name))?;
+            }
+        }
+    }
+    let loader = "ld-linux-aarch64.so.1";
+    copy(&root.join("usr/lib/aarch64-linux-gnu").join(loader), &root.join("lib").join(loader))?;
+    let sysroot = capture(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let objcopy = Path::new(&sysroot).join("lib/rustlib").join(host_triple()?).join("bin/rust-objcopy");
+    for (from, name) in [(&programs.agent, "go-metro"), (&programs.xtask, "xtask")] {
+        // This machine's strip knows this machine's programs alone.
+        capture(Command::new(&objcopy).arg("--strip-all").arg(from).arg(root.join("usr/bin").join(name)))?;
+    }
+    copy(&programs.object, &root.join("usr/lib/go-metro.o"))?;
+    init(root)?;
+    archive(root)
+}
+
+fn init(root: &Path) -> Result<()> {
     let init = root.join("init");
     fs::write(&init, include_str!("init.sh"))?;
-    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
-    archive(root)
+    Ok(fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?)
 }
 
 /// The part that a kernel brings. The kernel unpacks archives one after the other.

@@ -17,6 +17,37 @@ const CLOCK: &str = "shift=1,sleep=off";
 /// Real time that a run may take. Alone on a machine it is a minute.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// What a machine is, as Debian calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Architecture {
+    Amd64,
+    Arm64,
+}
+
+impl Architecture {
+    /// The name in packages and in Debian's kernels.
+    pub(super) fn debian(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    fn emulator(self) -> &'static str {
+        match self {
+            Self::Amd64 => "qemu-system-x86_64",
+            Self::Arm64 => "qemu-system-aarch64",
+        }
+    }
+
+    fn console(self) -> &'static str {
+        match self {
+            Self::Amd64 => "ttyS0",
+            Self::Arm64 => "ttyAMA0",
+        }
+    }
+}
+
 /// What a machine has said.
 pub(super) struct Said {
     /// On its second serial port: results.
@@ -30,11 +61,14 @@ pub(super) struct Said {
 /// # Errors
 ///
 /// There is no qemu.
-pub(super) fn run(image: &Path, initramfs: &[u8]) -> Result<Said> {
+pub(super) fn run(architecture: Architecture, image: &Path, initramfs: &[u8]) -> Result<Said> {
     let directory = tempfile::tempdir()?;
     let at = |name: &str| directory.path().join(name);
     fs::write(at("initramfs"), initramfs)?;
-    let mut command = Command::new("qemu-system-x86_64");
+    let mut command = Command::new(architecture.emulator());
+    if architecture == Architecture::Arm64 {
+        command.args(["-machine", "virt", "-cpu", "cortex-a57"]);
+    }
     command
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "512", "-smp", "1"])
         .args(["-accel", "tcg", "-icount", CLOCK])
@@ -42,19 +76,19 @@ pub(super) fn run(image: &Path, initramfs: &[u8]) -> Result<Said> {
         .arg(image)
         .arg("-initrd")
         .arg(at("initramfs"))
-        .args(["-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on"])
+        .arg("-append")
+        .arg(format!("console={} quiet panic=-1 random.trust_cpu=on", architecture.console()))
         .arg("-serial")
-        .arg(format!("file:{}", at("console").display()))
-        .arg("-serial")
-        .arg(format!("file:{}", at("results").display()))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+        .arg(format!("file:{}", at("console").display()));
+    if architecture == Architecture::Amd64 {
+        command.arg("-serial").arg(format!("file:{}", at("results").display()));
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // SAFETY: one async-signal-safe system call.
     unsafe {
         command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?));
     }
-    let mut child = command.spawn().context("cannot run qemu-system-x86_64")?;
+    let mut child = command.spawn().with_context(|| format!("cannot run {}", architecture.emulator()))?;
     let start = Instant::now();
     let mut late = "";
     while child.try_wait()?.is_none() {
@@ -66,7 +100,16 @@ pub(super) fn run(image: &Path, initramfs: &[u8]) -> Result<Said> {
         thread::sleep(Duration::from_millis(50));
     }
     let read = |name: &str| fs::read(at(name)).map(|bytes| String::from_utf8_lossy(&bytes).replace('\r', ""));
-    Ok(Said { results: read("results").unwrap_or_default(), console: read("console").unwrap_or_default() + late })
+    let console = read("console").unwrap_or_default() + late;
+    let results = match architecture {
+        Architecture::Amd64 => read("results").unwrap_or_default(),
+        // JSON, a line each; the last is a plain string.
+        Architecture::Arm64 => console
+            .lines()
+            .filter(|line| line.starts_with("{\"") || *line == "\"Done\"")
+            .fold(String::new(), |text, line| text + line + "\n"),
+    };
+    Ok(Said { results, console })
 }
 
 /// The last lines of a console.

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::machine::Architecture;
 use crate::apt::{self, Apt};
 use crate::workspace::shown;
 
@@ -41,12 +42,15 @@ pub(super) struct Kernel {
 /// # Errors
 ///
 /// This is no Debian system, or a package cannot be had or read.
-pub(super) fn find(series: &str) -> Result<Option<Kernel>> {
-    let place = cache().join(series);
+pub(super) fn find(series: &str, architecture: Architecture) -> Result<Option<Kernel>> {
+    let place = cache().join(match architecture {
+        Architecture::Amd64 => series.to_owned(),
+        other => format!("{series}-{}", other.debian()),
+    });
     if let Some(kernel) = Kernel::at(&place) {
         return Ok(Some(kernel));
     }
-    let apt = Apt::new()?;
+    let apt = Apt::of(architecture.debian())?;
     let mirror = apt::mirror()?;
     let (known, others): (Vec<_>, Vec<_>) = SUITES.iter().partition(|(_, of)| *of == series);
     for (suite, _) in known.into_iter().chain(others) {
@@ -54,7 +58,8 @@ pub(super) fn find(series: &str) -> Result<Option<Kernel>> {
         if apt.read_suite(&mirror, suite).is_err() {
             continue;
         }
-        let offers = apt.ask(&["search", "--names-only", "^linux-image-[0-9].*-cloud-amd64$"]);
+        let offers =
+            apt.ask(&["search", "--names-only", &format!("^linux-image-[0-9].*-cloud-{}$", architecture.debian())]);
         if let Some(package) = latest(&offers, series) {
             return unpack(&apt, &package, &place).map(Some);
         }

@@ -23,6 +23,8 @@ pub(super) enum Need {
     Fuzz,
     /// Booting other kernels.
     Kernels,
+    /// Booting kernels of arm64.
+    Arm64,
     /// Tools that come as Python packages.
     Python,
     /// Building libpcap for static binaries.
@@ -77,6 +79,7 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Test, name: "faketime", sign: Sign::Program("faketime") },
     Package { need: Need::Test, name: "chromium", sign: Sign::Program("chromium") },
     Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Program("qemu-system-x86_64") },
+    Package { need: Need::Arm64, name: "qemu-system-arm", sign: Sign::Program("qemu-system-aarch64") },
     Package { need: Need::Kernels, name: "busybox-static", sign: Sign::Program("busybox") },
     Package { need: Need::Python, name: "python3-venv", sign: Sign::PythonModule("ensurepip") },
     Package { need: Need::Cross, name: "bison", sign: Sign::Program("bison") },

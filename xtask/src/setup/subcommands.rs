@@ -18,7 +18,7 @@ pub(super) const FUZZ: Subcommand = Subcommand { name: "cargo-fuzz", version: "0
 /// Checks licences, sources, duplicates and advisories of all dependencies.
 pub(super) const DENY: Subcommand = Subcommand { name: "cargo-deny", version: "0.20.2", takes: "two minutes" };
 /// Writes a bill of materials.
-pub(super) const CYCLONEDX: Subcommand = Subcommand { name: "cargo-cyclonedx", version: "0.5.8", takes: "two minutes" };
+pub(super) const CYCLONEDX: Subcommand = Subcommand { name: "cargo-cyclonedx", version: "0.5.9", takes: "two minutes" };
 /// Looks for advisories in lock files.
 pub(super) const AUDIT: Subcommand = Subcommand { name: "cargo-audit", version: "0.22.2", takes: "five minutes" };
 

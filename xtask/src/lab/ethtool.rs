@@ -36,7 +36,7 @@ fn set(device: &str, mut value: Value) -> io::Result<()> {
     // SAFETY: all zeros is a valid value of this plain struct.
     let mut request: libc::ifreq = unsafe { zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
-        *to = from.cast_signed();
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     // SAFETY: the request is an ifreq whose data is the ethtool_value that the command takes.

@@ -103,7 +103,7 @@ impl Port {
         let mut request: libc::ifreq = unsafe { zeroed() };
         let name = CString::new(interface)?;
         for (to, from) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
-            *to = from.cast_signed();
+            *to = libc::c_char::from_ne_bytes([*from]);
         }
         request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
         // SAFETY: the request is an ifreq, as TUNSETIFF takes.

@@ -45,6 +45,25 @@ fn every_link_leads_to_a_file_and_every_page_is_in_the_index() {
     }
 }
 
+/// Workflows run where no test sees them.
+#[test]
+fn every_task_that_a_workflow_runs_exists() {
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_xtask")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let tasks: BTreeSet<&str> =
+        help.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next()).collect();
+    let mut ran = 0;
+    for file in std::fs::read_dir(root().join(".github/workflows")).unwrap() {
+        let workflow = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for command in workflow.split("cargo xtask ").skip(1) {
+            let task = command.split_whitespace().find(|word| !word.starts_with("--")).unwrap();
+            assert!(tasks.contains(task), "a workflow runs `cargo xtask {task}`");
+            ran += 1;
+        }
+    }
+    assert!(ran >= 6, "{ran}");
+}
+
 #[test]
 fn every_key_flag_metric_and_tag_of_the_original_has_a_line_in_the_migration() {
     let page = text("docs/migration.md");

@@ -152,7 +152,7 @@ pub(crate) fn choose(packet: Packet, direction: Direction, hash: FlowHash, segme
         let every = if configured > now.every_ns { configured } else { now.every_ns };
         sent(packet, direction, hash, known, segment, Pace { steady, thinning, every })
     } else {
-        received(hash, known, segment, steady, thinning)
+        received(hash, known, segment, thinning)
     }
 }
 
@@ -197,8 +197,7 @@ fn sent(
                 if is_after(end, pick.snd_nxt) {
                     pick.snd_nxt = end;
                 }
-                pick.clean_from = pick.snd_nxt;
-                pick.pending = 0;
+                clean_from_now(pick);
                 return Fate::Plain;
             }
         }
@@ -255,8 +254,7 @@ fn sent(
             pick.snd_una = start;
             pick.window = UNKNOWN;
         }
-        pick.clean_from = pick.snd_nxt;
-        pick.pending = 0;
+        clean_from_now(pick);
         return otherwise;
     }
     pick.snd_nxt = end;
@@ -289,12 +287,21 @@ fn sent(
     Fate::Chosen(Chosen { bits: Bits::RESYNC, pick: Some(pointer), returns: None })
 }
 
+/// All that was sent so far must be acknowledged before anything is picked.
 #[inline(always)]
-fn received(hash: FlowHash, known: Option<*mut Pick>, segment: &Segment, steady: bool, thinning: bool) -> Fate {
+fn clean_from_now(pick: &mut Pick) {
+    if is_after(pick.snd_nxt, pick.clean_from) {
+        pick.clean_from = pick.snd_nxt;
+    }
+    pick.pending = 0;
+}
+
+#[inline(always)]
+fn received(hash: FlowHash, known: Option<*mut Pick>, segment: &Segment, thinning: bool) -> Fate {
     let tcp = &segment.tcp;
     let Some(pointer) = known else {
-        // Nothing of it was left out so far.
-        return if steady { untimed(tcp.flags) } else { Fate::Plain };
+        // Nothing of it was left out so far, and what is acknowledged before it is seen must be known.
+        return Fate::Plain;
     };
     // SAFETY: as in `choose`.
     let pick = unsafe { &mut *pointer };
@@ -305,9 +312,23 @@ fn received(hash: FlowHash, known: Option<*mut Pick>, segment: &Segment, steady:
     let ack = tcp.ack;
     let window = u32::from(tcp.window);
     let advance = ack.wrapping_sub(pick.snd_una);
-    if is_after(ack, pick.snd_nxt) || advance >> 31 != 0 {
-        // Of what was not sent, or of what was acknowledged before.
+    if is_after(ack, pick.snd_nxt) {
+        // Of what was not seen to be sent yet: nothing of it is timed when it is.
+        if ack.wrapping_sub(pick.snd_nxt) < LARGEST_WINDOW {
+            pick.clean_from = ack;
+            pick.pending = 0;
+            // Nothing is picked now: where what is sent from here on begins.
+            pick.start = pick.snd_nxt;
+        }
         return otherwise;
+    }
+    if advance >> 31 != 0 {
+        // Of what was acknowledged before.
+        return otherwise;
+    }
+    if is_after(pick.clean_from, pick.snd_nxt) && is_after(ack, pick.start) {
+        // The peer says only now that it has something that was sent since: what it said before was not true.
+        pick.clean_from = pick.snd_nxt;
     }
     // The first acknowledgement may be the second of its number.
     let duplicate = pick.window == UNKNOWN || advance == 0 && tcp.payload_len == 0 && pick.window == window;
@@ -315,8 +336,7 @@ fn received(hash: FlowHash, known: Option<*mut Pick>, segment: &Segment, steady:
     if duplicate || segment.options.bits & (Bits::SACK_ABOVE | Bits::DSACK) != 0 {
         // The peer may miss something.
         pick.snd_una = ack;
-        pick.clean_from = pick.snd_nxt;
-        pick.pending = 0;
+        clean_from_now(pick);
         return otherwise;
     }
     pick.snd_una = ack;

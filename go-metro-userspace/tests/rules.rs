@@ -107,6 +107,7 @@ fn rule_3_ack_inside_a_super_segment_yields_a_partial_sample() {
 fn rule_3_ack_beyond_what_was_sent_or_below_what_was_acknowledged_yields_nothing() {
     play(
         "0  > 1000+100
+         0  < ack 1000
          1  < ack 1101          => rejected never_sent
          2  < ack 999
          50 < ack 1100          => data exact 50
@@ -440,6 +441,38 @@ fn rule_7_silence_ends_a_flow_after_idle_ttl() {
 
 #[test]
 fn rule_8_a_flow_seen_first_mid_stream_works_from_its_first_segment() {
+    // What was sent before may be missing at the receiver: the acknowledgement that covers both says nothing.
+    play(
+        "0   > 1000+100
+         20  < ack 600
+         51  < ack 1100          => rejected unseen
+         60  > 1100+100
+         110 < ack 1200          => data exact 50",
+    );
+    play(
+        "0   < ack 600
+         1   > 1000+100
+         50  < ack 1000          => rejected no_segment
+         51  < ack 1100          => data exact 50",
+    );
+    // It misses just this one: an earlier transmission of it was lost, or is late.
+    play(
+        "0   < ack 1000 sack
+         1   > 1000+100
+         51  < ack 1100          => rejected unseen
+         60  > 1100+100
+         110 < ack 1200          => data exact 50",
+    );
+    // It misses what was not seen yet.
+    play(
+        "0   > 1000+100
+         50  < ack 1100          => data exact 50
+         60  < ack 1100 sack
+         61  > 1100+200
+         111 < ack 1300          => rejected hole
+         120 > 1300+100
+         170 < ack 1400          => data exact 50",
+    );
     play(
         "0   < 7000+1000 ack 4000000000
          1   > 4000000000+100

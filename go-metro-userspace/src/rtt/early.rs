@@ -5,6 +5,7 @@
 //! latest flow of a hash replaces those before.
 
 use super::SeqNum;
+use super::flow::LARGEST_WINDOW;
 
 /// Places: 32 KiB.
 const PLACES: usize = 1 << 12;
@@ -18,10 +19,13 @@ impl EarlyAcks {
         Self(vec![0; PLACES].into_boxed_slice())
     }
 
-    /// Remembers what was acknowledged of the flow with this hash; `None`: that nothing was.
+    /// Remembers what was acknowledged of the flow with this hash, the most of it; `None`: that nothing was.
     #[inline]
     pub(super) fn set(&mut self, hash: u32, ack: Option<SeqNum>) {
-        self.0[Self::place(hash)] = ack.map_or(0, |ack| u64::from(hash) << 32 | u64::from(ack.0));
+        let known = self.take(hash);
+        let most = ack
+            .map(|ack| known.filter(|known| known.distance(ack) <= LARGEST_WINDOW).map_or(ack, |known| known.max(ack)));
+        self.0[Self::place(hash)] = most.map_or(0, |ack| u64::from(hash) << 32 | u64::from(ack.0));
     }
 
     /// What was acknowledged of the flow with this hash, if that is remembered; then it no longer is.

@@ -244,7 +244,7 @@ impl Engine {
         // Only what this end sends makes a flow: a flood of inbound segments costs no memory.
         let Some(index) = self.live_flow(segment, key, hash) else {
             let is_reset = segment.has(TcpFlags::RST);
-            self.early_acks.set(hash, segment.timed_ack().filter(|_| !is_reset));
+            self.early_acks.set(hash, segment.timed_ack().filter(|_| !is_reset).map(|ack| segment.sent_before(ack)));
             return Outcome::Quiet(Quiet::NothingSent);
         };
         let outcome = self.table.flow_mut(index).received(segment, &mut self.pool.share(index), self.limits);

@@ -21,7 +21,7 @@ const INITIAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sequence numbers further apart than the largest window (2^30, RFC 7323 section 2.3) are not of one stream: what comes
 /// is the first segment of something else.
-const LARGEST_WINDOW: u32 = 1 << 30;
+pub(super) const LARGEST_WINDOW: u32 = 1 << 30;
 
 /// Bounds that the rules need.
 #[derive(Clone, Copy, Debug)]
@@ -259,11 +259,16 @@ impl Flow {
                 self.interrupt(pool);
             }
         }
-        if !self.is_synchronised() {
-            // Rule 8: whatever was sent before, acknowledgements below this segment tell nothing.
-            self.snd_una = start;
+        let begins = !self.is_synchronised();
+        if begins {
+            // Rule 8: whatever was sent before, acknowledgements below this segment tell nothing of it, but that they are below.
+            let is_known = segment.has(TcpFlags::SYN) || segment.header.bits.any(Bits::RESYNC);
+            let acked = self.acked_ahead().filter(|acked| !is_known && !start.before(*acked));
+            let acked = acked.filter(|acked| acked.distance(start) <= LARGEST_WINDOW);
+            self.snd_una = acked.unwrap_or(start);
             self.snd_nxt = start;
             self.marks.set(Marks::SYNCHRONISED, true);
+            self.marks.set(Marks::UNA_ASSUMED, acked.is_none() && !is_known);
         }
         if segment.has(TcpFlags::FIN) {
             self.marks.set(Marks::FIN_SENT, true);
@@ -280,7 +285,8 @@ impl Flow {
             end,
             tsval: segment.tsval(),
             syn: segment.has(TcpFlags::SYN),
-            after_gap: start.after(self.snd_nxt),
+            // If anything before the first is outstanding, it passed unseen.
+            after_gap: start.after(self.snd_nxt) || begins && !segment.has(TcpFlags::SYN),
             acked_early,
         };
         if self.outstanding.would_mislead(again, limits.outstanding) {
@@ -296,7 +302,7 @@ impl Flow {
             self.outstanding.doubt();
             self.set_recovery(Some(Recovery { point: self.snd_nxt, tsval: segment.tsval() }));
             self.snd_nxt = self.snd_nxt.max(end);
-            if !end.after(self.snd_una) {
+            if !end.after(self.snd_una) && !self.marks.has(Marks::UNA_ASSUMED) {
                 return sent;
             }
             if let Some(hole) = self.told_until().filter(|hole| start.before(*hole)) {
@@ -332,18 +338,23 @@ impl Flow {
         }
         let Some(ack) = segment.timed_ack() else { return Outcome::Quiet(Quiet::NoAck) };
         if !self.is_synchronised() {
-            self.was_acked(ack);
+            self.was_acked(segment.sent_before(ack));
             return Outcome::Quiet(Quiet::NothingSent);
         }
         if ack.after(self.snd_nxt) {
             if ack.distance(self.snd_nxt) <= LARGEST_WINDOW {
-                self.was_acked(ack);
+                self.was_acked(segment.sent_before(ack));
             }
             return Outcome::Rejected(Rejection::NeverSent);
         }
         if ack.before(self.snd_una) {
-            return Outcome::Quiet(Quiet::Old);
+            if !self.marks.has(Marks::UNA_ASSUMED) || ack.distance(self.snd_una) > LARGEST_WINDOW {
+                return Outcome::Quiet(Quiet::Old);
+            }
+            // What was sent before the first that was seen is not acknowledged yet.
+            self.snd_una = ack;
         }
+        self.marks.set(Marks::UNA_ASSUMED, false);
         let hole_above = segment.header.bits.any(Bits::SACK_ABOVE);
         if segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK) {
             self.marks.set(Marks::SACK_IN_USE, true);
@@ -361,8 +372,11 @@ impl Flow {
             self.marks.set(Marks::LEFT_OUT, false);
         }
         // Rule 5.
-        if hole_above || self.marks.duplicates() >= DUPLICATE_ACKS {
-            self.hole(pool);
+        if hole_above {
+            // What is above the hole need not have been seen to be sent yet.
+            self.hole(self.snd_nxt.plus(1), pool);
+        } else if self.marks.duplicates() >= DUPLICATE_ACKS && self.snd_una != self.snd_nxt {
+            self.hole(self.snd_nxt, pool);
         }
         outcome
     }
@@ -374,7 +388,9 @@ impl Flow {
         let is_closed = self.marks.has(Marks::HOLE_CLOSED) && !self.marks.has(Marks::RECORD_FULL);
         let hole_above = segment.header.bits.any(Bits::SACK_ABOVE);
         let in_hole = told.is_some_and(|hole| !ack.after(hole));
-        let found = self.outstanding.acknowledge(pool, Advance { una, ack, tsecr: segment.tsecr() });
+        let told_before = self.acked_ahead().filter(|ahead| ahead.before(ack)).map_or(una, |ahead| ahead.max(una));
+        let advance = Advance { una, told: told_before, ack, tsecr: segment.tsecr() };
+        let found = self.outstanding.acknowledge(pool, advance);
         let leaves_recovery =
             self.recovery().filter(|recovery| una.before(recovery.point) && ack.after(recovery.point));
         self.settle(ack);
@@ -443,8 +459,8 @@ impl Flow {
         self.set_acked_ahead(self.acked_ahead().filter(|ahead| ack.before(*ahead)));
     }
 
-    /// The peer acknowledged this, and it was not seen to be sent yet: it will not be timed when it is, by another acknowledgement
-    /// that says the same.
+    /// What is below was sent, by what the peer said, and was not seen to be sent yet: it will not be timed when it is, by another
+    /// acknowledgement that says the same.
     pub(super) fn was_acked(&mut self, ack: SeqNum) {
         let ahead = self.acked_ahead().filter(|ahead| ahead.distance(ack) <= LARGEST_WINDOW);
         self.set_acked_ahead(Some(ahead.map_or(ack, |ahead| ahead.max(ack))));
@@ -462,29 +478,29 @@ impl Flow {
         }
         if self.snd_nxt.before(ahead) {
             // Both ends say that all below was sent; it passed unseen.
-            self.outstanding.acknowledge(pool, Advance { una: self.snd_una, ack: ahead, tsecr: None });
+            let una = self.snd_una;
+            self.outstanding.acknowledge(pool, Advance { una, told: una, ack: ahead, tsecr: None });
             (self.snd_una, self.snd_nxt) = (ahead, ahead);
+            self.marks.set(Marks::UNA_ASSUMED, false);
             self.settle(ahead);
         }
         false
     }
 
     /// Rule 5: segments behind a hole were received long before the acknowledgement that will cover them.
-    fn hole(&mut self, pool: &mut Share<'_>) {
-        if self.snd_una != self.snd_nxt {
-            self.outstanding.forget(pool);
-            self.set_hole_until(Some(self.snd_nxt));
-            self.marks.set(Marks::HOLE_SUSPECTED, false);
-            self.marks.set(Marks::HOLE_FORGOTTEN, false);
-            self.marks.set(Marks::HOLE_CLOSED, false);
-            self.marks.set(Marks::RECORD_FULL, false);
-        }
+    fn hole(&mut self, until: SeqNum, pool: &mut Share<'_>) {
+        self.outstanding.void(pool, self.snd_una);
+        self.set_hole_until(Some(until));
+        self.marks.set(Marks::HOLE_SUSPECTED, false);
+        self.marks.set(Marks::HOLE_FORGOTTEN, false);
+        self.marks.set(Marks::HOLE_CLOSED, false);
+        self.marks.set(Marks::RECORD_FULL, false);
     }
 
     /// The record is too full to be of use: as with a hole, but what is suspected of one stays so.
     fn forget(&mut self, pool: &mut Share<'_>) {
         let suspects_hole = self.suspects_hole();
-        self.hole(pool);
+        self.hole(self.snd_nxt, pool);
         self.marks.set(Marks::HOLE_SUSPECTED, suspects_hole);
         self.marks.set(Marks::HOLE_FORGOTTEN, suspects_hole);
         self.marks.set(Marks::RECORD_FULL, true);
@@ -507,8 +523,8 @@ impl Flow {
         }
         self.set_local_isn(segment.start());
         if segment.ack().is_none() {
-            // It opens: what was acknowledged before is of another connection.
-            self.set_acked_ahead(None);
+            // It opens: what was acknowledged before is of another connection, but for its own number.
+            self.set_acked_ahead(self.acked_ahead().filter(|ahead| *ahead == segment.start().plus(1)));
         }
         let offers = segment.header.bits.any(Bits::SACK_PERMITTED);
         self.marks.add(Marks::SACK_OFFERED, offers);
@@ -561,7 +577,7 @@ impl Flow {
             self.marks.set_duplicates(self.marks.duplicates() + 1);
             let is_told = self.told_until().is_some();
             if is_told {
-                self.hole(pool);
+                self.hole(self.snd_nxt, pool);
             }
             self.set_hole_until(Some(self.snd_nxt));
             self.marks.set(Marks::HOLE_SUSPECTED, true);

@@ -45,6 +45,8 @@ impl Marks {
     pub(super) const RECORD_FULL: Self = Self(1 << 19);
     /// Something was acknowledged that was not seen to be sent yet.
     pub(super) const ACKED_AHEAD: Self = Self(1 << 17);
+    /// Nobody said so far that all before the first segment that was seen is acknowledged.
+    pub(super) const UNA_ASSUMED: Self = Self(1 << 20);
     /// There was a second SYN-ACK with another initial sequence number, which is the one that is remembered.
     pub(super) const SECOND_ISN: Self = Self(1 << 18);
 

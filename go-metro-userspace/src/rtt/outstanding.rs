@@ -183,6 +183,8 @@ impl Share<'_> {
 pub(super) struct Advance {
     /// First sequence number not acknowledged until now.
     pub(super) una: SeqNum,
+    /// The same, by what was acknowledged before it was seen as well.
+    pub(super) told: SeqNum,
     /// The acknowledgement number.
     pub(super) ack: SeqNum,
     /// TSecr, if it carries timestamps.
@@ -300,27 +302,25 @@ impl Queue {
 
     /// Removes everything.
     pub(super) fn clear(&mut self, pool: &mut Share<'_>) {
-        self.empty(pool);
-        *self = Self::EMPTY;
+        self.forget(pool, |_| false);
     }
 
-    /// Removes everything that is outstanding, and remembers whether there was a gap in it.
-    pub(super) fn forget(&mut self, pool: &mut Share<'_>) {
-        let gap = self.empty(pool) & AFTER_GAP != 0 || self.is(GAP_PENDING);
-        self.marks = if gap { GAP_PENDING } else { 0 };
+    /// Removes everything, of which all below `una` was acknowledged, and remembers whether there was a gap above that.
+    pub(super) fn void(&mut self, pool: &mut Share<'_>, una: SeqNum) {
+        let pending = self.is(GAP_PENDING);
+        self.forget(pool, |node| pending || node.is(AFTER_GAP) && una.before(node.start));
+        self.marks |= if pending { GAP_PENDING } else { 0 };
     }
 
-    /// Removes everything; the flags of all nodes.
-    fn empty(&mut self, pool: &mut Share<'_>) -> u8 {
-        let (mut index, mut all) = (self.head, 0);
-        let gap_pending = self.marks & GAP_PENDING;
+    fn forget(&mut self, pool: &mut Share<'_>, is_behind_gap: impl Fn(&Node) -> bool) {
+        let (mut index, mut gap) = (self.head, false);
         for _ in 0..self.len {
-            let Node { next, flags, .. } = *pool.node(index);
+            let node = *pool.node(index);
+            gap |= is_behind_gap(&node);
             self.give_back(pool, index);
-            (index, all) = (next, all | flags);
+            index = node.next;
         }
-        *self = Self { marks: gap_pending, ..Self::EMPTY };
-        all
+        *self = Self { marks: if gap { GAP_PENDING } else { 0 }, ..Self::EMPTY };
     }
 
     fn is(&self, mark: u8) -> bool {
@@ -455,13 +455,13 @@ struct Evidence {
 impl Evidence {
     #[inline]
     fn weigh(&mut self, node: &Node, advance: &Advance) {
-        let Advance { una, ack, tsecr } = *advance;
-        if !node.start.before(ack) {
+        let Advance { una, told, ack, tsecr } = *advance;
+        if !node.start.before(ack) || !node.end.after(una) {
             return;
         }
         self.times_named += u32::from(tsecr.is_some() && node.tsval() == tsecr);
         self.gap |= node.is(AFTER_GAP) && una.before(node.start);
-        if node.contains(una)
+        if node.contains(told)
             && let Some(tsval) = node.tsval()
             && self.first_tsval.is_none_or(|first| is_newer(first, tsval))
         {
@@ -495,7 +495,7 @@ impl Evidence {
             // What is echoed was sent after all that is acknowledged here, or before: a transmission that was not seen.
             let too_new = is_newer(echo, tsval);
             // Where the first of them made room it may have been as late as the newest.
-            let first = self.first_tsval.or(thinned.then_some(tsval));
+            let first = if thinned { Some(tsval) } else { self.first_tsval };
             let too_old = first.is_some_and(|first| is_newer(first, echo));
             if too_new || too_old {
                 return Match::Unseen;

@@ -236,6 +236,11 @@ impl Segment {
         self.ack().filter(|_| !self.header.bits.any(Bits::UNTIMED))
     }
 
+    /// All below was sent before a segment came that acknowledges this: the receiver that has a hole there was sent what fills it, if not yet in vain.
+    pub(super) fn sent_before(&self, ack: SeqNum) -> SeqNum {
+        ack.plus(u32::from(self.header.bits.any(Bits::SACK_ABOVE)))
+    }
+
     /// TSval, if it carries timestamps.
     #[inline]
     pub fn tsval(&self) -> Option<u32> {

@@ -4,4 +4,5 @@
 
 pub mod case;
 pub mod model;
+pub mod path;
 pub mod trace;

@@ -45,6 +45,8 @@ pub struct Model {
     sent: Vec<Tx>,
     snd_nxt: Option<u64>,
     snd_una: u64,
+    /// Nobody has said so yet.
+    una_assumed: bool,
     recovery: u64,
     recovery_tsval: Option<u32>,
     hole_until: u64,
@@ -82,10 +84,13 @@ impl Model {
         if s.syn {
             self.sack_offered |= s.sack_permitted;
             self.sack |= s.sack_permitted && s.ack.is_some();
-            self.ahead = self.ahead.filter(|_| s.ack.is_some());
+            self.ahead = self.ahead.filter(|ahead| s.ack.is_some() || *ahead == s.seq + 1);
         }
+        let begins = self.snd_nxt.is_none();
         let mut snd_nxt = *self.snd_nxt.get_or_insert_with(|| {
-            self.snd_una = s.seq;
+            let acked = self.ahead.filter(|acked| !s.syn && *acked <= s.seq);
+            self.una_assumed = !s.syn && acked.is_none();
+            self.snd_una = acked.unwrap_or(s.seq);
             s.seq
         });
         let keep_alive = self.snd_una == snd_nxt && s.seq + 1 == snd_nxt && end == snd_nxt;
@@ -95,6 +100,7 @@ impl Model {
         if let Some(ahead) = self.ahead.filter(|ahead| snd_nxt < *ahead && *ahead <= s.seq) {
             // Sender and receiver agree that all below was sent.
             (self.snd_una, snd_nxt, self.ahead) = (ahead, ahead, None);
+            self.una_assumed = false;
         }
         let mut tx = Tx {
             at: s.at,
@@ -103,7 +109,7 @@ impl Model {
             tsval: s.tsval,
             syn: s.syn,
             ambiguous: false,
-            after_gap: s.seq > snd_nxt,
+            after_gap: s.seq > snd_nxt || begins && !s.syn,
             acked_early: self.ahead.is_some_and(|ahead| s.seq < ahead),
             void: false,
         };
@@ -118,7 +124,7 @@ impl Model {
                 self.hole_until = self.hole_until.max(end);
                 tx.void = true;
             }
-            tx.void |= end <= self.snd_una;
+            tx.void |= end <= self.snd_una && !self.una_assumed;
         }
         tx.after_gap |= !tx.void && std::mem::take(&mut self.gap_in_hole);
         self.sent.push(tx);
@@ -130,15 +136,20 @@ impl Model {
             self.sack |= s.sack_permitted && self.sack_offered;
         }
         let Some(snd_nxt) = self.snd_nxt else {
-            self.ahead = s.ack;
+            // What fills a hole was sent before.
+            let sent = s.ack.map(|ack| ack + u64::from(s.sack_above));
+            self.ahead = sent.map(|sent| sent.max(self.ahead.unwrap_or_default()));
             return None;
         };
         let ack = s.ack?;
         if ack > snd_nxt {
-            self.ahead = self.ahead.max(Some(ack));
+            self.ahead = self.ahead.max(Some(ack + u64::from(s.sack_above)));
         }
-        if ack > snd_nxt || ack < self.snd_una {
+        if ack > snd_nxt || ack < self.snd_una && !self.una_assumed {
             return None;
+        }
+        if std::mem::take(&mut self.una_assumed) {
+            self.snd_una = self.snd_una.min(ack);
         }
         if s.sack_above || s.dsack {
             self.sack = true;
@@ -146,8 +157,8 @@ impl Model {
         let mut sample = None;
         if ack > self.snd_una {
             self.duplicates = 0;
-            self.ahead = self.ahead.filter(|ahead| ack < *ahead);
             sample = self.matching(ack, s);
+            self.ahead = self.ahead.filter(|ahead| ack < *ahead);
             self.snd_una = ack;
             self.hole_closed |= self.sack && !s.sack_above;
         } else if !self.sack && s.len == 0 && !s.syn && !s.fin && s.window == self.window && self.outstanding() {
@@ -159,8 +170,9 @@ impl Model {
             }
         }
         self.window = s.window;
-        if (s.sack_above || self.duplicates >= 3) && self.outstanding() {
-            self.hole(snd_nxt);
+        if s.sack_above || self.duplicates >= 3 && self.outstanding() {
+            // What is above a hole need not have been seen to be sent yet.
+            self.hole(snd_nxt + u64::from(s.sack_above));
             self.suspect_until = 0;
         }
         sample
@@ -170,7 +182,7 @@ impl Model {
         self.hole_until = snd_nxt;
         self.hole_closed = false;
         for tx in self.sent.iter_mut().filter(|tx| tx.end > self.snd_una && !tx.void) {
-            self.gap_in_hole |= tx.after_gap;
+            self.gap_in_hole |= tx.after_gap && tx.start > self.snd_una;
             tx.void = true;
         }
     }
@@ -181,6 +193,7 @@ impl Model {
 
     fn matching(&mut self, ack: u64, s: &Seg) -> Option<(Kind, Class, u64)> {
         let una = self.snd_una;
+        let told = self.ahead.filter(|ahead| *ahead < ack).map_or(una, |ahead| ahead.max(una));
         let covered: Vec<Tx> = self.sent.iter().filter(|tx| tx.end > una && tx.start < ack).copied().collect();
         let place = covered.iter().rposition(|tx| ack <= tx.end)?;
         let newest = covered[place];
@@ -208,7 +221,8 @@ impl Model {
                 return None;
             }
             if let (Some(echo), Some(tsval)) = (s.tsecr.filter(|echo| *echo != 0), newest.tsval) {
-                let first = covered.iter().filter(|tx| tx.start <= una && !tx.void).filter_map(|tx| tx.tsval);
+                let first =
+                    covered.iter().filter(|tx| tx.start <= told && told < tx.end && !tx.void).filter_map(|tx| tx.tsval);
                 let oldest = first.reduce(|oldest, tsval| if is_newer(oldest, tsval) { tsval } else { oldest });
                 if is_newer(echo, tsval) || oldest.is_some_and(|oldest| is_newer(oldest, echo)) {
                     return None;

@@ -1,12 +1,10 @@
 //! Which of several rings and engines a flow belongs to, where one is not enough (`docs/design-many-cores.md`): the same in the kernel and
 //! in user space.
 
+use crate::hash::mix;
+
 /// Most rings, and threads that drain them.
 pub const WORKERS_MAX: u32 = 64;
-
-/// 2^64 divided by the golden ratio: multiplying by it spreads what differs in low bits over the high ones (Knuth, The Art of Computer
-/// Programming, volume 3, section 6.4).
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What a flow is known by, as shards are chosen: local and remote are told apart before, so both directions have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,18 +39,8 @@ impl ShardKey {
     #[inline(always)]
     pub const fn shard(&self, seed: u64, shards: u32) -> u32 {
         let ports = (self.local_port as u64) << 48 | (self.remote_port as u64) << 32 | self.ifindex as u64;
-        let mixed = (fold(self.local) ^ seed).wrapping_mul(SPREAD);
-        let mixed = with(with(mixed, fold(self.remote)), ports);
+        let mixed = mix(mix(seed, self.local[0]), self.local[1]);
+        let mixed = mix(mix(mix(mixed, self.remote[0]), self.remote[1]), ports);
         (((mixed >> 32) * shards as u64) >> 32) as u32
     }
-}
-
-#[inline(always)]
-const fn fold(address: [u64; 2]) -> u64 {
-    address[0].wrapping_mul(SPREAD).rotate_left(32) ^ address[1]
-}
-
-#[inline(always)]
-const fn with(mixed: u64, word: u64) -> u64 {
-    (mixed.rotate_left(29) ^ (mixed >> 32) ^ word).wrapping_mul(SPREAD)
 }

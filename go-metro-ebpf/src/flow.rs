@@ -1,13 +1,13 @@
 //! A flow's hash.
 
+use go_metro_common::hash::mix;
+
 use crate::ip::Addresses;
 use crate::maps::SEED;
 use crate::tcp::Tcp;
 
-/// 2^64 divided by the golden ratio, made odd: the usual multiplier (Knuth, The Art of Computer Programming, volume 3, section 6.4).
-const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// A hash of all that names a flow, the same in both directions. Nobody who does not know the seed can make two flows share one.
+/// A hash of all that names a flow, the same in both directions. Who does not know the seed cannot choose two flows that share one
+/// (`go_metro_common::hash`).
 #[derive(Clone, Copy)]
 pub(crate) struct FlowHash(u64);
 
@@ -27,8 +27,7 @@ impl FlowHash {
     /// With another word. Different words make different hashes: each step can be undone.
     #[inline(always)]
     pub(crate) fn with(self, word: u64) -> Self {
-        let product = (self.0 ^ word).wrapping_mul(MULTIPLIER);
-        Self(product ^ product >> 32)
+        Self(mix(self.0, word))
     }
 
     /// What does not say where the flow's place in an array is.

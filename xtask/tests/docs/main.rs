@@ -8,4 +8,5 @@ mod datadog;
 mod generated;
 mod pages;
 mod prometheus;
+mod security;
 mod support;

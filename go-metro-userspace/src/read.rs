@@ -16,7 +16,7 @@ use crate::report::plot::{Panel, Plot};
 use crate::report::table::Columns;
 use crate::report::{csv, json, naming, sample_json, table};
 use crate::rtt::{
-    Batch, Engine, EngineConfig, EngineCounters, Interval, Kind, Nanos, Outcome, PairKey, PairSummary, Quiet,
+    Batch, Engine, EngineConfig, EngineCounters, Interval, Kind, Nanos, Outcome, PairKey, PairSummary, Ports, Quiet,
     Rejection, Segment, Side, Summaries, SummaryLimits,
 };
 use crate::terminal;
@@ -39,8 +39,12 @@ pub struct ReadOptions {
     pub samples: bool,
     /// In which form.
     pub format: Format,
+    /// Only connections with these ports.
+    pub ports: Ports,
     /// A file to draw into, `.svg` or `.html`.
     pub plot: Option<PathBuf>,
+    /// How many pairs to draw.
+    pub plot_pairs: usize,
     /// Why acknowledgements were no samples.
     pub explain: Option<Explain>,
     /// Most pairs to tell apart.
@@ -108,18 +112,23 @@ pub fn run(options: &ReadOptions, out: &mut impl Write) -> Result<(), ReadError>
 
 fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) -> io::Result<()> {
     let mut engine = Engine::new(EngineConfig { max_flows: MAX_FLOWS, ..EngineConfig::default() });
-    let mut summaries =
-        Summaries::new(SummaryLimits { max_pairs: options.max_pairs, keeps_choice: false, ..SummaryLimits::default() });
+    let mut summaries = Summaries::new(SummaryLimits {
+        max_pairs: options.max_pairs,
+        keeps_choice: false,
+        ports: options.ports,
+        ..SummaryLimits::default()
+    });
     let mut expire_at = Nanos(0);
     let mut written = Ok(());
     let every_ack = options.explain == Some(Explain::All);
     let lines = options.samples || every_ack;
     let is_csv = options.format == Format::Csv;
-    let mut plot = options.plot.as_ref().map(|_| Plot::default());
+    let mut plot = options.plot.as_ref().map(|_| Plot::new(options.plot_pairs));
     if is_csv && lines {
         csv::write_sample_header(out)?;
     }
     let mut sink = |segment: &Segment, outcome| match outcome {
+        Outcome::Sample(sample) if !summaries.choose(&sample) => {}
         Outcome::Sample(sample) => {
             if let Some(plot) = plot.as_mut().filter(|_| sample.kind == Kind::Data) {
                 plot.add(&sample);

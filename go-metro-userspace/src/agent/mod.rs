@@ -43,6 +43,7 @@ use crate::config::{Backend, Config, SidesWanted};
 use crate::privileges::{self, Needs};
 use crate::report::naming::KernelTimes;
 use crate::report::{Events, Health, Report, naming};
+use crate::rtt::Ports;
 use crate::status::Live;
 use blind::Change;
 use crew::Crew;
@@ -50,7 +51,7 @@ use directory::Directory;
 use feed::Feed;
 use lookups::Lookups;
 use outputs::Outputs;
-pub use outputs::{ListenError, Output};
+pub use outputs::{ListenError, Output, statsd_destination};
 use queues::Queues;
 pub use sandbox::confine;
 use serve::{Ask, Asks, Server};
@@ -80,6 +81,10 @@ pub struct Overrides {
     pub log_file: Option<PathBuf>,
     /// Time between reports.
     pub report_interval: Option<Duration>,
+    /// The ports of a service.
+    pub ports: Option<Ports>,
+    /// Look no names of peers up.
+    pub without_names: bool,
 }
 
 impl Overrides {
@@ -105,6 +110,10 @@ impl Overrides {
         if let Some(socket) = &self.status_socket {
             config.status_socket.clone_from(socket);
         }
+        if let Some(ports) = self.ports {
+            config.ports = ports;
+        }
+        config.reverse_dns &= !self.without_names;
         if let Some(interval) = self.report_interval {
             config.report_interval = interval;
         }

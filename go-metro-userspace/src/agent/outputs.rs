@@ -188,6 +188,11 @@ impl Outputs {
     }
 }
 
+/// Where DogStatsD metrics go, as the status says it.
+pub fn statsd_destination(config: &Config) -> String {
+    destination(config).to_string()
+}
+
 fn destination(config: &Config) -> Destination {
     match &config.statsd {
         Statsd::Udp { host, port } => Destination::Udp { host: host.clone(), port: *port },

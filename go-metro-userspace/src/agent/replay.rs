@@ -30,7 +30,9 @@ pub(super) fn read(
     let mut engine = Engine::new(super::settings::engine_config(config));
     let mut summaries = Summaries::new(super::settings::summary_limits(config));
     let mut sink = |_: &Segment, outcome| {
-        if let Outcome::Sample(sample) = outcome {
+        if let Outcome::Sample(sample) = outcome
+            && summaries.choose(&sample)
+        {
             summaries.add(&sample);
             on_sample(sample);
         }

@@ -38,6 +38,7 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
 pub(super) fn summary_limits(config: &Config) -> SummaryLimits {
     SummaryLimits {
         max_pairs: config.max_pairs,
+        ports: config.ports,
         without_delayed: config.delayed_acks == DelayedAcks::Drop,
         average: config.average.into(),
         ..SummaryLimits::default()

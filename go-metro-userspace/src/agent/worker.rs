@@ -451,7 +451,9 @@ impl State {
             if has_hooks {
                 views.note(segment, &outcome);
             }
-            if let Outcome::Sample(sample) = outcome {
+            if let Outcome::Sample(sample) = outcome
+                && summaries.choose(&sample)
+            {
                 summaries.add(&sample);
                 if let Some(tap) = tap {
                     tap.add(&sample);

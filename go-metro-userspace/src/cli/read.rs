@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use super::Failure;
+use super::run::ports;
 use crate::capture::decode::Tunnels;
 use crate::capture::file::FileFilter;
 use crate::config::SidesWanted;
 use crate::privileges::{self, Needs, Sandbox};
 use crate::read::{self, Explain, Format, ReadOptions};
+use crate::report::plot;
+use crate::rtt::parse_ports;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -28,28 +31,41 @@ pub(super) struct Args {
     /// Do not look for connections inside tunnels (VXLAN, GENEVE, GRE, ERSPAN, IP in IP, GTP-U, MPLS, AH)
     #[arg(long)]
     no_tunnels: bool,
-    /// Print every sample, as a JSON object a line or as --format says
+    /// Print every sample, as a JSON object a line or as --output says
     #[arg(long)]
     samples: bool,
-    /// In which form to print
-    #[arg(short = 'F', long, value_enum, default_value_t)]
+    /// In which form to print; `--format` and `-F` are older names
+    #[arg(short = 'o', long = "output", alias = "format", short_alias = 'F', value_enum, default_value_t)]
     format: Format,
+    /// The same as `--output json`
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Show addresses, as it always does: nobody can say what a capture's hosts were called then
+    #[arg(short = 'n', long)]
+    no_names: bool,
+    /// Only connections with this port, or range of ports, at either end; several with commas
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse_ports)]
+    port: Vec<(u16, u16)>,
     /// Draw RTT over time, distribution and outliers of the busiest pairs into this file, .svg or .html, as well
     #[arg(long, value_name = "FILE", value_parser = drawing)]
     plot: Option<PathBuf>,
     /// Most pairs to tell apart; samples of all others count as one pair, `other`, which bounds the memory that a capture can take
     #[arg(long, value_name = "NUMBER", default_value_t = read::MAX_PAIRS, value_parser = pairs)]
     max_pairs: usize,
+    /// How many pairs to draw, those with most samples first
+    #[arg(long, value_name = "N", requires = "plot", default_value_t = plot::PAIRS)]
+    plot_pairs: usize,
     /// Print also why acknowledgements were no samples: how many for each reason, or every one as a JSON object a line
     #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "counts")]
     explain: Option<Explain>,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    if args.explain.is_some() && args.format == Format::Csv
-        || args.explain == Some(Explain::Counts) && args.format != Format::Table
+    let format = if args.json { Format::Json } else { args.format };
+    if args.explain.is_some() && format == Format::Csv
+        || args.explain == Some(Explain::Counts) && format != Format::Table
     {
-        return Err(Failure::usage(&"--explain prints a table, --explain=all JSON lines: leave --format out"));
+        return Err(Failure::usage(&"--explain prints a table, --explain=all JSON lines: leave --output out"));
     }
     let options = ReadOptions {
         file: args.file.clone(),
@@ -60,8 +76,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             tunnels: if args.no_tunnels { Tunnels::Closed } else { Tunnels::Opened },
         },
         samples: args.samples,
-        format: args.format,
+        format,
+        ports: ports(&args.port)?.unwrap_or_default(),
         plot: args.plot.clone(),
+        plot_pairs: args.plot_pairs,
         explain: args.explain,
         max_pairs: args.max_pairs,
     };

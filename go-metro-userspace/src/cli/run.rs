@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -11,6 +11,9 @@ use super::{Failure, discover, environment, places};
 use crate::agent::{self, AgentOptions, Output, Overrides};
 use crate::config::{self, Backend, Config, Environment, OutputName, SidesWanted};
 use crate::logging;
+use crate::rtt::{Ports, parse_ports};
+use crate::status::client;
+use crate::top;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -29,14 +32,23 @@ pub(super) struct Args {
     /// Where results go; several with commas [default: statsd with a file, else table]
     #[arg(short, long, value_enum, value_delimiter = ',')]
     output: Vec<OutputArg>,
+    /// The same as `--output json`
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
+    /// Show addresses; look no names of peers up
+    #[arg(short = 'n', long)]
+    no_names: bool,
+    /// Only connections with this port, or range of ports, at either end; several with commas
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse_ports)]
+    port: Vec<(u16, u16)>,
     /// With `json`: a line for every sample too
     #[arg(long)]
     samples: bool,
-    /// Seconds between reports [default: the file's, else 30 for statsd and 1 for table and json]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    /// Between reports: seconds, or 500ms, 10s, 5m [default: the file's, else 30 for statsd and 1 for table and json]
+    #[arg(long, value_name = "TIME", value_parser = config::parse_time)]
     interval: Option<Duration>,
-    /// Stop after this many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    /// Stop after this long: seconds, or 10s, 5m, 1h
+    #[arg(long, value_name = "TIME", value_parser = config::parse_time)]
     duration: Option<Duration>,
     /// Which round trips to measure [default: the file's, else remote]
     #[arg(long, value_enum)]
@@ -108,9 +120,18 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         prometheus_listen: args.prometheus_listen,
         status_socket: args.status_socket.clone(),
         log_file: args.log_file.clone(),
+        ports: ports(&args.port)?,
+        without_names: args.no_names,
         report_interval: args.interval.or((watched && config_path.is_none()).then_some(Duration::from_secs(1))),
     };
     let config = overrides.apply(config);
+    if let Some(socket) = beside(&config, &outputs)? {
+        if args.is_bare() && std::io::stdout().is_terminal() {
+            // Its results are being reported: who only looks needs no second capture.
+            return top::run(top::From::Daemon(socket), args.no_names).map_err(|error| Failure::running(&error));
+        }
+        return Err(twice(&socket));
+    }
     logging::init(&config.log);
     if let Some(path) = &config_path {
         tracing::info!("configuration: {}", path.display());
@@ -175,7 +196,8 @@ fn outputs(args: &Args, file: Option<&Config>) -> Vec<Output> {
         OutputName::Json => OutputArg::Json,
     };
     let mut asked: Vec<OutputArg> = match (args.output.as_slice(), file) {
-        ([], Some(config)) => config.outputs.iter().map(configured).collect(),
+        ([], Some(config)) if !args.json => config.outputs.iter().map(configured).collect(),
+        _ if args.json => vec![OutputArg::Json],
         ([], None) if args.samples => vec![OutputArg::Json],
         ([], None) => vec![OutputArg::Table],
         (asked, _) => asked.to_vec(),
@@ -193,10 +215,45 @@ fn outputs(args: &Args, file: Option<&Config>) -> Vec<Output> {
     outputs.collect()
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
-    let whole = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
-    if whole.is_zero() { Err("must be more than 0".to_owned()) } else { Ok(whole) }
+/// The ports of the command line; none if it names none.
+pub(super) fn ports(ranges: &[(u16, u16)]) -> Result<Option<Ports>, Failure> {
+    let ports = Ports::new(ranges)
+        .ok_or_else(|| Failure::usage(&format!("--port takes at most {} ports or ranges", Ports::MOST)))?;
+    Ok(Some(ports).filter(|ports| !ports.is_empty()))
+}
+
+/// The socket of a daemon that lives and reports to a server that this one would report to as well.
+fn beside(config: &Config, outputs: &[Output]) -> Result<Option<PathBuf>, Failure> {
+    let Some(socket) = &config.status_socket else { return Ok(None) };
+    if !outputs.contains(&Output::Statsd) {
+        return Ok(None);
+    }
+    // One that does not answer, or not to us, is no reason to stay away.
+    let Ok(living) = client::status(socket) else { return Ok(None) };
+    let ours = agent::statsd_destination(config);
+    let is_same = living.outputs.iter().any(|output| output.kind == "statsd" && output.destination == ours);
+    Ok(is_same.then(|| socket.clone()))
+}
+
+/// Why a second daemon does not start.
+fn twice(socket: &Path) -> Failure {
+    Failure::running(&format!(
+        "a daemon at {} already reports to the same DogStatsD server, so every sample would count twice. To watch it, run \
+         `go-metro top`; to see a table here, add `-o table`; to run a second daemon on purpose, give it a `--status-socket` of its own, or `off`",
+        socket.display()
+    ))
+}
+
+impl Args {
+    /// Whether nothing was asked for.
+    fn is_bare(&self) -> bool {
+        let names_nothing = self.config.is_none() && self.interface.is_empty() && self.target.is_empty();
+        let wants_no_output = self.output.is_empty() && !self.json && !self.samples && self.prometheus_listen.is_none();
+        let is_as_configured =
+            self.backend.is_none() && self.sides.is_none() && self.filter.is_none() && self.port.is_empty();
+        let takes_its_time = self.interval.is_none() && self.duration.is_none();
+        names_nothing && wants_no_output && is_as_configured && takes_its_time && self.log_file.is_none()
+    }
 }
 
 #[cfg(test)]
@@ -230,6 +287,15 @@ mod tests {
     }
 
     #[test]
+    fn times_have_units_and_ports_ranges() {
+        let args = parsed("-i eth0 --interval 500ms --duration 5m --port 443,8000-8010 -n --json").unwrap();
+        assert_eq!((args.interval, args.duration), (Some(Duration::from_millis(500)), Some(Duration::from_secs(300))));
+        assert_eq!(args.port, [(443, 443), (8000, 8010)]);
+        assert_eq!(outputs(&args, None), [Output::Json]);
+        assert!(parsed("").unwrap().is_bare() && !args.is_bare());
+    }
+
+    #[test]
     fn repeated_interfaces_and_targets_make_a_configuration() {
         let args = parsed("-i eth0 -i eth1 -t 10.0.0.0/8 -t db.example").unwrap();
         let Ok((config, None, None)) = configuration(&args) else { panic!("a configuration without a file") };
@@ -243,7 +309,9 @@ mod tests {
             ("-c a -i eth0", "cannot be used with"),
             ("-c a -t 10.0.0.1", "cannot be used with"),
             ("-i eth0 --interval 0", "must be more than 0"),
-            ("-i eth0 --duration soon", "`soon` is not a number of seconds"),
+            ("-i eth0 --duration soon", "`soon` is no time; write seconds (10) or a unit (500ms, 10s, 5m, 1h)"),
+            ("-i eth0 --port http", "`http` is neither a port such as 443 nor a range such as 8000-8010"),
+            ("-i eth0 --json -o table", "cannot be used with"),
             ("-i eth0 --backend xdp", "[possible values: auto, ebpf, pcap]"),
         ] {
             let refused = parsed(line).err().unwrap_or_else(|| panic!("{line} was taken"));

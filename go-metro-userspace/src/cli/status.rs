@@ -18,12 +18,24 @@ pub(super) struct Args {
     /// The daemon's Unix socket, `status_socket` of its configuration
     #[arg(short, long, value_name = "PATH", default_value = config::STATUS_SOCKET)]
     socket: PathBuf,
-    /// The document as the daemon sends it, described in docs/status.md
-    #[arg(long)]
+    /// In which form to print
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+    /// The same as `--output json`: the document as the daemon sends it, described in docs/status.md
+    #[arg(long, conflicts_with = "output")]
     json: bool,
     /// For a health check: print nothing, and answer one question by exit status 0
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "json")]
     probe: Option<Probe>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// For people
+    #[default]
+    Table,
+    /// The document as the daemon sends it
+    Json,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -45,7 +57,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Some(Probe::Alive | Probe::Ready) => return Ok(()),
         None => {}
     }
-    let shown = if args.json { terminal::printable_json(&text).into_owned() } else { show::page(&status) };
+    let shown = if args.json || args.output == Form::Json {
+        terminal::printable_json(&text).into_owned()
+    } else {
+        show::page(&status)
+    };
     match terminal::print(&shown) {
         // A reader that closed its pipe has the exit status all the same.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(Failure::output(&error)),

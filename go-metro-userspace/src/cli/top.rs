@@ -4,11 +4,12 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::run::{BackendArg, adhoc};
+use super::run::{BackendArg, adhoc, ports};
 use super::{Failure, environment};
 use crate::agent::{AgentOptions, Overrides};
 use crate::config::{self, SidesWanted};
 use crate::logging;
+use crate::rtt::parse_ports;
 use crate::status::client::{self, AskError};
 use crate::top::{self, From};
 
@@ -26,9 +27,15 @@ pub(super) struct Args {
     /// Which round trips to measure
     #[arg(long, value_enum)]
     sides: Option<SidesWanted>,
-    /// The daemon's Unix socket
-    #[arg(short, long, value_name = "PATH", default_value = config::STATUS_SOCKET)]
-    socket: PathBuf,
+    /// Show addresses; look no names up
+    #[arg(short = 'n', long)]
+    no_names: bool,
+    /// Only connections with this port, or range of ports, at either end: a capture of its own; several with commas
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse_ports)]
+    port: Vec<(u16, u16)>,
+    /// The Unix socket of the daemon to follow [default: /run/go-metro/go-metro.sock, if one answers there]
+    #[arg(short, long, value_name = "PATH")]
+    socket: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -41,19 +48,26 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Some(socket) => From::Daemon(socket),
         None => From::Own(Box::new(own(args)?)),
     };
-    top::run(from).map_err(|error| Failure::running(&error))
+    top::run(from, args.no_names).map_err(|error| Failure::running(&error))
 }
 
 /// The daemon to follow, if one answers and nothing else was asked for.
 fn daemon(args: &Args) -> Result<Option<PathBuf>, Failure> {
-    let wants_own =
-        !(args.interface.is_empty() && args.target.is_empty()) || args.backend.is_some() || args.sides.is_some();
+    let wants_own = !(args.interface.is_empty() && args.target.is_empty() && args.port.is_empty())
+        || args.backend.is_some()
+        || args.sides.is_some();
     if wants_own {
-        return Ok(None);
+        return match &args.socket {
+            Some(_) => Err(Failure::usage(
+                &"--socket follows a daemon, which captures what its file says: leave out either it or the rest",
+            )),
+            None => Ok(None),
+        };
     }
-    match client::status(&args.socket) {
-        Ok(_) => Ok(Some(args.socket.clone())),
-        Err(AskError::NotRunning { .. }) => Ok(None),
+    let socket = args.socket.clone().unwrap_or_else(|| config::STATUS_SOCKET.into());
+    match client::status(&socket) {
+        Ok(_) => Ok(Some(socket)),
+        Err(AskError::NotRunning { .. }) if args.socket.is_none() => Ok(None),
         Err(error) => Err(Failure::running(&error)),
     }
 }
@@ -62,6 +76,8 @@ fn own(args: &Args) -> Result<AgentOptions, Failure> {
     let overrides = Overrides {
         backend: args.backend.map(Into::into),
         sides: args.sides,
+        ports: ports(&args.port)?,
+        without_names: args.no_names,
         status_socket: Some(None),
         report_interval: Some(Duration::from_secs(1)),
         ..Overrides::default()

@@ -10,9 +10,10 @@ use super::sampling::SamplingWanted;
 use super::section::Section;
 use super::values::{
     AbsolutePath, AverageWanted, Backend, Bounded, BucketsWanted, Bytes, DelayedAcks, IngressHook, Listen, LogLevel,
-    MetricName, OutputName, PathOrOff, Seconds, ServerHost, SidesWanted, Text, YesNo,
+    MetricName, OutputName, PathOrOff, PortRange, Seconds, ServerHost, SidesWanted, Text, YesNo,
 };
 use super::{Config, Environment, Instance, LogSettings, Origin, Statsd, environment};
+use crate::rtt::Ports;
 
 /// Headers with every option, tags and extension headers to spare.
 const SNAPLEN: u32 = 256;
@@ -65,6 +66,7 @@ pub(super) struct InitConfig {
     ring_size: Option<Bytes>,
     workers: Option<Bounded<1, { WORKERS_MAX as u64 }>>,
     filter: Option<Text>,
+    ports: Vec<PortRange>,
     prometheus_listen: Option<Listen>,
     prometheus_buckets: Option<BucketsWanted>,
     outputs: Vec<OutputName>,
@@ -128,6 +130,7 @@ impl InitConfig {
             ring_size: section.take("ring_size"),
             workers: section.take("workers"),
             filter: section.take("filter"),
+            ports: ports(&mut section),
             prometheus_listen: section.take("prometheus_listen"),
             prometheus_buckets: section.take("prometheus_buckets"),
             outputs: section.take_list("outputs"),
@@ -178,6 +181,8 @@ impl InitConfig {
             ring_bytes: self.ring_size.map_or(RING_BYTES, |Bytes(n)| n),
             workers: self.workers.map_or(1, |Bounded(n)| n as u32),
             filter: self.filter.map(|Text(filter)| filter),
+            ports: Ports::new(&self.ports.iter().map(|PortRange(range)| *range).collect::<Vec<_>>())
+                .unwrap_or_default(),
             idle_ttl: seconds(self.idle_ttl, IDLE_TTL),
             exp_ttl: seconds(self.exp_ttl, EXP_TTL),
             max_flows: number(self.max_flows.map(|Bounded(n)| n), MAX_FLOWS) as u32,
@@ -220,6 +225,15 @@ impl Config {
     pub fn prometheus_address(&self) -> SocketAddr {
         self.prometheus_listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, PROMETHEUS_PORT).into())
     }
+}
+
+/// A list no longer than the summaries take.
+fn ports(section: &mut Section<'_, '_, '_>) -> Vec<PortRange> {
+    let ports: Vec<PortRange> = section.take_list("ports");
+    if ports.len() > Ports::MOST {
+        section.fault_at("ports", &format!("holds {} ports or ranges; at most {} are taken", ports.len(), Ports::MOST));
+    }
+    ports
 }
 
 /// One setting with two names: the original's documents say `exp_ttl`, its program read `expired_ttl`.

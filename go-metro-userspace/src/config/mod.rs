@@ -23,6 +23,8 @@ use std::time::Duration;
 
 use serde_yaml::Value;
 
+use crate::rtt::Ports;
+
 pub use error::{ConfigError, Fault};
 pub use instance::{Instance, Sampling};
 pub use sampling::{PerFlow, Thinning, Watermark};
@@ -36,6 +38,19 @@ pub use values::{
 
 /// Where the daemon tells its status unless it is told otherwise.
 pub const STATUS_SOCKET: &str = init::STATUS_SOCKET;
+
+/// A time of the command line: seconds, or a number and its unit.
+///
+/// # Errors
+///
+/// What is no time, or none at all.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    match values::duration(text) {
+        Some(time) if time.is_zero() => Err("must be more than 0".to_owned()),
+        Some(time) => Ok(time),
+        None => Err(format!("`{text}` is no time; write seconds (10) or a unit (500ms, 10s, 5m, 1h)")),
+    }
+}
 
 /// What the command line may say for `status_socket`: a path from the root, or `off`.
 ///
@@ -72,6 +87,8 @@ pub struct Config {
     pub workers: u32,
     /// A filter in libpcap's language that packets must pass as well.
     pub filter: Option<String>,
+    /// The ports of a service; none for all.
+    pub ports: Ports,
     /// Which round trips are measured.
     pub sides: SidesWanted,
     /// Which samples are not taken.

@@ -15,7 +15,8 @@ use super::place::Place;
 use super::section::Section;
 use super::values::{
     AbsolutePath, AutoOr, AverageWanted, Backend, Bounded, BucketsWanted, Bytes, DelayedAcks, HostName, IngressHook,
-    Listen, LogLevel, MetricName, Network, OutputName, PathOrOff, Seconds, ServerHost, SidesWanted, Span, Text, YesNo,
+    Listen, LogLevel, MetricName, Network, OutputName, PathOrOff, PortRange, Seconds, ServerHost, SidesWanted, Span,
+    Text, YesNo,
 };
 
 /// A value that can say what it takes.
@@ -197,8 +198,18 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Seconds: {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": "^\\s*[0-9.]+\\s*$"}]};
-    Span: {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": "^\\s*[0-9.]+\\s*$"}]};
+    Seconds: {"anyOf": [
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "string", "pattern": "^\\s*[0-9.]+\\s*(ms|s|sec|m|min|h|d)?\\s*$"}
+    ]};
+    Span: {"anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "string", "pattern": "^\\s*[0-9.]+\\s*(ms|s|sec|m|min|h|d)?\\s*$"}
+    ]};
+    PortRange: {"anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": 65535},
+        {"type": "string", "pattern": "^\\s*[0-9]+\\s*(-\\s*[0-9]+\\s*)?$"}
+    ]};
     Bytes: {"anyOf": [
         {"type": "integer", "minimum": 1, "maximum": 4_294_967_295_u32},
         {"type": "string", "pattern": "^[0-9]+ ?(B|k|K|KiB|M|MiB|G|GiB)?$"}

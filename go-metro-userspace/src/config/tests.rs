@@ -137,7 +137,10 @@ fn a_bad_value_is_named_with_its_line_and_key() {
             "init_config.statsd_port: invalid type: sequence, expected a whole number from 1 to 65535",
         ),
         ("idle_ttl: 0", "init_config.idle_ttl: `0` is no time; use seconds above 0"),
-        ("idle_ttl: soon", "init_config.idle_ttl: invalid value: string \"soon\", expected a number of seconds"),
+        (
+            "idle_ttl: soon",
+            "init_config.idle_ttl: invalid value: string \"soon\", expected seconds, or a time such as 500ms, 10s or 5m",
+        ),
         (
             "log_level: loud",
             "init_config.log_level: unknown level `loud`; use trace, debug, info, warning, error or critical",

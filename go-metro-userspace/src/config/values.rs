@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
-use crate::rtt::{Average, Buckets};
+use crate::rtt::{Average, Buckets, parse_ports};
 
 /// Where segments come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -340,6 +340,22 @@ impl MetricName {
     ];
 }
 
+/// A time: seconds, whole or not, or a number and its unit.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match &text[number.len()..] {
+        "ms" => 0.001,
+        "" | "s" | "sec" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return None,
+    };
+    let number: f64 = number.trim_end().parse().ok()?;
+    Duration::try_from_secs_f64(number * seconds).ok()
+}
+
 /// A positive time in seconds, whole or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seconds(pub(super) Duration);
@@ -361,7 +377,7 @@ impl<'de> Deserialize<'de> for Span {
         impl Visitor<'_> for V {
             type Value = Span;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of seconds")
+                f.write_str("seconds, or a time such as 500ms, 10s or 5m")
             }
             fn visit_u64<E: Error>(self, v: u64) -> Result<Span, E> {
                 self.visit_f64(v as f64)
@@ -374,10 +390,7 @@ impl<'de> Deserialize<'de> for Span {
                 span.map(Span).ok_or_else(|| E::custom(format!("`{v}` is no time; use seconds above 0")))
             }
             fn visit_str<E: Error>(self, v: &str) -> Result<Span, E> {
-                match v.trim().parse() {
-                    Ok(seconds) => self.visit_f64(seconds),
-                    Err(_) => Err(E::invalid_value(serde::de::Unexpected::Str(v), &self)),
-                }
+                duration(v).map(Span).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(v), &self))
             }
         }
         deserializer.deserialize_any(V)
@@ -511,6 +524,17 @@ pub fn network(text: &str) -> Option<IpNet> {
     match net.prefix_len().checked_sub(MAPPED_BITS) {
         Some(bits) if net.addr().is_ipv6() && mapped.is_ipv4() => IpNet::new(mapped, bits).ok(),
         _ => Some(net),
+    }
+}
+
+/// A port, or a range of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PortRange(pub(super) (u16, u16));
+
+impl<'de> Deserialize<'de> for PortRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Text(text) = Text::deserialize(deserializer)?;
+        parse_ports(&text).map(Self).map_err(D::Error::custom)
     }
 }
 

@@ -10,15 +10,23 @@ use std::collections::HashMap;
 
 use crate::rtt::{PairKey, Rtt, Sample, Stats};
 
-/// Pairs drawn: the busiest; the file says how many were left out.
-const MOST_PAIRS: usize = 12;
+/// Pairs drawn unless another number is asked for: the busiest. The file says how many were left out.
+pub const PAIRS: usize = 12;
 /// Samples of a pair that are kept for drawing; beyond them every second one is, then every fourth.
 const MOST_POINTS: usize = 200_000;
 
 /// What is plotted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Plot {
     pairs: HashMap<PairKey, Points>,
+    /// How many are drawn.
+    most: usize,
+}
+
+impl Default for Plot {
+    fn default() -> Self {
+        Self::new(PAIRS)
+    }
 }
 
 /// One pair's samples of data.
@@ -45,6 +53,11 @@ pub struct Panel<'a> {
 }
 
 impl Plot {
+    /// Draws at most so many pairs.
+    pub fn new(most: usize) -> Self {
+        Self { pairs: HashMap::new(), most }
+    }
+
     /// Adds a sample.
     pub fn add(&mut self, sample: &Sample) {
         let points = self.pairs.entry(PairKey::from(sample)).or_insert_with(|| Points { step: 1, ..Points::default() });
@@ -68,8 +81,8 @@ impl Plot {
         let mut all: Vec<(PairKey, Panel<'a>, &Points)> =
             self.pairs.iter().filter_map(|(key, points)| Some((*key, panel(key)?, points))).collect();
         all.sort_by_key(|(key, panel, _)| (std::cmp::Reverse(panel.stats.count()), *key));
-        let left_out = all.len().saturating_sub(MOST_PAIRS);
-        all.truncate(MOST_PAIRS);
+        let left_out = all.len().saturating_sub(self.most);
+        all.truncate(self.most);
         (all.into_iter().map(|(_, panel, points)| (panel, points)).collect(), left_out)
     }
 
@@ -117,7 +130,7 @@ mod tests {
         let svg = drawn(false);
         assert!(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.ends_with("</svg>\n"));
         assert_eq!(svg.matches("class=\"outlier\"").count(), 1, "{}", &svg[..2000]);
-        assert!(svg.contains("<title>900.0 ms at +30.000 s</title>"));
+        assert!(svg.contains("<title>900 ms at +30.000 s</title>"));
         assert!(svg.len() < 300_000, "{} bytes", svg.len());
         for text in ["p50 2", "p95 2", "p99 2", "6000 samples"] {
             assert!(svg.contains(text), "{text}");
@@ -131,6 +144,31 @@ mod tests {
         assert!(page.contains("a &lt;capture&gt;"));
         let addresses = page.matches("http").count() - page.matches("http://www.w3.org/2000/svg").count();
         assert_eq!((addresses, page.matches("src=\"").count(), page.matches("@import").count()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_file_says_of_how_many_pairs_it_shows_the_busiest() {
+        let (mut plot, mut summaries) = (Plot::new(3), Summaries::new(SummaryLimits::default()));
+        for pair in 0..14 {
+            let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
+            let flow = FlowKey { local: end(1), remote: end(2 + pair), ifindex: 1, side: Side::Remote };
+            for _ in 0..=pair {
+                let (kind, class) = (Kind::Data, Class::Exact);
+                let (acked_at, ack, rtt) = (Nanos(1), SeqNum(1), Rtt(1_000_000));
+                let sample = Sample { flow, acked_at, ack, rtt, kind, class, delayed: false };
+                plot.add(&sample);
+                summaries.add(&sample);
+            }
+        }
+        let interval = summaries.take();
+        let panel = |key: &PairKey| {
+            let (_, summary) = interval.pairs.iter().find(|(known, _)| known == key)?;
+            Some(Panel { src: "10.0.0.1", dst: "10.0.0.2", iface: "0", stats: summary.data.as_ref()? })
+        };
+        for text in [plot.html("t", &panel), plot.svg("t", &panel)] {
+            assert!(text.contains("3 of 14 pairs, those with most samples: --plot-pairs N draws more"), "{text}");
+            assert!(text.contains("14 samples") && !text.contains("11 samples"));
+        }
     }
 
     #[test]

@@ -88,9 +88,9 @@ pub(super) struct App {
 }
 
 impl App {
-    pub(super) fn new(label: String) -> Self {
+    pub(super) fn new(label: String, shows_addresses: bool) -> Self {
         Self {
-            model: Model::default(),
+            model: Model { shows_addresses, ..Model::default() },
             frozen: None,
             label,
             kind: Kind::Pairs,

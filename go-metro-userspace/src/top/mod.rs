@@ -60,12 +60,12 @@ pub enum TopError {
 /// What a thread that provides seconds came to.
 type Ended = Result<(), TopError>;
 
-/// Shows until the user has seen enough, a signal comes, or what is shown ends.
+/// Shows, with addresses instead of names if they are wanted, until the user has seen enough, a signal comes, or what is shown ends.
 ///
 /// # Errors
 ///
 /// It cannot start, or what is shown failed.
-pub fn run(from: From) -> Result<(), TopError> {
+pub fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
     let (sender, seconds) = mpsc::channel(BACKLOG);
     let stop = Arc::new(AtomicBool::new(false));
     // Before there is a thread.
@@ -91,7 +91,7 @@ pub fn run(from: From) -> Result<(), TopError> {
     // The way to the daemon's socket may have needed some; an agent has its own.
     privileges::give_up_all();
     let mut terminal = ratatui::try_init()?;
-    let shown = show(&mut terminal, App::new(label), seconds, &source, &stop);
+    let shown = show(&mut terminal, App::new(label, shows_addresses), seconds, &source, &stop);
     // tmux, resized meanwhile, would leave a piece of what is drawn in the shell's lines.
     let _ = terminal.clear();
     ratatui::restore();

@@ -101,7 +101,9 @@ pub(super) struct Model {
     /// How many seconds came.
     pub(super) second: u64,
     /// What addresses are called since their names arrived.
-    names: HashMap<IpAddr, String>,
+    pub(super) names: HashMap<IpAddr, String>,
+    /// Whether names are left out.
+    pub(super) shows_addresses: bool,
 }
 
 impl Model {
@@ -129,7 +131,8 @@ impl Model {
                 let with_port = name.map_or_else(|| flow.remote.to_string(), |name| format!("{name}:{port}"));
                 (key(flow.local.ip().to_string(), bare), key(flow.local.to_string(), with_port))
             };
-            if flow.name != address.to_string() && self.names.get(&address) != Some(&flow.name) {
+            if !self.shows_addresses && flow.name != address.to_string() && self.names.get(&address) != Some(&flow.name)
+            {
                 self.names.insert(address, flow.name.clone());
             }
             let name = self.names.get(&address).map(String::as_str);

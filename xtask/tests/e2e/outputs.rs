@@ -157,6 +157,70 @@ fn a_plot_opens_in_a_browser_and_csv_is_for_other_programs() {
     }
 }
 
+/// Measures a page as it is laid out: what sticks out, labels over each other, letters too small to read.
+const MEASURE: &str = "<script>addEventListener('load',()=>{const bad=[],root=document.documentElement;\
+if(root.scrollWidth>innerWidth)bad.push('wider than the screen: '+root.scrollWidth);\
+for(const svg of document.querySelectorAll('svg')){const all=[...svg.querySelectorAll('text')]\
+.map(e=>[e.textContent,e.getBoundingClientRect()]).filter(([,b])=>b.width>0);\
+all.forEach(([text,a],i)=>{if(a.height<10)bad.push('small: '+text);all.slice(0,i).forEach(([other,b])=>{\
+if(a.left<b.right&&b.left<a.right&&a.top+3<b.bottom&&b.top+3<a.bottom)bad.push(text+' over '+other)})})}\
+document.title='measured '+innerWidth+' '+getComputedStyle(root).backgroundColor+' ['+bad.join('; ')+']'})</script>";
+
+/// The pictures stay in `target/pictures`, to be looked at.
+#[test]
+fn a_plot_is_readable_on_narrow_and_wide_screens_in_both_schemes() {
+    let Some(browser) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(xtask::workspace::which)
+    else {
+        println!("no browser here: nothing was looked at");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let pictures = xtask::workspace::root().join("target/pictures");
+    fs::create_dir_all(&pictures).unwrap();
+    for name in ["delayed-acks", "big-tcp-ipv6", "loss-sack"] {
+        let capture = xtask::workspace::root().join(format!("corpus/{name}.pcap.gz"));
+        let page = folder.path().join(format!("{name}.html"));
+        let words = ["read".as_ref(), capture.as_os_str(), "--plot".as_ref(), page.as_os_str()];
+        assert!(xtask::lab::agent::run_once(words).unwrap().status.success());
+        let text = fs::read_to_string(&page).unwrap();
+        fs::write(&page, text.replace("</body>", &format!("{MEASURE}</body>"))).unwrap();
+        for (width, scheme, background) in [
+            (400, 0, "rgb(22, 26, 32)"),
+            (400, 1, "rgb(255, 255, 255)"),
+            (1400, 0, "rgb(22, 26, 32)"),
+            (1400, 1, "rgb(255, 255, 255)"),
+        ] {
+            let look = |what: &str| {
+                let profile = folder.path().join("profile");
+                let done = Command::new(&browser)
+                    .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+                    .args([
+                        "--disable-component-update",
+                        "--disable-sync",
+                        "--no-first-run",
+                        "--virtual-time-budget=2000",
+                    ])
+                    .arg(format!("--user-data-dir={}", profile.display()))
+                    .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
+                    .arg(format!("--window-size={width},1100"))
+                    .args([what, &format!("file://{}", page.display())])
+                    .output()
+                    .unwrap();
+                String::from_utf8_lossy(&done.stdout).into_owned()
+            };
+            let scheme = ["dark", "light"][scheme];
+            let picture = pictures.join(format!("{name}-{width}-{scheme}.png"));
+            look(&format!("--screenshot={}", picture.display()));
+            println!("{}", picture.display());
+            assert!(fs::metadata(&picture).unwrap().len() > 5_000, "{}", picture.display());
+            let dom = look("--dump-dom");
+            let wanted = format!("<title>measured {width} {background} []</title>");
+            let title = dom.lines().find(|line| line.contains("<title>")).unwrap_or_default();
+            assert!(title.contains(&wanted), "{name}, {width}, {scheme}: {title}");
+        }
+    }
+}
+
 #[test]
 fn a_file_from_flags_is_taken_and_a_page_and_a_script_are_made_for_each_verb() {
     let folder = tempfile::tempdir().unwrap();

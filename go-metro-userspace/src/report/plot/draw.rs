@@ -7,79 +7,174 @@ use super::{Panel, Points};
 use crate::report::columns;
 use crate::rtt::{Figure, Stats};
 
-const WIDTH: f64 = 1000.0;
-const PANEL: f64 = 210.0;
-const HEAD: f64 = 46.0;
-/// The part of a panel that has axes: left edge, right edge, above, below.
-const COURSE: (f64, f64, f64, f64) = (66.0, 760.0, 30.0, 30.0);
-/// The distribution beside it.
-const SHAPE: (f64, f64) = (776.0, 900.0);
-/// Strips of time, each at least a dot wide.
-const STRIPS: usize = 460;
+/// Where the parts of a panel are, in pixels.
+struct Geometry {
+    width: f64,
+    /// The part that has axes: left and right edge.
+    course: (f64, f64),
+    /// The distribution beside it, where there is room.
+    shape: Option<(f64, f64)>,
+    /// Where the names of quantiles begin.
+    labels: f64,
+    /// Strips of time, each at least a dot wide.
+    strips: usize,
+    /// About how many times are written at the axis.
+    times: usize,
+}
+
+/// On a screen as wide as a desk's.
+const WIDE: Geometry = Geometry {
+    width: 1000.0,
+    course: (60.0, 760.0),
+    shape: Some((776.0, 900.0)),
+    labels: 906.0,
+    strips: 460,
+    times: 8,
+};
+/// On a telephone.
+const NARROW: Geometry =
+    Geometry { width: 380.0, course: (46.0, 300.0), shape: None, labels: 305.0, strips: 150, times: 3 };
+
+/// Upper and lower edge of the axes, and the height of a panel.
+const ABOVE: f64 = 18.0;
+const BELOW: f64 = 168.0;
+const PANEL: f64 = 192.0;
+/// From one line of text to the next.
+const LINE: f64 = 16.0;
+/// Characters of a line in a drawing of its own: 13 pixels high, at most 9 wide.
+const CHARACTERS: usize = 106;
+/// Least distance of two labels above each other.
+const APART: f64 = 12.0;
 /// Bars of a distribution.
 const BARS: usize = 48;
 /// Outliers marked one by one.
 const MOST_OUTLIERS: usize = 200;
 
 const STYLE: &str = "\
-.back{fill:#fff}text{font:12px system-ui,sans-serif;fill:#1f2933}\
-.title{font-size:17px;font-weight:600}.name{font-size:13px;font-weight:600}.faint{fill:#66727f;font-size:11px}\
+.back{fill:#fff}svg text{font:12px system-ui,sans-serif;fill:#1f2933}\
+svg .title{font-size:17px;font-weight:600}svg .name{font-size:13px;font-weight:600}svg .faint{fill:#5b6670;font-size:11px}\
 .frame{fill:#f7f9fb;stroke:#d5dce3}.grid{stroke:#e1e7ed}.dot{fill:#1971c2;fill-opacity:.55}.bar{fill:#1971c2;fill-opacity:.75}\
-.outlier{fill:#e03131}.p{stroke:#2f9e44;stroke-dasharray:5 3}.p95{stroke:#f08c00}.p99{stroke:#e03131}\
-@media(prefers-color-scheme:dark){text{fill:#d8dee9}.faint{fill:#94a1b0}.frame{fill:#20262e;stroke:#3a434e}.grid{stroke:#2e3640}\
-.dot,.bar{fill:#4dabf7}.back{fill:#161a20}}";
+.outlier{fill:#e03131}.p{stroke:#2f9e44;stroke-dasharray:5 3}.p95{stroke:#e8590c}.p99{stroke:#c2255c}\
+@media(prefers-color-scheme:dark){svg text{fill:#d8dee9}svg .faint{fill:#a3afbd}.frame{fill:#20262e;stroke:#3a434e}.grid{stroke:#2e3640}\
+.dot,.bar{fill:#4dabf7}.back{fill:#161a20}.outlier{fill:#ff8787}.p{stroke:#69db7c}.p95{stroke:#ffa94d}.p99{stroke:#f783ac}}";
+
+/// From when to when: one axis of time for all, so that what happened at once is seen at once.
+#[derive(Clone, Copy)]
+struct Times {
+    start: u64,
+    end: u64,
+}
+
+impl Times {
+    fn of(panels: &[(Panel<'_>, &Points)]) -> Self {
+        let times = || panels.iter().flat_map(|(_, points)| points.points.iter().map(|(at, _)| *at));
+        let (start, end) = (times().min().unwrap_or(0), times().max().unwrap_or(1));
+        Self { start, end: end.max(start + 1) }
+    }
+}
 
 /// All panels in one drawing.
 pub(super) fn svg(title: &str, panels: &[(Panel<'_>, &Points)], left_out: usize) -> String {
-    let height = HEAD + PANEL * panels.len().max(1) as f64 + 24.0;
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"round-trip times\">\n\
-         <style>{STYLE}</style>\n<rect class=\"back\" width=\"100%\" height=\"100%\"/>\n\
-         <text class=\"title\" x=\"20\" y=\"28\">{}</text>\n",
-        escaped(title)
-    );
+    let all_times = Times::of(panels);
+    let mut body = String::new();
+    let mut y = 28.0;
+    let lines = |body: &mut String, class: &str, text: &str, y: &mut f64| {
+        for line in wrapped(text, CHARACTERS) {
+            let _ = writeln!(body, "<text class=\"{class}\" x=\"20\" y=\"{y}\">{}</text>", escaped(&line));
+            *y += if class == "title" { 22.0 } else { LINE };
+        }
+    };
+    lines(&mut body, "title", title, &mut y);
     if panels.is_empty() {
-        let _ = writeln!(out, "<text x=\"20\" y=\"60\">no samples</text>");
+        lines(&mut body, "name", "no samples", &mut y);
     }
-    // One axis of time for all, so that what happened at once is seen at once.
-    let times = || panels.iter().flat_map(|(_, points)| points.points.iter().map(|(at, _)| *at));
-    let (start, end) = (times().min().unwrap_or(0), times().max().unwrap_or(1));
-    for (number, (panel, points)) in panels.iter().enumerate() {
-        let _ = writeln!(out, "<g transform=\"translate(0 {})\">", HEAD + PANEL * number as f64);
-        draw_panel(&mut out, panel, points, start, end.max(start + 1));
-        out.push_str("</g>\n");
+    for (panel, points) in panels {
+        y += 10.0;
+        lines(&mut body, "name", &named(panel), &mut y);
+        lines(&mut body, "faint", &statistics(panel.stats), &mut y);
+        let _ = writeln!(body, "<g transform=\"translate(0 {})\">", y - LINE + 4.0);
+        draw_panel(&mut body, panel.stats, points, all_times, &WIDE);
+        body.push_str("</g>\n");
+        y += PANEL - LINE + 8.0;
     }
-    let foot =
-        if left_out > 0 { format!("{left_out} pairs with fewer samples are not drawn. ") } else { String::new() };
-    let _ = writeln!(
-        out,
-        "<text class=\"faint\" x=\"20\" y=\"{}\">{foot}Seconds since the first sample; red: above p99 and twice the median.</text>\n</svg>",
-        height - 8.0
-    );
-    out
+    y += 12.0;
+    lines(&mut body, "faint", &foot(panels.len(), left_out), &mut y);
+    let width = WIDE.width;
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {y}\" role=\"img\" aria-label=\"round-trip times\">\n\
+         <style>:root{{min-width:760px}}{STYLE}</style>\n<rect class=\"back\" width=\"100%\" height=\"100%\"/>\n{body}</svg>\n"
+    )
 }
 
-fn draw_panel(out: &mut String, panel: &Panel<'_>, points: &Points, start: u64, end: u64) {
-    let stats = panel.stats;
-    let (left, right, above, below) = COURSE;
-    let (top, bottom) = (above, PANEL - below);
-    let scale = RttScale::new(stats.min().as_millis_f64(), stats.max().as_millis_f64());
-    let y = |ms: f64| bottom - scale.share(ms) * (bottom - top);
-    let x = |at: u64| left + (at - start) as f64 / (end - start) as f64 * (right - left);
-    let seconds = |at: u64| (at - start) as f64 / 1e9;
-    let _ = writeln!(
-        out,
-        "<text class=\"name\" x=\"20\" y=\"20\">{} → {}</text>\n<text class=\"faint\" x=\"{right}\" y=\"20\" text-anchor=\"end\">\
-         {} samples, min {}, avg {}, max {}, jitter {} ms</text>",
-        escaped(panel.src),
-        escaped(panel.dst),
+fn named(panel: &Panel<'_>) -> String {
+    format!("{} → {}", panel.src, panel.dst)
+}
+
+fn statistics(stats: &Stats) -> String {
+    format!(
+        "{} samples, min {}, avg {}, max {}, jitter {} ms",
         stats.count(),
         short(stats.min().as_millis_f64()),
         short(stats.mean_ms()),
         short(stats.max().as_millis_f64()),
         short(stats.jitter_ms()),
-    );
-    for (from, to) in [(left, right), SHAPE] {
+    )
+}
+
+/// What the drawing is of, and how to have another.
+fn foot(drawn: usize, left_out: usize) -> String {
+    let count = if left_out > 0 {
+        let all = drawn + left_out;
+        format!("{drawn} of {all} pairs, those with most samples: --plot-pairs N draws more, --target ADDR chooses. ")
+    } else {
+        String::new()
+    };
+    format!("{count}Times since the first sample; red dots are above p99 and twice the median.")
+}
+
+/// A text in lines of at most so many characters, cut at blanks where there are some.
+fn wrapped(text: &str, most: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        for part in word.chars().collect::<Vec<_>>().chunks(most) {
+            let part: String = part.iter().collect();
+            let line = lines.last_mut().map(|line| (line.chars().count(), line));
+            match line {
+                Some((0, line)) => line.push_str(&part),
+                Some((length, line)) if length + 1 + part.chars().count() <= most => {
+                    line.push(' ');
+                    line.push_str(&part);
+                }
+                _ => lines.push(part),
+            }
+        }
+    }
+    lines
+}
+
+/// Heights for labels that want these, each at least [`APART`] from the next, between two edges. The order of the labels stays.
+fn spread(wanted: &mut [f64], (top, bottom): (f64, f64)) {
+    // From the bottom upwards; then, where that led above the top, down again.
+    let mut limit = bottom;
+    for place in wanted.iter_mut() {
+        *place = place.min(limit);
+        limit = *place - APART;
+    }
+    let mut limit = top;
+    for place in wanted.iter_mut().rev() {
+        *place = place.max(limit);
+        limit = *place + APART;
+    }
+}
+
+fn draw_panel(out: &mut String, stats: &Stats, points: &Points, all: Times, geometry: &Geometry) {
+    let (left, right) = geometry.course;
+    let (top, bottom, start, end) = (ABOVE, BELOW, all.start, all.end);
+    let scale = RttScale::new(stats.min().as_millis_f64(), stats.max().as_millis_f64());
+    let y = |ms: f64| bottom - scale.share(ms) * (bottom - top);
+    let x = |at: u64| left + (at - start) as f64 / (end - start) as f64 * (right - left);
+    let seconds = |at: u64| (at - start) as f64 / 1e9;
+    for (from, to) in [Some(geometry.course), geometry.shape].into_iter().flatten() {
         let _ = writeln!(
             out,
             "<rect class=\"frame\" x=\"{from}\" y=\"{top}\" width=\"{}\" height=\"{}\"/>",
@@ -87,29 +182,42 @@ fn draw_panel(out: &mut String, panel: &Panel<'_>, points: &Points, start: u64, 
             bottom - top
         );
     }
+    let _ =
+        writeln!(out, "<text class=\"faint\" x=\"{}\" y=\"{}\" text-anchor=\"end\">ms</text>", left - 6.0, top - 6.0);
+    let mut last = f64::MAX;
     for tick in scale.ticks() {
         let place = y(tick);
-        let _ = writeln!(
-            out,
-            "<path class=\"grid\" d=\"M{left} {place:.1}H{right}\"/><text class=\"faint\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            left - 6.0,
-            place + 4.0,
-            short(tick)
-        );
+        let _ = writeln!(out, "<path class=\"grid\" d=\"M{left} {place:.1}H{right}\"/>");
+        if last - place >= APART && place + 4.0 - APART >= top - 6.0 {
+            last = place;
+            let _ = writeln!(
+                out,
+                "<text class=\"faint\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                left - 6.0,
+                place + 4.0,
+                short(tick)
+            );
+        }
     }
-    let _ = writeln!(out, "<text class=\"faint\" x=\"20\" y=\"{:.1}\">ms</text>", f64::midpoint(top, bottom));
-    for tick in even_ticks(0.0, seconds(end), 8) {
+    let mut free = f64::MIN;
+    for tick in even_ticks(0.0, seconds(end), geometry.times) {
         let place = left + tick / seconds(end).max(1e-9) * (right - left);
-        let _ = writeln!(
-            out,
-            "<path class=\"grid\" d=\"M{place:.1} {top}V{bottom}\"/><text class=\"faint\" x=\"{place:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-            bottom + 14.0,
-            short_seconds(tick)
-        );
+        let _ = writeln!(out, "<path class=\"grid\" d=\"M{place:.1} {top}V{bottom}\"/>");
+        let text = format!("{} s", short_seconds(tick));
+        // Six pixels a character are enough for figures of this size.
+        let half = text.len() as f64 * 3.0;
+        if place - half >= free {
+            free = place + half + 6.0;
+            let _ = writeln!(
+                out,
+                "<text class=\"faint\" x=\"{place:.1}\" y=\"{}\" text-anchor=\"middle\">{text}</text>",
+                bottom + 14.0
+            );
+        }
     }
     let limit = outlier_limit(stats);
     let mut marked = 0;
-    for (at, ms) in thinned(points, start, end) {
+    for (at, ms) in thinned(points, start, end, geometry.strips) {
         if ms > limit && marked < MOST_OUTLIERS {
             marked += 1;
             let _ = writeln!(
@@ -124,41 +232,41 @@ fn draw_panel(out: &mut String, panel: &Panel<'_>, points: &Points, start: u64, 
             let _ = writeln!(out, "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"1.5\"/>", x(at), y(ms));
         }
     }
-    draw_shape(out, points, scale, (top, bottom));
-    let mut last = f64::MAX;
-    for (name, figure) in ["p50", "p95", "p99"].into_iter().zip(stats.quantiles([0.5, 0.95, 0.99])) {
+    if let Some(shape) = geometry.shape {
+        draw_shape(out, points, scale, shape);
+    }
+    let figures = stats.quantiles([0.5, 0.95, 0.99]);
+    let mut labels = figures.map(|figure| y(figure.ms) + 4.0);
+    spread(&mut labels, (top + 8.0, bottom + 2.0));
+    for ((name, figure), label) in ["p50", "p95", "p99"].into_iter().zip(figures).zip(labels) {
         let place = y(figure.ms);
-        // Labels that would cover each other are moved up.
-        let label = (place + 4.0).min(last - 12.0);
-        last = label;
+        let beside = geometry.shape.map_or_else(String::new, |(from, to)| format!("M{from} {place:.1}H{to}"));
         let _ = writeln!(
             out,
-            "<path class=\"p {name}\" d=\"M{left} {place:.1}H{right}M{} {place:.1}H{}\"/><text class=\"faint\" x=\"{}\" y=\"{label:.1}\">{name} {}</text>",
-            SHAPE.0,
-            SHAPE.1,
-            SHAPE.1 + 6.0,
+            "<path class=\"p {name}\" d=\"M{left} {place:.1}H{right}{beside}\"/>\
+             <text class=\"faint\" x=\"{}\" y=\"{label:.1}\">{name} {}</text>",
+            geometry.labels,
             shown(figure)
         );
     }
 }
 
 /// How many samples lie at each height.
-fn draw_shape(out: &mut String, points: &Points, scale: RttScale, (top, bottom): (f64, f64)) {
+fn draw_shape(out: &mut String, points: &Points, scale: RttScale, (left, right): (f64, f64)) {
     let mut counts = [0_usize; BARS];
     for (_, rtt) in &points.points {
         counts[((scale.share(rtt.as_millis_f64()) * BARS as f64) as usize).min(BARS - 1)] += 1;
     }
     let most = counts.iter().copied().max().unwrap_or(1).max(1);
-    let tall = (bottom - top) / BARS as f64;
+    let tall = (BELOW - ABOVE) / BARS as f64;
     for (number, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-        let wide = (*count as f64 / most as f64 * (SHAPE.1 - SHAPE.0 - 4.0)).max(1.0);
+        let wide = (*count as f64 / most as f64 * (right - left - 4.0)).max(1.0);
         let (from, to) = (scale.value(number as f64 / BARS as f64), scale.value((number + 1) as f64 / BARS as f64));
         let share = *count as f64 / points.points.len() as f64 * 100.0;
         let _ = writeln!(
             out,
-            "<rect class=\"bar\" x=\"{}\" y=\"{:.1}\" width=\"{wide:.1}\" height=\"{:.1}\"><title>{} to {} ms: {share:.1} %</title></rect>",
-            SHAPE.0,
-            bottom - (number + 1) as f64 * tall,
+            "<rect class=\"bar\" x=\"{left}\" y=\"{:.1}\" width=\"{wide:.1}\" height=\"{:.1}\"><title>{} to {} ms: {share:.1} %</title></rect>",
+            BELOW - (number + 1) as f64 * tall,
             tall * 0.85,
             short(from),
             short(to)
@@ -173,15 +281,15 @@ fn outlier_limit(stats: &Stats) -> f64 {
 }
 
 /// Of each strip of time the first sample, the smallest and the largest.
-fn thinned(points: &Points, start: u64, end: u64) -> Vec<(u64, f64)> {
+fn thinned(points: &Points, start: u64, end: u64, many: usize) -> Vec<(u64, f64)> {
     let all = points.points.iter().map(|(at, rtt)| (*at, rtt.as_millis_f64()));
-    if points.points.len() <= 3 * STRIPS {
+    if points.points.len() <= 3 * many {
         return all.collect();
     }
-    let mut strips: Vec<Option<[(u64, f64); 3]>> = vec![None; STRIPS];
+    let mut strips: Vec<Option<[(u64, f64); 3]>> = vec![None; many];
     for point in all {
-        let strip = (u128::from(point.0 - start) * STRIPS as u128 / u128::from(end - start + 1)) as usize;
-        let [_, least, most] = strips[strip.min(STRIPS - 1)].get_or_insert([point; 3]);
+        let strip = (u128::from(point.0 - start) * many as u128 / u128::from(end - start + 1)) as usize;
+        let [_, least, most] = strips[strip.min(many - 1)].get_or_insert([point; 3]);
         if point.1 < least.1 {
             *least = point;
         }
@@ -195,36 +303,66 @@ fn thinned(points: &Points, start: u64, end: u64) -> Vec<(u64, f64)> {
     kept
 }
 
-/// The page: the numbers as a table, and the drawing.
+const PAGE: &str = "\
+:root{color-scheme:light dark;background:#fff;color:#1f2933}body{font:14px/1.45 system-ui,sans-serif;margin:1.2em auto;max-width:1040px;padding:0 12px}\
+h1{font-size:20px;overflow-wrap:anywhere}h2{font-size:15px;margin:1.6em 0 .2em;overflow-wrap:anywhere}p{margin:.2em 0;overflow-wrap:anywhere}.note{color:#5b6670}\
+.scroll{overflow-x:auto;margin:1em 0}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
+td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid #8884;white-space:nowrap}td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}\
+svg{display:block;width:100%;height:auto}.narrow{display:none}@media(max-width:640px){.wide{display:none}.narrow{display:block}}\
+@media(prefers-color-scheme:dark){:root{background:#161a20;color:#d8dee9}.note{color:#a3afbd}}";
+
+/// The page: the numbers as a table, and a drawing of each pair for wide and for narrow screens.
 pub(super) fn html(title: &str, panels: &[(Panel<'_>, &Points)], left_out: usize) -> String {
-    let mut rows = String::new();
-    for (panel, _) in panels {
+    let all_times = Times::of(panels);
+    let (mut rows, mut sections) = (String::new(), String::new());
+    for (panel, points) in panels {
         let stats = panel.stats;
-        let _ = write!(
-            rows,
-            "<tr><td>{}<td>{}<td>{}<td>{}",
-            escaped(panel.src),
-            escaped(panel.dst),
-            escaped(panel.iface),
-            stats.count()
-        );
-        let [_, figures @ ..] = columns(stats, stats.mean_ms());
-        let [avg, min, p50, p95, p99, max, jitter] = figures;
+        let [src, dst, iface] = [panel.src, panel.dst, panel.iface].map(escaped);
+        let _ = write!(rows, "<tr><td>{src}<td>{dst}<td>{iface}<td>{}", stats.count());
+        let [_, avg, min, p50, p95, p99, max, jitter] = columns(stats, stats.mean_ms());
         for figure in [min, avg, p50, p95, p99, max, jitter] {
-            let _ = write!(rows, "<td>{}", shown(figure));
+            let _ = write!(rows, "<td>{}", aligned(figure));
         }
         rows.push('\n');
+        let _ = write!(
+            sections,
+            "<section><h2>{}</h2>\n<p class=\"note\">{}</p>\n",
+            escaped(&named(panel)),
+            statistics(stats)
+        );
+        for (class, geometry) in [("wide", &WIDE), ("narrow", &NARROW)] {
+            let _ = writeln!(
+                sections,
+                "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"{class}\" viewBox=\"0 0 {} {PANEL}\" role=\"img\" aria-label=\"{}\">",
+                geometry.width,
+                escaped(&named(panel))
+            );
+            draw_panel(&mut sections, stats, points, all_times, geometry);
+            sections.push_str("</svg>\n");
+        }
+        sections.push_str("</section>\n");
+    }
+    if panels.is_empty() {
+        sections.push_str("<p>no samples</p>\n");
     }
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{0}</title>\n\
-         <meta name=\"viewport\" content=\"width=device-width\"><style>\
-         body{{font:14px system-ui,sans-serif;margin:2em auto;max-width:1080px;padding:0 1em;color-scheme:light dark}}\
-         table{{border-collapse:collapse}}td,th{{padding:.25em .8em;text-align:right;border-bottom:1px solid #8884}}\
-         td:nth-child(-n+3),th:nth-child(-n+3){{text-align:left}}svg{{width:100%;height:auto}}</style></head>\n<body>\n\
-         <table><tr><th>src<th>dst<th>iface<th>samples<th>min<th>avg<th>p50<th>p95<th>p99<th>max<th>jitter ms\n{rows}</table>\n{1}</body></html>\n",
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><style>{PAGE}\n{STYLE}</style></head>\n<body>\n\
+         <h1>{0}</h1>\n<p class=\"note\">{1}</p>\n<div class=\"scroll\"><table>\
+         <tr><th>src<th>dst<th>iface<th>samples<th>min<th>avg<th>p50<th>p95<th>p99<th>max<th>jitter ms\n{rows}</table></div>\n\
+         {sections}</body></html>\n",
         escaped(title),
-        svg(title, panels, left_out)
+        foot(panels.len(), left_out),
     )
+}
+
+/// A figure with three decimals, or blanks as wide as those that it has not, so that decimal points are below each other.
+fn aligned(figure: Figure) -> String {
+    const DECIMALS: usize = 3;
+    let decimals = figure.decimals(DECIMALS);
+    // A figure space is as wide as a digit, a punctuation space as a point (Unicode, general punctuation).
+    let point = if decimals == 0 { "\u{2008}" } else { "" };
+    format!("{:.decimals$}{point}{}", figure.ms, "\u{2007}".repeat(DECIMALS - decimals))
 }
 
 fn escaped(text: &str) -> String {
@@ -251,7 +389,7 @@ fn shown(figure: Figure) -> String {
 fn short(ms: f64) -> String {
     match ms {
         ms if ms >= 1000.0 => format!("{ms:.0}"),
-        ms if ms >= 100.0 => format!("{ms:.1}"),
+        ms if ms >= 100.0 => format!("{ms:.1}").trim_end_matches('0').trim_end_matches('.').to_owned(),
         ms if ms >= 10.0 => format!("{ms:.2}").trim_end_matches('0').trim_end_matches('.').to_owned(),
         ms => format!("{ms:.3}").trim_end_matches('0').trim_end_matches('.').to_owned(),
     }
@@ -259,4 +397,25 @@ fn short(ms: f64) -> String {
 
 fn short_seconds(seconds: f64) -> String {
     format!("{seconds:.3}").trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_keep_their_distance_their_order_and_the_frame() {
+        for wanted in [[100.0, 100.0, 100.0], [160.0, 20.0, 19.0], [26.0, 26.0, 26.0], [170.0, 169.0, 168.0]] {
+            let mut places = wanted;
+            spread(&mut places, (26.0, 170.0));
+            let [p50, p95, p99] = places;
+            assert!(p50 - p95 >= APART && p95 - p99 >= APART && p99 >= 26.0 && p50 <= 170.0, "{wanted:?}: {places:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_wrapped_at_blanks_or_else_anywhere() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("abcdefghij k", 4), ["abcd", "efgh", "ij k"]);
+    }
 }

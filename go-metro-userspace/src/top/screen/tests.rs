@@ -31,7 +31,7 @@ fn flow(local: &str, remote: &str, name: &str, kind: SampleKind, us: impl IntoIt
 
 /// A minute of four peers, two of whose flows are parallel.
 fn example() -> App {
-    let mut app = App::new("capturing".to_owned());
+    let mut app = App::new("capturing".to_owned(), false);
     for second in 0..60_u64 {
         let wave = |base: u64, swing: u64| (0..20).map(move |k| base + (second * 37 + k * 13) % swing * ((k % 5) + 1));
         let mut flows = vec![
@@ -119,12 +119,12 @@ fn screens_are_as_they_were_looked_at() {
     press(&mut app, "h");
     is_as_before("help-80x24", &drawn(&mut app, 80, 24));
     is_as_before("help-40x24", &drawn(&mut app, 40, 24));
-    is_as_before("waiting-80x24", &drawn(&mut App::new("capturing".to_owned()), 80, 24));
+    is_as_before("waiting-80x24", &drawn(&mut App::new("capturing".to_owned(), false), 80, 24));
 }
 
 /// Long addresses and names, and numbers of many digits.
 fn long() -> App {
-    let mut app = App::new("capturing".to_owned());
+    let mut app = App::new("capturing".to_owned(), false);
     let v6 = "2001:db8:1234:5678:9abc:def0:1:2";
     let flows = vec![
         flow("10.0.0.5:40001", "192.0.2.10:5432", "db-1.eu-west-1.internal.example.org", SampleKind::Data, [1_501_000]),
@@ -184,7 +184,7 @@ fn the_chosen_rows_names_are_there_whole() {
 
 #[test]
 fn a_table_longer_than_the_screen_says_so_and_follows_the_chosen_row() {
-    let mut app = App::new("capturing".to_owned());
+    let mut app = App::new("capturing".to_owned(), false);
     let pairs = (0..280).map(|k| {
         let remote = format!("10.1.{}.{}:443", k / 250, k % 250 + 1);
         let name = remote.split(':').next().unwrap().to_owned();
@@ -199,7 +199,7 @@ fn a_table_longer_than_the_screen_says_so_and_follows_the_chosen_row() {
 
 #[test]
 fn a_row_stays_one_and_stays_chosen_when_its_name_arrives() {
-    let mut app = App::new("capturing".to_owned());
+    let mut app = App::new("capturing".to_owned(), false);
     let add = |app: &mut App, name: &str| {
         let flows = vec![
             flow("10.0.0.5:1", "192.0.2.1:443", name, SampleKind::Data, [1000]),
@@ -293,7 +293,7 @@ fn the_figures_are_those_of_the_sorted_samples_over_the_socket_too() {
     for count in [1_u64, 2, 3, 27, 1024, 5000] {
         // Each a different one, in no order, over three seconds.
         let us: Vec<u64> = (0..count).map(|k| 300 + (k * 7919) % count * 37).collect();
-        let mut app = App::new("following".to_owned());
+        let mut app = App::new("following".to_owned(), false);
         for part in us.chunks(us.len().div_ceil(3)) {
             let flows = vec![flow("10.0.0.5:1", "192.0.2.1:2", "192.0.2.1", SampleKind::Data, part.iter().copied())];
             let told = serde_json::to_string(&Live { interval_s: 1.0, flows, ..Live::default() }).unwrap();
@@ -312,4 +312,12 @@ fn the_figures_are_those_of_the_sorted_samples_over_the_socket_too() {
             assert!((shown.parse::<f64>().unwrap() - wanted).abs() <= allowed, "{wanted} of {count} in {row}");
         }
     }
+}
+
+#[test]
+fn names_are_left_out_where_addresses_are_wanted() {
+    let mut app = App::new("following".to_owned(), true);
+    let flows = vec![flow("10.0.0.5:1", "192.0.2.1:443", "db.example.org", SampleKind::Data, [1000])];
+    app.add(&Live { interval_s: 1.0, flows, ..Live::default() });
+    assert_eq!(names(&mut app), ["192.0.2.1"]);
 }

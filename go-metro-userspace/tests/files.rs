@@ -34,7 +34,8 @@ fn read(file: &Path, explain: Option<Explain>) -> (String, Result<(), ReadError>
     let filter = FileFilter { local: vec!["10.0.0.1/32".parse().unwrap()], ..FileFilter::default() };
     let file = file.to_owned();
     let (format, max_pairs) = (Format::Table, 10_000);
-    let options = ReadOptions { file, filter, samples: false, format, plot: None, explain, max_pairs };
+    let (plot, plot_pairs, ports) = (None, 1, go_metro::rtt::Ports::ALL);
+    let options = ReadOptions { file, filter, samples: false, format, ports, plot, plot_pairs, explain, max_pairs };
     let mut out = Vec::new();
     let done = read::run(&options, &mut out);
     (String::from_utf8(out).unwrap(), done)

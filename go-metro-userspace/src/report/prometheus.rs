@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `go_metro_tcp_rtt_seconds` | histogram | every sample, by `src`, `dst`, `iface` |
 //! | `go_metro_tcp_connect_seconds` | histogram | every handshake |
-//! | `go_metro_tcp_rtt_quantile_seconds` | gauge | p50, p95 and p99 of the last interval, by `quantile`; absent when it had no sample |
+//! | `go_metro_tcp_rtt_quantile_seconds` | gauge | p50, p95 and p99 of the last interval, by `q`; absent when it had no sample |
 //! | `go_metro_tcp_rtt_last_seconds`, `_min_`, `_max_`, `_jitter_` | gauge | of the last interval; absent when it had no sample |
 //! | `go_metro_kernel_srtt_seconds`, `go_metro_kernel_rtt_min_seconds` | gauge | what the kernel says, where that was asked for |
 //! | `go_metro_*` | counter, gauge | the agent's own health |
@@ -252,9 +252,9 @@ fn labels(pair: &NamedPair) -> Labels {
     for tag in pair.tags.iter() {
         let (key, value) = tag.split_once(':').unwrap_or((tag, "true"));
         let mut key: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        // `le` is a histogram's own and `quantile` a summary's; two underscores in front are Prometheus's.
+        // `le` is a histogram's own, `quantile` a summary's and `q` our gauge's; two underscores in front are Prometheus's.
         let is_taken =
-            labels[..own].iter().any(|(known, _)| *known == key) || matches!(key.as_str(), "le" | "quantile" | "side");
+            labels[..own].iter().any(|(known, _)| *known == key) || matches!(key.as_str(), "le" | "quantile" | "q" | "side");
         if is_taken || key.starts_with("__") || !key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
             key.insert_str(0, "tag_");
         }
@@ -280,7 +280,8 @@ impl Collector for Exposition {
         for (labels, last) in sorted.iter().filter_map(|(labels, series)| Some((*labels, series.last?))) {
             for ((_, quantile), value) in QUANTILES.iter().zip(last.quantiles) {
                 let mut labels = labels.clone();
-                labels.push(("quantile".to_owned(), (*quantile).to_owned()));
+                // `promtool check metrics` refuses `quantile` on all but summaries.
+                labels.push(("q".to_owned(), (*quantile).to_owned()));
                 metric.encode_family(&labels)?.encode_gauge(&value)?;
             }
         }
@@ -451,7 +452,7 @@ mod tests {
             &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"0.024\",{labels}}} 2"),
             &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"0.141\",{labels}}} 2"),
             &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"0.154\",{labels}}} 3"),
-            &format!("go_metro_tcp_rtt_quantile_seconds{{{labels},quantile=\"0.95\"}} 0.150001"),
+            &format!("go_metro_tcp_rtt_quantile_seconds{{{labels},q=\"0.95\"}} 0.150001"),
             &format!("go_metro_tcp_rtt_seconds_bucket{{le=\"+Inf\",{labels}}} 3"),
             &format!("go_metro_tcp_connect_seconds_count{{{labels}}} 1"),
             &format!("go_metro_tcp_rtt_last_seconds{{{labels}}} 0.150001"),

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bare;
+mod beside;
 mod hosts;
 mod interfaces;
 mod life;

@@ -234,8 +234,8 @@ fn top_shows_the_flows_of_all_workers() {
     }
     // Each connection has a sample of its handshake too, and perhaps of its FIN.
     let all = |screen: &str| {
-        let row = screen.lines().find(|line| line.starts_with("10.77.0.2 "));
-        row.and_then(|row| row.split_whitespace().nth(1)?.parse::<usize>().ok()).is_some_and(|n| n >= 20 * ROUNDS.count)
+        let row = screen.lines().find(|line| line.starts_with("10.77.0.1 ") && line.contains(" 10.77.0.2 "));
+        row.and_then(|row| row.split_whitespace().nth(3)?.parse::<usize>().ok()).is_some_and(|n| n >= 20 * ROUNDS.count)
     };
     terminal.wait_for(SOON, all).unwrap();
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));

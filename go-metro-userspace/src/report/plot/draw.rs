@@ -129,7 +129,7 @@ fn foot(drawn: usize, left_out: usize) -> String {
     } else {
         String::new()
     };
-    format!("{count}Times since the first sample; red dots are above p99 and twice the median.")
+    format!("{count}Times since the first sample; red dots are p99 or more and above twice the median.")
 }
 
 /// A text in lines of at most so many characters, cut at blanks where there are some.
@@ -215,10 +215,11 @@ fn draw_panel(out: &mut String, stats: &Stats, points: &Points, all: Times, geom
             );
         }
     }
-    let limit = outlier_limit(stats);
+    let [p50, p99] = stats.quantiles([0.5, 0.99]).map(|figure| figure.ms);
     let mut marked = 0;
     for (at, ms) in thinned(points, start, end, geometry.strips) {
-        if ms > limit && marked < MOST_OUTLIERS {
+        // Of fewer than 100 samples p99 is the largest itself.
+        if ms >= p99 && ms > 2.0 * p50 && marked < MOST_OUTLIERS {
             marked += 1;
             let _ = writeln!(
                 out,
@@ -272,12 +273,6 @@ fn draw_shape(out: &mut String, points: &Points, scale: RttScale, (left, right):
             short(to)
         );
     }
-}
-
-/// Above it a sample is an outlier.
-fn outlier_limit(stats: &Stats) -> f64 {
-    let [middle, most] = stats.quantiles([0.5, 0.99]);
-    (2.0 * middle.ms).max(most.ms)
 }
 
 /// Of each strip of time the first sample, the smallest and the largest.

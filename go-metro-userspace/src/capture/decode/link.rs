@@ -151,7 +151,7 @@ pub(super) fn network(packet: Packet<'_>) -> Result<Network<'_>, Skip> {
             direction = Some(of_packet_type(rest.half()?));
             rest.skip(12)?;
             let ethertype = rest.half()?;
-            of_ethertype(ethertype, &mut rest)?
+            of_cooked(ethertype, &mut rest)?
         }
         LinkType::Sll2 => {
             let ethertype = rest.half()?;
@@ -160,7 +160,7 @@ pub(super) fn network(packet: Packet<'_>) -> Result<Network<'_>, Skip> {
             rest.skip(2)?;
             direction = Some(of_packet_type(u16::from(rest.byte()?)));
             rest.skip(9)?;
-            of_ethertype(ethertype, &mut rest)?
+            of_cooked(ethertype, &mut rest)?
         }
         LinkType::Ppp => {
             // Address and control fields, unless they were compressed away (RFC 1662 section 3.1).
@@ -184,6 +184,29 @@ pub(super) fn network(packet: Packet<'_>) -> Result<Network<'_>, Skip> {
     let before = (packet.bytes.len() - rest.bytes.len()) as u32;
     let wire_len = packet.wire_len.saturating_sub(before);
     Ok(Network { version, bytes: rest.bytes, wire_len, direction, ifindex })
+}
+
+/// Behind a cooked header, whose protocol and what follows disagree where a packet carries VLAN tags, differently by direction and kernel
+/// (net/packet/af_packet.c). Linux 6.10 and later names the protocol behind all tags, although a received packet still has the inner
+/// ones (`vlan_get_protocol_dgram`); before that, a sent packet has the tag's own protocol and begins with its IP header.
+#[inline]
+fn of_cooked(ethertype: u16, rest: &mut Rest<'_>) -> Result<Version, Skip> {
+    let [first, _, high, low, ..] = *rest.bytes else { return of_ethertype(ethertype, rest) };
+    let inner = u16::from_be_bytes([high, low]);
+    let begins_with_ip = matches!(first >> 4, 4 | 6);
+    match ethertype {
+        ETH_P_IP | ETH_P_IPV6 if !begins_with_ip && (inner == ethertype || is_tag(inner)) => {
+            rest.skip(4)?;
+            of_ethertype(inner, rest)
+        }
+        tag if is_tag(tag) && begins_with_ip && !is_behind_a_tag(inner) => by_first_bits(rest.bytes),
+        _ => of_ethertype(ethertype, rest),
+    }
+}
+
+/// Whether a number is one that stands behind a VLAN tag, among those that are read.
+fn is_behind_a_tag(ethertype: u16) -> bool {
+    is_tag(ethertype) || matches!(ethertype, ETH_P_IP | ETH_P_IPV6 | ETH_P_PPP_SES | ETH_P_MPLS_UC | ETH_P_MPLS_MC)
 }
 
 /// An Ethernet header, its addresses first.

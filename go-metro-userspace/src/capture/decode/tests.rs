@@ -117,6 +117,18 @@ fn every_link_type_leads_to_the_same_segment() {
         (LinkType::Ppp, with(&[0xff, 3, 0, 0x21], &v4), with(&[0x57], &v6)),
         (LinkType::Sll, with(&sll([8, 0]), &v4), with(&sll([0x86, 0xdd]), &v6)),
         (LinkType::Sll2, with(&sll2([8, 0]), &v4), with(&sll2([0x86, 0xdd]), &v6)),
+        // Tags that the protocol names, that it is silent about (Linux 6.10), and that it names although they are gone.
+        (
+            LinkType::Sll2,
+            with(&sll2([0x81, 0]), &with(&[0, 5, 8, 0], &v4)),
+            with(&sll2([0x88, 0xa8]), &with(&[0, 5, 0x81, 0, 0, 6, 0x86, 0xdd], &v6)),
+        ),
+        (
+            LinkType::Sll2,
+            with(&sll2([8, 0]), &with(&[0, 5, 8, 0], &v4)),
+            with(&sll2([0x86, 0xdd]), &with(&[0, 5, 0x81, 0, 0, 6, 0x86, 0xdd], &v6)),
+        ),
+        (LinkType::Sll, with(&sll([0x81, 0]), &v4), with(&sll([0x88, 0xa8]), &v6)),
     ];
     for (link_type, v4_frame, v6_frame) in cases {
         let cooked = matches!(link_type, LinkType::Sll | LinkType::Sll2);

@@ -305,7 +305,8 @@ fn received(hash: FlowHash, known: Option<*mut Pick>, segment: &Segment, thinnin
     };
     // SAFETY: as in `choose`.
     let pick = unsafe { &mut *pointer };
-    let otherwise = if pick.whole != 0 { Fate::Plain } else { untimed(tcp.flags) };
+    // What is acknowledged before our own SYN is seen must be known when it is.
+    let otherwise = if pick.whole != 0 || pick.at == FAR { Fate::Plain } else { untimed(tcp.flags) };
     if !tcp.flags.any(TcpFlags::ACK) {
         return otherwise;
     }

@@ -215,6 +215,28 @@ fn rule_5_a_sack_block_above_tells_of_a_hole() {
 }
 
 #[test]
+fn rule_5_a_hole_is_over_when_all_that_was_sent_is_acknowledged_without_a_block() {
+    // The FIN is one sequence number, the one above the hole.
+    play(
+        "0   > 1000+100 ts 1
+         1   > 1100+100 ts 2
+         51  < ack 1000 ecr 0 sack
+         60  > 1000+100 ts 61
+         110 < ack 1200 ecr 61  => rejected hole
+         120 > F 1200 ts 121
+         170 < ack 1201 ecr 121 => data exact 50",
+    );
+    // Not where nothing was missing of what was seen: the block is of something that passes later.
+    play(
+        "0   > 1000+100 ts 1
+         50  < ack 1100 ecr 1   => data exact 50
+         60  < ack 1100 ecr 1 sack
+         61  > F 1100 ts 62
+         111 < ack 1101 ecr 62  => rejected hole",
+    );
+}
+
+#[test]
 fn rule_5_after_a_hole_not_even_tsecr_decides() {
     play(
         "0   > 1000+100 ts 1

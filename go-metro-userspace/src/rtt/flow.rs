@@ -308,6 +308,7 @@ impl Flow {
             if let Some(hole) = self.told_until().filter(|hole| start.before(*hole)) {
                 // Rule 5: not even TSecr decides. What it carries beyond the hole goes the same way.
                 self.set_hole_until(Some(hole.max(end)));
+                self.marks.set(Marks::HOLE_BEYOND, self.marks.has(Marks::HOLE_BEYOND) && end.before(hole));
                 return sent;
             }
             self.outstanding.push_again(pool, transmission, limits.outstanding)
@@ -375,6 +376,7 @@ impl Flow {
         if hole_above {
             // What is above the hole need not have been seen to be sent yet.
             self.hole(self.snd_nxt.plus(1), pool);
+            self.marks.set(Marks::HOLE_BEYOND, true);
         } else if self.marks.duplicates() >= DUPLICATE_ACKS && self.snd_una != self.snd_nxt {
             self.hole(self.snd_nxt, pool);
         }
@@ -395,6 +397,10 @@ impl Flow {
             self.recovery().filter(|recovery| una.before(recovery.point) && ack.after(recovery.point));
         self.settle(ack);
         self.marks.add(Marks::HOLE_CLOSED, self.marks.has(Marks::SACK_IN_USE) && !hole_above);
+        if self.marks.has(Marks::HOLE_BEYOND) && !hole_above && self.hole_until() == Some(ack.plus(1)) {
+            // What it holds above the hole is what was seen: all of that is acknowledged, and it holds nothing more.
+            self.set_hole_until(None);
+        }
         if matches!(found, Match::AckedEarly) {
             // The peer says only now that it has this. If it says no more than that, what it said before was not true.
             self.set_acked_ahead(None);
@@ -491,6 +497,7 @@ impl Flow {
     fn hole(&mut self, until: SeqNum, pool: &mut Share<'_>) {
         self.outstanding.void(pool, self.snd_una);
         self.set_hole_until(Some(until));
+        self.marks.set(Marks::HOLE_BEYOND, false);
         self.marks.set(Marks::HOLE_SUSPECTED, false);
         self.marks.set(Marks::HOLE_FORGOTTEN, false);
         self.marks.set(Marks::HOLE_CLOSED, false);
@@ -580,6 +587,7 @@ impl Flow {
                 self.hole(self.snd_nxt, pool);
             }
             self.set_hole_until(Some(self.snd_nxt));
+            self.marks.set(Marks::HOLE_BEYOND, false);
             self.marks.set(Marks::HOLE_SUSPECTED, true);
             self.marks.set(Marks::HOLE_FORGOTTEN, is_told);
             self.marks.set(Marks::HOLE_CLOSED, false);

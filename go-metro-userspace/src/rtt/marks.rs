@@ -47,6 +47,8 @@ impl Marks {
     pub(super) const ACKED_AHEAD: Self = Self(1 << 17);
     /// Nobody said so far that all before the first segment that was seen is acknowledged.
     pub(super) const UNA_ASSUMED: Self = Self(1 << 20);
+    /// The last number of the hole stands for what was not seen to be sent yet, and what the receiver may hold.
+    pub(super) const HOLE_BEYOND: Self = Self(1 << 21);
     /// There was a second SYN-ACK with another initial sequence number, which is the one that is remembered.
     pub(super) const SECOND_ISN: Self = Self(1 << 18);
 

@@ -50,6 +50,8 @@ pub struct Model {
     recovery: u64,
     recovery_tsval: Option<u32>,
     hole_until: u64,
+    /// The last number of the hole stands for what was not seen to be sent yet.
+    hole_beyond: bool,
     suspect_until: u64,
     /// The receiver has said that it holds nothing above what it acknowledges.
     hole_closed: bool,
@@ -121,6 +123,7 @@ impl Model {
             self.recovery_tsval = s.tsval;
             tx.ambiguous = true;
             if self.snd_una < end && self.snd_una < self.hole_until && s.seq < self.hole_until {
+                self.hole_beyond &= end < self.hole_until;
                 self.hole_until = self.hole_until.max(end);
                 tx.void = true;
             }
@@ -161,6 +164,9 @@ impl Model {
             self.ahead = self.ahead.filter(|ahead| ack < *ahead);
             self.snd_una = ack;
             self.hole_closed |= self.sack && !s.sack_above;
+            if self.hole_beyond && !s.sack_above && self.hole_until == ack + 1 {
+                self.hole_until = 0;
+            }
         } else if !self.sack && s.len == 0 && !s.syn && !s.fin && s.window == self.window && self.outstanding() {
             self.duplicates += 1;
             self.suspect_until = snd_nxt;
@@ -173,6 +179,7 @@ impl Model {
         if s.sack_above || self.duplicates >= 3 && self.outstanding() {
             // What is above a hole need not have been seen to be sent yet.
             self.hole(snd_nxt + u64::from(s.sack_above));
+            self.hole_beyond = s.sack_above;
             self.suspect_until = 0;
         }
         sample
@@ -180,6 +187,7 @@ impl Model {
 
     fn hole(&mut self, snd_nxt: u64) {
         self.hole_until = snd_nxt;
+        self.hole_beyond = false;
         self.hole_closed = false;
         for tx in self.sent.iter_mut().filter(|tx| tx.end > self.snd_una && !tx.void) {
             self.gap_in_hole |= tx.after_gap && tx.start > self.snd_una;

@@ -38,6 +38,14 @@ impl PcapSource {
         match self.never {}
     }
 
+    pub fn begin_after(&mut self, _: Duration, _: &mut Self) {
+        match self.never {}
+    }
+
+    pub fn trouble(&self) -> Vec<(String, String)> {
+        match self.never {}
+    }
+
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         match self.never {}
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Report;
 use crate::rtt::Buckets;
 
@@ -26,8 +28,8 @@ pub struct Exposition;
 
 #[expect(missing_docs, reason = "as the page for Prometheus has them")]
 impl Exposition {
-    pub fn encode(self: &Arc<Self>, _: Format) -> String {
-        String::new()
+    pub fn page(self: &Arc<Self>, _: Format) -> Bytes {
+        Bytes::new()
     }
 }
 

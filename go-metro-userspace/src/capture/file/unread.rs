@@ -1,7 +1,5 @@
 //! What could not be measured of a file, and why.
 
-use std::fmt::Write as _;
-
 use go_metro_common::counters::Unparsable;
 
 use crate::capture::{SourceCounters, Unread};
@@ -73,13 +71,13 @@ pub(super) fn line(counters: &SourceCounters, link_types: &LinkTypes) -> Option<
     Some(format!("{total} of {} frames could not be measured: {}", counters.seen, reasons.join(", ")))
 }
 
-/// A link type by its number, with libpcap's name if it has one.
+/// A link type by its number, with libpcap's name if it has one and is compiled in.
 fn named(number: u32) -> String {
-    let mut name = format!("link type {number}");
-    if let Ok(number) = i32::try_from(number)
-        && let Ok(libpcaps) = ::pcap::Linktype(number).get_name()
+    #[cfg(feature = "pcap")]
+    if let Ok(libpcaps) = i32::try_from(number)
+        && let Ok(libpcaps) = ::pcap::Linktype(libpcaps).get_name()
     {
-        let _ = write!(name, " ({libpcaps})");
+        return format!("link type {number} ({libpcaps})");
     }
-    name
+    format!("link type {number}")
 }

@@ -15,6 +15,7 @@ const OBJECT_VARIABLE: &str = "GO_METRO_EBPF_OBJECT";
 fn main() {
     println!("cargo:rerun-if-env-changed={OBJECT_VARIABLE}");
     println!("cargo:rerun-if-changed=build/ebpf_stamp.rs");
+    embed_example();
     match object() {
         Ok(object) => {
             println!("cargo:rerun-if-changed={}", object.display());
@@ -24,6 +25,19 @@ fn main() {
             }
         }
         Err(why) => fail(&why),
+    }
+}
+
+/// Puts the commented example where `config` embeds it from: the workspace has it at its root, a package from the registry beside
+/// its manifest.
+fn embed_example() {
+    let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
+    let packaged = manifest.join("conf.yaml.example");
+    let shared = manifest.join("../conf.yaml.example");
+    let example = if shared.exists() { shared } else { packaged };
+    println!("cargo:rerun-if-changed={}", example.display());
+    if let Err(error) = fs::copy(&example, Path::new(&variable("OUT_DIR")).join("conf.yaml.example")) {
+        fail(&format!("cannot copy {}: {error}", example.display()));
     }
 }
 

@@ -67,7 +67,7 @@ use place::Place;
 use section::Section;
 
 /// The commented example: each key with its meaning and its default.
-pub const EXAMPLE: &str = include_str!("../../../conf.yaml.example");
+pub const EXAMPLE: &str = include_str!(concat!(env!("OUT_DIR"), "/conf.yaml.example"));
 
 /// A look-up in the process's environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -102,8 +102,10 @@ pub(super) fn common_of_arm64(programs: &Programs) -> Result<Vec<u8>> {
     let sysroot = capture(Command::new("rustc").args(["--print", "sysroot"]))?;
     let objcopy = Path::new(&sysroot).join("lib/rustlib").join(host_triple()?).join("bin/rust-objcopy");
     for (from, name) in [(&programs.agent, "go-metro"), (&programs.xtask, "xtask")] {
-        // This machine's strip knows this machine's programs alone.
-        capture(Command::new(&objcopy).arg("--strip-all").arg(from).arg(root.join("usr/bin").join(name)))?;
+        // This machine's strip knows this machine's programs alone. rustc's needs rustc's own libraries.
+        let mut strip = Command::new(&objcopy);
+        strip.env("LD_LIBRARY_PATH", Path::new(&sysroot).join("lib"));
+        capture(strip.arg("--strip-all").arg(from).arg(root.join("usr/bin").join(name)))?;
     }
     copy(&programs.object, &root.join("usr/lib/go-metro.o"))?;
     init(root)?;

@@ -13,6 +13,7 @@ use crate::config::{self, Backend, Config, Environment, OutputName, SidesWanted}
 use crate::logging;
 use crate::rtt::{Ports, parse_ports};
 use crate::status::client;
+#[cfg(feature = "top")]
 use crate::top;
 
 #[derive(clap::Args)]
@@ -126,6 +127,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     };
     let config = overrides.apply(config);
     if let Some(socket) = beside(&config, &outputs)? {
+        #[cfg(feature = "top")]
         if args.is_bare() && std::io::stdout().is_terminal() {
             // Its results are being reported: who only looks needs no second capture.
             return top::run(top::From::Daemon(socket), args.no_names).map_err(|error| Failure::running(&error));

@@ -253,8 +253,8 @@ fn labels(pair: &NamedPair) -> Labels {
         let (key, value) = tag.split_once(':').unwrap_or((tag, "true"));
         let mut key: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         // `le` is a histogram's own, `quantile` a summary's and `q` our gauge's; two underscores in front are Prometheus's.
-        let is_taken =
-            labels[..own].iter().any(|(known, _)| *known == key) || matches!(key.as_str(), "le" | "quantile" | "q" | "side");
+        let is_taken = labels[..own].iter().any(|(known, _)| *known == key)
+            || matches!(key.as_str(), "le" | "quantile" | "q" | "side");
         if is_taken || key.starts_with("__") || !key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
             key.insert_str(0, "tag_");
         }

@@ -190,6 +190,7 @@ fn sent(
     let (start, end) = (tcp.seq, end(segment));
     if tcp.flags.any(TcpFlags::SYN) {
         // The engine sees each SYN, and knows what to think of two.
+        let mut told = None;
         if let Some(pointer) = known {
             // SAFETY: as in `choose`.
             let pick = unsafe { &mut *pointer };
@@ -200,12 +201,20 @@ fn sent(
                 clean_from_now(pick);
                 return Fate::Plain;
             }
+            // Since the peer's SYN it may have acknowledged so much, of this connection too, which the engine does not know.
+            let most = if is_after(pick.clean_from, pick.snd_nxt) { pick.clean_from } else { pick.snd_nxt };
+            told =
+                Some(most).filter(|most| pick.at == FAR && most.wrapping_sub(start).wrapping_sub(1) < LARGEST_WINDOW);
         }
-        let (whole, pending) = if pace.steady { (0, SEGMENTS_MAX) } else { (FIRST_SEGMENTS, 0) };
+        let (whole, pending) = match told {
+            Some(_) => (0, 0),
+            None if pace.steady => (0, SEGMENTS_MAX),
+            None => (FIRST_SEGMENTS, 0),
+        };
         let begun = Pick {
             snd_nxt: end,
             snd_una: start,
-            clean_from: start,
+            clean_from: told.filter(|told| is_after(*told, end)).unwrap_or(if told.is_some() { end } else { start }),
             start,
             end,
             pending,
@@ -294,6 +303,8 @@ fn clean_from_now(pick: &mut Pick) {
         pick.clean_from = pick.snd_nxt;
     }
     pick.pending = 0;
+    // The engine may not know any more what was sent so far: an acknowledgement of it takes back nothing that was said ahead.
+    pick.start = pick.snd_nxt;
 }
 
 #[inline(always)]
@@ -305,8 +316,7 @@ fn received(hash: FlowHash, known: Option<*mut Pick>, segment: &Segment, thinnin
     };
     // SAFETY: as in `choose`.
     let pick = unsafe { &mut *pointer };
-    // What is acknowledged before our own SYN is seen must be known when it is.
-    let otherwise = if pick.whole != 0 || pick.at == FAR { Fate::Plain } else { untimed(tcp.flags) };
+    let otherwise = if pick.whole != 0 { Fate::Plain } else { untimed(tcp.flags) };
     if !tcp.flags.any(TcpFlags::ACK) {
         return otherwise;
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::capture::ebpf::probe;
-use crate::capture::{WatchList, interfaces};
+use crate::capture::{WatchList, interfaces, pcap};
 use crate::config::{Backend, Config, Environment, Instance, Origin, OutputName, Selector, Statsd};
 use crate::netlink::links;
 use crate::report::{Destination, dogstatsd, origin};
@@ -63,6 +63,7 @@ pub fn run(options: &CheckOptions, environment: Environment<'_>, out: &mut impl 
     if let Some(config) = &config {
         interfaces_there(config, &mut findings);
         only_pcap_can(config, &mut findings);
+        filter_compiles(config, &mut findings);
         targets(config, &mut findings);
         statsd(config, &mut findings);
         prometheus(config, &mut findings);
@@ -214,6 +215,19 @@ fn only_pcap_can(config: &Config, findings: &mut Vec<Finding>) {
         let fix = Some(format!("leave {wish} out, or say `backend: pcap`"));
         findings.push(finding(status, "backend", format!("{wish} needs libpcap, which costs more than eBPF"), fix));
     }
+}
+
+/// Whether libpcap understands the filter, as at the start of the daemon.
+fn filter_compiles(config: &Config, findings: &mut Vec<Finding>) {
+    let Some(filter) = &config.filter else { return };
+    findings.push(match pcap::check_filter(filter) {
+        Ok(()) => finding(Status::Ok, "filter", format!("libpcap understands `{filter}`"), None),
+        Err(error) => {
+            let fix =
+                "write `filter` as pcap-filter(7) describes, or leave it out; `ports` chooses services without it";
+            finding(Status::Fail, "filter", error.to_string(), Some(fix.to_owned()))
+        }
+    });
 }
 
 /// Looks all host names up at once, and whether anything is far away.
@@ -456,8 +470,22 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_with_a_file_is_in_its_line() {
-        let (_, text) = checked("instances: [{interface: lo, ip: 3}]\n");
-        assert!(text.contains("unknown key `ip`; did you mean `ips`?") && text.contains("neither `ips` nor"), "{text}");
+        let (_, text) = checked("instances: [{interface: lo, ip: 3, hosts: 4}]\n");
+        assert!(text.contains("unknown key `ip`; did you mean `ips`?") && text.contains("expected a list"), "{text}");
+    }
+
+    #[test]
+    #[cfg(feature = "pcap")]
+    fn a_filter_that_libpcap_does_not_understand_fails_as_it_would_at_the_start() {
+        let of = |filter: &str| {
+            checked(&format!(
+                "init_config: {{backend: pcap, filter: '{filter}'}}\ninstances: [{{interface: lo, ips: ['::/0']}}]\n"
+            ))
+        };
+        let (fine, text) = of("prot 80");
+        assert!(!fine && text.contains("FAIL  filter: ") && text.contains("`prot 80`"), "{text}");
+        let text = of("port 80").1;
+        assert!(text.contains("ok    filter: libpcap understands `port 80`"), "{text}");
     }
 
     #[test]

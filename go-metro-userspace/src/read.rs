@@ -169,6 +169,10 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         let told = format!("go-metro: {}: {unread}", options.file.display());
         terminal::complain(&(terminal::printable(&told) + "\n"));
     }
+    if let Some(absent) = absent(&options.filter, source) {
+        let told = format!("go-metro: {}: {absent}", options.file.display());
+        terminal::complain(&(terminal::printable(&told) + "\n"));
+    }
     let coarse = coarse_clock(source, engine.counters());
     if let Some(coarse) = coarse.as_ref().filter(|_| lines || options.format != Format::Table) {
         terminal::complain(&format!("go-metro: {coarse}\n"));
@@ -209,6 +213,23 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         explain(source, &engine, out)?;
     }
     Ok(())
+}
+
+/// That no segment is of the local hosts that were named, and whose are.
+fn absent(filter: &FileFilter, source: &FileSource) -> Option<String> {
+    /// Most hosts to name.
+    const NAMED: usize = 8;
+    let others = source.instead_of(&filter.local);
+    (!others.is_empty()).then(|| {
+        let listed = |list: &mut dyn Iterator<Item = String>| list.collect::<Vec<_>>().join(", ");
+        let wanted = listed(&mut filter.local.iter().map(|net| {
+            if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+        }));
+        let named = listed(&mut others.iter().take(NAMED).map(ToString::to_string));
+        let more = others.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("no TCP segment is from or to {wanted} (--local); there are segments of {named}{more}")
+    })
 }
 
 /// How many round trips the capture's clock is too coarse for, if it is for any.
@@ -301,5 +322,27 @@ impl Names for Addresses<'_> {
 
     fn tells_side(&self) -> bool {
         self.tells_side
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_host_that_is_not_in_the_capture_is_answered_with_those_that_are() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../corpus/delayed-acks.pcap.gz"));
+        let said = |local: &[&str]| {
+            let local = local.iter().map(|net| net.parse().unwrap()).collect();
+            let filter = FileFilter { local, ..FileFilter::default() };
+            let mut source = FileSource::open(path).unwrap();
+            source.for_each(&filter, &mut |_| ());
+            absent(&filter, &source)
+        };
+        assert_eq!(
+            said(&["10.0.0.9/32", "fd00::/8"]).unwrap(),
+            "no TCP segment is from or to 10.0.0.9, fd00::/8 (--local); there are segments of 10.77.0.1, 10.77.0.2"
+        );
+        assert_eq!((said(&["10.77.0.1/32"]), said(&[])), (None, None));
     }
 }

@@ -6,7 +6,7 @@ use super::directory::Directory;
 use super::settings::{engine_config, host_ends, source_settings, summary_limits};
 use super::{Agent, AgentError};
 use crate::capture::{CaptureError, Source, interfaces, pcap};
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, ConfigError};
 use crate::privileges;
 
 impl Agent {
@@ -19,27 +19,36 @@ impl Agent {
         let path = path.clone();
         self.service.reloading();
         let done = self.read_again(&path).await;
-        self.memory.refused = done.as_ref().err().cloned();
+        self.memory.refused = done.as_ref().err().map(|refusal| refusal.text.clone());
         let said = match &done {
             Ok(()) => {
                 self.happened.reloads += 1;
                 tracing::info!("SIGHUP: configuration read again");
                 "configuration read again".to_owned()
             }
-            Err(why) => {
+            Err(Refusal { text, lines }) => {
                 self.happened.reloads_refused += 1;
-                tracing::error!("SIGHUP: the configuration stays as it was: {why}");
-                format!("the configuration stays as it was: {why}")
+                if let [why] = lines.as_slice() {
+                    tracing::error!("SIGHUP: the configuration stays as it was: {why}");
+                } else {
+                    lines.iter().for_each(|line| tracing::error!("SIGHUP: {line}"));
+                    tracing::error!(
+                        "SIGHUP: the configuration stays as it was: {} faults, each named above",
+                        lines.len()
+                    );
+                }
+                format!("the configuration stays as it was: {text}")
             }
         };
         self.service.ready(&said);
         done.is_ok()
     }
 
-    async fn read_again(&mut self, path: &Path) -> Result<(), String> {
+    async fn read_again(&mut self, path: &Path) -> Result<(), Refusal> {
         let environment = |name: &str| std::env::var(name).ok();
-        let config = Config::load(path, &environment).map_err(|error| error.to_string())?;
-        self.follow(self.options.overrides.apply(config)).await.map_err(|error| error.to_string())
+        let config = Config::load(path, &environment)?;
+        let followed = self.follow(self.options.overrides.apply(config)).await;
+        followed.map_err(|error| Refusal { text: error.to_string(), lines: vec![error.to_string()] })
     }
 
     /// Goes over to another configuration, opening the source anew only if it must be.
@@ -80,6 +89,20 @@ impl Agent {
             self.look_up_hosts();
         }
         Ok(())
+    }
+}
+
+/// Why a configuration is not followed.
+struct Refusal {
+    /// As `check` shows it, with the lines of the file.
+    text: String,
+    /// A line for each fault, for the log.
+    lines: Vec<String>,
+}
+
+impl From<ConfigError> for Refusal {
+    fn from(error: ConfigError) -> Self {
+        Self { text: error.to_string(), lines: error.lines() }
     }
 }
 

@@ -12,6 +12,7 @@ mod places;
 mod reader;
 mod unread;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -24,7 +25,7 @@ use super::copies::Copies;
 use super::decode::{Decoded, LinkType, Origin, Packet, Tunnels, decode_counted};
 use super::prefixes::Prefixes;
 use super::{CaptureError, SourceCounters, Unread};
-use crate::rtt::{Direction, FlowKey, Nanos, Segment};
+use crate::rtt::{Addr, Direction, FlowKey, Nanos, Segment};
 use places::Places;
 use reader::{Frame, Reader};
 use unread::LinkTypes;
@@ -70,6 +71,26 @@ pub struct FileSource {
     places: Places,
     unknown: LinkTypes,
     clock: Clock,
+    others: Others,
+}
+
+/// Whose segments were there and not wanted, with how many packets each: what is listed to who named a host that is not there.
+#[derive(Default)]
+struct Others(HashMap<Addr, u64>);
+
+impl Others {
+    /// Most hosts to remember.
+    const MOST: usize = 4096;
+
+    fn note(&mut self, decoded: &Decoded, time: Nanos) {
+        for direction in [Direction::Egress, Direction::Ingress] {
+            let Some(segment) = decoded.seen_from(direction, Sides::BOTH, time, 0) else { continue };
+            let addr = segment.flow.local.addr;
+            if self.0.len() < Self::MOST || self.0.contains_key(&addr) {
+                *self.0.entry(addr).or_default() += 1;
+            }
+        }
+    }
 }
 
 /// What the times of a capture say of its clock.
@@ -118,13 +139,14 @@ impl FileSource {
             places: Places::default(),
             unknown: LinkTypes::default(),
             clock: Clock { before: Nanos(0), last: Nanos(0), tick_ns: u64::MAX },
+            others: Others::default(),
         })
     }
 
     /// Hands every wanted segment to `sink`, as each end that is wanted sees it.
     pub fn for_each(&mut self, filter: &FileFilter, sink: &mut impl FnMut(&Segment)) {
         let wanted = Wanted::new(filter);
-        let Self { reader, counters, copies, places, unknown, clock } = self;
+        let Self { reader, counters, copies, places, unknown, clock, others } = self;
         while let Some(Frame { bytes, wire_len, time, interface, link_type }) = reader.next() {
             let (link_type, time) = match (link_type, time) {
                 (Some(LinkType::Other(number)), _) => {
@@ -149,7 +171,11 @@ impl FileSource {
                 counters.copies += 1;
                 continue;
             };
+            let before = counters.records;
             orient(&decoded, time, places.number(decoded.tunnel.as_ref(), place), counters, &wanted, sink);
+            if before == counters.records && !filter.local.is_empty() {
+                others.note(&decoded, time);
+            }
         }
     }
 
@@ -161,6 +187,17 @@ impl FileSource {
     /// How the file is broken, if it is; all before that place was used.
     pub fn broken(&self) -> Option<&str> {
         self.reader.broken()
+    }
+
+    /// If none of these hosts is in the capture: those that are, most packets first.
+    pub fn instead_of(&self, local: &[IpNet]) -> Vec<Addr> {
+        let wanted = Prefixes::or_all(local);
+        if self.counters.records > 0 || self.others.0.keys().any(|addr| wanted.contain(*addr)) {
+            return Vec::new();
+        }
+        let mut all: Vec<(&Addr, &u64)> = self.others.0.iter().collect();
+        all.sort_by_key(|(addr, packets)| (std::cmp::Reverse(**packets), addr.to_string()));
+        all.into_iter().map(|(addr, _)| *addr).collect()
     }
 
     /// How many frames could not be measured, and why, in a line for people; None if all could.

@@ -40,7 +40,7 @@ struct InitArgs {
     #[arg(long, value_name = "SERVER")]
     statsd: Option<String>,
     /// Where Prometheus scrapes
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen)]
     prometheus_listen: Option<SocketAddr>,
     /// Tag of every metric; may be repeated
     #[arg(long, value_name = "KEY:VALUE")]

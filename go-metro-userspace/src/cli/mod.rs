@@ -49,8 +49,11 @@ Examples:
 Exit status: 0 done, 1 failed while running, 2 wrong arguments or
 configuration.";
 
+/// The package's version, and the commit where the build knew it.
+const VERSION: &str = env!("GO_METRO_VERSION");
+
 #[derive(Parser)]
-#[command(name = "go-metro", version, about = "Passive round-trip times of TCP connections", after_help = EXAMPLES)]
+#[command(name = "go-metro", version = VERSION, about = "Passive round-trip times of TCP connections", after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -173,6 +176,22 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_version_names_the_commit_that_was_built() {
+        let said = Cli::command().render_version();
+        assert!(said.starts_with(concat!("go-metro ", env!("CARGO_PKG_VERSION"))), "{said}");
+        let git = |words: &[&str]| {
+            let output = std::process::Command::new("git").current_dir(env!("CARGO_MANIFEST_DIR")).args(words).output();
+            let output = output.ok().filter(|output| output.status.success())?;
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        if option_env!("GO_METRO_COMMIT").is_some() || git(&["ls-files", "--error-unmatch", "build.rs"]).is_none() {
+            println!("built without the repository: {said}");
+            return;
+        }
+        assert!(said.contains(&format!("({})", &git(&["rev-parse", "HEAD"]).unwrap()[..12])), "{said}");
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILTER")]
     filter: Option<String>,
     /// Where Prometheus scrapes; adds that output [default with `-o prometheus`: the file's, else 127.0.0.1:9464]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen)]
     prometheus_listen: Option<SocketAddr>,
     /// Unix socket for `status` and `top`, or `off` [default: the file's, else /run/go-metro/go-metro.sock]
     #[arg(long, value_name = "PATH|off", value_parser = config::parse_status_socket)]
@@ -314,6 +314,10 @@ mod tests {
             ("-i eth0 --duration soon", "`soon` is no time; write seconds (10) or a unit (500ms, 10s, 5m, 1h)"),
             ("-i eth0 --port http", "`http` is neither a port such as 443 nor a range such as 8000-8010"),
             ("-i eth0 --json -o table", "cannot be used with"),
+            (
+                "-i eth0 --prometheus-listen :9464",
+                "`:9464` has no address; write 127.0.0.1:9464 for programs on this host",
+            ),
             ("-i eth0 --backend xdp", "[possible values: auto, ebpf, pcap]"),
         ] {
             let refused = parsed(line).err().unwrap_or_else(|| panic!("{line} was taken"));

@@ -65,7 +65,8 @@ pub(super) fn interfaces() -> ArgValueCandidates {
 pub(super) fn man(args: &ManArgs) -> Result<(), Failure> {
     let write = || {
         std::fs::create_dir_all(&args.folder)?;
-        let mut command = Cli::command().disable_help_subcommand(true);
+        // A page does not change with every commit.
+        let mut command = Cli::command().version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
         command.build();
         pages(&command, &args.folder)
     };

@@ -68,6 +68,9 @@ fn daemon(args: &Args) -> Result<Option<PathBuf>, Failure> {
     match client::status(&socket) {
         Ok(_) => Ok(Some(socket)),
         Err(AskError::NotRunning { .. }) if args.socket.is_none() => Ok(None),
+        Err(error @ AskError::NotRunning { .. }) => {
+            Err(Failure::running(&format!("{error}; leave --socket out to capture here, without a daemon")))
+        }
         Err(error) => Err(Failure::running(&error)),
     }
 }

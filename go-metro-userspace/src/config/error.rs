@@ -10,6 +10,7 @@ use unicode_width::UnicodeWidthChar;
 use super::mark::{self, Part};
 use super::place::{Place, Spot};
 use super::schema::Lazy;
+use super::yaml;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,14 +97,19 @@ impl ConfigError {
 
     /// What is no YAML.
     pub(super) fn from_yaml(path: &Path, text: &str, error: &serde_yaml::Error) -> Self {
-        let message = error.to_string();
-        let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
-        let begins = |location: serde_yaml::Location| Spot {
-            line: location.line(),
-            column: Some((location.column().saturating_sub(1), Part::Value)),
-        };
-        let spot = error.location().map_or(Spot { line: 1, column: None }, begins);
-        Self::Wrong { path: path.to_owned(), faults: vec![Fault::new(text, spot, what.to_owned())] }
+        let (spot, what) = yaml::fault(text, error);
+        Self::Wrong { path: path.to_owned(), faults: vec![Fault::new(text, spot, what)] }
+    }
+
+    /// What is wrong, each in a line of its own: file, line, key and fault, without the file's text.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Wrong { path, faults } => {
+                faults.iter().map(|fault| format!("{}:{}: {}", path.display(), fault.line, fault.what)).collect()
+            }
+            other => vec![other.to_string()],
+        }
     }
 }
 

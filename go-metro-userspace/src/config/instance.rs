@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::section::Section;
 use super::selector::Selector;
-use super::values::{AutoOr, HostName, Network, Span, Text, YesNo, host_name, network};
+use super::values::{AutoOr, HostName, Network, Span, Text, YesNo, host_name, network, with_port};
 use ipnet::IpNet;
 
 /// Pseudo-interface of an instance that reads a capture file.
@@ -56,13 +56,15 @@ impl Instance {
             hosts: section.take_list("hosts").into_iter().map(|HostName(name)| name).collect(),
             tags: section.take_list("tags").into_iter().map(|Text(tag)| tag).collect(),
         };
-        if !section.has("interface") {
+        // A slip in a key is named by itself.
+        if !section.has("interface") && !section.is_meant("interface") {
             section.fault("`interface` is missing; name one that `ip link` lists");
         }
         if let Some(Err(hopeless)) = interface.as_deref().map(Selector::parse) {
             section.fault_in("interface", &hopeless.to_string());
         }
-        if is_empty_list(&mut section, "ips") && is_empty_list(&mut section, "hosts") {
+        let is_missing = ["ips", "hosts"].map(|key| is_empty_list(&mut section, key) && !section.is_meant(key));
+        if is_missing == [true, true] {
             section
                 .fault("neither `ips` nor `hosts` names a target; `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything");
         }
@@ -99,6 +101,10 @@ impl Instance {
                 // A slip in an address would otherwise be looked up for ever.
                 (None, Some(name)) if !target.chars().all(|c| c.is_ascii_digit() || c == '.') => {
                     instance.hosts.push(name);
+                }
+                _ if with_port(target).is_some() => {
+                    let (host, port) = with_port(target).unwrap_or_default();
+                    return Err(format!("--target {target}: has a port; write --target {host} --port {port}"));
                 }
                 _ => {
                     return Err(format!(

@@ -47,7 +47,7 @@ fn closing_bracket(rest: &[char]) -> usize {
 }
 
 /// How many brackets are open after these characters; those in quotes do not count.
-fn open_brackets(chars: &[char]) -> i32 {
+pub(super) fn open_brackets(chars: &[char]) -> i32 {
     let (mut open, mut quoted) = (0, None);
     for &char in chars {
         match (char, quoted) {

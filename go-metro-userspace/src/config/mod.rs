@@ -16,6 +16,7 @@ mod section;
 mod selector;
 mod template;
 mod values;
+mod yaml;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,15 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
         Some(time) => Ok(time),
         None => Err(format!("`{text}` is no time; write seconds (10) or a unit (500ms, 10s, 5m, 1h)")),
     }
+}
+
+/// An address and a port to listen on.
+///
+/// # Errors
+///
+/// It is none; the error says what to write.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    values::listen(text)
 }
 
 /// What the command line may say for `status_socket`: a path from the root, or `off`.

@@ -9,6 +9,19 @@ use super::schema::{self, Described, Lazy};
 
 /// Below this likeness (Jaro-Winkler, 0 to 1) a guess helps nobody.
 const ALIKE: f64 = 0.75;
+/// What other programs call a key of ours.
+const OTHER_NAMES: [(&str, &str); 10] = [
+    ("iface", "interface"),
+    ("device", "interface"),
+    ("dev", "interface"),
+    ("nic", "interface"),
+    ("targets", "ips"),
+    ("target", "ips"),
+    ("addresses", "ips"),
+    ("address", "ips"),
+    ("names", "hosts"),
+    ("interval", "report_interval"),
+];
 
 /// A mapping, the keys that were asked for, and where faults are noted.
 pub(super) struct Section<'v, 'f, 't> {
@@ -84,6 +97,13 @@ impl<'v, 'f, 't> Section<'v, 'f, 't> {
         self.keys.and_then(|keys| keys.get(key)).is_some_and(|value| !value.is_null())
     }
 
+    /// Whether a key that nobody asked for is a slip in this one.
+    pub(super) fn is_meant(&self, key: &str) -> bool {
+        let names: Vec<&'static str> = self.known.iter().map(|(key, _)| *key).collect();
+        let mut slips = self.keys.into_iter().flat_map(Mapping::keys).filter_map(Value::as_str);
+        slips.any(|slip| !names.contains(&slip) && guess(slip, &names) == Some(key))
+    }
+
     /// Notes a fault of the value of a key.
     pub(super) fn fault_in(&mut self, key: &str, what: &str) {
         self.faults.add(&self.place.key(key), what);
@@ -121,11 +141,19 @@ fn read<'v, T: Deserialize<'v>>(value: &'v Value, place: &Place, faults: &mut Fa
 }
 
 fn unknown(key: &str, valid: &[&str]) -> String {
-    let likeness = |valid: &str| strsim::jaro_winkler(valid, key);
-    let nearest = valid.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let guess = nearest.filter(|nearest| likeness(nearest) >= ALIKE);
-    let guess = guess.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"));
+    let guess = guess(key, valid).map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"));
     format!("unknown key `{key}`{guess} (valid: {})", valid.join(", "))
+}
+
+/// The key that was probably meant.
+fn guess<'k>(key: &str, valid: &[&'k str]) -> Option<&'k str> {
+    let other = OTHER_NAMES.iter().find(|(other, _)| *other == key).map(|(_, ours)| *ours);
+    if let Some(ours) = valid.iter().find(|valid| Some(**valid) == other) {
+        return Some(ours);
+    }
+    let likeness = |valid: &str| strsim::jaro_winkler(valid, key);
+    let nearest = valid.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    nearest.filter(|nearest| likeness(nearest) >= ALIKE)
 }
 
 fn kind(value: &Value) -> &'static str {

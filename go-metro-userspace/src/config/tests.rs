@@ -167,6 +167,50 @@ fn a_bad_value_is_named_with_its_line_and_key() {
 }
 
 #[test]
+fn slips_that_are_easily_made_are_answered_with_what_to_write() {
+    let init = |line: &str| fault(&format!("init_config: {{{line}}}\ninstances: [{{interface: lo, ips: ['::1']}}]\n"));
+    let instance = |keys: &str| fault(&format!("instances:\n  - {{{keys}}}\n"));
+    for (fault, what) in [
+        (instance("iface: eth0, ips: ['::1']"), "unknown key `iface`; did you mean `interface`?"),
+        (instance("interface: eth0, targets: ['::1']"), "unknown key `targets`; did you mean `ips`?"),
+        (instance("interface: eth0, ips: [\"::1]"), "the quote is not closed; write \"::1\""),
+        (instance("interface: eth0, ips: [::/0]"), "quote it: \"::/0\""),
+        (instance("interface: *, ips: ['::/0']"), "quote it: \"*\""),
+        (
+            instance("interface: eth0, ips: ['10.0.0.1:5432']"),
+            "`10.0.0.1:5432` has a port; write `10.0.0.1` here and `ports: [5432]` in `init_config`",
+        ),
+        (instance("interface: eth0, ips: ['10.0.0.0/8:443']"), "write `10.0.0.0/8` here and `ports: [443]`"),
+        (instance("interface: eth0, ips: ['[fd00::1]:443']"), "write `fd00::1` here and `ports: [443]`"),
+        (instance("interface: eth0, ips: ['db.example:5432']"), "write `db.example` in `hosts` and `ports: [5432]`"),
+        (instance("interface: eth0, hosts: ['db.example:5432']"), "write `db.example` here and `ports: [5432]`"),
+        (init("report_interval: 10x"), "expected seconds, or a time such as 500ms, 10s or 5m"),
+        (init("prometheus_listen: 9464"), "`9464` has no address; write 127.0.0.1:9464 for programs on this host, or"),
+        (init("prometheus_listen: ':9464'"), "`:9464` has no address; write 127.0.0.1:9464"),
+        (
+            init("prometheus_listen: 'localhost:9464'"),
+            "`localhost:9464` is no address with a port such as 127.0.0.1:9464",
+        ),
+    ] {
+        assert!(fault.contains(what), "{what} is not in: {fault}");
+        // Said once: that the right key is missing goes without saying.
+        assert_eq!(fault.matches("conf.yaml:").count(), 1, "{fault}");
+    }
+    let tab = fault("instances:\n  - interface: lo\n\tips: [a]\n");
+    assert!(tab.starts_with("conf.yaml:3: YAML does not allow tabs for indentation; use spaces\n"), "{tab}");
+    // An IPv6 address that ends in digits has no port.
+    assert!(parse("instances: [{interface: lo, ips: ['fd00::1:443']}]\n").is_ok());
+}
+
+#[test]
+fn each_fault_has_a_line_for_the_log() {
+    let error = parse("init_config: {snaplen: x, colour: red}\ninstances: [{interface: lo}]\n").unwrap_err();
+    let lines = error.lines();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines.iter().all(|line| line.starts_with("conf.yaml:") && !line.contains('\n')), "{lines:?}");
+}
+
+#[test]
 fn what_does_not_fit_together_is_named_with_its_instance() {
     let instance = |keys: &str| fault(&format!("instances:\n  - interface: lo\n    ips: ['::1']\n  - {keys}\n"));
     let cases = [

@@ -273,12 +273,20 @@ pub(super) struct Listen(pub(super) SocketAddr);
 
 impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parsed(deserializer, "an address and a port", |text| {
-            text.parse()
-                .map(Self)
-                .map_err(|_| format!("`{text}` is no address with a port such as 127.0.0.1:9464 or [::]:9464"))
-        })
+        let Text(text) = Text::deserialize(deserializer)?;
+        listen(&text).map(Self).map_err(D::Error::custom)
     }
+}
+
+/// An address and a port; a port alone is asked for its address, as one for this host only and one for all differ in who may read.
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    let wrong = || match text.trim_start_matches([':', '*']).parse::<u16>() {
+        Ok(port) => format!(
+            "`{text}` has no address; write 127.0.0.1:{port} for programs on this host, or 0.0.0.0:{port} or [::]:{port} for all"
+        ),
+        Err(_) => format!("`{text}` is no address with a port such as 127.0.0.1:9464 or [::]:9464"),
+    };
+    text.trim().parse().map_err(|_| wrong())
 }
 
 /// Where results go when the command line does not say.
@@ -503,12 +511,30 @@ impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         parsed(deserializer, "an address or a prefix", |text| {
             network(text).map(Self).ok_or_else(|| {
+                if let Some((address, port)) = with_port(text) {
+                    let key = if network(address).is_some() { "here" } else { "in `hosts`" };
+                    return format!(
+                        "`{text}` has a port; write `{address}` {key} and `ports: [{port}]` in `init_config`"
+                    );
+                }
                 let looks_like_a_name = text.contains(|c: char| c.is_ascii_alphabetic()) && !text.contains(':');
                 let hint = if looks_like_a_name { "; host names go into `hosts`" } else { "" };
                 format!("`{text}` is neither an address nor a prefix such as 10.0.0.0/8{hint}")
             })
         })
     }
+}
+
+/// An address, prefix or host name with a port behind it: both.
+pub(super) fn with_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.trim().rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match bare {
+        Some(bare) => network(bare).is_some(),
+        None => network(host).is_some() || host_name(host).is_some(),
+    };
+    is_host.then(|| (bare.unwrap_or(host), port))
 }
 
 /// An address or a prefix, its host bits cleared. IPv4 mapped into IPv6 (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2) is IPv4, which is what
@@ -545,7 +571,12 @@ pub(super) struct HostName(pub(super) String);
 impl<'de> Deserialize<'de> for HostName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         parsed(deserializer, "a host name", |text| {
-            host_name(text).map(Self).ok_or_else(|| format!("`{text}` is no host name"))
+            host_name(text).map(Self).ok_or_else(|| match with_port(text) {
+                Some((host, port)) => {
+                    format!("`{text}` has a port; write `{host}` here and `ports: [{port}]` in `init_config`")
+                }
+                None => format!("`{text}` is no host name"),
+            })
         })
     }
 }

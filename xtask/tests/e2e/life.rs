@@ -51,6 +51,15 @@ fn targets_change_at_run_time_without_losing_a_flow() {
         write("10.77.0.");
         agent.signal(Signal::SIGHUP).unwrap();
         agent.wait_for_log("stays as it was", SOON).unwrap();
+        // Each fault is a line of its own.
+        write("10.77.0.300, 10.77.0.400");
+        agent.signal(Signal::SIGHUP).unwrap();
+        agent.wait_for_log("stays as it was: 2 faults, each named above", SOON).unwrap();
+        for (index, ip) in ["10.77.0.300", "10.77.0.400"].into_iter().enumerate() {
+            let fault = format!(":6: instances[0].ips[{index}]: `{ip}` is neither an address");
+            let lines: Vec<String> = agent.log().into_iter().filter(|line| line.contains(&fault)).collect();
+            assert!(lines.len() == 1 && lines[0].contains("SIGHUP: "), "{lines:?}");
+        }
 
         write("10.77.0.2, 10.77.0.3");
         agent.signal(Signal::SIGHUP).unwrap();

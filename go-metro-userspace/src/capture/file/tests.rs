@@ -338,6 +338,19 @@ fn without_local_both_ends_are_timed_and_targets_restrict_the_remote_one() {
     assert_eq!(ends(FileFilter { targets, ..FileFilter::default() }), [(80, Direction::Ingress)]);
 }
 
+#[test]
+fn hosts_that_are_there_are_told_if_none_that_was_named_is() {
+    let file = LITTLE.pcap(MICRO, &[(5, 7, &segment())]);
+    let instead_of = |local: &str| {
+        let mut source = opened(&file).unwrap();
+        let local = vec![local.parse().unwrap()];
+        source.for_each(&FileFilter { local: local.clone(), ..FileFilter::default() }, &mut |_| ());
+        source.instead_of(&local).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(instead_of("10.0.0.9/32"), ["10.0.0.1", "10.0.0.2"]);
+    assert!(instead_of("10.0.0.1/32").is_empty() && instead_of("10.0.0.0/30").is_empty());
+}
+
 /// What two ends say to each other: a byte after every answer, each answered after 100 µs, with identifications that count.
 fn talk(rounds: u32) -> Vec<(u64, bool, Vec<u8>)> {
     let mut frames = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -232,9 +233,18 @@ fn beside(config: &Config, outputs: &[Output]) -> Result<Option<PathBuf>, Failur
     }
     // One that does not answer, or not to us, is no reason to stay away.
     let Ok(living) = client::status(socket) else { return Ok(None) };
+    if client::process(socket).ok().flatten().is_some_and(is_elsewhere) {
+        return Ok(None);
+    }
     let ours = agent::statsd_destination(config);
     let is_same = living.outputs.iter().any(|output| output.kind == "statsd" && output.destination == ours);
     Ok(is_same.then(|| socket.clone()))
+}
+
+/// Whether a process is in another network namespace, where it sees other traffic.
+fn is_elsewhere(pid: i32) -> bool {
+    let namespace = |of: &str| std::fs::metadata(format!("/proc/{of}/ns/net")).map(|link| link.ino());
+    matches!((namespace("self"), namespace(&pid.to_string())), (Ok(ours), Ok(theirs)) if ours != theirs)
 }
 
 /// Why a second daemon does not start.

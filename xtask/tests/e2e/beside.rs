@@ -99,6 +99,12 @@ fn a_second_daemon_that_would_report_the_same_refuses_and_says_how_to_do_it_on_p
     ends_well(&["--status-socket", "off"]);
     let other = daemon.folder.path().join("other.sock");
     ends_well(&["--status-socket", other.to_str().unwrap()]);
+    // In another network namespace it sees other traffic.
+    let theirs = daemon.folder.path().join("theirs.yaml");
+    let text = fs::read_to_string(&daemon.config).unwrap().replace(&lab.b.v4.to_string(), &lab.a.v4.to_string());
+    fs::write(&theirs, text).unwrap();
+    let elsewhere = Agent::start(&lab.b, run(&theirs, &[])).unwrap().stop().unwrap();
+    assert_eq!(elsewhere.status.code(), Some(0), "{:?}", elsewhere.stderr);
     // None lives any more: the next one takes the socket.
     assert_eq!(daemon.agent.stop().unwrap().status.code(), Some(0));
     ends_well_alone(&lab, &daemon.config);

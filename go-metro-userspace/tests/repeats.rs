@@ -265,6 +265,60 @@ fn a_thinned_flow_has_fewer_samples_and_no_other() {
     }
 }
 
+#[test]
+fn what_once_gave_a_thinned_flow_a_sample_of_its_own() {
+    use Hook::{EgressEthernet as Sent, IngressEthernet as Received};
+    const ACK: u8 = TcpFlags::ACK;
+    const SYN: u8 = TcpFlags::SYN;
+    const RST: u8 = TcpFlags::RST | TcpFlags::ACK;
+    let step = |(hook, number, len, flags): (Hook, u32, u32, u8)| {
+        let (seq, ack) = if hook.is_egress() { (number, 0) } else { (0, number) };
+        Step { hook, seq, ack, len, window: 1000, flags, other_connection: false, options: Vec::new() }
+    };
+    // The peer opens, and acknowledges what is sent only then.
+    let reused = [
+        (Sent, 2, 1, ACK),
+        (Received, 4, 0, SYN),
+        (Received, 4, 0, ACK),
+        (Sent, 2, 2, SYN | ACK),
+        (Received, 4, 0, ACK),
+    ];
+    // After a reset something is sent again.
+    let reset = [(Sent, 2, 1, SYN), (Sent, 2, 0, RST), (Sent, 3, 2, ACK), (Sent, 5, 1, RST), (Received, 3, 0, ACK)];
+    // After a reset the peer takes back what it said ahead.
+    let ahead =
+        [(Sent, 2, 2, SYN), (Received, 3, 0, ACK), (Received, 5, 0, ACK), (Sent, 3, 0, RST), (Received, 4, 0, ACK)];
+    // It misses something between what it said ahead and what takes that back.
+    let missing = [
+        (Sent, 2, 1, ACK),
+        (Received, 3, 0, ACK),
+        (Received, 5, 0, ACK),
+        (Sent, 3, 1, ACK),
+        (Received, 3, 0, ACK),
+        (Received, 4, 0, ACK),
+        (Sent, 4, 1, ACK),
+        (Received, 5, 0, ACK),
+    ];
+    let mut cases: Vec<Vec<Step>> =
+        [&reused[..], &reset, &ahead, &missing].iter().map(|case| case.iter().copied().map(step).collect()).collect();
+    let base = 0xffff_ff00_u32;
+    cases[3][4].options = [vec![1, 1], sack(&[(base.wrapping_add(400), base.wrapping_add(450))])].concat();
+    for sides in [Sides::REMOTE, Sides::LOCAL] {
+        let full = ClassifierSettings { sides, repeats: Repeats::Emitted, ..ClassifierSettings::default() };
+        let thinned = ClassifierSettings { thinning: Thinning { per_flow: PerFlow::Rtt, ..Thinning::OFF }, ..full };
+        let (Some(mut some), Some(mut all)) = (Side::new(thinned), Side::new(full)) else { return };
+        for (case, steps) in cases.iter().enumerate() {
+            some.restart();
+            all.restart();
+            for (number, step) in (0..).zip(steps) {
+                let step = &if sides == Sides::LOCAL { step.turned() } else { step.clone() };
+                let (few, full) = (sample(some.step(number, step)), sample(all.step(number, step)));
+                assert!(few.is_none() || few == full, "{sides:?}, {case}, step {number}: {few:?}, not {full:?}");
+            }
+        }
+    }
+}
+
 /// The sample, but for what is not known of a thinned flow: whether others were outstanding.
 fn sample(outcomes: Vec<Outcome>) -> Option<Sample> {
     outcomes.into_iter().find_map(|outcome| match outcome {

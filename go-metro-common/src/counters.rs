@@ -64,13 +64,16 @@ pub struct Counters {
     pub fragments: u64,
     /// Unparsable packets, indexed by [`Unparsable`].
     pub unparsable: [u64; Unparsable::COUNT],
+    /// Packets of a tunnel, which is not looked into: GRE, IP in IP, VXLAN, GENEVE, GTP-U, MPLS, or IPv4 with an
+    /// Authentication Header.
+    pub encapsulated: u64,
 }
 
 impl Counters {
     /// Packets that are no TCP, not of a target, or tell nothing about round-trip time: all that went no other way.
     pub fn passed_over(&self) -> u64 {
         let refused = Unparsable::REFUSED.iter().map(|cause| self.unparsable[*cause as usize]).sum::<u64>();
-        self.seen.saturating_sub(self.matched + self.fragments + refused)
+        self.seen.saturating_sub(self.matched + self.fragments + self.encapsulated + refused)
     }
 
     /// Adds another CPU's counters to these.
@@ -82,6 +85,7 @@ impl Counters {
         self.repeats += other.repeats;
         self.thinned += other.thinned;
         self.fragments += other.fragments;
+        self.encapsulated += other.encapsulated;
         for (mine, theirs) in self.unparsable.iter_mut().zip(&other.unparsable) {
             *mine += *theirs;
         }

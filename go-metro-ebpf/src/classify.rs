@@ -34,6 +34,8 @@ pub(crate) enum Skip {
     NotOurs,
     /// A fragment of a TCP segment, other than the first.
     Fragment,
+    /// It is a tunnel's, which is not looked into.
+    Encapsulated,
     /// It is malformed.
     Unparsable(Unparsable),
 }
@@ -48,6 +50,7 @@ pub(crate) fn classify(context: Context, direction: Direction, link: Link) {
         match segment(Packet::new(context), cpu, direction, link) {
             Ok(()) | Err(Skip::NotOurs) => {}
             Err(Skip::Fragment) => cpu.counters.fragments += 1,
+            Err(Skip::Encapsulated) => cpu.counters.encapsulated += 1,
             Err(Skip::Unparsable(cause)) => {
                 count(cpu, cause);
                 diagnose(context, cause as u32);

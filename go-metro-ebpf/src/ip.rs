@@ -22,6 +22,14 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 const MOBILITY: u8 = 135;
+const IPIP: u8 = 4;
+const UDP: u8 = 17;
+const IPV6: u8 = 41;
+const GRE: u8 = 47;
+
+/// UDP ports of tunnels (IANA): GTP-U, VXLAN and its generic extension, GENEVE, and what Linux used for VXLAN before it had a
+/// port.
+const TUNNEL_PORTS: [u16; 5] = [2152, 4789, 4790, 6081, 8472];
 
 /// Extension headers that are looked behind. RFC 8200 section 4.1 lists seven that may come before TCP.
 const EXTENSIONS_MAX: u32 = 8;
@@ -148,7 +156,7 @@ pub(crate) fn parse(packet: Packet, cpu: &mut PerCpu, network: Network) -> Resul
 fn v4(packet: Packet, offset: u32) -> Result<Ip, Skip> {
     let header: V4 = packet.read(offset).ok_or(Skip::Unparsable(Unparsable::Truncated))?;
     if header.protocol != TCP {
-        return Err(Skip::NotOurs);
+        return Err(not_tcp4(packet, &header, offset));
     }
     let header_len = u32::from(header.version_ihl & 0xf) * 4;
     if header.version_ihl >> 4 != 4 || header_len < size_of::<V4>() as u32 {
@@ -173,7 +181,7 @@ fn v4(packet: Packet, offset: u32) -> Result<Ip, Skip> {
 fn v6(packet: Packet, cpu: &mut PerCpu, offset: u32) -> Result<Ip, Skip> {
     let header: V6 = packet.read(offset).ok_or(Skip::Unparsable(Unparsable::Truncated))?;
     if !may_lead_to_tcp(header.next) {
-        return Err(Skip::NotOurs);
+        return Err(not_tcp(header.next, port(packet, header.next, offset + size_of::<V6>() as u32)));
     }
     if u32::from_be(header.version_class_flow) >> 28 != 6 {
         return Err(Skip::Unparsable(Unparsable::IpHeader));
@@ -212,7 +220,7 @@ fn extensions(packet: Packet, cpu: &mut PerCpu, offset: u32, next: u8) -> Result
         let extension: Extension = packet.load(offset).ok_or(Skip::Unparsable(Unparsable::Truncated))?;
         let len = match next as u8 {
             FRAGMENT if u16::from_be(extension.fragment) & V6_FRAGMENT_OFFSET != 0 => {
-                return Err(if extension.next == TCP { Skip::Fragment } else { Skip::NotOurs });
+                return Err(if extension.next == TCP { Skip::Fragment } else { not_tcp(extension.next, 0) });
             }
             // RFC 8200 section 4.5: always 8 bytes.
             FRAGMENT => 8,
@@ -222,7 +230,8 @@ fn extensions(packet: Packet, cpu: &mut PerCpu, offset: u32, next: u8) -> Result
             _ => (u32::from(extension.len) + 1) * 8,
         };
         if !may_lead_to_tcp(extension.next) {
-            return Err(Skip::NotOurs);
+            let port = if extension.next == UDP { packet.load(offset + len + PORT).unwrap_or(0) } else { 0 };
+            return Err(not_tcp(extension.next, port));
         }
         // SAFETY: as above.
         unsafe {
@@ -233,6 +242,44 @@ fn extensions(packet: Packet, cpu: &mut PerCpu, offset: u32, next: u8) -> Result
     // SAFETY: as above.
     let (offset, next) = unsafe { (ptr::read_volatile(at), ptr::read_volatile(kind)) };
     if next == u32::from(TCP) { Ok(offset) } else { Err(Skip::Unparsable(Unparsable::TooDeep)) }
+}
+
+/// Where the destination port is in a UDP header.
+const PORT: u32 = 2;
+
+/// What an IPv4 packet of another protocol is. Behind options, which are rare, its port is copied out: the verifier loses track of
+/// such an offset.
+#[inline(always)]
+fn not_tcp4(packet: Packet, header: &V4, offset: u32) -> Skip {
+    if header.protocol != UDP {
+        return not_tcp(header.protocol, 0);
+    }
+    if u16::from_be(header.fragment) & V4_FRAGMENT_OFFSET != 0 {
+        return Skip::NotOurs;
+    }
+    let header_len = u32::from(header.version_ihl & 0xf) * 4;
+    let port = if header_len == size_of::<V4>() as u32 {
+        packet.read(offset + size_of::<V4>() as u32 + PORT)
+    } else {
+        packet.load(offset + header_len + PORT)
+    };
+    not_tcp(UDP, port.unwrap_or(0))
+}
+
+/// The port of a UDP datagram, in network order; 0 of what is none or too short.
+#[inline(always)]
+fn port(packet: Packet, protocol: u8, offset: u32) -> u16 {
+    if protocol == UDP { packet.read(offset + PORT).unwrap_or(0) } else { 0 }
+}
+
+/// What a packet is that carries neither TCP nor a header that TCP may come after. The port is in network order.
+#[inline(always)]
+fn not_tcp(protocol: u8, port: u16) -> Skip {
+    match protocol {
+        IPIP | IPV6 | GRE | AUTHENTICATION => Skip::Encapsulated,
+        UDP if TUNNEL_PORTS.contains(&u16::from_be(port)) => Skip::Encapsulated,
+        _ => Skip::NotOurs,
+    }
 }
 
 /// Whether a next-header value is TCP or an extension header that TCP may come after.

@@ -33,6 +33,8 @@ const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
 const ETH_P_8021Q: u16 = 0x8100;
 const ETH_P_8021AD: u16 = 0x88a8;
+const ETH_P_MPLS_UC: u16 = 0x8847;
+const ETH_P_MPLS_MC: u16 = 0x8848;
 /// QinQ as some switches had it before 802.1ad.
 const ETH_P_QINQ1: u16 = 0x9100;
 
@@ -78,6 +80,7 @@ fn version(ethertype: u16, offset: u32) -> Result<Network, Skip> {
     match ethertype {
         ETH_P_IP => Ok(Network { version: Version::V4, offset }),
         ETH_P_IPV6 => Ok(Network { version: Version::V6, offset }),
+        ETH_P_MPLS_UC | ETH_P_MPLS_MC => Err(Skip::Encapsulated),
         _ => Err(Skip::NotOurs),
     }
 }

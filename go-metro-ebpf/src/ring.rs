@@ -8,7 +8,7 @@ use aya_ebpf::bindings::BPF_RB_AVAIL_DATA;
 use aya_ebpf::maps::RingBuf;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use go_metro_common::counters::PerCpu;
-use go_metro_common::shard::{ShardKey, mapped};
+use go_metro_common::shard::{ShardKey, WORKERS_MAX, mapped};
 
 use crate::ip::Addresses;
 use crate::maps::{RECORDS, RINGS, SEED, WORKERS};
@@ -77,7 +77,9 @@ impl Ring {
         if !are_several() {
             return None;
         }
-        let count = cpu.by_ring.get_mut(self.shard as usize)?;
+        // The remainder is the number itself, as a mask. A comparison the compiler may make with another copy of the number, and then Linux
+        // 5.10's verifier takes this one for unbounded.
+        let count = cpu.by_ring.get_mut(self.shard as usize % WORKERS_MAX as usize)?;
         *count = count.wrapping_add(1);
         Some(*count)
     }

@@ -22,13 +22,15 @@ const ALL_SIDES: [Sides; 3] = [Sides::REMOTE, Sides::LOCAL, Sides::BOTH];
 struct Made {
     segments: Vec<Segment>,
     fragments: u64,
+    encapsulated: u64,
     unparsable: [u64; 5],
 }
 
 fn by_kernel(classifier: &mut Classifier, hook: Hook, bytes: &[u8]) -> Made {
     let (segments, _, counters) = kernel::run(classifier, hook, bytes);
     let segments = segments.iter().map(|segment| Segment { header: timeless(segment), ..*segment }).collect();
-    Made { segments, fragments: counters.fragments, unparsable: counters.unparsable }
+    let SourceCounters { fragments, encapsulated, unparsable, .. } = counters;
+    Made { segments, fragments, encapsulated, unparsable }
 }
 
 /// The two have different clocks.
@@ -55,7 +57,8 @@ fn by_decoder(targets: &TargetSet, sides: Sides, hook: Hook, bytes: &[u8]) -> Ma
     if let Some(segment) = segment {
         segment.for_each_side(sides, &mut |segment| segments.push(*segment));
     }
-    Made { segments, fragments: counters.fragments, unparsable: counters.unparsable }
+    let SourceCounters { fragments, encapsulated, unparsable, .. } = counters;
+    Made { segments, fragments, encapsulated, unparsable }
 }
 
 #[test]
@@ -64,17 +67,19 @@ fn every_hand_made_packet_becomes_the_same_record_for_every_choice_of_sides() {
     let mut of_side = [0; 2];
     for sides in ALL_SIDES {
         let Some(mut classifier) = kernel::classifier(sides) else { return };
-        let mut compared = 0;
+        let (mut compared, mut encapsulated) = (0, 0);
         for case in cases::all() {
             if kernel_only(&case.bytes, case.hook) {
                 continue;
             }
             let kernel = by_kernel(&mut classifier, case.hook, &case.bytes);
+            encapsulated += kernel.encapsulated;
             kernel.segments.iter().for_each(|segment| of_side[segment.flow.side as usize] += 1);
             assert_eq!(by_decoder(&targets, sides, case.hook, &case.bytes), kernel, "{} for {sides:?}", case.name);
             compared += 1;
         }
         assert!(compared > 60, "{compared} cases compared");
+        assert_eq!(encapsulated, 10, "packets of tunnels");
     }
     assert!(of_side.iter().all(|count| *count > 60), "records of the remote and of the local side: {of_side:?}");
 }

@@ -180,6 +180,7 @@ impl Agent {
                 repeats: source.repeats,
                 thinned: source.thinned,
                 fragments: source.fragments,
+                encapsulated: source.encapsulated,
                 unparsable: named(&source.unparsable, &Unparsable::ALL.map(Unparsable::name)),
             },
             samples: Samples {

@@ -207,6 +207,7 @@ impl DogStatsd {
             ("go_metro.thinned", now.source.thinned, before.source.thinned),
             ("go_metro.lost", now.source.lost, before.source.lost),
             ("go_metro.fragments", now.source.fragments, before.source.fragments),
+            ("go_metro.encapsulated", now.source.encapsulated, before.source.encapsulated),
             ("go_metro.retransmissions", now.engine.retransmissions, before.engine.retransmissions),
             ("go_metro.flows.evicted", now.engine.flows_evicted, before.engine.flows_evicted),
             ("go_metro.samples.delayed", now.engine.delayed, before.engine.delayed),
@@ -353,6 +354,7 @@ mod tests {
         let expected = [
             "go_metro.clock_jumps",
             "go_metro.dns_failures",
+            "go_metro.encapsulated",
             "go_metro.flows",
             "go_metro.flows.evicted",
             "go_metro.fragments",

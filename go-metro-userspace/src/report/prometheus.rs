@@ -347,6 +347,7 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, health: &Health, expired: u64) 
         ("thinned", "Segments left in the kernel because their flow is thinned", source.thinned),
         ("lost", "Records or packets lost because a buffer was full", source.lost),
         ("fragments", "IP fragments other than the first", source.fragments),
+        ("encapsulated", "Packets of tunnels, which are not looked into", source.encapsulated),
         ("retransmissions", "Retransmissions seen", engine.retransmissions),
         ("flows_evicted", "Flows evicted to make room", engine.flows_evicted),
         ("samples_delayed", "Samples that took as long as a delayed ACK of their flow does", engine.delayed),

@@ -230,6 +230,9 @@ pub struct Packets {
     pub thinned: u64,
     /// Fragments other than the first.
     pub fragments: u64,
+    /// Packets of tunnels, which live sources do not look into.
+    #[serde(default)]
+    pub encapsulated: u64,
     /// By cause.
     pub unparsable: BTreeMap<String, u64>,
 }

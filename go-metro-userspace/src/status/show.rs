@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::document::{HostStatus, PrivilegesStatus, State, Status};
+use super::document::{HostStatus, Packets, PrivilegesStatus, State, Status};
 use crate::terminal;
 
 /// A page of text; lines end with a newline.
@@ -74,8 +74,11 @@ pub fn page(status: &Status) -> String {
         format!("{} data, {} connect, {rejected} acknowledgements rejected", samples.data, samples.connect),
     );
     let unparsable: u64 = packets.unparsable.values().sum();
-    let thinned = if packets.thinned == 0 { String::new() } else { format!(", {} thinned", packets.thinned) };
-    line("packets", format!("{} seen, {} of targets{thinned}, {unparsable} unparsable", packets.seen, packets.matched));
+    let if_any = |count: u64, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
+    let thinned = if_any(packets.thinned, "thinned");
+    let encapsulated = if_any(packets.encapsulated, "in tunnels");
+    let Packets { seen, matched, .. } = packets;
+    line("packets", format!("{seen} seen, {matched} of targets{thinned}{encapsulated}, {unparsable} unparsable"));
     line(
         "drops",
         format!(

@@ -262,7 +262,20 @@ fn network4() -> Vec<Case> {
     let udp = with(frame4(&d), IP + 9, &[UDP]);
     let with_options = |len| ethernet(&[], ETH_P_IP, &ipv4(LOCAL4, REMOTE4, &vec![1; len], &d.bytes()));
     vec![
-        case("UDP", hook, udp, NOTHING),
+        case("UDP", hook, udp.clone(), NOTHING),
+        case("VXLAN", hook, with(udp.clone(), TCP4 + 2, &[0x12, 0xb5]), NOTHING),
+        case("GENEVE", hook, with(udp.clone(), TCP4 + 2, &[0x17, 0xc1]), NOTHING),
+        case("a later fragment of VXLAN", hook, with(with(udp, TCP4 + 2, &[0x12, 0xb5]), IP + 6, &[0, 10]), NOTHING),
+        case(
+            "VXLAN behind options of IP",
+            hook,
+            with(with(with_options(8), IP + 9, &[UDP]), TCP4 + 10, &[0x12, 0xb5]),
+            NOTHING,
+        ),
+        case("GRE", hook, with(frame4(&d), IP + 9, &[47]), NOTHING),
+        case("IP in IP", hook, with(frame4(&d), IP + 9, &[4]), NOTHING),
+        case("an authentication header over IPv4", hook, with(frame4(&d), IP + 9, &[AUTHENTICATION]), NOTHING),
+        case("MPLS", hook, with(frame4(&d), 12, &[0x88, 0x47]), NOTHING),
         case("IPv4 with 4 bytes of options", hook, with_options(4), record(hook, &d)),
         case("IPv4 with 40 bytes of options", hook, with_options(40), record(hook, &d)),
         case("the first fragment", hook, with(frame4(&d), IP + 6, &[0x20, 0]), record(hook, &d)),
@@ -321,6 +334,14 @@ fn network6() -> Vec<Case> {
     let jumbo = [&[TCP, 0, 0xc2, 4][..], &jumbo_len, &tcp].concat();
     vec![
         case("UDP over IPv6", hook, frame6(UDP, &tcp), NOTHING),
+        case("VXLAN over IPv6", hook, frame6(UDP, &with(tcp.clone(), 2, &[0x12, 0xb5])), NOTHING),
+        case("6in6 behind an extension header", hook, frame6(HOP_BY_HOP, &extension(41, 8, &tcp)), NOTHING),
+        case(
+            "VXLAN behind an extension header",
+            hook,
+            frame6(HOP_BY_HOP, &extension(UDP, 8, &with(tcp.clone(), 2, &[0x12, 0xb5]))),
+            NOTHING,
+        ),
         case("UDP behind an extension header", hook, frame6(HOP_BY_HOP, &extension(UDP, 8, &tcp)), NOTHING),
         case("hop-by-hop options", hook, frame6(HOP_BY_HOP, &extension(TCP, 8, &tcp)), record(hook, &d)),
         case(

@@ -24,7 +24,7 @@ const PAIR: [(&str, &str); 7] = [
 ];
 
 /// Metrics of the agent itself.
-const OWN: [(&str, &str); 23] = [
+const OWN: [(&str, &str); 24] = [
     ("go_metro.packets", "c"),
     ("go_metro.segments", "c"),
     ("go_metro.records", "c"),
@@ -32,6 +32,7 @@ const OWN: [(&str, &str); 23] = [
     ("go_metro.thinned", "c"),
     ("go_metro.lost", "c"),
     ("go_metro.fragments", "c"),
+    ("go_metro.encapsulated", "c"),
     ("go_metro.retransmissions", "c"),
     ("go_metro.flows.evicted", "c"),
     ("go_metro.samples.delayed", "c"),

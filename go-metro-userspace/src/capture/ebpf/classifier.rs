@@ -332,7 +332,7 @@ impl Reader {
             thinned: all.thinned,
             lost: all.ring_full,
             fragments: all.fragments,
-            encapsulated: 0,
+            encapsulated: all.encapsulated,
             unread: [0; Unread::COUNT],
             copies: 0,
             unparsable: all.unparsable,

@@ -173,6 +173,10 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         let told = format!("go-metro: {}: {absent}", options.file.display());
         terminal::complain(&(terminal::printable(&told) + "\n"));
     }
+    for warning in source.warnings() {
+        let told = format!("go-metro: {}: {warning}", options.file.display());
+        terminal::complain(&(terminal::printable(&told) + "\n"));
+    }
     let coarse = coarse_clock(source, engine.counters());
     if let Some(coarse) = coarse.as_ref().filter(|_| lines || options.format != Format::Table) {
         terminal::complain(&format!("go-metro: {coarse}\n"));
@@ -237,7 +241,10 @@ fn coarse_clock(source: &FileSource, counters: &EngineCounters) -> Option<String
     let left_out = counters.rejected[Rejection::NotPositive as usize];
     let all = left_out + counters.samples_total();
     (left_out > 0).then(|| {
-        let tick = format!("{:?}", source.tick());
+        let Some(tick) = source.tick() else {
+            return format!("all frames have one time: {left_out} of {all} round trips cannot be measured");
+        };
+        let tick = format!("{tick:?}");
         let (number, unit) = tick.split_at(tick.find(|c: char| c.is_alphabetic()).unwrap_or(tick.len()));
         format!("clock of {number} {unit}: {left_out} of {all} round trips are shorter than a tick")
     })

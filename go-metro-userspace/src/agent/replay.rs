@@ -43,6 +43,9 @@ pub(super) fn read(
     if let Some(broken) = source.broken() {
         tracing::warn!("{}: {broken}; everything before that was used", path.display());
     }
+    for warning in source.warnings() {
+        tracing::warn!("{}: {warning}", path.display());
+    }
     if let Some(unread) = source.unread() {
         tracing::warn!("{}: {unread}", path.display());
     }

@@ -239,6 +239,7 @@ mod tests {
             ip_id,
             checksum: 7,
             bad_option: false,
+            cut_options: false,
         }
     }
 

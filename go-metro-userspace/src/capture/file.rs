@@ -3,9 +3,10 @@
 //! [`input`] is the file's bytes, [`reader`] finds the frames in them, by [`pcap`] or [`pcapng`]. Memory does not depend on the file's size.
 //! What is broken at the end of a file costs only the end: everything before it is used, and a warning says where it broke. Frames that
 //! may carry TCP but cannot be measured are counted by their reason ([`unread`]). A flow is identified without the interface, whose frames may be
-//! spread over several, but by the tunnel that it is in ([`places`]).
+//! spread over several, but by the tunnel that it is in ([`places`]). Frames are put in the order of their times ([`order`]).
 
 mod input;
+mod order;
 mod pcap;
 mod pcapng;
 mod places;
@@ -18,7 +19,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use go_metro_common::segment::Sides;
+use go_metro_common::segment::{Bits, Sides, TcpFlags};
 use ipnet::IpNet;
 
 use super::copies::Copies;
@@ -26,6 +27,7 @@ use super::decode::{Decoded, LinkType, Origin, Packet, Tunnels, decode_counted};
 use super::prefixes::Prefixes;
 use super::{CaptureError, SourceCounters, Unread};
 use crate::rtt::{Addr, Direction, FlowKey, Nanos, Segment};
+use order::Order;
 use places::Places;
 use reader::{Frame, Reader};
 use unread::LinkTypes;
@@ -72,6 +74,9 @@ pub struct FileSource {
     unknown: LinkTypes,
     clock: Clock,
     others: Others,
+    order: Order<(Decoded, u32)>,
+    /// Segments whose TCP options are cut off.
+    cut_options: u64,
 }
 
 /// Whose segments were there and not wanted, with how many packets each: what is listed to who named a host that is not there.
@@ -96,19 +101,21 @@ impl Others {
 /// What the times of a capture say of its clock.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
-    before: Nanos,
+    /// None before the first frame.
+    before: Option<Nanos>,
     /// The latest time.
     last: Nanos,
-    /// The least that one time was from the one before it, if not the same: with enough frames a tick of the clock.
-    tick_ns: u64,
+    /// The least step forward from one frame to the next: with enough frames a tick of the clock.
+    tick_ns: Option<u64>,
 }
 
 impl Clock {
     #[inline]
     fn look(&mut self, time: Nanos) {
-        // 0 becomes the largest number.
-        self.tick_ns = self.tick_ns.min(time.0.abs_diff(self.before.0).wrapping_sub(1));
-        self.before = time;
+        let step = self.before.replace(time).and_then(|before| time.0.checked_sub(before.0)).filter(|step| *step > 0);
+        if let Some(step) = step {
+            self.tick_ns = Some(self.tick_ns.map_or(step, |tick| tick.min(step)));
+        }
         self.last = self.last.max(time);
     }
 }
@@ -138,15 +145,32 @@ impl FileSource {
             copies: Copies::new(),
             places: Places::default(),
             unknown: LinkTypes::default(),
-            clock: Clock { before: Nanos(0), last: Nanos(0), tick_ns: u64::MAX },
             others: Others::default(),
+            clock: Clock { before: None, last: Nanos(0), tick_ns: None },
+            order: Order::new(),
+            cut_options: 0,
         })
     }
 
     /// Hands every wanted segment to `sink`, as each end that is wanted sees it.
     pub fn for_each(&mut self, filter: &FileFilter, sink: &mut impl FnMut(&Segment)) {
         let wanted = Wanted::new(filter);
-        let Self { reader, counters, copies, places, unknown, clock, others } = self;
+        let Self { reader, counters, copies, places, unknown, clock, order, cut_options, others } = self;
+        let mut measure = |time, (mut decoded, interface): (Decoded, u32), counters: &mut SourceCounters| {
+            if decoded.cut_options {
+                *cut_options += 1;
+                hide_what_was_cut(&mut decoded);
+            }
+            let Some(place) = copies.place(&decoded, time, decoded.ifindex.unwrap_or(interface)) else {
+                counters.copies += 1;
+                return;
+            };
+            let before = counters.records;
+            orient(&decoded, time, places.number(decoded.tunnel.as_ref(), place), counters, &wanted, sink);
+            if before == counters.records && !filter.local.is_empty() {
+                others.note(&decoded, time);
+            }
+        };
         while let Some(Frame { bytes, wire_len, time, interface, link_type }) = reader.next() {
             let (link_type, time) = match (link_type, time) {
                 (Some(LinkType::Other(number)), _) => {
@@ -167,16 +191,9 @@ impl FileSource {
             clock.look(time);
             let packet = Packet { bytes, wire_len, link_type, origin: Origin::File(wanted.tunnels) };
             let Some(decoded) = decode_counted(packet, counters) else { continue };
-            let Some(place) = copies.place(&decoded, time, decoded.ifindex.unwrap_or(interface)) else {
-                counters.copies += 1;
-                continue;
-            };
-            let before = counters.records;
-            orient(&decoded, time, places.number(decoded.tunnel.as_ref(), place), counters, &wanted, sink);
-            if before == counters.records && !filter.local.is_empty() {
-                others.note(&decoded, time);
-            }
+            order.take(time, (decoded, interface), &mut |time, frame| measure(time, frame, counters));
         }
+        order.finish(&mut |time, frame| measure(time, frame, counters));
     }
 
     /// What was counted.
@@ -205,6 +222,18 @@ impl FileSource {
         unread::line(&self.counters, &self.unknown)
     }
 
+    /// What of the frames' times or lengths costs samples, a line each, for people.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        let cut = (self.cut_options > 0).then(|| {
+            format!(
+                "the TCP options of {} segments are cut off by the capture's snapshot length: acknowledgements that may have carried SACK \
+                 blocks are not used; capture 128 bytes or more of each packet",
+                self.cut_options
+            )
+        });
+        self.order.line().into_iter().chain(cut)
+    }
+
     /// What a flow's `ifindex` stands for: the tunnel that the flow is in, and the interface if it was captured at several places; else `0`.
     pub fn place(&self, ifindex: u32) -> &str {
         self.places.name(ifindex)
@@ -221,9 +250,18 @@ impl FileSource {
         self.clock.last
     }
 
-    /// The tick of the clock that stamped the frames, as far as their times tell: the least difference of two in a row.
-    pub fn tick(&self) -> Duration {
-        Duration::from_nanos(self.clock.tick_ns.saturating_add(1))
+    /// The tick of the clock that stamped the frames, as far as their times tell: the least step forward from one frame to the next. None
+    /// where all have one time.
+    pub fn tick(&self) -> Option<Duration> {
+        self.clock.tick_ns.map(Duration::from_nanos)
+    }
+}
+
+/// Takes an acknowledgement whose options are cut off for one that carried a SACK block above itself, as it may have: where there is a
+/// hole, the number alone would be timed in full.
+fn hide_what_was_cut(decoded: &mut Decoded) {
+    if decoded.header.flags.any(TcpFlags::ACK) && !decoded.header.flags.any(TcpFlags::SYN) {
+        decoded.header.bits.0 |= Bits::SACK_ABOVE;
     }
 }
 

@@ -95,6 +95,8 @@ pub struct Decoded {
     pub checksum: u16,
     /// Its options are malformed; those before the fault were read.
     pub bad_option: bool,
+    /// Options that may have been SACK blocks are cut off by a short capture.
+    pub cut_options: bool,
 }
 
 /// Decodes a packet.
@@ -120,6 +122,7 @@ pub fn decode(packet: Packet<'_>) -> Result<Decoded, Skip> {
         ip_id: ip.id,
         checksum: tcp.checksum,
         bad_option: tcp.bad_option,
+        cut_options: tcp.cut_options,
     })
 }
 

@@ -21,7 +21,12 @@ pub(super) struct Tcp {
     pub(super) header: SegmentHeader,
     pub(super) checksum: u16,
     pub(super) bad_option: bool,
+    /// Options that may have been SACK blocks are cut off by a short capture.
+    pub(super) cut_options: bool,
 }
+
+/// The shortest SACK option with a block (RFC 2018 section 3).
+const SACK_WITH_A_BLOCK: usize = 10;
 
 /// Parses the segment that `bytes` begin with and that is `len` long on the wire.
 pub(super) fn parse(bytes: &[u8], len: u32) -> Result<Tcp, Skip> {
@@ -46,7 +51,10 @@ pub(super) fn parse(bytes: &[u8], len: u32) -> Result<Tcp, Skip> {
     let captured = bytes.len().min(header_len as usize);
     let cut = captured < header_len as usize;
     let sound = options(&bytes[20..captured], &mut header);
-    Ok(Tcp { source, destination, header, checksum, bad_option: !sound && !cut })
+    // Options that were read to their end leave so many bytes for one that was not.
+    let rest = header_len as usize - captured;
+    let cut_options = cut && (!sound || rest >= SACK_WITH_A_BLOCK);
+    Ok(Tcp { source, destination, header, checksum, bad_option: !sound && !cut, cut_options })
 }
 
 /// Reads options into the record; whether all of them were well-formed.

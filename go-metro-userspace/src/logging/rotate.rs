@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions, create_dir_all, rename};
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,11 @@ struct Open {
 impl Rotating {
     /// Opens the file to append to it, making its folder if need be.
     pub(super) fn open(path: &Path, max_bytes: u64, files: usize) -> io::Result<Self> {
+        if let Some(stream) = standard_stream(path) {
+            // As it was given to this process: nothing is opened, so there is nothing to be led astray by.
+            let open = Open { file: File::from(stream?), bytes: 0 };
+            return Ok(Self { path: path.to_owned(), max_bytes, files, open });
+        }
         if let Some(folder) = path.parent() {
             create_dir_all(folder)?;
         }
@@ -35,6 +41,9 @@ impl Rotating {
 
     /// Why others could replace the file, if they can.
     pub(super) fn exposure(&self) -> Option<String> {
+        if standard_stream(&self.path).is_some() {
+            return None;
+        }
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let meta = std::fs::metadata(folder).ok()?;
         let ours = nix::unistd::geteuid().as_raw();
@@ -77,7 +86,9 @@ impl Rotating {
     /// Writes one whole line. After a failure the next line tries again. A file that cannot be rotated, perhaps because its folder is
     /// read-only, grows: too long a log is better than none.
     pub(super) fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.is_elsewhere() {
+        if standard_stream(&self.path).is_some() {
+            // Whoever reads it keeps it small.
+        } else if self.is_elsewhere() {
             // Until it can be made again, what is open still takes lines.
             if let Ok(new) = append(&self.path) {
                 self.open = new;
@@ -88,6 +99,15 @@ impl Rotating {
         self.open.file.write_all(line)?;
         self.open.bytes += line.len() as u64;
         Ok(())
+    }
+}
+
+/// The stream that a path is a name of, as containers' users have `-log=/dev/stderr`.
+fn standard_stream(path: &Path) -> Option<io::Result<OwnedFd>> {
+    match path.to_str()? {
+        "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(io::stderr().as_fd().try_clone_to_owned()),
+        "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(io::stdout().as_fd().try_clone_to_owned()),
+        _ => None,
     }
 }
 

@@ -22,6 +22,11 @@ const ETH_P_MPLS_MC: u16 = 0x8848;
 /// An Ethernet frame inside something else (GRE, GENEVE).
 const ETH_P_TEB: u16 = 0x6558;
 
+/// In place of an ethertype: the length of an IEEE 802.3 frame.
+const LONGEST_802_3: u16 = 1500;
+/// LLC and SNAP, before an ethertype (RFC 1042).
+const SNAP: [u8; 6] = [0xaa, 0xaa, 0x03, 0, 0, 0];
+
 /// MPLS labels that are looked behind.
 const LABELS_MAX: usize = 8;
 
@@ -213,7 +218,11 @@ fn is_behind_a_tag(ethertype: u16) -> bool {
 #[inline]
 pub(super) fn of_ethernet(rest: &mut Rest<'_>) -> Result<Version, Skip> {
     rest.skip(12)?;
-    let ethertype = rest.half()?;
+    let mut ethertype = rest.half()?;
+    if ethertype <= LONGEST_802_3 && rest.bytes.starts_with(&SNAP) && matches!(rest.origin, Origin::File(_)) {
+        rest.skip(SNAP.len())?;
+        ethertype = rest.half()?;
+    }
     of_ethertype(ethertype, rest)
 }
 

@@ -180,7 +180,10 @@ fn the_link_types_of_files_lead_to_the_same_segment() {
     let padded = with(&radiotap(&[0; 8], 1), &wireless(data, &[], 0x800, &v4));
     let with_padding = with(&radiotap(&[0, 0, 0, 0, 0, 0, 0, 0, 0x20], 3), &wireless(qos, &[0, 0, 0, 0], 0x86dd, &v6));
     let label = |bottom: bool| [0, 1, u8::from(bottom), 64];
+    let snap = |ethertype: u16| [&[0xaa, 0xaa, 3, 0, 0, 0][..], &ethertype.to_be_bytes()].concat();
     let cases = [
+        // A length in place of the ethertype, then LLC and SNAP.
+        (LinkType::Ethernet, ethernet(&[49], &with(&snap(0x800), &v4)), ethernet(&[69], &with(&snap(0x86dd), &v6))),
         (LinkType::Wireless, wireless(data, &[], 0x800, &v4), wireless(qos, &[0, 0], 0x86dd, &v6)),
         // Between access points, with four addresses; and with HT control.
         (LinkType::Wireless, wireless(0x0308, &[0; 6], 0x800, &v4), wireless(0x8188, &[0; 6], 0x86dd, &v6)),

@@ -37,6 +37,10 @@ pub(super) struct Due {
     pub(super) until_ns: i64,
 }
 
+/// What the headers of a segment take: a cooked link layer (20), two VLAN tags (8), IPv6 (40), TCP with all options (60). With less, SACK
+/// blocks may be cut off, and with them the sight of a hole.
+const LEAST_SNAPLEN: u32 = 128;
+
 /// What comes of reading.
 enum Read<'a> {
     /// A packet and its time, on the wall clock in nanoseconds.
@@ -63,7 +67,7 @@ impl Tap {
         let inactive = Capture::from_device(name)
             .map_err(failed)?
             .promisc(false)
-            .snaplen(i32::try_from(snaplen).unwrap_or(i32::MAX))
+            .snaplen(i32::try_from(snaplen.max(LEAST_SNAPLEN)).unwrap_or(i32::MAX))
             .timeout(GATHER_MS)
             .buffer_size(BUFFER_BYTES)
             .precision(Precision::Nano);

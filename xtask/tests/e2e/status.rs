@@ -128,7 +128,8 @@ fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
     let living = start();
     let of = |agent: &Agent| Value::from(agent.pid().as_raw());
     assert_eq!(document(&socket)["program"]["pid"], of(&living));
-    let mut second = start();
+    // One that reports to the same server would be refused.
+    let mut second = Agent::start(&lab.a, ["run", "-c", config.to_str().unwrap(), "-o", "json"]).unwrap();
     second.wait_for_log("another go-metro answers", SOON).unwrap();
     assert_eq!(document(&socket)["program"]["pid"], of(&living));
     second.stop().unwrap();

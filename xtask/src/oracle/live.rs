@@ -154,7 +154,10 @@ impl Live {
         let of_that_byte = || connection.sent.iter().filter(|sent| sent.start < number && number <= sent.end);
         let timed = of_that_byte().min_by_key(|sent| sent.left_ns.abs_diff(departure)).ok_or("that byte never left")?;
         let left_ns = timed.left_ns;
-        if timed.tsval.zip(ack.tsecr).is_some_and(|(tsval, tsecr)| (tsecr.wrapping_sub(tsval) as i32) > 0) {
+        let is_newer = |answer: &Answer| {
+            timed.tsval.zip(answer.tsecr).is_some_and(|(tsval, tsecr)| (tsecr.wrapping_sub(tsval) as i32) > 0)
+        };
+        if carriers().filter(same_frame).all(is_newer) {
             return Err("TSecr is newer than the segment's TSval");
         }
         // A duplicated frame arrives twice.

@@ -241,10 +241,11 @@ impl Trace {
 
     /// Every acknowledgement of something new: above all that was acknowledged before, in a direction of which something was seen to be sent.
     pub(super) fn advances(&self) -> Vec<Advance> {
-        /// First not acknowledged, and after the last sent.
+        /// First not acknowledged, after the last sent, and what was acknowledged before it was seen to be sent.
         struct Window {
             una: u32,
             nxt: u32,
+            early: Option<u32>,
         }
         let mut windows: HashMap<Flow, Window> = HashMap::new();
         let mut isns: HashMap<Flow, u32> = HashMap::new();
@@ -259,7 +260,7 @@ impl Trace {
             }
             let end = frame.seq.wrapping_add(frame.len);
             if frame.len > 0 && !frame.reset {
-                let window = windows.entry(frame.flow).or_insert(Window { una: frame.seq, nxt: end });
+                let window = windows.entry(frame.flow).or_insert(Window { una: frame.seq, nxt: end, early: None });
                 window.nxt = if before(window.nxt, end) { end } else { window.nxt };
             }
             let Some(window) = windows.get_mut(&turned(frame.flow)) else { continue };
@@ -268,8 +269,16 @@ impl Trace {
                 continue;
             }
             if let Some(ack) = frame.ack.filter(|ack| before(window.una, *ack)) {
-                advances.push(Advance { flow: turned(frame.flow), ack, time_ns: frame.time_ns });
-                window.una = if before(window.nxt, ack) { window.una } else { ack };
+                let is_early = before(window.nxt, ack);
+                // What was acknowledged early is nothing new once it is seen.
+                if is_early || window.early.is_none_or(|early| before(early, ack)) {
+                    advances.push(Advance { flow: turned(frame.flow), ack, time_ns: frame.time_ns });
+                }
+                if is_early {
+                    window.early = Some(window.early.filter(|early| before(ack, *early)).unwrap_or(ack));
+                } else {
+                    window.una = ack;
+                }
             }
         }
         advances

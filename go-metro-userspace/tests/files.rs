@@ -32,10 +32,19 @@ fn capture(link_type: u32, times_us: &[(u64, u64)]) -> Vec<u8> {
 
 fn read(file: &Path, explain: Option<Explain>) -> (String, Result<(), ReadError>) {
     let filter = FileFilter { local: vec!["10.0.0.1/32".parse().unwrap()], ..FileFilter::default() };
+    read_as(file, filter, false, explain)
+}
+
+fn read_as(
+    file: &Path,
+    filter: FileFilter,
+    samples: bool,
+    explain: Option<Explain>,
+) -> (String, Result<(), ReadError>) {
     let file = file.to_owned();
     let (format, max_pairs) = (Format::Table, 10_000);
     let (plot, plot_pairs, ports) = (None, 1, go_metro::rtt::Ports::ALL);
-    let options = ReadOptions { file, filter, samples: false, format, ports, plot, plot_pairs, explain, max_pairs };
+    let options = ReadOptions { file, filter, samples, format, ports, plot, plot_pairs, explain, max_pairs };
     let mut out = Vec::new();
     let done = read::run(&options, &mut out);
     (String::from_utf8(out).unwrap(), done)
@@ -94,22 +103,9 @@ fn corpus(name: &str) -> (Vec<u8>, Vec<Vec<u8>>) {
 fn samples(head: &[u8], records: &[Vec<u8>]) -> Vec<String> {
     let file = written(&[head, &records.concat()].concat());
     let filter = FileFilter { sides: go_metro_common::segment::Sides::REMOTE, ..FileFilter::default() };
-    let (format, max_pairs, file_path) = (Format::Table, 10_000, file.path().to_owned());
-    let (plot, plot_pairs, ports) = (None, 1, go_metro::rtt::Ports::ALL);
-    let options = ReadOptions {
-        file: file_path,
-        filter,
-        samples: true,
-        format,
-        ports,
-        plot,
-        plot_pairs,
-        explain: None,
-        max_pairs,
-    };
-    let mut out = Vec::new();
-    read::run(&options, &mut out).unwrap();
-    let mut lines: Vec<String> = String::from_utf8(out).unwrap().lines().map(str::to_owned).collect();
+    let (out, done) = read_as(file.path(), filter, true, None);
+    done.unwrap();
+    let mut lines: Vec<String> = out.lines().map(str::to_owned).collect();
     lines.sort();
     lines
 }

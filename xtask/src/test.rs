@@ -8,7 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::workspace::{cargo, run, shown};
-use crate::{build_ebpf, fuzz, lab, oracle, setup};
+use crate::{build_ebpf, fuzz, lab, oracle, package, setup};
+
+mod failures;
+
+use failures::Failures;
 
 /// The programs that need root, namespaces, other tools or a built agent.
 const END_TO_END: [&str; 14] = [
@@ -43,6 +47,8 @@ pub fn main(args: &Args) -> Result<()> {
     run(cargo().args(["clippy", "--quiet"]).args(END_TO_END).args(["--", "-Dwarnings"]))?;
     // In release, as the object is built: what its dependencies need is then compiled already.
     run(build_ebpf::cargo_for(toolchain, "clippy").args(["--quiet", "--release", "--", "-Dwarnings"]))?;
+    heading("each optional part alone");
+    package::features(&package::FeaturesArgs {})?;
 
     // The same packages for each command: a narrower choice would compile dependencies anew, with fewer features.
     heading("unit and property tests");
@@ -54,7 +60,8 @@ pub fn main(args: &Args) -> Result<()> {
         heading("fuzzing, a short while");
         let (passed, failed) = fuzz::short()?;
         totals.passed += passed;
-        totals.failed += failed;
+        totals.failed += failed.len() as u64;
+        failed.into_iter().for_each(|(target, said)| totals.failures.add(format!("fuzz target {target}"), &said));
     }
 
     heading("end-to-end tests");
@@ -80,6 +87,7 @@ pub fn main(args: &Args) -> Result<()> {
         bail!("no test ran");
     }
     totals.print_slowest();
+    totals.failures.print();
     println!("\n{}; took {}", if totals.failed == 0 { "all is well" } else { "FAILED" }, minutes(start.elapsed()));
     println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.ignored);
     if totals.failed > 0 {
@@ -113,6 +121,8 @@ struct Totals {
     ignored: u64,
     /// End-to-end tests with the time that each took.
     times: Vec<(Duration, String)>,
+    /// What failed, and why.
+    failures: Failures,
 }
 
 /// How many of the slowest tests the report names.
@@ -130,14 +140,16 @@ impl Totals {
             let line = String::from_utf8_lossy(&line);
             println!("{line}");
             self.count(&line);
+            self.failures.read(&line);
             // One at a time, so that a test has taken as long as the line about it.
             if let Some(name) = finished(&line) {
                 self.times.push((since.elapsed(), name.to_owned()));
             }
             since = Instant::now();
         }
+        self.failed += self.failures.end();
         let status = child.wait()?;
-        // A failure that no test accounts for: the build, or a test program that crashed.
+        // A failure that no test accounts for, such as the build's.
         if !status.success() && self.failed == failed_before {
             bail!("`{}` failed ({status})", shown(command));
         }
@@ -192,7 +204,7 @@ mod tests {
         ] {
             totals.count(line);
         }
-        assert_eq!(totals, Totals { passed: 8, failed: 2, ignored: 1, times: Vec::new() });
+        assert_eq!(totals, Totals { passed: 8, failed: 2, ignored: 1, ..Totals::default() });
     }
 
     #[test]

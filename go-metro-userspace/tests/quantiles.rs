@@ -323,3 +323,13 @@ fn read_and_run_print_the_quantiles_of_the_samples_that_they_print() {
         object("run -o json", &program(&["run", "-c", &config, "-o", "json"]), &samples);
     }
 }
+
+/// The outputs themselves are held to a million above; this is the way there, through the engine.
+#[test]
+fn read_holds_for_a_million_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let pcap = folder.path().join("a.pcap").to_str().unwrap().to_owned();
+    let samples = random(1_000_000);
+    capture(Path::new(&pcap), &samples);
+    object("read -F json", &program(&["read", &pcap, "--local", "10.0.0.1", "--format", "json"]), &samples);
+}

@@ -300,6 +300,14 @@ impl Directory {
         each.collect()
     }
 
+    /// A report will name these addresses.
+    pub(super) fn want_names(&mut self, addresses: impl Iterator<Item = IpAddr>) {
+        let Some(reverse) = &mut self.reverse else { return };
+        for address in addresses.filter(|address| self.hosts.name_of(*address).is_none()) {
+            let _ = reverse.get_mut().name(address);
+        }
+    }
+
     /// Addresses whose names were wanted and not known.
     pub(super) fn take_missing_names(&mut self) -> Vec<IpAddr> {
         self.reverse.as_ref().map(|reverse| reverse.borrow_mut().take_missing()).unwrap_or_default()

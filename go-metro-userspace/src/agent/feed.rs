@@ -53,7 +53,7 @@ impl Agent {
             self.feed.ticks = None;
             self.worker.untap();
         }
-        self.look_up_names();
+        drop(self.look_up_names());
     }
 
     fn live(&mut self, tapped: Tapped, look: &Look) -> Live {

@@ -2,6 +2,7 @@
 //! beside the agent's loop, which hears the answer when there is one.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::net::IpAddr;
 
 use tokio::sync::mpsc;
@@ -31,6 +32,16 @@ pub(super) enum Answer {
     Machines(Machines),
 }
 
+/// Names that are being looked up: each look-up holds a sender, and drops it once its answer is on its way.
+pub(super) struct Names(mpsc::Receiver<Infallible>);
+
+impl Names {
+    /// Waits until all of them were answered.
+    pub(super) async fn answered(mut self) {
+        while self.0.recv().await.is_some() {}
+    }
+}
+
 impl Lookups {
     pub(super) fn start() -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -42,9 +53,10 @@ impl Lookups {
 
 impl Agent {
     /// Starts looking up names that tags wanted and that are not known.
-    pub(super) fn look_up_names(&mut self) {
+    pub(super) fn look_up_names(&mut self) -> Names {
+        let (asked, names) = mpsc::channel(1);
         for address in self.directory.take_missing_names() {
-            let (answer, answers) = (resolver::name(address), self.lookups.sender.clone());
+            let (answer, answers, asked) = (resolver::name(address), self.lookups.sender.clone(), asked.clone());
             tokio::spawn(async move {
                 let answer = match answer {
                     Some(answer) => answer.await.ok(),
@@ -52,8 +64,10 @@ impl Agent {
                 };
                 // Nobody listens any more once the agent stops.
                 let _ = answers.send(Answer::Name(address, answer));
+                drop(asked);
             });
         }
+        Names(names)
     }
 
     /// Starts looking up the configured names again that are not being looked up.
@@ -78,8 +92,17 @@ impl Agent {
     }
 
     pub(super) fn learn(&mut self, answer: Answer) {
-        let mut changed = self.learn_one(answer);
-        // Those that came together are one change of what is watched.
+        let changed = self.learn_one(answer);
+        self.learn_all(changed);
+    }
+
+    /// Takes the answers that have come.
+    pub(super) fn learn_what_came(&mut self) {
+        self.learn_all(false);
+    }
+
+    /// Takes the answers that have come: those that came together are one change of what is watched.
+    fn learn_all(&mut self, mut changed: bool) {
         while let Ok(answer) = self.lookups.receiver.try_recv() {
             changed |= self.learn_one(answer);
         }

@@ -253,16 +253,29 @@ struct Agent {
     lookups: Lookups,
     /// The interval that was asked for and has not come yet.
     interval: Option<oneshot::Receiver<Snapshot>>,
-    /// The interval that came, while the kernel is asked about its sockets.
-    timed: Option<oneshot::Receiver<(Snapshot, KernelTimes)>>,
+    /// The interval that came, while the kernel is asked about its sockets and name servers about its addresses.
+    taken: Option<oneshot::Receiver<Taken>>,
     service: Service,
     happened: Events,
     folded_samples: u64,
-    reported_at: Instant,
+    /// When the last interval came.
+    taken_at: Instant,
     queues: Queues,
     /// Directions of interfaces that were or are hidden.
     blind: BTreeMap<(u32, Way), Blind>,
 }
+
+/// An interval and what a report says beside it.
+struct Taken {
+    snapshot: Snapshot,
+    kernel: KernelTimes,
+    at: SystemTime,
+    /// How long it was.
+    interval: Duration,
+}
+
+/// Longest that a report waits for the names of addresses that are new in it, so that a pair has one name from its first report on.
+const NAMES: Duration = Duration::from_millis(500);
 
 /// A direction of an interface of which nothing was seen.
 struct Blind {
@@ -314,11 +327,11 @@ impl Agent {
             printer,
             lookups: Lookups::start(),
             interval: None,
-            timed: None,
+            taken: None,
             service: Service::from_environment(),
             happened: Events::default(),
             folded_samples: 0,
-            reported_at: Instant::now(),
+            taken_at: Instant::now(),
             queues: Queues::start(),
             blind: BTreeMap::new(),
         };
@@ -341,18 +354,18 @@ impl Agent {
             tracing::info!("stopping: {why}");
             // What was asked for before is one interval, what came since another.
             let by = tokio::time::Instant::now() + worker::LAST;
-            if let Some(timed) = self.timed.take()
-                && let Ok(Ok((snapshot, kernel))) = tokio::time::timeout_at(by, timed).await
+            if let Some(taken) = self.taken.take()
+                && let Ok(Ok(taken)) = tokio::time::timeout_at(by, taken).await
             {
-                self.report(&snapshot, &kernel);
+                self.report(&taken);
             }
             if let Some(asked) = self.interval.take()
                 && let Ok(Ok(snapshot)) = tokio::time::timeout_at(by, asked).await
             {
-                self.report_by(by, &snapshot).await;
+                self.report_by(by, snapshot).await;
             }
             if let Some(snapshot) = self.worker.finish(by).await {
-                self.report_by(by, &snapshot).await;
+                self.report_by(by, snapshot).await;
             }
         }
         let Self { worker, outputs, printer, status_socket, .. } = self;
@@ -416,13 +429,17 @@ impl Agent {
                 snapshot = answer(&mut self.interval) => {
                     self.interval = None;
                     if let Some(snapshot) = snapshot {
-                        self.time(snapshot);
+                        let taken = self.take(snapshot, self.options.config.report_interval);
+                        let (sender, receiver) = oneshot::channel();
+                        // Nobody waits for it any more once the agent has stopped.
+                        tokio::spawn(async move { sender.send(taken.await) });
+                        self.taken = Some(receiver);
                     }
                 }
-                timed = answer(&mut self.timed) => {
-                    self.timed = None;
-                    if let Some((snapshot, kernel)) = timed {
-                        self.report(&snapshot, &kernel);
+                taken = answer(&mut self.taken) => {
+                    self.taken = None;
+                    if let Some(taken) = taken {
+                        self.report(&taken);
                     }
                 }
             }
@@ -486,53 +503,55 @@ impl Agent {
 
     /// Asks for the interval, which may take a while to come: nothing else waits for a capture thread that is busy or hangs.
     fn ask_for_interval(&mut self) {
-        if self.interval.is_none() && self.timed.is_none() {
+        if self.interval.is_none() && self.taken.is_none() {
             self.interval = Some(self.worker.ask());
         } else {
             tracing::warn!("the capture thread has not answered since the last report; this one comes later");
         }
     }
 
-    /// Reports an interval, once the kernel's own times of its sockets are there if those are wanted: the loop does not wait for them.
-    fn time(&mut self, snapshot: Snapshot) {
-        if !self.options.config.kernel_rtt {
-            return self.report(&snapshot, &KernelTimes::new());
+    /// Adds to an interval what a report also wants, as far as it comes in time: the kernel's own times of its sockets if those are wanted,
+    /// and the names of addresses that are new.
+    fn take(&mut self, snapshot: Snapshot, time: Duration) -> impl Future<Output = Taken> + use<> {
+        let interval = std::mem::replace(&mut self.taken_at, Instant::now()).elapsed();
+        let at = SystemTime::now();
+        self.directory.want_names(snapshot.interval.pairs.iter().map(|(key, _)| key.remote.ip()));
+        let names = self.look_up_names();
+        let kernel_rtt = self.options.config.kernel_rtt;
+        async move {
+            let kernel = async {
+                if kernel_rtt { kernel::times(&snapshot.interval, interval).await } else { KernelTimes::new() }
+            };
+            let (kernel, _) = tokio::join!(
+                tokio::time::timeout(time, kernel),
+                // The next report is not to wait for this one.
+                tokio::time::timeout(NAMES.min(time / 2), names.answered()),
+            );
+            Taken { snapshot, kernel: kernel.unwrap_or_default(), at, interval }
         }
-        let (sender, timed) = oneshot::channel();
-        let span = self.reported_at.elapsed();
-        tokio::spawn(async move {
-            let kernel = kernel::times(&snapshot.interval, span).await;
-            // Nobody waits for it any more once the agent has stopped.
-            let _ = sender.send((snapshot, kernel));
-        });
-        self.timed = Some(timed);
     }
 
-    /// Reports an interval, with the kernel's times if they come by then.
-    async fn report_by(&mut self, by: tokio::time::Instant, snapshot: &Snapshot) {
-        let span = self.reported_at.elapsed();
-        let kernel = if self.options.config.kernel_rtt {
-            tokio::time::timeout_at(by, kernel::times(&snapshot.interval, span)).await.unwrap_or_default()
-        } else {
-            KernelTimes::new()
-        };
-        self.report(snapshot, &kernel);
+    /// Reports an interval, with what else belongs to it as far as that comes by then.
+    async fn report_by(&mut self, by: tokio::time::Instant, snapshot: Snapshot) {
+        let time = by.saturating_duration_since(tokio::time::Instant::now());
+        let taken = self.take(snapshot, time).await;
+        self.report(&taken);
     }
 
     /// Names the interval's pairs and hands it to the sinks.
-    fn report(&mut self, snapshot: &Snapshot, kernel: &KernelTimes) {
+    fn report(&mut self, taken: &Taken) {
+        self.learn_what_came();
         self.directory.before_report();
-        let report = Arc::new(self.name(snapshot, kernel));
-        self.queues.look(snapshot.backend == "ebpf");
+        let report = Arc::new(self.name(taken));
+        self.queues.look(taken.snapshot.backend == "ebpf");
         self.service.status(&status(&report));
         self.outputs.report(&report);
         self.directory.reported();
-        self.directory.in_use(snapshot.interval.pairs.iter().map(|(key, _)| key.remote.ip()));
+        self.directory.in_use(taken.snapshot.interval.pairs.iter().map(|(key, _)| key.remote.ip()));
         self.memory.note(&report, self.outputs.send_errors());
-        self.look_up_names();
     }
 
-    fn name(&mut self, snapshot: &Snapshot, kernel: &KernelTimes) -> Report {
+    fn name(&mut self, Taken { snapshot, kernel, at, interval }: &Taken) -> Report {
         self.folded_samples += snapshot.interval.folded_samples;
         let health = Health {
             source: snapshot.source,
@@ -545,14 +564,8 @@ impl Agent {
             send_errors: self.outputs.send_errors(),
             happened: Events { log_lines_lost: crate::logging::lines_lost(), ..self.happened },
         };
-        let interval = std::mem::replace(&mut self.reported_at, Instant::now()).elapsed();
-        Report {
-            at: SystemTime::now(),
-            interval,
-            backend: snapshot.backend,
-            pairs: naming::name_pairs(&snapshot.interval, &self.directory, kernel),
-            health,
-        }
+        let pairs = naming::name_pairs(&snapshot.interval, &self.directory, kernel);
+        Report { at: *at, interval: *interval, backend: snapshot.backend, pairs, health }
     }
 }
 

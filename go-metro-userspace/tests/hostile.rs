@@ -11,6 +11,7 @@ mod support;
 use go_metro::rtt::{EngineConfig, Nanos, Outcome, Segment};
 use go_metro_common::segment::{Bits, TcpFlags};
 use proptest::prelude::*;
+use support::cases;
 use support::trace::{parse, play, play_with};
 
 #[test]
@@ -170,7 +171,7 @@ fn forge(forged: &Forged, at_ns: u64, sent: u32, acknowledged: u32) -> Segment {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
 
     /// A segment every 7 ms, each acknowledged after 50 ms; between them, forged ones.
     #[test]

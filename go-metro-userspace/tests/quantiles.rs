@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod support;
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -197,7 +199,7 @@ fn series(lengths: impl Strategy<Value = usize>) -> impl Strategy<Value = Vec<u6
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(support::cases(60))]
 
     #[test]
     fn every_output_shows_the_quantiles_of_the_sorted_samples(

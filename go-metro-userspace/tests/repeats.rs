@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod frames;
+mod support;
 
 use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
@@ -178,7 +179,7 @@ fn what_is_left_in_the_kernel_makes_no_difference_to_the_engine() {
         };
         let both = RefCell::new((some, all));
         let (left_out, samples) = (Cell::new(0), Cell::new(0));
-        let config = ProptestConfig { cases: 240, failure_persistence: None, ..ProptestConfig::default() };
+        let config = support::cases(240);
         TestRunner::new(config)
             .run(&steps(), |steps| {
                 let (some, all) = &mut *both.borrow_mut();
@@ -243,7 +244,7 @@ fn a_thinned_flow_has_fewer_samples_and_no_other() {
         let (Some(some), Some(all)) = (Side::new(thinned), Side::new(full)) else { return };
         let both = RefCell::new((some, all));
         let (fewer, samples) = (Cell::new(0), Cell::new(0));
-        let config = ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() };
+        let config = support::cases(600);
         TestRunner::new(config)
             .run(&steps(), |steps| {
                 let (some, all) = &mut *both.borrow_mut();
@@ -354,7 +355,7 @@ fn flows_that_are_thinned_now_and_then_have_fewer_samples_and_no_other() {
         };
         let both = RefCell::new((some, all));
         let (fewer, samples, thinned) = (Cell::new(0), Cell::new(0), Cell::new(0));
-        let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
+        let config = support::cases(300);
         // Before which steps the ring is full: runs of some length, so that flows get to return.
         let full_or_not = prop::collection::vec((any::<bool>(), 1..12_usize), 1..20);
         TestRunner::new(config)

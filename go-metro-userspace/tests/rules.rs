@@ -519,6 +519,22 @@ fn rule_9_a_full_record_is_thinned_and_still_never_wrong() {
 }
 
 #[test]
+fn rule_9_a_record_that_is_given_up_leaves_the_gap_before_its_first_segment() {
+    let config = EngineConfig { outstanding_per_flow: 2, ..EngineConfig::default() };
+    play_with(
+        config,
+        "0   > 1000+100     # the first that is seen: something may be outstanding before it
+         0   > 1100+100
+         0   > 1199+100     # the record is full and cannot be thinned: all of it is forgotten
+         0   > 1299+100
+         0   < ack 999 sack # something was, and is
+         0   > 1399+102
+         0   < ack 1398             => rejected hole
+         1   < ack 1501             => rejected unseen",
+    );
+}
+
+#[test]
 fn rule_9_thinning_among_retransmissions_leaves_nothing_that_could_mislead() {
     let config = EngineConfig { outstanding_per_flow: 4, ..EngineConfig::default() };
     play_with(

@@ -495,7 +495,9 @@ impl Flow {
 
     /// Rule 5: segments behind a hole were received long before the acknowledgement that will cover them.
     fn hole(&mut self, until: SeqNum, pool: &mut Share<'_>) {
-        self.outstanding.void(pool, self.snd_una);
+        // Where it is only assumed that all before the first segment is acknowledged, there may be a gap right before that.
+        let una = if self.marks.has(Marks::UNA_ASSUMED) { self.snd_una.minus(1) } else { self.snd_una };
+        self.outstanding.void(pool, una);
         self.set_hole_until(Some(until));
         self.marks.set(Marks::HOLE_BEYOND, false);
         self.marks.set(Marks::HOLE_SUSPECTED, false);

@@ -535,6 +535,26 @@ fn rule_9_a_record_that_is_given_up_leaves_the_gap_before_its_first_segment() {
 }
 
 #[test]
+fn rule_9_a_duplicate_ack_does_not_make_a_hole_of_a_record_that_was_given_up() {
+    let config = EngineConfig { outstanding_per_flow: 2, ..EngineConfig::default() };
+    play_with(
+        config,
+        "0   < ack 1000
+         0   > 1000+100 ts 1
+         0   > 1100+100 ts 1
+         0   > 1200+100 ts 1
+         0   < ack 1200 ecr 1       => rejected no_segment
+         0   > 1299+100 ts 1    # the record was thinned and cannot take this: all of it is forgotten
+         1   > 1399+118 ts 2
+         1   < ack 1317 ecr 1       => rejected hole
+         1   < ack 1317 ecr 1
+         1   < ack 1516 dsack ecr 1 => rejected hole
+         1   > 1517+101 ts 2
+         2   < ack 1618 ecr 1       => rejected hole",
+    );
+}
+
+#[test]
 fn rule_9_thinning_among_retransmissions_leaves_nothing_that_could_mislead() {
     let config = EngineConfig { outstanding_per_flow: 4, ..EngineConfig::default() };
     play_with(

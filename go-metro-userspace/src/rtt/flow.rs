@@ -585,9 +585,11 @@ impl Flow {
         {
             self.marks.set_duplicates(self.marks.duplicates() + 1);
             let is_told = self.told_until().is_some();
+            let record_full = is_told && self.marks.has(Marks::RECORD_FULL);
             if is_told {
                 self.hole(self.snd_nxt, pool);
             }
+            self.marks.set(Marks::RECORD_FULL, record_full);
             self.set_hole_until(Some(self.snd_nxt));
             self.marks.set(Marks::HOLE_BEYOND, false);
             self.marks.set(Marks::HOLE_SUSPECTED, true);

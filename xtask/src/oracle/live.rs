@@ -11,6 +11,8 @@ use crate::lab::{Passage, Way};
 
 /// How far the agent's time of an acknowledgement may be from that of its arrival: a frame that was put out may wait for a processor.
 const SAME_FRAME_NS: u64 = 50_000_000;
+/// Between the clocks of the path and of the agent.
+const CLOCKS_NS: u64 = 100_000;
 /// An acknowledgement that comes so much later than one that was lost is not the path's time any more.
 const REPEATED_NS: u64 = 5_000_000;
 
@@ -123,6 +125,37 @@ impl Live {
         arrived.into_iter().filter(|answer| advances(answer)).count()
     }
 
+    /// What passed on the sample's connection from a second before its segment left until just after its acknowledgement came: a line a frame, with
+    /// its time in milliseconds before (and after) that acknowledgement.
+    #[must_use]
+    pub fn around(&self, sample: &Sample) -> Vec<String> {
+        let Some(connection) = self.connections.get(&(sample.local, sample.remote)) else { return Vec::new() };
+        let isn = connection.isn.unwrap_or_default();
+        let ms = |at: u64| (at as f64 - sample.time_ns as f64) / 1e6;
+        let arrival = |at: Option<u64>| at.map_or("lost".to_owned(), |at| format!("{:.3}", ms(at)));
+        let sent = connection.sent.iter().map(|sent| {
+            let Sent { left_ns, arrived_ns, start, end, tsval, reached } = *sent;
+            let line = format!("> {start}..{end} tsval {tsval:?}, arrived {}, reached {reached}", arrival(arrived_ns));
+            (left_ns, line)
+        });
+        let answers = connection.answers.iter().map(|answer| {
+            let Answer { left_ns, arrived_ns, ack, is_empty, tells_of_hole, tsecr, .. } = *answer;
+            let what = if is_empty { "empty" } else { "with payload" };
+            let sack = if tells_of_hole { ", SACK block above" } else { "" };
+            let line = format!("< ack {ack} tsecr {tsecr:?} {what}{sack}, arrived {}", arrival(arrived_ns));
+            (left_ns, line)
+        });
+        let until = sample.time_ns + REPEATED_NS;
+        let since = sample.time_ns.saturating_sub(sample.rtt_ns + 1_000_000_000);
+        let mut lines: Vec<_> = sent.chain(answers).filter(|(at, _)| (since..until).contains(at)).collect();
+        lines.sort();
+        let lines = lines.into_iter().map(|(at, line)| format!("{:12.3} {line}", ms(at)));
+        [format!("initial sequence number {isn}, acknowledged {}", sample.ack.wrapping_sub(isn))]
+            .into_iter()
+            .chain(lines)
+            .collect()
+    }
+
     /// Whether `sample` is the time from a transmission to an acknowledgement that it caused.
     ///
     /// # Errors
@@ -133,36 +166,39 @@ impl Live {
         let isn = connection.isn.ok_or("its beginning passed unseen")?;
         let number = sample.ack.wrapping_sub(isn);
         let carriers = || connection.answers.iter().filter(|answer| answer.ack == number);
-        let ack = carriers()
+        let nearest = carriers()
             .filter(|answer| answer.arrived_ns.is_some_and(|at| at.abs_diff(sample.time_ns) < SAME_FRAME_NS))
             .min_by_key(|answer| answer.arrived_ns.unwrap_or_default().abs_diff(sample.time_ns))
             .ok_or("no such acknowledgement arrived then")?;
-        let arrived_ns = ack.arrived_ns.unwrap_or_default();
         if sample.rtt_ns == 0 {
             return Err("no time passed");
         }
-        let same_frame = |answer: &&Answer| answer.arrived_ns.is_some_and(|at| at.abs_diff(arrived_ns) < SAME_FRAME_NS);
-        // Duplicates that follow it closely may be nearer to what the agent's clock showed.
-        if carriers().filter(same_frame).all(|answer| answer.tells_of_hole) {
-            return Err("the acknowledgement itself carries a SACK block above");
-        }
-        let before = |answer: &&Answer| answer.arrived_ns.is_some_and(|at| at + REPEATED_NS < arrived_ns);
+        let repeated_ns = nearest.arrived_ns.unwrap_or_default();
+        let before = |answer: &&Answer| answer.arrived_ns.is_some_and(|at| at + REPEATED_NS < repeated_ns);
         if connection.answers.iter().filter(before).any(|answer| answer.ack >= number) {
             return Err("that number had arrived before");
         }
-        let departure = arrived_ns.saturating_sub(sample.rtt_ns);
+        // Only the first of them advances. A duplicate is put out some microseconds later, about when the first has reached the hook, and may be
+        // nearer to what the agent's clock showed.
+        let ack = carriers().filter(|answer| answer.arrived_ns.is_some()).min_by_key(|answer| answer.arrived_ns);
+        let ack = ack.unwrap_or(nearest);
+        let arrived_ns = ack.arrived_ns.unwrap_or_default();
+        if ack.tells_of_hole {
+            return Err("the acknowledgement itself carries a SACK block above");
+        }
+        let departure = sample.time_ns.saturating_sub(sample.rtt_ns);
         let of_that_byte = || connection.sent.iter().filter(|sent| sent.start < number && number <= sent.end);
-        let timed = of_that_byte().min_by_key(|sent| sent.left_ns.abs_diff(departure)).ok_or("that byte never left")?;
+        // A frame passes the hook before the path has it, on a busy machine by tens of milliseconds.
+        let since = of_that_byte().filter(|sent| sent.left_ns + CLOCKS_NS >= departure).min_by_key(|sent| sent.left_ns);
+        let timed = since.or_else(|| of_that_byte().max_by_key(|sent| sent.left_ns)).ok_or("that byte never left")?;
         let left_ns = timed.left_ns;
-        let is_newer = |answer: &Answer| {
-            timed.tsval.zip(answer.tsecr).is_some_and(|(tsval, tsecr)| (tsecr.wrapping_sub(tsval) as i32) > 0)
-        };
-        if carriers().filter(same_frame).all(is_newer) {
+        if timed.tsval.zip(ack.tsecr).is_some_and(|(tsval, tsecr)| (tsecr.wrapping_sub(tsval) as i32) > 0) {
             return Err("TSecr is newer than the segment's TSval");
         }
-        // A duplicated frame arrives twice.
+        // A duplicated frame arrives twice. Of a super-segment's parts, which left at once, another may have been the last that the receiver lacked.
+        let caused = |sent: &&Sent| sent.start < number && (number <= sent.end || number <= sent.reached);
         let there = || {
-            let arrivals = of_that_byte().filter(|sent| sent.left_ns == left_ns);
+            let arrivals = connection.sent.iter().filter(|sent| sent.left_ns == left_ns).filter(caused);
             arrivals.filter_map(|sent| Some((sent.arrived_ns.filter(|at| *at <= ack.left_ns)?, sent.reached)))
         };
         let Some((first_there, _)) = there().min() else {
@@ -391,14 +427,14 @@ mod tests {
         let passed = |told| {
             [
                 sent(2000, Some(2103), 1, 100),
-                sent(2000, Some(2100), 101, 100),
+                sent(2001, Some(2100), 101, 100),
                 answer(1900, Some(2000), 1),
                 answer(2100, told, 1),
                 answer(2103, Some(2203), 201),
             ]
         };
-        assert_eq!(verdict(&passed(None), 2203, 201, 203), Ok((203, 3, Some(Untold::OutOfOrder))));
-        assert_eq!(verdict(&passed(Some(2200)), 2203, 201, 203), Err("it waited behind a hole"));
+        assert_eq!(verdict(&passed(None), 2203, 201, 202), Ok((202, 3, Some(Untold::OutOfOrder))));
+        assert_eq!(verdict(&passed(Some(2200)), 2203, 201, 202), Err("it waited behind a hole"));
     }
 
     #[test]
@@ -424,6 +460,33 @@ mod tests {
         assert_eq!(verdict(&passed, 2200, 101, 0), Err("no time passed"));
     }
 
+    /// The same with a SACK block, of a byte above what it acknowledges.
+    fn with_block_above(answer: Passage) -> Passage {
+        let mut head = answer.head;
+        head[46] = 0x80;
+        let ack = u32::from_be_bytes([head[42], head[43], head[44], head[45]]);
+        head.extend([1, 1, 5, 10]);
+        head[16..18].copy_from_slice(&52_u16.to_be_bytes());
+        head.extend([ack.wrapping_add(100).to_be_bytes(), ack.wrapping_add(200).to_be_bytes()].concat());
+        Passage { head, ..answer }
+    }
+
+    #[test]
+    fn the_first_acknowledgement_of_a_number_is_the_one_that_counts_wherever_its_duplicates_are() {
+        let segment = sent(2000, Some(2100), 1, 100);
+        // A duplicate follows, so closely that the agent's clock may show the time of either.
+        let plain_first =
+            [segment.clone(), answer(2100, Some(2200), 101), with_block_above(answer(2101, Some(2202), 101))];
+        for at in 2200..=2202 {
+            assert_eq!(verdict(&plain_first, at, 101, 200), Ok((200, 0, None)), "at {at}");
+        }
+        let block_first = [segment, with_block_above(answer(2100, Some(2200), 101)), answer(2101, Some(2202), 101)];
+        for at in 2200..=2202 {
+            let refuted = Err("the acknowledgement itself carries a SACK block above");
+            assert_eq!(verdict(&block_first, at, 101, 200), refuted, "at {at}");
+        }
+    }
+
     #[test]
     fn the_parts_of_a_super_segment_left_together_and_are_judged_apart() {
         // The last part was lost; a probe repeated it, and that is what was acknowledged.
@@ -436,5 +499,26 @@ mod tests {
         let not_there = Err("that transmission had not arrived when the acknowledgement left");
         assert_eq!(verdict(&passed, 2230, 201, 230), not_there);
         assert_eq!(verdict(&passed, 2230, 201, 200), Ok((200, 0, None)));
+    }
+
+    #[test]
+    fn of_parts_that_left_together_the_one_that_the_receiver_lacked_is_what_counts() {
+        // The receiver has the last part from before. The first one fills the hole, and has left at the same time.
+        let passed = [
+            sent(1500, Some(1600), 101, 100),
+            sent(2000, Some(2100), 1, 100),
+            sent(2000, Some(2105), 101, 100),
+            answer(2100, Some(2200), 201),
+        ];
+        assert_eq!(verdict(&passed, 2200, 201, 200), Ok((200, 0, None)));
+    }
+
+    #[test]
+    fn on_a_busy_machine_a_frame_passes_the_hook_long_before_the_path_has_it() {
+        // Sent at 1988 and 2001; the path had them 12 ms later each, and only the second arrived.
+        let passed = [sent(2000, None, 1, 100), sent(2013, Some(2113), 1, 100), answer(2113, Some(2213), 101)];
+        assert_eq!(verdict(&passed, 2213, 101, 212), Ok((200, 0, None)));
+        let not_there = Err("that transmission had not arrived when the acknowledgement left");
+        assert_eq!(verdict(&passed, 2213, 101, 225), not_there);
     }
 }

@@ -6,6 +6,7 @@
 
 mod bare;
 mod beside;
+mod court;
 mod hosts;
 mod interfaces;
 mod life;
@@ -25,4 +26,5 @@ mod support;
 mod thinning;
 mod top;
 mod truth;
+mod wire;
 mod workers;

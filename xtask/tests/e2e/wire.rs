@@ -1,0 +1,171 @@
+//! Super-segments that the path cuts as a network card does, so that a part of one can be lost, and a queue before the narrowest link:
+//! every sample against the path's record of each segment on the wire.
+
+use std::collections::HashSet;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use xtask::lab::agent::{Agent, Sample};
+use xtask::lab::traffic::{Rounds, Server, connect};
+use xtask::lab::{Impairment, Lab, Link, Passage, Queue, Way};
+use xtask::oracle::live::Live;
+
+use super::court::Verdicts;
+use super::support::{Backend, watching};
+
+const RTT: Duration = Duration::from_millis(10);
+const TRAFFIC: Duration = Duration::from_secs(3);
+/// Bytes of a request: two segments, a super-segment and a half, several, and a transfer of many round trips.
+const REQUESTS: [usize; 4] = [2_896, 4_400, 20_000, 60_000];
+/// Connections of each kind and request size.
+const EACH: usize = 2;
+/// `tcp_timestamps` and `tcp_sack` of a quarter of the connections each.
+const KINDS: [[&str; 2]; 4] = [["1", "1"], ["0", "1"], ["1", "0"], ["0", "0"]];
+/// How long an agent runs that starts while all of that goes on, and how many of each backend do.
+const GLANCE: Duration = Duration::from_millis(400);
+const GLANCES: usize = 2;
+
+/// How an agent is called where its figures are shown, what it printed, and how many records it has lost.
+type Seen = (String, Vec<Sample>, u64);
+
+fn agent(lab: &Lab, backend: Backend) -> Agent {
+    let json = ["--output", "json", "--samples", "--interval", "1"].map(str::to_owned);
+    Agent::start(&lab.a, watching(lab, backend).into_iter().chain(json)).unwrap()
+}
+
+fn finish(agent: Agent, name: &str) -> Seen {
+    let finished = agent.stop().unwrap();
+    assert_eq!(finished.status.code(), Some(0), "{name}: {:#?}", finished.stderr);
+    let health = finished.stdout.iter().rev().find(|line| line.contains("\"health\"")).unwrap();
+    let health: serde_json::Value = serde_json::from_str(health).unwrap();
+    (name.to_owned(), finished.samples().unwrap(), health["health"]["lost"].as_u64().unwrap())
+}
+
+/// The connections, made before the path has faults, each with what it is for.
+fn connections(lab: &Lab) -> (Vec<Server>, Vec<(TcpStream, Rounds)>) {
+    let rounds = REQUESTS.map(|request| Rounds { count: 1, request, pause: 2 * RTT, ..Rounds::default() });
+    let servers: Vec<Server> = rounds.iter().map(|rounds| Server::v4(&lab.b, rounds.service()).unwrap()).collect();
+    let mut streams = Vec::new();
+    for [timestamps, sack] in KINDS {
+        lab.a.namespace.sysctl("net/ipv4/tcp_timestamps", timestamps).unwrap();
+        lab.a.namespace.sysctl("net/ipv4/tcp_sack", sack).unwrap();
+        for (server, rounds) in servers.iter().zip(rounds) {
+            streams.extend((0..EACH).map(|_| (connect(&lab.a, server.address()).unwrap(), rounds)));
+        }
+    }
+    (servers, streams)
+}
+
+/// What there is to judge.
+struct Watched {
+    lab: Lab,
+    passages: Vec<Passage>,
+    /// By the agents that ran from before the first SYN on.
+    throughout: Vec<Seen>,
+    /// By those that started meanwhile.
+    glances: Vec<Seen>,
+    /// Near ends of the connections with timestamps and SACK.
+    usual: HashSet<SocketAddr>,
+}
+
+/// All connections at once over this path.
+fn watch(out: Impairment, back: Impairment) -> Watched {
+    let lab = Lab::new(Link::Veth).unwrap();
+    // Tail loss probes, as on other machines: the lab has them off where it wants a path without faults.
+    lab.a.namespace.sysctl("net/ipv4/tcp_early_retrans", "3").unwrap();
+    lab.path().set_rtt(RTT);
+    lab.path().cut_super_segments();
+    lab.path().record();
+    let throughout = Backend::BOTH.map(|backend| (agent(&lab, backend), backend));
+    let (_servers, streams) = connections(&lab);
+    let usual = streams.iter().take(streams.len() / KINDS.len()).map(|(stream, _)| stream.local_addr().unwrap());
+    let usual = usual.collect();
+    lab.path().impair(Way::AToB, out);
+    lab.path().impair(Way::BToA, back);
+    let (mut glances, is_over) = (Vec::new(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for (mut stream, rounds) in streams {
+            let is_over = &is_over;
+            scope.spawn(move || while !is_over.load(Ordering::Relaxed) && rounds.drive(&mut stream).is_ok() {});
+        }
+        let _over = Over(&is_over);
+        let start = Instant::now();
+        for backend in [Backend::BOTH; GLANCES].concat() {
+            let glance = agent(&lab, backend);
+            thread::sleep(GLANCE);
+            glances.push(finish(glance, &format!("{backend:?}, started meanwhile")));
+        }
+        thread::sleep(TRAFFIC.saturating_sub(start.elapsed()));
+    });
+    // What is on its way arrives, and another report is due.
+    thread::sleep(Duration::from_millis(1200));
+    let passages = lab.path().passages();
+    let throughout = throughout.into_iter().map(|(agent, backend)| finish(agent, &format!("{backend:?}"))).collect();
+    Watched { lab, passages, throughout, glances, usual }
+}
+
+/// Ends the traffic, whatever becomes of the test.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Watched {
+    /// Judges what the agents saw; those that watched throughout have at least so many samples.
+    fn judge(&self, at_least: usize) {
+        let live = Live::new(&self.passages);
+        println!("{} frames on the wire, {:?}", self.passages.len(), self.lab.path().counters(Way::AToB));
+        for (name, samples, lost) in &self.throughout {
+            let verdicts = Verdicts::of(&live, samples);
+            say(name, samples, &verdicts);
+            if *lost > 0 {
+                println!("{name}: not judged, {lost} records were lost on this busy machine");
+                continue;
+            }
+            verdicts.assert_true(|_| RTT);
+            assert!(samples.len() >= at_least, "{name}: {} samples", samples.len());
+        }
+        for (name, samples, lost) in &self.glances {
+            // What was sent and lost before is not seen, and without SACK the receiver does not say what it holds.
+            let (usual, others): (Vec<Sample>, Vec<Sample>) =
+                samples.iter().cloned().partition(|sample| self.usual.contains(&sample.local));
+            let verdicts = Verdicts::of(&live, &usual);
+            say(name, &usual, &verdicts);
+            if *lost == 0 {
+                verdicts.assert_true(|_| RTT);
+            }
+            say(&format!("{name}, no timestamps or no SACK"), &others, &Verdicts::of(&live, &others));
+        }
+    }
+}
+
+fn say(name: &str, samples: &[Sample], verdicts: &Verdicts<'_>) {
+    let longest = samples.iter().map(Sample::rtt).max().unwrap_or_default();
+    let (wrong, untold) = (verdicts.wrong.len(), verdicts.untold());
+    println!("{name}: {} samples judged, {wrong} wrong, untold: {untold:?}; the longest {longest:?}", samples.len());
+}
+
+#[test]
+fn with_parts_of_super_segments_lost_every_sample_is_true() {
+    let faults = |loss, seed| Impairment { loss, seed, ..Impairment::delay(RTT / 2) };
+    let watched = watch(faults(0.02, 11), faults(0.005, 12));
+    let counters = watched.lab.path().counters(Way::AToB);
+    assert!(counters.lost > 200 && counters.super_segments == 0, "{counters:?}");
+    watched.judge(1000);
+}
+
+#[test]
+fn behind_a_queue_that_fills_and_overflows_every_sample_is_true() {
+    let queue = Some(Queue::of(20_000_000, Duration::from_millis(110)));
+    let watched = watch(Impairment { queue, ..Impairment::delay(RTT / 2) }, Impairment::delay(RTT / 2));
+    let counters = watched.lab.path().counters(Way::AToB);
+    assert!(counters.dropped > 20 && counters.super_segments == 0, "{counters:?}");
+    watched.judge(500);
+    let waited = |(_, samples, _): &Seen| samples.iter().any(|sample| sample.rtt() > RTT * 5);
+    assert!(watched.throughout.iter().all(waited), "nothing waited in the queue");
+}

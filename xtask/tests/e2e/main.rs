@@ -7,6 +7,7 @@
 mod bare;
 mod beside;
 mod court;
+mod delayed;
 mod hosts;
 mod interfaces;
 mod life;

@@ -51,6 +51,13 @@ pub struct ReadOptions {
     pub max_pairs: usize,
 }
 
+impl ReadOptions {
+    /// Whether each sample is printed, instead of the pairs.
+    pub fn writes_lines(&self) -> bool {
+        self.samples || self.explain == Some(Explain::All)
+    }
+}
+
 /// In which form results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -97,8 +104,7 @@ pub enum ReadError {
 ///
 /// What cannot be opened or written, or that nothing could be read of the capture; a reader that goes away is no error.
 pub fn run(options: &ReadOptions, out: &mut impl Write) -> Result<(), ReadError> {
-    let lines = options.samples || options.explain == Some(Explain::All);
-    let mut source = FileSource::open_through(&options.file, |file| progress::shown(file, lines))?;
+    let mut source = FileSource::open_through(&options.file, |file| progress::shown(file, options.writes_lines()))?;
     match show(options, &mut source, out).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
         done => done?,
@@ -121,7 +127,7 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     let mut expire_at = Nanos(0);
     let mut written = Ok(());
     let every_ack = options.explain == Some(Explain::All);
-    let lines = options.samples || every_ack;
+    let lines = options.writes_lines();
     let is_csv = options.format == Format::Csv;
     let mut plot = options.plot.as_ref().map(|_| Plot::new(options.plot_pairs));
     if is_csv && lines {
@@ -161,20 +167,10 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     if source.is_unreadable() {
         return Ok(());
     }
-    if let Some(broken) = source.broken() {
-        let told = format!("go-metro: {}: {broken}; everything before that was used", options.file.display());
-        terminal::complain(&(terminal::printable(&told) + "\n"));
-    }
-    if let Some(unread) = source.unread() {
-        let told = format!("go-metro: {}: {unread}", options.file.display());
-        terminal::complain(&(terminal::printable(&told) + "\n"));
-    }
-    if let Some(absent) = absent(&options.filter, source) {
-        let told = format!("go-metro: {}: {absent}", options.file.display());
-        terminal::complain(&(terminal::printable(&told) + "\n"));
-    }
-    for warning in source.warnings() {
-        let told = format!("go-metro: {}: {warning}", options.file.display());
+    let broken = source.broken().map(|broken| format!("{broken}; everything before that was used"));
+    let told = broken.into_iter().chain(source.unread()).chain(absent(&options.filter, source));
+    for told in told.chain(source.warnings()) {
+        let told = format!("go-metro: {}: {told}", options.file.display());
         terminal::complain(&(terminal::printable(&told) + "\n"));
     }
     let coarse = coarse_clock(source, engine.counters());

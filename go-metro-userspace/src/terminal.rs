@@ -1,8 +1,11 @@
 //! Standard output and standard error, and text that others chose. Everything this program prints goes through here: the macros that
-//! panic when a write fails are denied by lint in this crate.
+//! panic when a write fails are denied by lint in this crate, and so are the standard library's own two streams outside of this file and
+//! of the log, which escapes each of its lines itself. What is given out is a [`Printable`], which escapes all that passes.
+
+#![allow(clippy::disallowed_methods)]
 
 use std::borrow::Cow;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,26 +20,123 @@ const LONGEST_POLL: Duration = Duration::from_secs(3600);
 /// A pipe that polls as writable takes this much without blocking (PIPE_BUF, pipe(7)).
 const PIPE_BUF: usize = 4096;
 
+/// How a character is spelled that would do something to a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling {
+    /// As [`printable_lines`] has it.
+    Text,
+    /// As [`printable_json`] has it.
+    Json,
+}
+
+/// A writer that lets nothing pass that does something to a terminal, wherever that text came from. Bytes that are not UTF-8 become
+/// U+FFFD.
+#[derive(Debug)]
+pub struct Printable<W> {
+    to: W,
+    spelling: Spelling,
+    /// The first bytes of a character whose others have not been written yet.
+    begun: Vec<u8>,
+}
+
+impl<W: Write> Printable<W> {
+    /// Writes to `to`.
+    pub fn new(to: W, spelling: Spelling) -> Self {
+        Self { to, spelling, begun: Vec::new() }
+    }
+
+    /// Draws these lines over what was drawn last, from the top left corner of a terminal.
+    ///
+    /// # Errors
+    ///
+    /// What writing fails with.
+    pub fn redraw<'a>(&mut self, lines: impl Iterator<Item = &'a str>) -> io::Result<()> {
+        let lines: String = lines.map(|line| format!("{}\x1b[K\n", printable(line))).collect();
+        self.to.write_all(format!("\x1b[H{lines}\x1b[J").as_bytes())
+    }
+}
+
+impl<W: Write> Write for Printable<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.begun.is_empty() && bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
+            return self.to.write(bytes);
+        }
+        let mut all = std::mem::take(&mut self.begun);
+        all.extend_from_slice(bytes);
+        self.begun = all.split_off(all.len() - unfinished(&all));
+        let text = String::from_utf8_lossy(&all);
+        let safe = match self.spelling {
+            Spelling::Text => printable_lines(&text),
+            Spelling::Json => printable_json(&text),
+        };
+        self.to.write_all(safe.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// How many bytes at the end are the beginning of a character (RFC 3629 section 3).
+fn unfinished(bytes: &[u8]) -> usize {
+    for (count, byte) in (1..).zip(bytes.iter().rev().take(3)) {
+        let len = match byte {
+            0x80..=0xbf => continue,
+            0xc2..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf4 => 4,
+            _ => 1,
+        };
+        return if len > count { count } else { 0 };
+    }
+    0
+}
+
+/// Whether standard output is a terminal.
+pub fn is_stdout() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Whether standard error is a terminal.
+pub fn is_stderr() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Whether the user of a terminal wants colours on it (<https://no-color.org>).
+pub fn wants_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Prints to standard output, now.
 ///
 /// # Errors
 ///
 /// What writing fails with: a full disk, a closed pipe, a terminal that hung up.
-pub fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+pub fn print(text: &str, spelling: Spelling) -> io::Result<()> {
+    let mut out = stdout(spelling);
     out.write_all(text.as_bytes())?;
     out.flush()
 }
 
-/// Standard output for those who may wait for its reader: each write is whole, and one that fails within a line leaves an end of that line
-/// before the next.
+/// Standard output for a verb that has nothing else to do than wait for its reader.
+pub fn stdout(spelling: Spelling) -> Printable<io::StdoutLock<'static>> {
+    Printable::new(io::stdout().lock(), spelling)
+}
+
+/// Standard output of a daemon's threads, which may wait for its reader.
+pub fn shared_stdout(spelling: Spelling) -> Printable<Box<dyn Write + Send>> {
+    Printable::new(Box::new(Out), spelling)
+}
+
+/// Each write is whole, and one that fails within a line leaves an end of that line before the next.
 #[derive(Clone, Copy, Debug)]
-pub struct Out;
+struct Out;
 
 /// Whether the last write ended within a line.
 static TORN: AtomicBool = AtomicBool::new(false);
 
-impl io::Write for Out {
+impl Write for Out {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // One at a time.
         let stdout = io::stdout().lock();
@@ -59,7 +159,30 @@ impl io::Write for Out {
 
 /// Prints a message to standard error. What cannot be written within a second is dropped: there is nobody to say so to.
 pub fn complain(message: &str) {
-    let _ = write_within(io::stderr().as_fd(), message.as_bytes(), PATIENCE);
+    let _ = write_within(io::stderr().as_fd(), printable_lines(message).as_bytes(), PATIENCE);
+}
+
+/// As [`print`], of text that has colours where they are wanted; without them where it has anything in it that does more to a terminal.
+///
+/// # Errors
+///
+/// As [`print`].
+pub fn print_coloured(plain: &str, coloured: &str) -> io::Result<()> {
+    if !(is_stdout() && wants_colours() && is_printable(plain)) {
+        return print(plain, Spelling::Text);
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(coloured.as_bytes())?;
+    out.flush()
+}
+
+/// As [`complain`], of text that has colours where they are wanted.
+pub fn complain_coloured(plain: &str, coloured: &str) {
+    if is_stderr() && wants_colours() && is_printable(plain) {
+        let _ = write_within(io::stderr().as_fd(), coloured.as_bytes(), PATIENCE);
+    } else {
+        complain(plain);
+    }
 }
 
 /// Writes all bytes, waiting for the reader at most so long altogether.
@@ -99,26 +222,37 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, |c, into| into.extend(c.escape_default()))
 }
 
-/// As [`printable`], but keeps the ends of lines: for messages that have several.
+/// As [`printable`], but keeps the ends of lines and tabs: for messages that have several lines.
 #[must_use]
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
-    if text.chars().any(|c| c != '\n' && is_active(c)) {
-        text.split('\n').map(printable).collect::<Vec<_>>().join("\n").into()
-    } else {
-        text.into()
+    if is_printable(text) {
+        return text.into();
     }
+    let parts = text.split_inclusive(['\n', '\t']).flat_map(|part| {
+        let end = part.len() - usize::from(part.ends_with(['\n', '\t']));
+        [printable(&part[..end]), part[end..].into()]
+    });
+    parts.collect::<String>().into()
+}
+
+/// Whether [`printable_lines`] would change nothing.
+#[must_use]
+pub fn is_printable(text: &str) -> bool {
+    !text.chars().any(|c| !matches!(c, '\n' | '\t') && is_active(c))
 }
 
 /// JSON in which what [`printable`] would escape is escaped as JSON has it: another spelling of the same document.
 #[must_use]
 pub fn printable_json(json: &str) -> Cow<'_, str> {
-    let active = |c: char| !matches!(c, '\n' | '\t' | '\r' | ' ') && is_active(c);
-    if !json.chars().any(active) {
+    if is_printable(json) {
         return json.into();
     }
     let mut escaped = String::with_capacity(json.len() + 16);
     for c in json.chars() {
-        if active(c) {
+        if c == '\r' {
+            // It can only be between the tokens (RFC 8259 section 2).
+            escaped.push(' ');
+        } else if !matches!(c, '\n' | '\t') && is_active(c) {
             // A surrogate pair beyond the first plane (RFC 8259 section 7).
             c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| escaped.push_str(&format!("\\u{unit:04x}")));
         } else {
@@ -156,7 +290,7 @@ fn is_active(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -176,14 +310,36 @@ mod tests {
         ] {
             assert_eq!(printable(foreign), shown);
         }
-        assert_eq!(printable_lines("one\n\x1btwo\n"), "one\n\\u{1b}two\n");
+        assert_eq!(printable_lines("one\n\x1btwo\n\tthree\r\n"), "one\n\\u{1b}two\n\tthree\\r\n");
         assert_eq!(one_line("one\r\ntwo\x1b[m\n"), "one two\\u{1b}[m");
+    }
+
+    #[test]
+    fn however_text_is_cut_into_writes_the_same_comes_out_and_nothing_active() {
+        let text = "eth0 zürich 東京 \u{1f600}\n\x1b[2J\r\u{202e}\u{9b}\u{e0041}\tend\n".as_bytes();
+        let text = [text, b"\xff\xe6\x9d cut \xf0\x9f\n"].concat();
+        let written = |parts: &mut dyn Iterator<Item = &[u8]>| {
+            let mut out = Printable::new(Vec::new(), Spelling::Text);
+            parts.for_each(|part| out.write_all(part).unwrap());
+            String::from_utf8(out.to).unwrap()
+        };
+        let whole = written(&mut std::iter::once(&text[..]));
+        assert_eq!(
+            whole,
+            "eth0 zürich 東京 \u{1f600}\n\\u{1b}[2J\\r\\u{202e}\\u{9b}\\u{e0041}\tend\n\u{fffd}\u{fffd} cut \u{fffd}\n"
+        );
+        for size in 1..=text.len() {
+            assert_eq!(written(&mut text.chunks(size)), whole, "{size} bytes at a time");
+        }
+        let mut screen = Printable::new(Vec::new(), Spelling::Text);
+        screen.redraw(["a\nb", "\x1b[2J"].into_iter()).unwrap();
+        assert_eq!(String::from_utf8(screen.to).unwrap(), "\x1b[Ha\\nb\x1b[K\n\\u{1b}[2J\x1b[K\n\x1b[J");
     }
 
     #[test]
     fn json_stays_the_same_document() {
         let document = serde_json::json!({"name": "\u{202e}a\u{9b}b\u{e0041}", "n": 1});
-        let text = serde_json::to_string_pretty(&document).unwrap();
+        let text = serde_json::to_string_pretty(&document).unwrap().replace('\n', "\r\n");
         let shown = printable_json(&text);
         assert!(shown.is_ascii(), "{shown}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), document);

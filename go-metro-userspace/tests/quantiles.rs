@@ -21,6 +21,7 @@ use go_metro::rtt::{
     Addr, Buckets, Class, Endpoint, FlowKey, Kind, Nanos, PairSummary, Rtt, Sample, SeqNum, Side, Summaries,
     SummaryLimits,
 };
+use go_metro::terminal::{Printable, Spelling};
 use proptest::prelude::*;
 
 /// Up to so many samples quantiles are exact.
@@ -170,7 +171,9 @@ fn all_outputs(samples: &[u64]) {
         row("a table", &table::render(std::slice::from_ref(&one), Columns::default()), samples);
         for style in [(|| Style::Plain) as fn() -> Style, || Style::Live { width: 160, height: 40 }] {
             let out = Shared::default();
-            Table::new(Box::new(out.clone()), Columns::default(), style).report(&report(one.clone())).unwrap();
+            Table::new(Printable::new(Box::new(out.clone()), Spelling::Text), Columns::default(), style)
+                .report(&report(one.clone()))
+                .unwrap();
             row("a table of run", &out.text(), samples);
         }
         let (mut lines, mut rows) = (Vec::new(), Vec::new());

@@ -15,7 +15,7 @@ use crate::report::printer::{Page, Printer};
 use crate::report::table::{Columns, Style};
 use crate::report::{Destination, DogStatsd, Json, Prometheus, Report, Sink, Table, origin};
 use crate::status::document::OutputStatus;
-use crate::terminal::Out;
+use crate::terminal::{Spelling, shared_stdout};
 
 /// Where results go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,9 +78,11 @@ impl Outputs {
             Output::Prometheus => {
                 return Ok(Sink::Prometheus(Prometheus::new(config.max_pairs, config.prometheus_buckets.into())));
             }
-            Output::Json => Page::Json(Json::new(Box::new(Out))),
-            Output::PlainTable => Page::Table(Table::new(Box::new(Out), columns(config), || Style::Plain)),
-            Output::LiveTable => Page::Table(Table::new(Box::new(Out), columns(config), || {
+            Output::Json => Page::Json(Json::new(Box::new(shared_stdout(Spelling::Json)))),
+            Output::PlainTable => {
+                Page::Table(Table::new(shared_stdout(Spelling::Text), columns(config), || Style::Plain))
+            }
+            Output::LiveTable => Page::Table(Table::new(shared_stdout(Spelling::Text), columns(config), || {
                 let size = terminal_size::terminal_size();
                 let (width, height) = size.map_or((120, 40), |(w, h)| (usize::from(w.0), usize::from(h.0)));
                 Style::Live { width, height }

@@ -9,7 +9,7 @@ use super::worker::Samples;
 use crate::privileges;
 use crate::report::sample_json;
 use crate::rtt::Sample;
-use crate::terminal::Out;
+use crate::terminal::{Spelling, shared_stdout};
 
 /// A thread that prints samples, so that a slow reader holds up nothing else.
 pub(super) fn print() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)> {
@@ -30,5 +30,5 @@ pub(super) fn print() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)>
 pub(super) fn write(samples: &[Sample], epoch_offset_ns: i64) -> io::Result<()> {
     let mut lines = Vec::new();
     samples.iter().try_for_each(|sample| sample_json::write_sample(&mut lines, sample, epoch_offset_ns))?;
-    Out.write_all(&lines)
+    shared_stdout(Spelling::Json).write_all(&lines)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Failure, environment, places};
 use crate::check::{self, CheckOptions};
-use crate::terminal;
+use crate::terminal::{self, Spelling};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -27,7 +27,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     };
     let mut findings = Vec::new();
     let fine = check::run(&options, &environment, &mut findings);
-    let printed = terminal::print(&terminal::printable_lines(&String::from_utf8_lossy(&findings)));
+    let printed = terminal::print(&String::from_utf8_lossy(&findings), Spelling::Text);
     match printed {
         // A reader that closed its pipe has the exit status all the same.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::output(&error)),

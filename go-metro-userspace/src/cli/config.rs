@@ -9,7 +9,7 @@ use clap::Subcommand;
 
 use super::{Failure, discover, places};
 use crate::config::{self, Answers};
-use crate::terminal;
+use crate::terminal::{self, Spelling};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Verb::Init(args) => init(args),
         Verb::Schema => {
             let schema = serde_json::to_string_pretty(&config::schema()).map_err(|error| Failure::running(&error))?;
-            terminal::print(&(schema + "\n")).map_err(|error| Failure::output(&error))
+            terminal::print(&(schema + "\n"), Spelling::Text).map_err(|error| Failure::output(&error))
         }
     }
 }
@@ -93,7 +93,7 @@ fn init(args: &InitArgs) -> Result<(), Failure> {
     let answers = Answers { interfaces, targets, tags, settings };
     let text = config::write(&answers).map_err(|error| Failure::usage(&error))?;
     if is_stdout {
-        return terminal::print(&text).map_err(|error| Failure::output(&error));
+        return terminal::print(&text, Spelling::Text).map_err(|error| Failure::output(&error));
     }
     let write = || {
         if let Some(folder) = args.file.parent() {
@@ -103,7 +103,7 @@ fn init(args: &InitArgs) -> Result<(), Failure> {
     };
     write().map_err(|error| Failure::running(&format!("{}: {error}", args.file.display())))?;
     let file = args.file.display().to_string();
-    terminal::complain(&format!("wrote {0}; next: go-metro check -c {0}\n", terminal::printable(&file)));
+    terminal::complain(&format!("wrote {file}; next: go-metro check -c {file}\n"));
     Ok(())
 }
 

@@ -14,7 +14,6 @@ mod status;
 mod top;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -112,23 +111,21 @@ pub fn main() -> ExitCode {
 /// Says why a verb failed; its exit status.
 fn ended(failure: &Failure) -> ExitCode {
     if !failure.message.is_empty() {
-        terminal::complain(&format!("go-metro: {}\n", terminal::printable_lines(&failure.message)));
+        terminal::complain(&format!("go-metro: {}\n", failure.message));
     }
     ExitCode::from(failure.code)
 }
 
 /// Prints what clap has to say: help and version on standard output, a usage error on standard error.
 fn shown(told: &clap::Error) -> ExitCode {
+    let text = told.render();
+    let (plain, coloured) = (text.to_string(), text.ansi().to_string());
     if told.use_stderr() {
-        let colours = std::io::stderr().is_terminal();
-        let text = told.render();
-        let plain = text.to_string();
         // An argument may be a file's name.
-        let safe = terminal::printable_lines(&plain);
-        terminal::complain(&if colours && *safe == plain { text.ansi().to_string() } else { safe.into_owned() });
+        terminal::complain_coloured(&plain, &coloured);
         return ExitCode::from(USAGE);
     }
-    match told.print().and_then(|()| std::io::stdout().flush()) {
+    match terminal::print_coloured(&plain, &coloured) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ended(&Failure::output(&error)),
     }

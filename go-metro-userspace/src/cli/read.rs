@@ -14,6 +14,10 @@ use crate::privileges::{self, Needs, Sandbox};
 use crate::read::{self, Explain, Format, ReadOptions};
 use crate::report::plot;
 use crate::rtt::parse_ports;
+use crate::terminal::{self, Spelling};
+
+/// Bytes that are written at once.
+const OUT: usize = 64 << 10;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -93,7 +97,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         may_use_sockets: false,
     });
     privileges::keep(Needs::Files);
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let is_json = options.format == Format::Json || format != Format::Csv && options.writes_lines();
+    let spelling = if is_json { Spelling::Json } else { Spelling::Text };
+    let mut out = BufWriter::with_capacity(OUT, terminal::stdout(spelling));
     read::run(&options, &mut out).map_err(|error| Failure::running(&error))
 }
 

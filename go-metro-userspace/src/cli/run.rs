@@ -1,6 +1,5 @@
 //! `go-metro run`.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use crate::config::{self, Backend, Config, Environment, OutputName, SidesWanted}
 use crate::logging;
 use crate::rtt::{Ports, parse_ports};
 use crate::status::client;
+use crate::terminal;
 #[cfg(feature = "top")]
 use crate::top;
 
@@ -129,7 +129,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = overrides.apply(config);
     if let Some(socket) = beside(&config, &outputs)? {
         #[cfg(feature = "top")]
-        if args.is_bare() && std::io::stdout().is_terminal() {
+        if args.is_bare() && terminal::is_stdout() {
             // Its results are being reported: who only looks needs no second capture.
             return top::run(top::From::Daemon(socket), args.no_names).map_err(|error| Failure::running(&error));
         }
@@ -212,7 +212,7 @@ fn outputs(args: &Args, file: Option<&Config>) -> Vec<Output> {
         OutputArg::Statsd => Output::Statsd,
         OutputArg::Prometheus => Output::Prometheus,
         OutputArg::Json => Output::Json,
-        OutputArg::Table if std::io::stdout().is_terminal() => Output::LiveTable,
+        OutputArg::Table if terminal::is_stdout() => Output::LiveTable,
         OutputArg::Table => Output::PlainTable,
     });
     outputs.collect()

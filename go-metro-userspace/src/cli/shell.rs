@@ -11,7 +11,7 @@ use clap_complete::{ArgValueCandidates, CompletionCandidate, Shell};
 use clap_mangen::Man;
 
 use super::{Cli, Failure};
-use crate::terminal;
+use crate::terminal::{self, Spelling};
 
 /// The variable by which a shell's script asks.
 const VARIABLE: &str = "_GO_METRO_COMPLETE";
@@ -43,7 +43,7 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
     completer
         .write_registration(VARIABLE, "go-metro", "go-metro", "go-metro", &mut script)
         .map_err(|error| Failure::running(&error))?;
-    terminal::print(&String::from_utf8_lossy(&script)).map_err(|error| Failure::output(&error))
+    terminal::print(&String::from_utf8_lossy(&script), Spelling::Text).map_err(|error| Failure::output(&error))
 }
 
 /// What `--interface` may be followed by: the interfaces that are there, and the words that mean several.
@@ -51,6 +51,8 @@ pub(super) fn interfaces() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let there = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
         let mut names: Vec<String> = there.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        // The shell shows them.
+        names.retain(|name| terminal::is_printable(name));
         names.sort();
         let words = [
             ("default", "those of the default routes"),

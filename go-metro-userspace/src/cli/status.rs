@@ -6,7 +6,7 @@ use super::Failure;
 use crate::config;
 use crate::status::document::State;
 use crate::status::{client, show};
-use crate::terminal;
+use crate::terminal::{self, Spelling};
 
 /// It runs, but something is in its way.
 const DEGRADED: u8 = 1;
@@ -57,12 +57,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Some(Probe::Alive | Probe::Ready) => return Ok(()),
         None => {}
     }
-    let shown = if args.json || args.output == Form::Json {
-        terminal::printable_json(&text).into_owned()
+    let printed = if args.json || args.output == Form::Json {
+        terminal::print(&text, Spelling::Json)
     } else {
-        show::page(&status)
+        terminal::print(&show::page(&status), Spelling::Text)
     };
-    match terminal::print(&shown) {
+    match printed {
         // A reader that closed its pipe has the exit status all the same.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(Failure::output(&error)),
         _ => {}

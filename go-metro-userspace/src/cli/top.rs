@@ -1,6 +1,5 @@
 //! `go-metro top`.
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use crate::config::{self, SidesWanted};
 use crate::logging;
 use crate::rtt::parse_ports;
 use crate::status::client::{self, AskError};
+use crate::terminal;
 use crate::top::{self, From};
 
 #[derive(clap::Args)]
@@ -39,7 +39,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    if !std::io::stdout().is_terminal() {
+    if !terminal::is_stdout() {
         return Err(Failure::usage(
             &"top draws on a terminal, and standard output is none; `run --output table` prints lines",
         ));

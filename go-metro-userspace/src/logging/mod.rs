@@ -11,7 +11,7 @@ pub mod recent;
 mod rotate;
 mod writer;
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::os::fd::AsFd;
 
 use tracing::Level;
@@ -20,6 +20,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::config::{LogLevel, LogSettings};
+use crate::terminal;
 use format::{FileForm, JournalForm, StreamForm};
 use rotate::Rotating;
 use writer::{Queue, Target};
@@ -96,7 +97,7 @@ fn open(settings: &LogSettings, filter: EnvFilter) -> io::Result<()> {
     if is_journal() {
         finish_init(builder.event_format(JournalForm).finish().with(recent::Layer).try_init());
     } else {
-        let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let colours = terminal::is_stderr() && terminal::wants_colours();
         finish_init(builder.event_format(StreamForm { colours }).finish().with(recent::Layer).try_init());
     }
     why_not
@@ -123,6 +124,7 @@ fn filter(level: LogLevel, directives: Option<&str>) -> (EnvFilter, Option<Strin
 }
 
 /// Whether standard error is the journal's: systemd names device and inode of the stream in `JOURNAL_STREAM` (systemd.exec(5)).
+#[expect(clippy::disallowed_methods, reason = "it is not written to")]
 fn is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     nix::sys::stat::fstat(io::stderr().as_fd()).is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))

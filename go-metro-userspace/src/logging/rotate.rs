@@ -103,6 +103,7 @@ impl Rotating {
 }
 
 /// The stream that a path is a name of, as containers' users have `-log=/dev/stderr`.
+#[expect(clippy::disallowed_methods, reason = "a line of the log is escaped")]
 fn standard_stream(path: &Path) -> Option<io::Result<OwnedFd>> {
     match path.to_str()? {
         "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(io::stderr().as_fd().try_clone_to_owned()),

@@ -129,6 +129,7 @@ pub(super) fn finish() {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a line of the log is escaped")]
 fn write(target: &mut Target, line: &[u8], patience: Duration) {
     let written = match target {
         Target::Stderr => terminal::write_within(io::stderr().as_fd(), line, patience),

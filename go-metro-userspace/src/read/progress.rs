@@ -1,9 +1,11 @@
 //! How far a long file has been read, for whoever waits at a terminal.
 
 use std::fs::File;
-use std::io::{IsTerminal as _, Read};
+use std::io::Read;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::terminal;
 
 /// Files below this are read before anybody could wait: a quarter of a second's worth.
 const LONG: u64 = 32 << 20;
@@ -15,8 +17,8 @@ const TEMPLATE: &str = "{percent:>3} % [{bar:40}] {bytes} of {total_bytes}, {byt
 /// The file, whose reading is shown on standard error if that is a terminal, the file is long, and nothing else is written there.
 pub(super) fn shown(file: File, writes_lines: bool) -> Box<dyn Read + Send> {
     let len = file.metadata().map_or(0, |metadata| metadata.len());
-    let in_the_way = writes_lines && std::io::stdout().is_terminal();
-    if len < LONG || in_the_way || !std::io::stderr().is_terminal() {
+    let in_the_way = writes_lines && terminal::is_stdout();
+    if len < LONG || in_the_way || !terminal::is_stderr() {
         return Box::new(file);
     }
     let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stderr_with_hz(DRAWS));

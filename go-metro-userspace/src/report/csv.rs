@@ -1,9 +1,10 @@
-//! Comma-separated values (RFC 4180), for spreadsheets and data frames.
+//! Comma-separated values (RFC 4180), for spreadsheets and data frames. Names are as [`printable`] has them.
 
 use std::io::{self, Write};
 
 use super::{NamedPair, columns};
 use crate::rtt::{Sample, Side};
+use crate::terminal::printable;
 
 /// Writes a header, and a row for each pair and kind of sample. Times are milliseconds.
 ///
@@ -19,7 +20,7 @@ pub fn write_pairs(out: impl Write, pairs: &[NamedPair]) -> io::Result<()> {
         let kinds = [("data", &pair.summary.data), ("connect", &pair.summary.connect)];
         for (kind, stats) in kinds.iter().filter_map(|(kind, stats)| Some((kind, stats.as_ref()?))) {
             let side = pair.side.unwrap_or(Side::Remote).name();
-            let named = [&pair.src, &pair.dst, &pair.iface, side, kind].map(str::to_owned);
+            let named = [&*pair.src, &pair.dst, &pair.iface, side, kind].map(|name| printable(name).into_owned());
             let times = columns(stats, stats.mean_ms());
             // Nanoseconds where they are known; an estimate has no digits that it does not know.
             let times = times.map(|time| format!("{:.*}", time.decimals(6), time.ms));

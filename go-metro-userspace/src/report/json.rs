@@ -21,7 +21,6 @@ use serde::Serialize;
 
 use super::{Health, NamedPair, Report, columns};
 use crate::rtt::{Quiet, Rejection, Side, Stats};
-use crate::terminal;
 
 /// Writes reports as JSON lines.
 pub struct Json {
@@ -209,8 +208,7 @@ impl Json {
         let health = HealthFields::from(&report.health);
         serde_json::to_writer(&mut lines, &HealthLine { time_ns, interval_s, backend: report.backend, health })?;
         lines.push(b'\n');
-        // It may be a terminal.
-        self.out.write_all(terminal::printable_json(&String::from_utf8_lossy(&lines)).as_bytes())?;
+        self.out.write_all(&lines)?;
         self.out.flush()
     }
 }

@@ -3,6 +3,7 @@
 //! On a terminal the table is redrawn in place and adds up since the start, so that rows do not come and go with each
 //! interval; columns and rows that do not fit are left out whole. On a pipe each interval adds its time, its own lines and a blank one.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use super::fit::{self, Claim, Order};
 use super::{KernelRtt, NamedPair, Report, columns};
 use crate::rtt::{Figure, PairSummary, Side, Stats};
-use crate::terminal;
+use crate::terminal::{Printable, printable};
 
 /// Rows kept for the live table; beyond them the ones with the fewest samples go.
 const LIVE_ROWS: usize = 4096;
@@ -25,12 +26,12 @@ pub struct Columns {
     pub kernel: bool,
 }
 
-/// A pair's name and what was measured.
-#[derive(Clone, Copy, Debug)]
+/// A pair's name, as it may be shown, and what was measured.
+#[derive(Clone, Debug)]
 struct Row<'a> {
-    src: &'a str,
-    dst: &'a str,
-    iface: &'a str,
+    src: Cow<'a, str>,
+    dst: Cow<'a, str>,
+    iface: Cow<'a, str>,
     side: Option<Side>,
     summary: &'a PairSummary,
     kernel: Option<KernelRtt>,
@@ -39,6 +40,7 @@ struct Row<'a> {
 impl<'a> From<&'a NamedPair> for Row<'a> {
     fn from(pair: &'a NamedPair) -> Self {
         let NamedPair { src, dst, iface, side, summary, kernel, .. } = pair;
+        let [src, dst, iface] = [src, dst, iface].map(|name| printable(name));
         Self { src, dst, iface, side: *side, summary, kernel: *kernel }
     }
 }
@@ -62,7 +64,7 @@ pub enum Style {
 
 /// Writes reports as a table.
 pub struct Table {
-    out: Box<dyn Write + Send>,
+    out: Printable<Box<dyn Write + Send>>,
     style: fn() -> Style,
     columns: Columns,
     rows: BTreeMap<Name, (PairSummary, Option<KernelRtt>)>,
@@ -80,7 +82,7 @@ const WAITING: &str = "no samples yet: waiting for TCP traffic";
 
 impl Table {
     /// Writes to `out` in the style that `style` says, asked again for each report because terminals are resized.
-    pub fn new(out: Box<dyn Write + Send>, columns: Columns, style: fn() -> Style) -> Self {
+    pub fn new(out: Printable<Box<dyn Write + Send>>, columns: Columns, style: fn() -> Style) -> Self {
         let (rows, names, idle) = (BTreeMap::new(), HashMap::new(), Some(Duration::ZERO));
         Self { out, style, columns, rows, names, idle, is_begun: false }
     }
@@ -96,11 +98,16 @@ impl Table {
     ///
     /// What writing to `out` fails with.
     pub fn report(&mut self, report: &Report) -> io::Result<()> {
-        let text = match (self.style)() {
-            Style::Plain => terminal::printable_lines(&self.plain(report)).into_owned(),
-            Style::Live { width, height } => self.live(report, width, height),
-        };
-        self.out.write_all(text.as_bytes())?;
+        match (self.style)() {
+            Style::Plain => {
+                let text = self.plain(report);
+                self.out.write_all(text.as_bytes())?;
+            }
+            Style::Live { width, height } => {
+                let lines = self.live(report, width, height);
+                self.out.redraw(lines.iter().map(String::as_str))?;
+            }
+        }
         self.out.flush()
     }
 
@@ -150,7 +157,7 @@ impl Table {
         }
     }
 
-    fn live(&mut self, report: &Report, width: usize, height: usize) -> String {
+    fn live(&mut self, report: &Report, width: usize, height: usize) -> Vec<String> {
         self.add(report);
         let health = &report.health;
         let title = [
@@ -163,9 +170,9 @@ impl Table {
         ];
         let mut lines = vec![fit::parts(title, width).join("  "), String::new()];
         let rows = self.rows.iter().map(|((src, dst, iface, side), (summary, kernel))| Row {
-            src,
-            dst,
-            iface,
+            src: printable(src),
+            dst: printable(dst),
+            iface: printable(iface),
             side: *side,
             summary,
             kernel: *kernel,
@@ -190,12 +197,8 @@ impl Table {
             }
             Err(needed) => lines.push(fit::too_small(needed, width)),
         }
-        let mut text = String::from("\x1b[H");
-        for line in lines.iter().take(height.max(2) - 1) {
-            text += line;
-            text += "\x1b[K\n";
-        }
-        text + "\x1b[J"
+        lines.truncate(height.max(2) - 1);
+        lines
     }
 }
 
@@ -253,14 +256,13 @@ fn rows_note(cells: &[String]) -> &str {
 impl Row<'_> {
     /// Busiest first.
     fn order(&self) -> (std::cmp::Reverse<u64>, String, String, String, Option<Side>) {
-        let names = [self.src, self.dst, self.iface].map(str::to_owned);
-        let [src, dst, iface] = names;
+        let [src, dst, iface] = [&self.src, &self.dst, &self.iface].map(ToString::to_string);
         (std::cmp::Reverse(samples(self.summary)), src, dst, iface, self.side)
     }
 
     /// A cell for each column, and a note.
     fn cells(&self, columns: Columns) -> Vec<String> {
-        let mut cells = [self.src, self.dst, self.iface].map(str::to_owned).to_vec();
+        let mut cells = [&self.src, &self.dst, &self.iface].map(ToString::to_string).to_vec();
         if columns.side {
             cells.push(self.side.map_or("", Side::name).to_owned());
         }
@@ -305,9 +307,9 @@ impl Widths {
         let least = Self { src: 7, dst: 7, iface: 5, columns };
         let width = |name: &str, least: usize| name.chars().count().max(least);
         rows.fold(least, |w, row| Self {
-            src: width(row.src, w.src),
-            dst: width(row.dst, w.dst),
-            iface: width(row.iface, w.iface),
+            src: width(&row.src, w.src),
+            dst: width(&row.dst, w.dst),
+            iface: width(&row.iface, w.iface),
             columns,
         })
     }
@@ -334,7 +336,7 @@ impl Widths {
 
     /// A pair that only shook hands is shown by its handshakes.
     fn line(self, row: &Row<'_>) -> String {
-        let Row { src, dst, iface, side, summary, kernel } = *row;
+        let Row { src, dst, iface, side, summary, kernel } = row;
         let names = self.names(src, dst, iface, side.map_or("", Side::name));
         let Some(stats) = summary.data.as_ref().or(summary.connect.as_ref()) else { return names };
         let values = columns(stats, stats.average_ms());
@@ -368,6 +370,7 @@ mod tests {
     use super::super::examples::{is_as_before, pair, report};
     use super::*;
     use crate::rtt::Rtt;
+    use crate::terminal::Spelling;
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -392,7 +395,8 @@ mod tests {
     #[test]
     fn on_a_pipe_each_interval_has_its_time_a_header_and_a_blank_line_before_it() {
         let out = Shared::default();
-        let mut table = Table::new(Box::new(out.clone()), Columns::default(), || Style::Plain);
+        let mut table =
+            Table::new(Printable::new(Box::new(out.clone()), Spelling::Text), Columns::default(), || Style::Plain);
         let example = report(vec![pair("once", &[], &[9_000]), pair("db", &[20_000, 23_500], &[])]);
         table.report(&report(vec![])).unwrap();
         table.report(&example).unwrap();
@@ -412,7 +416,11 @@ mod tests {
     /// A live table after these reports.
     fn lived(reports: &[Report], style: fn() -> Style) -> String {
         let out = Shared::default();
-        let mut table = Table::new(Box::new(out.clone()), Columns { side: false, kernel: true }, style);
+        let mut table = Table::new(
+            Printable::new(Box::new(out.clone()), Spelling::Text),
+            Columns { side: false, kernel: true },
+            style,
+        );
         for report in reports {
             out.take();
             table.report(report).unwrap();
@@ -471,6 +479,20 @@ mod tests {
         assert_eq!(lines.len(), 7, "{text}");
         assert!(lines[3].contains("host0") && lines[3].contains(" 11 "), "{text}");
         assert_eq!(lines[6], "3 of 9 pairs  times in ms  those with most samples");
+    }
+
+    #[test]
+    fn no_name_moves_the_cursor_or_makes_a_row() {
+        let hostile = NamedPair { iface: "e\x1b[2J\n".to_owned(), ..pair("a\r\u{202e}b", &[20_000], &[]) };
+        let live = lived(&[report(vec![hostile.clone()])], || Style::Live { width: 120, height: 8 });
+        let out = Shared::default();
+        let mut table =
+            Table::new(Printable::new(Box::new(out.clone()), Spelling::Text), Columns::default(), || Style::Plain);
+        table.report(&report(vec![hostile])).unwrap();
+        for (text, lines) in [(live, 5), (out.take(), 3)] {
+            assert!(text.contains("a\\r\\u{202e}b") && text.contains("e\\u{1b}[2J\\n"), "{text}");
+            assert!(text.lines().count() == lines && crate::terminal::is_printable(&text), "{text:?}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ratatui::DefaultTerminal;
+use ratatui::buffer::Cell;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -24,6 +25,7 @@ use crate::agent::{self, AgentOptions};
 use crate::privileges::{self, Sandbox};
 use crate::status::Live;
 use crate::status::client::{self, AskError};
+use crate::terminal::{is_printable, printable};
 use app::{App, Wish};
 
 /// Longest wait for a key before the rest is looked after.
@@ -84,7 +86,7 @@ pub fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
     let (source, label) = match from {
         From::Own(options) => (capture(*options, sender)?, "capturing".to_owned()),
         From::Daemon(socket) => {
-            let label = format!("following the daemon at {}", socket.display());
+            let label = format!("following the daemon at {}", printable(&socket.display().to_string()));
             (follow(&socket, sender)?, label)
         }
     };
@@ -116,7 +118,12 @@ fn show(
         while let Ok(live) = seconds.try_recv() {
             app.add(&live);
         }
-        terminal.draw(|frame| screen::draw(frame, &mut app))?;
+        terminal.draw(|frame| {
+            screen::draw(frame, &mut app);
+            // Names are escaped where they come in, so that they can be read. This is for what was overlooked.
+            let cells = frame.buffer_mut().content.iter_mut();
+            cells.filter(|cell| !is_printable(cell.symbol())).for_each(Cell::reset);
+        })?;
         if source.is_finished() || stop.load(Ordering::Relaxed) {
             return Ok(());
         }

@@ -7,6 +7,7 @@ use crate::report;
 use crate::rtt::{Figure, PairSummary, Stats};
 use crate::status::Live;
 use crate::status::live::{Counters, LiveFlow};
+use crate::terminal::printable;
 
 /// Seconds of history.
 pub(super) const HISTORY: usize = 120;
@@ -115,9 +116,11 @@ impl Model {
             let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / live.interval_s;
             self.rates = (rate(live.counters.packets, before.packets), rate(live.counters.samples, before.samples));
         }
-        self.backend.clone_from(&live.backend);
-        self.interfaces.clone_from(&live.interfaces);
-        self.program.clone_from(&live.program);
+        // What a daemon and its name server say is shown as it may be.
+        let shown = |text: &String| printable(text).into_owned();
+        self.backend = shown(&live.backend);
+        self.interfaces = live.interfaces.iter().map(shown).collect();
+        self.program = shown(&live.program);
         let mut renamed = Vec::new();
         if self.names.len() > MOST_ROWS {
             self.names.clear();
@@ -125,15 +128,16 @@ impl Model {
         for flow in &live.flows {
             let (address, port) = (flow.remote.ip(), flow.remote.port());
             let key =
-                |src: String, dst: String| RowKey { src, dst, iface: flow.iface.clone(), to_local: flow.to_local };
+                |src: String, dst: String| RowKey { src, dst, iface: shown(&flow.iface), to_local: flow.to_local };
             let keys = |name: Option<&str>| {
                 let bare = name.map_or_else(|| address.to_string(), str::to_owned);
                 let with_port = name.map_or_else(|| flow.remote.to_string(), |name| format!("{name}:{port}"));
                 (key(flow.local.ip().to_string(), bare), key(flow.local.to_string(), with_port))
             };
-            if !self.shows_addresses && flow.name != address.to_string() && self.names.get(&address) != Some(&flow.name)
-            {
-                self.names.insert(address, flow.name.clone());
+            let name = printable(&flow.name);
+            let is_new = self.names.get(&address).is_none_or(|known| *known != name);
+            if !self.shows_addresses && is_new && name != address.to_string() {
+                self.names.insert(address, name.into_owned());
             }
             let name = self.names.get(&address).map(String::as_str);
             let (pair, one) = keys(name);

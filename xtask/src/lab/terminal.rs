@@ -1,13 +1,22 @@
-//! A real terminal, as a person has it over ssh: tmux, of a size that can be changed, with keys to type and a screen to read.
+//! A real terminal, as a person has it over ssh: tmux, of a size that can be changed, with keys to type and a screen to read; and one that
+//! keeps what is written to it byte by byte.
 
-use std::process::Command;
+use std::fs::File;
+use std::io::Read as _;
+use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use nix::pty::{OpenptyResult, Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::Pid;
 
 use super::Host;
+use super::agent::NOTICE_CALLS;
 use crate::workspace::{capture, run};
 
 /// A terminal with a program in it; gone when dropped.
@@ -102,5 +111,86 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = self.tmux().arg("kill-server").output();
+    }
+}
+
+/// A terminal that keeps every byte that is written to it, and changes none; its program is killed when it is dropped.
+#[derive(Debug)]
+pub struct Recorder {
+    child: Child,
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Recorder {
+    /// Starts a command whose three standard streams are the terminal.
+    ///
+    /// # Errors
+    ///
+    /// There is no terminal to be had, or the command cannot be run.
+    pub fn start(mut command: Command) -> Result<Self> {
+        let size = Winsize { ws_row: 40, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
+        let OpenptyResult { master, slave } = openpty(&size, None)?;
+        // Otherwise it would put a carriage return before each newline.
+        let mut settings = tcgetattr(&slave)?;
+        cfmakeraw(&mut settings);
+        tcsetattr(&slave, SetArg::TCSANOW, &settings)?;
+        command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
+        let child = command.env("TERM", "xterm-256color").env_remove("NO_COLOR").envs(NOTICE_CALLS).spawn()?;
+        let bytes = Arc::<Mutex<Vec<u8>>>::default();
+        let kept = bytes.clone();
+        let reader = thread::spawn(move || {
+            let (mut terminal, mut buffer) = (File::from(master), [0; 4096]);
+            // EIO once the last program is gone.
+            while let Ok(count @ 1..) = terminal.read(&mut buffer) {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..count]);
+            }
+        });
+        Ok(Self { child, bytes, reader: Some(reader) })
+    }
+
+    /// What has been written so far.
+    #[must_use]
+    pub fn seen(&self) -> Vec<u8> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends SIGTERM, and waits for the end as [`Self::finish`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::finish`].
+    pub fn stop(self) -> Result<(ExitStatus, Vec<u8>)> {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
+        self.finish()
+    }
+
+    /// Waits until the program has ended: how, and what it wrote.
+    ///
+    /// # Errors
+    ///
+    /// It does not end within a minute.
+    pub fn finish(mut self) -> Result<(ExitStatus, Vec<u8>)> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            if Instant::now() > deadline {
+                bail!("it does not end; it wrote {}", self.seen().escape_ascii());
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        Ok((status, self.seen()))
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

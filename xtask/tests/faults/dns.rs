@@ -78,6 +78,11 @@ impl Server {
         Self { state, threads, etc, namespace }
     }
 
+    /// From now on the host's processes started with [`Server::command`] read these lines as /etc/hosts.
+    pub(crate) fn hosts_file(&self, text: &[u8]) {
+        fs::write(self.etc.join("hosts"), text).unwrap();
+    }
+
     pub(crate) fn be(&self, mood: Mood) {
         *self.state.mood.lock().unwrap() = mood;
     }

@@ -23,3 +23,4 @@ mod server;
 mod service;
 mod streams;
 mod support;
+mod terminals;

@@ -6,6 +6,7 @@ use super::scale::{RttScale, even_ticks};
 use super::{Panel, Points};
 use crate::report::columns;
 use crate::rtt::{Figure, Stats};
+use crate::terminal::printable;
 
 /// Where the parts of a panel are, in pixels.
 struct Geometry {
@@ -362,13 +363,13 @@ fn aligned(figure: Figure) -> String {
 
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
+    // XML has no control characters (section 2.2), and a browser obeys those that turn text round.
+    for c in printable(text).chars() {
         match c {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
-            c if c.is_control() => safe.push(' '),
             c => safe.push(c),
         }
     }

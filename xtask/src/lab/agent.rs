@@ -20,10 +20,10 @@ pub const BINARY_VARIABLE: &str = "GO_METRO_BIN";
 pub const NOTICE_CALLS: [(&str, &str); 1] = [("GO_METRO_SANDBOX", "kill")];
 /// What the agent logs once it sees the traffic of an interface.
 const READY: &str = "capturing on";
-/// How long it may take until then: loading means verification.
-const START: Duration = Duration::from_secs(20);
-/// How long it may take to stop.
-const STOP: Duration = Duration::from_secs(10);
+/// How long it may take until then: loading means verification, and others may use the machine.
+const START: Duration = Duration::from_secs(60);
+/// How long it may take to stop. It bounds a failure; how quick a stop is has tests of its own.
+const STOP: Duration = Duration::from_secs(60);
 
 /// The agent's binary: what [`BINARY_VARIABLE`] names, or else the one in cargo's target directory, newest first.
 ///
@@ -321,11 +321,38 @@ impl Agent {
         kill(self.pid(), signal).with_context(|| format!("cannot send {signal}"))
     }
 
+    /// Stops all its threads where they are (SIGSTOP), and returns once none runs any more; SIGCONT lets them go on.
+    ///
+    /// # Errors
+    ///
+    /// It is gone, or a thread goes on.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        let deadline = Instant::now() + STOP;
+        while !self.is_frozen()? {
+            if Instant::now() > deadline {
+                bail!("go-metro goes on after {}", Signal::SIGSTOP);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Whether each thread is stopped: `T`, the field after the name in parentheses (proc_pid_stat(5)).
+    fn is_frozen(&self) -> Result<bool> {
+        let mut tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()))?;
+        let stopped = |task: std::io::Result<std::fs::DirEntry>| -> Result<bool> {
+            let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+            Ok(stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T')))
+        };
+        tasks.try_fold(true, |all, task| Ok(all && stopped(task)?))
+    }
+
     /// Sends SIGTERM and waits for its end.
     ///
     /// # Errors
     ///
-    /// It does not end within ten seconds.
+    /// It does not end.
     pub fn stop(self) -> Result<Finished> {
         // One that has ended by itself tells by its status.
         let _ = self.signal(Signal::SIGTERM);
@@ -346,7 +373,7 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// It does not end within ten seconds.
+    /// It does not end.
     pub fn finish(mut self) -> Result<Finished> {
         let deadline = Instant::now() + STOP;
         let status = loop {
@@ -383,6 +410,23 @@ pub fn run_once<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) ->
     let output = Command::new(binary()?).args(args).env("NO_COLOR", "1").envs(NOTICE_CALLS).output()?;
     let lines = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect();
     Ok(Finished { status: output.status, stdout: lines(&output.stdout), stderr: lines(&output.stderr) })
+}
+
+/// The status document of the daemon at a socket, which is asked until it answers: it may be about to start, or say that it is busy.
+///
+/// # Errors
+///
+/// It does not answer; with what was said last.
+pub fn status(socket: &Path) -> Result<serde_json::Value> {
+    let deadline = Instant::now() + START;
+    loop {
+        let said = run_once(["status".as_ref(), "--json".as_ref(), "--socket".as_ref(), socket.as_os_str()])?;
+        match serde_json::from_str(&said.stdout.concat()) {
+            Ok(status) => return Ok(status),
+            Err(error) if Instant::now() > deadline => bail!("{error}: {said:?}"),
+            Err(_) => thread::sleep(Duration::from_millis(50)),
+        }
+    }
 }
 
 /// Samples of a capture file, as `go-metro read` finds them.

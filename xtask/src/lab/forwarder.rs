@@ -290,8 +290,7 @@ impl Worker {
     fn run(mut self) {
         // Both are for accuracy; where they are refused, the lab is only less precise.
         let _ = nix::sys::prctl::set_timerslack(1);
-        // SAFETY: a system call without pointers; 0 is the calling thread.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+        super::priority::before_others();
         loop {
             self.deliver();
             if self.wait() {

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ pub struct Datagram {
 pub struct Listener {
     datagrams: Arc<Mutex<Vec<Datagram>>>,
     stop: Arc<AtomicBool>,
+    /// How often nothing had come within a [`TICK`].
+    idle: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -59,19 +61,22 @@ impl Listener {
     fn start(mut receive: impl FnMut(&mut [u8]) -> std::io::Result<usize> + Send + 'static) -> Result<Self> {
         let datagrams = Arc::<Mutex<Vec<Datagram>>>::default();
         let stop = Arc::new(AtomicBool::new(false));
+        let idle = Arc::<AtomicU64>::default();
         let thread = {
-            let (datagrams, stop) = (Arc::clone(&datagrams), Arc::clone(&stop));
+            let (datagrams, stop, idle) = (Arc::clone(&datagrams), Arc::clone(&stop), Arc::clone(&idle));
             thread::Builder::new().name("statsd".to_owned()).spawn(move || {
                 let mut buffer = vec![0; 65_536];
                 while !stop.load(Ordering::Relaxed) {
                     if let Ok(length) = receive(&mut buffer) {
                         let datagram = Datagram { at: Instant::now(), bytes: buffer[..length].to_vec() };
                         datagrams.lock().unwrap_or_else(PoisonError::into_inner).push(datagram);
+                    } else {
+                        idle.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             })?
         };
-        Ok(Self { datagrams, stop, thread: Some(thread) })
+        Ok(Self { datagrams, stop, idle, thread: Some(thread) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Datagram>> {
@@ -82,6 +87,15 @@ impl Listener {
     #[must_use]
     pub fn datagrams(&self) -> Vec<Datagram> {
         self.lock().clone()
+    }
+
+    /// Waits until everything that was sent before has been read.
+    pub fn drain(&self) {
+        let before = self.idle.load(Ordering::Relaxed);
+        // One that began before this may have ended before the last datagram.
+        while self.idle.load(Ordering::Relaxed) < before + 2 {
+            thread::sleep(TICK);
+        }
     }
 
     /// Takes what came so far away.

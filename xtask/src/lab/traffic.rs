@@ -117,6 +117,7 @@ fn serve(mut stream: TcpStream, service: Service) -> io::Result<()> {
     stream.set_nodelay(true)?;
     match service {
         Service::Respond { request, response } => {
+            super::priority::before_others();
             let mut buffer = vec![0; request];
             let answer = vec![b'r'; response];
             loop {

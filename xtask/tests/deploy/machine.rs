@@ -16,7 +16,7 @@ use super::shipped::shipped;
 /// The path's round-trip time.
 pub(crate) const RTT: Duration = Duration::from_millis(5);
 /// How long it may take to start, to install, to restart.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// It is gone, with all its processes, when this is dropped.
 pub(crate) struct Machine {

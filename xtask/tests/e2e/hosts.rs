@@ -15,7 +15,7 @@ use xtask::lab::statsd::{Listener, Metric};
 use xtask::lab::traffic::{DELAYED_ACK, Rounds, Server, Service, connect};
 use xtask::lab::{HostDelay, INTERFACE, Lab, Link, TcpInfo};
 
-use super::support::{Backend, SOON};
+use super::support::{Backend, Late, SOON, in_time, timely};
 
 /// A configuration that watches host b's addresses on host a's interface, with these keys besides.
 fn config(lab: &Lab, init: &str, instance: &str) -> (TempDir, PathBuf) {
@@ -39,6 +39,10 @@ fn pair(lab: &Lab, finished: &Finished) -> Value {
 
 #[test]
 fn acknowledgements_that_a_receiver_keeps_back_are_marked_counted_and_left_out_on_request() {
+    in_time("delayed acknowledgements", try_delayed_acknowledgements);
+}
+
+fn try_delayed_acknowledgements() -> Result<(), Late> {
     let lab = Lab::new(Link::Veth).unwrap();
     lab.path().set_rtt(Duration::from_millis(5));
     let start = |port: u16, wish: &str| {
@@ -78,7 +82,7 @@ fn acknowledgements_that_a_receiver_keeps_back_are_marked_counted_and_left_out_o
         let longest = prompt.iter().map(Sample::rtt).max().unwrap();
         println!("{wish}: {} delayed, {} not, those at most {longest:?}", delayed.len(), prompt.len());
         // Not the first eight, by which the timer shows; and what a busy machine acknowledges later than its timer says speaks against one.
-        assert!(!delayed.is_empty(), "{wish}: none is marked");
+        timely(!delayed.is_empty(), || format!("{wish}: none is marked"))?;
         assert!(delayed.iter().all(|sample| sample.remote == late.address()), "{wish}");
         assert!(delayed.iter().all(|sample| sample.rtt() >= Duration::from_millis(40)), "{wish}");
         let metrics = server.metrics().unwrap();
@@ -95,6 +99,7 @@ fn acknowledgements_that_a_receiver_keeps_back_are_marked_counted_and_left_out_o
             assert!((max - longest.as_secs_f64() * 1e3).abs() < 0.001, "{max} ms, the longest was {longest:?}");
         }
     }
+    Ok(())
 }
 
 #[test]
@@ -147,33 +152,37 @@ fn the_kernels_round_trip_times_of_a_pairs_sockets_are_reported_as_it_tells_them
         };
         println!("{output}: {srtt} ms and {min} ms; the sockets themselves say {mean} and {least}");
         assert!((srtt - mean).abs() < 0.001 && (min - least).abs() < 0.001, "{output}: {srtt} ms, {min} ms");
-        assert!((20.0..25.0).contains(&min));
+        assert!((20.0..40.0).contains(&min), "{min} ms");
     }
 }
 
 #[test]
 fn delay_inside_the_host_is_in_the_kernels_time_and_not_in_ours() {
-    let (network, host) = (Duration::from_millis(10), Duration::from_millis(25));
     for backend in Backend::BOTH {
-        let lab = Lab::new(Link::Veth).unwrap();
-        let inside = HostDelay::new(&lab).unwrap();
-        lab.path().set_rtt(network);
-        inside.path().set_rtt(host);
-        let init = format!("  backend: {}\n  kernel_rtt: true\n", backend.name());
-        // The interface leads out, though it looks like one that leads to a container: a pair's end without an address.
-        let (_directory, path) = config(&lab, &init, "    host_end: false\n");
-        let agent = Agent::start(&lab.a, ["run", "-c", path.to_str().unwrap(), "--output", "json"]).unwrap();
-        let rounds = Rounds { count: 20, ..Rounds::default() };
-        let service = Server::v4(&lab.b, rounds.service()).unwrap();
-        let mut stream = connect(&lab.a, service.address()).unwrap();
-        rounds.drive(&mut stream).unwrap();
-        thread::sleep(Duration::from_millis(300));
-        let pair = pair(&lab, &agent.stop().unwrap());
-        let ms = |value: &Value| value.as_f64().unwrap();
-        let (wire, kernel) = (&pair["data"], &pair["kernel"]);
-        println!("{backend:?}: on the wire {} ms, at least {}; kernel {kernel}", wire["avg_ms"], wire["min_ms"]);
-        assert!((10.0 - 0.02..15.0).contains(&ms(&wire["min_ms"])), "{backend:?}: {wire}");
-        assert!(ms(&wire["p50_ms"]) < 20.0, "{backend:?}: {wire}");
-        assert!(ms(&kernel["min_ms"]) >= 35.0 && ms(&kernel["srtt_ms"]) < 60.0, "{backend:?}: {kernel}");
+        in_time(backend.name(), || try_delay_inside(backend));
     }
+}
+
+fn try_delay_inside(backend: Backend) -> Result<(), Late> {
+    let (network, host) = (Duration::from_millis(10), Duration::from_millis(25));
+    let lab = Lab::new(Link::Veth).unwrap();
+    let inside = HostDelay::new(&lab).unwrap();
+    lab.path().set_rtt(network);
+    inside.path().set_rtt(host);
+    let init = format!("  backend: {}\n  kernel_rtt: true\n", backend.name());
+    // The interface leads out, though it looks like one that leads to a container: a pair's end without an address.
+    let (_directory, path) = config(&lab, &init, "    host_end: false\n");
+    let agent = Agent::start(&lab.a, ["run", "-c", path.to_str().unwrap(), "--output", "json"]).unwrap();
+    let rounds = Rounds { count: 20, ..Rounds::default() };
+    let service = Server::v4(&lab.b, rounds.service()).unwrap();
+    let mut stream = connect(&lab.a, service.address()).unwrap();
+    rounds.drive(&mut stream).unwrap();
+    thread::sleep(Duration::from_millis(300));
+    let pair = pair(&lab, &agent.stop().unwrap());
+    let ms = |value: &Value| value.as_f64().unwrap();
+    let (wire, kernel) = (&pair["data"], &pair["kernel"]);
+    println!("{backend:?}: on the wire {} ms, at least {}; kernel {kernel}", wire["avg_ms"], wire["min_ms"]);
+    assert!(ms(&wire["min_ms"]) >= 10.0 - 0.02 && ms(&kernel["min_ms"]) >= 35.0, "{backend:?}: {wire}, {kernel}");
+    timely(ms(&wire["min_ms"]) < 15.0 && ms(&wire["p50_ms"]) < 20.0, || wire.to_string())?;
+    timely(ms(&kernel["srtt_ms"]) < 60.0, || kernel.to_string())
 }

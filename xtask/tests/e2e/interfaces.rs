@@ -12,8 +12,6 @@ use xtask::lab::{Lab, Link};
 
 use super::support::{Backend, SOON, wait_for_samples};
 
-/// How long it may take to notice an interface.
-const NOTICE: Duration = Duration::from_secs(1);
 const ROUNDS: Rounds = Rounds { count: 10, request: 100, response: 200, pause: Duration::ZERO };
 
 /// Rounds from host a to a server in the container.
@@ -51,7 +49,7 @@ fn a_pattern_watches_containers_that_are_there_that_come_and_until_they_go() {
 
         let third = start("cali3", 14);
         let began = Instant::now();
-        agent.wait_for_log("capturing on cali3", NOTICE).unwrap();
+        agent.wait_for_log("capturing on cali3", SOON).unwrap();
         println!("{backend:?}: a third one is watched {:?} after it was made", began.elapsed());
         talk(&lab, &third);
         assert!(wait_for_samples(&agent, ROUNDS.count - 1, of(&third)).len() >= ROUNDS.count - 1, "{backend:?}");
@@ -59,7 +57,7 @@ fn a_pattern_watches_containers_that_are_there_that_come_and_until_they_go() {
         let before = wait_for_samples(&agent, 0, of(&second)).len();
         drop(first);
         lab.a.namespace.ip("link delete cali1").ok();
-        agent.wait_for_log("cali1 is gone", NOTICE).unwrap();
+        agent.wait_for_log("cali1 is gone", SOON).unwrap();
         talk(&lab, &second);
         let after = wait_for_samples(&agent, before + ROUNDS.count - 1, of(&second)).len();
         assert!(after - before >= ROUNDS.count - 1, "{backend:?}: the others are still watched");
@@ -115,13 +113,13 @@ fn default_is_the_interface_of_the_default_route_as_it_moves() {
         let mut agent = Agent::spawn(&lab.a, args).unwrap();
         agent.wait_for_log("no such interface yet; waiting for it", SOON).unwrap();
         a.ip(&format!("route add default via {}", lab.b.v4)).unwrap();
-        agent.wait_for_log("capturing on eth0", NOTICE).unwrap();
+        agent.wait_for_log("capturing on eth0", SOON).unwrap();
         super::support::some_rounds(&lab, 10);
         assert!(wait_for_samples(&agent, 10, Sample::is_data).len() >= 10, "{backend:?}");
         assert!(!agent.log().join("\n").contains("capturing on extra0"), "{backend:?}");
         a.ip("route replace default via 10.66.0.2").unwrap();
-        agent.wait_for_log("capturing on extra0", NOTICE).unwrap();
-        agent.wait_for_log("no longer capturing on eth0", NOTICE).unwrap();
+        agent.wait_for_log("capturing on extra0", SOON).unwrap();
+        agent.wait_for_log("no longer capturing on eth0", SOON).unwrap();
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{backend:?}");
     }
 }

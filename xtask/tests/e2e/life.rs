@@ -1,6 +1,7 @@
 //! The agent among others: targets that change, neighbours on the hook, death and another start.
 
 use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,43 @@ use xtask::lab::programs::{Hook, Position, Program, attached};
 use xtask::lab::traffic::{Rounds, Server, connect};
 use xtask::lab::{Lab, Link};
 
-use super::support::{Backend, SOON, sampling, some_rounds, wait_for_samples};
+use super::support::{Backend, Late, SOON, in_time, sampling, some_rounds, timely, wait_for_samples};
 
 /// The programs that the kernel has on both hooks of host a.
 fn on_the_hooks(lab: &Lab) -> Vec<String> {
     [Hook::Ingress, Hook::Egress].into_iter().flat_map(|hook| attached(&lab.a, hook).unwrap()).collect()
+}
+
+/// Samples of a connection's data to `to`, which has just had a round.
+fn of_a_round(lab: &Lab, to: SocketAddr) -> impl Fn(&Sample) -> bool {
+    let mut stream = connect(&lab.a, to).unwrap();
+    let exchange = Rounds { count: 1, ..Rounds::default() }.drive(&mut stream).unwrap();
+    move |sample| sample.is_data() && sample.local == exchange.local
+}
+
+/// Talks to `to` until that is measured.
+fn until_measured(lab: &Lab, agent: &Agent, to: SocketAddr) {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let of = of_a_round(lab, to);
+        if agent.wait_for_output(Duration::from_millis(300), |lines| samples(lines).unwrap().iter().any(&of)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{to} is not measured");
+    }
+}
+
+/// Talks to `to` until that is measured no longer: what follows it, with `marker`, is.
+fn until_not_measured(lab: &Lab, agent: &Agent, to: SocketAddr, marker: SocketAddr) {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let (of, of_marker) = (of_a_round(lab, to), of_a_round(lab, marker));
+        assert!(!wait_for_samples(agent, 1, of_marker).is_empty(), "{marker} is not measured");
+        if !samples(&agent.output()).unwrap().iter().any(of) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{to} is still measured");
+    }
 }
 
 #[test]
@@ -64,21 +97,25 @@ fn targets_change_at_run_time_without_losing_a_flow() {
         write("10.77.0.2, 10.77.0.3");
         agent.signal(Signal::SIGHUP).unwrap();
         agent.wait_for_log("configuration read again", SOON).unwrap();
-        thread::sleep(Duration::from_millis(300));
+        // The threads that capture hear of it a little later.
+        let (lost, came) = (SocketAddr::from((lab.b.v4, 7000)), SocketAddr::from((other, 7000)));
+        until_measured(&lab, &agent, came);
+        let count = |stream: &TcpStream| {
+            let local = stream.local_addr().unwrap();
+            move |sample: &Sample| sample.is_data() && sample.local == local
+        };
         rounds.drive(&mut kept).unwrap();
         rounds.drive(&mut added).unwrap();
-        let after = wait_for_samples(&agent, 30, Sample::is_data);
-        let of = |ip: [u8; 4]| after.iter().filter(|sample| sample.remote.ip() == std::net::Ipv4Addr::from(ip)).count();
-        assert_eq!((of([10, 77, 0, 2]), of(other)), (20, 10), "{backend:?}");
+        assert_eq!(wait_for_samples(&agent, 10, count(&added)).len(), 10, "{backend:?}");
+        assert_eq!(wait_for_samples(&agent, 20, count(&kept)).len(), 20, "{backend:?}");
 
         write("10.77.0.3");
         agent.signal(Signal::SIGHUP).unwrap();
-        thread::sleep(Duration::from_millis(500));
+        until_not_measured(&lab, &agent, lost, came);
         rounds.drive(&mut kept).unwrap();
         rounds.drive(&mut added).unwrap();
-        let last = wait_for_samples(&agent, 40, Sample::is_data);
-        assert_eq!(last.len(), 40, "{backend:?}");
-        assert!(last[30..].iter().all(|sample| sample.remote.ip() == std::net::Ipv4Addr::from(other)), "{backend:?}");
+        assert_eq!(wait_for_samples(&agent, 20, count(&added)).len(), 20, "{backend:?}");
+        assert_eq!(wait_for_samples(&agent, 20, count(&kept)).len(), 20, "{backend:?}");
         assert_eq!(agent.stop().unwrap().status.code(), Some(0));
     }
 }
@@ -186,41 +223,44 @@ fn an_interface_that_goes_and_returns_is_watched_again() {
 #[test]
 fn sampling_windows_open_and_close() {
     for backend in Backend::BOTH {
-        let lab = Lab::new(Link::Veth).unwrap();
-        lab.path().set_rtt(Duration::from_millis(5));
-        let directory = tempfile::tempdir().unwrap();
-        let config = directory.path().join("conf.yaml");
-        let text = format!(
-            "init_config:\n  backend: {}\n  workers: 2\ninstances:\n  - interface: eth0\n    ips: [{}]\n    \
-             sample: true\n    sample_duration: 1\n    sample_interval: 2\n",
-            backend.name(),
-            lab.b.v4
-        );
-        fs::write(&config, text).unwrap();
-        let agent =
-            Agent::start(&lab.a, ["run", "-c", config.to_str().unwrap(), "--output", "json", "--samples"]).unwrap();
-        let rounds = Rounds { count: 650, pause: Duration::from_millis(5), ..Rounds::default() };
-        let server = Server::v4(&lab.b, rounds.service()).unwrap();
-        rounds.run(&lab.a, server.address()).unwrap();
-        let finished = agent.stop().unwrap();
-        let found = samples(&finished.stdout).unwrap();
-        let mut windows: Vec<(u64, u64)> = Vec::new();
-        for sample in &found {
-            match windows.last_mut() {
-                Some(window) if sample.time_ns - window.1 < 500_000_000 => window.1 = sample.time_ns,
-                _ => windows.push((sample.time_ns, sample.time_ns)),
-            }
-        }
-        println!("{backend:?}: {} samples in {} windows", found.len(), windows.len());
-        assert!(windows.len() >= 2, "{backend:?}: {windows:?}");
-        for (start, end) in &windows {
-            assert!(end - start < 1_400_000_000, "{backend:?}: a window of {} ns", end - start);
-        }
-        for pair in windows.windows(2) {
-            let gap = pair[1].0 - pair[0].1;
-            assert!((1_500_000_000..2_600_000_000).contains(&gap), "{backend:?}: a gap of {gap} ns");
-        }
-        // None is of a segment sent in one window and acknowledged in another.
-        assert!(found.iter().all(|sample| sample.rtt() < Duration::from_millis(500)), "{backend:?}");
+        in_time(backend.name(), || try_sampling_windows(backend));
     }
+}
+
+fn try_sampling_windows(backend: Backend) -> Result<(), Late> {
+    let lab = Lab::new(Link::Veth).unwrap();
+    lab.path().set_rtt(Duration::from_millis(5));
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("conf.yaml");
+    let text = format!(
+        "init_config:\n  backend: {}\n  workers: 2\ninstances:\n  - interface: eth0\n    ips: [{}]\n    \
+             sample: true\n    sample_duration: 1\n    sample_interval: 2\n",
+        backend.name(),
+        lab.b.v4
+    );
+    fs::write(&config, text).unwrap();
+    let agent = Agent::start(&lab.a, ["run", "-c", config.to_str().unwrap(), "--output", "json", "--samples"]).unwrap();
+    let rounds = Rounds { count: 650, pause: Duration::from_millis(5), ..Rounds::default() };
+    let server = Server::v4(&lab.b, rounds.service()).unwrap();
+    rounds.run(&lab.a, server.address()).unwrap();
+    let finished = agent.stop().unwrap();
+    let found = samples(&finished.stdout).unwrap();
+    let mut windows: Vec<(u64, u64)> = Vec::new();
+    for sample in &found {
+        match windows.last_mut() {
+            Some(window) if sample.time_ns - window.1 < 500_000_000 => window.1 = sample.time_ns,
+            _ => windows.push((sample.time_ns, sample.time_ns)),
+        }
+    }
+    println!("{backend:?}: {} samples in {} windows", found.len(), windows.len());
+    timely(windows.len() >= 2, || format!("{windows:?}"))?;
+    for (start, end) in &windows {
+        timely(end - start < 1_400_000_000, || format!("a window of {} ns", end - start))?;
+    }
+    for pair in windows.windows(2) {
+        let gap = pair[1].0 - pair[0].1;
+        timely((1_500_000_000..2_600_000_000).contains(&gap), || format!("a gap of {gap} ns"))?;
+    }
+    // None is of a segment sent in one window and acknowledged in another.
+    timely(found.iter().all(|sample| sample.rtt() < Duration::from_millis(500)), || "a long sample".to_owned())
 }

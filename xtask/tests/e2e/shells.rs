@@ -7,7 +7,7 @@ use std::time::Duration;
 use xtask::lab::terminal::Terminal;
 use xtask::lab::{Lab, Link, agent};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A shell without its user's settings, with go-metro on its path and the script loaded as its manual says.
 fn shell(folder: &Path, shell: &str) -> String {

@@ -21,8 +21,7 @@ fn ask(socket: &Path, how: &[&str]) -> Finished {
 }
 
 fn document(socket: &Path) -> Value {
-    let said = ask(socket, &["--json"]);
-    serde_json::from_str(&said.stdout.concat()).unwrap_or_else(|error| panic!("{error}: {said:?}"))
+    xtask::lab::agent::status(socket).unwrap()
 }
 
 /// Asks until the document satisfies `enough`.

@@ -9,7 +9,7 @@ use xtask::lab::agent::Agent;
 use xtask::lab::traffic::{Rounds, Server, connect};
 use xtask::lab::{Lab, Link};
 
-use super::support::{Backend, watching};
+use super::support::{Backend, SOON, watching};
 
 /// Connections that talk while the agent is stopped.
 const TALKERS: usize = 6;
@@ -39,9 +39,11 @@ fn every_sample_until_a_stop_under_load_is_in_the_last_report_and_the_accounts_c
                     }
                 });
             }
-            thread::sleep(Duration::from_millis(700));
+            let enough = |lines: &[String]| lines.len() > 700;
+            let busy = agent.wait_for_output(SOON, enough);
             let finished = agent.stop();
             stop.store(true, Ordering::Relaxed);
+            assert!(busy, "{what}: no load");
             finished.unwrap()
         });
         assert_eq!(finished.status.code(), Some(0), "{what}");

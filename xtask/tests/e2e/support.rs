@@ -4,11 +4,12 @@ use std::time::Duration;
 
 pub(crate) use xtask::lab::agent::Backend;
 use xtask::lab::agent::{Agent, Sample, samples};
+pub(crate) use xtask::lab::late::{Late, in_time, timely};
 use xtask::lab::traffic::{Rounds, Server, connect};
 use xtask::lab::{INTERFACE, Lab};
 
 /// How long a test waits for what is due at once. It bounds a failure; a busy machine may need much of it.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// Arguments that watch host b's addresses on host a's interface.
 pub(crate) fn watching(lab: &Lab, backend: Backend) -> Vec<String> {

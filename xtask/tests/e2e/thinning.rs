@@ -12,6 +12,8 @@ use xtask::lab::agent::{Agent, Finished, Sample};
 use xtask::lab::traffic::{Rounds, Server, Service, bulk, connect};
 use xtask::lab::{Host, Lab, Link, Pair};
 
+use super::support::{Late, in_time, timely};
+
 /// Until what is under way has come, and is out of the ring: accounts that are closed while something passes are off by that.
 const QUIET: Duration = Duration::from_millis(500);
 
@@ -61,29 +63,37 @@ fn upload(rtt: Duration, per_flow: &str) -> (Vec<Sample>, BTreeMap<&'static str,
 
 #[test]
 fn a_bulk_flow_yields_one_sample_in_the_configured_time() {
+    in_time("100ms", try_the_configured_time);
+}
+
+fn try_the_configured_time() -> Result<(), Late> {
     let (samples, health) = upload(Duration::from_millis(10), "100ms");
     // Two seconds, and what the sender had buffered at their end.
-    assert!((10..=26).contains(&samples.len()), "{} samples", samples.len());
+    timely((10..=26).contains(&samples.len()), || format!("{} samples", samples.len()))?;
     for pair in samples.windows(2) {
         let sent = |sample: &Sample| sample.time_ns - sample.rtt_ns;
         // The pick begins with the first of a few segments, and the sample may be of the last of them.
         let apart = Duration::from_nanos(sent(&pair[1]) - sent(&pair[0]));
         assert!(apart >= Duration::from_millis(80), "samples are {apart:?} apart");
     }
-    assert!(health["thinned"] > 10 * health["records"], "{health:?}");
     assert_eq!(health["lost"], 0);
+    timely(health["thinned"] > 10 * health["records"], || format!("{health:?}"))
 }
 
 #[test]
 fn a_bulk_flow_yields_one_sample_in_each_round_trip() {
+    in_time("1rtt", try_each_round_trip);
+}
+
+fn try_each_round_trip() -> Result<(), Late> {
     let (samples, health) = upload(Duration::from_millis(50), "1rtt");
     // The path's queue makes round trips longer than its delay.
-    assert!((8..=45).contains(&samples.len()), "{} samples", samples.len());
+    timely((8..=45).contains(&samples.len()), || format!("{} samples", samples.len()))?;
     for pair in samples.windows(2) {
         let apart = Duration::from_nanos(pair[1].time_ns - pair[0].time_ns);
         assert!(apart >= Duration::from_millis(45), "samples are {apart:?} apart");
     }
-    assert!(health["thinned"] > health["records"], "{health:?}");
+    timely(health["thinned"] > health["records"], || format!("{health:?}"))
 }
 
 /// What an agent saw that gets to run one third of the time, while four flows upload and others exchange little.
@@ -156,13 +166,20 @@ fn overload(watermark: &str) -> Overload {
 
 #[test]
 fn a_daemon_that_cannot_keep_up_has_long_flows_thinned_and_loses_little() {
+    in_time("a daemon that cannot keep up", try_not_to_keep_up);
+}
+
+fn try_not_to_keep_up() -> Result<(), Late> {
     let (without, with) = (overload("off"), overload("50%"));
     let said = |log: &[String]| log.iter().filter(|line| line.contains("the ring runs full")).count();
     assert_eq!((without.health["thinned"], said(&without.log)), (0, 0));
-    assert!(without.health["lost"] > 1000, "it kept up: {:?}", without.health);
-    assert!(with.health["thinned"] > 1000 && said(&with.log) >= 1, "{:?} {:#?}", with.health, with.log);
+    timely(without.health["lost"] > 1000, || format!("it kept up: {:?}", without.health))?;
+    timely(with.health["thinned"] > 1000, || format!("{:?}", with.health))?;
+    assert!(said(&with.log) >= 1, "{:?} {:#?}", with.health, with.log);
     let share = |overload: &Overload| overload.health["lost"] as f64 / overload.health["segments"] as f64;
-    assert!(share(&with) < share(&without) / 4.0, "lost {:.3}, without {:.3}", share(&with), share(&without));
-    assert!(with.long > without.long && with.long > 0.8, "{} of one flow's rounds", with.long);
-    assert!(with.short > without.short && with.short > 0.8, "{} of short flows' rounds", with.short);
+    timely(share(&with) < share(&without) / 4.0, || {
+        format!("lost {:.3}, without {:.3}", share(&with), share(&without))
+    })?;
+    timely(with.long > without.long && with.long > 0.8, || format!("{} of one flow's rounds", with.long))?;
+    timely(with.short > without.short && with.short > 0.8, || format!("{} of short flows' rounds", with.short))
 }

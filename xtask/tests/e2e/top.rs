@@ -17,8 +17,6 @@ use super::support::SOON;
 
 const SMALL: (u16, u16) = (80, 24);
 const LARGE: (u16, u16) = (120, 40);
-/// A start is slow: the classifier is verified, and others use the machine.
-const START: Duration = Duration::from_secs(20);
 
 /// `top` with these arguments, between two words of the shell, so that what it leaves behind is seen.
 fn command(arguments: &str) -> String {
@@ -43,7 +41,7 @@ fn a_screen_shows_live_traffic_obeys_keys_and_gives_the_terminal_back() {
     let lab = Lab::new(Link::Veth).unwrap();
     lab.path().set_rtt(Duration::from_millis(20));
     let terminal = Terminal::start(&lab.a, SMALL, &command("--interface eth0")).unwrap();
-    terminal.wait_for(START, |screen| screen.contains("ebpf on eth0")).unwrap();
+    terminal.wait_for(SOON, |screen| screen.contains("ebpf on eth0")).unwrap();
     let rounds = Rounds { count: 120, pause: Duration::from_millis(10), ..Rounds::default() };
     let server = Server::v4(&lab.b, rounds.service()).unwrap();
     thread::scope(|scope| {
@@ -59,7 +57,7 @@ fn a_screen_shows_live_traffic_obeys_keys_and_gives_the_terminal_back() {
     let row = row(&screen).unwrap();
     let values: Vec<f64> = row.split_whitespace().skip(1).map(|value| value.parse().unwrap()).collect();
     // Two FINs may be among them.
-    assert!((240.0..=242.0).contains(&values[0]) && (20.0..25.0).contains(&values[3]), "{row}");
+    assert!((240.0..=242.0).contains(&values[0]) && values[3] >= 20.0, "{row}");
     assert!(screen.contains("lost 0") && screen.contains("distribution") && screen.contains("q quit"), "{screen}");
 
     terminal.press(&["Tab"]).unwrap();
@@ -83,12 +81,12 @@ fn a_screen_shows_live_traffic_obeys_keys_and_gives_the_terminal_back() {
 fn a_signal_gives_the_terminal_back_too() {
     let lab = Lab::new(Link::Veth).unwrap();
     let terminal = Terminal::start(&lab.a, SMALL, &command("--interface eth0")).unwrap();
-    terminal.wait_for(START, |screen| screen.contains("ebpf on eth0")).unwrap();
+    terminal.wait_for(SOON, |screen| screen.contains("ebpf on eth0")).unwrap();
     kill(pid_of("--interface eth0", &lab), Signal::SIGTERM).unwrap();
     terminal.wait_for(SOON, |screen| is_restored(screen, 0)).unwrap();
     // A terminal that goes takes what runs on it along.
     let terminal = Terminal::start(&lab.a, SMALL, &command("--interface eth0")).unwrap();
-    terminal.wait_for(START, |screen| screen.contains("ebpf on eth0")).unwrap();
+    terminal.wait_for(SOON, |screen| screen.contains("ebpf on eth0")).unwrap();
     let pid = pid_of("--interface eth0", &lab);
     drop(terminal);
     let deadline = Instant::now() + SOON;
@@ -102,7 +100,7 @@ fn a_signal_gives_the_terminal_back_too() {
 fn a_terminal_that_goes_away_ends_it() {
     let lab = Lab::new(Link::Veth).unwrap();
     let terminal = Terminal::start(&lab.a, SMALL, &command("--interface eth0")).unwrap();
-    terminal.wait_for(START, |screen| screen.contains("ebpf on eth0")).unwrap();
+    terminal.wait_for(SOON, |screen| screen.contains("ebpf on eth0")).unwrap();
     let pid = pid_of("--interface eth0", &lab);
     drop(terminal);
     let deadline = Instant::now() + SOON;
@@ -145,7 +143,7 @@ fn a_running_daemon_is_followed_for_as_long_as_it_runs() {
     )
     .unwrap();
     let terminal = Terminal::start(&lab.a, SMALL, &command(&format!("--socket {socket}"))).unwrap();
-    terminal.wait_for(START, |screen| screen.contains("ebpf on eth0")).unwrap();
+    terminal.wait_for(SOON, |screen| screen.contains("ebpf on eth0")).unwrap();
     super::support::some_rounds(&lab, 30);
     terminal.wait_for(SOON, |screen| screen.contains("1 pairs, times in ms") && screen.contains("10.77.0.2")).unwrap();
     daemon.stop().unwrap();

@@ -12,7 +12,7 @@ use xtask::lab::{Host, Impairment, Lab, Link, Offload, TcpInfo, Way};
 use xtask::oracle::live::{Live, Proof};
 
 use super::court::Verdicts;
-use super::support::Backend;
+use super::support::{Backend, Late, in_time};
 
 /// Round trips that the path imposes, one for each far address.
 const PATHS: [Duration; 8] = [
@@ -125,9 +125,6 @@ fn apart_from_the_kernel(driven: &[Driven], samples: &[Sample]) -> Vec<Duration>
         .collect()
 }
 
-/// What was later than the lab allows: a machine that is busy with something else, which is tried again. Everything else must hold at once.
-type Late = String;
-
 fn try_a_thousand_flows() -> Result<(), Late> {
     let lab = lossy_lab();
     let serve = |request: &usize| {
@@ -178,11 +175,14 @@ fn try_a_thousand_flows() -> Result<(), Late> {
         apart[0], apart[1], apart[2]
     );
 
-    assert!(driven.len() >= FLOWS * 99 / 100, "{} flows", driven.len());
     verdicts.assert_true(|sample| PATHS[path_of(sample)]);
     let count: usize = untold.values().sum();
     assert!(count as f64 <= samples.len() as f64 * UNTOLD, "{count} of {} cannot be known", samples.len());
     assert!(samples.len() * 100 >= acks * 90, "{} samples of {acks} acknowledgements", samples.len());
+    // What a path of 300 ms and a lossy start need more than ten seconds for is not driven.
+    if driven.len() < FLOWS * 99 / 100 {
+        return Err(format!("{} flows", driven.len()));
+    }
     if most > 1000.0 || apart[1] > 1000.0 {
         return Err(format!("one in a hundred is {most} us off, {} us from the kernel's", apart[1]));
     }
@@ -191,7 +191,5 @@ fn try_a_thousand_flows() -> Result<(), Late> {
 
 #[test]
 fn of_a_thousand_flows_over_lossy_paths_every_sample_is_true() {
-    let mut attempts = (0..2).map(|_| try_a_thousand_flows());
-    let passed = attempts.find_map(|attempt| attempt.inspect_err(|late| println!("{late}")).ok());
-    assert!(passed.is_some(), "later than the lab allows, twice");
+    in_time("a thousand flows", try_a_thousand_flows);
 }

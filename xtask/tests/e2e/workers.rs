@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use xtask::lab::agent::{Agent, Finished, Sample, run_once};
+use xtask::lab::agent::{Agent, Finished, Sample};
 use xtask::lab::flood::{NET, syn_flood};
 use xtask::lab::terminal::Terminal;
 use xtask::lab::traffic::{Rounds, Server, connect};
@@ -55,8 +55,7 @@ impl Conf {
     }
 
     fn status(&self) -> Value {
-        let said = run_once(["status", "--json", "--socket", self.socket().to_str().unwrap()]).unwrap();
-        serde_json::from_str(&said.stdout.concat()).unwrap_or_else(|error| panic!("{error}: {said:?}"))
+        xtask::lab::agent::status(&self.socket()).unwrap()
     }
 }
 
@@ -201,11 +200,17 @@ fn what_does_not_fit_into_any_of_the_rings_is_counted() {
     conf.write(&lab, "workers: 2, ring_size: 128KiB, max_pairs: 10, max_flows: 5000", &flood);
     let mut agent = conf.start(&lab);
     agent.wait_for_log("capturing on flood0", SOON).unwrap();
-    agent.signal(Signal::SIGSTOP).unwrap();
+    agent.freeze().unwrap();
     assert_eq!(syn_flood(&lab.a, "flood0", 0..FLOOD).unwrap(), u64::from(FLOOD));
     agent.signal(Signal::SIGCONT).unwrap();
-    thread::sleep(Duration::from_millis(500));
-    let told = conf.status();
+    let deadline = Instant::now() + SOON;
+    let told = loop {
+        let told = conf.status();
+        if told["packets"]["matched"] == u64::from(FLOOD) || Instant::now() > deadline {
+            break told;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
     let count = |group: &str, name: &str| told[group][name].as_u64().unwrap();
     let (matched, records, lost) =
         (count("packets", "matched"), count("packets", "records"), count("drops", "records"));

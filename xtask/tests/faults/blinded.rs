@@ -1,14 +1,9 @@
 //! Another program on the hook ends the chain before the classifier.
 
-use std::time::Duration;
-
 use xtask::lab::agent::Agent;
 use xtask::lab::programs::{Hook, Position, Program, attached};
 
 use super::support::{Conf, SOON, USUAL, lab, statsd, wait, wait_until, while_talking};
-
-/// Until it is noticed that one direction is hidden: three seconds, and what comes around them.
-const NOTICED: Duration = Duration::from_secs(8);
 
 fn position(lab: &xtask::lab::Lab, hook: Hook, ours: &str) -> Option<usize> {
     attached(&lab.a, hook).unwrap().iter().position(|name| name == ours)
@@ -30,7 +25,7 @@ fn a_program_that_ends_the_chain_before_ours_hides_nothing_for_long() {
             let after =
                 (hook == Hook::Ingress).then(|| Program::attach(&lab.a, "lab_accept", hook, Position::First).unwrap());
             assert_eq!(position(&lab, hook, ours), Some(1), "{hook:?}: behind the other");
-            agent.wait_for_log("a program before ours ends the chain; moved to its head", NOTICED).unwrap();
+            agent.wait_for_log("a program before ours ends the chain; moved to its head", SOON).unwrap();
             wait(&format!("{hook:?}: the head of the chain"), SOON, || position(&lab, hook, ours) == Some(0));
             drop(server.take());
             wait_until(&server, "samples", |heard| heard.rtts().len() > 20);
@@ -40,9 +35,7 @@ fn a_program_that_ends_the_chain_before_ours_hides_nothing_for_long() {
         heard.assert_true_rtts(longest, &format!("{hook:?}"));
         let said = agent.log().iter().filter(|line| line.contains("moved to its head")).count();
         assert_eq!(said, 1, "{hook:?}: said once");
-        let mut command = lab.a.namespace.command(xtask::lab::agent::binary().unwrap());
-        let output = command.args(["status", "--json", "--socket", &socket]).output().unwrap();
-        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let status = xtask::lab::agent::status(socket.as_ref()).unwrap();
         let how = status["interfaces"][0]["hook"].as_str().unwrap();
         assert_eq!(how, if hook == Hook::Egress { "tcx, first on egress" } else { "tcx" });
         assert_eq!(status["problems"], serde_json::json!([]), "{hook:?}");

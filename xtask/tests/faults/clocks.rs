@@ -96,7 +96,7 @@ fn an_agent_that_was_stopped_for_a_while_tells_the_truth_about_it() {
         let (_, longest) = while_talking(&lab, || {
             thread::sleep(Duration::from_millis(300));
             // As a frozen container is.
-            agent.signal(Signal::SIGSTOP).unwrap();
+            agent.freeze().unwrap();
             thread::sleep(Duration::from_secs(2));
             agent.signal(Signal::SIGCONT).unwrap();
             thread::sleep(Duration::from_millis(800));

@@ -75,7 +75,7 @@ fn a_full_buffer_loses_records_which_are_counted_and_makes_no_false_sample() {
         wait_until(&server, "a report", |heard| !heard.rtts().is_empty());
         // One who reads nothing for a while, and more than any buffer holds.
         let (_, longest) = while_talking(&lab, || {
-            agent.signal(Signal::SIGSTOP).unwrap();
+            agent.freeze().unwrap();
             thread::sleep(Duration::from_millis(200));
             syn_flood(&lab.a, "flood0", 0..150_000).unwrap();
             thread::sleep(Duration::from_millis(200));
@@ -130,7 +130,7 @@ fn without_file_descriptors_it_measures_on_and_recovers_when_there_are_some() {
         drop(server.take());
         agent.signal(Signal::SIGHUP).unwrap();
         wait_until(&server, "a reload", |heard| heard.count("go_metro.reloads") == 1);
-        assert!(log.exists(), "{which:?}: the log is there again");
+        super::support::wait(&format!("{which:?}: the log is there again"), super::support::SOON, || log.exists());
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
     }
 }

@@ -12,7 +12,7 @@ use xtask::lab::traffic::{Rounds, Server as Tcp};
 
 use super::outputs::{many_addresses, talk_to_all};
 use super::streams::{Daemon, attached};
-use super::support::{Conf, lab, wait};
+use super::support::{Conf, SOON, lab, wait};
 
 const PORT: u16 = 9464;
 
@@ -64,13 +64,14 @@ fn clients_that_ask_and_do_not_read_cost_one_page_and_keep_nobody_out() {
     let more = resident(daemon.pid()).saturating_sub(before);
     println!("a page of {page} bytes, {CLIENTS} clients: {more} bytes more; health after {took:?}");
     assert!(page > 1 << 20 && more <= page + (1 << 20), "a page of {page} bytes, {more} bytes more");
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    // Clients that do not read are cut off after half a minute.
+    assert!(took < Duration::from_secs(10), "{took:?}");
     assert!(get(&lab, "/metrics").len() as u64 >= page / 2);
     let status = daemon.status().unwrap();
     assert!(status["errors"].to_string().contains("too many connections at once of 127.0.0.1"), "{status}");
 
     // Those that were not cut off at once live half a minute at most.
-    wait("all connections end", Duration::from_secs(40), || {
+    wait("all connections end", 2 * SOON, || {
         let sockets = lab.a.enter(|| fs::read_to_string("/proc/thread-self/net/tcp").unwrap());
         // Local port, state 01: established (proc_net_tcp, include/net/tcp_states.h).
         let port = format!(":{PORT:04X} ");

@@ -16,7 +16,7 @@ fn a_udp_server_that_is_absent_dies_and_returns_hears_of_every_sample_while_it_i
     // Nobody listens yet.
     let agent = start(&lab, &conf);
     rounds(&lab, 10);
-    thread::sleep(Duration::from_millis(700));
+    thread::sleep(Duration::from_millis(1500));
     let mut refused = 0;
     for time in ["comes", "returns"] {
         let server = statsd(&lab);
@@ -28,7 +28,7 @@ fn a_udp_server_that_is_absent_dies_and_returns_hears_of_every_sample_while_it_i
         assert!(refused > 0, "{time}: what was refused is counted");
         // It dies.
         drop(server);
-        thread::sleep(Duration::from_millis(700));
+        thread::sleep(Duration::from_millis(1500));
     }
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }
@@ -40,7 +40,7 @@ fn a_unix_socket_may_be_absent_replaced_and_slow() {
     let path = conf.folder().join("dsd.socket");
     conf.write(&[&format!("statsd_socket: {}", path.display())], super::support::USUAL);
     let agent = start(&lab, &conf);
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(1500));
     let mut errors = 0;
     for time in ["comes", "is replaced"] {
         let _ = std::fs::remove_file(&path);
@@ -81,14 +81,15 @@ fn a_kernel_without_buffers_costs_datagrams_and_nothing_else() {
     strace.args(["-f", "-qq", "-e", "trace=sendto,sendmsg", "-e", "inject=sendto,sendmsg:error=ENOBUFS"]);
     strace.args(["-o", "/dev/null", "-p", &agent.pid().to_string()]).stdin(Stdio::null());
     let mut strace = strace.spawn().expect("strace injects the fault; `cargo xtask setup` installs it");
-    thread::sleep(Duration::from_millis(1500));
-    let silent_from = server.take().len();
-    thread::sleep(Duration::from_millis(700));
-    let silent = server.take().len();
+    // Reports are due each 0.3 s, and come until strace has attached.
+    wait("no datagram for a second", SOON, || {
+        drop(server.take());
+        thread::sleep(Duration::from_secs(1));
+        server.take().is_empty()
+    });
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(strace.id().cast_signed()), nix::sys::signal::Signal::SIGINT)
         .unwrap();
     wait("strace lets go", SOON, || strace.try_wait().unwrap().is_some());
-    assert!(silent_from > 0 && silent == 0, "datagrams came although none could be sent: {silent_from}, {silent}");
     let longest = rounds(&lab, 10);
     let heard =
         wait_until(&server, "samples and errors", |h| h.rtts().len() >= 10 && h.count("go_metro.send_errors") > 0);

@@ -171,9 +171,8 @@ fn a_reader_of_standard_error_that_does_not_read_holds_up_nothing() {
         read += reader.read(&mut buffer).unwrap_or(0);
         read > 32 << 10
     });
-    let (code, took) = daemon.stop();
-    assert_eq!(code, Some(0));
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    // It would never end if it waited for its reader.
+    assert_eq!(daemon.stop().0, Some(0));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use xtask::lab::agent::Agent;
 pub(crate) use xtask::lab::agent::Backend;
-use xtask::lab::agent::{Agent, run_once};
 use xtask::lab::statsd::{Listener, Metric};
 use xtask::lab::traffic::{Rounds, Server, connect};
 use xtask::lab::{Lab, Link};
@@ -72,8 +72,7 @@ impl Conf {
 
     /// The daemon's status document.
     pub(crate) fn status(&self) -> serde_json::Value {
-        let said = run_once(["status", "--json", "--socket", self.socket().to_str().unwrap()]).unwrap();
-        serde_json::from_str(&said.stdout.concat()).unwrap_or_else(|error| panic!("{error}: {said:?}"))
+        xtask::lab::agent::status(&self.socket()).unwrap()
     }
 
     /// What is in the daemon's way, joined; nothing if all is well.

@@ -6,7 +6,7 @@ use super::page::{Step, differs};
 use super::stage::Stage;
 
 /// How long a command may take until it has printed what the page shows.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 /// How long `cargo xtask setup` may take where not all is there.
 const SETUP_LIMIT: Duration = Duration::from_secs(300);
 

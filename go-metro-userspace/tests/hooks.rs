@@ -161,7 +161,7 @@ fn record_times_are_monotonic_time_and_convert_to_wall_time() {
         assert!(!segments.is_empty());
         for segment in segments {
             let at = segment.time().0 as i64 + source.epoch_offset_ns();
-            assert!((before - 1_000_000..=after + 50_000_000).contains(&at), "{before} <= {at} <= {after}");
+            assert!((before - 1_000_000..=after + 5_000_000_000).contains(&at), "{before} <= {at} <= {after}");
         }
     });
 }

@@ -113,7 +113,7 @@ impl Stage {
         let holder = holder.stdin(Stdio::null()).spawn().unwrap();
         let start = Instant::now();
         while !path.join("ready").exists() {
-            assert!(start.elapsed() < Duration::from_secs(20), "the host's directories cannot be made");
+            assert!(start.elapsed() < Duration::from_secs(60), "the host's directories cannot be made");
             std::thread::sleep(Duration::from_millis(5));
         }
         let work = path.join("work");
@@ -249,7 +249,7 @@ impl Process {
         let start = Instant::now();
         while !self.lines().iter().any(|line| line.contains(word)) {
             let ended = self.ended();
-            assert!(ended.is_none() && start.elapsed() < Duration::from_secs(20), "{ended:?}: {:?}", self.lines());
+            assert!(ended.is_none() && start.elapsed() < Duration::from_secs(60), "{ended:?}: {:?}", self.lines());
             std::thread::sleep(Duration::from_millis(10));
         }
     }

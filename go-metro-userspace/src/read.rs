@@ -167,9 +167,7 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     if source.is_unreadable() {
         return Ok(());
     }
-    let broken = source.broken().map(|broken| format!("{broken}; everything before that was used"));
-    let told = broken.into_iter().chain(source.unread()).chain(absent(&options.filter, source));
-    for told in told.chain(source.warnings()) {
+    for told in remarks(options, source, engine.counters()) {
         let told = format!("go-metro: {}: {told}", options.file.display());
         terminal::complain(&(terminal::printable(&told) + "\n"));
     }
@@ -213,6 +211,14 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         explain(source, &engine, out)?;
     }
     Ok(())
+}
+
+/// What was not measured of the capture, and why, a line each.
+fn remarks(options: &ReadOptions, source: &FileSource, engine: &EngineCounters) -> Vec<String> {
+    let broken = source.broken().map(|broken| format!("{broken}; everything before that was used"));
+    let absent = absent(&options.filter, source);
+    let one_way = source.one_way(options.filter.sides, engine);
+    broken.into_iter().chain(source.unread()).chain(absent).chain(one_way).chain(source.warnings()).collect()
 }
 
 /// That no segment is of the local hosts that were named, and whose are.

@@ -43,7 +43,7 @@ pub(super) fn read(
     if let Some(broken) = source.broken() {
         tracing::warn!("{}: {broken}; everything before that was used", path.display());
     }
-    for warning in source.warnings() {
+    for warning in source.one_way(sides, engine.counters()).into_iter().chain(source.warnings()) {
         tracing::warn!("{}: {warning}", path.display());
     }
     if let Some(unread) = source.unread() {

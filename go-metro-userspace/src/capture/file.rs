@@ -2,33 +2,35 @@
 //!
 //! [`input`] is the file's bytes, [`reader`] finds the frames in them, by [`pcap`] or [`pcapng`]. Memory does not depend on the file's size.
 //! What is broken at the end of a file costs only the end: everything before it is used, and a warning says where it broke. Frames that
-//! may carry TCP but cannot be measured are counted by their reason ([`unread`]). A flow is identified without the interface, whose frames may be
-//! spread over several, but by the tunnel that it is in ([`places`]). Frames are put in the order of their times ([`order`]).
+//! may carry TCP but cannot be measured are counted by their reason ([`unread`]); the others are put in the order of their times ([`order`]).
+//! From those come the segments of flows ([`flows`]): a flow is identified without the interface, whose frames may be spread over several,
+//! but by the tunnel that it is in ([`places`], [`tunnels`]).
 
+mod clock;
+mod flows;
 mod input;
 mod order;
 mod pcap;
 mod pcapng;
 mod places;
 mod reader;
+mod tunnels;
 mod unread;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use go_metro_common::segment::{Bits, Sides, TcpFlags};
+use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 
-use super::copies::Copies;
 use super::decode::{Decoded, LinkType, Origin, Packet, Tunnels, decode_counted};
-use super::prefixes::Prefixes;
 use super::{CaptureError, SourceCounters, Unread};
-use crate::rtt::{Addr, Direction, FlowKey, Nanos, Segment};
+use crate::rtt::{Addr, EngineCounters, Nanos, Segment};
+use clock::Clock;
+use flows::{Flows, Wanted};
 use order::Order;
-use places::Places;
 use reader::{Frame, Reader};
 use unread::LinkTypes;
 
@@ -45,79 +47,14 @@ pub struct FileFilter {
     pub tunnels: Tunnels,
 }
 
-/// A [`FileFilter`], made ready.
-struct Wanted {
-    local: Prefixes,
-    targets: Prefixes,
-    sides: Sides,
-    tunnels: Tunnels,
-}
-
-impl Wanted {
-    fn new(filter: &FileFilter) -> Self {
-        let FileFilter { local, targets, sides, tunnels } = filter;
-        Self { local: Prefixes::or_all(local), targets: Prefixes::or_all(targets), sides: *sides, tunnels: *tunnels }
-    }
-
-    #[inline]
-    fn has(&self, flow: &FlowKey) -> bool {
-        self.local.contain(flow.local.addr) && self.targets.contain(flow.remote.addr)
-    }
-}
-
 /// An open capture file.
 pub struct FileSource {
     reader: Reader,
     counters: SourceCounters,
-    copies: Copies,
-    places: Places,
     unknown: LinkTypes,
     clock: Clock,
-    others: Others,
     order: Order<(Decoded, u32)>,
-    /// Segments whose TCP options are cut off.
-    cut_options: u64,
-}
-
-/// Whose segments were there and not wanted, with how many packets each: what is listed to who named a host that is not there.
-#[derive(Default)]
-struct Others(HashMap<Addr, u64>);
-
-impl Others {
-    /// Most hosts to remember.
-    const MOST: usize = 4096;
-
-    fn note(&mut self, decoded: &Decoded, time: Nanos) {
-        for direction in [Direction::Egress, Direction::Ingress] {
-            let Some(segment) = decoded.seen_from(direction, Sides::BOTH, time, 0) else { continue };
-            let addr = segment.flow.local.addr;
-            if self.0.len() < Self::MOST || self.0.contains_key(&addr) {
-                *self.0.entry(addr).or_default() += 1;
-            }
-        }
-    }
-}
-
-/// What the times of a capture say of its clock.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    /// None before the first frame.
-    before: Option<Nanos>,
-    /// The latest time.
-    last: Nanos,
-    /// The least step forward from one frame to the next: with enough frames a tick of the clock.
-    tick_ns: Option<u64>,
-}
-
-impl Clock {
-    #[inline]
-    fn look(&mut self, time: Nanos) {
-        let step = self.before.replace(time).and_then(|before| time.0.checked_sub(before.0)).filter(|step| *step > 0);
-        if let Some(step) = step {
-            self.tick_ns = Some(self.tick_ns.map_or(step, |tick| tick.min(step)));
-        }
-        self.last = self.last.max(time);
-    }
+    flows: Flows,
 }
 
 impl FileSource {
@@ -142,53 +79,33 @@ impl FileSource {
         Ok(Self {
             reader: Reader::new(input).map_err(no_capture)?,
             counters: SourceCounters::default(),
-            copies: Copies::new(),
-            places: Places::default(),
             unknown: LinkTypes::default(),
-            others: Others::default(),
-            clock: Clock { before: None, last: Nanos(0), tick_ns: None },
+            clock: Clock::default(),
             order: Order::new(),
-            cut_options: 0,
+            flows: Flows::new(),
         })
     }
 
     /// Hands every wanted segment to `sink`, as each end that is wanted sees it.
     pub fn for_each(&mut self, filter: &FileFilter, sink: &mut impl FnMut(&Segment)) {
         let wanted = Wanted::new(filter);
-        let Self { reader, counters, copies, places, unknown, clock, order, cut_options, others } = self;
-        let mut measure = |time, (mut decoded, interface): (Decoded, u32), counters: &mut SourceCounters| {
-            if decoded.cut_options {
-                *cut_options += 1;
-                hide_what_was_cut(&mut decoded);
-            }
-            let Some(place) = copies.place(&decoded, time, decoded.ifindex.unwrap_or(interface)) else {
-                counters.copies += 1;
-                return;
-            };
-            let before = counters.records;
-            orient(&decoded, time, places.number(decoded.tunnel.as_ref(), place), counters, &wanted, sink);
-            if before == counters.records && !filter.local.is_empty() {
-                others.note(&decoded, time);
-            }
+        let Self { reader, counters, unknown, clock, order, flows } = self;
+        let mut measure = |time, (decoded, interface), counters: &mut SourceCounters| {
+            flows.measure(decoded, (time, interface), &wanted, counters, sink);
         };
-        while let Some(Frame { bytes, wire_len, time, interface, link_type }) = reader.next() {
-            let (link_type, time) = match (link_type, time) {
-                (Some(LinkType::Other(number)), _) => {
-                    unknown.count(number);
-                    counters.count_unread(Unread::LinkType);
+        while let Some(frame) = reader.next() {
+            let (link_type, time) = match described(&frame) {
+                Ok(described) => described,
+                Err(reason) => {
+                    if let Some(LinkType::Other(number)) = frame.link_type {
+                        unknown.count(number);
+                    }
+                    counters.count_unread(reason);
                     continue;
                 }
-                (None, _) => {
-                    counters.count_unread(Unread::Interface);
-                    continue;
-                }
-                (_, None) => {
-                    counters.count_unread(Unread::NoTime);
-                    continue;
-                }
-                (Some(link_type), Some(time)) => (link_type, time),
             };
-            clock.look(time);
+            clock.note(time);
+            let Frame { bytes, wire_len, interface, .. } = frame;
             let packet = Packet { bytes, wire_len, link_type, origin: Origin::File(wanted.tunnels) };
             let Some(decoded) = decode_counted(packet, counters) else { continue };
             order.take(time, (decoded, interface), &mut |time, frame| measure(time, frame, counters));
@@ -208,13 +125,7 @@ impl FileSource {
 
     /// If none of these hosts is in the capture: those that are, most packets first.
     pub fn instead_of(&self, local: &[IpNet]) -> Vec<Addr> {
-        let wanted = Prefixes::or_all(local);
-        if self.counters.records > 0 || self.others.0.keys().any(|addr| wanted.contain(*addr)) {
-            return Vec::new();
-        }
-        let mut all: Vec<(&Addr, &u64)> = self.others.0.iter().collect();
-        all.sort_by_key(|(addr, packets)| (std::cmp::Reverse(**packets), addr.to_string()));
-        all.into_iter().map(|(addr, _)| *addr).collect()
+        if self.counters.records > 0 { Vec::new() } else { self.flows.instead_of(local) }
     }
 
     /// How many frames could not be measured, and why, in a line for people; None if all could.
@@ -224,19 +135,17 @@ impl FileSource {
 
     /// What of the frames' times or lengths costs samples, a line each, for people.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        let cut = (self.cut_options > 0).then(|| {
-            format!(
-                "the TCP options of {} segments are cut off by the capture's snapshot length: acknowledgements that may have carried SACK \
-                 blocks are not used; capture 128 bytes or more of each packet",
-                self.cut_options
-            )
-        });
-        self.order.line().into_iter().chain(cut)
+        self.order.line().into_iter().chain(self.flows.warnings())
+    }
+
+    /// That every connection was seen in one direction only, of which these are the engine's counters; None if one was seen in both.
+    pub fn one_way(&self, sides: Sides, engine: &EngineCounters) -> Option<String> {
+        unread::one_way(sides, engine)
     }
 
     /// What a flow's `ifindex` stands for: the tunnel that the flow is in, and the interface if it was captured at several places; else `0`.
     pub fn place(&self, ifindex: u32) -> &str {
-        self.places.name(ifindex)
+        self.flows.place(ifindex)
     }
 
     /// Whether nothing could be read of it, though something is there.
@@ -247,44 +156,23 @@ impl FileSource {
 
     /// The latest time in the file so far.
     pub fn last(&self) -> Nanos {
-        self.clock.last
+        self.clock.last()
     }
 
     /// The tick of the clock that stamped the frames, as far as their times tell: the least step forward from one frame to the next. None
     /// where all have one time.
     pub fn tick(&self) -> Option<Duration> {
-        self.clock.tick_ns.map(Duration::from_nanos)
+        self.clock.tick()
     }
 }
 
-/// Takes an acknowledgement whose options are cut off for one that carried a SACK block above itself, as it may have: where there is a
-/// hole, the number alone would be timed in full.
-fn hide_what_was_cut(decoded: &mut Decoded) {
-    if decoded.header.flags.any(TcpFlags::ACK) && !decoded.header.flags.any(TcpFlags::SYN) {
-        decoded.header.bits.0 |= Bits::SACK_ABOVE;
+/// A frame's link type and time; or why it cannot be measured, whatever it carries.
+#[inline]
+fn described(frame: &Frame<'_>) -> Result<(LinkType, Nanos), Unread> {
+    match frame.link_type.ok_or(Unread::Interface)? {
+        LinkType::Other(_) => Err(Unread::LinkType),
+        link_type => Ok((link_type, frame.time.ok_or(Unread::NoTime)?)),
     }
-}
-
-/// Hands a segment on as both its ends see it.
-fn orient(
-    decoded: &Decoded,
-    time: Nanos,
-    ifindex: u32,
-    counters: &mut SourceCounters,
-    wanted: &Wanted,
-    sink: &mut impl FnMut(&Segment),
-) {
-    let before = counters.records;
-    for direction in [Direction::Egress, Direction::Ingress] {
-        let seen = decoded.seen_from(direction, wanted.sides, time, ifindex);
-        if let Some(segment) = seen.filter(|segment| wanted.has(&segment.flow)) {
-            segment.for_each_side(wanted.sides, &mut |segment| {
-                counters.records += 1;
-                sink(segment);
-            });
-        }
-    }
-    counters.count_packet(before);
 }
 
 #[cfg(test)]

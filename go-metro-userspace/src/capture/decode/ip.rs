@@ -8,8 +8,8 @@ use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::Bits;
 
 use super::link::Version;
-use super::tunnel::{self, UDP};
-use super::{Origin, Skip};
+use super::tunnel::{self, Carried};
+use super::{Origin, Skip, Tunnels};
 use crate::rtt::Addr;
 
 // Protocol numbers: IANA.
@@ -51,14 +51,11 @@ pub(super) fn parse(version: Version, bytes: &[u8], wire_len: u32, origin: Origi
 /// What becomes of a packet that carries neither TCP nor a header that TCP may come after: read on where this returns.
 #[cold]
 fn not_tcp(protocol: u8, payload: &[u8], origin: Origin) -> Result<(), Skip> {
-    let carried = match protocol {
-        UDP => payload.get(2..4).is_some_and(|port| tunnel::is_port(u16::from_be_bytes([port[0], port[1]]))),
-        protocol => tunnel::is_protocol(protocol),
-    };
-    match origin {
-        _ if !carried => Err(Skip::NotTcp),
-        Origin::File(super::Tunnels::Opened) => Ok(()),
-        Origin::Live | Origin::File(_) => Err(Skip::Encapsulated),
+    match (tunnel::carried(protocol, payload), origin) {
+        (Carried::Tunnel | Carried::TunnelOfFiles, Origin::File(Tunnels::Opened)) => Ok(()),
+        (Carried::Tunnel, _) | (Carried::TunnelOfFiles, Origin::File(Tunnels::Closed)) => Err(Skip::Encapsulated),
+        (Carried::Unread(reason), Origin::File(_)) => Err(Skip::Unread(reason)),
+        _ => Err(Skip::NotTcp),
     }
 }
 

@@ -22,19 +22,44 @@ const ETH_P_MPLS_MC: u16 = 0x8848;
 /// An Ethernet frame inside something else (GRE, GENEVE).
 const ETH_P_TEB: u16 = 0x6558;
 
-/// In place of an ethertype: the length of an IEEE 802.3 frame.
+// Of capture files only; numbers are IEEE's.
+/// IEEE 802.1AE.
+const ETH_P_MACSEC: u16 = 0x88e5;
+/// Service tag of provider backbone bridges (IEEE 802.1ah).
+const ETH_P_I_TAG: u16 = 0x88e7;
+/// RFC 8300.
+const ETH_P_NSH: u16 = 0x894f;
+/// IEC 62439-3.
+const ETH_P_HSR: u16 = 0x892f;
+/// IEEE 802.1BR, and Cisco's before it.
+const ETH_P_E_TAG: u16 = 0x893f;
+const ETH_P_VN_TAG: u16 = 0x8926;
+const ETH_P_TRILL: u16 = 0x22f3;
+const ETH_P_FABRIC_PATH: u16 = 0x8903;
+const ETH_P_CISCO_METADATA: u16 = 0x8909;
+const ETH_P_BATMAN: u16 = 0x4305;
+
+/// In place of an ethertype: the length of an IEEE 802.3 frame. In a cooked header LLC is [`ETH_P_802_2`].
 const LONGEST_802_3: u16 = 1500;
-/// LLC and SNAP, before an ethertype (RFC 1042).
-const SNAP: [u8; 6] = [0xaa, 0xaa, 0x03, 0, 0, 0];
+const ETH_P_802_2: u16 = 4;
+/// LLC for SNAP, before an organisation and an ethertype (RFC 1042).
+const SNAP: [u8; 3] = [0xaa, 0xaa, 0x03];
+/// Organisations whose numbers are ethertypes (RFC 1042; IEEE 802.1H).
+const ETHERTYPES: [[u8; 3]; 2] = [[0, 0, 0], [0, 0, 0xf8]];
+
+/// Headers of the link layer, one within another, that are looked behind.
+const NESTED_MAX: usize = 8;
 
 /// MPLS labels that are looked behind.
 const LABELS_MAX: usize = 8;
 
-// PPP protocol numbers (RFC 1332, RFC 5072).
+// PPP protocol numbers (RFC 1332, RFC 5072, and IANA's list).
 const PPP_IP: u16 = 0x0021;
 const PPP_IPV6: u16 = 0x0057;
 /// RFC 3032 section 4.3.
 const PPP_MPLS: u16 = 0x0281;
+/// Compressed TCP/IP headers, several links, encrypted and compressed packets (RFC 1144, RFC 1990, RFC 1968, RFC 1962).
+const PPP_NOT_READ: [u16; 8] = [0x002d, 0x002f, 0x003d, 0x0053, 0x0055, 0x00fb, 0x00fd, 0x0061];
 
 /// Packet type of what this host sent: include/uapi/linux/if_packet.h.
 const PACKET_OUTGOING: u16 = 4;
@@ -108,9 +133,20 @@ pub(super) enum Version {
 pub(super) struct Rest<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) origin: Origin,
+    nested: usize,
 }
 
-impl Rest<'_> {
+impl<'a> Rest<'a> {
+    pub(super) fn new(bytes: &'a [u8], origin: Origin) -> Self {
+        Self { bytes, origin, nested: 0 }
+    }
+
+    /// Goes one header deeper, to a bound.
+    fn deeper(&mut self) -> Result<(), Skip> {
+        self.nested += 1;
+        if self.nested > NESTED_MAX { Err(Skip::Unparsable(Unparsable::TooDeep)) } else { Ok(()) }
+    }
+
     pub(super) fn skip(&mut self, count: usize) -> Result<(), Skip> {
         skip(&mut self.bytes, count)
     }
@@ -141,7 +177,7 @@ pub(super) struct Network<'a> {
 
 /// Finds the IP header.
 pub(super) fn network(packet: Packet<'_>) -> Result<Network<'_>, Skip> {
-    let mut rest = Rest { bytes: packet.bytes, origin: packet.origin };
+    let mut rest = Rest::new(packet.bytes, packet.origin);
     let (mut direction, mut ifindex) = (None, None);
     let version = match packet.link_type {
         LinkType::Ethernet => of_ethernet(&mut rest)?,
@@ -167,13 +203,7 @@ pub(super) fn network(packet: Packet<'_>) -> Result<Network<'_>, Skip> {
             rest.skip(9)?;
             of_cooked(ethertype, &mut rest)?
         }
-        LinkType::Ppp => {
-            // Address and control fields, unless they were compressed away (RFC 1662 section 3.1).
-            if rest.bytes.starts_with(&[0xff, 0x03]) {
-                rest.skip(2)?;
-            }
-            of_ppp(&mut rest)?
-        }
+        LinkType::Ppp => of_ppp_frame(&mut rest)?,
         LinkType::CiscoHdlc => {
             // Address and control.
             rest.skip(2)?;
@@ -205,6 +235,7 @@ fn of_cooked(ethertype: u16, rest: &mut Rest<'_>) -> Result<Version, Skip> {
             of_ethertype(inner, rest)
         }
         tag if is_tag(tag) && begins_with_ip && !is_behind_a_tag(inner) => by_first_bits(rest.bytes),
+        ETH_P_802_2 => of_llc(rest),
         _ => of_ethertype(ethertype, rest),
     }
 }
@@ -218,11 +249,24 @@ fn is_behind_a_tag(ethertype: u16) -> bool {
 #[inline]
 pub(super) fn of_ethernet(rest: &mut Rest<'_>) -> Result<Version, Skip> {
     rest.skip(12)?;
-    let mut ethertype = rest.half()?;
-    if ethertype <= LONGEST_802_3 && rest.bytes.starts_with(&SNAP) && matches!(rest.origin, Origin::File(_)) {
-        rest.skip(SNAP.len())?;
-        ethertype = rest.half()?;
+    match rest.half()? {
+        ..=LONGEST_802_3 => of_llc(rest),
+        ethertype => of_ethertype(ethertype, rest),
     }
+}
+
+/// LLC: of a file, with SNAP and an ethertype; the classifier does not look behind it.
+#[cold]
+pub(super) fn of_llc(rest: &mut Rest<'_>) -> Result<Version, Skip> {
+    if rest.origin == Origin::Live {
+        return Err(Skip::NotTcp);
+    }
+    let (snap, _) = rest.bytes.split_first_chunk::<6>().ok_or(Skip::Unparsable(Unparsable::Truncated))?;
+    if snap[..3] != SNAP || !ETHERTYPES.iter().any(|organisation| snap[3..] == *organisation) {
+        return Err(Skip::NotTcp);
+    }
+    rest.skip(snap.len())?;
+    let ethertype = rest.half()?;
     of_ethertype(ethertype, rest)
 }
 
@@ -246,35 +290,102 @@ pub(super) fn of_ethertype(mut ethertype: u16, rest: &mut Rest<'_>) -> Result<Ve
         }
         ETH_P_MPLS_UC | ETH_P_MPLS_MC => of_mpls(rest, 0),
         tag if is_tag(tag) => Err(Skip::Unparsable(Unparsable::TooDeep)),
-        _ => Err(Skip::NotTcp),
+        _ => of_other_ethertype(ethertype, rest),
+    }
+}
+
+/// Headers that capture files alone are read behind.
+#[cold]
+fn of_other_ethertype(ethertype: u16, rest: &mut Rest<'_>) -> Result<Version, Skip> {
+    let Origin::File(tunnels) = rest.origin else { return Err(Skip::NotTcp) };
+    let unread = |reason| Err(Skip::Unread(reason));
+    match ethertype {
+        ETH_P_I_TAG | ETH_P_NSH if tunnels == Tunnels::Closed => return Err(Skip::Encapsulated),
+        ETH_P_I_TAG => {
+            rest.deeper()?;
+            // Priority and service identifier; then the customer's frame.
+            rest.skip(4)?;
+            return of_ethernet(rest);
+        }
+        ETH_P_NSH => return of_nsh(rest),
+        ETH_P_HSR | ETH_P_VN_TAG => rest.skip(4)?,
+        ETH_P_E_TAG => rest.skip(6)?,
+        ETH_P_MACSEC => {
+            const HAS_CHANNEL: u8 = 0x20;
+            const ENCRYPTED_OR_CHANGED: u8 = 0x0c;
+            let control = rest.byte()?;
+            if control & ENCRYPTED_OR_CHANGED != 0 {
+                return unread(Unread::MacSec);
+            }
+            // Short length, packet number, channel.
+            rest.skip(if control & HAS_CHANNEL == 0 { 5 } else { 13 })?;
+        }
+        ETH_P_TRILL | ETH_P_FABRIC_PATH => return unread(Unread::Trill),
+        ETH_P_CISCO_METADATA => return unread(Unread::CiscoMetaData),
+        ETH_P_BATMAN => return unread(Unread::Batman),
+        _ => return Err(Skip::NotTcp),
+    }
+    rest.deeper()?;
+    let ethertype = rest.half()?;
+    of_ethertype(ethertype, rest)
+}
+
+/// A service function chain's header (RFC 8300 section 2), and what it says comes next.
+pub(super) fn of_nsh(rest: &mut Rest<'_>) -> Result<Version, Skip> {
+    rest.deeper()?;
+    // In 4-byte units, of which the first is read here.
+    let len = usize::from(rest.half()? & 0x3f) * 4;
+    rest.skip(1)?;
+    let next = rest.byte()?;
+    rest.skip(len.checked_sub(4).ok_or(Skip::NotTcp)?)?;
+    of_next_protocol(next, rest)
+}
+
+/// What comes next by the numbers that NSH and VXLAN-GPE share (RFC 8300 section 11.2.5; draft-ietf-nvo3-vxlan-gpe section 3.2).
+pub(super) fn of_next_protocol(next: u8, rest: &mut Rest<'_>) -> Result<Version, Skip> {
+    match next {
+        1 => Ok(Version::V4),
+        2 => Ok(Version::V6),
+        3 => of_ethernet(rest),
+        4 => of_nsh(rest),
+        5 => of_mpls(rest, 0),
+        _ => Err(Skip::Unread(Unread::Payload)),
     }
 }
 
 /// Behind an MPLS label stack (RFC 3032 section 2.1), of which `before` labels were read. What comes then is told by its first bits (RFC
-/// 4928 section 3): IP, or with 0 the control word of a pseudowire, before an Ethernet frame (RFC 4448 section 4.6).
+/// 4928 section 3): IP, or with 0 the control word of a pseudowire, before an Ethernet frame (RFC 4448 section 4.6). Without a control word the
+/// frame's addresses come first, and are believed if what follows them is an ethertype.
 ///
 /// Labels are no part of a flow's identity: each direction has its own.
 #[cold]
-fn of_mpls(rest: &mut Rest<'_>, before: usize) -> Result<Version, Skip> {
+pub(super) fn of_mpls(rest: &mut Rest<'_>, before: usize) -> Result<Version, Skip> {
     if rest.origin != Origin::File(Tunnels::Opened) {
         return Err(Skip::Encapsulated);
     }
+    rest.deeper()?;
     for labels in before..LABELS_MAX {
         let label = rest.word()?;
         if label & 0x100 == 0 {
             continue;
         }
+        let is_frame = |at: usize| {
+            let ethertype = rest.bytes.get(at + 12..at + 14);
+            ethertype.is_some_and(|bytes| is_behind_a_tag(u16::from_be_bytes([bytes[0], bytes[1]])))
+        };
         return match rest.bytes.first().map(|first| first >> 4) {
             Some(4) => Ok(Version::V4),
             Some(6) => Ok(Version::V6),
-            Some(0) => {
+            // An address may begin so, too.
+            Some(0) if is_frame(4) || !is_frame(0) => {
                 rest.skip(4 + 12)?;
                 match rest.half()? {
                     ETH_P_MPLS_UC | ETH_P_MPLS_MC => of_mpls(rest, labels + 1),
                     ethertype => of_ethertype(ethertype, rest),
                 }
             }
-            Some(_) => Err(Skip::NotTcp),
+            Some(_) if is_frame(0) => of_ethernet(rest),
+            Some(_) => Err(Skip::Unread(Unread::Payload)),
             None => Err(Skip::Unparsable(Unparsable::Truncated)),
         };
     }
@@ -315,6 +426,14 @@ fn is_tag(ethertype: u16) -> bool {
     matches!(ethertype, ETH_P_8021Q | ETH_P_8021AD | ETH_P_QINQ1)
 }
 
+/// A PPP frame, perhaps with the address and control fields of HDLC (RFC 1662 section 3.1).
+pub(super) fn of_ppp_frame(rest: &mut Rest<'_>) -> Result<Version, Skip> {
+    if rest.bytes.starts_with(&[0xff, 0x03]) {
+        rest.skip(2)?;
+    }
+    of_ppp(rest)
+}
+
 /// PPP's protocol field: one byte if it is odd, else two (RFC 1661 section 2).
 fn of_ppp(rest: &mut Rest<'_>) -> Result<Version, Skip> {
     let first = u16::from(rest.byte()?);
@@ -323,6 +442,7 @@ fn of_ppp(rest: &mut Rest<'_>) -> Result<Version, Skip> {
         PPP_MPLS => of_mpls(rest, 0),
         PPP_IP => Ok(Version::V4),
         PPP_IPV6 => Ok(Version::V6),
+        protocol if PPP_NOT_READ.contains(&protocol) && rest.origin != Origin::Live => Err(Skip::Unread(Unread::Ppp)),
         _ => Err(Skip::NotTcp),
     }
 }

@@ -348,6 +348,149 @@ fn tcp_is_found_inside_every_tunnel_and_both_directions_are_of_the_same() {
     }
 }
 
+/// Tunnels that are looked into in capture files only, in the same form.
+fn tunnels_of_files(v4: &[u8], v6: &[u8], back: bool) -> Vec<(&'static str, Vec<u8>)> {
+    let (frame4, frame6) = (ethernet(&[0x800], v4), ethernet(&[0x8100, 0x86dd], v6));
+    let concat = |parts: &[&[u8]]| parts.concat();
+    let to = |port: u16, header: &[u8], inner: &[u8]| outer4(17, back, &udp(port, &[header, inner].concat()));
+    // A client and its server: one of the two ports says what it is.
+    let with = |port: u16, header: &[u8], inner: &[u8]| {
+        let mut packet = to(port, header, inner);
+        if back {
+            let (source, destination) = packet[20..24].split_at_mut(2);
+            source.swap_with_slice(destination);
+        }
+        packet
+    };
+    let label = [0, 1, 1, 64];
+    let ppp = |protocol: u8, inner: &[u8]| concat(&[&[0xff, 3, 0, protocol], inner]);
+    let nsh = |next: u8| [0, 2, 2, next, 0, 0, 1, 255];
+    let ayiya = [4 << 4 | 2, 5 << 4 | 1, 1 << 4 | 1, 41, 0, 0, 0, 1];
+    let gpe = |next: u8| [0x0c, 0, 0, next, 0, 0, 42, 0];
+    vec![
+        ("etherip", outer4(97, back, &concat(&[&[0x30, 0], &frame4]))),
+        ("mpls", outer4(137, back, &concat(&[&label, v6]))),
+        ("mpls", to(6635, &label, v4)),
+        ("gre", to(4754, &[0x20, 0, 0x65, 0x58, 0, 0, 0, 9], &frame6)),
+        ("lisp", to(4341, &[0; 8], v4)),
+        ("l2tp", with(1701, &[0, 2, 0, 1, 0, u8::from(back)], &ppp(0x21, v4))),
+        ("l2tp", with(1701, &[0x4a, 2, 0, 40, 0, 1, 0, 2, 0, 1, 0, 1, 0, 2, 9, 9], &ppp(0x57, v6))),
+        (
+            "pptp",
+            outer4(47, back, &concat(&[&[0x30, 1, 0x88, 0x0b, 0, 40, 0, u8::from(back), 0, 0, 0, 1], &ppp(0x21, v4)])),
+        ),
+        (
+            "pptp",
+            outer4(47, back, &concat(&[&[0x30, 0x81, 0x88, 0x0b, 0, 40, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0x21], v4])),
+        ),
+        ("teredo", with(3544, &[], v6)),
+        ("teredo", with(3544, &[&[0, 1, 1, 2, 7, 8, 9][..], &[0; 9], &[0; 8]].concat(), v6)),
+        ("ayiya", with(5072, &[&ayiya[..], &[0; 16 + 20]].concat(), v6)),
+        ("tzsp", to(37008, &[1, 0, 0, 1, 10, 1, 60, 0, 1], &frame4)),
+        ("vxlan", to(4790, &[&gpe(4)[..], &nsh(1)].concat(), v4)),
+        ("vxlan", to(4790, &[&gpe(4)[..], &nsh(3)].concat(), &frame6)),
+        ("vxlan", to(4790, &[&gpe(5)[..], &label].concat(), v6)),
+    ]
+}
+
+#[test]
+fn tunnels_of_files_are_counted_where_they_are_closed_and_are_nothing_on_an_interface() {
+    let (v4, v6) = (ipv4(&[], 0, None, &tcp(&[], b"x")), ipv6(6, None, &tcp(&[], b"x")));
+    let all = tunnels_of_files(&v4, &v6, false).into_iter().zip(tunnels_of_files(&v4, &v6, true));
+    for ((name, there), (_, back)) in all {
+        let [there, back] = [there, back].map(|packet| ethernet(&[0x800], &packet));
+        let opened = |frame: &[u8]| {
+            let decoded = of_file(LinkType::Ethernet, Tunnels::Opened, frame);
+            decoded.unwrap_or_else(|skip| panic!("{name}: {skip:?}"))
+        };
+        let (decoded, tunnel) = (opened(&there), opened(&there).tunnel.unwrap());
+        assert_eq!((decoded.header.seq, decoded.header.payload_len, tunnel.kind.name()), (7, 1, name));
+        assert_eq!(opened(&back).tunnel, Some(tunnel), "{name}: the way back is through the same tunnel");
+        assert_eq!(of_file(LinkType::Ethernet, Tunnels::Closed, &there), Err(Skip::Encapsulated), "{name}");
+        let live = if name == "vxlan" || name == "pptp" { Skip::Encapsulated } else { Skip::NotTcp };
+        assert_eq!(as_type(LinkType::Ethernet, &there), Err(live), "{name}");
+        for len in 0..there.len() {
+            let _ = of_file(LinkType::Ethernet, Tunnels::Opened, &there[..len]);
+        }
+    }
+}
+
+#[test]
+fn headers_of_the_link_layer_that_only_files_have_lead_to_the_same_segment() {
+    let (v4, v6) = (ipv4(&[], 0, None, &tcp(&[], b"x")), ipv6(6, None, &tcp(&[], b"x")));
+    let customer = ethernet(&[0x8100, 0x86dd], &v6);
+    let label = [0, 1, 1, 64];
+    let [mac, other] = [0x02, 0x12].map(|first| [first, 0x14, 0, 0, 0, 1, 0x12, 0, 0, 0, 0, 2]);
+    for (name, frame) in [
+        ("802.1ah", ethernet(&[0x88a8, 0x88e7], &[&[0, 0, 0, 9][..], &customer].concat())),
+        ("NSH", ethernet(&[0x894f], &[&[0, 6, 1, 1][..], &[0; 20], &v4].concat())),
+        ("HSR", ethernet(&[0x892f], &[&[0, 52, 0, 1, 8, 0][..], &v4].concat())),
+        ("802.1BR", ethernet(&[0x893f], &[&[0, 0, 0, 1, 0, 0, 0x86, 0xdd][..], &v6].concat())),
+        ("VN-Tag", ethernet(&[0x8926], &[&[0, 0, 0, 1, 8, 0][..], &v4].concat())),
+        ("MACsec", ethernet(&[0x88e5], &[&[0, 0, 0, 0, 0, 1, 8, 0][..], &v4].concat())),
+        ("MACsec", ethernet(&[0x88e5], &[&[0x20, 0, 0, 0, 0, 1][..], &[0; 8], &[8, 0], &v4].concat())),
+        ("a pseudowire without control word", ethernet(&[0x8847], &[&label[..], &mac, &[8, 0], &v4].concat())),
+        ("a pseudowire without control word", ethernet(&[0x8847], &[&label[..], &other, &[0x86, 0xdd], &v6].concat())),
+        ("802.1H", ethernet(&[49], &[&[0xaa, 0xaa, 3, 0, 0, 0xf8, 8, 0][..], &v4].concat())),
+    ] {
+        let decoded = of_file(LinkType::Ethernet, Tunnels::Opened, &frame);
+        let decoded = decoded.unwrap_or_else(|skip| panic!("{name}: {skip:?}"));
+        assert_eq!((decoded.header.seq, decoded.header.payload_len, decoded.tunnel), (7, 1, None), "{name}");
+        let closed = matches!(name, "802.1ah" | "NSH" | "a pseudowire without control word");
+        let other = of_file(LinkType::Ethernet, Tunnels::Closed, &frame);
+        assert_eq!(other.err(), closed.then_some(Skip::Encapsulated), "{name}");
+    }
+    // A cooked header says that LLC follows.
+    let sll = [&[0, 4, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0][..], &v4].concat();
+    assert!(of_file(LinkType::Sll, Tunnels::Opened, &sll).is_ok());
+}
+
+#[test]
+fn what_is_not_looked_into_is_told_from_what_carries_nothing() {
+    let ppp = |protocol: [u8; 2]| ethernet(&[0x8864], &[&[0x11, 0, 0, 1, 0, 9][..], &protocol, &[0; 30]].concat());
+    let in_ip = |protocol: u8| ethernet(&[0x800], &outer4(protocol, false, &[1; 40]));
+    let in_udp = |port: u16, first: u8| ethernet(&[0x800], &outer4(17, false, &udp(port, &[first; 40])));
+    for (frame, expected) in [
+        (in_ip(50), Some(Unread::Esp)),
+        (ethernet(&[0x86dd], &ipv6(50, None, &[1; 40])), Some(Unread::Esp)),
+        (in_udp(4500, 1), Some(Unread::Esp)),
+        (in_udp(4500, 0), None),
+        (in_ip(108), Some(Unread::IpComp)),
+        (in_ip(115), Some(Unread::L2tpV3)),
+        (ethernet(&[0x800], &outer4(17, false, &udp(1701, &[0, 3, 0, 0, 0, 0, 0, 1]))), Some(Unread::L2tpV3)),
+        (ethernet(&[0x800], &outer4(17, false, &udp(1701, &[0xc8, 2, 0, 12, 0, 1, 0, 0, 0, 0, 0, 0]))), None),
+        (in_udp(6636, 1), Some(Unread::Dtls)),
+        (in_udp(5247, 1), Some(Unread::Capwap)),
+        (ethernet(&[0x800], &outer4(47, false, &[0x40, 0, 8, 0, 0, 0, 0, 0])), Some(Unread::Gre)),
+        (ethernet(&[0x800], &outer4(17, false, &udp(4790, &[0x0c, 0, 0, 9, 0, 0, 42, 0]))), Some(Unread::Payload)),
+        (ethernet(&[0x88e5], &[0x2c; 40]), Some(Unread::MacSec)),
+        (ethernet(&[0x22f3], &[0; 40]), Some(Unread::Trill)),
+        (ethernet(&[0x8909], &[0; 40]), Some(Unread::CiscoMetaData)),
+        (ethernet(&[0x4305], &[0; 40]), Some(Unread::Batman)),
+        (ethernet(&[0x8847], &[&[0, 1, 1, 64][..], &[0x22; 40]].concat()), Some(Unread::Payload)),
+        (ppp([0, 0xfd]), Some(Unread::Ppp)),
+        (ppp([0x80, 0x21]), None),
+        (ethernet(&[0x0806], &[0; 28]), None),
+        (ethernet(&[0x88cc], &[0; 28]), None),
+    ] {
+        let expected = expected.map_or(Skip::NotTcp, Skip::Unread);
+        assert_eq!(of_file(LinkType::Ethernet, Tunnels::Opened, &frame), Err(expected), "{frame:x?}");
+        assert!(!matches!(as_type(LinkType::Ethernet, &frame), Err(Skip::Unread(_))), "{frame:x?}");
+    }
+}
+
+#[test]
+fn headers_within_headers_end_at_a_bound_and_not_with_the_stack() {
+    let customers = [&[0, 0, 0, 9][..], &[0; 12], &[0x88, 0xe7]].concat();
+    let wires = [&[0, 1, 1, 64][..], &[0; 4], &[0; 12], &[0x81, 0, 0, 1, 0x88, 0x47]].concat();
+    let chains = [0, 2, 2, 4, 0, 0, 1, 255];
+    for (ethertype, header) in [(0x88e7, &customers[..]), (0x8847, &wires), (0x894f, &chains)] {
+        let frame = ethernet(&[ethertype], &header.repeat(100_000));
+        let too_deep = Err(Skip::Unparsable(Unparsable::TooDeep));
+        assert_eq!(of_file(LinkType::Ethernet, Tunnels::Opened, &frame), too_deep, "{ethertype:x}");
+    }
+}
+
 #[test]
 fn tunnels_are_told_apart_by_kind_number_ends_and_what_is_around_them_and_nest_to_a_bound() {
     let v4 = ipv4(&[], 0, None, &tcp(&[], b"x"));
@@ -480,8 +623,11 @@ proptest! {
         kind in any::<prop::sample::Index>(), changes in prop::collection::vec((0usize..60, any::<u8>()), 0..6),
     ) {
         let segment = tcp(&[], b"x");
-        let all = tunnels(&ipv4(&[], 0, None, &segment), &ipv6(6, None, &segment), false);
-        let (.., mut bytes) = kind.get(&all).clone();
+        let (v4, v6) = (ipv4(&[], 0, None, &segment), ipv6(6, None, &segment));
+        let of_files = tunnels_of_files(&v4, &v6, false).into_iter().map(|(_, packet)| packet);
+        let all: Vec<Vec<u8>> =
+            tunnels(&v4, &v6, false).into_iter().map(|(.., packet)| packet).chain(of_files).collect();
+        let mut bytes = kind.get(&all).clone();
         for (place, value) in changes {
             let len = bytes.len();
             bytes[place % len] = value;

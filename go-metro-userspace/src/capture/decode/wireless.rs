@@ -4,7 +4,7 @@ use bytes::Buf;
 use go_metro_common::counters::Unparsable;
 
 use super::Skip;
-use super::link::{LinkType, Rest, Version, by_first_bits, of_ethernet, of_ethertype};
+use super::link::{LinkType, Rest, Version, by_first_bits, of_ethernet, of_llc};
 use crate::capture::Unread;
 
 // Radiotap's fields and flags (radiotap.org).
@@ -92,12 +92,5 @@ pub(super) fn of_frame(rest: &mut Rest<'_>, flags: u8) -> Result<Version, Skip> 
         // The first of several: addresses, length.
         rest.skip(14)?;
     }
-    // LLC and SNAP (IEEE 802 section 9; RFC 1042).
-    let snap = rest.bytes.split_first_chunk::<6>().ok_or(Skip::Unparsable(Unparsable::Truncated))?.0;
-    if snap[..3] != [0xaa, 0xaa, 0x03] {
-        return Err(Skip::NotTcp);
-    }
-    rest.skip(6)?;
-    let ethertype = rest.half()?;
-    of_ethertype(ethertype, rest)
+    of_llc(rest)
 }

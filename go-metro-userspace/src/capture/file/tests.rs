@@ -1,6 +1,7 @@
 use std::io::Write;
 
 use super::*;
+use crate::rtt::Direction;
 
 /// An IPv4 TCP segment with one byte of payload.
 fn segment() -> Vec<u8> {
@@ -423,4 +424,186 @@ fn two_captures_merged_are_two_places_each_with_its_own_round_trips() {
     let far = found.iter().filter(|us| **us == 1_000).count();
     assert_eq!((near + far, places), (found.len(), 2), "{found:?}");
     assert!(near >= 49 && far >= 49, "{near} and {far}");
+}
+
+/// What a packet is in on its way: the number and the gateways' last bytes.
+type Around = fn(vni: u8, ends: [u8; 2], packet: &[u8]) -> Vec<u8>;
+
+fn outer(protocol: u8, [from, to]: [u8; 2], payload: &[u8]) -> Vec<u8> {
+    let len = (20 + payload.len() as u16).to_be_bytes();
+    let header = [0x45, 0, len[0], len[1], 0, 0, 0, 0, 64, protocol, 0, 0, 192, 0, 2, from, 192, 0, 2, to];
+    [&header[..], payload].concat()
+}
+
+fn in_vxlan(vni: u8, ends: [u8; 2], packet: &[u8]) -> Vec<u8> {
+    let len = (8 + 8 + 14 + packet.len() as u16).to_be_bytes();
+    let headers = [&[0xc0, 1, 0x12, 0xb5, len[0], len[1], 0, 0][..], &[8, 0, 0, 0, 0, 0, vni, 0], &[0; 12], &[8, 0]];
+    outer(17, ends, &[&headers.concat(), packet].concat())
+}
+
+fn in_gre(key: u8, ends: [u8; 2], packet: &[u8]) -> Vec<u8> {
+    outer(47, ends, &[&[0x20, 0, 8, 0, 0, 0, 0, key][..], packet].concat())
+}
+
+/// A mirror session (ERSPAN II).
+fn in_erspan(session: u8, ends: [u8; 2], packet: &[u8]) -> Vec<u8> {
+    let headers = [&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1][..], &[0x10, 0, 0, session, 0, 0, 0, 0], &[0; 12], &[8, 0]];
+    outer(47, ends, &[&headers.concat(), packet].concat())
+}
+
+fn in_geneve(vni: u8, ends: [u8; 2], packet: &[u8]) -> Vec<u8> {
+    let len = (8 + 8 + packet.len() as u16).to_be_bytes();
+    let headers = [0xc0, 1, 0x17, 0xc1, len[0], len[1], 0, 0, 0, 0, 8, 0, 0, 0, vni, 0];
+    outer(17, ends, &[&headers[..], packet].concat())
+}
+
+fn in_gtp(teid: u8, ends: [u8; 2], packet: &[u8]) -> Vec<u8> {
+    let len = (8 + 8 + packet.len() as u16).to_be_bytes();
+    let headers = [8, 0x68, 8, 0x68, len[0], len[1], 0, 0, 0x30, 255, 0, packet.len() as u8, 0, 0, 0, teid];
+    outer(17, ends, &[&headers[..], packet].concat())
+}
+
+/// The round trips of what is said in tunnels, the places, and the warnings.
+fn tunnelled(frames: Vec<(u64, Vec<u8>)>) -> (Vec<u64>, usize, Vec<String>) {
+    let frames: Vec<_> = frames.into_iter().map(|(us, frame)| (us, 0, frame)).collect();
+    let (found, places) = round_trips(&frames);
+    let mut bytes = [LITTLE.section(), LITTLE.interface(101, &[])].concat();
+    frames.iter().for_each(|(us, _, frame)| bytes.extend(LITTLE.enhanced(0, 1_000_000 + us, frame)));
+    let mut source = opened(&bytes).unwrap();
+    source.for_each(&FileFilter::default(), &mut |_| ());
+    (found, places, source.warnings().collect())
+}
+
+#[test]
+fn the_directions_of_a_connection_meet_in_tunnels_of_other_numbers_and_other_ends() {
+    let there = (1, [1, 9]);
+    for (name, around) in
+        [("vxlan", in_vxlan as Around), ("geneve", in_geneve), ("gre", in_gre), ("erspan", in_erspan), ("gtp", in_gtp)]
+    {
+        // Another number; the other end answers from another address; both; and a mirror's sessions, which go one way.
+        for back in [(2, [9, 1]), (1, [8, 1]), (2, [8, 3]), (2, [1, 9])] {
+            let frames = talk(50).into_iter().map(|(us, sent, frame)| {
+                let (number, ends) = if sent { there } else { back };
+                (us, around(number, ends, &frame))
+            });
+            let (found, places, warnings) = tunnelled(frames.collect());
+            assert!(found.len() >= 49 && found.iter().all(|us| *us == 100), "{name}, {back:?}: {found:?}");
+            assert!(places <= 2 && warnings.is_empty(), "{name}, {back:?}: {places} places, {warnings:?}");
+        }
+    }
+}
+
+/// The same conversation from another sequence number on, some microseconds later.
+fn of_another_tenant(frames: Vec<(u64, bool, Vec<u8>)>) -> Vec<(u64, bool, Vec<u8>)> {
+    let shifted = |(us, sent, mut frame): (u64, bool, Vec<u8>)| {
+        for at in [24, 28] {
+            frame[at] = frame[at].wrapping_add(if (at == 24) == sent { 0x40 } else { 0x90 });
+        }
+        (us + 50, sent, frame)
+    };
+    frames.into_iter().map(shifted).collect()
+}
+
+#[test]
+fn two_tenants_with_the_same_addresses_stay_apart_in_tunnels_of_one_number_each_way_or_two() {
+    for [[a, b], [c, d]] in [[[1, 1], [2, 2]], [[1, 2], [3, 4]], [[1, 2], [2, 1]]] {
+        let with = |numbers: [u8; 2], frames: Vec<(u64, bool, Vec<u8>)>| {
+            frames.into_iter().map(move |(us, sent, frame)| {
+                let ends = if sent { [1, 9] } else { [9, 1] };
+                (us, in_vxlan(numbers[usize::from(!sent)], ends, &frame))
+            })
+        };
+        let mut frames: Vec<_> = with([a, b], talk(50)).chain(with([c, d], of_another_tenant(talk(50)))).collect();
+        frames.sort_by_key(|(us, _)| *us);
+        let (found, places, warnings) = tunnelled(frames);
+        assert!(found.iter().all(|us| *us == 100), "{a} {b} {c} {d}: {found:?}");
+        // Tunnels that carry one tenant one way and the other the other way cannot be told from those of one tenant.
+        assert!(
+            [a, b] == [d, c] || found.len() >= 98 && warnings.is_empty(),
+            "{a} {b} {c} {d}: {} {places}",
+            found.len()
+        );
+    }
+}
+
+#[test]
+fn a_connection_on_both_sides_of_a_gateway_is_measured_on_each() {
+    // Each side has a number for each direction, the gateway takes 10 µs.
+    let mut frames = Vec::new();
+    for (us, sent, frame) in talk(50) {
+        let [first, second] = if sent { [(1, [1, 5]), (2, [5, 9])] } else { [(3, [9, 5]), (4, [5, 1])] };
+        for (late, (number, ends)) in [(0, first), (10, second)] {
+            frames.push((us + late, in_gre(number, ends, &frame)));
+        }
+    }
+    let (found, places, warnings) = tunnelled(frames);
+    let near = found.iter().filter(|us| **us == 90).count();
+    let far = found.iter().filter(|us| **us == 110).count();
+    assert!(near >= 49 && far >= 49 && near + far == found.len(), "{places} {found:?}");
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+#[test]
+fn a_tunnel_that_turns_out_to_carry_both_directions_parts_from_the_one_it_met() {
+    // The capture begins with the answer, seen at the second place before the first.
+    let at_both = |(us, _, frame): (u64, bool, Vec<u8>)| {
+        [(us, in_vxlan(1, [1, 5], &frame)), (us + 5_000, in_vxlan(2, [5, 9], &frame))]
+    };
+    let mut frames: Vec<_> = talk(50).into_iter().flat_map(at_both).collect();
+    frames.sort_by_key(|(us, _)| *us);
+    frames.retain(|(us, _)| *us > 4_000 && *us != 5_100);
+    let (found, ..) = tunnelled(frames);
+    assert!(found.len() >= 96 && found.iter().all(|us| *us == 100), "{found:?}");
+}
+
+#[test]
+fn connections_in_tunnels_whose_directions_cannot_be_matched_are_counted() {
+    let frames = talk(20).into_iter().map(|(us, sent, mut frame)| {
+        // Nothing that is acknowledged was sent.
+        frame[28] = if sent { frame[28] } else { 0x70 };
+        (us, in_vxlan(if sent { 1 } else { 2 }, [1, 9], &frame))
+    });
+    let (found, _, warnings) = tunnelled(frames.collect());
+    assert!(found.is_empty() && warnings.len() == 1, "{found:?} {warnings:?}");
+    assert!(warnings[0].starts_with("1 connections inside tunnels have one direction in one tunnel"), "{warnings:?}");
+}
+
+#[test]
+fn each_reason_for_which_a_frame_is_not_read_has_words_of_its_own() {
+    let mut words = std::collections::BTreeSet::new();
+    for reason in Unread::ALL {
+        let mut counters = SourceCounters::default();
+        counters.count_unread(reason);
+        let line = unread::line(&counters, &LinkTypes::default()).unwrap();
+        assert!(line.starts_with("1 of 1 frames could not be measured: 1 "), "{line}");
+        assert_eq!(Unread::ALL[reason as usize], reason);
+        words.insert(line);
+    }
+    assert_eq!(words.len(), Unread::COUNT);
+    // And in a file.
+    let esp = outer(50, [1, 9], &[1; 40]);
+    let bytes =
+        [LITTLE.section(), LITTLE.interface(101, &[]), LITTLE.enhanced(0, 1, &segment()), LITTLE.enhanced(0, 2, &esp)];
+    assert_eq!(read(&bytes.concat()).unread.unwrap(), "1 of 2 frames could not be measured: 1 encrypted (ESP)");
+}
+
+#[test]
+fn a_capture_of_one_direction_is_told_from_one_that_has_both() {
+    let one_way = |keep: &dyn Fn(bool) -> bool, sides| {
+        let frames = talk(20).into_iter().filter(|(_, sent, _)| keep(*sent));
+        let mut bytes = [LITTLE.section(), LITTLE.interface(101, &[])].concat();
+        frames.for_each(|(us, _, frame)| bytes.extend(LITTLE.enhanced(0, us, &frame)));
+        let (mut source, filter) = (opened(&bytes).unwrap(), FileFilter { sides, ..FileFilter::default() });
+        let mut engine = crate::rtt::Engine::new(crate::rtt::EngineConfig::default());
+        source.for_each(&filter, &mut |segment| {
+            engine.record(segment);
+        });
+        source.one_way(sides, engine.counters())
+    };
+    for sides in [Sides::REMOTE, Sides::LOCAL, Sides::BOTH] {
+        assert_eq!(one_way(&|_| true, sides), None);
+        let line = one_way(&|sent| sent, sides).unwrap();
+        assert!(line.starts_with("none of 1 flows was seen in both directions"), "{line}");
+        assert_eq!(one_way(&|sent| !sent, sides), None, "acknowledgements alone are nothing to measure");
+    }
 }

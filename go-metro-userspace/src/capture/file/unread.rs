@@ -2,7 +2,10 @@
 
 use go_metro_common::counters::Unparsable;
 
+use go_metro_common::segment::Sides;
+
 use crate::capture::{SourceCounters, Unread};
+use crate::rtt::{EngineCounters, Quiet};
 
 /// Link types that are told apart; the frames of others are counted together.
 const LINK_TYPES_MAX: usize = 8;
@@ -52,6 +55,18 @@ pub(super) fn line(counters: &SourceCounters, link_types: &LinkTypes) -> Option<
             Unread::NoTime => "without a time (Simple Packet Blocks)",
             Unread::Encrypted => "encrypted at the link layer",
             Unread::Damaged => "with a wrong frame check sequence",
+            Unread::Esp => "encrypted (ESP)",
+            Unread::MacSec => "encrypted (MACsec)",
+            Unread::Dtls => "in a tunnel over DTLS",
+            Unread::Ppp => "in PPP that is compressed, encrypted or split over several links",
+            Unread::L2tpV3 => "in L2TPv3",
+            Unread::IpComp => "compressed (IPComp)",
+            Unread::Capwap => "in CAPWAP",
+            Unread::Trill => "in TRILL or FabricPath",
+            Unread::CiscoMetaData => "in Cisco MetaData",
+            Unread::Batman => "in B.A.T.M.A.N.",
+            Unread::Gre => "in GRE with routing or of an unknown version",
+            Unread::Payload => "in a tunnel, behind a protocol that is not read",
         };
         reasons.push(format!("{count} {what}"));
     }
@@ -69,6 +84,19 @@ pub(super) fn line(counters: &SourceCounters, link_types: &LinkTypes) -> Option<
         }
     }
     Some(format!("{total} of {} frames could not be measured: {}", counters.seen, reasons.join(", ")))
+}
+
+/// That connections were there and none was seen in both directions, by what the engine has counted of these sides.
+pub(super) fn one_way(sides: Sides, engine: &EngineCounters) -> Option<String> {
+    let answered = engine.quiet_total() - engine.quiet[Quiet::NothingSent as usize];
+    if engine.flows_begun == 0 || engine.samples_total() + engine.rejected_total() + answered > 0 {
+        return None;
+    }
+    let flows = if sides == Sides::BOTH { engine.flows_begun.div_ceil(2) } else { engine.flows_begun };
+    Some(format!(
+        "none of {flows} flows was seen in both directions, so that there is no round trip to measure: the capture has one direction of each \
+         (a mirror port or tap for one, routes that differ, one member of a bond); capture both, or merge two captures with mergecap"
+    ))
 }
 
 /// A link type by its number, with libpcap's name if it has one and is compiled in.

@@ -1,0 +1,160 @@
+//! From frames in the order of their times to the segments of wanted flows, as each end sees them.
+
+use std::collections::HashMap;
+
+use go_metro_common::segment::{Bits, Sides, TcpFlags};
+use ipnet::IpNet;
+
+use super::FileFilter;
+use super::places::Places;
+use crate::capture::SourceCounters;
+use crate::capture::copies::Copies;
+use crate::capture::decode::{Decoded, Tunnels};
+use crate::capture::prefixes::Prefixes;
+use crate::rtt::{Addr, Direction, FlowKey, Nanos, Segment};
+
+/// A [`FileFilter`], made ready.
+pub(super) struct Wanted {
+    local: Prefixes,
+    targets: Prefixes,
+    sides: Sides,
+    pub(super) tunnels: Tunnels,
+    /// Whether hosts were named as local.
+    names_local: bool,
+}
+
+impl Wanted {
+    pub(super) fn new(filter: &FileFilter) -> Self {
+        let FileFilter { local, targets, sides, tunnels } = filter;
+        Self {
+            local: Prefixes::or_all(local),
+            targets: Prefixes::or_all(targets),
+            sides: *sides,
+            tunnels: *tunnels,
+            names_local: !local.is_empty(),
+        }
+    }
+
+    #[inline]
+    fn has(&self, flow: &FlowKey) -> bool {
+        self.local.contain(flow.local.addr) && self.targets.contain(flow.remote.addr)
+    }
+}
+
+/// What is known of the flows of a file.
+pub(super) struct Flows {
+    copies: Copies,
+    places: Places,
+    others: Others,
+    /// Segments whose TCP options are cut off.
+    cut_options: u64,
+}
+
+impl Flows {
+    pub(super) fn new() -> Self {
+        Self { copies: Copies::new(), places: Places::default(), others: Others::default(), cut_options: 0 }
+    }
+
+    /// Hands a segment, which was captured at this interface, to `sink` as its ends see it, if it is wanted and no copy.
+    #[inline]
+    pub(super) fn measure(
+        &mut self,
+        mut decoded: Decoded,
+        (time, interface): (Nanos, u32),
+        wanted: &Wanted,
+        counters: &mut SourceCounters,
+        sink: &mut impl FnMut(&Segment),
+    ) {
+        if decoded.cut_options {
+            self.cut_options += 1;
+            hide_what_was_cut(&mut decoded);
+        }
+        let Some(place) = self.copies.place(&decoded, time, decoded.ifindex.unwrap_or(interface)) else {
+            counters.copies += 1;
+            return;
+        };
+        let ifindex = self.places.of(&decoded, place);
+        let before = counters.records;
+        orient(&decoded, time, ifindex, wanted, counters, sink);
+        if before == counters.records && wanted.names_local {
+            self.others.note(&decoded, time);
+        }
+        counters.count_packet(before);
+    }
+
+    /// If none of these hosts is in the capture: those that are, most packets first.
+    pub(super) fn instead_of(&self, local: &[IpNet]) -> Vec<Addr> {
+        let wanted = Prefixes::or_all(local);
+        if self.others.0.keys().any(|addr| wanted.contain(*addr)) {
+            return Vec::new();
+        }
+        let mut all: Vec<(&Addr, &u64)> = self.others.0.iter().collect();
+        all.sort_by_key(|(addr, packets)| (std::cmp::Reverse(**packets), addr.to_string()));
+        all.into_iter().map(|(addr, _)| *addr).collect()
+    }
+
+    /// What a flow's `ifindex` stands for.
+    pub(super) fn place(&self, ifindex: u32) -> &str {
+        self.places.name(ifindex)
+    }
+
+    /// What of the flows costs samples, a line each, for people.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        let cut = (self.cut_options > 0).then(|| {
+            format!(
+                "the TCP options of {} segments are cut off by the capture's snapshot length: acknowledgements that may have carried SACK \
+                 blocks are not used; capture 128 bytes or more of each packet",
+                self.cut_options
+            )
+        });
+        cut.into_iter().chain(self.places.warning())
+    }
+}
+
+/// Whose segments were there and not wanted, with how many packets each: what is listed if a host was named that is not there.
+#[derive(Default)]
+struct Others(HashMap<Addr, u64>);
+
+impl Others {
+    /// Most hosts to remember.
+    const MOST: usize = 4096;
+
+    fn note(&mut self, decoded: &Decoded, time: Nanos) {
+        for direction in [Direction::Egress, Direction::Ingress] {
+            let Some(segment) = decoded.seen_from(direction, Sides::BOTH, time, 0) else { continue };
+            let addr = segment.flow.local.addr;
+            if self.0.len() < Self::MOST || self.0.contains_key(&addr) {
+                *self.0.entry(addr).or_default() += 1;
+            }
+        }
+    }
+}
+
+/// Takes an acknowledgement whose options are cut off for one that carried a SACK block above itself, as it may have: where there is a
+/// hole, the number alone would be timed in full.
+fn hide_what_was_cut(decoded: &mut Decoded) {
+    if decoded.header.flags.any(TcpFlags::ACK) && !decoded.header.flags.any(TcpFlags::SYN) {
+        decoded.header.bits.0 |= Bits::SACK_ABOVE;
+    }
+}
+
+/// Hands a segment on as both its ends see it.
+#[inline]
+fn orient(
+    decoded: &Decoded,
+    time: Nanos,
+    ifindex: u32,
+    wanted: &Wanted,
+    counters: &mut SourceCounters,
+    sink: &mut impl FnMut(&Segment),
+) {
+    for direction in [Direction::Egress, Direction::Ingress] {
+        let seen = decoded.seen_from(direction, wanted.sides, time, ifindex);
+        if let Some(segment) = seen.filter(|segment| wanted.has(&segment.flow)) {
+            segment.for_each_side(wanted.sides, &mut |segment| {
+                counters.records += 1;
+                sink(segment);
+            });
+        }
+    }
+}

@@ -51,7 +51,8 @@ fn try_the_delay(link: Link) -> Result<(), Late> {
         let exchange = rounds.drive(&mut stream).unwrap();
         println!("{link:?} {}: median {:?}, {:?}", server.address(), median(exchange.times.clone()), exchange.last());
         is_near("the quickest round", least(&exchange.times), RTT, OVERHEAD)?;
-        is_near("the middle round", median(exchange.times.clone()), RTT, 3 * OVERHEAD)?;
+        // Of rounds the least alone: the client may be late to run. The kernel times them all without it.
+        is_near("smoothed RTT of the kernel", exchange.last().rtt, RTT, 3 * OVERHEAD)?;
         is_near("least RTT of the kernel", exchange.last().min_rtt, RTT, OVERHEAD)?;
     }
     assert_eq!(lab.path().counters(Way::AToB).overflowed, 0);

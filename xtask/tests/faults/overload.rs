@@ -59,7 +59,7 @@ fn a_million_outbound_syns_cost_bounded_memory_and_real_flows_are_measured_meanw
     // Every SYN was seen, and is a flow, an eviction or a loss that was counted.
     assert!(evicted(&heard) + flows as u64 >= u64::from(FLOWS), "{} of {FLOWS}", evicted(&heard));
     heard.assert_true_rtts(longest, "beside the flood");
-    assert!(heard.rtts().len() >= 100, "only {} samples of the real flow", heard.rtts().len());
+    assert!(heard.rtts().len() >= 30, "only {} samples of the real flow", heard.rtts().len());
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }
 

@@ -189,23 +189,30 @@ pub(crate) fn rounds(lab: &Lab, count: usize) -> Duration {
 
 /// Runs `during` while rounds go on over one connection; what that gave, and the longest round.
 pub(crate) fn while_talking<T>(lab: &Lab, during: impl FnOnce() -> T) -> (T, Duration) {
+    let (outcome, longest, _) = while_counting(lab, during);
+    (outcome, longest)
+}
+
+/// As [`while_talking`], with the number of rounds.
+pub(crate) fn while_counting<T>(lab: &Lab, during: impl FnOnce() -> T) -> (T, Duration, usize) {
     let rounds = Rounds { count: 1, pause: Duration::from_millis(5), ..Rounds::default() };
     let server = Server::v4(&lab.b, rounds.service()).unwrap();
     let mut stream = connect(&lab.a, server.address()).unwrap();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let talker = scope.spawn(|| {
-            let mut longest = Duration::ZERO;
+            let (mut longest, mut count) = (Duration::ZERO, 0);
             while !stop.load(Ordering::Relaxed) {
                 longest = longest.max(rounds.drive(&mut stream).unwrap().times[0]);
+                count += 1;
             }
-            longest
+            (longest, count)
         });
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(during));
         stop.store(true, Ordering::Relaxed);
-        let longest = talker.join().unwrap();
+        let (longest, count) = talker.join().unwrap();
         match outcome {
-            Ok(outcome) => (outcome, longest),
+            Ok(outcome) => (outcome, longest, count),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })

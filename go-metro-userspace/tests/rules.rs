@@ -555,6 +555,21 @@ fn rule_9_a_duplicate_ack_does_not_make_a_hole_of_a_record_that_was_given_up() {
 }
 
 #[test]
+fn rule_9_a_record_that_was_given_up_does_not_make_an_early_ack_true() {
+    let config = EngineConfig { outstanding_per_flow: 2, ..EngineConfig::default() };
+    play_with(
+        config,
+        "0   > 1000+100
+         0   < ack 1301             => rejected never_sent
+         0   > 941+100
+         0   > 1128+100     # behind a gap, and the record is given up
+         0   < ack 1001             => rejected hole # so 1301 was not true
+         0   > 1301+101     # behind another gap, then
+         1   < ack 1402             => rejected unseen",
+    );
+}
+
+#[test]
 fn rule_9_thinning_among_retransmissions_leaves_nothing_that_could_mislead() {
     let config = EngineConfig { outstanding_per_flow: 4, ..EngineConfig::default() };
     play_with(

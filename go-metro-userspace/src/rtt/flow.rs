@@ -134,6 +134,7 @@ impl Flow {
 
     fn set_acked_ahead(&mut self, ahead: Option<SeqNum>) {
         self.marks.set(Marks::ACKED_AHEAD, ahead.is_some());
+        self.marks.set(Marks::AHEAD_DOUBTED, self.marks.has(Marks::AHEAD_DOUBTED) && ahead.is_some());
         self.ahead = ahead.unwrap_or_default();
     }
 
@@ -393,6 +394,8 @@ impl Flow {
         let told_before = self.acked_ahead().filter(|ahead| ahead.before(ack)).map_or(una, |ahead| ahead.max(una));
         let advance = Advance { una, told: told_before, ack, tsecr: segment.tsecr() };
         let found = self.outstanding.acknowledge(pool, advance);
+        let ahead_doubted = self.marks.has(Marks::AHEAD_DOUBTED);
+        let forgotten = matches!(found, Match::Forgotten) || in_hole && self.marks.has(Marks::RECORD_FULL);
         let leaves_recovery =
             self.recovery().filter(|recovery| una.before(recovery.point) && ack.after(recovery.point));
         self.settle(ack);
@@ -405,11 +408,13 @@ impl Flow {
             // The peer says only now that it has this. If it says no more than that, what it said before was not true.
             self.set_acked_ahead(None);
         }
+        // What is not on record any more may have been acknowledged early as well.
+        self.marks.add(Marks::AHEAD_DOUBTED, forgotten && self.acked_ahead().is_some());
         let (found, by_timestamp) = match found {
             // Or else a segment behind the hole made a receiver speak that had kept the acknowledgement back.
             _ if in_hole || hole_above => return Outcome::Rejected(Rejection::Hole),
             Match::AckedEarly | Match::Unseen => return Outcome::Rejected(Rejection::Unseen),
-            Match::None => return Outcome::Rejected(Rejection::NoSegment),
+            Match::None | Match::Forgotten => return Outcome::Rejected(Rejection::NoSegment),
             Match::Ambiguous => return Outcome::Rejected(Rejection::Retransmitted),
             // TSecr may be the echo of something in the hole.
             Match::ByTimestamp(_) if told.is_some() => return Outcome::Rejected(Rejection::Hole),
@@ -424,6 +429,10 @@ impl Flow {
                 if told.is_some() && !is_closed && !(found.tsval.is_some() && found.tsval == segment.tsecr()) =>
             {
                 return Outcome::Rejected(Rejection::Hole);
+            }
+            // From where on its echo would have to be is not known.
+            Match::Clean(found) if ahead_doubted && found.tsval != segment.tsecr() => {
+                return Outcome::Rejected(Rejection::Unseen);
             }
             Match::Clean(found) => {
                 if leaves_recovery.is_some_and(|recovery| !recovery.is_told_from(&found, segment)) {
@@ -469,7 +478,9 @@ impl Flow {
     /// acknowledgement that says the same.
     pub(super) fn was_acked(&mut self, ack: SeqNum) {
         let ahead = self.acked_ahead().filter(|ahead| ahead.distance(ack) <= LARGEST_WINDOW);
+        let is_doubted = self.marks.has(Marks::AHEAD_DOUBTED) && ahead.is_some_and(|ahead| ack.before(ahead));
         self.set_acked_ahead(Some(ahead.map_or(ack, |ahead| ahead.max(ack))));
+        self.marks.set(Marks::AHEAD_DOUBTED, is_doubted);
     }
 
     /// Whether what is sent from `start` on was acknowledged before.
@@ -482,7 +493,10 @@ impl Flow {
         if start.before(ahead) {
             return true;
         }
-        if self.snd_nxt.before(ahead) {
+        if self.snd_nxt.before(ahead) && self.marks.has(Marks::AHEAD_DOUBTED) {
+            // There may be a gap as well.
+            self.set_acked_ahead(None);
+        } else if self.snd_nxt.before(ahead) {
             // Both ends say that all below was sent; it passed unseen.
             let una = self.snd_una;
             self.outstanding.acknowledge(pool, Advance { una, told: una, ack: ahead, tsecr: None });

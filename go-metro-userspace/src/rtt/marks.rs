@@ -51,6 +51,8 @@ impl Marks {
     pub(super) const HOLE_BEYOND: Self = Self(1 << 21);
     /// There was a second SYN-ACK with another initial sequence number, which is the one that is remembered.
     pub(super) const SECOND_ISN: Self = Self(1 << 18);
+    /// Of what was acknowledged ahead: a record that was given up may have shown that it was not true.
+    pub(super) const AHEAD_DOUBTED: Self = Self(1 << 22);
 
     /// Whether all of `marks` are set.
     #[inline]

@@ -203,6 +203,8 @@ impl Advance {
 pub(super) enum Match {
     /// No transmission on record contains the byte before the acknowledgement number.
     None,
+    /// The same, but transmissions made room for others (rule 9).
+    Forgotten,
     /// The newest transmission that contains it; sent once, and nothing was retransmitted since.
     Clean(Transmission),
     /// Retransmitted, or something was since; but TSecr names this transmission alone.
@@ -476,7 +478,7 @@ impl Evidence {
     }
 
     fn judge(self, advance: Advance, doubts: u32, thinned: bool) -> Match {
-        let Some(newest) = self.newest else { return Match::None };
+        let Some(newest) = self.newest else { return if thinned { Match::Forgotten } else { Match::None } };
         if newest.is(ACKED_EARLY) {
             return Match::AckedEarly;
         }

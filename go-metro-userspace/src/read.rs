@@ -117,7 +117,8 @@ pub fn run(options: &ReadOptions, out: &mut impl Write) -> Result<(), ReadError>
 }
 
 fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) -> io::Result<()> {
-    let mut engine = Engine::new(EngineConfig { max_flows: MAX_FLOWS, ..EngineConfig::default() });
+    let mut engine =
+        Engine::new(EngineConfig { max_flows: MAX_FLOWS, peers_complete: true, ..EngineConfig::default() });
     let mut summaries = Summaries::new(SummaryLimits {
         max_pairs: options.max_pairs,
         keeps_choice: false,

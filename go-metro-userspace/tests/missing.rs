@@ -56,7 +56,12 @@ fn segment(frame: &Frame) -> Segment {
 
 /// Every sample of both ends, each with the place of its acknowledgement.
 fn samples(frames: &[Frame]) -> Vec<(usize, Key)> {
-    let mut engine = Engine::new(EngineConfig { max_flows: 4, outstanding_per_flow: 256, ..EngineConfig::default() });
+    let mut engine = Engine::new(EngineConfig {
+        max_flows: 4,
+        outstanding_per_flow: 256,
+        peers_complete: true,
+        ..EngineConfig::default()
+    });
     let mut found = Vec::new();
     for (place, frame) in frames.iter().enumerate() {
         segment(frame).for_each_side(Sides::BOTH, &mut |segment| {
@@ -99,6 +104,12 @@ fn evidence(frames: &[Frame], place: usize, (from, number, at, rtt): Key) -> Opt
     }
     if acks().any(|frame| frame.ack.is_some_and(|ack| ack >= number)) {
         return Some("acknowledged before");
+    }
+    // Of that end's segments since the other end was first seen to send.
+    let begun = before.iter().position(|frame| frame.from == from && frame.end() > frame.seq).unwrap_or(place);
+    let peer_nxt = before[begun..].iter().filter(|frame| frame.from != from).map(Frame::end).max();
+    if !ack.syn && peer_nxt.is_some_and(|nxt| nxt < ack.seq) {
+        return Some("a segment of the acknowledging end was missed right before");
     }
     if ack.sack_above {
         return Some("a block above the acknowledgement number");

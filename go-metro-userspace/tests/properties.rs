@@ -16,6 +16,8 @@ use support::model::{Model, Seg};
 
 /// Unwrapped sequence numbers start here, so that what is below the first is still positive.
 const BASE: u64 = 1 << 33;
+/// Those of the peer; they wrap soon.
+const PEER: u64 = BASE - 2000;
 
 fn segment(s: &Seg) -> Segment {
     let bit = |condition: bool, bit: u8| if condition { bit } else { 0 };
@@ -47,7 +49,7 @@ fn segment(s: &Seg) -> Segment {
 }
 
 fn config() -> EngineConfig {
-    EngineConfig { outstanding_per_flow: u16::MAX, max_flows: 2, ..EngineConfig::default() }
+    EngineConfig { outstanding_per_flow: u16::MAX, max_flows: 2, peers_complete: true, ..EngineConfig::default() }
 }
 
 fn sample(outcome: &Outcome) -> Option<(Kind, Class, u64)> {
@@ -62,8 +64,9 @@ fn sample(outcome: &Outcome) -> Option<(Kind, Class, u64)> {
 enum Step {
     /// Sends `len` bytes, `back` before `snd_nxt` or `gap` after it.
     Send { wait: u64, back: u64, gap: u64, len: u64, fin: bool },
-    /// Acknowledges `below` the highest sent (negative: above), echoing one of the TSvals sent.
-    Ack { wait: u64, below: i64, echo: usize, sack: bool, dsack: bool, window: u16, len: u64 },
+    /// Acknowledges `below` the highest sent (negative: above), echoing one of the TSvals sent; `len` bytes that begin `jump` after what the peer
+    /// sent before (negative: before that).
+    Ack { wait: u64, below: i64, echo: usize, sack: bool, dsack: bool, window: u16, len: u64, jump: i64 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -82,15 +85,17 @@ fn step() -> impl Strategy<Value = Step> {
             prop::bool::weighted(0.03),
             prop_oneof![5 => Just(500u16), 1 => Just(400u16)],
             prop_oneof![4 => Just(0u64), 1 => 1u64..100],
+            prop_oneof![20 => Just(0i64), 1 => -200i64..300],
         )
-            .prop_map(|(wait, below, echo, sack, dsack, window, len)| Step::Ack {
+            .prop_map(|(wait, below, echo, sack, dsack, window, len, jump)| Step::Ack {
                 wait,
                 below,
                 echo,
                 sack,
                 dsack,
                 window,
-                len
+                len,
+                jump
             }),
     ]
 }
@@ -104,7 +109,7 @@ fn conversation(first: u64, syn: bool, sack_permitted: bool, timestamps: bool, s
         fin: false,
         seq: first,
         len: 0,
-        ack: Some(7000),
+        ack: Some(PEER),
         window: 500,
         tsval: None,
         tsecr: None,
@@ -113,12 +118,12 @@ fn conversation(first: u64, syn: bool, sack_permitted: bool, timestamps: bool, s
         dsack: false,
     };
     let tick = |at: u64| timestamps.then_some((at / 1_000_000) as u32);
-    let (mut segments, mut at, mut nxt) = (Vec::new(), empty.at, first);
+    let (mut segments, mut at, mut nxt, mut peer_nxt) = (Vec::new(), empty.at, first, PEER + 1);
     if syn {
         segments.push(Seg { syn: true, ack: None, sack_permitted, tsval: tick(at), ..empty });
         nxt += 1;
         at += 5_000_000;
-        let (ack, seq) = (Some(nxt), 7000);
+        let (ack, seq) = (Some(nxt), PEER);
         segments.push(Seg { at, egress: false, syn: true, seq, ack, sack_permitted, tsecr: tick(empty.at), ..empty });
     }
     let mut echoes = vec![tick(empty.at)];
@@ -131,11 +136,12 @@ fn conversation(first: u64, syn: bool, sack_permitted: bool, timestamps: bool, s
                 echoes.push(tick(at));
                 nxt = nxt.max(seq + len + u64::from(fin));
             }
-            Step::Ack { wait, below, echo, sack, dsack, window, len } => {
+            Step::Ack { wait, below, echo, sack, dsack, window, len, jump } => {
                 at += wait;
                 let ack = Some(nxt.saturating_add_signed(-below));
                 let tsecr = echoes[echoes.len().saturating_sub(1 + echo)];
-                let (seq, sack_above) = (7001, sack);
+                let (seq, sack_above) = (peer_nxt.saturating_add_signed(jump), sack);
+                peer_nxt = peer_nxt.max(seq + len);
                 segments.push(Seg { at, egress: false, seq, len, ack, window, tsecr, sack_above, dsack, ..empty });
             }
         }

@@ -504,6 +504,21 @@ fn rule_8_a_flow_seen_first_mid_stream_works_from_its_first_segment() {
 }
 
 #[test]
+fn an_early_ack_is_not_believed_any_more_once_the_peer_says_less() {
+    play(
+        "0   > 1000+100
+         0   < ack 1100 sack        => rejected hole
+         0   < ack 1122 sack        => rejected never_sent
+         0   > 1100+13
+         0   > 995+106
+         0   < ack 1101             => rejected hole # so that 1122 was not true
+         0   > 1113+100
+         0   < ack 1175             => rejected recovery
+         1   < ack 1176             => data partial 1",
+    );
+}
+
+#[test]
 fn rule_9_a_full_record_is_thinned_and_still_never_wrong() {
     let config = EngineConfig { outstanding_per_flow: 8, ..EngineConfig::default() };
     let mut trace = String::new();
@@ -566,6 +581,41 @@ fn rule_9_a_record_that_was_given_up_does_not_make_an_early_ack_true() {
          0   < ack 1001             => rejected hole # so 1301 was not true
          0   > 1301+101     # behind another gap, then
          1   < ack 1402             => rejected unseen",
+    );
+}
+
+#[test]
+fn rule_9_what_a_doubted_early_ack_may_have_acknowledged_is_not_timed() {
+    let config = EngineConfig { outstanding_per_flow: 2, ..EngineConfig::default() };
+    play_with(
+        config,
+        "0   > 1000+100 ts 1
+         0   > 1099+100 ts 1
+         0   > 1199+100 ts 1    # the record is given up
+         0   < ack 1300 ecr 1       => rejected never_sent
+         0   > 1150+40 ts 1
+         0   < ack 1199 ecr 1       => rejected hole
+         0   > 1500+100 ts 1    # so that 1300 was sent, if the peer is right
+         1   < ack 1200 ecr 1       => rejected hole",
+    );
+}
+
+#[test]
+fn rule_9_an_early_ack_after_a_doubted_one_still_forbids() {
+    let config = EngineConfig { outstanding_per_flow: 2, ..EngineConfig::default() };
+    play_with(
+        config,
+        "0   > 1000+100
+         0   < ack 1101             => rejected never_sent
+         0   > 1000+100
+         0   < ack 900
+         0   > 993+100      # the record is given up
+         0   < ack 1100             => rejected hole # so 1101 was not true
+         0   > 1100+100
+         0   < ack 1201             => rejected never_sent
+         0   < ack 1200             => rejected unseen
+         0   > 1200+301
+         1   < ack 1501             => rejected unseen",
     );
 }
 
@@ -1153,5 +1203,50 @@ fn every_rule_holds_for_the_local_side_as_well() {
          70  < 1400+100 ack 7000
          71  < 1500+100 ack 7000
          73  > A 7000 ack 1500 sack     => local rejected hole",
+    );
+}
+
+#[test]
+fn where_a_segment_of_the_peer_was_missed_the_next_is_not_the_first_acknowledgement() {
+    let config = EngineConfig { peers_complete: true, ..EngineConfig::default() };
+    let trace = "
+        0   > S 999
+        50  < SA 7000 ack 1000     => connect exact 50
+        60  > 1000+100
+        110 < 7001+10 ack 1100     => data exact 50
+        120 > 1100+100
+        # 7011..7021 passes unseen, which may have acknowledged 1200
+        200 < 7021+10 ack 1200     => rejected unseen
+        210 > 1200+100
+        260 < 7031+0 ack 1300      => data exact 50
+        270 > 1300+100
+        # What was missed was sent before this, so that it acknowledged no more.
+        280 < 7051+10 ack 1300
+        320 < 7061+10 ack 1400     => data exact 50
+        330 > 1400+100
+        # Sent again or late, it tells of nothing that was missed.
+        380 < 7041+10 ack 1500     => data exact 50
+        390 > 1500+100
+        # An acknowledgement without payload tells as well.
+        440 < 7091+0 ack 1600      => rejected unseen
+        450 > 1600+100
+        500 < 7091+0 ack 1700      => data exact 50";
+    play_with(config, trace);
+    // And where the peer's numbers wrap.
+    play_with(
+        config,
+        "0   > 1000+100
+         50  < 4294967290+6 ack 1100 => data exact 50
+         60  > 1100+100
+         110 < 0+10 ack 1200         => data exact 50
+         120 > 1200+100
+         170 < 20+10 ack 1300        => rejected unseen",
+    );
+    // The classifier leaves out what repeats an acknowledgement.
+    play(
+        "0   > 1000+100
+         50  < 7000+10 ack 1100    => data exact 50
+         60  > 1100+100
+         110 < 9000+10 ack 1200    => data exact 50",
     );
 }

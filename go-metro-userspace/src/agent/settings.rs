@@ -32,6 +32,7 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
         exp_ttl: config.exp_ttl,
         max_flows: config.max_flows,
         outstanding_per_flow: config.outstanding_per_flow,
+        peers_complete: false,
     }
 }
 

@@ -28,6 +28,9 @@ pub struct EngineConfig {
     pub max_flows: u32,
     /// Most transmissions on record per flow.
     pub outstanding_per_flow: u16,
+    /// Every segment of the peers comes, as in a capture file; the classifier leaves out those that repeat an acknowledgement. Only then does a
+    /// jump in a peer's sequence numbers say that segments of its were missed.
+    pub peers_complete: bool,
 }
 
 impl Default for EngineConfig {
@@ -37,6 +40,7 @@ impl Default for EngineConfig {
             exp_ttl: Duration::from_secs(60),
             max_flows: 262_144,
             outstanding_per_flow: 4096,
+            peers_complete: false,
         }
     }
 }
@@ -147,7 +151,7 @@ impl Engine {
             table: FlowTable::new(max_flows, Lifetimes { idle: config.idle_ttl, closing: config.exp_ttl }),
             pool: Pool::new(max_flows, max_flows.saturating_mul(COMMON_PER_FLOW).max(usize::from(outstanding))),
             early_acks: EarlyAcks::new(),
-            limits: FlowLimits { outstanding, longest: config.idle_ttl },
+            limits: FlowLimits { outstanding, longest: config.idle_ttl, peers_complete: config.peers_complete },
             config,
             counters: EngineCounters::default(),
         }

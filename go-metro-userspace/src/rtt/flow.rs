@@ -30,6 +30,8 @@ pub(super) struct FlowLimits {
     pub(super) outstanding: u16,
     /// Longest believable RTT (rule 10).
     pub(super) longest: Duration,
+    /// As [`super::EngineConfig::peers_complete`].
+    pub(super) peers_complete: bool,
 }
 
 /// How far a flow has got towards its end (rule 7).
@@ -89,6 +91,8 @@ pub(super) struct Flow {
     ahead: SeqNum,
     /// What [`Flow::local_isn`] and [`Flow::remote_isn`] tell, if they do.
     isns: (SeqNum, SeqNum),
+    /// Sequence number after the highest that the peer was seen to send, if [`Marks::PEER_FOLLOWED`].
+    peer_nxt: SeqNum,
     /// Window of the last inbound segment, to tell a duplicate ACK from a window update.
     window: u16,
     marks: Marks,
@@ -134,7 +138,6 @@ impl Flow {
 
     fn set_acked_ahead(&mut self, ahead: Option<SeqNum>) {
         self.marks.set(Marks::ACKED_AHEAD, ahead.is_some());
-        self.marks.set(Marks::AHEAD_DOUBTED, self.marks.has(Marks::AHEAD_DOUBTED) && ahead.is_some());
         self.ahead = ahead.unwrap_or_default();
     }
 
@@ -190,6 +193,7 @@ impl Flow {
         hole: SeqNum(0),
         ahead: SeqNum(0),
         isns: (SeqNum(0), SeqNum(0)),
+        peer_nxt: SeqNum(0),
         window: 0,
         marks: Marks::NONE,
     };
@@ -216,6 +220,8 @@ impl Flow {
     pub(super) fn interrupt(&mut self, pool: &mut Share<'_>) {
         self.outstanding.clear(pool);
         self.marks.set(Marks::SYNCHRONISED, false);
+        self.marks.set(Marks::PEER_FOLLOWED, false);
+        self.marks.set(Marks::PEER_MISSED, false);
         self.set_recovery(None);
         self.set_hole_until(None);
     }
@@ -338,6 +344,9 @@ impl Flow {
         if segment.has(TcpFlags::FIN) {
             self.marks.set(Marks::FIN_RECEIVED, true);
         }
+        if limits.peers_complete {
+            self.follow_peer(segment);
+        }
         let Some(ack) = segment.timed_ack() else { return Outcome::Quiet(Quiet::NoAck) };
         if !self.is_synchronised() {
             self.was_acked(segment.sent_before(ack));
@@ -394,7 +403,7 @@ impl Flow {
         let told_before = self.acked_ahead().filter(|ahead| ahead.before(ack)).map_or(una, |ahead| ahead.max(una));
         let advance = Advance { una, told: told_before, ack, tsecr: segment.tsecr() };
         let found = self.outstanding.acknowledge(pool, advance);
-        let ahead_doubted = self.marks.has(Marks::AHEAD_DOUBTED);
+        let ahead_doubted = self.acked_ahead().is_some() && self.marks.has(Marks::AHEAD_DOUBTED);
         let forgotten = matches!(found, Match::Forgotten) || in_hole && self.marks.has(Marks::RECORD_FULL);
         let leaves_recovery =
             self.recovery().filter(|recovery| una.before(recovery.point) && ack.after(recovery.point));
@@ -404,7 +413,7 @@ impl Flow {
             // What it holds above the hole is what was seen: all of that is acknowledged, and it holds nothing more.
             self.set_hole_until(None);
         }
-        if matches!(found, Match::AckedEarly) {
+        if matches!(found, Match::AckedEarly) && !self.marks.has(Marks::AHEAD_DOUBTED) {
             // The peer says only now that it has this. If it says no more than that, what it said before was not true.
             self.set_acked_ahead(None);
         }
@@ -414,6 +423,8 @@ impl Flow {
             // Or else a segment behind the hole made a receiver speak that had kept the acknowledgement back.
             _ if in_hole || hole_above => return Outcome::Rejected(Rejection::Hole),
             Match::AckedEarly | Match::Unseen => return Outcome::Rejected(Rejection::Unseen),
+            // What was missed may have been the first to say the same.
+            _ if self.marks.has(Marks::PEER_MISSED) => return Outcome::Rejected(Rejection::Unseen),
             Match::None | Match::Forgotten => return Outcome::Rejected(Rejection::NoSegment),
             Match::Ambiguous => return Outcome::Rejected(Rejection::Retransmitted),
             // TSecr may be the echo of something in the hole.
@@ -478,9 +489,7 @@ impl Flow {
     /// acknowledgement that says the same.
     pub(super) fn was_acked(&mut self, ack: SeqNum) {
         let ahead = self.acked_ahead().filter(|ahead| ahead.distance(ack) <= LARGEST_WINDOW);
-        let is_doubted = self.marks.has(Marks::AHEAD_DOUBTED) && ahead.is_some_and(|ahead| ack.before(ahead));
         self.set_acked_ahead(Some(ahead.map_or(ack, |ahead| ahead.max(ack))));
-        self.marks.set(Marks::AHEAD_DOUBTED, is_doubted);
     }
 
     /// Whether what is sent from `start` on was acknowledged before.
@@ -490,13 +499,14 @@ impl Flow {
             self.set_acked_ahead(None);
             return false;
         }
+        if self.marks.has(Marks::AHEAD_DOUBTED) && self.snd_nxt.before(ahead) && self.snd_nxt.before(start) {
+            // Either what is between was acknowledged, or it is a gap.
+            self.forget(pool);
+        }
         if start.before(ahead) {
             return true;
         }
-        if self.snd_nxt.before(ahead) && self.marks.has(Marks::AHEAD_DOUBTED) {
-            // There may be a gap as well.
-            self.set_acked_ahead(None);
-        } else if self.snd_nxt.before(ahead) {
+        if self.snd_nxt.before(ahead) && !self.marks.has(Marks::AHEAD_DOUBTED) {
             // Both ends say that all below was sent; it passed unseen.
             let una = self.snd_una;
             self.outstanding.acknowledge(pool, Advance { una, told: una, ack: ahead, tsecr: None });
@@ -588,6 +598,17 @@ impl Flow {
         let all_told = !self.marks.has(Marks::LEFT_OUT);
         let alone = all_told && found.start == una && self.outstanding.is_empty() && self.snd_una == self.snd_nxt;
         alone && ack.is_empty() && !found.syn
+    }
+
+    /// Follows the peer's own sequence numbers: where they jump, something that it sent before was not seen.
+    fn follow_peer(&mut self, segment: &Segment) {
+        let (start, end) = (segment.start(), segment.end());
+        let known = self.known(Marks::PEER_FOLLOWED, self.peer_nxt);
+        // A SYN begins its numbers, and so does what is further away than any window.
+        let known = known.filter(|nxt| !segment.has(TcpFlags::SYN) && start.distance(*nxt) <= LARGEST_WINDOW);
+        self.peer_nxt = known.map_or(end, |nxt| nxt.max(end));
+        self.marks.set(Marks::PEER_FOLLOWED, true);
+        self.marks.set(Marks::PEER_MISSED, known.is_some_and(|nxt| start.after(nxt)));
     }
 
     /// Rule 5, without SACK: no payload, same window, same number, data outstanding. One may tell of a hole, or mean nothing; three are sure.

@@ -51,7 +51,11 @@ impl Marks {
     pub(super) const HOLE_BEYOND: Self = Self(1 << 21);
     /// There was a second SYN-ACK with another initial sequence number, which is the one that is remembered.
     pub(super) const SECOND_ISN: Self = Self(1 << 18);
-    /// Of what was acknowledged ahead: a record that was given up may have shown that it was not true.
+    /// Up to where the peer has sent is known.
+    pub(super) const PEER_FOLLOWED: Self = Self(1 << 23);
+    /// Right before its last segment the peer has sent something that was not seen.
+    pub(super) const PEER_MISSED: Self = Self(1 << 24);
+    /// A record that was given up may have shown that what was acknowledged ahead was not true: from then on it forbids, and proves nothing.
     pub(super) const AHEAD_DOUBTED: Self = Self(1 << 22);
 
     /// Whether all of `marks` are set.

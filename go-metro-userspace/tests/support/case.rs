@@ -180,7 +180,7 @@ impl Case {
     /// Every sample of both ends: who sent what is timed, the relative acknowledgement number, the time of the acknowledgement and
     /// the round-trip time in microseconds.
     pub fn samples(&self, bases: Bases) -> Vec<(End, i64, f64, f64)> {
-        let mut engine = Engine::new(EngineConfig::default());
+        let mut engine = Engine::new(EngineConfig { peers_complete: true, ..EngineConfig::default() });
         let mut samples = Vec::new();
         for frame in &self.frames {
             frame.segment(bases).for_each_side(Sides::BOTH, &mut |segment| {

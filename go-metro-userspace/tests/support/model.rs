@@ -63,6 +63,9 @@ pub struct Model {
     sack: bool,
     duplicates: u32,
     window: u16,
+    /// After the highest that the peer sent, and whether something right before its last segment was not seen.
+    peer_nxt: Option<u64>,
+    peer_missed: bool,
 }
 
 /// Whether one timestamp is newer than another.
@@ -138,6 +141,11 @@ impl Model {
         if s.syn && s.ack.is_some() {
             self.sack |= s.sack_permitted && self.sack_offered;
         }
+        if self.snd_nxt.is_some() {
+            let end = s.seq + s.len + u64::from(s.syn) + u64::from(s.fin);
+            self.peer_missed = !s.syn && self.peer_nxt.is_some_and(|nxt| nxt < s.seq);
+            self.peer_nxt = self.peer_nxt.filter(|_| !s.syn).max(Some(end));
+        }
         let Some(snd_nxt) = self.snd_nxt else {
             // What fills a hole was sent before.
             let sent = s.ack.map(|ack| ack + u64::from(s.sack_above));
@@ -205,10 +213,14 @@ impl Model {
         let covered: Vec<Tx> = self.sent.iter().filter(|tx| tx.end > una && tx.start < ack).copied().collect();
         let place = covered.iter().rposition(|tx| ack <= tx.end)?;
         let newest = covered[place];
-        if newest.acked_early && !newest.void {
+        let newest_but_void = covered.iter().rfind(|tx| ack <= tx.end && !tx.void);
+        if newest_but_void.is_some_and(|tx| tx.acked_early) {
             self.ahead = None;
         }
         if ack <= self.hole_until || s.sack_above || newest.acked_early {
+            return None;
+        }
+        if self.peer_missed {
             return None;
         }
         let leaves_hole = una < self.hole_until;

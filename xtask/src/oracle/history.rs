@@ -16,6 +16,8 @@ pub(super) struct Known {
     pub(super) gap: bool,
     /// Its direction had been seen before, with data or at this very sequence number.
     pub(super) begun: bool,
+    /// Its sender had sent something right before it that was not seen, since the other side was first seen to send.
+    pub(super) missed: bool,
 }
 
 /// One direction of a connection.
@@ -31,6 +33,8 @@ struct Direction {
     missing: Vec<(u32, u32)>,
     /// Where a segment without payload stood that was seen before any with.
     stands_at: Option<u32>,
+    /// After the highest number that it was seen at, with payload or without, since the other side was first seen to send.
+    at: Option<u32>,
 }
 
 impl Direction {
@@ -54,6 +58,13 @@ impl Direction {
         let una = self.una.filter(|una| !before(*una, number)).unwrap_or(number);
         self.missing.retain(|(_, end)| before(una, *end));
         self.una = Some(una);
+    }
+
+    /// Whether it has come further than was seen.
+    fn moves_to(&mut self, start: u32, end: u32, is_syn: bool) -> bool {
+        let at = self.at.filter(|_| !is_syn);
+        self.at = Some(at.filter(|at| !before(*at, end)).unwrap_or(end));
+        at.is_some_and(|at| before(at, start))
     }
 
     fn misses_below(&self, number: u32) -> bool {
@@ -86,10 +97,13 @@ pub(super) fn of(frames: &[Frame]) -> Vec<Known> {
         } else if own.nxt.is_none() {
             own.stands_at = Some(frame.seq);
         }
+        let other_sends = directions.get(&reverse).is_some_and(|other| other.nxt.is_some());
+        let own = directions.entry(frame.flow).or_default();
+        let missed = other_sends && !frame.reset && own.moves_to(frame.seq, end, frame.syn);
         let other = directions.entry(reverse).or_default();
         let number = frame.ack.filter(|_| !frame.reset);
         let gap = number.is_some_and(|number| other.misses_below(number));
-        known.push(Known { acked: other.una, gap, begun });
+        known.push(Known { acked: other.una, gap, begun, missed });
         if let Some(number) = number {
             other.acknowledged(number);
         }

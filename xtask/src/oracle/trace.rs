@@ -169,6 +169,9 @@ impl Trace {
         if known.acked.is_some_and(|acked| !before(acked, number)) {
             return Some("that number was acknowledged before");
         }
+        if known.missed {
+            return Some("a segment right before the acknowledgement was never seen sent");
+        }
         if ack.hole {
             return Some("the acknowledgement itself carries a SACK block above");
         }
@@ -451,6 +454,23 @@ mod tests {
         let syn = Frame { syn: true, ..sent(2, 5, 1099, 1) };
         let answered = Frame { syn: true, ..ack(3, 6, 1100) };
         assert_eq!(judged(vec![ack(1, 0, 1200), syn, answered, sent(4, 10, 1100, 100), ack(5, 50, 1200)]), SOUND);
+    }
+
+    #[test]
+    fn a_jump_in_the_numbers_of_the_end_that_acknowledges_refutes() {
+        let answers = |seq| {
+            let answer = |number, time_ms, seq, of| Frame { seq, len: 10, ..ack(number, time_ms, of) };
+            judged(vec![
+                sent(1, 0, 1000, 100),
+                answer(2, 20, 500, 1100),
+                sent(3, 30, 1100, 100),
+                answer(4, 70, seq, 1200),
+            ])
+        };
+        assert_eq!(answers(510), SOUND);
+        assert_eq!(answers(520), refuted("a segment right before the acknowledgement was never seen sent"));
+        // Sent again or late.
+        assert_eq!(answers(500), SOUND);
     }
 
     #[test]

@@ -108,6 +108,9 @@ fn evidence(frames: &[Frame], place: usize, (from, number, at, rtt): Key) -> Opt
     // Of that end's segments since the other end was first seen to send.
     let begun = before.iter().position(|frame| frame.from == from && frame.end() > frame.seq).unwrap_or(place);
     let peer_nxt = before[begun..].iter().filter(|frame| frame.from != from).map(Frame::end).max();
+    // What had arrived when the segment was sent does not acknowledge it.
+    let heard = before[..=*timed_place].iter().filter(|frame| frame.from == from).filter_map(|frame| frame.ack).max();
+    let peer_nxt = peer_nxt.max(heard.filter(|_| peer_nxt.is_some()));
     if !ack.syn && peer_nxt.is_some_and(|nxt| nxt < ack.seq) {
         return Some("a segment of the acknowledging end was missed right before");
     }

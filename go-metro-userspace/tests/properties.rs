@@ -132,7 +132,9 @@ fn conversation(first: u64, syn: bool, sack_permitted: bool, timestamps: bool, s
             Step::Send { wait, back, gap, len, fin } => {
                 at += wait;
                 let seq = nxt.saturating_sub(back).max(first.saturating_sub(500)) + gap;
-                segments.push(Seg { at, seq, len, fin, tsval: tick(at), ..empty });
+                // Now and then it has received what passed unseen.
+                let ack = Some(peer_nxt + if len % 4 == 0 { 150 } else { 0 });
+                segments.push(Seg { at, seq, len, fin, ack, tsval: tick(at), ..empty });
                 echoes.push(tick(at));
                 nxt = nxt.max(seq + len + u64::from(fin));
             }

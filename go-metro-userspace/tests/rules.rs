@@ -1229,8 +1229,16 @@ fn where_a_segment_of_the_peer_was_missed_the_next_is_not_the_first_acknowledgem
         390 > 1500+100
         # An acknowledgement without payload tells as well.
         440 < 7091+0 ack 1600      => rejected unseen
+        445 < 7091+10 ack 1600
         450 > 1600+100
-        500 < 7091+0 ack 1700      => data exact 50";
+        500 < 7101+0 ack 1700      => data exact 50
+        # 7101..7111 is acknowledged here, so that it was sent before this.
+        510 > 1700+100 ack 7111
+        560 < 7111+10 ack 1800     => data exact 50
+        570 > 1800+100 ack 7121
+        580 > 1900+100 ack 7131
+        # And here it may have acknowledged what was outstanding.
+        630 < 7131+10 ack 1900     => rejected unseen";
     play_with(config, trace);
     // And where the peer's numbers wrap.
     play_with(

@@ -91,7 +91,7 @@ pub(super) struct Flow {
     ahead: SeqNum,
     /// What [`Flow::local_isn`] and [`Flow::remote_isn`] tell, if they do.
     isns: (SeqNum, SeqNum),
-    /// Sequence number after the highest that the peer was seen to send, if [`Marks::PEER_FOLLOWED`].
+    /// Sequence number after the highest that the peer was seen to send, or that was acknowledged to it, if [`Marks::PEER_FOLLOWED`].
     peer_nxt: SeqNum,
     /// Window of the last inbound segment, to tell a duplicate ACK from a window update.
     window: u16,
@@ -281,6 +281,9 @@ impl Flow {
             self.marks.set(Marks::FIN_SENT, true);
         }
 
+        if self.snd_una == self.snd_nxt && self.marks.has(Marks::PEER_FOLLOWED) {
+            self.heard_peer(segment);
+        }
         if self.is_probe(start, end) {
             return sent;
         }
@@ -609,6 +612,13 @@ impl Flow {
         self.peer_nxt = known.map_or(end, |nxt| nxt.max(end));
         self.marks.set(Marks::PEER_FOLLOWED, true);
         self.marks.set(Marks::PEER_MISSED, known.is_some_and(|nxt| start.after(nxt)));
+    }
+
+    /// What this end acknowledges had arrived before it sent this: it says nothing of this, nor of what comes after, seen or not. Of what
+    /// was outstanding before it might.
+    fn heard_peer(&mut self, segment: &Segment) {
+        let ack = segment.ack().filter(|ack| ack.distance(self.peer_nxt) <= LARGEST_WINDOW);
+        self.peer_nxt = ack.map_or(self.peer_nxt, |ack| ack.max(self.peer_nxt));
     }
 
     /// Rule 5, without SACK: no payload, same window, same number, data outstanding. One may tell of a hole, or mean nothing; three are sure.

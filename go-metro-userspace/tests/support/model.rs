@@ -98,6 +98,10 @@ impl Model {
             self.snd_una = acked.unwrap_or(s.seq);
             s.seq
         });
+        if self.snd_una == snd_nxt {
+            // Nothing is outstanding that what was missed might have acknowledged.
+            self.peer_nxt = self.peer_nxt.map(|nxt| nxt.max(s.ack.unwrap_or_default()));
+        }
         let keep_alive = self.snd_una == snd_nxt && s.seq + 1 == snd_nxt && end == snd_nxt;
         if keep_alive {
             return;

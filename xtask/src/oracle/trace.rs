@@ -169,7 +169,8 @@ impl Trace {
         if known.acked.is_some_and(|acked| !before(acked, number)) {
             return Some("that number was acknowledged before");
         }
-        if known.missed {
+        let heard = self.known_at(acked).acked.into_iter().chain(acked.ack);
+        if known.missed && heard.into_iter().all(|heard| before(heard, ack.seq)) {
             return Some("a segment right before the acknowledgement was never seen sent");
         }
         if ack.hole {
@@ -471,6 +472,13 @@ mod tests {
         assert_eq!(answers(520), refuted("a segment right before the acknowledgement was never seen sent"));
         // Sent again or late.
         assert_eq!(answers(500), SOUND);
+        // What had arrived before the segment was sent.
+        let heard = Frame { ack: Some(520), ..sent(3, 30, 1100, 100) };
+        let last = Frame { seq: 520, ..ack(4, 70, 1200) };
+        assert_eq!(
+            judged(vec![sent(1, 0, 1000, 100), Frame { seq: 500, len: 10, ..ack(2, 20, 1100) }, heard, last]),
+            SOUND
+        );
     }
 
     #[test]

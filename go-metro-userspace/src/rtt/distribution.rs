@@ -151,7 +151,35 @@ impl Distribution {
         (quantiles.map(at), false)
     }
 
-    /// The same, as what is shown.
+    /// How many values are at most as large as each of these bounds, in milliseconds: the largest rank whose quantile is.
+    pub(super) fn at_most(&self, bounds: &[f64], min: Rtt, max: Rtt) -> Vec<u64> {
+        let Some(beyond) = &self.beyond else {
+            let mut sorted = self.kept.values.clone();
+            sorted.sort_unstable();
+            let upto = |bound: &f64| sorted.partition_point(|rtt| rtt.as_millis_f64() <= *bound) as u64;
+            return bounds.iter().map(upto).collect();
+        };
+        let (least, most, count) = (min.as_millis_f64(), max.as_millis_f64(), self.kept.seen);
+        let upto = |bound: f64| {
+            if bound >= most {
+                return count;
+            }
+            let (mut low, mut high) = (u64::from(bound >= least), count - 1);
+            // All ranks up to `low` are within the bound, none above `high` is.
+            while low < high {
+                let middle = low + (high - low).div_ceil(2);
+                if beyond.at_rank(middle).unwrap_or(most).clamp(least, most) <= bound {
+                    low = middle;
+                } else {
+                    high = middle - 1;
+                }
+            }
+            low
+        };
+        bounds.iter().map(|bound| upto(*bound)).collect()
+    }
+
+    /// Quantiles as they are shown.
     pub(super) fn figures<const N: usize>(&self, quantiles: [f64; N], min: Rtt, max: Rtt) -> [Figure; N] {
         let (values, is_exact) = self.quantiles(quantiles, min, max);
         let (least, most) = (min.as_millis_f64(), max.as_millis_f64());

@@ -156,9 +156,14 @@ impl Stats {
         self.distribution.figures(q, self.min, self.max)
     }
 
-    /// Several quantiles in milliseconds that are not rounded, for a drawing.
-    pub fn course<const N: usize>(&self, q: [f64; N]) -> [f64; N] {
-        self.distribution.quantiles(q, self.min, self.max).0
+    /// A quantile in milliseconds that is not rounded, for a drawing.
+    pub fn unrounded(&self, q: f64) -> f64 {
+        self.distribution.quantiles([q], self.min, self.max).0[0]
+    }
+
+    /// How many samples took at most as long as each of these bounds, in milliseconds: exact where quantiles are, else within their error.
+    pub fn at_most(&self, bounds: &[f64]) -> Vec<u64> {
+        self.distribution.at_most(bounds, self.min, self.max)
     }
 
     /// All samples together, in seconds.

@@ -171,23 +171,35 @@ fn add(rows: &mut HashMap<RowKey, Row>, key: RowKey, second: u64, flow: &LiveFlo
     rows.entry(key).or_default().add(second, &flow.summary);
 }
 
-/// How many values lie between each two of `bins` + 1 even bounds from the smallest to the 99th percentile, and above: told by the quantiles, so
-/// within a few per cent.
+/// How many values lie between each two of `bins` + 1 even bounds from the smallest to the 99th percentile, and how many above it: all together
+/// as many as there are. Values that are all alike are one bar.
 pub(super) fn distribution(stats: &Stats, bins: usize) -> (Vec<(f64, f64, u64)>, u64) {
-    const STEPS: usize = 400;
     let least = stats.min().as_millis_f64();
-    let shares: [f64; STEPS] = std::array::from_fn(|step| (step as f64 + 0.5) / STEPS as f64);
-    let values = stats.course(shares);
-    let [p99] = stats.course([0.99]);
-    let (low, high) = (least, p99.max(least * 1.001));
-    let width = (high - low) / bins as f64;
-    let mut counts = vec![0_usize; bins + 1];
-    for value in values {
-        let bin = ((value - low) / width).max(0.0) as usize;
-        counts[if value > high { bins } else { bin.min(bins - 1) }] += 1;
+    let p99 = stats.unrounded(0.99);
+    let bins = if p99 > least { bins } else { 1 };
+    let width = (p99 - least).max(0.0) / bins as f64;
+    let bound = |k: usize| if k == bins { p99 } else { least + k as f64 * width };
+    let upto = stats.at_most(&(1..=bins).map(bound).collect::<Vec<_>>());
+    let below = std::iter::once(&0).chain(&upto);
+    let each = upto.iter().zip(below).enumerate().map(|(k, (upto, below))| (bound(k), bound(k + 1), upto - below));
+    (each.collect(), stats.count() - upto[bins - 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::examples::summary;
+
+    #[test]
+    fn the_bars_of_a_distribution_are_all_samples_and_those_above_p99_at_most_a_hundredth() {
+        for count in [1_u64, 2, 48, 58, 212, 1024, 3000, 40_000] {
+            let series: Vec<u64> = (0..count).map(|k| 1_000 + k * 7919 % 500_000 * (1 + k % 5)).collect();
+            let stats = summary(&series, &[]).data.unwrap();
+            for bins in [1, 5, 16] {
+                let (bars, above) = distribution(&stats, bins);
+                assert_eq!(bars.iter().map(|(.., count)| count).sum::<u64>() + above, count, "{bins} bins of {count}");
+                assert!(above <= count / 100, "{above} of {count} are above p99");
+            }
+        }
     }
-    let scaled = |count: usize| (count as u64 * stats.count()).div_ceil(STEPS as u64);
-    let above = scaled(counts[bins]);
-    let each = counts[..bins].iter().enumerate();
-    (each.map(|(k, count)| (low + k as f64 * width, low + (k + 1) as f64 * width, scaled(*count))).collect(), above)
 }

@@ -17,7 +17,7 @@ use crate::report::table::Columns;
 use crate::report::{csv, json, naming, sample_json, table};
 use crate::rtt::{
     Batch, Engine, EngineConfig, EngineCounters, Interval, Kind, Nanos, Outcome, PairKey, PairSummary, Ports, Quiet,
-    Rejection, Segment, Side, Summaries, SummaryLimits,
+    Rejection, Segment, Side, Stats, Summaries, SummaryLimits,
 };
 use crate::terminal;
 
@@ -269,7 +269,8 @@ fn draw(plot: &Plot, interval: &Interval, source: &FileSource, capture: &Path, p
     };
     let title = format!("Round-trip times in {}", capture.file_name().unwrap_or(capture.as_os_str()).to_string_lossy());
     let is_page = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));
-    let text = if is_page { plot.html(&title, &panel) } else { plot.svg(&title, &panel) };
+    let other = interval.other.as_ref().and_then(|other| other.data.as_ref()).map_or(0, Stats::count);
+    let text = if is_page { plot.html(&title, other, &panel) } else { plot.svg(&title, other, &panel) };
     std::fs::write(path, text).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 

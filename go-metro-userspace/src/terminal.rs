@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use unicode_width::UnicodeWidthChar;
 
 /// Longest wait for a reader of standard error before a message to it is given up.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -103,9 +104,9 @@ pub fn is_stderr() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Whether the user of a terminal wants colours on it (<https://no-color.org>).
+/// Whether the user of a terminal wants colours on it (<https://no-color.org>), and it can show them.
 pub fn wants_colours() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && !is_dumb()
 }
 
 /// Prints to standard output, now.
@@ -155,6 +156,80 @@ impl Write for Out {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Standard output for what is drawn on a terminal: as [`shared_stdout`], and in ASCII where the locale does not write UTF-8.
+pub fn screen() -> Printable<Box<dyn Write + Send>> {
+    let to: Box<dyn Write + Send> = if is_utf8() { Box::new(Out) } else { Box::new(Ascii(Out)) };
+    Printable::new(to, Spelling::Text)
+}
+
+/// Writes stand-ins for what is not ASCII; each write is whole characters.
+struct Ascii<W>(W);
+
+impl<W: Write> Write for Ascii<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_all(ascii(&String::from_utf8_lossy(bytes)).as_bytes()).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Whether standard output is a terminal that can be drawn on.
+pub fn is_screen() -> bool {
+    is_stdout() && !is_dumb()
+}
+
+/// Whether terminals here obey no escape sequences, as `TERM=dumb` says.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Whether the locale writes UTF-8. Without one it is POSIX's, which does not.
+#[must_use]
+pub fn is_utf8() -> bool {
+    writes_utf8(&|name| std::env::var(name).ok())
+}
+
+fn writes_utf8(environment: &dyn Fn(&str) -> Option<String>) -> bool {
+    // In the order of locale(7); an empty one is as none.
+    let set = |name: &&str| environment(name).filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(set).unwrap_or_default().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
+/// The text in ASCII, as wide as it was: what is drawn has a stand-in, a letter of a name is `?`.
+#[must_use]
+pub fn ascii(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return text.into();
+    }
+    let stand_in = |c: char| match c {
+        c if c.is_ascii() => c,
+        '…' => '~',
+        '▲' | '↑' => '^',
+        '▼' | '↓' => 'v',
+        '←' => '<',
+        '→' => '>',
+        '–' | '─' => '-',
+        '│' => '|',
+        '┌' | '┐' | '└' | '┘' => '+',
+        // A bar is rounded to a whole cell; one within a line has a height.
+        '▏' | '▎' | '▍' => ' ',
+        '▌' | '▋' | '▊' | '▉' | '█' => '#',
+        '▁' => '_',
+        '▂' => '.',
+        '▃' => ':',
+        '▄' => '-',
+        '▅' => '=',
+        '▆' => '+',
+        '▇' => '*',
+        _ => '?',
+    };
+    let wide = |c: char| UnicodeWidthChar::width(c).unwrap_or(0);
+    text.chars().flat_map(|c| std::iter::repeat_n(stand_in(c), wide(c).max(usize::from(c.is_ascii())))).collect()
 }
 
 /// Prints a message to standard error. What cannot be written within a second is dropped: there is nobody to say so to.
@@ -334,6 +409,20 @@ mod tests {
         let mut screen = Printable::new(Vec::new(), Spelling::Text);
         screen.redraw(["a\nb", "\x1b[2J"].into_iter()).unwrap();
         assert_eq!(String::from_utf8(screen.to).unwrap(), "\x1b[Ha\\nb\x1b[K\n\\u{1b}[2J\x1b[K\n\x1b[J");
+    }
+
+    #[test]
+    fn a_locale_that_does_not_write_utf_8_gets_stand_ins_of_the_same_width() {
+        let of = |set: &[(&str, &str)]| {
+            let set: Vec<(String, String)> = set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            writes_utf8(&|name| set.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()))
+        };
+        assert!(of(&[("LANG", "de_CH.UTF-8")]) && of(&[("LC_ALL", ""), ("LC_CTYPE", "C.utf8")]));
+        assert!(!of(&[]) && !of(&[("LANG", "C")]) && !of(&[("LANG", "C.UTF-8"), ("LC_ALL", "POSIX")]));
+        assert_eq!(ascii("2001:…c:1 ▼p95 ██▌ 東x\n\x1b[H"), "2001:~c:1 vp95 ### ??x\n\x1b[H");
+        let mut out = Vec::new();
+        Ascii(&mut out).write_all("a…b".as_bytes()).unwrap();
+        assert_eq!(out, b"a~b");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::report::printer::{Page, Printer};
 use crate::report::table::{Columns, Style};
 use crate::report::{Destination, DogStatsd, Json, Prometheus, Report, Sink, Table, origin};
 use crate::status::document::OutputStatus;
-use crate::terminal::{Spelling, shared_stdout};
+use crate::terminal::{self, Spelling, shared_stdout};
 
 /// Where results go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Outputs {
             Output::PlainTable => {
                 Page::Table(Table::new(shared_stdout(Spelling::Text), columns(config), || Style::Plain))
             }
-            Output::LiveTable => Page::Table(Table::new(shared_stdout(Spelling::Text), columns(config), || {
+            Output::LiveTable => Page::Table(Table::new(terminal::screen(), columns(config), || {
                 let size = terminal_size::terminal_size();
                 let (width, height) = size.map_or((120, 40), |(w, h)| (usize::from(w.0), usize::from(h.0)));
                 Style::Live { width, height }

@@ -129,7 +129,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = overrides.apply(config);
     if let Some(socket) = beside(&config, &outputs)? {
         #[cfg(feature = "top")]
-        if args.is_bare() && terminal::is_stdout() {
+        if args.is_bare() && terminal::is_screen() {
             // Its results are being reported: who only looks needs no second capture.
             return top::run(top::From::Daemon(socket), args.no_names).map_err(|error| Failure::running(&error));
         }
@@ -212,7 +212,7 @@ fn outputs(args: &Args, file: Option<&Config>) -> Vec<Output> {
         OutputArg::Statsd => Output::Statsd,
         OutputArg::Prometheus => Output::Prometheus,
         OutputArg::Json => Output::Json,
-        OutputArg::Table if terminal::is_stdout() => Output::LiveTable,
+        OutputArg::Table if terminal::is_screen() => Output::LiveTable,
         OutputArg::Table => Output::PlainTable,
     });
     outputs.collect()

@@ -44,6 +44,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             &"top draws on a terminal, and standard output is none; `run --output table` prints lines",
         ));
     }
+    if terminal::is_dumb() {
+        return Err(Failure::usage(
+            &"top draws with escape sequences, which this terminal does not obey (TERM=dumb); `run --output table` prints lines",
+        ));
+    }
     let from = match daemon(args)? {
         Some(socket) => From::Daemon(socket),
         None => From::Own(Box::new(own(args)?)),

@@ -18,7 +18,7 @@ const TEMPLATE: &str = "{percent:>3} % [{bar:40}] {bytes} of {total_bytes}, {byt
 pub(super) fn shown(file: File, writes_lines: bool) -> Box<dyn Read + Send> {
     let len = file.metadata().map_or(0, |metadata| metadata.len());
     let in_the_way = writes_lines && terminal::is_stdout();
-    if len < LONG || in_the_way || !terminal::is_stderr() {
+    if len < LONG || in_the_way || !terminal::is_stderr() || terminal::is_dumb() {
         return Box::new(file);
     }
     let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stderr_with_hz(DRAWS));

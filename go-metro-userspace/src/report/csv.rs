@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{NamedPair, columns};
+use super::{NamedPair, columns, number};
 use crate::rtt::{Sample, Side};
 use crate::terminal::printable;
 
@@ -22,8 +22,8 @@ pub fn write_pairs(out: impl Write, pairs: &[NamedPair]) -> io::Result<()> {
             let side = pair.side.unwrap_or(Side::Remote).name();
             let named = [&*pair.src, &pair.dst, &pair.iface, side, kind].map(|name| printable(name).into_owned());
             let times = columns(stats, stats.mean_ms());
-            // Nanoseconds where they are known; an estimate has no digits that it does not know.
-            let times = times.map(|time| format!("{:.*}", time.decimals(6), time.ms));
+            // Nanoseconds where they are known; an estimate has no digits that it does not know. What there is none of is empty.
+            let times = times.map(|time| time.map_or_else(String::new, |time| number::precise(time, 6)));
             csv.write_record(named.iter().cloned().chain([stats.count().to_string()]).chain(times))?;
         }
     }
@@ -74,7 +74,7 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "src,dst,iface,side,kind,samples,last_ms,avg_ms,min_ms,p50_ms,p95_ms,p99_ms,max_ms,jitter_ms\n\
              10.42.31.222,\"db, \"\"the one\"\"\",va,remote,data,2,23.500000,21.750000,20.000000,20.000000,23.500000,23.500000,23.500000,3.500000\n\
-             10.42.31.222,\"db, \"\"the one\"\"\",va,remote,connect,1,19.000000,19.000000,19.000000,19.000000,19.000000,19.000000,19.000000,0.000000\n"
+             10.42.31.222,\"db, \"\"the one\"\"\",va,remote,connect,1,19.000000,19.000000,19.000000,19.000000,19.000000,19.000000,19.000000,\n"
         );
     }
 }

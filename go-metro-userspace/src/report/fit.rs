@@ -179,14 +179,24 @@ pub fn parts<T: AsRef<str>>(parts: impl IntoIterator<Item = T>, columns: usize) 
     parts.into_iter().filter(fits).collect()
 }
 
+/// The first of these that fits, the longest first; else as much of the last as does.
+pub fn longest<'a>(texts: impl IntoIterator<Item = &'a str>, columns: usize) -> String {
+    let mut shortest = "";
+    for text in texts {
+        if width(text) <= columns {
+            return text.to_owned();
+        }
+        shortest = text;
+    }
+    first(shortest, columns)
+}
+
 /// What a screen shows that is too narrow for a table.
 pub fn too_small(needed: usize, columns: usize) -> String {
-    let whole = format!("terminal too small: {needed} columns needed");
-    [whole.as_str(), "terminal too small", "too small"]
-        .into_iter()
-        .find(|text| width(text) <= columns)
-        .unwrap_or_default()
-        .to_owned()
+    longest(
+        [format!("terminal too small: {needed} columns needed").as_str(), "terminal too small", "too small"],
+        columns,
+    )
 }
 
 /// The columns of numbers, in their order on a screen: title, and when each is left out.

@@ -10,7 +10,7 @@
 //! Where the local side is measured too, a pair has `"side":"remote"` or `"side":"local"` behind its `iface`; where the kernel's own RTT is
 //! asked for, `"kernel":{"sockets":1,"srtt_ms":21.9,"min_ms":20.1}` at its end, of this host's sockets between the two.
 //!
-//! `time_ns` is the end of the interval, in nanoseconds since the epoch. Field names are kept from version to version.
+//! `jitter_ms` is null where there is a single sample. `time_ns` is the end of the interval, in nanoseconds since the epoch. Field names are kept from version to version.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -19,7 +19,7 @@ use std::time::UNIX_EPOCH;
 use go_metro_common::counters::Unparsable;
 use serde::Serialize;
 
-use super::{Health, NamedPair, Report, columns};
+use super::{Health, NamedPair, Report, figures};
 use crate::rtt::{Quiet, Rejection, Side, Stats};
 
 /// Writes reports as JSON lines.
@@ -58,7 +58,8 @@ struct Series {
     count: u64,
     last_ms: f64,
     avg_ms: f64,
-    jitter_ms: f64,
+    /// None of a single sample.
+    jitter_ms: Option<f64>,
     min_ms: f64,
     p50_ms: f64,
     p95_ms: f64,
@@ -142,9 +143,10 @@ pub fn write_pairs(out: &mut impl Write, pairs: &[NamedPair]) -> io::Result<()> 
 
 impl From<&Stats> for Series {
     fn from(stats: &Stats) -> Self {
-        let columns = columns(stats, stats.average_ms()).map(|figure| figure.ms);
-        let [last_ms, avg_ms, min_ms, p50_ms, p95_ms, p99_ms, max_ms, jitter_ms] = columns;
-        Self { count: stats.count(), last_ms, avg_ms, jitter_ms, min_ms, p50_ms, p95_ms, p99_ms, max_ms }
+        let figures = figures(stats, stats.average_ms()).map(|figure| figure.ms);
+        let [last_ms, avg_ms, min_ms, p50_ms, p95_ms, p99_ms, max_ms] = figures;
+        let (count, jitter_ms) = (stats.count(), stats.jitter_ms());
+        Self { count, last_ms, avg_ms, jitter_ms, min_ms, p50_ms, p95_ms, p99_ms, max_ms }
     }
 }
 
@@ -260,6 +262,7 @@ mod tests {
         Json::new(Box::new(out.clone())).report(&report(vec![local])).unwrap();
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
         let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert!(line["data"].as_object().unwrap()["jitter_ms"].is_null(), "{line}");
         assert_eq!(line["side"], "local");
         assert_eq!(line["kernel"], serde_json::json!({"sockets": 1, "srtt_ms": 21.9, "min_ms": null}));
     }

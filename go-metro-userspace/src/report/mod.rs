@@ -9,6 +9,7 @@ pub mod dogstatsd;
 pub mod fit;
 pub mod json;
 pub mod naming;
+pub mod number;
 pub mod origin;
 pub mod plot;
 pub mod printer;
@@ -199,12 +200,19 @@ impl Sink {
     }
 }
 
-/// The columns of a table of pairs, in milliseconds: last, what is called the average, least, median, p95, p99, largest, jitter.
-pub(crate) fn columns(stats: &Stats, average: f64) -> [Figure; 8] {
+/// The columns of a table of pairs, in milliseconds: last, what is called the average, least, median, p95, p99, largest; and jitter, which
+/// a single sample has none of.
+pub(crate) fn columns(stats: &Stats, average: f64) -> [Option<Figure>; 8] {
+    let [last, average, min, p50, p95, p99, max] = figures(stats, average).map(Some);
+    [last, average, min, p50, p95, p99, max, stats.jitter_ms().map(Figure::exact)]
+}
+
+/// The same without jitter: what every series has.
+pub(crate) fn figures(stats: &Stats, average: f64) -> [Figure; 7] {
     let [p50, p95, p99] = stats.quantiles([0.5, 0.95, 0.99]);
     let exact = |rtt: Rtt| Figure::exact(rtt.as_millis_f64());
     let (last, min, max) = (exact(stats.last()), exact(stats.min()), exact(stats.max()));
-    [last, Figure::exact(average), min, p50, p95, p99, max, Figure::exact(stats.jitter_ms())]
+    [last, Figure::exact(average), min, p50, p95, p99, max]
 }
 
 #[cfg(test)]
@@ -216,11 +224,21 @@ pub(crate) mod examples {
 
     /// The summary of these RTTs, in microseconds.
     pub(crate) fn summary(data_us: &[u64], connect_us: &[u64]) -> PairSummary {
+        let ns = |us: &[u64]| us.iter().map(|us| us * 1000).collect::<Vec<_>>();
+        summary_of(&ns(data_us), &ns(connect_us))
+    }
+
+    /// The summary of these RTTs of data, in nanoseconds.
+    pub(crate) fn summary_ns(data: &[u64]) -> PairSummary {
+        summary_of(data, &[])
+    }
+
+    fn summary_of(data: &[u64], connect: &[u64]) -> PairSummary {
         let mut summaries = Summaries::new(SummaryLimits::default());
         let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
         let flow = FlowKey { local: end(1), remote: end(2), ifindex: 1, side: Side::Remote };
-        let series = [(Kind::Data, data_us), (Kind::Connect, connect_us)];
-        for (kind, rtt) in series.iter().flat_map(|(kind, all)| all.iter().map(move |us| (*kind, Rtt(us * 1000)))) {
+        let series = [(Kind::Data, data), (Kind::Connect, connect)];
+        for (kind, rtt) in series.iter().flat_map(|(kind, all)| all.iter().map(move |ns| (*kind, Rtt(*ns)))) {
             let sample =
                 Sample { flow, acked_at: Nanos(1), ack: SeqNum(1), rtt, kind, class: Class::Exact, delayed: false };
             summaries.add(&sample);

@@ -23,6 +23,15 @@ pub struct Plot {
     most: usize,
 }
 
+/// What is not drawn.
+#[derive(Clone, Copy, Debug, Default)]
+struct LeftOut {
+    /// Pairs with fewer samples.
+    pairs: usize,
+    /// Samples of data whose pairs are not kept apart.
+    other: u64,
+}
+
 impl Default for Plot {
     fn default() -> Self {
         Self::new(PAIRS)
@@ -76,7 +85,7 @@ impl Plot {
         points.points.push((sample.acked_at.0, sample.rtt));
     }
 
-    /// The busiest pairs, with what `panel` knows of each, and how many are left out.
+    /// The busiest pairs, with what `panel` knows of each, and how many others it knows.
     fn busiest<'a>(&'a self, panel: &impl Fn(&PairKey) -> Option<Panel<'a>>) -> (Vec<(Panel<'a>, &'a Points)>, usize) {
         let mut all: Vec<(PairKey, Panel<'a>, &Points)> =
             self.pairs.iter().filter_map(|(key, points)| Some((*key, panel(key)?, points))).collect();
@@ -86,16 +95,16 @@ impl Plot {
         (all.into_iter().map(|(_, panel, points)| (panel, points)).collect(), left_out)
     }
 
-    /// A drawing.
-    pub fn svg<'a>(&'a self, title: &str, panel: &impl Fn(&PairKey) -> Option<Panel<'a>>) -> String {
-        let (panels, left_out) = self.busiest(panel);
-        draw::svg(title, &panels, left_out)
+    /// A drawing. `other` samples are of pairs that `panel` does not know, since there were too many.
+    pub fn svg<'a>(&'a self, title: &str, other: u64, panel: &impl Fn(&PairKey) -> Option<Panel<'a>>) -> String {
+        let (panels, pairs) = self.busiest(panel);
+        draw::svg(title, &panels, LeftOut { pairs, other })
     }
 
     /// A page with the drawing and the numbers.
-    pub fn html<'a>(&'a self, title: &str, panel: &impl Fn(&PairKey) -> Option<Panel<'a>>) -> String {
-        let (panels, left_out) = self.busiest(panel);
-        draw::html(title, &panels, left_out)
+    pub fn html<'a>(&'a self, title: &str, other: u64, panel: &impl Fn(&PairKey) -> Option<Panel<'a>>) -> String {
+        let (panels, pairs) = self.busiest(panel);
+        draw::html(title, &panels, LeftOut { pairs, other })
     }
 }
 
@@ -122,7 +131,7 @@ mod tests {
             let (_, summary) = interval.pairs.iter().find(|(known, _)| known == key)?;
             Some(Panel { src: "10.0.0.1", dst: "<b>&\"x", iface: "0", stats: summary.data.as_ref()? })
         };
-        if as_page { plot.html("a <capture>", &panel) } else { plot.svg("a <capture>", &panel) }
+        if as_page { plot.html("a <capture>", 0, &panel) } else { plot.svg("a <capture>", 0, &panel) }
     }
 
     #[test]
@@ -165,7 +174,7 @@ mod tests {
             let (_, summary) = interval.pairs.iter().find(|(known, _)| known == key)?;
             Some(Panel { src: "10.0.0.1", dst: "10.0.0.2", iface: "0", stats: summary.data.as_ref()? })
         };
-        for text in [plot.html("t", &panel), plot.svg("t", &panel)] {
+        for text in [plot.html("t", 0, &panel), plot.svg("t", 0, &panel)] {
             assert!(text.contains("3 of 14 pairs, those with most samples: --plot-pairs N draws more"), "{text}");
             assert!(text.contains("14 samples") && !text.contains("11 samples"));
         }
@@ -173,6 +182,96 @@ mod tests {
 
     #[test]
     fn nothing_at_all_is_said_to_be_nothing() {
-        assert!(Plot::default().svg("empty", &|_| None).contains("no samples"));
+        assert!(Plot::default().svg("empty", 0, &|_| None).contains("no samples"));
+    }
+
+    /// Series of RTTs in nanoseconds, a millisecond after each other, of a pair each; `most` of them drawn.
+    fn series(most: usize, all: &[Vec<u64>], other: u64) -> [String; 2] {
+        let (mut plot, mut summaries) = (Plot::new(most), Summaries::new(SummaryLimits::default()));
+        for (pair, rtts) in all.iter().enumerate() {
+            let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
+            let flow = FlowKey { local: end(1), remote: end(2 + pair as u8), ifindex: 1, side: Side::Remote };
+            for (k, rtt) in rtts.iter().enumerate() {
+                let (kind, class, ack) = (Kind::Data, Class::Exact, SeqNum(1));
+                let acked_at = Nanos(1_700_000_000_000_000_000 + k as u64 * 200_000);
+                let sample = Sample { flow, acked_at, ack, rtt: Rtt(*rtt), kind, class, delayed: false };
+                plot.add(&sample);
+                summaries.add(&sample);
+            }
+        }
+        let interval = summaries.take();
+        let panel = |key: &PairKey| {
+            let (_, summary) = interval.pairs.iter().find(|(known, _)| known == key)?;
+            Some(Panel { src: "10.0.0.1", dst: "10.0.0.2", iface: "0", stats: summary.data.as_ref()? })
+        };
+        [plot.svg("t", other, &panel), plot.html("t", other, &panel)]
+    }
+
+    /// The text of each element of this class, within each panel (panels are apart by their frames).
+    fn labels<'a>(drawing: &'a str, anchor: &str) -> Vec<Vec<&'a str>> {
+        let of = |panel: &'a str| -> Vec<&'a str> {
+            let all = panel.lines().filter(|line| line.contains(anchor) && line.starts_with("<text class=\"faint\""));
+            all.map(|line| line.split(['>', '<']).nth(2).unwrap_or_default()).collect()
+        };
+        drawing.split("text-anchor=\"end\">ms<").skip(1).map(of).collect()
+    }
+
+    #[test]
+    fn no_two_labels_of_an_axis_and_no_ends_of_a_bin_are_alike() {
+        let narrow = |base: u64, step: u64| (0..9).map(|k| base + k * step).collect::<Vec<u64>>();
+        for rtts in [
+            vec![476],
+            vec![3_000_000],
+            narrow(476, 1),
+            narrow(32_000, 11),
+            narrow(20_031_000, 700),
+            narrow(1_501_000_000, 1),
+            narrow(900, 50_000_000),
+        ] {
+            for drawing in series(12, std::slice::from_ref(&rtts), 0) {
+                for anchor in ["text-anchor=\"end\"", "text-anchor=\"middle\""] {
+                    for axis in labels(&drawing, anchor) {
+                        assert!(axis.len() > 1 || rtts.len() == 1, "{rtts:?}: {axis:?}");
+                        let mut alone = axis.clone();
+                        alone.sort_unstable();
+                        alone.dedup();
+                        assert_eq!(alone.len(), axis.len(), "{rtts:?}: {axis:?}");
+                    }
+                }
+                for bin in drawing.split("<title>").skip(1).filter_map(|title| title.split_once(" ms:")) {
+                    let (from, to) = bin.0.split_once(" to ").unwrap();
+                    assert!(from != to, "{rtts:?}: {bin:?}");
+                }
+                assert!(!drawing.contains("min 0,") && !drawing.contains("<td>0.000<td>"), "{rtts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_single_sample_has_no_jitter() {
+        let [svg, page] = series(12, &[vec![3_000_000]], 0);
+        assert!(svg.contains("max 3 ms<") && !svg.contains("jitter"), "{svg}");
+        assert!(page.contains("<td>3.000<td>-\n"), "{page}");
+    }
+
+    /// What is written in a drawing, without the ends of its lines.
+    fn written(drawing: &str) -> String {
+        let parts = drawing.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text.trim());
+        parts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_is_not_drawn_is_said() {
+        let all = [vec![1_000_000; 3000], vec![2_000_000; 3]];
+        for drawing in series(12, &all, 0).map(|drawing| written(&drawing)) {
+            assert!(drawing.contains("of the samples drawn: of each moment the first, the smallest and the largest"));
+            assert!(!drawing.contains("further pairs"));
+        }
+        let [svg, page] = series(0, &all, 185);
+        for drawing in [written(&svg), written(&page)] {
+            assert!(drawing.contains("0 of 2 pairs") && drawing.contains("--plot-pairs N draws more"), "{drawing}");
+            let text = "185 samples of further pairs, beyond --max-pairs, are not drawn";
+            assert!(drawing.contains(text) && !drawing.contains("no samples"), "{drawing}");
+        }
     }
 }

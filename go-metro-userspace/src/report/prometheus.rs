@@ -128,7 +128,8 @@ struct LastInterval {
     last: f64,
     min: f64,
     max: f64,
-    jitter: f64,
+    /// None of a single sample.
+    jitter: Option<f64>,
     quantiles: [f64; QUANTILES.len()],
 }
 
@@ -231,7 +232,7 @@ impl Inner {
                 last: stats.last().as_millis_f64() / 1e3,
                 min: stats.min().as_millis_f64() / 1e3,
                 max: stats.max().as_millis_f64() / 1e3,
-                jitter: stats.jitter_ms() / 1e3,
+                jitter: stats.jitter_ms().map(|ms| ms / 1e3),
                 quantiles: stats.quantiles(QUANTILES.map(|(q, _)| q)).map(|figure| figure.ms / 1e3),
             });
         }
@@ -295,7 +296,7 @@ impl Collector for Exposition {
         gauge("go_metro_tcp_rtt_last", "Last sample of the last interval", |s| Some(s.last?.last))?;
         gauge("go_metro_tcp_rtt_min", "Smallest sample of the last interval", |s| Some(s.last?.min))?;
         gauge("go_metro_tcp_rtt_max", "Largest sample of the last interval", |s| Some(s.last?.max))?;
-        gauge("go_metro_tcp_rtt_jitter", "Mean difference of successive samples", |s| Some(s.last?.jitter))?;
+        gauge("go_metro_tcp_rtt_jitter", "Mean difference of successive samples", |s| s.last?.jitter)?;
         gauge("go_metro_kernel_srtt", "Mean smoothed RTT of the kernel's own sockets", |s| {
             Some(s.kernel?.srtt_ms() / 1e3)
         })?;

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::fit::{self, Claim, Order};
-use super::{KernelRtt, NamedPair, Report, columns};
+use super::{KernelRtt, NamedPair, Report, columns, number};
 use crate::rtt::{Figure, PairSummary, Side, Stats};
 use crate::terminal::{Printable, printable};
 
@@ -134,19 +134,13 @@ impl Table {
         if self.names.len() > 2 * LIVE_ROWS {
             self.names.clear();
         }
-        for NamedPair { src, dst, remotes, iface, side, summary, kernel, .. } in &report.pairs {
-            let key = |dst: &str| (src.clone(), dst.to_owned(), iface.clone(), *side);
-            let is_named = dst.parse::<IpAddr>().is_err();
-            let known = remotes.first().filter(|_| !is_named).and_then(|address| self.names.get(address));
-            let row = key(known.unwrap_or(dst));
-            let mut earlier = Vec::new();
-            for address in remotes.iter().filter(|_| is_named) {
-                if self.names.insert(*address, dst.clone()).as_ref() != Some(dst) {
-                    earlier.extend(self.rows.remove(&key(&address.to_string())));
-                }
-            }
-            let row = self.rows.entry(row).or_default();
-            earlier.iter().for_each(|(earlier, _)| row.0.merge(earlier));
+        for pair in report.pairs.iter().filter(|pair| pair.dst.parse::<IpAddr>().is_err()) {
+            self.names.extend(pair.remotes.iter().map(|address| (*address, pair.dst.clone())));
+        }
+        self.rename();
+        for NamedPair { src, dst, iface, side, summary, kernel, .. } in &report.pairs {
+            let name = self.name_of(dst).unwrap_or(dst).to_owned();
+            let row = self.rows.entry((src.clone(), name, iface.clone(), *side)).or_default();
             row.0.merge(summary);
             // The kernel's word is of now.
             row.1 = *kernel;
@@ -154,6 +148,24 @@ impl Table {
         while self.rows.len() > LIVE_ROWS {
             let fewest = self.rows.iter().min_by_key(|(_, (summary, _))| samples(summary)).map(|(key, _)| key.clone());
             fewest.and_then(|key| self.rows.remove(&key));
+        }
+    }
+
+    /// What an address is called, if that is known.
+    fn name_of(&self, dst: &str) -> Option<&str> {
+        self.names.get(&dst.parse().ok()?).map(String::as_str)
+    }
+
+    /// Every row that goes by an address whose name is known goes by that name, with the rows of the name's other addresses.
+    fn rename(&mut self) {
+        let known = self.rows.keys().filter_map(|key| Some((key.clone(), self.name_of(&key.1)?.to_owned())));
+        for (key, name) in known.collect::<Vec<_>>() {
+            let Some((mut whole, _)) = self.rows.remove(&key) else { continue };
+            let (src, _, iface, side) = key;
+            // What came under the name is the newer.
+            let named = self.rows.entry((src, name, iface, side)).or_default();
+            whole.merge(&named.0);
+            named.0 = whole;
         }
     }
 
@@ -271,13 +283,12 @@ impl Row<'_> {
         match stats {
             Some(stats) => {
                 let figures = super::columns(stats, stats.average_ms());
-                cells.extend(figures.map(|figure| aligned(figure).trim_start().to_owned()));
+                cells.extend(figures.map(|figure| cell(figure).trim_start().to_owned()));
             }
             None => cells.extend(std::iter::repeat_n(String::new(), fit::NUMBERS.len())),
         }
         if columns.kernel {
-            let both = [self.kernel.map(|kernel| kernel.srtt_ms()), self.kernel.and_then(|kernel| kernel.min_ms())];
-            cells.extend(both.map(|ms| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.3}"))));
+            cells.extend(kernel_columns(self.kernel).map(|figure| cell(figure).trim_start().to_owned()));
         }
         cells.push(if self.summary.data.is_none() { " (connect)".to_owned() } else { String::new() });
         cells
@@ -340,11 +351,9 @@ impl Widths {
         let names = self.names(src, dst, iface, side.map_or("", Side::name));
         let Some(stats) = summary.data.as_ref().or(summary.connect.as_ref()) else { return names };
         let values = columns(stats, stats.average_ms());
-        let mut values: String = values.iter().map(|value| format!(" {}", aligned(*value))).collect();
-        if self.columns.kernel {
-            let both = [kernel.map(|kernel| kernel.srtt_ms()), kernel.and_then(|kernel| kernel.min_ms())];
-            values.extend(both.map(|ms| ms.map_or_else(|| format!(" {:>8}", "-"), |ms| format!(" {ms:>8.3}"))));
-        }
+        let kernel = self.columns.kernel.then(|| kernel_columns(*kernel));
+        let values = values.iter().chain(kernel.iter().flatten());
+        let values: String = values.map(|value| format!(" {}", cell(*value))).collect();
         let note = if summary.data.is_none() { "  connect" } else { "" };
         format!("{names} {:>8}{values}{note}", stats.count())
     }
@@ -354,13 +363,18 @@ fn samples(summary: &PairSummary) -> u64 {
     summary.data.as_ref().map_or(0, Stats::count)
 }
 
-/// A figure in eight columns, decimal points below each other: an estimate has fewer decimals, and blanks instead.
-fn aligned(figure: Figure) -> String {
+/// The kernel's word in its columns: smoothed, and least.
+fn kernel_columns(kernel: Option<KernelRtt>) -> [Option<Figure>; 2] {
+    [kernel.map(|kernel| kernel.srtt_ms()), kernel.and_then(|kernel| kernel.min_ms())].map(|ms| ms.map(Figure::exact))
+}
+
+/// A figure in eight columns, decimal points below each other: an estimate has fewer decimals, and blanks instead; `-` is none.
+fn cell(figure: Option<Figure>) -> String {
     const DECIMALS: usize = 3;
+    let Some(figure) = figure else { return format!("{:>8}", "-") };
     let decimals = figure.decimals(DECIMALS);
-    let number = format!("{:.decimals$}", figure.ms);
     let blanks = DECIMALS - decimals + usize::from(decimals == 0);
-    format!("{:>8}", number + &" ".repeat(blanks))
+    format!("{:>8}", number::fixed(figure, DECIMALS) + &" ".repeat(blanks))
 }
 
 #[cfg(test)]
@@ -511,6 +525,51 @@ mod tests {
     }
 
     #[test]
+    fn every_row_of_an_address_goes_by_its_name_once_any_of_them_does() {
+        let of = |dst: &str, address: &str, side: Option<Side>| NamedPair {
+            dst: dst.to_owned(),
+            side,
+            ..pair(address, &[20_000], &[])
+        };
+        let rows = |reports: &[Report]| -> Vec<String> {
+            let text = lived(reports, || Style::Live { width: 100, height: 20 });
+            text.lines().filter(|line| line.contains("20.000")).map(str::to_owned).collect()
+        };
+        // Both ways are measured, and the name comes with both at once.
+        let ways = |dst: &str| [Side::Remote, Side::Local].map(|side| of(dst, "192.0.2.1", Some(side))).to_vec();
+        let named = rows(&[report(ways("192.0.2.1")), report(ways("db.example.org"))]);
+        assert!(
+            named.len() == 2 && named.iter().all(|row| row.contains("db.example.org") && row.contains(" 2 ")),
+            "{named:?}"
+        );
+        // Two addresses have one name; each is silent when the other's arrives.
+        let [first, second] = ["192.0.2.1", "192.0.2.2"];
+        let one = rows(&[
+            report(vec![of(first, first, None), of(second, second, None)]),
+            report(vec![of("db.example.org", first, None)]),
+            report(vec![of("db.example.org", second, None), of(first, first, None)]),
+        ]);
+        assert!(one.len() == 1 && one[0].contains("db.example.org") && one[0].contains(" 5 "), "{one:?}");
+        // Of two interfaces one is silent since.
+        let on = |iface: &str, dst: &str| NamedPair { iface: iface.to_owned(), ..of(dst, first, None) };
+        let both = rows(&[report(vec![on("va", first), on("vb", first)]), report(vec![on("va", "db.example.org")])]);
+        assert!(both.len() == 2 && both.iter().all(|row| row.contains("db.example.org")), "{both:?}");
+    }
+
+    #[test]
+    fn what_is_too_small_for_three_decimals_is_less_than_the_last_and_columns_stay_straight() {
+        let mut tiny = pair("near", &[1], &[]);
+        tiny.summary = super::super::examples::summary_ns(&[476, 476, 900]);
+        let text = render(&[tiny, pair("db", &[20_000; 2], &[])], Columns::default());
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[1].ends_with("    0.001    0.001   <0.001   <0.001    0.001    0.001    0.001   <0.001"),
+            "{text}"
+        );
+        assert!(lines[2].ends_with("   20.000    0.000") && lines[1].len() == lines[2].len(), "{text}");
+    }
+
+    #[test]
     fn sides_and_the_kernels_word_have_columns_where_they_are_asked_for() {
         let kernel = KernelRtt::of(Rtt(25_000_000), Some(Rtt(19_500_000)));
         let local = NamedPair { side: Some(Side::Local), ..pair("db", &[300], &[]) };
@@ -523,7 +582,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            lines[2].contains("va     local         1") && lines[2].ends_with("    0.000        -        -"),
+            lines[2].contains("va     local         1") && lines[2].ends_with("    0.300        -        -        -"),
             "{text}"
         );
     }

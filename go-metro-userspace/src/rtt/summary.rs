@@ -139,9 +139,9 @@ impl Stats {
         }
     }
 
-    /// Mean absolute difference of successive samples, in milliseconds; 0 for a single one.
-    pub fn jitter_ms(&self) -> f64 {
-        if self.differences == 0 { 0.0 } else { self.differences_ns as f64 / self.differences as f64 / 1e6 }
+    /// Mean absolute difference of successive samples, in milliseconds; none where no sample succeeded another of its series.
+    pub fn jitter_ms(&self) -> Option<f64> {
+        (self.differences > 0).then(|| self.differences_ns as f64 / self.differences as f64 / 1e6)
     }
 
     /// The `q` quantile (0 to 1): exactly, the sample of the nearest rank, while all samples are kept; beyond that within
@@ -368,10 +368,15 @@ mod tests {
         assert_eq!((stats.count(), stats.last().0), (3, 40_000_000));
         assert_eq!((stats.min().0, stats.max().0), (10_000_000, 40_000_000));
         assert!((stats.mean_ms() - 70.0 / 3.0).abs() < 1e-9);
-        assert!((stats.jitter_ms() - 15.0).abs() < 1e-9);
+        assert!((stats.jitter_ms().unwrap() - 15.0).abs() < 1e-9);
         assert_eq!(stats.quantiles([0.0, 0.5, 0.99]), [10.0, 20.0, 40.0].map(Figure::exact));
         assert_eq!(stats.kept().len(), 3);
         assert!(summaries.take().pairs.is_empty(), "a silent pair reports nothing");
+        summaries.add(&sample(2, 1, 10));
+        let mut once = summaries.take().pairs.remove(0).1;
+        assert_eq!(once.data.as_ref().unwrap().jitter_ms(), None, "nothing differs from a single sample");
+        once.merge(&once.clone());
+        assert_eq!(once.data.unwrap().jitter_ms(), None, "nor were these two taken one after the other");
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Column {
         match self {
             Self::Dst => None,
             Self::Samples => Some(stats.count() as f64),
-            _ => row.figures.and_then(|figures| figures.get(place - 2).map(|figure| figure.ms)),
+            _ => row.figures.and_then(|figures| figures.get(place - 2).copied().flatten()).map(|figure| figure.ms),
         }
     }
 

@@ -15,9 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ratatui::DefaultTerminal;
 use ratatui::buffer::Cell;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use ratatui::crossterm::terminal as window;
+use ratatui::layout::Rect;
+use ratatui::{DefaultTerminal, TerminalOptions, Viewport};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -34,6 +36,8 @@ const TICK: Duration = Duration::from_millis(50);
 const DETACH: Duration = Duration::from_secs(2);
 /// What a shell reports of a program that SIGHUP ended: 128 and the signal's number.
 const HUNG_UP: i32 = 128 + 1;
+/// Most columns and lines that are drawn.
+const MOST: (u16, u16) = (1000, 500);
 /// Seconds that wait for the screen.
 const BACKLOG: usize = 4;
 
@@ -92,7 +96,8 @@ pub fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
     };
     // The way to the daemon's socket may have needed some; an agent has its own.
     privileges::give_up_all();
-    let mut terminal = ratatui::try_init()?;
+    let viewport = Viewport::Fixed(size()?);
+    let mut terminal = ratatui::try_init_with_options(TerminalOptions { viewport })?;
     let shown = show(&mut terminal, App::new(label, shows_addresses), seconds, &source, &stop);
     // tmux, resized meanwhile, would leave a piece of what is drawn in the shell's lines.
     let _ = terminal.clear();
@@ -106,6 +111,12 @@ pub fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
     if source.is_finished() { source.join().unwrap_or(Ok(())) } else { Ok(()) }
 }
 
+/// How much of the terminal is drawn on: a size that no screen has is a mistake, and would need gigabytes.
+fn size() -> io::Result<Rect> {
+    let (columns, lines) = window::size()?;
+    Ok(Rect::new(0, 0, columns.min(MOST.0), lines.min(MOST.1)))
+}
+
 /// Draws and listens.
 fn show(
     terminal: &mut DefaultTerminal,
@@ -114,15 +125,25 @@ fn show(
     source: &JoinHandle<Ended>,
     stop: &AtomicBool,
 ) -> Result<(), TopError> {
+    let is_utf8 = crate::terminal::is_utf8();
+    let mut area = size()?;
     loop {
         while let Ok(live) = seconds.try_recv() {
             app.add(&live);
+        }
+        let now = size()?;
+        if now != area {
+            terminal.resize(now)?;
+            area = now;
         }
         terminal.draw(|frame| {
             screen::draw(frame, &mut app);
             // Names are escaped where they come in, so that they can be read. This is for what was overlooked.
             let cells = frame.buffer_mut().content.iter_mut();
             cells.filter(|cell| !is_printable(cell.symbol())).for_each(Cell::reset);
+            if !is_utf8 {
+                screen::to_ascii(frame.buffer_mut());
+            }
         })?;
         if source.is_finished() || stop.load(Ordering::Relaxed) {
             return Ok(());

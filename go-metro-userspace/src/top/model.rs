@@ -32,7 +32,7 @@ pub(super) struct Row {
     /// The second of the newest entry.
     newest: u64,
     /// The columns of numbers ([`report::fit::NUMBERS`]), made once a second and not for each frame.
-    pub(super) figures: Option<[Figure; 8]>,
+    pub(super) figures: Option<[Option<Figure>; 8]>,
 }
 
 impl Row {
@@ -94,8 +94,8 @@ pub(super) struct Model {
     pub(super) pairs: HashMap<RowKey, Row>,
     pub(super) flows: HashMap<RowKey, Row>,
     pub(super) counters: Counters,
-    /// Packets and samples a second, of the last one.
-    pub(super) rates: (f64, f64),
+    /// Packets and samples a second, of the last one; none before there are two to compare.
+    pub(super) rates: Option<(f64, f64)>,
     pub(super) backend: String,
     pub(super) interfaces: Vec<String>,
     pub(super) program: String,
@@ -114,7 +114,8 @@ impl Model {
         let before = std::mem::replace(&mut self.counters, live.counters);
         if self.second > 1 && live.interval_s > 0.0 {
             let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / live.interval_s;
-            self.rates = (rate(live.counters.packets, before.packets), rate(live.counters.samples, before.samples));
+            self.rates =
+                Some((rate(live.counters.packets, before.packets), rate(live.counters.samples, before.samples)));
         }
         // What a daemon and its name server say is shown as it may be.
         let shown = |text: &String| printable(text).into_owned();

@@ -2,15 +2,18 @@
 //! [`fit`] says.
 
 use ratatui::Frame;
+use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph, RenderDirection, Sparkline, Wrap};
 
 use super::app::{App, Column, Kind};
-use super::model::{HISTORY, Row, RowKey, distribution};
+use super::model::{HISTORY, Model, Row, RowKey, distribution};
 use crate::report::fit::{self, Claim, Order};
+use crate::report::number;
 use crate::rtt::{Figure, Stats};
+use crate::terminal;
 
 /// Below this height the table alone is shown.
 const TALL: u16 = 18;
@@ -25,6 +28,9 @@ const ROOMY: u16 = 64;
 /// Seconds of the trend.
 const TREND: usize = 12;
 
+/// Before the other end of round trips to this end.
+const TO_LOCAL: &str = "←";
+
 const TITLE: Style = Style::new().add_modifier(Modifier::BOLD);
 const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
 const ALARM: Style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
@@ -35,8 +41,11 @@ const ACCENT: Style = Style::new().fg(Color::Cyan);
 pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     let area = frame.area();
     if area.height < LEAST {
-        let text = fit::parts([format!("terminal too small: {LEAST} lines needed")], area.width.into());
-        frame.render_widget(Line::from(text.join("")), area);
+        let text = fit::longest(
+            [&format!("terminal too small: {LEAST} lines needed"), "terminal too small", "too small"],
+            area.width.into(),
+        );
+        frame.render_widget(Line::from(text), area);
         return;
     }
     let detail = if area.height >= TALL { DETAIL + area.height.saturating_sub(24) / 4 } else { 0 };
@@ -57,6 +66,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     frame.render_widget(keys_line(app, keys.width), keys);
     if app.help {
         draw_help(frame, area);
+    }
+}
+
+/// Replaces what is not ASCII, for a terminal whose locale does not write UTF-8.
+pub(super) fn to_ascii(buffer: &mut Buffer) {
+    for cell in buffer.content.iter_mut().filter(|cell| !cell.symbol().is_ascii()) {
+        let stand_in = terminal::ascii(cell.symbol()).chars().next().unwrap_or(' ');
+        cell.set_char(stand_in);
     }
 }
 
@@ -92,12 +109,15 @@ fn title_line(app: &App, width: u16) -> Line<'static> {
     if app.is_paused() {
         words.push(Word("PAUSED".to_owned(), ALARM));
     }
-    let (packets, samples) = now.rates;
+    // A pause holds the rates that were those of the rows.
+    let held = app.shown();
+    let rate =
+        |of: fn((f64, f64)) -> f64| held.rates.map_or_else(|| "-".to_owned(), |rates| of(rates).round().to_string());
     let rest = [
         format!("{} on {}", now.backend, now.interfaces.join(" ")),
-        format!("{} flows", now.counters.flows),
-        format!("{} packets/s", packets.round()),
-        format!("{} samples/s", samples.round()),
+        format!("{} flows", held.counters.flows),
+        format!("{} packets/s", rate(|(packets, _)| packets)),
+        format!("{} samples/s", rate(|(_, samples)| samples)),
     ];
     words.extend(rest.map(|text| Word(text, plain)));
     line(words, width)
@@ -125,6 +145,8 @@ fn drops_line(app: &App, width: u16) -> Line<'static> {
 struct Cells {
     src: String,
     dst: String,
+    /// Before the other end's name, as wide in every row so that a name is shortened alike in both of its rows; never shortened.
+    way: &'static str,
     /// Behind the other end's name, and never shortened.
     note: String,
     /// This end's port, of a flow.
@@ -135,11 +157,16 @@ struct Cells {
 }
 
 impl Cells {
-    fn of(key: &RowKey, row: &Row, stats: &Stats, second: u64) -> Self {
+    fn of(key: &RowKey, row: &Row, stats: &Stats, second: u64, has_both: bool) -> Self {
         let figures = row.figures.iter().flatten().map(|figure| shown(*figure));
         Self {
             src: key.src.clone(),
-            dst: format!("{}{}", if key.to_local { "←" } else { "" }, key.dst),
+            dst: key.dst.clone(),
+            way: match (key.to_local, has_both) {
+                (true, _) => TO_LOCAL,
+                (false, true) => " ",
+                (false, false) => "",
+            },
             note: if row.is_connect() { " (connect)".to_owned() } else { String::new() },
             port: local_port(key),
             iface: key.iface.clone(),
@@ -158,8 +185,9 @@ fn draw_table(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
     let place = place.unwrap_or(0).min(rows.len().saturating_sub(1));
     // As far as the chosen row needs, no further than the last row allows.
     let first = app.first.clamp((place + 1).saturating_sub(app.page), place).min(rows.len().saturating_sub(app.page));
-    let cells: Vec<Cells> =
-        rows.iter().skip(first).take(app.page).map(|(key, row, stats)| Cells::of(key, row, stats, second)).collect();
+    let has_both = rows.iter().any(|(key, ..)| key.to_local) && rows.iter().any(|(key, ..)| !key.to_local);
+    let cells = rows.iter().skip(first).take(app.page);
+    let cells: Vec<Cells> = cells.map(|(key, row, stats)| Cells::of(key, row, stats, second, has_both)).collect();
     let chosen = rows.get(place).map(|(key, ..)| (*key).clone());
     let all = rows.len();
     drop(rows);
@@ -174,7 +202,7 @@ fn draw_table(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
         let why =
             if app.filter.is_empty() { "no samples yet: waiting for TCP traffic" } else { "nothing passes the filter" };
         let short = if app.filter.is_empty() { "waiting for traffic" } else { "no match" };
-        fit::parts([why, short], foot.width.into()).first().map_or_else(String::new, |text| (*text).to_owned())
+        fit::longest([why, short], foot.width.into())
     } else if cells.len() < all {
         fit::parts([format!("{} of {all} {kind}", cells.len()), "times in ms".to_owned()], foot.width.into()).join(", ")
     } else {
@@ -208,7 +236,9 @@ fn table(app: &App, cells: &[Cells], width: usize, chosen: Option<usize>) -> Res
         Claim::name(
             Order::Always,
             fit::width(&dst_title),
-            cells.iter().map(|cells| (fit::width(&cells.dst), fit::width(&cells.note) + port(cells))),
+            cells
+                .iter()
+                .map(|cells| (fit::width(&cells.dst), fit::width(cells.way) + fit::width(&cells.note) + port(cells))),
         ),
         Claim::name(Order::Interface, 5, cells.iter().map(|cells| (fit::width(&cells.iface), 0))),
     ];
@@ -253,8 +283,8 @@ fn table(app: &App, cells: &[Cells], width: usize, chosen: Option<usize>) -> Res
         let named = |name: &str, width: usize| fit::left(&fit::name(name, width), width);
         let other = |width: usize| {
             let port = row.port.filter(|_| widths[0].is_none()).map_or_else(String::new, |port| format!("{port:>5} "));
-            let room = width.saturating_sub(fit::width(&port) + fit::width(&row.note));
-            fit::left(&(port + &fit::name(&row.dst, room) + &row.note), width)
+            let room = width.saturating_sub(fit::width(&port) + fit::width(row.way) + fit::width(&row.note));
+            fit::left(&(port + row.way + &fit::name(&row.dst, room) + &row.note), width)
         };
         let mut spans = vec![
             widths[0].map(|width| Span::raw(named(&row.src, width))),
@@ -290,7 +320,7 @@ fn draw_closer(frame: &mut Frame<'_>, app: &App, area: Rect) {
         frame.render_widget(Block::new().borders(Borders::TOP).title(Span::styled(" nothing chosen ", TITLE)), area);
         return;
     };
-    let (arrow, width) = (if key.to_local { "←" } else { "→" }, usize::from(area.width));
+    let (arrow, width) = (if key.to_local { TO_LOCAL } else { "→" }, usize::from(area.width));
     let whole = format!("{} {arrow} {}  {}", key.src, key.dst, key.iface);
     // Over as many lines as it takes.
     let fits = fit::width(&whole) + 2 <= width;
@@ -328,20 +358,22 @@ fn draw_closer(frame: &mut Frame<'_>, app: &App, area: Rect) {
         return;
     }
     if area.width < ROOMY {
-        draw_course(frame, row, app.shown().second, inner);
+        draw_course(frame, row, app.shown(), inner);
         return;
     }
     let [course, gap, shape] =
         Layout::horizontal([Constraint::Percentage(50), Constraint::Length(2), Constraint::Percentage(50)])
             .areas(inner);
     let _ = gap;
-    draw_course(frame, row, app.shown().second, course);
+    draw_course(frame, row, app.shown(), course);
     draw_shape(frame, stats, shape);
 }
 
-fn draw_course(frame: &mut Frame<'_>, row: &Row, second: u64, area: Rect) {
-    let seconds = usize::from(area.width).min(HISTORY);
-    let history = row.history(second, seconds);
+fn draw_course(frame: &mut Frame<'_>, row: &Row, model: &Model, area: Rect) {
+    // No longer than has been watched.
+    let watched = usize::try_from(model.second).unwrap_or(usize::MAX);
+    let seconds = usize::from(area.width).min(HISTORY).min(watched);
+    let history = row.history(model.second, seconds);
     let known = || history.iter().flatten().copied();
     let (low, high) = (known().fold(f64::MAX, f64::min), known().fold(0.0, f64::max));
     let [label, chart] = Layout::vertical([Constraint::Length(1), Constraint::Min(1)]).areas(area);
@@ -367,12 +399,16 @@ fn draw_shape(frame: &mut Frame<'_>, stats: &Stats, area: Rect) {
     let bins = usize::from(area.height.saturating_sub(2)).clamp(1, 16);
     let (bars, above) = distribution(stats, bins);
     let most = bars.iter().map(|(.., count)| *count).max().unwrap_or(1).max(1);
-    let room = usize::from(area.width).saturating_sub(16 + usize::from(COUNT));
+    let bars: Vec<([String; 2], u64)> =
+        bars.into_iter().map(|(from, to, count)| (number::range(from, to), count)).collect();
+    // As wide as the widest, but no narrower than usual.
+    let widest = bars.iter().flat_map(|(ends, _)| ends).map(String::len).max().unwrap_or(0).max(6);
+    let room = usize::from(area.width).saturating_sub(2 * widest + 4 + usize::from(COUNT));
     let mut lines = vec![Line::from(Span::styled("distribution, up to p99", FAINT))];
-    for (from, to, count) in bars {
+    for ([from, to], count) in bars {
         let bar = bar(count as f64 / most as f64, room);
         lines.push(Line::from(vec![
-            Span::raw(format!("{:>6}–{:<6} ", short_ms(from), short_ms(to))),
+            Span::raw(format!("{from:>widest$}–{to:<widest$} ")),
             Span::styled(format!("{bar:<room$}"), ACCENT),
             Span::styled(format!(" {:>6}", short_count(count)), FAINT),
         ]));
@@ -411,7 +447,7 @@ fn keys_line(app: &App, width: u16) -> Line<'static> {
     Line::from(spans)
 }
 
-const HELP: [(&str, &str); 12] = [
+const HELP: [(&str, &str); 13] = [
     ("↑ ↓ j k", "choose a row; PgUp, PgDn, Home, End too"),
     ("← → < >", "sort by the column to the left, to the right"),
     ("r", "the other way round"),
@@ -422,6 +458,7 @@ const HELP: [(&str, &str); 12] = [
     ("c", "clear the statistics"),
     ("q Ctrl-C", "quit"),
     ("", ""),
+    ("←ADDRESS", "round trips to this end: --sides local or both"),
     ("lost", "records that a full buffer cost: see ring_size"),
     ("rejected", "acknowledgements that cannot be timed surely"),
 ];
@@ -446,15 +483,18 @@ fn local_port(key: &RowKey) -> Option<u16> {
     key.src.parse::<std::net::SocketAddr>().ok().map(|address| address.port())
 }
 
-/// A figure in at most six columns, with the digits that it deserves.
-fn shown(figure: Figure) -> String {
-    if figure.is_exact { short_ms(figure.ms) } else { format!("{:.*}", figure.decimals(3), figure.ms) }
+/// A figure in at most six columns, with the digits that it deserves; `-` is none.
+fn shown(figure: Option<Figure>) -> String {
+    figure.map_or_else(
+        || "-".to_owned(),
+        |figure| if figure.is_exact { short_ms(figure.ms) } else { number::fixed(figure, 3) },
+    )
 }
 
 /// At most six columns: as many decimals as there is room for.
 fn short_ms(ms: f64) -> String {
     match ms {
-        ms if ms < 9.999_5 => format!("{ms:.3}"),
+        ms if ms < 9.999_5 => number::fixed(Figure::exact(ms), 3),
         ms if ms < 99.995 => format!("{ms:.2}"),
         ms if ms < 9999.95 => format!("{ms:.1}"),
         ms => format!("{ms:.0}"),

@@ -163,6 +163,8 @@ fn a_plot_opens_in_a_browser_and_csv_is_for_other_programs() {
 /// Measures a page as it is laid out: what sticks out, labels over each other, letters too small to read.
 const MEASURE: &str = "<script>addEventListener('load',()=>{const bad=[],root=document.documentElement;\
 if(root.scrollWidth>innerWidth)bad.push('wider than the screen: '+root.scrollWidth);\
+for(const table of document.querySelectorAll('.scroll'))if(innerWidth>=1400&&table.scrollWidth>table.clientWidth)\
+bad.push('a column behind a scroll bar: '+table.scrollWidth+' of '+table.clientWidth);\
 for(const svg of document.querySelectorAll('svg')){const all=[...svg.querySelectorAll('text')]\
 .map(e=>[e.textContent,e.getBoundingClientRect()]).filter(([,b])=>b.width>0);\
 all.forEach(([text,a],i)=>{if(a.height<10)bad.push('small: '+text);all.slice(0,i).forEach(([other,b])=>{\
@@ -178,6 +180,29 @@ fn framed(page: &Path, width: u32) -> String {
     )
 }
 
+/// A capture of three round trips between two hosts whose addresses are as long as addresses get: pcap, raw IPv6.
+fn long_addresses(path: &Path) {
+    let mut out: Vec<u8> =
+        [0xa1b2_c3d4_u32, 2 | 4 << 16, 0, 0, 65_535, 101].iter().flat_map(|word| word.to_le_bytes()).collect();
+    let end =
+        |last: u8| (0..8_u16).flat_map(|k| (0xfd15 ^ k * 0x1111 ^ u16::from(last)).to_be_bytes()).collect::<Vec<u8>>();
+    let mut frame = |at_us: u32, is_local: bool, seq: u32, ack: u32, payload: u16| {
+        let length = 60 + u32::from(payload);
+        [1_700_000_000, at_us, 60, length].iter().for_each(|word: &u32| out.extend(word.to_le_bytes()));
+        out.extend([&[0x60, 0, 0, 0][..], &(20 + payload).to_be_bytes(), &[6, 64]].concat());
+        let (from, to, ports) = if is_local { (1, 2, [40_000_u16, 443]) } else { (2, 1, [443, 40_000]) };
+        out.extend([end(from), end(to)].concat());
+        out.extend(ports.iter().flat_map(|port| port.to_be_bytes()));
+        out.extend(seq.to_be_bytes().into_iter().chain(ack.to_be_bytes()));
+        out.extend([0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
+    };
+    for k in 0..3 {
+        frame(k * 400_000, true, 1 + k * 100, 1, 100);
+        frame(k * 400_000 + 151_000 + k * 1000, false, 1, 101 + k * 100, 0);
+    }
+    fs::write(path, out).unwrap();
+}
+
 /// The pictures stay in `target/pictures`, to be looked at.
 #[test]
 fn a_plot_is_readable_on_narrow_and_wide_screens_in_both_schemes() {
@@ -189,12 +214,19 @@ fn a_plot_is_readable_on_narrow_and_wide_screens_in_both_schemes() {
     let folder = tempfile::tempdir().unwrap();
     let pictures = xtask::workspace::root().join("target/pictures");
     fs::create_dir_all(&pictures).unwrap();
-    for name in ["delayed-acks", "big-tcp-ipv6", "loss-sack"] {
-        let capture = xtask::workspace::root().join(format!("corpus/{name}.pcap.gz"));
+    let long = folder.path().join("long.pcap");
+    long_addresses(&long);
+    for name in ["delayed-acks", "big-tcp-ipv6", "loss-sack", "long-addresses"] {
+        let in_corpus = xtask::workspace::root().join(format!("corpus/{name}.pcap.gz"));
+        let capture = if name == "long-addresses" { long.clone() } else { in_corpus };
         let page = folder.path().join(format!("{name}.html"));
         let words = ["read".as_ref(), capture.as_os_str(), "--plot".as_ref(), page.as_os_str()];
         assert!(xtask::lab::agent::run_once(words).unwrap().status.success());
         let text = fs::read_to_string(&page).unwrap();
+        if name == "long-addresses" {
+            let whole = "title=\"fd17:ec06:df35:ce24:b953:a842:9b71:8a60\"";
+            assert!(text.contains(whole) && text.contains("<td>3<td>151.000"), "{text}");
+        }
         fs::write(&page, text.replace("</body>", &format!("{MEASURE}</body>"))).unwrap();
         for (width, scheme, background) in [
             (400, 0, "rgb(22, 26, 32)"),

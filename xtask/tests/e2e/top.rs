@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,53 @@ fn a_screen_shows_live_traffic_obeys_keys_and_gives_the_terminal_back() {
     terminal.press(&["q"]).unwrap();
     terminal.wait_for(SOON, |screen| is_restored(screen, 0)).unwrap();
     assert_eq!(attached(&lab.a, Hook::Egress).unwrap(), Vec::<String>::new(), "it left the classifier behind");
+}
+
+#[test]
+fn a_terminal_that_claims_to_be_endless_is_drawn_on_as_far_as_a_screen_goes() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let command = format!("stty rows 65535 columns 65535; {}", command("--interface eth0"));
+    let terminal = Terminal::start(&lab.a, LARGE, &command).unwrap();
+    // What is drawn beyond the real one's edges covers the rest of its lines.
+    terminal.wait_for(SOON, |screen| screen.contains("q quit")).unwrap();
+    terminal.press(&["q"]).unwrap();
+    terminal.wait_for(SOON, |screen| screen.contains("ended 0")).unwrap();
+}
+
+#[test]
+fn a_locale_without_utf_8_gets_ascii_and_a_dumb_terminal_no_escape_sequences() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let terminal =
+        Terminal::start(&lab.a, LARGE, &format!("export LC_ALL=C; {}", command("--interface eth0"))).unwrap();
+    terminal.wait_for(SOON, |screen| screen.contains("ebpf on eth0")).unwrap();
+    super::support::some_rounds(&lab, 30);
+    let screen = terminal.wait_for(SOON, |screen| screen.contains("distribution")).unwrap();
+    assert!(screen.is_ascii() && screen.contains("vsamples") && screen.contains('#'), "{screen}");
+    drop(terminal);
+    // script(1) keeps what is written to a terminal, byte by byte.
+    let folder = tempfile::tempdir().unwrap();
+    let kept = |name: &str, term: &str, arguments: &str| {
+        let file = folder.path().join(name);
+        let line = format!("{} {arguments}", binary().unwrap().display());
+        let mut command = lab.a.namespace.command("script");
+        command.args(["-qec", &line]).arg(&file).env("TERM", term).env("LC_ALL", "C.UTF-8");
+        let mut script = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| super::support::some_rounds(&lab, 30));
+        });
+        script.wait().unwrap();
+        fs::read_to_string(file).unwrap()
+    };
+    let live = kept("live", "xterm", "run --interface eth0 --duration 4");
+    assert!(live.contains("\x1b[H"), "{live}");
+    let plain = kept("plain", "dumb", "run --interface eth0 --duration 4");
+    // The first line is script's own.
+    assert!(plain.lines().count() > 1 && !plain.contains('\x1b'), "{plain:?}");
+    let refused = kept("refused", "dumb", "top --interface eth0");
+    assert!(
+        refused.contains("(TERM=dumb); `run --output table` prints lines") && !refused.contains('\x1b'),
+        "{refused:?}"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,8 @@ use xtask::lab::Lab;
 use xtask::lab::agent::{Agent, binary};
 use xtask::lab::late::{Late, in_time, timely};
 use xtask::lab::statsd::Listener;
-use xtask::lab::traffic::{Rounds, Server as Tcp, connect};
+use xtask::lab::terminal::Terminal;
+use xtask::lab::traffic::{Rounds, Server as Tcp, connect, talk};
 
 use super::dns::{Mood, Server};
 use super::outputs::{many_addresses, talk_to_all};
@@ -233,6 +235,44 @@ fn try_a_dead_first_server() -> Result<(), Late> {
     measured(&lab, &statsd, FIRST, "with a dead first server");
     assert_eq!(daemon.stop().0, Some(0));
     Ok(())
+}
+
+#[test]
+fn a_live_table_has_one_row_a_pair_and_side_when_names_come_late() {
+    let lab = lab();
+    lab.b.add_address(OTHER).unwrap();
+    // One name for both addresses; two reports are shown before the first answer, and the second comes as long after it.
+    let slow = Mood::Slow(Duration::from_secs(4), Vec::new());
+    let _names = Server::with(&lab.a, slow, "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n");
+    let line =
+        format!("{} run --interface eth0 --sides both --status-socket off 2> /dev/null", binary().unwrap().display());
+    let terminal = Terminal::start(&lab.a, (130, 30), &line).unwrap();
+    let stop = AtomicBool::new(false);
+    let rows = |screen: &str| -> Vec<Vec<String>> {
+        let words = screen.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        words.filter(|words| words.first().is_some_and(|src| src == "10.77.0.1")).collect()
+    };
+    let named = thread::scope(|scope| {
+        for address in [FIRST, OTHER] {
+            let (lab, stop) = (&lab, &stop);
+            scope.spawn(move || talk(lab, address.into(), Duration::from_millis(30), stop));
+        }
+        let by_address =
+            terminal.wait_for(3 * SOON, |screen| rows(screen).iter().any(|row| row[1] == FIRST.to_string()));
+        let is_named = |screen: &str| {
+            let rows = rows(screen);
+            rows.iter().any(|row| row[1] == "host") && !rows.iter().any(|row| row[1].parse::<Ipv4Addr>().is_ok())
+        };
+        let named = terminal.wait_for(6 * SOON, is_named);
+        stop.store(true, Ordering::Relaxed);
+        by_address.and(named)
+    });
+    let screen = named.unwrap();
+    let mut sides: Vec<(String, String)> =
+        rows(&screen).into_iter().map(|row| (row[1].clone(), row[3].clone())).collect();
+    sides.sort();
+    assert_eq!(sides, [("host", "local"), ("host", "remote")].map(|(a, b)| (a.to_owned(), b.to_owned())), "{screen}");
+    assert!(screen.contains("2 pairs"), "{screen}");
 }
 
 #[test]

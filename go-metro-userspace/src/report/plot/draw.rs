@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::scale::{RttScale, even_ticks};
-use super::{Panel, Points};
-use crate::report::columns;
+use super::{LeftOut, Panel, Points};
+use crate::report::number::{self, short};
+use crate::report::{columns, fit};
 use crate::rtt::{Figure, Stats};
 use crate::terminal::printable;
 
@@ -34,7 +35,7 @@ const WIDE: Geometry = Geometry {
 };
 /// On a telephone.
 const NARROW: Geometry =
-    Geometry { width: 380.0, course: (46.0, 300.0), shape: None, labels: 305.0, strips: 150, times: 3 };
+    Geometry { width: 380.0, course: (58.0, 300.0), shape: None, labels: 305.0, strips: 150, times: 3 };
 
 /// Upper and lower edge of the axes, and the height of a panel.
 const ABOVE: f64 = 18.0;
@@ -70,12 +71,28 @@ impl Times {
     fn of(panels: &[(Panel<'_>, &Points)]) -> Self {
         let times = || panels.iter().flat_map(|(_, points)| points.points.iter().map(|(at, _)| *at));
         let (start, end) = (times().min().unwrap_or(0), times().max().unwrap_or(1));
-        Self { start, end: end.max(start + 1) }
+        // A single moment is at the left of an axis of a millisecond.
+        Self { start, end: if end > start { end } else { start.saturating_add(1_000_000) } }
+    }
+
+    /// From the first to the last, in seconds.
+    fn span(self) -> f64 {
+        (self.end - self.start) as f64 / 1e9
+    }
+
+    /// The unit of the axis, and how many of it are a second.
+    fn unit(self) -> (&'static str, f64) {
+        match self.span() {
+            span if span >= 1.0 => ("s", 1.0),
+            span if span >= 1e-3 => ("ms", 1e3),
+            span if span >= 1e-6 => ("µs", 1e6),
+            _ => ("ns", 1e9),
+        }
     }
 }
 
 /// All panels in one drawing.
-pub(super) fn svg(title: &str, panels: &[(Panel<'_>, &Points)], left_out: usize) -> String {
+pub(super) fn svg(title: &str, panels: &[(Panel<'_>, &Points)], left_out: LeftOut) -> String {
     let all_times = Times::of(panels);
     let mut body = String::new();
     let mut y = 28.0;
@@ -87,12 +104,13 @@ pub(super) fn svg(title: &str, panels: &[(Panel<'_>, &Points)], left_out: usize)
     };
     lines(&mut body, "title", title, &mut y);
     if panels.is_empty() {
-        lines(&mut body, "name", "no samples", &mut y);
+        lines(&mut body, "name", nothing(left_out), &mut y);
     }
     for (panel, points) in panels {
         y += 10.0;
         lines(&mut body, "name", &named(panel), &mut y);
-        lines(&mut body, "faint", &statistics(panel.stats), &mut y);
+        let statistics = statistics(panel.stats) + &drawn(points, all_times, &WIDE);
+        lines(&mut body, "faint", &statistics, &mut y);
         let _ = writeln!(body, "<g transform=\"translate(0 {})\">", y - LINE + 4.0);
         draw_panel(&mut body, panel.stats, points, all_times, &WIDE);
         body.push_str("</g>\n");
@@ -112,25 +130,43 @@ fn named(panel: &Panel<'_>) -> String {
 }
 
 fn statistics(stats: &Stats) -> String {
-    format!(
-        "{} samples, min {}, avg {}, max {}, jitter {} ms",
-        stats.count(),
-        short(stats.min().as_millis_f64()),
-        short(stats.mean_ms()),
-        short(stats.max().as_millis_f64()),
-        short(stats.jitter_ms()),
-    )
+    let mut told = format!("{} samples", stats.count());
+    let (min, max) = (stats.min().as_millis_f64(), stats.max().as_millis_f64());
+    let figures =
+        [("min", Some(min)), ("avg", Some(stats.mean_ms())), ("max", Some(max)), ("jitter", stats.jitter_ms())];
+    for (name, ms) in figures.into_iter().filter_map(|(name, ms)| Some((name, ms?))) {
+        let _ = write!(told, ", {name} {}", short(ms));
+    }
+    told + " ms"
+}
+
+/// How many of the samples are dots, if not all are.
+fn drawn(points: &Points, all: Times, geometry: &Geometry) -> String {
+    let dots = thinned(points, all.start, all.end, geometry.strips).len();
+    if dots as u64 == points.seen {
+        return String::new();
+    }
+    let kept = if points.step > 1 { format!(" (out of one in {})", points.step) } else { String::new() };
+    format!("; {dots} of the samples drawn: of each moment the first, the smallest and the largest{kept}")
+}
+
+/// Why there is no panel.
+fn nothing(left_out: LeftOut) -> &'static str {
+    if left_out.pairs > 0 || left_out.other > 0 { "no pair is drawn" } else { "no samples" }
 }
 
 /// What the drawing is of, and how to have another.
-fn foot(drawn: usize, left_out: usize) -> String {
-    let count = if left_out > 0 {
-        let all = drawn + left_out;
-        format!("{drawn} of {all} pairs, those with most samples: --plot-pairs N draws more, --target ADDR chooses. ")
-    } else {
-        String::new()
-    };
-    format!("{count}Times since the first sample; red dots are p99 or more and above twice the median.")
+fn foot(drawn: usize, left_out: LeftOut) -> String {
+    let mut told = String::new();
+    if left_out.pairs > 0 {
+        let all = drawn + left_out.pairs;
+        let which = if drawn > 0 { ", those with most samples" } else { "" };
+        let _ = write!(told, "{drawn} of {all} pairs{which}: --plot-pairs N draws more, --target ADDR chooses. ");
+    }
+    if left_out.other > 0 {
+        let _ = write!(told, "{} samples of further pairs, beyond --max-pairs, are not drawn. ", left_out.other);
+    }
+    told + "Times since the first sample; red dots are p99 or more and above twice the median."
 }
 
 /// A text in lines of at most so many characters, cut at blanks where there are some.
@@ -174,7 +210,8 @@ fn draw_panel(out: &mut String, stats: &Stats, points: &Points, all: Times, geom
     let scale = RttScale::new(stats.min().as_millis_f64(), stats.max().as_millis_f64());
     let y = |ms: f64| bottom - scale.share(ms) * (bottom - top);
     let x = |at: u64| left + (at - start) as f64 / (end - start) as f64 * (right - left);
-    let seconds = |at: u64| (at - start) as f64 / 1e9;
+    let (unit, per_second) = all.unit();
+    let since = |at: u64| (at - start) as f64 / 1e9 * per_second;
     for (from, to) in [Some(geometry.course), geometry.shape].into_iter().flatten() {
         let _ = writeln!(
             out,
@@ -186,27 +223,28 @@ fn draw_panel(out: &mut String, stats: &Stats, points: &Points, all: Times, geom
     let _ =
         writeln!(out, "<text class=\"faint\" x=\"{}\" y=\"{}\" text-anchor=\"end\">ms</text>", left - 6.0, top - 6.0);
     let mut last = f64::MAX;
-    for tick in scale.ticks() {
-        let place = y(tick);
+    let ticks = scale.ticks();
+    for (tick, text) in ticks.iter().zip(number::marks(&ticks)) {
+        let place = y(*tick);
         let _ = writeln!(out, "<path class=\"grid\" d=\"M{left} {place:.1}H{right}\"/>");
         if last - place >= APART && place + 4.0 - APART >= top - 6.0 {
             last = place;
             let _ = writeln!(
                 out,
-                "<text class=\"faint\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                "<text class=\"faint\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
                 left - 6.0,
                 place + 4.0,
-                short(tick)
             );
         }
     }
     let mut free = f64::MIN;
-    for tick in even_ticks(0.0, seconds(end), geometry.times) {
-        let place = left + tick / seconds(end).max(1e-9) * (right - left);
+    let ticks = even_ticks(0.0, since(end), geometry.times);
+    for (tick, text) in ticks.iter().zip(number::marks(&ticks)) {
+        let place = left + tick / since(end) * (right - left);
         let _ = writeln!(out, "<path class=\"grid\" d=\"M{place:.1} {top}V{bottom}\"/>");
-        let text = format!("{} s", short_seconds(tick));
+        let text = format!("{text} {unit}");
         // Six pixels a character are enough for figures of this size.
-        let half = text.len() as f64 * 3.0;
+        let half = text.chars().count() as f64 * 3.0;
         if place - half >= free {
             free = place + half + 6.0;
             let _ = writeln!(
@@ -224,11 +262,11 @@ fn draw_panel(out: &mut String, stats: &Stats, points: &Points, all: Times, geom
             marked += 1;
             let _ = writeln!(
                 out,
-                "<circle class=\"outlier\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\"><title>{} ms at +{:.3} s</title></circle>",
+                "<circle class=\"outlier\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\"><title>{} ms at +{:.3} {unit}</title></circle>",
                 x(at),
                 y(ms),
                 short(ms),
-                seconds(at)
+                since(at)
             );
         } else {
             let _ = writeln!(out, "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"1.5\"/>", x(at), y(ms));
@@ -261,17 +299,16 @@ fn draw_shape(out: &mut String, points: &Points, scale: RttScale, (left, right):
     }
     let most = counts.iter().copied().max().unwrap_or(1).max(1);
     let tall = (BELOW - ABOVE) / BARS as f64;
-    for (number, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+    for (place, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
         let wide = (*count as f64 / most as f64 * (right - left - 4.0)).max(1.0);
-        let (from, to) = (scale.value(number as f64 / BARS as f64), scale.value((number + 1) as f64 / BARS as f64));
+        let (from, to) = (scale.value(place as f64 / BARS as f64), scale.value((place + 1) as f64 / BARS as f64));
+        let [from, to] = number::range(from, to);
         let share = *count as f64 / points.points.len() as f64 * 100.0;
         let _ = writeln!(
             out,
-            "<rect class=\"bar\" x=\"{left}\" y=\"{:.1}\" width=\"{wide:.1}\" height=\"{:.1}\"><title>{} to {} ms: {share:.1} %</title></rect>",
-            BELOW - (number + 1) as f64 * tall,
+            "<rect class=\"bar\" x=\"{left}\" y=\"{:.1}\" width=\"{wide:.1}\" height=\"{:.1}\"><title>{from} to {to} ms: {share:.1} %</title></rect>",
+            BELOW - (place + 1) as f64 * tall,
             tall * 0.85,
-            short(from),
-            short(to)
         );
     }
 }
@@ -300,31 +337,37 @@ fn thinned(points: &Points, start: u64, end: u64, many: usize) -> Vec<(u64, f64)
 }
 
 const PAGE: &str = "\
-:root{color-scheme:light dark;background:#fff;color:#1f2933}body{font:14px/1.45 system-ui,sans-serif;margin:1.2em auto;max-width:1040px;padding:0 12px}\
+:root{color-scheme:light dark;background:#fff;color:#1f2933}body{font:14px/1.45 system-ui,sans-serif;margin:1.2em auto;max-width:1200px;padding:0 12px}\
 h1{font-size:20px;overflow-wrap:anywhere}h2{font-size:15px;margin:1.6em 0 .2em;overflow-wrap:anywhere}p{margin:.2em 0;overflow-wrap:anywhere}.note{color:#5b6670}\
 .scroll{overflow-x:auto;margin:1em 0}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
 td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid #8884;white-space:nowrap}td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}\
-svg{display:block;width:100%;height:auto}.narrow{display:none}@media(max-width:640px){.wide{display:none}.narrow{display:block}}\
+.name{display:flex;max-width:13em}.name :first-child{overflow:hidden;text-overflow:ellipsis}.name :last-child{flex:none}\
+svg{display:block;width:100%;height:auto}.narrow{display:none}@media(max-width:640px){.wide{display:none}.narrow{display:block}span.narrow{display:inline}}\
 @media(prefers-color-scheme:dark){:root{background:#161a20;color:#d8dee9}.note{color:#a3afbd}}";
 
 /// The page: the numbers as a table, and a drawing of each pair for wide and for narrow screens.
-pub(super) fn html(title: &str, panels: &[(Panel<'_>, &Points)], left_out: usize) -> String {
+pub(super) fn html(title: &str, panels: &[(Panel<'_>, &Points)], left_out: LeftOut) -> String {
     let all_times = Times::of(panels);
     let (mut rows, mut sections) = (String::new(), String::new());
     for (panel, points) in panels {
         let stats = panel.stats;
-        let [src, dst, iface] = [panel.src, panel.dst, panel.iface].map(escaped);
-        let _ = write!(rows, "<tr><td>{src}<td>{dst}<td>{iface}<td>{}", stats.count());
+        rows.push_str("<tr>");
+        for name in [panel.src, panel.dst, panel.iface] {
+            rows.push_str(&name_cell(name));
+        }
+        let _ = write!(rows, "<td>{}", stats.count());
         let [_, avg, min, p50, p95, p99, max, jitter] = columns(stats, stats.mean_ms());
         for figure in [min, avg, p50, p95, p99, max, jitter] {
-            let _ = write!(rows, "<td>{}", aligned(figure));
+            let _ = write!(rows, "<td>{}", figure.map_or_else(|| "-".to_owned(), aligned));
         }
         rows.push('\n');
         let _ = write!(
             sections,
-            "<section><h2>{}</h2>\n<p class=\"note\">{}</p>\n",
+            "<section><h2>{}</h2>\n<p class=\"note\">{}<span class=\"wide\">{}</span><span class=\"narrow\">{}</span></p>\n",
             escaped(&named(panel)),
-            statistics(stats)
+            statistics(stats),
+            drawn(points, all_times, &WIDE),
+            drawn(points, all_times, &NARROW),
         );
         for (class, geometry) in [("wide", &WIDE), ("narrow", &NARROW)] {
             let _ = writeln!(
@@ -339,7 +382,7 @@ pub(super) fn html(title: &str, panels: &[(Panel<'_>, &Points)], left_out: usize
         sections.push_str("</section>\n");
     }
     if panels.is_empty() {
-        sections.push_str("<p>no samples</p>\n");
+        let _ = writeln!(sections, "<p>{}</p>", nothing(left_out));
     }
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{0}</title>\n\
@@ -358,7 +401,22 @@ fn aligned(figure: Figure) -> String {
     let decimals = figure.decimals(DECIMALS);
     // A figure space is as wide as a digit, a punctuation space as a point (Unicode, general punctuation).
     let point = if decimals == 0 { "\u{2008}" } else { "" };
-    format!("{:.decimals$}{point}{}", figure.ms, "\u{2007}".repeat(DECIMALS - decimals))
+    format!("{}{point}{}", escaped(&number::fixed(figure, DECIMALS)), "\u{2007}".repeat(DECIMALS - decimals))
+}
+
+/// A cell with a name. One that is longer than the numbers leave room for is shortened by the browser in its middle: the end stays, the
+/// whole is the cell's title and what is copied.
+fn name_cell(name: &str) -> String {
+    /// Characters of a name that has room, and of the end of one that has not.
+    const ROOM: usize = 26;
+    const END: usize = 13;
+    if fit::width(name) <= ROOM {
+        return format!("<td>{}", escaped(name));
+    }
+    let (at, _) = name.char_indices().rev().nth(END - 1).unwrap_or_default();
+    let (start, end) = name.split_at(at);
+    let [name, start, end] = [name, start, end].map(escaped);
+    format!("<td title=\"{name}\"><span class=\"name\"><span>{start}</span><span>{end}</span></span>")
 }
 
 fn escaped(text: &str) -> String {
@@ -378,21 +436,7 @@ fn escaped(text: &str) -> String {
 
 /// A figure with the digits that it deserves.
 fn shown(figure: Figure) -> String {
-    if figure.is_exact { short(figure.ms) } else { format!("{:.*}", figure.decimals(3), figure.ms) }
-}
-
-/// A number with the decimals that matter.
-fn short(ms: f64) -> String {
-    match ms {
-        ms if ms >= 1000.0 => format!("{ms:.0}"),
-        ms if ms >= 100.0 => format!("{ms:.1}").trim_end_matches('0').trim_end_matches('.').to_owned(),
-        ms if ms >= 10.0 => format!("{ms:.2}").trim_end_matches('0').trim_end_matches('.').to_owned(),
-        ms => format!("{ms:.3}").trim_end_matches('0').trim_end_matches('.').to_owned(),
-    }
-}
-
-fn short_seconds(seconds: f64) -> String {
-    format!("{seconds:.3}").trim_end_matches('0').trim_end_matches('.').to_owned()
+    if figure.is_exact { short(figure.ms) } else { number::precise(figure, 6) }
 }
 
 #[cfg(test)]

@@ -165,7 +165,14 @@ fn no_number_header_or_name_is_cut_without_a_sign() {
         }
     }
     assert!(drawn(&mut app, 15, 24).contains("too small"));
-    assert!(drawn(&mut app, 80, 5).contains("terminal too small: 6 lines needed"));
+    for (width, height, wanted) in [
+        (80, 5, "terminal too small: 6 lines needed"),
+        (20, 5, "terminal too small"),
+        (10, 3, "too small"),
+        (6, 1, "too sm"),
+    ] {
+        assert_eq!(drawn(&mut app, width, height).lines().next(), Some(wanted));
+    }
 }
 
 #[test]
@@ -232,6 +239,103 @@ fn nothing_is_drawn_out_of_bounds_however_small_the_terminal_is() {
     for (width, height) in [(1, 1), (10, 3), (40, 10), (79, 18), (300, 90)] {
         drawn(&mut app, width, height);
     }
+}
+
+#[test]
+fn what_is_not_known_yet_is_not_said_to_be_nothing_and_nothing_is_older_than_the_view() {
+    let mut app = App::new("capturing".to_owned(), false);
+    let second = |app: &mut App, samples: u64| {
+        let flows = vec![flow("10.0.0.5:1", "192.0.2.1:443", "192.0.2.1", SampleKind::Data, [1000, 1010])];
+        let counters = Counters { samples, packets: samples * 3, flows: 1, ..Counters::default() };
+        app.add(&Live { interval_s: 1.0, flows, counters, ..Live::default() });
+    };
+    second(&mut app, 500);
+    let screen = drawn(&mut app, 120, 24);
+    assert!(screen.contains("- packets/s  - samples/s") && screen.contains("last 1 s: "), "{screen}");
+    second(&mut app, 520);
+    second(&mut app, 540);
+    let screen = drawn(&mut app, 120, 24);
+    assert!(screen.contains("60 packets/s  20 samples/s") && screen.contains("last 3 s: "), "{screen}");
+    // A pause holds the rates with the rows.
+    press(&mut app, "space");
+    second(&mut app, 940);
+    assert!(drawn(&mut app, 120, 24).contains("60 packets/s  20 samples/s"), "{}", drawn(&mut app, 120, 24));
+    press(&mut app, "space");
+    assert!(drawn(&mut app, 120, 24).contains("1200 packets/s  400 samples/s"));
+}
+
+#[test]
+fn a_single_sample_has_no_jitter_and_a_small_one_is_not_zero() {
+    let mut app = App::new("capturing".to_owned(), false);
+    let mut flow = flow("10.0.0.5:1", "192.0.2.1:443", "192.0.2.1", SampleKind::Data, [1]);
+    flow.summary = crate::report::examples::summary_ns(&[476]);
+    app.add(&Live { interval_s: 1.0, flows: vec![flow], ..Live::default() });
+    let screen = drawn(&mut app, 120, 24);
+    let row = screen.lines().find(|line| line.starts_with("10.0.0.5")).unwrap();
+    assert_eq!(row.split_whitespace().filter(|cell| *cell == "<0.001").count(), 7, "{screen}");
+    assert_eq!(row.split_whitespace().nth(11), Some("-"), "{screen}");
+    assert!(screen.contains("last 1 s: <0.001 to <0.001 ms") && screen.contains("0.000476–0.000476"), "{screen}");
+}
+
+#[test]
+fn no_two_bins_of_a_narrow_distribution_are_alike() {
+    let mut app = App::new("capturing".to_owned(), false);
+    let mut flow = flow("10.0.0.5:1", "192.0.2.1:443", "192.0.2.1", SampleKind::Data, [1]);
+    let ns: Vec<u64> = (0..200).map(|k| 5_100 + k * 7).collect();
+    flow.summary = crate::report::examples::summary_ns(&ns);
+    app.add(&Live { interval_s: 1.0, flows: vec![flow], ..Live::default() });
+    for (width, height) in [(80, 24), (120, 40)] {
+        let screen = drawn(&mut app, width, height);
+        let bins: Vec<(f64, f64)> = screen
+            .lines()
+            .filter_map(|line| line.split_whitespace().find_map(|word| word.split_once('–')))
+            .map(|(from, to)| (from.parse().unwrap(), to.parse().unwrap()))
+            .collect();
+        assert!(bins.len() > 3 && bins.iter().all(|(from, to)| from < to), "{bins:?} in\n{screen}");
+        assert!(bins.windows(2).all(|pair| pair[0].1 == pair[1].0), "{bins:?}");
+    }
+}
+
+#[test]
+fn one_address_is_shortened_alike_in_both_of_its_rows() {
+    let mut app = App::new("capturing".to_owned(), false);
+    let v6 = "fd15:1111:2222:3333:4444:5555:6666:7777";
+    let there = flow("[fd15::1]:40001", &format!("[{v6}]:5432"), v6, SampleKind::Data, [1000, 1500]);
+    let back = LiveFlow { to_local: true, ..there.clone() };
+    app.add(&Live { interval_s: 1.0, flows: vec![there, back], ..Live::default() });
+    for keys in ["", "Tab"] {
+        press(&mut app, keys);
+        for width in 40..160 {
+            let screen = drawn(&mut app, width, 12);
+            // The rows' names: behind this end's, or alone.
+            let names: Vec<&str> = screen
+                .lines()
+                .skip(3)
+                .take(2)
+                .map(|line| {
+                    line.split_whitespace().find(|word| word.contains("7777")).unwrap_or_else(|| panic!("{screen}"))
+                })
+                .collect();
+            let bare: Vec<&str> = names.iter().map(|name| name.trim_start_matches('←')).collect();
+            assert!(bare[0] == bare[1] && names[0] != names[1], "{names:?} at {width}:\n{screen}");
+            assert_eq!(bare[0].starts_with('['), keys == "Tab", "{names:?}");
+        }
+    }
+    press(&mut app, "h");
+    assert!(drawn(&mut app, 80, 24).contains("←ADDRESS"), "what the arrow is, is in the help");
+}
+
+#[test]
+fn without_utf_8_a_screen_is_ascii_and_as_wide() {
+    let mut app = example();
+    let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+    let draw_ascii = |frame: &mut Frame<'_>| {
+        draw(frame, &mut app);
+        to_ascii(frame.buffer_mut());
+    };
+    terminal.draw(draw_ascii).unwrap();
+    let text: String = terminal.backend().buffer().content.iter().map(ratatui::buffer::Cell::symbol).collect();
+    assert!(text.is_ascii() && text.len() == 80 * 24 && text.contains("vsamples") && text.contains('#'), "{text}");
 }
 
 /// The first column of the table's rows.

@@ -65,7 +65,7 @@ fn clients_that_ask_and_do_not_read_cost_one_page_and_keep_nobody_out() {
     println!("a page of {page} bytes, {CLIENTS} clients: {more} bytes more; health after {took:?}");
     assert!(page > 1 << 20 && more <= page + (1 << 20), "a page of {page} bytes, {more} bytes more");
     // Clients that do not read are cut off after half a minute.
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(took < Duration::from_secs(25), "{took:?}");
     assert!(get(&lab, "/metrics").len() as u64 >= page / 2);
     let status = daemon.status().unwrap();
     assert!(status["errors"].to_string().contains("too many connections at once of 127.0.0.1"), "{status}");

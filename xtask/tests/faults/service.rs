@@ -65,7 +65,8 @@ fn the_service_manager_hears_of_start_reload_state_and_end() {
     // Ready means that it captures.
     let said = manager.hear(SOON, "READY=1");
     assert!(has(&said, "READY=1"), "{said:?}");
-    agent.wait_for_log("classifier attached", Duration::ZERO).unwrap();
+    // The log is written by a thread of its own.
+    agent.wait_for_log("classifier attached", SOON).unwrap();
     rounds(&lab, 5);
     let is_status = |message: &String| {
         message.strip_prefix("STATUS=ebpf on 1 interfaces: ").is_some_and(|status| status.contains(" samples, 0 lost"))

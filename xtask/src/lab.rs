@@ -48,6 +48,7 @@ pub use namespace::Namespace;
 pub use pair::Pair;
 pub use passage::Passage;
 use port::Port;
+pub use priority::before_others;
 pub use tcp_info::TcpInfo;
 
 /// The interface of each host.

@@ -2,7 +2,7 @@
 
 /// Lets the calling thread run as soon as it has something to do, before all of ordinary priority (sched(7)). Where that is not permitted
 /// all stays as it was, and the lab is as quick as the machine.
-pub(super) fn before_others() {
+pub fn before_others() {
     let parameters = libc::sched_param { sched_priority: 1 };
     // SAFETY: the pointer is to a value that lives until the call returns; 0 is the calling thread.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use xtask::lab::agent::{Agent, Sample};
 use xtask::lab::behind::INSIDE;
 use xtask::lab::traffic::{Exchange, Rounds, Server, connect};
-use xtask::lab::{Behind, INTERFACE, Lab, Link};
+use xtask::lab::{Behind, INTERFACE, Lab, Link, before_others};
 
 use super::support::{Backend, Late, SOON, in_time, wait_for_samples};
 
@@ -27,7 +27,11 @@ fn agent(lab: &Lab, interface: &str, backend: Backend, more: &[&str]) -> Agent {
 /// Rounds from the host behind host a to host b, over both families.
 fn drive(lab: &Lab, behind: &Behind) -> Vec<Exchange> {
     let servers = [Server::v4, Server::v6].map(|start| start(&lab.b, ROUNDS.service()).unwrap());
-    let drive = |server: &Server| ROUNDS.drive(&mut connect(&behind.host, server.address()).unwrap()).unwrap();
+    let drive = |server: &Server| {
+        // The round trip to the near end is until this end has read the response and asks again.
+        before_others();
+        ROUNDS.drive(&mut connect(&behind.host, server.address()).unwrap()).unwrap()
+    };
     thread::scope(|scope| {
         let drivers = servers.each_ref().map(|server| scope.spawn(move || drive(server)));
         drivers.into_iter().map(|driver| driver.join().unwrap()).collect()

@@ -102,7 +102,8 @@ impl Runner {
             }
             // Without anything to compare, a line is enough.
             let is_shown = wrong.is_none() && !lines.is_empty();
-            if self == Self::UntilShown && is_shown && !interrupted {
+            // What is to fail ends by itself, though it may take a moment longer than its last line.
+            if self == Self::UntilShown && step.status == 0 && is_shown && !interrupted {
                 process.interrupt();
                 interrupted = true;
             }

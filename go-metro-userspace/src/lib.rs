@@ -13,6 +13,7 @@
 //! - [`targets`]: names and prefixes to address sets
 //! - [`privileges`]: what the process may do, and what of it is given up
 //! - [`config`]: the file, typed and validated
+//! - [`signals`], [`threads`]: what the process inherits and may run out of
 //! - [`terminal`]: standard output and standard error, and text that others chose
 //! - [`rtt`]: the engine: flows, matching, summaries; no I/O, clock or thread
 
@@ -31,8 +32,10 @@ pub mod privileges;
 pub mod read;
 pub mod report;
 pub mod rtt;
+pub mod signals;
 pub mod status;
 pub mod targets;
 pub mod terminal;
+pub mod threads;
 #[cfg(feature = "top")]
 pub mod top;

@@ -69,7 +69,7 @@ impl Crew {
         samples: Option<mpsc::SyncSender<Samples>>,
     ) -> io::Result<(Self, async_mpsc::UnboundedReceiver<Event>)> {
         let (events, outbox) = async_mpsc::unbounded_channel();
-        let rings = source.take_rings();
+        let mut rings = source.take_rings();
         let mut crew = Self {
             workers: Vec::new(),
             retired: Vec::new(),
@@ -82,7 +82,8 @@ impl Crew {
         let own = crew.share_of(1 + rings.len());
         let first = Worker::spawn("capture", source, watch, (own, limits), crew.samples.clone(), events)?;
         crew.workers.push(first);
-        crew.staff(rings, (true, &TakenOver::default()))?;
+        let new = crew.hire(&mut rings)?;
+        crew.staff(rings, new, (true, &TakenOver::default()));
         Ok((crew, outbox))
     }
 
@@ -92,22 +93,29 @@ impl Crew {
     }
 
     /// Gives each ring to a thread, and tells the first which there are. A thread that has a ring already keeps reading that for a while.
-    fn staff(&mut self, rings: Vec<Source>, (keeps_flows, taken_over): (bool, &TakenOver)) -> io::Result<()> {
-        let own = (self.share_of(1 + rings.len()), self.limits);
-        for (number, ring) in (1..).zip(rings) {
-            if let Some(worker) = self.workers.get(number) {
-                let (watch, taken_over) = (WatchList::new(), taken_over.clone());
-                let replacement = Replacement { source: ring, watch, keeps_flows, taken_over };
-                worker.send(Command::Replace(Box::new(replacement)));
-                continue;
-            }
-            let Some(events) = self.events.upgrade() else { return Err(io::Error::other("the capture thread ended")) };
-            let name = format!("capture-{number}");
-            self.workers.push(Worker::spawn(&name, ring, WatchList::new(), own, self.samples.clone(), events)?);
+    fn staff(&mut self, rings: Vec<Source>, new: Vec<Worker>, (keeps_flows, taken_over): (bool, &TakenOver)) {
+        for (worker, ring) in self.workers[1..].iter().zip(rings) {
+            let (watch, taken_over) = (WatchList::new(), taken_over.clone());
+            let replacement = Replacement { source: ring, watch, keeps_flows, taken_over };
+            worker.send(Command::Replace(Box::new(replacement)));
         }
+        self.workers.extend(new);
         let others = self.workers[1..].iter().filter_map(Worker::inbox).collect();
         self.workers[0].send(Command::Others(others));
-        Ok(())
+    }
+
+    /// Starts threads for the rings that are more than there are threads, which are left in `rings`. Nothing else changes, so that
+    /// without a thread all stays as it was.
+    fn hire(&self, rings: &mut Vec<Source>) -> io::Result<Vec<Worker>> {
+        let own = (self.share_of(1 + rings.len()), self.limits);
+        let have = self.workers.len();
+        let without = rings.split_off((have - 1).min(rings.len()));
+        let hired = (have..).zip(without).map(|(number, ring)| {
+            let Some(events) = self.events.upgrade() else { return Err(io::Error::other("the capture thread ended")) };
+            let name = format!("capture-{number}");
+            Worker::spawn(&name, ring, WatchList::new(), own, self.samples.clone(), events)
+        });
+        hired.collect()
     }
 
     /// What one of so many engines may hold.
@@ -120,13 +128,15 @@ impl Crew {
     /// one or the other. Flows change their shards with the number of rings, and begin anew then; `keeps_flows` says whether they go on
     /// otherwise.
     pub(super) async fn replace(&mut self, mut source: Source, watch: WatchList, keeps_flows: bool) -> io::Result<()> {
-        let rings = source.take_rings();
-        let keeps_flows = keeps_flows && 1 + rings.len() == self.workers.len();
+        let mut rings = source.take_rings();
+        let wanted = 1 + rings.len();
+        let keeps_flows = keeps_flows && wanted == self.workers.len();
+        let new = self.hire(&mut rings)?;
         let taken_over = TakenOver::default();
         let replacement = Replacement { source, watch, keeps_flows, taken_over: taken_over.clone() };
         self.workers[0].send(Command::Replace(Box::new(replacement)));
-        let needless = self.workers.split_off((1 + rings.len()).min(self.workers.len()));
-        self.staff(rings, (keeps_flows, &taken_over))?;
+        let needless = self.workers.split_off(wanted.min(self.workers.len()));
+        self.staff(rings, new, (keeps_flows, &taken_over));
         self.beats.seen.clear();
         if needless.is_empty() {
             return Ok(());

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::waiting::beside;
 use crate::netlink::sockets;
 use crate::report::KernelRtt;
 use crate::report::naming::{KernelTimes, sockets_of};
@@ -24,9 +25,9 @@ pub(super) async fn times(interval: &Interval, span: Duration) -> KernelTimes {
         return KernelTimes::new();
     }
     // A host may have a hundred thousand sockets.
-    let asked = tokio::task::spawn_blocking(move || ask(&wanted, span.saturating_add(SLACK)));
+    let asked = beside("sockets", move || ask(&wanted, span.saturating_add(SLACK)));
     let answer = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| io::ErrorKind::TimedOut.into());
-    answer.and_then(|asked| asked.map_err(io::Error::other)?).unwrap_or_else(|error| {
+    answer.and_then(|asked| asked?).unwrap_or_else(|error| {
         if !WARNED.swap(true, Ordering::Relaxed) {
             tracing::warn!("no kernel RTT: the kernel does not tell of its sockets (sock_diag(7)): {error}");
         }

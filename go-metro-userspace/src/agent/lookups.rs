@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::Agent;
 use super::machines::{self, Machines};
+use crate::targets::hosts;
 use crate::targets::resolver::{self, Addresses, Name};
 
 /// Answers on their way to the loop, which never waits for one.
@@ -19,6 +20,8 @@ pub(super) struct Lookups {
     pending: BTreeSet<String>,
     /// Those of them whose answers one warning waits for.
     round: BTreeSet<String>,
+    /// Configured names that could not be asked for.
+    unasked: BTreeSet<String>,
     /// Whoever sends an interface's index here is told what is at its other end.
     pub(super) machines: mpsc::UnboundedSender<u32>,
 }
@@ -47,7 +50,7 @@ impl Lookups {
         let (sender, receiver) = mpsc::unbounded_channel();
         let answers = sender.clone();
         let machines = machines::start(move |machines| drop(answers.send(Answer::Machines(machines))));
-        Self { sender, receiver, pending: BTreeSet::new(), round: BTreeSet::new(), machines }
+        Self { sender, receiver, pending: BTreeSet::new(), round: BTreeSet::new(), unasked: BTreeSet::new(), machines }
     }
 }
 
@@ -72,7 +75,22 @@ impl Agent {
 
     /// Starts looking up the configured names again that are not being looked up.
     pub(super) fn look_up_hosts(&mut self) {
-        let names: Vec<String> = self.directory.hosts().iter().map(|(name, _)| name.to_owned()).collect();
+        let names = self.directory.hosts().iter().map(|(name, _)| name.to_owned()).collect();
+        self.look_up(names);
+    }
+
+    /// Looks up those configured names that could not be asked for the last time.
+    pub(super) fn look_up_unasked(&mut self) {
+        let unasked = std::mem::take(&mut self.lookups.unasked);
+        let hosts = self.directory.hosts();
+        let names: Vec<String> =
+            hosts.iter().map(|(name, _)| name.to_owned()).filter(|name| unasked.contains(name)).collect();
+        if !names.is_empty() {
+            self.look_up(names);
+        }
+    }
+
+    fn look_up(&mut self, names: Vec<String>) {
         if self.lookups.round.is_empty() {
             self.lookups.round.extend(names.iter().cloned());
         }
@@ -122,7 +140,10 @@ impl Agent {
             Answer::Host(name, answer) => {
                 self.lookups.pending.remove(&name);
                 self.lookups.round.remove(&name);
-                let Some(answer) = answer else { return false };
+                let answer = answer.unwrap_or_else(|| {
+                    self.lookups.unasked.insert(name.clone());
+                    Err(hosts::UNASKED.to_owned())
+                });
                 let changed = self.directory.learn_host(&name, answer);
                 self.happened.dns_failures += u64::from(self.directory.hosts().is_failing(&name));
                 return changed;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::cgroup;
+use super::waiting::beside;
 use crate::netlink::{links, namespaces};
 
 /// Interfaces that appear together are asked for together: one look at all processes serves them all.
@@ -45,8 +46,12 @@ pub(super) async fn look_up(mut asked: UnboundedReceiver<u32>, answer: impl Fn(M
             waiting.entry(another).or_default();
         }
         let indices: BTreeSet<u32> = waiting.keys().copied().collect();
-        let found = tokio::task::spawn_blocking(move || find(&indices)).await;
-        let found = found.map_err(io::Error::other).and_then(|found| found).unwrap_or_else(|error| {
+        let Ok(found) = beside("machines", move || find(&indices)).await else {
+            // Later, when there can be a thread.
+            tokio::time::sleep(RETRY).await;
+            continue;
+        };
+        let found = found.unwrap_or_else(|error| {
             tracing::debug!(%error, "cannot tell which containers the links lead to");
             Found::default()
         });

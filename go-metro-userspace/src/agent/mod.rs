@@ -45,6 +45,7 @@ use crate::report::naming::KernelTimes;
 use crate::report::{Events, Health, Report, naming};
 use crate::rtt::Ports;
 use crate::status::Live;
+use crate::threads;
 use blind::Change;
 use crew::Crew;
 use directory::Directory;
@@ -425,7 +426,10 @@ impl Agent {
                 () = hung_up(watcher.as_ref()) => return End::OutputClosed,
                 () = self.outputs.all_closed() => return End::OutputClosed,
                 _ = report.tick() => self.ask_for_interval(),
-                _ = socket.tick() => self.keep_status_socket().await,
+                _ = socket.tick() => {
+                    self.keep_status_socket().await;
+                    self.try_again();
+                }
                 snapshot = answer(&mut self.interval) => {
                     self.interval = None;
                     if let Some(snapshot) = snapshot {
@@ -444,6 +448,16 @@ impl Agent {
                 }
             }
         }
+    }
+
+    /// Tries what was not possible for want of a thread, or of a service manager that reads.
+    fn try_again(&mut self) {
+        crate::logging::start();
+        self.queues.retry();
+        self.outputs.retry();
+        self.look_up_unasked();
+        threads::look_again();
+        self.service.retry();
     }
 
     fn interface(&mut self, event: InterfaceEvent) {
@@ -573,7 +587,7 @@ impl Agent {
 async fn open_source(backend: Backend, settings: SourceSettings) -> Result<Source, AgentError> {
     let (reply, answer) = oneshot::channel();
     let open = move || drop(reply.send(Source::open(backend, &settings)));
-    std::thread::Builder::new().name("open".to_owned()).spawn(open)?;
+    threads::spawn("open", open)?;
     Ok(answer.await.map_err(io::Error::other)??)
 }
 

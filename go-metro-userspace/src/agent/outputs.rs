@@ -146,6 +146,15 @@ impl Outputs {
         self.each.iter_mut().for_each(|(_, sink)| sink.report(report));
     }
 
+    /// Starts what could not be started before for want of a thread.
+    pub(super) fn retry(&mut self) {
+        for (_, sink) in &mut self.each {
+            if let Sink::DogStatsd(sink) = sink {
+                sink.retry();
+            }
+        }
+    }
+
     /// Sends what is still queued, within this time.
     pub(super) fn finish(self, limit: Duration) {
         let deadline = std::time::Instant::now() + limit;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use crate::netlink::qdiscs::{Qdisc, qdiscs};
-use crate::privileges;
+use crate::{privileges, threads};
 
 type Known = Arc<Mutex<BTreeMap<u32, Qdisc>>>;
 
@@ -15,17 +15,28 @@ type Known = Arc<Mutex<BTreeMap<u32, Qdisc>>>;
 pub(super) struct Queues {
     names: BTreeMap<u32, String>,
     known: Known,
-    /// Asks for a look at these interfaces. Whether a word is to be said, as the classifier is on them.
-    looks: mpsc::SyncSender<(BTreeMap<u32, String>, bool)>,
+    looks: mpsc::SyncSender<Ask>,
+    /// What the thread hears, as long as there is no thread.
+    unheard: Option<mpsc::Receiver<Ask>>,
 }
 
+/// Asks for a look at these interfaces. Whether a word is to be said, as the classifier is on them.
+type Ask = (BTreeMap<u32, String>, bool);
+
 impl Queues {
-    /// Starts the thread that asks; without one, nothing is known.
+    /// Starts the thread that asks; without one, nothing is known until [`Self::retry`].
     pub(super) fn start() -> Self {
-        let (looks, asked) = mpsc::sync_channel::<(BTreeMap<u32, String>, bool)>(1);
-        let known = Known::default();
-        let answers = known.clone();
-        let thread = std::thread::Builder::new().name("queues".to_owned()).spawn(move || {
+        let (looks, asked) = mpsc::sync_channel(1);
+        let mut queues = Self { names: BTreeMap::new(), known: Known::default(), looks, unheard: Some(asked) };
+        queues.retry();
+        queues
+    }
+
+    /// Starts the thread, if that was not possible before.
+    pub(super) fn retry(&mut self) {
+        let Some(asked) = self.unheard.take() else { return };
+        let answers = self.known.clone();
+        let thread = threads::spawn_with("queues", asked, move |asked| {
             privileges::give_up_all();
             let mut said = BTreeSet::new();
             for (names, is_behind) in asked {
@@ -37,10 +48,9 @@ impl Queues {
                 *answers.lock().unwrap_or_else(PoisonError::into_inner) = qdiscs;
             }
         });
-        if let Err(error) = thread {
-            tracing::info!(%error, "queueing disciplines are not shown");
+        if let Err((_, asked)) = thread {
+            self.unheard = Some(asked);
         }
-        Self { names: BTreeMap::new(), known, looks }
     }
 
     /// Watches this one from now on.

@@ -1,13 +1,16 @@
 //! SIGHUP: over to another configuration, without a gap for what stays the same.
 
 use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::directory::Directory;
 use super::settings::{engine_config, host_ends, source_settings, summary_limits};
 use super::{Agent, AgentError};
 use crate::capture::{CaptureError, Source, interfaces, pcap};
 use crate::config::{Backend, Config, ConfigError};
-use crate::privileges;
+use crate::{privileges, threads};
 
 impl Agent {
     /// Reads the configuration again. A broken one changes nothing.
@@ -45,8 +48,7 @@ impl Agent {
     }
 
     async fn read_again(&mut self, path: &Path) -> Result<(), Refusal> {
-        let environment = |name: &str| std::env::var(name).ok();
-        let config = Config::load(path, &environment)?;
+        let config = load(path).await?;
         let followed = self.follow(self.options.overrides.apply(config)).await;
         followed.map_err(|error| Refusal { text: error.to_string(), lines: vec![error.to_string()] })
     }
@@ -89,6 +91,28 @@ impl Agent {
             self.look_up_hosts();
         }
         Ok(())
+    }
+}
+
+/// Longest wait for the file: that of a server that is gone, on a file system that waits for it, cannot be read.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Reads the file on a thread of its own, or here if there can be none.
+async fn load(path: &Path) -> Result<Config, Refusal> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let (reply, answer) = oneshot::channel();
+    let file = path.to_owned();
+    let read = move || drop(reply.send(Config::load_again(&file, &environment)));
+    if threads::spawn("configuration", read).is_err() {
+        threads::forgo("configuration");
+        return Ok(Config::load_again(path, &environment)?);
+    }
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(config)) => Ok(config?),
+        _ => {
+            let text = format!("{}: it cannot be read within {} s", path.display(), PATIENCE.as_secs());
+            Err(Refusal { lines: vec![text.clone()], text })
+        }
     }
 }
 

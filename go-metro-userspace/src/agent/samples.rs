@@ -10,11 +10,12 @@ use crate::privileges;
 use crate::report::sample_json;
 use crate::rtt::Sample;
 use crate::terminal::{Spelling, shared_stdout};
+use crate::threads;
 
 /// A thread that prints samples, so that a slow reader holds up nothing else.
 pub(super) fn print() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)> {
     let (sender, receiver) = Crew::sample_channel();
-    let printer = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
+    let printer = threads::spawn("samples", move || {
         privileges::give_up_all();
         for Samples { samples, epoch_offset_ns } in receiver {
             let written = write(&samples, epoch_offset_ns);

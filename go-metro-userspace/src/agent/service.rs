@@ -1,24 +1,44 @@
 //! The service manager's side (sd_notify(3)): what state the agent is in, and that it still makes progress.
 //!
-//! Everything here does nothing where no manager listens (`NOTIFY_SOCKET` is not set).
+//! Everything here does nothing where no manager listens (`NOTIFY_SOCKET` is not set). Nothing waits for a manager that does not read: what
+//! it does not take is counted, and the last state is sent again.
 
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
 /// How many times the watchdog is fed in the time after which it bites.
 const FEEDINGS: u32 = 3;
+/// Longest time of a watchdog that is believed.
+const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// What the service manager is told.
 pub(super) struct Service {
+    /// Where it listens.
+    address: Option<OsString>,
     watchdog: Option<Duration>,
     fed_at_beat: Option<u64>,
+    /// Messages that it did not take.
+    lost: u64,
+    /// A state that it has not taken yet.
+    owed: Option<String>,
+    /// Whether it did not take the last message because it does not read.
+    is_full: bool,
 }
 
 impl Service {
     /// As the environment says: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`.
     pub(super) fn from_environment() -> Self {
-        Self { watchdog: sd_notify::watchdog_enabled(), fed_at_beat: None }
+        // systemd.service(5): 0 turns it off.
+        let watchdog = sd_notify::watchdog_enabled().filter(|time| !time.is_zero()).map(|time| time.min(LONGEST));
+        let address = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty());
+        Self { address, watchdog, fed_at_beat: None, lost: 0, owed: None, is_full: false }
     }
 
     /// How often to call [`Self::feed`]; `None` if there is no watchdog.
@@ -27,25 +47,25 @@ impl Service {
     }
 
     /// Capture runs, with this to say about it.
-    pub(super) fn ready(&self, status: &str) {
-        tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    pub(super) fn ready(&mut self, status: &str) {
+        self.tell_state(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
     /// The configuration is being read again; [`Self::ready`] ends it.
-    pub(super) fn reloading(&self) {
+    pub(super) fn reloading(&mut self) {
         // systemd from 253 (`Type=notify-reload`) wants the time with it.
         let Ok(now) = NotifyState::monotonic_usec_now() else { return };
-        tell(&[NotifyState::Reloading, now]);
+        self.tell_state(&[NotifyState::Reloading, now]);
     }
 
     /// How things are, in one line for people.
-    pub(super) fn status(&self, status: &str) {
-        tell(&[NotifyState::Status(status)]);
+    pub(super) fn status(&mut self, status: &str) {
+        self.tell(&text(&[NotifyState::Status(status)]));
     }
 
     /// The last report is on its way.
-    pub(super) fn stopping(&self) {
-        tell(&[NotifyState::Stopping, NotifyState::Status("sending the last report")]);
+    pub(super) fn stopping(&mut self) {
+        self.tell_state(&[NotifyState::Stopping, NotifyState::Status("sending the last report")]);
     }
 
     /// Feeds the watchdog if the capture thread got on since the last time: `beat` is how often it has gone round. An agent whose
@@ -56,12 +76,70 @@ impl Service {
             return;
         }
         self.fed_at_beat = Some(beat);
-        tell(&[NotifyState::Watchdog]);
+        self.tell(&text(&[NotifyState::Watchdog]));
+    }
+
+    /// Sends the last state again, if it was not taken.
+    pub(super) fn retry(&mut self) {
+        if let Some(state) = self.owed.take()
+            && !self.tell(&state)
+        {
+            self.owed = Some(state);
+        }
+    }
+
+    /// Messages that the manager did not take.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// That the manager does not read, if so.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.is_full.then(|| {
+            format!("the service manager does not read NOTIFY_SOCKET: {} messages to it are lost so far", self.lost)
+        })
+    }
+
+    fn tell_state(&mut self, states: &[NotifyState<'_>]) {
+        let state = text(states);
+        self.owed = (!self.tell(&state)).then_some(state);
+    }
+
+    /// Whether the manager took it, or there is none.
+    fn tell(&mut self, message: &str) -> bool {
+        let Some(address) = &self.address else { return true };
+        let Err(error) = send(address.as_bytes(), message.as_bytes()) else {
+            self.is_full = false;
+            return true;
+        };
+        self.lost += 1;
+        let is_full = error.kind() == io::ErrorKind::WouldBlock;
+        if is_full && !self.is_full {
+            tracing::warn!("the service manager does not read its messages; they are dropped and counted");
+        } else if !is_full {
+            tracing::debug!("the service manager does not listen: {error}");
+        }
+        self.is_full = is_full;
+        // Nobody is there to be told later.
+        !is_full
     }
 }
 
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!("the service manager does not listen: {error}");
-    }
+fn text(states: &[NotifyState<'_>]) -> String {
+    states.iter().fold(String::new(), |mut text, state| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{state}");
+        text
+    })
+}
+
+/// Sends a datagram to a path, or to an abstract name, which is written with `@` (sd_notify(3)). Never waits.
+fn send(address: &[u8], message: &[u8]) -> io::Result<()> {
+    let address = match address {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(message, &address).map(drop)
 }

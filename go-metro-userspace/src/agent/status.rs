@@ -21,6 +21,7 @@ use crate::status::document::{
     PrivilegesStatus, Program, Rates, Samples, State, TargetStatus, VERSION,
 };
 use crate::targets::hosts;
+use crate::threads;
 
 /// What only time tells.
 pub(super) struct Memory {
@@ -197,7 +198,7 @@ impl Agent {
                 samples_not_printed: look.samples_dropped,
                 send_errors,
             },
-            happened: happened(&self.happened),
+            happened: happened(&self.happened, self.service.lost()),
             outputs: self.outputs.status(config),
             last_report: self.memory.last_report.map(|(at, interval, pairs)| LastReport {
                 at_ns: since_epoch(at),
@@ -277,6 +278,9 @@ impl Agent {
         if send_errors > recent.send_errors {
             problems.push(format!("{} datagrams could not be sent lately", send_errors - recent.send_errors));
         }
+        problems.extend(threads::problem());
+        problems.extend(self.service.problem());
+        problems.extend(crate::logging::problem());
         let lines_lost = crate::logging::lines_lost();
         if lines_lost > recent.lines_lost {
             problems.push(format!("{} lines of the log could not be written lately", lines_lost - recent.lines_lost));
@@ -314,7 +318,7 @@ fn privileges() -> PrivilegesStatus {
     }
 }
 
-fn happened(events: &Events) -> BTreeMap<String, u64> {
+fn happened(events: &Events, notifications_lost: u64) -> BTreeMap<String, u64> {
     let Events { interfaces_lost, dns_failures, clock_jumps, reloads, reloads_refused, log_lines_lost: _ } = *events;
     let named = [
         ("interfaces_lost", interfaces_lost),
@@ -323,6 +327,7 @@ fn happened(events: &Events) -> BTreeMap<String, u64> {
         ("reloads", reloads),
         ("reloads_refused", reloads_refused),
         ("log_lines_lost", crate::logging::lines_lost()),
+        ("notifications_lost", notifications_lost),
     ];
     named.map(|(name, count)| (name.to_owned(), count)).into()
 }

@@ -23,6 +23,7 @@ use crate::netlink::outages::Outages;
 use crate::rtt::{
     Batch, Engine, EngineConfig, EngineCounters, Interval, Outcome, Sample, Segment, Summaries, SummaryLimits,
 };
+use crate::threads;
 
 /// Longest wait for records before commands are looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -224,7 +225,7 @@ impl Worker {
             retiring: None,
             views: Views::default(),
         };
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || state.run(&inbox))?;
+        let thread = threads::spawn(name, move || state.run(&inbox))?;
         Ok(Self { commands: Some(commands), thread, beats })
     }
 
@@ -338,7 +339,7 @@ impl State {
                 self.tend();
             } else if has_changed() || look_at <= Instant::now() {
                 self.tend();
-                look_at = Instant::now() + look_every;
+                look_at = Instant::now() + if self.source.wants_thread() { LOOK_EVERY[1] } else { look_every };
             }
             if expire_at <= Instant::now() {
                 self.engine.expire(self.source.now());

@@ -225,6 +225,11 @@ impl Source {
         matches!(self, Self::Ebpf(source) if source.is_beside())
     }
 
+    /// Whether no thread beside could be started yet; [`Self::maintain`] tries again.
+    pub fn wants_thread(&self) -> bool {
+        matches!(self, Self::Ebpf(source) if source.wants_thread())
+    }
+
     /// Moves to the head of the hook that tells `way` on this interface: a program before ours may end the chain.
     pub fn move_to_head(&mut self, ifindex: u32, way: Way) -> Vec<InterfaceEvent> {
         match self {

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{logging, terminal};
+use crate::{logging, signals, terminal};
 
 /// It did not work at run time.
 const FAILURE: u8 = 1;
@@ -83,6 +83,10 @@ enum Verb {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
+    signals::settle();
+    if let Some(why) = signals::stack_is_too_small() {
+        return ended(&Failure::running(&why));
+    }
     shell::answer_shell();
     let arguments: Vec<OsString> = legacy::translate(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(arguments) {

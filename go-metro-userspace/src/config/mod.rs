@@ -6,6 +6,7 @@
 
 mod environment;
 mod error;
+mod file;
 mod init;
 mod instance;
 mod mark;
@@ -197,7 +198,20 @@ impl Config {
     /// What cannot be read or is no YAML; every unknown key and bad value, with file, line and key; an environment that makes
     /// no sense.
     pub fn load(path: &Path, environment: Environment<'_>) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
+        Self::load_from(path, file::Kind::FileOrPipe, environment)
+    }
+
+    /// As [`Config::load`], for a daemon that reads its file again: never waits for a pipe.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`]; and a file that is a pipe now.
+    pub fn load_again(path: &Path, environment: Environment<'_>) -> Result<Self, ConfigError> {
+        Self::load_from(path, file::Kind::File, environment)
+    }
+
+    fn load_from(path: &Path, kind: file::Kind, environment: Environment<'_>) -> Result<Self, ConfigError> {
+        let text = file::read(path, kind).map_err(|error| ConfigError::unreadable(path, &error))?;
         Self::parse(&text, path, environment)
     }
 

@@ -12,11 +12,19 @@ use super::place::Spot;
 /// With these a plain value cannot begin (YAML 1.2 section 5.3), or means something else: an alias, an anchor, a tag.
 const INDICATORS: [char; 8] = ['*', '&', '!', '%', '@', '`', '|', '>'];
 
+/// Largest text in which a slip is looked for.
+const GUESSED_AT: usize = 64 << 10;
+
 /// Where a text is no YAML, and what to write instead.
 pub(super) fn fault(text: &str, error: &serde_yaml::Error) -> (Spot, String) {
     let message = error.to_string();
     let plain = message.split_once(" at line ").map_or(message.as_str(), |(what, _)| what).to_owned();
     let Some(location) = error.location() else { return (Spot { line: 1, column: None }, plain) };
+    // Each guess parses the text once more.
+    if text.len() > GUESSED_AT {
+        let column = Some((location.column().saturating_sub(1), Part::Value));
+        return (Spot { line: location.line(), column }, plain);
+    }
     let found = tab(text, &location).or_else(|| open_quote(text, &location)).or_else(|| unquoted(text, &location));
     found.unwrap_or_else(|| {
         let column = Some((location.column().saturating_sub(1), Part::Value));

@@ -52,6 +52,11 @@ pub fn lines_lost() -> u64 {
     writer::lines_lost()
 }
 
+/// Why the log is not where, or not as complete as, it is wanted, if so.
+pub fn problem() -> Option<String> {
+    rotate::problem()
+}
+
 /// Begins to write what is logged, on a thread of its own; once this process has confined itself, so that the thread is confined too.
 pub fn start() {
     writer::start();

@@ -8,9 +8,18 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// Its owner writes it, its group reads it; names of hosts are nobody else's business.
 const MODE: u32 = 0o640;
+
+/// Why the file could not be rotated the last time, if so.
+static PROBLEM: Mutex<Option<String>> = Mutex::new(None);
+
+/// Why the file could not be rotated the last time that it was full, if so.
+pub(super) fn problem() -> Option<String> {
+    PROBLEM.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
 
 /// The file and those it was rotated into.
 pub(super) struct Rotating {
@@ -83,8 +92,26 @@ impl Rotating {
         !matches!((here, there), (Ok(here), Ok(there)) if here == there)
     }
 
-    /// Writes one whole line. After a failure the next line tries again. A file that cannot be rotated, perhaps because its folder is
-    /// read-only, grows: too long a log is better than none.
+    /// Makes room. Where the file cannot be rotated, perhaps because its folder is read-only, it is emptied: a log without bound fills the
+    /// disk.
+    fn make_room(&mut self) {
+        let failed = self.rotate().err();
+        if failed.is_some() && self.open.file.set_len(0).is_ok() {
+            self.open.bytes = 0;
+        }
+        let problem = failed.map(|error| {
+            format!("the log {} cannot be rotated and is emptied instead when it is full: {error}", self.path.display())
+        });
+        let mut known = PROBLEM.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = known.is_none();
+        known.clone_from(&problem);
+        drop(known);
+        if let Some(problem) = problem.filter(|_| is_new) {
+            tracing::warn!("{problem}");
+        }
+    }
+
+    /// Writes one whole line. After a failure the next line tries again.
     pub(super) fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
         if standard_stream(&self.path).is_some() {
             // Whoever reads it keeps it small.
@@ -94,7 +121,7 @@ impl Rotating {
                 self.open = new;
             }
         } else if self.open.bytes > 0 && self.open.bytes + line.len() as u64 > self.max_bytes {
-            let _ = self.rotate();
+            self.make_room();
         }
         self.open.file.write_all(line)?;
         self.open.bytes += line.len() as u64;
@@ -163,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_rotated_grows_instead_of_losing_lines() {
+    fn a_file_that_cannot_be_rotated_is_emptied_and_that_is_known() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("go-metro.log");
         // No file can be renamed onto a folder, whoever tries.
@@ -172,7 +199,11 @@ mod tests {
         for line in ["the first", "the second", "the third"] {
             log.write_line(format!("{line}\n").as_bytes()).unwrap();
         }
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "the first\nthe second\nthe third\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "the third\n");
+        assert!(problem().unwrap().contains("cannot be rotated and is emptied"), "{:?}", problem());
+        std::fs::remove_dir(folder.path().join("go-metro.log.1")).unwrap();
+        log.write_line(b"the fourth\n").unwrap();
+        assert_eq!(problem(), None);
     }
 
     #[test]

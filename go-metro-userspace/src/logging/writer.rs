@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::rotate::Rotating;
 use crate::privileges::{self, Needs};
-use crate::terminal;
+use crate::{terminal, threads};
 
 /// Lines that wait before more are dropped.
 const QUEUE_LINES: usize = 1024;
@@ -97,10 +97,10 @@ fn pending() -> Option<(Receiver<Vec<u8>>, Target)> {
     PENDING.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Starts the thread. To be called once this process is confined: the thread is then confined as well, and keeps no right but to files.
+/// Starts the thread, if it does not run. To be called once this process is confined: the thread is then confined as well, and keeps no right but to files.
 pub(super) fn start() {
-    let Some((receiver, mut target)) = pending() else { return };
-    let started = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+    let Some(state) = pending() else { return };
+    let started = threads::spawn_with("log", state, |(receiver, mut target)| {
         match target {
             Target::Stderr => privileges::give_up_all(),
             // It is made again by name.
@@ -110,8 +110,9 @@ pub(super) fn start() {
             write(&mut target, &line, READER);
         }
     });
-    if started.is_err() {
-        terminal::complain("go-metro: there is no log: its thread cannot be started\n");
+    if let Err((_, state)) = started {
+        // What is logged waits, within the queue's bounds, for another attempt.
+        *PENDING.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
     }
 }
 

@@ -124,6 +124,12 @@ impl DogStatsd {
         }
     }
 
+    /// Starts what could not be started before for want of a thread.
+    pub fn retry(&mut self) {
+        // It is known to be missing, and is tried again.
+        let _ = self.sender.run();
+    }
+
     /// Sends what is queued, within this time.
     pub fn finish(self, limit: Duration) {
         if !self.sender.finish(limit) {

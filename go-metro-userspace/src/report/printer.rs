@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::table::Columns;
 use super::{Json, Report, Table};
-use crate::privileges;
+use crate::{privileges, terminal, threads};
 
 /// Reports that wait for a slow reader before more are dropped.
 const QUEUE_REPORTS: usize = 2;
@@ -56,9 +56,7 @@ impl Printer {
         let (jobs, receiver) = sync_channel(QUEUE_REPORTS);
         let state = Arc::<State>::default();
         let of_thread = state.clone();
-        std::thread::Builder::new()
-            .name("stdout".to_owned())
-            .spawn(move || print(page, &receiver, &of_thread, &closed))?;
+        threads::spawn("stdout", move || print(page, &receiver, &of_thread, &closed))?;
         Ok(Self { jobs, state })
     }
 
@@ -113,6 +111,8 @@ impl State {
 
 fn print(mut page: Page, jobs: &Receiver<Job>, state: &State, closed: &Notify) {
     privileges::give_up_all();
+    // One that has hung up says EIO for ever (tty_ioctl(4)), and is no terminal any more if it is asked.
+    let is_terminal = terminal::is_stdout();
     for job in jobs {
         let printed = match (job, &mut page) {
             (Job::Report(report), Page::Json(json)) => json.report(&report),
@@ -133,7 +133,7 @@ fn print(mut page: Page, jobs: &Receiver<Job>, state: &State, closed: &Notify) {
                         "cannot write to standard output: {error}; measuring goes on, and later reports are tried"
                     );
                 }
-                if error.kind() == io::ErrorKind::BrokenPipe {
+                if error.kind() == io::ErrorKind::BrokenPipe || is_terminal && error.raw_os_error() == Some(libc::EIO) {
                     state.closed.store(true, Ordering::Release);
                     closed.notify_one();
                 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use cadence::MetricSink;
 
 use crate::privileges::{self, Needs};
+use crate::threads;
 
 /// Largest UDP payload that crosses an Ethernet in one piece with room for tunnels; what official clients use.
 const UDP_BYTES: usize = 1432;
@@ -213,6 +214,8 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct Sender {
     queue: SyncSender<Batch>,
+    /// What the thread works on, as long as there is no thread.
+    unstarted: Option<(Receiver<Batch>, Socket)>,
     progress: Arc<Progress>,
     tally: Arc<Tally>,
 }
@@ -222,13 +225,23 @@ impl Sender {
     pub(super) fn start(destination: Destination, refresh: Duration, tally: Arc<Tally>) -> Self {
         let (queue, batches) = sync_channel(QUEUE_REPORTS);
         let progress = Arc::<Progress>::default();
-        let (of_thread, socket) = (progress.clone(), Socket::new(destination, refresh, tally.clone()));
-        let started =
-            std::thread::Builder::new().name("statsd".to_owned()).spawn(move || send(&batches, socket, &of_thread));
-        if let Err(error) = started {
-            tracing::error!("nothing is sent to DogStatsD: its thread cannot be started: {error}");
+        let socket = Socket::new(destination, refresh, tally.clone());
+        let mut sender = Self { queue, unstarted: Some((batches, socket)), progress, tally };
+        if let Err(error) = sender.run() {
+            tracing::error!("reports for DogStatsD wait: {error}");
         }
-        Self { queue, progress, tally }
+        sender
+    }
+
+    /// Starts the thread, if that was not possible before.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        let Some(state) = self.unstarted.take() else { return Ok(()) };
+        let progress = self.progress.clone();
+        let started = threads::spawn_with("statsd", state, move |(batches, socket)| send(&batches, socket, &progress));
+        started.map_err(|(error, state)| {
+            self.unstarted = Some(state);
+            error
+        })
     }
 
     /// Hands over a report's datagrams; dropped and counted if too many reports wait already.
@@ -238,7 +251,11 @@ impl Sender {
         if self.queue.try_send(Batch { datagrams, spread }).is_err() {
             lock(&self.progress.waiting).datagrams -= count;
             self.tally.errors.fetch_add(count as u64, Ordering::Relaxed);
-            *lock(&self.tally.problem) = Some("it takes datagrams more slowly than they are made".to_owned());
+            let why = match self.unstarted {
+                Some(_) => "there is no thread that sends them",
+                None => "it takes datagrams more slowly than they are made",
+            };
+            *lock(&self.tally.problem) = Some(why.to_owned());
         }
     }
 
@@ -442,7 +459,7 @@ impl Resolver {
         let (answer, pending) = mpsc::channel();
         let asked = (self.name.clone(), self.port);
         // Inherits that this thread has no capability.
-        let started = std::thread::Builder::new().name("statsd-name".to_owned()).spawn(move || {
+        let started = threads::spawn("statsd-name", move || {
             let addresses = asked.to_socket_addrs().map(|found| found.collect::<BTreeSet<_>>().into_iter().collect());
             let _ = answer.send(addresses);
         });

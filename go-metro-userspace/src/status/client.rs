@@ -1,14 +1,22 @@
 //! Asking a running daemon over its Unix socket: HTTP/1.0, so that the end of the answer is the end of the stream.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Take, Write};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use super::{Live, Status, document};
 
-/// Longest wait for an answer.
+/// Longest wait for the next part of an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Longest time of a whole answer, or of a line of what is watched: somebody else may sit at the socket, and drip.
+const WHOLE: Duration = Duration::from_secs(8);
+/// Longest head of an answer that is believed.
+const LONGEST_HEAD: u64 = 64 << 10;
 /// Longest document that is believed.
 const LONGEST: u64 = 64 << 20;
 
@@ -45,7 +53,8 @@ pub enum AskError {
 ///
 /// Nobody answers, or not with a document.
 pub fn status_text(socket: &Path) -> Result<String, AskError> {
-    let mut answer = ask(socket, super::STATUS_PATH)?.take(LONGEST);
+    let mut answer = ask(socket, super::STATUS_PATH)?;
+    answer.set_limit(LONGEST);
     let mut text = String::new();
     answer.read_to_string(&mut text).map_err(|error| silent(socket, &error))?;
     Ok(text)
@@ -89,7 +98,7 @@ pub fn parse(text: &str) -> Result<Status, String> {
 /// Nobody listens, or may not be asked.
 pub fn process(socket: &Path) -> Result<Option<i32>, AskError> {
     let stream = connect(socket)?;
-    let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials);
+    let peer = nix::sys::socket::getsockopt(&stream, sockopt::PeerCredentials);
     let peer = peer.map_err(|error| silent(socket, &error))?;
     Ok(Some(peer.pid()).filter(|pid| *pid > 0))
 }
@@ -100,28 +109,67 @@ pub fn process(socket: &Path) -> Result<Option<i32>, AskError> {
 ///
 /// As [`status_text`].
 pub fn watch(socket: &Path) -> Result<impl Iterator<Item = io::Result<Live>> + use<>, AskError> {
-    let lines = ask(socket, super::LIVE_PATH)?.lines();
-    Ok(lines.map(|line| serde_json::from_str(&line?).map_err(io::Error::other)))
+    let mut answer = ask(socket, super::LIVE_PATH)?;
+    Ok(std::iter::from_fn(move || {
+        answer.set_limit(LONGEST);
+        answer.get_mut().get_mut().until = Instant::now() + WHOLE;
+        let mut line = String::new();
+        match answer.read_line(&mut line) {
+            Ok(0) => None,
+            Ok(_) => Some(serde_json::from_str(&line).map_err(io::Error::other)),
+            Err(error) => Some(Err(error)),
+        }
+    }))
 }
 
 fn silent(socket: &Path, what: &dyn std::fmt::Display) -> AskError {
     AskError::Silent { socket: socket.display().to_string(), what: what.to_string() }
 }
 
+/// Connects, which waits where too many others wait for a daemon that is stopped (unix(7)).
 fn connect(socket: &Path) -> Result<UnixStream, AskError> {
-    UnixStream::connect(socket).map_err(|source| match source.kind() {
+    connect_within(socket, PATIENCE).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => AskError::Refused { socket: socket.display().to_string() },
+        io::ErrorKind::WouldBlock => silent(socket, &"too many others wait for it"),
         _ => AskError::NotRunning { socket: socket.display().to_string(), source },
     })
 }
 
+fn connect_within(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let seconds = TimeVal::seconds(i64::try_from(patience.as_secs()).unwrap_or(i64::MAX));
+    nix::sys::socket::setsockopt(&socket, sockopt::SendTimeout, &seconds)?;
+    nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(UnixStream::from(socket))
+}
+
+/// What comes from a socket until a moment.
+struct Timed {
+    stream: UnixStream,
+    until: Instant,
+}
+
+impl Read for Timed {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "its answer takes too long"));
+        }
+        self.stream.set_read_timeout(Some(left.min(PATIENCE)))?;
+        self.stream.read(into)
+    }
+}
+
+type Answer = Take<BufReader<Timed>>;
+
 /// Sends a request and reads the answer's head; what is left is the body.
-fn ask(socket: &Path, path: &str) -> Result<BufReader<UnixStream>, AskError> {
+fn ask(socket: &Path, path: &str) -> Result<Answer, AskError> {
     let mut stream = connect(socket)?;
-    let head = |stream: &mut UnixStream| -> io::Result<(String, BufReader<UnixStream>)> {
-        stream.set_read_timeout(Some(PATIENCE))?;
+    let head = |stream: &mut UnixStream| -> io::Result<(String, Answer)> {
         write!(stream, "GET {path} HTTP/1.0\r\nHost: go-metro\r\n\r\n")?;
-        let mut answer = BufReader::new(stream.try_clone()?);
+        let timed = Timed { stream: stream.try_clone()?, until: Instant::now() + WHOLE };
+        let mut answer = BufReader::new(timed).take(LONGEST_HEAD);
         let mut first = String::new();
         answer.read_line(&mut first)?;
         let mut line = String::new();

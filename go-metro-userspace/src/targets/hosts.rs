@@ -79,7 +79,10 @@ impl Hosts {
         let asked: Vec<_> = self.hosts.keys().map(|name| (name.clone(), resolver::addresses(name))).collect();
         let mut changed = false;
         for (name, answer) in asked {
-            let Some(answer) = answer else { continue };
+            let Some(answer) = answer else {
+                changed |= self.learn(&name, Err(UNASKED.to_owned()));
+                continue;
+            };
             match timeout_at(by, answer).await {
                 Ok(Ok(answer)) => changed |= self.learn(&name, answer),
                 Ok(Err(_)) => {}
@@ -155,6 +158,9 @@ impl Hosts {
         self.hosts.iter().map(|(name, host)| (name.as_str(), host))
     }
 }
+
+/// Why a name has no answer that was not asked for.
+pub const UNASKED: &str = "it cannot be asked for: no thread can be started, or too many look-ups wait";
 
 impl Host {
     fn learn(&mut self, name: &str, answer: BTreeSet<IpAddr>, grace: Duration) -> bool {

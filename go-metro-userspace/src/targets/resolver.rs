@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::privileges;
+use crate::{privileges, threads};
 
 /// Threads for configured names: as many dead ones as this do not delay a living one.
 const FORWARD: usize = 8;
@@ -102,8 +102,12 @@ impl<Q: Clone + Eq + Hash + Send, A: Clone + Send> Pool<Q, A> {
             return None;
         }
         if state.queue.len() >= state.idle && state.threads < self.threads {
-            let started = std::thread::Builder::new().name(self.name.to_owned()).spawn(move || self.work());
+            let started = threads::spawn(self.name, move || self.work());
             state.threads += usize::from(started.is_ok());
+            if state.threads > 0 {
+                // Those that there are answer as well, if later.
+                threads::forgo(self.name);
+            }
         }
         if state.threads == 0 {
             return None;

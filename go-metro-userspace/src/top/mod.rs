@@ -28,6 +28,7 @@ use crate::privileges::{self, Sandbox};
 use crate::status::Live;
 use crate::status::client::{self, AskError};
 use crate::terminal::{is_printable, printable};
+use crate::threads;
 use app::{App, Wish};
 
 /// Longest wait for a key before the rest is looked after.
@@ -165,7 +166,7 @@ fn show(
 fn capture(mut options: AgentOptions, sender: mpsc::Sender<Arc<Live>>) -> io::Result<JoinHandle<Ended>> {
     options.watcher = Some(sender);
     let work = move || agent::run(options).map_err(|error| TopError::Agent(error.to_string()));
-    std::thread::Builder::new().name("agent".to_owned()).spawn(work)
+    threads::spawn("agent", work)
 }
 
 /// A daemon's seconds.
@@ -180,13 +181,13 @@ fn follow(socket: &std::path::Path, sender: mpsc::Sender<Arc<Live>>) -> Result<J
         }
         Err(TopError::Agent("the daemon has ended".to_owned()))
     };
-    Ok(std::thread::Builder::new().name("follow".to_owned()).spawn(work)?)
+    Ok(threads::spawn("follow", work)?)
 }
 
 /// Starts a thread that hears the signals which ask to stop.
 fn listen(stop: &Arc<AtomicBool>) -> io::Result<()> {
     let stop = stop.clone();
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || hear(&stop))?;
+    threads::spawn("signals", move || hear(&stop))?;
     Ok(())
 }
 

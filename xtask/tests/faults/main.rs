@@ -11,6 +11,7 @@ mod dns;
 mod forged;
 mod interfaces;
 mod life;
+mod limits;
 mod linknames;
 mod log;
 mod names;

@@ -66,7 +66,7 @@ impl Conf {
         format!("status_socket: {}", self.socket().display())
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("go-metro.sock")
     }
 

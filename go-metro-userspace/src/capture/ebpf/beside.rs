@@ -12,6 +12,7 @@ use tracing::{error, info};
 use super::hooks::{Follower, Hooks};
 use crate::capture::{InterfaceEvent, WatchList, Way};
 use crate::netlink::monitor::Monitor;
+use crate::threads;
 
 /// Longest wait for an order before the kernel's word is looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -46,12 +47,12 @@ impl Beside {
     ///
     /// # Errors
     ///
-    /// There is no thread to be had.
-    pub(super) fn start(hooks: Hooks) -> io::Result<Self> {
+    /// There can be no more threads; the hooks come back as they are.
+    pub(super) fn start(hooks: Box<Hooks>) -> Result<Self, (io::Error, Box<Hooks>)> {
         let ((orders, inbox), (told, events)) = (mpsc::channel(), mpsc::channel());
         let settled = Arc::<AtomicU64>::default();
         let room = Room { inbox, waiting: VecDeque::new(), told, count: 0, settled: settled.clone() };
-        std::thread::Builder::new().name("attach".to_owned()).spawn(move || room.run(hooks))?;
+        threads::spawn_with("attach", hooks, move |hooks| room.run(*hooks))?;
         Ok(Self { orders, events, taken: 0, settled })
     }
 

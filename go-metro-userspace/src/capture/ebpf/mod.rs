@@ -33,6 +33,8 @@ pub use tries::Tries;
 
 /// How long a start attaches to interfaces before the rest is left to the thread beside; a stop waits no longer for it.
 const START: Duration = Duration::from_millis(150);
+/// Time between attempts to start the thread beside.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Longest wait for the thread beside when another source takes over: it attaches to an interface at most meanwhile.
 const END: Duration = Duration::from_secs(2);
 
@@ -50,6 +52,8 @@ enum Keeper {
 pub struct EbpfSource {
     // Dropped first: the hooks are left before the rings are closed.
     hooks: Keeper,
+    /// When to try again to start the thread beside that is wanted.
+    wants_thread_at: Option<Instant>,
     shown: Shown,
     reader: Reader,
     pressure: pressure::Watch,
@@ -106,19 +110,25 @@ impl EbpfSource {
         hooks.attach_all(time.map(|time| Instant::now() + time))?;
         hooks.must_be_there()?;
         let (shown, pressure, stamps) = (hooks.shown(), pressure::Watch::new(), Stamps::new());
-        Ok(Self { hooks: Keeper::Here(hooks), shown, reader, pressure, stamps })
+        Ok(Self { hooks: Keeper::Here(hooks), wants_thread_at: None, shown, reader, pressure, stamps })
     }
 
-    /// From now on a thread beside attaches to interfaces, so that none of that holds up who reads.
+    /// From now on a thread beside attaches to interfaces, so that none of that holds up the reader. Without a thread
+    /// [`Self::maintain`] attaches as before, and tries again to start one.
     pub fn go_beside(&mut self) {
+        let is_first = self.wants_thread_at.is_none();
+        self.wants_thread_at = None;
         self.hooks = match std::mem::replace(&mut self.hooks, Keeper::Nobody) {
-            Keeper::Here(hooks) => Beside::start(*hooks).map_or_else(
-                |error| {
-                    tracing::error!(%error, "nothing can be attached: there is no thread for it");
-                    Keeper::Nobody
-                },
-                Keeper::Beside,
-            ),
+            Keeper::Here(hooks) => match Beside::start(hooks) {
+                Ok(beside) => Keeper::Beside(beside),
+                Err((error, hooks)) => {
+                    if is_first {
+                        tracing::warn!(%error, "attaching on the capture thread until there is one");
+                    }
+                    self.wants_thread_at = Some(Instant::now() + AGAIN);
+                    Keeper::Here(hooks)
+                }
+            },
             other => other,
         };
     }
@@ -239,6 +249,9 @@ impl EbpfSource {
     /// tells of a change, and now and then. Where a thread beside does that, says what it did, which is then taken to be acted on at the
     /// next call; that costs next to nothing.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
+        if self.wants_thread_at.is_some_and(|at| at <= Instant::now()) {
+            self.go_beside();
+        }
         match &mut self.hooks {
             Keeper::Here(hooks) => {
                 let mut events = Vec::new();
@@ -248,6 +261,11 @@ impl EbpfSource {
             Keeper::Beside(beside) => beside.events(),
             Keeper::Nobody => Vec::new(),
         }
+    }
+
+    /// Whether there is no thread beside although one is wanted: [`Self::maintain`] tries again.
+    pub fn wants_thread(&self) -> bool {
+        self.wants_thread_at.is_some()
     }
 
     /// Whether a thread beside looks after interfaces.

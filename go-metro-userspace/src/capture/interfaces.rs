@@ -15,7 +15,7 @@ use crate::netlink::routes;
 pub const ANY: &str = "any";
 
 /// An interface that exists and is to be watched.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// Its name; the first, whichever of its names it was asked for by.
     pub(super) name: String,

@@ -67,14 +67,14 @@ fn carries(sent: &Segment, ack: u32) -> bool {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let config =
-        EngineConfig {
-            idle_ttl: IDLE,
-            exp_ttl: IDLE / 4,
-            max_flows: MAX_FLOWS,
-            outstanding_per_flow: OUTSTANDING,
-            peers_complete: true,
-        };
+    let config = EngineConfig {
+        idle_ttl: IDLE,
+        exp_ttl: IDLE / 4,
+        max_flows: MAX_FLOWS,
+        outstanding_per_flow: OUTSTANDING,
+        peers_complete: true,
+        ..EngineConfig::default()
+    };
     let mut engine = Engine::new(config);
     let mut conversation = Conversation { at: 1 << 40, ..Conversation::default() };
     let (mut sent, mut total) = (Vec::<Segment>::new(), 0);

@@ -117,14 +117,14 @@ pub fn run(options: &ReadOptions, out: &mut impl Write) -> Result<(), ReadError>
 }
 
 fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) -> io::Result<()> {
-    let mut engine =
-        Engine::new(EngineConfig { max_flows: MAX_FLOWS, peers_complete: true, ..EngineConfig::default() });
-    let mut summaries = Summaries::new(SummaryLimits {
-        max_pairs: options.max_pairs,
-        keeps_choice: false,
+    let mut engine = Engine::new(EngineConfig {
+        max_flows: MAX_FLOWS,
+        peers_complete: true,
         ports: options.ports,
-        ..SummaryLimits::default()
+        ..EngineConfig::default()
     });
+    let mut summaries =
+        Summaries::new(SummaryLimits { max_pairs: options.max_pairs, keeps_choice: false, ..SummaryLimits::default() });
     let mut expire_at = Nanos(0);
     let mut written = Ok(());
     let every_ack = options.explain == Some(Explain::All);
@@ -135,7 +135,6 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         csv::write_sample_header(out)?;
     }
     let mut sink = |segment: &Segment, outcome| match outcome {
-        Outcome::Sample(sample) if !summaries.choose(&sample) => {}
         Outcome::Sample(sample) => {
             if let Some(plot) = plot.as_mut().filter(|_| sample.kind == Kind::Data) {
                 plot.add(&sample);
@@ -291,6 +290,9 @@ fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Re
     }
     line(2, "segments", seen.matched)?;
     line(0, "segments, as each end saw them", seen.records)?;
+    if counters.other_ports > 0 {
+        line(2, "of other ports", counters.other_ports)?;
+    }
     line(2, "sent", counters.sent)?;
     line(2, "received, nothing to be expected", counters.quiet_total())?;
     for reason in Quiet::ALL {

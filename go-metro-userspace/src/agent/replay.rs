@@ -30,9 +30,7 @@ pub(super) fn read(
     let mut engine = Engine::new(super::settings::engine_config(config));
     let mut summaries = Summaries::new(super::settings::summary_limits(config));
     let mut sink = |_: &Segment, outcome| {
-        if let Outcome::Sample(sample) = outcome
-            && summaries.choose(&sample)
-        {
+        if let Outcome::Sample(sample) = outcome {
             summaries.add(&sample);
             on_sample(sample);
         }

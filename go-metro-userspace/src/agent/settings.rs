@@ -28,6 +28,7 @@ pub(super) fn host_ends(config: &Config) -> BTreeMap<String, bool> {
 
 pub(super) fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig {
+        ports: config.ports,
         idle_ttl: config.idle_ttl,
         exp_ttl: config.exp_ttl,
         max_flows: config.max_flows,
@@ -39,7 +40,6 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
 pub(super) fn summary_limits(config: &Config) -> SummaryLimits {
     SummaryLimits {
         max_pairs: config.max_pairs,
-        ports: config.ports,
         without_delayed: config.delayed_acks == DelayedAcks::Drop,
         average: config.average.into(),
         ..SummaryLimits::default()

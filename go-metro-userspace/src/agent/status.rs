@@ -164,6 +164,7 @@ impl Agent {
             privileges: privileges(),
             interfaces,
             targets,
+            ports: config.ports.names().collect(),
             flows: Flows {
                 now: look.flows as u64,
                 max: config.max_flows.into(),
@@ -182,6 +183,7 @@ impl Agent {
                 thinned: source.thinned,
                 fragments: source.fragments,
                 encapsulated: source.encapsulated,
+                other_ports: engine.other_ports,
                 unparsable: named(&source.unparsable, &Unparsable::ALL.map(Unparsable::name)),
             },
             samples: Samples {

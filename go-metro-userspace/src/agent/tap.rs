@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use crate::rtt::{FlowKey, PairSummary, Ports, Sample, SummaryLimits};
+use crate::rtt::{FlowKey, PairSummary, Sample, SummaryLimits};
 
 /// Flows told one by one in one interval; a screen shows a few dozen, and its user filters among the rest.
 const MOST_FLOWS: usize = 4096;
@@ -11,7 +11,6 @@ const LIMITS: SummaryLimits = SummaryLimits {
     max_pairs: MOST_FLOWS,
     kept_samples: 1024,
     keeps_choice: false,
-    ports: Ports::ALL,
     without_delayed: false,
     average: crate::rtt::Average::Mean,
 };

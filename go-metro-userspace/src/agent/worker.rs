@@ -452,9 +452,7 @@ impl State {
             if has_hooks {
                 views.note(segment, &outcome);
             }
-            if let Outcome::Sample(sample) = outcome
-                && summaries.choose(&sample)
-            {
+            if let Outcome::Sample(sample) = outcome {
                 summaries.add(&sample);
                 if let Some(tap) = tap {
                     tap.add(&sample);

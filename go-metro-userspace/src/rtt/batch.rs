@@ -30,9 +30,12 @@ impl Batch {
         Self { hashed: std::array::from_fn(|_| Hashed::nothing()), len: 0 }
     }
 
-    /// Adds a segment; if the batch is full then, the engine takes it, as by [`Batch::flush`].
+    /// Adds a segment if it is of the ports that the engine chooses; if the batch is full then, the engine takes it, as by [`Batch::flush`].
     #[inline]
     pub fn push(&mut self, segment: &Segment, engine: &mut Engine, sink: &mut impl FnMut(&Segment, Outcome)) {
+        if !engine.chooses(segment) {
+            return;
+        }
         self.hashed[self.len].segment = *segment;
         self.len += 1;
         if self.len == SIZE {

@@ -15,7 +15,7 @@ use super::key::Key;
 use super::outstanding::{COMMON_PER_FLOW, Pool};
 use super::sample::{Quiet, Rejection};
 use super::table::{Ended, FlowTable, Lifetimes};
-use super::{Class, Direction, Kind, Nanos, Outcome, Segment};
+use super::{Class, Direction, Kind, Nanos, Outcome, Ports, Segment};
 
 /// Bounds and lifetimes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct EngineConfig {
     /// Every segment of the peers comes, as in a capture file; the classifier leaves out those that repeat an acknowledgement. Only then does a
     /// jump in a peer's sequence numbers say that segments of its were missed.
     pub peers_complete: bool,
+    /// The ports of a service: flows without one of them are none.
+    pub ports: Ports,
 }
 
 impl Default for EngineConfig {
@@ -41,6 +43,7 @@ impl Default for EngineConfig {
             max_flows: 262_144,
             outstanding_per_flow: 4096,
             peers_complete: false,
+            ports: Ports::ALL,
         }
     }
 }
@@ -48,6 +51,8 @@ impl Default for EngineConfig {
 /// What the engine has counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineCounters {
+    /// Segments of other ports than those that were chosen, which go no further.
+    pub other_ports: u64,
     /// Outbound segments noted.
     pub sent: u64,
     /// Of those, retransmissions.
@@ -100,6 +105,7 @@ impl EngineCounters {
         for (mine, theirs) in lists {
             mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
         }
+        self.other_ports += other.other_ports;
         self.sent += other.sent;
         self.retransmissions += other.retransmissions;
         self.thinned += other.thinned;
@@ -164,7 +170,15 @@ impl Engine {
         }
     }
 
-    /// Takes one segment and says what became of it.
+    /// Whether a segment is of the chosen ports; one that is not is counted, and not to be recorded.
+    #[inline]
+    pub(super) fn chooses(&mut self, segment: &Segment) -> bool {
+        let is_chosen = self.config.ports.choose(&segment.flow);
+        self.counters.other_ports += u64::from(!is_chosen);
+        is_chosen
+    }
+
+    /// Takes one segment, whatever its ports, and says what became of it.
     pub fn record(&mut self, segment: &Segment) -> Outcome {
         let key = Key::from(&segment.flow);
         self.record_hashed(segment, &key, self.table.hash(&key))

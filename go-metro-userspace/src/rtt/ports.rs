@@ -22,6 +22,13 @@ impl Ports {
         Some(ports)
     }
 
+    /// The ports and ranges that are chosen, as they are written.
+    pub fn names(&self) -> impl Iterator<Item = String> + '_ {
+        let name =
+            |(first, last): &(u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+        self.ranges[..self.count].iter().map(name)
+    }
+
     /// Whether none are chosen, which means all.
     pub fn is_empty(&self) -> bool {
         self.count == 0

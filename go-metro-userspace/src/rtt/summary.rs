@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::distribution::{Distribution, Figure};
-use super::{Addr, Histogram, Kind, Ports, Rtt, Sample, Side};
+use super::{Addr, Histogram, Kind, Rtt, Sample, Side};
 
 /// What names a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -247,8 +247,6 @@ pub struct SummaryLimits {
     pub kept_samples: usize,
     /// Beyond that, keep an even choice of as many for distribution metrics, not the sketch alone.
     pub keeps_choice: bool,
-    /// Leave samples of other ports out.
-    pub ports: Ports,
     /// Leave samples out whose acknowledgement the receiver kept back.
     pub without_delayed: bool,
     /// What [`Stats::average_ms`] is.
@@ -257,14 +255,7 @@ pub struct SummaryLimits {
 
 impl Default for SummaryLimits {
     fn default() -> Self {
-        Self {
-            max_pairs: 2000,
-            kept_samples: 1024,
-            keeps_choice: true,
-            ports: Ports::ALL,
-            without_delayed: false,
-            average: Average::Mean,
-        }
+        Self { max_pairs: 2000, kept_samples: 1024, keeps_choice: true, without_delayed: false, average: Average::Mean }
     }
 }
 
@@ -297,12 +288,6 @@ impl Summaries {
     /// Goes over to other bounds, for what is added from now on.
     pub fn follow(&mut self, limits: SummaryLimits) {
         self.limits = limits;
-    }
-
-    /// Whether a sample is of the chosen ports.
-    #[inline]
-    pub fn choose(&self, sample: &Sample) -> bool {
-        self.limits.ports.choose(&sample.flow)
     }
 
     /// Adds a sample to its pair, or to `other` when there are too many pairs.

@@ -31,6 +31,9 @@ pub struct Status {
     pub interfaces: Vec<InterfaceStatus>,
     /// Every instance's targets.
     pub targets: Vec<TargetStatus>,
+    /// The ports that are chosen; none for all.
+    #[serde(default)]
+    pub ports: Vec<String>,
     /// Flows.
     pub flows: Flows,
     /// How much passes.
@@ -233,6 +236,9 @@ pub struct Packets {
     /// Packets of tunnels, which live sources do not look into.
     #[serde(default)]
     pub encapsulated: u64,
+    /// Of the records, those of other ports than the chosen.
+    #[serde(default)]
+    pub other_ports: u64,
     /// By cause.
     pub unparsable: BTreeMap<String, u64>,
 }

@@ -54,6 +54,9 @@ pub fn page(status: &Status) -> String {
         let off = if target.watching { "" } else { " (off: sampling window)" };
         line("targets", format!("{}: {}{off}", target.interface, shortened(&all)));
     }
+    if !status.ports.is_empty() {
+        line("ports", status.ports.join(", "));
+    }
     line(
         "rates",
         format!(
@@ -77,8 +80,10 @@ pub fn page(status: &Status) -> String {
     let if_any = |count: u64, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
     let thinned = if_any(packets.thinned, "thinned");
     let encapsulated = if_any(packets.encapsulated, "in tunnels");
+    let other_ports = if_any(packets.other_ports, "of other ports");
     let Packets { seen, matched, .. } = packets;
-    line("packets", format!("{seen} seen, {matched} of targets{thinned}{encapsulated}, {unparsable} unparsable"));
+    let less = [thinned, other_ports, encapsulated].concat();
+    line("packets", format!("{seen} seen, {matched} of targets{less}, {unparsable} unparsable"));
     line(
         "drops",
         format!(

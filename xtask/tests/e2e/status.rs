@@ -49,6 +49,26 @@ fn configured(folder: &Path, lab: &Lab, more: &str) -> std::path::PathBuf {
 }
 
 #[test]
+fn a_daemon_that_measures_one_service_says_so_and_counts_the_others_nowhere() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("go-metro.sock");
+    let _server = Listener::udp(&lab.a, 8125).unwrap();
+    let config = configured(folder.path(), &lab, "");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("init_config:\n", "init_config:\n  ports: [1, 5-7]\n")).unwrap();
+    let agent = Agent::start(&lab.a, ["run", "-c", config.to_str().unwrap()]).unwrap();
+    some_rounds(&lab, 50);
+    let told = document_once(&socket, |document| document["packets"]["other_ports"].as_u64() > Some(50));
+    assert_eq!(told["ports"], serde_json::json!(["1", "5-7"]));
+    assert_eq!(told["packets"]["other_ports"], told["packets"]["records"], "{told:#}");
+    assert_eq!((&told["samples"]["data"], &told["flows"]["begun"]), (&0.into(), &0.into()), "{told:#}");
+    let page = ask(&socket, &[]).stdout.join("\n");
+    assert!(page.contains("ports       1, 5-7") && page.contains("of other ports"), "{page}");
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
 fn a_daemon_tells_how_it_is_and_a_health_check_tells_by_the_exit_status() {
     let lab = Lab::new(Link::Veth).unwrap();
     lab.path().set_rtt(Duration::from_millis(5));

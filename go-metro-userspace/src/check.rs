@@ -13,7 +13,7 @@ use crate::capture::{WatchList, interfaces, pcap};
 use crate::config::{Backend, Config, Environment, Instance, Origin, OutputName, Selector, Statsd};
 use crate::netlink::links;
 use crate::report::{Destination, dogstatsd, origin};
-use crate::status::client;
+use crate::status::{beside, client};
 use crate::targets::hosts::Hosts;
 use crate::targets::{TargetSet, local_addresses};
 
@@ -67,6 +67,7 @@ pub fn run(options: &CheckOptions, environment: Environment<'_>, out: &mut impl 
         targets(config, &mut findings);
         statsd(config, &mut findings);
         prometheus(config, &mut findings);
+        running(config, &mut findings);
     }
     // Whoever reads it may go away; the exit status tells all the same.
     let _ = findings.iter().try_for_each(|finding| print(finding, out));
@@ -378,6 +379,17 @@ fn prometheus(config: &Config, findings: &mut Vec<Finding>) {
         _ => "set `prometheus_listen` to another address".to_owned(),
     };
     findings.push(finding(Status::Fail, &subject, error.to_string(), Some(fix)));
+}
+
+/// Whether a daemon runs already that reports what this configuration would have reported.
+fn running(config: &Config, findings: &mut Vec<Finding>) {
+    if config.outputs.contains(&OutputName::Statsd)
+        && let Some(socket) = beside::reporter(config)
+    {
+        let detail =
+            "reports to this DogStatsD server; `go-metro reload` has it read its file, and a second `run` is refused";
+        findings.push(finding(Status::Ok, &format!("daemon at {}", socket.display()), detail, None));
+    }
 }
 
 /// Whether the daemon that answers at the status socket is the one that is scraped there.

@@ -52,7 +52,7 @@ use directory::Directory;
 use feed::Feed;
 use lookups::Lookups;
 use outputs::Outputs;
-pub use outputs::{ListenError, Output, statsd_destination};
+pub use outputs::{ListenError, Output};
 use queues::Queues;
 pub use sandbox::confine;
 use serve::{Ask, Asks, Server};

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::AgentError;
 use super::serve::{self, Asks, Server};
-use crate::config::{Config, SidesWanted, Statsd};
+use crate::config::{Config, SidesWanted};
 use crate::report::dogstatsd::DogStatsdOptions;
 use crate::report::printer::{Page, Printer};
 use crate::report::table::{Columns, Style};
@@ -185,7 +185,7 @@ impl Outputs {
     pub(super) fn status(&self, config: &Config) -> Vec<OutputStatus> {
         let each = self.each.iter().map(|(output, sink)| {
             let (kind, destination) = match output {
-                Output::Statsd => ("statsd", destination(config).to_string()),
+                Output::Statsd => ("statsd", Destination::from(config).to_string()),
                 Output::Prometheus => {
                     let address = self.scraped.as_ref().map(|(address, _)| *address);
                     ("prometheus", format!("http://{}/metrics", address.unwrap_or_else(|| config.prometheus_address())))
@@ -199,20 +199,8 @@ impl Outputs {
     }
 }
 
-/// Where DogStatsD metrics go, as the status says it.
-pub fn statsd_destination(config: &Config) -> String {
-    destination(config).to_string()
-}
-
-fn destination(config: &Config) -> Destination {
-    match &config.statsd {
-        Statsd::Udp { host, port } => Destination::Udp { host: host.clone(), port: *port },
-        Statsd::Unix(path) => Destination::Unix(path.clone()),
-    }
-}
-
 fn statsd(config: &Config) -> Sink {
-    let destination = destination(config);
+    let destination = Destination::from(config);
     tracing::info!("reporting to {destination} every {} s", config.report_interval.as_secs_f64());
     let origin = origin::fields(&|name| std::env::var(name).ok());
     let refresh = config.dns_refresh_interval;

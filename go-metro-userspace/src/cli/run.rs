@@ -1,7 +1,6 @@
 //! `go-metro run`.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use crate::agent::{self, AgentOptions, Output, Overrides};
 use crate::config::{self, Backend, Config, Environment, OutputName, SidesWanted};
 use crate::logging;
 use crate::rtt::{Ports, parse_ports};
-use crate::status::client;
+use crate::status::beside;
 use crate::terminal;
 #[cfg(feature = "top")]
 use crate::top;
@@ -127,7 +126,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         report_interval: args.interval.or((watched && config_path.is_none()).then_some(Duration::from_secs(1))),
     };
     let config = overrides.apply(config);
-    if let Some(socket) = beside(&config, &outputs)? {
+    if let Some(socket) = outputs.contains(&Output::Statsd).then(|| beside::reporter(&config)).flatten() {
         #[cfg(feature = "top")]
         if args.is_bare() && terminal::is_screen() {
             // Its results are being reported: who only looks needs no second capture.
@@ -225,32 +224,10 @@ pub(super) fn ports(ranges: &[(u16, u16)]) -> Result<Option<Ports>, Failure> {
     Ok(Some(ports).filter(|ports| !ports.is_empty()))
 }
 
-/// The socket of a daemon that lives and reports to a server that this one would report to as well.
-fn beside(config: &Config, outputs: &[Output]) -> Result<Option<PathBuf>, Failure> {
-    let Some(socket) = &config.status_socket else { return Ok(None) };
-    if !outputs.contains(&Output::Statsd) {
-        return Ok(None);
-    }
-    // One that does not answer, or not to us, is no reason to stay away.
-    let Ok(living) = client::status(socket) else { return Ok(None) };
-    if client::process(socket).ok().flatten().is_some_and(is_elsewhere) {
-        return Ok(None);
-    }
-    let ours = agent::statsd_destination(config);
-    let is_same = living.outputs.iter().any(|output| output.kind == "statsd" && output.destination == ours);
-    Ok(is_same.then(|| socket.clone()))
-}
-
-/// Whether a process is in another network namespace, where it sees other traffic.
-fn is_elsewhere(pid: i32) -> bool {
-    let namespace = |of: &str| std::fs::metadata(format!("/proc/{of}/ns/net")).map(|link| link.ino());
-    matches!((namespace("self"), namespace(&pid.to_string())), (Ok(ours), Ok(theirs)) if ours != theirs)
-}
-
 /// Why a second daemon does not start.
 fn twice(socket: &Path) -> Failure {
     Failure::running(&format!(
-        "a daemon at {} already reports to the same DogStatsD server, so every sample would count twice. To watch it, run \
+        "a daemon at {} already reports to the same DogStatsD server, so what both of them see would count twice. To watch it, run \
          `go-metro top`; to see a table here, add `-o table`; to run a second daemon on purpose, give it a `--status-socket` of its own, or `off`",
         socket.display()
     ))

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use go_metro_common::shard::WORKERS_MAX;
+use serde::Deserialize;
+use serde_yaml::Value;
 
 use super::sampling::SamplingWanted;
+use super::schema::Described;
 use super::section::Section;
 use super::values::{
     AbsolutePath, AverageWanted, Backend, Bounded, BucketsWanted, Bytes, DelayedAcks, IngressHook, Listen, LogLevel,
@@ -133,8 +136,8 @@ impl InitConfig {
             ports: ports(&mut section),
             prometheus_listen: section.take("prometheus_listen"),
             prometheus_buckets: section.take("prometheus_buckets"),
-            outputs: section.take_list("outputs"),
-            metrics: section.take_list("metrics"),
+            outputs: some_of(&mut section, "outputs", "DogStatsD"),
+            metrics: some_of(&mut section, "metrics", "all of them"),
             status_socket: section.take("status_socket"),
             tags: section.take_list("tags").into_iter().map(|Text(tag)| tag).collect(),
             log_file: section.take("log_file").map(|Text(path)| PathBuf::from(path)),
@@ -225,6 +228,19 @@ impl Config {
     pub fn prometheus_address(&self) -> SocketAddr {
         self.prometheus_listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, PROMETHEUS_PORT).into())
     }
+}
+
+/// A list that means something only if it holds something.
+fn some_of<'v, T: Deserialize<'v> + Described>(
+    section: &mut Section<'v, '_, '_>,
+    key: &'static str,
+    default: &str,
+) -> Vec<T> {
+    let listed = section.take_list(key);
+    if section.value(key).and_then(Value::as_sequence).is_some_and(Vec::is_empty) {
+        section.fault_in(key, &format!("is empty; leave the key out for {default}"));
+    }
+    listed
 }
 
 /// A list no longer than the summaries take.

@@ -44,7 +44,7 @@ pub struct Instance {
 impl Instance {
     /// Reads one; none if something is wrong with it, which is noted.
     pub(super) fn read(mut section: Section<'_, '_, '_>) -> Option<Self> {
-        let interface = section.take("interface").map(|Text(name)| name);
+        let interface = interface(&mut section);
         let pcap: Option<PathBuf> = section.take("pcap");
         let instance = Self {
             interface: interface.clone().unwrap_or_default(),
@@ -98,10 +98,7 @@ impl Instance {
         for target in targets {
             match (network(target), host_name(target)) {
                 (Some(net), _) => instance.ips.push(net),
-                // A slip in an address would otherwise be looked up for ever.
-                (None, Some(name)) if !target.chars().all(|c| c.is_ascii_digit() || c == '.') => {
-                    instance.hosts.push(name);
-                }
+                (None, Some(name)) => instance.hosts.push(name),
                 _ if with_port(target).is_some() => {
                     let (host, port) = with_port(target).unwrap_or_default();
                     return Err(format!("--target {target}: has a port; write --target {host} --port {port}"));
@@ -118,6 +115,15 @@ impl Instance {
         }
         Ok(instance)
     }
+}
+
+/// The interface. A list is a slip that its users' next tool takes.
+fn interface(section: &mut Section<'_, '_, '_>) -> Option<String> {
+    if section.value("interface").is_some_and(|value| value.is_sequence()) {
+        section.fault_in("interface", "takes one interface or a pattern such as `eth*`; write an instance for each");
+        return None;
+    }
+    section.take("interface").map(|Text(name)| name)
 }
 
 /// Whether nothing is listed, right or wrong.

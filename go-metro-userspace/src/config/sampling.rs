@@ -105,6 +105,10 @@ pub(super) struct SamplingWanted {
 impl SamplingWanted {
     /// Reads it out of the section that holds it.
     pub(super) fn read(section: &mut Section<'_, '_, '_>) -> Self {
+        if let Some(text) = section.value("sampling").and_then(serde_yaml::Value::as_str) {
+            section.fault_in("sampling", &format!("has keys; write `sampling: {{per_flow: {text}}}`"));
+            return Self::default();
+        }
         let wanted = section.within("sampling", schema, |mut section| {
             let wanted = Self { per_flow: section.take("per_flow"), watermark: section.take("watermark") };
             section.finish();

@@ -10,7 +10,7 @@ use super::schema::{self, Described, Lazy};
 /// Below this likeness (Jaro-Winkler, 0 to 1) a guess helps nobody.
 const ALIKE: f64 = 0.75;
 /// What other programs call a key of ours.
-const OTHER_NAMES: [(&str, &str); 10] = [
+const OTHER_NAMES: [(&str, &str); 14] = [
     ("iface", "interface"),
     ("device", "interface"),
     ("dev", "interface"),
@@ -21,6 +21,10 @@ const OTHER_NAMES: [(&str, &str); 10] = [
     ("address", "ips"),
     ("names", "hosts"),
     ("interval", "report_interval"),
+    ("statsd_host", "statsd_ip"),
+    ("statsd_address", "statsd_ip"),
+    ("dogstatsd_host", "statsd_ip"),
+    ("dogstatsd_port", "statsd_port"),
 ];
 
 /// A mapping, the keys that were asked for, and where faults are noted.
@@ -84,7 +88,16 @@ impl<'v, 'f, 't> Section<'v, 'f, 't> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let place = self.place.key(key);
         let Some(items) = value.as_sequence() else {
-            self.faults.add(&place, &format!("expected a list, found {}; write `{key}: [...]`", kind(value)));
+            let instead = match value {
+                Value::String(text) if text.starts_with('-') => "write a blank behind the `-` of each item".to_owned(),
+                // What is wrong as an item too is said first.
+                _ => match (T::deserialize(value), value) {
+                    (Err(error), Value::String(_)) => error.to_string(),
+                    (_, Value::Mapping(keys)) => format!("write `{key}: [{}]`", texts(keys)),
+                    (_, value) => format!("write `{key}: [{}]`", scalar(value)),
+                },
+            };
+            self.faults.add(&place, &format!("expected a list, found {}; {instead}", kind(value)));
             return Vec::new();
         };
         let faults = &mut *self.faults;
@@ -154,6 +167,22 @@ fn guess<'k>(key: &str, valid: &[&'k str]) -> Option<&'k str> {
     let likeness = |valid: &str| strsim::jaro_winkler(valid, key);
     let nearest = valid.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     nearest.filter(|nearest| likeness(nearest) >= ALIKE)
+}
+
+/// Keys and values as the texts that were probably meant: `"env:prod"`.
+fn texts(keys: &Mapping) -> String {
+    let each = keys.iter().map(|(key, value)| format!("\"{}:{}\"", scalar(key), scalar(value)));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// A value that is neither a list nor keys, as it is written.
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::Bool(value) => value.to_string(),
+        Value::Number(value) => value.to_string(),
+        Value::String(value) => value.clone(),
+        Value::Null | Value::Sequence(_) | Value::Mapping(_) | Value::Tagged(_) => "...".to_owned(),
+    }
 }
 
 fn kind(value: &Value) -> &'static str {

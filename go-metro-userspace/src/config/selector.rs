@@ -36,6 +36,11 @@ impl Selector {
         if let Some(bad) = text.chars().find(|c| c.is_whitespace() || matches!(c, '/' | ':') || c.is_control()) {
             return Err(hopeless(format!("no interface's name holds {bad:?}")));
         }
+        if text.contains(',') {
+            return Err(hopeless(
+                "it is one interface or a pattern such as `eth*`; name several one by one".to_owned(),
+            ));
+        }
         let (least, is_pattern) = match length(text) {
             Some(least) => (least, true),
             None => (text.len(), false),

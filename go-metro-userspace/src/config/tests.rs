@@ -184,6 +184,23 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
         (instance("interface: eth0, ips: ['[fd00::1]:443']"), "write `fd00::1` here and `ports: [443]`"),
         (instance("interface: eth0, ips: ['db.example:5432']"), "write `db.example` in `hosts` and `ports: [5432]`"),
         (instance("interface: eth0, hosts: ['db.example:5432']"), "write `db.example` here and `ports: [5432]`"),
+        (instance("interface: eth0, ips: any"), "\"0.0.0.0/0\" and \"::/0\" together are all of them"),
+        (instance("interface: eth0, ips: [all]"), "\"0.0.0.0/0\" and \"::/0\" together are all of them"),
+        (instance("interface: eth0, ips: 10.0.0.1"), "expected a list, found a text; write `ips: [10.0.0.1]`"),
+        (instance("interface: eth0, hosts: [10.0.0.0/8]"), "`10.0.0.0/8` is a prefix; it goes into `ips`"),
+        (instance("interface: eth0, hosts: ['https://db.example:443/x']"), "write `db.example`"),
+        (instance("interface: eth0, hosts: [10.0.0.256]"), "`10.0.0.256` is no host name"),
+        (instance("interface: eth0, ips: ['::1'], tags: [env: prod]"), "write `env:prod`, without the blank"),
+        (instance("interface: eth0, ips: ['::1'], tags: {env: prod}"), "write `tags: [\"env:prod\"]`"),
+        (instance("interface: [eth0, eth1], ips: ['::1']"), "write an instance for each"),
+        (instance("interface: 'eth0,eth1', ips: ['::1']"), "it is one interface or a pattern such as `eth*`"),
+        (init("statsd_host: 127.0.0.1"), "unknown key `statsd_host`; did you mean `statsd_ip`?"),
+        (init("statsd_ip: '127.0.0.1:8125'"), "write `statsd_ip: 127.0.0.1` and `statsd_port: 8125`"),
+        (init("statsd_ip: 10.0.0.256"), "`10.0.0.256` is neither an address nor a host name"),
+        (init("sampling: 100ms"), "write `sampling: {per_flow: 100ms}`"),
+        (init("ports: [5432-80]"), "`5432-80` ends before it begins; write 80-5432"),
+        (init("outputs: []"), "is empty; leave the key out for DogStatsD"),
+        (init("metrics: []"), "is empty; leave the key out for all of them"),
         (init("report_interval: 10x"), "expected seconds, or a time such as 500ms, 10s or 5m"),
         (init("prometheus_listen: 9464"), "`9464` has no address; write 127.0.0.1:9464 for programs on this host, or"),
         (init("prometheus_listen: ':9464'"), "`:9464` has no address; write 127.0.0.1:9464"),
@@ -338,7 +355,7 @@ fn what_the_originals_parser_took_for_text_is_text_here() {
         "{lossy}"
     );
     let list = fault("instances: [{interface: lo, ips: 10.0.0.1}]\n");
-    assert!(list.contains("instances[0].ips: expected a list, found a text; write `ips: [...]`"), "{list}");
+    assert!(list.contains("instances[0].ips: expected a list, found a text; write `ips: [10.0.0.1]`"), "{list}");
 }
 
 #[test]

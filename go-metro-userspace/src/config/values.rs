@@ -8,7 +8,7 @@ use std::time::Duration;
 use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use crate::rtt::{Average, Buckets, parse_ports};
 
@@ -172,7 +172,7 @@ pub(super) struct Text(pub(super) String);
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct V;
-        impl Visitor<'_> for V {
+        impl<'de> Visitor<'de> for V {
             type Value = Text;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text")
@@ -190,6 +190,15 @@ impl<'de> Deserialize<'de> for Text {
             fn visit_i64<E: Error>(self, v: i64) -> Result<Text, E> {
                 Ok(Text(v.to_string()))
             }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Text, A::Error> {
+                let what = match map.next_entry::<Text, Text>() {
+                    Ok(Some((Text(key), Text(value)))) => {
+                        format!("`{key}: {value}` is a key with a value; write `{key}:{value}`, without the blank")
+                    }
+                    _ => "expected a text, found keys with values".to_owned(),
+                };
+                Err(A::Error::custom(what))
+            }
             fn visit_f64<E: Error>(self, v: f64) -> Result<Text, E> {
                 // `1.10` would silently become `1.1`.
                 Err(E::custom(format!("`{v}` is a number and may have lost digits; put quotes around it")))
@@ -206,7 +215,12 @@ pub(super) struct ServerHost(pub(super) String);
 impl<'de> Deserialize<'de> for ServerHost {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         parsed(deserializer, "an address or a host name", |text| {
-            server_host(text).map(Self).ok_or_else(|| format!("`{text}` is neither an address nor a host name"))
+            server_host(text).map(Self).ok_or_else(|| match with_port(text) {
+                Some((host, port)) => {
+                    format!("`{text}` has a port; write `statsd_ip: {host}` and `statsd_port: {port}`")
+                }
+                None => format!("`{text}` is neither an address nor a host name"),
+            })
         })
     }
 }
@@ -517,12 +531,20 @@ impl<'de> Deserialize<'de> for Network {
                         "`{text}` has a port; write `{address}` {key} and `ports: [{port}]` in `init_config`"
                     );
                 }
+                if is_everything(text) {
+                    return format!("`{text}` is no address; \"0.0.0.0/0\" and \"::/0\" together are all of them");
+                }
                 let looks_like_a_name = text.contains(|c: char| c.is_ascii_alphabetic()) && !text.contains(':');
                 let hint = if looks_like_a_name { "; host names go into `hosts`" } else { "" };
                 format!("`{text}` is neither an address nor a prefix such as 10.0.0.0/8{hint}")
             })
         })
     }
+}
+
+/// Whether this is how people write "every address".
+fn is_everything(text: &str) -> bool {
+    ["any", "all", "*", "everything"].iter().any(|word| text.trim().eq_ignore_ascii_case(word))
 }
 
 /// An address, prefix or host name with a port behind it: both.
@@ -571,23 +593,34 @@ pub(super) struct HostName(pub(super) String);
 impl<'de> Deserialize<'de> for HostName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         parsed(deserializer, "a host name", |text| {
-            host_name(text).map(Self).ok_or_else(|| match with_port(text) {
-                Some((host, port)) => {
+            let address = || text.trim().parse::<IpAddr>().ok().map(|address| address.to_string());
+            address().or_else(|| host_name(text)).map(Self).ok_or_else(|| match (with_port(text), host_of_url(text)) {
+                (Some((host, port)), _) => {
                     format!("`{text}` has a port; write `{host}` here and `ports: [{port}]` in `init_config`")
                 }
-                None => format!("`{text}` is no host name"),
+                (None, Some(host)) => format!("`{text}` is no host name; write `{host}`"),
+                (None, None) if network(text).is_some() => format!("`{text}` is a prefix; it goes into `ips`"),
+                (None, None) => format!("`{text}` is no host name"),
             })
         })
     }
 }
 
-/// A host name without the dot at its end.
+/// The host in `SCHEME://HOST/...`.
+fn host_of_url(text: &str) -> Option<String> {
+    let (_, rest) = text.trim().split_once("://")?;
+    let server = rest.split(['/', '?', '#']).next()?;
+    host_name(with_port(server).map_or(server, |(host, _)| host))
+}
+
+/// A host name without the dot at its end. Its last part is never a number (RFC 1123 section 2.1): that would be an address that is none.
 pub(super) fn host_name(text: &str) -> Option<String> {
     let name = text.trim().trim_end_matches('.');
     let part = |part: &str| {
         (1..=63).contains(&part.len()) && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
     };
-    (name.len() <= 253 && name.split('.').all(part)).then(|| name.to_owned())
+    let ends_in_a_number = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|c| c.is_ascii_digit()));
+    (name.len() <= 253 && name.split('.').all(part) && !ends_in_a_number).then(|| name.to_owned())
 }
 
 /// A whole number within bounds.

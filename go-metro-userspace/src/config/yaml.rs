@@ -21,15 +21,61 @@ pub(super) fn fault(text: &str, error: &serde_yaml::Error) -> (Spot, String) {
     let plain = message.split_once(" at line ").map_or(message.as_str(), |(what, _)| what).to_owned();
     let Some(location) = error.location() else { return (Spot { line: 1, column: None }, plain) };
     // Each guess parses the text once more.
-    if text.len() > GUESSED_AT {
+    let is_small = text.len() <= GUESSED_AT;
+    let found = is_small.then(|| {
+        tab(text, &location)
+            .or_else(|| open_quote(text, &location))
+            .or_else(|| unquoted(text, &location))
+            .or_else(|| dash(text, &location))
+            .or_else(|| twice(text, &location, &plain))
+    });
+    found.flatten().unwrap_or_else(|| {
         let column = Some((location.column().saturating_sub(1), Part::Value));
-        return (Spot { line: location.line(), column }, plain);
-    }
-    let found = tab(text, &location).or_else(|| open_quote(text, &location)).or_else(|| unquoted(text, &location));
-    found.unwrap_or_else(|| {
-        let column = Some((location.column().saturating_sub(1), Part::Value));
-        (Spot { line: location.line(), column }, plain)
+        let advice = ADVICE.iter().find(|(said, _)| plain.contains(said)).map_or("", |(_, advice)| advice);
+        // The end of the file is behind its last line.
+        let line = location.line().min(text.lines().count().max(1));
+        (Spot { line, column: column.filter(|_| line == location.line()) }, format!("{plain}{advice}"))
     })
+}
+
+/// What to do where only the parser's words say what is wrong.
+const ADVICE: [(&str, &str); 4] = [
+    ("expected '-' indicator", "; align this line with the `-` of the items above, or indent it below one"),
+    ("did not find expected key", "; align this line with the keys above"),
+    ("mapping values are not allowed", "; align this key with those above, and quote a value that holds `: `"),
+    ("could not find expected ':'", "; each key needs a `: ` behind it"),
+];
+
+/// A `-` without a blank behind it, at the line of the error or above it; the other items may have the same slip.
+fn dash(text: &str, location: &Location) -> Option<(Spot, String)> {
+    fn item(line: &str) -> Option<&str> {
+        line.trim_start().strip_prefix('-').filter(|item| !item.is_empty() && !item.starts_with([' ', '-']))
+    }
+    let mut lines = text.lines().take(location.line()).enumerate();
+    let (index, line, slip) = lines.find_map(|(index, line)| Some((index, line, item(line)?)))?;
+    let separated = |line: &str| {
+        item(line).map_or_else(|| line.to_owned(), |item| format!("{}- {item}", &line[..line.len() - item.len() - 1]))
+    };
+    let mended: String = text.lines().flat_map(|line| [separated(line), "\n".to_owned()]).collect();
+    serde_yaml::from_str::<Value>(&mended).is_ok().then(|| {
+        let indentation = line.len() - line.trim_start().len();
+        (spot(index + 1, indentation), format!("a `-` needs a blank behind it; write `- {}`", slip.trim_end()))
+    })
+}
+
+/// A key that stands twice is shown where it stands again: the parser shows the beginning of its mapping.
+fn twice(text: &str, location: &Location, plain: &str) -> Option<(Spot, String)> {
+    let key = plain.split_once("duplicate entry with key \"")?.1.strip_suffix('"')?;
+    let place = |line: &str| {
+        let start = line.len() - line.trim_start_matches([' ', '-']).len();
+        line[start..].strip_prefix(key)?.trim_start().starts_with(':').then_some(start)
+    };
+    let below = text.lines().enumerate().skip(location.line().saturating_sub(1));
+    let mut at = below.filter_map(|(index, line)| Some((index, place(line)?)));
+    let (first, column) = at.next()?;
+    let (again, _) = at.find(|(_, other)| *other == column)?;
+    let what = format!("`{key}` stands here and in line {}; keep one", first + 1);
+    Some((Spot { line: again + 1, column: Some((column, Part::Value)) }, what))
 }
 
 fn spot(line: usize, column: usize) -> Spot {
@@ -191,6 +237,28 @@ mod tests {
             assert_eq!((at, from), (line, column), "{text:?}: {what}");
             assert!(what.ends_with(&format!("quote it: \"{value}\"")), "{text:?}: {what}");
         }
+    }
+
+    #[test]
+    fn a_dash_without_a_blank_is_shown_with_one() {
+        let text = "instances:\n  - interface: eth0\n    ips:\n      -10.0.0.0/8\n      -10.1.0.0/16\n    tags: [a]\n";
+        let spaced = text.replace("      -1", "    -1");
+        for text in [spaced.as_str(), "a:\n  - b\n  -c\n  - d: 1\n"] {
+            let (_, _, what) = said(text);
+            assert!(what.starts_with("a `-` needs a blank behind it; write `- "), "{text}: {what}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_shown_where_it_stands_again() {
+        let text = "instances:\n  - interface: eth0\n    ips: [a]\n    tags: [b]\n    ips: [c]\n";
+        assert_eq!(said(text), (5, 4, "`ips` stands here and in line 3; keep one".to_owned()));
+    }
+
+    #[test]
+    fn what_does_not_line_up_is_said_with_what_to_align() {
+        assert!(said("a:\n  - b: 1\n c: 2\n").2.contains("; align this line"), "{:?}", said("a:\n  - b: 1\n c: 2\n"));
+        assert!(said("a:\n  b: 1\n   c: 2\n").2.contains("; align this key"), "{:?}", said("a:\n  b: 1\n   c: 2\n"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use cadence::MetricSink;
 
+use crate::config::{Config, Statsd};
 use crate::privileges::{self, Needs};
 use crate::threads;
 
@@ -57,6 +58,15 @@ impl Destination {
         match self {
             Self::Udp { .. } => UDP_BYTES,
             Self::Unix(_) => UNIX_BYTES,
+        }
+    }
+}
+
+impl From<&Config> for Destination {
+    fn from(config: &Config) -> Self {
+        match &config.statsd {
+            Statsd::Udp { host, port } => Self::Udp { host: host.clone(), port: *port },
+            Statsd::Unix(path) => Self::Unix(path.clone()),
         }
     }
 }

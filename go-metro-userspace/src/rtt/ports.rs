@@ -52,6 +52,7 @@ pub fn parse_ports(text: &str) -> Result<(u16, u16), String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     match (port(first), port(last)) {
         (Some(first), Some(last)) if first <= last => Ok((first, last)),
+        (Some(first), Some(last)) => Err(format!("`{text}` ends before it begins; write {last}-{first}")),
         _ => Err(format!("`{text}` is neither a port such as 443 nor a range such as 8000-8010")),
     }
 }

@@ -3,6 +3,7 @@
 //! [`document`] is what it says (docs/status.md describes it field by field), [`live`] what it tells those who watch it from second to
 //! second; [`client`] asks it over its Unix socket, [`show`] prints the answer for people. The answering side is the agent's.
 
+pub mod beside;
 pub mod client;
 pub mod document;
 pub mod live;

@@ -566,7 +566,16 @@ impl Agent {
     }
 
     fn name(&mut self, Taken { snapshot, kernel, at, interval }: &Taken) -> Report {
-        self.folded_samples += snapshot.interval.folded_samples;
+        let folded = snapshot.interval.folded_samples;
+        if folded > 0 && self.folded_samples == 0 {
+            tracing::warn!(
+                "more than {} pairs: {folded} samples of the others are counted as `{}`, and counts of a single pair may be too low; \
+                 raise `max_pairs`",
+                self.options.config.max_pairs,
+                naming::OTHER
+            );
+        }
+        self.folded_samples += folded;
         let health = Health {
             source: snapshot.source,
             engine: snapshot.engine,

@@ -11,6 +11,9 @@ pub(super) struct Args {
     /// Configuration file [default: /etc/go-metro/conf.yaml, then the original's places]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The same as `--config`
+    #[arg(value_name = "FILE", conflicts_with_all = ["config", "interface"])]
+    file: Option<PathBuf>,
     /// Interface, instead of a configuration file; may be repeated
     #[arg(short, long, value_name = "NAME", conflicts_with = "config", add = super::shell::interfaces())]
     interface: Vec<String>,
@@ -18,11 +21,12 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     // What `run` would read is what is checked.
-    let asked = args.config.is_some() || !args.interface.is_empty();
+    let config = args.config.clone().or_else(|| args.file.clone());
+    let asked = config.is_some() || !args.interface.is_empty();
     let (found, others) = if asked { (None, Vec::new()) } else { places::find() };
     let options = CheckOptions {
         passed_over: found.as_ref().and_then(|found| places::passed_over(found, &others)),
-        config: args.config.clone().or(found),
+        config: config.or(found),
         interfaces: args.interface.clone(),
     };
     let mut findings = Vec::new();

@@ -22,7 +22,14 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Interface to watch, instead of a configuration file [default without a file: the default route's]; may be repeated
-    #[arg(short, long, value_name = "NAME", conflicts_with = "config", add = super::shell::interfaces())]
+    #[arg(
+        short,
+        long,
+        aliases = ["iface", "device"],
+        value_name = "NAME",
+        conflicts_with = "config",
+        add = super::shell::interfaces()
+    )]
     interface: Vec<String>,
     /// Remote address, prefix or host name to watch [default: everything]; may be repeated
     #[arg(short, long, value_name = "TARGET", conflicts_with = "config")]

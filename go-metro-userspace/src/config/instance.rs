@@ -119,7 +119,7 @@ impl Instance {
 
 /// The interface. A list is a slip that its users' next tool takes.
 fn interface(section: &mut Section<'_, '_, '_>) -> Option<String> {
-    if section.value("interface").is_some_and(|value| value.is_sequence()) {
+    if section.value("interface").is_some_and(serde_yaml::Value::is_sequence) {
         section.fault_in("interface", "takes one interface or a pattern such as `eth*`; write an instance for each");
         return None;
     }

@@ -442,10 +442,7 @@ impl Socket {
         *lock(&self.tally.problem) = Some(error.to_string());
         if self.complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
             self.complained_at = Some(Instant::now());
-            tracing::warn!(
-                "cannot send to {}: {error}; measuring goes on, and reports are sent once it listens",
-                self.destination
-            );
+            tracing::warn!("cannot send to {}: {error}; each report is tried", self.destination);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::client;
 use crate::config::Config;
 use crate::privileges;
 use crate::report::Destination;
+use crate::threads;
 
 /// Longest wait for a name server before two names count as two servers.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -51,7 +52,9 @@ fn addresses(server: &str) -> BTreeSet<SocketAddr> {
         sender.send(server.to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default())
     };
     // It ends with its answer; if that is late, nobody waits for it.
-    let _ = std::thread::Builder::new().name("server".to_owned()).spawn(ask);
+    if threads::spawn("server", ask).is_err() {
+        return BTreeSet::new();
+    }
     let canonical = |address: SocketAddr| match address.ip().to_canonical() {
         ip if ip.is_loopback() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
         ip => SocketAddr::new(ip, address.port()),

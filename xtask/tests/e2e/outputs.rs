@@ -184,8 +184,9 @@ fn framed(page: &Path, width: u32) -> String {
 fn long_addresses(path: &Path) {
     let mut out: Vec<u8> =
         [0xa1b2_c3d4_u32, 2 | 4 << 16, 0, 0, 65_535, 101].iter().flat_map(|word| word.to_le_bytes()).collect();
-    let end =
-        |last: u8| (0..8_u16).flat_map(|k| (0xfd15 ^ k * 0x1111 ^ u16::from(last)).to_be_bytes()).collect::<Vec<u8>>();
+    let end = |last: u8| {
+        (0..8_u16).flat_map(|k| (0xfd15 ^ (k * 0x1111) ^ u16::from(last)).to_be_bytes()).collect::<Vec<u8>>()
+    };
     let mut frame = |at_us: u32, is_local: bool, seq: u32, ack: u32, payload: u16| {
         let length = 60 + u32::from(payload);
         [1_700_000_000, at_us, 60, length].iter().for_each(|word: &u32| out.extend(word.to_le_bytes()));

@@ -51,6 +51,8 @@ instances:
     ips: [10.77.0.0/24]
   - interface: soak0
     ips: [10.77.0.0/24]
+  - interface: crowd*
+    ips: [10.77.0.0/24]
 ";
 
 /// Arguments of `soak`.

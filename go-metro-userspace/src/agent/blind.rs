@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use go_metro_common::segment::TcpFlags;
 
 use crate::capture::Way;
-use crate::rtt::{FlowKey, Outcome, Quiet, Segment, SeqNum, Side};
+use crate::rtt::{FlowKey, Outcome, Quiet, Rejection, Segment, SeqNum, Side};
 
 /// Looks, of a second each, in a row.
 const LOOKS: u8 = 3;
@@ -23,7 +23,7 @@ const PROBES: usize = 16;
 pub(super) struct Change {
     pub(super) ifindex: u32,
     pub(super) way: Way,
-    /// Whether nothing of what goes this way is seen, though it is acknowledged.
+    /// Whether nothing of what goes this way is seen, though it is acknowledged, or passes the interface.
     pub(super) blind: bool,
 }
 
@@ -111,8 +111,9 @@ impl Views {
         let received = view.received.seen;
         let half = if is_sent { &mut view.sent } else { &mut view.received };
         half.seen = half.seen.saturating_add(1);
-        // Of a flow of which nothing was sent, or on an interface on which nothing is received.
-        let tells = matches!(outcome, Outcome::Quiet(Quiet::NothingSent)) || timed && is_sent && received == 0;
+        // Of a flow of which nothing was sent, or nothing that is acknowledged now; or on an interface on which nothing is received.
+        let tells = matches!(outcome, Outcome::Quiet(Quiet::NothingSent) | Outcome::Rejected(Rejection::NeverSent))
+            || timed && is_sent && received == 0;
         if tells && segment.has(TcpFlags::ACK) && !segment.has(TcpFlags::RST) {
             half.follow(segment);
         }
@@ -140,6 +141,64 @@ impl Views {
         }
         &mut self.views[self.last]
     }
+}
+
+/// Interfaces that carry packets none of which reaches the classifier: somebody detached it, or a program before it ends the chain on both
+/// hooks.
+#[derive(Default)]
+pub(super) struct Silence {
+    /// Packets that the classifier had seen at the last look, and those that the interfaces had carried.
+    last: Option<(u64, BTreeMap<String, u64>)>,
+    silent: u8,
+    told: bool,
+}
+
+impl Silence {
+    /// Looks once a second: `seen` are the packets at all hooks, `attached` the interfaces with these hooks, by name and index.
+    pub(super) fn look(&mut self, seen: u64, attached: &[(String, u32)]) -> Vec<Change> {
+        let carried = carried(&std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default());
+        self.judge(seen, attached, carried)
+    }
+
+    fn judge(&mut self, seen: u64, attached: &[(String, u32)], carried: BTreeMap<String, u64>) -> Vec<Change> {
+        let Some((seen_before, before)) = &self.last else {
+            self.last = Some((seen, carried));
+            return Vec::new();
+        };
+        let grew =
+            |name: &str| carried.get(name).zip(before.get(name)).map_or(0, |(now, then)| now.saturating_sub(*then));
+        let is_busy = |(name, _): &&(String, u32)| grew(name) >= u64::from(ADVANCES);
+        let busy: Vec<u32> = attached.iter().filter(is_busy).map(|(_, ifindex)| *ifindex).collect();
+        let seen_before = *seen_before;
+        self.last = Some((seen, carried));
+        let both =
+            |ifindex: &u32, blind: bool| [Way::Sent, Way::Received].map(|way| Change { ifindex: *ifindex, way, blind });
+        if seen == seen_before && !busy.is_empty() {
+            self.silent += 1;
+            if self.silent < LOOKS {
+                return Vec::new();
+            }
+            // Once more after as many looks, if what was done about it is of no help.
+            (self.silent, self.told) = (0, true);
+            return busy.iter().flat_map(|ifindex| both(ifindex, true)).collect();
+        }
+        if seen != seen_before {
+            self.silent = 0;
+        }
+        let recovered = seen != seen_before && std::mem::take(&mut self.told);
+        let all = attached.iter().filter(|_| recovered);
+        all.flat_map(|(_, ifindex)| both(ifindex, false)).collect()
+    }
+}
+
+/// Packets that each interface received and sent since it is there (proc_pid_net(5), `dev`).
+fn carried(table: &str) -> BTreeMap<String, u64> {
+    let line = |line: &str| {
+        let (name, counters) = line.split_once(':')?;
+        let counters: Vec<u64> = counters.split_whitespace().map_while(|word| word.parse().ok()).collect();
+        Some((name.trim_start().to_owned(), counters.get(1)?.saturating_add(*counters.get(9)?)))
+    };
+    table.lines().filter_map(line).collect()
 }
 
 #[cfg(test)]
@@ -181,6 +240,42 @@ mod tests {
         }
         assert_eq!(views.look(), change(Way::Sent, false));
         assert_eq!(views.look(), []);
+    }
+
+    #[test]
+    fn acknowledgements_beyond_what_a_known_flow_sent_tell_it_too() {
+        let mut views = Views::default();
+        let told: Vec<_> = (0..3)
+            .flat_map(|second| {
+                for k in 0..10 {
+                    views.note(&segment(1000, second * 1000 + k), &Outcome::Rejected(Rejection::NeverSent));
+                }
+                views.look()
+            })
+            .collect();
+        assert_eq!(told, change(Way::Sent, true));
+    }
+
+    #[test]
+    fn interfaces_that_carry_packets_of_which_none_is_seen_are_told_and_idle_ones_are_not() {
+        let table = |packets: u64| {
+            format!(
+                "Inter-|   Receive  |  Transmit\n face |bytes packets errs drop fifo frame compressed multicast|bytes packets\n  \
+                 eth0: 100 {packets} 0 0 0 0 0 0 200 7 0 0 0 0 0 0\n    lo:  1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 0\n"
+            )
+        };
+        assert_eq!(carried(&table(5)), BTreeMap::from([("eth0".to_owned(), 12), ("lo".to_owned(), 6)]));
+        let attached = [("eth0".to_owned(), 3), ("lo".to_owned(), 1)];
+        let mut silence = Silence::default();
+        let mut look = |seen: u64, packets: u64| silence.judge(seen, &attached, carried(&table(packets)));
+        assert!((0..10).all(|_| look(5, 5).is_empty()), "an idle interface");
+        let both = |blind| [Way::Sent, Way::Received].map(|way| Change { ifindex: 3, way, blind }).to_vec();
+        assert_eq!([1, 2].map(|k| look(5, 5 + 10 * k)), [vec![], vec![]]);
+        assert_eq!(look(5, 35), both(true));
+        assert_eq!([4, 5].map(|k| look(5, 5 + 10 * k)), [vec![], vec![]]);
+        assert_eq!(look(5, 65), both(true), "it is of no help");
+        assert_eq!(look(6, 75)[..2], both(false));
+        assert_eq!(look(7, 85), []);
     }
 
     #[test]

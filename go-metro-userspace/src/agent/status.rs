@@ -257,7 +257,7 @@ impl Agent {
             let name =
                 look.attached.iter().find(|attached| attached.ifindex == *ifindex).map(|attached| &*attached.name);
             problems.push(format!(
-                "{}: nothing of what is {} is seen, though it is acknowledged: another program ends the chain before the classifier, \
+                "{}: nothing of what is {} is seen, though there is some: another program ends the chain before the classifier, \
                  or it passes another interface",
                 name.unwrap_or("an interface"),
                 way.name()

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
-use super::blind::{Change, Views};
+use super::blind::{Change, Silence, Views};
 use super::tap::{Tap, Tapped};
 use crate::capture::{
     Attached, CaptureError, Handover, InterfaceEvent, Jump, Source, SourceCounters, WatchList, Way, interfaces,
@@ -224,6 +224,7 @@ impl Worker {
             outages: None,
             retiring: None,
             views: Views::default(),
+            silence: Silence::default(),
         };
         let thread = threads::spawn(name, move || state.run(&inbox))?;
         Ok(Self { commands: Some(commands), thread, beats })
@@ -316,6 +317,7 @@ struct State {
     outages: Option<Outages>,
     retiring: Option<Retiring>,
     views: Views,
+    silence: Silence,
 }
 
 impl State {
@@ -344,7 +346,8 @@ impl State {
             if expire_at <= Instant::now() {
                 self.engine.expire(self.source.now());
                 expire_at = Instant::now() + EXPIRE_EVERY;
-                self.views.look().into_iter().for_each(|change| drop(self.events.send(Event::View(change))));
+                let changes = self.views.look().into_iter().chain(self.silence());
+                changes.for_each(|change| drop(self.events.send(Event::View(change))));
             }
             if let Err(error) = self.poll(POLL) {
                 let _ = self.events.send(Event::Failed(error));
@@ -371,6 +374,14 @@ impl State {
                 }
             }
         }
+    }
+
+    /// What tells that the classifier sees nothing, or sees again. libpcap has its own counters, and no program before it.
+    fn silence(&mut self) -> Vec<Change> {
+        if self.retiring.is_some() || !matches!(self.source, Source::Ebpf(_)) {
+            return Vec::new();
+        }
+        self.silence.look(counters(&mut self.source).seen, &self.source.interfaces())
     }
 
     /// Whether another thread has the classifier.

@@ -1,8 +1,10 @@
 //! The real `go-metro` as a black box: started in a host's namespace, watched through what it prints.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -131,6 +133,8 @@ pub fn samples(lines: &[String]) -> Result<Vec<Sample>> {
 struct Lines {
     lines: Mutex<Vec<String>>,
     more: Condvar,
+    /// Whether the thread is to close its pipe at the next line.
+    closes: AtomicBool,
 }
 
 impl Lines {
@@ -138,6 +142,9 @@ impl Lines {
         let lines = Arc::clone(self);
         thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                if lines.closes.load(Ordering::Relaxed) {
+                    return;
+                }
                 lines.lock().push(line);
                 lines.more.notify_all();
             }
@@ -304,6 +311,21 @@ impl Agent {
         let done = meanwhile();
         drop(lines);
         done
+    }
+
+    /// Does something while the pipe of its log has no reader from the next line on.
+    ///
+    /// # Errors
+    ///
+    /// The pipe cannot be opened again.
+    pub fn without_a_reader_of_the_log<T>(&self, meanwhile: impl FnOnce() -> T) -> Result<T> {
+        self.stderr.closes.store(true, Ordering::Relaxed);
+        let done = meanwhile();
+        self.stderr.closes.store(false, Ordering::Relaxed);
+        // Its end of the pipe leads to the other one.
+        let pipe = File::open(format!("/proc/{}/fd/2", self.pid())).context("cannot read the log again")?;
+        self.stderr.collect(pipe);
+        Ok(done)
     }
 
     /// Its process id.

@@ -17,6 +17,9 @@ use crate::lab::{INTERFACE, Lab};
 /// Between faults, in milliseconds.
 const PAUSE: std::ops::Range<u64> = 2000..6000;
 
+/// Interfaces that come at once.
+const CROWD: u32 = 100;
+
 /// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -27,13 +30,15 @@ pub(super) enum Fault {
     ReloadBroken,
     LossBurst,
     LogUnread,
+    LogUnwritable,
     ServerSlow,
     ScrapersUnread,
     NamesUnanswered,
+    Crowd,
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::InterfaceDeleted,
         Self::LinkDown,
         Self::ServerDead,
@@ -41,9 +46,11 @@ impl Fault {
         Self::ReloadBroken,
         Self::LossBurst,
         Self::LogUnread,
+        Self::LogUnwritable,
         Self::ServerSlow,
         Self::ScrapersUnread,
         Self::NamesUnanswered,
+        Self::Crowd,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -55,9 +62,11 @@ impl Fault {
             Self::ReloadBroken => "SIGHUP with a broken file",
             Self::LossBurst => "a fifth of all frames is lost for two seconds",
             Self::LogUnread => "nobody reads standard error for two seconds",
+            Self::LogUnwritable => "standard error is a closed pipe for two seconds",
             Self::ServerSlow => "the DogStatsD server takes 100 µs for each datagram",
             Self::ScrapersUnread => "64 clients ask for the Prometheus page and do not read",
             Self::NamesUnanswered => "the name server takes questions and does not answer",
+            Self::Crowd => "a hundred interfaces come at once and go",
         }
     }
 }
@@ -123,6 +132,17 @@ pub(super) fn run(
                 })?;
                 std::fs::write(config, CONFIG)?;
             }
+            Fault::LogUnwritable => {
+                std::fs::write(config, CONFIG.replace("10.77.0.0/24", "10.77.0."))?;
+                agent.without_a_reader_of_the_log(|| {
+                    for _ in 0..20 {
+                        reload(agent)?;
+                        wait(Duration::from_millis(100), stop);
+                    }
+                    anyhow::Ok(())
+                })??;
+                std::fs::write(config, CONFIG)?;
+            }
             Fault::ServerSlow => {
                 drop(server.take());
                 let socket = lab.a.enter(|| UdpSocket::bind(("127.0.0.1", 8125)))?;
@@ -151,6 +171,12 @@ pub(super) fn run(
                 let silent = lab.a.enter(|| UdpSocket::bind(("127.0.0.1", 53)))?;
                 wait(Duration::from_secs(5), stop);
                 drop(silent);
+            }
+            Fault::Crowd => {
+                let all = |command: &dyn Fn(u32) -> String| (0..CROWD).map(command).collect::<String>();
+                a.ip(&all(&|k| format!("link add crowd{k} type veth peer name far{k}\nlink set crowd{k} up\n")))?;
+                wait(Duration::from_secs(3), stop);
+                a.ip(&all(&|k| format!("link delete crowd{k}\n")))?;
             }
         }
         // Kept, what it hears would be what grows.

@@ -245,7 +245,7 @@ impl Hooks {
             Ok(true) => warn!(
                 interface = name,
                 hook = watched.attachment.kind(),
-                "nothing of what is {} is seen, though it is acknowledged: a program before ours ends the chain; moved to its head",
+                "nothing of what is {} is seen, though there is some: a program before ours ends the chain; moved to its head",
                 way.name()
             ),
             Ok(false) => {}

@@ -1,11 +1,18 @@
-//! Another program on the hook ends the chain before the classifier.
+//! Another program on the hook ends the chain before the classifier, or somebody detaches it.
 
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use xtask::lab::Lab;
 use xtask::lab::agent::Agent;
 use xtask::lab::programs::{Hook, Position, Program, attached};
 
-use super::support::{Conf, SOON, USUAL, lab, statsd, wait, wait_until, while_talking};
+use super::streams::Daemon;
+use super::support::{Conf, SOON, USUAL, lab, rounds, statsd, wait, wait_until, while_talking};
 
-fn position(lab: &xtask::lab::Lab, hook: Hook, ours: &str) -> Option<usize> {
+fn position(lab: &Lab, hook: Hook, ours: &str) -> Option<usize> {
     attached(&lab.a, hook).unwrap().iter().position(|name| name == ours)
 }
 
@@ -42,4 +49,55 @@ fn a_program_that_ends_the_chain_before_ours_hides_nothing_for_long() {
         drop(before);
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{hook:?}");
     }
+}
+
+/// What `bpftool link show` has of go-metro's links: numbers.
+fn links(lab: &Lab, daemon: &Daemon) -> Vec<u64> {
+    let output = lab.a.namespace.command("bpftool").args(["-j", "link", "show"]).output().unwrap();
+    let links: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let ours = |link: &&Value| {
+        let pids = link["pids"].as_array();
+        pids.is_some_and(|pids| pids.iter().any(|pid| pid["pid"] == daemon.pid().as_raw()))
+    };
+    links.as_array().unwrap().iter().filter(ours).map(|link| link["id"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn a_classifier_that_somebody_detaches_or_hides_on_both_hooks_comes_back() {
+    let (lab, conf) = (lab(), Conf::usual(&["backend: ebpf"]));
+    let server = statsd(&lab);
+    let daemon = Daemon::start(&lab, &conf, &[], Stdio::null(), Stdio::null());
+    daemon.wait("it captures", |status| status["interfaces"][0]["attached"] == true);
+    let longest = rounds(&lab, 10);
+    wait_until(&server, "before", |heard| heard.rtts().len() >= 10).assert_true_rtts(longest, "before");
+    let all = links(&lab, &daemon);
+    if all.len() == 2 {
+        // One hook, the other, and both.
+        for detached in [&all[..1], &[], &[]] {
+            let now = links(&lab, &daemon);
+            let detached = if detached.is_empty() { &now[now.len() - 2..] } else { detached };
+            for link in detached {
+                let mut bpftool = lab.a.namespace.command("bpftool");
+                assert!(bpftool.args(["link", "detach", "id", &link.to_string()]).status().unwrap().success());
+            }
+            drop(server.take());
+            while_talking(&lab, || wait_until(&server, "it sees again", |heard| heard.rtts().len() > 20));
+        }
+    } else {
+        eprintln!("bpftool does not tell whose links there are: {all:?}");
+    }
+    // Programs that end the chain on both hooks, beside a connection that is there already.
+    let hidden = while_talking(&lab, || {
+        wait_until(&server, "samples", |heard| heard.rtts().len() > 20);
+        let hide = |hook| Program::attach(&lab.a, "lab_accept", hook, Position::First).unwrap();
+        let both = [hide(Hook::Egress), hide(Hook::Ingress)];
+        thread::sleep(Duration::from_secs(1));
+        drop(server.take());
+        wait_until(&server, "it moved to the head of both", |heard| heard.rtts().len() > 20);
+        both
+    });
+    let status = daemon.wait("all is well", |status| status["state"] == "ok");
+    assert_eq!(status["interfaces"][0]["hook"], "tcx, first on egress", "{status}");
+    drop(hidden);
+    assert_eq!(daemon.stop().0, Some(0));
 }

@@ -49,6 +49,8 @@ pub struct ReadOptions {
     pub explain: Option<Explain>,
     /// Most pairs to tell apart.
     pub max_pairs: usize,
+    /// Columns of the terminal that a table is shown on; none if it goes elsewhere.
+    pub width: Option<usize>,
 }
 
 impl ReadOptions {
@@ -194,7 +196,12 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         let pairs = naming::name_pairs(&interval, &Addresses { tells_side, source }, &KernelTimes::new());
         match options.format {
             Format::Table => {
-                out.write_all(table::render(&pairs, Columns { side: tells_side, kernel: false }).as_bytes())?;
+                let columns = Columns { side: tells_side, kernel: false };
+                let text = match options.width {
+                    Some(width) => table::render_within(width, &pairs, columns),
+                    None => table::render(&pairs, columns),
+                };
+                out.write_all(text.as_bytes())?;
                 let packets = source.counters().seen;
                 let (flows, samples, rejected) =
                     (counters.flows_begun, counters.samples_total(), counters.rejected_total());

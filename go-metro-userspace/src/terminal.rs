@@ -99,6 +99,11 @@ pub fn is_stdout() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Columns of the terminal that standard output is, if it is one.
+pub fn stdout_columns() -> Option<usize> {
+    terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
+}
+
 /// Whether standard error is a terminal.
 pub fn is_stderr() -> bool {
     io::stderr().is_terminal()

@@ -44,7 +44,8 @@ fn read_as(
     let file = file.to_owned();
     let (format, max_pairs) = (Format::Table, 10_000);
     let (plot, plot_pairs, ports) = (None, 1, go_metro::rtt::Ports::ALL);
-    let options = ReadOptions { file, filter, samples, format, ports, plot, plot_pairs, explain, max_pairs };
+    let options =
+        ReadOptions { file, filter, samples, format, ports, plot, plot_pairs, explain, max_pairs, width: None };
     let mut out = Vec::new();
     let done = read::run(&options, &mut out);
     (String::from_utf8(out).unwrap(), done)

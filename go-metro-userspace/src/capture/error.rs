@@ -152,6 +152,14 @@ pub enum CaptureError {
         /// What the system returned.
         source: io::Error,
     },
+    /// A compressed file breaks before anything comes out.
+    #[error("{}: {reason} before anything can be decompressed; nothing of it can be read", path.display())]
+    NothingComesOut {
+        /// The file.
+        path: PathBuf,
+        /// How it breaks.
+        reason: String,
+    },
     /// A file is not what it should be.
     #[error("{} is no capture file: {reason}", path.display())]
     NoCapture {

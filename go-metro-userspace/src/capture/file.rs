@@ -31,7 +31,7 @@ use crate::rtt::{Addr, EngineCounters, Nanos, Segment};
 use clock::Clock;
 use flows::{Flows, Wanted};
 use order::Order;
-use reader::{Frame, Reader};
+use reader::{Frame, NoFrames, Reader};
 use unread::LinkTypes;
 
 /// Which flows are wanted of a capture.
@@ -75,9 +75,12 @@ impl FileSource {
     pub fn open_through(path: &Path, through: impl FnOnce(File) -> Box<dyn Read + Send>) -> Result<Self, CaptureError> {
         let failed = |source| CaptureError::File { path: path.to_owned(), source };
         let input = input::open(path, through).map_err(failed)?;
-        let no_capture = |reason| CaptureError::NoCapture { path: path.to_owned(), reason };
+        let no_frames = |why| match why {
+            NoFrames::NothingComesOut(reason) => CaptureError::NothingComesOut { path: path.to_owned(), reason },
+            NoFrames::NoCapture(reason) => CaptureError::NoCapture { path: path.to_owned(), reason },
+        };
         Ok(Self {
-            reader: Reader::new(input).map_err(no_capture)?,
+            reader: Reader::new(input).map_err(no_frames)?,
             counters: SourceCounters::default(),
             unknown: LinkTypes::default(),
             clock: Clock::default(),
@@ -90,8 +93,8 @@ impl FileSource {
     pub fn for_each(&mut self, filter: &FileFilter, sink: &mut impl FnMut(&Segment)) {
         let wanted = Wanted::new(filter);
         let Self { reader, counters, unknown, clock, order, flows } = self;
-        let mut measure = |time, (decoded, interface), counters: &mut SourceCounters| {
-            flows.measure(decoded, (time, interface), &wanted, counters, sink);
+        let mut measure = |time, (decoded, interface): &mut (Decoded, u32), counters: &mut SourceCounters| {
+            flows.measure(decoded, (time, *interface), &wanted, counters, sink);
         };
         while let Some(frame) = reader.next() {
             let (link_type, time) = match described(&frame) {

@@ -66,10 +66,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let format = if args.json { Format::Json } else { args.format };
-    if args.explain.is_some() && format == Format::Csv
-        || args.explain == Some(Explain::Counts) && format != Format::Table
-    {
-        return Err(Failure::usage(&"--explain prints a table, --explain=all JSON lines: leave --output out"));
+    match (args.explain, format) {
+        (Some(Explain::Counts), Format::Json | Format::Csv) => {
+            return Err(Failure::usage(&"--explain prints a table: leave --output out"));
+        }
+        (Some(Explain::All), Format::Csv) => {
+            return Err(Failure::usage(&"--explain=all prints JSON lines: leave `--output csv` out"));
+        }
+        _ => {}
     }
     let options = ReadOptions {
         file: args.file.clone(),
@@ -86,6 +90,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         plot_pairs: args.plot_pairs,
         explain: args.explain,
         max_pairs: args.max_pairs,
+        width: terminal::stdout_columns(),
     };
     // A capture may come from anyone: nothing but it can be read, from before it is opened.
     let drawing: Vec<PathBuf> = args.plot.iter().map(|file| writable_for(file)).collect();

@@ -190,7 +190,7 @@ impl Table {
             kernel: *kernel,
         });
         let mut rows: Vec<Row<'_>> = rows.collect();
-        rows.sort_by_key(Row::order);
+        rows.sort_by_cached_key(Row::order);
         // The title, a blank line, the header, a line on what is left out, and where the cursor stays.
         let room = height.saturating_sub(5).max(1);
         let (all, shown) = (rows.len(), rows.len().min(room));
@@ -295,7 +295,21 @@ impl Row<'_> {
     }
 }
 
-/// A whole table with its header, busiest pairs first.
+/// A whole table for a terminal of so many columns, as the live one, busiest pairs first.
+pub fn render_within(width: usize, pairs: &[NamedPair], columns: Columns) -> String {
+    let mut rows: Vec<Row<'_>> = pairs.iter().map(Row::from).collect();
+    rows.sort_by_cached_key(Row::order);
+    let lines = match screen(&rows, columns, width) {
+        Ok(mut lines) => {
+            lines.push(fit::parts([format!("{} pairs", rows.len()), "times in ms".to_owned()], width).join("  "));
+            lines
+        }
+        Err(needed) => vec![fit::too_small(needed, width)],
+    };
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
+/// A whole table with its header, busiest pairs first, for what is no terminal.
 pub fn render(pairs: &[NamedPair], columns: Columns) -> String {
     let rows = pairs.iter().map(Row::from);
     let widths = Widths::of(rows.clone(), columns);
@@ -341,7 +355,7 @@ impl Widths {
     /// The rows, busiest first.
     fn lines<'a>(self, rows: impl Iterator<Item = Row<'a>>) -> Vec<String> {
         let mut rows: Vec<_> = rows.collect();
-        rows.sort_by_key(Row::order);
+        rows.sort_by_cached_key(Row::order);
         rows.iter().map(|row| self.line(row)).collect()
     }
 
@@ -482,6 +496,27 @@ mod tests {
         }
         let text = lived(&[long()], || Style::Live { width: 12, height: 12 });
         assert!(text.contains("too small") && text.lines().all(|line| fit::width(line) <= 12), "{text}");
+    }
+
+    #[test]
+    fn a_table_that_is_shown_once_fits_its_terminal_as_the_live_one_does() {
+        let pairs = long().pairs;
+        for width in [40, 60, 80, 120, 200] {
+            let text = render_within(width, &pairs, Columns { side: false, kernel: true });
+            assert!(text.lines().all(|line| fit::width(line) <= width), "{width}:\n{text}");
+            let live = live_screen(width);
+            // The live one has a title and a blank line before the same table.
+            let table: Vec<&str> = live.lines().skip(2).collect();
+            assert_eq!(text.lines().map(str::trim_end).collect::<Vec<_>>(), table, "{width}");
+            assert!(text.contains(" (connect)") && text.ends_with("times in ms\n"), "{text}");
+        }
+        assert!(render_within(12, &pairs, Columns::default()).contains("too small"));
+    }
+
+    /// A live table of so many columns, as it was seen to be right.
+    fn live_screen(width: usize) -> String {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report/screens");
+        std::fs::read_to_string(folder.join(format!("live-{width}.txt"))).unwrap()
     }
 
     #[test]

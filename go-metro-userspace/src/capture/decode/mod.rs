@@ -127,6 +127,7 @@ pub fn decode(packet: Packet<'_>) -> Result<Decoded, Skip> {
 }
 
 /// Decodes a packet and counts what it was.
+#[inline]
 pub fn decode_counted(packet: Packet<'_>, counters: &mut SourceCounters) -> Option<Decoded> {
     counters.seen += 1;
     match decode(packet) {

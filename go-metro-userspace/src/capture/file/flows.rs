@@ -59,7 +59,7 @@ impl Flows {
     #[inline]
     pub(super) fn measure(
         &mut self,
-        mut decoded: Decoded,
+        decoded: &mut Decoded,
         (time, interface): (Nanos, u32),
         wanted: &Wanted,
         counters: &mut SourceCounters,
@@ -67,17 +67,18 @@ impl Flows {
     ) {
         if decoded.cut_options {
             self.cut_options += 1;
-            hide_what_was_cut(&mut decoded);
+            hide_what_was_cut(decoded);
         }
-        let Some(place) = self.copies.place(&decoded, time, decoded.ifindex.unwrap_or(interface)) else {
+        let Some(place) = self.copies.place(decoded, time, decoded.ifindex.unwrap_or(interface)) else {
             counters.copies += 1;
             return;
         };
-        let ifindex = self.places.of(&decoded, place);
+        let ifindex = self.places.of(decoded, place);
         let before = counters.records;
-        orient(&decoded, time, ifindex, wanted, counters, sink);
-        if before == counters.records && wanted.names_local {
-            self.others.note(&decoded, time);
+        orient(decoded, time, ifindex, wanted, counters, sink);
+        // Nobody asks whose they were once a segment was wanted.
+        if counters.records == 0 && wanted.names_local {
+            self.others.note(decoded, time);
         }
         counters.count_packet(before);
     }

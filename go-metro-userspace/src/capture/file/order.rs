@@ -4,6 +4,7 @@
 //! are some milliseconds late. The engine takes what comes in the order of time, and would time a segment to a later acknowledgement than the
 //! one that came first.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::rtt::Nanos;
@@ -16,7 +17,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// Frames that are held back until those that belong before them have come.
 pub(super) struct Order<T> {
-    held: Vec<(Nanos, T)>,
+    held: VecDeque<(Nanos, T)>,
     is_sorted: bool,
     /// The latest time since the clock was last set back.
     latest: Nanos,
@@ -29,24 +30,31 @@ pub(super) struct Order<T> {
 impl<T> Order<T> {
     pub(super) fn new() -> Self {
         let none = Nanos(0);
-        Self { held: Vec::with_capacity(HELD), is_sorted: true, latest: none, handed_on: none, late: 0, too_late: 0 }
+        Self {
+            held: VecDeque::with_capacity(HELD),
+            is_sorted: true,
+            latest: none,
+            handed_on: none,
+            late: 0,
+            too_late: 0,
+        }
     }
 
     /// Takes a frame, and hands on those whose turn it is.
     #[inline]
-    pub(super) fn take(&mut self, time: Nanos, frame: T, hand_on: &mut impl FnMut(Nanos, T)) {
+    pub(super) fn take(&mut self, time: Nanos, frame: T, hand_on: &mut impl FnMut(Nanos, &mut T)) {
         if time < self.latest {
             self.take_late(time, hand_on);
         }
         self.latest = self.latest.max(time);
-        self.held.push((time, frame));
+        self.held.push_back((time, frame));
         if self.held.len() == HELD {
             self.hand_on(HELD / 2, hand_on);
         }
     }
 
     #[cold]
-    fn take_late(&mut self, time: Nanos, hand_on: &mut impl FnMut(Nanos, T)) {
+    fn take_late(&mut self, time: Nanos, hand_on: &mut impl FnMut(Nanos, &mut T)) {
         if Duration::from_nanos(self.latest.0 - time.0) > LONGEST {
             self.finish(hand_on);
             (self.latest, self.handed_on) = (time, Nanos(0));
@@ -58,19 +66,21 @@ impl<T> Order<T> {
     }
 
     /// Hands on what is left.
-    pub(super) fn finish(&mut self, hand_on: &mut impl FnMut(Nanos, T)) {
+    pub(super) fn finish(&mut self, hand_on: &mut impl FnMut(Nanos, &mut T)) {
         self.hand_on(self.held.len(), hand_on);
     }
 
-    fn hand_on(&mut self, count: usize, hand_on: &mut impl FnMut(Nanos, T)) {
+    fn hand_on(&mut self, count: usize, hand_on: &mut impl FnMut(Nanos, &mut T)) {
         if !std::mem::replace(&mut self.is_sorted, true) {
             // Stable: frames of one time stay as they are.
-            self.held.sort_by_key(|(time, _)| *time);
+            self.held.make_contiguous().sort_by_key(|(time, _)| *time);
         }
-        for (time, frame) in self.held.drain(..count) {
-            self.handed_on = self.handed_on.max(time);
-            hand_on(time, frame);
+        // By reference: what is held of a frame is large enough for each move to be a call of memcpy(3).
+        for (time, frame) in self.held.iter_mut().take(count) {
+            self.handed_on = self.handed_on.max(*time);
+            hand_on(*time, frame);
         }
+        self.held.drain(..count);
     }
 
     /// Frames that were so late that others with later times had been handed on, for people; None if there were none.
@@ -94,9 +104,9 @@ mod tests {
     fn sorted(times: &[u64]) -> (Vec<u64>, Option<String>) {
         let mut order = Order::new();
         let mut out = Vec::new();
-        let mut hand_on = |time: Nanos, frame: u64| {
-            assert_eq!(time.0, frame);
-            out.push(frame);
+        let mut hand_on = |time: Nanos, frame: &mut u64| {
+            assert_eq!(time.0, *frame);
+            out.push(*frame);
         };
         for time in times {
             order.take(Nanos(*time), *time, &mut hand_on);

@@ -61,6 +61,14 @@ enum Format {
     PcapNg(Section),
 }
 
+/// Why there is no frame to be found.
+pub(super) enum NoFrames {
+    /// How the input breaks before its first byte.
+    NothingComesOut(String),
+    /// Why it is no capture.
+    NoCapture(String),
+}
+
 /// A file that is being read.
 pub(super) struct Reader {
     input: Box<dyn Read + Send>,
@@ -74,8 +82,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Reads the beginning of a file. The error says why it is no capture.
-    pub(super) fn new(input: Box<dyn Read + Send>) -> Result<Self, String> {
+    /// Reads the beginning of a file.
+    pub(super) fn new(input: Box<dyn Read + Send>) -> Result<Self, NoFrames> {
         let buffer = vec![0; LARGEST].into_boxed_slice();
         let format = Format::PcapNg(Section::default());
         let mut reader = Self { input, buffer, start: 0, end: 0, ended: false, format, broken: None };
@@ -84,12 +92,16 @@ impl Reader {
             (reader.format, reader.start) = (format, header);
             return Ok(reader);
         }
-        Err(reader.broken.unwrap_or_else(|| match reader.end {
-            0 => "it is empty".to_owned(),
-            _ => "pcap or pcapng is expected, plain or compressed with gzip, zstd or lz4; \
-                  `editcap -F pcapng` converts other formats"
-                .to_owned(),
-        }))
+        Err(match (reader.end, reader.broken) {
+            (0, Some(broken)) => NoFrames::NothingComesOut(broken),
+            (_, Some(broken)) => NoFrames::NoCapture(broken),
+            (0, None) => NoFrames::NoCapture("it is empty".to_owned()),
+            (_, None) => NoFrames::NoCapture(
+                "pcap or pcapng is expected, plain or compressed with gzip, zstd or lz4; \
+                 `editcap -F pcapng` converts other formats"
+                    .to_owned(),
+            ),
+        })
     }
 
     /// The next frame; None at the end, which [`Self::broken`] may explain.

@@ -299,10 +299,15 @@ impl PcapSource {
                 }
                 (Way::Type, Ok(false)) => Err(CaptureError::OldLibpcap { name: now.name.clone() }),
                 (Way::Type, Err(error)) => Err(error),
-                (Way::TypeIfPossible, _) => {
+                (Way::TypeIfPossible, cooks) => {
+                    let reason = match cooks {
+                        Err(error) => error.to_string(),
+                        Ok(_) => "libpcap is older than 1.10".to_owned(),
+                    };
                     tracing::warn!(
                         interface = now.name,
-                        "libpcap is older than 1.10: direction is told by addresses, forwarded traffic is not measured, \
+                        reason,
+                        "packets' types are not known: direction is told by addresses, forwarded traffic is not measured, \
                          and a neighbour's forged frames are"
                     );
                     Device::open(&now, &self.settings)

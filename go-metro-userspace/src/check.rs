@@ -281,13 +281,22 @@ fn targets_fit(config: &Config, hosts: &Hosts, findings: &mut Vec<Finding>) {
         Backend::Auto => Status::Warn,
         Backend::Ebpf => Status::Fail,
     };
-    let mut watch = WatchList::new();
-    for instance in config.instances.iter().filter(|instance| instance.pcap.is_none()) {
-        let addresses = instance.hosts.iter().flat_map(|name| hosts.addresses(name));
-        let nets = TargetSet::new(instance.ips.iter().copied(), addresses);
-        watch.entry(instance.interface.clone()).or_default().extend(nets.nets());
-    }
-    if let Err(error) = interfaces::fit(&watch) {
+    let watch = |with_hosts: bool| {
+        let mut watch = WatchList::new();
+        for instance in config.instances.iter().filter(|instance| instance.pcap.is_none()) {
+            let names = instance.hosts.iter().filter(|_| with_hosts);
+            let addresses = names.flat_map(|name| hosts.addresses(name));
+            let nets = TargetSet::new(instance.ips.iter().copied(), addresses);
+            watch.entry(instance.interface.clone()).or_default().extend(nets.nets());
+        }
+        watch
+    };
+    if let Err(error) = interfaces::fit(&watch(true)) {
+        if interfaces::fit(&watch(false)).is_ok() {
+            let what = format!("{error}; as many addresses of host names as are too many will not be watched");
+            let fix = "configure prefixes instead of names or addresses, or fewer interfaces".to_owned();
+            return findings.push(finding(Status::Warn, "targets", what, Some(fix)));
+        }
         let fix = match status {
             Status::Fail => "configure prefixes instead of addresses, or fewer interfaces",
             _ => "configure prefixes instead of addresses, or fewer interfaces; until then libpcap is used",
@@ -472,6 +481,17 @@ mod tests {
             let text = checked(&text).1;
             assert!(text.contains(told), "{}", text.chars().take(2000).collect::<String>());
         }
+    }
+
+    #[test]
+    fn names_whose_addresses_are_too_many_are_foreseen() {
+        let ips: String = (0..=u16::MAX).map(|n| format!("10.0.{}.{},", n >> 8, n & 255)).collect();
+        let text = format!(
+            "init_config: {{backend: ebpf}}\ninstances: [{{interface: lo, ips: [{ips}], hosts: [localhost]}}]\n"
+        );
+        let text = checked(&text).1;
+        let told = "warn  targets: 65537 targets are more";
+        assert!(text.contains(told) && text.contains("host names"), "{}", text.chars().take(2000).collect::<String>());
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::machines::Machines;
-use crate::capture::{WatchList, interfaces};
-use crate::config::{Config, Instance, Selector, SidesWanted};
+use crate::capture::{CaptureError, WatchList, interfaces};
+use crate::config::{Backend, Config, Instance, Selector, SidesWanted};
 use crate::netlink::links;
 use crate::report::naming::Names;
 use crate::status::document::{HostStatus, TargetStatus};
@@ -84,6 +84,10 @@ pub(super) struct Directory {
     reverse: Option<RefCell<ReverseNames>>,
     global_tags: Arc<[String]>,
     tells_side: bool,
+    /// Whether the classifier's tries bound what can be watched; libpcap has none.
+    has_tries: bool,
+    /// Addresses of names that are not watched, as the tries have no room for them.
+    left_out: BTreeMap<String, BTreeSet<IpAddr>>,
 }
 
 impl Directory {
@@ -99,6 +103,8 @@ impl Directory {
             reverse: config.reverse_dns.then(RefCell::default),
             global_tags,
             tells_side: config.sides != SidesWanted::Remote,
+            has_tries: config.backend != Backend::Pcap,
+            left_out: BTreeMap::new(),
         };
         directory.apply_hosts();
         directory
@@ -109,13 +115,15 @@ impl Directory {
         self.hosts.adopt(&old.hosts);
         self.interfaces.clone_from(&old.interfaces);
         self.look_at_links();
+        self.left_out.clone_from(&old.left_out);
         self.apply_hosts();
     }
 
     /// Looks up the configured host names, and waits a moment for the answers: most name servers give them at once.
     pub(super) async fn refresh_hosts(&mut self) {
         self.hosts.refresh(FIRST_ANSWERS).await;
-        self.apply_hosts();
+        let names: Vec<String> = self.hosts.iter().map(|(name, _)| name.to_owned()).collect();
+        self.leave_out_surplus(&names);
     }
 
     /// What is known of the configured host names.
@@ -127,7 +135,10 @@ impl Directory {
     pub(super) fn learn_host(&mut self, name: &str, answer: Addresses) -> bool {
         let changed = self.hosts.learn(name, answer);
         if changed {
-            self.apply_hosts();
+            // There may be room now for what others have too many.
+            let others = self.left_out.keys().filter(|other| *other != name).cloned();
+            let names: Vec<String> = std::iter::once(name.to_owned()).chain(others).collect();
+            self.leave_out_surplus(&names);
         }
         changed
     }
@@ -325,9 +336,93 @@ impl Directory {
 
     fn apply_hosts(&mut self) {
         for watcher in &mut self.watchers {
-            let addresses = watcher.hosts.iter().flat_map(|name| self.hosts.addresses(name));
+            let (hosts, left_out) = (&self.hosts, &self.left_out);
+            let is_watched = |name: &str, address: &IpAddr| left_out.get(name).is_none_or(|set| !set.contains(address));
+            let addresses = watcher
+                .hosts
+                .iter()
+                .flat_map(|name| hosts.addresses(name).filter(move |address| is_watched(name, address)));
             watcher.targets = TargetSet::new(watcher.ips.iter().copied(), addresses);
         }
+    }
+
+    /// Applies what is known of names. Where the classifier's tries do not hold all of it, as many addresses of `names` are left out as must be,
+    /// one name after another, so that the first has room first; what else is watched stays. Of a name's addresses those that were
+    /// learned last are left out.
+    fn leave_out_surplus(&mut self, names: &[String]) {
+        let before = self.left_out.clone();
+        self.left_out.retain(|name, _| !names.contains(name));
+        self.apply_hosts();
+        if self.fits() {
+            return;
+        }
+        let all_of = |name: &String| (name.clone(), self.hosts.addresses(name).collect());
+        let all: Vec<(String, BTreeSet<IpAddr>)> = names.iter().map(all_of).collect();
+        self.left_out.extend(all);
+        self.apply_hosts();
+        if !self.fits() {
+            // Without them it is too much as well, which the source says.
+            self.left_out.retain(|name, _| !names.contains(name));
+            self.apply_hosts();
+            return;
+        }
+        for name in names {
+            for is_v4 in [true, false] {
+                self.take_in(name, is_v4);
+            }
+            let left_out = self.left_out.get(name).map_or(0, BTreeSet::len);
+            if left_out == 0 {
+                self.left_out.remove(name);
+            } else if self.left_out.get(name).map(BTreeSet::len) != before.get(name).map(BTreeSet::len) {
+                tracing::warn!(
+                    "no room in the classifier for {left_out} of {} addresses of {name}; they are not watched. Configure \
+                     prefixes instead of names or addresses, or fewer of them",
+                    self.hosts.addresses(name).count()
+                );
+            }
+        }
+    }
+
+    /// That there is no room for some of a name's addresses, for each such name.
+    pub(super) fn surplus(&self) -> impl Iterator<Item = String> {
+        self.left_out.iter().map(|(name, left_out)| {
+            format!(
+                "no room in the classifier for {} of {} addresses of {name}; they are not watched",
+                left_out.len(),
+                self.hosts.addresses(name).count()
+            )
+        })
+    }
+
+    /// Watches as many addresses of one name and family, all of which are left out, as there is room for.
+    fn take_in(&mut self, name: &str, is_v4: bool) {
+        let of_family = self.hosts.by_age(name).into_iter().filter(|address| address.is_ipv4() == is_v4);
+        let addresses: Vec<IpAddr> = of_family.collect();
+        let (mut fitting, mut most) = (0, addresses.len());
+        // Most often all of them fit.
+        let mut tried = most;
+        loop {
+            if let Some(left_out) = self.left_out.get_mut(name) {
+                left_out.retain(|address| address.is_ipv4() != is_v4);
+                left_out.extend(&addresses[tried..]);
+            }
+            self.apply_hosts();
+            if tried == fitting && fitting == most {
+                return;
+            }
+            if self.fits() {
+                fitting = tried;
+            } else {
+                most = tried - 1;
+            }
+            tried = (fitting + most).div_ceil(2);
+        }
+    }
+
+    /// Whether the classifier can hold what is to be watched. Where the kernel does not tell its interfaces, nothing speaks against it.
+    fn fits(&self) -> bool {
+        let fit = if self.has_tries { interfaces::fit(&self.watch_list()) } else { Ok(()) };
+        !matches!(fit, Err(CaptureError::TooManyTargets { .. }))
     }
 }
 
@@ -421,5 +516,60 @@ impl Names for Directory {
 
     fn tells_side(&self) -> bool {
         self.tells_side
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use go_metro_common::target::TARGETS_MAX;
+
+    use super::*;
+    use crate::config::Backend;
+
+    /// So many addresses of one family.
+    fn addresses(first: [u8; 4], count: u32) -> BTreeSet<IpAddr> {
+        (0..count).map(|k| Ipv4Addr::from(u32::from(Ipv4Addr::from(first)) + k).into()).collect()
+    }
+
+    /// A directory whose prefixes leave room for so many more IPv4 addresses on loopback.
+    fn with_room_for(room: u32, backend: Backend) -> Directory {
+        let nets = addresses([10, 0, 0, 0], TARGETS_MAX - room).into_iter().map(|address| address.to_string());
+        let targets: Vec<String> = nets.chain(["a.example".to_owned(), "b.example".to_owned()]).collect();
+        let config = Config::from_cli(&["lo".to_owned()], &targets, &|_| None).unwrap();
+        Directory::new(&Config { backend, ..config })
+    }
+
+    fn watched(directory: &Directory, of: &BTreeSet<IpAddr>) -> usize {
+        directory.watch_list()["lo"].iter().filter(|net| of.contains(&net.addr())).count()
+    }
+
+    #[test]
+    fn of_a_name_with_more_addresses_than_the_tries_have_room_for_the_surplus_alone_is_left_out() {
+        let (a, mut b) = (addresses([192, 0, 2, 0], 6), addresses([198, 51, 100, 0], 9));
+        b.insert("2001:db8::1".parse().unwrap());
+        let mut directory = with_room_for(10, Backend::Ebpf);
+        directory.learn_host("a.example", Ok(a.clone()));
+        directory.learn_host("b.example", Ok(b.clone()));
+        assert_eq!((watched(&directory, &a), watched(&directory, &b)), (6, 4 + 1), "the other family has room");
+        assert!(directory.fits());
+        assert_eq!(directory.left_out.keys().collect::<Vec<_>>(), ["b.example"]);
+
+        // The same answer changes nothing. Fewer addresses elsewhere make room, as soon as they are no longer kept.
+        assert!(!directory.learn_host("b.example", Ok(b.clone())));
+        let mut other = with_room_for(10, Backend::Ebpf);
+        other.learn_host("b.example", Ok(b.clone()));
+        assert_eq!(watched(&other, &b), 10);
+        other.learn_host("a.example", Ok(a.clone()));
+        assert_eq!((watched(&other, &a), watched(&other, &b)), (1, 10), "what was there first stays");
+    }
+
+    #[test]
+    fn libpcap_watches_every_address_and_prefixes_alone_that_do_not_fit_are_left_to_the_source() {
+        let a = addresses([192, 0, 2, 0], 6);
+        let mut directory = with_room_for(1, Backend::Pcap);
+        directory.learn_host("a.example", Ok(a.clone()));
+        assert_eq!(watched(&directory, &a), 6);
     }
 }

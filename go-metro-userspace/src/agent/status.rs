@@ -273,6 +273,7 @@ impl Agent {
             let names: Vec<&str> = failing.into_iter().collect();
             problems.push(format!("{} cannot be looked up", hosts::shortened(&names)));
         }
+        problems.extend(self.directory.surplus());
         let recent = &self.memory.marks[0];
         if look.source.lost > recent.lost {
             problems.push(format!("{} records lost lately: enlarge ring_size", look.source.lost - recent.lost));

@@ -137,6 +137,15 @@ impl Hosts {
         self.hosts.get(name).into_iter().flat_map(|host| host.addresses.iter().copied())
     }
 
+    /// The addresses of a name, those first that were in an answer first.
+    pub fn by_age(&self, name: &str) -> Vec<IpAddr> {
+        let host = self.hosts.get(name).into_iter();
+        let mut known: Vec<(Instant, IpAddr)> =
+            host.flat_map(|host| &host.since).map(|(address, kept)| (kept.from, *address)).collect();
+        known.sort_unstable();
+        known.into_iter().map(|(_, address)| address).collect()
+    }
+
     /// The name that an address was configured by; the one that it was first an answer to, if several.
     pub fn name_of(&self, address: IpAddr) -> Option<&str> {
         let known = self.hosts.iter().filter_map(|(name, host)| Some((host.since.get(&address)?.from, name)));

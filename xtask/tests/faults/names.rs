@@ -315,3 +315,24 @@ fn a_connection_to_an_address_that_answers_leave_out_in_turn_is_measured_in_ever
     assert!(reports > 15 && measured + 1 >= reports, "measured in {measured} of {reports} intervals");
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }
+
+#[test]
+fn of_a_name_with_more_addresses_than_there_is_room_for_the_surplus_alone_is_left_out() {
+    let lab = lab();
+    let statsd = statsd(&lab);
+    let names = Server::start(&lab.a, Mood::Addresses(vec![FIRST, OTHER]));
+    let conf = Conf::new();
+    // Room for one address more.
+    let ips: Vec<String> = (1..65_536_u32).map(|k| Ipv4Addr::from(0x0a50_0000 + k).to_string()).collect();
+    let instance = format!("  - interface: eth0\n    hosts: [{HOST}]\n    ips: [{}]\n", ips.join(", "));
+    conf.write(&["backend: ebpf", "dns_refresh_interval: 1"], &instance);
+    let mut command = names.command(&binary().unwrap());
+    command.args(conf.args());
+    let daemon = Daemon::spawn(&mut command, &conf, Stdio::null(), Stdio::null());
+    let status = daemon.wait("the surplus is named", |status| {
+        status["problems"].to_string().contains("no room in the classifier for 1 of 2 addresses of db.lab.test")
+    });
+    assert_eq!((&status["state"], &status["backend"]["name"]), (&"degraded".into(), &"ebpf".into()), "{status}");
+    measured(&lab, &statsd, FIRST, "the address for which there was room");
+    assert_eq!(daemon.stop().0, Some(0));
+}

@@ -176,6 +176,11 @@ impl Outputs {
         failing.filter_map(|((_, sink), its)| Some(format!("{} {}: {}", its.kind, its.destination, sink.problem()?)))
     }
 
+    /// The port at which Prometheus scrapes.
+    pub(super) fn server(&self) -> Option<&Server> {
+        self.scraped.as_ref().map(|(_, server)| server)
+    }
+
     /// What could not be sent.
     pub(super) fn send_errors(&self) -> u64 {
         self.each.iter().map(|(_, sink)| sink.send_errors()).sum()

@@ -64,10 +64,18 @@ pub(super) type Asks = mpsc::Sender<Ask>;
 /// A listening socket; closed when dropped, and a Unix socket's file removed.
 pub(super) struct Server {
     task: JoinHandle<()>,
+    crowd: Arc<Crowd>,
     file: Option<(PathBuf, u64)>,
 }
 
 impl Server {
+    /// That connections were cut off lately to make room for others, and whose.
+    pub(super) fn crowded(&self) -> Option<String> {
+        let cut_off = self.crowd.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, whose) = cut_off.as_ref().filter(|(at, _)| at.elapsed() < COMPLAIN_EVERY)?;
+        Some(format!("too many connections at once of {whose}: the oldest are cut off"))
+    }
+
     /// Whether a Unix socket's file is gone, or another one is in its place.
     pub(super) fn is_gone(&self) -> bool {
         let is_there = |(path, inode): &(PathBuf, u64)| std::fs::metadata(path).is_ok_and(|meta| meta.ino() == *inode);
@@ -120,8 +128,9 @@ pub(super) async fn unix(path: &Path, asks: &Asks) -> Result<Server, SocketError
     };
     let inode = std::fs::metadata(path).map_err(failed)?.ino();
     let site = Arc::new(Site { asks: asks.clone(), exposition: None, crowd: Arc::default() });
+    let crowd = site.crowd.clone();
     let task = tokio::spawn(accept(listener, site, |_| None));
-    Ok(Server { task, file: Some((path.to_owned(), inode)) })
+    Ok(Server { task, crowd, file: Some((path.to_owned(), inode)) })
 }
 
 fn bind(path: &Path) -> io::Result<UnixListener> {
@@ -141,8 +150,9 @@ pub(super) fn tcp(listener: std::net::TcpListener, exposition: Arc<Exposition>, 
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let site = Arc::new(Site { asks: asks.clone(), exposition: Some(exposition), crowd: Arc::default() });
+    let crowd = site.crowd.clone();
     let task = tokio::spawn(accept(listener, site, |address| Some(peer(address.ip()))));
-    Ok(Server { task, file: None })
+    Ok(Server { task, crowd, file: None })
 }
 
 /// Converses with all who connect. When there are too many, the oldest connection of whoever has most makes room: who asks and does not read
@@ -183,6 +193,8 @@ struct Crowd {
     places: Mutex<Vec<Place>>,
     next: AtomicU64,
     complained_at: Mutex<Option<Instant>>,
+    /// When somebody was last cut off to make room, and who.
+    cut_off: Mutex<Option<(Instant, String)>>,
 }
 
 struct Place {
@@ -217,10 +229,11 @@ impl Crowd {
             && let Some(oldest) = places.iter().position(|place| place.of == peer)
         {
             places.remove(oldest).task.abort();
+            let who = peer.map_or_else(|| "the status socket".to_owned(), |peer| peer.to_string());
+            *self.cut_off.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), who.clone()));
             let mut complained_at = self.complained_at.lock().unwrap_or_else(PoisonError::into_inner);
             if complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
                 *complained_at = Some(Instant::now());
-                let who = peer.map_or_else(|| "the status socket".to_owned(), |peer| peer.to_string());
                 tracing::warn!("too many connections at once of {who}: the oldest are cut off");
             }
         }

@@ -34,6 +34,8 @@ pub(super) struct Memory {
     pub(super) refused: Option<String>,
     /// Whether somebody removed the status socket, and it is to be made again.
     socket_is_gone: bool,
+    /// Why it could not be made again.
+    no_socket: Option<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -58,6 +60,7 @@ impl Memory {
             last_report: None,
             refused: None,
             socket_is_gone: false,
+            no_socket: None,
         }
     }
 
@@ -108,12 +111,20 @@ impl Agent {
             Ok(server) => {
                 self.status_socket = Some(server);
                 self.memory.socket_is_gone = false;
+                self.memory.no_socket = None;
             }
             Err(taken @ SocketError::Taken(_)) => {
                 tracing::info!("{taken}; this one cannot be asked for its status");
                 self.memory.socket_is_gone = false;
             }
-            Err(error) => tracing::debug!("{error}"),
+            Err(error) => {
+                if self.memory.no_socket.is_none() {
+                    tracing::warn!(
+                        "{error}; trying again each second. The sandbox knows a folder that was made again for another: restart then"
+                    );
+                }
+                self.memory.no_socket = Some(error.to_string());
+            }
         }
     }
 
@@ -289,6 +300,9 @@ impl Agent {
             problems.push(format!("{} lines of the log could not be written lately", lines_lost - recent.lines_lost));
         }
         problems.extend(self.outputs.problems(&self.options.config));
+        problems.extend(self.memory.no_socket.clone());
+        let servers = [self.outputs.server(), self.status_socket.as_ref()];
+        problems.extend(servers.into_iter().flatten().filter_map(Server::crowded));
         if let Some(why) = &self.memory.refused {
             let first = why.lines().next().unwrap_or_default();
             problems.push(format!("the configuration file was changed and is refused: {first}"));

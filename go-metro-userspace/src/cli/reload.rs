@@ -11,6 +11,7 @@ use super::Failure;
 use crate::config;
 use crate::status::Status;
 use crate::status::client::{self, AskError};
+use crate::terminal;
 
 /// Longest wait for the daemon to apply or refuse the file: a name server that does not answer is waited for.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -44,7 +45,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let before = can_be_asked.then(|| client::status(&args.socket).map_err(failed)).transpose()?;
     kill(Pid::from_raw(daemon), Signal::SIGHUP)
         .map_err(|error| Failure::running(&format!("cannot signal process {daemon}: {error}")))?;
-    let Some(before) = before.as_ref().map(outcomes) else { return Ok(()) };
+    let Some(before) = before.as_ref().map(outcomes) else {
+        let socket = args.socket.display();
+        terminal::complain(&format!(
+            "process {daemon} is asked to read its configuration again; whether it did, its log says: it does not answer at {socket} \
+             (--socket names another)\n"
+        ));
+        return Ok(());
+    };
     let deadline = Instant::now() + LONGEST;
     while Instant::now() < deadline {
         thread::sleep(PAUSE);

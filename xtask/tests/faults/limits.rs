@@ -388,3 +388,15 @@ fn a_socket_that_drips_or_takes_nobody_is_given_up() {
         }
     }
 }
+
+#[test]
+fn a_reload_whose_outcome_cannot_be_asked_for_says_so() {
+    let (lab, conf) = (lab(), Conf::usual(&[]));
+    let daemon = Daemon::start(&lab, &conf, &[], Stdio::null(), Stdio::null());
+    daemon.wait("it captures", attached);
+    let pid = daemon.pid().to_string();
+    let said = run_once(["reload", "--pid", &pid, "--socket", "/nonexistent/go-metro.sock"]).unwrap();
+    assert!(said.status.success() && said.stderr.concat().contains("its log says"), "{said:?}");
+    daemon.wait("a reload", |status| status["happened"]["reloads"] == 1);
+    assert_eq!(daemon.stop().0, Some(0));
+}

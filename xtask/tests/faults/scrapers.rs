@@ -69,6 +69,7 @@ fn clients_that_ask_and_do_not_read_cost_one_page_and_keep_nobody_out() {
     assert!(get(&lab, "/metrics").len() as u64 >= page / 2);
     let status = daemon.status().unwrap();
     assert!(status["errors"].to_string().contains("too many connections at once of 127.0.0.1"), "{status}");
+    assert!(status["problems"].to_string().contains("too many connections at once of 127.0.0.1"), "{status}");
 
     // Those that were not cut off at once live half a minute at most.
     wait("all connections end", 2 * SOON, || {

@@ -14,7 +14,7 @@ pub mod thinned;
 mod trace;
 mod tshark;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
@@ -55,7 +55,7 @@ pub fn main(args: &Args) -> Result<()> {
         return judge_thinned(&binary, captures(&given)?, seeds, args.verbose);
     }
     println!("{HEADER}");
-    let mut total = Judged::default();
+    let (mut total, mut reasons) = (Judged::default(), BTreeMap::<String, (usize, usize)>::new());
     for (file, court) in courts(captures(&given)?) {
         let judged = court
             .and_then(|court| Ok(court.judge(&samples(&binary, &file)?)))
@@ -65,9 +65,19 @@ pub fn main(args: &Args) -> Result<()> {
         if args.verbose {
             judged.details.iter().for_each(|line| println!("    {line}"));
         }
+        for (advance, reason) in outcomes(&binary, &file)? {
+            let Some(reason) = reason else { continue };
+            let (all, trusted) = reasons.entry(reason).or_default();
+            *all += 1;
+            *trusted += usize::from(judged.missed.contains(&advance));
+        }
         total.add(&judged);
     }
     println!("{}", total.row("total"));
+    println!("\nno sample, and why   acknowledgements  of trusted pairs");
+    for (reason, (all, trusted)) in reasons {
+        println!("{reason:<20} {all:>16}  {trusted:>16}");
+    }
     if total.wrong > 0 || total.refuted > 0 || total.recall() < MIN_RECALL {
         let Judged { wrong, refuted, trusted, found, .. } = total;
         bail!("{wrong} wrong, {refuted} refuted, {} of {trusted} trustworthy pairs missed", trusted - found);

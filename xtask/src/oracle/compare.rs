@@ -39,6 +39,8 @@ pub struct Judged {
     pub refuted: usize,
     /// Furthest that one of ours is from a trusted pair, in nanoseconds.
     pub largest_error_ns: u64,
+    /// The trusted pairs that we do not have, as acknowledgements.
+    pub missed: Vec<Advance>,
     /// A line for each that was missed or is wrong.
     pub details: Vec<String>,
     /// What a judge could not see.
@@ -198,8 +200,12 @@ impl Judged {
         }
         self.trusted += 1;
         let frame = ack.number;
-        match ours.get(&(turned(ack.flow), ack.ack.unwrap_or_default(), ack.time_ns)) {
-            None => self.details.push(format!("missed: frame {frame}, {judge} {rtt_ns} ns")),
+        let (flow, number, time_ns) = (turned(ack.flow), ack.ack.unwrap_or_default(), ack.time_ns);
+        match ours.get(&(flow, number, time_ns)) {
+            None => {
+                self.missed.push(Advance { flow, ack: number, time_ns });
+                self.details.push(format!("missed: frame {frame}, {judge} {rtt_ns} ns"));
+            }
             Some(found) => {
                 let error = found.abs_diff(rtt_ns);
                 self.largest_error_ns = self.largest_error_ns.max(error);

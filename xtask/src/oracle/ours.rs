@@ -20,15 +20,16 @@ pub fn samples(binary: &Path, file: &Path) -> Result<Vec<Sample>> {
     lines.map(|line| serde_json::from_str(line).with_context(|| format!("not a sample: {line}"))).collect()
 }
 
-/// What became of every acknowledgement of something new, sample or not.
+/// What became of every acknowledgement of something new, sample or not; of those that are none, why.
 ///
 /// # Errors
 ///
 /// As [`samples`].
-pub fn outcomes(binary: &Path, file: &Path) -> Result<Vec<Advance>> {
+pub fn outcomes(binary: &Path, file: &Path) -> Result<Vec<(Advance, Option<String>)>> {
     let text = capture(Command::new(binary).arg("read").arg(file).arg("--explain=all"))?;
     let lines = text.lines().filter(|line| !line.is_empty());
-    let of = |told: Told| Advance { flow: (told.local, told.remote), ack: told.ack, time_ns: told.time_ns };
+    let of =
+        |told: Told| (Advance { flow: (told.local, told.remote), ack: told.ack, time_ns: told.time_ns }, told.rejected);
     lines.map(|line| serde_json::from_str(line).map(of).with_context(|| format!("not an outcome: {line}"))).collect()
 }
 
@@ -49,4 +50,5 @@ struct Told {
     local: std::net::SocketAddr,
     remote: std::net::SocketAddr,
     ack: u32,
+    rejected: Option<String>,
 }

@@ -3,7 +3,8 @@
 
 mod support;
 
-use support::case::{Bases, Case, all};
+use go_metro::rtt::EngineConfig;
+use support::case::{Bases, Case, Frame, all};
 
 const PLAIN: Bases = Bases { seq: [1_000_000_000, 3_000_000_000], timestamps: [500_000, 7_000_000] };
 
@@ -49,4 +50,35 @@ fn every_case_comes_out_right_wherever_numbers_wrap() {
             }
         }
     }
+}
+
+#[test]
+fn records_lost_to_a_full_ring_make_no_sample_that_the_whole_case_does_not_have() {
+    let mut judged = 0;
+    for case in all() {
+        for (case, done) in variants(&case) {
+            for peers_complete in [false, true] {
+                let config = EngineConfig { peers_complete, ..EngineConfig::default() };
+                let whole = case.samples_without(PLAIN, config, usize::MAX..usize::MAX);
+                let frames = case.frames.len();
+                for (from, until) in (1..frames).flat_map(|from| (from..=from + 3).map(move |until| (from, until))) {
+                    let lost = &case.frames[from..until.min(frames)];
+                    for sample in case.samples_without(PLAIN, config, from..until) {
+                        let (timed, ack, time, rtt) = sample;
+                        // Captured ahead of its data and then lost: nothing that is left shows it.
+                        let acked_early =
+                            |frame: &Frame| frame.from != timed && frame.ack >= Some(ack) && frame.time_us < time - rtt;
+                        if lost.iter().any(acked_early) {
+                            continue;
+                        }
+                        judged += 1;
+                        let name = &case.name;
+                        assert!(whole.contains(&sample), "{name} ({done}), without {from}..{until}: {sample:?}");
+                    }
+                }
+            }
+        }
+    }
+    println!("{judged} samples judged");
+    assert!(judged > 1000, "{judged}");
 }

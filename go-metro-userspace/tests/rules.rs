@@ -718,6 +718,32 @@ fn an_interruption_forgets_what_is_outstanding() {
 }
 
 #[test]
+fn nothing_is_timed_across_lost_records_however_many_gaps_a_flow_was_silent_for() {
+    for gaps in [1, 2, 255, 256, 257, 512] {
+        let lines = "0 > 1000+100\n 50 < ack 1100 => data exact 50\n 60 > 1100+100";
+        let mut engine = play_with(EngineConfig::default(), lines);
+        (0..gaps).for_each(|_| engine.note_gap());
+        for text in ["110 < ack 1200 => rejected no_segment", "120 > 1200+100", "170 < ack 1300 => data exact 50"] {
+            let line = parse(text).unwrap();
+            assert_eq!(support::trace::describe(&engine.record(&line.segment)), line.expected, "{gaps} gaps: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_begins_after_a_gap_is_timed_from_its_syn_on() {
+    // On a tuple that nothing was known of, and on one whose earlier connection the gap was in.
+    for before in ["", "0 > S 1000\n 50 < SA 7000 ack 1001 => connect exact 50"] {
+        let mut engine = play_with(EngineConfig::default(), before);
+        engine.note_gap();
+        for text in ["100 > S 50000", "150 < SA 90000 ack 50001 => connect exact 50"] {
+            let line = parse(text).unwrap();
+            assert_eq!(support::trace::describe(&engine.record(&line.segment)), line.expected, "{before:?}: {text}");
+        }
+    }
+}
+
+#[test]
 fn other_bounds_hold_from_now_on_and_the_counters_go_on() {
     let mut engine =
         play_with(EngineConfig::default(), "0 > 1000+100\n 50 < ack 1100 => data exact 50\n 60 > 1100+100");

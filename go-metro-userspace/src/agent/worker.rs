@@ -21,7 +21,7 @@ use crate::capture::{
 use crate::netlink::monitor::Monitor;
 use crate::netlink::outages::Outages;
 use crate::rtt::{
-    Batch, Engine, EngineConfig, EngineCounters, Interval, Outcome, Sample, Segment, Summaries, SummaryLimits,
+    Batch, Engine, EngineConfig, EngineCounters, Interval, Nanos, Outcome, Sample, Segment, Summaries, SummaryLimits,
 };
 use crate::threads;
 
@@ -218,6 +218,8 @@ impl Worker {
             retired: SourceCounters::default(),
             samples,
             samples_dropped: 0,
+            lost: 0,
+            gap_before: None,
             tap: None,
             events,
             others: Vec::new(),
@@ -309,6 +311,10 @@ struct State {
     retired: SourceCounters,
     samples: Option<mpsc::SyncSender<Samples>>,
     samples_dropped: u64,
+    /// As [`Source::lost`], at the last look.
+    lost: u64,
+    /// A record stamped at this time or later comes after a gap.
+    gap_before: Option<Nanos>,
     tap: Option<Tap>,
     events: async_mpsc::UnboundedSender<Event>,
     /// Threads that drain the other rings of the same classifier.
@@ -421,12 +427,23 @@ impl State {
             && let Some(Retiring { mut source, keeps_flows, mut came, stay, .. }) = self.retiring.take()
         {
             self.retired.add(&counters(&mut source));
+            // Each source counts from its own start.
+            let lost_before = source.lost().unwrap_or(self.lost);
             drop(source);
+            let lost = self.source.lost().unwrap_or_default();
+            let is_gap = self.gap_before.take().is_some() || lost_before != self.lost || lost != 0;
+            self.lost = lost;
             if !keeps_flows {
                 self.engine.interrupt_all();
             }
+            if is_gap {
+                self.engine.note_gap();
+            }
             came.sort_by_key(Segment::time);
             self.measure(Some(&came));
+            if is_gap {
+                self.engine.note_gap();
+            }
             self.notice_jump();
             // They are not interrupted, but captured by another source from now on.
             stay.into_iter().for_each(|event| drop(self.events.send(Event::Interface(event))));
@@ -448,14 +465,26 @@ impl State {
                 engine.interrupt_all();
             }
         }
+        self.notice_loss();
         self.measure(None);
         self.notice_jump();
         Ok(())
     }
 
+    /// Looks whether the kernel had no room for a record since the last look: a gap before what waits to be read, and before what comes from
+    /// now on.
+    fn notice_loss(&mut self) {
+        let lost = self.source.lost().unwrap_or(self.lost);
+        if lost != self.lost {
+            self.lost = lost;
+            self.engine.note_gap();
+            self.gap_before = Some(self.source.now());
+        }
+    }
+
     /// Measures what came, or else what the source has.
     fn measure(&mut self, came: Option<&[Segment]>) {
-        let Self { source, engine, batch, summaries, samples, tap, views, .. } = self;
+        let Self { source, engine, batch, summaries, samples, tap, views, gap_before, .. } = self;
         // A hook may hide something; libpcap is on none.
         let has_hooks = !matches!(source, Source::Pcap(_));
         let mut found = Vec::new();
@@ -475,7 +504,14 @@ impl State {
         };
         match came {
             Some(came) => came.iter().for_each(|segment| batch.push(segment, engine, &mut sink)),
-            None => source.read(&mut |segment| batch.push(segment, engine, &mut sink)),
+            None => source.read(&mut |segment| {
+                if gap_before.is_some_and(|time| segment.time() >= time) {
+                    *gap_before = None;
+                    batch.flush(engine, &mut sink);
+                    engine.note_gap();
+                }
+                batch.push(segment, engine, &mut sink);
+            }),
         }
         batch.flush(engine, &mut sink);
         if let Some(channel) = samples.as_ref().filter(|_| !found.is_empty()) {

@@ -172,6 +172,16 @@ impl Source {
         }
     }
 
+    /// Segments that the kernel had no room for since the source was opened; `None` if it does not say. Cheap enough to ask before each
+    /// read.
+    pub fn lost(&mut self) -> Option<u64> {
+        match self {
+            Self::Ebpf(source) => source.lost(),
+            Self::Pcap(source) => source.counters().ok().map(|counters| counters.lost),
+            Self::Ring(source) => source.lost(),
+        }
+    }
+
     /// Watches these addresses from now on, without a gap for those that were watched before.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use go_metro_common::segment::TcpFlags;
 
 use super::batch::Hashed;
 use super::early::EarlyAcks;
-use super::flow::{FlowLimits, Sent};
+use super::flow::{Flow, FlowLimits, Sent};
 use super::key::Key;
 use super::outstanding::{COMMON_PER_FLOW, Pool};
 use super::sample::{Quiet, Rejection};
@@ -146,6 +146,8 @@ pub struct Engine {
     limits: FlowLimits,
     config: EngineConfig,
     counters: EngineCounters,
+    /// Gaps in the records so far, modulo 2^8.
+    gaps: u8,
 }
 
 impl Engine {
@@ -160,6 +162,7 @@ impl Engine {
             limits: FlowLimits { outstanding, longest: config.idle_ttl, peers_complete: config.peers_complete },
             config,
             counters: EngineCounters::default(),
+            gaps: 0,
         }
     }
 
@@ -232,6 +235,17 @@ impl Engine {
         self.table.for_each_mut(|_| true, |index, flow| flow.interrupt(&mut pool.share(index)));
     }
 
+    /// Records of any flow were lost between the last one and the next: what is outstanding is not timed. A flow notices with its next
+    /// segment.
+    pub fn note_gap(&mut self) {
+        self.gaps = self.gaps.wrapping_add(1);
+        if self.gaps == 0 {
+            // A flow that was silent since this number was last in use would not notice.
+            let pool = &mut self.pool;
+            self.table.for_each_mut(|_| true, |index, flow| flow.enter_gap(0, &mut pool.share(index)));
+        }
+    }
+
     /// Number of flows now.
     pub fn flows(&self) -> usize {
         self.table.len()
@@ -273,7 +287,10 @@ impl Engine {
     /// The segment's flow, unless its time was over before the segment came.
     fn live_flow(&mut self, segment: &Segment, key: &Key, hash: u32) -> Option<u32> {
         let index = self.table.find(key, hash)?;
-        let Some(ended) = self.table.is_over(index, segment.time()) else { return Some(index) };
+        let Some(ended) = self.table.is_over(index, segment.time()) else {
+            self.table.flow_mut(index).note_gaps(self.gaps, &mut self.pool.share(index));
+            return Some(index);
+        };
         self.table.remove(index, &mut self.pool);
         self.count_end(ended);
         None
@@ -287,6 +304,7 @@ impl Engine {
         }
         self.counters.flows_begun += 1;
         let index = self.table.insert(*key, hash, segment.time(), &mut self.pool);
+        *self.table.flow_mut(index) = Flow::after_gaps(self.gaps);
         if let Some(ack) = self.early_acks.take(hash) {
             self.table.flow_mut(index).was_acked(ack);
         }

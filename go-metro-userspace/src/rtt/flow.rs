@@ -198,6 +198,25 @@ impl Flow {
         marks: Marks::NONE,
     };
 
+    /// A flow of which nothing was seen yet, after this many gaps in the records.
+    pub(super) fn after_gaps(gaps: u8) -> Self {
+        Self { outstanding: Queue::after_gaps(gaps), ..Self::NEW }
+    }
+
+    /// Notes how many gaps there were in the records so far.
+    #[inline]
+    pub(super) fn note_gaps(&mut self, gaps: u8, pool: &mut Share<'_>) {
+        if self.outstanding.gaps() != gaps {
+            self.enter_gap(gaps, pool);
+        }
+    }
+
+    /// Records were lost: a gap, which makes `gaps` so far. What is outstanding may have been acknowledged or sent again in it, so it is
+    /// not timed, and what is sent next is behind it. All else stays known, so that a retransmission is recognised.
+    pub(super) fn enter_gap(&mut self, gaps: u8, pool: &mut Share<'_>) {
+        self.outstanding.lose(gaps, pool);
+    }
+
     /// Any word of it, to be read ahead of use.
     #[inline]
     pub(super) fn warm(&self) -> u64 {
@@ -213,7 +232,8 @@ impl Flow {
     /// Forgets everything: a new connection on the same tuple, or one that cannot be followed any further.
     pub(super) fn restart(&mut self, pool: &mut Share<'_>) {
         self.outstanding.clear(pool);
-        *self = Self::NEW;
+        // Empty now; the gaps before are known still.
+        *self = Self { outstanding: self.outstanding, ..Self::NEW };
     }
 
     /// Forgets what is outstanding, because acknowledgements may have passed unseen.

@@ -237,6 +237,8 @@ pub(super) struct Queue {
     doubts: u32,
     len: u16,
     marks: u8,
+    /// As [`Queue::gaps`]; here, because a flow's cache line has no other byte free.
+    gaps: u8,
 }
 
 /// The flow's own node is in use.
@@ -252,7 +254,12 @@ const _: () = assert!(size_of::<Queue>() == 16);
 
 impl Queue {
     /// Nothing outstanding.
-    pub(super) const EMPTY: Self = Self { head: NIL, tail: NIL, doubts: 0, len: 0, marks: 0 };
+    pub(super) const EMPTY: Self = Self { head: NIL, tail: NIL, doubts: 0, len: 0, marks: 0, gaps: 0 };
+
+    /// Nothing outstanding, after this many gaps in the records.
+    pub(super) const fn after_gaps(gaps: u8) -> Self {
+        Self { gaps, ..Self::EMPTY }
+    }
 
     /// Whether nothing is on record.
     pub(super) fn is_empty(&self) -> bool {
@@ -297,7 +304,7 @@ impl Queue {
         }
         let found = evidence.judge(advance, self.doubts, self.is(THINNED));
         if self.len == 0 {
-            *self = Self { marks: self.marks & GAP_PENDING, ..Self::EMPTY };
+            *self = Self { marks: self.marks & GAP_PENDING, ..Self::after_gaps(self.gaps) };
         }
         found
     }
@@ -305,6 +312,20 @@ impl Queue {
     /// Removes everything.
     pub(super) fn clear(&mut self, pool: &mut Share<'_>) {
         self.forget(pool, |_| false);
+    }
+
+    /// Gaps in the records that it was last emptied for, modulo 2^8.
+    #[inline]
+    pub(super) fn gaps(&self) -> u8 {
+        self.gaps
+    }
+
+    /// Removes everything at a gap in the records: among those that were lost may be others that are outstanding, so the next comes after
+    /// them.
+    pub(super) fn lose(&mut self, gaps: u8, pool: &mut Share<'_>) {
+        self.clear(pool);
+        self.gaps = gaps;
+        self.marks |= THINNED | GAP_PENDING;
     }
 
     /// Removes everything, of which all below `una` was acknowledged, and remembers whether there was a gap above that.
@@ -322,7 +343,7 @@ impl Queue {
             self.give_back(pool, index);
             index = node.next;
         }
-        *self = Self { marks: if gap { GAP_PENDING } else { 0 }, ..Self::EMPTY };
+        *self = Self { marks: if gap { GAP_PENDING } else { 0 }, ..Self::after_gaps(self.gaps) };
     }
 
     fn is(&self, mark: u8) -> bool {

@@ -18,6 +18,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use go_metro::rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
@@ -180,9 +181,21 @@ impl Case {
     /// Every sample of both ends: who sent what is timed, the relative acknowledgement number, the time of the acknowledgement and
     /// the round-trip time in microseconds.
     pub fn samples(&self, bases: Bases) -> Vec<(End, i64, f64, f64)> {
-        let mut engine = Engine::new(EngineConfig { peers_complete: true, ..EngineConfig::default() });
+        let config = EngineConfig { peers_complete: true, ..EngineConfig::default() };
+        self.samples_without(bases, config, usize::MAX..usize::MAX)
+    }
+
+    /// The same where these frames are lost to a full ring, and the engine is notified of a gap after them.
+    pub fn samples_without(&self, bases: Bases, config: EngineConfig, lost: Range<usize>) -> Vec<(End, i64, f64, f64)> {
+        let mut engine = Engine::new(config);
         let mut samples = Vec::new();
-        for frame in &self.frames {
+        for (k, frame) in self.frames.iter().enumerate() {
+            if lost.contains(&k) {
+                continue;
+            }
+            if k == lost.end {
+                engine.note_gap();
+            }
             frame.segment(bases).for_each_side(Sides::BOTH, &mut |segment| {
                 if let Outcome::Sample(sample) = engine.record(segment) {
                     let from = if sample.flow.side == Side::Remote { End::A } else { End::B };

@@ -1,15 +1,18 @@
 //! Too much of everything: records, flows, packets; too few file descriptors and processors. Bounded, counted, and true.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use xtask::lab::Lab;
 use xtask::lab::flood::{self, syn_flood};
+use xtask::lab::traffic::connect;
 
 use super::support::{
-    Backend, Conf, Finally, Heard, USUAL, backend, lab, rounds, start, statsd, wait_until, while_talking,
+    Backend, Conf, Finally, Heard, RTT, USUAL, backend, lab, rounds, start, statsd, wait_until, while_talking,
 };
 
 /// Instances of eth0 and of an interface that a flood can leave by: what comes out of its other end is for nobody.
@@ -88,6 +91,43 @@ fn a_full_buffer_loses_records_which_are_counted_and_makes_no_false_sample() {
         let longest = rounds(&lab, 20);
         let heard = wait_until(&server, "samples after it", |heard| heard.rtts().len() >= 20);
         heard.assert_true_rtts(longest, &format!("{which:?}, afterwards"));
+        assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
+    }
+}
+
+#[test]
+fn an_acknowledgement_lost_to_a_full_buffer_is_not_replaced_by_a_later_one() {
+    /// Long enough that the buffer is full before what was sent is acknowledged.
+    const PATH: Duration = Duration::from_millis(400);
+    /// From there to the next segment that acknowledges the same.
+    const LATER: Duration = Duration::from_secs(3);
+    for which in Backend::BOTH {
+        let lab = lab();
+        lab.path().set_rtt(PATH);
+        let server = statsd(&lab);
+        let conf = Conf::new();
+        conf.write(&[&backend(which), "ring_size: 64KiB"], &with_flood(&lab));
+        let agent = start(&lab, &conf);
+        let listener = lab.b.enter(|| TcpListener::bind((lab.b.v4, 0))).unwrap();
+        let mut near = connect(&lab.a, listener.local_addr().unwrap()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        near.write_all(&[0; 100]).unwrap();
+        wait_until(&server, "a report", |heard| !heard.rtts().is_empty());
+        agent.freeze().unwrap();
+        let sent_at = Instant::now();
+        near.write_all(&[0; 100]).unwrap();
+        syn_flood(&lab.a, "flood0", 0..150_000).unwrap();
+        thread::sleep(LATER.saturating_sub(sent_at.elapsed()));
+        agent.signal(Signal::SIGCONT).unwrap();
+        wait_until(&server, "the loss", |heard| heard.count("go_metro.lost") > 0);
+        drop(server.take());
+        // A FIN acknowledges what the lost segment did, three seconds later.
+        far.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(near.read(&mut [0]).unwrap(), 0);
+        lab.path().set_rtt(RTT);
+        rounds(&lab, 5);
+        let heard = wait_until(&server, "samples after it", |heard| heard.rtts().len() >= 5);
+        heard.assert_true_rtts(LATER / 2, &format!("{which:?}"));
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
     }
 }

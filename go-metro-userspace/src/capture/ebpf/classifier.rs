@@ -5,13 +5,12 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use caps::Capability;
-use go_metro_common::counters::{Counters, PerCpu};
 use go_metro_common::names;
 use go_metro_common::pick::PICKS;
 use go_metro_common::pressure::{NEVER, Pressure};
@@ -24,6 +23,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_log::LogTracer;
 
 use super::ring::{self, Ring, RingSource};
+use super::tally::Tally;
 use super::tries::Tries;
 use crate::capture::error::CaptureError;
 use crate::capture::{SourceCounters, Unread};
@@ -111,7 +111,7 @@ pub(super) struct Reader {
     /// Those that were not given away; the first is always here.
     rings: Vec<Ring>,
     workers: u32,
-    counters: PerCpuArray<MapData, PerCpu>,
+    tally: Tally,
     pressure: Array<MapData, Pressure>,
     log: Option<EbpfLogger<LogTracer>>,
 }
@@ -196,7 +196,7 @@ impl Classifier {
             reader: Reader {
                 rings: Ring::all(first, array, (workers, ring_bytes), sides)?,
                 workers,
-                counters: map(&mut ebpf, names::COUNTERS)?,
+                tally: Tally::new(map(&mut ebpf, names::COUNTERS)?),
                 pressure: map(&mut ebpf, names::PRESSURE)?,
                 log: log.filter(|_| level >= aya_log::Level::Debug as u8),
             },
@@ -309,19 +309,17 @@ impl Reader {
 
     /// As [`Classifier::take_rings`].
     pub(super) fn take_rings(&mut self) -> Vec<RingSource> {
-        self.rings.drain(1..).map(RingSource::new).collect()
+        self.rings.drain(1..).map(|ring| RingSource::new(ring, self.tally.clone())).collect()
+    }
+
+    /// As [`Tally::lost`].
+    pub(super) fn lost(&self) -> Option<u64> {
+        self.tally.lost()
     }
 
     /// As [`Classifier::counters`].
     pub(super) fn counters(&self) -> Result<SourceCounters, CaptureError> {
-        let cpus = self
-            .counters
-            .get(&0, 0)
-            .map_err(|error| CaptureError::Map { map: names::COUNTERS, reason: error.to_string() })?;
-        let mut all = Counters::default();
-        for cpu in cpus.iter() {
-            all.add(&cpu.counters);
-        }
+        let all = self.tally.sum()?;
         Ok(SourceCounters {
             seen: all.seen,
             passed_over: all.passed_over(),

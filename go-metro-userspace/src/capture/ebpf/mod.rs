@@ -1,7 +1,8 @@
 //! The eBPF source: the classifier on both hooks of each interface, and the ring buffer between it and the engine.
 //!
 //! `classifier` loads the embedded object; `tries` tells it the targets; `attach` puts it on the hooks and takes it off, `hooks` as
-//! interfaces come and go, `beside` on a thread of its own; `ring` hands out its records; [`probe`] says what a kernel can do.
+//! interfaces come and go, `beside` on a thread of its own; `ring` hands out its records, `tally` its counters; [`probe`] says what a
+//! kernel can do.
 //! The source needs no runtime: it is polled from a plain thread.
 
 mod attach;
@@ -12,6 +13,7 @@ mod pressure;
 mod probe;
 mod release;
 mod ring;
+mod tally;
 mod tries;
 
 use std::sync::PoisonError;
@@ -212,6 +214,11 @@ impl EbpfSource {
         counters.records = counters.records.saturating_sub(self.stamps.thrown_away);
         counters.lost += self.stamps.thrown_away;
         Ok(counters)
+    }
+
+    /// Records that found no room in any ring since [`Self::open`]; `None` if the kernel does not say.
+    pub fn lost(&self) -> Option<u64> {
+        self.reader.lost()
     }
 
     /// What happened to the clocks since the last call.

@@ -13,6 +13,7 @@ use go_metro_common::segment::{SegmentV4, SegmentV6, Sides};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
+use super::tally::Tally;
 use crate::capture::clock::Clocks;
 use crate::capture::error::CaptureError;
 use crate::capture::{Jump, SourceCounters};
@@ -165,11 +166,17 @@ impl Stamps {
 pub struct RingSource {
     ring: [Ring; 1],
     stamps: Stamps,
+    tally: Tally,
 }
 
 impl RingSource {
-    pub(super) fn new(ring: Ring) -> Self {
-        Self { ring: [ring], stamps: Stamps::new() }
+    pub(super) fn new(ring: Ring, tally: Tally) -> Self {
+        Self { ring: [ring], stamps: Stamps::new(), tally }
+    }
+
+    /// As [`super::EbpfSource::lost`].
+    pub fn lost(&self) -> Option<u64> {
+        self.tally.lost()
     }
 
     /// As [`super::EbpfSource::poll`].

@@ -199,8 +199,7 @@ fn members_of_the_group_may_measure_and_ask_and_others_may_not() {
 fn what_needs_no_privileges_works_for_every_user_and_the_manual_is_there() {
     let machine = Machine::start();
     machine.run(&format!("{UNPACK} && useradd stranger"));
-    let capture = root().join("corpus/clean.pcap.gz");
-    machine.run(&format!("cp {} /tmp/clean.pcap.gz && chmod 0644 /tmp/clean.pcap.gz", capture.display()));
+    machine.run("cp /mnt/repository/corpus/clean.pcap.gz /tmp/clean.pcap.gz && chmod 0644 /tmp/clean.pcap.gz");
     let stranger = |line: &str| machine.run(&format!("runuser -u stranger -- {line}"));
     assert!(stranger("go-metro --version").starts_with("go-metro "));
     assert!(stranger("go-metro --help").contains("Examples:"));

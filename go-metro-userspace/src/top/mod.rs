@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use ratatui::buffer::Cell;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
-use ratatui::crossterm::terminal as window;
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{self as window, EnterAlternateScreen};
 use ratatui::layout::Rect;
 use ratatui::{DefaultTerminal, TerminalOptions, Viewport};
 use tokio::signal::unix::{SignalKind, signal};
@@ -99,6 +100,8 @@ pub fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
     privileges::give_up_all();
     let viewport = Viewport::Fixed(size()?);
     let mut terminal = ratatui::try_init_with_options(TerminalOptions { viewport })?;
+    // With options it is not entered, but left all the same.
+    execute!(terminal.backend_mut(), EnterAlternateScreen)?;
     let shown = show(&mut terminal, App::new(label, shows_addresses), seconds, &source, &stop);
     // tmux, resized meanwhile, would leave a piece of what is drawn in the shell's lines.
     let _ = terminal.clear();

@@ -12,7 +12,10 @@ const PANEL: f64 = 150.0;
 const TOP: f64 = 40.0;
 const GAP: f64 = 40.0;
 /// One for each of [`Fault::ALL`].
-const COLOURS: [&str; 6] = ["#c0392b", "#e67e22", "#8e44ad", "#27ae60", "#16a085", "#7f8c8d"];
+const COLOURS: [&str; Fault::ALL.len()] = [
+    "#c0392b", "#e67e22", "#8e44ad", "#27ae60", "#16a085", "#7f8c8d", "#2980b9", "#2c3e50", "#d35400", "#f1c40f",
+    "#e84393", "#00b894",
+];
 
 /// The picture.
 pub(super) fn svg(points: &[Point], happened: &[(Duration, Fault)]) -> String {

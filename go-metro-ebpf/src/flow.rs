@@ -9,11 +9,7 @@ use crate::tcp::Tcp;
 /// A hash of all that names a flow, the same in both directions. Who does not know the seed cannot choose two flows that share one
 /// (`go_metro_common::hash`).
 #[derive(Clone, Copy)]
-pub(crate) struct FlowHash {
-    hash: u64,
-    /// Ports and interface, the first word of it.
-    ports: u64,
-}
+pub(crate) struct FlowHash(u64);
 
 impl FlowHash {
     /// Of local and remote end, and the interface.
@@ -21,7 +17,7 @@ impl FlowHash {
     pub(crate) fn new(ends: &Addresses, tcp: &Tcp, egress: bool, ifindex: u32) -> Self {
         let (local, remote) = if egress { (tcp.source, tcp.destination) } else { (tcp.destination, tcp.source) };
         let ports = u64::from(local) << 48 | u64::from(remote) << 32 | u64::from(ifindex);
-        let hash = Self { hash: SEED.load(), ports }.with(ports);
+        let hash = Self(SEED.load()).with(ports);
         match *ends {
             Addresses::V4(local, remote) => hash.with(u64::from(local) << 32 | u64::from(remote)),
             Addresses::V6(local, remote) => hash.with(local.0).with(local.1).with(remote.0).with(remote.1),
@@ -31,25 +27,18 @@ impl FlowHash {
     /// With another word. Different words make different hashes: each step can be undone.
     #[inline(always)]
     pub(crate) fn with(self, word: u64) -> Self {
-        Self { hash: mix(self.hash, word), ..self }
+        Self(mix(self.0, word))
     }
 
     /// What does not say where the flow's place in an array is.
     #[inline(always)]
     pub(crate) fn rest(self) -> u32 {
-        (self.hash >> 32) as u32
+        (self.0 >> 32) as u32
     }
 
     /// All of it.
     #[inline(always)]
     pub(crate) fn word(self) -> u64 {
-        self.hash
-    }
-
-    /// With ports and interface, which makes it the whole flow where a collision would cost samples: of IPv4 the addresses are one word, and
-    /// [`mix`] can be undone; of IPv6 two flows would also have to differ in their addresses alone.
-    #[inline(always)]
-    pub(crate) fn key(self) -> [u64; 2] {
-        [self.hash, self.ports]
+        self.0
     }
 }

@@ -36,9 +36,9 @@ pub(crate) static TARGETS_V6: LpmTrie<TargetV6, u8> = LpmTrie::with_max_entries(
 #[map]
 pub(crate) static LAST_ACK: Array<LastAck> = Array::with_max_entries(LAST_ACKS, 0);
 
-/// Flows that are thinned, by `FlowHash::key`.
+/// Flows that are thinned, by their hash.
 #[map]
-pub(crate) static PICKS: LruHashMap<[u64; 2], Pick> = LruHashMap::with_max_entries(pick::PICKS, 0);
+pub(crate) static PICKS: LruHashMap<u64, Pick> = LruHashMap::with_max_entries(pick::PICKS, 0);
 
 /// How full each ring is.
 #[map]

@@ -131,7 +131,7 @@ pub(crate) fn choose(packet: Packet, direction: Direction, hash: FlowHash, segme
     }
     // SAFETY: the map's own memory. Another CPU may write to it meanwhile: each word is read and written whole, and what the two
     // directions write of the same is about the same.
-    let known = PICKS.get_ptr_mut(hash.key()).filter(|pick| unsafe { (**pick).returned } == 0);
+    let known = PICKS.get_ptr_mut(hash.word()).filter(|pick| unsafe { (**pick).returned } == 0);
     let flags = segment.tcp.flags;
     let opens = flags.any(TcpFlags::SYN) && !flags.any(TcpFlags::ACK) && !is_timed(direction);
     if flags.any(TcpFlags::RST) || opens {
@@ -223,7 +223,7 @@ fn sent(
             opened: 1,
             ..Pick::default()
         };
-        let _ = PICKS.insert(hash.key(), begun, 0);
+        let _ = PICKS.insert(hash.word(), begun, 0);
         return Fate::Plain;
     }
     let Some(pointer) = known else {
@@ -237,7 +237,7 @@ fn sent(
             snd_nxt = place.snd_nxt;
         }
         let begun = Pick { snd_nxt, snd_una: start, clean_from: snd_nxt, window: UNKNOWN, ..Pick::default() };
-        return if PICKS.insert(hash.key(), begun, 0).is_ok() || pace.steady {
+        return if PICKS.insert(hash.word(), begun, 0).is_ok() || pace.steady {
             untimed(tcp.flags)
         } else {
             Fate::Plain

@@ -64,9 +64,9 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// The most descriptors in the second and in the last fifth of the time: an interface that is away has none.
+    /// The fewest descriptors in the second and in the last fifth of the time: interfaces that come and go have some.
     pub(super) fn descriptors(&self) -> [usize; 2] {
-        [1, 4].map(|number| self.fifth(number).iter().map(|point| point.descriptors).max().unwrap_or_default())
+        [1, 4].map(|number| self.fifth(number).iter().map(|point| point.descriptors).min().unwrap_or_default())
     }
 
     pub(super) fn most_flows(&self) -> u64 {

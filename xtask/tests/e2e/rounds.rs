@@ -72,7 +72,10 @@ fn try_a_hundred_rounds_each(lab: &Lab, backend: Backend, programs: &[(&str, Hoo
         let mut rtts: Vec<Duration> = data.iter().map(|sample| sample.rtt()).collect();
         rtts.sort();
         assert!((99..=100).contains(&data.len()), "{} samples of 100 rounds with {}", data.len(), exchange.remote);
-        assert_eq!(found.len() - data.len(), 1, "handshakes with {}", exchange.remote);
+        // Of what a program tags twice before libpcap sees it, libpcap misses the SYN on some kernels; see CONTRIBUTING.
+        let misses_syn = matches!(backend, Backend::Pcap) && programs.iter().any(|(name, ..)| name.contains("qinq"));
+        let handshakes = found.len() - data.len();
+        assert!(handshakes == 1 || handshakes == 0 && misses_syn, "{handshakes} handshakes with {}", exchange.remote);
         println!("{backend:?} {}: {:?} / {:?} / {:?}", exchange.remote, rtts[0], rtts[50], rtts[rtts.len() - 1]);
         assert!(rtts[0] + CLOCKS >= RTT, "less than the path's delay: {:?}", rtts[0]);
         if rtts[50] > RTT.mul_f64(1.02) {

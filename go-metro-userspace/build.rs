@@ -36,8 +36,8 @@ fn main() {
     }
 }
 
-/// Puts the commented example where `config` embeds it from: the workspace has it at its root, a package from the registry beside
-/// its manifest.
+/// Puts the commented example where `config` embeds it from: the workspace has it at its root, a package from the
+/// registry beside its manifest.
 fn embed_example() {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let packaged = manifest.join("conf.yaml.example");

@@ -27,8 +27,8 @@ const UDP: u8 = 17;
 const IPV6: u8 = 41;
 const GRE: u8 = 47;
 
-/// UDP ports of tunnels (IANA): GTP-U, VXLAN and its generic extension, GENEVE, and what Linux used for VXLAN before it had a
-/// port.
+/// UDP ports of tunnels (IANA): GTP-U, VXLAN and its generic extension, GENEVE, and what Linux used for VXLAN before it
+/// had a port.
 const TUNNEL_PORTS: [u16; 5] = [2152, 4789, 4790, 6081, 8472];
 
 /// Extension headers that are looked behind. RFC 8200 section 4.1 lists seven that may come before TCP.
@@ -247,8 +247,8 @@ fn extensions(packet: Packet, cpu: &mut PerCpu, offset: u32, next: u8) -> Result
 /// Where the destination port is in a UDP header.
 const PORT: u32 = 2;
 
-/// What an IPv4 packet of another protocol is. Behind options, which are rare, its port is copied out: the verifier loses track of
-/// such an offset.
+/// What an IPv4 packet of another protocol is. Behind options, which are rare, its port is copied out: the verifier
+/// loses track of such an offset.
 #[inline(always)]
 fn not_tcp4(packet: Packet, header: &V4, offset: u32) -> Skip {
     if header.protocol != UDP {

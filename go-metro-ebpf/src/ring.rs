@@ -77,8 +77,8 @@ impl Ring {
         if !are_several() {
             return None;
         }
-        // The remainder is the number itself, as a mask. A comparison the compiler may make with another copy of the number, and then Linux
-        // 5.10's verifier takes this one for unbounded.
+        // The remainder is the number itself, as a mask. A comparison the compiler may make with another copy of the
+        // number, and then Linux 5.10's verifier takes this one for unbounded.
         let count = cpu.by_ring.get_mut(self.shard as usize % WORKERS_MAX as usize)?;
         *count = count.wrapping_add(1);
         Some(*count)

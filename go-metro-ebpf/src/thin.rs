@@ -201,7 +201,8 @@ fn sent(
                 clean_from_now(pick);
                 return Fate::Plain;
             }
-            // Since the peer's SYN it may have acknowledged so much, of this connection too, which the engine does not know.
+            // Since the peer's SYN it may have acknowledged so much, of this connection too, which the engine does not
+            // know.
             let most = if is_after(pick.clean_from, pick.snd_nxt) { pick.clean_from } else { pick.snd_nxt };
             told =
                 Some(most).filter(|most| pick.at == FAR && most.wrapping_sub(start).wrapping_sub(1) < LARGEST_WINDOW);
@@ -303,7 +304,8 @@ fn clean_from_now(pick: &mut Pick) {
         pick.clean_from = pick.snd_nxt;
     }
     pick.pending = 0;
-    // The engine may not know any more what was sent so far: an acknowledgement of it takes back nothing that was said ahead.
+    // The engine may not know any more what was sent so far: an acknowledgement of it takes back nothing that was said
+    // ahead.
     pick.start = pick.snd_nxt;
 }
 

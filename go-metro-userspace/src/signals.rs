@@ -1,9 +1,10 @@
-//! Signals that a process inherits blocked, or that would end it though nobody wants that.
+//! Signals that may be blocked when the process starts, and signals whose default action would end it for no reason.
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigHandler, SigSet, Signal};
 
-/// They ask for something, so none is to be blocked by what a careless supervisor had blocked (signal(7): the mask is inherited).
+/// They ask for something, so none is to be blocked by what a careless supervisor had blocked (signal(7): the mask is
+/// inherited).
 const HANDLED: [Signal; 9] = [
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -16,8 +17,8 @@ const HANDLED: [Signal; 9] = [
     Signal::SIGTSTP,
 ];
 
-/// By default they end a process, and nobody means that: a file that has reached its limit fails with EFBIG, as a full disk fails; the
-/// others are of timers and devices that this program does not use.
+/// By default they end a process, and nobody means that: a file that has reached its limit fails with EFBIG, as a full
+/// disk fails; the others are of timers and devices that this program does not use.
 const IGNORED: [Signal; 7] = [
     Signal::SIGXFSZ,
     Signal::SIGALRM,
@@ -46,7 +47,8 @@ pub fn settle() {
     }
 }
 
-/// Why the first thread's stack is too small to go on, if it is: running out of it would end the process without a reason.
+/// Why the first thread's stack is too small to go on, if it is: running out of it would end the process without a
+/// reason.
 pub fn stack_is_too_small() -> Option<String> {
     let (now, most) = getrlimit(Resource::RLIMIT_STACK).ok()?;
     (now < LEAST_STACK).then(|| {

@@ -1,6 +1,7 @@
 //! Standard output and standard error, and text that others chose. Everything this program prints goes through here: the macros that
-//! panic when a write fails are denied by lint in this crate, and so are the standard library's own two streams outside of this file and
-//! of the log, which escapes each of its lines itself. What is given out is a [`Printable`], which escapes all that passes.
+//! panic when a write fails are denied by lint in this crate, and so are the standard library's own two streams outside
+//! of this file and of the log, which escapes each of its lines itself. What is given out is a [`Printable`], which
+//! escapes all that passes.
 
 #![allow(clippy::disallowed_methods)]
 
@@ -30,8 +31,8 @@ pub enum Spelling {
     Json,
 }
 
-/// A writer that lets nothing pass that does something to a terminal, wherever that text came from. Bytes that are not UTF-8 become
-/// U+FFFD.
+/// A writer that lets nothing pass that does something to a terminal, wherever that text came from. Bytes that are not
+/// UTF-8 become U+FFFD.
 #[derive(Debug)]
 pub struct Printable<W> {
     to: W,
@@ -163,7 +164,8 @@ impl Write for Out {
     }
 }
 
-/// Standard output for what is drawn on a terminal: as [`shared_stdout`], and in ASCII where the locale does not write UTF-8.
+/// Standard output for what is drawn on a terminal: as [`shared_stdout`], and in ASCII where the locale does not write
+/// UTF-8.
 pub fn screen() -> Printable<Box<dyn Write + Send>> {
     let to: Box<dyn Write + Send> = if is_utf8() { Box::new(Out) } else { Box::new(Ascii(Out)) };
     Printable::new(to, Spelling::Text)
@@ -242,7 +244,8 @@ pub fn complain(message: &str) {
     let _ = write_within(io::stderr().as_fd(), printable_lines(message).as_bytes(), PATIENCE);
 }
 
-/// As [`print`], of text that has colours where they are wanted; without them where it has anything in it that does more to a terminal.
+/// As [`print`], of text that has colours where they are wanted; without them where it has anything in it that does
+/// more to a terminal.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
-//! Threads: each has a name and a stack of a size that the environment does not choose (`RUST_MIN_STACK`). Where there can be no more of
-//! them (`pids.max`, `RLIMIT_NPROC`), nothing ends: who needs one does without, tries again, and `status` names it until then.
+//! Threads: each has a name and a stack of a size that the environment does not choose (`RUST_MIN_STACK`). Where there
+//! can be no more of them (`pids.max`, `RLIMIT_NPROC`), nothing ends: who needs one does without, tries again, and
+//! `status` names it until then.
 
 use std::collections::BTreeSet;
 use std::io;

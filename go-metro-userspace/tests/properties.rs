@@ -64,8 +64,8 @@ fn sample(outcome: &Outcome) -> Option<(Kind, Class, u64)> {
 enum Step {
     /// Sends `len` bytes, `back` before `snd_nxt` or `gap` after it.
     Send { wait: u64, back: u64, gap: u64, len: u64, fin: bool },
-    /// Acknowledges `below` the highest sent (negative: above), echoing one of the TSvals sent; `len` bytes that begin `jump` after what the peer
-    /// sent before (negative: before that).
+    /// Acknowledges `below` the highest sent (negative: above), echoing one of the TSvals sent; `len` bytes that begin
+    /// `jump` after what the peer sent before (negative: before that).
     Ack { wait: u64, below: i64, echo: usize, sack: bool, dsack: bool, window: u16, len: u64, jump: i64 },
 }
 

@@ -1250,7 +1250,7 @@ fn where_a_segment_of_the_peer_was_missed_the_next_is_not_the_first_acknowledgem
         280 < 7051+10 ack 1300
         320 < 7061+10 ack 1400     => data exact 50
         330 > 1400+100
-        # Sent again or late, it tells of nothing that was missed.
+        # A retransmission or a late segment does not show that anything was missed.
         380 < 7041+10 ack 1500     => data exact 50
         390 > 1500+100
         # An acknowledgement without payload tells as well.

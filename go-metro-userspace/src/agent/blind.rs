@@ -111,7 +111,8 @@ impl Views {
         let received = view.received.seen;
         let half = if is_sent { &mut view.sent } else { &mut view.received };
         half.seen = half.seen.saturating_add(1);
-        // Of a flow of which nothing was sent, or nothing that is acknowledged now; or on an interface on which nothing is received.
+        // Of a flow of which nothing was sent, or nothing that is acknowledged now; or on an interface on which nothing
+        // is received.
         let tells = matches!(outcome, Outcome::Quiet(Quiet::NothingSent) | Outcome::Rejected(Rejection::NeverSent))
             || timed && is_sent && received == 0;
         if tells && segment.has(TcpFlags::ACK) && !segment.has(TcpFlags::RST) {
@@ -143,8 +144,8 @@ impl Views {
     }
 }
 
-/// Interfaces that carry packets none of which reaches the classifier: somebody detached it, or a program before it ends the chain on both
-/// hooks.
+/// Interfaces that carry packets none of which reaches the classifier: somebody detached it, or a program before it
+/// ends the chain on both hooks.
 #[derive(Default)]
 pub(super) struct Silence {
     /// Packets that the classifier had seen at the last look, and those that the interfaces had carried.
@@ -154,7 +155,8 @@ pub(super) struct Silence {
 }
 
 impl Silence {
-    /// Looks once a second: `seen` are the packets at all hooks, `attached` the interfaces with these hooks, by name and index.
+    /// Looks once a second: `seen` are the packets at all hooks, `attached` the interfaces with these hooks, by name
+    /// and index.
     pub(super) fn look(&mut self, seen: u64, attached: &[(String, u32)]) -> Vec<Change> {
         let carried = carried(&std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default());
         self.judge(seen, attached, carried)

@@ -104,8 +104,8 @@ impl Crew {
         self.workers[0].send(Command::Others(others));
     }
 
-    /// Starts threads for the rings that are more than there are threads, which are left in `rings`. Nothing else changes, so that
-    /// without a thread all stays as it was.
+    /// Starts threads for the rings that are more than there are threads, which are left in `rings`. Nothing else
+    /// changes, so that without a thread all stays as it was.
     fn hire(&self, rings: &mut Vec<Source>) -> io::Result<Vec<Worker>> {
         let own = (self.share_of(1 + rings.len()), self.limits);
         let have = self.workers.len();

@@ -346,9 +346,9 @@ impl Directory {
         }
     }
 
-    /// Applies what is known of names. Where the classifier's tries do not hold all of it, as many addresses of `names` are left out as must be,
-    /// one name after another, so that the first has room first; what else is watched stays. Of a name's addresses those that were
-    /// learned last are left out.
+    /// Applies what is known of names. Where the classifier's tries do not hold all of it, as many addresses of `names`
+    /// are left out as must be, one name after another, so that the first has room first; what else is watched stays.
+    /// Of a name's addresses those that were learned last are left out.
     fn leave_out_surplus(&mut self, names: &[String]) {
         let before = self.left_out.clone();
         self.left_out.retain(|name, _| !names.contains(name));
@@ -419,7 +419,8 @@ impl Directory {
         }
     }
 
-    /// Whether the classifier can hold what is to be watched. Where the kernel does not tell its interfaces, nothing speaks against it.
+    /// Whether the classifier can hold what is to be watched. Where the kernel does not tell its interfaces, nothing
+    /// speaks against it.
     fn fits(&self) -> bool {
         let fit = if self.has_tries { interfaces::fit(&self.watch_list()) } else { Ok(()) };
         !matches!(fit, Err(CaptureError::TooManyTargets { .. }))

@@ -275,7 +275,8 @@ struct Taken {
     interval: Duration,
 }
 
-/// Longest that a report waits for the names of addresses that are new in it, so that a pair has one name from its first report on.
+/// Longest that a report waits for the names of addresses that are new in it, so that a pair has one name from its
+/// first report on.
 const NAMES: Duration = Duration::from_millis(500);
 
 /// A direction of an interface of which nothing was seen.
@@ -524,8 +525,8 @@ impl Agent {
         }
     }
 
-    /// Adds to an interval what a report also wants, as far as it comes in time: the kernel's own times of its sockets if those are wanted,
-    /// and the names of addresses that are new.
+    /// Adds to an interval what a report also wants, as far as it comes in time: the kernel's own times of its sockets
+    /// if those are wanted, and the names of addresses that are new.
     fn take(&mut self, snapshot: Snapshot, time: Duration) -> impl Future<Output = Taken> + use<> {
         let interval = std::mem::replace(&mut self.taken_at, Instant::now()).elapsed();
         let at = SystemTime::now();

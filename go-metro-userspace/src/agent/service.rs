@@ -1,7 +1,7 @@
 //! The service manager's side (sd_notify(3)): what state the agent is in, and that it still makes progress.
 //!
-//! Everything here does nothing where no manager listens (`NOTIFY_SOCKET` is not set). Nothing waits for a manager that does not read: what
-//! it does not take is counted, and the last state is sent again.
+//! Everything here does nothing where no manager listens (`NOTIFY_SOCKET` is not set). Nothing waits for a manager that
+//! does not read: what it does not take is counted, and the last state is sent again.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;

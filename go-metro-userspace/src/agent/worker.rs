@@ -382,7 +382,8 @@ impl State {
         }
     }
 
-    /// What tells that the classifier sees nothing, or sees again. libpcap has its own counters, and no program before it.
+    /// What tells that the classifier sees nothing, or sees again. libpcap has its own counters, and no program before
+    /// it.
     fn silence(&mut self) -> Vec<Change> {
         if self.retiring.is_some() || !matches!(self.source, Source::Ebpf(_)) {
             return Vec::new();
@@ -471,8 +472,8 @@ impl State {
         Ok(())
     }
 
-    /// Looks whether the kernel had no room for a record since the last look: a gap before what waits to be read, and before what comes from
-    /// now on.
+    /// Looks whether the kernel had no room for a record since the last look: a gap before what waits to be read, and
+    /// before what comes from now on.
     fn notice_loss(&mut self) {
         let lost = self.source.lost().unwrap_or(self.lost);
         if lost != self.lost {

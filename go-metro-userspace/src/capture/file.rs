@@ -2,9 +2,9 @@
 //!
 //! [`input`] is the file's bytes, [`reader`] finds the frames in them, by [`pcap`] or [`pcapng`]. Memory does not depend on the file's size.
 //! What is broken at the end of a file costs only the end: everything before it is used, and a warning says where it broke. Frames that
-//! may carry TCP but cannot be measured are counted by their reason ([`unread`]); the others are put in the order of their times ([`order`]).
-//! From those come the segments of flows ([`flows`]): a flow is identified without the interface, whose frames may be spread over several,
-//! but by the tunnel that it is in ([`places`], [`tunnels`]).
+//! may carry TCP but cannot be measured are counted by their reason ([`unread`]); the others are put in the order of
+//! their times ([`order`]). From those come the segments of flows ([`flows`]): a flow is identified without the
+//! interface, whose frames may be spread over several, but by the tunnel that it is in ([`places`], [`tunnels`]).
 
 mod clock;
 mod flows;
@@ -141,7 +141,8 @@ impl FileSource {
         self.order.line().into_iter().chain(self.flows.warnings())
     }
 
-    /// That every connection was seen in one direction only, of which these are the engine's counters; None if one was seen in both.
+    /// That every connection was seen in one direction only, of which these are the engine's counters; None if one was
+    /// seen in both.
     pub fn one_way(&self, sides: Sides, engine: &EngineCounters) -> Option<String> {
         unread::one_way(sides, engine)
     }
@@ -162,8 +163,8 @@ impl FileSource {
         self.clock.last()
     }
 
-    /// The tick of the clock that stamped the frames, as far as their times tell: the least step forward from one frame to the next. None
-    /// where all have one time.
+    /// The tick of the clock that stamped the frames, as far as their times tell: the least step forward from one frame
+    /// to the next. None where all have one time.
     pub fn tick(&self) -> Option<Duration> {
         self.clock.tick()
     }

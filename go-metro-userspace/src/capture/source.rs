@@ -172,8 +172,8 @@ impl Source {
         }
     }
 
-    /// Segments that the kernel had no room for since the source was opened; `None` if it does not say. Cheap enough to ask before each
-    /// read.
+    /// Segments that the kernel had no room for since the source was opened; `None` if it does not say. Cheap enough to
+    /// ask before each read.
     pub fn lost(&mut self) -> Option<u64> {
         match self {
             Self::Ebpf(source) => source.lost(),

@@ -1,5 +1,5 @@
-//! Reading the file itself, which an operator may have replaced by anything: what is no text of a sensible size is refused, and nothing is
-//! waited for without a limit.
+//! Reading the file itself, which an operator may have replaced by anything: what is no text of a sensible size is
+//! refused, and nothing is waited for without a limit.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -14,7 +14,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 const LARGEST: u64 = 8 << 20;
 /// Longest wait for who writes into a pipe.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Most brackets that are open at once. The parser takes time with the square of it, and its own limit, 128, only comes into force after that.
+/// Most brackets that are open at once. The parser takes time with the square of it, and its own limit, 128, only comes
+/// into force after that.
 const DEEPEST: usize = 128;
 
 /// What the file may be.

@@ -292,7 +292,8 @@ impl<'de> Deserialize<'de> for Listen {
     }
 }
 
-/// An address and a port; a port alone is asked for its address, as one for this host only and one for all differ in who may read.
+/// An address and a port; a port alone is asked for its address, as one for this host only and one for all differ in
+/// who may read.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     let wrong = || match text.trim_start_matches([':', '*']).parse::<u16>() {
         Ok(port) => format!(
@@ -613,7 +614,8 @@ fn host_of_url(text: &str) -> Option<String> {
     host_name(with_port(server).map_or(server, |(host, _)| host))
 }
 
-/// A host name without the dot at its end. Its last part is never a number (RFC 1123 section 2.1): that would be an address that is none.
+/// A host name without the dot at its end. Its last part is never a number (RFC 1123 section 2.1): that would be an
+/// address that is none.
 pub(super) fn host_name(text: &str) -> Option<String> {
     let name = text.trim().trim_end_matches('.');
     let part = |part: &str| {

@@ -1,8 +1,8 @@
-//! Slips in the YAML itself, in words of a configuration file instead of a scanner's: tabs, quotes that are not closed, values that
-//! need quotes.
+//! Slips in the YAML itself, in words of a configuration file instead of a scanner's: tabs, quotes that are not closed,
+//! values that need quotes.
 //!
-//! The parser says where it gave up, which may be far below the slip. So the slip is looked for, and believed if the parser gets
-//! further once it is mended.
+//! The parser says where it gave up, which may be far below the slip. So the slip is looked for, and believed if the
+//! parser gets further once it is mended.
 
 use serde_yaml::{Location, Value};
 
@@ -136,7 +136,8 @@ fn left_open(chars: &[char]) -> Option<(usize, char)> {
     None
 }
 
-/// Whether a value or key may begin at this character: at the line's first word, after a bracket or comma, after `- ` or `: `.
+/// Whether a value or key may begin at this character: at the line's first word, after a bracket or comma, after `- `
+/// or `: `.
 fn begins_value(chars: &[char], at: usize) -> bool {
     let blanks = chars[..at].iter().rev().take_while(|char| char.is_whitespace()).count();
     match chars[..at - blanks].last() {

@@ -92,8 +92,8 @@ impl Rotating {
         !matches!((here, there), (Ok(here), Ok(there)) if here == there)
     }
 
-    /// Makes room. Where the file cannot be rotated, perhaps because its folder is read-only, it is emptied: a log without bound fills the
-    /// disk.
+    /// Makes room. Where the file cannot be rotated, perhaps because its folder is read-only, it is emptied: a log
+    /// without bound fills the disk.
     fn make_room(&mut self) {
         let failed = self.rotate().err();
         if failed.is_some() && self.open.file.set_len(0).is_ok() {
@@ -114,7 +114,7 @@ impl Rotating {
     /// Writes one whole line. After a failure the next line tries again.
     pub(super) fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
         if standard_stream(&self.path).is_some() {
-            // Whoever reads it keeps it small.
+            // Rotation is up to whatever reads the stream.
         } else if self.is_elsewhere() {
             // Until it can be made again, what is open still takes lines.
             if let Ok(new) = append(&self.path) {

@@ -97,7 +97,8 @@ fn pending() -> Option<(Receiver<Vec<u8>>, Target)> {
     PENDING.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Starts the thread, if it does not run. To be called once this process is confined: the thread is then confined as well, and keeps no right but to files.
+/// Starts the thread, if it does not run. To be called once this process is confined: the thread is then confined as
+/// well, and keeps no right but to files.
 pub(super) fn start() {
     let Some(state) = pending() else { return };
     let started = threads::spawn_with("log", state, |(receiver, mut target)| {

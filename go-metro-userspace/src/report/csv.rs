@@ -22,7 +22,8 @@ pub fn write_pairs(out: impl Write, pairs: &[NamedPair]) -> io::Result<()> {
             let side = pair.side.unwrap_or(Side::Remote).name();
             let named = [&*pair.src, &pair.dst, &pair.iface, side, kind].map(|name| printable(name).into_owned());
             let times = columns(stats, stats.mean_ms());
-            // Nanoseconds where they are known; an estimate has no digits that it does not know. What there is none of is empty.
+            // Nanoseconds where they are known; an estimate has no digits that it does not know. What there is none of
+            // is empty.
             let times = times.map(|time| time.map_or_else(String::new, |time| number::precise(time, 6)));
             csv.write_record(named.iter().cloned().chain([stats.count().to_string()]).chain(times))?;
         }

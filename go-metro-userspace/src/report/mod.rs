@@ -200,8 +200,8 @@ impl Sink {
     }
 }
 
-/// The columns of a table of pairs, in milliseconds: last, what is called the average, least, median, p95, p99, largest; and jitter, which
-/// a single sample has none of.
+/// The columns of a table of pairs, in milliseconds: last, what is called the average, least, median, p95, p99,
+/// largest; and jitter, which a single sample has none of.
 pub(crate) fn columns(stats: &Stats, average: f64) -> [Option<Figure>; 8] {
     let [last, average, min, p50, p95, p99, max] = figures(stats, average).map(Some);
     [last, average, min, p50, p95, p99, max, stats.jitter_ms().map(Figure::exact)]

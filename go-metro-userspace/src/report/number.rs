@@ -1,4 +1,5 @@
-//! Numbers as text: what is not zero never reads as zero, and two marks of one axis, or the two ends of a range, never read alike.
+//! Numbers as text: what is not zero never reads as zero, and two marks of one axis, or the two ends of a range, never
+//! read alike.
 
 use crate::rtt::Figure;
 

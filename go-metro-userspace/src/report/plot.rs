@@ -111,26 +111,35 @@ impl Plot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, SeqNum, Side, Summaries, SummaryLimits};
+    use crate::rtt::{Addr, Class, Endpoint, FlowKey, Interval, Kind, Nanos, SeqNum, Side, Summaries, SummaryLimits};
+
+    /// A sample of the pair of 10.0.0.1 and 10.0.0.`remote`, in nanoseconds.
+    fn sample(remote: u8, acked_at: u64, rtt: u64) -> Sample {
+        let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
+        let flow = FlowKey { local: end(1), remote: end(remote), ifindex: 1, side: Side::Remote };
+        let (acked_at, ack, rtt) = (Nanos(acked_at), SeqNum(1), Rtt(rtt));
+        Sample { flow, acked_at, ack, rtt, kind: Kind::Data, class: Class::Exact, delayed: false }
+    }
+
+    /// What is drawn of each pair of an interval, all of them called `dst`.
+    fn panels<'a>(interval: &'a Interval, dst: &'a str) -> impl Fn(&PairKey) -> Option<Panel<'a>> {
+        move |key| {
+            let (_, summary) = interval.pairs.iter().find(|(known, _)| known == key)?;
+            Some(Panel { src: "10.0.0.1", dst, iface: "0", stats: summary.data.as_ref()? })
+        }
+    }
 
     /// A minute at 20 ms with one outlier at 900 ms, to a host with a hostile name.
     fn drawn(as_page: bool) -> String {
         let (mut plot, mut summaries) = (Plot::default(), Summaries::new(SummaryLimits::default()));
-        let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
-        let flow = FlowKey { local: end(1), remote: end(2), ifindex: 1, side: Side::Remote };
         for k in 0..6000_u64 {
-            let rtt = Rtt(if k == 3000 { 900_000_000 } else { 20_000_000 + k % 7 * 300_000 });
-            let acked_at = Nanos(1_700_000_000_000_000_000 + k * 10_000_000);
-            let (kind, class) = (Kind::Data, Class::Exact);
-            let sample = Sample { flow, acked_at, ack: SeqNum(1), rtt, kind, class, delayed: false };
+            let rtt = if k == 3000 { 900_000_000 } else { 20_000_000 + k % 7 * 300_000 };
+            let sample = sample(2, 1_700_000_000_000_000_000 + k * 10_000_000, rtt);
             plot.add(&sample);
             summaries.add(&sample);
         }
         let interval = summaries.take();
-        let panel = |key: &PairKey| {
-            let (_, summary) = interval.pairs.iter().find(|(known, _)| known == key)?;
-            Some(Panel { src: "10.0.0.1", dst: "<b>&\"x", iface: "0", stats: summary.data.as_ref()? })
-        };
+        let panel = panels(&interval, "<b>&\"x");
         if as_page { plot.html("a <capture>", 0, &panel) } else { plot.svg("a <capture>", 0, &panel) }
     }
 
@@ -159,21 +168,14 @@ mod tests {
     fn a_file_says_of_how_many_pairs_it_shows_the_busiest() {
         let (mut plot, mut summaries) = (Plot::new(3), Summaries::new(SummaryLimits::default()));
         for pair in 0..14 {
-            let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
-            let flow = FlowKey { local: end(1), remote: end(2 + pair), ifindex: 1, side: Side::Remote };
             for _ in 0..=pair {
-                let (kind, class) = (Kind::Data, Class::Exact);
-                let (acked_at, ack, rtt) = (Nanos(1), SeqNum(1), Rtt(1_000_000));
-                let sample = Sample { flow, acked_at, ack, rtt, kind, class, delayed: false };
+                let sample = sample(2 + pair, 1, 1_000_000);
                 plot.add(&sample);
                 summaries.add(&sample);
             }
         }
         let interval = summaries.take();
-        let panel = |key: &PairKey| {
-            let (_, summary) = interval.pairs.iter().find(|(known, _)| known == key)?;
-            Some(Panel { src: "10.0.0.1", dst: "10.0.0.2", iface: "0", stats: summary.data.as_ref()? })
-        };
+        let panel = panels(&interval, "10.0.0.2");
         for text in [plot.html("t", 0, &panel), plot.svg("t", 0, &panel)] {
             assert!(text.contains("3 of 14 pairs, those with most samples: --plot-pairs N draws more"), "{text}");
             assert!(text.contains("14 samples") && !text.contains("11 samples"));
@@ -189,21 +191,14 @@ mod tests {
     fn series(most: usize, all: &[Vec<u64>], other: u64) -> [String; 2] {
         let (mut plot, mut summaries) = (Plot::new(most), Summaries::new(SummaryLimits::default()));
         for (pair, rtts) in all.iter().enumerate() {
-            let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
-            let flow = FlowKey { local: end(1), remote: end(2 + pair as u8), ifindex: 1, side: Side::Remote };
             for (k, rtt) in rtts.iter().enumerate() {
-                let (kind, class, ack) = (Kind::Data, Class::Exact, SeqNum(1));
-                let acked_at = Nanos(1_700_000_000_000_000_000 + k as u64 * 200_000);
-                let sample = Sample { flow, acked_at, ack, rtt: Rtt(*rtt), kind, class, delayed: false };
+                let sample = sample(2 + pair as u8, 1_700_000_000_000_000_000 + k as u64 * 200_000, *rtt);
                 plot.add(&sample);
                 summaries.add(&sample);
             }
         }
         let interval = summaries.take();
-        let panel = |key: &PairKey| {
-            let (_, summary) = interval.pairs.iter().find(|(known, _)| known == key)?;
-            Some(Panel { src: "10.0.0.1", dst: "10.0.0.2", iface: "0", stats: summary.data.as_ref()? })
-        };
+        let panel = panels(&interval, "10.0.0.2");
         [plot.svg("t", other, &panel), plot.html("t", other, &panel)]
     }
 

@@ -156,7 +156,8 @@ impl Table {
         self.names.get(&dst.parse().ok()?).map(String::as_str)
     }
 
-    /// Every row that goes by an address whose name is known goes by that name, with the rows of the name's other addresses.
+    /// Every row that goes by an address whose name is known goes by that name, with the rows of the name's other
+    /// addresses.
     fn rename(&mut self) {
         let known = self.rows.keys().filter_map(|key| Some((key.clone(), self.name_of(&key.1)?.to_owned())));
         for (key, name) in known.collect::<Vec<_>>() {
@@ -382,7 +383,8 @@ fn kernel_columns(kernel: Option<KernelRtt>) -> [Option<Figure>; 2] {
     [kernel.map(|kernel| kernel.srtt_ms()), kernel.and_then(|kernel| kernel.min_ms())].map(|ms| ms.map(Figure::exact))
 }
 
-/// A figure in eight columns, decimal points below each other: an estimate has fewer decimals, and blanks instead; `-` is none.
+/// A figure in eight columns, decimal points below each other: an estimate has fewer decimals, and blanks instead; `-`
+/// is none.
 fn cell(figure: Option<Figure>) -> String {
     const DECIMALS: usize = 3;
     let Some(figure) = figure else { return format!("{:>8}", "-") };

@@ -30,7 +30,8 @@ impl Batch {
         Self { hashed: std::array::from_fn(|_| Hashed::nothing()), len: 0 }
     }
 
-    /// Adds a segment if it is of the ports that the engine chooses; if the batch is full then, the engine takes it, as by [`Batch::flush`].
+    /// Adds a segment if it is of the ports that the engine chooses; if the batch is full then, the engine takes it, as
+    /// by [`Batch::flush`].
     #[inline]
     pub fn push(&mut self, segment: &Segment, engine: &mut Engine, sink: &mut impl FnMut(&Segment, Outcome)) {
         if !engine.chooses(segment) {

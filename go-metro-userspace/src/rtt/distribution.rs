@@ -151,7 +151,8 @@ impl Distribution {
         (quantiles.map(at), false)
     }
 
-    /// How many values are at most as large as each of these bounds, in milliseconds: the largest rank whose quantile is.
+    /// How many values are at most as large as each of these bounds, in milliseconds: the largest rank whose quantile
+    /// is.
     pub(super) fn at_most(&self, bounds: &[f64], min: Rtt, max: Rtt) -> Vec<u64> {
         let Some(beyond) = &self.beyond else {
             let mut sorted = self.kept.values.clone();

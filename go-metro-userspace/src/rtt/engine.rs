@@ -28,8 +28,8 @@ pub struct EngineConfig {
     pub max_flows: u32,
     /// Most transmissions on record per flow.
     pub outstanding_per_flow: u16,
-    /// Every segment of the peers comes, as in a capture file; the classifier leaves out those that repeat an acknowledgement. Only then does a
-    /// jump in a peer's sequence numbers say that segments of its were missed.
+    /// Every segment of the peers comes, as in a capture file; the classifier leaves out those that repeat an
+    /// acknowledgement. Only then does a jump in a peer's sequence numbers say that segments of its were missed.
     pub peers_complete: bool,
     /// The ports of a service: flows without one of them are none.
     pub ports: Ports,
@@ -235,8 +235,8 @@ impl Engine {
         self.table.for_each_mut(|_| true, |index, flow| flow.interrupt(&mut pool.share(index)));
     }
 
-    /// Records of any flow were lost between the last one and the next: what is outstanding is not timed. A flow notices with its next
-    /// segment.
+    /// Records of any flow were lost between the last one and the next: what is outstanding is not timed. A flow
+    /// notices with its next segment.
     pub fn note_gap(&mut self) {
         self.gaps = self.gaps.wrapping_add(1);
         if self.gaps == 0 {

@@ -91,7 +91,8 @@ pub(super) struct Flow {
     ahead: SeqNum,
     /// What [`Flow::local_isn`] and [`Flow::remote_isn`] tell, if they do.
     isns: (SeqNum, SeqNum),
-    /// Sequence number after the highest that the peer was seen to send, or that was acknowledged to it, if [`Marks::PEER_FOLLOWED`].
+    /// Sequence number after the highest that the peer was seen to send, or that was acknowledged to it, if
+    /// [`Marks::PEER_FOLLOWED`].
     peer_nxt: SeqNum,
     /// Window of the last inbound segment, to tell a duplicate ACK from a window update.
     window: u16,
@@ -211,8 +212,9 @@ impl Flow {
         }
     }
 
-    /// Records were lost: a gap, which makes `gaps` so far. What is outstanding may have been acknowledged or sent again in it, so it is
-    /// not timed, and what is sent next is behind it. All else stays known, so that a retransmission is recognised.
+    /// Records were lost: a gap, which makes `gaps` so far. What is outstanding may have been acknowledged or sent
+    /// again in it, so it is not timed, and what is sent next is behind it. All else stays known, so that a
+    /// retransmission is recognised.
     pub(super) fn enter_gap(&mut self, gaps: u8, pool: &mut Share<'_>) {
         self.outstanding.lose(gaps, pool);
     }
@@ -542,7 +544,8 @@ impl Flow {
 
     /// Rule 5: segments behind a hole were received long before the acknowledgement that will cover them.
     fn hole(&mut self, until: SeqNum, pool: &mut Share<'_>) {
-        // Where it is only assumed that all before the first segment is acknowledged, there may be a gap right before that.
+        // Where it is only assumed that all before the first segment is acknowledged, there may be a gap right before
+        // that.
         let una = if self.marks.has(Marks::UNA_ASSUMED) { self.snd_una.minus(1) } else { self.snd_una };
         self.outstanding.void(pool, una);
         self.set_hole_until(Some(until));
@@ -634,8 +637,8 @@ impl Flow {
         self.marks.set(Marks::PEER_MISSED, known.is_some_and(|nxt| start.after(nxt)));
     }
 
-    /// What this end acknowledges had arrived before it sent this: it says nothing of this, nor of what comes after, seen or not. Of what
-    /// was outstanding before it might.
+    /// What this end acknowledges had arrived before it sent this: it says nothing of this, nor of what comes after,
+    /// seen or not. Of what was outstanding before it might.
     fn heard_peer(&mut self, segment: &Segment) {
         let ack = segment.ack().filter(|ack| ack.distance(self.peer_nxt) <= LARGEST_WINDOW);
         self.peer_nxt = ack.map_or(self.peer_nxt, |ack| ack.max(self.peer_nxt));

@@ -55,7 +55,8 @@ impl Marks {
     pub(super) const PEER_FOLLOWED: Self = Self(1 << 23);
     /// Right before its last segment the peer has sent something that was not seen.
     pub(super) const PEER_MISSED: Self = Self(1 << 24);
-    /// A record that was given up may have shown that what was acknowledged ahead was not true: from then on it forbids, and proves nothing.
+    /// A record that was given up may have shown that what was acknowledged ahead was not true: from then on it
+    /// forbids, and proves nothing.
     pub(super) const AHEAD_DOUBTED: Self = Self(1 << 22);
 
     /// Whether all of `marks` are set.

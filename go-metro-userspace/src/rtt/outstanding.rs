@@ -320,8 +320,8 @@ impl Queue {
         self.gaps
     }
 
-    /// Removes everything at a gap in the records: among those that were lost may be others that are outstanding, so the next comes after
-    /// them.
+    /// Removes everything at a gap in the records: among those that were lost may be others that are outstanding, so
+    /// the next comes after them.
     pub(super) fn lose(&mut self, gaps: u8, pool: &mut Share<'_>) {
         self.clear(pool);
         self.gaps = gaps;

@@ -139,7 +139,8 @@ impl Stats {
         }
     }
 
-    /// Mean absolute difference of successive samples, in milliseconds; none where no sample succeeded another of its series.
+    /// Mean absolute difference of successive samples, in milliseconds; none where no sample succeeded another of its
+    /// series.
     pub fn jitter_ms(&self) -> Option<f64> {
         (self.differences > 0).then(|| self.differences_ns as f64 / self.differences as f64 / 1e6)
     }
@@ -161,7 +162,8 @@ impl Stats {
         self.distribution.quantiles([q], self.min, self.max).0[0]
     }
 
-    /// How many samples took at most as long as each of these bounds, in milliseconds: exact where quantiles are, else within their error.
+    /// How many samples took at most as long as each of these bounds, in milliseconds: exact where quantiles are, else
+    /// within their error.
     pub fn at_most(&self, bounds: &[f64]) -> Vec<u64> {
         self.distribution.at_most(bounds, self.min, self.max)
     }

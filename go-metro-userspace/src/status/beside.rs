@@ -16,7 +16,8 @@ use crate::threads;
 /// Longest wait for a name server before two names count as two servers.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The status socket of a daemon that lives, sees what this process would see, and reports to the DogStatsD server of the configuration.
+/// The status socket of a daemon that lives, sees what this process would see, and reports to the DogStatsD server of
+/// the configuration.
 pub fn reporter(config: &Config) -> Option<PathBuf> {
     let socket = config.status_socket.as_ref()?;
     // One that does not answer, or not to us, is no reason to stay away.
@@ -35,7 +36,8 @@ fn is_elsewhere(pid: i32) -> bool {
     matches!((namespace("self"), namespace(&pid.to_string())), (Ok(ours), Ok(theirs)) if ours != theirs)
 }
 
-/// Whether two destinations are one server, however it is written: `localhost`, `127.1` and `::ffff:127.0.0.1` are `127.0.0.1`.
+/// Whether two destinations are one server, however it is written: `localhost`, `127.1` and `::ffff:127.0.0.1` are
+/// `127.0.0.1`.
 fn is_same(ours: &str, theirs: &str) -> bool {
     let (Some(one), Some(other)) = (ours.strip_prefix("udp://"), theirs.strip_prefix("udp://")) else {
         return ours == theirs;
@@ -43,7 +45,8 @@ fn is_same(ours: &str, theirs: &str) -> bool {
     one == other || !addresses(one).is_disjoint(&addresses(other))
 }
 
-/// The addresses of `HOST:PORT`; none if there is none soon. All of loopback is one: a server there listens on any of them.
+/// The addresses of `HOST:PORT`; none if there is none soon. All of loopback is one: a server there listens on any of
+/// them.
 fn addresses(server: &str) -> BTreeSet<SocketAddr> {
     let (sender, answer) = mpsc::channel();
     let server = server.to_owned();

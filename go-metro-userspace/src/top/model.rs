@@ -172,8 +172,8 @@ fn add(rows: &mut HashMap<RowKey, Row>, key: RowKey, second: u64, flow: &LiveFlo
     rows.entry(key).or_default().add(second, &flow.summary);
 }
 
-/// How many values lie between each two of `bins` + 1 even bounds from the smallest to the 99th percentile, and how many above it: all together
-/// as many as there are. Values that are all alike are one bar.
+/// How many values lie between each two of `bins` + 1 even bounds from the smallest to the 99th percentile, and how
+/// many above it: all together as many as there are. Values that are all alike are one bar.
 pub(super) fn distribution(stats: &Stats, bins: usize) -> (Vec<(f64, f64, u64)>, u64) {
     let least = stats.min().as_millis_f64();
     let p99 = stats.unrounded(0.99);

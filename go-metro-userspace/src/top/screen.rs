@@ -145,7 +145,8 @@ fn drops_line(app: &App, width: u16) -> Line<'static> {
 struct Cells {
     src: String,
     dst: String,
-    /// Before the other end's name, as wide in every row so that a name is shortened alike in both of its rows; never shortened.
+    /// Before the other end's name, as wide in every row so that a name is shortened alike in both of its rows; never
+    /// shortened.
     way: &'static str,
     /// Behind the other end's name, and never shortened.
     note: String,

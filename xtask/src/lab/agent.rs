@@ -434,7 +434,8 @@ pub fn run_once<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) ->
     Ok(Finished { status: output.status, stdout: lines(&output.stdout), stderr: lines(&output.stderr) })
 }
 
-/// The status document of the daemon at a socket, which is asked until it answers: it may be about to start, or say that it is busy.
+/// The status document of the daemon at a socket, which is asked until it answers: it may be about to start, or say
+/// that it is busy.
 ///
 /// # Errors
 ///

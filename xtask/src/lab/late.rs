@@ -3,8 +3,8 @@
 /// What was later than the lab's path allows.
 pub type Late = String;
 
-/// Passes if one of three attempts is in time. A busy machine is late now and then; what is wrong is late each time. Whatever is not a
-/// matter of time an attempt asserts at once.
+/// Passes if one of three attempts is in time. A busy machine is late now and then; what is wrong is late each time.
+/// Whatever is not a matter of time an attempt asserts at once.
 ///
 /// # Panics
 ///

@@ -1,7 +1,7 @@
 //! Threads that stand for a network and for hosts far away: what else this machine does must not slow them.
 
-/// Lets the calling thread run as soon as it has something to do, before all of ordinary priority (sched(7)). Where that is not permitted
-/// all stays as it was, and the lab is as quick as the machine.
+/// Lets the calling thread run as soon as it has something to do, before all of ordinary priority (sched(7)). Where
+/// that is not permitted all stays as it was, and the lab is as quick as the machine.
 pub fn before_others() {
     let parameters = libc::sched_param { sched_priority: 1 };
     // SAFETY: the pointer is to a value that lives until the call returns; 0 is the calling thread.

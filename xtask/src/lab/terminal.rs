@@ -1,5 +1,5 @@
-//! A real terminal, as a person has it over ssh: tmux, of a size that can be changed, with keys to type and a screen to read; and one that
-//! keeps what is written to it byte by byte.
+//! A real terminal, as a person has it over ssh: tmux, of a size that can be changed, with keys to type and a screen to
+//! read; and one that keeps what is written to it byte by byte.
 
 use std::fs::File;
 use std::io::Read as _;

@@ -33,7 +33,8 @@ struct Direction {
     missing: Vec<(u32, u32)>,
     /// Where a segment without payload stood that was seen before any with.
     stands_at: Option<u32>,
-    /// After the highest number that it was seen at, with payload or without, since the other side was first seen to send.
+    /// After the highest number that it was seen at, with payload or without, since the other side was first seen to
+    /// send.
     at: Option<u32>,
 }
 

@@ -125,8 +125,8 @@ impl Live {
         arrived.into_iter().filter(|answer| advances(answer)).count()
     }
 
-    /// What passed on the sample's connection from a second before its segment left until just after its acknowledgement came: a line a frame, with
-    /// its time in milliseconds before (and after) that acknowledgement.
+    /// What passed on the sample's connection from a second before its segment left until just after its
+    /// acknowledgement came: a line a frame, with its time in milliseconds before (and after) that acknowledgement.
     #[must_use]
     pub fn around(&self, sample: &Sample) -> Vec<String> {
         let Some(connection) = self.connections.get(&(sample.local, sample.remote)) else { return Vec::new() };
@@ -178,8 +178,8 @@ impl Live {
         if connection.answers.iter().filter(before).any(|answer| answer.ack >= number) {
             return Err("that number had arrived before");
         }
-        // Only the first of them advances. A duplicate is put out some microseconds later, about when the first has reached the hook, and may be
-        // nearer to what the agent's clock showed.
+        // Only the first of them advances. A duplicate is put out some microseconds later, about when the first has
+        // reached the hook, and may be nearer to what the agent's clock showed.
         let ack = carriers().filter(|answer| answer.arrived_ns.is_some()).min_by_key(|answer| answer.arrived_ns);
         let ack = ack.unwrap_or(nearest);
         let arrived_ns = ack.arrived_ns.unwrap_or_default();
@@ -195,7 +195,8 @@ impl Live {
         if timed.tsval.zip(ack.tsecr).is_some_and(|(tsval, tsecr)| (tsecr.wrapping_sub(tsval) as i32) > 0) {
             return Err("TSecr is newer than the segment's TSval");
         }
-        // A duplicated frame arrives twice. Of a super-segment's parts, which left at once, another may have been the last that the receiver lacked.
+        // A duplicated frame arrives twice. Of a super-segment's parts, which left at once, another may have been the
+        // last that the receiver lacked.
         let caused = |sent: &&Sent| sent.start < number && (number <= sent.end || number <= sent.reached);
         let there = || {
             let arrivals = connection.sent.iter().filter(|sent| sent.left_ns == left_ns).filter(caused);

@@ -37,7 +37,8 @@ fn set_up_installs_packages_without_enabling_or_starting_their_services() {
     assert_eq!(machine.property("ActiveState"), "active");
 }
 
-/// An archive with `tcptrace` in a version that needs a library of its own, and the only one that apt knows; the real `tcptrace` goes.
+/// An archive with `tcptrace` in a version that needs a library of its own, and the only one that apt knows; the real
+/// `tcptrace` goes.
 const ARCHIVE: &str = r#"
 set -e
 dpkg --purge --force-depends tcptrace

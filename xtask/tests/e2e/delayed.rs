@@ -1,4 +1,5 @@
-//! What is marked as a delayed acknowledgement, against what the path knows: how long the receiver had a segment before it acknowledged it.
+//! What is marked as a delayed acknowledgement, against what the path knows: how long the receiver had a segment before
+//! it acknowledged it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -85,7 +86,8 @@ fn ask(mut stream: TcpStream, mut pause: u64, is_over: &AtomicBool) {
     }
 }
 
-/// Connections with either kind of receiver through a queue that drains in `room` and that others fill and leave in turn; by receiver.
+/// Connections with either kind of receiver through a queue that drains in `room` and that others fill and leave in
+/// turn; by receiver.
 fn through(room: Option<Duration>) -> [Counts; 2] {
     let lab = Lab::new(Link::Veth).unwrap();
     lab.path().set_rtt(RTT);

@@ -72,7 +72,8 @@ fn try_a_hundred_rounds_each(lab: &Lab, backend: Backend, programs: &[(&str, Hoo
         let mut rtts: Vec<Duration> = data.iter().map(|sample| sample.rtt()).collect();
         rtts.sort();
         assert!((99..=100).contains(&data.len()), "{} samples of 100 rounds with {}", data.len(), exchange.remote);
-        // Of what a program tags twice before libpcap sees it, libpcap misses the SYN on some kernels; see CONTRIBUTING.
+        // Of what a program tags twice before libpcap sees it, libpcap misses the SYN on some kernels; see
+        // CONTRIBUTING.
         let misses_syn = matches!(backend, Backend::Pcap) && programs.iter().any(|(name, ..)| name.contains("qinq"));
         let handshakes = found.len() - data.len();
         assert!(handshakes == 1 || handshakes == 0 && misses_syn, "{handshakes} handshakes with {}", exchange.remote);
@@ -139,7 +140,8 @@ fn a_bulk_transfer_with_segmentation_offload_agrees_with_the_kernel() {
             assert_eq!(finished.status.code(), Some(0));
             let mut rtts: Vec<Duration> = samples.iter().map(Sample::rtt).collect();
             rtts.sort();
-            // The kernel's estimate is of the same acknowledgements, smoothed: its middle is theirs, give or take its deviation.
+            // The kernel's estimate is of the same acknowledgements, smoothed: its middle is theirs, give or take its
+            // deviation.
             let mut kernel: Vec<Duration> = exchange.info[1..].iter().map(|info| info.rtt).collect();
             kernel.sort();
             let (ours, theirs) = (rtts[rtts.len() / 2], kernel[kernel.len() / 2]);

@@ -70,7 +70,7 @@ fn on_the_hosts_end_of_a_bridged_container_the_container_is_local() {
     both_paths(&lab, &behind);
     for backend in Backend::BOTH {
         in_time(backend.name(), || {
-            // The kind of link tells that it is turned round.
+            // The kind of link shows that its directions are reversed.
             let agents = [agent(&lab, INSIDE, backend, &[]), agent(&lab, INSIDE, backend, &["--sides", "both"])];
             let exchanges = drive(&lab, &behind);
             let [remote, both] = agents.map(|agent| {

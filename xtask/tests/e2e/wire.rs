@@ -1,5 +1,5 @@
-//! Super-segments that the path cuts as a network card does, so that a part of one can be lost, and a queue before the narrowest link:
-//! every sample against the path's record of each segment on the wire.
+//! Super-segments that the path cuts as a network card does, so that a part of one can be lost, and a queue before the
+//! narrowest link: every sample against the path's record of each segment on the wire.
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpStream};

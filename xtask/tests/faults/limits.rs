@@ -1,4 +1,5 @@
-//! What a host may run short of, or a supervisor may set wrongly: threads, sizes of files and stacks, signals, a terminal, a manager that reads.
+//! What a host may run short of, or a supervisor may set wrongly: threads, sizes of files and stacks, signals, a
+//! terminal, a manager that reads.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -241,7 +241,8 @@ fn try_a_dead_first_server() -> Result<(), Late> {
 fn a_live_table_has_one_row_a_pair_and_side_when_names_come_late() {
     let lab = lab();
     lab.b.add_address(OTHER).unwrap();
-    // One name for both addresses; two reports are shown before the first answer, and the second comes as long after it.
+    // One name for both addresses; two reports are shown before the first answer, and the second comes as long after
+    // it.
     let slow = Mood::Slow(Duration::from_secs(4), Vec::new());
     let _names = Server::with(&lab.a, slow, "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n");
     let line =

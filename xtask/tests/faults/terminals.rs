@@ -1,5 +1,6 @@
-//! Text that others chose, in every place that takes some, and a terminal that must not obey any of it: escape sequences that would type, rename
-//! the window or clear it, carriage returns, text turned round, and bytes that are no text.
+//! Text that others chose, in every place that takes some, and a terminal that must not obey any of it: escape
+//! sequences that would type, rename the window or clear it, carriage returns, text turned round, and bytes that are no
+//! text.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -19,8 +20,8 @@ use super::dns::{Mood, Server};
 use super::streams::Daemon;
 use super::support::{Conf, SOON, lab, rounds, while_talking};
 
-/// The window's title (OSC), a question that the terminal answers by typing (DSR), a reset (RIS), a carriage return, RIGHT-TO-LEFT OVERRIDE, the same
-/// question in one byte of C1, and a byte that is not UTF-8.
+/// The window's title (OSC), a question that the terminal answers by typing (DSR), a reset (RIS), a carriage return,
+/// RIGHT-TO-LEFT OVERRIDE, the same question in one byte of C1, and a byte that is not UTF-8.
 const HOSTILE: &[u8] = b"x\x1b]0;pwned\x07\x1b[5n\x1bc\r\xe2\x80\xae\xc2\x9b5n\xff";
 /// As much of it as is text.
 const TEXT: &str = "x\x1b]0;pwned\x07\x1b[5n\x1bc\r\u{202e}\u{9b}5n";

@@ -341,7 +341,8 @@ pub(super) fn of_nsh(rest: &mut Rest<'_>) -> Result<Version, Skip> {
     of_next_protocol(next, rest)
 }
 
-/// What comes next by the numbers that NSH and VXLAN-GPE share (RFC 8300 section 11.2.5; draft-ietf-nvo3-vxlan-gpe section 3.2).
+/// What comes next by the numbers that NSH and VXLAN-GPE share (RFC 8300 section 11.2.5; draft-ietf-nvo3-vxlan-gpe
+/// section 3.2).
 pub(super) fn of_next_protocol(next: u8, rest: &mut Rest<'_>) -> Result<Version, Skip> {
     match next {
         1 => Ok(Version::V4),
@@ -354,8 +355,8 @@ pub(super) fn of_next_protocol(next: u8, rest: &mut Rest<'_>) -> Result<Version,
 }
 
 /// Behind an MPLS label stack (RFC 3032 section 2.1), of which `before` labels were read. What comes then is told by its first bits (RFC
-/// 4928 section 3): IP, or with 0 the control word of a pseudowire, before an Ethernet frame (RFC 4448 section 4.6). Without a control word the
-/// frame's addresses come first, and are believed if what follows them is an ethertype.
+/// 4928 section 3): IP, or with 0 the control word of a pseudowire, before an Ethernet frame (RFC 4448 section 4.6).
+/// Without a control word the frame's addresses come first, and are believed if what follows them is an ethertype.
 ///
 /// Labels are no part of a flow's identity: each direction has its own.
 #[cold]

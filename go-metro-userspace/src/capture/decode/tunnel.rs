@@ -89,7 +89,8 @@ fn ports(datagram: &[u8]) -> Option<[u16; 2]> {
     Some([u16::from_be_bytes([ports[0], ports[1]]), u16::from_be_bytes([ports[2], ports[3]])])
 }
 
-/// Most tunnels are known by the port that they go to, as any may be the one that they come from; those between a client and a server by either.
+/// Most tunnels are known by the port that they go to, as any may be the one that they come from; those between a
+/// client and a server by either.
 fn carried_by_udp([from, to]: [u16; 2], data: &[u8]) -> Carried {
     match (to, server([from, to])) {
         (to, _) if VXLAN.contains(&to) || matches!(to, VXLAN_GPE | GENEVE | GTP_U) => Carried::Tunnel,

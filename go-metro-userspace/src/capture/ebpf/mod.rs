@@ -1,9 +1,8 @@
 //! The eBPF source: the classifier on both hooks of each interface, and the ring buffer between it and the engine.
 //!
 //! `classifier` loads the embedded object; `tries` tells it the targets; `attach` puts it on the hooks and takes it off, `hooks` as
-//! interfaces come and go, `beside` on a thread of its own; `ring` hands out its records, `tally` its counters; [`probe`] says what a
-//! kernel can do.
-//! The source needs no runtime: it is polled from a plain thread.
+//! interfaces come and go, `beside` on a thread of its own; `ring` hands out its records, `tally` its counters;
+//! [`probe`] says what a kernel can do. The source needs no runtime: it is polled from a plain thread.
 
 mod attach;
 mod beside;

@@ -55,7 +55,8 @@ impl Flows {
         Self { copies: Copies::new(), places: Places::default(), others: Others::default(), cut_options: 0 }
     }
 
-    /// Hands a segment, which was captured at this interface, to `sink` as its ends see it, if it is wanted and no copy.
+    /// Hands a segment, which was captured at this interface, to `sink` as its ends see it, if it is wanted and no
+    /// copy.
     #[inline]
     pub(super) fn measure(
         &mut self,
@@ -112,7 +113,8 @@ impl Flows {
     }
 }
 
-/// Whose segments were there and not wanted, with how many packets each: what is listed if a host was named that is not there.
+/// Whose segments were there and not wanted, with how many packets each: what is listed if a host was named that is not
+/// there.
 #[derive(Default)]
 struct Others(HashMap<Addr, u64>);
 
@@ -131,8 +133,8 @@ impl Others {
     }
 }
 
-/// Takes an acknowledgement whose options are cut off for one that carried a SACK block above itself, as it may have: where there is a
-/// hole, the number alone would be timed in full.
+/// Takes an acknowledgement whose options are cut off for one that carried a SACK block above itself, as it may have:
+/// where there is a hole, the number alone would be timed in full.
 fn hide_what_was_cut(decoded: &mut Decoded) {
     if decoded.header.flags.any(TcpFlags::ACK) && !decoded.header.flags.any(TcpFlags::SYN) {
         decoded.header.bits.0 |= Bits::SACK_ABOVE;

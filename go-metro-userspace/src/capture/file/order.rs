@@ -1,8 +1,8 @@
 //! Frames in the order of their times.
 //!
-//! A file need not have it: dumpcap on several interfaces, a tap for each direction, a card with several queues and mergers write frames that
-//! are some milliseconds late. The engine takes what comes in the order of time, and would time a segment to a later acknowledgement than the
-//! one that came first.
+//! A file need not have it: dumpcap on several interfaces, a tap for each direction, a card with several queues and
+//! mergers write frames that are some milliseconds late. The engine takes what comes in the order of time, and would
+//! time a segment to a later acknowledgement than the one that came first.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::rtt::Nanos;
 /// Frames that are held back: half of them is how far behind a frame may be.
 const HELD: usize = 4096;
 
-/// A frame that is earlier by more than this does not belong in between: the clock was set back, or another capture was appended.
+/// A frame that is earlier by more than this does not belong in between: the clock was set back, or another capture was
+/// appended.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// Frames that are held back until those that belong before them have come.

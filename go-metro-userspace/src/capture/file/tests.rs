@@ -305,7 +305,8 @@ fn a_compressed_file_that_is_cut_anywhere_is_used_as_far_as_it_goes_and_says_so(
         for cut in 6..packed.len() {
             match opened(&packed[..cut]) {
                 Err(error) => {
-                    // Of zstd and lz4 nothing comes out before a block is whole; of gzip a part of the file's header may.
+                    // Of zstd and lz4 nothing comes out before a block is whole; of gzip a part of the file's header
+                    // may.
                     let error = error.to_string();
                     let nothing = error.ends_with("before anything can be decompressed; nothing of it can be read");
                     assert!(error.contains(&said) && (nothing || name == "gzip"), "{name}, {cut}: {error}");

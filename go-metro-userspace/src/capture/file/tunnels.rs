@@ -1,11 +1,13 @@
-//! The two directions of a connection inside tunnels that differ: another number each way (VXLAN, GENEVE, GRE keys, a mirror session for
-//! what is sent and one for what is received), or other ends (several equal routes, an address that several gateways share).
+//! The two directions of a connection inside tunnels that differ: another number each way (VXLAN, GENEVE, GRE keys, a
+//! mirror session for what is sent and one for what is received), or other ends (several equal routes, an address that
+//! several gateways share).
 //!
-//! A tunnel's number and ends also tell apart what is not the same: networks of several tenants with the same addresses, or the same
-//! connection captured on both sides of a gateway. So a tunnel that is seen to carry a connection in one direction only meets the one that
-//! carries it in the other: if both are made with the same kinds of tunnel, neither carries both directions, what one acknowledges fits what
-//! the other sends, and there is exactly one such, or one that has the same ends or the same number. If one of the two turns out to
-//! carry both directions, they part.
+//! A tunnel's number and ends also tell apart what is not the same: networks of several tenants with the same
+//! addresses, or the same connection captured on both sides of a gateway. So a tunnel that is seen to carry a
+//! connection in one direction only meets the one that carries it in the other: if both are made with the same kinds of
+//! tunnel, neither carries both directions, what one acknowledges fits what the other sends, and there is exactly one
+//! such, or one that has the same ends or the same number. If one of the two turns out to carry both directions, they
+//! part.
 
 use std::collections::HashMap;
 
@@ -19,11 +21,12 @@ use crate::rtt::{Endpoint, SeqNum};
 const CONNECTIONS: usize = 1 << 16;
 /// Tunnels of a connection that are told apart; in others than these it has each tunnel's own number.
 const WAYS_MAX: usize = 16;
-/// An acknowledgement number is no further from the other direction's sequence number. What belongs to another connection is, but for one in
-/// 128, and both of its numbers but for one in 16,384.
+/// An acknowledgement number is no further from the other direction's sequence number. What belongs to another
+/// connection is, but for one in 128, and both of its numbers but for one in 16,384.
 const NEAR: u32 = 1 << 24;
 
-/// What a connection is known by, whatever tunnels it is in: its ends, the lower first, the kinds of the tunnels, and the place.
+/// What a connection is known by, whatever tunnels it is in: its ends, the lower first, the kinds of the tunnels, and
+/// the place.
 type Connection = (Endpoint, Endpoint, u32, u32);
 
 /// Connections inside tunnels, and what each is in.
@@ -125,7 +128,8 @@ impl Tunnelled {
         Some(number)
     }
 
-    /// Connections that were seen in both directions, in tunnels of which it is not known which belong together; for people.
+    /// Connections that were seen in both directions, in tunnels of which it is not known which belong together; for
+    /// people.
     pub(super) fn warning(&self) -> Option<String> {
         let known = self.recent.values().chain(self.earlier.values()).filter(|ways| is_apart(ways)).count() as u64;
         let apart = self.forgotten_apart + known;

@@ -37,8 +37,8 @@ pub(super) struct Due {
     pub(super) until_ns: i64,
 }
 
-/// What the headers of a segment take: a cooked link layer (20), two VLAN tags (8), IPv6 (40), TCP with all options (60). With less, SACK
-/// blocks may be cut off, and with them the sight of a hole.
+/// What the headers of a segment take: a cooked link layer (20), two VLAN tags (8), IPv6 (40), TCP with all options
+/// (60). With less, SACK blocks may be cut off, and with them the sight of a hole.
 const LEAST_SNAPLEN: u32 = 128;
 
 /// What comes of reading.

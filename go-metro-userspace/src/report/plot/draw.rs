@@ -404,8 +404,8 @@ fn aligned(figure: Figure) -> String {
     format!("{}{point}{}", escaped(&number::fixed(figure, DECIMALS)), "\u{2007}".repeat(DECIMALS - decimals))
 }
 
-/// A cell with a name. One that is longer than the numbers leave room for is shortened by the browser in its middle: the end stays, the
-/// whole is the cell's title and what is copied.
+/// A cell with a name. One that is longer than the numbers leave room for is shortened by the browser in its middle:
+/// the end stays, the whole is the cell's title and what is copied.
 fn name_cell(name: &str) -> String {
     /// Characters of a name that has room, and of the end of one that has not.
     const ROOM: usize = 26;

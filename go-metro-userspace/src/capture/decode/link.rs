@@ -192,7 +192,7 @@ pub(super) fn network(packet: Packet<'_>) -> Result<Network<'_>, Skip> {
             direction = Some(of_packet_type(rest.half()?));
             rest.skip(12)?;
             let ethertype = rest.half()?;
-            of_cooked(ethertype, &mut rest)?
+            of_cooked(ethertype, packet.wire_len.saturating_sub(16), &mut rest)?
         }
         LinkType::Sll2 => {
             let ethertype = rest.half()?;
@@ -201,7 +201,7 @@ pub(super) fn network(packet: Packet<'_>) -> Result<Network<'_>, Skip> {
             rest.skip(2)?;
             direction = Some(of_packet_type(u16::from(rest.byte()?)));
             rest.skip(9)?;
-            of_cooked(ethertype, &mut rest)?
+            of_cooked(ethertype, packet.wire_len.saturating_sub(20), &mut rest)?
         }
         LinkType::Ppp => of_ppp_frame(&mut rest)?,
         LinkType::CiscoHdlc => {
@@ -223,14 +223,17 @@ pub(super) fn network(packet: Packet<'_>) -> Result<Network<'_>, Skip> {
 
 /// Behind a cooked header, whose protocol and what follows disagree where a packet carries VLAN tags, differently by direction and kernel
 /// (net/packet/af_packet.c). Linux 6.10 and later names the protocol behind all tags, although a received packet still has the inner
-/// ones (`vlan_get_protocol_dgram`); before that, a sent packet has the tag's own protocol and begins with its IP header.
+/// ones, and so has a sent one that was tagged twice (`vlan_get_protocol_dgram`); before that, a sent packet may have the tag's
+/// own protocol and begin with its IP header. `wire_len` is that of what follows the cooked header.
 #[inline]
-fn of_cooked(ethertype: u16, rest: &mut Rest<'_>) -> Result<Version, Skip> {
+fn of_cooked(ethertype: u16, wire_len: u32, rest: &mut Rest<'_>) -> Result<Version, Skip> {
     let [first, _, high, low, ..] = *rest.bytes else { return of_ethertype(ethertype, rest) };
     let inner = u16::from_be_bytes([high, low]);
     let begins_with_ip = matches!(first >> 4, 4 | 6);
     match ethertype {
-        ETH_P_IP | ETH_P_IPV6 if !begins_with_ip && (inner == ethertype || is_tag(inner)) => {
+        ETH_P_IP | ETH_P_IPV6
+            if (inner == ethertype || is_tag(inner)) && !(begins_with_ip && is_ip(rest.bytes, inner, wire_len)) =>
+        {
             rest.skip(4)?;
             of_ethertype(inner, rest)
         }
@@ -238,6 +241,20 @@ fn of_cooked(ethertype: u16, rest: &mut Rest<'_>) -> Result<Version, Skip> {
         ETH_P_802_2 => of_llc(rest),
         _ => of_ethertype(ethertype, rest),
     }
+}
+
+/// Whether what looks like an IP header is one, and not the rest of a VLAN tag with a priority, before `inner`.
+#[cold]
+fn is_ip(bytes: &[u8], inner: u16, wire_len: u32) -> bool {
+    let half = |at: usize| bytes.get(at..at + 2).map_or(0, |half| u32::from(half[0]) << 8 | u32::from(half[1]));
+    let version = |at: usize| bytes.get(at).map_or(0, |byte| byte >> 4);
+    let len = if version(0) == 4 { half(2) } else { 40 + half(4) };
+    len == wire_len || !is_tag(inner) && version(4) != version_of(inner)
+}
+
+/// The first four bits behind an ethertype.
+const fn version_of(ethertype: u16) -> u8 {
+    if ethertype == ETH_P_IP { 4 } else { 6 }
 }
 
 /// Whether a number is one that stands behind a VLAN tag, among those that are read.

@@ -129,6 +129,12 @@ fn every_link_type_leads_to_the_same_segment() {
             with(&sll2([0x86, 0xdd]), &with(&[0, 5, 0x81, 0, 0, 6, 0x86, 0xdd], &v6)),
         ),
         (LinkType::Sll, with(&sll([0x81, 0]), &v4), with(&sll([0x88, 0xa8]), &v6)),
+        // A tag whose priority and number look like the first byte of an IP header.
+        (
+            LinkType::Sll2,
+            with(&sll2([8, 0]), &with(&[0x45, 5, 8, 0], &v4)),
+            with(&sll2([0x86, 0xdd]), &with(&[0x60, 5, 0x86, 0xdd], &v6)),
+        ),
     ];
     for (link_type, v4_frame, v6_frame) in cases {
         let cooked = matches!(link_type, LinkType::Sll | LinkType::Sll2);

@@ -18,7 +18,16 @@ const TCP: &str = "(ip proto 6 or (ip6 and (ip6[6] = 6 or ip6[6] = 0 or ip6[6] =
                    ip6[6] = 60 or ip6[6] = 135)))";
 
 /// Frames with a VLAN tag still in them, where libpcap's `vlan` does not look: behind a cooked header.
-const TAGGED: &str = "(ether proto 0x8100 or ether proto 0x88a8 or ether proto 0x9100)";
+///
+/// The kernel's filter sees the tag's own protocol. But what may have been in the ring when the filter was set, with the block that
+/// is being filled, libpcap filters once more itself (`blocks_to_filter_in_userland` of pcap-linux.c). There a cooked header
+/// names the protocol behind all tags (Linux 6.10 and later, see `decode/link.rs`), while the packet begins with the rest of a
+/// tag: where an IP header has its length or flow label it has an ethertype, and a length that is not the packet's.
+const TAGGED: &str = "(ether proto 0x8100 or ether proto 0x88a8 or ether proto 0x9100 or \
+                      (ip and (ip[2:2] = 0x0800 or ip[2:2] = 0x8100 or ip[2:2] = 0x88a8 or ip[2:2] = 0x9100) and \
+                      ip[2:2] != len) or \
+                      (ip6 and (ip6[2:2] = 0x86dd or ip6[2:2] = 0x8100 or ip6[2:2] = 0x88a8 or ip6[2:2] = 0x9100) and \
+                      ip6[4:2] + 40 != len))";
 
 /// What packets must be like.
 #[derive(Clone, Copy, Debug)]
@@ -182,5 +191,33 @@ mod tests {
             assert!(filter.filter(&cooked(0x8100, ifindex, &[0, 5, 8, 0])), "with a tag");
         }
         assert!(!filter.filter(&cooked(0x0800, 4, &ip(7))), "another interface");
+    }
+
+    #[test]
+    fn what_libpcap_filters_itself_behind_two_tags_passes() {
+        let nets = ["10.0.0.7/32".parse().unwrap(), "2001:db8::7/128".parse().unwrap()];
+        // LINKTYPE_LINUX_SLL (protocol last) and LINKTYPE_LINUX_SLL2 (protocol first), both of what is sent.
+        let sll = |protocol: u16, rest: &[u8]| {
+            [&[0, 4, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0][..], &protocol.to_be_bytes(), rest].concat()
+        };
+        let sll2 = |protocol: u16, rest: &[u8]| {
+            [&protocol.to_be_bytes()[..], &[0, 0, 0, 0, 0, 2, 0, 1, 4, 6, 0, 0, 0, 0, 0, 0, 0, 0], rest].concat()
+        };
+        for (link_type, cooked) in [(113, &sll as &dyn Fn(u16, &[u8]) -> Vec<u8>), (276, &sll2)] {
+            let capture = Capture::dead(Linktype(link_type)).unwrap();
+            let mut all = candidates(&Wish { nets: &nets, extra: None, ports: &[] }).into_iter();
+            let filter = all.find_map(|candidate| capture.compile(&candidate, true).ok()).unwrap();
+            for (v6, protocol) in [(false, 0x0800_u16), (true, 0x86dd)] {
+                let passes = |tag: &[u8], remote| {
+                    filter.filter(&cooked(protocol, &[tag, &frame(0, v6, 6, remote).split_off(14)].concat()))
+                };
+                assert!(passes(&[], 7) && !passes(&[], 8));
+                // A tag, one with a priority by which it looks like the first byte of an IP header, and two.
+                let [high, low] = protocol.to_be_bytes();
+                assert!(passes(&[0, 42, high, low], 7));
+                assert!(passes(&[0x45, 42, high, low], 7) && passes(&[0x60, 42, high, low], 7));
+                assert!(passes(&[0, 43, 0x81, 0, 0, 42, high, low], 7));
+            }
+        }
     }
 }

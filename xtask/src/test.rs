@@ -2,10 +2,13 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
+use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::workspace::{cargo, run, shown};
 use crate::{build_ebpf, fuzz, lab, oracle, package, setup};
@@ -14,11 +17,13 @@ mod failures;
 
 use failures::Failures;
 
-/// The programs that need root, namespaces, other tools or a built agent.
-const END_TO_END: [&str; 14] = [
-    "--test", "docs", "--test", "oracle", "--test", "lab", "--test", "e2e", "--test", "kernels", "--test", "faults",
-    "--test", "deploy",
-];
+/// The programs that need root, namespaces, other tools or a built agent. The longest first: one that began last would
+/// be waited for by itself.
+const END_TO_END: [&str; 7] = ["faults", "e2e", "kernels", "deploy", "docs", "oracle", "lab"];
+
+/// How many of them run at once, each with one test at a time. They wait more than they compute; more of them would
+/// measure each other.
+const LANES: usize = 2;
 
 /// Arguments of `test`.
 #[derive(clap::Args, Debug)]
@@ -44,7 +49,8 @@ pub fn main(args: &Args) -> Result<()> {
     heading("lints");
     run(cargo().args(["clippy", "--quiet", "--all-targets", "--", "-Dwarnings"]))?;
     // `--all-targets` leaves out what a plain `cargo test` leaves out.
-    run(cargo().args(["clippy", "--quiet"]).args(END_TO_END).args(["--", "-Dwarnings"]))?;
+    let chosen = END_TO_END.iter().flat_map(|program| ["--test", program]);
+    run(cargo().args(["clippy", "--quiet"]).args(chosen.clone()).args(["--", "-Dwarnings"]))?;
     // In release, as the object is built: what its dependencies need is then compiled already.
     run(build_ebpf::cargo_for(toolchain, "clippy").args(["--quiet", "--release", "--", "-Dwarnings"]))?;
     heading("each optional part alone");
@@ -54,7 +60,7 @@ pub fn main(args: &Args) -> Result<()> {
     heading("unit and property tests");
     let mut totals = Totals::default();
     let mut tests = cargo();
-    totals.run(tests.args(["test", "--quiet", "--no-fail-fast"]).arg("--").args(&args.filter))?;
+    totals.run(tests.args(["test", "--quiet", "--no-fail-fast"]).arg("--").args(&args.filter), None)?;
 
     if args.filter.is_none() {
         heading("fuzzing, a short while");
@@ -66,21 +72,12 @@ pub fn main(args: &Args) -> Result<()> {
 
     heading("end-to-end tests");
     if setup::is_root() {
-        let mut tests = cargo();
-        tests.args(["test", "--no-fail-fast"]).args(END_TO_END);
-        // They measure time; two at once would measure each other.
-        tests.args(["--", "--test-threads=1"]).args(&args.filter);
-        if std::env::var_os(oracle::CAPTURES_VARIABLE).is_some() {
-            tests.arg("--include-ignored");
-        }
-        tests.env(lab::agent::BINARY_VARIABLE, crate::run::target().join("debug/go-metro"));
-        tests.env("PATH", with_tools()?);
-        totals.run(&mut tests)?;
+        run(cargo().args(["test", "--quiet", "--no-run"]).args(chosen))?;
+        totals.run_end_to_end(args.filter.as_deref())?;
     } else {
-        let programs: Vec<&str> = END_TO_END.into_iter().filter(|word| *word != "--test").collect();
-        println!("skipped: {} need root, for network namespaces and eBPF; run", programs.join(", "));
+        println!("skipped: {} need root, for network namespaces and eBPF; run", END_TO_END.join(", "));
         println!("    sudo -E env PATH=\"$PATH\" cargo xtask test");
-        totals.ignored += programs.len() as u64;
+        totals.ignored += END_TO_END.len() as u64;
     }
 
     if totals.passed + totals.failed == 0 {
@@ -129,8 +126,45 @@ struct Totals {
 const SLOWEST: usize = 10;
 
 impl Totals {
-    /// Runs `cargo test`, shows what it prints, and counts.
-    fn run(&mut self, command: &mut Command) -> Result<()> {
+    /// Runs the end-to-end programs side by side and counts; an error of one lets the others end first.
+    fn run_end_to_end(&mut self, filter: Option<&str>) -> Result<()> {
+        let path = with_tools()?;
+        let waiting = Mutex::new(END_TO_END.iter());
+        let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let lane = || {
+            let mut totals = Self::default();
+            while let Some(program) = next() {
+                let mut tests = cargo();
+                tests.args(["test", "--no-fail-fast", "--test", program, "--", "--test-threads=1"]).args(filter);
+                if std::env::var_os(oracle::CAPTURES_VARIABLE).is_some() {
+                    tests.arg("--include-ignored");
+                }
+                tests.env(lab::agent::BINARY_VARIABLE, crate::run::target().join("debug/go-metro")).env("PATH", &path);
+                totals.run(&mut tests, Some(program))?;
+            }
+            Ok(totals)
+        };
+        let lanes = LANES.min(thread::available_parallelism().map_or(1, NonZeroUsize::get));
+        let ended: Vec<Result<Self>> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a lane panicked"))))
+                .collect()
+        });
+        ended.into_iter().try_for_each(|totals| totals.map(|totals| self.add(totals)))
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.times.extend(other.times);
+        self.failures.extend(other.failures);
+    }
+
+    /// Runs `cargo test`, shows what it prints, each line after the name of the `program` if one is given, and counts.
+    fn run(&mut self, command: &mut Command, program: Option<&str>) -> Result<()> {
         let failed_before = self.failed;
         let mut since = Instant::now();
         let mut child =
@@ -138,7 +172,10 @@ impl Totals {
         for line in child.stdout.take().into_iter().flat_map(|pipe| BufReader::new(pipe).split(b'\n')) {
             let line = line?;
             let line = String::from_utf8_lossy(&line);
-            println!("{line}");
+            match program {
+                Some(program) => println!("{program:<8}{line}"),
+                None => println!("{line}"),
+            }
             self.count(&line);
             self.failures.read(&line);
             // One at a time, so that a test has taken as long as the line about it.

@@ -26,6 +26,11 @@ impl Failures {
         self.failed.push((name, printed.lines().map(str::to_owned).collect()));
     }
 
+    /// Adds those of another run that has ended.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.failed.extend(other.failed);
+    }
+
     /// Takes the next line of a test runner's output.
     pub(super) fn read(&mut self, line: &str) {
         if is_start(line) {

@@ -3,6 +3,7 @@
 //! A stripped binary that needs no library but the C library's and the compiler's; from it a .deb and a .rpm
 //! (`packaging/nfpm.yaml`), the files of an image (`packaging/Containerfile`) and the packed Helm chart.
 
+mod alone;
 mod archive;
 pub mod binary;
 pub mod chart;
@@ -97,7 +98,7 @@ fn all_static(args: &Args, nfpm: &Path) -> Result<()> {
     let out = empty(&args.out)?;
     let native = binaries.iter().find(|built| built.architecture == std::env::consts::ARCH);
     let native = native.context("no static binary is known for this machine")?.binary.clone();
-    let mut made = Vec::new();
+    let (mut made, mut shipped) = (Vec::new(), Vec::new());
     for built in &binaries {
         let release = Release {
             version: args.version.clone().unwrap_or_else(version),
@@ -105,13 +106,14 @@ fn all_static(args: &Args, nfpm: &Path) -> Result<()> {
             architecture: built.architecture,
         };
         let binary = out.join(format!("go-metro-{}", built.architecture));
-        fs::copy(&built.binary, &binary)?;
+        binary::without_symbols(&built.binary, &binary)?;
         let stage = stage::lay(&out.join("stage"), &binary, &native, &release)?;
         made.push(binary.clone());
         made.push(archive::make(&release, &stage, &out)?);
         made.extend(packages::make(nfpm, &release, &stage, &out)?);
         fs::remove_dir_all(&stage)?;
         rootfs::lay(&out.join("rootfs"), &binary, &release)?;
+        shipped.push(musl::Static { architecture: built.architecture, binary });
     }
     if !args.no_chart {
         made.push(chart::pack(&out)?);
@@ -120,27 +122,7 @@ fn all_static(args: &Args, nfpm: &Path) -> Result<()> {
     made.push(archive::checksums(&made, &out)?);
     print(&made)?;
     println!("           {} (an image's files)", short(&out.join("rootfs")));
-    runs_alone(&native)
-}
-
-/// Runs a static binary where there is nothing but busybox, and a capture to read.
-fn runs_alone(binary: &Path) -> Result<()> {
-    if !setup::is_root() {
-        println!("not tried in a root of its own, which needs root");
-        return Ok(());
-    }
-    let tree = tempfile::tempdir()?;
-    fs::copy(binary, tree.path().join("go-metro"))?;
-    fs::copy(root().join("corpus/clean.pcap.gz"), tree.path().join("clean.pcap.gz"))?;
-    for line in [
-        &["/go-metro", "--version"][..],
-        &["/go-metro", "read", "/clean.pcap.gz"],
-        &["/go-metro", "completions", "bash"],
-    ] {
-        capture(Command::new("chroot").arg(tree.path()).args(line))?;
-    }
-    println!("runs in an empty root");
-    Ok(())
+    shipped.iter().try_for_each(alone::run)
 }
 
 /// An empty directory for what is made.

@@ -41,18 +41,12 @@ pub struct Args {
 pub fn main(args: &Args) -> Result<()> {
     setup::for_kernels()?;
     build_ebpf::ensure()?;
-    run(cargo().args(["build", "--quiet", "--package", "go-metro-userspace", "--bin", "go-metro"]))?;
-    let programs = Programs {
-        agent: crate::run::target().join("debug/go-metro"),
-        xtask: std::env::current_exe().context("where is this program?")?,
-        object: object(),
-    };
     let versions: Vec<&str> =
         if args.versions.is_empty() { ALL.to_vec() } else { args.versions.iter().map(String::as_str).collect() };
     let mut failed = 0;
     for version in versions {
         let outcome = match version.strip_suffix(ARM64) {
-            None => boot(version, &programs)?,
+            None => boot(version, &Programs::of_this_machine()?)?,
             Some(_) => boot(version, &Programs::of_arm64()?)?,
         };
         let Some(outcome) = outcome else {
@@ -72,7 +66,16 @@ pub fn main(args: &Args) -> Result<()> {
 }
 
 impl Programs {
-    /// Static ones, built here for arm64.
+    fn of_this_machine() -> Result<Self> {
+        run(cargo().args(["build", "--quiet", "--package", "go-metro-userspace", "--bin", "go-metro"]))?;
+        Ok(Self {
+            agent: crate::run::target().join("debug/go-metro"),
+            xtask: std::env::current_exe().context("where is this program?")?,
+            object: object(),
+        })
+    }
+
+    /// Static ones, built here for arm64; the agent as it is shipped.
     ///
     /// # Errors
     ///
@@ -81,7 +84,8 @@ impl Programs {
         const TARGET: &str = "aarch64-unknown-linux-musl";
         setup::for_arm64()?;
         Ok(Self {
-            agent: musl::daemon(TARGET, Profile::Debug)?,
+            // What is shipped, for once: nothing else here runs it on a kernel of its own architecture.
+            agent: musl::daemon(TARGET, Profile::Release)?,
             xtask: musl::program(TARGET, Profile::Debug, "xtask", "xtask")?,
             object: object(),
         })

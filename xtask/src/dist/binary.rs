@@ -1,11 +1,12 @@
 //! The binary that is shipped: stripped, and needing only what every Linux with glibc has.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::setup::host_triple;
 use crate::workspace::capture;
 
 /// Shared libraries that it may need: the C library with its loader, and the compiler's own.
@@ -24,6 +25,20 @@ pub fn strip(built: &Path, to: &Path) -> Result<String> {
         bail!("{} needs {library}, which may be missing elsewhere; `cargo xtask setup` says why", built.display());
     }
     oldest_glibc(to)
+}
+
+/// Copies a program for any architecture without its symbols and debug information.
+///
+/// # Errors
+///
+/// rustc has no `rust-objcopy`, or that cannot read the program.
+pub fn without_symbols(from: &Path, to: &Path) -> Result<()> {
+    // This machine's strip knows this machine's programs alone. rustc's needs rustc's own libraries.
+    let sysroot = PathBuf::from(capture(Command::new("rustc").args(["--print", "sysroot"]))?);
+    let objcopy = sysroot.join("lib/rustlib").join(host_triple()?).join("bin/rust-objcopy");
+    let mut command = Command::new(objcopy);
+    command.env("LD_LIBRARY_PATH", sysroot.join("lib")).arg("--strip-all").arg(from).arg(to);
+    capture(&mut command).map(drop)
 }
 
 /// The shared libraries that a binary names.

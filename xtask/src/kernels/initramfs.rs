@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::package::Kernel;
 use crate::apt::{self, Apt};
-use crate::setup::host_triple;
+use crate::dist::binary;
 use crate::workspace::{capture, which};
 
 /// From the machine that builds it, with their libraries.
@@ -99,13 +99,8 @@ pub(super) fn common_of_arm64(programs: &Programs) -> Result<Vec<u8>> {
     }
     let loader = "ld-linux-aarch64.so.1";
     copy(&root.join("usr/lib/aarch64-linux-gnu").join(loader), &root.join("lib").join(loader))?;
-    let sysroot = capture(Command::new("rustc").args(["--print", "sysroot"]))?;
-    let objcopy = Path::new(&sysroot).join("lib/rustlib").join(host_triple()?).join("bin/rust-objcopy");
     for (from, name) in [(&programs.agent, "go-metro"), (&programs.xtask, "xtask")] {
-        // This machine's strip knows this machine's programs alone. rustc's needs rustc's own libraries.
-        let mut strip = Command::new(&objcopy);
-        strip.env("LD_LIBRARY_PATH", Path::new(&sysroot).join("lib"));
-        capture(strip.arg("--strip-all").arg(from).arg(root.join("usr/bin").join(name)))?;
+        binary::without_symbols(from, &root.join("usr/bin").join(name))?;
     }
     copy(&programs.object, &root.join("usr/lib/go-metro.o"))?;
     init(root)?;

@@ -15,7 +15,7 @@ const LINKER_OF_LLVM: [(&str, &str); 1] = [("22", "0.10.3")];
 pub(super) fn missing() -> Result<Option<String>> {
     let (_, wanted) = wanted()?;
     let is_there = installed().is_some_and(|found| is_compatible(&found, wanted));
-    Ok((!is_there).then(|| format!("{wanted}, by cargo install, in cargo's bin directory (a minute or two)")))
+    Ok((!is_there).then(|| format!("{wanted}, by cargo install, in cargo's bin directory (half a minute)")))
 }
 
 /// The LLVM of rustc, and the bpf-linker for it.
@@ -41,8 +41,9 @@ pub(super) fn ensure() -> Result<Outcome> {
         return Ok(Outcome::Present(format!("{found}, for rustc's LLVM {llvm}")));
     }
     let mut install = cargo();
-    install.args(["install", "bpf-linker", "--version", wanted, "--locked"]);
-    eprintln!("installing bpf-linker {wanted} (a minute or two)");
+    // Its work is LLVM's, which is compiled already: without optimisation it links as fast, and is here in half the time.
+    install.args(["install", "bpf-linker", "--version", wanted, "--locked", "--debug"]);
+    eprintln!("installing bpf-linker {wanted} (half a minute)");
     run(&mut install).with_context(|| format!("run by hand: {}", shown(&install)))?;
     match installed() {
         Some(found) if is_compatible(&found, wanted) => Ok(Outcome::Installed(found)),

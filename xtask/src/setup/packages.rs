@@ -27,7 +27,7 @@ pub(super) enum Need {
     Arm64,
     /// Tools that come as Python packages.
     Python,
-    /// Building libpcap for static binaries.
+    /// Building libpcap for static binaries, and running those of the other architecture.
     Cross,
     /// Checking and installing packages, building and running images.
     Deployment,
@@ -85,6 +85,8 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Cross, name: "bison", sign: Sign::Program("bison") },
     Package { need: Need::Cross, name: "flex", sign: Sign::Program("flex") },
     Package { need: Need::Cross, name: "make", sign: Sign::Program("make") },
+    // Without the handlers that qemu-user-static registers with the kernel.
+    Package { need: Need::Cross, name: "qemu-user", sign: Sign::Program("qemu-aarch64") },
     Package { need: Need::Deployment, name: "systemd-sysv", sign: Sign::File(&["/lib/systemd/systemd"]) },
     Package { need: Need::Deployment, name: "lintian", sign: Sign::Program("lintian") },
     Package { need: Need::Deployment, name: "rpm", sign: Sign::Program("rpm") },

@@ -1,6 +1,8 @@
 //! What a task needs, step by step: find out what is missing, announce it, ask, install it.
 
 use std::fmt;
+use std::panic::resume_unwind;
+use std::thread;
 
 use anyhow::Result;
 
@@ -79,14 +81,22 @@ impl fmt::Display for Step {
 ///
 /// The user declines, or something cannot be installed; the error says what to run by hand.
 pub(super) fn prepare(steps: &[Step]) -> Result<()> {
-    for step in announce(steps)? {
+    let wanted = announce(steps)?;
+    let install = |step: Step| {
         let outcome = step.ensure()?;
         // A package of one step may have brought what another one wants.
         if !matches!(outcome, Outcome::Present(_)) {
             say(&step.to_string(), &outcome);
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    // One is compiled while the others are downloaded.
+    let (compiled, others): (Vec<Step>, Vec<Step>) = wanted.into_iter().partition(|step| matches!(step, Step::Linker));
+    thread::scope(|scope| {
+        let compiled: Vec<_> = compiled.into_iter().map(|step| scope.spawn(move || install(step))).collect();
+        others.into_iter().try_for_each(install)?;
+        compiled.into_iter().try_for_each(|step| step.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }
 
 /// As [`prepare`], going on past a step that fails and reporting each; how many failed.

@@ -2,6 +2,7 @@
 //! manifests before their validators.
 #![allow(clippy::unwrap_used)]
 
+mod alone;
 mod deb;
 mod image;
 mod kubernetes;

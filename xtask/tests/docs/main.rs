@@ -10,3 +10,4 @@ mod pages;
 mod prometheus;
 mod security;
 mod support;
+mod workflows;

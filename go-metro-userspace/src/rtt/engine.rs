@@ -9,7 +9,7 @@ use std::time::Duration;
 use go_metro_common::segment::TcpFlags;
 
 use super::batch::Hashed;
-use super::early::EarlyAcks;
+use super::early::{Early, EarlySegments};
 use super::flow::{Flow, FlowLimits, Sent};
 use super::key::Key;
 use super::outstanding::{COMMON_PER_FLOW, Pool};
@@ -142,7 +142,7 @@ impl EngineCounters {
 pub struct Engine {
     table: FlowTable,
     pool: Pool,
-    early_acks: EarlyAcks,
+    early: EarlySegments,
     limits: FlowLimits,
     config: EngineConfig,
     counters: EngineCounters,
@@ -158,7 +158,7 @@ impl Engine {
         Self {
             table: FlowTable::new(max_flows, Lifetimes { idle: config.idle_ttl, closing: config.exp_ttl }),
             pool: Pool::new(max_flows, max_flows.saturating_mul(COMMON_PER_FLOW).max(usize::from(outstanding))),
-            early_acks: EarlyAcks::new(),
+            early: EarlySegments::new(),
             limits: FlowLimits { outstanding, longest: config.idle_ttl, peers_complete: config.peers_complete },
             config,
             counters: EngineCounters::default(),
@@ -275,8 +275,17 @@ impl Engine {
     fn received(&mut self, segment: &Segment, key: &Key, hash: u32) -> Outcome {
         // Only what this end sends makes a flow: a flood of inbound segments costs no memory.
         let Some(index) = self.live_flow(segment, key, hash) else {
-            let is_reset = segment.has(TcpFlags::RST);
-            self.early_acks.set(hash, segment.timed_ack().filter(|_| !is_reset).map(|ack| segment.sent_before(ack)));
+            if segment.has(TcpFlags::RST) {
+                self.early.take(hash);
+                return Outcome::Quiet(Quiet::NothingSent);
+            }
+            let ack = segment.timed_ack().map(|ack| segment.sent_before(ack));
+            let peer_nxt = self.limits.peers_complete.then(|| segment.end());
+            if segment.has(TcpFlags::SYN) {
+                // The peer's numbers begin.
+                self.early.take(hash);
+            }
+            self.early.add(hash, Early { ack, peer_nxt });
             return Outcome::Quiet(Quiet::NothingSent);
         };
         let outcome = self.table.flow_mut(index).received(segment, &mut self.pool.share(index), self.limits);
@@ -305,9 +314,10 @@ impl Engine {
         self.counters.flows_begun += 1;
         let index = self.table.insert(*key, hash, segment.time(), &mut self.pool);
         *self.table.flow_mut(index) = Flow::after_gaps(self.gaps);
-        if let Some(ack) = self.early_acks.take(hash) {
-            self.table.flow_mut(index).was_acked(ack);
-        }
+        let Early { ack, peer_nxt } = self.early.take(hash);
+        let flow = self.table.flow_mut(index);
+        ack.into_iter().for_each(|ack| flow.was_acked(ack));
+        peer_nxt.into_iter().for_each(|nxt| flow.follow_peer_from(nxt));
         index
     }
 

@@ -303,7 +303,9 @@ impl Flow {
             self.marks.set(Marks::FIN_SENT, true);
         }
 
-        if self.snd_una == self.snd_nxt && self.marks.has(Marks::PEER_FOLLOWED) {
+        if begins && limits.peers_complete {
+            self.follow_acked_peer(segment);
+        } else if self.snd_una == self.snd_nxt && self.marks.has(Marks::PEER_FOLLOWED) {
             self.heard_peer(segment);
         }
         if self.is_probe(start, end) {
@@ -384,7 +386,12 @@ impl Flow {
             return Outcome::Rejected(Rejection::NeverSent);
         }
         if ack.before(self.snd_una) {
-            if !self.marks.has(Marks::UNA_ASSUMED) || ack.distance(self.snd_una) > LARGEST_WINDOW {
+            let is_near = ack.distance(self.snd_una) <= LARGEST_WINDOW;
+            if !self.marks.has(Marks::UNA_ASSUMED) || !is_near {
+                if is_near && segment.header.bits.any(Bits::SACK_ABOVE) && self.snd_una != self.snd_nxt {
+                    // Rule 5: the block may be of what is outstanding.
+                    self.hole_above(pool);
+                }
                 return Outcome::Quiet(Quiet::Old);
             }
             // What was sent before the first that was seen is not acknowledged yet.
@@ -409,9 +416,7 @@ impl Flow {
         }
         // Rule 5.
         if hole_above {
-            // What is above the hole need not have been seen to be sent yet.
-            self.hole(self.snd_nxt.plus(1), pool);
-            self.marks.set(Marks::HOLE_BEYOND, true);
+            self.hole_above(pool);
         } else if self.marks.duplicates() >= DUPLICATE_ACKS && self.snd_una != self.snd_nxt {
             self.hole(self.snd_nxt, pool);
         }
@@ -425,6 +430,8 @@ impl Flow {
         let is_closed = self.marks.has(Marks::HOLE_CLOSED) && !self.marks.has(Marks::RECORD_FULL);
         let hole_above = segment.header.bits.any(Bits::SACK_ABOVE);
         let in_hole = told.is_some_and(|hole| !ack.after(hole));
+        // More than this was acknowledged before, by what was not seen to be sent: this was overtaken.
+        let is_overtaken = self.acked_ahead().is_some_and(|ahead| ack.before(ahead));
         let told_before = self.acked_ahead().filter(|ahead| ahead.before(ack)).map_or(una, |ahead| ahead.max(una));
         let advance = Advance { una, told: told_before, ack, tsecr: segment.tsecr() };
         let found = self.outstanding.acknowledge(pool, advance);
@@ -448,6 +455,9 @@ impl Flow {
             // Or else a segment behind the hole made a receiver speak that had kept the acknowledgement back.
             _ if in_hole || hole_above => return Outcome::Rejected(Rejection::Hole),
             Match::AckedEarly | Match::Unseen => return Outcome::Rejected(Rejection::Unseen),
+            _ if is_overtaken => return Outcome::Rejected(Rejection::Unseen),
+            // A segment that had arrived before caused it (RFC 2883 section 4).
+            _ if segment.header.bits.any(Bits::DSACK) => return Outcome::Rejected(Rejection::Unseen),
             // What was missed may have been the first to say the same.
             _ if self.marks.has(Marks::PEER_MISSED) => return Outcome::Rejected(Rejection::Unseen),
             Match::None | Match::Forgotten => return Outcome::Rejected(Rejection::NoSegment),
@@ -556,6 +566,12 @@ impl Flow {
         self.marks.set(Marks::RECORD_FULL, false);
     }
 
+    /// The receiver holds something above a hole, which need not have been seen to be sent yet.
+    fn hole_above(&mut self, pool: &mut Share<'_>) {
+        self.hole(self.snd_nxt.plus(1), pool);
+        self.marks.set(Marks::HOLE_BEYOND, true);
+    }
+
     /// The record is too full to be of use: as with a hole, but what is suspected of one stays so.
     fn forget(&mut self, pool: &mut Share<'_>) {
         let suspects_hole = self.suspects_hole();
@@ -642,6 +658,22 @@ impl Flow {
     fn heard_peer(&mut self, segment: &Segment) {
         let ack = segment.ack().filter(|ack| ack.distance(self.peer_nxt) <= LARGEST_WINDOW);
         self.peer_nxt = ack.map_or(self.peer_nxt, |ack| ack.max(self.peer_nxt));
+    }
+
+    /// The same where the peer may not have been followed so far: then it has sent what is acknowledged to it, and
+    /// no more.
+    fn follow_acked_peer(&mut self, segment: &Segment) {
+        if self.marks.has(Marks::PEER_FOLLOWED) {
+            self.heard_peer(segment);
+        } else if let Some(ack) = segment.ack() {
+            self.follow_peer_from(ack);
+        }
+    }
+
+    /// Up to here the peer was seen to send.
+    pub(super) fn follow_peer_from(&mut self, nxt: SeqNum) {
+        self.peer_nxt = nxt;
+        self.marks.set(Marks::PEER_FOLLOWED, true);
     }
 
     /// Rule 5, without SACK: no payload, same window, same number, data outstanding. One may tell of a hole, or mean nothing; three are sure.

@@ -98,7 +98,10 @@ impl Model {
             self.snd_una = acked.unwrap_or(s.seq);
             s.seq
         });
-        if self.snd_una == snd_nxt {
+        if begins {
+            // It was sent what it acknowledges.
+            self.peer_nxt = self.peer_nxt.max(s.ack);
+        } else if self.snd_una == snd_nxt {
             // Nothing is outstanding that what was missed might have acknowledged.
             self.peer_nxt = self.peer_nxt.map(|nxt| nxt.max(s.ack.unwrap_or_default()));
         }
@@ -145,11 +148,9 @@ impl Model {
         if s.syn && s.ack.is_some() {
             self.sack |= s.sack_permitted && self.sack_offered;
         }
-        if self.snd_nxt.is_some() {
-            let end = s.seq + s.len + u64::from(s.syn) + u64::from(s.fin);
-            self.peer_missed = !s.syn && self.peer_nxt.is_some_and(|nxt| nxt < s.seq);
-            self.peer_nxt = self.peer_nxt.filter(|_| !s.syn).max(Some(end));
-        }
+        let end = s.seq + s.len + u64::from(s.syn) + u64::from(s.fin);
+        self.peer_missed = !s.syn && self.peer_nxt.is_some_and(|nxt| nxt < s.seq);
+        self.peer_nxt = self.peer_nxt.filter(|_| !s.syn).max(Some(end));
         let Some(snd_nxt) = self.snd_nxt else {
             // What fills a hole was sent before.
             let sent = s.ack.map(|ack| ack + u64::from(s.sack_above));
@@ -159,6 +160,9 @@ impl Model {
         let ack = s.ack?;
         if ack > snd_nxt {
             self.ahead = self.ahead.max(Some(ack + u64::from(s.sack_above)));
+        }
+        if ack < self.snd_una && !self.una_assumed && s.sack_above && self.outstanding() {
+            self.hole_above(snd_nxt);
         }
         if ack > snd_nxt || ack < self.snd_una && !self.una_assumed {
             return None;
@@ -188,13 +192,20 @@ impl Model {
             }
         }
         self.window = s.window;
-        if s.sack_above || self.duplicates >= 3 && self.outstanding() {
-            // What is above a hole need not have been seen to be sent yet.
-            self.hole(snd_nxt + u64::from(s.sack_above));
-            self.hole_beyond = s.sack_above;
+        if s.sack_above {
+            self.hole_above(snd_nxt);
+        } else if self.duplicates >= 3 && self.outstanding() {
+            self.hole(snd_nxt);
             self.suspect_until = 0;
         }
         sample
+    }
+
+    fn hole_above(&mut self, snd_nxt: u64) {
+        // What is above a hole need not have been seen to be sent yet.
+        self.hole(snd_nxt + 1);
+        self.hole_beyond = true;
+        self.suspect_until = 0;
     }
 
     fn hole(&mut self, snd_nxt: u64) {
@@ -213,6 +224,7 @@ impl Model {
 
     fn matching(&mut self, ack: u64, s: &Seg) -> Option<(Kind, Class, u64)> {
         let una = self.snd_una;
+        let is_overtaken = self.ahead.is_some_and(|ahead| ack < ahead);
         let told = self.ahead.filter(|ahead| *ahead < ack).map_or(una, |ahead| ahead.max(una));
         let covered: Vec<Tx> = self.sent.iter().filter(|tx| tx.end > una && tx.start < ack).copied().collect();
         let place = covered.iter().rposition(|tx| ack <= tx.end)?;
@@ -224,7 +236,7 @@ impl Model {
         if ack <= self.hole_until || s.sack_above || newest.acked_early {
             return None;
         }
-        if self.peer_missed {
+        if self.peer_missed || is_overtaken || s.dsack {
             return None;
         }
         let leaves_hole = una < self.hole_until;

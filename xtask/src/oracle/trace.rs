@@ -40,6 +40,8 @@ pub(super) struct Frame {
     pub(super) sack_permitted: bool,
     /// A SACK block lies above the acknowledgement number.
     pub(super) hole: bool,
+    /// Its first SACK block is of something that arrived twice.
+    pub(super) dsack: bool,
     /// How many duplicate acknowledgements this is one of.
     pub(super) duplicate: u32,
     /// tshark calls it a retransmission, out of order or a keep-alive.
@@ -175,6 +177,9 @@ impl Trace {
         }
         if ack.hole {
             return Some("the acknowledgement itself carries a SACK block above");
+        }
+        if ack.dsack {
+            return Some("a segment that had arrived before caused the acknowledgement, as its D-SACK says");
         }
         let echo = acked.tsval.zip(ack.tsecr);
         if echo.is_some_and(|(tsval, tsecr)| before(tsval, tsecr)) {
@@ -336,6 +341,7 @@ mod tests {
             tsecr: None,
             sack_permitted: false,
             hole: false,
+            dsack: false,
             duplicate: 0,
             flagged: false,
             pair: None,
@@ -431,6 +437,14 @@ mod tests {
         let frames = |hole| vec![sent(0, 0, 1000, 0), sent(1, 0, 1000, 100), Frame { hole, ..ack(2, 40, 1100) }];
         assert_eq!(judged(frames(false)), SOUND);
         assert_eq!(judged(frames(true)), refuted("the acknowledgement itself carries a SACK block above"));
+    }
+
+    #[test]
+    fn a_dsack_refutes() {
+        let frames = |dsack| vec![sent(0, 0, 1000, 0), sent(1, 0, 1000, 100), Frame { dsack, ..ack(2, 40, 1100) }];
+        assert_eq!(judged(frames(false)), SOUND);
+        let why = "a segment that had arrived before caused the acknowledgement, as its D-SACK says";
+        assert_eq!(judged(frames(true)), refuted(why));
     }
 
     #[test]

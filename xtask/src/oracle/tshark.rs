@@ -117,6 +117,8 @@ fn frame(line: &str) -> Result<Option<Frame>> {
         tsecr: optional("tcp.options.timestamp.tsecr")?,
         sack_permitted: first("tcp.options.sack_perm").is_some(),
         hole: layers.segments == 1 && all("tcp.options.sack_re").any(above),
+        // RFC 2883 section 4: the first block, at or below the acknowledgement number.
+        dsack: layers.segments == 1 && first("tcp.options.sack_re").is_some_and(|edge| !above(edge)),
         duplicate: word("tcp.analysis.duplicate_ack_num")?.unwrap_or_default(),
         flagged: flags.iter().any(|flag| first(flag).is_some()),
         pair: pair.filter(|_| is_own("tcp.analysis.acks_frame")),

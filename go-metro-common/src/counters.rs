@@ -4,6 +4,7 @@
 //! memory, so that one look-up a packet serves both. Each packet that the classifier sees raises `seen`; what becomes of
 //! a TCP segment is one of the others.
 
+use crate::flow::FlowId;
 use crate::shard::WORKERS_MAX;
 
 /// Why a packet could not be made a segment record.
@@ -109,6 +110,8 @@ pub struct PerCpu {
     pub next: u32,
     /// What user space reads.
     pub counters: Counters,
+    /// The packet's flow, where it is a map's key. In memory so that the verifier need not follow what it is made of.
+    pub flow: FlowId,
     /// TCP options that are not in the usual place are copied here: kernels before 5.12 have no variable-offset reads of the
     /// stack.
     pub options: [u8; OPTIONS_LEN],

@@ -8,6 +8,7 @@
 #![no_std]
 
 pub mod counters;
+pub mod flow;
 pub mod hash;
 pub mod last_ack;
 pub mod names;

@@ -1,38 +1,13 @@
 //! Which of several rings and engines a flow belongs to, where one is not enough (`docs/design-many-cores.md`): the same in the kernel and
 //! in user space.
 
+use crate::flow::FlowId;
 use crate::hash::mix;
 
 /// Most rings, and threads that drain them.
 pub const WORKERS_MAX: u32 = 64;
 
-/// What a flow is known by, as shards are chosen: local and remote are told apart before, so both directions have the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardKey {
-    /// Local address: its first and its last eight bytes, each as they lie in memory. IPv4 is mapped ([`mapped`]).
-    pub local: [u64; 2],
-    /// Remote address, likewise.
-    pub remote: [u64; 2],
-    /// TCP port of the local end.
-    pub local_port: u16,
-    /// TCP port of the remote end.
-    pub remote_port: u16,
-    /// Interface index.
-    pub ifindex: u32,
-}
-
-/// An IPv4 address, as it lies in memory, as one of IPv6: `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
-#[inline(always)]
-pub const fn mapped(address: u32) -> [u64; 2] {
-    let last = if cfg!(target_endian = "little") {
-        0xffff_0000 | (address as u64) << 32
-    } else {
-        0xffff_0000_0000 | address as u64
-    };
-    [0, last]
-}
-
-impl ShardKey {
+impl FlowId {
     /// The shard, below `shards`, which is at least 1. Who does not know the seed cannot tell which flows share one.
     ///
     /// Only operations that BPF has as well.

@@ -99,15 +99,12 @@ fn segment(packet: Packet, cpu: &mut PerCpu, direction: Direction, link: Link) -
     cpu.counters.matched += 1;
 
     let options = options::read(packet, cpu, &tcp);
-    let ports = match direction {
-        Direction::Egress => (tcp.source, tcp.destination),
-        Direction::Ingress => (tcp.destination, tcp.source),
-    };
-    let ring = Ring::of(&ends, ports, ifindex);
+    let ring = Ring::of(&ends, tcp.ports(direction), ifindex);
     let segment = Segment { ends, ifindex, tcp, options, ring };
-    let hash = FlowHash::new(&segment.ends, &segment.tcp, direction == Direction::Egress, ifindex);
+    let hash = FlowHash::new(&segment.ends, segment.tcp.ports(direction), ifindex);
     let fate = if thin::may_thin() {
-        thin::choose(packet, direction, hash, &segment, pressure::now(cpu, ring))
+        let now = pressure::now(cpu, ring);
+        thin::choose(packet, cpu, direction, hash, &segment, now)
     } else {
         Fate::Plain
     };

@@ -35,10 +35,8 @@ pub(crate) struct Segment {
 #[inline(always)]
 pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segment: &Segment, more: u8) -> bool {
     let Segment { ends, ifindex, tcp, options, ring } = segment;
-    let (local_port, remote_port, side) = match direction {
-        Direction::Egress => (tcp.source, tcp.destination, Bits::EGRESS),
-        Direction::Ingress => (tcp.destination, tcp.source, 0),
-    };
+    let (local_port, remote_port) = tcp.ports(direction);
+    let side = if direction == Direction::Egress { Bits::EGRESS } else { 0 };
     let header = |family| SegmentHeader {
         time_ns: time(packet, direction),
         seq: tcp.seq,

@@ -1,10 +1,20 @@
-//! A flow's hash.
+//! What a flow is known by, and its hash.
 
+use go_metro_common::flow::{FlowId, mapped};
 use go_metro_common::hash::mix;
 
 use crate::ip::Addresses;
 use crate::maps::SEED;
-use crate::tcp::Tcp;
+
+/// All that names a flow, of local and remote end.
+#[inline(always)]
+pub(crate) fn id(ends: &Addresses, (local_port, remote_port): (u16, u16), ifindex: u32) -> FlowId {
+    let (local, remote) = match *ends {
+        Addresses::V4(local, remote) => (mapped(local), mapped(remote)),
+        Addresses::V6(local, remote) => ([local.0, local.1], [remote.0, remote.1]),
+    };
+    FlowId { local, remote, local_port, remote_port, ifindex }
+}
 
 /// A hash of all that names a flow, the same in both directions. Who does not know the seed cannot choose two flows that share one
 /// (`go_metro_common::hash`).
@@ -14,9 +24,8 @@ pub(crate) struct FlowHash(u64);
 impl FlowHash {
     /// Of local and remote end, and the interface.
     #[inline(always)]
-    pub(crate) fn new(ends: &Addresses, tcp: &Tcp, egress: bool, ifindex: u32) -> Self {
-        let (local, remote) = if egress { (tcp.source, tcp.destination) } else { (tcp.destination, tcp.source) };
-        let ports = u64::from(local) << 48 | u64::from(remote) << 32 | u64::from(ifindex);
+    pub(crate) fn new(ends: &Addresses, (local_port, remote_port): (u16, u16), ifindex: u32) -> Self {
+        let ports = u64::from(local_port) << 48 | u64::from(remote_port) << 32 | u64::from(ifindex);
         let hash = Self(SEED.load()).with(ports);
         match *ends {
             Addresses::V4(local, remote) => hash.with(u64::from(local) << 32 | u64::from(remote)),

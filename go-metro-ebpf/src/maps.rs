@@ -5,6 +5,7 @@ use aya_ebpf::btf_maps::{ArrayOfMaps, RingBuf as InnerRing};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use go_metro_common::counters::PerCpu;
+use go_metro_common::flow::FlowId;
 use go_metro_common::last_ack::{LAST_ACKS, LastAck};
 use go_metro_common::pick::{self, Pick};
 use go_metro_common::pressure::{NEVER, Pressure};
@@ -36,9 +37,9 @@ pub(crate) static TARGETS_V6: LpmTrie<TargetV6, u8> = LpmTrie::with_max_entries(
 #[map]
 pub(crate) static LAST_ACK: Array<LastAck> = Array::with_max_entries(LAST_ACKS, 0);
 
-/// Flows that are thinned, by their hash.
+/// Flows that are thinned. By all that names them: of two that share a place one would have no samples.
 #[map]
-pub(crate) static PICKS: LruHashMap<u64, Pick> = LruHashMap::with_max_entries(pick::PICKS, 0);
+pub(crate) static PICKS: LruHashMap<FlowId, Pick> = LruHashMap::with_max_entries(pick::PICKS, 0);
 
 /// How full each ring is.
 #[map]

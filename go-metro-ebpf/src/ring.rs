@@ -8,8 +8,9 @@ use aya_ebpf::bindings::BPF_RB_AVAIL_DATA;
 use aya_ebpf::maps::RingBuf;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use go_metro_common::counters::PerCpu;
-use go_metro_common::shard::{ShardKey, WORKERS_MAX, mapped};
+use go_metro_common::shard::WORKERS_MAX;
 
+use crate::flow::id;
 use crate::ip::Addresses;
 use crate::maps::{RECORDS, RINGS, SEED, WORKERS};
 
@@ -29,16 +30,11 @@ fn are_several() -> bool {
 impl Ring {
     /// That of a flow, of local and remote end.
     #[inline(always)]
-    pub(crate) fn of(ends: &Addresses, (local_port, remote_port): (u16, u16), ifindex: u32) -> Self {
+    pub(crate) fn of(ends: &Addresses, ports: (u16, u16), ifindex: u32) -> Self {
         if !are_several() {
             return Self { shard: 0 };
         }
-        let (local, remote) = match *ends {
-            Addresses::V4(local, remote) => (mapped(local), mapped(remote)),
-            Addresses::V6(local, remote) => ([local.0, local.1], [remote.0, remote.1]),
-        };
-        let key = ShardKey { local, remote, local_port, remote_port, ifindex };
-        Self { shard: key.shard(SEED.load(), WORKERS.load()) }
+        Self { shard: id(ends, ports, ifindex).shard(SEED.load(), WORKERS.load()) }
     }
 
     /// Its place among several; 0 where there is one.

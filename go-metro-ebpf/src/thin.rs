@@ -10,13 +10,15 @@
 //! the highest sequence number sent, which [`LAST_ACK`] holds; and when the ring is empty again, each flow returns: with the next pick
 //! everything is emitted, until an acknowledgement closes that too, and then the engine knows all that it would have known.
 
+use go_metro_common::counters::PerCpu;
+use go_metro_common::flow::FlowId;
 use go_metro_common::last_ack::{LAST_ACKS, LastAck};
 use go_metro_common::pick::{FIRST_SEGMENTS, Pick, SEGMENTS_MAX};
 use go_metro_common::segment::{Bits, Sides, TcpFlags};
 
 use crate::classify::Direction;
 use crate::emit::{Segment, time};
-use crate::flow::FlowHash;
+use crate::flow::{FlowHash, id};
 use crate::maps::{LAST_ACK, PER_FLOW, PICKS, SIDES, WATERMARK};
 use crate::packet::Packet;
 use crate::pressure::Now;
@@ -123,15 +125,24 @@ fn end(segment: &Segment) -> u32 {
 
 /// What becomes of a segment.
 #[inline(always)]
-pub(crate) fn choose(packet: Packet, direction: Direction, hash: FlowHash, segment: &Segment, now: Now) -> Fate {
+pub(crate) fn choose(
+    packet: Packet,
+    cpu: &mut PerCpu,
+    direction: Direction,
+    hash: FlowHash,
+    segment: &Segment,
+    now: Now,
+) -> Fate {
     let steady = PER_FLOW.load() != OFF;
     let thinning = steady || now.every_ns != 0;
     if !thinning && !now.lately {
         return Fate::Plain;
     }
+    cpu.flow = id(&segment.ends, segment.tcp.ports(direction), segment.ifindex);
+    let flow = &cpu.flow;
     // SAFETY: the map's own memory. Another CPU may write to it meanwhile: each word is read and written whole, and what the two
     // directions write of the same is about the same.
-    let known = PICKS.get_ptr_mut(hash.word()).filter(|pick| unsafe { (**pick).returned } == 0);
+    let known = PICKS.get_ptr_mut(flow).filter(|pick| unsafe { (**pick).returned } == 0);
     let flags = segment.tcp.flags;
     let opens = flags.any(TcpFlags::SYN) && !flags.any(TcpFlags::ACK) && !is_timed(direction);
     if flags.any(TcpFlags::RST) || opens {
@@ -150,7 +161,7 @@ pub(crate) fn choose(packet: Packet, direction: Direction, hash: FlowHash, segme
     if is_timed(direction) {
         let configured = if steady { PER_FLOW.load() } else { 0 };
         let every = if configured > now.every_ns { configured } else { now.every_ns };
-        sent(packet, direction, hash, known, segment, Pace { steady, thinning, every })
+        sent(packet, direction, (flow, hash), known, segment, Pace { steady, thinning, every })
     } else {
         received(hash, known, segment, thinning)
     }
@@ -181,7 +192,7 @@ fn untimed(flags: TcpFlags) -> Fate {
 fn sent(
     packet: Packet,
     direction: Direction,
-    hash: FlowHash,
+    (flow, hash): (&FlowId, FlowHash),
     known: Option<*mut Pick>,
     segment: &Segment,
     pace: Pace,
@@ -224,7 +235,7 @@ fn sent(
             opened: 1,
             ..Pick::default()
         };
-        let _ = PICKS.insert(hash.word(), begun, 0);
+        let _ = PICKS.insert(flow, begun, 0);
         return Fate::Plain;
     }
     let Some(pointer) = known else {
@@ -238,7 +249,7 @@ fn sent(
             snd_nxt = place.snd_nxt;
         }
         let begun = Pick { snd_nxt, snd_una: start, clean_from: snd_nxt, window: UNKNOWN, ..Pick::default() };
-        return if PICKS.insert(hash.word(), begun, 0).is_ok() || pace.steady {
+        return if PICKS.insert(flow, begun, 0).is_ok() || pace.steady {
             untimed(tcp.flags)
         } else {
             Fate::Plain

@@ -8,16 +8,17 @@ mod frames;
 mod support;
 
 use std::cell::{Cell, RefCell};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use frames::cases::{self, Hook};
 use frames::kernel::{LOOPBACK, run};
-use frames::{ETH_P_IP, ethernet, ipv4, sack, timestamps};
+use frames::{ETH_P_IP, ETH_P_IPV6, ethernet, ipv4, ipv6, sack, timestamps};
 use go_metro::capture::CaptureError;
 use go_metro::capture::ebpf::{Classifier, ClassifierSettings, Repeats};
 use go_metro::config::{PerFlow, Thinning, Watermark};
 use go_metro::rtt::{Engine, EngineConfig, Outcome, Quiet, Rejection, Sample, Segment};
+use go_metro_common::hash::mix;
 use go_metro_common::pressure::Pressure;
 use go_metro_common::segment::{Sides, TcpFlags};
 use nix::time::{ClockId, clock_gettime};
@@ -143,7 +144,11 @@ impl Side {
     }
 
     fn step(&mut self, number: u64, step: &Step) -> Vec<Outcome> {
-        let (segments, _, counters) = run(&mut self.classifier, step.hook, &step.frame(self.port));
+        self.frame(number, step.hook, &step.frame(self.port))
+    }
+
+    fn frame(&mut self, number: u64, hook: Hook, frame: &[u8]) -> Vec<Outcome> {
+        let (segments, _, counters) = run(&mut self.classifier, hook, frame);
         assert_eq!(
             counters.matched,
             u64::from(counters.records > 0) + counters.repeats + counters.thinned,
@@ -420,4 +425,107 @@ fn a_thinned_flow_is_timed_once_in_the_configured_time() {
     assert_eq!(first, [0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
     std::thread::sleep(Duration::from_millis(250));
     assert_eq!([round(&mut side, 10), round(&mut side, 11)], [1, 0]);
+}
+
+/// A connection of either family, by what the classifier hashes.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    local: IpAddr,
+    remote: IpAddr,
+    port: u16,
+}
+
+impl Ends {
+    const REMOTE_PORT: u16 = 443;
+
+    /// One segment, with this much payload.
+    fn frame(&self, hook: Hook, seq: u32, ack: u32, payload: usize) -> Vec<u8> {
+        let egress = hook.is_egress();
+        let (source, destination) =
+            if egress { (self.port, Self::REMOTE_PORT) } else { (Self::REMOTE_PORT, self.port) };
+        let tcp = frames::Tcp { source, destination, seq, ack, flags: TcpFlags::ACK, payload, ..frames::ack() }.bytes();
+        let (from, to) = if egress { (self.local, self.remote) } else { (self.remote, self.local) };
+        match (from, to) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => ethernet(&[], ETH_P_IP, &ipv4(from, to, &[], &tcp)),
+            (IpAddr::V6(from), IpAddr::V6(to)) => ethernet(&[], ETH_P_IPV6, &ipv6(from, to, frames::TCP, &tcp)),
+            _ => panic!("{self:?}"),
+        }
+    }
+
+    /// The words that are hashed, in their order (`go-metro-ebpf/src/flow.rs`).
+    fn words(&self) -> Vec<u64> {
+        let mut words =
+            vec![u64::from(self.port) << 48 | u64::from(Self::REMOTE_PORT) << 32 | u64::from(LOOPBACK)];
+        match (self.local, self.remote) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                let [local, remote] = [local, remote].map(|address| u64::from(u32::from_ne_bytes(address.octets())));
+                words.push(local << 32 | remote);
+            }
+            (local, remote) => {
+                for address in [local, remote] {
+                    let IpAddr::V6(address) = address else { panic!("{self:?}") };
+                    words.extend(address.octets().chunks(8).map(|half| u64::from_ne_bytes(half.try_into().unwrap())));
+                }
+            }
+        }
+        words
+    }
+
+    /// A connection with other numbers and the same hash.
+    fn twin(&self, seed: u64) -> Self {
+        let state = |words: &[u64]| words.iter().fold(seed, |state, word| mix(state, *word));
+        let (mine, mut words) = (self.words(), Self { port: self.port + 1, ..*self }.words());
+        let last = words.len() - 1;
+        // A step is of the state and the word, one XOR the other.
+        words[last] = mine[last] ^ state(&mine[..last]) ^ state(&words[..last]);
+        assert_eq!(state(&mine), state(&words), "the classifier hashes otherwise");
+        let word = words[last];
+        let (local, remote) = match self.local {
+            IpAddr::V4(_) => {
+                let address = |half: u64| IpAddr::from((half as u32).to_ne_bytes());
+                (address(word >> 32), address(word))
+            }
+            IpAddr::V6(_) => {
+                let IpAddr::V6(remote) = self.remote else { panic!("{self:?}") };
+                let mut octets = remote.octets();
+                octets[8..].copy_from_slice(&word.to_ne_bytes());
+                (self.local, IpAddr::from(octets))
+            }
+        };
+        Self { local, remote, port: self.port + 1 }
+    }
+}
+
+#[test]
+fn two_flows_of_one_hash_are_thinned_each_by_itself() {
+    let thinning = Thinning { per_flow: PerFlow::Rtt, ..Thinning::OFF };
+    let Some(mut side) = Side::new(ClassifierSettings { thinning, ..ClassifierSettings::default() }) else { return };
+    let everywhere = ["0.0.0.0/0", "::/0"].map(|net| (LOOPBACK, net.parse().unwrap()));
+    side.classifier.tries.set(&everywhere.into_iter().collect()).unwrap();
+    let addresses: [(IpAddr, IpAddr); 2] =
+        [(cases::LOCAL4.into(), cases::REMOTE4.into()), (cases::LOCAL6.into(), cases::REMOTE6.into())];
+    for (local, remote) in addresses {
+        for port in (20_000..20_200).step_by(2) {
+            let first = Ends { local, remote, port };
+            let twins = [first, first.twin(side.classifier.seed())];
+            let mut samples = [0; 2];
+            for round in 0..10_u32 {
+                // Both send before either hears, and their numbers are far apart.
+                for hook in [Hook::EgressEthernet, Hook::IngressEthernet] {
+                    for (number, ends) in (0_u32..).zip(&twins) {
+                        let start = number * 2_000_000_000 + round * 100;
+                        let frame = match hook.is_egress() {
+                            true => ends.frame(hook, start, 1, 100),
+                            false => ends.frame(hook, 1, start + 100, 0),
+                        };
+                        let outcomes = side.frame(u64::from(round) * 2 + u64::from(!hook.is_egress()), hook, &frame);
+                        let taken = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Sample(_))).count();
+                        samples[number as usize] += taken;
+                    }
+                }
+            }
+            // Of the first segment it is not known whether it was sent before.
+            assert_eq!(samples, [9, 9], "{twins:?}");
+        }
+    }
 }

@@ -2,19 +2,19 @@
 //!
 //! Engines share nothing, so several of them, each with the flows of its own, say together what one would say of all.
 
-use go_metro_common::shard::ShardKey;
+use go_metro_common::flow::FlowId;
 
 use super::FlowKey;
 
 /// The engine of this flow, below `shards`, which is at least 1.
 ///
 /// Both directions of a connection have one key, since local and remote are told apart before, and so have the flows of both its sides. The
-/// classifier, which fills the rings, asks the same ([`ShardKey::shard`]), with a seed of its own.
+/// classifier, which fills the rings, asks the same ([`FlowId::shard`]), with a seed of its own.
 #[inline]
 pub fn shard_of(flow: &FlowKey, seed: u64, shards: u32) -> u32 {
     let (local, remote) = (flow.local.addr.words(), flow.remote.addr.words());
     let (local_port, remote_port) = (flow.local.port, flow.remote.port);
-    ShardKey { local, remote, local_port, remote_port, ifindex: flow.ifindex }.shard(seed, shards)
+    FlowId { local, remote, local_port, remote_port, ifindex: flow.ifindex }.shard(seed, shards)
 }
 
 #[cfg(test)]
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn an_address_of_ipv4_is_the_same_here_and_in_the_kernel() {
         let octets = [192, 0, 2, 7];
-        assert_eq!(Addr::v4(octets).words(), go_metro_common::shard::mapped(u32::from_ne_bytes(octets)));
+        assert_eq!(Addr::v4(octets).words(), go_metro_common::flow::mapped(u32::from_ne_bytes(octets)));
     }
 
     #[test]

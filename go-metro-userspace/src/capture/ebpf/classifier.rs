@@ -243,6 +243,12 @@ impl Classifier {
         shard_of(flow, seed(), self.reader.workers)
     }
 
+    /// What the classifier hashes flows with. For tests that choose flows of one hash; nobody else may know it.
+    #[doc(hidden)]
+    pub fn seed(&self) -> u64 {
+        seed()
+    }
+
     /// What was counted since it was loaded, all CPUs together.
     ///
     /// # Errors

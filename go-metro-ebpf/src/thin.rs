@@ -249,11 +249,7 @@ fn sent(
             snd_nxt = place.snd_nxt;
         }
         let begun = Pick { snd_nxt, snd_una: start, clean_from: snd_nxt, window: UNKNOWN, ..Pick::default() };
-        return if PICKS.insert(flow, begun, 0).is_ok() || pace.steady {
-            untimed(tcp.flags)
-        } else {
-            Fate::Plain
-        };
+        return if PICKS.insert(flow, begun, 0).is_ok() || pace.steady { untimed(tcp.flags) } else { Fate::Plain };
     };
     // SAFETY: as in `choose`.
     let pick = unsafe { &mut *pointer };

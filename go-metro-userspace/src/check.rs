@@ -12,6 +12,7 @@ use crate::capture::ebpf::probe;
 use crate::capture::{WatchList, interfaces, pcap};
 use crate::config::{Backend, Config, Environment, Instance, Origin, OutputName, Selector, Statsd};
 use crate::netlink::links;
+use crate::privileges;
 use crate::report::{Destination, dogstatsd, origin};
 use crate::status::{beside, client};
 use crate::targets::hosts::Hosts;
@@ -59,6 +60,9 @@ pub fn run(options: &CheckOptions, environment: Environment<'_>, out: &mut impl 
     }
     let backend = config.as_ref().map_or(Backend::Auto, |config| config.backend);
     kernel(backend, &mut findings);
+    if let Some(problem) = privileges::without_proc() {
+        findings.push(finding(Status::Warn, "/proc", problem, Some("mount -t proc proc /proc".to_owned())));
+    }
     findings.extend(capabilities::findings(capabilities::effective(), backend));
     if let Some(config) = &config {
         interfaces_there(config, &mut findings);

@@ -454,8 +454,7 @@ impl Ends {
 
     /// The words that are hashed, in their order (`go-metro-ebpf/src/flow.rs`).
     fn words(&self) -> Vec<u64> {
-        let mut words =
-            vec![u64::from(self.port) << 48 | u64::from(Self::REMOTE_PORT) << 32 | u64::from(LOOPBACK)];
+        let mut words = vec![u64::from(self.port) << 48 | u64::from(Self::REMOTE_PORT) << 32 | u64::from(LOOPBACK)];
         match (self.local, self.remote) {
             (IpAddr::V4(local), IpAddr::V4(remote)) => {
                 let [local, remote] = [local, remote].map(|address| u64::from(u32::from_ne_bytes(address.octets())));

@@ -125,13 +125,25 @@ fn all_static(args: &Args, nfpm: &Path) -> Result<()> {
     shipped.iter().try_for_each(alone::run)
 }
 
-/// An empty directory for what is made.
+/// In a folder that was made here, and may be removed as a whole.
+const MARK: &str = ".made-by-xtask-dist";
+
+/// An empty directory for what is made. One that has anything else in it stays as it is.
 fn empty(out: &Path) -> Result<PathBuf> {
     let out = root().join(out);
     if out.exists() {
+        let is_ours = out.join(MARK).exists() || out == root().join("target/dist");
+        let is_empty = || fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_none());
+        if !is_ours && !is_empty() {
+            bail!(
+                "{}: it has files in it that this task did not make; name a folder that is empty or new",
+                out.display()
+            );
+        }
         fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
     }
     fs::create_dir_all(&out)?;
+    fs::write(out.join(MARK), "`cargo xtask dist` removes this folder when it makes its files again.\n")?;
     Ok(out)
 }
 
@@ -194,4 +206,20 @@ fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
         fs::create_dir_all(parent)?;
     }
     fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_not_made_here_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = empty(&folder.path().join("new")).unwrap();
+        fs::write(out.join("made"), "").unwrap();
+        assert!(!empty(&out).unwrap().join("made").exists(), "what was made here is made again");
+        fs::write(folder.path().join("mine"), "").unwrap();
+        let refused = empty(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("did not make") && folder.path().join("mine").exists(), "{refused}");
+    }
 }

@@ -64,6 +64,9 @@ pub struct Args {
     /// Where the draws of faults and connections start
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Run this build of go-metro instead of making one for release
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
     /// Keep the plot in docs/soak.svg instead of target/soak.svg
     #[arg(long)]
     record: bool,
@@ -76,7 +79,10 @@ pub struct Args {
 /// The lab cannot be built; the agent ended, grew, kept descriptors, or its accounts do not close.
 pub fn main(args: &Args) -> Result<()> {
     setup::for_lab()?;
-    let binary = run::release_binary()?;
+    let binary = match &args.binary {
+        Some(binary) => binary.canonicalize().with_context(|| binary.display().to_string())?,
+        None => run::release_binary()?,
+    };
     let time = Duration::try_from_secs_f64(args.minutes * 60.0).context("--minutes")?;
     let lab = lab(args.seed)?;
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;

@@ -53,9 +53,53 @@ struct Half {
     probes: [Option<Probe>; PROBES],
     /// How often those advanced.
     advances: u32,
-    /// Looks in a row that found the other way hidden.
+    looks: Looks,
+}
+
+/// What looks in a row come to: one alone may be a loss, or what was under way when capture began.
+#[derive(Default)]
+struct Looks {
+    /// How many in a row found something hidden.
     hidden: u8,
+    /// It was told, and not taken back since.
     told: bool,
+}
+
+/// What one look found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Hidden,
+    Seen,
+    /// Neither, which ends a row.
+    Unclear,
+    /// Nothing passed that could tell.
+    Idle,
+}
+
+impl Looks {
+    /// Whether something is hidden, if that has changed or is worth another word: once more after as many looks, if what was done about it
+    /// is of no help.
+    fn note(&mut self, found: Found) -> Option<bool> {
+        match found {
+            Found::Hidden if self.hidden + 1 == LOOKS => {
+                *self = Self { hidden: 0, told: true };
+                Some(true)
+            }
+            Found::Hidden => {
+                self.hidden += 1;
+                None
+            }
+            Found::Seen => {
+                self.hidden = 0;
+                std::mem::take(&mut self.told).then_some(false)
+            }
+            Found::Unclear => {
+                self.hidden = 0;
+                None
+            }
+            Found::Idle => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -88,15 +132,11 @@ impl Half {
             *probe = probe.filter(|probe| probe.lives).map(|probe| Probe { lives: false, ..probe });
         }
         (self.seen, self.advances) = (0, 0);
-        self.hidden = if hides { self.hidden + 1 } else { 0 };
-        if self.hidden == LOOKS {
-            // Once more after as many looks, if what was done about it is of no help.
-            (self.hidden, self.told) = (0, true);
-            return Some(true);
-        }
-        let recovered = self.told && sees_both;
-        self.told &= !recovered;
-        recovered.then_some(false)
+        self.looks.note(match (hides, sees_both) {
+            (true, _) => Found::Hidden,
+            (_, true) => Found::Seen,
+            _ => Found::Unclear,
+        })
     }
 }
 
@@ -150,8 +190,7 @@ impl Views {
 pub(super) struct Silence {
     /// Packets that the classifier had seen at the last look, and those that the interfaces had carried.
     last: Option<(u64, BTreeMap<String, u64>)>,
-    silent: u8,
-    told: bool,
+    looks: Looks,
 }
 
 impl Silence {
@@ -175,21 +214,18 @@ impl Silence {
         self.last = Some((seen, carried));
         let both =
             |ifindex: &u32, blind: bool| [Way::Sent, Way::Received].map(|way| Change { ifindex: *ifindex, way, blind });
-        if seen == seen_before && !busy.is_empty() {
-            self.silent += 1;
-            if self.silent < LOOKS {
-                return Vec::new();
-            }
-            // Once more after as many looks, if what was done about it is of no help.
-            (self.silent, self.told) = (0, true);
-            return busy.iter().flat_map(|ifindex| both(ifindex, true)).collect();
+        let found = if seen != seen_before {
+            Found::Seen
+        } else if busy.is_empty() {
+            Found::Idle
+        } else {
+            Found::Hidden
+        };
+        match self.looks.note(found) {
+            None => Vec::new(),
+            Some(true) => busy.iter().flat_map(|ifindex| both(ifindex, true)).collect(),
+            Some(false) => attached.iter().flat_map(|(_, ifindex)| both(ifindex, false)).collect(),
         }
-        if seen != seen_before {
-            self.silent = 0;
-        }
-        let recovered = seen != seen_before && std::mem::take(&mut self.told);
-        let all = attached.iter().filter(|_| recovered);
-        all.flat_map(|(_, ifindex)| both(ifindex, false)).collect()
     }
 }
 

@@ -54,6 +54,7 @@ use lookups::Lookups;
 use outputs::Outputs;
 pub use outputs::{ListenError, Output};
 use queues::Queues;
+use reload::Reading;
 pub use sandbox::confine;
 use serve::{Ask, Asks, Server};
 use service::Service;
@@ -233,6 +234,8 @@ const STOP: Duration = Duration::from_millis(900);
 const LAST_REPORT: Duration = Duration::from_millis(250);
 /// Longest wait for the outputs to take the report of a capture file: nobody is in a hurry.
 const FILE_REPORT: Duration = Duration::from_secs(3600);
+/// How long the capture thread may take for an interval before it is said: longer than an interval may be short.
+const LATE: Duration = Duration::from_secs(1);
 /// How often it is seen to that the status socket is there.
 const SOCKET_EVERY: Duration = Duration::from_secs(1);
 /// Questions that wait for the loop before more are held back.
@@ -254,9 +257,13 @@ struct Agent {
     lookups: Lookups,
     /// The interval that was asked for and has not come yet.
     interval: Option<oneshot::Receiver<Snapshot>>,
+    /// When it was asked for, unless it was said since that it does not come.
+    asked_at: Option<Instant>,
     /// The interval that came, while the kernel is asked about its sockets and name servers about its addresses.
     taken: Option<oneshot::Receiver<Taken>>,
     service: Service,
+    /// The configuration file while it is read again.
+    reading: Option<Reading>,
     happened: Events,
     folded_samples: u64,
     /// When the last interval came.
@@ -329,8 +336,10 @@ impl Agent {
             printer,
             lookups: Lookups::start(),
             interval: None,
+            asked_at: None,
             taken: None,
             service: Service::from_environment(),
+            reading: None,
             happened: Events::default(),
             folded_samples: 0,
             taken_at: Instant::now(),
@@ -398,14 +407,15 @@ impl Agent {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Stop(why) => return End::Asked(why),
+                    Asked::Reload => self.read_again(),
+                },
+                read = Reading::done(&mut self.reading, self.options.config_path.as_deref()) => tokio::select! {
                     // It waits for the name server, a stop does not.
-                    Asked::Reload => tokio::select! {
-                        why = signals.stop() => return End::Asked(why),
-                        done = self.reload() => if done {
-                            report = ticks(self.options.config.report_interval);
-                            refresh = ticks(self.options.config.dns_refresh_interval);
-                        }
-                    },
+                    why = signals.stop() => return End::Asked(why),
+                    done = self.reload(read) => if done {
+                        report = ticks(self.options.config.report_interval);
+                        refresh = ticks(self.options.config.dns_refresh_interval);
+                    }
                 },
                 () = at(ends_at) => return End::Asked("the duration is over"),
                 () = tick(&mut feed) => self.service.feed(self.worker.beats()),
@@ -429,6 +439,7 @@ impl Agent {
                 _ = report.tick() => self.ask_for_interval(),
                 _ = socket.tick() => {
                     self.keep_status_socket().await;
+                    self.look_at_reading();
                     self.try_again();
                 }
                 snapshot = answer(&mut self.interval) => {
@@ -520,8 +531,9 @@ impl Agent {
     fn ask_for_interval(&mut self) {
         if self.interval.is_none() && self.taken.is_none() {
             self.interval = Some(self.worker.ask());
-        } else {
-            tracing::warn!("the capture thread has not answered since the last report; this one comes later");
+            self.asked_at = Some(Instant::now());
+        } else if self.interval.is_some() && self.asked_at.take_if(|at| at.elapsed() >= LATE).is_some() {
+            tracing::warn!("the capture thread has not answered since the last report; reports come later");
         }
     }
 

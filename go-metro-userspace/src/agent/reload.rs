@@ -1,7 +1,7 @@
 //! SIGHUP: over to another configuration, without a gap for what stays the same.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -13,44 +13,69 @@ use crate::config::{Backend, Config, ConfigError};
 use crate::{privileges, threads};
 
 impl Agent {
-    /// Reads the configuration again. A broken one changes nothing.
-    pub(super) async fn reload(&mut self) -> bool {
+    /// Begins to read the configuration again. What is read comes from [`Reading::done`], for [`Self::reload`]: nothing waits for a
+    /// file system whose server is gone.
+    pub(super) fn read_again(&mut self) {
         let Some(path) = &self.options.config_path else {
             tracing::warn!("SIGHUP: there is no configuration file to read again");
-            return false;
+            return;
         };
-        let path = path.clone();
+        if let Some(reading) = &mut self.reading {
+            reading.again = true;
+            return;
+        }
+        self.reading = Some(Reading::start(path));
         self.service.reloading();
-        let done = self.read_again(&path).await;
-        self.memory.refused = done.as_ref().err().map(|refusal| refusal.text.clone());
-        let said = match &done {
-            Ok(()) => {
-                self.happened.reloads += 1;
-                tracing::info!("SIGHUP: configuration read again");
-                "configuration read again".to_owned()
-            }
-            Err(Refusal { text, lines }) => {
-                self.happened.reloads_refused += 1;
-                if let [why] = lines.as_slice() {
-                    tracing::error!("SIGHUP: the configuration stays as it was: {why}");
-                } else {
-                    lines.iter().for_each(|line| tracing::error!("SIGHUP: {line}"));
-                    tracing::error!(
-                        "SIGHUP: the configuration stays as it was: {} faults, each named above",
-                        lines.len()
-                    );
-                }
-                format!("the configuration stays as it was: {text}")
-            }
-        };
-        self.service.ready(&said);
-        done.is_ok()
     }
 
-    async fn read_again(&mut self, path: &Path) -> Result<(), Refusal> {
-        let config = load(path).await?;
-        let followed = self.follow(self.options.overrides.apply(config)).await;
-        followed.map_err(|error| Refusal { text: error.to_string(), lines: vec![error.to_string()] })
+    /// Says so, once, if the file cannot be read for a while.
+    pub(super) fn look_at_reading(&mut self) {
+        let Some(reading) = self.reading.as_mut().filter(|reading| reading.since.elapsed() >= PATIENCE) else { return };
+        if std::mem::replace(&mut reading.is_late, true) {
+            return;
+        }
+        let path = self.options.config_path.as_deref().unwrap_or(Path::new("")).display();
+        let seconds = PATIENCE.as_secs();
+        self.refuse(Refusal::of(format!(
+            "{path}: it could not be read within {seconds} s; it is followed once it can be"
+        )));
+    }
+
+    /// Goes over to what was read; whether that is done. A broken configuration changes nothing.
+    pub(super) async fn reload(&mut self, read: Result<Config, ConfigError>) -> bool {
+        if self.reading.take().is_some_and(|reading| reading.is_late) {
+            self.service.reloading();
+        }
+        let done = match read {
+            Ok(config) => {
+                let followed = self.follow(self.options.overrides.apply(config)).await;
+                followed.map_err(|error| Refusal::of(error.to_string()))
+            }
+            Err(error) => Err(error.into()),
+        };
+        let is_done = done.is_ok();
+        match done {
+            Ok(()) => {
+                self.memory.refused = None;
+                self.happened.reloads += 1;
+                tracing::info!("SIGHUP: configuration read again");
+                self.service.ready("configuration read again");
+            }
+            Err(refusal) => self.refuse(refusal),
+        }
+        is_done
+    }
+
+    fn refuse(&mut self, Refusal { text, lines }: Refusal) {
+        self.happened.reloads_refused += 1;
+        if let [why] = lines.as_slice() {
+            tracing::error!("SIGHUP: the configuration stays as it was: {why}");
+        } else {
+            lines.iter().for_each(|line| tracing::error!("SIGHUP: {line}"));
+            tracing::error!("SIGHUP: the configuration stays as it was: {} faults, each named above", lines.len());
+        }
+        self.service.ready(&format!("the configuration stays as it was: {text}"));
+        self.memory.refused = Some(text);
     }
 
     /// Goes over to another configuration, opening the source anew only if it must be.
@@ -94,24 +119,45 @@ impl Agent {
     }
 }
 
-/// Longest wait for the file: that of a server that is gone, on a file system that waits for it, cannot be read.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the file may take before it is said: that of a server that is gone, on a file system that waits for it, cannot be read.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Reads the file on a thread of its own, or here if there can be none.
-async fn load(path: &Path) -> Result<Config, Refusal> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let (reply, answer) = oneshot::channel();
-    let file = path.to_owned();
-    let read = move || drop(reply.send(Config::load_again(&file, &environment)));
-    if threads::spawn("configuration", read).is_err() {
-        threads::forgo("configuration");
-        return Ok(Config::load_again(path, &environment)?);
+/// A configuration file that is being read, on a thread of its own.
+pub(super) struct Reading {
+    answer: oneshot::Receiver<Result<Config, ConfigError>>,
+    since: Instant,
+    /// It was said that it takes long.
+    is_late: bool,
+    /// It was asked for once more meanwhile: the file may have changed since it was read.
+    again: bool,
+}
+
+impl Reading {
+    fn start(path: &Path) -> Self {
+        let environment = |name: &str| std::env::var(name).ok();
+        let (reply, answer) = oneshot::channel();
+        let file = path.to_owned();
+        let read = move || drop(reply.send(Config::load_again(&file, &environment)));
+        let answer = if threads::spawn("configuration", read).is_ok() {
+            answer
+        } else {
+            threads::forgo("configuration");
+            let (reply, answer) = oneshot::channel();
+            drop(reply.send(Config::load_again(path, &environment)));
+            answer
+        };
+        Self { answer, since: Instant::now(), is_late: false, again: false }
     }
-    match tokio::time::timeout(PATIENCE, answer).await {
-        Ok(Ok(config)) => Ok(config?),
-        _ => {
-            let text = format!("{}: it cannot be read within {} s", path.display(), PATIENCE.as_secs());
-            Err(Refusal { lines: vec![text.clone()], text })
+
+    /// What was read; never if nothing is.
+    pub(super) async fn done(reading: &mut Option<Self>, path: Option<&Path>) -> Result<Config, ConfigError> {
+        let (Some(reading), Some(path)) = (reading, path) else { return std::future::pending().await };
+        loop {
+            let Ok(read) = (&mut reading.answer).await else { return std::future::pending().await };
+            if !reading.again {
+                return read;
+            }
+            *reading = Self { is_late: reading.is_late, ..Self::start(path) };
         }
     }
 }
@@ -122,6 +168,12 @@ struct Refusal {
     text: String,
     /// A line for each fault, for the log.
     lines: Vec<String>,
+}
+
+impl Refusal {
+    fn of(text: String) -> Self {
+        Self { lines: vec![text.clone()], text }
+    }
 }
 
 impl From<ConfigError> for Refusal {

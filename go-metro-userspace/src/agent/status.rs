@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use go_metro_common::counters::Unparsable;
 
@@ -29,7 +29,8 @@ pub(super) struct Memory {
     started_at: Instant,
     /// Counters at the last report and at the one before.
     marks: [Mark; 2],
-    last_report: Option<(SystemTime, Duration, usize)>,
+    last_report: Option<LastReport>,
+    last_report_at: Instant,
     /// Why the configuration was not read again, the last time that it was to be.
     pub(super) refused: Option<String>,
     /// Whether somebody removed the status socket, and it is to be made again.
@@ -58,6 +59,7 @@ impl Memory {
             started_at: at,
             marks: [mark; 2],
             last_report: None,
+            last_report_at: at,
             refused: None,
             socket_is_gone: false,
             no_socket: None,
@@ -65,7 +67,13 @@ impl Memory {
     }
 
     pub(super) fn note(&mut self, report: &Report, send_errors: u64) {
-        self.last_report = Some((report.at, report.interval, report.pairs.len()));
+        self.last_report_at = Instant::now();
+        self.last_report = Some(LastReport {
+            at_ns: since_epoch(report.at),
+            age_s: 0.0,
+            interval_s: report.interval.as_secs_f64(),
+            pairs: report.pairs.len() as u64,
+        });
         let mark = Mark {
             at: Instant::now(),
             packets: report.health.source.seen,
@@ -213,15 +221,19 @@ impl Agent {
             },
             happened: happened(&self.happened, self.service.lost()),
             outputs: self.outputs.status(config),
-            last_report: self.memory.last_report.map(|(at, interval, pairs)| LastReport {
-                at_ns: since_epoch(at),
-                age_s: at.elapsed().unwrap_or_default().as_secs_f64(),
-                interval_s: interval.as_secs_f64(),
-                pairs: pairs as u64,
-            }),
+            // The wall clock may have been set since.
+            last_report: self
+                .memory
+                .last_report
+                .map(|last| LastReport { age_s: self.memory.last_report_at.elapsed().as_secs_f64(), ..last }),
             errors: recent::messages()
                 .into_iter()
-                .map(|m| LogMessage { at_ns: since_epoch(m.at), level: m.level.to_owned(), text: m.text })
+                .map(|m| LogMessage {
+                    at_ns: since_epoch(m.at),
+                    age_s: Some(m.logged.elapsed().as_secs_f64()),
+                    level: m.level.to_owned(),
+                    text: m.text,
+                })
                 .collect(),
         }
     }
@@ -292,6 +304,7 @@ impl Agent {
         if send_errors > recent.send_errors {
             problems.push(format!("{} datagrams could not be sent lately", send_errors - recent.send_errors));
         }
+        problems.extend(privileges::without_proc().map(str::to_owned));
         problems.extend(threads::problem());
         problems.extend(self.service.problem());
         problems.extend(crate::logging::problem());
@@ -324,10 +337,13 @@ impl Agent {
 }
 
 fn privileges() -> PrivilegesStatus {
-    let rights = privileges::of_all_threads();
+    let told = privileges::of_all_threads();
     let confinement = privileges::confinement();
+    let unknown = told.is_none();
+    let rights = told.unwrap_or_default();
     PrivilegesStatus {
         off: confinement.and_then(|confinement| confinement.off).map(str::to_owned),
+        unknown,
         capabilities: rights.capabilities.iter().map(ToString::to_string).collect(),
         no_new_privs: rights.no_new_privs,
         seccomp: rights.seccomp,

@@ -22,11 +22,10 @@ enum Needs {
     Pcap,
 }
 
-/// The effective set of this process, as /proc tells it (proc_pid_status(5)); empty if it does not.
+/// The effective set of this process (capget(2)).
 pub(super) fn effective() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+    let effective = caps::read(None, caps::CapSet::Effective).unwrap_or_default();
+    effective.iter().fold(0, |all, capability| all | capability.bitmask())
 }
 
 /// A line for each capability. One fails that the wanted backend cannot do without.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -23,6 +23,8 @@ static RECENT: Mutex<VecDeque<Message>> = Mutex::new(VecDeque::new());
 pub struct Message {
     /// When.
     pub at: SystemTime,
+    /// The same, on a clock that nobody sets.
+    pub logged: Instant,
     /// `warning` or `error`.
     pub level: &'static str,
     /// Its text, with its fields behind it.
@@ -52,7 +54,7 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for Layer {
         if recent.len() == KEPT {
             recent.pop_front();
         }
-        recent.push_back(Message { at: SystemTime::now(), level, text });
+        recent.push_back(Message { at: SystemTime::now(), logged: Instant::now(), level, text });
     }
 }
 

@@ -5,14 +5,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use netlink_packet_core::NetlinkBuffer;
-use netlink_sys::Socket;
-use netlink_sys::protocols::NETLINK_ROUTE;
-
-use super::{links, messages};
-
-/// `RTNLGRP_LINK` of include/uapi/linux/rtnetlink.h.
-const LINKS: u32 = 1;
+use super::changes::Changes;
 
 /// What was deleted since the last look.
 #[derive(Debug, Default)]
@@ -30,7 +23,7 @@ impl Deleted {
 }
 
 /// Listens from its making on.
-pub struct Deletions(Socket);
+pub struct Deletions(Changes);
 
 impl Deletions {
     /// Listens in this thread's network namespace.
@@ -38,42 +31,19 @@ impl Deletions {
     /// # Errors
     ///
     /// The kernel has no socket for it.
-    pub fn new() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.add_membership(LINKS)?;
-        socket.set_non_blocking(true)?;
-        Ok(Self(socket))
+    pub fn open() -> io::Result<Self> {
+        Changes::open().map(Self)
     }
 
     /// What was deleted since the last call.
     pub fn take(&self) -> Deleted {
-        let mut deleted = Deleted::default();
-        loop {
-            match self.0.recv_from_full() {
-                Ok((datagram, _)) => deleted.note(&datagram),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return deleted,
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => deleted.overrun = true,
-                Err(error) => {
-                    tracing::debug!(%error, "cannot hear of interfaces that are deleted");
-                    return deleted;
-                }
+        let mut indices = BTreeSet::new();
+        let overrun = self.0.take(|change| {
+            if change.kind == libc::RTM_DELLINK {
+                indices.insert(change.ifindex);
             }
-        }
-    }
-}
-
-impl Deleted {
-    fn note(&mut self, datagram: &[u8]) {
-        for message in messages(datagram).map(NetlinkBuffer::new) {
-            if message.message_type() == libc::RTM_DELLINK
-                && let Some((family, ifindex)) = links::subject(message.payload())
-                // A bridge tells the same of a port that leaves it.
-                && i32::from(family) == libc::AF_UNSPEC
-            {
-                self.indices.insert(ifindex);
-            }
-        }
+        });
+        Deleted { indices, overrun }
     }
 }
 
@@ -94,7 +64,7 @@ mod tests {
             }
             let ip = |words: &str| assert!(Command::new("ip").args(words.split(' ')).status().unwrap().success());
             ip("link add a0 index 70 type veth peer name b0 index 71");
-            let deletions = Deletions::new().unwrap();
+            let deletions = Deletions::open().unwrap();
             assert!(!deletions.take().may_have(70));
             ip("link delete a0");
             ip("link add a0 index 70 type veth peer name b0 index 71");

@@ -2,6 +2,7 @@
 //!
 //! Unlike /sys it answers for the network namespace that this thread is in, whatever is mounted.
 
+mod changes;
 pub mod deletions;
 pub mod links;
 pub mod monitor;

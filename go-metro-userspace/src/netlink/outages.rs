@@ -7,13 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use netlink_sys::Socket;
-use netlink_sys::protocols::NETLINK_ROUTE;
+use super::changes::{Change, Changes};
 
-/// `RTNLGRP_LINK` of include/uapi/linux/rtnetlink.h.
-const LINKS: u32 = 1;
-/// Bytes of `struct nlmsghdr` and of `struct ifinfomsg`, of include/uapi/linux/netlink.h and rtnetlink.h.
-const HEADERS: [usize; 2] = [16, 16];
+/// Where `struct ifinfomsg` of include/uapi/linux/rtnetlink.h has the flags, and how long it is.
+const FLAGS_AT: usize = 8;
+const IFINFOMSG: usize = 16;
 /// `IFLA_CARRIER_DOWN_COUNT` of include/uapi/linux/if_link.h.
 const CARRIER_DOWN_COUNT: u16 = 48;
 /// A link carries something with both: set up by an administrator, and with a carrier (netdevice(7)).
@@ -21,7 +19,7 @@ const CARRIES: u32 = (libc::IFF_UP | libc::IFF_LOWER_UP) as u32;
 
 /// Listens from its making on.
 pub struct Outages {
-    socket: Socket,
+    changes: Changes,
     /// Links that are down.
     down: BTreeSet<u32>,
     /// How often each has lost its carrier.
@@ -52,28 +50,14 @@ impl Outages {
     ///
     /// The kernel has no socket for it.
     pub fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.add_membership(LINKS)?;
-        socket.set_non_blocking(true)?;
-        Ok(Self { socket, down: BTreeSet::new(), carrier_losses: BTreeMap::new() })
+        Ok(Self { changes: Changes::open()?, down: BTreeSet::new(), carrier_losses: BTreeMap::new() })
     }
 
     /// What went down or came up again since the last call.
     pub fn take(&mut self) -> Interrupted {
-        let mut interrupted = Interrupted::default();
-        let mut buffer = [0; 8192];
-        loop {
-            match self.socket.recv(&mut &mut buffer[..], libc::MSG_TRUNC) {
-                Ok(len) => match buffer.get(..len) {
-                    Some(datagram) => states(datagram, &mut |state| interrupted.indices.extend(self.note(&state))),
-                    None => interrupted.overrun = true,
-                },
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => interrupted.overrun = true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return interrupted,
-            }
-        }
+        let mut states = Vec::new();
+        let overrun = self.changes.take(|change| states.extend(state(&change)));
+        Interrupted { indices: states.iter().filter_map(|state| self.note(state)).collect(), overrun }
     }
 
     /// The link's index, if it is or was down.
@@ -86,31 +70,21 @@ impl Outages {
     }
 }
 
-/// Hands each link that the datagram tells of to `each`. What is no such message, or cut short, is passed over.
-fn states(datagram: &[u8], each: &mut impl FnMut(State)) {
+/// What a message says of a link that is there; none if it is cut short.
+fn state(change: &Change<'_>) -> Option<State> {
     let u16_at = |bytes: &[u8], at: usize| Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
     let u32_at = |bytes: &[u8], at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-    let [header, link] = HEADERS;
-    let mut rest = datagram;
-    while let Some(len) = u32_at(rest, 0).map(|len| len as usize).filter(|len| (header..=rest.len()).contains(len)) {
-        let message = &rest[..len];
-        if u16_at(message, 4) == Some(libc::RTM_NEWLINK)
-            // A bridge tells of its ports in its own family.
-            && message.get(header) == Some(&(libc::AF_UNSPEC as u8))
-            && let (Some(ifindex), Some(flags)) = (u32_at(message, header + 4), u32_at(message, header + 8))
-        {
-            let mut carrier_losses = None;
-            let mut attributes = message.get(header + link..).unwrap_or_default();
-            while let Some(len) = u16_at(attributes, 0).map(usize::from).filter(|len| *len >= 4) {
-                if u16_at(attributes, 2) == Some(CARRIER_DOWN_COUNT) {
-                    carrier_losses = u32_at(attributes, 4);
-                }
-                attributes = attributes.get(len.next_multiple_of(4)..).unwrap_or_default();
-            }
-            each(State { ifindex, carries: flags & CARRIES == CARRIES, carrier_losses });
+    let Change { kind, ifindex, payload } = *change;
+    let flags = u32_at(payload, FLAGS_AT).filter(|_| kind == libc::RTM_NEWLINK)?;
+    let mut carrier_losses = None;
+    let mut attributes = payload.get(IFINFOMSG..).unwrap_or_default();
+    while let Some(len) = u16_at(attributes, 0).map(usize::from).filter(|len| *len >= 4) {
+        if u16_at(attributes, 2) == Some(CARRIER_DOWN_COUNT) {
+            carrier_losses = u32_at(attributes, 4);
         }
-        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        attributes = attributes.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
+    Some(State { ifindex, carries: flags & CARRIES == CARRIES, carrier_losses })
 }
 
 #[cfg(test)]
@@ -121,6 +95,7 @@ mod tests {
 
     use nix::sched::{CloneFlags, unshare};
 
+    use super::super::changes::changes;
     use super::*;
 
     #[test]
@@ -171,7 +146,7 @@ mod tests {
         message[36] = 3;
         let all = |bytes: &[u8]| {
             let mut all = Vec::new();
-            states(bytes, &mut |state| all.push(state));
+            changes(bytes, &mut |change| all.extend(state(&change)));
             all
         };
         assert_eq!(all(&message), [State { ifindex: 7, carries: false, carrier_losses: Some(3) }]);

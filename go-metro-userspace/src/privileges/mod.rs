@@ -18,7 +18,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use tracing::debug;
 
 pub use files::Landlock;
-pub use threads::{Rights, of_all_threads};
+pub use threads::{Rights, of_all_threads, without_proc};
 
 /// In the environment: `off`, and nothing is given up, for tracers and debuggers; `kill`, and a system call that is not expected ends the
 /// process instead of failing, so that tests notice it.

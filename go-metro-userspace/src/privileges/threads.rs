@@ -15,13 +15,21 @@ pub struct Rights {
     pub seccomp: bool,
 }
 
-/// Of all threads together; as if nothing was given up where /proc does not tell.
+/// Of all threads together; none where /proc does not tell.
 #[must_use]
-pub fn of_all_threads() -> Rights {
-    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+pub fn of_all_threads() -> Option<Rights> {
+    let tasks = fs::read_dir("/proc/self/task").ok()?.flatten();
     // One that has ended meanwhile does nothing any more.
     let statuses: Vec<String> = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok()).collect();
-    of(&statuses)
+    Some(of(&statuses))
+}
+
+/// What cannot be told where /proc is not there.
+#[must_use]
+pub fn without_proc() -> Option<&'static str> {
+    (!fs::exists("/proc/self/status").unwrap_or(false)).then_some(
+        "/proc is not mounted: what threads may do, memory, containers, and interfaces on which nothing is seen cannot be told",
+    )
 }
 
 fn of(statuses: &[String]) -> Rights {

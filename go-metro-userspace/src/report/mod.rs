@@ -32,7 +32,7 @@ pub use json::Json;
 pub use printer::Printer;
 pub use prometheus::Prometheus;
 pub use table::Table;
-pub use transport::Destination;
+pub use transport::{Destination, look_up};
 
 /// One interval's results.
 #[derive(Clone, Debug)]

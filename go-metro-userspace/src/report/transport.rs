@@ -463,14 +463,7 @@ impl Resolver {
             return;
         }
         self.asked_at = Some(Instant::now());
-        let (answer, pending) = mpsc::channel();
-        let asked = (self.name.clone(), self.port);
-        // Inherits that this thread has no capability.
-        let started = threads::spawn("statsd-name", move || {
-            let addresses = asked.to_socket_addrs().map(|found| found.collect::<BTreeSet<_>>().into_iter().collect());
-            let _ = answer.send(addresses);
-        });
-        self.pending = started.ok().map(|_| pending);
+        self.pending = look_up(&self.name, self.port).ok();
     }
 
     /// Asks now, unless it has just done so.
@@ -506,6 +499,22 @@ impl Resolver {
         self.pending = None;
         answer
     }
+}
+
+/// Looks a server's name up, on a thread of its own, without capabilities, which ends with the answer: if that is late, nobody waits for it.
+///
+/// # Errors
+///
+/// No thread can be started.
+pub fn look_up(name: &str, port: u16) -> io::Result<Receiver<io::Result<Vec<SocketAddr>>>> {
+    let (answer, pending) = mpsc::channel();
+    let asked = (name.to_owned(), port);
+    threads::spawn("statsd-name", move || {
+        privileges::give_up_all();
+        let addresses = asked.to_socket_addrs().map(|found| found.collect::<BTreeSet<_>>().into_iter().collect());
+        let _ = answer.send(addresses);
+    })?;
+    Ok(pending)
 }
 
 /// A socket connected to the first of these addresses that can be: connected, because only then a refusal is heard of.

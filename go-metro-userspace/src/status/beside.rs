@@ -1,17 +1,14 @@
 //! A daemon that reports already what this one would report too.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use super::client;
 use crate::config::Config;
-use crate::privileges;
-use crate::report::Destination;
-use crate::threads;
+use crate::report::{Destination, look_up};
 
 /// Longest wait for a name server before two names count as two servers.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -48,21 +45,14 @@ fn is_same(ours: &str, theirs: &str) -> bool {
 /// The addresses of `HOST:PORT`; none if there is none soon. All of loopback is one: a server there listens on any of
 /// them.
 fn addresses(server: &str) -> BTreeSet<SocketAddr> {
-    let (sender, answer) = mpsc::channel();
-    let server = server.to_owned();
-    let ask = move || {
-        privileges::give_up_all();
-        sender.send(server.to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default())
-    };
-    // It ends with its answer; if that is late, nobody waits for it.
-    if threads::spawn("server", ask).is_err() {
-        return BTreeSet::new();
-    }
+    let Some((host, port)) = server.rsplit_once(':') else { return BTreeSet::new() };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let Some(answer) = port.parse().ok().and_then(|port| look_up(host, port).ok()) else { return BTreeSet::new() };
     let canonical = |address: SocketAddr| match address.ip().to_canonical() {
         ip if ip.is_loopback() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
         ip => SocketAddr::new(ip, address.port()),
     };
-    answer.recv_timeout(PATIENCE).unwrap_or_default().into_iter().map(canonical).collect()
+    answer.recv_timeout(PATIENCE).into_iter().flatten().flatten().map(canonical).collect()
 }
 
 #[cfg(test)]

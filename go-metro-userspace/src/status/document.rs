@@ -127,6 +127,9 @@ pub struct FeatureStatus {
 pub struct PrivilegesStatus {
     /// Why it gives up nothing, if so.
     pub off: Option<String>,
+    /// Whether the kernel cannot be asked, as /proc is not mounted: the three that follow say nothing then.
+    #[serde(default)]
+    pub unknown: bool,
     /// Capabilities that at least one thread has.
     pub capabilities: Vec<String>,
     /// Whether no thread can gain rights by running a program.
@@ -300,8 +303,11 @@ pub struct LastReport {
 /// A line of the log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LogMessage {
-    /// When.
+    /// When, by the wall clock of that time.
     pub at_ns: u64,
+    /// How long ago; none from an older daemon.
+    #[serde(default)]
+    pub age_s: Option<f64>,
     /// `warning` or `error`.
     pub level: String,
     /// Its text.

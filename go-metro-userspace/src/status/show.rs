@@ -103,7 +103,7 @@ pub fn page(status: &Status) -> String {
     );
     let now_ns = program.started_ns as f64 + program.uptime_s * 1e9;
     for message in &status.errors {
-        let age = span((now_ns - message.at_ns as f64) / 1e9);
+        let age = span(message.age_s.unwrap_or((now_ns - message.at_ns as f64) / 1e9));
         line(&message.level, format!("{age} ago: {}", message.text));
     }
     text
@@ -111,7 +111,7 @@ pub fn page(status: &Status) -> String {
 
 /// Nothing of a daemon that does not tell.
 fn sandbox(privileges: &PrivilegesStatus) -> String {
-    let PrivilegesStatus { off, capabilities, no_new_privs, seccomp, landlock } = privileges;
+    let PrivilegesStatus { off, unknown, capabilities, no_new_privs, seccomp, landlock } = privileges;
     if landlock.is_empty() {
         return String::new();
     }
@@ -131,6 +131,9 @@ fn sandbox(privileges: &PrivilegesStatus) -> String {
         "part" => "Landlock in part",
         _ => "no Landlock",
     };
+    if *unknown {
+        return format!("unknown, as /proc is not mounted; {files}");
+    }
     format!("{capabilities}; {}, {}, {files}", is(*no_new_privs, "no_new_privs"), is(*seccomp, "seccomp"))
 }
 
@@ -178,6 +181,8 @@ mod tests {
         assert_eq!(sandbox(&privileges), "CAP_NET_ADMIN; no_new_privs, seccomp, Landlock");
         (privileges.seccomp, privileges.landlock) = (false, "off".to_owned());
         assert_eq!(sandbox(&privileges), "CAP_NET_ADMIN; no_new_privs, no seccomp, no Landlock");
+        privileges.unknown = true;
+        assert_eq!(sandbox(&privileges), "unknown, as /proc is not mounted; no Landlock");
         privileges.off = Some("sandbox: off".to_owned());
         assert_eq!(sandbox(&privileges), "OFF (sandbox: off); CAP_NET_ADMIN");
         assert_eq!(sandbox(&PrivilegesStatus::default()), "", "an older daemon");

@@ -12,7 +12,8 @@ use nix::sys::signal::Signal;
 use xtask::lab::agent::{Agent, binary, samples};
 
 use super::support::{
-    Backend, Conf, RTT, SOON, backend, lab, rounds, start, statsd, wait, wait_until, while_counting, while_talking,
+    Backend, Conf, RTT, SOON, USUAL, backend, lab, rounds, start, statsd, wait, wait_until, while_counting,
+    while_talking,
 };
 
 /// Where Debian has it.
@@ -33,7 +34,8 @@ fn a_wall_clock_that_is_set_makes_no_false_sample_and_times_follow_it() {
         let lab = lab();
         let server = statsd(&lab);
         // Each of two threads sees the jump, and it is told once.
-        let conf = Conf::usual(&[&backend(which), "workers: 2"]);
+        let conf = Conf::new();
+        conf.write(&[&backend(which), "workers: 2", &conf.status_line()], USUAL);
         let clock = conf.folder().join("clock");
         let set = |seconds: i64| {
             // Renamed into place, so that it is never read half written.
@@ -74,6 +76,16 @@ fn a_wall_clock_that_is_set_makes_no_false_sample_and_times_follow_it() {
                 assert!(off.abs() < 10_000_000_000, "{what}: off by {off} ns");
             }
         }
+        // The clock was an hour ahead, and an hour behind, since the warnings; reports come each 0.3 s.
+        for ahead in [-HOUR, HOUR] {
+            set(ahead);
+            let status = conf.status();
+            let ages = status["errors"].as_array().unwrap().iter().chain([&status["last_report"]]);
+            let ages: Vec<f64> = ages.map(|one| one["age_s"].as_f64().unwrap()).collect();
+            assert!(ages.len() > 2 && ages.iter().all(|age| (0.0..600.0).contains(age)), "{which:?}: {ages:?}");
+        }
+        set(0);
+        thread::sleep(Duration::from_secs(1));
         // A step while segments are on their way.
         drop(server.take());
         let (_, longest) = while_talking(&lab, || {

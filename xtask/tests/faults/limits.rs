@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal, kill};
 use serde_json::Value;
@@ -16,7 +16,9 @@ use xtask::lab::Lab;
 use xtask::lab::agent::{Agent, binary, run_once};
 
 use super::streams::{Daemon, attached};
-use super::support::{Conf, SOON, USUAL, lab, rounds, start, statsd, wait, wait_until};
+use xtask::lab::late::{Late, in_time, timely};
+
+use super::support::{Conf, Injected, SOON, USUAL, lab, rounds, start, statsd, wait, wait_until};
 
 fn wait_for_problem(conf: &Conf, what: &str) {
     wait(what, SOON, || conf.problems().contains(what));
@@ -77,6 +79,68 @@ fn a_configuration_that_is_no_sensible_file_is_refused_at_once() {
     }
     let memory = conf.status()["program"]["memory_bytes"].as_u64().unwrap();
     assert!(memory < 256 << 20, "{memory}");
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_configuration_on_a_file_system_that_does_not_answer_holds_up_nothing() {
+    in_time("status while the file cannot be read", try_a_file_system_that_does_not_answer);
+}
+
+fn try_a_file_system_that_does_not_answer() -> Result<(), Late> {
+    let lab = lab();
+    let server = statsd(&lab);
+    let conf = Conf::new();
+    conf.write(&[&conf.status_line()], USUAL);
+    let agent = start(&lab, &conf);
+    let path = conf.path();
+    // As open(2) of a file on a server that is gone.
+    let delayed = ["-P", path.to_str().unwrap(), "-e", "trace=openat", "-e", "inject=openat:delay_enter=300000000"];
+    let fault = Injected::start(&agent, &delayed);
+    conf.write(&[&conf.status_line()], &format!("{USUAL}    tags: [\"read:later\"]\n"));
+    let mut longest = Duration::ZERO;
+    let mut status = || {
+        let began = Instant::now();
+        let problems = conf.problems();
+        longest = longest.max(began.elapsed());
+        problems
+    };
+    agent.signal(Signal::SIGHUP).unwrap();
+    wait("it cannot be read", 2 * SOON, || status().contains("could not be read within 5 s"));
+    // Asked for once more, it is read once more.
+    agent.signal(Signal::SIGHUP).unwrap();
+    measures(&lab, &server, "while the file cannot be read");
+    assert!(status().contains("it is followed once it can be"));
+    assert_eq!(conf.status()["happened"]["reloads_refused"], 1);
+    drop(fault);
+    wait("the file is followed", SOON, || conf.status()["state"] == "ok");
+    drop(server.take());
+    rounds(&lab, 10);
+    wait_until(&server, "the new tag", |heard| heard.0.iter().any(|metric| metric.tag("read") == Some("later")));
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+    timely(longest < Duration::from_secs(1), || format!("status took {longest:?}"))
+}
+
+#[test]
+fn without_proc_it_measures_and_says_what_it_cannot_tell() {
+    let lab = lab();
+    let server = statsd(&lab);
+    let conf = Conf::new();
+    conf.write(&[&conf.status_line()], USUAL);
+    let without_proc = |args: &[String]| {
+        let mut command = lab.a.namespace.command("unshare");
+        command.args(["--mount", "sh", "-c", "umount -l /proc && exec \"$@\"", "sh"]).arg(binary().unwrap()).args(args);
+        command
+    };
+    let mut agent = Agent::spawn_command(&mut without_proc(&conf.args())).unwrap();
+    agent.ready().unwrap();
+    wait_for_problem(&conf, "/proc is not mounted");
+    assert_eq!(conf.status()["privileges"]["unknown"], true);
+    measures(&lab, &server, "without /proc");
+    let checked = without_proc(&["check", "-c", conf.path().to_str().unwrap()].map(str::to_owned)).output().unwrap();
+    let told = String::from_utf8(checked.stdout).unwrap();
+    assert!(told.contains("warn  /proc: /proc is not mounted") && told.contains("ok    CAP_NET_RAW"), "{told}");
+    assert!(!told.contains("FAIL"), "{told}");
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }
 
@@ -381,7 +445,7 @@ fn a_socket_that_drips_or_takes_nobody_is_given_up() {
     for socket in [&drips, &full] {
         for more in [&["--json"][..], &["--probe", "alive"], &[]] {
             let args = [&["status", "--socket", socket.to_str().unwrap()], more].concat();
-            let asked = std::time::Instant::now();
+            let asked = Instant::now();
             let finished = run_once(args).unwrap();
             assert_eq!(finished.status.code(), Some(2), "{:?}", finished.stderr);
             assert!(finished.stderr.join("\n").contains("does not answer"), "{:?}", finished.stderr);

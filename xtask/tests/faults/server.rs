@@ -1,13 +1,12 @@
 //! The DogStatsD server: absent, dead, slow, replaced, out of buffers.
 
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use xtask::lab::statsd::Listener;
 
-use super::support::{Conf, Heard, SOON, lab, rounds, start, statsd, wait, wait_until, while_talking};
+use super::support::{Conf, Heard, Injected, SOON, lab, rounds, start, statsd, wait, wait_until, while_talking};
 
 #[test]
 fn a_udp_server_that_is_absent_dies_and_returns_hears_of_every_sample_while_it_is_there() {
@@ -77,19 +76,14 @@ fn a_kernel_without_buffers_costs_datagrams_and_nothing_else() {
     let agent = start(&lab, &Conf::usual(&[]));
     wait_until(&server, "a report", |heard| heard.count("go_metro.packets") > 0);
     // What the kernel answers when it is short of memory for packets (send(2)).
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-e", "trace=sendto,sendmsg", "-e", "inject=sendto,sendmsg:error=ENOBUFS"]);
-    strace.args(["-o", "/dev/null", "-p", &agent.pid().to_string()]).stdin(Stdio::null());
-    let mut strace = strace.spawn().expect("strace injects the fault; `cargo xtask setup` installs it");
+    let fault = Injected::start(&agent, &["-e", "trace=sendto,sendmsg", "-e", "inject=sendto,sendmsg:error=ENOBUFS"]);
     // Reports are due each 0.3 s, and come until strace has attached.
     wait("no datagram for a second", SOON, || {
         drop(server.take());
         thread::sleep(Duration::from_secs(1));
         server.take().is_empty()
     });
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(strace.id().cast_signed()), nix::sys::signal::Signal::SIGINT)
-        .unwrap();
-    wait("strace lets go", SOON, || strace.try_wait().unwrap().is_some());
+    drop(fault);
     let longest = rounds(&lab, 10);
     let heard =
         wait_until(&server, "samples and errors", |h| h.rtts().len() >= 10 && h.count("go_metro.send_errors") > 0);

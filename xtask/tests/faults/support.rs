@@ -226,3 +226,31 @@ impl<F: FnMut()> Drop for Finally<F> {
         (self.0)();
     }
 }
+
+/// What strace(1) does to system calls of an agent, until it is dropped.
+pub(crate) struct Injected(std::process::Child);
+
+impl Injected {
+    /// With these arguments, which say which calls and what becomes of them.
+    pub(crate) fn start(agent: &Agent, what: &[&str]) -> Self {
+        let mut strace = std::process::Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-p", &agent.pid().to_string()]).args(what);
+        strace.stdin(std::process::Stdio::null());
+        let strace = strace.spawn().expect("strace injects the fault; `cargo xtask setup` installs it");
+        let status = format!("/proc/{}/status", agent.pid());
+        let is_traced = || {
+            let status = fs::read_to_string(&status).unwrap();
+            status.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"))
+        };
+        wait("strace has attached", SOON, is_traced);
+        Self(strace)
+    }
+}
+
+impl Drop for Injected {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        wait("strace lets go", SOON, || self.0.try_wait().unwrap().is_some());
+    }
+}

@@ -92,7 +92,7 @@ impl Hooks {
             host_ends: settings.host_ends.clone(),
             turns: Turns::default(),
             trouble: Trouble::default(),
-            deletions: Deletions::new().ok(),
+            deletions: Deletions::open().ok(),
             shown: Shown::default(),
         }
     }

@@ -64,9 +64,14 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// The fewest descriptors in the second and in the last fifth of the time: interfaces that come and go have some.
+    /// The median of the descriptors in the second and in the last fifth of the time: an interface has some, and one may be away or a crowd
+    /// be there for a few seconds of either.
     pub(super) fn descriptors(&self) -> [usize; 2] {
-        [1, 4].map(|number| self.fifth(number).iter().map(|point| point.descriptors).min().unwrap_or_default())
+        [1, 4].map(|number| {
+            let mut descriptors: Vec<usize> = self.fifth(number).iter().map(|point| point.descriptors).collect();
+            descriptors.sort_unstable();
+            descriptors.get(descriptors.len() / 2).copied().unwrap_or_default()
+        })
     }
 
     pub(super) fn most_flows(&self) -> u64 {

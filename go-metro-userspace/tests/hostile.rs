@@ -15,13 +15,13 @@ use support::cases;
 use support::trace::{parse, play, play_with};
 
 #[test]
-fn an_optimistic_ack_of_what_was_not_sent_yet_costs_what_is_sent_until_the_peer_says_otherwise() {
+fn an_optimistic_ack_of_what_was_not_sent_yet_costs_what_is_outstanding_or_sent_until_the_peer_says_otherwise() {
     play(
         "0   > 1000+100
          10  < ack 500000000    => rejected never_sent
          20  > 1100+100
          21  > 1200+100
-         50  < ack 1100         => data exact 50
+         50  < ack 1100         => rejected unseen
          70  < ack 1200         => rejected unseen
          71  < ack 1300         => rejected unseen
          72  > 1300+100

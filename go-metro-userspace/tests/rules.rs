@@ -121,6 +121,30 @@ fn rule_3_ack_beyond_what_was_sent_or_below_what_was_acknowledged_yields_nothing
 }
 
 #[test]
+fn a_late_acknowledgement_of_less_than_one_that_ran_ahead_yields_nothing() {
+    play(
+        "0   > 3000+1000 ts 10
+         # 4000..5000 passes unseen, and its acknowledgement overtakes the one before it.
+         100 < ack 5000 ecr 10  => rejected never_sent
+         200 < ack 4000 ecr 10  => rejected unseen
+         210 > 5000+1000 ts 20
+         310 < ack 6000 ecr 20  => data exact 100",
+    );
+}
+
+#[test]
+fn an_echo_older_than_all_that_was_seen_of_the_first_byte_is_of_something_unseen() {
+    play(
+        "0   > 1000+100 ts 1
+         20  < ack 1100 ecr 1   => data exact 20
+         # 1100..1200 passes unseen, in the same tick as what follows.
+         30  > 1200+100 ts 30
+         300 > 1100+100 ts 300
+         320 < ack 1300 ecr 30  => rejected unseen",
+    );
+}
+
+#[test]
 fn rule_3_a_byte_that_passed_unseen_yields_nothing() {
     play(
         "0  > 1000+100
@@ -1270,7 +1294,14 @@ fn where_a_segment_of_the_peer_was_missed_the_next_is_not_the_first_acknowledgem
         570 > 1800+100 ack 7121
         580 > 1900+100 ack 7131
         # And here it may have acknowledged what was outstanding.
-        630 < 7131+10 ack 1900     => rejected unseen";
+        630 < 7131+10 ack 1900     => rejected unseen
+        # That one was sent after it had arrived.
+        635 < 7141+0 ack 2000      => data exact 55
+        640 > 2000+100 ack 7141
+        650 > 2100+100 ack 7151
+        # 7141..7151 passed unseen as well, and is sent again: its first transmission may have acknowledged 2100.
+        900 < 7141+10 ack 2100     => rejected unseen
+        910 < 7151+0 ack 2200      => data exact 260";
     play_with(config, trace);
     // And where the peer's numbers wrap.
     play_with(

@@ -1,17 +1,20 @@
 //! `cargo xtask corpus`: makes the captures of `corpus/` again.
 //!
 //! Each [`Scenario`] is real TCP of this machine's kernel in the lab, whose path loses, repeats and holds back what the scenario needs, captured
-//! by tcpdump or dumpcap. What the kernel cannot be had to write (link types of other systems, a mirror port's copies) is made of such a
-//! capture, and its description says so. No capture is taken that does not contain what its name says: every scenario names display
+//! by tcpdump or dumpcap. What this kernel does not write (link types of other systems, tunnels, a mirror port's copies, frames that are
+//! missing) is made of such a capture by a rule, and its description says so; that capture then says what is true of its samples ([`Truth`]). No capture is taken that does not contain what its name says: every scenario names display
 //! filters of tshark and how many frames must match.
 
 mod direct;
+mod encapsulate;
 mod file;
+mod formats;
 mod life;
 mod recovery;
 mod rewrap;
 mod sockets;
 mod stage;
+mod thinned;
 mod views;
 
 use std::fmt::Write as _;
@@ -19,10 +22,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use tempfile::NamedTempFile;
 
 use crate::setup;
-use crate::workspace::{capture, root, run};
+use crate::workspace::{capture, output, root};
 
 /// Arguments of `corpus`.
 #[derive(clap::Args, Debug)]
@@ -44,13 +48,43 @@ pub struct Scenario {
     must: &'static [(&'static str, usize)],
     /// How many trustworthy pairs the judges find in it at least: a filter that came to trust nothing would find all of it.
     pub trusted: usize,
+    /// What says which samples are right.
+    pub truth: Truth,
     /// Writes the capture.
     make: fn(&Path) -> Result<()>,
 }
 
+/// What says which samples of a capture are right, apart from the judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// Nothing else.
+    Judges,
+    /// The samples are those of this capture.
+    SameAs(&'static str),
+    /// The samples are the first of this capture's, as the file is cut.
+    BeginsAs(&'static str),
+    /// Frames were taken out of this capture, which proves every sample of the rest.
+    LeftOf {
+        /// The capture with all frames.
+        complete: &'static str,
+        /// Why the frames that are left refute at least one of the pairs that tshark finds in them; "" where they do not.
+        refutes: &'static str,
+    },
+    /// The frames of this capture by a coarser clock, so that no sample is further than a tick from one of that.
+    ByClockOf {
+        /// The capture by a better clock.
+        exact: &'static str,
+        /// The coarser clock's tick, in microseconds.
+        tick_us: u64,
+    },
+    /// There is nothing to time.
+    NoSample,
+}
+
 /// All scenarios, by theme.
 pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
-    [recovery::SCENARIOS, life::SCENARIOS, views::SCENARIOS].into_iter().flatten()
+    let of_others = [thinned::SCENARIOS, encapsulate::SCENARIOS, formats::SCENARIOS];
+    [recovery::SCENARIOS, life::SCENARIOS, views::SCENARIOS].into_iter().chain(of_others).flatten()
 }
 
 /// How often a scenario is tried: the kernel's own timing may spoil it.
@@ -94,12 +128,52 @@ pub fn directory() -> PathBuf {
     root().join("corpus")
 }
 
+/// The file of the scenario of this name.
+fn packed_file(name: &str) -> PathBuf {
+    let kind = if name.starts_with("pcapng") { "pcapng" } else { "pcap" };
+    let packing = match name {
+        "zstd" => "zst",
+        "lz4" => "lz4",
+        _ => "gz",
+    };
+    directory().join(format!("{name}.{kind}.{packing}"))
+}
+
+/// What is in the file of the scenario of this name.
+fn unpacked(name: &str) -> Result<file::Capture> {
+    let unpacked = output(Command::new("gzip").args(["-dc"]).arg(packed_file(name)))?;
+    ensure!(unpacked.status.success(), "cannot unpack {name}");
+    file::Capture::parse(&unpacked.stdout)
+}
+
+/// Where the judges cannot read `file`, one of the corpus, or misread it (tshark takes segments that NFLOG has cut off for short ones), a capture of
+/// the same frames.
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn readable(file: &Path) -> Result<Option<NamedTempFile>> {
+    let is_of = |scenario: &&Scenario| fs::canonicalize(file).is_ok_and(|file| file == scenario.file());
+    let Some(scenario) = scenarios().find(is_of) else { return Ok(None) };
+    let mut capture = match (scenario.name, scenario.truth) {
+        ("appended" | "lz4" | "zstd" | "nflog" | "copies-behind-a-router", Truth::SameAs(same))
+        | (_, Truth::BeginsAs(same)) => unpacked(same)?,
+        _ => return Ok(None),
+    };
+    if matches!(scenario.truth, Truth::BeginsAs(_)) {
+        let beginning = output(Command::new("gzip").arg("-dc").arg(file))?.stdout;
+        capture.frames.truncate(file::Capture::whole_frames(&beginning));
+    }
+    let readable = NamedTempFile::with_suffix(".pcap").context("cannot make a temporary file")?;
+    capture.write(readable.path())?;
+    Ok(Some(readable))
+}
+
 impl Scenario {
     /// Its file.
     #[must_use]
     pub fn file(&self) -> PathBuf {
-        let kind = if self.name.starts_with("pcapng") { "pcapng" } else { "pcap" };
-        directory().join(format!("{}.{kind}.gz", self.name))
+        packed_file(self.name)
     }
 
     fn remake(&self) -> Result<()> {
@@ -120,10 +194,24 @@ impl Scenario {
             }
             tries += 1;
         }
-        // Without name and time, so that the same capture is the same file.
-        run(Command::new("gzip").args(["--best", "--no-name", "--force"]).arg(&plain))?;
-        fs::copy(plain.with_extension("gz"), self.file())?;
-        Ok(())
+        Ok(fs::write(self.file(), self.packed(&plain)?)?)
+    }
+
+    /// What becomes of what was written.
+    fn packed(&self, plain: &Path) -> Result<Vec<u8>> {
+        let (program, args) = match self.name {
+            "zstd" => ("zstd", ["-19", "-q", "-c"]),
+            "lz4" => ("lz4", ["-9", "-q", "-c"]),
+            // Without name and time, so that the same capture is the same file.
+            _ => ("gzip", ["--best", "--no-name", "-c"]),
+        };
+        let done = output(Command::new(program).args(args).arg(plain))?;
+        ensure!(done.status.success(), "{program} failed");
+        let mut packed = done.stdout;
+        if matches!(self.truth, Truth::BeginsAs(_)) {
+            packed.truncate(packed.len() / 2);
+        }
+        Ok(packed)
     }
 
     /// Whether `file` contains what the name says.
@@ -145,7 +233,8 @@ fn readme() -> String {
 # Captures
 
 Real TCP in the lab (`xtask/src/lab`), captured there, snapped to headers; `cargo xtask corpus` makes them again, `cargo xtask corpus --check` looks
-whether each contains what its name says, and `cargo xtask oracle` judges the samples that go-metro finds in them.
+whether each contains what its name says, and `cargo xtask oracle` judges the samples that go-metro finds in them. Those from missing-below on
+are made of others by a rule, so that it is known which samples are right.
 
 | capture | shows |
 |---|---|

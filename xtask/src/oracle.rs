@@ -52,7 +52,11 @@ pub fn main(args: &Args) -> Result<()> {
     let binary = crate::run::debug_binary()?;
     let given = if args.files.is_empty() { vec![crate::corpus::directory()] } else { args.files.clone() };
     if let Some(seeds) = args.thin {
-        return judge_thinned(&binary, captures(&given)?, seeds, args.verbose);
+        // What was made of other captures tells no more than those.
+        let whole = crate::corpus::scenarios().filter(|scenario| scenario.truth == crate::corpus::Truth::Judges);
+        let files =
+            if args.files.is_empty() { whole.map(crate::corpus::Scenario::file).collect() } else { captures(&given)? };
+        return judge_thinned(&binary, files, seeds, args.verbose);
     }
     println!("{HEADER}");
     let (mut total, mut reasons) = (Judged::default(), BTreeMap::<String, (usize, usize)>::new());
@@ -165,7 +169,7 @@ pub fn captures(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
 
 fn is_capture(file: &Path) -> bool {
     let name = file.to_string_lossy();
-    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    let name = [".gz", ".zst", ".lz4"].iter().find_map(|packed| name.strip_suffix(packed)).unwrap_or(&name);
     [".pcap", ".pcapng", ".cap"].iter().any(|ending| name.ends_with(ending))
 }
 

@@ -304,9 +304,9 @@ impl Flow {
         }
 
         if begins && limits.peers_complete {
-            self.follow_acked_peer(segment);
-        } else if self.snd_una == self.snd_nxt && self.marks.has(Marks::PEER_FOLLOWED) {
-            self.heard_peer(segment);
+            self.follow_acked_peer(segment, pool);
+        } else if self.marks.has(Marks::PEER_FOLLOWED) {
+            self.heard_peer(segment, pool);
         }
         if self.is_probe(start, end) {
             return sent;
@@ -654,17 +654,20 @@ impl Flow {
     }
 
     /// What this end acknowledges had arrived before it sent this: it says nothing of this, nor of what comes after,
-    /// seen or not. Of what was outstanding before it might.
-    fn heard_peer(&mut self, segment: &Segment) {
-        let ack = segment.ack().filter(|ack| ack.distance(self.peer_nxt) <= LARGEST_WINDOW);
-        self.peer_nxt = ack.map_or(self.peer_nxt, |ack| ack.max(self.peer_nxt));
+    /// seen or not. Of what is outstanding it may have been the first to say that it arrived.
+    fn heard_peer(&mut self, segment: &Segment, pool: &mut Share<'_>) {
+        let is_unseen = |ack: &SeqNum| ack.after(self.peer_nxt) && ack.distance(self.peer_nxt) <= LARGEST_WINDOW;
+        if let Some(ack) = segment.ack().filter(is_unseen) {
+            self.peer_nxt = ack;
+            self.outstanding.suspect(pool);
+        }
     }
 
     /// The same where the peer may not have been followed so far: then it has sent what is acknowledged to it, and
     /// no more.
-    fn follow_acked_peer(&mut self, segment: &Segment) {
+    fn follow_acked_peer(&mut self, segment: &Segment, pool: &mut Share<'_>) {
         if self.marks.has(Marks::PEER_FOLLOWED) {
-            self.heard_peer(segment);
+            self.heard_peer(segment, pool);
         } else if let Some(ack) = segment.ack() {
             self.follow_peer_from(ack);
         }

@@ -59,6 +59,8 @@ const AGAIN: u8 = 1 << 2;
 const AFTER_GAP: u8 = 1 << 3;
 /// As [`Transmission::acked_early`].
 const ACKED_EARLY: u8 = 1 << 4;
+/// What was not seen may have acknowledged it.
+const MAYBE_ACKED: u8 = 1 << 5;
 
 impl Node {
     fn is(&self, flag: u8) -> bool {
@@ -328,6 +330,17 @@ impl Queue {
         self.marks |= THINNED | GAP_PENDING;
     }
 
+    /// Something that acknowledges some of it may have passed unseen: another that says the same is not the first.
+    #[cold]
+    pub(super) fn suspect(&mut self, pool: &mut Share<'_>) {
+        let mut index = self.head;
+        for _ in 0..self.len {
+            let node = pool.node_mut(index);
+            node.flags |= MAYBE_ACKED;
+            index = node.next;
+        }
+    }
+
     /// Removes everything, of which all below `una` was acknowledged, and remembers whether there was a gap above that.
     pub(super) fn void(&mut self, pool: &mut Share<'_>, una: SeqNum) {
         let pending = self.is(GAP_PENDING);
@@ -503,13 +516,20 @@ impl Evidence {
         if newest.is(ACKED_EARLY) {
             return Match::AckedEarly;
         }
+        if newest.is(MAYBE_ACKED) {
+            return Match::Unseen;
+        }
         let is_named = advance.tsecr.is_some() && newest.tsval() == advance.tsecr;
         let ambiguous = newest.is(AGAIN) || newest.doubts != doubts;
         if ambiguous {
             // Rule 4: exactly one transmission, it contains the byte, and nothing of it was sent again later: a receiver that held the head of a
             // super-segment back echoes that head even if what it acknowledges is the later transmission of its tail (RFC 7323 section
             // 4.3). Of those that made room nobody knows.
-            return match is_named && self.times_named == 1 && !self.repeated_since && !thinned {
+            let is_sure = is_named && self.times_named == 1 && !self.repeated_since && !thinned;
+            // What is echoed was sent before the first of them that was seen, in the same tick as this.
+            let too_old = self.first_tsval.zip(advance.echo()).is_some_and(|(first, echo)| is_newer(first, echo));
+            return match is_sure {
+                true if too_old => Match::Unseen,
                 true => Match::ByTimestamp(newest.transmission()),
                 false => Match::Ambiguous,
             };

@@ -35,6 +35,8 @@ struct Tx {
     after_gap: bool,
     /// It was acknowledged before it was seen.
     acked_early: bool,
+    /// What was not seen may have acknowledged it.
+    maybe_acked: bool,
     /// A hole showed since: it proves nothing any more.
     void: bool,
 }
@@ -101,9 +103,10 @@ impl Model {
         if begins {
             // It was sent what it acknowledges.
             self.peer_nxt = self.peer_nxt.max(s.ack);
-        } else if self.snd_una == snd_nxt {
-            // Nothing is outstanding that what was missed might have acknowledged.
-            self.peer_nxt = self.peer_nxt.map(|nxt| nxt.max(s.ack.unwrap_or_default()));
+        } else if let Some(heard) = s.ack.filter(|ack| self.peer_nxt.is_some_and(|nxt| nxt < *ack)) {
+            // It had arrived before this was sent, unseen, and may have acknowledged what is outstanding.
+            self.peer_nxt = Some(heard);
+            self.sent.iter_mut().filter(|tx| tx.end > self.snd_una).for_each(|tx| tx.maybe_acked = true);
         }
         let keep_alive = self.snd_una == snd_nxt && s.seq + 1 == snd_nxt && end == snd_nxt;
         if keep_alive {
@@ -123,6 +126,7 @@ impl Model {
             ambiguous: false,
             after_gap: s.seq > snd_nxt || begins && !s.syn,
             acked_early: self.ahead.is_some_and(|ahead| s.seq < ahead),
+            maybe_acked: false,
             void: false,
         };
         if s.seq < snd_nxt {
@@ -233,7 +237,7 @@ impl Model {
         if newest_but_void.is_some_and(|tx| tx.acked_early) {
             self.ahead = None;
         }
-        if ack <= self.hole_until || s.sack_above || newest.acked_early {
+        if ack <= self.hole_until || s.sack_above || newest.acked_early || newest.maybe_acked {
             return None;
         }
         if self.peer_missed || is_overtaken || s.dsack {
@@ -242,10 +246,15 @@ impl Model {
         let leaves_hole = una < self.hole_until;
         let is_named = |tx: &Tx| s.tsecr.is_some() && tx.tsval == s.tsecr;
         let named = is_named(&newest);
+        // Something that was sent before all that was seen of the first byte that is acknowledged.
+        let first = covered.iter().filter(|tx| tx.start <= told && told < tx.end && !tx.void).filter_map(|tx| tx.tsval);
+        let oldest = first.reduce(|oldest, tsval| if is_newer(oldest, tsval) { tsval } else { oldest });
+        let echo = s.tsecr.filter(|echo| *echo != 0);
+        let too_old = oldest.zip(echo).is_some_and(|(oldest, echo)| is_newer(oldest, echo));
         let class = if newest.ambiguous {
             let repeated = covered[place + 1..].iter().any(|tx| tx.end > newest.start);
             let times_named = covered.iter().filter(|tx| is_named(tx)).count();
-            if leaves_hole || !named || times_named != 1 || repeated {
+            if leaves_hole || !named || times_named != 1 || repeated || too_old {
                 return None;
             }
             Class::Timestamp
@@ -256,13 +265,10 @@ impl Model {
             if leaves_hole && !self.hole_closed && !named {
                 return None;
             }
-            if let (Some(echo), Some(tsval)) = (s.tsecr.filter(|echo| *echo != 0), newest.tsval) {
-                let first =
-                    covered.iter().filter(|tx| tx.start <= told && told < tx.end && !tx.void).filter_map(|tx| tx.tsval);
-                let oldest = first.reduce(|oldest, tsval| if is_newer(oldest, tsval) { tsval } else { oldest });
-                if is_newer(echo, tsval) || oldest.is_some_and(|oldest| is_newer(oldest, echo)) {
-                    return None;
-                }
+            if let (Some(echo), Some(tsval)) = (echo, newest.tsval)
+                && (is_newer(echo, tsval) || too_old)
+            {
+                return None;
             }
             if covered.iter().any(|tx| tx.after_gap && una < tx.start && !tx.void) && !named {
                 return None;

@@ -8,7 +8,12 @@ use anyhow::{Context as _, Result, ensure};
 /// Microseconds, in the host's byte order.
 const MICROSECONDS: u32 = 0xa1b2_c3d4;
 /// What is captured of a frame at most, which readers want to be told.
-const SNAPLEN: u32 = 262_144;
+pub(super) const SNAPLEN: u32 = 262_144;
+
+/// Link type of Ethernet, tcpdump.org/linktypes.html.
+pub(super) const ETHERNET: u32 = 1;
+/// Two Ethernet addresses and a type.
+pub(super) const ETHERNET_HEADER: usize = 14;
 
 /// A captured frame.
 #[derive(Clone, Debug)]
@@ -29,7 +34,11 @@ pub(super) struct Capture {
 impl Capture {
     /// Reads a file of tcpdump's.
     pub(super) fn read(file: &Path) -> Result<Self> {
-        let bytes = fs::read(file)?;
+        Self::parse(&fs::read(file)?)
+    }
+
+    /// Reads what is in a file of tcpdump's.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
         let word = |at: usize| -> Result<u32> {
             let word = bytes.get(at..at + 4).context("the capture is cut")?;
             Ok(u32::from_ne_bytes(word.try_into()?))
@@ -49,8 +58,18 @@ impl Capture {
         Ok(Self { link_type: word(20)?, frames })
     }
 
+    /// How many frames are whole in the beginning of what is in a file of tcpdump's.
+    pub(super) fn whole_frames(bytes: &[u8]) -> usize {
+        (0..=bytes.len()).rev().find_map(|len| Self::parse(&bytes[..len]).ok()).map_or(0, |read| read.frames.len())
+    }
+
     /// Writes it.
     pub(super) fn write(&self, file: &Path) -> Result<()> {
+        Ok(fs::write(file, self.bytes())?)
+    }
+
+    /// What is in the file.
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
         bytes.extend(words(&[MICROSECONDS, u32::from_ne_bytes(version()), 0, 0, SNAPLEN, self.link_type]));
@@ -59,7 +78,7 @@ impl Capture {
             bytes.extend(words(&[seconds as u32, fraction as u32, frame.bytes.len() as u32, frame.len]));
             bytes.extend(&frame.bytes);
         }
-        Ok(fs::write(file, bytes)?)
+        bytes
     }
 }
 

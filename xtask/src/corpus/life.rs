@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::Scenario;
 use super::sockets::{abort, begin_at, bound, connected};
 use super::stage::{DELAY, Pair, at, both, lab, order, record, talk};
+use super::{Scenario, Truth};
 use crate::lab::traffic::connect;
 use crate::lab::{Order, Way, What};
 
@@ -20,6 +20,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "a SYN lost, a SYN-ACK lost, and sent again after a second; with timestamps",
         must: &[("tcp.analysis.retransmission && tcp.flags.syn == 1", 2), ("tcp.options.timestamp.tsval", 20)],
         trusted: 40,
+        truth: Truth::Judges,
         make: |into| syn_retransmitted(into, "1"),
     },
     Scenario {
@@ -27,6 +28,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "the same without timestamps",
         must: &[("tcp.analysis.retransmission && tcp.flags.syn == 1", 2), ("tcp && !tcp.options.timestamp.tsval", 20)],
         trusted: 40,
+        truth: Truth::Judges,
         make: |into| syn_retransmitted(into, "0"),
     },
     Scenario {
@@ -34,6 +36,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "a port where nobody listens, a client that aborts, a server that aborts under way",
         must: &[("tcp.flags.reset == 1 && tcp.flags.ack == 1", 1), ("tcp.flags.reset == 1", 3)],
         trusted: 40,
+        truth: Truth::Judges,
         make: reset,
     },
     Scenario {
@@ -41,6 +44,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "SYNs that cross each other",
         must: &[("tcp.flags.syn == 1 && tcp.flags.ack == 0", 2), ("tcp.flags.syn == 1 && tcp.flags.ack == 1", 2)],
         trusted: 10,
+        truth: Truth::Judges,
         make: simultaneous_open,
     },
     Scenario {
@@ -48,6 +52,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "FINs that cross each other",
         must: &[("tcp.flags.fin == 1", 2)],
         trusted: 20,
+        truth: Truth::Judges,
         make: simultaneous_close,
     },
     Scenario {
@@ -55,6 +60,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "a client that says no more and goes on receiving",
         must: &[("tcp.flags.fin == 1", 2), ("tcp.len > 0", 60)],
         trusted: 30,
+        truth: Truth::Judges,
         make: half_close,
     },
     Scenario {
@@ -62,6 +68,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "the same addresses and ports again at once, after a reset and after an orderly end",
         must: &[("tcp.analysis.reused_ports", 4)],
         trusted: 50,
+        truth: Truth::Judges,
         make: port_reuse,
     },
     Scenario {
@@ -73,6 +80,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             ("tcp.analysis.retransmission || tcp.analysis.out_of_order", 2),
         ],
         trusted: 60,
+        truth: Truth::Judges,
         make: sequence_wrap,
     },
 ];

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::Result;
 use socket2::{SockRef, TcpKeepalive};
 
-use super::Scenario;
 use super::stage::{DELAY, FULL, Pair, both, lab, order, record, record_on, talk};
+use super::{Scenario, Truth};
 use crate::lab::traffic::connect;
 use crate::lab::{INTERFACE, Impairment, Lab, Order, Way, What};
 
@@ -20,6 +20,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "requests and responses and transfers both ways over 20 ms, IPv4 and IPv6, with timestamps and SACK",
         must: &[("tcp.options.timestamp.tsval", 200), ("ipv6 && tcp.len > 0", 50), ("ip && tcp.len > 0", 50)],
         trusted: 150,
+        truth: Truth::Judges,
         make: |into| clean(into, true),
     },
     Scenario {
@@ -27,6 +28,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "the same without timestamps",
         must: &[("tcp && !tcp.options.timestamp.tsval", 200)],
         trusted: 150,
+        truth: Truth::Judges,
         make: |into| clean(into, false),
     },
     Scenario {
@@ -34,6 +36,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "loss both ways, recovered with SACK, with timestamps",
         must: &[("tcp.analysis.retransmission", 6), ("tcp.options.sack_le", 6), ("tcp.options.timestamp.tsval", 200)],
         trusted: 80,
+        truth: Truth::Judges,
         make: |into| loss(into, true, true),
     },
     Scenario {
@@ -45,6 +48,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             ("tcp && !tcp.options.timestamp.tsval", 200),
         ],
         trusted: 80,
+        truth: Truth::Judges,
         make: |into| loss(into, true, false),
     },
     Scenario {
@@ -52,6 +56,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "loss both ways, recovered by duplicate ACKs and timers, with timestamps",
         must: &[("tcp.analysis.retransmission", 6), ("tcp.analysis.duplicate_ack", 6), ("!tcp.options.sack_perm", 200)],
         trusted: 80,
+        truth: Truth::Judges,
         make: |into| loss(into, false, true),
     },
     Scenario {
@@ -63,6 +68,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             ("tcp && !tcp.options.sack_perm && !tcp.options.timestamp.tsval", 200),
         ],
         trusted: 80,
+        truth: Truth::Judges,
         make: |into| loss(into, false, false),
     },
     Scenario {
@@ -75,6 +81,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             ("ipv6", 100),
         ],
         trusted: 80,
+        truth: Truth::Judges,
         make: |into| loss_on_a_short_path(into, true),
     },
     Scenario {
@@ -86,6 +93,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             ("ipv6", 100),
         ],
         trusted: 80,
+        truth: Truth::Judges,
         make: |into| loss_on_a_short_path(into, false),
     },
     Scenario {
@@ -93,6 +101,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "segments of both directions overtaken by later ones",
         must: &[("tcp.analysis.out_of_order || tcp.analysis.retransmission", 3), ("tcp.options.sack_le", 5)],
         trusted: 80,
+        truth: Truth::Judges,
         make: reordering,
     },
     Scenario {
@@ -100,6 +109,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "segments that arrive twice; the receivers tell with D-SACK",
         must: &[("tcp.options.sack.dsack", 3), ("tcp.analysis.retransmission || tcp.analysis.out_of_order", 3)],
         trusted: 80,
+        truth: Truth::Judges,
         make: duplication,
     },
     Scenario {
@@ -107,6 +117,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "single and double losses within a flight, sent again after SACKs within a round trip",
         must: &[("tcp.analysis.fast_retransmission", 3)],
         trusted: 50,
+        truth: Truth::Judges,
         make: fast_retransmission,
     },
     Scenario {
@@ -114,6 +125,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "acknowledgements lost: the receiver sees again what it has (captured at the receiver)",
         must: &[("tcp.analysis.spurious_retransmission", 1), ("tcp.options.sack.dsack", 1)],
         trusted: 30,
+        truth: Truth::Judges,
         make: spurious_retransmission,
     },
     Scenario {
@@ -121,6 +133,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "the path becomes 400 ms slower at a stroke: the timer fires though nothing was lost",
         must: &[("tcp.analysis.retransmission", 1), ("tcp.options.sack.dsack", 1)],
         trusted: 30,
+        truth: Truth::Judges,
         make: spurious_timeout,
     },
     Scenario {
@@ -128,6 +141,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "the last segments of a flight lost, and told by a probe (RFC 8985) well before the timer",
         must: &[("tcp.analysis.rto < 0.15", 2)],
         trusted: 30,
+        truth: Truth::Judges,
         make: tail_loss_probe,
     },
     Scenario {
@@ -135,6 +149,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "single segments whose acknowledgement the receiver keeps back for 40 ms",
         must: &[("tcp.analysis.ack_rtt > 0.055", 8)],
         trusted: 50,
+        truth: Truth::Judges,
         make: delayed_acks,
     },
     Scenario {
@@ -147,6 +162,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             ("tcp.window_size_value > 0 && tcp.analysis.window_update", 1),
         ],
         trusted: 10,
+        truth: Truth::Judges,
         make: zero_window,
     },
     Scenario {
@@ -154,6 +170,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "silence with keep-alives, then more data",
         must: &[("tcp.analysis.keep_alive", 2), ("tcp.analysis.keep_alive_ack", 2)],
         trusted: 20,
+        truth: Truth::Judges,
         make: keep_alive,
     },
 ];

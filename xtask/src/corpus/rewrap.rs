@@ -4,16 +4,13 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-use super::file::{Capture, Frame};
+use super::file::{Capture, ETHERNET, ETHERNET_HEADER, Frame};
 
 // Link types, tcpdump.org/linktypes.html.
 const NULL: u32 = 0;
-const ETHERNET: u32 = 1;
 const PPP: u32 = 9;
 const LOOP: u32 = 108;
 
-/// Two Ethernet addresses and a type.
-const ETHERNET_HEADER: usize = 14;
 const IPV6: [u8; 2] = [0x86, 0xdd];
 
 /// A wrapping of IP packets.

@@ -10,11 +10,11 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Scenario;
 use super::direct;
 use super::rewrap::{Wrapping, double, drop_some, wrap};
 use super::sockets::set;
 use super::stage::{DELAY, Pair, lab, order, record, record_on, talk};
+use super::{Scenario, Truth};
 use crate::lab::programs::{Hook, Position, Program};
 use crate::lab::{INTERFACE, Impairment, Lab, Link, Order, Way, What};
 
@@ -24,6 +24,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "only what host a sends: nothing can be timed",
         must: &[("ip.src == 10.77.0.1 && tcp.len > 0", 50)],
         trusted: 0,
+        truth: Truth::Judges,
         make: one_sided,
     },
     Scenario {
@@ -31,6 +32,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "a capture that starts within a connection",
         must: &[("tcp.len > 0", 100)],
         trusted: 50,
+        truth: Truth::Judges,
         make: mid_stream,
     },
     Scenario {
@@ -38,6 +40,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "a capture that lacks one frame in ten (taken out afterwards), of a path with loss",
         must: &[("tcp.analysis.lost_segment", 5), ("tcp.analysis.ack_lost_segment", 2)],
         trusted: 60,
+        truth: Truth::Judges,
         make: |into| rewritten(into, drop_some),
     },
     Scenario {
@@ -45,6 +48,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "every frame twice (doubled afterwards), of a path with loss",
         must: &[("tcp.analysis.retransmission", 100)],
         trusted: 60,
+        truth: Truth::Judges,
         make: |into| rewritten(into, double),
     },
     Scenario {
@@ -52,6 +56,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "segmentation offload: the capture has super-segments, the peer acknowledges their parts",
         must: &[("tcp.len > 10000", 20)],
         trusted: 10,
+        truth: Truth::Judges,
         make: super_segments,
     },
     Scenario {
@@ -59,6 +64,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "super-segments beyond 64 KiB over IPv6, with a jumbo payload option",
         must: &[("ipv6 && frame.len > 70000", 10)],
         trusted: 20,
+        truth: Truth::Judges,
         make: |into| direct::big_tcp(into, true),
     },
     Scenario {
@@ -66,6 +72,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "super-segments beyond 64 KiB over IPv4, with a total length of 0",
         must: &[("ip && frame.len > 70000", 10)],
         trusted: 20,
+        truth: Truth::Judges,
         make: |into| direct::big_tcp(into, false),
     },
     Scenario {
@@ -73,6 +80,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "an 802.1Q tag",
         must: &[("vlan && tcp.len > 0", 50)],
         trusted: 50,
+        truth: Truth::Judges,
         make: |into| tagged(into, "lab_vlan_push", "lab_vlan_pop"),
     },
     Scenario {
@@ -80,6 +88,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "two tags",
         must: &[("eth.type == 0x88a8 && vlan && tcp.len > 0", 50)],
         trusted: 50,
+        truth: Truth::Judges,
         make: |into| tagged(into, "lab_qinq_push", "lab_qinq_pop"),
     },
     Scenario {
@@ -87,6 +96,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "Hop-by-Hop and Destination Options before TCP",
         must: &[("ipv6.hopopts && tcp.len > 0", 20), ("ipv6.dstopts && tcp.len > 0", 20)],
         trusted: 40,
+        truth: Truth::Judges,
         make: extension_headers,
     },
     Scenario {
@@ -94,6 +104,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "atomic fragments (RFC 6946; the header put in afterwards)",
         must: &[("ipv6.fraghdr && tcp.len > 0", 20)],
         trusted: 60,
+        truth: Truth::Judges,
         make: |into| rewritten(into, |file| wrap(file, Wrapping::AtomicFragments)),
     },
     Scenario {
@@ -101,6 +112,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "Router Alert and padding in every IPv4 header",
         must: &[("ip.hdr_len > 20 && tcp.len > 0", 50)],
         trusted: 40,
+        truth: Truth::Judges,
         make: ipv4_options,
     },
     Scenario {
@@ -108,6 +120,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "segments that a router fragmented, captured at their receiver",
         must: &[("ip.flags.mf == 1", 20), ("ip.frag_offset > 0", 20)],
         trusted: 40,
+        truth: Truth::Judges,
         make: direct::fragments,
     },
     Scenario {
@@ -115,6 +128,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "Linux cooked capture of all devices, version 1",
         must: &[("sll && tcp.len > 0", 100)],
         trusted: 60,
+        truth: Truth::Judges,
         make: |into| cooked(into, "LINUX_SLL"),
     },
     Scenario {
@@ -122,6 +136,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "Linux cooked capture of all devices, version 2",
         must: &[("sll.ifindex && tcp.len > 0", 100)],
         trusted: 60,
+        truth: Truth::Judges,
         make: |into| cooked(into, "LINUX_SLL2"),
     },
     Scenario {
@@ -129,6 +144,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "a TUN device: no link header",
         must: &[("raw && ip && tcp.len > 0", 50), ("raw && ipv6 && tcp.len > 0", 50)],
         trusted: 60,
+        truth: Truth::Judges,
         make: raw_ip,
     },
     Scenario {
@@ -136,6 +152,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "Linux's loopback device, round trips of some microseconds",
         must: &[("ip.src == 127.0.0.1 && tcp.len > 0", 50), ("ipv6.src == ::1 && tcp.len > 0", 50)],
         trusted: 60,
+        truth: Truth::Judges,
         make: loopback,
     },
     Scenario {
@@ -143,6 +160,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "BSD's loopback header, of a machine of the other byte order (put on afterwards)",
         must: &[("null.type == 2 || null.type == 28", 0), ("tcp.len > 0", 100)],
         trusted: 60,
+        truth: Truth::Judges,
         make: |into| rewritten(into, |file| wrap(file, Wrapping::Null)),
     },
     Scenario {
@@ -150,6 +168,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "OpenBSD's loopback header (put on afterwards)",
         must: &[("tcp.len > 0", 100)],
         trusted: 60,
+        truth: Truth::Judges,
         make: |into| rewritten(into, |file| wrap(file, Wrapping::Loop)),
     },
     Scenario {
@@ -157,6 +176,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "PPPoE in Ethernet (put on afterwards)",
         must: &[("pppoes && tcp.len > 0", 100)],
         trusted: 60,
+        truth: Truth::Judges,
         make: |into| rewritten(into, |file| wrap(file, Wrapping::Pppoe)),
     },
     Scenario {
@@ -164,6 +184,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "PPP in HDLC-like framing (put on afterwards)",
         must: &[("ppp && tcp.len > 0", 100)],
         trusted: 60,
+        truth: Truth::Judges,
         make: |into| rewritten(into, |file| wrap(file, Wrapping::Ppp)),
     },
     Scenario {
@@ -171,6 +192,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "pcap with nanoseconds; the other captures have microseconds",
         must: &[("tcp.len > 0", 100)],
         trusted: 60,
+        truth: Truth::Judges,
         make: nanoseconds,
     },
     Scenario {
@@ -181,6 +203,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             ("frame.interface_name == \"lo\" && tcp.len > 0", 20),
         ],
         trusted: 60,
+        truth: Truth::Judges,
         make: two_interfaces,
     },
 ];

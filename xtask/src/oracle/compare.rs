@@ -102,6 +102,8 @@ impl Court {
     ///
     /// tshark cannot read it.
     pub fn of(file: &Path) -> Result<Self> {
+        let readable = crate::corpus::readable(file)?;
+        let file = readable.as_ref().map_or(file, |readable| readable.path());
         let single = copies::without(file)?;
         let mut notes = Vec::new();
         if single.is_some() {
@@ -111,7 +113,7 @@ impl Court {
         let (trace, points) = (Trace::new(tshark::frames(file)?), tcptrace::points(file)?);
         let timed: HashSet<Flow> = trace.pairs().map(|(ack, ..)| turned(ack.flow)).collect();
         match &points {
-            None => notes.push("tcptrace cannot read this link type".to_owned()),
+            None => notes.push("tcptrace cannot read this link type, or what is behind it".to_owned()),
             Some(points) => {
                 let seen: HashSet<Flow> = points.iter().map(|point| point.flow).collect();
                 let both = timed.intersection(&seen).count();

@@ -11,6 +11,9 @@ use anyhow::{Context as _, Result};
 use super::trace::Flow;
 use crate::workspace::{capture, output};
 
+/// How long it may take, in seconds.
+const PATIENCE: &str = "20";
+
 /// One sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Point {
@@ -20,7 +23,7 @@ pub(super) struct Point {
     pub(super) rtt_ms: u64,
 }
 
-/// Its samples; None where it cannot read the capture (link types that it does not know).
+/// Its samples; None where it cannot read the capture (link types that it does not know, headers that it does not get past).
 pub(super) fn points(file: &Path) -> Result<Option<Vec<Point>>> {
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
     // It knows neither pcapng nor nanoseconds nor gzip.
@@ -29,9 +32,10 @@ pub(super) fn points(file: &Path) -> Result<Option<Vec<Point>>> {
     if capture(convert.args(["-F", "pcap"]).arg(file).arg(&plain)).is_err() {
         return Ok(None);
     }
-    let mut command = Command::new("tcptrace");
+    // An Authentication Header makes it loop for ever.
+    let mut command = Command::new("timeout");
     // Without the file's own directory in the way: it writes where it stands.
-    let done = output(command.args(["-n", "-R", "plain.pcap"]).current_dir(directory.path()))?;
+    let done = output(command.args([PATIENCE, "tcptrace", "-n", "-R", "plain.pcap"]).current_dir(directory.path()))?;
     if !done.status.success() {
         return Ok(None);
     }

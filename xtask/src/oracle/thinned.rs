@@ -66,6 +66,8 @@ capture                         captures   samples     right    untold   refuted
 ///
 /// tshark or editcap cannot read it, or `binary` fails.
 pub fn judge(binary: &Path, file: &Path, seeds: u64) -> Result<Option<Thinned>> {
+    let readable = crate::corpus::readable(file)?;
+    let file = readable.as_ref().map_or(file, |readable| readable.path());
     if copies::without(file)?.is_some() {
         return Ok(None);
     }

@@ -103,7 +103,9 @@ fn frame(line: &str) -> Result<Option<Frame>> {
         |edge: &str| edge.parse::<u32>().is_ok_and(|edge| (edge.wrapping_sub(acknowledged.unwrap_or(edge)) as i32) > 0);
     let (syn, fin) = (set("tcp.flags.syn"), set("tcp.flags.fin"));
     let flags = &FIELDS[FIELDS.iter().position(|field| *field == "tcp.analysis.retransmission").unwrap_or_default()..];
-    let pair = number("tcp.analysis.acks_frame")?.zip(first("tcp.analysis.ack_rtt").map(nanoseconds).transpose()?);
+    // Less than no time is as good as none: two clocks.
+    let rtt = first("tcp.analysis.ack_rtt").map(|text| if text.starts_with('-') { "0" } else { text });
+    let pair = number("tcp.analysis.acks_frame")?.zip(rtt.map(nanoseconds).transpose()?);
     Ok(Some(Frame {
         number: number("frame.number")?.context("no number")?,
         flow: (end("ip.src", "ipv6.src", "tcp.srcport")?, end("ip.dst", "ipv6.dst", "tcp.dstport")?),

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -29,9 +29,12 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::net::Listener;
 
-use crate::report::prometheus::{Exposition, Format};
+use crate::privileges;
+use crate::report::page::{Format, Inflated, Page, PageError, accepts_gzip};
+use crate::report::prometheus::Exposition;
 use crate::status::document::State;
 use crate::status::{LIVE_PATH, Live, STATUS_PATH, Status};
+use crate::threads;
 
 /// Longest wait for the agent's loop.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,6 +46,8 @@ const SOCKET_MODE: u32 = 0o660;
 const CONNECTIONS: usize = 64;
 /// Connections at once of one peer: an IPv4 address, or an IPv6 prefix of 64 bits, which one host can have all of.
 const OF_PEER: usize = 16;
+/// Most bytes of requests, and of an answer that is not read, that are kept for a connection.
+const BUFFER: usize = 64 << 10;
 /// How long a connection to a port lives at most, however slowly its peer reads.
 const LIFETIME: Duration = Duration::from_secs(30);
 /// That connections are cut off is mentioned in the log not more often than this.
@@ -65,6 +70,7 @@ pub(super) type Asks = mpsc::Sender<Ask>;
 pub(super) struct Server {
     task: JoinHandle<()>,
     crowd: Arc<Crowd>,
+    exposition: Option<Arc<Exposition>>,
     file: Option<(PathBuf, u64)>,
 }
 
@@ -74,6 +80,11 @@ impl Server {
         let cut_off = self.crowd.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, whose) = cut_off.as_ref().filter(|(at, _)| at.elapsed() < COMPLAIN_EVERY)?;
         Some(format!("too many connections at once of {whose}: the oldest are cut off"))
+    }
+
+    /// Why scrapers get no page, if that is so.
+    pub(super) fn no_page(&self) -> Option<String> {
+        Some(self.exposition.as_ref()?.problem()?.to_string())
     }
 
     /// Whether a Unix socket's file is gone, or another one is in its place.
@@ -127,10 +138,15 @@ pub(super) async fn unix(path: &Path, asks: &Asks) -> Result<Server, SocketError
         bound => bound.map_err(failed)?,
     };
     let inode = std::fs::metadata(path).map_err(failed)?.ino();
-    let site = Arc::new(Site { asks: asks.clone(), exposition: None, crowd: Arc::default() });
+    let site = Arc::new(Site {
+        asks: asks.clone(),
+        exposition: None,
+        pages: tokio::sync::Mutex::default(),
+        crowd: Arc::default(),
+    });
     let crowd = site.crowd.clone();
     let task = tokio::spawn(accept(listener, site, |_| None));
-    Ok(Server { task, crowd, file: Some((path.to_owned(), inode)) })
+    Ok(Server { task, crowd, exposition: None, file: Some((path.to_owned(), inode)) })
 }
 
 fn bind(path: &Path) -> io::Result<UnixListener> {
@@ -149,10 +165,16 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 pub(super) fn tcp(listener: std::net::TcpListener, exposition: Arc<Exposition>, asks: &Asks) -> io::Result<Server> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let site = Arc::new(Site { asks: asks.clone(), exposition: Some(exposition), crowd: Arc::default() });
+    let shown = Some(exposition.clone());
+    let site = Arc::new(Site {
+        asks: asks.clone(),
+        exposition: Some(exposition),
+        pages: tokio::sync::Mutex::default(),
+        crowd: Arc::default(),
+    });
     let crowd = site.crowd.clone();
     let task = tokio::spawn(accept(listener, site, |address| Some(peer(address.ip()))));
-    Ok(Server { task, crowd, file: None })
+    Ok(Server { task, crowd, exposition: shown, file: None })
 }
 
 /// Converses with all who connect. When there are too many, the oldest connection of whoever has most makes room: who asks and does not read
@@ -246,6 +268,8 @@ struct Site {
     asks: Asks,
     /// On a port: metrics, and nothing that tells about the host. On the Unix socket: the rest.
     exposition: Option<Arc<Exposition>>,
+    /// Held by who writes a page.
+    pages: tokio::sync::Mutex<()>,
     crowd: Arc<Crowd>,
 }
 
@@ -255,13 +279,14 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>) 
         async move {
             let mut answer = site.answer(&request).await;
             if site.crowd.is_crowded() {
-                answer.headers_mut().insert(CONNECTION, hyper::header::HeaderValue::from_static("close"));
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(answer)
         }
     });
     let may_last = site.exposition.is_none();
     let mut http = http1::Builder::new();
+    http.max_buf_size(BUFFER);
     let connection =
         http.timer(TokioTimer::new()).header_read_timeout(REQUEST).serve_connection(TokioIo::new(stream), answer);
     // Who hangs up, or talks nonsense, has its own log. Watchers of the socket stay.
@@ -276,14 +301,18 @@ impl Site {
     async fn answer(&self, request: &Request<Incoming>) -> Response<Answer> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-            refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refused;
         }
         match (request.uri().path(), &self.exposition) {
             ("/metrics", Some(exposition)) => {
-                let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-                let format = Format::accepted(accept);
-                typed(StatusCode::OK, format.content_type(), exposition.page(format))
+                let header =
+                    |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+                let format = Format::accepted(header(ACCEPT));
+                match self.page(exposition, format).await {
+                    Ok(page) => metrics(&page, format, accepts_gzip(header(ACCEPT_ENCODING))),
+                    Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{error}\n")),
+                }
             }
             ("/healthz", _) => match self.status().await {
                 Some(status) => {
@@ -312,6 +341,21 @@ impl Site {
         }
     }
 
+    /// The page of metrics, which takes a while to write: one is written at a time, on a thread of its own if there can be one.
+    async fn page(&self, exposition: &Arc<Exposition>, format: Format) -> Result<Arc<Page>, PageError> {
+        let _turn = self.pages.lock().await;
+        let (reply, page) = oneshot::channel();
+        let of = exposition.clone();
+        let started = threads::spawn("metrics", move || {
+            privileges::give_up_all();
+            let _ = reply.send(of.page(format));
+        });
+        match (started, page.await) {
+            (Ok(_), Ok(page)) => page,
+            _ => exposition.page(format),
+        }
+    }
+
     /// The status, unless the agent's loop or its capture thread hangs.
     async fn status(&self) -> Option<Box<Status>> {
         let (reply, answer) = oneshot::channel();
@@ -328,6 +372,18 @@ fn unavailable() -> Response<Answer> {
     text(StatusCode::SERVICE_UNAVAILABLE, "the capture thread does not answer\n")
 }
 
+/// A page, compressed for those that take it so.
+fn metrics(page: &Arc<Page>, format: Format, gzip: bool) -> Response<Answer> {
+    let mut response = typed(StatusCode::OK, format.content_type(), if gzip { page.gzip() } else { Bytes::new() });
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    if gzip {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    } else {
+        *response.body_mut() = Answer::Inflated(page.text());
+    }
+    response
+}
+
 fn text(status: StatusCode, text: &str) -> Response<Answer> {
     typed(status, "text/plain; charset=utf-8", text.to_owned())
 }
@@ -335,7 +391,7 @@ fn text(status: StatusCode, text: &str) -> Response<Answer> {
 fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Answer> {
     let mut response = Response::new(Answer::Whole(Some(body.into())));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -343,6 +399,8 @@ fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
 enum Answer {
     /// All at once.
     Whole(Option<Bytes>),
+    /// A page of metrics as text.
+    Inflated(Inflated),
     /// A line a second.
     Live(mpsc::Receiver<Arc<Live>>),
 }
@@ -354,6 +412,11 @@ impl Body for Answer {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            // What cannot be inflated ends early, and its length tells the scraper.
+            Self::Inflated(page) => {
+                let piece = page.next_piece().unwrap_or_default();
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+            }
             Self::Live(receiver) => receiver.poll_recv(context).map(|live| {
                 let line = serde_json::to_string(&*live?).unwrap_or_default() + "\n";
                 Some(Ok(Frame::data(line.into())))
@@ -362,12 +425,17 @@ impl Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(None))
+        match self {
+            Self::Whole(body) => body.is_none(),
+            Self::Inflated(page) => page.left() == 0,
+            Self::Live(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Self::Inflated(page) => SizeHint::with_exact(page.left()),
             Self::Live(_) => SizeHint::default(),
         }
     }

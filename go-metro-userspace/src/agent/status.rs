@@ -315,7 +315,8 @@ impl Agent {
         problems.extend(self.outputs.problems(&self.options.config));
         problems.extend(self.memory.no_socket.clone());
         let servers = [self.outputs.server(), self.status_socket.as_ref()];
-        problems.extend(servers.into_iter().flatten().filter_map(Server::crowded));
+        problems
+            .extend(servers.into_iter().flatten().flat_map(|server| [server.crowded(), server.no_page()]).flatten());
         if let Some(why) = &self.memory.refused {
             let first = why.lines().next().unwrap_or_default();
             problems.push(format!("the configuration file was changed and is refused: {first}"));

@@ -11,6 +11,7 @@ pub mod json;
 pub mod naming;
 pub mod number;
 pub mod origin;
+pub mod page;
 pub mod plot;
 pub mod printer;
 #[cfg_attr(not(feature = "prometheus"), path = "without_prometheus.rs")]

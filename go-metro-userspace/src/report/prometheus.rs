@@ -12,14 +12,13 @@
 //! Instances' tags are labels too. A pair that is silent for [`EXPIRE_AFTER`] is forgotten, and beyond `max_pairs` all others are
 //! `dst="other"`, so that no scrape grows without bound.
 //!
-//! [`prometheus_client`] writes OpenMetrics; [`Format::Classic`] is the same in the older text format.
+//! [`prometheus_client`] writes OpenMetrics; a [`Page`] is that, or the same in the older text format, compressed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use go_metro_common::counters::Unparsable;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -27,6 +26,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::naming::OTHER;
+use super::page::{Format, MAX_BYTES, Page, PageError, PageWriter};
 use super::{Health, KernelRtt, NamedPair, Report};
 use crate::rtt::{Buckets, Histogram, Kind, Rejection, Stats};
 
@@ -39,53 +39,22 @@ const QUANTILES: [(f64, &str); 3] = [(0.5, "0.5"), (0.95, "0.95"), (0.99, "0.99"
 /// Labels of a series, in their order.
 type Labels = Vec<(String, String)>;
 
-/// How a scraper wants to be answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// OpenMetrics 1.0.
-    OpenMetrics,
-    /// The text format 0.0.4, for all that do not ask for OpenMetrics.
-    Classic,
-}
-
-impl Format {
-    /// What suits an `Accept` header.
-    pub fn accepted(accept: &str) -> Self {
-        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Classic }
-    }
-
-    /// Its `Content-Type`.
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
-        }
-    }
-}
-
 /// What is scraped; shared by the sink that fills it and the server that hands it out.
 #[derive(Debug)]
 pub struct Exposition {
     inner: Mutex<Inner>,
     /// By format.
     pages: [Mutex<Pages>; 2],
+    /// Why there was no page when one was last wanted.
+    problem: Mutex<Option<PageError>>,
 }
 
 /// The page as it was last made, which all scrapers share.
 #[derive(Debug, Default)]
 struct Pages {
-    current: Option<(u64, Arc<String>)>,
+    current: Option<(u64, Arc<Page>)>,
     /// The one before, as long as a slow scraper is still being sent it.
-    old: Weak<String>,
-}
-
-/// A page that is being sent.
-struct Shared(Arc<String>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
+    old: Weak<Page>,
 }
 
 /// Takes reports for scrapers.
@@ -100,12 +69,12 @@ struct Inner {
     buckets: Buckets,
     backend: &'static str,
     health: Health,
-    series: HashMap<Labels, Series>,
+    series: HashMap<Arc<Labels>, Arc<Series>>,
     expired: u64,
 }
 
 /// One pair.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Series {
     rtt: Growing,
     connect: Growing,
@@ -115,7 +84,7 @@ struct Series {
 }
 
 /// A histogram since the process started.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Growing {
     count: u64,
     sum_seconds: f64,
@@ -147,7 +116,7 @@ impl Prometheus {
     pub fn new(max_series: usize, buckets: Buckets) -> Self {
         let (health, series) = (Health::default(), HashMap::new());
         let inner = Inner { generation: 0, max_series, buckets, backend: "none", health, series, expired: 0 };
-        Self(Arc::new(Exposition { inner: Mutex::new(inner), pages: Default::default() }))
+        Self(Arc::new(Exposition { inner: Mutex::new(inner), pages: Default::default(), problem: Mutex::default() }))
     }
 
     /// Shows these buckets from now on.
@@ -169,33 +138,54 @@ impl Prometheus {
 }
 
 impl Exposition {
-    /// All metrics as text.
-    pub fn encode(self: &Arc<Self>, format: Format) -> String {
+    /// All metrics.
+    ///
+    /// # Errors
+    ///
+    /// The page is larger than [`MAX_BYTES`].
+    pub fn encode(&self, format: Format) -> Result<Page, PageError> {
+        let snapshot = self.lock().snapshot();
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(self.clone()));
-        let mut text = String::new();
-        if let Err(error) = text::encode(&mut text, &registry) {
-            tracing::error!("cannot write metrics: {error}");
-        }
-        match format {
-            Format::OpenMetrics => text,
-            Format::Classic => classic(&text),
-        }
+        registry.register_collector(Box::new(snapshot));
+        let mut writer = PageWriter::new(format, MAX_BYTES);
+        let written = text::encode(&mut writer, &registry);
+        let page = writer.finish()?;
+        written.map(|()| page).map_err(|error| PageError::Write(error.to_string()))
     }
 
     /// All metrics, encoded once for all who ask: however many scrapers there are, and however slow, there are two pages of a format at most.
     /// While one from before the last report is still being sent, all others get the one after it.
-    pub fn page(self: &Arc<Self>, format: Format) -> Bytes {
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::encode`].
+    pub fn page(&self, format: Format) -> Result<Arc<Page>, PageError> {
         let mut pages = self.pages[format as usize].lock().unwrap_or_else(PoisonError::into_inner);
         let generation = self.lock().generation;
         let is_stale = pages.current.as_ref().is_none_or(|(of, _)| *of != generation);
         if is_stale && pages.old.strong_count() == 0 {
+            // Gone before the next is made, unless it is being sent.
             pages.old = pages.current.take().map(|(_, page)| Arc::downgrade(&page)).unwrap_or_default();
-            let mut page = self.encode(format);
-            page.shrink_to_fit();
-            pages.current = Some((generation, Arc::new(page)));
+            let made = self.encode(format);
+            let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = &made
+                && problem.as_ref() != Some(error)
+            {
+                tracing::error!("{error}");
+            }
+            *problem = made.as_ref().err().cloned();
+            pages.current = Some((generation, Arc::new(made?)));
         }
-        pages.current.as_ref().map_or_else(Bytes::new, |(_, page)| Bytes::from_owner(Shared(page.clone())))
+        match &pages.current {
+            Some((_, page)) => Ok(page.clone()),
+            // The page before is still being sent, and none could be made since.
+            None => Err(self.problem().unwrap_or(PageError::TooLarge)),
+        }
+    }
+
+    /// Why there was no page when one was last wanted.
+    pub fn problem(&self) -> Option<PageError> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -203,7 +193,24 @@ impl Exposition {
     }
 }
 
+/// What a page is made of. Reports that come meanwhile change copies.
+#[derive(Debug)]
+struct Snapshot {
+    series: Vec<(Arc<Labels>, Arc<Series>)>,
+    buckets: Buckets,
+    backend: &'static str,
+    health: Health,
+    expired: u64,
+}
+
 impl Inner {
+    fn snapshot(&self) -> Snapshot {
+        let mut series: Vec<_> = self.series.iter().map(|(labels, series)| (labels.clone(), series.clone())).collect();
+        series.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let Self { buckets, backend, health, expired, .. } = *self;
+        Snapshot { series, buckets, backend, health, expired }
+    }
+
     fn add(&mut self, report: &Report, now: Instant) {
         self.generation += 1;
         self.backend = report.backend;
@@ -211,19 +218,23 @@ impl Inner {
         let before = self.series.len();
         self.series.retain(|_, series| now.duration_since(series.heard_at) < EXPIRE_AFTER);
         self.expired += (before - self.series.len()) as u64;
-        self.series.values_mut().for_each(|series| (series.last, series.kernel) = (None, None));
+        for series in self.series.values_mut().filter(|series| series.last.is_some() || series.kernel.is_some()) {
+            let series = Arc::make_mut(series);
+            (series.last, series.kernel) = (None, None);
+        }
         for pair in &report.pairs {
             let mut labels = labels(pair);
             if !self.series.contains_key(&labels) && self.series.len() >= self.max_series {
                 labels = ["src", "dst", "iface"].map(|key| (key.to_owned(), OTHER.to_owned())).to_vec();
             }
-            let series = self.series.entry(labels).or_insert_with(|| Series {
+            let new = || Series {
                 rtt: Growing::default(),
                 connect: Growing::default(),
                 last: None,
                 kernel: None,
                 heard_at: now,
-            });
+            };
+            let series = Arc::make_mut(self.series.entry(Arc::new(labels)).or_insert_with(|| Arc::new(new())));
             series.heard_at = now;
             series.kernel = pair.kernel;
             series.rtt.add(pair.summary.data.as_ref());
@@ -265,12 +276,10 @@ fn labels(pair: &NamedPair) -> Labels {
     labels
 }
 
-impl Collector for Exposition {
+impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let inner = self.lock();
-        let Inner { health, series, buckets, .. } = &*inner;
-        let mut sorted: Vec<(&Labels, &Series)> = series.iter().collect();
-        sorted.sort_by_key(|(labels, _)| *labels);
+        let Self { health, series, buckets, backend, expired } = self;
+        let sorted: Vec<(&Labels, &Series)> = series.iter().map(|(labels, series)| (&**labels, &**series)).collect();
         let mut histogram = |name: &str, help: &str, of: fn(&Series) -> &Growing| {
             histogram(&mut encoder, (name, help), &sorted, *buckets, of)
         };
@@ -301,7 +310,7 @@ impl Collector for Exposition {
             Some(s.kernel?.srtt_ms() / 1e3)
         })?;
         gauge("go_metro_kernel_rtt_min", "Least RTT of the kernel's own sockets", |s| Some(s.kernel?.min_ms()? / 1e3))?;
-        counters(&mut encoder, health, inner.expired)?;
+        counters(&mut encoder, health, *expired)?;
         let gauges = [
             ("go_metro_pairs", "Host pairs kept apart", series.len() as u64),
             ("go_metro_flows", "Flows now", health.flows),
@@ -313,7 +322,7 @@ impl Collector for Exposition {
         let mut memory =
             encoder.encode_descriptor("go_metro_memory", "Resident memory", Some(&Unit::Bytes), MetricType::Gauge)?;
         memory.encode_gauge(&(health.memory_bytes as f64))?;
-        let about = [("version", env!("CARGO_PKG_VERSION")), ("backend", inner.backend)];
+        let about = [("version", env!("CARGO_PKG_VERSION")), ("backend", *backend)];
         encoder
             .encode_descriptor("go_metro_build", "Version and source in use", None, MetricType::Info)?
             .encode_info(&about)
@@ -383,38 +392,6 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, health: &Health, expired: u64) 
     family("go_metro_reloads", "Times that the configuration was to be read again", "result", &reloads)
 }
 
-/// OpenMetrics text in the older format: there the type and the help of a counter are under its full name, and units and the end are
-/// not told.
-fn classic(open_metrics: &str) -> String {
-    let mut text = String::with_capacity(open_metrics.len());
-    let mut lines = open_metrics.lines().peekable();
-    while let Some(line) = lines.next() {
-        let words: Vec<&str> = line.splitn(4, ' ').collect();
-        let type_of = |line: &str| line.rsplit(' ').next().unwrap_or_default().to_owned();
-        let suffix = |kind: &str| match kind {
-            "counter" => "_total",
-            "info" => "_info",
-            _ => "",
-        };
-        match words[..] {
-            ["#", "EOF"] | ["#", "UNIT", ..] => continue,
-            ["#", "HELP", name, help] => {
-                let kind = lines.peek().map(|next| type_of(next)).unwrap_or_default();
-                text.push_str(&format!("# HELP {name}{} {help}\n", suffix(&kind)));
-            }
-            ["#", "TYPE", name, kind] => {
-                let shown = if kind == "info" { "gauge" } else { kind };
-                text.push_str(&format!("# TYPE {name}{} {shown}\n", suffix(kind)));
-            }
-            _ => {
-                text.push_str(line);
-                text.push('\n');
-            }
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::examples::{pair, report};
@@ -423,20 +400,24 @@ mod tests {
     #[test]
     fn all_scrapers_share_a_page_and_there_are_two_at_most() {
         let sink = Prometheus::new(10, Buckets::default());
-        let page = || sink.exposition().page(Format::Classic);
+        let page = || sink.exposition().page(Format::Classic).unwrap();
         let [first, same] = [page(), page()];
-        assert_eq!(first.as_ptr(), same.as_ptr());
+        assert!(Arc::ptr_eq(&first, &same));
         sink.report(&report(vec![pair("a", &[1000], &[])]));
         let second = page();
-        assert!(second.as_ptr() != first.as_ptr() && second.len() > first.len());
+        assert!(!Arc::ptr_eq(&second, &first) && second.text().left() > first.text().left());
         sink.report(&report(vec![pair("b", &[1000], &[])]));
-        assert_eq!(page().as_ptr(), second.as_ptr(), "the first is still being sent");
+        let sent = [first.gzip(), first.gzip()];
         drop((first, same));
-        assert!(page().len() > second.len());
+        assert!(Arc::ptr_eq(&page(), &second), "the first is still being sent");
+        drop(sent);
+        assert!(page().text().left() > second.text().left());
     }
 
     fn scraped(sink: &Prometheus, format: Format) -> String {
-        sink.exposition().encode(format)
+        let mut inflated = Arc::new(sink.exposition().encode(format).unwrap()).text();
+        let pieces = std::iter::from_fn(|| inflated.next_piece().unwrap());
+        String::from_utf8(pieces.flatten().collect()).unwrap()
     }
 
     #[test]
@@ -508,12 +489,5 @@ mod tests {
         assert!(text.contains("# TYPE go_metro_packets_total counter\ngo_metro_packets_total 0\n"), "{text}");
         assert!(text.contains("# TYPE go_metro_build_info gauge\ngo_metro_build_info{version="), "{text}");
         assert!(!text.contains("# UNIT") && !text.contains("# EOF"));
-    }
-
-    #[test]
-    fn a_scraper_gets_the_format_it_asks_for() {
-        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
-        assert_eq!(Format::accepted(prometheus), Format::OpenMetrics);
-        assert_eq!(Format::accepted("*/*"), Format::Classic);
     }
 }

@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -301,6 +302,7 @@ fn send(batches: &Receiver<Batch>, mut socket: Socket, progress: &Progress) {
             // Its sender waits while the buffer is full.
             Destination::Unix(_) => Duration::ZERO,
         };
+        socket.leave_replaced();
         let mut due = Instant::now();
         for datagram in datagrams {
             progress.wait(due);
@@ -316,7 +318,17 @@ fn send(batches: &Receiver<Batch>, mut socket: Socket, progress: &Progress) {
 #[derive(Debug)]
 enum Open {
     Udp(UdpSocket),
-    Unix(UnixDatagram),
+    /// With the file that it is connected to.
+    Unix(UnixDatagram, FileId),
+}
+
+/// A file, whatever its names are: device and inode.
+type FileId = (u64, u64);
+
+/// What a path leads to, through symbolic links.
+fn file_id(path: &Path) -> io::Result<FileId> {
+    let file = std::fs::metadata(path)?;
+    Ok((file.dev(), file.ino()))
 }
 
 /// Opened at the first datagram, and again after a failure.
@@ -349,10 +361,12 @@ impl Socket {
                     (None, Err(_)) => return Err(ErrorKind::InvalidInput.into()),
                 },
                 Destination::Unix(path) => {
+                    // Before it connects: what takes the path's place in between is found by the next look.
+                    let file = file_id(path)?;
                     let socket = UnixDatagram::unbound()?;
                     socket.connect(path)?;
                     socket.set_write_timeout(Some(SEND_TIMEOUT))?;
-                    Open::Unix(socket)
+                    Open::Unix(socket, file)
                 }
             });
         }
@@ -386,10 +400,23 @@ impl Socket {
         }
     }
 
+    /// Leaves a Unix socket that is no longer what its path leads to, which a server that still holds it does not show; whether it did.
+    fn leave_replaced(&mut self) -> bool {
+        let (Some(Open::Unix(_, connected)), Destination::Unix(path)) = (&self.open, &self.destination) else {
+            return false;
+        };
+        let is_replaced = file_id(path).ok() != Some(*connected);
+        if is_replaced {
+            tracing::info!("{} is another socket now, or gone; connecting again", self.destination);
+            self.open = None;
+        }
+        is_replaced
+    }
+
     fn send_once(&mut self, datagram: &[u8]) -> io::Result<()> {
         match self.open()? {
             Open::Udp(socket) => socket.send(datagram),
-            Open::Unix(socket) => socket.send(datagram),
+            Open::Unix(socket, _) => socket.send(datagram),
         }
         .map(|_| ())
     }
@@ -401,6 +428,9 @@ impl Socket {
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => error,
             Err(error) => {
                 let slow = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+                if slow && self.leave_replaced() {
+                    return self.send_once(datagram);
+                }
                 self.open = self.open.take().filter(|_| slow);
                 return Err(error);
             }

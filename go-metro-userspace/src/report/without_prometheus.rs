@@ -2,25 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::Report;
+use super::page::{Format, Page, PageError};
 use crate::rtt::Buckets;
-
-/// In what form the page is wanted.
-#[derive(Clone, Copy, Debug)]
-pub struct Format;
-
-#[expect(missing_docs, reason = "as the page for Prometheus has them")]
-impl Format {
-    pub fn accepted(_: &str) -> Self {
-        Self
-    }
-
-    pub fn content_type(self) -> &'static str {
-        "text/plain"
-    }
-}
 
 /// What is scraped.
 #[derive(Debug)]
@@ -28,8 +12,12 @@ pub struct Exposition;
 
 #[expect(missing_docs, reason = "as the page for Prometheus has them")]
 impl Exposition {
-    pub fn page(self: &Arc<Self>, _: Format) -> Bytes {
-        Bytes::new()
+    pub fn page(&self, _: Format) -> Result<Arc<Page>, PageError> {
+        Err(PageError::Write("built without the feature `prometheus`".to_owned()))
+    }
+
+    pub fn problem(&self) -> Option<PageError> {
+        None
     }
 }
 

@@ -10,7 +10,7 @@ use xtask::lab::agent::Agent;
 use xtask::lab::programs::{Hook, Position, Program, attached};
 
 use super::streams::Daemon;
-use super::support::{Conf, SOON, USUAL, lab, rounds, statsd, wait, wait_until, while_talking};
+use super::support::{Conf, SOON, USUAL, lab, rounds, start, statsd, wait, wait_until, while_talking};
 
 fn position(lab: &Lab, hook: Hook, ours: &str) -> Option<usize> {
     attached(&lab.a, hook).unwrap().iter().position(|name| name == ours)
@@ -100,4 +100,43 @@ fn a_classifier_that_somebody_detaches_or_hides_on_both_hooks_comes_back() {
     assert_eq!(status["interfaces"][0]["hook"], "tcx, first on egress", "{status}");
     drop(hidden);
     assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn a_program_in_the_driver_that_somebody_detaches_comes_back() {
+    let (lab, conf) = (lab(), Conf::new());
+    conf.write(&["backend: ebpf", "ingress_hook: xdp", &conf.status_line()], USUAL);
+    let server = statsd(&lab);
+    let mut agent = start(&lab, &conf);
+    let pid = agent.pid().as_raw();
+    let hook = || conf.status()["interfaces"][0]["hook"].clone();
+    wait("it captures in the driver", SOON, || hook() == "xdp and tcx");
+    let bpftool = |words: &[&str]| {
+        let output = lab.a.namespace.command("bpftool").args(words).output().unwrap();
+        assert!(output.status.success(), "bpftool {words:?}: {output:?}");
+        output.stdout
+    };
+    let in_driver = || -> Option<u64> {
+        let all: Value = serde_json::from_slice(&bpftool(&["-j", "link", "show"])).unwrap();
+        let ours = |link: &&Value| {
+            let pids = link["pids"].as_array();
+            link["type"] == "xdp" && pids.is_some_and(|all| all.iter().any(|its| its["pid"] == pid))
+        };
+        all.as_array().unwrap().iter().find(ours).and_then(|link| link["id"].as_u64())
+    };
+    for time in ["once", "twice"] {
+        let id = in_driver().expect("bpftool shows a link in the driver");
+        bpftool(&["link", "detach", "id", &id.to_string()]);
+        drop(server.take());
+        let (heard, longest) =
+            while_talking(&lab, || wait_until(&server, "it sees again", |heard| heard.rtts().len() > 20));
+        heard.assert_true_rtts(longest, time);
+        assert!(in_driver().is_some_and(|now| now != id), "{time}: another link");
+        wait("all is well", SOON, || conf.problems().is_empty());
+        assert_eq!(hook(), "xdp and tcx", "{time}");
+    }
+    agent.wait_for_log("the XDP program was detached by somebody else; attached again", SOON).unwrap();
+    let said = agent.log().iter().filter(|line| line.contains("was detached by somebody else")).count();
+    assert_eq!(said, 2, "each time once");
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }

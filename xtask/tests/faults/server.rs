@@ -69,6 +69,62 @@ fn a_unix_socket_may_be_absent_replaced_and_slow() {
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }
 
+/// What has arrived at a socket that nobody reads, in datagrams; it is empty afterwards.
+fn arrived(socket: &UnixDatagram) -> usize {
+    socket.set_nonblocking(true).unwrap();
+    let mut buffer = vec![0; 65_536];
+    (0..).take_while(|_| socket.recv(&mut buffer).is_ok()).count()
+}
+
+#[test]
+fn a_server_that_hangs_or_was_moved_away_does_not_keep_the_daemon_from_the_one_at_its_path() {
+    let lab = lab();
+    let conf = Conf::new();
+    let [path, first, second, file] = ["dsd.socket", "first", "second", "file"].map(|name| conf.folder().join(name));
+    let socket = format!("statsd_socket: {}", path.display());
+    conf.write(&[&socket, &conf.status_line()], super::support::USUAL);
+    // It holds its socket and does not read, as a stopped process does; its queue is full.
+    let hangs = UnixDatagram::bind(&path).unwrap();
+    let agent = start(&lab, &conf);
+    wait("its queue is full", SOON, || conf.problems().contains("statsd unix://"));
+    std::fs::remove_file(&path).unwrap();
+    let server = Listener::unix(&path).unwrap();
+    let longest = rounds(&lab, 10);
+    let heard = wait_until(&server, "samples at the new server", |heard| heard.rtts().len() >= 10);
+    heard.assert_true_rtts(longest, "behind a server that hangs");
+    wait("all is well", SOON, || conf.problems().is_empty());
+    drop((server, hangs));
+
+    // A symbolic link that changes at one moment, away from servers that live on.
+    let point = |to: &std::path::Path| {
+        let link = conf.folder().join("next");
+        std::os::unix::fs::symlink(to, &link).unwrap();
+        std::fs::rename(&link, &path).unwrap();
+    };
+    let servers = [&first, &second].map(|path| Listener::unix(path).unwrap());
+    for (server, at) in servers.iter().zip([&first, &second]) {
+        point(at);
+        let longest = rounds(&lab, 10);
+        let heard = wait_until(server, "samples where the link leads", |heard| heard.rtts().len() >= 10);
+        heard.assert_true_rtts(longest, "behind a link");
+        wait("all is well", SOON, || conf.problems().is_empty());
+    }
+    drop(servers);
+    // To nothing, and to no socket: nothing goes on to where it led.
+    std::fs::write(&file, "").unwrap();
+    let old = UnixDatagram::bind(conf.folder().join("old")).unwrap();
+    for (to, why) in [(&conf.folder().join("absent"), "No such file"), (&file, "refused")] {
+        point(&conf.folder().join("old"));
+        wait("it is followed", SOON, || arrived(&old) > 0);
+        point(to);
+        wait(&format!("{why} is a problem"), SOON, || conf.problems().contains(why));
+        arrived(&old);
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!(arrived(&old), 0, "{why}: reports go on to where the link no longer leads");
+    }
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
 #[test]
 fn a_kernel_without_buffers_costs_datagrams_and_nothing_else() {
     let lab = lab();

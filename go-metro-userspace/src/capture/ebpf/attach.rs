@@ -170,12 +170,12 @@ impl Attachment {
         Ok(())
     }
 
-    /// Moves to the head of the hook that tells `way`; false if it is there already.
+    /// Moves to the head of the hook that tells `way`, or back to the driver if somebody detached it there.
     ///
     /// # Errors
     ///
     /// The kernel refuses it; then nothing is attached to that hook any more.
-    pub(super) fn move_to_head(&mut self, programs: &mut Programs, name: &str, way: Way) -> Result<bool, CaptureError> {
+    pub(super) fn move_to_head(&mut self, programs: &mut Programs, name: &str, way: Way) -> Result<Move, CaptureError> {
         let [received, sent] = self.layer.programs(self.turned);
         let is_egress = (way == Way::Sent) != self.turned;
         if is_egress {
@@ -183,16 +183,29 @@ impl Attachment {
             let link = hook(programs, name, sent, (TcAttachType::Egress, Order::First), self.kind);
             self.egress = Some(link.map_err(|failure| failed(name, failure))?);
             self.egress_first = true;
-        } else {
-            // Before all others in the driver.
-            if matches!(self.ingress, Some(IngressLink::Xdp(_))) {
-                return Ok(false);
-            }
-            self.ingress = None;
-            let link = hook(programs, name, received, (TcAttachType::Ingress, Order::First), self.kind);
-            self.ingress = Some(IngressLink::Tc(link.map_err(|failure| failed(name, failure))?));
+            return Ok(Move::ToHead);
         }
-        Ok(true)
+        let was_in_driver = match self.ingress.take() {
+            Some(IngressLink::Xdp(link)) => {
+                // The kernel updates a link unless it was detached: ENOLINK (bpf_xdp_link_update, net/core/dev.c).
+                if let Ok(link) = replace_xdp(programs, xdp_program(self.turned), link) {
+                    self.ingress = Some(IngressLink::Xdp(link));
+                    // Before all others.
+                    return Ok(Move::None);
+                }
+                let (ifindex, layer, turned) = (self.ifindex, self.layer, self.turned);
+                let place = Place { name, ifindex, layer, ingress: IngressHook::Xdp, turned };
+                if let Some(link) = in_driver(programs, place) {
+                    self.ingress = Some(IngressLink::Xdp(link));
+                    return Ok(Move::Back);
+                }
+                true
+            }
+            _ => false,
+        };
+        let link = hook(programs, name, received, (TcAttachType::Ingress, Order::First), self.kind);
+        self.ingress = Some(IngressLink::Tc(link.map_err(|failure| failed(name, failure))?));
+        Ok(if was_in_driver { Move::Back } else { Move::ToHead })
     }
 
     /// Index of the interface.
@@ -215,6 +228,17 @@ impl Attachment {
         let order = if self.egress_first { ", first on egress" } else { "" };
         format!("{driver}{tc}{order}")
     }
+}
+
+/// What became of a hook on which nothing was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Move {
+    /// It was at the head.
+    None,
+    /// It is at the head now.
+    ToHead,
+    /// It had been detached from the driver, and is attached again, there or to TC's hook.
+    Back,
 }
 
 /// Where among the programs of a hook.

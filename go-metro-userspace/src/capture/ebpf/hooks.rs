@@ -7,7 +7,7 @@ use std::time::Instant;
 use ipnet::IpNet;
 use tracing::{debug, info, warn};
 
-use super::attach::{Attachment, HookKind};
+use super::attach::{Attachment, HookKind, Move};
 use super::classifier::Programs;
 use super::release;
 use super::tries::Tries;
@@ -242,13 +242,19 @@ impl Hooks {
         follower.tell(InterfaceEvent::Turned { name: name.clone(), ifindex });
         follower.settle();
         match watched.attachment.move_to_head(&mut self.programs, &name, way) {
-            Ok(true) => warn!(
+            Ok(Move::ToHead) => warn!(
                 interface = name,
                 hook = watched.attachment.kind(),
                 "nothing of what is {} is seen, though there is some: a program before ours ends the chain; moved to its head",
                 way.name()
             ),
-            Ok(false) => {}
+            Ok(Move::Back) => warn!(
+                interface = name,
+                hook = watched.attachment.kind(),
+                "nothing of what is {} is seen: the XDP program was detached by somebody else; attached again",
+                way.name()
+            ),
+            Ok(Move::None) => {}
             Err(error) => {
                 // The next look attaches again, in the usual order.
                 warn!(interface = name, %error, "cannot move to the head of the hook");

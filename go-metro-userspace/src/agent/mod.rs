@@ -575,7 +575,7 @@ impl Agent {
         self.outputs.report(&report);
         self.directory.reported();
         self.directory.in_use(taken.snapshot.interval.pairs.iter().map(|(key, _)| key.remote.ip()));
-        self.memory.note(&report, self.outputs.send_errors());
+        self.memory.note(&report, self.options.config.report_interval, self.outputs.send_errors());
     }
 
     fn name(&mut self, Taken { snapshot, kernel, at, interval }: &Taken) -> Report {

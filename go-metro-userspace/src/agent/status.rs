@@ -1,8 +1,8 @@
 //! What the agent says when it is asked how it is (docs/status.md).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use go_metro_common::counters::Unparsable;
 
@@ -23,12 +23,28 @@ use crate::status::document::{
 use crate::targets::hosts;
 use crate::threads;
 
+/// Losses are mentioned in the log not more often than this.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// Most reports whose counters are kept: more come in two intervals only if many are late.
+const MARKS: usize = 16;
+
+/// That records were lost, and what helps.
+fn lost_lately(backend: &str, lost: u64) -> String {
+    let remedy = match backend {
+        "ebpf" => "enlarge `ring_size`, watch fewer targets, or give the daemon more processor time",
+        _ => "watch fewer targets, set `filter`, or give the daemon more processor time",
+    };
+    format!("{lost} records lost lately: {remedy}")
+}
+
 /// What only time tells.
 pub(super) struct Memory {
     started: SystemTime,
     started_at: Instant,
-    /// Counters at the last report and at the one before.
-    marks: [Mark; 2],
+    /// Counters at reports, oldest first: the first is from two intervals ago at least, once there were so many.
+    marks: VecDeque<Mark>,
+    /// Losses that the log has, and when it got the last of them.
+    lost_said: (u64, Option<Instant>),
     last_report: Option<LastReport>,
     last_report_at: Instant,
     /// Why the configuration was not read again, the last time that it was to be.
@@ -57,7 +73,8 @@ impl Memory {
         Self {
             started: SystemTime::now(),
             started_at: at,
-            marks: [mark; 2],
+            marks: [mark].into(),
+            lost_said: (0, None),
             last_report: None,
             last_report_at: at,
             refused: None,
@@ -66,7 +83,9 @@ impl Memory {
         }
     }
 
-    pub(super) fn note(&mut self, report: &Report, send_errors: u64) {
+    /// Notes a report; `interval` is how often one is due.
+    pub(super) fn note(&mut self, report: &Report, interval: Duration, send_errors: u64) {
+        self.say_lost(report.backend, report.health.source.lost);
         self.last_report_at = Instant::now();
         self.last_report = Some(LastReport {
             at_ns: since_epoch(report.at),
@@ -83,7 +102,29 @@ impl Memory {
             send_errors,
             lines_lost: report.health.happened.log_lines_lost,
         };
-        self.marks = [self.marks[1], mark];
+        // A late report and a regular one may follow each other at once: what counts is time.
+        let lately = 2 * report.interval.max(interval);
+        while self.marks.get(1).is_some_and(|next| next.at.elapsed() >= lately) {
+            self.marks.pop_front();
+        }
+        if self.marks.len() >= MARKS {
+            self.marks.remove(1);
+        }
+        self.marks.push_back(mark);
+    }
+
+    /// The counters of two intervals ago.
+    fn recent(&self) -> &Mark {
+        &self.marks[0]
+    }
+
+    /// Says in the log that records were lost, once in a while.
+    fn say_lost(&mut self, backend: &str, lost: u64) {
+        let (said, at) = self.lost_said;
+        if lost > said && at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+            tracing::warn!("{}", lost_lately(backend, lost - said));
+            self.lost_said = (lost, Some(Instant::now()));
+        }
     }
 }
 
@@ -297,9 +338,9 @@ impl Agent {
             problems.push(format!("{} cannot be looked up", hosts::shortened(&names)));
         }
         problems.extend(self.directory.surplus());
-        let recent = &self.memory.marks[0];
+        let recent = self.memory.recent();
         if look.source.lost > recent.lost {
-            problems.push(format!("{} records lost lately: enlarge ring_size", look.source.lost - recent.lost));
+            problems.push(lost_lately(look.backend, look.source.lost - recent.lost));
         }
         if send_errors > recent.send_errors {
             problems.push(format!("{} datagrams could not be sent lately", send_errors - recent.send_errors));
@@ -325,7 +366,7 @@ impl Agent {
     }
 
     fn rates(&self, look: &Look) -> Rates {
-        let since = &self.memory.marks[0];
+        let since = self.memory.recent();
         let over_s = since.at.elapsed().as_secs_f64();
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / over_s.max(1e-3);
         Rates {

@@ -116,6 +116,9 @@ impl From<BackendArg> for Backend {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (config, config_path, found) = configuration(args)?;
     let outputs = outputs(args, config_path.is_some().then_some(&config));
+    if outputs.iter().enumerate().any(|(index, output)| outputs[..index].contains(output)) {
+        return Err(Failure::usage(&"--output lists one of them twice; each report would be sent twice"));
+    }
     if args.samples && !outputs.iter().any(|output| matches!(output, Output::Json)) {
         return Err(Failure::usage(&"--samples needs --output json"));
     }

@@ -136,7 +136,7 @@ impl InitConfig {
             ports: ports(&mut section),
             prometheus_listen: section.take("prometheus_listen"),
             prometheus_buckets: section.take("prometheus_buckets"),
-            outputs: some_of(&mut section, "outputs", "DogStatsD"),
+            outputs: each_once(&mut section, "outputs", "DogStatsD"),
             metrics: some_of(&mut section, "metrics", "all of them"),
             status_socket: section.take("status_socket"),
             tags: section.take_list("tags").into_iter().map(|Text(tag)| tag).collect(),
@@ -239,6 +239,19 @@ fn some_of<'v, T: Deserialize<'v> + Described>(
     let listed = section.take_list(key);
     if section.value(key).and_then(Value::as_sequence).is_some_and(Vec::is_empty) {
         section.fault_in(key, &format!("is empty; leave the key out for {default}"));
+    }
+    listed
+}
+
+/// As [`some_of`], where nothing may be listed twice.
+fn each_once<'v, T: Deserialize<'v> + Described + PartialEq>(
+    section: &mut Section<'v, '_, '_>,
+    key: &'static str,
+    default: &str,
+) -> Vec<T> {
+    let listed: Vec<T> = some_of(section, key, default);
+    if listed.iter().enumerate().any(|(index, item)| listed[..index].contains(item)) {
+        section.fault_in(key, "lists one of them twice; each report would be sent twice");
     }
     listed
 }

@@ -73,14 +73,13 @@ impl Instance {
         }
         section.finish().then_some(instance)
     }
-    /// Whether both report the same of the same, so that one is a slip.
-    pub(super) fn is_twin_of(&self, other: &Self) -> bool {
-        fn set<T: Ord>(list: &[T]) -> BTreeSet<&T> {
-            list.iter().collect()
+
+    /// What it reports of what: two instances that are alike in this are a slip.
+    pub(super) fn essence(&self) -> impl Eq + std::hash::Hash + use<> {
+        fn set<T: Ord + Clone>(list: &[T]) -> BTreeSet<T> {
+            list.iter().cloned().collect()
         }
-        (&self.interface, &self.pcap) == (&other.interface, &other.pcap)
-            && (set(&self.ips), set(&self.hosts)) == (set(&other.ips), set(&other.hosts))
-            && set(&self.tags) == set(&other.tags)
+        (self.interface.clone(), self.pcap.clone(), set(&self.ips), set(&self.hosts), set(&self.tags))
     }
 
     /// An instance from the command line; no target means everything.

@@ -19,6 +19,8 @@ mod template;
 mod values;
 mod yaml;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -301,24 +303,28 @@ fn read(file: &Value, faults: &mut Faults<'_>) -> (InitConfig, Vec<Instance>) {
         }
     };
     let init = InitConfig::read(Section::new(top.key("init_config"), init, faults));
-    let mut instances: Vec<(usize, Instance)> = Vec::new();
+    let mut instances: Vec<Instance> = Vec::new();
+    // There may be thousands of them: the first of each kind, by its number.
+    let (mut seen, mut host_ends) = (HashMap::new(), HashMap::new());
     for (index, item) in items.iter().enumerate() {
         let Some(instance) = Instance::read(Section::new(place.item(index), item, faults)) else { continue };
-        if let Some((twin, _)) = instances.iter().find(|(_, known)| known.is_twin_of(&instance)) {
-            let what = format!("watches what {} watches, with the same tags; remove one", place.item(*twin));
-            faults.add(&place.item(index), &what);
+        match seen.entry(instance.essence()) {
+            Entry::Occupied(twin) => {
+                let what = format!("watches what {} watches, with the same tags; remove one", place.item(*twin.get()));
+                faults.add(&place.item(index), &what);
+            }
+            Entry::Vacant(free) => _ = free.insert(index),
         }
-        let differs = |known: &Instance| {
-            known.interface == instance.interface
-                && known.host_end.zip(instance.host_end).is_some_and(|(theirs, ours)| theirs != ours)
-        };
-        if let Some((other, _)) = instances.iter().find(|(_, known)| differs(known)) {
-            let what = format!("`host_end` differs from that of {}, of the same interface", place.item(*other));
-            faults.add(&place.item(index).key("host_end"), &what);
+        if let Some(host_end) = instance.host_end {
+            if let Some(other) = host_ends.get(&(instance.interface.clone(), !host_end)) {
+                let what = format!("`host_end` differs from that of {}, of the same interface", place.item(*other));
+                faults.add(&place.item(index).key("host_end"), &what);
+            }
+            host_ends.entry((instance.interface.clone(), host_end)).or_insert(index);
         }
-        instances.push((index, instance));
+        instances.push(instance);
     }
-    (init, instances.into_iter().map(|(_, instance)| instance).collect())
+    (init, instances)
 }
 
 #[cfg(test)]

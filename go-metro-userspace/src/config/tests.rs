@@ -200,6 +200,7 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
         (init("sampling: 100ms"), "write `sampling: {per_flow: 100ms}`"),
         (init("ports: [5432-80]"), "`5432-80` ends before it begins; write 80-5432"),
         (init("outputs: []"), "is empty; leave the key out for DogStatsD"),
+        (init("outputs: [statsd, json, statsd]"), "outputs: lists one of them twice"),
         (init("metrics: []"), "is empty; leave the key out for all of them"),
         (init("report_interval: 10x"), "expected seconds, or a time such as 500ms, 10s or 5m"),
         (init("prometheus_listen: 9464"), "`9464` has no address; write 127.0.0.1:9464 for programs on this host, or"),
@@ -513,4 +514,15 @@ fn ipv4_mapped_into_ipv6_is_ipv4() {
     ] {
         assert_eq!(network(text), Some(meant.parse().unwrap()), "{text}");
     }
+}
+
+#[test]
+fn twenty_thousand_instances_are_read_and_a_twin_among_them_is_found() {
+    let instance = |n: u32| format!("  - {{interface: lo, ips: [{}], tags: ['t:{n}']}}\n", std::net::Ipv4Addr::from(n));
+    let mut text = "instances:\n".to_owned();
+    (0..20_000).for_each(|n| text.push_str(&instance(n)));
+    assert_eq!(parse(&text).unwrap().instances.len(), 20_000);
+    text.push_str(&instance(7));
+    let refused = fault(&text);
+    assert!(refused.contains("instances[20000]") && refused.contains("watches what instances[7] watches"), "{refused}");
 }

@@ -76,7 +76,13 @@ impl Rotating {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        for age in (1..self.files).rev() {
+        // The current one is one of them.
+        let Some(oldest) = self.files.checked_sub(1).filter(|oldest| *oldest > 0) else {
+            self.open.file.set_len(0)?;
+            self.open.bytes = 0;
+            return Ok(());
+        };
+        for age in (1..oldest).rev() {
             // The oldest ones may not be there yet.
             let _ = rename(self.rotated(age), self.rotated(age + 1));
         }
@@ -177,14 +183,14 @@ mod tests {
     fn the_file_is_rotated_by_size_and_only_so_many_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/go-metro.log");
-        let mut log = Rotating::open(&path, 100, 2).unwrap();
+        let mut log = Rotating::open(&path, 100, 3).unwrap();
         for line in 0..20 {
             log.write_line(format!("line {line:>3} of forty bytes, more or less...\n").as_bytes()).unwrap();
         }
         let mut names: Vec<_> =
             std::fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, ["go-metro.log", "go-metro.log.1", "go-metro.log.2"]);
+        assert_eq!(names, ["go-metro.log", "go-metro.log.1", "go-metro.log.2"], "the current one among them");
         let newest = std::fs::read_to_string(&path).unwrap();
         assert!(newest.len() <= 100 && newest.contains("line  19"), "{newest}");
     }
@@ -195,7 +201,7 @@ mod tests {
         let path = folder.path().join("go-metro.log");
         // No file can be renamed onto a folder, whoever tries.
         create_dir_all(folder.path().join("go-metro.log.1")).unwrap();
-        let mut log = Rotating::open(&path, 10, 1).unwrap();
+        let mut log = Rotating::open(&path, 10, 2).unwrap();
         for line in ["the first", "the second", "the third"] {
             log.write_line(format!("{line}\n").as_bytes()).unwrap();
         }
@@ -204,6 +210,18 @@ mod tests {
         std::fs::remove_dir(folder.path().join("go-metro.log.1")).unwrap();
         log.write_line(b"the fourth\n").unwrap();
         assert_eq!(problem(), None);
+    }
+
+    #[test]
+    fn a_single_file_is_emptied_when_it_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("go-metro.log");
+        let mut log = Rotating::open(&path, 10, 1).unwrap();
+        for line in ["the first", "the second"] {
+            log.write_line(format!("{line}\n").as_bytes()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "the second\n");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

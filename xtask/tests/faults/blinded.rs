@@ -1,5 +1,6 @@
 //! Another program on the hook ends the chain before the classifier, or somebody detaches it.
 
+use std::fs;
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
@@ -111,22 +112,17 @@ fn a_program_in_the_driver_that_somebody_detaches_comes_back() {
     let pid = agent.pid().as_raw();
     let hook = || conf.status()["interfaces"][0]["hook"].clone();
     wait("it captures in the driver", SOON, || hook() == "xdp and tcx");
-    let bpftool = |words: &[&str]| {
-        let output = lab.a.namespace.command("bpftool").args(words).output().unwrap();
-        assert!(output.status.success(), "bpftool {words:?}: {output:?}");
-        output.stdout
-    };
-    let in_driver = || -> Option<u64> {
-        let all: Value = serde_json::from_slice(&bpftool(&["-j", "link", "show"])).unwrap();
-        let ours = |link: &&Value| {
-            let pids = link["pids"].as_array();
-            link["type"] == "xdp" && pids.is_some_and(|all| all.iter().any(|its| its["pid"] == pid))
-        };
-        all.as_array().unwrap().iter().find(ours).and_then(|link| link["id"].as_u64())
+    // bpf_link_show_fdinfo(), kernel/bpf/syscall.c: `link_type:` and `link_id:` of each descriptor.
+    let in_driver = || -> Option<String> {
+        let texts = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+        let texts = texts.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+        let ours = texts.into_iter().find(|text| text.lines().any(|line| line == "link_type:\txdp"))?;
+        ours.lines().find_map(|line| line.strip_prefix("link_id:\t")).map(str::to_owned)
     };
     for time in ["once", "twice"] {
-        let id = in_driver().expect("bpftool shows a link in the driver");
-        bpftool(&["link", "detach", "id", &id.to_string()]);
+        let id = in_driver().expect("a link in the driver");
+        let mut bpftool = lab.a.namespace.command("bpftool");
+        assert!(bpftool.args(["link", "detach", "id", &id]).status().unwrap().success());
         drop(server.take());
         let (heard, longest) =
             while_talking(&lab, || wait_until(&server, "it sees again", |heard| heard.rtts().len() > 20));

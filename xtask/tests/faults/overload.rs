@@ -12,7 +12,7 @@ use xtask::lab::flood::{self, syn_flood};
 use xtask::lab::traffic::connect;
 
 use super::support::{
-    Backend, Conf, Finally, Heard, RTT, USUAL, backend, lab, rounds, start, statsd, wait_until, while_talking,
+    Backend, Conf, Finally, Heard, RTT, SOON, USUAL, backend, lab, rounds, start, statsd, wait_until, while_talking,
 };
 
 /// Instances of eth0 and of an interface that a flood can leave by: what comes out of its other end is for nobody.
@@ -72,8 +72,8 @@ fn a_full_buffer_loses_records_which_are_counted_and_makes_no_false_sample() {
         let lab = lab();
         let server = statsd(&lab);
         let conf = Conf::new();
-        conf.write(&[&backend(which), "ring_size: 64KiB"], &with_flood(&lab));
-        let agent = start(&lab, &conf);
+        conf.write(&[&backend(which), "ring_size: 64KiB", &conf.status_line()], &with_flood(&lab));
+        let mut agent = start(&lab, &conf);
         rounds(&lab, 5);
         wait_until(&server, "a report", |heard| !heard.rtts().is_empty());
         // One who reads nothing for a while, and more than any buffer holds.
@@ -87,6 +87,11 @@ fn a_full_buffer_loses_records_which_are_counted_and_makes_no_false_sample() {
         });
         let heard = wait_until(&server, "the loss", |heard| heard.count("go_metro.lost") > 0);
         heard.assert_true_rtts(longest, &format!("{which:?}, meanwhile"));
+        agent.wait_for_log("records lost lately", SOON).unwrap();
+        let log = agent.log();
+        let said: Vec<&String> = log.iter().filter(|line| line.contains("records lost lately")).collect();
+        assert!(said.len() == 1 && said[0].contains("WARN"), "{which:?}: {said:?}");
+        assert_eq!(said[0].contains("ring_size"), which == Backend::Ebpf, "what helps: {said:?}");
         drop(server.take());
         let longest = rounds(&lab, 20);
         let heard = wait_until(&server, "samples after it", |heard| heard.rtts().len() >= 20);
@@ -170,7 +175,7 @@ fn without_file_descriptors_it_measures_on_and_recovers_when_there_are_some() {
         drop(server.take());
         agent.signal(Signal::SIGHUP).unwrap();
         wait_until(&server, "a reload", |heard| heard.count("go_metro.reloads") == 1);
-        super::support::wait(&format!("{which:?}: the log is there again"), super::support::SOON, || log.exists());
+        super::support::wait(&format!("{which:?}: the log is there again"), SOON, || log.exists());
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
     }
 }

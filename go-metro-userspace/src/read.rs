@@ -225,7 +225,29 @@ fn remarks(options: &ReadOptions, source: &FileSource, engine: &EngineCounters) 
     let broken = source.broken().map(|broken| format!("{broken}; everything before that was used"));
     let absent = absent(&options.filter, source);
     let one_way = source.one_way(options.filter.sides, engine);
-    broken.into_iter().chain(source.unread()).chain(absent).chain(one_way).chain(source.warnings()).collect()
+    let resent = resent(engine);
+    broken
+        .into_iter()
+        .chain(source.unread())
+        .chain(absent)
+        .chain(one_way)
+        .chain(source.warnings())
+        .chain(resent)
+        .collect()
+}
+
+/// That most of what was acknowledged was seen to be sent more than once, which no path does.
+fn resent(engine: &EngineCounters) -> Option<String> {
+    /// Fewer may be chance.
+    const LEAST: u64 = 10;
+    let resent = engine.rejected[Rejection::Retransmitted as usize];
+    let all = engine.samples_total() + engine.rejected_total();
+    (resent >= LEAST && resent * 2 > all).then(|| {
+        format!(
+            "{resent} of {all} round trips cannot be measured because their segments are in the capture twice: a path loses less, but captures \
+             of two places that were merged look so; measure each capture by itself"
+        )
+    })
 }
 
 /// That no segment is of the local hosts that were named, and whose are.
@@ -290,6 +312,9 @@ fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Re
     line(2, "other than TCP, or not wanted", seen.passed_over)?;
     line(2, "fragments", seen.fragments)?;
     line(2, "copies of a frame", seen.copies)?;
+    if seen.mixed > 0 {
+        line(2, "of two places, not told apart", seen.mixed)?;
+    }
     line(2, "of a tunnel, not looked into", seen.encapsulated)?;
     line(2, "unread: link type, interface, time", seen.unread.iter().sum())?;
     for cause in Unparsable::REFUSED {

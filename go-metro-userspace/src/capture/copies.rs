@@ -1,22 +1,17 @@
-//! Frames that a capture file holds twice: a mirror port of both directions, or a capture on several devices of one path.
+//! Frames that a capture file holds twice: a mirror port of both directions, a capture on several devices of one path, merged captures.
 //!
-//! A copy is no retransmission, and would make every segment look retransmitted. But a retransmission on a path of some microseconds may
-//! be equal to the first transmission in all that TCP says. What proves a copy, wherever between the two others lie, if it follows at once:
+//! A copy is no retransmission, and would make every segment look retransmitted. But a retransmission or a duplicate that the network
+//! made may equal the first transmission in all that it carries, and follow within microseconds. One frame therefore proves nothing. What
+//! does is that nearly every frame of a flow is there twice, acknowledgements and the other direction too: no loss does that. The frames are
+//! observed when they are read, and judged when those that follow have been read too ([`super::file`] holds some thousands back).
+//! A flow of few frames is judged by the capture as a whole. An equal frame that is not proved to be a copy is a transmission, so
+//! that its segment is not timed (Karn's algorithm, RFC 6298): that costs a sample, the other mistake would make a wrong one.
 //!
-//! - it was captured at another interface;
-//! - its flow, or a good part of the capture, has shown to be doubled (the network itself may duplicate a packet now and then, which the
-//!   receiver answers), and it is the same IPv4 packet, by its identification, which each transmission of a host that counts them has anew
-//!   (RFC 791 section 2.3; RFC 6864 section 4);
-//! - elsewhere (IPv6, or identifications that do not change) its flow has shown to be doubled, and it is every second one of its kind, since
-//!   a retransmission is doubled too.
-//!
-//! A SYN alone is believed at once, for which no timer is as short as [`WITHIN`]. In doubt a frame is no copy: that costs a sample, the other
-//! mistake would make a wrong one.
-//!
-//! What comes much later at another interface was captured at another place of the path, as in captures that were merged: there the flow has
-//! round trips of its own. So a flow is identified without the interface, but where its frames have been seen to repeat.
+//! Departure and acknowledgement are timed at one place. Flows whose frames repeat at another interface were captured at two places and
+//! are measured at each. Where the two went through one interface of the file, nothing tells which frame is from where: round trips of
+//! which the time between two copies is a good part are not measured, nor are flows whose frames repeat later than [`WITHIN`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::time::Duration;
 
@@ -27,7 +22,10 @@ use crate::rtt::{Endpoint, Nanos};
 
 /// A copy follows within this time: a switch or a kernel takes microseconds.
 const WITHIN: Duration = Duration::from_millis(1);
-/// The same frame at another place of the path follows within this time, also by another clock.
+/// The same frame at another place of the path follows within this time, if both went through one interface of the file: less than what
+/// lies between two keep-alive probes.
+const LATE_WITHIN: Duration = Duration::from_millis(900);
+/// The same frame at another interface follows within this time, also by another clock.
 const ELSEWHERE_WITHIN: Duration = Duration::from_secs(3);
 /// Frames that are remembered, by digest. More within [`WITHIN`] would be more than 16 million a second.
 const REMEMBERED: usize = 1 << 14;
@@ -35,15 +33,21 @@ const REMEMBERED: usize = 1 << 14;
 const FLOWS: usize = 1 << 14;
 /// Places of flows other than the first that are remembered.
 const PLACES_MAX: usize = 1 << 16;
-/// What an equal frame adds to the suspicion that a flow's frames are doubled; any other takes one away. In a doubled flow half
-/// of all frames are equal to another; by retransmission alone never a fifth are.
-const EQUAL: u8 = 4;
-/// What an equal SYN or SYN-ACK adds: both are as good as certain.
-const EQUAL_SYN: u8 = 6;
-/// So much suspicion is certainty.
-const CERTAIN: u8 = 12;
-/// And it grows no further.
-const MOST: u8 = 32;
+/// Frames each way that must be there twice before a flow is taken for doubled: a network that duplicates half of all packets does that
+/// once in 4,096 flows.
+const LEAST_EACH_WAY: u32 = 6;
+/// Of a capture.
+const LEAST_OF_CAPTURE: u32 = 12;
+/// Of one direction, where identifications tell packets apart.
+const LEAST_ONE_WAY: u32 = 30;
+/// Of so many frames that are there twice one may be missing.
+const ONE_MISSING_IN: u32 = 8;
+/// Counts of a flow are halved from here on, so that they tell of lately.
+const FLOW_MEMORY: u32 = 64;
+/// Those of the capture.
+const CAPTURE_MEMORY: u32 = 4096;
+/// A copy that follows within this part of the round trip was captured at the same place, or near enough.
+const PART_OF_ROUND_TRIP: u64 = 10;
 /// So many identifications in a row that are not that of the packet before tell that they count.
 const COUNTS: u8 = 2;
 
@@ -57,46 +61,147 @@ struct Seen {
     times: u16,
 }
 
-/// Frames of the capture that were equal to another, and those that might have been.
+/// Frames that are there once, twice within [`WITHIN`], and again later.
 #[derive(Clone, Copy, Default)]
 struct Share {
-    equal: u32,
-    all: u32,
+    once: u32,
+    twice: u32,
+    /// Of those that are there once: repetitions of an earlier one.
+    late: u32,
 }
 
 impl Share {
-    /// Whether enough of the capture is doubled for each equal frame to be a copy: one in eight. Networks duplicate fewer.
-    fn is_large(self) -> bool {
-        self.equal >= 16 && self.equal.saturating_mul(8) > self.all
+    fn learn(&mut self, times: u16, late: bool, memory: u32) {
+        match times {
+            1 => self.once += 1,
+            2 => (self.once, self.twice) = (self.once.saturating_sub(1), self.twice + 1),
+            _ => return,
+        }
+        self.late += u32::from(late);
+        if self.once + self.twice >= memory {
+            *self = Self { once: self.once / 2, twice: self.twice / 2, late: self.late / 2 };
+        }
+    }
+
+    fn is_doubled(self, least: u32) -> bool {
+        self.twice >= least && self.once * ONE_MISSING_IN <= self.twice
+    }
+
+    /// Whether nearly every frame came again, later than a copy does.
+    fn is_repeated_late(self, least: u32) -> bool {
+        self.late >= least && self.late * 8 >= self.once * 3
     }
 }
 
-/// What is known of a flow.
+/// How long the round trips of what one end sends are, next to the time between two copies.
+#[derive(Clone, Copy, Default)]
+struct Apart {
+    round_trips: u32,
+    /// Of the round trips, those of which the lag is no small part.
+    short: u32,
+    /// And those that were over before the copy came, so that it is from no place further along the path.
+    over: u32,
+}
+
+impl Apart {
+    fn note_round_trip(&mut self, took: Duration, lag_ns: u64) {
+        let took_ns = took.as_nanos() as u64;
+        self.round_trips += 1;
+        self.over += u32::from(took_ns < lag_ns);
+        self.short += u32::from((lag_ns..lag_ns * PART_OF_ROUND_TRIP).contains(&took_ns));
+        if self.round_trips >= FLOW_MEMORY {
+            (self.round_trips, self.short, self.over) = (self.round_trips / 2, self.short / 2, self.over / 2);
+        }
+    }
+
+    /// Whether the copies come from another place of the path: a quarter, since many round trips wait for a delayed acknowledgement.
+    fn is_far(self) -> bool {
+        self.short >= 2 && self.short * 4 >= self.round_trips && self.over * 4 <= self.short
+    }
+}
+
+/// What is known of a flow at an interface.
 #[derive(Clone, Copy, Default)]
 struct Flow {
-    /// Part of the flow's digest.
-    print: u16,
-    /// That its frames are doubled.
-    suspicion: u8,
+    /// Part of the digest.
+    print: u32,
     /// Identifications in a row that were not that of the packet before, up to [`COUNTS`].
     counting: u8,
     /// The last identification each way.
     last_id: [u16; 2],
+    ways: [Share; 2],
+    /// From a frame to its copy.
+    lag_ns: u64,
+    apart: [Apart; 2],
+    /// The acknowledgement that the last frame each way waits for, and since when.
+    awaited: [Option<(u32, Nanos)>; 2],
+    /// Frames at this interface, and those of them that were at another too.
+    frames: u32,
+    elsewhere: u32,
+}
+
+impl Flow {
+    /// Whether it has shown that all of it is there twice; None if that is too little to say.
+    fn is_doubled(&self) -> Option<bool> {
+        if self.ways.iter().all(|way| way.once + way.twice >= LEAST_EACH_WAY) {
+            return Some(self.ways.iter().all(|way| way.is_doubled(LEAST_EACH_WAY)));
+        }
+        let [once, twice] = self.ways.iter().fold([0, 0], |sum, way| [sum[0] + way.once, sum[1] + way.twice]);
+        (once > twice).then_some(false)
+    }
+
+    /// Whether all frames this way are there twice and cannot be transmissions, by their identification, which each transmission of a host
+    /// that counts them has new (RFC 791 section 2.3; RFC 6864 section 4).
+    fn is_doubled_this_way(&self, way: usize) -> bool {
+        let way = self.ways[way];
+        self.counting >= COUNTS && way.twice >= LEAST_ONE_WAY && way.once <= 1
+    }
 }
 
 /// Where a frame was captured that is no copy: 0 but where its flow was captured at several places.
 pub(super) type Place = u32;
 
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Captured here.
+    At(Place, Mixed),
+    /// A copy of one that was captured before.
+    Copy,
+}
+
+/// Whether departure and acknowledgement may be from two places that cannot be told apart: of what the frame's sender sends, and of what
+/// its receiver sends.
+pub(super) type Mixed = [bool; 2];
+
+/// What was observed of a frame when it was read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Observed {
+    flow: u64,
+    interface: u32,
+    /// How many equal frames there were within [`WITHIN`], this one included.
+    times: u16,
+    way: u8,
+}
+
 /// What was seen lately.
 pub(super) struct Copies {
     seen: Box<[Seen]>,
+    /// The same for frames of any interface; empty while there is one.
+    anywhere: Box<[Seen]>,
+    first_interface: Option<u32>,
     flows: Box<[Flow]>,
+    /// The first interface, by number, of flows that were captured at several.
+    homes: HashMap<u64, u32>,
     /// Digests of flow and interface.
     places: HashSet<u64>,
     hasher: foldhash::fast::FixedState,
     /// Whether any frame was ever equal to another: before that nothing is known of flows.
     any: bool,
     share: Share,
+    apart: Apart,
+    /// Flows of which the round trips of what is sent each way are not measured.
+    mixed: HashMap<u64, [bool; 2]>,
 }
 
 impl Copies {
@@ -104,61 +209,169 @@ impl Copies {
     pub(super) fn new() -> Self {
         Self {
             seen: vec![Seen::default(); REMEMBERED].into_boxed_slice(),
+            anywhere: Box::default(),
+            first_interface: None,
             flows: vec![Flow::default(); FLOWS].into_boxed_slice(),
+            homes: HashMap::new(),
             places: HashSet::new(),
             hasher: foldhash::fast::FixedState::default(),
             any: false,
             share: Share::default(),
+            apart: Apart::default(),
+            mixed: HashMap::new(),
         }
     }
 
-    /// Where the segment was captured, or None if it is a copy of one that was captured before.
-    pub(super) fn place(&mut self, decoded: &Decoded, time: Nanos, interface: u32) -> Option<Place> {
-        let Decoded { source, destination, header, tunnel, ip_id, .. } = decoded;
+    /// Observes a frame, in the order of the file.
+    #[inline]
+    pub(super) fn observe(&mut self, decoded: &Decoded, time: Nanos, interface: u32) -> Observed {
+        let Decoded { source, destination, tunnel, .. } = decoded;
         let ends = [self.end(source), self.end(destination)];
         let flow = ends[0].wrapping_add(ends[1]) ^ tunnel.as_ref().map_or(0, Tunnel::digest);
-        let at_place = self.hasher.hash_one((flow, interface));
-        let mut place = if self.places.contains(&at_place) { interface + 1 } else { 0 };
         let same_ends = ends[0] ^ ends[1].rotate_left(32) ^ flow;
-        let digest = self.digest(decoded, same_ends, place);
-        let seen = self.seen[digest as usize % REMEMBERED];
-        let is_equal = seen.times > 0 && seen.digest == (digest >> 32) as u32;
-        let age = age(seen.first_at, time);
-        // Acknowledgements may be equal without a copy, but for their packets' identifications.
-        let is_syn = header.flags.any(TcpFlags::SYN);
-        let tells = header.payload_len > 0 || *ip_id != 0 || is_syn;
-        let elsewhere = seen.interface != interface as u16;
-        if is_equal && elsewhere && age >= WITHIN && age < ELSEWHERE_WITHIN && tells && place == 0 {
-            if self.places.len() < PLACES_MAX {
-                self.places.insert(at_place);
-            }
-            place = interface + 1;
-            self.note(self.digest(decoded, same_ends, place), time, interface);
-            return Some(place);
-        }
-        let is_equal = is_equal && age < WITHIN;
-        let times = if is_equal {
-            let slot = &mut self.seen[digest as usize % REMEMBERED];
+        let way = usize::from(ends[0] > ends[1]);
+        let digest = self.digest(decoded, same_ends, interface + 1);
+        let slot = &mut self.seen[digest as usize % REMEMBERED];
+        let is_equal = slot.times > 0 && slot.digest == (digest >> 32) as u32;
+        let age = age(slot.first_at, time);
+        let late = is_equal && age >= WITHIN && age < LATE_WITHIN;
+        if is_equal && age < WITHIN {
             slot.times = slot.times.saturating_add(1);
-            slot.times
+            if slot.times % 2 == 1 {
+                // A transmission, or a duplicate, that has a copy of its own.
+                slot.first_at = time;
+            }
         } else {
-            self.note(digest, time, interface);
-            1
-        };
-        self.any |= is_equal;
-        if !self.any {
-            return Some(place);
+            let interface = interface as u16;
+            *slot = Seen { first_at: time, digest: (digest >> 32) as u32, interface, times: 1 };
         }
-        if tells {
-            self.share.all = self.share.all.saturating_add(1);
-            self.share.equal += u32::from(is_equal);
+        let observed = Observed { flow, interface, times: slot.times, way: way as u8 };
+        self.any |= is_equal && age < LATE_WITHIN;
+        if *self.first_interface.get_or_insert(interface) != interface || !self.anywhere.is_empty() {
+            self.observe_elsewhere(decoded, same_ends, time, &observed);
         }
-        let mostly = self.share.is_large();
-        let known = self.flow(flow);
-        let counts = known.learn(decoded, is_equal, tells, usize::from(ends[0] > ends[1]));
-        let proved = counts && (mostly || known.suspicion >= CERTAIN);
-        let every_second = known.suspicion >= CERTAIN && times.is_multiple_of(2);
-        (!(is_equal && (elsewhere || is_syn || proved || every_second))).then_some(place)
+        if self.any {
+            self.learn(decoded, time, &observed, age, late);
+        }
+        observed
+    }
+
+    /// Learns of a frame's flow.
+    fn learn(&mut self, decoded: &Decoded, time: Nanos, observed: &Observed, age: Duration, late: bool) {
+        let Observed { flow, interface, times, way } = *observed;
+        let way = usize::from(way);
+        self.share.learn(times, late, CAPTURE_MEMORY);
+        let known = flow_at(&mut self.flows, flow, interface);
+        known.ways[way].learn(times, late, FLOW_MEMORY);
+        if times > 1 {
+            if times == 2 {
+                let age_ns = age.as_nanos() as u64;
+                known.lag_ns = if known.lag_ns == 0 { age_ns } else { (known.lag_ns * 3 + age_ns) / 4 };
+            }
+            return;
+        }
+        let changed = known.last_id[way] != decoded.ip_id;
+        known.counting = if changed && decoded.ip_id != 0 { (known.counting + 1).min(COUNTS) } else { 0 };
+        known.last_id[way] = decoded.ip_id;
+        let header = &decoded.header;
+        if let Some((_, since)) = known.awaited[1 - way].take_if(|(end, _)| *end == header.ack) {
+            let took = self::age(since, time);
+            known.apart[1 - way].note_round_trip(took, known.lag_ns);
+            self.apart.note_round_trip(took, known.lag_ns);
+        }
+        let flags = u32::from(header.flags.any(TcpFlags::SYN)) + u32::from(header.flags.any(TcpFlags::FIN));
+        let len = header.payload_len + flags;
+        if len > 0 {
+            known.awaited[way] = Some((header.seq.wrapping_add(len), time));
+        }
+    }
+
+    /// Whether the frame was captured at another interface, too.
+    #[cold]
+    fn observe_elsewhere(&mut self, decoded: &Decoded, same_ends: u64, time: Nanos, observed: &Observed) {
+        if self.anywhere.is_empty() {
+            self.anywhere = vec![Seen::default(); REMEMBERED].into_boxed_slice();
+        }
+        let Observed { flow, interface, .. } = *observed;
+        let digest = self.digest(decoded, same_ends, 0);
+        let slot = &mut self.anywhere[digest as usize % REMEMBERED];
+        let is_equal = slot.times > 0 && slot.digest == (digest >> 32) as u32;
+        let first = u32::from(slot.interface);
+        let is_elsewhere = is_equal && first != interface && age(slot.first_at, time) < ELSEWHERE_WITHIN;
+        if !is_elsewhere {
+            *slot = Seen { first_at: time, digest: (digest >> 32) as u32, interface: interface as u16, times: 1 };
+        }
+        let known = flow_at(&mut self.flows, flow, interface);
+        known.frames = known.frames.saturating_add(1);
+        if is_elsewhere {
+            known.elsewhere += 1;
+            flow_at(&mut self.flows, flow, first).elsewhere += 1;
+            if self.homes.len() < PLACES_MAX {
+                let lower = first.min(interface);
+                let home = self.homes.entry(flow).or_insert(lower);
+                *home = lower.min(*home);
+            }
+        }
+    }
+
+    /// What a frame is that was observed, in the order of time.
+    #[inline]
+    pub(super) fn verdict(&mut self, observed: &Observed) -> Verdict {
+        let place = if self.homes.is_empty() { 0 } else { self.place(observed) };
+        if self.any { self.verdict_at(place, observed) } else { Verdict::At(place, [false; 2]) }
+    }
+
+    fn verdict_at(&mut self, place: Place, observed: &Observed) -> Verdict {
+        let Observed { flow, interface, times, way } = *observed;
+        let known = *flow_at(&mut self.flows, flow, interface);
+        let own = known.is_doubled();
+        let is_doubled = own.unwrap_or_else(|| self.share.is_doubled(LEAST_OF_CAPTURE));
+        let is_repeated = known.ways.iter().all(|way| way.is_repeated_late(LEAST_EACH_WAY));
+        let is_far = |way: usize| if own.is_some() { known.apart[way].is_far() } else { self.apart.is_far() };
+        let now = [0, 1].map(|way| is_repeated || is_doubled && is_far(way));
+        let mut mixed = [false; 2];
+        if now != mixed || !self.mixed.is_empty() {
+            mixed = self.mixed(flow ^ u64::from(place), now);
+        }
+        let way = usize::from(way);
+        if times.is_multiple_of(2) && (is_doubled || known.is_doubled_this_way(way)) {
+            return Verdict::Copy;
+        }
+        Verdict::At(place, [mixed[way], mixed[1 - way]])
+    }
+
+    /// What is mixed of this flow, now or before.
+    #[cold]
+    fn mixed(&mut self, flow: u64, now: [bool; 2]) -> [bool; 2] {
+        if now == [false; 2] || self.mixed.len() >= PLACES_MAX {
+            return self.mixed.get(&flow).copied().unwrap_or(now);
+        }
+        let mixed = self.mixed.entry(flow).or_default();
+        *mixed = [mixed[0] || now[0], mixed[1] || now[1]];
+        *mixed
+    }
+
+    /// Where the frame was captured: at a place of its own if half of what its flow has at this interface was seen at another too.
+    #[cold]
+    fn place(&mut self, observed: &Observed) -> Place {
+        let Observed { flow, interface, .. } = *observed;
+        if self.homes.get(&flow).is_none_or(|home| *home == interface) {
+            return 0;
+        }
+        let at = self.hasher.hash_one((flow, interface));
+        if !self.places.contains(&at) {
+            let known = flow_at(&mut self.flows, flow, interface);
+            if known.elsewhere == 0 || known.elsewhere * 2 < known.frames || self.places.len() >= PLACES_MAX {
+                return 0;
+            }
+            self.places.insert(at);
+        }
+        interface + 1
+    }
+
+    /// Flows that were captured at two places that cannot be told apart.
+    pub(super) fn mixed_flows(&self) -> usize {
+        self.mixed.len()
     }
 
     fn end(&self, end: &Endpoint) -> u64 {
@@ -168,7 +381,7 @@ impl Copies {
     /// Of all that copies have in common. Two checksums of one packet differ where a device fills one in: where there is an identification,
     /// that counts alone.
     #[inline]
-    fn digest(&self, decoded: &Decoded, ends: u64, place: Place) -> u64 {
+    fn digest(&self, decoded: &Decoded, ends: u64, place: u32) -> u64 {
         let Decoded { header, ip_id, checksum, .. } = decoded;
         let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
         let name = if *ip_id == 0 { u32::from(*checksum) << 16 } else { u32::from(*ip_id) };
@@ -178,40 +391,17 @@ impl Copies {
             (pair(header.seq, header.ack), pair(header.tsval, header.tsecr)),
         ))
     }
-
-    #[inline]
-    fn note(&mut self, digest: u64, first_at: Nanos, interface: u32) {
-        let interface = interface as u16;
-        self.seen[digest as usize % REMEMBERED] = Seen { first_at, digest: (digest >> 32) as u32, interface, times: 1 };
-    }
-
-    /// What is known of the flow with this digest.
-    fn flow(&mut self, digest: u64) -> &mut Flow {
-        let print = (digest >> 48) as u16;
-        let flow = &mut self.flows[digest as usize % FLOWS];
-        if flow.print != print {
-            *flow = Flow { print, ..Flow::default() };
-        }
-        flow
-    }
 }
 
-impl Flow {
-    /// Learns of a frame; whether its identification tells its packet from others.
-    fn learn(&mut self, decoded: &Decoded, is_equal: bool, tells: bool, way: usize) -> bool {
-        let counts = decoded.ip_id != 0 && self.counting >= COUNTS;
-        if !is_equal {
-            let changed = self.last_id[way] != decoded.ip_id;
-            self.counting = if changed { (self.counting + 1).min(COUNTS) } else { 0 };
-            self.last_id[way] = decoded.ip_id;
-        }
-        if tells {
-            let more = if decoded.header.flags.any(TcpFlags::SYN) { EQUAL_SYN } else { EQUAL };
-            let suspicion = if is_equal { self.suspicion + more } else { self.suspicion.saturating_sub(1) };
-            self.suspicion = suspicion.min(MOST);
-        }
-        counts
+/// What is known of the flow with this digest at this interface.
+fn flow_at(flows: &mut [Flow], flow: u64, interface: u32) -> &mut Flow {
+    let digest = flow ^ u64::from(interface).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let print = (digest >> 32) as u32;
+    let known = &mut flows[digest as usize % FLOWS];
+    if known.print != print {
+        *known = Flow { print, ..Flow::default() };
     }
+    known
 }
 
 /// From one time to the other, whichever is first.
@@ -225,6 +415,9 @@ mod tests {
 
     use super::*;
     use crate::rtt::Addr;
+
+    /// Times in microseconds.
+    type Frames = Vec<(u64, Decoded)>;
 
     fn data(seq: u32, ip_id: u16) -> Decoded {
         let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
@@ -243,117 +436,210 @@ mod tests {
         }
     }
 
-    /// Which of the frames, given with their times in microseconds, are copies.
-    fn copies(frames: &[(u64, Decoded)]) -> Vec<bool> {
-        let mut copies = Copies::new();
-        frames.iter().map(|(us, frame)| copies.place(frame, Nanos(us * 1000), 0).is_none()).collect()
+    /// The acknowledgement of these data.
+    fn answer(data: &Decoded) -> Decoded {
+        let (source, destination) = (data.destination, data.source);
+        let header = SegmentHeader { seq: 1, ack: data.header.seq + 100, payload_len: 0, ..data.header };
+        Decoded { source, destination, header, ..*data }
     }
 
-    /// Data, each segment twice, with identifications from `ip_id` on or without.
-    fn doubled(segments: std::ops::Range<u32>, ip_id: Option<u16>) -> Vec<(u64, Decoded)> {
-        let frame = |k: u32| data(k, ip_id.map_or(0, |first| first + k as u16));
-        segments.flat_map(|k| [0, 4].map(|late| (u64::from(k) * 1000 + late, frame(k)))).collect()
-    }
-
-    #[test]
-    fn the_same_ip_packet_is_a_copy_and_another_with_the_same_segment_is_not() {
-        let mut frames = doubled(0..20, Some(100));
-        let known = copies(&frames).iter().filter(|copy| **copy).count();
-        assert!((15..=20).contains(&known), "{known}");
-        frames.extend([(30_000, data(30, 7)), (30_003, data(30, 7)), (30_005, data(30, 7)), (30_007, data(30, 8))]);
-        assert_eq!(copies(&frames)[40..], [false, true, true, false]);
-    }
-
-    #[test]
-    fn copies_of_one_flow_are_recognised_wherever_between_them_others_lie() {
-        let of = |flow: u8, seq: u32| {
-            let mut frame = data(seq, 100 + seq as u16);
-            frame.source.port = u16::from(flow);
-            frame
-        };
-        let mut frames = Vec::new();
-        for k in 0..200_u64 {
-            frames.extend((0..50).map(|flow| (k * 1000 + u64::from(flow), of(flow, k as u32))));
-            frames.push((k * 1000 + 60, of(3, k as u32)));
-        }
-        let found = copies(&frames);
-        let known = found.iter().skip(50).step_by(51).filter(|copy| **copy).count();
-        assert!(known >= 196, "{known} of 200: all but the first");
-        assert_eq!(found.iter().filter(|copy| **copy).count(), known, "and no other");
-    }
-
-    #[test]
-    fn a_packet_that_the_network_duplicated_is_no_copy() {
-        let mut frames: Vec<(u64, Decoded)> =
-            (0..100).map(|k| (u64::from(k) * 1000, data(k, 100 + k as u16))).collect();
-        for k in [20, 50, 51, 90] {
-            frames.push((u64::from(k) * 1000 + 30, data(k, 100 + k as u16)));
-        }
-        frames.sort_by_key(|frame| frame.0);
-        assert!(copies(&frames).iter().all(|copy| !copy));
-    }
-
-    #[test]
-    fn identifications_that_do_not_change_prove_nothing() {
-        // A path of 100 µs that loses one in ten, and a host that gives all packets the same identification.
-        let frames: Vec<(u64, Decoded)> = (0..200)
-            .flat_map(|k: u32| {
-                let first = (u64::from(k) * 1000, data(k, 54_321));
-                [Some(first), k.is_multiple_of(10).then_some((first.0 + 150, first.1))].into_iter().flatten()
-            })
-            .collect();
-        assert!(copies(&frames).iter().all(|copy| !copy));
-    }
-
-    #[test]
-    fn a_repeated_syn_is_a_copy_when_it_follows_at_once() {
-        let mut syn = data(1, 0);
-        syn.header.flags.0 = TcpFlags::SYN;
-        syn.header.payload_len = 0;
-        assert_eq!(copies(&[(0, syn), (3, syn), (1_000_000, syn)]), [false, true, false]);
-    }
-
-    #[test]
-    fn a_handshake_that_is_doubled_tells_that_all_of_the_flow_is() {
-        let mut syn = data(0, 0);
+    fn syn(seq: u32) -> Decoded {
+        let mut syn = data(seq, 0);
         (syn.header.flags.0, syn.header.payload_len) = (TcpFlags::SYN, 0);
-        let mut answer = syn;
-        (answer.source, answer.destination, answer.header.ack) = (syn.destination, syn.source, 1);
-        let frames = [(0, syn), (3, syn), (100, answer), (103, answer), (200, data(1, 0)), (203, data(1, 0))];
-        assert_eq!(copies(&frames), [false, true, false, true, false, true]);
+        syn
     }
 
-    #[test]
-    fn without_identification_a_quick_retransmission_is_no_copy() {
-        // A path of 100 µs that loses one in ten.
-        let frames: Vec<(u64, Decoded)> = (0..200)
-            .flat_map(|k: u32| {
-                let first = (u64::from(k) * 1000, data(k, 0));
-                [Some(first), k.is_multiple_of(10).then_some((first.0 + 150, first.1))].into_iter().flatten()
-            })
-            .collect();
-        assert!(copies(&frames).iter().all(|copy| !copy));
-    }
-
-    #[test]
-    fn a_capture_that_doubles_every_frame_is_recognised_and_its_retransmissions_are_not_lost() {
-        let mut frames = doubled(0..20, None);
-        let known = copies(&frames).iter().filter(|copy| **copy).count();
-        assert!((15..20).contains(&known), "{known}");
-        // Sent again after 200 µs: that is one transmission more, and a copy of it.
-        frames.extend([(19_200, data(19, 0)), (19_204, data(19, 0))]);
-        assert_eq!(copies(&frames)[38..], [false, true, false, true]);
-    }
-
-    #[test]
-    fn at_another_interface_a_frame_is_a_copy_at_once_and_much_later_the_flow_has_another_place() {
+    /// What the frames are, which were captured at one interface.
+    fn verdicts(frames: &[(u64, Decoded)]) -> Vec<Verdict> {
         let mut copies = Copies::new();
-        let mut at = |us: u64, interface, seq| copies.place(&data(seq, 0), Nanos(us * 1000), interface);
-        assert_eq!([at(0, 0, 1), at(5, 1, 1), at(10, 2, 1)], [Some(0), None, None]);
-        // Half of a path of 40 ms away.
-        assert_eq!([at(1000, 0, 2), at(21_000, 7, 2)], [Some(0), Some(8)]);
-        assert_eq!([at(22_000, 7, 3), at(2_000, 0, 3)], [Some(8), Some(0)]);
-        assert_eq!([at(23_000, 7, 2), at(23_500, 7, 9)], [Some(8), Some(8)], "sent again");
-        assert_eq!(at(60_000, 1, 4), Some(0), "no other place was seen to repeat at this interface");
+        let observed: Vec<Observed> =
+            frames.iter().map(|(us, frame)| copies.observe(frame, Nanos(us * 1000), 0)).collect();
+        observed.iter().map(|observed| copies.verdict(observed)).collect()
+    }
+
+    /// Which of the frames are copies.
+    fn copies(frames: &[(u64, Decoded)]) -> Vec<bool> {
+        verdicts(frames).iter().map(|verdict| *verdict == Verdict::Copy).collect()
+    }
+
+    fn count(copies: &[bool]) -> usize {
+        copies.iter().filter(|copy| **copy).count()
+    }
+
+    /// A segment each 10 ms and its acknowledgement after `round_trip` microseconds, with identifications that count or without.
+    fn exchange(segments: std::ops::Range<u32>, counts: bool, round_trip: u64) -> Frames {
+        segments
+            .flat_map(|k| {
+                let (at, data) = (u64::from(k) * 10_000, data(k * 100, if counts { k as u16 + 1 } else { 0 }));
+                [(at, data), (at + round_trip, answer(&data))]
+            })
+            .collect()
+    }
+
+    /// Each frame again, so many microseconds later.
+    fn doubled(frames: &Frames, lag: u64) -> Frames {
+        let mut all: Frames = frames.iter().flat_map(|(at, frame)| [(*at, *frame), (at + lag, *frame)]).collect();
+        all.sort_by_key(|(at, _)| *at);
+        all
+    }
+
+    #[test]
+    fn in_a_doubled_flow_every_second_frame_is_a_copy_from_the_first_on() {
+        for counts in [false, true] {
+            let found = copies(&doubled(&exchange(0..20, counts, 4000), 5));
+            assert_eq!(found, [false, true].repeat(40));
+        }
+    }
+
+    #[test]
+    fn in_a_doubled_flow_what_was_sent_again_or_duplicated_on_the_path_is_a_transmission() {
+        for (counts, after) in [(false, 200), (true, 200), (true, 2), (true, 999)] {
+            let mut frames = exchange(0..20, counts, 4000);
+            let again = (frames[20].0 + after, frames[20].1);
+            frames.insert(21, again);
+            let frames = doubled(&frames, 5);
+            let found = copies(&frames);
+            let same: Vec<bool> =
+                frames.iter().zip(&found).filter(|((_, frame), _)| *frame == again.1).map(|(_, copy)| *copy).collect();
+            assert_eq!((count(&found), same), (41, vec![false, true, false, true]), "{counts}, {after} µs");
+        }
+    }
+
+    #[test]
+    fn a_doubled_flow_is_recognised_among_others() {
+        let of = |port: u16| {
+            let mut frames = exchange(0..100, true, 4000);
+            for (_, frame) in &mut frames {
+                let end = if frame.header.payload_len > 0 { &mut frame.source } else { &mut frame.destination };
+                end.port = port;
+            }
+            frames
+        };
+        let mut frames: Frames = (0..50).flat_map(of).collect();
+        frames.extend(of(3).into_iter().map(|(at, frame)| (at + 60, frame)));
+        frames.sort_by_key(|frame| frame.0);
+        let found = copies(&frames);
+        assert!(count(&found) >= 198, "{} of 200: others may be where one is remembered", count(&found));
+        assert!(
+            frames
+                .iter()
+                .zip(&found)
+                .all(|((_, frame), copy)| { !copy || frame.source.port == 3 || frame.destination.port == 3 })
+        );
+    }
+
+    #[test]
+    fn segments_that_are_lost_and_sent_again_within_a_millisecond_are_no_copies() {
+        for ip_id in [0, 54_321] {
+            for burst in 1..40 {
+                let mut frames: Frames = vec![(0, syn(0)), (100, answer(&syn(0)))];
+                frames.extend((0..burst).map(|k| (1000 + u64::from(k), data(100 * k, ip_id))));
+                frames.extend((0..burst).map(|k| (1800 + u64::from(k), data(100 * k, ip_id))));
+                frames.extend((0..burst).map(|k| (1900 + u64::from(k), answer(&data(100 * k, ip_id)))));
+                frames.extend([
+                    (5000, data(9000, ip_id)),
+                    (5800, data(9000, ip_id)),
+                    (5900, answer(&data(9000, ip_id))),
+                ]);
+                assert_eq!(count(&copies(&frames)), 0, "{burst} segments");
+            }
+        }
+    }
+
+    #[test]
+    fn frames_that_the_network_duplicated_are_no_copies() {
+        let mut random = 1_u64;
+        for (counts, share) in [(false, 0.05), (true, 0.05), (false, 0.6), (true, 0.6)] {
+            let mut frames: Frames = Vec::new();
+            for frame in exchange(0..5000, counts, 4000) {
+                frames.push(frame);
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                if ((random >> 40) as f64) < share * (1 << 24) as f64 {
+                    frames.push((frame.0 + 30, frame.1));
+                }
+            }
+            assert_eq!(count(&copies(&frames)), 0, "{share} of all");
+        }
+    }
+
+    #[test]
+    fn a_repeated_syn_is_a_copy_only_in_a_doubled_capture() {
+        let handshake: Frames = vec![(0, syn(7)), (60, answer(&syn(7)))];
+        assert_eq!(count(&copies(&doubled(&handshake, 3))), 0);
+        let mut frames = exchange(1..20, false, 4000);
+        for (_, frame) in &mut frames {
+            frame.tunnel = None;
+            (frame.source.addr, frame.destination.addr) = (frame.destination.addr, frame.source.addr);
+            (frame.source.port, frame.destination.port) = (7, 7);
+        }
+        frames.splice(0..0, handshake);
+        assert_eq!(count(&copies(&doubled(&frames, 3))), frames.len());
+    }
+
+    /// Frames with the numbers of their interfaces.
+    fn places(frames: &[(u64, u32, Decoded)]) -> Vec<Verdict> {
+        let mut copies = Copies::new();
+        let observed: Vec<Observed> =
+            frames.iter().map(|(us, interface, frame)| copies.observe(frame, Nanos(us * 1000), *interface)).collect();
+        observed.iter().map(|observed| copies.verdict(observed)).collect()
+    }
+
+    #[test]
+    fn a_flow_that_repeats_at_another_interface_has_a_place_at_each_however_near() {
+        for distance in [5, 200, 20_000] {
+            let frames: Vec<(u64, u32, Decoded)> = exchange(0..20, false, 2 * distance + 10)
+                .into_iter()
+                .flat_map(|(at, frame)| {
+                    let far = if frame.header.payload_len > 0 { at + distance } else { at - distance };
+                    [(at, 0, frame), (far, 7, frame)]
+                })
+                .collect();
+            for ((_, interface, _), verdict) in frames.iter().zip(places(&frames)) {
+                let place = if *interface == 7 { 8 } else { 0 };
+                assert_eq!(verdict, Verdict::At(place, [false; 2]), "{distance} µs");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flow_that_is_spread_over_interfaces_has_one_place_though_some_was_sent_again() {
+        let mut frames: Vec<(u64, u32, Decoded)> =
+            (0..).zip(exchange(0..50, false, 4000)).map(|(k, (at, frame))| (at, k / 2 % 2, frame)).collect();
+        let (at, interface, frame) = frames[20];
+        frames.insert(21, (at + 300, 1 - interface, frame));
+        assert!(places(&frames).iter().all(|verdict| *verdict == Verdict::At(0, [false; 2])));
+    }
+
+    #[test]
+    fn of_two_places_at_one_interface_no_round_trip_is_measured() {
+        for distance in [20, 200, 450, 5000, 300_000] {
+            let mut frames: Frames = exchange(0..20, true, 2 * distance + 10)
+                .into_iter()
+                .flat_map(|(at, frame)| {
+                    let at = at + 1_000_000 * u64::from(frame.ip_id);
+                    let far = if frame.header.payload_len > 0 { at + distance } else { at - distance };
+                    [(at, frame), (far, frame)]
+                })
+                .collect();
+            frames.sort_by_key(|frame| frame.0);
+            let mixed = |verdict: &Verdict, frame: &Decoded| match verdict {
+                Verdict::Copy => true,
+                Verdict::At(_, [sent, received]) => {
+                    if frame.header.payload_len > 0 {
+                        *sent
+                    } else {
+                        *received
+                    }
+                }
+            };
+            let verdicts = verdicts(&frames);
+            assert!(verdicts.iter().zip(&frames).all(|(verdict, (_, frame))| mixed(verdict, frame)), "{distance} µs");
+        }
+    }
+
+    #[test]
+    fn a_copy_that_comes_late_but_soon_for_the_round_trip_is_of_the_same_place() {
+        let verdicts = verdicts(&doubled(&exchange(0..20, true, 9500), 900));
+        assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Copy | Verdict::At(0, [false, false]))));
     }
 }

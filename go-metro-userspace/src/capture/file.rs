@@ -25,6 +25,7 @@ use std::time::Duration;
 use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 
+use super::copies::Observed;
 use super::decode::{Decoded, LinkType, Origin, Packet, Tunnels, decode_counted};
 use super::{CaptureError, SourceCounters, Unread};
 use crate::rtt::{Addr, EngineCounters, Nanos, Segment};
@@ -53,7 +54,7 @@ pub struct FileSource {
     counters: SourceCounters,
     unknown: LinkTypes,
     clock: Clock,
-    order: Order<(Decoded, u32)>,
+    order: Order<(Decoded, Observed)>,
     flows: Flows,
 }
 
@@ -93,8 +94,8 @@ impl FileSource {
     pub fn for_each(&mut self, filter: &FileFilter, sink: &mut impl FnMut(&Segment)) {
         let wanted = Wanted::new(filter);
         let Self { reader, counters, unknown, clock, order, flows } = self;
-        let mut measure = |time, (decoded, interface): &mut (Decoded, u32), counters: &mut SourceCounters| {
-            flows.measure(decoded, (time, *interface), &wanted, counters, sink);
+        let mut measure = |time, (decoded, observed): &mut (Decoded, Observed), flows: &mut Flows, counters: &mut _| {
+            flows.measure(decoded, (time, observed), &wanted, counters, sink);
         };
         while let Some(frame) = reader.next() {
             let (link_type, time) = match described(&frame) {
@@ -111,9 +112,10 @@ impl FileSource {
             let Frame { bytes, wire_len, interface, .. } = frame;
             let packet = Packet { bytes, wire_len, link_type, origin: Origin::File(wanted.tunnels) };
             let Some(decoded) = decode_counted(packet, counters) else { continue };
-            order.take(time, (decoded, interface), &mut |time, frame| measure(time, frame, counters));
+            let observed = flows.observe(&decoded, time, interface);
+            order.take(time, (decoded, observed), &mut |time, frame| measure(time, frame, flows, counters));
         }
-        order.finish(&mut |time, frame| measure(time, frame, counters));
+        order.finish(&mut |time, frame| measure(time, frame, flows, counters));
     }
 
     /// What was counted.

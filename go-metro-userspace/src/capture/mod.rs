@@ -80,6 +80,8 @@ pub struct SourceCounters {
     pub fragments: u64,
     /// Frames that were captured before, as a mirror port gives (capture files).
     pub copies: u64,
+    /// Frames of flows that were captured at two places that cannot be told apart (capture files).
+    pub mixed: u64,
     /// Packets of a tunnel that was not looked into: GRE, IP in IP, VXLAN, GENEVE, GTP-U, MPLS, or IPv4 with an Authentication Header.
     pub encapsulated: u64,
     /// Unparsable packets, by cause.
@@ -180,6 +182,7 @@ impl SourceCounters {
         self.lost += other.lost;
         self.fragments += other.fragments;
         self.copies += other.copies;
+        self.mixed += other.mixed;
         self.encapsulated += other.encapsulated;
         for (mine, theirs) in self.unparsable.iter_mut().zip(&other.unparsable) {
             *mine += theirs;

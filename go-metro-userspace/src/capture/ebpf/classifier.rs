@@ -339,6 +339,7 @@ impl Reader {
             encapsulated: all.encapsulated,
             unread: [0; Unread::COUNT],
             copies: 0,
+            mixed: 0,
             unparsable: all.unparsable,
         })
     }

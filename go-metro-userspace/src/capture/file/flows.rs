@@ -8,10 +8,10 @@ use ipnet::IpNet;
 use super::FileFilter;
 use super::places::Places;
 use crate::capture::SourceCounters;
-use crate::capture::copies::Copies;
+use crate::capture::copies::{Copies, Mixed, Observed, Verdict};
 use crate::capture::decode::{Decoded, Tunnels};
 use crate::capture::prefixes::Prefixes;
-use crate::rtt::{Addr, Direction, FlowKey, Nanos, Segment};
+use crate::rtt::{Addr, Direction, FlowKey, Nanos, Segment, Side};
 
 /// A [`FileFilter`], made ready.
 pub(super) struct Wanted {
@@ -55,13 +55,18 @@ impl Flows {
         Self { copies: Copies::new(), places: Places::default(), others: Others::default(), cut_options: 0 }
     }
 
-    /// Hands a segment, which was captured at this interface, to `sink` as its ends see it, if it is wanted and no
-    /// copy.
+    /// Observes a segment, which was captured at this interface, in the order of the file.
+    #[inline]
+    pub(super) fn observe(&mut self, decoded: &Decoded, time: Nanos, interface: u32) -> Observed {
+        self.copies.observe(decoded, time, decoded.ifindex.unwrap_or(interface))
+    }
+
+    /// Hands a segment to `sink` as its ends see it, if it is wanted and no copy.
     #[inline]
     pub(super) fn measure(
         &mut self,
         decoded: &mut Decoded,
-        (time, interface): (Nanos, u32),
+        (time, observed): (Nanos, &Observed),
         wanted: &Wanted,
         counters: &mut SourceCounters,
         sink: &mut impl FnMut(&Segment),
@@ -70,13 +75,16 @@ impl Flows {
             self.cut_options += 1;
             hide_what_was_cut(decoded);
         }
-        let Some(place) = self.copies.place(decoded, time, decoded.ifindex.unwrap_or(interface)) else {
+        let Verdict::At(place, mixed) = self.copies.verdict(observed) else {
             counters.copies += 1;
             return;
         };
         let ifindex = self.places.of(decoded, place);
         let before = counters.records;
-        orient(decoded, time, ifindex, wanted, counters, sink);
+        if orient(decoded, (time, ifindex), mixed, wanted, counters, sink) && counters.records == before {
+            counters.mixed += 1;
+            return;
+        }
         // Nobody asks whose they were once a segment was wanted.
         if counters.records == 0 && wanted.names_local {
             self.others.note(decoded, time);
@@ -109,7 +117,14 @@ impl Flows {
                 self.cut_options
             )
         });
-        cut.into_iter().chain(self.places.warning())
+        let mixed = self.copies.mixed_flows();
+        let mixed = (mixed > 0).then(|| {
+            format!(
+                "{mixed} flows hold the frames of two places, which cannot be told apart: round trips that this would falsify are not \
+                 measured; measure each capture by itself, or merge them with `mergecap -I none`"
+            )
+        });
+        cut.into_iter().chain(mixed).chain(self.places.warning())
     }
 }
 
@@ -141,23 +156,30 @@ fn hide_what_was_cut(decoded: &mut Decoded) {
     }
 }
 
-/// Hands a segment on as both its ends see it.
+/// Hands a segment on as both its ends see it, but for the round trips that are mixed; whether there were such.
 #[inline]
 fn orient(
     decoded: &Decoded,
-    time: Nanos,
-    ifindex: u32,
+    (time, ifindex): (Nanos, u32),
+    mixed: Mixed,
     wanted: &Wanted,
     counters: &mut SourceCounters,
     sink: &mut impl FnMut(&Segment),
-) {
+) -> bool {
+    let mut any_mixed = false;
     for direction in [Direction::Egress, Direction::Ingress] {
         let seen = decoded.seen_from(direction, wanted.sides, time, ifindex);
         if let Some(segment) = seen.filter(|segment| wanted.has(&segment.flow)) {
             segment.for_each_side(wanted.sides, &mut |segment| {
+                let timed_to_sender = (direction == Direction::Ingress) != (segment.flow.side == Side::Local);
+                if mixed[usize::from(timed_to_sender)] {
+                    any_mixed = true;
+                    return;
+                }
                 counters.records += 1;
                 sink(segment);
             });
         }
     }
+    any_mixed
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::Sides;
+use ipnet::IpNet;
 
 use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource};
@@ -223,12 +224,13 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
 /// What was not measured of the capture, and why, a line each.
 fn remarks(options: &ReadOptions, source: &FileSource, engine: &EngineCounters) -> Vec<String> {
     let broken = source.broken().map(|broken| format!("{broken}; everything before that was used"));
-    let absent = absent(&options.filter, source);
+    let absent = absent(&options.filter, source).or_else(|| other_ports(engine));
     let one_way = source.one_way(options.filter.sides, engine);
     let resent = resent(engine);
     broken
         .into_iter()
         .chain(source.unread())
+        .chain(source.without_tcp())
         .chain(absent)
         .chain(one_way)
         .chain(source.warnings())
@@ -250,20 +252,35 @@ fn resent(engine: &EngineCounters) -> Option<String> {
     })
 }
 
-/// That no segment is of the local hosts that were named, and whose are.
+/// That no segment is of the ports that were named.
+fn other_ports(engine: &EngineCounters) -> Option<String> {
+    (engine.other_ports > 0 && engine.flows_begun == 0)
+        .then(|| "no TCP segment is of the ports that --port names; leave it out to see what there is".to_owned())
+}
+
+/// That no segment is of the hosts that were named, and whose are.
 fn absent(filter: &FileFilter, source: &FileSource) -> Option<String> {
     /// Most hosts to name.
     const NAMED: usize = 8;
-    let others = source.instead_of(&filter.local);
-    (!others.is_empty()).then(|| {
-        let listed = |list: &mut dyn Iterator<Item = String>| list.collect::<Vec<_>>().join(", ");
-        let wanted = listed(&mut filter.local.iter().map(|net| {
-            if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
-        }));
-        let named = listed(&mut others.iter().take(NAMED).map(ToString::to_string));
-        let more = others.len().saturating_sub(NAMED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("no TCP segment is from or to {wanted} (--local); there are segments of {named}{more}")
+    let listed = |list: &mut dyn Iterator<Item = String>| list.collect::<Vec<_>>().join(", ");
+    let net = |net: &IpNet| {
+        if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+    };
+    for (nets, option) in [(&filter.local, "--local"), (&filter.targets, "--target")] {
+        let others = if nets.is_empty() { Vec::new() } else { source.instead_of(nets) };
+        if !others.is_empty() {
+            let wanted = listed(&mut nets.iter().map(net));
+            let named = listed(&mut others.iter().take(NAMED).map(ToString::to_string));
+            let more = others.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            return Some(format!(
+                "no TCP segment is from or to {wanted} ({option}); there are segments of {named}{more}"
+            ));
+        }
+    }
+    (!filter.local.is_empty() && !filter.targets.is_empty() && source.has_only_others()).then(|| {
+        let [local, targets] = [&filter.local, &filter.targets].map(|nets| listed(&mut nets.iter().map(net)));
+        format!("no connection is between {local} (--local) and {targets} (--target)")
     })
 }
 
@@ -277,7 +294,8 @@ fn coarse_clock(source: &FileSource, counters: &EngineCounters) -> Option<String
         };
         let tick = format!("{tick:?}");
         let (number, unit) = tick.split_at(tick.find(|c: char| c.is_alphabetic()).unwrap_or(tick.len()));
-        format!("clock of {number} {unit}: {left_out} of {all} round trips are shorter than a tick")
+        let set = if source.clock_was_set_back() { ", or begin before the clock was set back" } else { "" };
+        format!("clock of {number} {unit}: {left_out} of {all} round trips are shorter than a tick{set}")
     })
 }
 
@@ -309,7 +327,7 @@ fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Re
         writeln!(out, "{:indent$}{what:<width$} {count:>12}", "", width = 34 - indent)
     };
     line(0, "\npackets", seen.seen)?;
-    line(2, "other than TCP, or not wanted", seen.passed_over)?;
+    line(2, "no TCP, not wanted, tells no RTT", seen.passed_over)?;
     line(2, "fragments", seen.fragments)?;
     line(2, "copies of a frame", seen.copies)?;
     if seen.mixed > 0 {
@@ -389,5 +407,30 @@ mod tests {
             "no TCP segment is from or to 10.0.0.9, fd00::/8 (--local); there are segments of 10.77.0.1, 10.77.0.2"
         );
         assert_eq!((said(&["10.77.0.1/32"]), said(&[])), (None, None));
+    }
+
+    #[test]
+    fn a_target_or_port_that_is_not_in_the_capture_is_said() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../corpus/delayed-acks.pcap.gz"));
+        let said = |local: &[&str], targets: &[&str], ports: Ports| {
+            let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
+            let filter = FileFilter { local: nets(local), targets: nets(targets), ..FileFilter::default() };
+            let mut source = FileSource::open(path).unwrap();
+            let mut engine = Engine::new(EngineConfig { ports, ..EngineConfig::default() });
+            let mut batch = Batch::new();
+            source.for_each(&filter, &mut |segment| batch.push(segment, &mut engine, &mut |_: &Segment, _| ()));
+            batch.flush(&mut engine, &mut |_: &Segment, _| ());
+            absent(&filter, &source).or_else(|| other_ports(engine.counters()))
+        };
+        assert_eq!(
+            said(&[], &["10.0.0.9/32"], Ports::ALL).unwrap(),
+            "no TCP segment is from or to 10.0.0.9 (--target); there are segments of 10.77.0.1, 10.77.0.2"
+        );
+        assert_eq!(
+            said(&["10.77.0.1/32"], &["10.77.0.1/32"], Ports::ALL).unwrap(),
+            "no connection is between 10.77.0.1 (--local) and 10.77.0.1 (--target)"
+        );
+        assert_eq!(said(&["10.77.0.1/32"], &["10.77.0.2/32"], Ports::ALL), None);
+        assert!(said(&[], &[], Ports::new(&[(1, 1)]).unwrap()).unwrap().contains("--port"));
     }
 }

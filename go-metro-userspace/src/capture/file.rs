@@ -33,7 +33,7 @@ use clock::Clock;
 use flows::{Flows, Wanted};
 use order::Order;
 use reader::{Frame, NoFrames, Reader};
-use unread::LinkTypes;
+use unread::{LinkTypes, Others};
 
 /// Which flows are wanted of a capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +53,7 @@ pub struct FileSource {
     reader: Reader,
     counters: SourceCounters,
     unknown: LinkTypes,
+    others: Others,
     clock: Clock,
     order: Order<(Decoded, Observed)>,
     flows: Flows,
@@ -84,6 +85,7 @@ impl FileSource {
             reader: Reader::new(input).map_err(no_frames)?,
             counters: SourceCounters::default(),
             unknown: LinkTypes::default(),
+            others: Others::default(),
             clock: Clock::default(),
             order: Order::new(),
             flows: Flows::new(),
@@ -93,7 +95,7 @@ impl FileSource {
     /// Hands every wanted segment to `sink`, as each end that is wanted sees it.
     pub fn for_each(&mut self, filter: &FileFilter, sink: &mut impl FnMut(&Segment)) {
         let wanted = Wanted::new(filter);
-        let Self { reader, counters, unknown, clock, order, flows } = self;
+        let Self { reader, counters, unknown, others, clock, order, flows } = self;
         let mut measure = |time, (decoded, observed): &mut (Decoded, Observed), flows: &mut Flows, counters: &mut _| {
             flows.measure(decoded, (time, observed), &wanted, counters, sink);
         };
@@ -111,7 +113,17 @@ impl FileSource {
             clock.note(time);
             let Frame { bytes, wire_len, interface, .. } = frame;
             let packet = Packet { bytes, wire_len, link_type, origin: Origin::File(wanted.tunnels) };
-            let Some(decoded) = decode_counted(packet, counters) else { continue };
+            let passed_over = counters.passed_over;
+            let Some(decoded) = decode_counted(packet, counters) else {
+                if counters.passed_over > passed_over {
+                    others.note(packet);
+                }
+                continue;
+            };
+            if clock.leapt() {
+                clock.remember(order.held().map(|(time, (decoded, _))| (time, decoded)));
+            }
+            clock.check(&decoded, time);
             let observed = flows.observe(&decoded, time, interface);
             order.take(time, (decoded, observed), &mut |time, frame| measure(time, frame, flows, counters));
         }
@@ -133,14 +145,29 @@ impl FileSource {
         if self.counters.records > 0 { Vec::new() } else { self.flows.instead_of(local) }
     }
 
+    /// Whether there are segments, and all are of other hosts than those that were named.
+    pub fn has_only_others(&self) -> bool {
+        self.counters.records == 0 && self.flows.has_others()
+    }
+
     /// How many frames could not be measured, and why, in a line for people; None if all could.
     pub fn unread(&self) -> Option<String> {
         unread::line(&self.counters, &self.unknown)
     }
 
+    /// What most frames are, in a line for people, if hardly any is TCP.
+    pub fn without_tcp(&self) -> Option<String> {
+        self.others.line(&self.counters)
+    }
+
     /// What of the frames' times or lengths costs samples, a line each, for people.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.order.line().into_iter().chain(self.flows.warnings())
+        self.order.line().into_iter().chain(self.clock.lines()).chain(self.flows.warnings())
+    }
+
+    /// Whether the clock that stamped the frames was set back.
+    pub fn clock_was_set_back(&self) -> bool {
+        self.clock.was_set_back()
     }
 
     /// That every connection was seen in one direction only, of which these are the engine's counters; None if one was

@@ -57,7 +57,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = read::MAX_PAIRS, value_parser = pairs)]
     max_pairs: usize,
     /// How many pairs to draw, those with most samples first
-    #[arg(long, value_name = "N", requires = "plot", default_value_t = plot::PAIRS)]
+    #[arg(long, value_name = "N", requires = "plot", default_value_t = plot::PAIRS, value_parser = pairs)]
     plot_pairs: usize,
     /// Print also why acknowledgements were no samples: how many for each reason, or every one as a JSON object a line
     #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "counts")]

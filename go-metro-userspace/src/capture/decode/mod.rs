@@ -144,6 +144,46 @@ pub fn decode_counted(packet: Packet<'_>, counters: &mut SourceCounters) -> Opti
     None
 }
 
+/// What a packet carries that carries no TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Carried {
+    /// No IP, but this.
+    EtherType(u16),
+    /// A protocol of IP, by its number.
+    Protocol(u8),
+    /// UDP between these ports, the lower one first.
+    Udp(u16, u16),
+}
+
+impl std::fmt::Display for Carried {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::EtherType(number) => write!(f, "EtherType 0x{number:04x}"),
+            Self::Protocol(number) => write!(f, "IP protocol {number}"),
+            Self::Udp(port, other) if port == other => write!(f, "UDP port {port}"),
+            Self::Udp(port, other) => write!(f, "UDP port {port} or {other}"),
+        }
+    }
+}
+
+/// What a packet carries whose headers end without TCP, as far as its outermost headers tell.
+pub fn carried(packet: Packet<'_>) -> Option<Carried> {
+    let Ok(network) = link::network(packet) else {
+        let ethertype = packet.bytes.get(12..14).filter(|_| packet.link_type == LinkType::Ethernet)?;
+        return Some(Carried::EtherType(u16::from_be_bytes([ethertype[0], ethertype[1]])));
+    };
+    let first = *network.bytes.first()?;
+    let (protocol, header) = match network.version {
+        link::Version::V4 => (*network.bytes.get(9)?, usize::from(first & 0xf) * 4),
+        link::Version::V6 => (*network.bytes.get(6)?, 40),
+    };
+    let ports = network.bytes.get(header..header + 4).filter(|_| protocol == tunnel::UDP);
+    Some(ports.map_or(Carried::Protocol(protocol), |ports| {
+        let ports = [[ports[0], ports[1]], [ports[2], ports[3]]].map(u16::from_be_bytes);
+        Carried::Udp(ports[0].min(ports[1]), ports[0].max(ports[1]))
+    }))
+}
+
 impl Decoded {
     /// The segment as one of its ends sees it: the sender for egress, the receiver for ingress; `None` if it tells nothing about the
     /// round-trip times of these sides.

@@ -12,7 +12,7 @@ use crate::rtt::Addr;
 
 // Protocol numbers: IANA.
 const IPIP: u8 = 4;
-const UDP: u8 = 17;
+pub(super) const UDP: u8 = 17;
 const IPV6: u8 = 41;
 const GRE: u8 = 47;
 const ESP: u8 = 50;

@@ -19,8 +19,8 @@ pub(super) struct Wanted {
     targets: Prefixes,
     sides: Sides,
     pub(super) tunnels: Tunnels,
-    /// Whether hosts were named as local.
-    names_local: bool,
+    /// Whether hosts were named.
+    names_hosts: bool,
 }
 
 impl Wanted {
@@ -31,7 +31,7 @@ impl Wanted {
             targets: Prefixes::or_all(targets),
             sides: *sides,
             tunnels: *tunnels,
-            names_local: !local.is_empty(),
+            names_hosts: !local.is_empty() || !targets.is_empty(),
         }
     }
 
@@ -86,7 +86,7 @@ impl Flows {
             return;
         }
         // Nobody asks whose they were once a segment was wanted.
-        if counters.records == 0 && wanted.names_local {
+        if counters.records == 0 && wanted.names_hosts {
             self.others.note(decoded, time);
         }
         counters.count_packet(before);
@@ -101,6 +101,11 @@ impl Flows {
         let mut all: Vec<(&Addr, &u64)> = self.others.0.iter().collect();
         all.sort_by_key(|(addr, packets)| (std::cmp::Reverse(**packets), addr.to_string()));
         all.into_iter().map(|(addr, _)| *addr).collect()
+    }
+
+    /// Whether there were segments of other hosts than those that were named, before any that was wanted.
+    pub(super) fn has_others(&self) -> bool {
+        !self.others.0.is_empty()
     }
 
     /// What a flow's `ifindex` stands for.

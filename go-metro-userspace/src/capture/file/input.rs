@@ -167,6 +167,10 @@ impl<R: BufRead> Read for Zstd<R> {
             }
             if self.decoder.is_finished() {
                 self.in_frame = false;
+                let stored = self.decoder.get_checksum_from_data();
+                if stored.is_some() && stored != self.decoder.get_calculated_checksum() {
+                    return Err(damaged("zstd", &"its checksum is wrong"));
+                }
                 continue;
             }
             let one = ruzstd::decoding::BlockDecodingStrategy::UptoBlocks(1);

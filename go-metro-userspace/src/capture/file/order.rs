@@ -66,6 +66,11 @@ impl<T> Order<T> {
         self.is_sorted = false;
     }
 
+    /// What is held back.
+    pub(super) fn held(&self) -> impl Iterator<Item = (Nanos, &T)> {
+        self.held.iter().map(|(time, frame)| (*time, frame))
+    }
+
     /// Hands on what is left.
     pub(super) fn finish(&mut self, hand_on: &mut impl FnMut(Nanos, &mut T)) {
         self.hand_on(self.held.len(), hand_on);

@@ -12,6 +12,15 @@ const RECORD: usize = 16;
 /// The same with the fields that a patched libpcap wrote (`KUZNETZOV_TCPDUMP_MAGIC` of libpcap's sf-pcap.c).
 const PATCHED_RECORD: usize = 24;
 
+/// As libpcap wrote it that was patched in SuSE 6.3 (`PCAP_SS990915` of Wireshark's wiretap/libpcap.h).
+const SUSE_RECORD: usize = 28;
+/// As in Red Hat 6.1, with the ordinary magic number (`PCAP_SS990417`).
+const RED_HAT_RECORD: usize = 24;
+/// Nokia's (`PCAP_NOKIA`).
+const NOKIA_RECORD: usize = 20;
+/// A longer packet makes no sense: Wireshark takes none either.
+const PLAUSIBLE: u32 = 256 << 10;
+
 // Magic numbers, as the machine that captured wrote them.
 const MICROSECONDS: u32 = 0xa1b2_c3d4;
 const NANOSECONDS: u32 = 0xa1b2_3c4d;
@@ -35,6 +44,8 @@ pub(super) struct Pcap {
     record: usize,
     lengths: Lengths,
     link_type: LinkType,
+    /// Lengths of a record's header that it may have instead.
+    variants: &'static [usize],
 }
 
 impl Pcap {
@@ -63,9 +74,61 @@ impl Pcap {
             unit_ns: if magic == NANOSECONDS { 1 } else { 1000 },
             record: if magic == PATCHED { PATCHED_RECORD } else { RECORD },
             lengths,
+            variants: match magic {
+                MICROSECONDS => &[RED_HAT_RECORD, NOKIA_RECORD],
+                PATCHED => &[SUSE_RECORD],
+                _ => &[],
+            },
             // The upper bits say how long a frame check sequence is.
             link_type: LinkType::of(word(header, 20, big_endian) & 0xffff),
         })
+    }
+
+    /// Finds out how long the headers of the records are that `rest` begins with, behind which nothing follows if it has `ended`: programs
+    /// wrote longer ones without saying so (Wireshark's wiretap/libpcap.c tries them too). Whether there was enough of it.
+    pub(super) fn settle(&mut self, rest: &[u8], ended: bool) -> bool {
+        // A file that is cut is one of the usual kind, unless all of it fits another.
+        let fits = |record: usize, cut: bool| Self { record, ..*self }.fits(rest, ended.then_some(cut));
+        match fits(self.record, true) {
+            None => return false,
+            Some(true) => return true,
+            Some(false) => {}
+        }
+        let mut chosen = self.record;
+        for record in self.variants.iter().rev() {
+            match fits(*record, false) {
+                None => return false,
+                Some(true) => chosen = *record,
+                Some(false) => {}
+            }
+        }
+        self.record = chosen;
+        true
+    }
+
+    /// Whether three records make sense, or as many as there are; None if more must be there to say. `cut` is what to say of a last one
+    /// that is not whole; None if more may follow.
+    fn fits(self, mut rest: &[u8], cut: Option<bool>) -> Option<bool> {
+        for _ in 0..3 {
+            if rest.is_empty() && cut.is_some() {
+                return Some(true);
+            }
+            if rest.len() < self.record {
+                return cut;
+            }
+            let [units, captured, wire_len] = [4, 8, 12].map(|at| word(rest, at, self.big_endian));
+            let (captured, wire_len) = match self.lengths {
+                Lengths::CapturedFirst => (captured, wire_len),
+                Lengths::WireFirst => (wire_len, captured),
+                Lengths::Either => (captured.min(wire_len), captured.max(wire_len)),
+            };
+            if u64::from(units) * self.unit_ns >= 1_000_000_000 || captured > wire_len || captured > PLAUSIBLE {
+                return Some(false);
+            }
+            let Some(next) = rest.get(self.record + captured as usize..) else { return cut };
+            rest = next;
+        }
+        Some(true)
     }
 
     /// The record that `rest` begins with.

@@ -90,6 +90,7 @@ impl Reader {
         while reader.end < pcap::HEADER && reader.refill() {}
         if let Some((format, header)) = begins(&reader.buffer[..reader.end]) {
             (reader.format, reader.start) = (format, header);
+            reader.settle();
             return Ok(reader);
         }
         Err(match (reader.end, reader.broken) {
@@ -102,6 +103,16 @@ impl Reader {
                     .to_owned(),
             ),
         })
+    }
+
+    /// Finds out which kind of pcap it is, which takes some records.
+    fn settle(&mut self) {
+        while let Format::Pcap(pcap) = &mut self.format
+            && !pcap.settle(&self.buffer[self.start..self.end], self.ended)
+            && !self.ended
+        {
+            self.refill();
+        }
     }
 
     /// The next frame; None at the end, which [`Self::broken`] may explain.
@@ -126,7 +137,10 @@ impl Reader {
                 Piece::Frame(found) => return Some(found),
                 Piece::Nothing(len) => self.start += len,
                 Piece::Incomplete(needed) if needed > LARGEST => {
-                    self.break_off(format!("a block is larger than {LARGEST} bytes"));
+                    self.break_off(match self.format {
+                        Format::Pcap(_) => format!("a packet is longer than {LARGEST} bytes"),
+                        Format::PcapNg(_) => format!("a block is larger than {LARGEST} bytes"),
+                    });
                     return None;
                 }
                 Piece::Incomplete(_) => {

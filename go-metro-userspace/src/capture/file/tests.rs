@@ -413,7 +413,10 @@ fn a_bridge_and_its_port_are_measured_at_each() {
     };
     let (found, places) = round_trips(&talk(50).into_iter().flat_map(both).collect::<Vec<_>>());
     let of = |round_trip: u64| found.iter().filter(|us| **us == round_trip).count();
-    assert!(places == 2 && of(97) >= 49 && of(103) >= 49 && of(97) + of(103) == found.len(), "{places} places, {found:?}");
+    assert!(
+        places == 2 && of(97) >= 49 && of(103) >= 49 && of(97) + of(103) == found.len(),
+        "{places} places, {found:?}"
+    );
 }
 
 #[test]
@@ -613,4 +616,107 @@ fn a_capture_of_one_direction_is_told_from_one_that_has_both() {
         assert!(line.starts_with("none of 1 flows was seen in both directions"), "{line}");
         assert_eq!(one_way(&|sent| !sent, sides), None, "acknowledgements alone are nothing to measure");
     }
+}
+
+#[test]
+fn a_zstd_stream_whose_checksum_is_wrong_is_damaged() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/capture_file_survives_any_bytes");
+    let mut bytes = std::fs::read(seeds.join("micro.pcap.zst")).unwrap();
+    assert_eq!(read(&bytes).broken, None);
+    // The last four bytes of a frame are the checksum of what comes out of it (RFC 8878 section 3.1.1).
+    *bytes.last_mut().unwrap() ^= 1;
+    assert_eq!(read(&bytes).broken.as_deref(), Some("the zstd stream is damaged: its checksum is wrong"));
+}
+
+#[test]
+fn fragments_of_segments_are_said_with_their_count() {
+    let mut fragment = segment();
+    fragment[6..8].copy_from_slice(&[0, 3]);
+    let found = read(&LITTLE.pcap(MICRO, &[(5, 7, &segment()), (5, 8, &fragment)]));
+    let expected = "1 of 2 frames could not be measured: 1 later fragments of a segment";
+    assert_eq!((found.times.len(), found.unread.as_deref(), found.unreadable), (1, Some(expected), false));
+}
+
+#[test]
+fn records_that_are_longer_than_their_version_says_are_recognised() {
+    let data = segment();
+    let len = data.len() as u32;
+    for order in [LITTLE, BIG] {
+        // Nokia's, and libpcap as Red Hat 6.1 and SuSE 6.3 patched it.
+        for (magic, extra) in [(MICRO, 0), (MICRO, 4), (MICRO, 8), (0xa1b2_cd34, 8), (0xa1b2_cd34, 12)] {
+            for packets in [2, 5] {
+                let mut bytes = order.header(magic, (2, 4), 101);
+                let mut expected = Vec::new();
+                for seconds in 5..5 + packets {
+                    bytes.extend([&order.words(&[seconds, 7, len, len])[..], &vec![9; extra], &data].concat());
+                    expected.push(u64::from(seconds) * 1_000_000_000 + 7000);
+                }
+                assert_eq!(times(&bytes), expected, "{magic:x}, {extra} bytes more, {packets} packets");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_packet_that_is_too_long_to_be_one_is_called_so() {
+    let data = segment();
+    let mut bytes = LITTLE.pcap(MICRO, &[(5, 7, &data), (6, 7, &data)]);
+    bytes.extend(LITTLE.words(&[7, 7, 0x7000_0000, 0x7000_0000]));
+    let found = read(&bytes);
+    assert_eq!((found.times.len(), found.broken.as_deref()), (2, Some("a packet is longer than 4194304 bytes")));
+}
+
+#[test]
+fn where_there_is_no_tcp_it_is_said_what_there_is() {
+    let mut udp = segment();
+    udp[9] = 17;
+    // Port 51820 on one side.
+    udp[20..24].copy_from_slice(&[0x03, 0xe8, 0xca, 0x6c]);
+    let no_tcp = |bytes: &[u8]| {
+        let mut source = opened(bytes).unwrap();
+        source.for_each(&FileFilter::default(), &mut |_| ());
+        source.without_tcp()
+    };
+    let mut packets: Vec<(u32, u32, &[u8])> = vec![(5, 7, &udp[..]); 20];
+    let said = "no TCP was found in 20 frames; 20 are UDP port 1000 or 51820";
+    assert_eq!(no_tcp(&LITTLE.pcap(MICRO, &packets)).as_deref(), Some(said));
+    let tcp = segment();
+    packets.push((5, 7, &tcp));
+    assert_eq!(no_tcp(&LITTLE.pcap(MICRO, &packets)), None, "a twentieth is TCP");
+    let frame = [&[0; 12][..], &[0x88, 0xcc], &[0; 40]].concat();
+    let mut ethernet = LITTLE.header(MICRO, (2, 4), 1);
+    ethernet.extend([&LITTLE.words(&[5, 7, 54, 54])[..], &frame].concat());
+    let said = "no TCP was found in 1 frames; 1 are EtherType 0x88cc";
+    assert_eq!(no_tcp(&ethernet).as_deref(), Some(said));
+}
+
+#[test]
+fn a_clock_that_was_set_is_noticed() {
+    let said = |times: &[u32], ts: Option<&[u32]>| {
+        let packets: Vec<Vec<u8>> = (0..times.len())
+            .map(|k| match ts {
+                None => segment(),
+                Some(ts) => {
+                    // Twelve bytes of options: two that do nothing, and a timestamp.
+                    let mut bytes = segment();
+                    bytes[3] += 12;
+                    bytes[32] = 0x80;
+                    let option = [&[1, 1, 8, 10][..], &ts[k].to_be_bytes(), &[0; 4]].concat();
+                    bytes.splice(40..40, option);
+                    bytes
+                }
+            })
+            .collect();
+        let packets: Vec<(u32, u32, &[u8])> =
+            times.iter().zip(&packets).map(|(at, packet)| (*at, 7, &packet[..])).collect();
+        let mut source = opened(&LITTLE.pcap(MICRO, &packets)).unwrap();
+        source.for_each(&FileFilter::default(), &mut |_| ());
+        source.warnings().find(|line| line.contains("clock"))
+    };
+    assert_eq!(said(&[500, 501, 502], None), None);
+    assert_eq!(said(&[500, 501, 521, 522], Some(&[1000, 2000, 22_000, 23_000])), None, "20 s passed");
+    let forward = "the capture's clock was set forward by some 20 s: round trips across that are too long by as much";
+    assert_eq!(said(&[500, 501, 521, 522], Some(&[1000, 2000, 2004, 3000])).as_deref(), Some(forward));
+    let back = "the capture's clock was set back, or another capture was appended (1 times): round trips across that cannot be measured";
+    assert_eq!(said(&[500, 501, 401, 402], None).as_deref(), Some(back));
 }

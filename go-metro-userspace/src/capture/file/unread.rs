@@ -1,9 +1,11 @@
 //! What could not be measured of a file, and why.
 
-use go_metro_common::counters::Unparsable;
+use std::collections::HashMap;
 
+use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::Sides;
 
+use crate::capture::decode::{Carried, Packet, carried};
 use crate::capture::{SourceCounters, Unread};
 use crate::rtt::{EngineCounters, Quiet};
 
@@ -27,7 +29,7 @@ impl LinkTypes {
 /// Frames that could not be measured, for whatever reason.
 pub(super) fn total(counters: &SourceCounters) -> u64 {
     let unparsable = Unparsable::REFUSED.iter().map(|cause| counters.unparsable[*cause as usize]);
-    counters.unread.iter().copied().chain(unparsable).sum()
+    counters.unread.iter().copied().chain(unparsable).chain([counters.fragments]).sum()
 }
 
 /// `12 of 300 frames could not be measured: 10 of link type 163 (IEEE802_11_RADIO_AVS), 2 truncated`; None if all could.
@@ -83,7 +85,43 @@ pub(super) fn line(counters: &SourceCounters, link_types: &LinkTypes) -> Option<
             count => reasons.push(format!("{count} {what}")),
         }
     }
+    if counters.fragments > 0 {
+        reasons.push(format!("{} later fragments of a segment", counters.fragments));
+    }
     Some(format!("{total} of {} frames could not be measured: {}", counters.seen, reasons.join(", ")))
+}
+
+/// What frames carry that carry no TCP.
+#[derive(Default)]
+pub(super) struct Others(HashMap<Carried, u64>);
+
+impl Others {
+    /// Most kinds that are told apart.
+    const MOST: usize = 4096;
+
+    pub(super) fn note(&mut self, packet: Packet<'_>) {
+        let Some(carried) = carried(packet) else { return };
+        if self.0.len() < Self::MOST || self.0.contains_key(&carried) {
+            *self.0.entry(carried).or_default() += 1;
+        }
+    }
+
+    /// What most frames are, if hardly any is TCP.
+    pub(super) fn line(&self, counters: &SourceCounters) -> Option<String> {
+        /// One in so many is more than hardly any.
+        const HARDLY_ANY: u64 = 100;
+        let SourceCounters { seen, passed_over, .. } = *counters;
+        let others: u64 = self.0.values().sum();
+        let tcp = counters.matched + counters.copies + counters.mixed + passed_over.saturating_sub(others);
+        let (most, count) = self.0.iter().max_by_key(|(carried, count)| (**count, **carried))?;
+        // What could not be read has a line of its own.
+        if tcp * HARDLY_ANY > seen || total(counters) + counters.encapsulated >= others {
+            return None;
+        }
+        let found =
+            if tcp == 0 { "no TCP was found".to_owned() } else { format!("only {tcp} segments of TCP were found") };
+        Some(format!("{found} in {seen} frames; {count} are {most}"))
+    }
 }
 
 /// That connections were there and none was seen in both directions, by what the engine has counted of these sides.

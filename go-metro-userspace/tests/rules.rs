@@ -957,6 +957,16 @@ fn an_echo_newer_than_the_segment_names_something_that_passed_unseen() {
          60  > 1100+100 ts 4
          110 < ack 1200 ecr 4       => data exact 50";
     play(wraps);
+    // Also where the first that is acknowledged carries no timestamps.
+    for (echo, outcome) in [("70", "data exact 49"), ("71", "rejected unseen")] {
+        play(&format!(
+            "0   > 1000+100 ts 10
+             50  < ack 1100 ecr 10      => data exact 50
+             60  > 1100+100
+             61  > 1200+100 ts 70
+             110 < ack 1300 ecr {echo}  => {outcome}"
+        ));
+    }
     // Several that are acknowledged together: the receiver echoes the first, or any up to the last.
     for (echo, outcome) in [("10", "data exact 48"), ("12", "data exact 48"), ("13", "rejected unseen")] {
         play(&format!(

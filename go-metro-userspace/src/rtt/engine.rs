@@ -176,9 +176,11 @@ impl Engine {
     /// Whether a segment is of the chosen ports; one that is not is counted, and not to be recorded.
     #[inline]
     pub(super) fn chooses(&mut self, segment: &Segment) -> bool {
-        let is_chosen = self.config.ports.choose(&segment.flow);
-        self.counters.other_ports += u64::from(!is_chosen);
-        is_chosen
+        if self.config.ports.choose(&segment.flow) {
+            return true;
+        }
+        self.counters.other_ports += 1;
+        false
     }
 
     /// Takes one segment, whatever its ports, and says what became of it.
@@ -207,6 +209,7 @@ impl Engine {
         }
     }
 
+    #[inline]
     fn record_hashed(&mut self, segment: &Segment, key: &Key, hash: u32) -> Outcome {
         let outcome = match segment.direction() {
             Direction::Egress => self.sent(segment, key, hash),
@@ -256,6 +259,7 @@ impl Engine {
         &self.counters
     }
 
+    #[inline(never)]
     fn sent(&mut self, segment: &Segment, key: &Key, hash: u32) -> Outcome {
         let index = match self.live_flow(segment, key, hash) {
             Some(index) => index,
@@ -272,6 +276,7 @@ impl Engine {
         Outcome::Sent
     }
 
+    #[inline(never)]
     fn received(&mut self, segment: &Segment, key: &Key, hash: u32) -> Outcome {
         // Only what this end sends makes a flow: a flood of inbound segments costs no memory.
         let Some(index) = self.live_flow(segment, key, hash) else {
@@ -294,15 +299,21 @@ impl Engine {
     }
 
     /// The segment's flow, unless its time was over before the segment came.
+    #[inline]
     fn live_flow(&mut self, segment: &Segment, key: &Key, hash: u32) -> Option<u32> {
         let index = self.table.find(key, hash)?;
         let Some(ended) = self.table.is_over(index, segment.time()) else {
             self.table.flow_mut(index).note_gaps(self.gaps, &mut self.pool.share(index));
             return Some(index);
         };
+        self.end(index, ended);
+        None
+    }
+
+    #[cold]
+    fn end(&mut self, index: u32, ended: Ended) {
         self.table.remove(index, &mut self.pool);
         self.count_end(ended);
-        None
     }
 
     fn begin(&mut self, segment: &Segment, key: &Key, hash: u32) -> u32 {

@@ -9,7 +9,7 @@ use go_metro_common::segment::{Bits, TcpFlags};
 
 use super::ack_delay::AckDelay;
 use super::marks::Marks;
-use super::outstanding::{Advance, Match, Pushed, Queue, Share, Transmission};
+use super::outstanding::{Advance, Match, Proof, Pushed, Queue, Share, Timed, Transmission};
 use super::sample::{Quiet, Rejection};
 use super::{Class, Kind, Outcome, Sample, Segment, SeqNum};
 
@@ -215,6 +215,7 @@ impl Flow {
     /// Records were lost: a gap, which makes `gaps` so far. What is outstanding may have been acknowledged or sent
     /// again in it, so it is not timed, and what is sent next is behind it. All else stays known, so that a
     /// retransmission is recognised.
+    #[cold]
     pub(super) fn enter_gap(&mut self, gaps: u8, pool: &mut Share<'_>) {
         self.outstanding.lose(gaps, pool);
     }
@@ -249,7 +250,48 @@ impl Flow {
     }
 
     /// An outbound segment that occupies sequence space or resets.
+    #[inline]
     pub(super) fn sent(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Sent {
+        if self.is_continued_by(segment) && self.outstanding.has_room(limits.outstanding) {
+            self.continue_with(segment, pool, limits)
+        } else {
+            self.weigh_sent(segment, pool, limits)
+        }
+    }
+
+    /// Whether this is the next data in order, of a flow whose past has no say in it: all there is to do is to record it
+    /// (rule 1).
+    #[inline]
+    fn is_continued_by(&self, segment: &Segment) -> bool {
+        let is_data = !segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) && !segment.is_empty();
+        is_data
+            && segment.start() == self.snd_nxt
+            && !segment.header.bits.any(Bits::RESYNC | Bits::UNTIMED)
+            && self.is_synchronised()
+            && !self.marks.any(Marks::SECOND_ISN.and(Marks::ACKED_AHEAD))
+    }
+
+    #[inline]
+    fn continue_with(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Sent {
+        if self.marks.has(Marks::PEER_FOLLOWED) {
+            self.heard_peer(segment, pool);
+        }
+        self.snd_nxt = segment.end();
+        let transmission = Transmission {
+            sent_at: segment.time(),
+            start: segment.start(),
+            end: segment.end(),
+            tsval: segment.tsval(),
+            syn: false,
+            after_gap: false,
+            acked_early: false,
+        };
+        let pushed = self.outstanding.push(pool, transmission, limits.outstanding);
+        Sent { pool_full: pushed == Pushed::PoolFull, ..Sent::default() }
+    }
+
+    /// As [`Flow::sent`], whatever the flow's past.
+    fn weigh_sent(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Sent {
         let mut sent = Sent::default();
         if segment.has(TcpFlags::RST) {
             // Rule 7: the peer still acknowledges what was sent before the reset.
@@ -365,11 +407,11 @@ impl Flow {
             self.marks.set(Marks::RESET, true);
             return Outcome::Quiet(Quiet::Reset);
         }
-        if segment.has(TcpFlags::SYN) {
-            self.is_opened(segment, pool);
-        }
-        if segment.has(TcpFlags::FIN) {
-            self.marks.set(Marks::FIN_RECEIVED, true);
+        if segment.has(TcpFlags::SYN | TcpFlags::FIN) {
+            if segment.has(TcpFlags::SYN) {
+                self.is_opened(segment, pool);
+            }
+            self.marks.add(Marks::FIN_RECEIVED, segment.has(TcpFlags::FIN));
         }
         if limits.peers_complete {
             self.follow_peer(segment);
@@ -397,7 +439,9 @@ impl Flow {
             // What was sent before the first that was seen is not acknowledged yet.
             self.snd_una = ack;
         }
-        self.marks.set(Marks::UNA_ASSUMED, false);
+        if self.marks.has(Marks::UNA_ASSUMED) {
+            self.marks.set(Marks::UNA_ASSUMED, false);
+        }
         let hole_above = segment.header.bits.any(Bits::SACK_ABOVE);
         if segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK) {
             self.marks.set(Marks::SACK_IN_USE, true);
@@ -407,7 +451,9 @@ impl Flow {
             self.count_duplicate(segment, pool);
             Outcome::Quiet(Quiet::Duplicate)
         } else {
-            self.marks.set_duplicates(0);
+            if self.marks.duplicates() > 0 {
+                self.marks.set_duplicates(0);
+            }
             self.advance(ack, segment, pool, limits)
         };
         self.window = segment.header.window;
@@ -424,8 +470,81 @@ impl Flow {
     }
 
     /// Rules 3, 4, 6 and 10: an acknowledgement that advances `snd_una` within what was sent.
+    #[inline]
     fn advance(&mut self, ack: SeqNum, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Outcome {
         let una = std::mem::replace(&mut self.snd_una, ack);
+        if self.marks.any(Marks::IN_DOUBT) || segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK) {
+            let matched = self.match_in_doubt(una, ack, segment, pool);
+            return self.time_if(matched, una, segment, limits);
+        }
+        let advance = Advance { una, told: una, ack, tsecr: segment.tsecr() };
+        match self.outstanding.acknowledge_in_order(pool, &advance) {
+            Some(found) => self.time(&found, Proof::Alone, una, segment, limits),
+            None => {
+                let matched = self.outstanding.acknowledge(pool, advance).timed();
+                self.time_if(matched, una, segment, limits)
+            }
+        }
+    }
+
+    /// As [`Flow::time`], if it found something that can be timed.
+    fn time_if(
+        &mut self,
+        found: Result<Timed, Rejection>,
+        una: SeqNum,
+        segment: &Segment,
+        limits: FlowLimits,
+    ) -> Outcome {
+        match found {
+            Ok(Timed { transmission, proof }) => self.time(&transmission, proof, una, segment, limits),
+            Err(rejection) => Outcome::Rejected(rejection),
+        }
+    }
+
+    /// Rules 6 and 10: the sample that an acknowledgement is of what it `found`.
+    #[inline]
+    fn time(
+        &mut self,
+        found: &Transmission,
+        proof: Proof,
+        una: SeqNum,
+        segment: &Segment,
+        limits: FlowLimits,
+    ) -> Outcome {
+        let Some(rtt) = segment.time().since(found.sent_at) else {
+            return Outcome::Rejected(Rejection::NotPositive);
+        };
+        if Duration::from(rtt) > limits.longest {
+            return Outcome::Rejected(Rejection::TooLong);
+        }
+        // Rule 6: by then the peer may have sent its SYN-ACK again.
+        if found.syn && Duration::from(rtt) >= INITIAL_TIMEOUT {
+            return Outcome::Rejected(Rejection::Retransmitted);
+        }
+        let delayed = self.ack_delay.observe(rtt, self.is_alone(found, una, segment));
+        Outcome::Sample(Sample {
+            flow: segment.flow,
+            acked_at: segment.time(),
+            ack: self.snd_una,
+            rtt,
+            kind: if found.syn { Kind::Connect } else { Kind::Data },
+            class: match found.end == self.snd_una {
+                _ if proof == Proof::Timestamp => Class::Timestamp,
+                true => Class::Exact,
+                false => Class::Partial,
+            },
+            delayed,
+        })
+    }
+
+    /// What an acknowledgement times by all that is known, and what else it settles.
+    fn match_in_doubt(
+        &mut self,
+        una: SeqNum,
+        ack: SeqNum,
+        segment: &Segment,
+        pool: &mut Share<'_>,
+    ) -> Result<Timed, Rejection> {
         let (told, is_suspect) = (self.told_until(), self.suspects_hole());
         let is_closed = self.marks.has(Marks::HOLE_CLOSED) && !self.marks.has(Marks::RECORD_FULL);
         let hole_above = segment.header.bits.any(Bits::SACK_ABOVE);
@@ -451,66 +570,33 @@ impl Flow {
         }
         // What is not on record any more may have been acknowledged early as well.
         self.marks.add(Marks::AHEAD_DOUBTED, forgotten && self.acked_ahead().is_some());
-        let (found, by_timestamp) = match found {
+        match found {
             // Or else a segment behind the hole made a receiver speak that had kept the acknowledgement back.
-            _ if in_hole || hole_above => return Outcome::Rejected(Rejection::Hole),
-            Match::AckedEarly | Match::Unseen => return Outcome::Rejected(Rejection::Unseen),
-            _ if is_overtaken => return Outcome::Rejected(Rejection::Unseen),
+            _ if in_hole || hole_above => Err(Rejection::Hole),
+            Match::AckedEarly | Match::Unseen => Err(Rejection::Unseen),
+            _ if is_overtaken => Err(Rejection::Unseen),
             // A segment that had arrived before caused it (RFC 2883 section 4).
-            _ if segment.header.bits.any(Bits::DSACK) => return Outcome::Rejected(Rejection::Unseen),
+            _ if segment.header.bits.any(Bits::DSACK) => Err(Rejection::Unseen),
             // What was missed may have been the first to say the same.
-            _ if self.marks.has(Marks::PEER_MISSED) => return Outcome::Rejected(Rejection::Unseen),
-            Match::None | Match::Forgotten => return Outcome::Rejected(Rejection::NoSegment),
-            Match::Ambiguous => return Outcome::Rejected(Rejection::Retransmitted),
+            _ if self.marks.has(Marks::PEER_MISSED) => Err(Rejection::Unseen),
             // TSecr may be the echo of something in the hole.
-            Match::ByTimestamp(_) if told.is_some() => return Outcome::Rejected(Rejection::Hole),
-            Match::ByTimestamp(named) => (named, true),
+            Match::ByTimestamp(_) if told.is_some() => Err(Rejection::Hole),
             // The receiver has said that it holds nothing above what it acknowledged.
             // Rule 5: what was sent first cannot have waited for anything.
-            Match::Clean(found) if is_suspect && !is_closed && found.start != una => {
-                return Outcome::Rejected(Rejection::Hole);
-            }
+            Match::Clean(found) if is_suspect && !is_closed && found.start != una => Err(Rejection::Hole),
             // What was sent after the hole showed may have come before what filled it; unless TSecr is its echo.
             Match::Clean(found)
                 if told.is_some() && !is_closed && !(found.tsval.is_some() && found.tsval == segment.tsecr()) =>
             {
-                return Outcome::Rejected(Rejection::Hole);
+                Err(Rejection::Hole)
             }
             // From where on its echo would have to be is not known.
-            Match::Clean(found) if ahead_doubted && found.tsval != segment.tsecr() => {
-                return Outcome::Rejected(Rejection::Unseen);
+            Match::Clean(found) if ahead_doubted && found.tsval != segment.tsecr() => Err(Rejection::Unseen),
+            Match::Clean(found) if leaves_recovery.is_some_and(|recovery| !recovery.is_told_from(&found, segment)) => {
+                Err(Rejection::Recovery)
             }
-            Match::Clean(found) => {
-                if leaves_recovery.is_some_and(|recovery| !recovery.is_told_from(&found, segment)) {
-                    return Outcome::Rejected(Rejection::Recovery);
-                }
-                (found, false)
-            }
-        };
-        let Some(rtt) = segment.time().since(found.sent_at) else {
-            return Outcome::Rejected(Rejection::NotPositive);
-        };
-        if Duration::from(rtt) > limits.longest {
-            return Outcome::Rejected(Rejection::TooLong);
+            found => found.timed(),
         }
-        // Rule 6: by then the peer may have sent its SYN-ACK again.
-        if found.syn && Duration::from(rtt) >= INITIAL_TIMEOUT {
-            return Outcome::Rejected(Rejection::Retransmitted);
-        }
-        let delayed = self.ack_delay.observe(rtt, self.is_alone(&found, una, segment));
-        Outcome::Sample(Sample {
-            flow: segment.flow,
-            acked_at: segment.time(),
-            ack,
-            rtt,
-            kind: if found.syn { Kind::Connect } else { Kind::Data },
-            class: match found.end == ack {
-                _ if by_timestamp => Class::Timestamp,
-                true => Class::Exact,
-                false => Class::Partial,
-            },
-            delayed,
-        })
     }
 
     /// All below `ack` is acknowledged: what was known of it alone is not needed any more.
@@ -553,17 +639,14 @@ impl Flow {
     }
 
     /// Rule 5: segments behind a hole were received long before the acknowledgement that will cover them.
+    #[inline]
     fn hole(&mut self, until: SeqNum, pool: &mut Share<'_>) {
         // Where it is only assumed that all before the first segment is acknowledged, there may be a gap right before
         // that.
         let una = if self.marks.has(Marks::UNA_ASSUMED) { self.snd_una.minus(1) } else { self.snd_una };
         self.outstanding.void(pool, una);
         self.set_hole_until(Some(until));
-        self.marks.set(Marks::HOLE_BEYOND, false);
-        self.marks.set(Marks::HOLE_SUSPECTED, false);
-        self.marks.set(Marks::HOLE_FORGOTTEN, false);
-        self.marks.set(Marks::HOLE_CLOSED, false);
-        self.marks.set(Marks::RECORD_FULL, false);
+        self.marks.set(Marks::OF_HOLE, false);
     }
 
     /// The receiver holds something above a hole, which need not have been seen to be sent yet.
@@ -645,6 +728,11 @@ impl Flow {
     /// Follows the peer's own sequence numbers: where they jump, something that it sent before was not seen.
     fn follow_peer(&mut self, segment: &Segment) {
         let (start, end) = (segment.start(), segment.end());
+        if start == self.peer_nxt && self.marks.has(Marks::PEER_FOLLOWED) && !segment.has(TcpFlags::SYN) {
+            self.peer_nxt = end;
+            self.marks.set(Marks::PEER_MISSED, false);
+            return;
+        }
         let known = self.known(Marks::PEER_FOLLOWED, self.peer_nxt);
         // A SYN begins its numbers, and so does what is further away than any window.
         let known = known.filter(|nxt| !segment.has(TcpFlags::SYN) && start.distance(*nxt) <= LARGEST_WINDOW);

@@ -59,10 +59,31 @@ impl Marks {
     /// forbids, and proves nothing.
     pub(super) const AHEAD_DOUBTED: Self = Self(1 << 22);
 
+    /// What is said of a hole.
+    pub(super) const OF_HOLE: Self = Self::HOLE_BEYOND
+        .and(Self::HOLE_SUSPECTED)
+        .and(Self::HOLE_FORGOTTEN)
+        .and(Self::HOLE_CLOSED)
+        .and(Self::RECORD_FULL);
+    /// What may speak against timing an acknowledgement that advances: without any of these only what is on record decides.
+    pub(super) const IN_DOUBT: Self = Self::HOLE.and(Self::RECOVERY).and(Self::ACKED_AHEAD).and(Self::PEER_MISSED);
+
     /// Whether all of `marks` are set.
     #[inline]
     pub(super) const fn has(self, marks: Self) -> bool {
         self.0 & marks.0 == marks.0
+    }
+
+    /// Whether any of `marks` is set.
+    #[inline]
+    pub(super) const fn any(self, marks: Self) -> bool {
+        self.0 & marks.0 != 0
+    }
+
+    /// All of both.
+    #[inline]
+    pub(super) const fn and(self, marks: Self) -> Self {
+        Self(self.0 | marks.0)
     }
 
     /// Sets `marks` if `on`, clears them otherwise.

@@ -6,6 +6,7 @@
 //! the pool in the order of sending. As long as nothing was retransmitted that is also the order of sequence numbers, and
 //! an acknowledgement only ever looks at the front.
 
+use super::sample::Rejection;
 use super::{Nanos, SeqNum};
 
 /// No node.
@@ -219,6 +220,36 @@ pub(super) enum Match {
     AckedEarly,
 }
 
+/// What an acknowledgement times, as far as the record tells.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timed {
+    pub(super) transmission: Transmission,
+    pub(super) proof: Proof,
+}
+
+/// Why an acknowledgement is of one transmission and no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// There was no other.
+    Alone,
+    /// TSecr names it.
+    Timestamp,
+}
+
+impl Match {
+    /// What is timed where nothing else speaks against it.
+    #[inline]
+    pub(super) fn timed(self) -> Result<Timed, Rejection> {
+        match self {
+            Self::Clean(transmission) => Ok(Timed { transmission, proof: Proof::Alone }),
+            Self::ByTimestamp(transmission) => Ok(Timed { transmission, proof: Proof::Timestamp }),
+            Self::AckedEarly | Self::Unseen => Err(Rejection::Unseen),
+            Self::None | Self::Forgotten => Err(Rejection::NoSegment),
+            Self::Ambiguous => Err(Rejection::Retransmitted),
+        }
+    }
+}
+
 /// What became of a new transmission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
@@ -296,8 +327,65 @@ impl Queue {
         self.doubts = self.doubts.wrapping_add(1);
     }
 
+    /// Whether one more transmission needs no other to make room for it.
+    #[inline]
+    pub(super) fn has_room(&self, bound: u16) -> bool {
+        self.len < bound
+    }
+
+    /// As [`Self::acknowledge`], where all that `ack` covers was sent once and in order, nothing made room, there is no gap,
+    /// and TSecr is the echo of something that it covers: then the last of that is what is timed, and there is nothing to weigh.
+    /// `None`, and nothing is changed, where that is not so.
+    #[inline]
+    pub(super) fn acknowledge_in_order(&mut self, pool: &mut Share<'_>, advance: &Advance) -> Option<Transmission> {
+        if self.len == 0 || self.marks & (UNORDERED | THINNED) != 0 {
+            return None;
+        }
+        let Advance { una, told, ack, .. } = *advance;
+        let first = pool.node(self.head);
+        let first_tsval = first.tsval();
+        let (mut newest, mut last, mut passed, mut holds_own) = (first, self.head, 0, self.head < COMMON);
+        let mut flags = newest.flags;
+        while newest.end.before(ack) {
+            passed += 1;
+            if passed == self.len {
+                return None;
+            }
+            last = newest.next;
+            newest = pool.node(last);
+            flags |= newest.flags;
+            holds_own |= last < COMMON;
+        }
+        let is_clean = flags & (AGAIN | AFTER_GAP | ACKED_EARLY | MAYBE_ACKED) == 0 && newest.doubts == self.doubts;
+        if !is_clean || !newest.start.before(ack) || !first.contains(una) || told != una {
+            return None;
+        }
+        if let (Some(echo), Some(last)) = (advance.echo(), newest.tsval())
+            && (is_newer(echo, last) || first_tsval.is_some_and(|first| is_newer(first, echo)))
+        {
+            return None;
+        }
+        let found = newest.transmission();
+        let covered = passed + u16::from(found.end == ack);
+        if covered == passed || holds_own {
+            for _ in 0..covered {
+                self.remove_front(pool);
+            }
+        } else {
+            self.remove_through(pool, last, covered);
+        }
+        if self.len == 0 {
+            self.empty(self.marks & GAP_PENDING);
+        }
+        Some(found)
+    }
+
     /// Finds what `ack` acknowledges (rules 3 and 4) and removes all that it covers.
+    #[inline(never)]
     pub(super) fn acknowledge(&mut self, pool: &mut Share<'_>, advance: Advance) -> Match {
+        if let Some(found) = self.acknowledge_in_order(pool, &advance) {
+            return Match::Clean(found);
+        }
         let mut evidence = Evidence::default();
         if self.is(UNORDERED) {
             self.cover_any_order(pool, advance, &mut evidence);
@@ -306,9 +394,36 @@ impl Queue {
         }
         let found = evidence.judge(advance, self.doubts, self.is(THINNED));
         if self.len == 0 {
-            *self = Self { marks: self.marks & GAP_PENDING, ..Self::after_gaps(self.gaps) };
+            self.empty(self.marks & GAP_PENDING);
         }
         found
+    }
+
+    /// Nothing is on record any more. Field by field: a whole queue would be put together elsewhere, and the processor waits
+    /// to read at once what was written in parts.
+    #[inline]
+    fn empty(&mut self, marks: u8) {
+        (self.head, self.tail) = (NIL, NIL);
+        self.doubts = 0;
+        self.len = 0;
+        self.marks = marks;
+    }
+
+    /// Removes the oldest `count`, which end with `last`, and of which none is the flow's own: they are linked already.
+    #[inline]
+    fn remove_through(&mut self, pool: &mut Share<'_>, last: u32, count: u16) {
+        let free = std::mem::replace(&mut pool.pool.free, self.head);
+        self.head = std::mem::replace(&mut pool.node_mut(last).next, free);
+        self.len -= count;
+    }
+
+    /// Removes the oldest.
+    #[inline]
+    fn remove_front(&mut self, pool: &mut Share<'_>) {
+        let next = pool.node(self.head).next;
+        self.give_back(pool, self.head);
+        self.head = next;
+        self.len -= 1;
     }
 
     /// Removes everything.
@@ -356,7 +471,7 @@ impl Queue {
             self.give_back(pool, index);
             index = node.next;
         }
-        *self = Self { marks: if gap { GAP_PENDING } else { 0 }, ..Self::after_gaps(self.gaps) };
+        self.empty(if gap { GAP_PENDING } else { 0 });
     }
 
     fn is(&self, mark: u8) -> bool {
@@ -381,6 +496,7 @@ impl Queue {
         }
     }
 
+    #[inline]
     fn append(&mut self, pool: &mut Share<'_>, transmission: Transmission, bound: u16, again: bool) -> Pushed {
         let mut pushed = Pushed::Kept;
         if self.len >= bound {
@@ -419,9 +535,7 @@ impl Queue {
             if node.end.after(advance.ack) {
                 return;
             }
-            self.give_back(pool, self.head);
-            self.head = node.next;
-            self.len -= 1;
+            self.remove_front(pool);
         }
     }
 
@@ -449,6 +563,7 @@ impl Queue {
 
     /// Makes room (rule 9): keeps the oldest and every second one after it. What is dropped leaves a gap that no
     /// acknowledgement matches.
+    #[cold]
     fn thin(&mut self, pool: &mut Share<'_>) {
         debug_assert!(!self.is(UNORDERED), "a retransmission's twin must not be dropped");
         self.marks |= THINNED;

@@ -187,11 +187,17 @@ impl FlowTable {
         let life = entry.flow.life();
         let stale = life == Life::Open && now > entry.listed.at().plus(TOUCH_EVERY);
         if life != entry.listed.life() || stale {
-            self.unlink(index);
-            let entry = &mut self.entries[index as usize];
-            entry.listed = Listed::new(life, entry.listed.at().max(now));
-            self.append(index);
+            self.relist(index, life, now);
         }
+    }
+
+    /// Moves an entry to the back of the list of its life.
+    #[cold]
+    fn relist(&mut self, index: u32, life: Life, now: Nanos) {
+        self.unlink(index);
+        let entry = &mut self.entries[index as usize];
+        entry.listed = Listed::new(life, entry.listed.at().max(now));
+        self.append(index);
     }
 
     /// Removes a flow.

@@ -46,7 +46,9 @@ const ONE_MISSING_IN: u32 = 8;
 const FLOW_MEMORY: u32 = 64;
 /// Those of the capture.
 const CAPTURE_MEMORY: u32 = 4096;
-/// A copy that follows within this part of the round trip was captured at the same place, or near enough.
+/// A copy that follows within this time was captured at the same place: what a switch takes.
+const AT_ONCE_NS: u64 = 10_000;
+/// So was, or near enough, one that follows within this part of the round trip.
 const PART_OF_ROUND_TRIP: u64 = 10;
 /// So many identifications in a row that are not that of the packet before tell that they count.
 const COUNTS: u8 = 2;
@@ -108,7 +110,8 @@ impl Apart {
         let took_ns = took.as_nanos() as u64;
         self.round_trips += 1;
         self.over += u32::from(took_ns < lag_ns);
-        self.short += u32::from((lag_ns..lag_ns * PART_OF_ROUND_TRIP).contains(&took_ns));
+        let is_short = lag_ns >= AT_ONCE_NS && (lag_ns..lag_ns * PART_OF_ROUND_TRIP).contains(&took_ns);
+        self.short += u32::from(is_short);
         if self.round_trips >= FLOW_MEMORY {
             (self.round_trips, self.short, self.over) = (self.round_trips / 2, self.short / 2, self.over / 2);
         }
@@ -554,7 +557,7 @@ mod tests {
             for frame in exchange(0..5000, counts, 4000) {
                 frames.push(frame);
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                if ((random >> 40) as f64) < share * (1 << 24) as f64 {
+                if ((random >> 40) as f64) < share * f64::from(1 << 24) {
                     frames.push((frame.0 + 30, frame.1));
                 }
             }

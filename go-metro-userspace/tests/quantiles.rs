@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use go_metro::report::prometheus::Format;
+use go_metro::report::page::Format;
 use go_metro::report::table::{self, Columns, Style};
 use go_metro::report::{Health, Json, NamedPair, Prometheus, Report, Table, csv, json};
 use go_metro::rtt::{
@@ -149,7 +149,9 @@ fn histogram_quantile(page: &str, q: f64) -> f64 {
 fn page(samples: &[u64], summary: &PairSummary) {
     let sink = Prometheus::new(2, Buckets::Fine);
     sink.report(&report(pair(summary.clone())));
-    let page = sink.exposition().encode(Format::Classic);
+    let mut text = Arc::new(sink.exposition().encode(Format::Classic).unwrap()).text();
+    let pieces: Vec<_> = std::iter::from_fn(|| text.next_piece().unwrap()).collect();
+    let page = String::from_utf8(pieces.concat()).unwrap();
     let gauge = |name: &str, quantile: &str| {
         let is_it = |line: &&str| line.starts_with(name) && line.contains(quantile);
         let line = page.lines().find(is_it).unwrap_or_else(|| panic!("{name} in {page}"));

@@ -56,7 +56,7 @@ fn a_static_binary_measures_in_a_root_with_nothing_but_busybox() {
         let measured = || samples(&agent.output()).unwrap();
         wait("the round trips are measured", || (measured().len() >= ROUNDS).then_some(()));
         // A busy machine makes some of them longer, and none shorter.
-        let shortest = measured().iter().map(|sample| sample.rtt()).min().unwrap();
+        let shortest = measured().iter().map(xtask::lab::agent::Sample::rtt).min().unwrap();
         assert!(shortest >= RTT && shortest < RTT + Duration::from_millis(5), "{backend:?}: {shortest:?}");
         let log = agent.log().join("\n");
         assert!(log.contains(&format!("backend: {}", backend.name())), "{log}");

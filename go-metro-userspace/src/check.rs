@@ -5,12 +5,12 @@ mod capabilities;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::capture::ebpf::probe;
 use crate::capture::{WatchList, interfaces, pcap};
-use crate::config::{Backend, Config, Environment, Instance, Origin, OutputName, Selector, Statsd};
+use crate::config::{Backend, Config, Environment, Instance, Origin, OutputName, Selector, Statsd, not_utf8};
 use crate::netlink::links;
 use crate::privileges;
 use crate::report::{Destination, dogstatsd, origin};
@@ -20,6 +20,9 @@ use crate::targets::{TargetSet, local_addresses};
 
 /// Longest wait for name servers: as long as a resolver takes with three of them (resolv.conf(5)).
 const PATIENCE: Duration = Duration::from_secs(35);
+
+/// Where the kernel lists the processors that there may be: eBPF's maps have a share for each.
+const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
 /// What to check.
 #[derive(Clone, Debug, Default)]
@@ -58,14 +61,30 @@ pub fn run(options: &CheckOptions, environment: Environment<'_>, out: &mut impl 
         let fix = Some("remove the file that is out of use, or name the one to read with --config".to_owned());
         findings.push(finding(Status::Warn, "configuration", passed_over.clone(), fix));
     }
+    for detail in not_utf8(|name| std::env::var_os(name)) {
+        let fix = Some("mend it where it is set, as in /etc/default/go-metro".to_owned());
+        findings.push(finding(Status::Warn, "environment", detail, fix));
+    }
     let backend = config.as_ref().map_or(Backend::Auto, |config| config.backend);
     kernel(backend, &mut findings);
     if let Some(problem) = privileges::without_proc() {
         findings.push(finding(Status::Warn, "/proc", problem, Some("mount -t proc proc /proc".to_owned())));
     }
+    if backend != Backend::Pcap && !Path::new(POSSIBLE_CPUS).exists() {
+        let (status, else_) = match backend {
+            Backend::Ebpf => (Status::Fail, "eBPF cannot be used"),
+            _ => (Status::Warn, "eBPF is not used"),
+        };
+        let fix = Some("mount -t sysfs sysfs /sys".to_owned());
+        findings.push(finding(status, "/sys", format!("it is not mounted, and {else_} without it"), fix));
+    }
     findings.extend(capabilities::findings(capabilities::effective(), backend));
     if let Some(config) = &config {
         interfaces_there(config, &mut findings);
+        if let Some(short) = config.short_idle_ttl() {
+            let fix = Some("leave `idle_ttl` out, for 300 s, or set it to 1 s or more".to_owned());
+            findings.push(finding(Status::Warn, "flows", short, fix));
+        }
         only_pcap_can(config, &mut findings);
         filter_compiles(config, &mut findings);
         targets(config, &mut findings);
@@ -339,10 +358,22 @@ fn statsd(config: &Config, findings: &mut Vec<Finding>) {
         Origin::Environment(variable) => format!("{subject} (from {variable})"),
         Origin::Default => format!("{subject} (the default)"),
     };
+    if let Statsd::Unix(path) = &config.statsd
+        && path.is_dir()
+    {
+        let fix = Some("name the socket itself, such as the Agent's dsd.socket in that folder".to_owned());
+        findings.push(finding(Status::Fail, &subject, "is a folder, no socket", fix));
+        return tags_fit(config, findings);
+    }
     match reached {
         Ok(detail) => findings.push(finding(Status::Ok, &subject, detail, None)),
         Err(error) => findings.push(finding(Status::Warn, &subject, error.to_string(), fix())),
     }
+    tags_fit(config, findings);
+}
+
+/// Whether a datagram holds the lines with the tags of each interface.
+fn tags_fit(config: &Config, findings: &mut Vec<Finding>) {
     let room = match &config.statsd {
         Statsd::Udp { .. } => Destination::Udp { host: String::new(), port: 0 },
         Statsd::Unix(path) => Destination::Unix(path.clone()),
@@ -552,6 +583,18 @@ mod tests {
     }
 
     #[test]
+    fn a_short_idle_ttl_warns_that_nothing_longer_is_measured() {
+        let with = |ttl: &str| {
+            checked(&format!("init_config: {{idle_ttl: {ttl}}}\ninstances: [{{interface: lo, ips: ['::1']}}]\n")).1
+        };
+        let what =
+            "warn  flows: `idle_ttl` is 0.5 s: flows are forgotten after that, so no round trip that takes longer";
+        let short = with("500ms");
+        assert!(short.contains(what), "{short}");
+        assert!(!with("1").contains("idle_ttl"));
+    }
+
+    #[test]
     fn a_name_that_does_not_resolve_warns_for_it_may_later() {
         let (_, text) = checked("instances: [{interface: lo, ips: ['::1'], hosts: [no-such-host.invalid]}]\n");
         assert!(text.contains("warn  host no-such-host.invalid: "), "{text}");
@@ -570,6 +613,14 @@ mod tests {
         let _server = UnixDatagram::bind(&path).unwrap();
         let there = checked(&file).1;
         assert!(there.contains(&format!("ok    DogStatsD unix://{}: listens", path.display())), "{there}");
+        let in_its_place = folder.path().display().to_string();
+        let (fine, a_folder) = checked(&format!(
+            "init_config: {{statsd_socket: {in_its_place}}}\ninstances: [{{interface: lo, ips: ['::1']}}]\n"
+        ));
+        let what = format!("FAIL  DogStatsD unix://{in_its_place}: is a folder, no socket\n      fix: ");
+        assert!(!fine && a_folder.contains(&what), "{a_folder}");
+        let port = checked("init_config: {statsd_port: 8127}\ninstances: [{interface: lo, ips: ['::1']}]\n").1;
+        assert!(port.contains("DogStatsD udp://127.0.0.1:8127: "), "the port is no default: {port}");
         let default = checked("instances: [{interface: lo, ips: ['::1']}]\n").1;
         assert!(default.contains("DogStatsD udp://127.0.0.1:8125 (the default): "), "{default}");
     }

@@ -61,7 +61,7 @@ use service::Service;
 use settings::{engine_config, source_settings, summary_limits};
 use signals::{Asked, Signals};
 use status::Memory;
-use waiting::{answer, at, tick, ticks};
+use waiting::{OnceInAWhile, answer, at, tick, ticks};
 use worker::{Event, Snapshot};
 
 /// What the command line says over the configuration, now and after each reload.
@@ -259,6 +259,7 @@ struct Agent {
     interval: Option<oneshot::Receiver<Snapshot>>,
     /// When it was asked for, unless it was said since that it does not come.
     asked_at: Option<Instant>,
+    said_late: OnceInAWhile,
     /// The interval that came, while the kernel is asked about its sockets and name servers about its addresses.
     taken: Option<oneshot::Receiver<Taken>>,
     service: Service,
@@ -337,6 +338,7 @@ impl Agent {
             lookups: Lookups::start(),
             interval: None,
             asked_at: None,
+            said_late: OnceInAWhile::default(),
             taken: None,
             service: Service::from_environment(),
             reading: None,
@@ -532,7 +534,10 @@ impl Agent {
         if self.interval.is_none() && self.taken.is_none() {
             self.interval = Some(self.worker.ask());
             self.asked_at = Some(Instant::now());
-        } else if self.interval.is_some() && self.asked_at.take_if(|at| at.elapsed() >= LATE).is_some() {
+        } else if self.interval.is_some()
+            && self.asked_at.take_if(|at| at.elapsed() >= LATE).is_some()
+            && self.said_late.may_say()
+        {
             tracing::warn!("the capture thread has not answered since the last report; reports come later");
         }
     }

@@ -99,6 +99,7 @@ impl Agent {
             let keeps_flows = of_source.iter().all(|key| KEEP_FLOWS.contains(key));
             self.worker.replace(source, settings.watch, keeps_flows).await?;
         }
+        config.short_idle_ttl().iter().for_each(|short| tracing::warn!("{short}"));
         if config.log != old.log {
             tracing::warn!("restart to change where and how much is logged");
         }

@@ -13,17 +13,32 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use super::waiting::OnceInAWhile;
+
 /// How many times the watchdog is fed in the time after which it bites.
 const FEEDINGS: u32 = 3;
 /// Longest time of a watchdog that is believed.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
+/// Whether the capture thread got on since the watchdog was last to be fed.
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    Made,
+    /// It did not; and whether the log is to have it.
+    None {
+        say: bool,
+    },
+}
+
 /// What the service manager is told.
+#[derive(Default)]
 pub(super) struct Service {
     /// Where it listens.
     address: Option<OsString>,
     watchdog: Option<Duration>,
     fed_at_beat: Option<u64>,
+    stands_still: bool,
+    said_still: OnceInAWhile,
     /// Messages that it did not take.
     lost: u64,
     /// A state that it has not taken yet.
@@ -38,7 +53,7 @@ impl Service {
         // systemd.service(5): 0 turns it off.
         let watchdog = sd_notify::watchdog_enabled().filter(|time| !time.is_zero()).map(|time| time.min(LONGEST));
         let address = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty());
-        Self { address, watchdog, fed_at_beat: None, lost: 0, owed: None, is_full: false }
+        Self { address, watchdog, ..Self::default() }
     }
 
     /// How often to call [`Self::feed`]; `None` if there is no watchdog.
@@ -71,12 +86,24 @@ impl Service {
     /// Feeds the watchdog if the capture thread got on since the last time: `beat` is how often it has gone round. An agent whose
     /// loop runs but which no longer measures is to be restarted.
     pub(super) fn feed(&mut self, beat: u64) {
+        match self.progress(beat) {
+            Progress::Made => _ = self.tell(&text(&[NotifyState::Watchdog])),
+            Progress::None { say: true } => {
+                tracing::warn!("the capture thread makes no progress; the watchdog is not fed");
+            }
+            Progress::None { say: false } => {}
+        }
+    }
+
+    fn progress(&mut self, beat: u64) -> Progress {
         if self.fed_at_beat == Some(beat) {
-            tracing::warn!("the capture thread makes no progress; the watchdog is not fed");
-            return;
+            // With a watchdog faster than the capture thread it stands still again and again.
+            let is_new = !std::mem::replace(&mut self.stands_still, true);
+            return Progress::None { say: is_new && self.said_still.may_say() };
         }
         self.fed_at_beat = Some(beat);
-        self.tell(&text(&[NotifyState::Watchdog]));
+        self.stands_still = false;
+        Progress::Made
     }
 
     /// Sends the last state again, if it was not taken.
@@ -142,4 +169,18 @@ fn send(address: &[u8], message: &[u8]) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
     socket.send_to_addr(message, &address).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capture_thread_slower_than_the_watchdog_is_said_once() {
+        let mut service = Service::default();
+        // WATCHDOG_USEC=1000 asks each millisecond; the thread goes round once in three.
+        let asked: Vec<Progress> = (0..3000).map(|time| service.progress(time / 3)).collect();
+        assert_eq!(asked.iter().filter(|progress| **progress == Progress::Made).count(), 1000);
+        assert_eq!(asked.iter().filter(|progress| **progress == Progress::None { say: true }).count(), 1);
+    }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use go_metro_common::counters::Unparsable;
 
 use super::serve::{self, Ask, Server, SocketError};
+use super::waiting::COMPLAIN_EVERY;
 use super::worker::Look;
 use super::{Agent, resident_bytes};
 use crate::capture::ebpf::features;
@@ -23,8 +24,6 @@ use crate::status::document::{
 use crate::targets::hosts;
 use crate::threads;
 
-/// Losses are mentioned in the log not more often than this.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// Most reports whose counters are kept: more come in two intervals only if many are late.
 const MARKS: usize = 16;
 
@@ -35,6 +34,15 @@ fn lost_lately(backend: &str, lost: u64) -> String {
         _ => "watch fewer targets, set `filter`, or give the daemon more processor time",
     };
     format!("{lost} records lost lately: {remedy}")
+}
+
+/// That named interfaces are absent: one reason, however many they are.
+fn absent_ones(names: &[&str]) -> Option<String> {
+    match names {
+        [] => None,
+        [name] => Some(format!("interface {name} is absent")),
+        names => Some(format!("{} interfaces are absent: {}", names.len(), hosts::shortened(names))),
+    }
 }
 
 /// What only time tells.
@@ -314,9 +322,8 @@ impl Agent {
         for (interface, why) in &look.trouble {
             problems.push(format!("cannot capture on {interface}: {}", why.lines().next().unwrap_or_default()));
         }
-        for interface in interfaces.iter().filter(|now| !now.attached && !is_in_trouble(&now.name)) {
-            problems.push(format!("interface {} is absent", interface.name));
-        }
+        let absent = interfaces.iter().filter(|now| !now.attached && !is_in_trouble(&now.name));
+        problems.extend(absent_ones(&absent.map(|absent| &*absent.name).collect::<Vec<_>>()));
         for ((ifindex, way), _) in self.blind.iter().filter(|(_, blind)| blind.moved) {
             let name =
                 look.attached.iter().find(|attached| attached.ifindex == *ifindex).map(|attached| &*attached.name);
@@ -421,4 +428,19 @@ pub(super) fn kernel() -> &'static Kernel {
 
 fn since_epoch(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_thousand_absent_interfaces_are_one_reason() {
+        let names: Vec<String> = (0..3000).map(|n| format!("veth{n}")).collect();
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        let reason = "3000 interfaces are absent: veth0, veth1, veth2 and 2997 more";
+        assert_eq!(absent_ones(&names).as_deref(), Some(reason));
+        assert_eq!(absent_ones(&names[..1]).as_deref(), Some("interface veth0 is absent"));
+        assert_eq!(absent_ones(&[]), None);
+    }
 }

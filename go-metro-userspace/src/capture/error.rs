@@ -174,6 +174,9 @@ pub enum CaptureError {
         /// What the settings ask for.
         reason: String,
     },
+    /// The kernel's list of processors, of which each has a share of the classifier's maps, cannot be read.
+    #[error("cannot count the processors in /sys/devices/system/cpu: {0}; mount it: mount -t sysfs sysfs /sys")]
+    NoSysfs(io::Error),
     /// A system call failed that has no reason to.
     #[error("{call} failed: {source}")]
     System {

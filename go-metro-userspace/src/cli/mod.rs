@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{logging, signals, terminal};
+use crate::{logging, privileges, signals, terminal};
 
 /// It did not work at run time.
 const FAILURE: u8 = 1;
@@ -93,6 +93,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(told) => return shown(&told),
     };
+    if let Err(why) = privileges::check_environment() {
+        return ended(&Failure::usage(&why));
+    }
     let done = match cli.verb {
         Verb::Run(args) => run::run(&args),
         #[cfg(feature = "top")]

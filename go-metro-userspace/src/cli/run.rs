@@ -53,7 +53,7 @@ pub(super) struct Args {
     #[arg(long)]
     samples: bool,
     /// Between reports: seconds, or 500ms, 10s, 5m [default: the file's, else 30 for statsd and 1 for table and json]
-    #[arg(long, value_name = "TIME", value_parser = config::parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = config::parse_interval)]
     interval: Option<Duration>,
     /// Stop after this long: seconds, or 10s, 5m, 1h
     #[arg(long, value_name = "TIME", value_parser = config::parse_time)]
@@ -151,6 +151,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(found) = found {
         tracing::info!("{found}");
     }
+    config::not_utf8(|name| std::env::var_os(name)).iter().for_each(|wrong| tracing::warn!("{wrong}"));
+    config.short_idle_ttl().iter().for_each(|short| tracing::warn!("{short}"));
     if let (None, Some(path)) = (&args.config, &config_path)
         && let Some(passed_over) = places::passed_over(path, &places::find().1)
     {
@@ -308,6 +310,7 @@ mod tests {
             ("-c a -i eth0", "cannot be used with"),
             ("-c a -t 10.0.0.1", "cannot be used with"),
             ("-i eth0 --interval 0", "must be more than 0"),
+            ("-i eth0 --interval 20ms", "0.02 s is too short; the smallest is 0.1 s"),
             ("-i eth0 --duration soon", "`soon` is no time; write seconds (10) or a unit (500ms, 10s, 5m, 1h)"),
             ("-i eth0 --port http", "`http` is neither a port such as 443 nor a range such as 8000-8010"),
             ("-i eth0 --json -o table", "cannot be used with"),

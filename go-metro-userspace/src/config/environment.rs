@@ -1,12 +1,13 @@
 //! The environment of Datadog's own clients and of the service manager, honoured where the file is silent.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::values::server_host;
+use super::values::{one_host, server_host, socket_path};
 use super::{Environment, Origin, Statsd};
 
 /// The DogStatsD server: the file's host and port, else `DD_DOGSTATSD_URL`, else `DD_AGENT_HOST` and `DD_DOGSTATSD_PORT`, else the
-/// default. And who named the host.
+/// default. And who named the host, or else the port.
 pub(super) fn statsd(
     host: Option<String>,
     port: Option<u16>,
@@ -19,15 +20,15 @@ pub(super) fn statsd(
     {
         return Ok((from_url(&url, default_port)?, Origin::Environment("DD_DOGSTATSD_URL")));
     }
-    let port = match (port, set(env, "DD_DOGSTATSD_PORT")) {
-        (Some(port), _) => port,
-        (None, Some(text)) => parse_port("DD_DOGSTATSD_PORT", &text)?,
-        (None, None) => default_port,
+    let (port, origin_of_port) = match (port, set(env, "DD_DOGSTATSD_PORT")) {
+        (Some(port), _) => (port, Origin::File),
+        (None, Some(text)) => (parse_port("DD_DOGSTATSD_PORT", &text)?, Origin::Environment("DD_DOGSTATSD_PORT")),
+        (None, None) => (default_port, Origin::Default),
     };
     let (host, origin) = match (host, set(env, "DD_AGENT_HOST")) {
         (Some(host), _) => (host, Origin::File),
         (None, Some(text)) => (parse_host("DD_AGENT_HOST", &text)?, Origin::Environment("DD_AGENT_HOST")),
-        (None, None) => (default_host.to_owned(), Origin::Default),
+        (None, None) => (default_host.to_owned(), origin_of_port),
     };
     Ok((Statsd::Udp { host, port }, origin))
 }
@@ -57,7 +58,9 @@ pub(super) fn tags(env: Environment<'_>) -> Vec<(&'static str, String)> {
 fn from_url(url: &str, default_port: u16) -> Result<Statsd, String> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     match scheme {
-        "unix" | "unixgram" if rest.starts_with('/') => Ok(Statsd::Unix(PathBuf::from(rest))),
+        "unix" | "unixgram" if rest.starts_with('/') => {
+            socket_path(rest).map(Statsd::Unix).map_err(|what| format!("DD_DOGSTATSD_URL: the path {what}"))
+        }
         "udp" => {
             // An IPv6 address stands in brackets (RFC 3986 section 3.2.2).
             let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -72,11 +75,31 @@ fn from_url(url: &str, default_port: u16) -> Result<Statsd, String> {
 }
 
 fn parse_host(variable: &str, text: &str) -> Result<String, String> {
-    server_host(text).ok_or_else(|| format!("{variable}: `{text}` is neither an address nor a host name"))
+    let host = server_host(text).ok_or_else(|| format!("`{text}` is neither an address nor a host name"));
+    host.and_then(one_host).map_err(|what| format!("{variable}: {what}"))
 }
 
 fn parse_port(variable: &str, text: &str) -> Result<u16, String> {
     text.parse().ok().filter(|port| *port > 0).ok_or_else(|| format!("{variable}: `{text}` is no port; use 1 to 65535"))
+}
+
+/// What a configuration takes from the environment.
+const VARIABLES: [&str; 9] = [
+    "DD_DOGSTATSD_URL",
+    "DD_AGENT_HOST",
+    "DD_DOGSTATSD_PORT",
+    "DD_ENV",
+    "DD_SERVICE",
+    "DD_VERSION",
+    "DD_ENTITY_ID",
+    "DD_EXTERNAL_ENV",
+    "LOGS_DIRECTORY",
+];
+
+/// A line for each of these variables that is not UTF-8, and therefore as good as absent.
+pub fn not_utf8(env: impl Fn(&str) -> Option<OsString>) -> Vec<String> {
+    let wrong = VARIABLES.into_iter().filter(|name| env(name).is_some_and(|value| value.to_str().is_none()));
+    wrong.map(|name| format!("the environment's {name} is not UTF-8 and is not used; set it to plain text")).collect()
 }
 
 /// A variable that is there and not empty.

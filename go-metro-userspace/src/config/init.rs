@@ -12,8 +12,8 @@ use super::sampling::SamplingWanted;
 use super::schema::Described;
 use super::section::Section;
 use super::values::{
-    AbsolutePath, AverageWanted, Backend, Bounded, BucketsWanted, Bytes, DelayedAcks, IngressHook, Listen, LogLevel,
-    MetricName, OutputName, PathOrOff, PortRange, Seconds, ServerHost, SidesWanted, Text, YesNo,
+    AbsolutePath, AtLeast, AverageWanted, Backend, Bounded, BucketsWanted, Bytes, DelayedAcks, IngressHook, Listen,
+    LogLevel, MetricName, OutputName, PathOrOff, PortRange, Seconds, ServerHost, SidesWanted, Text, YesNo,
 };
 use super::{Config, Environment, Instance, LogSettings, Origin, Statsd, environment};
 use crate::rtt::Ports;
@@ -30,6 +30,12 @@ const OUTSTANDING_PER_FLOW: u64 = 4096;
 const MAX_PAIRS: u64 = 2000;
 /// The original's flush interval.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
+/// Shortest time between reports, and of a flow's life. What waits for the capture thread comes later than that on a busy host.
+const SHORTEST_MS: u64 = 100;
+/// The same, for the command line.
+pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(SHORTEST_MS);
+/// Round trips up to this are usual on the Internet, with a lost segment or an acknowledgement kept back.
+const USUAL_RTT: Duration = Duration::from_secs(1);
 const DNS_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 const STATSD_HOST: &str = "127.0.0.1";
 const STATSD_PORT: u16 = 8125;
@@ -47,7 +53,7 @@ const LOG_FILES: u64 = 5;
 pub(super) struct InitConfig {
     // The original's.
     snaplen: Option<Bounded<64, 262_144>>,
-    idle_ttl: Option<Seconds>,
+    idle_ttl: Option<AtLeast<SHORTEST_MS>>,
     exp_ttl: Option<Seconds>,
     log_to_file: Option<YesNo>,
     log_level: Option<LogLevel>,
@@ -60,7 +66,7 @@ pub(super) struct InitConfig {
     delayed_acks: Option<DelayedAcks>,
     average: Option<AverageWanted>,
     kernel_rtt: Option<YesNo>,
-    report_interval: Option<Seconds>,
+    report_interval: Option<AtLeast<SHORTEST_MS>>,
     dns_refresh_interval: Option<Seconds>,
     reverse_dns: Option<YesNo>,
     max_flows: Option<Bounded<1, 16_777_216>>,
@@ -186,12 +192,12 @@ impl InitConfig {
             filter: self.filter.map(|Text(filter)| filter),
             ports: Ports::new(&self.ports.iter().map(|PortRange(range)| *range).collect::<Vec<_>>())
                 .unwrap_or_default(),
-            idle_ttl: seconds(self.idle_ttl, IDLE_TTL),
+            idle_ttl: self.idle_ttl.map_or(IDLE_TTL, |AtLeast(time)| time),
             exp_ttl: seconds(self.exp_ttl, EXP_TTL),
             max_flows: number(self.max_flows.map(|Bounded(n)| n), MAX_FLOWS) as u32,
             outstanding_per_flow: number(self.outstanding_per_flow.map(|Bounded(n)| n), OUTSTANDING_PER_FLOW) as u16,
             max_pairs: number(self.max_pairs.map(|Bounded(n)| n), MAX_PAIRS) as usize,
-            report_interval: seconds(self.report_interval, REPORT_INTERVAL),
+            report_interval: self.report_interval.map_or(REPORT_INTERVAL, |AtLeast(time)| time),
             dns_refresh_interval: seconds(self.dns_refresh_interval, DNS_REFRESH_INTERVAL),
             reverse_dns: self.reverse_dns.is_none_or(|YesNo(yes)| yes),
             statsd,
@@ -224,6 +230,14 @@ fn outputs(listed: Vec<OutputName>, listens: bool) -> Vec<OutputName> {
 }
 
 impl Config {
+    /// That `idle_ttl` leaves out round trips that occur, if so.
+    pub fn short_idle_ttl(&self) -> Option<String> {
+        let seconds = self.idle_ttl.as_secs_f64();
+        (self.idle_ttl < USUAL_RTT).then(|| {
+            format!("`idle_ttl` is {seconds} s: flows are forgotten after that, so no round trip that takes longer is measured")
+        })
+    }
+
     /// Where Prometheus scrapes, if it does.
     pub fn prometheus_address(&self) -> SocketAddr {
         self.prometheus_listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, PROMETHEUS_PORT).into())

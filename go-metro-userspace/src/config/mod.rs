@@ -29,6 +29,7 @@ use serde_yaml::Value;
 
 use crate::rtt::Ports;
 
+pub use environment::not_utf8;
 pub use error::{ConfigError, Fault};
 pub use instance::{Instance, Sampling};
 pub use sampling::{PerFlow, Thinning, Watermark};
@@ -54,6 +55,15 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
         Some(time) => Ok(time),
         None => Err(format!("`{text}` is no time; write seconds (10) or a unit (500ms, 10s, 5m, 1h)")),
     }
+}
+
+/// A time between reports, of the command line.
+///
+/// # Errors
+///
+/// As [`parse_time`]; and a time that is too short.
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
+    values::at_least(parse_time(text)?, init::SHORTEST_INTERVAL)
 }
 
 /// An address and a port to listen on.

@@ -14,9 +14,9 @@ use super::instance::Instance;
 use super::place::Place;
 use super::section::Section;
 use super::values::{
-    AbsolutePath, AutoOr, AverageWanted, Backend, Bounded, BucketsWanted, Bytes, DelayedAcks, HostName, IngressHook,
-    Listen, LogLevel, MetricName, Network, OutputName, PathOrOff, PortRange, Seconds, ServerHost, SidesWanted, Span,
-    Text, YesNo,
+    AbsolutePath, AtLeast, AutoOr, AverageWanted, Backend, Bounded, BucketsWanted, Bytes, DelayedAcks, HostName,
+    IngressHook, Listen, LogLevel, MetricName, Network, OutputName, PathOrOff, PortRange, Seconds, ServerHost,
+    SidesWanted, Span, Text, YesNo,
 };
 
 /// A value that can say what it takes.
@@ -158,6 +158,14 @@ impl Described for PathBuf {
 impl<const MIN: u64, const MAX: u64> Described for Bounded<MIN, MAX> {
     fn schema() -> Value {
         json!({"anyOf": [{"type": "integer", "minimum": MIN, "maximum": MAX}, {"type": "string", "pattern": "^\\s*[0-9]+\\s*$"}]})
+    }
+}
+
+impl<const MILLISECONDS: u64> Described for AtLeast<MILLISECONDS> {
+    fn schema() -> Value {
+        let mut schema = Seconds::schema();
+        schema["anyOf"][0] = json!({"type": "number", "minimum": MILLISECONDS as f64 / 1000.0});
+        schema
     }
 }
 

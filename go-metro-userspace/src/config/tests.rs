@@ -203,6 +203,14 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
         (init("outputs: [statsd, json, statsd]"), "outputs: lists one of them twice"),
         (init("metrics: []"), "is empty; leave the key out for all of them"),
         (init("report_interval: 10x"), "expected seconds, or a time such as 500ms, 10s or 5m"),
+        (init("report_interval: 1ms"), "init_config.report_interval: 0.001 s is too short; the smallest is 0.1 s"),
+        (init("idle_ttl: 0.05"), "init_config.idle_ttl: 0.05 s is too short; the smallest is 0.1 s"),
+        (init("statsd_ip: 255.255.255.255"), "init_config.statsd_ip: `255.255.255.255` is a broadcast address"),
+        (
+            init(&format!("statsd_socket: /{}", "a".repeat(107))),
+            "init_config.statsd_socket: is 108 bytes long; the path of a Unix socket has at most 107",
+        ),
+        (init(&format!("status_socket: /{}", "a".repeat(107))), "init_config.status_socket: is 108 bytes long;"),
         (init("prometheus_listen: 9464"), "`9464` has no address; write 127.0.0.1:9464 for programs on this host, or"),
         (init("prometheus_listen: ':9464'"), "`:9464` has no address; write 127.0.0.1:9464"),
         (
@@ -424,12 +432,51 @@ fn a_url_in_the_environment_names_either_socket() {
     assert_eq!(with("udp://agent").unwrap(), udp("agent", 8125));
     assert_eq!(with("udp://[::1]:9000").unwrap(), udp("::1", 9000));
     assert_eq!(with("unix:///run/dsd.socket").unwrap(), Statsd::Unix(PathBuf::from("/run/dsd.socket")));
+    assert!(
+        with("udp://255.255.255.255").unwrap_err().to_string().contains("DD_DOGSTATSD_URL: `255.255.255.255` is a")
+    );
+    let long: &'static str = format!("unix:///{}", "a".repeat(107)).leak();
+    assert!(with(long).unwrap_err().to_string().contains("DD_DOGSTATSD_URL: the path is 108 bytes long"));
     assert!(with("tcp://x").unwrap_err().to_string().contains("use udp://HOST:PORT, unix:///PATH or"));
     assert_eq!(
         with("udp://:8125").unwrap_err().to_string(),
         "DD_DOGSTATSD_URL: `` is neither an address nor a host name"
     );
     assert_eq!(with("unixgram:///run/dsd.socket").unwrap(), Statsd::Unix(PathBuf::from("/run/dsd.socket")));
+}
+
+#[test]
+fn the_shortest_times_and_the_longest_path_are_taken() {
+    let path = format!("/{}", "a".repeat(106));
+    let init = format!("{{report_interval: 100ms, idle_ttl: 0.1, statsd_socket: {path}}}");
+    let config = parse(&format!("init_config: {init}\ninstances: [{{interface: lo, ips: ['::1']}}]\n")).unwrap();
+    assert_eq!((config.report_interval, config.idle_ttl), (Duration::from_millis(100), Duration::from_millis(100)));
+    assert_eq!(config.statsd, Statsd::Unix(PathBuf::from(path)));
+    assert_eq!(parse_interval("0.1"), Ok(Duration::from_millis(100)));
+}
+
+#[test]
+fn a_variable_that_is_not_utf_8_is_named() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt as _;
+    let env = |name: &str| match name {
+        "DD_ENV" => Some(OsString::from_vec(b"pr\xffod".to_vec())),
+        "DD_SERVICE" => Some(OsString::from("web")),
+        _ => None,
+    };
+    assert_eq!(not_utf8(env), ["the environment's DD_ENV is not UTF-8 and is not used; set it to plain text"]);
+}
+
+#[test]
+fn who_named_the_port_of_the_server_is_known() {
+    let origin = |init: &str, port: Option<&str>| {
+        let text = format!("init_config: {init}\ninstances: [{{interface: lo, ips: ['::1']}}]\n");
+        let env = |name: &str| port.filter(|_| name == "DD_DOGSTATSD_PORT").map(str::to_owned);
+        Config::parse(&text, Path::new("conf.yaml"), &env).unwrap().statsd_origin
+    };
+    assert_eq!(origin("{}", None), Origin::Default);
+    assert_eq!(origin("{statsd_port: 8127}", None), Origin::File);
+    assert_eq!(origin("{}", Some("8127")), Origin::Environment("DD_DOGSTATSD_PORT"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Values that cannot be bad: each says what it takes when it is given something else.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -215,14 +215,23 @@ pub(super) struct ServerHost(pub(super) String);
 impl<'de> Deserialize<'de> for ServerHost {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         parsed(deserializer, "an address or a host name", |text| {
-            server_host(text).map(Self).ok_or_else(|| match with_port(text) {
+            let host = server_host(text).ok_or_else(|| match with_port(text) {
                 Some((host, port)) => {
                     format!("`{text}` has a port; write `statsd_ip: {host}` and `statsd_port: {port}`")
                 }
                 None => format!("`{text}` is neither an address nor a host name"),
-            })
+            })?;
+            one_host(host).map(Self)
         })
     }
+}
+
+/// The host, unless it is the address of all hosts: the kernel refuses datagrams to it (`SO_BROADCAST`, socket(7)).
+pub(super) fn one_host(host: String) -> Result<String, String> {
+    if host.parse() == Ok(IpAddr::V4(Ipv4Addr::BROADCAST)) {
+        return Err(format!("`{host}` is a broadcast address, to which nothing is sent; name one host"));
+    }
+    Ok(host)
 }
 
 /// An address, perhaps in brackets, or a host name.
@@ -232,19 +241,31 @@ pub(super) fn server_host(text: &str) -> Option<String> {
     address().or_else(|| host_name(text))
 }
 
-/// A path from the root.
+/// Longest path of a Unix socket, in bytes: `sun_path` without the byte that ends it (unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
+
+/// A path that a Unix socket can have.
+pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
+    match text.len() {
+        0..=SOCKET_PATH_MAX => Ok(PathBuf::from(text)),
+        bytes => Err(format!(
+            "is {bytes} bytes long; the path of a Unix socket has at most {SOCKET_PATH_MAX}: move the socket, or name a \
+             shorter symbolic link to its folder"
+        )),
+    }
+}
+
+/// A path of a Unix socket, from the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AbsolutePath(pub(super) PathBuf);
 
 impl<'de> Deserialize<'de> for AbsolutePath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         parsed(deserializer, "a path", |text| {
-            let path = PathBuf::from(text);
-            if path.is_absolute() {
-                Ok(Self(path))
-            } else {
-                Err(format!("`{text}` is no path from the root; begin with /"))
+            if !text.starts_with('/') {
+                return Err(format!("`{text}` is no path from the root; begin with /"));
             }
+            socket_path(text).map(Self)
         })
     }
 }
@@ -276,7 +297,7 @@ impl<'de> Deserialize<'de> for PathOrOff {
 pub(super) fn path_or_off(text: &str) -> Result<Option<PathBuf>, String> {
     match text {
         "off" | "no" | "false" => Ok(None),
-        path if path.starts_with('/') => Ok(Some(PathBuf::from(path))),
+        path if path.starts_with('/') => socket_path(path).map(Some),
         _ => Err(format!("`{text}` is neither a path from the root nor `off`")),
     }
 }
@@ -388,6 +409,25 @@ impl<'de> Deserialize<'de> for Seconds {
         let Span(time) = Span::deserialize(deserializer)?;
         if time.is_zero() { Err(D::Error::custom("`0` is no time; use seconds above 0")) } else { Ok(Self(time)) }
     }
+}
+
+/// A time that is no shorter than this many milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AtLeast<const MILLISECONDS: u64>(pub(super) Duration);
+
+impl<'de, const MILLISECONDS: u64> Deserialize<'de> for AtLeast<MILLISECONDS> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Seconds(time) = Seconds::deserialize(deserializer)?;
+        at_least(time, Duration::from_millis(MILLISECONDS)).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// The time, if it is no shorter than this.
+pub(super) fn at_least(time: Duration, shortest: Duration) -> Result<Duration, String> {
+    if time < shortest {
+        return Err(format!("{} s is too short; the smallest is {} s", time.as_secs_f64(), shortest.as_secs_f64()));
+    }
+    Ok(time)
 }
 
 /// A time in seconds, whole or not, perhaps none.

@@ -10,6 +10,7 @@ mod files;
 mod syscalls;
 mod threads;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -54,6 +55,45 @@ impl Needs {
     }
 }
 
+/// What the environment asks of the sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Asked {
+    /// Nothing, or what the configuration has by default.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// An unexpected system call ends the process.
+    Kill,
+}
+
+impl Asked {
+    fn parse(value: &OsStr) -> Result<Self, String> {
+        match value.to_str().map(str::to_ascii_lowercase).as_deref() {
+            Some("" | "on" | "yes" | "true" | "1") => Ok(Self::On),
+            Some("off" | "no" | "false" | "0") => Ok(Self::Off),
+            Some("kill") => Ok(Self::Kill),
+            _ => Err(format!(
+                "the environment's {SANDBOX} is `{}`; it is on, off or kill (docs/privileges.md), or is not set",
+                value.to_string_lossy()
+            )),
+        }
+    }
+}
+
+fn asked() -> Result<Asked, String> {
+    std::env::var_os(SANDBOX).map_or(Ok(Asked::On), |value| Asked::parse(&value))
+}
+
+/// Whether the environment's word about the sandbox has a meaning.
+///
+/// # Errors
+///
+/// It has none; the error names the variable and what it can be.
+pub fn check_environment() -> Result<(), String> {
+    asked().map(drop)
+}
+
 /// What the process is to be confined to.
 #[derive(Clone, Copy, Debug)]
 pub struct Sandbox<'a> {
@@ -84,9 +124,10 @@ static CONFINEMENT: OnceLock<Confinement> = OnceLock::new();
 /// Gives up, for this thread and all that it starts, what is not needed from the start on. Once and for all: a second call changes nothing.
 pub fn confine(sandbox: Sandbox<'_>) {
     CONFINEMENT.get_or_init(|| {
-        let asked = std::env::var(SANDBOX).unwrap_or_default();
-        let off = match asked.as_str() {
-            "off" => Some("GO_METRO_SANDBOX=off"),
+        // What it has no meaning for was refused at the start of the program.
+        let asked = asked().unwrap_or_default();
+        let off = match asked {
+            Asked::Off => Some("GO_METRO_SANDBOX=off"),
             _ if !sandbox.wanted => Some("sandbox: off"),
             _ => None,
         };
@@ -117,7 +158,7 @@ pub fn confine(sandbox: Sandbox<'_>) {
             }
         }
         // Last, as it forbids what comes before.
-        match syscalls::restrict(&sandbox, asked == "kill") {
+        match syscalls::restrict(&sandbox, asked == Asked::Kill) {
             Ok(()) => debug!("system calls are filtered"),
             Err(error) => debug!(%error, "system calls are not filtered"),
         }
@@ -192,7 +233,21 @@ fn names(capabilities: &CapsHashSet) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_word_about_the_sandbox_that_means_nothing_is_refused() {
+        for (text, meant) in [("", Asked::On), ("on", Asked::On), ("OFF", Asked::Off), ("0", Asked::Off)] {
+            assert_eq!(Asked::parse(OsStr::new(text)), Ok(meant), "{text}");
+        }
+        assert_eq!(Asked::parse(OsStr::new("kill")), Ok(Asked::Kill));
+        for wrong in [OsStr::new("offf"), OsStr::from_bytes(b"of\xff")] {
+            let why = Asked::parse(wrong).unwrap_err();
+            assert!(why.contains("GO_METRO_SANDBOX is `of") && why.contains("it is on, off or kill"), "{why}");
+        }
+    }
 
     #[test]
     fn cap_bpf_is_kept_only_where_maps_need_it() {

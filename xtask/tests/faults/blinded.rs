@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
+use nix::unistd::Pid;
 use xtask::lab::Lab;
 use xtask::lab::agent::Agent;
 use xtask::lab::programs::{Hook, Position, Program, attached};
@@ -52,15 +52,22 @@ fn a_program_that_ends_the_chain_before_ours_hides_nothing_for_long() {
     }
 }
 
-/// What `bpftool link show` has of go-metro's links: numbers.
-fn links(lab: &Lab, daemon: &Daemon) -> Vec<u64> {
-    let output = lab.a.namespace.command("bpftool").args(["-j", "link", "show"]).output().unwrap();
-    let links: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let ours = |link: &&Value| {
-        let pids = link["pids"].as_array();
-        pids.is_some_and(|pids| pids.iter().any(|pid| pid["pid"] == daemon.pid().as_raw()))
-    };
-    links.as_array().unwrap().iter().filter(ours).map(|link| link["id"].as_u64().unwrap()).collect()
+/// The numbers of a process's links of this type, oldest first.
+fn links(pid: Pid, kind: &str) -> Vec<u64> {
+    // bpf_link_show_fdinfo(), kernel/bpf/syscall.c: `link_type:` and `link_id:` of each descriptor.
+    let texts = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+    let texts = texts.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+    let kind = format!("link_type:\t{kind}");
+    let ours = texts.filter(|text| text.lines().any(|line| line == kind));
+    let id = |text: String| text.lines().find_map(|line| line.strip_prefix("link_id:\t")?.parse().ok());
+    let mut links: Vec<u64> = ours.filter_map(id).collect();
+    links.sort_unstable();
+    links
+}
+
+fn detach(lab: &Lab, link: u64) {
+    let mut bpftool = lab.a.namespace.command("bpftool");
+    assert!(bpftool.args(["link", "detach", "id", &link.to_string()]).status().unwrap().success());
 }
 
 #[test]
@@ -71,21 +78,15 @@ fn a_classifier_that_somebody_detaches_or_hides_on_both_hooks_comes_back() {
     daemon.wait("it captures", |status| status["interfaces"][0]["attached"] == true);
     let longest = rounds(&lab, 10);
     wait_until(&server, "before", |heard| heard.rtts().len() >= 10).assert_true_rtts(longest, "before");
-    let all = links(&lab, &daemon);
-    if all.len() == 2 {
-        // One hook, the other, and both.
-        for detached in [&all[..1], &[], &[]] {
-            let now = links(&lab, &daemon);
-            let detached = if detached.is_empty() { &now[now.len() - 2..] } else { detached };
-            for link in detached {
-                let mut bpftool = lab.a.namespace.command("bpftool");
-                assert!(bpftool.args(["link", "detach", "id", &link.to_string()]).status().unwrap().success());
-            }
-            drop(server.take());
-            while_talking(&lab, || wait_until(&server, "it sees again", |heard| heard.rtts().len() > 20));
-        }
-    } else {
-        eprintln!("bpftool does not tell whose links there are: {all:?}");
+    let all = links(daemon.pid(), "tcx");
+    assert_eq!(all.len(), 2, "a link on each hook: {all:?}");
+    // One hook, then both, twice.
+    for which in [0..1, 0..2, 0..2] {
+        let now = links(daemon.pid(), "tcx");
+        let newest = &now[now.len() - 2..];
+        newest[which].iter().for_each(|link| detach(&lab, *link));
+        drop(server.take());
+        while_talking(&lab, || wait_until(&server, "it sees again", |heard| heard.rtts().len() > 20));
     }
     // Programs that end the chain on both hooks, beside a connection that is there already.
     let hidden = while_talking(&lab, || {
@@ -109,20 +110,13 @@ fn a_program_in_the_driver_that_somebody_detaches_comes_back() {
     conf.write(&["backend: ebpf", "ingress_hook: xdp", &conf.status_line()], USUAL);
     let server = statsd(&lab);
     let mut agent = start(&lab, &conf);
-    let pid = agent.pid().as_raw();
+    let pid = agent.pid();
     let hook = || conf.status()["interfaces"][0]["hook"].clone();
     wait("it captures in the driver", SOON, || hook() == "xdp and tcx");
-    // bpf_link_show_fdinfo(), kernel/bpf/syscall.c: `link_type:` and `link_id:` of each descriptor.
-    let in_driver = || -> Option<String> {
-        let texts = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
-        let texts = texts.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
-        let ours = texts.into_iter().find(|text| text.lines().any(|line| line == "link_type:\txdp"))?;
-        ours.lines().find_map(|line| line.strip_prefix("link_id:\t")).map(str::to_owned)
-    };
+    let in_driver = || links(pid, "xdp").last().copied();
     for time in ["once", "twice"] {
         let id = in_driver().expect("a link in the driver");
-        let mut bpftool = lab.a.namespace.command("bpftool");
-        assert!(bpftool.args(["link", "detach", "id", &id]).status().unwrap().success());
+        detach(&lab, id);
         drop(server.take());
         let (heard, longest) =
             while_talking(&lab, || wait_until(&server, "it sees again", |heard| heard.rtts().len() > 20));

@@ -145,6 +145,30 @@ fn without_proc_it_measures_and_says_what_it_cannot_tell() {
 }
 
 #[test]
+fn without_sys_it_measures_with_libpcap_and_says_what_to_mount() {
+    let lab = lab();
+    let server = statsd(&lab);
+    let conf = Conf::new();
+    conf.write(&[&conf.status_line()], USUAL);
+    let without_sys = |args: &[String]| {
+        let mut command = lab.a.namespace.command("unshare");
+        command.args(["--mount", "sh", "-c", "mount -t tmpfs none /sys && exec \"$@\"", "sh"]);
+        command.arg(binary().unwrap()).args(args);
+        command
+    };
+    let mut agent = Agent::spawn_command(&mut without_sys(&conf.args())).unwrap();
+    agent.ready().unwrap();
+    let why = conf.status()["backend"]["fallback"].as_str().unwrap().to_owned();
+    assert!(why.contains("/sys/devices/system/cpu") && why.contains("mount -t sysfs sysfs /sys"), "{why}");
+    measures(&lab, &server, "without /sys");
+    let checked = without_sys(&["check", "-c", conf.path().to_str().unwrap()].map(str::to_owned)).output().unwrap();
+    let told = String::from_utf8(checked.stdout).unwrap();
+    let line = "warn  /sys: it is not mounted, and eBPF is not used without it\n      fix: mount -t sysfs sysfs /sys";
+    assert!(told.contains(line) && !told.contains("FAIL"), "{told}");
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
 fn a_service_manager_that_does_not_read_holds_up_nothing() {
     let lab = lab();
     let server = statsd(&lab);

@@ -136,7 +136,7 @@ impl Classifier {
         let workers = workers.clamp(1, WORKERS_MAX);
         raise_memlock_limit();
         let ring_bytes = ring_size(ring_bytes.div_ceil(workers));
-        let cpus = nr_cpus().map_err(|(_, source)| CaptureError::System { call: "counting CPUs", source })?;
+        let cpus = nr_cpus().map_err(|(_, source)| CaptureError::NoSysfs(source))?;
         let wake_mask = wake_mask(ring_bytes, cpus);
         // In 5.18 and later; backports do without and fall back on plausibility.
         let has_tstamp_type = u8::from(kernel_is_at_least(5, 18));

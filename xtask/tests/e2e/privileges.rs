@@ -297,6 +297,31 @@ fn the_status_says_what_is_in_force_and_the_sandbox_can_be_turned_off() {
 }
 
 #[test]
+fn it_listens_at_no_port_but_the_one_that_the_configuration_names() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    for (more, expected) in [("", vec![]), ("\n  prometheus_listen: 127.0.0.1:9464", vec!["0100007F:24F8"])] {
+        let folder = tempfile::tempdir().unwrap();
+        let conf = folder.path().join("conf.yaml");
+        let text = "init_config:\n  status_socket: off\n  reverse_dns: false";
+        fs::write(&conf, format!("{text}{more}\ninstances:\n  - interface: eth0\n    ips: [10.77.0.2]\n")).unwrap();
+        let mut agent = Agent::start(&lab.a, ["run", "-c", conf.to_str().unwrap()]).unwrap();
+        agent.wait_for_log("capturing on eth0", SOON).unwrap();
+        let listens: Vec<String> = ["tcp", "tcp6"]
+            .iter()
+            .map(|family| fs::read_to_string(format!("/proc/{}/net/{family}", agent.pid())).unwrap())
+            .flat_map(|table| {
+                // TCP_LISTEN of include/net/tcp_states.h.
+                let fields = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+                let listening = fields.filter(|fields| fields[3] == "0A").map(|fields| fields[1].to_owned());
+                listening.collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(listens, expected, "{more}");
+        assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+    }
+}
+
+#[test]
 fn a_capture_is_read_without_rights_and_drawn_where_it_was_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let capture = xtask::workspace::root().join("corpus/clean.pcap.gz");

@@ -17,7 +17,7 @@ use xtask::lab::traffic::{Rounds, Server as Tcp, connect, talk};
 use super::dns::{Mood, Server};
 use super::outputs::{many_addresses, talk_to_all};
 use super::streams::Daemon;
-use super::support::{Conf, Heard, SOON, lab, statsd, wait, wait_until, while_talking};
+use super::support::{Conf, Heard, SOON, USUAL, lab, statsd, wait, wait_until, while_talking};
 
 const HOST: &str = "db.lab.test";
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -109,6 +109,27 @@ fn whatever_the_name_server_does_the_last_good_answer_is_measured() {
     learns(&agent, FIRST);
     measured(&lab, &statsd, FIRST, "after the flood");
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn with_reverse_dns_off_a_name_server_hears_of_no_peer() {
+    let lab = lab();
+    let statsd = statsd(&lab);
+    let names = Server::start(&lab.a, Mood::Dead);
+    for reverse_dns in [false, true] {
+        let conf = Conf::new();
+        conf.write_text(&format!("init_config:\n  reverse_dns: {reverse_dns}\ninstances:\n{USUAL}"));
+        let agent = spawn(&names, &conf);
+        drop(statsd.take());
+        talk_to(&lab, FIRST);
+        wait_until(&statsd, "a report", |heard| !heard.rtts().is_empty());
+        if reverse_dns {
+            wait("it is asked", SOON, || names.questions() > 0);
+        } else {
+            assert_eq!(names.questions(), 0, "asked although nobody wants names");
+        }
+        assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+    }
 }
 
 #[test]

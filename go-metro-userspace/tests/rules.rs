@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use go_metro::rtt::{EngineConfig, Nanos};
+use go_metro::rtt::{Engine, EngineConfig, Nanos};
 use go_metro_common::segment::Sides;
 use support::trace::{parse, play, play_sides, play_with};
 
@@ -757,6 +757,26 @@ fn nothing_is_timed_across_lost_records_however_many_gaps_a_flow_was_silent_for(
             assert_eq!(support::trace::describe(&engine.record(&line.segment)), line.expected, "{gaps} gaps: {text}");
         }
     }
+}
+
+#[test]
+fn among_records_some_of_which_may_be_missing_nothing_is_timed_and_flows_go_on() {
+    let mut engine = play_with(EngineConfig::default(), "0 > 1000+100\n 50 < ack 1100 => data exact 50");
+    let play = |text: &str, engine: &mut Engine| {
+        let line = parse(text).unwrap();
+        assert_eq!(support::trace::describe(&engine.record(&line.segment)), line.expected, "{text}");
+    };
+    engine.note_gap();
+    engine.set_doubtful(true);
+    play("60 > 1100+100", &mut engine);
+    play("110 < ack 1200 => rejected unseen", &mut engine);
+    play("115 > 1200+100", &mut engine);
+    engine.note_gap();
+    engine.set_doubtful(false);
+    play("160 < ack 1300 => rejected no_segment", &mut engine);
+    play("170 > 1300+100", &mut engine);
+    play("220 < ack 1400 => data exact 50", &mut engine);
+    assert_eq!(engine.flows(), 1);
 }
 
 #[test]

@@ -16,7 +16,8 @@ use tokio::sync::oneshot;
 use super::blind::{Change, Silence, Views};
 use super::tap::{Tap, Tapped};
 use crate::capture::{
-    Attached, CaptureError, Handover, InterfaceEvent, Jump, Source, SourceCounters, WatchList, Way, interfaces,
+    Attached, CaptureError, Continuity, Handover, InterfaceEvent, Jump, Source, SourceCounters, WatchList, Way,
+    interfaces,
 };
 use crate::netlink::monitor::Monitor;
 use crate::netlink::outages::Outages;
@@ -27,6 +28,8 @@ use crate::threads;
 
 /// Longest wait for records before commands are looked at.
 const POLL: Duration = Duration::from_millis(100);
+/// Most reads of a source, each of a part of its buffer, before commands are looked at.
+const READS: usize = 8;
 
 /// How often flows are expired, and interfaces' views looked at.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
@@ -218,7 +221,6 @@ impl Worker {
             retired: SourceCounters::default(),
             samples,
             samples_dropped: 0,
-            lost: 0,
             gap_before: None,
             tap: None,
             events,
@@ -311,8 +313,6 @@ struct State {
     retired: SourceCounters,
     samples: Option<mpsc::SyncSender<Samples>>,
     samples_dropped: u64,
-    /// As [`Source::lost`], at the last look.
-    lost: u64,
     /// A record stamped at this time or later comes after a gap.
     gap_before: Option<Nanos>,
     tap: Option<Tap>,
@@ -428,12 +428,10 @@ impl State {
             && let Some(Retiring { mut source, keeps_flows, mut came, stay, .. }) = self.retiring.take()
         {
             self.retired.add(&counters(&mut source));
-            // Each source counts from its own start.
-            let lost_before = source.lost().unwrap_or(self.lost);
+            let was_gap = source.is_gap_near() || self.gap_before.take().is_some();
             drop(source);
-            let lost = self.source.lost().unwrap_or_default();
-            let is_gap = self.gap_before.take().is_some() || lost_before != self.lost || lost != 0;
-            self.lost = lost;
+            let is_gap = self.source.is_gap_near() || was_gap;
+            self.engine.set_doubtful(false);
             if !keeps_flows {
                 self.engine.interrupt_all();
             }
@@ -466,21 +464,26 @@ impl State {
                 engine.interrupt_all();
             }
         }
-        self.notice_loss();
-        self.measure(None);
+        for _ in 0..READS {
+            self.notice_loss();
+            self.measure(None);
+            if !self.source.has_more() {
+                break;
+            }
+        }
         self.notice_jump();
         Ok(())
     }
 
-    /// Looks whether the kernel had no room for a record since the last look: a gap before what waits to be read, and
-    /// before what comes from now on.
+    /// Looks whether the kernel had no room for a record before, or among, what is read next.
     fn notice_loss(&mut self) {
-        let lost = self.source.lost().unwrap_or(self.lost);
-        if lost != self.lost {
-            self.lost = lost;
+        let Continuity { is_gap, is_doubtful } = self.source.continuity();
+        if is_gap {
             self.engine.note_gap();
-            self.gap_before = Some(self.source.now());
+            let is_vague = matches!(self.source, Source::Pcap(_));
+            self.gap_before = is_vague.then(|| self.source.now());
         }
+        self.engine.set_doubtful(is_doubtful);
     }
 
     /// Measures what came, or else what the source has.

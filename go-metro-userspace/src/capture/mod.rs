@@ -29,6 +29,22 @@ pub use clock::Jump;
 pub use error::CaptureError;
 pub use source::{Handover, Source};
 
+/// What is known of the segments that come next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Continuity {
+    /// Others may be missing before them.
+    pub is_gap: bool,
+    /// Others may be missing among them.
+    pub is_doubtful: bool,
+}
+
+impl Continuity {
+    /// Of several sources together.
+    fn and(self, other: Self) -> Self {
+        Self { is_gap: self.is_gap || other.is_gap, is_doubtful: self.is_doubtful || other.is_doubtful }
+    }
+}
+
 /// Which remote addresses each interface is to watch: what `interface` says (a name, a pattern and so on, see
 /// [`Selector`](crate::config::Selector)) to prefixes (an address is a full-length prefix).
 pub type WatchList = BTreeMap<String, Vec<IpNet>>;

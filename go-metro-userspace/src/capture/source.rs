@@ -8,7 +8,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, so
 
 use super::ebpf::{EbpfSource, RingSource};
 use super::pcap::PcapSource;
-use super::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way};
+use super::{Attached, CaptureError, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way};
 use crate::config::Backend;
 use crate::rtt::{Nanos, Segment};
 
@@ -172,13 +172,31 @@ impl Source {
         }
     }
 
-    /// Segments that the kernel had no room for since the source was opened; `None` if it does not say. Cheap enough to
-    /// ask before each read.
-    pub fn lost(&mut self) -> Option<u64> {
+    /// What is known of the segments that the next [`Self::read`] hands on; to be asked before each. Of libpcap it is not known where among
+    /// those that wait others are missing, so that what is stamped from now on is after a gap as well.
+    pub fn continuity(&mut self) -> Continuity {
         match self {
-            Self::Ebpf(source) => source.lost(),
-            Self::Pcap(source) => source.counters().ok().map(|counters| counters.lost),
-            Self::Ring(source) => source.lost(),
+            Self::Ebpf(source) => source.continuity(),
+            Self::Pcap(source) => Continuity { is_gap: source.take_gap(), is_doubtful: false },
+            Self::Ring(source) => source.continuity(),
+        }
+    }
+
+    /// Whether the last [`Self::read`] ended before all was handed on that had come.
+    pub fn has_more(&self) -> bool {
+        match self {
+            Self::Ebpf(source) => source.has_more(),
+            Self::Pcap(_) => false,
+            Self::Ring(source) => source.has_more(),
+        }
+    }
+
+    /// Whether segments may be missing near those that come next, as of now.
+    pub fn is_gap_near(&mut self) -> bool {
+        match self {
+            Self::Ebpf(source) => source.is_gap_near(),
+            Self::Pcap(source) => source.take_gap(),
+            Self::Ring(source) => source.is_gap_near(),
         }
     }
 

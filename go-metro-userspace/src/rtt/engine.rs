@@ -148,6 +148,8 @@ pub struct Engine {
     counters: EngineCounters,
     /// Gaps in the records so far, modulo 2^8.
     gaps: u8,
+    /// Records may be missing among those that come now.
+    is_doubtful: bool,
 }
 
 impl Engine {
@@ -163,13 +165,14 @@ impl Engine {
             config,
             counters: EngineCounters::default(),
             gaps: 0,
+            is_doubtful: false,
         }
     }
 
     /// Goes over to other bounds and lifetimes. If they differ from those so far, flows begin anew; the counters go on.
     pub fn follow(&mut self, config: EngineConfig) {
         if config != self.config {
-            *self = Self { counters: self.counters, ..Self::new(config) };
+            *self = Self { counters: self.counters, is_doubtful: self.is_doubtful, ..Self::new(config) };
         }
     }
 
@@ -215,6 +218,8 @@ impl Engine {
             Direction::Egress => self.sent(segment, key, hash),
             Direction::Ingress => self.received(segment, key, hash),
         };
+        let is_refused = self.is_doubtful && matches!(outcome, Outcome::Sample(_));
+        let outcome = if is_refused { Outcome::Rejected(Rejection::Unseen) } else { outcome };
         self.counters.note(&outcome);
         outcome
     }
@@ -247,6 +252,12 @@ impl Engine {
             let pool = &mut self.pool;
             self.table.for_each_mut(|_| true, |index, flow| flow.enter_gap(0, &mut pool.share(index)));
         }
+    }
+
+    /// Says whether records may be missing among those that come from now on, nobody knows where: then nothing that they acknowledge is
+    /// timed. What is before and after that [`Self::note_gap`] keeps apart.
+    pub fn set_doubtful(&mut self, is_doubtful: bool) {
+        self.is_doubtful = is_doubtful;
     }
 
     /// Number of flows now.

@@ -26,7 +26,7 @@ use super::ring::{self, Ring, RingSource};
 use super::tally::Tally;
 use super::tries::Tries;
 use crate::capture::error::CaptureError;
-use crate::capture::{SourceCounters, Unread};
+use crate::capture::{Continuity, SourceCounters, Unread};
 use crate::config::{IngressHook, PerFlow, Thinning};
 use crate::privileges::lacking;
 use crate::rtt::{FlowKey, Segment, shard_of};
@@ -318,9 +318,21 @@ impl Reader {
         self.rings.drain(1..).map(|ring| RingSource::new(ring, self.tally.clone())).collect()
     }
 
-    /// As [`Tally::lost`].
-    pub(super) fn lost(&self) -> Option<u64> {
-        self.tally.lost()
+    /// As [`Ring::continuity`], of all rings.
+    pub(super) fn continuity(&mut self) -> Continuity {
+        let Self { rings, tally, .. } = self;
+        rings.iter_mut().map(|ring| ring.continuity(tally)).fold(Continuity::default(), Continuity::and)
+    }
+
+    /// Whether the last read of any ring left something.
+    pub(super) fn has_more(&self) -> bool {
+        self.rings.iter().any(|ring| ring.has_more)
+    }
+
+    /// As [`Ring::is_gap_near`], of any ring.
+    pub(super) fn is_gap_near(&mut self) -> bool {
+        let Self { rings, tally, .. } = self;
+        rings.iter_mut().any(|ring| ring.is_gap_near(tally))
     }
 
     /// As [`Classifier::counters`].

@@ -7,6 +7,7 @@
 mod attach;
 mod beside;
 mod classifier;
+mod gaps;
 mod hooks;
 mod pressure;
 mod probe;
@@ -19,7 +20,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::error::CaptureError;
-use super::{Attached, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way};
+use super::{Attached, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way};
 use crate::rtt::{Nanos, Segment};
 use beside::Beside;
 use classifier::{Reader, with_sources};
@@ -215,9 +216,19 @@ impl EbpfSource {
         Ok(counters)
     }
 
-    /// Records that found no room in any ring since [`Self::open`]; `None` if the kernel does not say.
-    pub fn lost(&self) -> Option<u64> {
-        self.reader.lost()
+    /// As [`crate::capture::Source::continuity`].
+    pub fn continuity(&mut self) -> Continuity {
+        self.reader.continuity()
+    }
+
+    /// Whether the last [`Self::read`] left something.
+    pub fn has_more(&self) -> bool {
+        self.reader.has_more()
+    }
+
+    /// As [`crate::capture::Source::is_gap_near`].
+    pub fn is_gap_near(&mut self) -> bool {
+        self.reader.is_gap_near()
     }
 
     /// What happened to the clocks since the last call.

@@ -13,10 +13,11 @@ use go_metro_common::segment::{SegmentV4, SegmentV6, Sides};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
+use super::gaps::Gaps;
 use super::tally::Tally;
 use crate::capture::clock::Clocks;
 use crate::capture::error::CaptureError;
-use crate::capture::{Jump, SourceCounters};
+use crate::capture::{Continuity, Jump, SourceCounters};
 use crate::rtt::{Nanos, Segment};
 
 /// Records read in one go before the caller gets to look at its clock.
@@ -26,6 +27,9 @@ const DRAIN_MAX: usize = 1 << 16;
 pub(super) struct Ring {
     records: RingBuf<MapData>,
     sides: Sides,
+    gaps: Gaps,
+    /// Whether the last read left something.
+    pub(super) has_more: bool,
     /// Records handed on, one for each side.
     pub(super) read: u64,
     /// Of those, the second of one segment.
@@ -33,8 +37,9 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub(super) fn new(records: RingBuf<MapData>, sides: Sides) -> Self {
-        Self { records, sides, read: 0, second_sides: 0 }
+    /// A ring of so many bytes.
+    pub(super) fn new(records: RingBuf<MapData>, bytes: u32, sides: Sides) -> Self {
+        Self { records, sides, gaps: Gaps::new(bytes.into()), has_more: false, read: 0, second_sides: 0 }
     }
 
     /// The rings of `workers` shards, of these many bytes each: `first`, and others that are put behind it in `array`.
@@ -60,11 +65,32 @@ impl Ring {
                 array.set(shard, ring, 0).map_err(failed)?;
             }
         }
-        Ok(rings.into_iter().map(|ring| Self::new(ring, sides)).collect())
+        Ok(rings.into_iter().map(|ring| Self::new(ring, bytes, sides)).collect())
     }
 
     fn records(&self) -> &RingBuf<MapData> {
         &self.records
+    }
+
+    /// To be asked before each [`Self::drain`]: what is known of the records that it hands on. It hands on no more than that holds for,
+    /// and less than the ring may have.
+    pub(super) fn continuity(&mut self, tally: &Tally) -> Continuity {
+        if self.gaps.wants_look() {
+            self.look(tally);
+        }
+        self.gaps.begin_read()
+    }
+
+    /// Whether records may be missing near those that come next, as of now.
+    pub(super) fn is_gap_near(&mut self, tally: &Tally) -> bool {
+        self.look(tally);
+        self.gaps.is_near()
+    }
+
+    fn look(&mut self, tally: &Tally) {
+        if let Some(lost) = tally.lost() {
+            self.gaps.look(lost);
+        }
     }
 
     /// Hands the records that are in the ring to `sink`, oldest first; how many there were.
@@ -78,8 +104,13 @@ impl Ring {
             });
         };
         let mut records = 0;
-        while records < DRAIN_MAX {
-            let Some(item) = self.records.next() else { break };
+        let mut is_empty = false;
+        while records < DRAIN_MAX && !self.gaps.must_stop() {
+            let Some(item) = self.records.next() else {
+                is_empty = true;
+                break;
+            };
+            self.gaps.note(item.len());
             if item.len() == size_of::<SegmentV4>() {
                 // SAFETY: the item is as long as the record, whose fields may have any value.
                 let record: SegmentV4 = unsafe { item.as_ptr().cast::<SegmentV4>().read_unaligned() };
@@ -91,6 +122,8 @@ impl Ring {
             }
             records += 1;
         }
+        self.gaps.end_read(is_empty);
+        self.has_more = !is_empty;
         self.read += handed;
         self.second_sides += handed.saturating_sub(records as u64);
         records
@@ -174,9 +207,19 @@ impl RingSource {
         Self { ring: [ring], stamps: Stamps::new(), tally }
     }
 
-    /// As [`super::EbpfSource::lost`].
-    pub fn lost(&self) -> Option<u64> {
-        self.tally.lost()
+    /// As [`super::EbpfSource::continuity`].
+    pub fn continuity(&mut self) -> Continuity {
+        self.ring[0].continuity(&self.tally)
+    }
+
+    /// As [`super::EbpfSource::has_more`].
+    pub fn has_more(&self) -> bool {
+        self.ring[0].has_more
+    }
+
+    /// As [`super::EbpfSource::is_gap_near`].
+    pub fn is_gap_near(&mut self) -> bool {
+        self.ring[0].is_gap_near(&self.tally)
     }
 
     /// As [`super::EbpfSource::poll`].

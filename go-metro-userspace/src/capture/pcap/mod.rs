@@ -53,6 +53,8 @@ pub struct PcapSource {
     /// Why this source is used although eBPF was wanted.
     pub(super) fallback: Option<String>,
     counters: SourceCounters,
+    /// Those lost at the last look.
+    lost_before: u64,
     /// What is to be reported by the next [`PcapSource::maintain`].
     events: Vec<InterfaceEvent>,
     clocks: Clocks,
@@ -78,6 +80,7 @@ impl PcapSource {
             trouble: Trouble::default(),
             fallback: None,
             counters: SourceCounters::default(),
+            lost_before: 0,
             events: Vec::new(),
             clocks: Clocks::new(),
             jump: None,
@@ -174,6 +177,12 @@ impl PcapSource {
         let dropped = self.devices.iter_mut().map(Device::take_dropped).sum::<u64>();
         self.counters.lost += dropped + self.cooked.as_mut().map_or(0, Cooked::take_dropped);
         Ok(self.counters)
+    }
+
+    /// Whether packets were lost since the last call.
+    pub fn take_gap(&mut self) -> bool {
+        let lost = self.counters().map_or(self.lost_before, |counters| counters.lost);
+        lost != std::mem::replace(&mut self.lost_before, lost)
     }
 
     /// Watches other targets from now on.

@@ -19,6 +19,8 @@ const SLL2: Linktype = Linktype(276);
 
 /// Most packets read in one go, so that one busy interface does not starve the others.
 const BATCH: usize = 4096;
+/// Most bytes read in one go: so much less than the buffer has that a loss is known before what came after it is read.
+const BATCH_BYTES: usize = BUFFER_BYTES as usize / 8;
 
 /// What became of a handle.
 pub(super) enum Health {
@@ -107,12 +109,17 @@ impl Tap {
         counters: &mut SourceCounters,
         mut each: impl FnMut(&Decoded, Nanos, &mut SourceCounters),
     ) -> Health {
+        let mut bytes = 0;
         for _ in 0..BATCH {
+            if bytes >= BATCH_BYTES {
+                break;
+            }
             let (packet, wall_ns) = match self.read() {
                 Read::Packet(packet, wall_ns) => (packet, wall_ns),
                 Read::Nothing => return Health::Well,
                 Read::Gone => return Health::Gone,
             };
+            bytes += packet.bytes.len();
             if !(due.from_ns..due.until_ns).contains(&wall_ns) {
                 continue;
             }

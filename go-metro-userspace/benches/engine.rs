@@ -42,7 +42,9 @@ impl Load {
             let round = |k: i64| k.div_euclid(flows as i64) as u32;
             records.push(sent(flow(k), round(k).wrapping_mul(LEN), TcpFlags::ACK | TcpFlags::PSH));
             let asked = k - lag;
-            records.push(received(flow(asked), round(asked).wrapping_add(1).wrapping_mul(LEN), 200, TcpFlags::ACK));
+            let answer = received(flow(asked), round(asked).wrapping_add(1).wrapping_mul(LEN), 200, TcpFlags::ACK);
+            let index = records.len() as i64;
+            records.push(echoing(answer, index - 2 * asked));
         }
         Self::new(records, rounds as u32 * LEN)
     }
@@ -62,7 +64,9 @@ impl Load {
                 records.push(sent(*flow, 2 * round * LEN, TcpFlags::ACK));
                 records.push(sent(*flow, (2 * round + 1) * LEN, TcpFlags::ACK));
                 let ack = (2 * round + 2).wrapping_sub(outstanding).wrapping_mul(LEN);
-                records.push(received(*flow, ack, 0, TcpFlags::ACK));
+                // Of the first of the two.
+                let turns = i64::from(outstanding / 2) * flows as i64;
+                records.push(echoing(received(*flow, ack, 0, TcpFlags::ACK), 2 + 3 * turns));
             }
         }
         Self::new(records, 2 * rounds as u32 * LEN)
@@ -81,6 +85,12 @@ impl Load {
         for (index, record) in records.iter_mut().enumerate() {
             record.header.time_ns = 1_000_000_000 + index as u64 * STEP_NS;
             record.header.tsval = (record.header.time_ns / 1_000_000) as u32;
+        }
+        for index in 0..records.len() {
+            let header = &records[index].header;
+            let sent = (header.tsecr != 0).then(|| index as i64 - i64::from(header.tsecr));
+            let sent = sent.map(|sent| records[sent.rem_euclid(records.len() as i64) as usize].header.tsval);
+            records[index].header.tsecr = sent.unwrap_or_default();
         }
         let ns_per_pass = records.len() as u64 * STEP_NS;
         Self { records, seq_per_pass, ns_per_pass, new_flows: false, pass: 0 }
@@ -132,6 +142,12 @@ fn sent_len(flow: u32, seq: u32, payload_len: u32, flags: u8) -> SegmentV4 {
 fn received(flow: u32, ack: u32, payload_len: u32, flags: u8) -> SegmentV4 {
     let mut record = record(flow, flags, 0);
     (record.header.ack, record.header.payload_len) = (ack, payload_len);
+    record
+}
+
+/// With the TSval of the record that came so many before, once [`Load::new`] has given it one.
+fn echoing(mut record: SegmentV4, before: i64) -> SegmentV4 {
+    record.header.tsecr = before as u32;
     record
 }
 

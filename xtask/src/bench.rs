@@ -4,6 +4,7 @@
 //! case once, in an order that turns, so that whatever slows the machine for a while slows all of them. What is said of a case is the
 //! median over the rounds, with quartiles. `--write` puts the tables into `docs/performance.md`, between the markers that bear their names.
 
+mod baseline;
 mod engine;
 mod files;
 mod kernel;
@@ -33,6 +34,9 @@ pub struct Args {
     /// Put the tables into docs/performance.md
     #[arg(long)]
     write: bool,
+    /// A commit whose engine is measured beside this one
+    #[arg(long, value_name = "COMMIT")]
+    baseline: Option<String>,
     /// An object file with another tool's TC classifiers, to measure beside ours
     #[arg(long, value_name = "OBJECT")]
     peer: Option<PathBuf>,

@@ -9,11 +9,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context as _, Result};
 
 use super::plot::{Plot, Point};
-use super::{Args, Table, rounds};
+use super::{Args, Table, baseline, rounds};
 use crate::workspace::{cargo, root, run};
 use crate::{build_ebpf, setup};
 
-const LOADS: [(&str, &str); 3] =
+/// As the program and as the table has them.
+pub(super) const LOADS: [(&str, &str); 3] =
     [("request-response", "request/response"), ("bulk", "bulk"), ("syn-flood", "SYN flood")];
 const FLOWS: [u32; 4] = [1, 1_000, 100_000, 1_000_000];
 /// For the plot.
@@ -25,6 +26,9 @@ const CASES: [&str; 5] = ["look-up", "batched", "summarised", "one-by-one", "two
 
 pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
     setup::for_build()?;
+    if let Some(commit) = &args.baseline {
+        return Ok(vec![baseline::table(args, commit)?]);
+    }
     build_ebpf::ensure()?;
     run(cargo().args([
         "build",
@@ -99,7 +103,7 @@ fn scaling_law(program: &Path, times: usize) -> Result<Plot> {
 }
 
 /// The running program.
-struct Server {
+pub(super) struct Server {
     child: Child,
     questions: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -107,7 +111,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(program: &Path, load: &str, flows: u32) -> Result<Self> {
+    pub(super) fn start(program: &Path, load: &str, flows: u32) -> Result<Self> {
         let mut child = Command::new(program)
             .args([load, &flows.to_string()])
             .stdin(Stdio::piped())
@@ -122,7 +126,7 @@ impl Server {
     }
 
     /// What a record costs in this case, this time, in nanoseconds.
-    fn ask(&mut self, case: &str) -> Result<f64> {
+    pub(super) fn ask(&mut self, case: &str) -> Result<f64> {
         writeln!(self.questions, "{case}")?;
         self.answer()
     }

@@ -1,0 +1,108 @@
+//! The engine of another commit beside this one's: `--baseline COMMIT`.
+//!
+//! Of either tree only the engine and what it needs is built, with the same loads, so that no classifier and no daemon has to be. Both
+//! programs are asked by turns.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::engine::{LOADS, Server};
+use super::{Args, Table, rounds};
+use crate::workspace::{capture, cargo, root, run};
+
+const FLOWS: [u32; 3] = [1, 1_000, 100_000];
+const CASES: [&str; 2] = ["batched", "summarised"];
+
+/// Where both are built.
+fn directory() -> PathBuf {
+    crate::run::target().join("bench-engines")
+}
+
+/// What a record costs, as times of what it cost at `commit`.
+pub(super) fn table(args: &Args, commit: &str) -> Result<Table> {
+    let commit = capture(Command::new("git").current_dir(root()).args(["rev-parse", "--short", commit]))?;
+    let tree = directory().join(format!("tree-{commit}"));
+    fs::create_dir_all(&tree)?;
+    let archive = tree.join("tree.tar");
+    let paths = ["go-metro-common/src", "go-metro-userspace/src/rtt"];
+    run(Command::new("git")
+        .current_dir(root())
+        .args(["archive", "--format=tar", "-o"])
+        .arg(&archive)
+        .arg(&commit)
+        .args(paths))?;
+    run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&tree))?;
+    let programs = [built("before", &tree)?, built("now", &root())?];
+
+    let mut table = Table::new("engine-baseline", &["load", "flows", "ns a record", "times", "with summaries, times"]);
+    for (load, name) in LOADS {
+        for flows in FLOWS {
+            let [mut before, mut now] =
+                [Server::start(&programs[0], load, flows)?, Server::start(&programs[1], load, flows)?];
+            let [alone, summarised] = CASES
+                .map(|case| rounds(args.rounds, 2, |turn| if turn == 0 { before.ask(case) } else { now.ask(case) }));
+            let (alone, summarised) = (alone?, summarised?);
+            table.row([
+                name.to_owned(),
+                flows.to_string(),
+                format!("{:.1}", alone[1].value()),
+                format!("{:.2}", alone[1].ratio()),
+                format!("{:.2}", summarised[1].ratio()),
+            ]);
+        }
+    }
+    table.note(format!(
+        "One core, median (quartiles) of {} rounds. Times: of what the same record cost at {commit} in the same round.",
+        args.rounds
+    ));
+    Ok(table)
+}
+
+/// Builds the loads of this tree with the engine of the one at `tree`.
+fn built(name: &str, tree: &Path) -> Result<PathBuf> {
+    let place = directory().join(name);
+    let engine = tree.join("go-metro-userspace/src/rtt/mod.rs");
+    let loads = root().join("go-metro-userspace/benches/engine.rs");
+    let package = |name: &str| format!("[package]\nname = {name:?}\nversion = \"0.0.0\"\nedition = \"2024\"\n");
+    // Versions are those of the lock file.
+    let files = [
+        (
+            "Cargo.toml",
+            "[workspace]\nresolver = \"3\"\nmembers = [\"common\", \"engine\"]\n[profile.release]\npanic = \"abort\"\n\
+             lto = \"thin\"\ncodegen-units = 1\n"
+                .to_owned(),
+        ),
+        (
+            "common/Cargo.toml",
+            format!(
+                "{}[features]\nuser = []\n[lib]\npath = {:?}\n",
+                package("go-metro-common"),
+                tree.join("go-metro-common/src/lib.rs")
+            ),
+        ),
+        (
+            "engine/Cargo.toml",
+            format!(
+                "{}[lib]\nname = \"go_metro\"\npath = \"lib.rs\"\n[[bin]]\nname = \"engine-{name}\"\npath = {loads:?}\n\
+                 [dependencies]\ngo-metro-common = {{ path = \"../common\" }}\nfoldhash = \"*\"\n\
+                 hashbrown = {{ version = \"*\", default-features = false, features = [\"inline-more\"] }}\n\
+                 serde = {{ version = \"*\", features = [\"derive\"] }}\n\
+                 sketches-ddsketch = {{ version = \"*\", features = [\"use_serde\"] }}\n",
+                package("go-metro-userspace"),
+            ),
+        ),
+        ("engine/lib.rs", format!("#![allow(dead_code)]\n#[path = {engine:?}]\npub mod rtt;\n")),
+    ];
+    for (path, text) in files {
+        let path = place.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(&place))?;
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    fs::copy(root().join("Cargo.lock"), place.join("Cargo.lock"))?;
+    let target = directory().join("target");
+    run(cargo().current_dir(&place).args(["build", "--release", "--quiet", "--target-dir"]).arg(&target))?;
+    Ok(target.join(format!("release/engine-{name}")))
+}

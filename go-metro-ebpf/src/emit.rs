@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use go_metro_common::counters::PerCpu;
-use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, SegmentV6};
+use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, SegmentV6, TcpFlags};
 
 use crate::classify::Direction;
 use crate::ip::{Addresses, octets};
@@ -38,7 +38,7 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, direction: Direction, segme
     let (local_port, remote_port) = tcp.ports(direction);
     let side = if direction == Direction::Egress { Bits::EGRESS } else { 0 };
     let header = |family| SegmentHeader {
-        time_ns: time(packet, direction),
+        time_ns: time(packet, direction, tcp.flags),
         seq: tcp.seq,
         ack: tcp.ack,
         tsval: options.tsval,
@@ -88,13 +88,15 @@ fn count_emitted(cpu: &mut PerCpu, ring: Ring) -> u64 {
 ///
 /// TCP writes the time of departure into every segment, on the clock that [`bpf_ktime_get_ns`] reads. What one of this host's own
 /// sockets sends comes to the hook without a queue in between, some 700 ns later (`docs/performance.md`), and reading the clock costs as
-/// much as half of all the rest. What was forwarded has waited somewhere, and kept the time at which another stack sent it.
+/// much as half of all the rest. What was forwarded has waited somewhere, and kept the time at which another stack sent it. So may a SYN
+/// have, which often is the first for its next hop: the stack holds it back until that is resolved
+/// (`__neigh_event_send` of net/core/neighbour.c).
 #[inline(always)]
-pub(crate) fn time(packet: Packet, direction: Direction) -> u64 {
+pub(crate) fn time(packet: Packet, direction: Direction, flags: TcpFlags) -> u64 {
     let departure = packet.tstamp();
     let typed = HAS_TSTAMP_TYPE.load() != 0;
     let monotonic = typed && packet.tstamp_type() == DELIVERY_MONOTONIC;
-    if direction == Direction::Egress && monotonic && packet.has_socket() {
+    if direction == Direction::Egress && monotonic && packet.has_socket() && !flags.any(TcpFlags::SYN) {
         return departure;
     }
     // SAFETY: a helper without arguments.

@@ -293,7 +293,7 @@ fn sent(
     if is_after(pick.clean_from, pick.snd_una) {
         return otherwise;
     }
-    let time = time(packet, direction);
+    let time = time(packet, direction, tcp.flags);
     if time < pick.at.wrapping_add(pace.every) {
         return otherwise;
     }

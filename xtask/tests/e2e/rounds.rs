@@ -118,6 +118,30 @@ fn a_hundred_rounds_are_a_hundred_samples_with_two_vlan_tags() {
     a_hundred_rounds_each(Link::Veth, &tags);
 }
 
+/// The stack holds a SYN back until the next hop's address is resolved, here for a round trip: that is no part of the
+/// handshake's.
+#[test]
+fn a_handshake_is_one_round_trip_also_where_the_next_hop_has_to_be_resolved() {
+    for backend in Backend::BOTH {
+        in_time(backend.name(), || {
+            let lab = Lab::new(Link::Veth).unwrap();
+            lab.path().set_rtt(RTT);
+            let agent = sampling(&lab, backend);
+            for start in [Server::v4, Server::v6] {
+                let server = start(&lab.b, Rounds::default().service()).unwrap();
+                let began = Instant::now();
+                let _stream = connect(&lab.a, server.address()).unwrap();
+                assert!(began.elapsed() >= 2 * RTT, "it was resolved before: this would show nothing");
+            }
+            let samples = wait_for_samples(&agent, 2, |sample| !sample.is_data());
+            assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+            let longest = samples.iter().filter(|sample| !sample.is_data()).map(Sample::rtt).max().unwrap();
+            let is_late = longest > RTT.mul_f64(1.5);
+            if is_late { Err(format!("{longest:?} for {RTT:?}: {samples:?}")) } else { Ok(()) }
+        });
+    }
+}
+
 /// libpcap filters once more what is in the block of its ring that is being filled when the filter is set; nothing else fills that
 /// block here before the handshake does.
 #[test]

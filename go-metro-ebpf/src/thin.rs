@@ -343,7 +343,10 @@ fn received(hash: FlowHash, known: Option<*mut Pick>, segment: &Segment, thinnin
         return otherwise;
     }
     if advance >> 31 != 0 {
-        // Of what was acknowledged before.
+        // Of what was acknowledged before; a block may be of what was sent since.
+        if segment.options.bits & Bits::SACK_ABOVE != 0 {
+            clean_from_now(pick);
+        }
         return otherwise;
     }
     if is_after(pick.clean_from, pick.snd_nxt) && is_after(ack, pick.start) {

@@ -1276,6 +1276,16 @@ fn a_hole_ends_where_a_receiver_with_sack_acknowledges_without_a_block() {
 }
 
 #[test]
+fn what_was_acknowledged_ahead_is_of_another_connection_than_a_syn_ack_that_comes_then() {
+    // Whether the first segment was seen or, by the classifier, left out.
+    let begins = "2  > SA 200 ack 0
+         3  > 300+100
+         4  < ack 400                => rejected unseen";
+    play(&format!("0 < ack 300\n {begins}"));
+    play(&format!("0 < ack 300\n 1 > 200+100\n {begins}"));
+}
+
+#[test]
 fn every_rule_holds_for_the_local_side_as_well() {
     play_sides(
         Sides::BOTH,

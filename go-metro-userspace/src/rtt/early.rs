@@ -1,12 +1,12 @@
 //! Segments of peers whose flows have not begun: what was acknowledged before it was seen is not timed by a repetition
-//! (rule 4), nor by what comes behind something that was missed.
+//! (rule 4), nor by what comes behind something that was missed, and three duplicates announce a retransmission (rule 5).
 //!
 //! A capture may have an acknowledgement before the segment that it acknowledges. Where that is the first segment of
 //! its flow, there is no flow yet to remember it, and what others send must not make one. So it is remembered here: a
 //! place for each of some thousand hashes, where the latest flow of a hash replaces those before.
 
-use super::SeqNum;
 use super::flow::LARGEST_WINDOW;
+use super::{Segment, SeqNum};
 
 /// Places: 64 KiB.
 const PLACES: usize = 1 << 12;
@@ -16,6 +16,8 @@ const PLACES: usize = 1 << 12;
 pub(super) struct Early {
     /// The most that it has acknowledged, if anything.
     pub(super) ack: Option<SeqNum>,
+    /// How many duplicates of that acknowledgement came in a row (RFC 5681 section 2), up to three.
+    pub(super) duplicates: u8,
     /// Sequence number after its highest, if that is followed.
     pub(super) peer_nxt: Option<SeqNum>,
 }
@@ -24,6 +26,9 @@ pub(super) struct Early {
 const USED: u32 = 1 << 0;
 const HAS_ACK: u32 = 1 << 1;
 const HAS_PEER_NXT: u32 = 1 << 2;
+/// Where the duplicates are, and the last window.
+const DUPLICATES_SHIFT: u32 = 8;
+const WINDOW_SHIFT: u32 = 16;
 
 /// A flow's hash, marks, acknowledgement number and the peer's next number.
 type Place = [u32; 4];
@@ -37,14 +42,21 @@ impl EarlySegments {
         Self(vec![Place::default(); PLACES].into_boxed_slice())
     }
 
-    /// Remembers what the peer of the flow with this hash has sent. Acknowledgements count by the most of them; that
-    /// there is none makes those before forgotten.
+    /// Remembers that the peer of the flow with this hash has sent `segment`, which acknowledges `ack`, if anything;
+    /// `peer_nxt` is after its last number, if that is followed. Acknowledgements count by the most of them; that there
+    /// is none makes those before forgotten.
     #[inline]
-    pub(super) fn add(&mut self, hash: u32, new: Early) {
+    pub(super) fn add(&mut self, hash: u32, segment: &Segment, ack: Option<SeqNum>, peer_nxt: Option<SeqNum>) {
+        let window = u32::from(segment.header.window);
+        let is_same_window = self.0[Self::place(hash)][1] >> WINDOW_SHIFT == window;
         let known = self.take(hash);
-        let ack = new.ack.map(|ack| furthest(known.ack, ack));
-        let peer_nxt = new.peer_nxt.map(|nxt| furthest(known.peer_nxt, nxt));
-        let marks = USED | ack.map_or(0, |_| HAS_ACK) | peer_nxt.map_or(0, |_| HAS_PEER_NXT);
+        // One with payload says nothing of the kind: the classifier leaves such in the kernel.
+        let is_repeated = ack.is_some() && ack == known.ack && is_same_window;
+        let duplicates = if is_repeated { (known.duplicates + u8::from(segment.is_empty())).min(3) } else { 0 };
+        let ack = ack.map(|ack| furthest(known.ack, ack));
+        let peer_nxt = peer_nxt.map(|nxt| furthest(known.peer_nxt, nxt));
+        let has = USED | ack.map_or(0, |_| HAS_ACK) | peer_nxt.map_or(0, |_| HAS_PEER_NXT);
+        let marks = has | u32::from(duplicates) << DUPLICATES_SHIFT | window << WINDOW_SHIFT;
         self.0[Self::place(hash)] = [hash, marks, ack.unwrap_or_default().0, peer_nxt.unwrap_or_default().0];
     }
 
@@ -58,7 +70,8 @@ impl EarlySegments {
         }
         *place = Place::default();
         let known = |mark: u32, number: u32| (marks & mark != 0).then_some(SeqNum(number));
-        Early { ack: known(HAS_ACK, ack), peer_nxt: known(HAS_PEER_NXT, peer_nxt) }
+        let duplicates = (marks >> DUPLICATES_SHIFT) as u8;
+        Early { ack: known(HAS_ACK, ack), duplicates, peer_nxt: known(HAS_PEER_NXT, peer_nxt) }
     }
 
     fn place(hash: u32) -> usize {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use go_metro_common::segment::TcpFlags;
 
 use super::batch::Hashed;
-use super::early::{Early, EarlySegments};
+use super::early::EarlySegments;
 use super::flow::{Flow, FlowLimits, Sent};
 use super::key::Key;
 use super::outstanding::{COMMON_PER_FLOW, Pool};
@@ -301,7 +301,7 @@ impl Engine {
                 // The peer's numbers begin.
                 self.early.take(hash);
             }
-            self.early.add(hash, Early { ack, peer_nxt });
+            self.early.add(hash, segment, ack, peer_nxt);
             return Outcome::Quiet(Quiet::NothingSent);
         };
         let outcome = self.table.flow_mut(index).received(segment, &mut self.pool.share(index), self.limits);
@@ -336,10 +336,7 @@ impl Engine {
         self.counters.flows_begun += 1;
         let index = self.table.insert(*key, hash, segment.time(), &mut self.pool);
         *self.table.flow_mut(index) = Flow::after_gaps(self.gaps);
-        let Early { ack, peer_nxt } = self.early.take(hash);
-        let flow = self.table.flow_mut(index);
-        ack.into_iter().for_each(|ack| flow.was_acked(ack));
-        peer_nxt.into_iter().for_each(|nxt| flow.follow_peer_from(nxt));
+        self.table.flow_mut(index).follow_early(self.early.take(hash));
         index
     }
 

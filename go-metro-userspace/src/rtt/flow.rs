@@ -8,6 +8,7 @@ use std::time::Duration;
 use go_metro_common::segment::{Bits, TcpFlags};
 
 use super::ack_delay::AckDelay;
+use super::early::Early;
 use super::marks::Marks;
 use super::outstanding::{Advance, Match, Proof, Pushed, Queue, Share, Timed, Transmission};
 use super::sample::{Quiet, Rejection};
@@ -331,7 +332,9 @@ impl Flow {
             }
         }
         let begins = !self.is_synchronised();
+        let is_missed = begins && self.marks.duplicates() >= DUPLICATE_ACKS && self.acked_ahead() == Some(start);
         if begins {
+            self.marks.set_duplicates(0);
             // Rule 8: whatever was sent before, acknowledgements below this segment tell nothing of it, but that they are below.
             let is_known = segment.has(TcpFlags::SYN) || segment.header.bits.any(Bits::RESYNC);
             let acked = self.acked_ahead().filter(|acked| !is_known && !start.before(*acked));
@@ -351,6 +354,13 @@ impl Flow {
             self.heard_peer(segment, pool);
         }
         if self.is_probe(start, end) {
+            return sent;
+        }
+        if is_missed {
+            // A fast retransmission (RFC 5681 section 3.2): rule 5, of what was sent before the first that is seen.
+            sent.retransmission = true;
+            self.snd_nxt = end;
+            self.hole(end, pool);
             return sent;
         }
         let acked_early = self.is_acked_early(start, pool);
@@ -608,7 +618,7 @@ impl Flow {
 
     /// What is below was sent, by what the peer said, and was not seen to be sent yet: it will not be timed when it is, by another
     /// acknowledgement that says the same.
-    pub(super) fn was_acked(&mut self, ack: SeqNum) {
+    fn was_acked(&mut self, ack: SeqNum) {
         let ahead = self.acked_ahead().filter(|ahead| ahead.distance(ack) <= LARGEST_WINDOW);
         self.set_acked_ahead(Some(ahead.map_or(ack, |ahead| ahead.max(ack))));
     }
@@ -680,10 +690,8 @@ impl Flow {
             self.set_remote_isn(known_remote);
         }
         self.set_local_isn(segment.start());
-        if segment.ack().is_none() {
-            // It opens: what was acknowledged before is of another connection, but for its own number.
-            self.set_acked_ahead(self.acked_ahead().filter(|ahead| *ahead == segment.start().plus(1)));
-        }
+        // What was acknowledged before is of another connection, but for its own number.
+        self.set_acked_ahead(self.acked_ahead().filter(|ahead| *ahead == segment.start().plus(1)));
         let offers = segment.header.bits.any(Bits::SACK_PERMITTED);
         self.marks.add(Marks::SACK_OFFERED, offers);
         if let Some(ack) = segment.ack() {
@@ -762,9 +770,16 @@ impl Flow {
     }
 
     /// Up to here the peer was seen to send.
-    pub(super) fn follow_peer_from(&mut self, nxt: SeqNum) {
+    fn follow_peer_from(&mut self, nxt: SeqNum) {
         self.peer_nxt = nxt;
         self.marks.set(Marks::PEER_FOLLOWED, true);
+    }
+
+    /// What the peer had sent before the flow began.
+    pub(super) fn follow_early(&mut self, early: Early) {
+        early.ack.into_iter().for_each(|ack| self.was_acked(ack));
+        early.peer_nxt.into_iter().for_each(|nxt| self.follow_peer_from(nxt));
+        self.marks.set_duplicates(early.duplicates);
     }
 
     /// Rule 5, without SACK: no payload, same window, same number, data outstanding. One may tell of a hole, or mean nothing; three are sure.

@@ -65,6 +65,9 @@ pub struct Model {
     sack: bool,
     duplicates: u32,
     window: u16,
+    /// The same before anything was seen to be sent.
+    early_duplicates: u32,
+    early_window: u16,
     /// After the highest that the peer sent, and whether something right before its last segment was not seen.
     peer_nxt: Option<u64>,
     peer_missed: bool,
@@ -91,9 +94,10 @@ impl Model {
         if s.syn {
             self.sack_offered |= s.sack_permitted;
             self.sack |= s.sack_permitted && s.ack.is_some();
-            self.ahead = self.ahead.filter(|ahead| s.ack.is_some() || *ahead == s.seq + 1);
+            self.ahead = self.ahead.filter(|ahead| *ahead == s.seq + 1);
         }
         let begins = self.snd_nxt.is_none();
+        let is_missed = begins && self.early_duplicates >= 3 && self.ahead == Some(s.seq);
         let mut snd_nxt = *self.snd_nxt.get_or_insert_with(|| {
             let acked = self.ahead.filter(|acked| !s.syn && *acked <= s.seq);
             self.una_assumed = !s.syn && acked.is_none();
@@ -143,6 +147,11 @@ impl Model {
             }
             tx.void |= end <= self.snd_una && !self.una_assumed;
         }
+        if is_missed && !tx.syn {
+            // Missed by the receiver, it was sent before.
+            tx.void = true;
+            self.hole_until = end;
+        }
         tx.after_gap |= !tx.void && std::mem::take(&mut self.gap_in_hole);
         self.sent.push(tx);
         self.snd_nxt = Some(snd_nxt.max(end));
@@ -158,6 +167,9 @@ impl Model {
         let Some(snd_nxt) = self.snd_nxt else {
             // What fills a hole was sent before.
             let sent = s.ack.map(|ack| ack + u64::from(s.sack_above));
+            let is_repeated = sent.is_some() && sent == self.ahead && s.window == self.early_window;
+            self.early_duplicates = if is_repeated { self.early_duplicates + u32::from(end == s.seq) } else { 0 };
+            self.early_window = s.window;
             self.ahead = sent.map(|sent| sent.max(self.ahead.unwrap_or_default()));
             return None;
         };

@@ -26,6 +26,10 @@ impl PcapSource {
         match self.never {}
     }
 
+    pub fn take_gap(&mut self) -> bool {
+        match self.never {}
+    }
+
     pub fn take_jump(&mut self) -> Option<Jump> {
         match self.never {}
     }

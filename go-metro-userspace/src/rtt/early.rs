@@ -43,8 +43,7 @@ impl EarlySegments {
     }
 
     /// Remembers that the peer of the flow with this hash has sent `segment`, which acknowledges `ack`, if anything;
-    /// `peer_nxt` is after its last number, if that is followed. Acknowledgements count by the most of them; that there
-    /// is none makes those before forgotten.
+    /// `peer_nxt` is after its last number, if that is followed. Acknowledgements count by the most of them.
     #[inline]
     pub(super) fn add(&mut self, hash: u32, segment: &Segment, ack: Option<SeqNum>, peer_nxt: Option<SeqNum>) {
         let window = u32::from(segment.header.window);
@@ -53,7 +52,7 @@ impl EarlySegments {
         // One with payload says nothing of the kind: the classifier leaves such in the kernel.
         let is_repeated = ack.is_some() && ack == known.ack && is_same_window;
         let duplicates = if is_repeated { (known.duplicates + u8::from(segment.is_empty())).min(3) } else { 0 };
-        let ack = ack.map(|ack| furthest(known.ack, ack));
+        let ack = ack.map(|ack| furthest(known.ack, ack)).or(known.ack);
         let peer_nxt = peer_nxt.map(|nxt| furthest(known.peer_nxt, nxt));
         let has = USED | ack.map_or(0, |_| HAS_ACK) | peer_nxt.map_or(0, |_| HAS_PEER_NXT);
         let marks = has | u32::from(duplicates) << DUPLICATES_SHIFT | window << WINDOW_SHIFT;

@@ -291,17 +291,16 @@ impl Engine {
     fn received(&mut self, segment: &Segment, key: &Key, hash: u32) -> Outcome {
         // Only what this end sends makes a flow: a flood of inbound segments costs no memory.
         let Some(index) = self.live_flow(segment, key, hash) else {
-            if segment.has(TcpFlags::RST) {
-                self.early.take(hash);
-                return Outcome::Quiet(Quiet::NothingSent);
-            }
-            let ack = segment.timed_ack().map(|ack| segment.sent_before(ack));
-            let peer_nxt = self.limits.peers_complete.then(|| segment.end());
-            if segment.has(TcpFlags::SYN) {
-                // The peer's numbers begin.
+            let is_reset = segment.has(TcpFlags::RST);
+            let ack = segment.timed_ack().filter(|_| !is_reset).map(|ack| segment.sent_before(ack));
+            let peer_nxt = (self.limits.peers_complete && !is_reset).then(|| segment.end());
+            if segment.has(TcpFlags::SYN | TcpFlags::RST) {
+                // The peer's numbers begin or end.
                 self.early.take(hash);
             }
-            self.early.add(hash, segment, ack, peer_nxt);
+            if ack.is_some() || peer_nxt.is_some() {
+                self.early.add(hash, segment, ack, peer_nxt);
+            }
             return Outcome::Quiet(Quiet::NothingSent);
         };
         let outcome = self.table.flow_mut(index).received(segment, &mut self.pool.share(index), self.limits);

@@ -170,7 +170,7 @@ impl Model {
             let is_repeated = sent.is_some() && sent == self.ahead && s.window == self.early_window;
             self.early_duplicates = if is_repeated { self.early_duplicates + u32::from(end == s.seq) } else { 0 };
             self.early_window = s.window;
-            self.ahead = sent.map(|sent| sent.max(self.ahead.unwrap_or_default()));
+            self.ahead = sent.max(self.ahead.filter(|_| !s.syn));
             return None;
         };
         let ack = s.ack?;

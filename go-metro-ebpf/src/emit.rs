@@ -88,8 +88,8 @@ fn count_emitted(cpu: &mut PerCpu, ring: Ring) -> u64 {
 ///
 /// TCP writes the time of departure into every segment, on the clock that [`bpf_ktime_get_ns`] reads. What one of this host's own
 /// sockets sends comes to the hook without a queue in between, some 700 ns later (`docs/performance.md`), and reading the clock costs as
-/// much as half of all the rest. What was forwarded has waited somewhere, and kept the time at which another stack sent it. So may a SYN
-/// have, which often is the first for its next hop: the stack holds it back until that is resolved
+/// much as half of all the rest. What was forwarded has waited somewhere, and kept the time at which another stack sent
+/// it. So may a SYN have, which often is the first for its next hop: the stack holds it back until that is resolved
 /// (`__neigh_event_send` of net/core/neighbour.c).
 #[inline(always)]
 pub(crate) fn time(packet: Packet, direction: Direction, flags: TcpFlags) -> u64 {

@@ -16,11 +16,7 @@ use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags};
 use support::path::{BASE, Frame, Random, Settings, simulate};
 
 /// Complete captures, each with other frames missing; `PROPTEST_CASES` asks for more.
-const CASES: u64 = 12_000;
-
-fn cases() -> u64 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES)
-}
+const CASES: u32 = 12_000;
 
 /// A sample, as it can be compared: the end whose transmission was timed, the acknowledgement number, when it was acknowledged, and the time.
 type Key = (usize, u64, u64, u64);
@@ -332,7 +328,7 @@ fn judge(seed: u64, counts: &mut Counts) {
 #[test]
 fn no_sample_of_a_capture_with_frames_missing_is_refuted_by_those_that_are_left() {
     let mut counts = Counts::default();
-    let cases = cases();
+    let cases = u64::from(support::cases(CASES).cases);
     (0..cases).for_each(|seed| judge(seed, &mut counts));
     let share = |(of, found): (usize, usize)| found as f64 / of as f64;
     println!(

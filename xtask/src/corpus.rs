@@ -1,9 +1,10 @@
 //! `cargo xtask corpus`: makes the captures of `corpus/` again.
 //!
 //! Each [`Scenario`] is real TCP of this machine's kernel in the lab, whose path loses, repeats and holds back what the scenario needs, captured
-//! by tcpdump or dumpcap. What this kernel does not write (link types of other systems, tunnels, a mirror port's copies, frames that are
-//! missing) is made of such a capture by a rule, and its description says so; that capture then says what is true of its samples ([`Truth`]). No capture is taken that does not contain what its name says: every scenario names display
-//! filters of tshark and how many frames must match.
+//! by tcpdump or dumpcap. What this kernel does not write (link types of other systems, tunnels, a mirror port's
+//! copies, frames that are missing) is made of such a capture by a rule, and its description says so; that capture then
+//! says what is true of its samples ([`Truth`]). No capture is taken that does not contain what its name says: every
+//! scenario names display filters of tshark and how many frames must match.
 
 mod direct;
 mod encapsulate;
@@ -67,7 +68,8 @@ pub enum Truth {
     LeftOf {
         /// The capture with all frames.
         complete: &'static str,
-        /// Why the frames that are left refute at least one of the pairs that tshark finds in them; "" where they do not.
+        /// Why the frames that are left refute at least one of the pairs that tshark finds in them; "" where they do
+        /// not.
         refutes: &'static str,
     },
     /// The frames of this capture by a coarser clock, so that no sample is further than a tick from one of that.
@@ -146,8 +148,8 @@ fn unpacked(name: &str) -> Result<file::Capture> {
     file::Capture::parse(&unpacked.stdout)
 }
 
-/// Where the judges cannot read `file`, one of the corpus, or misread it (tshark takes segments that NFLOG has cut off for short ones), a capture of
-/// the same frames.
+/// Where the judges cannot read `file`, one of the corpus, or misread it (tshark takes segments that NFLOG has cut off
+/// for short ones), a capture of the same frames.
 ///
 /// # Errors
 ///

@@ -85,7 +85,8 @@ fn on_captures_from_elsewhere_every_trustworthy_pair_is_found_and_no_sample_is_w
     assert!(!all.is_empty(), "the directory has no captures");
 }
 
-/// Samples of a capture of the corpus, without the class: with a copy or a gap before it another rule may prove the same.
+/// Samples of a capture of the corpus, without the class: with a copy or a gap before it another rule may prove the
+/// same.
 fn keys(file: &Path) -> Vec<Sample> {
     let classless = |sample: Sample| Sample { class: String::new(), ..sample };
     let mut keys: Vec<Sample> = samples(&agent::binary().unwrap(), file).unwrap().into_iter().map(classless).collect();

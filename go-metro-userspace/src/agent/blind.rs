@@ -61,7 +61,7 @@ struct Half {
 struct Looks {
     /// How many in a row found something hidden.
     hidden: u8,
-    /// It was told, and not taken back since.
+    /// It was reported, and its end was not.
     told: bool,
 }
 
@@ -77,8 +77,8 @@ enum Found {
 }
 
 impl Looks {
-    /// Whether something is hidden, if that has changed or is worth another word: once more after as many looks, if what was done about it
-    /// is of no help.
+    /// Whether something is hidden, if that has changed or is worth another word: once more after as many looks, if
+    /// what was done about it is of no help.
     fn note(&mut self, found: Found) -> Option<bool> {
         match found {
             Found::Hidden if self.hidden + 1 == LOOKS => {

@@ -40,6 +40,7 @@ use tokio::sync::{mpsc as unbounded, oneshot};
 
 use crate::capture::{CaptureError, InterfaceEvent, Jump, Source, SourceSettings, Way};
 use crate::config::{Backend, Config, SidesWanted};
+use crate::logging::OnceInAWhile;
 use crate::privileges::{self, Needs};
 use crate::report::naming::KernelTimes;
 use crate::report::{Events, Health, Report, naming};
@@ -61,7 +62,7 @@ use service::Service;
 use settings::{engine_config, source_settings, summary_limits};
 use signals::{Asked, Signals};
 use status::Memory;
-use waiting::{OnceInAWhile, answer, at, tick, ticks};
+use waiting::{answer, at, tick, ticks};
 use worker::{Event, Snapshot};
 
 /// What the command line says over the configuration, now and after each reload.

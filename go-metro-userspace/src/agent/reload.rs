@@ -13,8 +13,8 @@ use crate::config::{Backend, Config, ConfigError};
 use crate::{privileges, threads};
 
 impl Agent {
-    /// Begins to read the configuration again. What is read comes from [`Reading::done`], for [`Self::reload`]: nothing waits for a
-    /// file system whose server is gone.
+    /// Begins to read the configuration again. What is read comes from [`Reading::done`], for [`Self::reload`]: nothing
+    /// waits for a file system whose server is gone.
     pub(super) fn read_again(&mut self) {
         let Some(path) = &self.options.config_path else {
             tracing::warn!("SIGHUP: there is no configuration file to read again");
@@ -120,7 +120,8 @@ impl Agent {
     }
 }
 
-/// How long the file may take before it is said: that of a server that is gone, on a file system that waits for it, cannot be read.
+/// How long the file may take before it is said: that of a server that is gone, on a file system that waits for it,
+/// cannot be read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A configuration file that is being read, on a thread of its own.

@@ -29,12 +29,12 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::net::Listener;
 
-use crate::privileges;
+use super::waiting::beside;
+use crate::logging::OnceInAWhile;
 use crate::report::page::{Format, Inflated, Page, PageError, accepts_gzip};
 use crate::report::prometheus::Exposition;
 use crate::status::document::State;
 use crate::status::{LIVE_PATH, Live, STATUS_PATH, Status};
-use crate::threads;
 
 /// Longest wait for the agent's loop.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -50,8 +50,8 @@ const OF_PEER: usize = 16;
 const BUFFER: usize = 64 << 10;
 /// How long a connection to a port lives at most, however slowly its peer reads.
 const LIFETIME: Duration = Duration::from_secs(30);
-/// That connections are cut off is mentioned in the log not more often than this.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// For how long it is said that connections were cut off.
+const LATELY: Duration = Duration::from_secs(60);
 /// Seconds that a slow watcher may be behind.
 pub(super) const LIVE_BACKLOG: usize = 4;
 
@@ -78,7 +78,7 @@ impl Server {
     /// That connections were cut off lately to make room for others, and whose.
     pub(super) fn crowded(&self) -> Option<String> {
         let cut_off = self.crowd.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, whose) = cut_off.as_ref().filter(|(at, _)| at.elapsed() < COMPLAIN_EVERY)?;
+        let (_, whose) = cut_off.as_ref().filter(|(at, _)| at.elapsed() < LATELY)?;
         Some(format!("too many connections at once of {whose}: the oldest are cut off"))
     }
 
@@ -214,7 +214,8 @@ fn peer(address: IpAddr) -> IpAddr {
 struct Crowd {
     places: Mutex<Vec<Place>>,
     next: AtomicU64,
-    complained_at: Mutex<Option<Instant>>,
+    /// That somebody was cut off.
+    said: Mutex<OnceInAWhile>,
     /// When somebody was last cut off to make room, and who.
     cut_off: Mutex<Option<(Instant, String)>>,
 }
@@ -253,9 +254,7 @@ impl Crowd {
             places.remove(oldest).task.abort();
             let who = peer.map_or_else(|| "the status socket".to_owned(), |peer| peer.to_string());
             *self.cut_off.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), who.clone()));
-            let mut complained_at = self.complained_at.lock().unwrap_or_else(PoisonError::into_inner);
-            if complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
-                *complained_at = Some(Instant::now());
+            if self.said.lock().unwrap_or_else(PoisonError::into_inner).may_say() {
                 tracing::warn!("too many connections at once of {who}: the oldest are cut off");
             }
         }
@@ -341,19 +340,12 @@ impl Site {
         }
     }
 
-    /// The page of metrics, which takes a while to write: one is written at a time, on a thread of its own if there can be one.
+    /// The page of metrics, which takes a while to write: one is written at a time, on a thread of its own if there can
+    /// be one.
     async fn page(&self, exposition: &Arc<Exposition>, format: Format) -> Result<Arc<Page>, PageError> {
         let _turn = self.pages.lock().await;
-        let (reply, page) = oneshot::channel();
         let of = exposition.clone();
-        let started = threads::spawn("metrics", move || {
-            privileges::give_up_all();
-            let _ = reply.send(of.page(format));
-        });
-        match (started, page.await) {
-            (Ok(_), Ok(page)) => page,
-            _ => exposition.page(format),
-        }
+        beside("metrics", move || of.page(format)).await.unwrap_or_else(|_| exposition.page(format))
     }
 
     /// The status, unless the agent's loop or its capture thread hangs.

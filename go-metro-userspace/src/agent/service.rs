@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use super::waiting::OnceInAWhile;
+use crate::logging::OnceInAWhile;
 
 /// How many times the watchdog is fed in the time after which it bites.
 const FEEDINGS: u32 = 3;

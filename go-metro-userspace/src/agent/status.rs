@@ -7,12 +7,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use go_metro_common::counters::Unparsable;
 
 use super::serve::{self, Ask, Server, SocketError};
-use super::waiting::COMPLAIN_EVERY;
 use super::worker::Look;
 use super::{Agent, resident_bytes};
 use crate::capture::ebpf::features;
 use crate::config::Backend;
-use crate::logging::recent;
+use crate::logging::{OnceInAWhile, recent};
 use crate::privileges::{self, Landlock};
 use crate::report::{Events, Report};
 use crate::rtt::{Kind, Rejection};
@@ -51,8 +50,9 @@ pub(super) struct Memory {
     started_at: Instant,
     /// Counters at reports, oldest first: the first is from two intervals ago at least, once there were so many.
     marks: VecDeque<Mark>,
-    /// Losses that the log has, and when it got the last of them.
-    lost_said: (u64, Option<Instant>),
+    /// Losses that the log has.
+    lost_said: u64,
+    said_lost: OnceInAWhile,
     last_report: Option<LastReport>,
     last_report_at: Instant,
     /// Why the configuration was not read again, the last time that it was to be.
@@ -82,7 +82,8 @@ impl Memory {
             started: SystemTime::now(),
             started_at: at,
             marks: [mark].into(),
-            lost_said: (0, None),
+            lost_said: 0,
+            said_lost: OnceInAWhile::default(),
             last_report: None,
             last_report_at: at,
             refused: None,
@@ -128,10 +129,9 @@ impl Memory {
 
     /// Says in the log that records were lost, once in a while.
     fn say_lost(&mut self, backend: &str, lost: u64) {
-        let (said, at) = self.lost_said;
-        if lost > said && at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
-            tracing::warn!("{}", lost_lately(backend, lost - said));
-            self.lost_said = (lost, Some(Instant::now()));
+        if lost > self.lost_said && self.said_lost.may_say() {
+            tracing::warn!("{}", lost_lately(backend, lost - self.lost_said));
+            self.lost_said = lost;
         }
     }
 }

@@ -1,30 +1,12 @@
 //! What the agent's loop waits for, each of which may not be there.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 use crate::{privileges, threads};
-
-/// A complaint is repeated in the log not more often than this.
-pub(super) const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
-
-/// When a complaint was last made.
-#[derive(Default)]
-pub(super) struct OnceInAWhile(Option<Instant>);
-
-impl OnceInAWhile {
-    /// Whether to complain now, which counts as done.
-    pub(super) fn may_say(&mut self) -> bool {
-        let may = self.0.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY);
-        if may {
-            self.0 = Some(Instant::now());
-        }
-        may
-    }
-}
 
 /// Ticks whose first comes after `period`; late ones are skipped.
 pub(super) fn ticks(period: Duration) -> Interval {

@@ -1,15 +1,18 @@
-//! Frames that a capture file holds twice: a mirror port of both directions, a capture on several devices of one path, merged captures.
+//! Frames that a capture file holds twice: a mirror port of both directions, a capture on several devices of one path,
+//! merged captures.
 //!
-//! A copy is no retransmission, and would make every segment look retransmitted. But a retransmission or a duplicate that the network
-//! made may equal the first transmission in all that it carries, and follow within microseconds. One frame therefore proves nothing. What
-//! does is that nearly every frame of a flow is there twice, acknowledgements and the other direction too: no loss does that. The frames are
-//! observed when they are read, and judged when those that follow have been read too ([`super::file`] holds some thousands back).
-//! A flow of few frames is judged by the capture as a whole. An equal frame that is not proved to be a copy is a transmission, so
-//! that its segment is not timed (Karn's algorithm, RFC 6298): that costs a sample, the other mistake would make a wrong one.
+//! A copy is no retransmission, and would make every segment look retransmitted. But a retransmission or a duplicate
+//! that the network made may equal the first transmission in all that it carries, and follow within microseconds. One
+//! frame therefore proves nothing. What does is that nearly every frame of a flow is there twice, acknowledgements and
+//! the other direction too: no loss does that. The frames are observed when they are read, and judged when those that
+//! follow have been read too ([`super::file`] holds some thousands back). A flow of few frames is judged by the capture
+//! as a whole. An equal frame that is not proved to be a copy is a transmission, so that its segment is not timed
+//! (Karn's algorithm, RFC 6298): that costs a sample, the other mistake would make a wrong one.
 //!
-//! Departure and acknowledgement are timed at one place. Flows whose frames repeat at another interface were captured at two places and
-//! are measured at each. Where the two went through one interface of the file, nothing tells which frame is from where: round trips of
-//! which the time between two copies is a good part are not measured, nor are flows whose frames repeat later than [`WITHIN`].
+//! Departure and acknowledgement are timed at one place. Flows whose frames repeat at another interface were captured
+//! at two places and are measured at each. Where the two went through one interface of the file, nothing tells which
+//! frame is from where: round trips of which the time between two copies is a good part are not measured, nor are flows
+//! whose frames repeat later than [`WITHIN`].
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
@@ -22,8 +25,8 @@ use crate::rtt::{Endpoint, Nanos};
 
 /// A copy follows within this time: a switch or a kernel takes microseconds.
 const WITHIN: Duration = Duration::from_millis(1);
-/// The same frame at another place of the path follows within this time, if both went through one interface of the file: less than what
-/// lies between two keep-alive probes.
+/// The same frame at another place of the path follows within this time, if both went through one interface of the
+/// file: less than what lies between two keep-alive probes.
 const LATE_WITHIN: Duration = Duration::from_millis(900);
 /// The same frame at another interface follows within this time, also by another clock.
 const ELSEWHERE_WITHIN: Duration = Duration::from_secs(3);
@@ -33,8 +36,8 @@ const REMEMBERED: usize = 1 << 14;
 const FLOWS: usize = 1 << 14;
 /// Places of flows other than the first that are remembered.
 const PLACES_MAX: usize = 1 << 16;
-/// Frames each way that must be there twice before a flow is taken for doubled: a network that duplicates half of all packets does that
-/// once in 4,096 flows.
+/// Frames each way that must be there twice before a flow is taken for doubled: a network that duplicates half of all
+/// packets does that once in 4,096 flows.
 const LEAST_EACH_WAY: u32 = 6;
 /// Of a capture.
 const LEAST_OF_CAPTURE: u32 = 12;
@@ -117,7 +120,8 @@ impl Apart {
         }
     }
 
-    /// Whether the copies come from another place of the path: a quarter, since many round trips wait for a delayed acknowledgement.
+    /// Whether the copies come from another place of the path: a quarter, since many round trips wait for a delayed
+    /// acknowledgement.
     fn is_far(self) -> bool {
         self.short >= 2 && self.short * 4 >= self.round_trips && self.over * 4 <= self.short
     }
@@ -153,8 +157,8 @@ impl Flow {
         (once > twice).then_some(false)
     }
 
-    /// Whether all frames this way are there twice and cannot be transmissions, by their identification, which each transmission of a host
-    /// that counts them has new (RFC 791 section 2.3; RFC 6864 section 4).
+    /// Whether all frames this way are there twice and cannot be transmissions, by their identification, which each
+    /// transmission of a host that counts them has new (RFC 791 section 2.3; RFC 6864 section 4).
     fn is_doubled_this_way(&self, way: usize) -> bool {
         let way = self.ways[way];
         self.counting >= COUNTS && way.twice >= LEAST_ONE_WAY && way.once <= 1
@@ -173,8 +177,8 @@ pub(super) enum Verdict {
     Copy,
 }
 
-/// Whether departure and acknowledgement may be from two places that cannot be told apart: of what the frame's sender sends, and of what
-/// its receiver sends.
+/// Whether departure and acknowledgement may be from two places that cannot be told apart: of what the frame's sender
+/// sends, and of what its receiver sends.
 pub(super) type Mixed = [bool; 2];
 
 /// What was observed of a frame when it was read.
@@ -354,7 +358,8 @@ impl Copies {
         *mixed
     }
 
-    /// Where the frame was captured: at a place of its own if half of what its flow has at this interface was seen at another too.
+    /// Where the frame was captured: at a place of its own if half of what its flow has at this interface was seen at
+    /// another too.
     #[cold]
     fn place(&mut self, observed: &Observed) -> Place {
         let Observed { flow, interface, .. } = *observed;
@@ -469,7 +474,8 @@ mod tests {
         copies.iter().filter(|copy| **copy).count()
     }
 
-    /// A segment each 10 ms and its acknowledgement after `round_trip` microseconds, with identifications that count or without.
+    /// A segment each 10 ms and its acknowledgement after `round_trip` microseconds, with identifications that count or
+    /// without.
     fn exchange(segments: std::ops::Range<u32>, counts: bool, round_trip: u64) -> Frames {
         segments
             .flat_map(|k| {

@@ -172,8 +172,9 @@ impl Source {
         }
     }
 
-    /// What is known of the segments that the next [`Self::read`] hands on; to be asked before each. Of libpcap it is not known where among
-    /// those that wait others are missing, so that what is stamped from now on is after a gap as well.
+    /// What is known of the segments that the next [`Self::read`] hands on; to be asked before each. Of libpcap it is
+    /// not known where among those that wait others are missing, so that what is stamped from now on is after a gap as
+    /// well.
     pub fn continuity(&mut self) -> Continuity {
         match self {
             Self::Ebpf(source) => source.continuity(),

@@ -30,7 +30,8 @@ const OUTSTANDING_PER_FLOW: u64 = 4096;
 const MAX_PAIRS: u64 = 2000;
 /// The original's flush interval.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
-/// Shortest time between reports, and of a flow's life. What waits for the capture thread comes later than that on a busy host.
+/// Shortest time between reports, and of a flow's life. What waits for the capture thread comes later than that on a
+/// busy host.
 const SHORTEST_MS: u64 = 100;
 /// The same, for the command line.
 pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(SHORTEST_MS);

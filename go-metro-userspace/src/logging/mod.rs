@@ -9,6 +9,7 @@
 mod format;
 pub mod recent;
 mod rotate;
+mod sparing;
 mod writer;
 
 use std::io;
@@ -23,6 +24,7 @@ use crate::config::{LogLevel, LogSettings};
 use crate::terminal;
 use format::{FileForm, JournalForm, StreamForm};
 use rotate::Rotating;
+pub use sparing::OnceInAWhile;
 use writer::{Queue, Target};
 
 /// Overrides the configured level, in the directives of `tracing_subscriber::EnvFilter`.

@@ -1,5 +1,5 @@
-//! What the kernel says of each link that changes or goes (rtnetlink(7), `RTM_NEWLINK`, `RTM_DELLINK`), where [`super::monitor`] only says
-//! that something has changed.
+//! What the kernel says of each link that changes or goes (rtnetlink(7), `RTM_NEWLINK`, `RTM_DELLINK`), where
+//! [`super::monitor`] only says that something has changed.
 
 use std::io;
 
@@ -11,7 +11,8 @@ use super::{links, messages};
 
 /// `RTNLGRP_LINK` of include/uapi/linux/rtnetlink.h.
 const LINKS: u32 = 1;
-/// Bytes of a datagram: what is longer counts as lost. The kernel asks for two pages at most, with the longest of names and statistics.
+/// Bytes of a datagram: what is longer counts as lost. The kernel asks for two pages at most, with the longest of names
+/// and statistics.
 const LONGEST: usize = 16 << 10;
 
 /// Listens from its making on.

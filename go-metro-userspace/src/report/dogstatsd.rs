@@ -14,7 +14,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cadence::prelude::*;
 use cadence::{Metric, MetricBuilder, StatsdClient};
@@ -24,6 +24,7 @@ use super::tags::{sanitise, tag};
 use super::transport::{Destination, Lines, Packer, Sender, Tally};
 use super::{Health, NamedPair, Report};
 use crate::config::MetricName;
+use crate::logging::OnceInAWhile;
 use crate::rtt::{Kind, Rejection, Stats};
 
 /// A line that does not fit in a datagram is mentioned in the log not more often than this.
@@ -69,7 +70,7 @@ pub struct DogStatsd {
     line_bytes: usize,
     before: Health,
     errors_before: u64,
-    complained_at: Option<Instant>,
+    complained: OnceInAWhile,
 }
 
 impl DogStatsd {
@@ -89,7 +90,7 @@ impl DogStatsd {
             line_bytes: bytes.saturating_sub(origin.len()),
             before: Health::default(),
             errors_before: 0,
-            complained_at: None,
+            complained: OnceInAWhile::new(COMPLAIN_EVERY),
         }
     }
 
@@ -114,8 +115,7 @@ impl DogStatsd {
     /// Counts lines that no datagram holds.
     fn complain(&mut self, longest: usize, too_long: u64) {
         self.tally.errors.fetch_add(too_long, Ordering::Relaxed);
-        if self.complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
-            self.complained_at = Some(Instant::now());
+        if self.complained.may_say() {
             tracing::warn!(
                 "{too_long} lines with all their tags have up to {longest} bytes, more than a datagram to DogStatsD ({}); \
                  they are not sent: use fewer or shorter tags",
@@ -292,6 +292,8 @@ mod tests {
 
     use super::super::KernelRtt;
     use super::super::examples::{pair, report};
+    use std::time::Instant;
+
     use super::*;
     use crate::rtt::{Rtt, Side};
 

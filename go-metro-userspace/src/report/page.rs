@@ -1,7 +1,7 @@
 //! The page of metrics as it is kept: compressed, and what a scraper's headers ask for.
 //!
-//! 2,000 pairs with all buckets are 468,000 lines that differ little: 97 MB as text, a few as gzip. So the text is compressed as it is
-//! written, is nowhere whole, and is inflated piece by piece for the few who do not take gzip.
+//! 2,000 pairs with all buckets are 468,000 lines that differ little: 97 MB as text, a few as gzip. So the text is
+//! compressed as it is written, is nowhere whole, and is inflated piece by piece for the few who do not take gzip.
 
 use std::fmt;
 use std::io::{self, Cursor, Read as _, Write as _};
@@ -27,7 +27,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// What suits an `Accept` header: OpenMetrics where it is named and not less wanted than text (RFC 9110, section 12.5.1).
+    /// What suits an `Accept` header: OpenMetrics where it is named and not less wanted than text (RFC 9110, section
+    /// 12.5.1).
     pub fn accepted(accept: &str) -> Self {
         let text = ["text/plain", "text/*", "*/*"].iter().find_map(|range| quality(accept, range)).unwrap_or(0.0);
         let open_metrics = quality(accept, "application/openmetrics-text").unwrap_or(0.0);
@@ -205,8 +206,8 @@ impl fmt::Write for PageWriter {
     }
 }
 
-/// A comment of OpenMetrics in the older format: there the type and the help of a counter are under its full name, and units and the end
-/// are not mentioned.
+/// A comment of OpenMetrics in the older format: there the type and the help of a counter are under its full name, and
+/// units and the end are not mentioned.
 fn classic(line: String, help: &mut Option<String>) -> String {
     let words: Vec<&str> = line.trim_end().splitn(4, ' ').collect();
     match words[..] {

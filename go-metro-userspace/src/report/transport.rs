@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use cadence::MetricSink;
 
 use crate::config::{Config, Statsd};
+use crate::logging::OnceInAWhile;
 use crate::privileges::{self, Needs};
 use crate::threads;
 
@@ -36,8 +37,6 @@ const FIRST_ANSWER: Duration = Duration::from_secs(5);
 const MOST_GAP: Duration = Duration::from_millis(5);
 /// Reports that wait while an earlier one is being sent.
 const QUEUE_REPORTS: usize = 4;
-/// A failing server is mentioned in the log not more often than this.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// Where the DogStatsD server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -337,7 +336,7 @@ struct Socket {
     destination: Destination,
     open: Option<Open>,
     resolver: Option<Resolver>,
-    complained_at: Option<Instant>,
+    complained: OnceInAWhile,
     tally: Arc<Tally>,
 }
 
@@ -349,7 +348,7 @@ impl Socket {
             }
             _ => None,
         };
-        Self { destination, open: None, resolver, complained_at: None, tally }
+        Self { destination, open: None, resolver, complained: OnceInAWhile::default(), tally }
     }
 
     fn open(&mut self) -> io::Result<&Open> {
@@ -400,7 +399,8 @@ impl Socket {
         }
     }
 
-    /// Leaves a Unix socket that is no longer what its path leads to, which a server that still holds it does not show; whether it did.
+    /// Leaves a Unix socket that is no longer what its path leads to, which a server that still holds it does not show;
+    /// whether it did.
     fn leave_replaced(&mut self) -> bool {
         let (Some(Open::Unix(_, connected)), Destination::Unix(path)) = (&self.open, &self.destination) else {
             return false;
@@ -470,8 +470,7 @@ impl Socket {
 
     fn complain(&mut self, error: &io::Error) {
         *lock(&self.tally.problem) = Some(error.to_string());
-        if self.complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
-            self.complained_at = Some(Instant::now());
+        if self.complained.may_say() {
             tracing::warn!("cannot send to {}: {error}; each report is tried", self.destination);
         }
     }
@@ -531,7 +530,8 @@ impl Resolver {
     }
 }
 
-/// Looks a server's name up, on a thread of its own, without capabilities, which ends with the answer: if that is late, nobody waits for it.
+/// Looks a server's name up, on a thread of its own, without capabilities, which ends with the answer: if that is late,
+/// nobody waits for it.
 ///
 /// # Errors
 ///

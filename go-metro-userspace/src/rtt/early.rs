@@ -1,5 +1,6 @@
 //! Segments of peers whose flows have not begun: what was acknowledged before it was seen is not timed by a repetition
-//! (rule 4), nor by what comes behind something that was missed, and three duplicates announce a retransmission (rule 5).
+//! (rule 4), nor by what comes behind something that was missed, and three duplicates announce a retransmission (rule
+//! 5).
 //!
 //! A capture may have an acknowledgement before the segment that it acknowledges. Where that is the first segment of
 //! its flow, there is no flow yet to remember it, and what others send must not make one. So it is remembered here: a

@@ -254,8 +254,8 @@ impl Engine {
         }
     }
 
-    /// Says whether records may be missing among those that come from now on, nobody knows where: then nothing that they acknowledge is
-    /// timed. What is before and after that [`Self::note_gap`] keeps apart.
+    /// Says whether records may be missing among those that come from now on, nobody knows where: then nothing that
+    /// they acknowledge is timed. What is before and after that [`Self::note_gap`] keeps apart.
     pub fn set_doubtful(&mut self, is_doubtful: bool) {
         self.is_doubtful = is_doubtful;
     }

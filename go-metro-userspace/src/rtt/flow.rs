@@ -260,8 +260,8 @@ impl Flow {
         }
     }
 
-    /// Whether this is the next data in order, of a flow whose past has no say in it: all there is to do is to record it
-    /// (rule 1).
+    /// Whether this is the next data in order, of a flow whose past has no say in it: all there is to do is to record
+    /// it (rule 1).
     #[inline]
     fn is_continued_by(&self, segment: &Segment) -> bool {
         let is_data = !segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) && !segment.is_empty();
@@ -491,7 +491,7 @@ impl Flow {
         match self.outstanding.acknowledge_in_order(pool, &advance) {
             Some(found) => self.time(&found, Proof::Alone, una, segment, limits),
             None => {
-                let matched = self.outstanding.acknowledge(pool, advance).timed();
+                let matched = self.outstanding.acknowledge_out_of_order(pool, advance).timed();
                 self.time_if(matched, una, segment, limits)
             }
         }

@@ -65,7 +65,8 @@ impl Marks {
         .and(Self::HOLE_FORGOTTEN)
         .and(Self::HOLE_CLOSED)
         .and(Self::RECORD_FULL);
-    /// What may speak against timing an acknowledgement that advances: without any of these only what is on record decides.
+    /// What may speak against timing an acknowledgement that advances: without any of these only what is on record
+    /// decides.
     pub(super) const IN_DOUBT: Self = Self::HOLE.and(Self::RECOVERY).and(Self::ACKED_AHEAD).and(Self::PEER_MISSED);
 
     /// Whether all of `marks` are set.

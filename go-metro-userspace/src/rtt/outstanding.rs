@@ -333,9 +333,9 @@ impl Queue {
         self.len < bound
     }
 
-    /// As [`Self::acknowledge`], where all that `ack` covers was sent once and in order, nothing made room, there is no gap,
-    /// and TSecr is the echo of something that it covers: then the last of that is what is timed, and there is nothing to weigh.
-    /// `None`, and nothing is changed, where that is not so.
+    /// As [`Self::acknowledge`], where all that `ack` covers was sent once and in order, nothing made room, there is no
+    /// gap, and TSecr is the echo of something that it covers: then the last of that is what is timed, and there is
+    /// nothing to weigh. `None`, and nothing is changed, where that is not so.
     #[inline]
     pub(super) fn acknowledge_in_order(&mut self, pool: &mut Share<'_>, advance: &Advance) -> Option<Transmission> {
         if self.len == 0 || self.marks & (UNORDERED | THINNED) != 0 {
@@ -381,11 +381,16 @@ impl Queue {
     }
 
     /// Finds what `ack` acknowledges (rules 3 and 4) and removes all that it covers.
-    #[inline(never)]
     pub(super) fn acknowledge(&mut self, pool: &mut Share<'_>, advance: Advance) -> Match {
-        if let Some(found) = self.acknowledge_in_order(pool, &advance) {
-            return Match::Clean(found);
+        match self.acknowledge_in_order(pool, &advance) {
+            Some(found) => Match::Clean(found),
+            None => self.acknowledge_out_of_order(pool, advance),
         }
+    }
+
+    /// As [`Self::acknowledge`], where [`Self::acknowledge_in_order`] has found that there is something to weigh.
+    #[inline(never)]
+    pub(super) fn acknowledge_out_of_order(&mut self, pool: &mut Share<'_>, advance: Advance) -> Match {
         let mut evidence = Evidence::default();
         if self.is(UNORDERED) {
             self.cover_any_order(pool, advance, &mut evidence);
@@ -399,8 +404,8 @@ impl Queue {
         found
     }
 
-    /// Nothing is on record any more. Field by field: a whole queue would be put together elsewhere, and the processor waits
-    /// to read at once what was written in parts.
+    /// Nothing is on record any more. Field by field: a whole queue would be put together elsewhere, and the processor
+    /// waits to read at once what was written in parts.
     #[inline]
     fn empty(&mut self, marks: u8) {
         (self.head, self.tail) = (NIL, NIL);

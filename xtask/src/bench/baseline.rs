@@ -1,7 +1,7 @@
 //! The engine of another commit beside this one's: `--baseline COMMIT`.
 //!
-//! Of either tree only the engine and what it needs is built, with the same loads, so that no classifier and no daemon has to be. Both
-//! programs are asked by turns.
+//! Of either tree only the engine and what it needs is built, with the same loads, so that no classifier and no daemon
+//! has to be. Both programs are asked by turns.
 
 use std::fs;
 use std::path::{Path, PathBuf};

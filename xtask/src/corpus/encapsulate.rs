@@ -1,7 +1,8 @@
-//! Captures of TCP inside something else: the frames of a plain capture of the corpus, each inside a tunnel or behind another link's header.
-//! The plain capture says what is right: the samples must be the same.
+//! Captures of TCP inside something else: the frames of a plain capture of the corpus, each inside a tunnel or behind
+//! another link's header. The plain capture says what is right: the samples must be the same.
 //!
-//! The addresses of the tunnels are of RFC 5737 and RFC 3849. A header says the length on the wire, as the frames are cut off.
+//! The addresses of the tunnels are of RFC 5737 and RFC 3849. A header says the length on the wire, as the frames are
+//! cut off.
 
 use std::path::Path;
 
@@ -281,8 +282,8 @@ impl Data {
         self.packet().behind(&header)
     }
 
-    /// Attributes of `nfnetlink_log`, in the order of the machine that captured; the last is the packet, of which the kernel copies as much as
-    /// libpcap asks for, so that nothing says how long it was.
+    /// Attributes of `nfnetlink_log`, in the order of the machine that captured; the last is the packet, of which the
+    /// kernel copies as much as libpcap asks for, so that nothing says how long it was.
     fn in_nflog(self) -> Self {
         const PACKET_HEADER: u16 = 1;
         const PAYLOAD: u16 = 9;

@@ -1,4 +1,5 @@
-//! The files themselves as people have them: a plain capture of the corpus in other formats. Its samples must be the same.
+//! The files themselves as people have them: a plain capture of the corpus in other formats. Its samples must be the
+//! same.
 
 use std::fs;
 use std::path::Path;
@@ -13,47 +14,40 @@ use super::{Scenario, Truth, unpacked};
 const MICROSECONDS: u32 = 0xa1b2_c3d4;
 const NANOSECONDS: u32 = 0xa1b2_3c4d;
 
-macro_rules! scenario {
-    ($name:literal, $shows:literal, $truth:expr, $trusted:literal, $make:expr) => {
-        Scenario { name: $name, shows: $shows, must: &[], trusted: $trusted, truth: $truth, make: $make }
-    };
+/// A capture with the samples of the plain one.
+const fn scenario(name: &'static str, shows: &'static str, make: fn(&Path) -> Result<()>) -> Scenario {
+    Scenario { name, shows, must: &[], trusted: 100, truth: Truth::SameAs(PLAIN), make }
 }
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    scenario!(
+    scenario(
         "pcapng-obsolete-packets",
         "loss-microseconds as a big-endian pcapng with obsolete Packet Blocks",
-        Truth::SameAs(PLAIN),
-        100,
-        |into| write(into, &obsolete(&unpacked(PLAIN)?))
+        |into| write(into, &obsolete(&unpacked(PLAIN)?)),
     ),
-    scenario!(
+    scenario(
         "pcap-2-2",
         "loss-microseconds as pcap of version 2.2: the two lengths of a record the other way round",
-        Truth::SameAs(PLAIN),
-        100,
-        |into| write(into, &old(&unpacked(PLAIN)?))
+        |into| write(into, &old(&unpacked(PLAIN)?)),
     ),
-    scenario!(
+    scenario(
         "appended",
         "loss-microseconds in two captures, the second appended to the first, big-endian and in nanoseconds",
-        Truth::SameAs(PLAIN),
-        100,
-        |into| write(into, &appended(&unpacked(PLAIN)?))
+        |into| write(into, &appended(&unpacked(PLAIN)?)),
     ),
     // What is made of these after that: `Scenario::packed`.
-    scenario!("zstd", "loss-microseconds compressed by zstd", Truth::SameAs(PLAIN), 100, |into| unpacked(PLAIN)?
-        .write(into)),
-    scenario!("lz4", "loss-microseconds compressed by lz4", Truth::SameAs(PLAIN), 100, |into| unpacked(PLAIN)?
-        .write(into)),
-    scenario!(
-        "cut-gzip",
-        "loss-microseconds, compressed by gzip and cut in the middle",
-        Truth::BeginsAs(PLAIN),
-        30,
-        |into| unpacked(PLAIN)?.write(into)
-    ),
+    scenario("zstd", "loss-microseconds compressed by zstd", plain),
+    scenario("lz4", "loss-microseconds compressed by lz4", plain),
+    Scenario {
+        trusted: 30,
+        truth: Truth::BeginsAs(PLAIN),
+        ..scenario("cut-gzip", "loss-microseconds, compressed by gzip and cut in the middle", plain)
+    },
 ];
+
+fn plain(into: &Path) -> Result<()> {
+    unpacked(PLAIN)?.write(into)
+}
 
 fn write(into: &Path, bytes: &[u8]) -> Result<()> {
     Ok(fs::write(into, bytes)?)

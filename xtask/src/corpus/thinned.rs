@@ -1,5 +1,5 @@
-//! Captures with frames missing, one for each way in which the frames that are left refute a round trip: taken by a rule out of a
-//! complete capture of the corpus, which says what is true of every sample of the rest.
+//! Captures with frames missing, one for each way in which the frames that are left refute a round trip: taken by a
+//! rule out of a complete capture of the corpus, which says what is true of every sample of the rest.
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -23,7 +23,8 @@ pub(super) struct Point {
     pub(super) rtt_ms: u64,
 }
 
-/// Its samples; None where it cannot read the capture (link types that it does not know, headers that it does not get past).
+/// Its samples; None where it cannot read the capture (link types that it does not know, headers that it does not get
+/// past).
 pub(super) fn points(file: &Path) -> Result<Option<Vec<Point>>> {
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
     // It knows neither pcapng nor nanoseconds nor gzip.

@@ -41,7 +41,8 @@ pub(super) fn ensure() -> Result<Outcome> {
         return Ok(Outcome::Present(format!("{found}, for rustc's LLVM {llvm}")));
     }
     let mut install = cargo();
-    // Its work is LLVM's, which is compiled already: without optimisation it links as fast, and is here in half the time.
+    // Its work is LLVM's, which is compiled already: without optimisation it links as fast, and is here in half the
+    // time.
     install.args(["install", "bpf-linker", "--version", wanted, "--locked", "--debug"]);
     eprintln!("installing bpf-linker {wanted} (half a minute)");
     run(&mut install).with_context(|| format!("run by hand: {}", shown(&install)))?;

@@ -64,8 +64,8 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// The median of the descriptors in the second and in the last fifth of the time: an interface has some, and one may be away or a crowd
-    /// be there for a few seconds of either.
+    /// The median of the descriptors in the second and in the last fifth of the time: an interface has some, and one
+    /// may be away or a crowd be there for a few seconds of either.
     pub(super) fn descriptors(&self) -> [usize; 2] {
         [1, 4].map(|number| {
             let mut descriptors: Vec<usize> = self.fifth(number).iter().map(|point| point.descriptors).collect();

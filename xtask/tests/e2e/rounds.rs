@@ -142,8 +142,8 @@ fn a_handshake_is_one_round_trip_also_where_the_next_hop_has_to_be_resolved() {
     }
 }
 
-/// libpcap filters once more what is in the block of its ring that is being filled when the filter is set; nothing else fills that
-/// block here before the handshake does.
+/// libpcap filters once more what is in the block of its ring that is being filled when the filter is set; nothing else
+/// fills that block here before the handshake does.
 #[test]
 fn the_first_packets_behind_a_new_filter_are_seen_with_two_vlan_tags() {
     let lab = Lab::new(Link::Veth).unwrap();

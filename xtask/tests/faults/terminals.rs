@@ -1,5 +1,5 @@
 //! Text that others chose, in every place that takes some, and a terminal that must not obey any of it: escape
-//! sequences that would type, rename the window or clear it, carriage returns, text turned round, and bytes that are no
+//! sequences that would type, rename the window or clear it, carriage returns, reversed text, and bytes that are no
 //! text.
 
 use std::ffi::{OsStr, OsString};

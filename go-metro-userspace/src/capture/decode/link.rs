@@ -223,8 +223,8 @@ pub(super) fn network(packet: Packet<'_>) -> Result<Network<'_>, Skip> {
 
 /// Behind a cooked header, whose protocol and what follows disagree where a packet carries VLAN tags, differently by direction and kernel
 /// (net/packet/af_packet.c). Linux 6.10 and later names the protocol behind all tags, although a received packet still has the inner
-/// ones, and so has a sent one that was tagged twice (`vlan_get_protocol_dgram`); before that, a sent packet may have the tag's
-/// own protocol and begin with its IP header. `wire_len` is that of what follows the cooked header.
+/// ones, and so has a sent one that was tagged twice (`vlan_get_protocol_dgram`); before that, a sent packet may have
+/// the tag's own protocol and begin with its IP header. `wire_len` is that of what follows the cooked header.
 #[inline]
 fn of_cooked(ethertype: u16, wire_len: u32, rest: &mut Rest<'_>) -> Result<Version, Skip> {
     let [first, _, high, low, ..] = *rest.bytes else { return of_ethertype(ethertype, rest) };

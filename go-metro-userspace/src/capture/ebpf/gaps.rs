@@ -1,8 +1,9 @@
 //! Where among a ring's records some may be missing.
 //!
-//! The kernel counts the records that found no room, and not where they would have been. A record is lost only while the ring is full, so
-//! what it would have followed is at least a ring's size ahead of what was read when the count was last looked at (kernel/bpf/ringbuf.c,
-//! `__bpf_ringbuf_reserve`). While less than that is read between two looks, a loss is known before the first record after it is read.
+//! The kernel counts the records that found no room, and not where they would have been. A record is lost only while
+//! the ring is full, so what it would have followed is at least a ring's size ahead of what was read when the count was
+//! last looked at (kernel/bpf/ringbuf.c, `__bpf_ringbuf_reserve`). While less than that is read between two looks, a
+//! loss is known before the first record after it is read.
 
 use std::ops::Range;
 
@@ -111,7 +112,7 @@ mod tests {
         Read { stalled_after: u16, come: u16, is_v6: bool },
     }
 
-    /// A ring and its reader: each record is told by how many were lost before it.
+    /// A ring and its reader: each record has the number of those that were lost before it.
     struct Model {
         waiting: VecDeque<(usize, u64)>,
         produced: u64,

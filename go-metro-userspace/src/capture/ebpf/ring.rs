@@ -72,8 +72,8 @@ impl Ring {
         &self.records
     }
 
-    /// To be asked before each [`Self::drain`]: what is known of the records that it hands on. It hands on no more than that holds for,
-    /// and less than the ring may have.
+    /// To be asked before each [`Self::drain`]: what is known of the records that it hands on. It hands on no more than
+    /// that holds for, and less than the ring may have.
     pub(super) fn continuity(&mut self, tally: &Tally) -> Continuity {
         if self.gaps.wants_look() {
             self.look(tally);

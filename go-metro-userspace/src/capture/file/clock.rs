@@ -69,8 +69,8 @@ impl Clock {
         }
     }
 
-    /// Holds a segment's timestamp against the one before the leap: no sender's clock ticks more slowly than once a second (RFC 7323
-    /// section 5.4).
+    /// Holds a segment's timestamp against the one before the leap: no sender's clock ticks more slowly than once a
+    /// second (RFC 7323 section 5.4).
     #[inline]
     pub(super) fn check(&mut self, decoded: &Decoded, time: Nanos) {
         if self.watched.0 == 0 {

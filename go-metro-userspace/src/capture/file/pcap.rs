@@ -84,8 +84,9 @@ impl Pcap {
         })
     }
 
-    /// Finds out how long the headers of the records are that `rest` begins with, behind which nothing follows if it has `ended`: programs
-    /// wrote longer ones without saying so (Wireshark's wiretap/libpcap.c tries them too). Whether there was enough of it.
+    /// Finds out how long the headers of the records are that `rest` begins with, behind which nothing follows if it
+    /// has `ended`: programs wrote longer ones without saying so (Wireshark's wiretap/libpcap.c tries them too).
+    /// Whether there was enough of it.
     pub(super) fn settle(&mut self, rest: &[u8], ended: bool) -> bool {
         // A file that is cut is one of the usual kind, unless all of it fits another.
         let fits = |record: usize, cut: bool| Self { record, ..*self }.fits(rest, ended.then_some(cut));
@@ -106,8 +107,8 @@ impl Pcap {
         true
     }
 
-    /// Whether three records make sense, or as many as there are; None if more must be there to say. `cut` is what to say of a last one
-    /// that is not whole; None if more may follow.
+    /// Whether three records make sense, or as many as there are; None if more must be there to say. `cut` is what to
+    /// say of a last one that is not whole; None if more may follow.
     fn fits(self, mut rest: &[u8], cut: Option<bool>) -> Option<bool> {
         for _ in 0..3 {
             if rest.is_empty() && cut.is_some() {

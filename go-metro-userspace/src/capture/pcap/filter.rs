@@ -19,10 +19,11 @@ const TCP: &str = "(ip proto 6 or (ip6 and (ip6[6] = 6 or ip6[6] = 0 or ip6[6] =
 
 /// Frames with a VLAN tag still in them, where libpcap's `vlan` does not look: behind a cooked header.
 ///
-/// The kernel's filter sees the tag's own protocol. But what may have been in the ring when the filter was set, with the block that
-/// is being filled, libpcap filters once more itself (`blocks_to_filter_in_userland` of pcap-linux.c). There a cooked header
-/// names the protocol behind all tags (Linux 6.10 and later, see `decode/link.rs`), while the packet begins with the rest of a
-/// tag: where an IP header has its length or flow label it has an ethertype, and a length that is not the packet's.
+/// The kernel's filter sees the tag's own protocol. But what may have been in the ring when the filter was set, with
+/// the block that is being filled, libpcap filters once more itself (`blocks_to_filter_in_userland` of pcap-linux.c).
+/// There a cooked header names the protocol behind all tags (Linux 6.10 and later, see `decode/link.rs`), while the
+/// packet begins with the rest of a tag: where an IP header has its length or flow label it has an ethertype, and a
+/// length that is not the packet's.
 const TAGGED: &str = "(ether proto 0x8100 or ether proto 0x88a8 or ether proto 0x9100 or \
                       (ip and (ip[2:2] = 0x0800 or ip[2:2] = 0x8100 or ip[2:2] = 0x88a8 or ip[2:2] = 0x9100) and \
                       ip[2:2] != len) or \

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::ebpf_stamp::source_hash;
+use crate::paths;
 use crate::setup::{self, Toolchain};
 use crate::workspace::{cargo, lab_object, object, root, run};
 
@@ -87,7 +88,7 @@ fn build(toolchain: Toolchain, profile: Profile) -> Result<()> {
     // Taken first: a source that changes during the build then makes the object older, not newer.
     let source = source_hash(&root()).context("cannot read the classifier's source")?;
     eprintln!("classifier: building with {toolchain}");
-    let mut command = cargo_for(toolchain, "build");
+    let mut command = cargo_for(toolchain, "build")?;
     if profile == Profile::Release {
         command.arg("--release");
     }
@@ -118,27 +119,32 @@ fn place(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// `cargo <verb>` for the classifier's crate and target, in a target directory of its own: a build for another target with
-/// other flags would otherwise throw away the workspace's.
-#[must_use]
-pub fn cargo_for(toolchain: Toolchain, verb: &str) -> Command {
-    let mut command = match toolchain {
+/// other flags would otherwise throw away the workspace's. The object names none of this machine's directories, for
+/// it is shipped.
+///
+/// # Errors
+///
+/// There is no rustc of that toolchain.
+pub fn cargo_for(toolchain: Toolchain, verb: &str) -> Result<Command> {
+    let (mut command, mut rustc) = (cargo(), Command::new("rustc"));
+    match toolchain {
+        // `-Z build-std` is the one unstable thing needed, and `core` of this very compiler is what it builds.
         Toolchain::Stable => {
-            let mut command = cargo();
-            // `-Z build-std` is the one unstable thing needed, and `core` of this very compiler is what it builds.
             command.env("RUSTC_BOOTSTRAP", "1");
-            command
         }
         Toolchain::Nightly => {
-            let mut command = Command::new("cargo");
+            command = Command::new("cargo");
             command.arg("+nightly").current_dir(root());
+            rustc.arg("+nightly");
             // Inherited from the cargo that runs this task; they name the stable toolchain.
-            command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
-            command
+            for command in [&mut command, &mut rustc] {
+                command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+            }
         }
-    };
+    }
     command
         .args([verb, "--package", "go-metro-ebpf", "-Zbuild-std=core", "--target", TARGET])
         .args(["--target-dir", "target/ebpf-build"])
-        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
-    command
+        .env("CARGO_ENCODED_RUSTFLAGS", paths::remapped(&mut rustc, &FLAGS)?);
+    Ok(command)
 }

@@ -5,14 +5,14 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 use crate::lab::agent::BINARY_VARIABLE;
 use crate::setup;
-use crate::workspace::{capture, root, run};
+use crate::workspace::{capture, cargo_home, root, run};
 
 /// Beside the unit suite: one test each of the lab, of what is shipped, and of the pages.
 const TESTS: [(&str, &str); 3] = [
@@ -130,14 +130,4 @@ impl User<'_> {
         }
         Ok(command)
     }
-}
-
-fn cargo_home() -> Result<PathBuf> {
-    let set = |name| std::env::var_os(name).map(PathBuf::from);
-    let home = set("CARGO_HOME").or_else(|| set("HOME").map(|home| home.join(".cargo")));
-    let home = home.context("neither CARGO_HOME nor HOME is set")?;
-    if !home.is_dir() {
-        bail!("{} does not exist", home.display());
-    }
-    Ok(home)
 }

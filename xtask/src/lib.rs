@@ -17,6 +17,7 @@ pub mod kernels;
 pub mod lab;
 pub mod oracle;
 pub mod package;
+mod paths;
 pub mod picture;
 pub mod run;
 pub mod setup;

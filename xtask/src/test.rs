@@ -52,7 +52,7 @@ pub fn main(args: &Args) -> Result<()> {
     let chosen = END_TO_END.iter().flat_map(|program| ["--test", program]);
     run(cargo().args(["clippy", "--quiet"]).args(chosen.clone()).args(["--", "-Dwarnings"]))?;
     // In release, as the object is built: what its dependencies need is then compiled already.
-    run(build_ebpf::cargo_for(toolchain, "clippy").args(["--quiet", "--release", "--", "-Dwarnings"]))?;
+    run(build_ebpf::cargo_for(toolchain, "clippy")?.args(["--quiet", "--release", "--", "-Dwarnings"]))?;
     heading("each optional part alone");
     package::features(&package::FeaturesArgs {})?;
 

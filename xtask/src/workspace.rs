@@ -33,6 +33,21 @@ pub fn cargo() -> Command {
     command
 }
 
+/// Cargo's own directory: its configuration, its registry, and what it installs.
+///
+/// # Errors
+///
+/// No variable names it, or it does not exist.
+pub fn cargo_home() -> Result<PathBuf> {
+    let set = |name| std::env::var_os(name).map(PathBuf::from);
+    let home = set("CARGO_HOME").or_else(|| set("HOME").map(|home| home.join(".cargo")));
+    let home = home.context("neither CARGO_HOME nor HOME is set")?;
+    if !home.is_dir() {
+        bail!("{} does not exist", home.display());
+    }
+    Ok(home)
+}
+
 /// A file on `PATH` that can be executed.
 #[must_use]
 pub fn which(program: &str) -> Option<PathBuf> {

@@ -6,13 +6,14 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use super::musl::Static;
-use crate::setup;
 use crate::workspace::{capture, output, root, which};
+use crate::{paths, setup};
 
 /// Runs a static binary as it is shipped: this machine's in an empty root, another machine's by qemu.
 pub(super) fn run(built: &Static) -> Result<()> {
     let sections = capture(Command::new("readelf").args(["--wide", "--sections"]).arg(&built.binary))?;
     ensure!(!sections.contains(".debug_") && !sections.contains(".symtab"), "{} has symbols", built.binary.display());
+    paths::ensure_absent(&built.binary)?;
     let tree = tempfile::tempdir()?;
     fs::copy(&built.binary, tree.path().join("go-metro"))?;
     fs::copy(root().join("corpus/clean.pcap.gz"), tree.path().join("clean.pcap.gz"))?;

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::{Release, time_of_source, version};
+use crate::paths;
 use crate::workspace::{capture, cargo, root, run};
 
 /// From the repository.
@@ -47,7 +48,10 @@ pub(super) fn bill_of_materials(out: &Path) -> Result<PathBuf> {
     for package in ["go-metro-common", "go-metro-ebpf", "go-metro-userspace", "packaging/crate", "xtask"] {
         let made = root().join(package).join(format!("{name}.json"));
         if package == "go-metro-userspace" {
-            fs::copy(&made, &to).with_context(|| format!("cargo-cyclonedx did not write {}", made.display()))?;
+            let bill = fs::read_to_string(&made);
+            let bill = bill.with_context(|| format!("cargo-cyclonedx did not write {}", made.display()))?;
+            fs::write(&to, paths::without_root(&bill))?;
+            paths::ensure_absent(&to)?;
         }
         let _ = fs::remove_file(made);
     }

@@ -12,7 +12,7 @@ use super::binary;
 use crate::apt::{self, Apt};
 use crate::setup::{self, STATIC_TARGETS};
 use crate::workspace::{capture, cargo, root, run};
-use crate::{build_ebpf, run};
+use crate::{build_ebpf, paths, run};
 
 /// What of libpcap is left out: it would need libraries, or is for devices that carry no TCP.
 const WITHOUT: [&str; 8] = [
@@ -81,6 +81,7 @@ pub fn program(target: &str, profile: Profile, package: &str, name: &str) -> Res
         Profile::Debug => "debug",
         Profile::Release => {
             command.arg("--release");
+            command.env("CARGO_ENCODED_RUSTFLAGS", paths::remapped(&mut Command::new("rustc"), &[])?);
             "release"
         }
     };

@@ -26,7 +26,7 @@ use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 
 use super::copies::Observed;
-use super::decode::{Decoded, LinkType, Origin, Packet, Tunnels, decode_counted};
+use super::decode::{Decoded, LinkType, Msdus, Origin, Packet, Tunnels, decode_counted};
 use super::{CaptureError, SourceCounters, Unread};
 use crate::rtt::{Addr, EngineCounters, Nanos, Segment};
 use clock::Clock;
@@ -113,19 +113,21 @@ impl FileSource {
             clock.note(time);
             let Frame { bytes, wire_len, interface, .. } = frame;
             let packet = Packet { bytes, wire_len, link_type, origin: Origin::File(wanted.tunnels) };
-            let passed_over = counters.passed_over;
-            let Some(decoded) = decode_counted(packet, counters) else {
-                if counters.passed_over > passed_over {
-                    others.note(packet);
+            for packet in Msdus::of(packet) {
+                let passed_over = counters.passed_over;
+                let Some(decoded) = decode_counted(packet, counters) else {
+                    if counters.passed_over > passed_over {
+                        others.note(packet);
+                    }
+                    continue;
+                };
+                if clock.leapt() {
+                    clock.remember(order.held().map(|(time, (decoded, _))| (time, decoded)));
                 }
-                continue;
-            };
-            if clock.leapt() {
-                clock.remember(order.held().map(|(time, (decoded, _))| (time, decoded)));
+                clock.check(&decoded, time);
+                let observed = flows.observe(&decoded, time, interface);
+                order.take(time, (decoded, observed), &mut |time, frame| measure(time, frame, flows, counters));
             }
-            clock.check(&decoded, time);
-            let observed = flows.observe(&decoded, time, interface);
-            order.take(time, (decoded, observed), &mut |time, frame| measure(time, frame, flows, counters));
         }
         order.finish(&mut |time, frame| measure(time, frame, flows, counters));
     }

@@ -91,6 +91,8 @@ pub enum LinkType {
     Ppi,
     /// Linux's netfilter log.
     Nflog,
+    /// LLC (IEEE 802.2), as the MSDUs of an aggregate begin with it; has no number.
+    Llc,
     /// One that is not read, by its number.
     Other(u32),
 }
@@ -214,6 +216,7 @@ pub(super) fn network(packet: Packet<'_>) -> Result<Network<'_>, Skip> {
         LinkType::Radiotap => wireless::of_radiotap(&mut rest)?,
         LinkType::Ppi => wireless::of_ppi(&mut rest)?,
         LinkType::Nflog => of_nflog(&mut rest)?,
+        LinkType::Llc => of_llc(&mut rest)?,
         LinkType::Other(_) => return Err(Skip::Unread(Unread::LinkType)),
     };
     let before = (packet.bytes.len() - rest.bytes.len()) as u32;

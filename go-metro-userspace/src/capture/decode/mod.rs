@@ -19,6 +19,7 @@ use crate::rtt::{Direction, Endpoint, FlowKey, Nanos, Segment, Side};
 
 pub use link::LinkType;
 pub use tunnel::{Tunnel, TunnelKind};
+pub(super) use wireless::Msdus;
 
 /// Why a packet yields no segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

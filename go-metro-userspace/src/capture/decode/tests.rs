@@ -240,6 +240,62 @@ fn the_link_types_of_files_lead_to_the_same_segment() {
 }
 
 #[test]
+fn mesh_control_is_gone_behind_where_it_is_and_not_taken_for_what_a_number_says() {
+    let packet = ipv4(&[], 0, None, &tcp(&[], b"x"));
+    let reference = raw(&packet).unwrap();
+    let mesh = |addresses: u8| [&[addresses, 31, 1, 0, 0, 0][..], &vec![0; usize::from(addresses) * 6]].concat();
+    let four_addresses = |more: &[u8]| [&[0; 6], more].concat();
+    for more in [
+        four_addresses(&[&[0, 1][..], &mesh(0)].concat()),
+        four_addresses(&[&[0, 1][..], &mesh(1)].concat()),
+        four_addresses(&[&[0, 1][..], &mesh(2)].concat()),
+        // No mesh: how much an access point holds back.
+        four_addresses(&[0, 1]),
+        // The first of an aggregate.
+        four_addresses(&[&[0x80, 1][..], &[0; 14], &mesh(2)].concat()),
+    ] {
+        let frame = wireless(0x0388, &more, 0x800, &packet);
+        let decoded = of_file(LinkType::Wireless, Tunnels::Opened, &frame);
+        assert_eq!(decoded.map(|decoded| decoded.header), Ok(reference.header), "{more:?}");
+    }
+}
+
+#[test]
+fn every_packet_of_an_aggregate_of_802_11_is_read() {
+    let packet = |payload: &[u8]| ipv4(&[], 0, None, &tcp(&[], payload));
+    for (qos, mesh) in [([0x80, 0], &[][..]), ([0x80, 1], &[0, 31, 1, 0, 0, 0][..])] {
+        let msdu = |payload: &[u8], is_last: bool| {
+            let body = [mesh, &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0][..], &packet(payload)].concat();
+            let mut msdu = [&[0; 12][..], &(body.len() as u16).to_be_bytes(), &body].concat();
+            msdu.resize(if is_last { msdu.len() } else { msdu.len().next_multiple_of(4) }, 0);
+            msdu
+        };
+        let payloads: [&[u8]; 3] = [b"x", &[7; 1460], b""];
+        let msdus: Vec<Vec<u8>> = (0..3).map(|k| msdu(payloads[k], k == 2)).collect();
+        let header = [&0x0388_u16.to_le_bytes()[..], &[0; 28], &qos].concat();
+        let frame = [&header[..], &msdus.concat(), &[1, 2, 3, 4]].concat();
+        let of = |link_type, bytes: &[u8], wire_len: usize| -> Vec<Result<u32, Skip>> {
+            let origin = Origin::File(Tunnels::Opened);
+            Msdus::of(Packet { bytes, wire_len: wire_len as u32, link_type, origin })
+                .map(|packet| decode(packet).map(|decoded| decoded.header.payload_len))
+                .collect()
+        };
+        let all = vec![Ok(1), Ok(1460), Ok(0)];
+        assert_eq!(of(LinkType::Wireless, &frame, frame.len()), all);
+        let radiotap = [&[0, 0, 8, 0, 0, 0, 0, 0][..], &frame].concat();
+        assert_eq!(of(LinkType::Radiotap, &radiotap, radiotap.len()), all);
+        let ppi = [&[0, 0, 8, 0, 105, 0, 0, 0][..], &frame].concat();
+        assert_eq!(of(LinkType::Ppi, &ppi, ppi.len()), all);
+        // What was not captured is counted.
+        let cut = &frame[..header.len() + msdus[0].len() + 100];
+        assert_eq!(
+            of(LinkType::Wireless, cut, frame.len()),
+            [Ok(1), Ok(1460), Err(Skip::Unparsable(Unparsable::Truncated))]
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_read_of_802_11_is_told_from_what_carries_nothing() {
     let packet = ipv4(&[], 0, None, &tcp(&[], b"x"));
     let of = |control: u16| of_file(LinkType::Wireless, Tunnels::Opened, &wireless(control, &[0, 0], 0x800, &packet));

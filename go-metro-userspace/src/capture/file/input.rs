@@ -1,14 +1,18 @@
 //! The bytes of a capture file, decompressed if need be.
 //!
-//! What a compressed stream gave before it broke is used; the error comes after it.
+//! Compressed streams and plain captures may be appended to one another in any order. Where a plain one ends is known to who reads it
+//! alone, who gives back what it read of the next ([`Input::take_back`]). What a compressed stream gave before it broke is used; the
+//! error comes after it.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Error, ErrorKind, Read};
+use std::io::{self, BufRead, Error, ErrorKind, Read};
 use std::path::Path;
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+
+use super::{pcap, reader};
 
 /// What is read of a compressed file at once.
 const CHUNK: usize = 1 << 16;
@@ -49,40 +53,193 @@ impl Compression {
     }
 }
 
+/// Whether a compressed stream begins here, of a kind that is read or not.
+pub(super) fn is_compressed(bytes: &[u8]) -> bool {
+    Compression::of(bytes) != Compression::None || OTHERS.iter().any(|(magic, _)| bytes.starts_with(magic))
+}
+
 /// Opens a file, or standard input for `-`, through what `through` makes of it.
 ///
 /// # Errors
 ///
 /// What the system returns, or that the file is compressed in a way that is not read.
-pub(super) fn open(
-    path: &Path,
-    through: impl FnOnce(File) -> Box<dyn Read + Send>,
-) -> io::Result<Box<dyn Read + Send>> {
-    let mut input: Box<dyn Read + Send> = match path.to_str() {
+pub(super) fn open(path: &Path, through: impl FnOnce(File) -> Box<dyn Read + Send>) -> io::Result<Input> {
+    let inner: Box<dyn Read + Send> = match path.to_str() {
         Some("-") => Box::new(io::stdin()),
         _ => through(File::open(path)?),
     };
-    let mut head = Vec::new();
-    input.by_ref().take(6).read_to_end(&mut head)?;
-    if let Some((_, tool)) = OTHERS.iter().find(|(magic, _)| head.starts_with(magic)) {
-        let name = path.display();
-        return Err(Error::other(format!("compressed with {tool}; use `{tool} -dc {name} | go-metro read -`")));
-    }
-    let (compression, legacy) = (Compression::of(&head), head.starts_with(&LZ4[1]));
-    let input = Cursor::new(head).chain(input);
-    if compression == Compression::None {
-        return Ok(Box::new(input));
-    }
-    let input = BufReader::with_capacity(CHUNK, input);
-    Ok(match compression {
-        Compression::Gzip => Box::new(Gzip { decoder: MultiGzDecoder::new(input), some: false }),
-        Compression::Zstd => Box::new(Zstd { input, decoder: FrameDecoder::new(), in_frame: false }),
-        Compression::Lz4 => {
-            let decoder = lz4_flex::frame::FrameDecoder::new(Watched { input, ran_out: false });
-            Box::new(Lz4 { decoder, legacy })
+    let raw = Raw { inner, buffer: Vec::new(), at: 0 };
+    let mut input = Input { part: Part::Next(raw), before: None, plain: 0, name: path.display().to_string() };
+    input.go_on()?;
+    Ok(input)
+}
+
+/// The bytes of a file as they are stored.
+struct Raw {
+    inner: Box<dyn Read + Send>,
+    /// What was read and not used yet is `buffer[at..]`.
+    buffer: Vec<u8>,
+    at: usize,
+}
+
+impl Raw {
+    /// The next `count` bytes, or as many as there are.
+    fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
+        while self.buffer.len() - self.at < count {
+            let kept = self.buffer.len();
+            self.buffer.resize(kept + CHUNK, 0);
+            let read = self.inner.read(&mut self.buffer[kept..]);
+            self.buffer.truncate(kept + *read.as_ref().unwrap_or(&0));
+            match read {
+                Ok(0) => break,
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
         }
-        Compression::None => Box::new(input),
-    })
+        let rest = &self.buffer[self.at..];
+        Ok(&rest[..rest.len().min(count)])
+    }
+
+    /// Puts bytes back, which come next.
+    fn unread(&mut self, bytes: &[u8]) {
+        self.buffer.splice(..self.at, bytes.iter().copied());
+        self.at = 0;
+    }
+}
+
+impl Read for Raw {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.buffer.len() {
+            return self.inner.read(into);
+        }
+        let count = (&self.buffer[self.at..]).read(into)?;
+        self.at += count;
+        Ok(count)
+    }
+}
+
+impl BufRead for Raw {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.buffer.len() {
+            (self.at, self.buffer) = (0, std::mem::take(&mut self.buffer));
+            self.buffer.clear();
+            self.peek(1)?;
+        }
+        Ok(&self.buffer[self.at..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.at += count;
+    }
+}
+
+/// A file's bytes, decompressed if need be: streams of any kind and plain captures, one after the other.
+pub(super) struct Input {
+    part: Part,
+    /// How the part before was compressed; None where it was not, or this is the first.
+    before: Option<&'static str>,
+    /// Bytes that came out since the last part that is not compressed began.
+    plain: usize,
+    /// What the file is called.
+    name: String,
+}
+
+/// What is read now.
+enum Part {
+    /// What comes next has not been looked at.
+    Next(Raw),
+    Plain(Raw),
+    Gzip(GzDecoder<Raw>),
+    Zstd(Box<Zstd>),
+    Lz4(Box<Lz4>),
+    /// Nothing: an error ended it.
+    Broken,
+}
+
+impl Input {
+    /// Goes on with what comes next in the file; whether anything does.
+    fn go_on(&mut self) -> io::Result<bool> {
+        let mut raw = match std::mem::replace(&mut self.part, Part::Broken) {
+            Part::Next(raw) | Part::Plain(raw) => raw,
+            Part::Gzip(decoder) => decoder.into_inner(),
+            Part::Zstd(zstd) => zstd.raw,
+            Part::Lz4(lz4) => lz4.decoder.into_inner().raw,
+            Part::Broken => return Ok(false),
+        };
+        // A tape's block is filled up with zeros.
+        while self.before.is_some() && raw.peek(1)? == [0] {
+            let zeros = raw.fill_buf()?.iter().take_while(|byte| **byte == 0).count();
+            raw.consume(zeros);
+        }
+        let head = raw.peek(6)?;
+        if let Some((_, tool)) = OTHERS.iter().find(|(magic, _)| head.starts_with(magic)) {
+            let name = &self.name;
+            return Err(Error::other(format!("compressed with {tool}; use `{tool} -dc {name} | go-metro read -`")));
+        }
+        let (compression, legacy) = (Compression::of(head), head.starts_with(&LZ4[1]));
+        if let Some(format) = self.before
+            && compression == Compression::None
+        {
+            let head = raw.peek(pcap::HEADER)?;
+            if !head.is_empty() && !reader::is_capture(head) {
+                let said = format!("what follows the {format} stream is no capture");
+                return Err(Error::new(ErrorKind::InvalidData, said));
+            }
+        }
+        let is_some = !raw.peek(1)?.is_empty();
+        (self.part, self.before, self.plain) = match compression {
+            Compression::None => (Part::Plain(raw), None, 0),
+            Compression::Gzip => (Part::Gzip(GzDecoder::new(raw)), Some("gzip"), 0),
+            Compression::Zstd => {
+                (Part::Zstd(Box::new(Zstd { raw, decoder: FrameDecoder::new(), in_frame: false })), Some("zstd"), 0)
+            }
+            Compression::Lz4 => {
+                let watched = Watched { raw, ran_out: false, legacy, has_begun: false };
+                (Part::Lz4(Box::new(Lz4 { decoder: lz4_flex::frame::FrameDecoder::new(watched) })), Some("lz4"), 0)
+            }
+        };
+        Ok(is_some)
+    }
+
+    /// Takes back the last bytes that came out, which a compressed stream begins with. Whether they were stored so: a
+    /// stream within a compressed one is not decompressed.
+    pub(super) fn take_back(&mut self, rest: &[u8]) -> bool {
+        match &mut self.part {
+            Part::Plain(raw) if rest.len() <= self.plain => raw.unread(rest),
+            _ => return false,
+        }
+        let Part::Plain(raw) = std::mem::replace(&mut self.part, Part::Broken) else { return false };
+        self.part = Part::Next(raw);
+        true
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = match &mut self.part {
+                Part::Plain(raw) => {
+                    let count = raw.read(into)?;
+                    self.plain += count;
+                    return Ok(count);
+                }
+                Part::Gzip(decoder) => decoder.read(into).map_err(|error| match error.kind() {
+                    ErrorKind::UnexpectedEof => cut_short("gzip"),
+                    _ => damaged("gzip", &error),
+                })?,
+                Part::Zstd(zstd) => zstd.read(into)?,
+                Part::Lz4(lz4) => lz4.read(into)?,
+                Part::Next(_) => 0,
+                Part::Broken => return Ok(0),
+            };
+            if count > 0 || into.is_empty() {
+                return Ok(count);
+            }
+            if !self.go_on()? {
+                return Ok(0);
+            }
+        }
+    }
 }
 
 /// The stream ends before what it announced.
@@ -94,60 +251,29 @@ fn damaged(format: &str, error: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::InvalidData, format!("the {format} stream is damaged: {error}"))
 }
 
-/// Members of gzip, one after the other.
-struct Gzip<R> {
-    decoder: MultiGzDecoder<R>,
-    /// Whether anything came out.
-    some: bool,
-}
-
-impl<R: BufRead> Read for Gzip<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self.decoder.read(into) {
-            Ok(count) => {
-                self.some |= count > 0;
-                Ok(count)
-            }
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(cut_short("gzip")),
-            // gzip itself ignores what stands behind the last member, as the zeros of a tape's block do.
-            Err(error) if self.some && error.kind() == ErrorKind::InvalidInput && self.decoder.header().is_none() => {
-                Ok(0)
-            }
-            Err(error) => Err(damaged("gzip", &error)),
-        }
-    }
-}
-
 /// Frames of Zstandard, one after the other, skippable ones between them.
-struct Zstd<R> {
-    input: R,
+struct Zstd {
+    raw: Raw,
     decoder: FrameDecoder,
     in_frame: bool,
 }
 
-impl<R: BufRead> Zstd<R> {
-    /// Goes to the next frame; whether there is one.
-    fn next_frame(&mut self) -> io::Result<bool> {
-        loop {
-            if self.input.fill_buf()?.is_empty() {
-                return Ok(false);
+impl Zstd {
+    /// Begins with a frame, or goes behind a skippable one.
+    fn begin(&mut self) -> io::Result<()> {
+        match self.decoder.reset(&mut self.raw) {
+            Ok(()) => self.in_frame = true,
+            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                io::copy(&mut self.raw.by_ref().take(u64::from(length)), &mut io::sink())?;
             }
-            match self.decoder.reset(&mut self.input) {
-                Ok(()) => {
-                    self.in_frame = true;
-                    return Ok(true);
-                }
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
-                    io::copy(&mut self.input.by_ref().take(u64::from(length)), &mut io::sink())?;
-                }
-                Err(error) => return Err(self.why(&error)),
-            }
+            Err(error) => return Err(self.why(&error)),
         }
+        Ok(())
     }
 
     /// The decoder has many errors for an input that ends.
     fn why(&mut self, error: &dyn std::fmt::Display) -> Error {
-        match self.input.fill_buf() {
+        match self.raw.fill_buf() {
             Ok([]) => cut_short("zstd"),
             Ok(_) => damaged("zstd", error),
             Err(error) => error,
@@ -155,11 +281,15 @@ impl<R: BufRead> Zstd<R> {
     }
 }
 
-impl<R: BufRead> Read for Zstd<R> {
+impl Read for Zstd {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
-            if !self.in_frame && !self.next_frame()? {
-                return Ok(0);
+            if !self.in_frame {
+                if Compression::of(self.raw.peek(4)?) != Compression::Zstd {
+                    return Ok(0);
+                }
+                self.begin()?;
+                continue;
             }
             let count = self.decoder.read(into)?;
             if count > 0 || into.is_empty() {
@@ -174,47 +304,57 @@ impl<R: BufRead> Read for Zstd<R> {
                 continue;
             }
             let one = ruzstd::decoding::BlockDecodingStrategy::UptoBlocks(1);
-            if let Err(error) = self.decoder.decode_blocks(&mut self.input, one) {
+            if let Err(error) = self.decoder.decode_blocks(&mut self.raw, one) {
                 return Err(self.why(&error));
             }
         }
     }
 }
 
-/// Frames of LZ4, one after the other.
-struct Lz4<R: BufRead> {
-    decoder: lz4_flex::frame::FrameDecoder<Watched<R>>,
-    /// The legacy format ends where the file does.
-    legacy: bool,
+/// A frame of LZ4.
+struct Lz4 {
+    decoder: lz4_flex::frame::FrameDecoder<Watched>,
 }
 
-impl<R: BufRead> Read for Lz4<R> {
+impl Read for Lz4 {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let done = self.decoder.read(into);
-            let Watched { input, ran_out } = self.decoder.get_mut();
-            match done {
-                // Whether a frame ended or the file did, the decoder says the same.
-                Ok(0) if *ran_out && !self.legacy => return Err(cut_short("lz4")),
-                Ok(0) if !into.is_empty() && !input.fill_buf()?.is_empty() => {}
-                Ok(count) => return Ok(count),
-                Err(_) if *ran_out => return Err(cut_short("lz4")),
-                Err(error) => return Err(damaged("lz4", &error)),
-            }
+        let done = self.decoder.read(into);
+        let Watched { ran_out, legacy, .. } = *self.decoder.get_ref();
+        match done {
+            // Whether a frame ended or the file did, the decoder says the same.
+            Ok(0) if ran_out && !legacy => Err(cut_short("lz4")),
+            Ok(count) => Ok(count),
+            Err(_) if ran_out => Err(cut_short("lz4")),
+            Err(error) => Err(damaged("lz4", &error)),
         }
     }
 }
 
 /// A reader of which it is known whether more was wanted than there is.
-struct Watched<R> {
-    input: R,
+struct Watched {
+    raw: Raw,
     ran_out: bool,
+    /// A frame of the legacy format has no end of its own: it ends where something else begins.
+    legacy: bool,
+    has_begun: bool,
 }
 
-impl<R: Read> Read for Watched<R> {
+impl Watched {
+    /// Whether another stream or a capture begins where a block's length is expected.
+    fn is_over(&mut self) -> io::Result<bool> {
+        let head = self.raw.peek(pcap::HEADER)?;
+        Ok(is_compressed(head) || reader::is_capture(head))
+    }
+}
+
+impl Read for Watched {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(into)?;
+        if self.legacy && into.len() == 4 && self.has_begun && self.is_over()? {
+            return Ok(0);
+        }
+        let count = self.raw.read(into)?;
         self.ran_out |= count == 0 && !into.is_empty();
+        self.has_begun = true;
         Ok(count)
     }
 }

@@ -1,5 +1,6 @@
 //! pcap (draft-ietf-opsawg-pcap): a header, and a record for each frame.
 
+use super::input::is_compressed;
 use super::pcapng;
 use super::reader::{Found, Piece};
 use crate::capture::decode::LinkType;
@@ -157,6 +158,11 @@ impl Pcap {
         };
         if swapped {
             std::mem::swap(&mut captured, &mut wire_len);
+        }
+        let makes_sense =
+            u64::from(units) * self.unit_ns < 1_000_000_000 && captured <= wire_len && captured <= PLAUSIBLE;
+        if !makes_sense && is_compressed(rest) {
+            return Piece::Malformed;
         }
         let captured = captured as usize;
         if rest.len() - self.record < captured {

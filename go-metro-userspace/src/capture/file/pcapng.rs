@@ -5,6 +5,7 @@
 
 use bytes::{Buf, TryGetError};
 
+use super::input::is_compressed;
 use super::pcap::Pcap;
 use super::reader::{Found, Piece};
 use crate::capture::decode::LinkType;
@@ -73,8 +74,8 @@ impl Section {
         if len < FRAME {
             return Piece::Malformed;
         }
-        // A pcap file may have been appended: its magic number is no block's type.
-        if kind > ENHANCED_PACKET && Pcap::begins(rest).is_some() {
+        // A pcap file may have been appended, or a compressed one: their magic numbers are no block's type.
+        if kind > ENHANCED_PACKET && (Pcap::begins(rest).is_some() || is_compressed(rest)) {
             return Piece::Malformed;
         }
         if rest.len() < len {

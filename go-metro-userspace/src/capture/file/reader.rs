@@ -4,6 +4,7 @@
 
 use std::io::{ErrorKind, Read};
 
+use super::input::{Input, is_compressed};
 use super::pcap::{self, Pcap};
 use super::pcapng::{self, Section};
 use crate::capture::decode::LinkType;
@@ -71,7 +72,7 @@ pub(super) enum NoFrames {
 
 /// A file that is being read.
 pub(super) struct Reader {
-    input: Box<dyn Read + Send>,
+    input: Input,
     buffer: Box<[u8]>,
     /// What has not been handed out yet is `buffer[start..end]`.
     start: usize,
@@ -83,7 +84,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads the beginning of a file.
-    pub(super) fn new(input: Box<dyn Read + Send>) -> Result<Self, NoFrames> {
+    pub(super) fn new(input: Input) -> Result<Self, NoFrames> {
         let buffer = vec![0; LARGEST].into_boxed_slice();
         let format = Format::PcapNg(Section::default());
         let mut reader = Self { input, buffer, start: 0, end: 0, ended: false, format, broken: None };
@@ -156,6 +157,9 @@ impl Reader {
                         self.format = format;
                         self.start += header;
                     }
+                    None if is_compressed(rest) && self.input.take_back(rest) => {
+                        (self.start, self.end, self.ended) = (0, 0, false);
+                    }
                     None => {
                         self.break_off("a block is malformed".to_owned());
                         return None;
@@ -200,6 +204,11 @@ impl Reader {
         self.ended = true;
         false
     }
+}
+
+/// Whether a capture begins here.
+pub(super) fn is_capture(bytes: &[u8]) -> bool {
+    begins(bytes).is_some()
 }
 
 /// The format of what begins here, if a capture does, and the length of its header where that is no block.

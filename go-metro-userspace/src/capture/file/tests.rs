@@ -277,6 +277,43 @@ fn compressed_files_are_read_also_in_several_pieces() {
     assert_eq!(times(&[&gzip(&whole)[..], &[0; 512]].concat()).len(), 200, "behind the last member");
 }
 
+#[test]
+fn compressed_and_plain_captures_appended_to_one_another_are_read_in_any_order() {
+    let plain = |bytes: &[u8]| bytes.to_vec();
+    let packed: [fn(&[u8]) -> Vec<u8>; 4] = [plain, gzip, zstd, lz4];
+    let data = segment();
+    let later = [LITTLE.section(), LITTLE.interface(101, &[]), LITTLE.enhanced(0, 900_000_000, &data)].concat();
+    let (a, b, c) = (capture(1), capture(200), later);
+    for (i, first) in packed.iter().enumerate() {
+        for (j, second) in packed.iter().enumerate() {
+            for (k, third) in packed.iter().enumerate() {
+                for padding in [0, 512] {
+                    // Zeros behind a plain capture are records of it.
+                    let padding = |i: usize| vec![0; if i == 0 { 0 } else { padding }];
+                    let bytes = [first(&a), padding(i), second(&c), padding(j), third(&b), padding(k)].concat();
+                    let read = read(&bytes);
+                    assert_eq!((read.times.len(), read.broken), (401, None), "{i} {j} {k}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_compressed_stream_and_cannot_be_read_is_said() {
+    for (name, pack) in [("gzip", gzip as fn(&[u8]) -> Vec<u8>), ("zstd", zstd), ("lz4", lz4)] {
+        let read = read(&[&pack(&capture(1))[..], &[0; 512], b"something else altogether"].concat());
+        let said = format!("what follows the {name} stream is no capture");
+        assert_eq!((read.times.len(), read.broken), (200, Some(said)));
+    }
+    for first in [capture(1), gzip(&capture(1))] {
+        let xz = b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46\x02\0\x21\x01";
+        let read = read(&[&first[..], xz].concat());
+        assert_eq!(read.times.len(), 200);
+        assert!(read.broken.unwrap().starts_with("compressed with xz"));
+    }
+}
+
 /// Files of the programs themselves are among the seeds of the fuzz target.
 #[test]
 fn files_of_zstd_and_lz4_themselves_are_read() {

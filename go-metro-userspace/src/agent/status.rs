@@ -28,11 +28,10 @@ const MARKS: usize = 16;
 
 /// That records were lost, and what helps.
 fn lost_lately(backend: &str, lost: u64) -> String {
-    let remedy = match backend {
-        "ebpf" => "enlarge `ring_size`, watch fewer targets, or give the daemon more processor time",
-        _ => "watch fewer targets, set `filter`, or give the daemon more processor time",
-    };
-    format!("{lost} records lost lately: {remedy}")
+    let filter = if backend == "pcap" { "set `filter`, " } else { "" };
+    format!(
+        "{lost} records lost lately: enlarge `ring_size`, watch fewer targets, {filter}or give the daemon more processor time"
+    )
 }
 
 /// That named interfaces are absent: one reason, however many they are.

@@ -22,7 +22,7 @@ use crate::capture::{
 use crate::netlink::monitor::Monitor;
 use crate::netlink::outages::Outages;
 use crate::rtt::{
-    Batch, Engine, EngineConfig, EngineCounters, Interval, Nanos, Outcome, Sample, Segment, Summaries, SummaryLimits,
+    Batch, Engine, EngineConfig, EngineCounters, Interval, Outcome, Sample, Segment, Summaries, SummaryLimits,
 };
 use crate::threads;
 
@@ -100,6 +100,8 @@ struct Retiring {
     keeps_flows: bool,
     /// What came from both, to be sorted by time.
     came: Vec<Segment>,
+    /// Others may be missing among those.
+    has_gap: bool,
     /// Interfaces that it was on, and the one that took over is.
     stay: Vec<InterfaceEvent>,
 }
@@ -209,11 +211,12 @@ impl Worker {
         events: async_mpsc::UnboundedSender<Event>,
     ) -> std::io::Result<Self> {
         let (commands, inbox) = mpsc::channel();
+        let peers_complete = source.peers_complete();
         let beats = Arc::<AtomicU64>::default();
         let state = State {
             beats: beats.clone(),
             source,
-            engine: Engine::new(engine),
+            engine: Engine::new(EngineConfig { peers_complete, ..engine }),
             batch: Batch::new(),
             summaries: Summaries::new(limits),
             watch,
@@ -221,7 +224,6 @@ impl Worker {
             retired: SourceCounters::default(),
             samples,
             samples_dropped: 0,
-            gap_before: None,
             tap: None,
             events,
             others: Vec::new(),
@@ -313,8 +315,6 @@ struct State {
     retired: SourceCounters,
     samples: Option<mpsc::SyncSender<Samples>>,
     samples_dropped: u64,
-    /// A record stamped at this time or later comes after a gap.
-    gap_before: Option<Nanos>,
     tap: Option<Tap>,
     events: async_mpsc::UnboundedSender<Event>,
     /// Threads that drain the other rings of the same classifier.
@@ -422,19 +422,22 @@ impl State {
         let Some(retiring) = &mut self.retiring else { return Ok(()) };
         self.source.wait(Duration::from_millis(5))?;
         // First what may be older.
-        retiring.source.read(&mut |segment| retiring.came.push(*segment));
-        self.source.read(&mut |segment| retiring.came.push(*segment));
+        for source in [&mut retiring.source, &mut self.source] {
+            retiring.has_gap |= take_all(source, &mut retiring.came);
+        }
         if retiring.is_over()
-            && let Some(Retiring { mut source, keeps_flows, mut came, stay, .. }) = self.retiring.take()
+            && let Some(Retiring { mut source, keeps_flows, mut came, has_gap, stay, .. }) = self.retiring.take()
         {
             self.retired.add(&counters(&mut source));
-            let was_gap = source.is_gap_near() || self.gap_before.take().is_some();
+            let was_gap = source.is_gap_near() || has_gap;
             drop(source);
             let is_gap = self.source.is_gap_near() || was_gap;
-            self.engine.set_doubtful(false);
+            // Where in what is sorted by time now, nobody knows.
+            self.engine.set_doubtful(is_gap);
             if !keeps_flows {
                 self.engine.interrupt_all();
             }
+            self.engine.set_peers_complete(self.source.peers_complete());
             if is_gap {
                 self.engine.note_gap();
             }
@@ -442,6 +445,7 @@ impl State {
             self.measure(Some(&came));
             if is_gap {
                 self.engine.note_gap();
+                self.engine.set_doubtful(false);
             }
             self.notice_jump();
             // They are not interrupted, but captured by another source from now on.
@@ -480,15 +484,13 @@ impl State {
         let Continuity { is_gap, is_doubtful } = self.source.continuity();
         if is_gap {
             self.engine.note_gap();
-            let is_vague = matches!(self.source, Source::Pcap(_));
-            self.gap_before = is_vague.then(|| self.source.now());
         }
         self.engine.set_doubtful(is_doubtful);
     }
 
     /// Measures what came, or else what the source has.
     fn measure(&mut self, came: Option<&[Segment]>) {
-        let Self { source, engine, batch, summaries, samples, tap, views, gap_before, .. } = self;
+        let Self { source, engine, batch, summaries, samples, tap, views, .. } = self;
         // A hook may hide something; libpcap is on none.
         let has_hooks = !matches!(source, Source::Pcap(_));
         let mut found = Vec::new();
@@ -508,14 +510,7 @@ impl State {
         };
         match came {
             Some(came) => came.iter().for_each(|segment| batch.push(segment, engine, &mut sink)),
-            None => source.read(&mut |segment| {
-                if gap_before.is_some_and(|time| segment.time() >= time) {
-                    *gap_before = None;
-                    batch.flush(engine, &mut sink);
-                    engine.note_gap();
-                }
-                batch.push(segment, engine, &mut sink);
-            }),
+            None => source.read(&mut |segment| batch.push(segment, engine, &mut sink)),
         }
         batch.flush(engine, &mut sink);
         if let Some(channel) = samples.as_ref().filter(|_| !found.is_empty()) {
@@ -640,7 +635,8 @@ impl State {
                 let _ = reply.send(());
             }
             Command::Bounds(engine, limits) => {
-                self.engine.follow(engine);
+                let peers_complete = self.source.peers_complete();
+                self.engine.follow(EngineConfig { peers_complete, ..engine });
                 self.summaries.follow(limits);
             }
             Command::Look(reply) => {
@@ -679,10 +675,31 @@ impl State {
             stay = self.announce();
         }
         let at_the_latest = Instant::now() + RETIRE;
-        let came = Vec::new();
-        self.retiring =
-            Some(Retiring { source: before, _handover: handover, taken_over, at_the_latest, keeps_flows, came, stay });
+        self.retiring = Some(Retiring {
+            source: before,
+            _handover: handover,
+            taken_over,
+            at_the_latest,
+            keeps_flows,
+            came: Vec::new(),
+            has_gap: false,
+            stay,
+        });
     }
+}
+
+/// Takes what a source has; whether others may be missing among it.
+fn take_all(source: &mut Source, came: &mut Vec<Segment>) -> bool {
+    let mut has_gap = false;
+    for _ in 0..READS {
+        let Continuity { is_gap, is_doubtful } = source.continuity();
+        has_gap |= is_gap || is_doubtful;
+        source.read(&mut |segment| came.push(*segment));
+        if !source.has_more() {
+            break;
+        }
+    }
+    has_gap
 }
 
 /// A source's counters; zeros, and a word in the log, if the kernel does not let them be read.

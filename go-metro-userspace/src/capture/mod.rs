@@ -54,7 +54,8 @@ pub type WatchList = BTreeMap<String, Vec<IpNet>>;
 pub struct SourceSettings {
     /// Interfaces and what to watch on each.
     pub watch: WatchList,
-    /// Bytes of the ring buffers together (eBPF); each is rounded up to a power of two of at least one page.
+    /// Bytes of the kernel's buffers: of eBPF's rings together, each rounded up to a power of two of at least one page,
+    /// or of each of libpcap's handles, at least 512 KiB.
     pub ring_bytes: u32,
     /// Rings that the flows are shared out to (eBPF), each for a thread of its own; libpcap has one buffer.
     pub workers: u32,

@@ -129,6 +129,11 @@ impl Source {
         }
     }
 
+    /// Whether every segment of the peers comes, as [`EngineConfig::peers_complete`](crate::rtt::EngineConfig) has it.
+    pub fn peers_complete(&self) -> bool {
+        matches!(self, Self::Pcap(_))
+    }
+
     /// Why it is libpcap although eBPF was wanted, if so.
     pub fn fallback(&self) -> Option<&str> {
         match self {
@@ -172,13 +177,11 @@ impl Source {
         }
     }
 
-    /// What is known of the segments that the next [`Self::read`] hands on; to be asked before each. Of libpcap it is
-    /// not known where among those that wait others are missing, so that what is stamped from now on is after a gap as
-    /// well.
+    /// What is known of the segments that the next [`Self::read`] hands on; to be asked before each.
     pub fn continuity(&mut self) -> Continuity {
         match self {
             Self::Ebpf(source) => source.continuity(),
-            Self::Pcap(source) => Continuity { is_gap: source.take_gap(), is_doubtful: false },
+            Self::Pcap(source) => source.continuity(),
             Self::Ring(source) => source.continuity(),
         }
     }
@@ -187,7 +190,7 @@ impl Source {
     pub fn has_more(&self) -> bool {
         match self {
             Self::Ebpf(source) => source.has_more(),
-            Self::Pcap(_) => false,
+            Self::Pcap(source) => source.has_more(),
             Self::Ring(source) => source.has_more(),
         }
     }
@@ -196,7 +199,7 @@ impl Source {
     pub fn is_gap_near(&mut self) -> bool {
         match self {
             Self::Ebpf(source) => source.is_gap_near(),
-            Self::Pcap(source) => source.take_gap(),
+            Self::Pcap(source) => source.is_gap_near(),
             Self::Ring(source) => source.is_gap_near(),
         }
     }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use super::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
+use super::{Attached, CaptureError, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::rtt::{Nanos, Segment};
 
 /// A source that does not exist.
@@ -26,7 +26,15 @@ impl PcapSource {
         match self.never {}
     }
 
-    pub fn take_gap(&mut self) -> bool {
+    pub fn continuity(&mut self) -> Continuity {
+        match self.never {}
+    }
+
+    pub fn has_more(&self) -> bool {
+        match self.never {}
+    }
+
+    pub fn is_gap_near(&mut self) -> bool {
         match self.never {}
     }
 

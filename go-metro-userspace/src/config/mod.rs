@@ -104,7 +104,7 @@ pub struct Config {
     pub backend: Backend,
     /// Bytes of each packet that libpcap captures.
     pub snaplen: u32,
-    /// Bytes of the ring buffer between the classifier and the daemon.
+    /// Bytes of the buffer between the kernel and the daemon.
     pub ring_bytes: u32,
     /// Rings, and threads that drain them (eBPF).
     pub workers: u32,

@@ -28,7 +28,7 @@ pub struct EngineConfig {
     pub max_flows: u32,
     /// Most transmissions on record per flow.
     pub outstanding_per_flow: u16,
-    /// Every segment of the peers comes, as in a capture file; the classifier leaves out those that repeat an
+    /// Every segment of the peers comes, as in a capture file or from libpcap; the classifier leaves out those that repeat an
     /// acknowledgement. Only then does a jump in a peer's sequence numbers say that segments of its were missed.
     pub peers_complete: bool,
     /// The ports of a service: flows without one of them are none.
@@ -174,6 +174,13 @@ impl Engine {
         if config != self.config {
             *self = Self { counters: self.counters, is_doubtful: self.is_doubtful, ..Self::new(config) };
         }
+    }
+
+    /// Whether every segment of the peers comes from now on, as [`EngineConfig::peers_complete`] has it. What is known
+    /// of flows stays; if that changes, it is to be interrupted.
+    pub fn set_peers_complete(&mut self, peers_complete: bool) {
+        self.config.peers_complete = peers_complete;
+        self.limits.peers_complete = peers_complete;
     }
 
     /// Whether a segment is of the chosen ports; one that is not is counted, and not to be recorded.

@@ -12,10 +12,10 @@ use ipnet::IpNet;
 
 use super::filter::Wish;
 use super::hand_on;
-use super::tap::{Due, Health, Tap};
+use super::tap::{Due, Rest, Tap};
 use crate::capture::decode::LinkType;
 use crate::capture::interfaces::ANY;
-use crate::capture::{CaptureError, SourceCounters};
+use crate::capture::{CaptureError, SourceCounters, SourceSettings};
 use crate::rtt::{Direction, Segment};
 use crate::targets::TargetSet;
 
@@ -51,8 +51,10 @@ pub(super) struct Cooked {
 }
 
 impl Cooked {
-    pub(super) fn open(snaplen: u32, extra: Option<&str>, sides: Sides) -> Result<Self, CaptureError> {
-        let mut tap = Tap::open(ANY, snaplen)?;
+    pub(super) fn open(settings: &SourceSettings) -> Result<Self, CaptureError> {
+        let SourceSettings { snaplen, ring_bytes, sides, .. } = *settings;
+        let extra = settings.filter.as_deref();
+        let mut tap = Tap::open(ANY, snaplen, ring_bytes)?;
         // Nothing, until ports are added.
         tap.filter(&Wish { nets: &[], extra, ports: &[] })?;
         let (ports, host_ends) = (BTreeMap::new(), BTreeSet::new());
@@ -98,12 +100,18 @@ impl Cooked {
         self.host_ends = host_ends;
     }
 
-    pub(super) fn take_dropped(&mut self) -> u64 {
-        self.tap.take_dropped()
+    /// The open handle.
+    pub(super) fn tap(&mut self) -> &mut Tap {
+        &mut self.tap
     }
 
     /// Reads what is there and due, a batch at most.
-    pub(super) fn read(&mut self, due: Due, counters: &mut SourceCounters, sink: &mut impl FnMut(&Segment)) -> Health {
+    pub(super) fn read(
+        &mut self,
+        due: Due<'_>,
+        counters: &mut SourceCounters,
+        sink: &mut impl FnMut(&Segment),
+    ) -> Rest {
         let Self { tap, sides, ports, everywhere, host_ends, .. } = self;
         tap.read_batch(due, counters, |decoded, time, counters| {
             let ifindex = decoded.ifindex.unwrap_or(0);

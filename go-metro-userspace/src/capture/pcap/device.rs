@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::filter::Wish;
 use super::hand_on;
-use super::tap::{Due, Health, Tap};
+use super::tap::{Due, Rest, Tap};
 use crate::capture::decode::Decoded;
 use crate::capture::interfaces::Wanted;
 use crate::capture::{CaptureError, SourceCounters, SourceSettings};
@@ -37,7 +37,7 @@ pub(super) struct Device {
 impl Device {
     pub(super) fn open(wanted: &Wanted, settings: &SourceSettings) -> Result<Self, CaptureError> {
         let name = wanted.name.clone();
-        let mut tap = Tap::open(&name, settings.snaplen)?;
+        let mut tap = Tap::open(&name, settings.snaplen, settings.ring_bytes)?;
         tap.filter(&Wish { nets: &wanted.nets, extra: settings.filter.as_deref(), ports: &[] })?;
         let orientation = if wanted.is_loopback {
             Orientation::Loopback
@@ -73,13 +73,18 @@ impl Device {
         }
     }
 
-    /// Packets that the kernel dropped since the last look.
-    pub(super) fn take_dropped(&mut self) -> u64 {
-        self.tap.take_dropped()
+    /// The open handle.
+    pub(super) fn tap(&mut self) -> &mut Tap {
+        &mut self.tap
     }
 
     /// Reads what is there and due, a batch at most.
-    pub(super) fn read(&mut self, due: Due, counters: &mut SourceCounters, sink: &mut impl FnMut(&Segment)) -> Health {
+    pub(super) fn read(
+        &mut self,
+        due: Due<'_>,
+        counters: &mut SourceCounters,
+        sink: &mut impl FnMut(&Segment),
+    ) -> Rest {
         let Self { tap, orientation, targets, ifindex, sides, .. } = self;
         tap.read_batch(due, counters, |decoded, time, counters| {
             for direction in orientation.of(decoded).into_iter().flatten() {

@@ -1,15 +1,16 @@
 //! The live libpcap source: for kernels and privileges that eBPF asks too much of.
 //!
 //! [`cooked`] is all interfaces whose packets' type tells their direction, [`device`] one where it does not: a loopback device, or any
-//! under a libpcap that is older than 1.10; [`tap`] is an open handle, [`filter`] what the kernel sorts out beforehand. [`PcapSource`] here keeps them in step with what is to be watched and which
-//! interfaces exist.
+//! under a libpcap that is older than 1.10; [`tap`] is an open handle, [`filter`] what the kernel sorts out beforehand, [`gaps`]
+//! where something was lost. [`PcapSource`] here keeps them in step with what is to be watched and which interfaces exist.
 
 mod cooked;
 mod device;
 mod filter;
+mod gaps;
 mod tap;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -22,14 +23,24 @@ use super::clock::Clocks;
 use super::interfaces::{self, ANY, Wanted};
 use super::trouble::Trouble;
 use super::turns::Turns;
-use super::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
+use super::{Attached, CaptureError, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
 use crate::rtt::{Nanos, Segment};
 use crate::targets::TargetSet;
 use cooked::{Cooked, Port};
 use device::Device;
-use tap::{Due, Health};
+use gaps::{Gaps, Loss, Side};
+use tap::{BATCH, Due, Rest, Tap};
 
 pub use tap::check_filter;
+
+/// Most packets read before the source is left for other work.
+const ROUND: usize = 4096;
+
+/// More packets than wait in a buffer of the usual size.
+const WAITING: usize = 1 << 17;
+
+/// Most segments that a packet makes: two ends on a loopback device, each timed and acknowledging.
+const SEGMENTS_OF_PACKET: usize = 4;
 
 /// How direction is told on an interface. Addresses are whatever the sender of a frame wrote; the packet's type (packet(7),
 /// `PACKET_OUTGOING`) is the kernel's own word, and the cooked header has it.
@@ -53,8 +64,15 @@ pub struct PcapSource {
     /// Why this source is used although eBPF was wanted.
     pub(super) fallback: Option<String>,
     counters: SourceCounters,
-    /// Those lost at the last look.
-    lost_before: u64,
+    /// What was read and is not handed on yet, the next one first.
+    read: VecDeque<Segment>,
+    gaps: Gaps,
+    /// Of what was handed on last.
+    side: Side,
+    /// Which handle is read next.
+    turn: usize,
+    /// How many packets may be read in this round.
+    budget: usize,
     /// What is to be reported by the next [`PcapSource::maintain`].
     events: Vec<InterfaceEvent>,
     clocks: Clocks,
@@ -80,7 +98,11 @@ impl PcapSource {
             trouble: Trouble::default(),
             fallback: None,
             counters: SourceCounters::default(),
-            lost_before: 0,
+            read: VecDeque::with_capacity(BATCH * SEGMENTS_OF_PACKET),
+            gaps: Gaps::new(),
+            side: Side::default(),
+            turn: 0,
+            budget: ROUND,
             events: Vec::new(),
             clocks: Clocks::new(),
             jump: None,
@@ -101,23 +123,15 @@ impl PcapSource {
         Ok(source)
     }
 
-    /// Waits at most `timeout` for packets and hands the segments in them to `sink`.
-    ///
-    /// # Errors
-    ///
-    /// poll(2) itself fails.
-    pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
-        self.wait(timeout)?;
-        self.read(sink);
-        Ok(())
-    }
-
-    /// The first half of [`Self::poll`]: waits.
+    /// Waits at most `timeout` for packets.
     ///
     /// # Errors
     ///
     /// poll(2) itself fails.
     pub fn wait(&mut self, timeout: Duration) -> Result<(), CaptureError> {
+        if self.has_more() {
+            return Ok(());
+        }
         let Self { devices, cooked, .. } = self;
         let handles = devices.iter().map(AsFd::as_fd).chain(cooked.iter().map(AsFd::as_fd));
         let mut waiting: Vec<PollFd<'_>> = handles.map(|handle| PollFd::new(handle, PollFlags::POLLIN)).collect();
@@ -128,39 +142,106 @@ impl PcapSource {
         }
     }
 
-    /// The second half of [`Self::poll`]: hands on what has come.
+    /// What is known of the segments that the next [`Self::read`] hands on.
+    pub fn continuity(&mut self) -> Continuity {
+        if self.read.is_empty() {
+            self.budget = ROUND;
+            self.taps().for_each(Tap::note_wait);
+            self.notice_jump();
+            self.fill();
+        }
+        let side = self.read.front().map_or(self.side, |segment| self.gaps.side(segment.time()));
+        let is_gap = std::mem::replace(&mut self.side, side) != side;
+        Continuity { is_gap, is_doubtful: side.1 }
+    }
+
+    /// Hands on what has come, up to where something is missing.
     pub fn read(&mut self, sink: &mut impl FnMut(&Segment)) {
-        if let Some(jump) = self.clocks.look() {
-            self.jump = Some(jump);
-            // Among what waits are stamps from before and after it.
-            let records = self.counters.records;
-            self.read_all(&mut |_| {});
-            let waited = std::mem::replace(&mut self.counters.records, records) - records;
-            self.counters.lost += waited;
-        } else {
-            self.read_all(sink);
+        while self.jump.is_none() {
+            while let Some(segment) = self.read.front() {
+                if self.gaps.side(segment.time()) != self.side {
+                    return;
+                }
+                self.gaps.pass(segment.time());
+                sink(segment);
+                self.read.pop_front();
+            }
+            if !self.fill() {
+                return;
+            }
         }
     }
 
-    /// Hands out what is there.
-    fn read_all(&mut self, sink: &mut impl FnMut(&Segment)) {
-        let due = Due { offset_ns: self.clocks.epoch_offset_ns(), from_ns: self.from_ns, until_ns: self.until_ns };
-        let Self { devices, cooked, counters, events, .. } = self;
-        devices.retain_mut(|device| match device.read(due, counters, sink) {
-            Health::Well => true,
-            Health::Gone => {
-                counters.lost += device.take_dropped();
-                events.push(lost(device.name(), device.ifindex()));
-                false
-            }
-        });
-        if let Some(handle) = cooked
-            && matches!(handle.read(due, counters, sink), Health::Gone)
-        {
-            counters.lost += handle.take_dropped();
-            events.extend(handle.ports().map(|(ifindex, port)| lost(&port.name, ifindex)));
-            *cooked = None;
+    /// Whether the last [`Self::read`] ended before all was handed on that was read.
+    pub fn has_more(&self) -> bool {
+        !self.read.is_empty() && self.jump.is_none()
+    }
+
+    /// Throws away what waits, if a clock jumped: among it are stamps from before and after.
+    fn notice_jump(&mut self) {
+        let Some(jump) = self.clocks.look() else { return };
+        let records = self.counters.records;
+        self.budget = WAITING;
+        while self.fill() {
+            self.read.clear();
         }
+        let waited = std::mem::replace(&mut self.counters.records, records) - records;
+        self.counters.lost += waited;
+        self.gaps = Gaps::new();
+        self.jump = Some(jump);
+    }
+
+    /// Reads what is there and due; whether anything came of it.
+    fn fill(&mut self) -> bool {
+        let begun = self.clocks.now();
+        let mut idle = 0;
+        while self.read.is_empty() && self.jump.is_none() && self.budget > 0 {
+            let handles = self.devices.len() + usize::from(self.cooked.is_some());
+            if idle >= handles {
+                self.gaps.drained(begun);
+                break;
+            }
+            self.turn = if self.turn + 1 < handles { self.turn + 1 } else { 0 };
+            match self.read_one(self.turn) {
+                Rest::More => idle = 0,
+                Rest::Nothing => idle += 1,
+                Rest::Gone => {}
+            }
+            self.budget = self.budget.saturating_sub(BATCH);
+        }
+        !self.read.is_empty()
+    }
+
+    /// Reads a batch from this handle.
+    fn read_one(&mut self, turn: usize) -> Rest {
+        let Self { devices, cooked, counters, read, gaps, clocks, events, .. } = self;
+        let due = Due { clocks, from_ns: self.from_ns, until_ns: self.until_ns };
+        let mut sink = |segment: &Segment| read.push_back(*segment);
+        if let Some(device) = devices.get_mut(turn) {
+            note(device.tap().look_after_wait(clocks), counters, gaps);
+            let rest = device.read(due, counters, &mut sink);
+            note(device.tap().look(clocks), counters, gaps);
+            if rest == Rest::Gone {
+                events.push(lost(device.name(), device.ifindex()));
+                devices.remove(turn);
+            }
+            rest
+        } else if let Some(handle) = cooked {
+            note(handle.tap().look_after_wait(clocks), counters, gaps);
+            let rest = handle.read(due, counters, &mut sink);
+            note(handle.tap().look(clocks), counters, gaps);
+            if rest == Rest::Gone {
+                events.extend(handle.ports().map(|(ifindex, port)| lost(&port.name, ifindex)));
+                *cooked = None;
+            }
+            rest
+        } else {
+            Rest::Nothing
+        }
+    }
+
+    fn taps(&mut self) -> impl Iterator<Item = &mut Tap> {
+        self.devices.iter_mut().map(Device::tap).chain(self.cooked.as_mut().map(Cooked::tap))
     }
 
     /// What happened to the clocks since the last call.
@@ -174,15 +255,15 @@ impl PcapSource {
     ///
     /// None; the eBPF source has some.
     pub fn counters(&mut self) -> Result<SourceCounters, CaptureError> {
-        let dropped = self.devices.iter_mut().map(Device::take_dropped).sum::<u64>();
-        self.counters.lost += dropped + self.cooked.as_mut().map_or(0, Cooked::take_dropped);
+        let Self { devices, cooked, counters, gaps, clocks, .. } = self;
+        let taps = devices.iter_mut().map(Device::tap).chain(cooked.as_mut().map(Cooked::tap));
+        taps.for_each(|tap| note(tap.look(clocks), counters, gaps));
         Ok(self.counters)
     }
 
-    /// Whether packets were lost since the last call.
-    pub fn take_gap(&mut self) -> bool {
-        let lost = self.counters().map_or(self.lost_before, |counters| counters.lost);
-        lost != std::mem::replace(&mut self.lost_before, lost)
+    /// Whether packets are missing near those that come next, as of now.
+    pub fn is_gap_near(&mut self) -> bool {
+        self.counters().is_err() || self.gaps.is_near()
     }
 
     /// Watches other targets from now on.
@@ -276,15 +357,15 @@ impl PcapSource {
 
     /// Brings the handles in step with the interfaces that are wanted and exist; what stood in the way of some.
     fn reconcile(&mut self, wanted: Vec<Wanted>) -> Vec<(Wanted, CaptureError)> {
-        let counters = &mut self.counters;
-        self.devices.retain_mut(|device| {
+        let Self { devices, counters, gaps, clocks, .. } = self;
+        devices.retain_mut(|device| {
             // One that may be told by addresses is left alone.
             let same = |now: &&Wanted| now.name == device.name() && now.ifindex == device.ifindex();
             let stays = wanted.iter().find(same).is_some_and(|now| way(now) != Way::Type);
             if stays {
                 device.refresh_addresses();
             } else {
-                counters.lost += device.take_dropped();
+                note(device.tap().look(clocks), counters, gaps);
             }
             stays
         });
@@ -330,7 +411,7 @@ impl PcapSource {
         }
         if ports.is_empty() {
             if let Some(mut handle) = self.cooked.take() {
-                self.counters.lost += handle.take_dropped();
+                note(handle.tap().look(&self.clocks), &mut self.counters, &mut self.gaps);
             }
         } else if let Some(handle) = &mut self.cooked {
             handle.turn(interfaces::host_ends(&self.settings.host_ends));
@@ -343,12 +424,19 @@ impl PcapSource {
 
     /// Whether the cooked handle, opened if it is not yet, serves this interface.
     fn cooks(&mut self, wanted: &Wanted) -> Result<bool, CaptureError> {
-        let SourceSettings { snaplen, filter, sides, .. } = &self.settings;
         let handle = match &mut self.cooked {
             Some(handle) => handle,
-            none => none.insert(Cooked::open(*snaplen, filter.as_deref(), *sides)?),
+            none => none.insert(Cooked::open(&self.settings)?),
         };
         Ok(handle.tells_interface() || wanted.name == ANY)
+    }
+}
+
+/// Takes note of what a handle lost.
+fn note(loss: Option<Loss>, counters: &mut SourceCounters, gaps: &mut Gaps) {
+    if let Some(Loss { count, during }) = loss {
+        counters.lost += count;
+        gaps.note(during);
     }
 }
 

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use pcap::{Active, Capture, Linktype, Precision};
 
 use super::filter::{self, Wish};
+use super::gaps::Loss;
+use crate::capture::clock::Clocks;
 use crate::capture::decode::{Decoded, LinkType, Origin, Packet, decode_counted};
 use crate::capture::interfaces::ANY;
 use crate::capture::{CaptureError, SourceCounters};
@@ -12,27 +14,30 @@ use crate::rtt::Nanos;
 
 /// How long the kernel may gather packets before it hands them over: what saves wake-ups, and no time stamp depends on it.
 const GATHER_MS: i32 = 100;
-/// The kernel's buffer: some 30,000 packets of 256 bytes.
-const BUFFER_BYTES: i32 = 8 << 20;
+/// The smallest buffer: two of the kernel's blocks (`MAXIMUM_SNAPLEN` of pcap-linux.c), one to fill and one to read.
+const LEAST_BUFFER_BYTES: u32 = 512 << 10;
 /// `LINKTYPE_LINUX_SLL2`: cooked capture that names the interface.
 const SLL2: Linktype = Linktype(276);
 
-/// Most packets read in one go, so that one busy interface does not starve the others.
-const BATCH: usize = 4096;
-/// Most bytes read in one go: so much less than the buffer has that a loss is known before what came after it is read.
-const BATCH_BYTES: usize = BUFFER_BYTES as usize / 8;
+/// Most packets read before the kernel is asked again what it dropped meanwhile.
+pub(super) const BATCH: usize = 128;
 
-/// What became of a handle.
-pub(super) enum Health {
-    Well,
+/// What reading left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// There may be more.
+    More,
+    /// Nothing for now.
+    Nothing,
+    /// The device went away.
     Gone,
 }
 
 /// Which packets are handed on: none that another source does.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Due {
-    /// How far the wall clock is ahead of the monotonic one, in nanoseconds.
-    pub(super) offset_ns: i64,
+pub(super) struct Due<'a> {
+    /// From the wall clock that stamps packets to the records' time.
+    pub(super) clocks: &'a Clocks,
     /// The first moment, on the wall clock that stamps packets, in nanoseconds since the epoch.
     pub(super) from_ns: i64,
     /// The first moment that is too late.
@@ -60,18 +65,23 @@ pub(super) struct Tap {
     link_type: LinkType,
     /// Drops at the last look, as libpcap counts in 32 bits.
     dropped: u32,
+    looked_at: Nanos,
+    /// Something was read since, so that the kernel found room again.
+    was_read: bool,
+    /// Time may have passed since.
+    has_waited: bool,
 }
 
 impl Tap {
     /// Opens a device. It hands on what comes until it is told what to hand on.
-    pub(super) fn open(name: &str, snaplen: u32) -> Result<Self, CaptureError> {
+    pub(super) fn open(name: &str, snaplen: u32, buffer_bytes: u32) -> Result<Self, CaptureError> {
         let failed = |error: pcap::Error| CaptureError::Libpcap { name: name.to_owned(), reason: reason(&error) };
         let inactive = Capture::from_device(name)
             .map_err(failed)?
             .promisc(false)
             .snaplen(i32::try_from(snaplen.max(LEAST_SNAPLEN)).unwrap_or(i32::MAX))
             .timeout(GATHER_MS)
-            .buffer_size(BUFFER_BYTES)
+            .buffer_size(i32::try_from(buffer_bytes.max(LEAST_BUFFER_BYTES)).unwrap_or(i32::MAX))
             .precision(Precision::Nano);
         let mut capture = inactive.open().map_err(failed)?.setnonblock().map_err(failed)?;
         if name == ANY {
@@ -83,7 +93,15 @@ impl Tap {
             name: name.to_owned(),
             reason: format!("link type {number} is not known; name the device beneath or above it"),
         })?;
-        Ok(Self { name: name.to_owned(), capture, link_type, dropped: 0 })
+        Ok(Self {
+            name: name.to_owned(),
+            capture,
+            link_type,
+            dropped: 0,
+            looked_at: Nanos(0),
+            was_read: false,
+            has_waited: true,
+        })
     }
 
     /// What its packets begin with.
@@ -102,35 +120,33 @@ impl Tap {
             .map_err(|error| CaptureError::Libpcap { name: self.name.clone(), reason: reason(&error) })
     }
 
-    /// Decodes what is there and due, a batch at most, and hands on each packet that could be, with its time.
+    /// Decodes what is there and due, a batch at most, and hands on each packet that could be, with its time; to be
+    /// followed by [`Self::look`].
     pub(super) fn read_batch(
         &mut self,
-        due: Due,
+        due: Due<'_>,
         counters: &mut SourceCounters,
         mut each: impl FnMut(&Decoded, Nanos, &mut SourceCounters),
-    ) -> Health {
-        let mut bytes = 0;
+    ) -> Rest {
+        let offset_ns = due.clocks.epoch_offset_ns();
         for _ in 0..BATCH {
-            if bytes >= BATCH_BYTES {
-                break;
-            }
+            self.was_read = true;
             let (packet, wall_ns) = match self.read() {
                 Read::Packet(packet, wall_ns) => (packet, wall_ns),
-                Read::Nothing => return Health::Well,
-                Read::Gone => return Health::Gone,
+                Read::Nothing => return Rest::Nothing,
+                Read::Gone => return Rest::Gone,
             };
-            bytes += packet.bytes.len();
             if !(due.from_ns..due.until_ns).contains(&wall_ns) {
                 continue;
             }
-            let time = Nanos(u64::try_from(wall_ns - due.offset_ns).unwrap_or(0));
+            let time = Nanos(u64::try_from(wall_ns - offset_ns).unwrap_or(0));
             if let Some(decoded) = decode_counted(packet, counters) {
                 let before = counters.records;
                 each(&decoded, time, counters);
                 counters.count_packet(before);
             }
         }
-        Health::Well
+        Rest::More
     }
 
     /// The next packet.
@@ -154,11 +170,25 @@ impl Tap {
         }
     }
 
-    /// Packets that the kernel dropped since the last look.
-    pub(super) fn take_dropped(&mut self) -> u64 {
-        let Ok(stats) = self.capture.stats() else { return 0 };
+    /// Time passes before more is read.
+    pub(super) fn note_wait(&mut self) {
+        self.has_waited = true;
+    }
+
+    /// What the kernel dropped while it was waited for packets.
+    pub(super) fn look_after_wait(&mut self, clocks: &Clocks) -> Option<Loss> {
+        self.has_waited.then(|| self.look(clocks)).flatten()
+    }
+
+    /// What the kernel dropped since the last look.
+    pub(super) fn look(&mut self, clocks: &Clocks) -> Option<Loss> {
+        let looked_at = std::mem::replace(&mut self.looked_at, clocks.now());
+        self.has_waited = false;
+        let read_since = std::mem::take(&mut self.was_read).then_some(looked_at);
+        let stats = self.capture.stats().ok()?;
         let now = stats.dropped.wrapping_add(stats.if_dropped);
-        u64::from(now.wrapping_sub(std::mem::replace(&mut self.dropped, now)))
+        let count = now.wrapping_sub(std::mem::replace(&mut self.dropped, now));
+        (count != 0).then(|| Loss::new(u64::from(count), read_since, clocks.now()))
     }
 }
 

@@ -68,9 +68,8 @@ pub enum Truth {
     LeftOf {
         /// The capture with all frames.
         complete: &'static str,
-        /// Why the frames that are left refute at least one of the pairs that tshark finds in them; "" where they do
-        /// not.
-        refutes: &'static str,
+        /// What speaks against a pair that tshark finds in the frames that are left.
+        refutes: Refutes,
     },
     /// The frames of this capture by a coarser clock, so that no sample is further than a tick from one of that.
     ByClockOf {
@@ -81,6 +80,17 @@ pub enum Truth {
     },
     /// There is nothing to time.
     NoSample,
+}
+
+/// What speaks against a pair that tshark finds, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refutes {
+    /// The frames that are left.
+    Left(&'static str),
+    /// The complete capture, and not what is left.
+    Complete(&'static str),
+    /// Both, the first pair of all.
+    First(&'static str),
 }
 
 /// All scenarios, by theme.

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::file::{Capture, Frame};
-use super::{Scenario, Truth, packed_file, unpacked};
+use super::{Refutes, Scenario, Truth, packed_file, unpacked};
 use crate::workspace::capture;
 
 /// A clock of milliseconds.
@@ -27,7 +27,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "clean-no-timestamps without one in seven of the frames with data of its transfers: bytes below a segment were never seen sent",
         must: &[("tcp.analysis.lost_segment", 10)],
         trusted: 60,
-        truth: Truth::LeftOf { complete: "clean-no-timestamps", refutes: "bytes below it were never seen sent" },
+        truth: Truth::LeftOf {
+            complete: "clean-no-timestamps",
+            refutes: Refutes::Left("bytes below it were never seen sent"),
+        },
         make: |into| without(into, "clean-no-timestamps", "tcp.len > 1000 && frame.number % 7 == 3"),
     },
     Scenario {
@@ -35,7 +38,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "spurious-timeout without the first transmissions of what was sent again: acknowledged before it is seen sent",
         must: &[("tcp.analysis.ack_lost_segment", 1)],
         trusted: 10,
-        truth: Truth::LeftOf { complete: "spurious-timeout", refutes: "that number was acknowledged before" },
+        truth: Truth::LeftOf {
+            complete: "spurious-timeout",
+            refutes: Refutes::Left("that number was acknowledged before"),
+        },
         make: |into| without_first_transmissions(into, "spurious-timeout"),
     },
     Scenario {
@@ -45,7 +51,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         trusted: 60,
         truth: Truth::LeftOf {
             complete: "loss-sack",
-            refutes: "the acknowledgement itself carries a SACK block above",
+            refutes: Refutes::Left("the acknowledgement itself carries a SACK block above"),
         },
         make: |into| without(into, "loss-sack", "tcp.analysis.duplicate_ack_num > 1"),
     },
@@ -54,7 +60,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "loss-timestamps without retransmissions: TSecr is newer than the TSval of what was seen",
         must: &[("tcp.analysis.lost_segment || tcp.len > 0", 50)],
         trusted: 60,
-        truth: Truth::LeftOf { complete: "loss-timestamps", refutes: "TSecr is newer than the segment's TSval" },
+        truth: Truth::LeftOf {
+            complete: "loss-timestamps",
+            refutes: Refutes::Left("TSecr is newer than the segment's TSval"),
+        },
         make: |into| without(into, "loss-timestamps", "tcp.analysis.retransmission || tcp.analysis.out_of_order"),
     },
     Scenario {
@@ -62,16 +71,22 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "loss-plain without some of the segments that were the first to acknowledge another: what follows repeats that",
         must: &[("tcp.analysis.retransmission", 3)],
         trusted: 60,
-        truth: Truth::LeftOf { complete: "loss-plain", refutes: "" },
+        truth: Truth::LeftOf {
+            complete: "loss-plain",
+            refutes: Refutes::Complete("that number was acknowledged before"),
+        },
         make: |into| without(into, "loss-plain", "tcp.len > 0 && tcp.analysis.acks_frame && frame.number % 40 == 2"),
     },
     Scenario {
         name: "starts-with-retransmission",
-        shows: "spurious-timeout from the first retransmission on: it is the first segment seen",
+        shows: "loss-microseconds from the first retransmission on: it is the first segment seen, and its first transmission is acknowledged",
         must: &[("tcp.len > 0", 20)],
         trusted: 5,
-        truth: Truth::LeftOf { complete: "spurious-timeout", refutes: "" },
-        make: |into| from_first(into, "spurious-timeout", "tcp.analysis.retransmission"),
+        truth: Truth::LeftOf {
+            complete: "loss-microseconds",
+            refutes: Refutes::First("retransmitted, and no timestamp tells"),
+        },
+        make: |into| from_first(into, "loss-microseconds", "tcp.analysis.retransmission"),
     },
     Scenario {
         name: "coarse-clock",

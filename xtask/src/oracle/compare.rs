@@ -191,6 +191,13 @@ impl Court {
     pub fn advances(&self) -> Vec<Advance> {
         self.trace.advances()
     }
+
+    /// Acknowledgements of what had been acknowledged before it was seen, once it was: each may come out as a rejection
+    /// once more.
+    #[must_use]
+    pub fn advances_again(&self) -> Vec<Advance> {
+        self.trace.advances_again()
+    }
 }
 
 impl Judged {

@@ -250,6 +250,15 @@ impl Trace {
 
     /// Every acknowledgement of something new: above all that was acknowledged before, in a direction of which something was seen to be sent.
     pub(super) fn advances(&self) -> Vec<Advance> {
+        self.all_advances().0
+    }
+
+    /// Acknowledgements of what had been acknowledged before it was seen to be sent, once it was.
+    pub(super) fn advances_again(&self) -> Vec<Advance> {
+        self.all_advances().1
+    }
+
+    fn all_advances(&self) -> (Vec<Advance>, Vec<Advance>) {
         /// First not acknowledged, after the last sent, and what was acknowledged before it was seen to be sent.
         struct Window {
             una: u32,
@@ -258,7 +267,7 @@ impl Trace {
         }
         let mut windows: HashMap<Flow, Window> = HashMap::new();
         let mut isns: HashMap<Flow, u32> = HashMap::new();
-        let mut advances = Vec::new();
+        let (mut advances, mut again) = (Vec::new(), Vec::new());
         for frame in &self.frames {
             if frame.syn && isns.insert(frame.flow, frame.seq).is_some_and(|isn| isn != frame.seq) {
                 // Another connection on the same ports; a SYN-ACK answers what began it already.
@@ -280,9 +289,9 @@ impl Trace {
             if let Some(ack) = frame.ack.filter(|ack| before(window.una, *ack)) {
                 let is_early = before(window.nxt, ack);
                 // What was acknowledged early is nothing new once it is seen.
-                if is_early || window.early.is_none_or(|early| before(early, ack)) {
-                    advances.push(Advance { flow: turned(frame.flow), ack, time_ns: frame.time_ns });
-                }
+                let is_new = is_early || window.early.is_none_or(|early| before(early, ack));
+                let list = if is_new { &mut advances } else { &mut again };
+                list.push(Advance { flow: turned(frame.flow), ack, time_ns: frame.time_ns });
                 if is_early {
                     window.early = Some(window.early.filter(|early| before(ack, *early)).unwrap_or(ack));
                 } else {
@@ -290,7 +299,7 @@ impl Trace {
                 }
             }
         }
-        advances
+        (advances, again)
     }
 
     fn of(&self, flow: Flow) -> &[usize] {

@@ -1,29 +1,29 @@
 //! `cargo xtask test`: everything that continuous integration runs, and in its order: what is quick to fail comes first.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
-use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::workspace::{cargo, run, shown};
+use crate::workspace::{capture, cargo, run, shown};
 use crate::{build_ebpf, fuzz, lab, oracle, package, setup};
 
 mod failures;
 
 use failures::Failures;
 
-/// The programs that need root, namespaces, other tools or a built agent. The longest first: one that began last would
-/// be waited for by itself.
-const END_TO_END: [&str; 7] = ["faults", "e2e", "kernels", "deploy", "docs", "oracle", "lab"];
+/// The programs that need root, namespaces, other tools or a built agent. Those with the longest tests first: one that
+/// began last would be waited for by itself.
+const END_TO_END: [&str; 7] = ["kernels", "docs", "deploy", "oracle", "faults", "e2e", "lab"];
 
-/// How many of them run at once, each with one test at a time. They wait more than they compute; more of them would
-/// measure each other.
-const LANES: usize = 2;
+/// How many of their modules run at once, each with one test at a time. They wait more than they compute; more of them
+/// would measure each other.
+const LANES: usize = 3;
 
 /// Arguments of `test`.
 #[derive(clap::Args, Debug)]
@@ -38,7 +38,6 @@ pub struct Args {
 ///
 /// A check or a test fails.
 pub fn main(args: &Args) -> Result<()> {
-    let start = Instant::now();
     heading("set-up");
     setup::for_test()?;
     let toolchain = setup::for_ebpf()?;
@@ -85,7 +84,7 @@ pub fn main(args: &Args) -> Result<()> {
     }
     totals.print_slowest();
     totals.failures.print();
-    println!("\n{}; took {}", if totals.failed == 0 { "all is well" } else { "FAILED" }, minutes(start.elapsed()));
+    println!("\n{}; took {}", if totals.failed == 0 { "all is well" } else { "FAILED" }, minutes(elapsed()));
     println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.ignored);
     if totals.failed > 0 {
         // The total is the last word; an error would have one after it.
@@ -101,8 +100,15 @@ fn with_tools() -> Result<OsString> {
     std::env::join_paths(directories).context("a directory cannot be on PATH")
 }
 
+/// Says which stage begins, and when, counted from the run's start.
 fn heading(what: &str) {
-    println!("\n=== {what}");
+    println!("\n=== {what} (after {})", minutes(elapsed()));
+}
+
+/// How long the run has taken, from the first call.
+fn elapsed() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
 }
 
 fn minutes(time: Duration) -> String {
@@ -126,27 +132,26 @@ struct Totals {
 const SLOWEST: usize = 10;
 
 impl Totals {
-    /// Runs the end-to-end programs side by side and counts; an error of one lets the others end first.
+    /// Runs the modules of the end-to-end programs side by side and counts; an error of one lets the others end first.
     fn run_end_to_end(&mut self, filter: Option<&str>) -> Result<()> {
         let path = with_tools()?;
-        let waiting = Mutex::new(END_TO_END.iter());
+        let mut modules = Vec::new();
+        for program in END_TO_END {
+            modules.extend(Module::all_of(program, filter)?);
+        }
+        let waiting = Mutex::new(modules.iter());
         let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
         let lane = || {
             let mut totals = Self::default();
-            while let Some(program) = next() {
-                let mut tests = cargo();
-                tests.args(["test", "--no-fail-fast", "--test", program, "--", "--test-threads=1"]).args(filter);
-                if std::env::var_os(oracle::CAPTURES_VARIABLE).is_some() {
-                    tests.arg("--include-ignored");
-                }
+            while let Some(module) = next() {
+                let mut tests = module.command();
                 tests.env(lab::agent::BINARY_VARIABLE, crate::run::target().join("debug/go-metro")).env("PATH", &path);
-                totals.run(&mut tests, Some(program))?;
+                totals.run(&mut tests, Some(module.program))?;
             }
             Ok(totals)
         };
-        let lanes = LANES.min(thread::available_parallelism().map_or(1, NonZeroUsize::get));
         let ended: Vec<Result<Self>> = thread::scope(|scope| {
-            let threads: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
+            let threads: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
             threads
                 .into_iter()
                 .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a lane panicked"))))
@@ -221,6 +226,43 @@ impl Totals {
     }
 }
 
+/// The tests of one module of a program, which run one after the other.
+#[derive(Debug, PartialEq, Eq)]
+struct Module {
+    program: &'static str,
+    tests: Vec<String>,
+}
+
+impl Module {
+    /// The modules of a program, in the order of their names; of tests whose names contain the filter.
+    fn all_of(program: &'static str, filter: Option<&str>) -> Result<Vec<Self>> {
+        let list = ["test", "--quiet", "--test", program, "--", "--list", "--format", "terse"];
+        let listed = capture(cargo().args(list).args(filter))?;
+        Ok(Self::listed(program, &listed))
+    }
+
+    /// Reads the test runner's list, `module::name: test` a line.
+    fn listed(program: &'static str, list: &str) -> Vec<Self> {
+        let mut modules = BTreeMap::<&str, Vec<String>>::new();
+        for test in list.lines().filter_map(|line| line.strip_suffix(": test")) {
+            let module = test.split_once("::").map_or("", |(module, _)| module);
+            modules.entry(module).or_default().push(test.to_owned());
+        }
+        modules.into_values().map(|tests| Self { program, tests }).collect()
+    }
+
+    /// What runs them.
+    fn command(&self) -> Command {
+        let mut command = cargo();
+        command.args(["test", "--no-fail-fast", "--test", self.program, "--", "--test-threads=1", "--exact"]);
+        command.args(&self.tests);
+        if std::env::var_os(oracle::CAPTURES_VARIABLE).is_some() {
+            command.arg("--include-ignored");
+        }
+        command
+    }
+}
+
 /// The test that a line of the runner reports as finished: `test NAME ... ok`.
 fn finished(line: &str) -> Option<&str> {
     let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
@@ -242,6 +284,14 @@ mod tests {
             totals.count(line);
         }
         assert_eq!(totals, Totals { passed: 8, failed: 2, ignored: 1, ..Totals::default() });
+    }
+
+    #[test]
+    fn tests_are_run_by_their_modules() {
+        let list = "b::one: test\nalone: test\na::two: test\nb::deep::three: test\nsome::bench: benchmark\n";
+        let modules = Module::listed("e2e", list);
+        let tests: Vec<_> = modules.iter().map(|module| module.tests.join(" ")).collect();
+        assert_eq!(tests, ["alone", "a::two", "b::one b::deep::three"]);
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub(crate) fn shipped() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
         let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("deploy");
+        if out.exists() {
+            // An earlier version of the tasks may have made others than this one knows as its own.
+            fs::remove_dir_all(&out).unwrap();
+        }
         let make = |version: Option<&str>, out: PathBuf| {
             dist::main(&Args::of(&agent::binary().unwrap(), version, &out)).unwrap();
         };

@@ -331,7 +331,7 @@ fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Re
     line(2, "fragments", seen.fragments)?;
     line(2, "copies of a frame", seen.copies)?;
     if seen.mixed > 0 {
-        line(2, "of two places, not told apart", seen.mixed)?;
+        line(2, "of two places or clocks", seen.mixed)?;
     }
     line(2, "of a tunnel, not looked into", seen.encapsulated)?;
     line(2, "unread: link type, interface, time", seen.unread.iter().sum())?;

@@ -6,7 +6,8 @@
 //! frame therefore proves nothing. What does is that nearly every frame of a flow is there twice, acknowledgements and
 //! the other direction too: no loss does that. The frames are observed when they are read, and judged when those that
 //! follow have been read too ([`super::file`] holds some thousands back). A flow of few frames is judged by the capture
-//! as a whole. An equal frame that is not proved to be a copy is a transmission, so that its segment is not timed
+//! as a whole. Where the IPv4 identifications of a sender change from packet to packet, an equal frame with an equal one is
+//! the same packet, however few are there twice: what is sent again has another. An equal frame that is not proved to be a copy is a transmission, so that its segment is not timed
 //! (Karn's algorithm, RFC 6298): that costs a sample, the other mistake would make a wrong one.
 //!
 //! Departure and acknowledgement are timed at one place. Flows whose frames repeat at another interface were captured
@@ -41,8 +42,6 @@ const PLACES_MAX: usize = 1 << 16;
 const LEAST_EACH_WAY: u32 = 6;
 /// Of a capture.
 const LEAST_OF_CAPTURE: u32 = 12;
-/// Of one direction, where identifications tell packets apart.
-const LEAST_ONE_WAY: u32 = 30;
 /// Of so many frames that are there twice one may be missing.
 const ONE_MISSING_IN: u32 = 8;
 /// Counts of a flow are halved from here on, so that they tell of lately.
@@ -132,8 +131,8 @@ impl Apart {
 struct Flow {
     /// Part of the digest.
     print: u32,
-    /// Identifications in a row that were not that of the packet before, up to [`COUNTS`].
-    counting: u8,
+    /// Identifications in a row each way that were not that of the packet before, up to [`COUNTS`].
+    counting: [u8; 2],
     /// The last identification each way.
     last_id: [u16; 2],
     ways: [Share; 2],
@@ -157,11 +156,15 @@ impl Flow {
         (once > twice).then_some(false)
     }
 
-    /// Whether all frames this way are there twice and cannot be transmissions, by their identification, which each
-    /// transmission of a host that counts them has new (RFC 791 section 2.3; RFC 6864 section 4).
-    fn is_doubled_this_way(&self, way: usize) -> bool {
-        let way = self.ways[way];
-        self.counting >= COUNTS && way.twice >= LEAST_ONE_WAY && way.once <= 1
+    /// Whether equal frames this way are one packet, by their identification, which each transmission of a host that
+    /// counts them has new (RFC 791 section 2.3; RFC 6864 section 4).
+    fn tells_packets_apart(&self, way: usize) -> bool {
+        self.counting[way] >= COUNTS
+    }
+
+    /// Whether frames are there twice that cannot be transmissions.
+    fn has_copies(&self) -> bool {
+        [0, 1].into_iter().any(|way| self.tells_packets_apart(way) && self.ways[way].twice > 0)
     }
 }
 
@@ -189,6 +192,15 @@ pub(super) struct Observed {
     /// How many equal frames there were within [`WITHIN`], this one included.
     times: u16,
     way: u8,
+    /// Whether it has an identification.
+    counted: bool,
+}
+
+impl Observed {
+    /// The flow, which of its two ways the frame went, and the interface.
+    pub(super) fn of(&self) -> (u64, usize, u32) {
+        (self.flow, usize::from(self.way), self.interface)
+    }
 }
 
 /// What was seen lately.
@@ -252,7 +264,8 @@ impl Copies {
             let interface = interface as u16;
             *slot = Seen { first_at: time, digest: (digest >> 32) as u32, interface, times: 1 };
         }
-        let observed = Observed { flow, interface, times: slot.times, way: way as u8 };
+        let counted = decoded.ip_id != 0;
+        let observed = Observed { flow, interface, times: slot.times, way: way as u8, counted };
         self.any |= is_equal && age < LATE_WITHIN;
         if *self.first_interface.get_or_insert(interface) != interface || !self.anywhere.is_empty() {
             self.observe_elsewhere(decoded, same_ends, time, &observed);
@@ -265,7 +278,7 @@ impl Copies {
 
     /// Learns of a frame's flow.
     fn learn(&mut self, decoded: &Decoded, time: Nanos, observed: &Observed, age: Duration, late: bool) {
-        let Observed { flow, interface, times, way } = *observed;
+        let Observed { flow, interface, times, way, .. } = *observed;
         let way = usize::from(way);
         self.share.learn(times, late, CAPTURE_MEMORY);
         let known = flow_at(&mut self.flows, flow, interface);
@@ -278,7 +291,8 @@ impl Copies {
             return;
         }
         let changed = known.last_id[way] != decoded.ip_id;
-        known.counting = if changed && decoded.ip_id != 0 { (known.counting + 1).min(COUNTS) } else { 0 };
+        let counting = &mut known.counting[way];
+        *counting = if changed && decoded.ip_id != 0 { (*counting + 1).min(COUNTS) } else { 0 };
         known.last_id[way] = decoded.ip_id;
         let header = &decoded.header;
         if let Some((_, since)) = known.awaited[1 - way].take_if(|(end, _)| *end == header.ack) {
@@ -329,19 +343,21 @@ impl Copies {
     }
 
     fn verdict_at(&mut self, place: Place, observed: &Observed) -> Verdict {
-        let Observed { flow, interface, times, way } = *observed;
+        let Observed { flow, interface, times, way, counted } = *observed;
         let known = *flow_at(&mut self.flows, flow, interface);
         let own = known.is_doubled();
         let is_doubled = own.unwrap_or_else(|| self.share.is_doubled(LEAST_OF_CAPTURE));
         let is_repeated = known.ways.iter().all(|way| way.is_repeated_late(LEAST_EACH_WAY));
         let is_far = |way: usize| if own.is_some() { known.apart[way].is_far() } else { self.apart.is_far() };
-        let now = [0, 1].map(|way| is_repeated || is_doubled && is_far(way));
+        let has_copies = is_doubled || known.has_copies();
+        let now = [0, 1].map(|way| is_repeated || has_copies && is_far(way));
         let mut mixed = [false; 2];
         if now != mixed || !self.mixed.is_empty() {
             mixed = self.mixed(flow ^ u64::from(place), now);
         }
         let way = usize::from(way);
-        if times.is_multiple_of(2) && (is_doubled || known.is_doubled_this_way(way)) {
+        let is_one_packet = times > 1 && counted && known.tells_packets_apart(way);
+        if is_one_packet || is_doubled && times.is_multiple_of(2) {
             return Verdict::Copy;
         }
         Verdict::At(place, [mixed[way], mixed[1 - way]])
@@ -375,6 +391,11 @@ impl Copies {
             self.places.insert(at);
         }
         interface + 1
+    }
+
+    /// Whether this flow was captured at several interfaces.
+    pub(super) fn is_at_several(&self, flow: u64) -> bool {
+        self.homes.contains_key(&flow)
     }
 
     /// Flows that were captured at two places that cannot be told apart.
@@ -510,7 +531,10 @@ mod tests {
             let found = copies(&frames);
             let same: Vec<bool> =
                 frames.iter().zip(&found).filter(|((_, frame), _)| *frame == again.1).map(|(_, copy)| *copy).collect();
-            assert_eq!((count(&found), same), (41, vec![false, true, false, true]), "{counts}, {after} µs");
+            // With an identification it is the same packet.
+            let expected =
+                if counts { (42, vec![false, true, true, true]) } else { (41, vec![false, true, false, true]) };
+            assert_eq!((count(&found), same), expected, "{counts}, {after} µs");
         }
     }
 
@@ -556,18 +580,21 @@ mod tests {
     }
 
     #[test]
-    fn frames_that_the_network_duplicated_are_no_copies() {
+    fn some_frames_that_are_there_twice_are_copies_where_identifications_tell_and_may_be_duplicates_elsewhere() {
         let mut random = 1_u64;
-        for (counts, share) in [(false, 0.05), (true, 0.05), (false, 0.6), (true, 0.6)] {
+        for (counts, share) in [(false, 0.05), (true, 0.002), (true, 0.05), (false, 0.6), (true, 0.6)] {
             let mut frames: Frames = Vec::new();
+            let mut twice = 0;
             for frame in exchange(0..5000, counts, 4000) {
                 frames.push(frame);
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 if ((random >> 40) as f64) < share * f64::from(1 << 24) {
                     frames.push((frame.0 + 30, frame.1));
+                    twice += 1;
                 }
             }
-            assert_eq!(count(&copies(&frames)), 0, "{share} of all");
+            assert!(twice > 0);
+            assert_eq!(count(&copies(&frames)), if counts { twice } else { 0 }, "{share} of all");
         }
     }
 
@@ -583,6 +610,26 @@ mod tests {
         }
         frames.splice(0..0, handshake);
         assert_eq!(count(&copies(&doubled(&frames, 3))), frames.len());
+    }
+
+    #[test]
+    fn of_two_places_of_which_one_has_some_of_the_frames_no_round_trip_is_measured() {
+        let mut frames: Frames = exchange(0..40, true, 1000)
+            .into_iter()
+            .enumerate()
+            .flat_map(|(k, (at, frame))| {
+                let far = if frame.header.payload_len > 0 { at + 300 } else { at - 300 };
+                if k / 2 % 3 == 0 { vec![(at, frame), (far, frame)] } else { vec![(at, frame)] }
+            })
+            .collect();
+        frames.sort_by_key(|frame| frame.0);
+        for (verdict, (_, frame)) in verdicts(&frames).iter().zip(&frames) {
+            let mixed = match verdict {
+                Verdict::Copy => true,
+                Verdict::At(_, [sent, received]) => *if frame.header.payload_len > 0 { sent } else { received },
+            };
+            assert!(mixed, "{verdict:?}");
+        }
     }
 
     /// Frames with the numbers of their interfaces.

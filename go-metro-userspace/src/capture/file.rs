@@ -14,6 +14,7 @@ mod pcap;
 mod pcapng;
 mod places;
 mod reader;
+mod skew;
 mod tunnels;
 mod unread;
 

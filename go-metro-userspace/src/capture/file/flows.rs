@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::FileFilter;
 use super::places::Places;
+use super::skew::Skew;
 use crate::capture::SourceCounters;
 use crate::capture::copies::{Copies, Mixed, Observed, Verdict};
 use crate::capture::decode::{Decoded, Tunnels};
@@ -44,6 +45,7 @@ impl Wanted {
 /// What is known of the flows of a file.
 pub(super) struct Flows {
     copies: Copies,
+    skew: Skew,
     places: Places,
     others: Others,
     /// Segments whose TCP options are cut off.
@@ -52,13 +54,24 @@ pub(super) struct Flows {
 
 impl Flows {
     pub(super) fn new() -> Self {
-        Self { copies: Copies::new(), places: Places::default(), others: Others::default(), cut_options: 0 }
+        Self {
+            copies: Copies::new(),
+            skew: Skew::default(),
+            places: Places::default(),
+            others: Others::default(),
+            cut_options: 0,
+        }
     }
 
     /// Observes a segment, which was captured at this interface, in the order of the file.
     #[inline]
     pub(super) fn observe(&mut self, decoded: &Decoded, time: Nanos, interface: u32) -> Observed {
-        self.copies.observe(decoded, time, decoded.ifindex.unwrap_or(interface))
+        let observed = self.copies.observe(decoded, time, decoded.ifindex.unwrap_or(interface));
+        let of = observed.of();
+        if !self.copies.is_at_several(of.0) {
+            self.skew.observe(decoded, time, of);
+        }
+        observed
     }
 
     /// Hands a segment to `sink` as its ends see it, if it is wanted and no copy.
@@ -75,10 +88,13 @@ impl Flows {
             self.cut_options += 1;
             hide_what_was_cut(decoded);
         }
-        let Verdict::At(place, mixed) = self.copies.verdict(observed) else {
+        let Verdict::At(place, mut mixed) = self.copies.verdict(observed) else {
             counters.copies += 1;
             return;
         };
+        if self.skew.spoils(observed.of().0) {
+            mixed = [true; 2];
+        }
         let ifindex = self.places.of(decoded, place);
         let before = counters.records;
         if orient(decoded, (time, ifindex), mixed, wanted, counters, sink) && counters.records == before {
@@ -129,7 +145,7 @@ impl Flows {
                  measured; measure each capture by itself, or merge them with `mergecap -I none`"
             )
         });
-        cut.into_iter().chain(mixed).chain(self.places.warning())
+        cut.into_iter().chain(mixed).chain(self.skew.lines()).chain(self.places.warning())
     }
 }
 

@@ -420,6 +420,11 @@ fn talk(rounds: u32) -> Vec<(u64, bool, Vec<u8>)> {
 
 /// Round trips in microseconds of the end that speaks, from the first flow on.
 fn round_trips(frames: &[(u64, u32, Vec<u8>)]) -> (Vec<u64>, usize) {
+    let (found, places, _) = round_trips_and_warnings(frames);
+    (found, places)
+}
+
+fn round_trips_and_warnings(frames: &[(u64, u32, Vec<u8>)]) -> (Vec<u64>, usize, Vec<String>) {
     let mut bytes = [LITTLE.section(), LITTLE.interface(101, &[]), LITTLE.interface(101, &[])].concat();
     for (us, interface, frame) in frames {
         bytes.extend(LITTLE.enhanced(*interface, 1_000_000 + us, frame));
@@ -427,13 +432,14 @@ fn round_trips(frames: &[(u64, u32, Vec<u8>)]) -> (Vec<u64>, usize) {
     let mut engine = crate::rtt::Engine::new(crate::rtt::EngineConfig::default());
     let filter = FileFilter { local: vec!["10.0.0.1/32".parse().unwrap()], ..FileFilter::default() };
     let (mut found, mut places) = (Vec::new(), std::collections::BTreeSet::new());
-    opened(&bytes).unwrap().for_each(&filter, &mut |segment| {
+    let mut source = opened(&bytes).unwrap();
+    source.for_each(&filter, &mut |segment| {
         places.insert(segment.flow.ifindex);
         if let crate::rtt::Outcome::Sample(sample) = engine.record(segment) {
             found.push(sample.rtt.0 / 1000);
         }
     });
-    (found, places.len())
+    (found, places.len(), source.warnings().collect())
 }
 
 #[test]
@@ -441,6 +447,35 @@ fn a_tap_with_an_interface_for_each_direction_is_one_flow() {
     let frames: Vec<_> = talk(50).into_iter().map(|(us, sent, frame)| (us, u32::from(!sent), frame)).collect();
     let (found, places) = round_trips(&frames);
     assert!(places == 1 && found.len() >= 49 && found.iter().all(|us| *us == 100), "{places} places, {found:?}");
+}
+
+#[test]
+fn interfaces_whose_clocks_disagree_measure_nothing_across_and_say_by_how_much() {
+    for (late, sorted) in [(250, false), (250, true), (2_000_000, false), (2_000_000, true)] {
+        for is_late in [false, true] {
+            let mut frames: Vec<(u64, u32, Vec<u8>)> = talk(300)
+                .into_iter()
+                .map(|(at, sent, frame)| {
+                    (3_000_000 + at - if sent == is_late { 0 } else { late }, u32::from(!sent), frame)
+                })
+                .collect();
+            if sorted {
+                frames.sort_by_key(|frame| frame.0);
+            }
+            let (found, _, warnings) = round_trips_and_warnings(&frames);
+            if is_late {
+                // Answers come before what they answer.
+                assert!(found.is_empty(), "{late} {sorted}: {found:?}");
+                let said = "the clock of interface 1 is at least ";
+                assert!(warnings.iter().any(|line| line.starts_with(said)), "{late} {sorted}: {warnings:?}");
+                let by = if late == 250 { "150µs behind" } else { "1.9" };
+                assert!(warnings.iter().any(|line| line.contains(by)), "{late} {sorted}: {warnings:?}");
+            }
+        }
+    }
+    let agreed: Vec<_> = talk(300).into_iter().map(|(at, sent, frame)| (at, u32::from(!sent), frame)).collect();
+    let (found, _, warnings) = round_trips_and_warnings(&agreed);
+    assert_eq!((found.len(), warnings), (300, vec![]));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use go_metro_common::segment::SegmentHeader;
 
 use super::key::Key;
+use super::table::NIL;
 use super::{Addr, Endpoint, Engine, FlowKey, Outcome, Segment, Side};
 
 /// Segments in a batch: enough for a processor's outstanding cache misses, few enough that all they need stays in its fastest cache.
@@ -16,6 +17,8 @@ pub(super) struct Hashed {
     pub(super) segment: Segment,
     pub(super) key: Key,
     pub(super) hash: u32,
+    /// The entry that most likely is the flow's, while a batch is recorded.
+    pub(super) likely: u32,
 }
 
 /// Up to 32 segments.
@@ -62,6 +65,6 @@ impl Hashed {
     fn nothing() -> Self {
         let end = Endpoint { addr: Addr::v4([0; 4]), port: 0 };
         let flow = FlowKey { local: end, remote: end, ifindex: 0, side: Side::Remote };
-        Self { segment: Segment { flow, header: SegmentHeader::default() }, key: Key::default(), hash: 0 }
+        Self { segment: Segment { flow, header: SegmentHeader::default() }, key: Key::NONE, hash: 0, likely: NIL }
     }
 }

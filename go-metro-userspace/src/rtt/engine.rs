@@ -9,13 +9,14 @@ use std::time::Duration;
 use go_metro_common::segment::TcpFlags;
 
 use super::batch::Hashed;
-use super::early::EarlySegments;
+use super::early::{Early, EarlySegments};
 use super::flow::{Flow, FlowLimits, Sent};
 use super::key::Key;
 use super::outstanding::{COMMON_PER_FLOW, Pool};
 use super::sample::{Quiet, Rejection};
-use super::table::{Ended, FlowTable, Lifetimes};
-use super::{Class, Direction, Kind, Nanos, Outcome, Ports, Segment};
+use super::table::{Ended, FlowTable, Lifetimes, NIL};
+use super::time::nanoseconds;
+use super::{Class, Direction, Kind, Nanos, Outcome, Ports, Rtt, Segment};
 
 /// Bounds and lifetimes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +118,12 @@ impl EngineCounters {
         self.flows_evicted += other.flows_evicted;
     }
 
+    fn note_sent(&mut self, sent: Sent) {
+        self.retransmissions += u64::from(sent.retransmission);
+        self.thinned += u64::from(sent.thinned);
+        self.pool_full += u64::from(sent.pool_full);
+    }
+
     fn note(&mut self, outcome: &Outcome) {
         match outcome {
             Outcome::Sent => self.sent += 1,
@@ -150,6 +157,14 @@ pub struct Engine {
     gaps: u8,
     /// Records may be missing among those that come now.
     is_doubtful: bool,
+    /// Bits for the hashes of the flows that have begun since those of a batch were looked up ([`bit_of`]).
+    begun: u64,
+}
+
+/// A bit for a hash; others have the same one.
+#[inline]
+fn bit_of(hash: u32) -> u64 {
+    1 << (hash % 64)
 }
 
 impl Engine {
@@ -161,11 +176,16 @@ impl Engine {
             table: FlowTable::new(max_flows, Lifetimes { idle: config.idle_ttl, closing: config.exp_ttl }),
             pool: Pool::new(max_flows, max_flows.saturating_mul(COMMON_PER_FLOW).max(usize::from(outstanding))),
             early: EarlySegments::new(),
-            limits: FlowLimits { outstanding, longest: config.idle_ttl, peers_complete: config.peers_complete },
+            limits: FlowLimits {
+                outstanding,
+                longest: Rtt(nanoseconds(config.idle_ttl)),
+                peers_complete: config.peers_complete,
+            },
             config,
             counters: EngineCounters::default(),
             gaps: 0,
             is_doubtful: false,
+            begun: 0,
         }
     }
 
@@ -196,34 +216,37 @@ impl Engine {
     /// Takes one segment, whatever its ports, and says what became of it.
     pub fn record(&mut self, segment: &Segment) -> Outcome {
         let key = Key::from(&segment.flow);
-        self.record_hashed(segment, &key, self.table.hash(&key))
+        // Nothing was looked up.
+        self.begun = u64::MAX;
+        self.record_hashed(segment, &key, self.table.hash(&key), NIL)
     }
 
     /// Takes these segments, in their order, and says of each what became of it: as [`Engine::record`] does, but that what is known of all
     /// their flows is fetched from memory at the same time rather than one after the other.
     pub(super) fn record_all(&mut self, hashed: &mut [Hashed], sink: &mut impl FnMut(&Segment, Outcome)) {
         let mut warm = 0;
-        for Hashed { segment, key, hash } in hashed.iter_mut() {
+        for Hashed { segment, key, hash, .. } in hashed.iter_mut() {
             *key = Key::from(&segment.flow);
             *hash = self.table.hash(key);
             warm ^= self.table.touch_index(*hash);
         }
-        for Hashed { hash, .. } in hashed.iter() {
-            warm ^= self.table.touch_entry(*hash, &self.pool);
+        for Hashed { hash, likely, .. } in hashed.iter_mut() {
+            *likely = self.table.touch_entry(*hash, &self.pool, &mut warm);
         }
         // Only the reading counts, not what was read.
         black_box(warm);
-        for Hashed { segment, key, hash } in hashed.iter() {
-            let outcome = self.record_hashed(segment, key, *hash);
+        self.begun = 0;
+        for Hashed { segment, key, hash, likely } in hashed.iter() {
+            let outcome = self.record_hashed(segment, key, *hash, *likely);
             sink(segment, outcome);
         }
     }
 
     #[inline]
-    fn record_hashed(&mut self, segment: &Segment, key: &Key, hash: u32) -> Outcome {
+    fn record_hashed(&mut self, segment: &Segment, key: &Key, hash: u32, likely: u32) -> Outcome {
         let outcome = match segment.direction() {
-            Direction::Egress => self.sent(segment, key, hash),
-            Direction::Ingress => self.received(segment, key, hash),
+            Direction::Egress => self.sent(segment, key, hash, likely),
+            Direction::Ingress => self.received(segment, key, hash, likely),
         };
         let is_refused = self.is_doubtful && matches!(outcome, Outcome::Sample(_));
         let outcome = if is_refused { Outcome::Rejected(Rejection::Unseen) } else { outcome };
@@ -278,53 +301,70 @@ impl Engine {
     }
 
     #[inline(never)]
-    fn sent(&mut self, segment: &Segment, key: &Key, hash: u32) -> Outcome {
-        let index = match self.live_flow(segment, key, hash) {
-            Some(index) => index,
+    fn sent(&mut self, segment: &Segment, key: &Key, hash: u32, likely: u32) -> Outcome {
+        let Some(index) = self.live_flow(segment, key, hash, likely) else {
             // A reset of what was never seen, as a port scan gets: nothing to time, so no flow.
-            None if segment.has(TcpFlags::RST) || segment.is_empty() => return Outcome::Sent,
-            None => self.begin(segment, key, hash),
+            if !segment.has(TcpFlags::RST) && !segment.is_empty() {
+                self.begin(segment, key, hash);
+            }
+            return Outcome::Sent;
         };
-        let Sent { retransmission, thinned, pool_full } =
-            self.table.flow_mut(index).sent(segment, &mut self.pool.share(index), self.limits);
-        self.counters.retransmissions += u64::from(retransmission);
-        self.counters.thinned += u64::from(thinned);
-        self.counters.pool_full += u64::from(pool_full);
-        self.table.touch(index, segment.time());
+        let entry = self.table.entry_mut(index);
+        let sent = entry.flow.sent(segment, &mut self.pool.share(index), self.limits);
+        if let Some(life) = entry.touch(segment.time()) {
+            self.table.relist(index, life, segment.time());
+        }
+        self.counters.note_sent(sent);
         Outcome::Sent
     }
 
     #[inline(never)]
-    fn received(&mut self, segment: &Segment, key: &Key, hash: u32) -> Outcome {
+    fn received(&mut self, segment: &Segment, key: &Key, hash: u32, likely: u32) -> Outcome {
         // Only what this end sends makes a flow: a flood of inbound segments costs no memory.
-        let Some(index) = self.live_flow(segment, key, hash) else {
-            let is_reset = segment.has(TcpFlags::RST);
-            let ack = segment.timed_ack().filter(|_| !is_reset).map(|ack| segment.sent_before(ack));
-            let peer_nxt = (self.limits.peers_complete && !is_reset).then(|| segment.end());
-            if segment.has(TcpFlags::SYN | TcpFlags::RST) {
-                // The peer's numbers begin or end.
-                self.early.take(hash);
-            }
-            if ack.is_some() || peer_nxt.is_some() {
-                self.early.add(hash, segment, ack, peer_nxt);
-            }
+        let Some(index) = self.live_flow(segment, key, hash, likely) else {
+            self.received_early(segment, hash);
             return Outcome::Quiet(Quiet::NothingSent);
         };
-        let outcome = self.table.flow_mut(index).received(segment, &mut self.pool.share(index), self.limits);
-        self.table.touch(index, segment.time());
+        let entry = self.table.entry_mut(index);
+        let outcome = entry.flow.received(segment, &mut self.pool.share(index), self.limits);
+        if let Some(life) = entry.touch(segment.time()) {
+            self.table.relist(index, life, segment.time());
+        }
         outcome
     }
 
+    /// An inbound segment of a flow that has not begun.
+    #[inline(never)]
+    fn received_early(&mut self, segment: &Segment, hash: u32) {
+        let is_reset = segment.has(TcpFlags::RST);
+        let ack = segment.timed_ack().filter(|_| !is_reset).map(|ack| segment.sent_before(ack));
+        let peer_nxt = (self.limits.peers_complete && !is_reset).then(|| segment.end());
+        if segment.has(TcpFlags::SYN | TcpFlags::RST) {
+            // The peer's numbers begin or end.
+            self.early.take(hash);
+        }
+        if ack.is_some() || peer_nxt.is_some() {
+            self.early.add(hash, segment, ack, peer_nxt);
+        }
+    }
+
     /// The segment's flow, unless its time was over before the segment came.
-    #[inline]
-    fn live_flow(&mut self, segment: &Segment, key: &Key, hash: u32) -> Option<u32> {
-        let index = self.table.find(key, hash)?;
-        let Some(ended) = self.table.is_over(index, segment.time()) else {
-            self.table.flow_mut(index).note_gaps(self.gaps, &mut self.pool.share(index));
-            return Some(index);
+    #[inline(always)]
+    fn live_flow(&mut self, segment: &Segment, key: &Key, hash: u32, likely: u32) -> Option<u32> {
+        let index = if self.table.is_at(likely, key) {
+            likely
+        } else if likely == NIL && self.begun & bit_of(hash) == 0 {
+            // It was not there, and did not begin since.
+            return None;
+        } else {
+            self.table.find(key, hash)?
         };
-        self.end(index, ended);
-        None
+        if let Some(ended) = self.table.is_over(index, segment.time()) {
+            self.end(index, ended);
+            return None;
+        }
+        self.table.entry_mut(index).flow.note_gaps(self.gaps, &mut self.pool.share(index));
+        Some(index)
     }
 
     #[cold]
@@ -333,17 +373,29 @@ impl Engine {
         self.count_end(ended);
     }
 
-    fn begin(&mut self, segment: &Segment, key: &Key, hash: u32) -> u32 {
+    /// A flow begins with what this end sends.
+    #[inline(never)]
+    fn begin(&mut self, segment: &Segment, key: &Key, hash: u32) {
         while self.table.is_full() {
             let Some(oldest) = self.table.least_recent() else { break };
             self.table.remove(oldest, &mut self.pool);
             self.counters.flows_evicted += 1;
         }
         self.counters.flows_begun += 1;
-        let index = self.table.insert(*key, hash, segment.time(), &mut self.pool);
-        *self.table.flow_mut(index) = Flow::after_gaps(self.gaps);
-        self.table.flow_mut(index).follow_early(self.early.take(hash));
-        index
+        let index = self.table.next_index();
+        self.pool.make_room_for(index);
+        let (early, mut pool) = (self.early.take(hash), self.pool.share(index));
+        let flow = if early == Early::NOTHING && Flow::is_opened_alone(segment, self.limits) {
+            Flow::opened_alone(segment, self.gaps, &mut pool)
+        } else {
+            let mut flow = Flow::after_gaps(self.gaps);
+            flow.follow_early(early);
+            let sent = flow.weigh_sent(segment, &mut pool, self.limits);
+            self.counters.note_sent(sent);
+            flow
+        };
+        self.table.insert(*key, hash, segment.time(), flow);
+        self.begun |= bit_of(hash);
     }
 
     fn count_end(&mut self, ended: Ended) {

@@ -3,8 +3,6 @@
 //! A flow times what its local end sends. Every outbound segment goes through [`Flow::sent`], every inbound one
 //! through [`Flow::received`]; both are a page, and follow the rules' numbers.
 
-use std::time::Duration;
-
 use go_metro_common::segment::{Bits, TcpFlags};
 
 use super::ack_delay::AckDelay;
@@ -12,13 +10,13 @@ use super::early::Early;
 use super::marks::Marks;
 use super::outstanding::{Advance, Match, Proof, Pushed, Queue, Share, Timed, Transmission};
 use super::sample::{Quiet, Rejection};
-use super::{Class, Kind, Outcome, Sample, Segment, SeqNum};
+use super::{Class, Kind, Outcome, Rtt, Sample, Segment, SeqNum};
 
 /// Duplicate acknowledgements that tell of a hole where SACK is not in use (RFC 5681 section 3.2).
 const DUPLICATE_ACKS: u8 = 3;
 
 /// What a SYN-ACK waits for its acknowledgement before it is sent again, at least (RFC 6298 sections 2 and 5.7).
-const INITIAL_TIMEOUT: Duration = Duration::from_secs(1);
+const INITIAL_TIMEOUT: Rtt = Rtt(1_000_000_000);
 
 /// Sequence numbers further apart than the largest window (2^30, RFC 7323 section 2.3) are not of one stream: what comes
 /// is the first segment of something else.
@@ -30,7 +28,7 @@ pub(super) struct FlowLimits {
     /// Transmissions on record per flow (rule 9).
     pub(super) outstanding: u16,
     /// Longest believable RTT (rule 10).
-    pub(super) longest: Duration,
+    pub(super) longest: Rtt,
     /// As [`super::EngineConfig::peers_complete`].
     pub(super) peers_complete: bool,
 }
@@ -205,6 +203,45 @@ impl Flow {
         Self { outstanding: Queue::after_gaps(gaps), ..Self::NEW }
     }
 
+    /// Whether this segment, the first that is seen of a flow, begins it and is all there is to know of it.
+    #[inline]
+    pub(super) fn is_opened_alone(segment: &Segment, limits: FlowLimits) -> bool {
+        segment.has(TcpFlags::SYN)
+            && !segment.has(TcpFlags::RST)
+            && !segment.header.bits.any(Bits::RESYNC | Bits::UNTIMED)
+            && !limits.peers_complete
+    }
+
+    /// The flow that begins so: what [`Flow::sent`] makes of one of which nothing was seen yet, without looking at what it
+    /// cannot hold. In a flood of SYNs most flows are this and nothing more.
+    #[inline]
+    pub(super) fn opened_alone(segment: &Segment, gaps: u8, pool: &mut Share<'_>) -> Self {
+        let (start, end, answered) = (segment.start(), segment.end(), segment.ack());
+        let offers = segment.header.bits.any(Bits::SACK_PERMITTED);
+        let mut marks = Marks::SYNCHRONISED.and(Marks::LOCAL_ISN);
+        marks.add(Marks::SACK_OFFERED, offers);
+        marks.add(Marks::SACK_IN_USE, offers && answered.is_some());
+        marks.add(Marks::REMOTE_ISN, answered.is_some());
+        marks.add(Marks::FIN_SENT, segment.has(TcpFlags::FIN));
+        let transmission = Transmission {
+            sent_at: segment.time(),
+            start,
+            end,
+            tsval: segment.tsval(),
+            syn: true,
+            after_gap: false,
+            acked_early: false,
+        };
+        Self {
+            snd_una: start,
+            snd_nxt: end,
+            outstanding: Queue::of_first(pool, transmission, gaps),
+            isns: (start, answered.map(|ack| ack.minus(1)).unwrap_or_default()),
+            marks,
+            ..Self::NEW
+        }
+    }
+
     /// Notes how many gaps there were in the records so far.
     #[inline]
     pub(super) fn note_gaps(&mut self, gaps: u8, pool: &mut Share<'_>) {
@@ -254,7 +291,7 @@ impl Flow {
     #[inline]
     pub(super) fn sent(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Sent {
         if self.is_continued_by(segment) && self.outstanding.has_room(limits.outstanding) {
-            self.continue_with(segment, pool, limits)
+            self.continue_with(segment, pool)
         } else {
             self.weigh_sent(segment, pool, limits)
         }
@@ -273,7 +310,7 @@ impl Flow {
     }
 
     #[inline]
-    fn continue_with(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Sent {
+    fn continue_with(&mut self, segment: &Segment, pool: &mut Share<'_>) -> Sent {
         if self.marks.has(Marks::PEER_FOLLOWED) {
             self.heard_peer(segment, pool);
         }
@@ -287,12 +324,13 @@ impl Flow {
             after_gap: false,
             acked_early: false,
         };
-        let pushed = self.outstanding.push(pool, transmission, limits.outstanding);
-        Sent { pool_full: pushed == Pushed::PoolFull, ..Sent::default() }
+        let is_kept = self.outstanding.push_next(pool, transmission);
+        Sent { pool_full: !is_kept, ..Sent::default() }
     }
 
     /// As [`Flow::sent`], whatever the flow's past.
-    fn weigh_sent(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Sent {
+    #[inline(never)]
+    pub(super) fn weigh_sent(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Sent {
         let mut sent = Sent::default();
         if segment.has(TcpFlags::RST) {
             // Rule 7: the peer still acknowledges what was sent before the reset.
@@ -409,7 +447,29 @@ impl Flow {
     ///
     /// One that carries payload, and follows another with the same acknowledgement number and window, changes nothing here: the
     /// classifier leaves such in the kernel. `tests/repeats.rs` holds the two together.
+    #[inline]
     pub(super) fn received(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Outcome {
+        let is_plain = !segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST)
+            && !segment.header.bits.any(Bits::UNTIMED | Bits::SACK_ABOVE | Bits::DSACK | Bits::RESYNC);
+        let Some(ack) = segment.ack().filter(|_| is_plain) else { return self.weigh_received(segment, pool, limits) };
+        if limits.peers_complete {
+            self.follow_peer(segment);
+        }
+        let una = self.snd_una;
+        if self.marks.are_usual() && ack.after(una) && !ack.after(self.snd_nxt) {
+            let advance = Advance { una, told: una, ack, tsecr: segment.tsecr() };
+            if let Some(found) = self.outstanding.acknowledge_in_order(pool, &advance) {
+                self.snd_una = ack;
+                self.window = segment.header.window;
+                return self.time(&found, Proof::Alone, una, segment, limits);
+            }
+        }
+        self.weigh_ack(ack, segment, pool, limits)
+    }
+
+    /// As [`Flow::received`], whatever the segment.
+    #[inline(never)]
+    fn weigh_received(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Outcome {
         if segment.has(TcpFlags::RST) {
             // Rule 7. A reset's acknowledgement number acknowledges nothing that was received.
             self.outstanding.clear(pool);
@@ -426,7 +486,15 @@ impl Flow {
         if limits.peers_complete {
             self.follow_peer(segment);
         }
-        let Some(ack) = segment.timed_ack() else { return Outcome::Quiet(Quiet::NoAck) };
+        match segment.timed_ack() {
+            Some(ack) => self.weigh_ack(ack, segment, pool, limits),
+            None => Outcome::Quiet(Quiet::NoAck),
+        }
+    }
+
+    /// What an inbound segment acknowledges, whatever the flow's past.
+    #[inline(never)]
+    fn weigh_ack(&mut self, ack: SeqNum, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Outcome {
         if !self.is_synchronised() {
             self.was_acked(segment.sent_before(ack));
             return Outcome::Quiet(Quiet::NothingSent);
@@ -480,32 +548,14 @@ impl Flow {
     }
 
     /// Rules 3, 4, 6 and 10: an acknowledgement that advances `snd_una` within what was sent.
-    #[inline]
     fn advance(&mut self, ack: SeqNum, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Outcome {
         let una = std::mem::replace(&mut self.snd_una, ack);
-        if self.marks.any(Marks::IN_DOUBT) || segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK) {
-            let matched = self.match_in_doubt(una, ack, segment, pool);
-            return self.time_if(matched, una, segment, limits);
-        }
-        let advance = Advance { una, told: una, ack, tsecr: segment.tsecr() };
-        match self.outstanding.acknowledge_in_order(pool, &advance) {
-            Some(found) => self.time(&found, Proof::Alone, una, segment, limits),
-            None => {
-                let matched = self.outstanding.acknowledge_out_of_order(pool, advance).timed();
-                self.time_if(matched, una, segment, limits)
-            }
-        }
-    }
-
-    /// As [`Flow::time`], if it found something that can be timed.
-    fn time_if(
-        &mut self,
-        found: Result<Timed, Rejection>,
-        una: SeqNum,
-        segment: &Segment,
-        limits: FlowLimits,
-    ) -> Outcome {
-        match found {
+        let matched = if self.marks.any(Marks::IN_DOUBT) || segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK) {
+            self.match_in_doubt(una, ack, segment, pool)
+        } else {
+            self.outstanding.acknowledge(pool, Advance { una, told: una, ack, tsecr: segment.tsecr() }).timed()
+        };
+        match matched {
             Ok(Timed { transmission, proof }) => self.time(&transmission, proof, una, segment, limits),
             Err(rejection) => Outcome::Rejected(rejection),
         }
@@ -524,11 +574,11 @@ impl Flow {
         let Some(rtt) = segment.time().since(found.sent_at) else {
             return Outcome::Rejected(Rejection::NotPositive);
         };
-        if Duration::from(rtt) > limits.longest {
+        if rtt > limits.longest {
             return Outcome::Rejected(Rejection::TooLong);
         }
         // Rule 6: by then the peer may have sent its SYN-ACK again.
-        if found.syn && Duration::from(rtt) >= INITIAL_TIMEOUT {
+        if found.syn && rtt >= INITIAL_TIMEOUT {
             return Outcome::Rejected(Rejection::Retransmitted);
         }
         let delayed = self.ack_delay.observe(rtt, self.is_alone(found, una, segment));
@@ -734,13 +784,20 @@ impl Flow {
     }
 
     /// Follows the peer's own sequence numbers: where they jump, something that it sent before was not seen.
+    #[inline]
     fn follow_peer(&mut self, segment: &Segment) {
-        let (start, end) = (segment.start(), segment.end());
-        if start == self.peer_nxt && self.marks.has(Marks::PEER_FOLLOWED) && !segment.has(TcpFlags::SYN) {
-            self.peer_nxt = end;
+        if segment.start() == self.peer_nxt && self.marks.has(Marks::PEER_FOLLOWED) && !segment.has(TcpFlags::SYN) {
+            self.peer_nxt = segment.end();
             self.marks.set(Marks::PEER_MISSED, false);
-            return;
+        } else {
+            self.find_peer(segment);
         }
+    }
+
+    /// As [`Flow::follow_peer`], where the segment is not the next one.
+    #[inline(never)]
+    fn find_peer(&mut self, segment: &Segment) {
+        let (start, end) = (segment.start(), segment.end());
         let known = self.known(Marks::PEER_FOLLOWED, self.peer_nxt);
         // A SYN begins its numbers, and so does what is further away than any window.
         let known = known.filter(|nxt| !segment.has(TcpFlags::SYN) && start.distance(*nxt) <= LARGEST_WINDOW);
@@ -751,6 +808,7 @@ impl Flow {
 
     /// What this end acknowledges had arrived before it sent this: it says nothing of this, nor of what comes after,
     /// seen or not. Of what is outstanding it may have been the first to say that it arrived.
+    #[inline]
     fn heard_peer(&mut self, segment: &Segment, pool: &mut Share<'_>) {
         let is_unseen = |ack: &SeqNum| ack.after(self.peer_nxt) && ack.distance(self.peer_nxt) <= LARGEST_WINDOW;
         if let Some(ack) = segment.ack().filter(is_unseen) {
@@ -804,8 +862,59 @@ impl Flow {
         }
     }
 
-    /// Gives back what the flow holds of the pool.
+    /// Gives back what the flow holds of the pool that others may have, as it ends.
+    #[inline]
     pub(super) fn release(&mut self, pool: &mut Share<'_>) {
-        self.outstanding.clear(pool);
+        if self.outstanding.holds_common() {
+            self.outstanding.clear(pool);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use go_metro_common::segment::SegmentHeader;
+
+    use super::super::outstanding::Pool;
+    use super::super::{Addr, Endpoint, FlowKey, Side};
+    use super::*;
+
+    const LIMITS: FlowLimits = FlowLimits { outstanding: 4, longest: Rtt(u64::MAX), peers_complete: false };
+
+    #[test]
+    fn a_flow_that_a_syn_opens_is_what_the_rules_make_of_it() {
+        let end = Endpoint { addr: Addr::v4([10, 0, 0, 1]), port: 80 };
+        let flow = FlowKey { local: end, remote: end, ifindex: 1, side: Side::Remote };
+        let mut opened = 0;
+        for (flags, bits) in (0..=u8::MAX).flat_map(|flags| (0..=u8::MAX).map(move |bits| (flags, bits))) {
+            let (flags, bits) = (TcpFlags(flags), Bits(bits));
+            let header = SegmentHeader {
+                time_ns: 7,
+                seq: 5,
+                ack: 3,
+                payload_len: 2,
+                tsval: 9,
+                flags,
+                bits,
+                ..Default::default()
+            };
+            let segment = Segment { flow, header };
+            if !Flow::is_opened_alone(&segment, LIMITS) {
+                continue;
+            }
+            opened += 1;
+            let mut pools = [Pool::new(1, 8), Pool::new(1, 8)];
+            pools.iter_mut().for_each(|pool| pool.make_room_for(0));
+            let [short, long] = &mut pools;
+            let (mut short, mut long) = (short.share(0), long.share(0));
+            let (at_once, mut weighed) = (Flow::opened_alone(&segment, 3, &mut short), Flow::after_gaps(3));
+            assert_eq!(weighed.weigh_sent(&segment, &mut long, LIMITS), Sent::default());
+            assert_eq!(format!("{at_once:?}"), format!("{weighed:?}"), "{flags:?} {bits:?}");
+            let advance = Advance { una: SeqNum(5), told: SeqNum(5), ack: segment.end(), tsecr: None };
+            let [found, expected] = [(at_once, &mut short), (weighed, &mut long)]
+                .map(|(mut flow, pool)| format!("{:?}", flow.outstanding.acknowledge(pool, advance)));
+            assert_eq!(found, expected);
+        }
+        assert!(opened > 1000, "{opened}");
     }
 }

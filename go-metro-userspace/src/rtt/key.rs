@@ -8,7 +8,7 @@ use super::FlowKey;
 const SIDE_BIT: u32 = 1 << 31;
 
 /// The same as a [`FlowKey`], in five words.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Key([u64; 5]);
 
 const _: () = assert!(size_of::<Key>() == 40);
@@ -35,6 +35,9 @@ impl PartialEq for Key {
 impl Eq for Key {}
 
 impl Key {
+    /// The key of no flow: no interface has the index in it.
+    pub(super) const NONE: Self = Self([u64::MAX; 5]);
+
     /// Interface index.
     pub(super) fn ifindex(&self) -> u32 {
         self.0[4] as u32 & !SIDE_BIT

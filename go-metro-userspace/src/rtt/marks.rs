@@ -69,6 +69,13 @@ impl Marks {
     /// decides.
     pub(super) const IN_DOUBT: Self = Self::HOLE.and(Self::RECOVERY).and(Self::ACKED_AHEAD).and(Self::PEER_MISSED);
 
+    /// Whether the flow is followed, and nothing speaks against timing what is on record.
+    #[inline]
+    pub(super) const fn are_usual(self) -> bool {
+        const SPEAKS_AGAINST: u32 = Marks::IN_DOUBT.0 | Marks::UNA_ASSUMED.0 | DUPLICATES;
+        self.0 & (Self::SYNCHRONISED.0 | SPEAKS_AGAINST) == Self::SYNCHRONISED.0
+    }
+
     /// Whether all of `marks` are set.
     #[inline]
     pub(super) const fn has(self, marks: Self) -> bool {

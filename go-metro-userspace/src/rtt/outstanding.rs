@@ -62,6 +62,8 @@ const AFTER_GAP: u8 = 1 << 3;
 const ACKED_EARLY: u8 = 1 << 4;
 /// What was not seen may have acknowledged it.
 const MAYBE_ACKED: u8 = 1 << 5;
+/// What speaks against timing it, wherever nothing else does.
+const SPEAKS_AGAINST: u8 = AGAIN | AFTER_GAP | ACKED_EARLY | MAYBE_ACKED;
 
 impl Node {
     fn is(&self, flag: u8) -> bool {
@@ -80,6 +82,19 @@ impl Node {
     /// Whether it contains the byte before `ack`.
     fn contains_last_of(&self, ack: SeqNum) -> bool {
         self.start.before(ack) && !self.end.before(ack)
+    }
+
+    /// `doubts` of the queue so far; `more` of its flags that do not follow from the transmission.
+    #[inline]
+    fn of(transmission: Transmission, doubts: u32, more: u8) -> Self {
+        let Transmission { sent_at, start, end, tsval, syn, after_gap, acked_early } = transmission;
+        let flag = |condition: bool, flag: u8| if condition { flag } else { 0 };
+        let flags = more
+            | flag(tsval.is_some(), HAS_TSVAL)
+            | flag(syn, SYN)
+            | flag(after_gap, AFTER_GAP)
+            | flag(acked_early, ACKED_EARLY);
+        Self { sent_at, start, end, tsval: tsval.unwrap_or_default(), doubts, next: NIL, flags }
     }
 
     fn transmission(&self) -> Transmission {
@@ -166,6 +181,7 @@ impl Share<'_> {
         }
     }
 
+    #[inline]
     fn take_common(&mut self, node: Node) -> Option<u32> {
         let pool = &mut *self.pool;
         if pool.free != NIL {
@@ -294,9 +310,23 @@ impl Queue {
         Self { gaps, ..Self::EMPTY }
     }
 
+    /// One transmission outstanding, after this many gaps in the records.
+    #[inline]
+    pub(super) fn of_first(pool: &mut Share<'_>, transmission: Transmission, gaps: u8) -> Self {
+        let own = pool.flow;
+        *pool.node_mut(own) = Node::of(transmission, 0, 0);
+        Self { head: own, tail: own, doubts: 0, len: 1, marks: OWN_IN_USE, gaps }
+    }
+
     /// Whether nothing is on record.
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Whether it has more than the flow's own node.
+    #[inline]
+    pub(super) fn holds_common(&self) -> bool {
+        self.len > u16::from(self.is(OWN_IN_USE))
     }
 
     /// How many transmissions are on record.
@@ -316,6 +346,12 @@ impl Queue {
         self.append(pool, transmission, bound, false)
     }
 
+    /// As [`Self::push`], where there is room ([`Self::has_room`]). Whether it was kept.
+    #[inline]
+    pub(super) fn push_next(&mut self, pool: &mut Share<'_>, transmission: Transmission) -> bool {
+        self.link(pool, transmission, 0)
+    }
+
     /// Adds a transmission of sequence space that was sent before: from now on TSecr must decide (rules 2 and 4).
     pub(super) fn push_again(&mut self, pool: &mut Share<'_>, transmission: Transmission, bound: u16) -> Pushed {
         self.marks |= UNORDERED;
@@ -333,17 +369,43 @@ impl Queue {
         self.len < bound
     }
 
-    /// As [`Self::acknowledge`], where all that `ack` covers was sent once and in order, nothing made room, there is no
-    /// gap, and TSecr is the echo of something that it covers: then the last of that is what is timed, and there is
-    /// nothing to weigh. `None`, and nothing is changed, where that is not so.
+    /// As [`Self::acknowledge`], where all that `ack` covers was sent once and in order, there is no gap, and TSecr is
+    /// the echo of something that it covers: then the last of that is what is timed, and there is nothing to weigh.
+    /// `None`, and nothing is changed, where that is not so.
     #[inline]
     pub(super) fn acknowledge_in_order(&mut self, pool: &mut Share<'_>, advance: &Advance) -> Option<Transmission> {
-        if self.len == 0 || self.marks & (UNORDERED | THINNED) != 0 {
+        if self.len == 0 || self.is(UNORDERED) {
             return None;
         }
-        let Advance { una, told, ack, .. } = *advance;
+        let Advance { una, ack, .. } = *advance;
         let first = pool.node(self.head);
-        let first_tsval = first.tsval();
+        if first.end.before(ack) {
+            return self.acknowledge_several(pool, advance);
+        }
+        let is_clean = first.flags & SPEAKS_AGAINST == 0 && first.doubts == self.doubts;
+        let is_whole = first.contains(una) || self.is(THINNED);
+        let is_echoed = match (advance.echo(), first.tsval()) {
+            (Some(echo), Some(tsval)) => echo == tsval,
+            _ => true,
+        };
+        if !is_clean || !is_whole || !is_echoed || !first.start.before(ack) {
+            return None;
+        }
+        let found = first.transmission();
+        if found.end == ack {
+            self.remove_front(pool);
+            if self.len == 0 {
+                self.empty(self.marks & GAP_PENDING);
+            }
+        }
+        Some(found)
+    }
+
+    /// The same where `ack` covers more than the first.
+    #[inline(never)]
+    fn acknowledge_several(&mut self, pool: &mut Share<'_>, advance: &Advance) -> Option<Transmission> {
+        let Advance { una, ack, .. } = *advance;
+        let first = pool.node(self.head);
         let (mut newest, mut last, mut passed, mut holds_own) = (first, self.head, 0, self.head < COMMON);
         let mut flags = newest.flags;
         while newest.end.before(ack) {
@@ -356,12 +418,15 @@ impl Queue {
             flags |= newest.flags;
             holds_own |= last < COMMON;
         }
-        let is_clean = flags & (AGAIN | AFTER_GAP | ACKED_EARLY | MAYBE_ACKED) == 0 && newest.doubts == self.doubts;
-        if !is_clean || !newest.start.before(ack) || !first.contains(una) || told != una {
+        let is_clean = flags & SPEAKS_AGAINST == 0 && newest.doubts == self.doubts;
+        // Where others made room the oldest may be any of those that are covered.
+        let is_thinned = self.is(THINNED);
+        let oldest = if is_thinned { newest } else { first };
+        if !is_clean || !newest.start.before(ack) || !is_thinned && !first.contains(una) {
             return None;
         }
-        if let (Some(echo), Some(last)) = (advance.echo(), newest.tsval())
-            && (is_newer(echo, last) || first_tsval.is_some_and(|first| is_newer(first, echo)))
+        if let (Some(echo), Some(tsval)) = (advance.echo(), newest.tsval())
+            && (is_newer(echo, tsval) || oldest.tsval().is_some_and(|oldest| is_newer(oldest, echo)))
         {
             return None;
         }
@@ -382,18 +447,12 @@ impl Queue {
 
     /// Finds what `ack` acknowledges (rules 3 and 4) and removes all that it covers.
     pub(super) fn acknowledge(&mut self, pool: &mut Share<'_>, advance: Advance) -> Match {
-        match self.acknowledge_in_order(pool, &advance) {
-            Some(found) => Match::Clean(found),
-            None => self.acknowledge_out_of_order(pool, advance),
-        }
-    }
-
-    /// As [`Self::acknowledge`], where [`Self::acknowledge_in_order`] has found that there is something to weigh.
-    #[inline(never)]
-    pub(super) fn acknowledge_out_of_order(&mut self, pool: &mut Share<'_>, advance: Advance) -> Match {
         let mut evidence = Evidence::default();
         if self.is(UNORDERED) {
             self.cover_any_order(pool, advance, &mut evidence);
+        } else if self.len > 0 && !pool.node(self.head).start.before(advance.ack) {
+            // It is all after what is acknowledged.
+            return evidence.judge(advance, self.doubts, self.is(THINNED));
         } else {
             self.cover_front(pool, advance, &mut evidence);
         }
@@ -484,6 +543,7 @@ impl Queue {
     }
 
     /// A place for a node: the flow's own, or a common one.
+    #[inline]
     fn take(&mut self, pool: &mut Share<'_>, node: Node) -> Option<u32> {
         if self.is(OWN_IN_USE) {
             return pool.take_common(node);
@@ -501,25 +561,26 @@ impl Queue {
         }
     }
 
-    #[inline]
     fn append(&mut self, pool: &mut Share<'_>, transmission: Transmission, bound: u16, again: bool) -> Pushed {
-        let mut pushed = Pushed::Kept;
-        if self.len >= bound {
+        let is_full = self.len >= bound;
+        if is_full {
             self.thin(pool);
-            pushed = Pushed::Thinned;
         }
-        let Transmission { sent_at, start, end, tsval, syn, after_gap, acked_early } = transmission;
-        let flag = |condition: bool, flag: u8| if condition { flag } else { 0 };
-        let flags = flag(tsval.is_some(), HAS_TSVAL)
-            | flag(syn, SYN)
-            | flag(again, AGAIN)
-            | flag(after_gap || self.is(GAP_PENDING), AFTER_GAP)
-            | flag(acked_early, ACKED_EARLY);
-        let tsval = tsval.unwrap_or_default();
-        let node = Node { sent_at, start, end, tsval, doubts: self.doubts, next: NIL, flags };
+        match self.link(pool, transmission, if again { AGAIN } else { 0 }) {
+            true if is_full => Pushed::Thinned,
+            true => Pushed::Kept,
+            false => Pushed::PoolFull,
+        }
+    }
+
+    /// Puts it at the end, if the pool has a place for it.
+    #[inline]
+    fn link(&mut self, pool: &mut Share<'_>, transmission: Transmission, flags: u8) -> bool {
+        let behind_gap = if self.is(GAP_PENDING) { AFTER_GAP } else { 0 };
+        let node = Node::of(transmission, self.doubts, flags | behind_gap);
         let Some(index) = self.take(pool, node) else {
-            self.marks |= THINNED | flag(node.is(AFTER_GAP), GAP_PENDING);
-            return Pushed::PoolFull;
+            self.marks |= THINNED | if node.is(AFTER_GAP) { GAP_PENDING } else { 0 };
+            return false;
         };
         self.marks &= !GAP_PENDING;
         if self.len == 0 {
@@ -529,7 +590,7 @@ impl Queue {
         }
         self.tail = index;
         self.len += 1;
-        pushed
+        true
     }
 
     /// Nothing was retransmitted: sequence numbers ascend and do not overlap, so all that is covered is at the front.

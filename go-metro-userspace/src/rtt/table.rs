@@ -12,12 +12,16 @@ use super::flow::{Flow, Life};
 use super::index::{self, Index};
 use super::key::Key;
 use super::outstanding::{BYTES_PER_NODE, COMMON_PER_FLOW, Pool};
+use super::time::nanoseconds;
 
 /// No entry.
-const NIL: u32 = u32::MAX;
+pub(super) const NIL: u32 = u32::MAX;
 
 /// How stale the order of the list of open flows may be.
 const TOUCH_EVERY: Duration = Duration::from_secs(1);
+
+/// The same in nanoseconds.
+const TOUCH_EVERY_NS: u64 = TOUCH_EVERY.as_nanos() as u64;
 
 /// How long flows live.
 #[derive(Clone, Copy, Debug)]
@@ -37,17 +41,32 @@ pub(super) enum Ended {
     Closed,
 }
 
+/// A flow, and what the table knows of it.
 #[repr(C, align(64))]
-struct Entry {
+pub(super) struct Entry {
+    /// [`Key::NONE`] if the entry is free.
     key: Key,
     last_seen: Nanos,
     listed: Listed,
     previous: u32,
     next: u32,
-    flow: Flow,
+    /// The flow's state.
+    pub(super) flow: Flow,
 }
 
 const _: () = assert!(size_of::<Entry>() == 128);
+
+impl Entry {
+    /// Notes a record of the flow, after the flow has dealt with it; the list that it has to be moved to the back of,
+    /// if so ([`FlowTable::relist`]).
+    #[inline]
+    pub(super) fn touch(&mut self, now: Nanos) -> Option<Life> {
+        self.last_seen = self.last_seen.max(now);
+        let life = self.flow.life();
+        let is_stale = life == Life::Open && now > self.listed.at().plus_ns(TOUCH_EVERY_NS);
+        (life != self.listed.life() || is_stale).then_some(life)
+    }
+}
 
 /// In which list an entry is, in the lowest bit, and since when, in the others: for an open flow when it was moved to the back of the
 /// list, for a closing one when it began to close.
@@ -86,7 +105,8 @@ pub(super) struct FlowTable {
     open: List,
     closing: List,
     bound: usize,
-    lifetimes: Lifetimes,
+    idle_ns: u64,
+    closing_ns: u64,
 }
 
 impl FlowTable {
@@ -101,7 +121,8 @@ impl FlowTable {
             open: empty,
             closing: empty,
             bound: bound.max(1),
-            lifetimes,
+            idle_ns: nanoseconds(lifetimes.idle),
+            closing_ns: nanoseconds(lifetimes.closing),
         }
     }
 
@@ -122,7 +143,7 @@ impl FlowTable {
     }
 
     /// The flow of `key`, whose hash this is, if it is there.
-    #[inline]
+    #[inline(never)]
     pub(super) fn find(&self, key: &Key, hash: u32) -> Option<u32> {
         self.index.find(hash, |index| self.entries[index as usize].key == *key)
     }
@@ -133,19 +154,27 @@ impl FlowTable {
         self.index.touch(hash)
     }
 
-    /// Reads the entry that most likely is that of a key with this hash, and the node that belongs to it, so that they are in the cache.
+    /// Which entry most likely is that of a key with this hash, [`NIL`] if none. Reads it and the node that belongs to it, so that they
+    /// are in the cache; what it has read is added to `warm`.
     #[inline]
-    pub(super) fn touch_entry(&self, hash: u32, pool: &Pool) -> u64 {
-        let Some(index) = self.index.find(hash, |_| true) else { return 0 };
+    pub(super) fn touch_entry(&self, hash: u32, pool: &Pool, warm: &mut u64) -> u32 {
+        let Some(index) = self.index.find(hash, |_| true) else { return NIL };
         let entry = &self.entries[index as usize];
         // One word of either cache line.
-        entry.last_seen.0 ^ entry.flow.warm() ^ pool.touch(index)
+        *warm ^= entry.last_seen.0 ^ entry.flow.warm() ^ pool.touch(index);
+        index
     }
 
-    /// The state of a flow.
+    /// Whether the entry of this number is that of `key`.
     #[inline]
-    pub(super) fn flow_mut(&mut self, index: u32) -> &mut Flow {
-        &mut self.entries[index as usize].flow
+    pub(super) fn is_at(&self, index: u32, key: &Key) -> bool {
+        self.entries.get(index as usize).is_some_and(|entry| entry.key == *key)
+    }
+
+    /// An entry.
+    #[inline]
+    pub(super) fn entry_mut(&mut self, index: u32) -> &mut Entry {
+        &mut self.entries[index as usize]
     }
 
     /// Whether the flow's time was over before `now`, and why.
@@ -153,47 +182,40 @@ impl FlowTable {
     pub(super) fn is_over(&self, index: u32, now: Nanos) -> Option<Ended> {
         let entry = &self.entries[index as usize];
         match entry.listed.life() {
-            Life::Open if now > entry.last_seen.plus(self.lifetimes.idle) => Some(Ended::Idle),
-            Life::Closing if now > entry.listed.at().plus(self.lifetimes.closing) => Some(Ended::Closed),
+            Life::Open if now > entry.last_seen.plus_ns(self.idle_ns) => Some(Ended::Idle),
+            Life::Closing if now > entry.listed.at().plus_ns(self.closing_ns) => Some(Ended::Closed),
             _ => None,
         }
     }
 
-    /// Adds a flow of this key and hash. There must be room, and it must not be there.
-    pub(super) fn insert(&mut self, key: Key, hash: u32, now: Nanos, pool: &mut Pool) -> u32 {
-        debug_assert!(!self.is_full() && self.find(&key, hash).is_none());
-        let listed = Listed::new(Life::Open, now);
-        let entry = Entry { key, last_seen: now, listed, previous: NIL, next: NIL, flow: Flow::NEW };
-        let index = if self.free == NIL {
-            self.entries.push(entry);
-            self.entries.len() as u32 - 1
-        } else {
-            let index = self.free;
-            self.free = self.entries[index as usize].next;
-            self.entries[index as usize] = entry;
-            index
-        };
-        pool.make_room_for(index);
-        self.index.insert(hash, index);
-        self.append(index);
-        index
+    /// The number that the next flow will have. There must be room.
+    #[inline]
+    pub(super) fn next_index(&self) -> u32 {
+        debug_assert!(!self.is_full());
+        if self.free == NIL { self.entries.len() as u32 } else { self.free }
     }
 
-    /// Notes a record of the flow, after the flow has dealt with it.
-    #[inline]
-    pub(super) fn touch(&mut self, index: u32, now: Nanos) {
-        let entry = &mut self.entries[index as usize];
-        entry.last_seen = entry.last_seen.max(now);
-        let life = entry.flow.life();
-        let stale = life == Life::Open && now > entry.listed.at().plus(TOUCH_EVERY);
-        if life != entry.listed.life() || stale {
-            self.relist(index, life, now);
+    /// Adds a flow of this key and hash under [`FlowTable::next_index`]. There must be room, and it must not be there.
+    pub(super) fn insert(&mut self, key: Key, hash: u32, now: Nanos, flow: Flow) {
+        debug_assert!(!self.is_full() && self.find(&key, hash).is_none());
+        let index = self.next_index();
+        let life = flow.life();
+        let previous = std::mem::replace(&mut self.list_of(life).newest, index);
+        match self.entries.get_mut(previous as usize) {
+            Some(previous) => previous.next = index,
+            None => self.list_of(life).oldest = index,
         }
+        let entry = Entry { key, last_seen: now, listed: Listed::new(life, now), previous, next: NIL, flow };
+        match self.entries.get_mut(index as usize) {
+            Some(free) => self.free = std::mem::replace(free, entry).next,
+            None => self.entries.push(entry),
+        }
+        self.index.insert(hash, index);
     }
 
     /// Moves an entry to the back of the list of its life.
     #[cold]
-    fn relist(&mut self, index: u32, life: Life, now: Nanos) {
+    pub(super) fn relist(&mut self, index: u32, life: Life, now: Nanos) {
         self.unlink(index);
         let entry = &mut self.entries[index as usize];
         entry.listed = Listed::new(life, entry.listed.at().max(now));
@@ -205,9 +227,9 @@ impl FlowTable {
         self.unlink(index);
         let entry = &mut self.entries[index as usize];
         entry.flow.release(&mut pool.share(index));
-        self.index.remove(entry.key.hash(&self.hasher), index);
-        self.entries[index as usize].next = self.free;
-        self.free = index;
+        let key = std::mem::replace(&mut entry.key, Key::NONE);
+        entry.next = std::mem::replace(&mut self.free, index);
+        self.index.remove(key.hash(&self.hasher), index);
     }
 
     /// The flow to evict when there is no more room: the one that has been closing longest, else the one that has

@@ -20,8 +20,20 @@ impl Nanos {
     /// This point moved later by `span`, no later than the end of time.
     #[inline]
     pub fn plus(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+        self.plus_ns(nanoseconds(span))
     }
+
+    /// As [`Nanos::plus`], by this many nanoseconds.
+    #[inline]
+    pub(super) fn plus_ns(self, nanoseconds: u64) -> Self {
+        Self(self.0.saturating_add(nanoseconds))
+    }
+}
+
+/// A span in nanoseconds, as long as one can be.
+#[inline]
+pub(super) fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A round-trip time in nanoseconds; positive wherever the engine made it.

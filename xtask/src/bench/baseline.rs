@@ -55,7 +55,8 @@ pub(super) fn table(args: &Args, commit: &str) -> Result<Table> {
         }
     }
     table.note(format!(
-        "One core, median (quartiles) of {} rounds. Times: of what the same record cost at {commit} in the same round.",
+        "Processor time of one core, median (quartiles) of {} rounds. Times: of what the same record cost at {commit} in \
+         the same round.",
         args.rounds
     ));
     Ok(table)
@@ -88,6 +89,7 @@ fn built(name: &str, tree: &Path) -> Result<PathBuf> {
             format!(
                 "{}[lib]\nname = \"go_metro\"\npath = \"lib.rs\"\n[[bin]]\nname = \"engine-{name}\"\npath = {loads:?}\n\
                  [dependencies]\ngo-metro-common = {{ path = \"../common\" }}\nfoldhash = \"*\"\n\
+                 nix = {{ version = \"*\", features = [\"time\"] }}\n\
                  hashbrown = {{ version = \"*\", default-features = false, features = [\"inline-more\"] }}\n\
                  serde = {{ version = \"*\", features = [\"derive\"] }}\n\
                  sketches-ddsketch = {{ version = \"*\", features = [\"use_serde\"] }}\n",

@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use crate::dist::version;
 use crate::run::target;
 use crate::setup;
-use crate::workspace::{capture, cargo, object, root, run};
+use crate::workspace::{capture, cargo, cargo_home, object, root, run};
 
 /// What is published, in the order of uploading.
 const CRATES: [&str; 3] = ["go-metro-common", "go-metro-userspace", "go-metro"];
@@ -51,45 +51,93 @@ pub fn main(args: &Args) -> Result<()> {
     if args.no_install { Ok(()) } else { install(&packages) }
 }
 
-/// `cargo install` from the unpacked packages, where there is neither bpf-linker nor rust-src.
+/// Makes a root of the system's files, a toolchain and the packages, and runs a command in it: no home, nothing in
+/// `/usr/local`, and of the toolchain no source of the standard library.
+const IN_ROOT: &str = r#"
+root=$1 toolchain=$2 work=$3 target=$4
+shift 4
+mount -t tmpfs -o mode=755 none "$root"
+for directory in bin etc lib lib32 lib64 libx32 sbin usr; do
+    if [ -L "/$directory" ]; then cp -P "/$directory" "$root"
+    elif [ -d "/$directory" ]; then mkdir "$root/$directory"; mount --bind "/$directory" "$root/$directory"
+    fi
+done
+mount -t tmpfs none "$root/usr/local"
+mkdir -p "$root/toolchain" "$root/work" "$root/target" "$root/dev" "$root/proc"
+mkdir -m 1777 "$root/tmp"
+mount --rbind /dev "$root/dev"
+mount --rbind /proc "$root/proc"
+mount --bind "$toolchain" "$root/toolchain"
+mount --bind "$work" "$root/work"
+mount --bind "$target" "$root/target"
+sources=$root/toolchain/lib/rustlib/src
+[ ! -d "$sources" ] || mount -t tmpfs none "$sources"
+exec chroot "$root" "$@"
+"#;
+
+/// What cargo tells the tasks that it runs, and what `.cargo/config.toml` sets.
+const INHERITED: [&str; 6] =
+    ["CARGO", "CARGO_HOME", "CARGO_TARGET_DIR", "LIBPCAP_LIBDIR", "RUSTC_BOOTSTRAP", "RUSTUP_TOOLCHAIN"];
+
+/// Fails where what `cargo install` is not to need is there, then runs it.
+const INSTALL: &str = r#"
+for program in bpf-linker rustup; do
+    if command -v "$program"; then echo "$program is in the root" >&2; exit 1; fi
+done
+if [ -e /toolchain/lib/rustlib/src/rust ]; then echo "rust-src is in the root" >&2; exit 1; fi
+cd /work
+exec cargo install "$@"
+"#;
+
+/// `cargo install` from the unpacked packages, in a root where there is neither bpf-linker nor rust-src nor another
+/// toolchain.
 fn install(packages: &Path) -> Result<()> {
+    if !setup::is_root() {
+        println!("not installed from, which needs root: sudo -E env PATH=\"$PATH\" cargo xtask package");
+        return Ok(());
+    }
     let work = tempfile::tempdir()?;
-    let mut arguments = vec!["install".to_owned(), "--locked".to_owned(), "--debug".to_owned()];
+    let mut arguments = vec!["--locked".to_owned(), "--debug".to_owned()];
     for name in CRATES {
         let name = format!("{name}-{}", version());
         let file = packages.join(format!("{name}.crate"));
         capture(Command::new("tar").arg("-xzf").arg(file).arg("-C").arg(work.path()))?;
     }
     for name in &CRATES[..2] {
-        let place = work.path().join(format!("{name}-{}", version()));
         arguments.push("--config".to_owned());
-        arguments.push(format!("patch.crates-io.{name}.path=\"{}\"", place.display()));
+        arguments.push(format!("patch.crates-io.{name}.path=\"/work/{name}-{}\"", version()));
     }
-    let program = work.path().join(format!("go-metro-{}", version()));
+    arguments.extend(["--path".to_owned(), format!("/work/go-metro-{}", version())]);
+    arguments.extend(["--root", "/work/root", "--target-dir", "/target"].map(str::to_owned));
+
+    // Where the registry is, if that has been configured.
+    let home = work.path().join("home/.cargo");
+    fs::create_dir_all(&home)?;
+    let configuration = cargo_home()?.join("config.toml");
+    if configuration.exists() {
+        fs::copy(configuration, home.join("config.toml"))?;
+    }
     let sysroot = capture(Command::new("rustc").args(["--print", "sysroot"]))?;
-    // The toolchain's own programs and the system's alone are on the path; its rust-src is covered where that may be done.
-    let script = "mount -t tmpfs none \"$1/lib/rustlib/src\" 2>/dev/null || true; shift; exec \"$@\"";
-    let mut command = Command::new(if setup::is_root() { "unshare" } else { "env" });
-    if setup::is_root() {
-        command.args(["--mount", "--propagation", "private"]);
-    }
-    command.args(["sh", "-c", script, "sh", &sysroot, &format!("{sysroot}/bin/cargo")]).args(&arguments);
-    command.arg("--path").arg(&program).arg("--root").arg(work.path().join("root"));
-    command.arg("--target-dir").arg(target().join("install")).current_dir(work.path());
-    command
-        .env("PATH", format!("{sysroot}/bin:/usr/bin:/bin"))
-        .env("LIBPCAP_LIBDIR", root().join("target/static-libs"));
-    for name in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC_BOOTSTRAP"] {
-        command.env_remove(name);
-    }
-    run(&mut command)?;
-    let installed = work.path().join("root/bin/go-metro");
-    let said = capture(Command::new(&installed).arg("--version"))?;
+    let place = tempfile::tempdir()?;
+    let cache = target().join("install");
+    fs::create_dir_all(&cache)?;
+    let in_root = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-ec", IN_ROOT, "sh"]);
+        command.arg(place.path()).arg(&sysroot).arg(work.path()).arg(&cache).args(arguments);
+        command.env("HOME", "/work/home").env("PATH", "/toolchain/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        INHERITED.iter().fold(&mut command, |command, name| command.env_remove(name));
+        command
+    };
+    run(in_root(&["/bin/sh", "-ec", INSTALL, "sh"]).args(&arguments))?;
+
+    let installed = "/work/root/bin/go-metro";
+    let said = capture(&mut in_root(&[installed, "--version"]))?;
     // With the commit, which the package has if it was made in a repository.
     let plain = format!("go-metro {}", version());
     ensure!(said == plain || said.starts_with(&format!("{plain} (")), "the installed program says {said}");
-    let capture_file = root().join("corpus/clean.pcap.gz");
-    let said = capture(Command::new(&installed).arg("read").arg(capture_file))?;
+    fs::copy(root().join("corpus/clean.pcap.gz"), work.path().join("clean.pcap.gz"))?;
+    let said = capture(&mut in_root(&[installed, "read", "/work/clean.pcap.gz"]))?;
     ensure!(said.contains("538 packets"), "the installed program says {said}");
     println!("installed from the packages alone: {said}");
     Ok(())

@@ -10,6 +10,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use go_metro::rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
 use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags};
@@ -59,14 +60,17 @@ fn segment(frame: &Frame) -> Segment {
 
 /// Every sample of both ends, each with the place of its acknowledgement.
 fn samples(frames: &[Frame]) -> Vec<(usize, Key)> {
-    let mut engine = Engine::new(EngineConfig {
-        max_flows: 4,
-        outstanding_per_flow: 256,
-        peers_complete: true,
-        ..EngineConfig::default()
-    });
+    samples_by(EngineConfig { peers_complete: true, ..EngineConfig::default() }, frames, None)
+}
+
+/// The same with these settings, where records were lost before the one at `gap`.
+fn samples_by(config: EngineConfig, frames: &[Frame], gap: Option<usize>) -> Vec<(usize, Key)> {
+    let mut engine = Engine::new(EngineConfig { max_flows: 4, outstanding_per_flow: 256, ..config });
     let mut found = Vec::new();
     for (place, frame) in frames.iter().enumerate() {
+        if gap == Some(place) {
+            engine.note_gap();
+        }
         segment(frame).for_each_side(Sides::BOTH, &mut |segment| {
             if let Outcome::Sample(sample) = engine.record(segment) {
                 let timed = usize::from(sample.flow.side == Side::Local);
@@ -346,4 +350,34 @@ fn no_sample_of_a_capture_with_frames_missing_is_refuted_by_those_that_are_left(
     let untold = |samples: usize, untold: usize| untold as f64 / samples as f64;
     assert!(untold(counts.samples.0, counts.untold.0) < 0.012, "{counts:?}");
     assert!(untold(counts.samples.1, counts.untold.1) < 0.025, "{counts:?}");
+}
+
+#[test]
+fn what_a_live_source_joins_in_the_middle_of_a_recovery_is_not_timed_wrongly_without_timestamps() {
+    let settled = EngineConfig { settles_after: Duration::from_secs(1), ..EngineConfig::default() };
+    let (mut samples, mut of_new) = (0, 0);
+    let cases = support::cases(4_000).cases;
+    for seed in 0..u64::from(cases) {
+        let mut random = Random(seed);
+        let mut settings = Settings::random(&mut random);
+        (settings.timestamps, settings.handshake, settings.lost) = (false, false, settings.lost.max(10));
+        let frames = simulate(settings, random.next());
+        let mut right = truth(&frames);
+        right.extend(samples_by(EngineConfig::default(), &frames, None).into_iter().map(|(_, key)| key));
+        let at = random.below(frames.len() as u64) as usize;
+        let behind = frames.len().min(at + 1 + random.below(30) as usize);
+        let joined = (frames[at..].to_vec(), None);
+        for (left, gap) in [joined, ([&frames[..at], &frames[behind..]].concat(), Some(at))] {
+            let wrong = |config| -> (usize, Vec<(usize, Key)>) {
+                let found = samples_by(config, &left, gap);
+                (found.len(), found.into_iter().filter(|(_, key)| !right.contains(key)).collect())
+            };
+            let (count, refuted) = wrong(settled);
+            assert!(refuted.is_empty(), "seed {seed}, {gap:?}: {refuted:?}\n{settings:?}");
+            samples += count;
+            of_new += wrong(EngineConfig::default()).1.len();
+        }
+    }
+    println!("{cases} connections: {samples} samples, all of them right; {of_new} wrong where all is taken for new");
+    assert!(samples > cases as usize && of_new > cases as usize / 200, "{samples} samples, {of_new} wrong otherwise");
 }

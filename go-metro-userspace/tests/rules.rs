@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use go_metro::rtt::{Engine, EngineConfig, Nanos};
-use go_metro_common::segment::Sides;
+use go_metro_common::segment::{Bits, Sides};
 use support::trace::{parse, play, play_sides, play_with};
 
 #[test]
@@ -777,6 +777,65 @@ fn among_records_some_of_which_may_be_missing_nothing_is_timed_and_flows_go_on()
     play("170 > 1300+100", &mut engine);
     play("220 < ack 1400 => data exact 50", &mut engine);
     assert_eq!(engine.flows(), 1);
+}
+
+/// As a live source has it.
+fn live() -> EngineConfig {
+    EngineConfig { settles_after: Duration::from_secs(1), ..EngineConfig::default() }
+}
+
+#[test]
+fn what_a_live_source_sees_first_in_the_middle_may_be_a_retransmission_for_a_second() {
+    play_with(
+        live(),
+        "0    > 1000+100
+         50   < ack 1100        => rejected unseen
+         900  > 1100+100
+         1050 < ack 1200        => rejected unseen
+         1100 > 1200+100
+         1150 < ack 1300        => data exact 50
+         1200 > 1300+100
+         1250 < ack 1400        => data exact 50",
+    );
+    // Unless the echo says that it is none.
+    play_with(
+        live(),
+        "0    > 1000+100 ts 100
+         50   < ack 1100 ecr 100  => data exact 50
+         60   > 1100+100 ts 160
+         70   > 1200+100 ts 170
+         120  < ack 1300 ecr 160  => rejected unseen
+         1100 > 1300+100 ts 1200
+         1110 > 1400+100 ts 1210
+         1160 < ack 1500 ecr 1200 => data exact 50",
+    );
+    // What begins with a SYN was seen from the beginning.
+    play_with(
+        live(),
+        "0    > S 999
+         50   < SA 7000 ack 1000 => connect exact 50
+         60   > 1000+100
+         110  < ack 1100         => data exact 50",
+    );
+}
+
+#[test]
+fn the_same_holds_after_lost_records_but_not_for_what_the_classifier_has_compared() {
+    let before =
+        "0 > S 999\n 50 < SA 7000 ack 1000 => connect exact 50\n 60 > 1000+100\n 110 < ack 1100 => data exact 50";
+    let after = ["2000 > 1100+100", "2050 < ack 1200", "2060 > 1200+100", "2110 < ack 1300", "3200 > 1300+100"];
+    for (bits, expected) in [(0, "rejected unseen"), (Bits::RESYNC, "data exact 50")] {
+        let mut engine = play_with(live(), before);
+        engine.note_gap();
+        let mut lines: Vec<_> = after.into_iter().filter_map(parse).collect();
+        lines[0].segment.header.bits.0 |= bits;
+        let found: Vec<String> =
+            lines.iter().filter_map(|line| support::trace::describe(&engine.record(&line.segment))).collect();
+        // The first is behind a gap.
+        assert_eq!(found.last().unwrap(), expected, "{found:?}");
+        let last = parse("3250 < ack 1400").unwrap();
+        assert_eq!(support::trace::describe(&engine.record(&last.segment)).unwrap(), "data exact 50");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! From the configuration to what source, engine and summaries take.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::directory::{self, Directory};
 use crate::capture::SourceSettings;
@@ -26,6 +27,10 @@ pub(super) fn host_ends(config: &Config) -> BTreeMap<String, bool> {
     directory::live(config).filter_map(|instance| Some((instance.interface.clone(), instance.host_end?))).collect()
 }
 
+/// What a flow sends that is first seen in the middle, or first since records were lost, may be a retransmission for about as long as a
+/// retransmission timeout is at least (RFC 6298 section 2.4).
+const SETTLES_AFTER: Duration = Duration::from_secs(1);
+
 pub(super) fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig {
         ports: config.ports,
@@ -34,6 +39,7 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
         max_flows: config.max_flows,
         outstanding_per_flow: config.outstanding_per_flow,
         peers_complete: false,
+        settles_after: SETTLES_AFTER,
     }
 }
 

@@ -10,7 +10,7 @@ use go_metro_common::segment::TcpFlags;
 
 use super::batch::Hashed;
 use super::early::{Early, EarlySegments};
-use super::flow::{Flow, FlowLimits, Sent};
+use super::flow::{Flow, FlowLimits, Sent, Ticks};
 use super::key::Key;
 use super::outstanding::{COMMON_PER_FLOW, Pool};
 use super::sample::{Quiet, Rejection};
@@ -34,6 +34,9 @@ pub struct EngineConfig {
     pub peers_complete: bool,
     /// The ports of a service: flows without one of them are none.
     pub ports: Ports,
+    /// A flow that is first seen in the middle may be in a recovery: what it sends for this long may be a retransmission, and is timed only where
+    /// TSecr is its echo. Zero: it is taken for new.
+    pub settles_after: Duration,
 }
 
 impl Default for EngineConfig {
@@ -45,6 +48,7 @@ impl Default for EngineConfig {
             outstanding_per_flow: 4096,
             peers_complete: false,
             ports: Ports::ALL,
+            settles_after: Duration::ZERO,
         }
     }
 }
@@ -180,6 +184,9 @@ impl Engine {
                 outstanding,
                 longest: Rtt(nanoseconds(config.idle_ttl)),
                 peers_complete: config.peers_complete,
+                settles_after: Some(config.settles_after)
+                    .filter(|span| !span.is_zero())
+                    .map(|span| Ticks::at_least(nanoseconds(span))),
             },
             config,
             counters: EngineCounters::default(),

@@ -10,7 +10,7 @@ use super::early::Early;
 use super::marks::Marks;
 use super::outstanding::{Advance, Match, Proof, Pushed, Queue, Share, Timed, Transmission};
 use super::sample::{Quiet, Rejection};
-use super::{Class, Kind, Outcome, Rtt, Sample, Segment, SeqNum};
+use super::{Class, Kind, Nanos, Outcome, Rtt, Sample, Segment, SeqNum};
 
 /// Duplicate acknowledgements that tell of a hole where SACK is not in use (RFC 5681 section 3.2).
 const DUPLICATE_ACKS: u8 = 3;
@@ -31,6 +31,23 @@ pub(super) struct FlowLimits {
     pub(super) longest: Rtt,
     /// As [`super::EngineConfig::peers_complete`].
     pub(super) peers_complete: bool,
+    /// As [`super::EngineConfig::settles_after`], if it is not zero.
+    pub(super) settles_after: Option<Ticks>,
+}
+
+/// A point in time or a span in units of 2^20 ns, about a millisecond, modulo 2^32.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticks(u32);
+
+impl Ticks {
+    /// No less than this many nanoseconds.
+    pub(super) fn at_least(ns: u64) -> Self {
+        Self(u32::try_from(ns.div_ceil(1 << 20)).unwrap_or(u32::MAX) & (u32::MAX >> 1))
+    }
+
+    fn of(time: Nanos) -> Self {
+        Self((time.0 >> 20) as u32)
+    }
 }
 
 /// How far a flow has got towards its end (rule 7).
@@ -159,7 +176,25 @@ impl Flow {
 
     fn set_local_isn(&mut self, isn: SeqNum) {
         self.marks.set(Marks::LOCAL_ISN, true);
+        self.marks.set(Marks::UNSETTLED, false);
         self.isns.0 = isn;
+    }
+
+    /// The first segment is seen of what was sent before, at this time. Then our initial sequence number is of no use any more,
+    /// and its place is that of the time.
+    fn join(&mut self, at: Nanos) {
+        self.marks.set(Marks::LOCAL_ISN, false);
+        self.marks.set(Marks::UNSETTLED, true);
+        self.isns.0 = SeqNum(Ticks::of(at).0);
+    }
+
+    /// Whether this may be a retransmission of what was sent before the flow was joined; later ones are not, once one is not.
+    fn may_repeat_unseen(&mut self, transmission: &Transmission, limits: FlowLimits) -> bool {
+        let Some(Ticks(span)) = limits.settles_after.filter(|_| self.marks.has(Marks::UNSETTLED)) else { return false };
+        let since = Ticks::of(transmission.sent_at).0.wrapping_sub(self.isns.0.0);
+        let is_unsettled = since as i32 <= span as i32;
+        self.marks.set(Marks::UNSETTLED, is_unsettled);
+        is_unsettled
     }
 
     /// The peer's, if known.
@@ -195,7 +230,7 @@ impl Flow {
         isns: (SeqNum(0), SeqNum(0)),
         peer_nxt: SeqNum(0),
         window: 0,
-        marks: Marks::NONE,
+        marks: Marks::JOINS,
     };
 
     /// A flow of which nothing was seen yet, after this many gaps in the records.
@@ -256,6 +291,7 @@ impl Flow {
     #[cold]
     pub(super) fn enter_gap(&mut self, gaps: u8, pool: &mut Share<'_>) {
         self.outstanding.lose(gaps, pool);
+        self.marks.set(Marks::JOINS, true);
     }
 
     /// Any word of it, to be read ahead of use.
@@ -277,8 +313,14 @@ impl Flow {
         *self = Self { outstanding: self.outstanding, ..Self::NEW };
     }
 
-    /// Forgets what is outstanding, because acknowledgements may have passed unseen.
+    /// Forgets what is outstanding, because segments may have passed unseen.
     pub(super) fn interrupt(&mut self, pool: &mut Share<'_>) {
+        self.lose_track(pool);
+        self.marks.set(Marks::JOINS, true);
+    }
+
+    /// Forgets what is outstanding, because what is sent next does not follow on it.
+    fn lose_track(&mut self, pool: &mut Share<'_>) {
         self.outstanding.clear(pool);
         self.marks.set(Marks::SYNCHRONISED, false);
         self.marks.set(Marks::PEER_FOLLOWED, false);
@@ -306,7 +348,7 @@ impl Flow {
             && segment.start() == self.snd_nxt
             && !segment.header.bits.any(Bits::RESYNC | Bits::UNTIMED)
             && self.is_synchronised()
-            && !self.marks.any(Marks::SECOND_ISN.and(Marks::ACKED_AHEAD))
+            && !self.marks.any(Marks::SECOND_ISN.and(Marks::ACKED_AHEAD).and(Marks::JOINS))
     }
 
     #[inline]
@@ -348,9 +390,11 @@ impl Flow {
                 return sent;
             }
         }
+        // The classifier sees what it cannot hand over, and has compared this with it.
+        let is_known_new = self.is_synchronised() && segment.header.bits.any(Bits::RESYNC);
         if segment.header.bits.any(Bits::RESYNC | Bits::UNTIMED) {
-            // As rule 8: the source left out what went before.
-            self.interrupt(pool);
+            // As rule 8: the source left out what went before. It knows that this is new.
+            self.lose_track(pool);
             self.marks.set(Marks::LEFT_OUT, true);
         }
         if segment.header.bits.any(Bits::UNTIMED) {
@@ -366,7 +410,13 @@ impl Flow {
             self.marks.set(Marks::SECOND_ISN, false);
             if start != self.snd_nxt {
                 self.marks.set(Marks::LOCAL_ISN, false);
-                self.interrupt(pool);
+                self.lose_track(pool);
+            }
+        }
+        if self.marks.has(Marks::JOINS) {
+            self.marks.set(Marks::JOINS, false);
+            if limits.settles_after.is_some() && !is_known_new && !segment.has(TcpFlags::SYN) {
+                self.join(segment.time());
             }
         }
         let begins = !self.is_synchronised();
@@ -556,6 +606,13 @@ impl Flow {
             self.outstanding.acknowledge(pool, Advance { una, told: una, ack, tsecr: segment.tsecr() }).timed()
         };
         match matched {
+            // Rule 8: which of its transmissions is acknowledged only the echo tells.
+            Ok(Timed { transmission, .. })
+                if self.may_repeat_unseen(&transmission, limits)
+                    && !(transmission.tsval.is_some() && transmission.tsval == segment.tsecr()) =>
+            {
+                Outcome::Rejected(Rejection::Unseen)
+            }
             Ok(Timed { transmission, proof }) => self.time(&transmission, proof, una, segment, limits),
             Err(rejection) => Outcome::Rejected(rejection),
         }
@@ -879,7 +936,8 @@ mod tests {
     use super::super::{Addr, Endpoint, FlowKey, Side};
     use super::*;
 
-    const LIMITS: FlowLimits = FlowLimits { outstanding: 4, longest: Rtt(u64::MAX), peers_complete: false };
+    const LIMITS: FlowLimits =
+        FlowLimits { outstanding: 4, longest: Rtt(u64::MAX), peers_complete: false, settles_after: None };
 
     #[test]
     fn a_flow_that_a_syn_opens_is_what_the_rules_make_of_it() {

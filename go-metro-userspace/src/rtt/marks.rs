@@ -8,8 +8,6 @@ pub(super) struct Marks(u32);
 const DUPLICATES: u32 = 0b11;
 
 impl Marks {
-    /// Nothing is known.
-    pub(super) const NONE: Self = Self(0);
     /// `snd_una` and `snd_nxt` are known.
     pub(super) const SYNCHRONISED: Self = Self(1 << 2);
     /// Our SYN permitted SACK.
@@ -55,6 +53,10 @@ impl Marks {
     pub(super) const PEER_FOLLOWED: Self = Self(1 << 23);
     /// Right before its last segment the peer has sent something that was not seen.
     pub(super) const PEER_MISSED: Self = Self(1 << 24);
+    /// The next segment that is sent is the first that is seen, or the first since segments may have passed unseen.
+    pub(super) const JOINS: Self = Self(1 << 25);
+    /// What is sent may repeat what was sent before the flow was joined.
+    pub(super) const UNSETTLED: Self = Self(1 << 26);
     /// A record that was given up may have shown that what was acknowledged ahead was not true: from then on it
     /// forbids, and proves nothing.
     pub(super) const AHEAD_DOUBTED: Self = Self(1 << 22);
@@ -72,7 +74,7 @@ impl Marks {
     /// Whether the flow is followed, and nothing speaks against timing what is on record.
     #[inline]
     pub(super) const fn are_usual(self) -> bool {
-        const SPEAKS_AGAINST: u32 = Marks::IN_DOUBT.0 | Marks::UNA_ASSUMED.0 | DUPLICATES;
+        const SPEAKS_AGAINST: u32 = Marks::IN_DOUBT.0 | Marks::UNA_ASSUMED.0 | Marks::UNSETTLED.0 | DUPLICATES;
         self.0 & (Self::SYNCHRONISED.0 | SPEAKS_AGAINST) == Self::SYNCHRONISED.0
     }
 

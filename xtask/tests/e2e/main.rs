@@ -15,6 +15,7 @@ mod malformed;
 mod original;
 mod outputs;
 mod parity;
+mod per_flow;
 mod privileges;
 mod queue;
 mod report;

@@ -98,13 +98,13 @@ fn lossy_lab() -> Lab {
 }
 
 /// In microseconds, at these shares of the way up.
-fn quantiles<const N: usize>(mut values: Vec<Duration>, shares: [f64; N]) -> [f64; N] {
+pub(super) fn quantiles<const N: usize>(mut values: Vec<Duration>, shares: [f64; N]) -> [f64; N] {
     values.sort_unstable();
     let last = values.len().saturating_sub(1) as f64;
     shares.map(|share| values.get((last * share).round() as usize).map_or(0.0, |value| value.as_secs_f64() * 1e6))
 }
 
-fn error((sample, proof): &(&Sample, Proof)) -> Duration {
+pub(super) fn error((sample, proof): &(&Sample, Proof)) -> Duration {
     Duration::from_nanos(sample.rtt_ns.abs_diff(proof.truth_ns))
 }
 

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,8 +17,8 @@ use xtask::oracle::live::Live;
 use super::court::Verdicts;
 use super::support::{Backend, watching};
 
-const RTT: Duration = Duration::from_millis(10);
-const TRAFFIC: Duration = Duration::from_secs(3);
+pub(super) const RTT: Duration = Duration::from_millis(10);
+pub(super) const TRAFFIC: Duration = Duration::from_secs(3);
 /// Bytes of a request: two segments, a super-segment and a half, several, and a transfer of many round trips.
 const REQUESTS: [usize; 4] = [2_896, 4_400, 20_000, 60_000];
 /// Connections of each kind and request size.
@@ -31,20 +30,24 @@ const GLANCE: Duration = Duration::from_millis(400);
 const GLANCES: usize = 2;
 
 /// How an agent is called where its figures are shown, what it printed, and how many records it has lost.
-type Seen = (String, Vec<Sample>, u64);
+pub(super) type Seen = (String, Vec<Sample>, u64);
 
-/// An agent with a buffer of this size, which leaves nothing in the kernel.
-fn agent_with_buffer(lab: &Lab, backend: Backend, bytes: &str, folder: &Path) -> Agent {
-    let config = folder.join(format!("{}.yaml", backend.name()));
+/// An agent with these settings.
+pub(super) fn agent_with(lab: &Lab, backend: Backend, settings: &str) -> Agent {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("conf.yaml");
     let text = format!(
-        "init_config: {{backend: {}, status_socket: off, reverse_dns: false, ring_size: {bytes}, sampling: {{watermark: off}}}}\n\
+        "init_config: {{backend: {}, status_socket: off, reverse_dns: false, {settings}}}\n\
          instances: [{{interface: eth0, ips: [{}]}}]\n",
         backend.name(),
         lab.b.v4
     );
     std::fs::write(&config, text).unwrap();
     let args = ["run", "-c", config.to_str().unwrap(), "--output", "json", "--samples", "--interval", "1"];
-    Agent::start(&lab.a, args).unwrap()
+    let agent = Agent::start(&lab.a, args).unwrap();
+    // It has read the file.
+    drop(folder);
+    agent
 }
 
 fn agent(lab: &Lab, backend: Backend) -> Agent {
@@ -52,7 +55,7 @@ fn agent(lab: &Lab, backend: Backend) -> Agent {
     Agent::start(&lab.a, watching(lab, backend).into_iter().chain(json)).unwrap()
 }
 
-fn finish(agent: Agent, name: &str) -> Seen {
+pub(super) fn finish(agent: Agent, name: &str) -> Seen {
     let finished = agent.stop().unwrap();
     assert_eq!(finished.status.code(), Some(0), "{name}: {:#?}", finished.stderr);
     // On a busy machine one that is stopped at once may end without a report: then nobody knows, and it is not judged.
@@ -67,13 +70,18 @@ fn finish(agent: Agent, name: &str) -> Seen {
 /// The connections, made before the path has faults, each with what it is for.
 fn connections(lab: &Lab) -> (Vec<Server>, Vec<(TcpStream, Rounds)>) {
     let rounds = REQUESTS.map(|request| Rounds { count: 1, request, pause: 4 * RTT, ..Rounds::default() });
+    connections_for(lab, &rounds)
+}
+
+/// Some of each kind for each of these.
+pub(super) fn connections_for(lab: &Lab, rounds: &[Rounds]) -> (Vec<Server>, Vec<(TcpStream, Rounds)>) {
     let servers: Vec<Server> = rounds.iter().map(|rounds| Server::v4(&lab.b, rounds.service()).unwrap()).collect();
     let mut streams = Vec::new();
     for [timestamps, sack] in KINDS {
         lab.a.namespace.sysctl("net/ipv4/tcp_timestamps", timestamps).unwrap();
         lab.a.namespace.sysctl("net/ipv4/tcp_sack", sack).unwrap();
         for (server, rounds) in servers.iter().zip(rounds) {
-            streams.extend((0..EACH).map(|_| (connect(&lab.a, server.address()).unwrap(), rounds)));
+            streams.extend((0..EACH).map(|_| (connect(&lab.a, server.address()).unwrap(), *rounds)));
         }
     }
     (servers, streams)
@@ -92,17 +100,17 @@ struct Watched {
 }
 
 /// Near ends of the connections with timestamps and SACK.
-fn usual_of(streams: &[(TcpStream, Rounds)]) -> HashSet<SocketAddr> {
+pub(super) fn usual_of(streams: &[(TcpStream, Rounds)]) -> HashSet<SocketAddr> {
     streams.iter().take(streams.len() / KINDS.len()).map(|(stream, _)| stream.local_addr().unwrap()).collect()
 }
 
 /// Samples of these connections, and of the others.
-fn by_kind(usual: &HashSet<SocketAddr>, samples: &[Sample]) -> (Vec<Sample>, Vec<Sample>) {
+pub(super) fn by_kind(usual: &HashSet<SocketAddr>, samples: &[Sample]) -> (Vec<Sample>, Vec<Sample>) {
     samples.iter().cloned().partition(|sample| usual.contains(&sample.local))
 }
 
 /// A path that cuts super-segments and records what passes, without faults so far.
-fn lab() -> Lab {
+pub(super) fn lab() -> Lab {
     let lab = Lab::new(Link::Veth).unwrap();
     // Tail loss probes, as on other machines: the lab has them off where it wants a path without faults.
     lab.a.namespace.sysctl("net/ipv4/tcp_early_retrans", "3").unwrap();
@@ -116,13 +124,13 @@ fn lossy(loss: f64, seed: u64) -> Impairment {
     Impairment { loss, seed, ..Impairment::delay(RTT / 2) }
 }
 
-fn impair(lab: &Lab, out: Impairment, back: Impairment) {
+pub(super) fn impair(lab: &Lab, out: Impairment, back: Impairment) {
     lab.path().impair(Way::AToB, out);
     lab.path().impair(Way::BToA, back);
 }
 
 /// Does something while all connections are in use.
-fn while_driving(streams: Vec<(TcpStream, Rounds)>, meanwhile: impl FnOnce()) {
+pub(super) fn while_driving(streams: Vec<(TcpStream, Rounds)>, meanwhile: impl FnOnce()) {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         for (mut stream, rounds) in streams {
@@ -195,7 +203,7 @@ impl Watched {
     }
 }
 
-fn say(name: &str, samples: &[Sample], verdicts: &Verdicts<'_>) {
+pub(super) fn say(name: &str, samples: &[Sample], verdicts: &Verdicts<'_>) {
     let longest = samples.iter().map(Sample::rtt).max().unwrap_or_default();
     let (wrong, untold) = (verdicts.wrong.len(), verdicts.untold());
     println!("{name}: {} samples judged, {wrong} wrong, untold: {untold:?}; the longest {longest:?}", samples.len());
@@ -263,8 +271,8 @@ fn libpcap_times_nothing_by_what_comes_behind_a_jump_in_the_peers_numbers() {
 #[test]
 fn what_found_no_room_in_a_buffer_is_a_gap_and_makes_no_false_sample() {
     let lab = lab();
-    let folder = tempfile::tempdir().unwrap();
-    let agents = Backend::BOTH.map(|backend| (agent_with_buffer(&lab, backend, "16KiB", folder.path()), backend));
+    let tiny = "ring_size: 16KiB, sampling: {watermark: off}";
+    let agents = Backend::BOTH.map(|backend| (agent_with(&lab, backend, tiny), backend));
     let (_servers, streams) = connections(&lab);
     let usual = usual_of(&streams);
     impair(&lab, lossy(0.02, 11), lossy(0.005, 12));

@@ -11,7 +11,7 @@ use go_metro_common::segment::Sides;
 use ipnet::IpNet;
 
 use crate::capture::CaptureError;
-use crate::capture::file::{FileFilter, FileSource};
+use crate::capture::file::{FileFilter, FileSource, Told};
 use crate::report::naming::{KernelTimes, Names};
 use crate::report::plot::{Panel, Plot};
 use crate::report::table::Columns;
@@ -157,7 +157,12 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         _ => {}
     };
     let mut batch = Batch::new();
-    source.for_each(&options.filter, &mut |segment| {
+    source.for_each_told(&options.filter, &mut |told| {
+        let Told::Segment(segment) = told else {
+            batch.flush(&mut engine, &mut sink);
+            engine.note_gap();
+            return;
+        };
         if segment.time() >= expire_at {
             batch.flush(&mut engine, &mut sink);
             engine.expire(segment.time());

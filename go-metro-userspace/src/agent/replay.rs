@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use super::directory::Directory;
 use crate::capture::CaptureError;
-use crate::capture::file::{FileFilter, FileSource};
+use crate::capture::file::{FileFilter, FileSource, Told};
 use crate::config::{Config, Instance};
 use crate::report::naming::{KernelTimes, Names, name_pairs};
 use crate::report::{Health, Report};
-use crate::rtt::{Batch, Engine, Outcome, Sample, Segment, Summaries};
+use crate::rtt::{Batch, Engine, EngineConfig, Outcome, Sample, Segment, Summaries};
 
 /// Reads one instance's capture.
 ///
@@ -27,7 +27,7 @@ pub(super) fn read(
     let mut source = FileSource::open(path)?;
     let (targets, sides) = (directory.nets_of(instance), config.sides.into());
     let filter = FileFilter { targets, sides, ..FileFilter::default() };
-    let mut engine = Engine::new(super::settings::engine_config(config));
+    let mut engine = Engine::new(EngineConfig { peers_complete: true, ..super::settings::engine_config(config) });
     let mut summaries = Summaries::new(super::settings::summary_limits(config));
     let mut sink = |_: &Segment, outcome| {
         if let Outcome::Sample(sample) = outcome {
@@ -36,7 +36,13 @@ pub(super) fn read(
         }
     };
     let mut batch = Batch::new();
-    source.for_each(&filter, &mut |segment| batch.push(segment, &mut engine, &mut sink));
+    source.for_each_told(&filter, &mut |told| match told {
+        Told::Segment(segment) => batch.push(segment, &mut engine, &mut sink),
+        Told::ClockSet => {
+            batch.flush(&mut engine, &mut sink);
+            engine.note_gap();
+        }
+    });
     batch.flush(&mut engine, &mut sink);
     if let Some(broken) = source.broken() {
         tracing::warn!("{}: {broken}; everything before that was used", path.display());

@@ -49,6 +49,16 @@ pub struct FileFilter {
     pub tunnels: Tunnels,
 }
 
+/// What a capture says next.
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'a> {
+    /// A segment, as one end sees it.
+    Segment(&'a Segment),
+    /// The clock was set forward before what comes next, as timestamps (RFC 7323) show: times across that are not to be
+    /// compared.
+    ClockSet,
+}
+
 /// An open capture file.
 pub struct FileSource {
     reader: Reader,
@@ -95,10 +105,25 @@ impl FileSource {
 
     /// Hands every wanted segment to `sink`, as each end that is wanted sees it.
     pub fn for_each(&mut self, filter: &FileFilter, sink: &mut impl FnMut(&Segment)) {
+        self.for_each_told(filter, &mut |told| match told {
+            Told::Segment(segment) => sink(segment),
+            Told::ClockSet => {}
+        });
+    }
+
+    /// The same, and says where the clock that stamped the frames was set forward.
+    pub fn for_each_told(&mut self, filter: &FileFilter, sink: &mut impl FnMut(Told<'_>)) {
         let wanted = Wanted::new(filter);
         let Self { reader, counters, unknown, others, clock, order, flows } = self;
-        let mut measure = |time, (decoded, observed): &mut (Decoded, Observed), flows: &mut Flows, counters: &mut _| {
-            flows.measure(decoded, (time, observed), &wanted, counters, sink);
+        let mut measure = |time,
+                           (decoded, observed): &mut (Decoded, Observed),
+                           flows: &mut Flows,
+                           counters: &mut _,
+                           clock: &mut Clock| {
+            if clock.take_step(time) {
+                sink(Told::ClockSet);
+            }
+            flows.measure(decoded, (time, observed), &wanted, counters, &mut |segment| sink(Told::Segment(segment)));
         };
         while let Some(frame) = reader.next() {
             let (link_type, time) = match described(&frame) {
@@ -123,14 +148,14 @@ impl FileSource {
                     continue;
                 };
                 if clock.leapt() {
-                    clock.remember(order.held().map(|(time, (decoded, _))| (time, decoded)));
+                    clock.remember(time, order.held().map(|(time, (decoded, _))| (time, decoded)));
                 }
                 clock.check(&decoded, time);
                 let observed = flows.observe(&decoded, time, interface);
-                order.take(time, (decoded, observed), &mut |time, frame| measure(time, frame, flows, counters));
+                order.take(time, (decoded, observed), &mut |time, frame| measure(time, frame, flows, counters, clock));
             }
         }
-        order.finish(&mut |time, frame| measure(time, frame, flows, counters));
+        order.finish(&mut |time, frame| measure(time, frame, flows, counters, clock));
     }
 
     /// What was counted.

@@ -34,6 +34,10 @@ pub(super) struct Clock {
     leaps: u32,
     /// How many segments more are held against what was before the last leap, and how long that was.
     watched: (u32, Duration),
+    /// When the first frame after the last leap was captured.
+    leapt_at: Nanos,
+    /// The same of steps forward that timestamps refute, before which not all was handed on yet.
+    steps: Vec<Nanos>,
     /// The last timestamp of each sender to each receiver before that, and when it was captured.
     timestamps: HashMap<[Endpoint; 2], (u32, Nanos)>,
 }
@@ -59,10 +63,10 @@ impl Clock {
         self.step >= FORWARD && self.leaps < LEAPS_MAX
     }
 
-    /// Remembers the timestamps of what came before the last frame, which leapt.
+    /// Remembers the timestamps of what came before the last frame, which leapt to this time.
     #[cold]
-    pub(super) fn remember<'a>(&mut self, before: impl Iterator<Item = (Nanos, &'a Decoded)>) {
-        (self.leaps, self.watched) = (self.leaps + 1, (WATCHED, self.step));
+    pub(super) fn remember<'a>(&mut self, time: Nanos, before: impl Iterator<Item = (Nanos, &'a Decoded)>) {
+        (self.leaps, self.watched, self.leapt_at) = (self.leaps + 1, (WATCHED, self.step), time);
         self.timestamps.clear();
         for (time, decoded) in before.filter(|(_, decoded)| decoded.header.bits.any(Bits::TIMESTAMPS)) {
             self.timestamps.insert([decoded.source, decoded.destination], (decoded.header.tsval, time));
@@ -82,7 +86,20 @@ impl Clock {
         let passed = time.0.saturating_sub(since.0);
         if decoded.header.bits.any(Bits::TIMESTAMPS) && tsval != 0 && u64::from(ticks) < passed / 1_000_000_000 {
             self.set_forward = self.set_forward.max(self.watched.1);
+            if self.steps.last() != Some(&self.leapt_at) {
+                self.steps.push(self.leapt_at);
+            }
         }
+    }
+
+    /// Whether the clock was set forward between what was handed on so far and what is captured at this time.
+    #[inline]
+    pub(super) fn take_step(&mut self, time: Nanos) -> bool {
+        if self.steps.first().is_none_or(|step| time < *step) {
+            return false;
+        }
+        self.steps.retain(|step| time < *step);
+        true
     }
 
     /// Whether it was set back, or another capture was appended.
@@ -94,7 +111,7 @@ impl Clock {
     pub(super) fn lines(&self) -> impl Iterator<Item = String> {
         let forward = (!self.set_forward.is_zero()).then(|| {
             let seconds = self.set_forward.as_secs();
-            format!("the capture's clock was set forward by some {seconds} s: round trips across that are too long by as much")
+            format!("the capture's clock was set forward by some {seconds} s: round trips across that are not measured")
         });
         let back = self.was_set_back().then(|| {
             format!(

@@ -27,7 +27,11 @@ pub(super) fn read(
     let mut source = FileSource::open(path)?;
     let (targets, sides) = (directory.nets_of(instance), config.sides.into());
     let filter = FileFilter { targets, sides, ..FileFilter::default() };
-    let mut engine = Engine::new(EngineConfig { peers_complete: true, ..super::settings::engine_config(config) });
+    let mut engine = Engine::new(EngineConfig {
+        peers_complete: true,
+        settles_after: Duration::ZERO,
+        ..super::settings::engine_config(config)
+    });
     let mut summaries = Summaries::new(super::settings::summary_limits(config));
     let mut sink = |_: &Segment, outcome| {
         if let Outcome::Sample(sample) = outcome {

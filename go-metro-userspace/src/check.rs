@@ -195,8 +195,11 @@ fn interfaces_there(config: &Config, findings: &mut Vec<Finding>) {
                 });
             }
             None => {
-                let fix = Some("`ip link` lists those that exist; it is waited for if it comes later".to_owned());
-                findings.push(finding(missing, &subject, "does not exist", fix));
+                let fix = match missing {
+                    Status::Fail => "`ip link` lists those that exist; without any of the named ones the daemon ends",
+                    _ => "`ip link` lists those that exist; it is waited for if it comes later",
+                };
+                findings.push(finding(missing, &subject, "does not exist", Some(fix.to_owned())));
             }
         }
     }

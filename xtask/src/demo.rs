@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::lab::agent::{Agent, BINARY_VARIABLE};
 use crate::lab::statsd::Listener;
 use crate::lab::traffic::talk;
-use crate::lab::{INTERFACE, Impairment, Lab, Link, Way};
+use crate::lab::{INTERFACE, Impairment, Lab, Link, Over, Way};
 use crate::workspace::{capture, which};
 use crate::{run, setup};
 
@@ -32,6 +32,9 @@ const SCREENS: u32 = 6;
 /// Between the requests of a connection.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// The exit status of what SIGINT ended, as shells have it.
+const INTERRUPTED: i32 = 130;
+
 /// Arguments of `demo`.
 #[derive(clap::Args, Debug)]
 pub struct Args {}
@@ -42,18 +45,38 @@ pub struct Args {}
 ///
 /// Something cannot be set up, or the agent does not start.
 pub fn main(_args: &Args) -> Result<()> {
+    // Before minutes of building.
+    if !setup::is_root() && which("sudo").is_none() {
+        bail!("the demo makes network namespaces, which needs root, and there is no sudo; run it as root");
+    }
     let named = std::env::var_os(BINARY_VARIABLE).map(PathBuf::from);
     let binary = match named {
         Some(binary) => binary,
         None => {
             setup::for_demo()?;
+            if setup::is_root() {
+                setup::require_facilities()?;
+            }
             run::debug_binary()?
         }
     };
     become_root(&binary)?;
     setup::require_facilities()?;
     let stop = stop_on_signals()?;
+    let shown = show(&binary, &stop);
+    // What fails when the user ends the demo, such as a command that was interrupted with it, is no failure.
+    if stop.load(Ordering::Relaxed) {
+        std::process::exit(INTERRUPTED);
+    }
+    shown?;
+    println!("That was a lab. On this machine, to see the peers of a real interface:\n");
+    println!("    cargo xtask run -- run --interface {}\n", default_interface().unwrap_or_else(|| "eth0".to_owned()));
+    println!("and `cargo xtask run -- check` says whether anything is missing.");
+    Ok(())
+}
 
+/// Builds the lab and shows its screens; the lab is gone when this returns.
+fn show(binary: &Path, stop: &AtomicBool) -> Result<()> {
     let lab = Lab::new(Link::Veth)?;
     for (address, _) in &REMOTES[1..] {
         lab.b.add_address(*address)?;
@@ -63,9 +86,11 @@ pub fn main(_args: &Args) -> Result<()> {
         lab.path().impair(way, Impairment { delay_of: delay_of.clone(), ..Impairment::default() });
     }
     let server = Listener::udp(&lab.a, 8125)?;
-    let mut command = lab.a.namespace.command(&binary);
+    let mut command = lab.a.namespace.command(binary);
     command.args(["run", "--interface", INTERFACE, "--target", "10.77.0.0/24", "--output", "table,statsd"]);
-    command.args(["--interval", &INTERVAL.as_secs().to_string()]).env_remove(BINARY_VARIABLE);
+    // A socket would leave its directory behind.
+    command.args(["--status-socket", "off", "--interval", &INTERVAL.as_secs().to_string()]);
+    command.env_remove(BINARY_VARIABLE);
     let mut agent = Agent::spawn_command(&mut command)?;
     agent.ready()?;
     let source = if agent.log().iter().any(|line| line.contains("backend: ebpf")) {
@@ -77,27 +102,23 @@ pub fn main(_args: &Args) -> Result<()> {
 
     println!("Two network namespaces, three far hosts 5, 25 and 80 ms away, real TCP between them.");
     println!("go-metro watches {INTERFACE} with {source}.\n");
+    let over = AtomicBool::new(false);
     let shown = thread::scope(|scope| {
         for (address, _) in REMOTES {
-            let (lab, stop) = (&lab, &stop);
-            scope.spawn(move || talk(lab, address.into(), PAUSE, stop));
+            let (lab, over) = (&lab, &over);
+            scope.spawn(move || talk(lab, address.into(), PAUSE, over));
         }
-        let shown = screens(&lab, &agent, &server, &stop);
-        stop.store(true, Ordering::Relaxed);
-        shown
+        let _over = Over(&over);
+        screens(&lab, &agent, &server, stop)
     });
     agent.stop()?;
-    shown?;
-    println!("That was a lab. On this machine, to see the peers of a real interface:\n");
-    println!("    cargo xtask run -- run --interface {}\n", default_interface().unwrap_or_else(|| "eth0".to_owned()));
-    println!("and `cargo xtask run -- check` says whether anything is missing.");
-    Ok(())
+    shown
 }
 
 /// Shows, once an interval, what go-metro, the kernel and the DogStatsD server say.
 fn screens(lab: &Lab, agent: &Agent, server: &Listener, stop: &AtomicBool) -> Result<()> {
     let live = std::io::stdout().is_terminal();
-    let (mut printed, mut header) = (0, String::new());
+    let mut printed = 0;
     for screen in 1..=SCREENS {
         // The agent's own clock ticks: its report is waited for, and shown whole.
         let due = Instant::now() + 2 * INTERVAL;
@@ -109,16 +130,12 @@ fn screens(lab: &Lab, agent: &Agent, server: &Listener, stop: &AtomicBool) -> Re
         }
         thread::sleep(Duration::from_millis(100));
         let lines = agent.output();
-        let mut new = lines[printed..].to_vec();
+        let new = table(&lines[printed..]);
         printed = lines.len();
-        if header.is_empty() && !new.is_empty() {
-            header = new.remove(0);
-        }
         if live {
             print!("\x1b[H\x1b[2J");
         }
         println!("── after {} s ─ go-metro ──", u64::from(screen) * INTERVAL.as_secs());
-        println!("{header}");
         new.iter().for_each(|line| println!("{line}"));
         println!("\n── the kernel's own round-trip time of the same sockets (ss -ti) ──");
         kernel(lab)?.iter().for_each(|line| println!("{line}"));
@@ -134,6 +151,12 @@ fn screens(lab: &Lab, agent: &Agent, server: &Listener, stop: &AtomicBool) -> Re
         println!();
     }
     Ok(())
+}
+
+/// A report without the blank line and the time that it begins with: the heading says when.
+fn table(report: &[String]) -> &[String] {
+    let time = report.iter().position(|line| !line.is_empty());
+    time.map_or(&[], |time| &report[time + 1..])
 }
 
 /// One line a connection: peer, smoothed RTT and deviation, minimum.
@@ -194,4 +217,17 @@ fn default_interface() -> Option<String> {
     let routes = std::fs::read_to_string("/proc/net/route").ok()?;
     let default = routes.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     default.into_iter().find(|fields| fields.get(1) == Some(&"00000000")).map(|fields| fields[0].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn every_report_is_shown_from_its_header_on() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(table(&lines("2026-01-02T03:04:05Z\nsrc dst\na b")), ["src dst", "a b"]);
+        assert_eq!(table(&lines("\n2026-01-02T03:04:07Z\nsrc dst\na b")), ["src dst", "a b"]);
+        assert!(table(&[]).is_empty() && table(&lines("\n")).is_empty());
+    }
 }

@@ -56,9 +56,15 @@ enum Task {
     Soak(xtask::soak::Args),
     /// Format, lints, unit and property tests, then end-to-end tests in network namespaces
     Test(xtask::test::Args),
+    /// Set the version that is released next, in every place that has it
+    Version(xtask::version::Args),
 }
 
 fn main() -> anyhow::Result<()> {
+    xtask::pipe::end_quietly(work)
+}
+
+fn work() -> anyhow::Result<()> {
     let cli = Cli::parse();
     if cli.yes {
         xtask::setup::assume_yes();
@@ -84,5 +90,6 @@ fn main() -> anyhow::Result<()> {
         Task::Run(args) => xtask::run::main(&args),
         Task::Soak(args) => xtask::soak::main(&args),
         Task::Test(args) => xtask::test::main(&args),
+        Task::Version(args) => xtask::version::main(&args),
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use crate::lab::agent::BINARY_VARIABLE;
 use crate::lab::terminal::Terminal;
 use crate::lab::traffic::talk;
-use crate::lab::{INTERFACE, Impairment, Lab, Link, Way};
+use crate::lab::{INTERFACE, Impairment, Lab, Link, Over, Way};
 use crate::{run, setup, workspace};
 
 /// Size of the terminal.
@@ -56,6 +56,7 @@ pub fn main(_args: &Args) -> Result<()> {
             let (lab, stop) = (&lab, &stop);
             scope.spawn(move || talk(lab, address(last).into(), Duration::from_millis(pause), stop));
         }
+        let _over = Over(&stop);
         // Queues come and go on a real path; here its delay does.
         let steps = EXPOSURE.as_millis() / 500;
         for step in 0..steps {
@@ -65,9 +66,7 @@ pub fn main(_args: &Args) -> Result<()> {
         }
         let pressed = terminal.press(&["Down", "Down"]);
         thread::sleep(Duration::from_secs(2));
-        let picture = terminal.coloured_screen();
-        stop.store(true, Ordering::Relaxed);
-        pressed.and(picture)
+        pressed.and_then(|()| terminal.coloured_screen())
     })?;
     let path = workspace::root().join("docs/top.svg");
     std::fs::create_dir_all(path.parent().context("no folder")?)?;

@@ -23,11 +23,21 @@ pub struct Args {
 ///
 /// A build fails, or the binary cannot be started.
 pub fn main(args: &Args) -> Result<()> {
-    let binary = release_binary()?;
+    let binary = first_binary()?;
     let mut agent = Command::new(binary);
     agent.args(&args.args);
     let error = agent.exec();
     Err(error).with_context(|| format!("cannot run `{}`", shown(&agent)))
+}
+
+/// The release binary; where only the demo's is built, that, because another takes minutes.
+fn first_binary() -> Result<PathBuf> {
+    let built = |profile: &str| target().join(profile).join("go-metro").exists();
+    if built("release") || !built("debug") {
+        return release_binary();
+    }
+    eprintln!("this is the demo's build, without optimisation; for less load, first: cargo build --release");
+    debug_binary()
 }
 
 /// Builds the classifier and the release binary where they are not current.
@@ -59,6 +69,8 @@ fn build(profile: &str, options: &[&str]) -> Result<PathBuf> {
     command.args(["build", "--package", "go-metro-userspace", "--bin", "go-metro"]).args(options);
     if binary.exists() {
         command.arg("--quiet");
+    } else {
+        eprintln!("building go-metro, for the first time: a few minutes on two processors");
     }
     run(&mut command)?;
     Ok(binary)

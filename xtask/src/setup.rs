@@ -26,7 +26,7 @@ use packages::Need;
 pub use packages::{without_services, write_stand_ins};
 pub use prometheus::programs as prometheus_programs;
 use python::Tools;
-pub use rust_src::{STATIC_TARGETS, Toolchain};
+pub use rust_src::{STATIC_TARGETS, Toolchain, lacking_components};
 use steps::{Step, prepare};
 
 /// Arguments of `setup`.
@@ -49,7 +49,7 @@ const RUN: &[Step] = &[Step::Packages(Need::Build), Step::StaticLibs, Step::Rust
 /// [`RUN`], and namespaces.
 const DEMO: &[Step] =
     &[Step::Packages(Need::Build), Step::Packages(Need::Lab), Step::StaticLibs, Step::RustSrc, Step::Linker];
-const ORACLE: &[Step] = &[Step::Packages(Need::Lab), Step::Packages(Need::Test)];
+const ORACLE: &[Step] = &[Step::Packages(Need::Lab), Step::Packages(Need::Test), Step::Packages(Need::Compare)];
 const DASHBOARDS: &[Step] = &[Step::Packages(Need::Python), Step::Python(Tools::Dashboards)];
 const FUZZ: &[Step] = &[Step::Packages(Need::Fuzz), Step::Cargo(&subcommands::FUZZ)];
 const DENY: &[Step] = &[Step::Cargo(&subcommands::DENY), Step::Cargo(&subcommands::AUDIT)];
@@ -86,6 +86,8 @@ const TEST: &[Step] = &[
     Step::Packages(Need::Build),
     Step::Packages(Need::Lab),
     Step::Packages(Need::Test),
+    Step::Packages(Need::Compare),
+    Step::Packages(Need::Screens),
     Step::Packages(Need::Fuzz),
     Step::Packages(Need::Kernels),
     Step::Packages(Need::Python),
@@ -101,8 +103,40 @@ const TEST: &[Step] = &[
     Step::Cargo(&subcommands::FUZZ),
 ];
 
+/// The end-to-end programs, and what their tests need beside the build.
+const END_TO_END: [(&str, &[Step]); 7] = [
+    ("kernels", KERNELS),
+    (
+        "docs",
+        &[
+            Step::Packages(Need::Lab),
+            Step::Packages(Need::Test),
+            Step::Packages(Need::Compare),
+            Step::Packages(Need::Python),
+            Step::Prometheus,
+            Step::Python(Tools::Dashboards),
+        ],
+    ),
+    (
+        "deploy",
+        &[
+            Step::Packages(Need::Lab),
+            Step::Packages(Need::Test),
+            Step::Packages(Need::Kernels),
+            Step::Packages(Need::Python),
+            Step::Packages(Need::Deployment),
+            Step::Python(Tools::Packages),
+            Step::Python(Tools::Manifests),
+        ],
+    ),
+    ("oracle", ORACLE),
+    ("faults", &[Step::Packages(Need::Lab), Step::Packages(Need::Test)]),
+    ("e2e", &[Step::Packages(Need::Lab), Step::Packages(Need::Test), Step::Packages(Need::Screens), Step::Prometheus]),
+    ("lab", &[Step::Packages(Need::Lab), Step::Packages(Need::Test)]),
+];
+
 /// Tasks and what they need, for `--list`.
-const TASKS: [(&str, &[Step]); 12] = [
+const TASKS: [(&str, &[Step]); 13] = [
     ("run", RUN),
     ("demo", DEMO),
     ("dist", DIST),
@@ -110,6 +144,7 @@ const TASKS: [(&str, &[Step]); 12] = [
     ("dist --static, its bill of materials", SBOM),
     ("test", TEST),
     ("test, as an ordinary user", UNIT),
+    ("test FILTER, before the tools of the end-to-end programs that it chooses from", RUN),
     ("oracle", ORACLE),
     ("kernels", KERNELS),
     ("kernels, of arm64, beside that", ARM64),
@@ -127,7 +162,9 @@ pub fn main(args: &Args) -> Result<()> {
         return rust_src::fetch_into(directory);
     }
     if args.list {
-        return steps::list(&TASKS);
+        steps::list(&TASKS)?;
+        let named = END_TO_END.map(|(program, steps)| (format!("test FILTER, where it is in {program}"), steps));
+        return steps::list(&named.each_ref().map(|(name, steps)| (name.as_str(), *steps)));
     }
     let failed = steps::all(TEST)?;
     say("kernel", &facilities::report());
@@ -319,6 +356,22 @@ pub fn for_test() -> Result<()> {
     facilities::require()
 }
 
+/// Install what tests of these end-to-end programs need.
+///
+/// # Errors
+///
+/// As [`for_lab`].
+pub fn for_end_to_end(programs: &[&str]) -> Result<()> {
+    let mut steps = Vec::new();
+    for step in END_TO_END.iter().filter(|(program, _)| programs.contains(program)).flat_map(|(_, steps)| *steps) {
+        if !steps.contains(step) {
+            steps.push(*step);
+        }
+    }
+    prepare(&steps)?;
+    facilities::require()
+}
+
 /// What a step came to.
 enum Outcome {
     /// All was there; what was found.
@@ -335,5 +388,18 @@ fn say(name: &str, outcome: &Outcome) {
         Outcome::Present(what) => line("ok", what),
         Outcome::Installed(what) => line("installed", what),
         Outcome::Skipped(why) => line("skipped", why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complete_run_has_what_each_of_its_programs_needs() {
+        for (program, steps) in END_TO_END {
+            assert!(steps.iter().all(|step| TEST.contains(step)), "{program}");
+        }
+        assert!(UNIT.iter().all(|step| TEST.contains(step)));
     }
 }

@@ -8,7 +8,7 @@ mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
 use crate::lab::agent::Agent;
-use crate::lab::{Impairment, Lab, Link, Way};
+use crate::lab::{Impairment, Lab, Link, Over, Way};
 use crate::workspace::root;
 use crate::{run, setup};
 use watch::{Watch, last_health};
@@ -105,10 +105,11 @@ pub fn main(args: &Args) -> Result<()> {
     let (happened, connections) = thread::scope(|scope| {
         let churn = scope.spawn(|| churn::run(&lab, args.seed, &stop));
         let faults = scope.spawn(|| faults::run(&lab, &agent, &config, args.seed, start, &stop));
+        let over = Over(&stop);
         while start.elapsed() < time && watch.look().is_ok() {
             thread::sleep(Duration::from_secs(1));
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(over);
         (faults.join(), churn.join())
     });
     let happened = happened.map_err(|_| anyhow::anyhow!("the faults panicked"))??;

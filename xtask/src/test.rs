@@ -39,29 +39,33 @@ pub struct Args {
 /// A check or a test fails.
 pub fn main(args: &Args) -> Result<()> {
     heading("set-up");
-    setup::for_test()?;
+    let filter = args.filter.as_deref();
+    // A few tests shall not wait for what all of them need.
+    if filter.is_some() {
+        setup::for_run()?;
+    } else {
+        setup::for_test()?;
+    }
     let toolchain = setup::for_ebpf()?;
     build_ebpf::ensure()?;
-
-    heading("format");
-    run(cargo().args(["fmt", "--all", "--check"]))?;
-    heading("lints");
-    run(cargo().args(["clippy", "--quiet", "--all-targets", "--", "-Dwarnings"]))?;
-    // `--all-targets` leaves out what a plain `cargo test` leaves out.
-    let chosen = END_TO_END.iter().flat_map(|program| ["--test", program]);
-    run(cargo().args(["clippy", "--quiet"]).args(chosen.clone()).args(["--", "-Dwarnings"]))?;
-    // In release, as the object is built: what its dependencies need is then compiled already.
-    run(build_ebpf::cargo_for(toolchain, "clippy")?.args(["--quiet", "--release", "--", "-Dwarnings"]))?;
-    heading("each optional part alone");
-    package::features(&package::FeaturesArgs {})?;
+    let lacking = setup::lacking_components();
+    if lacking.is_empty() {
+        check_form(toolchain)?;
+    } else {
+        heading("format, lints");
+        println!(
+            "skipped: {} not here; `cargo xtask test` without a filter says how to get them",
+            lacking.join(" and ")
+        );
+    }
 
     // The same packages for each command: a narrower choice would compile dependencies anew, with fewer features.
     heading("unit and property tests");
     let mut totals = Totals::default();
     let mut tests = cargo();
-    totals.run(tests.args(["test", "--quiet", "--no-fail-fast"]).arg("--").args(&args.filter), None)?;
+    totals.run(tests.args(["test", "--quiet", "--no-fail-fast"]).arg("--").args(filter), None)?;
 
-    if args.filter.is_none() {
+    if filter.is_none() {
         heading("fuzzing, a short while");
         let (passed, failed) = fuzz::short()?;
         totals.passed += passed;
@@ -70,17 +74,29 @@ pub fn main(args: &Args) -> Result<()> {
     }
 
     heading("end-to-end tests");
+    let programs = if setup::is_root() || filter.is_some() { Module::all(filter)? } else { Vec::new() };
     if setup::is_root() {
-        run(cargo().args(["test", "--quiet", "--no-run"]).args(chosen))?;
-        totals.run_end_to_end(args.filter.as_deref())?;
-    } else {
-        println!("skipped: {} need root, for network namespaces and eBPF; run", END_TO_END.join(", "));
-        println!("    sudo -E env PATH=\"$PATH\" cargo xtask test");
-        totals.ignored += END_TO_END.len() as u64;
+        if filter.is_some() && !programs.is_empty() {
+            setup::for_end_to_end(&programs.iter().map(|module| module.program).collect::<Vec<_>>())?;
+        }
+        totals.run_end_to_end(&programs)?;
+    } else if filter.is_none() || !programs.is_empty() {
+        let mut names = programs.iter().map(|module| module.program).collect::<Vec<_>>();
+        names.dedup();
+        let names = if filter.is_none() { END_TO_END.to_vec() } else { names };
+        println!("skipped: {} need root, for network namespaces and eBPF; run", names.join(", "));
+        println!(
+            "    sudo -E env PATH=\"$PATH\" cargo xtask test{}",
+            filter.map(|f| format!(" {f}")).unwrap_or_default()
+        );
+        totals.ignored += names.len() as u64;
     }
 
-    if totals.passed + totals.failed == 0 {
-        bail!("no test ran");
+    if totals.passed + totals.failed + totals.ignored == 0 {
+        match filter {
+            Some(filter) => bail!("no test's name contains {filter:?}"),
+            None => bail!("no test ran"),
+        }
     }
     totals.print_slowest();
     totals.failures.print();
@@ -91,6 +107,25 @@ pub fn main(args: &Args) -> Result<()> {
         std::process::exit(1);
     }
     Ok(())
+}
+
+/// Format and lints, of the classifier's crate too.
+fn check_form(toolchain: setup::Toolchain) -> Result<()> {
+    heading("format");
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    heading("lints");
+    run(cargo().args(["clippy", "--quiet", "--all-targets", "--", "-Dwarnings"]))?;
+    // `--all-targets` leaves out what a plain `cargo test` leaves out.
+    run(cargo().args(["clippy", "--quiet"]).args(end_to_end()).args(["--", "-Dwarnings"]))?;
+    // In release, as the object is built: what its dependencies need is then compiled already.
+    run(build_ebpf::cargo_for(toolchain, "clippy")?.args(["--quiet", "--release", "--", "-Dwarnings"]))?;
+    heading("each optional part alone");
+    package::features(&package::FeaturesArgs {})
+}
+
+/// cargo's options that choose the end-to-end programs.
+fn end_to_end() -> impl Iterator<Item = &'static str> {
+    END_TO_END.into_iter().flat_map(|program| ["--test", program])
 }
 
 /// The path on which the tests find the programs that set-up has unpacked for them; what the system has comes first.
@@ -133,12 +168,8 @@ const SLOWEST: usize = 10;
 
 impl Totals {
     /// Runs the modules of the end-to-end programs side by side and counts; an error of one lets the others end first.
-    fn run_end_to_end(&mut self, filter: Option<&str>) -> Result<()> {
+    fn run_end_to_end(&mut self, modules: &[Module]) -> Result<()> {
         let path = with_tools()?;
-        let mut modules = Vec::new();
-        for program in END_TO_END {
-            modules.extend(Module::all_of(program, filter)?);
-        }
         let waiting = Mutex::new(modules.iter());
         let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
         let lane = || {
@@ -234,6 +265,16 @@ struct Module {
 }
 
 impl Module {
+    /// The modules of all programs, which are built.
+    fn all(filter: Option<&str>) -> Result<Vec<Self>> {
+        run(cargo().args(["test", "--quiet", "--no-run"]).args(end_to_end()))?;
+        let mut modules = Vec::new();
+        for program in END_TO_END {
+            modules.extend(Self::all_of(program, filter)?);
+        }
+        Ok(modules)
+    }
+
     /// The modules of a program, in the order of their names; of tests whose names contain the filter.
     fn all_of(program: &'static str, filter: Option<&str>) -> Result<Vec<Self>> {
         let list = ["test", "--quiet", "--test", program, "--", "--list", "--format", "terse"];

@@ -131,7 +131,10 @@ fn words(text: &str) -> Vec<String> {
 fn ask(question: &str, default: &str) -> io::Result<String> {
     terminal::complain(&format!("{question} [{default}]: "));
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
+    if io::stdin().lock().read_line(&mut answer)? == 0 {
+        terminal::complain("\n");
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no answer; nothing was written"));
+    }
     let answer = answer.trim();
     Ok(if answer.is_empty() { default.to_owned() } else { answer.to_owned() })
 }

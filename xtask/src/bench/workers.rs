@@ -15,8 +15,8 @@ use aya_obj::generated::{bpf_attr, bpf_cmd};
 use go_metro_common::names;
 
 use super::{Args, Spread, Table, rounds};
-use crate::lab::Pair;
 use crate::lab::agent::Agent;
+use crate::lab::{Over, Pair};
 use crate::{build_ebpf, setup};
 
 /// How long records are made.
@@ -94,8 +94,9 @@ fn run(pair: &Pair, binary: &std::path::Path, workers: u32, generators: u16) -> 
         thread::scope(|scope| {
             let generators: Vec<_> =
                 (0..generators).map(|number| scope.spawn(move || generate(program, number, over))).collect();
+            let ended = Over(over);
             thread::sleep(TIME);
-            over.store(true, Ordering::Relaxed);
+            drop(ended);
             generators
                 .into_iter()
                 .try_for_each(|made| made.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

@@ -12,15 +12,17 @@ pub fn assume_yes() {
     YES.store(true, Ordering::Relaxed);
 }
 
-/// Ask on a terminal; go ahead with `--yes`, with `CI=true`, and where nobody can answer.
+/// Ask on a terminal; go ahead with `--yes` and with `CI=true`.
 ///
 /// # Errors
 ///
-/// The answer is no.
+/// The answer is no, or there is no terminal to ask on.
 pub(super) fn ask() -> Result<()> {
-    let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if !terminal || YES.load(Ordering::Relaxed) || std::env::var_os("CI").is_some_and(|ci| ci == "true") {
+    if YES.load(Ordering::Relaxed) || std::env::var_os("CI").is_some_and(|ci| ci == "true") {
         return Ok(());
+    }
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        bail!("nothing was installed: there is no terminal to ask on; to go ahead, add --yes or set CI=true");
     }
     eprint!("Go ahead? [Y/n] ");
     std::io::stderr().flush()?;

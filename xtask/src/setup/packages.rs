@@ -19,6 +19,10 @@ pub(super) enum Need {
     Lab,
     /// End-to-end tests.
     Test,
+    /// Other tools that measure, to compare with.
+    Compare,
+    /// Tests of shells' completions and of the plot.
+    Screens,
     /// Fuzzing.
     Fuzz,
     /// Booting other kernels.
@@ -31,6 +35,25 @@ pub(super) enum Need {
     Cross,
     /// Checking and installing packages, building and running images.
     Deployment,
+}
+
+impl Need {
+    /// What it is for, in a word or two.
+    pub(super) fn purpose(self) -> &'static str {
+        match self {
+            Self::Build => "to build",
+            Self::Lab => "network namespaces",
+            Self::Test => "end-to-end tests",
+            Self::Compare => "to compare with",
+            Self::Screens => "shells, a browser",
+            Self::Fuzz => "fuzzing",
+            Self::Kernels => "other kernels",
+            Self::Arm64 => "kernels of arm64",
+            Self::Python => "Python",
+            Self::Cross => "static binaries",
+            Self::Deployment => "packages, images",
+        }
+    }
 }
 
 /// How to tell that a package's use is there, whoever installed it.
@@ -66,18 +89,18 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Fuzz, name: "g++", sign: Sign::Program("c++") },
     Package { need: Need::Test, name: "iputils-ping", sign: Sign::Program("ping") },
     Package { need: Need::Test, name: "tcpdump", sign: Sign::Program("tcpdump") },
-    Package { need: Need::Test, name: "tshark", sign: Sign::Program("tshark") },
-    Package { need: Need::Test, name: "tcptrace", sign: Sign::Program("tcptrace") },
-    Package { need: Need::Test, name: "iperf3", sign: Sign::Program("iperf3") },
+    Package { need: Need::Compare, name: "tshark", sign: Sign::Program("tshark") },
+    Package { need: Need::Compare, name: "tcptrace", sign: Sign::Program("tcptrace") },
+    Package { need: Need::Compare, name: "iperf3", sign: Sign::Program("iperf3") },
     Package { need: Need::Test, name: "bpftool", sign: Sign::Program("bpftool") },
     Package { need: Need::Test, name: "curl", sign: Sign::Program("curl") },
     Package { need: Need::Test, name: "jq", sign: Sign::Program("jq") },
     Package { need: Need::Test, name: "tmux", sign: Sign::Program("tmux") },
-    Package { need: Need::Test, name: "zsh", sign: Sign::Program("zsh") },
-    Package { need: Need::Test, name: "fish", sign: Sign::Program("fish") },
+    Package { need: Need::Screens, name: "zsh", sign: Sign::Program("zsh") },
+    Package { need: Need::Screens, name: "fish", sign: Sign::Program("fish") },
     Package { need: Need::Test, name: "strace", sign: Sign::Program("strace") },
     Package { need: Need::Test, name: "faketime", sign: Sign::Program("faketime") },
-    Package { need: Need::Test, name: "chromium", sign: Sign::Program("chromium") },
+    Package { need: Need::Screens, name: "chromium", sign: Sign::Program("chromium") },
     Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Program("qemu-system-x86_64") },
     Package { need: Need::Arm64, name: "qemu-system-arm", sign: Sign::Program("qemu-system-aarch64") },
     Package { need: Need::Kernels, name: "busybox-static", sign: Sign::Program("busybox") },
@@ -90,7 +113,7 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Deployment, name: "systemd-sysv", sign: Sign::File(&["/lib/systemd/systemd"]) },
     Package { need: Need::Deployment, name: "lintian", sign: Sign::Program("lintian") },
     Package { need: Need::Deployment, name: "rpm", sign: Sign::Program("rpm") },
-    Package { need: Need::Deployment, name: "libcap2-bin", sign: Sign::Program("setcap") },
+    Package { need: Need::Test, name: "libcap2-bin", sign: Sign::Program("setcap") },
     Package { need: Need::Deployment, name: "podman", sign: Sign::Program("podman") },
     Package { need: Need::Deployment, name: "crun", sign: Sign::Program("crun") },
 ];
@@ -117,12 +140,12 @@ pub(super) fn names(need: Need) -> Vec<&'static str> {
     PACKAGES.iter().filter(|package| package.need == need).map(|package| package.name).collect()
 }
 
-/// What installing `names` would install, dependencies included.
+/// What installing `names` would bring along, if anything.
 ///
 /// # Errors
 ///
 /// This is no Debian system, or apt does not know a package; the error says what to run by hand.
-pub(super) fn plan(names: &[&str]) -> Result<String> {
+pub(super) fn plan(names: &[&str]) -> Result<Option<String>> {
     if which("apt-get").is_none() {
         bail!("missing, by their Debian names: {}; install them with this system's package manager", names.join(" "));
     }
@@ -137,17 +160,14 @@ pub(super) fn plan(names: &[&str]) -> Result<String> {
             capture(&mut simulation).with_context(|| format!("run by hand as root: {}", by_hand(names)))?
         }
     };
-    Ok(described(names, &text))
+    Ok(brought_along(names, &text))
 }
 
-/// The packages asked for, then what they bring along, from the simulation's `Inst` lines.
-fn described(names: &[&str], simulation: &str) -> String {
+/// What the packages asked for bring along, from the simulation's `Inst` lines.
+fn brought_along(names: &[&str], simulation: &str) -> Option<String> {
     let installs = simulation.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next());
     let others: Vec<&str> = installs.filter(|name| !names.contains(name)).collect();
-    match others.len() {
-        0 => names.join(" "),
-        n => format!("{}, and {n} that they depend on: {}", names.join(" "), others.join(" ")),
-    }
+    (!others.is_empty()).then(|| format!("and {} that they depend on: {}", others.len(), others.join(" ")))
 }
 
 fn by_hand(names: &[&str]) -> String {
@@ -239,13 +259,13 @@ fn quietly(command: &mut Command) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::described;
+    use super::brought_along;
 
     #[test]
-    fn a_plan_names_what_was_asked_for_and_what_comes_with_it() {
+    fn a_plan_names_what_comes_with_what_was_asked_for() {
         let simulation = "Reading package lists...\nInst libdbus (1.0 Debian:12 [amd64])\n\
                           Inst libpcap-dev (1.10 Debian:12 [amd64])\nConf libdbus (1.0 Debian:12 [amd64])\n";
-        assert_eq!(described(&["libpcap-dev"], simulation), "libpcap-dev, and 1 that they depend on: libdbus");
-        assert_eq!(described(&["libdbus", "libpcap-dev"], simulation), "libdbus libpcap-dev");
+        assert_eq!(brought_along(&["libpcap-dev"], simulation).as_deref(), Some("and 1 that they depend on: libdbus"));
+        assert_eq!(brought_along(&["libdbus", "libpcap-dev"], simulation), None);
     }
 }

@@ -11,7 +11,7 @@ use crate::run::target;
 use crate::workspace::capture;
 
 /// What a set of packages is for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tools {
     /// Making packages.
     Packages,

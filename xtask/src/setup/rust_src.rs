@@ -66,9 +66,22 @@ pub(super) fn missing() -> Result<Option<String>> {
 
 /// The components that a minimal toolchain lacks, if any.
 pub(super) fn missing_components() -> Option<String> {
-    let names: Vec<&str> = lacking().map(|(_, component)| component).collect();
+    let names = lacking_components();
     (!names.is_empty()).then(|| format!("{}, by rustup", names.join(", ")))
 }
+
+/// What of rustfmt and clippy is not there.
+#[must_use]
+pub fn lacking_components() -> Vec<&'static str> {
+    lacking().map(|(_, component)| component).collect()
+}
+
+/// Where what rustup installs is missing and rustup is not there: what to do.
+pub(super) fn without_rustup() -> Option<&'static str> {
+    which("rustup").is_none().then_some(RUSTUP)
+}
+
+const RUSTUP: &str = "only rustup installs it, and there is no rustup here: install Rust through https://rustup.rs";
 
 /// For the tests of the way through Debian's package: leaves the toolchain alone.
 pub(super) fn fetch_into(directory: &Path) -> Result<()> {
@@ -90,7 +103,7 @@ fn lacking() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 /// rustfmt and clippy, which a minimal toolchain lacks.
 pub(super) fn ensure_components() -> Result<Outcome> {
-    let wanted: Vec<_> = lacking().map(|(_, component)| component).collect();
+    let wanted = lacking_components();
     for name in &wanted {
         component(name)?;
     }
@@ -122,6 +135,9 @@ pub(super) fn ensure_targets() -> Result<Outcome> {
     if lacking.is_empty() {
         return Ok(Outcome::Present(STATIC_TARGETS.join(", ")));
     }
+    if let Some(remedy) = without_rustup() {
+        bail!("{}: {remedy}", lacking.join(", "));
+    }
     capture(Command::new("rustup").args(["target", "add"]).args(&lacking).env("RUST_BACKTRACE", "0"))?;
     Ok(Outcome::Installed(lacking.join(", ")))
 }
@@ -144,7 +160,7 @@ fn has_core(library: &Path) -> bool {
 
 fn component(name: &str) -> Result<()> {
     if which("rustup").is_none() {
-        bail!("no rustup");
+        bail!("{name}: {RUSTUP}");
     }
     let output = output(Command::new("rustup").args(["component", "add", name]).env("RUST_BACKTRACE", "0"))?;
     if !output.status.success() {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::resume_unwind;
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::packages::{self, Need};
 use super::python::{self, Tools};
@@ -12,7 +12,7 @@ use super::subcommands::Subcommand;
 use super::{Outcome, consent, linker, prometheus, rust_src, say, static_libs};
 
 /// One thing to have.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Packages(Need),
     StaticLibs,
@@ -42,6 +42,11 @@ impl Step {
             Self::Python(tools) => Ok(python::missing(tools)),
             Self::Cargo(subcommand) => Ok(subcommand.missing()),
         }
+    }
+
+    /// Why what is missing cannot be installed here, and what to do.
+    fn obstacle(self) -> Option<&'static str> {
+        matches!(self, Self::Components | Self::MuslTargets).then(rust_src::without_rustup).flatten()
     }
 
     fn ensure(self) -> Result<Outcome> {
@@ -75,12 +80,21 @@ impl fmt::Display for Step {
     }
 }
 
+/// What works without rustfmt and clippy.
+const WITH_A_FILTER: &str = "; `cargo xtask test FILTER`, `demo` and `run` go without";
+
 /// Install what is missing of `steps`, after saying what and asking. Prints nothing where all is there.
 ///
 /// # Errors
 ///
 /// The user declines, or something cannot be installed; the error says what to run by hand.
 pub(super) fn prepare(steps: &[Step]) -> Result<()> {
+    // Before anything is installed that would be of no use.
+    for step in steps {
+        if let (Some(_), Some(remedy)) = (step.missing()?, step.obstacle()) {
+            bail!("{step}: {remedy}{}", if *step == Step::Components { WITH_A_FILTER } else { "" });
+        }
+    }
     let wanted = announce(steps)?;
     let install = |step: Step| {
         let outcome = step.ensure()?;
@@ -119,19 +133,23 @@ pub(super) fn all(steps: &[Step]) -> Result<usize> {
 fn announce(steps: &[Step]) -> Result<Vec<Step>> {
     let mut wanted = Vec::new();
     let mut names: Vec<&str> = Vec::new();
-    let mut lines = Vec::new();
+    let (mut groups, mut lines) = (Vec::new(), Vec::new());
     for step in steps {
         let Some(what) = step.missing()? else { continue };
         wanted.push(*step);
         match step {
-            Step::Packages(need) => names.extend(packages::missing(*need)),
+            Step::Packages(need) => {
+                groups.push(format!("  {:<16} {}: {what}", "Debian packages", need.purpose()));
+                names.extend(packages::missing(*need));
+            }
             _ => lines.push(format!("  {step:<16} {what}")),
         }
     }
     if !names.is_empty() {
         names.sort_unstable();
         names.dedup();
-        lines.insert(0, format!("  {:<16} {}", "Debian packages", packages::plan(&names)?));
+        groups.extend(packages::plan(&names)?.map(|others| wrapped(&others)));
+        lines.splice(0..0, groups);
     }
     if !lines.is_empty() {
         eprintln!("To be installed (no service is started or enabled):");
@@ -141,6 +159,26 @@ fn announce(steps: &[Step]) -> Result<Vec<Step>> {
     Ok(wanted)
 }
 
+/// Many words on lines below each other, aligned with what other steps say.
+fn wrapped(words: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in words.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + word.len() < WIDTH => {
+                if !line.is_empty() {
+                    line.push(' ');
+                }
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.iter().map(|line| format!("  {:<16} {line}", "")).collect::<Vec<_>>().join("\n")
+}
+
+/// Columns of a wrapped line, beside its indent.
+const WIDTH: usize = 80;
+
 /// Print what each task needs and what of it is missing.
 pub(super) fn list(tasks: &[(&str, &[Step])]) -> Result<()> {
     for (task, steps) in tasks {
@@ -149,10 +187,26 @@ pub(super) fn list(tasks: &[(&str, &[Step])]) -> Result<()> {
             let what = match (step, step.missing()?) {
                 (Step::Packages(need), None) => format!("ok         {}", packages::names(*need).join(" ")),
                 (_, None) => "ok".to_owned(),
-                (_, Some(what)) => format!("to install {what}"),
+                (step, Some(what)) => match step.obstacle() {
+                    Some(remedy) => format!("missing    {what}: {remedy}"),
+                    None => format!("to install {what}"),
+                },
             };
             println!("  {step:<16} {what}");
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{WIDTH, wrapped};
+
+    #[test]
+    fn many_packages_are_listed_on_lines_that_fit() {
+        let names: Vec<String> = (0..300).map(|number| format!("package-{number}")).collect();
+        let text = wrapped(&names.join(" "));
+        assert!(text.lines().count() > 10 && text.lines().all(|line| line.len() <= WIDTH + 19), "{text}");
+        assert_eq!(text.split_whitespace().collect::<Vec<_>>(), names);
+    }
 }

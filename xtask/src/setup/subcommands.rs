@@ -6,6 +6,7 @@ use super::Outcome;
 use crate::workspace::{cargo, run, shown, which};
 
 /// A subcommand of cargo, in the version that was tried; a newer one that is there already does as well.
+#[derive(PartialEq, Eq)]
 pub(super) struct Subcommand {
     pub(super) name: &'static str,
     version: &'static str,

@@ -8,6 +8,7 @@ mod bare;
 mod beside;
 mod court;
 mod delayed;
+mod demo;
 mod hosts;
 mod interfaces;
 mod life;

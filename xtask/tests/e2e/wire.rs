@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use xtask::lab::agent::{Agent, Sample};
 use xtask::lab::traffic::{Rounds, Server, connect};
-use xtask::lab::{Impairment, Lab, Link, Order, Passage, Queue, Way, What};
+use xtask::lab::{Impairment, Lab, Link, Order, Over, Passage, Queue, Way, What};
 use xtask::oracle::live::Live;
 
 use super::court::Verdicts;
@@ -164,15 +164,6 @@ fn watch(out: Impairment, back: Impairment) -> Watched {
     let passages = lab.path().passages();
     let throughout = throughout.into_iter().map(|(agent, backend)| finish(agent, &format!("{backend:?}"))).collect();
     Watched { lab, passages, throughout, glances, usual }
-}
-
-/// Ends the traffic, whatever becomes of the test.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 impl Watched {

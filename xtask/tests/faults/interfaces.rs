@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use xtask::lab::late::{Late, in_time, timely};
 use xtask::lab::statsd::Listener;
 use xtask::lab::traffic::{Rounds, Server, connect};
-use xtask::lab::{Lab, Namespace};
+use xtask::lab::{Lab, Namespace, Over};
 
 use super::support::{Backend, Conf, Heard, SOON, USUAL, backend, lab, start, statsd, wait_until};
 
@@ -110,8 +110,8 @@ fn while_both_send(lab: &Lab, during: impl FnOnce()) {
                 let _ = end.shutdown(Shutdown::Both);
             });
         }
+        let _over = Over(&stop);
         during();
-        stop.store(true, Ordering::Relaxed);
     });
 }
 

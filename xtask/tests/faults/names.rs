@@ -3,16 +3,16 @@
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xtask::lab::Lab;
 use xtask::lab::agent::{Agent, binary};
 use xtask::lab::late::{Late, in_time, timely};
 use xtask::lab::statsd::Listener;
 use xtask::lab::terminal::Terminal;
 use xtask::lab::traffic::{Rounds, Server as Tcp, connect, talk};
+use xtask::lab::{Lab, Over};
 
 use super::dns::{Mood, Server};
 use super::outputs::{many_addresses, talk_to_all};
@@ -279,6 +279,7 @@ fn a_live_table_has_one_row_a_pair_and_side_when_names_come_late() {
             let (lab, stop) = (&lab, &stop);
             scope.spawn(move || talk(lab, address.into(), Duration::from_millis(30), stop));
         }
+        let _over = Over(&stop);
         let by_address =
             terminal.wait_for(3 * SOON, |screen| rows(screen).iter().any(|row| row[1] == FIRST.to_string()));
         let is_named = |screen: &str| {
@@ -286,7 +287,6 @@ fn a_live_table_has_one_row_a_pair_and_side_when_names_come_late() {
             rows.iter().any(|row| row[1] == "host") && !rows.iter().any(|row| row[1].parse::<Ipv4Addr>().is_ok())
         };
         let named = terminal.wait_for(6 * SOON, is_named);
-        stop.store(true, Ordering::Relaxed);
         by_address.and(named)
     });
     let screen = named.unwrap();

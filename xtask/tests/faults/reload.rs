@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use xtask::lab::Over;
 use xtask::lab::agent::{Agent, Sample};
 use xtask::lab::traffic::{Rounds, Server, connect};
 
@@ -47,6 +48,7 @@ fn reloaded(always: &[&str], key: &str, values: [&str; 2]) {
                 }
             });
         }
+        let _over = Over(&stop);
         for number in 1..=RELOADS {
             thread::sleep(Duration::from_millis(400));
             write(values[number % 2]);
@@ -56,7 +58,6 @@ fn reloaded(always: &[&str], key: &str, values: [&str; 2]) {
             super::support::wait(&format!("{what}: reload {number}"), 2 * SOON, || again(&agent) == number);
         }
         thread::sleep(Duration::from_millis(800));
-        stop.store(true, Ordering::Relaxed);
     });
     thread::sleep(Duration::from_millis(500));
     let finished = agent.stop().unwrap();

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::lab::port::Port;
 use crate::lab::traffic::{self, Rounds, Server};
-use crate::lab::{INTERFACE, Pair};
+use crate::lab::{INTERFACE, Over, Pair};
 use crate::workspace::capture;
 
 /// Connections of the request/response load.
@@ -105,8 +105,9 @@ fn answers(streams: &mut [TcpStream], time: Duration) -> Result<(f64, Option<(f6
                 })
             })
             .collect();
+        let ended = Over(&over);
         thread::sleep(time);
-        over.store(true, Ordering::Relaxed);
+        drop(ended);
         drivers
             .into_iter()
             .map(|driver| driver.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

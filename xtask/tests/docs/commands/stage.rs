@@ -164,7 +164,11 @@ impl Stage {
         process.arg(format!("cd {}/work && {command}", self.folder.path().display()));
         let tasks = Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap();
         let path = format!("/usr/local/bin:{}:{}:/usr/sbin:/sbin", tasks.display(), std::env::var("PATH").unwrap());
-        process.env("PATH", path).env("NO_COLOR", "1").env(agent::BINARY_VARIABLE, agent::binary().unwrap());
+        process
+            .env("PATH", path)
+            .env("NO_COLOR", "1")
+            .env("CI", "true")
+            .env(agent::BINARY_VARIABLE, agent::binary().unwrap());
         for name in ["DD_AGENT_HOST", "DD_DOGSTATSD_PORT", "DD_DOGSTATSD_URL", "DD_ENTITY_ID", "DD_ENV", "DD_SERVICE"] {
             process.env_remove(name);
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::workspace::{capture, cargo, run, shown};
+use crate::workspace::{capture, cargo, run, shown, which};
 use crate::{build_ebpf, fuzz, lab, oracle, package, setup};
 
 mod failures;
@@ -63,7 +63,12 @@ pub fn main(args: &Args) -> Result<()> {
     heading("unit and property tests");
     let mut totals = Totals::default();
     let mut tests = cargo();
-    totals.run(tests.args(["test", "--quiet", "--no-fail-fast"]).arg("--").args(filter), None)?;
+    tests.args(["test", "--quiet", "--no-fail-fast"]);
+    if which("rustdoc").is_none() {
+        println!("skipped: the examples in doc comments, for there is no rustdoc");
+        tests.args(["--lib", "--bins", "--tests"]);
+    }
+    totals.run(tests.arg("--").args(filter), None)?;
 
     if filter.is_none() {
         heading("fuzzing, a short while");

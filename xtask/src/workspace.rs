@@ -1,10 +1,13 @@
 //! Where things are, and how commands are run: said in one line, with an error that can be pasted into a shell.
 
 use std::ffi::OsStr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 
 /// The workspace's directory.
 #[must_use]
@@ -83,12 +86,16 @@ pub fn shown(command: &Command) -> String {
         .join(" ")
 }
 
-/// Runs `command` with this process's own output.
+/// Runs `command` with this process's own output; it ends with the thread that runs it, should that be killed.
 ///
 /// # Errors
 ///
 /// It cannot be started, or fails; the error shows the command.
 pub fn run(command: &mut Command) -> Result<()> {
+    // SAFETY: prctl(2) is one system call, async-signal-safe, and its argument is a number.
+    unsafe {
+        command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGTERM)?));
+    }
     let status = command.status().with_context(|| format!("cannot run `{}`", shown(command)))?;
     if !status.success() {
         bail!("`{}` failed ({status})", shown(command));

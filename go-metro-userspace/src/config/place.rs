@@ -62,7 +62,8 @@ fn find(text: &str, steps: &[Step], part: Part) -> Option<(usize, usize)> {
     // serde_yaml tells lines in errors alone: follow the path and fail there.
     let follow = Follow { steps, part };
     let location = follow.deserialize(serde_yaml::Deserializer::from_str(text)).err()?.location()?;
-    Some((location.line(), location.column().saturating_sub(1)))
+    // What a file without a document lacks is missed behind its last line.
+    (location.line() <= text.lines().count()).then(|| (location.line(), location.column().saturating_sub(1)))
 }
 
 impl fmt::Display for Place {

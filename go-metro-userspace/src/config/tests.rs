@@ -256,8 +256,10 @@ fn what_does_not_fit_together_is_named_with_its_instance() {
     assert!(missing.starts_with("conf.yaml:1: instances: is missing or empty; name"), "{missing}");
     let scalar = fault("instances: eth0\n");
     assert!(scalar.starts_with("conf.yaml:1: instances: expected a list; write each"), "{scalar}");
-    let nothing = fault("");
-    assert_eq!(nothing, "conf.yaml:1: instances: is missing or empty; name at least one interface");
+    for nothing in ["", "\n", "# nothing yet\n\n"] {
+        let fault = fault(nothing);
+        assert!(fault.starts_with("conf.yaml:1: instances: is missing or empty; name at least one"), "{fault}");
+    }
 }
 
 #[test]

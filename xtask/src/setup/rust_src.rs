@@ -81,7 +81,7 @@ pub(super) fn without_rustup() -> Option<&'static str> {
     which("rustup").is_none().then_some(RUSTUP)
 }
 
-const RUSTUP: &str = "only rustup installs it, and there is no rustup here: install Rust through https://rustup.rs";
+const RUSTUP: &str = "only rustup installs that, and there is no rustup here: install Rust through https://rustup.rs";
 
 /// For the tests of the way through Debian's package: leaves the toolchain alone.
 pub(super) fn fetch_into(directory: &Path) -> Result<()> {

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use xtask::lab::agent::{binary, run_once};
-use xtask::lab::terminal::Recorder;
+use xtask::lab::terminal::{Recorder, Terminal};
 
 use super::dns::{Mood, Server};
 use super::streams::Daemon;
@@ -367,4 +367,19 @@ fn forge(socket: &Path, status: &Value, live: &Value) {
             thread::spawn(move || answer(stream));
         }
     });
+}
+
+#[test]
+fn the_end_of_the_input_ends_the_questions_and_writes_nothing() {
+    let (lab, folder) = (lab(), tempfile::tempdir().unwrap());
+    lab.a.namespace.ip("route add default dev eth0").unwrap();
+    let file = folder.path().join("conf.yaml");
+    let line = format!("{} config init {}; echo ended with $?; sleep 60", binary().unwrap().display(), file.display());
+    let terminal = Terminal::start(&lab.a, (132, 30), &line).unwrap();
+    terminal.wait_for(3 * SOON, |screen| screen.contains("Interfaces to watch [eth0]:")).unwrap();
+    terminal.press(&["C-d"]).unwrap();
+    let screen = terminal.wait_for(3 * SOON, |screen| screen.contains("ended with ")).unwrap();
+    assert!(screen.contains("no answer; nothing was written") && screen.contains("ended with 1"), "{screen}");
+    assert!(!screen.contains("Remote addresses"), "{screen}");
+    assert!(!file.exists());
 }

@@ -178,7 +178,18 @@ fn evidence(frames: &[Frame], place: usize, (from, number, at, rtt): Key) -> Opt
     let since = acks().filter(|frame| {
         frame.at > timed.at || before.iter().position(|f| std::ptr::eq(f, *frame)) > Some(*timed_place)
     });
-    if since.clone().any(|frame| frame.sack_above && frame.ack.is_some_and(|ack| ack < number)) {
+    // Until the receiver says that it holds nothing above what it acknowledges.
+    let mut is_hole_below = false;
+    let mut una_then = acks().take_while(|frame| frame.at < timed.at).filter_map(|frame| frame.ack).max().unwrap_or(0);
+    for (ack, frame) in since.clone().filter_map(|frame| Some((frame.ack?, frame))) {
+        if frame.sack_above && ack < number {
+            is_hole_below = true;
+        } else if una_then < ack && ack < number && !frame.sack_above {
+            is_hole_below = false;
+        }
+        una_then = una_then.max(ack);
+    }
+    if is_hole_below {
         return Some("a hole below it");
     }
     let duplicates = since.filter(|frame| frame.len == 0 && frame.ack == Some(una)).count();

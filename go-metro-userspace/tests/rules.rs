@@ -1295,8 +1295,8 @@ fn a_hole_ends_where_a_receiver_with_sack_acknowledges_without_a_block() {
          102  < ack 1000 sack
          103  > 1300+100
          110  < ack 1100             => rejected hole
-         111  < ack 1300             => rejected hole
-         153 < ack 1400             => data exact 50";
+         153  < ack 1200             => data exact 100
+         154  < ack 1400             => data exact 51";
     play(&holes.replace("PERMITTED", "sackperm"));
     let across = "0   > S 999 sackperm
          51   < SA 7000 ack 1000 sackperm => connect exact 51
@@ -1307,6 +1307,23 @@ fn a_hole_ends_where_a_receiver_with_sack_acknowledges_without_a_block() {
          103  > 1300+100";
     play(&format!("{across}\n 110 < ack 1100 => rejected hole\n 153 < ack 1400 => data exact 50"));
     play(&format!("{across}\n 110 < ack 1100 sack => rejected hole\n 153 < ack 1400 => rejected hole"));
+    // So is what was outstanding when the hole showed, and was not there yet.
+    play(&format!("{across}\n 110 < ack 1100 => rejected hole\n 153 < ack 1300 => data exact 99"));
+    // Also where it was filled by a retransmission, unless something that was sent again is still outstanding.
+    play(&format!(
+        "{across}
+         104 > 1000+100
+         155 < ack 1100             => rejected hole
+         156 < ack 1200             => data exact 103"
+    ));
+    play(&format!(
+        "{across}
+         104 > 1000+100
+         105 > 1100+100
+         155 < ack 1100             => rejected hole
+         156 < ack 1200             => rejected retransmitted
+         157 < ack 1300             => rejected retransmitted"
+    ));
     // With another hole since, or a retransmission, it is as before.
     play(&format!(
         "{across}

@@ -479,7 +479,8 @@ impl Flow {
             if !end.after(self.snd_una) && !self.marks.has(Marks::UNA_ASSUMED) {
                 return sent;
             }
-            if let Some(hole) = self.told_until().filter(|hole| start.before(*hole)) {
+            let hole = self.told_until().filter(|_| !self.marks.has(Marks::HOLE_KEPT));
+            if let Some(hole) = hole.filter(|hole| start.before(*hole)) {
                 // Rule 5: not even TSecr decides. What it carries beyond the hole goes the same way.
                 self.set_hole_until(Some(hole.max(end)));
                 self.marks.set(Marks::HOLE_BEYOND, self.marks.has(Marks::HOLE_BEYOND) && end.before(hole));
@@ -560,6 +561,7 @@ impl Flow {
             if !self.marks.has(Marks::UNA_ASSUMED) || !is_near {
                 if is_near && segment.header.bits.any(Bits::SACK_ABOVE) && self.snd_una != self.snd_nxt {
                     // Rule 5: the block may be of what is outstanding.
+                    self.marks.set(Marks::SACK_IN_USE, true);
                     self.hole_above(pool);
                 }
                 return Outcome::Quiet(Quiet::Old);
@@ -681,6 +683,11 @@ impl Flow {
             // What it holds above the hole is what was seen: all of that is acknowledged, and it holds nothing more.
             self.set_hole_until(None);
         }
+        if self.marks.has(Marks::HOLE.and(Marks::HOLE_KEPT)) && !hole_above {
+            // The receiver holds nothing above: what is outstanding still has not arrived, and waits for nothing.
+            self.set_hole_until(None);
+            self.outstanding.absolve(pool);
+        }
         if matches!(found, Match::AckedEarly) && !self.marks.has(Marks::AHEAD_DOUBTED) {
             // The peer says only now that it has this. If it says no more than that, what it said before was not true.
             self.set_acked_ahead(None);
@@ -702,9 +709,7 @@ impl Flow {
             // Rule 5: what was sent first cannot have waited for anything.
             Match::Clean(found) if is_suspect && !is_closed && found.start != una => Err(Rejection::Hole),
             // What was sent after the hole showed may have come before what filled it; unless TSecr is its echo.
-            Match::Clean(found)
-                if told.is_some() && !is_closed && !(found.tsval.is_some() && found.tsval == segment.tsecr()) =>
-            {
+            Match::Clean(found) if told.is_some() && !(found.tsval.is_some() && found.tsval == segment.tsecr()) => {
                 Err(Rejection::Hole)
             }
             // From where on its echo would have to be is not known.
@@ -767,8 +772,17 @@ impl Flow {
     }
 
     /// The receiver holds something above a hole, which need not have been seen to be sent yet.
+    /// What is outstanding stays on record: the receiver will say when it holds nothing above any more, and what is
+    /// acknowledged only after that has not waited.
     fn hole_above(&mut self, pool: &mut Share<'_>) {
-        self.hole(self.snd_nxt.plus(1), pool);
+        let until = self.snd_nxt.plus(1);
+        if self.told_until().is_some() && !self.marks.has(Marks::HOLE_KEPT) {
+            self.hole(until, pool);
+        } else {
+            self.set_hole_until(Some(until));
+            self.marks.set(Marks::OF_HOLE, false);
+            self.marks.set(Marks::HOLE_KEPT, true);
+        }
         self.marks.set(Marks::HOLE_BEYOND, true);
     }
 

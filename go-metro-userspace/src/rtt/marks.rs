@@ -47,6 +47,8 @@ impl Marks {
     pub(super) const UNA_ASSUMED: Self = Self(1 << 20);
     /// The last number of the hole stands for what was not seen to be sent yet, and what the receiver may hold.
     pub(super) const HOLE_BEYOND: Self = Self(1 << 21);
+    /// Of a hole that a SACK block has shown: what was outstanding is still on record.
+    pub(super) const HOLE_KEPT: Self = Self(1 << 27);
     /// There was a second SYN-ACK with another initial sequence number, which is the one that is remembered.
     pub(super) const SECOND_ISN: Self = Self(1 << 18);
     /// Up to where the peer has sent is known.
@@ -66,6 +68,7 @@ impl Marks {
         .and(Self::HOLE_SUSPECTED)
         .and(Self::HOLE_FORGOTTEN)
         .and(Self::HOLE_CLOSED)
+        .and(Self::HOLE_KEPT)
         .and(Self::RECORD_FULL);
     /// What may speak against timing an acknowledgement that advances: without any of these only what is on record
     /// decides.

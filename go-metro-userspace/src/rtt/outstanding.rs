@@ -520,6 +520,25 @@ impl Queue {
         }
     }
 
+    /// All that was sent again has arrived, unless it is still on record: else what is on record is as if nothing had been.
+    pub(super) fn absolve(&mut self, pool: &mut Share<'_>) {
+        let mut index = self.head;
+        for _ in 0..self.len {
+            let node = pool.node(index);
+            if node.is(AGAIN) {
+                return;
+            }
+            index = node.next;
+        }
+        let mut index = self.head;
+        for _ in 0..self.len {
+            let node = pool.node_mut(index);
+            node.doubts = self.doubts;
+            index = node.next;
+        }
+        self.marks &= !UNORDERED;
+    }
+
     /// Removes everything, of which all below `una` was acknowledged, and remembers whether there was a gap above that.
     pub(super) fn void(&mut self, pool: &mut Share<'_>, una: SeqNum) {
         let pending = self.is(GAP_PENDING);

@@ -31,6 +31,8 @@ struct Tx {
     tsval: Option<u32>,
     syn: bool,
     ambiguous: bool,
+    /// Sent before.
+    again: bool,
     /// Something right before it was never seen to be sent.
     after_gap: bool,
     /// It was acknowledged before it was seen.
@@ -54,6 +56,8 @@ pub struct Model {
     hole_until: u64,
     /// The last number of the hole stands for what was not seen to be sent yet.
     hole_beyond: bool,
+    /// A SACK block showed it, and nothing is void because of it.
+    hole_kept: bool,
     suspect_until: u64,
     /// The receiver has said that it holds nothing above what it acknowledges.
     hole_closed: bool,
@@ -128,6 +132,7 @@ impl Model {
             tsval: s.tsval,
             syn: s.syn,
             ambiguous: false,
+            again: s.seq < snd_nxt,
             after_gap: s.seq > snd_nxt || begins && !s.syn,
             acked_early: self.ahead.is_some_and(|ahead| s.seq < ahead),
             maybe_acked: false,
@@ -140,7 +145,8 @@ impl Model {
             self.recovery = snd_nxt;
             self.recovery_tsval = s.tsval;
             tx.ambiguous = true;
-            if self.snd_una < end && self.snd_una < self.hole_until && s.seq < self.hole_until {
+            let is_void = self.snd_una < self.hole_until && !self.hole_kept;
+            if self.snd_una < end && is_void && s.seq < self.hole_until {
                 self.hole_beyond &= end < self.hole_until;
                 self.hole_until = self.hole_until.max(end);
                 tx.void = true;
@@ -178,6 +184,7 @@ impl Model {
             self.ahead = self.ahead.max(Some(ack + u64::from(s.sack_above)));
         }
         if ack < self.snd_una && !self.una_assumed && s.sack_above && self.outstanding() {
+            self.sack = true;
             self.hole_above(snd_nxt);
         }
         if ack > snd_nxt || ack < self.snd_una && !self.una_assumed {
@@ -199,6 +206,13 @@ impl Model {
             if self.hole_beyond && !s.sack_above && self.hole_until == ack + 1 {
                 self.hole_until = 0;
             }
+            if self.hole_kept && ack < self.hole_until && !s.sack_above {
+                // It holds nothing above: what is outstanding has not arrived.
+                self.hole_until = 0;
+                if !self.sent.iter().any(|tx| tx.end > ack && tx.again && !tx.void) {
+                    self.sent.iter_mut().filter(|tx| tx.end > ack).for_each(|tx| tx.ambiguous = false);
+                }
+            }
         } else if !self.sack && s.len == 0 && !s.syn && !s.fin && s.window == self.window && self.outstanding() {
             self.duplicates += 1;
             self.suspect_until = snd_nxt;
@@ -219,7 +233,13 @@ impl Model {
 
     fn hole_above(&mut self, snd_nxt: u64) {
         // What is above a hole need not have been seen to be sent yet.
-        self.hole(snd_nxt + 1);
+        if self.snd_una < self.hole_until && !self.hole_kept {
+            self.hole(snd_nxt + 1);
+        } else {
+            self.hole_until = snd_nxt + 1;
+            self.hole_kept = true;
+            self.hole_closed = false;
+        }
         self.hole_beyond = true;
         self.suspect_until = 0;
     }
@@ -227,6 +247,7 @@ impl Model {
     fn hole(&mut self, snd_nxt: u64) {
         self.hole_until = snd_nxt;
         self.hole_beyond = false;
+        self.hole_kept = false;
         self.hole_closed = false;
         for tx in self.sent.iter_mut().filter(|tx| tx.end > self.snd_una && !tx.void) {
             self.gap_in_hole |= tx.after_gap && tx.start > self.snd_una;
@@ -274,7 +295,7 @@ impl Model {
             if una < self.suspect_until && !self.hole_closed && newest.start != una {
                 return None;
             }
-            if leaves_hole && !self.hole_closed && !named {
+            if leaves_hole && !named {
                 return None;
             }
             if let (Some(echo), Some(tsval)) = (echo, newest.tsval)

@@ -154,8 +154,10 @@ impl Trace {
         if self.refute(acked, ack).is_some() || self.known_at(ack).gap || self.may_be_a_retransmission(acked, ack) {
             return false;
         }
+        let settled = self.settled(acked, ack).and_then(|frame| frame.ack);
         let sent = self.between(acked.flow, acked.number, ack.number);
-        let doubtful = |frame: &Frame| frame.flagged && before(frame.seq, number);
+        let is_settled = |frame: &Frame| settled.is_some_and(|una| !before(una, frame.seq.wrapping_add(frame.len)));
+        let doubtful = |frame: &Frame| frame.flagged && before(frame.seq, number) && !is_settled(frame);
         let mut answers = self.between(turned(acked.flow), acked.number, ack.number);
         let earlier = answers.any(|frame| !frame.reset && frame.ack.is_some_and(|earlier| !before(earlier, number)));
         !ack.reset && !earlier && !sent.clone().any(doubtful) && !self.hole_between(acked, ack)
@@ -200,15 +202,35 @@ impl Trace {
 
     /// Whether the receiver told, while `acked` was outstanding, that it misses something: RFC 2018, or RFC 5681's three duplicates
     /// where SACK is not in use.
+    ///
+    /// What it told before it said that it holds nothing above what it acknowledges is settled.
     fn hole_between(&self, acked: &Frame, ack: &Frame) -> bool {
-        let reverse = turned(acked.flow);
-        let sides = (self.by_flow.get(&reverse), self.by_flow.get(&acked.flow));
-        let uses_sack = match sides {
+        let uses_sack = self.uses_sack(acked.flow);
+        let told = |frame: &Frame| frame.hole || (frame.duplicate >= 3 && !uses_sack);
+        let from = self.settled(acked, ack).map_or(acked.number, |settled| settled.number);
+        self.between(turned(acked.flow), from, ack.number).any(told)
+    }
+
+    /// Whether the receiver of `flow` tells by SACK blocks what it holds above a hole.
+    fn uses_sack(&self, flow: Flow) -> bool {
+        match (self.by_flow.get(&turned(flow)), self.by_flow.get(&flow)) {
             (Some(receiver), Some(sender)) => receiver.has_blocks || (receiver.permits_sack && sender.permits_sack),
             _ => false,
-        };
-        let told = |frame: &Frame| frame.hole || (frame.duplicate >= 3 && !uses_sack);
-        self.between(reverse, acked.number, ack.number).any(told)
+        }
+    }
+
+    /// The last acknowledgement between the two that advances to less than `ack` does, of a receiver that uses SACK, without a
+    /// block above: then it held nothing above that, of `acked` neither (RFC 2018 section 4).
+    fn settled(&self, acked: &Frame, ack: &Frame) -> Option<&Frame> {
+        let number = ack.ack?;
+        if !self.uses_sack(acked.flow) {
+            return None;
+        }
+        let mut answers = self.between(turned(acked.flow), acked.number, ack.number).rev();
+        answers.find(|frame| {
+            let is_new = |una: u32| self.known_at(frame).acked.is_none_or(|acked| before(acked, una));
+            !frame.hole && !frame.reset && frame.ack.is_some_and(|una| before(una, number) && is_new(una))
+        })
     }
 
     /// Why `rtt_ns` is not the time from a transmission to the acknowledgement `ack` that it caused; None if it is.
@@ -399,6 +421,19 @@ mod tests {
         let trace = Trace::new(vec![sent(1, 0, 1000, 100), sent(2, 1, 1100, 100), told, ack(4, 60, 1200)]);
         assert!(!trace.is_trusted(trace.frame(2), trace.frame(4)));
         assert_eq!(verdict(&trace, 4, 59), Some(Disproof::Unproved("behind a hole")));
+    }
+
+    #[test]
+    fn a_hole_is_settled_where_the_receiver_holds_nothing_above_any_more() {
+        let told = Frame { hole: true, ..ack(4, 50, 1000) };
+        let again = Frame { flagged: true, ..sent(5, 51, 1000, 100) };
+        let begun = [sent(1, 0, 1000, 100), sent(2, 1, 1100, 100), sent(3, 2, 1200, 100), told, again];
+        let with = |frames: &[Frame]| judged([&begun, frames].concat());
+        assert_eq!(with(&[ack(6, 101, 1200), ack(7, 102, 1300)]), SOUND);
+        // Not where it still holds something, nor by what it had said before.
+        let unproved = (false, Some(Disproof::Unproved("behind a hole")));
+        assert_eq!(with(&[Frame { hole: true, ..ack(6, 101, 1200) }, ack(7, 102, 1300)]), unproved);
+        assert_eq!(with(&[ack(6, 101, 1000), ack(7, 102, 1300)]), unproved);
     }
 
     #[test]

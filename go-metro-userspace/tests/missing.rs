@@ -12,7 +12,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use go_metro::rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
+use go_metro::rtt::{Addr, Direction, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
 use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags};
 use support::path::{BASE, Frame, Random, Settings, simulate};
 
@@ -58,6 +58,28 @@ fn segment(frame: &Frame) -> Segment {
     Segment { flow, header }
 }
 
+/// Before which frames a packet of the same end is missing that may have acknowledged the same, as the source of files tells by
+/// the identifications.
+fn left_out(frames: &[Frame]) -> Vec<bool> {
+    // The last of each end, and how often in a row its identification was the next.
+    let mut ends: [Option<(Frame, u32)>; 2] = [None; 2];
+    let mut is_left_out = |frame: &Frame| {
+        let Some((last, run)) = ends[frame.from].filter(|_| !frame.syn) else {
+            ends[frame.from] = Some((*frame, 0));
+            return false;
+        };
+        let step = frame.ip_id.wrapping_sub(last.ip_id);
+        let most = if last.len > 1460 { last.len / 536 + 1 } else { 1 };
+        if step == 0 || step > u16::MAX - 1024 {
+            return false;
+        }
+        let is_next = u64::from(step) <= most;
+        ends[frame.from] = Some((*frame, if is_next { run + 1 } else { run / 2 }));
+        !is_next && run >= 2 && (frame.len > 0 || last.end() < frame.seq)
+    };
+    frames.iter().map(&mut is_left_out).collect()
+}
+
 /// Every sample of both ends, each with the place of its acknowledgement.
 fn samples(frames: &[Frame]) -> Vec<(usize, Key)> {
     samples_by(EngineConfig { peers_complete: true, ..EngineConfig::default() }, frames, None)
@@ -65,6 +87,7 @@ fn samples(frames: &[Frame]) -> Vec<(usize, Key)> {
 
 /// The same with these settings, where records were lost before the one at `gap`.
 fn samples_by(config: EngineConfig, frames: &[Frame], gap: Option<usize>) -> Vec<(usize, Key)> {
+    let left_out = if config.peers_complete { left_out(frames) } else { vec![false; frames.len()] };
     let mut engine = Engine::new(EngineConfig { max_flows: 4, outstanding_per_flow: 256, ..config });
     let mut found = Vec::new();
     for (place, frame) in frames.iter().enumerate() {
@@ -72,7 +95,11 @@ fn samples_by(config: EngineConfig, frames: &[Frame], gap: Option<usize>) -> Vec
             engine.note_gap();
         }
         segment(frame).for_each_side(Sides::BOTH, &mut |segment| {
-            if let Outcome::Sample(sample) = engine.record(segment) {
+            let mut segment = *segment;
+            if left_out[place] && segment.direction() == Direction::Ingress {
+                segment.header.bits.0 |= Segment::MISSED_BEFORE;
+            }
+            if let Outcome::Sample(sample) = engine.record(&segment) {
                 let timed = usize::from(sample.flow.side == Side::Local);
                 found.push((place, (timed, frame.ack.unwrap_or_default(), frame.at, sample.rtt.0)));
             }
@@ -115,6 +142,9 @@ fn evidence(frames: &[Frame], place: usize, (from, number, at, rtt): Key) -> Opt
     // Of that end's segments since the other end was first seen to send.
     let begun = before.iter().position(|frame| frame.from == from && frame.end() > frame.seq).unwrap_or(place);
     let peer_nxt = before[begun..].iter().filter(|frame| frame.from != from).map(Frame::end).max();
+    if left_out(&frames[..=place])[place] {
+        return Some("a packet of the acknowledging end is left out right before");
+    }
     // What had arrived when the segment was sent does not acknowledge it.
     let heard = before[..=*timed_place].iter().filter(|frame| frame.from == from).filter_map(|frame| frame.ack).max();
     let peer_nxt = peer_nxt.max(heard.filter(|_| peer_nxt.is_some()));
@@ -359,8 +389,8 @@ fn no_sample_of_a_capture_with_frames_missing_is_refuted_by_those_that_are_left(
     // An engine that rejects everything would pass all of the above. As measured, less a little.
     assert!(share(counts.complete) > 0.68 && share(counts.left) > 0.75, "{counts:?}");
     let untold = |samples: usize, untold: usize| untold as f64 / samples as f64;
-    assert!(untold(counts.samples.0, counts.untold.0) < 0.012, "{counts:?}");
-    assert!(untold(counts.samples.1, counts.untold.1) < 0.025, "{counts:?}");
+    assert!(untold(counts.samples.0, counts.untold.0) < 0.005, "{counts:?}");
+    assert!(untold(counts.samples.1, counts.untold.1) < 0.008, "{counts:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod clock;
 mod flows;
+mod ids;
 mod input;
 mod order;
 mod pcap;

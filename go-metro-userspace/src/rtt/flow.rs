@@ -854,12 +854,13 @@ impl Flow {
         alone && ack.is_empty() && !found.syn
     }
 
-    /// Follows the peer's own sequence numbers: where they jump, something that it sent before was not seen.
+    /// Follows the peer's own sequence numbers: where they jump, something that it sent before was not seen, nor where
+    /// the source says so.
     #[inline]
     fn follow_peer(&mut self, segment: &Segment) {
         if segment.start() == self.peer_nxt && self.marks.has(Marks::PEER_FOLLOWED) && !segment.has(TcpFlags::SYN) {
             self.peer_nxt = segment.end();
-            self.marks.set(Marks::PEER_MISSED, false);
+            self.marks.set(Marks::PEER_MISSED, segment.header.bits.any(Segment::MISSED_BEFORE));
         } else {
             self.find_peer(segment);
         }
@@ -874,7 +875,8 @@ impl Flow {
         let known = known.filter(|nxt| !segment.has(TcpFlags::SYN) && start.distance(*nxt) <= LARGEST_WINDOW);
         self.peer_nxt = known.map_or(end, |nxt| nxt.max(end));
         self.marks.set(Marks::PEER_FOLLOWED, true);
-        self.marks.set(Marks::PEER_MISSED, known.is_some_and(|nxt| start.after(nxt)));
+        let missed = segment.header.bits.any(Segment::MISSED_BEFORE);
+        self.marks.set(Marks::PEER_MISSED, missed || known.is_some_and(|nxt| start.after(nxt)));
     }
 
     /// What this end acknowledges had arrived before it sent this: it says nothing of this, nor of what comes after,

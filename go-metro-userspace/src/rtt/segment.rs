@@ -162,6 +162,10 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// Among the bits of one that acknowledges, from a source that leaves nothing out and knows the peer's packets
+    /// ([`super::EngineConfig::peers_complete`]): the peer sent another right before it that was not captured.
+    pub const MISSED_BEFORE: u8 = Bits::RESYNC;
+
     /// Hands this segment, as the remote side sees it, to `sink`: once for each of `sides` to which it tells something.
     #[inline]
     pub fn for_each_side(&self, sides: Sides, sink: &mut impl FnMut(&Self)) {

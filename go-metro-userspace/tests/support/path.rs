@@ -97,6 +97,8 @@ pub struct Frame {
     pub dsack: bool,
     /// Its number among all transmissions of both ends.
     pub id: usize,
+    /// Its identification, which each end counts by one for each wire segment.
+    pub ip_id: u16,
     /// The transmission of which this is the first acknowledgement: it made the acknowledgement number what it is, and its last byte is the last
     /// that is acknowledged. `None` where something that fills a hole did.
     pub caused_by: Option<usize>,
@@ -137,6 +139,7 @@ struct End {
     cause: Option<usize>,
     announced: u64,
     open: bool,
+    next_ip_id: u16,
 }
 
 struct World {
@@ -309,8 +312,10 @@ impl World {
             sack_above: settings.sack && !state.out_of_order.is_empty() && acks,
             dsack: settings.sack && dsack,
             id,
+            ip_id: state.next_ip_id,
             caused_by: state.cause.filter(|_| is_first),
         };
+        state.next_ip_id = state.next_ip_id.wrapping_add(len.div_ceil(MSS).max(1) as u16);
         if acks {
             state.announced = state.rcv_nxt;
             state.last_ack_sent = state.rcv_nxt;

@@ -18,6 +18,47 @@ pub(super) struct Known {
     pub(super) begun: bool,
     /// Its sender had sent something right before it that was not seen, since the other side was first seen to send.
     pub(super) missed: bool,
+    /// Its sender, which counts its packets, had sent another right before it, and did not send this one because something arrived.
+    pub(super) left_out: bool,
+}
+
+/// The identifications of one direction's packets.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    last: u16,
+    /// How many segments that one may have been, if it was a super-segment.
+    segments: u16,
+    /// Where it ended.
+    end: u32,
+    /// How often in a row the next one came; halved where it did not.
+    run: u32,
+}
+
+impl Counted {
+    /// Whether something is left out before this frame, of the connection's packets.
+    fn next(before_it: &mut Option<Self>, frame: &Frame) -> bool {
+        let Some(id) = frame.ip_id.filter(|_| !frame.reset) else { return false };
+        let end = frame.seq.wrapping_add(frame.len);
+        // A super-segment's are no shorter than 536 bytes.
+        let segments = if frame.payload > 1460 { (frame.payload / 536 + 1).min(65535) as u16 } else { 1 };
+        let begun = Self { last: id, segments, end, run: 0 };
+        let Some(last) = before_it.filter(|_| !frame.syn) else {
+            *before_it = Some(begun);
+            return false;
+        };
+        match id.wrapping_sub(last.last) {
+            step if step >= 1 && step <= last.segments => {
+                *before_it = Some(Self { run: (last.run + 1).min(64), ..begun });
+                false
+            }
+            // Sent before, and overtaken.
+            step if step == 0 || step >= u16::MAX - 1023 => false,
+            _ => {
+                *before_it = Some(Self { run: last.run / 2, ..begun });
+                last.run >= 2 && (frame.len > 0 || before(last.end, frame.seq))
+            }
+        }
+    }
 }
 
 /// One direction of a connection.
@@ -36,6 +77,7 @@ struct Direction {
     /// After the highest number that it was seen at, with payload or without, since the other side was first seen to
     /// send.
     at: Option<u32>,
+    counted: Option<Counted>,
 }
 
 impl Direction {
@@ -100,11 +142,12 @@ pub(super) fn of(frames: &[Frame]) -> Vec<Known> {
         }
         let other_sends = directions.get(&reverse).is_some_and(|other| other.nxt.is_some());
         let own = directions.entry(frame.flow).or_default();
+        let left_out = Counted::next(&mut own.counted, frame);
         let missed = other_sends && !frame.reset && own.moves_to(frame.seq, end, frame.syn);
         let other = directions.entry(reverse).or_default();
         let number = frame.ack.filter(|_| !frame.reset);
         let gap = number.is_some_and(|number| other.misses_below(number));
-        known.push(Known { acked: other.una, gap, begun, missed });
+        known.push(Known { acked: other.una, gap, begun, missed, left_out });
         if let Some(number) = number {
             other.acknowledged(number);
         }

@@ -31,6 +31,8 @@ pub(super) struct Frame {
     pub(super) seq: u32,
     /// Payload, SYN and FIN.
     pub(super) len: u32,
+    /// Payload alone.
+    pub(super) payload: u32,
     pub(super) ack: Option<u32>,
     pub(super) reset: bool,
     pub(super) syn: bool,
@@ -42,6 +44,8 @@ pub(super) struct Frame {
     pub(super) hole: bool,
     /// Its first SACK block is of something that arrived twice.
     pub(super) dsack: bool,
+    /// Identification, over IPv4.
+    pub(super) ip_id: Option<u16>,
     /// How many duplicate acknowledgements this is one of.
     pub(super) duplicate: u32,
     /// tshark calls it a retransmission, out of order or a keep-alive.
@@ -176,6 +180,9 @@ impl Trace {
         let heard = self.known_at(acked).acked.into_iter().chain(acked.ack);
         if known.missed && heard.into_iter().all(|heard| before(heard, ack.seq)) {
             return Some("a segment right before the acknowledgement was never seen sent");
+        }
+        if known.left_out {
+            return Some("a packet right before the acknowledgement is missing, by its identification");
         }
         if ack.hole {
             return Some("the acknowledgement itself carries a SACK block above");
@@ -365,6 +372,7 @@ mod tests {
             time_ns: time_ms * 1_000_000,
             seq: 1000,
             len: 0,
+            payload: 0,
             ack: None,
             reset: false,
             syn: false,
@@ -373,6 +381,7 @@ mod tests {
             sack_permitted: false,
             hole: false,
             dsack: false,
+            ip_id: None,
             duplicate: 0,
             flagged: false,
             pair: None,
@@ -537,6 +546,26 @@ mod tests {
             judged(vec![sent(1, 0, 1000, 100), Frame { seq: 500, len: 10, ..ack(2, 20, 1100) }, heard, last]),
             SOUND
         );
+    }
+
+    #[test]
+    fn a_gap_in_the_identifications_of_the_end_that_acknowledges_refutes() {
+        let answers = |last: u16, len| {
+            let round = |k: u32| {
+                let (number, at) = (u64::from(k) * 2 + 1, u64::from(k) * 50);
+                let answer = Frame { ip_id: Some(100 + k as u16), ..ack(number + 1, at + 20, 1100 + k * 100) };
+                [sent(number, at, 1000 + k * 100, 100), answer]
+            };
+            let mut frames: Vec<Frame> = (0..6).flat_map(round).collect();
+            let end = frames.len() - 1;
+            (frames[end].ip_id, frames[end].len) = (Some(last), len);
+            judged(frames)
+        };
+        assert_eq!(answers(105, 10), SOUND);
+        let why = "a packet right before the acknowledgement is missing, by its identification";
+        assert_eq!(answers(106, 10), refuted(why));
+        // An acknowledgement alone was sent because something arrived.
+        assert_eq!(answers(106, 0), SOUND);
     }
 
     #[test]

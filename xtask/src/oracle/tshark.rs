@@ -9,10 +9,11 @@ use anyhow::{Context as _, Result, ensure};
 use super::trace::Frame;
 use crate::workspace::capture;
 
-const FIELDS: [&str; 29] = [
+const FIELDS: [&str; 30] = [
     "frame.number",
     "frame.time_epoch",
     "frame.protocols",
+    "ip.id",
     "ip.src",
     "ip.dst",
     "ipv6.src",
@@ -98,6 +99,8 @@ fn frame(line: &str) -> Result<Option<Frame>> {
         let address: IpAddr = address.context("no address")?.parse()?;
         Ok(SocketAddr::new(address, first(port).context("no port")?.parse()?))
     };
+    let ip_id = all("ip.id").nth(layers.address).filter(|_| !layers.is_v6).and_then(|id| id.strip_prefix("0x"));
+    let ip_id = ip_id.map(|id| u16::from_str_radix(id, 16)).transpose()?;
     let acknowledged = word("tcp.ack_raw")?.filter(|_| set("tcp.flags.ack"));
     let above =
         |edge: &str| edge.parse::<u32>().is_ok_and(|edge| (edge.wrapping_sub(acknowledged.unwrap_or(edge)) as i32) > 0);
@@ -111,6 +114,7 @@ fn frame(line: &str) -> Result<Option<Frame>> {
         flow: (end("ip.src", "ipv6.src", "tcp.srcport")?, end("ip.dst", "ipv6.dst", "tcp.dstport")?),
         time_ns: nanoseconds(first("frame.time_epoch").context("no time")?)?,
         seq: word("tcp.seq_raw")?.context("no sequence number")?,
+        payload: word("tcp.len")?.unwrap_or_default(),
         len: word("tcp.len")?.unwrap_or_default().wrapping_add(u32::from(syn)).wrapping_add(u32::from(fin)),
         ack: acknowledged,
         reset: set("tcp.flags.reset"),
@@ -121,6 +125,7 @@ fn frame(line: &str) -> Result<Option<Frame>> {
         hole: layers.segments == 1 && all("tcp.options.sack_re").any(above),
         // RFC 2883 section 4: the first block, at or below the acknowledgement number.
         dsack: layers.segments == 1 && first("tcp.options.sack_re").is_some_and(|edge| !above(edge)),
+        ip_id,
         duplicate: word("tcp.analysis.duplicate_ack_num")?.unwrap_or_default(),
         flagged: flags.iter().any(|flag| first(flag).is_some()),
         pair: pair.filter(|_| is_own("tcp.analysis.acks_frame")),

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use go_metro_common::segment::{Bits, Sides, TcpFlags};
+use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags};
 use ipnet::IpNet;
 
 use super::FileFilter;
+use super::ids::Ids;
 use super::places::Places;
 use super::skew::Skew;
 use crate::capture::SourceCounters;
@@ -46,6 +47,7 @@ impl Wanted {
 pub(super) struct Flows {
     copies: Copies,
     skew: Skew,
+    ids: Ids,
     places: Places,
     others: Others,
     /// Segments whose TCP options are cut off.
@@ -57,6 +59,7 @@ impl Flows {
         Self {
             copies: Copies::new(),
             skew: Skew::default(),
+            ids: Ids::new(),
             places: Places::default(),
             others: Others::default(),
             cut_options: 0,
@@ -96,8 +99,10 @@ impl Flows {
             mixed = [true; 2];
         }
         let ifindex = self.places.of(decoded, place);
+        let (flow, way, _) = observed.of();
+        let missed = self.ids.miss_before(decoded, flow.rotate_left(way as u32) ^ u64::from(place));
         let before = counters.records;
-        if orient(decoded, (time, ifindex), mixed, wanted, counters, sink) && counters.records == before {
+        if orient(decoded, (time, ifindex), (mixed, missed), wanted, counters, sink) && counters.records == before {
             counters.mixed += 1;
             return;
         }
@@ -177,12 +182,13 @@ fn hide_what_was_cut(decoded: &mut Decoded) {
     }
 }
 
-/// Hands a segment on as both its ends see it, but for the round trips that are mixed; whether there were such.
+/// Hands a segment on as both its ends see it, but for the round trips that are mixed; whether there were such. Of one
+/// that was `missed` something before, the end that receives it is told.
 #[inline]
 fn orient(
     decoded: &Decoded,
     (time, ifindex): (Nanos, u32),
-    mixed: Mixed,
+    (mixed, missed): (Mixed, bool),
     wanted: &Wanted,
     counters: &mut SourceCounters,
     sink: &mut impl FnMut(&Segment),
@@ -198,6 +204,10 @@ fn orient(
                     return;
                 }
                 counters.records += 1;
+                if missed && segment.direction() == Direction::Ingress {
+                    let bits = Bits(segment.header.bits.0 | Segment::MISSED_BEFORE);
+                    return sink(&Segment { header: SegmentHeader { bits, ..segment.header }, ..*segment });
+                }
                 sink(segment);
             });
         }

@@ -279,8 +279,8 @@ fn compressed_files_are_read_also_in_several_pieces() {
 
 #[test]
 fn compressed_and_plain_captures_appended_to_one_another_are_read_in_any_order() {
-    let plain = |bytes: &[u8]| bytes.to_vec();
     type Pack = fn(&[u8]) -> Vec<u8>;
+    let plain = |bytes: &[u8]| bytes.to_vec();
     let packed: [Pack; 4] = [plain, gzip, zstd, lz4];
     let data = segment();
     let later = [LITTLE.section(), LITTLE.interface(101, &[]), LITTLE.enhanced(0, 900_000_000, &data)].concat();

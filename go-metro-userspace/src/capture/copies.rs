@@ -458,6 +458,7 @@ mod tests {
             direction: None,
             ifindex: None,
             tunnel: None,
+            vlans: 0,
             ip_id,
             checksum: 7,
             bad_option: false,

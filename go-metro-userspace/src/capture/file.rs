@@ -18,6 +18,7 @@ mod reader;
 mod skew;
 mod tunnels;
 mod unread;
+mod vlans;
 
 use std::fs::File;
 use std::io::Read;

@@ -135,12 +135,14 @@ pub(super) enum Version {
 pub(super) struct Rest<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) origin: Origin,
+    /// Identifiers of the VLAN tags so far, 12 bits each, the last lowest; with a bit above for each.
+    pub(super) vlans: u64,
     nested: usize,
 }
 
 impl<'a> Rest<'a> {
     pub(super) fn new(bytes: &'a [u8], origin: Origin) -> Self {
-        Self { bytes, origin, nested: 0 }
+        Self { bytes, origin, vlans: 0, nested: 0 }
     }
 
     /// Goes one header deeper, to a bound.
@@ -175,6 +177,8 @@ pub(super) struct Network<'a> {
     pub(super) wire_len: u32,
     pub(super) direction: Option<Direction>,
     pub(super) ifindex: Option<u32>,
+    /// As of [`Rest`].
+    pub(super) vlans: u64,
 }
 
 /// Finds the IP header.
@@ -221,7 +225,7 @@ pub(super) fn network(packet: Packet<'_>) -> Result<Network<'_>, Skip> {
     };
     let before = (packet.bytes.len() - rest.bytes.len()) as u32;
     let wire_len = packet.wire_len.saturating_sub(before);
-    Ok(Network { version, bytes: rest.bytes, wire_len, direction, ifindex })
+    Ok(Network { version, bytes: rest.bytes, wire_len, direction, ifindex, vlans: rest.vlans })
 }
 
 /// Behind a cooked header, whose protocol and what follows disagree where a packet carries VLAN tags, differently by direction and kernel
@@ -297,7 +301,8 @@ pub(super) fn of_ethertype(mut ethertype: u16, rest: &mut Rest<'_>) -> Result<Ve
         if !is_tag(ethertype) {
             break;
         }
-        rest.skip(2)?;
+        let tag = u64::from(rest.half()? & 0xfff);
+        rest.vlans = rest.vlans << 13 | 1 << 12 | tag;
         ethertype = rest.half()?;
     }
     match ethertype {

@@ -90,6 +90,8 @@ pub struct Decoded {
     pub ifindex: Option<u32>,
     /// The tunnel that it is in, if any.
     pub tunnel: Option<Tunnel>,
+    /// Identifiers of the outermost frame's VLAN tags, 12 bits each and one above that is set, the innermost lowest; 0 for none.
+    pub vlans: u64,
     /// Identification of the IPv4 packet; 0 where there is none.
     pub ip_id: u16,
     /// Checksum of the TCP segment.
@@ -120,6 +122,7 @@ pub fn decode(packet: Packet<'_>) -> Result<Decoded, Skip> {
         direction: network.direction,
         ifindex: network.ifindex,
         tunnel,
+        vlans: network.vlans,
         ip_id: ip.id,
         checksum: tcp.checksum,
         bad_option: tcp.bad_option,

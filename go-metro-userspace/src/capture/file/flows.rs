@@ -9,6 +9,7 @@ use super::FileFilter;
 use super::ids::Ids;
 use super::places::Places;
 use super::skew::Skew;
+use super::vlans::Vlans;
 use crate::capture::SourceCounters;
 use crate::capture::copies::{Copies, Mixed, Observed, Verdict};
 use crate::capture::decode::{Decoded, Tunnels};
@@ -48,6 +49,7 @@ pub(super) struct Flows {
     copies: Copies,
     skew: Skew,
     ids: Ids,
+    vlans: Vlans,
     places: Places,
     others: Others,
     /// Segments whose TCP options are cut off.
@@ -60,6 +62,7 @@ impl Flows {
             copies: Copies::new(),
             skew: Skew::default(),
             ids: Ids::new(),
+            vlans: Vlans::default(),
             places: Places::default(),
             others: Others::default(),
             cut_options: 0,
@@ -100,7 +103,9 @@ impl Flows {
         }
         let ifindex = self.places.of(decoded, place);
         let (flow, way, _) = observed.of();
-        let missed = self.ids.miss_before(decoded, flow.rotate_left(way as u32) ^ u64::from(place));
+        let direction = flow.rotate_left(way as u32) ^ u64::from(place);
+        let missed = self.ids.miss_before(decoded, direction);
+        self.vlans.note(direction, decoded.vlans);
         let before = counters.records;
         if orient(decoded, (time, ifindex), (mixed, missed), wanted, counters, sink) && counters.records == before {
             counters.mixed += 1;
@@ -150,7 +155,7 @@ impl Flows {
                  measured; measure each capture by itself, or merge them with `mergecap -I none`"
             )
         });
-        cut.into_iter().chain(mixed).chain(self.skew.lines()).chain(self.places.warning())
+        cut.into_iter().chain(mixed).chain(self.skew.lines()).chain(self.vlans.warning()).chain(self.places.warning())
     }
 }
 

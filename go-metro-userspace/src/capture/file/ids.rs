@@ -105,6 +105,7 @@ mod tests {
             direction: None,
             ifindex: None,
             tunnel: None,
+            vlans: 0,
             ip_id,
             checksum: 0,
             bad_option: false,

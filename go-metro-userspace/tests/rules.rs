@@ -1,7 +1,11 @@
-//! The matching rules of DESIGN section 6, one by one, each as a packet trace (the language is in `support/trace.rs`).
+//! The matching rules of `src/rtt/RULES.md`, one by one, each as a packet trace (the language is in
+//! `support/trace.rs`).
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use go_metro::rtt::{Engine, EngineConfig, Nanos};
@@ -121,7 +125,7 @@ fn rule_3_ack_beyond_what_was_sent_or_below_what_was_acknowledged_yields_nothing
 }
 
 #[test]
-fn a_late_acknowledgement_of_less_than_one_that_ran_ahead_yields_nothing() {
+fn rule_12_a_late_acknowledgement_of_less_than_one_that_ran_ahead_yields_nothing() {
     play(
         "0   > 3000+1000 ts 10
          # 4000..5000 passes unseen, and its acknowledgement overtakes the one before it.
@@ -133,7 +137,7 @@ fn a_late_acknowledgement_of_less_than_one_that_ran_ahead_yields_nothing() {
 }
 
 #[test]
-fn an_echo_older_than_all_that_was_seen_of_the_first_byte_is_of_something_unseen() {
+fn rule_13_an_echo_older_than_all_that_was_seen_of_the_first_byte_is_of_something_unseen() {
     play(
         "0   > 1000+100 ts 1
          20  < ack 1100 ecr 1   => data exact 20
@@ -533,7 +537,7 @@ fn rule_8_a_flow_seen_first_mid_stream_works_from_its_first_segment() {
 }
 
 #[test]
-fn an_early_ack_is_not_believed_any_more_once_the_peer_says_less() {
+fn rule_12_an_early_ack_is_not_believed_any_more_once_the_peer_says_less() {
     play(
         "0   > 1000+100
          0   < ack 1100 sack        => rejected hole
@@ -1020,7 +1024,7 @@ fn what_the_local_end_keeps_back_is_marked_as_well() {
 // What the frames of captures from elsewhere refute; the same as whole conversations in `tests/cases`.
 
 #[test]
-fn an_echo_newer_than_the_segment_names_something_that_passed_unseen() {
+fn rule_13_an_echo_newer_than_the_segment_names_something_that_passed_unseen() {
     let talk = "0   > 1000+100 ts 10
          50  < ack 1100 ecr ECHO    => OUTCOME
          60  > 1100+100 ts 70
@@ -1055,7 +1059,7 @@ fn an_echo_newer_than_the_segment_names_something_that_passed_unseen() {
 }
 
 #[test]
-fn an_echo_older_than_all_that_is_acknowledged_is_of_an_earlier_transmission() {
+fn rule_13_an_echo_older_than_all_that_is_acknowledged_is_of_an_earlier_transmission() {
     // The first segment that is seen is a retransmission, after a start, a sampling window or an eviction.
     play(
         "100 > 1000+100 ts 200
@@ -1085,7 +1089,7 @@ fn an_echo_older_than_all_that_is_acknowledged_is_of_an_earlier_transmission() {
 }
 
 #[test]
-fn across_a_gap_nothing_is_timed_unless_its_echo_says_that_there_was_none() {
+fn rule_11_across_a_gap_nothing_is_timed_unless_its_echo_says_that_there_was_none() {
     let gap = "0   > 1000+100 ts 10
          # 1100..1200 passes unseen
          2   > 1200+100 ts 12
@@ -1113,7 +1117,7 @@ fn across_a_gap_nothing_is_timed_unless_its_echo_says_that_there_was_none() {
 }
 
 #[test]
-fn a_gap_outlives_the_thinning_of_the_record_and_a_hole() {
+fn rule_11_a_gap_outlives_the_thinning_of_the_record_and_a_hole() {
     let config = EngineConfig { outstanding_per_flow: 4, ..EngineConfig::default() };
     play_with(
         config,
@@ -1138,7 +1142,7 @@ fn a_gap_outlives_the_thinning_of_the_record_and_a_hole() {
 }
 
 #[test]
-fn an_advancing_ack_with_a_block_above_was_caused_by_what_is_behind_the_hole() {
+fn rule_5_an_advancing_ack_with_a_block_above_was_caused_by_what_is_behind_the_hole() {
     play(
         "0   > 1000+100
          1   > 1100+100
@@ -1152,7 +1156,7 @@ fn an_advancing_ack_with_a_block_above_was_caused_by_what_is_behind_the_hole() {
 }
 
 #[test]
-fn what_was_acknowledged_before_it_was_seen_is_not_timed_by_a_repetition() {
+fn rule_12_what_was_acknowledged_before_it_was_seen_is_not_timed_by_a_repetition() {
     // The acknowledgement was captured first, or its segment's record was lost and this is a retransmission.
     play(
         "0   > 1000+100
@@ -1204,7 +1208,7 @@ fn what_was_acknowledged_before_it_was_seen_is_not_timed_by_a_repetition() {
 }
 
 #[test]
-fn both_ends_agree_that_what_passed_unseen_was_acknowledged() {
+fn rule_12_both_ends_agree_that_what_passed_unseen_was_acknowledged() {
     // 1100..1200 passed unseen and was acknowledged: there is no gap for what follows.
     play(
         "0   > 1000+100
@@ -1221,7 +1225,7 @@ fn both_ends_agree_that_what_passed_unseen_was_acknowledged() {
 }
 
 #[test]
-fn a_second_syn_ack_with_another_number_does_not_silence_its_direction() {
+fn rule_7_a_second_syn_ack_with_another_number_does_not_silence_its_direction() {
     for second in [500_u32, 4_000_000_000, 17_000_000] {
         let opening = format!(
             "0   < S 7000
@@ -1256,7 +1260,7 @@ fn a_second_syn_ack_with_another_number_does_not_silence_its_direction() {
 }
 
 #[test]
-fn the_echo_of_a_super_segment_proves_nothing_once_a_part_of_it_was_sent_again() {
+fn rule_4_the_echo_of_a_super_segment_proves_nothing_once_a_part_of_it_was_sent_again() {
     let probed = "0    > 1000+2896 ts 91
          10   < ack 1000 ecr 80
          38   > 2448+1448 ts 129";
@@ -1285,7 +1289,7 @@ fn the_echo_of_a_super_segment_proves_nothing_once_a_part_of_it_was_sent_again()
 }
 
 #[test]
-fn a_hole_ends_where_a_receiver_with_sack_acknowledges_without_a_block() {
+fn rule_5_a_hole_ends_where_a_receiver_with_sack_acknowledges_without_a_block() {
     // It holds nothing above 1100, so that what was sent since cannot have been there already.
     let holes = "0   > S 999 PERMITTED
          51   < SA 7000 ack 1000 PERMITTED => connect exact 51
@@ -1379,7 +1383,7 @@ fn every_rule_holds_for_the_local_side_as_well() {
 }
 
 #[test]
-fn where_a_segment_of_the_peer_was_missed_the_next_is_not_the_first_acknowledgement() {
+fn rule_15_where_a_segment_of_the_peer_was_missed_the_next_is_not_the_first_acknowledgement() {
     let config = EngineConfig { peers_complete: true, ..EngineConfig::default() };
     let trace = "
         0   > S 999
@@ -1435,5 +1439,68 @@ fn where_a_segment_of_the_peer_was_missed_the_next_is_not_the_first_acknowledgem
          50  < 7000+10 ack 1100    => data exact 50
          60  > 1100+100
          110 < 9000+10 ack 1200    => data exact 50",
+    );
+}
+
+#[test]
+fn rule_14_an_advancing_ack_with_a_d_sack_was_caused_by_what_had_arrived_before() {
+    let conversation = "0   > 1000+100
+         1   > 1100+100
+         50  < ack 1100             => data exact 50
+         90  < ack 1200 DSACK";
+    play(&conversation.replace("DSACK", "dsack => rejected unseen"));
+    play(&conversation.replace("DSACK", "=> data exact 89"));
+}
+
+/// The numbers that a text cites: `rule 4`, `Rules 1 to 4, 9, and 11 to 13`, `rule_5_…`.
+fn cited(text: &str) -> BTreeSet<u32> {
+    let mut cited = BTreeSet::new();
+    for (at, word) in text.to_lowercase().match_indices("rule") {
+        let rest = &text[at + word.len()..];
+        let rest = rest.strip_prefix('s').unwrap_or(rest);
+        let Some(rest) = rest.strip_prefix([' ', '_']) else { continue };
+        let list = rest.find(|c: char| !c.is_ascii_digit() && !" ,andto".contains(c)).map_or(rest, |end| &rest[..end]);
+        let mut range_from = None;
+        let mut previous = None;
+        for part in list.split([' ', ',', '_']).filter(|part| !part.is_empty()) {
+            match (part.parse::<u32>(), range_from.take()) {
+                (Ok(number), Some(from)) => cited.extend(from..=number),
+                (Ok(number), None) => {
+                    cited.insert(number);
+                    previous = Some(number);
+                }
+                (Err(_), _) if part == "to" => range_from = previous,
+                (Err(_), _) if part == "and" => {}
+                (Err(_), _) => break,
+            }
+        }
+    }
+    cited
+}
+
+#[test]
+fn every_citation_is_of_a_rule_and_every_rule_is_obeyed_and_tested_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let rules: BTreeSet<u32> = read("src/rtt/RULES.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("### Rule ")?.split_once(':')?.0.parse().ok())
+        .collect();
+    assert_eq!(rules, (1..=15).collect());
+    let sources = fs::read_dir(root.join("src/rtt")).unwrap().map(|entry| entry.unwrap().path());
+    let code: String = sources
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    assert_eq!(cited(&code), rules, "by the engine");
+    let traces: String = read("tests/rules.rs").lines().filter(|line| line.starts_with("fn rule_")).collect();
+    assert_eq!(cited(&traces), rules, "by the traces");
+    for page in ["src/rtt/RULES.md", "tests/support/model.rs", "../docs/accuracy.md", "../docs/how-it-measures.md"] {
+        let unknown: Vec<u32> = cited(&read(page)).difference(&rules).copied().collect();
+        assert!(unknown.is_empty(), "{page} cites {unknown:?}");
+    }
+    assert_eq!(
+        cited("Rules 1 to 4, 9, and 11 to 13 of it; ruled 7; rule_15_x (rule\n6)"),
+        BTreeSet::from([1, 2, 3, 4, 9, 11, 12, 13, 15])
     );
 }

@@ -1,4 +1,4 @@
-//! One flow: the matching rules of DESIGN section 6, in their order.
+//! One flow: the matching rules of RULES.md.
 //!
 //! A flow times what its local end sends. Every outbound segment goes through [`Flow::sent`], every inbound one
 //! through [`Flow::received`]; both are a page, and follow the rules' numbers.
@@ -451,6 +451,7 @@ impl Flow {
             self.hole(end, pool);
             return sent;
         }
+        // Rule 12.
         let acked_early = self.is_acked_early(start, pool);
         let again = start.before(self.snd_nxt);
         let transmission = Transmission {
@@ -684,7 +685,7 @@ impl Flow {
             self.set_hole_until(None);
         }
         if self.marks.has(Marks::HOLE.and(Marks::HOLE_KEPT)) && !hole_above {
-            // The receiver holds nothing above: what is outstanding still has not arrived, and waits for nothing.
+            // Rule 5: the receiver holds nothing above: what is outstanding still has not arrived, and waits for nothing.
             self.set_hole_until(None);
             self.outstanding.absolve(pool);
         }
@@ -699,9 +700,9 @@ impl Flow {
             _ if in_hole || hole_above => Err(Rejection::Hole),
             Match::AckedEarly | Match::Unseen => Err(Rejection::Unseen),
             _ if is_overtaken => Err(Rejection::Unseen),
-            // A segment that had arrived before caused it (RFC 2883 section 4).
+            // Rule 14: a segment that had arrived before caused it (RFC 2883 section 4).
             _ if segment.header.bits.any(Bits::DSACK) => Err(Rejection::Unseen),
-            // What was missed may have been the first to say the same.
+            // Rule 15: what was missed may have been the first to say the same.
             _ if self.marks.has(Marks::PEER_MISSED) => Err(Rejection::Unseen),
             // TSecr may be the echo of something in the hole.
             Match::ByTimestamp(_) if told.is_some() => Err(Rejection::Hole),

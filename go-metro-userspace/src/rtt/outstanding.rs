@@ -1,4 +1,4 @@
-//! Outstanding segments: what was sent and not yet acknowledged (DESIGN rules 1 to 4 and 9).
+//! Outstanding segments: what was sent and not yet acknowledged (rules 1 to 4, 9, and 11 to 13 of RULES.md).
 //!
 //! All flows share one [`Pool`] of 32-byte nodes, reserved once, so that the packet path never allocates and
 //! memory stays bounded however the flows behave. Each flow has one node to itself, where it is known before the flow has been looked at;
@@ -735,7 +735,8 @@ impl Evidence {
             };
         }
         if let (Some(echo), Some(tsval)) = (advance.echo(), newest.tsval()) {
-            // What is echoed was sent after all that is acknowledged here, or before: a transmission that was not seen.
+            // Rule 13: what is echoed was sent after all that is acknowledged here, or before: a transmission that was not
+            // seen.
             let too_new = is_newer(echo, tsval);
             // Where the first of them made room it may have been as late as the newest.
             let first = if thinned { Some(tsval) } else { self.first_tsval };
@@ -744,7 +745,7 @@ impl Evidence {
                 return Match::Unseen;
             }
         }
-        // The acknowledgement may have waited for what fills the gap. The receiver does not take the timestamp of what arrives above a
+        // Rule 11: the acknowledgement may have waited for what fills the gap. The receiver does not take the timestamp of what arrives above a
         // hole, so that its echo proves that there was none (RFC 7323 section 4.3).
         if self.gap && !is_named {
             return Match::Unseen;

@@ -1,4 +1,4 @@
-//! The slow, obvious reference model: DESIGN section 6 written as plainly as it stands there.
+//! The slow, obvious reference model: `src/rtt/RULES.md` written as plainly as it stands there.
 //!
 //! It keeps every transmission of a flow for ever, with sequence numbers unwrapped to 64 bits so that no comparison can
 //! be wrong, and looks at all of them for every acknowledgement. It knows one flow, no bounds and no lifetimes.

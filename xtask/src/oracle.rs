@@ -103,8 +103,8 @@ fn judge_thinned(binary: &Path, files: Vec<PathBuf>, seeds: u64, verbose: bool) 
     }
     println!("{}", total.row("total"));
     total.untold.iter().for_each(|(why, count)| println!("untold {count:>6}: {why}"));
-    if total.wrong > 0 {
-        bail!("{} of {} samples are refuted", total.wrong, total.samples);
+    if total.refuted > 0 {
+        bail!("{} of {} samples are refuted; --verbose shows them", total.refuted, total.samples);
     }
     Ok(())
 }

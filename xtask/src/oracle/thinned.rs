@@ -27,8 +27,11 @@ pub struct Thinned {
     pub right: usize,
     /// Those that it does not prove though the frames that are left do: only what is missing told, by reason.
     pub untold: BTreeMap<&'static str, usize>,
-    /// Those that the frames that are left refute or do not prove.
-    pub wrong: usize,
+    /// Those that the frames that are left do not prove either, and do not refute: tshark takes for a retransmission what
+    /// is none.
+    pub unproved: usize,
+    /// Those that the frames that are left refute.
+    pub refuted: usize,
     /// A line for each of these.
     pub details: Vec<String>,
     /// A line for each of the untold.
@@ -41,7 +44,8 @@ impl Thinned {
         self.captures += other.captures;
         self.samples += other.samples;
         self.right += other.right;
-        self.wrong += other.wrong;
+        self.unproved += other.unproved;
+        self.refuted += other.refuted;
         other.untold.into_iter().for_each(|(why, count)| *self.untold.entry(why).or_default() += count);
         self.details.extend(other.details);
         self.told_elsewhere.extend(other.told_elsewhere);
@@ -51,13 +55,14 @@ impl Thinned {
     #[must_use]
     pub fn row(&self, name: &str) -> String {
         let untold: usize = self.untold.values().sum();
-        format!("{name:<30} {:>9} {:>9} {:>9} {untold:>9} {:>9}", self.captures, self.samples, self.right, self.wrong)
+        let Self { captures, samples, right, unproved, refuted, .. } = self;
+        format!("{name:<30} {captures:>9} {samples:>9} {right:>9} {untold:>9} {unproved:>9} {refuted:>9}")
     }
 }
 
 /// The table's head, over [`Thinned::row`].
 pub const HEADER: &str = "\
-capture                         captures   samples     right    untold   refuted";
+capture                         captures   samples     right    untold  unproved   refuted";
 
 /// Drops frames of `file` in `seeds` ways, and judges what `binary` makes of each by the complete capture. None where it has every frame twice: which
 /// of two copies is timed is then a matter of which is left.
@@ -90,7 +95,10 @@ pub fn judge(binary: &Path, file: &Path, seeds: u64) -> Result<Option<Thinned>> 
             let line = |why| format!("{} seed {seed}: {why}: {sample:?}", super::name_of(file));
             let (Disproof::Refuted(why) | Disproof::Unproved(why)) = by_complete;
             if let Some(by_rest) = by_rest {
-                thinned.wrong += 1;
+                match by_rest {
+                    Disproof::Refuted(_) => thinned.refuted += 1,
+                    Disproof::Unproved(_) => thinned.unproved += 1,
+                }
                 thinned.details.push(line(format!("{by_rest:?}, complete: {why}")));
             } else {
                 *thinned.untold.entry(why).or_default() += 1;

@@ -62,7 +62,7 @@ fn forged_duplicates_and_sack_blocks_cost_what_is_outstanding_and_no_more() {
          61  > 1200+100
          70  < ack 1100 sack
          110 < ack 1200         => rejected hole
-         111 < ack 1300         => rejected hole
+         111 < ack 1300         => data exact 50
          120 > 1300+100
          170 < ack 1400         => data exact 50",
     );

@@ -21,6 +21,9 @@ use failures::Failures;
 /// began last would be waited for by itself.
 const END_TO_END: [&str; 7] = ["kernels", "docs", "deploy", "oracle", "faults", "e2e", "lab"];
 
+/// One of them whose tests share the packages that the first of them makes: it is run as a whole.
+const SHARES_ITS_PACKAGES: &str = "deploy";
+
 /// How many of their modules run at once, each with one test at a time. They wait more than they compute; more of them
 /// would measure each other.
 const LANES: usize = 3;
@@ -291,7 +294,8 @@ impl Module {
     fn listed(program: &'static str, list: &str) -> Vec<Self> {
         let mut modules = BTreeMap::<&str, Vec<String>>::new();
         for test in list.lines().filter_map(|line| line.strip_suffix(": test")) {
-            let module = test.split_once("::").map_or("", |(module, _)| module);
+            let module = test.split_once("::").filter(|_| program != SHARES_ITS_PACKAGES);
+            let module = module.map_or("", |(module, _)| module);
             modules.entry(module).or_default().push(test.to_owned());
         }
         modules.into_values().map(|tests| Self { program, tests }).collect()
@@ -338,6 +342,7 @@ mod tests {
         let modules = Module::listed("e2e", list);
         let tests: Vec<_> = modules.iter().map(|module| module.tests.join(" ")).collect();
         assert_eq!(tests, ["alone", "a::two", "b::one b::deep::three"]);
+        assert_eq!(Module::listed(SHARES_ITS_PACKAGES, list).len(), 1);
     }
 
     #[test]

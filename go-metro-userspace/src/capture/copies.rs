@@ -162,9 +162,10 @@ impl Flow {
         self.counting[way] >= COUNTS
     }
 
-    /// Whether frames are there twice that cannot be transmissions.
+    /// Whether a part of the frames is there twice that cannot be transmissions: more than a network doubles.
     fn has_copies(&self) -> bool {
-        [0, 1].into_iter().any(|way| self.tells_packets_apart(way) && self.ways[way].twice > 0)
+        let is_part = |way: Share| way.twice >= LEAST_EACH_WAY && way.twice * 8 >= way.once;
+        [0, 1].into_iter().any(|way| self.tells_packets_apart(way) && is_part(self.ways[way]))
     }
 }
 

@@ -52,10 +52,10 @@ impl Counted {
                 false
             }
             // Sent before, and overtaken.
-            step if step == 0 || step >= u16::MAX - 1023 => false,
+            step if step == 0 || step >= u16::MAX - 1023 || id == 0 => false,
             _ => {
-                *before_it = Some(Self { run: last.run / 2, ..begun });
-                last.run >= 2 && (frame.len > 0 || before(last.end, frame.seq))
+                *before_it = Some(begun);
+                last.run >= 4 && (frame.len > 0 || before(last.end, frame.seq))
             }
         }
     }

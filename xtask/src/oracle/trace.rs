@@ -556,16 +556,16 @@ mod tests {
                 let answer = Frame { ip_id: Some(100 + k as u16), ..ack(number + 1, at + 20, 1100 + k * 100) };
                 [sent(number, at, 1000 + k * 100, 100), answer]
             };
-            let mut frames: Vec<Frame> = (0..6).flat_map(round).collect();
+            let mut frames: Vec<Frame> = (0..12).flat_map(round).collect();
             let end = frames.len() - 1;
             (frames[end].ip_id, frames[end].len) = (Some(last), len);
             judged(frames)
         };
-        assert_eq!(answers(105, 10), SOUND);
+        assert_eq!(answers(111, 10), SOUND);
         let why = "a packet right before the acknowledgement is missing, by its identification";
-        assert_eq!(answers(106, 10), refuted(why));
+        assert_eq!(answers(112, 10), refuted(why));
         // An acknowledgement alone was sent because something arrived.
-        assert_eq!(answers(106, 0), SOUND);
+        assert_eq!(answers(112, 0), SOUND);
     }
 
     #[test]

@@ -153,14 +153,15 @@ impl Reader {
                     }
                 }
                 Piece::Malformed => match begins(rest) {
-                    Some((format, header)) => {
+                    // A section whose own header is malformed begins here again and again.
+                    Some((format, header)) if header > 0 || matches!(self.format, Format::Pcap(_)) => {
                         self.format = format;
                         self.start += header;
                     }
                     None if is_compressed(rest) && self.input.take_back(rest) => {
                         (self.start, self.end, self.ended) = (0, 0, false);
                     }
-                    None => {
+                    _ => {
                         self.break_off("a block is malformed".to_owned());
                         return None;
                     }

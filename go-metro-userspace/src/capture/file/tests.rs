@@ -235,6 +235,19 @@ fn a_cut_file_is_used_up_to_the_cut() {
     }
 }
 
+#[test]
+fn a_section_whose_own_header_is_malformed_ends_the_file() {
+    let whole = LITTLE.pcap(MICRO, &[(5, 7, &segment())]);
+    for length in [0_u32, 4, 11] {
+        let section = [0x0a0d_0d0a, length, 0x1a2b_3c4d, 1].map(u32::to_le_bytes).concat();
+        for (before, frames) in [(&[][..], 0), (&whole, 1)] {
+            let found = read(&[before, &section].concat());
+            assert_eq!(found.times.len(), frames);
+            assert!(found.broken.is_some(), "a header of {length} bytes");
+        }
+    }
+}
+
 /// 200 packets of this second, which compress to some kilobytes.
 fn capture(second: u32) -> Vec<u8> {
     let mut random = 1_u32;

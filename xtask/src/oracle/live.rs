@@ -218,9 +218,16 @@ impl Live {
         if is_repeated && of_that_byte().any(|sent| sent.left_ns > left_ns && sent.left_ns < arrived_ns) {
             return Err("sent again, and the acknowledgement is not the first");
         }
-        // It had kept the acknowledgement back, and something that was sent again made it speak.
-        let causes =
-            |sent: &Sent| sent.arrived_ns.is_some_and(|there| there > at + REPEATED_NS && there <= ack.left_ns);
+        // It had kept the acknowledgement back, and something that was sent again made it speak, unless that was answered
+        // before.
+        let is_answered = |there: u64| {
+            let meanwhile = there..ack.left_ns.saturating_sub(REPEATED_NS).max(there);
+            connection.answers.iter().any(|answer| meanwhile.contains(&answer.left_ns))
+        };
+        let causes = |sent: &Sent| {
+            let in_time = |there: u64| there > at + REPEATED_NS && there <= ack.left_ns && !is_answered(there);
+            sent.arrived_ns.is_some_and(in_time)
+        };
         if connection.sent.iter().any(|sent| sent.left_ns > left_ns && sent.start < number && causes(sent)) {
             return Err("another transmission caused the acknowledgement");
         }
@@ -452,6 +459,11 @@ mod tests {
         let passed = [sent(2000, Some(2100), 1, 100), sent(2030, Some(2130), 1, 100), answer(2130, Some(2230), 101)];
         assert_eq!(verdict(&passed, 2230, 101, 230), Err("another transmission caused the acknowledgement"));
         assert_eq!(verdict(&passed, 2230, 101, 200), Ok((200, 0, None)));
+        // Two acknowledgements are lost, and what was sent again has made it speak before it repeats itself.
+        let lost = [answer(2102, None, 201), answer(2230, None, 201), answer(2260, Some(2360), 201)];
+        let two = [sent(2000, Some(2100), 1, 100), sent(2001, Some(2101), 101, 100)];
+        let passed = [&two[..], &[sent(2130, Some(2230), 1, 100)], &lost[..]].concat();
+        assert_eq!(verdict(&passed, 2360, 201, 359), Ok((359, 159, Some(Untold::AcknowledgementLost))));
     }
 
     #[test]

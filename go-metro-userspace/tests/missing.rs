@@ -58,8 +58,8 @@ fn segment(frame: &Frame) -> Segment {
     Segment { flow, header }
 }
 
-/// Before which frames a packet of the same end is missing that may have acknowledged the same, as the source of files tells by
-/// the identifications.
+/// Before which frames a packet of the same end is missing that may have acknowledged the same, as the source of files
+/// tells by the identifications.
 fn left_out(frames: &[Frame]) -> Vec<bool> {
     // The last of each end, and how often in a row its identification was the next.
     let mut ends: [Option<(Frame, u32)>; 2] = [None; 2];

@@ -7,7 +7,8 @@ use std::process;
 /// The exit status of what SIGPIPE ended, as shells have it.
 const BROKEN_PIPE: i32 = 141;
 
-/// Does the work; where nobody reads on, everything it made is dropped as on any other panic, and the process ends without a word.
+/// Does the work; where nobody reads on, everything it made is dropped as on any other panic, and the process ends
+/// without a word.
 pub fn end_quietly<T>(work: impl FnOnce() -> T) -> T {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {

@@ -103,7 +103,8 @@ const TEST: &[Step] = &[
     Step::Cargo(&subcommands::FUZZ),
 ];
 
-/// The end-to-end programs, and what their tests need beside the build.
+/// The programs that need root, namespaces, other tools or a built agent, and what their tests need beside the build. Those with the longest tests first: one that
+/// began last would be waited for by itself.
 const END_TO_END: [(&str, &[Step]); 7] = [
     ("kernels", KERNELS),
     (
@@ -134,6 +135,11 @@ const END_TO_END: [(&str, &[Step]); 7] = [
     ("e2e", &[Step::Packages(Need::Lab), Step::Packages(Need::Test), Step::Packages(Need::Screens), Step::Prometheus]),
     ("lab", &[Step::Packages(Need::Lab), Step::Packages(Need::Test)]),
 ];
+
+/// The end-to-end programs, in the order in which they begin.
+pub fn end_to_end() -> impl Iterator<Item = &'static str> {
+    END_TO_END.into_iter().map(|(program, _)| program)
+}
 
 /// Tasks and what they need, for `--list`.
 const TASKS: [(&str, &[Step]); 13] = [

@@ -17,14 +17,10 @@ mod failures;
 
 use failures::Failures;
 
-/// The programs that need root, namespaces, other tools or a built agent. Those with the longest tests first: one that
-/// began last would be waited for by itself.
-const END_TO_END: [&str; 7] = ["kernels", "docs", "deploy", "oracle", "faults", "e2e", "lab"];
-
-/// One of them whose tests share the packages that the first of them makes: it is run as a whole.
+/// The end-to-end program whose tests share the packages that the first of them makes: it is run as a whole.
 const SHARES_ITS_PACKAGES: &str = "deploy";
 
-/// How many of their modules run at once, each with one test at a time. They wait more than they compute; more of them
+/// How many modules of those programs run at once, each with one test at a time. They wait more than they compute; more of them
 /// would measure each other.
 const LANES: usize = 3;
 
@@ -91,7 +87,7 @@ pub fn main(args: &Args) -> Result<()> {
     } else if filter.is_none() || !programs.is_empty() {
         let mut names = programs.iter().map(|module| module.program).collect::<Vec<_>>();
         names.dedup();
-        let names = if filter.is_none() { END_TO_END.to_vec() } else { names };
+        let names = if filter.is_none() { setup::end_to_end().collect() } else { names };
         println!("skipped: {} need root, for network namespaces and eBPF; run", names.join(", "));
         println!(
             "    sudo -E env PATH=\"$PATH\" cargo xtask test{}",
@@ -133,7 +129,7 @@ fn check_form(toolchain: setup::Toolchain) -> Result<()> {
 
 /// cargo's options that choose the end-to-end programs.
 fn end_to_end() -> impl Iterator<Item = &'static str> {
-    END_TO_END.into_iter().flat_map(|program| ["--test", program])
+    setup::end_to_end().flat_map(|program| ["--test", program])
 }
 
 /// The path on which the tests find the programs that set-up has unpacked for them; what the system has comes first.
@@ -277,7 +273,7 @@ impl Module {
     fn all(filter: Option<&str>) -> Result<Vec<Self>> {
         run(cargo().args(["test", "--quiet", "--no-run"]).args(end_to_end()))?;
         let mut modules = Vec::new();
-        for program in END_TO_END {
+        for program in setup::end_to_end() {
             modules.extend(Self::all_of(program, filter)?);
         }
         Ok(modules)

@@ -27,8 +27,8 @@ pub(super) fn host_ends(config: &Config) -> BTreeMap<String, bool> {
     directory::live(config).filter_map(|instance| Some((instance.interface.clone(), instance.host_end?))).collect()
 }
 
-/// What a flow sends that is first seen in the middle, or first since records were lost, may be a retransmission for about as long as a
-/// retransmission timeout is at least (RFC 6298 section 2.4).
+/// What a flow sends that is first seen in the middle, or first since records were lost, may be a retransmission for
+/// about as long as a retransmission timeout is at least (RFC 6298 section 2.4).
 const SETTLES_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) fn engine_config(config: &Config) -> EngineConfig {

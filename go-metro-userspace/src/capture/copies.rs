@@ -6,9 +6,10 @@
 //! frame therefore proves nothing. What does is that nearly every frame of a flow is there twice, acknowledgements and
 //! the other direction too: no loss does that. The frames are observed when they are read, and judged when those that
 //! follow have been read too ([`super::file`] holds some thousands back). A flow of few frames is judged by the capture
-//! as a whole. Where the IPv4 identifications of a sender change from packet to packet, an equal frame with an equal one is
-//! the same packet, however few are there twice: what is sent again has another. An equal frame that is not proved to be a copy is a transmission, so that its segment is not timed
-//! (Karn's algorithm, RFC 6298): that costs a sample, the other mistake would make a wrong one.
+//! as a whole. Where the IPv4 identifications of a sender change from packet to packet, an equal frame with an equal
+//! one is the same packet, however few are there twice: what is sent again has another. An equal frame that is not
+//! proved to be a copy is a transmission, so that its segment is not timed (Karn's algorithm, RFC 6298): that costs a
+//! sample, the other mistake would make a wrong one.
 //!
 //! Departure and acknowledgement are timed at one place. Flows whose frames repeat at another interface were captured
 //! at two places and are measured at each. Where the two went through one interface of the file, nothing tells which

@@ -41,8 +41,8 @@ type Place = [u32; 4];
 /// What the peers of some flows have sent.
 pub(super) struct EarlySegments {
     places: Box<[Place]>,
-    /// A bit for each place that is used. They stay in the processor's fastest cache, which places do not: nearly all that is asked for
-    /// is not there.
+    /// A bit for each place that is used. They stay in the processor's fastest cache, which places do not: nearly all
+    /// that is asked for is not there.
     used: [u64; PLACES / 64],
 }
 

@@ -29,13 +29,14 @@ pub struct EngineConfig {
     pub max_flows: u32,
     /// Most transmissions on record per flow.
     pub outstanding_per_flow: u16,
-    /// Every segment of the peers comes, as in a capture file or from libpcap; the classifier leaves out those that repeat an
-    /// acknowledgement. Only then does a jump in a peer's sequence numbers say that segments of its were missed.
+    /// Every segment of the peers comes, as in a capture file or from libpcap; the classifier leaves out those that
+    /// repeat an acknowledgement. Only then does a jump in a peer's sequence numbers say that segments of its were
+    /// missed.
     pub peers_complete: bool,
     /// The ports of a service: flows without one of them are none.
     pub ports: Ports,
-    /// A flow that is first seen in the middle may be in a recovery: what it sends for this long may be a retransmission, and is timed only where
-    /// TSecr is its echo. Zero: it is taken for new.
+    /// A flow that is first seen in the middle may be in a recovery: what it sends for this long may be a
+    /// retransmission, and is timed only where TSecr is its echo. Zero: it is taken for new.
     pub settles_after: Duration,
 }
 

@@ -180,15 +180,16 @@ impl Flow {
         self.isns.0 = isn;
     }
 
-    /// The first segment is seen of what was sent before, at this time. Then our initial sequence number is of no use any more,
-    /// and its place is that of the time.
+    /// The first segment is seen of what was sent before, at this time. Then our initial sequence number is of no use
+    /// any more, and its place is that of the time.
     fn join(&mut self, at: Nanos) {
         self.marks.set(Marks::LOCAL_ISN, false);
         self.marks.set(Marks::UNSETTLED, true);
         self.isns.0 = SeqNum(Ticks::of(at).0);
     }
 
-    /// Whether this may be a retransmission of what was sent before the flow was joined; later ones are not, once one is not.
+    /// Whether this may be a retransmission of what was sent before the flow was joined; later ones are not, once one
+    /// is not.
     fn may_repeat_unseen(&mut self, transmission: &Transmission, limits: FlowLimits) -> bool {
         let Some(Ticks(span)) = limits.settles_after.filter(|_| self.marks.has(Marks::UNSETTLED)) else { return false };
         let since = Ticks::of(transmission.sent_at).0.wrapping_sub(self.isns.0.0);
@@ -247,8 +248,8 @@ impl Flow {
             && !limits.peers_complete
     }
 
-    /// The flow that begins so: what [`Flow::sent`] makes of one of which nothing was seen yet, without looking at what it
-    /// cannot hold. In a flood of SYNs most flows are this and nothing more.
+    /// The flow that begins so: what [`Flow::sent`] makes of one of which nothing was seen yet, without looking at what
+    /// it cannot hold. In a flood of SYNs most flows are this and nothing more.
     #[inline]
     pub(super) fn opened_alone(segment: &Segment, gaps: u8, pool: &mut Share<'_>) -> Self {
         let (start, end, answered) = (segment.start(), segment.end(), segment.ack());
@@ -685,7 +686,8 @@ impl Flow {
             self.set_hole_until(None);
         }
         if self.marks.has(Marks::HOLE.and(Marks::HOLE_KEPT)) && !hole_above {
-            // Rule 5: the receiver holds nothing above: what is outstanding still has not arrived, and waits for nothing.
+            // Rule 5: the receiver holds nothing above: what is outstanding still has not arrived, and waits for
+            // nothing.
             self.set_hole_until(None);
             self.outstanding.absolve(pool);
         }

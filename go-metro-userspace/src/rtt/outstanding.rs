@@ -520,7 +520,8 @@ impl Queue {
         }
     }
 
-    /// All that was sent again has arrived, unless it is still on record: else what is on record is as if nothing had been.
+    /// All that was sent again has arrived, unless it is still on record: else what is on record is as if nothing had
+    /// been.
     pub(super) fn absolve(&mut self, pool: &mut Share<'_>) {
         let mut index = self.head;
         for _ in 0..self.len {
@@ -735,8 +736,8 @@ impl Evidence {
             };
         }
         if let (Some(echo), Some(tsval)) = (advance.echo(), newest.tsval()) {
-            // Rule 13: what is echoed was sent after all that is acknowledged here, or before: a transmission that was not
-            // seen.
+            // Rule 13: what is echoed was sent after all that is acknowledged here, or before: a transmission that was
+            // not seen.
             let too_new = is_newer(echo, tsval);
             // Where the first of them made room it may have been as late as the newest.
             let first = if thinned { Some(tsval) } else { self.first_tsval };
@@ -745,8 +746,8 @@ impl Evidence {
                 return Match::Unseen;
             }
         }
-        // Rule 11: the acknowledgement may have waited for what fills the gap. The receiver does not take the timestamp of what arrives above a
-        // hole, so that its echo proves that there was none (RFC 7323 section 4.3).
+        // Rule 11: the acknowledgement may have waited for what fills the gap. The receiver does not take the timestamp
+        // of what arrives above a hole, so that its echo proves that there was none (RFC 7323 section 4.3).
         if self.gap && !is_named {
             return Match::Unseen;
         }

@@ -154,8 +154,8 @@ impl FlowTable {
         self.index.touch(hash)
     }
 
-    /// Which entry most likely is that of a key with this hash, [`NIL`] if none. Reads it and the node that belongs to it, so that they
-    /// are in the cache; what it has read is added to `warm`.
+    /// Which entry most likely is that of a key with this hash, [`NIL`] if none. Reads it and the node that belongs to
+    /// it, so that they are in the cache; what it has read is added to `warm`.
     #[inline]
     pub(super) fn touch_entry(&self, hash: u32, pool: &Pool, warm: &mut u64) -> u32 {
         let Some(index) = self.index.find(hash, |_| true) else { return NIL };

@@ -25,7 +25,7 @@ ok    configuration: my.yaml: 1 instance(s)
 
 A key that does not exist, a wrong type or a bad value is an error that names the line. Numbers and yes/no may be quoted. Where the file is silent, `DD_AGENT_HOST`,
 `DD_DOGSTATSD_PORT`, `DD_DOGSTATSD_URL`, `DD_ENV`, `DD_SERVICE`, `DD_VERSION` and `DD_ENTITY_ID` are honoured. SIGHUP reads it again: targets, tags,
-bounds and lifetimes follow without losing a flow. A change of where segments come from (`sampling` among it) opens capture anew, and is refused where the
+bounds and lifetimes follow without losing a flow. A change of where segments come from (`sampling` among it) reopens capture, and is refused where the
 daemon has given up the rights for that after the start; the keys of the log and `sandbox` need a restart ([which key does what](privileges.md#what-a-reload-cannot-do)).
 ";
 

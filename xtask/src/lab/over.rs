@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Raises a flag when dropped, on a panic too: threads of a scope that run until then would otherwise be waited for, for ever.
+/// Raises a flag when dropped, on a panic too: threads of a scope that run until then would otherwise be waited for,
+/// for ever.
 #[derive(Debug)]
 pub struct Over<'a>(pub &'a AtomicBool);
 

@@ -18,7 +18,8 @@ pub(super) struct Known {
     pub(super) begun: bool,
     /// Its sender had sent something right before it that was not seen, since the other side was first seen to send.
     pub(super) missed: bool,
-    /// Its sender, which counts its packets, had sent another right before it, and did not send this one because something arrived.
+    /// Its sender, which counts its packets, had sent another right before it, and did not send this one because
+    /// something arrived.
     pub(super) left_out: bool,
 }
 
@@ -30,7 +31,7 @@ struct Counted {
     segments: u16,
     /// Where it ended.
     end: u32,
-    /// How often in a row the next one came; halved where it did not.
+    /// How often in a row the next one came.
     run: u32,
 }
 
@@ -48,7 +49,7 @@ impl Counted {
         };
         match id.wrapping_sub(last.last) {
             step if step >= 1 && step <= last.segments => {
-                *before_it = Some(Self { run: (last.run + 1).min(64), ..begun });
+                *before_it = Some(Self { run: last.run + 1, ..begun });
                 false
             }
             // Sent before, and overtaken.

@@ -218,8 +218,8 @@ impl Live {
         if is_repeated && of_that_byte().any(|sent| sent.left_ns > left_ns && sent.left_ns < arrived_ns) {
             return Err("sent again, and the acknowledgement is not the first");
         }
-        // It had kept the acknowledgement back, and something that was sent again made it speak, unless that was answered
-        // before.
+        // It had kept the acknowledgement back, and something that was sent again made it speak, unless that was
+        // answered before.
         let is_answered = |there: u64| {
             let meanwhile = there..ack.left_ns.saturating_sub(REPEATED_NS).max(there);
             connection.answers.iter().any(|answer| meanwhile.contains(&answer.left_ns))

@@ -27,8 +27,8 @@ pub struct Thinned {
     pub right: usize,
     /// Those that it does not prove though the frames that are left do: only what is missing told, by reason.
     pub untold: BTreeMap<&'static str, usize>,
-    /// Those that the frames that are left do not prove either, and do not refute: tshark takes for a retransmission what
-    /// is none.
+    /// Those that the frames that are left do not prove either, and do not refute: tshark takes for a retransmission
+    /// what is none.
     pub unproved: usize,
     /// Those that the frames that are left refute.
     pub refuted: usize,

@@ -226,8 +226,8 @@ impl Trace {
         }
     }
 
-    /// The last acknowledgement between the two that advances to less than `ack` does, of a receiver that uses SACK, without a
-    /// block above: then it held nothing above that, of `acked` neither (RFC 2018 section 4).
+    /// The last acknowledgement between the two that advances to less than `ack` does, of a receiver that uses SACK,
+    /// without a block above: then it held nothing above that, of `acked` neither (RFC 2018 section 4).
     fn settled(&self, acked: &Frame, ack: &Frame) -> Option<&Frame> {
         let number = ack.ack?;
         if !self.uses_sack(acked.flow) {

@@ -38,8 +38,8 @@ fn actions_are_pinned_by_commit_and_images_by_digest() {
     assert!(seen >= 4, "only {seen} actions and images are recognised");
 }
 
-/// What a line that names an action or an image has before its hash, and the hash's length; `None` for other lines, and for an image
-/// that is built from nothing or named in the same file.
+/// What a line that names an action or an image has before its hash, and the hash's length; `None` for other lines, and
+/// for an image that is built from nothing or named in the same file.
 fn pinned(line: &str) -> Option<(&'static str, usize)> {
     let line = line.trim().trim_start_matches("- ");
     if line.starts_with("uses: ") {

@@ -187,8 +187,8 @@ fn hide_what_was_cut(decoded: &mut Decoded) {
     }
 }
 
-/// Hands a segment on as both its ends see it, but for the round trips that are mixed; whether there were such. Of one
-/// that was `missed` something before, the end that receives it is told.
+/// Hands a segment on as both its ends see it, but for the round trips that are mixed; whether there were such. Where
+/// something was `missed` right before it, the segment that the other end receives says so.
 #[inline]
 fn orient(
     decoded: &Decoded,

@@ -1,8 +1,8 @@
 //! What the IPv4 identifications of an end say of packets that the capture does not have.
 //!
-//! A host that counts the packets of a connection by one (as Linux does) gives each an identification; where one is left
-//! out, a packet was lost on the path or by the capture. That may have been the first to acknowledge what the next one
-//! acknowledges, if the host sent the next one of its own accord: data, a FIN, or behind data that is missing. An
+//! A host that counts the packets of a connection by one (as Linux does) gives each an identification; where one is
+//! left out, a packet was lost on the path or by the capture. That may have been the first to acknowledge what the next
+//! one acknowledges, if the host sent the next one of its own accord: data, a FIN, or behind data that is missing. An
 //! acknowledgement alone, where the last segment ended, was sent because something arrived.
 
 use go_metro_common::segment::{Bits, TcpFlags};
@@ -12,8 +12,8 @@ use crate::rtt::SeqNum;
 
 /// Ends that are remembered.
 const ENDS: usize = 1 << 14;
-/// So often in a row an identification must have been the next one before one that is not tells anything: a counter that
-/// connections share is not, unless the others are nearly silent.
+/// So often in a row an identification must have been the next one before one that is not tells anything: a counter
+/// that connections share is not, unless the others are nearly silent.
 const STEADY: u8 = 4;
 /// An identification that is lower by no more than this was overtaken.
 const OVERTAKEN: u16 = 1024;

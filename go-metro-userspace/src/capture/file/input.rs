@@ -1,8 +1,8 @@
 //! The bytes of a capture file, decompressed if need be.
 //!
-//! Compressed streams and plain captures may be appended to one another in any order. Where a plain one ends is known to who reads it
-//! alone, who gives back what it read of the next ([`Input::take_back`]). What a compressed stream gave before it broke is used; the
-//! error comes after it.
+//! Compressed streams and plain captures may be appended to one another in any order. Where a plain one ends is known
+//! to who reads it alone, who gives back what it read of the next ([`Input::take_back`]). What a compressed stream gave
+//! before it broke is used; the error comes after it.
 
 use std::fs::File;
 use std::io::{self, BufRead, Error, ErrorKind, Read};

@@ -1,8 +1,8 @@
 //! Clocks of a file's interfaces that disagree.
 //!
-//! Where one interface has what is sent and another what answers it, as a tap with one for each direction, a round trip is
-//! as wrong as their clocks are apart. An acknowledgement that was captured before what it acknowledges shows it, and by how
-//! much at least. What is smaller than the shortest round trip shows nowhere.
+//! Where one interface has what is sent and another what answers it, as a tap with one for each direction, a round trip
+//! is as wrong as their clocks are apart. An acknowledgement that was captured before what it acknowledges shows it,
+//! and by how much at least. What is smaller than the shortest round trip shows nowhere.
 
 use std::collections::HashMap;
 use std::time::Duration;

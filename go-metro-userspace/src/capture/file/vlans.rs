@@ -1,7 +1,8 @@
 //! Connections that a capture has in several VLANs.
 //!
-//! Tags are no part of a flow's identity: each direction may have its own, or one of them none. But where one direction comes with
-//! several, these are two places of one path, or two connections with the same addresses, and are taken for one.
+//! Tags are no part of a flow's identity: each direction may have its own, or one of them none. But where one direction
+//! comes with several, these are two places of one path, or two connections with the same addresses, and are taken for
+//! one.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

@@ -1,8 +1,9 @@
 //! The live libpcap source: for kernels and privileges that eBPF asks too much of.
 //!
 //! [`cooked`] is all interfaces whose packets' type tells their direction, [`device`] one where it does not: a loopback device, or any
-//! under a libpcap that is older than 1.10; [`tap`] is an open handle, [`filter`] what the kernel sorts out beforehand, [`gaps`]
-//! where something was lost. [`PcapSource`] here keeps them in step with what is to be watched and which interfaces exist.
+//! under a libpcap that is older than 1.10; [`tap`] is an open handle, [`filter`] what the kernel sorts out beforehand,
+//! [`gaps`] where something was lost. [`PcapSource`] here keeps them in step with what is to be watched and which
+//! interfaces exist.
 
 mod cooked;
 mod device;

@@ -9,7 +9,7 @@
 //! - [`status`]: what a running daemon says of itself, and asking it
 //! - [`logging`]: where the log goes
 //! - [`capture`]: sources of segment records: eBPF, live libpcap, capture files
-//! - [`report`]: sinks of summaries: DogStatsD, JSON, tables
+//! - [`output`]: where reports go: DogStatsD, Prometheus, JSON, CSV, tables, plots
 //! - [`targets`]: names and prefixes to address sets
 //! - [`privileges`]: what the process may do, and what of it is given up
 //! - [`config`]: the file, typed and validated
@@ -28,9 +28,9 @@ pub mod cli;
 pub mod config;
 pub mod logging;
 pub mod netlink;
+pub mod output;
 pub mod privileges;
 pub mod read;
-pub mod report;
 pub mod rtt;
 pub mod signals;
 pub mod status;

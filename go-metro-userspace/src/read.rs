@@ -12,10 +12,11 @@ use ipnet::IpNet;
 
 use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource, Told};
-use crate::report::naming::{KernelTimes, Names};
-use crate::report::plot::{Panel, Plot};
-use crate::report::table::Columns;
-use crate::report::{csv, json, naming, sample_json, table};
+use crate::output::json::sample as sample_json;
+use crate::output::naming::{KernelTimes, Names};
+use crate::output::plot::{Panel, Plot};
+use crate::output::table::Columns;
+use crate::output::{csv, json, naming, table};
 use crate::rtt::{
     Batch, Engine, EngineConfig, EngineCounters, Interval, Kind, Nanos, Outcome, PairKey, PairSummary, Ports, Quiet,
     Rejection, Segment, Side, Stats, Summaries, SummaryLimits,

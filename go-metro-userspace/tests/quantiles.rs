@@ -14,9 +14,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use go_metro::report::page::Format;
-use go_metro::report::table::{self, Columns, Style};
-use go_metro::report::{Health, Json, NamedPair, Prometheus, Report, Table, csv, json};
+use go_metro::output::prometheus::page::Format;
+use go_metro::output::table::{self, Columns, Style};
+use go_metro::output::{Health, Json, NamedPair, Prometheus, Report, Table, csv, json};
 use go_metro::rtt::{
     Addr, Buckets, Class, Endpoint, FlowKey, Kind, Nanos, PairSummary, Rtt, Sample, SeqNum, Side, Summaries,
     SummaryLimits,

@@ -12,7 +12,7 @@ use super::machines::Machines;
 use crate::capture::{CaptureError, WatchList, interfaces};
 use crate::config::{Backend, Config, Instance, Selector, SidesWanted};
 use crate::netlink::links;
-use crate::report::naming::Names;
+use crate::output::naming::Names;
 use crate::status::document::{HostStatus, TargetStatus};
 use crate::targets::hosts::Hosts;
 use crate::targets::resolver::{Addresses, Name};

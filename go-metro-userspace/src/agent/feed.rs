@@ -10,7 +10,7 @@ use tokio::time::Interval;
 use super::tap::Tapped;
 use super::worker::Look;
 use super::{Agent, ticks};
-use crate::report::naming::Names;
+use crate::output::naming::Names;
 use crate::rtt::Side;
 use crate::status::Live;
 use crate::status::live::{Counters, LiveFlow};

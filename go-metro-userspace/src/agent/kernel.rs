@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::waiting::beside;
 use crate::netlink::sockets;
-use crate::report::KernelRtt;
-use crate::report::naming::{KernelTimes, sockets_of};
+use crate::output::KernelRtt;
+use crate::output::naming::{KernelTimes, sockets_of};
 use crate::rtt::{Addr, Interval};
 
 /// A socket counts if it was in use this much before the interval too: the question comes a little after its end.

@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 use super::AgentError;
 use super::serve::{self, Asks, Server};
 use crate::config::{Config, SidesWanted};
-use crate::report::dogstatsd::DogStatsdOptions;
-use crate::report::printer::{Page, Printer};
-use crate::report::table::{Columns, Style};
-use crate::report::{Destination, DogStatsd, Json, Prometheus, Report, Sink, Table, origin};
+use crate::output::dogstatsd::{DogStatsdOptions, origin};
+use crate::output::printer::{Page, Printer};
+use crate::output::table::{Columns, Style};
+use crate::output::{Destination, DogStatsd, Json, Prometheus, Report, Sink, Table};
 use crate::status::document::OutputStatus;
 use crate::terminal::{self, Spelling, shared_stdout};
 

@@ -8,8 +8,8 @@ use super::directory::Directory;
 use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource, Told};
 use crate::config::{Config, Instance};
-use crate::report::naming::{KernelTimes, Names, name_pairs};
-use crate::report::{Health, Report};
+use crate::output::naming::{KernelTimes, Names, name_pairs};
+use crate::output::{Health, Report};
 use crate::rtt::{Batch, Engine, EngineConfig, Outcome, Sample, Segment, Summaries};
 
 /// Reads one instance's capture.

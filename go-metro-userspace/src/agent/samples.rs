@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 
 use super::crew::Crew;
 use super::worker::Samples;
+use crate::output::json::sample as sample_json;
 use crate::privileges;
-use crate::report::sample_json;
 use crate::rtt::Sample;
 use crate::terminal::{Spelling, shared_stdout};
 use crate::threads;

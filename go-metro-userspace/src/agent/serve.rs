@@ -31,8 +31,8 @@ use tokio_util::net::Listener;
 
 use super::waiting::beside;
 use crate::logging::OnceInAWhile;
-use crate::report::page::{Format, Inflated, Page, PageError, accepts_gzip};
-use crate::report::prometheus::Exposition;
+use crate::output::prometheus::Exposition;
+use crate::output::prometheus::page::{Format, Inflated, Page, PageError, accepts_gzip};
 use crate::status::document::State;
 use crate::status::{LIVE_PATH, Live, STATUS_PATH, Status};
 

@@ -12,8 +12,8 @@ use super::{Agent, resident_bytes};
 use crate::capture::ebpf::features;
 use crate::config::Backend;
 use crate::logging::{OnceInAWhile, recent};
+use crate::output::{Events, Report};
 use crate::privileges::{self, Landlock};
-use crate::report::{Events, Report};
 use crate::rtt::{Kind, Rejection};
 use crate::status::Status;
 use crate::status::document::{

@@ -10,9 +10,9 @@ use super::run::ports;
 use crate::capture::decode::Tunnels;
 use crate::capture::file::FileFilter;
 use crate::config::SidesWanted;
+use crate::output::plot;
 use crate::privileges::{self, Needs, Sandbox};
 use crate::read::{self, Explain, Format, ReadOptions};
-use crate::report::plot;
 use crate::rtt::parse_ports;
 use crate::terminal::{self, Spelling};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::client;
 use crate::config::Config;
-use crate::report::{Destination, look_up};
+use crate::output::{Destination, look_up};
 
 /// Longest wait for a name server before two names count as two servers.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -20,7 +20,7 @@ pub(super) enum Kind {
     Flows,
 }
 
-/// A column that rows can be sorted by: the name, samples, then those of [`NUMBERS`](crate::report::fit::NUMBERS).
+/// A column that rows can be sorted by: the name, samples, then those of [`NUMBERS`](crate::output::fit::NUMBERS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Column {
     Dst,

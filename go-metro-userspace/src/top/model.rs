@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-use crate::report;
+use crate::output;
 use crate::rtt::{Figure, PairSummary, Stats};
 use crate::status::Live;
 use crate::status::live::{Counters, LiveFlow};
@@ -31,7 +31,7 @@ pub(super) struct Row {
     history: VecDeque<(f64, u64)>,
     /// The second of the newest entry.
     newest: u64,
-    /// The columns of numbers ([`report::fit::NUMBERS`]), made once a second and not for each frame.
+    /// The columns of numbers ([`output::fit::NUMBERS`]), made once a second and not for each frame.
     pub(super) figures: Option<[Option<Figure>; 8]>,
 }
 
@@ -72,7 +72,7 @@ impl Row {
             *count += stats.count();
         }
         self.summary.merge(summary);
-        self.figures = self.stats().map(|stats| report::columns(stats, stats.mean_ms()));
+        self.figures = self.stats().map(|stats| output::columns(stats, stats.mean_ms()));
     }
 
     /// Takes another row in, from before this one's name was known.
@@ -84,7 +84,7 @@ impl Row {
         let mut whole = summary;
         whole.merge(&self.summary);
         self.summary = whole;
-        self.figures = self.stats().map(|stats| report::columns(stats, stats.mean_ms()));
+        self.figures = self.stats().map(|stats| output::columns(stats, stats.mean_ms()));
     }
 }
 
@@ -189,7 +189,7 @@ pub(super) fn distribution(stats: &Stats, bins: usize) -> (Vec<(f64, f64, u64)>,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::examples::summary;
+    use crate::output::examples::summary;
 
     #[test]
     fn the_bars_of_a_distribution_are_all_samples_and_those_above_p99_at_most_a_hundredth() {

@@ -10,8 +10,8 @@ use ratatui::widgets::{Block, Borders, Clear, Paragraph, RenderDirection, Sparkl
 
 use super::app::{App, Column, Kind};
 use super::model::{HISTORY, Model, Row, RowKey, distribution};
-use crate::report::fit::{self, Claim, Order};
-use crate::report::number;
+use crate::output::fit::{self, Claim, Order};
+use crate::output::number;
 use crate::rtt::{Figure, Stats};
 use crate::terminal;
 

@@ -103,7 +103,7 @@ fn drawn(app: &mut App, width: u16, height: u16) -> String {
 }
 
 fn is_as_before(name: &str, screen: &str) {
-    crate::report::examples::is_as_before("top/screens", name, screen);
+    crate::output::examples::is_as_before("top/screens", name, screen);
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn what_is_not_known_yet_is_not_said_to_be_nothing_and_nothing_is_older_than_the
 fn a_single_sample_has_no_jitter_and_a_small_one_is_not_zero() {
     let mut app = App::new("capturing".to_owned(), false);
     let mut flow = flow("10.0.0.5:1", "192.0.2.1:443", "192.0.2.1", SampleKind::Data, [1]);
-    flow.summary = crate::report::examples::summary_ns(&[476]);
+    flow.summary = crate::output::examples::summary_ns(&[476]);
     app.add(&Live { interval_s: 1.0, flows: vec![flow], ..Live::default() });
     let screen = drawn(&mut app, 120, 24);
     let row = screen.lines().find(|line| line.starts_with("10.0.0.5")).unwrap();
@@ -282,7 +282,7 @@ fn no_two_bins_of_a_narrow_distribution_are_alike() {
     let mut app = App::new("capturing".to_owned(), false);
     let mut flow = flow("10.0.0.5:1", "192.0.2.1:443", "192.0.2.1", SampleKind::Data, [1]);
     let ns: Vec<u64> = (0..200).map(|k| 5_100 + k * 7).collect();
-    flow.summary = crate::report::examples::summary_ns(&ns);
+    flow.summary = crate::output::examples::summary_ns(&ns);
     app.add(&Live { interval_s: 1.0, flows: vec![flow], ..Live::default() });
     for (width, height) in [(80, 24), (120, 40)] {
         let screen = drawn(&mut app, width, height);

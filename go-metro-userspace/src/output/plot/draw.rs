@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::scale::{RttScale, even_ticks};
 use super::{LeftOut, Panel, Points};
-use crate::report::number::{self, short};
-use crate::report::{columns, fit};
+use crate::output::number::{self, short};
+use crate::output::{columns, fit};
 use crate::rtt::{Figure, Stats};
 use crate::terminal::printable;
 

@@ -10,16 +10,10 @@ pub mod fit;
 pub mod json;
 pub mod naming;
 pub mod number;
-pub mod origin;
-pub mod page;
 pub mod plot;
 pub mod printer;
-#[cfg_attr(not(feature = "prometheus"), path = "without_prometheus.rs")]
 pub mod prometheus;
-pub mod sample_json;
 pub mod table;
-mod tags;
-mod transport;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,11 +23,11 @@ use crate::capture::SourceCounters;
 use crate::rtt::{EngineCounters, Figure, PairSummary, Rtt, Side, Stats};
 
 pub use dogstatsd::DogStatsd;
+pub use dogstatsd::{Destination, look_up};
 pub use json::Json;
 pub use printer::Printer;
 pub use prometheus::Prometheus;
 pub use table::Table;
-pub use transport::{Destination, look_up};
 
 /// One interval's results.
 #[derive(Clone, Debug)]

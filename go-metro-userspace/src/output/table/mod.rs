@@ -494,7 +494,7 @@ mod tests {
         for (width, style) in style {
             let text = lived(&[long()], style);
             assert!(text.lines().all(|line| fit::width(line) <= width), "{width}:\n{text}");
-            is_as_before("report/screens", &format!("live-{width}"), &text);
+            is_as_before("output/table/screens", &format!("live-{width}"), &text);
         }
         let text = lived(&[long()], || Style::Live { width: 12, height: 12 });
         assert!(text.contains("too small") && text.lines().all(|line| fit::width(line) <= 12), "{text}");
@@ -517,7 +517,7 @@ mod tests {
 
     /// A live table of so many columns, as it was seen to be right.
     fn live_screen(width: usize) -> String {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report/screens");
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/output/table/screens");
         std::fs::read_to_string(folder.join(format!("live-{width}.txt"))).unwrap()
     }
 

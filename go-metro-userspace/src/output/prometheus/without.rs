@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Report;
 use super::page::{Format, Page, PageError};
+use crate::output::Report;
 use crate::rtt::Buckets;
 
 /// What is scraped.

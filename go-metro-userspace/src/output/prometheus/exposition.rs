@@ -25,9 +25,9 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::naming::OTHER;
 use super::page::{Format, MAX_BYTES, Page, PageError, PageWriter};
-use super::{Health, KernelRtt, NamedPair, Report};
+use crate::output::naming::OTHER;
+use crate::output::{Health, KernelRtt, NamedPair, Report};
 use crate::rtt::{Buckets, Histogram, Kind, Rejection, Stats};
 
 /// A pair without a sample for this long is forgotten: longer than any scraper's memory of a series, so that none sees it come and go.
@@ -394,8 +394,8 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, health: &Health, expired: u64) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::examples::{pair, report};
     use super::*;
+    use crate::output::examples::{pair, report};
 
     #[test]
     fn all_scrapers_share_a_page_and_there_are_two_at_most() {

@@ -12,6 +12,10 @@
 //! Gauges are of data segments alone: a pair that only shook hands sends only `.connect`. Tags come in the original's order:
 //! `src:`, `dst:`, the instance's, `iface:`; where the local side is measured too, `side:` comes behind `dst:`.
 
+pub mod origin;
+mod tags;
+mod transport;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,12 +24,13 @@ use cadence::prelude::*;
 use cadence::{Metric, MetricBuilder, StatsdClient};
 use go_metro_common::counters::Unparsable;
 
-use super::tags::{sanitise, tag};
-use super::transport::{Destination, Lines, Packer, Sender, Tally};
 use super::{Health, NamedPair, Report};
 use crate::config::MetricName;
 use crate::logging::OnceInAWhile;
 use crate::rtt::{Kind, Rejection, Stats};
+use tags::{sanitise, tag};
+pub use transport::{Destination, look_up};
+use transport::{Lines, Packer, Sender, Tally};
 
 /// A line that does not fit in a datagram is mentioned in the log not more often than this.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(3600);
@@ -43,7 +48,7 @@ pub struct DogStatsdOptions {
     pub tags: Vec<String>,
     /// Which metrics it gets.
     pub metrics: Vec<MetricName>,
-    /// Fields at the end of every line, by which the server finds the sender's container; see [`super::origin`].
+    /// Fields at the end of every line, by which the server finds the sender's container; see [`origin`].
     pub origin: String,
     /// How often its name is looked up again, if it is a name.
     pub refresh: Duration,

@@ -35,7 +35,7 @@ fn a_long_file_shows_how_far_it_is_at_a_terminal_and_only_there() {
     assert!(!errors.contains("MiB") && !errors.contains('\r'), "{errors:?}");
 
     // script(1) gives it a terminal; standard error goes there as well.
-    let command = format!("{go_metro} read {}", file.path().display());
+    let command = format!("'{go_metro}' read {}", file.path().display());
     let Ok(typed) = Command::new("script").args(["-qec", &command, "/dev/null"]).env("TERM", "xterm").output() else {
         println!("skipped: no script(1) here");
         return;

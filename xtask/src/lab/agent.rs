@@ -46,6 +46,15 @@ pub fn binary() -> Result<PathBuf> {
         .context("no go-metro binary; run `cargo xtask build-ebpf && cargo build -p go-metro-userspace`")
 }
 
+/// [`binary`], as a word of a shell's line: its path may have spaces.
+///
+/// # Errors
+///
+/// As [`binary`].
+pub fn shell_word() -> Result<String> {
+    Ok(format!("\"{}\"", binary()?.display()))
+}
+
 /// The agent's source of segments, as `--backend` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {

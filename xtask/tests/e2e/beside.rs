@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use xtask::lab::agent::{Agent, Finished, binary};
+use xtask::lab::agent::{Agent, Finished, shell_word};
 use xtask::lab::programs::{Hook, attached};
 use xtask::lab::statsd::Listener;
 use xtask::lab::terminal::Terminal;
@@ -56,7 +56,7 @@ fn run_alone_on_a_terminal_follows_the_daemon_that_runs() {
         "echo before; unshare --mount --propagation private sh -ec 'mount -t tmpfs none /etc; mkdir /etc/go-metro; \
          cp {} /etc/go-metro/conf.yaml; exec {} run'; echo ended $?; exec sleep 60",
         daemon.config.display(),
-        binary().unwrap().display()
+        shell_word().unwrap()
     );
     let terminal = Terminal::start(&lab.a, (120, 30), &script).unwrap();
     terminal.wait_for(SOON, |screen| screen.contains("ebpf on eth0") && screen.contains("q quit")).unwrap();
@@ -120,7 +120,7 @@ fn top_of_a_socket_where_nobody_answers_is_an_error_and_captures_nothing() {
     let lab = Lab::new(Link::Veth).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("nobody.sock");
-    let script = format!("{} top -s {}; echo ended $?; exec sleep 60", binary().unwrap().display(), socket.display());
+    let script = format!("{} top -s {}; echo ended $?; exec sleep 60", shell_word().unwrap(), socket.display());
     let terminal = Terminal::start(&lab.a, (120, 30), &script).unwrap();
     let screen = terminal.wait_for(SOON, |screen| screen.contains("ended ")).unwrap();
     assert!(screen.contains("ended 1") && screen.contains("no daemon answers at"), "{screen}");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use xtask::lab::agent::{Agent, binary};
+use xtask::lab::agent::{Agent, binary, shell_word};
 use xtask::lab::programs::{Hook, attached};
 use xtask::lab::terminal::Terminal;
 use xtask::lab::traffic::{Rounds, Server, connect};
@@ -23,7 +23,7 @@ const LARGE: (u16, u16) = (120, 40);
 fn command(arguments: &str) -> String {
     format!(
         "echo before; GO_METRO_SANDBOX=kill {} top {arguments}; echo ended $?; stty -a | tr ';' '\\n' | grep -w echo; exec sleep 60",
-        binary().unwrap().display()
+        shell_word().unwrap()
     )
 }
 
@@ -103,7 +103,7 @@ fn a_locale_without_utf_8_gets_ascii_and_a_dumb_terminal_no_escape_sequences() {
     let folder = tempfile::tempdir().unwrap();
     let kept = |name: &str, term: &str, arguments: &str| {
         let file = folder.path().join(name);
-        let line = format!("{} {arguments}", binary().unwrap().display());
+        let line = format!("{} {arguments}", shell_word().unwrap());
         let mut command = lab.a.namespace.command("script");
         command.args(["-qec", &line]).arg(&file).env("TERM", term).env("LC_ALL", "C.UTF-8");
         let mut script = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();

@@ -230,7 +230,7 @@ fn top_shows_the_flows_of_all_workers() {
     conf.write(&lab, "workers: 2", "");
     let agent = conf.start(&lab);
     let binary = xtask::lab::agent::binary().unwrap();
-    let top = format!("exec {} top --socket {}", binary.display(), conf.socket().display());
+    let top = format!("exec '{}' top --socket {}", binary.display(), conf.socket().display());
     let terminal = Terminal::start(&lab.a, (100, 40), &top).unwrap();
     terminal.wait_for(SOON, |screen| screen.contains("ebpf on eth0")).unwrap();
     let server = Server::v4(&lab.b, ROUNDS.service()).unwrap();

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xtask::lab::agent::{Agent, binary};
+use xtask::lab::agent::{Agent, binary, shell_word};
 use xtask::lab::late::{Late, in_time, timely};
 use xtask::lab::statsd::Listener;
 use xtask::lab::terminal::Terminal;
@@ -266,8 +266,7 @@ fn a_live_table_has_one_row_a_pair_and_side_when_names_come_late() {
     // it.
     let slow = Mood::Slow(Duration::from_secs(4), Vec::new());
     let _names = Server::with(&lab.a, slow, "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n");
-    let line =
-        format!("{} run --interface eth0 --sides both --status-socket off 2> /dev/null", binary().unwrap().display());
+    let line = format!("{} run --interface eth0 --sides both --status-socket off 2> /dev/null", shell_word().unwrap());
     let terminal = Terminal::start(&lab.a, (130, 30), &line).unwrap();
     let stop = AtomicBool::new(false);
     let rows = |screen: &str| -> Vec<Vec<String>> {

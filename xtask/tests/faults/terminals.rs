@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use xtask::lab::agent::{binary, run_once};
+use xtask::lab::agent::{binary, run_once, shell_word};
 use xtask::lab::terminal::{Recorder, Terminal};
 
 use super::dns::{Mood, Server};
@@ -374,7 +374,7 @@ fn the_end_of_the_input_ends_the_questions_and_writes_nothing() {
     let (lab, folder) = (lab(), tempfile::tempdir().unwrap());
     lab.a.namespace.ip("route add default dev eth0").unwrap();
     let file = folder.path().join("conf.yaml");
-    let line = format!("{} config init {}; echo ended with $?; sleep 60", binary().unwrap().display(), file.display());
+    let line = format!("{} config init {}; echo ended with $?; sleep 60", shell_word().unwrap(), file.display());
     let terminal = Terminal::start(&lab.a, (132, 30), &line).unwrap();
     terminal.wait_for(3 * SOON, |screen| screen.contains("Interfaces to watch [eth0]:")).unwrap();
     terminal.press(&["C-d"]).unwrap();

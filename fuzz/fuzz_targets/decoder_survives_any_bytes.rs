@@ -4,7 +4,7 @@
 
 use go_metro::capture::SourceCounters;
 use go_metro::capture::decode::{LinkType, Origin, Packet, Tunnels, decode_counted};
-use go_metro::rtt::{Direction, Nanos};
+use go_metro_rtt::{Direction, Nanos};
 use go_metro_common::segment::Sides;
 use libfuzzer_sys::fuzz_target;
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use go_metro::rtt::{Addr, Direction, Endpoint, Engine, EngineConfig, FlowKey, Kind, Nanos, Outcome, Segment, Side};
+use go_metro_rtt::{Addr, Direction, Endpoint, Engine, EngineConfig, FlowKey, Kind, Nanos, Outcome, Segment, Side};
 use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
 use libfuzzer_sys::fuzz_target;
 

@@ -15,7 +15,6 @@
 //! - [`config`]: the file, typed and validated
 //! - [`signals`], [`threads`]: what the process inherits and may run out of
 //! - [`terminal`]: standard output and standard error, and text that others chose
-//! - [`rtt`]: the engine: flows, matching, summaries; no I/O, clock or thread
 
 // What only an optional part uses is no mistake where that part is left out.
 #![cfg_attr(not(all(feature = "pcap", feature = "prometheus", feature = "top")), allow(dead_code, unused_imports))]
@@ -31,7 +30,6 @@ pub mod netlink;
 pub mod output;
 pub mod privileges;
 pub mod read;
-pub mod rtt;
 pub mod signals;
 pub mod status;
 pub mod targets;

@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::Sides;
+use go_metro_rtt::{
+    Batch, Engine, EngineConfig, EngineCounters, Interval, Kind, Nanos, Outcome, PairKey, PairSummary, Ports, Quiet,
+    Rejection, Segment, Side, Stats, Summaries, SummaryLimits,
+};
 use ipnet::IpNet;
 
 use crate::capture::CaptureError;
@@ -17,10 +21,6 @@ use crate::output::naming::{KernelTimes, Names};
 use crate::output::plot::{Panel, Plot};
 use crate::output::table::Columns;
 use crate::output::{csv, json, naming, table};
-use crate::rtt::{
-    Batch, Engine, EngineConfig, EngineCounters, Interval, Kind, Nanos, Outcome, PairKey, PairSummary, Ports, Quiet,
-    Rejection, Segment, Side, Stats, Summaries, SummaryLimits,
-};
 use crate::terminal;
 
 /// Flows at once; a capture may hold more than a host has.

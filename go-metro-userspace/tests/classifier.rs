@@ -13,10 +13,10 @@ use frames::kernel::{LOOPBACK, NEXT, classifier, classifier_of, run, run_xdp};
 use go_metro::capture::SourceCounters;
 use go_metro::capture::ebpf::{Classifier, ClassifierSettings};
 use go_metro::config::Thinning;
-use go_metro::rtt::{Addr, Direction, Endpoint, FlowKey, Segment, Side};
 use go_metro_common::counters::Unparsable;
 use go_metro_common::names;
 use go_metro_common::segment::{Bits, Sides};
+use go_metro_rtt::{Addr, Direction, Endpoint, FlowKey, Segment, Side};
 
 /// What the kernel made of a case, in the terms of the table.
 fn outcome(segments: &[Segment], counters: &SourceCounters) -> Outcome {

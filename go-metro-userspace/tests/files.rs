@@ -43,7 +43,7 @@ fn read_as(
 ) -> (String, Result<(), ReadError>) {
     let file = file.to_owned();
     let (format, max_pairs) = (Format::Table, 10_000);
-    let (plot, plot_pairs, ports) = (None, 1, go_metro::rtt::Ports::ALL);
+    let (plot, plot_pairs, ports) = (None, 1, go_metro_rtt::Ports::ALL);
     let options =
         ReadOptions { file, filter, samples, format, ports, plot, plot_pairs, explain, max_pairs, width: None };
     let mut out = Vec::new();

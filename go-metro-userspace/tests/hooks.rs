@@ -20,8 +20,8 @@ use go_metro::capture::ebpf::{Classifier, EbpfSource, HookKind, probe};
 use go_metro::capture::error::CaptureError;
 use go_metro::capture::{InterfaceEvent, SourceSettings, WatchList};
 use go_metro::config::{IngressHook, Thinning};
-use go_metro::rtt::{Direction, Engine, EngineConfig, Outcome, Segment};
 use go_metro_common::segment::{Sides, TcpFlags};
+use go_metro_rtt::{Direction, Engine, EngineConfig, Outcome, Segment};
 use nix::sched::{CloneFlags, unshare};
 
 /// Runs a test in a thread with a network namespace of its own, whose loopback device is up.

@@ -10,9 +10,9 @@ use frames::kernel::{self, LOOPBACK};
 use go_metro::capture::SourceCounters;
 use go_metro::capture::decode::{LinkType, Origin, Packet, decode_counted};
 use go_metro::capture::ebpf::Classifier;
-use go_metro::rtt::{Direction, Nanos, Segment};
 use go_metro::targets::TargetSet;
 use go_metro_common::segment::Sides;
+use go_metro_rtt::{Direction, Nanos, Segment};
 
 /// Every choice of round trips.
 const ALL_SIDES: [Sides; 3] = [Sides::REMOTE, Sides::LOCAL, Sides::BOTH];

@@ -5,7 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod support;
+#[path = "../../go-metro-rtt/tests/support/property.rs"]
+mod property;
 
 use std::fs;
 use std::io::Write;
@@ -17,11 +18,11 @@ use std::time::{Duration, SystemTime};
 use go_metro::output::prometheus::page::Format;
 use go_metro::output::table::{self, Columns, Style};
 use go_metro::output::{Health, Json, NamedPair, Prometheus, Report, Table, csv, json};
-use go_metro::rtt::{
+use go_metro::terminal::{Printable, Spelling};
+use go_metro_rtt::{
     Addr, Buckets, Class, Endpoint, FlowKey, Kind, Nanos, PairSummary, Rtt, Sample, SeqNum, Side, Summaries,
     SummaryLimits,
 };
-use go_metro::terminal::{Printable, Spelling};
 use proptest::prelude::*;
 
 /// Up to so many samples quantiles are exact.
@@ -211,7 +212,7 @@ fn series(lengths: impl Strategy<Value = usize>) -> impl Strategy<Value = Vec<u6
 }
 
 proptest! {
-    #![proptest_config(support::cases(60))]
+    #![proptest_config(property::cases(60))]
 
     #[test]
     fn every_output_shows_the_quantiles_of_the_sorted_samples(

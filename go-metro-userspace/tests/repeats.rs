@@ -5,7 +5,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod frames;
-mod support;
+#[path = "../../go-metro-rtt/tests/support/property.rs"]
+mod property;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,10 +18,10 @@ use frames::{ETH_P_IP, ETH_P_IPV6, ethernet, ipv4, ipv6, sack, timestamps};
 use go_metro::capture::CaptureError;
 use go_metro::capture::ebpf::{Classifier, ClassifierSettings, Repeats};
 use go_metro::config::{PerFlow, Thinning, Watermark};
-use go_metro::rtt::{Engine, EngineConfig, Outcome, Quiet, Rejection, Sample, Segment};
 use go_metro_common::hash::mix;
 use go_metro_common::pressure::Pressure;
 use go_metro_common::segment::{Sides, TcpFlags};
+use go_metro_rtt::{Engine, EngineConfig, Outcome, Quiet, Rejection, Sample, Segment};
 use nix::time::{ClockId, clock_gettime};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -184,7 +185,7 @@ fn what_is_left_in_the_kernel_makes_no_difference_to_the_engine() {
         };
         let both = RefCell::new((some, all));
         let (left_out, samples) = (Cell::new(0), Cell::new(0));
-        let config = support::cases(240);
+        let config = property::cases(240);
         TestRunner::new(config)
             .run(&steps(), |steps| {
                 let (some, all) = &mut *both.borrow_mut();
@@ -249,7 +250,7 @@ fn a_thinned_flow_has_fewer_samples_and_no_other() {
         let (Some(some), Some(all)) = (Side::new(thinned), Side::new(full)) else { return };
         let both = RefCell::new((some, all));
         let (fewer, samples) = (Cell::new(0), Cell::new(0));
-        let config = support::cases(600);
+        let config = property::cases(600);
         TestRunner::new(config)
             .run(&steps(), |steps| {
                 let (some, all) = &mut *both.borrow_mut();
@@ -360,7 +361,7 @@ fn flows_that_are_thinned_now_and_then_have_fewer_samples_and_no_other() {
         };
         let both = RefCell::new((some, all));
         let (fewer, samples, thinned) = (Cell::new(0), Cell::new(0), Cell::new(0));
-        let config = support::cases(300);
+        let config = property::cases(300);
         // Before which steps the ring is full: runs of some length, so that flows get to return.
         let full_or_not = prop::collection::vec((any::<bool>(), 1..12_usize), 1..20);
         TestRunner::new(config)

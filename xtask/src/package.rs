@@ -14,7 +14,7 @@ use crate::setup;
 use crate::workspace::{capture, cargo, cargo_home, object, root, run};
 
 /// What is published, in the order of uploading.
-const CRATES: [&str; 3] = ["go-metro-common", "go-metro-userspace", "go-metro"];
+const CRATES: [&str; 4] = ["go-metro-common", "go-metro-rtt", "go-metro-userspace", "go-metro"];
 /// What can be left out of the daemon.
 const FEATURES: [&str; 3] = ["pcap", "prometheus", "top"];
 
@@ -103,7 +103,7 @@ fn install(packages: &Path) -> Result<()> {
         let file = packages.join(format!("{name}.crate"));
         capture(Command::new("tar").arg("-xzf").arg(file).arg("-C").arg(work.path()))?;
     }
-    for name in &CRATES[..2] {
+    for name in &CRATES[..CRATES.len() - 1] {
         arguments.push("--config".to_owned());
         arguments.push(format!("patch.crates-io.{name}.path=\"/work/{name}-{}\"", version()));
     }

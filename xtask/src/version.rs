@@ -23,6 +23,7 @@ const PLACES: [(&str, &[&str]); 6] = [
         &[
             "[workspace.package]\nversion = \"{}\"\n",
             "path = \"go-metro-common\", version = \"{}\"",
+            "path = \"go-metro-rtt\", version = \"{}\"",
             "path = \"go-metro-userspace\", version = \"{}\"",
         ],
     ),
@@ -32,13 +33,18 @@ const PLACES: [(&str, &[&str]); 6] = [
             "name = \"go-metro\"\nversion = \"{}\"\n",
             "name = \"go-metro-common\"\nversion = \"{}\"\n",
             "name = \"go-metro-ebpf\"\nversion = \"{}\"\n",
+            "name = \"go-metro-rtt\"\nversion = \"{}\"\n",
             "name = \"go-metro-userspace\"\nversion = \"{}\"\n",
             "name = \"xtask\"\nversion = \"{}\"\n",
         ],
     ),
     (
         "fuzz/Cargo.lock",
-        &["name = \"go-metro-common\"\nversion = \"{}\"\n", "name = \"go-metro-userspace\"\nversion = \"{}\"\n"],
+        &[
+            "name = \"go-metro-common\"\nversion = \"{}\"\n",
+            "name = \"go-metro-rtt\"\nversion = \"{}\"\n",
+            "name = \"go-metro-userspace\"\nversion = \"{}\"\n",
+        ],
     ),
     ("packaging/helm/go-metro/Chart.yaml", &["\nversion: {}\n", "\nappVersion: {}\n"]),
     (

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use go_metro_common::segment::TcpFlags;
+use go_metro_rtt::{FlowKey, Outcome, Quiet, Rejection, Segment, SeqNum, Side};
 
 use crate::capture::Way;
-use crate::rtt::{FlowKey, Outcome, Quiet, Rejection, Segment, SeqNum, Side};
 
 /// Looks, of a second each, in a row.
 const LOOKS: u8 = 3;
@@ -242,9 +242,9 @@ fn carried(table: &str) -> BTreeMap<String, u64> {
 #[cfg(test)]
 mod tests {
     use go_metro_common::segment::SegmentHeader;
+    use go_metro_rtt::{Addr, Endpoint};
 
     use super::*;
-    use crate::rtt::{Addr, Endpoint};
 
     /// A segment with this acknowledgement number, of the flow of this port.
     fn segment(port: u16, ack: u32) -> Segment {

@@ -8,13 +8,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
+use go_metro_rtt::{EngineConfig, Interval, SummaryLimits};
 use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
 use super::tap::Tapped;
 use super::worker::{self, Command, Event, Look, PATIENCE, Replacement, Samples, Snapshot, Worker};
 use crate::capture::{Source, WatchList, Way};
-use crate::rtt::{EngineConfig, Interval, SummaryLimits};
 
 /// Samples on their way to a slow reader before more are dropped, and counted.
 const SAMPLE_BATCHES: usize = 4096;

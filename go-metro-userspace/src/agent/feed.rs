@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use go_metro_common::counters::Unparsable;
+use go_metro_rtt::Side;
 use tokio::sync::mpsc;
 use tokio::time::Interval;
 
@@ -11,7 +12,6 @@ use super::tap::Tapped;
 use super::worker::Look;
 use super::{Agent, ticks};
 use crate::output::naming::Names;
-use crate::rtt::Side;
 use crate::status::Live;
 use crate::status::live::{Counters, LiveFlow};
 

@@ -5,11 +5,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use go_metro_rtt::{Addr, Interval};
+
 use super::waiting::beside;
 use crate::netlink::sockets;
 use crate::output::KernelRtt;
 use crate::output::naming::{KernelTimes, sockets_of};
-use crate::rtt::{Addr, Interval};
 
 /// A socket counts if it was in use this much before the interval too: the question comes a little after its end.
 const SLACK: Duration = Duration::from_secs(1);

@@ -36,6 +36,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use go_metro_rtt::Ports;
 use tokio::sync::{mpsc as unbounded, oneshot};
 
 use crate::capture::{CaptureError, InterfaceEvent, Jump, Source, SourceSettings, Way};
@@ -44,7 +45,6 @@ use crate::logging::OnceInAWhile;
 use crate::output::naming::KernelTimes;
 use crate::output::{Events, Health, Report, naming};
 use crate::privileges::{self, Needs};
-use crate::rtt::Ports;
 use crate::status::Live;
 use crate::threads;
 use blind::Change;

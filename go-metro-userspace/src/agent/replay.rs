@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use go_metro_rtt::{Batch, Engine, EngineConfig, Outcome, Sample, Segment, Summaries};
+
 use super::directory::Directory;
 use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource, Told};
 use crate::config::{Config, Instance};
 use crate::output::naming::{KernelTimes, Names, name_pairs};
 use crate::output::{Health, Report};
-use crate::rtt::{Batch, Engine, EngineConfig, Outcome, Sample, Segment, Summaries};
 
 /// Reads one instance's capture.
 ///

@@ -4,11 +4,12 @@ use std::io::{self, Write as _};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use go_metro_rtt::Sample;
+
 use super::crew::Crew;
 use super::worker::Samples;
 use crate::output::json::sample as sample_json;
 use crate::privileges;
-use crate::rtt::Sample;
 use crate::terminal::{Spelling, shared_stdout};
 use crate::threads;
 

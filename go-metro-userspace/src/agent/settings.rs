@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use go_metro_rtt::{EngineConfig, SummaryLimits};
+
 use super::directory::{self, Directory};
 use crate::capture::SourceSettings;
 use crate::config::{Config, DelayedAcks};
-use crate::rtt::{EngineConfig, SummaryLimits};
 
 pub(super) fn source_settings(config: &Config, directory: &Directory) -> SourceSettings {
     SourceSettings {

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use go_metro_common::counters::Unparsable;
+use go_metro_rtt::{Kind, Rejection};
 
 use super::serve::{self, Ask, Server, SocketError};
 use super::worker::Look;
@@ -14,7 +15,6 @@ use crate::config::Backend;
 use crate::logging::{OnceInAWhile, recent};
 use crate::output::{Events, Report};
 use crate::privileges::{self, Landlock};
-use crate::rtt::{Kind, Rejection};
 use crate::status::Status;
 use crate::status::document::{
     BackendStatus, Drops, FeatureStatus, Flows, InterfaceStatus, Kernel, LastReport, LogMessage, Packets,

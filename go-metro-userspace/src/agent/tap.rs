@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use crate::rtt::{FlowKey, PairSummary, Sample, SummaryLimits};
+use go_metro_rtt::{FlowKey, PairSummary, Sample, SummaryLimits};
 
 /// Flows told one by one in one interval; a screen shows a few dozen, and its user filters among the rest.
 const MOST_FLOWS: usize = 4096;
@@ -12,7 +12,7 @@ const LIMITS: SummaryLimits = SummaryLimits {
     kept_samples: 1024,
     keeps_choice: false,
     without_delayed: false,
-    average: crate::rtt::Average::Mean,
+    average: go_metro_rtt::Average::Mean,
 };
 
 /// The flows of the current interval.

@@ -10,6 +10,9 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use go_metro_rtt::{
+    Batch, Engine, EngineConfig, EngineCounters, Interval, Outcome, Sample, Segment, Summaries, SummaryLimits,
+};
 use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
@@ -21,9 +24,6 @@ use crate::capture::{
 };
 use crate::netlink::monitor::Monitor;
 use crate::netlink::outages::Outages;
-use crate::rtt::{
-    Batch, Engine, EngineConfig, EngineCounters, Interval, Outcome, Sample, Segment, Summaries, SummaryLimits,
-};
 use crate::threads;
 
 /// Longest wait for records before commands are looked at.

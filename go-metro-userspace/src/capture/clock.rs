@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::rtt::Nanos;
+use go_metro_rtt::Nanos;
 
 /// How far two readings may differ without a jump in between, beside what reading them took.
 const TOLERANCE_NS: i64 = 100_000;

@@ -21,9 +21,9 @@ use std::hash::BuildHasher;
 use std::time::Duration;
 
 use go_metro_common::segment::TcpFlags;
+use go_metro_rtt::{Endpoint, Nanos};
 
 use super::decode::{Decoded, Tunnel};
-use crate::rtt::{Endpoint, Nanos};
 
 /// A copy follows within this time: a switch or a kernel takes microseconds.
 const WITHIN: Duration = Duration::from_millis(1);
@@ -443,9 +443,9 @@ fn age(a: Nanos, b: Nanos) -> Duration {
 #[cfg(test)]
 mod tests {
     use go_metro_common::segment::SegmentHeader;
+    use go_metro_rtt::Addr;
 
     use super::*;
-    use crate::rtt::Addr;
 
     /// Times in microseconds.
     type Frames = Vec<(u64, Decoded)>;

@@ -26,12 +26,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use go_metro_common::segment::Sides;
+use go_metro_rtt::{Addr, EngineCounters, Nanos, Segment};
 use ipnet::IpNet;
 
 use super::copies::Observed;
 use super::decode::{Decoded, LinkType, Msdus, Origin, Packet, Tunnels, decode_counted};
 use super::{CaptureError, SourceCounters, Unread};
-use crate::rtt::{Addr, EngineCounters, Nanos, Segment};
 use clock::Clock;
 use flows::{Flows, Wanted};
 use order::Order;

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use crate::rtt::Addr;
+use go_metro_rtt::Addr;
 
 /// Bits in front of an IPv4 address in an [`Addr`].
 const MAPPED: u8 = 96;

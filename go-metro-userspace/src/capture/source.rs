@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use go_metro_rtt::{Nanos, Segment};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 
@@ -10,7 +11,6 @@ use super::ebpf::{EbpfSource, RingSource};
 use super::pcap::PcapSource;
 use super::{Attached, CaptureError, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way};
 use crate::config::Backend;
-use crate::rtt::{Nanos, Segment};
 
 /// Longer than a packet that one classifier has seen takes into its ring.
 const IN_FLIGHT: Duration = Duration::from_millis(50);
@@ -129,7 +129,7 @@ impl Source {
         }
     }
 
-    /// Whether every segment of the peers comes, as [`EngineConfig::peers_complete`](crate::rtt::EngineConfig) has it.
+    /// Whether every segment of the peers comes, as [`EngineConfig::peers_complete`](go_metro_rtt::EngineConfig) has it.
     pub fn peers_complete(&self) -> bool {
         matches!(self, Self::Pcap(_))
     }

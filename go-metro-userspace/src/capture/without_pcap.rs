@@ -3,8 +3,9 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use go_metro_rtt::{Nanos, Segment};
+
 use super::{Attached, CaptureError, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
-use crate::rtt::{Nanos, Segment};
 
 /// A source that does not exist.
 pub struct PcapSource {

@@ -3,6 +3,7 @@
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
+use go_metro_rtt::parse_ports;
 use ipnet::IpNet;
 
 use super::Failure;
@@ -13,7 +14,6 @@ use crate::config::SidesWanted;
 use crate::output::plot;
 use crate::privileges::{self, Needs, Sandbox};
 use crate::read::{self, Explain, Format, ReadOptions};
-use crate::rtt::parse_ports;
 use crate::terminal::{self, Spelling};
 
 /// Bytes that are written at once.

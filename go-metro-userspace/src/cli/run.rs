@@ -10,10 +10,11 @@ use super::{Failure, discover, environment, places};
 use crate::agent::{self, AgentOptions, Output, Overrides};
 use crate::config::{self, Backend, Config, Environment, OutputName, SidesWanted};
 use crate::logging;
-use crate::rtt::{Ports, parse_ports};
 use crate::status::beside;
 use crate::terminal;
 #[cfg(feature = "top")]
+use go_metro_rtt::{Ports, parse_ports};
+
 use crate::top;
 
 #[derive(clap::Args)]

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use go_metro_rtt::parse_ports;
+
 use super::run::{BackendArg, adhoc, ports};
 use super::{Failure, environment};
 use crate::agent::{AgentOptions, Overrides};
 use crate::config::{self, SidesWanted};
 use crate::logging;
-use crate::rtt::parse_ports;
 use crate::status::client::{self, AskError};
 use crate::terminal;
 use crate::top::{self, From};

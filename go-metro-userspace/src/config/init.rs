@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use go_metro_common::shard::WORKERS_MAX;
+use go_metro_rtt::Ports;
 use serde::Deserialize;
 use serde_yaml::Value;
 
@@ -16,7 +17,6 @@ use super::values::{
     LogLevel, MetricName, OutputName, PathOrOff, PortRange, Seconds, ServerHost, SidesWanted, Text, YesNo,
 };
 use super::{Config, Environment, Instance, LogSettings, Origin, Statsd, environment};
-use crate::rtt::Ports;
 
 /// Headers with every option, tags and extension headers to spare.
 const SNAPLEN: u32 = 256;

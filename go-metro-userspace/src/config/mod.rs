@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use serde_yaml::Value;
 
-use crate::rtt::Ports;
+use go_metro_rtt::Ports;
 
 pub use environment::not_utf8;
 pub use error::{ConfigError, Fault};

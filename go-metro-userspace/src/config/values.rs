@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use crate::rtt::{Average, Buckets, parse_ports};
+use go_metro_rtt::{Average, Buckets, parse_ports};
 
 /// Where segments come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

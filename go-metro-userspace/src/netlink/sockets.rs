@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use go_metro_rtt::{Addr, Endpoint, Rtt};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::nlas::Nla;
@@ -10,7 +11,6 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, Stat
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use super::dump;
-use crate::rtt::{Addr, Endpoint, Rtt};
 
 /// One connection, as the kernel sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Reports: what was measured in one interval, on its way out.
 //!
-//! The way of one summary: the engine's [`Interval`](crate::rtt::Interval) holds summaries by address; [`naming`] turns them into
+//! The way of one summary: the engine's [`Interval`](go_metro_rtt::Interval) holds summaries by address; [`naming`] turns them into
 //! [`NamedPair`]s, with the tags that users graph, and merges those that end up with the same name; a [`Report`] of
 //! them goes to each [`Sink`].
 
@@ -19,8 +19,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use go_metro_rtt::{EngineCounters, Figure, PairSummary, Rtt, Side, Stats};
+
 use crate::capture::SourceCounters;
-use crate::rtt::{EngineCounters, Figure, PairSummary, Rtt, Side, Stats};
 
 pub use dogstatsd::DogStatsd;
 pub use dogstatsd::{Destination, look_up};
@@ -214,8 +215,9 @@ pub(crate) fn figures(stats: &Stats, average: f64) -> [Figure; 7] {
 pub(crate) mod examples {
     //! What the tests of several sinks report.
 
+    use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Sample, SeqNum, Summaries, SummaryLimits};
+
     use super::*;
-    use crate::rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Sample, SeqNum, Summaries, SummaryLimits};
 
     /// The summary of these RTTs, in microseconds.
     pub(crate) fn summary(data_us: &[u64], connect_us: &[u64]) -> PairSummary {

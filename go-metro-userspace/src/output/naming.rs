@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use go_metro_rtt::{Addr, Interval, PairKey, PairSummary, Side};
+
 use super::{KernelRtt, NamedPair};
-use crate::rtt::{Addr, Interval, PairKey, PairSummary, Side};
 
 /// The name of all pairs beyond the configured number.
 pub const OTHER: &str = "other";
@@ -74,9 +75,10 @@ pub fn name_pairs(interval: &Interval, names: &impl Names, kernel: &KernelTimes)
 
 #[cfg(test)]
 mod tests {
+    use go_metro_rtt::Rtt;
+
     use super::super::examples::summary;
     use super::*;
-    use crate::rtt::Rtt;
 
     struct Example;
 

@@ -1,7 +1,7 @@
 //! Numbers as text: what is not zero never reads as zero, and two marks of one axis, or the two ends of a range, never
 //! read alike.
 
-use crate::rtt::Figure;
+use go_metro_rtt::Figure;
 
 /// Most decimals of a mark or an end of a range, in any unit.
 const MOST: usize = 12;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rtt::{PairSummary, Side};
+use go_metro_rtt::{PairSummary, Side};
 
 /// One second.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

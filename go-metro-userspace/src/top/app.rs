@@ -1,9 +1,9 @@
 //! What the user made of the view: which rows, in what order, which one is chosen.
 
+use go_metro_rtt::Stats;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::model::{Model, Row, RowKey};
-use crate::rtt::Stats;
 use crate::status::Live;
 
 /// What is asked of the loop.

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
+use go_metro_rtt::{Figure, PairSummary, Stats};
+
 use crate::output;
-use crate::rtt::{Figure, PairSummary, Stats};
 use crate::status::Live;
 use crate::status::live::{Counters, LiveFlow};
 use crate::terminal::printable;

@@ -1,6 +1,7 @@
 //! The screen: a title, the drops, the table, the chosen row at closer look, and the keys. What does not fit is left out whole, as
 //! [`fit`] says.
 
+use go_metro_rtt::{Figure, Stats};
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -12,7 +13,6 @@ use super::app::{App, Column, Kind};
 use super::model::{HISTORY, Model, Row, RowKey, distribution};
 use crate::output::fit::{self, Claim, Order};
 use crate::output::number;
-use crate::rtt::{Figure, Stats};
 use crate::terminal;
 
 /// Below this height the table alone is shown.

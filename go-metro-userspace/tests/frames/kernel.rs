@@ -6,9 +6,9 @@ use go_metro::capture::SourceCounters;
 use go_metro::capture::ebpf::{Classifier, ClassifierSettings, Repeats};
 use go_metro::capture::error::CaptureError;
 use go_metro::config::{IngressHook, Thinning};
-use go_metro::rtt::Segment;
 use go_metro_common::names;
 use go_metro_common::segment::Sides;
+use go_metro_rtt::Segment;
 
 use super::cases::{self, Hook};
 

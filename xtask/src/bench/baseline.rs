@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
@@ -15,6 +15,9 @@ use crate::workspace::{capture, cargo, root, run};
 
 const FLOWS: [u32; 3] = [1, 1_000, 100_000];
 const CASES: [&str; 2] = ["batched", "summarised"];
+
+/// The engine's first file: of this tree, and of those before the engine was a crate of its own.
+const ENGINES: [&str; 2] = ["go-metro-rtt/src/lib.rs", "go-metro-userspace/src/rtt/mod.rs"];
 
 /// Where both are built.
 fn directory() -> PathBuf {
@@ -27,15 +30,27 @@ pub(super) fn table(args: &Args, commit: &str) -> Result<Table> {
     let tree = directory().join(format!("tree-{commit}"));
     fs::create_dir_all(&tree)?;
     let archive = tree.join("tree.tar");
-    let paths = ["go-metro-common/src", "go-metro-userspace/src/rtt"];
+    let engine = ENGINES
+        .into_iter()
+        .find(|path| {
+            let object = format!("{commit}:{path}");
+            let known = Command::new("git")
+                .current_dir(root())
+                .args(["cat-file", "-e", &object])
+                .stderr(Stdio::null())
+                .status();
+            known.is_ok_and(|status| status.success())
+        })
+        .with_context(|| format!("{commit} has no engine in any of {ENGINES:?}"))?;
     run(Command::new("git")
         .current_dir(root())
         .args(["archive", "--format=tar", "-o"])
         .arg(&archive)
         .arg(&commit)
-        .args(paths))?;
+        .arg("go-metro-common/src")
+        .args(Path::new(engine).parent()))?;
     run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&tree))?;
-    let programs = [built("before", &tree)?, built("now", &root())?];
+    let programs = [built("before", &tree, engine)?, built("now", &root(), ENGINES[0])?];
 
     let mut table = Table::new("engine-baseline", &["load", "flows", "ns a record", "times", "with summaries, times"]);
     for (load, name) in LOADS {
@@ -62,11 +77,13 @@ pub(super) fn table(args: &Args, commit: &str) -> Result<Table> {
     Ok(table)
 }
 
-/// Builds the loads of this tree with the engine of the one at `tree`.
-fn built(name: &str, tree: &Path) -> Result<PathBuf> {
+/// Builds the loads of this tree with the engine of the one at `tree`, whose first file is `engine`.
+fn built(name: &str, tree: &Path, engine: &str) -> Result<PathBuf> {
     let place = directory().join(name);
-    let engine = tree.join("go-metro-userspace/src/rtt/mod.rs");
-    let loads = root().join("go-metro-userspace/benches/engine.rs");
+    let engine = tree.join(engine);
+    // Once a module of a crate, it is made a crate by a file that hands on its names.
+    let library = if engine.ends_with("lib.rs") { engine.clone() } else { "lib.rs".into() };
+    let loads = root().join("go-metro-rtt/benches/engine.rs");
     let package = |name: &str| format!("[package]\nname = {name:?}\nversion = \"0.0.0\"\nedition = \"2024\"\n");
     // Versions are those of the lock file.
     let files = [
@@ -87,16 +104,17 @@ fn built(name: &str, tree: &Path) -> Result<PathBuf> {
         (
             "engine/Cargo.toml",
             format!(
-                "{}[lib]\nname = \"go_metro\"\npath = \"lib.rs\"\n[[bin]]\nname = \"engine-{name}\"\npath = {loads:?}\n\
+                "{}[lib]\nname = \"go_metro_rtt\"\npath = {library:?}\n\
+                 [[bin]]\nname = \"engine-{name}\"\npath = {loads:?}\n\
                  [dependencies]\ngo-metro-common = {{ path = \"../common\" }}\nfoldhash = \"*\"\n\
                  nix = {{ version = \"*\", features = [\"time\"] }}\n\
                  hashbrown = {{ version = \"*\", default-features = false, features = [\"inline-more\"] }}\n\
                  serde = {{ version = \"*\", features = [\"derive\"] }}\n\
                  sketches-ddsketch = {{ version = \"*\", features = [\"use_serde\"] }}\n",
-                package("go-metro-userspace"),
+                package("go-metro-rtt"),
             ),
         ),
-        ("engine/lib.rs", format!("#![allow(dead_code)]\n#[path = {engine:?}]\npub mod rtt;\n")),
+        ("engine/lib.rs", format!("#![allow(dead_code)]\n#[path = {engine:?}]\nmod engine;\npub use engine::*;\n")),
     ];
     for (path, text) in files {
         let path = place.join(path);

@@ -1,6 +1,6 @@
 //! The engine alone: what a record costs with few and with many flows, against a look-up in a plain hash map.
 //!
-//! `go-metro-userspace/benches/engine.rs` has the records and the cases; here they are run by turns.
+//! `go-metro-rtt/benches/engine.rs` has the records and the cases; here they are run by turns.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 
 use super::plot::{Plot, Point};
 use super::{Args, Table, baseline, rounds};
+use crate::setup;
 use crate::workspace::{cargo, root, run};
-use crate::{build_ebpf, setup};
 
 /// As the program and as the table has them.
 pub(super) const LOADS: [(&str, &str); 3] =
@@ -29,16 +29,7 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
     if let Some(commit) = &args.baseline {
         return Ok(vec![baseline::table(args, commit)?]);
     }
-    build_ebpf::ensure()?;
-    run(cargo().args([
-        "build",
-        "--release",
-        "--quiet",
-        "--package",
-        "go-metro-userspace",
-        "--example",
-        "bench-engine",
-    ]))?;
+    run(cargo().args(["build", "--release", "--quiet", "--package", "go-metro-rtt", "--example", "bench-engine"]))?;
     let program = crate::run::target().join("release/examples/bench-engine");
 
     let head = [

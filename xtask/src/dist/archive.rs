@@ -45,7 +45,9 @@ pub(super) fn bill_of_materials(out: &Path) -> Result<PathBuf> {
     run(command.arg(manifest).env("SOURCE_DATE_EPOCH", time_of_source().to_string()))?;
     let to = out.join(format!("{name}.cdx.json"));
     // It writes one beside each manifest of the workspace.
-    for package in ["go-metro-common", "go-metro-ebpf", "go-metro-userspace", "packaging/crate", "xtask"] {
+    for package in
+        ["go-metro-common", "go-metro-ebpf", "go-metro-rtt", "go-metro-userspace", "packaging/crate", "xtask"]
+    {
         let made = root().join(package).join(format!("{name}.json"));
         if package == "go-metro-userspace" {
             let bill = fs::read_to_string(&made);

@@ -6,11 +6,11 @@
 use bytes::Buf;
 use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::Bits;
+use go_metro_rtt::Addr;
 
 use super::link::Version;
 use super::tunnel::{self, Carried};
 use super::{Origin, Skip, Tunnels};
-use crate::rtt::Addr;
 
 // Protocol numbers: IANA.
 const HOP_BY_HOP: u8 = 0;

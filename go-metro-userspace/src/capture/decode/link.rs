@@ -2,10 +2,10 @@
 
 use bytes::Buf;
 use go_metro_common::counters::Unparsable;
+use go_metro_rtt::Direction;
 
 use super::{Origin, Packet, Skip, Tunnels, wireless};
 use crate::capture::Unread;
-use crate::rtt::Direction;
 
 /// VLAN tags that are looked behind: two in the packet, as in the kernel, and one that libpcap puts back.
 const TAGS_MAX: usize = 3;

@@ -13,9 +13,9 @@ mod wireless;
 use bytes::TryGetError;
 use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::{Bits, SegmentHeader, Sides, is_relevant};
+use go_metro_rtt::{Direction, Endpoint, FlowKey, Nanos, Segment, Side};
 
 use super::{SourceCounters, Unread};
-use crate::rtt::{Direction, Endpoint, FlowKey, Nanos, Segment, Side};
 
 pub use link::LinkType;
 pub use tunnel::{Tunnel, TunnelKind};

@@ -3,12 +3,12 @@
 //! Live interfaces are not looked into: where the inner interface is on the host, it is measured there.
 
 use go_metro_common::counters::Unparsable;
+use go_metro_rtt::Addr;
 
 use super::ip::{self, AUTHENTICATION, Ip, TCP};
 use super::link::{self, Rest, Version};
 use super::{Origin, Skip};
 use crate::capture::Unread;
-use crate::rtt::Addr;
 
 // Protocol numbers: IANA.
 const IPIP: u8 = 4;

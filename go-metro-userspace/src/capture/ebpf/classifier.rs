@@ -16,6 +16,7 @@ use go_metro_common::pick::PICKS;
 use go_metro_common::pressure::{NEVER, Pressure};
 use go_metro_common::segment::{SegmentV6, Sides};
 use go_metro_common::shard::WORKERS_MAX;
+use go_metro_rtt::{FlowKey, Segment, shard_of};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_getres};
 use tracing::debug;
@@ -29,7 +30,6 @@ use crate::capture::error::CaptureError;
 use crate::capture::{Continuity, SourceCounters, Unread};
 use crate::config::{IngressHook, PerFlow, Thinning};
 use crate::privileges::lacking;
-use crate::rtt::{FlowKey, Segment, shard_of};
 
 /// The object, as `cargo xtask build-ebpf` made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/go-metro.o"));

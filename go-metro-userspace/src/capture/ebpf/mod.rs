@@ -19,9 +19,10 @@ mod tries;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use go_metro_rtt::{Nanos, Segment};
+
 use super::error::CaptureError;
 use super::{Attached, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way};
-use crate::rtt::{Nanos, Segment};
 use beside::Beside;
 use classifier::{Reader, with_sources};
 use hooks::{Hooks, Shown};

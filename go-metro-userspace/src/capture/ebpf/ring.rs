@@ -10,6 +10,7 @@ use aya::maps::{ArrayOfMaps, Map, MapData, MapError, RingBuf};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use go_metro_common::names;
 use go_metro_common::segment::{SegmentV4, SegmentV6, Sides};
+use go_metro_rtt::{Nanos, Segment};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
@@ -18,7 +19,6 @@ use super::tally::Tally;
 use crate::capture::clock::Clocks;
 use crate::capture::error::CaptureError;
 use crate::capture::{Continuity, Jump, SourceCounters};
-use crate::rtt::{Nanos, Segment};
 
 /// Records read in one go before the caller gets to look at its clock.
 const DRAIN_MAX: usize = 1 << 16;

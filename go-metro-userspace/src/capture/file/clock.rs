@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use go_metro_common::segment::Bits;
+use go_metro_rtt::{Endpoint, Nanos};
 
 use crate::capture::decode::Decoded;
-use crate::rtt::{Endpoint, Nanos};
 
 /// A step back by more was none of the frames' order: the clock was set, or another capture was appended.
 const BACK: Duration = Duration::from_secs(60);

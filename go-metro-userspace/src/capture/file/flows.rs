@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags};
+use go_metro_rtt::{Addr, Direction, FlowKey, Nanos, Segment, Side};
 use ipnet::IpNet;
 
 use super::FileFilter;
@@ -14,7 +15,6 @@ use crate::capture::SourceCounters;
 use crate::capture::copies::{Copies, Mixed, Observed, Verdict};
 use crate::capture::decode::{Decoded, Tunnels};
 use crate::capture::prefixes::Prefixes;
-use crate::rtt::{Addr, Direction, FlowKey, Nanos, Segment, Side};
 
 /// A [`FileFilter`], made ready.
 pub(super) struct Wanted {

@@ -6,9 +6,9 @@
 //! acknowledgement alone, where the last segment ended, was sent because something arrived.
 
 use go_metro_common::segment::{Bits, TcpFlags};
+use go_metro_rtt::SeqNum;
 
 use crate::capture::decode::Decoded;
-use crate::rtt::SeqNum;
 
 /// Ends that are remembered.
 const ENDS: usize = 1 << 14;
@@ -88,9 +88,9 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use go_metro_common::segment::SegmentHeader;
+    use go_metro_rtt::{Addr, Endpoint};
 
     use super::*;
-    use crate::rtt::{Addr, Endpoint};
 
     /// What an end sends: identification, sequence number, payload.
     fn segment(ip_id: u16, seq: u32, payload_len: u32) -> Decoded {

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::rtt::Nanos;
+use go_metro_rtt::Nanos;
 
 /// Frames that are held back: half of them is how far behind a frame may be.
 const HELD: usize = 4096;

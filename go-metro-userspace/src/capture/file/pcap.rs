@@ -1,10 +1,11 @@
 //! pcap (draft-ietf-opsawg-pcap): a header, and a record for each frame.
 
+use go_metro_rtt::Nanos;
+
 use super::input::is_compressed;
 use super::pcapng;
 use super::reader::{Found, Piece};
 use crate::capture::decode::LinkType;
-use crate::rtt::Nanos;
 
 /// Bytes of the file's header.
 pub(super) const HEADER: usize = 24;

@@ -4,12 +4,12 @@
 //! order in a section of a big-endian machine.
 
 use bytes::{Buf, TryGetError};
+use go_metro_rtt::Nanos;
 
 use super::input::is_compressed;
 use super::pcap::Pcap;
 use super::reader::{Found, Piece};
 use crate::capture::decode::LinkType;
-use crate::rtt::Nanos;
 
 /// Type of a section's first block, the same in either byte order.
 pub(super) const SECTION_HEADER: u32 = 0x0a0d_0d0a;

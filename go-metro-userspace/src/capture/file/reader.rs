@@ -4,11 +4,12 @@
 
 use std::io::{ErrorKind, Read};
 
+use go_metro_rtt::Nanos;
+
 use super::input::{Input, is_compressed};
 use super::pcap::{self, Pcap};
 use super::pcapng::{self, Section};
 use crate::capture::decode::LinkType;
-use crate::rtt::Nanos;
 
 /// Largest block, and so the largest frame: far above any super-segment.
 pub(super) const LARGEST: usize = 4 << 20;

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use go_metro_common::segment::TcpFlags;
+use go_metro_rtt::{Nanos, SeqNum};
 
 use crate::capture::decode::Decoded;
-use crate::rtt::{Nanos, SeqNum};
 
 /// Flows that are looked into.
 const FLOWS_MAX: usize = 1 << 16;

@@ -1,7 +1,8 @@
 use std::io::Write;
 
+use go_metro_rtt::{Direction, Engine, EngineConfig, Outcome};
+
 use super::*;
-use crate::rtt::{Direction, Engine, EngineConfig, Outcome};
 
 /// An IPv4 TCP segment with one byte of payload.
 fn segment() -> Vec<u8> {

@@ -12,10 +12,10 @@
 use std::collections::HashMap;
 
 use go_metro_common::segment::TcpFlags;
+use go_metro_rtt::{Endpoint, SeqNum};
 
 use super::places::Numbers;
 use crate::capture::decode::{Decoded, Tunnel};
-use crate::rtt::{Endpoint, SeqNum};
 
 /// Connections that are remembered at least; at most twice as many.
 const CONNECTIONS: usize = 1 << 16;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::Sides;
+use go_metro_rtt::{EngineCounters, Quiet};
 
 use crate::capture::decode::{Carried, Packet, carried};
 use crate::capture::{SourceCounters, Unread};
-use crate::rtt::{EngineCounters, Quiet};
 
 /// Link types that are told apart; the frames of others are counted together.
 const LINK_TYPES_MAX: usize = 8;

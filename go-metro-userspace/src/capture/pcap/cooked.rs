@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use go_metro_common::segment::Sides;
+use go_metro_rtt::{Direction, Segment};
 use ipnet::IpNet;
 
 use super::filter::Wish;
@@ -16,7 +17,6 @@ use super::tap::{Due, Rest, Tap};
 use crate::capture::decode::LinkType;
 use crate::capture::interfaces::ANY;
 use crate::capture::{CaptureError, SourceCounters, SourceSettings};
-use crate::rtt::{Direction, Segment};
 use crate::targets::TargetSet;
 
 /// Most interfaces that the kernel's part of the work tells apart; beyond that their packets are told apart here.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use go_metro_common::segment::Sides;
+use go_metro_rtt::{Direction, Segment};
 use ipnet::IpNet;
 
 use super::filter::Wish;
@@ -13,7 +14,6 @@ use super::tap::{Due, Rest, Tap};
 use crate::capture::decode::Decoded;
 use crate::capture::interfaces::Wanted;
 use crate::capture::{CaptureError, SourceCounters, SourceSettings};
-use crate::rtt::{Direction, Segment};
 use crate::targets::{TargetSet, addresses_of_interface};
 
 /// Which way a packet went, on this device.

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::rtt::Nanos;
+use go_metro_rtt::Nanos;
 
 /// Longest time between a packet's stamp and its place in the buffer: what a CPU's backlog takes
 /// (net/core/dev.c, `netif_rx`). What took longer is seen to have been overtaken.

@@ -17,6 +17,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use go_metro_common::segment::Sides;
+use go_metro_rtt::{Nanos, Segment};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
 
@@ -25,7 +26,6 @@ use super::interfaces::{self, ANY, Wanted};
 use super::trouble::Trouble;
 use super::turns::Turns;
 use super::{Attached, CaptureError, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
-use crate::rtt::{Nanos, Segment};
 use crate::targets::TargetSet;
 use cooked::{Cooked, Port};
 use device::Device;

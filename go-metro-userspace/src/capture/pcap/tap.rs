@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use go_metro_rtt::Nanos;
 use pcap::{Active, Capture, Linktype, Precision};
 
 use super::filter::{self, Wish};
@@ -10,7 +11,6 @@ use crate::capture::clock::Clocks;
 use crate::capture::decode::{Decoded, LinkType, Origin, Packet, decode_counted};
 use crate::capture::interfaces::ANY;
 use crate::capture::{CaptureError, SourceCounters};
-use crate::rtt::Nanos;
 
 /// How long the kernel may gather packets before it hands them over: what saves wake-ups, and no time stamp depends on it.
 const GATHER_MS: i32 = 100;

@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
+use go_metro_rtt::{Sample, Side};
+
 use super::{NamedPair, columns, number};
-use crate::rtt::{Sample, Side};
 use crate::terminal::printable;
 
 /// Writes a header, and a row for each pair and kind of sample. Times are milliseconds.

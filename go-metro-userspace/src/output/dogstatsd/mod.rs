@@ -23,11 +23,11 @@ use std::time::Duration;
 use cadence::prelude::*;
 use cadence::{Metric, MetricBuilder, StatsdClient};
 use go_metro_common::counters::Unparsable;
+use go_metro_rtt::{Kind, Rejection, Stats};
 
 use super::{Health, NamedPair, Report};
 use crate::config::MetricName;
 use crate::logging::OnceInAWhile;
-use crate::rtt::{Kind, Rejection, Stats};
 use tags::{sanitise, tag};
 pub use transport::{Destination, look_up};
 use transport::{Lines, Packer, Sender, Tally};
@@ -299,8 +299,9 @@ mod tests {
     use super::super::examples::{pair, report};
     use std::time::Instant;
 
+    use go_metro_rtt::{Rtt, Side};
+
     use super::*;
-    use crate::rtt::{Rtt, Side};
 
     fn udp(port: u16) -> DogStatsd {
         let destination = Destination::Udp { host: "127.0.0.1".to_owned(), port };

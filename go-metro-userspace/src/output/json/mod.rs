@@ -19,10 +19,10 @@ use std::io::{self, Write};
 use std::time::UNIX_EPOCH;
 
 use go_metro_common::counters::Unparsable;
+use go_metro_rtt::{Quiet, Rejection, Side, Stats};
 use serde::Serialize;
 
 use super::{Health, NamedPair, Report, figures};
-use crate::rtt::{Quiet, Rejection, Side, Stats};
 
 /// Writes reports as JSON lines.
 pub struct Json {
@@ -223,10 +223,11 @@ impl Json {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use go_metro_rtt::Rtt;
+
     use super::super::examples::{pair, report};
     use super::super::{KernelRtt, NamedPair};
     use super::*;
-    use crate::rtt::Rtt;
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);

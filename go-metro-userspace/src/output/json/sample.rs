@@ -16,7 +16,7 @@
 
 use std::io::{self, Write};
 
-use crate::rtt::{Rejection, Sample, Segment};
+use go_metro_rtt::{Rejection, Sample, Segment};
 
 /// Writes a sample and a newline. `epoch_offset_ns` is what makes the sample's time one since the epoch.
 ///
@@ -60,8 +60,9 @@ pub fn write_rejection(out: &mut impl Write, ack: &Segment, reason: Rejection) -
 
 #[cfg(test)]
 mod tests {
+    use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Rtt, SeqNum, Side};
+
     use super::*;
-    use crate::rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Rtt, SeqNum, Side};
 
     #[test]
     fn a_sample_is_the_documented_line() {

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use go_metro_rtt::{Figure, Stats};
+
 use super::scale::{RttScale, even_ticks};
 use super::{LeftOut, Panel, Points};
 use crate::output::number::{self, short};
 use crate::output::{columns, fit};
-use crate::rtt::{Figure, Stats};
 use crate::terminal::printable;
 
 /// Where the parts of a panel are, in pixels.

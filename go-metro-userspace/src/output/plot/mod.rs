@@ -8,7 +8,7 @@ mod scale;
 
 use std::collections::HashMap;
 
-use crate::rtt::{PairKey, Rtt, Sample, Stats};
+use go_metro_rtt::{PairKey, Rtt, Sample, Stats};
 
 /// Pairs drawn unless another number is asked for: the busiest. The file says how many were left out.
 pub const PAIRS: usize = 12;
@@ -110,8 +110,9 @@ impl Plot {
 
 #[cfg(test)]
 mod tests {
+    use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Interval, Kind, Nanos, SeqNum, Side, Summaries, SummaryLimits};
+
     use super::*;
-    use crate::rtt::{Addr, Class, Endpoint, FlowKey, Interval, Kind, Nanos, SeqNum, Side, Summaries, SummaryLimits};
 
     /// A sample of the pair of 10.0.0.1 and 10.0.0.`remote`, in nanoseconds.
     fn sample(remote: u8, acked_at: u64, rtt: u64) -> Sample {

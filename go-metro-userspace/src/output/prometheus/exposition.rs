@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use go_metro_common::counters::Unparsable;
+use go_metro_rtt::{Buckets, Histogram, Kind, Rejection, Stats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -28,7 +29,6 @@ use prometheus_client::registry::{Registry, Unit};
 use super::page::{Format, MAX_BYTES, Page, PageError, PageWriter};
 use crate::output::naming::OTHER;
 use crate::output::{Health, KernelRtt, NamedPair, Report};
-use crate::rtt::{Buckets, Histogram, Kind, Rejection, Stats};
 
 /// A pair without a sample for this long is forgotten: longer than any scraper's memory of a series, so that none sees it come and go.
 pub const EXPIRE_AFTER: Duration = Duration::from_secs(600);

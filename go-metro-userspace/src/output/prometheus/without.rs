@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use go_metro_rtt::Buckets;
+
 use super::page::{Format, Page, PageError};
 use crate::output::Report;
-use crate::rtt::Buckets;
 
 /// What is scraped.
 #[derive(Debug)]

@@ -9,9 +9,10 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use go_metro_rtt::{Figure, PairSummary, Side, Stats};
+
 use super::fit::{self, Claim, Order};
 use super::{KernelRtt, NamedPair, Report, columns, number};
-use crate::rtt::{Figure, PairSummary, Side, Stats};
 use crate::terminal::{Printable, printable};
 
 /// Rows kept for the live table; beyond them the ones with the fewest samples go.
@@ -397,9 +398,10 @@ fn cell(figure: Option<Figure>) -> String {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use go_metro_rtt::Rtt;
+
     use super::super::examples::{is_as_before, pair, report};
     use super::*;
-    use crate::rtt::Rtt;
     use crate::terminal::Spelling;
 
     #[derive(Clone, Default)]

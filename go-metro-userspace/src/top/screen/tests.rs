@@ -2,15 +2,15 @@
 
 use std::net::SocketAddr;
 
+use go_metro_rtt::{
+    Addr, Class, Endpoint, FlowKey, Kind as SampleKind, Nanos, PairSummary, Rtt, Sample, SeqNum, Side, SummaryLimits,
+};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::super::app::Wish;
 use super::*;
-use crate::rtt::{
-    Addr, Class, Endpoint, FlowKey, Kind as SampleKind, Nanos, PairSummary, Rtt, Sample, SeqNum, Side, SummaryLimits,
-};
 use crate::status::Live;
 use crate::status::live::{Counters, LiveFlow};
 

@@ -29,7 +29,7 @@ pub(super) const EXCUSED: [(&str, &str, &str); 11] = [
     ("cargo xtask kernels", "boots five machines; two of them are tests", "everything_works_on"),
     ("cargo install go-metro", "needs the registry to have it; from the packages it is tried by xtask", "install"),
     (
-        "cargo test -p go-metro-userspace --test missing",
+        "cargo test -p go-metro-rtt --test missing",
         "is a test itself",
         "no_sample_of_a_capture_with_frames_missing_is_refuted_by_those_that_are_left",
     ),

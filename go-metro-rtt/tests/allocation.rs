@@ -3,8 +3,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use go_metro::rtt::{Batch, Engine, EngineConfig, Outcome, Segment, Summaries, SummaryLimits};
 use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, TcpFlags};
+use go_metro_rtt::{Batch, Engine, EngineConfig, Outcome, Segment, Summaries, SummaryLimits};
 
 /// The system's allocator, counting.
 struct Counting;
@@ -88,7 +88,7 @@ fn no_record_costs_an_allocation_once_its_pair_and_the_range_of_its_times_are_kn
                 batch.push(segment, &mut engine, &mut sink);
             });
             batch.flush(&mut engine, &mut sink);
-            engine.expire(go_metro::rtt::Nanos(u64::from(number) * 2_000_000_000));
+            engine.expire(go_metro_rtt::Nanos(u64::from(number) * 2_000_000_000));
         }
         ALLOCATIONS.load(Ordering::Relaxed) - before
     };

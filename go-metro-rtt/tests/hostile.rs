@@ -8,10 +8,10 @@
 
 mod support;
 
-use go_metro::rtt::{EngineConfig, Nanos, Outcome, Segment};
 use go_metro_common::segment::{Bits, TcpFlags};
+use go_metro_rtt::{EngineConfig, Nanos, Outcome, Segment};
 use proptest::prelude::*;
-use support::cases;
+use support::property::cases;
 use support::trace::{parse, play, play_with};
 
 #[test]
@@ -181,7 +181,7 @@ proptest! {
         const RTT: u64 = 50_000_000;
         // A forged number ahead costs what is sent until the next segment is acknowledged.
         const SPACING: u64 = 7_000_000;
-        let mut engine = go_metro::rtt::Engine::new(EngineConfig { max_flows: 16, ..EngineConfig::default() });
+        let mut engine = go_metro_rtt::Engine::new(EngineConfig { max_flows: 16, ..EngineConfig::default() });
         let mut events: Vec<(u64, Option<Segment>, Option<&Forged>)> = Vec::new();
         for k in 0..count {
             let (at, seq) = (1_000_000_000 + u64::from(k) * SPACING, first.wrapping_add(k * 100));

@@ -3,7 +3,7 @@
 
 mod support;
 
-use go_metro::rtt::EngineConfig;
+use go_metro_rtt::EngineConfig;
 use support::case::{Bases, Case, Frame, all};
 
 const PLAIN: Bases = Bases { seq: [1_000_000_000, 3_000_000_000], timestamps: [500_000, 7_000_000] };

@@ -1,4 +1,4 @@
-//! The matching rules of `src/rtt/RULES.md`, one by one, each as a packet trace (the language is in
+//! The matching rules of `RULES.md`, one by one, each as a packet trace (the language is in
 //! `support/trace.rs`).
 
 mod support;
@@ -8,8 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use go_metro::rtt::{Engine, EngineConfig, Nanos};
 use go_metro_common::segment::{Bits, Sides};
+use go_metro_rtt::{Engine, EngineConfig, Nanos};
 use support::trace::{parse, play, play_sides, play_with};
 
 #[test]
@@ -1482,12 +1482,12 @@ fn cited(text: &str) -> BTreeSet<u32> {
 fn every_citation_is_of_a_rule_and_every_rule_is_obeyed_and_tested_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
-    let rules: BTreeSet<u32> = read("src/rtt/RULES.md")
+    let rules: BTreeSet<u32> = read("RULES.md")
         .lines()
         .filter_map(|line| line.strip_prefix("### Rule ")?.split_once(':')?.0.parse().ok())
         .collect();
     assert_eq!(rules, (1..=15).collect());
-    let sources = fs::read_dir(root.join("src/rtt")).unwrap().map(|entry| entry.unwrap().path());
+    let sources = fs::read_dir(root.join("src")).unwrap().map(|entry| entry.unwrap().path());
     let code: String = sources
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .map(|path| fs::read_to_string(path).unwrap())
@@ -1495,7 +1495,7 @@ fn every_citation_is_of_a_rule_and_every_rule_is_obeyed_and_tested_somewhere() {
     assert_eq!(cited(&code), rules, "by the engine");
     let traces: String = read("tests/rules.rs").lines().filter(|line| line.starts_with("fn rule_")).collect();
     assert_eq!(cited(&traces), rules, "by the traces");
-    for page in ["src/rtt/RULES.md", "tests/support/model.rs", "../docs/accuracy.md", "../docs/how-it-measures.md"] {
+    for page in ["RULES.md", "tests/support/model.rs", "../docs/accuracy.md", "../docs/how-it-measures.md"] {
         let unknown: Vec<u32> = cited(&read(page)).difference(&rules).copied().collect();
         assert!(unknown.is_empty(), "{page} cites {unknown:?}");
     }

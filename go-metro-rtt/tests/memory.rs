@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use go_metro::rtt::{Batch, Engine, EngineConfig, Outcome, Segment};
 use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, TcpFlags};
+use go_metro_rtt::{Batch, Engine, EngineConfig, Outcome, Segment};
 
 const FLOWS: u32 = 1_000_000;
 const MIB: u64 = 1 << 20;

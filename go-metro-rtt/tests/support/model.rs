@@ -1,9 +1,9 @@
-//! The slow, obvious reference model: `src/rtt/RULES.md` written as plainly as it stands there.
+//! The slow, obvious reference model: `RULES.md` written as plainly as it stands there.
 //!
 //! It keeps every transmission of a flow for ever, with sequence numbers unwrapped to 64 bits so that no comparison can
 //! be wrong, and looks at all of them for every acknowledgement. It knows one flow, no bounds and no lifetimes.
 
-use go_metro::rtt::{Class, Kind};
+use go_metro_rtt::{Class, Kind};
 
 /// A segment with unwrapped sequence numbers.
 #[derive(Clone, Copy, Debug)]

@@ -21,8 +21,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use go_metro::rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
 use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags};
+use go_metro_rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
 
 /// One end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

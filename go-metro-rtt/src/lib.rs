@@ -8,7 +8,7 @@
 //! Nothing here knows a clock, socket, file or thread. Time is an argument.
 //!
 //! ```
-//! use go_metro::rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
+//! use go_metro_rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
 //! use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
 //!
 //! let flow = FlowKey {
@@ -26,6 +26,8 @@
 //! let Outcome::Sample(sample) = engine.record(&Segment { flow, header: answer }) else { panic!("no sample") };
 //! assert_eq!(sample.rtt.0, 50_000);
 //! ```
+
+#![forbid(unsafe_code)]
 
 mod ack_delay;
 mod batch;

@@ -5,14 +5,14 @@
 
 mod support;
 
-use go_metro::rtt::{
+use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
+use go_metro_rtt::{
     Addr, Batch, Class, Endpoint, Engine, EngineConfig, FlowKey, Interval, Kind, Outcome, PairKey, PairSummary, Rtt,
     Sample, Segment, Side, Stats, Summaries, SummaryLimits, shard_of,
 };
-use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
 use proptest::prelude::*;
-use support::cases;
 use support::model::{Model, Seg};
+use support::property::cases;
 
 /// Unwrapped sequence numbers start here, so that what is below the first is still positive.
 const BASE: u64 = 1 << 33;
@@ -256,7 +256,7 @@ fn flow_sample((local, port, remote, rtt, connect): (u8, u16, u8, u64, bool)) ->
         side: Side::Remote,
     };
     let kind = if connect { Kind::Connect } else { Kind::Data };
-    let (acked_at, ack) = (go_metro::rtt::Nanos(0), go_metro::rtt::SeqNum(0));
+    let (acked_at, ack) = (go_metro_rtt::Nanos(0), go_metro_rtt::SeqNum(0));
     Sample { flow, acked_at, ack, rtt: Rtt(rtt), kind, class: Class::Exact, delayed: false }
 }
 

@@ -14,8 +14,8 @@
 //!
 //! The same is said of both sides by [`play_sides`]: there a line may have two outcomes, `remote` or `local` before each, with `,` between.
 
-use go_metro::rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
 use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags};
+use go_metro_rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
 
 /// One line of a trace.
 pub struct Line {

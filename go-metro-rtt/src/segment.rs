@@ -50,13 +50,13 @@ impl Addr {
 
     /// As a number, the first byte highest.
     #[inline]
-    pub(crate) const fn bits(self) -> u128 {
+    pub const fn bits(self) -> u128 {
         u128::from_be_bytes(self.0)
     }
 
     /// Whether it is of IPv4.
     #[inline]
-    pub(crate) const fn is_v4(self) -> bool {
+    pub const fn is_v4(self) -> bool {
         self.bits() >> 32 == 0xffff
     }
 

@@ -12,8 +12,8 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use go_metro::rtt::{Addr, Direction, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
 use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags};
+use go_metro_rtt::{Addr, Direction, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
 use support::path::{BASE, Frame, Random, Settings, simulate};
 
 /// Complete captures, each with other frames missing; `PROPTEST_CASES` asks for more.
@@ -373,7 +373,7 @@ fn judge(seed: u64, counts: &mut Counts) {
 #[test]
 fn no_sample_of_a_capture_with_frames_missing_is_refuted_by_those_that_are_left() {
     let mut counts = Counts::default();
-    let cases = u64::from(support::cases(CASES).cases);
+    let cases = u64::from(support::property::cases(CASES).cases);
     (0..cases).for_each(|seed| judge(seed, &mut counts));
     let share = |(of, found): (usize, usize)| found as f64 / of as f64;
     println!(
@@ -397,7 +397,7 @@ fn no_sample_of_a_capture_with_frames_missing_is_refuted_by_those_that_are_left(
 fn what_a_live_source_joins_in_the_middle_of_a_recovery_is_not_timed_wrongly_without_timestamps() {
     let settled = EngineConfig { settles_after: Duration::from_secs(1), ..EngineConfig::default() };
     let (mut samples, mut of_new) = (0, 0);
-    let cases = support::cases(4_000).cases;
+    let cases = support::property::cases(4_000).cases;
     for seed in 0..u64::from(cases) {
         let mut random = Random(seed);
         let mut settings = Settings::random(&mut random);

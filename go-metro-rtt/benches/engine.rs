@@ -8,8 +8,8 @@ use std::io::BufRead as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use go_metro::rtt::{Batch, Engine, EngineConfig, FlowKey, Outcome, Segment, Summaries, SummaryLimits, shard_of};
 use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, TcpFlags};
+use go_metro_rtt::{Batch, Engine, EngineConfig, FlowKey, Outcome, Segment, Summaries, SummaryLimits, shard_of};
 use nix::time::{ClockId, clock_gettime};
 
 /// Records each time, at least.

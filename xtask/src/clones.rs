@@ -10,9 +10,9 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::lab::agent::BINARY_VARIABLE;
-use crate::setup;
-use crate::workspace::{capture, cargo_home, root, run};
+use testing_lab::agent::BINARY_VARIABLE;
+use testing_support::setup;
+use testing_support::workspace::{capture, cargo_home, root, run};
 
 /// Beside the unit suite: one test each of the lab, of what is shipped, and of the pages.
 const TESTS: [(&str, &str); 3] = [

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::lab::agent::{Agent, BINARY_VARIABLE};
-use crate::lab::statsd::Listener;
-use crate::lab::traffic::talk;
-use crate::lab::{INTERFACE, Impairment, Lab, Link, Over, Way};
-use crate::workspace::{capture, which};
-use crate::{run, setup};
+use testing_lab::agent::{Agent, BINARY_VARIABLE};
+use testing_lab::statsd::Listener;
+use testing_lab::traffic::talk;
+use testing_lab::{INTERFACE, Impairment, Lab, Link, Over, Way};
+use testing_support::workspace::{capture, which};
+use testing_support::{daemon, setup};
 
 /// The far hosts: address and round-trip time.
 const REMOTES: [(Ipv4Addr, Duration); 3] = [
@@ -57,7 +57,7 @@ pub fn main(_args: &Args) -> Result<()> {
             if setup::is_root() {
                 setup::require_facilities()?;
             }
-            run::debug_binary()?
+            daemon::debug_binary()?
         }
     };
     become_root(&binary)?;

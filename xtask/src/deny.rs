@@ -11,8 +11,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
-use crate::setup;
-use crate::workspace::{capture, cargo, output, root, run};
+use testing_support::setup;
+use testing_support::workspace::{capture, cargo, output, root, run};
 
 /// Where cargo-deny looks for the database.
 const DATABASE: &str = "https://github.com/RustSec/advisory-db";

@@ -19,8 +19,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::workspace::{capture, root};
-use crate::{run, setup};
+use testing_support::workspace::{capture, root};
+use testing_support::{daemon, setup};
 
 /// Arguments of `dist`.
 #[derive(clap::Args, Debug)]
@@ -66,7 +66,7 @@ pub fn main(args: &Args) -> Result<()> {
     }
     let built = match &args.binary {
         Some(binary) => binary.clone(),
-        None => run::release_binary()?,
+        None => daemon::release_binary()?,
     };
     let out = empty(&args.out)?;
 

@@ -16,9 +16,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::lab::agent::BINARY_VARIABLE;
-use crate::workspace::{capture, root};
-use crate::{run, setup};
+use testing_lab::agent::BINARY_VARIABLE;
+use testing_support::workspace::{capture, root};
+use testing_support::{daemon, setup};
 
 /// Arguments of `docs`.
 #[derive(clap::Args, Debug)]
@@ -38,7 +38,7 @@ const EXAMPLE: &str = "datadog_checks/go_metro/data/conf.yaml.example";
 /// Something cannot be built, made or written.
 pub fn main(_args: &Args) -> Result<()> {
     let named = std::env::var_os(BINARY_VARIABLE).map(PathBuf::from);
-    let binary = named.map_or_else(run::debug_binary, Ok)?;
+    let binary = named.map_or_else(daemon::debug_binary, Ok)?;
     setup::for_dashboards()?;
     for (path, text) in made(&binary)? {
         let path = root().join(path);
@@ -112,7 +112,7 @@ pub fn ddev(repository: &tempfile::TempDir, what: &[&str]) -> Result<String> {
     command.args(["--here", "validate"]).args(what).current_dir(repository);
     // It keeps settings, and says on standard output what is wrong.
     command.env("HOME", repository.path()).env("XDG_CONFIG_HOME", repository.path());
-    let said = crate::workspace::output(&mut command)?;
+    let said = testing_support::workspace::output(&mut command)?;
     let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
     anyhow::ensure!(said.status.success(), "ddev validate {}: {text}", what.join(" "));
     Ok(text)

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::workspace::{cargo, root, run, shown};
-use crate::{build_ebpf, setup};
+use testing_support::workspace::{cargo, root, run, shown};
+use testing_support::{build_ebpf, setup};
 
 /// How long each target runs within `cargo xtask test`, all at the same time.
 const SHORT: Duration = Duration::from_secs(15);

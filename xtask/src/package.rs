@@ -9,9 +9,9 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use crate::dist::version;
-use crate::run::target;
-use crate::setup;
-use crate::workspace::{capture, cargo, cargo_home, object, root, run};
+use testing_support::setup;
+use testing_support::workspace::target;
+use testing_support::workspace::{capture, cargo, cargo_home, object, root, run};
 
 /// What is published, in the order of uploading.
 const CRATES: [&str; 4] = ["go-metro-common", "go-metro-rtt", "go-metro-userspace", "go-metro"];
@@ -33,7 +33,7 @@ pub struct Args {
 /// A crate cannot be packaged, or what was packaged does not build or run.
 pub fn main(args: &Args) -> Result<()> {
     setup::for_run()?;
-    crate::build_ebpf::ensure()?;
+    testing_support::build_ebpf::ensure()?;
     fs::copy(object(), root().join("go-metro-userspace/classifier.o"))?;
     fs::copy(root().join("conf.yaml.example"), root().join("go-metro-userspace/conf.yaml.example"))?;
     let mut package = cargo();
@@ -154,7 +154,7 @@ pub struct FeaturesArgs {}
 /// It does not build.
 pub fn features(_args: &FeaturesArgs) -> Result<()> {
     setup::for_run()?;
-    crate::build_ebpf::ensure()?;
+    testing_support::build_ebpf::ensure()?;
     for features in [""].iter().chain(&FEATURES) {
         println!("features: {}", if features.is_empty() { "none" } else { features });
         let mut command = cargo();

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::lab::agent::BINARY_VARIABLE;
-use crate::lab::terminal::Terminal;
-use crate::lab::traffic::talk;
-use crate::lab::{INTERFACE, Impairment, Lab, Link, Over, Way};
-use crate::{run, setup, workspace};
+use testing_lab::agent::BINARY_VARIABLE;
+use testing_lab::terminal::Terminal;
+use testing_lab::traffic::talk;
+use testing_lab::{INTERFACE, Impairment, Lab, Link, Over, Way};
+use testing_support::{daemon, setup, workspace};
 
 /// Size of the terminal.
 const SIZE: (u16, u16) = (132, 30);
@@ -36,7 +36,7 @@ pub struct Args {}
 pub fn main(_args: &Args) -> Result<()> {
     setup::for_lab()?;
     let named = std::env::var_os(BINARY_VARIABLE).map(PathBuf::from);
-    let binary = named.map_or_else(run::release_binary, Ok)?;
+    let binary = named.map_or_else(daemon::release_binary, Ok)?;
     let lab = Lab::new(Link::Veth)?;
     let address = |last: u8| Ipv4Addr::new(10, 77, 0, last);
     for (last, ..) in &FAR[1..] {

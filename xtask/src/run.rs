@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::workspace::{cargo, root, run, shown};
-use crate::{build_ebpf, setup};
+use testing_support::daemon::{debug_binary, release_binary};
+use testing_support::workspace::{shown, target};
 
 /// Arguments of `run`.
 #[derive(clap::Args, Debug)]
@@ -38,46 +38,4 @@ fn first_binary() -> Result<PathBuf> {
     }
     eprintln!("this is the demo's build, without optimisation; for less load, first: cargo build --release");
     debug_binary()
-}
-
-/// Builds the classifier and the release binary where they are not current.
-///
-/// # Errors
-///
-/// A build fails.
-pub fn release_binary() -> Result<PathBuf> {
-    setup::for_run()?;
-    build_ebpf::ensure()?;
-    build("release", &["--release"])
-}
-
-/// Builds the classifier and the binary as tests have it where they are not current.
-///
-/// # Errors
-///
-/// A build fails.
-pub fn debug_binary() -> Result<PathBuf> {
-    setup::for_run()?;
-    build_ebpf::ensure()?;
-    build("debug", &[])
-}
-
-/// Builds the binary; the first time, which takes minutes, with cargo's progress.
-fn build(profile: &str, options: &[&str]) -> Result<PathBuf> {
-    let binary = target().join(profile).join("go-metro");
-    let mut command = cargo();
-    command.args(["build", "--package", "go-metro-userspace", "--bin", "go-metro"]).args(options);
-    if binary.exists() {
-        command.arg("--quiet");
-    } else {
-        eprintln!("building go-metro, for the first time: a few minutes on two processors");
-    }
-    run(&mut command)?;
-    Ok(binary)
-}
-
-/// Cargo's target directory.
-#[must_use]
-pub fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |directory| root().join(directory))
 }

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::workspace::{capture, cargo, run, shown, which};
-use crate::{build_ebpf, fuzz, lab, oracle, package, setup};
+use testing_support::workspace::{CAPTURES_VARIABLE, capture, cargo, run, shown, which};
+use testing_support::{build_ebpf, setup};
+
+use crate::{fuzz, package};
 
 mod failures;
 
@@ -180,7 +182,12 @@ impl Totals {
             let mut totals = Self::default();
             while let Some(module) = next() {
                 let mut tests = module.command();
-                tests.env(lab::agent::BINARY_VARIABLE, crate::run::target().join("debug/go-metro")).env("PATH", &path);
+                tests
+                    .env(
+                        testing_lab::agent::BINARY_VARIABLE,
+                        testing_support::workspace::target().join("debug/go-metro"),
+                    )
+                    .env("PATH", &path);
                 totals.run(&mut tests, Some(module.program))?;
             }
             Ok(totals)
@@ -302,7 +309,7 @@ impl Module {
         let mut command = cargo();
         command.args(["test", "--no-fail-fast", "--test", self.program, "--", "--test-threads=1", "--exact"]);
         command.args(&self.tests);
-        if std::env::var_os(oracle::CAPTURES_VARIABLE).is_some() {
+        if std::env::var_os(CAPTURES_VARIABLE).is_some() {
             command.arg("--include-ignored");
         }
         command

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::dist::version;
-use crate::workspace::{capture, root};
+use testing_support::workspace::{capture, root};
 
 /// Arguments of `version`.
 #[derive(clap::Args, Debug)]

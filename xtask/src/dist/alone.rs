@@ -6,8 +6,8 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use super::musl::Static;
-use crate::workspace::{capture, output, root, which};
-use crate::{paths, setup};
+use testing_support::workspace::{capture, output, root, which};
+use testing_support::{paths, setup};
 
 /// Runs a static binary as it is shipped: this machine's in an empty root, another machine's by qemu.
 pub(super) fn run(built: &Static) -> Result<()> {

@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::{Release, time_of_source, version};
-use crate::paths;
-use crate::workspace::{capture, cargo, root, run};
+use testing_support::paths;
+use testing_support::workspace::{capture, cargo, root, run};
 
 /// From the repository.
 const FILES: [&str; 6] =
@@ -45,11 +45,12 @@ pub(super) fn bill_of_materials(out: &Path) -> Result<PathBuf> {
     run(command.arg(manifest).env("SOURCE_DATE_EPOCH", time_of_source().to_string()))?;
     let to = out.join(format!("{name}.cdx.json"));
     // It writes one beside each manifest of the workspace.
-    for package in
-        ["go-metro-common", "go-metro-ebpf", "go-metro-rtt", "go-metro-userspace", "packaging/crate", "xtask"]
-    {
-        let made = root().join(package).join(format!("{name}.json"));
-        if package == "go-metro-userspace" {
+    let metadata = capture(cargo().args(["metadata", "--quiet", "--no-deps", "--format-version", "1"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    for package in metadata["packages"].as_array().context("cargo metadata has no packages")? {
+        let made = Path::new(package["manifest_path"].as_str().context("a package without a manifest")?);
+        let made = made.with_file_name(format!("{name}.json"));
+        if package["name"] == "go-metro-userspace" {
             let bill = fs::read_to_string(&made);
             let bill = bill.with_context(|| format!("cargo-cyclonedx did not write {}", made.display()))?;
             fs::write(&to, paths::without_root(&bill))?;

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::setup::host_triple;
-use crate::workspace::capture;
+use testing_support::setup::host_triple;
+use testing_support::workspace::capture;
 
 /// Shared libraries that it may need: the C library with its loader, and the compiler's own.
 const ALLOWED: [&str; 4] = ["libc.so.6", "libgcc_s.so.1", "libm.so.6", "ld-linux"];

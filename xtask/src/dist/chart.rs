@@ -7,8 +7,8 @@ use std::{fs, path};
 use anyhow::{Result, bail};
 
 use super::version;
-use crate::setup;
-use crate::workspace::{capture, root};
+use testing_support::setup;
+use testing_support::workspace::{capture, root};
 
 const HEADING: &str = "\
 # go-metro on every node, for those without Helm: the chart in packaging/helm/go-metro with its default values.

@@ -9,10 +9,10 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use super::binary;
-use crate::apt::{self, Apt};
-use crate::setup::{self, STATIC_TARGETS};
-use crate::workspace::{capture, cargo, root, run};
-use crate::{build_ebpf, paths, run};
+use testing_support::apt::{self, Apt};
+use testing_support::setup::{self, STATIC_TARGETS};
+use testing_support::workspace::{capture, cargo, root, run};
+use testing_support::{build_ebpf, paths};
 
 /// What of libpcap is left out: it would need libraries, or is for devices that carry no TCP.
 const WITHOUT: [&str; 8] = [
@@ -85,7 +85,7 @@ pub fn program(target: &str, profile: Profile, package: &str, name: &str) -> Res
             "release"
         }
     };
-    let built = run::target().join(target).join(directory).join(name);
+    let built = testing_support::workspace::target().join(target).join(directory).join(name);
     if built.exists() {
         command.arg("--quiet");
     }

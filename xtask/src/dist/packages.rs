@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::{MAINTAINER, Release, time_of_source};
-use crate::workspace::{capture, root};
+use testing_support::workspace::{capture, root};
 
 /// Makes both, in `out`.
 pub(super) fn make(nfpm: &Path, release: &Release, stage: &Path, out: &Path) -> Result<Vec<PathBuf>> {

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use super::{Release, write};
-use crate::workspace::{capture, root};
+use testing_support::workspace::{capture, root};
 
 /// Lays them into a directory of `trees` that is named as registries call the architecture.
 pub(super) fn lay(trees: &Path, binary: &Path, release: &Release) -> Result<()> {

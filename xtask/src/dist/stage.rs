@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::Result;
 
 use super::{MAINTAINER, Release, time_of_source, write};
-use crate::workspace::{capture, output, root};
+use testing_support::workspace::{capture, output, root};
 
 const SCRIPTS: [&str; 7] =
     ["deb/postinst", "deb/prerm", "deb/postrm", "rpm/pre", "rpm/post", "rpm/preun", "rpm/postun"];

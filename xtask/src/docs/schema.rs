@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::workspace::root;
+use testing_support::workspace::root;
 
 /// The keys of a file.
 pub(super) struct Schema {

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use crate::workspace::{capture, root};
+use testing_support::workspace::{capture, root};
 
 /// The end that the captures were made at.
 const LOCAL: &str = "10.77.0.1";

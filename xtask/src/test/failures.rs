@@ -139,7 +139,7 @@ failures:
 ---- sinks::two stdout ----
 said before
 
-thread 'sinks::two' (4711) panicked at xtask/tests/e2e/sinks.rs:10:5:
+thread 'sinks::two' (4711) panicked at testing/e2e/tests/e2e/sinks.rs:10:5:
 no report of 10.0.0.1 came; the daemon said:
 line 1
 line 2
@@ -149,12 +149,12 @@ line 5
 stack backtrace:
    0: __rustc::rust_begin_unwind
 
-thread 'sinks::two' (4711) panicked at xtask/tests/e2e/sinks.rs:12:5:
+thread 'sinks::two' (4711) panicked at testing/e2e/tests/e2e/sinks.rs:12:5:
 a thread panicked
 
 ---- sinks::three stdout ----
 
-thread 'sinks::three' (4712) panicked at xtask/tests/e2e/sinks.rs:20:5:
+thread 'sinks::three' (4712) panicked at testing/e2e/tests/e2e/sinks.rs:20:5:
 assertion failed: a
 note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
 
@@ -180,17 +180,17 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
         let expected = "
 failed tests:
   sinks::two
-      thread 'sinks::two' (4711) panicked at xtask/tests/e2e/sinks.rs:10:5:
+      thread 'sinks::two' (4711) panicked at testing/e2e/tests/e2e/sinks.rs:10:5:
       no report of 10.0.0.1 came; the daemon said:
       line 1
       line 2
       line 3
       line 4
       line 5
-      thread 'sinks::two' (4711) panicked at xtask/tests/e2e/sinks.rs:12:5:
+      thread 'sinks::two' (4711) panicked at testing/e2e/tests/e2e/sinks.rs:12:5:
       a thread panicked
   sinks::three
-      thread 'sinks::three' (4712) panicked at xtask/tests/e2e/sinks.rs:20:5:
+      thread 'sinks::three' (4712) panicked at testing/e2e/tests/e2e/sinks.rs:20:5:
       assertion failed: a";
         assert_eq!(failures.report().join("\n"), expected);
     }

@@ -1,0 +1,243 @@
+//! The programs under measurement, loaded.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
+use go_metro_common::counters::{Counters, PerCpu};
+use go_metro_common::names;
+use go_metro_common::pressure::{NEVER, Pressure};
+use go_metro_common::segment::Sides;
+use go_metro_common::target::{IFINDEX_BITS, TargetV4, TargetV6};
+use nix::time::{ClockId, clock_gettime};
+
+use super::frames::{LOCAL4, LOCAL6, REMOTE4, REMOTE6, Way};
+use testing_support::workspace::{lab_object, object};
+
+/// As large as the daemon's is by default.
+pub(super) const RING_BYTES: u32 = 1 << 23;
+
+/// The classifier as the daemon loads it, with the two hosts of [`super::frames`] as targets on some interfaces.
+pub(super) struct Classifier {
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+    counters: PerCpuArray<MapData, PerCpu>,
+}
+
+/// Which records are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Thinning {
+    /// None ever.
+    Off,
+    /// None until the ring is half full: the default.
+    Watermark,
+    /// All but one round trip of a flow in so many nanoseconds.
+    PerFlow(u64),
+}
+
+impl Classifier {
+    pub(super) fn load(interfaces: &[u32], ring_bytes: u32) -> Result<Self> {
+        Self::load_with(interfaces, ring_bytes, Thinning::Watermark)
+    }
+
+    pub(super) fn load_with(interfaces: &[u32], ring_bytes: u32, thinning: Thinning) -> Result<Self> {
+        let watermark = if thinning == Thinning::Off { NEVER } else { u64::from(ring_bytes / 2) };
+        let per_flow = if let Thinning::PerFlow(ns) = thinning { ns } else { u64::MAX };
+        let mut ebpf = EbpfLoader::new()
+            .btf(None)
+            .map_max_entries(names::RECORDS, ring_bytes)
+            .override_global(names::HAS_TSTAMP_TYPE, &1_u8, true)
+            // As the daemon has it for a ring of this size.
+            .override_global(names::WAKE_MASK, &255_u32, true)
+            .override_global(names::SIDES, &Sides::REMOTE.0, true)
+            .override_global(names::SEED, &0x5eed_u64, true)
+            .override_global(names::REFRESH, &250_u64, true)
+            .override_global(names::WATERMARK, &watermark, true)
+            .override_global(names::PER_FLOW, &per_flow, true)
+            .load_file(object())
+            .context("the classifier does not load")?;
+        for name in [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET] {
+            program(&mut ebpf, name)?.load().with_context(|| format!("{name} does not load"))?;
+        }
+        let xdp: &mut Xdp = ebpf.program_mut(names::INGRESS_XDP).context("no program for drivers")?.try_into()?;
+        xdp.load().context("the program for drivers does not load")?;
+        let ring = RingBuf::try_from(ebpf.take_map(names::RECORDS).context("no ring")?)?;
+        let counters = PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).context("no counters")?)?;
+        for &ifindex in interfaces {
+            let mut v4: LpmTrie<_, TargetV4, u8> = ebpf.map_mut(names::TARGETS_V4).context("no trie")?.try_into()?;
+            for addr in [LOCAL4, REMOTE4].map(|address| address.octets()) {
+                v4.insert(&Key::new(IFINDEX_BITS + 32, TargetV4 { ifindex, addr }), 0, 0)?;
+            }
+            // The hosts of a lab.
+            v4.insert(&Key::new(IFINDEX_BITS + 24, TargetV4 { ifindex, addr: [10, 77, 0, 0] }), 0, 0)?;
+            let mut v6: LpmTrie<_, TargetV6, u8> = ebpf.map_mut(names::TARGETS_V6).context("no trie")?.try_into()?;
+            for addr in [LOCAL6, REMOTE6].map(|address| address.octets()) {
+                v6.insert(&Key::new(IFINDEX_BITS + 128, TargetV6 { ifindex, addr }), 0, 0)?;
+            }
+        }
+        Ok(Self { ebpf, ring, counters })
+    }
+
+    /// The entry point for what goes this way through an Ethernet device.
+    pub(super) fn program(&mut self, way: Way) -> Result<&mut SchedClassifier> {
+        let name = if way == Way::Out { names::EGRESS_ETHERNET } else { names::INGRESS_ETHERNET };
+        program(&mut self.ebpf, name)
+    }
+
+    /// The entry point in a driver.
+    pub(super) fn xdp(&mut self) -> Result<&mut Xdp> {
+        Ok(self.ebpf.program_mut(names::INGRESS_XDP).context("no program for drivers")?.try_into()?)
+    }
+
+    /// What the kernel says of the entry points, by their names.
+    pub(super) fn infos(&self) -> Result<Vec<(String, ProgramInfo)>> {
+        let infos = self.ebpf.programs().filter_map(|(name, program)| Some((name.to_owned(), program.info().ok()?)));
+        let mut infos: Vec<_> = infos.collect();
+        infos.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(infos)
+    }
+
+    /// Has all flows thinned as if the ring ran full, or return as if it did lately; the classifier looks again by itself.
+    pub(super) fn press(&mut self, every_ns: u64) -> Result<()> {
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_nanos() as u64;
+        let mut pressure: Array<_, Pressure> = self.ebpf.map_mut(names::PRESSURE).context("no map")?.try_into()?;
+        Ok(pressure.set(0, Pressure { every_ns, stepped_ns: now, busy_ns: now }, 0)?)
+    }
+
+    /// Empties the ring; how many records there were.
+    pub(super) fn drain(&mut self) -> u64 {
+        let mut records = 0;
+        while self.ring.next().is_some() {
+            records += 1;
+        }
+        records
+    }
+
+    /// What was counted so far.
+    pub(super) fn counters(&self) -> Result<Counters> {
+        let mut all = Counters::default();
+        self.counters.get(&0, 0)?.iter().for_each(|cpu| all.add(&cpu.counters));
+        Ok(all)
+    }
+}
+
+/// Another tool's classifiers: an object with one for each way, told apart by their names.
+pub(super) struct Peer {
+    ebpf: Ebpf,
+    names: [String; 2],
+}
+
+impl Peer {
+    pub(super) fn load(object: &Path) -> Result<Self> {
+        let mut ebpf =
+            EbpfLoader::new().load_file(object).with_context(|| format!("{} does not load", object.display()))?;
+        let mut names = [None, None];
+        for (name, program) in ebpf.programs() {
+            if matches!(program, aya::programs::Program::SchedClassifier(_)) {
+                for (way, word) in [(Way::Out, "egress"), (Way::In, "ingress")] {
+                    if name.contains(word) {
+                        names[way as usize] = Some(name.to_owned());
+                    }
+                }
+            }
+        }
+        let [Some(out), Some(inward)] = names else {
+            bail!("{} has no TC program named `egress` and one named `ingress`", object.display());
+        };
+        for name in [&out, &inward] {
+            program(&mut ebpf, name)?.load().with_context(|| format!("{name} does not load"))?;
+        }
+        Ok(Self { ebpf, names: [out, inward] })
+    }
+
+    pub(super) fn program(&mut self, way: Way) -> Result<&mut SchedClassifier> {
+        program(&mut self.ebpf, &self.names[way as usize])
+    }
+}
+
+/// The lab's programs: one that does nothing, and one for each thing that the classifier asks of the kernel.
+pub(super) struct Lab {
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+}
+
+impl Lab {
+    /// With everything on these interfaces in the trie.
+    pub(super) fn load(interfaces: &[u32]) -> Result<Self> {
+        let mut ebpf = EbpfLoader::new().btf(None).load_file(lab_object()).context("the lab's object does not load")?;
+        for name in std::iter::once(EMPTY).chain(PARTS.map(|(name, _)| name)) {
+            program(&mut ebpf, name)?.load()?;
+        }
+        let ring = RingBuf::try_from(ebpf.take_map("LAB_RING").context("no ring")?)?;
+        let mut trie: LpmTrie<_, TargetV4, u8> = ebpf.map_mut("LAB_TRIE").context("no trie")?.try_into()?;
+        for ifindex in interfaces {
+            trie.insert(&Key::new(IFINDEX_BITS, TargetV4 { ifindex: *ifindex, addr: [0; 4] }), 0, 0)?;
+        }
+        Ok(Self { ebpf, ring })
+    }
+
+    /// The program that does nothing.
+    pub(super) fn empty(&mut self) -> Result<&mut SchedClassifier> {
+        self.program(EMPTY)
+    }
+
+    /// One of [`PARTS`].
+    pub(super) fn program(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+        program(&mut self.ebpf, name)
+    }
+
+    /// Empties its ring.
+    pub(super) fn drain(&mut self) {
+        while self.ring.next().is_some() {}
+    }
+}
+
+const EMPTY: &str = "lab_empty";
+
+/// Programs of the lab, and what each does.
+pub(super) const PARTS: [(&str, &str); 4] = [
+    ("lab_array", "a look into an array"),
+    ("lab_trie", "an address looked up among the targets (one prefix)"),
+    ("lab_clock", "the clock read"),
+    ("lab_ring", "48 bytes put into the ring, nobody woken"),
+];
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+    Ok(program.try_into()?)
+}
+
+/// The kernel's account of a program at one time.
+#[derive(Clone, Copy)]
+pub(super) struct Account {
+    runs: u64,
+    time: Duration,
+}
+
+impl Account {
+    pub(super) fn of(program: &SchedClassifier) -> Result<Self> {
+        Ok(Self::told_by(&program.info()?))
+    }
+
+    pub(super) fn told_by(info: &ProgramInfo) -> Self {
+        Self { runs: info.run_count(), time: info.run_time() }
+    }
+
+    /// Nanoseconds a run since `before`.
+    pub(super) fn since(self, before: Self) -> Result<f64> {
+        let runs = self.runs.saturating_sub(before.runs);
+        anyhow::ensure!(runs > 0, "the kernel counted no run");
+        Ok((self.time - before.time).as_nanos() as f64 / runs as f64)
+    }
+}
+
+/// Runs `bytes` through a program `repeat` times; nanoseconds a run.
+pub(super) fn run(program: &SchedClassifier, bytes: &[u8], repeat: u32) -> Result<f64> {
+    let before = Account::of(program)?;
+    program.test_run(TestRunOptions { data_in: Some(bytes), repeat, ..TestRunOptions::new() })?;
+    Account::of(program)?.since(before)
+}

@@ -1,0 +1,75 @@
+//! What several tests say.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use testing_lab::Lab;
+use testing_lab::traffic::{Rounds, Server, connect};
+use testing_support::workspace::root;
+
+/// How long a test waits for what is due at once. It bounds a failure; a busy machine may need much of it.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// A file of the repository.
+pub(crate) fn file(path: &str) -> PathBuf {
+    root().join(path)
+}
+
+/// Its text.
+pub(crate) fn text(path: &str) -> String {
+    fs::read_to_string(file(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// It, parsed.
+pub(crate) fn json(path: &str) -> Value {
+    serde_json::from_str(&text(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Every string below one of these keys, anywhere in a document.
+pub(crate) fn strings(document: &Value, keys: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    match document {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value.as_str() {
+                    Some(text) if keys.contains(&key.as_str()) => found.push(text.to_owned()),
+                    _ => found.extend(strings(value, keys)),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| found.extend(strings(value, keys))),
+        _ => {}
+    }
+    found
+}
+
+/// Whether the maker's own code knows all of a file, and what it says if not.
+pub(crate) fn validated(kind: &str, file: &Path) -> Result<(), String> {
+    let programs = testing_support::setup::for_dashboards().unwrap();
+    let mut command = Command::new(programs.join("python"));
+    let said = command.arg(root().join("testing/support/python/validate.py")).arg(kind).arg(file).output().unwrap();
+    if said.status.success() {
+        return Ok(());
+    }
+    Err(format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr)))
+}
+
+/// Fails, naming what is in one of two sets alone.
+pub(crate) fn assert_same(here: &str, ours: &BTreeSet<String>, there: &str, theirs: &BTreeSet<String>) {
+    let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>().join(", ");
+    let (left, right) = (only(ours, theirs), only(theirs, ours));
+    assert!(left.is_empty() && right.is_empty(), "only in {here}: [{left}]; only in {there}: [{right}]");
+}
+
+/// Connections one after the other, ten rounds each, until `done` says so.
+pub(crate) fn talk_until(lab: &Lab, mut done: impl FnMut() -> bool) {
+    let rounds = Rounds { count: 10, pause: Duration::from_millis(10), ..Rounds::default() };
+    let server = Server::v4(&lab.b, rounds.service()).unwrap();
+    while !done() {
+        rounds.drive(&mut connect(&lab.a, server.address()).unwrap()).unwrap();
+    }
+}

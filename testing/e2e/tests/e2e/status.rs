@@ -1,0 +1,163 @@
+//! What a running daemon says of itself at its socket.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use testing_lab::agent::{Agent, Finished, run_once};
+use testing_lab::statsd::Listener;
+use testing_lab::{Lab, Link};
+
+use super::support::{SOON, some_rounds};
+
+fn ask(socket: &Path, how: &[&str]) -> Finished {
+    let words = ["status", "--socket", socket.to_str().unwrap()];
+    run_once(words.iter().chain(how)).unwrap()
+}
+
+fn document(socket: &Path) -> Value {
+    testing_lab::agent::status(socket).unwrap()
+}
+
+/// Asks until the document satisfies `enough`.
+fn document_once(socket: &Path, enough: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let document = document(socket);
+        if enough(&document) || Instant::now() > deadline {
+            return document;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn configured(folder: &Path, lab: &Lab, more: &str) -> std::path::PathBuf {
+    let config = folder.join("conf.yaml");
+    let text = format!(
+        "init_config:\n  status_socket: {}\n  report_interval: 1\n  reverse_dns: false\n\
+         instances:\n  - interface: eth0\n    ips: [{}]\n    hosts: [localhost]\n    tags: [env:test]\n{more}",
+        folder.join("go-metro.sock").display(),
+        lab.b.v4
+    );
+    fs::write(&config, text).unwrap();
+    config
+}
+
+#[test]
+fn a_daemon_that_measures_one_service_says_so_and_counts_the_others_nowhere() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("go-metro.sock");
+    let _server = Listener::udp(&lab.a, 8125).unwrap();
+    let config = configured(folder.path(), &lab, "");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("init_config:\n", "init_config:\n  ports: [1, 5-7]\n")).unwrap();
+    let agent = Agent::start(&lab.a, ["run", "-c", config.to_str().unwrap()]).unwrap();
+    some_rounds(&lab, 50);
+    let told = document_once(&socket, |document| document["packets"]["other_ports"].as_u64() > Some(50));
+    assert_eq!(told["ports"], serde_json::json!(["1", "5-7"]));
+    assert_eq!(told["packets"]["other_ports"], told["packets"]["records"], "{told:#}");
+    assert_eq!((&told["samples"]["data"], &told["flows"]["begun"]), (&0.into(), &0.into()), "{told:#}");
+    let page = ask(&socket, &[]).stdout.join("\n");
+    assert!(page.contains("ports       1, 5-7") && page.contains("of other ports"), "{page}");
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_daemon_tells_how_it_is_and_a_health_check_tells_by_the_exit_status() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    lab.path().set_rtt(Duration::from_millis(5));
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("go-metro.sock");
+    let nobody = ask(&socket, &[]);
+    assert_eq!(nobody.status.code(), Some(2), "{nobody:?}");
+
+    let _server = Listener::udp(&lab.a, 8125).unwrap();
+    let config = configured(folder.path(), &lab, "");
+    let mut agent = Agent::start(&lab.a, ["run", "-c", config.to_str().unwrap()]).unwrap();
+    some_rounds(&lab, 50);
+    let told = document_once(&socket, |document| document["last_report"]["pairs"] == 1);
+    assert_eq!((&told["version"], &told["state"]), (&1.into(), &"ok".into()), "{told:#}");
+    assert_eq!(told["program"]["pid"], agent.pid().as_raw());
+    assert_eq!((&told["backend"]["name"], &told["backend"]["wanted"]), (&"ebpf".into(), &"auto".into()));
+    assert!(told["backend"]["fallback"].is_null());
+    assert_eq!(told["interfaces"][0]["name"], "eth0");
+    assert!(["tcx", "clsact"].contains(&told["interfaces"][0]["hook"].as_str().unwrap()), "{told:#}");
+    assert_eq!(told["targets"][0]["prefixes"][0], format!("{}/32", lab.b.v4));
+    let host = &told["targets"][0]["hosts"][0];
+    assert!(host["name"] == "localhost" && host["age_s"].as_f64().unwrap() < 60.0, "{host}");
+    assert!(host["addresses"].as_array().unwrap().contains(&"127.0.0.1".into()), "{host}");
+    assert!((50..=51).contains(&told["samples"]["data"].as_u64().unwrap()), "{told:#}");
+    assert_eq!((&told["samples"]["connect"], &told["flows"]["begun"]), (&1.into(), &1.into()));
+    assert!(told["rates"]["samples_per_s"].as_f64().unwrap() > 0.0, "{told:#}");
+    assert_eq!(told["drops"].as_object().unwrap().values().filter(|count| **count != 0).count(), 0, "{told:#}");
+    assert_eq!((&told["outputs"][0]["kind"], &told["outputs"][0]["errors"]), (&"statsd".into(), &0.into()));
+    assert!(told["kernel"]["features"].as_array().unwrap().iter().any(|feature| feature["name"] == "ring buffer"));
+    let mode = fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660, "{mode:o}");
+
+    let page = ask(&socket, &[]);
+    assert_eq!(page.status.code(), Some(0), "{page:?}");
+    assert!(page.stdout[0].starts_with("state") && page.stdout[0].ends_with(" ok"), "{page:?}");
+    println!("{}", page.stdout.join("\n"));
+    // Whoever has no go-metro asks with what there is.
+    let by_hand = Command::new("curl")
+        .args(["--silent", "--unix-socket", socket.to_str().unwrap(), "http://go-metro/healthz"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&by_hand.stdout), "ok\n");
+
+    // What is in its way is told, and ends when it does.
+    let good = fs::read_to_string(&config).unwrap();
+    fs::write(&config, good.replace("report_interval", "report_intervall")).unwrap();
+    agent.signal(Signal::SIGHUP).unwrap();
+    agent.wait_for_log("stays as it was", SOON).unwrap();
+    let degraded = ask(&socket, &[]);
+    assert_eq!(degraded.status.code(), Some(1), "{degraded:?}");
+    assert!(degraded.stdout[0].contains("report_intervall"), "{degraded:?}");
+    let told = document(&socket);
+    let logged = told["errors"].as_array().unwrap().last().unwrap();
+    assert!(logged["level"] == "error" && logged["text"].as_str().unwrap().contains("report_intervall"), "{logged}");
+    fs::write(&config, good).unwrap();
+    agent.signal(Signal::SIGHUP).unwrap();
+    agent.wait_for_log("configuration read again", SOON).unwrap();
+    lab.a.namespace.ip("link set eth0 down\nlink delete eth0").unwrap();
+    let told = document_once(&socket, |document| document["state"] == "degraded");
+    assert_eq!(told["problems"], serde_json::json!(["interface eth0 is absent"]), "{told:#}");
+
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+    assert!(!socket.exists(), "the socket is left behind");
+}
+
+#[test]
+fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("go-metro.sock");
+    let config = configured(folder.path(), &lab, "");
+    let start = || Agent::start(&lab.a, ["run", "-c", config.to_str().unwrap()]).unwrap();
+    start().kill().unwrap();
+    assert!(socket.exists());
+    assert_eq!(ask(&socket, &[]).status.code(), Some(2));
+    let living = start();
+    let of = |agent: &Agent| Value::from(agent.pid().as_raw());
+    assert_eq!(document(&socket)["program"]["pid"], of(&living));
+    // One that reports to the same server would be refused.
+    let mut second = Agent::start(&lab.a, ["run", "-c", config.to_str().unwrap(), "-o", "json"]).unwrap();
+    second.wait_for_log("another go-metro answers", SOON).unwrap();
+    assert_eq!(document(&socket)["program"]["pid"], of(&living));
+    second.stop().unwrap();
+    assert_eq!(document(&socket)["program"]["pid"], of(&living), "the second took the first one's socket away");
+    // A file that is no socket is nobody's to remove: measuring goes on without.
+    living.stop().unwrap();
+    fs::write(&socket, "kept").unwrap();
+    let mut without = start();
+    without.wait_for_log("cannot make the status socket", SOON).unwrap();
+    assert_eq!(without.stop().unwrap().status.code(), Some(0));
+    assert_eq!(fs::read_to_string(&socket).unwrap(), "kept");
+}

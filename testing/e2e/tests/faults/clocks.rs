@@ -1,0 +1,148 @@
+//! Clocks: the wall clock is set, a process is stopped and goes on, a time namespace shows another monotonic clock.
+//!
+//! The machine's own clock is not set: libfaketime sets it for the agent alone, between the agent and its C library. The kernel's own
+//! stamps stay, which is what the classifier's do whoever sets the clock. A suspended host is a unit test (`capture/clock.rs`).
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::sys::signal::Signal;
+use testing_lab::agent::{Agent, binary, samples};
+
+use super::support::{
+    Backend, Conf, RTT, SOON, USUAL, backend, lab, rounds, start, statsd, wait, wait_until, while_counting,
+    while_talking,
+};
+
+/// Where Debian has it.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+const HOUR: i64 = 3600;
+
+fn now_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64
+}
+
+#[test]
+fn a_wall_clock_that_is_set_makes_no_false_sample_and_times_follow_it() {
+    if !Path::new(FAKETIME).exists() {
+        println!("skipped: there is no {FAKETIME}; `cargo xtask setup` installs it where the distribution has it");
+        return;
+    }
+    for which in Backend::BOTH {
+        let lab = lab();
+        let server = statsd(&lab);
+        // Each of two threads sees the jump, and it is told once.
+        let conf = Conf::new();
+        conf.write(&[&backend(which), "workers: 2", &conf.status_line()], USUAL);
+        let clock = conf.folder().join("clock");
+        let set = |seconds: i64| {
+            // Renamed into place, so that it is never read half written.
+            let new = conf.folder().join("clock.new");
+            fs::write(&new, format!("{seconds:+}s\n")).unwrap();
+            fs::rename(&new, &clock).unwrap();
+        };
+        set(0);
+        let mut command = lab.a.namespace.command(binary().unwrap());
+        command.args(conf.args()).args(["--output", "json", "--samples"]);
+        command.env("LD_PRELOAD", FAKETIME).env("FAKETIME_TIMESTAMP_FILE", &clock);
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("FAKETIME_NO_CACHE", "1");
+        let mut agent = Agent::spawn_command(&mut command).unwrap();
+        agent.ready().unwrap();
+        let mut jumps = 0;
+        for ahead in [0, HOUR, -HOUR, 0] {
+            set(ahead);
+            if ahead != 0 || jumps > 0 {
+                jumps += 1;
+                wait_until(&server, "a jump that is counted", |heard| heard.count("go_metro.clock_jumps") == jumps);
+            }
+            let from = agent.output().len();
+            let longest = rounds(&lab, 20);
+            let found = || {
+                samples(&agent.output()[from..])
+                    .unwrap()
+                    .into_iter()
+                    .filter(testing_lab::agent::Sample::is_data)
+                    .collect::<Vec<_>>()
+            };
+            wait("samples", SOON, || found().len() >= 19);
+            for sample in found() {
+                let what = format!("{which:?}, {ahead} s ahead: {sample:?}");
+                assert!((RTT..=longest + Duration::from_millis(5)).contains(&sample.rtt()), "{what}");
+                // libpcap's times are the kernel's, whose clock was not set.
+                let ahead = if which == Backend::Ebpf { ahead } else { 0 };
+                let off = sample.time_ns as i64 - (now_ns() + ahead * 1_000_000_000);
+                assert!(off.abs() < 10_000_000_000, "{what}: off by {off} ns");
+            }
+        }
+        // The clock was an hour ahead, and an hour behind, since the warnings; reports come each 0.3 s.
+        for ahead in [-HOUR, HOUR] {
+            set(ahead);
+            let status = conf.status();
+            let ages = status["errors"].as_array().unwrap().iter().chain([&status["last_report"]]);
+            let ages: Vec<f64> = ages.map(|one| one["age_s"].as_f64().unwrap()).collect();
+            assert!(ages.len() > 2 && ages.iter().all(|age| (0.0..600.0).contains(age)), "{which:?}: {ages:?}");
+        }
+        set(0);
+        thread::sleep(Duration::from_secs(1));
+        // A step while segments are on their way.
+        drop(server.take());
+        let (_, longest) = while_talking(&lab, || {
+            for ahead in [1, 0, 2, -1] {
+                thread::sleep(Duration::from_millis(300));
+                set(ahead);
+            }
+            thread::sleep(Duration::from_millis(500));
+        });
+        let heard = wait_until(&server, "four more", |heard| heard.count("go_metro.clock_jumps") == 4);
+        heard.assert_true_rtts(longest + Duration::from_millis(5), &format!("{which:?}, set meanwhile"));
+        assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
+    }
+}
+
+#[test]
+fn an_agent_that_was_stopped_for_a_while_tells_the_truth_about_it() {
+    for which in Backend::BOTH {
+        let lab = lab();
+        let server = statsd(&lab);
+        let agent = start(&lab, &Conf::usual(&[&backend(which)]));
+        let (_, longest, rounds) = while_counting(&lab, || {
+            thread::sleep(Duration::from_millis(300));
+            // As a frozen container is.
+            agent.freeze().unwrap();
+            thread::sleep(Duration::from_secs(2));
+            agent.signal(Signal::SIGCONT).unwrap();
+            thread::sleep(Duration::from_millis(800));
+        });
+        println!("{which:?}: {rounds} rounds");
+        let heard = wait_until(&server, "samples of the whole time", |heard| heard.rtts().len() + 5 >= rounds);
+        heard.assert_true_rtts(longest, &format!("{which:?}"));
+        assert_eq!((heard.count("go_metro.lost"), heard.count("go_metro.clock_jumps")), (0, 0), "{which:?}");
+        assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
+    }
+}
+
+#[test]
+fn a_time_namespace_does_not_end_flows_or_shift_samples() {
+    for which in Backend::BOTH {
+        let lab = lab();
+        let conf = Conf::usual(&[&backend(which)]);
+        let server = statsd(&lab);
+        let mut command = lab.a.namespace.command("unshare");
+        command.args(["--time", "--monotonic", "1000000", "--boottime", "1000000"]).arg(binary().unwrap());
+        command.args(conf.args()).args(["--output", "json", "--samples"]);
+        let mut agent = Agent::spawn_command(&mut command).unwrap();
+        agent.ready().unwrap();
+        let (_, longest, rounds) = while_counting(&lab, || thread::sleep(Duration::from_secs(2)));
+        wait("samples", SOON, || samples(&agent.output()).unwrap().len() + 5 >= rounds);
+        for sample in samples(&agent.output()).unwrap() {
+            assert!((RTT..=longest + Duration::from_millis(60)).contains(&sample.rtt()), "{which:?}: {sample:?}");
+            assert!((sample.time_ns as i64 - now_ns()).abs() < 10_000_000_000, "{which:?}: {sample:?}");
+        }
+        // One connection is one flow.
+        let heard = wait_until(&server, "a report", |heard| heard.count("go_metro.samples") > 0);
+        assert_eq!(heard.0.iter().filter(|m| m.name == "system.net.tcp.rtt.connect").count(), 1, "{which:?}");
+        assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
+    }
+}

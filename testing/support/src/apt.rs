@@ -1,0 +1,268 @@
+//! Packages from the mirror that this machine is configured for, of any suite.
+//!
+//! The machine's own mirror and keys are used, through lists and a cache of our own: the system's package state is
+//! neither read nor changed, and no root is needed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::workspace::{capture, root, which};
+
+/// apt with lists and a cache of its own, which go when it is dropped.
+pub struct Apt {
+    work: PathBuf,
+    /// Of packages; this machine's own unless it is named.
+    architecture: Option<&'static str>,
+}
+
+impl Apt {
+    /// With its state in a directory of its own below `target`.
+    ///
+    /// # Errors
+    ///
+    /// This is no Debian system.
+    pub fn new() -> Result<Self> {
+        Self::with(None)
+    }
+
+    /// For packages of another architecture, as Debian calls it.
+    ///
+    /// # Errors
+    ///
+    /// This is no Debian system.
+    pub fn of(architecture: &'static str) -> Result<Self> {
+        Self::with(Some(architecture))
+    }
+
+    fn with(architecture: Option<&'static str>) -> Result<Self> {
+        for tool in ["apt-get", "apt-cache", "dpkg-deb"] {
+            if which(tool).is_none() {
+                bail!("no {tool}: not a Debian system");
+            }
+        }
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { work: root().join(format!("target/apt-{}-{number}", std::process::id())), architecture })
+    }
+
+    /// Reads the package list of one suite, in place of any other.
+    ///
+    /// # Errors
+    ///
+    /// The mirror does not have it.
+    pub fn read_suite(&self, mirror: &Mirror, suite: &str) -> Result<()> {
+        self.read(&mirror.line("deb", suite))
+    }
+
+    /// Reads the list of one suite's source packages, in place of any other.
+    ///
+    /// # Errors
+    ///
+    /// The mirror does not have it.
+    pub fn read_sources(&self, mirror: &Mirror, suite: &str) -> Result<()> {
+        self.read(&mirror.line("deb-src", suite))
+    }
+
+    fn read(&self, line: &str) -> Result<()> {
+        let _ = fs::remove_dir_all(&self.work);
+        fs::create_dir_all(self.work.join("lists/partial"))?;
+        fs::create_dir_all(self.work.join("cache/archives/partial"))?;
+        fs::write(self.list(), format!("{line}\n"))?;
+        capture(self.command("apt-get").arg("update")).map(drop)
+    }
+
+    /// Downloads a source package and unpacks its upstream part into `tree`, without Debian's changes.
+    ///
+    /// # Errors
+    ///
+    /// The suite read last does not have it.
+    pub fn unpack_source(&self, package: &str, tree: &Path) -> Result<()> {
+        let directory = self.work.join("source");
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory)?;
+        capture(self.command("apt-get").args(["source", "--download-only", package]).current_dir(&directory))?;
+        let files = fs::read_dir(&directory)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+        let is_upstream = |path: &PathBuf| {
+            let name = path.to_string_lossy();
+            name.contains(".orig.tar.") && !name.ends_with(".asc")
+        };
+        let archive = files.into_iter().find(is_upstream).context("the source package has no upstream part")?;
+        fs::create_dir_all(tree)?;
+        capture(Command::new("tar").arg("-xf").arg(archive).args(["--strip-components=1", "-C"]).arg(tree)).map(drop)
+    }
+
+    /// What `apt-cache` answers; nothing where it fails.
+    pub fn ask(&self, question: &[&str]) -> String {
+        capture(self.command("apt-cache").args(question)).unwrap_or_default()
+    }
+
+    /// The packages that `names` need, themselves included, on a system that has none.
+    ///
+    /// # Errors
+    ///
+    /// The suite read last does not have one.
+    pub fn with_dependencies(&self, names: &[&str]) -> Result<Vec<String>> {
+        let mut simulation = self.command("apt-get");
+        simulation.args(["-o", "Dir::State::status=/dev/null", "install", "--simulate", "--no-install-recommends"]);
+        let said = capture(simulation.args(names))?;
+        let installs = said.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next());
+        Ok(installs.map(str::to_owned).collect())
+    }
+
+    /// Downloads a package (`name` or `name=version`) and unpacks it into `tree`.
+    ///
+    /// # Errors
+    ///
+    /// The suite read last does not have it.
+    pub fn unpack(&self, package: &str, tree: &Path) -> Result<()> {
+        let directory = self.work.join("download");
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory)?;
+        capture(self.command("apt-get").arg("download").arg(package).current_dir(&directory))?;
+        let file = fs::read_dir(&directory)?
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+            .context("apt-get downloaded no package")?;
+        capture(Command::new("dpkg-deb").arg("-x").arg(file).arg(tree)).map(drop)
+    }
+
+    fn list(&self) -> PathBuf {
+        self.work.join("sources.list")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        if let Some(architecture) = self.architecture {
+            command.args(["-o", &format!("APT::Architecture={architecture}"), "-o", "APT::Architectures::="]);
+            command.args(["-o", &format!("APT::Architectures::={architecture}")]);
+        }
+        for option in [
+            format!("Dir::Etc::sourcelist={}", self.list().display()),
+            "Dir::Etc::sourceparts=-".to_owned(),
+            format!("Dir::State::lists={}", self.work.join("lists").display()),
+            format!("Dir::Cache={}", self.work.join("cache").display()),
+            // The sandbox's user cannot write below a home directory; there is nothing to protect in ours.
+            "APT::Sandbox::User=root".to_owned(),
+            // Descriptions and translations are a third of the download.
+            "Acquire::Languages=none".to_owned(),
+        ] {
+            command.arg("-o").arg(option);
+        }
+        command
+    }
+}
+
+impl Drop for Apt {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.work);
+    }
+}
+
+/// An archive that the machine is configured for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// Where it is.
+    pub uri: String,
+    signed_by: Option<String>,
+    /// Those that the machine uses.
+    pub suites: Vec<String>,
+}
+
+impl Mirror {
+    /// Of binary packages (`deb`) or source packages (`deb-src`).
+    fn line(&self, kind: &str, suite: &str) -> String {
+        let options = self.signed_by.as_ref().map(|keys| format!("[signed-by={keys}] ")).unwrap_or_default();
+        format!("{kind} {options}{} {suite} main", self.uri)
+    }
+
+    /// The main archive, not the one for security updates or someone else's packages.
+    fn is_debian(&self) -> bool {
+        self.uri.trim_end_matches('/').ends_with("/debian")
+    }
+}
+
+/// The Debian archive in this machine's apt configuration.
+///
+/// # Errors
+///
+/// There is none.
+pub fn mirror() -> Result<Mirror> {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
+        files.extend(entries.filter_map(|entry| entry.ok().map(|entry| entry.path())));
+    }
+    let mirrors = files.iter().flat_map(|path| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("sources") => paragraphs(&text),
+            Some("list") => lines(&text),
+            _ => Vec::new(),
+        }
+    });
+    mirrors.into_iter().find(Mirror::is_debian).context("no Debian archive in /etc/apt/sources.list and sources.list.d")
+}
+
+/// One-line style: `deb [options] URI suite component...`.
+fn lines(text: &str) -> Vec<Mirror> {
+    text.lines()
+        .filter_map(|line| {
+            let line = line.trim().strip_prefix("deb ")?.trim_start();
+            let (options, rest) = match line.strip_prefix('[') {
+                Some(line) => line.split_once(']')?,
+                None => ("", line),
+            };
+            let mut words = rest.split_whitespace();
+            let uri = words.next()?.to_owned();
+            let suites = words.next().map(str::to_owned).into_iter().collect();
+            let signed_by =
+                options.split_whitespace().find_map(|option| option.strip_prefix("signed-by=")).map(str::to_owned);
+            Some(Mirror { uri, signed_by, suites })
+        })
+        .collect()
+}
+
+/// deb822 style: paragraphs of `Key: value`.
+fn paragraphs(text: &str) -> Vec<Mirror> {
+    text.split("\n\n")
+        .filter_map(|paragraph| {
+            let field = |name: &str| {
+                paragraph.lines().find_map(|line| {
+                    let (key, value) = line.split_once(':')?;
+                    key.eq_ignore_ascii_case(name).then(|| value.trim())
+                })
+            };
+            let uri = field("URIs")?.split_whitespace().next()?.to_owned();
+            let suites = field("Suites").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+            // A key block instead of a file name stands on the lines below; apt's own keyring then has to do.
+            let signed_by = field("Signed-By").filter(|keys| keys.starts_with('/')).map(str::to_owned);
+            (field("Enabled") != Some("no")).then_some(Mirror { uri, signed_by, suites })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_styles_of_apt_configuration_give_the_mirror() {
+        let expected = Mirror {
+            uri: "http://deb.debian.org/debian".to_owned(),
+            signed_by: Some("/usr/share/keyrings/debian-archive-keyring.gpg".to_owned()),
+            suites: vec!["trixie".to_owned()],
+        };
+        let new = "Types: deb\n# note\nURIs: http://deb.debian.org/debian\nSuites: trixie\nComponents: main\n\
+                   Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
+        assert_eq!(paragraphs(new), [expected]);
+        let old = "# deb http://no/debian x main\ndeb [arch=amd64 signed-by=/k.gpg] http://m/debian/ trixie main\n\
+                   deb http://m/debian-security trixie-security main\n";
+        let found = lines(old);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].line("deb", "sid"), "deb [signed-by=/k.gpg] http://m/debian/ sid main");
+        assert!(found[0].is_debian() && !found[1].is_debian());
+    }
+}

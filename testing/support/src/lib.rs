@@ -1,0 +1,12 @@
+//! What tasks and tests share: where things are, how commands are run, what has to be installed, and the builds.
+
+pub mod apt;
+pub mod build_ebpf;
+pub mod daemon;
+#[path = "../../../go-metro-userspace/build/ebpf_stamp.rs"]
+mod ebpf_stamp;
+pub mod paths;
+pub mod pipe;
+pub mod setup;
+pub mod tasks;
+pub mod workspace;

@@ -1,0 +1,5 @@
+//! Is the number right, and does it stay so? Captures of real TCP, the judges of every sample, and the soak.
+
+pub mod corpus;
+pub mod oracle;
+pub mod soak;

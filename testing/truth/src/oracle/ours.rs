@@ -1,0 +1,54 @@
+//! The accused: `go-metro read`.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::trace::Advance;
+use testing_lab::agent::Sample;
+use testing_support::workspace::capture;
+
+/// Its samples of both directions.
+///
+/// # Errors
+///
+/// It fails, or prints what is no sample.
+pub fn samples(binary: &Path, file: &Path) -> Result<Vec<Sample>> {
+    let text = capture(Command::new(binary).arg("read").arg(file).arg("--samples"))?;
+    let lines = text.lines().filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_str(line).with_context(|| format!("not a sample: {line}"))).collect()
+}
+
+/// What became of every acknowledgement of something new, sample or not; of those that are none, why.
+///
+/// # Errors
+///
+/// As [`samples`].
+pub fn outcomes(binary: &Path, file: &Path) -> Result<Vec<(Advance, Option<String>)>> {
+    let text = capture(Command::new(binary).arg("read").arg(file).arg("--explain=all"))?;
+    let lines = text.lines().filter(|line| !line.is_empty());
+    let of =
+        |told: Told| (Advance { flow: (told.local, told.remote), ack: told.ack, time_ns: told.time_ns }, told.rejected);
+    lines.map(|line| serde_json::from_str(line).map(of).with_context(|| format!("not an outcome: {line}"))).collect()
+}
+
+/// The account that it gives of a capture.
+///
+/// # Errors
+///
+/// It fails.
+pub fn account(binary: &Path, file: &Path) -> Result<String> {
+    // What would be trimmed is the indentation of the first line, and that has none.
+    capture(Command::new(binary).arg("read").arg(file).arg("--explain"))
+}
+
+/// What samples and rejections both say.
+#[derive(serde::Deserialize)]
+struct Told {
+    time_ns: u64,
+    local: std::net::SocketAddr,
+    remote: std::net::SocketAddr,
+    ack: u32,
+    rejected: Option<String>,
+}

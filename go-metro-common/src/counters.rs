@@ -5,7 +5,7 @@
 //! a TCP segment is one of the others.
 
 use crate::flow::FlowId;
-use crate::shard::WORKERS_MAX;
+use crate::hash::WORKERS_MAX;
 
 /// Why a packet could not be made a segment record.
 #[repr(u32)]

@@ -38,7 +38,8 @@ pub const HAS_TSTAMP_TYPE: &str = "HAS_TSTAMP_TYPE";
 pub const SIDES: &str = "SIDES";
 /// Read-only global `u64`: a secret that flows are hashed with.
 pub const SEED: &str = "SEED";
-/// Read-only global `u64`: an acknowledgement that only repeats the last is emitted all the same after so many jiffies; 0 for always.
+/// Read-only global `u64`: an acknowledgement that only repeats the last is emitted all the same after so many jiffies;
+/// 0 for always.
 pub const REFRESH: &str = "REFRESH";
 /// Read-only global `u64`: nanoseconds between two samples of a flow; 0 for one in each round trip, `u64::MAX` for all.
 pub const PER_FLOW: &str = "PER_FLOW";

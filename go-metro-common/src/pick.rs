@@ -1,4 +1,5 @@
-//! What the classifier keeps of a flow while it thins: of all segments it emits a few, and the acknowledgement that closes them.
+//! What the classifier keeps of a flow while it thins: of all segments it emits a few, and the acknowledgement that
+//! closes them.
 
 /// Flows that are thinned at once; the least recently active makes room for a new one.
 pub const PICKS: u32 = 1 << 16;
@@ -11,8 +12,8 @@ pub const FIRST_SEGMENTS: u64 = 32;
 
 /// One flow. Sequence numbers are as in RFC 9293 section 3.3.1.
 ///
-/// No padding, which the verifier would call uninitialised. What is 0 in a new one stands in aligned pairs: the compiler writes them in
-/// one, and the verifier wants that aligned.
+/// No padding, which the verifier would call uninitialised. What is 0 in a new one stands in aligned pairs: the
+/// compiler writes them in one, and the verifier wants that aligned.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pick {

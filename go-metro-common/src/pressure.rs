@@ -15,10 +15,12 @@ pub const STEP_NS: u64 = 100_000_000;
 /// Nanoseconds for which the ring stays below half of the watermark before a step is taken back.
 pub const CALM_NS: u64 = 1_000_000_000;
 
-/// Nanoseconds after which no flow is taken to be still thinned: each has returned, or was silent for longer than one is remembered.
+/// Nanoseconds after which no flow is taken to be still thinned: each has returned, or was silent for longer than one
+/// is remembered.
 pub const REMEMBER_NS: u64 = 600_000_000_000;
 
-/// What all CPUs share. Each word is read and written whole; which of two that write at once is last makes no difference but in time.
+/// What all CPUs share. Each word is read and written whole; which of two that write at once is last makes no
+/// difference but in time.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pressure {
@@ -26,7 +28,8 @@ pub struct Pressure {
     pub every_ns: u64,
     /// When the last step was taken (`CLOCK_MONOTONIC`).
     pub stepped_ns: u64,
-    /// When the ring was last too full for a step to be taken back; 0 if that is so long ago that no flow is known to be thinned.
+    /// When the ring was last too full for a step to be taken back; 0 if that is so long ago that no flow is known to
+    /// be thinned.
     pub busy_ns: u64,
 }
 

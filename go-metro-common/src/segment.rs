@@ -98,6 +98,15 @@ impl TcpFlags {
     }
 }
 
+/// Which way a segment passes the interface, seen from the local end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Received by the local end.
+    Ingress,
+    /// Sent by the local end.
+    Egress,
+}
+
 /// What a record says beside the numbers.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,8 +125,9 @@ impl Bits {
     pub const SACK_ABOVE: u8 = 1 << 4;
     /// The first SACK block lies below the acknowledgement number: a D-SACK (RFC 2883 section 4).
     pub const DSACK: u8 = 1 << 5;
-    /// Of a segment that is timed: others of its flow were left out before it, so nothing that went before says anything about it. Of one
-    /// that acknowledges: nothing was left out since what it acknowledges, and nothing is any more.
+    /// Of a segment that is timed: others of its flow were left out before it, so nothing that went before says
+    /// anything about it. Of one that acknowledges: nothing was left out since what it acknowledges, and nothing is any
+    /// more.
     pub const RESYNC: u8 = 1 << 6;
     /// Others of its flow were left out, and this one says nothing but its flags.
     pub const UNTIMED: u8 = 1 << 7;
@@ -143,7 +153,8 @@ impl Default for Sides {
 impl Sides {
     /// To the remote end: what the local end sends is timed.
     pub const REMOTE: Self = Self(1 << 0);
-    /// To the local end: what the remote end sends is timed. On a host that forwards that is a way through a network as well.
+    /// To the local end: what the remote end sends is timed. On a host that forwards that is a way through a network as
+    /// well.
     pub const LOCAL: Self = Self(1 << 1);
     /// Both.
     pub const BOTH: Self = Self(Self::REMOTE.0 | Self::LOCAL.0);
@@ -155,14 +166,17 @@ impl Sides {
     }
 }
 
-/// Whether a segment with these flags and payload tells anything about the round-trip times of these sides.
+/// Whether a segment with these flags and payload has anything to say about the round-trip times of these sides.
 ///
-/// Only such segments leave the kernel: for the remote side outbound those that occupy sequence space or reset, inbound those
-/// that acknowledge, open, close or reset; for the local side the other way round.
+/// Only such segments leave the kernel: for the remote side outbound those that occupy sequence space or reset, inbound
+/// those that acknowledge, open, close or reset; for the local side the other way round.
 #[inline(always)]
-pub const fn is_relevant(sides: Sides, egress: bool, flags: TcpFlags, payload_len: u32) -> bool {
+pub const fn is_relevant(sides: Sides, direction: Direction, flags: TcpFlags, payload_len: u32) -> bool {
     let timed = payload_len != 0 || flags.any(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST);
     let acknowledges = flags.any(TcpFlags::ACK | TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST);
-    let (as_sent, as_received) = if egress { (Sides::REMOTE, Sides::LOCAL) } else { (Sides::LOCAL, Sides::REMOTE) };
+    let (as_sent, as_received) = match direction {
+        Direction::Egress => (Sides::REMOTE, Sides::LOCAL),
+        Direction::Ingress => (Sides::LOCAL, Sides::REMOTE),
+    };
     (sides.contains(as_sent) && timed) || (sides.contains(as_received) && acknowledges)
 }

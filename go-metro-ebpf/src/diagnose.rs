@@ -1,4 +1,4 @@
-//! Diagnostics: what an unparsable packet was, for those who ask.
+//! Diagnostics: what an unparsable packet was, at log level `debug`.
 //!
 //! The log level is a read-only global, so below `debug` the verifier removes the message: nothing is left to be done.
 
@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use aya_log_ebpf::debug;
 
-use crate::packet::Context;
+use crate::parse::packet::Context;
 
 /// Logs an unparsable packet.
 #[inline(always)]

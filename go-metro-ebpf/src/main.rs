@@ -1,18 +1,29 @@
 //! The classifier: parse, filter, emit, and nothing else.
 //!
-//! The way of one packet: [`classify`] counts it, [`link`] and [`ip`] find its TCP header and leave at once where there is
-//! none, [`tcp`] reads that header, a look-up in [`maps`] tells whether the remote end is a target, [`options`] reads
-//! timestamps and SACK, [`thin`] and [`repeats`] tell whether it is wanted and says anything new, and [`emit`] builds the
-//! record in the ring buffer. The verdict is the same for all:
-//! `TCX_NEXT`, which is `TC_ACT_UNSPEC`, so that whatever else is on the hook still runs; `XDP_PASS` in a driver.
+//! A module uses only those before it:
 //!
-//! There are four entry points at TC's hooks and two in drivers (XDP), so that direction, link and context are constants in each.
+//! - [`maps`]: maps and read-only globals
+//! - [`cpu`]: this CPU's counters and working memory
+//! - [`parse`]: from bytes to headers; most packets leave here
+//! - [`ring`]: the ring that a record goes into
+//! - [`segment`]: the headers seen from the local end; whether the remote end is a target
+//! - [`clock`]: when a segment passes
+//! - [`keep`]: whether it leaves the kernel: per-flow sampling, pressure of the ring, repeated acknowledgements
+//! - [`emit`]: its record
+//! - [`diagnose`]: a message for each unparsable packet, at log level `debug`
+//! - [`classify`]: all of that in order
+//!
+//! The verdict is the same for all packets: `TCX_NEXT`, which is `TC_ACT_UNSPEC`, so that whatever else is on the hook
+//! still runs; `XDP_PASS` in a driver.
+//!
+//! There are four entry points at TC's hooks and two in drivers (XDP), so that direction, link and context are
+//! constants in each.
 //!
 //! # Verifiers
 //!
-//! Written for those of Linux 5.10 and later (run so far: 6.18): no variable-offset access to the stack, bounded loops, no
-//! kfuncs, and built for BPF v2, whose registers are spilled whole (before 5.16 a narrower spill is forgotten). What newer
-//! kernels alone have (`tstamp_type`) hides behind a read-only global, which the verifier knows and prunes by.
+//! Written for those of Linux 5.10 and later: no variable-offset access to the stack, bounded loops, no kfuncs, and
+//! built for BPF v2, whose registers are spilled whole (before 5.16 a narrower spill is forgotten). What newer kernels
+//! alone have (`tstamp_type`) is behind a read-only global, which the verifier knows and prunes by.
 #![no_std]
 #![no_main]
 // The attribute that makes an entry point drops its documentation.
@@ -20,28 +31,25 @@
 #![allow(clippy::needless_pass_by_value, reason = "entry points take what the attribute hands them")]
 
 mod classify;
+mod clock;
+mod cpu;
 mod diagnose;
 mod emit;
-mod flow;
-mod ip;
-mod link;
+mod keep;
 mod maps;
-mod options;
-mod packet;
-mod pressure;
-mod repeats;
+mod parse;
 mod ring;
-mod tcp;
-mod thin;
+mod segment;
 
 use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use go_metro_common::segment::Direction;
 
-use classify::{Direction, classify};
-use link::Link;
-use packet::Context;
+use classify::classify;
+use parse::link::Link;
+use parse::packet::Context;
 
 /// Ingress of a device with an Ethernet header.
 #[classifier]

@@ -6,18 +6,18 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use go_metro_common::counters::PerCpu;
 use go_metro_common::flow::FlowId;
+use go_metro_common::hash::WORKERS_MAX;
 use go_metro_common::last_ack::{LAST_ACKS, LastAck};
 use go_metro_common::pick::{self, Pick};
 use go_metro_common::pressure::{NEVER, Pressure};
-use go_metro_common::shard::WORKERS_MAX;
 use go_metro_common::target::{TARGETS_MAX, TargetV4, TargetV6};
 
 /// Segment records for user space, which sets the size when it loads the map.
 #[map]
 pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// A ring for each shard of the flows, where there is more than one; the first is [`RECORDS`]. The inner size is that of a template: whole
-/// pages on every machine.
+/// A ring for each shard of the flows, where there is more than one; the first is [`RECORDS`]. The inner size is that
+/// of a template: whole pages on every machine.
 #[btf_map]
 pub(crate) static RINGS: ArrayOfMaps<InnerRing<u64, 65536>, { WORKERS_MAX as usize }> = ArrayOfMaps::new();
 
@@ -37,7 +37,7 @@ pub(crate) static TARGETS_V6: LpmTrie<TargetV6, u8> = LpmTrie::with_max_entries(
 #[map]
 pub(crate) static LAST_ACK: Array<LastAck> = Array::with_max_entries(LAST_ACKS, 0);
 
-/// Flows that are thinned. By all that names them: of two that share a place one would have no samples.
+/// Flows that are sampled, by all that names them: of two that share a place one would have no samples.
 #[map]
 pub(crate) static PICKS: LruHashMap<FlowId, Pick> = LruHashMap::with_max_entries(pick::PICKS, 0);
 
@@ -45,7 +45,7 @@ pub(crate) static PICKS: LruHashMap<FlowId, Pick> = LruHashMap::with_max_entries
 #[map]
 pub(crate) static PRESSURE: Array<Pressure> = Array::with_max_entries(WORKERS_MAX, 0);
 
-/// Bytes in a ring above which flows are thinned.
+/// Bytes in a ring above which flows are sampled.
 #[unsafe(no_mangle)]
 pub(crate) static WATERMARK: Global<u64> = Global::new(NEVER);
 

@@ -1,6 +1,7 @@
 //! The ring that a record goes into: the only one, or that of its flow's shard.
 //!
-//! How many there are is a constant to the verifier; with one it follows nothing of the choice, and nothing of it is left in the program.
+//! How many there are is a constant to the verifier; with one it follows nothing of the choice, and nothing of it is
+//! left in the program.
 
 use core::ptr;
 
@@ -8,16 +9,15 @@ use aya_ebpf::bindings::BPF_RB_AVAIL_DATA;
 use aya_ebpf::maps::RingBuf;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use go_metro_common::counters::PerCpu;
-use go_metro_common::shard::WORKERS_MAX;
+use go_metro_common::hash::{FlowHash, WORKERS_MAX};
 
-use crate::flow::id;
-use crate::ip::Addresses;
-use crate::maps::{RECORDS, RINGS, SEED, WORKERS};
+use crate::maps::{RECORDS, RINGS, WORKERS};
 
 /// One of the rings.
 #[derive(Clone, Copy)]
 pub(crate) struct Ring {
-    /// Its place among several. A number even where there is one: what is left undefined the compiler may put anything into.
+    /// Its place among several. A number even where there is one: what is left undefined the compiler may put anything
+    /// into.
     shard: u32,
 }
 
@@ -28,13 +28,10 @@ fn are_several() -> bool {
 }
 
 impl Ring {
-    /// That of a flow, of local and remote end.
+    /// That of a flow.
     #[inline(always)]
-    pub(crate) fn of(ends: &Addresses, ports: (u16, u16), ifindex: u32) -> Self {
-        if !are_several() {
-            return Self { shard: 0 };
-        }
-        Self { shard: id(ends, ports, ifindex).shard(SEED.load(), WORKERS.load()) }
+    pub(crate) fn of(flow: FlowHash) -> Self {
+        Self { shard: if are_several() { flow.shard(WORKERS.load()) } else { 0 } }
     }
 
     /// Its place among several; 0 where there is one.
@@ -50,8 +47,8 @@ impl Ring {
             return Some(&RECORDS);
         }
         let ring = ptr::from_ref(RINGS.get(self.shard)?).cast::<RingBuf>();
-        // SAFETY: what a look-up in an array of maps gives is handed to the kernel's helpers as it is and never read; the type only says
-        // that it is a ring.
+        // SAFETY: what a look-up in an array of maps gives is handed to the kernel's helpers as it is and never read;
+        // the type only says that it is a ring.
         Some(unsafe { &*ring })
     }
 

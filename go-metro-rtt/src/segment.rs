@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, SegmentV6, Sides, TcpFlags, is_relevant};
+use go_metro_common::segment::{Bits, Direction, SegmentHeader, SegmentV4, SegmentV6, Sides, TcpFlags, is_relevant};
 
 use super::{Nanos, SeqNum};
 
@@ -143,15 +143,6 @@ impl Hash for FlowKey {
     }
 }
 
-/// Which way a segment went, seen from the end that sends what is timed: the local one, but for [`Side::Local`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// Received by it.
-    Ingress,
-    /// Sent by it.
-    Egress,
-}
-
 /// One TCP segment: the engine's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -173,11 +164,11 @@ impl Segment {
         if sides == Sides::REMOTE {
             return sink(self);
         }
-        let (egress, flags, len) = (self.direction() == Direction::Egress, self.header.flags, self.header.payload_len);
-        if sides.contains(Sides::REMOTE) && is_relevant(Sides::REMOTE, egress, flags, len) {
+        let (direction, flags, len) = (self.direction(), self.header.flags, self.header.payload_len);
+        if sides.contains(Sides::REMOTE) && is_relevant(Sides::REMOTE, direction, flags, len) {
             sink(self);
         }
-        if is_relevant(Sides::LOCAL, egress, flags, len) {
+        if is_relevant(Sides::LOCAL, direction, flags, len) {
             let bits = Bits(self.header.bits.0 ^ Bits::EGRESS);
             sink(&Self {
                 flow: FlowKey { side: Side::Local, ..self.flow },

@@ -21,8 +21,8 @@ use go_metro_common::target::TargetV4;
 #[map]
 static LAB_COUNT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// Buckets of `lab_departure`: of [`LAB_DEPARTURE_STEP`] each, the third last for all beyond; then what is ahead of the clock, and what
-/// has no such time.
+/// Buckets of `lab_departure`: of [`LAB_DEPARTURE_STEP`] each, the third last for all beyond; then what is ahead of the
+/// clock, and what has no such time.
 const LAB_DEPARTURES: u32 = 4096;
 /// Width of a bucket in nanoseconds.
 const LAB_DEPARTURE_STEP: u64 = 100;
@@ -117,7 +117,8 @@ fn lab_ring(_ctx: TcContext) -> i32 {
 fn lab_trie(ctx: TcContext) -> i32 {
     // SAFETY: the context is the program's own.
     let [ifindex, len] = unsafe { [(*ctx.skb.skb).ifindex, (*ctx.skb.skb).len] };
-    // Numbers that the compiler does not know: it would merge the stores into one that is not aligned, which the verifier refuses.
+    // Numbers that the compiler does not know: it would merge the stores into one that is not aligned, which the
+    // verifier refuses.
     let key = Key::new(64, TargetV4 { ifindex, addr: len.to_ne_bytes() });
     if LAB_TRIE.get(&key).is_some_and(|value| *value == 7) { 0 } else { TC_ACT_UNSPEC }
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use go_metro_common::shard::WORKERS_MAX;
+use go_metro_common::hash::WORKERS_MAX;
 use go_metro_rtt::Ports;
 use serde::Deserialize;
 use serde_yaml::Value;

@@ -5,24 +5,14 @@
 
 use bytes::Buf;
 use go_metro_common::counters::Unparsable;
+use go_metro_common::headers::ip::{EXTENSIONS_MAX, V4_FRAGMENT_OFFSET, V6_FRAGMENT_OFFSET};
+use go_metro_common::headers::protocol::{AUTHENTICATION, FRAGMENT, TCP, may_lead_to_tcp};
 use go_metro_common::segment::Bits;
 use go_metro_rtt::Addr;
 
 use super::link::Version;
 use super::tunnel::{self, Carried};
 use super::{Origin, Skip, Tunnels};
-
-// Protocol numbers: IANA.
-const HOP_BY_HOP: u8 = 0;
-pub(super) const TCP: u8 = 6;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-pub(super) const AUTHENTICATION: u8 = 51;
-const DESTINATION: u8 = 60;
-const MOBILITY: u8 = 135;
-
-/// Extension headers that are looked behind, as in the kernel.
-const EXTENSIONS_MAX: usize = 8;
 
 /// An IP packet that carries TCP, or in a capture file a tunnel.
 #[derive(Clone, Copy)]
@@ -82,13 +72,13 @@ fn v4(bytes: &[u8], wire_len: u32, origin: Origin) -> Result<Ip<'_>, Skip> {
     let _checksum = header.try_get_u16()?;
     let header_len = u32::from(version_ihl & 0xf) * 4;
     if protocol != TCP {
-        let payload = bytes.get(header_len as usize..).filter(|_| fragment & 0x1fff == 0);
+        let payload = bytes.get(header_len as usize..).filter(|_| fragment & V4_FRAGMENT_OFFSET == 0);
         not_tcp(protocol, payload.unwrap_or_default(), origin)?;
     }
     if version_ihl >> 4 != 4 || header_len < 20 {
         return Err(Skip::Unparsable(Unparsable::IpHeader));
     }
-    if fragment & 0x1fff != 0 {
+    if fragment & V4_FRAGMENT_OFFSET != 0 {
         return Err(Skip::Fragment);
     }
     if total_len != 0 && u32::from(total_len) < header_len {
@@ -135,7 +125,7 @@ fn extensions(bytes: &[u8], mut next: u8, origin: Origin) -> Result<(u8, &[u8], 
         let len = usize::from(extension.try_get_u8()?);
         let fragment = extension.try_get_u16()?;
         at += match next {
-            FRAGMENT if fragment & 0xfff8 != 0 => {
+            FRAGMENT if fragment & V6_FRAGMENT_OFFSET != 0 => {
                 // Of a tunnel's packet, only the beginning tells what it carries.
                 return match not_tcp(following, &[], origin) {
                     _ if following == TCP => Err(Skip::Fragment),
@@ -162,11 +152,7 @@ fn extensions(bytes: &[u8], mut next: u8, origin: Origin) -> Result<(u8, &[u8], 
     Ok((next, behind, at as u32))
 }
 
-/// Whether a next-header value is TCP or an extension header that TCP may come after.
-fn may_lead_to_tcp(next: u8) -> bool {
-    next == TCP || is_extension(next)
-}
-
+/// Whether it is an extension header that TCP may follow.
 fn is_extension(next: u8) -> bool {
-    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY)
+    next != TCP && may_lead_to_tcp(next)
 }

@@ -2,6 +2,7 @@
 
 use bytes::Buf;
 use go_metro_common::counters::Unparsable;
+use go_metro_common::headers::ethertype::{self, is_vlan};
 use go_metro_rtt::Direction;
 
 use super::{Origin, Packet, Skip, Tunnels, wireless};
@@ -11,14 +12,7 @@ use crate::capture::Unread;
 const TAGS_MAX: usize = 3;
 
 // Ethertypes: include/uapi/linux/if_ether.h.
-const ETH_P_IP: u16 = 0x0800;
-const ETH_P_IPV6: u16 = 0x86dd;
-const ETH_P_8021Q: u16 = 0x8100;
-const ETH_P_8021AD: u16 = 0x88a8;
-const ETH_P_QINQ1: u16 = 0x9100;
 const ETH_P_PPP_SES: u16 = 0x8864;
-const ETH_P_MPLS_UC: u16 = 0x8847;
-const ETH_P_MPLS_MC: u16 = 0x8848;
 /// An Ethernet frame inside something else (GRE, GENEVE).
 const ETH_P_TEB: u16 = 0x6558;
 
@@ -238,13 +232,13 @@ fn of_cooked(ethertype: u16, wire_len: u32, rest: &mut Rest<'_>) -> Result<Versi
     let inner = u16::from_be_bytes([high, low]);
     let begins_with_ip = matches!(first >> 4, 4 | 6);
     match ethertype {
-        ETH_P_IP | ETH_P_IPV6
-            if (inner == ethertype || is_tag(inner)) && !(begins_with_ip && is_ip(rest.bytes, inner, wire_len)) =>
+        ethertype::IPV4 | ethertype::IPV6
+            if (inner == ethertype || is_vlan(inner)) && !(begins_with_ip && is_ip(rest.bytes, inner, wire_len)) =>
         {
             rest.skip(4)?;
             of_ethertype(inner, rest)
         }
-        tag if is_tag(tag) && begins_with_ip && !is_behind_a_tag(inner) => by_first_bits(rest.bytes),
+        tag if is_vlan(tag) && begins_with_ip && !is_behind_a_tag(inner) => by_first_bits(rest.bytes),
         ETH_P_802_2 => of_llc(rest),
         _ => of_ethertype(ethertype, rest),
     }
@@ -256,17 +250,21 @@ fn is_ip(bytes: &[u8], inner: u16, wire_len: u32) -> bool {
     let half = |at: usize| bytes.get(at..at + 2).map_or(0, |half| u32::from(half[0]) << 8 | u32::from(half[1]));
     let version = |at: usize| bytes.get(at).map_or(0, |byte| byte >> 4);
     let len = if version(0) == 4 { half(2) } else { 40 + half(4) };
-    len == wire_len || !is_tag(inner) && version(4) != version_of(inner)
+    len == wire_len || !is_vlan(inner) && version(4) != version_of(inner)
 }
 
 /// The first four bits behind an ethertype.
 const fn version_of(ethertype: u16) -> u8 {
-    if ethertype == ETH_P_IP { 4 } else { 6 }
+    if ethertype == ethertype::IPV4 { 4 } else { 6 }
 }
 
 /// Whether a number is one that stands behind a VLAN tag, among those that are read.
 fn is_behind_a_tag(ethertype: u16) -> bool {
-    is_tag(ethertype) || matches!(ethertype, ETH_P_IP | ETH_P_IPV6 | ETH_P_PPP_SES | ETH_P_MPLS_UC | ETH_P_MPLS_MC)
+    is_vlan(ethertype)
+        || matches!(
+            ethertype,
+            ethertype::IPV4 | ethertype::IPV6 | ETH_P_PPP_SES | ethertype::MPLS | ethertype::MPLS_UPSTREAM
+        )
 }
 
 /// An Ethernet header, its addresses first.
@@ -298,7 +296,7 @@ pub(super) fn of_llc(rest: &mut Rest<'_>) -> Result<Version, Skip> {
 #[inline]
 pub(super) fn of_ethertype(mut ethertype: u16, rest: &mut Rest<'_>) -> Result<Version, Skip> {
     for _ in 0..TAGS_MAX {
-        if !is_tag(ethertype) {
+        if !is_vlan(ethertype) {
             break;
         }
         let tag = u64::from(rest.half()? & 0xfff);
@@ -306,15 +304,15 @@ pub(super) fn of_ethertype(mut ethertype: u16, rest: &mut Rest<'_>) -> Result<Ve
         ethertype = rest.half()?;
     }
     match ethertype {
-        ETH_P_IP => Ok(Version::V4),
-        ETH_P_IPV6 => Ok(Version::V6),
+        ethertype::IPV4 => Ok(Version::V4),
+        ethertype::IPV6 => Ok(Version::V6),
         ETH_P_PPP_SES => {
             // Version, type, code, session and length (RFC 2516 section 4).
             rest.skip(6)?;
             of_ppp(rest)
         }
-        ETH_P_MPLS_UC | ETH_P_MPLS_MC => of_mpls(rest, 0),
-        tag if is_tag(tag) => Err(Skip::Unparsable(Unparsable::TooDeep)),
+        ethertype::MPLS | ethertype::MPLS_UPSTREAM => of_mpls(rest, 0),
+        tag if is_vlan(tag) => Err(Skip::Unparsable(Unparsable::TooDeep)),
         _ => of_other_ethertype(ethertype, rest),
     }
 }
@@ -406,7 +404,7 @@ pub(super) fn of_mpls(rest: &mut Rest<'_>, before: usize) -> Result<Version, Ski
             Some(0) if is_frame(4) || !is_frame(0) => {
                 rest.skip(4 + 12)?;
                 match rest.half()? {
-                    ETH_P_MPLS_UC | ETH_P_MPLS_MC => of_mpls(rest, labels + 1),
+                    ethertype::MPLS | ethertype::MPLS_UPSTREAM => of_mpls(rest, labels + 1),
                     ethertype => of_ethertype(ethertype, rest),
                 }
             }
@@ -446,10 +444,6 @@ fn of_nflog(rest: &mut Rest<'_>) -> Result<Version, Skip> {
         let data = len.checked_sub(4).ok_or(Skip::NotTcp)?;
         rest.skip(data.next_multiple_of(4))?;
     }
-}
-
-fn is_tag(ethertype: u16) -> bool {
-    matches!(ethertype, ETH_P_8021Q | ETH_P_8021AD | ETH_P_QINQ1)
 }
 
 /// A PPP frame, perhaps with the address and control fields of HDLC (RFC 1662 section 3.1).

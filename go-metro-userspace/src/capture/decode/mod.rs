@@ -12,6 +12,7 @@ mod wireless;
 
 use bytes::TryGetError;
 use go_metro_common::counters::Unparsable;
+use go_metro_common::headers::protocol::{TCP, UDP};
 use go_metro_common::segment::{Bits, SegmentHeader, Sides, is_relevant};
 use go_metro_rtt::{Direction, Endpoint, FlowKey, Nanos, Segment, Side};
 
@@ -112,7 +113,7 @@ pub fn decode(packet: Packet<'_>) -> Result<Decoded, Skip> {
     let network = link::network(packet)?;
     let mut ip = ip::parse(network.version, network.bytes, network.wire_len, packet.origin)?;
     let mut tunnel = None;
-    if ip.protocol != ip::TCP {
+    if ip.protocol != TCP {
         (ip, tunnel) = tunnel::inside(&ip, packet.origin)?;
     }
     let tcp = tcp::parse(ip.payload, ip.payload_len)?;
@@ -182,7 +183,7 @@ pub fn carried(packet: Packet<'_>) -> Option<Carried> {
         link::Version::V4 => (*network.bytes.get(9)?, usize::from(first & 0xf) * 4),
         link::Version::V6 => (*network.bytes.get(6)?, 40),
     };
-    let ports = network.bytes.get(header..header + 4).filter(|_| protocol == tunnel::UDP);
+    let ports = network.bytes.get(header..header + 4).filter(|_| protocol == UDP);
     Some(ports.map_or(Carried::Protocol(protocol), |ports| {
         let ports = [[ports[0], ports[1]], [ports[2], ports[3]]].map(u16::from_be_bytes);
         Carried::Udp(ports[0].min(ports[1]), ports[0].max(ports[1]))
@@ -194,18 +195,19 @@ impl Decoded {
     /// round-trip times of these sides.
     #[inline]
     pub fn seen_from(&self, direction: Direction, sides: Sides, time: Nanos, ifindex: u32) -> Option<Segment> {
-        let egress = direction == Direction::Egress;
-        if !is_relevant(sides, egress, self.header.flags, self.header.payload_len) {
+        if !is_relevant(sides, direction, self.header.flags, self.header.payload_len) {
             return None;
         }
-        let (local, remote) = if egress { (self.source, self.destination) } else { (self.destination, self.source) };
-        let side = if egress { Bits::EGRESS } else { 0 };
+        let (local, remote, way) = match direction {
+            Direction::Egress => (self.source, self.destination, Bits::EGRESS),
+            Direction::Ingress => (self.destination, self.source, 0),
+        };
         let header = SegmentHeader {
             time_ns: time.0,
             ifindex,
             local_port: local.port,
             remote_port: remote.port,
-            bits: Bits(self.header.bits.0 | side),
+            bits: Bits(self.header.bits.0 | way),
             ..self.header
         };
         Some(Segment { flow: FlowKey { local, remote, ifindex, side: Side::Remote }, header })

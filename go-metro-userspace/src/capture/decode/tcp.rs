@@ -2,16 +2,11 @@
 
 use bytes::Buf;
 use go_metro_common::counters::Unparsable;
+use go_metro_common::headers::option::{END, NOP, SACK, SACK_PERMITTED, TIMESTAMPS};
+use go_metro_common::headers::tcp::HEADER_LEN;
 use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
 
 use super::Skip;
-
-// Kinds: IANA's list of TCP option kinds.
-const END: u8 = 0;
-const NOP: u8 = 1;
-const SACK_PERMITTED: u8 = 4;
-const SACK: u8 = 5;
-const TIMESTAMPS: u8 = 8;
 
 /// A TCP header.
 pub(super) struct Tcp {
@@ -30,10 +25,10 @@ const SACK_WITH_A_BLOCK: usize = 10;
 
 /// Parses the segment that `bytes` begin with and that is `len` long on the wire.
 pub(super) fn parse(bytes: &[u8], len: u32) -> Result<Tcp, Skip> {
-    if len < 20 {
+    if len < HEADER_LEN {
         return Err(Skip::Unparsable(Unparsable::Truncated));
     }
-    let mut fixed = bytes.get(..20).ok_or(Skip::Unparsable(Unparsable::Truncated))?;
+    let mut fixed = bytes.get(..HEADER_LEN as usize).ok_or(Skip::Unparsable(Unparsable::Truncated))?;
     let source = fixed.try_get_u16()?;
     let destination = fixed.try_get_u16()?;
     let seq = fixed.try_get_u32()?;
@@ -42,7 +37,7 @@ pub(super) fn parse(bytes: &[u8], len: u32) -> Result<Tcp, Skip> {
     let flags = TcpFlags(fixed.try_get_u8()?);
     let window = fixed.try_get_u16()?;
     let checksum = fixed.try_get_u16()?;
-    if header_len < 20 || header_len > len {
+    if header_len < HEADER_LEN || header_len > len {
         return Err(Skip::Unparsable(Unparsable::TcpHeader));
     }
     let mut header =
@@ -50,7 +45,7 @@ pub(super) fn parse(bytes: &[u8], len: u32) -> Result<Tcp, Skip> {
     // A short capture may have cut options off: what is there is read, and what is cut is no fault of the sender's.
     let captured = bytes.len().min(header_len as usize);
     let cut = captured < header_len as usize;
-    let sound = options(&bytes[20..captured], &mut header);
+    let sound = options(&bytes[HEADER_LEN as usize..captured], &mut header);
     // Options that were read to their end leave so many bytes for one that was not.
     let rest = header_len as usize - captured;
     let cut_options = cut && (!sound || rest >= SACK_WITH_A_BLOCK);

@@ -3,29 +3,23 @@
 //! Live interfaces are not looked into: where the inner interface is on the host, it is measured there.
 
 use go_metro_common::counters::Unparsable;
+use go_metro_common::headers::protocol::{AUTHENTICATION, GRE, IPV4, IPV6, TCP, UDP};
+use go_metro_common::headers::tunnel_port::{self, GENEVE, GTP_U, OLD_VXLAN, VXLAN, VXLAN_GPE};
 use go_metro_rtt::Addr;
 
-use super::ip::{self, AUTHENTICATION, Ip, TCP};
+use super::ip::{self, Ip};
 use super::link::{self, Rest, Version};
 use super::{Origin, Skip};
 use crate::capture::Unread;
 
-// Protocol numbers: IANA.
-const IPIP: u8 = 4;
-pub(super) const UDP: u8 = 17;
-const IPV6: u8 = 41;
-const GRE: u8 = 47;
+// Protocol numbers that the classifier does not know: IANA.
 const ESP: u8 = 50;
 const ETHER_IP: u8 = 97;
 const IP_COMP: u8 = 108;
 const L2TP_V3: u8 = 115;
 const MPLS: u8 = 137;
 
-// UDP ports: IANA, and what Linux took before there was one for VXLAN.
-const VXLAN: [u16; 2] = [4789, 8472];
-const VXLAN_GPE: u16 = 4790;
-const GENEVE: u16 = 6081;
-const GTP_U: u16 = 2152;
+// UDP ports that the classifier does not know: IANA.
 /// RFC 8086, also over DTLS.
 const GRE_IN_UDP: u16 = 4754;
 const GRE_IN_DTLS: u16 = 4755;
@@ -70,7 +64,7 @@ pub(super) enum Carried {
 /// What a packet with this protocol and payload carries.
 pub(super) fn carried(protocol: u8, payload: &[u8]) -> Carried {
     match protocol {
-        IPIP | IPV6 | GRE | AUTHENTICATION => Carried::Tunnel,
+        IPV4 | IPV6 | GRE | AUTHENTICATION => Carried::Tunnel,
         UDP => match ports(payload) {
             Some(ports) => carried_by_udp(ports, payload.get(8..).unwrap_or_default()),
             None => Carried::Nothing,
@@ -93,7 +87,7 @@ fn ports(datagram: &[u8]) -> Option<[u16; 2]> {
 /// client and a server by either.
 fn carried_by_udp([from, to]: [u16; 2], data: &[u8]) -> Carried {
     match (to, server([from, to])) {
-        (to, _) if VXLAN.contains(&to) || matches!(to, VXLAN_GPE | GENEVE | GTP_U) => Carried::Tunnel,
+        (to, _) if tunnel_port::ALL.contains(&to) => Carried::Tunnel,
         (GRE_IN_UDP | MPLS_IN_UDP | LISP | TZSP, _) | (_, Some(L2TP | TEREDO | AYIYA)) => Carried::TunnelOfFiles,
         (GRE_IN_DTLS | MPLS_IN_DTLS, _) => Carried::Unread(Unread::Dtls),
         // Four zeros for a key exchange, one byte to keep the way open.
@@ -238,7 +232,7 @@ fn behind_authentication<'a>(ip: &Ip<'a>) -> Result<Ip<'a>, Skip> {
 fn open<'a>(ip: &Ip<'a>, origin: Origin) -> Result<Inner<'a>, Skip> {
     let mut rest = Rest::new(ip.payload, origin);
     let (version, tunnel) = match ip.protocol {
-        IPIP => (Version::V4, (TunnelKind::IpInIp, None)),
+        IPV4 => (Version::V4, (TunnelKind::IpInIp, None)),
         IPV6 => (Version::V6, (TunnelKind::IpInIp, None)),
         GRE => gre(&mut rest)?,
         ETHER_IP => ether_ip(&mut rest)?,
@@ -250,7 +244,7 @@ fn open<'a>(ip: &Ip<'a>, origin: Origin) -> Result<Inner<'a>, Skip> {
                 GENEVE => geneve(&mut rest)?,
                 GTP_U => gtp_u(&mut rest)?,
                 VXLAN_GPE => vxlan(&mut rest, true)?,
-                port if VXLAN.contains(&port) => vxlan(&mut rest, false)?,
+                VXLAN | OLD_VXLAN => vxlan(&mut rest, false)?,
                 GRE_IN_UDP => gre(&mut rest)?,
                 MPLS_IN_UDP => mpls(&mut rest)?,
                 LISP => lisp(&mut rest)?,
@@ -455,7 +449,7 @@ fn ayiya(rest: &mut Rest<'_>) -> Result<Opened, Skip> {
     // The time, who sends, and the signature in 4-byte units.
     rest.skip(4 + (1 << identity) + usize::from(signature) * 4)?;
     let version = match (operation, next) {
-        (FORWARD, IPIP) => Version::V4,
+        (FORWARD, IPV4) => Version::V4,
         (FORWARD, IPV6) => Version::V6,
         _ => return Err(Skip::NotTcp),
     };

@@ -1,9 +1,10 @@
 //! The link layer: where the network header begins and which protocol it is of.
 
 use go_metro_common::counters::Unparsable;
+use go_metro_common::headers::ethertype;
 
-use crate::classify::Skip;
-use crate::packet::Packet;
+use super::Skip;
+use super::packet::Packet;
 
 /// What comes first in a packet on the device.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,20 +29,11 @@ pub(crate) struct Network {
     pub offset: u32,
 }
 
-// Ethertypes: include/uapi/linux/if_ether.h.
-const ETH_P_IP: u16 = 0x0800;
-const ETH_P_IPV6: u16 = 0x86dd;
-const ETH_P_8021Q: u16 = 0x8100;
-const ETH_P_8021AD: u16 = 0x88a8;
-const ETH_P_MPLS_UC: u16 = 0x8847;
-const ETH_P_MPLS_MC: u16 = 0x8848;
-/// QinQ as some switches had it before 802.1ad.
-const ETH_P_QINQ1: u16 = 0x9100;
-
 /// Where the ethertype is in an Ethernet header.
 const ETHERTYPE: u32 = 12;
 /// Bytes of a VLAN tag.
 const TAG: u32 = 4;
+
 /// Finds the network header.
 #[inline(always)]
 pub(crate) fn network(packet: Packet, link: Link) -> Result<Network, Skip> {
@@ -49,38 +41,33 @@ pub(crate) fn network(packet: Packet, link: Link) -> Result<Network, Skip> {
         Link::Ip => version(packet.protocol(), 0),
         Link::Ethernet => {
             let mut at = ETHERTYPE;
-            let mut ethertype = ethertype(packet, at)?;
+            let mut kind = read(packet, at)?;
             for _ in 0..packet.tags_max() {
-                if !is_tag(ethertype) {
+                if !ethertype::is_vlan(kind) {
                     break;
                 }
                 at += TAG;
-                ethertype = self::ethertype(packet, at)?;
+                kind = read(packet, at)?;
             }
-            if is_tag(ethertype) {
+            if ethertype::is_vlan(kind) {
                 return Err(Skip::Unparsable(Unparsable::TooDeep));
             }
-            version(ethertype, at + 2)
+            version(kind, at + 2)
         }
     }
 }
 
 #[inline(always)]
-fn ethertype(packet: Packet, at: u32) -> Result<u16, Skip> {
+fn read(packet: Packet, at: u32) -> Result<u16, Skip> {
     packet.read::<u16>(at).map(u16::from_be).ok_or(Skip::Unparsable(Unparsable::Truncated))
 }
 
 #[inline(always)]
-fn is_tag(ethertype: u16) -> bool {
-    matches!(ethertype, ETH_P_8021Q | ETH_P_8021AD | ETH_P_QINQ1)
-}
-
-#[inline(always)]
-fn version(ethertype: u16, offset: u32) -> Result<Network, Skip> {
-    match ethertype {
-        ETH_P_IP => Ok(Network { version: Version::V4, offset }),
-        ETH_P_IPV6 => Ok(Network { version: Version::V6, offset }),
-        ETH_P_MPLS_UC | ETH_P_MPLS_MC => Err(Skip::Encapsulated),
+fn version(kind: u16, offset: u32) -> Result<Network, Skip> {
+    match kind {
+        ethertype::IPV4 => Ok(Network { version: Version::V4, offset }),
+        ethertype::IPV6 => Ok(Network { version: Version::V6, offset }),
+        ethertype::MPLS | ethertype::MPLS_UPSTREAM => Err(Skip::Encapsulated),
         _ => Err(Skip::NotOurs),
     }
 }

@@ -1,13 +1,11 @@
 //! The TCP header (RFC 9293 section 3.1).
 
 use go_metro_common::counters::Unparsable;
+use go_metro_common::headers::tcp::HEADER_LEN;
 use go_metro_common::segment::TcpFlags;
 
-use crate::classify::{Direction, Skip};
-use crate::packet::{Header, Packet};
-
-/// Bytes of a TCP header without options.
-pub(crate) const HEADER_LEN: u32 = 20;
+use super::Skip;
+use super::packet::{Header, Packet};
 
 /// Multi-byte integers in network order.
 #[repr(C)]
@@ -43,17 +41,6 @@ pub(crate) struct Tcp {
     pub options: u32,
     /// Bytes of options: 0 to 40.
     pub options_len: u32,
-}
-
-impl Tcp {
-    /// Ports of the local and the remote end.
-    #[inline(always)]
-    pub(crate) fn ports(&self, direction: Direction) -> (u16, u16) {
-        match direction {
-            Direction::Egress => (self.source, self.destination),
-            Direction::Ingress => (self.destination, self.source),
-        }
-    }
 }
 
 /// Parses the header at `offset` of an IP packet that ends at `end`.

@@ -1,43 +1,18 @@
 //! The network layer: addresses, and where TCP begins and ends.
 //!
-//! The end comes from the IP header, not from the frame, because Ethernet pads short frames; except where the header says 0
-//! as BIG TCP's super-segments do (include/net/ipv6.h, `ipv6_payload_len`; include/linux/ip.h, `iph_totlen`).
+//! The end comes from the IP header, not from the frame, because Ethernet pads short frames; except where the header
+//! says 0 as BIG TCP's super-segments do (include/net/ipv6.h, `ipv6_payload_len`; include/linux/ip.h, `iph_totlen`).
 
 use core::ptr;
 
-use aya_ebpf::maps::lpm_trie::Key;
 use go_metro_common::counters::{PerCpu, Unparsable};
-use go_metro_common::target::{IFINDEX_BITS, TargetV4, TargetV6};
+use go_metro_common::headers::ip::{EXTENSIONS_MAX, V4_FRAGMENT_OFFSET, V6_FRAGMENT_OFFSET};
+use go_metro_common::headers::protocol::{AUTHENTICATION, FRAGMENT, GRE, IPV4, IPV6, TCP, UDP, may_lead_to_tcp};
+use go_metro_common::headers::tunnel_port;
 
-use crate::classify::{Direction, Skip};
-use crate::link::{Network, Version};
-use crate::maps::{TARGETS_V4, TARGETS_V6};
-use crate::packet::{Header, Packet};
-
-// Protocol numbers: IANA, and include/uapi/linux/in6.h for those that are extension headers.
-const HOP_BY_HOP: u8 = 0;
-const TCP: u8 = 6;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DESTINATION: u8 = 60;
-const MOBILITY: u8 = 135;
-const IPIP: u8 = 4;
-const UDP: u8 = 17;
-const IPV6: u8 = 41;
-const GRE: u8 = 47;
-
-/// UDP ports of tunnels (IANA): GTP-U, VXLAN and its generic extension, GENEVE, and what Linux used for VXLAN before it
-/// had a port.
-const TUNNEL_PORTS: [u16; 5] = [2152, 4789, 4790, 6081, 8472];
-
-/// Extension headers that are looked behind. RFC 8200 section 4.1 lists seven that may come before TCP.
-const EXTENSIONS_MAX: u32 = 8;
-
-/// Fragment offset, without the flags (RFC 791 section 3.1).
-const V4_FRAGMENT_OFFSET: u16 = 0x1fff;
-/// Fragment offset, without the flags (RFC 8200 section 4.5).
-const V6_FRAGMENT_OFFSET: u16 = 0xfff8;
+use super::Skip;
+use super::link::{Network, Version};
+use super::packet::{Header, Packet};
 
 /// RFC 791 section 3.1. Multi-byte integers in network order.
 #[repr(C)]
@@ -67,10 +42,20 @@ struct V6 {
     destination: Wide,
 }
 
-/// An IPv6 address in network order, as two words: of a longer array, or of bytes, the compiler makes a copy byte by byte.
+/// An IPv6 address in network order, as two words: of a longer array, or of bytes, the compiler makes a copy byte by
+/// byte.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Wide(pub(crate) u64, pub(crate) u64);
+
+impl Wide {
+    /// As bytes.
+    #[inline(always)]
+    pub(crate) fn octets(self) -> [u8; 16] {
+        // SAFETY: both are sixteen bytes that may have any value.
+        unsafe { core::mem::transmute(self) }
+    }
+}
 
 /// What all extension headers begin with (RFC 8200 section 4).
 #[repr(C)]
@@ -91,51 +76,16 @@ unsafe impl Header for V6 {}
 // SAFETY: integers only.
 unsafe impl Header for Extension {}
 
-/// Two addresses, in network order as in the packet: first source and destination, then local and remote.
+/// Source and destination, in network order.
 #[derive(Clone, Copy)]
 pub(crate) enum Addresses {
-    V4(u32, u32),
-    V6(Wide, Wide),
-}
-
-impl Addresses {
-    /// Source and destination to local and remote.
-    #[inline(always)]
-    pub(crate) fn oriented(self, direction: Direction) -> Self {
-        match (direction, self) {
-            (Direction::Egress, same) => same,
-            (Direction::Ingress, Self::V4(source, destination)) => Self::V4(destination, source),
-            (Direction::Ingress, Self::V6(source, destination)) => Self::V6(destination, source),
-        }
-    }
-
-    /// Whether the remote address, of a local and remote pair, is a target on this interface.
-    #[inline(always)]
-    pub(crate) fn is_target(&self, ifindex: u32) -> bool {
-        match *self {
-            Self::V4(_, remote) => {
-                let key = Key::new(IFINDEX_BITS + 32, TargetV4 { ifindex, addr: remote.to_ne_bytes() });
-                TARGETS_V4.get(&key).is_some()
-            }
-            Self::V6(_, remote) => {
-                let key = Key::new(IFINDEX_BITS + 128, TargetV6 { ifindex, addr: octets(remote) });
-                TARGETS_V6.get(&key).is_some()
-            }
-        }
-    }
-}
-
-/// An IPv6 address as bytes.
-#[inline(always)]
-pub(crate) fn octets(address: Wide) -> [u8; 16] {
-    // SAFETY: both are sixteen bytes that may have any value.
-    unsafe { core::mem::transmute(address) }
+    V4 { source: u32, destination: u32 },
+    V6 { source: Wide, destination: Wide },
 }
 
 /// An IP packet that carries TCP.
 #[derive(Clone, Copy)]
 pub(crate) struct Ip {
-    /// Source and destination.
     pub addresses: Addresses,
     /// Where TCP begins.
     pub payload: u32,
@@ -174,7 +124,11 @@ fn v4(packet: Packet, offset: u32) -> Result<Ip, Skip> {
     if end > all {
         return Err(Skip::Unparsable(Unparsable::Truncated));
     }
-    Ok(Ip { addresses: Addresses::V4(header.source, header.destination), payload: offset + header_len, end })
+    Ok(Ip {
+        addresses: Addresses::V4 { source: header.source, destination: header.destination },
+        payload: offset + header_len,
+        end,
+    })
 }
 
 #[inline(always)]
@@ -199,7 +153,7 @@ fn v6(packet: Packet, cpu: &mut PerCpu, offset: u32) -> Result<Ip, Skip> {
     if header.next != TCP {
         payload = extensions(packet, cpu, payload, header.next)?;
     }
-    Ok(Ip { addresses: Addresses::V6(header.source, header.destination), payload, end })
+    Ok(Ip { addresses: Addresses::V6 { source: header.source, destination: header.destination }, payload, end })
 }
 
 /// Walks extension headers, of which the first is `next` at `offset`; where TCP begins.
@@ -276,14 +230,8 @@ fn port(packet: Packet, protocol: u8, offset: u32) -> u16 {
 #[inline(always)]
 fn not_tcp(protocol: u8, port: u16) -> Skip {
     match protocol {
-        IPIP | IPV6 | GRE | AUTHENTICATION => Skip::Encapsulated,
-        UDP if TUNNEL_PORTS.contains(&u16::from_be(port)) => Skip::Encapsulated,
+        IPV4 | IPV6 | GRE | AUTHENTICATION => Skip::Encapsulated,
+        UDP if tunnel_port::ALL.contains(&u16::from_be(port)) => Skip::Encapsulated,
         _ => Skip::NotOurs,
     }
-}
-
-/// Whether a next-header value is TCP or an extension header that TCP may come after.
-#[inline(always)]
-fn may_lead_to_tcp(next: u8) -> bool {
-    matches!(next, TCP | HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY)
 }

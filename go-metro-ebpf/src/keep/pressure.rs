@@ -1,48 +1,47 @@
-//! Whether the ring runs full, and what becomes of flows then.
+//! Whether the ring runs full, and how much flows are sampled then.
 //!
-//! Seen from here, not from the daemon: a ring runs full when the daemon does not get to run, and then it cannot say so. Above the
-//! watermark one step is taken after the other, down to one sample of a flow in a second; below half of it they are taken back, one
-//! in each second. Who sends little is not thinned at any step.
+//! Decided here, not by the daemon: a ring runs full when the daemon does not get to run, and then it cannot act. Above
+//! the watermark one step is taken after the other, down to one sample of a flow in a second; below half of it they are
+//! taken back, one in each second. A flow that sends little is not sampled at any step.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use go_metro_common::counters::PerCpu;
-use go_metro_common::pressure::{CALM_NS, LOOK_MASK, NEVER, Pressure, REMEMBER_NS, STEP_NS, STEPS};
+use go_metro_common::pressure::{CALM_NS, LOOK_MASK, NEVER, Pressure as Shared, REMEMBER_NS, STEP_NS, STEPS};
 
+use crate::clock;
 use crate::maps::{PRESSURE, WATERMARK};
 use crate::ring::Ring;
 
 /// What holds for the flows of a ring.
 #[derive(Clone, Copy)]
-pub(crate) struct Now {
+pub(crate) struct Pressure {
     /// Nanoseconds between two samples of a flow; 0 if every sample is taken.
     pub every_ns: u64,
-    /// Whether there may be flows that were thinned, and of which not everything is told yet.
+    /// Whether there may be flows that were sampled, and of which not everything is emitted yet.
     pub lately: bool,
 }
 
 /// What holds now. Looks at the ring every few segments.
 #[inline(always)]
-pub(crate) fn now(cpu: &PerCpu, ring: Ring) -> Now {
+pub(crate) fn now(cpu: &PerCpu, ring: Ring) -> Pressure {
     if WATERMARK.load() == NEVER {
-        return Now { every_ns: 0, lately: false };
+        return Pressure { every_ns: 0, lately: false };
     }
-    let Some(shared) = PRESSURE.get_ptr_mut(ring.shard()) else { return Now { every_ns: 0, lately: false } };
+    let Some(shared) = PRESSURE.get_ptr_mut(ring.shard()) else { return Pressure { every_ns: 0, lately: false } };
     // SAFETY: the map's own memory, shared with other CPUs; any values do.
     let shared = unsafe { &mut *shared };
     if cpu.counters.matched & LOOK_MASK == 0 {
         look(shared, ring);
     }
-    Now { every_ns: shared.every_ns, lately: shared.busy_ns != 0 }
+    Pressure { every_ns: shared.every_ns, lately: shared.busy_ns != 0 }
 }
 
 #[inline(always)]
-fn look(shared: &mut Pressure, ring: Ring) {
+fn look(shared: &mut Shared, ring: Ring) {
     let (fill, high) = (ring.fill(), WATERMARK.load());
     if fill <= high && shared.busy_ns == 0 {
         return;
     }
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let now = clock::now();
     let every = shared.every_ns;
     if fill > high {
         shared.busy_ns = now;

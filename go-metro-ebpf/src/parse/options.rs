@@ -1,23 +1,17 @@
 //! TCP options: timestamps, SACK-permitted, SACK.
 //!
-//! Nearly every segment of a connection with timestamps carries them in one layout, NOP NOP TS (RFC 7323 appendix A), which
-//! is read in one go. Everything else is copied to per-CPU memory and walked.
+//! Nearly every segment of a connection with timestamps carries them in one layout, NOP NOP TS (RFC 7323 appendix A),
+//! which is read in one go. Everything else is copied to per-CPU memory and walked.
 
 use core::ptr;
 
 use go_metro_common::counters::{OPTIONS_LEN, PerCpu, Unparsable};
+use go_metro_common::headers::option::{END, NOP, SACK, SACK_PERMITTED, TIMESTAMPS};
 use go_metro_common::segment::Bits;
 
-use crate::classify::{count, forget};
-use crate::packet::{Header, Packet};
-use crate::tcp::Tcp;
-
-// Kinds: IANA's list of TCP option kinds.
-const END: u8 = 0;
-const NOP: u8 = 1;
-const SACK_PERMITTED: u8 = 4;
-const SACK: u8 = 5;
-const TIMESTAMPS: u8 = 8;
+use super::packet::{Header, Packet};
+use super::tcp::Tcp;
+use crate::cpu::{count, forget};
 
 /// The longest list: a data offset of 15 words, less the header.
 const LEN_MAX: u32 = 40;
@@ -79,8 +73,8 @@ fn walk(packet: Packet, cpu: &mut PerCpu, tcp: &Tcp) -> Options {
     let mut found = Options::default();
     let list = cpu.options.as_mut_ptr();
 
-    // 1 to 40 already, as the caller knows and the verifier is told: older ones do not learn from `!= 0` that a number is at
-    // least 1, and the compiler would drop what it finds needless.
+    // 1 to 40 already, as the caller knows; the verifier does not: older ones do not learn from `!= 0` that a number is
+    // at least 1, and the compiler would drop what it finds needless.
     let len = (forget(cpu, tcp.options_len - 1) & LEN_MASK) + 1;
     // SAFETY: `list` has room for `LEN_MASK` + 1 bytes.
     if !unsafe { packet.copy(tcp.options, list, len) } {
@@ -129,8 +123,8 @@ fn walk(packet: Packet, cpu: &mut PerCpu, tcp: &Tcp) -> Options {
     found
 }
 
-/// What SACK blocks say: the first that begins at or below the acknowledgement number tells of data received twice
-/// (RFC 2883 section 4); any that begins above it, of a hole.
+/// What SACK blocks say: a first one that begins at or below the acknowledgement number means data received
+/// twice (RFC 2883 section 4); any that begins above it, a hole.
 ///
 /// Without a branch, as each would double the paths that the verifier follows.
 #[inline(always)]
@@ -140,7 +134,8 @@ fn blocks(option: Bytes, len: u32, ack: u32) -> u8 {
     for block in 0..BLOCKS_MAX {
         let begins = 2 + block * BLOCK;
         let distance = option.u32(begins).wrapping_sub(ack);
-        // The top bit: whether the distance, as a signed number, is above 0; and whether the block is within the option.
+        // The top bit: whether the distance, as a signed number, is above 0; and whether the block is within the
+        // option.
         let is_above = (distance.wrapping_neg() & !distance) >> 31;
         let is_there = (begins as u32).wrapping_sub(len) >> 31;
         above |= is_above & is_there;

@@ -1,27 +1,28 @@
-//! Thinning: of each flow one round trip in a while, and nothing else.
+//! Per-flow sampling: of each flow one round trip in a while, and nothing else.
 //!
-//! A few segments in a row are picked and emitted, and the first acknowledgement of one of them. What the matching rules need to be sure
-//! of a sample is kept here instead of being told: while something was sent twice, or the peer misses something, nothing is picked, and what
-//! was picked before is given up, by never emitting its acknowledgement. So a sample is one that the engine would have found among
-//! all records, or there is none (`tests/repeats.rs`). SYN, FIN and RST are emitted always, for the engine to know when a flow begins
-//! and ends.
+//! A few segments in a row are picked and emitted, and the first acknowledgement of one of them. What the matching
+//! rules need to be sure of a sample is kept here instead: while something was sent twice, or the peer misses
+//! something, nothing is picked, and what was picked before is given up, by never emitting its acknowledgement. So a
+//! sample is one that the engine would have found among all records, or there is none (`tests/repeats.rs`). SYN, FIN
+//! and RST are always emitted, so that the engine knows when a flow begins and ends.
 //!
-//! Where that is configured it holds always. Else it begins when the ring runs full, with flows in the middle of which nothing is known but
-//! the highest sequence number sent, which [`LAST_ACK`] holds; and when the ring is empty again, each flow returns: with the next pick
-//! everything is emitted, until an acknowledgement closes that too, and then the engine knows all that it would have known.
+//! Where sampling is configured (`per_flow`), it is always on. Otherwise it starts when the ring runs full, with flows
+//! of which nothing is known but the highest sequence number sent, which [`LAST_ACK`] holds. When the ring is empty
+//! again, each flow returns: with the next pick everything is emitted, until an acknowledgement closes that too, and
+//! then the engine knows all that it would have known.
 
 use go_metro_common::counters::PerCpu;
 use go_metro_common::flow::FlowId;
+use go_metro_common::hash::FlowHash;
 use go_metro_common::last_ack::{LAST_ACKS, LastAck};
 use go_metro_common::pick::{FIRST_SEGMENTS, Pick, SEGMENTS_MAX};
-use go_metro_common::segment::{Bits, Sides, TcpFlags};
+use go_metro_common::segment::{Bits, TcpFlags};
 
-use crate::classify::Direction;
-use crate::emit::{Segment, time};
-use crate::flow::{FlowHash, id};
-use crate::maps::{LAST_ACK, PER_FLOW, PICKS, SIDES, WATERMARK};
-use crate::packet::Packet;
-use crate::pressure::Now;
+use super::pressure::Pressure;
+use crate::clock::time;
+use crate::maps::{LAST_ACK, PER_FLOW, PICKS, WATERMARK};
+use crate::parse::packet::Packet;
+use crate::segment::Segment;
 
 /// Of [`PER_FLOW`] and [`WATERMARK`]: everything is emitted.
 pub(crate) const OFF: u64 = u64::MAX;
@@ -36,13 +37,13 @@ const UNKNOWN: u32 = u32::MAX;
 const LARGEST_WINDOW: u32 = 1 << 30;
 
 /// What becomes of a segment.
-pub(crate) enum Fate {
-    /// What would become of it without thinning.
-    Plain,
+pub(crate) enum Choice {
+    /// What would become of it without sampling.
+    Whole,
     /// It is emitted.
-    Chosen(Chosen),
+    Sampled(Chosen),
     /// It is left in the kernel.
-    LeftOut,
+    LeaveOut,
 }
 
 /// A segment that is emitted.
@@ -76,23 +77,18 @@ impl Chosen {
     }
 }
 
-/// Whether flows are thinned at any time.
+/// Whether flows are ever sampled.
 #[inline(always)]
-pub(crate) fn may_thin() -> bool {
+pub(crate) fn is_possible() -> bool {
     PER_FLOW.load() != OFF || WATERMARK.load() != OFF
 }
 
-/// Whether the segment is of those that are timed, not of those that acknowledge.
-#[inline(always)]
-fn is_timed(direction: Direction) -> bool {
-    (direction == Direction::Egress) == (SIDES.load() == Sides::REMOTE.0)
-}
-
-/// What all flows of a hash share.
+/// The flow's place in [`LAST_ACK`], which others may share.
 #[inline(always)]
 fn place(hash: FlowHash) -> Option<&'static mut LastAck> {
-    let place = LAST_ACK.get_ptr_mut(hash.word() as u32 & (LAST_ACKS - 1))?;
-    // SAFETY: the map's own memory. Other CPUs may write to it meanwhile; each word is read and written whole, and any values do.
+    let place = LAST_ACK.get_ptr_mut(hash.place(LAST_ACKS))?;
+    // SAFETY: the map's own memory. Other CPUs may write to it meanwhile; each word is read and written whole, and any
+    // values do.
     Some(unsafe { &mut *place })
 }
 
@@ -102,49 +98,37 @@ fn is_after(one: u32, other: u32) -> bool {
     other.wrapping_sub(one) >> 31 != 0
 }
 
-/// Notes what is sent of a flow of which everything is told.
+/// Notes how far a flow of which everything is emitted has sent.
 #[inline(always)]
-pub(crate) fn note(direction: Direction, hash: FlowHash, segment: &Segment) {
-    if WATERMARK.load() == OFF || !is_timed(direction) {
+pub(crate) fn note_sent(segment: &Segment) {
+    if WATERMARK.load() == OFF || !segment.is_timed() {
         return;
     }
+    let hash = segment.hash;
     let Some(place) = place(hash) else { return };
-    let end = end(segment);
+    let end = segment.end();
     let ahead = end.wrapping_sub(place.snd_nxt);
-    if place.flow != hash.rest() || segment.tcp.flags.any(TcpFlags::SYN) || ahead.wrapping_neg() >= LARGEST_WINDOW {
+    if place.flow != hash.rest() || segment.has(TcpFlags::SYN) || ahead.wrapping_neg() >= LARGEST_WINDOW {
         place.flow = hash.rest();
         place.snd_nxt = end;
     }
 }
 
-#[inline(always)]
-fn end(segment: &Segment) -> u32 {
-    let tcp = &segment.tcp;
-    tcp.seq.wrapping_add(tcp.payload_len).wrapping_add(tcp.flags.sequence_space())
-}
-
 /// What becomes of a segment.
 #[inline(always)]
-pub(crate) fn choose(
-    packet: Packet,
-    cpu: &mut PerCpu,
-    direction: Direction,
-    hash: FlowHash,
-    segment: &Segment,
-    now: Now,
-) -> Fate {
+pub(crate) fn choose(packet: Packet, cpu: &mut PerCpu, segment: &Segment, pressure: Pressure) -> Choice {
     let steady = PER_FLOW.load() != OFF;
-    let thinning = steady || now.every_ns != 0;
-    if !thinning && !now.lately {
-        return Fate::Plain;
+    let sampling = steady || pressure.every_ns != 0;
+    if !sampling && !pressure.lately {
+        return Choice::Whole;
     }
-    cpu.flow = id(&segment.ends, segment.tcp.ports(direction), segment.ifindex);
+    cpu.flow = segment.flow.id();
     let flow = &cpu.flow;
-    // SAFETY: the map's own memory. Another CPU may write to it meanwhile: each word is read and written whole, and what the two
-    // directions write of the same is about the same.
+    // SAFETY: the map's own memory. Another CPU may write to it meanwhile: each word is read and written whole, and
+    // what the two directions write of the same is about the same.
     let known = PICKS.get_ptr_mut(flow).filter(|pick| unsafe { (**pick).returned } == 0);
     let flags = segment.tcp.flags;
-    let opens = flags.any(TcpFlags::SYN) && !flags.any(TcpFlags::ACK) && !is_timed(direction);
+    let opens = flags.any(TcpFlags::SYN) && !flags.any(TcpFlags::ACK) && !segment.is_timed();
     if flags.any(TcpFlags::RST) || opens {
         if let Some(pick) = known {
             // SAFETY: as above.
@@ -153,55 +137,48 @@ pub(crate) fn choose(
             pick.pending = 0;
             pick.at = FAR;
         }
-        return Fate::Plain;
+        return Choice::Whole;
     }
-    if known.is_none() && !thinning {
-        return Fate::Plain;
+    if known.is_none() && !sampling {
+        return Choice::Whole;
     }
-    if is_timed(direction) {
+    if segment.is_timed() {
         let configured = if steady { PER_FLOW.load() } else { 0 };
-        let every = if configured > now.every_ns { configured } else { now.every_ns };
-        sent(packet, direction, (flow, hash), known, segment, Pace { steady, thinning, every })
+        let every = if configured > pressure.every_ns { configured } else { pressure.every_ns };
+        sent(packet, flow, known, segment, Pace { steady, sampling, every })
     } else {
-        received(hash, known, segment, thinning)
+        received(known, segment, sampling)
     }
 }
 
-/// How flows are thinned.
+/// How flows are sampled.
 #[derive(Clone, Copy)]
 struct Pace {
     /// Always.
     steady: bool,
     /// Now; else flows return.
-    thinning: bool,
+    sampling: bool,
     /// Nanoseconds between two picks.
     every: u64,
 }
 
-/// What opens or closes a connection is told of even if it cannot be timed.
+/// What opens or closes a connection is emitted even if it cannot be timed.
 #[inline(always)]
-fn untimed(flags: TcpFlags) -> Fate {
+fn untimed(flags: TcpFlags) -> Choice {
     if flags.any(TcpFlags::SYN | TcpFlags::FIN) {
-        Fate::Chosen(Chosen { bits: Bits::UNTIMED, ..Chosen::PLAIN })
+        Choice::Sampled(Chosen { bits: Bits::UNTIMED, ..Chosen::PLAIN })
     } else {
-        Fate::LeftOut
+        Choice::LeaveOut
     }
 }
 
 #[inline(always)]
-fn sent(
-    packet: Packet,
-    direction: Direction,
-    (flow, hash): (&FlowId, FlowHash),
-    known: Option<*mut Pick>,
-    segment: &Segment,
-    pace: Pace,
-) -> Fate {
+fn sent(packet: Packet, flow: &FlowId, known: Option<*mut Pick>, segment: &Segment, pace: Pace) -> Choice {
     let tcp = &segment.tcp;
-    let (start, end) = (tcp.seq, end(segment));
-    if tcp.flags.any(TcpFlags::SYN) {
-        // The engine sees each SYN, and knows what to think of two.
-        let mut told = None;
+    let (start, end) = (tcp.seq, segment.end());
+    if segment.has(TcpFlags::SYN) {
+        // The engine sees every SYN, and handles a repeated one itself.
+        let mut covered = None;
         if let Some(pointer) = known {
             // SAFETY: as in `choose`.
             let pick = unsafe { &mut *pointer };
@@ -210,15 +187,15 @@ fn sent(
                     pick.snd_nxt = end;
                 }
                 clean_from_now(pick);
-                return Fate::Plain;
+                return Choice::Whole;
             }
             // Since the peer's SYN it may have acknowledged so much, of this connection too, which the engine does not
             // know.
             let most = if is_after(pick.clean_from, pick.snd_nxt) { pick.clean_from } else { pick.snd_nxt };
-            told =
+            covered =
                 Some(most).filter(|most| pick.at == FAR && most.wrapping_sub(start).wrapping_sub(1) < LARGEST_WINDOW);
         }
-        let (whole, pending) = match told {
+        let (whole, pending) = match covered {
             Some(_) => (0, 0),
             None if pace.steady => (0, SEGMENTS_MAX),
             None => (FIRST_SEGMENTS, 0),
@@ -226,7 +203,11 @@ fn sent(
         let begun = Pick {
             snd_nxt: end,
             snd_una: start,
-            clean_from: told.filter(|told| is_after(*told, end)).unwrap_or(if told.is_some() { end } else { start }),
+            clean_from: covered.filter(|covered| is_after(*covered, end)).unwrap_or(if covered.is_some() {
+                end
+            } else {
+                start
+            }),
             start,
             end,
             pending,
@@ -236,26 +217,26 @@ fn sent(
             ..Pick::default()
         };
         let _ = PICKS.insert(flow, begun, 0);
-        return Fate::Plain;
+        return Choice::Whole;
     }
     let Some(pointer) = known else {
         // In mid-stream: it may have been sent before, and more than it.
         let mut snd_nxt = end;
-        if let Some(place) = place(hash)
-            && place.flow == hash.rest()
+        if let Some(place) = place(segment.hash)
+            && place.flow == segment.hash.rest()
             && is_after(place.snd_nxt, end)
             && place.snd_nxt.wrapping_sub(end) < LARGEST_WINDOW
         {
             snd_nxt = place.snd_nxt;
         }
         let begun = Pick { snd_nxt, snd_una: start, clean_from: snd_nxt, window: UNKNOWN, ..Pick::default() };
-        return if PICKS.insert(flow, begun, 0).is_ok() || pace.steady { untimed(tcp.flags) } else { Fate::Plain };
+        return if PICKS.insert(flow, begun, 0).is_ok() || pace.steady { untimed(tcp.flags) } else { Choice::Whole };
     };
     // SAFETY: as in `choose`.
     let pick = unsafe { &mut *pointer };
     let otherwise = if pick.whole != 0 {
         pick.whole -= 1;
-        Fate::Plain
+        Choice::Whole
     } else {
         untimed(tcp.flags)
     };
@@ -275,16 +256,16 @@ fn sent(
         return otherwise;
     }
     pick.snd_nxt = end;
-    if matches!(otherwise, Fate::Plain) {
+    if matches!(otherwise, Choice::Whole) {
         return otherwise;
     }
     if pick.pending != 0 {
-        if (pick.pending < SEGMENTS_MAX || !pace.thinning) && pick.end == start {
+        if (pick.pending < SEGMENTS_MAX || !pace.sampling) && pick.end == start {
             pick.end = end;
             pick.pending += 1;
-            return Fate::Chosen(Chosen { bits: 0, pick: Some(pointer), returns: None });
+            return Choice::Sampled(Chosen { bits: 0, pick: Some(pointer), returns: None });
         }
-        if tcp.flags.any(TcpFlags::FIN) {
+        if segment.has(TcpFlags::FIN) {
             // The engine forgets what is outstanding.
             pick.pending = 0;
         }
@@ -293,7 +274,7 @@ fn sent(
     if is_after(pick.clean_from, pick.snd_una) {
         return otherwise;
     }
-    let time = time(packet, direction, tcp.flags);
+    let time = time(packet, segment);
     if time < pick.at.wrapping_add(pace.every) {
         return otherwise;
     }
@@ -301,7 +282,7 @@ fn sent(
     pick.start = start;
     pick.end = end;
     pick.pending = 1;
-    Fate::Chosen(Chosen { bits: Bits::RESYNC, pick: Some(pointer), returns: None })
+    Choice::Sampled(Chosen { bits: Bits::RESYNC, pick: Some(pointer), returns: None })
 }
 
 /// All that was sent so far must be acknowledged before anything is picked.
@@ -317,16 +298,16 @@ fn clean_from_now(pick: &mut Pick) {
 }
 
 #[inline(always)]
-fn received(hash: FlowHash, known: Option<*mut Pick>, segment: &Segment, thinning: bool) -> Fate {
+fn received(known: Option<*mut Pick>, segment: &Segment, sampling: bool) -> Choice {
     let tcp = &segment.tcp;
     let Some(pointer) = known else {
         // Nothing of it was left out so far, and what is acknowledged before it is seen must be known.
-        return Fate::Plain;
+        return Choice::Whole;
     };
     // SAFETY: as in `choose`.
     let pick = unsafe { &mut *pointer };
-    let otherwise = if pick.whole != 0 { Fate::Plain } else { untimed(tcp.flags) };
-    if !tcp.flags.any(TcpFlags::ACK) {
+    let otherwise = if pick.whole != 0 { Choice::Whole } else { untimed(tcp.flags) };
+    if !segment.has(TcpFlags::ACK) {
         return otherwise;
     }
     let ack = tcp.ack;
@@ -371,9 +352,9 @@ fn received(hash: FlowHash, known: Option<*mut Pick>, segment: &Segment, thinnin
         // It was caused by a segment that the engine knows nothing of.
         return otherwise;
     }
-    if !thinning && pick.end == pick.snd_nxt {
-        // All that was sent since the pick was told of.
-        return Fate::Chosen(Chosen { bits: Bits::RESYNC, pick: Some(pointer), returns: Some(hash) });
+    if !sampling && pick.end == pick.snd_nxt {
+        // All that was sent since the pick was emitted.
+        return Choice::Sampled(Chosen { bits: Bits::RESYNC, pick: Some(pointer), returns: Some(segment.hash) });
     }
-    Fate::Chosen(Chosen::PLAIN)
+    Choice::Sampled(Chosen::PLAIN)
 }

@@ -33,8 +33,8 @@ pub(crate) struct Packet {
     data_end: usize,
 }
 
-/// Reads a field of `__sk_buff` or `xdp_md`. Volatile, because the verifier wants each such read at the field's own offset and size and
-/// the compiler would otherwise be free to merge or narrow it.
+/// Reads a field of `__sk_buff` or `xdp_md`. Volatile, because the verifier wants each such read at the field's own
+/// offset and size and the compiler would otherwise be free to merge or narrow it.
 macro_rules! field {
     ($context:expr, $name:ident) => {
         // SAFETY: the kernel hands a valid context to the program, and the verifier checks each access to it.
@@ -53,8 +53,8 @@ impl Packet {
         Self { context, data: data as usize, data_end: data_end as usize }
     }
 
-    /// Bytes from the start of what the hook sees (link header included, where there is one) to the end, all fragments and
-    /// all parts of a super-segment together.
+    /// Bytes from the start of what the hook sees (link header included, where there is one) to the end, all fragments
+    /// and all parts of a super-segment together.
     #[inline(always)]
     pub(crate) fn len(self) -> u32 {
         match self.context {
@@ -73,7 +73,8 @@ impl Packet {
         }
     }
 
-    /// The protocol that the kernel took from the link header, as an ethertype in host byte order; 0 where it did not look yet.
+    /// The protocol that the kernel took from the link header, as an ethertype in host byte order; 0 where it did not
+    /// look yet.
     #[inline(always)]
     pub(crate) fn protocol(self) -> u16 {
         match self.context {
@@ -131,8 +132,8 @@ impl Packet {
         }
     }
 
-    /// As [`Self::read`], but never directly: for what is not in the linear part, and for rare headers at offsets that the
-    /// verifier would lose track of.
+    /// As [`Self::read`], but never directly: for what is not in the linear part, and for rare headers at offsets that
+    /// the verifier would lose track of.
     #[inline(always)]
     pub(crate) fn load<T: Header>(self, offset: u32) -> Option<T> {
         let mut header = MaybeUninit::<T>::uninit();

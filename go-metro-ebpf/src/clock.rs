@@ -1,0 +1,48 @@
+//! When a segment passes the hook, or leaves the queue behind it.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use go_metro_common::segment::{Direction, TcpFlags};
+
+use crate::maps::HAS_TSTAMP_TYPE;
+use crate::parse::packet::Packet;
+use crate::segment::Segment;
+
+/// A departure time further ahead than this is not one: `fq` itself drops what is more than its horizon ahead, 10 s by
+/// default (net/sched/sch_fq.c), and TCP never paces a segment so far.
+const DEPARTURE_MAX_NS: u64 = 2_000_000_000;
+
+/// `BPF_SKB_TSTAMP_DELIVERY_MONO` of include/uapi/linux/bpf.h.
+const DELIVERY_MONOTONIC: u8 = 1;
+
+/// `CLOCK_MONOTONIC`.
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// When the segment passes the hook, or leaves the queue behind it if TCP has put that off (`fq`, pacing).
+///
+/// TCP writes the time of departure into every segment, on the clock that [`now`] reads. What one of this host's own
+/// sockets sends comes to the hook without a queue in between, some 700 ns later (`docs/performance.md`), and reading
+/// the clock costs as much as half of all the rest. What was forwarded has waited somewhere, and kept the time at which
+/// another stack sent it. So may a SYN have, which often is the first for its next hop: the stack holds it back until
+/// that is resolved (`__neigh_event_send` of net/core/neighbour.c).
+#[inline(always)]
+pub(crate) fn time(packet: Packet, segment: &Segment) -> u64 {
+    let departure = packet.tstamp();
+    let typed = HAS_TSTAMP_TYPE.load() != 0;
+    let monotonic = typed && packet.tstamp_type() == DELIVERY_MONOTONIC;
+    let egress = matches!(segment.flow.direction, Direction::Egress);
+    if egress && monotonic && packet.has_socket() && !segment.has(TcpFlags::SYN) {
+        return departure;
+    }
+    let now = now();
+    if !egress {
+        return now;
+    }
+    // Older kernels do not say which clock it is of; the distance from now does, as wall-clock time is decades ahead of
+    // monotonic time.
+    let plausible = departure > now && departure - now < DEPARTURE_MAX_NS;
+    if (!typed || monotonic) && plausible { departure } else { now }
+}

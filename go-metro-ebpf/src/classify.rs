@@ -6,7 +6,7 @@ use go_metro_common::segment::Direction;
 use crate::cpu;
 use crate::diagnose::diagnose;
 use crate::emit::emit;
-use crate::keep::{self, Decision};
+use crate::keep;
 use crate::parse::link::Link;
 use crate::parse::packet::{Context, Packet};
 use crate::parse::{self, Skip, options};
@@ -42,13 +42,10 @@ fn segment(packet: Packet, cpu: &mut PerCpu, direction: Direction, link: Link) -
 
     let options = options::read(packet, cpu, &headers.tcp);
     let segment = Segment::new(flow, headers.tcp, options);
-    match keep::decide(packet, cpu, &segment) {
-        Decision::Keep(kept) => {
-            let emitted = emit(packet, cpu, &segment, kept.bits());
-            kept.settle(emitted);
-        }
-        Decision::LeaveOut => cpu.counters.thinned += 1,
-        Decision::Repeat => cpu.counters.repeats += 1,
+    let decision = keep::decide(packet, cpu, &segment);
+    if decision.emit {
+        let emitted = emit(packet, cpu, &segment, decision.bits);
+        decision.settle(&segment, emitted);
     }
     Ok(())
 }

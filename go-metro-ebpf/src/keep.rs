@@ -11,59 +11,54 @@ use go_metro_common::counters::PerCpu;
 
 use crate::parse::packet::Packet;
 use crate::segment::Segment;
+use repeats::Memory;
+use sampling::{Choice, Chosen};
 
-/// What becomes of a segment.
-pub(crate) enum Decision {
-    /// Its record is emitted.
-    Keep(Kept),
-    /// Its flow is sampled, and it is not of the sample.
-    LeaveOut,
-    /// It would only repeat the flow's last acknowledgement.
-    Repeat,
-}
-
-/// A segment that is emitted, and what is to be put right once it is known whether its record is in the ring.
-pub(crate) enum Kept {
-    /// Of a flow of which everything is emitted.
-    Whole(repeats::Memory),
-    /// Of a sampled flow.
-    Sampled(sampling::Chosen),
-}
-
-impl Kept {
+/// Whether a segment's record is emitted, and what is to be updated once it is known whether it found room.
+///
+/// Every field is always set. Of an enum, the compiler may read what a variant leaves undefined before it looks which
+/// one it has, and Linux 5.10's verifier refuses that.
+pub(crate) struct Decision {
+    /// Whether it is emitted.
+    pub emit: bool,
     /// What its record says beside the segment itself: bits of `go_metro_common::segment::Bits`.
-    #[inline(always)]
-    pub(crate) fn bits(&self) -> u8 {
-        match self {
-            Self::Whole(_) => 0,
-            Self::Sampled(chosen) => chosen.bits,
-        }
-    }
+    pub bits: u8,
+    chosen: Chosen,
+    memory: Memory,
+}
+
+impl Decision {
+    const LEAVE_OUT: Self = Self { emit: false, bits: 0, chosen: Chosen::NONE, memory: Memory::NONE };
 
     /// The record is in the ring, or is lost.
     #[inline(always)]
-    pub(crate) fn settle(self, emitted: bool) {
-        match self {
-            Self::Whole(memory) => memory.settle(emitted),
-            Self::Sampled(chosen) => chosen.settle(emitted),
-        }
+    pub(crate) fn settle(self, segment: &Segment, emitted: bool) {
+        self.memory.settle(emitted);
+        self.chosen.settle(segment, emitted);
     }
 }
 
-/// Decides about a segment.
+/// Decides about a segment, and counts one that is left out.
 #[inline(always)]
 pub(crate) fn decide(packet: Packet, cpu: &mut PerCpu, segment: &Segment) -> Decision {
     if sampling::is_possible() {
         let pressure = pressure::now(cpu, segment.ring);
         match sampling::choose(packet, cpu, segment, pressure) {
-            sampling::Choice::Whole => {}
-            sampling::Choice::Sampled(chosen) => return Decision::Keep(Kept::Sampled(chosen)),
-            sampling::Choice::LeaveOut => return Decision::LeaveOut,
+            Choice::Whole => {}
+            Choice::Sampled { bits, chosen } => {
+                return Decision { emit: true, bits, chosen, memory: Memory::NONE };
+            }
+            Choice::LeaveOut => {
+                cpu.counters.thinned += 1;
+                return Decision::LEAVE_OUT;
+            }
         }
     }
     sampling::note_sent(segment);
-    match repeats::look(segment) {
-        Some(memory) => Decision::Keep(Kept::Whole(memory)),
-        None => Decision::Repeat,
+    if let Some(memory) = repeats::look(segment) {
+        Decision { emit: true, bits: 0, chosen: Chosen::NONE, memory }
+    } else {
+        cpu.counters.repeats += 1;
+        Decision::LEAVE_OUT
     }
 }

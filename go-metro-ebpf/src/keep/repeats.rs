@@ -25,7 +25,8 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    const NONE: Self = Self { place: None, holds: false };
+    /// Nothing is to be updated.
+    pub(super) const NONE: Self = Self { place: None, holds: false };
 
     /// The record is in the ring, or is lost.
     #[inline(always)]

@@ -11,6 +11,8 @@
 //! again, each flow returns: with the next pick everything is emitted, until an acknowledgement closes that too, and
 //! then the engine knows all that it would have known.
 
+use core::ptr::NonNull;
+
 use go_metro_common::counters::PerCpu;
 use go_metro_common::flow::FlowId;
 use go_metro_common::hash::FlowHash;
@@ -37,41 +39,40 @@ const UNKNOWN: u32 = u32::MAX;
 const LARGEST_WINDOW: u32 = 1 << 30;
 
 /// What becomes of a segment.
-pub(crate) enum Choice {
+pub(super) enum Choice {
     /// What would become of it without sampling.
     Whole,
-    /// It is emitted.
-    Sampled(Chosen),
+    /// It is emitted, with these of a record's bits.
+    Sampled { bits: u8, chosen: Chosen },
     /// It is left in the kernel.
     LeaveOut,
 }
 
-/// A segment that is emitted.
+/// What is to be updated once a sampled segment's record is in the ring, or is lost.
 #[derive(Clone, Copy)]
-pub(crate) struct Chosen {
-    /// For its record.
-    pub bits: u8,
+pub(super) struct Chosen {
     /// The flow, where something depends on the record.
-    pick: Option<*mut Pick>,
-    /// With this record the flow returns; what it is found by.
-    returns: Option<FlowHash>,
+    pick: Option<NonNull<Pick>>,
+    /// With this record the flow returns.
+    returns: bool,
 }
 
 impl Chosen {
-    const PLAIN: Self = Self { bits: 0, pick: None, returns: None };
+    /// Nothing is to be updated.
+    pub(super) const NONE: Self = Self { pick: None, returns: false };
 
     /// The record is in the ring, or is lost; then what was picked is given up, and the flow does not return yet.
     #[inline(always)]
-    pub(crate) fn settle(self, emitted: bool) {
-        let Some(pick) = self.pick else { return };
+    pub(super) fn settle(self, segment: &Segment, emitted: bool) {
+        let Some(mut pick) = self.pick else { return };
         // SAFETY: the map's own memory, which stays for as long as the program runs.
-        let pick = unsafe { &mut *pick };
+        let pick = unsafe { pick.as_mut() };
         if !emitted {
             pick.pending = 0;
-        } else if let Some(hash) = self.returns {
+        } else if self.returns {
             pick.returned = 1;
-            if let Some(place) = place(hash) {
-                *place = LastAck { print: 0, at: 0, flow: hash.rest(), snd_nxt: pick.snd_nxt };
+            if let Some(place) = place(segment.hash) {
+                *place = LastAck { print: 0, at: 0, flow: segment.hash.rest(), snd_nxt: pick.snd_nxt };
             }
         }
     }
@@ -166,7 +167,7 @@ struct Pace {
 #[inline(always)]
 fn untimed(flags: TcpFlags) -> Choice {
     if flags.any(TcpFlags::SYN | TcpFlags::FIN) {
-        Choice::Sampled(Chosen { bits: Bits::UNTIMED, ..Chosen::PLAIN })
+        Choice::Sampled { bits: Bits::UNTIMED, chosen: Chosen::NONE }
     } else {
         Choice::LeaveOut
     }
@@ -263,7 +264,7 @@ fn sent(packet: Packet, flow: &FlowId, known: Option<*mut Pick>, segment: &Segme
         if (pick.pending < SEGMENTS_MAX || !pace.sampling) && pick.end == start {
             pick.end = end;
             pick.pending += 1;
-            return Choice::Sampled(Chosen { bits: 0, pick: Some(pointer), returns: None });
+            return Choice::Sampled { bits: 0, chosen: Chosen { pick: NonNull::new(pointer), returns: false } };
         }
         if segment.has(TcpFlags::FIN) {
             // The engine forgets what is outstanding.
@@ -282,7 +283,7 @@ fn sent(packet: Packet, flow: &FlowId, known: Option<*mut Pick>, segment: &Segme
     pick.start = start;
     pick.end = end;
     pick.pending = 1;
-    Choice::Sampled(Chosen { bits: Bits::RESYNC, pick: Some(pointer), returns: None })
+    Choice::Sampled { bits: Bits::RESYNC, chosen: Chosen { pick: NonNull::new(pointer), returns: false } }
 }
 
 /// All that was sent so far must be acknowledged before anything is picked.
@@ -354,7 +355,7 @@ fn received(known: Option<*mut Pick>, segment: &Segment, sampling: bool) -> Choi
     }
     if !sampling && pick.end == pick.snd_nxt {
         // All that was sent since the pick was emitted.
-        return Choice::Sampled(Chosen { bits: Bits::RESYNC, pick: Some(pointer), returns: Some(segment.hash) });
+        return Choice::Sampled { bits: Bits::RESYNC, chosen: Chosen { pick: NonNull::new(pointer), returns: true } };
     }
-    Choice::Sampled(Chosen::PLAIN)
+    Choice::Sampled { bits: 0, chosen: Chosen::NONE }
 }

@@ -93,7 +93,7 @@ pub fn run(options: &CheckOptions, environment: Environment<'_>, out: &mut impl 
         prometheus(config, &mut findings);
         running(config, &mut findings);
     }
-    // Whoever reads it may go away; the exit status tells all the same.
+    // The reader may go away; the exit status still says it.
     let _ = findings.iter().try_for_each(|finding| print(finding, out));
     findings.iter().all(|finding| finding.status != Status::Fail)
 }
@@ -136,7 +136,8 @@ fn configuration(options: &CheckOptions, environment: Environment<'_>, findings:
             Some(config)
         }
         Err(error) => {
-            let fix = "mend what is named above; `go-metro config init -` prints a file that is right, with every key explained";
+            let fix = "mend what is named above; `go-metro config init -` prints a file that is right, with every key \
+                explained";
             findings.push(finding(Status::Fail, subject, error.to_string(), Some(fix.to_owned())));
             None
         }
@@ -388,7 +389,8 @@ fn tags_fit(config: &Config, findings: &mut Vec<Finding>) {
         let bytes = dogstatsd::line_bytes(&[config.tags.as_slice(), &instance.tags].concat(), &origin);
         if bytes > room {
             let detail = format!(
-                "a line with the tags of interface {} has up to {bytes} bytes, more than a datagram holds ({room}): none would be sent",
+                "a line with the tags of interface {} has up to {bytes} bytes, more than a datagram holds ({room}): \
+                 none would be sent",
                 instance.interface
             );
             let fix = Some("fewer or shorter tags".to_owned());
@@ -397,7 +399,7 @@ fn tags_fit(config: &Config, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Whether the address that Prometheus is to scrape can be had; a daemon that runs has it already.
+/// Whether the address that Prometheus is to scrape is free; a running daemon has it already.
 fn prometheus(config: &Config, findings: &mut Vec<Finding>) {
     if !config.outputs.contains(&OutputName::Prometheus) {
         return;
@@ -447,7 +449,8 @@ fn has_a_daemon(config: &Config, address: SocketAddr) -> bool {
     status.is_some_and(|status| status.outputs.iter().any(|output| output.destination == scraped))
 }
 
-/// A closed port refuses the first datagram, and the second send hears of it. The datagram is an empty line, which every server ignores.
+/// A closed port refuses the first datagram, and the second send hears of it. The datagram is an empty line, which
+/// every server ignores.
 fn reach_udp(host: &str, port: u16) -> io::Result<&'static str> {
     let address = (host, port).to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
     let socket = UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;

@@ -192,7 +192,8 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     if interval.folded_samples > 0 {
         let Interval { folded_samples, .. } = interval;
         let told = format!(
-            "go-metro: more than {} pairs: {folded_samples} samples of the others are counted as `{}`; raise --max-pairs",
+            "go-metro: more than {} pairs: {folded_samples} samples of the others are counted as `{}`; raise \
+             --max-pairs",
             options.max_pairs,
             naming::OTHER
         );
@@ -252,7 +253,8 @@ fn resent(engine: &EngineCounters) -> Option<String> {
     let all = engine.samples_total() + engine.rejected_total();
     (resent >= LEAST && resent * 2 > all).then(|| {
         format!(
-            "{resent} of {all} round trips cannot be measured because their segments are in the capture twice: a path loses less, but captures \
+            "{resent} of {all} round trips cannot be measured because their segments are in the capture twice: a path \
+             loses less, but captures \
              of two places that were merged look so; measure each capture by itself"
         )
     })

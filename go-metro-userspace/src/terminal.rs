@@ -1,7 +1,7 @@
-//! Standard output and standard error, and text that others chose. Everything this program prints goes through here: the macros that
-//! panic when a write fails are denied by lint in this crate, and so are the standard library's own two streams outside
-//! of this file and of the log, which escapes each of its lines itself. What is given out is a [`Printable`], which
-//! escapes all that passes.
+//! Standard output and standard error, and text that others chose. Everything this program prints goes through here:
+//! the macros that panic when a write fails are denied by lint in this crate, and so are the standard library's own two
+//! streams outside of this file and of the log, which escapes each of its lines itself. What is given out is a
+//! [`Printable`], which escapes all that passes.
 
 #![allow(clippy::disallowed_methods)]
 
@@ -298,8 +298,8 @@ fn write_until(to: BorrowedFd<'_>, bytes: &mut &[u8], deadline: Instant) -> io::
     Ok(())
 }
 
-/// Text from outside (names, tags, paths, documents, server answers) as a terminal may show it: what moves the cursor, starts a control
-/// sequence, reverses or hides what stands beside it is written as its escape, `\u{1b}`.
+/// Text from outside (names, tags, paths, documents, server answers) as a terminal may show it: what moves the cursor,
+/// starts a control sequence, reverses or hides what stands beside it is written as its escape, `\u{1b}`.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, |c, into| into.extend(c.escape_default()))
@@ -367,8 +367,8 @@ fn escaped(text: &str, escape: impl Fn(char, &mut String)) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Whether a character does something to a terminal or to the text around it instead of being seen: control characters, ends of lines,
-/// bidirectional controls (Unicode Standard Annex 9, section 2) and characters without width or shape.
+/// Whether a character does something to a terminal or to the text around it instead of being seen: control characters,
+/// ends of lines, bidirectional controls (Unicode Standard Annex 9, section 2) and characters without width or shape.
 fn is_active(c: char) -> bool {
     c.is_control()
         || matches!(c,

@@ -1,5 +1,5 @@
-//! The classifier in the kernel, run on packets made by hand (`BPF_PROG_TEST_RUN`): the kernel's own parser is asked, not a
-//! model of it. Needs root; without it the tests say so and pass.
+//! The classifier in the kernel, run on packets made by hand (`BPF_PROG_TEST_RUN`): the kernel's own parser is asked,
+//! not a model of it. Needs root; without it the tests say so and pass.
 
 #![allow(clippy::unwrap_used)]
 

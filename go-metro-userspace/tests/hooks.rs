@@ -1,5 +1,5 @@
-//! The eBPF source on real hooks with real TCP: loopback, tun, tap and veth, each in a network namespace that ends with the
-//! test's thread. Needs root; without it the tests say so and pass.
+//! The eBPF source on real hooks with real TCP: loopback, tun, tap and veth, each in a network namespace that ends with
+//! the test's thread. Needs root; without it the tests say so and pass.
 
 #![allow(clippy::unwrap_used)]
 
@@ -486,7 +486,8 @@ fn departure_that_pacing_puts_off_is_when_the_segment_leaves() {
 fn tags_in_band_and_in_metadata_are_seen_through() {
     let Some(mut lab) = lab() else { return };
     in_namespace(move || {
-        // The lab's programs tag at egress, before the classifier: the outer tag is in the metadata, the inner one in band.
+        // The lab's programs tag at egress, before the classifier: the outer tag is in the metadata, the inner one in
+        // band.
         for (port, push) in [(4006, "lab_vlan_push"), (4007, "lab_qinq_push")] {
             ip("link add left type veth peer name right");
             // One stack cannot talk to itself through a veth pair; its frames can be looked at, though.

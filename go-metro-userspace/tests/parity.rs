@@ -1,5 +1,5 @@
-//! The decoder in user space and the classifier in the kernel make the same record of the same bytes: of every hand-made
-//! packet, and of thousands of damaged ones. Needs root; without it the tests say so and pass.
+//! The decoder in user space and the classifier in the kernel make the same record of the same bytes: of every
+//! hand-made packet, and of thousands of damaged ones. Needs root; without it the tests say so and pass.
 
 #![allow(clippy::unwrap_used)]
 
@@ -187,8 +187,9 @@ fn every_damaged_packet_becomes_the_same_record() {
     assert!(records > 1000, "{records} of the damaged packets are still segments");
 }
 
-/// What only one of them can be asked: libpcap's tag, put back in front of two in the packet, is one more than the kernel has in
-/// band; PPPoE is decoded in user space alone; and a device without a link header tells the kernel the protocol.
+/// What only one of them can be asked: libpcap's tag, put back in front of two in the packet, is one more than the
+/// kernel has in band; PPPoE is decoded in user space alone; and a device without a link header tells the kernel the
+/// protocol.
 fn kernel_only(bytes: &[u8], hook: Hook) -> bool {
     let ethertype = |at: usize| bytes.get(at..at + 2).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
     match hook {

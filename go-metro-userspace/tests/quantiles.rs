@@ -1,7 +1,7 @@
 //! Every output of every verb shows the quantiles that the sorted samples have.
 //!
-//! The quantile q of n samples is the one of rank ceil(q n), exactly up to 1,024 samples and within 1 % beyond them; minimum and maximum are
-//! always exact. `top` is held to the same in its own tests, which draw its screen.
+//! The quantile q of n samples is the one of rank ceil(q n), exactly up to 1,024 samples and within 1 % beyond them;
+//! minimum and maximum are always exact. `top` is held to the same in its own tests, which draw its screen.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 

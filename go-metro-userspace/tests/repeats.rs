@@ -1,6 +1,6 @@
-//! What the classifier leaves in the kernel, against an engine that is told everything, whatever the order of segments. Of acknowledgements
-//! that repeat the last nothing is missing; with thinning there are fewer samples, and no other. Needs root; without it the tests say so
-//! and pass.
+//! What the classifier leaves in the kernel, against an engine that is told everything, whatever the order of segments.
+//! Of acknowledgements that repeat the last nothing is missing; with thinning there are fewer samples, and no other.
+//! Needs root; without it the tests say so and pass.
 
 #![allow(clippy::unwrap_used)]
 
@@ -200,7 +200,8 @@ fn what_is_left_in_the_kernel_makes_no_difference_to_the_engine() {
                         left_out.set(left_out.get() + 1);
                         prop_assert!(step.len > 0 && step.flags == TcpFlags::ACK, "step {} says more", number);
                         for outcome in full {
-                            // A number beyond all that was sent is rejected each time that it is said; said once is enough.
+                            // A number beyond all that was sent is rejected each time that it is said; said once is
+                            // enough.
                             let nothing = matches!(
                                 outcome,
                                 Outcome::Quiet(Quiet::Duplicate | Quiet::Old | Quiet::NothingSent)

@@ -1,8 +1,9 @@
 //! Interfaces on which only one direction is seen, though the other is there.
 //!
-//! A TC program that ends the chain before ours (`TC_ACT_OK`, as Cilium's do) hides from us what it lets pass. What gives it away are the
-//! other direction's acknowledgement numbers: they advance over data that we never saw sent. That alone may be a loss, or what was under way when
-//! capture began; where it goes on for seconds, and for most of what comes, it is neither.
+//! A TC program that ends the chain before ours (`TC_ACT_OK`, as Cilium's do) hides from us what it lets pass. What
+//! gives it away are the other direction's acknowledgement numbers: they advance over data that we never saw sent. That
+//! alone may be a loss, or what was under way when capture began; where it goes on for seconds, and for most of what
+//! comes, it is neither.
 
 use std::collections::BTreeMap;
 
@@ -298,7 +299,8 @@ mod tests {
     fn interfaces_that_carry_packets_of_which_none_is_seen_are_told_and_idle_ones_are_not() {
         let table = |packets: u64| {
             format!(
-                "Inter-|   Receive  |  Transmit\n face |bytes packets errs drop fifo frame compressed multicast|bytes packets\n  \
+                "Inter-|   Receive  |  Transmit\n face |bytes packets errs drop fifo frame compressed multicast|bytes \
+                 packets\n  \
                  eth0: 100 {packets} 0 0 0 0 0 0 200 7 0 0 0 0 0 0\n    lo:  1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 0\n"
             )
         };

@@ -1,13 +1,13 @@
 //! From a process's control groups to the container or pod that it belongs to (cgroups(7), `/proc/PID/cgroup`).
 //!
-//! Container runtimes name a container's group after its identifier, 64 hexadecimal digits; Kubernetes puts the groups of a pod's containers
-//! into one that is named after the pod's UID.
+//! Container runtimes name a container's group after its identifier, 64 hexadecimal digits; Kubernetes puts the groups
+//! of a pod's containers into one that is named after the pod's UID.
 
 /// Length of a container's identifier.
 const CONTAINER_ID: usize = 64;
 
-/// The tag of a pod, `pod_uid:UID`, or else of a container, `container_id:ID`. A pod's containers share its network, so a link leads to the
-/// pod and to none of them.
+/// The tag of a pod, `pod_uid:UID`, or else of a container, `container_id:ID`. A pod's containers share its network, so
+/// a link leads to the pod and to none of them.
 pub(super) fn tag(file: &str) -> Option<String> {
     // Hierarchy, controllers, path.
     let paths = || file.lines().filter_map(|line| line.splitn(3, ':').nth(2));
@@ -30,7 +30,8 @@ fn pod_uid(path: &str) -> Option<String> {
     })
 }
 
-/// `ID`, `docker-ID.scope`, `cri-containerd-ID.scope`, `cri-containerd:ID` and the like; the innermost, as containers may hold containers.
+/// `ID`, `docker-ID.scope`, `cri-containerd-ID.scope`, `cri-containerd:ID` and the like; the innermost, as containers
+/// may hold containers.
 fn container_id(path: &str) -> Option<&str> {
     path.rsplit('/').find_map(|group| {
         let id = group.strip_suffix(".scope").unwrap_or(group).rsplit(['-', ':']).next()?;
@@ -77,7 +78,8 @@ mod tests {
             (format!("/kubepods/pod{UID}/{ID}"), UID),
             (
                 format!(
-                    "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{systemd}.slice/cri-containerd-{ID}.scope"
+                    "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{systemd}.slice/\
+                     cri-containerd-{ID}.scope"
                 ),
                 UID,
             ),
@@ -90,7 +92,8 @@ mod tests {
             ),
             (
                 format!(
-                    "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{systemd}.slice/cri-containerd-{ID}.scope"
+                    "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{systemd}.slice/\
+                     cri-containerd-{ID}.scope"
                 ),
                 UID,
             ),

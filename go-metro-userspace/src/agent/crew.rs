@@ -1,7 +1,8 @@
 //! The threads that measure: one, or with `workers` one for each shard of the flows (docs/design-many-cores.md).
 //!
-//! The first looks after interfaces, targets and the classifier, and drains the first ring; the others only drain theirs. No record ever
-//! goes from one to another. Here their answers are put together, so that the rest of the agent sees one.
+//! The first looks after interfaces, targets and the classifier, and drains the first ring; the others only drain
+//! theirs. No record ever goes from one to another. Here their answers are put together, so that the rest of the agent
+//! sees one.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -60,7 +61,8 @@ impl Beats {
 }
 
 impl Crew {
-    /// Starts the threads on a source that was opened for `watch`. Samples are handed to `samples` one by one, if anybody wants them.
+    /// Starts the threads on a source that was opened for `watch`. Samples are handed to `samples` one by one, if
+    /// anybody wants them.
     pub(super) fn spawn(
         mut source: Source,
         watch: WatchList,
@@ -92,7 +94,8 @@ impl Crew {
         mpsc::sync_channel(SAMPLE_BATCHES)
     }
 
-    /// Gives each ring to a thread, and tells the first which there are. A thread that has a ring already keeps reading that for a while.
+    /// Gives each ring to a thread, and tells the first which there are. A thread that has a ring already keeps reading
+    /// that for a while.
     fn staff(&mut self, rings: Vec<Source>, new: Vec<Worker>, (keeps_flows, taken_over): (bool, &TakenOver)) {
         for (worker, ring) in self.workers[1..].iter().zip(rings) {
             let (watch, taken_over) = (WatchList::new(), taken_over.clone());
@@ -124,9 +127,9 @@ impl Crew {
         EngineConfig { max_flows: self.engine.max_flows.div_ceil(workers), ..self.engine }
     }
 
-    /// Goes on with another source, prepared for these targets, and as many threads as it has rings. Each packet is measured once, by the
-    /// one or the other. Flows change their shards with the number of rings, and begin anew then; `keeps_flows` says whether they go on
-    /// otherwise.
+    /// Goes on with another source, prepared for these targets, and as many threads as it has rings. Each packet is
+    /// measured once, by the one or the other. Flows change their shards with the number of rings, and start over then;
+    /// `keeps_flows` says whether they go on otherwise.
     pub(super) async fn replace(&mut self, mut source: Source, watch: WatchList, keeps_flows: bool) -> io::Result<()> {
         let mut rings = source.take_rings();
         let wanted = 1 + rings.len();
@@ -172,12 +175,14 @@ impl Crew {
         self.workers[0].send(Command::Watch(watch));
     }
 
-    /// A number that grows as long as every thread gets on: each goes round between records, and at least every tenth of a second.
+    /// A number that grows as long as every thread gets on: each goes round between records, and at least every tenth
+    /// of a second.
     pub(super) fn beats(&mut self) -> u64 {
         self.beats.look(self.workers.iter().map(|worker| worker.beats.load(Ordering::Relaxed)).collect())
     }
 
-    /// Asks for the interval. It comes once all threads have looked at their commands, and never when the first has ended.
+    /// Asks for the interval. It comes once all threads have looked at their commands, and never when the first has
+    /// ended.
     pub(super) fn ask(&mut self) -> oneshot::Receiver<Snapshot> {
         if let ([only], []) = (self.workers.as_slice(), self.retired.as_slice()) {
             return only.ask();
@@ -186,8 +191,8 @@ impl Crew {
         self.gather(asked)
     }
 
-    /// Asks for the last interval, and ends the threads; `None` where the first does not answer by then. Whatever sample was printed is in
-    /// it or in one before.
+    /// Asks for the last interval, and ends the threads; `None` where the first does not answer by then. Whatever
+    /// sample was printed is in it or in one before.
     pub(super) async fn finish(&mut self, by: tokio::time::Instant) -> Option<Snapshot> {
         // What one ring gets while another is closed would be in the kernel's counters only.
         let _ = tokio::time::timeout_at(by, self.workers.first()?.detach()).await;
@@ -256,8 +261,8 @@ impl Crew {
 }
 
 impl Drop for Crew {
-    /// Ends the threads and waits until the source is detached. Threads that hang are left to the end of the process, which detaches as
-    /// well.
+    /// Ends the threads and waits until the source is detached. Threads that hang are left to the end of the process,
+    /// which detaches as well.
     fn drop(&mut self) {
         let deadline = Instant::now() + worker::END;
         self.workers.iter_mut().for_each(Worker::hang_up);

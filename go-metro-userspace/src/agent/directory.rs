@@ -19,13 +19,15 @@ use crate::targets::resolver::{Addresses, Name};
 use crate::targets::reverse::ReverseNames;
 use crate::targets::{TargetSet, local_addresses};
 
-/// Longest wait for name servers before capture starts, or goes over to another configuration. Who answers later is heard later.
+/// Longest wait for name servers before capture starts, or goes over to another configuration. Who answers later is
+/// heard later.
 const FIRST_ANSWERS: Duration = Duration::from_millis(300);
 
 /// Every target of every instance is an address of this host.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "all targets are addresses of this host, and the way to them is not worth measuring: name remote addresses, prefixes or \
+    "all targets are addresses of this host, and the way to them is not worth measuring: name remote addresses, \
+     prefixes or \
      hosts; `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything"
 )]
 pub struct OnlyLocalTargets;
@@ -40,7 +42,8 @@ struct Watcher {
     tags: Arc<[String]>,
     targets: TargetSet,
     window: Option<Window>,
-    /// Whether it is the host's end of another machine's link, whose peers this host's own addresses are; none to find out.
+    /// Whether it is the host's end of another machine's link, whose peers this host's own addresses are; none to find
+    /// out.
     host_end: Option<bool>,
 }
 
@@ -153,8 +156,8 @@ impl Directory {
         self.hosts.in_use(remote);
     }
 
-    /// Whether there is anything to watch that is far away. On loopback local targets are what one asks for; names without an
-    /// address yet are waited for.
+    /// Whether there is anything to watch that is far away. On loopback local targets are what one asks for; names
+    /// without an address yet are waited for.
     pub(super) fn check(&self) -> Result<(), OnlyLocalTargets> {
         let silent = self.hosts.iter().filter(|(_, host)| host.addresses.is_empty()).map(|(name, _)| name);
         let silent: Vec<&str> = silent.collect();
@@ -174,8 +177,8 @@ impl Directory {
         if self.watchers.iter().all(near) { Err(OnlyLocalTargets) } else { Ok(()) }
     }
 
-    /// What each interface is to watch now. An interface whose instances are all in the off part of their window is there, with
-    /// nothing to watch.
+    /// What each interface is to watch now. An interface whose instances are all in the off part of their window is
+    /// there, with nothing to watch.
     pub(super) fn watch_list(&self) -> WatchList {
         let mut nets: BTreeMap<String, BTreeSet<IpNet>> = BTreeMap::new();
         for watcher in &self.watchers {
@@ -228,7 +231,8 @@ impl Directory {
         self.look_at_links_soon();
     }
 
-    /// What is to be watched and is not among these, by name: interfaces that were named, and the default route's. Of a pattern there may be none.
+    /// What is to be watched and is not among these, by name: interfaces that were named, and the default route's. Of a
+    /// pattern there may be none.
     pub(super) fn absent(&self, attached: &[&str]) -> BTreeSet<String> {
         let must_be = |watcher: &&Watcher| matches!(watcher.selector, Some(Selector::Name(_) | Selector::Default));
         let is_absent = |watcher: &&Watcher| {
@@ -261,15 +265,15 @@ impl Directory {
         });
     }
 
-    /// Whether the interface of this name is asked for by one of its names, or as the default route's, rather than by a pattern. Only
-    /// then is it missed when it goes.
+    /// Whether the interface of this name is asked for by one of its names, or as the default route's, rather than by a
+    /// pattern. Only then is it missed when it goes.
     pub(super) fn is_named(&self, interface: &str) -> bool {
         let watchers = self.watchers.iter().filter(|watcher| watcher.rank() <= Rank::Default);
         watchers.into_iter().any(|watcher| watcher.means(interface, &self.links))
     }
 
-    /// As [`Self::look_at_links`], but not once for each of a crowd of interfaces: the kernel answers under a lock that whoever attaches to
-    /// them holds for most of the time. The next report looks in any case.
+    /// As [`Self::look_at_links`], but not once for each of a crowd of interfaces: the kernel answers under a lock that
+    /// the thread that attaches to them holds for most of the time. The next report looks in any case.
     fn look_at_links_soon(&mut self) {
         if self.looked_at.is_none_or(|looked_at| looked_at.elapsed() >= LOOK_EVERY) {
             self.look_at_links();
@@ -277,7 +281,8 @@ impl Directory {
         }
     }
 
-    /// Learns anew which names interfaces have and which are on default routes. What is known stays while the kernel does not tell.
+    /// Refreshes which names interfaces have and which are on default routes. What is known stays while the kernel
+    /// does not tell.
     fn look_at_links(&mut self) {
         if self.watchers.iter().any(|watcher| watcher.selector == Some(Selector::Default)) {
             self.links.default = interfaces::of_default_routes();
@@ -375,7 +380,8 @@ impl Directory {
                 self.left_out.remove(name);
             } else if self.left_out.get(name).map(BTreeSet::len) != before.get(name).map(BTreeSet::len) {
                 tracing::warn!(
-                    "no room in the classifier for {left_out} of {} addresses of {name}; they are not watched. Configure \
+                    "no room in the classifier for {left_out} of {} addresses of {name}; they are not watched. \
+                     Configure \
                      prefixes instead of names or addresses, or fewer of them",
                     self.hosts.addresses(name).count()
                 );

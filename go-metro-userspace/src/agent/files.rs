@@ -23,7 +23,8 @@ fn enough(limit: u64) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(format!(
-        "Too many open files: the limit is {limit}, and at least {LEAST} are needed; raise it with `ulimit -Hn {LEAST}` or \
+        "Too many open files: the limit is {limit}, and at least {LEAST} are needed; raise it with `ulimit -Hn \
+         {LEAST}` or \
          LimitNOFILE= in the unit"
     )))
 }

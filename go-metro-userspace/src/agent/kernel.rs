@@ -18,7 +18,8 @@ const SLACK: Duration = Duration::from_secs(1);
 /// Longest wait for the kernel; a report does without what comes later.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The times of the sockets that make this interval's pairs and were in use in it; none if the kernel does not answer, which is said once.
+/// The times of the sockets that make this interval's pairs and were in use in it; none if the kernel does not answer,
+/// which is said once.
 pub(super) async fn times(interval: &Interval, span: Duration) -> KernelTimes {
     static WARNED: AtomicBool = AtomicBool::new(false);
     let wanted: HashSet<(Addr, Addr)> = interval.pairs.iter().map(|(key, _)| sockets_of(key)).collect();

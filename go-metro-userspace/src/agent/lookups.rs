@@ -1,5 +1,5 @@
-//! Questions that take their time: configured names to addresses, addresses to names, interfaces to the machines behind them. Each is asked
-//! beside the agent's loop, which hears the answer when there is one.
+//! Questions that take their time: configured names to addresses, addresses to names, interfaces to the machines behind
+//! them. Each is asked beside the agent's loop, which hears the answer when there is one.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -22,7 +22,7 @@ pub(super) struct Lookups {
     round: BTreeSet<String>,
     /// Configured names that could not be asked for.
     unasked: BTreeSet<String>,
-    /// Whoever sends an interface's index here is told what is at its other end.
+    /// For an interface's index sent here, what is at its other end comes back.
     pub(super) machines: mpsc::UnboundedSender<u32>,
 }
 

@@ -1,8 +1,8 @@
-//! Which container or pod is at the other end of a link, told from what this host has at hand: the namespace that the link leads to, a
-//! process that lives there, and that process's control group.
+//! Which container or pod is at the other end of a link, told from what this host has at hand: the namespace that the
+//! link leads to, a process that lives there, and that process's control group.
 //!
-//! Asked once an interface appears, never on the capture thread. A container's process may come after its link, so those that were not
-//! found are asked for again for a while.
+//! Asked once an interface appears, never on the capture thread. A container's process may come after its link, so
+//! those that were not found are asked for again for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

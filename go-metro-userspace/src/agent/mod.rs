@@ -1,7 +1,8 @@
 //! The agent: wires source, engine and sinks together, and looks after them until it is told to stop.
 //!
-//! Three parties: the capture thread ([`worker`]), or several ([`crew`]), measures; this module's loop reacts to time and signals; sinks report. What each
-//! instance watches at a moment, and what its pairs are called, is [`directory`]'s business.
+//! Three parties: the capture thread ([`worker`]), or several ([`crew`]), measures; this module's loop reacts to time
+//! and signals; sinks report. What each instance watches at a moment, and what its pairs are called, is [`directory`]'s
+//! business.
 
 mod blind;
 mod cgroup;
@@ -319,7 +320,8 @@ impl Agent {
         let (engine, limits) = (engine_config(config), summary_limits(config));
         let (worker, events) = Crew::spawn(source, directory.watch_list(), engine, limits, samples)?;
         if is_ebpf {
-            // The capture thread keeps what it needs; another classifier cannot be loaded any more. Another libpcap can be opened here.
+            // The capture thread keeps what it needs; another classifier cannot be loaded any more. Another libpcap can
+            // be opened here.
             privileges::keep(Needs::Files);
         }
         let asks = unbounded::channel(ASKS);
@@ -530,7 +532,8 @@ impl Agent {
         }
     }
 
-    /// Asks for the interval, which may take a while to come: nothing else waits for a capture thread that is busy or hangs.
+    /// Asks for the interval, which may take a while to come: nothing else waits for a capture thread that is busy or
+    /// hangs.
     fn ask_for_interval(&mut self) {
         if self.interval.is_none() && self.taken.is_none() {
             self.interval = Some(self.worker.ask());
@@ -588,7 +591,8 @@ impl Agent {
         let folded = snapshot.interval.folded_samples;
         if folded > 0 && self.folded_samples == 0 {
             tracing::warn!(
-                "more than {} pairs: {folded} samples of the others are counted as `{}`, and counts of a single pair may be too low; \
+                "more than {} pairs: {folded} samples of the others are counted as `{}`, and counts of a single pair \
+                 may be too low; \
                  raise `max_pairs`",
                 self.options.config.max_pairs,
                 naming::OTHER

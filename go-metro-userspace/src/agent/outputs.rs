@@ -35,7 +35,8 @@ pub enum Output {
 /// An output cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot listen on {address} for Prometheus: {source}; set `prometheus_listen` or --prometheus-listen to another address"
+    "cannot listen on {address} for Prometheus: {source}; set `prometheus_listen` or --prometheus-listen to another \
+     address"
 )]
 pub struct ListenError {
     address: SocketAddr,

@@ -1,7 +1,7 @@
 //! How interfaces queue, and a word about those whose queue is behind the classifier.
 //!
-//! The kernel tells it under a lock that it holds while anything is attached to an interface (`rtnl_lock`), so a thread of its own asks, and
-//! whoever wants to know gets the last answer.
+//! The kernel tells it under a lock that it holds while anything is attached to an interface (`rtnl_lock`), so a thread
+//! of its own asks, and callers get the last answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};

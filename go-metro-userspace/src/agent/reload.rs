@@ -78,7 +78,7 @@ impl Agent {
         self.memory.refused = Some(text);
     }
 
-    /// Goes over to another configuration, opening the source anew only if it must be.
+    /// Applies another configuration, reopening the source only if it must be.
     async fn follow(&mut self, config: Config) -> Result<(), AgentError> {
         let mut directory = Directory::new(&config);
         directory.adopt(&self.directory);
@@ -211,8 +211,8 @@ fn refused(error: CaptureError, keys: &[&str], filter: Option<&str>) -> AgentErr
     if let Some(Err(error)) = filter.map(pcap::check_filter) {
         return error.into();
     }
-    tracing::debug!(%error, "the source cannot be opened anew");
-    let why = "what opening the source anew needs was given up after the start (docs/privileges.md)".to_owned();
+    tracing::debug!(%error, "the source cannot be reopened");
+    let why = "reopening the source needs privileges that were dropped at startup (docs/privileges.md)".to_owned();
     AgentError::NeedsRestart { keys: keys.join(", "), why }
 }
 

@@ -6,7 +6,8 @@ use super::status;
 use crate::config::{Backend, Config};
 use crate::privileges::{self, Sandbox};
 
-/// Confines this process to what an agent with this configuration needs. [`super::run`] does so too; who has threads before it does it before them.
+/// Confines this process to what an agent with this configuration needs. [`super::run`] does so too; who has threads
+/// before it does it before them.
 pub fn confine(config: &Config) {
     // What the kernel can do is found out by trying.
     status::kernel();
@@ -20,7 +21,8 @@ pub fn confine(config: &Config) {
     crate::logging::start();
 }
 
-/// The folders in which files are made: those of the log and of the status socket, which is made here if need be, as it cannot be later.
+/// The folders in which files are made: those of the log and of the status socket, which is made here if need be, as it
+/// cannot be later.
 fn folders(config: &Config) -> Vec<PathBuf> {
     let log = config.log.to_file.then_some(&config.log.file);
     let folder = |path: &PathBuf| {

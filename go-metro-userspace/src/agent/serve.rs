@@ -1,7 +1,7 @@
 //! The agent's ears: HTTP on a Unix socket for those who ask how it is, and on a port for those who scrape it.
 //!
-//! Requests are answered on the agent's runtime, off the packet path. What only the agent's loop knows it is asked for ([`Ask`]); one
-//! that does not answer in time is reported as such instead of being waited for.
+//! Requests are answered on the agent's runtime, off the packet path. What only the agent's loop knows it is asked for
+//! ([`Ask`]); one that does not answer in time is reported as such instead of being waited for.
 
 use std::convert::Infallible;
 use std::io;
@@ -112,7 +112,10 @@ pub(super) enum SocketError {
     #[error("another go-metro answers at {}", .0.display())]
     Taken(PathBuf),
     /// It cannot be made.
-    #[error("cannot make the status socket {}: {source}; set `status_socket` to another path, or to `off`", path.display())]
+    #[error(
+        "cannot make the status socket {}: {source}; set `status_socket` to another path, or to `off`",
+        path.display()
+    )]
     Io {
         /// Where.
         path: PathBuf,
@@ -153,8 +156,8 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
         std::fs::create_dir_all(folder)?;
     }
-    // It has its mode from the start on: nobody else can connect before it is changed, and nothing need be allowed to change modes.
-    // What other threads make meanwhile has a mode of its own that this takes nothing from.
+    // It has its mode from the start on: nobody else can connect before it is changed, and nothing need be allowed to
+    // change modes. What other threads make meanwhile has a mode of its own that this takes nothing from.
     let before = umask(Mode::from_bits_truncate(!SOCKET_MODE & 0o777));
     let bound = UnixListener::bind(path);
     umask(before);
@@ -177,8 +180,8 @@ pub(super) fn tcp(listener: std::net::TcpListener, exposition: Arc<Exposition>, 
     Ok(Server { task, crowd, exposition: shown, file: None })
 }
 
-/// Converses with all who connect. When there are too many, the oldest connection of whoever has most makes room: who asks and does not read
-/// cannot keep others out.
+/// Converses with all who connect. When there are too many, the oldest connection of the client that has most makes
+/// room: who asks and does not read cannot keep others out.
 async fn accept<L>(mut listener: L, site: Arc<Site>, peer: fn(&L::Addr) -> Option<IpAddr>)
 where
     L: Listener<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>,

@@ -83,8 +83,8 @@ impl Service {
         self.tell_state(&[NotifyState::Stopping, NotifyState::Status("sending the last report")]);
     }
 
-    /// Feeds the watchdog if the capture thread got on since the last time: `beat` is how often it has gone round. An agent whose
-    /// loop runs but which no longer measures is to be restarted.
+    /// Feeds the watchdog if the capture thread got on since the last time: `beat` is how often it has gone round. An
+    /// agent whose loop runs but which no longer measures is to be restarted.
     pub(super) fn feed(&mut self, beat: u64) {
         match self.progress(beat) {
             Progress::Made => _ = self.tell(&text(&[NotifyState::Watchdog])),

@@ -4,7 +4,8 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Handlers, in place from the first moment on: a signal that comes while the agent still starts is not lost, and does not kill.
+/// Handlers, in place from the first moment on: a signal that comes while the agent still starts is not lost, and does
+/// not kill.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,

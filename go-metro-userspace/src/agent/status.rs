@@ -30,7 +30,8 @@ const MARKS: usize = 16;
 fn lost_lately(backend: &str, lost: u64) -> String {
     let filter = if backend == "pcap" { "set `filter`, " } else { "" };
     format!(
-        "{lost} records lost lately: enlarge `ring_size`, watch fewer targets, {filter}or give the daemon more processor time"
+        "{lost} records lost lately: enlarge `ring_size`, watch fewer targets, {filter}or give the daemon more \
+         processor time"
     )
 }
 
@@ -136,7 +137,7 @@ impl Memory {
 }
 
 impl Agent {
-    /// Opens the status socket, if one is wanted and can be had.
+    /// Opens the status socket, if one is wanted and possible.
     pub(super) async fn open_status_socket(&mut self) -> Option<Server> {
         let path = self.options.config.status_socket.as_ref()?;
         match serve::unix(path, &self.asks.0).await {
@@ -176,7 +177,8 @@ impl Agent {
             Err(error) => {
                 if self.memory.no_socket.is_none() {
                     tracing::warn!(
-                        "{error}; trying again each second. The sandbox knows a folder that was made again for another: restart then"
+                        "{error}; trying again each second. The sandbox knows a folder that was made again for \
+                         another: restart then"
                     );
                 }
                 self.memory.no_socket = Some(error.to_string());
@@ -327,7 +329,8 @@ impl Agent {
             let name =
                 look.attached.iter().find(|attached| attached.ifindex == *ifindex).map(|attached| &*attached.name);
             problems.push(format!(
-                "{}: nothing of what is {} is seen, though there is some: another program ends the chain before the classifier, \
+                "{}: nothing of what is {} is seen, though there is some: another program ends the chain before the \
+                 classifier, \
                  or it passes another interface",
                 name.unwrap_or("an interface"),
                 way.name()

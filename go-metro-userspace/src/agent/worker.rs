@@ -1,8 +1,8 @@
 //! A capture thread: source to engine to summaries.
 //!
-//! It owns all three, so that no record ever crosses a thread or takes a lock. The rest of the agent talks to it in commands,
-//! looked at between polls, and hears of it in events. Where there are several ([`super::crew`]), the first has the classifier, and the
-//! others a ring each, of flows of their own.
+//! It owns all three, so that no record ever crosses a thread or takes a lock. The rest of the agent talks to it in
+//! commands, looked at between polls, and hears of it in events. Where there are several ([`super::crew`]), the first
+//! has the classifier, and the others a ring each, of flows of their own.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,7 +46,7 @@ pub(super) const LAST: Duration = Duration::from_millis(450);
 /// Longest time that leaving the hooks takes of a stop.
 const DETACH: Duration = Duration::from_millis(150);
 
-/// Longest wait for it by whoever only wants to know how things are.
+/// Longest wait for it by a question about the state.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the agent asks of the thread.
@@ -201,7 +201,8 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts a thread on a source that was opened for `watch`. Samples are handed to `samples` one by one, if anybody wants them.
+    /// Starts a thread on a source that was opened for `watch`. Samples are handed to `samples` one by one, if anybody
+    /// wants them.
     pub(super) fn spawn(
         name: &str,
         source: Source,
@@ -527,7 +528,7 @@ impl State {
             if !self.source.stamps_survive(jump) {
                 self.engine.interrupt_all();
             }
-            // All threads see it; one tells of it.
+            // All threads see it; one reports it.
             if !self.is_other() {
                 let _ = self.events.send(Event::Clock(jump));
             }
@@ -591,7 +592,7 @@ impl State {
         match &event {
             InterfaceEvent::Attached { name, ifindex } => {
                 if self.indices.insert(name.clone(), *ifindex) == Some(*ifindex) {
-                    // The same interface, but turned round: what was sent is what is received now.
+                    // The same interface, but reversed: what was sent is what is received now.
                     self.interrupt(&[*ifindex], None);
                 }
             }
@@ -607,8 +608,8 @@ impl State {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Watch(watch) => {
-                // What was not watched until now may have outstanding segments from an earlier window, acknowledged unseen. They are
-                // forgotten before the first new record can come, whichever thread it comes to.
+                // What was not watched until now may have outstanding segments from an earlier window, acknowledged
+                // unseen. They are forgotten before the first new record can come, whichever thread it comes to.
                 let changed = watch.iter().filter(|(text, nets)| self.watch.get(*text) != Some(nets));
                 let changed: Vec<&str> = changed.map(|(text, _)| text.as_str()).collect();
                 let meant = interfaces::indices_of(&changed);

@@ -1,9 +1,9 @@
 //! Jumps of the clocks that packets are stamped with.
 //!
-//! The classifier stamps with `CLOCK_MONOTONIC`, which nobody can set but which stands still while the host is suspended; libpcap
-//! with `CLOCK_REALTIME`, which is set at any moment, and which a suspension moves as well. Over either jump the difference of two
-//! stamps is no round-trip time. So a source looks at the clocks before it reads, and what was stamped before a jump is not
-//! compared with what is stamped after it.
+//! The classifier stamps with `CLOCK_MONOTONIC`, which nobody can set but which stands still while the host is
+//! suspended; libpcap with `CLOCK_REALTIME`, which is set at any moment, and which a suspension moves as well. Over
+//! either jump the difference of two stamps is no round-trip time. So a source looks at the clocks before it reads, and
+//! what was stamped before a jump is not compared with what is stamped after it.
 //!
 //! The clocks are slewed together (kernel/time/timekeeping.c), so what one is ahead of another changes only by jumps.
 
@@ -25,8 +25,8 @@ struct Offsets {
     spread: i64,
 }
 
-/// How far this process's monotonic clock is ahead of the kernel's own, in nanoseconds: not at all, but in a time namespace
-/// (time_namespaces(7)). The classifier stamps with the kernel's.
+/// How far this process's monotonic clock is ahead of the kernel's own, in nanoseconds: not at all, but in a time
+/// namespace (time_namespaces(7)). The classifier stamps with the kernel's.
 fn namespace_offset_ns() -> i64 {
     let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
     let line = offsets.lines().find_map(|line| line.strip_prefix("monotonic"));

@@ -409,8 +409,8 @@ impl Copies {
         self.hasher.hash_one((end.addr, end.port))
     }
 
-    /// Of all that copies have in common. Two checksums of one packet differ where a device fills one in: where there is an identification,
-    /// that counts alone.
+    /// Of all that copies have in common. Two checksums of one packet differ where a device fills one in: where there
+    /// is an identification, that counts alone.
     #[inline]
     fn digest(&self, decoded: &Decoded, ends: u64, place: u32) -> u64 {
         let Decoded { header, ip_id, checksum, .. } = decoded;

@@ -103,7 +103,8 @@ pub enum CaptureError {
     },
     /// More targets than the tries hold.
     #[error(
-        "{wanted} targets are more than the classifier's {limit} for one address family: configure prefixes instead of addresses"
+        "{wanted} targets are more than the classifier's {limit} for one address family: configure prefixes instead of \
+         addresses"
     )]
     TooManyTargets {
         /// Prefixes times interfaces, of one family.
@@ -129,7 +130,8 @@ pub enum CaptureError {
     },
     /// libpcap's device `any` does not name the interface of a packet.
     #[error(
-        "libpcap is older than 1.10 and cannot tell what was sent from what was received on {name}, the host's end of another \
+        "libpcap is older than 1.10 and cannot tell what was sent from what was received on {name}, the host's end of \
+         another \
          machine's link: use a newer libpcap or `backend: ebpf`, or say `host_end: false` if it is none"
     )]
     OldLibpcap {

@@ -1,10 +1,11 @@
 //! The capture-file source: pcap and pcapng, perhaps compressed, read as a stream.
 //!
-//! [`input`] is the file's bytes, [`reader`] finds the frames in them, by [`pcap`] or [`pcapng`]. Memory does not depend on the file's size.
-//! What is broken at the end of a file costs only the end: everything before it is used, and a warning says where it broke. Frames that
-//! may carry TCP but cannot be measured are counted by their reason ([`unread`]); the others are put in the order of
-//! their times ([`order`]). From those come the segments of flows ([`flows`]): a flow is identified without the
-//! interface, whose frames may be spread over several, but by the tunnel that it is in ([`places`], [`tunnels`]).
+//! [`input`] is the file's bytes, [`reader`] finds the frames in them, by [`pcap`] or [`pcapng`]. Memory does not
+//! depend on the file's size. What is broken at the end of a file costs only the end: everything before it is used, and
+//! a warning says where it broke. Frames that may carry TCP but cannot be measured are counted by their reason
+//! ([`unread`]); the others are put in the order of their times ([`order`]). From those come the segments of flows
+//! ([`flows`]): a flow is identified without the interface, whose frames may be spread over several, but by the tunnel
+//! that it is in ([`places`], [`tunnels`]).
 
 mod clock;
 mod flows;
@@ -206,7 +207,8 @@ impl FileSource {
         unread::one_way(sides, engine)
     }
 
-    /// What a flow's `ifindex` stands for: the tunnel that the flow is in, and the interface if it was captured at several places; else `0`.
+    /// What a flow's `ifindex` stands for: the tunnel that the flow is in, and the interface if it was captured at
+    /// several places; else `0`.
     pub fn place(&self, ifindex: u32) -> &str {
         self.flows.place(ifindex)
     }

@@ -37,7 +37,8 @@ pub(super) struct Wanted {
     pub(super) nets: Vec<IpNet>,
 }
 
-/// The interfaces that `watch` means and that exist now, by name. What `host_ends` does not say of an interface, its kind tells.
+/// The interfaces that `watch` means and that exist now, by name. What `host_ends` does not say of an interface, its
+/// kind tells.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! Sources of segment records: the kernel's classifier, live libpcap, capture files.
 //!
-//! Each yields [`Segment`]s, already of the configured targets and already told apart into ingress and egress, and keeps
-//! its own [`SourceCounters`]. What comes after is the same for all.
+//! Each yields [`Segment`]s, already of the configured targets and already told apart into ingress and egress, and
+//! keeps its own [`SourceCounters`]. What comes after is the same for all.
 
 mod clock;
 mod copies;
@@ -69,7 +69,8 @@ pub struct SourceSettings {
     pub ingress: IngressHook,
     /// Which samples are not taken (eBPF); libpcap takes all.
     pub thinning: Thinning,
-    /// Which interfaces are a host's end of another machine's link, where the configuration says; elsewhere the kernel is asked.
+    /// Which interfaces are a host's end of another machine's link, where the configuration says; elsewhere the kernel
+    /// is asked.
     pub host_ends: BTreeMap<String, bool>,
 }
 
@@ -84,14 +85,15 @@ pub struct SourceCounters {
     pub matched: u64,
     /// Records handed to the engine: one for each end of a segment that is watched.
     pub records: u64,
-    /// Of the records, those that are the second of one segment, which is watched at both ends. So matched + second sides = records +
-    /// repeats + thinned + lost.
+    /// Of the records, those that are the second of one segment, which is watched at both ends. So matched + second
+    /// sides = records + repeats + thinned + lost.
     pub second_sides: u64,
     /// Of the matched, those that would only have repeated the flow's last acknowledgement and were left in the kernel.
     pub repeats: u64,
     /// Of the matched, those that were left in the kernel because their flow is thinned.
     pub thinned: u64,
-    /// Records or packets lost because a buffer was full, or thrown away because a clock jumped while they waited in it.
+    /// Records or packets lost because a buffer was full, or thrown away because a clock jumped while they waited in
+    /// it.
     pub lost: u64,
     /// IP fragments other than the first.
     pub fragments: u64,
@@ -99,7 +101,8 @@ pub struct SourceCounters {
     pub copies: u64,
     /// Frames of flows that were captured at two places that cannot be told apart (capture files).
     pub mixed: u64,
-    /// Packets of a tunnel that was not looked into: GRE, IP in IP, VXLAN, GENEVE, GTP-U, MPLS, or IPv4 with an Authentication Header.
+    /// Packets of a tunnel that was not looked into: GRE, IP in IP, VXLAN, GENEVE, GTP-U, MPLS, or IPv4 with an
+    /// Authentication Header.
     pub encapsulated: u64,
     /// Unparsable packets, by cause.
     pub unparsable: [u64; Unparsable::COUNT],

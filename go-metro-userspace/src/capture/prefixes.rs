@@ -64,7 +64,9 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn they_contain_what_each_of_them_contains(nets in prop::collection::vec((ip(), 0u8..=128), 0..4), asked in ip()) {
+        fn they_contain_what_each_of_them_contains(
+            nets in prop::collection::vec((ip(), 0u8..=128), 0..4), asked in ip()
+        ) {
             let net = |(ip, len): &(IpAddr, u8)| IpNet::new(*ip, len % if ip.is_ipv4() { 33 } else { 129 }).unwrap();
             let nets: Vec<IpNet> = nets.iter().map(net).collect();
             let expected = nets.is_empty() || nets.iter().any(|net| net.contains(&asked));

@@ -28,8 +28,8 @@ pub struct Handover {
     _stamps: Option<CommonStamps>,
 }
 
-/// While this lives, the kernel stamps a packet once (net/core/dev.c, `netstamp_needed_key`), not once for each handle that it is copied to:
-/// then one handle has what is stamped before a moment, and another the rest.
+/// While this lives, the kernel stamps a packet once (net/core/dev.c, `netstamp_needed_key`), not once for each handle
+/// that it is copied to: then one handle has what is stamped before a moment, and another the rest.
 struct CommonStamps {
     _socket: OwnedFd,
 }
@@ -53,8 +53,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// Opens the source that `backend` asks for, and attaches it to what it can be attached to in a short time; [`Self::maintain`] does
-    /// the rest.
+    /// Opens the source that `backend` asks for, and attaches it to what it can be attached to in a short time;
+    /// [`Self::maintain`] does the rest.
     ///
     /// # Errors
     ///
@@ -129,7 +129,8 @@ impl Source {
         }
     }
 
-    /// Whether every segment of the peers comes, as [`EngineConfig::peers_complete`](go_metro_rtt::EngineConfig) has it.
+    /// Whether every segment of the peers comes, as [`EngineConfig::peers_complete`](go_metro_rtt::EngineConfig) has
+    /// it.
     pub fn peers_complete(&self) -> bool {
         matches!(self, Self::Pcap(_))
     }
@@ -252,7 +253,8 @@ impl Source {
         }
     }
 
-    /// Whether a thread beside looks after interfaces: then [`Self::maintain`] costs next to nothing, and is to be called often.
+    /// Whether a thread beside looks after interfaces: then [`Self::maintain`] costs next to nothing, and is to be
+    /// called often.
     pub fn is_beside(&self) -> bool {
         matches!(self, Self::Ebpf(source) if source.is_beside())
     }
@@ -290,7 +292,7 @@ impl Source {
         }
     }
 
-    /// Looks after the interfaces; to be called when the kernel tells of a change, and now and then.
+    /// Looks after the interfaces; to be called when the kernel reports a change, and periodically.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         match self {
             Self::Ebpf(source) => source.maintain(),
@@ -299,7 +301,8 @@ impl Source {
         }
     }
 
-    /// Leaves the hooks as far as there is time until then; what has come so far can still be polled. The rest is left when this is dropped.
+    /// Leaves the hooks as far as there is time until then; what has come so far can still be polled. The rest is left
+    /// when this is dropped.
     pub fn detach(&mut self, deadline: Instant) {
         match self {
             Self::Ebpf(source) => source.detach(deadline),
@@ -312,8 +315,8 @@ impl Source {
         matches!((self, jump), (Self::Ebpf(_) | Self::Ring(_), Jump::Set(_)))
     }
 
-    /// What happened to the clocks since the last call. After a jump that stamps do not survive, [`Self::poll`] has thrown away what
-    /// waited in the buffer, and what is outstanding must not be compared with what comes.
+    /// What happened to the clocks since the last call. After a jump that stamps do not survive, [`Self::poll`] has
+    /// thrown away what waited in the buffer, and what is outstanding must not be compared with what comes.
     pub fn take_jump(&mut self) -> Option<Jump> {
         match self {
             Self::Ebpf(source) => source.take_jump(),
@@ -322,7 +325,8 @@ impl Source {
         }
     }
 
-    /// What to add to a record's time to get nanoseconds since the epoch, as of the last poll: the wall clock may be set at any time.
+    /// What to add to a record's time to get nanoseconds since the epoch, as of the last poll: the wall clock may be
+    /// set at any time.
     pub fn epoch_offset_ns(&self) -> i64 {
         match self {
             Self::Ebpf(source) => source.epoch_offset_ns(),
@@ -341,7 +345,8 @@ impl Source {
     }
 }
 
-/// Every interface takes descriptors, and a host of containers has many: as many as the process may have, not as many as is usual.
+/// Every interface takes descriptors, and a host of containers has many: as many as the process may have, not as many
+/// as is usual.
 fn raise_open_files_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });

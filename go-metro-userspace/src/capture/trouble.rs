@@ -1,4 +1,5 @@
-//! What stands in the way of capturing on interfaces that exist: logged once for as long as it is the same, and told in the status.
+//! What stands in the way of capturing on interfaces that exist: logged once for as long as it is the same, and told in
+//! the status.
 
 use std::collections::BTreeMap;
 

@@ -1,20 +1,21 @@
-//! Which interfaces are turned round, over time.
+//! Which interfaces are seen from the other end, over time.
 //!
-//! An end of a pair without an address is taken for this host's end of another machine's link. One that has just lost its address, because it
-//! was moved, renamed or is being configured, looks the same for a moment, and what it then measured would be the wrong end's. So an interface
-//! that had an address is turned round only once it has been without for a while.
+//! An end of a pair without an address is taken for this host's end of another machine's link. One that has just lost
+//! its address, because it was moved, renamed or is being configured, looks the same for a moment, and what it then
+//! measured would be the wrong end's. So an interface that had an address is reversed only once it has been without
+//! for a while.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::interfaces::Wanted;
 
-/// How long an address may be missing: longer than whoever moves or configures an interface takes between two steps.
+/// How long an address may be missing: longer than the time between two steps of moving or configuring an interface.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long an interface that is away is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// What is known of interfaces, by name, that were not turned round when last seen.
+/// What is known of interfaces, by name, that were not reversed when last seen.
 #[derive(Default)]
 pub(super) struct Turns(HashMap<String, Straight>);
 
@@ -61,7 +62,8 @@ mod tests {
         }
     }
 
-    /// How `name` is taken at each of these seconds, at which it looks like a host's end or does not; `None`: it is away.
+    /// How `name` is taken at each of these seconds, at which it looks like a host's end or does not; `None`: it is
+    /// away.
     fn taken(looks: &[(u64, Option<bool>)]) -> Vec<bool> {
         let (start, mut turns) = (Instant::now(), Turns::default());
         let mut taken = Vec::new();

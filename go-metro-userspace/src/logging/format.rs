@@ -41,7 +41,8 @@ fn time(now: &ZonedDateTime) -> String {
     now.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
-/// The message, whatever is in it, as the rest of one line: what comes from name servers or the kernel must not forge another.
+/// The message, whatever is in it, as the rest of one line: what comes from name servers or the kernel must not forge
+/// another.
 fn one_line<S, N>(context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

@@ -1,10 +1,11 @@
 //! The log: `tracing` to standard error, or to a file that is rotated by size.
 //!
-//! On standard error it suits who reads it: colours on a terminal; a priority and no time stamp under systemd, whose journal has its own;
-//! plain lines otherwise. In a file it has the original's form: `2026-01-31 12:00:00 UTC | INFO | (agent.rs:42) | message`.
+//! On standard error it suits who reads it: colours on a terminal; a priority and no time stamp under systemd, whose
+//! journal has its own; plain lines otherwise. In a file it has the original's form: `2026-01-31 12:00:00 UTC | INFO |
+//! (agent.rs:42) | message`.
 //!
-//! Nobody who logs waits for it: lines go through a bounded queue to a thread of their own ([`start`]), and those that cannot be written are
-//! counted ([`lines_lost`]).
+//! Nobody who logs waits for it: lines go through a bounded queue to a thread of their own ([`start`]), and those that
+//! cannot be written are counted ([`lines_lost`]).
 
 mod format;
 pub mod recent;
@@ -35,9 +36,9 @@ const UMASK: u32 = 0o027;
 
 /// Starts logging: lines are kept until [`start`].
 ///
-/// A file that cannot be written is replaced by standard error: a daemon that measures is worth more than its log. A level in
-/// the environment that makes no sense is replaced by the configured one. Both are logged as errors, so that every level
-/// shows them.
+/// A file that cannot be written is replaced by standard error: a daemon that measures is worth more than its log. A
+/// level in the environment that makes no sense is replaced by the configured one. Both are logged as errors, so that
+/// every level shows them.
 pub fn init(settings: &LogSettings) {
     let (filter, bad_directive) = filter(settings.level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
     let unwritable = open(settings, filter).err();
@@ -59,7 +60,8 @@ pub fn problem() -> Option<String> {
     rotate::problem()
 }
 
-/// Begins to write what is logged, on a thread of its own; once this process has confined itself, so that the thread is confined too.
+/// Begins to write what is logged, on a thread of its own; once this process has confined itself, so that the thread is
+/// confined too.
 pub fn start() {
     writer::start();
 }
@@ -69,7 +71,8 @@ pub fn finish() {
     writer::finish();
 }
 
-/// Starts logging to the configured file, or else nowhere but [`recent`]: standard error is a screen that others draw on.
+/// Starts logging to the configured file, or else nowhere but [`recent`]: standard error is a screen that others draw
+/// on.
 pub fn init_off_screen(settings: &LogSettings) {
     let (filter, _) = filter(settings.level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
     if settings.to_file {
@@ -130,7 +133,8 @@ fn filter(level: LogLevel, directives: Option<&str>) -> (EnvFilter, Option<Strin
     }
 }
 
-/// Whether standard error is the journal's: systemd names device and inode of the stream in `JOURNAL_STREAM` (systemd.exec(5)).
+/// Whether standard error is the journal's: systemd names device and inode of the stream in `JOURNAL_STREAM`
+/// (systemd.exec(5)).
 #[expect(clippy::disallowed_methods, reason = "it is not written to")]
 fn is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };

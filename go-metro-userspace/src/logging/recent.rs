@@ -1,4 +1,4 @@
-//! The last warnings and errors, kept in memory for whoever asks how the daemon is doing.
+//! The last warnings and errors, kept in memory for `status`.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};

@@ -1,7 +1,8 @@
 //! A log file that is rotated by size: `go-metro.log`, `go-metro.log.1` and so on, as the original did.
 //!
-//! Whoever may write to the log's folder must not choose what a daemon that runs as root appends to: the file is opened without following a
-//! link or waiting for a FIFO, and is used only if it is a regular file of our own with no other name.
+//! A user who may write to the log's folder must not choose what a daemon that runs as root appends to: the file is
+//! opened without following a link or waiting for a FIFO, and is used only if it is a regular file of our own with no
+//! other name.
 
 use std::fs::{File, OpenOptions, create_dir_all, rename};
 use std::io::{self, Write as _};
@@ -199,7 +200,7 @@ mod tests {
     fn a_file_that_cannot_be_rotated_is_emptied_and_that_is_known() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("go-metro.log");
-        // No file can be renamed onto a folder, whoever tries.
+        // No file can be renamed onto a folder, not even by root.
         create_dir_all(folder.path().join("go-metro.log.1")).unwrap();
         let mut log = Rotating::open(&path, 10, 2).unwrap();
         for line in ["the first", "the second", "the third"] {
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_moved_away_is_made_anew() {
+    fn a_file_that_was_moved_away_is_recreated() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("go-metro.log");
         let mut log = Rotating::open(&path, 1000, 2).unwrap();

@@ -1,5 +1,5 @@
-//! The thread that writes the log. Whoever logs leaves a line in a bounded queue and goes on, whatever becomes of it: a full disk, a closed
-//! socket or a reader that does not read costs lines, which are counted, and nothing else.
+//! The thread that writes the log. The caller leaves a line in a bounded queue and goes on, whatever becomes of it: a
+//! full disk, a closed socket or a reader that does not read costs lines, which are counted, and nothing else.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
@@ -22,7 +22,8 @@ const QUEUE_BYTES: usize = 1 << 20;
 const LONGEST_LINE: usize = 16 << 10;
 /// Longest wait for the queue at the end of the process.
 const FINISH: Duration = Duration::from_millis(500);
-/// Longest wait for a reader of standard error before the line is lost. Long: a reader that is only slow shall miss none.
+/// Longest wait for a reader of standard error before the line is lost. Long: a reader that is only slow shall miss
+/// none.
 const READER: Duration = Duration::from_secs(3600);
 
 /// Lines that could not be written since the start.

@@ -1,6 +1,7 @@
 //! Interfaces that were deleted, as the kernel tells it (rtnetlink(7), `RTM_DELLINK`).
 //!
-//! One that was made anew at once may have the index of the one before, and nothing else tells that what hung on that is gone.
+//! One that was recreated at once may have the index of the one before, and nothing else shows that what hung on that
+//! is gone.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interface_that_is_made_anew_under_its_index_was_deleted_all_the_same() {
+    fn an_interface_that_is_recreated_under_its_index_was_deleted_all_the_same() {
         let inside = std::thread::spawn(|| {
             if unshare(CloneFlags::CLONE_NEWNET).is_err() {
                 eprintln!("skipped: no network namespace without root");

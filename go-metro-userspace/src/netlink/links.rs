@@ -11,7 +11,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::dump_raw;
 
-/// `struct ifinfomsg` of include/uapi/linux/rtnetlink.h: family (1 byte), padding (1), type (2), index (4), flags (4), change mask (4).
+/// `struct ifinfomsg` of include/uapi/linux/rtnetlink.h: family (1 byte), padding (1), type (2), index (4), flags (4),
+/// change mask (4).
 const HEADER: usize = 16;
 
 /// `IF_OPER_*` of include/uapi/linux/if.h, in their order.
@@ -22,7 +23,8 @@ const STATES: [&str; 7] = ["unknown", "notpresent", "down", "lowerlayerdown", "t
 pub struct Link {
     /// Its name. Bytes that are not UTF-8 are escaped (`\xff`), and nothing can then be attached by this name.
     pub name: String,
-    /// Its alternative names (`ip link property add dev NAME altname OTHER`), which are longer and mean the same interface.
+    /// Its alternative names (`ip link property add dev NAME altname OTHER`), which are longer and mean the same
+    /// interface.
     pub alt_names: Vec<String>,
     /// Whether the name is UTF-8.
     pub has_text_name: bool,
@@ -32,13 +34,15 @@ pub struct Link {
     pub is_loopback: bool,
     /// Whether it was set up; a link that is not carries nothing.
     pub is_up: bool,
-    /// Its operational state, as `/sys/class/net/NAME/operstate` has it; loopback and tunnels do not say more than `unknown`.
+    /// Its operational state, as `/sys/class/net/NAME/operstate` has it; loopback and tunnels do not say more than
+    /// `unknown`.
     pub state: &'static str,
     /// Whether it has an address that others could talk to.
     pub has_address: bool,
     /// Whether it is a port of a bridge, bond or another device above it.
     pub is_port: bool,
-    /// The network namespace in which the link's other end is, by the number that this one has for it; none if it is this one.
+    /// The network namespace in which the link's other end is, by the number that this one has for it; none if it is
+    /// this one.
     pub peer_namespace: Option<i32>,
     kind: Kind,
 }
@@ -65,12 +69,13 @@ impl Link {
         self.names().any(|its| its == name)
     }
 
-    /// Whether it is this host's end of another machine's link, so that what comes in was sent by that machine: a container's veth, a
-    /// virtual machine's tap.
+    /// Whether it is this host's end of another machine's link, so that what comes in was sent by that machine: a
+    /// container's veth, a virtual machine's tap.
     ///
-    /// Told by what such ends have in common: they are an end of a pair whose other end is in another network namespace, or a tap in a
-    /// bridge; and they have no address that others could talk to, as the machine has that. A container's own end has its address. What is
-    /// no end of this kind (a bridge itself, bond, VLAN, macvlan, ipvlan, macvtap, a network card) never is one.
+    /// Told by what such ends have in common: they are an end of a pair whose other end is in another network
+    /// namespace, or a tap in a bridge; and they have no address that others could talk to, as the machine has that. A
+    /// container's own end has its address. What is no end of this kind (a bridge itself, bond, VLAN, macvlan, ipvlan,
+    /// macvtap, a network card) never is one.
     pub fn is_host_end(&self) -> bool {
         let is_end = match self.kind {
             Kind::End => self.peer_namespace.is_some(),
@@ -83,7 +88,8 @@ impl Link {
 
 /// All interfaces of this network namespace, by index.
 ///
-/// Of each only the attributes that count are read: an alias or a property that others set to whatever they like hides no interface.
+/// Of each only the attributes that count are read: an alias or a property that others set to whatever they like hides
+/// no interface.
 ///
 /// # Errors
 ///

@@ -21,7 +21,8 @@ use netlink_packet_core::{
 };
 use netlink_sys::{Socket, SocketAddr};
 
-/// Asks for all objects of a kind and hands each to `sink`. One that cannot be read is skipped; the others are not affected.
+/// Asks for all objects of a kind and hands each to `sink`. One that cannot be read is skipped; the others are not
+/// affected.
 ///
 /// # Errors
 ///

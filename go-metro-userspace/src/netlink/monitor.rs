@@ -6,8 +6,8 @@ use netlink_packet_core::NetlinkBuffer;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
-/// Multicast groups of include/uapi/linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_IPV4_ROUTE and
-/// RTMGRP_IPV6_ROUTE.
+/// Multicast groups of include/uapi/linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR,
+/// RTMGRP_IPV4_ROUTE and RTMGRP_IPV6_ROUTE.
 const GROUPS: u32 = 0x1 | 0x10 | 0x100 | 0x40 | 0x400;
 
 /// Of include/uapi/linux/rtnetlink.h.
@@ -33,7 +33,7 @@ impl Monitor {
         Ok(Self { socket })
     }
 
-    /// Whether anything changed since the last call. What it was is not told apart: whoever cares looks anew.
+    /// Whether anything changed since the last call. What it was is not told apart: look again.
     pub fn has_changed(&self) -> bool {
         let mut changed = false;
         // What does not fit is cut off, and counts as a change.

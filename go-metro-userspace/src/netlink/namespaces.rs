@@ -1,7 +1,7 @@
 //! Which process lives in the network namespace at the other end of a link.
 //!
-//! The kernel numbers the namespaces that links of this one lead to (ip-netns(8)), and tells the number of a process's namespace. That takes
-//! no privilege, unlike a look at `/proc/PID/ns`.
+//! The kernel numbers the namespaces that links of this one lead to (ip-netns(8)), and tells the number of a process's
+//! namespace. That takes no privilege, unlike a look at `/proc/PID/ns`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,8 +14,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::{open, send, skipped};
 
-/// The first process, by number, in each of these namespaces, by the numbers that this namespace has for them. Those in which no process
-/// lives, or none that `/proc` shows, are missing.
+/// The first process, by number, in each of these namespaces, by the numbers that this namespace has for them. Those in
+/// which no process lives, or none that `/proc` shows, are missing.
 ///
 /// # Errors
 ///

@@ -1,6 +1,7 @@
 //! The queueing disciplines of interfaces (rtnetlink(7), `RTM_GETQDISC`; tc(8)).
 //!
-//! The classifier sees a segment before it is queued there, libpcap after: what it waits is in the one's round-trip times alone.
+//! The classifier sees a segment before it is queued there, libpcap after: what it waits is in the one's round-trip
+//! times alone.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +14,8 @@ use super::dump;
 
 /// Disciplines that have packets wait by what they are for: a rate, a delay.
 const SHAPERS: [&str; 5] = ["tbf", "htb", "hfsc", "cake", "netem"];
-/// Has each segment wait until the time of departure that is its own (tc-fq(8), tc-etf(8)): that time is what the classifier takes.
+/// Has each segment wait until the time of departure that is its own (tc-fq(8), tc-etf(8)): that time is what the
+/// classifier takes.
 const TIMED: [&str; 2] = ["fq", "etf"];
 
 /// How one interface queues.

@@ -11,7 +11,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use super::dump;
 use crate::targets::addresses_of_interface;
 
-/// Indices of the interfaces of the default routes: for IPv4 and for IPv6 of the one with the lowest metric, all its next hops.
+/// Indices of the interfaces of the default routes: for IPv4 and for IPv6 of the one with the lowest metric, all its
+/// next hops.
 ///
 /// # Errors
 ///
@@ -20,7 +21,8 @@ pub fn default_interfaces() -> io::Result<BTreeSet<u32>> {
     Ok(of_families()?.into_iter().flatten().collect())
 }
 
-/// The interface of the default route, IPv4's before IPv6's, the one of the lowest metric; none where there is no such route.
+/// The interface of the default route, IPv4's before IPv6's, the one of the lowest metric; none where there is no such
+/// route.
 ///
 /// # Errors
 ///

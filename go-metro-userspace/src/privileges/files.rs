@@ -1,5 +1,6 @@
-//! Landlock (Linux 5.13 and later): nothing is executed, and no file written but those below a few folders and two devices. Who needs to read one
-//! file alone reads no other. Where the kernel can (6.12 and later), no abstract Unix socket of another process is connected to.
+//! Landlock (Linux 5.13 and later): nothing is executed, and no file written but those below a few folders and two
+//! devices. Who needs to read one file alone reads no other. Where the kernel can (6.12 and later), no abstract Unix
+//! socket of another process is connected to.
 
 use std::path::PathBuf;
 
@@ -8,8 +9,8 @@ use landlock::{
     RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
-/// The newest rights that are restricted: those to write, to truncate a file included. Reading is not: configuration, name service and /proc
-/// are in many places.
+/// The newest rights that are restricted: those to write, to truncate a file included. Reading is not: configuration,
+/// name service and /proc are in many places.
 const RIGHTS: ABI = ABI::V3;
 
 /// How far files are restricted.
@@ -48,8 +49,8 @@ fn kept() -> BitFlags<AccessFs> {
 /// Device nodes that are written: the sink of libraries, and the terminal of who started it.
 const DEVICES: [&str; 2] = ["/dev/null", "/dev/tty"];
 
-/// Restricts this thread and those that it starts; how far the kernel goes along. `writable`: folders, and files. `readable`: the only files
-/// that can be read, if it is so; else all can.
+/// Restricts this thread and those that it starts; how far the kernel goes along. `writable`: folders, and files.
+/// `readable`: the only files that can be read, if it is so; else all can.
 ///
 /// A folder is known by what it is, not by its name: one that is put in its place later cannot be written to.
 pub(super) fn restrict(writable: &[PathBuf], readable: Option<&[PathBuf]>) -> Result<Landlock, RulesetError> {
@@ -72,8 +73,8 @@ pub(super) fn restrict(writable: &[PathBuf], readable: Option<&[PathBuf]>) -> Re
     })
 }
 
-/// From now on this thread, and those that it starts, connect to no abstract Unix socket that another process made; whether the kernel goes
-/// along. Sockets that have a path can still be connected to: no kernel restricts that.
+/// From now on this thread, and those that it starts, connect to no abstract Unix socket that another process made;
+/// whether the kernel goes along. Sockets that have a path can still be connected to: no kernel restricts that.
 pub(super) fn restrict_abstract_sockets() -> Result<bool, RulesetError> {
     let ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort).scope(Scope::AbstractUnixSocket)?;
     Ok(ruleset.create()?.restrict_self()?.ruleset == RulesetStatus::FullyEnforced)

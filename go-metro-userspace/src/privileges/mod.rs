@@ -1,10 +1,12 @@
-//! What this process gives up, so that whoever takes it over by a hostile packet, answer or file gets little.
+//! What this process gives up, so that an attacker who takes it over by a hostile packet, answer or file gets little.
 //!
-//! Before any thread starts ([`confine`]): no program that it runs gains rights (`no_new_privs`), nobody but root may trace it, system calls that it has no use for fail
-//! ([`syscalls`]), and files can be written in few folders only ([`files`]). Threads that start later inherit that. Once the source is open
-//! ([`keep`]): all capabilities but those that capturing goes on to need. Threads that do not capture need still less ([`give_up_all`]).
+//! Before any thread starts ([`confine`]): no program that it runs gains rights (`no_new_privs`), nobody but root may
+//! trace it, system calls that it has no use for fail ([`syscalls`]), and files can be written in few folders only
+//! ([`files`]). Threads that start later inherit that. Once the source is open ([`keep`]): all capabilities but those
+//! that capturing goes on to need. Threads that do not capture need still less ([`give_up_all`]).
 //!
-//! Each is a second line of defence: a kernel without it is a word in the log at level debug and in the status, never a failure.
+//! Each is a second line of defence: a kernel without it is a word in the log at level debug and in the status, never a
+//! failure.
 
 mod files;
 mod syscalls;
@@ -21,8 +23,8 @@ use tracing::debug;
 pub use files::Landlock;
 pub use threads::{Rights, of_all_threads, without_proc};
 
-/// In the environment: `off`, and nothing is given up, for tracers and debuggers; `kill`, and a system call that is not expected ends the
-/// process instead of failing, so that tests notice it.
+/// In the environment: `off`, and nothing is given up, for tracers and debuggers; `kill`, and a system call that is not
+/// expected ends the process instead of failing, so that tests notice it.
 const SANDBOX: &str = "GO_METRO_SANDBOX";
 
 /// What goes on to be needed once a source is open.
@@ -36,8 +38,8 @@ pub enum Needs {
     Files,
 }
 
-/// What root keeps in any case: the way to files of other users (the log, the configuration and the server's socket are opened anew by
-/// name), and low ports to be scraped at.
+/// What root keeps in any case: the way to files of other users (the log, the configuration and the server's socket are
+/// reopened by name), and low ports to be scraped at.
 const ROOTS: [Capability; 2] = [Capability::CAP_DAC_OVERRIDE, Capability::CAP_NET_BIND_SERVICE];
 
 impl Needs {
@@ -121,7 +123,8 @@ pub struct Confinement {
 
 static CONFINEMENT: OnceLock<Confinement> = OnceLock::new();
 
-/// Gives up, for this thread and all that it starts, what is not needed from the start on. Once and for all: a second call changes nothing.
+/// Gives up, for this thread and all that it starts, what is not needed from the start on. Once and for all: a second
+/// call changes nothing.
 pub fn confine(sandbox: Sandbox<'_>) {
     CONFINEMENT.get_or_init(|| {
         // What it has no meaning for was refused at the start of the program.
@@ -138,7 +141,8 @@ pub fn confine(sandbox: Sandbox<'_>) {
         if let Err(error) = nix::sys::prctl::set_no_new_privs() {
             debug!(%error, "no_new_privs cannot be set");
         }
-        // Threads without capabilities could else be traced by whoever has the same user, and with them the memory of all.
+        // Threads without capabilities could otherwise be traced by the same user, and with them the memory of
+        // all.
         if let Err(error) = nix::sys::prctl::set_dumpable(false) {
             debug!(%error, "it can be traced by processes of the same user");
         }
@@ -196,8 +200,8 @@ pub fn give_up_all() {
     retain(&[]);
 }
 
-/// Those of these capabilities that this thread lacks. CAP_SYS_ADMIN stands for two of them (include/linux/capability.h, `bpf_capable` and
-/// `perfmon_capable`).
+/// Those of these capabilities that this thread lacks. CAP_SYS_ADMIN stands for two of them
+/// (include/linux/capability.h, `bpf_capable` and `perfmon_capable`).
 #[must_use]
 pub fn lacking(wanted: &[Capability]) -> Vec<Capability> {
     let effective = caps::read(None, CapSet::Effective).unwrap_or_default();

@@ -1,7 +1,8 @@
-//! A filter of system calls (seccomp(2)): what is not listed here fails with EPERM, and the message of whoever called says so.
+//! A filter of system calls (seccomp(2)): what is not listed here fails with EPERM, and the message of the caller
+//! says so.
 //!
-//! A list of what is allowed, not of what is forbidden: it is complete by the end-to-end tests, which all run under it, and in which a
-//! call that is missing ends the process.
+//! A list of what is allowed, not of what is forbidden: it is complete by the end-to-end tests, which all run under it,
+//! and in which a call that is missing ends the process.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -74,8 +75,9 @@ const SOCKETS: &[libc::c_long] = &[
 /// The families of sockets: Unix, IPv4, IPv6, netlink, and packets for libpcap.
 const FAMILIES: [libc::c_int; 5] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];
 
-/// Commands of ioctl(2): what libraries ask of descriptors, what is asked of terminals and of interfaces. None of them puts input into a terminal
-/// (`TIOCSTI`, `TIOCLINUX`) or changes a device; but `SIOCETHTOOL`, by which libpcap asks for time stamps, can with CAP_NET_ADMIN.
+/// Commands of ioctl(2): what libraries ask of descriptors, what is asked of terminals and of interfaces. None of them
+/// puts input into a terminal (`TIOCSTI`, `TIOCLINUX`) or changes a device; but `SIOCETHTOOL`, by which libpcap asks
+/// for time stamps, can with CAP_NET_ADMIN.
 const IOCTLS: &[libc::Ioctl] = &[
     libc::FIOCLEX,
     libc::FIONBIO,
@@ -225,7 +227,8 @@ const OLDER: &[libc::c_long] = &[38];
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const OLDER: &[libc::c_long] = &[];
 
-/// Filters the system calls of all threads, by which of them are wanted. With `kill` one that is not allowed ends the process.
+/// Filters the system calls of all threads, by which of them are wanted. With `kill` one that is not allowed ends the
+/// process.
 ///
 /// # Errors
 ///
@@ -250,7 +253,8 @@ fn compiled(
     SeccompFilter::new(rules, otherwise, matched, architecture)?.try_into()
 }
 
-/// A filter cannot look at the flags of clone3(2), which are in memory; told that there is none, libraries use clone(2).
+/// A filter cannot look at the flags of clone3(2), which are in memory; told that there is none, libraries use
+/// clone(2).
 fn without_clone3() -> Result<BpfProgram, seccompiler::BackendError> {
     let absent = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
     compiled(Rules::from([(libc::SYS_clone3, Vec::new())]), SeccompAction::Allow, absent)

@@ -1,4 +1,5 @@
-//! What the threads of this process may do, as the kernel tells it (proc_pid_status(5)), whatever was meant to be given up.
+//! What the threads of this process may do, as the kernel tells it (proc_pid_status(5)), whatever was meant to be given
+//! up.
 
 use std::fs;
 
@@ -28,7 +29,8 @@ pub fn of_all_threads() -> Option<Rights> {
 #[must_use]
 pub fn without_proc() -> Option<&'static str> {
     (!fs::exists("/proc/self/status").unwrap_or(false)).then_some(
-        "/proc is not mounted: what threads may do, memory, containers, and interfaces on which nothing is seen cannot be told",
+        "/proc is not mounted: what threads may do, memory, containers, and interfaces on which nothing is seen cannot \
+         be told",
     )
 }
 

@@ -1,4 +1,4 @@
-//! How far a long file has been read, for whoever waits at a terminal.
+//! How far a long file has been read, shown at a terminal.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,7 +14,8 @@ const DRAWS: u8 = 8;
 
 const TEMPLATE: &str = "{percent:>3} % [{bar:40}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
 
-/// The file, whose reading is shown on standard error if that is a terminal, the file is long, and nothing else is written there.
+/// The file, whose reading is shown on standard error if that is a terminal, the file is long, and nothing else is
+/// written there.
 pub(super) fn shown(file: File, writes_lines: bool) -> Box<dyn Read + Send> {
     let len = file.metadata().map_or(0, |metadata| metadata.len());
     let in_the_way = writes_lines && terminal::is_stdout();

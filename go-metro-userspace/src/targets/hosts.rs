@@ -1,7 +1,8 @@
 //! Configured host names: looked up together, refreshed in the background, the last good answer kept.
 //!
-//! A name may be answered with some of its addresses at a time, in turn (RFC 1794). An address therefore stays one of the name's for a while
-//! after it was last in an answer or in use, so that a long connection goes on being measured under the same name.
+//! A name may be answered with some of its addresses at a time, in turn (RFC 1794). An address therefore stays one of
+//! the name's for a while after it was last in an answer or in use, so that a long connection goes on being measured
+//! under the same name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,7 +14,8 @@ use super::resolver::{self, Addresses};
 
 /// More addresses for one name than this are not believed: no honest answer fills more than a few datagrams.
 const MOST_ADDRESSES: usize = 256;
-/// How long an address is kept once it is neither in an answer nor in use: longer than the lifetime of a balancer's usual answer.
+/// How long an address is kept once it is neither in an answer nor in use: longer than the lifetime of a balancer's
+/// usual answer.
 const GRACE: Duration = Duration::from_secs(600);
 /// Names that a warning lists.
 const LISTED: usize = 3;
@@ -72,8 +74,8 @@ impl Hosts {
         }
     }
 
-    /// Looks all names up at once, and waits so long for answers; whether any answer changed. What is not answered by then goes on being looked
-    /// up.
+    /// Looks all names up at once, and waits so long for answers; whether any answer changed. What is not answered by
+    /// then goes on being looked up.
     pub async fn refresh(&mut self, patience: Duration) -> bool {
         let by = tokio::time::Instant::now() + patience;
         let asked: Vec<_> = self.hosts.keys().map(|name| (name.clone(), resolver::addresses(name))).collect();

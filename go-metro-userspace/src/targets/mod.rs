@@ -1,8 +1,9 @@
 //! Targets: from configured addresses, prefixes and host names to what each interface is to watch, and from
 //! addresses back to the names that tags use.
 //!
-//! Names are looked up by [`resolver`]'s threads, which nothing waits for: [`hosts`] keeps the last good answer of each configured name,
-//! [`reverse`] a bounded cache of names of addresses. A [`TargetSet`] is what one instance watches now.
+//! Names are looked up by [`resolver`]'s threads, which nothing waits for: [`hosts`] keeps the last good answer of each
+//! configured name, [`reverse`] a bounded cache of names of addresses. A [`TargetSet`] is what one instance watches
+//! now.
 
 pub mod hosts;
 pub mod resolver;

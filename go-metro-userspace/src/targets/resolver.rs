@@ -1,8 +1,9 @@
-//! The system's resolver, off everything else: it blocks its caller for as long as a dead name server lets it, half a minute with three
-//! of them (resolv.conf(5): five seconds each, twice).
+//! The system's resolver, off everything else: it blocks its caller for as long as a dead name server lets it, half a
+//! minute with three of them (resolv.conf(5): five seconds each, twice).
 //!
-//! Two small pools of threads, so that questions for the names of addresses, of which peers can cause any number, never keep a configured name
-//! waiting. Each question is in flight once, whoever asks it; how many wait is bounded. The threads have no capability.
+//! Two small pools of threads, so that questions for the names of addresses, of which peers can cause any number, never
+//! keep a configured name waiting. Each question is in flight once; how many wait is bounded. The
+//! threads have no capability.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;

@@ -1,7 +1,7 @@
 //! Names of addresses, for tags: a bounded cache that never keeps a report waiting.
 //!
-//! Asking for a name answers from the cache, and notes what is missing, which is then looked up between reports. Until there is an answer the
-//! address is its own name.
+//! Asking for a name answers from the cache, and notes what is missing, which is then looked up between reports. Until
+//! there is an answer the address is its own name.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -48,8 +48,8 @@ impl ReverseNames {
         entry.and_then(|entry| entry.name.clone())
     }
 
-    /// The addresses whose names were asked for and not known; each is to be looked up, and then to be [learned](Self::learn) or
-    /// [forgotten](Self::forget).
+    /// The addresses whose names were asked for and not known; each is to be looked up, and then to be
+    /// [learned](Self::learn) or [forgotten](Self::forget).
     pub fn take_missing(&mut self) -> Vec<IpAddr> {
         self.asked.extend(&self.missing);
         self.missing.drain().collect()
@@ -80,8 +80,9 @@ impl ReverseNames {
     }
 }
 
-/// A host name without the dot at its end (RFC 1123 section 2.1; underscores occur). Whoever runs the peer's reverse zone chooses
-/// what comes here; an address, perhaps with its scope (`fe80::1%eth0`), is what the resolver says when there is no name.
+/// A host name without the dot at its end (RFC 1123 section 2.1; underscores occur). The owner of the peer's reverse
+/// zone chooses what comes here; an address, perhaps with its scope (`fe80::1%eth0`), is what the resolver says when
+/// there is no name.
 fn believable(answer: &str) -> Option<&str> {
     let name = answer.strip_suffix('.').unwrap_or(answer);
     let label = |label: &str| {

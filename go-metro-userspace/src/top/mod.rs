@@ -1,8 +1,8 @@
 //! `go-metro top`: a full screen of what is measured, as it is measured.
 //!
-//! The way of one second: a [`Live`] comes from an agent in this process, or from a daemon's status socket; [`model`] adds it up;
-//! [`app`] is what the user made of the view with the keys of the keyboard; [`screen`] draws both. The terminal is given back
-//! however it ends.
+//! The way of one second: a [`Live`] comes from an agent in this process, or from a daemon's status socket; [`model`]
+//! adds it up; [`app`] is what the user made of the view with the keys of the keyboard; [`screen`] draws both. The
+//! terminal is given back however it ends.
 
 mod app;
 mod model;
@@ -68,7 +68,8 @@ pub enum TopError {
 /// What a thread that provides seconds came to.
 type Ended = Result<(), TopError>;
 
-/// Shows, with addresses instead of names if they are wanted, until the user has seen enough, a signal comes, or what is shown ends.
+/// Shows, with addresses instead of names if they are wanted, until the user has seen enough, a signal comes, or what
+/// is shown ends.
 ///
 /// # Errors
 ///
@@ -106,7 +107,8 @@ pub fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
     // tmux, resized meanwhile, would leave a piece of what is drawn in the shell's lines.
     let _ = terminal.clear();
     ratatui::restore();
-    // The receiver is gone by now: an agent of ours takes its hooks off and ends. A daemon's next second is not waited for.
+    // The receiver is gone by now: an agent of ours takes its hooks off and ends. A daemon's next second is not waited
+    // for.
     let deadline = Instant::now() + DETACH;
     while is_own && !source.is_finished() && Instant::now() < deadline {
         std::thread::sleep(TICK);
@@ -155,7 +157,7 @@ fn show(
         if !event::poll(TICK)? {
             continue;
         }
-        // A resized terminal is drawn anew either way.
+        // A resized terminal is redrawn either way.
         if let Event::Key(key) = event::read()?
             && key.kind != KeyEventKind::Release
             && app.key(key) == Some(Wish::Quit)
@@ -196,8 +198,8 @@ fn listen(stop: &Arc<AtomicBool>) -> io::Result<()> {
 
 /// Raises the flag at the first signal that asks to stop.
 ///
-/// A terminal that has hung up reads as an endless nothing, in which whoever waits for a key goes round for ever. So nobody is
-/// relied upon then: an agent of ours hears of it as SIGTERM and takes its hooks off, and the process ends.
+/// A terminal that has hung up reads as an endless nothing, in which a wait for a key never ends. So
+/// nobody is relied upon then: an agent of ours hears of it as SIGTERM and takes its hooks off, and the process ends.
 fn hear(stop: &AtomicBool) -> io::Result<()> {
     privileges::give_up_all();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

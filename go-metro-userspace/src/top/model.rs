@@ -158,7 +158,7 @@ impl Model {
         renamed
     }
 
-    /// Begins anew, but for the daemon's own counters.
+    /// Starts over, but for the daemon's own counters.
     pub(super) fn clear(&mut self) {
         self.pairs.clear();
         self.flows.clear();

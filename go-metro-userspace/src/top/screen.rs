@@ -1,5 +1,5 @@
-//! The screen: a title, the drops, the table, the chosen row at closer look, and the keys. What does not fit is left out whole, as
-//! [`fit`] says.
+//! The screen: a title, the drops, the table, the chosen row at closer look, and the keys. What does not fit is left
+//! out whole, as [`fit`] says.
 
 use go_metro_rtt::{Figure, Stats};
 use ratatui::Frame;
@@ -123,7 +123,8 @@ fn title_line(app: &App, width: u16) -> Line<'static> {
     line(words, width)
 }
 
-/// What is missing from what is shown; what should be 0 is loud when it is not, and comes first where there is little room.
+/// What is missing from what is shown; what should be 0 is loud when it is not, and comes first where there is little
+/// room.
 fn drops_line(app: &App, width: u16) -> Line<'static> {
     let counters = &app.now().counters;
     let loud = |name: &str, count: u64| Word(format!("{name} {count}"), if count > 0 { ALARM } else { FAINT });

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 
 use super::*;
 
-/// Addresses that the cases' targets cover. Those on devices without a link header are chosen such that their bytes 12 and 13
-/// look like an ethertype, which is where the kernel's test run takes the protocol from.
+/// Addresses that the cases' targets cover. Those on devices without a link header are chosen such that their bytes 12
+/// and 13 look like an ethertype, which is where the kernel's test run takes the protocol from.
 pub fn targets() -> Vec<IpNet> {
     ["192.0.2.0/24", "2001:db8:1::/48", "8.0.9.9/32", "2001:db8:86dd:9::/64"].map(|net| net.parse().unwrap()).to_vec()
 }

@@ -114,7 +114,8 @@ pub fn sack(blocks: &[(u32, u32)]) -> Vec<u8> {
     option
 }
 
-/// An IPv4 packet around `payload`. Its header may be broken afterwards: it begins at 0, and options have been made room for.
+/// An IPv4 packet around `payload`. Its header may be broken afterwards: it begins at 0, and options have been made
+/// room for.
 pub fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, options: &[u8], payload: &[u8]) -> Vec<u8> {
     assert!(options.len().is_multiple_of(4));
     let header = 20 + options.len();

@@ -1,7 +1,8 @@
 //! The network layer: addresses, and where TCP begins and ends.
 //!
-//! The end comes from the IP header, not from the frame, because Ethernet pads short frames; except where the header says 0
-//! as BIG TCP's super-segments do. A capture file may say of a packet that it was shorter than that, and is not believed.
+//! The end comes from the IP header, not from the frame, because Ethernet pads short frames; except where the header
+//! says 0 as BIG TCP's super-segments do. A capture file may say of a packet that it was shorter than that, and is not
+//! believed.
 
 use bytes::Buf;
 use go_metro_common::counters::Unparsable;

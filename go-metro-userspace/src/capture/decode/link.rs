@@ -222,10 +222,11 @@ pub(super) fn network(packet: Packet<'_>) -> Result<Network<'_>, Skip> {
     Ok(Network { version, bytes: rest.bytes, wire_len, direction, ifindex, vlans: rest.vlans })
 }
 
-/// Behind a cooked header, whose protocol and what follows disagree where a packet carries VLAN tags, differently by direction and kernel
-/// (net/packet/af_packet.c). Linux 6.10 and later names the protocol behind all tags, although a received packet still has the inner
-/// ones, and so has a sent one that was tagged twice (`vlan_get_protocol_dgram`); before that, a sent packet may have
-/// the tag's own protocol and begin with its IP header. `wire_len` is that of what follows the cooked header.
+/// Behind a cooked header, whose protocol and what follows disagree where a packet carries VLAN tags, differently by
+/// direction and kernel (net/packet/af_packet.c). Linux 6.10 and later names the protocol behind all tags, although a
+/// received packet still has the inner ones, and so has a sent one that was tagged twice (`vlan_get_protocol_dgram`);
+/// before that, a sent packet may have the tag's own protocol and begin with its IP header. `wire_len` is that of what
+/// follows the cooked header.
 #[inline]
 fn of_cooked(ethertype: u16, wire_len: u32, rest: &mut Rest<'_>) -> Result<Version, Skip> {
     let [first, _, high, low, ..] = *rest.bytes else { return of_ethertype(ethertype, rest) };
@@ -377,9 +378,10 @@ pub(super) fn of_next_protocol(next: u8, rest: &mut Rest<'_>) -> Result<Version,
     }
 }
 
-/// Behind an MPLS label stack (RFC 3032 section 2.1), of which `before` labels were read. What comes then is told by its first bits (RFC
-/// 4928 section 3): IP, or with 0 the control word of a pseudowire, before an Ethernet frame (RFC 4448 section 4.6).
-/// Without a control word the frame's addresses come first, and are believed if what follows them is an ethertype.
+/// Behind an MPLS label stack (RFC 3032 section 2.1), of which `before` labels were read. What comes then is told by
+/// its first bits (RFC 4928 section 3): IP, or with 0 the control word of a pseudowire, before an Ethernet frame (RFC
+/// 4448 section 4.6). Without a control word the frame's addresses come first, and are believed if what follows them is
+/// an ethertype.
 ///
 /// Labels are no part of a flow's identity: each direction has its own.
 #[cold]
@@ -424,8 +426,8 @@ pub(super) fn of_inner_ethertype(ethertype: u16, rest: &mut Rest<'_>) -> Result<
     }
 }
 
-/// The payload among the attributes of a netfilter log (linux/netfilter/nfnetlink_log.h): each has its length and type, in the byte order of
-/// the machine that captured, and is padded to 32 bits.
+/// The payload among the attributes of a netfilter log (linux/netfilter/nfnetlink_log.h): each has its length and type,
+/// in the byte order of the machine that captured, and is padded to 32 bits.
 fn of_nflog(rest: &mut Rest<'_>) -> Result<Version, Skip> {
     const PAYLOAD: u16 = 9;
     // Family, version, resource.

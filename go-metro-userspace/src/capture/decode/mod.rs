@@ -1,8 +1,9 @@
-//! From the bytes of one captured packet to a segment record: what the classifier does in the kernel, for the other sources.
+//! From the bytes of one captured packet to a segment record: what the classifier does in the kernel, for the other
+//! sources.
 //!
-//! [`link`] finds the IP header ([`wireless`] in IEEE 802.11), [`ip`] the TCP header, [`tcp`] reads it. The same bytes give the same record
-//! as in the kernel, which the parity test holds; in capture files more is read: other link types, and what is inside tunnels ([`tunnel`]).
-//! Nothing here allocates or can panic, whatever the bytes.
+//! [`link`] finds the IP header ([`wireless`] in IEEE 802.11), [`ip`] the TCP header, [`tcp`] reads it. The same bytes
+//! give the same record as in the kernel, which the parity test holds; in capture files more is read: other link types,
+//! and what is inside tunnels ([`tunnel`]). Nothing here allocates or can panic, whatever the bytes.
 
 mod ip;
 mod link;
@@ -191,8 +192,8 @@ pub fn carried(packet: Packet<'_>) -> Option<Carried> {
 }
 
 impl Decoded {
-    /// The segment as one of its ends sees it: the sender for egress, the receiver for ingress; `None` if it tells nothing about the
-    /// round-trip times of these sides.
+    /// The segment as one of its ends sees it: the sender for egress, the receiver for ingress; `None` if it tells
+    /// nothing about the round-trip times of these sides.
     #[inline]
     pub fn seen_from(&self, direction: Direction, sides: Sides, time: Nanos, ifindex: u32) -> Option<Segment> {
         if !is_relevant(sides, direction, self.header.flags, self.header.payload_len) {

@@ -711,7 +711,8 @@ proptest! {
         }
         let wire_len = bytes.len() as u32;
         bytes.truncate(cut.max(1));
-        if let Ok(decoded) = decode(Packet { bytes: &bytes, wire_len, link_type: LinkType::Raw, origin: Origin::Live }) {
+        let packet = Packet { bytes: &bytes, wire_len, link_type: LinkType::Raw, origin: Origin::Live };
+        if let Ok(decoded) = decode(packet) {
             prop_assert!(decoded.header.payload_len <= wire_len);
         }
     }

@@ -1,4 +1,5 @@
-//! TCP inside tunnels, one perhaps within another: what capture files hold of overlay networks, mirror sessions and mobile cores.
+//! TCP inside tunnels, one perhaps within another: what capture files hold of overlay networks, mirror sessions and
+//! mobile cores.
 //!
 //! Live interfaces are not looked into: where the inner interface is on the host, it is measured there.
 

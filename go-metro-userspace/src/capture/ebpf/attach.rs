@@ -1,7 +1,8 @@
 //! Interfaces, and the classifier's place on their hooks.
 //!
-//! TCX where the kernel has it (6.6 and later): such a link vanishes with the process, whatever ends it. Elsewhere `clsact` and a
-//! netlink filter, which outlive a process that is killed; so filters of our names are taken off before ours go on.
+//! TCX where the kernel has it (6.6 and later): such a link vanishes with the process, whatever ends it. Elsewhere
+//! `clsact` and a netlink filter, which outlive a process that is killed; so filters of our names are taken off before
+//! ours go on.
 
 use std::io;
 
@@ -29,13 +30,14 @@ pub enum LinkLayer {
 }
 
 impl LinkLayer {
-    /// From an interface's type: ARPHRD_* of include/uapi/linux/if_arp.h. `None` for headers that the classifier cannot read.
+    /// From an interface's type: ARPHRD_* of include/uapi/linux/if_arp.h. `None` for headers that the classifier cannot
+    /// read.
     pub const fn from_arphrd(link_type: u16) -> Option<Self> {
         match link_type {
             // ARPHRD_ETHER, ARPHRD_LOOPBACK.
             1 | 772 => Some(Self::Ethernet),
-            // ARPHRD_PPP, ARPHRD_RAWIP, ARPHRD_TUNNEL, ARPHRD_TUNNEL6, ARPHRD_SIT, ARPHRD_IPGRE, ARPHRD_IP6GRE, ARPHRD_NONE (tun,
-            // WireGuard).
+            // ARPHRD_PPP, ARPHRD_RAWIP, ARPHRD_TUNNEL, ARPHRD_TUNNEL6, ARPHRD_SIT, ARPHRD_IPGRE, ARPHRD_IP6GRE,
+            // ARPHRD_NONE (tun, WireGuard).
             512 | 519 | 768 | 769 | 776 | 778 | 823 | 65534 => Some(Self::Ip),
             _ => None,
         }
@@ -80,8 +82,9 @@ enum IngressLink {
 }
 
 impl Attachment {
-    /// Attaches to an interface, in the best way that the kernel has unless told how. `turned`: what comes in on it was sent by the local
-    /// end, so the programs change places. Where the driver cannot have the ingress one, the log says so, and TC's hook gets it.
+    /// Attaches to an interface, in the best way that the kernel has unless told how. `turned`: what comes in on it was
+    /// sent by the local end, so the programs change places. Where the driver cannot have the ingress one, the log says
+    /// so, and TC's hook gets it.
     ///
     /// # Errors
     ///
@@ -126,11 +129,13 @@ impl Attachment {
         Ok(Self { ifindex, kind, layer, turned, egress_first: false, ingress, egress })
     }
 
-    /// The same places, with these programs instead of those before: each hook passes from one to the other at one moment.
+    /// The same places, with these programs instead of those before: each hook passes from one to the other at one
+    /// moment.
     ///
     /// # Errors
     ///
-    /// The kernel refuses it, or what is wanted on the way in is another hook and cannot be had; then nothing is attached any more.
+    /// The kernel refuses it, or what is wanted on the way in is another hook and cannot be had; then nothing is
+    /// attached any more.
     pub(super) fn succeed(
         mut self,
         programs: &mut Programs,
@@ -294,8 +299,8 @@ struct Place<'a> {
     turned: bool,
 }
 
-/// The ingress program in the interface's driver, if it is wanted there and can be. Only native XDP: the generic kind runs where TC's hook
-/// is, after the packet was copied.
+/// The ingress program in the interface's driver, if it is wanted there and can be. Only native XDP: the generic kind
+/// runs where TC's hook is, after the packet was copied.
 fn in_driver(programs: &mut Programs, place: Place<'_>) -> Option<XdpLink> {
     let Place { name, layer, ingress, turned, .. } = place;
     if ingress == IngressHook::Tc {

@@ -1,5 +1,5 @@
-//! A thread that puts the classifier on hooks, beside the one that reads its records: attaching takes the kernel tens of milliseconds an
-//! interface, and a host of containers has a thousand.
+//! A thread that puts the classifier on hooks, beside the one that reads its records: attaching takes the kernel tens
+//! of milliseconds an interface, and a host of containers has a thousand.
 
 use std::collections::VecDeque;
 use std::io;
@@ -103,7 +103,7 @@ struct Room {
 impl Room {
     fn run(mut self, mut hooks: Hooks) {
         let monitor = Monitor::open()
-            .inspect_err(|error| info!(%error, "the kernel tells of no changes: interfaces are looked at every second"))
+            .inspect_err(|error| info!(%error, "the kernel reports no changes: interfaces are checked every second"))
             .ok();
         let look_every = LOOK_EVERY[usize::from(monitor.is_none())];
         let mut look_at = Instant::now();

@@ -78,7 +78,8 @@ pub struct ClassifierSettings {
 }
 
 impl Default for ClassifierSettings {
-    /// One ring of a page, the remote side, and a refresh that is short against any time after which a flow is forgotten.
+    /// One ring of a page, the remote side, and a refresh that is short against any time after which a flow is
+    /// forgotten.
     fn default() -> Self {
         Self {
             ring_bytes: 0,
@@ -91,7 +92,8 @@ impl Default for ClassifierSettings {
     }
 }
 
-/// The classifier in the kernel. Attached to nothing, it can still be run on bytes (`BPF_PROG_TEST_RUN`), as the tests do.
+/// The classifier in the kernel. Attached to nothing, it can still be run on bytes (`BPF_PROG_TEST_RUN`), as the tests
+/// do.
 pub struct Classifier {
     programs: Programs,
     reader: Reader,
@@ -278,8 +280,8 @@ impl Classifier {
         set.map_err(|error| CaptureError::Map { map: names::PRESSURE, reason: error.to_string() })
     }
 
-    /// Passes what the classifier has logged on to `tracing`. It logs nothing unless somebody listened at level `debug` when it was
-    /// loaded.
+    /// Passes what the classifier has logged on to `tracing`. It logs nothing unless somebody listened at level `debug`
+    /// when it was loaded.
     pub fn flush_log(&mut self) {
         self.reader.flush_log();
     }
@@ -414,7 +416,8 @@ fn jiffies(time: Duration) -> u64 {
     (time.as_nanos() as u64 / tick as u64).max(1)
 }
 
-/// A number that nobody else knows, the same as long as this process lives: flows keep their shards when a classifier is replaced.
+/// A number that nobody else knows, the same as long as this process lives: flows keep their shards when a classifier
+/// is replaced.
 fn seed() -> u64 {
     static SEED: OnceLock<u64> = OnceLock::new();
     *SEED.get_or_init(|| RandomState::new().build_hasher().finish())
@@ -479,8 +482,8 @@ fn program_error(name: &str, error: ProgramError) -> CaptureError {
             if io_error.raw_os_error() == Some(libc::EPERM) && log.trim().is_empty() {
                 return missing_capability("load an eBPF program");
             }
-            // Without it the verifier lets no program compare or compute places in a packet (kernel/bpf/verifier.c, `allow_ptr_leaks` and
-            // `bypass_spec_v1`); it says so in many words.
+            // Without it the verifier lets no program compare or compute places in a packet (kernel/bpf/verifier.c,
+            // `allow_ptr_leaks` and `bypass_spec_v1`); it says so in many words.
             if io_error.raw_os_error() == Some(libc::EACCES) && !lacking(&[Capability::CAP_PERFMON]).is_empty() {
                 return missing_capability("load the classifier");
             }

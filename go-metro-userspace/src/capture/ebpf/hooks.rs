@@ -51,7 +51,7 @@ pub(super) struct Hooks {
     host_ends: BTreeMap<String, bool>,
     turns: Turns,
     trouble: Trouble,
-    /// Hears of interfaces that are deleted, and made anew before the next look.
+    /// Notices interfaces that are deleted and recreated before the next look.
     deletions: Option<Deletions>,
     shown: Shown,
 }
@@ -113,7 +113,8 @@ impl Hooks {
         interfaces::must_be_there(&self.watch, &missing)
     }
 
-    /// Attaches to the interfaces that exist: to those that were named until `deadline`, and to those that patterns mean if there is none.
+    /// Attaches to the interfaces that exist: to those that were named until `deadline`, and to those that patterns
+    /// mean if there is none.
     ///
     /// # Errors
     ///
@@ -132,8 +133,8 @@ impl Hooks {
         Ok(())
     }
 
-    /// Goes on where `before` was: each hook that stays passes from its program to ours at one moment, so that a packet is seen by one of
-    /// both.
+    /// Goes on where `before` was: each hook that stays passes from its program to ours at one moment, so that a packet
+    /// is seen by one of both.
     pub(super) fn take_over(&mut self, before: Self) {
         let Self { attached, turns, .. } = before;
         self.turns = turns;
@@ -245,7 +246,8 @@ impl Hooks {
             Ok(Move::ToHead) => warn!(
                 interface = name,
                 hook = watched.attachment.kind(),
-                "nothing of what is {} is seen, though there is some: a program before ours ends the chain; moved to its head",
+                "nothing of what is {} is seen, though there is some: a program before ours ends the chain; moved to \
+                 its head",
                 way.name()
             ),
             Ok(Move::Back) => warn!(

@@ -1,8 +1,8 @@
 //! The eBPF source: the classifier on both hooks of each interface, and the ring buffer between it and the engine.
 //!
-//! `classifier` loads the embedded object; `tries` tells it the targets; `attach` puts it on the hooks and takes it off, `hooks` as
-//! interfaces come and go, `beside` on a thread of its own; `ring` hands out its records, `tally` its counters;
-//! [`probe`] says what a kernel can do. The source needs no runtime: it is polled from a plain thread.
+//! `classifier` loads the embedded object; `tries` tells it the targets; `attach` puts it on the hooks and takes it
+//! off, `hooks` as interfaces come and go, `beside` on a thread of its own; `ring` hands out its records, `tally` its
+//! counters; [`probe`] says what a kernel can do. The source needs no runtime: it is polled from a plain thread.
 
 mod attach;
 mod beside;
@@ -43,7 +43,7 @@ const END: Duration = Duration::from_secs(2);
 
 /// Who looks after the hooks.
 enum Keeper {
-    /// Whoever calls [`EbpfSource::maintain`].
+    /// The caller of [`EbpfSource::maintain`].
     Here(Box<Hooks>),
     /// A thread beside.
     Beside(Beside),
@@ -82,7 +82,8 @@ impl EbpfSource {
         Self::open_with(settings, Some(hook), None)
     }
 
-    /// As [`Self::open`], but that it attaches to named interfaces alone, and only for a while: [`Self::go_beside`] attaches to the rest.
+    /// As [`Self::open`], but that it attaches to named interfaces alone, and only for a while: [`Self::go_beside`]
+    /// attaches to the rest.
     ///
     /// # Errors
     ///
@@ -136,8 +137,8 @@ impl EbpfSource {
         };
     }
 
-    /// Goes on where `before` was, which keeps the records that it has: each packet is seen by one of both. What `before` was not attached
-    /// to is left to [`Self::maintain`].
+    /// Goes on where `before` was, which keeps the records that it has: each packet is seen by one of both. What
+    /// `before` was not attached to is left to [`Self::maintain`].
     pub fn take_over(&mut self, before: &mut Self) {
         let Keeper::Here(hooks) = &mut self.hooks else { return };
         let taken = match std::mem::replace(&mut before.hooks, Keeper::Nobody) {
@@ -152,8 +153,8 @@ impl EbpfSource {
 
     /// Waits up to `timeout` for records and hands those that there are to `sink`, oldest first.
     ///
-    /// The kernel wakes this thread once in a batch, so the timeout is also how old a record may become. Returns early, perhaps
-    /// without a record, when a signal arrives.
+    /// The kernel wakes this thread once in a batch, so the timeout is also how old a record may become. Returns early,
+    /// perhaps without a record, when a signal arrives.
     ///
     /// # Errors
     ///
@@ -247,7 +248,8 @@ impl EbpfSource {
         self.stamps.now()
     }
 
-    /// Watches other targets from now on, on interfaces that stay without a gap. A thread beside logs what is in the way.
+    /// Watches other targets from now on, on interfaces that stay without a gap. A thread beside logs what is in the
+    /// way.
     ///
     /// # Errors
     ///
@@ -264,8 +266,8 @@ impl EbpfSource {
     }
 
     /// Looks after interfaces: attaches to those that came, forgets those that went. To be called when the kernel
-    /// tells of a change, and now and then. Where a thread beside does that, says what it did, which is then taken to be acted on at the
-    /// next call; that costs next to nothing.
+    /// reports a change, and periodically. Where a thread beside does that, says what it did, which is then taken to
+    /// be acted on at the next call; that costs next to nothing.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         if self.wants_thread_at.is_some_and(|at| at <= Instant::now()) {
             self.go_beside();

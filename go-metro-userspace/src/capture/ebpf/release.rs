@@ -1,9 +1,10 @@
 //! Leaving hooks without waiting for it.
 //!
-//! The kernel detaches a program when the last descriptor of its link is closed, and waits a grace period of RCU for each (`tcx_entry_sync`
-//! of include/net/tcx.h): 14 ms on a quiet machine, 20 s for a thousand interfaces, during which a process that ends does not end.
-//! So the last descriptors are left on their way through a socket that nobody can reach any more. The kernel collects that (unix(7),
-//! net/unix/garbage.c), since Linux 6.9 on a thread of its own, which then waits in our stead.
+//! The kernel detaches a program when the last descriptor of its link is closed, and waits a grace period of RCU for
+//! each (`tcx_entry_sync` of include/net/tcx.h): 14 ms on a quiet machine, 20 s for a thousand interfaces, during which
+//! a process that ends does not end. So the last descriptors are left on their way through a socket that nobody can
+//! reach any more. The kernel collects that (unix(7), net/unix/garbage.c), since Linux 6.9 on a thread of its own,
+//! which then waits in our stead.
 
 use std::fs;
 use std::io::{IoSlice, Result};
@@ -14,7 +15,8 @@ use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockTy
 /// Most descriptors in a message: `SCM_MAX_FD` of include/net/scm.h is 253.
 const BATCH: usize = 250;
 
-/// Holds every link that this process has; once it is dropped, and no descriptor of a link is left here, the kernel lets go of them.
+/// Holds every link that this process has; once it is dropped, and no descriptor of a link is left here, the kernel
+/// lets go of them.
 pub(super) struct Held {
     _ends: (OwnedFd, OwnedFd),
 }

@@ -1,7 +1,7 @@
 //! The ring buffers between the classifier and user space: one, or one for each shard of the flows.
 //!
-//! Each is drained by one thread. The first stays with the source that holds the classifier; the others may be handed to threads of their
-//! own, as [`RingSource`]s.
+//! Each is drained by one thread. The first stays with the source that holds the classifier; the others may be handed
+//! to threads of their own, as [`RingSource`]s.
 
 use std::os::fd::AsFd as _;
 use std::time::Duration;

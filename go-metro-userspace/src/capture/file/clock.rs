@@ -115,7 +115,8 @@ impl Clock {
         });
         let back = self.was_set_back().then(|| {
             format!(
-                "the capture's clock was set back, or another capture was appended ({} times): round trips across that cannot be measured",
+                "the capture's clock was set back, or another capture was appended ({} times): round trips across that \
+                 cannot be measured",
                 self.set_back
             )
         });

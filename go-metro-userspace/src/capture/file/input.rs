@@ -23,8 +23,8 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Skippable frames of Zstandard and LZ4 begin with one of sixteen numbers (RFC 8878 section 3.1.2).
 const SKIPPABLE: ([u8; 3], u8) = ([0x2a, 0x4d, 0x18], 0x50);
-/// First bytes of an LZ4 frame, and of one in the legacy format (LZ4 Frame Format Description, sections "General structure" and
-/// "Legacy frame").
+/// First bytes of an LZ4 frame, and of one in the legacy format (LZ4 Frame Format Description, sections "General
+/// structure" and "Legacy frame").
 const LZ4: [[u8; 4]; 2] = [[0x04, 0x22, 0x4d, 0x18], [0x02, 0x21, 0x4c, 0x18]];
 /// Compressed in a way that is not read, and what decompresses it.
 const OTHERS: [(&[u8], &str); 2] = [(&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz"), (b"BZh", "bzip2")];

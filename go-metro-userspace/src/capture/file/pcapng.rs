@@ -1,7 +1,7 @@
 //! pcapng (draft-ietf-opsawg-pcapng): sections of blocks.
 //!
-//! Read here and not by a library, because those that there are read options, and blocks of types that they do not know, in the wrong byte
-//! order in a section of a big-endian machine.
+//! Read here and not by a library, because those that there are read options, and blocks of types that they do not
+//! know, in the wrong byte order in a section of a big-endian machine.
 
 use bytes::{Buf, TryGetError};
 use go_metro_rtt::Nanos;
@@ -96,7 +96,8 @@ impl Section {
         piece.unwrap_or(Piece::Malformed)
     }
 
-    /// Interface, time, captured and original length, packet. In the obsolete block a count of drops shares a word with the interface.
+    /// Interface, time, captured and original length, packet. In the obsolete block a count of drops shares a word with
+    /// the interface.
     #[inline]
     fn packet(&self, kind: u32, body: &mut Fields<'_>, block: usize) -> Result<Piece, TryGetError> {
         let number = if kind == PACKET {

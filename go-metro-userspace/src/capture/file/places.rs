@@ -1,4 +1,5 @@
-//! What tells flows of a file apart beside their addresses: the tunnel, and the place of the path where they were captured.
+//! What tells flows of a file apart beside their addresses: the tunnel, and the place of the path where they were
+//! captured.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -11,7 +12,8 @@ const PLACES_MAX: usize = 1 << 14;
 /// Above all numbers, and below what an interface's index can be.
 const UNNAMED: u32 = 1 << 30;
 
-/// Numbers for what tells flows apart, as a flow has them in the place of an interface's index; 0 is neither tunnel nor place.
+/// Numbers for what tells flows apart, as a flow has them in the place of an interface's index; 0 is neither tunnel nor
+/// place.
 #[derive(Default)]
 pub(super) struct Places {
     numbers: Numbers,

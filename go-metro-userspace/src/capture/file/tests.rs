@@ -214,7 +214,8 @@ fn what_cannot_be_measured_is_said_with_its_count_and_reason() {
         LITTLE.block(3, &[&LITTLE.word(41)[..], &data].concat()),
         LITTLE.enhanced(0, 5, cut),
     ];
-    let expected = "6 of 7 frames could not be measured: 2 of link type 163 (IEEE802_11_RADIO_AVS), 1 of link type 401, \
+    let expected = "6 of 7 frames could not be measured: 2 of link type 163 (IEEE802_11_RADIO_AVS), 1 of link type \
+        401, \
                     1 of an interface that the file does not describe, 1 without a time (Simple Packet Blocks), \
                     1 cut off inside a header";
     let found = read(&bytes.concat());
@@ -413,7 +414,8 @@ fn hosts_that_are_there_are_told_if_none_that_was_named_is() {
     assert!(instead_of("10.0.0.1/32").is_empty() && instead_of("10.0.0.0/30").is_empty());
 }
 
-/// What two ends say to each other: a byte after every answer, each answered after 100 µs, with identifications that count.
+/// What two ends say to each other: a byte after every answer, each answered after 100 µs, with identifications that
+/// count.
 fn talk(rounds: u32) -> Vec<(u64, bool, Vec<u8>)> {
     let mut frames = Vec::new();
     for k in 0..rounds {
@@ -848,6 +850,7 @@ fn a_clock_that_was_set_is_noticed() {
     assert_eq!(said(&[500, 501, 521, 522], Some(&[1000, 2000, 22_000, 23_000])), None, "20 s passed");
     let forward = "the capture's clock was set forward by some 20 s: round trips across that are not measured";
     assert_eq!(said(&[500, 501, 521, 522], Some(&[1000, 2000, 2004, 3000])).as_deref(), Some(forward));
-    let back = "the capture's clock was set back, or another capture was appended (1 times): round trips across that cannot be measured";
+    let back = "the capture's clock was set back, or another capture was appended (1 times): round trips across that \
+        cannot be measured";
     assert_eq!(said(&[500, 501, 401, 402], None).as_deref(), Some(back));
 }

@@ -32,7 +32,8 @@ pub(super) fn total(counters: &SourceCounters) -> u64 {
     counters.unread.iter().copied().chain(unparsable).chain([counters.fragments]).sum()
 }
 
-/// `12 of 300 frames could not be measured: 10 of link type 163 (IEEE802_11_RADIO_AVS), 2 truncated`; None if all could.
+/// `12 of 300 frames could not be measured: 10 of link type 163 (IEEE802_11_RADIO_AVS), 2 truncated`; None if all
+/// could.
 pub(super) fn line(counters: &SourceCounters, link_types: &LinkTypes) -> Option<String> {
     let total = total(counters);
     if total == 0 {
@@ -132,8 +133,10 @@ pub(super) fn one_way(sides: Sides, engine: &EngineCounters) -> Option<String> {
     }
     let flows = if sides == Sides::BOTH { engine.flows_begun.div_ceil(2) } else { engine.flows_begun };
     Some(format!(
-        "none of {flows} flows was seen in both directions, so that there is no round trip to measure: the capture has one direction of each \
-         (a mirror port or tap for one, routes that differ, one member of a bond); capture both, or merge two captures with mergecap"
+        "none of {flows} flows was seen in both directions, so that there is no round trip to measure: the capture has \
+         one direction of each \
+         (a mirror port or tap for one, routes that differ, one member of a bond); capture both, or merge two captures \
+         with mergecap"
     ))
 }
 

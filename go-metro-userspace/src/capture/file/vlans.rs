@@ -45,7 +45,8 @@ impl Vlans {
         let [one, other] = self.example.map(name);
         (self.several > 0).then(|| {
             format!(
-                "{} directions of connections are there in several VLANs (one in {one} and {other}), which are taken for one: what they are \
+                "{} directions of connections are there in several VLANs (one in {one} and {other}), which are taken \
+                 for one: what they are \
                  sent twice is not measured; keep one VLAN with `tshark -Y vlan.id==N -w FILE`",
                 self.several
             )

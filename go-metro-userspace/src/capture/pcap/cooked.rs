@@ -1,8 +1,9 @@
 //! Interfaces whose packets' type tells a segment's direction: all but loopback devices.
 //!
-//! Addresses do not: on a host that forwards, a bridge or a container's link neither may be this host's, and a neighbour writes what it
-//! likes. libpcap's device `any` tells the type, in the cooked header (LINKTYPE_LINUX_SLL2), with the interface that a packet passed. So one handle
-//! serves all such interfaces: in one order, whichever interface a packet passes.
+//! Addresses do not: on a host that forwards, a bridge or a container's link neither may be this host's, and a
+//! neighbour writes what it likes. libpcap's device `any` tells the type, in the cooked header (LINKTYPE_LINUX_SLL2),
+//! with the interface that a packet passed. So one handle serves all such interfaces: in one order, whichever interface
+//! a packet passes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -46,7 +47,7 @@ pub(super) struct Cooked {
     ports: BTreeMap<u32, Port>,
     /// What to watch on all interfaces, if `any` is one of those that were asked for.
     everywhere: Option<Port>,
-    /// Interfaces that nobody named and that are turned round.
+    /// Interfaces that nobody named and whose directions are reversed.
     host_ends: BTreeSet<u32>,
 }
 
@@ -95,7 +96,7 @@ impl Cooked {
         Ok(())
     }
 
-    /// Which interfaces are turned round, should nobody have named them.
+    /// Which interfaces have their directions reversed, should nobody have named them.
     pub(super) fn turn(&mut self, host_ends: BTreeSet<u32>) {
         self.host_ends = host_ends;
     }

@@ -1,4 +1,5 @@
-//! One interface under libpcap whose packets' type is not known: a loopback device, or any where libpcap is too old to tell.
+//! One interface under libpcap whose packets' type is not known: a loopback device, or any where libpcap is too old to
+//! tell.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

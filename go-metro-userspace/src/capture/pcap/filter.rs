@@ -1,7 +1,7 @@
 //! The kernel's part of libpcap's work: a filter in its language, built from the targets.
 //!
-//! The filter only saves work; what passes it is compared with the targets again. So where it would be too long for the kernel, or a link
-//! type has no VLANs, a coarser one serves.
+//! The filter only saves work; what passes it is compared with the targets again. So where it would be too long for the
+//! kernel, or a link type has no VLANs, a coarser one serves.
 
 use ipnet::IpNet;
 use pcap::{Active, Capture};
@@ -12,8 +12,8 @@ const MOST_INSTRUCTIONS: usize = 4096;
 /// Most targets in a filter: libpcap's compiler recurses for each, three times over with the tags.
 const MOST_TARGETS: usize = 200;
 
-/// TCP, also behind IPv6 extension headers, where `tcp` alone does not look: hop-by-hop, routing, fragment, authentication,
-/// destination and mobility.
+/// TCP, also behind IPv6 extension headers, where `tcp` alone does not look: hop-by-hop, routing, fragment,
+/// authentication, destination and mobility.
 const TCP: &str = "(ip proto 6 or (ip6 and (ip6[6] = 6 or ip6[6] = 0 or ip6[6] = 43 or ip6[6] = 44 or ip6[6] = 51 or \
                    ip6[6] = 60 or ip6[6] = 135)))";
 
@@ -37,7 +37,8 @@ pub(super) struct Wish<'a> {
     pub(super) nets: &'a [IpNet],
     /// Another condition, in libpcap's language.
     pub(super) extra: Option<&'a str>,
-    /// On an interface of one of these indices; any if there are none. Only the cooked header of `any` tells (libpcap 1.10).
+    /// On an interface of one of these indices; any if there are none. Only the cooked header of `any` tells (libpcap
+    /// 1.10).
     pub(super) ports: &'a [u32],
 }
 
@@ -83,8 +84,8 @@ fn ports(indices: &[u32]) -> String {
     if all.is_empty() { String::new() } else { format!("({})", all.join(" or ")) }
 }
 
-/// The filter for untagged, tagged and doubly tagged packets. `vlan` moves every offset behind it in the expression, in whatever
-/// branch, so the untagged alternative comes first and the others nest.
+/// The filter for untagged, tagged and doubly tagged packets. `vlan` moves every offset behind it in the expression, in
+/// whatever branch, so the untagged alternative comes first and the others nest.
 fn tagged_too(filter: &str) -> String {
     format!("{filter} or (vlan and ({filter} or (vlan and {filter})))")
 }

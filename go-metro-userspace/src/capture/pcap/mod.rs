@@ -1,9 +1,9 @@
 //! The live libpcap source: for kernels and privileges that eBPF asks too much of.
 //!
-//! [`cooked`] is all interfaces whose packets' type tells their direction, [`device`] one where it does not: a loopback device, or any
-//! under a libpcap that is older than 1.10; [`tap`] is an open handle, [`filter`] what the kernel sorts out beforehand,
-//! [`gaps`] where something was lost. [`PcapSource`] here keeps them in step with what is to be watched and which
-//! interfaces exist.
+//! [`cooked`] is all interfaces whose packets' type tells their direction, [`device`] one where it does not: a loopback
+//! device, or any under a libpcap that is older than 1.10; [`tap`] is an open handle, [`filter`] what the kernel sorts
+//! out beforehand, [`gaps`] where something was lost. [`PcapSource`] here keeps them in step with what is to be watched
+//! and which interfaces exist.
 
 mod cooked;
 mod device;
@@ -43,8 +43,8 @@ const WAITING: usize = 1 << 17;
 /// Most segments that a packet makes: two ends on a loopback device, each timed and acknowledging.
 const SEGMENTS_OF_PACKET: usize = 4;
 
-/// How direction is told on an interface. Addresses are whatever the sender of a frame wrote; the packet's type (packet(7),
-/// `PACKET_OUTGOING`) is the kernel's own word, and the cooked header has it.
+/// How direction is told on an interface. Addresses are whatever the sender of a frame wrote; the packet's type
+/// (packet(7), `PACKET_OUTGOING`) is the kernel's own word, and the cooked header has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// Not at all: both ends of what passes a loopback device are here.
@@ -88,8 +88,8 @@ impl PcapSource {
     ///
     /// # Errors
     ///
-    /// No such interface at all, a capability that is missing, a filter that libpcap does not understand, a libpcap too old to tell
-    /// direction where addresses do not.
+    /// No such interface at all, a capability that is missing, a filter that libpcap does not understand, a libpcap too
+    /// old to tell direction where addresses do not.
     pub fn open(settings: &SourceSettings) -> Result<Self, CaptureError> {
         let mut source = Self {
             devices: Vec::new(),
@@ -292,7 +292,7 @@ impl PcapSource {
     }
 
     /// Looks after interfaces: opens those that came, forgets those that went. To be called when the kernel
-    /// tells of a change, and now and then.
+    /// reports a change, and periodically.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         let before = self.held();
         // While they cannot be asked about, interfaces are taken to be as they were.
@@ -314,8 +314,8 @@ impl PcapSource {
         std::mem::take(&mut self.events)
     }
 
-    /// Hands on what is stamped after this time from now on, and counts nothing else; `before` what is stamped until then. Stamps are of the
-    /// wall clock.
+    /// Hands on what is stamped after this time from now on, and counts nothing else; `before` what is stamped until
+    /// then. Stamps are of the wall clock.
     pub fn begin_after(&mut self, time: Duration, before: &mut Self) {
         let now = clock_gettime(ClockId::CLOCK_REALTIME).map_or(i64::MIN, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec());
         self.from_ns = now.saturating_add(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
@@ -349,7 +349,7 @@ impl PcapSource {
         self.trouble.list()
     }
 
-    /// The interfaces, their indices, and whether they are turned round.
+    /// The interfaces, their indices, and whether their directions are reversed.
     fn held(&self) -> BTreeSet<(String, u32, bool)> {
         let devices = self.devices.iter().map(|device| (device.name().to_owned(), device.ifindex(), false));
         let cooked = self.cooked.iter().flat_map(Cooked::ports);
@@ -398,7 +398,8 @@ impl PcapSource {
                     tracing::warn!(
                         interface = now.name,
                         reason,
-                        "packets' types are not known: direction is told by addresses, forwarded traffic is not measured, \
+                        "packets' types are not known: direction is told by addresses, forwarded traffic is not \
+                         measured, \
                          and a neighbour's forged frames are"
                     );
                     Device::open(&now, &self.settings)

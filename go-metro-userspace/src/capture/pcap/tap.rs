@@ -12,7 +12,8 @@ use crate::capture::decode::{Decoded, LinkType, Origin, Packet, decode_counted};
 use crate::capture::interfaces::ANY;
 use crate::capture::{CaptureError, SourceCounters};
 
-/// How long the kernel may gather packets before it hands them over: what saves wake-ups, and no time stamp depends on it.
+/// How long the kernel may gather packets before it hands them over: what saves wake-ups, and no time stamp depends on
+/// it.
 const GATHER_MS: i32 = 100;
 /// The smallest buffer: two of the kernel's blocks (`MAXIMUM_SNAPLEN` of pcap-linux.c), one to fill and one to read.
 const LEAST_BUFFER_BYTES: u32 = 512 << 10;

@@ -1,4 +1,5 @@
-//! Whole screens, as a person would see them. `GO_METRO_BLESS=1` writes them anew, to be looked at before they are committed.
+//! Whole screens, as a person would see them. `GO_METRO_BLESS=1` rewrites them, to be looked at before they are
+//! committed.
 
 use std::net::SocketAddr;
 

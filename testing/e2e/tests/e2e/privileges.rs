@@ -221,7 +221,9 @@ fn a_reload_that_needs_what_was_given_up_changes_nothing_and_says_to_restart() {
     let text = fs::read_to_string(&conf).unwrap();
     fs::write(&conf, text.replace("backend: ebpf", "backend: ebpf\n  sides: both")).unwrap();
     agent.signal(Signal::SIGHUP).unwrap();
-    agent.wait_for_log("restart to change sides: what opening the source anew needs was given up", SOON).unwrap();
+    agent
+        .wait_for_log("restart to change sides: reopening the source needs privileges that were dropped", SOON)
+        .unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let socket = elsewhere.path().join("go-metro.sock");
     fs::write(&conf, text.replace("backend: ebpf", &format!("backend: ebpf\n  status_socket: {}", socket.display())))

@@ -4,7 +4,7 @@
 //!
 //! - [`cli`]: arguments to a call
 //! - [`top`]: the full screen
-//! - [`agent`]: wires sources, engine and reporters; signals, reload, lifecycle
+//! - [`daemon`]: wires sources, engine and reporters; signals, reload, lifecycle
 //! - [`read`], [`check`]: what those two verbs do
 //! - [`status`]: what a running daemon says of itself, and asking it
 //! - [`logging`]: where the log goes
@@ -20,11 +20,11 @@
 #![cfg_attr(not(all(feature = "pcap", feature = "prometheus", feature = "top")), allow(dead_code, unused_imports))]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod agent;
 pub mod capture;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod logging;
 pub mod netlink;
 pub mod output;

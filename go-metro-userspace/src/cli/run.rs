@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::{Failure, discover, environment, places};
-use crate::agent::{self, AgentOptions, Output, Overrides};
 use crate::config::{self, Backend, Config, Environment, OutputName, SidesWanted};
+use crate::daemon::{self, DaemonOptions, Output, Overrides};
 use crate::logging;
 use crate::status::beside;
 use crate::terminal;
@@ -159,7 +159,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     {
         tracing::warn!("{passed_over}");
     }
-    let options = AgentOptions {
+    let options = DaemonOptions {
         config,
         config_path,
         overrides,
@@ -168,7 +168,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         watcher: None,
         duration: args.duration,
     };
-    agent::run(options).map_err(|error| Failure::running(&error))
+    daemon::run(options).map_err(|error| Failure::running(&error))
 }
 
 /// The configuration, its file if there is one, and what was found out instead of being told, for people.

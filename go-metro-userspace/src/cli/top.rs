@@ -7,8 +7,8 @@ use go_metro_rtt::parse_ports;
 
 use super::run::{BackendArg, adhoc, ports};
 use super::{Failure, environment};
-use crate::agent::{AgentOptions, Overrides};
 use crate::config::{self, SidesWanted};
+use crate::daemon::{DaemonOptions, Overrides};
 use crate::logging;
 use crate::status::client::{self, AskError};
 use crate::terminal;
@@ -81,7 +81,7 @@ fn daemon(args: &Args) -> Result<Option<PathBuf>, Failure> {
     }
 }
 
-fn own(args: &Args) -> Result<AgentOptions, Failure> {
+fn own(args: &Args) -> Result<DaemonOptions, Failure> {
     let overrides = Overrides {
         backend: args.backend.map(Into::into),
         sides: args.sides,
@@ -95,5 +95,5 @@ fn own(args: &Args) -> Result<AgentOptions, Failure> {
     let config = overrides.apply(config);
     logging::init_off_screen(&config.log);
     let outputs = Vec::new();
-    Ok(AgentOptions { config, config_path: None, overrides, outputs, samples: false, watcher: None, duration: None })
+    Ok(DaemonOptions { config, config_path: None, overrides, outputs, samples: false, watcher: None, duration: None })
 }

@@ -1,6 +1,6 @@
 //! `go-metro top`: a full screen of what is measured, as it is measured.
 //!
-//! The way of one second: a [`Live`] comes from an agent in this process, or from a daemon's status socket; [`model`]
+//! The way of one second: a [`Live`] comes from a daemon in this process, or from a daemon's status socket; [`model`]
 //! adds it up; [`app`] is what the user made of the view with the keys of the keyboard; [`screen`] draws both. The
 //! terminal is given back however it ends.
 
@@ -24,7 +24,7 @@ use ratatui::{DefaultTerminal, TerminalOptions, Viewport};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::agent::{self, AgentOptions};
+use crate::daemon::{self, DaemonOptions};
 use crate::privileges::{self, Sandbox};
 use crate::status::Live;
 use crate::status::client::{self, AskError};
@@ -34,7 +34,7 @@ use app::{App, Wish};
 
 /// Longest wait for a key before the rest is looked after.
 const TICK: Duration = Duration::from_millis(50);
-/// Longest wait for the agent to take its hooks off.
+/// Longest wait for the daemon to take its hooks off.
 const DETACH: Duration = Duration::from_secs(2);
 /// What a shell reports of a program that SIGHUP ended: 128 and the signal's number.
 const HUNG_UP: i32 = 128 + 1;
@@ -46,7 +46,7 @@ const BACKLOG: usize = 4;
 /// Where what is shown comes from.
 pub enum From {
     /// A capture of its own.
-    Own(Box<AgentOptions>),
+    Own(Box<DaemonOptions>),
     /// The daemon at this socket.
     Daemon(PathBuf),
 }
@@ -79,7 +79,7 @@ pub fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
     let stop = Arc::new(AtomicBool::new(false));
     // Before there is a thread.
     match &from {
-        From::Own(options) => agent::confine(&options.config),
+        From::Own(options) => daemon::confine(&options.config),
         From::Daemon(_) => privileges::confine(Sandbox {
             wanted: true,
             writable: &[],
@@ -97,7 +97,7 @@ pub fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
             (follow(&socket, sender)?, label)
         }
     };
-    // The way to the daemon's socket may have needed some; an agent has its own.
+    // The way to the daemon's socket may have needed some; a daemon has its own.
     privileges::give_up_all();
     let viewport = Viewport::Fixed(size()?);
     let mut terminal = ratatui::try_init_with_options(TerminalOptions { viewport })?;
@@ -107,7 +107,7 @@ pub fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
     // tmux, resized meanwhile, would leave a piece of what is drawn in the shell's lines.
     let _ = terminal.clear();
     ratatui::restore();
-    // The receiver is gone by now: an agent of ours takes its hooks off and ends. A daemon's next second is not waited
+    // The receiver is gone by now: a daemon of ours takes its hooks off and ends. A daemon's next second is not waited
     // for.
     let deadline = Instant::now() + DETACH;
     while is_own && !source.is_finished() && Instant::now() < deadline {
@@ -167,10 +167,10 @@ fn show(
     }
 }
 
-/// An agent of our own on a thread of its own.
-fn capture(mut options: AgentOptions, sender: mpsc::Sender<Arc<Live>>) -> io::Result<JoinHandle<Ended>> {
+/// A daemon of our own on a thread of its own.
+fn capture(mut options: DaemonOptions, sender: mpsc::Sender<Arc<Live>>) -> io::Result<JoinHandle<Ended>> {
     options.watcher = Some(sender);
-    let work = move || agent::run(options).map_err(|error| TopError::Agent(error.to_string()));
+    let work = move || daemon::run(options).map_err(|error| TopError::Agent(error.to_string()));
     threads::spawn("agent", work)
 }
 
@@ -199,7 +199,7 @@ fn listen(stop: &Arc<AtomicBool>) -> io::Result<()> {
 /// Raises the flag at the first signal that asks to stop.
 ///
 /// A terminal that has hung up reads as an endless nothing, in which a wait for a key never ends. So
-/// nobody is relied upon then: an agent of ours hears of it as SIGTERM and takes its hooks off, and the process ends.
+/// nobody is relied upon then: a daemon of ours hears of it as SIGTERM and takes its hooks off, and the process ends.
 fn hear(stop: &AtomicBool) -> io::Result<()> {
     privileges::give_up_all();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,4 +1,4 @@
-//! The service manager's side (sd_notify(3)): what state the agent is in, and that it still makes progress.
+//! The service manager's side (sd_notify(3)): what state the daemon is in, and that it still makes progress.
 //!
 //! Everything here does nothing where no manager listens (`NOTIFY_SOCKET` is not set). Nothing waits for a manager that
 //! does not read: what it does not take is counted, and the last state is sent again.
@@ -84,7 +84,7 @@ impl Service {
     }
 
     /// Feeds the watchdog if the capture thread got on since the last time: `beat` is how often it has gone round. An
-    /// agent whose loop runs but which no longer measures is to be restarted.
+    /// daemon whose loop runs but which no longer measures is to be restarted.
     pub(super) fn feed(&mut self, beat: u64) {
         match self.progress(beat) {
             Progress::Made => _ = self.tell(&text(&[NotifyState::Watchdog])),

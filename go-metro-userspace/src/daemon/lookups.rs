@@ -1,5 +1,5 @@
 //! Questions that take their time: configured names to addresses, addresses to names, interfaces to the machines behind
-//! them. Each is asked beside the agent's loop, which hears the answer when there is one.
+//! them. Each is asked beside the daemon's loop, which hears the answer when there is one.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use tokio::sync::mpsc;
 
-use super::Agent;
-use super::machines::{self, Machines};
+use super::Daemon;
+use super::containers::{self, Machines};
 use crate::targets::hosts;
 use crate::targets::resolver::{self, Addresses, Name};
 
@@ -49,12 +49,12 @@ impl Lookups {
     pub(super) fn start() -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         let answers = sender.clone();
-        let machines = machines::start(move |machines| drop(answers.send(Answer::Machines(machines))));
+        let machines = containers::start(move |machines| drop(answers.send(Answer::Machines(machines))));
         Self { sender, receiver, pending: BTreeSet::new(), round: BTreeSet::new(), unasked: BTreeSet::new(), machines }
     }
 }
 
-impl Agent {
+impl Daemon {
     /// Starts looking up names that tags wanted and that are not known.
     pub(super) fn look_up_names(&mut self) -> Names {
         let (asked, names) = mpsc::channel(1);
@@ -65,7 +65,7 @@ impl Agent {
                     Some(answer) => answer.await.ok(),
                     None => None,
                 };
-                // Nobody listens any more once the agent stops.
+                // Nobody listens any more once the daemon stops.
                 let _ = answers.send(Answer::Name(address, answer));
                 drop(asked);
             });

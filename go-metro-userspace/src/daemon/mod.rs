@@ -1,32 +1,32 @@
-//! The agent: wires source, engine and sinks together, and looks after them until it is told to stop.
+//! The daemon: connects source, engine and outputs, and runs until it is asked to stop.
 //!
-//! Three parties: the capture thread ([`worker`]), or several ([`crew`]), measures; this module's loop reacts to time
+//! Three parties: the capture thread ([`capture_thread`]), or several ([`capture_threads`]), measures; this module's loop reacts to time
 //! and signals; sinks report. What each instance watches at a moment, and what its pairs are called, is [`directory`]'s
 //! business.
 
-mod blind;
+mod capture_thread;
+mod capture_threads;
 mod cgroup;
-mod crew;
+mod containers;
 mod directory;
 mod feed;
-mod files;
+mod flow_tap;
 mod kernel;
 mod lookups;
-mod machines;
+mod one_direction;
+mod open_files;
 mod outputs;
-mod queues;
+mod qdiscs;
 mod reload;
 mod replay;
 mod samples;
 mod sandbox;
-mod serve;
+mod server;
 mod service;
 mod settings;
 mod signals;
 mod status;
-mod tap;
 mod waiting;
-mod worker;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -48,23 +48,23 @@ use crate::output::{Events, Health, Report, naming};
 use crate::privileges::{self, Needs};
 use crate::status::Live;
 use crate::threads;
-use blind::Change;
-use crew::Crew;
+use capture_thread::{Event, Snapshot};
+use capture_threads::CaptureThreads;
 use directory::Directory;
 use feed::Feed;
 use lookups::Lookups;
+use one_direction::Change;
 use outputs::Outputs;
 pub use outputs::{ListenError, Output};
-use queues::Queues;
+use qdiscs::Queues;
 use reload::Reading;
 pub use sandbox::confine;
-use serve::{Ask, Asks, Server};
+use server::{Ask, Asks, Server};
 use service::Service;
 use settings::{engine_config, source_settings, summary_limits};
 use signals::{Asked, Signals};
 use status::Memory;
 use waiting::{answer, at, tick, ticks};
-use worker::{Event, Snapshot};
 
 /// What the command line says over the configuration, now and after each reload.
 #[derive(Clone, Debug, Default)]
@@ -127,7 +127,7 @@ impl Overrides {
 
 /// What [`run`] needs.
 #[derive(Debug)]
-pub struct AgentOptions {
+pub struct DaemonOptions {
     /// The configuration, with the overrides applied.
     pub config: Config,
     /// Its file, to read it again on SIGHUP.
@@ -138,15 +138,15 @@ pub struct AgentOptions {
     pub outputs: Vec<Output>,
     /// Whether to print every sample as a JSON line.
     pub samples: bool,
-    /// Who is told from second to second, and ends the agent by hanging up.
+    /// Who is told from second to second, and ends the daemon by hanging up.
     pub watcher: Option<unbounded::Sender<Arc<Live>>>,
     /// Stop after this long.
     pub duration: Option<Duration>,
 }
 
-/// Why the agent could not start or go on.
+/// Why the daemon could not start or go on.
 #[derive(Debug, thiserror::Error)]
-pub enum AgentError {
+pub enum DaemonError {
     /// The source failed.
     #[error("{0}")]
     Capture(#[from] CaptureError),
@@ -174,8 +174,8 @@ pub enum AgentError {
 /// # Errors
 ///
 /// When it cannot start, or the source fails for good.
-pub fn run(options: AgentOptions) -> Result<(), AgentError> {
-    files::raise_limit()?;
+pub fn run(options: DaemonOptions) -> Result<(), DaemonError> {
+    open_files::raise_limit()?;
     confine(&options.config);
     if directory::live(&options.config).next().is_none() {
         privileges::keep(Needs::Files);
@@ -189,14 +189,14 @@ pub fn run(options: AgentOptions) -> Result<(), AgentError> {
             return Ok(());
         }
         let mut signals = Signals::new()?;
-        let agent = tokio::select! {
-            agent = Agent::start(options) => agent?,
+        let daemon = tokio::select! {
+            daemon = Daemon::start(options) => daemon?,
             why = signals.stop() => {
                 tracing::info!("stopping before it has begun: {why}");
                 return Ok(());
             }
         };
-        agent.run(&mut signals).await
+        daemon.run(&mut signals).await
     });
     // A look-up may still wait for a dead server; nobody waits for it.
     runtime.shutdown_background();
@@ -204,7 +204,7 @@ pub fn run(options: AgentOptions) -> Result<(), AgentError> {
 }
 
 /// Reports the instances that read a capture file, once.
-async fn read_files(options: &AgentOptions) -> Result<(), AgentError> {
+async fn read_files(options: &DaemonOptions) -> Result<(), DaemonError> {
     let config = &options.config;
     let files: Vec<_> = config.instances.iter().filter(|instance| instance.pcap.is_some()).collect();
     if files.is_empty() {
@@ -243,15 +243,15 @@ const SOCKET_EVERY: Duration = Duration::from_secs(1);
 /// Questions that wait for the loop before more are held back.
 const ASKS: usize = 16;
 
-struct Agent {
-    options: AgentOptions,
+struct Daemon {
+    options: DaemonOptions,
     directory: Directory,
-    worker: Crew,
+    worker: CaptureThreads,
     events: unbounded::UnboundedReceiver<Event>,
     outputs: Outputs,
     asks: (Asks, unbounded::Receiver<Ask>),
     feed: Feed,
-    /// Who ends the agent by hanging up.
+    /// Who ends the daemon by hanging up.
     watcher: Option<unbounded::Sender<Arc<Live>>>,
     memory: Memory,
     status_socket: Option<Server>,
@@ -306,8 +306,8 @@ enum End {
     Failed(CaptureError),
 }
 
-impl Agent {
-    async fn start(options: AgentOptions) -> Result<Self, AgentError> {
+impl Daemon {
+    async fn start(options: DaemonOptions) -> Result<Self, DaemonError> {
         let config = &options.config;
         let mut directory = Directory::new(config);
         directory.refresh_hosts().await;
@@ -318,7 +318,7 @@ impl Agent {
         privileges::keep(if is_ebpf { Needs::Ebpf } else { Needs::Libpcap });
         let (samples, printer) = if options.samples { Some(samples::print()?) } else { None }.unzip();
         let (engine, limits) = (engine_config(config), summary_limits(config));
-        let (worker, events) = Crew::spawn(source, directory.watch_list(), engine, limits, samples)?;
+        let (worker, events) = CaptureThreads::spawn(source, directory.watch_list(), engine, limits, samples)?;
         if is_ebpf {
             // The capture thread keeps what it needs; another classifier cannot be loaded any more. Another libpcap can
             // be opened here.
@@ -326,7 +326,7 @@ impl Agent {
         }
         let asks = unbounded::channel(ASKS);
         let outputs = Outputs::open(&options.outputs, config, Some(&asks.0))?;
-        let mut agent = Self {
+        let mut daemon = Self {
             watcher: options.watcher.clone(),
             options,
             directory,
@@ -351,17 +351,17 @@ impl Agent {
             queues: Queues::start(),
             blind: BTreeMap::new(),
         };
-        agent.status_socket = agent.open_status_socket().await;
-        if agent.directory.hosts().failing() > 0 {
-            agent.look_up_hosts();
+        daemon.status_socket = daemon.open_status_socket().await;
+        if daemon.directory.hosts().failing() > 0 {
+            daemon.look_up_hosts();
         }
-        if let Some(watcher) = agent.watcher.clone() {
-            agent.watched_by(watcher).await;
+        if let Some(watcher) = daemon.watcher.clone() {
+            daemon.watched_by(watcher).await;
         }
-        Ok(agent)
+        Ok(daemon)
     }
 
-    async fn run(mut self, signals: &mut Signals) -> Result<(), AgentError> {
+    async fn run(mut self, signals: &mut Signals) -> Result<(), DaemonError> {
         self.service.ready("measuring");
         let end = self.until_stopped(signals).await;
         self.service.stopping();
@@ -369,7 +369,7 @@ impl Agent {
         if let End::Asked(why) = &end {
             tracing::info!("stopping: {why}");
             // What was asked for before is one interval, what came since another.
-            let by = tokio::time::Instant::now() + worker::LAST;
+            let by = tokio::time::Instant::now() + capture_thread::LAST;
             if let Some(taken) = self.taken.take()
                 && let Ok(Ok(taken)) = tokio::time::timeout_at(by, taken).await
             {
@@ -452,7 +452,7 @@ impl Agent {
                     if let Some(snapshot) = snapshot {
                         let taken = self.take(snapshot, self.options.config.report_interval);
                         let (sender, receiver) = oneshot::channel();
-                        // Nobody waits for it any more once the agent has stopped.
+                        // Nobody waits for it any more once the daemon has stopped.
                         tokio::spawn(async move { sender.send(taken.await) });
                         self.taken = Some(receiver);
                     }
@@ -483,7 +483,7 @@ impl Agent {
                 tracing::info!("capturing on {name}");
                 self.queues.watch(ifindex, &name);
                 self.directory.interface_is(ifindex, name);
-                // It runs as long as the agent.
+                // It runs as long as the daemon.
                 let _ = self.lookups.machines.send(ifindex);
             }
             InterfaceEvent::Turned { .. } => {}
@@ -536,7 +536,7 @@ impl Agent {
     /// hangs.
     fn ask_for_interval(&mut self) {
         if self.interval.is_none() && self.taken.is_none() {
-            self.interval = Some(self.worker.ask());
+            self.interval = Some(self.worker.interval());
             self.asked_at = Some(Instant::now());
         } else if self.interval.is_some()
             && self.asked_at.take_if(|at| at.elapsed() >= LATE).is_some()
@@ -616,7 +616,7 @@ impl Agent {
 }
 
 /// Opens the source on a thread of its own: the verifier takes its time, and a stop does not wait for it.
-async fn open_source(backend: Backend, settings: SourceSettings) -> Result<Source, AgentError> {
+async fn open_source(backend: Backend, settings: SourceSettings) -> Result<Source, DaemonError> {
     let (reply, answer) = oneshot::channel();
     let open = move || drop(reply.send(Source::open(backend, &settings)));
     threads::spawn("open", open)?;

@@ -17,7 +17,7 @@ const LIMITS: SummaryLimits = SummaryLimits {
 
 /// The flows of the current interval.
 #[derive(Default)]
-pub(super) struct Tap {
+pub(super) struct FlowTap {
     flows: HashMap<FlowKey, PairSummary, foldhash::fast::RandomState>,
     left_out: u64,
 }
@@ -40,7 +40,7 @@ impl Tapped {
     }
 }
 
-impl Tap {
+impl FlowTap {
     pub(super) fn add(&mut self, sample: &Sample) {
         let full = self.flows.len() >= MOST_FLOWS;
         let summary = match self.flows.get_mut(&sample.flow) {

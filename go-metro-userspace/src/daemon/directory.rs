@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::machines::Machines;
+use super::containers::Machines;
 use crate::capture::{CaptureError, WatchList, interfaces};
 use crate::config::{Backend, Config, Instance, Selector, SidesWanted};
 use crate::netlink::links;

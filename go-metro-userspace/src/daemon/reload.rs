@@ -7,12 +7,12 @@ use tokio::sync::oneshot;
 
 use super::directory::Directory;
 use super::settings::{engine_config, host_ends, source_settings, summary_limits};
-use super::{Agent, AgentError};
+use super::{Daemon, DaemonError};
 use crate::capture::{CaptureError, Source, interfaces, pcap};
 use crate::config::{Backend, Config, ConfigError};
 use crate::{privileges, threads};
 
-impl Agent {
+impl Daemon {
     /// Begins to read the configuration again. What is read comes from [`Reading::done`], for [`Self::reload`]: nothing
     /// waits for a file system whose server is gone.
     pub(super) fn read_again(&mut self) {
@@ -79,7 +79,7 @@ impl Agent {
     }
 
     /// Applies another configuration, reopening the source only if it must be.
-    async fn follow(&mut self, config: Config) -> Result<(), AgentError> {
+    async fn follow(&mut self, config: Config) -> Result<(), DaemonError> {
         let mut directory = Directory::new(&config);
         directory.adopt(&self.directory);
         directory.refresh_hosts().await;
@@ -103,7 +103,7 @@ impl Agent {
         if config.log != old.log {
             tracing::warn!("restart to change where and how much is logged");
         }
-        self.worker.bounds(engine_config(&config), summary_limits(&config));
+        self.worker.set_limits(engine_config(&config), summary_limits(&config));
         self.outputs.follow(old, &config, &self.asks.0, reserved);
         let moved = config.status_socket != old.status_socket;
         self.directory = directory;
@@ -203,7 +203,7 @@ fn of_source(old: &Config, new: &Config) -> Vec<&'static str> {
     differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
 
-fn refused(error: CaptureError, keys: &[&str], filter: Option<&str>) -> AgentError {
+fn refused(error: CaptureError, keys: &[&str], filter: Option<&str>) -> DaemonError {
     if privileges::is_off() || !error.is_refusal() {
         return error.into();
     }
@@ -213,13 +213,13 @@ fn refused(error: CaptureError, keys: &[&str], filter: Option<&str>) -> AgentErr
     }
     tracing::debug!(%error, "the source cannot be reopened");
     let why = "reopening the source needs privileges that were dropped at startup (docs/privileges.md)".to_owned();
-    AgentError::NeedsRestart { keys: keys.join(", "), why }
+    DaemonError::NeedsRestart { keys: keys.join(", "), why }
 }
 
 /// What confines the process cannot be undone while it runs, or be done with threads that are there.
-fn stays_confined(old: &Config, new: &Config) -> Result<(), AgentError> {
+fn stays_confined(old: &Config, new: &Config) -> Result<(), DaemonError> {
     let needs_restart =
-        |key: &str, why: &str| Err(AgentError::NeedsRestart { keys: key.to_owned(), why: why.to_owned() });
+        |key: &str, why: &str| Err(DaemonError::NeedsRestart { keys: key.to_owned(), why: why.to_owned() });
     if old.sandbox != new.sandbox {
         return needs_restart("sandbox", "it is for a process's whole life");
     }

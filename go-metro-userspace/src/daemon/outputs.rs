@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::AgentError;
-use super::serve::{self, Asks, Server};
+use super::DaemonError;
+use super::server::{self, Asks, Server};
 use crate::config::{Config, SidesWanted};
 use crate::output::dogstatsd::{DogStatsdOptions, origin};
 use crate::output::printer::{Page, Printer};
@@ -48,7 +48,7 @@ fn bind(config: &Config) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).map_err(|source| ListenError { address, source })
 }
 
-/// The outputs of a running agent.
+/// The outputs of a running daemon.
 pub(super) struct Outputs {
     each: Vec<(Output, Sink)>,
     /// Where Prometheus scrapes, as long as this lives.
@@ -59,7 +59,7 @@ pub(super) struct Outputs {
 
 impl Outputs {
     /// Makes the sinks; those of a file's report are asked nothing.
-    pub(super) fn open(wanted: &[Output], config: &Config, asks: Option<&Asks>) -> Result<Self, AgentError> {
+    pub(super) fn open(wanted: &[Output], config: &Config, asks: Option<&Asks>) -> Result<Self, DaemonError> {
         let mut outputs = Self { each: Vec::new(), scraped: None, closed: Arc::default() };
         for output in wanted {
             let sink = match (output, asks) {
@@ -100,7 +100,7 @@ impl Outputs {
         }
         let prometheus = Prometheus::new(config.max_pairs, config.prometheus_buckets.into());
         let address = listener.local_addr().map_err(failed)?;
-        let server = serve::tcp(listener, prometheus.exposition(), asks).map_err(failed)?;
+        let server = server::tcp(listener, prometheus.exposition(), asks).map_err(failed)?;
         tracing::info!("Prometheus: http://{address}/metrics");
         self.scraped = Some((address, server));
         Ok(Sink::Prometheus(prometheus))

@@ -1,7 +1,7 @@
 //! A capture thread: source to engine to summaries.
 //!
-//! It owns all three, so that no record ever crosses a thread or takes a lock. The rest of the agent talks to it in
-//! commands, looked at between polls, and hears of it in events. Where there are several ([`super::crew`]), the first
+//! It owns all three, so that no record ever crosses a thread or takes a lock. The rest of the daemon talks to it in
+//! commands, looked at between polls, and hears of it in events. Where there are several ([`super::capture_threads`]), the first
 //! has the classifier, and the others a ring each, of flows of their own.
 
 use std::collections::BTreeMap;
@@ -16,8 +16,8 @@ use go_metro_rtt::{
 use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
-use super::blind::{Change, Silence, Views};
-use super::tap::{Tap, Tapped};
+use super::flow_tap::{FlowTap, Tapped};
+use super::one_direction::{Change, Silence, Views};
 use crate::capture::{
     Attached, CaptureError, Continuity, Handover, InterfaceEvent, Jump, Source, SourceCounters, WatchList, Way,
     interfaces,
@@ -37,7 +37,7 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// How often interfaces are looked after though the kernel told of no change, or where it does not tell.
 const LOOK_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(1)];
 
-/// Longest wait for the thread when the agent stops; it answers within [`POLL`] unless it hangs.
+/// Longest wait for the thread when the daemon stops; it answers within [`POLL`] unless it hangs.
 pub(super) const END: Duration = Duration::from_millis(300);
 
 /// Longest wait for the last interval, of which a stop within a second leaves no more.
@@ -49,7 +49,7 @@ const DETACH: Duration = Duration::from_millis(150);
 /// Longest wait for it by a question about the state.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What the agent asks of the thread.
+/// What the daemon asks of the thread.
 pub(super) enum Command {
     /// Watch these addresses from now on.
     Watch(WatchList),
@@ -58,23 +58,23 @@ pub(super) enum Command {
     /// Forget what is outstanding on these interfaces, and say so if somebody waits for it.
     Interrupt(Vec<u32>, Option<mpsc::Sender<()>>),
     /// Hand out the interval.
-    Take(oneshot::Sender<Snapshot>),
+    Interval(oneshot::Sender<Snapshot>),
     /// Leave the hooks, as far as there is time, so that nothing more comes into any ring.
     Detach(oneshot::Sender<()>),
     /// Measure what has come, hand out the last interval, and end.
     Finish(oneshot::Sender<Snapshot>),
     /// Go on with another source.
     Replace(Box<Replacement>),
-    /// Move to the head of the hook that tells this way on an interface.
-    Head(u32, Way),
-    /// Keep to other bounds from now on.
-    Bounds(EngineConfig, SummaryLimits),
-    /// Tell how things are.
-    Look(oneshot::Sender<Look>),
-    /// Hand out what each flow measured since the last time, and go on noting it.
-    Tap(oneshot::Sender<(Tapped, Look)>),
-    /// Nobody wants to know flows any more.
-    Untap,
+    /// Move to the head of the hook that sees this direction of an interface.
+    MoveToHead(u32, Way),
+    /// Apply new limits.
+    Limits(EngineConfig, SummaryLimits),
+    /// Report the state.
+    Status(oneshot::Sender<CaptureStatus>),
+    /// Report what each flow measured since the last time, and keep doing so.
+    Flows(oneshot::Sender<(Tapped, CaptureStatus)>),
+    /// Stop per-flow reporting.
+    StopFlows,
 }
 
 /// A source to go on with.
@@ -117,7 +117,7 @@ impl Retiring {
 /// Longest time that a replaced source is read.
 const RETIRE: Duration = Duration::from_secs(3);
 
-/// What the thread tells the agent.
+/// What the thread tells the daemon.
 pub(super) enum Event {
     /// Something happened to an interface.
     Interface(InterfaceEvent),
@@ -144,7 +144,7 @@ pub(super) struct Snapshot {
 
 /// How things are, whatever the interval.
 #[derive(Clone)]
-pub(super) struct Look {
+pub(super) struct CaptureStatus {
     pub(super) source: SourceCounters,
     pub(super) engine: EngineCounters,
     pub(super) flows: usize,
@@ -176,7 +176,7 @@ impl Snapshot {
     }
 }
 
-impl Look {
+impl CaptureStatus {
     /// Adds what another thread has counted.
     pub(super) fn add(&mut self, source: &SourceCounters, engine: &EngineCounters, flows: usize, samples_dropped: u64) {
         self.source.add(source);
@@ -250,8 +250,8 @@ impl Worker {
     }
 
     /// Asks for the interval. It comes once the thread looks at its commands, and never when the thread has ended.
-    pub(super) fn ask(&self) -> oneshot::Receiver<Snapshot> {
-        self.asked(Command::Take)
+    pub(super) fn interval(&self) -> oneshot::Receiver<Snapshot> {
+        self.asked(Command::Interval)
     }
 
     /// Asks it to leave the hooks.
@@ -264,14 +264,14 @@ impl Worker {
         self.asked(Command::Finish)
     }
 
-    /// Asks how things are.
-    pub(super) fn look(&self) -> oneshot::Receiver<Look> {
-        self.asked(Command::Look)
+    /// Asks for its state.
+    pub(super) fn status(&self) -> oneshot::Receiver<CaptureStatus> {
+        self.asked(Command::Status)
     }
 
     /// Asks what each flow measured since the last time.
-    pub(super) fn tap(&self) -> oneshot::Receiver<(Tapped, Look)> {
-        self.asked(Command::Tap)
+    pub(super) fn flows(&self) -> oneshot::Receiver<(Tapped, CaptureStatus)> {
+        self.asked(Command::Flows)
     }
 
     fn asked<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> oneshot::Receiver<T> {
@@ -285,8 +285,8 @@ impl Worker {
         self.commands = None;
     }
 
-    /// Leaves it to itself: it ends once nobody else sends it commands either.
-    pub(super) fn let_go(mut self) {
+    /// Stops controlling it: it ends once nothing else sends it commands either.
+    pub(super) fn abandon(mut self) {
         self.hang_up();
     }
 
@@ -316,7 +316,7 @@ struct State {
     retired: SourceCounters,
     samples: Option<mpsc::SyncSender<Samples>>,
     samples_dropped: u64,
-    tap: Option<Tap>,
+    tap: Option<FlowTap>,
     events: async_mpsc::UnboundedSender<Event>,
     /// Threads that drain the other rings of the same classifier.
     others: Vec<mpsc::Sender<Command>>,
@@ -374,7 +374,7 @@ impl State {
                         if matches!(command, Command::Watch(_) | Command::Replace(_)) {
                             look_at = Instant::now();
                         }
-                        self.obey(command);
+                        self.handle(command);
                     }
                     Err(mpsc::TryRecvError::Empty) => break,
                     Err(mpsc::TryRecvError::Disconnected) => return,
@@ -550,10 +550,10 @@ impl State {
         }
     }
 
-    fn look(&mut self) -> Look {
+    fn status(&mut self) -> CaptureStatus {
         let mut source = self.retired;
         source.add(&counters(&mut self.source));
-        Look {
+        CaptureStatus {
             source,
             engine: *self.engine.counters(),
             flows: self.engine.flows(),
@@ -605,7 +605,7 @@ impl State {
         let _ = self.events.send(Event::Interface(event));
     }
 
-    fn obey(&mut self, command: Command) {
+    fn handle(&mut self, command: Command) {
         match command {
             Command::Watch(watch) => {
                 // What was not watched until now may have outstanding segments from an earlier window, acknowledged
@@ -628,26 +628,26 @@ impl State {
                     let _ = heard.send(());
                 }
             }
-            Command::Take(reply) | Command::Finish(reply) => {
+            Command::Interval(reply) | Command::Finish(reply) => {
                 let _ = reply.send(self.snapshot());
             }
             Command::Detach(reply) => {
                 self.source.detach(Instant::now() + DETACH);
                 let _ = reply.send(());
             }
-            Command::Bounds(engine, limits) => {
+            Command::Limits(engine, limits) => {
                 let peers_complete = self.source.peers_complete();
                 self.engine.follow(EngineConfig { peers_complete, ..engine });
                 self.summaries.follow(limits);
             }
-            Command::Look(reply) => {
-                let _ = reply.send(self.look());
+            Command::Status(reply) => {
+                let _ = reply.send(self.status());
             }
-            Command::Tap(reply) => {
-                let _ = reply.send((self.tap.get_or_insert_default().take(), self.look()));
+            Command::Flows(reply) => {
+                let _ = reply.send((self.tap.get_or_insert_default().take(), self.status()));
             }
-            Command::Untap => self.tap = None,
-            Command::Head(ifindex, way) => {
+            Command::StopFlows => self.tap = None,
+            Command::MoveToHead(ifindex, way) => {
                 let events = self.source.move_to_head(ifindex, way);
                 events.into_iter().for_each(|event| self.note(event));
             }

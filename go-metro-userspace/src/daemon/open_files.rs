@@ -4,7 +4,7 @@ use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// What an agent with a few interfaces holds open, and as much again for look-ups.
+/// What a daemon with a few interfaces holds open, and as much again for look-ups.
 const LEAST: u64 = 64;
 
 /// Raises the soft limit to the hard one.

@@ -1,6 +1,6 @@
-//! The agent's ears: HTTP on a Unix socket for those who ask how it is, and on a port for those who scrape it.
+//! The daemon's ears: HTTP on a Unix socket for those who ask how it is, and on a port for those who scrape it.
 //!
-//! Requests are answered on the agent's runtime, off the packet path. What only the agent's loop knows it is asked for
+//! Requests are answered on the daemon's runtime, off the packet path. What only the daemon's loop knows it is asked for
 //! ([`Ask`]); one that does not answer in time is reported as such instead of being waited for.
 
 use std::convert::Infallible;
@@ -36,7 +36,7 @@ use crate::output::prometheus::page::{Format, Inflated, Page, PageError, accepts
 use crate::status::document::State;
 use crate::status::{LIVE_PATH, Live, STATUS_PATH, Status};
 
-/// Longest wait for the agent's loop.
+/// Longest wait for the daemon's loop.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Longest wait for a request to be complete.
 const REQUEST: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ const LATELY: Duration = Duration::from_secs(60);
 /// Seconds that a slow watcher may be behind.
 pub(super) const LIVE_BACKLOG: usize = 4;
 
-/// What is asked of the agent's loop.
+/// What is asked of the daemon's loop.
 pub(super) enum Ask {
     /// The status document.
     Status(oneshot::Sender<Box<Status>>),
@@ -63,7 +63,7 @@ pub(super) enum Ask {
     Live(mpsc::Sender<Arc<Live>>),
 }
 
-/// The way to the agent's loop.
+/// The way to the daemon's loop.
 pub(super) type Asks = mpsc::Sender<Ask>;
 
 /// A listening socket; closed when dropped, and a Unix socket's file removed.
@@ -351,7 +351,7 @@ impl Site {
         beside("metrics", move || of.page(format)).await.unwrap_or_else(|_| exposition.page(format))
     }
 
-    /// The status, unless the agent's loop or its capture thread hangs.
+    /// The status, unless the daemon's loop or its capture thread hangs.
     async fn status(&self) -> Option<Box<Status>> {
         let (reply, answer) = oneshot::channel();
         timeout(PATIENCE, async {

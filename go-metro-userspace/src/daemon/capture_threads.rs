@@ -1,7 +1,7 @@
 //! The threads that measure: one, or with `workers` one for each shard of the flows (docs/design-many-cores.md).
 //!
-//! The first looks after interfaces, targets and the classifier, and drains the first ring; the others only drain
-//! theirs. No record ever goes from one to another. Here their answers are put together, so that the rest of the agent
+//! The first handles interfaces, targets and the classifier, and drains the first ring; the others only drain
+//! theirs. No record ever goes from one to another. Here their answers are put together, so that the rest of the daemon
 //! sees one.
 
 use std::io;
@@ -13,8 +13,8 @@ use go_metro_rtt::{EngineConfig, Interval, SummaryLimits};
 use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
-use super::tap::Tapped;
-use super::worker::{self, Command, Event, Look, PATIENCE, Replacement, Samples, Snapshot, Worker};
+use super::capture_thread::{self, CaptureStatus, Command, Event, PATIENCE, Replacement, Samples, Snapshot, Worker};
+use super::flow_tap::Tapped;
 use crate::capture::{Source, WatchList, Way};
 
 /// Samples on their way to a slow reader before more are dropped, and counted.
@@ -27,10 +27,10 @@ const TAKE_OVER: Duration = Duration::from_secs(3);
 type TakenOver = Arc<OnceLock<Instant>>;
 
 /// The running threads; they end when this is dropped.
-pub(super) struct Crew {
+pub(super) struct CaptureThreads {
     /// The first has the classifier.
     workers: Vec<Worker>,
-    /// What those said at their end that a reload made needless.
+    /// What those said at their end that a reload made surplus.
     retired: Vec<Snapshot>,
     /// All workers' together.
     engine: EngineConfig,
@@ -60,7 +60,7 @@ impl Beats {
     }
 }
 
-impl Crew {
+impl CaptureThreads {
     /// Starts the threads on a source that was opened for `watch`. Samples are handed to `samples` one by one, if
     /// anybody wants them.
     pub(super) fn spawn(
@@ -72,7 +72,7 @@ impl Crew {
     ) -> io::Result<(Self, async_mpsc::UnboundedReceiver<Event>)> {
         let (events, outbox) = async_mpsc::unbounded_channel();
         let mut rings = source.take_rings();
-        let mut crew = Self {
+        let mut threads = Self {
             workers: Vec::new(),
             retired: Vec::new(),
             engine,
@@ -81,12 +81,12 @@ impl Crew {
             events: events.downgrade(),
             beats: Beats::default(),
         };
-        let own = crew.share_of(1 + rings.len());
-        let first = Worker::spawn("capture", source, watch, (own, limits), crew.samples.clone(), events)?;
-        crew.workers.push(first);
-        let new = crew.hire(&mut rings)?;
-        crew.staff(rings, new, (true, &TakenOver::default()));
-        Ok((crew, outbox))
+        let own = threads.share_of(1 + rings.len());
+        let first = Worker::spawn("capture", source, watch, (own, limits), threads.samples.clone(), events)?;
+        threads.workers.push(first);
+        let new = threads.spawn_workers(&mut rings)?;
+        threads.distribute(rings, new, (true, &TakenOver::default()));
+        Ok((threads, outbox))
     }
 
     /// A channel for samples that never blocks the packet path.
@@ -96,7 +96,7 @@ impl Crew {
 
     /// Gives each ring to a thread, and tells the first which there are. A thread that has a ring already keeps reading
     /// that for a while.
-    fn staff(&mut self, rings: Vec<Source>, new: Vec<Worker>, (keeps_flows, taken_over): (bool, &TakenOver)) {
+    fn distribute(&mut self, rings: Vec<Source>, new: Vec<Worker>, (keeps_flows, taken_over): (bool, &TakenOver)) {
         for (worker, ring) in self.workers[1..].iter().zip(rings) {
             let (watch, taken_over) = (WatchList::new(), taken_over.clone());
             let replacement = Replacement { source: ring, watch, keeps_flows, taken_over };
@@ -109,16 +109,16 @@ impl Crew {
 
     /// Starts threads for the rings that are more than there are threads, which are left in `rings`. Nothing else
     /// changes, so that without a thread all stays as it was.
-    fn hire(&self, rings: &mut Vec<Source>) -> io::Result<Vec<Worker>> {
+    fn spawn_workers(&self, rings: &mut Vec<Source>) -> io::Result<Vec<Worker>> {
         let own = (self.share_of(1 + rings.len()), self.limits);
         let have = self.workers.len();
         let without = rings.split_off((have - 1).min(rings.len()));
-        let hired = (have..).zip(without).map(|(number, ring)| {
+        let spawned = (have..).zip(without).map(|(number, ring)| {
             let Some(events) = self.events.upgrade() else { return Err(io::Error::other("the capture thread ended")) };
             let name = format!("capture-{number}");
             Worker::spawn(&name, ring, WatchList::new(), own, self.samples.clone(), events)
         });
-        hired.collect()
+        spawned.collect()
     }
 
     /// What one of so many engines may hold.
@@ -127,21 +127,21 @@ impl Crew {
         EngineConfig { max_flows: self.engine.max_flows.div_ceil(workers), ..self.engine }
     }
 
-    /// Goes on with another source, prepared for these targets, and as many threads as it has rings. Each packet is
+    /// Switches to another source, prepared for these targets, and as many threads as it has rings. Each packet is
     /// measured once, by the one or the other. Flows change their shards with the number of rings, and start over then;
     /// `keeps_flows` says whether they go on otherwise.
     pub(super) async fn replace(&mut self, mut source: Source, watch: WatchList, keeps_flows: bool) -> io::Result<()> {
         let mut rings = source.take_rings();
         let wanted = 1 + rings.len();
         let keeps_flows = keeps_flows && wanted == self.workers.len();
-        let new = self.hire(&mut rings)?;
+        let new = self.spawn_workers(&mut rings)?;
         let taken_over = TakenOver::default();
         let replacement = Replacement { source, watch, keeps_flows, taken_over: taken_over.clone() };
         self.workers[0].send(Command::Replace(Box::new(replacement)));
-        let needless = self.workers.split_off(wanted.min(self.workers.len()));
-        self.staff(rings, new, (keeps_flows, &taken_over));
+        let surplus = self.workers.split_off(wanted.min(self.workers.len()));
+        self.distribute(rings, new, (keeps_flows, &taken_over));
         self.beats.seen.clear();
-        if needless.is_empty() {
+        if surplus.is_empty() {
             return Ok(());
         }
         // What their rings get until then is measured by them.
@@ -149,25 +149,25 @@ impl Crew {
         while taken_over.get().is_none_or(|until| Instant::now() < *until) && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        for worker in needless {
+        for worker in surplus {
             if let Ok(Ok(last)) = tokio::time::timeout(PATIENCE, worker.finish()).await {
                 self.retired.push(Snapshot { flows: 0, ..last });
             }
-            worker.let_go();
+            worker.abandon();
         }
         Ok(())
     }
 
     /// Moves to the head of the hook that tells this way on an interface.
     pub(super) fn move_to_head(&self, ifindex: u32, way: Way) {
-        self.workers[0].send(Command::Head(ifindex, way));
+        self.workers[0].send(Command::MoveToHead(ifindex, way));
     }
 
-    /// Keeps to other bounds from now on.
-    pub(super) fn bounds(&mut self, engine: EngineConfig, limits: SummaryLimits) {
+    /// Applies new limits.
+    pub(super) fn set_limits(&mut self, engine: EngineConfig, limits: SummaryLimits) {
         (self.engine, self.limits) = (engine, limits);
         let own = self.share_of(self.workers.len());
-        self.workers.iter().for_each(|worker| worker.send(Command::Bounds(own, limits)));
+        self.workers.iter().for_each(|worker| worker.send(Command::Limits(own, limits)));
     }
 
     /// Watches these addresses from now on.
@@ -183,11 +183,11 @@ impl Crew {
 
     /// Asks for the interval. It comes once all threads have looked at their commands, and never when the first has
     /// ended.
-    pub(super) fn ask(&mut self) -> oneshot::Receiver<Snapshot> {
+    pub(super) fn interval(&mut self) -> oneshot::Receiver<Snapshot> {
         if let ([only], []) = (self.workers.as_slice(), self.retired.as_slice()) {
-            return only.ask();
+            return only.interval();
         }
-        let asked = self.workers.iter().map(Worker::ask).collect();
+        let asked = self.workers.iter().map(Worker::interval).collect();
         self.gather(asked)
     }
 
@@ -222,37 +222,37 @@ impl Crew {
         answer
     }
 
-    /// How things are; `None` when a thread has ended or hangs.
-    pub(super) async fn look(&self) -> Option<Look> {
-        let asked: Vec<_> = self.workers.iter().map(Worker::look).collect();
-        let mut looks = Vec::new();
-        for look in asked {
-            looks.push(tokio::time::timeout(PATIENCE, look).await.ok()?.ok()?);
+    /// The state of all; `None` when a thread has ended or hangs.
+    pub(super) async fn status(&self) -> Option<CaptureStatus> {
+        let asked: Vec<_> = self.workers.iter().map(Worker::status).collect();
+        let mut states = Vec::new();
+        for state in asked {
+            states.push(tokio::time::timeout(PATIENCE, state).await.ok()?.ok()?);
         }
-        self.together(looks)
+        self.together(states)
     }
 
     /// What each flow measured since the last time; `None` when a thread has ended or hangs.
-    pub(super) async fn tap(&self) -> Option<(Tapped, Look)> {
-        let asked: Vec<_> = self.workers.iter().map(Worker::tap).collect();
-        let (mut tapped, mut looks) = (Tapped::default(), Vec::new());
+    pub(super) async fn flows(&self) -> Option<(Tapped, CaptureStatus)> {
+        let asked: Vec<_> = self.workers.iter().map(Worker::flows).collect();
+        let (mut tapped, mut states) = (Tapped::default(), Vec::new());
         for tap in asked {
-            let (flows, look) = tokio::time::timeout(PATIENCE, tap).await.ok()?.ok()?;
+            let (flows, state) = tokio::time::timeout(PATIENCE, tap).await.ok()?.ok()?;
             tapped.add(flows);
-            looks.push(look);
+            states.push(state);
         }
-        Some((tapped, self.together(looks)?))
+        Some((tapped, self.together(states)?))
     }
 
-    /// Nobody wants to know flows any more.
-    pub(super) fn untap(&self) {
-        self.workers.iter().for_each(|worker| worker.send(Command::Untap));
+    /// Stops per-flow reporting.
+    pub(super) fn stop_flows(&self) {
+        self.workers.iter().for_each(|worker| worker.send(Command::StopFlows));
     }
 
-    fn together(&self, looks: Vec<Look>) -> Option<Look> {
-        let mut looks = looks.into_iter();
-        let mut all = looks.next()?;
-        looks.for_each(|look| all.add(&look.source, &look.engine, look.flows, look.samples_dropped));
+    fn together(&self, states: Vec<CaptureStatus>) -> Option<CaptureStatus> {
+        let mut states = states.into_iter();
+        let mut all = states.next()?;
+        states.for_each(|state| all.add(&state.source, &state.engine, state.flows, state.samples_dropped));
         for last in &self.retired {
             all.add(&last.source, &last.engine, 0, last.samples_dropped);
         }
@@ -260,11 +260,11 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
+impl Drop for CaptureThreads {
     /// Ends the threads and waits until the source is detached. Threads that hang are left to the end of the process,
     /// which detaches as well.
     fn drop(&mut self) {
-        let deadline = Instant::now() + worker::END;
+        let deadline = Instant::now() + capture_thread::END;
         self.workers.iter_mut().for_each(Worker::hang_up);
         for worker in self.workers.drain(..) {
             worker.join(deadline);

@@ -8,9 +8,9 @@ use go_metro_rtt::Side;
 use tokio::sync::mpsc;
 use tokio::time::Interval;
 
-use super::tap::Tapped;
-use super::worker::Look;
-use super::{Agent, ticks};
+use super::capture_thread::CaptureStatus;
+use super::flow_tap::Tapped;
+use super::{Daemon, ticks};
 use crate::output::naming::Names;
 use crate::status::Live;
 use crate::status::live::{Counters, LiveFlow};
@@ -28,7 +28,7 @@ pub(super) struct Feed {
     left_out: u64,
 }
 
-impl Agent {
+impl Daemon {
     /// Somebody wants to be told.
     pub(super) async fn watched_by(&mut self, watcher: mpsc::Sender<Arc<Live>>) {
         self.feed.watchers.push(watcher);
@@ -36,14 +36,14 @@ impl Agent {
             self.feed.ticks = Some(ticks(EVERY));
             self.feed.told_at = Some(Instant::now());
             // What is noted begins now.
-            let _ = self.worker.tap().await;
+            let _ = self.worker.flows().await;
         }
     }
 
     /// Tells all watchers.
     pub(super) async fn tell_watchers(&mut self) {
-        if let Some((tapped, look)) = self.worker.tap().await {
-            let live = Arc::new(self.live(tapped, &look));
+        if let Some((tapped, state)) = self.worker.flows().await {
+            let live = Arc::new(self.live(tapped, &state));
             // A watcher that is behind misses a second, and no more.
             self.feed
                 .watchers
@@ -51,12 +51,12 @@ impl Agent {
         }
         if self.feed.watchers.is_empty() {
             self.feed.ticks = None;
-            self.worker.untap();
+            self.worker.stop_flows();
         }
         drop(self.look_up_names());
     }
 
-    fn live(&mut self, tapped: Tapped, look: &Look) -> Live {
+    fn live(&mut self, tapped: Tapped, state: &CaptureStatus) -> Live {
         self.feed.left_out += tapped.left_out;
         let interval = self.feed.told_at.replace(Instant::now()).map(|told| told.elapsed()).unwrap_or_default();
         let directory = &self.directory;
@@ -72,18 +72,18 @@ impl Agent {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             at_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64),
             interval_s: interval.as_secs_f64(),
-            backend: look.backend.to_owned(),
-            interfaces: look.attached.iter().map(|attached| attached.name.clone()).collect(),
+            backend: state.backend.to_owned(),
+            interfaces: state.attached.iter().map(|attached| attached.name.clone()).collect(),
             counters: Counters {
-                packets: look.source.seen,
-                records: look.source.records,
-                lost: look.source.lost,
-                unparsable: Unparsable::REFUSED.iter().map(|cause| look.source.unparsable[*cause as usize]).sum(),
-                samples: look.engine.samples_total(),
-                rejected: look.engine.rejected_total(),
-                retransmissions: look.engine.retransmissions,
-                flows: look.flows as u64,
-                evicted: look.engine.flows_evicted,
+                packets: state.source.seen,
+                records: state.source.records,
+                lost: state.source.lost,
+                unparsable: Unparsable::REFUSED.iter().map(|cause| state.source.unparsable[*cause as usize]).sum(),
+                samples: state.engine.samples_total(),
+                rejected: state.engine.rejected_total(),
+                retransmissions: state.engine.retransmissions,
+                flows: state.flows as u64,
+                evicted: state.engine.flows_evicted,
                 left_out: self.feed.left_out,
             },
             flows: flows.collect(),

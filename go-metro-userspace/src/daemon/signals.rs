@@ -1,10 +1,10 @@
-//! Signals: what stops the agent and what makes it read its configuration again.
+//! Signals: what stops the daemon and what makes it read its configuration again.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Handlers, in place from the first moment on: a signal that comes while the agent still starts is not lost, and does
+/// Handlers, in place from the first moment on: a signal that comes while the daemon still starts is not lost, and does
 /// not kill.
 pub(super) struct Signals {
     terminate: Signal,

@@ -1,4 +1,4 @@
-//! What the agent says when it is asked how it is (docs/status.md).
+//! What the daemon says when it is asked how it is (docs/status.md).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::OnceLock;
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use go_metro_common::counters::Unparsable;
 use go_metro_rtt::{Kind, Rejection};
 
-use super::serve::{self, Ask, Server, SocketError};
-use super::worker::Look;
-use super::{Agent, resident_bytes};
+use super::capture_thread::CaptureStatus;
+use super::server::{self, Ask, Server, SocketError};
+use super::{Daemon, resident_bytes};
 use crate::capture::ebpf::features;
 use crate::config::Backend;
 use crate::logging::{OnceInAWhile, recent};
@@ -136,11 +136,11 @@ impl Memory {
     }
 }
 
-impl Agent {
+impl Daemon {
     /// Opens the status socket, if one is wanted and possible.
     pub(super) async fn open_status_socket(&mut self) -> Option<Server> {
         let path = self.options.config.status_socket.as_ref()?;
-        match serve::unix(path, &self.asks.0).await {
+        match server::unix(path, &self.asks.0).await {
             Ok(server) => Some(server),
             Err(taken @ SocketError::Taken(_)) => {
                 tracing::info!("{taken}; this one cannot be asked for its status");
@@ -164,7 +164,7 @@ impl Agent {
         if !self.memory.socket_is_gone {
             return;
         }
-        match serve::unix(&path, &self.asks.0).await {
+        match server::unix(&path, &self.asks.0).await {
             Ok(server) => {
                 self.status_socket = Some(server);
                 self.memory.socket_is_gone = false;
@@ -191,19 +191,19 @@ impl Agent {
             Ask::Live(watcher) => self.watched_by(watcher).await,
             Ask::Status(reply) => {
                 // Without an answer the server says that there is none.
-                if let Some(look) = self.worker.look().await {
-                    let _ = reply.send(Box::new(self.status(&look)));
+                if let Some(state) = self.worker.status().await {
+                    let _ = reply.send(Box::new(self.status(&state)));
                 }
             }
         }
     }
 
-    fn status(&self, look: &Look) -> Status {
-        let (config, source, engine) = (&self.options.config, &look.source, &look.engine);
-        let interfaces = self.interfaces(look);
+    fn status(&self, state: &CaptureStatus) -> Status {
+        let (config, source, engine) = (&self.options.config, &state.source, &state.engine);
+        let interfaces = self.interfaces(state);
         let targets: Vec<TargetStatus> = self.directory.status();
         let send_errors = self.outputs.send_errors();
-        let problems = self.problems(look, &interfaces, &targets, send_errors);
+        let problems = self.problems(state, &interfaces, &targets, send_errors);
         let named = |counts: &[u64], names: &[&str]| -> BTreeMap<String, u64> {
             names.iter().zip(counts).map(|(name, count)| ((*name).to_owned(), *count)).collect()
         };
@@ -220,14 +220,14 @@ impl Agent {
                 memory_bytes: resident_bytes(),
             },
             backend: BackendStatus {
-                name: look.backend.to_owned(),
+                name: state.backend.to_owned(),
                 wanted: match config.backend {
                     Backend::Auto => "auto",
                     Backend::Ebpf => "ebpf",
                     Backend::Pcap => "pcap",
                 }
                 .to_owned(),
-                fallback: look.fallback.clone(),
+                fallback: state.fallback.clone(),
             },
             kernel: kernel().clone(),
             privileges: privileges(),
@@ -235,13 +235,13 @@ impl Agent {
             targets,
             ports: config.ports.names().collect(),
             flows: Flows {
-                now: look.flows as u64,
+                now: state.flows as u64,
                 max: config.max_flows.into(),
                 begun: engine.flows_begun,
                 closed: engine.flows_closed,
                 idle: engine.flows_idle,
             },
-            rates: self.rates(look),
+            rates: self.rates(state),
             packets: Packets {
                 seen: source.seen,
                 passed_over: source.passed_over,
@@ -266,7 +266,7 @@ impl Agent {
                 outstanding: engine.pool_full,
                 flows_evicted: engine.flows_evicted,
                 samples_folded: self.folded_samples,
-                samples_not_printed: look.samples_dropped,
+                samples_not_printed: state.samples_dropped,
                 send_errors,
             },
             happened: happened(&self.happened, self.service.lost()),
@@ -289,8 +289,8 @@ impl Agent {
     }
 
     /// Those that capture runs on, then those that ought to be there and are not.
-    fn interfaces(&self, look: &Look) -> Vec<InterfaceStatus> {
-        let there = look.attached.iter().map(|attached| InterfaceStatus {
+    fn interfaces(&self, state: &CaptureStatus) -> Vec<InterfaceStatus> {
+        let there = state.attached.iter().map(|attached| InterfaceStatus {
             qdisc: self.queues.of(attached.ifindex),
             name: attached.name.clone(),
             attached: true,
@@ -298,7 +298,7 @@ impl Agent {
             hook: Some(attached.hook.clone()),
             host_end: attached.host_end,
         });
-        let names: Vec<&str> = look.attached.iter().map(|attached| attached.name.as_str()).collect();
+        let names: Vec<&str> = state.attached.iter().map(|attached| attached.name.as_str()).collect();
         let absent = self.directory.absent(&names).into_iter().map(|name| InterfaceStatus {
             name,
             qdisc: None,
@@ -313,21 +313,21 @@ impl Agent {
     /// What is in the way of doing all that it was told to.
     fn problems(
         &self,
-        look: &Look,
+        state: &CaptureStatus,
         interfaces: &[InterfaceStatus],
         targets: &[TargetStatus],
         send_errors: u64,
     ) -> Vec<String> {
         let mut problems = Vec::new();
-        let is_in_trouble = |name: &str| look.trouble.iter().any(|(its, _)| its == name);
-        for (interface, why) in &look.trouble {
+        let is_in_trouble = |name: &str| state.trouble.iter().any(|(its, _)| its == name);
+        for (interface, why) in &state.trouble {
             problems.push(format!("cannot capture on {interface}: {}", why.lines().next().unwrap_or_default()));
         }
         let absent = interfaces.iter().filter(|now| !now.attached && !is_in_trouble(&now.name));
         problems.extend(absent_ones(&absent.map(|absent| &*absent.name).collect::<Vec<_>>()));
         for ((ifindex, way), _) in self.blind.iter().filter(|(_, blind)| blind.moved) {
             let name =
-                look.attached.iter().find(|attached| attached.ifindex == *ifindex).map(|attached| &*attached.name);
+                state.attached.iter().find(|attached| attached.ifindex == *ifindex).map(|attached| &*attached.name);
             problems.push(format!(
                 "{}: nothing of what is {} is seen, though there is some: another program ends the chain before the \
                  classifier, \
@@ -348,8 +348,8 @@ impl Agent {
         }
         problems.extend(self.directory.surplus());
         let recent = self.memory.recent();
-        if look.source.lost > recent.lost {
-            problems.push(lost_lately(look.backend, look.source.lost - recent.lost));
+        if state.source.lost > recent.lost {
+            problems.push(lost_lately(state.backend, state.source.lost - recent.lost));
         }
         if send_errors > recent.send_errors {
             problems.push(format!("{} datagrams could not be sent lately", send_errors - recent.send_errors));
@@ -374,15 +374,15 @@ impl Agent {
         problems
     }
 
-    fn rates(&self, look: &Look) -> Rates {
+    fn rates(&self, state: &CaptureStatus) -> Rates {
         let since = self.memory.recent();
         let over_s = since.at.elapsed().as_secs_f64();
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / over_s.max(1e-3);
         Rates {
             over_s,
-            packets_per_s: rate(look.source.seen, since.packets),
-            records_per_s: rate(look.source.records, since.records),
-            samples_per_s: rate(look.engine.samples_total(), since.samples),
+            packets_per_s: rate(state.source.seen, since.packets),
+            records_per_s: rate(state.source.records, since.records),
+            samples_per_s: rate(state.engine.samples_total(), since.samples),
         }
     }
 }

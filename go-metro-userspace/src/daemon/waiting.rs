@@ -1,4 +1,4 @@
-//! What the agent's loop waits for, each of which may not be there.
+//! What the daemon's loop waits for, each of which may not be there.
 
 use std::io;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the agent is confined to, by its configuration.
+//! What the daemon is confined to, by its configuration.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use super::status;
 use crate::config::{Backend, Config};
 use crate::privileges::{self, Sandbox};
 
-/// Confines this process to what an agent with this configuration needs. [`super::run`] does so too; who has threads
+/// Confines this process to what a daemon with this configuration needs. [`super::run`] does so too; who has threads
 /// before it does it before them.
 pub fn confine(config: &Config) {
     // What the kernel can do is found out by trying.

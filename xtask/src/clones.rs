@@ -1,7 +1,8 @@
 //! `cargo xtask clones`: the committed tree, cloned where others may clone it, and built and tested there.
 //!
-//! One clone is root's, below /tmp and in a folder whose name has spaces. The other is an ordinary user's, who has a home and a cargo
-//! registry of his own, runs what he may, and is told which steps need root. Nothing but the repository is beside either.
+//! One clone is root's, below /tmp and in a folder whose name has spaces. The other is an ordinary user's, who has a
+//! home and a cargo registry of his own, runs what he may, and is told which steps need root. Nothing but the
+//! repository is beside either.
 
 use std::ffi::OsString;
 use std::fs;

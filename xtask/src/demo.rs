@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: go-metro at work, on real TCP in a lab of its own, beside the kernel's own word on the same sockets.
+//! `cargo xtask demo`: go-metro at work, on real TCP in a lab of its own, beside the kernel's own word on the same
+//! sockets.
 
 use std::io::IsTerminal as _;
 use std::net::Ipv4Addr;

@@ -1,8 +1,10 @@
 //! `cargo xtask deny`: what may be in the tree of dependencies, by `deny.toml`.
 //!
-//! By hand, since the tools take minutes to install on a bare machine. Licences, sources and duplicates need nothing but the lock file;
-//! advisories need RustSec's database, which is fetched, and where that cannot be reached the task says so and checks the rest. Two tools
-//! look for advisories: cargo-deny in the graph of what is built, cargo-audit in the lock files, the fuzz targets' too.
+//! By hand, since the tools take minutes to install on a bare machine. Licences, sources and duplicates need nothing
+//! but the lock file, and unused dependencies ([`unused`], which `cargo xtask test` looks for too) the sources;
+//! advisories need RustSec's database, which is fetched, and where that cannot be reached the task says so and checks
+//! the rest. Two tools look for advisories: cargo-deny in the graph of what is built, cargo-audit in the lock files,
+//! the fuzz targets' too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,7 @@ pub struct Args {
 /// Something is in the tree that may not be; a tool cannot be installed; the database that was named is none.
 pub fn main(args: &Args) -> Result<()> {
     setup::for_deny()?;
+    unused()?;
     run(cargo().args(["deny", "--all-features", "check", "bans", "licenses", "sources"]))?;
     let copy = args.db.as_deref().map(Copy::of).transpose()?;
     let mut reached = advisories(&mut deny(copy.as_ref()))?;
@@ -53,6 +56,15 @@ pub fn main(args: &Args) -> Result<()> {
         None => println!("advisories: none, by today's database"),
     }
     Ok(())
+}
+
+/// Has cargo-machete look for dependencies that no source uses. A crate may call its library otherwise: it asks cargo.
+///
+/// # Errors
+///
+/// There are some.
+pub fn unused() -> Result<()> {
+    run(cargo().args(["machete", "--with-metadata"]))
 }
 
 /// A copy of the database, and cargo-deny's configuration that has it fetched from there.

@@ -51,11 +51,12 @@ impl Args {
     }
 }
 
-/// Makes all of it anew.
+/// Makes all of it.
 ///
 /// # Errors
 ///
-/// Something that is missing cannot be installed, a build fails, or the binary needs a library that may be missing elsewhere.
+/// Something that is missing cannot be installed, a build fails, or the binary needs a library that may be missing
+/// elsewhere.
 pub fn main(args: &Args) -> Result<()> {
     if args.binary.is_none() {
         setup::for_dist()?;

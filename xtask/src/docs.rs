@@ -1,7 +1,7 @@
 //! `cargo xtask docs`: the pages and files that say what the program says, made from it again.
 //!
-//! The reference of the configuration and the specification for Datadog's integrations come from `go-metro config schema`, the drawing
-//! of how it measures from captures of the corpus. A test fails when what is committed differs.
+//! The reference of the configuration and the specification for Datadog's integrations come from `go-metro config
+//! schema`, the drawing of how it measures from captures of the corpus. A test fails when what is committed differs.
 
 mod manual;
 mod reference;
@@ -92,7 +92,8 @@ pub fn integration() -> Result<tempfile::TempDir> {
     let repository = tempfile::Builder::new().prefix("integrations-extras-").tempdir()?;
     let script = format!(
         "cp -r '{}' go_metro; git init -q .; mkdir .ddev; echo 'repo = \"extras\"' > .ddev/config.toml
-         mkdir -p go_metro/datadog_checks/go_metro/data; echo \"__version__ = '0.1.0'\" > go_metro/datadog_checks/go_metro/__about__.py
+         mkdir -p go_metro/datadog_checks/go_metro/data; echo \"__version__ = '0.1.0'\" > \
+         go_metro/datadog_checks/go_metro/__about__.py
          printf '[project]\\nname = \"go_metro\"\\n' > go_metro/pyproject.toml
          git -c user.email=docs@example.com -c user.name=docs commit -q --allow-empty -m files",
         root().join(INTEGRATION).display()

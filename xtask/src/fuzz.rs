@@ -1,7 +1,8 @@
 //! `cargo xtask fuzz`: bytes from outside, whatever they are, against what must hold of each parser and of the engine.
 //!
-//! The targets are a crate of their own in `fuzz/`, as cargo-fuzz wants it, each named after what it proves. `fuzz/seeds` has inputs to
-//! start from; what a run finds on its way is kept in `fuzz/corpus`, and what breaks something in `fuzz/artifacts`.
+//! The targets are a crate of their own in `fuzz/`, as cargo-fuzz wants it, each named after what it proves.
+//! `fuzz/seeds` has inputs to start from; what a run finds on its way is kept in `fuzz/corpus`, and what breaks
+//! something in `fuzz/artifacts`.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

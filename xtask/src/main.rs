@@ -18,7 +18,7 @@ enum Task {
     Corpus(Unread),
     /// See go-metro at work on real TCP, in a lab of its own; under a minute after the build
     Demo(xtask::demo::Args),
-    /// Check licences, sources, duplicates and advisories of all dependencies
+    /// Check licences, sources, duplicates, use and advisories of all dependencies
     Deny(xtask::deny::Args),
     /// Make again the pages and files that say what the program says: reference, drawing, Datadog's specification
     Docs(xtask::docs::Args),

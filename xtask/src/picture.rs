@@ -120,7 +120,8 @@ fn svg(screen: &str, title: &str) -> String {
     let (cell_width, cell_height) = CELL;
     let (width, height) = (f64::from(SIZE.0) * cell_width + 24.0, f64::from(SIZE.1) * cell_height + 52.0);
     let mut drawing = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" aria-label=\"{title}\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" \
+         aria-label=\"{title}\">\n\
          <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"#1b1f27\"/>\n\
          <circle cx=\"18\" cy=\"16\" r=\"5\" fill=\"#ff6b6b\"/><circle cx=\"36\" cy=\"16\" r=\"5\" fill=\"#ffd166\"/>\
          <circle cx=\"54\" cy=\"16\" r=\"5\" fill=\"#66d19e\"/>\n\
@@ -140,7 +141,8 @@ fn svg(screen: &str, title: &str) -> String {
             if look.reversed {
                 let _ = writeln!(
                     drawing,
-                    "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{wide:.1}\" height=\"{cell_height}\" fill=\"#d8dee9\"/>"
+                    "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{wide:.1}\" height=\"{cell_height}\" \
+                     fill=\"#d8dee9\"/>"
                 );
             }
             if text.trim().is_empty() {
@@ -151,7 +153,8 @@ fn svg(screen: &str, title: &str) -> String {
             let text = text.replace('&', "&amp;").replace('<', "&lt;").replace(' ', "\u{a0}");
             let _ = writeln!(
                 drawing,
-                "<text x=\"{left:.1}\" y=\"{:.1}\" textLength=\"{wide:.1}\" lengthAdjust=\"spacingAndGlyphs\" fill=\"{}\"{weight}>{text}</text>",
+                "<text x=\"{left:.1}\" y=\"{:.1}\" textLength=\"{wide:.1}\" lengthAdjust=\"spacingAndGlyphs\" \
+                 fill=\"{}\"{weight}>{text}</text>",
                 top + 13.0,
                 look.ink()
             );

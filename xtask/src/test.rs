@@ -1,4 +1,5 @@
-//! `cargo xtask test`: everything that continuous integration runs, and in its order: what is quick to fail comes first.
+//! `cargo xtask test`: everything that continuous integration runs, and in its order: what is quick to fail comes
+//! first.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,7 +14,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use testing_support::workspace::{CAPTURES_VARIABLE, capture, cargo, run, shown, which};
 use testing_support::{build_ebpf, setup};
 
-use crate::{fuzz, package};
+use crate::{deny, fuzz, package};
 
 mod failures;
 
@@ -22,8 +23,8 @@ use failures::Failures;
 /// The end-to-end program whose tests share the packages that the first of them makes: it is run as a whole.
 const SHARES_ITS_PACKAGES: &str = "deploy";
 
-/// How many modules of those programs run at once, each with one test at a time. They wait more than they compute; more of them
-/// would measure each other.
+/// How many modules of those programs run at once, each with one test at a time. They wait more than they compute; more
+/// of them would measure each other.
 const LANES: usize = 3;
 
 /// Arguments of `test`.
@@ -60,7 +61,7 @@ pub fn main(args: &Args) -> Result<()> {
         );
     }
 
-    // The same packages for each command: a narrower choice would compile dependencies anew, with fewer features.
+    // The same packages for each command: a narrower choice would compile dependencies again, with fewer features.
     heading("unit and property tests");
     let mut totals = Totals::default();
     let mut tests = cargo();
@@ -125,6 +126,11 @@ fn check_form(toolchain: setup::Toolchain) -> Result<()> {
     run(cargo().args(["clippy", "--quiet"]).args(end_to_end()).args(["--", "-Dwarnings"]))?;
     // In release, as the object is built: what its dependencies need is then compiled already.
     run(build_ebpf::cargo_for(toolchain, "clippy")?.args(["--quiet", "--release", "--", "-Dwarnings"]))?;
+    // It is quick, but not worth the minute of its installation to who wants a few tests.
+    if which("cargo-machete").is_some() {
+        heading("unused dependencies");
+        deny::unused()?;
+    }
     heading("each optional part alone");
     package::features(&package::FeaturesArgs {})
 }

@@ -70,7 +70,8 @@ pub(super) fn table(args: &Args, commit: &str) -> Result<Table> {
         }
     }
     table.note(format!(
-        "Processor time of one core, median (quartiles) of {} rounds. Times: of what the same record cost at {commit} in \
+        "Processor time of one core, median (quartiles) of {} rounds. Times: of what the same record cost at {commit} \
+         in \
          the same round.",
         args.rounds
     ));

@@ -63,7 +63,8 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
         }
     }
     table.note(format!(
-        "Processor time of one core (two engines: wall-clock time of two cores, each engine with half of the flows), median (quartiles) of {} rounds. Records as they lie in the ring, each \
+        "Processor time of one core (two engines: wall-clock time of two cores, each engine with half of the flows), \
+         median (quartiles) of {} rounds. Records as they lie in the ring, each \
          flow's answer up to 5 ms after its request. Resident bytes, all in.",
         args.rounds.min(9)
     ));

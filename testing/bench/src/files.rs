@@ -106,7 +106,8 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
         ]);
     }
     table.note(format!(
-        "Wall-clock time of whole processes, median (quartiles) of {} rounds; {PACKETS} packets, at most 96 bytes of each kept, {} MB, from the page \
+        "Wall-clock time of whole processes, median (quartiles) of {} rounds; {PACKETS} packets, at most 96 bytes of \
+         each kept, {} MB, from the page \
          cache; about 20,000 connections at a time, requests and answers, downloads, uploads.",
         args.rounds.min(5),
         fs::metadata(&file)?.len() / 1_000_000,
@@ -121,7 +122,8 @@ fn capture_of(packets: u64) -> Result<PathBuf> {
     made_once(&folder.join(format!("{packets}-v{VERSION}.pcap")), |to| Ok(capture::write(to, packets)?))
 }
 
-/// A file, made by `make` under another name so that half a file is never taken for one; read once, so that it is in the page cache.
+/// A file, made by `make` under another name so that half a file is never taken for one; read once, so that it is in
+/// the page cache.
 fn made_once(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     if !path.exists() {
         eprintln!("making {}", path.display());

@@ -1,8 +1,8 @@
 //! The classifier in the kernel: what a run costs on each path, above one of a program that does nothing.
 //!
-//! Nanoseconds are the kernel's own account of its programs (`bpf_stats`), which includes its two looks at the clock; the empty program's
-//! figure is thus the price of looking. [`test_run`] hands one packet to a program many times over (`BPF_PROG_TEST_RUN`): everything is in
-//! the cache. [`live`] sends packets through a veth pair's hooks.
+//! Nanoseconds are the kernel's own account of its programs (`bpf_stats`), which includes its two looks at the clock;
+//! the empty program's figure is thus the price of looking. [`test_run`] hands one packet to a program many times over
+//! (`BPF_PROG_TEST_RUN`): everything is in the cache. [`live`] sends packets through a veth pair's hooks.
 
 mod departure;
 mod driver;

@@ -1,7 +1,7 @@
 //! The whole agent beside real traffic: what it leaves of throughput and latency, what it costs, and what it loses.
 //!
-//! Host a runs the agent, or none; the loads of [`loads`] go between host a and host b over a bare veth pair, so both hosts, the agent and the
-//! load share this machine's processors.
+//! Host a runs the agent, or none; the loads of [`loads`] go between host a and host b over a bare veth pair, so both
+//! hosts, the agent and the load share this machine's processors.
 
 mod loads;
 
@@ -86,8 +86,10 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
         }
     }
     table.note(format!(
-        "Median (quartiles) of {} rounds of {} ms each. CPU for it: processor time of the whole machine for a unit of work, against that without agent. Both \
-         hosts, the load and the agent share two processors; where the load alone takes both, what the agent takes is missing from the load.",
+        "Median (quartiles) of {} rounds of {} ms each. CPU for it: processor time of the whole machine for a unit of \
+         work, against that without agent. Both \
+         hosts, the load and the agent share two processors; where the load alone takes both, what the agent takes is \
+         missing from the load.",
         args.rounds.min(3),
         TIME.as_millis(),
     ));

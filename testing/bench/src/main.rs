@@ -1,8 +1,9 @@
 //! `cargo xtask bench [PART...]`: what it costs, each figure against a baseline of the same run.
 //!
-//! A part is a file in this folder that gives [`Table`]s. What it measures it measures in [`rounds`]: each round runs the baseline and every
-//! case once, in an order that turns, so that whatever slows the machine for a while slows all of them. What is said of a case is the
-//! median over the rounds, with quartiles. `--write` puts the tables into `docs/performance.md`, between the markers that bear their names.
+//! A part is a file in this folder that gives [`Table`]s. What it measures it measures in [`rounds`]: each round runs
+//! the baseline and every case once, in an order that turns, so that whatever slows the machine for a while slows all
+//! of them. What is said of a case is the median over the rounds, with quartiles. `--write` puts the tables into
+//! `docs/performance.md`, between the markers that bear their names.
 
 mod baseline;
 mod engine;

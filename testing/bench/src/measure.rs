@@ -66,8 +66,8 @@ impl Measured {
     }
 }
 
-/// Measures `cases` cases, of which the first is the baseline, `rounds` times after one round to warm up. `measure` gets a case's index and
-/// says what it cost this time.
+/// Measures `cases` cases, of which the first is the baseline, `rounds` times after one round to warm up. `measure`
+/// gets a case's index and says what it cost this time.
 ///
 /// # Errors
 ///

@@ -1,7 +1,9 @@
-//! One thread that measures or two, where more records come than one can take: the daemon itself, with its own classifier and rings.
+//! One thread that measures or two, where more records come than one can take: the daemon itself, with its own
+//! classifier and rings.
 //!
-//! No traffic that two processors can make overruns the daemon, so its programs in the kernel are run on frames (`BPF_PROG_TEST_RUN`), over and
-//! over: only the network stack is missing. Generators and daemon share the machine's processors.
+//! No traffic that two processors can make overruns the daemon, so its programs in the kernel are run on frames
+//! (`BPF_PROG_TEST_RUN`), over and over: only the network stack is missing. Generators and daemon share the machine's
+//! processors.
 
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,7 +66,8 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
         }
     }
     table.note(format!(
-        "Median (quartiles) of {number} rounds of {} ms each; the daemon with its own classifier and rings (8 MiB together), whose program is run on frames of \
+        "Median (quartiles) of {number} rounds of {} ms each; the daemon with its own classifier and rings (8 MiB \
+         together), whose program is run on frames of \
          {FLOWS} flows a generator (`BPF_PROG_TEST_RUN`). Generators and daemon share two processors.",
         TIME.as_millis()
     ));

@@ -1,7 +1,8 @@
-//! How many instructions each kernel's verifier follows, as it was written down (`docs/verifier.json`), and whether it has grown.
+//! How many instructions each kernel's verifier follows, as it was written down (`docs/verifier.json`), and whether it
+//! has grown.
 //!
-//! A verifier gives up after a million, and long before that loading takes seconds. What is near the end on one kernel may be
-//! past it on the next.
+//! A verifier gives up after a million, and long before that loading takes seconds. What is near the end on one kernel
+//! may be past it on the next.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! `cargo xtask kernels`: real kernels of Debian, from 5.10 to the newest, each booted in a machine of its own ([`machine`]), where the
-//! agent measures in every way that the kernel knows ([`crate::guest`]).
+//! `cargo xtask kernels`: real kernels of Debian, from 5.10 to the newest, each booted in a machine of its own
+//! ([`machine`]), where the agent measures in every way that the kernel knows ([`crate::guest`]).
 
 mod budget;
 pub mod guest;
@@ -154,7 +154,8 @@ impl Outcome {
                     let (median, largest) = errors.unwrap_or_default();
                     let us = |ns: i64| ns as f64 / 1e3;
                     println!(
-                        "  {name:<26} ok  {hook:<8} {samples:>4} samples, off by {:>7.1} µs (median), {:>7.1} µs (most)  {note}",
+                        "  {name:<26} ok  {hook:<8} {samples:>4} samples, off by {:>7.1} µs (median), {:>7.1} µs \
+                         (most)  {note}",
                         us(median),
                         us(largest)
                     );

@@ -1,7 +1,7 @@
 //! A machine that boots a kernel: qemu, without KVM.
 //!
-//! Its clock counts instructions (`-icount`), not seconds: how busy the real machine is shows in nothing that is measured inside, and
-//! time in which nothing is to be done costs none.
+//! Its clock counts instructions (`-icount`), not seconds: how busy the real machine is shows in nothing that is
+//! measured inside, and time in which nothing is to be done costs none.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;

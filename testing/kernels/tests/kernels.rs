@@ -1,5 +1,5 @@
-//! Kernels other than this machine's: the oldest that has a ring buffer in Debian, and the first of Debian's with TCX. All of them:
-//! `cargo xtask kernels`.
+//! Kernels other than this machine's: the oldest that has a ring buffer in Debian, and the first of Debian's with TCX.
+//! All of them: `cargo xtask kernels`.
 
 #![allow(clippy::unwrap_used)]
 

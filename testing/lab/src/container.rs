@@ -1,4 +1,5 @@
-//! Containers on host a, as a runtime makes them: a namespace with a process in it, a veth pair, a bridge, a control group.
+//! Containers on host a, as a runtime makes them: a namespace with a process in it, a veth pair, a bridge, a control
+//! group.
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -35,8 +36,8 @@ pub struct Container {
 }
 
 impl Container {
-    /// Starts one whose link is `link` on host a and whose address ends in `last`. `group` is the path of its control group below
-    /// the root, where there is to be one.
+    /// Starts one whose link is `link` on host a and whose address ends in `last`. `group` is the path of its control
+    /// group below the root, where there is to be one.
     ///
     /// # Errors
     ///
@@ -48,7 +49,8 @@ impl Container {
         let v4 = Ipv4Addr::new(10, 79, 0, last);
         let name = namespace.name();
         lab.a.namespace.ip(&format!(
-            "link add {link} type veth peer name {INTERFACE} netns {name}\nlink set {link} master {BRIDGE}\nlink set {link} up"
+            "link add {link} type veth peer name {INTERFACE} netns {name}\nlink set {link} master {BRIDGE}\nlink set \
+             {link} up"
         ))?;
         namespace.ip(&format!("link set lo up\naddress add {v4}/24 dev {INTERFACE}\nlink set {INTERFACE} up"))?;
         let host = Host { namespace, v4, v6: Ipv6Addr::UNSPECIFIED };

@@ -12,7 +12,8 @@ use super::port::Port;
 /// Where the flood goes: 10.66.1.0 and up, 65,536 flows to each.
 pub const NET: &str = "10.66.0.0/16";
 
-/// Sends a SYN for each number of `flows` out of a host's `interface`, which best leads nowhere; how many the kernel took.
+/// Sends a SYN for each number of `flows` out of a host's `interface`, which best leads nowhere; how many the kernel
+/// took.
 ///
 /// # Errors
 ///
@@ -87,7 +88,7 @@ impl Forged {
     }
 }
 
-/// Sends segments, whoever they claim to be from, out of a host's `interface`; how many the kernel took.
+/// Sends segments with any source address out of a host's `interface`; returns how many the kernel took.
 ///
 /// # Errors
 ///

@@ -1,7 +1,8 @@
-//! The thread that is the path: it takes frames at one end, holds them as long as it is told, and puts them out at the other.
+//! The thread that is the path: it takes frames at one end, holds them as long as it is told, and puts them out at the
+//! other.
 //!
-//! A frame's delay counts from the kernel's receive time stamp, so that it does not matter when the thread got a processor. The last
-//! tens of microseconds before a frame is due are spun away; a sleep would overshoot by as much.
+//! A frame's delay counts from the kernel's receive time stamp, so that it does not matter when the thread got a
+//! processor. The last tens of microseconds before a frame is due are spun away; a sleep would overshoot by as much.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -70,7 +71,7 @@ const DROPPED: usize = 7;
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Orders for each direction, and when they were given: a count that moves tells the thread to read them anew.
+    /// Orders for each direction, and when they were given: a count that moves has the thread read them again.
     orders: Mutex<[(u64, Impairment); 2]>,
     version: AtomicU64,
     /// Super-segments are cut.
@@ -103,7 +104,7 @@ impl Forwarder {
         Ok(Self { shared, stop, thread: Some(thread) })
     }
 
-    /// Sets what happens to frames of one direction from now on; its draws start anew.
+    /// Sets what happens to frames of one direction from now on; its random draws start over.
     pub fn impair(&self, way: Way, impairment: Impairment) {
         let mut orders = self.shared.orders();
         let version = self.shared.version.load(Ordering::Relaxed) + 1;
@@ -118,7 +119,8 @@ impl Forwarder {
         }
     }
 
-    /// Cuts super-segments from now on, as a network card does: each of their parts has its own fate and its own passage.
+    /// Cuts super-segments from now on, as a network card does: each of their parts has its own fate and its own
+    /// passage.
     pub fn cut_super_segments(&self) {
         self.shared.cuts.store(true, Ordering::Relaxed);
     }
@@ -208,7 +210,8 @@ impl Fate {
 }
 
 impl Lane {
-    /// When a frame of this length that comes at `at` has passed the narrowest link; None if there is no room before it.
+    /// When a frame of this length that comes at `at` has passed the narrowest link; None if there is no room before
+    /// it.
     fn queue(&mut self, at: Instant, length: usize) -> Option<Instant> {
         let Some(queue) = self.orders.queue else { return Some(at) };
         let free_at = self.free_at.map_or(at, |free_at| free_at.max(at));

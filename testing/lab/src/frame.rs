@@ -83,8 +83,8 @@ fn network(frame: &[u8], framing: Framing) -> Option<usize> {
     }
 }
 
-/// The segments that a network card would put on the wire for this buffer, virtio header and super-segment; none if it is no super-segment of TCP
-/// whose checksum is left to the device.
+/// The segments that a network card would put on the wire for this buffer, virtio header and super-segment; none if it
+/// is no super-segment of TCP whose checksum is left to the device.
 pub(super) fn wire_segments(buffer: &[u8], framing: Framing) -> Option<Vec<Vec<u8>>> {
     let native = |at: usize| Some(u16::from_ne_bytes(buffer.get(at..at + 2)?.try_into().ok()?));
     let (size, tcp) = (usize::from(native(GSO_SIZE)?), usize::from(native(CSUM_START)?));
@@ -199,7 +199,8 @@ mod tests {
         assert_eq!(buffer[HDR_LEN..HDR_LEN + 2], 58_u16.to_ne_bytes());
     }
 
-    /// A super-segment of IPv4 or IPv6 without options, with FIN, PSH, ACK and CWR, of `payload` bytes in parts of 1000.
+    /// A super-segment of IPv4 or IPv6 without options, with FIN, PSH, ACK and CWR, of `payload` bytes in parts of
+    /// 1000.
     fn super_segment(is_v6: bool, payload: usize) -> Vec<u8> {
         let tcp = 14 + if is_v6 { 40 } else { 20 };
         let mut frame = vec![0; tcp + 20];
@@ -248,7 +249,8 @@ mod tests {
                     assert_eq!(of(ip + 2, part), 40 + length);
                     assert_eq!(fold(sum(&part[ip..tcp])), 0xffff, "the header's checksum");
                 }
-                // The rest of the checksum is the device's work: with it, the sum over pseudo-header and segment is as it must be.
+                // The rest of the checksum is the device's work: with it, the sum over pseudo-header and segment is as
+                // it must be.
                 let addresses = if is_v6 { &part[ip + 8..ip + 40] } else { &part[ip + 12..ip + 20] };
                 assert_eq!(of(tcp + 16, part), fold(sum(addresses) + 6 + u32::from(20 + length)));
             }

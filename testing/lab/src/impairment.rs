@@ -26,8 +26,8 @@ impl Way {
 
 /// What happens to frames of one [`Way`]. The default is nothing.
 ///
-/// Delay applies to all; loss, duplication and reordering to TCP and UDP alone, so that address resolution always works. They
-/// are drawn from `seed`, one draw a frame: the same frames in the same order meet the same fate.
+/// Delay applies to all; loss, duplication and reordering to TCP and UDP alone, so that address resolution always
+/// works. They are drawn from `seed`, one draw a frame: the same frames in the same order meet the same fate.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Impairment {
     /// How much later a frame arrives than it left.

@@ -6,12 +6,13 @@
 //! fd77::1                                                 fd77::2
 //! ```
 //!
-//! Each host is a network namespace. [`Link::Veth`] joins them through a third one, where the forwarder ([`forwarder`]) moves
-//! frames between two packet sockets; [`Link::Tun`] gives each host a device without a link header, whose other end is the
-//! forwarder itself. Super-segments and checksum offload pass unharmed either way, so that what the classifier sees at the hooks is what
-//! it sees on a real machine.
+//! Each host is a network namespace. [`Link::Veth`] joins them through a third one, where the forwarder ([`forwarder`])
+//! moves frames between two packet sockets; [`Link::Tun`] gives each host a device without a link header, whose other
+//! end is the forwarder itself. Super-segments and checksum offload pass unharmed either way, so that what the
+//! classifier sees at the hooks is what it sees on a real machine.
 //!
-//! Needs root. Namespaces are removed when a [`Lab`] is dropped; those of a process that was killed, when the next one starts.
+//! Needs root. Namespaces are removed when a [`Lab`] is dropped; those of a process that was killed, when the next one
+//! starts.
 
 pub mod agent;
 pub mod behind;
@@ -149,7 +150,8 @@ impl Lab {
         let (middle, ports) = match link {
             Link::Veth => {
                 let middle = Namespace::new(number, "m")?;
-                // A middle that speaks for itself (router solicitations, multicast reports) would be heard by the hosts.
+                // A middle that speaks for itself (router solicitations, multicast reports) would be heard by the
+                // hosts.
                 middle.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
                 for (end, host) in [("to-a", &a), ("to-b", &b)] {
                     middle.ip(&format!(
@@ -175,8 +177,9 @@ impl Lab {
             middle.keep_order("to-a", 0)?;
             middle.keep_order("to-b", 1)?;
             b.namespace.keep_order(INTERFACE, 1)?;
-            // Host a receives as from a network card: single segments, merged and stamped when they are processed. A veth end
-            // otherwise stamps a frame and queues it, and what captures by that stamp is milliseconds ahead of the hooks.
+            // Host a receives as from a network card: single segments, merged and stamped when they are processed. A
+            // veth end otherwise stamps a frame and queues it, and what captures by that stamp is milliseconds ahead of
+            // the hooks.
             middle.enter(|| ethtool::tso_off("to-a"))?;
             a.enter(|| ethtool::gro_on(INTERFACE))?;
         }

@@ -118,8 +118,8 @@ impl Namespace {
         self.enter(|| fs::write(format!("/proc/sys/{key}"), value)).with_context(|| format!("cannot set {key}={value}"))
     }
 
-    /// Has one processor receive all frames of `device`, a veth end. A veth otherwise queues on the sender's processor, and frames
-    /// overtake each other when the sender moves to another one.
+    /// Has one processor receive all frames of `device`, a veth end. A veth otherwise queues on the sender's processor,
+    /// and frames overtake each other when the sender moves to another one.
     ///
     /// # Errors
     ///
@@ -161,8 +161,8 @@ impl Namespace {
         use std::os::unix::process::CommandExt as _;
         let mut command = Command::new(program);
         let namespace = self.file.as_raw_fd();
-        // SAFETY: both are async-signal-safe system calls; the descriptor outlives the fork, since `self` is alive wherever
-        // the caller starts the command (a closed one would give an error, nothing worse).
+        // SAFETY: both are async-signal-safe system calls; the descriptor outlives the fork, since `self` is alive
+        // wherever the caller starts the command (a closed one would give an error, nothing worse).
         unsafe {
             command.pre_exec(move || {
                 setns(BorrowedFd::borrow_raw(namespace), CloneFlags::CLONE_NEWNET)?;

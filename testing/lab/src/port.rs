@@ -1,7 +1,7 @@
 //! Where the forwarder takes frames from and puts them: a packet socket on a veth end, or a TUN device.
 //!
-//! Both speak of a frame as `struct virtio_net_hdr` and the bytes behind it, which is how a super-segment whose checksum is not yet
-//! computed passes through user space as what it is.
+//! Both speak of a frame as `struct virtio_net_hdr` and the bytes behind it, which is how a super-segment whose
+//! checksum is not yet computed passes through user space as what it is.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};

@@ -23,7 +23,8 @@ pub struct Prometheus<'h> {
 }
 
 impl<'h> Prometheus<'h> {
-    /// Starts one that keeps its data in `folder`, scrapes port `port` as the job `go-metro` once a second, and evaluates these rules as often.
+    /// Starts one that keeps its data in `folder`, scrapes port `port` as the job `go-metro` once a second, and
+    /// evaluates these rules as often.
     ///
     /// # Errors
     ///

@@ -165,7 +165,8 @@ impl Metric {
     }
 }
 
-/// Parses a datagram: lines of `name:value[:value...]|type[|@rate][|#tag,...]`, and the fields that tell of the sender: `|c:`, `|e:`, `|card:`.
+/// Parses a datagram: lines of `name:value[:value...]|type[|@rate][|#tag,...]`, and the fields that tell of the sender:
+/// `|c:`, `|e:`, `|card:`.
 ///
 /// # Errors
 ///

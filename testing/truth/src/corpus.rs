@@ -1,10 +1,10 @@
 //! `cargo xtask corpus`: makes the captures of `corpus/` again.
 //!
-//! Each [`Scenario`] is real TCP of this machine's kernel in the lab, whose path loses, repeats and holds back what the scenario needs, captured
-//! by tcpdump or dumpcap. What this kernel does not write (link types of other systems, tunnels, a mirror port's
-//! copies, frames that are missing) is made of such a capture by a rule, and its description says so; that capture then
-//! says what is true of its samples ([`Truth`]). No capture is taken that does not contain what its name says: every
-//! scenario names display filters of tshark and how many frames must match.
+//! Each [`Scenario`] is real TCP of this machine's kernel in the lab, whose path loses, repeats and holds back what the
+//! scenario needs, captured by tcpdump or dumpcap. What this kernel does not write (link types of other systems,
+//! tunnels, a mirror port's copies, frames that are missing) is made of such a capture by a rule, and its description
+//! says so; that capture then says what is true of its samples ([`Truth`]). No capture is taken that does not contain
+//! what its name says: every scenario names display filters of tshark and how many frames must match.
 
 mod direct;
 mod encapsulate;
@@ -47,7 +47,8 @@ pub struct Scenario {
     pub shows: &'static str,
     /// Display filters of tshark, and how many frames must match at least.
     must: &'static [(&'static str, usize)],
-    /// How many trustworthy pairs the judges find in it at least: a filter that came to trust nothing would find all of it.
+    /// How many trustworthy pairs the judges find in it at least: a filter that came to trust nothing would find all of
+    /// it.
     pub trusted: usize,
     /// What says which samples are right.
     pub truth: Truth,
@@ -244,9 +245,10 @@ fn readme() -> String {
     let mut text = "\
 # Captures
 
-Real TCP in the lab (`testing/lab`), captured there, snapped to headers; `cargo xtask corpus` makes them again, `cargo xtask corpus --check` looks
-whether each contains what its name says, and `cargo xtask oracle` judges the samples that go-metro finds in them. Those from missing-below on
-are made of others by a rule, so that it is known which samples are right.
+Real TCP in the lab (`testing/lab`), captured there, snapped to headers. `cargo xtask corpus` makes them again, `cargo
+xtask corpus --check` looks whether each contains what its name says, and `cargo xtask oracle` judges the samples that
+go-metro finds in them. Those from missing-below on are made of others by a rule, so that it is known which samples are
+right.
 
 | capture | shows |
 |---|---|

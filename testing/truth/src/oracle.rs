@@ -1,8 +1,8 @@
 //! `cargo xtask oracle FILE...`: is the number right? Every sample of `go-metro read`, one by one, against two judges.
 //!
-//! The judges are tshark ([`tshark`]) and tcptrace ([`tcptrace`]), independent of each other and of us. What either calls an RTT is a *pair*:
-//! a segment and the acknowledgement of its end. [`trace`] says from the frames alone which pairs are to be trusted, and whether each of our
-//! samples is proved; [`compare`] counts.
+//! The judges are tshark ([`tshark`]) and tcptrace ([`tcptrace`]), independent of each other and of us. What either
+//! calls an RTT is a *pair*: a segment and the acknowledgement of its end. [`trace`] says from the frames alone which
+//! pairs are to be trusted, and whether each of our samples is proved; [`compare`] counts.
 
 mod compare;
 mod copies;
@@ -141,7 +141,8 @@ fn at_once<T: Send + 'static>(
 
 /// The table's head, over [`Judged::row`].
 pub const HEADER: &str = "\
-capture                          samples   tshark tcptrace doubtful |  trusted    found   recall    wrong  refuted  largest error";
+capture                          samples   tshark tcptrace doubtful |  trusted    found   recall    wrong  refuted  \
+largest error";
 
 /// The captures among `given`, and those in its directories, by name.
 ///

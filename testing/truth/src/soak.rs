@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: does it stay up? The agent in the lab for as long as is asked, with connections that come and go and faults at random
-//! moments; in the end its memory, its descriptors and its accounts.
+//! `cargo xtask soak`: does it stay up? The agent in the lab for as long as is asked, with connections that come and go
+//! and faults at random moments; in the end its memory, its descriptors and its accounts.
 
 mod churn;
 mod faults;
@@ -195,7 +195,8 @@ fn judge(watch: &Watch, agent: &Agent) -> Result<()> {
     let (repeats, thinned) = (number("repeats"), number("thinned"));
     check(
         format!(
-            "{segments} segments = {records} records + {repeats} repeats and {thinned} thinned, left in the kernel + {lost} lost"
+            "{segments} segments = {records} records + {repeats} repeats and {thinned} thinned, left in the kernel + \
+             {lost} lost"
         ),
         segments == records + repeats + thinned + lost,
     );

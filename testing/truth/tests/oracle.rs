@@ -1,4 +1,5 @@
-//! Truth: every sample of `go-metro read`, one by one, against tshark and tcptrace, on every capture there is; and every packet accounted for.
+//! Truth: every sample of `go-metro read`, one by one, against tshark and tcptrace, on every capture there is; and
+//! every packet accounted for.
 //!
 //! The captures are those of the corpus, and, where it is set, those in the directory `GO_METRO_CAPTURES`.
 

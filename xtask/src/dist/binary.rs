@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn the_newest_symbol_says_which_glibc_is_the_oldest() {
-        let readelf = "  0x0010:   Name: GLIBC_2.4  Flags: none  Version: 12\n  0x0020:   Name: GLIBC_2.34  Flags: none\n\
+        let readelf = "  0x0010:   Name: GLIBC_2.4  Flags: none  Version: 12\n  \
+                       0x0020:   Name: GLIBC_2.34  Flags: none\n\
                        0x0030:   Name: GLIBC_2.2.5  Flags: none  Version: 4\n  Name: GCC_3.0";
         assert_eq!(newest_glibc(readelf).as_deref(), Some("2.34"));
         assert_eq!(newest_glibc("Name: GCC_3.0"), None);

@@ -56,7 +56,8 @@ pub(super) fn lay(stage: &Path, binary: &Path, native: &Path, release: &Release)
 fn debian_changelog(release: &Release) -> Result<String> {
     let date = capture(Command::new("date").args(["--utc", "--rfc-email", &format!("--date=@{}", time_of_source())]))?;
     Ok(format!(
-        "go-metro ({}) unstable; urgency=medium\n\n  * Changes are told in CHANGELOG.md.gz.\n\n -- {MAINTAINER}  {date}\n",
+        "go-metro ({}) unstable; urgency=medium\n\n  * Changes are told in CHANGELOG.md.gz.\n\n \
+         -- {MAINTAINER}  {date}\n",
         release.version
     ))
 }

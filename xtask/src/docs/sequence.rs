@@ -1,7 +1,8 @@
-//! docs/how-it-measures.svg: frames of two captures on a scale of time, and what go-metro makes of each acknowledgement.
+//! docs/how-it-measures.svg: frames of two captures on a scale of time, and what go-metro makes of each
+//! acknowledgement.
 //!
-//! Times are those at the local interface, where the captures were made. When the far end had a frame is not known there; the drawing slants
-//! all lines alike.
+//! Times are those at the local interface, where the captures were made. When the far end had a frame is not known
+//! there; the drawing slants all lines alike.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -62,7 +63,8 @@ pub(super) fn drawing(binary: &Path) -> Result<String> {
     }
     let width = PARTS.len() as f64 * PART_WIDTH;
     Ok(format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {:.0}\" role=\"img\" aria-label=\"Frames of two captures and the samples they give\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {:.0}\" role=\"img\" aria-label=\"Frames of \
+         two captures and the samples they give\" \
          font-family=\"sans-serif\" font-size=\"12\" fill=\"{INK}\">\n{}</svg>\n",
         height + 30.0,
         parts.concat()

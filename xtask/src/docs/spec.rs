@@ -1,4 +1,5 @@
-//! The specification of the configuration in the form of Datadog's integrations, from which their tool writes the example.
+//! The specification of the configuration in the form of Datadog's integrations, from which their tool writes the
+//! example.
 
 use anyhow::Result;
 use serde_json::{Value, json};

@@ -1,7 +1,8 @@
 //! A capture to read: made up, but of what a host's traffic is made of.
 //!
-//! Twenty thousand connections at a time, seen from the clients' network: requests and answers, downloads, uploads, from handshake to FIN, each
-//! at its own distance, some segments sent again, and some UDP in between. What each packet says is consistent with what was said before.
+//! Twenty thousand connections at a time, seen from the clients' network: requests and answers, downloads, uploads,
+//! from handshake to FIN, each at its own distance, some segments sent again, and some UDP in between. What each packet
+//! says is consistent with what was said before.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};

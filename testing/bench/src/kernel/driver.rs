@@ -1,4 +1,5 @@
-//! What comes in, seen in the driver (XDP) and at TC's hook: two classifiers on one veth end, which see the same packets.
+//! What comes in, seen in the driver (XDP) and at TC's hook: two classifiers on one veth end, which see the same
+//! packets.
 
 use anyhow::{Result, ensure};
 use aya::programs::tc::TcAttachOptions;
@@ -68,8 +69,10 @@ pub(super) fn table(pair: &Pair, number: usize) -> Result<Table> {
         table.row([path.name.to_owned()].into_iter().chain(cells));
     }
     table.note(format!(
-        "Median (quartiles) of {number} rounds of {PACKETS} packets each, by `bpf_stats`; both classifiers and the empty program, which is at TC's hook, see \
-         the same packets, the driver's first, which waits for the packet to come into the cache. What XDP saves besides is not in these figures: packets that other programs drop or redirect there."
+        "Median (quartiles) of {number} rounds of {PACKETS} packets each, by `bpf_stats`; both classifiers and the \
+         empty program, which is at TC's hook, see \
+         the same packets, the driver's first, which waits for the packet to come into the cache. What XDP saves \
+         besides is not in these figures: packets that other programs drop or redirect there."
     ));
     Ok(table)
 }

@@ -1,7 +1,8 @@
 //! How many records a second the daemon takes with its default configuration, until the first is left out or lost.
 //!
-//! The daemon's own classifier is run on packets through `BPF_PROG_TEST_RUN`, so many in each millisecond: no network stack stands between, which on
-//! this many processors would be busy long before. All else is the daemon as it is: ring, capture thread, engine, summaries.
+//! The daemon's own classifier is run on packets through `BPF_PROG_TEST_RUN`, so many in each millisecond: no network
+//! stack stands between, which on this many processors would be busy long before. All else is the daemon as it is:
+//! ring, capture thread, engine, summaries.
 
 use std::borrow::Cow;
 use std::thread;
@@ -77,7 +78,8 @@ pub(crate) fn tables(args: &Args) -> Result<Vec<Table>> {
         ]);
     }
     table.note(format!(
-        "Median (quartiles) of {rounds} rounds of {} s each, half of the segments sent, half received, all of one flow. The processors that run the classifier are those \
+        "Median (quartiles) of {rounds} rounds of {} s each, half of the segments sent, half received, all of one \
+         flow. The processors that run the classifier are those \
          that the daemon runs on too.",
         TIME.as_secs()
     ));

@@ -1,4 +1,5 @@
-//! Both hooks of a veth end, with an empty program, the classifier and perhaps another tool's in one chain: all see the same packets.
+//! Both hooks of a veth end, with an empty program, the classifier and perhaps another tool's in one chain: all see the
+//! same packets.
 
 use std::path::Path as File;
 
@@ -142,7 +143,8 @@ fn by_path(pair: &Pair, rounds: usize) -> Result<Table> {
         table.row([path.name.to_owned()].into_iter().chain(row));
     }
     table.note(format!(
-        "Median (quartiles) of {rounds} rounds of {PACKETS} packets each, by `bpf_stats`; the empty program is in the same chain."
+        "Median (quartiles) of {rounds} rounds of {PACKETS} packets each, by `bpf_stats`; the empty program is in the \
+         same chain."
     ));
     Ok(table)
 }
@@ -177,7 +179,8 @@ fn by_connection(pair: &Pair, rounds: usize, peer: Option<&File>) -> Result<Tabl
         }
     }
     table.note(format!(
-        "Median (quartiles) of {rounds} rounds, by `bpf_stats`; all programs are in one chain and see the same packets. Records are of \
+        "Median (quartiles) of {rounds} rounds, by `bpf_stats`; all programs are in one chain and see the same \
+         packets. Records are of \
          both hooks together."
     ));
     Ok(table)

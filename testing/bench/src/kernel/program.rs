@@ -101,7 +101,8 @@ impl Classifier {
         Ok(infos)
     }
 
-    /// Has all flows thinned as if the ring ran full, or return as if it did lately; the classifier looks again by itself.
+    /// Has all flows thinned as if the ring ran full, or return as if it did lately; the classifier looks again by
+    /// itself.
     pub(super) fn press(&mut self, every_ns: u64) -> Result<()> {
         let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_nanos() as u64;
         let mut pressure: Array<_, Pressure> = self.ebpf.map_mut(names::PRESSURE).context("no map")?.try_into()?;

@@ -59,7 +59,8 @@ pub(super) fn table(number: usize) -> Result<Table> {
         table.row([name.to_owned()].into_iter().chain(row));
     }
     table.note(format!(
-        "Median (quartiles) of {number} rounds of {REPEAT} runs each, by `bpf_stats`, through `BPF_PROG_TEST_RUN`. All but those left out leave a record."
+        "Median (quartiles) of {number} rounds of {REPEAT} runs each, by `bpf_stats`, through `BPF_PROG_TEST_RUN`. All \
+         but those left out leave a record."
     ));
     Ok(table)
 }

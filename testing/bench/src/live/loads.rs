@@ -27,7 +27,8 @@ pub(super) enum Load<'a> {
     Bulk(&'a Pair, std::process::Child),
     /// Sixteen connections, each with one request at a time.
     Rounds(Vec<TcpStream>, #[allow(dead_code, reason = "serves while it is held")] Server),
-    /// Acknowledgements to host a, each of another flow than the one before and each of something new, as fast as one thread sends them.
+    /// Acknowledgements to host a, each of another flow than the one before and each of something new, as fast as one
+    /// thread sends them.
     Flood(Port),
 }
 
@@ -138,7 +139,8 @@ fn flood(port: &mut Port, time: Duration) -> f64 {
 /// Where the frame begins, behind `struct virtio_net_hdr` (include/uapi/linux/virtio_net.h): nothing to be offloaded.
 const FRAME: usize = 10;
 
-/// An ACK from host b to host a, to an Ethernet address that nobody has: the hooks see it, and the stack then drops it unanswered.
+/// An ACK from host b to host a, to an Ethernet address that nobody has: the hooks see it, and the stack then drops it
+/// unanswered.
 fn acknowledgement() -> Vec<u8> {
     let mut frame = vec![0; FRAME];
     frame.extend([2, 0, 0, 0, 0, 99, 2, 0, 0, 0, 0, 2, 8, 0]);

@@ -46,12 +46,16 @@ mkdir -p /srv/archive
 cd /srv/archive
 pack() {
     mkdir -p "$1/DEBIAN" "$1/usr/bin"
-    printf 'Package: %s\nVersion: 99\nArchitecture: all\nMaintainer: lab <lab@lab.test>\n%sDescription: lab\n' "$1" "$2" >"$1/DEBIAN/control"
+    {
+        printf 'Package: %s\nVersion: 99\nArchitecture: all\n' "$1"
+        printf 'Maintainer: lab <lab@lab.test>\n%sDescription: lab\n' "$2"
+    } >"$1/DEBIAN/control"
     printf '#!/bin/sh\n' >"$1/usr/bin/$1"
     chmod 755 "$1/usr/bin/$1"
     dpkg-deb --build "$1" "$1.deb"
     dpkg-deb --field "$1.deb" >>Packages
-    printf 'Filename: ./%s.deb\nSize: %s\nSHA256: %s\n\n' "$1" "$(stat -c %s "$1.deb")" "$(sha256sum <"$1.deb" | cut -d ' ' -f 1)" >>Packages
+    sum=$(sha256sum <"$1.deb" | cut -d ' ' -f 1)
+    printf 'Filename: ./%s.deb\nSize: %s\nSHA256: %s\n\n' "$1" "$(stat -c %s "$1.deb")" "$sum" >>Packages
 }
 pack tcptrace 'Depends: lab-library
 '
@@ -137,7 +141,8 @@ fn the_manager_reloads_it_and_restarts_it_when_it_hangs() {
     let machine = Machine::start();
     machine.run(&format!(
         "mkdir -p /etc/systemd/system/go-metro.service.d && \
-         printf '[Service]\\nWatchdogSec=2\\nRestartSec=100ms\\n' > /etc/systemd/system/go-metro.service.d/quick.conf && {UNPACK}"
+         printf '[Service]\\nWatchdogSec=2\\nRestartSec=100ms\\n' > /etc/systemd/system/go-metro.service.d/quick.conf \
+         && {UNPACK}"
     ));
     let pid = machine.property("MainPID");
     machine
@@ -150,7 +155,7 @@ fn the_manager_reloads_it_and_restarts_it_when_it_hangs() {
     machine.measures();
 
     machine.run(&format!("kill -STOP {pid}"));
-    let next = wait("it is started anew", || {
+    let next = wait("it is started again", || {
         let next = machine.property("MainPID");
         (next != pid && next != "0" && machine.property("ActiveState") == "active").then_some(next)
     });
@@ -176,8 +181,10 @@ fn an_upgrade_keeps_configuration_and_capabilities_and_restarts_the_service() {
     machine.measures();
 
     // Nor does one enable what was disabled, or open what was closed.
-    machine
-        .run("systemctl disable --now go-metro && dpkg-statoverride --update --add root root 0700 /usr/lib/go-metro/go-metro");
+    machine.run(
+        "systemctl disable --now go-metro && dpkg-statoverride --update --add root root 0700 \
+              /usr/lib/go-metro/go-metro",
+    );
     machine.run(UNPACK);
     assert!(!machine.can("systemctl is-enabled go-metro"));
     assert_eq!(machine.run("stat --format '%U:%G %a' /usr/lib/go-metro/go-metro"), "root:root 700");

@@ -12,8 +12,9 @@ use super::machine::{Machine, wait};
 /// A clone of the repository, as far as it is needed.
 pub(crate) const CONTEXT: &str = "/context";
 
-/// What podman needs on such a machine: storage in files, for its root is an overlay already; no control groups, for the kernel of who runs
-/// the tests may have none to give; limits that are not raised, for who runs them may lack the right to.
+/// What podman needs on such a machine: storage in files, for its root is an overlay already; no control groups, for
+/// the kernel of who runs the tests may have none to give; limits that are not raised, for who runs them may lack the
+/// right to.
 const CONTAINERS: &str = r#"[containers]
 cgroups = "disabled"
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -22,9 +23,10 @@ seccomp_profile = "/etc/containers/seccomp.json"
 runtime = "crun"
 "#;
 
-/// The runtime's default profile, with bpf(2) and perf_event_open(2) as newer ones have them for who has CAP_BPF and CAP_PERFMON.
-/// Older ones want CAP_SYS_ADMIN.
-pub(crate) const WITH_BPF: &str = r#".syscalls |= map(if .action == "SCMP_ACT_ERRNO" then .names -= ["bpf", "perf_event_open"] else . end)
+/// The runtime's default profile, with bpf(2) and perf_event_open(2) as newer ones have them for who has CAP_BPF and
+/// CAP_PERFMON. Older ones want CAP_SYS_ADMIN.
+pub(crate) const WITH_BPF: &str = r#".syscalls
+    |= map(if .action == "SCMP_ACT_ERRNO" then .names -= ["bpf", "perf_event_open"] else . end)
     | .syscalls += [{names: ["bpf", "perf_event_open"], action: "SCMP_ACT_ALLOW"}]"#;
 /// The same as older ones have it.
 const WITHOUT_BPF: &str = r#".syscalls |= map(.names -= ["bpf"])"#;

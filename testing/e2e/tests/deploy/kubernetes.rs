@@ -26,7 +26,8 @@ pub(crate) fn object(objects: &[Value], kind: &str) -> Value {
     objects.iter().find(|object| object["kind"] == kind).unwrap().clone()
 }
 
-/// What the validator says of a manifest, by the schemas of some versions of Kubernetes; it fails where there is anything.
+/// What the validator says of a manifest, by the schemas of some versions of Kubernetes; it fails where there is
+/// anything.
 fn validate(manifest: &str) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("manifest.yaml");
@@ -60,7 +61,8 @@ fn the_manifests_are_valid_whatever_is_switched_on() {
     assert!(!all.contains("9464"), "{all}");
     let all = chart::render(&[
         "fullnameOverride=rtt,datadog.enabled=false,datadog.socketDirectory=/run/x,datadog.autodiscovery=true",
-        "serviceAccount.create=true,serviceAccount.annotations.a=b,podMonitor.enabled=true,podMonitor.labels.release=prom",
+        "serviceAccount.create=true,serviceAccount.annotations.a=b",
+        "podMonitor.enabled=true,podMonitor.labels.release=prom",
         "extraArgs[0]=--kernel-rtt,extraVolumes[0].name=v,extraVolumes[0].emptyDir.medium=Memory",
         "extraVolumeMounts[0].name=v,extraVolumeMounts[0].mountPath=/v,securityContext.runAsGroup=0",
     ])

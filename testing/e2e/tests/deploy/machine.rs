@@ -27,7 +27,8 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Starts it, with what was shipped in `/mnt/packages`, the repository in `/mnt/repository`, and the lab's host b behind its default route.
+    /// Starts it, with what was shipped in `/mnt/packages`, the repository in `/mnt/repository`, and the lab's host b
+    /// behind its default route.
     pub(crate) fn start() -> Self {
         let lab = Lab::new(Link::Veth).unwrap();
         lab.path().set_rtt(RTT);

@@ -1,5 +1,5 @@
-//! What is shipped, installed where it belongs: packages on a machine with a real systemd, the image by a container runtime, and the
-//! manifests before their validators.
+//! What is shipped, installed where it belongs: packages on a machine with a real systemd, the image by a container
+//! runtime, and the manifests before their validators.
 #![allow(clippy::unwrap_used)]
 
 mod alone;

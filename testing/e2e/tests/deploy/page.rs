@@ -51,7 +51,10 @@ fn what_the_page_says_of_the_deb_can_be_done() {
 fn what_the_page_says_of_the_rpm_can_be_done() {
     let machine = Machine::start();
     // Of what Debian has installed, rpm does not know.
-    machine.run("printf '#!/bin/sh\\nexec /usr/bin/rpm --nodeps --force-debian \"$@\"\\n' > /usr/local/sbin/rpm && chmod +x /usr/local/sbin/rpm");
+    machine.run(
+        "printf '#!/bin/sh\\nexec /usr/bin/rpm --nodeps --force-debian \"$@\"\\n' > /usr/local/sbin/rpm && \
+                 chmod +x /usr/local/sbin/rpm",
+    );
     run_all(&machine, "rpm");
     machine.measures();
 }

@@ -17,7 +17,8 @@ fn it_installs_upgrades_and_erases() {
     assert_eq!(machine.run("getcap /usr/bin/go-metro /usr/lib/go-metro/go-metro"), CAPABILITIES);
     assert_eq!(machine.run("stat --format '%U:%G %a' /usr/bin/go-metro"), "root:root 755");
     assert_eq!(machine.run("stat --format '%U:%G %a' /usr/lib/go-metro/go-metro"), "root:go-metro 750");
-    // Whether it starts by itself is the distribution's to say: Debian's presets do enable it, and nothing has started it.
+    // Whether it starts by itself is the distribution's to say: Debian's presets do enable it, and nothing has started
+    // it.
     assert!(!machine.can("systemctl is-active go-metro"));
     machine.run("systemctl enable --now go-metro");
     machine.measures();

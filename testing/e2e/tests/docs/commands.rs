@@ -1,8 +1,9 @@
 //! Every command that a page shows is run, and what the page shows of its output is compared with what comes.
 //!
-//! A page's `console` blocks have commands behind `$ ` or `# `, a backslash goes on with the next line, and every other line is output.
-//! Figures are wild; `…` at the end of a line stands for the rest of it, a line of `…` for any lines. A comment above a block,
-//! `<!-- scene: NAME -->`, tells in which of the prepared places its commands run ([`stage`]); without one it is `daemon`.
+//! A page's `console` blocks have commands behind `$ ` or `# `, a backslash goes on with the next line, and every other
+//! line is output. Figures are wild; `…` at the end of a line stands for the rest of it, a line of `…` for any lines. A
+//! comment above a block, `<!-- scene: NAME -->`, tells in which of the prepared places its commands run ([`stage`]);
+//! without one it is `daemon`.
 
 mod page;
 mod runner;

@@ -1,4 +1,5 @@
-//! The files for Datadog: dashboard, monitors, list of metrics, manifest; against what an agent really sends, and against Datadog's tools.
+//! The files for Datadog: dashboard, monitors, list of metrics, manifest; against what an agent really sends, and
+//! against Datadog's tools.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -35,7 +36,8 @@ fn sent() -> Vec<Metric> {
     let lab = Lab::new(Link::Veth).unwrap();
     lab.path().set_rtt(Duration::from_millis(25));
     let server = Listener::udp(&lab.a, 8125).unwrap();
-    let args = "run --interface eth0 --target 10.77.0.2 --output statsd --interval 1 --sides both --kernel-rtt --status-socket off";
+    let args = "run --interface eth0 --target 10.77.0.2 --output statsd --interval 1 --sides both --kernel-rtt \
+                --status-socket off";
     let agent = Agent::start(&lab.a, args.split(' ')).unwrap();
     let start = Instant::now();
     talk_until(&lab, || {
@@ -48,7 +50,8 @@ fn sent() -> Vec<Metric> {
     server.metrics().unwrap()
 }
 
-/// A metric in a query, how it is aggregated over series, the keys that it is grouped by, and whether it is read as a count.
+/// A metric in a query, how it is aggregated over series, the keys that it is grouped by, and whether it is read as a
+/// count.
 #[derive(Debug)]
 struct Query {
     metric: String,
@@ -87,7 +90,8 @@ fn queries_are_understood() {
     );
 }
 
-/// The two ways on which a name could be missed: one that is sent and not documented, and one that is documented and not sent.
+/// The two ways on which a name could be missed: one that is sent and not documented, and one that is documented and
+/// not sent.
 #[test]
 fn every_metric_that_an_agent_sends_is_listed_and_drawn_and_no_other_with_its_type_unit_and_tags() {
     let sent = sent();

@@ -1,4 +1,5 @@
-//! What is handed to people beside the program: dashboards, rules, the integration's files, the pages; each held against the program itself.
+//! What is handed to people beside the program: dashboards, rules, the integration's files, the pages; each held
+//! against the program itself.
 //!
 //! Needs root, a built binary, Prometheus and the makers' checkers; `cargo xtask test` sees to all of it.
 #![allow(clippy::unwrap_used)]

@@ -42,7 +42,8 @@ fn every_expression_of_dashboard_and_rules_gives_figures_and_every_metric_is_dra
     let lab = Lab::new(Link::Veth).unwrap();
     lab.path().set_rtt(Duration::from_millis(25));
     let folder = tempfile::tempdir().unwrap();
-    let args = "run --interface eth0 --target 10.77.0.2 --prometheus-listen 127.0.0.1:9464 --interval 1 --kernel-rtt --status-socket off";
+    let args = "run --interface eth0 --target 10.77.0.2 --prometheus-listen 127.0.0.1:9464 --interval 1 --kernel-rtt \
+                --status-socket off";
     let agent = Agent::start(&lab.a, args.split(' ')).unwrap();
     let prometheus = Prometheus::start(&lab.a, folder.path(), 9464, Some(&file(RULES))).unwrap();
 

@@ -11,7 +11,8 @@ use super::support::SOON;
 /// Starts it on a host without any configuration, whatever the machine has.
 fn bare(lab: &Lab) -> Agent {
     let mut command = lab.a.namespace.command("unshare");
-    let script = "for d in /etc/go-metro /etc/dd-agent /run/go-metro; do [ ! -d $d ] || mount -t tmpfs none $d; done; exec \"$0\" run --status-socket off";
+    let script = "for d in /etc/go-metro /etc/dd-agent /run/go-metro; do [ ! -d $d ] || mount -t tmpfs none $d; done; \
+                  exec \"$0\" run --status-socket off";
     command.args(["--mount", "--propagation", "private", "sh", "-ec", script]).arg(binary().unwrap());
     let mut agent = Agent::spawn_command(&mut command).unwrap();
     agent.ready().unwrap();
@@ -47,7 +48,11 @@ fn run_without_configuration_watches_every_peer_of_the_default_routes_interface_
     lab.path().set_rtt(Duration::from_millis(5));
     lab.b.add_address("10.77.0.3".parse().unwrap()).unwrap();
     // Another interface with an address, so that there is something to choose.
-    lab.a.namespace.ip("link add other type veth peer name far\naddress add 10.88.0.1/24 dev other\nlink set other up\nlink set far up").unwrap();
+    lab.a
+        .namespace
+        .ip("link add other type veth peer name far\naddress add 10.88.0.1/24 dev other\n\
+                        link set other up\nlink set far up")
+        .unwrap();
     lab.a.namespace.ip("route add default via 10.77.0.2").unwrap();
     shows_every_peer(&lab, "the interface of the default route");
 }
@@ -57,7 +62,11 @@ fn run_without_configuration_and_default_route_watches_the_only_interface_or_say
     let lab = Lab::new(Link::Veth).unwrap();
     lab.b.add_address("10.77.0.3".parse().unwrap()).unwrap();
     shows_every_peer(&lab, "the only interface with an address");
-    lab.a.namespace.ip("link add other type veth peer name far\naddress add 10.88.0.1/24 dev other\nlink set other up\nlink set far up").unwrap();
+    lab.a
+        .namespace
+        .ip("link add other type veth peer name far\naddress add 10.88.0.1/24 dev other\n\
+                        link set other up\nlink set far up")
+        .unwrap();
     let mut command = lab.a.namespace.command(binary().unwrap());
     let refused = Agent::spawn_command(command.args(["run", "--target", "10.77.0.2"])).unwrap().finish().unwrap();
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");

@@ -1,5 +1,5 @@
-//! What hosts add to the network's time, and how it is told from it: acknowledgements that a receiver keeps back, and the kernel's own
-//! round-trip time of this host's sockets.
+//! What hosts add to the network's time, and how it is told from it: acknowledgements that a receiver keeps back, and
+//! the kernel's own round-trip time of this host's sockets.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -60,7 +60,8 @@ fn try_delayed_acknowledgements() -> Result<(), Late> {
     // It stays open: a FIN may wait for the server's own.
     let mut open = connect(&lab.a, prompt.address()).unwrap();
     rounds.drive(&mut open).unwrap();
-    // It answers what is complete, so the kernel keeps back the acknowledgement of a half for 40 ms, in the hope of an answer to send with it.
+    // It answers what is complete, so the kernel keeps back the acknowledgement of a half for 40 ms, in the hope of an
+    // answer to send with it.
     let late = Server::v4(&lab.b, Service::Respond { request: 200, response: 100 }).unwrap();
     let mut stream = connect(&lab.a, late.address()).unwrap();
     let whole = Rounds { request: 200, response: 100, count: 20, ..Rounds::default() };
@@ -81,7 +82,8 @@ fn try_delayed_acknowledgements() -> Result<(), Late> {
             finished.samples().unwrap().into_iter().filter(Sample::is_data).partition(|sample| sample.delayed);
         let longest = prompt.iter().map(Sample::rtt).max().unwrap();
         println!("{wish}: {} delayed, {} not, those at most {longest:?}", delayed.len(), prompt.len());
-        // Not the first eight, by which the timer shows; and what a busy machine acknowledges later than its timer says speaks against one.
+        // Not the first eight, by which the timer shows; and what a busy machine acknowledges later than its timer says
+        // speaks against one.
         timely(!delayed.is_empty(), || format!("{wish}: none is marked"))?;
         assert!(delayed.iter().all(|sample| sample.remote == late.address()), "{wish}");
         assert!(delayed.iter().all(|sample| sample.rtt() >= Duration::from_millis(40)), "{wish}");

@@ -1,4 +1,5 @@
-//! Interfaces by pattern, by default route and all of them; those that come and go; and the containers that they lead to.
+//! Interfaces by pattern, by default route and all of them; those that come and go; and the containers that they lead
+//! to.
 
 use std::fs;
 use std::thread;
@@ -107,7 +108,8 @@ fn default_is_the_interface_of_the_default_route_as_it_moves() {
     for backend in Backend::BOTH {
         let lab = Lab::new(Link::Veth).unwrap();
         let a = &lab.a.namespace;
-        a.ip("link add extra0 type veth peer name extra1\nlink set extra0 up\nlink set extra1 up\naddress add 10.66.0.1/24 dev extra0")
+        a.ip("link add extra0 type veth peer name extra1\nlink set extra0 up\nlink set extra1 up\n\
+              address add 10.66.0.1/24 dev extra0")
             .unwrap();
         let args = ["run", "--interface", "default", "--backend", backend.name(), "--output", "json", "--samples"];
         let mut agent = Agent::spawn(&lab.a, args).unwrap();

@@ -61,7 +61,8 @@ fn targets_change_at_run_time_without_losing_a_flow() {
         let config = directory.path().join("conf.yaml");
         let write = |ips: &str| {
             let text = format!(
-                "init_config:\n  backend: {}\n  reverse_dns: false\ninstances:\n  - interface: eth0\n    ips: [{ips}]\n",
+                "init_config:\n  backend: {}\n  reverse_dns: false\ninstances:\n  - interface: eth0\n    \
+                 ips: [{ips}]\n",
                 backend.name()
             );
             fs::write(&config, text).unwrap();

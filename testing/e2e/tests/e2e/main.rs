@@ -1,7 +1,8 @@
-//! go-metro as a black box, end to end: real TCP between two namespaces, the real classifier or libpcap, and what comes out.
+//! go-metro as a black box, end to end: real TCP between two namespaces, the real classifier or libpcap, and what comes
+//! out.
 //!
-//! Needs root and a built binary; `cargo xtask test` sees to both. One test at a time: they measure time on a machine that
-//! may have two processors.
+//! Needs root and a built binary; `cargo xtask test` sees to both. One test at a time: they measure time on a machine
+//! that may have two processors.
 #![allow(clippy::unwrap_used)]
 
 mod bare;

@@ -44,7 +44,8 @@ fn several_outputs_at_once_are_understood_by_consumers_that_others_wrote() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("conf.yaml");
     let text = format!(
-        "init_config:\n  status_socket: off\n  report_interval: 1\n  reverse_dns: false\n  prometheus_listen: 127.0.0.1:9464\n  \
+        "init_config:\n  status_socket: off\n  report_interval: 1\n  reverse_dns: false\n  \
+         prometheus_listen: 127.0.0.1:9464\n  \
          outputs: [statsd, prometheus, json]\ninstances:\n  - interface: eth0\n    ips: [{}]\n    tags: [env:test]\n",
         lab.b.v4
     );
@@ -88,7 +89,7 @@ fn several_outputs_at_once_are_understood_by_consumers_that_others_wrote() {
     );
     assert!(well, "{said}");
 
-    // promtool reads and lints the page; OpenMetrics comes to whoever asks for it.
+    // promtool reads and lints the page; OpenMetrics comes to a client that asks for it.
     let (head, page) = get(&lab.a, 9464, "/metrics", "*/*");
     assert!(head.contains("text/plain; version=0.0.4"), "{head}");
     let (well, said) = piped(Command::new("promtool").args(["check", "metrics"]), &page);
@@ -170,13 +171,17 @@ for(const svg of document.querySelectorAll('svg')){const all=[...svg.querySelect
 .map(e=>[e.textContent,e.getBoundingClientRect()]).filter(([,b])=>b.width>0);\
 all.forEach(([text,a],i)=>{if(a.height<10)bad.push('small: '+text);all.slice(0,i).forEach(([other,b])=>{\
 if(a.left<b.right&&b.left<a.right&&a.top+3<b.bottom&&b.top+3<a.bottom)bad.push(text+' over '+other)})})}\
-parent.postMessage('measured '+innerWidth+' '+getComputedStyle(root).backgroundColor+' ['+bad.join('; ')+']','*')})</script>";
+parent.postMessage('measured '+innerWidth+' '+getComputedStyle(root).backgroundColor+' ['+bad.join('; \
+')+']','*')})</script>";
 
-/// What shows a page `width` wide, since no window of the browser is narrower than 500, and has what it measured in its title.
+/// What shows a page `width` wide, since no window of the browser is narrower than 500, and has what it measured in its
+/// title.
 fn framed(page: &Path, width: u32) -> String {
     format!(
-        "<!doctype html><style>:root{{color-scheme:light dark}}body{{margin:0}}iframe{{border:0;width:{width}px;height:1100px}}</style>\
-         <title>nothing</title><script>onmessage=event=>document.title=event.data</script><iframe src=\"file://{}\"></iframe>",
+        "<!doctype html><style>:root{{color-scheme:light \
+         dark}}body{{margin:0}}iframe{{border:0;width:{width}px;height:1100px}}</style>\
+         <title>nothing</title><script>onmessage=event=>document.title=event.data</script><iframe \
+         src=\"file://{}\"></iframe>",
         page.display()
     )
 }

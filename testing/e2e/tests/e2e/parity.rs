@@ -45,9 +45,10 @@ fn drive(lab: &Lab) {
 
 /// Of how many samples one may be found by some sources only.
 ///
-/// libpcap's tap and the classifier's hook are two places. A kernel that loses its processor between them puts their times apart, and with
-/// two processors at work on one flow also their order; who sees an acknowledgement after the next one rightly passes it over.
-/// On a busy machine that happens to a few packets. What is wrong with a source shows in more.
+/// libpcap's tap and the classifier's hook are two places. A kernel that loses its processor between them puts their
+/// times apart, and with two processors at work on one flow also their order; who sees an acknowledgement after the
+/// next one rightly passes it over. On a busy machine that happens to a few packets. What is wrong with a source shows
+/// in more.
 const ONE_IN: usize = 100;
 
 /// Runs all three sources over the same traffic: they find the same samples, at the same times.

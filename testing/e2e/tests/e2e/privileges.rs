@@ -46,7 +46,8 @@ impl Installed {
     }
 }
 
-/// What every thread of a process may do: permitted capabilities, whether it can gain any, whether its calls are filtered.
+/// What every thread of a process may do: permitted capabilities, whether it can gain any, whether its calls are
+/// filtered.
 fn rights(pid: Pid) -> Vec<(u64, u32, u32)> {
     let field = |status: &str, name: &str, radix| {
         let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim_matches([':', '\t']);
@@ -110,7 +111,8 @@ fn works(lab: &Lab, mut agent: Agent, conf: &Path, most: u64) {
     assert!(!finished.stderr.iter().any(|line| line.contains("no counters")), "{:?}", finished.stderr);
 }
 
-/// Another process of the same user may not read its memory: neither before nor after it has given up what that process has not.
+/// Another process of the same user may not read its memory: neither before nor after it has given up what that process
+/// has not.
 fn nobody_else_can_look_inside(lab: &Lab, mut agent: Agent, conf: &Path) {
     agent.ready().unwrap();
     let reads = |file: &Path| {
@@ -140,7 +142,8 @@ fn nobody_else_can_look_inside(lab: &Lab, mut agent: Agent, conf: &Path) {
 fn configure(folder: &Path, backend: &str) -> std::path::PathBuf {
     let conf = folder.join("conf.yaml");
     let text = format!(
-        "init_config:\n  backend: {backend}\n  reverse_dns: false\ninstances:\n  - interface: eth0\n    ips: [10.77.0.2]\n  \
+        "init_config:\n  backend: {backend}\n  reverse_dns: false\ninstances:\n  - interface: eth0\n    \
+         ips: [10.77.0.2]\n  \
          - interface: extra0\n    ips: [10.77.0.2]\n"
     );
     fs::write(&conf, text).unwrap();

@@ -17,7 +17,8 @@ const RTT: Duration = Duration::from_millis(50);
 /// Between the clocks of the forwarder and of the kernel's hooks.
 const CLOCKS: Duration = Duration::from_micros(20);
 
-/// A hundred rounds, with the kernel's word after each. The connection stays open: the acknowledgement of a FIN is a sample too.
+/// A hundred rounds, with the kernel's word after each. The connection stays open: the acknowledgement of a FIN is a
+/// sample too.
 fn watched_rounds(lab: &Lab, to: SocketAddr) -> (TcpStream, Exchange) {
     let one = Rounds { count: 1, ..Rounds::default() };
     let mut stream = connect(&lab.a, to).unwrap();
@@ -41,8 +42,8 @@ fn of<'a>(samples: &'a [Sample], exchange: &Exchange) -> Vec<&'a Sample> {
 
 /// A hundred rounds at once over IPv4 and IPv6, on each backend.
 ///
-/// A machine that is busy with something else delays the forwarder, and then the path is slower than was asked for: that is tried
-/// again. Everything else must hold at once.
+/// A machine that is busy with something else delays the forwarder, and then the path is slower than was asked for:
+/// that is tried again. Everything else must hold at once.
 fn a_hundred_rounds_each(link: Link, programs: &[(&str, Hook, Position)]) {
     for backend in Backend::BOTH {
         in_time(backend.name(), || try_a_hundred_rounds_each(&Lab::new(link).unwrap(), backend, programs));
@@ -212,7 +213,8 @@ fn a_bulk_transfer_with_segmentation_offload_agrees_with_the_kernel() {
             let (ours, theirs) = (rtts[rtts.len() / 2], kernel[kernel.len() / 2]);
             let deviation = exchange.info.iter().map(|info| info.rttvar).max().unwrap();
             println!(
-                "{backend:?}: {} Mbit/s, {} samples from {:?}, middle {ours:?}, kernel {theirs:?} from {:?}, deviation {deviation:?}",
+                "{backend:?}: {} Mbit/s, {} samples from {:?}, middle {ours:?}, kernel {theirs:?} from {:?}, deviation \
+                 {deviation:?}",
                 sent * 8 / 3_000_000,
                 rtts.len(),
                 rtts[0],

@@ -1,4 +1,5 @@
-//! A host that forwards sees both round trips of a flow: to the remote end and to the local one, each over its own path.
+//! A host that forwards sees both round trips of a flow: to the remote end and to the local one, each over its own
+//! path.
 
 use std::thread;
 use std::time::Duration;
@@ -38,7 +39,8 @@ fn drive(lab: &Lab, behind: &Behind) -> Vec<Exchange> {
     })
 }
 
-/// What was found of an exchange: as many samples as rounds and one of the handshake, none below the path's floor, the middle one near it.
+/// What was found of an exchange: as many samples as rounds and one of the handshake, none below the path's floor, the
+/// middle one near it.
 fn assert_path(what: &str, samples: &[Sample], exchange: &Exchange, rtt: Duration) -> Result<(), Late> {
     let of = |sample: &&Sample| (sample.local, sample.remote) == (exchange.local, exchange.remote);
     let found: Vec<&Sample> = samples.iter().filter(of).collect();

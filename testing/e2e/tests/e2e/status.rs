@@ -105,7 +105,7 @@ fn a_daemon_tells_how_it_is_and_a_health_check_tells_by_the_exit_status() {
     assert_eq!(page.status.code(), Some(0), "{page:?}");
     assert!(page.stdout[0].starts_with("state") && page.stdout[0].ends_with(" ok"), "{page:?}");
     println!("{}", page.stdout.join("\n"));
-    // Whoever has no go-metro asks with what there is.
+    // Without go-metro, one asks with what there is.
     let by_hand = Command::new("curl")
         .args(["--silent", "--unix-socket", socket.to_str().unwrap(), "http://go-metro/healthz"])
         .output()

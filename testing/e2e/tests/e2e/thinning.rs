@@ -14,7 +14,8 @@ use testing_lab::{Host, Lab, Link, Pair};
 
 use super::support::{Late, in_time, timely};
 
-/// Until what is under way has come, and is out of the ring: accounts that are closed while something passes are off by that.
+/// Until what is under way has come, and is out of the ring: accounts that are closed while something passes are off by
+/// that.
 const QUIET: Duration = Duration::from_millis(500);
 
 /// An agent on a host that prints each sample, with these settings.

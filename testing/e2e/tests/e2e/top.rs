@@ -22,7 +22,8 @@ const LARGE: (u16, u16) = (120, 40);
 /// `top` with these arguments, between two words of the shell, so that what it leaves behind is seen.
 fn command(arguments: &str) -> String {
     format!(
-        "echo before; GO_METRO_SANDBOX=kill {} top {arguments}; echo ended $?; stty -a | tr ';' '\\n' | grep -w echo; exec sleep 60",
+        "echo before; GO_METRO_SANDBOX=kill {} top {arguments}; echo ended $?; stty -a | tr ';' '\\n' | grep -w echo; \
+         exec sleep 60",
         shell_word().unwrap()
     )
 }

@@ -1,4 +1,5 @@
-//! A thousand flows over near and far paths that lose, reorder and duplicate: every sample against what the path itself knows.
+//! A thousand flows over near and far paths that lose, reorder and duplicate: every sample against what the path itself
+//! knows.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};

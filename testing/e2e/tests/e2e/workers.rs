@@ -40,7 +40,8 @@ impl Conf {
     /// For traffic with host b, with these keys more.
     fn write(&self, lab: &Lab, init: &str, instances: &str) {
         let text = format!(
-            "init_config:\n  status_socket: {}\n  reverse_dns: false\n  report_interval: 1\n  {}\ninstances:\n  - interface: eth0\n    ips: [{}, '{}']\n{instances}",
+            "init_config:\n  status_socket: {}\n  reverse_dns: false\n  report_interval: 1\n  {}\ninstances:\n  \
+             - interface: eth0\n    ips: [{}, '{}']\n{instances}",
             self.socket().display(),
             init.replace(", ", "\n  "),
             lab.b.v4,
@@ -194,7 +195,11 @@ fn the_number_of_workers_changes_on_sighup_and_nothing_that_was_counted_is_lost(
 fn what_does_not_fit_into_any_of_the_rings_is_counted() {
     const FLOOD: u32 = 100_000;
     let lab = Lab::new(Link::Veth).unwrap();
-    lab.a.namespace.ip("link add flood0 type veth peer name sink0\naddress add 10.66.0.1/24 dev flood0\nlink set sink0 up\nlink set flood0 up").unwrap();
+    lab.a
+        .namespace
+        .ip("link add flood0 type veth peer name sink0\naddress add 10.66.0.1/24 dev flood0\n\
+                        link set sink0 up\nlink set flood0 up")
+        .unwrap();
     let conf = Conf::new();
     let flood = format!("  - interface: flood0\n    ips: [{NET}]\n");
     conf.write(&lab, "workers: 2, ring_size: 128KiB, max_pairs: 10, max_flows: 5000", &flood);

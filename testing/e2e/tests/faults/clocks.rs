@@ -1,7 +1,8 @@
 //! Clocks: the wall clock is set, a process is stopped and goes on, a time namespace shows another monotonic clock.
 //!
-//! The machine's own clock is not set: libfaketime sets it for the agent alone, between the agent and its C library. The kernel's own
-//! stamps stay, which is what the classifier's do whoever sets the clock. A suspended host is a unit test (`capture/clock.rs`).
+//! The machine's own clock is not set: libfaketime sets it for the agent alone, between the agent and its C library.
+//! The kernel's own stamps stay, as the classifier's do when the clock is set. A suspended host is a unit test
+//! (`capture/clock.rs`).
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! A crowd of interfaces at once, as on a host whose containers all start: capture goes on beside, and so does the rest.
+//! A crowd of interfaces at once, as on a host whose containers all start: capture goes on beside, and so does the
+//! rest.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! A name server that does as it is told: honest, dead, slow or lying. Speaks RFC 1035, by hand, since its lies are no valid messages.
+//! A name server that does as it is told: honest, dead, slow or lying. Speaks RFC 1035, by hand, since its lies are no
+//! valid messages.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -101,7 +102,8 @@ impl Server {
         self.state.questions.load(Ordering::Relaxed)
     }
 
-    /// A command in the host's namespace that asks this server: `ip netns exec` binds the namespace's resolv.conf over the system's.
+    /// A command in the host's namespace that asks this server: `ip netns exec` binds the namespace's resolv.conf over
+    /// the system's.
     pub(crate) fn command(&self, program: &std::path::Path) -> std::process::Command {
         let mut command = std::process::Command::new("ip");
         command.args(["netns", "exec", &self.namespace]).arg(program);

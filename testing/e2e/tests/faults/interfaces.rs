@@ -1,4 +1,4 @@
-//! The interface: down, renamed, moved, deleted and made anew, readdressed. Capture follows by itself.
+//! The interface: down, renamed, moved, deleted and recreated, readdressed. Capture follows by itself.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener};
@@ -90,7 +90,8 @@ fn an_interface_that_goes_down_is_renamed_or_moved_away_is_measured_again_when_i
     }
 }
 
-/// Both hosts send a little every ten milliseconds and read what the other sends, neither waiting for it, while `during` runs.
+/// Both hosts send a little every ten milliseconds and read what the other sends, neither waiting for it, while
+/// `during` runs.
 fn while_both_send(lab: &Lab, during: impl FnOnce()) {
     let listener = lab.b.enter(|| TcpListener::bind((lab.b.v4, 0)).unwrap());
     let near = connect(&lab.a, listener.local_addr().unwrap()).unwrap();
@@ -185,11 +186,11 @@ fn an_interface_that_is_deleted_and_made_anew_is_measured_again() {
         a.ip("link delete extra0").unwrap();
         lost(&server, "deleted");
         make(701);
-        talk("made anew");
+        talk("recreated");
         // At once, and under the same index.
         a.ip("link delete extra0").unwrap();
         make(701);
-        talk("made anew at once, with the same index");
+        talk("recreated at once, with the same index");
         // What attaches is beside what reads, and tells it a little later.
         wait_until(&server, "one interface", |heard| heard.gauge("go_metro.interfaces") == Some(1.0));
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");

@@ -1,5 +1,5 @@
-//! Configuration and life: reloads that ask for too much, files in odd places, signals that mean nothing, a socket that is removed, and
-//! captures that are made to hurt.
+//! Configuration and life: reloads that ask for too much, files in odd places, signals that mean nothing, a socket that
+//! is removed, and captures that are made to hurt.
 
 use std::fmt::Write as _;
 use std::fs;

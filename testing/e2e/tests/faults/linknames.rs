@@ -1,4 +1,5 @@
-//! What interfaces are called: aliases and names that are not text, alternative names, and several instances that mean the same one.
+//! What interfaces are called: aliases and names that are not text, alternative names, and several instances that mean
+//! the same one.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

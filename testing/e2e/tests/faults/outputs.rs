@@ -1,4 +1,5 @@
-//! Outputs: each by itself, whatever becomes of the others; DogStatsD with a server that is slow, moves, or is given lines it cannot take.
+//! Outputs: each by itself, whatever becomes of the others; DogStatsD with a server that is slow, moves, or is given
+//! lines it cannot take.
 
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -101,7 +102,8 @@ fn printing_goes_on_with_a_whole_line_once_the_disk_has_room() {
     assert!(text.ends_with('\n') && text.lines().count() > 2, "{text}");
 }
 
-/// How many datagrams the kernel dropped in a namespace for want of room in a receiver's buffer (`Udp: ... RcvbufErrors`, proc_net_snmp).
+/// How many datagrams the kernel dropped in a namespace for want of room in a receiver's buffer (`Udp: ...
+/// RcvbufErrors`, proc_net_snmp).
 fn receive_buffer_errors(namespace: &Namespace) -> u64 {
     let text = namespace.enter(|| fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
     let [names, values] = &text.lines().filter(|line| line.starts_with("Udp:")).collect::<Vec<_>>()[..] else {

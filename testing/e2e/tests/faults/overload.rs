@@ -1,4 +1,5 @@
-//! Too much of everything: records, flows, packets; too few file descriptors and processors. Bounded, counted, and true.
+//! Too much of everything: records, flows, packets; too few file descriptors and processors. Bounded, counted, and
+//! true.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -17,7 +18,11 @@ use super::support::{
 
 /// Instances of eth0 and of an interface that a flood can leave by: what comes out of its other end is for nobody.
 fn with_flood(lab: &Lab) -> String {
-    lab.a.namespace.ip("link add flood0 type veth peer name sink0\naddress add 10.66.0.1/24 dev flood0\nlink set sink0 up\nlink set flood0 up").unwrap();
+    lab.a
+        .namespace
+        .ip("link add flood0 type veth peer name sink0\naddress add 10.66.0.1/24 dev flood0\n\
+                        link set sink0 up\nlink set flood0 up")
+        .unwrap();
     format!("{USUAL}  - interface: flood0\n    ips: [{}]\n", flood::NET)
 }
 
@@ -164,7 +169,7 @@ fn without_file_descriptors_it_measures_on_and_recovers_when_there_are_some() {
         let agent = testing_lab::agent::Agent::spawn(&lab.a, conf.args()).unwrap();
         wait_until(&server, "a report", |heard| heard.gauge("go_metro.interfaces") == Some(1.0));
         limit_files(agent.pid(), 3);
-        // Names cannot be looked up, the log not be made anew, interfaces not be asked for: whatever needs a descriptor fails.
+        // Without a descriptor, names cannot be looked up, the log not be reopened, interfaces not be queried.
         fs::remove_file(&log).unwrap();
         drop(server.take());
         let (_, longest) = while_talking(&lab, || thread::sleep(Duration::from_millis(2500)));

@@ -1,5 +1,5 @@
-//! Standard error, standard output and the log as operators leave them: full, closed, hung up, never read, or a link laid by somebody else.
-//! The daemon measures on.
+//! Standard error, standard output and the log as operators leave them: full, closed, hung up, never read, or a link
+//! laid by somebody else. The daemon measures on.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;

@@ -170,7 +170,7 @@ pub(crate) fn wait_until(server: &Listener, what: &str, enough: impl Fn(&Heard) 
     }
 }
 
-/// Waits until a condition holds that nothing else tells of.
+/// Waits until a condition holds that nothing announces.
 pub(crate) fn wait(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !done() {

@@ -199,7 +199,10 @@ fn no_capture_argument_or_configuration_moves_a_terminal() {
         format!("instances: [{{pcap: {in_yaml}, ips: ['::/0']}}]\n"),
         format!("{in_yaml}: 1\n"),
         format!("init_config: *{TEXT}\n"),
-        format!("init_config: {{log_to_file: true, log_file: {in_yaml}}}\ninstances: [{{interface: nosuch0, ips: ['::/0']}}]\n"),
+        format!(
+            "init_config: {{log_to_file: true, log_file: {in_yaml}}}\n\
+                 instances: [{{interface: nosuch0, ips: ['::/0']}}]\n"
+        ),
     ]);
     let conf = path(folder.path(), ".conf");
     for file in files {
@@ -239,7 +242,8 @@ fn no_interface_host_or_daemon_moves_a_terminal() {
 
     let conf = Conf::new();
     conf.write_text(
-        "init_config: {reverse_dns: true, tags: [\"a:\\e[5n\\r\\u202e\"], dns_refresh_interval: 1}\ninstances:\n  - interface: all\n    \
+        "init_config: {reverse_dns: true, tags: [\"a:\\e[5n\\r\\u202e\"], dns_refresh_interval: 1}\ninstances:\n  \
+         - interface: all\n    \
          ips: [10.77.0.0/24]\n    tags: [\"b:\\e[5n\\r\\u202e\"]\n",
     );
     let on_terminal = |arguments: &[&OsStr]| {

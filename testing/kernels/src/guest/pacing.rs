@@ -1,5 +1,5 @@
-//! A sender that holds itself back: `fq` lets a segment wait for the departure time that TCP gave it, behind the classifier's hook and
-//! before libpcap's tap. That wait is no part of the round trip.
+//! A sender that holds itself back: `fq` lets a segment wait for the departure time that TCP gave it, behind the
+//! classifier's hook and before libpcap's tap. That wait is no part of the round trip.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -74,7 +74,8 @@ fn ebpf_by_three() -> Result<Path> {
     let network = Network::new(RTT)?;
     let folder = tempfile::tempdir()?;
     let conf = folder.path().join("conf.yaml");
-    let text = "init_config: {backend: ebpf, workers: 3, status_socket: off}\ninstances: [{interface: eth0, ips: [10.77.0.2, 'fd77::2']}]\n";
+    let text = "init_config: {backend: ebpf, workers: 3, status_socket: off}\n\
+                instances: [{interface: eth0, ips: [10.77.0.2, 'fd77::2']}]\n";
     std::fs::write(&conf, text)?;
     let mut command = network.a.namespace.command(binary()?);
     command.arg("run").arg("-c").arg(&conf).args(["--output", "json", "--samples"]);
@@ -105,7 +106,8 @@ fn libpcap() -> Result<Path> {
     measure(&network, agent)
 }
 
-/// An ordinary user with three capabilities measures, and goes on to when the interface has been another, with what it has kept.
+/// An ordinary user with three capabilities measures, and goes on to when the interface has been another, with what it
+/// has kept.
 fn ebpf_as_a_user() -> Result<Path> {
     let network = Network::new(RTT)?;
     let agent =

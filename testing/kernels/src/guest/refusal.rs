@@ -29,7 +29,8 @@ pub(super) fn bpf_fails(command: &mut Command, error: i32) {
     unsafe { command.pre_exec(move || install(&filter, 0).map(drop)) };
 }
 
-/// Starts `command` on a kernel that has bpf(2) and no ring buffer, as before 5.8: the map type is unknown to it (EINVAL).
+/// Starts `command` on a kernel that has bpf(2) and no ring buffer, as before 5.8: the map type is unknown to it
+/// (EINVAL).
 ///
 /// # Errors
 ///

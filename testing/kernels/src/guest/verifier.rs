@@ -1,7 +1,8 @@
-//! What the running kernel's verifier says of the classifier: its verdict, and how many instructions it followed for it.
+//! What the running kernel's verifier says of the classifier: its verdict, and how many instructions it followed for
+//! it.
 //!
-//! `bpf_prog_info` has told that number only since 5.16, and the library that the agent loads with keeps the verifier's log to itself where
-//! it has no objection. So maps and programs are loaded here by bpf(2) itself.
+//! `bpf_prog_info` has told that number only since 5.16, and the library that the agent loads with keeps the verifier's
+//! log to itself where it has no objection. So maps and programs are loaded here by bpf(2) itself.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -153,7 +154,8 @@ fn call(command: bpf_cmd, fill: impl FnOnce(&mut bpf_attr)) -> io::Result<RawFd>
     // SAFETY: integers only, of which any may be zero.
     let mut attr: bpf_attr = unsafe { mem::zeroed() };
     fill(&mut attr);
-    // SAFETY: the attributes are as large as said, and whatever they point to is borrowed by the caller for longer than the call.
+    // SAFETY: the attributes are as large as said, and whatever they point to is borrowed by the caller for longer than
+    // the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_long, &raw mut attr, size_of::<bpf_attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
 }

@@ -56,7 +56,7 @@ impl Need {
     }
 }
 
-/// How to tell that a package's use is there, whoever installed it.
+/// How to tell that what a package is used for is there, from a package or not.
 enum Sign {
     /// A program on the path.
     Program(&'static str),

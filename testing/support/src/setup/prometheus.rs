@@ -1,4 +1,5 @@
-//! Prometheus and promtool for the tests, unpacked below `target/tools`: Debian's package also enables and starts a service.
+//! Prometheus and promtool for the tests, unpacked below `target/tools`: Debian's package also enables and starts a
+//! service.
 
 use std::fs;
 use std::path::PathBuf;

@@ -50,7 +50,8 @@ pub(super) fn ensure() -> Result<(Toolchain, Outcome)> {
     match debian::fetch(&release, &library) {
         Ok(version) => Ok((Toolchain::Stable, Outcome::Installed(format!("{release}, Debian package {version}")))),
         Err(error) => bail!(
-            "the source of core for rustc {release} cannot be had ({why}; {error:#})\nrun by hand: rustup component add rust-src"
+            "the source of core for rustc {release} cannot be had ({why}; {error:#})\nrun by hand: rustup component \
+             add rust-src"
         ),
     }
 }

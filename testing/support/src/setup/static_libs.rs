@@ -1,6 +1,8 @@
-//! Libraries that are linked into the binary, so that it needs none but the C library's and the compiler's where it runs.
+//! Libraries that are linked into the binary, so that it needs none but the C library's and the compiler's where it
+//! runs.
 //!
-//! `.cargo/config.toml` has the linker look into this directory first. Without it libpcap is linked as a shared library.
+//! `.cargo/config.toml` has the linker look into this directory first. Without it libpcap is linked as a shared
+//! library.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Namespaces joined by the kernel alone, for what does not pass the lab's forwarder: super-segments beyond 64 KiB, and a router that
-//! fragments.
+//! Namespaces joined by the kernel alone, for what does not pass the lab's forwarder: super-segments beyond 64 KiB, and
+//! a router that fragments.
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Captures that this machine's kernel does not write: a real capture with its frames in other wrappings, doubled, or thinned.
+//! Captures that this machine's kernel does not write: a real capture with its frames in other wrappings, doubled, or
+//! thinned.
 
 use std::path::Path;
 
@@ -16,7 +17,8 @@ const IPV6: [u8; 2] = [0x86, 0xdd];
 /// A wrapping of IP packets.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wrapping {
-    /// BSD's loopback device: the address family in the order of the machine that captured; here one of the other order.
+    /// BSD's loopback device: the address family in the order of the machine that captured; here one of the other
+    /// order.
     Null,
     /// OpenBSD's: in network order.
     Loop,

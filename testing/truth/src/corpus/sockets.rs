@@ -1,4 +1,5 @@
-//! Sockets that are more than `std` can make: bound before they connect, with options of IP, with a sequence number of choice.
+//! Sockets that are more than `std` can make: bound before they connect, with options of IP, with a sequence number of
+//! choice.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};

@@ -16,7 +16,8 @@ const TICK_US: u64 = 1_000;
 /// How far the clock of the far end's tap is behind: more than any round trip of `loss-microseconds`.
 const BEHIND_US: u64 = 50_000;
 /// What is left out then: handshakes and ends, the far end's data, and what the near end sends without.
-const FAR_DATA_NEAR_ACKS: &str = "tcp.flags.syn == 1 || tcp.flags.fin == 1 || tcp.len > 0 && (ip.src == 10.77.0.2 || ipv6.src == fd77::2) \
+const FAR_DATA_NEAR_ACKS: &str = "tcp.flags.syn == 1 || tcp.flags.fin == 1 || tcp.len > 0 && (ip.src == 10.77.0.2 || \
+                                  ipv6.src == fd77::2) \
     || tcp.len == 0 && (ip.src == 10.77.0.1 || ipv6.src == fd77::1)";
 /// After how long a copy is seen behind a router, and with how many frames of others between.
 const LATER_US: u64 = 400;
@@ -24,7 +25,8 @@ const LATER_US: u64 = 400;
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "missing-below",
-        shows: "clean-no-timestamps without one in seven of the frames with data of its transfers: bytes below a segment were never seen sent",
+        shows: "clean-no-timestamps without one in seven of the frames with data of its transfers: bytes below a \
+                segment were never seen sent",
         must: &[("tcp.analysis.lost_segment", 10)],
         trusted: 60,
         truth: Truth::LeftOf {
@@ -35,7 +37,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "missing-acked",
-        shows: "spurious-timeout without the first transmissions of what was sent again: acknowledged before it is seen sent",
+        shows: "spurious-timeout without the first transmissions of what was sent again: acknowledged before it is \
+                seen sent",
         must: &[("tcp.analysis.ack_lost_segment", 1)],
         trusted: 10,
         truth: Truth::LeftOf {
@@ -46,7 +49,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "missing-duplicates",
-        shows: "loss-sack with but the first of duplicate acknowledgements: those that advance carry a SACK block above themselves",
+        shows: "loss-sack with but the first of duplicate acknowledgements: those that advance carry a SACK block \
+                above themselves",
         must: &[("tcp.options.sack_le", 5)],
         trusted: 60,
         truth: Truth::LeftOf {
@@ -68,7 +72,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "missing-first-acks",
-        shows: "loss-plain without some of the segments that were the first to acknowledge another: what follows repeats that",
+        shows: "loss-plain without some of the segments that were the first to acknowledge another: what follows \
+                repeats that",
         must: &[("tcp.analysis.retransmission", 3)],
         trusted: 60,
         truth: Truth::LeftOf {
@@ -79,7 +84,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "starts-with-retransmission",
-        shows: "loss-microseconds from the first retransmission on: it is the first segment seen, and its first transmission is acknowledged",
+        shows: "loss-microseconds from the first retransmission on: it is the first segment seen, and its first \
+                transmission is acknowledged",
         must: &[("tcp.len > 0", 20)],
         trusted: 5,
         truth: Truth::LeftOf {
@@ -101,7 +107,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "clock-behind",
-        shows: "loss-microseconds by two clocks, of what one end sends the data, of what the other sends the acknowledgements, 50 ms before that",
+        shows: "loss-microseconds by two clocks, of what one end sends the data, of what the other sends the \
+                acknowledgements, 50 ms before that",
         must: &[("tcp.len > 0", 50), ("tcp.len == 0", 50)],
         trusted: 0,
         truth: Truth::NoSample,

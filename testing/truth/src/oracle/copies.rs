@@ -1,4 +1,5 @@
-//! Captures from a mirror port or of several interfaces have every frame twice. To the judges that is a retransmission each time.
+//! Captures from a mirror port or of several interfaces have every frame twice. To the judges that is a retransmission
+//! each time.
 
 use std::path::Path;
 use std::process::Command;
@@ -35,7 +36,8 @@ mod tests {
 
     #[test]
     fn editcap_says_how_many_it_removed() {
-        let told = "20 packets seen, 10 packets skipped with duplicate time window equal to or less than 0.001000000 seconds.\n";
+        let told = "20 packets seen, 10 packets skipped with duplicate time window equal to or less than 0.001000000 \
+                    seconds.\n";
         assert_eq!(counts(told), Some((20, 10)));
         assert_eq!(counts("editcap: no such file\n"), None);
     }

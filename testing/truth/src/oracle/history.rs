@@ -1,7 +1,9 @@
-//! What a capture had shown of a connection up to each frame: what was acknowledged, and whether bytes are missing below that were never seen sent.
+//! What a capture had shown of a connection up to each frame: what was acknowledged, and whether bytes are missing
+//! below that were never seen sent.
 //!
-//! tshark has marks for the latter (`lost_segment`, `ack_lost_segment`), but sets the second also where an acknowledgement had already told that what
-//! was not captured had arrived: of the samples of one of our captures that lacks frames, eleven would be refuted that are right.
+//! tshark has marks for the latter (`lost_segment`, `ack_lost_segment`), but sets the second also where an
+//! acknowledgement had already told that what was not captured had arrived: of the samples of one of our captures that
+//! lacks frames, eleven would be refuted that are right.
 
 use std::collections::HashMap;
 
@@ -83,7 +85,8 @@ struct Direction {
 
 impl Direction {
     fn sent(&mut self, start: u32, end: u32) {
-        // What was acknowledged had been sent; where only acknowledgements were seen so far, what comes next should begin there.
+        // What was acknowledged had been sent; where only acknowledgements were seen so far, what comes next should
+        // begin there.
         let (seen, acked) = (self.nxt.or(self.una).unwrap_or(start), self.una.unwrap_or(start));
         let nxt = if before(seen, acked) { acked } else { seen };
         if before(nxt, start) {

@@ -1,7 +1,9 @@
-//! The third judge: the path itself. Of live traffic in the lab it knows when each frame left and when it arrived ([`Passage`]), so it knows what
-//! no capture tells: which transmission the far end had received when it sent an acknowledgement, and what was lost on the way.
+//! The third judge: the path itself. Of live traffic in the lab it knows when each frame left and when it arrived
+//! ([`Passage`]), so it knows what no capture tells: which transmission the far end had received when it sent an
+//! acknowledgement, and what was lost on the way.
 //!
-//! Obvious on purpose, like [`super::trace`]: it plays the receiver with everything that arrived, in order, and without a line of the engine's.
+//! Obvious on purpose, like [`super::trace`]: it plays the receiver with everything that arrived, in order, and without
+//! a line of the engine's.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use testing_lab::agent::Sample;
 use testing_lab::{Passage, Way};
 
-/// How far the agent's time of an acknowledgement may be from that of its arrival: a frame that was put out may wait for a processor.
+/// How far the agent's time of an acknowledgement may be from that of its arrival: a frame that was put out may wait
+/// for a processor.
 const SAME_FRAME_NS: u64 = 50_000_000;
 /// Between the clocks of the path and of the agent.
 const CLOCKS_NS: u64 = 100_000;
@@ -71,7 +74,7 @@ pub struct Proof {
     pub untold: Option<Untold>,
 }
 
-/// What happened on the path and left no trace at the near end: nothing arrived that tells of it.
+/// What happened on the path and left no trace at the near end, because nothing arrived that shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Untold {
     /// The first acknowledgement of it was lost; this one came with something else that the far end sent later.
@@ -237,8 +240,8 @@ impl Live {
 }
 
 impl Connection {
-    /// Whether the near end had a sign, between these two times, that something below `number` was missing: it sent it again, a SACK block
-    /// arrived, or without SACK a duplicate.
+    /// Whether the near end had a sign, between these two times, that something below `number` was missing: it sent it
+    /// again, a SACK block arrived, or without SACK a duplicate.
     fn told_of_hole(&self, from: u64, to: u64, number: u32) -> bool {
         let again = |sent: &Sent| self.sent.iter().any(|other| other.left_ns < sent.left_ns && other.end > sent.start);
         let during = |at: u64| (from..to).contains(&at);

@@ -1,6 +1,7 @@
 //! The second judge: tcptrace's non-ambiguous samples.
 //!
-//! Its graphs of RTT samples (`-R`) have one point each: the time of the acknowledgement in microseconds, and the RTT in whole milliseconds, cut off.
+//! Its graphs of RTT samples (`-R`) have one point each: the time of the acknowledgement in microseconds, and the RTT
+//! in whole milliseconds, cut off.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! A capture with frames missing, judged exactly: frames are dropped from a complete one, which says what is true of every sample of the rest.
+//! A capture with frames missing, judged exactly: frames are dropped from a complete one, which says what is true of
+//! every sample of the rest.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +12,8 @@ use super::trace::{Disproof, Trace};
 use super::{copies, ours, tshark};
 use testing_support::workspace::run;
 
-/// How frames go missing, one after the other by seed: probability of a loss at each frame, and frames that go at once at most.
+/// How frames go missing, one after the other by seed: probability of a loss at each frame, and frames that go at once
+/// at most.
 const LOSSES: [(f64, u64); 5] = [(0.01, 1), (0.1, 1), (0.02, 5), (0.3, 1), (0.004, 60)];
 /// editcap takes no more than 512 frames and ranges at once.
 const SELECTIONS: usize = 500;
@@ -64,8 +66,8 @@ impl Thinned {
 pub const HEADER: &str = "\
 capture                         captures   samples     right    untold  unproved   refuted";
 
-/// Drops frames of `file` in `seeds` ways, and judges what `binary` makes of each by the complete capture. None where it has every frame twice: which
-/// of two copies is timed is then a matter of which is left.
+/// Drops frames of `file` in `seeds` ways, and judges what `binary` makes of each by the complete capture. None where
+/// it has every frame twice: which of two copies is timed is then a matter of which is left.
 ///
 /// # Errors
 ///

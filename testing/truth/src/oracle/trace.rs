@@ -1,7 +1,7 @@
 //! A capture as the judges' court sees it: the frames, and what they alone prove.
 //!
-//! Obvious on purpose, and without a line in common with the engine: for each question it looks at all frames between a segment and its
-//! acknowledgement.
+//! Obvious on purpose, and without a line in common with the engine: for each question it looks at all frames between a
+//! segment and its acknowledgement.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -151,8 +151,9 @@ impl Trace {
         self.sent_before(ack).rev().find(|frame| frame.ends_at(number))
     }
 
-    /// Whether `ack` is a measurement of `acked`, and of nothing else: it is the first to acknowledge it, nothing below it was retransmitted in
-    /// between, nothing behind which it might have waited was missing, no reset acknowledges, and nothing refutes it.
+    /// Whether `ack` is a measurement of `acked`, and of nothing else: it is the first to acknowledge it, nothing below
+    /// it was retransmitted in between, nothing behind which it might have waited was missing, no reset acknowledges,
+    /// and nothing refutes it.
     pub(super) fn is_trusted(&self, acked: &Frame, ack: &Frame) -> bool {
         let Some(number) = ack.ack else { return false };
         if self.refute(acked, ack).is_some() || self.known_at(ack).gap || self.may_be_a_retransmission(acked, ack) {
@@ -201,14 +202,14 @@ impl Trace {
         None
     }
 
-    /// Whether `acked` is the first that was seen of its direction, so that an earlier transmission may have passed unseen. A SYN is new, and so
-    /// is what `ack` echoes.
+    /// Whether `acked` is the first that was seen of its direction, so that an earlier transmission may have passed
+    /// unseen. A SYN is new, and so is what `ack` echoes.
     fn may_be_a_retransmission(&self, acked: &Frame, ack: &Frame) -> bool {
         !acked.syn && !self.known_at(acked).begun && (acked.tsval.is_none() || acked.tsval != ack.tsecr)
     }
 
-    /// Whether the receiver told, while `acked` was outstanding, that it misses something: RFC 2018, or RFC 5681's three duplicates
-    /// where SACK is not in use.
+    /// Whether the receiver told, while `acked` was outstanding, that it misses something: RFC 2018, or RFC 5681's
+    /// three duplicates where SACK is not in use.
     ///
     /// What it told before it said that it holds nothing above what it acknowledges is settled.
     fn hole_between(&self, acked: &Frame, ack: &Frame) -> bool {
@@ -277,7 +278,8 @@ impl Trace {
         Some(Disproof::Unproved("retransmitted, and no timestamp tells"))
     }
 
-    /// Every acknowledgement of something new: above all that was acknowledged before, in a direction of which something was seen to be sent.
+    /// Every acknowledgement of something new: above all that was acknowledged before, in a direction of which
+    /// something was seen to be sent.
     pub(super) fn advances(&self) -> Vec<Advance> {
         self.all_advances().0
     }
@@ -453,7 +455,8 @@ mod tests {
         assert_eq!(verdict(&trace, 3, 20), Some(Disproof::Unproved("no transmission of that byte then")));
     }
 
-    /// Frames with a sound round trip of 40 ms at their end, as the capture was and as `change` makes it: whether the pair is trusted, and the verdict.
+    /// Frames with a sound round trip of 40 ms at their end, as the capture was and as `change` makes it: whether the
+    /// pair is trusted, and the verdict.
     fn judged(frames: Vec<Frame>) -> (bool, Option<Disproof>) {
         let trace = Trace::new(frames);
         let last = trace.frames.last().unwrap();

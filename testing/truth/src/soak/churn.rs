@@ -1,4 +1,5 @@
-//! Connections that come and go: short and long, to near and far hosts, a few that are refused and a few that are cut off.
+//! Connections that come and go: short and long, to near and far hosts, a few that are refused and a few that are cut
+//! off.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,6 @@
-//! The places in which commands of the pages run: a host of the lab whose `/etc`, `/run` and `/usr/local/bin` are its own, with the files
-//! that the pages speak of, a far host 25 ms away that is talked to all the time, and mostly a daemon.
+//! The places in which commands of the pages run: a host of the lab whose `/etc`, `/run` and `/usr/local/bin` are its
+//! own, with the files that the pages speak of, a far host 25 ms away that is talked to all the time, and mostly a
+//! daemon.
 
 use std::fs::{self, File};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -30,7 +31,9 @@ mount --bind etc /etc && mount --bind log /var/log && mount --bind bin /usr/loca
 touch ready && exec sleep infinity";
 
 /// A configuration as the pages have it; the report comes at once.
-const CONFIGURATION: &str = "init_config:\n  report_interval: 1\n  prometheus_listen: 127.0.0.1:9464\ninstances:\n  - interface: eth0\n    ips: [10.77.0.0/16]\n    hosts: [db.example.org]\n    tags: [env:test]\n";
+const CONFIGURATION: &str = "init_config:\n  report_interval: 1\n  prometheus_listen: 127.0.0.1:9464\ninstances:\n  \
+                             - interface: eth0\n    ips: [10.77.0.0/16]\n    hosts: [db.example.org]\n    tags: \
+                             [env:test]\n";
 
 /// What differs from place to place.
 struct Scene {
@@ -184,7 +187,8 @@ impl Stage {
     pub(super) fn screen(&self, command: &str) -> Result<(), String> {
         let holder = self.holder.id();
         let inside = format!(
-            "nsenter --target {holder} --mount --net -- sh -c 'cd {}/work; PATH=/usr/local/bin:$PATH {command}; echo ended with $?; sleep 9'",
+            "nsenter --target {holder} --mount --net -- sh -c 'cd {}/work; PATH=/usr/local/bin:$PATH {command}; echo \
+             ended with $?; sleep 9'",
             self.folder.path().display()
         );
         let terminal = Terminal::start(&self.lab.a, (132, 30), &inside).map_err(|error| format!("{error:#}"))?;

@@ -1,5 +1,5 @@
-//! Where the pages' commands send dashboards, in place of Datadog's and Grafana's own servers, which cannot be had here: it takes what they
-//! document, with the keys that they want, and only the very file.
+//! Where the pages' commands send dashboards, in place of Datadog's and Grafana's own servers, which cannot be had
+//! here: it takes what they document, with the keys that they want, and only the very file.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

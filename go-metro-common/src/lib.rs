@@ -4,6 +4,9 @@
 //! the [target](target) tries, what names a [flow] and its [hash], the numbers in packet [headers] that both sides
 //! read, and the [names] of maps, programs and globals. The crate is `no_std`, does not allocate, and is compiled for
 //! both sides.
+//!
+//! Order of modules: `counters` → `flow` → `hash`, `headers`, `last_ack`, `names`, `pick`, `pressure`, `segment`,
+//! `target`.
 
 #![no_std]
 

@@ -26,6 +26,9 @@
 //! let Outcome::Sample(sample) = engine.record(&Segment { flow, header: answer }) else { panic!("no sample") };
 //! assert_eq!(sample.rtt.0, 50_000);
 //! ```
+//!
+//! Order of modules: `engine` → `batch`, `merge` → `summary`, `table` → `distribution`, `flow`, `index` → `ack_delay`,
+//! `early`, `histogram`, `marks`, `outstanding` → `key`, `ports`, `sample`, `shard` → `segment` → `seq`, `time`.
 
 #![forbid(unsafe_code)]
 

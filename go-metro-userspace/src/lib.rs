@@ -4,17 +4,17 @@
 //!
 //! - [`cli`]: arguments to a call
 //! - [`top`]: the full screen
+//! - [`check`], [`read`]: what those two verbs do
 //! - [`daemon`]: wires sources, engine and reporters; signals, reload, lifecycle
-//! - [`read`], [`check`]: what those two verbs do
-//! - [`status`]: what a running daemon says of itself, and asking it
-//! - [`logging`]: where the log goes
-//! - [`capture`]: sources of segment records: eBPF, live libpcap, capture files
 //! - [`output`]: where reports go: DogStatsD, Prometheus, JSON, CSV, tables, plots
+//! - [`capture`]: sources of segment records: eBPF, live libpcap, capture files
+//! - [`logging`], [`status`]: where the log goes; what a running daemon says of itself, and asking it
+//! - [`netlink`]: questions to the kernel: interfaces, routes, sockets
 //! - [`targets`]: names and prefixes to address sets
 //! - [`privileges`]: what the process may do, and what of it is given up
 //! - [`config`]: the file, typed and validated
-//! - [`signals`], [`threads`]: what the process inherits and may run out of
-//! - [`terminal`]: standard output and standard error, and text that others chose
+//! - [`signals`], [`terminal`], [`threads`]: what the process inherits and may run out of; standard output and standard
+//!   error, and text that others chose
 
 // What only an optional part uses is no mistake where that part is left out.
 #![cfg_attr(not(all(feature = "pcap", feature = "prometheus", feature = "top")), allow(dead_code, unused_imports))]

@@ -1,4 +1,7 @@
 //! go-metro's own tasks.
+//!
+//! Order of modules: `clones`, `demo`, `docs`, `picture`, `run`, `test`, `version` → `deny`, `fuzz`, `package` →
+//! `dist`.
 
 pub mod clones;
 pub mod demo;

@@ -26,6 +26,7 @@ fn directory() -> PathBuf {
 
 /// What a record costs, as times of what it cost at `commit`.
 pub(super) fn table(args: &Args, commit: &str) -> Result<Table> {
+    testing_support::setup::for_build()?;
     let commit = capture(Command::new("git").current_dir(root()).args(["rev-parse", "--short", commit]))?;
     let tree = directory().join(format!("tree-{commit}"));
     fs::create_dir_all(&tree)?;

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context as _, Result};
 
 use super::plot::{Plot, Point};
-use super::{Args, Table, baseline, rounds};
+use super::{Args, Table, rounds};
 use testing_support::setup;
 use testing_support::workspace::{cargo, root, run};
 
@@ -26,9 +26,6 @@ const CASES: [&str; 5] = ["look-up", "batched", "summarised", "one-by-one", "two
 
 pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
     setup::for_build()?;
-    if let Some(commit) = &args.baseline {
-        return Ok(vec![baseline::table(args, commit)?]);
-    }
     run(cargo().args(["build", "--release", "--quiet", "--package", "go-metro-rtt", "--example", "bench-engine"]))?;
     let program = testing_support::workspace::target().join("release/examples/bench-engine");
 

@@ -4,7 +4,11 @@
 //! the baseline and every case once, in an order that turns, so that whatever slows the machine for a while slows all
 //! of them. What is said of a case is the median over the rounds, with quartiles. `--write` puts the tables into
 //! `docs/performance.md`, between the markers that bear their names.
+//!
+//! Order of modules: `baseline`, `files`, `kernel`, `workers` → `engine`, `live` → `args`, `page`, `plot` → `table` →
+//! `measure`.
 
+mod args;
 mod baseline;
 mod engine;
 mod files;
@@ -16,11 +20,10 @@ mod plot;
 mod table;
 mod workers;
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result};
 use testing_support::tasks::{self, BENCH};
 
+use args::{Args, Part};
 use measure::{Measured, Spread, rounds};
 use table::Table;
 
@@ -34,53 +37,15 @@ fn main() -> Result<()> {
     tasks::main(|Task::Bench(args)| bench(&args))
 }
 
-/// Arguments of `bench`.
-#[derive(clap::Args, Debug)]
-struct Args {
-    /// What to measure [default: everything]
-    #[arg(value_enum)]
-    parts: Vec<Part>,
-    /// Rounds; each runs the baseline and every case once
-    #[arg(long, default_value_t = 15)]
-    rounds: usize,
-    /// Put the tables into docs/performance.md
-    #[arg(long)]
-    write: bool,
-    /// A commit whose engine is measured beside this one
-    #[arg(long, value_name = "COMMIT")]
-    baseline: Option<String>,
-    /// An object file with another tool's TC classifiers, to measure beside ours
-    #[arg(long, value_name = "OBJECT")]
-    peer: Option<PathBuf>,
-}
-
-/// A part: its name on the command line.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    /// The classifier in the kernel, path by path
-    Kernel,
-    /// The engine, with few and with many flows
-    Engine,
-    /// Capture files
-    Files,
-    /// The agent beside real traffic
-    Live,
-    /// One thread that measures, or two
-    Workers,
-    /// Records a second until the first is left out or lost
-    Limit,
-}
-
-impl Part {
-    fn tables(self, args: &Args) -> Result<Vec<Table>> {
-        match self {
-            Self::Kernel => kernel::tables(args),
-            Self::Engine => engine::tables(args),
-            Self::Files => files::tables(args),
-            Self::Live => live::tables(args),
-            Self::Workers => workers::tables(args),
-            Self::Limit => kernel::limit::tables(args),
-        }
+fn tables_of(part: Part, args: &Args) -> Result<Vec<Table>> {
+    match (part, &args.baseline) {
+        (Part::Kernel, _) => kernel::tables(args),
+        (Part::Engine, None) => engine::tables(args),
+        (Part::Engine, Some(commit)) => Ok(vec![baseline::table(args, commit)?]),
+        (Part::Files, _) => files::tables(args),
+        (Part::Live, _) => live::tables(args),
+        (Part::Workers, _) => workers::tables(args),
+        (Part::Limit, _) => kernel::limit::tables(args),
     }
 }
 
@@ -95,7 +60,7 @@ fn bench(args: &Args) -> Result<()> {
     println!("{}\n", page::machine());
     let mut tables = Vec::new();
     for part in parts {
-        for table in part.tables(args).with_context(|| format!("{part:?}"))? {
+        for table in tables_of(*part, args).with_context(|| format!("{part:?}"))? {
             println!("{table}");
             tables.push(table);
         }

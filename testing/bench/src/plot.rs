@@ -41,7 +41,8 @@ impl Plot {
         let mut svg = String::new();
         let mut line = |text: String| svg.extend([text.as_str(), "\n"]);
         line(format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12" fill="{GREY}">"#
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
+             font-size=\"12\" fill=\"{GREY}\">"
         ));
         line(text(left, 18.0, "start", &self.title));
         for number in 0..=steps as u32 {

@@ -1,5 +1,7 @@
 //! `cargo xtask kernels`: real kernels of Debian, from 5.10 to the newest, each booted in a machine of its own
 //! ([`machine`]), where the agent measures in every way that the kernel knows ([`crate::guest`]).
+//!
+//! Order of modules: `initramfs` → `package` → `budget`, `guest`, `machine`.
 
 mod budget;
 pub mod guest;

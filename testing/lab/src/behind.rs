@@ -14,8 +14,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 
+use super::network::configure;
 use super::port::Port;
-use super::{Forwarder, Host, INTERFACE, Lab, Namespace, Offload, configure, ethtool, namespace};
+use super::{Forwarder, Host, INTERFACE, Lab, Namespace, Offload, ethtool, namespace};
 
 /// Host a's interface towards the host behind it.
 pub const INSIDE: &str = "lan0";

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::{Host, INTERFACE, Offload, configure, namespace};
+use super::network::configure;
+use super::{Host, INTERFACE, Offload, namespace};
 
 /// Two hosts joined by a veth pair, each with the other's end as its [`INTERFACE`].
 #[derive(Debug)]

@@ -1,4 +1,6 @@
 //! What tasks and tests share: where things are, how commands are run, what has to be installed, and the builds.
+//!
+//! Order of modules: `daemon`, `tasks` → `build_ebpf` → `ebpf_stamp`, `paths`, `setup` → `apt` → `pipe`, `workspace`.
 
 pub mod apt;
 pub mod build_ebpf;

@@ -21,7 +21,7 @@ pub(super) const DENY: Subcommand = Subcommand { name: "cargo-deny", version: "0
 /// Writes a bill of materials.
 pub(super) const CYCLONEDX: Subcommand = Subcommand { name: "cargo-cyclonedx", version: "0.5.9", takes: "two minutes" };
 /// Names dependencies that no source uses.
-pub(super) const MACHETE: Subcommand = Subcommand { name: "cargo-machete", version: "0.9.2", takes: "a minute" };
+pub(super) const MACHETE: Subcommand = Subcommand { name: "cargo-machete", version: "0.9.2", takes: "two minutes" };
 /// Looks for advisories in lock files.
 pub(super) const AUDIT: Subcommand = Subcommand { name: "cargo-audit", version: "0.22.2", takes: "five minutes" };
 

@@ -1,0 +1,40 @@
+//! What `cargo xtask bench` is asked for.
+
+use std::path::PathBuf;
+
+/// Arguments of `bench`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// What to measure [default: everything]
+    #[arg(value_enum)]
+    pub(crate) parts: Vec<Part>,
+    /// Rounds; each runs the baseline and every case once
+    #[arg(long, default_value_t = 15)]
+    pub(crate) rounds: usize,
+    /// Put the tables into docs/performance.md
+    #[arg(long)]
+    pub(crate) write: bool,
+    /// A commit whose engine is measured beside this one
+    #[arg(long, value_name = "COMMIT")]
+    pub(crate) baseline: Option<String>,
+    /// An object file with another tool's TC classifiers, to measure beside ours
+    #[arg(long, value_name = "OBJECT")]
+    pub(crate) peer: Option<PathBuf>,
+}
+
+/// A part: its name on the command line.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The classifier in the kernel, path by path
+    Kernel,
+    /// The engine, with few and with many flows
+    Engine,
+    /// Capture files
+    Files,
+    /// The agent beside real traffic
+    Live,
+    /// One thread that measures, or two
+    Workers,
+    /// Records a second until the first is left out or lost
+    Limit,
+}

@@ -23,7 +23,6 @@ fn main() {
     println!("cargo:rustc-env=GO_METRO_VERSION={version}");
     println!("cargo:rerun-if-env-changed={OBJECT_VARIABLE}");
     println!("cargo:rerun-if-changed=build/ebpf_stamp.rs");
-    embed_example();
     match object() {
         Ok(object) => {
             println!("cargo:rerun-if-changed={}", object.display());
@@ -33,19 +32,6 @@ fn main() {
             }
         }
         Err(why) => fail(&why),
-    }
-}
-
-/// Puts the commented example where `config` embeds it from: the workspace has it at its root, a package from the
-/// registry beside its manifest.
-fn embed_example() {
-    let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
-    let packaged = manifest.join("conf.yaml.example");
-    let shared = manifest.join("../conf.yaml.example");
-    let example = if shared.exists() { shared } else { packaged };
-    println!("cargo:rerun-if-changed={}", example.display());
-    if let Err(error) = fs::copy(&example, Path::new(&variable("OUT_DIR")).join("conf.yaml.example")) {
-        fail(&format!("cannot copy {}: {error}", example.display()));
     }
 }
 

@@ -1,11 +1,11 @@
 //! `cargo xtask docs`: the pages and files that say what the program says, made from it again.
 //!
-//! The reference of the configuration and the specification for Datadog's integrations come from `go-metro config
-//! schema`, the drawing of how it measures from captures of the corpus. A test fails when what is committed differs.
+//! What says something of a configuration key comes from the program's declarations (`go-metro config reference`,
+//! `schema`), the drawing of how it measures from captures of the corpus. A test fails when what is committed differs.
 
+mod keys;
 mod manual;
 mod reference;
-mod schema;
 mod sequence;
 mod spec;
 
@@ -62,14 +62,15 @@ pub fn main(_args: &Args) -> Result<()> {
 ///
 /// The program, tshark or a capture is not there.
 pub fn made(binary: &std::path::Path) -> Result<Vec<(&'static str, String)>> {
-    let text = capture(Command::new(binary).args(["config", "schema"]))?;
-    let schema = schema::Schema::parse(&text)?;
+    let config = |verb| capture(Command::new(binary).args(["config", verb]));
+    let reference = keys::Reference::parse(&config("reference")?)?;
     Ok(vec![
-        (VALUES_SCHEMA, chart_schema(&text)?),
-        ("docs/configuration.md", reference::page(&schema)),
-        ("packaging/man/go-metro-conf.5", manual::page(&schema)),
+        (VALUES_SCHEMA, chart_schema(&config("schema")?)?),
+        ("docs/configuration.md", reference::page(&reference)),
+        ("packaging/man/go-metro-conf.5", manual::page(&reference)),
         ("docs/how-it-measures.svg", sequence::drawing(binary)?),
-        ("packaging/datadog/assets/configuration/spec.yaml", spec::yaml(&schema)?),
+        ("packaging/datadog/assets/configuration/spec.yaml", spec::yaml(&reference)?),
+        ("conf.yaml.example", reference.example),
     ])
 }
 

@@ -35,7 +35,6 @@ pub fn main(args: &Args) -> Result<()> {
     setup::for_run()?;
     testing_support::build_ebpf::ensure()?;
     fs::copy(object(), root().join("go-metro-userspace/classifier.o"))?;
-    fs::copy(root().join("conf.yaml.example"), root().join("go-metro-userspace/conf.yaml.example"))?;
     let mut package = cargo();
     // Untracked is only the classifier. What is packaged is built below, with less around it than `--verify` has.
     package.args(["package", "--quiet", "--allow-dirty", "--no-verify"]);

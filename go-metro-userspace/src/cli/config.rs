@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use serde_json::Value;
 
 use super::{Failure, discover, places};
-use crate::config::{self, Answers};
+use crate::config::{self, Answers, key};
 use crate::terminal::{self, Spelling};
 
 #[derive(clap::Args)]
@@ -23,6 +24,9 @@ enum Verb {
     Init(InitArgs),
     /// Print a JSON schema of the configuration file, for editors and validators
     Schema,
+    /// Print what the documentation is made from
+    #[command(hide = true)]
+    Reference,
 }
 
 #[derive(clap::Args)]
@@ -56,11 +60,14 @@ struct InitArgs {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     match &args.verb {
         Verb::Init(args) => init(args),
-        Verb::Schema => {
-            let schema = serde_json::to_string_pretty(&config::schema()).map_err(|error| Failure::running(&error))?;
-            terminal::print(&(schema + "\n"), Spelling::Text).map_err(|error| Failure::output(&error))
-        }
+        Verb::Schema => printed(&config::schema()),
+        Verb::Reference => printed(&config::reference()),
     }
+}
+
+fn printed(document: &Value) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(document).map_err(|error| Failure::running(&error))?;
+    terminal::print(&(text + "\n"), Spelling::Text).map_err(|error| Failure::output(&error))
 }
 
 fn init(args: &InitArgs) -> Result<(), Failure> {
@@ -89,8 +96,9 @@ fn init(args: &InitArgs) -> Result<(), Failure> {
         tags.retain(|tag| tag != "none");
     }
     let mut settings = statsd.as_deref().map(server).unwrap_or_default();
-    settings.extend(scraped.map(|address| ("prometheus_listen", quoted(&address))));
-    let answers = Answers { interfaces, targets, tags, settings };
+    settings.extend(scraped.map(|address| (key::prometheus_listen.name, address.into())));
+    settings.extend((!tags.is_empty()).then(|| (key::tags.name, tags.into())));
+    let answers = Answers { interfaces, targets, settings };
     let text = config::write(&answers).map_err(|error| Failure::usage(&error))?;
     if is_stdout {
         return terminal::print(&text, Spelling::Text).map_err(|error| Failure::output(&error));
@@ -108,19 +116,14 @@ fn init(args: &InitArgs) -> Result<(), Failure> {
 }
 
 /// The settings that name a DogStatsD server.
-fn server(text: &str) -> Vec<(&'static str, String)> {
+fn server(text: &str) -> Vec<(&'static str, Value)> {
     if text.starts_with('/') {
-        return vec![("statsd_socket", quoted(text))];
+        return vec![(key::statsd_socket.name, text.into())];
     }
-    // An IPv6 address without brackets has no port.
-    match text.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']')) {
-        Some((host, port)) => vec![("statsd_ip", quoted(host)), ("statsd_port", port.to_owned())],
-        None => vec![("statsd_ip", quoted(text))],
-    }
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let (host, port) = config::split_port(text);
+    let number = |port: &str| port.parse::<u64>().map_or_else(|_| port.into(), Value::from);
+    let port = port.map(|port| (key::statsd_port.name, number(port)));
+    std::iter::once((key::statsd_ip.name, host.into())).chain(port).collect()
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -145,10 +148,10 @@ mod tests {
 
     #[test]
     fn a_server_is_a_host_a_host_and_port_or_a_path() {
-        let port = |port: &str| ("statsd_port", port.to_owned());
-        assert_eq!(server("agent:9125"), [("statsd_ip", "\"agent\"".to_owned()), port("9125")]);
-        assert_eq!(server("::1"), [("statsd_ip", "\"::1\"".to_owned())]);
-        assert_eq!(server("[::1]:8125"), [("statsd_ip", "\"[::1]\"".to_owned()), port("8125")]);
-        assert_eq!(server("/run/dsd.socket"), [("statsd_socket", "\"/run/dsd.socket\"".to_owned())]);
+        let port = |port: u16| ("statsd_port", port.into());
+        assert_eq!(server("agent:9125"), [("statsd_ip", "agent".into()), port(9125)]);
+        assert_eq!(server("::1"), [("statsd_ip", "::1".into())]);
+        assert_eq!(server("[::1]:8125"), [("statsd_ip", "::1".into()), port(8125)]);
+        assert_eq!(server("/run/dsd.socket"), [("statsd_socket", "/run/dsd.socket".into())]);
     }
 }

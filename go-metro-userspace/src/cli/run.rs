@@ -145,7 +145,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         }
         return Err(twice(&socket));
     }
-    logging::init(&config.log);
+    logging::init(&config);
     if let Some(path) = &config_path {
         tracing::info!("configuration: {}", path.display());
     }
@@ -310,9 +310,9 @@ mod tests {
         for (line, what) in [
             ("-c a -i eth0", "cannot be used with"),
             ("-c a -t 10.0.0.1", "cannot be used with"),
-            ("-i eth0 --interval 0", "must be more than 0"),
+            ("-i eth0 --interval 0", "`0` is no time; use seconds above 0"),
             ("-i eth0 --interval 20ms", "0.02 s is too short; the smallest is 0.1 s"),
-            ("-i eth0 --duration soon", "`soon` is no time; write seconds (10) or a unit (500ms, 10s, 5m, 1h)"),
+            ("-i eth0 --duration soon", "expected seconds, or a time such as 500ms, 10s or 5m, found `soon`"),
             ("-i eth0 --port http", "`http` is neither a port such as 443 nor a range such as 8000-8010"),
             ("-i eth0 --json -o table", "cannot be used with"),
             (

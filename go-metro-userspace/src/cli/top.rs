@@ -93,7 +93,7 @@ fn own(args: &Args) -> Result<DaemonOptions, Failure> {
     };
     let (config, _) = adhoc(&args.interface, &args.target, &environment)?;
     let config = overrides.apply(config);
-    logging::init_off_screen(&config.log);
+    logging::init_off_screen(&config);
     let outputs = Vec::new();
     Ok(DaemonOptions { config, config_path: None, overrides, outputs, samples: false, watcher: None, duration: None })
 }

@@ -1,45 +1,45 @@
 //! The environment of Datadog's own clients and of the service manager, honoured where the file is silent.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::values::{one_host, server_host, socket_path};
-use super::{Environment, Origin, Statsd};
+use super::declaration::Section as _;
+use super::host::split_port;
+use super::kinds::{server_host, socket_path};
+use super::{Config, Environment, Origin, Statsd};
 
-/// The DogStatsD server: the file's host and port, else `DD_DOGSTATSD_URL`, else `DD_AGENT_HOST` and `DD_DOGSTATSD_PORT`, else the
-/// default. And who named the host, or else the port.
+/// The DogStatsD server: the file's host and port, else `DD_DOGSTATSD_URL`, else `DD_AGENT_HOST` and
+/// `DD_DOGSTATSD_PORT`, else the default. And what named the host, or else the port.
 pub(super) fn statsd(
-    host: Option<String>,
-    port: Option<u16>,
-    env: Environment<'_>,
+    file: (Option<&str>, Option<u16>),
     (default_host, default_port): (&str, u16),
+    env: Environment<'_>,
 ) -> Result<(Statsd, Origin), String> {
-    if host.is_none()
-        && port.is_none()
+    if file == (None, None)
         && let Some(url) = set(env, "DD_DOGSTATSD_URL")
     {
         return Ok((from_url(&url, default_port)?, Origin::Environment("DD_DOGSTATSD_URL")));
     }
-    let (port, origin_of_port) = match (port, set(env, "DD_DOGSTATSD_PORT")) {
+    let (port, origin_of_port) = match (file.1, set(env, "DD_DOGSTATSD_PORT")) {
         (Some(port), _) => (port, Origin::File),
         (None, Some(text)) => (parse_port("DD_DOGSTATSD_PORT", &text)?, Origin::Environment("DD_DOGSTATSD_PORT")),
         (None, None) => (default_port, Origin::Default),
     };
-    let (host, origin) = match (host, set(env, "DD_AGENT_HOST")) {
-        (Some(host), _) => (host, Origin::File),
+    let (host, origin) = match (file.0, set(env, "DD_AGENT_HOST")) {
+        (Some(host), _) => (host.to_owned(), Origin::File),
         (None, Some(text)) => (parse_host("DD_AGENT_HOST", &text)?, Origin::Environment("DD_AGENT_HOST")),
         (None, None) => (default_host.to_owned(), origin_of_port),
     };
     Ok((Statsd::Udp { host, port }, origin))
 }
 
-/// The log's file where the configuration names none: in the folder that the service manager has made for the service
-/// (`LogsDirectory=`, systemd.exec(5)), else the original's.
-pub(super) fn log_file(env: Environment<'_>, default: &str) -> PathBuf {
-    // Several folders stand with colons between them.
-    let folders = set(env, "LOGS_DIRECTORY");
-    let folder = folders.as_deref().and_then(|folders| folders.split(':').next());
-    folder.map_or_else(|| PathBuf::from(default), |folder| Path::new(folder).join("go-metro.log"))
+/// The log's file in the folder that the service manager has made for the service (`LogsDirectory=`, systemd.exec(5)),
+/// if it has.
+pub(super) fn log_file(env: Environment<'_>) -> Option<PathBuf> {
+    // Several folders are separated by colons.
+    let folders = set(env, "LOGS_DIRECTORY")?;
+    folders.split(':').next().map(|folder| Path::new(folder).join("go-metro.log"))
 }
 
 /// Tags that every metric gets, with their keys.
@@ -62,11 +62,7 @@ fn from_url(url: &str, default_port: u16) -> Result<Statsd, String> {
             socket_path(rest).map(Statsd::Unix).map_err(|what| format!("DD_DOGSTATSD_URL: the path {what}"))
         }
         "udp" => {
-            // An IPv6 address stands in brackets (RFC 3986 section 3.2.2).
-            let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-                Some((host, port)) => (host, port.strip_prefix(':')),
-                None => rest.rsplit_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
-            };
+            let (host, port) = split_port(rest);
             let port = port.map_or(Ok(default_port), |port| parse_port("DD_DOGSTATSD_URL", port))?;
             Ok(Statsd::Udp { host: parse_host("DD_DOGSTATSD_URL", host)?, port })
         }
@@ -75,34 +71,53 @@ fn from_url(url: &str, default_port: u16) -> Result<Statsd, String> {
 }
 
 fn parse_host(variable: &str, text: &str) -> Result<String, String> {
-    let host = server_host(text).ok_or_else(|| format!("`{text}` is neither an address nor a host name"));
-    host.and_then(one_host).map_err(|what| format!("{variable}: {what}"))
+    server_host(text).map_err(|what| format!("{variable}: {what}"))
 }
 
 fn parse_port(variable: &str, text: &str) -> Result<u16, String> {
     text.parse().ok().filter(|port| *port > 0).ok_or_else(|| format!("{variable}: `{text}` is no port; use 1 to 65535"))
 }
 
-/// What a configuration takes from the environment.
-const VARIABLES: [&str; 9] = [
-    "DD_DOGSTATSD_URL",
-    "DD_AGENT_HOST",
-    "DD_DOGSTATSD_PORT",
-    "DD_ENV",
-    "DD_SERVICE",
-    "DD_VERSION",
-    "DD_ENTITY_ID",
-    "DD_EXTERNAL_ENV",
-    "LOGS_DIRECTORY",
-];
+/// Of Datadog's origin detection; the output reads it.
+const EXTERNAL: &str = "DD_EXTERNAL_ENV";
 
-/// A line for each of these variables that is not UTF-8, and therefore as good as absent.
+/// A line for each variable of the configuration that is not UTF-8, and therefore counts as absent.
 pub fn not_utf8(env: impl Fn(&str) -> Option<OsString>) -> Vec<String> {
-    let wrong = VARIABLES.into_iter().filter(|name| env(name).is_some_and(|value| value.to_str().is_none()));
+    let declared = Config::KEYS.iter().flat_map(|key| key.environment.iter().copied());
+    let variables: BTreeSet<&str> = declared.chain([EXTERNAL]).collect();
+    let wrong = variables.into_iter().filter(|name| env(name).is_some_and(|value| value.to_str().is_none()));
     wrong.map(|name| format!("the environment's {name} is not UTF-8 and is not used; set it to plain text")).collect()
 }
 
 /// A variable that is there and not empty.
 fn set(env: Environment<'_>, name: &str) -> Option<String> {
     env(name).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn the_variables_that_are_read_are_those_that_keys_declare_and_explain() {
+        let asked = RefCell::new(BTreeSet::new());
+        let read = |silent: &[&str]| {
+            let env = |name: &str| {
+                asked.borrow_mut().insert(name.to_owned());
+                (!silent.contains(&name)).then(|| "udp://localhost".to_owned())
+            };
+            drop(Config::from_cli(&["lo".to_owned()], &[], &env));
+        };
+        read(&[]);
+        read(&["DD_DOGSTATSD_URL", "DD_DOGSTATSD_PORT", "DD_AGENT_HOST"]);
+        let declared = Config::KEYS.iter().flat_map(|key| key.environment.iter().map(|name| (*name).to_owned()));
+        assert_eq!(asked.into_inner(), declared.collect());
+        for key in Config::KEYS {
+            for name in key.environment.iter().filter(|name| name.starts_with("DD_")) {
+                assert!(key.text().contains(name), "{}: {name}", key.name);
+            }
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! What is wrong with a configuration, and where: file, line, key, the line itself with the place marked, and what to do.
+//! What is wrong with a configuration, and where: file, line, key, the line itself with the place marked, and what to
+//! do.
 
 use std::fmt;
 use std::io;
@@ -7,9 +8,7 @@ use std::path::{Path, PathBuf};
 
 use unicode_width::UnicodeWidthChar;
 
-use super::mark::{self, Part};
-use super::place::{Place, Spot};
-use super::schema::Lazy;
+use super::place::{self, Part, Place, Spot};
 use super::yaml;
 
 /// Why a configuration cannot be used.
@@ -116,61 +115,60 @@ impl ConfigError {
 impl Fault {
     fn new(text: &str, Spot { line, column }: Spot, what: String) -> Self {
         let source = text.lines().nth(line.saturating_sub(1)).unwrap_or("").trim_end().to_owned();
-        let marked = column.map_or(0..0, |(start, part)| mark::extent(&source, start, part));
+        let marked = column.map_or(0..0, |(start, part)| place::extent(&source, start, part));
         Self { line, what, source, marked }
     }
 }
 
-/// What was found wrong so far in a file's text.
-pub(super) struct Faults<'t> {
-    text: &'t str,
-    found: Vec<Fault>,
-    /// The keys of the section that was read last, for its schema.
-    asked: Vec<(&'static str, Lazy)>,
+/// What was found wrong so far.
+#[derive(Default)]
+pub(super) struct Faults(Vec<Noted>);
+
+/// A fault, with the place where it is shown.
+struct Noted {
+    place: Place,
+    part: Part,
+    subject: Place,
+    what: String,
 }
 
-impl<'t> Faults<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
-        Self { text, found: Vec::new(), asked: Vec::new() }
-    }
-
-    /// Notes which keys a section has.
-    pub(super) fn note_asked(&mut self, asked: Vec<(&'static str, Lazy)>) {
-        self.asked = asked;
-    }
-
-    /// The keys of the section that was read last.
-    pub(super) fn take_asked(&mut self) -> Vec<(&'static str, Lazy)> {
-        std::mem::take(&mut self.asked)
-    }
-
+impl Faults {
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.found.len()
+        self.0.len()
+    }
+
+    /// What is wrong first of all.
+    pub(super) fn first(&self) -> Option<&str> {
+        self.0.first().map(|noted| noted.what.as_str())
     }
 
     /// Notes what is wrong with what stands at a place.
     pub(super) fn add(&mut self, place: &Place, what: &str) {
-        self.note(place.spot(self.text, Part::Value), place, what);
+        self.note(place, Part::Value, place, what);
     }
 
     /// Notes what is wrong with `subject`, and shows it at the key that is `place`.
     pub(super) fn add_at(&mut self, place: &Place, subject: &Place, what: &str) {
-        self.note(place.spot(self.text, Part::Key), subject, what);
+        self.note(place, Part::Key, subject, what);
     }
 
-    fn note(&mut self, spot: Spot, subject: &Place, what: &str) {
-        let subject = subject.to_string();
-        let separator = if subject.is_empty() { "" } else { ": " };
-        self.found.push(Fault::new(self.text, spot, format!("{subject}{separator}{what}")));
+    fn note(&mut self, place: &Place, part: Part, subject: &Place, what: &str) {
+        self.0.push(Noted { place: place.clone(), part, subject: subject.clone(), what: what.to_owned() });
     }
 
-    /// All of it as an error, if there is any.
-    pub(super) fn into_result(mut self, path: &Path) -> Result<(), ConfigError> {
-        if self.found.is_empty() {
+    /// All of it as an error, if there is any, in the order of the lines of the file's text.
+    pub(super) fn into_result(self, path: &Path, text: &str) -> Result<(), ConfigError> {
+        if self.0.is_empty() {
             return Ok(());
         }
-        self.found.sort_by_key(|fault| fault.line);
-        Err(ConfigError::Wrong { path: path.to_owned(), faults: self.found })
+        let shown = |Noted { place, part, subject, what }| {
+            let subject = subject.to_string();
+            let separator = if subject.is_empty() { "" } else { ": " };
+            Fault::new(text, place.spot(text, part), format!("{subject}{separator}{what}"))
+        };
+        let mut faults: Vec<Fault> = self.0.into_iter().map(shown).collect();
+        faults.sort_by_key(|fault| fault.line);
+        Err(ConfigError::Wrong { path: path.to_owned(), faults })
     }
 }

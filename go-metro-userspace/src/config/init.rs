@@ -5,233 +5,251 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use go_metro_common::hash::WORKERS_MAX;
-use go_metro_rtt::Ports;
-use serde::Deserialize;
-use serde_yaml::Value;
 
-use super::sampling::SamplingWanted;
-use super::schema::Described;
-use super::section::Section;
-use super::values::{
-    AbsolutePath, AtLeast, AverageWanted, Backend, Bounded, BucketsWanted, Bytes, DelayedAcks, IngressHook, Listen,
-    LogLevel, MetricName, OutputName, PathOrOff, PortRange, Seconds, ServerHost, SidesWanted, Text, YesNo,
+use super::declaration::settings;
+use super::kinds::{
+    AnyCase, AverageWanted, Backend, BucketsWanted, Bytes, DelayedAcks, IngressHook, Keys, List, Listen, LogLevel,
+    MetricName, Number, OneOrMore, Optional, OutputName, Path, PathOrOff, PortList, ServerHost, SidesWanted,
+    SocketPath, Text, Time, Word, YesNo,
 };
-use super::{Config, Environment, Instance, LogSettings, Origin, Statsd, environment};
+use super::sampling::{PerFlow, Thinning};
+use super::section::Reader;
+use super::{Environment, Instance, Origin, Statsd, environment};
+use go_metro_rtt::Ports;
 
-/// Headers with every option, tags and extension headers to spare.
-const SNAPLEN: u32 = 256;
-/// Room for some 150,000 records.
-const RING_BYTES: u32 = 8 << 20;
-const IDLE_TTL: Duration = Duration::from_secs(300);
+/// Shortest time between reports, and of a flow's life. On a busy host, what waits for the capture thread arrives later
+/// than that.
+pub(super) const SHORTEST_MS: u64 = 100;
 /// The original's documents use this for connections that were closed.
 const EXP_TTL: Duration = Duration::from_secs(60);
-const MAX_FLOWS: u64 = 262_144;
-const OUTSTANDING_PER_FLOW: u64 = 4096;
-const MAX_PAIRS: u64 = 2000;
-/// The original's flush interval.
-const REPORT_INTERVAL: Duration = Duration::from_secs(30);
-/// Shortest time between reports, and of a flow's life. What waits for the capture thread comes later than that on a
-/// busy host.
-const SHORTEST_MS: u64 = 100;
-/// The same, for the command line.
-pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(SHORTEST_MS);
-/// Round trips up to this are usual on the Internet, with a lost segment or an acknowledgement kept back.
+/// Round trips up to this are usual on the Internet, with a lost segment or a delayed acknowledgement.
 const USUAL_RTT: Duration = Duration::from_secs(1);
-const DNS_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
-const STATSD_HOST: &str = "127.0.0.1";
-const STATSD_PORT: u16 = 8125;
-/// The port that OpenTelemetry's exporters for Prometheus use, which is nobody else's.
+/// The default port of OpenTelemetry's exporters for Prometheus.
 const PROMETHEUS_PORT: u16 = 9464;
-/// Where the daemon tells its status.
-pub(super) const STATUS_SOCKET: &str = "/run/go-metro/go-metro.sock";
-/// The original's place, size and number of log files.
-const LOG_FILE: &str = "/var/log/datadog/go-metro.log";
-const LOG_MAX_BYTES: u32 = 100_000;
-const LOG_FILES: u64 = 5;
+/// Where the daemon answers `status` by default.
+pub const STATUS_SOCKET: &str = "/run/go-metro/go-metro.sock";
 
-/// The section as it stands in the file; every key may be absent.
-#[derive(Default)]
-pub(super) struct InitConfig {
-    // The original's.
-    snaplen: Option<Bounded<64, 262_144>>,
-    idle_ttl: Option<AtLeast<SHORTEST_MS>>,
-    exp_ttl: Option<Seconds>,
-    log_to_file: Option<YesNo>,
-    log_level: Option<LogLevel>,
-    server: Server,
-    // Ours.
-    backend: Option<Backend>,
-    sides: Option<SidesWanted>,
-    ingress_hook: Option<IngressHook>,
-    sampling: SamplingWanted,
-    delayed_acks: Option<DelayedAcks>,
-    average: Option<AverageWanted>,
-    kernel_rtt: Option<YesNo>,
-    report_interval: Option<AtLeast<SHORTEST_MS>>,
-    dns_refresh_interval: Option<Seconds>,
-    reverse_dns: Option<YesNo>,
-    max_flows: Option<Bounded<1, 16_777_216>>,
-    max_pairs: Option<Bounded<1, 1_000_000>>,
-    outstanding_per_flow: Option<Bounded<2, 65_535>>,
-    ring_size: Option<Bytes>,
-    workers: Option<Bounded<1, { WORKERS_MAX as u64 }>>,
-    filter: Option<Text>,
-    ports: Vec<PortRange>,
-    prometheus_listen: Option<Listen>,
-    prometheus_buckets: Option<BucketsWanted>,
-    outputs: Vec<OutputName>,
-    metrics: Vec<MetricName>,
-    status_socket: Option<PathOrOff>,
-    tags: Vec<String>,
-    log_file: Option<PathBuf>,
-    log_max_size: Option<Bytes>,
-    log_files: Option<Bounded<1, 1000>>,
-    sandbox: Option<YesNo>,
-}
+settings! {
+    /// The whole configuration, valid.
+    pub struct Config {
+        ["where results go"]
+        /// Address or host name of the DogStatsD server. If not set: that of DD_DOGSTATSD_URL or DD_AGENT_HOST.
+        pub(crate) statsd_ip: ServerHost = "127.0.0.1".to_owned(),
+            elsewhere ["statsd_host", "statsd_address", "dogstatsd_host"],
+            environment ["DD_DOGSTATSD_URL", "DD_AGENT_HOST"],
+            on_reload Apply;
 
-/// The server as the file names it.
-enum Server {
-    Network { host: Option<String>, port: Option<u16> },
-    Socket(PathBuf),
-}
+        /// UDP port of the DogStatsD server. If not set: that of DD_DOGSTATSD_URL or DD_DOGSTATSD_PORT.
+        pub(crate) statsd_port: Number<u16, 1, 65_535> = 8125,
+            elsewhere ["dogstatsd_port"],
+            environment ["DD_DOGSTATSD_URL", "DD_DOGSTATSD_PORT"],
+            on_reload Apply;
 
-impl Default for Server {
-    fn default() -> Self {
-        Self::Network { host: None, port: None }
+        /// A Unix datagram socket instead of statsd_ip and statsd_port.
+        pub(crate) statsd_socket: Optional<SocketPath> = None, example "/var/run/datadog/dsd.socket", on_reload Apply;
+
+        /// Where results go when --output does not say. If not set: statsd, and prometheus if prometheus_listen is set.
+        pub outputs: OneOrMore<Word<OutputName>> = vec![OutputName::Statsd], on_reload Apply;
+
+        /// The metrics that DogStatsD gets, to leave out those that are not wanted: rtt (the last sample), rtt.avg,
+        /// rtt.jitter, rtt.min, rtt.max, rtt.dist and rtt.connect (distributions), rtt.kernel (with kernel_rtt),
+        /// go_metro (the daemon's own health). docs/how-to.md counts them.
+        pub metrics: OneOrMore<Word<MetricName>> = MetricName::all(), on_reload Apply;
+
+        /// Where Prometheus scrapes; adds that output. /metrics, and /healthz for probes.
+        pub prometheus_listen: Optional<Listen> = None, example "127.0.0.1:9464", on_reload Apply;
+
+        /// Bounds of Prometheus's buckets. fine: 114, at most 10 % apart from 100 us to 2 s, so that histogram_quantile
+        /// is at most that far off there; below and above they are 1, 2 and 5 of each decade. coarse: 15 (1, 2, 5 of
+        /// each decade), for many pairs: each bucket is a series for each pair.
+        pub prometheus_buckets: Word<BucketsWanted> = BucketsWanted::Fine, on_reload Apply;
+
+        /// Unix socket for `go-metro status` and `go-metro top`, or `off`. Readable and writable for root's group.
+        pub status_socket: PathOrOff = Some(STATUS_SOCKET.into()), on_reload ApplyIfWritable;
+
+        /// Time between reports. At least 0.1; times are written as seconds, or as a number with its unit, such as
+        /// 500ms, 10s or 5m.
+        pub report_interval: Time<SHORTEST_MS> = Duration::from_secs(30), elsewhere ["interval"], on_reload Apply;
+
+        /// Tags of every metric. DD_ENV, DD_SERVICE, DD_VERSION and DD_ENTITY_ID add theirs if the key is not set here.
+        pub tags: List<Text> = Vec::new(),
+            environment ["DD_ENV", "DD_SERVICE", "DD_VERSION", "DD_ENTITY_ID"],
+            on_reload Apply;
+
+        /// Host pairs reported apart in one interval; the rest is folded into `dst:other` and counted. Which pairs have
+        /// a row of their own then differs between intervals, so that counts of a single pair are too low: raise it.
+        pub max_pairs: Number<usize, 1, 1_000_000> = 2000, on_reload Apply;
+
+        ["where segments come from"]
+        /// Where segments come from. auto: eBPF if kernel and privileges allow it, else libpcap. ebpf, pcap: only that.
+        pub backend: Word<Backend> = Backend::Auto, on_reload ReopenFlows;
+
+        /// Buffer between the kernel and the daemon: bytes, or with KiB, MiB. libpcap's is at least 512 KiB.
+        pub ring_size: Bytes = 8 << 20, on_reload Reopen;
+
+        /// Threads that measure (eBPF), each with its share of the flows, of ring_size and of max_flows. One keeps up
+        /// with some ten million segments a second; more are for hosts with many cores that lose records although
+        /// ring_size is large.
+        pub workers: Number<u32, 1, { WORKERS_MAX as u64 }> = 1, on_reload ReopenFlows;
+
+        /// Where the classifier sees incoming segments (eBPF). tc: at TC's hook. xdp: in the device's driver, earlier,
+        /// if it has native XDP (Linux 5.18); otherwise the log says so and tc is used. Outgoing segments are seen at
+        /// TC's hook either way.
+        pub ingress_hook: Word<IngressHook> = IngressHook::Tc, on_reload ReopenFlows;
+
+        /// Bytes of each packet to capture (libpcap): headers are enough. Never fewer than 128 are captured.
+        pub snaplen: Number<u32, 64, 262_144> = 256, on_reload Reopen;
+
+        /// Capture filter in libpcap's language, in addition to the targets; needs libpcap.
+        pub filter: Optional<Text> = None, example "tcp", on_reload ReopenFlows;
+
+        /// Only connections with one of these ports, or ranges such as 8000-8010, at either end. At most 16.
+        pub ports: PortList = Ports::default(), on_reload Apply;
+
+        ["what is measured"]
+        /// Which round trips to measure. remote: from here to the remote end and back. local: from here to the local
+        /// end and back, as a router, bridge or container host sees it. both: each apart. With the tag `side:` unless
+        /// it is remote. docs/round-trips.md says more of this section.
+        pub sides: Word<SidesWanted> = SidesWanted::Remote, on_reload ReopenFlows;
+
+        /// keep or drop samples that a flow's own pattern shows to include the receiver's delayed-ACK timer. Most
+        /// delayed ACKs look like a queue and are not recognised. `min` is the network's time either way.
+        /// docs/round-trips.md has the rule.
+        pub delayed_acks: Word<DelayedAcks> = DelayedAcks::Keep, on_reload Apply;
+
+        /// What `system.net.tcp.rtt.avg` is: mean (of all samples of the interval) or smoothed (RFC 6298's SRTT, which
+        /// leans to the newest).
+        pub average: Word<AverageWanted> = AverageWanted::Mean, on_reload Apply;
+
+        /// Report the kernel's own RTT of this host's sockets too, to distinguish host delay from network delay. As
+        /// system.net.tcp.rtt.kernel (mean of their SRTT) and .kernel.min. Only of sockets in this network namespace.
+        pub kernel_rtt: YesNo = false, on_reload Apply;
+
+        /// Which samples are not taken; segments between those that are stay in the kernel and are counted. Only with
+        /// eBPF, and not with `sides: both`.
+        pub sampling: Keys<Thinning> = Thinning::default(), on_reload ReopenFlows;
+
+        ["flows"]
+        /// A flow that has been silent for this long is forgotten; no RTT is longer. At least 0.1.
+        pub idle_ttl: Time<SHORTEST_MS> = Duration::from_secs(300), on_reload Apply;
+
+        /// A flow that has been closed for this long is forgotten.
+        pub exp_ttl: Time<0> = EXP_TTL, on_reload Apply;
+
+        /// Another name of exp_ttl, from the original's program; set one of the two.
+        pub(crate) expired_ttl: Time<0> = EXP_TTL, on_reload Apply;
+
+        /// Most flows at once, at most 256 bytes of memory each. When there are more, closed flows are dropped first,
+        /// then the one that has been silent longest; both are counted.
+        pub max_flows: Number<u32, 1, 16_777_216> = 262_144, on_reload Apply;
+
+        /// Most segments of a flow that are waiting for their acknowledgement. When there are more, every second one is
+        /// left out.
+        pub outstanding_per_flow: Number<u16, 2, 65_535> = 4096, on_reload Apply;
+
+        ["names"]
+        /// Time between look-ups of `hosts`. The last good answer is kept while a name server is away.
+        pub dns_refresh_interval: Time<0> = Duration::from_secs(60), on_reload Apply;
+
+        /// Look up the names of peers that were not configured by name, for their `dst:` tag.
+        pub reverse_dns: YesNo = true, on_reload Apply;
+
+        ["log"]
+        /// trace, debug, info, warning, error or critical.
+        pub log_level: AnyCase<LogLevel> = LogLevel::Info, on_reload Warn;
+
+        /// Log to a file, rotated by size, instead of standard error.
+        pub log_to_file: YesNo = false, on_reload Warn;
+
+        /// The log's file. Under systemd with LogsDirectory= (as in the packages) its default is go-metro.log in that
+        /// folder: /var/log/go-metro.
+        pub log_file: Path = "/var/log/datadog/go-metro.log".into(), environment ["LOGS_DIRECTORY"], on_reload Warn;
+
+        /// Size at which the log's file is rotated: bytes, or with KiB, MiB.
+        pub log_max_size: Bytes = 100_000, on_reload Warn;
+
+        /// How many of the log's files are kept, the current one among them.
+        pub log_files: Number<usize, 1, 1000> = 5, on_reload Warn;
+
+        ["privileges"]
+        /// Give up capabilities, system calls and files that are not needed any more once it captures
+        /// (docs/privileges.md). off: for debuggers and tracers. GO_METRO_SANDBOX=off in the environment is the same.
+        pub sandbox: YesNo = true, on_reload Refuse;
     }
-}
-
-impl Server {
-    fn read(section: &mut Section<'_, '_, '_>) -> Self {
-        let host = section.take("statsd_ip").map(|ServerHost(host)| host);
-        let port = section.take("statsd_port").map(|Bounded::<1, 65_535>(port)| port as u16);
-        let socket = section.take("statsd_socket").map(|AbsolutePath(path)| path);
-        if section.has("statsd_socket") && (section.has("statsd_ip") || section.has("statsd_port")) {
-            let what = "`statsd_socket` and `statsd_ip`/`statsd_port` exclude each other; keep one";
-            section.fault_at("statsd_socket", what);
-        }
-        socket.map_or(Self::Network { host, port }, Self::Socket)
-    }
-}
-
-impl InitConfig {
-    /// Reads the section; what is wrong is noted, and as good as absent.
-    pub(super) fn read(mut section: Section<'_, '_, '_>) -> Self {
-        let init = Self {
-            snaplen: section.take("snaplen"),
-            idle_ttl: section.take("idle_ttl"),
-            exp_ttl: exp_ttl(&mut section),
-            server: Server::read(&mut section),
-            log_to_file: section.take("log_to_file"),
-            log_level: section.take("log_level"),
-            backend: section.take("backend"),
-            sides: section.take("sides"),
-            ingress_hook: section.take("ingress_hook"),
-            sampling: SamplingWanted::read(&mut section),
-            delayed_acks: section.take("delayed_acks"),
-            average: section.take("average"),
-            kernel_rtt: section.take("kernel_rtt"),
-            report_interval: section.take("report_interval"),
-            dns_refresh_interval: section.take("dns_refresh_interval"),
-            reverse_dns: section.take("reverse_dns"),
-            max_flows: section.take("max_flows"),
-            max_pairs: section.take("max_pairs"),
-            outstanding_per_flow: section.take("outstanding_per_flow"),
-            ring_size: section.take("ring_size"),
-            workers: section.take("workers"),
-            filter: section.take("filter"),
-            ports: ports(&mut section),
-            prometheus_listen: section.take("prometheus_listen"),
-            prometheus_buckets: section.take("prometheus_buckets"),
-            outputs: each_once(&mut section, "outputs", "DogStatsD"),
-            metrics: some_of(&mut section, "metrics", "all of them"),
-            status_socket: section.take("status_socket"),
-            tags: section.take_list("tags").into_iter().map(|Text(tag)| tag).collect(),
-            log_file: section.take("log_file").map(|Text(path)| PathBuf::from(path)),
-            log_max_size: section.take("log_max_size"),
-            log_files: section.take("log_files"),
-            sandbox: section.take("sandbox"),
-        };
-        section.finish();
-        init
-    }
-
-    /// The whole configuration: the file's word first, then the environment's, then the default.
-    pub(super) fn into_config(self, mut instances: Vec<Instance>, env: Environment<'_>) -> Result<Config, String> {
-        let seconds = |given: Option<Seconds>, default| given.map_or(default, |Seconds(time)| time);
-        let number = |given: Option<u64>, default: u64| given.unwrap_or(default);
-        let (statsd, statsd_origin) = match self.server {
-            Server::Socket(path) => (Statsd::Unix(path), Origin::File),
-            Server::Network { host, port } => environment::statsd(host, port, env, (STATSD_HOST, STATSD_PORT))?,
-        };
-        let mut tags = self.tags;
-        let inherited = environment::tags(env);
-        let has = |tags: &[String], key: &str| tags.iter().any(|tag| tag.split(':').next() == Some(key));
-        for (key, tag) in inherited {
-            // A tag that an instance sets itself is set for the others one by one.
-            if has(&tags, key) {
-                continue;
-            }
-            if instances.iter().any(|instance| has(&instance.tags, key)) {
-                instances.iter_mut().filter(|i| !has(&i.tags, key)).for_each(|i| i.tags.push(tag.clone()));
-            } else {
-                tags.push(tag);
-            }
-        }
-        Ok(Config {
-            instances,
-            backend: self.backend.unwrap_or_default(),
-            sides: self.sides.unwrap_or_default(),
-            ingress_hook: self.ingress_hook.unwrap_or_default(),
-            thinning: self.sampling.thinning(),
-            delayed_acks: self.delayed_acks.unwrap_or_default(),
-            average: self.average.unwrap_or_default(),
-            kernel_rtt: self.kernel_rtt.is_some_and(|YesNo(yes)| yes),
-            snaplen: self.snaplen.map_or(SNAPLEN, |Bounded(n)| n as u32),
-            ring_bytes: self.ring_size.map_or(RING_BYTES, |Bytes(n)| n),
-            workers: self.workers.map_or(1, |Bounded(n)| n as u32),
-            filter: self.filter.map(|Text(filter)| filter),
-            ports: Ports::new(&self.ports.iter().map(|PortRange(range)| *range).collect::<Vec<_>>())
-                .unwrap_or_default(),
-            idle_ttl: self.idle_ttl.map_or(IDLE_TTL, |AtLeast(time)| time),
-            exp_ttl: seconds(self.exp_ttl, EXP_TTL),
-            max_flows: number(self.max_flows.map(|Bounded(n)| n), MAX_FLOWS) as u32,
-            outstanding_per_flow: number(self.outstanding_per_flow.map(|Bounded(n)| n), OUTSTANDING_PER_FLOW) as u16,
-            max_pairs: number(self.max_pairs.map(|Bounded(n)| n), MAX_PAIRS) as usize,
-            report_interval: self.report_interval.map_or(REPORT_INTERVAL, |AtLeast(time)| time),
-            dns_refresh_interval: seconds(self.dns_refresh_interval, DNS_REFRESH_INTERVAL),
-            reverse_dns: self.reverse_dns.is_none_or(|YesNo(yes)| yes),
-            statsd,
-            statsd_origin,
-            outputs: outputs(self.outputs, self.prometheus_listen.is_some()),
-            metrics: if self.metrics.is_empty() { MetricName::ALL.to_vec() } else { self.metrics },
-            prometheus_listen: self.prometheus_listen.map(|Listen(address)| address),
-            prometheus_buckets: self.prometheus_buckets.unwrap_or_default(),
-            status_socket: self.status_socket.map_or_else(|| Some(STATUS_SOCKET.into()), |PathOrOff(path)| path),
-            tags,
-            log: LogSettings {
-                to_file: self.log_to_file.is_some_and(|YesNo(yes)| yes),
-                file: self.log_file.unwrap_or_else(|| environment::log_file(env, LOG_FILE)),
-                level: self.log_level.unwrap_or_default(),
-                max_bytes: u64::from(self.log_max_size.map_or(LOG_MAX_BYTES, |Bytes(n)| n)),
-                files: number(self.log_files.map(|Bounded(n)| n), LOG_FILES) as usize,
-            },
-            sandbox: self.sandbox.is_none_or(|YesNo(yes)| yes),
-        })
-    }
-}
-
-/// Those that are listed; else DogStatsD, as the original, and Prometheus where its address was named.
-fn outputs(listed: Vec<OutputName>, listens: bool) -> Vec<OutputName> {
-    match (listed.is_empty(), listens) {
-        (false, _) => listed,
-        (true, false) => vec![OutputName::Statsd],
-        (true, true) => vec![OutputName::Statsd, OutputName::Prometheus],
+    derived {
+        /// What to watch.
+        pub instances: Vec<Instance> = Vec::new();
+        /// The DogStatsD server.
+        pub statsd: Statsd = Statsd::Unix(PathBuf::new());
+        /// What named it.
+        pub statsd_origin: Origin = Origin::Default;
     }
 }
 
 impl Config {
-    /// That `idle_ttl` leaves out round trips that occur, if so.
+    /// What the keys must have in common.
+    fn check(&mut self, reader: &mut Reader<'_, '_>) {
+        if reader.has("statsd_socket") && (reader.has("statsd_ip") || reader.has("statsd_port")) {
+            let what = "`statsd_socket` and `statsd_ip`/`statsd_port` exclude each other; keep one";
+            reader.fault_at("statsd_socket", what);
+        }
+        if self.outputs.iter().enumerate().any(|(index, output)| self.outputs[..index].contains(output)) {
+            reader.fault_in("outputs", "lists one of them twice; each report would be sent twice");
+        }
+        if self.prometheus_listen.is_some() && !reader.has("outputs") {
+            self.outputs.push(OutputName::Prometheus);
+        }
+        // One setting with two names: the original's documents say `exp_ttl`, its program read `expired_ttl`.
+        match [reader.has("exp_ttl"), reader.has("expired_ttl")] {
+            [true, true] if self.exp_ttl != self.expired_ttl => {
+                let what = "`exp_ttl` and `expired_ttl` are two names of one setting and differ; keep one";
+                reader.fault_at("expired_ttl", what);
+            }
+            [false, true] => self.exp_ttl = self.expired_ttl,
+            _ => {}
+        }
+        if self.sides == SidesWanted::Both && self.sampling.per_flow != PerFlow::Off {
+            let what =
+                "`sampling.per_flow` thins one side of a connection; leave it out, or set `sides` to remote or local";
+            reader.fault_at("sampling", what);
+        }
+    }
+
+    /// What the environment sets where the file does not; `is_set` says whether the file sets a key.
+    pub(super) fn with_environment(
+        mut self,
+        is_set: impl Fn(&str) -> bool,
+        env: Environment<'_>,
+    ) -> Result<Self, String> {
+        (self.statsd, self.statsd_origin) = match self.statsd_socket.take() {
+            Some(path) => (Statsd::Unix(path), Origin::File),
+            None => {
+                let file = (
+                    is_set("statsd_ip").then_some(&*self.statsd_ip),
+                    is_set("statsd_port").then_some(self.statsd_port),
+                );
+                environment::statsd(file, (&self.statsd_ip, self.statsd_port), env)?
+            }
+        };
+        if !is_set("log_file") {
+            self.log_file = environment::log_file(env).unwrap_or(self.log_file);
+        }
+        let has = |tags: &[String], key: &str| tags.iter().any(|tag| tag.split(':').next() == Some(key));
+        for (key, tag) in environment::tags(env) {
+            // A tag that an instance sets itself is set for the others one by one.
+            if has(&self.tags, key) {
+                continue;
+            }
+            if self.instances.iter().any(|instance| has(&instance.tags, key)) {
+                self.instances.iter_mut().filter(|i| !has(&i.tags, key)).for_each(|i| i.tags.push(tag.clone()));
+            } else {
+                self.tags.push(tag);
+            }
+        }
+        Ok(self)
+    }
+
+    /// A warning if `idle_ttl` leaves out round trips that occur.
     pub fn short_idle_ttl(&self) -> Option<String> {
         let seconds = self.idle_ttl.as_secs_f64();
         (self.idle_ttl < USUAL_RTT).then(|| {
@@ -239,53 +257,8 @@ impl Config {
         })
     }
 
-    /// Where Prometheus scrapes, if it does.
+    /// The address that Prometheus scrapes, if it does.
     pub fn prometheus_address(&self) -> SocketAddr {
         self.prometheus_listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, PROMETHEUS_PORT).into())
     }
-}
-
-/// A list that means something only if it holds something.
-fn some_of<'v, T: Deserialize<'v> + Described>(
-    section: &mut Section<'v, '_, '_>,
-    key: &'static str,
-    default: &str,
-) -> Vec<T> {
-    let listed = section.take_list(key);
-    if section.value(key).and_then(Value::as_sequence).is_some_and(Vec::is_empty) {
-        section.fault_in(key, &format!("is empty; leave the key out for {default}"));
-    }
-    listed
-}
-
-/// As [`some_of`], where nothing may be listed twice.
-fn each_once<'v, T: Deserialize<'v> + Described + PartialEq>(
-    section: &mut Section<'v, '_, '_>,
-    key: &'static str,
-    default: &str,
-) -> Vec<T> {
-    let listed: Vec<T> = some_of(section, key, default);
-    if listed.iter().enumerate().any(|(index, item)| listed[..index].contains(item)) {
-        section.fault_in(key, "lists one of them twice; each report would be sent twice");
-    }
-    listed
-}
-
-/// A list no longer than the summaries take.
-fn ports(section: &mut Section<'_, '_, '_>) -> Vec<PortRange> {
-    let ports: Vec<PortRange> = section.take_list("ports");
-    if ports.len() > Ports::MOST {
-        section.fault_at("ports", &format!("holds {} ports or ranges; at most {} are taken", ports.len(), Ports::MOST));
-    }
-    ports
-}
-
-/// One setting with two names: the original's documents say `exp_ttl`, its program read `expired_ttl`.
-fn exp_ttl(section: &mut Section<'_, '_, '_>) -> Option<Seconds> {
-    let (ours, theirs): (Option<Seconds>, Option<Seconds>) = (section.take("exp_ttl"), section.take("expired_ttl"));
-    if ours.is_some() && theirs.is_some() && ours != theirs {
-        let what = "`exp_ttl` and `expired_ttl` are two names of one setting and differ; keep one";
-        section.fault_at("expired_ttl", what);
-    }
-    ours.or(theirs)
 }

@@ -1,16 +1,17 @@
 //! One of `instances`: an interface, and what to watch on it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use super::section::Section;
-use super::selector::Selector;
-use super::values::{AutoOr, HostName, Network, Span, Text, YesNo, host_name, network, with_port};
-use ipnet::IpNet;
+use super::declaration::{Section as _, settings};
+use super::host::{host_name, network, with_port};
+use super::kinds::{
+    AutoOr, HostName, Interface, List, NO_TIME, Network, Optional, PathOrNothing, Span, Text, YesNo, argument,
+};
+use super::section::Reader;
 
 /// Pseudo-interface of an instance that reads a capture file.
-pub(super) const FILE: &str = "file";
+const FILE: &str = "file";
 
 /// Sampling: on for a while, off for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,57 +22,90 @@ pub struct Sampling {
     pub off: Duration,
 }
 
-/// What to watch on one interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instance {
-    /// The interface, as a [`Selector`] parses it: a name, a pattern, `default` or `all`; `any` is libpcap's device of all, `file` goes
-    /// with `pcap`.
-    pub interface: String,
-    /// Capture file to read instead.
-    pub pcap: Option<PathBuf>,
-    /// Whether the interface is this host's end of a container's or virtual machine's link; none to find out.
-    pub host_end: Option<bool>,
-    /// Sampling windows, if wanted.
-    pub sampling: Option<Sampling>,
-    /// Remote addresses and prefixes.
-    pub ips: Vec<IpNet>,
-    /// Remote host names.
-    pub hosts: Vec<String>,
-    /// Tags of this instance's metrics.
-    pub tags: Vec<String>,
+settings! {
+    /// What to watch on one interface.
+    pub struct Instance {
+        /// Each instance watches the interfaces that `interface` means, now and as they come and go: a name; a pattern
+        /// (eth*, veth*, cali*; also ? and [abc]); `default`, those of the default routes; `all`, every one but
+        /// loopback. `any` is libpcap's device of all. Alternative names (`ip link property`) are names too. A sample
+        /// of several instances counts once, with the tags of the one that names the interface, else of `default`, of a
+        /// pattern, of `all`; of equals the first.
+        pub interface: Interface = String::new(),
+            example "eth0",
+            elsewhere ["iface", "device", "dev", "nic"],
+            on_reload Apply;
+
+        /// Remote addresses and prefixes, IPv4 and IPv6. ["0.0.0.0/0", "::/0"] means everything.
+        pub ips: List<Network> = Vec::new(),
+            example ["10.0.0.0/8", "2001:db8::/32"],
+            elsewhere ["targets", "target", "addresses", "address"],
+            on_reload Apply;
+
+        /// Remote hosts, looked up and refreshed in the background; the name becomes the `dst:` tag.
+        pub hosts: List<HostName> = Vec::new(), example ["db.example.org"], elsewhere ["names"], on_reload Apply;
+
+        /// Tags of this instance's metrics. On a container's link, `container_id:` or `pod_uid:` is added.
+        pub tags: List<Text> = Vec::new(), example ["env:prod"], on_reload Apply;
+
+        /// Whether this interface is the host's end of a container's or virtual machine's link, so that what comes in
+        /// was sent by the local end. auto: a veth or netkit whose other end is in another network namespace, or a tap
+        /// in a bridge, if it has no address of its own; never a bridge, bond, VLAN, macvlan, ipvlan or network card.
+        /// Say `false` for a container's own veth whose address is on a bridge inside the container, `true` for a
+        /// bridge such as docker0 if its containers are to be local.
+        pub host_end: AutoOr = None, on_reload ReopenFlows;
+
+        /// Measure in windows: for sample_duration seconds, then not for sample_interval seconds, and so on.
+        sample: YesNo = false, on_reload Apply;
+
+        /// With `sample`: how long segments are looked at.
+        sample_duration: Optional<Span> = None, example 10, on_reload Apply;
+
+        /// With `sample`: how long they are not.
+        sample_interval: Optional<Span> = None, example 50, on_reload Apply;
+
+        /// With `interface: file`: a capture file to read instead of an interface, reported once.
+        pub pcap: PathOrNothing = None, example "/tmp/capture.pcap", on_reload Apply;
+    }
+    derived {
+        /// Sampling windows, if wanted.
+        pub sampling: Option<Sampling> = None;
+    }
 }
 
 impl Instance {
-    /// Reads one; none if something is wrong with it, which is noted.
-    pub(super) fn read(mut section: Section<'_, '_, '_>) -> Option<Self> {
-        let interface = interface(&mut section);
-        let pcap: Option<PathBuf> = section.take("pcap");
-        let instance = Self {
-            interface: interface.clone().unwrap_or_default(),
-            // The original took an empty one for none.
-            pcap: pcap.filter(|path| !path.as_os_str().is_empty()),
-            host_end: section.take("host_end").and_then(|AutoOr(host_end)| host_end),
-            sampling: sampling(&mut section),
-            ips: section.take_list("ips").into_iter().map(|Network(net)| net).collect(),
-            hosts: section.take_list("hosts").into_iter().map(|HostName(name)| name).collect(),
-            tags: section.take_list("tags").into_iter().map(|Text(tag)| tag).collect(),
-        };
+    /// What the keys must have in common.
+    fn check(&mut self, reader: &mut Reader<'_, '_>) {
+        self.sampling = self.windows(reader);
         // A slip in a key is named by itself.
-        if !section.has("interface") && !section.is_meant("interface") {
-            section.fault("`interface` is missing; name one that `ip link` lists");
+        if !reader.has("interface") && !reader.is_meant("interface") {
+            reader.fault("`interface` is missing; name one that `ip link` lists");
         }
-        if let Some(Err(hopeless)) = interface.as_deref().map(Selector::parse) {
-            section.fault_in("interface", &hopeless.to_string());
-        }
-        let is_missing = ["ips", "hosts"].map(|key| is_empty_list(&mut section, key) && !section.is_meant(key));
+        let is_missing = ["ips", "hosts"].map(|key| {
+            let is_empty = reader.value(key).is_none_or(|list| list.as_sequence().is_some_and(Vec::is_empty));
+            is_empty && !reader.is_meant(key)
+        });
         if is_missing == [true, true] {
-            section
-                .fault("neither `ips` nor `hosts` names a target; `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything");
+            reader.fault("neither `ips` nor `hosts` names a target; `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything");
         }
-        if interface.is_some_and(|interface| (interface == FILE) != instance.pcap.is_some()) {
-            section.fault("`interface: file` and `pcap: PATH` go together; one of them is missing");
+        if !self.interface.is_empty() && (self.interface == FILE) != self.pcap.is_some() {
+            reader.fault("`interface: file` and `pcap: PATH` go together; one of them is missing");
         }
-        section.finish().then_some(instance)
+    }
+
+    /// The sampling window, if it is switched on. Only then do its times matter, as in the original.
+    fn windows(&self, reader: &mut Reader<'_, '_>) -> Option<Sampling> {
+        if !self.sample {
+            return None;
+        }
+        let times = [("sample_duration", self.sample_duration), ("sample_interval", self.sample_interval)];
+        for (key, _) in times.iter().filter(|(_, time)| time.is_some_and(|time| time.is_zero())) {
+            reader.fault_in(key, NO_TIME);
+        }
+        if !times.iter().all(|(key, _)| reader.has(key)) {
+            let what = "`sample: true` needs `sample_duration` (seconds on) and `sample_interval` (seconds off)";
+            reader.fault_at("sample", what);
+        }
+        Some(Sampling { on: self.sample_duration?, off: self.sample_interval? })
     }
 
     /// What it reports of what: two instances that are alike in this are a slip.
@@ -84,25 +118,16 @@ impl Instance {
 
     /// An instance from the command line; no target means everything.
     pub(super) fn of(interface: &str, targets: &[String]) -> Result<Self, String> {
-        Selector::parse(interface).map_err(|hopeless| format!("--interface: {hopeless}"))?;
-        let mut instance = Self {
-            interface: interface.to_owned(),
-            pcap: None,
-            host_end: None,
-            sampling: None,
-            ips: Vec::new(),
-            hosts: Vec::new(),
-            tags: Vec::new(),
-        };
+        let interface = argument::<Interface>(interface).map_err(|what| format!("--interface: {what}"))?;
+        let mut instance = Self { interface, ..Self::defaults() };
         for target in targets {
-            match (network(target), host_name(target)) {
-                (Some(net), _) => instance.ips.push(net),
-                (None, Some(name)) => instance.hosts.push(name),
-                _ if with_port(target).is_some() => {
-                    let (host, port) = with_port(target).unwrap_or_default();
+            match (network(target), host_name(target), with_port(target)) {
+                (Some(net), ..) => instance.ips.push(net),
+                (None, Some(name), _) => instance.hosts.push(name),
+                (None, None, Some((host, port))) => {
                     return Err(format!("--target {target}: has a port; write --target {host} --port {port}"));
                 }
-                _ => {
+                (None, None, None) => {
                     return Err(format!(
                         "--target {target}: neither an address, a prefix such as 10.0.0.0/8, nor a host name"
                     ));
@@ -114,35 +139,4 @@ impl Instance {
         }
         Ok(instance)
     }
-}
-
-/// The interface. A list is a slip that its users' next tool takes.
-fn interface(section: &mut Section<'_, '_, '_>) -> Option<String> {
-    if section.value("interface").is_some_and(serde_yaml::Value::is_sequence) {
-        section.fault_in("interface", "takes one interface or a pattern such as `eth*`; write an instance for each");
-        return None;
-    }
-    section.take("interface").map(|Text(name)| name)
-}
-
-/// Whether nothing is listed, right or wrong.
-fn is_empty_list(section: &mut Section<'_, '_, '_>, key: &'static str) -> bool {
-    section.value(key).is_none_or(|value| value.as_sequence().is_some_and(Vec::is_empty))
-}
-
-/// The sampling window, if it is switched on. Only then do its times matter, as in the original.
-fn sampling(section: &mut Section<'_, '_, '_>) -> Option<Sampling> {
-    let is_on = section.take("sample").is_some_and(|YesNo(yes)| yes);
-    let [on, off] = ["sample_duration", "sample_interval"].map(|key| {
-        let span = section.take(key).map(|Span(time)| time);
-        if is_on && span.is_some_and(|time| time.is_zero()) {
-            section.fault_in(key, "`0` is no time; use seconds above 0");
-        }
-        span
-    });
-    if is_on && !(section.has("sample_duration") && section.has("sample_interval")) {
-        let what = "`sample: true` needs `sample_duration` (seconds on) and `sample_interval` (seconds off)";
-        section.fault_at("sample", what);
-    }
-    is_on.then(|| on.zip(off)).flatten().map(|(on, off)| Sampling { on, off })
 }

@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::de::Deserializer;
-use serde_json::{Value, json};
+use serde_json::{Value as Json, json};
+use serde_yaml::Value;
 
-use super::schema::Described;
-use super::section::Section;
-use super::values::parsed;
+use super::declaration::{Section as _, settings};
+use super::kinds::{Scalar, Wrong};
+use super::section::Reader;
 
 /// How many samples of a flow are taken where it has many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PerFlow {
     /// All.
-    #[default]
     Off,
     /// One in each round trip.
     Rtt,
@@ -22,118 +20,97 @@ pub enum PerFlow {
     Every(Duration),
 }
 
-impl<'de> Deserialize<'de> for PerFlow {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const EXPECTED: &str = "off, 1rtt, or a time such as 100ms or 2s";
-        parsed(deserializer, EXPECTED, |text| {
-            let time = |digits: &str, nanos: u64| {
-                let time = digits.trim().parse::<u64>().ok().filter(|number| *number > 0)?.checked_mul(nanos)?;
-                Some(Self::Every(Duration::from_nanos(time)))
-            };
-            let every = match text.trim() {
-                "off" => Some(Self::Off),
-                "1rtt" => Some(Self::Rtt),
-                text => match (text.strip_suffix("ms"), text.strip_suffix('s')) {
-                    (Some(digits), _) => time(digits, 1_000_000),
-                    (None, Some(digits)) => time(digits, 1_000_000_000),
-                    (None, None) => None,
-                },
-            };
-            every.ok_or_else(|| format!("`{text}` is not {EXPECTED}"))
-        })
+impl Scalar for PerFlow {
+    type Value = Self;
+
+    fn parse(value: &Value) -> Result<Self, Wrong> {
+        let time = |digits: &str, nanos: u64| {
+            let time = digits.trim().parse::<u64>().ok().filter(|number| *number > 0)?.checked_mul(nanos)?;
+            Some(Self::Every(Duration::from_nanos(time)))
+        };
+        let every = match value.as_str().unwrap_or_default().trim() {
+            "off" => Some(Self::Off),
+            "1rtt" => Some(Self::Rtt),
+            text => match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+                (Some(digits), _) => time(digits, 1_000_000),
+                (None, Some(digits)) => time(digits, 1_000_000_000),
+                (None, None) => None,
+            },
+        };
+        every.ok_or(Wrong::Other)
+    }
+
+    fn takes() -> String {
+        "off, 1rtt, or a time such as 100ms or 2s".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({"type": "string", "pattern": r"^\s*(off|1rtt|[0-9]+\s*m?s)\s*$"})
+    }
+
+    fn shown(value: &Self) -> Json {
+        match value {
+            Self::Off => "off".into(),
+            Self::Rtt => "1rtt".into(),
+            Self::Every(time) => format!("{}ms", time.as_millis()).into(),
+        }
     }
 }
 
-/// How full the ring may be, in hundredths, before flows are thinned by themselves; none if they never are.
+/// How full the ring may be, in hundredths, before flows are thinned; none if they never are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermark(pub Option<u8>);
 
-impl Default for Watermark {
-    /// Half: what comes while the daemon does not get to run finds as much room again.
-    fn default() -> Self {
-        Self(Some(50))
+impl Scalar for Watermark {
+    type Value = Self;
+
+    fn parse(value: &Value) -> Result<Self, Wrong> {
+        let text = value.as_str().unwrap_or_default().trim();
+        let share = || text.strip_suffix('%')?.trim_end().parse().ok().filter(|share| (1..=99).contains(share));
+        match text {
+            "off" => Ok(Self(None)),
+            _ => share().map(|share| Self(Some(share))).ok_or(Wrong::Other),
+        }
+    }
+
+    fn takes() -> String {
+        "off, or a share of the ring from 1% to 99%".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({"type": "string", "pattern": r"^\s*(off|[1-9][0-9]?\s*%)\s*$"})
+    }
+
+    fn shown(Self(share): &Self) -> Json {
+        share.map_or(json!("off"), |share| format!("{share}%").into())
     }
 }
 
-impl<'de> Deserialize<'de> for Watermark {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const EXPECTED: &str = "off, or a share of the ring from 1% to 99%";
-        parsed(deserializer, EXPECTED, |text| {
-            let share =
-                |text: &str| text.strip_suffix('%')?.trim_end().parse().ok().filter(|share| (1..=99).contains(share));
-            match text.trim() {
-                "off" => Ok(Self(None)),
-                text => share(text).map(|share| Self(Some(share))).ok_or_else(|| format!("`{text}` is not {EXPECTED}")),
-            }
-        })
-    }
-}
+settings! {
+    /// Which samples are not taken.
+    #[derive(Copy)]
+    pub struct Thinning {
+        /// At most so many of each flow: off (all), 1rtt (one in each round trip), or a time, such as 100ms (one in
+        /// each such time).
+        pub per_flow: PerFlow = PerFlow::Off, on_reload ReopenFlows;
 
-/// Which samples are not taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Thinning {
-    /// At any time.
-    pub per_flow: PerFlow,
-    /// When the ring runs full.
-    pub watermark: Watermark,
+        /// How full the ring may be before long flows are thinned, until it has room again; off to lose records
+        /// instead. At half, what arrives while the daemon does not run finds as much room again.
+        pub watermark: Watermark = Watermark(Some(50)), on_reload ReopenFlows;
+    }
 }
 
 impl Thinning {
     /// Every sample is taken, and what the ring has no room for is lost.
     pub const OFF: Self = Self { per_flow: PerFlow::Off, watermark: Watermark(None) };
+
+    fn check(self, _reader: &mut Reader<'_, '_>) {}
 }
 
-impl Described for Watermark {
-    fn schema() -> Value {
-        json!({"type": "string", "pattern": r"^\s*(off|[1-9][0-9]?\s*%)\s*$"})
+impl Default for Thinning {
+    fn default() -> Self {
+        Self::defaults()
     }
-}
-
-impl Described for PerFlow {
-    fn schema() -> Value {
-        json!({"type": "string", "pattern": r"^\s*(off|1rtt|[0-9]+\s*m?s)\s*$"})
-    }
-}
-
-/// The mapping behind `sampling`.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SamplingWanted {
-    per_flow: Option<PerFlow>,
-    watermark: Option<Watermark>,
-}
-
-impl SamplingWanted {
-    /// Reads it out of the section that holds it.
-    pub(super) fn read(section: &mut Section<'_, '_, '_>) -> Self {
-        if let Some(text) = section.value("sampling").and_then(serde_yaml::Value::as_str) {
-            section.fault_in("sampling", &format!("has keys; write `sampling: {{per_flow: {text}}}`"));
-            return Self::default();
-        }
-        let wanted = section.within("sampling", schema, |mut section| {
-            let wanted = Self { per_flow: section.take("per_flow"), watermark: section.take("watermark") };
-            section.finish();
-            wanted
-        });
-        let wanted = wanted.unwrap_or_default();
-        let both = section.value("sides").is_some_and(|sides| sides == "both");
-        if both && wanted.per_flow.is_some_and(|per_flow| per_flow != PerFlow::Off) {
-            let what =
-                "`sampling.per_flow` thins one side of a connection; leave it out, or set `sides` to remote or local";
-            section.fault_at("sampling", what);
-        }
-        wanted
-    }
-
-    /// With the defaults.
-    pub(super) fn thinning(self) -> Thinning {
-        let Self { per_flow, watermark } = self;
-        Thinning { per_flow: per_flow.unwrap_or_default(), watermark: watermark.unwrap_or_default() }
-    }
-}
-
-fn schema() -> Value {
-    let properties = json!({"per_flow": PerFlow::schema(), "watermark": Watermark::schema()});
-    json!({"type": ["object", "null"], "properties": properties, "additionalProperties": false})
 }
 
 #[cfg(test)]
@@ -145,7 +122,7 @@ mod tests {
 
     fn read(init: &str) -> Result<Thinning, String> {
         let text = format!("init_config: {init}\ninstances: [{{interface: lo, ips: ['::1']}}]");
-        Config::parse(&text, Path::new("c"), &|_| None).map(|config| config.thinning).map_err(|error| error.to_string())
+        Config::parse(&text, Path::new("c"), &|_| None).map(|config| config.sampling).map_err(|error| error.to_string())
     }
 
     #[test]

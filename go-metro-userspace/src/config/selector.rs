@@ -4,7 +4,8 @@ use std::fmt;
 
 use glob::Pattern;
 
-/// Longest alternative name of an interface: `ALTIFNAMSIZ` of include/uapi/linux/if.h, without the NUL. Its first name has at most 15 bytes.
+/// Longest alternative name of an interface: `ALTIFNAMSIZ` of include/uapi/linux/if.h, without the NUL. Its first name
+/// has at most 15 bytes.
 const LONGEST: usize = 127;
 
 /// What `interface` says.
@@ -55,7 +56,8 @@ impl Selector {
         }
     }
 
-    /// Whether it means an interface, of which only its names (alternative ones too) and its place on default routes count.
+    /// Whether it means an interface, of which only its names (alternative ones too) and its place on default routes
+    /// count.
     pub fn chooses<'a>(&self, mut names: impl Iterator<Item = &'a str>, is_loopback: bool, is_default: bool) -> bool {
         match self {
             Self::Name(wanted) => names.any(|name| wanted == name),

@@ -6,8 +6,7 @@
 
 use serde_yaml::{Location, Value};
 
-use super::mark::{self, Part};
-use super::place::Spot;
+use super::place::{self, Part, Spot};
 
 /// With these a plain value cannot begin (YAML 1.2 section 5.3), or means something else: an alias, an anchor, a tag.
 const INDICATORS: [char; 8] = ['*', '&', '!', '%', '@', '`', '|', '>'];
@@ -98,7 +97,7 @@ fn open_quote(text: &str, location: &Location) -> Option<(Spot, String)> {
         let (start, quote) = left_open(&chars)?;
         let rest = &chars[start + 1..];
         let comment = (1..rest.len()).find(|&at| rest[at] == '#' && rest[at - 1].is_whitespace());
-        let in_flow = mark::open_brackets(&chars[..start]) > 0;
+        let in_flow = place::open_brackets(&chars[..start]) > 0;
         let end = |char: &char| in_flow && matches!(char, ',' | ']' | '}');
         let end = rest.iter().position(end).or(comment).unwrap_or(rest.len());
         let value: String = rest[..end].iter().collect();
@@ -153,11 +152,11 @@ fn unquoted(text: &str, location: &Location) -> Option<(Spot, String)> {
     let line = text.lines().nth(index)?;
     let chars: Vec<char> = line.chars().collect();
     (0..chars.len()).find_map(|at| {
-        let needs = INDICATORS.contains(&chars[at]) || chars[at] == ':' && mark::open_brackets(&chars[..at]) > 0;
+        let needs = INDICATORS.contains(&chars[at]) || chars[at] == ':' && place::open_brackets(&chars[..at]) > 0;
         if !needs || !begins_value(&chars, at) {
             return None;
         }
-        let extent = mark::extent(line, at, Part::Value);
+        let extent = place::extent(line, at, Part::Value);
         let value: String = chars.get(extent.clone())?.iter().collect();
         let (before, after): (String, String) = (chars[..at].iter().collect(), chars[extent.end..].iter().collect());
         let is_it = !value.is_empty()

@@ -105,8 +105,8 @@ impl Overrides {
             config.filter = Some(filter.clone());
         }
         if let Some(file) = &self.log_file {
-            config.log.to_file = true;
-            config.log.file.clone_from(file);
+            config.log_to_file = true;
+            config.log_file.clone_from(file);
         }
         if let Some(address) = self.prometheus_listen {
             config.prometheus_listen = Some(address);
@@ -156,10 +156,10 @@ pub enum DaemonError {
     /// An output cannot be had.
     #[error("{0}")]
     Listen(#[from] ListenError),
-    /// What it takes to go over to that was given up after the start.
+    /// Keys whose change needs a restart.
     #[error("restart to change {keys}: {why}")]
     NeedsRestart {
-        /// What differs, by name.
+        /// Their names.
         keys: String,
         /// What is in the way.
         why: String,

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::directory::Directory;
-use super::settings::{engine_config, host_ends, source_settings, summary_limits};
+use super::settings::{engine_config, source_settings, summary_limits};
 use super::{Daemon, DaemonError};
 use crate::capture::{CaptureError, Source, interfaces, pcap};
-use crate::config::{Backend, Config, ConfigError};
+use crate::config::{Backend, Config, ConfigError, Key, Reload};
 use crate::{privileges, threads};
 
 impl Daemon {
@@ -85,23 +85,25 @@ impl Daemon {
         directory.refresh_hosts().await;
         directory.check()?;
         let old = &self.options.config;
-        stays_confined(old, &config)?;
+        let changed = old.changed(&config);
+        stays_confined(&changed, &config)?;
         // All that may fail comes first, so that a configuration is followed as a whole or not at all.
         if config.backend != Backend::Pcap {
             interfaces::fit(&directory.watch_list())?;
         }
         let reserved = self.outputs.reserve(old, &config)?;
-        let of_source = of_source(old, &config);
-        if !of_source.is_empty() {
+        let reopening = names(&changed, &[Reload::Reopen, Reload::ReopenFlows]);
+        if !reopening.is_empty() {
             let settings = source_settings(&config, &directory);
             let source = Source::prepare(config.backend, &settings);
-            let source = source.map_err(|error| refused(error, &of_source, config.filter.as_deref()))?;
-            let keeps_flows = of_source.iter().all(|key| KEEP_FLOWS.contains(key));
+            let source = source.map_err(|error| refused(error, reopening, config.filter.as_deref()))?;
+            let keeps_flows = changed.iter().all(|key| key.reload != Reload::ReopenFlows);
             self.worker.replace(source, settings.watch, keeps_flows).await?;
         }
         config.short_idle_ttl().iter().for_each(|short| tracing::warn!("{short}"));
-        if config.log != old.log {
-            tracing::warn!("restart to change where and how much is logged");
+        let at_start = names(&changed, &[Reload::Warn]);
+        if !at_start.is_empty() {
+            tracing::warn!("restart to change {at_start}");
         }
         self.worker.set_limits(engine_config(&config), summary_limits(&config));
         self.outputs.follow(old, &config, &self.asks.0, reserved);
@@ -184,26 +186,7 @@ impl From<ConfigError> for Refusal {
     }
 }
 
-/// What can differ of two sources that say the same of flows.
-const KEEP_FLOWS: [&str; 2] = ["ring_size", "snaplen"];
-
-/// What differs that a source is opened with, by name.
-fn of_source(old: &Config, new: &Config) -> Vec<&'static str> {
-    let differs = [
-        ("backend", old.backend != new.backend),
-        ("ring_size", old.ring_bytes != new.ring_bytes),
-        ("snaplen", old.snaplen != new.snaplen),
-        ("filter", old.filter != new.filter),
-        ("sides", old.sides != new.sides),
-        ("ingress_hook", old.ingress_hook != new.ingress_hook),
-        ("sampling", old.thinning != new.thinning),
-        ("workers", old.workers != new.workers),
-        ("host_end", host_ends(old) != host_ends(new)),
-    ];
-    differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
-}
-
-fn refused(error: CaptureError, keys: &[&str], filter: Option<&str>) -> DaemonError {
+fn refused(error: CaptureError, keys: String, filter: Option<&str>) -> DaemonError {
     if privileges::is_off() || !error.is_refusal() {
         return error.into();
     }
@@ -213,22 +196,31 @@ fn refused(error: CaptureError, keys: &[&str], filter: Option<&str>) -> DaemonEr
     }
     tracing::debug!(%error, "the source cannot be reopened");
     let why = "reopening the source needs privileges that were dropped at startup (docs/privileges.md)".to_owned();
-    DaemonError::NeedsRestart { keys: keys.join(", "), why }
+    DaemonError::NeedsRestart { keys, why }
 }
 
-/// What confines the process cannot be undone while it runs, or be done with threads that are there.
-fn stays_confined(old: &Config, new: &Config) -> Result<(), DaemonError> {
+/// What confines the process cannot be undone while it runs, or be done with threads that exist.
+fn stays_confined(changed: &[&Key], new: &Config) -> Result<(), DaemonError> {
     let needs_restart =
-        |key: &str, why: &str| Err(DaemonError::NeedsRestart { keys: key.to_owned(), why: why.to_owned() });
-    if old.sandbox != new.sandbox {
-        return needs_restart("sandbox", "it is for a process's whole life");
-    }
+        |key: &Key, why: &str| Err(DaemonError::NeedsRestart { keys: key.name.to_owned(), why: why.to_owned() });
     let folder = new.status_socket.as_deref().and_then(Path::parent);
-    if old.status_socket != new.status_socket && folder.is_some_and(|folder| !privileges::may_write_in(folder)) {
-        return needs_restart(
-            "status_socket",
-            "files can be made in the folders of the start only (docs/privileges.md)",
-        );
+    for key in changed {
+        match key.reload {
+            Reload::Refuse => return needs_restart(key, "it is for a process's whole life"),
+            Reload::ApplyIfWritable if folder.is_some_and(|folder| !privileges::may_write_in(folder)) => {
+                return needs_restart(
+                    key,
+                    "only files in the folders of the start can be created (docs/privileges.md)",
+                );
+            }
+            _ => {}
+        }
     }
     Ok(())
+}
+
+/// The names of the keys with which a reload does one of these, with commas between them.
+fn names(changed: &[&Key], reload: &[Reload]) -> String {
+    let names = changed.iter().filter(|key| reload.contains(&key.reload)).map(|key| key.name);
+    names.collect::<Vec<_>>().join(", ")
 }

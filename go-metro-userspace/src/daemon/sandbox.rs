@@ -24,7 +24,7 @@ pub fn confine(config: &Config) {
 /// The folders in which files are made: those of the log and of the status socket, which is made here if need be, as it
 /// cannot be later.
 fn folders(config: &Config) -> Vec<PathBuf> {
-    let log = config.log.to_file.then_some(&config.log.file);
+    let log = config.log_to_file.then_some(&config.log_file);
     let folder = |path: &PathBuf| {
         let folder = path.parent()?;
         // A bare name is in the folder that it was started in.

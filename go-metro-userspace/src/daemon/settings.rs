@@ -12,13 +12,13 @@ use crate::config::{Config, DelayedAcks};
 pub(super) fn source_settings(config: &Config, directory: &Directory) -> SourceSettings {
     SourceSettings {
         watch: directory.watch_list(),
-        ring_bytes: config.ring_bytes,
+        ring_bytes: config.ring_size,
         workers: config.workers,
         snaplen: config.snaplen,
         filter: config.filter.clone().filter(|filter| filter.trim() != "tcp"),
         sides: config.sides.into(),
         ingress: config.ingress_hook,
-        thinning: config.thinning,
+        thinning: config.sampling,
         host_ends: host_ends(config),
     }
 }

@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
-use crate::config::{LogLevel, LogSettings};
+use crate::config::{Config, LogLevel};
 use crate::terminal;
 use format::{FileForm, JournalForm, StreamForm};
 use rotate::Rotating;
@@ -39,11 +39,11 @@ const UMASK: u32 = 0o027;
 /// A file that cannot be written is replaced by standard error: a daemon that measures is worth more than its log. A
 /// level in the environment that makes no sense is replaced by the configured one. Both are logged as errors, so that
 /// every level shows them.
-pub fn init(settings: &LogSettings) {
-    let (filter, bad_directive) = filter(settings.level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
-    let unwritable = open(settings, filter).err();
+pub fn init(config: &Config) {
+    let (filter, bad_directive) = filter(config.log_level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
+    let unwritable = open(config, filter).err();
     if let Some(error) = unwritable {
-        tracing::error!("cannot log to {}: {error}; logging here instead", settings.file.display());
+        tracing::error!("cannot log to {}: {error}; logging here instead", config.log_file.display());
     }
     if let Some(what) = bad_directive {
         tracing::error!("{what}; logging at the configured level");
@@ -73,20 +73,20 @@ pub fn finish() {
 
 /// Starts logging to the configured file, or else nowhere but [`recent`]: standard error is a screen that others draw
 /// on.
-pub fn init_off_screen(settings: &LogSettings) {
-    let (filter, _) = filter(settings.level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
-    if settings.to_file {
-        let _ = open(settings, filter);
+pub fn init_off_screen(config: &Config) {
+    let (filter, _) = filter(config.log_level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
+    if config.log_to_file {
+        let _ = open(config, filter);
     } else {
         finish_init(tracing_subscriber::registry().with(filter).with(recent::Layer).try_init());
     }
 }
 
 /// Opens the configured place, or standard error; why not a file where one was wanted.
-fn open(settings: &LogSettings, filter: EnvFilter) -> io::Result<()> {
-    let file = settings.to_file.then(|| {
+fn open(config: &Config, filter: EnvFilter) -> io::Result<()> {
+    let file = config.log_to_file.then(|| {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(UMASK));
-        Rotating::open(&settings.file, settings.max_bytes, settings.files)
+        Rotating::open(&config.log_file, config.log_max_size.into(), config.log_files)
     });
     // What is wrong within `tracing` must not be printed past the queue.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_ansi(false);

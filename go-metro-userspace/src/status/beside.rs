@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::client;
-use crate::config::Config;
+use crate::config::{Config, split_port};
 use crate::output::{Destination, look_up};
 
 /// Longest wait for a name server before two names count as two servers.
@@ -45,9 +45,10 @@ fn is_same(ours: &str, theirs: &str) -> bool {
 /// The addresses of `HOST:PORT`; none if there is none soon. All of loopback is one: a server there listens on any of
 /// them.
 fn addresses(server: &str) -> BTreeSet<SocketAddr> {
-    let Some((host, port)) = server.rsplit_once(':') else { return BTreeSet::new() };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let Some(answer) = port.parse().ok().and_then(|port| look_up(host, port).ok()) else { return BTreeSet::new() };
+    let (host, port) = split_port(server);
+    let Some(answer) = port.and_then(|port| port.parse().ok()).and_then(|port| look_up(host, port).ok()) else {
+        return BTreeSet::new();
+    };
     let canonical = |address: SocketAddr| match address.ip().to_canonical() {
         ip if ip.is_loopback() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
         ip => SocketAddr::new(ip, address.port()),

@@ -1,9 +1,8 @@
 //! The manual page of the configuration file, go-metro-conf(5).
 
-use roff::{Inline, Roff, bold, italic, roman};
+use roff::{Roff, bold, italic, roman};
 
-use super::reference::shown;
-use super::schema::{Key, Schema};
+use super::keys::{Key, Reference, shown};
 
 const DESCRIPTION: [&str; 3] = [
     "go-metro reads one YAML file with two parts: init_config, what holds for all instances, and instances, a list of what to watch. \
@@ -21,7 +20,7 @@ instances:
     hosts: [db.example.org]";
 
 /// The page.
-pub(super) fn page(schema: &Schema) -> String {
+pub(super) fn page(reference: &Reference) -> String {
     let mut page = Roff::new();
     page.control("TH", ["go-metro-conf", "5", "", &format!("go-metro {}", crate::dist::version())]);
     section(&mut page, "NAME");
@@ -43,17 +42,15 @@ pub(super) fn page(schema: &Schema) -> String {
     page.control("fi", []);
 
     section(&mut page, "KEYS OF INIT_CONFIG");
-    let mut heading = "";
-    for key in &schema.init_config {
-        if key.section != heading {
-            heading = &key.section;
-            page.control("SS", [heading]);
+    for key in &reference.init_config {
+        if !key.heading.is_empty() {
+            page.control("SS", [key.heading.as_str()]);
         }
-        entry(&mut page, key);
+        entry(&mut page, "", key);
     }
     section(&mut page, "KEYS OF AN INSTANCE");
-    for key in &schema.instance {
-        entry(&mut page, key);
+    for key in &reference.instances {
+        entry(&mut page, "", key);
     }
     section(&mut page, "FILES");
     page.text([italic("/usr/share/doc/go-metro/conf.yaml.example"), roman(": every key, commented.")]);
@@ -73,11 +70,13 @@ fn section(page: &mut Roff, title: &str) {
     page.control("SH", [title]);
 }
 
-fn entry(page: &mut Roff, key: &Key) {
+fn entry(page: &mut Roff, above: &str, key: &Key) {
     page.control("TP", []);
-    let takes = key.takes.words().replace('`', "");
-    let default = key.default.as_ref().map_or_else(String::new, |value| format!("; default {}", shown(value)));
-    let head: Vec<Inline> = vec![bold(&key.name), roman(format!(": {takes}{default}"))];
-    page.text(head);
-    page.text([roman(key.description.replace('`', ""))]);
+    let takes = key.takes.replace('`', "");
+    let default = key.default.as_ref().filter(|_| key.within.is_empty());
+    let default = default.map_or_else(String::new, |value| format!("; default {}", shown(value)));
+    page.text([bold(format!("{above}{}", key.name)), roman(format!(": {takes}{default}"))]);
+    let reload = if key.reload == "applied" { String::new() } else { format!(" At a reload: {}.", key.reload) };
+    page.text([roman(key.text.replace('`', "") + &reload)]);
+    key.within.iter().for_each(|within| entry(page, &format!("{above}{}.", key.name), within));
 }

@@ -2,18 +2,17 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
-
-use super::schema::{Key, Schema};
+use super::keys::{Key, Reference, shown};
 
 const HEAD: &str = "\
 # Configuration
 
-<!-- Made by `cargo xtask docs` from `go-metro config schema`; change conf.yaml.example or the reader in go-metro-userspace/src/config. -->
+<!-- Made by `cargo xtask docs` from the keys' declarations in go-metro-userspace/src/config. -->
 
-One YAML file: `/etc/go-metro/conf.yaml`, else where the original had it (`/etc/dd-agent/conf.d/go-metro.yaml`, `/etc/dd-agent/checks.d/go-metro.yaml`), or what
-`run -c FILE` names. `go-metro config init` writes one from a few answers, `go-metro check -c FILE` says what is wrong with one, and `go-metro config schema` prints
-the JSON schema that this page is made from, for editors and validators.
+One YAML file: `/etc/go-metro/conf.yaml`, else where the original had it (`/etc/dd-agent/conf.d/go-metro.yaml`,
+`/etc/dd-agent/checks.d/go-metro.yaml`), or what `run -c FILE` names. `go-metro config init` writes one from a few answers,
+`go-metro check -c FILE` says what is wrong with one, and `go-metro config schema` prints a JSON schema for editors and
+validators. `conf.yaml.example` is this page as a file.
 
 ```console
 $ go-metro config init my.yaml --interface eth0 --target 10.77.0.0/16 --tag env:test
@@ -23,10 +22,14 @@ ok    configuration: my.yaml: 1 instance(s)
 …
 ```
 
-A key that does not exist, a wrong type or a bad value is an error that names the line. Numbers and yes/no may be quoted. Where the file is silent, `DD_AGENT_HOST`,
-`DD_DOGSTATSD_PORT`, `DD_DOGSTATSD_URL`, `DD_ENV`, `DD_SERVICE`, `DD_VERSION` and `DD_ENTITY_ID` are honoured. SIGHUP reads it again: targets, tags,
-bounds and lifetimes follow without losing a flow. A change of where segments come from (`sampling` among it) reopens capture, and is refused where the
-daemon has given up the rights for that after the start; the keys of the log and `sandbox` need a restart ([which key does what](privileges.md#what-a-reload-cannot-do)).
+A key that does not exist, a wrong type or a bad value is an error that names the line. Numbers and yes/no may be quoted. If
+the file does not set the key, these environment variables count:
+";
+
+const RELOAD: &str = "
+A reload (SIGHUP, `go-metro reload`) reads the file again. A change is applied without losing a flow, unless the last column
+says what happens instead. What reopens capture is refused where the daemon has dropped the privileges for that
+([what a reload cannot do](privileges.md#what-a-reload-cannot-do)). A file that is refused changes nothing.
 ";
 
 const INSTANCES: &str = "
@@ -35,37 +38,36 @@ const INSTANCES: &str = "
 At least one, each with an `interface` and a target in `ips` or `hosts`. `config` is an old name of this list.
 ";
 
+/// The head of a table of keys.
+const TABLE: &str = "\n| key | takes | default | | at a reload |\n|---|---|---|---|---|\n";
+
 /// The page's text.
-pub(super) fn page(schema: &Schema) -> String {
-    let mut page = format!("{HEAD}\n## `init_config`\n\nWhat holds for all instances.\n");
-    let mut section = "";
-    for key in &schema.init_config {
-        if key.section != section {
-            section = &key.section;
-            let mut letters = section.chars();
-            let title: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
-            let _ = write!(page, "\n### {title}\n\n");
-            page.push_str("| key | takes | default | |\n|---|---|---|---|\n");
+pub(super) fn page(reference: &Reference) -> String {
+    let mut page = HEAD.to_owned();
+    for key in reference.init_config.iter().filter(|key| !key.environment.is_empty()) {
+        let variables: Vec<String> = key.environment.iter().map(|name| format!("`{name}`")).collect();
+        let _ = write!(page, "\n- `{}`: {}", key.name, variables.join(", "));
+    }
+    page.push_str(&format!("\n{RELOAD}\n## `init_config`\n\nWhat holds for all instances.\n"));
+    for key in &reference.init_config {
+        let mut letters = key.heading.chars();
+        if let Some(first) = letters.next() {
+            let _ = write!(page, "\n### {}{}\n{TABLE}", first.to_uppercase(), letters.as_str());
         }
-        page.push_str(&row(key));
+        rows(&mut page, "", key);
     }
     page.push_str(INSTANCES);
-    page.push_str("\n| key | takes | default | |\n|---|---|---|---|\n");
-    schema.instance.iter().for_each(|key| page.push_str(&row(key)));
+    page.push_str(TABLE);
+    reference.instances.iter().for_each(|key| rows(&mut page, "", key));
     page
 }
 
-fn row(key: &Key) -> String {
-    let default = key.default.as_ref().map_or_else(String::new, |value| format!("`{}`", shown(value)));
-    let cell = |text: &str| text.replace('|', "\\|").split_whitespace().collect::<Vec<_>>().join(" ");
-    format!("| `{}` | {} | {default} | {} |\n", key.name, cell(&key.takes.words()), cell(&key.description))
-}
-
-/// A value as one would write it in YAML.
-pub(super) fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(values) => format!("[{}]", values.iter().map(shown).collect::<Vec<_>>().join(", ")),
-        other => other.to_string(),
-    }
+/// The row of a key, and those of the keys below it.
+fn rows(page: &mut String, above: &str, key: &Key) {
+    let default = key.default.as_ref().filter(|_| key.within.is_empty());
+    let default = default.map_or_else(String::new, |value| format!("`{}`", shown(value)));
+    let [takes, text] = [&key.takes, &key.text].map(|text| text.replace('|', "\\|"));
+    let reload = if key.reload == "applied" { "" } else { &key.reload };
+    let _ = writeln!(page, "| `{above}{}` | {takes} | {default} | {text} | {reload} |", key.name);
+    key.within.iter().for_each(|within| rows(page, &format!("{above}{}.", key.name), within));
 }

@@ -4,16 +4,16 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::schema::{Key, Schema, Takes};
+use super::keys::{Key, Reference};
 
 /// Longest line of a description.
 const LINE: usize = 110;
 
-/// As YAML; JSON is YAML, and wants no serializer of its own.
-pub(super) fn yaml(schema: &Schema) -> Result<String> {
-    let init: Vec<Value> = schema.init_config.iter().map(|key| option(key, false)).collect();
-    let instance: Vec<Value> =
-        schema.instance.iter().map(|key| option(key, ["interface", "ips"].contains(&key.name.as_str()))).collect();
+/// As YAML; JSON is YAML, and needs no serializer of its own.
+pub(super) fn yaml(reference: &Reference) -> Result<String> {
+    let init: Vec<Value> = reference.init_config.iter().map(|key| option(key, false)).collect();
+    let required = |key: &Key| ["interface", "ips"].contains(&key.name.as_str());
+    let instance: Vec<Value> = reference.instances.iter().map(|key| option(key, required(key))).collect();
     let spec = json!({
         "name": "Go-Metro",
         "files": [{
@@ -28,19 +28,16 @@ pub(super) fn yaml(schema: &Schema) -> Result<String> {
 }
 
 fn option(key: &Key, required: bool) -> Value {
-    let mut value = json!({"type": of_type(&key.takes)});
-    if let Takes::List(of) = &key.takes {
-        value["items"] = json!({"type": of_type(of)});
+    let mut value = json!({"type": type_of(&key.example), "example": key.example, "display_default": key.default});
+    if let Some(items) = key.example.as_array() {
+        value["items"] = json!({"type": items.first().map_or("string", type_of)});
     }
-    if let Takes::Keys(keys) = &key.takes {
-        value["properties"] = keys.iter().map(|key| json!({"name": key, "type": "string"})).collect();
+    if !key.within.is_empty() {
+        let of_key = |key: &Key| json!({"name": key.name, "type": type_of(&key.example)});
+        value["properties"] = key.within.iter().map(of_key).collect();
     }
-    let as_type = |shown: Value| if value["type"] == "string" { json!(super::reference::shown(&shown)) } else { shown };
-    let (shown, default) =
-        (as_type(key.default.clone().unwrap_or_else(|| example(key))), key.default.clone().map(as_type));
-    value["example"] = shown;
-    value["display_default"] = default.unwrap_or(Value::Null);
-    let description = wrapped(&key.description);
+    let within = key.within.iter().map(|key| format!(" {}: {}", key.name, key.text));
+    let description = wrapped(&std::iter::once(key.text.clone()).chain(within).collect::<String>());
     json!({"name": key.name, "description": description, "required": required, "value": value})
 }
 
@@ -61,34 +58,12 @@ fn wrapped(text: &str) -> String {
     lines.join("\n")
 }
 
-fn of_type(takes: &Takes) -> &'static str {
-    match takes {
-        Takes::YesNo => "boolean",
-        Takes::Seconds | Takes::Number { .. } => "number",
-        Takes::List(_) => "array",
-        Takes::Keys(_) => "object",
-        Takes::OneOf(_) | Takes::Bytes | Takes::Text => "string",
-    }
-}
-
-/// Of a key without a default: something that could stand there.
-fn example(key: &Key) -> Value {
-    match (key.name.as_str(), &key.takes) {
-        ("interface", _) => json!("eth0"),
-        ("ips", _) => json!(["10.0.0.0/8"]),
-        ("hosts", _) => json!(["db.example.org"]),
-        ("tags", _) => json!(["env:prod"]),
-        ("statsd_socket", _) => json!("/var/run/datadog/dsd.socket"),
-        ("prometheus_listen", _) => json!("127.0.0.1:9464"),
-        ("filter", _) => json!("tcp"),
-        ("pcap", _) => json!("/tmp/capture.pcap"),
-        (_, Takes::Keys(keys)) => {
-            keys.iter().map(|key| (key.clone(), json!("off"))).collect::<serde_json::Map<_, _>>().into()
-        }
-        (_, Takes::YesNo) => json!(false),
-        (_, Takes::Seconds | Takes::Number { .. }) => json!(10),
-        (_, Takes::OneOf(values)) => json!(values.first()),
-        (_, Takes::List(_)) => json!([]),
-        (_, Takes::Bytes | Takes::Text) => json!(""),
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+        Value::String(_) | Value::Null => "string",
     }
 }

@@ -308,7 +308,7 @@ mod tests {
         DogStatsd::new(&DogStatsdOptions {
             destination,
             tags: vec!["env:test".to_owned()],
-            metrics: MetricName::ALL.to_vec(),
+            metrics: MetricName::all(),
             origin: String::new(),
             refresh: Duration::from_secs(60),
         })
@@ -466,7 +466,7 @@ mod tests {
         let mut sink = DogStatsd::new(&DogStatsdOptions {
             destination,
             tags: vec![],
-            metrics: MetricName::ALL.to_vec(),
+            metrics: MetricName::all(),
             origin: origin.clone(),
             refresh: Duration::from_secs(60),
         });
@@ -516,7 +516,7 @@ mod tests {
         let options = DogStatsdOptions {
             destination: Destination::Unix(path.clone()),
             tags: vec![],
-            metrics: MetricName::ALL.to_vec(),
+            metrics: MetricName::all(),
             origin: String::new(),
             refresh: Duration::from_secs(60),
         };
@@ -544,7 +544,7 @@ mod tests {
         let mut sink = DogStatsd::new(&DogStatsdOptions {
             destination: Destination::Unix(path),
             tags: vec![],
-            metrics: MetricName::ALL.to_vec(),
+            metrics: MetricName::all(),
             origin: String::new(),
             refresh: Duration::from_secs(60),
         });

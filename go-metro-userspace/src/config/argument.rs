@@ -1,0 +1,44 @@
+//! Arguments of the command line that are read as the file's keys are.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::init::SHORTEST_MS;
+use super::kinds::{Listen, PathOrOff, Time, argument};
+
+/// A time: seconds, or a number and its unit.
+///
+/// # Errors
+///
+/// It is none, or 0.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    argument::<Time<0>>(text)
+}
+
+/// A time between reports.
+///
+/// # Errors
+///
+/// As [`parse_time`]; and a time that is too short.
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
+    argument::<Time<SHORTEST_MS>>(text)
+}
+
+/// An address and a port to listen on.
+///
+/// # Errors
+///
+/// It is none; the error says what to write.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    argument::<Listen>(text)
+}
+
+/// A path of a socket from the root; none for `off`.
+///
+/// # Errors
+///
+/// It is neither.
+pub fn parse_status_socket(text: &str) -> Result<Option<PathBuf>, String> {
+    argument::<PathOrOff>(text)
+}

@@ -1,0 +1,89 @@
+//! Hosts as people write them: a name, an address, a prefix, with a port or without.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// A host name without the dot at its end (RFC 1123 section 2.1; underscores occur). Its last part is never a number:
+/// that would be a mistyped address.
+pub(super) fn host_name(text: &str) -> Option<String> {
+    let name = text.trim().trim_end_matches('.');
+    let part = |part: &str| {
+        (1..=63).contains(&part.len()) && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    };
+    let ends_in_a_number = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|c| c.is_ascii_digit()));
+    (name.len() <= 253 && name.split('.').all(part) && !ends_in_a_number).then(|| name.to_owned())
+}
+
+/// An address in its usual form, or a host name.
+pub(super) fn host(text: &str) -> Option<String> {
+    text.trim().parse::<IpAddr>().ok().map(|address| address.to_string()).or_else(|| host_name(text))
+}
+
+/// `HOST`, `HOST:PORT`, `[ADDRESS]` or `[ADDRESS]:PORT`: the host without brackets, and what stands behind its colon.
+/// An IPv6 address without brackets has no port (RFC 3986 section 3.2.2).
+pub fn split_port(text: &str) -> (&str, Option<&str>) {
+    let text = text.trim();
+    if let Some((address, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return (address, rest.strip_prefix(':'));
+    }
+    match text.rsplit_once(':').filter(|_| text.parse::<IpAddr>().is_err()) {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    }
+}
+
+/// An address, prefix or host name with a port behind it: both.
+pub(super) fn with_port(text: &str) -> Option<(&str, u16)> {
+    let (name, port) = split_port(text);
+    let port = port?.parse().ok()?;
+    (network(name).is_some() || host_name(name).is_some()).then_some((name, port))
+}
+
+/// The host in `SCHEME://HOST/...`.
+pub(super) fn host_of_url(text: &str) -> Option<String> {
+    let (_, rest) = text.trim().split_once("://")?;
+    host_name(split_port(rest.split(['/', '?', '#']).next()?).0)
+}
+
+/// An address or a prefix, its host bits cleared. IPv4 mapped into IPv6 (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2) is
+/// IPv4, which is what is on the wire.
+#[must_use]
+pub fn network(text: &str) -> Option<IpNet> {
+    /// Bits of such an address before those of IPv4.
+    const MAPPED_BITS: u8 = 96;
+    let text = text.trim();
+    let address = || text.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
+    let net = text.parse::<IpNet>().ok().map(|net| net.trunc()).or_else(address)?;
+    let mapped = net.addr().to_canonical();
+    match net.prefix_len().checked_sub(MAPPED_BITS) {
+        Some(bits) if net.addr().is_ipv6() && mapped.is_ipv4() => IpNet::new(mapped, bits).ok(),
+        _ => Some(net),
+    }
+}
+
+/// Whether this is how people write "every address".
+pub(super) fn is_everything(text: &str) -> bool {
+    ["any", "all", "*", "everything"].iter().any(|word| text.trim().eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_stands_behind_the_last_colon_but_not_in_an_address() {
+        for (text, host, port) in [
+            ("agent", "agent", None),
+            ("agent:9125", "agent", Some("9125")),
+            ("10.0.0.0/8:443", "10.0.0.0/8", Some("443")),
+            ("::1", "::1", None),
+            ("fd00::1:443", "fd00::1:443", None),
+            ("[::1]", "::1", None),
+            ("[::1]:8125", "::1", Some("8125")),
+            (":8125", "", Some("8125")),
+        ] {
+            assert_eq!(split_port(text), (host, port), "{text}");
+        }
+    }
+}

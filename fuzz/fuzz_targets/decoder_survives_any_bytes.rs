@@ -33,10 +33,10 @@ fuzz_target!(|data: &[u8]| {
     let wire_len = bytes.len() as u32 + u32::from(*missing) * 16;
     let mut counters = SourceCounters::default();
     let decoded = decode_counted(Packet { bytes, wire_len, link_type, origin }, &mut counters);
-    let apart = counters.fragments + counters.encapsulated + counters.unread.iter().sum::<u64>();
-    let accounted = counters.passed_over + apart + counters.unparsable.iter().sum::<u64>();
+    let apart = counters.packets.fragments + counters.packets.encapsulated + counters.unread.iter().sum::<u64>();
+    let accounted = counters.passed_over + apart + counters.packets.unparsable.iter().sum::<u64>();
     let Some(decoded) = decoded else {
-        assert_eq!((counters.seen, accounted), (1, 1), "seen, and said why not");
+        assert_eq!((counters.packets.seen, accounted), (1, 1), "seen, and said why not");
         return;
     };
     let most = if origin == Origin::Live { wire_len } else { wire_len.max(u32::from(u16::MAX)) };

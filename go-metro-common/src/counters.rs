@@ -1,11 +1,12 @@
 //! What the classifier counts, per CPU.
 //!
-//! The map is a per-CPU array with one element, a [`PerCpu`]: the [`Counters`], and behind them the classifier's working
-//! memory, so that one look-up a packet serves both. Each packet that the classifier sees raises `seen`; what becomes of
-//! a TCP segment is one of the others.
+//! The map is a per-CPU array with one element, a [`PerCpu`]: the [`Counters`], and behind them the classifier's
+//! working memory, so that one look-up a packet serves both. Each packet that the classifier sees raises `seen`; what
+//! becomes of a TCP segment is one of the others.
 
 use crate::flow::FlowId;
 use crate::hash::WORKERS_MAX;
+use crate::metric::{Text, Unit, count};
 
 /// Why a packet could not be made a segment record.
 #[repr(u32)]
@@ -45,29 +46,34 @@ impl Unparsable {
     }
 }
 
-/// One CPU's counters. All count packets since the classifier was loaded.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Packets that passed a hook.
-    pub seen: u64,
-    /// Segments that tell something about round-trip time ([`crate::segment::is_relevant`]) and are of a target.
-    pub matched: u64,
-    /// Records put into the ring.
-    pub emitted: u64,
-    /// Records lost because the ring was full.
-    pub ring_full: u64,
-    /// Records not emitted because they would only have repeated the flow's last acknowledgement.
-    pub repeats: u64,
-    /// Records not emitted because the flow is thinned.
-    pub thinned: u64,
-    /// IP fragments other than the first, which have no TCP header.
-    pub fragments: u64,
-    /// Unparsable packets, indexed by [`Unparsable`].
-    pub unparsable: [u64; Unparsable::COUNT],
-    /// Packets of a tunnel, which is not looked into: GRE, IP in IP, VXLAN, GENEVE, GTP-U, MPLS, or IPv4 with an
-    /// Authentication Header.
-    pub encapsulated: u64,
+counters! {
+    /// What one CPU counted since the classifier was loaded, or a decoder in user space of the same packets.
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Counters {
+        /// Packets at the hooks.
+        pub seen: u64 = count("packets", Unit::Packet).status("packets.seen", Text::Always("seen")),
+        /// Segments of configured targets that tell something about round-trip time.
+        pub matched: u64 = count("segments", Unit::Segment).status("packets.matched", Text::Always("of targets")),
+        /// Records of segments that reached the engine.
+        pub records: u64 = count("records", Unit::Record).status("packets.records", Text::Absent),
+        /// Records (eBPF) or packets (libpcap) lost because a buffer was full.
+        pub lost: u64 = count("lost", Unit::Record).bad().status("drops.records", Text::Always("records")),
+        /// Segments left in the kernel because they would only have repeated the flow's last acknowledgement.
+        pub repeats: u64 = count("repeats", Unit::Segment).status("packets.repeats", Text::Absent),
+        /// Segments left in the kernel because their flow is thinned.
+        pub thinned: u64 = count("thinned", Unit::Segment).status("packets.thinned", Text::IfAny("thinned")),
+        /// IP fragments other than the first, which have no TCP header.
+        pub fragments: u64 = count("fragments", Unit::Packet).status("packets.fragments", Text::Absent),
+        /// Packets of tunnels, which are not looked into: measure on the inner interface.
+        pub encapsulated: u64 =
+            count("encapsulated", Unit::Packet).status("packets.encapsulated", Text::IfAny("in tunnels")),
+        /// Packets that could not be parsed.
+        pub unparsable: [u64; Unparsable::COUNT] = count("unparsable", Unit::Packet)
+            .bad()
+            .by("cause", names_of!(Unparsable))
+            .status("packets.unparsable", Text::Always("unparsable")),
+    }
 }
 
 impl Counters {
@@ -76,35 +82,20 @@ impl Counters {
         let refused = Unparsable::REFUSED.iter().map(|cause| self.unparsable[*cause as usize]).sum::<u64>();
         self.seen.saturating_sub(self.matched + self.fragments + self.encapsulated + refused)
     }
-
-    /// Adds another CPU's counters to these.
-    pub fn add(&mut self, other: &Self) {
-        self.seen += other.seen;
-        self.matched += other.matched;
-        self.emitted += other.emitted;
-        self.ring_full += other.ring_full;
-        self.repeats += other.repeats;
-        self.thinned += other.thinned;
-        self.fragments += other.fragments;
-        self.encapsulated += other.encapsulated;
-        for (mine, theirs) in self.unparsable.iter_mut().zip(&other.unparsable) {
-            *mine += *theirs;
-        }
-    }
 }
 
-/// Bytes of working memory for TCP options: the longest list is 40 bytes (RFC 9293 section 3.1); the rest lets the verifier
-/// see that no read, wherever an option begins, leaves the array.
+/// Bytes of working memory for TCP options: the longest list is 40 bytes (RFC 9293 section 3.1); the rest lets the
+/// verifier see that no read, wherever an option begins, leaves the array.
 pub const OPTIONS_LEN: usize = 128;
 
-/// The value of the per-CPU array: one CPU's working memory and its counters. What every packet needs comes first and is in one cache
-/// line.
+/// The value of the per-CPU array: one CPU's working memory and its counters. What every packet needs comes first and
+/// is in one cache line.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct PerCpu {
     /// Where a walk through TCP options or IPv6 extension headers is. In memory rather than in a register because the
-    /// verifier does not track the contents of map values, so every turn of the loop looks the same to it and is checked
-    /// once.
+    /// verifier does not track the contents of map values, so every turn of the loop looks the same to it and is
+    /// checked once.
     pub position: u32,
     /// Which extension header comes next, for the same reason.
     pub next: u32,
@@ -112,10 +103,11 @@ pub struct PerCpu {
     pub counters: Counters,
     /// The packet's flow, where it is a map's key. In memory so that the verifier need not follow what it is made of.
     pub flow: FlowId,
-    /// TCP options that are not in the usual place are copied here: kernels before 5.12 have no variable-offset reads of the
-    /// stack.
+    /// TCP options that are not in the usual place are copied here: kernels before 5.12 have no variable-offset reads
+    /// of the stack.
     pub options: [u8; OPTIONS_LEN],
-    /// Records put into each of several rings, so that each is woken for as often as for one; not used where there is one.
+    /// Records put into each of several rings, so that each is woken for as often as for one; not used where there is
+    /// one.
     pub by_ring: [u32; WORKERS_MAX as usize],
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8
     match ends {
         Ends::V4 { local, remote } => {
             let Some(mut entry) = ring.reserve::<SegmentV4>() else {
-                cpu.counters.ring_full += 1;
+                cpu.counters.lost += 1;
                 return false;
             };
             let (local, remote) = (local.to_ne_bytes(), remote.to_ne_bytes());
@@ -46,7 +46,7 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8
         }
         Ends::V6 { local, remote } => {
             let Some(mut entry) = ring.reserve::<SegmentV6>() else {
-                cpu.counters.ring_full += 1;
+                cpu.counters.lost += 1;
                 return false;
             };
             let (local, remote) = (local.octets(), remote.octets());
@@ -60,8 +60,8 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8
 /// Counts a record; the flags to submit it with.
 #[inline(always)]
 fn count_emitted(cpu: &mut PerCpu, ring: Ring) -> u64 {
-    cpu.counters.emitted += 1;
-    let in_ring = ring.count(cpu).unwrap_or(cpu.counters.emitted as u32);
+    cpu.counters.records += 1;
+    let in_ring = ring.count(cpu).unwrap_or(cpu.counters.records as u32);
     let wake = in_ring & WAKE_MASK.load() == 0;
     u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }

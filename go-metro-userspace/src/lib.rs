@@ -12,6 +12,7 @@
 //! - [`netlink`]: questions to the kernel: interfaces, routes, sockets
 //! - [`targets`]: names and prefixes to address sets
 //! - [`privileges`]: what the process may do, and what of it is given up
+//! - [`metrics`]: what the daemon counts, and what each number is called in every output
 //! - [`config`]: the file, typed and validated
 //! - [`signals`], [`terminal`], [`threads`]: what the process inherits and may run out of; standard output and standard
 //!   error, and text that others chose
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod logging;
+pub mod metrics;
 pub mod netlink;
 pub mod output;
 pub mod privileges;

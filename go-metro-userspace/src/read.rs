@@ -210,7 +210,7 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
                     None => table::render(&pairs, columns),
                 };
                 out.write_all(text.as_bytes())?;
-                let packets = source.counters().seen;
+                let packets = source.counters().packets.seen;
                 let (flows, samples, rejected) =
                     (counters.flows_begun, counters.samples_total(), counters.rejected_total());
                 writeln!(out, "\n{packets} packets, {flows} flows, {samples} samples, {rejected} rejected")?;
@@ -334,20 +334,20 @@ fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Re
     let mut line = |indent: usize, what: &str, count: u64| {
         writeln!(out, "{:indent$}{what:<width$} {count:>12}", "", width = 34 - indent)
     };
-    line(0, "\npackets", seen.seen)?;
+    line(0, "\npackets", seen.packets.seen)?;
     line(2, "no TCP, not wanted, tells no RTT", seen.passed_over)?;
-    line(2, "fragments", seen.fragments)?;
+    line(2, "fragments", seen.packets.fragments)?;
     line(2, "copies of a frame", seen.copies)?;
     if seen.mixed > 0 {
         line(2, "of two places or clocks", seen.mixed)?;
     }
-    line(2, "of a tunnel, not looked into", seen.encapsulated)?;
+    line(2, "of a tunnel, not looked into", seen.packets.encapsulated)?;
     line(2, "unread: link type, interface, time", seen.unread.iter().sum())?;
     for cause in Unparsable::REFUSED {
-        line(2, &format!("unparsable: {}", cause.name()), seen.unparsable[cause as usize])?;
+        line(2, &format!("unparsable: {}", cause.name()), seen.packets.unparsable[cause as usize])?;
     }
-    line(2, "segments", seen.matched)?;
-    line(0, "segments, as each end saw them", seen.records)?;
+    line(2, "segments", seen.packets.matched)?;
+    line(0, "segments, as each end saw them", seen.packets.records)?;
     if counters.other_ports > 0 {
         line(2, "of other ports", counters.other_ports)?;
     }
@@ -365,7 +365,7 @@ fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Re
     }
     line(0, "of the sent: retransmissions", counters.retransmissions)?;
     line(0, "of the samples: delayed ACK", counters.delayed)?;
-    line(0, "of the segments: malformed option", seen.unparsable[Unparsable::TcpOption as usize])
+    line(0, "of the segments: malformed option", seen.packets.unparsable[Unparsable::TcpOption as usize])
 }
 
 /// A capture's hosts go by their addresses: whose names they had then, nobody can ask any more.

@@ -31,8 +31,8 @@ fn outcome(segments: &[Segment], counters: &SourceCounters) -> Outcome {
         timestamps: segment.tsval().zip(segment.tsecr()),
         option_bits: segment.header.bits.0 & !(Bits::EGRESS | Bits::IPV6 | Bits::TIMESTAMPS),
     });
-    let unparsable = Unparsable::ALL.into_iter().find(|cause| counters.unparsable[*cause as usize] > 0);
-    Outcome { record, unparsable, fragment: counters.fragments > 0 }
+    let unparsable = Unparsable::ALL.into_iter().find(|cause| counters.packets.unparsable[*cause as usize] > 0);
+    Outcome { record, unparsable, fragment: counters.packets.fragments > 0 }
 }
 
 #[test]
@@ -42,8 +42,8 @@ fn each_packet_becomes_what_the_table_says() {
     for Case { name, hook, bytes, outcome: expected } in cases::all() {
         let (segments, verdict, counters) = run(&mut classifier, hook, &bytes);
         assert_eq!(verdict, NEXT, "{name}: the verdict");
-        assert_eq!(counters.seen, 1, "{name}: seen");
-        assert_eq!(segments.len() as u64, counters.matched, "{name}: every match is emitted");
+        assert_eq!(counters.packets.seen, 1, "{name}: seen");
+        assert_eq!(segments.len() as u64, counters.packets.matched, "{name}: every match is emitted");
         let actual = outcome(&segments, &counters);
         if actual != expected {
             wrong.push(format!("{name}:\n  expected {expected:?}\n  actual   {actual:?}"));
@@ -109,10 +109,10 @@ fn a_full_ring_is_counted_and_drains() {
     assert_eq!(result.return_value, NEXT);
     let drained = classifier.drain(&mut |_| {});
     let counters = classifier.counters().unwrap();
-    assert_eq!((counters.seen, counters.matched), (1000, 1000));
+    assert_eq!((counters.packets.seen, counters.packets.matched), (1000, 1000));
     // A page, less what the kernel keeps free, of 48 bytes and a header of 8 each.
     assert!((60..=73).contains(&drained), "{drained} records in a page");
-    assert_eq!(counters.lost + drained as u64, 1000);
+    assert_eq!(counters.packets.lost + drained as u64, 1000);
     assert_eq!(run(&mut classifier, Hook::EgressEthernet, &frame).0.len(), 1, "there is room again");
 }
 
@@ -137,7 +137,7 @@ fn both_directions_of_a_flow_go_into_the_ring_that_user_space_names_and_all_ring
             let mut seen = Vec::new();
             for hook in [Hook::EgressEthernet, Hook::IngressEthernet] {
                 let (mut records, verdict, counters) = run(&mut classifier, hook, &of_connection(number, hook));
-                assert_eq!((verdict, counters.matched), (NEXT, 1));
+                assert_eq!((verdict, counters.packets.matched), (NEXT, 1));
                 let mut shard = 0;
                 for (other, ring) in (1..).zip(&mut rings) {
                     let before = records.len();
@@ -215,7 +215,7 @@ fn each_ring_wakes_its_own_reader_however_flows_alternate() {
         assert!(start.elapsed() < Duration::from_secs(10), "never woken");
         ring.poll(Duration::ZERO, &mut |_| {}).unwrap();
     }
-    assert_eq!((ring.counters().records, classifier.counters().unwrap().lost), (1200, 0));
+    assert_eq!((ring.counters().packets.records, classifier.counters().unwrap().packets.lost), (1200, 0));
 }
 
 #[test]
@@ -224,14 +224,14 @@ fn a_full_ring_of_several_is_counted_and_leaves_the_others_alone() {
     let mut ring = classifier.take_rings().remove(0);
     let [first, second] = one_flow_of_each(&classifier);
     for _ in 0..2 {
-        let before = classifier.counters().unwrap().lost;
+        let before = classifier.counters().unwrap().packets.lost;
         send(&mut classifier, &second, 20_000);
         assert_eq!(run(&mut classifier, Hook::EgressEthernet, &first).0.len(), 1, "the other has room");
         let mut drained = 0;
         ring.poll(Duration::ZERO, &mut |_| drained += 1).unwrap();
         // Half of a mebibyte, in records of 48 bytes with a header of 8.
         assert!((9000..=9362).contains(&drained), "{drained} records");
-        assert_eq!(classifier.counters().unwrap().lost - before + drained, 20_000);
+        assert_eq!(classifier.counters().unwrap().packets.lost - before + drained, 20_000);
     }
 }
 

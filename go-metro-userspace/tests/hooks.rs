@@ -139,12 +139,15 @@ fn a_connection_over_loopback_is_seen_from_both_hooks_with_every_byte() {
             );
 
             let counters = source.counters().unwrap();
-            assert_eq!((counters.lost, counters.unparsable), (0, [0; 5]));
+            assert_eq!((counters.packets.lost, counters.packets.unparsable), (0, [0; 5]));
             assert_eq!(
-                (counters.records, counters.matched - counters.repeats),
+                (counters.packets.records, counters.packets.matched - counters.packets.repeats),
                 (segments.len() as u64, segments.len() as u64)
             );
-            assert!(counters.repeats > 0, "the server receives segment after segment with the same acknowledgement");
+            assert!(
+                counters.packets.repeats > 0,
+                "the server receives segment after segment with the same acknowledgement"
+            );
         });
     }
 }
@@ -293,7 +296,7 @@ fn headers_outside_the_linear_part_are_read_all_the_same() {
                 assert_eq!((segments[0].len(), segments[0].tsval(), segments[0].tsecr()), (9000, Some(7), Some(9)));
             }
         }
-        assert_eq!(source.counters().unwrap().unparsable, [0; 5]);
+        assert_eq!(source.counters().unwrap().packets.unparsable, [0; 5]);
     });
 }
 
@@ -323,7 +326,7 @@ fn other_programs_on_the_hooks_still_run() {
         let counts: aya::maps::PerCpuArray<_, u64> = lab.map("LAB_COUNT").unwrap().try_into().unwrap();
         let counted: u64 = counts.get(&0, 0).unwrap().iter().sum();
         assert!(counted >= 6, "{counted} packets");
-        assert_eq!(source.counters().unwrap().seen, 2 * counted, "both hooks of one device");
+        assert_eq!(source.counters().unwrap().packets.seen, 2 * counted, "both hooks of one device");
     });
 }
 
@@ -449,7 +452,7 @@ fn a_filter_that_a_killed_predecessor_left_is_replaced_and_no_other() {
         assert!(!collect(&mut source, Duration::from_millis(50)).is_empty());
         let counts_of_lab: aya::maps::PerCpuArray<_, u64> = lab.map("LAB_COUNT").unwrap().try_into().unwrap();
         let counted: u64 = counts_of_lab.get(&0, 0).unwrap().iter().sum();
-        assert_eq!(source.counters().unwrap().seen, 2 * counted, "the verdict lets the other filter run");
+        assert_eq!(source.counters().unwrap().packets.seen, 2 * counted, "the verdict lets the other filter run");
 
         drop(source);
         assert_eq!(counts(), (0, 0, 1), "what is left is not ours");
@@ -504,7 +507,7 @@ fn tags_in_band_and_in_metadata_are_seen_through() {
             let received = segments.iter().find(|s| s.direction() == Direction::Ingress).unwrap();
             assert_eq!(sent.header.seq, received.header.seq, "{push}");
             assert_eq!((sent.flow.local, sent.flow.remote), (received.flow.remote, received.flow.local));
-            assert_eq!(source.counters().unwrap().unparsable, [0; 5]);
+            assert_eq!(source.counters().unwrap().packets.unparsable, [0; 5]);
             drop(source);
             let program: &mut SchedClassifier = lab.program_mut(push).unwrap().try_into().unwrap();
             program.unload().unwrap();

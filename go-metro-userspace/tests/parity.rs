@@ -11,6 +11,7 @@ use go_metro::capture::SourceCounters;
 use go_metro::capture::decode::{LinkType, Origin, Packet, decode_counted};
 use go_metro::capture::ebpf::Classifier;
 use go_metro::targets::TargetSet;
+use go_metro_common::counters::Counters;
 use go_metro_common::segment::Sides;
 use go_metro_rtt::{Direction, Nanos, Segment};
 
@@ -29,7 +30,7 @@ struct Made {
 fn by_kernel(classifier: &mut Classifier, hook: Hook, bytes: &[u8]) -> Made {
     let (segments, _, counters) = kernel::run(classifier, hook, bytes);
     let segments = segments.iter().map(|segment| Segment { header: timeless(segment), ..*segment }).collect();
-    let SourceCounters { fragments, encapsulated, unparsable, .. } = counters;
+    let Counters { fragments, encapsulated, unparsable, .. } = counters.packets;
     Made { segments, fragments, encapsulated, unparsable }
 }
 
@@ -51,13 +52,13 @@ fn by_decoder(targets: &TargetSet, sides: Sides, hook: Hook, bytes: &[u8]) -> Ma
     let segment = segment.filter(|segment| targets.matches(segment.flow.remote.addr.ip()));
     // The kernel reads options only of what it emits, so only there it finds them malformed.
     if segment.is_none() {
-        counters.unparsable[go_metro_common::counters::Unparsable::TcpOption as usize] = 0;
+        counters.packets.unparsable[go_metro_common::counters::Unparsable::TcpOption as usize] = 0;
     }
     let mut segments = Vec::new();
     if let Some(segment) = segment {
         segment.for_each_side(sides, &mut |segment| segments.push(*segment));
     }
-    let SourceCounters { fragments, encapsulated, unparsable, .. } = counters;
+    let Counters { fragments, encapsulated, unparsable, .. } = counters.packets;
     Made { segments, fragments, encapsulated, unparsable }
 }
 

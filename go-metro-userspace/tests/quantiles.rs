@@ -15,9 +15,10 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use go_metro::metrics::Health;
 use go_metro::output::prometheus::page::Format;
 use go_metro::output::table::{self, Columns, Style};
-use go_metro::output::{Health, Json, NamedPair, Prometheus, Report, Table, csv, json};
+use go_metro::output::{Json, NamedPair, Prometheus, Report, Table, csv, json};
 use go_metro::terminal::{Printable, Spelling};
 use go_metro_rtt::{
     Addr, Buckets, Class, Endpoint, FlowKey, Kind, Nanos, PairSummary, Rtt, Sample, SeqNum, Side, Summaries,

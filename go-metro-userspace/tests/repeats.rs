@@ -151,8 +151,8 @@ impl Side {
     fn frame(&mut self, number: u64, hook: Hook, frame: &[u8]) -> Vec<Outcome> {
         let (segments, _, counters) = run(&mut self.classifier, hook, frame);
         assert_eq!(
-            counters.matched,
-            u64::from(counters.records > 0) + counters.repeats + counters.thinned,
+            counters.packets.matched,
+            u64::from(counters.packets.records > 0) + counters.packets.repeats + counters.packets.thinned,
             "all is accounted for"
         );
         let at = |segment: &Segment| {

@@ -1,10 +1,13 @@
 //! `cargo xtask docs`: the pages and files that say what the program says, made from it again.
 //!
 //! What says something of a configuration key comes from the program's declarations (`go-metro config reference`,
-//! `schema`), the drawing of how it measures from captures of the corpus. A test fails when what is committed differs.
+//! `schema`), what lists metrics from `go-metro metrics`, the drawing of how it measures from captures of the corpus. A
+//! test fails when what is committed differs.
 
+mod dashboards;
 mod keys;
 mod manual;
+mod metrics;
 mod reference;
 mod sequence;
 mod spec;
@@ -26,6 +29,9 @@ pub struct Args {}
 
 /// The schema of the Helm chart's values.
 const VALUES_SCHEMA: &str = "packaging/helm/go-metro/values.schema.json";
+/// The dashboards.
+const GRAFANA: &str = "packaging/grafana/dashboard.json";
+const DATADOG: &str = "packaging/datadog/assets/dashboards/go_metro.json";
 /// The integration's directory.
 const INTEGRATION: &str = "packaging/datadog";
 /// Where an integration has its example.
@@ -64,14 +70,20 @@ pub fn main(_args: &Args) -> Result<()> {
 pub fn made(binary: &std::path::Path) -> Result<Vec<(&'static str, String)>> {
     let config = |verb| capture(Command::new(binary).args(["config", verb]));
     let reference = keys::Reference::parse(&config("reference")?)?;
-    Ok(vec![
+    let mut files = vec![
         (VALUES_SCHEMA, chart_schema(&config("schema")?)?),
         ("docs/configuration.md", reference::page(&reference)),
         ("packaging/man/go-metro-conf.5", manual::page(&reference)),
         ("docs/how-it-measures.svg", sequence::drawing(binary)?),
         ("packaging/datadog/assets/configuration/spec.yaml", spec::yaml(&reference)?),
         ("conf.yaml.example", reference.example),
-    ])
+    ];
+    let declared = metrics::all(binary)?;
+    files.extend(metrics::made(&declared)?);
+    let read = |path: &str| fs::read_to_string(root().join(path));
+    files.push((GRAFANA, dashboards::grafana(&read(GRAFANA)?, &declared)?));
+    files.push((DATADOG, dashboards::datadog(&read(DATADOG)?, &declared)?));
+    Ok(files)
 }
 
 /// The schema of the chart's values, with the program's own for `config`.

@@ -173,12 +173,12 @@ impl FileSource {
 
     /// If none of these hosts is in the capture: those that are, most packets first.
     pub fn instead_of(&self, local: &[IpNet]) -> Vec<Addr> {
-        if self.counters.records > 0 { Vec::new() } else { self.flows.instead_of(local) }
+        if self.counters.packets.records > 0 { Vec::new() } else { self.flows.instead_of(local) }
     }
 
     /// Whether there are segments, and all are of other hosts than those that were named.
     pub fn has_only_others(&self) -> bool {
-        self.counters.records == 0 && self.flows.has_others()
+        self.counters.packets.records == 0 && self.flows.has_others()
     }
 
     /// How many frames could not be measured, and why, in a line for people; None if all could.
@@ -215,7 +215,7 @@ impl FileSource {
 
     /// Whether nothing could be read of it, though something is there.
     pub fn is_unreadable(&self) -> bool {
-        let seen = self.counters.seen;
+        let seen = self.counters.packets.seen;
         if seen == 0 { self.broken().is_some() } else { unread::total(&self.counters) == seen }
     }
 

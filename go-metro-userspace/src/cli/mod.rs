@@ -4,6 +4,7 @@ mod check;
 mod config;
 mod discover;
 mod legacy;
+mod metrics;
 mod places;
 mod read;
 mod reload;
@@ -75,6 +76,9 @@ enum Verb {
     Check(check::Args),
     /// Write a configuration file, or print its schema
     Config(config::Args),
+    /// Print every metric with its names, unit and meaning as JSON, for what is made from them
+    #[command(hide = true)]
+    Metrics,
     /// Print a completion script for a shell
     Completions(shell::CompletionsArgs),
     /// Write the manual pages into a folder
@@ -105,6 +109,7 @@ pub fn main() -> ExitCode {
         Verb::Reload(args) => reload::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Config(args) => config::run(&args),
+        Verb::Metrics => metrics::run(),
         Verb::Completions(args) => shell::completions(&args),
         Verb::Man(args) => shell::man(&args),
     };

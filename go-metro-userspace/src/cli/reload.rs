@@ -77,6 +77,6 @@ struct Outcomes {
 }
 
 fn outcomes(status: &Status) -> Outcomes {
-    let count = |name: &str| status.happened.get(name).copied().unwrap_or_default();
+    let count = |name: &str| status.happened.get(name);
     Outcomes { applied: count("reloads"), refused: count("reloads_refused") }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use go_metro_rtt::{Ports, parse_ports};
 
 use super::{Failure, discover, environment, places};
 use crate::config::{self, Backend, Config, Environment, OutputName, SidesWanted};
@@ -13,8 +14,6 @@ use crate::logging;
 use crate::status::beside;
 use crate::terminal;
 #[cfg(feature = "top")]
-use go_metro_rtt::{Ports, parse_ports};
-
 use crate::top;
 
 #[derive(clap::Args)]

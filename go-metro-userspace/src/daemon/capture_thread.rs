@@ -389,7 +389,7 @@ impl State {
         if self.retiring.is_some() || !matches!(self.source, Source::Ebpf(_)) {
             return Vec::new();
         }
-        self.silence.look(counters(&mut self.source).seen, &self.source.interfaces())
+        self.silence.look(counters(&mut self.source).packets.seen, &self.source.interfaces())
     }
 
     /// Whether another thread has the classifier.

@@ -75,10 +75,13 @@ impl Daemon {
             backend: state.backend.to_owned(),
             interfaces: state.attached.iter().map(|attached| attached.name.clone()).collect(),
             counters: Counters {
-                packets: state.source.seen,
-                records: state.source.records,
-                lost: state.source.lost,
-                unparsable: Unparsable::REFUSED.iter().map(|cause| state.source.unparsable[*cause as usize]).sum(),
+                packets: state.source.packets.seen,
+                records: state.source.packets.records,
+                lost: state.source.packets.lost,
+                unparsable: Unparsable::REFUSED
+                    .iter()
+                    .map(|cause| state.source.packets.unparsable[*cause as usize])
+                    .sum(),
                 samples: state.engine.samples_total(),
                 rejected: state.engine.rejected_total(),
                 retransmissions: state.engine.retransmissions,

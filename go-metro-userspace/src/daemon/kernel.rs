@@ -8,8 +8,8 @@ use std::time::Duration;
 use go_metro_rtt::{Addr, Interval};
 
 use super::waiting::beside;
+use crate::metrics::pair::KernelRtt;
 use crate::netlink::sockets;
-use crate::output::KernelRtt;
 use crate::output::naming::{KernelTimes, sockets_of};
 
 /// A socket counts if it was in use this much before the interval too: the question comes a little after its end.

@@ -43,8 +43,9 @@ use tokio::sync::{mpsc as unbounded, oneshot};
 use crate::capture::{CaptureError, InterfaceEvent, Jump, Source, SourceSettings, Way};
 use crate::config::{Backend, Config, SidesWanted};
 use crate::logging::OnceInAWhile;
+use crate::metrics::{Events, Health};
 use crate::output::naming::KernelTimes;
-use crate::output::{Events, Health, Report, naming};
+use crate::output::{Report, naming};
 use crate::privileges::{self, Needs};
 use crate::status::Live;
 use crate::threads;
@@ -599,19 +600,31 @@ impl Daemon {
             );
         }
         self.folded_samples += folded;
-        let health = Health {
+        let health = self.health(&Health {
             source: snapshot.source,
             engine: snapshot.engine,
             flows: snapshot.flows as u64,
-            folded_samples: self.folded_samples,
             samples_dropped: snapshot.samples_dropped,
-            memory_bytes: resident_bytes(),
             interfaces: snapshot.interfaces as u64,
-            send_errors: self.outputs.send_errors(),
-            happened: Events { log_lines_lost: crate::logging::lines_lost(), ..self.happened },
-        };
+            ..Health::default()
+        });
         let pairs = naming::name_pairs(&snapshot.interval, &self.directory, kernel);
         Report { at: *at, interval: *interval, backend: snapshot.backend, pairs, health }
+    }
+
+    /// What the capture threads counted, with what the agent itself counts.
+    fn health(&self, counted: &Health) -> Health {
+        Health {
+            folded_samples: self.folded_samples,
+            memory_bytes: resident_bytes(),
+            send_errors: self.outputs.send_errors(),
+            happened: Events {
+                log_lines_lost: crate::logging::lines_lost(),
+                notifications_lost: self.service.lost(),
+                ..self.happened
+            },
+            ..*counted
+        }
     }
 }
 
@@ -638,7 +651,7 @@ fn status(report: &Report) -> String {
         "{} on {interfaces} interfaces: {flows} flows, {} samples, {} lost; {} pairs in the last report",
         report.backend,
         engine.samples_total(),
-        source.lost,
+        source.packets.lost,
         report.pairs.len()
     )
 }

@@ -10,8 +10,9 @@ use super::directory::Directory;
 use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource, Told};
 use crate::config::{Config, Instance};
+use crate::metrics::Health;
+use crate::output::Report;
 use crate::output::naming::{KernelTimes, Names, name_pairs};
-use crate::output::{Health, Report};
 
 /// Reads one instance's capture.
 ///

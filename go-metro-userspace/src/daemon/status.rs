@@ -1,24 +1,22 @@
 //! What the daemon says when it is asked how it is (docs/status.md).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use go_metro_common::counters::Unparsable;
-use go_metro_rtt::{Kind, Rejection};
-
+use super::Daemon;
 use super::capture_thread::CaptureStatus;
 use super::server::{self, Ask, Server, SocketError};
-use super::{Daemon, resident_bytes};
 use crate::capture::ebpf::features;
 use crate::config::Backend;
 use crate::logging::{OnceInAWhile, recent};
-use crate::output::{Events, Report};
+use crate::metrics::{self, Health};
+use crate::output::Report;
 use crate::privileges::{self, Landlock};
 use crate::status::Status;
 use crate::status::document::{
-    BackendStatus, Drops, FeatureStatus, Flows, InterfaceStatus, Kernel, LastReport, LogMessage, Packets,
-    PrivilegesStatus, Program, Rates, Samples, State, TargetStatus, VERSION,
+    BackendStatus, Counts, FeatureStatus, InterfaceStatus, Kernel, LastReport, LogMessage, PrivilegesStatus, Program,
+    Rates, State, TargetStatus, VERSION,
 };
 use crate::targets::hosts;
 use crate::threads;
@@ -94,7 +92,7 @@ impl Memory {
 
     /// Notes a report; `interval` is how often one is due.
     pub(super) fn note(&mut self, report: &Report, interval: Duration, send_errors: u64) {
-        self.say_lost(report.backend, report.health.source.lost);
+        self.say_lost(report.backend, report.health.source.packets.lost);
         self.last_report_at = Instant::now();
         self.last_report = Some(LastReport {
             at_ns: since_epoch(report.at),
@@ -104,10 +102,10 @@ impl Memory {
         });
         let mark = Mark {
             at: Instant::now(),
-            packets: report.health.source.seen,
-            records: report.health.source.records,
+            packets: report.health.source.packets.seen,
+            records: report.health.source.packets.records,
             samples: report.health.engine.samples_total(),
-            lost: report.health.source.lost,
+            lost: report.health.source.packets.lost,
             send_errors,
             lines_lost: report.health.happened.log_lines_lost,
         };
@@ -199,14 +197,19 @@ impl Daemon {
     }
 
     fn status(&self, state: &CaptureStatus) -> Status {
-        let (config, source, engine) = (&self.options.config, &state.source, &state.engine);
+        let config = &self.options.config;
         let interfaces = self.interfaces(state);
         let targets: Vec<TargetStatus> = self.directory.status();
-        let send_errors = self.outputs.send_errors();
-        let problems = self.problems(state, &interfaces, &targets, send_errors);
-        let named = |counts: &[u64], names: &[&str]| -> BTreeMap<String, u64> {
-            names.iter().zip(counts).map(|(name, count)| ((*name).to_owned(), *count)).collect()
-        };
+        let problems = self.problems(state, &interfaces, &targets, self.outputs.send_errors());
+        let health = self.health(&Health {
+            source: state.source,
+            engine: state.engine,
+            flows: state.flows as u64,
+            samples_dropped: state.samples_dropped,
+            interfaces: state.attached.len() as u64,
+            ..Health::default()
+        });
+        let group = |name: &str| Counts::of(name, metrics::readings(&health));
         Status {
             version: VERSION,
             state: if problems.is_empty() { State::Ok } else { State::Degraded },
@@ -217,7 +220,7 @@ impl Daemon {
                 started_ns: since_epoch(self.memory.started),
                 uptime_s: self.memory.started_at.elapsed().as_secs_f64(),
                 config: self.options.config_path.as_ref().map(|path| path.display().to_string()),
-                memory_bytes: resident_bytes(),
+                memory_bytes: health.memory_bytes,
             },
             backend: BackendStatus {
                 name: state.backend.to_owned(),
@@ -234,42 +237,12 @@ impl Daemon {
             interfaces,
             targets,
             ports: config.ports.names().collect(),
-            flows: Flows {
-                now: state.flows as u64,
-                max: config.max_flows.into(),
-                begun: engine.flows_begun,
-                closed: engine.flows_closed,
-                idle: engine.flows_idle,
-            },
+            flows: group("flows").with("max", config.max_flows.into()),
             rates: self.rates(state),
-            packets: Packets {
-                seen: source.seen,
-                passed_over: source.passed_over,
-                matched: source.matched,
-                records: source.records,
-                second_sides: source.second_sides,
-                repeats: source.repeats,
-                thinned: source.thinned,
-                fragments: source.fragments,
-                encapsulated: source.encapsulated,
-                other_ports: engine.other_ports,
-                unparsable: named(&source.unparsable, &Unparsable::ALL.map(Unparsable::name)),
-            },
-            samples: Samples {
-                data: engine.samples[Kind::Data as usize],
-                connect: engine.samples[Kind::Connect as usize],
-                delayed: engine.delayed,
-                rejected: named(&engine.rejected, &Rejection::ALL.map(Rejection::name)),
-            },
-            drops: Drops {
-                records: source.lost,
-                outstanding: engine.pool_full,
-                flows_evicted: engine.flows_evicted,
-                samples_folded: self.folded_samples,
-                samples_not_printed: state.samples_dropped,
-                send_errors,
-            },
-            happened: happened(&self.happened, self.service.lost()),
+            packets: group("packets"),
+            samples: group("samples"),
+            drops: group("drops"),
+            happened: group("happened"),
             outputs: self.outputs.status(config),
             // The wall clock may have been set since.
             last_report: self
@@ -348,8 +321,8 @@ impl Daemon {
         }
         problems.extend(self.directory.surplus());
         let recent = self.memory.recent();
-        if state.source.lost > recent.lost {
-            problems.push(lost_lately(state.backend, state.source.lost - recent.lost));
+        if state.source.packets.lost > recent.lost {
+            problems.push(lost_lately(state.backend, state.source.packets.lost - recent.lost));
         }
         if send_errors > recent.send_errors {
             problems.push(format!("{} datagrams could not be sent lately", send_errors - recent.send_errors));
@@ -380,8 +353,8 @@ impl Daemon {
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / over_s.max(1e-3);
         Rates {
             over_s,
-            packets_per_s: rate(state.source.seen, since.packets),
-            records_per_s: rate(state.source.records, since.records),
+            packets_per_s: rate(state.source.packets.seen, since.packets),
+            records_per_s: rate(state.source.packets.records, since.records),
             samples_per_s: rate(state.engine.samples_total(), since.samples),
         }
     }
@@ -400,20 +373,6 @@ fn privileges() -> PrivilegesStatus {
         seccomp: rights.seccomp,
         landlock: confinement.map_or(Landlock::Off, |confinement| confinement.landlock).name().to_owned(),
     }
-}
-
-fn happened(events: &Events, notifications_lost: u64) -> BTreeMap<String, u64> {
-    let Events { interfaces_lost, dns_failures, clock_jumps, reloads, reloads_refused, log_lines_lost: _ } = *events;
-    let named = [
-        ("interfaces_lost", interfaces_lost),
-        ("dns_failures", dns_failures),
-        ("clock_jumps", clock_jumps),
-        ("reloads", reloads),
-        ("reloads_refused", reloads_refused),
-        ("log_lines_lost", crate::logging::lines_lost()),
-        ("notifications_lost", notifications_lost),
-    ];
-    named.map(|(name, count)| (name.to_owned(), count)).into()
 }
 
 /// Asked once, at the start: neither changes while this process runs, but its right to ask does.

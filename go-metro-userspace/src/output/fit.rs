@@ -1,11 +1,12 @@
-//! What fits a screen: which columns of a table, how wide each is, and how names are shortened. Numbers and headers are never cut: what
-//! does not fit is left out whole.
+//! What fits a screen: which columns of a table, how wide each is, and how names are shortened. Numbers and headers are
+//! never cut: what does not fit is left out whole.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Columns of a name that matter enough to leave out another column for: all others of [`Order::Context`], and the rest.
+/// Columns of a name that matter enough to leave out another column for: all others of [`Order::Context`], and the
+/// rest.
 const NAME: (usize, usize) = (30, 15);
 /// Blanks between two columns.
 const GAP: usize = 1;
@@ -77,7 +78,8 @@ impl Claim {
     }
 }
 
-/// The width of each column, none for those left out; an error, the least width that a table has, where not even those fit that stay last.
+/// The width of each column, none for those left out; an error, the least width that a table has, where not even those
+/// fit that stay last.
 ///
 /// # Errors
 ///
@@ -131,7 +133,8 @@ pub fn right(text: &str, columns: usize) -> String {
     format!("{}{text}", " ".repeat(columns.saturating_sub(width(text))))
 }
 
-/// A name in so many columns, shortened where names are alike: the end of a host's name, the middle of an address. A port stays.
+/// A name in so many columns, shortened where names are alike: the end of a host's name, the middle of an address. A
+/// port stays.
 pub fn name(name: &str, columns: usize) -> String {
     if width(name) <= columns {
         return name.to_owned();
@@ -167,7 +170,8 @@ fn last(text: &str, columns: usize) -> String {
     backwards.into_iter().rev().collect()
 }
 
-/// As many of these parts as fit in a line, in their order, with two blanks between them. One that does not fit is left out whole.
+/// As many of these parts as fit in a line, in their order, with two blanks between them. One that does not fit is left
+/// out whole.
 pub fn parts<T: AsRef<str>>(parts: impl IntoIterator<Item = T>, columns: usize) -> Vec<T> {
     let mut taken = 0;
     let fits = |part: &T| {

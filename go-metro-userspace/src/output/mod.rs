@@ -1,8 +1,8 @@
 //! Reports: what was measured in one interval, on its way out.
 //!
-//! The way of one summary: the engine's [`Interval`](go_metro_rtt::Interval) holds summaries by address; [`naming`] turns them into
-//! [`NamedPair`]s, with the tags that users graph, and merges those that end up with the same name; a [`Report`] of
-//! them goes to each [`Sink`].
+//! The way of one summary: the engine's [`Interval`](go_metro_rtt::Interval) holds summaries by address; [`naming`]
+//! turns them into [`NamedPair`]s, with the tags that users graph, and merges those that end up with the same name; a
+//! [`Report`] of them goes to each [`Sink`].
 
 pub mod csv;
 pub mod dogstatsd;
@@ -19,9 +19,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use go_metro_rtt::{EngineCounters, Figure, PairSummary, Rtt, Side, Stats};
+use go_metro_rtt::{Figure, PairSummary, Rtt, Side, Stats};
 
-use crate::capture::SourceCounters;
+use crate::metrics::Health;
+use crate::metrics::pair::KernelRtt;
 
 pub use dogstatsd::DogStatsd;
 pub use dogstatsd::{Destination, look_up};
@@ -64,83 +65,6 @@ pub struct NamedPair {
     pub summary: PairSummary,
     /// What the kernel itself says of this host's sockets between the two, where that was asked for.
     pub kernel: Option<KernelRtt>,
-}
-
-/// What the kernel itself measured of this host's sockets between two hosts, those together that were in use in the interval.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KernelRtt {
-    sockets: u64,
-    srtt_ns: u128,
-    min: Option<Rtt>,
-}
-
-impl KernelRtt {
-    /// Of one socket: its smoothed RTT (RFC 6298), and its least of the last minutes (`tcp_min_rtt_wlen`) if it knows one.
-    pub fn of(srtt: Rtt, min: Option<Rtt>) -> Self {
-        Self { sockets: 1, srtt_ns: u128::from(srtt.0), min }
-    }
-
-    /// Adds other sockets.
-    pub fn merge(&mut self, other: &Self) {
-        self.sockets += other.sockets;
-        self.srtt_ns += other.srtt_ns;
-        self.min = [self.min, other.min].into_iter().flatten().min();
-    }
-
-    /// How many sockets; never 0.
-    pub fn sockets(&self) -> u64 {
-        self.sockets
-    }
-
-    /// Mean of their smoothed RTTs, in milliseconds.
-    pub fn srtt_ms(&self) -> f64 {
-        self.srtt_ns as f64 / self.sockets as f64 / 1e6
-    }
-
-    /// The least RTT of any, in milliseconds.
-    pub fn min_ms(&self) -> Option<f64> {
-        self.min.map(Rtt::as_millis_f64)
-    }
-}
-
-/// The agent's own counters, since it started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Health {
-    /// The source's.
-    pub source: SourceCounters,
-    /// The engine's.
-    pub engine: EngineCounters,
-    /// Flows now.
-    pub flows: u64,
-    /// Samples folded into `dst:other` because there were too many pairs.
-    pub folded_samples: u64,
-    /// Samples not printed because the reader was too slow.
-    pub samples_dropped: u64,
-    /// Resident memory now, in bytes.
-    pub memory_bytes: u64,
-    /// Interfaces that capture runs on now.
-    pub interfaces: u64,
-    /// Datagrams and lines that the sinks could not send, up to the report before this one.
-    pub send_errors: u64,
-    /// What happened to the agent.
-    pub happened: Events,
-}
-
-/// What happened to the agent from outside, since it started; how often.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Events {
-    /// An interface that was watched went away.
-    pub interfaces_lost: u64,
-    /// A configured host name could not be looked up.
-    pub dns_failures: u64,
-    /// The wall clock was set, or the host was suspended.
-    pub clock_jumps: u64,
-    /// The configuration was read again.
-    pub reloads: u64,
-    /// It was to be read again, and stayed as it was.
-    pub reloads_refused: u64,
-    /// A line of the log could not be written.
-    pub log_lines_lost: u64,
 }
 
 /// Where reports go.
@@ -257,7 +181,8 @@ pub(crate) mod examples {
         }
     }
 
-    /// Holds a screen to the one that was looked at. `GO_METRO_BLESS=1` writes it, to be looked at before it is committed.
+    /// Holds a screen to the one that was looked at. `GO_METRO_BLESS=1` writes it, to be looked at before it is
+    /// committed.
     pub(crate) fn is_as_before(place: &str, name: &str, screen: &str) {
         let path = format!("{}/src/{place}/{name}.txt", env!("CARGO_MANIFEST_DIR"));
         if std::env::var_os("GO_METRO_BLESS").is_some() {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use go_metro_rtt::{Addr, Interval, PairKey, PairSummary, Side};
 
-use super::{KernelRtt, NamedPair};
+use super::NamedPair;
+use crate::metrics::pair::KernelRtt;
 
 /// The name of all pairs beyond the configured number.
 pub const OTHER: &str = "other";
@@ -17,7 +18,8 @@ pub trait Names {
     fn interface(&self, ifindex: u32) -> String;
     /// The remote host's name, or its address.
     fn remote(&self, address: IpAddr) -> String;
-    /// Tags of the instance that watches `address` on `interface`: of one, however many do, so that a sample counts once.
+    /// Tags of the instance that watches `address` on `interface`: of one, however many do, so that a sample counts
+    /// once.
     fn tags(&self, interface: &str, address: IpAddr) -> Arc<[String]>;
     /// Tags of what belongs to no single instance.
     fn global_tags(&self) -> Arc<[String]>;

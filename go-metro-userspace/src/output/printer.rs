@@ -1,5 +1,5 @@
-//! Standard output as a sink: a thread that formats and writes, so that a reader that is slow or does not read costs reports, which are
-//! counted, and nothing else.
+//! Standard output as a sink: a thread that formats and writes, so that a reader that is slow or does not read costs
+//! reports, which are counted, and nothing else.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::Reading;
+
 /// The version that this program writes and understands.
 pub const VERSION: u32 = 1;
 
@@ -35,17 +37,17 @@ pub struct Status {
     #[serde(default)]
     pub ports: Vec<String>,
     /// Flows.
-    pub flows: Flows,
+    pub flows: Counts,
     /// How much passes.
     pub rates: Rates,
     /// Packets, by what became of them.
-    pub packets: Packets,
+    pub packets: Counts,
     /// What was measured, and what was not.
-    pub samples: Samples,
+    pub samples: Counts,
     /// What was lost, by cause.
-    pub drops: Drops,
+    pub drops: Counts,
     /// What happened to the daemon from outside.
-    pub happened: BTreeMap<String, u64>,
+    pub happened: Counts,
     /// Where results go.
     pub outputs: Vec<OutputStatus>,
     /// The last report, if there was one.
@@ -55,9 +57,11 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether packets are being captured: on at least one interface, or on all of none (a pattern that matches nothing yet).
+    /// Whether packets are being captured: on at least one interface, or on all of none (a pattern that matches nothing
+    /// yet).
     ///
-    /// What becomes of the results does not matter here: a server that is away is no reason to keep a pod out of service.
+    /// What becomes of the results does not matter here: a server that is away is no reason to keep a pod out of
+    /// service.
     #[must_use]
     pub fn is_capturing(&self) -> bool {
         self.interfaces.is_empty() || self.interfaces.iter().any(|interface| interface.attached)
@@ -186,19 +190,55 @@ pub struct HostStatus {
     pub error: Option<String>,
 }
 
-/// Flows.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Flows {
-    /// Now.
-    pub now: u64,
-    /// Most at once.
-    pub max: u64,
-    /// Begun.
-    pub begun: u64,
-    /// Ended after a close or reset.
-    pub closed: u64,
-    /// Ended after silence.
-    pub idle: u64,
+/// Numbers by name. Which there are is declared in [`crate::metrics`], as `group.field`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Counts(BTreeMap<String, Count>);
+
+/// A number, or one for each cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Count {
+    /// One.
+    One(u64),
+    /// By cause, or reason.
+    Each(BTreeMap<String, u64>),
+}
+
+impl Counts {
+    /// The numbers of this group.
+    pub fn of(group: &str, readings: impl Iterator<Item = Reading>) -> Self {
+        let mut counts = BTreeMap::new();
+        for reading in readings {
+            let each = reading.by_label().map(|(label, count)| (label.to_owned(), count));
+            match reading.meta.status.split_once('.') {
+                Some((its, field)) if its == group => {
+                    let is_one = reading.meta.labels.is_empty();
+                    let count = if is_one { Count::One(reading.total()) } else { Count::Each(each.collect()) };
+                    counts.insert(field.to_owned(), count);
+                }
+                None if reading.meta.status == group => counts.extend(each.map(|(name, n)| (name, Count::One(n)))),
+                _ => {}
+            }
+        }
+        Self(counts)
+    }
+
+    /// The same with another number.
+    #[must_use]
+    pub fn with(mut self, name: &str, count: u64) -> Self {
+        self.0.insert(name.to_owned(), Count::One(count));
+        self
+    }
+
+    /// A number, the sum of those by cause; 0 from a daemon that does not have it.
+    pub fn get(&self, name: &str) -> u64 {
+        match self.0.get(name) {
+            Some(Count::One(count)) => *count,
+            Some(Count::Each(counts)) => counts.values().sum(),
+            None => 0,
+        }
+    }
 }
 
 /// How much passes a second.
@@ -212,68 +252,6 @@ pub struct Rates {
     pub records_per_s: f64,
     /// Samples.
     pub samples_per_s: f64,
-}
-
-/// Packets, by what became of them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Packets {
-    /// Looked at.
-    pub seen: u64,
-    /// No TCP, not of a target, or telling nothing about round-trip time.
-    pub passed_over: u64,
-    /// Segments of targets that tell something.
-    pub matched: u64,
-    /// Records that reached the engine.
-    pub records: u64,
-    /// Of the records, those that are the second of one segment (`sides: both`).
-    #[serde(default)]
-    pub second_sides: u64,
-    /// Of the matched, those that would only have repeated the flow's last acknowledgement, and were left in the kernel.
-    #[serde(default)]
-    pub repeats: u64,
-    /// Of the matched, those that were left in the kernel because their flow is thinned.
-    #[serde(default)]
-    pub thinned: u64,
-    /// Fragments other than the first.
-    pub fragments: u64,
-    /// Packets of tunnels, which live sources do not look into.
-    #[serde(default)]
-    pub encapsulated: u64,
-    /// Of the records, those of other ports than the chosen.
-    #[serde(default)]
-    pub other_ports: u64,
-    /// By cause.
-    pub unparsable: BTreeMap<String, u64>,
-}
-
-/// What was measured.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Samples {
-    /// Of data.
-    pub data: u64,
-    /// Of handshakes.
-    pub connect: u64,
-    /// Of both, those whose acknowledgement the receiver kept back.
-    pub delayed: u64,
-    /// Acknowledgements that measured nothing, by reason.
-    pub rejected: BTreeMap<String, u64>,
-}
-
-/// What was lost.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Drops {
-    /// Records or packets, because a buffer was full.
-    pub records: u64,
-    /// Transmissions not recorded, because all flows together had too many outstanding.
-    pub outstanding: u64,
-    /// Flows, to make room for others.
-    pub flows_evicted: u64,
-    /// Samples folded into `dst:other`, because there were too many pairs.
-    pub samples_folded: u64,
-    /// Samples not printed, because the reader was too slow.
-    pub samples_not_printed: u64,
-    /// Datagrams or lines that could not be sent.
-    pub send_errors: u64,
 }
 
 /// Where results go.

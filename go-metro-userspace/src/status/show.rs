@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::document::{HostStatus, Packets, PrivilegesStatus, State, Status};
-use crate::terminal;
+use go_metro_common::metric::Text;
+
+use super::document::{Counts, HostStatus, PrivilegesStatus, State, Status};
+use crate::{metrics, terminal};
 
 /// A page of text; lines end with a newline.
 pub fn page(status: &Status) -> String {
@@ -69,28 +71,11 @@ pub fn page(status: &Status) -> String {
     );
     line(
         "flows",
-        format!("{} of {}, {} begun, {} closed, {} idle", flows.now, flows.max, flows.begun, flows.closed, flows.idle),
+        [vec![format!("{} of {}", flows.get("now"), flows.get("max"))], words("flows", flows)].concat().join(", "),
     );
-    let rejected: u64 = samples.rejected.values().sum();
-    line(
-        "samples",
-        format!("{} data, {} connect, {rejected} acknowledgements rejected", samples.data, samples.connect),
-    );
-    let unparsable: u64 = packets.unparsable.values().sum();
-    let if_any = |count: u64, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
-    let thinned = if_any(packets.thinned, "thinned");
-    let encapsulated = if_any(packets.encapsulated, "in tunnels");
-    let other_ports = if_any(packets.other_ports, "of other ports");
-    let Packets { seen, matched, .. } = packets;
-    let less = [thinned, other_ports, encapsulated].concat();
-    line("packets", format!("{seen} seen, {matched} of targets{less}, {unparsable} unparsable"));
-    line(
-        "drops",
-        format!(
-            "{} records, {} flows evicted, {} outstanding, {} samples folded, {} not sent",
-            drops.records, drops.flows_evicted, drops.outstanding, drops.samples_folded, drops.send_errors
-        ),
-    );
+    for (group, counts) in [("samples", samples), ("packets", packets), ("drops", drops)] {
+        line(group, words(group, counts).join(", "));
+    }
     for output in &status.outputs {
         line("output", format!("{} {}, {} errors", output.kind, output.destination, output.errors));
     }
@@ -107,6 +92,21 @@ pub fn page(status: &Status) -> String {
         line(&message.level, format!("{age} ago: {}", message.text));
     }
     text
+}
+
+/// The numbers of a group that people are shown, each with its words.
+fn words(group: &str, counts: &Counts) -> Vec<String> {
+    let mut words = Vec::new();
+    for meta in metrics::declared().filter(|meta| meta.status.split('.').next() == Some(group)) {
+        let field = meta.status.rsplit('.').next().unwrap_or_default();
+        match meta.text {
+            Text::Always(what) => words.push(format!("{} {what}", counts.get(field))),
+            Text::IfAny(what) if counts.get(field) > 0 => words.push(format!("{} {what}", counts.get(field))),
+            Text::Labels => words.extend(meta.labels.iter().map(|label| format!("{} {label}", counts.get(label)))),
+            Text::IfAny(_) | Text::Absent => {}
+        }
+    }
+    words
 }
 
 /// Nothing of a daemon that does not tell.

@@ -85,26 +85,5 @@ fn run_with(
     let mut segments = Vec::new();
     classifier.drain(&mut |segment| segments.push(*segment));
     let after = classifier.counters().unwrap();
-    (segments, result.return_value, difference(&after, &before))
-}
-
-fn difference(after: &SourceCounters, before: &SourceCounters) -> SourceCounters {
-    let mut unparsable = after.unparsable;
-    for (count, before) in unparsable.iter_mut().zip(before.unparsable) {
-        *count -= before;
-    }
-    SourceCounters {
-        seen: after.seen - before.seen,
-        passed_over: after.passed_over - before.passed_over,
-        matched: after.matched - before.matched,
-        records: after.records - before.records,
-        second_sides: after.second_sides - before.second_sides,
-        repeats: after.repeats - before.repeats,
-        thinned: after.thinned - before.thinned,
-        lost: after.lost - before.lost,
-        fragments: after.fragments - before.fragments,
-        encapsulated: after.encapsulated - before.encapsulated,
-        unparsable,
-        ..SourceCounters::default()
-    }
+    (segments, result.return_value, after.since(&before))
 }

@@ -136,17 +136,17 @@ pub fn decode(packet: Packet<'_>) -> Result<Decoded, Skip> {
 /// Decodes a packet and counts what it was.
 #[inline]
 pub fn decode_counted(packet: Packet<'_>, counters: &mut SourceCounters) -> Option<Decoded> {
-    counters.seen += 1;
+    counters.packets.seen += 1;
     match decode(packet) {
         Ok(decoded) => {
-            counters.unparsable[Unparsable::TcpOption as usize] += u64::from(decoded.bad_option);
+            counters.packets.unparsable[Unparsable::TcpOption as usize] += u64::from(decoded.bad_option);
             return Some(decoded);
         }
         Err(Skip::NotTcp) => counters.passed_over += 1,
-        Err(Skip::Fragment) => counters.fragments += 1,
-        Err(Skip::Encapsulated) => counters.encapsulated += 1,
+        Err(Skip::Fragment) => counters.packets.fragments += 1,
+        Err(Skip::Encapsulated) => counters.packets.encapsulated += 1,
         Err(Skip::Unread(reason)) => counters.unread[reason as usize] += 1,
-        Err(Skip::Unparsable(cause)) => counters.unparsable[cause as usize] += 1,
+        Err(Skip::Unparsable(cause)) => counters.packets.unparsable[cause as usize] += 1,
     }
     None
 }

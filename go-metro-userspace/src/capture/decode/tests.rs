@@ -664,8 +664,8 @@ fn malformed_headers_are_counted_by_cause() {
     count(&|bytes| bytes[32] = 0x40);
     count(&|bytes| bytes[32] = 0x60);
     count(&|bytes| bytes[9] = 17);
-    assert_eq!(counters.seen, 6);
-    assert_eq!(counters.unparsable, [2, 1, 2, 0, 0]);
+    assert_eq!(counters.packets.seen, 6);
+    assert_eq!(counters.packets.unparsable, [2, 1, 2, 0, 0]);
 }
 
 proptest! {

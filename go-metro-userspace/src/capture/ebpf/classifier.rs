@@ -11,6 +11,7 @@ use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use caps::Capability;
+use go_metro_common::counters::Counters;
 use go_metro_common::hash::WORKERS_MAX;
 use go_metro_common::names;
 use go_metro_common::pick::PICKS;
@@ -27,7 +28,7 @@ use super::ring::{self, Ring, RingSource};
 use super::tally::Tally;
 use super::tries::Tries;
 use crate::capture::error::CaptureError;
-use crate::capture::{Continuity, SourceCounters, Unread};
+use crate::capture::{Continuity, SourceCounters};
 use crate::config::{IngressHook, PerFlow, Thinning};
 use crate::privileges::lacking;
 
@@ -341,20 +342,11 @@ impl Reader {
     pub(super) fn counters(&self) -> Result<SourceCounters, CaptureError> {
         let all = self.tally.sum()?;
         Ok(SourceCounters {
-            seen: all.seen,
             passed_over: all.passed_over(),
-            matched: all.matched,
-            records: self.rings.iter().map(|ring| ring.read).sum(),
             second_sides: self.rings.iter().map(|ring| ring.second_sides).sum(),
-            repeats: all.repeats,
-            thinned: all.thinned,
-            lost: all.ring_full,
-            fragments: all.fragments,
-            encapsulated: all.encapsulated,
-            unread: [0; Unread::COUNT],
-            copies: 0,
-            mixed: 0,
-            unparsable: all.unparsable,
+            // The engine has what was read of the rings.
+            packets: Counters { records: self.rings.iter().map(|ring| ring.read).sum(), ..all },
+            ..SourceCounters::default()
         })
     }
 

@@ -213,8 +213,8 @@ impl EbpfSource {
     /// The kernel does not let the map be read.
     pub fn counters(&self) -> Result<SourceCounters, CaptureError> {
         let mut counters = self.reader.counters()?;
-        counters.records = counters.records.saturating_sub(self.stamps.thrown_away);
-        counters.lost += self.stamps.thrown_away;
+        counters.packets.records = counters.packets.records.saturating_sub(self.stamps.thrown_away);
+        counters.packets.lost += self.stamps.thrown_away;
         Ok(counters)
     }
 

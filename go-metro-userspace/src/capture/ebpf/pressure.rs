@@ -29,7 +29,7 @@ impl Watch {
         }
         self.next = now + LOOK_EVERY;
         // The counters are wanted at the two ends alone.
-        let thinned = || classifier.counters().map_or(0, |counters| counters.thinned);
+        let thinned = || classifier.counters().map_or(0, |counters| counters.packets.thinned);
         match (classifier.pressure(), self.since) {
             (Ok(Pressure { every_ns: 1.., .. }), None) => {
                 warn!(

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aya::maps::{ArrayOfMaps, Map, MapData, MapError, RingBuf};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
+use go_metro_common::counters::Counters;
 use go_metro_common::names;
 use go_metro_common::segment::{SegmentV4, SegmentV6, Sides};
 use go_metro_rtt::{Nanos, Segment};
@@ -252,7 +253,11 @@ impl RingSource {
         let thrown_away = self.stamps.thrown_away;
         let records = self.ring[0].read.saturating_sub(thrown_away);
         let second_sides = self.ring[0].second_sides;
-        SourceCounters { records, second_sides, lost: thrown_away, ..SourceCounters::default() }
+        SourceCounters {
+            packets: Counters { records, lost: thrown_away, ..Counters::default() },
+            second_sides,
+            ..SourceCounters::default()
+        }
     }
 
     /// What happened to the clocks since the last call.

@@ -32,6 +32,6 @@ impl Tally {
 
     /// Records that found no room in any ring; `None` if the kernel does not let the map be read.
     pub(super) fn lost(&self) -> Option<u64> {
-        self.sum().ok().map(|counters| counters.ring_full)
+        self.sum().ok().map(|counters| counters.lost)
     }
 }

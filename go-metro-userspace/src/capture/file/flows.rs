@@ -106,13 +106,15 @@ impl Flows {
         let direction = flow.rotate_left(way as u32) ^ u64::from(place);
         let missed = self.ids.miss_before(decoded, direction);
         self.vlans.note(direction, decoded.vlans);
-        let before = counters.records;
-        if orient(decoded, (time, ifindex), (mixed, missed), wanted, counters, sink) && counters.records == before {
+        let before = counters.packets.records;
+        if orient(decoded, (time, ifindex), (mixed, missed), wanted, counters, sink)
+            && counters.packets.records == before
+        {
             counters.mixed += 1;
             return;
         }
         // Nobody asks whose they were once a segment was wanted.
-        if counters.records == 0 && wanted.names_hosts {
+        if counters.packets.records == 0 && wanted.names_hosts {
             self.others.note(decoded, time);
         }
         counters.count_packet(before);
@@ -210,7 +212,7 @@ fn orient(
                     any_mixed = true;
                     return;
                 }
-                counters.records += 1;
+                counters.packets.records += 1;
                 if missed && segment.direction() == Direction::Ingress {
                     let bits = Bits(segment.header.bits.0 | Segment::MISSED_BEFORE);
                     return sink(&Segment { header: SegmentHeader { bits, ..segment.header }, ..*segment });

@@ -28,8 +28,8 @@ impl LinkTypes {
 
 /// Frames that could not be measured, for whatever reason.
 pub(super) fn total(counters: &SourceCounters) -> u64 {
-    let unparsable = Unparsable::REFUSED.iter().map(|cause| counters.unparsable[*cause as usize]);
-    counters.unread.iter().copied().chain(unparsable).chain([counters.fragments]).sum()
+    let unparsable = Unparsable::REFUSED.iter().map(|cause| counters.packets.unparsable[*cause as usize]);
+    counters.unread.iter().copied().chain(unparsable).chain([counters.packets.fragments]).sum()
 }
 
 /// `12 of 300 frames could not be measured: 10 of link type 163 (IEEE802_11_RADIO_AVS), 2 truncated`; None if all
@@ -81,15 +81,15 @@ pub(super) fn line(counters: &SourceCounters, link_types: &LinkTypes) -> Option<
             Unparsable::TcpOption => continue,
             Unparsable::TooDeep => "with too many headers before TCP",
         };
-        match counters.unparsable[cause as usize] {
+        match counters.packets.unparsable[cause as usize] {
             0 => {}
             count => reasons.push(format!("{count} {what}")),
         }
     }
-    if counters.fragments > 0 {
-        reasons.push(format!("{} later fragments of a segment", counters.fragments));
+    if counters.packets.fragments > 0 {
+        reasons.push(format!("{} later fragments of a segment", counters.packets.fragments));
     }
-    Some(format!("{total} of {} frames could not be measured: {}", counters.seen, reasons.join(", ")))
+    Some(format!("{total} of {} frames could not be measured: {}", counters.packets.seen, reasons.join(", ")))
 }
 
 /// What frames carry that carry no TCP.
@@ -111,12 +111,12 @@ impl Others {
     pub(super) fn line(&self, counters: &SourceCounters) -> Option<String> {
         /// One in so many is more than hardly any.
         const HARDLY_ANY: u64 = 100;
-        let SourceCounters { seen, passed_over, .. } = *counters;
+        let (seen, passed_over) = (counters.packets.seen, counters.passed_over);
         let others: u64 = self.0.values().sum();
-        let tcp = counters.matched + counters.copies + counters.mixed + passed_over.saturating_sub(others);
+        let tcp = counters.packets.matched + counters.copies + counters.mixed + passed_over.saturating_sub(others);
         let (most, count) = self.0.iter().max_by_key(|(carried, count)| (**count, **carried))?;
         // What could not be read has a line of its own.
-        if tcp * HARDLY_ANY > seen || total(counters) + counters.encapsulated >= others {
+        if tcp * HARDLY_ANY > seen || total(counters) + counters.packets.encapsulated >= others {
             return None;
         }
         let found =

@@ -181,13 +181,13 @@ impl PcapSource {
     /// Throws away what waits, if a clock jumped: among it are stamps from before and after.
     fn notice_jump(&mut self) {
         let Some(jump) = self.clocks.look() else { return };
-        let records = self.counters.records;
+        let records = self.counters.packets.records;
         self.budget = WAITING;
         while self.fill() {
             self.read.clear();
         }
-        let waited = std::mem::replace(&mut self.counters.records, records) - records;
-        self.counters.lost += waited;
+        let waited = std::mem::replace(&mut self.counters.packets.records, records) - records;
+        self.counters.packets.lost += waited;
         self.gaps = Gaps::new();
         self.jump = Some(jump);
     }
@@ -437,7 +437,7 @@ impl PcapSource {
 /// Takes note of what a handle lost.
 fn note(loss: Option<Loss>, counters: &mut SourceCounters, gaps: &mut Gaps) {
     if let Some(Loss { count, during }) = loss {
-        counters.lost += count;
+        counters.packets.lost += count;
         gaps.note(during);
     }
 }
@@ -470,11 +470,11 @@ fn hand_on(
     sink: &mut impl FnMut(&Segment),
 ) {
     if let Some(segment) = segment.filter(|segment| targets.matches(segment.flow.remote.addr.ip())) {
-        let before = counters.records;
+        let before = counters.packets.records;
         segment.for_each_side(sides, &mut |segment| {
-            counters.records += 1;
+            counters.packets.records += 1;
             sink(segment);
         });
-        counters.second_sides += (counters.records - before).saturating_sub(1);
+        counters.second_sides += (counters.packets.records - before).saturating_sub(1);
     }
 }

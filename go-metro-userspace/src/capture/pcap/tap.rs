@@ -142,7 +142,7 @@ impl Tap {
             }
             let time = Nanos(u64::try_from(wall_ns - offset_ns).unwrap_or(0));
             if let Some(decoded) = decode_counted(packet, counters) {
-                let before = counters.records;
+                let before = counters.packets.records;
                 each(&decoded, time, counters);
                 counters.count_packet(before);
             }

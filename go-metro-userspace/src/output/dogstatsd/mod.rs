@@ -1,16 +1,9 @@
 //! The DogStatsD sink: the original's metrics, names, tags and units, and ours beside them.
 //!
-//! | metric | type | unit |
-//! |---|---|---|
-//! | `system.net.tcp.rtt` | gauge | ms, the last sample |
-//! | `system.net.tcp.rtt.avg`, `.jitter`, `.min`, `.max` | gauge | ms, of the interval |
-//! | `system.net.tcp.rtt.dist` | distribution | ms, every sample |
-//! | `system.net.tcp.rtt.connect` | distribution | ms, every handshake |
-//! | `system.net.tcp.rtt.kernel`, `.kernel.min` | gauge | ms, the kernel's own of this host's sockets, where that is asked for |
-//! | `go_metro.*` | count, gauge | the agent's own health |
+//! Which metrics there are is declared in [`crate::metrics`].
 //!
-//! Gauges are of data segments alone: a pair that only shook hands sends only `.connect`. Tags come in the original's order:
-//! `src:`, `dst:`, the instance's, `iface:`; where the local side is measured too, `side:` comes behind `dst:`.
+//! Gauges are of data segments alone: a pair that only shook hands sends only `.connect`. Tags come in the original's
+//! order: `src:`, `dst:`, the instance's, `iface:`; where the local side is measured too, `side:` comes behind `dst:`.
 
 pub mod origin;
 mod tags;
@@ -22,12 +15,14 @@ use std::time::Duration;
 
 use cadence::prelude::*;
 use cadence::{Metric, MetricBuilder, StatsdClient};
-use go_metro_common::counters::Unparsable;
-use go_metro_rtt::{Kind, Rejection, Stats};
+use go_metro_common::metric::Kind;
+use go_metro_rtt::Stats;
 
-use super::{Health, NamedPair, Report};
+use super::{NamedPair, Report};
 use crate::config::MetricName;
 use crate::logging::OnceInAWhile;
+use crate::metrics::pair::{self, Value};
+use crate::metrics::{self, Health};
 use tags::{sanitise, tag};
 pub use transport::{Destination, look_up};
 use transport::{Lines, Packer, Sender, Tally};
@@ -74,7 +69,6 @@ pub struct DogStatsd {
     /// Room in a datagram for a line without its origin.
     line_bytes: usize,
     before: Health,
-    errors_before: u64,
     complained: OnceInAWhile,
 }
 
@@ -94,7 +88,6 @@ impl DogStatsd {
             metrics: metrics.clone(),
             line_bytes: bytes.saturating_sub(origin.len()),
             before: Health::default(),
-            errors_before: 0,
             complained: OnceInAWhile::new(COMPLAIN_EVERY),
         }
     }
@@ -161,31 +154,19 @@ impl DogStatsd {
         tags.extend(pair.side.map(|side| tag("side", side.name())));
         tags.extend(pair.tags.iter().map(|tag| sanitise(tag)));
         tags.push(tag("iface", &pair.iface));
-        if let Some(data) = &pair.summary.data {
-            let gauges = [
-                (MetricName::Last, "system.net.tcp.rtt", Some(data.last().as_millis_f64())),
-                (MetricName::Average, "system.net.tcp.rtt.avg", Some(data.average_ms())),
-                // A single sample has none.
-                (MetricName::Jitter, "system.net.tcp.rtt.jitter", data.jitter_ms()),
-                (MetricName::Min, "system.net.tcp.rtt.min", Some(data.min().as_millis_f64())),
-                (MetricName::Max, "system.net.tcp.rtt.max", Some(data.max().as_millis_f64())),
-            ];
-            for (metric, name, value) in gauges {
-                if let Some(value) = value.filter(|_| self.wants(metric)) {
-                    self.gauge(name, rounded(value), &tags);
-                }
+        let (data, connect) = (pair.summary.data.as_ref(), pair.summary.connect.as_ref());
+        for metric in pair::ALL {
+            let Some((_, name)) = metric.dogstatsd.filter(|(choice, _)| self.wants(*choice)) else { continue };
+            let distribution = match metric.value {
+                Value::EachSample => data,
+                Value::EachHandshake => connect,
+                Value::Data(_) | Value::Kernel(_) | Value::Quantiles => None,
+            };
+            if let Some(stats) = distribution {
+                self.distribution(name, stats, &tags);
             }
-            if self.wants(MetricName::Distribution) {
-                self.distribution("system.net.tcp.rtt.dist", data, &tags);
-            }
-        }
-        if let Some(connect) = pair.summary.connect.as_ref().filter(|_| self.wants(MetricName::Connect)) {
-            self.distribution("system.net.tcp.rtt.connect", connect, &tags);
-        }
-        if let Some(kernel) = pair.kernel.as_ref().filter(|_| self.wants(MetricName::Kernel)) {
-            self.gauge("system.net.tcp.rtt.kernel", rounded(kernel.srtt_ms()), &tags);
-            if let Some(min) = kernel.min_ms() {
-                self.gauge("system.net.tcp.rtt.kernel.min", rounded(min), &tags);
+            if let Some(value) = metric.value.one(data, pair.kernel.as_ref()) {
+                self.gauge(name, rounded(value), &tags);
             }
         }
     }
@@ -205,61 +186,23 @@ impl DogStatsd {
     }
 
     fn health(&mut self, health: &Health) {
-        let (now, before) = (health, std::mem::replace(&mut self.before, *health));
         // Those of the other outputs up to the report before.
-        let errors = now.send_errors.max(self.send_errors());
+        let now = Health { send_errors: health.send_errors.max(self.send_errors()), ..*health };
+        let before = std::mem::replace(&mut self.before, now);
         let own = self.tags.clone();
-        let with = |key: &str, value: &str| [own.as_slice(), &[tag(key, value)]].concat();
-
-        let counts = [
-            ("go_metro.packets", now.source.seen, before.source.seen),
-            ("go_metro.segments", now.source.matched, before.source.matched),
-            ("go_metro.records", now.source.records, before.source.records),
-            ("go_metro.repeats", now.source.repeats, before.source.repeats),
-            ("go_metro.thinned", now.source.thinned, before.source.thinned),
-            ("go_metro.lost", now.source.lost, before.source.lost),
-            ("go_metro.fragments", now.source.fragments, before.source.fragments),
-            ("go_metro.encapsulated", now.source.encapsulated, before.source.encapsulated),
-            ("go_metro.retransmissions", now.engine.retransmissions, before.engine.retransmissions),
-            ("go_metro.flows.evicted", now.engine.flows_evicted, before.engine.flows_evicted),
-            ("go_metro.samples.delayed", now.engine.delayed, before.engine.delayed),
-            ("go_metro.samples.folded", now.folded_samples, before.folded_samples),
-            ("go_metro.send_errors", errors, self.errors_before),
-            ("go_metro.interfaces.lost", now.happened.interfaces_lost, before.happened.interfaces_lost),
-            ("go_metro.dns_failures", now.happened.dns_failures, before.happened.dns_failures),
-            ("go_metro.clock_jumps", now.happened.clock_jumps, before.happened.clock_jumps),
-            ("go_metro.log_lines_lost", now.happened.log_lines_lost, before.happened.log_lines_lost),
-        ];
-        for (name, now, before) in counts {
-            self.count(name, now.saturating_sub(before), &own);
+        let both = metrics::readings(&now).zip(metrics::readings(&before));
+        for (now, before) in both.filter(|(now, _)| now.meta.is_sent) {
+            let name = metrics::dogstatsd_name(now.meta);
+            for (index, (now_value, before_value)) in now.values.iter().zip(&before.values).enumerate() {
+                let label = now.meta.labels.get(index).map(|label| tag(now.meta.key, label));
+                let tags: Vec<String> = own.iter().cloned().chain(label).collect();
+                match now.meta.kind {
+                    Kind::Counter => self.count(&name, now_value.saturating_sub(*before_value), &tags),
+                    Kind::Gauge if *now_value == 0 && now.meta.is_unknown_at_zero => {}
+                    Kind::Gauge => self.gauge(&name, *now_value as f64, &tags),
+                }
+            }
         }
-        for kind in [Kind::Data, Kind::Connect] {
-            let samples = |health: &Health| health.engine.samples[kind as usize];
-            self.count("go_metro.samples", samples(now) - samples(&before), &with("kind", kind.name()));
-        }
-        for reason in Rejection::ALL {
-            let rejected = |health: &Health| health.engine.rejected[reason as usize];
-            self.count("go_metro.rejected", rejected(now) - rejected(&before), &with("reason", reason.name()));
-        }
-        for cause in Unparsable::ALL {
-            let unparsable = |health: &Health| health.source.unparsable[cause as usize];
-            let count = unparsable(now).saturating_sub(unparsable(&before));
-            self.count("go_metro.unparsable", count, &with("cause", cause.name()));
-        }
-        let reloads = [
-            ("done", now.happened.reloads - before.happened.reloads),
-            ("refused", now.happened.reloads_refused - before.happened.reloads_refused),
-        ];
-        for (result, count) in reloads {
-            self.count("go_metro.reloads", count, &with("result", result));
-        }
-        self.gauge("go_metro.interfaces", now.interfaces as f64, &own);
-        self.gauge("go_metro.flows", now.flows as f64, &own);
-        // 0 means that it could not be told.
-        if now.memory_bytes > 0 {
-            self.gauge("go_metro.memory", now.memory_bytes as f64, &own);
-        }
-        self.errors_before = errors;
     }
 
     fn gauge(&self, name: &str, value: f64, tags: &[String]) {
@@ -295,8 +238,8 @@ mod tests {
     use std::net::UdpSocket;
     use std::os::unix::net::UnixDatagram;
 
-    use super::super::KernelRtt;
     use super::super::examples::{pair, report};
+    use crate::metrics::pair::KernelRtt;
     use std::time::Instant;
 
     use go_metro_rtt::{Rtt, Side};
@@ -367,33 +310,9 @@ mod tests {
             ]
         );
         let names: BTreeSet<&str> = own.iter().filter_map(|line| line.split(':').next()).collect();
-        let expected = [
-            "go_metro.clock_jumps",
-            "go_metro.dns_failures",
-            "go_metro.encapsulated",
-            "go_metro.flows",
-            "go_metro.flows.evicted",
-            "go_metro.fragments",
-            "go_metro.interfaces",
-            "go_metro.interfaces.lost",
-            "go_metro.log_lines_lost",
-            "go_metro.lost",
-            "go_metro.memory",
-            "go_metro.packets",
-            "go_metro.records",
-            "go_metro.rejected",
-            "go_metro.reloads",
-            "go_metro.repeats",
-            "go_metro.retransmissions",
-            "go_metro.samples",
-            "go_metro.samples.delayed",
-            "go_metro.samples.folded",
-            "go_metro.segments",
-            "go_metro.send_errors",
-            "go_metro.thinned",
-            "go_metro.unparsable",
-        ];
-        assert_eq!(names, BTreeSet::from(expected));
+        let expected: BTreeSet<String> =
+            metrics::declared().filter(|meta| meta.is_sent).map(metrics::dogstatsd_name).collect();
+        assert_eq!(names, expected.iter().map(String::as_str).collect());
         assert!(own.contains(&"go_metro.flows:3|g|#env:test"));
         assert!(own.contains(&"go_metro.rejected:0|c|#env:test,reason:hole"));
     }
@@ -434,7 +353,7 @@ mod tests {
         let mut sink = udp(port);
         let mut report = report(vec![]);
         for records in [10, 25] {
-            report.health.source.records = records;
+            report.health.source.packets.records = records;
             sink.report(&report);
         }
         sink.finish(Duration::from_millis(500));

@@ -1,8 +1,10 @@
-//! Who sends: the fields at the end of each DogStatsD line by which the Agent finds the container, and tags what comes from it.
+//! Who sends: the fields at the end of each DogStatsD line by which the Agent finds the container, and tags what comes
+//! from it.
 //!
-//! As Datadog's own clients have it: `|c:` is the container id that the cgroup names, or else the cgroup's inode (`in-N`); `|e:` is
-//! what the cluster's admission controller put into `DD_EXTERNAL_ENV`; `|card:` how many of the container's tags are wanted.
-//! `DD_ORIGIN_DETECTION_ENABLED=false` turns off all of it, and `DD_ENTITY_ID`, a tag of its own, the container id.
+//! As Datadog's own clients have it: `|c:` is the container id that the cgroup names, or else the cgroup's inode
+//! (`in-N`); `|e:` is what the cluster's admission controller put into `DD_EXTERNAL_ENV`; `|card:` how many of the
+//! container's tags are wanted. `DD_ORIGIN_DETECTION_ENABLED=false` turns off all of it, and `DD_ENTITY_ID`, a tag of
+//! its own, the container id.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -65,8 +67,8 @@ fn container(root: &Path) -> Option<String> {
     (inode > 2).then(|| format!("in-{inode}"))
 }
 
-/// The container id at the end of a line of /proc/self/cgroup (cgroups(7)): `4:memory:/docker/<64 hex digits>`, perhaps with a
-/// runtime's prefix and `.scope`; also a UUID (Garden) or `<32 hex digits>-<number>` (Fargate).
+/// The container id at the end of a line of /proc/self/cgroup (cgroups(7)): `4:memory:/docker/<64 hex digits>`, perhaps
+/// with a runtime's prefix and `.scope`; also a UUID (Garden) or `<32 hex digits>-<number>` (Fargate).
 fn container_id(line: &str) -> Option<&str> {
     let last = line.splitn(3, ':').nth(2)?.rsplit('/').next()?;
     let name = last.strip_suffix(".scope").unwrap_or(last);

@@ -1,7 +1,7 @@
 //! Tag values that cannot break a datagram.
 //!
-//! A name from DNS, or from a configuration file, may hold what separates the fields of a DogStatsD line. Such characters
-//! become underscores, as Datadog's intake does with others it does not know.
+//! A name from DNS, or from a configuration file, may hold what separates the fields of a DogStatsD line. Such
+//! characters become underscores, as Datadog's intake does with others it does not know.
 
 use std::fmt::Write;
 

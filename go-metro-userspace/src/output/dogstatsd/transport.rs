@@ -1,7 +1,8 @@
 //! Datagrams to a DogStatsD server: a thread that paces them and a socket that outlives the server's absences.
 //!
-//! cadence formats the lines, [`Packer`] fills datagrams with them, and [`Sender`] hands those of a report to the thread. Over UDP they are
-//! spread over time: nothing tells a sender that a receiver's buffer is full. A datagram that cannot be sent is counted and dropped.
+//! cadence formats the lines, [`Packer`] fills datagrams with them, and [`Sender`] hands those of a report to the
+//! thread. Over UDP they are spread over time: nothing tells a sender that a receiver's buffer is full. A datagram that
+//! cannot be sent is counted and dropped.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -32,8 +33,9 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 const RESOLVE_EVERY: Duration = Duration::from_secs(3);
 /// Longest wait for the first answer before datagrams are dropped.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
-/// Most time between two datagrams of a report. With it a receiver's default buffer of 212,992 bytes (`net.core.rmem_default`), about 90
-/// datagrams, covers almost half a second in which the receiver does something else.
+/// Most time between two datagrams of a report. With it a receiver's default buffer of 212,992 bytes
+/// (`net.core.rmem_default`), about 90 datagrams, covers almost half a second in which the receiver does something
+/// else.
 const MOST_GAP: Duration = Duration::from_millis(5);
 /// Reports that wait while an earlier one is being sent.
 const QUEUE_REPORTS: usize = 4;
@@ -476,7 +478,8 @@ impl Socket {
     }
 }
 
-/// Looks the server's name up, each time on a thread that ends with the answer: what is sent meanwhile goes to the address known so far.
+/// Looks the server's name up, each time on a thread that ends with the answer: what is sent meanwhile goes to the
+/// address known so far.
 #[derive(Debug)]
 struct Resolver {
     name: String,

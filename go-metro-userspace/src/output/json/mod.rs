@@ -7,10 +7,12 @@
 //! {"time_ns":1700000000000000000,"interval_s":30.0,"backend":"ebpf","health":{"packets":100,"records":90,"lost":0}}
 //! ```
 //!
-//! Where the local side is measured too, a pair has `"side":"remote"` or `"side":"local"` behind its `iface`; where the kernel's own RTT is
-//! asked for, `"kernel":{"sockets":1,"srtt_ms":21.9,"min_ms":20.1}` at its end, of this host's sockets between the two.
+//! Where the local side is measured too, a pair has `"side":"remote"` or `"side":"local"` behind its `iface`; where the
+//! kernel's own RTT is asked for, `"kernel":{"sockets":1,"srtt_ms":21.9,"min_ms":20.1}` at its end, of this host's
+//! sockets between the two.
 //!
-//! `jitter_ms` is null where there is a single sample. `time_ns` is the end of the interval, in nanoseconds since the epoch. Field names are kept from version to version.
+//! `jitter_ms` is null where there is a single sample. `time_ns` is the end of the interval, in nanoseconds since the
+//! epoch. Field names are kept from version to version.
 
 pub mod sample;
 
@@ -18,18 +20,19 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::UNIX_EPOCH;
 
-use go_metro_common::counters::Unparsable;
-use go_metro_rtt::{Quiet, Rejection, Side, Stats};
-use serde::Serialize;
+use go_metro_common::metric;
+use go_metro_rtt::{Side, Stats};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-use super::{Health, NamedPair, Report, figures};
+use super::{NamedPair, Report, figures};
+use crate::metrics::{self, Health};
 
 /// Writes reports as JSON lines.
 pub struct Json {
     out: Box<dyn Write + Send>,
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 struct PairLine<'a> {
     // A capture has no intervals.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,14 +51,14 @@ struct PairLine<'a> {
     kernel: Option<Kernel>,
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 struct Kernel {
     sockets: u64,
     srtt_ms: f64,
     min_ms: Option<f64>,
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 struct Series {
     count: u64,
     last_ms: f64,
@@ -69,45 +72,30 @@ struct Series {
     max_ms: f64,
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 struct HealthLine<'a> {
     time_ns: u64,
     interval_s: f64,
     backend: &'a str,
-    health: HealthFields,
+    health: HealthFields<'a>,
 }
 
-#[derive(Serialize)]
-struct HealthFields {
-    packets: u64,
-    segments: u64,
-    records: u64,
-    second_sides: u64,
-    repeats: u64,
-    thinned: u64,
-    lost: u64,
-    fragments: u64,
-    encapsulated: u64,
-    unparsable: BTreeMap<&'static str, u64>,
-    other_ports: u64,
-    sent: u64,
-    retransmissions: u64,
-    samples: u64,
-    delayed: u64,
-    rejected: BTreeMap<&'static str, u64>,
-    quiet: BTreeMap<&'static str, u64>,
-    folded_samples: u64,
-    dropped_samples: u64,
-    flows: u64,
-    flows_evicted: u64,
-    memory_bytes: u64,
-    interfaces: u64,
-    interfaces_lost: u64,
-    dns_failures: u64,
-    clock_jumps: u64,
-    reloads: u64,
-    reloads_refused: u64,
-    log_lines_lost: u64,
+/// The daemon's own numbers, each as its declaration has it.
+struct HealthFields<'a>(&'a Health);
+
+impl Serialize for HealthFields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for reading in metrics::readings(self.0) {
+            let Some(name) = metrics::json_name(reading.meta) else { continue };
+            if reading.meta.labels.is_empty() || reading.meta.json == metric::Json::Total {
+                map.serialize_entry(&name, &reading.total())?;
+            } else {
+                map.serialize_entry(&name, &reading.by_label().collect::<BTreeMap<_, _>>())?;
+            }
+        }
+        map.end()
+    }
 }
 
 impl<'a> From<&'a NamedPair> for PairLine<'a> {
@@ -153,43 +141,6 @@ impl From<&Stats> for Series {
     }
 }
 
-impl From<&Health> for HealthFields {
-    fn from(health: &Health) -> Self {
-        let Health { source, engine, happened, .. } = health;
-        Self {
-            packets: source.seen,
-            segments: source.matched,
-            records: source.records,
-            second_sides: source.second_sides,
-            repeats: source.repeats,
-            thinned: source.thinned,
-            lost: source.lost,
-            fragments: source.fragments,
-            encapsulated: source.encapsulated,
-            unparsable: Unparsable::ALL.iter().map(|c| (c.name(), source.unparsable[*c as usize])).collect(),
-            other_ports: engine.other_ports,
-            sent: engine.sent,
-            retransmissions: engine.retransmissions,
-            samples: engine.samples_total(),
-            delayed: engine.delayed,
-            rejected: Rejection::ALL.iter().map(|r| (r.name(), engine.rejected[*r as usize])).collect(),
-            quiet: Quiet::ALL.iter().map(|q| (q.name(), engine.quiet[*q as usize])).collect(),
-            folded_samples: health.folded_samples,
-            dropped_samples: health.samples_dropped,
-            flows: health.flows,
-            flows_evicted: engine.flows_evicted,
-            memory_bytes: health.memory_bytes,
-            interfaces: health.interfaces,
-            interfaces_lost: happened.interfaces_lost,
-            dns_failures: happened.dns_failures,
-            clock_jumps: happened.clock_jumps,
-            reloads: happened.reloads,
-            reloads_refused: happened.reloads_refused,
-            log_lines_lost: happened.log_lines_lost,
-        }
-    }
-}
-
 impl Json {
     /// Writes to `out`, one flush a report.
     pub fn new(out: Box<dyn Write + Send>) -> Self {
@@ -211,7 +162,7 @@ impl Json {
             serde_json::to_writer(&mut lines, &line)?;
             lines.push(b'\n');
         }
-        let health = HealthFields::from(&report.health);
+        let health = HealthFields(&report.health);
         serde_json::to_writer(&mut lines, &HealthLine { time_ns, interval_s, backend: report.backend, health })?;
         lines.push(b'\n');
         self.out.write_all(&lines)?;
@@ -223,11 +174,11 @@ impl Json {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use go_metro_rtt::Rtt;
-
+    use super::super::NamedPair;
     use super::super::examples::{pair, report};
-    use super::super::{KernelRtt, NamedPair};
     use super::*;
+    use crate::metrics::pair::KernelRtt;
+    use go_metro_rtt::{Rejection, Rtt};
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);

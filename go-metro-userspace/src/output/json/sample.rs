@@ -4,11 +4,12 @@
 //! {"time_ns":1700000000050000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1101,"rtt_ns":50000000,"kind":"data","class":"exact","side":"remote"}
 //! ```
 //!
-//! `time_ns` is when the acknowledgement came, in nanoseconds since the epoch; `local` sent what it acknowledges, unless `"side":"local"`
-//! says that `remote` did; `ack` is the raw acknowledgement number. Endpoints are `ip:port`, or `[ip]:port` for IPv6.
+//! `time_ns` is when the acknowledgement came, in nanoseconds since the epoch; `local` sent what it acknowledges,
+//! unless `"side":"local"` says that `remote` did; `ack` is the raw acknowledgement number. Endpoints are `ip:port`, or
+//! `[ip]:port` for IPv6.
 //!
-//! A sample that took as long as the receiver keeps acknowledgements back has `"delayed":true` before its side. An acknowledgement of something new that measured
-//! nothing has the reason instead of a time:
+//! A sample that took as long as the receiver keeps acknowledgements back has `"delayed":true` before its side. An
+//! acknowledgement of something new that measured nothing has the reason instead of a time:
 //!
 //! ```json
 //! {"time_ns":1700000000090000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1201,"rejected":"retransmitted","side":"remote"}

@@ -1,16 +1,11 @@
-//! The Prometheus sink: what is measured as histograms that grow for as long as the process lives, for whoever scrapes them.
+//! The Prometheus sink: what is measured as histograms that grow for as long as the process lives, for whoever scrapes
+//! them.
 //!
-//! | metric | type | |
-//! |---|---|---|
-//! | `go_metro_tcp_rtt_seconds` | histogram | every sample, by `src`, `dst`, `iface` |
-//! | `go_metro_tcp_connect_seconds` | histogram | every handshake |
-//! | `go_metro_tcp_rtt_quantile_seconds` | gauge | p50, p95 and p99 of the last interval, by `q`; absent when it had no sample |
-//! | `go_metro_tcp_rtt_last_seconds`, `_min_`, `_max_`, `_jitter_` | gauge | of the last interval; absent when it had no sample |
-//! | `go_metro_kernel_srtt_seconds`, `go_metro_kernel_rtt_min_seconds` | gauge | what the kernel says, where that was asked for |
-//! | `go_metro_*` | counter, gauge | the agent's own health |
+//! Which metrics there are is declared in [`crate::metrics`]. What is of the last interval is absent when that had no
+//! sample.
 //!
-//! Instances' tags are labels too. A pair that is silent for [`EXPIRE_AFTER`] is forgotten, and beyond `max_pairs` all others are
-//! `dst="other"`, so that no scrape grows without bound.
+//! Instances' tags are labels too. A pair that is silent for [`EXPIRE_AFTER`] is forgotten, and beyond `max_pairs` all
+//! others are `dst="other"`, so that no scrape grows without bound.
 //!
 //! [`prometheus_client`] writes OpenMetrics; a [`Page`] is that, or the same in the older text format, compressed.
 
@@ -19,18 +14,21 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use go_metro_common::counters::Unparsable;
-use go_metro_rtt::{Buckets, Histogram, Kind, Rejection, Stats};
+use go_metro_common::metric::{self, Kind};
+use go_metro_rtt::{Buckets, Histogram, Stats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::page::{Format, MAX_BYTES, Page, PageError, PageWriter};
+use crate::metrics::pair::{self, PairMetric, Value};
+use crate::metrics::{self, Health, Reading, Scraped};
 use crate::output::naming::OTHER;
-use crate::output::{Health, KernelRtt, NamedPair, Report};
+use crate::output::{NamedPair, Report};
 
-/// A pair without a sample for this long is forgotten: longer than any scraper's memory of a series, so that none sees it come and go.
+/// A pair without a sample for this long is forgotten: longer than any scraper's memory of a series, so that none sees
+/// it come and go.
 pub const EXPIRE_AFTER: Duration = Duration::from_secs(600);
 
 /// The quantiles of the last interval, and what they are called.
@@ -79,7 +77,6 @@ struct Series {
     rtt: Growing,
     connect: Growing,
     last: Option<LastInterval>,
-    kernel: Option<KernelRtt>,
     heard_at: Instant,
 }
 
@@ -92,14 +89,11 @@ struct Growing {
 }
 
 /// Gauges of the last interval, in seconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct LastInterval {
-    last: f64,
-    min: f64,
-    max: f64,
-    /// None of a single sample.
-    jitter: Option<f64>,
-    quantiles: [f64; QUANTILES.len()],
+    /// Of each metric of a pair that has one value.
+    gauges: [Option<f64>; pair::ALL.len()],
+    quantiles: Option<[f64; QUANTILES.len()]>,
 }
 
 impl Growing {
@@ -153,8 +147,9 @@ impl Exposition {
         written.map(|()| page).map_err(|error| PageError::Write(error.to_string()))
     }
 
-    /// All metrics, encoded once for all who ask: however many scrapers there are, and however slow, there are two pages of a format at most.
-    /// While one from before the last report is still being sent, all others get the one after it.
+    /// All metrics, encoded once for all who ask: however many scrapers there are, and however slow, there are two
+    /// pages of a format at most. While one from before the last report is still being sent, all others get the one
+    /// after it.
     ///
     /// # Errors
     ///
@@ -218,40 +213,31 @@ impl Inner {
         let before = self.series.len();
         self.series.retain(|_, series| now.duration_since(series.heard_at) < EXPIRE_AFTER);
         self.expired += (before - self.series.len()) as u64;
-        for series in self.series.values_mut().filter(|series| series.last.is_some() || series.kernel.is_some()) {
-            let series = Arc::make_mut(series);
-            (series.last, series.kernel) = (None, None);
+        for series in self.series.values_mut().filter(|series| series.last.is_some()) {
+            Arc::make_mut(series).last = None;
         }
         for pair in &report.pairs {
             let mut labels = labels(pair);
             if !self.series.contains_key(&labels) && self.series.len() >= self.max_series {
                 labels = ["src", "dst", "iface"].map(|key| (key.to_owned(), OTHER.to_owned())).to_vec();
             }
-            let new = || Series {
-                rtt: Growing::default(),
-                connect: Growing::default(),
-                last: None,
-                kernel: None,
-                heard_at: now,
-            };
+            let new = || Series { rtt: Growing::default(), connect: Growing::default(), last: None, heard_at: now };
             let series = Arc::make_mut(self.series.entry(Arc::new(labels)).or_insert_with(|| Arc::new(new())));
             series.heard_at = now;
-            series.kernel = pair.kernel;
-            series.rtt.add(pair.summary.data.as_ref());
+            let data = pair.summary.data.as_ref();
+            series.rtt.add(data);
             series.connect.add(pair.summary.connect.as_ref());
-            series.last = pair.summary.data.as_ref().map(|stats| LastInterval {
-                last: stats.last().as_millis_f64() / 1e3,
-                min: stats.min().as_millis_f64() / 1e3,
-                max: stats.max().as_millis_f64() / 1e3,
-                jitter: stats.jitter_ms().map(|ms| ms / 1e3),
-                quantiles: stats.quantiles(QUANTILES.map(|(q, _)| q)).map(|figure| figure.ms / 1e3),
-            });
+            let seconds = |metric: &PairMetric| Some(metric.value.one(data, pair.kernel.as_ref())? / 1e3);
+            let mut gauges = [None; pair::ALL.len()];
+            gauges.iter_mut().zip(pair::ALL).for_each(|(gauge, metric)| *gauge = seconds(metric));
+            let quantiles = data.map(|stats| stats.quantiles(QUANTILES.map(|(q, _)| q)).map(|figure| figure.ms / 1e3));
+            series.last = Some(LastInterval { gauges, quantiles });
         }
     }
 }
 
-/// A pair's labels. A tag `key:value` is one too; a key that cannot be, or that is taken, is made so that it can, and values of one
-/// key are joined.
+/// A pair's labels. A tag `key:value` is one too; a key that cannot be, or that is taken, is made so that it can, and
+/// values of one key are joined.
 fn labels(pair: &NamedPair) -> Labels {
     let mut labels: Labels = [("src", &pair.src), ("dst", &pair.dst), ("iface", &pair.iface)]
         .map(|(k, v)| (k.to_owned(), v.clone()))
@@ -264,7 +250,8 @@ fn labels(pair: &NamedPair) -> Labels {
     for tag in pair.tags.iter() {
         let (key, value) = tag.split_once(':').unwrap_or((tag, "true"));
         let mut key: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        // `le` is a histogram's own, `quantile` a summary's and `q` our gauge's; two underscores in front are Prometheus's.
+        // `le` is a histogram's own, `quantile` a summary's and `q` our gauge's; two underscores in front are
+        // Prometheus's.
         let is_taken = labels[..own].iter().any(|(known, _)| *known == key)
             || matches!(key.as_str(), "le" | "quantile" | "q" | "side");
         if is_taken || key.starts_with("__") || !key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
@@ -280,116 +267,84 @@ impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Self { health, series, buckets, backend, expired } = self;
         let sorted: Vec<(&Labels, &Series)> = series.iter().map(|(labels, series)| (&**labels, &**series)).collect();
-        let mut histogram = |name: &str, help: &str, of: fn(&Series) -> &Growing| {
-            histogram(&mut encoder, (name, help), &sorted, *buckets, of)
-        };
-        histogram("go_metro_tcp_rtt", "Round-trip time of TCP data", |series| &series.rtt)?;
-        histogram("go_metro_tcp_connect", "Round-trip time of TCP handshakes", |series| &series.connect)?;
-        let (name, help) = ("go_metro_tcp_rtt_quantile", "Quantiles of the samples of the last interval");
-        let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
-        for (labels, last) in sorted.iter().filter_map(|(labels, series)| Some((*labels, series.last?))) {
-            for ((_, quantile), value) in QUANTILES.iter().zip(last.quantiles) {
-                let mut labels = labels.clone();
-                // `promtool check metrics` refuses `quantile` on all but summaries.
-                labels.push(("q".to_owned(), (*quantile).to_owned()));
-                metric.encode_family(&labels)?.encode_gauge(&value)?;
+        for (at, metric) in pair::ALL.iter().enumerate() {
+            let Some(name) = metric.prometheus else { continue };
+            let kind = match metric.value {
+                Value::EachSample | Value::EachHandshake => MetricType::Histogram,
+                Value::Quantiles | Value::Data(_) | Value::Kernel(_) => MetricType::Gauge,
+            };
+            let mut family = encoder.encode_descriptor(name, metric.help, Some(&Unit::Seconds), kind)?;
+            match metric.value {
+                Value::EachSample => histogram(family, &sorted, *buckets, |all| &all.rtt)?,
+                Value::EachHandshake => histogram(family, &sorted, *buckets, |all| &all.connect)?,
+                Value::Quantiles => quantiles(family, &sorted)?,
+                Value::Data(_) | Value::Kernel(_) => {
+                    let values = sorted.iter().filter_map(|(labels, series)| Some((*labels, series.last?.gauges[at]?)));
+                    for (labels, value) in values {
+                        family.encode_family(labels)?.encode_gauge(&value)?;
+                    }
+                }
             }
         }
-        let mut gauge = |name: &str, help: &str, of: fn(&Series) -> Option<f64>| -> fmt::Result {
-            let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
-            for (labels, value) in sorted.iter().filter_map(|(labels, series)| Some((*labels, of(series)?))) {
-                metric.encode_family(labels)?.encode_gauge(&value)?;
-            }
-            Ok(())
-        };
-        gauge("go_metro_tcp_rtt_last", "Last sample of the last interval", |s| Some(s.last?.last))?;
-        gauge("go_metro_tcp_rtt_min", "Smallest sample of the last interval", |s| Some(s.last?.min))?;
-        gauge("go_metro_tcp_rtt_max", "Largest sample of the last interval", |s| Some(s.last?.max))?;
-        gauge("go_metro_tcp_rtt_jitter", "Mean difference of successive samples", |s| s.last?.jitter)?;
-        gauge("go_metro_kernel_srtt", "Mean smoothed RTT of the kernel's own sockets", |s| {
-            Some(s.kernel?.srtt_ms() / 1e3)
-        })?;
-        gauge("go_metro_kernel_rtt_min", "Least RTT of the kernel's own sockets", |s| Some(s.kernel?.min_ms()? / 1e3))?;
-        counters(&mut encoder, health, *expired)?;
-        let gauges = [
-            ("go_metro_pairs", "Host pairs kept apart", series.len() as u64),
-            ("go_metro_flows", "Flows now", health.flows),
-            ("go_metro_interfaces", "Interfaces that capture runs on", health.interfaces),
-        ];
-        for (name, help, value) in gauges {
-            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&(value as f64))?;
+        let scraped = Scraped { pairs: series.len() as u64, expired: *expired };
+        let own_metrics = metrics::readings(health).filter(|reading| reading.meta.is_sent);
+        for reading in own_metrics.chain(metrics::read(Scraped::METRICS, &scraped)) {
+            own(&mut encoder, &reading)?;
         }
-        let mut memory =
-            encoder.encode_descriptor("go_metro_memory", "Resident memory", Some(&Unit::Bytes), MetricType::Gauge)?;
-        memory.encode_gauge(&(health.memory_bytes as f64))?;
+        let (name, help, _) = metrics::BUILD;
         let about = [("version", env!("CARGO_PKG_VERSION")), ("backend", *backend)];
-        encoder
-            .encode_descriptor("go_metro_build", "Version and source in use", None, MetricType::Info)?
-            .encode_info(&about)
+        encoder.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&about)
     }
 }
 
 fn histogram(
-    encoder: &mut DescriptorEncoder<'_>,
-    (name, help): (&str, &str),
+    mut metric: MetricEncoder<'_>,
     all: &[(&Labels, &Series)],
     buckets: Buckets,
     of: fn(&Series) -> &Growing,
 ) -> fmt::Result {
-    let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
     for (labels, growing) in all.iter().map(|(labels, series)| (*labels, of(series))).filter(|(_, g)| g.count > 0) {
         let bound = |ns: Option<u64>| ns.map_or(f64::INFINITY, |ns| ns as f64 / 1e9);
         let buckets: Vec<(f64, u64)> = growing.buckets.counts(buckets).map(|(ns, count)| (bound(ns), count)).collect();
-        let mut one: MetricEncoder<'_> = metric.encode_family(labels)?;
+        let mut one = metric.encode_family(labels)?;
         one.encode_histogram::<NoLabelSet>(growing.sum_seconds, growing.count, &buckets, None)?;
     }
     Ok(())
 }
 
-/// The agent's own, and how many of them there are for each reason.
-fn counters(encoder: &mut DescriptorEncoder<'_>, health: &Health, expired: u64) -> fmt::Result {
-    let Health { source, engine, happened, .. } = health;
-    let plain = [
-        ("packets", "Packets at the hooks", source.seen),
-        ("segments", "Segments of targets that tell something", source.matched),
-        ("records", "Records that reached the engine", source.records),
-        ("repeats", "Segments that would only have repeated the flow's last acknowledgement", source.repeats),
-        ("thinned", "Segments left in the kernel because their flow is thinned", source.thinned),
-        ("lost", "Records or packets lost because a buffer was full", source.lost),
-        ("fragments", "IP fragments other than the first", source.fragments),
-        ("encapsulated", "Packets of tunnels, which are not looked into", source.encapsulated),
-        ("retransmissions", "Retransmissions seen", engine.retransmissions),
-        ("flows_evicted", "Flows evicted to make room", engine.flows_evicted),
-        ("samples_delayed", "Samples that took as long as a delayed ACK of their flow does", engine.delayed),
-        ("send_errors", "Datagrams that could not be sent to the DogStatsD server", health.send_errors),
-        ("samples_folded", "Samples folded into dst=other", health.folded_samples),
-        ("pairs_expired", "Host pairs forgotten because they were silent", expired),
-        ("interfaces_lost", "Times that an interface went away that is watched by its name", happened.interfaces_lost),
-        ("dns_failures", "Look-ups of configured names that failed", happened.dns_failures),
-        ("clock_jumps", "Times that the clock was set or the host suspended", happened.clock_jumps),
-        ("log_lines_lost", "Lines of the log that could not be written", happened.log_lines_lost),
-    ];
-    for (name, help, value) in plain {
-        let name = format!("go_metro_{name}");
-        let mut metric = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
-        metric.encode_counter::<NoLabelSet, u64, f64>(&value, None)?;
-    }
-    let samples = [Kind::Data, Kind::Connect].map(|kind| (kind.name(), engine.samples[kind as usize]));
-    let rejected = Rejection::ALL.map(|reason| (reason.name(), engine.rejected[reason as usize]));
-    let unparsable = Unparsable::ALL.map(|cause| (cause.name(), source.unparsable[cause as usize]));
-    let reloads = [("done", happened.reloads), ("refused", happened.reloads_refused)];
-    let mut family = |name: &str, help: &str, key: &str, values: &[(&str, u64)]| -> fmt::Result {
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (label, value) in values {
-            let labels = [(key, *label)];
-            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(value, None)?;
+fn quantiles(mut metric: MetricEncoder<'_>, all: &[(&Labels, &Series)]) -> fmt::Result {
+    for (labels, values) in all.iter().filter_map(|(labels, series)| Some((*labels, series.last?.quantiles?))) {
+        for ((_, quantile), value) in QUANTILES.iter().zip(values) {
+            let mut labels = labels.clone();
+            // `promtool check metrics` refuses `quantile` on all but summaries.
+            labels.push(("q".to_owned(), (*quantile).to_owned()));
+            metric.encode_family(&labels)?.encode_gauge(&value)?;
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+/// One of the daemon's own, by its labels if it has any.
+fn own(encoder: &mut DescriptorEncoder<'_>, reading: &Reading) -> fmt::Result {
+    let meta = reading.meta;
+    let unit = (meta.unit == metric::Unit::Byte).then_some(&Unit::Bytes);
+    let kind = match meta.kind {
+        Kind::Counter => MetricType::Counter,
+        Kind::Gauge => MetricType::Gauge,
     };
-    family("go_metro_samples", "Samples", "kind", &samples)?;
-    family("go_metro_rejected", "Acknowledgements of something new that measured nothing", "reason", &rejected)?;
-    family("go_metro_unparsable", "Packets that could not be parsed", "cause", &unparsable)?;
-    family("go_metro_reloads", "Times that the configuration was to be read again", "result", &reloads)
+    let name = metrics::prometheus_name(meta);
+    let mut family = encoder.encode_descriptor(&name, meta.explained(), unit, kind)?;
+    let value = |mut one: MetricEncoder<'_>, value: u64| match meta.kind {
+        Kind::Counter => one.encode_counter::<NoLabelSet, u64, f64>(&value, None),
+        Kind::Gauge => one.encode_gauge(&(value as f64)),
+    };
+    if meta.labels.is_empty() {
+        return value(family, reading.total());
+    }
+    for (label, count) in reading.by_label() {
+        value(family.encode_family(&[(meta.key, label)])?, count)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

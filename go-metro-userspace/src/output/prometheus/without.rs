@@ -1,4 +1,5 @@
-//! In place of the page for Prometheus, in a build without the feature `prometheus`: `daemon/outputs.rs` refuses to open it.
+//! In place of the page for Prometheus, in a build without the feature `prometheus`: `daemon/outputs.rs` refuses to
+//! open it.
 
 use std::sync::Arc;
 

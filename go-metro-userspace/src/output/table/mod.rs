@@ -1,7 +1,8 @@
 //! A table for people: live on a terminal, plain lines on a pipe.
 //!
 //! On a terminal the table is redrawn in place and adds up since the start, so that rows do not come and go with each
-//! interval; columns and rows that do not fit are left out whole. On a pipe each interval adds its time, its own lines and a blank one.
+//! interval; columns and rows that do not fit are left out whole. On a pipe each interval adds its time, its own lines
+//! and a blank one.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +13,8 @@ use std::time::Duration;
 use go_metro_rtt::{Figure, PairSummary, Side, Stats};
 
 use super::fit::{self, Claim, Order};
-use super::{KernelRtt, NamedPair, Report, columns, number};
+use super::{NamedPair, Report, columns, number};
+use crate::metrics::pair::KernelRtt;
 use crate::terminal::{Printable, printable};
 
 /// Rows kept for the live table; beyond them the ones with the fewest samples go.
@@ -179,7 +181,7 @@ impl Table {
             report.backend.to_owned(),
             format!("{} flows", health.flows),
             format!("{} samples", health.engine.samples_total()),
-            format!("{} lost", health.source.lost),
+            format!("{} lost", health.source.packets.lost),
             format!("{} rejected", health.engine.rejected_total()),
         ];
         let mut lines = vec![fit::parts(title, width).join("  "), String::new()];

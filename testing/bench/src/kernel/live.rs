@@ -161,8 +161,8 @@ fn by_connection(pair: &Pair, rounds: usize, peer: Option<&File>) -> Result<Tabl
             let seen = chain.classifier.counters()?;
             let costs = chain.measure(&ways, run)?;
             let counted = chain.classifier.counters()?;
-            ensure!(counted.ring_full == 0, "the ring is too small for this measurement");
-            let records = (counted.emitted - seen.emitted) as f64 / (counted.seen - seen.seen) as f64;
+            ensure!(counted.lost == 0, "the ring is too small for this measurement");
+            let records = (counted.records - seen.records) as f64 / (counted.seen - seen.seen) as f64;
             if round > 0 {
                 measured.iter_mut().zip(costs).for_each(|(hook, costs)| hook.push(costs, records));
             }

@@ -11,7 +11,7 @@ use testing_lab::statsd::{Listener, Metric};
 use testing_lab::{Lab, Link};
 use xtask::docs::{ddev, integration};
 
-use super::support::{SOON, assert_same, file, json, strings, talk_until, text, validated};
+use super::support::{Declared, SOON, assert_same, declared, file, json, strings, talk_until, text, validated};
 
 const DASHBOARD: &str = "packaging/datadog/assets/dashboards/go_metro.json";
 const MONITORS: [&str; 3] = ["rtt_above_normal", "records_lost", "no_reports"];
@@ -103,6 +103,15 @@ fn every_metric_that_an_agent_sends_is_listed_and_drawn_and_no_other_with_its_ty
         tags.entry(&metric.name).or_default().extend(keys);
     }
     let names: BTreeSet<String> = types.keys().map(|name| (*name).to_owned()).collect();
+
+    let declared = declared();
+    let sendable = declared.iter().filter_map(|metric| Some((metric.dogstatsd.clone()?, metric)));
+    let sendable: BTreeMap<String, &Declared> = sendable.collect();
+    assert_same("what an agent sends", &names, "the declarations", &sendable.keys().cloned().collect());
+    for (name, metric) in &sendable {
+        let kind = if metric.is_distribution { "d" } else { &metric.datadog_type[..1] };
+        assert_eq!(types[name.as_str()], BTreeSet::from([kind]), "{name}");
+    }
 
     let rows = metadata();
     let listed: BTreeSet<String> = rows.iter().map(|row| row.metric_name.clone()).collect();

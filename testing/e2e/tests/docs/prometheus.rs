@@ -10,7 +10,7 @@ use testing_lab::prometheus::Prometheus;
 use testing_lab::{Lab, Link};
 use testing_support::workspace::{capture, root};
 
-use super::support::{SOON, assert_same, file, json, strings, talk_until, text, validated};
+use super::support::{SOON, assert_same, declared, file, json, strings, talk_until, text, validated};
 
 const DASHBOARD: &str = "packaging/grafana/dashboard.json";
 const RULES: &str = "packaging/prometheus/rules.yaml";
@@ -72,6 +72,13 @@ fn every_expression_of_dashboard_and_rules_gives_figures_and_every_metric_is_dra
         missing.is_empty()
     });
     let page = page();
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(str::to_owned).collect();
+    let declared = declared().into_iter().filter_map(|metric| {
+        // The older text format has no type for it.
+        let kind = metric.prometheus_type.replace("info", "gauge");
+        Some(format!("{} {kind}", metric.prometheus?))
+    });
+    assert_same("the page of metrics", &types, "the declarations", &declared.collect());
     // Samples, sums and counts of a histogram are each for who wants them; a dashboard need not draw all three.
     let optional =
         |name: &str| name.starts_with("go_metro_tcp_") && (name.ends_with("_sum") || name.ends_with("_count"));

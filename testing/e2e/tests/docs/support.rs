@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use testing_lab::Lab;
+use testing_lab::agent::binary;
 use testing_lab::traffic::{Rounds, Server, connect};
-use testing_support::workspace::root;
+use testing_support::workspace::{capture, root};
 
 /// How long a test waits for what is due at once. It bounds a failure; a busy machine may need much of it.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -27,6 +28,22 @@ pub(crate) fn text(path: &str) -> String {
 /// It, parsed.
 pub(crate) fn json(path: &str) -> Value {
     serde_json::from_str(&text(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// A metric as it is declared.
+#[derive(serde::Deserialize)]
+pub(crate) struct Declared {
+    pub(crate) dogstatsd: Option<String>,
+    pub(crate) is_distribution: bool,
+    pub(crate) datadog_type: String,
+    pub(crate) prometheus: Option<String>,
+    pub(crate) prometheus_type: String,
+}
+
+/// Every metric that the program declares.
+pub(crate) fn declared() -> Vec<Declared> {
+    let listing = capture(Command::new(binary().unwrap()).arg("metrics")).unwrap();
+    serde_json::from_str(&listing).unwrap()
 }
 
 /// Every string below one of these keys, anywhere in a document.

@@ -1,0 +1,399 @@
+//! Everything that the daemon counts, and what it is called: each counter and each metric is declared here once.
+//!
+//! What holds the numbers: [`SourceCounters`] of a source, with the classifier's [`Counters`] in it;
+//! [`EngineCounters`]; [`Events`] of the daemon; and [`Health`], all of them together. [`readings`] pairs every number
+//! with its declaration ([`Meta`]): outputs and `status` iterate over it. [`pair`] has the metrics of a host pair.
+
+pub mod listing;
+pub mod pair;
+
+use go_metro_common::counters::Counters;
+use go_metro_common::metric::{Json, Meta, Metric, Text, Unit, count, gauge, internal};
+use go_metro_common::{counters, names_of};
+
+use go_metro_rtt::{EngineCounters, Quiet, Rejection};
+
+/// In front of each name in DogStatsD.
+const DOGSTATSD_PREFIX: &str = "go_metro.";
+/// In front of each name in Prometheus.
+const PROMETHEUS_PREFIX: &str = "go_metro_";
+
+counters! {
+    /// What a source has counted since it was opened. matched + second sides = records + repeats + thinned + lost.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct SourceCounters {
+        /// What the classifier counts too; [`Counters::METRICS`] are its metrics.
+        pub packets: Counters,
+        /// Packets that are no TCP, not of a target, or tell nothing about round-trip time.
+        pub passed_over: u64 = internal("passed_over", Unit::Packet)
+            .json(Json::Absent)
+            .status("packets.passed_over", Text::Absent),
+        /// Of the records, those that are the second of one segment (`sides: both`).
+        pub second_sides: u64 =
+            internal("second_sides", Unit::Record).status("packets.second_sides", Text::Absent),
+        /// Frames that were captured before, as a mirror port gives (capture files).
+        pub copies: u64,
+        /// Frames of flows that were captured at two places that cannot be told apart (capture files).
+        pub mixed: u64,
+        /// Frames that may carry TCP but cannot be measured, by reason (capture files).
+        pub unread: [u64; Unread::COUNT],
+    }
+}
+
+impl SourceCounters {
+    /// Counts a frame that cannot be measured.
+    pub(crate) fn count_unread(&mut self, reason: Unread) {
+        self.packets.seen += 1;
+        self.unread[reason as usize] += 1;
+    }
+
+    /// Counts a decoded packet as matched or passed over; `records_before` were there before it.
+    pub(crate) fn count_packet(&mut self, records_before: u64) {
+        if self.packets.records > records_before {
+            self.packets.matched += 1;
+        } else {
+            self.passed_over += 1;
+        }
+    }
+}
+
+/// Why a frame of a capture file cannot be measured, whatever it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Its link type is not known.
+    LinkType,
+    /// The file does not describe its interface.
+    Interface,
+    /// It has no time, as those of pcapng's Simple Packet Blocks.
+    NoTime,
+    /// It is encrypted at the link layer (IEEE 802.11).
+    Encrypted,
+    /// Its frame check sequence is wrong (IEEE 802.11).
+    Damaged,
+    /// It is in ESP, bare or in UDP.
+    Esp,
+    /// It is in MACsec, encrypted.
+    MacSec,
+    /// It is in a tunnel over DTLS.
+    Dtls,
+    /// It is in PPP that is compressed, encrypted or split over several links.
+    Ppp,
+    /// It is in L2TPv3, whose headers only the two ends know.
+    L2tpV3,
+    /// It is in IPComp.
+    IpComp,
+    /// It is in CAPWAP.
+    Capwap,
+    /// It is in TRILL or FabricPath.
+    Trill,
+    /// It is in Cisco MetaData.
+    CiscoMetaData,
+    /// It is in B.A.T.M.A.N.
+    Batman,
+    /// It is in GRE of a kind that is not read.
+    Gre,
+    /// It is in a tunnel, behind a protocol that is not read.
+    Payload,
+}
+
+impl Unread {
+    /// How many reasons there are.
+    pub const COUNT: usize = 17;
+    /// Every reason, in the order of its index.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::LinkType,
+        Self::Interface,
+        Self::NoTime,
+        Self::Encrypted,
+        Self::Damaged,
+        Self::Esp,
+        Self::MacSec,
+        Self::Dtls,
+        Self::Ppp,
+        Self::L2tpV3,
+        Self::IpComp,
+        Self::Capwap,
+        Self::Trill,
+        Self::CiscoMetaData,
+        Self::Batman,
+        Self::Gre,
+        Self::Payload,
+    ];
+}
+
+/// Of the engine, in the order in which they are shown.
+const ENGINE: &[Metric<EngineCounters>] = &[
+    Metric {
+        meta: internal("other_ports", Unit::Record)
+            .help("Of the records, those of other ports than the chosen.")
+            .status("packets.other_ports", Text::IfAny("of other ports")),
+        value: |engine, _| engine.other_ports,
+    },
+    Metric { meta: internal("sent", Unit::Segment).help("Outbound segments noted."), value: |engine, _| engine.sent },
+    Metric {
+        meta: count("retransmissions", Unit::Segment).bad().help("Retransmissions seen."),
+        value: |engine, _| engine.retransmissions,
+    },
+    Metric {
+        meta: count("samples", Unit::Sample)
+            .help("RTT samples.")
+            .by("kind", &["data", "connect"])
+            .json(Json::Total)
+            .status("samples", Text::Labels),
+        value: |engine, kind| engine.samples[kind],
+    },
+    Metric {
+        meta: count("samples.delayed", Unit::Sample)
+            .help("Samples that took as long as a delayed ACK of their flow does.")
+            .json(Json::Named("delayed"))
+            .status("samples.delayed", Text::Absent),
+        value: |engine, _| engine.delayed,
+    },
+    Metric {
+        meta: count("rejected", Unit::Segment)
+            .bad()
+            .help("Acknowledgements of something new that measured nothing.")
+            .by("reason", names_of!(Rejection))
+            .status("samples.rejected", Text::Always("acknowledgements rejected")),
+        value: |engine, reason| engine.rejected[reason],
+    },
+    Metric {
+        meta: internal("quiet", Unit::Segment)
+            .help("Inbound segments from which nothing was to be expected.")
+            .by("reason", names_of!(Quiet)),
+        value: |engine, reason| engine.quiet[reason],
+    },
+    Metric {
+        meta: internal("flows_begun", Unit::Connection)
+            .help("Flows begun.")
+            .json(Json::Absent)
+            .status("flows.begun", Text::Always("begun")),
+        value: |engine, _| engine.flows_begun,
+    },
+    Metric {
+        meta: internal("flows_closed", Unit::Connection)
+            .help("Flows that ended after a close or reset.")
+            .json(Json::Absent)
+            .status("flows.closed", Text::Always("closed")),
+        value: |engine, _| engine.flows_closed,
+    },
+    Metric {
+        meta: internal("flows_idle", Unit::Connection)
+            .help("Flows that ended after silence.")
+            .json(Json::Absent)
+            .status("flows.idle", Text::Always("idle")),
+        value: |engine, _| engine.flows_idle,
+    },
+    Metric {
+        meta: count("flows.evicted", Unit::Eviction)
+            .bad()
+            .help("Flows forgotten because there were more than `max_flows`.")
+            .status("drops.flows_evicted", Text::Always("flows evicted")),
+        value: |engine, _| engine.flows_evicted,
+    },
+    Metric {
+        meta: internal("outstanding", Unit::Segment)
+            .help("Transmissions not recorded, because all flows together had too many outstanding.")
+            .json(Json::Absent)
+            .status("drops.outstanding", Text::Always("outstanding")),
+        value: |engine, _| engine.pool_full,
+    },
+];
+
+counters! {
+    /// What happened to the daemon from outside, since it started; how often.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Events {
+        /// Times that an interface went away that is watched by its name.
+        pub interfaces_lost: u64 = count("interfaces.lost", Unit::Event)
+            .bad()
+            .status("happened.interfaces_lost", Text::Absent),
+        /// Look-ups of configured host names that failed.
+        pub dns_failures: u64 =
+            count("dns_failures", Unit::Error).bad().status("happened.dns_failures", Text::Absent),
+        /// Times that the wall clock was set or the host was suspended.
+        pub clock_jumps: u64 =
+            count("clock_jumps", Unit::Event).bad().status("happened.clock_jumps", Text::Absent),
+        /// Times that the configuration was read again.
+        pub reloads: u64 = internal("reloads", Unit::Event).status("happened.reloads", Text::Absent),
+        /// Times that a changed configuration was refused.
+        pub reloads_refused: u64 =
+            internal("reloads_refused", Unit::Event).status("happened.reloads_refused", Text::Absent),
+        /// Lines of the log that could not be written.
+        pub log_lines_lost: u64 =
+            count("log_lines_lost", Unit::Message).bad().status("happened.log_lines_lost", Text::Absent),
+        /// Notifications to the service manager that it did not take.
+        pub notifications_lost: u64 = internal("notifications_lost", Unit::Message)
+            .json(Json::Absent)
+            .status("happened.notifications_lost", Text::Absent),
+    }
+}
+
+/// How the daemon itself is doing: its counters since it started, and what is as of now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// The source's.
+    pub source: SourceCounters,
+    /// The engine's.
+    pub engine: EngineCounters,
+    /// Flows now.
+    pub flows: u64,
+    /// Samples folded into `dst:other`.
+    pub folded_samples: u64,
+    /// Samples not printed.
+    pub samples_dropped: u64,
+    /// Resident memory now, in bytes.
+    pub memory_bytes: u64,
+    /// Interfaces that capture runs on now.
+    pub interfaces: u64,
+    /// What the outputs could not send; in a report, up to the one before it.
+    pub send_errors: u64,
+    /// What happened to the daemon.
+    pub happened: Events,
+}
+
+/// Of the daemon itself.
+const HEALTH: &[Metric<Health>] = &[
+    Metric {
+        meta: count("samples.folded", Unit::Sample)
+            .bad()
+            .help("Samples folded into `dst:other` because there were more than `max_pairs` host pairs.")
+            .json(Json::Named("folded_samples"))
+            .status("drops.samples_folded", Text::Always("samples folded")),
+        value: |health, _| health.folded_samples,
+    },
+    Metric {
+        meta: internal("dropped_samples", Unit::Sample)
+            .help("Samples not printed because the reader was too slow.")
+            .status("drops.samples_not_printed", Text::Absent),
+        value: |health, _| health.samples_dropped,
+    },
+    Metric {
+        meta: count("send_errors", Unit::Error)
+            .bad()
+            .help("Datagrams that could not be sent to the DogStatsD server, and lines for which there was no room.")
+            .json(Json::Absent)
+            .status("drops.send_errors", Text::Always("not sent")),
+        value: |health, _| health.send_errors,
+    },
+    Metric {
+        meta: count("reloads", Unit::Event)
+            .help("Times that the configuration was to be read again.")
+            .by("result", &["done", "refused"])
+            .json(Json::Absent),
+        value: |health, result| [health.happened.reloads, health.happened.reloads_refused][result],
+    },
+    Metric {
+        meta: gauge("flows", Unit::Connection).help("TCP flows tracked now.").status("flows.now", Text::Absent),
+        value: |health, _| health.flows,
+    },
+    Metric {
+        meta: gauge("interfaces", Unit::Device).help("Interfaces that capture runs on now."),
+        value: |health, _| health.interfaces,
+    },
+    Metric {
+        meta: gauge("memory", Unit::Byte)
+            .bad()
+            .help("Resident memory of the daemon.")
+            .json(Json::Named("memory_bytes"))
+            .unknown_at_zero(),
+        value: |health, _| health.memory_bytes,
+    },
+];
+
+/// What Prometheus alone is shown: how many pairs its page has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scraped {
+    /// Host pairs on the page.
+    pub pairs: u64,
+    /// Host pairs that were on it.
+    pub expired: u64,
+}
+
+impl Scraped {
+    /// Their metrics.
+    pub const METRICS: &'static [Metric<Self>] = &[
+        Metric {
+            meta: gauge("pairs", Unit::Connection).help("Host pairs kept apart."),
+            value: |scraped, _| scraped.pairs,
+        },
+        Metric {
+            meta: count("pairs_expired", Unit::Event).help("Host pairs forgotten because they were silent."),
+            value: |scraped, _| scraped.expired,
+        },
+    ];
+}
+
+/// What Prometheus has of the build: name without its end, help, labels.
+pub const BUILD: (&str, &str, &str) = ("go_metro_build", "Version and source in use", "version, backend");
+
+/// A declared number and its value, or its values by label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// What it is.
+    pub meta: &'static Meta,
+    /// One for each label; one where there is no label.
+    pub values: Vec<u64>,
+}
+
+impl Reading {
+    /// Each label and its value.
+    pub fn by_label(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.meta.labels.iter().copied().zip(self.values.iter().copied())
+    }
+
+    /// All labels together.
+    pub fn total(&self) -> u64 {
+        self.values.iter().sum()
+    }
+}
+
+/// What `metrics` read of what holds them.
+pub fn read<S>(metrics: &'static [Metric<S>], from: &S) -> impl Iterator<Item = Reading> {
+    metrics.iter().map(move |Metric { meta, value }| Reading {
+        meta,
+        values: (0..meta.labels.len().max(1)).map(|index| value(from, index)).collect(),
+    })
+}
+
+/// Every number of the daemon's own.
+pub fn readings(health: &Health) -> impl Iterator<Item = Reading> {
+    read(Counters::METRICS, &health.source.packets)
+        .chain(read(SourceCounters::METRICS, &health.source))
+        .chain(read(ENGINE, &health.engine))
+        .chain(read(HEALTH, health))
+        .chain(read(Events::METRICS, &health.happened))
+}
+
+/// Every declaration of the daemon's own numbers.
+pub fn declared() -> impl Iterator<Item = &'static Meta> {
+    let of_source = Counters::METRICS.iter().map(|metric| &metric.meta);
+    of_source
+        .chain(SourceCounters::METRICS.iter().map(|metric| &metric.meta))
+        .chain(ENGINE.iter().map(|metric| &metric.meta))
+        .chain(HEALTH.iter().map(|metric| &metric.meta))
+        .chain(Events::METRICS.iter().map(|metric| &metric.meta))
+}
+
+/// What DogStatsD calls it.
+pub fn dogstatsd_name(meta: &Meta) -> String {
+    format!("{DOGSTATSD_PREFIX}{}", meta.name)
+}
+
+/// What Prometheus calls it, without the end that says unit or kind.
+pub fn prometheus_name(meta: &Meta) -> String {
+    format!("{PROMETHEUS_PREFIX}{}", flat(meta))
+}
+
+/// What JSON lines call it, if they have it.
+pub fn json_name(meta: &Meta) -> Option<String> {
+    match meta.json {
+        Json::Absent => None,
+        Json::Usual | Json::Total => Some(flat(meta)),
+        Json::Named(name) => Some(name.to_owned()),
+    }
+}
+
+fn flat(meta: &Meta) -> String {
+    meta.name.replace('.', "_")
+}

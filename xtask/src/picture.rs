@@ -1,6 +1,5 @@
 //! `cargo xtask picture`: docs/top.svg, the screen of a real `go-metro top` on a real terminal, in the lab.
 
-use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -13,6 +12,7 @@ use testing_lab::agent::BINARY_VARIABLE;
 use testing_lab::terminal::Terminal;
 use testing_lab::traffic::talk;
 use testing_lab::{INTERFACE, Impairment, Lab, Link, Over, Way};
+use testing_support::svg::{element, picture};
 use testing_support::{daemon, setup, workspace};
 
 /// Size of the terminal.
@@ -119,45 +119,39 @@ impl Look {
 fn svg(screen: &str, title: &str) -> String {
     let (cell_width, cell_height) = CELL;
     let (width, height) = (f64::from(SIZE.0) * cell_width + 24.0, f64::from(SIZE.1) * cell_height + 52.0);
-    let mut drawing = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" \
-         aria-label=\"{title}\">\n\
-         <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"#1b1f27\"/>\n\
-         <circle cx=\"18\" cy=\"16\" r=\"5\" fill=\"#ff6b6b\"/><circle cx=\"36\" cy=\"16\" r=\"5\" fill=\"#ffd166\"/>\
-         <circle cx=\"54\" cy=\"16\" r=\"5\" fill=\"#66d19e\"/>\n\
-         <g font-family=\"DejaVu Sans Mono, Menlo, Consolas, monospace\" font-size=\"13.5\">\n\
-         <text x=\"50%\" y=\"21\" fill=\"#8b93a3\" text-anchor=\"middle\">{title}</text>\n"
-    );
+    let size = (format!("{width:.0}"), format!("{height:.0}"));
+    let mut drawing = picture(size.0, size.1).set("role", "img").set("aria-label", title);
+    drawing.push(element("rect").set("width", "100%").set("height", "100%").set("rx", 8).set("fill", "#1b1f27"));
+    let button = |x: u32, colour| element("circle").set("cx", x).set("cy", 16).set("r", 5).set("fill", colour);
+    let buttons = [(18, "#ff6b6b"), (36, "#ffd166"), (54, "#66d19e")].map(|(x, colour)| button(x, colour).to_string());
+    drawing.push(buttons.concat());
+    let font = "DejaVu Sans Mono, Menlo, Consolas, monospace";
+    let mut text = element("g").set("font-family", font).set("font-size", 13.5);
+    let heading = element("text").set("x", "50%").set("y", 21).set("fill", "#8b93a3");
+    text.push(heading.set("text-anchor", "middle").text(title));
     let mut look = Look::default();
     for (number, line) in screen.lines().enumerate() {
         let top = 32.0 + number as f64 * cell_height;
         let mut column = 0;
         let mut pieces = line.split("\x1b[");
-        let mut draw = |text: &str, look: Look| {
-            let count = text.chars().count();
+        let mut draw = |run: &str, look: Look| {
+            let count = run.chars().count();
             let left = 12.0 + column as f64 * cell_width;
             let wide = count as f64 * cell_width;
             column += count;
+            let [x, y, length] = [left, top, wide].map(|number| format!("{number:.1}"));
             if look.reversed {
-                let _ = writeln!(
-                    drawing,
-                    "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{wide:.1}\" height=\"{cell_height}\" \
-                     fill=\"#d8dee9\"/>"
-                );
+                let ground = element("rect").set("x", &x).set("y", y).set("width", &length);
+                text.push(ground.set("height", cell_height).set("fill", "#d8dee9"));
             }
-            if text.trim().is_empty() {
+            if run.trim().is_empty() {
                 return;
             }
-            let weight = if look.bold { " font-weight=\"bold\"" } else { "" };
+            let word = element("text").set("x", x).set("y", format_args!("{:.1}", top + 13.0));
+            let word = word.set("textLength", length).set("lengthAdjust", "spacingAndGlyphs").set("fill", look.ink());
+            let word = if look.bold { word.set("font-weight", "bold") } else { word };
             // Blanks that no viewer folds.
-            let text = text.replace('&', "&amp;").replace('<', "&lt;").replace(' ', "\u{a0}");
-            let _ = writeln!(
-                drawing,
-                "<text x=\"{left:.1}\" y=\"{:.1}\" textLength=\"{wide:.1}\" lengthAdjust=\"spacingAndGlyphs\" \
-                 fill=\"{}\"{weight}>{text}</text>",
-                top + 13.0,
-                look.ink()
-            );
+            text.push(word.text(run.replace(' ', "\u{a0}")));
         };
         draw(pieces.next().unwrap_or_default(), look);
         for piece in pieces {
@@ -166,7 +160,8 @@ fn svg(screen: &str, title: &str) -> String {
             draw(text, look);
         }
     }
-    drawing + "</g>\n</svg>\n"
+    drawing.push(text);
+    format!("{drawing}\n")
 }
 
 #[cfg(test)]

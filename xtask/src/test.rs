@@ -126,7 +126,7 @@ fn check_form(toolchain: setup::Toolchain) -> Result<()> {
     run(cargo().args(["clippy", "--quiet"]).args(end_to_end()).args(["--", "-Dwarnings"]))?;
     // In release, as the object is built: what its dependencies need is then compiled already.
     run(build_ebpf::cargo_for(toolchain, "clippy")?.args(["--quiet", "--release", "--", "-Dwarnings"]))?;
-    // It is quick, but not worth the minute of its installation to who wants a few tests.
+    // `cargo xtask deny` installs it, and continuous integration runs that.
     if which("cargo-machete").is_some() {
         heading("unused dependencies");
         deny::unused()?;

@@ -1,6 +1,6 @@
 //! A plot as an SVG file: a few curves over a logarithmic scale, readable on light and dark ground.
 
-use std::fmt::Write as _;
+use testing_support::svg::{self, Element, element, line, picture};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 380.0;
@@ -38,40 +38,36 @@ impl Plot {
         let (left, right, top, bottom) = MARGIN;
         let x = |value: f64| left + value.log10() / decades * (WIDTH - left - right);
         let y = |value: f64| HEIGHT - bottom - value / (steps * step) * (HEIGHT - top - bottom);
-        let mut svg = String::new();
-        let mut line = |text: String| svg.extend([text.as_str(), "\n"]);
-        line(format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
-             font-size=\"12\" fill=\"{GREY}\">"
-        ));
-        line(text(left, 18.0, "start", &self.title));
+        let mut svg = picture(WIDTH, HEIGHT).set("font-family", "sans-serif").set("font-size", 12).set("fill", GREY);
+        svg.push(text(left, 18.0, "start", &self.title));
         for number in 0..=steps as u32 {
             let value = f64::from(number) * step;
-            line(rule(left, y(value), WIDTH - right, y(value)));
-            line(text(left - 8.0, y(value) + 4.0, "end", &format!("{value}")));
+            svg.push(rule(left, y(value), WIDTH - right, y(value)));
+            svg.push(text(left - 8.0, y(value) + 4.0, "end", &format!("{value}")));
         }
         for decade in 0..=decades as i32 {
             let value = 10_f64.powi(decade);
-            line(rule(x(value), y(0.0), x(value), y(0.0) + 5.0));
-            line(text(x(value), y(0.0) + 19.0, "middle", &short(value)));
+            svg.push(rule(x(value), y(0.0), x(value), y(0.0) + 5.0));
+            svg.push(text(x(value), y(0.0) + 19.0, "middle", &short(value)));
         }
-        line(text((left + WIDTH - right) / 2.0, HEIGHT - 8.0, "middle", &self.x));
-        line(text(8.0, top - NAME_ABOVE, "start", &self.y));
+        svg.push(text((left + WIDTH - right) / 2.0, HEIGHT - 8.0, "middle", &self.x));
+        svg.push(text(8.0, top - NAME_ABOVE, "start", &self.y));
         for ((name, points), colour) in self.curves.iter().zip(COLOURS.iter().cycle()) {
-            let path: Vec<String> = points.iter().map(|p| format!("{:.1},{:.1}", x(p.x), y(p.y.median))).collect();
-            line(format!(r#"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="2"/>"#, path.join(" ")));
+            let curve = svg::points(points.iter().map(|point| (x(point.x), y(point.y.median))));
+            let curve = element("polyline").set("points", curve).set("fill", "none");
+            svg.push(curve.set("stroke", colour).set("stroke-width", 2));
             for point in points {
                 let (at, low, high) = (x(point.x), y(point.y.low), y(point.y.high));
-                line(format!(r#"<path d="M{at:.1} {low:.1}V{high:.1}" stroke="{colour}"/>"#));
-                line(format!(r#"<circle cx="{at:.1}" cy="{:.1}" r="2.5" fill="{colour}"/>"#, y(point.y.median)));
+                svg.push(line(format_args!("M{at:.1} {low:.1}V{high:.1}")).set("stroke", colour));
+                let (cx, cy) = (format!("{at:.1}"), format!("{:.1}", y(point.y.median)));
+                svg.push(element("circle").set("cx", cx).set("cy", cy).set("r", 2.5).set("fill", colour));
             }
             if let Some(last) = points.last() {
-                let label = text(x(last.x) + 10.0, y(last.y.median) + 4.0, "start", name);
-                line(label.replacen("<text", &format!("<text fill=\"{colour}\""), 1));
+                let label = element("text").set("fill", colour);
+                svg.push(placed(label, x(last.x) + 10.0, y(last.y.median) + 4.0, "start").text(name));
             }
         }
-        line("</svg>".to_owned());
-        svg
+        format!("{svg}\n")
     }
 }
 
@@ -89,22 +85,16 @@ fn short(value: f64) -> String {
     }
 }
 
-fn text(x: f64, y: f64, anchor: &str, text: &str) -> String {
-    let mut escaped = String::new();
-    for c in text.chars() {
-        match c {
-            '<' => escaped.push_str("&lt;"),
-            '&' => escaped.push_str("&amp;"),
-            c => escaped.push(c),
-        }
-    }
-    format!(r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{escaped}</text>"#)
+fn text(x: f64, y: f64, anchor: &str, text: &str) -> Element {
+    placed(element("text"), x, y, anchor).text(text)
 }
 
-fn rule(x1: f64, y1: f64, x2: f64, y2: f64) -> String {
-    let mut path = String::new();
-    let _ = write!(path, r#"<path d="M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}" stroke="{GREY}" stroke-opacity="0.35"/>"#);
-    path
+fn placed(text: Element, x: f64, y: f64, anchor: &str) -> Element {
+    text.set("x", format_args!("{x:.1}")).set("y", format_args!("{y:.1}")).set("text-anchor", anchor)
+}
+
+fn rule(x1: f64, y1: f64, x2: f64, y2: f64) -> Element {
+    line(format_args!("M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}")).set("stroke", GREY).set("stroke-opacity", 0.35)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What tasks and tests share: where things are, how commands are run, what has to be installed, and the builds.
 //!
-//! Order of modules: `daemon`, `tasks` → `build_ebpf` → `ebpf_stamp`, `paths`, `setup` → `apt` → `pipe`, `workspace`.
+//! Order of modules: `daemon`, `tasks` → `build_ebpf` → `ebpf_stamp`, `paths`, `setup` → `apt` → `pipe`, `svg`,
+//! `workspace`.
 
 pub mod apt;
 pub mod build_ebpf;
@@ -10,5 +11,7 @@ mod ebpf_stamp;
 pub mod paths;
 pub mod pipe;
 pub mod setup;
+#[path = "../../../go-metro-userspace/src/output/plot/svg.rs"]
+pub mod svg;
 pub mod tasks;
 pub mod workspace;

@@ -83,7 +83,6 @@ const UNIT: &[Step] = &[
     Step::RustSrc,
     Step::Linker,
     Step::Cargo(&subcommands::FUZZ),
-    Step::Cargo(&subcommands::MACHETE),
 ];
 const TEST: &[Step] = &[
     Step::Packages(Need::Build),
@@ -104,7 +103,6 @@ const TEST: &[Step] = &[
     Step::Python(Tools::Packages),
     Step::Python(Tools::Manifests),
     Step::Cargo(&subcommands::FUZZ),
-    Step::Cargo(&subcommands::MACHETE),
 ];
 
 /// The programs that need root, namespaces, other tools or a built agent, and what their tests need beside the build.

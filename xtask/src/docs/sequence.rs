@@ -4,13 +4,13 @@
 //! Times are those at the local interface, where the captures were made. When the far end had a frame is not known
 //! there; the drawing slants all lines alike.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
+use testing_support::svg::{Element, element, line, picture};
 use testing_support::workspace::{capture, root};
 
 /// The end that the captures were made at.
@@ -57,18 +57,18 @@ pub(super) fn drawing(binary: &Path) -> Result<String> {
     let mut height: f64 = 0.0;
     for (number, (name, frames, heading)) in PARTS.iter().enumerate() {
         let file = root().join(format!("corpus/{name}.pcap.gz"));
-        let (text, bottom) = part(&frames_of(&file, frames)?, &verdicts(binary, &file)?, heading)?;
-        parts.push(format!("<g transform=\"translate({:.0} 0)\">\n{text}</g>\n", number as f64 * PART_WIDTH));
+        let place = format!("translate({:.0} 0)", number as f64 * PART_WIDTH);
+        let place = element("g").set("transform", place);
+        let (part, bottom) = part(place, &frames_of(&file, frames)?, &verdicts(binary, &file)?, heading)?;
+        parts.push(part);
         height = height.max(bottom);
     }
     let width = PARTS.len() as f64 * PART_WIDTH;
-    Ok(format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {:.0}\" role=\"img\" aria-label=\"Frames of \
-         two captures and the samples they give\" \
-         font-family=\"sans-serif\" font-size=\"12\" fill=\"{INK}\">\n{}</svg>\n",
-        height + 30.0,
-        parts.concat()
-    ))
+    let drawing = picture(width, format_args!("{:.0}", height + 30.0)).set("role", "img");
+    let drawing = drawing.set("aria-label", "Frames of two captures and the samples they give");
+    let mut drawing = drawing.set("font-family", "sans-serif").set("font-size", 12).set("fill", INK);
+    parts.iter().for_each(|part| drawing.push(part));
+    Ok(format!("{drawing}\n"))
 }
 
 fn frames_of(file: &Path, numbers: &std::ops::RangeInclusive<u64>) -> Result<Vec<Frame>> {
@@ -117,8 +117,8 @@ fn verdicts(binary: &Path, file: &Path) -> Result<Vec<Verdict>> {
     text.lines().filter(|line| line.starts_with('{')).map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
-/// One part, and where it ends.
-fn part(frames: &[Frame], verdicts: &[Verdict], heading: &str) -> Result<(String, f64)> {
+/// One part, inside `svg`, and where it ends.
+fn part(mut svg: Element, frames: &[Frame], verdicts: &[Verdict], heading: &str) -> Result<(Element, f64)> {
     let first = frames.first().context("no frames")?.time_ns;
     let mut rows: Vec<f64> = Vec::new();
     let mut y = TOP;
@@ -130,12 +130,12 @@ fn part(frames: &[Frame], verdicts: &[Verdict], heading: &str) -> Result<(String
         rows.push(y);
     }
     let bottom = y + SLANT + 14.0;
-    let mut svg = String::new();
-    let mut line = |text: String| svg.extend([text.as_str(), "\n"]);
-    line(format!(r#"<text x="16" y="24" font-size="14" font-weight="bold">{heading}</text>"#));
+    let title = element("text").set("x", 16).set("y", 24).set("font-size", 14).set("font-weight", "bold");
+    svg.push(title.text(heading));
     for (x, name) in [(LOCAL_X, "local end"), (REMOTE_X, "remote end")] {
-        line(format!(r#"<text x="{x}" y="52" text-anchor="middle">{name}</text>"#));
-        line(format!(r#"<path d="M{x} 60V{bottom:.1}" stroke="{INK}" stroke-width="1.5"/>"#));
+        svg.push(element("text").set("x", x).set("y", 52).set("text-anchor", "middle").text(name));
+        let axis = line(format_args!("M{x} 60V{bottom:.1}"));
+        svg.push(axis.set("stroke", INK).set("stroke-width", 1.5));
     }
     let mut brackets = 0;
     for (frame, y) in frames.iter().zip(&rows) {
@@ -148,25 +148,17 @@ fn part(frames: &[Frame], verdicts: &[Verdict], heading: &str) -> Result<(String
             None if frame.is_out => SENT,
             None => INK,
         };
-        line(arrow(from, start, to, end, colour));
+        svg.push(arrow(from, start, to, end, colour));
         let (x, y_label) = (f64::midpoint(LOCAL_X, REMOTE_X), f64::midpoint(start, end) - 4.0);
         let angle = ((end - start) / (to - from)).atan().to_degrees();
-        line(format!(
-            r#"<text transform="translate({x:.1} {y_label:.1}) rotate({angle:.1})" text-anchor="middle" font-size="10.5" fill="{colour}">{}</text>"#,
-            frame.label
-        ));
-        line(format!(
-            r#"<text x="{:.1}" y="{:.1}" text-anchor="end" font-size="10.5">{:.1} ms</text>"#,
-            LOCAL_X - 8.0,
-            y + 4.0,
-            (frame.time_ns - first) as f64 / 1e6
-        ));
+        let place = format!("translate({x:.1} {y_label:.1}) rotate({angle:.1})");
+        let label = element("text").set("transform", place).set("text-anchor", "middle").set("font-size", 10.5);
+        svg.push(label.set("fill", colour).text(&frame.label));
+        let time = at(LOCAL_X - 8.0, y + 4.0).set("text-anchor", "end").set("font-size", 10.5);
+        svg.push(time.text(format_args!("{:.1} ms", (frame.time_ns - first) as f64 / 1e6)));
         if let Some(Verdict { rejected: Some(reason), .. }) = verdict {
-            line(format!(
-                r#"<text x="{:.1}" y="{:.1}" fill="{NONE}">no sample: {reason}</text>"#,
-                REMOTE_X + 12.0,
-                y - SLANT + 4.0
-            ));
+            let why = at(REMOTE_X + 12.0, y - SLANT + 4.0).set("fill", NONE);
+            svg.push(why.text(format_args!("no sample: {reason}")));
         }
         let Some(Verdict { rtt_ns: Some(rtt), .. }) = verdict else { continue };
         // The segment that it times left so long ago.
@@ -174,24 +166,23 @@ fn part(frames: &[Frame], verdicts: &[Verdict], heading: &str) -> Result<(String
         let sent = rows[sent.with_context(|| format!("no segment left {rtt} ns before {}", frame.label))?];
         let x = [150.0, 80.0][brackets % 2];
         brackets += 1;
-        line(format!(
-            r#"<path d="M{} {sent:.1}H{x}V{y:.1}H{}" fill="none" stroke="{SAMPLE}" stroke-width="1.5"/>"#,
-            LOCAL_X - 56.0,
-            LOCAL_X - 56.0
-        ));
-        line(format!(
-            r#"<text x="{:.1}" y="{:.1}" text-anchor="end" fill="{SAMPLE}" font-weight="bold">{:.2} ms</text>"#,
-            x - 4.0,
-            f64::midpoint(sent, *y) + 4.0,
-            *rtt as f64 / 1e6
-        ));
+        let edge = LOCAL_X - 56.0;
+        let bracket = line(format_args!("M{edge} {sent:.1}H{x}V{y:.1}H{edge}")).set("fill", "none");
+        svg.push(bracket.set("stroke", SAMPLE).set("stroke-width", 1.5));
+        let sample = at(x - 4.0, f64::midpoint(sent, *y) + 4.0).set("text-anchor", "end").set("fill", SAMPLE);
+        svg.push(sample.set("font-weight", "bold").text(format_args!("{:.2} ms", *rtt as f64 / 1e6)));
     }
     Ok((svg, bottom))
 }
 
+/// A text at a place.
+fn at(x: f64, y: f64) -> Element {
+    element("text").set("x", format_args!("{x:.1}")).set("y", format_args!("{y:.1}"))
+}
+
 fn arrow(x1: f64, y1: f64, x2: f64, y2: f64, colour: &str) -> String {
-    let mut path = format!(r#"<path d="M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}" stroke="{colour}" stroke-width="1.5"/>"#);
+    let shaft = line(format_args!("M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}")).set("stroke", colour).set("stroke-width", 1.5);
     let back = if x2 > x1 { -8.0 } else { 8.0 };
-    let _ = write!(path, r#"<path d="M{x2:.1} {y2:.1}l{back} -5v9z" fill="{colour}"/>"#);
-    path
+    let head = line(format_args!("M{x2:.1} {y2:.1}l{back} -5v9z")).set("fill", colour);
+    format!("{shaft}{head}")
 }

@@ -1,10 +1,11 @@
 //! Panels of a plot as SVG, and the page around them.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use go_metro_rtt::{Figure, Stats};
 
 use super::scale::{RttScale, even_ticks};
+use super::svg::{self, Element, element, picture};
 use super::{LeftOut, Panel, Points};
 use crate::output::number::{self, short};
 use crate::output::{columns, fit};
@@ -95,11 +96,12 @@ impl Times {
 /// All panels in one drawing.
 pub(super) fn svg(title: &str, panels: &[(Panel<'_>, &Points)], left_out: LeftOut) -> String {
     let all_times = Times::of(panels);
-    let mut body = String::new();
     let mut y = 28.0;
-    let lines = |body: &mut String, class: &str, text: &str, y: &mut f64| {
+    // The height is known once all is placed.
+    let mut body = Vec::new();
+    let lines = |body: &mut Vec<Element>, class: &str, text: &str, y: &mut f64| {
         for line in wrapped(text, CHARACTERS) {
-            let _ = writeln!(body, "<text class=\"{class}\" x=\"20\" y=\"{y}\">{}</text>", escaped(&line));
+            body.push(element("text").set("class", class).set("x", 20).set("y", *y).text(printable(&line)));
             *y += if class == "title" { 22.0 } else { LINE };
         }
     };
@@ -112,18 +114,18 @@ pub(super) fn svg(title: &str, panels: &[(Panel<'_>, &Points)], left_out: LeftOu
         lines(&mut body, "name", &named(panel), &mut y);
         let statistics = statistics(panel.stats) + &drawn(points, all_times, &WIDE);
         lines(&mut body, "faint", &statistics, &mut y);
-        let _ = writeln!(body, "<g transform=\"translate(0 {})\">", y - LINE + 4.0);
-        draw_panel(&mut body, panel.stats, points, all_times, &WIDE);
-        body.push_str("</g>\n");
+        let mut place = element("g").set("transform", format_args!("translate(0 {})", y - LINE + 4.0));
+        draw_panel(&mut place, panel.stats, points, all_times, &WIDE);
+        body.push(place);
         y += PANEL - LINE + 8.0;
     }
     y += 12.0;
     lines(&mut body, "faint", &foot(panels.len(), left_out), &mut y);
-    let width = WIDE.width;
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {y}\" role=\"img\" aria-label=\"round-trip times\">\n\
-         <style>:root{{min-width:760px}}{STYLE}</style>\n<rect class=\"back\" width=\"100%\" height=\"100%\"/>\n{body}</svg>\n"
-    )
+    let mut drawing = picture(WIDE.width, y).set("role", "img").set("aria-label", "round-trip times");
+    drawing.push(element("style").inside(format_args!(":root{{min-width:760px}}{STYLE}")));
+    drawing.push(element("rect").set("class", "back").set("width", "100%").set("height", "100%"));
+    body.iter().for_each(|element| drawing.push(element));
+    format!("{drawing}\n")
 }
 
 fn named(panel: &Panel<'_>) -> String {
@@ -205,7 +207,7 @@ fn spread(wanted: &mut [f64], (top, bottom): (f64, f64)) {
     }
 }
 
-fn draw_panel(out: &mut String, stats: &Stats, points: &Points, all: Times, geometry: &Geometry) {
+fn draw_panel(out: &mut Element, stats: &Stats, points: &Points, all: Times, geometry: &Geometry) {
     let (left, right) = geometry.course;
     let (top, bottom, start, end) = (ABOVE, BELOW, all.start, all.end);
     let scale = RttScale::new(stats.min().as_millis_f64(), stats.max().as_millis_f64());
@@ -214,45 +216,33 @@ fn draw_panel(out: &mut String, stats: &Stats, points: &Points, all: Times, geom
     let (unit, per_second) = all.unit();
     let since = |at: u64| (at - start) as f64 / 1e9 * per_second;
     for (from, to) in [Some(geometry.course), geometry.shape].into_iter().flatten() {
-        let _ = writeln!(
-            out,
-            "<rect class=\"frame\" x=\"{from}\" y=\"{top}\" width=\"{}\" height=\"{}\"/>",
-            to - from,
-            bottom - top
-        );
+        let frame = element("rect").set("class", "frame").set("x", from).set("y", top);
+        out.push(frame.set("width", to - from).set("height", bottom - top));
     }
-    let _ =
-        writeln!(out, "<text class=\"faint\" x=\"{}\" y=\"{}\" text-anchor=\"end\">ms</text>", left - 6.0, top - 6.0);
+    out.push(faint(left - 6.0, top - 6.0).set("text-anchor", "end").text("ms"));
     let mut last = f64::MAX;
     let ticks = scale.ticks();
     for (tick, text) in ticks.iter().zip(number::marks(&ticks)) {
         let place = y(*tick);
-        let _ = writeln!(out, "<path class=\"grid\" d=\"M{left} {place:.1}H{right}\"/>");
+        out.push(classed("path", "grid").set("d", format_args!("M{left} {place:.1}H{right}")));
         if last - place >= APART && place + 4.0 - APART >= top - 6.0 {
             last = place;
-            let _ = writeln!(
-                out,
-                "<text class=\"faint\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
-                left - 6.0,
-                place + 4.0,
-            );
+            let mark = faint(left - 6.0, format_args!("{:.1}", place + 4.0));
+            out.push(mark.set("text-anchor", "end").text(text));
         }
     }
     let mut free = f64::MIN;
     let ticks = even_ticks(0.0, since(end), geometry.times);
     for (tick, text) in ticks.iter().zip(number::marks(&ticks)) {
         let place = left + tick / since(end) * (right - left);
-        let _ = writeln!(out, "<path class=\"grid\" d=\"M{place:.1} {top}V{bottom}\"/>");
+        out.push(classed("path", "grid").set("d", format_args!("M{place:.1} {top}V{bottom}")));
         let text = format!("{text} {unit}");
         // Six pixels a character are enough for figures of this size.
         let half = text.chars().count() as f64 * 3.0;
         if place - half >= free {
             free = place + half + 6.0;
-            let _ = writeln!(
-                out,
-                "<text class=\"faint\" x=\"{place:.1}\" y=\"{}\" text-anchor=\"middle\">{text}</text>",
-                bottom + 14.0
-            );
+            let mark = faint(format_args!("{place:.1}"), bottom + 14.0);
+            out.push(mark.set("text-anchor", "middle").text(text));
         }
     }
     let [p50, p99] = stats.quantiles([0.5, 0.99]).map(|figure| figure.ms);
@@ -261,16 +251,10 @@ fn draw_panel(out: &mut String, stats: &Stats, points: &Points, all: Times, geom
         // Of fewer than 100 samples p99 is the largest itself.
         if ms >= p99 && ms > 2.0 * p50 && marked < MOST_OUTLIERS {
             marked += 1;
-            let _ = writeln!(
-                out,
-                "<circle class=\"outlier\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\"><title>{} ms at +{:.3} {unit}</title></circle>",
-                x(at),
-                y(ms),
-                short(ms),
-                since(at)
-            );
+            let title = format!("{} ms at +{:.3} {unit}", short(ms), since(at));
+            out.push(dot("outlier", x(at), y(ms)).set("r", 2.6).inside(element("title").text(title)));
         } else {
-            let _ = writeln!(out, "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"1.5\"/>", x(at), y(ms));
+            out.push(dot("dot", x(at), y(ms)).set("r", 1.5));
         }
     }
     if let Some(shape) = geometry.shape {
@@ -282,18 +266,29 @@ fn draw_panel(out: &mut String, stats: &Stats, points: &Points, all: Times, geom
     for ((name, figure), label) in ["p50", "p95", "p99"].into_iter().zip(figures).zip(labels) {
         let place = y(figure.ms);
         let beside = geometry.shape.map_or_else(String::new, |(from, to)| format!("M{from} {place:.1}H{to}"));
-        let _ = writeln!(
-            out,
-            "<path class=\"p {name}\" d=\"M{left} {place:.1}H{right}{beside}\"/>\
-             <text class=\"faint\" x=\"{}\" y=\"{label:.1}\">{name} {}</text>",
-            geometry.labels,
-            shown(figure)
-        );
+        let quantile = classed("path", format_args!("p {name}"));
+        let quantile = quantile.set("d", format_args!("M{left} {place:.1}H{right}{beside}"));
+        let label = faint(geometry.labels, format_args!("{label:.1}"));
+        out.push(format_args!("{quantile}{}", label.text(format_args!("{name} {}", shown(figure)))));
     }
 }
 
+/// An element in a class of the style.
+fn classed(name: &'static str, class: impl Display) -> Element {
+    element(name).set("class", class)
+}
+
+/// A place for small text.
+fn faint(x: impl Display, y: impl Display) -> Element {
+    classed("text", "faint").set("x", x).set("y", y)
+}
+
+fn dot(class: &str, x: f64, y: f64) -> Element {
+    classed("circle", class).set("cx", format_args!("{x:.1}")).set("cy", format_args!("{y:.1}"))
+}
+
 /// How many samples lie at each height.
-fn draw_shape(out: &mut String, points: &Points, scale: RttScale, (left, right): (f64, f64)) {
+fn draw_shape(out: &mut Element, points: &Points, scale: RttScale, (left, right): (f64, f64)) {
     let mut counts = [0_usize; BARS];
     for (_, rtt) in &points.points {
         counts[((scale.share(rtt.as_millis_f64()) * BARS as f64) as usize).min(BARS - 1)] += 1;
@@ -305,12 +300,10 @@ fn draw_shape(out: &mut String, points: &Points, scale: RttScale, (left, right):
         let (from, to) = (scale.value(place as f64 / BARS as f64), scale.value((place + 1) as f64 / BARS as f64));
         let [from, to] = number::range(from, to);
         let share = *count as f64 / points.points.len() as f64 * 100.0;
-        let _ = writeln!(
-            out,
-            "<rect class=\"bar\" x=\"{left}\" y=\"{:.1}\" width=\"{wide:.1}\" height=\"{:.1}\"><title>{from} to {to} ms: {share:.1} %</title></rect>",
-            BELOW - (place + 1) as f64 * tall,
-            tall * 0.85,
-        );
+        let (y, height) = (BELOW - (place + 1) as f64 * tall, tall * 0.85);
+        let bar = classed("rect", "bar").set("x", left).set("y", format_args!("{y:.1}"));
+        let bar = bar.set("width", format_args!("{wide:.1}")).set("height", format_args!("{height:.1}"));
+        out.push(bar.inside(element("title").text(format_args!("{from} to {to} ms: {share:.1} %"))));
     }
 }
 
@@ -371,14 +364,10 @@ pub(super) fn html(title: &str, panels: &[(Panel<'_>, &Points)], left_out: LeftO
             drawn(points, all_times, &NARROW),
         );
         for (class, geometry) in [("wide", &WIDE), ("narrow", &NARROW)] {
-            let _ = writeln!(
-                sections,
-                "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"{class}\" viewBox=\"0 0 {} {PANEL}\" role=\"img\" aria-label=\"{}\">",
-                geometry.width,
-                escaped(&named(panel))
-            );
-            draw_panel(&mut sections, stats, points, all_times, geometry);
-            sections.push_str("</svg>\n");
+            let drawing = picture(geometry.width, PANEL).set("class", class).set("role", "img");
+            let mut drawing = drawing.set("aria-label", printable(&named(panel)));
+            draw_panel(&mut drawing, stats, points, all_times, geometry);
+            let _ = writeln!(sections, "{drawing}");
         }
         sections.push_str("</section>\n");
     }
@@ -420,19 +409,9 @@ fn name_cell(name: &str) -> String {
     format!("<td title=\"{name}\"><span class=\"name\"><span>{start}</span><span>{end}</span></span>")
 }
 
+/// As it may stand in the page: XML has no control characters (section 2.2), and a browser obeys those that reverse text.
 fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    // XML has no control characters (section 2.2), and a browser obeys those that turn text round.
-    for c in printable(text).chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            c => safe.push(c),
-        }
-    }
-    safe
+    svg::escaped(&printable(text))
 }
 
 /// A figure with the digits that it deserves.

@@ -5,6 +5,8 @@
 
 mod draw;
 mod scale;
+#[allow(dead_code, unreachable_pub, reason = "testing/support compiles it too, and uses all of it")]
+mod svg;
 
 use std::collections::HashMap;
 

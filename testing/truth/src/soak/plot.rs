@@ -1,7 +1,8 @@
 //! Memory and flows over time, with a mark for each fault, as a picture.
 
-use std::fmt::Write as _;
 use std::time::Duration;
+
+use testing_support::svg::{self, Element, element, line, picture};
 
 use super::faults::Fault;
 use super::watch::Point;
@@ -22,43 +23,34 @@ pub(super) fn svg(points: &[Point], happened: &[(Duration, Fault)]) -> String {
     let end = points.last().map_or(1.0, |point| point.at.as_secs_f64().max(1.0));
     let x = |at: Duration| LEFT + (WIDTH - LEFT - 20.0) * at.as_secs_f64() / end;
     let height = TOP + 2.0 * (PANEL + GAP) + 20.0 * COLOURS.len() as f64;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
-         font-size=\"12\">\n\
-         <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>\n"
-    );
+    let mut svg = picture(WIDTH, height).set("font-family", "sans-serif").set("font-size", 12);
+    svg.push(element("rect").set("width", WIDTH).set("height", height).set("fill", "white"));
     for (at, fault) in happened {
         let colour = COLOURS[Fault::ALL.iter().position(|other| other == fault).unwrap_or_default()];
         let (x, bottom) = (x(*at), TOP + 2.0 * PANEL + GAP);
-        let _ = writeln!(
-            svg,
-            "<path d=\"M{x:.1} {TOP}V{bottom}\" stroke=\"{colour}\" stroke-width=\"1\" opacity=\"0.35\"/>"
-        );
+        let mark = line(format_args!("M{x:.1} {TOP}V{bottom}"));
+        svg.push(mark.set("stroke", colour).set("stroke-width", 1).set("opacity", 0.35));
     }
     let mib = |point: &Point| point.memory as f64 / f64::from(1 << 20);
     panel(&mut svg, TOP, "resident memory, MiB", points, &x, mib);
     panel(&mut svg, TOP + PANEL + GAP, "flows", points, &x, |point| point.flows as f64);
     for minute in 0..=(end / 60.0) as u64 {
         let (at, y) = (x(Duration::from_secs(minute * 60)), TOP + 2.0 * PANEL + GAP + 16.0);
-        let _ = writeln!(svg, "<text x=\"{at:.1}\" y=\"{y}\" text-anchor=\"middle\">{minute}</text>");
+        let label = element("text").set("x", format_args!("{at:.1}")).set("y", y);
+        svg.push(label.set("text-anchor", "middle").text(minute));
     }
     for (k, fault) in Fault::ALL.iter().enumerate() {
         let y = TOP + 2.0 * (PANEL + GAP) + 20.0 * k as f64;
-        let _ = writeln!(
-            svg,
-            "<rect x=\"{LEFT}\" y=\"{}\" width=\"10\" height=\"10\" fill=\"{}\"/><text x=\"{}\" y=\"{y}\">{}</text>",
-            y - 9.0,
-            COLOURS[k],
-            LEFT + 16.0,
-            fault.name()
-        );
+        let colour = element("rect").set("x", LEFT).set("y", y - 9.0).set("width", 10).set("height", 10);
+        let name = element("text").set("x", LEFT + 16.0).set("y", y).text(fault.name());
+        svg.push(format_args!("{}{name}", colour.set("fill", COLOURS[k])));
     }
-    svg + "</svg>\n"
+    format!("{svg}\n")
 }
 
 /// A curve over its axis, from zero to a little above its highest.
 fn panel(
-    svg: &mut String,
+    svg: &mut Element,
     top: f64,
     title: &str,
     points: &[Point],
@@ -68,21 +60,15 @@ fn panel(
     let most = points.iter().map(&value).fold(1.0, f64::max) * 1.1;
     let y = |value: f64| top + PANEL * (1.0 - value / most);
     let (right, bottom) = (WIDTH - 20.0, top + PANEL);
-    let _ = writeln!(svg, "<path d=\"M{LEFT} {top}V{bottom}H{right}\" fill=\"none\" stroke=\"black\"/>");
-    let _ = writeln!(svg, "<text x=\"{LEFT}\" y=\"{}\">{title}</text>", top - 8.0);
+    let axes = line(format_args!("M{LEFT} {top}V{bottom}H{right}"));
+    svg.push(axes.set("fill", "none").set("stroke", "black"));
+    svg.push(element("text").set("x", LEFT).set("y", top - 8.0).text(title));
     for share in [0.0, 0.5, 1.0] {
         let value = most / 1.1 * share;
-        let _ = writeln!(
-            svg,
-            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value:.0}</text>",
-            LEFT - 6.0,
-            y(value) + 4.0
-        );
+        let label = element("text").set("x", LEFT - 6.0).set("y", format_args!("{:.1}", y(value) + 4.0));
+        svg.push(label.set("text-anchor", "end").text(format_args!("{value:.0}")));
     }
-    let line: Vec<String> = points.iter().map(|point| format!("{:.1},{:.1}", x(point.at), y(value(point)))).collect();
-    let _ = writeln!(
-        svg,
-        "<polyline points=\"{}\" fill=\"none\" stroke=\"#2c3e50\" stroke-width=\"1.5\"/>",
-        line.join(" ")
-    );
+    let curve = svg::points(points.iter().map(|point| (x(point.at), y(value(point)))));
+    let curve = element("polyline").set("points", curve).set("fill", "none");
+    svg.push(curve.set("stroke", "#2c3e50").set("stroke-width", 1.5));
 }

@@ -5,9 +5,9 @@
 
 use go_metro_common::segment::SegmentHeader;
 
-use super::key::Key;
-use super::table::NIL;
-use super::{Addr, Endpoint, Engine, FlowKey, Outcome, Segment, Side};
+use crate::key::Key;
+use crate::table::NIL;
+use crate::{Addr, Endpoint, Engine, FlowKey, Outcome, Segment, Side};
 
 /// Segments in a batch: enough for a processor's outstanding cache misses, few enough that all they need stays in its fastest cache.
 const SIZE: usize = 32;

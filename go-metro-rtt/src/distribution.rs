@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 use sketches_ddsketch::{Config, DDSketch};
 
-use super::{Histogram, Rtt};
+use crate::{Histogram, Rtt};
 
 /// Largest relative error of a quantile that is not exact: the sketch's own, and that of rounding to three digits (at most 0.5 %).
 pub const QUANTILE_ERROR: f64 = 0.01;

@@ -1,13 +1,13 @@
 //! Segments of peers whose flows have not begun: what was acknowledged before it was seen is not timed by a repetition
-//! (rule 4), nor by what comes behind something that was missed, and three duplicates announce a retransmission (rule
-//! 5).
+//! (rule 12), nor by what comes behind something that was missed (rule 15), and three duplicates announce a
+//! retransmission (rule 5).
 //!
 //! A capture may have an acknowledgement before the segment that it acknowledges. Where that is the first segment of
 //! its flow, there is no flow yet to remember it, and what others send must not make one. So it is remembered here: a
 //! place for each of some thousand hashes, where the latest flow of a hash replaces those before.
 
-use super::flow::LARGEST_WINDOW;
-use super::{Segment, SeqNum};
+use crate::flow::LARGEST_WINDOW;
+use crate::{Segment, SeqNum};
 
 /// Places: 64 KiB.
 const PLACES: usize = 1 << 12;

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use go_metro_common::segment::TcpFlags;
 
-use super::batch::Hashed;
-use super::early::{Early, EarlySegments};
-use super::flow::{Flow, FlowLimits, Sent, Ticks};
-use super::key::Key;
-use super::outstanding::{COMMON_PER_FLOW, Pool};
-use super::sample::{Quiet, Rejection};
-use super::table::{Ended, FlowTable, Lifetimes, NIL};
-use super::time::nanoseconds;
-use super::{Class, Direction, Kind, Nanos, Outcome, Ports, Rtt, Segment};
+use crate::batch::Hashed;
+use crate::early::{Early, EarlySegments};
+use crate::flow::{Flow, FlowLimits, Sent, Ticks};
+use crate::key::Key;
+use crate::outstanding::{COMMON_PER_FLOW, Pool};
+use crate::sample::{Quiet, Rejection};
+use crate::table::{Ended, FlowTable, Lifetimes, NIL};
+use crate::time::nanoseconds;
+use crate::{Class, Direction, Kind, Nanos, Outcome, Ports, Rtt, Segment};
 
 /// Bounds and lifetimes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Counts of RTTs in fixed buckets: what can be added up over time and over hosts without loss.
 
-use super::Rtt;
+use crate::Rtt;
 
 /// Bounds of a decade, in units of a hundredth: each at most 10 % above the one before it, and 1, 2 and 5 among them.
 const DECADE: [u64; 26] = [

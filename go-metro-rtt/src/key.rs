@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 
-use super::FlowKey;
+use crate::FlowKey;
 
 /// Where the interface's word has the side: interface indices are far below 2^31.
 const SIDE_BIT: u32 = 1 << 31;

@@ -8,8 +8,9 @@
 //! Nothing here knows a clock, socket, file or thread. Time is an argument.
 //!
 //! ```
-//! use go_metro_rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
-//! use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
+//! use go_metro_rtt::{
+//!     Addr, Bits, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, SegmentHeader, Side, TcpFlags,
+//! };
 //!
 //! let flow = FlowKey {
 //!     local: Endpoint { addr: Addr::v4([10, 0, 0, 1]), port: 40000 },
@@ -32,7 +33,6 @@
 
 #![forbid(unsafe_code)]
 
-mod ack_delay;
 mod batch;
 mod distribution;
 mod early;
@@ -41,7 +41,6 @@ mod flow;
 mod histogram;
 mod index;
 mod key;
-mod marks;
 mod merge;
 mod outstanding;
 mod ports;
@@ -52,6 +51,9 @@ mod shard;
 mod summary;
 mod table;
 mod time;
+
+#[doc(inline)]
+pub use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, SegmentV6, Sides, TcpFlags};
 
 pub use batch::Batch;
 pub use distribution::{Figure, QUANTILE_ERROR};

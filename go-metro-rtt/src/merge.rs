@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use super::{Interval, PairKey, PairSummary};
+use crate::{Interval, PairKey, PairSummary};
 
 impl Interval {
     /// What one engine would have said of all the flows: counts, sums, extremes and quantiles are the same. The samples of one pair that came

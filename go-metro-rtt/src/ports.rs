@@ -1,6 +1,6 @@
 //! The ports of a service.
 
-use super::FlowKey;
+use crate::FlowKey;
 
 /// Ports and ranges of them that are chosen; none chosen means all are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,8 +59,8 @@ pub fn parse_ports(text: &str) -> Result<(u16, u16), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Addr, Endpoint, Side};
     use super::*;
+    use crate::{Addr, Endpoint, Side};
 
     #[test]
     fn a_flow_is_chosen_by_either_port() {

@@ -1,6 +1,6 @@
 //! What becomes of a segment: a sample, or the reason why there is none.
 
-use super::{FlowKey, Nanos, Rtt, SeqNum};
+use crate::{FlowKey, Nanos, Rtt, SeqNum};
 
 /// What became of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use go_metro_common::segment::{Bits, Direction, SegmentHeader, SegmentV4, SegmentV6, Sides, TcpFlags, is_relevant};
 
-use super::{Nanos, SeqNum};
+use crate::{Nanos, SeqNum};
 
 /// An IP address of either family; IPv4 is kept mapped (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2), so that both have one
 /// type, one size and one way to be hashed.
@@ -143,6 +143,19 @@ impl Hash for FlowKey {
     }
 }
 
+/// How a segment follows on what the source has handed over of its flow before: per-flow sampling leaves segments out
+/// by design ([`Bits::RESYNC`], [`Bits::UNTIMED`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Continuity {
+    /// Nothing was left out.
+    Whole,
+    /// Of a segment that is timed: others were left out before it, and it is new. Of one that acknowledges: nothing was
+    /// left out since what it acknowledges, and nothing is any more.
+    Resumes,
+    /// Others were left out, and of this one only the flags count.
+    FlagsOnly,
+}
+
 /// One TCP segment: the engine's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -225,14 +238,25 @@ impl Segment {
         self.has(TcpFlags::ACK).then_some(SeqNum(self.header.ack))
     }
 
-    /// As [`Segment::ack`], unless the source has left out what it would have to be compared with.
+    /// How it follows on what was handed over of its flow before.
     #[inline]
-    pub(super) fn timed_ack(&self) -> Option<SeqNum> {
-        self.ack().filter(|_| !self.header.bits.any(Bits::UNTIMED))
+    pub(crate) fn continuity(&self) -> Continuity {
+        match self.header.bits {
+            bits if bits.any(Bits::UNTIMED) => Continuity::FlagsOnly,
+            bits if bits.any(Bits::RESYNC) => Continuity::Resumes,
+            _ => Continuity::Whole,
+        }
     }
 
-    /// All below was sent before a segment came that acknowledges this: the receiver that has a hole there was sent what fills it, if not yet in vain.
-    pub(super) fn sent_before(&self, ack: SeqNum) -> SeqNum {
+    /// As [`Segment::ack`], unless the source has left out what it would have to be compared with.
+    #[inline]
+    pub(crate) fn timed_ack(&self) -> Option<SeqNum> {
+        self.ack().filter(|_| self.continuity() != Continuity::FlagsOnly)
+    }
+
+    /// All below was sent before a segment came that acknowledges this: the receiver that has a hole there was sent what
+    /// fills it, if not yet in vain.
+    pub(crate) fn sent_before(&self, ack: SeqNum) -> SeqNum {
         ack.plus(u32::from(self.header.bits.any(Bits::SACK_ABOVE)))
     }
 

@@ -4,7 +4,7 @@
 
 use go_metro_common::flow::FlowId;
 
-use super::FlowKey;
+use crate::FlowKey;
 
 /// The engine of this flow, below `shards`, which is at least 1.
 ///
@@ -19,8 +19,8 @@ pub fn shard_of(flow: &FlowKey, seed: u64, shards: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Addr, Endpoint, Side};
     use super::*;
+    use crate::{Addr, Endpoint, Side};
 
     fn flow(number: u32, local_varies: bool) -> FlowKey {
         let (high, low) = ((number >> 8) as u8, number as u8);

@@ -8,8 +8,8 @@ use std::fmt;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
-use super::distribution::{Distribution, Figure};
-use super::{Addr, Histogram, Kind, Rtt, Sample, Side};
+use crate::distribution::{Distribution, Figure};
+use crate::{Addr, Histogram, Kind, Rtt, Sample, Side};
 
 /// What names a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -323,8 +323,8 @@ impl Summaries {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Addr, Class, Endpoint, FlowKey, Nanos, SeqNum};
     use super::*;
+    use crate::{Addr, Class, Endpoint, FlowKey, Nanos, SeqNum};
 
     fn sample(remote: u8, port: u16, ms: u64) -> Sample {
         Sample {

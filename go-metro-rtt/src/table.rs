@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
-use super::Nanos;
-use super::flow::{Flow, Life};
-use super::index::{self, Index};
-use super::key::Key;
-use super::outstanding::{BYTES_PER_NODE, COMMON_PER_FLOW, Pool};
-use super::time::nanoseconds;
+use crate::Nanos;
+use crate::flow::{Flow, Life};
+use crate::index::{self, Index};
+use crate::key::Key;
+use crate::outstanding::{BYTES_PER_NODE, COMMON_PER_FLOW, Pool};
+use crate::time::nanoseconds;
 
 /// No entry.
 pub(super) const NIL: u32 = u32::MAX;

@@ -102,6 +102,7 @@ impl Model {
         }
         let begins = self.snd_nxt.is_none();
         let is_missed = begins && self.early_duplicates >= 3 && self.ahead == Some(s.seq);
+        // Rule 8.
         let mut snd_nxt = *self.snd_nxt.get_or_insert_with(|| {
             let acked = self.ahead.filter(|acked| !s.syn && *acked <= s.seq);
             self.una_assumed = !s.syn && acked.is_none();
@@ -112,16 +113,17 @@ impl Model {
             // It was sent what it acknowledges.
             self.peer_nxt = self.peer_nxt.max(s.ack);
         } else if let Some(heard) = s.ack.filter(|ack| self.peer_nxt.is_some_and(|nxt| nxt < *ack)) {
-            // It had arrived before this was sent, unseen, and may have acknowledged what is outstanding.
+            // Rule 15: it had arrived before this was sent, unseen, and may have acknowledged what is outstanding.
             self.peer_nxt = Some(heard);
             self.sent.iter_mut().filter(|tx| tx.end > self.snd_una).for_each(|tx| tx.maybe_acked = true);
         }
+        // Rule 1.
         let keep_alive = self.snd_una == snd_nxt && s.seq + 1 == snd_nxt && end == snd_nxt;
         if keep_alive {
             return;
         }
         if let Some(ahead) = self.ahead.filter(|ahead| snd_nxt < *ahead && *ahead <= s.seq) {
-            // Sender and receiver agree that all below was sent.
+            // Rule 12: sender and receiver agree that all below was sent.
             (self.snd_una, snd_nxt, self.ahead) = (ahead, ahead, None);
             self.una_assumed = false;
         }
@@ -133,11 +135,14 @@ impl Model {
             syn: s.syn,
             ambiguous: false,
             again: s.seq < snd_nxt,
+            // Rules 8 and 11.
             after_gap: s.seq > snd_nxt || begins && !s.syn,
+            // Rule 12.
             acked_early: self.ahead.is_some_and(|ahead| s.seq < ahead),
             maybe_acked: false,
             void: false,
         };
+        // Rule 2.
         if s.seq < snd_nxt {
             for old in &mut self.sent {
                 old.ambiguous = true;
@@ -145,6 +150,7 @@ impl Model {
             self.recovery = snd_nxt;
             self.recovery_tsval = s.tsval;
             tx.ambiguous = true;
+            // Rule 5.
             let is_void = self.snd_una < self.hole_until && !self.hole_kept;
             if self.snd_una < end && is_void && s.seq < self.hole_until {
                 self.hole_beyond &= end < self.hole_until;
@@ -154,7 +160,7 @@ impl Model {
             tx.void |= end <= self.snd_una && !self.una_assumed;
         }
         if is_missed && !tx.syn {
-            // Missed by the receiver, it was sent before.
+            // Rule 5: missed by the receiver, it was sent before.
             tx.void = true;
             self.hole_until = end;
         }
@@ -165,9 +171,11 @@ impl Model {
 
     fn received(&mut self, s: &Seg) -> Option<(Kind, Class, u64)> {
         if s.syn && s.ack.is_some() {
+            // Rule 7 (RFC 2018 section 2).
             self.sack |= s.sack_permitted && self.sack_offered;
         }
         let end = s.seq + s.len + u64::from(s.syn) + u64::from(s.fin);
+        // Rule 15.
         self.peer_missed = !s.syn && self.peer_nxt.is_some_and(|nxt| nxt < s.seq);
         self.peer_nxt = self.peer_nxt.filter(|_| !s.syn).max(Some(end));
         let Some(snd_nxt) = self.snd_nxt else {
@@ -180,6 +188,7 @@ impl Model {
             return None;
         };
         let ack = s.ack?;
+        // Rules 3 and 12.
         if ack > snd_nxt {
             self.ahead = self.ahead.max(Some(ack + u64::from(s.sack_above)));
         }
@@ -214,6 +223,7 @@ impl Model {
                 }
             }
         } else if !self.sack && s.len == 0 && !s.syn && !s.fin && s.window == self.window && self.outstanding() {
+            // Rule 5.
             self.duplicates += 1;
             self.suspect_until = snd_nxt;
             self.hole_closed = false;
@@ -264,27 +274,31 @@ impl Model {
         let is_overtaken = self.ahead.is_some_and(|ahead| ack < ahead);
         let told = self.ahead.filter(|ahead| *ahead < ack).map_or(una, |ahead| ahead.max(una));
         let covered: Vec<Tx> = self.sent.iter().filter(|tx| tx.end > una && tx.start < ack).copied().collect();
+        // Rule 3: the newest that contains the last byte.
         let place = covered.iter().rposition(|tx| ack <= tx.end)?;
         let newest = covered[place];
         let newest_but_void = covered.iter().rfind(|tx| ack <= tx.end && !tx.void);
         if newest_but_void.is_some_and(|tx| tx.acked_early) {
             self.ahead = None;
         }
+        // Rules 5, 12 and 15.
         if ack <= self.hole_until || s.sack_above || newest.acked_early || newest.maybe_acked {
             return None;
         }
+        // Rules 15, 12 and 14.
         if self.peer_missed || is_overtaken || s.dsack {
             return None;
         }
         let leaves_hole = una < self.hole_until;
         let is_named = |tx: &Tx| s.tsecr.is_some() && tx.tsval == s.tsecr;
         let named = is_named(&newest);
-        // Something that was sent before all that was seen of the first byte that is acknowledged.
+        // Rule 13: something that was sent before all that was seen of the first byte that is acknowledged.
         let first = covered.iter().filter(|tx| tx.start <= told && told < tx.end && !tx.void).filter_map(|tx| tx.tsval);
         let oldest = first.reduce(|oldest, tsval| if is_newer(oldest, tsval) { tsval } else { oldest });
         let echo = s.tsecr.filter(|echo| *echo != 0);
         let too_old = oldest.zip(echo).is_some_and(|(oldest, echo)| is_newer(oldest, echo));
         let class = if newest.ambiguous {
+            // Rule 4.
             let repeated = covered[place + 1..].iter().any(|tx| tx.end > newest.start);
             let times_named = covered.iter().filter(|tx| is_named(tx)).count();
             if leaves_hole || !named || times_named != 1 || repeated || too_old {
@@ -292,20 +306,24 @@ impl Model {
             }
             Class::Timestamp
         } else {
+            // Rule 5.
             if una < self.suspect_until && !self.hole_closed && newest.start != una {
                 return None;
             }
             if leaves_hole && !named {
                 return None;
             }
+            // Rule 13.
             if let (Some(echo), Some(tsval)) = (echo, newest.tsval)
                 && (is_newer(echo, tsval) || too_old)
             {
                 return None;
             }
+            // Rule 11.
             if covered.iter().any(|tx| tx.after_gap && una < tx.start && !tx.void) && !named {
                 return None;
             }
+            // Rule 2: it may have waited for the retransmission.
             let told = named && newest.tsval != self.recovery_tsval;
             if una < self.recovery && ack > self.recovery && !told {
                 return None;
@@ -313,6 +331,7 @@ impl Model {
             if newest.end == ack { Class::Exact } else { Class::Partial }
         };
         let kind = if newest.syn { Kind::Connect } else { Kind::Data };
+        // Rules 10 and 6.
         let rtt = s.at.checked_sub(newest.at).filter(|rtt| *rtt > 0)?;
         (!newest.syn || rtt < 1_000_000_000).then_some((kind, class, rtt))
     }

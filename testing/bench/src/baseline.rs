@@ -108,7 +108,7 @@ fn built(name: &str, tree: &Path, engine: &str) -> Result<PathBuf> {
             format!(
                 "{}[lib]\nname = \"go_metro_rtt\"\npath = {library:?}\n\
                  [[bin]]\nname = \"engine-{name}\"\npath = {loads:?}\n\
-                 [dependencies]\ngo-metro-common = {{ path = \"../common\" }}\nfoldhash = \"*\"\n\
+                 [dependencies]\nbitflags = \"2\"\ngo-metro-common = {{ path = \"../common\" }}\nfoldhash = \"*\"\n\
                  nix = {{ version = \"*\", features = [\"time\"] }}\n\
                  hashbrown = {{ version = \"*\", default-features = false, features = [\"inline-more\"] }}\n\
                  serde = {{ version = \"*\", features = [\"derive\"] }}\n\

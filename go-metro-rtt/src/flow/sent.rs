@@ -1,0 +1,243 @@
+//! What the local end sends (rules 1, 2, 5, 8, 9 and 11).
+
+use go_metro_common::segment::{Bits, TcpFlags};
+
+use super::{Flow, FlowFlags, FlowLimits, Known, LARGEST_WINDOW, Recovery, Ticks};
+use crate::outstanding::{Queue, Room, Share, Transmission};
+use crate::segment::Continuity;
+use crate::{Nanos, Segment, SeqNum};
+
+/// What the outbound side of a flow did, for the engine's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// It was a retransmission.
+    pub(crate) retransmission: bool,
+    /// Others were dropped from the record to make room.
+    pub(crate) thinned: bool,
+    /// It could not be recorded: the pool is exhausted.
+    pub(crate) pool_full: bool,
+}
+
+/// What a flow makes of most segments.
+impl Flow {
+    /// Whether this segment, the first that is seen of a flow, begins it and is all there is to know of it.
+    #[inline]
+    pub(crate) fn is_opened_alone(segment: &Segment, limits: FlowLimits) -> bool {
+        segment.has(TcpFlags::SYN)
+            && !segment.has(TcpFlags::RST)
+            && segment.continuity() == Continuity::Whole
+            && !limits.peers_complete
+    }
+
+    /// The flow that begins so: what [`Flow::weigh_sent`] makes of one of which nothing was seen yet, without looking
+    /// at what it cannot hold. In a flood of SYNs most flows are this and nothing more.
+    #[inline]
+    pub(crate) fn opened_alone(segment: &Segment, gaps: u8, pool: &mut Share<'_>) -> Self {
+        let (start, end, answered) = (segment.start(), segment.end(), segment.ack());
+        let offers = segment.header.bits.any(Bits::SACK_PERMITTED);
+        let mut flags = FlowFlags::SYNCHRONISED;
+        flags.insert_if(FlowFlags::SACK_OFFERED, offers);
+        flags.insert_if(FlowFlags::SACK_IN_USE, offers && answered.is_some());
+        flags.insert_if(FlowFlags::FIN_SENT, segment.has(TcpFlags::FIN));
+        Self {
+            snd_una: start,
+            snd_nxt: end,
+            outstanding: Queue::of_first(pool, transmission(segment), gaps),
+            local_isn: start,
+            remote_isn: answered.map(|ack| ack.minus(1)).unwrap_or_default(),
+            known: if answered.is_some() { Known::LOCAL_ISN | Known::REMOTE_ISN } else { Known::LOCAL_ISN },
+            flags,
+            ..Self::NEW
+        }
+    }
+
+    /// An outbound segment that occupies sequence space or resets.
+    #[inline]
+    pub(crate) fn sent(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Sent {
+        if self.is_continued_by(segment) && self.outstanding.has_room(limits.outstanding) {
+            self.continue_with(segment, pool)
+        } else {
+            self.weigh_sent(segment, pool, limits)
+        }
+    }
+
+    /// Whether this is the next data in order, of a flow whose past has no say in it: all there is to do is to record
+    /// it (rule 1).
+    #[inline]
+    fn is_continued_by(&self, segment: &Segment) -> bool {
+        let is_data = !segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) && !segment.is_empty();
+        is_data
+            && segment.start() == self.snd_nxt
+            && segment.continuity() == Continuity::Whole
+            && self.is_synchronised()
+            && !self.flags.intersects(FlowFlags::SECOND_ISN | FlowFlags::JOINS)
+            && !self.known.contains(Known::ACKED_AHEAD)
+    }
+
+    #[inline]
+    fn continue_with(&mut self, segment: &Segment, pool: &mut Share<'_>) -> Sent {
+        if self.known.contains(Known::PEER_NXT) {
+            self.heard_peer(segment, pool);
+        }
+        self.snd_nxt = segment.end();
+        let is_kept = self.outstanding.push(pool, transmission(segment));
+        Sent { pool_full: !is_kept, ..Sent::default() }
+    }
+}
+
+/// What it makes of all others.
+impl Flow {
+    /// As [`Flow::sent`], whatever the flow's past.
+    #[inline(never)]
+    pub(crate) fn weigh_sent(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Sent {
+        let mut sent = Sent::default();
+        if segment.has(TcpFlags::RST) {
+            // Rule 7: the peer still acknowledges what was sent before the reset.
+            self.flags.insert(FlowFlags::RESET);
+            return sent;
+        }
+        if segment.is_empty() || segment.has(TcpFlags::SYN) && !self.is_new_syn(segment, pool) {
+            return sent;
+        }
+        let is_known_new = self.is_synchronised() && segment.continuity() == Continuity::Resumes;
+        if segment.continuity() != Continuity::Whole {
+            self.gap(pool);
+        }
+        if segment.continuity() == Continuity::FlagsOnly {
+            self.flags.insert_if(FlowFlags::FIN_SENT, segment.has(TcpFlags::FIN));
+            return sent;
+        }
+        let (start, end) = (segment.start(), segment.end());
+        if self.is_synchronised() && start.distance(self.snd_nxt) > LARGEST_WINDOW {
+            self.restart(pool);
+        }
+        if !segment.has(TcpFlags::SYN) {
+            self.choose_isn(start, pool);
+        }
+        if self.flags.contains(FlowFlags::JOINS) {
+            self.flags.remove(FlowFlags::JOINS);
+            if limits.settles_after.is_some() && !is_known_new && !segment.has(TcpFlags::SYN) {
+                self.join(segment.time());
+            }
+        }
+        let begins = !self.is_synchronised();
+        // Three duplicates of the acknowledgement before it: a fast retransmission (RFC 5681 section 3.2).
+        let is_missed = begins && self.duplicates_show_hole() && self.acked_ahead() == Some(start);
+        if begins {
+            self.synchronise(segment);
+        }
+        self.flags.insert_if(FlowFlags::FIN_SENT, segment.has(TcpFlags::FIN));
+        if begins && limits.peers_complete {
+            self.follow_acked_peer(segment, pool);
+        } else if self.known.contains(Known::PEER_NXT) {
+            self.heard_peer(segment, pool);
+        }
+        if self.is_keep_alive(start, end) {
+            return sent;
+        }
+        if is_missed {
+            // Rule 5: of what was sent before the first that is seen.
+            sent.retransmission = true;
+            self.snd_nxt = end;
+            self.enter_hole(end, pool);
+            return sent;
+        }
+        // Rule 12.
+        let acked_early = self.is_acked_early(start, pool);
+        let transmission = Transmission {
+            // Rule 11, and rule 8: if anything before the first is outstanding, it passed unseen.
+            after_gap: start.after(self.snd_nxt) || begins && !segment.has(TcpFlags::SYN),
+            acked_early,
+            ..transmission(segment)
+        };
+        // Rule 2: what starts below was sent before.
+        let again = start.before(self.snd_nxt);
+        // Rule 9.
+        let room = self.outstanding.make_room(pool, again, limits.outstanding);
+        if room == Room::Useless {
+            self.record_is_useless(pool);
+        }
+        let is_kept = if again {
+            sent.retransmission = true;
+            self.retransmit(&transmission, pool)
+        } else {
+            // Rule 1.
+            self.snd_nxt = end;
+            self.outstanding.push(pool, transmission)
+        };
+        sent.thinned = room == Room::Thinned;
+        sent.pool_full = !is_kept;
+        debug_assert!(self.outstanding.len() <= limits.outstanding.max(1));
+        sent
+    }
+
+    /// Rule 8: a flow begins with this segment. Whatever was sent before, acknowledgements below it say nothing of it but
+    /// that they are below.
+    fn synchronise(&mut self, segment: &Segment) {
+        let start = segment.start();
+        self.flags.set_duplicates(0);
+        let is_known = segment.has(TcpFlags::SYN) || segment.continuity() == Continuity::Resumes;
+        let acked = self.acked_ahead().filter(|acked| !is_known && !start.before(*acked));
+        let acked = acked.filter(|acked| acked.distance(start) <= LARGEST_WINDOW);
+        self.snd_una = acked.unwrap_or(start);
+        self.snd_nxt = start;
+        self.flags.insert(FlowFlags::SYNCHRONISED);
+        self.flags.set(FlowFlags::UNA_ASSUMED, acked.is_none() && !is_known);
+    }
+
+    /// Rule 2: from now on neither this nor what was sent before it is timed without a proof. Whether it is on record,
+    /// if it has to be.
+    fn retransmit(&mut self, transmission: &Transmission, pool: &mut Share<'_>) -> bool {
+        let Transmission { start, end, tsval, .. } = *transmission;
+        self.outstanding.note_retransmission();
+        self.set_recovery(Some(Recovery { point: self.snd_nxt, tsval }));
+        self.snd_nxt = self.snd_nxt.max(end);
+        if !end.after(self.snd_una) && !self.flags.contains(FlowFlags::UNA_ASSUMED) {
+            return true;
+        }
+        if self.hole.certain_and_off_record().is_some_and(|hole| start.before(hole)) {
+            // Rule 5: not even TSecr decides.
+            self.hole.extend(end);
+            return true;
+        }
+        self.outstanding.push_again(pool, *transmission)
+    }
+
+    /// Rule 1: a keep-alive repeats the last byte when all is acknowledged (RFC 9293 section 3.8.4).
+    fn is_keep_alive(&self, start: SeqNum, end: SeqNum) -> bool {
+        self.snd_una == self.snd_nxt && start == self.snd_nxt.minus(1) && end == self.snd_nxt
+    }
+
+    /// Rule 8: the first segment is seen of what was sent before, at this time. Then our initial sequence number is of
+    /// no use any more, and its place is that of the time.
+    fn join(&mut self, at: Nanos) {
+        self.known.remove(Known::LOCAL_ISN);
+        self.flags.insert(FlowFlags::UNSETTLED);
+        self.local_isn = SeqNum(Ticks::of(at).0);
+    }
+
+    /// Rule 8: whether this may be a retransmission of what was sent before the flow was joined; later ones are not,
+    /// once one is not.
+    pub(super) fn may_repeat_unseen(&mut self, transmission: &Transmission, limits: FlowLimits) -> bool {
+        let is_unsettled = self.flags.contains(FlowFlags::UNSETTLED);
+        let Some(Ticks(span)) = limits.settles_after.filter(|_| is_unsettled) else { return false };
+        let since = Ticks::of(transmission.sent_at).0.wrapping_sub(self.local_isn.0);
+        let is_unsettled = since as i32 <= span as i32;
+        self.flags.set(FlowFlags::UNSETTLED, is_unsettled);
+        is_unsettled
+    }
+}
+
+/// The transmission of this segment, where nothing was missed before it.
+#[inline]
+fn transmission(segment: &Segment) -> Transmission {
+    Transmission {
+        sent_at: segment.time(),
+        start: segment.start(),
+        end: segment.end(),
+        tsval: segment.tsval(),
+        syn: segment.has(TcpFlags::SYN),
+        after_gap: false,
+        acked_early: false,
+    }
+}

@@ -53,12 +53,11 @@ mod table;
 mod time;
 
 #[doc(inline)]
-pub use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, SegmentV6, Sides, TcpFlags};
+pub use go_metro_common::segment::{Bits, Direction, SegmentHeader, SegmentV4, SegmentV6, Sides, TcpFlags};
 
 pub use batch::Batch;
 pub use distribution::{Figure, QUANTILE_ERROR};
 pub use engine::{Engine, EngineConfig, EngineCounters};
-pub use go_metro_common::segment::Direction;
 pub use histogram::{Buckets, Histogram};
 pub use ports::{Ports, parse_ports};
 pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Sample};

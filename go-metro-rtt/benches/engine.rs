@@ -1,7 +1,7 @@
 //! What a record costs in the engine; `cargo xtask bench engine` runs it.
 //!
-//! `bench-engine LOAD FLOWS` makes ready and prints the resident bytes a flow takes. Then each line on standard input names a case, and the
-//! answer is what a record cost in it this time, in nanoseconds.
+//! `bench-engine LOAD FLOWS` makes ready and prints the resident bytes a flow takes. Then each line on standard input
+//! names a case, and the answer is what a record cost in it this time, in nanoseconds.
 
 use std::hint::black_box;
 use std::io::BufRead as _;

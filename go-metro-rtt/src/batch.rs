@@ -1,25 +1,14 @@
 //! Segments on their way to the engine, a few at a time.
 //!
-//! What is known of a flow is rarely in the processor's caches when its next segment comes; waiting for it is most of what a record
-//! costs where there are many flows. Several waits at once take no longer than one.
+//! What is known of a flow is rarely in the processor's caches when its next segment comes; waiting for it is most of
+//! what a record costs where there are many flows. Several waits at once take no longer than one.
 
-use go_metro_common::segment::SegmentHeader;
+use crate::hashed::Hashed;
+use crate::{Engine, Outcome, Segment};
 
-use crate::key::Key;
-use crate::table::NIL;
-use crate::{Addr, Endpoint, Engine, FlowKey, Outcome, Segment, Side};
-
-/// Segments in a batch: enough for a processor's outstanding cache misses, few enough that all they need stays in its fastest cache.
+/// Segments in a batch: enough for a processor's outstanding cache misses, few enough that all they need stays in its
+/// fastest cache.
 const SIZE: usize = 32;
-
-/// A segment with its flow's key and the key's hash.
-pub(super) struct Hashed {
-    pub(super) segment: Segment,
-    pub(super) key: Key,
-    pub(super) hash: u32,
-    /// The entry that most likely is the flow's, while a batch is recorded.
-    pub(super) likely: u32,
-}
 
 /// Up to 32 segments.
 pub struct Batch {
@@ -57,14 +46,5 @@ impl Batch {
 impl Default for Batch {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Hashed {
-    /// What stands in a place that holds no segment.
-    fn nothing() -> Self {
-        let end = Endpoint { addr: Addr::v4([0; 4]), port: 0 };
-        let flow = FlowKey { local: end, remote: end, ifindex: 0, side: Side::Remote };
-        Self { segment: Segment { flow, header: SegmentHeader::default() }, key: Key::NONE, hash: 0, likely: NIL }
     }
 }

@@ -1,18 +1,20 @@
 //! Quantiles of a series of RTTs: one definition for every output.
 //!
-//! The quantile `q` of n samples is the sample of the nearest rank, `ceil(q * n)` (at least 1), counted from the smallest: always one that
-//! was measured, never a value between two. Rank 1 is the minimum and rank n the maximum.
+//! The quantile `q` of n samples is the sample of the nearest rank, `ceil(q * n)` (at least 1), counted from the
+//! smallest: always one that was measured, never a value between two. Rank 1 is the minimum and rank n the maximum.
 //!
-//! Up to [`SummaryLimits::kept_samples`](super::SummaryLimits) samples, all of them are held and quantiles are exact. Beyond that they come
-//! from a DDSketch (Masson, Rim, Lee: VLDB 2019), are within [`QUANTILE_ERROR`] of that sample and have three significant digits. Merging
-//! sketches adds their bins, so that several engines give what one would have given.
+//! Up to [`SummaryLimits::kept_samples`](super::SummaryLimits) samples, all of them are held and quantiles are exact.
+//! Beyond that they come from a DDSketch (Masson, Rim, Lee: VLDB 2019), are within [`QUANTILE_ERROR`] of that sample
+//! and have three significant digits. Merging sketches adds their bins, so that several engines give what one would
+//! have given.
 
 use serde::{Deserialize, Serialize};
 use sketches_ddsketch::{Config, DDSketch};
 
 use crate::{Histogram, Rtt};
 
-/// Largest relative error of a quantile that is not exact: the sketch's own, and that of rounding to three digits (at most 0.5 %).
+/// Largest relative error of a quantile that is not exact: the sketch's own, and that of rounding to three digits (at
+/// most 0.5 %).
 pub const QUANTILE_ERROR: f64 = 0.01;
 /// Relative accuracy of the sketch alone.
 const SKETCH_ACCURACY: f64 = 0.004;
@@ -96,7 +98,8 @@ impl Beyond {
 
     /// The value of a rank, 1 to the number of values, in milliseconds.
     fn at_rank(&self, rank: u64) -> Option<f64> {
-        // The sketch counts ranks from 0 and takes `floor(q * (n - 1))`: half a rank above is that rank whatever rounding does.
+        // The sketch counts ranks from 0 and takes `floor(q * (n - 1))`: half a rank above is that rank whatever
+        // rounding does.
         let most = (self.sketch.count() as f64 - 1.0).max(1.0);
         let q = ((rank.saturating_sub(1) as f64 + 0.5) / most).min(1.0);
         self.sketch.quantile(q).ok().flatten()
@@ -134,7 +137,8 @@ impl Distribution {
     /// The values of these quantiles (0 to 1), in milliseconds and not rounded; and whether they are exact.
     pub(super) fn quantiles<const N: usize>(&self, quantiles: [f64; N], min: Rtt, max: Rtt) -> ([f64; N], bool) {
         let count = self.kept.seen;
-        // 0.95 and 0.99 are no binary fractions: what their product with the count lies above a whole number is rounding.
+        // 0.95 and 0.99 are no binary fractions: what their product with the count lies above a whole number is
+        // rounding.
         let rank = |q: f64| ((q.clamp(0.0, 1.0) * count as f64 * (1.0 - 1e-12)).ceil() as u64).clamp(1, count.max(1));
         let Some(beyond) = &self.beyond else {
             let mut sorted = self.kept.values.clone();

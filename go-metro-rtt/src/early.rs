@@ -6,7 +6,7 @@
 //! its flow, there is no flow yet to remember it, and what others send must not make one. So it is remembered here: a
 //! place for each of some thousand hashes, where the latest flow of a hash replaces those before.
 
-use crate::flow::LARGEST_WINDOW;
+use crate::seq::LARGEST_WINDOW;
 use crate::{Segment, SeqNum};
 
 /// Places: 64 KiB.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use go_metro_common::segment::TcpFlags;
 
-use crate::batch::Hashed;
 use crate::early::{Early, EarlySegments};
 use crate::flow::{Flow, FlowLimits, Sent, Ticks};
+use crate::hashed::Hashed;
 use crate::key::Key;
 use crate::outstanding::{COMMON_PER_FLOW, Pool};
 use crate::sample::{Quiet, Rejection};
@@ -197,7 +197,7 @@ impl Engine {
         }
     }
 
-    /// Goes over to other bounds and lifetimes. If they differ from those so far, flows begin anew; the counters go on.
+    /// Applies another configuration. If it differs, drops all flows and keeps the counters.
     pub fn follow(&mut self, config: EngineConfig) {
         if config != self.config {
             *self = Self { counters: self.counters, is_doubtful: self.is_doubtful, ..Self::new(config) };
@@ -229,8 +229,8 @@ impl Engine {
         self.record_hashed(segment, &key, self.table.hash(&key), NIL)
     }
 
-    /// Takes these segments, in their order, and says of each what became of it: as [`Engine::record`] does, but that what is known of all
-    /// their flows is fetched from memory at the same time rather than one after the other.
+    /// Takes these segments, in their order, and says of each what became of it: as [`Engine::record`] does, but that
+    /// what is known of all their flows is fetched from memory at the same time rather than one after the other.
     pub(super) fn record_all(&mut self, hashed: &mut [Hashed], sink: &mut impl FnMut(&Segment, Outcome)) {
         let mut warm = 0;
         for Hashed { segment, key, hash, .. } in hashed.iter_mut() {

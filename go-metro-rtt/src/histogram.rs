@@ -52,7 +52,8 @@ pub struct Histogram {
 impl Histogram {
     /// The upper bounds, inclusive, in nanoseconds, from a rack to a broken path.
     ///
-    /// A reader that interpolates within a bucket, as Prometheus does, is at most its width off: 10 % from 100 µs to 2 s.
+    /// A reader that interpolates within a bucket, as Prometheus does, is at most its width off: 10 % from 100 µs to 2
+    /// s.
     pub const BOUNDS_NS: [u64; BOUNDED] = bounds();
 
     /// Counts one.

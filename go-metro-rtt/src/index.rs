@@ -1,11 +1,11 @@
 //! Where each flow's entry is: a hash table of the entries' numbers, of fixed size.
 //!
-//! Open addressing with linear probing, so that a look-up reads one cache line, and which one the hash alone says: a batch of look-ups
-//! can be got under way together ([`Index::touch`]). A slot holds 32 bits of hash beside the number; what is probed but not meant is almost never
-//! followed to its entry.
+//! Open addressing with linear probing, so that a look-up reads one cache line, and which one the hash alone says: a
+//! batch of look-ups can be got under way together ([`Index::touch`]). A slot holds 32 bits of hash beside the number;
+//! what is probed but not meant is almost never followed to its entry.
 
-/// Slots for each entry that there may be: two thirds full at most, where a hit takes two probes and a miss five (Knuth, The Art of
-/// Computer Programming, section 6.4, algorithm L).
+/// Slots for each entry that there may be: two thirds full at most, where a hit takes two probes and a miss five
+/// (Knuth, The Art of Computer Programming, section 6.4, algorithm L).
 const SLOTS_PER_ENTRY: (usize, usize) = (3, 2);
 
 /// Bytes of the index for each entry that there may be.
@@ -63,8 +63,8 @@ impl Index {
         self.len += 1;
     }
 
-    /// Removes a number, if it is there. Those behind it that it had kept from their place move up, so that no marks of removed
-    /// ones make look-ups longer.
+    /// Removes a number, if it is there. Those behind it that it had kept from their place move up, so that no marks of
+    /// removed ones make look-ups longer.
     pub(super) fn remove(&mut self, hash: u32, number: u32) {
         let mut gap = self.home(hash);
         while self.slots[gap] != 0 && number_of(self.slots[gap]) != number {
@@ -129,7 +129,14 @@ mod tests {
         /// Few hashes, many of them at the very end, so that runs are long and go round.
         #[test]
         fn it_finds_what_a_map_finds_however_hashes_collide(
-            steps in prop::collection::vec((prop_oneof![0u32..3, (u32::MAX - 3)..=u32::MAX, any::<u32>()], 0u32..24, prop::bool::weighted(0.6)), 1..200),
+            steps in prop::collection::vec(
+                (
+                    prop_oneof![0u32..3, (u32::MAX - 3)..=u32::MAX, any::<u32>()],
+                    0u32..24,
+                    prop::bool::weighted(0.6),
+                ),
+                1..200,
+            ),
         ) {
             let mut index = Index::new(24);
             let mut map: HashMap<u32, u32> = HashMap::new();

@@ -1,11 +1,13 @@
-//! The engine: round-trip times from segments and their acknowledgements.
+//! Passive TCP round-trip times: segments and their acknowledgements go in, round-trip times come out.
 //!
-//! The way of one record: a source hands a [`Segment`] to [`Engine::record`]. The flow table finds (or begins) its flow. An outbound
-//! segment joins the flow's outstanding transmissions; an inbound acknowledgement is matched with them by
-//! the rules of `flow`, and comes out as an [`Outcome`]: a [`Sample`], or the reason why there is none. Samples go into
-//! [`Summaries`], which are handed out once per report interval.
+//! A source hands each [`Segment`] to [`Engine::record`], in the order of capture. The engine finds its flow, or begins
+//! one. A segment that the local end sends joins the flow's outstanding transmissions; an acknowledgement is matched
+//! with them by the rules of [RULES.md], and comes out as an [`Outcome`]: a [`Sample`], or the reason why there is
+//! none.
 //!
-//! Nothing here knows a clock, socket, file or thread. Time is an argument.
+//! Nothing here opens a socket, reads a clock or starts a thread. Time is an argument.
+//!
+//! [RULES.md]: https://github.com/DataDog/go-metro/blob/main/go-metro-rtt/RULES.md
 //!
 //! ```
 //! use go_metro_rtt::{
@@ -19,17 +21,50 @@
 //!     side: Side::Remote,
 //! };
 //! let flags = TcpFlags(TcpFlags::ACK);
-//! let request = SegmentHeader { time_ns: 1_000, seq: 1, payload_len: 100, flags, bits: Bits(Bits::EGRESS), ..Default::default() };
+//! let sent = Bits(Bits::EGRESS);
+//! let request = SegmentHeader { time_ns: 1_000, seq: 1, payload_len: 100, flags, bits: sent, ..Default::default() };
 //! let answer = SegmentHeader { time_ns: 51_000, ack: 101, flags, ..Default::default() };
 //!
 //! let mut engine = Engine::new(EngineConfig::default());
-//! engine.record(&Segment { flow, header: request });
+//! assert_eq!(engine.record(&Segment { flow, header: request }), Outcome::Sent);
 //! let Outcome::Sample(sample) = engine.record(&Segment { flow, header: answer }) else { panic!("no sample") };
 //! assert_eq!(sample.rtt.0, 50_000);
 //! ```
 //!
-//! Order of modules: `engine` → `batch`, `merge` → `summary`, `table` → `distribution`, `flow`, `index` → `ack_delay`,
-//! `early`, `histogram`, `marks`, `outstanding` → `key`, `ports`, `sample`, `shard` → `segment` → `seq`, `time`.
+//! A busy source hands over segments with [`Batch::push`] instead: then the flows of several are fetched from memory at
+//! the same time. [`Engine::expire`] forgets flows whose time is over.
+//!
+//! [`Summaries`] collects samples by pair of hosts, interface and side, and hands out an [`Interval`] of them:
+//!
+//! ```
+//! # use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Rtt, Sample, SeqNum, Side};
+//! use go_metro_rtt::{Summaries, SummaryLimits};
+//! # let flow = FlowKey {
+//! #     local: Endpoint { addr: Addr::v4([10, 0, 0, 1]), port: 40000 },
+//! #     remote: Endpoint { addr: Addr::v4([10, 0, 0, 2]), port: 80 },
+//! #     ifindex: 2,
+//! #     side: Side::Remote,
+//! # };
+//! # let sample = |ms: u64| Sample {
+//! #     flow,
+//! #     acked_at: Nanos(0),
+//! #     ack: SeqNum(0),
+//! #     rtt: Rtt(ms * 1_000_000),
+//! #     kind: Kind::Data,
+//! #     class: Class::Exact,
+//! #     delayed: false,
+//! # };
+//! let mut summaries = Summaries::new(SummaryLimits::default());
+//! for ms in [50, 52, 54] {
+//!     summaries.add(&sample(ms));
+//! }
+//! let interval = summaries.take();
+//! let stats = interval.pairs[0].1.data.as_ref().expect("three samples of data");
+//! assert_eq!((stats.count(), stats.mean_ms()), (3, 52.0));
+//! ```
+//!
+//! Order of modules: `batch` → `engine` → `hashed`, `merge` → `summary`, `table` → `distribution`, `flow`, `index` →
+//! `early`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `segment` → `seq`, `time`.
 
 #![forbid(unsafe_code)]
 
@@ -38,6 +73,7 @@ mod distribution;
 mod early;
 mod engine;
 mod flow;
+mod hashed;
 mod histogram;
 mod index;
 mod key;

@@ -5,9 +5,10 @@ use hashbrown::HashMap;
 use crate::{Interval, PairKey, PairSummary};
 
 impl Interval {
-    /// What one engine would have said of all the flows: counts, sums, extremes and quantiles are the same. The samples of one pair that came
-    /// from different engines have lost their order: `last` is the last of one of them, the differences of successive samples are those
-    /// within each, and a smoothed average is the mean of theirs. Pairs beyond `max_pairs` are folded into `other`.
+    /// What one engine would have said of all the flows: counts, sums, extremes and quantiles are the same. The samples
+    /// of one pair that came from different engines have lost their order: `last` is the last of one of them, the
+    /// differences of successive samples are those within each, and a smoothed average is the mean of theirs. Pairs
+    /// beyond `max_pairs` are folded into `other`.
     pub fn merged(intervals: impl IntoIterator<Item = Self>, max_pairs: usize) -> Self {
         let mut pairs: HashMap<PairKey, PairSummary, foldhash::fast::RandomState> = HashMap::default();
         let (mut other, mut folded_samples) = (PairSummary::default(), 0);

@@ -28,8 +28,8 @@ pub enum Rejection {
     Hole,
     /// Sent after a retransmission and acknowledged together with it: it may have waited for it.
     Recovery,
-    /// Something that passed unseen caused the acknowledgement, or may have: there is a gap below it, its TSecr is of no transmission that was
-    /// seen, or its number was acknowledged before.
+    /// Something that passed unseen caused the acknowledgement, or may have: there is a gap below it, its TSecr is of
+    /// no transmission that was seen, or its number was acknowledged before.
     Unseen,
     /// The acknowledgement is no later than the segment.
     NotPositive,
@@ -115,8 +115,8 @@ pub struct Sample {
     pub kind: Kind,
     /// How sure the match is, and why.
     pub class: Class,
-    /// Whether the receiver kept the acknowledgement back (RFC 9293 section 3.8.6.3), as far as the flow's round trips show that: then this is not the
-    /// path's time alone.
+    /// Whether the receiver kept the acknowledgement back (RFC 9293 section 3.8.6.3), as far as the flow's round trips
+    /// show that: then this is not the path's time alone.
     pub delayed: bool,
 }
 

@@ -8,8 +8,8 @@ use go_metro_common::segment::{Bits, Direction, SegmentHeader, SegmentV4, Segmen
 
 use crate::{Nanos, SeqNum};
 
-/// An IP address of either family; IPv4 is kept mapped (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2), so that both have one
-/// type, one size and one way to be hashed.
+/// An IP address of either family; IPv4 is kept mapped (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2), so that both have
+/// one type, one size and one way to be hashed.
 #[derive(Clone, Copy, Debug, Eq, PartialOrd, Ord)]
 pub struct Addr([u8; 16]);
 
@@ -254,8 +254,8 @@ impl Segment {
         self.ack().filter(|_| self.continuity() != Continuity::FlagsOnly)
     }
 
-    /// All below was sent before a segment came that acknowledges this: the receiver that has a hole there was sent what
-    /// fills it, if not yet in vain.
+    /// All below was sent before a segment came that acknowledges this: the receiver that has a hole there was sent
+    /// what fills it, if not yet in vain.
     pub(crate) fn sent_before(&self, ack: SeqNum) -> SeqNum {
         ack.plus(u32::from(self.header.bits.any(Bits::SACK_ABOVE)))
     }

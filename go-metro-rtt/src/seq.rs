@@ -1,5 +1,9 @@
 //! Sequence numbers: serial-number arithmetic modulo 2^32 (RFC 9293 section 3.4, RFC 1982).
 
+/// Sequence numbers further apart than the largest window (2^30, RFC 7323 section 2.3) are not of one stream: what
+/// comes is the first segment of something else.
+pub(crate) const LARGEST_WINDOW: u32 = 1 << 30;
+
 /// A TCP sequence or acknowledgement number.
 ///
 /// There is no `<` on purpose: which of two comes first depends on where the window is, and only

@@ -145,8 +145,8 @@ impl Stats {
         (self.differences > 0).then(|| self.differences_ns as f64 / self.differences as f64 / 1e6)
     }
 
-    /// The `q` quantile (0 to 1): exactly, the sample of the nearest rank, while all samples are kept; beyond that within
-    /// [`QUANTILE_ERROR`](super::QUANTILE_ERROR). Never outside `min` and `max`.
+    /// The `q` quantile (0 to 1): exactly, the sample of the nearest rank, while all samples are kept; beyond that
+    /// within [`QUANTILE_ERROR`](super::QUANTILE_ERROR). Never outside `min` and `max`.
     pub fn quantile(&self, q: f64) -> Figure {
         let [figure] = self.quantiles([q]);
         figure

@@ -1,9 +1,9 @@
 //! The flow table: bounded, and cheap to expire.
 //!
-//! Entries of two cache lines live in a slab, reserved once; an [`Index`] holds their numbers. Each entry is in one of two
-//! lists, of open and of closing flows, in the order in which they will end, so that expiry looks only at what it removes.
-//! An open flow is moved to the back of its list at most once per [`TOUCH_EVERY`], not for each record:
-//! its neighbours' cache lines are the dearest part of a record.
+//! Entries of two cache lines live in a slab, reserved once; an [`Index`] holds their numbers. Each entry is in one of
+//! two lists, of open and of closing flows, in the order in which they will end, so that expiry looks only at what it
+//! removes. An open flow is moved to the back of its list at most once per [`TOUCH_EVERY`], not for each record: its
+//! neighbours' cache lines are the dearest part of a record.
 
 use std::time::Duration;
 
@@ -68,8 +68,8 @@ impl Entry {
     }
 }
 
-/// In which list an entry is, in the lowest bit, and since when, in the others: for an open flow when it was moved to the back of the
-/// list, for a closing one when it began to close.
+/// In which list an entry is, in the lowest bit, and since when, in the others: for an open flow when it was moved to
+/// the back of the list, for a closing one when it began to close.
 #[derive(Clone, Copy)]
 struct Listed(u64);
 
@@ -238,8 +238,8 @@ impl FlowTable {
         [self.closing.oldest, self.open.oldest].into_iter().find(|index| *index != NIL)
     }
 
-    /// Removes one flow whose time was over before `now`. The list of open flows is up to [`TOUCH_EVERY`] out of order, so
-    /// that a flow may be removed that much late; [`FlowTable::is_over`] is exact.
+    /// Removes one flow whose time was over before `now`. The list of open flows is up to [`TOUCH_EVERY`] out of order,
+    /// so that a flow may be removed that much late; [`FlowTable::is_over`] is exact.
     pub(super) fn expire_one(&mut self, now: Nanos, pool: &mut Pool) -> Option<Ended> {
         for oldest in [self.closing.oldest, self.open.oldest] {
             if oldest == NIL {

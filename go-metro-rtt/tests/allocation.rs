@@ -48,7 +48,7 @@ fn segment(flow: u32, time_ns: u64, flags: u8, bits: u8, seq: u32, ack: u32) -> 
     Segment::from(&SegmentV4 { header, local: [10, 0, 0, 1], remote: [10, 0, (flow / 250) as u8, (flow % 250) as u8] })
 }
 
-/// A round: each flow sends two segments, one of them again, and is acknowledged; some close and open anew.
+/// A round: each flow sends two segments, one of them again, and is acknowledged; some close and open again.
 fn round(round: u32, sink: &mut impl FnMut(&Segment)) {
     for flow in 0..FLOWS {
         let at = 1_000_000_000 + u64::from(round) * 2_000_000_000 + u64::from(flow) * 1_000_000;

@@ -1,5 +1,5 @@
-//! Every case in `tests/cases` (the language is in `support/case.rs`) comes out right, in all its variants: where numbers wrap, without
-//! timestamps, without SACK, and with either end as the local one.
+//! Every case in `tests/cases` (the language is in `support/case.rs`) comes out right, in all its variants: where
+//! numbers wrap, without timestamps, without SACK, and with either end as the local one.
 
 mod support;
 

@@ -1,7 +1,8 @@
-//! What somebody sends who wants a false figure: forged acknowledgements, resets, SYNs, timestamps and sequence numbers. They may cost samples; they
-//! never make a false one, and never more than the bounds allow.
+//! What somebody sends who wants a false figure: forged acknowledgements, resets, SYNs, timestamps and sequence
+//! numbers. They may cost samples; they never make a false one, and never more than the bounds allow.
 //!
-//! Who guesses an acknowledgement number within what is outstanding at that moment can do as the peer does: lie. That is left to SECURITY.md.
+//! Who guesses an acknowledgement number within what is outstanding at that moment can do as the peer does: lie. That
+//! is left to SECURITY.md.
 
 // Also in helper functions, outside of what clippy takes for a test.
 #![allow(clippy::unwrap_used)]
@@ -195,7 +196,8 @@ proptest! {
         events.extend(attacks.iter().map(|(at, forged)| (1_000_000_001 + at, None, Some(forged))));
         events.sort_by_key(|(at, ..)| *at);
         let (mut sent, mut acknowledged, mut samples, mut undisturbed) = (first, first, 0, 0);
-        let last_attack = attacks.iter().filter(|(_, f)| !matches!(f, Forged::Other { .. })).map(|(at, _)| 1_000_000_001 + at).max();
+        let attacks_here = attacks.iter().filter(|(_, f)| !matches!(f, Forged::Other { .. }));
+        let last_attack = attacks_here.map(|(at, _)| 1_000_000_001 + at).max();
         for (at, honest, attack) in events {
             let segment = honest.unwrap_or_else(|| forge(attack.unwrap(), at, sent, acknowledged));
             let is_honest = attack.is_none();

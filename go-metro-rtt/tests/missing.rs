@@ -1,10 +1,11 @@
-//! Captures with frames missing, out of order and doubled: a sample that comes out is one of the complete capture, or nothing that is left says
-//! that it is not.
+//! Captures with frames missing, out of order and doubled: a sample that comes out is one of the complete capture, or
+//! nothing that is left says that it is not.
 //!
-//! The complete capture is simulated (`support/path.rs`), so that of each acknowledgement it is known which transmission it acknowledges. Then
-//! frames are removed, neighbours exchanged and some doubled. A sample that is not right is *refuted* if a frame that is left, and came before the
-//! acknowledgement, speaks against it: [`evidence`] looks for that, by itself and as slowly as it likes. Of those there must be none. What
-//! is neither right nor refuted (the only acknowledgement was removed and a later one says the same) no engine can know; it is counted, and must
+//! The complete capture is simulated (`support/path.rs`), so that of each acknowledgement it is known which
+//! transmission it acknowledges. Then frames are removed, neighbours exchanged and some doubled. A sample that is not
+//! right is *refuted* if a frame that is left, and came before the acknowledgement, speaks against it: [`evidence`]
+//! looks for that, by itself and as slowly as it likes. Of those there must be none. What is neither right nor refuted
+//! (the only acknowledgement was removed and a later one says the same) no engine can know; it is counted, and must
 //! stay rare. So must be what is missed, lest an engine that rejects everything pass.
 
 mod support;
@@ -19,7 +20,8 @@ use support::path::{BASE, Frame, Random, Settings, simulate};
 /// Complete captures, each with other frames missing; `PROPTEST_CASES` asks for more.
 const CASES: u32 = 12_000;
 
-/// A sample, as it can be compared: the end whose transmission was timed, the acknowledgement number, when it was acknowledged, and the time.
+/// A sample, as it can be compared: the end whose transmission was timed, the acknowledgement number, when it was
+/// acknowledged, and the time.
 type Key = (usize, u64, u64, u64);
 
 /// Where the ends' numbers are in 32 bits: both wrap within most connections.
@@ -108,7 +110,8 @@ fn samples_by(config: EngineConfig, frames: &[Frame], gap: Option<usize>) -> Vec
     found
 }
 
-/// What is true of a complete capture: of each first acknowledgement the transmission that it acknowledges, if the tap saw that.
+/// What is true of a complete capture: of each first acknowledgement the transmission that it acknowledges, if the tap
+/// saw that.
 fn truth(frames: &[Frame]) -> BTreeSet<Key> {
     let sent: BTreeMap<usize, &Frame> = frames.iter().map(|frame| (frame.id, frame)).collect();
     let pair = |ack: &Frame| {
@@ -377,7 +380,8 @@ fn no_sample_of_a_capture_with_frames_missing_is_refuted_by_those_that_are_left(
     (0..cases).for_each(|seed| judge(seed, &mut counts));
     let share = |(of, found): (usize, usize)| found as f64 / of as f64;
     println!(
-        "{cases} captures: {:.1} % of {} right pairs of the complete ones, {:.1} % of those samples from what was left of them; of {} and {} samples {} and {} are not right, and nothing tells",
+        "{cases} captures: {:.1} % of {} right pairs of the complete ones, {:.1} % of those samples from what was left \
+         of them; of {} and {} samples {} and {} are not right, and nothing tells",
         100.0 * share(counts.complete),
         counts.complete.0,
         100.0 * share(counts.left),

@@ -165,7 +165,8 @@ fn rule_3_a_byte_that_passed_unseen_yields_nothing() {
 
 #[test]
 fn defect_2_a_stale_acknowledgement_in_flight_is_no_round_trip() {
-    // The original took the acknowledgement of what came before, which was on its way, for that of the segment that begins there.
+    // The original took the acknowledgement of what came before, which was on its way, for that of the segment that
+    // begins there.
     play(
         "0   > 1000+100
          49  > 1100+100
@@ -193,7 +194,8 @@ fn rule_4_tsecr_tells_which_transmission_is_acknowledged() {
 
 #[test]
 fn rule_4_an_answer_that_comes_late_may_be_one_that_is_sent_again() {
-    // The response at 50 was lost, and the acknowledgement with it. The peer sends it again before it has our retransmission.
+    // The response at 50 was lost, and the acknowledgement with it. The peer sends it again before it has our
+    // retransmission.
     play(
         "0   > 1000+100 ts 1000
          364 > 1000+100 ts 1364
@@ -915,7 +917,8 @@ fn an_acknowledgement_that_was_kept_back_is_marked() {
         let mark = if k < 8 { "" } else { " delayed" };
         let (first, second) = (seq + 100, seq + 200);
         format!(
-            "{at} > {seq}+100\n{} < ack {first} => data exact 10\n{} > {first}+100\n{} < ack {second} => data exact 51{mark}",
+            "{at} > {seq}+100\n{} < ack {first} => data exact 10\n{} > {first}+100\n\
+             {} < ack {second} => data exact 51{mark}",
             at + 10,
             at + 20,
             at + 71

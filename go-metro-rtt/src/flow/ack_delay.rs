@@ -1,21 +1,23 @@
 //! Which acknowledgements the receiver kept back (delayed ACK, RFC 9293 section 3.8.6.3).
 //!
-//! A single round trip does not show that: 40 ms in a queue and 40 ms at the receiver look the same from here. A flow's round trips do, because a timer
-//! always takes the same time and a queue rarely does: between empty and full it takes every time there is, and full it stays for a while. So an
-//! acknowledgement is marked only if it took a timer's time longer than the shortest round trip, and the flow has shown before, [`ENOUGH`] times
-//! more than it has shown anything else, that its round trips go from the shortest to that and back.
+//! A single round trip does not show that: 40 ms in a queue and 40 ms at the receiver look the same from here. A flow's
+//! round trips do, because a timer always takes the same time and a queue rarely does: between empty and full it takes
+//! every time there is, and full it stays for a while. So an acknowledgement is marked only if it took a timer's time
+//! longer than the shortest round trip, and the flow has shown before, [`ENOUGH`] times more than it has shown anything
+//! else, that its round trips go from the shortest to that and back.
 //!
-//! In simulation: of 111,974 acknowledgements that came at once through queues that fill and drain in five ways, half of them with room for just a
-//! timer's time, none was marked. Of 43,287 that were kept back on paths without a queue, 10,929 were: the first of each flow are not, nor are those
-//! of a receiver that keeps back all.
+//! In simulation: of 111,974 acknowledgements that came at once through queues that fill and drain in five ways, half
+//! of them with room for just a timer's time, none was marked. Of 43,287 that were kept back on paths without a queue,
+//! 10,929 were: the first of each flow are not, nor are those of a receiver that keeps back all.
 
 use super::Rtt;
 
-/// Microseconds above the shortest round trip that a delayed-ACK timer takes: 40 ms is the shortest on Linux (`TCP_DELACK_MIN` of
-/// include/net/tcp.h), where it may be two ticks of 4 ms late, and the usual one elsewhere.
+/// Microseconds above the shortest round trip that a delayed-ACK timer takes: 40 ms is the shortest on Linux
+/// (`TCP_DELACK_MIN` of include/net/tcp.h), where it may be two ticks of 4 ms late, and the usual one elsewhere.
 const TIMER_US: std::ops::RangeInclusive<u32> = 39_000..=49_000;
 
-/// Microseconds above the shortest round trip that is still nearly the shortest, at least; on longer paths a 16th of it.
+/// Microseconds above the shortest round trip that is still nearly the shortest, at least; on longer paths a 16th of
+/// it.
 const NEAR_US: u32 = 2_000;
 
 /// How often a timer must have shown, more often than not, before it is believed.
@@ -41,8 +43,8 @@ const _: () = assert!(size_of::<AckDelay>() == 6);
 impl AckDelay {
     pub(super) const NEW: Self = Self { floor_us: u32::MAX, shown: 0, was_near: false };
 
-    /// Takes note of a round trip, and whether the acknowledgement was kept back. `alone`: it carries nothing and acknowledges the only segment that was
-    /// outstanding; a receiver does not keep back that of two.
+    /// Takes note of a round trip, and whether the acknowledgement was kept back. `alone`: it carries nothing and
+    /// acknowledges the only segment that was outstanding; a receiver does not keep back that of two.
     pub(super) fn observe(&mut self, rtt: Rtt, alone: bool) -> bool {
         let rtt_us = u32::try_from(rtt.0 / 1000).unwrap_or(u32::MAX);
         let floor_us = self.floor_us.min(rtt_us);

@@ -1,8 +1,9 @@
 //! Rule 12: what was acknowledged before it was seen to be sent.
 
-use super::{Flow, FlowFlags, LARGEST_WINDOW};
+use super::{Flow, FlowFlags};
 use crate::SeqNum;
 use crate::outstanding::{Advance, Share};
+use crate::seq::LARGEST_WINDOW;
 
 impl Flow {
     /// What is below was sent, according to the peer, and was not seen to be sent yet: when it is, another

@@ -22,8 +22,8 @@ bitflags! {
 }
 
 bitflags! {
-    /// What else there is to say about a flow. The two lowest bits are a number: duplicate acknowledgements in a row, up
-    /// to three.
+    /// What else there is to say about a flow. The two lowest bits are a number: duplicate acknowledgements in a row,
+    /// up to three.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(super) struct FlowFlags: u16 {
         /// Duplicate acknowledgements in a row.

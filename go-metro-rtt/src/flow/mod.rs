@@ -31,10 +31,6 @@ use crate::{Nanos, Rtt, Segment, SeqNum};
 /// Duplicate acknowledgements that show a hole where SACK is not in use (RFC 5681 section 3.2).
 const DUPLICATE_ACKS: u8 = 3;
 
-/// Sequence numbers further apart than the largest window (2^30, RFC 7323 section 2.3) are not of one stream: what comes
-/// is the first segment of something else.
-pub(crate) const LARGEST_WINDOW: u32 = 1 << 30;
-
 /// Bounds that the rules need.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FlowLimits {

@@ -2,9 +2,10 @@
 
 use go_metro_common::segment::TcpFlags;
 
-use super::{Flow, FlowFlags, LARGEST_WINDOW};
+use super::{Flow, FlowFlags};
 use crate::early::Early;
 use crate::outstanding::Share;
+use crate::seq::LARGEST_WINDOW;
 use crate::{Segment, SeqNum};
 
 impl Flow {

@@ -2,9 +2,10 @@
 
 use go_metro_common::segment::{Bits, TcpFlags};
 
-use super::{Flow, FlowFlags, FlowLimits, LARGEST_WINDOW};
+use super::{Flow, FlowFlags, FlowLimits};
 use crate::outstanding::{Advance, Match, Proof, Share, Timed, Transmission};
 use crate::segment::Continuity;
+use crate::seq::LARGEST_WINDOW;
 use crate::{Class, Kind, Outcome, Quiet, Rejection, Rtt, Sample, Segment, SeqNum};
 
 /// What a SYN-ACK waits for its acknowledgement before it is sent again, at least (RFC 6298 sections 2 and 5.7).
@@ -169,7 +170,8 @@ impl Flow {
             Match::Clean(found) if hole.is_suspected() && !hole.is_closed() && found.start != una => {
                 Err(Rejection::Hole)
             }
-            // Rule 5: what was sent after the hole showed may have come before what filled it; unless TSecr is its echo.
+            // Rule 5: what was sent after the hole showed may have come before what filled it; unless TSecr is its
+            // echo.
             Match::Clean(found) if hole.certain().is_some() && !segment.echoes(&found) => Err(Rejection::Hole),
             // Rule 12: from where on its echo would have to be is not known.
             Match::Clean(found) if is_ahead_doubted && found.tsval != segment.tsecr() => Err(Rejection::Unseen),

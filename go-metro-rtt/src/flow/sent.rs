@@ -2,9 +2,10 @@
 
 use go_metro_common::segment::{Bits, TcpFlags};
 
-use super::{Flow, FlowFlags, FlowLimits, Known, LARGEST_WINDOW, Recovery, Ticks};
+use super::{Flow, FlowFlags, FlowLimits, Known, Recovery, Ticks};
 use crate::outstanding::{Queue, Room, Share, Transmission};
 use crate::segment::Continuity;
+use crate::seq::LARGEST_WINDOW;
 use crate::{Nanos, Segment, SeqNum};
 
 /// What the outbound side of a flow did, for the engine's counters.
@@ -171,8 +172,8 @@ impl Flow {
         sent
     }
 
-    /// Rule 8: a flow begins with this segment. Whatever was sent before, acknowledgements below it say nothing of it but
-    /// that they are below.
+    /// Rule 8: a flow begins with this segment. Whatever was sent before, acknowledgements below it say nothing of it
+    /// but that they are below.
     fn synchronise(&mut self, segment: &Segment) {
         let start = segment.start();
         self.flags.set_duplicates(0);

@@ -61,9 +61,9 @@ impl Evidence {
         // Rule 2 (RFC 6298 section 3).
         let is_ambiguous = newest.is(NodeFlags::AGAIN) || newest.retransmissions != retransmissions;
         if is_ambiguous {
-            // Rule 4: exactly one transmission, it contains the byte, and nothing of it was sent again later: a receiver
-            // that held the head of a super-segment back echoes that head even if what it acknowledges is the later
-            // transmission of its tail (RFC 7323 section 4.3). Of those that were dropped nothing is known.
+            // Rule 4: exactly one transmission, it contains the byte, and nothing of it was sent again later: a
+            // receiver that held the head of a super-segment back echoes that head even if what it acknowledges is the
+            // later transmission of its tail (RFC 7323 section 4.3). Of those that were dropped nothing is known.
             let is_sure = is_named && self.times_named == 1 && !self.repeated_since && !dropped;
             // What is echoed was sent before the first of them that was seen, in the same tick as this.
             let is_too_old = self.first_tsval.zip(advance.echo()).is_some_and(|(first, echo)| is_newer(first, echo));

@@ -1,8 +1,8 @@
 //! Outstanding segments: what was sent and not yet acknowledged (rules 1 to 4, 9, and 11 to 13 of RULES.md).
 //!
-//! Each flow has a [`Queue`] of its transmissions in the order of sending. All queues take their nodes from one [`Pool`],
-//! which is reserved once, so that the packet path never allocates and memory stays bounded however the flows behave.
-//! An acknowledgement asks the queue what it covers; [`evidence`] decides which transmission it times, if any.
+//! Each flow has a [`Queue`] of its transmissions in the order of sending. All queues take their nodes from one
+//! [`Pool`], which is reserved once, so that the packet path never allocates and memory stays bounded however the flows
+//! behave. An acknowledgement asks the queue what it covers; [`evidence`] decides which transmission it times, if any.
 
 mod evidence;
 mod pool;

@@ -50,7 +50,8 @@ pub(super) struct Node {
     pub(super) start: SeqNum,
     pub(super) end: SeqNum,
     tsval: u32,
-    /// The queue's count of retransmissions when it was sent, to tell what was sent before one from what was sent after.
+    /// The queue's count of retransmissions when it was sent, to tell what was sent before one from what was sent
+    /// after.
     pub(super) retransmissions: u32,
     pub(super) next: u32,
     pub(super) flags: NodeFlags,

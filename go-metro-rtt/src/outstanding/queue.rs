@@ -1,4 +1,5 @@
-//! One flow's outstanding transmissions: a singly linked list through its [`Share`] of the pool, in the order of sending.
+//! One flow's outstanding transmissions: a singly linked list through its [`Share`] of the pool, in the order of
+//! sending.
 //!
 //! As long as nothing was retransmitted that is also the order of sequence numbers, and an acknowledgement only ever
 //! looks at the front.

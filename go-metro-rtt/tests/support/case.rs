@@ -8,12 +8,13 @@
 //!       2084.000 B>A A    seq 0 len 0 ack 1448 win 4096 tsval 121 tsecr 0 sack 2896-4344
 //! ```
 //!
-//! A line is a frame, in the order of the capture: time in microseconds, who sends to whom, control bits (`S`, `F`, `R`, `P`, `A`), then numbers
-//! relative to each end's own first: sequence number, payload length, acknowledgement number, window, TSval, TSecr (`-` for none yet),
-//! SACK blocks.
+//! A line is a frame, in the order of the capture: time in microseconds, who sends to whom, control bits (`S`, `F`,
+//! `R`, `P`, `A`), then numbers relative to each end's own first: sequence number, payload length, acknowledgement
+//! number, window, TSval, TSecr (`-` for none yet), SACK blocks.
 //!
-//! `# right:` names the sender of what is timed, the acknowledgement number, and the round-trip time in microseconds, or `none` where no
-//! acknowledgement of that number may be a sample. `# needs: timestamps` (or `sack`): without them the frames do not tell.
+//! `# right:` names the sender of what is timed, the acknowledgement number, and the round-trip time in microseconds,
+//! or `none` where no acknowledgement of that number may be a sample. `# needs: timestamps` (or `sack`): without them
+//! the frames do not tell.
 
 #![allow(clippy::unwrap_used)]
 
@@ -178,8 +179,8 @@ impl Case {
         (!self.needs_sack).then_some(case)
     }
 
-    /// Every sample of both ends: who sent what is timed, the relative acknowledgement number, the time of the acknowledgement and
-    /// the round-trip time in microseconds.
+    /// Every sample of both ends: who sent what is timed, the relative acknowledgement number, the time of the
+    /// acknowledgement and the round-trip time in microseconds.
     pub fn samples(&self, bases: Bases) -> Vec<(End, i64, f64, f64)> {
         let config = EngineConfig { peers_complete: true, ..EngineConfig::default() };
         self.samples_without(bases, config, usize::MAX..usize::MAX)

@@ -1,5 +1,6 @@
-//! A connection between two ends that do what RFC 9293, 2018, 2883, 6298, 7323 and 8985 say, over a path that loses and reorders, as a tap
-//! somewhere on that path sees it; and of each acknowledgement, which transmission it is the acknowledgement of.
+//! A connection between two ends that do what RFC 9293, 2018, 2883, 6298, 7323 and 8985 say, over a path that loses and
+//! reorders, as a tap somewhere on that path sees it; and of each acknowledgement, which transmission it is the
+//! acknowledgement of.
 //!
 //! Sequence numbers are not wrapped, times are in nanoseconds, and all that is random comes from a seed.
 
@@ -99,8 +100,8 @@ pub struct Frame {
     pub id: usize,
     /// Its identification, which each end counts by one for each wire segment.
     pub ip_id: u16,
-    /// The transmission of which this is the first acknowledgement: it made the acknowledgement number what it is, and its last byte is the last
-    /// that is acknowledged. `None` where something that fills a hole did.
+    /// The transmission of which this is the first acknowledgement: it made the acknowledgement number what it is, and
+    /// its last byte is the last that is acknowledged. `None` where something that fills a hole did.
     pub caused_by: Option<usize>,
 }
 

@@ -7,12 +7,13 @@
 //! 111  < ack 1101 ecr 6             => data exact 51
 //! ```
 //!
-//! Time is in milliseconds. After the arrow: control bits (any of `S`, `F`, `R`, `A`), sequence number, `+` payload length; then
-//! `ack N`, `win N`, `ts TSVAL`, `ecr TSECR`, `sackperm`, `sack` (a block above the acknowledgement number), `dsack`,
-//! `port N` (local port, default 40000). Behind `=>`: `data|connect exact|partial|timestamp RTT [delayed]`, or `rejected REASON`.
-//! A line without `=>` must yield no sample and no rejection. `#` starts a comment.
+//! Time is in milliseconds. After the arrow: control bits (any of `S`, `F`, `R`, `A`), sequence number, `+` payload
+//! length; then `ack N`, `win N`, `ts TSVAL`, `ecr TSECR`, `sackperm`, `sack` (a block above the acknowledgement
+//! number), `dsack`, `port N` (local port, default 40000). Behind `=>`: `data|connect exact|partial|timestamp RTT
+//! [delayed]`, or `rejected REASON`. A line without `=>` must yield no sample and no rejection. `#` starts a comment.
 //!
-//! The same is said of both sides by [`play_sides`]: there a line may have two outcomes, `remote` or `local` before each, with `,` between.
+//! The same is said of both sides by [`play_sides`]: there a line may have two outcomes, `remote` or `local` before
+//! each, with `,` between.
 
 use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags};
 use go_metro_rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
@@ -39,7 +40,8 @@ pub fn play_with(config: EngineConfig, trace: &str) -> Engine {
     engine
 }
 
-/// Plays a trace for these sides, as an interface in the middle sees it, and panics at the first line whose outcomes differ.
+/// Plays a trace for these sides, as an interface in the middle sees it, and panics at the first line whose outcomes
+/// differ.
 pub fn play_sides(sides: Sides, trace: &str) -> Engine {
     let mut engine = Engine::new(EngineConfig::default());
     for line in trace.lines().filter_map(parse) {

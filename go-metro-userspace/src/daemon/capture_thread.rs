@@ -1,8 +1,8 @@
 //! A capture thread: source to engine to summaries.
 //!
 //! It owns all three, so that no record ever crosses a thread or takes a lock. The rest of the daemon talks to it in
-//! commands, looked at between polls, and hears of it in events. Where there are several ([`super::capture_threads`]), the first
-//! has the classifier, and the others a ring each, of flows of their own.
+//! commands, looked at between polls, and hears of it in events. Where there are several ([`super::capture_threads`]),
+//! the first has the classifier, and the others a ring each, of flows of their own.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,8 @@
 //! The daemon: connects source, engine and outputs, and runs until it is asked to stop.
 //!
-//! Three parties: the capture thread ([`capture_thread`]), or several ([`capture_threads`]), measures; this module's loop reacts to time
-//! and signals; sinks report. What each instance watches at a moment, and what its pairs are called, is [`directory`]'s
-//! business.
+//! Three parties: the capture thread ([`capture_thread`]), or several ([`capture_threads`]), measures; this module's
+//! loop reacts to time and signals; sinks report. What each instance watches at a moment, and what its pairs are
+//! called, is [`directory`]'s business.
 
 mod capture_thread;
 mod capture_threads;
@@ -433,7 +433,7 @@ impl Daemon {
                     None => return End::Asked("the capture thread ended"),
                 },
                 () = at(window.map(tokio::time::Instant::from_std)) => {
-                    self.directory.turn_windows();
+                    self.directory.update_windows();
                     self.worker.watch(self.directory.watch_list());
                 }
                 _ = refresh.tick() => self.look_up_hosts(),
@@ -483,7 +483,7 @@ impl Daemon {
             InterfaceEvent::Attached { name, ifindex } => {
                 tracing::info!("capturing on {name}");
                 self.queues.watch(ifindex, &name);
-                self.directory.interface_is(ifindex, name);
+                self.directory.interface_attached(ifindex, name);
                 // It runs as long as the daemon.
                 let _ = self.lookups.machines.send(ifindex);
             }
@@ -492,7 +492,7 @@ impl Daemon {
                 let is_named = self.directory.is_named(&name);
                 self.blind.retain(|(index, _), _| *index != ifindex);
                 self.queues.forget(ifindex);
-                self.directory.interface_is_gone(ifindex);
+                self.directory.interface_lost(ifindex);
                 if nix::net::if_::if_nametoindex(&*name) == Ok(ifindex) {
                     tracing::info!("no longer capturing on {name}");
                 } else if !is_named {

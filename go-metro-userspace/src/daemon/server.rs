@@ -1,7 +1,7 @@
 //! The daemon's ears: HTTP on a Unix socket for those who ask how it is, and on a port for those who scrape it.
 //!
-//! Requests are answered on the daemon's runtime, off the packet path. What only the daemon's loop knows it is asked for
-//! ([`Ask`]); one that does not answer in time is reported as such instead of being waited for.
+//! Requests are answered on the daemon's runtime, off the packet path. What only the daemon's loop knows it is asked
+//! for ([`Ask`]); one that does not answer in time is reported as such instead of being waited for.
 
 use std::convert::Infallible;
 use std::io;

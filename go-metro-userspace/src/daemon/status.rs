@@ -319,7 +319,7 @@ impl Daemon {
             let names: Vec<&str> = failing.into_iter().collect();
             problems.push(format!("{} cannot be looked up", hosts::shortened(&names)));
         }
-        problems.extend(self.directory.surplus());
+        problems.extend(self.directory.problems());
         let recent = self.memory.recent();
         if state.source.packets.lost > recent.lost {
             problems.push(lost_lately(state.backend, state.source.packets.lost - recent.lost));

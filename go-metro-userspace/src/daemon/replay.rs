@@ -66,7 +66,7 @@ pub(super) fn read(
         flows: engine.flows() as u64,
         folded_samples: interval.folded_samples,
         samples_dropped: 0,
-        memory_bytes: super::resident_bytes(),
+        memory_bytes: super::intervals::resident_bytes(),
         ..Health::default()
     };
     tracing::info!("{}: {} samples", path.display(), engine.counters().samples_total());

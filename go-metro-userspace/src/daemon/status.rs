@@ -298,7 +298,7 @@ impl Daemon {
         }
         let absent = interfaces.iter().filter(|now| !now.attached && !is_in_trouble(&now.name));
         problems.extend(absent_ones(&absent.map(|absent| &*absent.name).collect::<Vec<_>>()));
-        for ((ifindex, way), _) in self.blind.iter().filter(|(_, blind)| blind.moved) {
+        for ((ifindex, way), _) in self.hidden.iter().filter(|(_, hidden)| hidden.moved) {
             let name =
                 state.attached.iter().find(|attached| attached.ifindex == *ifindex).map(|attached| &*attached.name);
             problems.push(format!(

@@ -1,0 +1,119 @@
+//! What the daemon is started with, and why it could not.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use go_metro_rtt::Ports;
+use tokio::sync::mpsc;
+
+use super::directory;
+use super::outputs::{ListenError, Output};
+use crate::capture::CaptureError;
+use crate::config::{Backend, Config, SidesWanted};
+use crate::status::Live;
+
+/// What the command line says over the configuration, now and after each reload.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Where segments come from.
+    pub backend: Option<Backend>,
+    /// Capture filter.
+    pub filter: Option<String>,
+    /// Which round trips are measured.
+    pub sides: Option<SidesWanted>,
+    /// Report the kernel's own RTT too.
+    pub kernel_rtt: bool,
+    /// Where Prometheus scrapes.
+    pub prometheus_listen: Option<SocketAddr>,
+    /// Where the status is told.
+    pub status_socket: Option<Option<PathBuf>>,
+    /// Log file.
+    pub log_file: Option<PathBuf>,
+    /// Time between reports.
+    pub report_interval: Option<Duration>,
+    /// The ports of a service.
+    pub ports: Option<Ports>,
+    /// Look no names of peers up.
+    pub without_names: bool,
+}
+
+impl Overrides {
+    /// The configuration with what the command line says instead.
+    pub fn apply(&self, mut config: Config) -> Config {
+        if let Some(backend) = self.backend {
+            config.backend = backend;
+        }
+        if let Some(sides) = self.sides {
+            config.sides = sides;
+        }
+        config.kernel_rtt |= self.kernel_rtt;
+        if let Some(filter) = &self.filter {
+            config.filter = Some(filter.clone());
+        }
+        if let Some(file) = &self.log_file {
+            config.log_to_file = true;
+            config.log_file.clone_from(file);
+        }
+        if let Some(address) = self.prometheus_listen {
+            config.prometheus_listen = Some(address);
+        }
+        if let Some(socket) = &self.status_socket {
+            config.status_socket.clone_from(socket);
+        }
+        if let Some(ports) = self.ports {
+            config.ports = ports;
+        }
+        config.reverse_dns &= !self.without_names;
+        if let Some(interval) = self.report_interval {
+            config.report_interval = interval;
+        }
+        config
+    }
+}
+
+/// What [`super::run`] needs.
+#[derive(Debug)]
+pub struct DaemonOptions {
+    /// The configuration, with the overrides applied.
+    pub config: Config,
+    /// Its file, to read it again on SIGHUP.
+    pub config_path: Option<PathBuf>,
+    /// What the command line said over it.
+    pub overrides: Overrides,
+    /// Where results go.
+    pub outputs: Vec<Output>,
+    /// Whether to print every sample as a JSON line.
+    pub samples: bool,
+    /// Who is told from second to second, and ends the daemon by hanging up.
+    pub watcher: Option<mpsc::Sender<Arc<Live>>>,
+    /// Stop after this long.
+    pub duration: Option<Duration>,
+}
+
+/// Why the daemon could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The source failed.
+    #[error("{0}")]
+    Capture(#[from] CaptureError),
+    /// Every target is an address of this host.
+    #[error("{0}")]
+    Targets(#[from] directory::OnlyLocalTargets),
+    /// An output cannot be had.
+    #[error("{0}")]
+    Listen(#[from] ListenError),
+    /// Keys whose change needs a restart.
+    #[error("restart to change {keys}: {why}")]
+    NeedsRestart {
+        /// Their names.
+        keys: String,
+        /// What is in the way.
+        why: String,
+    },
+    /// A signal handler, thread or runtime could not be had.
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+}

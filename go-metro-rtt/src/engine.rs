@@ -198,7 +198,7 @@ impl Engine {
     }
 
     /// Applies another configuration. If it differs, drops all flows and keeps the counters.
-    pub fn follow(&mut self, config: EngineConfig) {
+    pub fn set_config(&mut self, config: EngineConfig) {
         if config != self.config {
             *self = Self { counters: self.counters, is_doubtful: self.is_doubtful, ..Self::new(config) };
         }

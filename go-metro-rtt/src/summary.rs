@@ -287,8 +287,8 @@ impl Summaries {
         Self { limits, pairs: HashMap::default(), other: PairSummary::default(), folded_samples: 0 }
     }
 
-    /// Goes over to other bounds, for what is added from now on.
-    pub fn follow(&mut self, limits: SummaryLimits) {
+    /// Applies other bounds to what is added from now on.
+    pub fn set_limits(&mut self, limits: SummaryLimits) {
         self.limits = limits;
     }
 
@@ -396,7 +396,7 @@ mod tests {
         let mut summaries = Summaries::new(SummaryLimits::default());
         let delayed = Sample { delayed: true, ..sample(1, 1, 10) };
         summaries.add(&delayed);
-        summaries.follow(SummaryLimits { max_pairs: 1, without_delayed: true, ..SummaryLimits::default() });
+        summaries.set_limits(SummaryLimits { max_pairs: 1, without_delayed: true, ..SummaryLimits::default() });
         summaries.add(&delayed);
         summaries.add(&sample(2, 1, 10));
         let interval = summaries.take();

@@ -863,9 +863,9 @@ fn a_connection_that_begins_after_a_gap_is_timed_from_its_syn_on() {
 fn other_bounds_hold_from_now_on_and_the_counters_go_on() {
     let mut engine =
         play_with(EngineConfig::default(), "0 > 1000+100\n 50 < ack 1100 => data exact 50\n 60 > 1100+100");
-    engine.follow(EngineConfig::default());
+    engine.set_config(EngineConfig::default());
     assert_eq!(engine.flows(), 1, "the same bounds disturb nothing");
-    engine.follow(EngineConfig { idle_ttl: Duration::from_millis(20), ..EngineConfig::default() });
+    engine.set_config(EngineConfig { idle_ttl: Duration::from_millis(20), ..EngineConfig::default() });
     assert_eq!((engine.flows(), engine.counters().samples_total(), engine.counters().sent), (0, 1, 2));
     for text in ["70 > 1200+100", "100 < ack 1300", "110 > 1300+100", "120 < ack 1400 => data exact 10"] {
         let line = parse(text).unwrap();
@@ -1498,6 +1498,9 @@ fn every_citation_is_of_a_rule_and_every_rule_is_obeyed_and_tested_somewhere() {
         .filter_map(|line| line.strip_prefix("### Rule ")?.split_once(':')?.0.parse().ok())
         .collect();
     assert_eq!(rules, (1..=15).collect());
+    for rule in read("RULES.md").split("\n### Rule ").skip(1) {
+        assert!(rule.contains("\n- Source: ") && rule.contains("Cost: "), "Rule {rule}");
+    }
     let code: String = files(&root.join("src")).iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     assert_eq!(cited(&code), rules, "by the engine");
     let traces: String = read("tests/rules.rs").lines().filter(|line| line.starts_with("fn rule_")).collect();

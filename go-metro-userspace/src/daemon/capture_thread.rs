@@ -637,8 +637,8 @@ impl State {
             }
             Command::Limits(engine, limits) => {
                 let peers_complete = self.source.peers_complete();
-                self.engine.follow(EngineConfig { peers_complete, ..engine });
-                self.summaries.follow(limits);
+                self.engine.set_config(EngineConfig { peers_complete, ..engine });
+                self.summaries.set_limits(limits);
             }
             Command::Status(reply) => {
                 let _ = reply.send(self.status());

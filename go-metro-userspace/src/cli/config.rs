@@ -43,8 +43,7 @@ struct InitArgs {
     /// DogStatsD server: HOST, HOST:PORT or /PATH of a Unix socket
     #[arg(long, value_name = "SERVER")]
     statsd: Option<String>,
-    /// Where Prometheus scrapes
-    #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen)]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen, help = key::prometheus_listen.summary())]
     prometheus_listen: Option<SocketAddr>,
     /// Tag of every metric; may be repeated
     #[arg(long, value_name = "KEY:VALUE")]

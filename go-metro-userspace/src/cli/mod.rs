@@ -53,7 +53,12 @@ configuration.";
 const VERSION: &str = env!("GO_METRO_VERSION");
 
 #[derive(Parser)]
-#[command(name = "go-metro", version = VERSION, about = "Passive round-trip times of TCP connections", after_help = EXAMPLES)]
+#[command(
+    name = "go-metro",
+    version = VERSION,
+    about = "Passive round-trip times of TCP connections",
+    after_help = EXAMPLES
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -95,7 +100,7 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = legacy::translate(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(told) => return shown(&told),
+        Err(error) => return shown(&error),
     };
     if let Err(why) = privileges::check_environment() {
         return ended(&Failure::usage(&why));
@@ -129,10 +134,10 @@ fn ended(failure: &Failure) -> ExitCode {
 }
 
 /// Prints what clap has to say: help and version on standard output, a usage error on standard error.
-fn shown(told: &clap::Error) -> ExitCode {
-    let text = told.render();
+fn shown(error: &clap::Error) -> ExitCode {
+    let text = error.render();
     let (plain, coloured) = (text.to_string(), text.ansi().to_string());
-    if told.use_stderr() {
+    if error.use_stderr() {
         // An argument may be a file's name.
         terminal::complain_coloured(&plain, &coloured);
         return ExitCode::from(USAGE);

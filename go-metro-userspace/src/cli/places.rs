@@ -13,7 +13,7 @@ pub(super) fn find() -> (Option<PathBuf>, Vec<PathBuf>) {
     first_of(all().map(PathBuf::from))
 }
 
-/// A symbolic link to nowhere is there: whoever made it wants to be told that it is broken.
+/// A symbolic link to nowhere counts as a file, so that the error says that it is broken.
 fn first_of(places: impl Iterator<Item = PathBuf>) -> (Option<PathBuf>, Vec<PathBuf>) {
     let is_there = |path: &PathBuf| match path.symlink_metadata() {
         Ok(_) => true,

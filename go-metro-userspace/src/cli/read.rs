@@ -23,7 +23,8 @@ const OUT: usize = 64 << 10;
 pub(super) struct Args {
     /// Capture file: pcap or pcapng, plain or compressed with gzip, zstd or lz4; `-` for standard input
     file: PathBuf,
-    /// Address or prefix of the hosts whose segments are timed [default: both ends of every connection]; may be repeated
+    /// Address or prefix of the hosts whose segments are timed [default: both ends of every connection]; may be
+    /// repeated
     #[arg(short, long, value_name = "ADDR|PREFIX", value_parser = network)]
     local: Vec<IpNet>,
     /// Remote address or prefix [default: all]; may be repeated
@@ -53,7 +54,8 @@ pub(super) struct Args {
     /// Draw RTT over time, distribution and outliers of the busiest pairs into this file, .svg or .html, as well
     #[arg(long, value_name = "FILE", value_parser = drawing)]
     plot: Option<PathBuf>,
-    /// Most pairs to tell apart; samples of all others count as one pair, `other`, which bounds the memory that a capture can take
+    /// Most pairs to tell apart; samples of all others count as one pair, `other`, which bounds the memory that a
+    /// capture can take
     #[arg(long, value_name = "NUMBER", default_value_t = read::MAX_PAIRS, value_parser = pairs)]
     max_pairs: usize,
     /// How many pairs to draw, those with most samples first

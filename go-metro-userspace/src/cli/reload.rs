@@ -48,8 +48,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let Some(before) = before.as_ref().map(outcomes) else {
         let socket = args.socket.display();
         terminal::complain(&format!(
-            "process {daemon} is asked to read its configuration again; whether it did, its log says: it does not answer at {socket} \
-             (--socket names another)\n"
+            "process {daemon} is asked to read its configuration again; whether it did, its log says: it does not \
+             answer at {socket} (--socket names another)\n"
         ));
         return Ok(());
     };

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use go_metro_rtt::{Ports, parse_ports};
 
 use super::{Failure, discover, environment, places};
-use crate::config::{self, Backend, Config, Environment, OutputName, SidesWanted};
+use crate::config::{self, Backend, Config, Environment, OutputName, SidesWanted, key};
 use crate::daemon::{self, DaemonOptions, Output, Overrides};
 use crate::logging;
 use crate::status::beside;
@@ -21,7 +21,8 @@ pub(super) struct Args {
     /// Configuration file [default: /etc/go-metro/conf.yaml, then the original's places]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Interface to watch, instead of a configuration file [default without a file: the default route's]; may be repeated
+    /// Interface to watch, instead of a configuration file [default without a file: the default route's]; may be
+    /// repeated
     #[arg(
         short,
         long,
@@ -34,9 +35,8 @@ pub(super) struct Args {
     /// Remote address, prefix or host name to watch [default: everything]; may be repeated
     #[arg(short, long, value_name = "TARGET", conflicts_with = "config")]
     target: Vec<String>,
-    /// Where segments come from
-    #[arg(long, value_enum)]
-    backend: Option<BackendArg>,
+    #[arg(long, value_enum, help = key::backend.help())]
+    backend: Option<Backend>,
     /// Where results go; several with commas [default: statsd with a file, else table]
     #[arg(short, long, value_enum, value_delimiter = ',')]
     output: Vec<OutputArg>,
@@ -46,32 +46,25 @@ pub(super) struct Args {
     /// Show addresses; look no names of peers up
     #[arg(short = 'n', long)]
     no_names: bool,
-    /// Only connections with this port, or range of ports, at either end; several with commas
-    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse_ports)]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse_ports, help = ports_help())]
     port: Vec<(u16, u16)>,
     /// With `json`: a line for every sample too
     #[arg(long)]
     samples: bool,
-    /// Between reports: seconds, or 500ms, 10s, 5m [default: the file's, else 30 for statsd and 1 for table and json]
-    #[arg(long, value_name = "TIME", value_parser = config::parse_interval)]
+    #[arg(long, value_name = "TIME", value_parser = config::parse_interval, help = interval_help())]
     interval: Option<Duration>,
     /// Stop after this long: seconds, or 10s, 5m, 1h
     #[arg(long, value_name = "TIME", value_parser = config::parse_time)]
     duration: Option<Duration>,
-    /// Which round trips to measure [default: the file's, else remote]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help = key::sides.help())]
     sides: Option<SidesWanted>,
-    /// Report the kernel's own RTT of this host's sockets too, to tell host delay from network delay
-    #[arg(long)]
+    #[arg(long, help = key::kernel_rtt.summary())]
     kernel_rtt: bool,
-    /// Capture filter in libpcap's language, in addition to the targets; needs libpcap
-    #[arg(short, long, value_name = "FILTER")]
+    #[arg(short, long, value_name = "FILTER", help = key::filter.summary())]
     filter: Option<String>,
-    /// Where Prometheus scrapes; adds that output [default with `-o prometheus`: the file's, else 127.0.0.1:9464]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen)]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen, help = prometheus_help())]
     prometheus_listen: Option<SocketAddr>,
-    /// Unix socket for `status` and `top`, or `off` [default: the file's, else /run/go-metro/go-metro.sock]
-    #[arg(long, value_name = "PATH|off", value_parser = config::parse_status_socket)]
+    #[arg(long, value_name = "PATH|off", value_parser = config::parse_status_socket, help = key::status_socket.help())]
     status_socket: Option<StatusSocket>,
     /// Log to this file instead of the configured place
     #[arg(long, value_name = "FILE")]
@@ -80,16 +73,6 @@ pub(super) struct Args {
 
 /// A path, or none for `off`; clap takes a bare `Option` for one that may be absent.
 type StatusSocket = Option<PathBuf>;
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum BackendArg {
-    /// eBPF where it can be had, else libpcap
-    Auto,
-    /// eBPF or nothing
-    Ebpf,
-    /// libpcap or nothing
-    Pcap,
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OutputArg {
@@ -103,14 +86,18 @@ enum OutputArg {
     Table,
 }
 
-impl From<BackendArg> for Backend {
-    fn from(arg: BackendArg) -> Self {
-        match arg {
-            BackendArg::Auto => Self::Auto,
-            BackendArg::Ebpf => Self::Ebpf,
-            BackendArg::Pcap => Self::Pcap,
-        }
-    }
+fn ports_help() -> String {
+    format!("{}; several with commas", key::ports.summary())
+}
+
+fn interval_help() -> String {
+    format!("{} [default: the file's, else 30 for statsd and 1 for table and json]", key::report_interval.summary())
+}
+
+fn prometheus_help() -> String {
+    let address = key::prometheus_listen.shown();
+    let address = address.as_str().unwrap_or_default();
+    format!("{} [default with `-o prometheus`: the file's, else {address}]", key::prometheus_listen.summary())
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -124,7 +111,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let watched = outputs.iter().any(|output| !matches!(output, Output::Statsd | Output::Prometheus));
     let overrides = Overrides {
-        backend: args.backend.map(Backend::from),
+        backend: args.backend,
         filter: args.filter.clone(),
         sides: args.sides,
         kernel_rtt: args.kernel_rtt,
@@ -170,7 +157,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     daemon::run(options).map_err(|error| Failure::running(&error))
 }
 
-/// The configuration, its file if there is one, and what was found out instead of being told, for people.
+/// The configuration, its file if there is one, and a line on what was found out because no option set it.
 fn configuration(args: &Args) -> Result<(Config, Option<PathBuf>, Option<String>), Failure> {
     let named = !args.interface.is_empty() || !args.target.is_empty();
     if let Some(path) = args.config.clone().or_else(|| if named { None } else { places::find().0 }) {
@@ -239,8 +226,9 @@ pub(super) fn ports(ranges: &[(u16, u16)]) -> Result<Option<Ports>, Failure> {
 /// Why a second daemon does not start.
 fn twice(socket: &Path) -> Failure {
     Failure::running(&format!(
-        "a daemon at {} already reports to the same DogStatsD server, so what both of them see would count twice. To watch it, run \
-         `go-metro top`; to see a table here, add `-o table`; to run a second daemon on purpose, give it a `--status-socket` of its own, or `off`",
+        "a daemon at {} already reports to the same DogStatsD server, so what both of them see would count twice. To \
+         watch it, run `go-metro top`; to see a table here, add `-o table`; to run a second daemon on purpose, give it \
+         a `--status-socket` of its own, or `off`",
         socket.display()
     ))
 }

@@ -1,6 +1,7 @@
 //! `go-metro completions`, `go-metro man`: made from the command line's own definition.
 //!
-//! A completion script only asks the program what may follow, so that it knows every verb, file and interface and never becomes stale.
+//! A completion script only asks the program what may follow, so that it knows every verb, file and interface and never
+//! becomes stale.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use go_metro_rtt::parse_ports;
 
-use super::run::{BackendArg, adhoc, ports};
+use super::run::{adhoc, ports};
 use super::{Failure, environment};
-use crate::config::{self, SidesWanted};
+use crate::config::{self, Backend, SidesWanted, key};
 use crate::daemon::{DaemonOptions, Overrides};
 use crate::logging;
 use crate::status::client::{self, AskError};
@@ -16,17 +16,16 @@ use crate::top::{self, From};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Interface to capture on, even if a daemon runs [default: what the daemon sees, else the default route's]; may be repeated
+    /// Interface to capture on, even if a daemon runs [default: what the daemon sees, else the default route's]; may be
+    /// repeated
     #[arg(short, long, value_name = "NAME", add = super::shell::interfaces())]
     interface: Vec<String>,
     /// Remote address, prefix or host name to watch [default: everything]; may be repeated
     #[arg(short, long, value_name = "TARGET")]
     target: Vec<String>,
-    /// Where segments come from
-    #[arg(long, value_enum)]
-    backend: Option<BackendArg>,
-    /// Which round trips to measure
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help = key::backend.summary())]
+    backend: Option<Backend>,
+    #[arg(long, value_enum, help = key::sides.summary())]
     sides: Option<SidesWanted>,
     /// Show addresses; look no names up
     #[arg(short = 'n', long)]
@@ -34,9 +33,12 @@ pub(super) struct Args {
     /// Only connections with this port, or range of ports, at either end: a capture of its own; several with commas
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse_ports)]
     port: Vec<(u16, u16)>,
-    /// The Unix socket of the daemon to follow [default: /run/go-metro/go-metro.sock, if one answers there]
-    #[arg(short, long, value_name = "PATH")]
+    #[arg(short, long, value_name = "PATH", help = socket_help())]
     socket: Option<PathBuf>,
+}
+
+fn socket_help() -> String {
+    format!("The Unix socket of the daemon to follow [default: {}, if one answers there]", config::STATUS_SOCKET)
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -47,7 +49,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     if terminal::is_dumb() {
         return Err(Failure::usage(
-            &"top draws with escape sequences, which this terminal does not obey (TERM=dumb); `run --output table` prints lines",
+            &"top draws with escape sequences, which this terminal does not support (TERM=dumb); `run --output table` \
+              prints lines",
         ));
     }
     let from = match daemon(args)? {
@@ -83,7 +86,7 @@ fn daemon(args: &Args) -> Result<Option<PathBuf>, Failure> {
 
 fn own(args: &Args) -> Result<DaemonOptions, Failure> {
     let overrides = Overrides {
-        backend: args.backend.map(Into::into),
+        backend: args.backend,
         sides: args.sides,
         ports: ports(&args.port)?,
         without_names: args.no_names,

@@ -95,7 +95,7 @@ impl Key {
     }
 
     /// What the documentation shows behind the key: its default, or an example.
-    pub(super) fn shown(&self) -> Json {
+    pub fn shown(&self) -> Json {
         self.shown_default().unwrap_or_else(self.example)
     }
 }

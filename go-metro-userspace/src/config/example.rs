@@ -12,9 +12,9 @@ const HEAD: &str = "\
 # go-metro: passive round-trip times of TCP connections, to a Datadog Agent over DogStatsD.
 #
 # Everything that the original go-metro's file may contain is understood here too. Only `instances` is needed, each with
-# an `interface` and a target in `ips` or `hosts`; what is commented out shows the default, or an example if there is none.
-# A reload (SIGHUP, `go-metro reload`) applies a change at once, unless the comment says what it does instead. What
-# reopens capture is refused if the daemon has dropped the privileges for it (docs/privileges.md).
+# an `interface` and a target in `ips` or `hosts`; what is commented out shows the default, or an example if there is
+# none. A reload (SIGHUP, `go-metro reload`) applies a change at once, unless the comment says what it does
+# instead. What reopens capture is refused if the daemon has dropped the privileges for it (docs/privileges.md).
 
 init_config:
 ";

@@ -67,8 +67,8 @@ settings! {
         /// Unix socket for `go-metro status` and `go-metro top`, or `off`. Readable and writable for root's group.
         pub status_socket: PathOrOff = Some(STATUS_SOCKET.into()), on_reload ApplyIfWritable;
 
-        /// Time between reports. At least 0.1; times are written as seconds, or as a number with its unit, such as
-        /// 500ms, 10s or 5m.
+        /// Time between reports: seconds, or a number with its unit such as 500ms, 10s or 5m, as all times here. At least
+        /// 0.1.
         pub report_interval: Time<SHORTEST_MS> = Duration::from_secs(30), elsewhere ["interval"], on_reload Apply;
 
         /// Tags of every metric. DD_ENV, DD_SERVICE, DD_VERSION and DD_ENTITY_ID add theirs if the key is not set here.
@@ -253,7 +253,10 @@ impl Config {
     pub fn short_idle_ttl(&self) -> Option<String> {
         let seconds = self.idle_ttl.as_secs_f64();
         (self.idle_ttl < USUAL_RTT).then(|| {
-            format!("`idle_ttl` is {seconds} s: flows are forgotten after that, so no round trip that takes longer is measured")
+            format!(
+                "`idle_ttl` is {seconds} s: flows are forgotten after that, so no round trip that takes longer is \
+                 measured"
+            )
         })
     }
 

@@ -605,7 +605,9 @@ macro_rules! texts {
 
 texts! {
     /// A path.
-    Path: PathBuf, "a path", {"type": ["string", "integer", "boolean"]}, |value| Text::parse(value).map(PathBuf::from), |path| shown_path(path);
+    Path: PathBuf, "a path", {"type": ["string", "integer", "boolean"]},
+        |value| Text::parse(value).map(PathBuf::from),
+        |path| shown_path(path);
 
     /// A path, or nothing, which the original took for none.
     PathOrNothing: Option<PathBuf>, "a path", {"type": ["string", "null"]},
@@ -678,7 +680,7 @@ texts! {
             }
             value => {
                 let name = Text::parse(value)?;
-                said(Selector::parse(&name).map_err(|hopeless| hopeless.to_string()))?;
+                said(Selector::parse(&name).map_err(|invalid| invalid.to_string()))?;
                 Ok(name)
             }
         },
@@ -697,8 +699,8 @@ pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
     match text.len() {
         0..=SOCKET_PATH_MAX => Ok(PathBuf::from(text)),
         bytes => Err(format!(
-            "is {bytes} bytes long; the path of a Unix socket has at most {SOCKET_PATH_MAX}: move the socket, or name a \
-             shorter symbolic link to its folder"
+            "is {bytes} bytes long; the path of a Unix socket has at most {SOCKET_PATH_MAX}: move the socket, or name \
+             a shorter symbolic link to its folder"
         )),
     }
 }
@@ -707,8 +709,8 @@ pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
 fn listen(text: &str) -> Result<SocketAddr, String> {
     text.trim().parse().map_err(|_| match text.trim_start_matches([':', '*']).parse::<u16>() {
         Ok(port) => format!(
-            "`{text}` has no address; write 127.0.0.1:{port} for programs on this host, or 0.0.0.0:{port} or [::]:{port} \
-             for all"
+            "`{text}` has no address; write 127.0.0.1:{port} for programs on this host, or 0.0.0.0:{port} or \
+             [::]:{port} for all"
         ),
         Err(_) => format!("`{text}` is no address with a port such as 127.0.0.1:9464 or [::]:9464"),
     })

@@ -49,7 +49,7 @@ pub use kinds::{
 pub use reference::reference;
 pub use sampling::{PerFlow, Thinning, Watermark};
 pub use schema::schema;
-pub use selector::{Hopeless, Selector};
+pub use selector::{InvalidSelector, Selector};
 
 /// A look-up in the process's environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;

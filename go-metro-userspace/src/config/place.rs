@@ -248,7 +248,8 @@ mod tests {
 
     #[test]
     fn a_place_is_found_in_either_style_of_yaml() {
-        let block = "# ips:\ninit_config:\n    tags: [ips]\ninstances:\n- interface: a\n  ips:\n  - 10.0.0.1\n  - 10.0.0.2\n-\n  interface: b\n";
+        let block = "# ips:\ninit_config:\n    tags: [ips]\ninstances:\n- interface: a\n  ips:\n  - 10.0.0.1\n  \
+                     - 10.0.0.2\n-\n  interface: b\n";
         let flow = "instances: [{interface: a,\n  ips: [10.0.0.1,\n 10.0.0.2]},\n {interface: b}]\n";
         let instances = Place::default().key("instances");
         let lines = |text| {

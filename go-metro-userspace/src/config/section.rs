@@ -103,7 +103,7 @@ pub(super) fn scalar(value: &Value) -> String {
     }
 }
 
-/// What a value is, to be told from what was expected: itself if it is a word or number.
+/// What a value is, beside what was expected: itself if it is a word or number.
 pub(super) fn found(value: &Value) -> String {
     match value {
         Value::Bool(_) | Value::Number(_) | Value::String(_) => format!("`{}`", scalar(value)),

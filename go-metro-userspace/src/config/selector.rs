@@ -27,30 +27,28 @@ impl Selector {
     /// # Errors
     ///
     /// What no interface can be called.
-    pub fn parse(text: &str) -> Result<Self, Hopeless> {
+    pub fn parse(text: &str) -> Result<Self, InvalidSelector> {
         match text {
             "default" => return Ok(Self::Default),
             "all" => return Ok(Self::All),
             _ => {}
         }
-        let hopeless = |why: String| Hopeless { text: text.to_owned(), why };
+        let invalid = |why: String| InvalidSelector { text: text.to_owned(), why };
         if let Some(bad) = text.chars().find(|c| c.is_whitespace() || matches!(c, '/' | ':') || c.is_control()) {
-            return Err(hopeless(format!("no interface's name holds {bad:?}")));
+            return Err(invalid(format!("no interface's name holds {bad:?}")));
         }
         if text.contains(',') {
-            return Err(hopeless(
-                "it is one interface or a pattern such as `eth*`; name several one by one".to_owned(),
-            ));
+            return Err(invalid("it is one interface or a pattern such as `eth*`; name several one by one".to_owned()));
         }
         let (least, is_pattern) = match length(text) {
             Some(least) => (least, true),
             None => (text.len(), false),
         };
         if least > LONGEST {
-            return Err(hopeless(format!("no interface's name is longer than {LONGEST} bytes")));
+            return Err(invalid(format!("no interface's name is longer than {LONGEST} bytes")));
         }
         if is_pattern {
-            Pattern::new(text).map(Self::Like).map_err(|error| hopeless(format!("it is no pattern: {}", error.msg)))
+            Pattern::new(text).map(Self::Like).map_err(|error| invalid(format!("it is no pattern: {}", error.msg)))
         } else {
             Ok(Self::Name(text.to_owned()))
         }
@@ -98,12 +96,12 @@ fn length(text: &str) -> Option<usize> {
 
 /// An `interface` that nothing can be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hopeless {
+pub struct InvalidSelector {
     text: String,
     why: String,
 }
 
-impl fmt::Display for Hopeless {
+impl fmt::Display for InvalidSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { text, why } = self;
         write!(f, "`{text}` can never match: {why}; use a name, a pattern such as eth* or veth*, `default` or `all`")
@@ -155,9 +153,9 @@ mod tests {
             ("eth[0", "it is no pattern"),
             ("eth***", "it is no pattern"),
         ] {
-            let told = Selector::parse(text).unwrap_err().to_string();
-            assert!(told.starts_with(&format!("`{text}` can never match: ")) && told.contains(why), "{told}");
-            assert!(told.ends_with("use a name, a pattern such as eth* or veth*, `default` or `all`"), "{told}");
+            let shown = Selector::parse(text).unwrap_err().to_string();
+            assert!(shown.starts_with(&format!("`{text}` can never match: ")) && shown.contains(why), "{shown}");
+            assert!(shown.ends_with("use a name, a pattern such as eth* or veth*, `default` or `all`"), "{shown}");
         }
         for text in ["averyverylong*", "averyverylongn[ab]", "docker0", "br-0123456789ab", &*"n".repeat(127)] {
             assert!(Selector::parse(text).is_ok(), "{text}");

@@ -67,7 +67,8 @@ fn the_originals_file_loads_unchanged() {
 #[test]
 fn older_files_of_the_original_call_the_instances_config() {
     let config = parse(
-        "init_config:\n    snaplen: 512\nconfig:\n- interface: eth0\n  tags:\n    - foo:bar\n  ips:\n    - 192.168.0.1\n  hosts:\n    - somehost.somedomain.to\n",
+        "init_config:\n    snaplen: 512\nconfig:\n- interface: eth0\n  tags:\n    - foo:bar\n  \
+         ips:\n    - 192.168.0.1\n  hosts:\n    - somehost.somedomain.to\n",
     );
     assert_eq!(config.unwrap().instances[0].hosts, ["somehost.somedomain.to"]);
 }
@@ -97,7 +98,8 @@ fn every_key_but_the_interface_and_a_target_has_a_default() {
 #[test]
 fn yaml_1_1_booleans_and_quoted_numbers_are_understood() {
     let config = parse(
-        "init_config: {log_to_file: yes, statsd_port: '9125', ring_size: 4MiB}\ninstances: [{interface: lo, ips: ['::/0']}]\n",
+        "init_config: {log_to_file: yes, statsd_port: '9125', ring_size: 4MiB}\n\
+         instances: [{interface: lo, ips: ['::/0']}]\n",
     );
     let config = config.unwrap();
     assert!(config.log_to_file);
@@ -115,10 +117,12 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_one() {
         "{fault_in_init}"
     );
     assert!(fault_in_init.ends_with("\n  2 |   idle_tll: 3\n    |   ^^^^^^^^"), "{fault_in_init}");
-    let text = "instances:\n  - interface: lo\n    ips: ['::1']\n  - interface: eth0\n    ips: ['::1']\n    sampel_duration: 3\n";
+    let text = "instances:\n  - interface: lo\n    ips: ['::1']\n  - interface: eth0\n    ips: ['::1']\n    \
+                sampel_duration: 3\n";
     assert_eq!(
         fault_without_lists(text),
-        "conf.yaml:6: instances[1]: unknown key `sampel_duration`; did you mean `sample_duration`?\n  6 |     sampel_duration: 3\n    |     ^^^^^^^^^^^^^^^"
+        "conf.yaml:6: instances[1]: unknown key `sampel_duration`; did you mean `sample_duration`?\n  \
+         6 |     sampel_duration: 3\n    |     ^^^^^^^^^^^^^^^"
     );
     let top = fault("instance: []\n");
     assert!(top.starts_with("conf.yaml:1: unknown key `instance`; did you mean `instances`?"), "{top}");
@@ -153,7 +157,8 @@ fn a_bad_value_is_named_with_its_line_and_key() {
     let targets = "instances:\n  - interface: lo\n    ips:\n      - 10.0.0.1\n      - 10.0.0.300\n";
     assert_eq!(
         fault(targets),
-        "conf.yaml:5: instances[0].ips[1]: `10.0.0.300` is neither an address nor a prefix such as 10.0.0.0/8\n  5 |       - 10.0.0.300\n    |         ^^^^^^^^^^"
+        "conf.yaml:5: instances[0].ips[1]: `10.0.0.300` is neither an address nor a prefix such as 10.0.0.0/8\n  \
+         5 |       - 10.0.0.300\n    |         ^^^^^^^^^^"
     );
     let name = fault("instances:\n  - interface: lo\n    ips: [db.example]\n");
     assert!(name.contains("host names go into `hosts`"), "{name}");
@@ -291,7 +296,8 @@ conf.yaml:4: init_config: unknown key `colour`
 conf.yaml:7: instances[0]: unknown key `sampel`; did you mean `sample`?
   7 |     sampel: true
     |     ^^^^^^
-conf.yaml:10: instances[0].ips[1]: `db.example` is neither an address nor a prefix such as 10.0.0.0/8; host names go into `hosts`
+conf.yaml:10: instances[0].ips[1]: `db.example` is neither an address nor a prefix such as 10.0.0.0/8; host names \
+go into `hosts`
   10 |       - db.example
      |         ^^^^^^^^^^
 conf.yaml:11: instances[0].ips[2]: `10.0.0.0/33` is neither an address nor a prefix such as 10.0.0.0/8
@@ -317,7 +323,8 @@ fn what_is_wrong_is_marked_as_a_terminal_shows_the_line() {
     let marked = |text: &str| fault(text).lines().skip(1).collect::<Vec<_>>().join("\n");
     assert_eq!(
         marked("instances:\n- {tags: [日本], ips: ['::1'], interface: '', hosts: [a]}\n"),
-        "  2 | - {tags: [日本], ips: ['::1'], interface: '', hosts: [a]}\n    |                                           ^^"
+        "  2 | - {tags: [日本], ips: ['::1'], interface: '', hosts: [a]}\n    \
+         |                                           ^^"
     );
     // What is missing is shown where it belongs, what stands on other lines at its key.
     assert_eq!(marked("init_config: {}\n"), "  1 | init_config: {}");
@@ -373,7 +380,8 @@ fn times_of_a_window_matter_only_while_sampling() {
 
 #[test]
 fn merged_and_shared_parts_of_yaml_are_followed() {
-    let text = "instances:\n  - &a {interface: a, ips: &nets [10.0.0.0/8], tags: [x]}\n  - {<<: *a, interface: b}\n  - {interface: c, ips: *nets}\n";
+    let text = "instances:\n  - &a {interface: a, ips: &nets [10.0.0.0/8], tags: [x]}\n  \
+                - {<<: *a, interface: b}\n  - {interface: c, ips: *nets}\n";
     let config = parse(text).unwrap();
     assert_eq!(config.instances[1].interface, "b");
     assert!(config.instances.iter().all(|instance| instance.ips == ["10.0.0.0/8".parse().unwrap()]));
@@ -405,7 +413,8 @@ fn the_environment_speaks_where_the_file_is_silent() {
     assert_eq!(silent.statsd_origin, Origin::Environment("DD_AGENT_HOST"));
     assert_eq!(silent.tags, ["env:prod", "dd.internal.entity_id:pod-1"]);
     let spoken = load(
-        "init_config: {statsd_ip: 10.0.0.1, statsd_port: 1}\ninstances: [{interface: lo, ips: ['::1'], tags: ['env:test']}, {interface: a, ips: ['::1']}]\n",
+        "init_config: {statsd_ip: 10.0.0.1, statsd_port: 1}\n\
+         instances: [{interface: lo, ips: ['::1'], tags: ['env:test']}, {interface: a, ips: ['::1']}]\n",
     );
     assert_eq!(spoken.statsd, Statsd::Udp { host: "10.0.0.1".to_owned(), port: 1 });
     assert_eq!(spoken.statsd_origin, Origin::File);

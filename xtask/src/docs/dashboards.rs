@@ -59,7 +59,11 @@ pub(super) fn datadog(text: &str, metrics: &[Metric]) -> Result<String> {
                 "show_legend": true,
                 "requests": [{
                     "response_format": "timeseries",
-                    "queries": [{"data_source": "metrics", "name": "q1", "query": format!("sum:{name}{{$host}} by {{host}}{end}")}],
+                    "queries": [{
+                        "data_source": "metrics",
+                        "name": "q1",
+                        "query": format!("sum:{name}{{$host}} by {{host}}{end}"),
+                    }],
                     "formulas": [{"formula": "q1"}],
                     "display_type": "line",
                 }],

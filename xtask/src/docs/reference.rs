@@ -10,9 +10,9 @@ const HEAD: &str = "\
 <!-- Made by `cargo xtask docs` from the keys' declarations in go-metro-userspace/src/config. -->
 
 One YAML file: `/etc/go-metro/conf.yaml`, else where the original had it (`/etc/dd-agent/conf.d/go-metro.yaml`,
-`/etc/dd-agent/checks.d/go-metro.yaml`), or what `run -c FILE` names. `go-metro config init` writes one from a few answers,
-`go-metro check -c FILE` says what is wrong with one, and `go-metro config schema` prints a JSON schema for editors and
-validators. `conf.yaml.example` is this page as a file.
+`/etc/dd-agent/checks.d/go-metro.yaml`), or what `run -c FILE` names. `go-metro config init` writes one from a few
+answers, `go-metro check -c FILE` says what is wrong with one, and `go-metro config schema` prints a JSON schema for
+editors and validators. `conf.yaml.example` is this page as a file.
 
 ```console
 $ go-metro config init my.yaml --interface eth0 --target 10.77.0.0/16 --tag env:test
@@ -22,13 +22,13 @@ ok    configuration: my.yaml: 1 instance(s)
 …
 ```
 
-A key that does not exist, a wrong type or a bad value is an error that names the line. Numbers and yes/no may be quoted. If
-the file does not set the key, these environment variables count:
+A key that does not exist, a wrong type or a bad value is an error that names the line. Numbers and yes/no may be
+quoted. If the file does not set the key, these environment variables count:
 ";
 
 const RELOAD: &str = "
-A reload (SIGHUP, `go-metro reload`) reads the file again. A change is applied without losing a flow, unless the last column
-says what happens instead. What reopens capture is refused where the daemon has dropped the privileges for that
+A reload (SIGHUP, `go-metro reload`) reads the file again. A change is applied without losing a flow, unless the last
+column says what happens instead. What reopens capture is refused where the daemon has dropped the privileges for that
 ([what a reload cannot do](privileges.md#what-a-reload-cannot-do)). A file that is refused changes nothing.
 ";
 

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use go_metro::metrics::Health;
+use go_metro::output::printer::Print as _;
 use go_metro::output::prometheus::page::Format;
 use go_metro::output::table::{self, Columns, Style};
 use go_metro::output::{Json, NamedPair, Prometheus, Report, Table, csv, json};

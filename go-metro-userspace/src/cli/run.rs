@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::ValueEnum;
 use go_metro_rtt::{Ports, parse_ports};
 
 use super::{Failure, discover, environment, places};
-use crate::config::{self, Backend, Config, Environment, OutputName, SidesWanted, key};
-use crate::daemon::{self, DaemonOptions, Output, Overrides};
+use crate::config::{self, Backend, Config, Environment, Output, SidesWanted, key};
+use crate::daemon::{self, DaemonOptions, Overrides};
 use crate::logging;
 use crate::status::beside;
 use crate::terminal;
@@ -39,7 +38,7 @@ pub(super) struct Args {
     backend: Option<Backend>,
     /// Where results go; several with commas [default: statsd with a file, else table]
     #[arg(short, long, value_enum, value_delimiter = ',')]
-    output: Vec<OutputArg>,
+    output: Vec<Output>,
     /// The same as `--output json`
     #[arg(long, conflicts_with = "output")]
     json: bool,
@@ -73,18 +72,6 @@ pub(super) struct Args {
 
 /// A path, or none for `off`; clap takes a bare `Option` for one that may be absent.
 type StatusSocket = Option<PathBuf>;
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OutputArg {
-    /// DogStatsD, as the configuration says
-    Statsd,
-    /// A page that Prometheus scrapes
-    Prometheus,
-    /// JSON lines on standard output
-    Json,
-    /// A table on standard output: live on a terminal
-    Table,
-}
 
 fn ports_help() -> String {
     format!("{}; several with commas", key::ports.summary())
@@ -191,29 +178,17 @@ pub(super) fn adhoc(
 
 /// Where results go: as asked; else as the file has it, or for people.
 fn outputs(args: &Args, file: Option<&Config>) -> Vec<Output> {
-    let configured = |output: &OutputName| match output {
-        OutputName::Statsd => OutputArg::Statsd,
-        OutputName::Prometheus => OutputArg::Prometheus,
-        OutputName::Json => OutputArg::Json,
-    };
-    let mut asked: Vec<OutputArg> = match (args.output.as_slice(), file) {
-        ([], Some(config)) if !args.json => config.outputs.iter().map(configured).collect(),
-        _ if args.json => vec![OutputArg::Json],
-        ([], None) if args.samples => vec![OutputArg::Json],
-        ([], None) => vec![OutputArg::Table],
+    let mut asked: Vec<Output> = match (args.output.as_slice(), file) {
+        ([], Some(config)) if !args.json => config.outputs.clone(),
+        _ if args.json => vec![Output::Json],
+        ([], None) if args.samples => vec![Output::Json],
+        ([], None) => vec![Output::Table],
         (asked, _) => asked.to_vec(),
     };
-    if args.prometheus_listen.is_some() && !asked.contains(&OutputArg::Prometheus) {
-        asked.push(OutputArg::Prometheus);
+    if args.prometheus_listen.is_some() && !asked.contains(&Output::Prometheus) {
+        asked.push(Output::Prometheus);
     }
-    let outputs = asked.iter().map(|output| match output {
-        OutputArg::Statsd => Output::Statsd,
-        OutputArg::Prometheus => Output::Prometheus,
-        OutputArg::Json => Output::Json,
-        OutputArg::Table if terminal::is_screen() => Output::LiveTable,
-        OutputArg::Table => Output::PlainTable,
-    });
-    outputs.collect()
+    asked
 }
 
 /// The ports of the command line; none if it names none.
@@ -267,7 +242,7 @@ mod tests {
         let file = Config::from_cli(&["eth0".to_owned()], &[], &|_| None).unwrap();
         let of = |line: &str, has_file: bool| outputs(&parsed(line).unwrap(), has_file.then_some(&file));
         // Tests have a pipe for standard output, or a terminal.
-        assert!(matches!(of("-i eth0", false)[..], [Output::PlainTable | Output::LiveTable]));
+        assert_eq!(of("-i eth0", false), [Output::Table]);
         assert_eq!(of("-c a", true), [Output::Statsd]);
         assert_eq!(of("-i eth0 --samples", false), [Output::Json]);
         assert_eq!(of("-i eth0 -o statsd,json", false), [Output::Statsd, Output::Json]);

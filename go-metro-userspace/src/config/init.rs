@@ -8,8 +8,8 @@ use go_metro_common::hash::WORKERS_MAX;
 
 use super::declaration::settings;
 use super::kinds::{
-    AnyCase, AverageWanted, Backend, BucketsWanted, Bytes, DelayedAcks, IngressHook, Keys, List, Listen, LogLevel,
-    MetricName, Number, OneOrMore, Optional, OutputName, Path, PathOrOff, PortList, ServerHost, SidesWanted,
+    AnyCase, AverageWanted, Backend, BucketsWanted, Bytes, DelayedAcks, FileOutput, IngressHook, Keys, List, Listen,
+    LogLevel, MetricName, Number, OneOrMore, Optional, Output, Path, PathOrOff, PortList, ServerHost, SidesWanted,
     SocketPath, Text, Time, Word, YesNo,
 };
 use super::sampling::{PerFlow, Thinning};
@@ -49,7 +49,7 @@ settings! {
         pub(crate) statsd_socket: Optional<SocketPath> = None, example "/var/run/datadog/dsd.socket", on_reload Apply;
 
         /// Where results go when --output does not say. If not set: statsd, and prometheus if prometheus_listen is set.
-        pub outputs: OneOrMore<Word<OutputName>> = vec![OutputName::Statsd], on_reload Apply;
+        pub outputs: OneOrMore<FileOutput> = vec![Output::Statsd], on_reload Apply;
 
         /// The metrics that DogStatsD gets, to leave out those that are not wanted: rtt (the last sample), rtt.avg,
         /// rtt.jitter, rtt.min, rtt.max, rtt.dist and rtt.connect (distributions), rtt.kernel (with kernel_rtt),
@@ -197,7 +197,7 @@ impl Config {
             reader.fault_in("outputs", "lists one of them twice; each report would be sent twice");
         }
         if self.prometheus_listen.is_some() && !reader.has("outputs") {
-            self.outputs.push(OutputName::Prometheus);
+            self.outputs.push(Output::Prometheus);
         }
         // One setting with two names: the original's documents say `exp_ttl`, its program read `expired_ttl`.
         match [reader.has("exp_ttl"), reader.has("expired_ttl")] {

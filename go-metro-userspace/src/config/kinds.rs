@@ -269,15 +269,55 @@ pub enum LogLevel {
     Error,
 }
 
-/// Where results go when the command line does not say.
+/// Where results go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OutputName {
-    /// DogStatsD.
+pub enum Output {
+    /// DogStatsD, as the configuration says
     Statsd,
-    /// A page that Prometheus scrapes.
+    /// A page that Prometheus scrapes
     Prometheus,
-    /// JSON lines on standard output.
+    /// JSON lines on standard output
     Json,
+    /// A table on standard output: live on a terminal
+    Table,
+}
+
+impl Output {
+    /// As files, the command line and `status` have it.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+/// An output that a file may name: a table is for people at a terminal, who use the command line.
+pub(super) struct FileOutput;
+
+impl FileOutput {
+    fn names() -> Vec<String> {
+        let outputs = Output::value_variants().iter().filter(|output| **output != Output::Table);
+        outputs.map(|output| output.name()).collect()
+    }
+}
+
+impl Scalar for FileOutput {
+    type Value = Output;
+
+    fn parse(value: &Value) -> Result<Output, Wrong> {
+        Word::<Output>::parse(value)
+            .and_then(|output| if output == Output::Table { Err(Wrong::Other) } else { Ok(output) })
+    }
+
+    fn takes() -> String {
+        listed(&Self::names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>(), "or")
+    }
+
+    fn schema() -> Json {
+        json!({"enum": Self::names()})
+    }
+
+    fn shown(value: &Output) -> Json {
+        value.name().into()
+    }
 }
 
 /// A metric, or a family of them, that DogStatsD gets; by the end of its name.

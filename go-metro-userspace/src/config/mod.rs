@@ -44,7 +44,7 @@ pub(crate) use init::key;
 pub use init::{Config, STATUS_SOCKET};
 pub use instance::{Instance, Sampling};
 pub use kinds::{
-    AverageWanted, Backend, BucketsWanted, DelayedAcks, IngressHook, LogLevel, MetricName, OutputName, SidesWanted,
+    AverageWanted, Backend, BucketsWanted, DelayedAcks, IngressHook, LogLevel, MetricName, Output, SidesWanted,
 };
 pub use reference::reference;
 pub use sampling::{PerFlow, Thinning, Watermark};

@@ -54,7 +54,6 @@ use intervals::Intervals;
 use lookups::Lookups;
 pub use options::{DaemonError, DaemonOptions, Overrides};
 use outputs::Outputs;
-pub use outputs::{ListenError, Output};
 use qdiscs::Queues;
 use reload::Reading;
 pub use sandbox::confine;

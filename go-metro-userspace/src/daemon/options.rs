@@ -10,9 +10,9 @@ use go_metro_rtt::Ports;
 use tokio::sync::mpsc;
 
 use super::directory;
-use super::outputs::{ListenError, Output};
 use crate::capture::CaptureError;
-use crate::config::{Backend, Config, SidesWanted};
+use crate::config::{Backend, Config, Output, SidesWanted};
+use crate::output::OpenError;
 use crate::status::Live;
 
 /// What the command line says over the configuration, now and after each reload.
@@ -104,7 +104,7 @@ pub enum DaemonError {
     Targets(#[from] directory::OnlyLocalTargets),
     /// An output cannot be had.
     #[error("{0}")]
-    Listen(#[from] ListenError),
+    Output(#[from] OpenError),
     /// Keys whose change needs a restart.
     #[error("restart to change {keys}: {why}")]
     NeedsRestart {

@@ -91,7 +91,7 @@ impl Daemon {
         if config.backend != Backend::Pcap {
             interfaces::fit(&directory.watch_list())?;
         }
-        let reserved = self.outputs.reserve(old, &config)?;
+        let reopened = self.outputs.reopen(old, &config, &self.asks.0)?;
         let reopening = names(&changed, &[Reload::Reopen, Reload::ReopenFlows]);
         if !reopening.is_empty() {
             let settings = source_settings(&config, &directory);
@@ -106,7 +106,7 @@ impl Daemon {
             tracing::warn!("restart to change {at_start}");
         }
         self.worker.set_limits(engine_config(&config), summary_limits(&config));
-        self.outputs.follow(old, &config, &self.asks.0, reserved);
+        self.outputs.follow(&config, reopened);
         let moved = config.status_socket != old.status_socket;
         self.directory = directory;
         self.options.config = config;

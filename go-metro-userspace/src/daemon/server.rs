@@ -31,8 +31,8 @@ use tokio_util::net::Listener;
 
 use super::waiting::beside;
 use crate::logging::OnceInAWhile;
-use crate::output::prometheus::Exposition;
 use crate::output::prometheus::page::{Format, Inflated, Page, PageError, accepts_gzip};
+use crate::output::{Exposition, Served};
 use crate::status::document::State;
 use crate::status::{LIVE_PATH, Live, STATUS_PATH, Status};
 
@@ -76,14 +76,14 @@ pub(super) struct Server {
 
 impl Server {
     /// That connections were cut off lately to make room for others, and whose.
-    pub(super) fn crowded(&self) -> Option<String> {
+    fn crowded(&self) -> Option<String> {
         let cut_off = self.crowd.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, whose) = cut_off.as_ref().filter(|(at, _)| at.elapsed() < LATELY)?;
         Some(format!("too many connections at once of {whose}: the oldest are cut off"))
     }
 
     /// Why scrapers get no page, if that is so.
-    pub(super) fn no_page(&self) -> Option<String> {
+    fn no_page(&self) -> Option<String> {
         Some(self.exposition.as_ref()?.problem()?.to_string())
     }
 
@@ -91,6 +91,12 @@ impl Server {
     pub(super) fn is_gone(&self) -> bool {
         let is_there = |(path, inode): &(PathBuf, u64)| std::fs::metadata(path).is_ok_and(|meta| meta.ino() == *inode);
         self.file.as_ref().is_some_and(|file| !is_there(file))
+    }
+}
+
+impl Served for Server {
+    fn problems(&self) -> Vec<String> {
+        [self.crowded(), self.no_page()].into_iter().flatten().collect()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::capture::ebpf::features;
 use crate::config::Backend;
 use crate::logging::{OnceInAWhile, recent};
 use crate::metrics::{self, Health};
-use crate::output::Report;
+use crate::output::{Report, Served};
 use crate::privileges::{self, Landlock};
 use crate::status::Status;
 use crate::status::document::{
@@ -243,7 +243,7 @@ impl Daemon {
             samples: group("samples"),
             drops: group("drops"),
             happened: group("happened"),
-            outputs: self.outputs.status(config),
+            outputs: self.outputs.status(),
             // The wall clock may have been set since.
             last_report: self
                 .memory
@@ -335,11 +335,9 @@ impl Daemon {
         if lines_lost > recent.lines_lost {
             problems.push(format!("{} lines of the log could not be written lately", lines_lost - recent.lines_lost));
         }
-        problems.extend(self.outputs.problems(&self.options.config));
+        problems.extend(self.outputs.problems());
         problems.extend(self.memory.no_socket.clone());
-        let servers = [self.outputs.server(), self.status_socket.as_ref()];
-        problems
-            .extend(servers.into_iter().flatten().flat_map(|server| [server.crowded(), server.no_page()]).flatten());
+        problems.extend(self.status_socket.iter().flat_map(Served::problems));
         if let Some(why) = &self.memory.refused {
             let first = why.lines().next().unwrap_or_default();
             problems.push(format!("the configuration file was changed and is refused: {first}"));

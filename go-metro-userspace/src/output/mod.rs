@@ -1,8 +1,9 @@
-//! Reports: what was measured in one interval, on its way out.
+//! Outputs: what was measured in one interval, on its way out.
 //!
-//! The way of one summary: the engine's [`Interval`](go_metro_rtt::Interval) holds summaries by address; [`naming`]
-//! turns them into [`NamedPair`]s, with the tags that users graph, and merges those that end up with the same name; a
-//! [`Report`] of them goes to each [`Sink`].
+//! The way of one summary: the engine's [`Interval`](go_metro_rtt::Interval) holds summaries by address; [`naming`] turns them into
+//! [`NamedPair`]s, with the tags that users graph, and merges those that end up with the same name; a [`Report`] of
+//! them goes to each [`Sink`], which [`open`] made of the configuration. Each output is a folder; [`csv`] and [`plot`] are for
+//! capture files alone.
 
 pub mod csv;
 pub mod dogstatsd;
@@ -15,12 +16,15 @@ pub mod printer;
 pub mod prometheus;
 pub mod table;
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use go_metro_rtt::{Figure, PairSummary, Rtt, Side, Stats};
+use tokio::sync::Notify;
 
+use crate::config::{Config, Output};
 use crate::metrics::Health;
 use crate::metrics::pair::KernelRtt;
 
@@ -28,7 +32,7 @@ pub use dogstatsd::DogStatsd;
 pub use dogstatsd::{Destination, look_up};
 pub use json::Json;
 pub use printer::Printer;
-pub use prometheus::Prometheus;
+pub use prometheus::{Exposition, Prometheus};
 pub use table::Table;
 
 /// One interval's results.
@@ -67,57 +71,75 @@ pub struct NamedPair {
     pub kernel: Option<KernelRtt>,
 }
 
-/// Where reports go.
-pub enum Sink {
-    /// DogStatsD, over UDP or a Unix socket.
-    DogStatsd(Box<DogStatsd>),
-    /// JSON lines or a table on standard output.
-    Printed(Printer),
-    /// Metrics for scrapers.
-    Prometheus(Prometheus),
+/// An output that is open: it is handed each report until it is finished.
+///
+/// None waits: each has a thread or a page, counts what it could not get rid of, and what becomes of one is nothing to the others.
+pub trait Sink: Send {
+    /// Address, path or `stdout`.
+    fn destination(&self) -> String;
+    /// Hands a report over.
+    fn report(&mut self, report: &Arc<Report>);
+    /// What could not be sent or printed.
+    fn errors(&self) -> u64 {
+        0
+    }
+    /// What is in its way now.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Whether it will never take a report again: its reader closed the pipe.
+    fn is_closed(&self) -> bool {
+        false
+    }
+    /// Starts what could not be started before for want of a thread.
+    fn retry(&mut self) {}
+    /// Whether it must be opened again for another configuration; else it follows that.
+    fn must_reopen(&self, _old: &Config, _new: &Config) -> bool {
+        false
+    }
+    /// Follows a configuration for which it need not be opened again.
+    fn follow(&mut self, _config: &Config) {}
+    /// Sends what is still queued, within this time.
+    fn finish(self: Box<Self>, _limit: Duration) {}
 }
 
-impl Sink {
-    /// Hands a report over. It never waits: each sink has a thread, a queue and a count of what was lost.
-    pub fn report(&mut self, report: &Arc<Report>) {
-        match self {
-            Self::DogStatsd(sink) => sink.report(report),
-            Self::Printed(printer) => printer.report(report),
-            Self::Prometheus(sink) => sink.report(report),
-        }
-    }
+/// What outputs need of the agent.
+pub struct Surroundings<'a> {
+    /// To be notified when a reader has closed its pipe.
+    pub closed: &'a Arc<Notify>,
+    /// Serves a page to those who connect.
+    pub serve: &'a dyn Fn(TcpListener, Arc<Exposition>) -> io::Result<Box<dyn Served>>,
+}
 
-    /// What could not be sent or printed.
-    pub fn send_errors(&self) -> u64 {
-        match self {
-            Self::DogStatsd(sink) => sink.send_errors(),
-            Self::Printed(printer) => printer.errors(),
-            Self::Prometheus(_) => 0,
-        }
-    }
+/// A page that is served for as long as this lives.
+pub trait Served: Send {
+    /// What is in the way of scrapers.
+    fn problems(&self) -> Vec<String>;
+}
 
-    /// Why the last attempt failed, if it did.
-    pub fn problem(&self) -> Option<String> {
-        match self {
-            Self::DogStatsd(sink) => sink.problem(),
-            Self::Printed(printer) => printer.problem(),
-            Self::Prometheus(_) => None,
-        }
-    }
+/// An output cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The port is taken, or the address is not this host's.
+    #[error(transparent)]
+    Listen(#[from] prometheus::ListenError),
+    /// There can be no more threads.
+    #[error("cannot start: {0}")]
+    Thread(#[from] io::Error),
+}
 
-    /// Whether it will never take a report again: its reader closed the pipe.
-    pub fn is_closed(&self) -> bool {
-        matches!(self, Self::Printed(printer) if printer.is_closed())
-    }
-
-    /// Sends what is still queued, within this time.
-    pub fn finish(self, limit: Duration) {
-        match self {
-            Self::DogStatsd(sink) => sink.finish(limit),
-            Self::Printed(printer) => printer.finish(limit),
-            Self::Prometheus(_) => {}
-        }
-    }
+/// Opens an output as it is configured.
+///
+/// # Errors
+///
+/// It cannot be opened; a server that is away is no error.
+pub fn open(output: Output, config: &Config, around: &Surroundings<'_>) -> Result<Box<dyn Sink>, OpenError> {
+    Ok(match output {
+        Output::Statsd => Box::new(DogStatsd::open(config)),
+        Output::Prometheus => Box::new(prometheus::Endpoint::open(config, around)?),
+        Output::Json => Box::new(Printer::start(Box::new(Json::open()), around.closed.clone())?),
+        Output::Table => Box::new(Printer::start(Box::new(Table::open(config)), around.closed.clone())?),
+    })
 }
 
 /// The columns of a table of pairs, in milliseconds: last, what is called the average, least, median, p95, p99,

@@ -11,18 +11,23 @@ use std::io;
 use tokio::sync::Notify;
 
 use super::table::Columns;
-use super::{Json, Report, Table};
+use super::{Report, Sink};
+use crate::config::Config;
 use crate::{privileges, terminal, threads};
 
 /// Reports that wait for a slow reader before more are dropped.
 const QUEUE_REPORTS: usize = 2;
 
-/// The form that reports are printed in.
-pub enum Page {
-    /// JSON lines.
-    Json(Json),
-    /// A table.
-    Table(Table),
+/// What is printed: one form of reports.
+pub trait Print: Send {
+    /// Writes a report.
+    ///
+    /// # Errors
+    ///
+    /// What writing fails with.
+    fn report(&mut self, report: &Report) -> io::Result<()>;
+    /// Has these columns from now on, if it has columns.
+    fn show(&mut self, _columns: Columns) {}
 }
 
 enum Job {
@@ -52,16 +57,22 @@ impl Printer {
     /// # Errors
     ///
     /// There can be no more threads.
-    pub fn start(page: Page, closed: Arc<Notify>) -> io::Result<Self> {
+    pub fn start(page: Box<dyn Print>, closed: Arc<Notify>) -> io::Result<Self> {
         let (jobs, receiver) = sync_channel(QUEUE_REPORTS);
         let state = Arc::<State>::default();
         let of_thread = state.clone();
         threads::spawn("stdout", move || print(page, &receiver, &of_thread, &closed))?;
         Ok(Self { jobs, state })
     }
+}
 
-    /// Has a report printed; dropped and counted if the reader is too slow.
-    pub fn report(&self, report: &Arc<Report>) {
+impl Sink for Printer {
+    fn destination(&self) -> String {
+        "stdout".to_owned()
+    }
+
+    /// Dropped and counted if the reader is too slow.
+    fn report(&mut self, report: &Arc<Report>) {
         self.state.queued.fetch_add(1, Ordering::AcqRel);
         if self.jobs.try_send(Job::Report(report.clone())).is_err() {
             self.state.done.fetch_add(1, Ordering::AcqRel);
@@ -70,29 +81,25 @@ impl Printer {
         }
     }
 
-    /// Has tables show these columns from now on.
-    pub fn show(&self, columns: Columns) {
-        // Who does not read sees the old ones until the next change.
-        let _ = self.jobs.try_send(Job::Columns(columns));
+    fn follow(&mut self, config: &Config) {
+        // Who does not read sees the old columns until the next change.
+        let _ = self.jobs.try_send(Job::Columns(Columns::from(config)));
     }
 
-    /// Reports that were not printed.
-    pub fn errors(&self) -> u64 {
+    fn errors(&self) -> u64 {
         self.state.errors.load(Ordering::Relaxed)
     }
 
-    /// Whether its reader closed the pipe.
-    pub fn is_closed(&self) -> bool {
+    fn is_closed(&self) -> bool {
         self.state.closed.load(Ordering::Acquire)
     }
 
-    /// Why the last report was not printed, if it was not.
-    pub fn problem(&self) -> Option<String> {
-        self.state.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn problems(&self) -> Vec<String> {
+        self.state.problem.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// Waits until what is queued is printed, at most so long.
-    pub fn finish(&self, limit: Duration) {
+    /// Waits until what is queued is printed.
+    fn finish(self: Box<Self>, limit: Duration) {
         let deadline = Instant::now() + limit;
         while self.state.done.load(Ordering::Acquire) < self.state.queued.load(Ordering::Acquire)
             && !self.is_closed()
@@ -109,19 +116,17 @@ impl State {
     }
 }
 
-fn print(mut page: Page, jobs: &Receiver<Job>, state: &State, closed: &Notify) {
+fn print(mut page: Box<dyn Print>, jobs: &Receiver<Job>, state: &State, closed: &Notify) {
     privileges::give_up_all();
     // One that has hung up says EIO for ever (tty_ioctl(4)), and is no terminal any more if it is asked.
     let is_terminal = terminal::is_stdout();
     for job in jobs {
-        let printed = match (job, &mut page) {
-            (Job::Report(report), Page::Json(json)) => json.report(&report),
-            (Job::Report(report), Page::Table(table)) => table.report(&report),
-            (Job::Columns(columns), Page::Table(table)) => {
-                table.show(columns);
+        let printed = match job {
+            Job::Report(report) => page.report(&report),
+            Job::Columns(columns) => {
+                page.show(columns);
                 continue;
             }
-            (Job::Columns(_), Page::Json(_)) => continue,
         };
         match printed {
             Ok(()) => *state.problem.lock().unwrap_or_else(PoisonError::into_inner) = None,

@@ -18,8 +18,8 @@ use cadence::{Metric, MetricBuilder, StatsdClient};
 use go_metro_common::metric::Kind;
 use go_metro_rtt::Stats;
 
-use super::{NamedPair, Report};
-use crate::config::MetricName;
+use super::{NamedPair, Report, Sink};
+use crate::config::{Config, MetricName};
 use crate::logging::OnceInAWhile;
 use crate::metrics::pair::{self, Value};
 use crate::metrics::{self, Health};
@@ -60,6 +60,7 @@ pub fn line_bytes(tags: &[String], origin: &str) -> usize {
 
 /// Sends reports to a DogStatsD server; never waits for it.
 pub struct DogStatsd {
+    destination: String,
     client: StatsdClient,
     lines: Lines,
     sender: Sender,
@@ -73,6 +74,19 @@ pub struct DogStatsd {
 }
 
 impl DogStatsd {
+    /// A sink for the configured server.
+    pub fn open(config: &Config) -> Self {
+        let destination = Destination::from(config);
+        tracing::info!("reporting to {destination} every {} s", config.report_interval.as_secs_f64());
+        Self::new(&DogStatsdOptions {
+            destination,
+            tags: config.tags.clone(),
+            metrics: config.metrics.clone(),
+            origin: origin::fields(&|name| std::env::var(name).ok()),
+            refresh: config.dns_refresh_interval,
+        })
+    }
+
     /// A sink for this server, which need not be there yet.
     pub fn new(options: &DogStatsdOptions) -> Self {
         let DogStatsdOptions { destination, tags, metrics, origin, refresh } = options;
@@ -80,6 +94,7 @@ impl DogStatsd {
         let bytes = destination.datagram_bytes();
         let lines = Lines(Arc::new(Mutex::new(Packer::new(bytes, origin.clone()))));
         Self {
+            destination: destination.to_string(),
             client: StatsdClient::from_sink("", lines.clone()),
             lines,
             sender: Sender::start(destination.clone(), *refresh, tally.clone()),
@@ -92,24 +107,6 @@ impl DogStatsd {
         }
     }
 
-    /// Queues a report, to be sent over up to half of the time until the next one.
-    pub fn report(&mut self, report: &Report) {
-        for pair in &report.pairs {
-            self.pair(pair);
-        }
-        if self.wants(MetricName::Own) {
-            self.health(&report.health);
-        }
-        let (datagrams, (longest, too_long)) = {
-            let mut lines = self.lines.lock();
-            (lines.take(), lines.take_too_long())
-        };
-        if too_long > 0 {
-            self.complain(longest, too_long);
-        }
-        self.sender.send(datagrams, report.interval / 2);
-    }
-
     /// Counts lines that no datagram holds.
     fn complain(&mut self, longest: usize, too_long: u64) {
         self.tally.errors.fetch_add(too_long, Ordering::Relaxed);
@@ -120,29 +117,6 @@ impl DogStatsd {
                 self.line_bytes
             );
         }
-    }
-
-    /// Starts what could not be started before for want of a thread.
-    pub fn retry(&mut self) {
-        // It is known to be missing, and is tried again.
-        let _ = self.sender.run();
-    }
-
-    /// Sends what is queued, within this time.
-    pub fn finish(self, limit: Duration) {
-        if !self.sender.finish(limit) {
-            tracing::warn!("the last report may be incomplete: the server did not take it in time");
-        }
-    }
-
-    /// Datagrams and lines that could not be sent.
-    pub fn send_errors(&self) -> u64 {
-        self.tally.errors.load(Ordering::Relaxed)
-    }
-
-    /// Why the last datagram could not be sent, if it could not.
-    pub fn problem(&self) -> Option<String> {
-        self.tally.problem()
     }
 
     fn wants(&self, metric: MetricName) -> bool {
@@ -187,7 +161,7 @@ impl DogStatsd {
 
     fn health(&mut self, health: &Health) {
         // Those of the other outputs up to the report before.
-        let now = Health { send_errors: health.send_errors.max(self.send_errors()), ..*health };
+        let now = Health { send_errors: health.send_errors.max(self.errors()), ..*health };
         let before = std::mem::replace(&mut self.before, now);
         let own = self.tags.clone();
         let both = metrics::readings(&now).zip(metrics::readings(&before));
@@ -211,6 +185,59 @@ impl DogStatsd {
 
     fn count(&self, name: &str, count: u64, tags: &[String]) {
         send(self.client.count_with_tags(name, count), tags);
+    }
+}
+
+impl Sink for DogStatsd {
+    fn destination(&self) -> String {
+        self.destination.clone()
+    }
+
+    /// Queues a report, to be sent over up to half of the time until the next one.
+    fn report(&mut self, report: &Arc<Report>) {
+        for pair in &report.pairs {
+            self.pair(pair);
+        }
+        if self.wants(MetricName::Own) {
+            self.health(&report.health);
+        }
+        let (datagrams, (longest, too_long)) = {
+            let mut lines = self.lines.lock();
+            (lines.take(), lines.take_too_long())
+        };
+        if too_long > 0 {
+            self.complain(longest, too_long);
+        }
+        self.sender.send(datagrams, report.interval / 2);
+    }
+
+    /// The old one's thread sends what it has, and ends.
+    fn must_reopen(&self, old: &Config, new: &Config) -> bool {
+        fn of(config: &Config) -> impl PartialEq {
+            (config.statsd.clone(), config.tags.clone(), config.metrics.clone(), config.dns_refresh_interval)
+        }
+        of(old) != of(new)
+    }
+
+    fn retry(&mut self) {
+        // It is known to be missing, and is tried again.
+        let _ = self.sender.run();
+    }
+
+    fn finish(self: Box<Self>, limit: Duration) {
+        if !self.sender.finish(limit) {
+            tracing::warn!("the last report may be incomplete: the server did not take it in time");
+        }
+    }
+
+    /// Datagrams and lines.
+    fn errors(&self) -> u64 {
+        self.tally.errors.load(Ordering::Relaxed)
+    }
+
+    /// Why the last datagram could not be sent, if it could not.
+    fn problems(&self) -> Vec<String> {
+        self.tally.problem().into_iter().collect()
     }
 }
 
@@ -279,8 +306,8 @@ mod tests {
         let refresh = Duration::from_secs(60);
         let options = DogStatsdOptions { destination, tags: Vec::new(), metrics, origin: String::new(), refresh };
         let mut sink = DogStatsd::new(&options);
-        sink.report(&report(vec![pair("162.243.251.92", &[20_000, 23_500], &[19_000])]));
-        sink.finish(Duration::from_secs(5));
+        sink.report(&Arc::new(report(vec![pair("162.243.251.92", &[20_000, 23_500], &[19_000])])));
+        Box::new(sink).finish(Duration::from_secs(5));
         let received = datagrams(&socket).concat();
         let names: Vec<&str> = received.lines().filter_map(|line| line.split(':').next()).collect();
         assert_eq!(names, ["system.net.tcp.rtt.avg", "system.net.tcp.rtt.connect"]);
@@ -293,8 +320,8 @@ mod tests {
         let mut report = report(vec![pair("162.243.251.92", &[20_000, 23_500, 21_385], &[19_000])]);
         report.health.flows = 3;
         report.health.memory_bytes = 1;
-        sink.report(&report);
-        sink.finish(Duration::from_millis(500));
+        sink.report(&Arc::new(report));
+        Box::new(sink).finish(Duration::from_millis(500));
         let received = datagrams(&socket).concat();
         let (rtt, own): (Vec<&str>, Vec<&str>) = received.lines().partition(|line| line.starts_with("system."));
         assert_eq!(
@@ -321,8 +348,8 @@ mod tests {
     fn a_pair_that_only_shook_hands_sends_only_connect() {
         let (socket, port) = listen();
         let mut sink = udp(port);
-        sink.report(&report(vec![pair("a", &[], &[19_000])]));
-        sink.finish(Duration::from_millis(500));
+        sink.report(&Arc::new(report(vec![pair("a", &[], &[19_000])])));
+        Box::new(sink).finish(Duration::from_millis(500));
         let received = datagrams(&socket).concat();
         let names: Vec<&str> =
             received.lines().filter(|l| l.starts_with("system.")).filter_map(|l| l.split(':').next()).collect();
@@ -334,8 +361,12 @@ mod tests {
         let (socket, port) = listen();
         let mut sink = udp(port);
         let kernel = Some(KernelRtt::of(Rtt(21_900_000), Some(Rtt(20_100_000))));
-        sink.report(&report(vec![NamedPair { side: Some(Side::Local), kernel, ..pair("a", &[], &[19_000]) }]));
-        sink.finish(Duration::from_millis(500));
+        sink.report(&Arc::new(report(vec![NamedPair {
+            side: Some(Side::Local),
+            kernel,
+            ..pair("a", &[], &[19_000])
+        }])));
+        Box::new(sink).finish(Duration::from_millis(500));
         let received = datagrams(&socket).concat();
         let lines: Vec<&str> = received.lines().filter(|l| l.starts_with("system.")).collect();
         let tags = "#src:10.42.31.222,dst:a,side:local,env:test,iface:va";
@@ -354,9 +385,9 @@ mod tests {
         let mut report = report(vec![]);
         for records in [10, 25] {
             report.health.source.packets.records = records;
-            sink.report(&report);
+            sink.report(&Arc::new(report.clone()));
         }
-        sink.finish(Duration::from_millis(500));
+        Box::new(sink).finish(Duration::from_millis(500));
         let received = datagrams(&socket).concat();
         let counts: Vec<&str> = received.lines().filter(|l| l.starts_with("go_metro.records:")).collect();
         assert_eq!(counts, ["go_metro.records:10|c|#env:test", "go_metro.records:15|c|#env:test"]);
@@ -367,8 +398,8 @@ mod tests {
         let (socket, port) = listen();
         let mut sink = udp(port);
         let samples: Vec<u64> = (1..=1000).map(|k| 300_000_000 - k * 7).collect();
-        sink.report(&report(vec![pair(&"long.example.".repeat(15), &samples, &[])]));
-        sink.finish(Duration::from_millis(500));
+        sink.report(&Arc::new(report(vec![pair(&"long.example.".repeat(15), &samples, &[])])));
+        Box::new(sink).finish(Duration::from_millis(500));
         let received = datagrams(&socket);
         assert!(received.iter().all(|datagram| datagram.len() <= 1432));
         let lines: Vec<&str> = received.iter().flat_map(|d| d.lines()).filter(|l| l.contains(".dist:")).collect();
@@ -389,8 +420,8 @@ mod tests {
             origin: origin.clone(),
             refresh: Duration::from_secs(60),
         });
-        sink.report(&report(vec![pair("a", &(1..=1000).collect::<Vec<u64>>(), &[])]));
-        sink.finish(Duration::from_millis(500));
+        sink.report(&Arc::new(report(vec![pair("a", &(1..=1000).collect::<Vec<u64>>(), &[])])));
+        Box::new(sink).finish(Duration::from_millis(500));
         let received = datagrams(&socket);
         assert!(received.iter().all(|datagram| datagram.len() <= 1432));
         assert!(received.iter().flat_map(|datagram| datagram.lines()).all(|line| line.ends_with(&origin)));
@@ -400,8 +431,8 @@ mod tests {
     fn hostile_names_stay_inside_their_tag() {
         let (socket, port) = listen();
         let mut sink = udp(port);
-        sink.report(&report(vec![pair("x|c\nsystem.fake:1|g|#dst:y,z", &[1000], &[])]));
-        sink.finish(Duration::from_millis(500));
+        sink.report(&Arc::new(report(vec![pair("x|c\nsystem.fake:1|g|#dst:y,z", &[1000], &[])])));
+        Box::new(sink).finish(Duration::from_millis(500));
         let received = datagrams(&socket).concat();
         let rtt: Vec<&str> = received.lines().filter(|line| line.starts_with("system.")).collect();
         // Of a single sample, so without jitter.
@@ -417,14 +448,14 @@ mod tests {
         drop(socket);
         let mut sink = udp(port);
         for _ in 0..3 {
-            sink.report(&report(vec![pair("a", &[1000], &[])]));
+            sink.report(&Arc::new(report(vec![pair("a", &[1000], &[])])));
             std::thread::sleep(Duration::from_millis(20));
         }
-        assert!(sink.send_errors() > 0, "a refused datagram is counted");
+        assert!(sink.errors() > 0, "a refused datagram is counted");
         let socket = UdpSocket::bind(("127.0.0.1", port)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-        sink.report(&report(vec![pair("b", &[1000], &[])]));
-        sink.finish(Duration::from_millis(500));
+        sink.report(&Arc::new(report(vec![pair("b", &[1000], &[])])));
+        Box::new(sink).finish(Duration::from_millis(500));
         assert!(datagrams(&socket).concat().contains("dst:b"), "the first report after its return arrives");
     }
 
@@ -440,19 +471,19 @@ mod tests {
             refresh: Duration::from_secs(60),
         };
         let mut sink = DogStatsd::new(&options);
-        sink.report(&report(vec![pair("absent", &[1000], &[])]));
+        sink.report(&Arc::new(report(vec![pair("absent", &[1000], &[])])));
         let mut buffer = vec![0; 65536];
         for name in ["first", "second"] {
             std::thread::sleep(Duration::from_millis(50));
             let _ = std::fs::remove_file(&path);
             let server = UnixDatagram::bind(&path).unwrap();
             server.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-            sink.report(&report(vec![pair(name, &[1000], &[])]));
+            sink.report(&Arc::new(report(vec![pair(name, &[1000], &[])])));
             let n = server.recv(&mut buffer).unwrap();
             let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
             assert!(text.contains(&format!("dst:{name}")) && n <= 8192, "{text}");
         }
-        assert!(sink.send_errors() > 0);
+        assert!(sink.errors() > 0);
     }
 
     #[test]
@@ -469,12 +500,12 @@ mod tests {
         });
         let began = Instant::now();
         for _ in 0..100 {
-            sink.report(&report(vec![pair("a", &[1000; 1000], &[])]));
+            sink.report(&Arc::new(report(vec![pair("a", &[1000; 1000], &[])])));
         }
         // Whoever waits for this server waits for ever; what is less is the machine's.
         assert!(began.elapsed() < Duration::from_secs(5), "reporting took {:?}", began.elapsed());
         let began = Instant::now();
-        sink.finish(Duration::from_millis(500));
+        Box::new(sink).finish(Duration::from_millis(500));
         assert!(began.elapsed() < Duration::from_secs(5), "finishing took {:?}", began.elapsed());
     }
 }

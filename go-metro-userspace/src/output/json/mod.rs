@@ -26,6 +26,8 @@ use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::{NamedPair, Report, figures};
 use crate::metrics::{self, Health};
+use crate::output::printer::Print;
+use crate::terminal::{Spelling, shared_stdout};
 
 /// Writes reports as JSON lines.
 pub struct Json {
@@ -142,17 +144,19 @@ impl From<&Stats> for Series {
 }
 
 impl Json {
+    /// On standard output.
+    pub fn open() -> Self {
+        Self::new(Box::new(shared_stdout(Spelling::Json)))
+    }
+
     /// Writes to `out`, one flush a report.
     pub fn new(out: Box<dyn Write + Send>) -> Self {
         Self { out }
     }
+}
 
-    /// Writes a report.
-    ///
-    /// # Errors
-    ///
-    /// What writing to `out` fails with.
-    pub fn report(&mut self, report: &Report) -> io::Result<()> {
+impl Print for Json {
+    fn report(&mut self, report: &Report) -> io::Result<()> {
         let since_epoch = report.at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let time_ns = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
         let interval_s = report.interval.as_secs_f64();

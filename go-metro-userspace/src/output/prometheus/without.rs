@@ -1,4 +1,4 @@
-//! In place of the page for Prometheus, in a build without the feature `prometheus`: `daemon/outputs.rs` refuses to
+//! In place of the page for Prometheus, in a build without the feature `prometheus`: [`super::Endpoint`] refuses to
 //! open it.
 
 use std::sync::Arc;

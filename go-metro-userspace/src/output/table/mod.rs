@@ -14,8 +14,10 @@ use go_metro_rtt::{Figure, PairSummary, Side, Stats};
 
 use super::fit::{self, Claim, Order};
 use super::{NamedPair, Report, columns, number};
+use crate::config::{Config, SidesWanted};
 use crate::metrics::pair::KernelRtt;
-use crate::terminal::{Printable, printable};
+use crate::output::printer::Print;
+use crate::terminal::{self, Printable, Spelling, printable, shared_stdout};
 
 /// Rows kept for the live table; beyond them the ones with the fewest samples go.
 const LIVE_ROWS: usize = 4096;
@@ -83,35 +85,29 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What it says.
 const WAITING: &str = "no samples yet: waiting for TCP traffic";
 
+impl From<&Config> for Columns {
+    fn from(config: &Config) -> Self {
+        Self { side: config.sides != SidesWanted::Remote, kernel: config.kernel_rtt }
+    }
+}
+
 impl Table {
+    /// On standard output: live on a terminal, else plain.
+    pub fn open(config: &Config) -> Self {
+        if !terminal::is_screen() {
+            return Self::new(shared_stdout(Spelling::Text), config.into(), || Style::Plain);
+        }
+        Self::new(terminal::screen(), config.into(), || {
+            let size = terminal_size::terminal_size();
+            let (width, height) = size.map_or((120, 40), |(w, h)| (usize::from(w.0), usize::from(h.0)));
+            Style::Live { width, height }
+        })
+    }
+
     /// Writes to `out` in the style that `style` says, asked again for each report because terminals are resized.
     pub fn new(out: Printable<Box<dyn Write + Send>>, columns: Columns, style: fn() -> Style) -> Self {
         let (rows, names, idle) = (BTreeMap::new(), HashMap::new(), Some(Duration::ZERO));
         Self { out, style, columns, rows, names, idle, is_begun: false }
-    }
-
-    /// Has these columns from now on.
-    pub fn show(&mut self, columns: Columns) {
-        self.columns = columns;
-    }
-
-    /// Writes a report.
-    ///
-    /// # Errors
-    ///
-    /// What writing to `out` fails with.
-    pub fn report(&mut self, report: &Report) -> io::Result<()> {
-        match (self.style)() {
-            Style::Plain => {
-                let text = self.plain(report);
-                self.out.write_all(text.as_bytes())?;
-            }
-            Style::Live { width, height } => {
-                let lines = self.live(report, width, height);
-                self.out.redraw(lines.iter().map(String::as_str))?;
-            }
-        }
-        self.out.flush()
     }
 
     /// A blank line, the time and a table for each interval with samples.
@@ -215,6 +211,26 @@ impl Table {
         }
         lines.truncate(height.max(2) - 1);
         lines
+    }
+}
+
+impl Print for Table {
+    fn report(&mut self, report: &Report) -> io::Result<()> {
+        match (self.style)() {
+            Style::Plain => {
+                let text = self.plain(report);
+                self.out.write_all(text.as_bytes())?;
+            }
+            Style::Live { width, height } => {
+                let lines = self.live(report, width, height);
+                self.out.redraw(lines.iter().map(String::as_str))?;
+            }
+        }
+        self.out.flush()
+    }
+
+    fn show(&mut self, columns: Columns) {
+        self.columns = columns;
     }
 }
 
@@ -404,7 +420,6 @@ mod tests {
 
     use super::super::examples::{is_as_before, pair, report};
     use super::*;
-    use crate::terminal::Spelling;
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -546,7 +561,7 @@ mod tests {
         table.report(&report(vec![hostile])).unwrap();
         for (text, lines) in [(live, 5), (out.take(), 3)] {
             assert!(text.contains("a\\r\\u{202e}b") && text.contains("e\\u{1b}[2J\\n"), "{text}");
-            assert!(text.lines().count() == lines && crate::terminal::is_printable(&text), "{text:?}");
+            assert!(text.lines().count() == lines && terminal::is_printable(&text), "{text:?}");
         }
     }
 

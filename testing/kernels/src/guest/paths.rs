@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use aya::programs::loaded_programs;
 use aya::util::KernelVersion;
+use caps::Capability;
 use nix::sys::resource::{Resource, setrlimit};
 
 use super::network::{Network, tc};
@@ -176,10 +177,9 @@ fn kept(agent: &Agent) -> Result<String> {
         permitted |= u64::from_str_radix(field("CapPrm:"), 16)?;
         ensure!(field("NoNewPrivs:") == "1" && field("Seccomp:") == "2", "the agent is not confined");
     }
-    let names = [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
-    let kept: Vec<&str> =
-        names.into_iter().filter(|(bit, _)| permitted & (1 << bit) != 0).map(|(_, name)| name).collect();
-    Ok(format!("keeps {}", kept.join(", ")))
+    let asked = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_PERFMON, Capability::CAP_BPF];
+    let kept = asked.into_iter().filter(|capability| permitted & capability.bitmask() != 0);
+    Ok(format!("keeps {}", kept.map(|capability| capability.to_string()).collect::<Vec<_>>().join(", ")))
 }
 
 /// As root, which lacks CAP_BPF and what stands for it, as in a container.

@@ -8,12 +8,15 @@ use go_metro_common::hash::WORKERS_MAX;
 
 use super::declaration::settings;
 use super::kinds::{
-    AnyCase, AverageWanted, Backend, BucketsWanted, Bytes, DelayedAcks, FileOutput, IngressHook, Keys, List, Listen,
-    LogLevel, MetricName, Number, OneOrMore, Optional, Output, Path, PathOrOff, PortList, ServerHost, SidesWanted,
-    SocketPath, Text, Time, Word, YesNo,
+    Bytes, Keys, List, Listen, Number, OneOrMore, Optional, Path, PathOrOff, PortList, ServerHost, SocketPath, Text,
+    Time, YesNo,
 };
 use super::sampling::{PerFlow, Thinning};
 use super::section::Reader;
+use super::words::{
+    AnyCase, AverageWanted, Backend, BucketsWanted, DelayedAcks, FileOutput, IngressHook, LogLevel, MetricName, Output,
+    SidesWanted, Word,
+};
 use super::{Environment, Instance, Origin, Statsd, environment};
 use go_metro_rtt::Ports;
 

@@ -21,6 +21,7 @@ mod sampling;
 mod schema;
 mod section;
 mod selector;
+mod words;
 mod yaml;
 
 use std::collections::hash_map::Entry;
@@ -43,13 +44,13 @@ pub use host::{network, split_port};
 pub(crate) use init::key;
 pub use init::{Config, STATUS_SOCKET};
 pub use instance::{Instance, Sampling};
-pub use kinds::{
-    AverageWanted, Backend, BucketsWanted, DelayedAcks, IngressHook, LogLevel, MetricName, Output, SidesWanted,
-};
 pub use reference::reference;
 pub use sampling::{PerFlow, Thinning, Watermark};
 pub use schema::schema;
 pub use selector::{InvalidSelector, Selector};
+pub use words::{
+    AverageWanted, Backend, BucketsWanted, DelayedAcks, IngressHook, LogLevel, MetricName, Output, SidesWanted,
+};
 
 /// A look-up in the process's environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -1,5 +1,5 @@
-//! Puts the classifier's object where `capture::ebpf` embeds it from, and fails rather than embed one that is missing or
-//! older than its source. Tells the program which commit it is of, too.
+//! Puts the classifier's object where `capture::ebpf` embeds it from, and fails rather than embed one that is missing
+//! or older than its source. Tells the program which commit it is of, too.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

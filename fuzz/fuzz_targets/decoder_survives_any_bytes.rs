@@ -1,5 +1,5 @@
-//! Whatever a packet's bytes, live or of a file: the decoder does not panic, says something, and claims no more payload than was on the wire,
-//! or of a file, whose lengths are not believed, than an IP packet holds.
+//! Whatever a packet's bytes, live or of a file: the decoder does not panic, says something, and claims no more payload
+//! than was on the wire, or of a file, whose lengths are not believed, than an IP packet holds.
 #![no_main]
 
 use go_metro::capture::SourceCounters;
@@ -29,7 +29,8 @@ const ORIGINS: [Origin; 3] = [Origin::Live, Origin::File(Tunnels::Opened), Origi
 fuzz_target!(|data: &[u8]| {
     let [link_type, missing, bytes @ ..] = data else { return };
     let choice = usize::from(*link_type);
-    let (link_type, origin) = (LINK_TYPES[choice % LINK_TYPES.len()], ORIGINS[choice / LINK_TYPES.len() % ORIGINS.len()]);
+    let link_type = LINK_TYPES[choice % LINK_TYPES.len()];
+    let origin = ORIGINS[choice / LINK_TYPES.len() % ORIGINS.len()];
     let wire_len = bytes.len() as u32 + u32::from(*missing) * 16;
     let mut counters = SourceCounters::default();
     let decoded = decode_counted(Packet { bytes, wire_len, link_type, origin }, &mut counters);

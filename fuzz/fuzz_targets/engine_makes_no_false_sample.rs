@@ -1,5 +1,5 @@
-//! Whatever segments come, in whatever order: the engine does not panic, stays within its bounds, accounts for each, and every sample is the
-//! time since a segment that really left with the acknowledged byte in it.
+//! Whatever segments come, in whatever order: the engine does not panic, stays within its bounds, accounts for each,
+//! and every sample is the time since a segment that really left with the acknowledged byte in it.
 #![no_main]
 
 use std::time::Duration;

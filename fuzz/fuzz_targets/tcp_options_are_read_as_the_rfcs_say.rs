@@ -1,4 +1,5 @@
-//! Whatever a TCP header's options: the decoder reads of them what a slow, obvious reader finds, and notices the same faults.
+//! Whatever a TCP header's options: the decoder reads of them what a slow, obvious reader finds, and notices the same
+//! faults.
 #![no_main]
 
 use go_metro::capture::decode::{LinkType, Origin, Packet, decode};
@@ -63,7 +64,8 @@ fuzz_target!(|data: &[u8]| {
     packet.extend([(header as u8 / 4) << 4, 0x10, 1, 0, 0, 0, 0, 0]);
     packet.extend(&options);
     let wire_len = packet.len() as u32;
-    let decoded = decode(Packet { bytes: &packet, wire_len, link_type: LinkType::Raw, origin: Origin::Live }).expect("a sound header");
+    let packet = Packet { bytes: &packet, wire_len, link_type: LinkType::Raw, origin: Origin::Live };
+    let decoded = decode(packet).expect("a sound header");
     let bits = decoded.header.bits;
     let timestamps = bits.any(Bits::TIMESTAMPS).then_some((decoded.header.tsval, decoded.header.tsecr));
     let bits = bits.0 & (Bits::SACK_PERMITTED | Bits::SACK_ABOVE | Bits::DSACK);

@@ -136,7 +136,8 @@ pub const ALL: &[PairMetric] = &[
     PairMetric {
         dogstatsd: Some((MetricName::Kernel, "system.net.tcp.rtt.kernel")),
         prometheus: Some("go_metro_kernel_srtt"),
-        help: "Mean smoothed RTT that the kernel keeps for this host's own sockets of the pair. Needs `kernel_rtt: true`",
+        help: "Mean smoothed RTT that the kernel keeps for this host's own sockets of the pair. Needs `kernel_rtt: \
+            true`",
         value: Value::Kernel(|kernel| Some(kernel.srtt_ms())),
     },
     PairMetric {

@@ -89,9 +89,11 @@ pub fn parse(text: &str) -> Result<Status, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-/// The process that listens at the socket, by the number that it has in this process's own namespace; none if it has none there.
+/// The process that listens at the socket, by the number that it has in this process's own namespace; none if it has
+/// none there.
 ///
-/// The kernel notes it when the socket is made to listen (`SO_PEERCRED`, unix(7)); the document's own number is of the daemon's namespace.
+/// The kernel notes it when the socket is made to listen (`SO_PEERCRED`, unix(7)); the document's own number is of the
+/// daemon's namespace.
 ///
 /// # Errors
 ///

@@ -1,6 +1,7 @@
 //! What a watched daemon tells each second: the flows that measured something, and its counters.
 //!
-//! It is for `go-metro top` of the same version; the document of [`super::document`] is the one that others may rely on.
+//! It is for `go-metro top` of the same version; the document of [`super::document`] is the one that others may rely
+//! on.
 
 use std::net::SocketAddr;
 

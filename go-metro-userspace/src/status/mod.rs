@@ -1,7 +1,8 @@
 //! What a running daemon says of itself.
 //!
-//! [`document`] is what it says (docs/status.md describes it field by field), [`live`] what it tells those who watch it from second to
-//! second; [`client`] asks it over its Unix socket, [`show`] prints the answer for people. The answering side is the agent's.
+//! [`document`] is what it says (docs/status.md describes it field by field), [`live`] what it tells those who watch it
+//! from second to second; [`client`] asks it over its Unix socket, [`show`] prints the answer for people. The answering
+//! side is the agent's.
 
 pub mod beside;
 pub mod client;

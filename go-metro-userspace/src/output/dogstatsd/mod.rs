@@ -112,7 +112,8 @@ impl DogStatsd {
         self.tally.errors.fetch_add(too_long, Ordering::Relaxed);
         if self.complained.may_say() {
             tracing::warn!(
-                "{too_long} lines with all their tags have up to {longest} bytes, more than a datagram to DogStatsD ({}); \
+                "{too_long} lines with all their tags have up to {longest} bytes, more than a datagram to DogStatsD \
+                 ({}); \
                  they are not sent: use fewer or shorter tags",
                 self.line_bytes
             );
@@ -502,7 +503,7 @@ mod tests {
         for _ in 0..100 {
             sink.report(&Arc::new(report(vec![pair("a", &[1000; 1000], &[])])));
         }
-        // Whoever waits for this server waits for ever; what is less is the machine's.
+        // A wait for this server never ends; what is less is the machine's.
         assert!(began.elapsed() < Duration::from_secs(5), "reporting took {:?}", began.elapsed());
         let began = Instant::now();
         Box::new(sink).finish(Duration::from_millis(500));

@@ -1,8 +1,10 @@
 //! JSON lines: one object per pair and interval, and one for the agent's health.
 //!
 //! ```json
-//! {"time_ns":1700000000000000000,"interval_s":30.0,"src":"10.0.0.1","dst":"db.example","iface":"eth0","tags":["env:test"],
-//!  "data":{"count":3,"last_ms":21.385,"avg_ms":21.6,"jitter_ms":2.8,"min_ms":20.0,"p50_ms":21.4,"p95_ms":23.5,"p99_ms":23.5,"max_ms":23.5},
+//! {"time_ns":1700000000000000000,"interval_s":30.0,"src":"10.0.0.1","dst":"db.example","iface":"eth0",
+//!  "tags":["env:test"],
+//!  "data":{"count":3,"last_ms":21.385,"avg_ms":21.6,"jitter_ms":2.8,"min_ms":20.0,"p50_ms":21.4,"p95_ms":23.5,
+//!  "p99_ms":23.5,"max_ms":23.5},
 //!  "connect":null}
 //! {"time_ns":1700000000000000000,"interval_s":30.0,"backend":"ebpf","health":{"packets":100,"records":90,"lost":0}}
 //! ```

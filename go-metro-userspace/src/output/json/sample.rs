@@ -1,7 +1,8 @@
 //! What became of an acknowledgement, as a line of JSON:
 //!
 //! ```json
-//! {"time_ns":1700000000050000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1101,"rtt_ns":50000000,"kind":"data","class":"exact","side":"remote"}
+//! {"time_ns":1700000000050000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1101,
+//!  "rtt_ns":50000000,"kind":"data","class":"exact","side":"remote"}
 //! ```
 //!
 //! `time_ns` is when the acknowledgement came, in nanoseconds since the epoch; `local` sent what it acknowledges,
@@ -12,7 +13,8 @@
 //! acknowledgement of something new that measured nothing has the reason instead of a time:
 //!
 //! ```json
-//! {"time_ns":1700000000090000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1201,"rejected":"retransmitted","side":"remote"}
+//! {"time_ns":1700000000090000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1201,
+//!  "rejected":"retransmitted","side":"remote"}
 //! ```
 
 use std::io::{self, Write};
@@ -29,7 +31,8 @@ pub fn write_sample(out: &mut impl Write, sample: &Sample, epoch_offset_ns: i64)
     // Nothing in these fields needs escaping.
     writeln!(
         out,
-        r#"{{"time_ns":{time_ns},"local":"{}","remote":"{}","ack":{},"rtt_ns":{},"kind":"{}","class":"{}"{},"side":"{}"}}"#,
+        "{{\"time_ns\":{time_ns},\"local\":\"{}\",\"remote\":\"{}\",\"ack\":{},\"rtt_ns\":{},\"kind\":\"{}\",\
+         \"class\":\"{}\"{},\"side\":\"{}\"}}",
         sample.flow.local,
         sample.flow.remote,
         sample.ack.0,
@@ -78,7 +81,8 @@ mod tests {
             write_sample(&mut line, sample, 1_700_000_000_000_000_000).unwrap();
             String::from_utf8(line).unwrap()
         };
-        let expected = "{\"time_ns\":1700000000000000005,\"local\":\"10.0.0.1:40000\",\"remote\":\"[2001:db8::1]:80\",\"ack\":1101,\
+        let expected = "{\"time_ns\":1700000000000000005,\"local\":\"10.0.0.1:40000\",\"remote\":\"[2001:db8::1]:80\",\
+             \"ack\":1101,\
              \"rtt_ns\":50000000,\"kind\":\"connect\",\"class\":\"timestamp\",\"side\":\"remote\"}\n";
         assert_eq!(line(&sample), expected);
         sample.delayed = true;

@@ -56,11 +56,15 @@ const MOST_OUTLIERS: usize = 200;
 
 const STYLE: &str = "\
 .back{fill:#fff}svg text{font:12px system-ui,sans-serif;fill:#1f2933}\
-svg .title{font-size:17px;font-weight:600}svg .name{font-size:13px;font-weight:600}svg .faint{fill:#5b6670;font-size:11px}\
-.frame{fill:#f7f9fb;stroke:#d5dce3}.grid{stroke:#e1e7ed}.dot{fill:#1971c2;fill-opacity:.55}.bar{fill:#1971c2;fill-opacity:.75}\
+svg .title{font-size:17px;font-weight:600}svg .name{font-size:13px;font-weight:600}svg \
+.faint{fill:#5b6670;font-size:11px}\
+.frame{fill:#f7f9fb;stroke:#d5dce3}.grid{stroke:#e1e7ed}.dot{fill:#1971c2;fill-opacity:.55}\
+.bar{fill:#1971c2;fill-opacity:.75}\
 .outlier{fill:#e03131}.p{stroke:#2f9e44;stroke-dasharray:5 3}.p95{stroke:#e8590c}.p99{stroke:#c2255c}\
-@media(prefers-color-scheme:dark){svg text{fill:#d8dee9}svg .faint{fill:#a3afbd}.frame{fill:#20262e;stroke:#3a434e}.grid{stroke:#2e3640}\
-.dot,.bar{fill:#4dabf7}.back{fill:#161a20}.outlier{fill:#ff8787}.p{stroke:#69db7c}.p95{stroke:#ffa94d}.p99{stroke:#f783ac}}";
+@media(prefers-color-scheme:dark){svg text{fill:#d8dee9}svg .faint{fill:#a3afbd}.frame{fill:#20262e;stroke:#3a434e}\
+.grid{stroke:#2e3640}\
+.dot,.bar{fill:#4dabf7}.back{fill:#161a20}.outlier{fill:#ff8787}.p{stroke:#69db7c}.p95{stroke:#ffa94d}\
+.p99{stroke:#f783ac}}";
 
 /// From when to when: one axis of time for all, so that what happened at once is seen at once.
 #[derive(Clone, Copy)]
@@ -192,7 +196,8 @@ fn wrapped(text: &str, most: usize) -> Vec<String> {
     lines
 }
 
-/// Heights for labels that want these, each at least [`APART`] from the next, between two edges. The order of the labels stays.
+/// Heights for labels that want these, each at least [`APART`] from the next, between two edges. The order of the
+/// labels stays.
 fn spread(wanted: &mut [f64], (top, bottom): (f64, f64)) {
     // From the bottom upwards; then, where that led above the top, down again.
     let mut limit = bottom;
@@ -331,12 +336,17 @@ fn thinned(points: &Points, start: u64, end: u64, many: usize) -> Vec<(u64, f64)
 }
 
 const PAGE: &str = "\
-:root{color-scheme:light dark;background:#fff;color:#1f2933}body{font:14px/1.45 system-ui,sans-serif;margin:1.2em auto;max-width:1200px;padding:0 12px}\
-h1{font-size:20px;overflow-wrap:anywhere}h2{font-size:15px;margin:1.6em 0 .2em;overflow-wrap:anywhere}p{margin:.2em 0;overflow-wrap:anywhere}.note{color:#5b6670}\
+:root{color-scheme:light dark;background:#fff;color:#1f2933}\
+body{font:14px/1.45 system-ui,sans-serif;margin:1.2em auto;max-width:1200px;padding:0 12px}\
+h1{font-size:20px;overflow-wrap:anywhere}h2{font-size:15px;margin:1.6em 0 .2em;overflow-wrap:anywhere}\
+p{margin:.2em 0;overflow-wrap:anywhere}.note{color:#5b6670}\
 .scroll{overflow-x:auto;margin:1em 0}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
-td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid #8884;white-space:nowrap}td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}\
-.name{display:flex;max-width:13em}.name :first-child{overflow:hidden;text-overflow:ellipsis}.name :last-child{flex:none}\
-svg{display:block;width:100%;height:auto}.narrow{display:none}@media(max-width:640px){.wide{display:none}.narrow{display:block}span.narrow{display:inline}}\
+td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid #8884;white-space:nowrap}\
+td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}\
+.name{display:flex;max-width:13em}.name :first-child{overflow:hidden;text-overflow:ellipsis}.name \
+:last-child{flex:none}\
+svg{display:block;width:100%;height:auto}.narrow{display:none}@media(max-width:640px){.wide{display:none}\
+.narrow{display:block}span.narrow{display:inline}}\
 @media(prefers-color-scheme:dark){:root{background:#161a20;color:#d8dee9}.note{color:#a3afbd}}";
 
 /// The page: the numbers as a table, and a drawing of each pair for wide and for narrow screens.
@@ -357,7 +367,8 @@ pub(super) fn html(title: &str, panels: &[(Panel<'_>, &Points)], left_out: LeftO
         rows.push('\n');
         let _ = write!(
             sections,
-            "<section><h2>{}</h2>\n<p class=\"note\">{}<span class=\"wide\">{}</span><span class=\"narrow\">{}</span></p>\n",
+            "<section><h2>{}</h2>\n<p class=\"note\">{}<span class=\"wide\">{}</span><span \
+             class=\"narrow\">{}</span></p>\n",
             escaped(&named(panel)),
             statistics(stats),
             drawn(points, all_times, &WIDE),
@@ -376,16 +387,19 @@ pub(super) fn html(title: &str, panels: &[(Panel<'_>, &Points)], left_out: LeftO
     }
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{0}</title>\n\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><style>{PAGE}\n{STYLE}</style></head>\n<body>\n\
+         <meta name=\"viewport\" \
+         content=\"width=device-width,initial-scale=1\"><style>{PAGE}\n{STYLE}</style></head>\n<body>\n\
          <h1>{0}</h1>\n<p class=\"note\">{1}</p>\n<div class=\"scroll\"><table>\
-         <tr><th>src<th>dst<th>iface<th>samples<th>min<th>avg<th>p50<th>p95<th>p99<th>max<th>jitter ms\n{rows}</table></div>\n\
+         <tr><th>src<th>dst<th>iface<th>samples<th>min<th>avg<th>p50<th>p95<th>p99<th>max<th>jitter \
+         ms\n{rows}</table></div>\n\
          {sections}</body></html>\n",
         escaped(title),
         foot(panels.len(), left_out),
     )
 }
 
-/// A figure with three decimals, or blanks as wide as those that it has not, so that decimal points are below each other.
+/// A figure with three decimals, or blanks as wide as those that it has not, so that decimal points are below each
+/// other.
 fn aligned(figure: Figure) -> String {
     const DECIMALS: usize = 3;
     let decimals = figure.decimals(DECIMALS);
@@ -409,7 +423,8 @@ fn name_cell(name: &str) -> String {
     format!("<td title=\"{name}\"><span class=\"name\"><span>{start}</span><span>{end}</span></span>")
 }
 
-/// As it may stand in the page: XML has no control characters (section 2.2), and a browser obeys those that reverse text.
+/// As it may stand in the page: XML has no control characters (section 2.2), and a browser obeys those that reverse
+/// text.
 fn escaped(text: &str) -> String {
     svg::escaped(&printable(text))
 }

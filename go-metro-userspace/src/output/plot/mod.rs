@@ -1,7 +1,8 @@
-//! Plots of a capture: each pair's RTT over time, its distribution beside it on the same axis, and its outliers, as one file that needs no other.
+//! Plots of a capture: each pair's RTT over time, its distribution beside it on the same axis, and its outliers, as one
+//! file that needs no other.
 //!
-//! [`Plot`] collects samples, [`Plot::svg`] and [`Plot::html`] draw them. Where there are more samples than a screen has room for, each strip
-//! of time shows its smallest, its largest and one of the middle, so that no outlier is lost.
+//! [`Plot`] collects samples, [`Plot::svg`] and [`Plot::html`] draw them. Where there are more samples than a screen
+//! has room for, each strip of time shows its smallest, its largest and one of the middle, so that no outlier is lost.
 
 mod draw;
 mod scale;

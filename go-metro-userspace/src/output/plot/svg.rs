@@ -1,7 +1,7 @@
 //! Elements of a picture (SVG 1.1, an application of XML 1.0): their form, and what has to be escaped.
 //!
-//! Standard library only: the tasks and the tests, which draw pictures too and do not build the daemon, compile this file
-//! themselves.
+//! Standard library only: the tasks and the tests, which draw pictures too and do not build the daemon, compile this
+//! file themselves.
 
 use std::fmt::{self, Display, Formatter, Write as _};
 

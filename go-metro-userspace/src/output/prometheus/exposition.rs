@@ -1,5 +1,5 @@
-//! The Prometheus sink: what is measured as histograms that grow for as long as the process lives, for whoever scrapes
-//! them.
+//! The Prometheus sink: what is measured as histograms that grow for as long as the process lives, for a server that
+//! scrapes them.
 //!
 //! Which metrics there are is declared in [`crate::metrics`]. What is of the last interval is absent when that had no
 //! sample.
@@ -432,7 +432,10 @@ mod tests {
         let count = text.lines().find(|line| line.starts_with("go_metro_tcp_rtt_seconds_count")).unwrap();
         assert_eq!(
             count,
-            r#"go_metro_tcp_rtt_seconds_count{src="10.42.31.222",dst="x\"} 1\n# EOF\\",iface="va",a_b="c,d",tag_9lives="true",tag___name__="z",tag_le="1",tag_src="y"} 1"#
+            concat!(
+                r#"go_metro_tcp_rtt_seconds_count{src="10.42.31.222",dst="x\"} 1\n# EOF\\",iface="va",a_b="c,d","#,
+                r#"tag_9lives="true",tag___name__="z",tag_le="1",tag_src="y"} 1"#
+            )
         );
     }
 

@@ -70,8 +70,8 @@ settings! {
         /// Unix socket for `go-metro status` and `go-metro top`, or `off`. Readable and writable for root's group.
         pub status_socket: PathOrOff = Some(STATUS_SOCKET.into()), on_reload ApplyIfWritable;
 
-        /// Time between reports: seconds, or a number with its unit such as 500ms, 10s or 5m, as all times here. At least
-        /// 0.1.
+        /// Time between reports: seconds, or a number with its unit such as 500ms, 10s or 5m, as all times here. At
+        /// least 0.1.
         pub report_interval: Time<SHORTEST_MS> = Duration::from_secs(30), elsewhere ["interval"], on_reload Apply;
 
         /// Tags of every metric. DD_ENV, DD_SERVICE, DD_VERSION and DD_ENTITY_ID add theirs if the key is not set here.

@@ -1,9 +1,9 @@
 //! Outputs: what was measured in one interval, on its way out.
 //!
-//! The way of one summary: the engine's [`Interval`](go_metro_rtt::Interval) holds summaries by address; [`naming`] turns them into
-//! [`NamedPair`]s, with the tags that users graph, and merges those that end up with the same name; a [`Report`] of
-//! them goes to each [`Sink`], which [`open`] made of the configuration. Each output is a folder; [`csv`] and [`plot`] are for
-//! capture files alone.
+//! The way of one summary: the engine's [`Interval`](go_metro_rtt::Interval) holds summaries by address; [`naming`]
+//! turns them into [`NamedPair`]s, with the tags that users graph, and merges those that end up with the same name; a
+//! [`Report`] of them goes to each [`Sink`], which [`open`] made of the configuration. Each output is a folder; [`csv`]
+//! and [`plot`] are for capture files alone.
 
 pub mod csv;
 pub mod dogstatsd;
@@ -73,7 +73,8 @@ pub struct NamedPair {
 
 /// An output that is open: it is handed each report until it is finished.
 ///
-/// None waits: each has a thread or a page, counts what it could not get rid of, and what becomes of one is nothing to the others.
+/// None waits: each has a thread or a page, counts what it could not get rid of, and what becomes of one is nothing to
+/// the others.
 pub trait Sink: Send {
     /// Address, path or `stdout`.
     fn destination(&self) -> String;

@@ -244,12 +244,12 @@ pub fn complain(message: &str) {
     let _ = write_within(io::stderr().as_fd(), printable_lines(message).as_bytes(), PATIENCE);
 }
 
-/// As [`print`], of text that has colours where they are wanted; without them where it has anything in it that does
+/// As [`print()`], of text that has colours where they are wanted; without them where it has anything in it that does
 /// more to a terminal.
 ///
 /// # Errors
 ///
-/// As [`print`].
+/// As [`print()`].
 pub fn print_coloured(plain: &str, coloured: &str) -> io::Result<()> {
     if !(is_stdout() && wants_colours() && is_printable(plain)) {
         return print(plain, Spelling::Text);

@@ -1,7 +1,7 @@
 //! Sources of segment records: the kernel's classifier, live libpcap, capture files.
 //!
-//! Each yields [`Segment`]s, already of the configured targets and already told apart into ingress and egress, and
-//! keeps its own [`SourceCounters`]. What comes after is the same for all.
+//! Each yields [`Segment`](go_metro_rtt::Segment)s, already of the configured targets and already told apart into
+//! ingress and egress, and keeps its own [`SourceCounters`]. What comes after is the same for all.
 
 mod clock;
 mod copies;

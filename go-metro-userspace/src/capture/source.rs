@@ -315,7 +315,7 @@ impl Source {
         matches!((self, jump), (Self::Ebpf(_) | Self::Ring(_), Jump::Set(_)))
     }
 
-    /// What happened to the clocks since the last call. After a jump that stamps do not survive, [`Self::poll`] has
+    /// What happened to the clocks since the last call. After a jump that stamps do not survive, [`Self::read`] has
     /// thrown away what waited in the buffer, and what is outstanding must not be compared with what comes.
     pub fn take_jump(&mut self) -> Option<Jump> {
         match self {

@@ -26,7 +26,7 @@ settings! {
     /// What to watch on one interface.
     pub struct Instance {
         /// Each instance watches the interfaces that `interface` means, now and as they come and go: a name; a pattern
-        /// (eth*, veth*, cali*; also ? and [abc]); `default`, those of the default routes; `all`, every one but
+        /// (eth*, veth*, cali*; also ? and `[abc]`); `default`, those of the default routes; `all`, every one but
         /// loopback. `any` is libpcap's device of all. Alternative names (`ip link property`) are names too. A sample
         /// of several instances counts once, with the tags of the one that names the interface, else of `default`, of a
         /// pattern, of `all`; of equals the first.

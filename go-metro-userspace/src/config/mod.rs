@@ -1,9 +1,9 @@
 //! Configuration: the original's file, our own keys beside its own, and the environment where the file is silent.
 //!
 //! [`init`] and [`instance`] declare the file's two sections, key by key ([`declaration`]); all else follows from that:
-//! [`section`] reads them into values that [`kinds`] keeps from being bad, [`schema`], [`example`] and [`reference`]
-//! describe them. Whatever is wrong is noted with its [`place`], and all of it makes one [`error`]. [`environment`] is
-//! what Datadog's clients take from theirs.
+//! [`section`] reads them into values that [`kinds`] keeps from being bad, [`schema`], [`example`] and
+//! [`mod@reference`] describe them. Whatever is wrong is noted with its [`place`], and all of it makes one [`error`].
+//! [`environment`] is what Datadog's clients take from theirs.
 
 mod argument;
 mod declaration;

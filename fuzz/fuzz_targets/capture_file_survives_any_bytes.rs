@@ -15,10 +15,10 @@ fuzz_target!(|data: &[u8]| {
     let mut records = 0_u64;
     source.for_each(&FileFilter { sides: Sides::BOTH, ..FileFilter::default() }, &mut |_| records += 1);
     let counters = source.counters();
-    assert_eq!(counters.records, records);
+    let packets = counters.packets;
+    assert_eq!(packets.records, records);
     // A segment with a malformed option is a segment all the same.
-    let unparsable: u64 = counters.unparsable.iter().sum::<u64>() - counters.unparsable[Unparsable::TcpOption as usize];
-    let apart = counters.fragments + counters.copies + counters.encapsulated + counters.unread.iter().sum::<u64>();
-    let accounted = counters.passed_over + counters.matched + apart + unparsable;
-    assert_eq!(accounted, counters.seen, "{counters:?}");
+    let unparsable = packets.unparsable.iter().sum::<u64>() - packets.unparsable[Unparsable::TcpOption as usize];
+    let apart = packets.fragments + counters.copies + packets.encapsulated + counters.unread.iter().sum::<u64>();
+    assert_eq!(counters.passed_over + packets.matched + apart + unparsable, packets.seen, "{counters:?}");
 });

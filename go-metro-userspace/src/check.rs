@@ -12,7 +12,6 @@ use crate::capture::ebpf::probe;
 use crate::capture::{WatchList, interfaces, pcap};
 use crate::config::{Backend, Config, Environment, Instance, Origin, Output, Selector, Statsd, not_utf8};
 use crate::netlink::links;
-use crate::output::Destination;
 use crate::output::dogstatsd::{self, origin};
 use crate::privileges;
 use crate::status::{beside, client};
@@ -379,11 +378,7 @@ fn statsd(config: &Config, findings: &mut Vec<Finding>) {
 
 /// Whether a datagram holds the lines with the tags of each interface.
 fn tags_fit(config: &Config, findings: &mut Vec<Finding>) {
-    let room = match &config.statsd {
-        Statsd::Udp { .. } => Destination::Udp { host: String::new(), port: 0 },
-        Statsd::Unix(path) => Destination::Unix(path.clone()),
-    }
-    .datagram_bytes();
+    let room = dogstatsd::datagram_bytes(&config.statsd);
     let origin = origin::fields(&|name| std::env::var(name).ok());
     for instance in &config.instances {
         let bytes = dogstatsd::line_bytes(&[config.tags.as_slice(), &instance.tags].concat(), &origin);

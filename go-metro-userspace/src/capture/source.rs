@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use go_metro_rtt::{Nanos, Segment};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 
 use super::ebpf::{EbpfSource, RingSource};
@@ -60,7 +59,6 @@ impl Source {
     ///
     /// The forced source's error; with [`Backend::Auto`] libpcap's, after eBPF failed too.
     pub fn open(backend: Backend, settings: &SourceSettings) -> Result<Self, CaptureError> {
-        raise_open_files_limit();
         Self::open_by(backend, settings, EbpfSource::open_in_short)
     }
 
@@ -342,16 +340,6 @@ impl Source {
             Self::Pcap(source) => source.now(),
             Self::Ring(source) => source.now(),
         }
-    }
-}
-
-/// Every interface takes descriptors, and a host of containers has many: as many as the process may have, not as many
-/// as is usual.
-fn raise_open_files_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
-    if let Err(error) = raised {
-        tracing::debug!(%error, "the number of open files stays as it is");
     }
 }
 

@@ -26,6 +26,7 @@ mod yaml;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_yaml::Value;
@@ -67,6 +68,16 @@ pub enum Statsd {
     },
     /// Unix datagram socket.
     Unix(PathBuf),
+}
+
+impl fmt::Display for Statsd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp { host, port } if host.contains(':') => write!(f, "udp://[{host}]:{port}"),
+            Self::Udp { host, port } => write!(f, "udp://{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
 }
 
 /// Who named a setting.

@@ -29,7 +29,6 @@ use crate::metrics::Health;
 use crate::metrics::pair::KernelRtt;
 
 pub use dogstatsd::DogStatsd;
-pub use dogstatsd::{Destination, look_up};
 pub use json::Json;
 pub use printer::Printer;
 pub use prometheus::{Exposition, Prometheus};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::client;
 use crate::config::{Config, split_port};
-use crate::output::{Destination, look_up};
+use crate::targets::resolver;
 
 /// Longest wait for a name server before two names count as two servers.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ pub fn reporter(config: &Config) -> Option<PathBuf> {
     if client::process(socket).ok().flatten().is_some_and(is_elsewhere) {
         return None;
     }
-    let ours = Destination::from(config).to_string();
+    let ours = config.statsd.to_string();
     let mut theirs = living.outputs.iter().filter(|output| output.kind == "statsd");
     theirs.any(|output| is_same(&ours, &output.destination)).then(|| socket.clone())
 }
@@ -46,7 +46,8 @@ fn is_same(ours: &str, theirs: &str) -> bool {
 /// them.
 fn addresses(server: &str) -> BTreeSet<SocketAddr> {
     let (host, port) = split_port(server);
-    let Some(answer) = port.and_then(|port| port.parse().ok()).and_then(|port| look_up(host, port).ok()) else {
+    let Some(answer) = port.and_then(|port| port.parse().ok()).and_then(|port| resolver::server(host, port).ok())
+    else {
         return BTreeSet::new();
     };
     let canonical = |address: SocketAddr| match address.ip().to_canonical() {

@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
+use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -61,6 +63,23 @@ fn name_of(address: &IpAddr) -> Name {
         Err(error) if matches!(error.kind(), dns_lookup::LookupErrorKind::Again) => Name::Unanswered,
         Err(_) => Name::None,
     }
+}
+
+/// Looks a server's name up, on a thread of its own, without capabilities, which ends with the answer: if that is late,
+/// nobody waits for it.
+///
+/// # Errors
+///
+/// No thread can be started.
+pub fn server(name: &str, port: u16) -> io::Result<mpsc::Receiver<io::Result<Vec<SocketAddr>>>> {
+    let (answer, pending) = mpsc::channel();
+    let asked = (name.to_owned(), port);
+    threads::spawn("statsd-name", move || {
+        privileges::give_up_all();
+        let addresses = asked.to_socket_addrs().map(|found| found.collect::<BTreeSet<_>>().into_iter().collect());
+        let _ = answer.send(addresses);
+    })?;
+    Ok(pending)
 }
 
 /// Threads that answer questions, started as they are needed.

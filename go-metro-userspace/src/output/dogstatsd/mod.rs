@@ -19,12 +19,12 @@ use go_metro_common::metric::Kind;
 use go_metro_rtt::Stats;
 
 use super::{NamedPair, Report, Sink};
-use crate::config::{Config, MetricName};
+use crate::config::{Config, MetricName, Statsd};
 use crate::logging::OnceInAWhile;
 use crate::metrics::pair::{self, Value};
 use crate::metrics::{self, Health};
 use tags::{sanitise, tag};
-pub use transport::{Destination, look_up};
+pub use transport::datagram_bytes;
 use transport::{Lines, Packer, Sender, Tally};
 
 /// A line that does not fit in a datagram is mentioned in the log not more often than this.
@@ -38,7 +38,7 @@ const PACKED_OVERHEAD: usize = 64;
 #[derive(Clone, Debug)]
 pub struct DogStatsdOptions {
     /// Where it listens.
-    pub destination: Destination,
+    pub destination: Statsd,
     /// Tags of the agent's own metrics.
     pub tags: Vec<String>,
     /// Which metrics it gets.
@@ -76,7 +76,7 @@ pub struct DogStatsd {
 impl DogStatsd {
     /// A sink for the configured server.
     pub fn open(config: &Config) -> Self {
-        let destination = Destination::from(config);
+        let destination = config.statsd.clone();
         tracing::info!("reporting to {destination} every {} s", config.report_interval.as_secs_f64());
         Self::new(&DogStatsdOptions {
             destination,
@@ -91,7 +91,7 @@ impl DogStatsd {
     pub fn new(options: &DogStatsdOptions) -> Self {
         let DogStatsdOptions { destination, tags, metrics, origin, refresh } = options;
         let tally = Arc::new(Tally::default());
-        let bytes = destination.datagram_bytes();
+        let bytes = datagram_bytes(destination);
         let lines = Lines(Arc::new(Mutex::new(Packer::new(bytes, origin.clone()))));
         Self {
             destination: destination.to_string(),
@@ -275,7 +275,7 @@ mod tests {
     use super::*;
 
     fn udp(port: u16) -> DogStatsd {
-        let destination = Destination::Udp { host: "127.0.0.1".to_owned(), port };
+        let destination = Statsd::Udp { host: "127.0.0.1".to_owned(), port };
         DogStatsd::new(&DogStatsdOptions {
             destination,
             tags: vec!["env:test".to_owned()],
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn metrics_that_are_not_chosen_are_not_sent() {
         let (socket, port) = listen();
-        let destination = Destination::Udp { host: "127.0.0.1".to_owned(), port };
+        let destination = Statsd::Udp { host: "127.0.0.1".to_owned(), port };
         let metrics = vec![MetricName::Average, MetricName::Connect];
         let refresh = Duration::from_secs(60);
         let options = DogStatsdOptions { destination, tags: Vec::new(), metrics, origin: String::new(), refresh };
@@ -412,7 +412,7 @@ mod tests {
     #[test]
     fn every_line_ends_with_its_origin_and_still_fits() {
         let (socket, port) = listen();
-        let destination = Destination::Udp { host: "127.0.0.1".to_owned(), port };
+        let destination = Statsd::Udp { host: "127.0.0.1".to_owned(), port };
         let origin = format!("|c:ci-{}|e:cn-app", "8c046cb0".repeat(8));
         let mut sink = DogStatsd::new(&DogStatsdOptions {
             destination,
@@ -465,7 +465,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dsd.socket");
         let options = DogStatsdOptions {
-            destination: Destination::Unix(path.clone()),
+            destination: Statsd::Unix(path.clone()),
             tags: vec![],
             metrics: MetricName::all(),
             origin: String::new(),
@@ -493,7 +493,7 @@ mod tests {
         let path = folder.path().join("dsd.socket");
         let _server = UnixDatagram::bind(&path).unwrap();
         let mut sink = DogStatsd::new(&DogStatsdOptions {
-            destination: Destination::Unix(path),
+            destination: Statsd::Unix(path),
             tags: vec![],
             metrics: MetricName::all(),
             origin: String::new(),

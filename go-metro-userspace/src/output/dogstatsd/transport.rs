@@ -4,23 +4,22 @@
 //! thread. Over UDP they are spread over time: nothing tells a sender that a receiver's buffer is full. A datagram that
 //! cannot be sent is counted and dropped.
 
-use std::collections::BTreeSet;
-use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cadence::MetricSink;
 
-use crate::config::{Config, Statsd};
+use crate::config::Statsd;
 use crate::logging::OnceInAWhile;
 use crate::privileges::{self, Needs};
+use crate::targets::resolver;
 use crate::threads;
 
 /// Largest UDP payload that crosses an Ethernet in one piece with room for tunnels; what official clients use.
@@ -40,46 +39,11 @@ const MOST_GAP: Duration = Duration::from_millis(5);
 /// Reports that wait while an earlier one is being sent.
 const QUEUE_REPORTS: usize = 4;
 
-/// Where the DogStatsD server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// UDP.
-    Udp {
-        /// Address or name.
-        host: String,
-        /// Port.
-        port: u16,
-    },
-    /// Unix datagram socket.
-    Unix(PathBuf),
-}
-
-impl Destination {
-    /// Largest datagram to send there, in bytes.
-    pub fn datagram_bytes(&self) -> usize {
-        match self {
-            Self::Udp { .. } => UDP_BYTES,
-            Self::Unix(_) => UNIX_BYTES,
-        }
-    }
-}
-
-impl From<&Config> for Destination {
-    fn from(config: &Config) -> Self {
-        match &config.statsd {
-            Statsd::Udp { host, port } => Self::Udp { host: host.clone(), port: *port },
-            Statsd::Unix(path) => Self::Unix(path.clone()),
-        }
-    }
-}
-
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Udp { host, port } if host.contains(':') => write!(f, "udp://[{host}]:{port}"),
-            Self::Udp { host, port } => write!(f, "udp://{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-        }
+/// Largest datagram to send to a server, in bytes.
+pub fn datagram_bytes(server: &Statsd) -> usize {
+    match server {
+        Statsd::Udp { .. } => UDP_BYTES,
+        Statsd::Unix(_) => UNIX_BYTES,
     }
 }
 
@@ -234,7 +198,7 @@ pub(super) struct Sender {
 
 impl Sender {
     /// Starts the thread. `refresh`: how often a name is looked up again.
-    pub(super) fn start(destination: Destination, refresh: Duration, tally: Arc<Tally>) -> Self {
+    pub(super) fn start(destination: Statsd, refresh: Duration, tally: Arc<Tally>) -> Self {
         let (queue, batches) = sync_channel(QUEUE_REPORTS);
         let progress = Arc::<Progress>::default();
         let socket = Socket::new(destination, refresh, tally.clone());
@@ -293,15 +257,15 @@ impl Sender {
 fn send(batches: &Receiver<Batch>, mut socket: Socket, progress: &Progress) {
     match &socket.destination {
         // Names are looked up from here.
-        Destination::Udp { .. } => privileges::give_up_all(),
+        Statsd::Udp { .. } => privileges::give_up_all(),
         // A socket file may be another user's.
-        Destination::Unix(_) => privileges::keep(Needs::Files),
+        Statsd::Unix(_) => privileges::keep(Needs::Files),
     }
     for Batch { datagrams, spread } in batches {
         let gap = match &socket.destination {
-            Destination::Udp { .. } => MOST_GAP.min(spread / u32::try_from(datagrams.len().max(1)).unwrap_or(u32::MAX)),
+            Statsd::Udp { .. } => MOST_GAP.min(spread / u32::try_from(datagrams.len().max(1)).unwrap_or(u32::MAX)),
             // Its sender waits while the buffer is full.
-            Destination::Unix(_) => Duration::ZERO,
+            Statsd::Unix(_) => Duration::ZERO,
         };
         socket.leave_replaced();
         let mut due = Instant::now();
@@ -335,7 +299,7 @@ fn file_id(path: &Path) -> io::Result<FileId> {
 /// Opened at the first datagram, and again after a failure.
 #[derive(Debug)]
 struct Socket {
-    destination: Destination,
+    destination: Statsd,
     open: Option<Open>,
     resolver: Option<Resolver>,
     complained: OnceInAWhile,
@@ -343,9 +307,9 @@ struct Socket {
 }
 
 impl Socket {
-    fn new(destination: Destination, refresh: Duration, tally: Arc<Tally>) -> Self {
+    fn new(destination: Statsd, refresh: Duration, tally: Arc<Tally>) -> Self {
         let resolver = match &destination {
-            Destination::Udp { host, port } if host.parse::<IpAddr>().is_err() => {
+            Statsd::Udp { host, port } if host.parse::<IpAddr>().is_err() => {
                 Some(Resolver { name: host.clone(), port: *port, refresh, asked_at: None, pending: None })
             }
             _ => None,
@@ -356,12 +320,12 @@ impl Socket {
     fn open(&mut self) -> io::Result<&Open> {
         if self.open.is_none() {
             self.open = Some(match &self.destination {
-                Destination::Udp { host, port } => match (&mut self.resolver, host.parse::<IpAddr>()) {
+                Statsd::Udp { host, port } => match (&mut self.resolver, host.parse::<IpAddr>()) {
                     (None, Ok(address)) => Open::Udp(connect(&[SocketAddr::new(address, *port)])?),
                     (Some(resolver), _) => Open::Udp(connect(&resolver.first()?)?),
                     (None, Err(_)) => return Err(ErrorKind::InvalidInput.into()),
                 },
-                Destination::Unix(path) => {
+                Statsd::Unix(path) => {
                     // Before it connects: what takes the path's place in between is found by the next look.
                     let file = file_id(path)?;
                     let socket = UnixDatagram::unbound()?;
@@ -404,7 +368,7 @@ impl Socket {
     /// Leaves a Unix socket that is no longer what its path leads to, which a server that still holds it does not show;
     /// whether it did.
     fn leave_replaced(&mut self) -> bool {
-        let (Some(Open::Unix(_, connected)), Destination::Unix(path)) = (&self.open, &self.destination) else {
+        let (Some(Open::Unix(_, connected)), Statsd::Unix(path)) = (&self.open, &self.destination) else {
             return false;
         };
         let is_replaced = file_id(path).ok() != Some(*connected);
@@ -438,7 +402,7 @@ impl Socket {
             }
             sent => return sent,
         };
-        if matches!(self.destination, Destination::Unix(_)) {
+        if matches!(self.destination, Statsd::Unix(_)) {
             self.open = None;
         } else {
             // What was refused was the datagram before this one. The name may have another address by now.
@@ -495,7 +459,7 @@ impl Resolver {
             return;
         }
         self.asked_at = Some(Instant::now());
-        self.pending = look_up(&self.name, self.port).ok();
+        self.pending = resolver::server(&self.name, self.port).ok();
     }
 
     /// Asks now, unless it has just done so.
@@ -531,23 +495,6 @@ impl Resolver {
         self.pending = None;
         answer
     }
-}
-
-/// Looks a server's name up, on a thread of its own, without capabilities, which ends with the answer: if that is late,
-/// nobody waits for it.
-///
-/// # Errors
-///
-/// No thread can be started.
-pub fn look_up(name: &str, port: u16) -> io::Result<Receiver<io::Result<Vec<SocketAddr>>>> {
-    let (answer, pending) = mpsc::channel();
-    let asked = (name.to_owned(), port);
-    threads::spawn("statsd-name", move || {
-        privileges::give_up_all();
-        let addresses = asked.to_socket_addrs().map(|found| found.collect::<BTreeSet<_>>().into_iter().collect());
-        let _ = answer.send(addresses);
-    })?;
-    Ok(pending)
 }
 
 /// A socket connected to the first of these addresses that can be: connected, because only then a refusal is heard of.

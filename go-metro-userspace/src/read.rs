@@ -254,8 +254,7 @@ fn resent(engine: &EngineCounters) -> Option<String> {
     (resent >= LEAST && resent * 2 > all).then(|| {
         format!(
             "{resent} of {all} round trips cannot be measured because their segments are in the capture twice: a path \
-             loses less, but captures \
-             of two places that were merged look so; measure each capture by itself"
+             loses less, but captures of two places that were merged look so; measure each capture by itself"
         )
     })
 }

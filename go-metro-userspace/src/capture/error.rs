@@ -131,8 +131,7 @@ pub enum CaptureError {
     /// libpcap's device `any` does not name the interface of a packet.
     #[error(
         "libpcap is older than 1.10 and cannot tell what was sent from what was received on {name}, the host's end of \
-         another \
-         machine's link: use a newer libpcap or `backend: ebpf`, or say `host_end: false` if it is none"
+         another machine's link: use a newer libpcap or `backend: ebpf`, or say `host_end: false` if it is none"
     )]
     OldLibpcap {
         /// Name of the interface.

@@ -117,8 +117,7 @@ impl Daemon {
         if folded > 0 && self.intervals.folded_samples == 0 {
             tracing::warn!(
                 "more than {} pairs: {folded} samples of the others are counted as `{}`, and counts of a single pair \
-                 may be too low; \
-                 raise `max_pairs`",
+                 may be too low; raise `max_pairs`",
                 self.options.config.max_pairs,
                 naming::OTHER
             );

@@ -300,8 +300,8 @@ mod tests {
         let table = |packets: u64| {
             format!(
                 "Inter-|   Receive  |  Transmit\n face |bytes packets errs drop fifo frame compressed multicast|bytes \
-                 packets\n  \
-                 eth0: 100 {packets} 0 0 0 0 0 0 200 7 0 0 0 0 0 0\n    lo:  1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 0\n"
+                 packets\n  eth0: 100 {packets} 0 0 0 0 0 0 200 7 0 0 0 0 0 0\n    lo:  1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 \
+                 0\n"
             )
         };
         assert_eq!(carried(&table(5)), BTreeMap::from([("eth0".to_owned(), 12), ("lo".to_owned(), 6)]));

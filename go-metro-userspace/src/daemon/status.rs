@@ -303,8 +303,7 @@ impl Daemon {
                 state.attached.iter().find(|attached| attached.ifindex == *ifindex).map(|attached| &*attached.name);
             problems.push(format!(
                 "{}: nothing of what is {} is seen, though there is some: another program ends the chain before the \
-                 classifier, \
-                 or it passes another interface",
+                 classifier, or it passes another interface",
                 name.unwrap_or("an interface"),
                 way.name()
             ));

@@ -94,8 +94,7 @@ impl<T> Order<T> {
         (self.too_late > 0).then(|| {
             format!(
                 "{} of {} frames that are out of time order are more than {} frames late: round trips may be missing \
-                 or wrong; sort \
-                 the file with reordercap",
+                 or wrong; sort the file with reordercap",
                 self.too_late,
                 self.late,
                 HELD / 2

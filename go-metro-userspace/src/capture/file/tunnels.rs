@@ -136,8 +136,7 @@ impl Tunnelled {
         (apart > 0).then(|| {
             format!(
                 "{apart} connections inside tunnels have one direction in one tunnel and the other in another, and the \
-                 frames do not say which \
-                 belong together: they are not measured there"
+                 frames do not say which belong together: they are not measured there"
             )
         })
     }

@@ -134,9 +134,8 @@ pub(super) fn one_way(sides: Sides, engine: &EngineCounters) -> Option<String> {
     let flows = if sides == Sides::BOTH { engine.flows_begun.div_ceil(2) } else { engine.flows_begun };
     Some(format!(
         "none of {flows} flows was seen in both directions, so that there is no round trip to measure: the capture has \
-         one direction of each \
-         (a mirror port or tap for one, routes that differ, one member of a bond); capture both, or merge two captures \
-         with mergecap"
+         one direction of each (a mirror port or tap for one, routes that differ, one member of a bond); capture \
+         both, or merge two captures with mergecap"
     ))
 }
 

@@ -46,8 +46,7 @@ impl Vlans {
         (self.several > 0).then(|| {
             format!(
                 "{} directions of connections are there in several VLANs (one in {one} and {other}), which are taken \
-                 for one: what they are \
-                 sent twice is not measured; keep one VLAN with `tshark -Y vlan.id==N -w FILE`",
+                 for one: what they are sent twice is not measured; keep one VLAN with `tshark -Y vlan.id==N -w FILE`",
                 self.several
             )
         })

@@ -399,8 +399,7 @@ impl PcapSource {
                         interface = now.name,
                         reason,
                         "packets' types are not known: direction is told by addresses, forwarded traffic is not \
-                         measured, \
-                         and a neighbour's forged frames are"
+                         measured, and a neighbour's forged frames are"
                     );
                     Device::open(&now, &self.settings)
                 }

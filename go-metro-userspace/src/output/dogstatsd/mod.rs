@@ -113,8 +113,7 @@ impl DogStatsd {
         if self.complained.may_say() {
             tracing::warn!(
                 "{too_long} lines with all their tags have up to {longest} bytes, more than a datagram to DogStatsD \
-                 ({}); \
-                 they are not sent: use fewer or shorter tags",
+                 ({}); they are not sent: use fewer or shorter tags",
                 self.line_bytes
             );
         }

@@ -8,7 +8,7 @@ use go_metro_rtt::{Direction, Nanos};
 use go_metro_common::segment::Sides;
 use libfuzzer_sys::fuzz_target;
 
-const LINK_TYPES: [LinkType; 13] = [
+const LINK_TYPES: &[LinkType] = &[
     LinkType::Ethernet,
     LinkType::Raw,
     LinkType::Null,

@@ -105,22 +105,42 @@ impl EngineCounters {
 
     /// Adds what another engine has counted.
     pub fn add(&mut self, other: &Self) {
-        let Self { quiet, samples, classes, rejected, .. } = self;
+        // Every field by its name, so that one that is forgotten here does not compile.
+        let Self {
+            sent,
+            retransmissions,
+            samples,
+            classes,
+            delayed,
+            rejected,
+            quiet,
+            thinned,
+            pool_full,
+            other_ports,
+            flows_begun,
+            flows_idle,
+            flows_closed,
+            flows_evicted,
+        } = self;
         let lists: [(&mut [u64], &[u64]); 4] =
             [(quiet, &other.quiet), (samples, &other.samples), (classes, &other.classes), (rejected, &other.rejected)];
         for (mine, theirs) in lists {
             mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
         }
-        self.other_ports += other.other_ports;
-        self.sent += other.sent;
-        self.retransmissions += other.retransmissions;
-        self.thinned += other.thinned;
-        self.pool_full += other.pool_full;
-        self.delayed += other.delayed;
-        self.flows_begun += other.flows_begun;
-        self.flows_idle += other.flows_idle;
-        self.flows_closed += other.flows_closed;
-        self.flows_evicted += other.flows_evicted;
+        for (mine, theirs) in [
+            (sent, other.sent),
+            (retransmissions, other.retransmissions),
+            (delayed, other.delayed),
+            (thinned, other.thinned),
+            (pool_full, other.pool_full),
+            (other_ports, other.other_ports),
+            (flows_begun, other.flows_begun),
+            (flows_idle, other.flows_idle),
+            (flows_closed, other.flows_closed),
+            (flows_evicted, other.flows_evicted),
+        ] {
+            *mine += theirs;
+        }
     }
 
     fn note_sent(&mut self, sent: Sent) {

@@ -89,7 +89,8 @@ fn prometheus_help() -> String {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (config, config_path, found) = configuration(args)?;
-    let outputs = outputs(args, config_path.is_some().then_some(&config));
+    let asked = asked_outputs(args, config_path.is_some());
+    let outputs = daemon::outputs_of(asked.as_deref(), args.prometheus_listen.is_some(), &config);
     if outputs.iter().enumerate().any(|(index, output)| outputs[..index].contains(output)) {
         return Err(Failure::usage(&"--output lists one of them twice; each report would be sent twice"));
     }
@@ -107,6 +108,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         log_file: args.log_file.clone(),
         ports: ports(&args.port)?,
         without_names: args.no_names,
+        outputs: asked,
         report_interval: args.interval.or((watched && config_path.is_none()).then_some(Duration::from_secs(1))),
     };
     let config = overrides.apply(config);
@@ -132,15 +134,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     {
         tracing::warn!("{passed_over}");
     }
-    let options = DaemonOptions {
-        config,
-        config_path,
-        overrides,
-        outputs,
-        samples: args.samples,
-        watcher: None,
-        duration: args.duration,
-    };
+    let options =
+        DaemonOptions { config, config_path, overrides, samples: args.samples, watcher: None, duration: args.duration };
     daemon::run(options).map_err(|error| Failure::running(&error))
 }
 
@@ -176,19 +171,15 @@ pub(super) fn adhoc(
     Ok((config(&[interface])?, Some(found)))
 }
 
-/// Where results go: as asked; else as the file has it, or for people.
-fn outputs(args: &Args, file: Option<&Config>) -> Vec<Output> {
-    let mut asked: Vec<Output> = match (args.output.as_slice(), file) {
-        ([], Some(config)) if !args.json => config.outputs.clone(),
-        _ if args.json => vec![Output::Json],
-        ([], None) if args.samples => vec![Output::Json],
-        ([], None) => vec![Output::Table],
-        (asked, _) => asked.to_vec(),
-    };
-    if args.prometheus_listen.is_some() && !asked.contains(&Output::Prometheus) {
-        asked.push(Output::Prometheus);
+/// Where results go as the command line asks, or for people where there is no file that says it.
+fn asked_outputs(args: &Args, has_file: bool) -> Option<Vec<Output>> {
+    match args.output.as_slice() {
+        _ if args.json => Some(vec![Output::Json]),
+        [] if has_file => None,
+        [] if args.samples => Some(vec![Output::Json]),
+        [] => Some(vec![Output::Table]),
+        asked => Some(asked.to_vec()),
     }
-    asked
 }
 
 /// The ports of the command line; none if it names none.
@@ -240,7 +231,11 @@ mod tests {
     #[test]
     fn without_a_file_people_get_a_table_and_with_one_the_server_gets_metrics() {
         let file = Config::from_cli(&["eth0".to_owned()], &[], &|_| None).unwrap();
-        let of = |line: &str, has_file: bool| outputs(&parsed(line).unwrap(), has_file.then_some(&file));
+        let of = |line: &str, has_file: bool| {
+            let args = parsed(line).unwrap();
+            let asked = asked_outputs(&args, has_file);
+            daemon::outputs_of(asked.as_deref(), args.prometheus_listen.is_some(), &file)
+        };
         // Tests have a pipe for standard output, or a terminal.
         assert_eq!(of("-i eth0", false), [Output::Table]);
         assert_eq!(of("-c a", true), [Output::Statsd]);
@@ -255,7 +250,7 @@ mod tests {
         let args = parsed("-i eth0 --interval 500ms --duration 5m --port 443,8000-8010 -n --json").unwrap();
         assert_eq!((args.interval, args.duration), (Some(Duration::from_millis(500)), Some(Duration::from_secs(300))));
         assert_eq!(args.port, [(443, 443), (8000, 8010)]);
-        assert_eq!(outputs(&args, None), [Output::Json]);
+        assert_eq!(asked_outputs(&args, false), Some(vec![Output::Json]));
         assert!(parsed("").unwrap().is_bare() && !args.is_bare());
     }
 

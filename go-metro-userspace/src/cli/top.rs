@@ -91,12 +91,12 @@ fn own(args: &Args) -> Result<DaemonOptions, Failure> {
         ports: ports(&args.port)?,
         without_names: args.no_names,
         status_socket: Some(None),
+        outputs: Some(Vec::new()),
         report_interval: Some(Duration::from_secs(1)),
         ..Overrides::default()
     };
     let (config, _) = adhoc(&args.interface, &args.target, &environment)?;
     let config = overrides.apply(config);
     logging::init_off_screen(&config);
-    let outputs = Vec::new();
-    Ok(DaemonOptions { config, config_path: None, overrides, outputs, samples: false, watcher: None, duration: None })
+    Ok(DaemonOptions { config, config_path: None, overrides, samples: false, watcher: None, duration: None })
 }

@@ -14,8 +14,10 @@ use super::section::Reader;
 /// What a reload (SIGHUP) does with a key whose value differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
-    /// Applies it. No flow is lost.
+    /// Applies it. Flows go on.
     Apply,
+    /// Applies it. Flows start again, as what is kept of them differs.
+    ApplyFlows,
     /// Applies a path below a folder that was writable at the start, and refuses the file otherwise.
     ApplyIfWritable,
     /// Reopens capture, where the daemon still has the privileges for it. Flows go on.
@@ -34,6 +36,7 @@ impl Reload {
     pub fn words(self) -> &'static str {
         match self {
             Self::Apply => "applied",
+            Self::ApplyFlows => "applied; flows start again",
             Self::ApplyIfWritable => "applied in a folder that was writable at the start, else refused",
             Self::Reopen => "reopens capture; flows go on",
             Self::ReopenFlows => "reopens capture; flows start again",
@@ -274,7 +277,7 @@ mod tests {
             (json!({"sandbox": false}), "sandbox", Reload::Refuse),
             (json!({"log_files": 7}), "log_files", Reload::Warn),
             (json!({"status_socket": "/run/a"}), "status_socket", Reload::ApplyIfWritable),
-            (json!({"ports": [443]}), "ports", Reload::Apply),
+            (json!({"ports": [443]}), "ports", Reload::ApplyFlows),
         ] {
             let new = read(&init, &json!([instance]));
             let keys = usual.changed(&new);

@@ -107,7 +107,7 @@ settings! {
         pub filter: Optional<Text> = None, example "tcp", on_reload ReopenFlows;
 
         /// Only connections with one of these ports, or ranges such as 8000-8010, at either end. At most 16.
-        pub ports: PortList = Ports::default(), on_reload Apply;
+        pub ports: PortList = Ports::default(), on_reload ApplyFlows;
 
         ["what is measured"]
         /// Which round trips to measure. remote: from here to the remote end and back. local: from here to the local
@@ -134,21 +134,21 @@ settings! {
 
         ["flows"]
         /// A flow that has been silent for this long is forgotten; no RTT is longer. At least 0.1.
-        pub idle_ttl: Time<SHORTEST_MS> = Duration::from_secs(300), on_reload Apply;
+        pub idle_ttl: Time<SHORTEST_MS> = Duration::from_secs(300), on_reload ApplyFlows;
 
         /// A flow that has been closed for this long is forgotten.
-        pub exp_ttl: Time<0> = EXP_TTL, on_reload Apply;
+        pub exp_ttl: Time<0> = EXP_TTL, on_reload ApplyFlows;
 
         /// Another name of exp_ttl, from the original's program; set one of the two.
-        pub(crate) expired_ttl: Time<0> = EXP_TTL, on_reload Apply;
+        pub(crate) expired_ttl: Time<0> = EXP_TTL, on_reload ApplyFlows;
 
         /// Most flows at once, at most 256 bytes of memory each. When there are more, closed flows are dropped first,
         /// then the one that has been silent longest; both are counted.
-        pub max_flows: Number<u32, 1, 16_777_216> = 262_144, on_reload Apply;
+        pub max_flows: Number<u32, 1, 16_777_216> = 262_144, on_reload ApplyFlows;
 
         /// Most segments of a flow that are waiting for their acknowledgement. When there are more, every second one is
         /// left out.
-        pub outstanding_per_flow: Number<u16, 2, 65_535> = 4096, on_reload Apply;
+        pub outstanding_per_flow: Number<u16, 2, 65_535> = 4096, on_reload ApplyFlows;
 
         ["names"]
         /// Time between look-ups of `hosts`. The last good answer is kept while a name server is away.

@@ -52,7 +52,7 @@ use events::Hidden;
 use feed::Feed;
 use intervals::Intervals;
 use lookups::Lookups;
-pub use options::{DaemonError, DaemonOptions, Overrides};
+pub use options::{DaemonError, DaemonOptions, Overrides, outputs_of};
 use outputs::Outputs;
 use qdiscs::Queues;
 use reload::Reading;
@@ -107,7 +107,7 @@ async fn read_files(options: &DaemonOptions) -> Result<(), DaemonError> {
     }
     let mut directory = Directory::new(config);
     directory.refresh_hosts().await;
-    let mut outputs = Outputs::open(&options.outputs, config, None)?;
+    let mut outputs = Outputs::open(&options.overrides.outputs_of(config), config, None)?;
     for instance in files {
         let mut samples = Vec::new();
         let report = replay::read(config, instance, &directory, &mut |sample| {
@@ -186,7 +186,7 @@ impl Daemon {
             privileges::keep(Needs::Files);
         }
         let asks = unbounded::channel(ASKS);
-        let outputs = Outputs::open(&options.outputs, config, Some(&asks.0))?;
+        let outputs = Outputs::open(&options.overrides.outputs_of(config), config, Some(&asks.0))?;
         let mut daemon = Self {
             watcher: options.watcher.clone(),
             options,

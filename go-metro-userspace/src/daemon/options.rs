@@ -32,6 +32,8 @@ pub struct Overrides {
     pub status_socket: Option<Option<PathBuf>>,
     /// Log file.
     pub log_file: Option<PathBuf>,
+    /// Where results go; `None` for where the configuration says.
+    pub outputs: Option<Vec<Output>>,
     /// Time between reports.
     pub report_interval: Option<Duration>,
     /// The ports of a service.
@@ -40,7 +42,21 @@ pub struct Overrides {
     pub without_names: bool,
 }
 
+/// Where results go: as `asked`, else as the configuration says; and to Prometheus if it is told where.
+pub fn outputs_of(asked: Option<&[Output]>, is_scraped: bool, config: &Config) -> Vec<Output> {
+    let mut outputs = asked.map_or_else(|| config.outputs.clone(), <[Output]>::to_vec);
+    if is_scraped && !outputs.contains(&Output::Prometheus) {
+        outputs.push(Output::Prometheus);
+    }
+    outputs
+}
+
 impl Overrides {
+    /// Where results go with this configuration.
+    pub(super) fn outputs_of(&self, config: &Config) -> Vec<Output> {
+        outputs_of(self.outputs.as_deref(), self.prometheus_listen.is_some(), config)
+    }
+
     /// The configuration with what the command line says instead.
     pub fn apply(&self, mut config: Config) -> Config {
         if let Some(backend) = self.backend {
@@ -83,8 +99,6 @@ pub struct DaemonOptions {
     pub config_path: Option<PathBuf>,
     /// What the command line said over it.
     pub overrides: Overrides,
-    /// Where results go.
-    pub outputs: Vec<Output>,
     /// Whether to print every sample as a JSON line.
     pub samples: bool,
     /// Who is told from second to second, and ends the daemon by hanging up.

@@ -11,6 +11,7 @@ use super::server::{self, Asks};
 use crate::config::{Config, Output};
 use crate::output::{self, Exposition, OpenError, Report, Served, Sink, Surroundings};
 use crate::status::document::OutputStatus;
+use crate::threads;
 
 /// The outputs of a running daemon.
 pub(super) struct Outputs {
@@ -19,8 +20,11 @@ pub(super) struct Outputs {
     closed: Arc<Notify>,
 }
 
-/// Outputs that are open for a configuration that is not in force yet, each with its place.
-pub(super) struct Reopened(Vec<(usize, Box<dyn Sink>)>);
+/// The outputs of a configuration that is not in force yet: open, or `None` for one that goes on as it is.
+pub(super) struct Reopened(Vec<(Output, Option<Box<dyn Sink>>)>);
+
+/// How long an output that a reload ends may take for what is still queued.
+const LAST_REPORTS: Duration = Duration::from_secs(5);
 
 impl Outputs {
     /// Opens them; those of a file's report are asked nothing, and scraped by nobody.
@@ -41,18 +45,41 @@ impl Outputs {
         output::open(output, config, &Surroundings { closed: &self.closed, serve: &serve })
     }
 
-    /// Opens what cannot follow another configuration as it is, so that [`Self::follow`] cannot fail.
-    pub(super) fn reopen(&self, old: &Config, new: &Config, asks: &Asks) -> Result<Reopened, OpenError> {
-        let places = self.each.iter().enumerate().filter(|(_, (_, sink))| sink.must_reopen(old, new));
-        let opened = places.map(|(place, (output, _))| Ok((place, self.opened(*output, new, Some(asks))?)));
+    /// Opens what another configuration wants and is not open, or cannot follow it as it is, so that [`Self::follow`]
+    /// cannot fail.
+    pub(super) fn reopen(
+        &self,
+        wanted: &[Output],
+        old: &Config,
+        new: &Config,
+        asks: &Asks,
+    ) -> Result<Reopened, OpenError> {
+        let goes_on =
+            |output: &Output| self.each.iter().any(|(its, sink)| its == output && !sink.must_reopen(old, new));
+        let opened = wanted.iter().map(|output| {
+            let sink = if goes_on(output) { None } else { Some(self.opened(*output, new, Some(asks))?) };
+            Ok((*output, sink))
+        });
         Ok(Reopened(opened.collect::<Result<_, OpenError>>()?))
     }
 
-    /// Applies another configuration, with what [`Self::reopen`] gave; what it leaves as it was goes on.
+    /// Applies another configuration, with what [`Self::reopen`] gave; what it leaves as it was goes on, what it does
+    /// not have ends.
     pub(super) fn follow(&mut self, new: &Config, reopened: Reopened) {
-        for (place, sink) in reopened.0 {
-            self.each[place].1 = sink;
+        let mut old = std::mem::take(&mut self.each);
+        for (output, sink) in reopened.0 {
+            let place = old.iter().position(|(its, _)| *its == output);
+            let before = place.map(|place| old.remove(place).1);
+            match (sink, before) {
+                (Some(sink), before) => {
+                    before.into_iter().for_each(end);
+                    self.each.push((output, sink));
+                }
+                (None, Some(before)) => self.each.push((output, before)),
+                (None, None) => {}
+            }
         }
+        old.into_iter().for_each(|(_, sink)| end(sink));
         self.each.iter_mut().for_each(|(_, sink)| sink.follow(new));
     }
 
@@ -102,5 +129,12 @@ impl Outputs {
             errors: sink.errors(),
         });
         each.collect()
+    }
+}
+
+/// Ends an output beside the loop, which does not wait for what is still queued.
+fn end(sink: Box<dyn Sink>) {
+    if threads::spawn("last-reports", move || sink.finish(LAST_REPORTS)).is_err() {
+        threads::forgo("last-reports");
     }
 }

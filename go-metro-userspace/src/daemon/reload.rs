@@ -91,7 +91,8 @@ impl Daemon {
         if config.backend != Backend::Pcap {
             interfaces::fit(&directory.watch_list())?;
         }
-        let reopened = self.outputs.reopen(old, &config, &self.asks.0)?;
+        let wanted = self.options.overrides.outputs_of(&config);
+        let reopened = self.outputs.reopen(&wanted, old, &config, &self.asks.0)?;
         let reopening = names(&changed, &[Reload::Reopen, Reload::ReopenFlows]);
         if !reopening.is_empty() {
             let settings = source_settings(&config, &directory);
@@ -101,6 +102,9 @@ impl Daemon {
             self.worker.replace(source, settings.watch, keeps_flows).await?;
         }
         config.short_idle_ttl().iter().for_each(|short| tracing::warn!("{short}"));
+        if config.instances.iter().any(|instance| instance.pcap.is_some() && !old.instances.contains(instance)) {
+            tracing::warn!("restart to read another capture file");
+        }
         let at_start = names(&changed, &[Reload::Warn]);
         if !at_start.is_empty() {
             tracing::warn!("restart to change {at_start}");

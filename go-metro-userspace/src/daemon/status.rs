@@ -324,7 +324,8 @@ impl Daemon {
             problems.push(lost_lately(state.backend, state.source.packets.lost - recent.lost));
         }
         if send_errors > recent.send_errors {
-            problems.push(format!("{} datagrams could not be sent lately", send_errors - recent.send_errors));
+            problems
+                .push(format!("{} datagrams or reports could not be sent lately", send_errors - recent.send_errors));
         }
         problems.extend(privileges::without_proc().map(str::to_owned));
         problems.extend(threads::problem());

@@ -31,6 +31,8 @@ pub struct Host {
     pub error: Option<String>,
     /// The last good answer.
     answer: BTreeSet<IpAddr>,
+    /// How many addresses it had, more than are believed; said once.
+    answered: usize,
     since: BTreeMap<IpAddr, Kept>,
 }
 
@@ -102,8 +104,15 @@ impl Hosts {
     /// Takes an answer; whether the addresses of the name changed. A failure keeps those that were known.
     pub fn learn(&mut self, name: &str, answer: Addresses) -> bool {
         let Some(host) = self.hosts.get_mut(name) else { return false };
+        let answered = answer.as_ref().map_or(0, BTreeSet::len);
         match answer.and_then(usable) {
             Ok(addresses) => {
+                if answered > MOST_ADDRESSES && answered != std::mem::replace(&mut host.answered, answered) {
+                    tracing::warn!(
+                        "{name} has {answered} addresses, of which {MOST_ADDRESSES} are watched; configure prefixes \
+                         instead"
+                    );
+                }
                 self.untold.remove(name);
                 host.learn(name, addresses, self.grace)
             }

@@ -399,7 +399,7 @@ impl PcapSource {
                         interface = now.name,
                         reason,
                         "packets' types are not known: direction is told by addresses, forwarded traffic is not \
-                         measured, and a neighbour's forged frames are"
+                         measured, and frames that a neighbour forges are taken for real"
                     );
                     Device::open(&now, &self.settings)
                 }

@@ -113,9 +113,10 @@ impl Prometheus {
         Self(Arc::new(Exposition { inner: Mutex::new(inner), pages: Default::default(), problem: Mutex::default() }))
     }
 
-    /// Shows these buckets from now on.
-    pub fn show(&self, buckets: Buckets) {
+    /// Keeps at most so many pairs apart and shows these buckets, from now on. Pairs that are there stay.
+    pub fn follow(&self, max_series: usize, buckets: Buckets) {
         let mut inner = self.0.lock();
+        inner.max_series = max_series;
         inner.buckets = buckets;
         inner.generation += 1;
     }
@@ -437,6 +438,19 @@ mod tests {
                 r#"tag_9lives="true",tag___name__="z",tag_le="1",tag_src="y"} 1"#
             )
         );
+    }
+
+    #[test]
+    fn more_pairs_are_kept_apart_once_a_reload_allows_them() {
+        let sink = Prometheus::new(1, Buckets::Coarse);
+        let both = || report(vec![pair("10.0.0.1", &[1000], &[]), pair("10.0.0.2", &[1000], &[])]);
+        let second = |text: &str| text.contains(r#"dst="10.0.0.2""#);
+        sink.report(&both());
+        assert!(!second(&scraped(&sink, Format::Classic)));
+        // What was folded is a row of its own.
+        sink.follow(3, Buckets::Coarse);
+        sink.report(&both());
+        assert!(second(&scraped(&sink, Format::Classic)));
     }
 
     #[test]

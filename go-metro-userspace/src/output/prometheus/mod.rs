@@ -70,6 +70,6 @@ impl Sink for Endpoint {
     }
 
     fn follow(&mut self, config: &Config) {
-        self.prometheus.show(config.prometheus_buckets.into());
+        self.prometheus.follow(config.max_pairs, config.prometheus_buckets.into());
     }
 }

@@ -1,6 +1,7 @@
 //! A reload that opens the source again: each packet is measured once, before or after.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -111,4 +112,43 @@ fn with_several_threads_too() {
 #[test]
 fn in_the_driver_too() {
     reloaded(&["backend: ebpf", "sandbox: false", "ingress_hook: xdp"], "ring_size", ["4MiB", "8MiB"]);
+}
+
+#[test]
+fn outputs_open_and_end_as_the_file_that_is_read_again_has_them() {
+    const PORT: u16 = 9464;
+    let lab = lab();
+    let server = super::support::statsd(&lab);
+    let conf = Conf::new();
+    let write = |keys: &[&str]| conf.write(&[&[conf.status_line().as_str()], keys].concat(), USUAL);
+    write(&["outputs: [json]"]);
+    let path = conf.path();
+    let agent = Agent::start(&lab.a, ["run", "-c", path.to_str().unwrap(), "--interval", "0.2"]).unwrap();
+    let outputs = || {
+        let status = conf.status();
+        let kinds = status["outputs"].as_array().unwrap().iter().map(|output| output["kind"].as_str().unwrap());
+        kinds.collect::<Vec<_>>().join(" ")
+    };
+    let reload = |keys: &[&str], expected: &str| {
+        write(keys);
+        agent.signal(Signal::SIGHUP).unwrap();
+        super::support::wait(&format!("{keys:?}: {expected}"), SOON, || outputs() == expected);
+    };
+    let is_scraped = || lab.a.enter(|| TcpStream::connect((Ipv4Addr::LOCALHOST, PORT))).is_ok();
+    super::support::wait("json alone", SOON, || outputs() == "json");
+    assert!(server.metrics().unwrap().is_empty() && !is_scraped());
+
+    reload(&["outputs: [statsd, json]"], "statsd json");
+    super::support::wait_until(&server, "a report", |heard| !heard.0.is_empty());
+    reload(&["prometheus_listen: 127.0.0.1:9464"], "statsd prometheus");
+    assert!(is_scraped());
+    // An address of another host: nothing changes.
+    write(&["prometheus_listen: 192.0.2.9:9464"]);
+    agent.signal(Signal::SIGHUP).unwrap();
+    super::support::wait("it is refused", SOON, || conf.status()["happened"]["reloads_refused"] == 1);
+    assert!(outputs() == "statsd prometheus" && is_scraped());
+    reload(&["outputs: [json]"], "json");
+    super::support::wait("the port is closed", SOON, || !is_scraped());
+    let finished = agent.stop().unwrap();
+    assert_eq!(finished.status.code(), Some(0), "{:?}", finished.stderr);
 }

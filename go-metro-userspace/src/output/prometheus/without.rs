@@ -33,7 +33,7 @@ impl Prometheus {
         Self(Arc::new(Exposition))
     }
 
-    pub fn show(&self, _: Buckets) {}
+    pub fn follow(&self, _: usize, _: Buckets) {}
 
     pub fn exposition(&self) -> Arc<Exposition> {
         self.0.clone()

@@ -1,4 +1,4 @@
-//! What the classifier remembers of a flow of which everything is told: the last acknowledgement that it emitted, and
+//! What the classifier remembers of a flow of which everything is emitted: the last acknowledgement that it emitted, and
 //! how far it has sent.
 //!
 //! An array, in which a flow's place is given by its hash. Two flows of one place forget each other's, which costs

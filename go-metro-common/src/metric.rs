@@ -91,7 +91,7 @@ pub struct Meta {
     pub is_bad: bool,
     /// One sentence; see [`Meta::explained`].
     pub help: &'static str,
-    /// The key by which it is told apart; empty for a single number.
+    /// The key that separates its parts; empty for a single number.
     pub key: &'static str,
     /// The values of the key, in the order of their indices.
     pub labels: &'static [&'static str],

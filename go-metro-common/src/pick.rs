@@ -23,7 +23,7 @@ pub struct Pick {
     pub pending: u64,
     /// Timed segments still to be told of whatever happens.
     pub whole: u64,
-    /// Not 0 for a flow of which everything is told again: what stands here is no longer true.
+    /// Not 0 for a flow of which everything is emitted again: what stands here is no longer true.
     pub returned: u64,
     /// Sequence number after the highest sent.
     pub snd_nxt: u32,

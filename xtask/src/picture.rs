@@ -48,7 +48,11 @@ pub fn main(_args: &Args) -> Result<()> {
             .map(|(last, rtt, _)| (address(*last).into(), Duration::from_micros(rtt * 500 + extra * rtt * 4)));
         Impairment { delay_of: each.collect(), ..Impairment::default() }
     };
-    let terminal = Terminal::start(&lab.a, SIZE, &format!("'{}' top --interface {INTERFACE}", binary.display()))?;
+    let terminal = Terminal::start(
+        &lab.a,
+        SIZE,
+        &format!("{} top --interface {INTERFACE}", workspace::quoted(binary.as_os_str())),
+    )?;
     terminal.wait_for(Duration::from_secs(30), |screen| screen.contains("ebpf on") || screen.contains("pcap on"))?;
     let stop = AtomicBool::new(false);
     let picture = thread::scope(|scope| {

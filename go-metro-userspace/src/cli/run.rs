@@ -89,16 +89,7 @@ fn prometheus_help() -> String {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (config, config_path, found) = configuration(args)?;
-    let asked = asked_outputs(args, config_path.is_some());
-    let outputs = daemon::outputs_of(asked.as_deref(), args.prometheus_listen.is_some(), &config);
-    if outputs.iter().enumerate().any(|(index, output)| outputs[..index].contains(output)) {
-        return Err(Failure::usage(&"--output lists one of them twice; each report would be sent twice"));
-    }
-    if args.samples && !outputs.iter().any(|output| matches!(output, Output::Json)) {
-        return Err(Failure::usage(&"--samples needs --output json"));
-    }
-    let watched = outputs.iter().any(|output| !matches!(output, Output::Statsd | Output::Prometheus));
-    let overrides = Overrides {
+    let mut overrides = Overrides {
         backend: args.backend,
         filter: args.filter.clone(),
         sides: args.sides,
@@ -108,9 +99,20 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         log_file: args.log_file.clone(),
         ports: ports(&args.port)?,
         without_names: args.no_names,
-        outputs: asked,
-        report_interval: args.interval.or((watched && config_path.is_none()).then_some(Duration::from_secs(1))),
+        outputs: asked_outputs(args, config_path.is_some()),
+        report_interval: args.interval,
     };
+    let outputs = overrides.outputs_of(&config);
+    if outputs.iter().enumerate().any(|(index, output)| outputs[..index].contains(output)) {
+        return Err(Failure::usage(&"--output lists one of them twice; each report would be sent twice"));
+    }
+    if args.samples && !outputs.iter().any(|output| matches!(output, Output::Json)) {
+        return Err(Failure::usage(&"--samples needs --output json"));
+    }
+    let watched = outputs.iter().any(|output| !matches!(output, Output::Statsd | Output::Prometheus));
+    if watched && config_path.is_none() {
+        overrides.report_interval.get_or_insert(Duration::from_secs(1));
+    }
     let config = overrides.apply(config);
     if let Some(socket) = outputs.contains(&Output::Statsd).then(|| beside::reporter(&config)).flatten() {
         #[cfg(feature = "top")]
@@ -233,8 +235,9 @@ mod tests {
         let file = Config::from_cli(&["eth0".to_owned()], &[], &|_| None).unwrap();
         let of = |line: &str, has_file: bool| {
             let args = parsed(line).unwrap();
-            let asked = asked_outputs(&args, has_file);
-            daemon::outputs_of(asked.as_deref(), args.prometheus_listen.is_some(), &file)
+            let outputs = asked_outputs(&args, has_file);
+            let prometheus_listen = args.prometheus_listen;
+            Overrides { outputs, prometheus_listen, ..Overrides::default() }.outputs_of(&file)
         };
         // Tests have a pipe for standard output, or a terminal.
         assert_eq!(of("-i eth0", false), [Output::Table]);

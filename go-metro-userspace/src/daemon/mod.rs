@@ -52,7 +52,7 @@ use events::Hidden;
 use feed::Feed;
 use intervals::Intervals;
 use lookups::Lookups;
-pub use options::{DaemonError, DaemonOptions, Overrides, outputs_of};
+pub use options::{DaemonError, DaemonOptions, Overrides};
 use outputs::Outputs;
 use qdiscs::Queues;
 use reload::Reading;

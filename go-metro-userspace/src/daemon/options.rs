@@ -28,7 +28,7 @@ pub struct Overrides {
     pub kernel_rtt: bool,
     /// Where Prometheus scrapes.
     pub prometheus_listen: Option<SocketAddr>,
-    /// Where the status is told.
+    /// Where `status` and `top` connect.
     pub status_socket: Option<Option<PathBuf>>,
     /// Log file.
     pub log_file: Option<PathBuf>,
@@ -42,19 +42,14 @@ pub struct Overrides {
     pub without_names: bool,
 }
 
-/// Where results go: as `asked`, else as the configuration says; and to Prometheus if it is told where.
-pub fn outputs_of(asked: Option<&[Output]>, is_scraped: bool, config: &Config) -> Vec<Output> {
-    let mut outputs = asked.map_or_else(|| config.outputs.clone(), <[Output]>::to_vec);
-    if is_scraped && !outputs.contains(&Output::Prometheus) {
-        outputs.push(Output::Prometheus);
-    }
-    outputs
-}
-
 impl Overrides {
-    /// Where results go with this configuration.
-    pub(super) fn outputs_of(&self, config: &Config) -> Vec<Output> {
-        outputs_of(self.outputs.as_deref(), self.prometheus_listen.is_some(), config)
+    /// Where results go with this configuration; an address to scrape adds Prometheus.
+    pub fn outputs_of(&self, config: &Config) -> Vec<Output> {
+        let mut outputs = self.outputs.as_ref().unwrap_or(&config.outputs).clone();
+        if self.prometheus_listen.is_some() && !outputs.contains(&Output::Prometheus) {
+            outputs.push(Output::Prometheus);
+        }
+        outputs
     }
 
     /// The configuration with what the command line says instead.
@@ -101,7 +96,7 @@ pub struct DaemonOptions {
     pub overrides: Overrides,
     /// Whether to print every sample as a JSON line.
     pub samples: bool,
-    /// Who is told from second to second, and ends the daemon by hanging up.
+    /// A watcher that gets the figures of every second, and ends the daemon by hanging up.
     pub watcher: Option<mpsc::Sender<Arc<Live>>>,
     /// Stop after this long.
     pub duration: Option<Duration>,

@@ -31,7 +31,7 @@ pub struct Listed {
     pub is_bad: bool,
     /// What it means, without a full stop.
     pub help: String,
-    /// What it is told apart by; empty for nothing.
+    /// The key that separates its parts; empty for a single number.
     pub key: &'static str,
     /// The values of that.
     pub labels: &'static [&'static str],

@@ -1,7 +1,7 @@
 //! Links that were down, as the kernel tells it (rtnetlink(7), `RTM_NEWLINK`).
 //!
 //! What a link loses while it is down is lost for no reason of the path's, and what comes afterwards must not be
-//! compared with what went before. A change of the interface's flags is told at once, one of its carrier within a
+//! compared with what went before. A change of the interface's flags is reported at once, one of its carrier within a
 //! second (net/core/link_watch.c); how often the carrier was lost is told with either.
 
 use std::collections::{BTreeMap, BTreeSet};

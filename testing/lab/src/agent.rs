@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
+use testing_support::workspace::quoted;
 
 use super::Host;
 
@@ -52,7 +53,7 @@ pub fn binary() -> Result<PathBuf> {
 ///
 /// As [`binary`].
 pub fn shell_word() -> Result<String> {
-    Ok(format!("\"{}\"", binary()?.display()))
+    Ok(quoted(binary()?.as_os_str()))
 }
 
 /// The agent's source of segments, as `--backend` names it.

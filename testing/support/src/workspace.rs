@@ -71,17 +71,20 @@ pub fn which(program: &str) -> Option<PathBuf> {
     })
 }
 
+/// A word of a shell's line, in quotes where it needs them.
+#[must_use]
+pub fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    if !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:+,@%".contains(c)) {
+        word.into_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 /// What one would type to run `command`.
 #[must_use]
 pub fn shown(command: &Command) -> String {
-    let quoted = |word: &OsStr| {
-        let word = word.to_string_lossy();
-        if !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:+,@%".contains(c)) {
-            word.into_owned()
-        } else {
-            format!("'{}'", word.replace('\'', "'\\''"))
-        }
-    };
     let variables = command.get_envs().filter_map(|(name, value)| {
         let name = name.to_string_lossy();
         // Written with a separator that no terminal shows; the flags say nothing to who runs the command by hand.

@@ -378,7 +378,7 @@ pub(super) fn of_next_protocol(next: u8, rest: &mut Rest<'_>) -> Result<Version,
     }
 }
 
-/// Behind an MPLS label stack (RFC 3032 section 2.1), of which `before` labels were read. What comes then is told by
+/// Behind an MPLS label stack (RFC 3032 section 2.1), of which `before` labels were read. What follows is recognised by
 /// its first bits (RFC 4928 section 3): IP, or with 0 the control word of a pseudowire, before an Ethernet frame (RFC
 /// 4448 section 4.6). Without a control word the frame's addresses come first, and are believed if what follows them is
 /// an ethertype.

@@ -19,7 +19,7 @@ const PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
 
-/// What the byte order of a section is told by.
+/// What shows the byte order of a section.
 const BYTE_ORDER: u32 = 0x1a2b_3c4d;
 
 // Options of an interface's description.

@@ -43,7 +43,7 @@ const WAITING: usize = 1 << 17;
 /// Most segments that a packet makes: two ends on a loopback device, each timed and acknowledging.
 const SEGMENTS_OF_PACKET: usize = 4;
 
-/// How direction is told on an interface. Addresses are whatever the sender of a frame wrote; the packet's type
+/// How direction is determined on an interface. Addresses are whatever the sender of a frame wrote; the packet's type
 /// (packet(7), `PACKET_OUTGOING`) is the kernel's own word, and the cooked header has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -398,7 +398,7 @@ impl PcapSource {
                     tracing::warn!(
                         interface = now.name,
                         reason,
-                        "packets' types are not known: direction is told by addresses, forwarded traffic is not \
+                        "packets' types are not known: direction is taken from addresses, forwarded traffic is not \
                          measured, and frames that a neighbour forges are taken for real"
                     );
                     Device::open(&now, &self.settings)

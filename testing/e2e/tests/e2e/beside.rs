@@ -1,5 +1,6 @@
 //! A second program beside a living daemon: it shows what the daemon reports, or refuses; nothing is reported twice.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use testing_lab::programs::{Hook, attached};
 use testing_lab::statsd::Listener;
 use testing_lab::terminal::Terminal;
 use testing_lab::{Lab, Link};
+use testing_support::workspace::quoted;
 
 use super::support::{SOON, some_rounds};
 
@@ -52,11 +54,14 @@ fn run_alone_on_a_terminal_follows_the_daemon_that_runs() {
     let server = Listener::udp(&lab.a, 8125).unwrap();
     let daemon = Daemon::start(&lab);
     // The file is in its usual place, as a package puts it, in an /etc that this shell alone sees.
-    let script = format!(
-        "echo before; unshare --mount --propagation private sh -ec 'mount -t tmpfs none /etc; mkdir /etc/go-metro; \
-         cp {} /etc/go-metro/conf.yaml; exec {} run'; echo ended $?; exec sleep 60",
+    let inside = format!(
+        "mount -t tmpfs none /etc; mkdir /etc/go-metro; cp {} /etc/go-metro/conf.yaml; exec {} run",
         daemon.config.display(),
         shell_word().unwrap()
+    );
+    let script = format!(
+        "echo before; unshare --mount --propagation private sh -ec {}; echo ended $?; exec sleep 60",
+        quoted(OsStr::new(&inside))
     );
     let terminal = Terminal::start(&lab.a, (120, 30), &script).unwrap();
     terminal.wait_for(SOON, |screen| screen.contains("ebpf on eth0") && screen.contains("q quit")).unwrap();

@@ -234,8 +234,8 @@ fn top_shows_the_flows_of_all_workers() {
     let conf = Conf::new();
     conf.write(&lab, "workers: 2", "");
     let agent = conf.start(&lab);
-    let binary = testing_lab::agent::binary().unwrap();
-    let top = format!("exec '{}' top --socket {}", binary.display(), conf.socket().display());
+    let top = testing_lab::agent::shell_word().unwrap();
+    let top = format!("exec {top} top --socket {}", conf.socket().display());
     let terminal = Terminal::start(&lab.a, (100, 40), &top).unwrap();
     terminal.wait_for(SOON, |screen| screen.contains("ebpf on eth0")).unwrap();
     let server = Server::v4(&lab.b, ROUNDS.service()).unwrap();

@@ -1,5 +1,5 @@
-//! What the classifier remembers of a flow of which everything is emitted: the last acknowledgement that it emitted, and
-//! how far it has sent.
+//! What the classifier remembers of a flow of which everything is emitted: the last acknowledgement that it emitted,
+//! and how far it has sent.
 //!
 //! An array, in which a flow's place is given by its hash. Two flows of one place forget each other's, which costs
 //! records and, while one of them sends again what was lost, perhaps a sample's truth when thinning begins.

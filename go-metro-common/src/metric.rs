@@ -216,7 +216,39 @@ impl<const N: usize> Counted for [u64; N] {
     }
 }
 
-/// Declares a struct of counters, how two of them add up, and `METRICS`: the [`Metric`]s of the fields that have one.
+/// Declares a struct of counters, and how two of them add up: no field can be forgotten.
+#[macro_export]
+macro_rules! counted {
+    (
+        $(#[$attribute:meta])*
+        pub struct $name:ident {
+            $($(#[$about:meta])+ pub $field:ident: $type:ty,)+
+        }
+    ) => {
+        $(#[$attribute])*
+        pub struct $name {
+            $($(#[$about])+ pub $field: $type,)+
+        }
+
+        impl $name {
+            /// Adds another one's counters to these.
+            pub fn add(&mut self, other: &Self) {
+                $crate::metric::Counted::add(self, other);
+            }
+        }
+
+        impl $crate::metric::Counted for $name {
+            fn add(&mut self, other: &Self) {
+                $($crate::metric::Counted::add(&mut self.$field, &other.$field);)+
+            }
+            fn subtract(&mut self, before: &Self) {
+                $($crate::metric::Counted::subtract(&mut self.$field, &before.$field);)+
+            }
+        }
+    };
+}
+
+/// As [`counted!`](crate::counted!), with `METRICS`: the [`Metric`]s of the fields that have one.
 ///
 /// A field's documentation, one line, is its help text: a sentence that reads well without the struct.
 #[macro_export]
@@ -227,9 +259,11 @@ macro_rules! counters {
             $(#[doc = $help:literal] pub $field:ident: $type:ty $(= $meta:expr)?,)+
         }
     ) => {
-        $(#[$attribute])*
-        pub struct $name {
-            $(#[doc = $help] pub $field: $type,)+
+        $crate::counted! {
+            $(#[$attribute])*
+            pub struct $name {
+                $(#[doc = $help] pub $field: $type,)+
+            }
         }
 
         impl $name {
@@ -241,24 +275,10 @@ macro_rules! counters {
                 },
             )?)+];
 
-            /// Adds another one's counters to these.
-            pub fn add(&mut self, other: &Self) {
-                $crate::metric::Counted::add(self, other);
-            }
-
             /// What was counted since these were as `before`.
             pub fn since(mut self, before: &Self) -> Self {
                 $crate::metric::Counted::subtract(&mut self, before);
                 self
-            }
-        }
-
-        impl $crate::metric::Counted for $name {
-            fn add(&mut self, other: &Self) {
-                $($crate::metric::Counted::add(&mut self.$field, &other.$field);)+
-            }
-            fn subtract(&mut self, before: &Self) {
-                $($crate::metric::Counted::subtract(&mut self.$field, &before.$field);)+
             }
         }
     };

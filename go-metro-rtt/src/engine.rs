@@ -6,6 +6,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use go_metro_common::counted;
 use go_metro_common::segment::TcpFlags;
 
 use crate::early::{Early, EarlySegments};
@@ -54,37 +55,39 @@ impl Default for EngineConfig {
     }
 }
 
-/// What the engine has counted since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EngineCounters {
-    /// Segments of other ports than those that were chosen, which go no further.
-    pub other_ports: u64,
-    /// Outbound segments noted.
-    pub sent: u64,
-    /// Of those, retransmissions.
-    pub retransmissions: u64,
-    /// Times that a flow's record was thinned.
-    pub thinned: u64,
-    /// Transmissions not recorded because all flows together had too many outstanding.
-    pub pool_full: u64,
-    /// Inbound segments from which nothing was to be expected, indexed by [`Quiet`].
-    pub quiet: [u64; Quiet::COUNT],
-    /// Samples by kind: data, connect.
-    pub samples: [u64; 2],
-    /// Samples by class: exact, partial, timestamp.
-    pub classes: [u64; 3],
-    /// Samples whose acknowledgement was kept back by the receiver.
-    pub delayed: u64,
-    /// Acknowledgements of something new that measured nothing, indexed by [`Rejection`].
-    pub rejected: [u64; Rejection::COUNT],
-    /// Flows begun.
-    pub flows_begun: u64,
-    /// Flows that ended after silence.
-    pub flows_idle: u64,
-    /// Flows that ended after a close or reset.
-    pub flows_closed: u64,
-    /// Flows evicted to make room.
-    pub flows_evicted: u64,
+counted! {
+    /// What the engine has counted since it was made.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct EngineCounters {
+        /// Segments of other ports than those that were chosen, which go no further.
+        pub other_ports: u64,
+        /// Outbound segments noted.
+        pub sent: u64,
+        /// Of those, retransmissions.
+        pub retransmissions: u64,
+        /// Times that a flow's record was thinned.
+        pub thinned: u64,
+        /// Transmissions not recorded because all flows together had too many outstanding.
+        pub pool_full: u64,
+        /// Inbound segments from which nothing was to be expected, indexed by [`Quiet`].
+        pub quiet: [u64; Quiet::COUNT],
+        /// Samples by kind: data, connect.
+        pub samples: [u64; 2],
+        /// Samples by class: exact, partial, timestamp.
+        pub classes: [u64; 3],
+        /// Samples whose acknowledgement was kept back by the receiver.
+        pub delayed: u64,
+        /// Acknowledgements of something new that measured nothing, indexed by [`Rejection`].
+        pub rejected: [u64; Rejection::COUNT],
+        /// Flows begun.
+        pub flows_begun: u64,
+        /// Flows that ended after silence.
+        pub flows_idle: u64,
+        /// Flows that ended after a close or reset.
+        pub flows_closed: u64,
+        /// Flows evicted to make room.
+        pub flows_evicted: u64,
+    }
 }
 
 impl EngineCounters {
@@ -101,46 +104,6 @@ impl EngineCounters {
     /// Acknowledgements rejected for any reason.
     pub fn rejected_total(&self) -> u64 {
         self.rejected.iter().sum()
-    }
-
-    /// Adds what another engine has counted.
-    pub fn add(&mut self, other: &Self) {
-        // Every field by its name, so that one that is forgotten here does not compile.
-        let Self {
-            sent,
-            retransmissions,
-            samples,
-            classes,
-            delayed,
-            rejected,
-            quiet,
-            thinned,
-            pool_full,
-            other_ports,
-            flows_begun,
-            flows_idle,
-            flows_closed,
-            flows_evicted,
-        } = self;
-        let lists: [(&mut [u64], &[u64]); 4] =
-            [(quiet, &other.quiet), (samples, &other.samples), (classes, &other.classes), (rejected, &other.rejected)];
-        for (mine, theirs) in lists {
-            mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
-        }
-        for (mine, theirs) in [
-            (sent, other.sent),
-            (retransmissions, other.retransmissions),
-            (delayed, other.delayed),
-            (thinned, other.thinned),
-            (pool_full, other.pool_full),
-            (other_ports, other.other_ports),
-            (flows_begun, other.flows_begun),
-            (flows_idle, other.flows_idle),
-            (flows_closed, other.flows_closed),
-            (flows_evicted, other.flows_evicted),
-        ] {
-            *mine += theirs;
-        }
     }
 
     fn note_sent(&mut self, sent: Sent) {

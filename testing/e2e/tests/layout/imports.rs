@@ -112,13 +112,21 @@ impl Crate {
     /// Each pair of different modules of which the first uses the second, and the files where.
     fn uses(&self, modules: &BTreeSet<String>) -> BTreeMap<(String, String), BTreeSet<PathBuf>> {
         let source = self.folder.join("src");
-        let reexported = reexported(&tokens(&self.root), modules);
-        let mut uses = BTreeMap::<_, BTreeSet<PathBuf>>::new();
-        for path in files().into_iter().filter(|path| path.starts_with(&source) && has_extension(path, "rs")) {
+        let mut reexported = reexported(&tokens(&self.root), modules);
+        let files = files().into_iter().filter(|path| path.starts_with(&source) && has_extension(path, "rs"));
+        let in_modules = files.filter_map(|path| {
             let place = module_path(path.strip_prefix(&source).unwrap());
-            let Some(module) = place.first().filter(|module| modules.contains(*module)).cloned() else { continue };
+            let module = place.first().filter(|module| modules.contains(*module)).cloned()?;
+            Some((tokens(&path), path, place, module))
+        });
+        let in_modules: Vec<_> = in_modules.collect();
+        for (tokens, _, _, module) in &in_modules {
+            reexported.extend(macros(tokens).map(|name| (name, module.clone())));
+        }
+        let mut uses = BTreeMap::<_, BTreeSet<PathBuf>>::new();
+        for (tokens, path, place, module) in in_modules {
             let mut found = BTreeSet::new();
-            find(tokens(&path), &place, &mut found);
+            find(tokens, &place, &mut found);
             for name in found {
                 let used = if modules.contains(&name) { Some(name) } else { reexported.get(&name).cloned() };
                 // What the root itself imports from elsewhere is no module of this crate.
@@ -238,6 +246,18 @@ fn reexported(tokens: &TokenStream, modules: &BTreeSet<String>) -> BTreeMap<Stri
         leaves(&item[at + 1..], &mut |leaf| drop(names.insert(leaf, from.clone())));
     }
     names
+}
+
+/// The macros that a file declares: one that is exported has its path at the root, and is the module's all the same.
+fn macros(tokens: &TokenStream) -> impl Iterator<Item = String> {
+    let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
+    let names = tokens.windows(3).filter_map(|declared| match declared {
+        [TokenTree::Ident(word), TokenTree::Punct(_), TokenTree::Ident(name)] if word == "macro_rules" => {
+            Some(name.to_string())
+        }
+        _ => None,
+    });
+    names.collect::<Vec<_>>().into_iter()
 }
 
 /// The names that a tree of imports brings.

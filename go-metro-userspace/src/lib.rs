@@ -14,14 +14,15 @@
 //! - [`privileges`]: what the process may do, and what of it is given up
 //! - [`metrics`]: what the daemon counts, and what each number is called in every output
 //! - [`config`]: the file, typed and validated
-//! - [`signals`], [`terminal`], [`threads`]: what the process inherits and may run out of; standard output and standard
-//!   error, and text that others chose
+//! - [`cgroup`], [`signals`], [`terminal`], [`threads`]: a process's container; what the process inherits and may run
+//!   out of; standard output and standard error, and text that others chose
 
 // What only an optional part uses is no mistake where that part is left out.
 #![cfg_attr(not(all(feature = "pcap", feature = "prometheus", feature = "top")), allow(dead_code, unused_imports))]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod capture;
+pub mod cgroup;
 pub mod check;
 pub mod cli;
 pub mod config;

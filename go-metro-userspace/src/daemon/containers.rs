@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use super::cgroup;
 use super::waiting::beside;
+use crate::cgroup::Groups;
 use crate::netlink::{links, namespaces};
 
 /// Interfaces that appear together are asked for together: one look at all processes serves them all.
@@ -101,7 +101,7 @@ fn find(indices: &BTreeSet<u32>) -> io::Result<Found> {
     let mut found = Found::default();
     for (ifindex, namespace) in leads {
         let group = processes.get(&namespace).and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok());
-        match group.as_deref().and_then(cgroup::tag) {
+        match group.as_deref().and_then(|group| Groups(group).tag()) {
             Some(tag) => {
                 tracing::debug!(ifindex, tag, "leads to a container");
                 found.machines.push((ifindex, vec![tag]));

@@ -6,7 +6,6 @@
 
 mod capture_thread;
 mod capture_threads;
-mod cgroup;
 mod containers;
 mod directory;
 mod events;

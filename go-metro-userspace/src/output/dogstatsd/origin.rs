@@ -9,6 +9,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use crate::cgroup::Groups;
+
 /// Inode of the host's cgroup namespace (include/linux/proc_ns.h, `PROC_CGROUP_INIT_INO`).
 const HOST_CGROUP_NAMESPACE: u64 = 0xEFFF_FFFB;
 
@@ -44,8 +46,9 @@ fn clean(value: &str) -> String {
 }
 
 fn container(root: &Path) -> Option<String> {
-    let cgroups = std::fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
-    if let Some(id) = cgroups.lines().find_map(container_id) {
+    let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
+    let groups = Groups(&groups);
+    if let Some(id) = groups.container_id() {
         return Some(format!("ci-{id}"));
     }
     // In a cgroup namespace of its own the container sees no id; the inode of its root tells the Agent as much.
@@ -53,41 +56,12 @@ fn container(root: &Path) -> Option<String> {
     if namespace.is_ok_and(|inode| inode == HOST_CGROUP_NAMESPACE) {
         return None;
     }
-    let path_of = |controller: &str| {
-        cgroups.lines().find_map(|line| {
-            let mut parts = line.splitn(3, ':').skip(1);
-            (parts.next() == Some(controller)).then(|| parts.next().unwrap_or("/").trim_start_matches('/').to_owned())
-        })
-    };
     let inode = ["memory", ""].iter().find_map(|controller| {
-        let path = root.join("sys/fs/cgroup").join(controller).join(path_of(controller)?);
-        std::fs::metadata(path).ok().map(|meta| meta.ino())
+        let path = groups.path(controller)?.trim_start_matches('/');
+        std::fs::metadata(root.join("sys/fs/cgroup").join(controller).join(path)).ok().map(|meta| meta.ino())
     })?;
     // 0 to 2 are what no real cgroup has.
     (inode > 2).then(|| format!("in-{inode}"))
-}
-
-/// The container id at the end of a line of /proc/self/cgroup (cgroups(7)): `4:memory:/docker/<64 hex digits>`, perhaps
-/// with a runtime's prefix and `.scope`; also a UUID (Garden) or `<32 hex digits>-<number>` (Fargate).
-fn container_id(line: &str) -> Option<&str> {
-    let last = line.splitn(3, ':').nth(2)?.rsplit('/').next()?;
-    let name = last.strip_suffix(".scope").unwrap_or(last);
-    let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let tail = |length: usize| name.len().checked_sub(length).and_then(|start| name.get(start..));
-    let full = || tail(64).filter(|id| is_hex(id));
-    let uuid = || {
-        tail(36).filter(|id| {
-            let parts: Vec<&str> = id.split(['-', '_']).collect();
-            parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && parts.iter().all(|part| is_hex(part))
-        })
-    };
-    let task = || {
-        let (front, number) = name.rsplit_once('-')?;
-        let hex = front.len().checked_sub(32).and_then(|start| front.get(start..)).filter(|hex| is_hex(hex))?;
-        let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-        is_number.then(|| &name[name.len() - number.len() - 1 - hex.len()..])
-    };
-    full().or_else(uuid).or_else(task)
 }
 
 #[cfg(test)]
@@ -107,22 +81,6 @@ mod tests {
         let fields = fields_of(&environment, root.path());
         let inode = std::fs::metadata(root.path().join("sys/fs/cgroup/here")).unwrap().ino();
         fields.replace(&format!("in-{inode}"), "in-N")
-    }
-
-    #[test]
-    fn container_runtimes_names_for_a_cgroup_all_give_the_id() {
-        for name in [
-            format!("/docker/{ID}"),
-            format!("/kubepods.slice/kubepods-pod2d3da189.slice/cri-containerd-{ID}.scope"),
-            format!("/kubepods/besteffort/pod3d274242-8ee0-11e9-a8a6-1e68d864ef1a/{ID}"),
-            format!("/ecs/55091c13-b8cf-4801-b527-f4601742204d/{ID}"),
-        ] {
-            assert_eq!(with(&format!("1:name=systemd:/\n4:memory:{name}\n"), &[]), format!("|c:ci-{ID}"), "{name}");
-        }
-        let task = "/ecs/34dc0b5e626f2c5c4c5170e34b10e765-1234567890";
-        assert_eq!(with(&format!("1:cpu:{task}\n"), &[]), "|c:ci-34dc0b5e626f2c5c4c5170e34b10e765-1234567890");
-        let garden = "/garden/6f265890-5165-7fab-6b52-18d1cff0b1b2";
-        assert_eq!(with(&format!("1:cpu:{garden}\n"), &[]), "|c:ci-6f265890-5165-7fab-6b52-18d1cff0b1b2");
     }
 
     #[test]

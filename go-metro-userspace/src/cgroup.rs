@@ -1,18 +1,43 @@
 //! From a process's control groups to the container or pod that it belongs to (cgroups(7), `/proc/PID/cgroup`).
 //!
-//! Container runtimes name a container's group after its identifier, 64 hexadecimal digits; Kubernetes puts the groups
-//! of a pod's containers into one that is named after the pod's UID.
+//! Container runtimes name a container's group after its identifier: 64 hexadecimal digits, with Garden a UUID, on
+//! Fargate 32 digits and a number. Kubernetes puts the groups of a pod's containers into one that is named after the
+//! pod's UID.
 
 /// Length of a container's identifier.
 const CONTAINER_ID: usize = 64;
+/// Length of a Fargate task's identifier.
+const TASK_ID: usize = 32;
 
-/// The tag of a pod, `pod_uid:UID`, or else of a container, `container_id:ID`. A pod's containers share its network, so
-/// a link leads to the pod and to none of them.
-pub(super) fn tag(file: &str) -> Option<String> {
-    // Hierarchy, controllers, path.
-    let paths = || file.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    let pod = paths().find_map(pod_uid).map(|uid| format!("pod_uid:{uid}"));
-    pod.or_else(|| paths().find_map(container_id).map(|id| format!("container_id:{id}")))
+/// A process's groups: what its `/proc/PID/cgroup` says.
+#[derive(Clone, Copy)]
+pub struct Groups<'a>(pub &'a str);
+
+impl<'a> Groups<'a> {
+    /// A line's controllers, with commas between them, and the path of its group.
+    fn lines(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0.lines().filter_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            Some((parts.next()?, parts.next()?))
+        })
+    }
+
+    /// The path of the group that these controllers have; that of version 2 has none (`""`).
+    pub fn path(self, controllers: &str) -> Option<&'a str> {
+        self.lines().find(|(of, _)| *of == controllers).map(|(_, path)| path)
+    }
+
+    /// The innermost container's identifier.
+    pub fn container_id(self) -> Option<&'a str> {
+        self.lines().find_map(|(_, path)| path.rsplit('/').find_map(container_id))
+    }
+
+    /// The tag of a pod, `pod_uid:UID`, or else of a container, `container_id:ID`. A pod's containers share its
+    /// network, so a link leads to the pod and to none of them.
+    pub fn tag(self) -> Option<String> {
+        let pod = self.lines().find_map(|(_, path)| pod_uid(path)).map(|uid| format!("pod_uid:{uid}"));
+        pod.or_else(|| self.container_id().map(|id| format!("container_id:{id}")))
+    }
 }
 
 /// `.../kubepods/burstable/podUID/...`, or with systemd `.../kubepods-burstable-podUID.slice/...`, with `_` for `-`.
@@ -23,25 +48,39 @@ fn pod_uid(path: &str) -> Option<String> {
     path.rsplit('/').find_map(|group| {
         let (_, uid) = group.strip_suffix(".slice").unwrap_or(group).rsplit_once("pod")?;
         let uid = uid.replace('_', "-");
-        let hex = |text: &str, length: usize| text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit());
         // A UUID, or the hash that a static pod has.
-        let is_uuid = uid.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && hex(&uid.replace('-', ""), 32);
-        (is_uuid || hex(&uid, 32)).then_some(uid)
+        (is_uuid(&uid) || is_hex(&uid, 32)).then_some(uid)
     })
 }
 
-/// `ID`, `docker-ID.scope`, `cri-containerd-ID.scope`, `cri-containerd:ID` and the like; the innermost, as containers
-/// may hold containers.
-fn container_id(path: &str) -> Option<&str> {
-    path.rsplit('/').find_map(|group| {
-        let id = group.strip_suffix(".scope").unwrap_or(group).rsplit(['-', ':']).next()?;
-        (id.len() == CONTAINER_ID && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
-    })
+/// From a group's name: `ID`, `docker-ID.scope`, `cri-containerd-ID.scope`, `cri-containerd:ID` and the like; or a
+/// UUID, or `32 DIGITS-NUMBER`.
+fn container_id(group: &str) -> Option<&str> {
+    let name = group.strip_suffix(".scope").unwrap_or(group);
+    let id = name.rsplit(['-', ':']).next().filter(|id| is_hex(id, CONTAINER_ID));
+    let is_task = |name: &&str| {
+        let parts = name.split_once('-');
+        parts.is_some_and(|(task, number)| is_hex(task, TASK_ID) && number.parse::<u64>().is_ok())
+    };
+    id.or_else(|| Some(name).filter(|name| is_uuid(name))).or_else(|| Some(name).filter(is_task))
+}
+
+fn is_hex(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn is_uuid(text: &str) -> bool {
+    let mut lengths = [8, 4, 4, 4, 12].into_iter();
+    text.split('-').all(|part| lengths.next().is_some_and(|length| is_hex(part, length))) && lengths.next().is_none()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn tag(file: &str) -> Option<String> {
+        Groups(file).tag()
+    }
 
     const ID: &str = "3f4d1c7a9e0b2d5f8a6c4e1b7d9f0a2c5e8b1d4f7a0c3e6b9d2f5a8c1e4b7d0f";
     const UID: &str = "0e5c7b9a-1d2f-4a3b-8c6d-5e4f3a2b1c0d";
@@ -57,8 +96,12 @@ mod tests {
             format!("/system.slice/containerd.service/default:cri-containerd:{ID}"),
             // Of another control-group namespace: seen from inside a container beside it.
             format!("/../{ID}"),
+            format!("/ecs/55091c13-b8cf-4801-b527-f4601742204d/{ID}"),
         ] {
             assert_eq!(tag(&format!("0::{path}\n")), Some(format!("container_id:{ID}")), "{path}");
+        }
+        for id in ["34dc0b5e626f2c5c4c5170e34b10e765-1234567890", "6f265890-5165-7fab-6b52-18d1cff0b1b2"] {
+            assert_eq!(tag(&format!("1:cpu:/x/{id}\n")), Some(format!("container_id:{id}")));
         }
         let outer = ID.replace('3', "4");
         assert_eq!(tag(&format!("0::/docker/{outer}/docker/{ID}\n")), Some(format!("container_id:{ID}")));

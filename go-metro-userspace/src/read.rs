@@ -16,9 +16,9 @@ use ipnet::IpNet;
 
 use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource, Told};
-use crate::output::json::sample as sample_json;
 use crate::output::naming::{KernelTimes, Names};
 use crate::output::plot::{Panel, Plot};
+use crate::output::sample::SampleWriter;
 use crate::output::table::Columns;
 use crate::output::{csv, json, naming, table};
 use crate::terminal;
@@ -133,11 +133,12 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     let mut written = Ok(());
     let every_ack = options.explain == Some(Explain::All);
     let lines = options.writes_lines();
-    let is_csv = options.format == Format::Csv;
     let mut plot = options.plot.as_ref().map(|_| Plot::new(options.plot_pairs));
-    if is_csv && lines {
-        csv::write_sample_header(out)?;
-    }
+    let mut writer = match lines {
+        true if options.format == Format::Csv => Some(SampleWriter::csv(&mut *out)?),
+        true => Some(SampleWriter::Json(&mut *out)),
+        false => None,
+    };
     let mut sink = |segment: &Segment, outcome| match outcome {
         Outcome::Sample(sample) => {
             if let Some(plot) = plot.as_mut().filter(|_| sample.kind == Kind::Data) {
@@ -146,14 +147,14 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
             if !lines || options.plot.is_some() {
                 summaries.add(&sample);
             }
-            if lines && written.is_ok() {
-                let write =
-                    if is_csv { csv::write_sample(out, &sample) } else { sample_json::write_sample(out, &sample, 0) };
-                written = write;
+            if let Some(writer) = writer.as_mut().filter(|_| written.is_ok()) {
+                written = writer.write(&sample, 0);
             }
         }
-        Outcome::Rejected(reason) if every_ack && written.is_ok() => {
-            written = sample_json::write_rejection(out, segment, reason);
+        Outcome::Rejected(reason) if every_ack => {
+            if let Some(writer) = writer.as_mut().filter(|_| written.is_ok()) {
+                written = writer.reject(segment, reason);
+            }
         }
         _ => {}
     };
@@ -172,7 +173,8 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         batch.push(segment, &mut engine, &mut sink);
     });
     batch.flush(&mut engine, &mut sink);
-    written?;
+    written.and_then(|()| writer.as_mut().map_or(Ok(()), SampleWriter::flush))?;
+    drop(writer);
     if source.is_unreadable() {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use go_metro_rtt::Sample;
 
 use super::capture_thread::Samples;
 use super::capture_threads::CaptureThreads;
-use crate::output::json::sample as sample_json;
+use crate::output::sample::SampleWriter;
 use crate::privileges;
 use crate::terminal::{Spelling, shared_stdout};
 use crate::threads;
@@ -31,6 +31,8 @@ pub(super) fn print() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)>
 /// Prints samples, a line each.
 pub(super) fn write(samples: &[Sample], epoch_offset_ns: i64) -> io::Result<()> {
     let mut lines = Vec::new();
-    samples.iter().try_for_each(|sample| sample_json::write_sample(&mut lines, sample, epoch_offset_ns))?;
+    let mut writer = SampleWriter::Json(&mut lines);
+    samples.iter().try_for_each(|sample| writer.write(sample, epoch_offset_ns))?;
+    drop(writer);
     shared_stdout(Spelling::Json).write_all(&lines)
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use go_metro_rtt::{Sample, Side};
+use go_metro_rtt::Side;
 
 use super::{NamedPair, columns, number};
 use crate::terminal::printable;
@@ -30,37 +30,6 @@ pub fn write_pairs(out: impl Write, pairs: &[NamedPair]) -> io::Result<()> {
         }
     }
     csv.flush()
-}
-
-/// Writes the header of [`write_sample`]'s rows.
-///
-/// # Errors
-///
-/// What writing fails with.
-pub fn write_sample_header(out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "time_ns,local,remote,ack,rtt_ns,kind,class,delayed,side")
-}
-
-/// Writes a sample as a row; its time is one since the epoch.
-///
-/// # Errors
-///
-/// What writing fails with.
-pub fn write_sample(out: &mut impl Write, sample: &Sample) -> io::Result<()> {
-    // Nothing in these fields needs quotes.
-    writeln!(
-        out,
-        "{},{},{},{},{},{},{},{},{}",
-        sample.acked_at.0,
-        sample.flow.local,
-        sample.flow.remote,
-        sample.ack.0,
-        sample.rtt.0,
-        sample.kind.name(),
-        sample.class.name(),
-        sample.delayed,
-        sample.flow.side.name()
-    )
 }
 
 #[cfg(test)]

@@ -16,8 +16,6 @@
 //! `jitter_ms` is null where there is a single sample. `time_ns` is the end of the interval, in nanoseconds since the
 //! epoch. Field names are kept from version to version.
 
-pub mod sample;
-
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::UNIX_EPOCH;

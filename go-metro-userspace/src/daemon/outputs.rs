@@ -38,17 +38,13 @@ impl Outputs {
     }
 
     fn opened(&self, output: Output, config: &Config, asks: Option<&Asks>) -> Result<Box<dyn Sink>, OpenError> {
-        let serve = |listener: TcpListener, page: Arc<Exposition>| -> io::Result<Box<dyn Served>> {
-            let asks = asks.ok_or_else(|| io::Error::other("nobody scrapes a file's report"))?;
-            Ok(Box::new(server::tcp(listener, page, asks)?))
-        };
-        output::open(output, config, &Surroundings { closed: &self.closed, serve: &serve })
+        output::open(output, config, &Surroundings { closed: &self.closed, serve: &serve(asks) })
     }
 
-    /// Opens what another configuration wants and is not open, or cannot follow it as it is, so that [`Self::follow`]
-    /// cannot fail.
+    /// Opens what another configuration wants and is not open, or cannot follow it as it is, and prepares the rest, so
+    /// that [`Self::follow`] cannot fail.
     pub(super) fn reopen(
-        &self,
+        &mut self,
         wanted: &[Output],
         old: &Config,
         new: &Config,
@@ -60,7 +56,13 @@ impl Outputs {
             let sink = if goes_on(output) { None } else { Some(self.opened(*output, new, Some(asks))?) };
             Ok((*output, sink))
         });
-        Ok(Reopened(opened.collect::<Result<_, OpenError>>()?))
+        let opened: Vec<_> = opened.collect::<Result<_, OpenError>>()?;
+        for (output, sink) in &mut self.each {
+            if opened.iter().any(|(its, opened)| its == output && opened.is_none()) {
+                sink.prepare(new, &Surroundings { closed: &self.closed, serve: &serve(Some(asks)) })?;
+            }
+        }
+        Ok(Reopened(opened))
     }
 
     /// Applies another configuration, with what [`Self::reopen`] gave; what it leaves as it was goes on, what it does
@@ -129,6 +131,14 @@ impl Outputs {
             errors: sink.errors(),
         });
         each.collect()
+    }
+}
+
+/// Serves pages to those who connect.
+fn serve(asks: Option<&Asks>) -> impl Fn(TcpListener, Arc<Exposition>) -> io::Result<Box<dyn Served>> {
+    move |listener, page| {
+        let asks = asks.ok_or_else(|| io::Error::other("nobody scrapes a file's report"))?;
+        Ok(Box::new(server::tcp(listener, page, asks)?))
     }
 }
 

@@ -14,6 +14,7 @@ pub mod number;
 pub mod plot;
 pub mod printer;
 pub mod prometheus;
+pub mod sample;
 pub mod table;
 
 use std::io;
@@ -97,7 +98,15 @@ pub trait Sink: Send {
     fn must_reopen(&self, _old: &Config, _new: &Config) -> bool {
         false
     }
-    /// Follows a configuration for which it need not be opened again.
+    /// Does what may fail of following a configuration for which it need not be opened again.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be followed, and all is as it was.
+    fn prepare(&mut self, _config: &Config, _around: &Surroundings<'_>) -> Result<(), OpenError> {
+        Ok(())
+    }
+    /// Follows a configuration that it is prepared for.
     fn follow(&mut self, _config: &Config) {}
     /// Sends what is still queued, within this time.
     fn finish(self: Box<Self>, _limit: Duration) {}

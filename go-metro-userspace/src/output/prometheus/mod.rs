@@ -8,7 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use super::{Report, Served, Sink, Surroundings};
+use super::{OpenError, Report, Served, Sink, Surroundings};
 use crate::config::Config;
 
 pub use exposition::{Exposition, Prometheus};
@@ -27,8 +27,16 @@ pub struct ListenError {
 /// A page, and the port at which it is scraped.
 pub struct Endpoint {
     prometheus: Prometheus,
+    port: Port,
+}
+
+/// Where it is scraped.
+struct Port {
+    /// As it is configured; port 0 is one that the kernel chooses.
+    configured: SocketAddr,
     address: SocketAddr,
-    server: Box<dyn Served>,
+    /// None only while another address is tried, or if the old one was lost over that.
+    server: Option<Box<dyn Served>>,
 }
 
 impl Endpoint {
@@ -39,22 +47,30 @@ impl Endpoint {
     /// It is taken, or not this host's; or this build has no page.
     pub fn open(config: &Config, around: &Surroundings<'_>) -> Result<Self, ListenError> {
         let address = config.prometheus_address();
-        let failed = |source| ListenError { address, source };
         if cfg!(not(feature = "prometheus")) {
-            return Err(failed(io::Error::other("this go-metro was built without cargo's feature `prometheus`")));
+            let source = io::Error::other("this go-metro was built without cargo's feature `prometheus`");
+            return Err(ListenError { address, source });
         }
-        let listener = TcpListener::bind(address).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
         let prometheus = Prometheus::new(config.max_pairs, config.prometheus_buckets.into());
-        let server = (around.serve)(listener, prometheus.exposition()).map_err(failed)?;
+        let port = Port::open(address, prometheus.exposition(), around)?;
+        Ok(Self { prometheus, port })
+    }
+}
+
+impl Port {
+    fn open(configured: SocketAddr, page: Arc<Exposition>, around: &Surroundings<'_>) -> Result<Self, ListenError> {
+        let failed = |source| ListenError { address: configured, source };
+        let listener = TcpListener::bind(configured).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let server = (around.serve)(listener, page).map_err(failed)?;
         tracing::info!("Prometheus: http://{address}/metrics");
-        Ok(Self { prometheus, address, server })
+        Ok(Self { configured, address, server: Some(server) })
     }
 }
 
 impl Sink for Endpoint {
     fn destination(&self) -> String {
-        format!("http://{}/metrics", self.address)
+        format!("http://{}/metrics", self.port.address)
     }
 
     fn report(&mut self, report: &Arc<Report>) {
@@ -62,11 +78,29 @@ impl Sink for Endpoint {
     }
 
     fn problems(&self) -> Vec<String> {
-        self.server.problems()
+        match &self.port.server {
+            Some(server) => server.problems(),
+            None => vec!["another program took the port while another address was tried; reload once more".to_owned()],
+        }
     }
 
-    fn must_reopen(&self, old: &Config, new: &Config) -> bool {
-        old.prometheus_address() != new.prometheus_address()
+    /// Moves to another address. What was counted so far goes on there.
+    fn prepare(&mut self, config: &Config, around: &Surroundings<'_>) -> Result<(), OpenError> {
+        let wanted = config.prometheus_address();
+        if wanted == self.port.configured && self.port.server.is_some() {
+            return Ok(());
+        }
+        let open = |address| Port::open(address, self.prometheus.exposition(), around);
+        let moved = open(wanted).or_else(|error| {
+            if error.source.kind() != io::ErrorKind::AddrInUse || wanted.port() != self.port.address.port() {
+                return Err(error);
+            }
+            // What is in the way may be this port itself: all addresses of the host include each.
+            self.port.server = None;
+            open(wanted).inspect_err(|_| self.port.server = open(self.port.address).ok().and_then(|port| port.server))
+        });
+        self.port = moved?;
+        Ok(())
     }
 
     fn follow(&mut self, config: &Config) {

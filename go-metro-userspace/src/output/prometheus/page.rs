@@ -1,7 +1,8 @@
 //! The page of metrics as it is kept: compressed, and what a scraper's headers ask for.
 //!
-//! 2,000 pairs with all buckets are 468,000 lines that differ little: 97 MB as text, a few as gzip. So the text is
-//! compressed as it is written, is nowhere whole, and is inflated piece by piece for the few who do not take gzip.
+//! The lines of many pairs with all their buckets differ little: compressed, a page is a fortieth of its text
+//! (docs/outputs.md has figures). So the text is compressed as it is written, is nowhere whole, and is inflated piece
+//! by piece for the few who do not take gzip.
 
 use std::fmt;
 use std::io::{self, Cursor, Read as _, Write as _};

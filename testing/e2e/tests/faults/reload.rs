@@ -1,7 +1,7 @@
 //! A reload that opens the source again: each packet is measured once, before or after.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -147,6 +147,22 @@ fn outputs_open_and_end_as_the_file_that_is_read_again_has_them() {
     agent.signal(Signal::SIGHUP).unwrap();
     super::support::wait("it is refused", SOON, || conf.status()["happened"]["reloads_refused"] == 1);
     assert!(outputs() == "statsd prometheus" && is_scraped());
+
+    // To all addresses of the host, which the port itself is in the way of; but not where another program's is.
+    let at = |address: IpAddr| lab.a.enter(|| TcpStream::connect((address, PORT)));
+    let other = lab.a.enter(|| TcpListener::bind((lab.a.v4, PORT))).unwrap();
+    write(&["prometheus_listen: 0.0.0.0:9464"]);
+    agent.signal(Signal::SIGHUP).unwrap();
+    super::support::wait("it is refused", SOON, || conf.status()["happened"]["reloads_refused"] == 2);
+    assert!(outputs() == "statsd prometheus" && is_scraped());
+    drop(other);
+    let refused = conf.status()["happened"]["reloads_refused"].clone();
+    agent.signal(Signal::SIGHUP).unwrap();
+    super::support::wait("it listens at all addresses", SOON, || at(lab.a.v4.into()).is_ok() && is_scraped());
+    assert_eq!(conf.status()["happened"]["reloads_refused"], refused);
+    reload(&["prometheus_listen: 127.0.0.1:9464"], "statsd prometheus");
+    super::support::wait("it listens at one", SOON, || at(lab.a.v4.into()).is_err() && is_scraped());
+
     reload(&["outputs: [json]"], "json");
     super::support::wait("the port is closed", SOON, || !is_scraped());
     let finished = agent.stop().unwrap();

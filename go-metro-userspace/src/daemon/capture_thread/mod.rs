@@ -1,30 +1,32 @@
 //! A capture thread: source to engine to summaries.
 //!
 //! It owns all three, so that no record ever crosses a thread or takes a lock. The rest of the daemon talks to it in
-//! commands, looked at between polls, and hears of it in events. Where there are several ([`super::capture_threads`]),
-//! the first has the classifier, and the others a ring each, of flows of their own.
+//! commands, looked at between polls, and hears of it in events ([`messages`]); a [`Worker`] is its handle. Where there
+//! are several ([`super::capture_threads`]), the first has the classifier, and the others a ring each, of flows of
+//! their own.
+
+mod handover;
+mod messages;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
-use std::thread::JoinHandle;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use go_metro_rtt::{
-    Batch, Engine, EngineConfig, EngineCounters, Interval, Outcome, Sample, Segment, Summaries, SummaryLimits,
-};
+use go_metro_rtt::{Batch, Engine, EngineConfig, Outcome, Segment, Summaries};
 use tokio::sync::mpsc as async_mpsc;
-use tokio::sync::oneshot;
 
-use super::flow_tap::{FlowTap, Tapped};
+use super::flow_tap::FlowTap;
 use super::one_direction::{Change, Silence, Views};
-use crate::capture::{
-    Attached, CaptureError, Continuity, Handover, InterfaceEvent, Jump, Source, SourceCounters, WatchList, Way,
-    interfaces,
-};
+use crate::capture::{CaptureError, Continuity, InterfaceEvent, Source, SourceCounters, WatchList, interfaces};
 use crate::netlink::monitor::Monitor;
 use crate::netlink::outages::Outages;
-use crate::threads;
+use handover::Retiring;
+
+pub(super) use handover::Replacement;
+pub(super) use messages::{CaptureStatus, Command, Event, Samples, Snapshot};
+pub(super) use worker::Worker;
 
 /// Longest wait for records before commands are looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -48,260 +50,6 @@ const DETACH: Duration = Duration::from_millis(150);
 
 /// Longest wait for it by a question about the state.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-
-/// What the daemon asks of the thread.
-pub(super) enum Command {
-    /// Watch these addresses from now on.
-    Watch(WatchList),
-    /// These threads have the rings of the same classifier.
-    Others(Vec<mpsc::Sender<Command>>),
-    /// Forget what is outstanding on these interfaces, and say so if somebody waits for it.
-    Interrupt(Vec<u32>, Option<mpsc::Sender<()>>),
-    /// Hand out the interval.
-    Interval(oneshot::Sender<Snapshot>),
-    /// Leave the hooks, as far as there is time, so that nothing more comes into any ring.
-    Detach(oneshot::Sender<()>),
-    /// Measure what has come, hand out the last interval, and end.
-    Finish(oneshot::Sender<Snapshot>),
-    /// Go on with another source.
-    Replace(Box<Replacement>),
-    /// Move to the head of the hook that sees this direction of an interface.
-    MoveToHead(u32, Way),
-    /// Apply new limits.
-    Limits(EngineConfig, SummaryLimits),
-    /// Report the state.
-    Status(oneshot::Sender<CaptureStatus>),
-    /// Report what each flow measured since the last time, and keep doing so.
-    Flows(oneshot::Sender<(Tapped, CaptureStatus)>),
-    /// Stop per-flow reporting.
-    StopFlows,
-}
-
-/// A source to go on with.
-pub(super) struct Replacement {
-    /// Prepared to take over.
-    pub(super) source: Source,
-    /// What it was opened for.
-    pub(super) watch: WatchList,
-    /// Whether it says the same of flows as the one before, so that what is outstanding stays comparable.
-    pub(super) keeps_flows: bool,
-    /// Set once the first thread's source has taken over, to the moment from which only the new rings get anything.
-    pub(super) taken_over: Arc<OnceLock<Instant>>,
-}
-
-/// A source that was replaced, while what it has seen still comes.
-struct Retiring {
-    source: Source,
-    /// Held until it is over.
-    _handover: Option<Handover>,
-    taken_over: Arc<OnceLock<Instant>>,
-    /// When it is given up in any case.
-    at_the_latest: Instant,
-    keeps_flows: bool,
-    /// What came from both, to be sorted by time.
-    came: Vec<Segment>,
-    /// Others may be missing among those.
-    has_gap: bool,
-    /// Interfaces that it was on, and the one that took over is.
-    stay: Vec<InterfaceEvent>,
-}
-
-impl Retiring {
-    fn is_over(&self) -> bool {
-        let now = Instant::now();
-        let until = self.taken_over.get().copied().filter(|until| *until <= self.at_the_latest);
-        until.unwrap_or(self.at_the_latest) <= now
-    }
-}
-
-/// Longest time that a replaced source is read.
-const RETIRE: Duration = Duration::from_secs(3);
-
-/// What the thread tells the daemon.
-pub(super) enum Event {
-    /// Something happened to an interface.
-    Interface(InterfaceEvent),
-    /// Something happened to the clocks.
-    Clock(Jump),
-    /// One direction of an interface is hidden, or no longer.
-    View(Change),
-    /// The source failed for good.
-    Failed(CaptureError),
-}
-
-/// One interval and the counters at its end.
-#[derive(Default)]
-pub(super) struct Snapshot {
-    pub(super) interval: Interval,
-    pub(super) source: SourceCounters,
-    pub(super) engine: EngineCounters,
-    pub(super) flows: usize,
-    pub(super) samples_dropped: u64,
-    pub(super) backend: &'static str,
-    /// Interfaces that capture runs on.
-    pub(super) interfaces: usize,
-}
-
-/// How things are, whatever the interval.
-#[derive(Clone)]
-pub(super) struct CaptureStatus {
-    pub(super) source: SourceCounters,
-    pub(super) engine: EngineCounters,
-    pub(super) flows: usize,
-    pub(super) samples_dropped: u64,
-    pub(super) backend: &'static str,
-    pub(super) fallback: Option<String>,
-    pub(super) attached: Vec<Attached>,
-    /// Interfaces that exist and are not captured on though they should be, and why.
-    pub(super) trouble: Vec<(String, String)>,
-}
-
-impl Snapshot {
-    /// One of several threads, of which the first has the classifier.
-    pub(super) fn together(parts: Vec<Self>, max_pairs: usize) -> Self {
-        let mut all = Self { backend: "", ..Self::default() };
-        let mut intervals = Vec::new();
-        for (number, part) in parts.into_iter().enumerate() {
-            if number == 0 {
-                (all.backend, all.interfaces) = (part.backend, part.interfaces);
-            }
-            all.source.add(&part.source);
-            all.engine.add(&part.engine);
-            all.flows += part.flows;
-            all.samples_dropped += part.samples_dropped;
-            intervals.push(part.interval);
-        }
-        all.interval = Interval::merged(intervals, max_pairs);
-        all
-    }
-}
-
-impl CaptureStatus {
-    /// Adds what another thread has counted.
-    pub(super) fn add(&mut self, source: &SourceCounters, engine: &EngineCounters, flows: usize, samples_dropped: u64) {
-        self.source.add(source);
-        self.engine.add(engine);
-        self.flows += flows;
-        self.samples_dropped += samples_dropped;
-    }
-}
-
-/// Samples as they come, with what makes their times nanoseconds since the epoch.
-pub(super) struct Samples {
-    pub(super) samples: Vec<Sample>,
-    pub(super) epoch_offset_ns: i64,
-}
-
-/// A running thread; it ends once nobody can send it commands any more.
-pub(super) struct Worker {
-    commands: Option<mpsc::Sender<Command>>,
-    thread: JoinHandle<()>,
-    /// How often the thread has gone round: between records, and at least every tenth of a second.
-    pub(super) beats: Arc<AtomicU64>,
-}
-
-impl Worker {
-    /// Starts a thread on a source that was opened for `watch`. Samples are handed to `samples` one by one, if anybody
-    /// wants them.
-    pub(super) fn spawn(
-        name: &str,
-        source: Source,
-        watch: WatchList,
-        (engine, limits): (EngineConfig, SummaryLimits),
-        samples: Option<mpsc::SyncSender<Samples>>,
-        events: async_mpsc::UnboundedSender<Event>,
-    ) -> std::io::Result<Self> {
-        let (commands, inbox) = mpsc::channel();
-        let peers_complete = source.peers_complete();
-        let beats = Arc::<AtomicU64>::default();
-        let state = State {
-            beats: beats.clone(),
-            source,
-            engine: Engine::new(EngineConfig { peers_complete, ..engine }),
-            batch: Batch::new(),
-            summaries: Summaries::new(limits),
-            watch,
-            indices: BTreeMap::new(),
-            retired: SourceCounters::default(),
-            samples,
-            samples_dropped: 0,
-            tap: None,
-            events,
-            others: Vec::new(),
-            outages: None,
-            retiring: None,
-            views: Views::default(),
-            silence: Silence::default(),
-        };
-        let thread = threads::spawn(name, move || state.run(&inbox))?;
-        Ok(Self { commands: Some(commands), thread, beats })
-    }
-
-    /// Sends a command. A thread that ended has said why in an event.
-    pub(super) fn send(&self, command: Command) {
-        if let Some(commands) = &self.commands {
-            let _ = commands.send(command);
-        }
-    }
-
-    /// Where others may send it commands.
-    pub(super) fn inbox(&self) -> Option<mpsc::Sender<Command>> {
-        self.commands.clone()
-    }
-
-    /// Asks for the interval. It comes once the thread looks at its commands, and never when the thread has ended.
-    pub(super) fn interval(&self) -> oneshot::Receiver<Snapshot> {
-        self.asked(Command::Interval)
-    }
-
-    /// Asks it to leave the hooks.
-    pub(super) fn detach(&self) -> oneshot::Receiver<()> {
-        self.asked(Command::Detach)
-    }
-
-    /// Asks for the last interval, after which it ends: every sample that it found is in a report.
-    pub(super) fn finish(&self) -> oneshot::Receiver<Snapshot> {
-        self.asked(Command::Finish)
-    }
-
-    /// Asks for its state.
-    pub(super) fn status(&self) -> oneshot::Receiver<CaptureStatus> {
-        self.asked(Command::Status)
-    }
-
-    /// Asks what each flow measured since the last time.
-    pub(super) fn flows(&self) -> oneshot::Receiver<(Tapped, CaptureStatus)> {
-        self.asked(Command::Flows)
-    }
-
-    fn asked<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> oneshot::Receiver<T> {
-        let (reply, answer) = oneshot::channel();
-        self.send(command(reply));
-        answer
-    }
-
-    /// Sends no more commands.
-    pub(super) fn hang_up(&mut self) {
-        self.commands = None;
-    }
-
-    /// Stops controlling it: it ends once nothing else sends it commands either.
-    pub(super) fn abandon(mut self) {
-        self.hang_up();
-    }
-
-    /// Waits for its end until then, after which it is taken to hang.
-    pub(super) fn join(self, deadline: Instant) {
-        while !self.thread.is_finished() {
-            if Instant::now() >= deadline {
-                tracing::error!("the capture thread hangs; going without it");
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let _ = self.thread.join();
-    }
-}
 
 struct State {
     beats: Arc<AtomicU64>,
@@ -416,43 +164,6 @@ impl State {
         let deadline = Instant::now() + PATIENCE;
         // It ends when all have answered, or gone.
         while hearing.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
-    }
-
-    /// Reads a source that was replaced, and the one that took over, and measures what came from both once that is all.
-    fn retire(&mut self) -> Result<(), CaptureError> {
-        let Some(retiring) = &mut self.retiring else { return Ok(()) };
-        self.source.wait(Duration::from_millis(5))?;
-        // First what may be older.
-        for source in [&mut retiring.source, &mut self.source] {
-            retiring.has_gap |= take_all(source, &mut retiring.came);
-        }
-        if retiring.is_over()
-            && let Some(Retiring { mut source, keeps_flows, mut came, has_gap, stay, .. }) = self.retiring.take()
-        {
-            self.retired.add(&counters(&mut source));
-            let was_gap = source.is_gap_near() || has_gap;
-            drop(source);
-            let is_gap = self.source.is_gap_near() || was_gap;
-            // Where in what is sorted by time now, nobody knows.
-            self.engine.set_doubtful(is_gap);
-            if !keeps_flows {
-                self.engine.interrupt_all();
-            }
-            self.engine.set_peers_complete(self.source.peers_complete());
-            if is_gap {
-                self.engine.note_gap();
-            }
-            came.sort_by_key(Segment::time);
-            self.measure(Some(&came));
-            if is_gap {
-                self.engine.note_gap();
-                self.engine.set_doubtful(false);
-            }
-            self.notice_jump();
-            // They are not interrupted, but captured by another source from now on.
-            stay.into_iter().for_each(|event| drop(self.events.send(Event::Interface(event))));
-        }
-        Ok(())
     }
 
     fn poll(&mut self, timeout: Duration) -> Result<(), CaptureError> {
@@ -654,53 +365,6 @@ impl State {
             Command::Replace(replacement) => self.replace(*replacement),
         }
     }
-}
-
-impl State {
-    /// Goes on with another source, where this one was.
-    fn replace(&mut self, replacement: Replacement) {
-        let Replacement { source, watch, keeps_flows, taken_over } = replacement;
-        let mut before = std::mem::replace(&mut self.source, source);
-        let (mut handover, mut stay) = (None, Vec::new());
-        let mut keeps_flows = keeps_flows && (self.is_other() || self.watch == watch);
-        if !self.is_other() {
-            let done = self.source.take_over(&mut before);
-            if !done.is_seamless {
-                tracing::info!("one source took over from another kind: what passed between them is not measured");
-            }
-            keeps_flows &= done.is_seamless;
-            let _ = taken_over.set(done.until);
-            handover = Some(done);
-            self.source.go_beside();
-            self.watch = watch;
-            stay = self.announce();
-        }
-        let at_the_latest = Instant::now() + RETIRE;
-        self.retiring = Some(Retiring {
-            source: before,
-            _handover: handover,
-            taken_over,
-            at_the_latest,
-            keeps_flows,
-            came: Vec::new(),
-            has_gap: false,
-            stay,
-        });
-    }
-}
-
-/// Takes what a source has; whether others may be missing among it.
-fn take_all(source: &mut Source, came: &mut Vec<Segment>) -> bool {
-    let mut has_gap = false;
-    for _ in 0..READS {
-        let Continuity { is_gap, is_doubtful } = source.continuity();
-        has_gap |= is_gap || is_doubtful;
-        source.read(&mut |segment| came.push(*segment));
-        if !source.has_more() {
-            break;
-        }
-    }
-    has_gap
 }
 
 /// A source's counters; zeros, and a word in the log, if the kernel does not let them be read.

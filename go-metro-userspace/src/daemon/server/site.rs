@@ -1,0 +1,206 @@
+//! What a server answers: the status document, the live view and the page of metrics.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::crowd::Crowd;
+use super::{Ask, Asks, LIVE_BACKLOG};
+use crate::daemon::waiting::beside;
+use crate::output::Exposition;
+use crate::output::prometheus::page::{Format, Inflated, Page, PageError, accepts_gzip};
+use crate::status::document::State;
+use crate::status::{LIVE_PATH, Live, STATUS_PATH, Status};
+
+/// Longest wait for the daemon's loop.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for a request to be complete.
+const REQUEST: Duration = Duration::from_secs(10);
+/// Most bytes of requests, and of an answer that is not read, that are kept for a connection.
+const BUFFER: usize = 64 << 10;
+/// How long a connection to a port lives at most, however slowly its peer reads.
+const LIFETIME: Duration = Duration::from_secs(30);
+
+/// What a server has to say.
+pub(super) struct Site {
+    pub(super) asks: Asks,
+    /// On a port: metrics, and nothing that tells about the host. On the Unix socket: the rest.
+    pub(super) exposition: Option<Arc<Exposition>>,
+    /// Held by who writes a page.
+    pub(super) pages: tokio::sync::Mutex<()>,
+    pub(super) crowd: Arc<Crowd>,
+}
+
+pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>) {
+    let answer = service_fn(|request| {
+        let site = site.clone();
+        async move {
+            let mut answer = site.answer(&request).await;
+            if site.crowd.is_crowded() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let may_last = site.exposition.is_none();
+    let mut http = http1::Builder::new();
+    http.max_buf_size(BUFFER);
+    let connection =
+        http.timer(TokioTimer::new()).header_read_timeout(REQUEST).serve_connection(TokioIo::new(stream), answer);
+    // Who hangs up, or talks nonsense, has its own log. Watchers of the socket stay.
+    if may_last {
+        let _ = connection.await;
+    } else {
+        let _ = timeout(LIFETIME, connection).await;
+    }
+}
+
+impl Site {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Answer> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refused;
+        }
+        match (request.uri().path(), &self.exposition) {
+            ("/metrics", Some(exposition)) => {
+                let header =
+                    |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+                let format = Format::accepted(header(ACCEPT));
+                match self.page(exposition, format).await {
+                    Ok(page) => metrics(&page, format, accepts_gzip(header(ACCEPT_ENCODING))),
+                    Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{error}\n")),
+                }
+            }
+            ("/healthz", _) => match self.status().await {
+                Some(status) => {
+                    let problems: String = status.problems.iter().map(|problem| format!("{problem}\n")).collect();
+                    let state = if status.state == State::Ok { "ok\n" } else { "degraded\n" };
+                    text(StatusCode::OK, &format!("{state}{problems}"))
+                }
+                None => unavailable(),
+            },
+            (STATUS_PATH, None) => match self.status().await {
+                Some(status) => {
+                    let document = serde_json::to_string(&*status).unwrap_or_default() + "\n";
+                    typed(StatusCode::OK, "application/json", document)
+                }
+                None => unavailable(),
+            },
+            (LIVE_PATH, None) => {
+                let (sender, receiver) = mpsc::channel(LIVE_BACKLOG);
+                if self.asks.send(Ask::Live(sender)).await.is_err() {
+                    return unavailable();
+                }
+                Response::new(Answer::Live(receiver))
+            }
+            (_, Some(_)) => text(StatusCode::NOT_FOUND, "/metrics for Prometheus, /healthz for probes\n"),
+            (_, None) => text(StatusCode::NOT_FOUND, "/v1/status, /v1/live, /healthz\n"),
+        }
+    }
+
+    /// The page of metrics, which takes a while to write: one is written at a time, on a thread of its own if there can
+    /// be one.
+    async fn page(&self, exposition: &Arc<Exposition>, format: Format) -> Result<Arc<Page>, PageError> {
+        let _turn = self.pages.lock().await;
+        let of = exposition.clone();
+        beside("metrics", move || of.page(format)).await.unwrap_or_else(|_| exposition.page(format))
+    }
+
+    /// The status, unless the daemon's loop or its capture thread hangs.
+    async fn status(&self) -> Option<Box<Status>> {
+        let (reply, answer) = oneshot::channel();
+        timeout(PATIENCE, async {
+            self.asks.send(Ask::Status(reply)).await.ok()?;
+            answer.await.ok()
+        })
+        .await
+        .ok()?
+    }
+}
+
+fn unavailable() -> Response<Answer> {
+    text(StatusCode::SERVICE_UNAVAILABLE, "the capture thread does not answer\n")
+}
+
+/// A page, compressed for those that take it so.
+fn metrics(page: &Arc<Page>, format: Format, gzip: bool) -> Response<Answer> {
+    let mut response = typed(StatusCode::OK, format.content_type(), if gzip { page.gzip() } else { Bytes::new() });
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    if gzip {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    } else {
+        *response.body_mut() = Answer::Inflated(page.text());
+    }
+    response
+}
+
+fn text(status: StatusCode, text: &str) -> Response<Answer> {
+    typed(status, "text/plain; charset=utf-8", text.to_owned())
+}
+
+fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Answer> {
+    let mut response = Response::new(Answer::Whole(Some(body.into())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// A body.
+enum Answer {
+    /// All at once.
+    Whole(Option<Bytes>),
+    /// A page of metrics as text.
+    Inflated(Inflated),
+    /// A line a second.
+    Live(mpsc::Receiver<Arc<Live>>),
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            // What cannot be inflated ends early, and its length tells the scraper.
+            Self::Inflated(page) => {
+                let piece = page.next_piece().unwrap_or_default();
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+            }
+            Self::Live(receiver) => receiver.poll_recv(context).map(|live| {
+                let line = serde_json::to_string(&*live?).unwrap_or_default() + "\n";
+                Some(Ok(Frame::data(line.into())))
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_none(),
+            Self::Inflated(page) => page.left() == 0,
+            Self::Live(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Self::Inflated(page) => SizeHint::with_exact(page.left()),
+            Self::Live(_) => SizeHint::default(),
+        }
+    }
+}

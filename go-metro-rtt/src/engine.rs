@@ -34,7 +34,8 @@ pub struct EngineConfig {
     /// repeat an acknowledgement. Only then does a jump in a peer's sequence numbers say that segments of its were
     /// missed.
     pub peers_complete: bool,
-    /// The ports of a service: flows without one of them are none.
+    /// The ports of a service: [`Batch`](crate::Batch) passes over flows without one of them. [`Engine::record`] takes
+    /// what it is given.
     pub ports: Ports,
     /// A flow that is first seen in the middle may be in a recovery: what it sends for this long may be a
     /// retransmission, and is timed only where TSecr is its echo. Zero: it is taken for new.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::capture::ebpf::probe;
 use crate::capture::{WatchList, interfaces, pcap};
-use crate::config::{Backend, Config, Environment, Instance, Origin, Output, Selector, Statsd, not_utf8};
+use crate::config::{Backend, Config, ConfigError, Environment, Instance, Origin, Output, Selector, Statsd, not_utf8};
 use crate::netlink::links;
 use crate::output::dogstatsd::{self, origin};
 use crate::privileges;
@@ -135,8 +135,13 @@ fn configuration(options: &CheckOptions, environment: Environment<'_>, findings:
             Some(config)
         }
         Err(error) => {
-            let fix = "mend what is named above; `go-metro config init -` prints a file that is right, with every key \
-                explained";
+            let fix = match error {
+                ConfigError::Unreadable { .. } => "`go-metro config init` writes a file from a few answers",
+                _ => {
+                    "mend what is named above; `go-metro config init -` prints a file that is right, with every key \
+                     explained"
+                }
+            };
             findings.push(finding(Status::Fail, subject, error.to_string(), Some(fix.to_owned())));
             None
         }

@@ -10,6 +10,7 @@ use super::ebpf::{EbpfSource, RingSource};
 use super::pcap::PcapSource;
 use super::{Attached, CaptureError, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way};
 use crate::config::Backend;
+use crate::privileges;
 
 /// Longer than a packet that one classifier has seen takes into its ring.
 const IN_FLIGHT: Duration = Duration::from_millis(50);
@@ -101,8 +102,12 @@ impl Source {
                     },
                 };
                 let reason = reason.replace('\n', " ");
-                tracing::warn!("using libpcap instead of eBPF: {reason}");
-                let mut source = pcap()?;
+                let source = pcap();
+                // A daemon that has given up its privileges may have neither, and says so itself.
+                if source.is_ok() || privileges::confinement().is_none() {
+                    tracing::warn!("using libpcap instead of eBPF: {reason}");
+                }
+                let mut source = source?;
                 if let Self::Pcap(source) = &mut source {
                     source.fallback = Some(reason);
                 }

@@ -77,8 +77,13 @@ fn ports_help() -> String {
     format!("{}; several with commas", key::ports.summary())
 }
 
+/// What people watch is reported so often where no file says otherwise.
+const WATCHED_INTERVAL: Duration = Duration::from_secs(1);
+
 fn interval_help() -> String {
-    format!("{} [default: the file's, else 30 for statsd and 1 for table and json]", key::report_interval.summary())
+    let (usual, watched) = (key::report_interval.shown(), WATCHED_INTERVAL.as_secs());
+    let summary = key::report_interval.summary();
+    format!("{summary} [default: the file's, else {usual} for statsd and {watched} for table and json]")
 }
 
 fn prometheus_help() -> String {
@@ -106,12 +111,18 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if outputs.iter().enumerate().any(|(index, output)| outputs[..index].contains(output)) {
         return Err(Failure::usage(&"--output lists one of them twice; each report would be sent twice"));
     }
+    if outputs.contains(&Output::Table) && outputs.contains(&Output::Json) {
+        return Err(Failure::usage(
+            &"--output: table and json would be mixed on standard output; choose one, and for both run `go-metro top` \
+              or `go-metro status` beside it",
+        ));
+    }
     if args.samples && !outputs.iter().any(|output| matches!(output, Output::Json)) {
         return Err(Failure::usage(&"--samples needs --output json"));
     }
     let watched = outputs.iter().any(|output| !matches!(output, Output::Statsd | Output::Prometheus));
     if watched && config_path.is_none() {
-        overrides.report_interval.get_or_insert(Duration::from_secs(1));
+        overrides.report_interval.get_or_insert(WATCHED_INTERVAL);
     }
     let config = overrides.apply(config);
     if let Some(socket) = outputs.contains(&Output::Statsd).then(|| beside::reporter(&config)).flatten() {

@@ -11,8 +11,8 @@ use super::kinds::{
     Bytes, Keys, List, Listen, Number, OneOrMore, Optional, Path, PathOrOff, PortList, ServerHost, SocketPath, Text,
     Time, YesNo,
 };
-use super::sampling::{PerFlow, Thinning};
 use super::section::Reader;
+use super::thinning::{PerFlow, Thinning};
 use super::words::{
     AnyCase, AverageWanted, Backend, BucketsWanted, DelayedAcks, FileOutput, IngressHook, LogLevel, MetricName, Output,
     SidesWanted, Word,
@@ -158,7 +158,8 @@ settings! {
         pub reverse_dns: YesNo = true, on_reload Apply;
 
         ["log"]
-        /// trace, debug, info, warning, error or critical.
+        /// trace, debug, info, warning, error or critical. GO_METRO_LOG in the environment takes precedence; it may
+        /// also name parts, as in GO_METRO_LOG=info,go_metro::capture=debug.
         pub log_level: AnyCase<LogLevel> = LogLevel::Info, on_reload Warn;
 
         /// Log to a file, rotated by size, instead of standard error.

@@ -17,10 +17,10 @@ mod instance;
 mod kinds;
 mod place;
 mod reference;
-mod sampling;
 mod schema;
 mod section;
 mod selector;
+mod thinning;
 mod words;
 mod yaml;
 
@@ -46,9 +46,9 @@ pub(crate) use init::key;
 pub use init::{Config, STATUS_SOCKET};
 pub use instance::{Instance, Sampling};
 pub use reference::reference;
-pub use sampling::{PerFlow, Thinning, Watermark};
 pub use schema::schema;
 pub use selector::{InvalidSelector, Selector};
+pub use thinning::{PerFlow, Thinning, Watermark};
 pub use words::{
     AverageWanted, Backend, BucketsWanted, DelayedAcks, IngressHook, LogLevel, MetricName, Output, SidesWanted,
 };
@@ -190,6 +190,21 @@ fn only_document(text: &str) -> &str {
 
 /// The file's top level. Older versions of the original called `instances` `config`.
 const TOP: Names = Names { valid: &["init_config", "instances", "config"], elsewhere: &[] };
+
+/// Where a key belongs, if it is one.
+fn home_of(key: &str) -> Option<String> {
+    let below = |section: &Key| {
+        Some(format!("`{}` of `init_config`", section.name))
+            .filter(|_| section.within.iter().any(|other| other.name == key))
+    };
+    if Config::KEYS.iter().any(|other| other.name == key) {
+        return Some("`init_config`".to_owned());
+    }
+    if Instance::KEYS.iter().any(|other| other.name == key) {
+        return Some("an instance, below `instances`".to_owned());
+    }
+    Config::KEYS.iter().find_map(below)
+}
 
 /// Reads the file; what is wrong is noted.
 fn read(file: &Value, faults: &mut Faults) -> Config {

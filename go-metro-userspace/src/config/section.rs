@@ -9,6 +9,8 @@ use super::place::Place;
 
 /// Below this likeness (Jaro-Winkler, 0 to 1) a guess helps nobody.
 const ALIKE: f64 = 0.75;
+/// So many keys are named beside a guess; more would bury it.
+const FEW_KEYS: usize = 12;
 
 /// A mapping, the names of its keys, and where faults are noted.
 pub(super) struct Reader<'v, 'f> {
@@ -79,8 +81,15 @@ impl<'v, 'f> Reader<'v, 'f> {
 }
 
 fn unknown(key: &str, names: Names) -> String {
-    let guess = guess(key, names).map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"));
-    format!("unknown key `{key}`{guess} (valid: {})", names.valid.join(", "))
+    if let Some(home) = super::home_of(key) {
+        return format!("unknown key `{key}`; it belongs in {home}");
+    }
+    let valid = format!(" (valid: {})", names.valid.join(", "));
+    match guess(key, names) {
+        Some(nearest) if names.valid.len() > FEW_KEYS => format!("unknown key `{key}`; did you mean `{nearest}`?"),
+        Some(nearest) => format!("unknown key `{key}`; did you mean `{nearest}`?{valid}"),
+        None => format!("unknown key `{key}`{valid}"),
+    }
 }
 
 /// The key that was probably meant.

@@ -111,9 +111,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_one() {
     let text = "init_config:\n  idle_tll: 3\ninstances: [{interface: lo, ips: ['::1']}]\n";
     let fault_in_init = fault(text);
     assert!(
-        fault_in_init.starts_with(
-            "conf.yaml:2: init_config: unknown key `idle_tll`; did you mean `idle_ttl`? (valid: statsd_ip, "
-        ),
+        fault_in_init.starts_with("conf.yaml:2: init_config: unknown key `idle_tll`; did you mean `idle_ttl`?\n"),
         "{fault_in_init}"
     );
     assert!(fault_in_init.ends_with("\n  2 |   idle_tll: 3\n    |   ^^^^^^^^"), "{fault_in_init}");
@@ -125,7 +123,14 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_one() {
          6 |     sampel_duration: 3\n    |     ^^^^^^^^^^^^^^^"
     );
     let top = fault("instance: []\n");
-    assert!(top.starts_with("conf.yaml:1: unknown key `instance`; did you mean `instances`?"), "{top}");
+    assert!(top.starts_with("conf.yaml:1: unknown key `instance`; did you mean `instances`? (valid: init_"), "{top}");
+    for (text, home) in [
+        ("statsd_ip: 127.0.0.1\ninstances: []\n", "`statsd_ip`; it belongs in `init_config`"),
+        ("init_config: {ips: ['::1']}\ninstances: []\n", "`ips`; it belongs in an instance, below `instances`"),
+        ("init_config: {watermark: off}\ninstances: []\n", "`watermark`; it belongs in `sampling` of `init_config`"),
+    ] {
+        assert!(fault(text).contains(home), "{}", fault(text));
+    }
 }
 
 #[test]

@@ -11,6 +11,9 @@ pub(crate) struct Args {
     /// Rounds; each runs the baseline and every case once
     #[arg(long, default_value_t = 15)]
     pub(crate) rounds: usize,
+    /// Only this table, by the name in docs/performance.md's marker, as `kernel-cold`; repeatable
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) only: Vec<String>,
     /// Put the tables into docs/performance.md
     #[arg(long)]
     pub(crate) write: bool,
@@ -20,6 +23,17 @@ pub(crate) struct Args {
     /// An object file with another tool's TC classifiers, to measure beside ours
     #[arg(long, value_name = "OBJECT")]
     pub(crate) peer: Option<PathBuf>,
+    /// The object file of another build of the classifier (another tree's target/ebpf/go-metro.o), which table
+    /// kernel-cold holds against this tree's; repeatable
+    #[arg(long, value_name = "OBJECT")]
+    pub(crate) classifier: Vec<PathBuf>,
+}
+
+impl Args {
+    /// Whether a table is asked for.
+    pub(crate) fn wants(&self, table: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == table)
+    }
 }
 
 /// A part: its name on the command line.

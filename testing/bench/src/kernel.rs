@@ -4,6 +4,8 @@
 //! the empty program's figure is thus the price of looking. [`test_run`] hands one packet to a program many times over
 //! (`BPF_PROG_TEST_RUN`): everything is in the cache. [`live`] sends packets through a veth pair's hooks.
 
+mod chain;
+mod cold;
 mod departure;
 mod driver;
 mod frames;
@@ -26,18 +28,19 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
     build_ebpf::ensure()?;
     let _stats = aya::sys::enable_stats(aya::sys::Stats::RunTime)?;
     let pair = live::pair()?;
-    let parts = parts::table(args.rounds, &pair)?;
-    let [paths, connections] = live::tables(&pair, args.rounds, args.peer.as_deref())?;
-    let departure = departure::table(&pair)?;
-    let [thinning, cached] = [thinning::table(args.rounds)?, test_run::table(args.rounds)?];
-    Ok(vec![
-        parts,
-        cached,
-        thinning,
-        paths,
-        driver::table(&pair, args.rounds)?,
-        connections,
-        departure,
-        instructions::table()?,
-    ])
+    let rounds = args.rounds;
+    let each: [(&str, &dyn Fn() -> Result<Table>); 11] = [
+        (cold::LOADS, &|| cold::loads(&pair, args)),
+        (cold::SETTINGS, &|| cold::settings(&pair, rounds)),
+        (cold::SIZES, &|| cold::sizes(&pair, rounds)),
+        ("kernel-parts", &|| parts::table(rounds, &pair)),
+        ("kernel-live", &|| live::by_path(&pair, rounds)),
+        ("kernel-connections", &|| live::by_connection(&pair, rounds, args.peer.as_deref())),
+        ("kernel-departure", &|| departure::table(&pair)),
+        ("kernel-thinning", &|| thinning::table(rounds)),
+        ("kernel-test-run", &|| test_run::table(rounds)),
+        ("kernel-xdp", &|| driver::table(&pair, rounds)),
+        ("kernel-instructions", &instructions::table),
+    ];
+    each.into_iter().filter(|(name, _)| args.wants(name)).map(|(_, table)| table()).collect()
 }

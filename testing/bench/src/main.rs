@@ -5,11 +5,12 @@
 //! of them. What is said of a case is the median over the rounds, with quartiles. `--write` puts the tables into
 //! `docs/performance.md`, between the markers that bear their names.
 //!
-//! Order of modules: `baseline`, `files`, `kernel`, `workers` → `engine`, `live` → `args`, `page`, `plot` → `table` →
-//! `measure`.
+//! Order of modules: `baseline`, `files`, `kernel`, `workers` → `ends`, `engine`, `live` → `args`, `page`, `plot` →
+//! `table` → `measure`.
 
 mod args;
 mod baseline;
+mod ends;
 mod engine;
 mod files;
 mod kernel;
@@ -20,10 +21,11 @@ mod plot;
 mod table;
 mod workers;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use testing_support::tasks::{self, BENCH};
 
 use args::{Args, Part};
+use ends::End;
 use measure::{Measured, Spread, rounds};
 use table::Table;
 
@@ -31,10 +33,16 @@ use table::Table;
 enum Task {
     #[command(about = BENCH.about)]
     Bench(Args),
+    /// One end of a benchmark's connections
+    #[command(hide = true)]
+    End(End),
 }
 
 fn main() -> Result<()> {
-    tasks::main(|Task::Bench(args)| bench(&args))
+    tasks::main(|task| match task {
+        Task::Bench(args) => bench(&args),
+        Task::End(end) => end.main(),
+    })
 }
 
 fn tables_of(part: Part, args: &Args) -> Result<Vec<Table>> {
@@ -61,9 +69,12 @@ fn bench(args: &Args) -> Result<()> {
     let mut tables = Vec::new();
     for part in parts {
         for table in tables_of(*part, args).with_context(|| format!("{part:?}"))? {
-            println!("{table}");
-            tables.push(table);
+            if args.wants(table.name()) {
+                println!("{table}");
+                tables.push(table);
+            }
         }
     }
+    ensure!(!tables.is_empty(), "these parts have no table of the name {}", args.only.join(", "));
     if args.write { page::write(&tables) } else { Ok(()) }
 }

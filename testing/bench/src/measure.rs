@@ -53,6 +53,12 @@ impl Measured {
         Spread::of(self.pairs.iter().map(|(value, _)| *value))
     }
 
+    /// The baseline's.
+    #[must_use]
+    pub(crate) fn baseline(&self) -> Spread {
+        Spread::of(self.pairs.iter().map(|(_, baseline)| *baseline))
+    }
+
     /// How many times the baseline's value each is.
     #[must_use]
     pub(crate) fn ratio(&self) -> Spread {

@@ -1,15 +1,13 @@
-//! Both hooks of a veth end, with an empty program, the classifier and perhaps another tool's in one chain: all see the
-//! same packets.
+//! Tight loops on both hooks of a veth end.
 
 use std::path::Path as File;
 
-use anyhow::{Result, ensure};
-use aya::programs::tc::TcAttachOptions;
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use anyhow::{Context as _, Result, ensure};
 
+use super::chain::{self, Chain, Contender};
 use super::frames::{self, Path, Way, paths};
 use super::loads::Loads;
-use super::program::{Account, Classifier, Lab, Peer, RING_BYTES};
+use super::program::{Classifier, Peer, RING_BYTES};
 use crate::{Measured, Spread, Table};
 use testing_lab::port::Port;
 use testing_lab::{INTERFACE, Pair};
@@ -21,74 +19,6 @@ const PLAIN: [u8; 10] = [0; 10];
 /// The same, and 14 bytes of headers: no more need be linear.
 const LINK_HEADER_ONLY: [u8; 10] = [0, 0, 14, 0, 0, 0, 0, 0, 0, 0];
 
-/// What is on the hooks, in this order.
-struct Chain {
-    lab: [Lab; 2],
-    classifier: Classifier,
-    peer: Option<Peer>,
-}
-
-/// The account of each program on a hook; a peer's only if there is one.
-type Accounts = [Option<Account>; 3];
-
-impl Chain {
-    fn attach(pair: &Pair, peer: Option<&File>) -> Result<Self> {
-        pair.a.enter(|| {
-            let ifindex = nix::net::if_::if_nametoindex(INTERFACE)?;
-            let mut chain = Self {
-                lab: [Lab::load(&[])?, Lab::load(&[])?],
-                classifier: Classifier::load(&[ifindex], RING_BYTES)?,
-                peer: peer.map(Peer::load).transpose()?,
-            };
-            for way in [Way::Out, Way::In] {
-                chain.each(way, |program| {
-                    let hook = if way == Way::Out { TcAttachType::Egress } else { TcAttachType::Ingress };
-                    program.attach_with_options(INTERFACE, hook, TcAttachOptions::TcxOrder(LinkOrder::last()))?;
-                    Ok(())
-                })?;
-            }
-            Ok(chain)
-        })
-    }
-
-    fn each(&mut self, way: Way, mut what: impl FnMut(&mut SchedClassifier) -> Result<()>) -> Result<()> {
-        what(self.lab[way as usize].empty()?)?;
-        what(self.classifier.program(way)?)?;
-        if let Some(peer) = &mut self.peer {
-            what(peer.program(way)?)?;
-        }
-        Ok(())
-    }
-
-    fn accounts(&mut self, way: Way) -> Result<Accounts> {
-        let mut accounts = [None; 3];
-        let mut next = accounts.iter_mut();
-        self.each(way, |program| {
-            if let Some(place) = next.next() {
-                *place = Some(Account::of(program)?);
-            }
-            Ok(())
-        })?;
-        Ok(accounts)
-    }
-
-    /// Nanoseconds a run of each program on a hook while `traffic` flows.
-    fn measure(&mut self, ways: &[Way], traffic: impl FnOnce() -> Result<()>) -> Result<Vec<[Option<f64>; 3]>> {
-        let before: Vec<Accounts> = ways.iter().map(|way| self.accounts(*way)).collect::<Result<_>>()?;
-        traffic()?;
-        ways.iter()
-            .zip(before)
-            .map(|(way, before)| {
-                let mut costs = [None; 3];
-                for ((cost, after), before) in costs.iter_mut().zip(self.accounts(*way)?).zip(before) {
-                    *cost = after.zip(before).map(|(after, before)| after.since(before)).transpose()?;
-                }
-                Ok(costs)
-            })
-            .collect()
-    }
-}
-
 /// Two hosts whose link takes the largest packets.
 pub(super) fn pair() -> Result<Pair> {
     let pair = Pair::new()?;
@@ -98,13 +28,25 @@ pub(super) fn pair() -> Result<Pair> {
     Ok(pair)
 }
 
-/// Packets made by hand, path by path; and real connections.
-pub(super) fn tables(pair: &Pair, rounds: usize, peer: Option<&File>) -> Result<[Table; 2]> {
-    Ok([by_path(pair, rounds)?, by_connection(pair, rounds, peer)?])
+/// The classifier and perhaps another tool's, on host a.
+fn attached<'a>(pair: &'a Pair, peer: Option<&File>) -> Result<Chain<'a>> {
+    let ifindex = interface(pair)?;
+    let mut contenders = vec![Contender::Ours(Box::new(Classifier::load(&[ifindex], RING_BYTES)?))];
+    contenders.extend(peer.map(Peer::load).transpose()?.map(Contender::Peer));
+    let order: Vec<usize> = (0..contenders.len()).collect();
+    let mut chain = Chain::new(&pair.a, contenders)?;
+    chain.attach(&order)?;
+    Ok(chain)
 }
 
-fn by_path(pair: &Pair, rounds: usize) -> Result<Table> {
-    let mut chain = Chain::attach(pair, None)?;
+/// The number of host a's interface.
+pub(super) fn interface(pair: &Pair) -> Result<u32> {
+    Ok(pair.a.enter(|| nix::net::if_::if_nametoindex(INTERFACE))?)
+}
+
+/// Packets made by hand, path by path.
+pub(super) fn by_path(pair: &Pair, rounds: usize) -> Result<Table> {
+    let mut chain = attached(pair, None)?;
     let mut out = pair.a.enter(|| Port::sender(INTERFACE))?;
     let mut inward = pair.b.enter(|| Port::sender(INTERFACE))?;
     let cases: Vec<(Path, [u8; 10])> = paths()
@@ -125,12 +67,13 @@ fn by_path(pair: &Pair, rounds: usize) -> Result<Table> {
                 }
                 Ok(())
             })?;
-            let records = chain.classifier.drain();
+            let records = ours(&mut chain)?.drain();
             ensure!((records > 0) == path.emits, "{} is not what was measured: {records} records", path.name);
-            if let [[Some(empty), Some(ours), _]] = costs[..]
+            if let [chain::Costs { empty, contenders, .. }] = &costs[..]
+                && let [Some(ours)] = contenders[..]
                 && round > 0
             {
-                measured[at].push(ours, empty);
+                measured[at].push(ours, *empty);
             }
         }
     }
@@ -149,22 +92,27 @@ fn by_path(pair: &Pair, rounds: usize) -> Result<Table> {
     Ok(table)
 }
 
-fn by_connection(pair: &Pair, rounds: usize, peer: Option<&File>) -> Result<Table> {
-    let mut chain = Chain::attach(pair, peer)?;
+fn ours<'a>(chain: &'a mut Chain<'_>) -> Result<&'a mut Classifier> {
+    chain.ours().context("no classifier of ours is attached")
+}
+
+/// Real connections.
+pub(super) fn by_connection(pair: &Pair, rounds: usize, peer: Option<&File>) -> Result<Table> {
+    let mut chain = attached(pair, peer)?;
     let mut loads = Loads::new(pair)?;
     let names = loads.each().map(|(name, _)| name);
     let ways = [Way::Out, Way::In];
     let mut measured = names.map(|_| [(); 2].map(|()| Costs::default()));
     for round in 0..=rounds {
         for ((_, run), measured) in loads.each().into_iter().zip(&mut measured) {
-            chain.classifier.drain();
-            let seen = chain.classifier.counters()?;
+            ours(&mut chain)?.drain();
+            let seen = ours(&mut chain)?.counters()?;
             let costs = chain.measure(&ways, run)?;
-            let counted = chain.classifier.counters()?;
+            let counted = ours(&mut chain)?.counters()?;
             ensure!(counted.lost == 0, "the ring is too small for this measurement");
             let records = (counted.records - seen.records) as f64 / (counted.seen - seen.seen) as f64;
             if round > 0 {
-                measured.iter_mut().zip(costs).for_each(|(hook, costs)| hook.push(costs, records));
+                measured.iter_mut().zip(costs).for_each(|(hook, costs)| hook.push(&costs, records));
             }
         }
     }
@@ -197,12 +145,13 @@ struct Costs {
 }
 
 impl Costs {
-    fn push(&mut self, costs: [Option<f64>; 3], records: f64) {
-        let [Some(empty), Some(ours), peer] = costs else { return };
+    fn push(&mut self, costs: &chain::Costs, records: f64) {
+        let empty = costs.empty;
+        let [Some(ours), ref peer @ ..] = costs.contenders[..] else { return };
         self.empty.push(empty);
         self.ours.push(ours, empty);
         self.records.push(records);
-        if let Some(peer) = peer {
+        if let Some(Some(peer)) = peer.first().copied() {
             self.peer.push(peer, empty);
             self.of_peers.push((ours - empty) / (peer - empty));
         }

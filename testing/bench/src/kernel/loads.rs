@@ -44,6 +44,11 @@ impl Loads {
         })
     }
 
+    /// The first load.
+    pub(super) fn request_response(&mut self) -> Result<()> {
+        FEW.drive(&mut self.one).map(drop)
+    }
+
     /// Each load: its name, and what runs it for a fraction of a second.
     pub(super) fn each(&mut self) -> [(&'static str, Run<'_>); 4] {
         let Self { one, many, up, down, .. } = self;

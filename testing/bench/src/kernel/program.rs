@@ -1,5 +1,6 @@
 //! The programs under measurement, loaded.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -39,27 +40,75 @@ pub(super) enum Thinning {
     PerFlow(u64),
 }
 
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Targets {
+    /// The two hosts of [`super::frames`], and those of a lab.
+    Hosts,
+    /// One prefix of each family, the lab's.
+    Prefix,
+    /// 0.0.0.0/0 and ::/0.
+    Everything,
+}
+
+impl Targets {
+    /// Addresses, and how many of their bits count.
+    fn v4(self) -> &'static [(Ipv4Addr, u32)] {
+        match self {
+            Self::Hosts => &[(LOCAL4, 32), (REMOTE4, 32), LAB4],
+            Self::Prefix => &[LAB4],
+            Self::Everything => &[(Ipv4Addr::UNSPECIFIED, 0)],
+        }
+    }
+
+    fn v6(self) -> &'static [(Ipv6Addr, u32)] {
+        match self {
+            Self::Hosts => &[(LOCAL6, 128), (REMOTE6, 128), LAB6],
+            Self::Prefix => &[LAB6],
+            Self::Everything => &[(Ipv6Addr::UNSPECIFIED, 0)],
+        }
+    }
+}
+
+/// The hosts of a lab, with all of their networks.
+const LAB4: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 77, 0, 0), 16);
+/// The same.
+const LAB6: (Ipv6Addr, u32) = (Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0), 16);
+
 impl Classifier {
     pub(super) fn load(interfaces: &[u32], ring_bytes: u32) -> Result<Self> {
         Self::load_with(interfaces, ring_bytes, Thinning::Watermark)
     }
 
     pub(super) fn load_with(interfaces: &[u32], ring_bytes: u32, thinning: Thinning) -> Result<Self> {
+        Self::load_from(&object(), interfaces, ring_bytes, thinning, Targets::Hosts)
+    }
+
+    /// From another build's object, which may lack some settings.
+    pub(super) fn load_from(
+        file: &Path,
+        interfaces: &[u32],
+        ring_bytes: u32,
+        thinning: Thinning,
+        targets: Targets,
+    ) -> Result<Self> {
+        // A name that this tree's classifier lacks is a mistake here.
+        let must_exist = file == object();
         let watermark = if thinning == Thinning::Off { NEVER } else { u64::from(ring_bytes / 2) };
         let per_flow = if let Thinning::PerFlow(ns) = thinning { ns } else { u64::MAX };
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .map_max_entries(names::RECORDS, ring_bytes)
-            .override_global(names::HAS_TSTAMP_TYPE, &1_u8, true)
+            .override_global(names::HAS_TSTAMP_TYPE, &1_u8, must_exist)
             // As the daemon has it for a ring of this size.
-            .override_global(names::WAKE_MASK, &255_u32, true)
-            .override_global(names::SIDES, &Sides::REMOTE.0, true)
-            .override_global(names::SEED, &0x5eed_u64, true)
-            .override_global(names::REFRESH, &250_u64, true)
-            .override_global(names::WATERMARK, &watermark, true)
-            .override_global(names::PER_FLOW, &per_flow, true)
-            .load_file(object())
-            .context("the classifier does not load")?;
+            .override_global(names::WAKE_MASK, &255_u32, must_exist)
+            .override_global(names::SIDES, &Sides::REMOTE.0, must_exist)
+            .override_global(names::SEED, &0x5eed_u64, must_exist)
+            .override_global(names::REFRESH, &250_u64, must_exist)
+            .override_global(names::WATERMARK, &watermark, must_exist)
+            .override_global(names::PER_FLOW, &per_flow, must_exist)
+            .load_file(file)
+            .with_context(|| format!("the classifier in {} does not load", file.display()))?;
         for name in [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET] {
             program(&mut ebpf, name)?.load().with_context(|| format!("{name} does not load"))?;
         }
@@ -69,14 +118,12 @@ impl Classifier {
         let counters = PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).context("no counters")?)?;
         for &ifindex in interfaces {
             let mut v4: LpmTrie<_, TargetV4, u8> = ebpf.map_mut(names::TARGETS_V4).context("no trie")?.try_into()?;
-            for addr in [LOCAL4, REMOTE4].map(|address| address.octets()) {
-                v4.insert(&Key::new(IFINDEX_BITS + 32, TargetV4 { ifindex, addr }), 0, 0)?;
+            for (address, bits) in targets.v4() {
+                v4.insert(&Key::new(IFINDEX_BITS + bits, TargetV4 { ifindex, addr: address.octets() }), 0, 0)?;
             }
-            // The hosts of a lab.
-            v4.insert(&Key::new(IFINDEX_BITS + 24, TargetV4 { ifindex, addr: [10, 77, 0, 0] }), 0, 0)?;
             let mut v6: LpmTrie<_, TargetV6, u8> = ebpf.map_mut(names::TARGETS_V6).context("no trie")?.try_into()?;
-            for addr in [LOCAL6, REMOTE6].map(|address| address.octets()) {
-                v6.insert(&Key::new(IFINDEX_BITS + 128, TargetV6 { ifindex, addr }), 0, 0)?;
+            for (address, bits) in targets.v6() {
+                v6.insert(&Key::new(IFINDEX_BITS + bits, TargetV6 { ifindex, addr: address.octets() }), 0, 0)?;
             }
         }
         Ok(Self { ebpf, ring, counters })
@@ -228,9 +275,14 @@ impl Account {
         Self { runs: info.run_count(), time: info.run_time() }
     }
 
+    /// Runs since `before`.
+    pub(super) fn runs_since(self, before: Self) -> u64 {
+        self.runs.saturating_sub(before.runs)
+    }
+
     /// Nanoseconds a run since `before`.
     pub(super) fn since(self, before: Self) -> Result<f64> {
-        let runs = self.runs.saturating_sub(before.runs);
+        let runs = self.runs_since(before);
         anyhow::ensure!(runs > 0, "the kernel counted no run");
         Ok((self.time - before.time).as_nanos() as f64 / runs as f64)
     }

@@ -51,6 +51,8 @@ pub struct ReadOptions {
     pub explain: Option<Explain>,
     /// Most pairs to tell apart.
     pub max_pairs: usize,
+    /// Most threads to read with; the result is the same with any number.
+    pub threads: usize,
     /// Columns of the terminal that a table is shown on; none if it goes elsewhere.
     pub width: Option<usize>,
 }
@@ -159,7 +161,7 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         _ => {}
     };
     let mut batch = Batch::new();
-    source.for_each_told(&options.filter, &mut |told| {
+    source.for_each_told_on(options.threads, &options.filter, &mut |told| {
         let Told::Segment(segment) = told else {
             batch.flush(&mut engine, &mut sink);
             engine.note_gap();

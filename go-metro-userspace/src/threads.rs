@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, Scope};
 
 /// What Rust's own threads have by default.
 const STACK: usize = 2 << 20;
@@ -49,6 +49,29 @@ pub fn spawn_with<S: Send + 'static>(
 ) -> Result<(), (io::Error, S)> {
     let (give, take) = sync_channel(1);
     match spawn(name, move || take.recv().map(work)) {
+        Ok(_) => {
+            // The thread waits for it.
+            let _ = give.send(state);
+            Ok(())
+        }
+        Err(error) => Err((error, state)),
+    }
+}
+
+/// As [`spawn_with`], for work that ends with `scope`.
+///
+/// # Errors
+///
+/// As [`spawn`].
+pub fn spawn_within<'scope, S: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    state: S,
+    work: impl FnOnce(S) + Send + 'scope,
+) -> Result<(), (io::Error, S)> {
+    let (give, take) = sync_channel(1);
+    let builder = Builder::new().name(name.to_owned()).stack_size(STACK);
+    match builder.spawn_scoped(scope, move || take.recv().map(work)) {
         Ok(_) => {
             // The thread waits for it.
             let _ = give.send(state);

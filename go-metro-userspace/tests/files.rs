@@ -44,8 +44,9 @@ fn read_as(
     let file = file.to_owned();
     let (format, max_pairs) = (Format::Table, 10_000);
     let (plot, plot_pairs, ports) = (None, 1, go_metro_rtt::Ports::ALL);
+    let (threads, width) = (1, None);
     let options =
-        ReadOptions { file, filter, samples, format, ports, plot, plot_pairs, explain, max_pairs, width: None };
+        ReadOptions { file, filter, samples, format, ports, plot, plot_pairs, explain, max_pairs, threads, width };
     let mut out = Vec::new();
     let done = read::run(&options, &mut out);
     (String::from_utf8(out).unwrap(), done)
@@ -82,6 +83,48 @@ fn a_capture_of_which_nothing_can_be_read_is_an_error_and_one_without_packets_is
     let cut = &capture(101, &[(0, 400)])[..30];
     let (_, done) = read(written(cut).path(), None);
     assert!(done.unwrap_err().to_string().contains("it ends inside a packet"));
+}
+
+#[test]
+fn any_number_of_threads_prints_the_same() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus");
+    let mut compared = 0;
+    for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.extension().is_some_and(|extension| extension == "md") {
+            continue;
+        }
+        for (format, samples, explain, max_pairs) in [
+            (Format::Table, false, Some(Explain::Counts), 10_000),
+            (Format::Table, false, Some(Explain::All), 10_000),
+            (Format::Csv, true, None, 10_000),
+            (Format::Json, false, None, 1),
+        ] {
+            let printed = |threads| {
+                let options = ReadOptions {
+                    file: file.clone(),
+                    filter: FileFilter::default(),
+                    samples,
+                    format,
+                    ports: go_metro_rtt::Ports::ALL,
+                    plot: None,
+                    plot_pairs: 1,
+                    explain,
+                    max_pairs,
+                    threads,
+                    width: None,
+                };
+                let mut out = Vec::new();
+                let done = read::run(&options, &mut out).map_err(|error| error.to_string());
+                (String::from_utf8(out).unwrap(), done)
+            };
+            let alone = printed(1);
+            compared += alone.0.lines().count();
+            for threads in [2, 3, 9] {
+                assert!(printed(threads) == alone, "{}: {format:?}, {threads} threads", file.display());
+            }
+        }
+    }
+    assert!(compared > 20_000, "{compared} lines");
 }
 
 /// A capture of the corpus in nanoseconds, as its header and its records with theirs.

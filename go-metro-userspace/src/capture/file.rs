@@ -1,14 +1,15 @@
 //! The capture-file source: pcap and pcapng, perhaps compressed, read as a stream.
 //!
-//! [`input`] is the file's bytes, [`reader`] finds the frames in them, by [`pcap`] or [`pcapng`]. Memory does not
-//! depend on the file's size. What is broken at the end of a file costs only the end: everything before it is used, and
-//! a warning says where it broke. Frames that may carry TCP but cannot be measured are counted by their reason
-//! ([`unread`]); the others are put in the order of their times ([`order`]). From those come the segments of flows
-//! ([`flows`]): a flow is identified without the interface, whose frames may be spread over several, but by the tunnel
-//! that it is in ([`places`], [`tunnels`]).
+//! [`input`] is the file's bytes, [`reader`] finds the frames in them, by [`pcap`] or [`pcapng`], and [`frames`] decodes
+//! those. Memory does not depend on the file's size. What is broken at the end of a file costs only the end: everything
+//! before it is used, and a warning says where it broke. Frames that may carry TCP but cannot be measured are counted by
+//! their reason ([`unread`]); the others are put in the order of their times ([`segments`], [`order`]). From those come
+//! the segments of flows ([`flows`]): a flow is identified without the interface, whose frames may be spread over
+//! several, but by the tunnel that it is in ([`places`], [`tunnels`]). [`stages`] does it on several threads.
 
 mod clock;
 mod flows;
+mod frames;
 mod ids;
 mod input;
 mod order;
@@ -16,7 +17,9 @@ mod pcap;
 mod pcapng;
 mod places;
 mod reader;
+mod segments;
 mod skew;
+mod stages;
 mod tunnels;
 mod unread;
 mod vlans;
@@ -30,14 +33,12 @@ use go_metro_common::segment::Sides;
 use go_metro_rtt::{Addr, EngineCounters, Nanos, Segment};
 use ipnet::IpNet;
 
-use super::copies::Observed;
-use super::decode::{Decoded, LinkType, Msdus, Origin, Packet, Tunnels, decode_counted};
-use super::{CaptureError, SourceCounters, Unread};
-use clock::Clock;
-use flows::{Flows, Wanted};
-use order::Order;
-use reader::{Frame, NoFrames, Reader};
-use unread::{LinkTypes, Others};
+use super::decode::Tunnels;
+use super::{CaptureError, SourceCounters};
+use flows::Wanted;
+use frames::Frames;
+use reader::{NoFrames, Reader};
+use segments::Segments;
 
 /// Which flows are wanted of a capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,13 +65,8 @@ pub enum Told<'a> {
 
 /// An open capture file.
 pub struct FileSource {
-    reader: Reader,
-    counters: SourceCounters,
-    unknown: LinkTypes,
-    others: Others,
-    clock: Clock,
-    order: Order<(Decoded, Observed)>,
-    flows: Flows,
+    frames: Frames,
+    segments: Segments,
 }
 
 impl FileSource {
@@ -95,15 +91,7 @@ impl FileSource {
             NoFrames::NothingComesOut(reason) => CaptureError::NothingComesOut { path: path.to_owned(), reason },
             NoFrames::NoCapture(reason) => CaptureError::NoCapture { path: path.to_owned(), reason },
         };
-        Ok(Self {
-            reader: Reader::new(input).map_err(no_frames)?,
-            counters: SourceCounters::default(),
-            unknown: LinkTypes::default(),
-            others: Others::default(),
-            clock: Clock::default(),
-            order: Order::new(),
-            flows: Flows::new(),
-        })
+        Ok(Self { frames: Frames::of(Reader::new(input).map_err(no_frames)?), segments: Segments::new() })
     }
 
     /// Hands every wanted segment to `sink`, as each end that is wanted sees it.
@@ -117,88 +105,62 @@ impl FileSource {
     /// The same, and says where the clock that stamped the frames was set forward.
     pub fn for_each_told(&mut self, filter: &FileFilter, sink: &mut impl FnMut(Told<'_>)) {
         let wanted = Wanted::new(filter);
-        let Self { reader, counters, unknown, others, clock, order, flows } = self;
-        let mut measure = |time,
-                           (decoded, observed): &mut (Decoded, Observed),
-                           flows: &mut Flows,
-                           counters: &mut _,
-                           clock: &mut Clock| {
-            if clock.take_step(time) {
-                sink(Told::ClockSet);
-            }
-            flows.measure(decoded, (time, observed), &wanted, counters, &mut |segment| sink(Told::Segment(segment)));
-        };
-        while let Some(frame) = reader.next() {
-            let (link_type, time) = match described(&frame) {
-                Ok(described) => described,
-                Err(reason) => {
-                    if let Some(LinkType::Other(number)) = frame.link_type {
-                        unknown.count(number);
-                    }
-                    counters.count_unread(reason);
-                    continue;
-                }
-            };
-            clock.note(time);
-            let Frame { bytes, wire_len, interface, .. } = frame;
-            let packet = Packet { bytes, wire_len, link_type, origin: Origin::File(wanted.tunnels) };
-            for packet in Msdus::of(packet) {
-                let passed_over = counters.passed_over;
-                let Some(decoded) = decode_counted(packet, counters) else {
-                    if counters.passed_over > passed_over {
-                        others.note(packet);
-                    }
-                    continue;
-                };
-                if clock.leapt() {
-                    clock.remember(time, order.held().map(|(time, (decoded, _))| (time, decoded)));
-                }
-                clock.check(&decoded, time);
-                let observed = flows.observe(&decoded, time, interface);
-                order.take(time, (decoded, observed), &mut |time, frame| measure(time, frame, flows, counters, clock));
-            }
-        }
-        order.finish(&mut |time, frame| measure(time, frame, flows, counters, clock));
+        let Self { frames, segments } = self;
+        frames.read(wanted.tunnels, &mut |frame| segments.take(&frame, &wanted, sink));
+        segments.finish(&wanted, sink);
+    }
+
+    /// The same, with up to this many threads, this one included, and the same result.
+    ///
+    /// Each stage of the way is a thread: reading and decoding, finding copies and the order of time, and what `sink`
+    /// does. What a stage says is passed on in the order in which it says it, so that threads change nothing but when.
+    pub fn for_each_told_on(&mut self, threads: usize, filter: &FileFilter, sink: &mut impl FnMut(Told<'_>)) {
+        let wanted = Wanted::new(filter);
+        let stages = stages::Stages { frames: &mut self.frames, segments: &mut self.segments, wanted: &wanted };
+        stages.run(threads, sink);
     }
 
     /// What was counted.
     pub fn counters(&self) -> SourceCounters {
-        self.counters
+        let mut counters = self.frames.counters;
+        counters.add(&self.segments.counters);
+        counters
     }
 
     /// How the file is broken, if it is; all before that place was used.
     pub fn broken(&self) -> Option<&str> {
-        self.reader.broken()
+        self.frames.broken()
     }
 
     /// If none of these hosts is in the capture: those that are, most packets first.
     pub fn instead_of(&self, local: &[IpNet]) -> Vec<Addr> {
-        if self.counters.packets.records > 0 { Vec::new() } else { self.flows.instead_of(local) }
+        if self.segments.counters.packets.records > 0 { Vec::new() } else { self.segments.flows.instead_of(local) }
     }
 
     /// Whether there are segments, and all are of other hosts than those that were named.
     pub fn has_only_others(&self) -> bool {
-        self.counters.packets.records == 0 && self.flows.has_others()
+        self.segments.counters.packets.records == 0 && self.segments.flows.has_others()
     }
 
     /// How many frames could not be measured, and why, in a line for people; None if all could.
     pub fn unread(&self) -> Option<String> {
-        unread::line(&self.counters, &self.unknown)
+        unread::line(&self.frames.counters, &self.frames.unknown)
     }
 
     /// What most frames are, in a line for people, if hardly any is TCP.
     pub fn without_tcp(&self) -> Option<String> {
-        self.others.line(&self.counters)
+        self.frames.others.line(&self.counters())
     }
 
     /// What of the frames' times or lengths costs samples, a line each, for people.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.order.line().into_iter().chain(self.clock.lines()).chain(self.flows.warnings())
+        let Segments { order, clock, flows, .. } = &self.segments;
+        order.line().into_iter().chain(clock.lines()).chain(flows.warnings())
     }
 
     /// Whether the clock that stamped the frames was set back.
     pub fn clock_was_set_back(&self) -> bool {
-        self.clock.was_set_back()
+        self.segments.clock.was_set_back()
     }
 
     /// That every connection was seen in one direction only, of which these are the engine's counters; None if one was
@@ -210,33 +172,25 @@ impl FileSource {
     /// What a flow's `ifindex` stands for: the tunnel that the flow is in, and the interface if it was captured at
     /// several places; else `0`.
     pub fn place(&self, ifindex: u32) -> &str {
-        self.flows.place(ifindex)
+        self.segments.flows.place(ifindex)
     }
 
     /// Whether nothing could be read of it, though something is there.
     pub fn is_unreadable(&self) -> bool {
-        let seen = self.counters.packets.seen;
-        if seen == 0 { self.broken().is_some() } else { unread::total(&self.counters) == seen }
+        let counters = &self.frames.counters;
+        let seen = counters.packets.seen;
+        if seen == 0 { self.broken().is_some() } else { unread::total(counters) == seen }
     }
 
     /// The latest time in the file so far.
     pub fn last(&self) -> Nanos {
-        self.clock.last()
+        self.segments.clock.last()
     }
 
     /// The tick of the clock that stamped the frames, as far as their times tell: the least step forward from one frame
     /// to the next. None where all have one time.
     pub fn tick(&self) -> Option<Duration> {
-        self.clock.tick()
-    }
-}
-
-/// A frame's link type and time; or why it cannot be measured, whatever it carries.
-#[inline]
-fn described(frame: &Frame<'_>) -> Result<(LinkType, Nanos), Unread> {
-    match frame.link_type.ok_or(Unread::Interface)? {
-        LinkType::Other(_) => Err(Unread::LinkType),
-        link_type => Ok((link_type, frame.time.ok_or(Unread::NoTime)?)),
+        self.segments.clock.tick()
     }
 }
 

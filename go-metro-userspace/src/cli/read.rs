@@ -1,7 +1,9 @@
 //! `go-metro read`.
 
 use std::io::BufWriter;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
 
 use go_metro_rtt::parse_ports;
 use ipnet::IpNet;
@@ -56,11 +58,15 @@ pub(super) struct Args {
     plot: Option<PathBuf>,
     /// Most pairs to tell apart; samples of all others count as one pair, `other`, which bounds the memory that a
     /// capture can take
-    #[arg(long, value_name = "NUMBER", default_value_t = read::MAX_PAIRS, value_parser = pairs)]
+    #[arg(long, value_name = "NUMBER", default_value_t = read::MAX_PAIRS, value_parser = positive)]
     max_pairs: usize,
     /// How many pairs to draw, those with most samples first
-    #[arg(long, value_name = "N", requires = "plot", default_value_t = plot::PAIRS, value_parser = pairs)]
+    #[arg(long, value_name = "N", requires = "plot", default_value_t = plot::PAIRS, value_parser = positive)]
     plot_pairs: usize,
+    /// Most threads to read with: one decodes, one looks for copies, one measures; what is printed is the same with
+    /// any number [default: as many as there are processors]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    threads: Option<usize>,
     /// Print also why acknowledgements were no samples: how many for each reason, or every one as a JSON object a line
     #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "counts")]
     explain: Option<Explain>,
@@ -92,6 +98,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         plot_pairs: args.plot_pairs,
         explain: args.explain,
         max_pairs: args.max_pairs,
+        threads: args.threads.unwrap_or_else(|| available_parallelism().map_or(1, NonZero::get)),
         width: terminal::stdout_columns(),
     };
     // A capture may come from anyone: nothing but it can be read, from before it is opened.
@@ -116,7 +123,7 @@ fn writable_for(file: &Path) -> PathBuf {
     if file.exists() { file.to_owned() } else { folder.to_owned() }
 }
 
-fn pairs(text: &str) -> Result<usize, String> {
+fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err(format!("`{text}` is not a number of 1 or more")),
         Ok(number) => Ok(number),

@@ -2,7 +2,9 @@ use std::io::Write;
 
 use go_metro_rtt::{Direction, Engine, EngineConfig, Outcome};
 
+use super::unread::LinkTypes;
 use super::*;
+use crate::metrics::Unread;
 
 /// An IPv4 TCP segment with one byte of payload.
 fn segment() -> Vec<u8> {

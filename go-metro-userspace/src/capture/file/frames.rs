@@ -1,0 +1,85 @@
+//! From the bytes of a file to decoded segments, in the order of the file.
+
+use go_metro_rtt::Nanos;
+
+use super::reader::{Frame, Reader};
+use super::unread::{LinkTypes, Others};
+use crate::capture::decode::{Decoded, LinkType, Msdus, Origin, Packet, Tunnels, decode_counted};
+use crate::capture::{SourceCounters, Unread};
+
+/// The frames of a file.
+pub(super) struct Frames {
+    reader: Reader,
+    /// What frames are, as far as they alone tell.
+    pub(super) counters: SourceCounters,
+    pub(super) unknown: LinkTypes,
+    pub(super) others: Others,
+}
+
+/// What there is to say of a frame that has a time: a segment in it, or that there is none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decoding<'a> {
+    /// When it was captured.
+    pub(super) time: Nanos,
+    /// The file's number of the interface.
+    pub(super) interface: u32,
+    /// Whether this is the first that is said of this frame, which may hold several segments (IEEE 802.11).
+    pub(super) is_first: bool,
+    /// The segment; none if there is no segment in the frame.
+    pub(super) segment: Option<&'a Decoded>,
+}
+
+impl Frames {
+    pub(super) fn of(reader: Reader) -> Self {
+        let counters = SourceCounters::default();
+        Self { reader, counters, unknown: LinkTypes::default(), others: Others::default() }
+    }
+
+    /// Decodes every frame.
+    pub(super) fn read(&mut self, tunnels: Tunnels, sink: &mut impl FnMut(Decoding<'_>)) {
+        let Self { reader, counters, unknown, others } = self;
+        while let Some(frame) = reader.next() {
+            let (link_type, time) = match described(&frame) {
+                Ok(described) => described,
+                Err(reason) => {
+                    if let Some(LinkType::Other(number)) = frame.link_type {
+                        unknown.count(number);
+                    }
+                    counters.count_unread(reason);
+                    continue;
+                }
+            };
+            let Frame { bytes, wire_len, interface, .. } = frame;
+            let packet = Packet { bytes, wire_len, link_type, origin: Origin::File(tunnels) };
+            let mut is_first = true;
+            for packet in Msdus::of(packet) {
+                let passed_over = counters.passed_over;
+                let Some(decoded) = decode_counted(packet, counters) else {
+                    if counters.passed_over > passed_over {
+                        others.note(packet);
+                    }
+                    continue;
+                };
+                sink(Decoding { time, interface, is_first, segment: Some(&decoded) });
+                is_first = false;
+            }
+            if is_first {
+                sink(Decoding { time, interface, is_first, segment: None });
+            }
+        }
+    }
+
+    /// How the file is broken, if it is; all before that place was used.
+    pub(super) fn broken(&self) -> Option<&str> {
+        self.reader.broken()
+    }
+}
+
+/// A frame's link type and time; or why it cannot be measured, whatever it carries.
+#[inline]
+fn described(frame: &Frame<'_>) -> Result<(LinkType, Nanos), Unread> {
+    match frame.link_type.ok_or(Unread::Interface)? {
+        LinkType::Other(_) => Err(Unread::LinkType),
+        link_type => Ok((link_type, frame.time.ok_or(Unread::NoTime)?)),
+    }
+}

@@ -1,0 +1,68 @@
+//! From decoded segments in the order of the file to those of wanted flows in the order of time, without copies.
+
+use go_metro_rtt::Nanos;
+
+use super::Told;
+use super::clock::Clock;
+use super::flows::{Flows, Wanted};
+use super::frames::Decoding;
+use super::order::Order;
+use crate::capture::SourceCounters;
+use crate::capture::copies::Observed;
+use crate::capture::decode::Decoded;
+
+/// What is known of the segments of a file.
+pub(super) struct Segments {
+    /// What they are once they are held against those around them.
+    pub(super) counters: SourceCounters,
+    pub(super) clock: Clock,
+    pub(super) order: Order<(Decoded, Observed)>,
+    pub(super) flows: Flows,
+}
+
+impl Segments {
+    pub(super) fn new() -> Self {
+        let (counters, clock) = (SourceCounters::default(), Clock::default());
+        Self { counters, clock, order: Order::new(), flows: Flows::new() }
+    }
+
+    /// Takes a frame, and says of those before it what can be said now.
+    #[inline]
+    pub(super) fn take(&mut self, frame: &Decoding<'_>, wanted: &Wanted, sink: &mut impl FnMut(Told<'_>)) {
+        let Self { counters, clock, order, flows } = self;
+        let Decoding { time, interface, is_first, segment } = *frame;
+        if is_first {
+            clock.note(time);
+        }
+        let Some(decoded) = segment else { return };
+        if clock.leapt() {
+            clock.remember(time, order.held().map(|(time, (decoded, _))| (time, decoded)));
+        }
+        clock.check(decoded, time);
+        let observed = flows.observe(decoded, time, interface);
+        let mut state = (counters, clock, flows);
+        order.take(time, (*decoded, observed), &mut |time, frame| measure(time, frame, &mut state, wanted, sink));
+    }
+
+    /// Says the rest.
+    pub(super) fn finish(&mut self, wanted: &Wanted, sink: &mut impl FnMut(Told<'_>)) {
+        let Self { counters, clock, order, flows } = self;
+        let mut state = (counters, clock, flows);
+        order.finish(&mut |time, frame| measure(time, frame, &mut state, wanted, sink));
+    }
+}
+
+/// Says what a frame is whose turn it is.
+#[inline]
+fn measure(
+    time: Nanos,
+    (decoded, observed): &mut (Decoded, Observed),
+    (counters, clock, flows): &mut (&mut SourceCounters, &mut Clock, &mut Flows),
+    wanted: &Wanted,
+    sink: &mut impl FnMut(Told<'_>),
+) {
+    if clock.take_step(time) {
+        sink(Told::ClockSet);
+    }
+    flows.measure(decoded, (time, observed), wanted, counters, &mut |segment| sink(Told::Segment(segment)));
+}

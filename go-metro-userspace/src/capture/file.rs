@@ -1,11 +1,12 @@
 //! The capture-file source: pcap and pcapng, perhaps compressed, read as a stream.
 //!
-//! [`input`] is the file's bytes, [`reader`] finds the frames in them, by [`pcap`] or [`pcapng`], and [`frames`] decodes
-//! those. Memory does not depend on the file's size. What is broken at the end of a file costs only the end: everything
-//! before it is used, and a warning says where it broke. Frames that may carry TCP but cannot be measured are counted by
-//! their reason ([`unread`]); the others are put in the order of their times ([`segments`], [`order`]). From those come
-//! the segments of flows ([`flows`]): a flow is identified without the interface, whose frames may be spread over
-//! several, but by the tunnel that it is in ([`places`], [`tunnels`]). [`stages`] does it on several threads.
+//! [`input`] is the file's bytes, [`reader`] finds the frames in them, by [`pcap`] or [`pcapng`], and [`frames`]
+//! decodes those. Memory does not depend on the file's size. What is broken at the end of a file costs only the end:
+//! everything before it is used, and a warning says where it broke. Frames that may carry TCP but cannot be measured
+//! are counted by their reason ([`unread`]); the others are put in the order of their times ([`segments`], [`order`]).
+//! From those come the segments of flows ([`flows`]): a flow is identified without the interface, whose frames may be
+//! spread over several, but by the tunnel that it is in ([`places`], [`tunnels`]). [`stages`] does it on several
+//! threads.
 
 mod clock;
 mod flows;

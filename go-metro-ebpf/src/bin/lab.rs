@@ -9,12 +9,13 @@
 
 use core::ptr;
 
+use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, TC_ACT_OK, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_set_tstamp, bpf_skb_vlan_pop, bpf_skb_vlan_push};
-use aya_ebpf::macros::{classifier, map};
+use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, LpmTrie, PerCpuArray, RingBuf};
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use go_metro_common::target::TargetV4;
 
 /// What `lab_count` counted, per CPU: a `u64`.
@@ -60,6 +61,12 @@ const DELIVERY_MONOTONIC: u8 = 1;
 #[classifier]
 fn lab_empty(_ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
+}
+
+/// The same in a driver.
+#[xdp(frags)]
+fn lab_empty_xdp(_ctx: XdpContext) -> u32 {
+    XDP_PASS
 }
 
 /// How far a packet's departure time, as the stack wrote it, is behind the clock at the hook. Needs Linux 5.18.

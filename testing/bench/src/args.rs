@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// kernel-cold holds against this tree's; repeatable
     #[arg(long, value_name = "OBJECT")]
     pub(crate) classifier: Vec<PathBuf>,
+    /// Only loads of table kernel-cold whose names contain this, as `VLAN`
+    #[arg(long, value_name = "TEXT", conflicts_with = "write")]
+    pub(crate) load: Option<String>,
 }
 
 impl Args {

@@ -72,9 +72,9 @@ impl Place {
 pub(crate) enum Exchange {
     /// A request of 100 bytes, a response of 200.
     RequestResponse,
-    /// Chunks of 32 KiB from client to server.
+    /// Chunks of 64 KiB from client to server.
     Upload,
-    /// Chunks of 32 KiB from server to client.
+    /// Chunks of 64 KiB from server to client.
     Download,
 }
 
@@ -89,8 +89,8 @@ pub(crate) struct Load {
     pub(crate) time: Duration,
 }
 
-/// Bytes of a chunk: one super-segment.
-const CHUNK: u32 = 32 << 10;
+/// Bytes of a chunk: two super-segments.
+const CHUNK: u32 = 64 << 10;
 
 /// Chunks that a client asks for at a time.
 const CHUNKS: u32 = 16;

@@ -6,12 +6,12 @@
 //! build costs a tenth to a third less there.
 
 use std::ops::Range;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 
-use super::chain::{Chain, Contender};
+use super::chain::{Chain, Contender, Costs};
 use super::frames::Way;
 use super::live::interface;
 use super::loads::Loads;
@@ -19,6 +19,7 @@ use super::program::{Classifier, Peer, RING_BYTES, Targets, Thinning};
 use crate::ends::{Ends, Exchange, Load, Place, working_set};
 use crate::{Args, Measured, Spread, Table};
 use testing_lab::Pair;
+use testing_lab::programs::{self, Hook, Position};
 use testing_support::workspace::object;
 
 /// The first table.
@@ -32,37 +33,92 @@ pub(super) const SIZES: &str = "kernel-cold-sizes";
 const KIB: u32 = 384;
 /// Working sets of the table of sizes.
 const EACH_KIB: [u32; 11] = [0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
+/// How long each load runs before all are measured.
+const WARM_UP: Duration = Duration::from_millis(30);
 /// Packets a second, both ways together; `None` for as many as go.
 const RATES: [Option<u32>; 3] = [Some(1_000), Some(10_000), None];
 /// Connections of the load with many.
 const CONNECTIONS: usize = 200;
 
-/// A load, where its ends are, the numbers of its connections, what goes over them, and packets that a message takes:
-/// itself, its answer (if only an acknowledgement), and the last acknowledgement where no request soon follows.
-type Case = (&'static str, Place, Range<usize>, Exchange, u32);
+/// A load.
+#[derive(Clone)]
+struct Case {
+    name: &'static str,
+    place: Place,
+    /// Numbers of its connections.
+    connections: Range<usize>,
+    exchange: Exchange,
+    /// Packets that a message takes: two for a chunk, or one for a request; what answers it; and an acknowledgement of
+    /// the answer where no request soon follows.
+    packets: u32,
+    way: Passage,
+}
 
-const CASES: [Case; 6] = [
-    ("request/response", Place::Apart, 0..1, Exchange::RequestResponse, 2),
-    ("the same, on one processor", Place::Together, 0..1, Exchange::RequestResponse, 2),
-    ("the same over 200 connections", Place::Apart, 0..CONNECTIONS, Exchange::RequestResponse, 3),
-    ("the same, IPv6", Place::Apart, CONNECTIONS..CONNECTIONS + 1, Exchange::RequestResponse, 2),
-    ("upload", Place::Apart, 0..1, Exchange::Upload, 2),
-    ("download", Place::Apart, 0..1, Exchange::Download, 2),
+/// How packets pass the host's interface.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passage {
+    Plain,
+    /// With a tag that the device keeps outside the packet, as network cards do.
+    Vlan,
+    /// The classifier is in the driver, and so is the empty program.
+    Driver,
+}
+
+const ROUNDS: Case = Case {
+    name: "request/response",
+    place: Place::Apart,
+    connections: 0..1,
+    exchange: Exchange::RequestResponse,
+    packets: 2,
+    way: Passage::Plain,
+};
+const TOGETHER: Case = Case { name: "the same, on one processor", place: Place::Together, ..ROUNDS };
+const CASES: [Case; 8] = [
+    ROUNDS,
+    TOGETHER,
+    Case { name: "the same over 200 connections", connections: 0..CONNECTIONS, packets: 3, ..ROUNDS },
+    Case { name: "the same, IPv6", connections: CONNECTIONS..CONNECTIONS + 1, ..ROUNDS },
+    Case { name: "the same, VLAN", way: Passage::Vlan, ..ROUNDS },
+    Case { name: "the same, in the driver (XDP)", way: Passage::Driver, ..ROUNDS },
+    Case { name: "upload", exchange: Exchange::Upload, packets: 3, ..ROUNDS },
+    Case { name: "download", exchange: Exchange::Download, packets: 3, ..ROUNDS },
 ];
 
 /// Runs once: packets go.
 enum Traffic {
     /// Between two processes.
-    Processes(Place, Range<usize>, Load),
+    Processes(Case, Load),
     /// Between threads of this process that do nothing else: what the tables of tight loops have.
     Threads,
 }
 
 impl Traffic {
-    fn of((_, place, connections, exchange, packets): Case, rate: Option<u32>, kib: u32) -> Self {
-        // A few hundred packets at least.
-        let time = Duration::from_millis(if rate.is_some_and(|rate| rate < 10_000) { 300 } else { 120 });
-        Self::Processes(place, connections, Load { exchange, rate: rate.map(|rate| rate / packets), kib, time })
+    fn of(case: Case, rate: Option<u32>, kib: u32) -> Self {
+        // At least a hundred packets a way.
+        let time = Duration::from_millis(if rate.is_some_and(|rate| rate < 10_000) { 200 } else { 80 });
+        let load = Load { exchange: case.exchange, rate: rate.map(|rate| rate / case.packets), kib, time };
+        Self::Processes(case, load)
+    }
+
+    fn passage(&self) -> Passage {
+        if let Self::Processes(case, _) = self { case.way } else { Passage::Plain }
+    }
+
+    /// What tags the packets where they are to have a tag: both ways, so that host a's hooks see them tagged.
+    fn tags(&self, pair: &Pair) -> Result<Vec<programs::Program>> {
+        if self.passage() != Passage::Vlan {
+            return Ok(Vec::new());
+        }
+        let [push, pop] = ["lab_vlan_push", "lab_vlan_pop"];
+        let each = [
+            (&pair.b, pop, Hook::Ingress, Position::First),
+            (&pair.a, pop, Hook::Ingress, Position::Last),
+            (&pair.a, push, Hook::Egress, Position::First),
+            (&pair.b, push, Hook::Egress, Position::Last),
+        ];
+        each.into_iter()
+            .map(|(host, name, hook, position)| programs::Program::attach(host, name, hook, position))
+            .collect()
     }
 }
 
@@ -75,6 +131,12 @@ struct Cost {
 }
 
 impl Cost {
+    fn push(&mut self, cost: f64, empty: f64, packets: f64) {
+        self.measured.push(cost, empty);
+        self.above.push(cost - empty);
+        self.packets.push(packets);
+    }
+
     fn above(&self) -> String {
         format!("{:.0}", self.measured.above())
     }
@@ -86,15 +148,64 @@ impl Cost {
 
     /// Packets a second, and what the empty program took.
     fn about(&self) -> [String; 2] {
-        [packets_a_second(&self.packets), format!("{:.0}", self.measured.baseline())]
+        let packets = Spread::of(self.packets.iter().copied()).median / 1e3;
+        [format!("{packets:.1} k"), format!("{:.0}", self.measured.baseline())]
     }
 }
 
-fn packets_a_second(packets: &[f64]) -> String {
-    format!("{:.1} k", Spread::of(packets.iter().copied()).median / 1e3)
+/// A program to measure.
+enum Program {
+    Ours(PathBuf, Thinning, Targets),
+    Peer(PathBuf),
 }
 
-/// Traffic, and the programs beside it.
+impl Program {
+    /// This tree's classifier.
+    fn this(thinning: Thinning, targets: Targets) -> Self {
+        Self::Ours(object(), thinning, targets)
+    }
+
+    fn load(&self, pair: &Pair) -> Result<Contender> {
+        Ok(match self {
+            Self::Ours(file, thinning, targets) => {
+                let interfaces = [interface(pair)?];
+                Contender::Ours(Box::new(Classifier::load_from(file, &interfaces, RING_BYTES, *thinning, *targets)?))
+            }
+            Self::Peer(file) => Contender::Peer(Peer::load(file)?),
+        })
+    }
+}
+
+/// Costs by traffic, program and hook; in the driver there is one hook.
+fn measure(pair: &Pair, programs: &[Program], traffic: &[Traffic], rounds: usize) -> Result<Vec<Vec<[Cost; 2]>>> {
+    let mut seen = vec![vec![<[Cost; 2]>::default(); programs.len()]; traffic.len()];
+    for round in 0..rounds {
+        let mut bench = Bench::new(pair, programs, round)?;
+        for traffic in traffic {
+            bench.warm_up(traffic)?;
+        }
+        for (traffic, seen) in traffic.iter().zip(&mut seen) {
+            let _tags = traffic.tags(pair)?;
+            for turn in 0..programs.len() {
+                let program = (turn + round) % programs.len();
+                let costs = bench.run(traffic, program)?;
+                bench.chain.drain(program)?;
+                // Where one way is measured, as many go the other.
+                let both = 2.0 / costs.len() as f64;
+                let packets = costs.iter().map(|(_, costs)| costs.packets).sum::<f64>() * both;
+                for (way, costs) in costs {
+                    if let Some(cost) = costs.contenders[program] {
+                        seen[program][way as usize].push(cost, costs.empty, packets);
+                    }
+                }
+            }
+        }
+    }
+    Ok(seen)
+}
+
+/// Traffic, and the programs beside it. Where code and data lie in memory makes a difference of some 50 ns, which stays
+/// as long as they are loaded: so each round has a bench of its own.
 struct Bench<'a> {
     chain: Chain<'a>,
     ends: [Ends; 2],
@@ -102,7 +213,11 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(pair: &'a Pair, contenders: Vec<Contender>) -> Result<Self> {
+    fn new(pair: &'a Pair, programs: &[Program], round: usize) -> Result<Self> {
+        let turn = round % programs.len();
+        let in_turn = programs[turn..].iter().chain(&programs[..turn]);
+        let mut contenders: Vec<Contender> = in_turn.map(|program| program.load(pair)).collect::<Result<_>>()?;
+        contenders.rotate_right(turn);
         let mut ends = [Ends::start(pair, Place::Apart)?, Ends::start(pair, Place::Together)?];
         for ends in &mut ends {
             ends.connect(pair.b.v4, CONNECTIONS)?;
@@ -111,70 +226,69 @@ impl<'a> Bench<'a> {
         Ok(Self { chain: Chain::new(&pair.a, contenders)?, ends, threads: Loads::new(pair)? })
     }
 
-    /// Costs by traffic, program and hook.
-    fn measure(&mut self, traffic: &[Traffic], rounds: usize) -> Result<Vec<Vec<[Cost; 2]>>> {
-        let programs = self.chain.contenders.len();
-        let mut seen = vec![vec![<[Cost; 2]>::default(); programs]; traffic.len()];
-        for round in 0..=rounds {
-            for (traffic, seen) in traffic.iter().zip(&mut seen) {
-                for turn in 0..programs {
-                    let program = (turn + round) % programs;
-                    self.chain.attach(&[program])?;
-                    let start = Instant::now();
-                    let costs = self.chain.measure(&[Way::Out, Way::In], || match traffic {
-                        Traffic::Processes(place, connections, load) => {
-                            self.ends[*place as usize].run(connections.clone(), *load)
-                        }
-                        Traffic::Threads => self.threads.request_response(),
-                    })?;
-                    let elapsed = start.elapsed().as_secs_f64();
-                    self.chain.drained()?;
-                    let packets = costs.iter().map(|costs| costs.runs as f64).sum::<f64>() / elapsed;
-                    for (hook, costs) in seen[program].iter_mut().zip(&costs) {
-                        if let (Some(cost), true) = (costs.contenders[program], round > 0) {
-                            hook.measured.push(cost, costs.empty);
-                            hook.above.push(cost - costs.empty);
-                            hook.packets.push(packets);
-                        }
-                    }
-                }
-            }
+    /// Shows the programs all flows.
+    fn warm_up(&mut self, traffic: &Traffic) -> Result<()> {
+        let Traffic::Processes(case, load) = traffic else { return self.threads.request_response() };
+        if load.rate.is_some() || case.way != Passage::Plain {
+            return Ok(());
         }
-        Ok(seen)
+        let order: Vec<usize> = (0..self.chain.contenders.len()).collect();
+        self.chain.attach(&order)?;
+        self.ends[case.place as usize].run(case.connections.clone(), Load { time: WARM_UP, ..*load })
     }
-}
 
-fn ours(pair: &Pair, file: &Path, thinning: Thinning, targets: Targets) -> Result<Contender> {
-    Ok(Contender::Ours(Box::new(Classifier::load_from(file, &[interface(pair)?], RING_BYTES, thinning, targets)?)))
+    /// Runs traffic beside one program.
+    fn run(&mut self, traffic: &Traffic, program: usize) -> Result<Vec<(Way, Costs)>> {
+        let Self { chain, ends, threads } = self;
+        let mut go = || match traffic {
+            Traffic::Processes(case, load) => ends[case.place as usize].run(case.connections.clone(), *load),
+            Traffic::Threads => threads.request_response(),
+        };
+        if traffic.passage() == Passage::Driver {
+            let costs = chain.measure_in_driver(program, go)?;
+            return Ok(costs.map(|costs| (Way::In, costs)).into_iter().collect());
+        }
+        chain.attach(&[program])?;
+        let ways = [Way::Out, Way::In];
+        Ok(ways.into_iter().zip(chain.measure(&ways, &mut go)?).collect())
+    }
 }
 
 /// Each load at each rate; beside another tool's programs, and other builds of ours.
 pub(super) fn loads(pair: &Pair, args: &Args) -> Result<Table> {
-    let mut contenders = vec![ours(pair, &object(), Thinning::Watermark, Targets::Prefix)?];
+    let mut contenders = vec![Program::this(Thinning::Watermark, Targets::Prefix)];
     let mut head = vec!["load".to_owned(), "packets a second".into(), "empty ns".into(), "ours above empty".into()];
     if let Some(peer) = &args.peer {
-        contenders.push(Contender::Peer(Peer::load(peer)?));
+        contenders.push(Program::Peer(peer.clone()));
         head.extend(["peer above empty", "ours of peer's"].map(str::to_owned));
     }
     for file in &args.classifier {
-        contenders.push(ours(pair, file, Thinning::Watermark, Targets::Prefix)?);
+        contenders.push(Program::Ours(file.clone(), Thinning::Watermark, Targets::Prefix));
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
         head.extend([format!("{name} above empty"), format!("{name} of ours")]);
     }
-    let cases = || CASES.into_iter().flat_map(|case| RATES.map(|rate| (case.clone(), rate)));
+    let wanted = |case: &Case| args.load.as_ref().is_none_or(|load| case.name.contains(load.as_str()));
+    let cases = || CASES.into_iter().filter(wanted).flat_map(|case| RATES.map(|rate| (case.clone(), rate)));
     let traffic: Vec<Traffic> = cases().map(|(case, rate)| Traffic::of(case, rate, KIB)).collect();
-    let measured = Bench::new(pair, contenders)?.measure(&traffic, args.rounds)?;
+    let measured = measure(pair, &contenders, &traffic, args.rounds)?;
     let mut table = Table::new(LOADS, &head.iter().map(String::as_str).collect::<Vec<_>>());
-    for (((name, ..), rate), programs) in cases().zip(&measured) {
+    for ((case, rate), programs) in cases().zip(&measured) {
         for (hook, way) in ["egress", "ingress"].into_iter().enumerate() {
             let ours = &programs[0][hook];
+            if ours.above.is_empty() {
+                continue;
+            }
             let [packets, empty] = ours.about();
             let packets = if rate.is_none() { format!("full: {packets}") } else { packets };
-            let mut cells = vec![format!("{name}, {way}"), packets, empty, ours.above()];
+            let mut cells = vec![format!("{}, {way}", case.name), packets, empty, ours.above()];
             for (number, program) in programs.iter().enumerate().skip(1) {
                 let other = &program[hook];
                 let is_peer = args.peer.is_some() && number == 1;
-                cells.extend([other.above(), if is_peer { ours.times(other) } else { other.times(ours) }]);
+                cells.extend(match (other.above.is_empty(), is_peer) {
+                    (true, _) => ["-".to_owned(), "-".to_owned()],
+                    (false, true) => [other.above(), ours.times(other)],
+                    (false, false) => [other.above(), other.times(ours)],
+                });
             }
             table.row(cells);
         }
@@ -197,10 +311,9 @@ pub(super) fn settings(pair: &Pair, rounds: usize) -> Result<Table> {
         ("everything", Thinning::Watermark, Targets::Everything),
         ("everything, `watermark: off`", Thinning::Off, Targets::Everything),
     ];
-    let contenders = settings.iter().map(|(_, thinning, targets)| ours(pair, &object(), *thinning, *targets));
-    let mut bench = Bench::new(pair, contenders.collect::<Result<_>>()?)?;
-    let traffic = RATES.map(|rate| Traffic::of(CASES[0].clone(), rate, KIB));
-    let measured = bench.measure(&traffic, rounds)?;
+    let programs = settings.map(|(_, thinning, targets)| Program::this(thinning, targets));
+    let traffic = RATES.map(|rate| Traffic::of(ROUNDS, rate, KIB));
+    let measured = measure(pair, &programs, &traffic, rounds)?;
     let head = ["packets a second", "targets", "egress, above empty", "of the first", "ingress, above empty", "of it"];
     let mut table = Table::new(SETTINGS, &head);
     for (rate, programs) in RATES.iter().zip(&measured) {
@@ -222,12 +335,11 @@ pub(super) fn settings(pair: &Pair, rounds: usize) -> Result<Table> {
 
 /// Requests and responses with working sets of other sizes.
 pub(super) fn sizes(pair: &Pair, rounds: usize) -> Result<Table> {
-    let mut bench = Bench::new(pair, vec![ours(pair, &object(), Thinning::Watermark, Targets::Prefix)?])?;
-    let [apart, together] = [0, 1].map(|case: usize| move |kib| Traffic::of(CASES[case].clone(), None, kib));
+    let programs = [Program::this(Thinning::Watermark, Targets::Prefix)];
     let traffic: Vec<Traffic> = std::iter::once(Traffic::Threads)
-        .chain(EACH_KIB.into_iter().flat_map(|kib| [together(kib), apart(kib)]))
+        .chain(EACH_KIB.into_iter().flat_map(|kib| [TOGETHER, ROUNDS].map(|case| Traffic::of(case, None, kib))))
         .collect();
-    let measured = bench.measure(&traffic, rounds)?;
+    let measured = measure(pair, &programs, &traffic, rounds)?;
     let costs: Vec<&[Cost; 2]> = measured.iter().flatten().collect();
     let head =
         ["between two messages", "on", "packets a second", "empty ns", "egress, above empty", "ingress, above it"];

@@ -112,8 +112,7 @@ impl Classifier {
         for name in [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET] {
             program(&mut ebpf, name)?.load().with_context(|| format!("{name} does not load"))?;
         }
-        let xdp: &mut Xdp = ebpf.program_mut(names::INGRESS_XDP).context("no program for drivers")?.try_into()?;
-        xdp.load().context("the program for drivers does not load")?;
+        driver_program(&mut ebpf, names::INGRESS_XDP)?.load().context("the program for drivers does not load")?;
         let ring = RingBuf::try_from(ebpf.take_map(names::RECORDS).context("no ring")?)?;
         let counters = PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).context("no counters")?)?;
         for &ifindex in interfaces {
@@ -137,7 +136,7 @@ impl Classifier {
 
     /// The entry point in a driver.
     pub(super) fn xdp(&mut self) -> Result<&mut Xdp> {
-        Ok(self.ebpf.program_mut(names::INGRESS_XDP).context("no program for drivers")?.try_into()?)
+        driver_program(&mut self.ebpf, names::INGRESS_XDP)
     }
 
     /// What the kernel says of the entry points, by their names.
@@ -220,6 +219,7 @@ impl Lab {
         for name in std::iter::once(EMPTY).chain(PARTS.map(|(name, _)| name)) {
             program(&mut ebpf, name)?.load()?;
         }
+        driver_program(&mut ebpf, EMPTY_XDP)?.load()?;
         let ring = RingBuf::try_from(ebpf.take_map("LAB_RING").context("no ring")?)?;
         let mut trie: LpmTrie<_, TargetV4, u8> = ebpf.map_mut("LAB_TRIE").context("no trie")?.try_into()?;
         for ifindex in interfaces {
@@ -231,6 +231,11 @@ impl Lab {
     /// The program that does nothing.
     pub(super) fn empty(&mut self) -> Result<&mut SchedClassifier> {
         self.program(EMPTY)
+    }
+
+    /// The same in a driver.
+    pub(super) fn empty_xdp(&mut self) -> Result<&mut Xdp> {
+        driver_program(&mut self.ebpf, EMPTY_XDP)
     }
 
     /// One of [`PARTS`].
@@ -245,6 +250,7 @@ impl Lab {
 }
 
 const EMPTY: &str = "lab_empty";
+const EMPTY_XDP: &str = "lab_empty_xdp";
 
 /// Programs of the lab, and what each does.
 pub(super) const PARTS: [(&str, &str); 4] = [
@@ -255,6 +261,11 @@ pub(super) const PARTS: [(&str, &str); 4] = [
 ];
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+    Ok(program.try_into()?)
+}
+
+fn driver_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
     Ok(program.try_into()?)
 }

@@ -32,7 +32,7 @@ pub(super) const SIZES: &str = "kernel-cold-sizes";
 /// The working set of each end, in KiB.
 const KIB: u32 = 384;
 /// Working sets of the table of sizes.
-const EACH_KIB: [u32; 11] = [0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
+const EACH_KIB: [u32; 9] = [0, 32, 96, 192, KIB, 2 * KIB, 4 * KIB, 8 * KIB, 16 * KIB];
 /// How long each load runs before all are measured.
 const WARM_UP: Duration = Duration::from_millis(30);
 /// Packets a second, both ways together; `None` for as many as go.
@@ -94,8 +94,9 @@ enum Traffic {
 
 impl Traffic {
     fn of(case: Case, rate: Option<u32>, kib: u32) -> Self {
-        // At least a hundred packets a way.
-        let time = Duration::from_millis(if rate.is_some_and(|rate| rate < 10_000) { 200 } else { 80 });
+        // At least a hundred packets a way; fewer with the largest working sets.
+        let millis = if rate.is_some_and(|rate| rate < 10_000) { 200 } else { 80 };
+        let time = Duration::from_millis(millis) * kib.div_ceil(KIB).max(1);
         let load = Load { exchange: case.exchange, rate: rate.map(|rate| rate / case.packets), kib, time };
         Self::Processes(case, load)
     }

@@ -113,8 +113,9 @@ impl FileSource {
 
     /// The same, with up to this many threads, this one included, and the same result.
     ///
-    /// Each stage of the way is a thread: reading and decoding, finding copies and the order of time, and what `sink`
-    /// does. What a stage says is passed on in the order in which it says it, so that threads change nothing but when.
+    /// Each stage of the way is a thread: decompressing, reading and decoding, finding copies and the order of time,
+    /// and what `sink` does. What a stage says is passed on in the order in which it says it, so that threads change
+    /// nothing but when.
     pub fn for_each_told_on(&mut self, threads: usize, filter: &FileFilter, sink: &mut impl FnMut(Told<'_>)) {
         let wanted = Wanted::new(filter);
         let stages = stages::Stages { frames: &mut self.frames, segments: &mut self.segments, wanted: &wanted };

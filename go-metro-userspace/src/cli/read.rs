@@ -1,7 +1,6 @@
 //! `go-metro read`.
 
 use std::io::BufWriter;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
@@ -63,8 +62,8 @@ pub(super) struct Args {
     /// How many pairs to draw, those with most samples first
     #[arg(long, value_name = "N", requires = "plot", default_value_t = plot::PAIRS, value_parser = positive)]
     plot_pairs: usize,
-    /// Most threads to read with: one decodes, one looks for copies, one measures; what is printed is the same with
-    /// any number [default: as many as there are processors]
+    /// Most threads to read with: one decompresses, one decodes, one looks for copies, one measures; what is printed is
+    /// the same with any number [default: 4, or 1 if there is one processor]
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
     /// Print also why acknowledgements were no samples: how many for each reason, or every one as a JSON object a line
@@ -98,7 +97,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         plot_pairs: args.plot_pairs,
         explain: args.explain,
         max_pairs: args.max_pairs,
-        threads: args.threads.unwrap_or_else(|| available_parallelism().map_or(1, NonZero::get)),
+        threads: args.threads.unwrap_or_else(stages),
         width: terminal::stdout_columns(),
     };
     // A capture may come from anyone: nothing but it can be read, from before it is opened.
@@ -115,6 +114,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let spelling = if is_json { Spelling::Json } else { Spelling::Text };
     let mut out = BufWriter::with_capacity(OUT, terminal::stdout(spelling));
     read::run(&options, &mut out).map_err(|error| Failure::running(&error))
+}
+
+/// As many threads as there are stages: those that have less to do leave the processors to the others.
+fn stages() -> usize {
+    if available_parallelism().is_ok_and(|processors| processors.get() > 1) { 4 } else { 1 }
 }
 
 /// What must be let written for this file to be: itself if it is there, else its folder.

@@ -69,6 +69,11 @@ impl Frames {
         }
     }
 
+    /// Decompresses on a thread of its own; whether it is compressed.
+    pub(super) fn decompress_beside(&mut self) -> bool {
+        self.reader.decompress_beside()
+    }
+
     /// How the file is broken, if it is; all before that place was used.
     pub(super) fn broken(&self) -> Option<&str> {
         self.reader.broken()

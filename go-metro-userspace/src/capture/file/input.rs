@@ -7,12 +7,14 @@
 use std::fs::File;
 use std::io::{self, BufRead, Error, ErrorKind, Read};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 
 use flate2::bufread::GzDecoder;
 use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 
 use super::{pcap, reader};
+use crate::threads;
 
 /// What is read of a compressed file at once.
 const CHUNK: usize = 1 << 16;
@@ -69,7 +71,8 @@ pub(super) fn open(path: &Path, through: impl FnOnce(File) -> Box<dyn Read + Sen
         _ => through(File::open(path)?),
     };
     let raw = Raw { inner, buffer: Vec::new(), at: 0 };
-    let mut input = Input { part: Part::Next(raw), before: None, plain: 0, name: path.display().to_string() };
+    let name = path.display().to_string();
+    let mut input = Input { part: Part::Next(raw), before: None, plain: 0, decompresses_beside: false, name };
     input.go_on()?;
     Ok(input)
 }
@@ -140,6 +143,8 @@ pub(super) struct Input {
     before: Option<&'static str>,
     /// Bytes that came out since the last part that is not compressed began.
     plain: usize,
+    /// Whether a thread of its own decompresses, if there can be one.
+    decompresses_beside: bool,
     /// What the file is called.
     name: String,
 }
@@ -149,14 +154,43 @@ enum Part {
     /// What comes next has not been looked at.
     Next(Raw),
     Plain(Raw),
-    Gzip(GzDecoder<Raw>),
+    Gzip(Box<GzDecoder<Raw>>),
     Zstd(Box<Zstd>),
     Lz4(Box<Lz4>),
+    /// One of these three, decompressed on a thread of its own.
+    Beside(Beside),
     /// Nothing: an error ended it.
     Broken,
 }
 
+impl Part {
+    /// What comes out of a compressed stream; nothing of what is none.
+    fn decompress(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Gzip(decoder) => decoder.read(into).map_err(|error| match error.kind() {
+                ErrorKind::UnexpectedEof => cut_short("gzip"),
+                _ => damaged("gzip", &error),
+            }),
+            Self::Zstd(zstd) => zstd.read(into),
+            Self::Lz4(lz4) => lz4.read(into),
+            Self::Next(_) | Self::Plain(_) | Self::Beside(_) | Self::Broken => Ok(0),
+        }
+    }
+
+    /// The same on a thread of its own, if it is compressed and there can be one.
+    fn beside(self) -> Self {
+        if matches!(self, Self::Gzip(_) | Self::Zstd(_) | Self::Lz4(_)) { Beside::start(self) } else { self }
+    }
+}
+
 impl Input {
+    /// Decompresses on a thread of its own from now on; whether there is anything to decompress now.
+    pub(super) fn decompress_beside(&mut self) -> bool {
+        self.decompresses_beside = true;
+        self.part = std::mem::replace(&mut self.part, Part::Broken).beside();
+        matches!(self.part, Part::Beside(_))
+    }
+
     /// Goes on with what comes next in the file; whether anything does.
     fn go_on(&mut self) -> io::Result<bool> {
         let mut raw = match std::mem::replace(&mut self.part, Part::Broken) {
@@ -164,7 +198,7 @@ impl Input {
             Part::Gzip(decoder) => decoder.into_inner(),
             Part::Zstd(zstd) => zstd.raw,
             Part::Lz4(lz4) => lz4.decoder.into_inner().raw,
-            Part::Broken => return Ok(false),
+            Part::Beside(_) | Part::Broken => return Ok(false),
         };
         // A tape's block is filled up with zeros.
         while self.before.is_some() && raw.peek(1)? == [0] {
@@ -187,17 +221,19 @@ impl Input {
             }
         }
         let is_some = !raw.peek(1)?.is_empty();
-        (self.part, self.before, self.plain) = match compression {
-            Compression::None => (Part::Plain(raw), None, 0),
-            Compression::Gzip => (Part::Gzip(GzDecoder::new(raw)), Some("gzip"), 0),
+        let (part, format) = match compression {
+            Compression::None => (Part::Plain(raw), None),
+            Compression::Gzip => (Part::Gzip(Box::new(GzDecoder::new(raw))), Some("gzip")),
             Compression::Zstd => {
-                (Part::Zstd(Box::new(Zstd { raw, decoder: FrameDecoder::new(), in_frame: false })), Some("zstd"), 0)
+                (Part::Zstd(Box::new(Zstd { raw, decoder: FrameDecoder::new(), in_frame: false })), Some("zstd"))
             }
             Compression::Lz4 => {
                 let watched = Watched { raw, ran_out: false, legacy, has_begun: false };
-                (Part::Lz4(Box::new(Lz4 { decoder: lz4_flex::frame::FrameDecoder::new(watched) })), Some("lz4"), 0)
+                (Part::Lz4(Box::new(Lz4 { decoder: lz4_flex::frame::FrameDecoder::new(watched) })), Some("lz4"))
             }
         };
+        self.part = if self.decompresses_beside { part.beside() } else { part };
+        (self.before, self.plain) = (format, 0);
         Ok(is_some)
     }
 
@@ -223,14 +259,16 @@ impl Read for Input {
                     self.plain += count;
                     return Ok(count);
                 }
-                Part::Gzip(decoder) => decoder.read(into).map_err(|error| match error.kind() {
-                    ErrorKind::UnexpectedEof => cut_short("gzip"),
-                    _ => damaged("gzip", &error),
-                })?,
-                Part::Zstd(zstd) => zstd.read(into)?,
-                Part::Lz4(lz4) => lz4.read(into)?,
-                Part::Next(_) => 0,
+                Part::Beside(beside) => match beside.read(into) {
+                    Ok(count) => count,
+                    Err(Over { part, why }) => {
+                        self.part = part;
+                        why.map_or(Ok(()), Err)?;
+                        0
+                    }
+                },
                 Part::Broken => return Ok(0),
+                part => part.decompress(into)?,
             };
             if count > 0 || into.is_empty() {
                 return Ok(count);
@@ -239,6 +277,70 @@ impl Read for Input {
                 return Ok(0);
             }
         }
+    }
+}
+
+/// A compressed stream that a thread of its own decompresses.
+struct Beside {
+    chunks: Receiver<Result<Vec<u8>, Over>>,
+    /// Where chunks go that were read.
+    empty: Sender<Vec<u8>>,
+    /// What has not been read yet is `chunk[at..]`.
+    chunk: Vec<u8>,
+    at: usize,
+}
+
+/// A stream that is over, or broke.
+struct Over {
+    part: Part,
+    why: Option<Error>,
+}
+
+/// What is decompressed at once.
+const DECOMPRESSED: usize = 256 << 10;
+/// Chunks that wait to be read.
+const WAITING: usize = 4;
+
+impl Beside {
+    /// Decompresses it on a thread of its own, if there can be one.
+    fn start(part: Part) -> Part {
+        let ((give, chunks), (empty, emptied)) = (sync_channel(WAITING), channel::<Vec<u8>>());
+        let work = move |mut part: Part| {
+            loop {
+                let mut chunk = emptied.try_recv().unwrap_or_default();
+                chunk.resize(DECOMPRESSED, 0);
+                let given = match part.decompress(&mut chunk) {
+                    Ok(0) => give.send(Err(Over { part, why: None })),
+                    Ok(count) => {
+                        chunk.truncate(count);
+                        if give.send(Ok(chunk)).is_ok() {
+                            continue;
+                        }
+                        return;
+                    }
+                    Err(why) => give.send(Err(Over { part, why: Some(why) })),
+                };
+                // Nobody reads any more, or the stream is over.
+                return drop(given);
+            }
+        };
+        match threads::spawn_with("decompression", part, work) {
+            Ok(()) => Part::Beside(Self { chunks, empty, chunk: Vec::new(), at: 0 }),
+            Err((_, part)) => part,
+        }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, Over> {
+        if self.at == self.chunk.len() {
+            let over = || Over { part: Part::Broken, why: Some(Error::other("the thread that decompresses is gone")) };
+            let chunk = self.chunks.recv().unwrap_or_else(|_| Err(over()))?;
+            let _ = self.empty.send(std::mem::replace(&mut self.chunk, chunk));
+            self.at = 0;
+        }
+        let count = into.len().min(self.chunk.len() - self.at);
+        into[..count].copy_from_slice(&self.chunk[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
     }
 }
 

@@ -171,6 +171,11 @@ impl Reader {
         }
     }
 
+    /// Decompresses on a thread of its own; whether it is compressed.
+    pub(super) fn decompress_beside(&mut self) -> bool {
+        self.input.decompress_beside()
+    }
+
     /// How the file is broken, if it is; all before that place was used.
     pub(super) fn broken(&self) -> Option<&str> {
         self.broken.as_deref()

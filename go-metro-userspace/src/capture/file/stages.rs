@@ -44,6 +44,7 @@ enum Said {
 impl Stages<'_> {
     /// Hands all that is said to `sink`, on this thread.
     pub(super) fn run(self, threads: usize, sink: &mut impl FnMut(Told<'_>)) {
+        let threads = if threads > 1 && self.frames.decompress_beside() { threads - 1 } else { threads };
         scope(|scope| {
             if threads < 2 {
                 return self.segments_to(scope, 1, sink);

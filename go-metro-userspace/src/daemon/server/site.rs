@@ -143,7 +143,7 @@ fn metrics(page: &Arc<Page>, format: Format, gzip: bool) -> Response<Answer> {
     if gzip {
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     } else {
-        *response.body_mut() = Answer::Inflated(page.text());
+        *response.body_mut() = Answer::Inflated(Box::new(page.text()));
     }
     response
 }
@@ -164,7 +164,7 @@ enum Answer {
     /// All at once.
     Whole(Option<Bytes>),
     /// A page of metrics as text.
-    Inflated(Inflated),
+    Inflated(Box<Inflated>),
     /// A line a second.
     Live(mpsc::Receiver<Arc<Live>>),
 }

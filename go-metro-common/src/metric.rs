@@ -16,7 +16,7 @@ pub enum Kind {
 
 /// What a number counts, by Datadog's names of units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "each is its name")]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Unit {
     Byte,
     Connection,

@@ -31,7 +31,7 @@ pub struct EngineConfig {
     /// Most transmissions on record per flow.
     pub outstanding_per_flow: u16,
     /// Every segment of the peers comes, as in a capture file or from libpcap; the classifier leaves out those that
-    /// repeat an acknowledgement. Only then does a jump in a peer's sequence numbers say that segments of its were
+    /// repeat an acknowledgement. Only then does a jump in a peer's sequence numbers say that segments from it were
     /// missed.
     pub peers_complete: bool,
     /// The ports of a service: [`Batch`](crate::Batch) passes over flows without one of them. [`Engine::record`] takes

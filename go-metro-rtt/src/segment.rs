@@ -131,7 +131,7 @@ pub struct FlowKey {
 }
 
 impl Hash for FlowKey {
-    /// Five words instead of forty bytes: the flow table hashes every record.
+    /// Five words instead of forty bytes, for maps by flow; the flow table hashes its own, shorter key.
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u128(u128::from_ne_bytes(self.local.addr.0));

@@ -243,7 +243,7 @@ impl PairSummary {
 /// Bounds of [`Summaries`].
 #[derive(Clone, Copy, Debug)]
 pub struct SummaryLimits {
-    /// Host pairs kept apart in one interval; the rest are folded into one per local address and interface.
+    /// Host pairs kept apart in one interval; the rest are folded into one, [`Interval::other`].
     pub max_pairs: usize,
     /// Samples kept per pair, kind and interval. Up to so many, quantiles are exact.
     pub kept_samples: usize,

@@ -62,7 +62,7 @@ pub fn run(options: &CheckOptions, environment: Environment<'_>, out: &mut impl 
         findings.push(finding(Status::Warn, "configuration", passed_over.clone(), fix));
     }
     for detail in not_utf8(|name| std::env::var_os(name)) {
-        let fix = Some("mend it where it is set, as in /etc/default/go-metro".to_owned());
+        let fix = Some("fix it where it is set, as in /etc/default/go-metro".to_owned());
         findings.push(finding(Status::Warn, "environment", detail, fix));
     }
     let backend = config.as_ref().map_or(Backend::Auto, |config| config.backend);
@@ -138,7 +138,7 @@ fn configuration(options: &CheckOptions, environment: Environment<'_>, findings:
             let fix = match error {
                 ConfigError::Unreadable { .. } => "`go-metro config init` writes a file from a few answers",
                 _ => {
-                    "mend what is named above; `go-metro config init -` prints a file that is right, with every key \
+                    "fix what is named above; `go-metro config init -` prints a file that is right, with every key \
                      explained"
                 }
             };
@@ -282,7 +282,7 @@ fn targets(config: &Config, findings: &mut Vec<Finding>) {
                 findings.push(finding(Status::Ok, &subject, addresses.join(", "), None));
             }
             Some(error) => {
-                let fix = "mend the name or the name server; it is looked up again every dns_refresh_interval";
+                let fix = "fix the name or the name server; it is looked up again every dns_refresh_interval";
                 findings.push(finding(Status::Warn, &subject, error.clone(), Some(fix.to_owned())));
             }
         }
@@ -348,19 +348,14 @@ fn looked_up(mut hosts: Hosts) -> io::Result<Hosts> {
 fn statsd(config: &Config, findings: &mut Vec<Finding>) {
     let fix = || {
         Some(
-            "start the Datadog Agent, or mend statsd_ip, statsd_port or statsd_socket; reports begin once it listens"
+            "start the Datadog Agent, or fix statsd_ip, statsd_port or statsd_socket; reports begin once it listens"
                 .to_owned(),
         )
     };
-    let (subject, reached) = match &config.statsd {
-        Statsd::Udp { host, port } if host.contains(':') => {
-            (format!("DogStatsD udp://[{host}]:{port}"), reach_udp(host, *port))
-        }
-        Statsd::Udp { host, port } => (format!("DogStatsD udp://{host}:{port}"), reach_udp(host, *port)),
-        Statsd::Unix(path) => {
-            let reached = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
-            (format!("DogStatsD unix://{}", path.display()), reached.map(|()| "listens"))
-        }
+    let subject = format!("DogStatsD {}", config.statsd);
+    let reached = match &config.statsd {
+        Statsd::Udp { host, port } => reach_udp(host, *port),
+        Statsd::Unix(path) => UnixDatagram::unbound().and_then(|socket| socket.connect(path)).map(|()| "listens"),
     };
     let subject = match config.statsd_origin {
         Origin::File => subject,

@@ -77,7 +77,7 @@ enum Verb {
     Status(status::Args),
     /// Have the running daemon read its configuration again; exit status 1 if it refuses the file
     Reload(reload::Args),
-    /// Say what would keep it from running, and how to mend it
+    /// Report what would keep go-metro from running, and how to fix it
     Check(check::Args),
     /// Write a configuration file, or print its schema
     Config(config::Args),

@@ -40,7 +40,7 @@ pub(super) struct Args {
     /// Print every sample, as a JSON object a line or as --output says
     #[arg(long)]
     samples: bool,
-    /// In which form to print; `--format` and `-F` are older names
+    /// Output format; `--format` and `-F` are older names
     #[arg(short = 'o', long = "output", alias = "format", short_alias = 'F', value_enum, default_value_t)]
     format: Format,
     /// The same as `--output json`

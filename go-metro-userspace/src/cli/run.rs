@@ -42,7 +42,7 @@ pub(super) struct Args {
     /// The same as `--output json`
     #[arg(long, conflicts_with = "output")]
     json: bool,
-    /// Show addresses; look no names of peers up
+    /// Show addresses; do not look up names of peers
     #[arg(short = 'n', long)]
     no_names: bool,
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse_ports, help = ports_help())]
@@ -281,7 +281,7 @@ mod tests {
         for (line, what) in [
             ("-c a -i eth0", "cannot be used with"),
             ("-c a -t 10.0.0.1", "cannot be used with"),
-            ("-i eth0 --interval 0", "`0` is no time; use seconds above 0"),
+            ("-i eth0 --interval 0", "`0` is not allowed; use a time above 0"),
             ("-i eth0 --interval 20ms", "0.02 s is too short; the smallest is 0.1 s"),
             ("-i eth0 --duration soon", "expected seconds, or a time such as 500ms, 10s or 5m, found `soon`"),
             ("-i eth0 --port http", "`http` is neither a port such as 443 nor a range such as 8000-8010"),

@@ -18,7 +18,7 @@ pub(super) struct Args {
     /// The daemon's Unix socket, `status_socket` of its configuration
     #[arg(short, long, value_name = "PATH", default_value = config::STATUS_SOCKET)]
     socket: PathBuf,
-    /// In which form to print
+    /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
     /// The same as `--output json`: the document as the daemon sends it, described in docs/status.md

@@ -27,7 +27,7 @@ pub(super) struct Args {
     backend: Option<Backend>,
     #[arg(long, value_enum, help = key::sides.summary())]
     sides: Option<SidesWanted>,
-    /// Show addresses; look no names up
+    /// Show addresses; do not look up names of peers
     #[arg(short = 'n', long)]
     no_names: bool,
     /// Only connections with this port, or range of ports, at either end: a capture of its own; several with commas

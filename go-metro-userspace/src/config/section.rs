@@ -73,7 +73,7 @@ impl<'v, 'f> Reader<'v, 'f> {
             match key.as_str() {
                 Some(key) if self.names.valid.contains(&key) => {}
                 Some(key) => self.faults.add_at(&self.place.key(key), &self.place, &unknown(key, self.names)),
-                None => self.faults.add(&self.place, &format!("{} is no key; use a word", kind(key))),
+                None => self.faults.add(&self.place, &format!("{} cannot be a key; use a word", kind(key))),
             }
         }
         self.faults.count() == self.faults_before

@@ -48,7 +48,9 @@ impl Selector {
             return Err(invalid(format!("no interface's name is longer than {LONGEST} bytes")));
         }
         if is_pattern {
-            Pattern::new(text).map(Self::Like).map_err(|error| invalid(format!("it is no pattern: {}", error.msg)))
+            Pattern::new(text)
+                .map(Self::Like)
+                .map_err(|error| invalid(format!("it is not a valid pattern: {}", error.msg)))
         } else {
             Ok(Self::Name(text.to_owned()))
         }
@@ -150,8 +152,8 @@ mod tests {
             ("eth0:1", "holds ':'"),
             (&*"n".repeat(128), "longer than 127 bytes"),
             (&*format!("{}??", "n".repeat(126)), "longer than 127 bytes"),
-            ("eth[0", "it is no pattern"),
-            ("eth***", "it is no pattern"),
+            ("eth[0", "it is not a valid pattern"),
+            ("eth***", "it is not a valid pattern"),
         ] {
             let shown = Selector::parse(text).unwrap_err().to_string();
             assert!(shown.starts_with(&format!("`{text}` can never match: ")) && shown.contains(why), "{shown}");

@@ -141,7 +141,7 @@ fn a_bad_value_is_named_with_its_line_and_key() {
     let cases = [
         ("statsd_port: 70000", "init_config.statsd_port: expected a whole number from 1 to 65535, found `70000`"),
         ("statsd_port: [1]", "init_config.statsd_port: expected a whole number from 1 to 65535, found a list"),
-        ("idle_ttl: 0", "init_config.idle_ttl: `0` is no time; use seconds above 0"),
+        ("idle_ttl: 0", "init_config.idle_ttl: `0` is not allowed; use a time above 0"),
         ("idle_ttl: soon", "init_config.idle_ttl: expected seconds, or a time such as 500ms, 10s or 5m, found `soon`"),
         (
             "log_level: loud",
@@ -289,7 +289,7 @@ instances:
 conf.yaml:2: init_config.statsd_port: expected a whole number from 1 to 65535, found `0`
   2 |   statsd_port: 0
     |                ^
-conf.yaml:3: init_config.statsd_socket: `dsd.socket` is no path from the root; begin with /
+conf.yaml:3: init_config.statsd_socket: `dsd.socket` is not an absolute path; start it with /
   3 |   statsd_socket: dsd.socket
     |                  ^^^^^^^^^^
 conf.yaml:3: init_config: `statsd_socket` and `statsd_ip`/`statsd_port` exclude each other; keep one
@@ -317,7 +317,7 @@ conf.yaml:12: instances[1]: `interface` is missing; name one that `ip link` list
 conf.yaml:13: instances[1]: `sample: true` needs `sample_duration` (seconds on) and `sample_interval` (seconds off)
   13 |     sample: yes
      |     ^^^^^^
-conf.yaml:14: instances[1].sample_duration: `0` is no time; use seconds above 0
+conf.yaml:14: instances[1].sample_duration: `0` is not allowed; use a time above 0
   14 |     sample_duration: 0
      |                      ^"
     );
@@ -380,7 +380,7 @@ fn times_of_a_window_matter_only_while_sampling() {
     let off = with("sample: off, sample_duration: 0, sample_interval: 0").unwrap();
     assert_eq!(off.instances[0].sampling, None);
     let zero = with("sample: on, sample_duration: 5, sample_interval: 0").unwrap_err().to_string();
-    assert!(zero.contains("instances[0].sample_interval: `0` is no time; use seconds above 0"), "{zero}");
+    assert!(zero.contains("instances[0].sample_interval: `0` is not allowed; use a time above 0"), "{zero}");
 }
 
 #[test]

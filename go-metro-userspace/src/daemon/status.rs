@@ -175,8 +175,8 @@ impl Daemon {
             Err(error) => {
                 if self.memory.no_socket.is_none() {
                     tracing::warn!(
-                        "{error}; trying again each second. The sandbox knows a folder that was made again for \
-                         another: restart then"
+                        "{error}; trying again each second. A folder that was removed and created again is outside \
+                         the sandbox: restart to use it"
                     );
                 }
                 self.memory.no_socket = Some(error.to_string());

@@ -55,7 +55,7 @@ impl Changes {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return lost,
                 Err(error) => {
-                    tracing::debug!(%error, "cannot hear of links that change");
+                    tracing::debug!(%error, "cannot receive link changes");
                     return lost;
                 }
             }

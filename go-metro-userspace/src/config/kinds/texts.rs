@@ -101,7 +101,7 @@ texts! {
     SocketPath: PathBuf, "a path from the root", {"type": "string", "pattern": "^/"},
         |value| match text(value)? {
             text if text.starts_with('/') => said(socket_path(text)),
-            text => Err(Wrong::Said(format!("`{text}` is no path from the root; begin with /"))),
+            text => Err(Wrong::Said(format!("`{text}` is not an absolute path; start it with /"))),
         },
         |path| shown_path(path);
 

@@ -85,4 +85,4 @@ impl<const SHORTEST_MS: u64> Scalar for Time<SHORTEST_MS> {
 }
 
 /// What is wrong with a time that is none.
-pub(in crate::config) const NO_TIME: &str = "`0` is no time; use seconds above 0";
+pub(in crate::config) const NO_TIME: &str = "`0` is not allowed; use a time above 0";

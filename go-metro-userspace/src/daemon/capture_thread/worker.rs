@@ -118,7 +118,7 @@ impl Worker {
     pub(in crate::daemon) fn join(self, deadline: Instant) {
         while !self.thread.is_finished() {
             if Instant::now() >= deadline {
-                tracing::error!("the capture thread hangs; going without it");
+                tracing::error!("the capture thread does not respond; stopping without it");
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));

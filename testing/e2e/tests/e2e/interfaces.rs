@@ -181,5 +181,9 @@ fn check_shows_what_a_pattern_matches_and_a_hopeless_one_is_refused() {
     }
     let refused = Agent::spawn(&lab.a, ["run", "--interface", "eth[0"]).unwrap().finish().unwrap();
     assert_eq!(refused.status.code(), Some(2));
-    assert!(refused.stderr.join("\n").contains("`eth[0` can never match: it is no pattern"), "{:?}", refused.stderr);
+    assert!(
+        refused.stderr.join("\n").contains("`eth[0` can never match: it is not a valid pattern"),
+        "{:?}",
+        refused.stderr
+    );
 }

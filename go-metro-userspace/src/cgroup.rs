@@ -11,7 +11,7 @@ const TASK_ID: usize = 32;
 
 /// A process's groups: what its `/proc/PID/cgroup` says.
 #[derive(Clone, Copy)]
-pub struct Groups<'a>(pub &'a str);
+pub(crate) struct Groups<'a>(pub &'a str);
 
 impl<'a> Groups<'a> {
     /// A line's controllers, with commas between them, and the path of its group.
@@ -23,18 +23,18 @@ impl<'a> Groups<'a> {
     }
 
     /// The path of the group that these controllers have; that of version 2 has none (`""`).
-    pub fn path(self, controllers: &str) -> Option<&'a str> {
+    pub(crate) fn path(self, controllers: &str) -> Option<&'a str> {
         self.lines().find(|(of, _)| *of == controllers).map(|(_, path)| path)
     }
 
     /// The innermost container's identifier.
-    pub fn container_id(self) -> Option<&'a str> {
+    pub(crate) fn container_id(self) -> Option<&'a str> {
         self.lines().find_map(|(_, path)| path.rsplit('/').find_map(container_id))
     }
 
     /// The tag of a pod, `pod_uid:UID`, or else of a container, `container_id:ID`. A pod's containers share its
     /// network, so a link leads to the pod and to none of them.
-    pub fn tag(self) -> Option<String> {
+    pub(crate) fn tag(self) -> Option<String> {
         let pod = self.lines().find_map(|(_, path)| pod_uid(path)).map(|uid| format!("pod_uid:{uid}"));
         pod.or_else(|| self.container_id().map(|id| format!("container_id:{id}")))
     }

@@ -26,7 +26,7 @@ const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
 /// What to check.
 #[derive(Clone, Debug, Default)]
-pub struct CheckOptions {
+pub(crate) struct CheckOptions {
     /// A configuration file to check with everything it names.
     pub config: Option<PathBuf>,
     /// Interfaces to check without one.
@@ -54,7 +54,7 @@ struct Finding {
 }
 
 /// Checks and prints; whether nothing failed.
-pub fn run(options: &CheckOptions, environment: Environment<'_>, out: &mut impl Write) -> bool {
+pub(crate) fn run(options: &CheckOptions, environment: Environment<'_>, out: &mut impl Write) -> bool {
     let mut findings = Vec::new();
     let config = configuration(options, environment, &mut findings);
     if let Some(passed_over) = &options.passed_over {

@@ -33,7 +33,7 @@ const IGNORED: [Signal; 7] = [
 const LEAST_STACK: u64 = 256 << 10;
 
 /// Puts signals in order. To be called before there is another thread: threads inherit what is blocked.
-pub fn settle() {
+pub(crate) fn settle() {
     let handled: SigSet = HANDLED.into_iter().collect();
     // What cannot be changed stays as it is.
     let _ = handled.thread_unblock();
@@ -49,7 +49,7 @@ pub fn settle() {
 
 /// Why the first thread's stack is too small to go on, if it is: running out of it would end the process without a
 /// reason.
-pub fn stack_is_too_small() -> Option<String> {
+pub(crate) fn stack_is_too_small() -> Option<String> {
     let (now, most) = getrlimit(Resource::RLIMIT_STACK).ok()?;
     (now < LEAST_STACK).then(|| {
         let remedy = if most >= LEAST_STACK { "" } else { " (as root, or in the unit: LimitSTACK=)" };

@@ -19,7 +19,10 @@ static MISSING: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 /// # Errors
 ///
 /// There can be no more threads; the error says so.
-pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
+pub(crate) fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
     let started = Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work);
     let mut missing = MISSING.lock().unwrap_or_else(PoisonError::into_inner);
     match started {
@@ -42,7 +45,7 @@ const HINT: &str = "raise pids.max (TasksMax= of the unit) or `ulimit -u`";
 /// # Errors
 ///
 /// As [`spawn`].
-pub fn spawn_with<S: Send + 'static>(
+pub(crate) fn spawn_with<S: Send + 'static>(
     name: &str,
     state: S,
     work: impl FnOnce(S) + Send + 'static,
@@ -63,7 +66,7 @@ pub fn spawn_with<S: Send + 'static>(
 /// # Errors
 ///
 /// As [`spawn`].
-pub fn spawn_within<'scope, S: Send + 'scope>(
+pub(crate) fn spawn_within<'scope, S: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: &str,
     state: S,
@@ -82,12 +85,12 @@ pub fn spawn_within<'scope, S: Send + 'scope>(
 }
 
 /// Forgets that there was no thread of this name: others do its work.
-pub fn forgo(name: &str) {
+pub(crate) fn forgo(name: &str) {
     MISSING.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
 }
 
 /// Looks whether there can be threads again, if there could not; who waits for one notes that again if not.
-pub fn look_again() {
+pub(crate) fn look_again() {
     let is_missing = || !MISSING.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
     if is_missing() && spawn("probe", || ()).is_ok() {
         MISSING.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -95,7 +98,7 @@ pub fn look_again() {
 }
 
 /// Which threads are missing, for people; nothing if none is.
-pub fn problem() -> Option<String> {
+pub(crate) fn problem() -> Option<String> {
     let missing = MISSING.lock().unwrap_or_else(PoisonError::into_inner);
     let names: Vec<&str> = missing.iter().map(String::as_str).filter(|name| *name != "probe").collect();
     (!missing.is_empty()).then(|| format!("no thread can be started ({}): {HINT}", names.join(", ")))

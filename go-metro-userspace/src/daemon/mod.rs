@@ -51,11 +51,11 @@ use events::Hidden;
 use feed::Feed;
 use intervals::Intervals;
 use lookups::Lookups;
-pub use options::{DaemonError, DaemonOptions, Overrides};
+pub(crate) use options::{DaemonError, DaemonOptions, Overrides};
 use outputs::Outputs;
 use qdiscs::Queues;
 use reload::Reading;
-pub use sandbox::confine;
+pub(crate) use sandbox::confine;
 use server::{Ask, Asks, Server};
 use service::Service;
 use settings::{engine_config, source_settings, summary_limits};
@@ -68,7 +68,7 @@ use waiting::{answer, at, tick, ticks};
 /// # Errors
 ///
 /// When it cannot start, or the source fails for good.
-pub fn run(options: DaemonOptions) -> Result<(), DaemonError> {
+pub(crate) fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     open_files::raise_limit()?;
     confine(&options.config);
     if directory::live(&options.config).next().is_none() {

@@ -17,7 +17,7 @@ use crate::status::Live;
 
 /// What the command line says over the configuration, now and after each reload.
 #[derive(Clone, Debug, Default)]
-pub struct Overrides {
+pub(crate) struct Overrides {
     /// Where segments come from.
     pub backend: Option<Backend>,
     /// Capture filter.
@@ -44,7 +44,7 @@ pub struct Overrides {
 
 impl Overrides {
     /// Where results go with this configuration; an address to scrape adds Prometheus.
-    pub fn outputs_of(&self, config: &Config) -> Vec<Output> {
+    pub(crate) fn outputs_of(&self, config: &Config) -> Vec<Output> {
         let mut outputs = self.outputs.as_ref().unwrap_or(&config.outputs).clone();
         if self.prometheus_listen.is_some() && !outputs.contains(&Output::Prometheus) {
             outputs.push(Output::Prometheus);
@@ -53,7 +53,7 @@ impl Overrides {
     }
 
     /// The configuration with what the command line says instead.
-    pub fn apply(&self, mut config: Config) -> Config {
+    pub(crate) fn apply(&self, mut config: Config) -> Config {
         if let Some(backend) = self.backend {
             config.backend = backend;
         }
@@ -87,7 +87,7 @@ impl Overrides {
 
 /// What [`super::run`] needs.
 #[derive(Debug)]
-pub struct DaemonOptions {
+pub(crate) struct DaemonOptions {
     /// The configuration, with the overrides applied.
     pub config: Config,
     /// Its file, to read it again on SIGHUP.
@@ -104,7 +104,7 @@ pub struct DaemonOptions {
 
 /// Why the daemon could not start or go on.
 #[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
+pub(crate) enum DaemonError {
     /// The source failed.
     #[error("{0}")]
     Capture(#[from] CaptureError),

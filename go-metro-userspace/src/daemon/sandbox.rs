@@ -8,7 +8,7 @@ use crate::privileges::{self, Sandbox};
 
 /// Confines this process to what a daemon with this configuration needs. [`super::run`] does so too; who has threads
 /// before it does it before them.
-pub fn confine(config: &Config) {
+pub(crate) fn confine(config: &Config) {
     // What the kernel can do is found out by trying.
     status::kernel();
     privileges::confine(Sandbox {

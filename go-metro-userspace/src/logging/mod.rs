@@ -8,7 +8,7 @@
 //! cannot be written are counted ([`lines_lost`]).
 
 mod format;
-pub mod recent;
+pub(crate) mod recent;
 mod rotate;
 mod sparing;
 mod writer;
@@ -25,7 +25,7 @@ use crate::config::{Config, LogLevel};
 use crate::terminal;
 use format::{FileForm, JournalForm, StreamForm};
 use rotate::Rotating;
-pub use sparing::OnceInAWhile;
+pub(crate) use sparing::OnceInAWhile;
 use writer::{Queue, Target};
 
 /// Overrides the configured level, in the directives of `tracing_subscriber::EnvFilter`.
@@ -39,7 +39,7 @@ const UMASK: u32 = 0o027;
 /// A file that cannot be written is replaced by standard error: a daemon that measures is worth more than its log. A
 /// level in the environment that makes no sense is replaced by the configured one. Both are logged as errors, so that
 /// every level shows them.
-pub fn init(config: &Config) {
+pub(crate) fn init(config: &Config) {
     let (filter, bad_directive) = filter(config.log_level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
     let unwritable = open(config, filter).err();
     if let Some(error) = unwritable {
@@ -51,29 +51,29 @@ pub fn init(config: &Config) {
 }
 
 /// Lines of the log that could not be written since the start.
-pub fn lines_lost() -> u64 {
+pub(crate) fn lines_lost() -> u64 {
     writer::lines_lost()
 }
 
 /// Why the log is not where, or not as complete as, it is wanted, if so.
-pub fn problem() -> Option<String> {
+pub(crate) fn problem() -> Option<String> {
     rotate::problem()
 }
 
 /// Begins to write what is logged, on a thread of its own; once this process has confined itself, so that the thread is
 /// confined too.
-pub fn start() {
+pub(crate) fn start() {
     writer::start();
 }
 
 /// Waits until what was logged is written; half a second at most.
-pub fn finish() {
+pub(crate) fn finish() {
     writer::finish();
 }
 
 /// Starts logging to the configured file, or else nowhere but [`recent`]: standard error is a screen that others draw
 /// on.
-pub fn init_off_screen(config: &Config) {
+pub(crate) fn init_off_screen(config: &Config) {
     let (filter, _) = filter(config.log_level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
     if config.log_to_file {
         let _ = open(config, filter);

@@ -20,7 +20,7 @@ static RECENT: Mutex<VecDeque<Message>> = Mutex::new(VecDeque::new());
 
 /// A warning or an error that was logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
+pub(crate) struct Message {
     /// When.
     pub at: SystemTime,
     /// The same, on a clock that nobody sets.
@@ -32,7 +32,7 @@ pub struct Message {
 }
 
 /// The last ones, oldest first.
-pub fn messages() -> Vec<Message> {
+pub(crate) fn messages() -> Vec<Message> {
     RECENT.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
 }
 

@@ -10,7 +10,7 @@ use super::changes::Changes;
 
 /// What was deleted since the last look.
 #[derive(Debug, Default)]
-pub struct Deleted {
+pub(crate) struct Deleted {
     indices: BTreeSet<u32>,
     /// The kernel had more to tell than it could: any may be among them.
     overrun: bool,
@@ -18,13 +18,13 @@ pub struct Deleted {
 
 impl Deleted {
     /// Whether the interface of this index may have been deleted.
-    pub fn may_have(&self, ifindex: u32) -> bool {
+    pub(crate) fn may_have(&self, ifindex: u32) -> bool {
         self.overrun || self.indices.contains(&ifindex)
     }
 }
 
 /// Listens from its making on.
-pub struct Deletions(Changes);
+pub(crate) struct Deletions(Changes);
 
 impl Deletions {
     /// Listens in this thread's network namespace.
@@ -32,12 +32,12 @@ impl Deletions {
     /// # Errors
     ///
     /// The kernel has no socket for it.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         Changes::open().map(Self)
     }
 
     /// What was deleted since the last call.
-    pub fn take(&self) -> Deleted {
+    pub(crate) fn take(&self) -> Deleted {
         let mut indices = BTreeSet::new();
         let overrun = self.0.take(|change| {
             if change.kind == libc::RTM_DELLINK {

@@ -20,7 +20,7 @@ const STATES: [&str; 7] = ["unknown", "notpresent", "down", "lowerlayerdown", "t
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
+pub(crate) struct Link {
     /// Its name. Bytes that are not UTF-8 are escaped (`\xff`), and nothing can then be attached by this name.
     pub name: String,
     /// Its alternative names (`ip link property add dev NAME altname OTHER`), which are longer and mean the same
@@ -60,12 +60,12 @@ enum Kind {
 
 impl Link {
     /// All its names.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.name).chain(&self.alt_names).map(String::as_str)
     }
 
     /// Whether it is called this.
-    pub fn is_called(&self, name: &str) -> bool {
+    pub(crate) fn is_called(&self, name: &str) -> bool {
         self.names().any(|its| its == name)
     }
 
@@ -76,7 +76,7 @@ impl Link {
     /// namespace, or a tap in a bridge; and they have no address that others could talk to, as the machine has that. A
     /// container's own end has its address. What is no end of this kind (a bridge itself, bond, VLAN, macvlan, ipvlan,
     /// macvtap, a network card) never is one.
-    pub fn is_host_end(&self) -> bool {
+    pub(crate) fn is_host_end(&self) -> bool {
         let is_end = match self.kind {
             Kind::End => self.peer_namespace.is_some(),
             Kind::Program => self.is_port,
@@ -94,7 +94,7 @@ impl Link {
 /// # Errors
 ///
 /// The kernel does not answer.
-pub fn links() -> io::Result<Vec<Link>> {
+pub(crate) fn links() -> io::Result<Vec<Link>> {
     let addressed = names_with_address()?;
     let mut links = Vec::new();
     dump_raw(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(LinkMessage::default()), &mut |message| {

@@ -3,14 +3,14 @@
 //! Unlike /sys it answers for the network namespace that this thread is in, whatever is mounted.
 
 mod changes;
-pub mod deletions;
-pub mod links;
-pub mod monitor;
-pub mod namespaces;
-pub mod outages;
-pub mod qdiscs;
-pub mod routes;
-pub mod sockets;
+pub(crate) mod deletions;
+pub(crate) mod links;
+pub(crate) mod monitor;
+pub(crate) mod namespaces;
+pub(crate) mod outages;
+pub(crate) mod qdiscs;
+pub(crate) mod routes;
+pub(crate) mod sockets;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};

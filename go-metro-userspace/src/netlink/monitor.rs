@@ -16,7 +16,7 @@ const ROUTE_MESSAGES: [u16; 2] = [libc::RTM_NEWROUTE, libc::RTM_DELROUTE];
 const DESTINATION_LENGTH: usize = 1;
 
 /// Hears of changes in the network namespace of the thread that opened it.
-pub struct Monitor {
+pub(crate) struct Monitor {
     socket: Socket,
 }
 
@@ -26,7 +26,7 @@ impl Monitor {
     /// # Errors
     ///
     /// The kernel refuses the socket.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind(&SocketAddr::new(0, GROUPS))?;
         socket.set_non_blocking(true)?;
@@ -34,7 +34,7 @@ impl Monitor {
     }
 
     /// Whether anything changed since the last call. What it was is not told apart: look again.
-    pub fn has_changed(&self) -> bool {
+    pub(crate) fn has_changed(&self) -> bool {
         let mut changed = false;
         // What does not fit is cut off, and counts as a change.
         let mut buffer = [0; 512];

@@ -20,7 +20,7 @@ use super::{open, send, skipped};
 /// # Errors
 ///
 /// `/proc` cannot be read, or the kernel does not answer.
-pub fn processes_in(wanted: &BTreeSet<i32>) -> io::Result<BTreeMap<i32, u32>> {
+pub(crate) fn processes_in(wanted: &BTreeSet<i32>) -> io::Result<BTreeMap<i32, u32>> {
     let mut pids: Vec<u32> =
         fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     pids.sort_unstable();

@@ -18,7 +18,7 @@ const CARRIER_DOWN_COUNT: u16 = 48;
 const CARRIES: u32 = (libc::IFF_UP | libc::IFF_LOWER_UP) as u32;
 
 /// Listens from its making on.
-pub struct Outages {
+pub(crate) struct Outages {
     changes: Changes,
     /// Links that are down.
     down: BTreeSet<u32>,
@@ -28,7 +28,7 @@ pub struct Outages {
 
 /// Links on which something may have been lost since the last look.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Interrupted {
+pub(crate) struct Interrupted {
     /// Their indices.
     pub indices: BTreeSet<u32>,
     /// The kernel had more to tell than it could: any may be among them.
@@ -49,12 +49,12 @@ impl Outages {
     /// # Errors
     ///
     /// The kernel has no socket for it.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         Ok(Self { changes: Changes::open()?, down: BTreeSet::new(), carrier_losses: BTreeMap::new() })
     }
 
     /// What went down or came up again since the last call.
-    pub fn take(&mut self) -> Interrupted {
+    pub(crate) fn take(&mut self) -> Interrupted {
         let mut states = Vec::new();
         let overrun = self.changes.take(|change| states.extend(state(&change)));
         Interrupted { indices: states.iter().filter_map(|state| self.note(state)).collect(), overrun }

@@ -20,7 +20,7 @@ const TIMED: [&str; 2] = ["fq", "etf"];
 
 /// How one interface queues.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Qdisc {
+pub(crate) struct Qdisc {
     /// The kinds, the root's first, each once.
     pub kinds: Vec<String>,
     /// Bytes that wait now.
@@ -29,7 +29,7 @@ pub struct Qdisc {
 
 impl Qdisc {
     /// Whether what passes waits here, and the classifier does not know how long.
-    pub fn queues(&self) -> bool {
+    pub(crate) fn queues(&self) -> bool {
         let is_any = |of: &[&str]| self.kinds.iter().any(|kind| of.contains(&&**kind));
         is_any(&SHAPERS) || self.backlog > 0 && !is_any(&TIMED)
     }
@@ -46,7 +46,7 @@ impl std::fmt::Display for Qdisc {
 /// # Errors
 ///
 /// The kernel does not answer.
-pub fn qdiscs() -> io::Result<BTreeMap<u32, Qdisc>> {
+pub(crate) fn qdiscs() -> io::Result<BTreeMap<u32, Qdisc>> {
     let mut all = BTreeMap::<u32, Qdisc>::new();
     dump(NETLINK_ROUTE, RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()), &mut |answer| {
         if let RouteNetlinkMessage::NewQueueDiscipline(message) = answer

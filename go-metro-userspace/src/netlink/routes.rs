@@ -17,7 +17,7 @@ use crate::targets::addresses_of_interface;
 /// # Errors
 ///
 /// The kernel does not answer.
-pub fn default_interfaces() -> io::Result<BTreeSet<u32>> {
+pub(crate) fn default_interfaces() -> io::Result<BTreeSet<u32>> {
     Ok(of_families()?.into_iter().flatten().collect())
 }
 
@@ -27,7 +27,7 @@ pub fn default_interfaces() -> io::Result<BTreeSet<u32>> {
 /// # Errors
 ///
 /// The kernel does not answer.
-pub fn default_interface() -> io::Result<Option<String>> {
+pub(crate) fn default_interface() -> io::Result<Option<String>> {
     let first = of_families()?.into_iter().flatten().next();
     let name = first.and_then(|index| nix::net::if_::if_indextoname(index).ok());
     Ok(name.and_then(|name| name.into_string().ok()))
@@ -81,7 +81,7 @@ fn interfaces_of(route: &RouteMessage) -> BTreeSet<u32> {
 }
 
 /// The interfaces, but for loopback, that have an address others could talk to; sorted.
-pub fn addressed_interfaces() -> Vec<String> {
+pub(crate) fn addressed_interfaces() -> Vec<String> {
     let Ok(interfaces) = nix::net::if_::if_nameindex() else { return Vec::new() };
     let names = interfaces.iter().filter_map(|interface| interface.name().to_str().ok().map(str::to_owned));
     let talks = |name: &String| {

@@ -14,7 +14,7 @@ use super::dump;
 
 /// One connection, as the kernel sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KernelSocket {
+pub(crate) struct KernelSocket {
     /// This host's end.
     pub local: Endpoint,
     /// The peer's.
@@ -32,7 +32,7 @@ pub struct KernelSocket {
 /// # Errors
 ///
 /// The kernel does not answer.
-pub fn connections(sink: &mut impl FnMut(KernelSocket)) -> io::Result<()> {
+pub(crate) fn connections(sink: &mut impl FnMut(KernelSocket)) -> io::Result<()> {
     for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
         let request = InetRequest {
             family,

@@ -15,7 +15,7 @@ const RIGHTS: ABI = ABI::V3;
 
 /// How far files are restricted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Landlock {
+pub(crate) enum Landlock {
     /// As far as they are meant to be.
     Full,
     /// The kernel lacks some of the rights.
@@ -27,7 +27,7 @@ pub enum Landlock {
 impl Landlock {
     /// For people and programs.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Part => "part",

@@ -20,8 +20,8 @@ use aya::util::KernelVersion;
 use caps::{CapSet, Capability, CapsHashSet};
 use tracing::debug;
 
-pub use files::Landlock;
-pub use threads::{Rights, of_all_threads, without_proc};
+pub(crate) use files::Landlock;
+pub(crate) use threads::{of_all_threads, without_proc};
 
 /// In the environment: `off`, and nothing is given up, for tracers and debuggers; `kill`, and a system call that is not
 /// expected ends the process instead of failing, so that tests notice it.
@@ -29,7 +29,7 @@ const SANDBOX: &str = "GO_METRO_SANDBOX";
 
 /// What goes on to be needed once a source is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Needs {
+pub(crate) enum Needs {
     /// To attach to interfaces that come, and to change targets.
     Ebpf,
     /// To open interfaces that come.
@@ -92,13 +92,13 @@ fn asked() -> Result<Asked, String> {
 /// # Errors
 ///
 /// It has none; the error names the variable and what it can be.
-pub fn check_environment() -> Result<(), String> {
+pub(crate) fn check_environment() -> Result<(), String> {
     asked().map(drop)
 }
 
 /// What the process is to be confined to.
 #[derive(Clone, Copy, Debug)]
-pub struct Sandbox<'a> {
+pub(crate) struct Sandbox<'a> {
     /// Whether it is to be confined at all.
     pub wanted: bool,
     /// Folders below which files can be made and written, and files that can be written.
@@ -113,7 +113,7 @@ pub struct Sandbox<'a> {
 
 /// What [`confine`] came to.
 #[derive(Clone, Debug)]
-pub struct Confinement {
+pub(crate) struct Confinement {
     /// Why nothing is given up, if so.
     pub off: Option<&'static str>,
     /// How far files are restricted.
@@ -125,7 +125,7 @@ static CONFINEMENT: OnceLock<Confinement> = OnceLock::new();
 
 /// Gives up, for this thread and all that it starts, what is not needed from the start on. Once and for all: a second
 /// call changes nothing.
-pub fn confine(sandbox: Sandbox<'_>) {
+pub(crate) fn confine(sandbox: Sandbox<'_>) {
     CONFINEMENT.get_or_init(|| {
         // What it has no meaning for was refused at the start of the program.
         let asked = asked().unwrap_or_default();
@@ -172,38 +172,38 @@ pub fn confine(sandbox: Sandbox<'_>) {
 
 /// What [`confine`] came to, once it was called.
 #[must_use]
-pub fn confinement() -> Option<&'static Confinement> {
+pub(crate) fn confinement() -> Option<&'static Confinement> {
     CONFINEMENT.get()
 }
 
 /// Whether nothing was given up, as it was not wanted.
 #[must_use]
-pub fn is_off() -> bool {
+pub(crate) fn is_off() -> bool {
     confinement().is_some_and(|confinement| confinement.off.is_some())
 }
 
 /// Whether files can be made in this folder as far as this process has confined itself.
 #[must_use]
-pub fn may_write_in(folder: &Path) -> bool {
+pub(crate) fn may_write_in(folder: &Path) -> bool {
     confinement().is_none_or(|confinement| {
         confinement.landlock == Landlock::Off || confinement.writable.iter().any(|below| folder.starts_with(below))
     })
 }
 
 /// Gives up, for this thread and all that it starts from now on, every capability that `needs` does not have, for good.
-pub fn keep(needs: Needs) {
+pub(crate) fn keep(needs: Needs) {
     retain(&needs.capabilities(KernelVersion::current().ok()));
 }
 
 /// Gives up every capability that this thread has.
-pub fn give_up_all() {
+pub(crate) fn give_up_all() {
     retain(&[]);
 }
 
 /// Those of these capabilities that this thread lacks. CAP_SYS_ADMIN stands for two of them
 /// (include/linux/capability.h, `bpf_capable` and `perfmon_capable`).
 #[must_use]
-pub fn lacking(wanted: &[Capability]) -> Vec<Capability> {
+pub(crate) fn lacking(wanted: &[Capability]) -> Vec<Capability> {
     let effective = caps::read(None, CapSet::Effective).unwrap_or_default();
     let stands_for = |capability: &Capability| {
         matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON)

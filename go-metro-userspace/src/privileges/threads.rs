@@ -7,7 +7,7 @@ use caps::Capability;
 
 /// What at least one thread may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rights {
+pub(crate) struct Rights {
     /// Capabilities that some thread has, by number.
     pub capabilities: Vec<Capability>,
     /// Whether no thread can gain any by running a program.
@@ -18,7 +18,7 @@ pub struct Rights {
 
 /// Of all threads together; none where /proc does not tell.
 #[must_use]
-pub fn of_all_threads() -> Option<Rights> {
+pub(crate) fn of_all_threads() -> Option<Rights> {
     let tasks = fs::read_dir("/proc/self/task").ok()?.flatten();
     // One that has ended meanwhile does nothing any more.
     let statuses: Vec<String> = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok()).collect();
@@ -27,7 +27,7 @@ pub fn of_all_threads() -> Option<Rights> {
 
 /// What cannot be told where /proc is not there.
 #[must_use]
-pub fn without_proc() -> Option<&'static str> {
+pub(crate) fn without_proc() -> Option<&'static str> {
     (!fs::exists("/proc/self/status").unwrap_or(false)).then_some(
         "/proc is not mounted: what threads may do, memory, containers, and interfaces on which nothing is seen cannot \
          be told",

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The status socket of a daemon that lives, sees what this process would see, and reports to the DogStatsD server of
 /// the configuration.
-pub fn reporter(config: &Config) -> Option<PathBuf> {
+pub(crate) fn reporter(config: &Config) -> Option<PathBuf> {
     let socket = config.status_socket.as_ref()?;
     // One that does not answer, or not to us, is no reason to stay away.
     let living = client::status(socket).ok()?;

@@ -22,7 +22,7 @@ const LONGEST: u64 = 64 << 20;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub(crate) enum AskError {
     /// Nobody listens.
     #[error("no daemon answers at {socket}: {source}")]
     NotRunning {
@@ -52,7 +52,7 @@ pub enum AskError {
 /// # Errors
 ///
 /// Nobody answers, or not with a document.
-pub fn status_text(socket: &Path) -> Result<String, AskError> {
+pub(crate) fn status_text(socket: &Path) -> Result<String, AskError> {
     let mut answer = ask(socket, super::STATUS_PATH)?;
     answer.set_limit(LONGEST);
     let mut text = String::new();
@@ -65,7 +65,7 @@ pub fn status_text(socket: &Path) -> Result<String, AskError> {
 /// # Errors
 ///
 /// As [`status_text`]; or it is of a version that this program does not know.
-pub fn status(socket: &Path) -> Result<Status, AskError> {
+pub(crate) fn status(socket: &Path) -> Result<Status, AskError> {
     parse(&status_text(socket)?).map_err(|error| silent(socket, &error))
 }
 
@@ -74,7 +74,7 @@ pub fn status(socket: &Path) -> Result<Status, AskError> {
 /// # Errors
 ///
 /// It is none, or of a version that this program does not know.
-pub fn parse(text: &str) -> Result<Status, String> {
+pub(crate) fn parse(text: &str) -> Result<Status, String> {
     #[derive(serde::Deserialize)]
     struct Version {
         version: u32,
@@ -98,7 +98,7 @@ pub fn parse(text: &str) -> Result<Status, String> {
 /// # Errors
 ///
 /// Nobody listens, or may not be asked.
-pub fn process(socket: &Path) -> Result<Option<i32>, AskError> {
+pub(crate) fn process(socket: &Path) -> Result<Option<i32>, AskError> {
     let stream = connect(socket)?;
     let peer = nix::sys::socket::getsockopt(&stream, sockopt::PeerCredentials);
     let peer = peer.map_err(|error| silent(socket, &error))?;
@@ -110,7 +110,7 @@ pub fn process(socket: &Path) -> Result<Option<i32>, AskError> {
 /// # Errors
 ///
 /// As [`status_text`].
-pub fn watch(socket: &Path) -> Result<impl Iterator<Item = io::Result<Live>> + use<>, AskError> {
+pub(crate) fn watch(socket: &Path) -> Result<impl Iterator<Item = io::Result<Live>> + use<>, AskError> {
     let mut answer = ask(socket, super::LIVE_PATH)?;
     Ok(std::iter::from_fn(move || {
         answer.set_limit(LONGEST);

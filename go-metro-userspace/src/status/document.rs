@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::metrics::Reading;
 
 /// The version that this program writes and understands.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// How a daemon is doing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// [`VERSION`].
     pub version: u32,
     /// `ok` or `degraded`.
@@ -63,7 +63,7 @@ impl Status {
     /// What becomes of the results does not matter here: a server that is away is no reason to keep a pod out of
     /// service.
     #[must_use]
-    pub fn is_capturing(&self) -> bool {
+    pub(crate) fn is_capturing(&self) -> bool {
         self.interfaces.is_empty() || self.interfaces.iter().any(|interface| interface.attached)
     }
 }
@@ -71,7 +71,7 @@ impl Status {
 /// Whether it does all that it was told to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub(crate) enum State {
     /// It does.
     Ok,
     /// Something is in its way.
@@ -80,7 +80,7 @@ pub enum State {
 
 /// The process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Program {
+pub(crate) struct Program {
     /// Its version.
     pub version: String,
     /// Its process id.
@@ -97,7 +97,7 @@ pub struct Program {
 
 /// Where segments come from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BackendStatus {
+pub(crate) struct BackendStatus {
     /// `ebpf` or `pcap`.
     pub name: String,
     /// `auto`, `ebpf` or `pcap`.
@@ -108,7 +108,7 @@ pub struct BackendStatus {
 
 /// The kernel.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Kernel {
+pub(crate) struct Kernel {
     /// As `uname -r` has it.
     pub release: String,
     /// What the eBPF source needs or uses.
@@ -117,7 +117,7 @@ pub struct Kernel {
 
 /// A feature of the kernel.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct FeatureStatus {
+pub(crate) struct FeatureStatus {
     /// Its name.
     pub name: String,
     /// Whether it can be used.
@@ -128,7 +128,7 @@ pub struct FeatureStatus {
 
 /// What the process may do, as the kernel tells it of all its threads.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct PrivilegesStatus {
+pub(crate) struct PrivilegesStatus {
     /// Why it gives up nothing, if so.
     pub off: Option<String>,
     /// Whether the kernel cannot be asked, as /proc is not mounted: the three that follow say nothing then.
@@ -146,7 +146,7 @@ pub struct PrivilegesStatus {
 
 /// One interface.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct InterfaceStatus {
+pub(crate) struct InterfaceStatus {
     /// Its name.
     pub name: String,
     /// Whether capture runs on it; otherwise it is waited for.
@@ -164,7 +164,7 @@ pub struct InterfaceStatus {
 
 /// What one instance watches.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TargetStatus {
+pub(crate) struct TargetStatus {
     /// On which interface.
     pub interface: String,
     /// False in the off part of a sampling window.
@@ -179,7 +179,7 @@ pub struct TargetStatus {
 
 /// A configured host name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct HostStatus {
+pub(crate) struct HostStatus {
     /// The name.
     pub name: String,
     /// The last good answer.
@@ -193,12 +193,12 @@ pub struct HostStatus {
 /// Numbers by name. Which there are is declared in [`crate::metrics`], as `group.field`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Counts(BTreeMap<String, Count>);
+pub(crate) struct Counts(BTreeMap<String, Count>);
 
 /// A number, or one for each cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Count {
+pub(crate) enum Count {
     /// One.
     One(u64),
     /// By cause, or reason.
@@ -207,7 +207,7 @@ pub enum Count {
 
 impl Counts {
     /// The numbers of this group.
-    pub fn of(group: &str, readings: impl Iterator<Item = Reading>) -> Self {
+    pub(crate) fn of(group: &str, readings: impl Iterator<Item = Reading>) -> Self {
         let mut counts = BTreeMap::new();
         for reading in readings {
             let each = reading.by_label().map(|(label, count)| (label.to_owned(), count));
@@ -226,13 +226,13 @@ impl Counts {
 
     /// The same with another number.
     #[must_use]
-    pub fn with(mut self, name: &str, count: u64) -> Self {
+    pub(crate) fn with(mut self, name: &str, count: u64) -> Self {
         self.0.insert(name.to_owned(), Count::One(count));
         self
     }
 
     /// A number, the sum of those by cause; 0 from a daemon that does not have it.
-    pub fn get(&self, name: &str) -> u64 {
+    pub(crate) fn get(&self, name: &str) -> u64 {
         match self.0.get(name) {
             Some(Count::One(count)) => *count,
             Some(Count::Each(counts)) => counts.values().sum(),
@@ -243,7 +243,7 @@ impl Counts {
 
 /// How much passes a second.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Rates {
+pub(crate) struct Rates {
     /// The time that the rates are of.
     pub over_s: f64,
     /// Packets at the hooks.
@@ -256,7 +256,7 @@ pub struct Rates {
 
 /// Where results go.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct OutputStatus {
+pub(crate) struct OutputStatus {
     /// `statsd`, `prometheus`, `json` or `table`.
     pub kind: String,
     /// Address, path or `stdout`.
@@ -267,7 +267,7 @@ pub struct OutputStatus {
 
 /// A report.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct LastReport {
+pub(crate) struct LastReport {
     /// When.
     pub at_ns: u64,
     /// How long ago.
@@ -280,7 +280,7 @@ pub struct LastReport {
 
 /// A line of the log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct LogMessage {
+pub(crate) struct LogMessage {
     /// When, by the wall clock of that time.
     pub at_ns: u64,
     /// How long ago; none from an older daemon.

@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use go_metro_rtt::{PairSummary, Side};
+use go_metro_rtt::PairSummary;
 
 /// One second.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Live {
+pub(crate) struct Live {
     /// The version of the program that tells it.
     pub program: String,
     /// The end of the second, in nanoseconds since the epoch.
@@ -30,7 +30,7 @@ pub struct Live {
 
 /// Counters since the daemon started, but for `flows`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Packets at the hooks.
     pub packets: u64,
     /// Records that reached the engine.
@@ -55,7 +55,7 @@ pub struct Counters {
 
 /// One flow in one second.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct LiveFlow {
+pub(crate) struct LiveFlow {
     /// This end.
     pub local: SocketAddr,
     /// The other end.
@@ -68,11 +68,4 @@ pub struct LiveFlow {
     pub to_local: bool,
     /// What was measured.
     pub summary: PairSummary,
-}
-
-impl LiveFlow {
-    /// To which end the round trips went.
-    pub fn side(&self) -> Side {
-        if self.to_local { Side::Local } else { Side::Remote }
-    }
 }

@@ -4,16 +4,16 @@
 //! from second to second; [`client`] asks it over its Unix socket, [`show`] prints the answer for people. The answering
 //! side is the agent's.
 
-pub mod beside;
-pub mod client;
-pub mod document;
-pub mod live;
-pub mod show;
+pub(crate) mod beside;
+pub(crate) mod client;
+pub(crate) mod document;
+pub(crate) mod live;
+pub(crate) mod show;
 
-pub use document::Status;
-pub use live::Live;
+pub(crate) use document::Status;
+pub(crate) use live::Live;
 
 /// The document.
-pub const STATUS_PATH: &str = "/v1/status";
+pub(crate) const STATUS_PATH: &str = "/v1/status";
 /// A line a second, for as long as the connection lasts.
-pub const LIVE_PATH: &str = "/v1/live";
+pub(crate) const LIVE_PATH: &str = "/v1/live";

@@ -8,7 +8,7 @@ use super::document::{Counts, HostStatus, PrivilegesStatus, State, Status};
 use crate::{metrics, terminal};
 
 /// A page of text; lines end with a newline.
-pub fn page(status: &Status) -> String {
+pub(crate) fn page(status: &Status) -> String {
     let mut text = String::new();
     let mut line = |name: &str, what: String| {
         // Writing to a string cannot fail.

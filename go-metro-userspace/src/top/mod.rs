@@ -44,7 +44,7 @@ const MOST: (u16, u16) = (1000, 500);
 const BACKLOG: usize = 4;
 
 /// Where what is shown comes from.
-pub enum From {
+pub(crate) enum From {
     /// A capture of its own.
     Own(Box<DaemonOptions>),
     /// The daemon at this socket.
@@ -53,7 +53,7 @@ pub enum From {
 
 /// Why it ended by itself.
 #[derive(Debug, thiserror::Error)]
-pub enum TopError {
+pub(crate) enum TopError {
     /// There is no daemon to follow.
     #[error("{0}")]
     Ask(#[from] AskError),
@@ -74,7 +74,7 @@ type Ended = Result<(), TopError>;
 /// # Errors
 ///
 /// It cannot start, or what is shown failed.
-pub fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
+pub(crate) fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
     let (sender, seconds) = mpsc::channel(BACKLOG);
     let stop = Arc::new(AtomicBool::new(false));
     // Before there is a thread.

@@ -39,7 +39,7 @@ const FIRST_ANSWERS: Duration = Duration::from_millis(300);
     "all targets are addresses of this host, and the way to them is not worth measuring: name remote addresses, \
      prefixes or hosts; `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything"
 )]
-pub struct OnlyLocalTargets;
+pub(crate) struct OnlyLocalTargets;
 
 /// All instances and all names.
 pub(super) struct Directory {

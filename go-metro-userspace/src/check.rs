@@ -234,10 +234,10 @@ fn matches_now(interface: &str, names: &[String]) -> Finding {
 
 /// What the configuration asks for that eBPF cannot do.
 fn only_pcap_can(config: &Config, findings: &mut Vec<Finding>) {
-    let filter = config.filter.as_ref().filter(|filter| filter.trim() != "tcp");
+    let filter = config.narrowing_filter();
     let wishes = [
         (filter.is_some(), "`filter`"),
-        (config.instances.iter().any(|instance| instance.interface == "any"), "`interface: any`"),
+        (config.instances.iter().any(|instance| instance.interface == interfaces::ANY), "`interface: any`"),
     ];
     let status = match config.backend {
         Backend::Auto => Status::Warn,

@@ -4,8 +4,7 @@ use ipnet::IpNet;
 
 use go_metro_rtt::Addr;
 
-/// Bits in front of an IPv4 address in an [`Addr`].
-const MAPPED: u8 = 96;
+use crate::config::MAPPED_BITS;
 
 /// A few prefixes; none at all stands for every address.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +32,7 @@ impl Prefixes {
 
 impl Prefix {
     fn of(net: &IpNet) -> Self {
-        let len = net.prefix_len() + if net.addr().is_ipv4() { MAPPED } else { 0 };
+        let len = net.prefix_len() + if net.addr().is_ipv4() { MAPPED_BITS } else { 0 };
         let mask = u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
         Self { mask, bits: Addr::from(net.addr()).bits() & mask, is_v4: net.addr().is_ipv4() }
     }

@@ -8,7 +8,10 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, so
 
 use super::ebpf::{EbpfSource, RingSource};
 use super::pcap::PcapSource;
-use super::{Attached, CaptureError, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way};
+use super::{
+    Attached, CaptureError, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way,
+    interfaces,
+};
 use crate::config::Backend;
 use crate::privileges;
 
@@ -353,5 +356,5 @@ fn needs_libpcap(settings: &SourceSettings) -> Option<String> {
     if settings.filter.is_some() {
         return Some("a capture filter is configured".to_owned());
     }
-    settings.watch.contains_key("any").then(|| "the interface `any` exists only for libpcap".to_owned())
+    settings.watch.contains_key(interfaces::ANY).then(|| "the interface `any` exists only for libpcap".to_owned())
 }

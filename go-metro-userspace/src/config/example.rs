@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::declaration::{Key, Reload, Section as _};
-use super::host::network;
+use super::host::{EVERYTHING, network};
 use super::{Config, ConfigError, Instance};
 
 const HEAD: &str = "\
@@ -48,7 +48,7 @@ pub fn example() -> String {
 ///
 /// An answer that is not valid.
 pub fn write(answers: &Answers) -> Result<String, ConfigError> {
-    let everything = ["0.0.0.0/0".to_owned(), "::/0".to_owned()];
+    let everything = EVERYTHING.map(str::to_owned);
     let (nets, hosts): (Vec<String>, Vec<String>) = match answers.targets.as_slice() {
         [] => (everything.to_vec(), Vec::new()),
         targets => targets.iter().cloned().partition(|target| network(target).is_some()),

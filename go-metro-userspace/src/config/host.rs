@@ -46,12 +46,13 @@ pub(super) fn host_of_url(text: &str) -> Option<String> {
     host_name(split_port(rest.split(['/', '?', '#']).next()?).0)
 }
 
+/// Bits of an IPv6 address, into which IPv4 is mapped, before those of IPv4.
+pub const MAPPED_BITS: u8 = 96;
+
 /// An address or a prefix, its host bits cleared. IPv4 mapped into IPv6 (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2) is
 /// IPv4, which is what is on the wire.
 #[must_use]
 pub fn network(text: &str) -> Option<IpNet> {
-    /// Bits of such an address before those of IPv4.
-    const MAPPED_BITS: u8 = 96;
     let text = text.trim();
     let address = || text.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
     let net = text.parse::<IpNet>().ok().map(|net| net.trunc()).or_else(address)?;
@@ -61,6 +62,9 @@ pub fn network(text: &str) -> Option<IpNet> {
         _ => Some(net),
     }
 }
+
+/// Every address.
+pub(super) const EVERYTHING: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
 /// Whether this is how people write "every address".
 pub(super) fn is_everything(text: &str) -> bool {

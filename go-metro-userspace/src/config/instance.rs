@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::declaration::{Section as _, settings};
-use super::host::{host_name, network, with_port};
+use super::host::{EVERYTHING, host_name, network, with_port};
 use super::kinds::{
     AutoOr, HostName, Interface, List, NO_TIME, Network, Optional, PathOrNothing, Span, Text, YesNo, argument,
 };
@@ -135,7 +135,7 @@ impl Instance {
             }
         }
         if targets.is_empty() {
-            instance.ips.extend(["0.0.0.0/0", "::/0"].iter().filter_map(|net| network(net)));
+            instance.ips.extend(EVERYTHING.iter().filter_map(|net| network(net)));
         }
         Ok(instance)
     }

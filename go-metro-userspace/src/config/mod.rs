@@ -41,7 +41,7 @@ pub use declaration::{Key, Reload};
 pub use environment::not_utf8;
 pub use error::{ConfigError, Fault};
 pub use example::{Answers, example, write};
-pub use host::{network, split_port};
+pub use host::{MAPPED_BITS, network, split_port};
 pub(crate) use init::key;
 pub use init::{Config, STATUS_SOCKET};
 pub use instance::{Instance, Sampling};
@@ -145,6 +145,11 @@ impl Config {
         let instances: Result<_, String> = interfaces.iter().map(|name| Instance::of(name, targets)).collect();
         let config = |instances| Self { instances, ..Self::defaults() }.with_environment(|_| false, environment);
         instances.and_then(config).map_err(ConfigError::CommandLine)
+    }
+
+    /// The filter, where it leaves out some TCP.
+    pub fn narrowing_filter(&self) -> Option<&str> {
+        self.filter.as_deref().filter(|filter| filter.trim() != "tcp")
     }
 
     /// The keys whose values differ in another configuration.

@@ -15,7 +15,7 @@ pub(super) fn source_settings(config: &Config, directory: &Directory) -> SourceS
         ring_bytes: config.ring_size,
         workers: config.workers,
         snaplen: config.snaplen,
-        filter: config.filter.clone().filter(|filter| filter.trim() != "tcp"),
+        filter: config.narrowing_filter().map(str::to_owned),
         sides: config.sides.into(),
         ingress: config.ingress_hook,
         thinning: config.sampling,

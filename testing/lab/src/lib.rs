@@ -16,7 +16,7 @@
 //!
 //! Order of modules: `behind`, `container`, `flood`, `pair`, `programs`, `prometheus`, `statsd`, `tcpdump`, `terminal`,
 //! `traffic` → `agent`, `tcp_info` → `network` → `forwarder`, `namespace` → `ethtool`, `passage`, `port`, `priority` →
-//! `frame` → `impairment` → `big_tcp`, `late`, `over`.
+//! `frame` → `impairment` → `big_tcp`, `late`, `over`, `soon`.
 
 pub mod agent;
 pub mod behind;
@@ -37,6 +37,7 @@ pub mod port;
 mod priority;
 pub mod programs;
 pub mod prometheus;
+pub mod soon;
 pub mod statsd;
 pub mod tcp_info;
 pub mod tcpdump;

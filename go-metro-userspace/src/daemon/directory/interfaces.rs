@@ -114,7 +114,7 @@ impl Interfaces {
         }
         // The device `any` sees interfaces that nobody configured.
         let name = nix::net::if_::if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
-        name.unwrap_or_else(|| "any".to_owned())
+        name.unwrap_or_else(|| interfaces::ANY.to_owned())
     }
 
     /// The tags of the container or pod that an interface leads to.

@@ -85,7 +85,7 @@ impl Watcher {
     pub(super) fn watches(&self, name: &str, links: &Links) -> bool {
         let names = std::iter::once(name).chain(links.alt_names_of(name));
         let chooses = |selector: &Selector| selector.chooses(names, name == "lo", links.is_default(name));
-        self.interface == "any" || self.selector.as_ref().is_some_and(chooses)
+        self.interface == interfaces::ANY || self.selector.as_ref().is_some_and(chooses)
     }
 
     /// Whether an interface must be there for it: one that is named, or the default route's. A pattern may match none.

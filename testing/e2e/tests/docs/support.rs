@@ -9,11 +9,9 @@ use std::time::Duration;
 use serde_json::Value;
 use testing_lab::Lab;
 use testing_lab::agent::binary;
+pub(crate) use testing_lab::soon::SOON;
 use testing_lab::traffic::{Rounds, Server, connect};
 use testing_support::workspace::{capture, root};
-
-/// How long a test waits for what is due at once. It bounds a failure; a busy machine may need much of it.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// A file of the repository.
 pub(crate) fn file(path: &str) -> PathBuf {

@@ -1,15 +1,11 @@
 //! What several tests say.
 
-use std::time::Duration;
-
 pub(crate) use testing_lab::agent::Backend;
 use testing_lab::agent::{Agent, Sample, samples};
 pub(crate) use testing_lab::late::{Late, in_time, timely};
+pub(crate) use testing_lab::soon::SOON;
 use testing_lab::traffic::{Rounds, Server, connect};
 use testing_lab::{INTERFACE, Lab};
-
-/// How long a test waits for what is due at once. It bounds a failure; a busy machine may need much of it.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// Arguments that watch host b's addresses on host a's interface.
 pub(crate) fn watching(lab: &Lab, backend: Backend) -> Vec<String> {

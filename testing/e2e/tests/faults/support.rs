@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use testing_lab::agent::Agent;
 pub(crate) use testing_lab::agent::Backend;
+pub(crate) use testing_lab::soon::{SOON, wait};
 use testing_lab::statsd::{Listener, Metric};
 use testing_lab::traffic::{Rounds, Server, connect};
 use testing_lab::{Lab, Link};
 
-/// How long a test waits for what is due at once. It bounds a failure; a busy machine may need much of it.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// The path's round-trip time: no true sample is shorter.
 pub(crate) const RTT: Duration = Duration::from_millis(5);
 /// Time between reports.
@@ -166,15 +165,6 @@ pub(crate) fn wait_until(server: &Listener, what: &str, enough: impl Fn(&Heard) 
             let counts: Vec<_> = heard.0.iter().rev().take(40).map(|m| (m.name.clone(), m.values[0])).collect();
             panic!("not within {SOON:?}: {what}; last heard: {counts:?}");
         }
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Waits until a condition holds that nothing announces.
-pub(crate) fn wait(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !done() {
-        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -83,7 +83,9 @@ const WATCHED_INTERVAL: Duration = Duration::from_secs(1);
 fn interval_help() -> String {
     let (usual, watched) = (key::report_interval.shown(), WATCHED_INTERVAL.as_secs());
     let summary = key::report_interval.summary();
-    format!("{summary} [default: the file's, else {usual} for statsd and {watched} for table and json]")
+    let seconds = Output::listed(Output::is_watched, "and");
+    let others = Output::listed(|output| !output.is_watched(), "and");
+    format!("{summary} [default: the file's, else {usual} for {others} and {watched} for {seconds}]")
 }
 
 fn prometheus_help() -> String {
@@ -111,21 +113,26 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if outputs.iter().enumerate().any(|(index, output)| outputs[..index].contains(output)) {
         return Err(Failure::usage(&"--output lists one of them twice; each report would be sent twice"));
     }
-    if outputs.contains(&Output::Table) && outputs.contains(&Output::Json) {
-        return Err(Failure::usage(
-            &"--output: table and json would be mixed on standard output; choose one, and for both run `go-metro top` \
-              or `go-metro status` beside it",
-        ));
+    let is_on_stdout = |output: Output| output.is_on_stdout() && outputs.contains(&output);
+    if outputs.iter().filter(|output| is_on_stdout(**output)).count() > 1 {
+        return Err(Failure::usage(&format!(
+            "--output: {} would be mixed on standard output; choose one, and run `go-metro top` or `go-metro status` \
+             beside it",
+            Output::listed(is_on_stdout, "and")
+        )));
     }
-    if args.samples && !outputs.iter().any(|output| matches!(output, Output::Json)) {
-        return Err(Failure::usage(&"--samples needs --output json"));
+    if args.samples && !outputs.iter().any(|output| output.takes_samples()) {
+        return Err(Failure::usage(&format!(
+            "--samples needs --output {}",
+            Output::listed(Output::takes_samples, "or")
+        )));
     }
-    let watched = outputs.iter().any(|output| !matches!(output, Output::Statsd | Output::Prometheus));
-    if watched && config_path.is_none() {
+    if outputs.iter().any(|output| output.is_watched()) && config_path.is_none() {
         overrides.report_interval.get_or_insert(WATCHED_INTERVAL);
     }
     let config = overrides.apply(config);
-    if let Some(socket) = outputs.contains(&Output::Statsd).then(|| beside::reporter(&config)).flatten() {
+    if let Some(socket) = outputs.iter().any(|output| output.is_added_up()).then(|| beside::reporter(&config)).flatten()
+    {
         #[cfg(feature = "top")]
         if args.is_bare() && terminal::is_screen() {
             // Its results are being reported: who only looks needs no second capture.

@@ -173,19 +173,75 @@ pub enum Output {
     Table,
 }
 
+/// What else the program knows of an output. The matches are exhaustive, so that the compiler names those that a new
+/// variant belongs in.
 impl Output {
     /// As files, the command line and `status` have it.
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
+
+    /// Those of which something holds, as people list them.
+    pub fn listed(holds: impl Fn(Self) -> bool, last: &str) -> String {
+        let outputs = Self::value_variants().iter().copied().filter(|output| holds(*output));
+        listed(&outputs.map(Self::name).collect::<Vec<_>>(), last)
+    }
+
+    /// Whether a configuration file may name it: a table is for people at a terminal, who use the command line.
+    pub const fn may_stand_in_a_file(self) -> bool {
+        match self {
+            Self::Table => false,
+            Self::Statsd | Self::Prometheus | Self::Json => true,
+        }
+    }
+
+    /// Whether people watch it: then it is reported every second where no file says otherwise.
+    pub const fn is_watched(self) -> bool {
+        match self {
+            Self::Json | Self::Table => true,
+            Self::Statsd | Self::Prometheus => false,
+        }
+    }
+
+    /// Whether it has standard output, which two cannot share.
+    pub const fn is_on_stdout(self) -> bool {
+        match self {
+            Self::Json | Self::Table => true,
+            Self::Statsd | Self::Prometheus => false,
+        }
+    }
+
+    /// Whether it prints every sample too, if asked.
+    pub const fn takes_samples(self) -> bool {
+        match self {
+            Self::Json => true,
+            Self::Statsd | Self::Prometheus | Self::Table => false,
+        }
+    }
+
+    /// Whether it is a page at a port, which others fetch while the daemon runs.
+    pub const fn is_scraped(self) -> bool {
+        match self {
+            Self::Prometheus => true,
+            Self::Statsd | Self::Json | Self::Table => false,
+        }
+    }
+
+    /// Whether it goes to a server that adds up what it is sent: two daemons would count everything twice.
+    pub const fn is_added_up(self) -> bool {
+        match self {
+            Self::Statsd => true,
+            Self::Prometheus | Self::Json | Self::Table => false,
+        }
+    }
 }
 
-/// An output that a file may name: a table is for people at a terminal, who use the command line.
+/// An output that a file may name.
 pub(super) struct FileOutput;
 
 impl FileOutput {
     fn names() -> Vec<String> {
-        let outputs = Output::value_variants().iter().filter(|output| **output != Output::Table);
+        let outputs = Output::value_variants().iter().filter(|output| output.may_stand_in_a_file());
         outputs.map(|output| output.name()).collect()
     }
 }
@@ -195,7 +251,7 @@ impl Scalar for FileOutput {
 
     fn parse(value: &Value) -> Result<Output, Wrong> {
         Word::<Output>::parse(value)
-            .and_then(|output| if output == Output::Table { Err(Wrong::Other) } else { Ok(output) })
+            .and_then(|output| if output.may_stand_in_a_file() { Ok(output) } else { Err(Wrong::Other) })
     }
 
     fn takes() -> String {

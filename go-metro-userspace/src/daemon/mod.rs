@@ -70,7 +70,7 @@ use waiting::{answer, at, tick, ticks};
 /// When it cannot start, or the source fails for good.
 pub(crate) fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     open_files::raise_limit()?;
-    confine(&options.config);
+    confine(&options);
     if directory::live(&options.config).next().is_none() {
         privileges::keep(Needs::Files);
     }

@@ -30,8 +30,7 @@ impl Outputs {
     /// Opens them; those of a file's report are asked nothing, and scraped by nobody.
     pub(super) fn open(wanted: &[Output], config: &Config, asks: Option<&Asks>) -> Result<Self, OpenError> {
         let mut outputs = Self { each: Vec::new(), closed: Arc::default() };
-        let is_served = |output: &&Output| **output != Output::Prometheus || asks.is_some();
-        for output in wanted.iter().filter(is_served) {
+        for output in wanted.iter().filter(|output| !output.is_scraped() || asks.is_some()) {
             outputs.each.push((*output, outputs.opened(*output, config, asks)?));
         }
         Ok(outputs)

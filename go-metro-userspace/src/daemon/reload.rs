@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 
 use super::directory::Directory;
 use super::settings::{engine_config, source_settings, summary_limits};
-use super::{Daemon, DaemonError};
+use super::{Daemon, DaemonError, sandbox};
 use crate::capture::{CaptureError, Source, interfaces, pcap};
-use crate::config::{Backend, Config, ConfigError, Key, Reload};
+use crate::config::{Backend, Config, ConfigError, Key, Output, Reload};
 use crate::{privileges, threads};
 
 impl Daemon {
@@ -86,12 +86,12 @@ impl Daemon {
         directory.check()?;
         let old = &self.options.config;
         let changed = old.changed(&config);
-        stays_confined(&changed, &config)?;
+        let wanted = self.options.overrides.outputs_of(&config);
+        stays_confined(&changed, &config, &wanted)?;
         // All that may fail comes first, so that a configuration is followed as a whole or not at all.
         if config.backend != Backend::Pcap {
             interfaces::fit(&directory.watch_list())?;
         }
-        let wanted = self.options.overrides.outputs_of(&config);
         let reopening = names(&changed, &[Reload::Reopen, Reload::ReopenFlows]);
         let prepared = if reopening.is_empty() {
             None
@@ -209,24 +209,29 @@ fn refused(error: CaptureError, keys: String, filter: Option<&str>) -> DaemonErr
     DaemonError::NeedsRestart { keys, why }
 }
 
+/// Why a file elsewhere cannot be written.
+const CONFINED: &str = "only files in the folders of the start can be created (docs/privileges.md)";
+
 /// What confines the process cannot be undone while it runs, or be done with threads that exist.
-fn stays_confined(changed: &[&Key], new: &Config) -> Result<(), DaemonError> {
+fn stays_confined(changed: &[&Key], new: &Config, outputs: &[Output]) -> Result<(), DaemonError> {
     let needs_restart =
-        |key: &Key, why: &str| Err(DaemonError::NeedsRestart { keys: key.name.to_owned(), why: why.to_owned() });
+        |key: &str, why: &str| Err(DaemonError::NeedsRestart { keys: key.to_owned(), why: why.to_owned() });
     let folder = new.status_socket.as_deref().and_then(Path::parent);
     for key in changed {
         match key.reload {
-            Reload::Refuse => return needs_restart(key, "it is for a process's whole life"),
+            Reload::Refuse => return needs_restart(key.name, "it is for a process's whole life"),
             Reload::ApplyIfWritable if folder.is_some_and(|folder| !privileges::may_write_in(folder)) => {
-                return needs_restart(
-                    key,
-                    "only files in the folders of the start can be created (docs/privileges.md)",
-                );
+                return needs_restart(key.name, CONFINED);
             }
             _ => {}
         }
     }
-    Ok(())
+    match sandbox::out_of_reach(new, outputs) {
+        Some((output, path)) => {
+            needs_restart("outputs", &format!("`{}` would write {}, and {CONFINED}", output.name(), path.display()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The names of the keys with which a reload does one of these, with commas between them.

@@ -19,6 +19,7 @@ pub mod table;
 
 use std::io;
 use std::net::{IpAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -31,7 +32,7 @@ use crate::metrics::pair::KernelRtt;
 
 pub use dogstatsd::DogStatsd;
 pub use json::Json;
-pub use printer::Printer;
+pub use printer::{Print, Printer};
 pub use prometheus::{Exposition, Prometheus};
 pub use table::Table;
 
@@ -132,9 +133,25 @@ pub enum OpenError {
     /// The port is taken, or the address is not this host's.
     #[error(transparent)]
     Listen(#[from] prometheus::ListenError),
+    /// A file cannot be made or written.
+    #[error("cannot write to {}: {source}", path.display())]
+    File {
+        /// Where.
+        path: PathBuf,
+        /// What is in the way.
+        source: io::Error,
+    },
     /// There can be no more threads.
     #[error("cannot start: {0}")]
-    Thread(#[from] io::Error),
+    Thread(io::Error),
+}
+
+/// The files that an output makes or writes: the daemon confines itself to their folders, and those of its log and
+/// socket, before it opens anything.
+pub fn files(output: Output, _config: &Config) -> Vec<PathBuf> {
+    match output {
+        Output::Statsd | Output::Prometheus | Output::Json | Output::Table => Vec::new(),
+    }
 }
 
 /// Opens an output as it is configured.
@@ -143,11 +160,12 @@ pub enum OpenError {
 ///
 /// It cannot be opened; a server that is away is no error.
 pub fn open(output: Output, config: &Config, around: &Surroundings<'_>) -> Result<Box<dyn Sink>, OpenError> {
+    let printed = |page: Box<dyn Print>| Printer::start(page, around.closed.clone()).map_err(OpenError::Thread);
     Ok(match output {
         Output::Statsd => Box::new(DogStatsd::open(config)),
         Output::Prometheus => Box::new(prometheus::Endpoint::open(config, around)?),
-        Output::Json => Box::new(Printer::start(Box::new(Json::open()), around.closed.clone())?),
-        Output::Table => Box::new(Printer::start(Box::new(Table::open(config)), around.closed.clone())?),
+        Output::Json => Box::new(printed(Box::new(Json::open()))?),
+        Output::Table => Box::new(printed(Box::new(Table::open(config)))?),
     })
 }
 

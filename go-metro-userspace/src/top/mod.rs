@@ -79,7 +79,7 @@ pub(crate) fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
     let stop = Arc::new(AtomicBool::new(false));
     // Before there is a thread.
     match &from {
-        From::Own(options) => daemon::confine(&options.config),
+        From::Own(options) => daemon::confine(options),
         From::Daemon(_) => privileges::confine(Sandbox {
             wanted: true,
             writable: &[],

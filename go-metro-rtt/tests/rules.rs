@@ -1497,7 +1497,8 @@ fn every_citation_is_of_a_rule_and_every_rule_is_obeyed_and_tested_somewhere() {
         .lines()
         .filter_map(|line| line.strip_prefix("### Rule ")?.split_once(':')?.0.parse().ok())
         .collect();
-    assert_eq!(rules, (1..=15).collect());
+    let headings = read("RULES.md").matches("\n### Rule ").count();
+    assert_eq!(rules, (1..).take(headings).collect(), "the headings of RULES.md count up from 1");
     for rule in read("RULES.md").split("\n### Rule ").skip(1) {
         assert!(rule.contains("\n- Source: ") && rule.contains("Cost: "), "Rule {rule}");
     }

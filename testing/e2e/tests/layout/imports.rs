@@ -62,6 +62,17 @@ fn modules_use_only_those_below_them() {
     assert!(checked > 5, "only {checked} crates have modules");
 }
 
+#[test]
+fn architecture_has_the_modules_in_their_order() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let table =
+        text.split_once("\n| module | one reason to change |\n|---|---|\n").unwrap().1.split("\n\n").next().unwrap();
+    let cells = table.lines().map(|row| row.split('|').nth(1).unwrap());
+    let shown: Vec<String> = cells.flat_map(names).filter(|module| module != "main").collect();
+    let daemon = crates().find(|krate| krate.folder.ends_with("go-metro-userspace")).unwrap();
+    assert_eq!(shown, daemon.order().concat());
+}
+
 /// A crate: the folder of its manifest, and its root.
 struct Crate {
     folder: PathBuf,

@@ -8,42 +8,27 @@ use crate::flow::FlowId;
 use crate::hash::WORKERS_MAX;
 use crate::metric::{Text, Unit, count};
 
-/// Why a packet could not be made a segment record.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unparsable {
-    /// The packet ends inside a header.
-    Truncated = 0,
-    /// An IP header's version or length is impossible (RFC 791 section 3.1, RFC 8200 section 3).
-    IpHeader = 1,
-    /// The TCP data offset is below 5 or reaches past the packet (RFC 9293 section 3.1).
-    TcpHeader = 2,
-    /// A TCP option's length is impossible. The segment is still emitted, with the options before it.
-    TcpOption = 3,
-    /// More VLAN tags or IPv6 extension headers than the walk allows.
-    TooDeep = 4,
+reasons! {
+    /// Why a packet could not be made a segment record.
+    #[repr(u32)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Unparsable {
+        /// The packet ends inside a header.
+        Truncated = "truncated",
+        /// An IP header's version or length is impossible (RFC 791 section 3.1, RFC 8200 section 3).
+        IpHeader = "ip_header",
+        /// The TCP data offset is below 5 or reaches past the packet (RFC 9293 section 3.1).
+        TcpHeader = "tcp_header",
+        /// A TCP option's length is impossible. The segment is still emitted, with the options before it.
+        TcpOption = "tcp_option",
+        /// More VLAN tags or IPv6 extension headers than the walk allows.
+        TooDeep = "too_deep",
+    }
 }
 
 impl Unparsable {
-    /// How many causes there are.
-    pub const COUNT: usize = 5;
-    /// Every cause, in the order of its index.
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::Truncated, Self::IpHeader, Self::TcpHeader, Self::TcpOption, Self::TooDeep];
-
     /// The causes that cost a packet its record.
     pub const REFUSED: [Self; 4] = [Self::Truncated, Self::IpHeader, Self::TcpHeader, Self::TooDeep];
-
-    /// The name that metrics and messages use.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Truncated => "truncated",
-            Self::IpHeader => "ip_header",
-            Self::TcpHeader => "tcp_header",
-            Self::TcpOption => "tcp_option",
-            Self::TooDeep => "too_deep",
-        }
-    }
 }
 
 counters! {

@@ -284,6 +284,54 @@ macro_rules! counters {
     };
 }
 
+/// Declares an enum each of whose variants is counted by itself: `NeverSent = "never_sent"`, with the name that metrics
+/// and messages use.
+///
+/// From the one list come `COUNT`, `ALL` in the order of the index, and `name`; without names, the first two.
+#[macro_export]
+macro_rules! reasons {
+    (
+        $(#[$attribute:meta])*
+        pub enum $enum:ident {
+            $($(#[$about:meta])+ $variant:ident,)+
+        }
+    ) => {
+        $(#[$attribute])*
+        pub enum $enum {
+            $($(#[$about])+ $variant,)+
+        }
+
+        impl $enum {
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+            /// Every one, in the order of its index.
+            pub const ALL: [Self; [$(stringify!($variant)),+].len()] = [$(Self::$variant),+];
+        }
+    };
+    (
+        $(#[$attribute:meta])*
+        pub enum $enum:ident {
+            $($(#[$about:meta])+ $variant:ident = $name:literal,)+
+        }
+    ) => {
+        $crate::reasons! {
+            $(#[$attribute])*
+            pub enum $enum {
+                $($(#[$about])+ $variant,)+
+            }
+        }
+
+        impl $enum {
+            /// The name that metrics and messages use.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
 /// The names of an enum with `ALL`, `COUNT` and `name`, in the order of its indices.
 #[macro_export]
 macro_rules! names_of {

@@ -1,5 +1,7 @@
 //! What becomes of a segment: a sample, or the reason why there is none.
 
+use go_metro_common::reasons;
+
 use crate::{FlowKey, Nanos, Rtt, SeqNum};
 
 /// What became of a segment.
@@ -15,88 +17,44 @@ pub enum Outcome {
     Quiet(Quiet),
 }
 
-/// Why an acknowledgement of something new is no sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Rejection {
-    /// Beyond all that was seen to be sent.
-    NeverSent,
-    /// No transmission on record contains the acknowledged byte: thinned out, or it passed unseen.
-    NoSegment,
-    /// Retransmitted, and timestamps do not tell which transmission is acknowledged (Karn's algorithm).
-    Retransmitted,
-    /// Behind a hole: the acknowledgement waited for another segment.
-    Hole,
-    /// Sent after a retransmission and acknowledged together with it: it may have waited for it.
-    Recovery,
-    /// Something that passed unseen caused the acknowledgement, or may have: there is a gap below it, its TSecr is of
-    /// no transmission that was seen, or its number was acknowledged before.
-    Unseen,
-    /// The acknowledgement is no later than the segment.
-    NotPositive,
-    /// Longer than `idle_ttl`.
-    TooLong,
-}
-
-impl Rejection {
-    /// How many reasons there are.
-    pub const COUNT: usize = 8;
-    /// Every reason, in the order of its index.
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::NeverSent,
-        Self::NoSegment,
-        Self::Retransmitted,
-        Self::Hole,
-        Self::Recovery,
-        Self::Unseen,
-        Self::NotPositive,
-        Self::TooLong,
-    ];
-
-    /// As metrics and messages have it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NeverSent => "never_sent",
-            Self::NoSegment => "no_segment",
-            Self::Retransmitted => "retransmitted",
-            Self::Hole => "hole",
-            Self::Recovery => "recovery",
-            Self::Unseen => "unseen",
-            Self::NotPositive => "not_positive",
-            Self::TooLong => "too_long",
-        }
+reasons! {
+    /// Why an acknowledgement of something new is no sample.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum Rejection {
+        /// Beyond all that was seen to be sent.
+        NeverSent = "never_sent",
+        /// No transmission on record contains the acknowledged byte: thinned out, or it passed unseen.
+        NoSegment = "no_segment",
+        /// Retransmitted, and timestamps do not tell which transmission is acknowledged (Karn's algorithm).
+        Retransmitted = "retransmitted",
+        /// Behind a hole: the acknowledgement waited for another segment.
+        Hole = "hole",
+        /// Sent after a retransmission and acknowledged together with it: it may have waited for it.
+        Recovery = "recovery",
+        /// Something that passed unseen caused the acknowledgement, or may have: there is a gap below it, its TSecr is
+        /// of no transmission that was seen, or its number was acknowledged before.
+        Unseen = "unseen",
+        /// The acknowledgement is no later than the segment.
+        NotPositive = "not_positive",
+        /// Longer than `idle_ttl`.
+        TooLong = "too_long",
     }
 }
 
-/// Why nothing was to be expected of an inbound segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Quiet {
-    /// No segment of its flow was seen to be sent.
-    NothingSent,
-    /// It acknowledges nothing.
-    NoAck,
-    /// It acknowledges what was acknowledged before.
-    Old,
-    /// It repeats the last acknowledgement number.
-    Duplicate,
-    /// A reset.
-    Reset,
-}
-
-impl Quiet {
-    /// How many reasons there are.
-    pub const COUNT: usize = 5;
-    /// Every reason, in the order of its index.
-    pub const ALL: [Self; Self::COUNT] = [Self::NothingSent, Self::NoAck, Self::Old, Self::Duplicate, Self::Reset];
-
-    /// As messages have it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NothingSent => "nothing_sent",
-            Self::NoAck => "no_ack",
-            Self::Old => "old",
-            Self::Duplicate => "duplicate",
-            Self::Reset => "reset",
-        }
+reasons! {
+    /// Why nothing was to be expected of an inbound segment.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum Quiet {
+        /// No segment of its flow was seen to be sent.
+        NothingSent = "nothing_sent",
+        /// It acknowledges nothing.
+        NoAck = "no_ack",
+        /// It acknowledges what was acknowledged before.
+        Old = "old",
+        /// It repeats the last acknowledgement number.
+        Duplicate = "duplicate",
+        /// A reset.
+        Reset = "reset",
     }
 }
 

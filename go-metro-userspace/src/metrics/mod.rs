@@ -9,7 +9,7 @@ pub mod pair;
 
 use go_metro_common::counters::Counters;
 use go_metro_common::metric::{Json, Meta, Metric, Text, Unit, count, gauge, internal};
-use go_metro_common::{counters, names_of};
+use go_metro_common::{counters, names_of, reasons};
 
 use go_metro_rtt::{EngineCounters, Quiet, Rejection};
 
@@ -57,68 +57,45 @@ impl SourceCounters {
     }
 }
 
-/// Why a frame of a capture file cannot be measured, whatever it carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unread {
-    /// Its link type is not known.
-    LinkType,
-    /// The file does not describe its interface.
-    Interface,
-    /// It has no time, as those of pcapng's Simple Packet Blocks.
-    NoTime,
-    /// It is encrypted at the link layer (IEEE 802.11).
-    Encrypted,
-    /// Its frame check sequence is wrong (IEEE 802.11).
-    Damaged,
-    /// It is in ESP, bare or in UDP.
-    Esp,
-    /// It is in MACsec, encrypted.
-    MacSec,
-    /// It is in a tunnel over DTLS.
-    Dtls,
-    /// It is in PPP that is compressed, encrypted or split over several links.
-    Ppp,
-    /// It is in L2TPv3, whose headers only the two ends know.
-    L2tpV3,
-    /// It is in IPComp.
-    IpComp,
-    /// It is in CAPWAP.
-    Capwap,
-    /// It is in TRILL or FabricPath.
-    Trill,
-    /// It is in Cisco MetaData.
-    CiscoMetaData,
-    /// It is in B.A.T.M.A.N.
-    Batman,
-    /// It is in GRE of a kind that is not read.
-    Gre,
-    /// It is in a tunnel, behind a protocol that is not read.
-    Payload,
-}
-
-impl Unread {
-    /// How many reasons there are.
-    pub const COUNT: usize = 17;
-    /// Every reason, in the order of its index.
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::LinkType,
-        Self::Interface,
-        Self::NoTime,
-        Self::Encrypted,
-        Self::Damaged,
-        Self::Esp,
-        Self::MacSec,
-        Self::Dtls,
-        Self::Ppp,
-        Self::L2tpV3,
-        Self::IpComp,
-        Self::Capwap,
-        Self::Trill,
-        Self::CiscoMetaData,
-        Self::Batman,
-        Self::Gre,
-        Self::Payload,
-    ];
+reasons! {
+    /// Why a frame of a capture file cannot be measured, whatever it carries.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Unread {
+        /// Its link type is not known.
+        LinkType,
+        /// The file does not describe its interface.
+        Interface,
+        /// It has no time, as those of pcapng's Simple Packet Blocks.
+        NoTime,
+        /// It is encrypted at the link layer (IEEE 802.11).
+        Encrypted,
+        /// Its frame check sequence is wrong (IEEE 802.11).
+        Damaged,
+        /// It is in ESP, bare or in UDP.
+        Esp,
+        /// It is in MACsec, encrypted.
+        MacSec,
+        /// It is in a tunnel over DTLS.
+        Dtls,
+        /// It is in PPP that is compressed, encrypted or split over several links.
+        Ppp,
+        /// It is in L2TPv3, whose headers only the two ends know.
+        L2tpV3,
+        /// It is in IPComp.
+        IpComp,
+        /// It is in CAPWAP.
+        Capwap,
+        /// It is in TRILL or FabricPath.
+        Trill,
+        /// It is in Cisco MetaData.
+        CiscoMetaData,
+        /// It is in B.A.T.M.A.N.
+        Batman,
+        /// It is in GRE of a kind that is not read.
+        Gre,
+        /// It is in a tunnel, behind a protocol that is not read.
+        Payload,
+    }
 }
 
 /// Of the engine, in the order in which they are shown.

@@ -32,7 +32,7 @@ pub(super) const SIZES: &str = "kernel-cold-sizes";
 /// The working set of each end, in KiB.
 const KIB: u32 = 384;
 /// Working sets of the table of sizes.
-const EACH_KIB: [u32; 9] = [0, 32, 96, 192, KIB, 2 * KIB, 4 * KIB, 8 * KIB, 16 * KIB];
+const EACH_KIB: [u32; 8] = [0, 96, KIB, 2 * KIB, 4 * KIB, 8 * KIB, 16 * KIB, 32 * KIB];
 /// How long each load runs before all are measured.
 const WARM_UP: Duration = Duration::from_millis(30);
 /// Packets a second, both ways together; `None` for as many as go.
@@ -94,9 +94,9 @@ enum Traffic {
 
 impl Traffic {
     fn of(case: Case, rate: Option<u32>, kib: u32) -> Self {
-        // At least a hundred packets a way; fewer with the largest working sets.
+        // At least a hundred packets a way, and some dozens with the largest working sets.
         let millis = if rate.is_some_and(|rate| rate < 10_000) { 200 } else { 80 };
-        let time = Duration::from_millis(millis) * kib.div_ceil(KIB).max(1);
+        let time = Duration::from_millis(millis) * (kib / KIB).clamp(1, 8);
         let load = Load { exchange: case.exchange, rate: rate.map(|rate| rate / case.packets), kib, time };
         Self::Processes(case, load)
     }
@@ -149,8 +149,9 @@ impl Cost {
 
     /// Packets a second, and what the empty program took.
     fn about(&self) -> [String; 2] {
-        let packets = Spread::of(self.packets.iter().copied()).median / 1e3;
-        [format!("{packets:.1} k"), format!("{:.0}", self.measured.baseline())]
+        let packets = Spread::of(self.packets.iter().copied()).median;
+        let packets = if packets < 500.0 { format!("{packets:.0}") } else { format!("{:.1} k", packets / 1e3) };
+        [packets, format!("{:.0}", self.measured.baseline())]
     }
 }
 

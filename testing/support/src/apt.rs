@@ -1,7 +1,7 @@
 //! Packages from the mirror that this machine is configured for, of any suite.
 //!
-//! The machine's own mirror and keys are used, through lists and a cache of our own: the system's package state is
-//! neither read nor changed, and no root is needed.
+//! The machine's own mirror and keys are used, or Debian's own where it has none, through lists and a cache of our own:
+//! the system's package state is neither read nor changed, and no root is needed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context as _, Result, bail};
 
 use crate::workspace::{capture, root, which};
+
+mod sources;
+
+pub use sources::{Mirror, mirror};
 
 /// apt with lists and a cache of its own, which go when it is dropped.
 pub struct Apt {
@@ -55,7 +59,7 @@ impl Apt {
     ///
     /// The mirror does not have it.
     pub fn read_suite(&self, mirror: &Mirror, suite: &str) -> Result<()> {
-        self.read(&mirror.line("deb", suite))
+        self.read(&mirror.source("deb", suite))
     }
 
     /// Reads the list of one suite's source packages, in place of any other.
@@ -64,14 +68,14 @@ impl Apt {
     ///
     /// The mirror does not have it.
     pub fn read_sources(&self, mirror: &Mirror, suite: &str) -> Result<()> {
-        self.read(&mirror.line("deb-src", suite))
+        self.read(&mirror.source("deb-src", suite))
     }
 
-    fn read(&self, line: &str) -> Result<()> {
+    fn read(&self, source: &str) -> Result<()> {
         let _ = fs::remove_dir_all(&self.work);
         fs::create_dir_all(self.work.join("lists/partial"))?;
         fs::create_dir_all(self.work.join("cache/archives/partial"))?;
-        fs::write(self.list(), format!("{line}\n"))?;
+        fs::write(self.list(), source)?;
         capture(self.command("apt-get").arg("update")).map(drop)
     }
 
@@ -131,7 +135,7 @@ impl Apt {
     }
 
     fn list(&self) -> PathBuf {
-        self.work.join("sources.list")
+        self.work.join("debian.sources")
     }
 
     fn command(&self, program: &str) -> Command {
@@ -159,110 +163,5 @@ impl Apt {
 impl Drop for Apt {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.work);
-    }
-}
-
-/// An archive that the machine is configured for.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Mirror {
-    /// Where it is.
-    pub uri: String,
-    signed_by: Option<String>,
-    /// Those that the machine uses.
-    pub suites: Vec<String>,
-}
-
-impl Mirror {
-    /// Of binary packages (`deb`) or source packages (`deb-src`).
-    fn line(&self, kind: &str, suite: &str) -> String {
-        let options = self.signed_by.as_ref().map(|keys| format!("[signed-by={keys}] ")).unwrap_or_default();
-        format!("{kind} {options}{} {suite} main", self.uri)
-    }
-
-    /// The main archive, not the one for security updates or someone else's packages.
-    fn is_debian(&self) -> bool {
-        self.uri.trim_end_matches('/').ends_with("/debian")
-    }
-}
-
-/// The Debian archive in this machine's apt configuration.
-///
-/// # Errors
-///
-/// There is none.
-pub fn mirror() -> Result<Mirror> {
-    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
-    if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
-        files.extend(entries.filter_map(|entry| entry.ok().map(|entry| entry.path())));
-    }
-    let mirrors = files.iter().flat_map(|path| {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("sources") => paragraphs(&text),
-            Some("list") => lines(&text),
-            _ => Vec::new(),
-        }
-    });
-    mirrors.into_iter().find(Mirror::is_debian).context("no Debian archive in /etc/apt/sources.list and sources.list.d")
-}
-
-/// One-line style: `deb [options] URI suite component...`.
-fn lines(text: &str) -> Vec<Mirror> {
-    text.lines()
-        .filter_map(|line| {
-            let line = line.trim().strip_prefix("deb ")?.trim_start();
-            let (options, rest) = match line.strip_prefix('[') {
-                Some(line) => line.split_once(']')?,
-                None => ("", line),
-            };
-            let mut words = rest.split_whitespace();
-            let uri = words.next()?.to_owned();
-            let suites = words.next().map(str::to_owned).into_iter().collect();
-            let signed_by =
-                options.split_whitespace().find_map(|option| option.strip_prefix("signed-by=")).map(str::to_owned);
-            Some(Mirror { uri, signed_by, suites })
-        })
-        .collect()
-}
-
-/// deb822 style: paragraphs of `Key: value`.
-fn paragraphs(text: &str) -> Vec<Mirror> {
-    text.split("\n\n")
-        .filter_map(|paragraph| {
-            let field = |name: &str| {
-                paragraph.lines().find_map(|line| {
-                    let (key, value) = line.split_once(':')?;
-                    key.eq_ignore_ascii_case(name).then(|| value.trim())
-                })
-            };
-            let uri = field("URIs")?.split_whitespace().next()?.to_owned();
-            let suites = field("Suites").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
-            // A key block instead of a file name stands on the lines below; apt's own keyring then has to do.
-            let signed_by = field("Signed-By").filter(|keys| keys.starts_with('/')).map(str::to_owned);
-            (field("Enabled") != Some("no")).then_some(Mirror { uri, signed_by, suites })
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_styles_of_apt_configuration_give_the_mirror() {
-        let expected = Mirror {
-            uri: "http://deb.debian.org/debian".to_owned(),
-            signed_by: Some("/usr/share/keyrings/debian-archive-keyring.gpg".to_owned()),
-            suites: vec!["trixie".to_owned()],
-        };
-        let new = "Types: deb\n# note\nURIs: http://deb.debian.org/debian\nSuites: trixie\nComponents: main\n\
-                   Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
-        assert_eq!(paragraphs(new), [expected]);
-        let old = "# deb http://no/debian x main\ndeb [arch=amd64 signed-by=/k.gpg] http://m/debian/ trixie main\n\
-                   deb http://m/debian-security trixie-security main\n";
-        let found = lines(old);
-        assert_eq!(found.len(), 2);
-        assert_eq!(found[0].line("deb", "sid"), "deb [signed-by=/k.gpg] http://m/debian/ sid main");
-        assert!(found[0].is_debian() && !found[1].is_debian());
     }
 }

@@ -15,7 +15,7 @@ const OTHER_SUITES: [&str; 5] = ["trixie", "trixie-backports", "forky", "forky-b
 /// Returns the package's version.
 pub(super) fn fetch(release: &str, destination: &Path) -> Result<String> {
     let apt = Apt::new()?;
-    let mirror = apt::mirror()?;
+    let mirror = apt::mirror();
     let others = OTHER_SUITES.iter().map(|suite| (*suite).to_owned());
     let mut suites: Vec<String> = Vec::new();
     for suite in mirror.suites.iter().cloned().chain(others) {

@@ -37,7 +37,7 @@ pub(super) fn ensure() -> Result<Outcome> {
         return Ok(Outcome::Present(PROGRAMS.join(", ")));
     }
     let apt = Apt::new()?;
-    let mirror = apt::mirror()?;
+    let mirror = apt::mirror();
     let beside = directory().with_extension("new");
     let _ = fs::remove_dir_all(&beside);
     fs::create_dir_all(&beside)?;

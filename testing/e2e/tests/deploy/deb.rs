@@ -280,5 +280,27 @@ fn removing_it_stops_the_service_and_purging_leaves_nothing() {
 
     machine.run("dpkg --purge go-metro");
     assert_eq!(machine.run(files), before);
-    assert!(!machine.can("getent passwd go-metro || getent group go-metro"));
+}
+
+#[test]
+fn purging_it_keeps_accounts_that_were_there_and_dpkg_works_with_an_override_of_the_group() {
+    let machine = Machine::start();
+    machine.run("useradd --create-home go-metro && echo precious > /home/go-metro/file");
+    let account = machine.run("getent passwd go-metro");
+    machine.run(UNPACK);
+    machine.run("dpkg-statoverride --update --add root go-metro 0710 /usr/lib/go-metro/go-metro");
+    machine.run("dpkg --purge go-metro");
+    assert_eq!(machine.run("getent passwd go-metro"), account);
+    assert_eq!(machine.run("cat /home/go-metro/file"), "precious");
+    // dpkg refuses every package while an override names a group that does not exist.
+    machine.run(UNPACK);
+    assert_eq!(machine.run("stat --format '%U:%G %a' /usr/lib/go-metro/go-metro"), "root:go-metro 710");
+    // A service that runs as a user with a home of its own measures too.
+    machine.measures();
+    // Without it, and without the override, both accounts can go.
+    machine.run("dpkg --purge go-metro && dpkg-statoverride --remove /usr/lib/go-metro/go-metro && userdel go-metro");
+    machine.run(UNPACK);
+    machine.run("dpkg --purge go-metro && getent passwd go-metro && getent group go-metro");
+    machine.run("userdel go-metro && ! getent group go-metro && dpkg --audit");
+    machine.run(UNPACK);
 }

@@ -158,6 +158,26 @@ fn the_container_is_ready_without_any_dogstatsd_server() {
 }
 
 #[test]
+fn probes_succeed_where_the_configuration_moves_the_status_socket() {
+    let machine = Machine::start();
+    let manifest = chart::render(&["config.init_config.status_socket=/run/rtt/socket"]).unwrap();
+    run_daemonset(&machine, WITH_BPF, &manifest);
+    wait("it is ready", || machine.can(&probe(&manifest, "readinessProbe")).then_some(()));
+    assert!(machine.can(&probe(&manifest, "livenessProbe")));
+    machine.run("podman rm --force --time 5 go-metro");
+
+    let manifest =
+        chart::render(&["config.init_config.status_socket=off,config.init_config.prometheus_listen=127.0.0.1:9500"])
+            .unwrap();
+    run_daemonset(&machine, WITH_BPF, &manifest);
+    let daemonset = object(&objects(&manifest), "DaemonSet");
+    let asked = &daemonset["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["httpGet"];
+    let word = |name: &str| asked[name].as_str().unwrap().to_owned();
+    let url = format!("http://{}:{}{}", word("host"), asked["port"], word("path"));
+    wait("it is ready", || machine.can(&format!("curl --silent --fail {url}")).then_some(()));
+}
+
+#[test]
 fn with_dogstatsd_switched_off_the_container_serves_prometheus_alone() {
     let machine = Machine::start();
     let manifest = chart::render(&["datadog.enabled=false,extraArgs[0]=--interval=0.2"]).unwrap();

@@ -92,6 +92,97 @@ fn the_manifests_are_valid_whatever_is_switched_on() {
     assert!(std::panic::catch_unwind(|| validate(&wrong)).is_err());
 }
 
+/// The DaemonSet of the chart with these values, which the validator has seen.
+fn daemonset(values: &[&str]) -> Value {
+    let manifest = chart::render(values).unwrap();
+    validate(&manifest);
+    object(&objects(&manifest), "DaemonSet")
+}
+
+/// A path in it, from its pods' template on.
+fn at(daemonset: &Value, path: &str) -> Value {
+    daemonset["spec"]["template"].pointer(path).cloned().unwrap_or_default()
+}
+
+#[test]
+fn probes_ask_where_the_configuration_has_the_daemon_answer() {
+    let asks = |daemonset: &Value| {
+        let container = at(daemonset, "/spec/containers/0");
+        let part = |probe: &Value, name: &str| probe.get(name).cloned().unwrap_or_default();
+        let of = |probe: &str| container.get(probe).map(|probe| (part(probe, "exec"), part(probe, "httpGet")));
+        (of("livenessProbe"), of("readinessProbe"))
+    };
+    let program =
+        |probe: &str| serde_json::json!({"command": ["/usr/bin/go-metro", "status", format!("--probe={probe}")]});
+    let (alive, ready) = asks(&daemonset(&[]));
+    assert_eq!(alive.unwrap().0, program("alive"));
+    assert_eq!(ready.unwrap().0, program("ready"));
+
+    let other = daemonset(&["config.init_config.status_socket=/run/rtt/socket"]);
+    let (alive, ready) = asks(&other);
+    for probe in [alive, ready] {
+        assert_eq!(probe.unwrap().0["command"][3], "--socket=/run/rtt/socket");
+    }
+    // The root is read-only: a socket needs a volume.
+    let mounts = |daemonset: &Value| {
+        let mounts = at(daemonset, "/spec/containers/0/volumeMounts");
+        mounts.as_array().unwrap().iter().map(|mount| mount["mountPath"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(mounts(&other), ["/etc/go-metro", "/run/rtt"]);
+
+    // As `--set` gives it, and as YAML reads the word `off`.
+    for off in ["config.init_config.status_socket=off", "config.init_config.status_socket=false"] {
+        let served = daemonset(&[off]);
+        let (alive, ready) = asks(&served);
+        assert_eq!(alive.unwrap().1, serde_json::json!({"path": "/healthz", "port": 9464}));
+        assert_eq!(ready.unwrap().1, serde_json::json!({"path": "/healthz", "port": 9464}));
+        assert_eq!(mounts(&served), ["/etc/go-metro"]);
+        assert_eq!(asks(&daemonset(&[off, "prometheus.enabled=false"])), (None, None), "nothing can be asked");
+    }
+    for (refused, word) in [
+        ("extraArgs[0]=--status-socket=off", "config.init_config.status_socket"),
+        ("extraArgs[0]=--prometheus-listen=[::]:9", "prometheus.port"),
+        ("config.init_config.status_socket=/etc/go-metro/socket", "/run/go-metro/other.sock"),
+    ] {
+        let error = chart::render(&[refused]).expect_err(refused).to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn where_the_configuration_has_prometheus_served_is_where_it_scrapes() {
+    let daemonset = daemonset(&["config.init_config.prometheus_listen=0.0.0.0:9500", "datadog.autodiscovery=true"]);
+    let text = daemonset.to_string();
+    assert!(text.contains("9500") && !text.contains("9464") && !text.contains("--prometheus-listen"), "{text}");
+    assert_eq!(at(&daemonset, "/metadata/annotations/prometheus.io~1port"), "9500");
+    assert_eq!(at(&daemonset, "/spec/containers/0/ports/0/containerPort"), 9500);
+    assert_eq!(at(&daemonset, "/spec/containers/0/ports/0/hostPort"), 9500);
+
+    // Only the node itself reaches its loopback: the kubelet does, Prometheus does not.
+    let off = "config.init_config.status_socket=off";
+    let daemonset = self::daemonset(&["config.init_config.prometheus_listen=127.0.0.1:9500", off]);
+    assert_eq!(at(&daemonset, "/metadata/annotations/prometheus.io~1scrape"), Value::Null);
+    assert_eq!(at(&daemonset, "/spec/containers/0/livenessProbe/httpGet/host"), "127.0.0.1");
+    for (values, word) in [
+        (["config.init_config.prometheus_listen=127.0.0.1:9500", "podMonitor.enabled=true"], "does not reach"),
+        (["config.init_config.prometheus_listen=0.0.0.0:9500", "prometheus.enabled=false"], "enable the other"),
+    ] {
+        let error = chart::render(&values).expect_err(word).to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn an_image_is_named_by_its_digest_where_there_is_one() {
+    let digest = format!("sha256:{}", "0a".repeat(32));
+    let image = |more: &[&str]| at(&daemonset(more), "/spec/containers/0/image");
+    let given = format!("image.digest={digest}");
+    assert_eq!(image(&[&given]), format!("go-metro@{digest}"));
+    assert_eq!(image(&[&given, "image.tag=edge"]), format!("go-metro:edge@{digest}"));
+    assert_eq!(image(&["image.tag=edge"]), "go-metro:edge");
+    assert!(chart::render(&["image.digest=sha256:12"]).expect_err("too short").to_string().contains("digest"));
+}
+
 #[test]
 fn the_chart_passes_helm_s_lint_and_its_schema_refuses_what_is_wrong() {
     capture(chart::helm().unwrap().args(["lint", "--strict"]).arg(chart::directory())).unwrap();

@@ -4,22 +4,21 @@
 //! (`packaging/nfpm.yaml`), the files of an image (`packaging/Containerfile`) and the packed Helm chart.
 
 mod alone;
-mod archive;
+pub mod archive;
 pub mod binary;
 pub mod chart;
 pub mod musl;
 mod packages;
 mod rootfs;
+mod source;
 mod stage;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 
-use testing_support::workspace::{capture, root};
+use testing_support::workspace::root;
 use testing_support::{daemon, setup};
 
 /// Arguments of `dist`.
@@ -99,6 +98,7 @@ fn all_static(args: &Args, nfpm: &Path) -> Result<()> {
     let out = empty(&args.out)?;
     let native = binaries.iter().find(|built| built.architecture == std::env::consts::ARCH);
     let native = native.context("no static binary is known for this machine")?.binary.clone();
+    // The binaries by themselves are for the tests; the archives have them too.
     let (mut made, mut shipped) = (Vec::new(), Vec::new());
     for built in &binaries {
         let release = Release {
@@ -109,7 +109,6 @@ fn all_static(args: &Args, nfpm: &Path) -> Result<()> {
         let binary = out.join(format!("go-metro-{}", built.architecture));
         binary::without_symbols(&built.binary, &binary)?;
         let stage = stage::lay(&out.join("stage"), &binary, &native, &release)?;
-        made.push(binary.clone());
         made.push(archive::make(&release, &stage, &out)?);
         made.extend(packages::make(nfpm, &release, &stage, &out)?);
         fs::remove_dir_all(&stage)?;
@@ -144,12 +143,15 @@ fn empty(out: &Path) -> Result<PathBuf> {
         fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
     }
     fs::create_dir_all(&out)?;
+    source::open_up(&out)?;
     fs::write(out.join(MARK), "`cargo xtask dist` removes this folder when it makes its files again.\n")?;
     Ok(out)
 }
 
+/// Says what was made. Who may read it does not depend on who made it: apt reads a package as a user of its own.
 fn print(made: &[PathBuf]) -> Result<()> {
     for path in made {
+        source::open_up(path)?;
         println!("{:6.1} MB  {}", path.metadata()?.len() as f64 / 1e6, short(path));
     }
     Ok(())
@@ -192,13 +194,6 @@ impl Release {
 #[must_use]
 pub fn version() -> String {
     env!("CARGO_PKG_VERSION").to_owned()
-}
-
-/// Seconds since the epoch at the last commit, which packages give their files; now, where there is no history.
-fn time_of_source() -> u64 {
-    let log = capture(Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(root()));
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    log.ok().and_then(|time| time.parse().ok()).unwrap_or_else(now)
 }
 
 /// Writes a file and the directories above it.

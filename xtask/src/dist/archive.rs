@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{Release, time_of_source, version};
+use super::{Release, source, version};
 use testing_support::paths;
 use testing_support::workspace::{capture, cargo, root, run};
 
@@ -28,12 +28,19 @@ pub(super) fn make(release: &Release, stage: &Path, out: &Path) -> Result<PathBu
         fs::copy(&from, tree.join(from.file_name().context("no file")?))?;
     }
     let archive = out.join(format!("{name}.tar.gz"));
-    let mut tar = Command::new("tar");
-    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--use-compress-program=gzip -9n"]);
-    tar.arg(format!("--mtime=@{}", time_of_source())).arg("-cf").arg(&archive).arg("-C").arg(out).arg(&name);
-    capture(&mut tar)?;
+    pack(&tree, &archive)?;
     fs::remove_dir_all(&tree)?;
     Ok(archive)
+}
+
+/// Packs a directory, under its name: the same content gives the same bytes.
+pub(super) fn pack(tree: &Path, archive: &Path) -> Result<()> {
+    source::settle(tree)?;
+    let mut tar = Command::new("tar");
+    tar.args(["--format=gnu", "--sort=name", "--owner=0", "--group=0", "--numeric-owner"]);
+    tar.arg("--use-compress-program=gzip -9n").arg("-cf").arg(archive);
+    tar.arg("-C").arg(tree.parent().context("a root")?).arg(tree.file_name().context("a root")?);
+    capture(&mut tar).map(drop)
 }
 
 /// Everything that is compiled in, by cargo-cyclonedx.
@@ -42,7 +49,7 @@ pub(super) fn bill_of_materials(out: &Path) -> Result<PathBuf> {
     let manifest = root().join("go-metro-userspace/Cargo.toml");
     let mut command = cargo();
     command.args(["cyclonedx", "--quiet", "--format", "json", "--override-filename", &name, "--manifest-path"]);
-    run(command.arg(manifest).env("SOURCE_DATE_EPOCH", time_of_source().to_string()))?;
+    run(command.arg(manifest).env(source::TIME_VARIABLE, source::time()?.to_string()))?;
     let to = out.join(format!("{name}.cdx.json"));
     // It writes one beside each manifest of the workspace.
     let metadata = capture(cargo().args(["metadata", "--quiet", "--no-deps", "--format-version", "1"]))?;
@@ -61,8 +68,12 @@ pub(super) fn bill_of_materials(out: &Path) -> Result<PathBuf> {
     Ok(to)
 }
 
-/// SHA-256 of each file, as `sha256sum --check` reads them.
-pub(super) fn checksums(made: &[PathBuf], out: &Path) -> Result<PathBuf> {
+/// SHA-256 of each file, as `sha256sum --check` reads them. A release is these files and the sums.
+///
+/// # Errors
+///
+/// A file is not in `out`.
+pub fn checksums(made: &[PathBuf], out: &Path) -> Result<PathBuf> {
     let names = made.iter().filter_map(|path| path.file_name());
     let sums = capture(Command::new("sha256sum").args(names).current_dir(out))?;
     let file = out.join("SHA256SUMS");

@@ -6,7 +6,7 @@ use std::{fs, path};
 
 use anyhow::{Result, bail};
 
-use super::version;
+use super::{archive, version};
 use testing_support::setup;
 use testing_support::workspace::{capture, root};
 
@@ -86,5 +86,9 @@ pub fn pack(out: &path::Path) -> Result<PathBuf> {
     if !packed.exists() {
         bail!("the version in {} is not Cargo.toml's {}", directory().join("Chart.yaml").display(), version());
     }
+    // Helm dates the files now.
+    let tree = tempfile::tempdir()?;
+    capture(Command::new("tar").arg("-xzf").arg(&packed).arg("-C").arg(tree.path()))?;
+    archive::pack(&tree.path().join("go-metro"), &packed)?;
     Ok(packed)
 }

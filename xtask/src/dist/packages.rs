@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{MAINTAINER, Release, time_of_source};
+use super::{MAINTAINER, Release, source};
 use testing_support::workspace::{capture, root};
 
 /// Makes both, in `out`.
@@ -25,7 +25,6 @@ pub(super) fn make(nfpm: &Path, release: &Release, stage: &Path, out: &Path) -> 
         ("RPM_LIBRARIES", &libraries(false)),
         ("MAINTAINER", MAINTAINER),
         ("HOMEPAGE", env!("CARGO_PKG_REPOSITORY")),
-        ("ROOT", &root().display().to_string()),
         ("STAGE", &stage.display().to_string()),
     ] {
         definition = definition.replace(&format!("${{{name}}}"), value);
@@ -42,7 +41,7 @@ pub(super) fn make(nfpm: &Path, release: &Release, stage: &Path, out: &Path) -> 
             let target = out.join(name);
             let mut command = Command::new(nfpm);
             command.arg("package").arg("--config").arg(&file).args(["--packager", packager]).arg("--target");
-            capture(command.arg(&target).env("SOURCE_DATE_EPOCH", time_of_source().to_string()))?;
+            capture(command.arg(&target).env(source::TIME_VARIABLE, source::time()?.to_string()))?;
             Ok(target)
         })
         .collect()

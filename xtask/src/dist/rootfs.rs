@@ -1,12 +1,13 @@
 //! The files of an image: the binary, the libraries that it needs, and what the C library asks for.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::{Release, write};
+use super::{Release, source, write};
 use testing_support::workspace::{capture, root};
 
 /// Lays them into a directory of `trees` that is named as registries call the architecture.
@@ -41,6 +42,9 @@ pub(super) fn lay(trees: &Path, binary: &Path, release: &Release) -> Result<()> 
     write(&tree.join("etc/nsswitch.conf"), "hosts: files dns\n")?;
     fs::create_dir_all(tree.join("run/go-metro"))?;
     fs::create_dir_all(tree.join("tmp"))?;
+    source::settle(tree)?;
+    source::open_up(trees)?;
+    fs::set_permissions(tree.join("tmp"), Permissions::from_mode(0o1777))?;
     Ok(())
 }
 

@@ -1,17 +1,27 @@
 //! What the packages hold beside the binary: made by the binary itself, or put together from the workspace's files.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use super::{MAINTAINER, Release, time_of_source, write};
+use super::{MAINTAINER, Release, source, write};
 use testing_support::workspace::{capture, output, root};
 
 const SCRIPTS: [&str; 7] =
     ["deb/postinst", "deb/prerm", "deb/postrm", "rpm/pre", "rpm/post", "rpm/preun", "rpm/postun"];
+
+/// As they are in the repository.
+const FILES: [&str; 7] = [
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "conf.yaml.example",
+    "packaging/conf.yaml",
+    "packaging/copyright",
+    "packaging/deb/lintian-overrides",
+    "packaging/go-metro.service",
+];
 
 /// Lays it into `stage`; `native` is the same program for this machine, which writes its pages and completions.
 pub(super) fn lay(stage: &Path, binary: &Path, native: &Path, release: &Release) -> Result<PathBuf> {
@@ -29,32 +39,34 @@ pub(super) fn lay(stage: &Path, binary: &Path, native: &Path, release: &Release)
     for page in fs::read_dir(root().join("docs"))? {
         let page = page?;
         if page.file_type()?.is_file() {
-            let copy = stage.join("docs").join(page.file_name());
-            write(&copy, fs::read(page.path())?)?;
-            date(&copy)?;
+            write(&stage.join("docs").join(page.file_name()), fs::read(page.path())?)?;
         }
     }
     for shell in ["bash", "zsh", "fish"] {
         let script = output(Command::new(native).args(["completions", shell]))?.stdout;
         write(&stage.join("completions").join(shell), script)?;
     }
-    fs::copy(root().join("CHANGELOG.md"), stage.join("CHANGELOG.md"))?;
+    write(&stage.join("CHANGELOG.md"), fs::read(root().join("CHANGELOG.md"))?)?;
     gzip(&stage.join("CHANGELOG.md"))?;
     write(&stage.join("changelog"), debian_changelog(release)?)?;
     gzip(&stage.join("changelog"))?;
     let packaging = root().join("packaging");
-    fs::copy(packaging.join("deb/lintian-overrides"), stage.join("lintian-overrides"))?;
+    for file in FILES {
+        let from = root().join(file);
+        write(&stage.join(from.file_name().context("no file")?), fs::read(&from)?)?;
+    }
     let capabilities = fs::read_to_string(packaging.join("capabilities.sh"))?;
     for script in SCRIPTS {
         let text = fs::read_to_string(packaging.join(script))?;
         write(&stage.join(script), text.replace("#CAPABILITIES#", &capabilities))?;
     }
+    source::settle(stage)?;
     Ok(stage.to_path_buf())
 }
 
 /// Debian's form, which its tools read.
 fn debian_changelog(release: &Release) -> Result<String> {
-    let date = capture(Command::new("date").args(["--utc", "--rfc-email", &format!("--date=@{}", time_of_source())]))?;
+    let date = capture(Command::new("date").args(["--utc", "--rfc-email", &format!("--date=@{}", source::time()?)]))?;
     Ok(format!(
         "go-metro ({}) unstable; urgency=medium\n\n  * Changes are told in CHANGELOG.md.gz.\n\n \
          -- {MAINTAINER}  {date}\n",
@@ -62,16 +74,7 @@ fn debian_changelog(release: &Release) -> Result<String> {
     ))
 }
 
-/// In its place, without name and with the source's time, so that the same content gives the same bytes.
+/// In its place, without name and time, so that the same content gives the same bytes.
 fn gzip(path: &Path) -> Result<()> {
-    capture(Command::new("gzip").args(["-9", "--no-name"]).arg(path))?;
-    let mut name = path.as_os_str().to_owned();
-    name.push(".gz");
-    date(Path::new(&name))
-}
-
-/// Gives a file the source's time.
-fn date(path: &Path) -> Result<()> {
-    File::options().write(true).open(path)?.set_modified(UNIX_EPOCH + Duration::from_secs(time_of_source()))?;
-    Ok(())
+    capture(Command::new("gzip").args(["-9", "--no-name"]).arg(path)).map(drop)
 }

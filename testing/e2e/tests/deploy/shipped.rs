@@ -1,13 +1,14 @@
 //! What `cargo xtask dist` makes of the build under test, in two versions.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use testing_lab::agent;
-use testing_support::workspace::{capture, output};
-use xtask::dist::{self, Args, binary};
+use testing_support::workspace::{capture, output, root};
+use xtask::dist::{self, Args, archive, binary};
 
 /// Later than any.
 pub(crate) const NEXT: &str = "99.0.0";
@@ -59,13 +60,100 @@ fn what_packs_a_binary_refuses_one_that_needs_more() {
 }
 
 #[test]
-fn the_same_binary_gives_the_same_packages_byte_for_byte() {
-    let again = tempfile::tempdir().unwrap();
-    dist::main(&Args::of(&agent::binary().unwrap(), None, again.path())).unwrap();
+fn the_same_binary_gives_the_same_packages_byte_for_byte_wherever_they_are_made() {
+    let out = tempfile::tempdir().unwrap();
+    let again = out.path().join("again");
+    let make = |folder: &Path, prefix: &str| {
+        let mut shell = Command::new("unshare");
+        let script = format!("hostname elsewhere; umask 077; {prefix} exec \"$@\"");
+        shell.args(["--uts", "sh", "-euc", &script, "sh"]).arg(testing_e2e::xtask()).args(["dist", "--out"]);
+        shell.arg(folder).arg("--binary").arg(agent::binary().unwrap()).env("TZ", "Asia/Kathmandu");
+        capture(&mut shell).unwrap();
+    };
+    make(&again, "");
     for extension in ["deb", "rpm"] {
-        let [first, second] = [shipped(), again.path()].map(|folder| fs::read(file(folder, extension)).unwrap());
+        let [first, second] = [shipped(), &again].map(|folder| fs::read(file(folder, extension)).unwrap());
         assert!(first == second, "{extension}: {} and {} bytes", first.len(), second.len());
     }
+    // The image's files.
+    let listing = |folder: &Path| {
+        let mut find = Command::new("find");
+        find.args([".", "-printf", "%m %s %Ts %p\n"]).current_dir(folder.join("rootfs"));
+        let mut lines: Vec<String> = capture(&mut find).unwrap().lines().map(str::to_owned).collect();
+        lines.sort();
+        // The directories above were changed when `tmp` was opened.
+        lines.into_iter().filter(|line| !line.ends_with(" .")).collect::<Vec<_>>()
+    };
+    assert_eq!(listing(shipped()), listing(&again));
+    // All of it is for everyone to read, and nothing to write.
+    let modes = |line: &str| capture(Command::new("sh").args(["-euc", line]).current_dir(&again)).unwrap();
+    let deb = modes("dpkg-deb --contents go-metro_*.deb");
+    for line in deb.lines() {
+        let mode = line.split(' ').next().unwrap();
+        assert!(["drwxr-xr-x", "-rwxr-xr-x", "-rw-r--r--"].contains(&mode), "{line}");
+    }
+    let rpm = modes("rpm --query --package --queryformat '[%{FILEMODES:perms} %{FILENAMES}\\n]' *.rpm");
+    for line in rpm.lines() {
+        let mode = line.split(' ').next().unwrap();
+        assert!(["drwxr-xr-x", "-rwxr-xr-x", "-rw-r--r--"].contains(&mode), "{line}");
+    }
+    assert_eq!(modes("find . -maxdepth 1 -type f -not -name '.*' -not -perm -444"), "");
+    assert_eq!(modes("rpm --query --package --queryformat '%{BUILDHOST}' *.rpm"), "localhost");
+
+    // The time of the source, told from outside, is that of every file; and another second makes another chart only if
+    // that is so.
+    let told = out.path().join("told");
+    make(&told, "SOURCE_DATE_EPOCH=1000000000");
+    let dates = capture(
+        Command::new("sh")
+            .args(["-euc", "dpkg-deb --contents go-metro_*.deb && tar --list --verbose --file go-metro-*.tgz"])
+            .env("TZ", "UTC")
+            .current_dir(&told),
+    );
+    for line in dates.unwrap().lines() {
+        assert!(line.contains(" 2001-09-09 01:46 "), "{line}");
+    }
+}
+
+/// The shell of a step in the workflow that publishes a release.
+fn release_step(name: &str) -> String {
+    let workflow = fs::read_to_string(root().join(".github/workflows/release.yml")).unwrap();
+    let (_, step) = workflow.split_once(&format!("- name: {name}\n")).expect(name);
+    let (_, script) = step.split_once("run: |\n").expect(name);
+    script
+        .lines()
+        .take_while(|line| line.starts_with("          "))
+        .map(|line| line.trim_start().to_owned() + "\n")
+        .collect()
+}
+
+#[test]
+fn a_downloaded_release_passes_its_own_checksums() {
+    let clone = tempfile::tempdir().unwrap();
+    let out = clone.path().join("target/dist");
+    fs::create_dir_all(&out).unwrap();
+    // As `dist --static` names them.
+    let names = ["x.tar.gz", "x.deb", "x.rpm", "x.tgz", "x.cdx.json"];
+    let made = names.map(|name| out.join(name));
+    for file in &made {
+        fs::write(file, file.as_os_str().as_encoded_bytes()).unwrap();
+    }
+    fs::write(out.join("go-metro-x86_64"), "for the tests").unwrap();
+    archive::checksums(&made, &out).unwrap();
+    // What it would upload.
+    let download = clone.path().join("download");
+    fs::create_dir(&download).unwrap();
+    let gh = clone.path().join("gh");
+    let uploads = "for file in \"$@\"; do if [ -f \"$file\" ]; then cp \"$file\" \"$DOWNLOAD\"; fi; done";
+    fs::write(&gh, format!("#!/bin/sh\n{uploads}\n")).unwrap();
+    fs::set_permissions(&gh, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut step = Command::new("sh");
+    step.args(["-euc", &release_step("release")]).current_dir(clone.path()).env("GITHUB_REF_NAME", "v1.0.0");
+    let path = format!("{}:{}", clone.path().display(), std::env::var("PATH").unwrap());
+    capture(step.env("PATH", path).env("DOWNLOAD", &download)).unwrap();
+    let said = capture(Command::new("sha256sum").args(["--check", "SHA256SUMS"]).current_dir(&download)).unwrap();
+    assert_eq!(said.lines().count(), names.len(), "{said}");
+    assert_eq!(fs::read_dir(&download).unwrap().count(), names.len() + 1, "{said}");
 }
 
 #[test]

@@ -42,6 +42,7 @@ pub fn run(out: &mut impl Write) -> io::Result<()> {
             seq,
             ack,
             payload_len,
+            window: 500,
             flags: TcpFlags(TcpFlags::ACK),
             bits: Bits(if sent { Bits::EGRESS } else { 0 }),
             ..SegmentHeader::default()

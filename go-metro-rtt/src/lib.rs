@@ -20,10 +20,9 @@
 //!     ifindex: 2,
 //!     side: Side::Remote,
 //! };
-//! let flags = TcpFlags(TcpFlags::ACK);
-//! let sent = Bits(Bits::EGRESS);
-//! let request = SegmentHeader { time_ns: 1_000, seq: 1, payload_len: 100, flags, bits: sent, ..Default::default() };
-//! let answer = SegmentHeader { time_ns: 51_000, ack: 101, flags, ..Default::default() };
+//! let usual = SegmentHeader { flags: TcpFlags(TcpFlags::ACK), window: 500, ..Default::default() };
+//! let request = SegmentHeader { time_ns: 1_000, seq: 1, payload_len: 100, bits: Bits(Bits::EGRESS), ..usual };
+//! let answer = SegmentHeader { time_ns: 51_000, ack: 101, ..usual };
 //!
 //! let mut engine = Engine::new(EngineConfig::default());
 //! assert_eq!(engine.record(&Segment { flow, header: request }), Outcome::Sent);

@@ -4,6 +4,7 @@
 //! Needs root, a built binary, Prometheus and the makers' checkers; `cargo xtask test` sees to all of it.
 #![allow(clippy::unwrap_used)]
 
+mod additions;
 mod commands;
 mod datadog;
 mod generated;

@@ -4,29 +4,48 @@
 //! what a record costs where there are many flows. Several waits at once take no longer than one.
 
 use crate::hashed::Hashed;
-use crate::{Engine, Outcome, Segment};
+use crate::{Engine, Outcome, Ports, Segment};
 
 /// Segments in a batch: enough for a processor's outstanding cache misses, few enough that all they need stays in its
 /// fastest cache.
 const SIZE: usize = 32;
 
-/// Up to 32 segments.
+/// Up to 32 segments, of the chosen ports.
 pub struct Batch {
+    ports: Ports,
     hashed: [Hashed; SIZE],
     len: usize,
 }
 
 impl Batch {
-    /// An empty one.
+    /// An empty one, for segments of all ports.
     pub fn new() -> Self {
-        Self { hashed: std::array::from_fn(|_| Hashed::nothing()), len: 0 }
+        Self::of(Ports::ALL)
     }
 
-    /// Adds a segment if it is of the ports that the engine chooses; if the batch is full then, the engine takes it, as
-    /// by [`Batch::flush`].
+    /// An empty one, for segments with one of these ports at either end. Others go no further and are
+    /// [`EngineCounters::other_ports`](crate::EngineCounters::other_ports); what goes to [`Engine::record`] is not
+    /// chosen from.
+    pub fn of(ports: Ports) -> Self {
+        Self { ports, hashed: std::array::from_fn(|_| Hashed::nothing()), len: 0 }
+    }
+
+    /// Chooses other ports from now on, while it is empty. If they differ, the engine drops all flows, as of none all
+    /// segments may have come, and keeps its counters.
+    pub fn set_ports(&mut self, ports: Ports, engine: &mut Engine) {
+        debug_assert_eq!(self.len, 0, "what was chosen before is flushed first");
+        if ports != self.ports {
+            self.ports = ports;
+            engine.drop_flows();
+        }
+    }
+
+    /// Adds a segment if it is of the chosen ports; if the batch is full then, the engine takes it, as by
+    /// [`Batch::flush`].
     #[inline]
     pub fn push(&mut self, segment: &Segment, engine: &mut Engine, sink: &mut impl FnMut(&Segment, Outcome)) {
-        if !engine.chooses(segment) {
+        if !self.ports.choose(&segment.flow) {
+            engine.note_other_ports();
             return;
         }
         self.hashed[self.len].segment = *segment;

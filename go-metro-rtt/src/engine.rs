@@ -17,7 +17,7 @@ use crate::outstanding::{COMMON_PER_FLOW, Pool};
 use crate::sample::{Quiet, Rejection};
 use crate::table::{Ended, FlowTable, Lifetimes, NIL};
 use crate::time::nanoseconds;
-use crate::{Class, Direction, Kind, Nanos, Outcome, Ports, Rtt, Segment};
+use crate::{Class, Direction, Kind, Nanos, Outcome, Rtt, Segment};
 
 /// Bounds and lifetimes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,25 +34,26 @@ pub struct EngineConfig {
     /// repeat an acknowledgement. Only then does a jump in a peer's sequence numbers say that segments from it were
     /// missed.
     pub peers_complete: bool,
-    /// The ports of a service: [`Batch`](crate::Batch) passes over flows without one of them. [`Engine::record`] takes
-    /// what it is given.
-    pub ports: Ports,
     /// A flow that is first seen in the middle may be in a recovery: what it sends for this long may be a
     /// retransmission, and is timed only where TSecr is its echo. Zero: it is taken for new.
     pub settles_after: Duration,
 }
 
+impl EngineConfig {
+    /// What suits a busy host.
+    pub const DEFAULT: Self = Self {
+        idle_ttl: Duration::from_secs(300),
+        exp_ttl: Duration::from_secs(60),
+        max_flows: 262_144,
+        outstanding_per_flow: 4096,
+        peers_complete: false,
+        settles_after: Duration::ZERO,
+    };
+}
+
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self {
-            idle_ttl: Duration::from_secs(300),
-            exp_ttl: Duration::from_secs(60),
-            max_flows: 262_144,
-            outstanding_per_flow: 4096,
-            peers_complete: false,
-            ports: Ports::ALL,
-            settles_after: Duration::ZERO,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -60,7 +61,7 @@ counted! {
     /// What the engine has counted since it was made.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct EngineCounters {
-        /// Segments of other ports than those that were chosen, which go no further.
+        /// Segments of other ports than those that were chosen, which [`Batch`](crate::Batch) left out.
         pub other_ports: u64,
         /// Outbound segments noted.
         pub sent: u64,
@@ -184,8 +185,14 @@ impl Engine {
     /// Applies another configuration. If it differs, drops all flows and keeps the counters.
     pub fn set_config(&mut self, config: EngineConfig) {
         if config != self.config {
-            *self = Self { counters: self.counters, is_doubtful: self.is_doubtful, ..Self::new(config) };
+            self.config = config;
+            self.drop_flows();
         }
+    }
+
+    /// Drops all flows and keeps the counters.
+    pub(super) fn drop_flows(&mut self) {
+        *self = Self { counters: self.counters, is_doubtful: self.is_doubtful, ..Self::new(self.config) };
     }
 
     /// Whether every segment of the peers comes from now on, as [`EngineConfig::peers_complete`] has it. What is known
@@ -195,17 +202,13 @@ impl Engine {
         self.limits.peers_complete = peers_complete;
     }
 
-    /// Whether a segment is of the chosen ports; one that is not is counted, and not to be recorded.
+    /// Counts a segment of other ports than the chosen, which is not to be recorded.
     #[inline]
-    pub(super) fn chooses(&mut self, segment: &Segment) -> bool {
-        if self.config.ports.choose(&segment.flow) {
-            return true;
-        }
+    pub(super) fn note_other_ports(&mut self) {
         self.counters.other_ports += 1;
-        false
     }
 
-    /// Takes one segment, whatever its ports, and says what became of it.
+    /// Takes one segment and says what became of it.
     pub fn record(&mut self, segment: &Segment) -> Outcome {
         let key = Key::from(&segment.flow);
         // Nothing was looked up.

@@ -255,9 +255,20 @@ pub struct SummaryLimits {
     pub average: Average,
 }
 
+impl SummaryLimits {
+    /// What suits a busy host.
+    pub const DEFAULT: Self = Self {
+        max_pairs: 2000,
+        kept_samples: 1024,
+        keeps_choice: true,
+        without_delayed: false,
+        average: Average::Mean,
+    };
+}
+
 impl Default for SummaryLimits {
     fn default() -> Self {
-        Self { max_pairs: 2000, kept_samples: 1024, keeps_choice: true, without_delayed: false, average: Average::Mean }
+        Self::DEFAULT
     }
 }
 

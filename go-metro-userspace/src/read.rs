@@ -123,12 +123,8 @@ pub fn run(options: &ReadOptions, out: &mut impl Write) -> Result<(), ReadError>
 }
 
 fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) -> io::Result<()> {
-    let mut engine = Engine::new(EngineConfig {
-        max_flows: MAX_FLOWS,
-        peers_complete: true,
-        ports: options.ports,
-        ..EngineConfig::default()
-    });
+    let mut engine =
+        Engine::new(EngineConfig { max_flows: MAX_FLOWS, peers_complete: true, ..EngineConfig::default() });
     let mut summaries =
         Summaries::new(SummaryLimits { max_pairs: options.max_pairs, keeps_choice: false, ..SummaryLimits::default() });
     let mut expire_at = Nanos(0);
@@ -160,7 +156,7 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         }
         _ => {}
     };
-    let mut batch = Batch::new();
+    let mut batch = Batch::of(options.ports);
     source.for_each_told_on(options.threads, &options.filter, &mut |told| {
         let Told::Segment(segment) = told else {
             batch.flush(&mut engine, &mut sink);
@@ -427,8 +423,8 @@ mod tests {
             let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
             let filter = FileFilter { local: nets(local), targets: nets(targets), ..FileFilter::default() };
             let mut source = FileSource::open(path).unwrap();
-            let mut engine = Engine::new(EngineConfig { ports, ..EngineConfig::default() });
-            let mut batch = Batch::new();
+            let mut engine = Engine::new(EngineConfig::default());
+            let mut batch = Batch::of(ports);
             source.for_each(&filter, &mut |segment| batch.push(segment, &mut engine, &mut |_: &Segment, _| ()));
             batch.flush(&mut engine, &mut |_: &Segment, _| ());
             absent(&filter, &source).or_else(|| other_ports(engine.counters()))

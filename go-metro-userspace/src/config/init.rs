@@ -18,13 +18,13 @@ use super::words::{
     SidesWanted, Word,
 };
 use super::{Environment, Instance, Origin, Statsd, environment};
-use go_metro_rtt::Ports;
+use go_metro_rtt::{EngineConfig, Ports, SummaryLimits};
 
 /// Shortest time between reports, and of a flow's life. On a busy host, what waits for the capture thread arrives later
 /// than that.
 pub(super) const SHORTEST_MS: u64 = 100;
-/// The original's documents use this for connections that were closed.
-const EXP_TTL: Duration = Duration::from_secs(60);
+/// What the engine takes where nobody says otherwise. A minute for connections that were closed is the original's too.
+const ENGINE: EngineConfig = EngineConfig::DEFAULT;
 /// Round trips up to this are usual on the Internet, with a lost segment or a delayed acknowledgement.
 const USUAL_RTT: Duration = Duration::from_secs(1);
 /// The default port of OpenTelemetry's exporters for Prometheus.
@@ -81,7 +81,7 @@ settings! {
 
         /// Host pairs reported apart in one interval; the rest is folded into `dst:other` and counted. Which pairs have
         /// a row of their own then differs between intervals, so that counts of a single pair are too low: raise it.
-        pub max_pairs: Number<usize, 1, 1_000_000> = 2000, on_reload Apply;
+        pub max_pairs: Number<usize, 1, 1_000_000> = SummaryLimits::DEFAULT.max_pairs, on_reload Apply;
 
         ["where segments come from"]
         /// Where segments come from. auto: eBPF if kernel and privileges allow it, else libpcap. ebpf, pcap: only that.
@@ -134,21 +134,21 @@ settings! {
 
         ["flows"]
         /// A flow that has been silent for this long is forgotten; no RTT is longer. At least 0.1.
-        pub idle_ttl: Time<SHORTEST_MS> = Duration::from_secs(300), on_reload ApplyFlows;
+        pub idle_ttl: Time<SHORTEST_MS> = ENGINE.idle_ttl, on_reload ApplyFlows;
 
         /// A flow that has been closed for this long is forgotten.
-        pub exp_ttl: Time<0> = EXP_TTL, on_reload ApplyFlows;
+        pub exp_ttl: Time<0> = ENGINE.exp_ttl, on_reload ApplyFlows;
 
         /// Another name of exp_ttl, from the original's program; set one of the two.
-        pub(crate) expired_ttl: Time<0> = EXP_TTL, on_reload ApplyFlows;
+        pub(crate) expired_ttl: Time<0> = ENGINE.exp_ttl, on_reload ApplyFlows;
 
         /// Most flows at once, at most 256 bytes of memory each. When there are more, closed flows are dropped first,
         /// then the one that has been silent longest; both are counted.
-        pub max_flows: Number<u32, 1, 16_777_216> = 262_144, on_reload ApplyFlows;
+        pub max_flows: Number<u32, 1, 16_777_216> = ENGINE.max_flows, on_reload ApplyFlows;
 
         /// Most segments of a flow that are waiting for their acknowledgement. When there are more, every second one is
         /// left out.
-        pub outstanding_per_flow: Number<u16, 2, 65_535> = 4096, on_reload ApplyFlows;
+        pub outstanding_per_flow: Number<u16, 2, 65_535> = ENGINE.outstanding_per_flow, on_reload ApplyFlows;
 
         ["names"]
         /// Time between look-ups of `hosts`. The last good answer is kept while a name server is away.

@@ -9,12 +9,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use go_metro_rtt::{EngineConfig, Interval, SummaryLimits};
+use go_metro_rtt::{EngineConfig, Interval};
 use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
 use super::capture_thread::{self, CaptureStatus, Command, Event, PATIENCE, Replacement, Samples, Snapshot, Worker};
 use super::flow_tap::Tapped;
+use super::settings::Limits;
 use crate::capture::{Source, WatchList, Way};
 
 /// Samples on their way to a slow reader before more are dropped, and counted.
@@ -33,8 +34,7 @@ pub(super) struct CaptureThreads {
     /// What those said at their end that a reload made surplus.
     retired: Vec<Snapshot>,
     /// All workers' together.
-    engine: EngineConfig,
-    limits: SummaryLimits,
+    limits: Limits,
     samples: Option<mpsc::SyncSender<Samples>>,
     /// For threads that start later.
     events: async_mpsc::WeakUnboundedSender<Event>,
@@ -66,8 +66,7 @@ impl CaptureThreads {
     pub(super) fn spawn(
         mut source: Source,
         watch: WatchList,
-        engine: EngineConfig,
-        limits: SummaryLimits,
+        limits: Limits,
         samples: Option<mpsc::SyncSender<Samples>>,
     ) -> io::Result<(Self, async_mpsc::UnboundedReceiver<Event>)> {
         let (events, outbox) = async_mpsc::unbounded_channel();
@@ -75,14 +74,13 @@ impl CaptureThreads {
         let mut threads = Self {
             workers: Vec::new(),
             retired: Vec::new(),
-            engine,
             limits,
             samples,
             events: events.downgrade(),
             beats: Beats::default(),
         };
         let own = threads.share_of(1 + rings.len());
-        let first = Worker::spawn("capture", source, watch, (own, limits), threads.samples.clone(), events)?;
+        let first = Worker::spawn("capture", source, watch, own, threads.samples.clone(), events)?;
         threads.workers.push(first);
         let new = threads.spawn_workers(&mut rings)?;
         threads.distribute(rings, new, (true, &TakenOver::default()));
@@ -110,7 +108,7 @@ impl CaptureThreads {
     /// Starts threads for the rings that are more than there are threads, which are left in `rings`. Nothing else
     /// changes, so that without a thread all stays as it was.
     fn spawn_workers(&self, rings: &mut Vec<Source>) -> io::Result<Vec<Worker>> {
-        let own = (self.share_of(1 + rings.len()), self.limits);
+        let own = self.share_of(1 + rings.len());
         let have = self.workers.len();
         let without = rings.split_off((have - 1).min(rings.len()));
         let spawned = (have..).zip(without).map(|(number, ring)| {
@@ -122,9 +120,10 @@ impl CaptureThreads {
     }
 
     /// What one of so many engines may hold.
-    fn share_of(&self, workers: usize) -> EngineConfig {
+    fn share_of(&self, workers: usize) -> Limits {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
-        EngineConfig { max_flows: self.engine.max_flows.div_ceil(workers), ..self.engine }
+        let engine = self.limits.engine;
+        Limits { engine: EngineConfig { max_flows: engine.max_flows.div_ceil(workers), ..engine }, ..self.limits }
     }
 
     /// Switches to another source, prepared for these targets, and as many threads as it has rings. Each packet is
@@ -164,10 +163,10 @@ impl CaptureThreads {
     }
 
     /// Applies new limits.
-    pub(super) fn set_limits(&mut self, engine: EngineConfig, limits: SummaryLimits) {
-        (self.engine, self.limits) = (engine, limits);
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
         let own = self.share_of(self.workers.len());
-        self.workers.iter().for_each(|worker| worker.send(Command::Limits(own, limits)));
+        self.workers.iter().for_each(|worker| worker.send(Command::Limits(own)));
     }
 
     /// Watches these addresses from now on.
@@ -205,7 +204,7 @@ impl CaptureThreads {
         // Their last intervals are told once, their counters go on.
         let kept = self.retired.iter().map(|last| Snapshot { interval: Interval::default(), ..*last }).collect();
         let retired = std::mem::replace(&mut self.retired, kept);
-        let max_pairs = self.limits.max_pairs;
+        let max_pairs = self.limits.summaries.max_pairs;
         let (reply, answer) = oneshot::channel();
         tokio::spawn(async move {
             let mut parts = Vec::new();

@@ -58,7 +58,7 @@ use reload::Reading;
 pub(crate) use sandbox::confine;
 use server::{Ask, Asks, Server};
 use service::Service;
-use settings::{engine_config, source_settings, summary_limits};
+use settings::{Limits, source_settings};
 use signals::{Asked, Signals};
 use status::Memory;
 use waiting::{answer, at, tick, ticks};
@@ -177,8 +177,7 @@ impl Daemon {
         let is_ebpf = !matches!(source, Source::Pcap(_));
         privileges::keep(if is_ebpf { Needs::Ebpf } else { Needs::Libpcap });
         let (samples, printer) = if options.samples { Some(samples::print()?) } else { None }.unzip();
-        let (engine, limits) = (engine_config(config), summary_limits(config));
-        let (worker, events) = CaptureThreads::spawn(source, directory.watch_list(), engine, limits, samples)?;
+        let (worker, events) = CaptureThreads::spawn(source, directory.watch_list(), Limits::of(config), samples)?;
         if is_ebpf {
             // The capture thread keeps what it needs; another classifier cannot be loaded any more. Another libpcap can
             // be opened here.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::directory::Directory;
-use super::settings::{engine_config, source_settings, summary_limits};
+use super::settings::{Limits, source_settings};
 use super::{Daemon, DaemonError, sandbox};
 use crate::capture::{CaptureError, Source, interfaces, pcap};
 use crate::config::{Backend, Config, ConfigError, Key, Output, Reload};
@@ -115,7 +115,7 @@ impl Daemon {
         if !at_start.is_empty() {
             tracing::warn!("restart to change {at_start}");
         }
-        self.worker.set_limits(engine_config(&config), summary_limits(&config));
+        self.worker.set_limits(Limits::of(&config));
         self.outputs.follow(&config, reopened);
         let moved = config.status_socket != old.status_socket;
         self.directory = directory;

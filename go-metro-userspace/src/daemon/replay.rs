@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use go_metro_rtt::{Batch, Engine, EngineConfig, Outcome, Sample, Segment, Summaries};
 
 use super::directory::Directory;
+use super::settings::Limits;
 use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource, Told};
 use crate::config::{Config, Instance};
@@ -29,19 +30,16 @@ pub(super) fn read(
     let mut source = FileSource::open(path)?;
     let (targets, sides) = (directory.nets_of(instance), config.sides.into());
     let filter = FileFilter { targets, sides, ..FileFilter::default() };
-    let mut engine = Engine::new(EngineConfig {
-        peers_complete: true,
-        settles_after: Duration::ZERO,
-        ..super::settings::engine_config(config)
-    });
-    let mut summaries = Summaries::new(super::settings::summary_limits(config));
+    let limits = Limits::of(config);
+    let mut engine = Engine::new(EngineConfig { peers_complete: true, settles_after: Duration::ZERO, ..limits.engine });
+    let mut summaries = Summaries::new(limits.summaries);
     let mut sink = |_: &Segment, outcome| {
         if let Outcome::Sample(sample) = outcome {
             summaries.add(&sample);
             on_sample(sample);
         }
     };
-    let mut batch = Batch::new();
+    let mut batch = Batch::of(limits.ports);
     source.for_each_told(&filter, &mut |told| match told {
         Told::Segment(segment) => batch.push(segment, &mut engine, &mut sink),
         Told::ClockSet => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use go_metro_rtt::{EngineConfig, SummaryLimits};
+use go_metro_rtt::{EngineConfig, Ports, SummaryLimits};
 
 use super::directory::{self, Directory};
 use crate::capture::SourceSettings;
@@ -32,9 +32,25 @@ pub(super) fn host_ends(config: &Config) -> BTreeMap<String, bool> {
 /// about as long as a retransmission timeout is at least (RFC 6298 section 2.4).
 const SETTLES_AFTER: Duration = Duration::from_secs(1);
 
-pub(super) fn engine_config(config: &Config) -> EngineConfig {
+/// What engines and summaries take; all threads' together, or one's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// The engine's.
+    pub(super) engine: EngineConfig,
+    /// The ports that are chosen before it.
+    pub(super) ports: Ports,
+    /// The summaries'.
+    pub(super) summaries: SummaryLimits,
+}
+
+impl Limits {
+    pub(super) fn of(config: &Config) -> Self {
+        Self { engine: engine_config(config), ports: config.ports, summaries: summary_limits(config) }
+    }
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig {
-        ports: config.ports,
         idle_ttl: config.idle_ttl,
         exp_ttl: config.exp_ttl,
         max_flows: config.max_flows,
@@ -44,7 +60,7 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
     }
 }
 
-pub(super) fn summary_limits(config: &Config) -> SummaryLimits {
+fn summary_limits(config: &Config) -> SummaryLimits {
     SummaryLimits {
         max_pairs: config.max_pairs,
         without_delayed: config.delayed_acks == DelayedAcks::Drop,

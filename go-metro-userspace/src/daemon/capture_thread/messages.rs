@@ -2,13 +2,14 @@
 
 use std::sync::mpsc;
 
-use go_metro_rtt::{EngineConfig, EngineCounters, Interval, Sample, SummaryLimits};
+use go_metro_rtt::{EngineCounters, Interval, Sample};
 use tokio::sync::oneshot;
 
 use super::Replacement;
 use crate::capture::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, WatchList, Way};
 use crate::daemon::flow_tap::Tapped;
 use crate::daemon::one_direction::Change;
+use crate::daemon::settings::Limits;
 
 /// What the daemon asks of the thread.
 pub(in crate::daemon) enum Command {
@@ -29,7 +30,7 @@ pub(in crate::daemon) enum Command {
     /// Move to the head of the hook that sees this direction of an interface.
     MoveToHead(u32, Way),
     /// Apply new limits.
-    Limits(EngineConfig, SummaryLimits),
+    Limits(Limits),
     /// Report the state.
     Status(oneshot::Sender<CaptureStatus>),
     /// Report what each flow measured since the last time, and keep doing so.

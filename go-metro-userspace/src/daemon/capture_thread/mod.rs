@@ -346,10 +346,11 @@ impl State {
                 self.source.detach(Instant::now() + DETACH);
                 let _ = reply.send(());
             }
-            Command::Limits(engine, limits) => {
+            Command::Limits(limits) => {
                 let peers_complete = self.source.peers_complete();
-                self.engine.set_config(EngineConfig { peers_complete, ..engine });
-                self.summaries.set_limits(limits);
+                self.engine.set_config(EngineConfig { peers_complete, ..limits.engine });
+                self.batch.set_ports(limits.ports, &mut self.engine);
+                self.summaries.set_limits(limits.summaries);
             }
             Command::Status(reply) => {
                 let _ = reply.send(self.status());

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use go_metro_rtt::{Batch, Engine, EngineConfig, Summaries, SummaryLimits};
+use go_metro_rtt::{Batch, Engine, EngineConfig, Summaries};
 use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
@@ -14,6 +14,7 @@ use super::{CaptureStatus, Command, Event, Samples, Snapshot, State};
 use crate::capture::{Source, SourceCounters, WatchList};
 use crate::daemon::flow_tap::Tapped;
 use crate::daemon::one_direction::{Silence, Views};
+use crate::daemon::settings::Limits;
 use crate::threads;
 
 /// A running thread; it ends once nobody can send it commands any more.
@@ -31,7 +32,7 @@ impl Worker {
         name: &str,
         source: Source,
         watch: WatchList,
-        (engine, limits): (EngineConfig, SummaryLimits),
+        limits: Limits,
         samples: Option<mpsc::SyncSender<Samples>>,
         events: async_mpsc::UnboundedSender<Event>,
     ) -> std::io::Result<Self> {
@@ -41,9 +42,9 @@ impl Worker {
         let state = State {
             beats: beats.clone(),
             source,
-            engine: Engine::new(EngineConfig { peers_complete, ..engine }),
-            batch: Batch::new(),
-            summaries: Summaries::new(limits),
+            engine: Engine::new(EngineConfig { peers_complete, ..limits.engine }),
+            batch: Batch::of(limits.ports),
+            summaries: Summaries::new(limits.summaries),
             watch,
             indices: BTreeMap::new(),
             retired: SourceCounters::default(),

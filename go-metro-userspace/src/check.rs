@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::capture::ebpf::probe;
 use crate::capture::{WatchList, interfaces, pcap};
-use crate::config::{Backend, Config, ConfigError, Environment, Instance, Origin, Output, Selector, Statsd, not_utf8};
+use crate::config::{Backend, Config, ConfigError, Environment, Instance, Origin, Selector, Statsd, not_utf8};
 use crate::netlink::links;
 use crate::output::dogstatsd::{self, origin};
 use crate::privileges;
@@ -396,7 +396,7 @@ fn tags_fit(config: &Config, findings: &mut Vec<Finding>) {
 
 /// Whether the address that Prometheus is to scrape is free; a running daemon has it already.
 fn prometheus(config: &Config, findings: &mut Vec<Finding>) {
-    if !config.outputs.contains(&Output::Prometheus) {
+    if !config.outputs.iter().any(|output| output.is_scraped()) {
         return;
     }
     let address = config.prometheus_address();
@@ -428,7 +428,7 @@ fn prometheus(config: &Config, findings: &mut Vec<Finding>) {
 
 /// Whether a daemon runs already that reports what this configuration would have reported.
 fn running(config: &Config, findings: &mut Vec<Finding>) {
-    if config.outputs.contains(&Output::Statsd)
+    if config.outputs.iter().any(|output| output.is_added_up())
         && let Some(socket) = beside::reporter(config)
     {
         let detail =

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::Sides;
 use go_metro_rtt::{
-    Batch, Engine, EngineConfig, EngineCounters, Interval, Kind, Nanos, Outcome, PairKey, PairSummary, Ports, Quiet,
-    Rejection, Segment, Side, Stats, Summaries, SummaryLimits,
+    Engine, EngineConfig, Interval, Kind, Outcome, PairKey, PairSummary, Ports, Quiet, Rejection, Segment, Side, Stats,
+    Summaries, SummaryLimits,
 };
-use ipnet::IpNet;
 
 use crate::capture::CaptureError;
-use crate::capture::file::{FileFilter, FileSource, Told};
+use crate::capture::file::{FileFilter, FileSource};
+use crate::capture::recorded::{self, Called, Wanted};
 use crate::output::naming::{KernelTimes, Names};
 use crate::output::plot::{Panel, Plot};
 use crate::output::sample::SampleWriter;
@@ -27,8 +27,6 @@ use crate::terminal;
 const MAX_FLOWS: u32 = 1 << 20;
 /// Pairs told apart unless said otherwise: each takes some 8 KiB.
 pub const MAX_PAIRS: usize = 1 << 14;
-/// How often, in the capture's time, flows are expired.
-const EXPIRE_EVERY_NS: u64 = 1_000_000_000;
 
 /// What to read, and what to show of it.
 #[derive(Clone, Debug)]
@@ -123,11 +121,8 @@ pub fn run(options: &ReadOptions, out: &mut impl Write) -> Result<(), ReadError>
 }
 
 fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) -> io::Result<()> {
-    let mut engine =
-        Engine::new(EngineConfig { max_flows: MAX_FLOWS, peers_complete: true, ..EngineConfig::default() });
     let mut summaries =
         Summaries::new(SummaryLimits { max_pairs: options.max_pairs, keeps_choice: false, ..SummaryLimits::default() });
-    let mut expire_at = Nanos(0);
     let mut written = Ok(());
     let every_ack = options.explain == Some(Explain::All);
     let lines = options.writes_lines();
@@ -156,31 +151,19 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         }
         _ => {}
     };
-    let mut batch = Batch::of(options.ports);
-    source.for_each_told_on(options.threads, &options.filter, &mut |told| {
-        let Told::Segment(segment) = told else {
-            batch.flush(&mut engine, &mut sink);
-            engine.note_gap();
-            return;
-        };
-        if segment.time() >= expire_at {
-            batch.flush(&mut engine, &mut sink);
-            engine.expire(segment.time());
-            expire_at = Nanos(segment.time().0.saturating_add(EXPIRE_EVERY_NS));
-        }
-        batch.push(segment, &mut engine, &mut sink);
-    });
-    batch.flush(&mut engine, &mut sink);
+    let config = EngineConfig { max_flows: MAX_FLOWS, ..EngineConfig::DEFAULT };
+    let wanted = Wanted { filter: &options.filter, ports: options.ports, called: Called::OPTIONS };
+    let engine = recorded::measure(source, wanted, options.threads, config, &mut sink);
     written.and_then(|()| writer.as_mut().map_or(Ok(()), SampleWriter::flush))?;
     drop(writer);
     if source.is_unreadable() {
         return Ok(());
     }
-    for told in remarks(options, source, engine.counters()) {
+    for told in recorded::remarks(source, wanted, engine.counters()) {
         let told = format!("go-metro: {}: {told}", options.file.display());
         terminal::complain(&(terminal::printable(&told) + "\n"));
     }
-    let coarse = coarse_clock(source, engine.counters());
+    let coarse = recorded::coarse_clock(source, engine.counters());
     if let Some(coarse) = coarse.as_ref().filter(|_| lines || options.format != Format::Table) {
         terminal::complain(&format!("go-metro: {coarse}\n"));
     }
@@ -226,84 +209,6 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         explain(source, &engine, out)?;
     }
     Ok(())
-}
-
-/// What was not measured of the capture, and why, a line each.
-fn remarks(options: &ReadOptions, source: &FileSource, engine: &EngineCounters) -> Vec<String> {
-    let broken = source.broken().map(|broken| format!("{broken}; everything before that was used"));
-    let absent = absent(&options.filter, source).or_else(|| other_ports(engine));
-    let one_way = source.one_way(options.filter.sides, engine);
-    let resent = resent(engine);
-    broken
-        .into_iter()
-        .chain(source.unread())
-        .chain(source.without_tcp())
-        .chain(absent)
-        .chain(one_way)
-        .chain(source.warnings())
-        .chain(resent)
-        .collect()
-}
-
-/// That most of what was acknowledged was seen to be sent more than once, which no path does.
-fn resent(engine: &EngineCounters) -> Option<String> {
-    /// Fewer may be chance.
-    const LEAST: u64 = 10;
-    let resent = engine.rejected[Rejection::Retransmitted as usize];
-    let all = engine.samples_total() + engine.rejected_total();
-    (resent >= LEAST && resent * 2 > all).then(|| {
-        format!(
-            "{resent} of {all} round trips cannot be measured because their segments are in the capture twice: a path \
-             loses less, but captures of two places that were merged look so; measure each capture by itself"
-        )
-    })
-}
-
-/// That no segment is of the ports that were named.
-fn other_ports(engine: &EngineCounters) -> Option<String> {
-    (engine.other_ports > 0 && engine.flows_begun == 0)
-        .then(|| "no TCP segment is of the ports that --port names; leave it out to see what there is".to_owned())
-}
-
-/// That no segment is of the hosts that were named, and whose are.
-fn absent(filter: &FileFilter, source: &FileSource) -> Option<String> {
-    /// Most hosts to name.
-    const NAMED: usize = 8;
-    let listed = |list: &mut dyn Iterator<Item = String>| list.collect::<Vec<_>>().join(", ");
-    let net = |net: &IpNet| {
-        if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
-    };
-    for (nets, option) in [(&filter.local, "--local"), (&filter.targets, "--target")] {
-        let others = if nets.is_empty() { Vec::new() } else { source.instead_of(nets) };
-        if !others.is_empty() {
-            let wanted = listed(&mut nets.iter().map(net));
-            let named = listed(&mut others.iter().take(NAMED).map(ToString::to_string));
-            let more = others.len().saturating_sub(NAMED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            return Some(format!(
-                "no TCP segment is from or to {wanted} ({option}); there are segments of {named}{more}"
-            ));
-        }
-    }
-    (!filter.local.is_empty() && !filter.targets.is_empty() && source.has_only_others()).then(|| {
-        let [local, targets] = [&filter.local, &filter.targets].map(|nets| listed(&mut nets.iter().map(net)));
-        format!("no connection is between {local} (--local) and {targets} (--target)")
-    })
-}
-
-/// How many round trips the capture's clock is too coarse for, if it is for any.
-fn coarse_clock(source: &FileSource, counters: &EngineCounters) -> Option<String> {
-    let left_out = counters.rejected[Rejection::NotPositive as usize];
-    let all = left_out + counters.samples_total();
-    (left_out > 0).then(|| {
-        let Some(tick) = source.tick() else {
-            return format!("all frames have one time: {left_out} of {all} round trips cannot be measured");
-        };
-        let tick = format!("{tick:?}");
-        let (number, unit) = tick.split_at(tick.find(|c: char| c.is_alphabetic()).unwrap_or(tick.len()));
-        let set = if source.clock_was_set_back() { ", or begin before the clock was set back" } else { "" };
-        format!("clock of {number} {unit}: {left_out} of {all} round trips are shorter than a tick{set}")
-    })
 }
 
 /// Draws into a file: a page if its name ends so, else a drawing.
@@ -392,52 +297,5 @@ impl Names for Addresses<'_> {
 
     fn tells_side(&self) -> bool {
         self.tells_side
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_local_host_that_is_not_in_the_capture_is_answered_with_those_that_are() {
-        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../corpus/delayed-acks.pcap.gz"));
-        let said = |local: &[&str]| {
-            let local = local.iter().map(|net| net.parse().unwrap()).collect();
-            let filter = FileFilter { local, ..FileFilter::default() };
-            let mut source = FileSource::open(path).unwrap();
-            source.for_each(&filter, &mut |_| ());
-            absent(&filter, &source)
-        };
-        assert_eq!(
-            said(&["10.0.0.9/32", "fd00::/8"]).unwrap(),
-            "no TCP segment is from or to 10.0.0.9, fd00::/8 (--local); there are segments of 10.77.0.1, 10.77.0.2"
-        );
-        assert_eq!((said(&["10.77.0.1/32"]), said(&[])), (None, None));
-    }
-
-    #[test]
-    fn a_target_or_port_that_is_not_in_the_capture_is_said() {
-        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../corpus/delayed-acks.pcap.gz"));
-        let said = |local: &[&str], targets: &[&str], ports: Ports| {
-            let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
-            let filter = FileFilter { local: nets(local), targets: nets(targets), ..FileFilter::default() };
-            let mut source = FileSource::open(path).unwrap();
-            let mut engine = Engine::new(EngineConfig::default());
-            let mut batch = Batch::of(ports);
-            source.for_each(&filter, &mut |segment| batch.push(segment, &mut engine, &mut |_: &Segment, _| ()));
-            batch.flush(&mut engine, &mut |_: &Segment, _| ());
-            absent(&filter, &source).or_else(|| other_ports(engine.counters()))
-        };
-        assert_eq!(
-            said(&[], &["10.0.0.9/32"], Ports::ALL).unwrap(),
-            "no TCP segment is from or to 10.0.0.9 (--target); there are segments of 10.77.0.1, 10.77.0.2"
-        );
-        assert_eq!(
-            said(&["10.77.0.1/32"], &["10.77.0.1/32"], Ports::ALL).unwrap(),
-            "no connection is between 10.77.0.1 (--local) and 10.77.0.1 (--target)"
-        );
-        assert_eq!(said(&["10.77.0.1/32"], &["10.77.0.2/32"], Ports::ALL), None);
-        assert!(said(&[], &[], Ports::new(&[(1, 1)]).unwrap()).unwrap().contains("--port"));
     }
 }

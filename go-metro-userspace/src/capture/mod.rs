@@ -13,6 +13,7 @@ pub mod interfaces;
 #[cfg_attr(not(feature = "pcap"), path = "without_pcap.rs")]
 pub mod pcap;
 mod prefixes;
+pub(crate) mod recorded;
 mod source;
 mod trouble;
 mod turns;

@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use go_metro_rtt::{Batch, Engine, EngineConfig, Outcome, Sample, Segment, Summaries};
+use go_metro_rtt::{Outcome, Sample, Segment, Summaries};
 
 use super::directory::Directory;
 use super::settings::Limits;
 use crate::capture::CaptureError;
-use crate::capture::file::{FileFilter, FileSource, Told};
+use crate::capture::file::{FileFilter, FileSource};
+use crate::capture::recorded::{self, Called, Wanted};
 use crate::config::{Config, Instance};
 use crate::metrics::Health;
 use crate::output::Report;
@@ -31,7 +32,6 @@ pub(super) fn read(
     let (targets, sides) = (directory.nets_of(instance), config.sides.into());
     let filter = FileFilter { targets, sides, ..FileFilter::default() };
     let limits = Limits::of(config);
-    let mut engine = Engine::new(EngineConfig { peers_complete: true, settles_after: Duration::ZERO, ..limits.engine });
     let mut summaries = Summaries::new(limits.summaries);
     let mut sink = |_: &Segment, outcome| {
         if let Outcome::Sample(sample) = outcome {
@@ -39,23 +39,11 @@ pub(super) fn read(
             on_sample(sample);
         }
     };
-    let mut batch = Batch::of(limits.ports);
-    source.for_each_told(&filter, &mut |told| match told {
-        Told::Segment(segment) => batch.push(segment, &mut engine, &mut sink),
-        Told::ClockSet => {
-            batch.flush(&mut engine, &mut sink);
-            engine.note_gap();
-        }
-    });
-    batch.flush(&mut engine, &mut sink);
-    if let Some(broken) = source.broken() {
-        tracing::warn!("{}: {broken}; everything before that was used", path.display());
-    }
-    for warning in source.one_way(sides, engine.counters()).into_iter().chain(source.warnings()) {
-        tracing::warn!("{}: {warning}", path.display());
-    }
-    if let Some(unread) = source.unread() {
-        tracing::warn!("{}: {unread}", path.display());
+    let wanted = Wanted { filter: &filter, ports: limits.ports, called: Called::KEYS };
+    let engine = recorded::measure(&mut source, wanted, 1, limits.engine, &mut sink);
+    let remarks = recorded::remarks(&source, wanted, engine.counters());
+    for remark in remarks.into_iter().chain(recorded::coarse_clock(&source, engine.counters())) {
+        tracing::warn!("{}: {remark}", path.display());
     }
     let interval = summaries.take();
     let health = Health {

@@ -48,7 +48,7 @@ impl SourceCounters {
     }
 
     /// Counts a decoded packet as matched or passed over; `records_before` were there before it.
-    pub(crate) fn count_packet(&mut self, records_before: u64) {
+    pub fn count_packet(&mut self, records_before: u64) {
         if self.packets.records > records_before {
             self.packets.matched += 1;
         } else {

@@ -18,8 +18,8 @@ use go_metro_rtt::{Direction, Nanos, Segment};
 /// Every choice of round trips.
 const ALL_SIDES: [Sides; 3] = [Sides::REMOTE, Sides::LOCAL, Sides::BOTH];
 
-/// What either of them makes of a packet: for both sides one segment may be two. All that the classifier counts is here,
-/// so that no counter can be forgotten in user space.
+/// What either of them makes of a packet: for both sides one segment may be two. All that the classifier counts is
+/// here, so that no counter can be forgotten in user space.
 #[derive(Debug, PartialEq, Eq)]
 struct Made {
     segments: Vec<Segment>,

@@ -51,7 +51,8 @@ pub fn main(args: &Args) -> Result<()> {
     capture(clone(&bundle, &ours).current_dir(place))?;
     let cargo = |arguments: &[&str]| {
         let mut command = Command::new("cargo");
-        command.args(arguments).current_dir(&ours).env("CI", "true").env_remove("CARGO_TARGET_DIR");
+        command.args(arguments).current_dir(&ours).env("CI", "true");
+        in_its_own_target(&mut command);
         command
     };
     run(&mut cargo(&["xtask", "build-ebpf"]))?;
@@ -77,16 +78,24 @@ fn clone(bundle: &Path, to: &Path) -> Command {
     command
 }
 
+/// Has cargo build below the clone, whatever is set for this one.
+fn in_its_own_target(cargo: &mut Command) -> &mut Command {
+    cargo.env_remove("CARGO_TARGET_DIR").env_remove("CARGO_BUILD_TARGET_DIR")
+}
+
 /// Runs [`TESTS`] in a clone, as root.
 fn end_to_end(clone: &Path) -> Result<()> {
-    run(Command::new("cargo").args(["xtask", "setup"]).current_dir(clone).env("CI", "true"))?;
-    run(Command::new("cargo").args(["build", "--quiet"]).current_dir(clone))?;
+    for arguments in [["xtask", "setup"], ["build", "--quiet"]] {
+        let mut command = Command::new("cargo");
+        run(in_its_own_target(command.args(arguments).current_dir(clone).env("CI", "true")))?;
+    }
     for (program, test) in TESTS {
         let mut command = Command::new("cargo");
         command.args(["test", "--quiet", "--test", program, "--", "--test-threads=1", test]).current_dir(clone);
         command.env(BINARY_VARIABLE, clone.join("target/debug/go-metro"));
         // As sudo does it, so that git takes root for the owner.
-        command.env("SUDO_UID", USER).env_remove("CARGO_TARGET_DIR");
+        command.env("SUDO_UID", USER);
+        in_its_own_target(&mut command);
         let said = capture(&mut command)?;
         ensure!(said.contains("test result: ok. 1 passed"), "{program} has no test {test}:\n{said}");
         println!("{test}: ok");
@@ -126,9 +135,10 @@ impl User<'_> {
         command.arg(sysroot).arg(&toolchain).arg(cargo_home()?.join("bin")).arg(&tools);
         command.arg(program).args(arguments).current_dir(directory);
         command.env("HOME", self.home).env("PATH", path).env("CI", "true");
-        for name in ["CARGO", "CARGO_HOME", "CARGO_TARGET_DIR", "RUSTUP_TOOLCHAIN", "RUSTUP_HOME"] {
+        for name in ["CARGO", "CARGO_HOME", "RUSTUP_TOOLCHAIN", "RUSTUP_HOME"] {
             command.env_remove(name);
         }
+        in_its_own_target(&mut command);
         Ok(command)
     }
 }

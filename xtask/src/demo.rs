@@ -17,7 +17,7 @@ use testing_lab::agent::{Agent, BINARY_VARIABLE};
 use testing_lab::statsd::Listener;
 use testing_lab::traffic::talk;
 use testing_lab::{INTERFACE, Impairment, Lab, Link, Over, Way};
-use testing_support::workspace::{capture, which};
+use testing_support::workspace::{PACKAGE_VARIABLE, capture, root, which};
 use testing_support::{daemon, setup};
 
 /// The far hosts: address and round-trip time.
@@ -207,6 +207,7 @@ fn become_root(binary: &Path) -> Result<()> {
     let path = std::env::var("PATH").unwrap_or_default();
     let error = Command::new("sudo")
         .args(["env", &format!("PATH={path}"), &format!("{BINARY_VARIABLE}={}", binary.display())])
+        .arg(format!("{PACKAGE_VARIABLE}={}", root().join("xtask").display()))
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .exec();

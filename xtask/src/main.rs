@@ -48,7 +48,7 @@ enum Task {
     Version(xtask::version::Args),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> std::process::ExitCode {
     tasks::main(|task| match task {
         Task::Setup(args) => setup::main(&args),
         Task::Bench(_) => BENCH.main(),

@@ -38,7 +38,7 @@ enum Task {
     End(End),
 }
 
-fn main() -> Result<()> {
+fn main() -> std::process::ExitCode {
     tasks::main(|task| match task {
         Task::Bench(args) => bench(&args),
         Task::End(end) => end.main(),

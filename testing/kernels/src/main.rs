@@ -12,7 +12,7 @@ enum Task {
     Kernels(testing_kernels::Args),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> std::process::ExitCode {
     tasks::main(|task| match task {
         Task::Guest(args) => guest::main(&args),
         Task::Kernels(args) => testing_kernels::main(&args),

@@ -16,6 +16,9 @@ use crate::workspace::{cargo, lab_object, object, root, run};
 /// Little-endian BPF: what every machine that we ship to has.
 const TARGET: &str = "bpfel-unknown-none";
 
+/// Names that target's linker, for which rustc would look on `PATH` alone.
+const LINKER_VARIABLE: &str = "CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER";
+
 /// How the kernel program is compiled, beside what cargo's profile says.
 const FLAGS: [&str; 4] = [
     // BTF is made from debug information, `core`'s too: with less of it the kernel refuses the BTF of `memcpy` and its
@@ -125,7 +128,7 @@ fn place(from: &Path, to: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// There is no rustc of that toolchain.
+/// There is no rustc of that toolchain, or no linker.
 pub fn cargo_for(toolchain: Toolchain, verb: &str) -> Result<Command> {
     let (mut command, mut rustc) = (cargo(), Command::new("rustc"));
     match toolchain {
@@ -146,6 +149,7 @@ pub fn cargo_for(toolchain: Toolchain, verb: &str) -> Result<Command> {
     command
         .args([verb, "--package", "go-metro-ebpf", "-Zbuild-std=core", "--target", TARGET])
         .args(["--target-dir", "target/ebpf-build"])
+        .env(LINKER_VARIABLE, setup::linker()?)
         .env("CARGO_ENCODED_RUSTFLAGS", paths::remapped(&mut rustc, &FLAGS)?);
     Ok(command)
 }

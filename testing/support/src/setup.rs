@@ -170,9 +170,10 @@ pub fn main(args: &Args) -> Result<()> {
         return rust_src::fetch_into(directory);
     }
     if args.list {
-        steps::list(&TASKS)?;
+        steps::list(&TASKS);
         let named = END_TO_END.map(|(program, steps)| (format!("test FILTER, where it is in {program}"), steps));
-        return steps::list(&named.each_ref().map(|(name, steps)| (name.as_str(), *steps)));
+        steps::list(&named.each_ref().map(|(name, steps)| (name.as_str(), *steps)));
+        return Ok(());
     }
     let failed = steps::all(TEST)?;
     say("kernel", &facilities::report());
@@ -263,6 +264,15 @@ pub fn for_fuzz() -> Result<()> {
 /// As [`for_ebpf`].
 pub fn for_deny() -> Result<()> {
     prepare(DENY)
+}
+
+/// The bpf-linker for this machine's compiler, on `PATH` or not.
+///
+/// # Errors
+///
+/// It is not installed, or none is known for this compiler.
+pub fn linker() -> Result<PathBuf> {
+    linker::path()
 }
 
 /// The target that this machine's compiler builds for.

@@ -4,7 +4,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::{FromArgMatches, Parser, Subcommand};
@@ -25,17 +25,23 @@ struct Cli<T: FromArgMatches + Subcommand> {
 
 /// Reads the task from the command line and does it.
 ///
-/// # Errors
-///
-/// The task's own.
-pub fn main<T: FromArgMatches + Subcommand>(work: impl FnOnce(T) -> Result<()>) -> Result<()> {
-    pipe::end_quietly(|| {
+/// Its error is printed without a backtrace, whatever `RUST_BACKTRACE` says: it tells what to do about this machine. A
+/// panic has one.
+pub fn main<T: FromArgMatches + Subcommand>(work: impl FnOnce(T) -> Result<()>) -> ExitCode {
+    let done = pipe::end_quietly(|| {
         let cli = Cli::<T>::parse_from(arguments());
         if cli.yes {
             setup::assume_yes();
         }
         work(cli.task)
-    })
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The command line, with `help TASK` as `TASK --help`: another program may know the task's options.

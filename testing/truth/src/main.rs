@@ -13,7 +13,7 @@ enum Task {
     Soak(soak::Args),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> std::process::ExitCode {
     tasks::main(|task| match task {
         Task::Corpus(args) => corpus::main(&args),
         Task::Oracle(args) => oracle::main(&args),

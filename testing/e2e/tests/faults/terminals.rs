@@ -71,8 +71,8 @@ fn path(folder: &Path, ending: &str) -> PathBuf {
 
 /// The corpus's capture of two interfaces, whose sections and interfaces have hostile names and comments.
 fn hostile_capture(to: &Path) {
-    let original = concat!(env!("CARGO_MANIFEST_DIR"), "/../../corpus/pcapng-interfaces.pcapng.gz");
-    let bytes = Command::new("gzip").args(["-dc", original]).output().unwrap().stdout;
+    let original = testing_support::workspace::root().join("corpus/pcapng-interfaces.pcapng.gz");
+    let bytes = Command::new("gzip").arg("-dc").arg(original).output().unwrap().stdout;
     let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let (mut changed, mut at) = (Vec::new(), 0);
     while at < bytes.len() {

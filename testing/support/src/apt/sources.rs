@@ -92,12 +92,12 @@ fn configured(etc: &Path) -> Option<Mirror> {
             _ => Vec::new(),
         }
     });
-    let mirrors: Vec<Mirror> = sources.flat_map(mirrors).filter(Mirror::is_debian).collect();
+    let mirrors: Vec<Mirror> = sources.flat_map(|source| mirrors(&source)).filter(Mirror::is_debian).collect();
     mirrors.iter().find(|mirror| mirror.is_official()).or(mirrors.first()).cloned()
 }
 
 /// A mirror for each address of a source that has Debian's component `main`.
-fn mirrors(source: Source) -> Vec<Mirror> {
+fn mirrors(source: &Source) -> Vec<Mirror> {
     if !source.components.iter().any(|component| component == "main") {
         return Vec::new();
     }

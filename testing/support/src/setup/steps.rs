@@ -179,28 +179,34 @@ fn wrapped(words: &str) -> String {
 /// Columns of a wrapped line, beside its indent.
 const WIDTH: usize = 80;
 
+/// A step in the list. What stands in its way is shown there and does not end the list.
+fn state(step: Step, missing: Result<Option<String>>) -> String {
+    match (step, missing) {
+        (_, Err(error)) => format!("missing    {error:#}"),
+        (Step::Packages(need), Ok(None)) => format!("ok         {}", packages::names(need).join(" ")),
+        (_, Ok(None)) => "ok".to_owned(),
+        (step, Ok(Some(what))) => match step.obstacle() {
+            Some(remedy) => format!("missing    {what}: {remedy}"),
+            None => format!("to install {what}"),
+        },
+    }
+}
+
 /// Print what each task needs and what of it is missing.
-pub(super) fn list(tasks: &[(&str, &[Step])]) -> Result<()> {
+pub(super) fn list(tasks: &[(&str, &[Step])]) {
     for (task, steps) in tasks {
         println!("{task}");
         for step in *steps {
-            let what = match (step, step.missing()?) {
-                (Step::Packages(need), None) => format!("ok         {}", packages::names(*need).join(" ")),
-                (_, None) => "ok".to_owned(),
-                (step, Some(what)) => match step.obstacle() {
-                    Some(remedy) => format!("missing    {what}: {remedy}"),
-                    None => format!("to install {what}"),
-                },
-            };
-            println!("  {step:<16} {what}");
+            println!("  {step:<16} {}", state(*step, step.missing()));
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{WIDTH, wrapped};
+    use anyhow::anyhow;
+
+    use super::{Step, WIDTH, state, wrapped};
 
     #[test]
     fn many_packages_are_listed_on_lines_that_fit() {
@@ -208,5 +214,13 @@ mod tests {
         let text = wrapped(&names.join(" "));
         assert!(text.lines().count() > 10 && text.lines().all(|line| line.len() <= WIDTH + 19), "{text}");
         assert_eq!(text.split_whitespace().collect::<Vec<_>>(), names);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_of_a_step_is_part_of_the_list() {
+        let obstacle = anyhow!("no bpf-linker is known for its LLVM 23").context("rustc 1.99.0");
+        let line = state(Step::Linker, Err(obstacle));
+        assert_eq!(line, "missing    rustc 1.99.0: no bpf-linker is known for its LLVM 23");
+        assert_eq!(state(Step::Linker, Ok(None)), "ok");
     }
 }

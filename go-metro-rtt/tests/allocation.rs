@@ -43,6 +43,7 @@ fn segment(flow: u32, time_ns: u64, flags: u8, bits: u8, seq: u32, ack: u32) -> 
         remote_port: 443,
         flags,
         bits: Bits(bits),
+        window: 500,
         ..SegmentHeader::default()
     };
     Segment::from(&SegmentV4 { header, local: [10, 0, 0, 1], remote: [10, 0, (flow / 250) as u8, (flow % 250) as u8] })

@@ -19,6 +19,7 @@ fn sent(flow: u32, time_ns: u64, flags: u8, seq: u32, payload_len: u32) -> Segme
         remote_port: 40_000,
         flags: TcpFlags(flags),
         bits: Bits(Bits::EGRESS),
+        window: 500,
         ..SegmentHeader::default()
     };
     Segment::from(&SegmentV4 { header, local: [10, 0, 0, 1], remote: [100 + a, b, c, d] })

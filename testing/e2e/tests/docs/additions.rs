@@ -22,7 +22,9 @@ fn the_engine_with_the_example_of_a_rule_passes_its_tests() {
     assert!(fs::read_to_string(tree.join("go-metro-rtt/RULES.md")).unwrap().contains("is the example of ARCHITECTURE"));
     // What is compiled for the repository itself serves here too.
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["test", "--quiet", "--package", "go-metro-rtt"]).env("CARGO_TARGET_DIR", root().join("target"));
+    cargo
+        .args(["test", "--quiet", "--no-fail-fast", "--package", "go-metro-rtt"])
+        .env("CARGO_TARGET_DIR", root().join("target"));
     let output = cargo.current_dir(&tree).output().unwrap();
     let [out, error] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
     assert!(output.status.success(), "{out}{error}");

@@ -13,7 +13,6 @@ use super::{
     interfaces,
 };
 use crate::config::Backend;
-use crate::privileges;
 
 /// Longer than a packet that one classifier has seen takes into its ring.
 const IN_FLIGHT: Duration = Duration::from_millis(50);
@@ -55,6 +54,13 @@ pub enum Source {
     Ring(Box<RingSource>),
 }
 
+/// When a source is opened.
+#[derive(Clone, Copy)]
+enum Moment {
+    Start,
+    Reload,
+}
+
 impl Source {
     /// Opens the source that `backend` asks for, and attaches it to what it can be attached to in a short time;
     /// [`Self::maintain`] does the rest.
@@ -63,7 +69,7 @@ impl Source {
     ///
     /// The forced source's error; with [`Backend::Auto`] libpcap's, after eBPF failed too.
     pub fn open(backend: Backend, settings: &SourceSettings) -> Result<Self, CaptureError> {
-        Self::open_by(backend, settings, EbpfSource::open_in_short)
+        Self::open_by(backend, settings, Moment::Start, EbpfSource::open_in_short)
     }
 
     /// As [`Self::open`], for [`Self::take_over`]: a classifier is attached to nothing before.
@@ -72,12 +78,13 @@ impl Source {
     ///
     /// As [`Self::open`].
     pub fn prepare(backend: Backend, settings: &SourceSettings) -> Result<Self, CaptureError> {
-        Self::open_by(backend, settings, EbpfSource::prepare)
+        Self::open_by(backend, settings, Moment::Reload, EbpfSource::prepare)
     }
 
     fn open_by(
         backend: Backend,
         settings: &SourceSettings,
+        at: Moment,
         open: impl Fn(&SourceSettings) -> Result<EbpfSource, CaptureError>,
     ) -> Result<Self, CaptureError> {
         let ebpf = || Ok(Self::Ebpf(Box::new(open(settings)?)));
@@ -105,12 +112,15 @@ impl Source {
                     },
                 };
                 let reason = reason.replace('\n', " ");
-                let source = pcap();
-                // A daemon that has given up its privileges may have neither, and says so itself.
-                if source.is_ok() || privileges::confinement().is_none() {
-                    tracing::warn!("using libpcap instead of eBPF: {reason}");
-                }
-                let mut source = source?;
+                let say = || tracing::warn!("using libpcap instead of eBPF: {reason}");
+                let mut source = match at {
+                    Moment::Start => {
+                        say();
+                        pcap()?
+                    }
+                    // A daemon that has given up its privileges may have neither, and says so itself.
+                    Moment::Reload => pcap().inspect(|_| say())?,
+                };
                 if let Self::Pcap(source) = &mut source {
                     source.fallback = Some(reason);
                 }

@@ -14,7 +14,7 @@ set_up_user() {
 
 # Makes the copy, with this owner, group and mode.
 set_up_capabilities() {
-    mkdir -p "${privileged%/*}"
+    install -d -m 0755 "${privileged%/*}"
     rm -f "$privileged"
     install --owner "$1" --group "$2" --mode "$3" /usr/bin/go-metro "$privileged"
     for set in $capabilities; do

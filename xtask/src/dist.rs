@@ -8,6 +8,7 @@ pub mod archive;
 pub mod binary;
 pub mod chart;
 pub mod musl;
+mod notices;
 mod packages;
 mod rootfs;
 mod source;

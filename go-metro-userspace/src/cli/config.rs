@@ -51,7 +51,7 @@ struct InitArgs {
     /// Write over a file that is there
     #[arg(long)]
     force: bool,
-    /// Ask nothing, even on a terminal
+    /// Ask nothing and take the defaults; needed without a terminal where no flag says what to write
     #[arg(short, long)]
     yes: bool,
 }
@@ -83,7 +83,15 @@ fn init(args: &InitArgs) -> Result<(), Failure> {
     let mut scraped = args.prometheus_listen.map(|address| address.to_string());
     let says_nothing =
         args.interface.is_empty() && targets.is_empty() && tags.is_empty() && statsd.is_none() && scraped.is_none();
-    if says_nothing && !args.yes && io::stdin().is_terminal() {
+    let asks = says_nothing && !args.yes;
+    if asks && !is_stdout && !io::stdin().is_terminal() {
+        return Err(Failure::usage(&format!(
+            "no terminal to ask on: --yes writes {} with the defaults, flags such as --interface say more, and `-` \
+             instead of a file prints it",
+            args.file.display()
+        )));
+    }
+    if asks && io::stdin().is_terminal() {
         let asked = |error: io::Error| Failure::running(&error);
         interfaces = words(&ask("Interfaces to watch", &interfaces.join(" ")).map_err(asked)?);
         targets = words(&ask("Remote addresses, prefixes, host names", "everything").map_err(asked)?);

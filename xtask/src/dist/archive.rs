@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{Release, source, version};
+use super::{Release, notices, source, version};
 use testing_support::paths;
 use testing_support::workspace::{capture, cargo, root, run};
 
@@ -23,6 +23,7 @@ pub(super) fn make(release: &Release, stage: &Path, out: &Path) -> Result<PathBu
     for directory in ["man1", "man5", "completions"] {
         capture(Command::new("cp").arg("-r").arg(stage.join(directory)).arg(tree.join(directory)))?;
     }
+    fs::copy(stage.join(notices::NAME), tree.join(notices::NAME))?;
     for file in FILES {
         let from = root().join(file);
         fs::copy(&from, tree.join(from.file_name().context("no file")?))?;

@@ -7,8 +7,16 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::{Release, source, write};
+use super::{Release, notices, source, write};
 use testing_support::workspace::{capture, root};
+
+/// Of the shared libraries in it.
+const LIBRARIES_LICENCES: [&str; 4] = [
+    "/usr/share/doc/libc6/copyright",
+    "/usr/share/doc/libgcc-s1/copyright",
+    "/usr/share/common-licenses/GPL-3",
+    "/usr/share/common-licenses/LGPL-2.1",
+];
 
 /// Lays them into a directory of `trees` that is named as registries call the architecture.
 pub(super) fn lay(trees: &Path, binary: &Path, release: &Release) -> Result<()> {
@@ -35,6 +43,15 @@ pub(super) fn lay(trees: &Path, binary: &Path, release: &Release) -> Result<()> 
     place(&root().join("packaging/conf.yaml"), "/etc/go-metro/conf.yaml")?;
     for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
         place(&root().join(licence), &format!("/usr/share/licenses/go-metro/{licence}"))?;
+    }
+    write(&tree.join("usr/share/licenses/go-metro").join(notices::NAME), notices::text(release)?)?;
+    if release.glibc.is_some() {
+        // The C library's and the compiler's, where the machine has them as Debian does.
+        for file in LIBRARIES_LICENCES {
+            if Path::new(file).exists() {
+                place(&fs::canonicalize(file)?, file)?;
+            }
+        }
     }
     write(&tree.join("etc/passwd"), "root:x:0:0:root:/:/sbin/nologin\n")?;
     write(&tree.join("etc/group"), "root:x:0:\n")?;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{MAINTAINER, Release, source, write};
+use super::{MAINTAINER, Release, notices, source, write};
 use testing_support::workspace::{capture, output, root};
 
 const SCRIPTS: [&str; 7] =
@@ -48,6 +48,11 @@ pub(super) fn lay(stage: &Path, binary: &Path, native: &Path, release: &Release)
     }
     write(&stage.join("CHANGELOG.md"), fs::read(root().join("CHANGELOG.md"))?)?;
     gzip(&stage.join("CHANGELOG.md"))?;
+    let notices = notices::text(release)?;
+    write(&stage.join("copy"), &notices)?;
+    gzip(&stage.join("copy"))?;
+    fs::rename(stage.join("copy.gz"), stage.join(format!("{}.gz", notices::NAME)))?;
+    write(&stage.join(notices::NAME), notices)?;
     write(&stage.join("changelog"), debian_changelog(release)?)?;
     gzip(&stage.join("changelog"))?;
     let packaging = root().join("packaging");
@@ -55,10 +60,13 @@ pub(super) fn lay(stage: &Path, binary: &Path, native: &Path, release: &Release)
         let from = root().join(file);
         write(&stage.join(from.file_name().context("no file")?), fs::read(&from)?)?;
     }
-    let capabilities = fs::read_to_string(packaging.join("capabilities.sh"))?;
+    let parts = [("#CAPABILITIES#", "capabilities.sh"), ("#ORIGINAL#", "original.sh")];
     for script in SCRIPTS {
-        let text = fs::read_to_string(packaging.join(script))?;
-        write(&stage.join(script), text.replace("#CAPABILITIES#", &capabilities))?;
+        let mut text = fs::read_to_string(packaging.join(script))?;
+        for (mark, part) in parts {
+            text = text.replace(mark, &fs::read_to_string(packaging.join(part))?);
+        }
+        write(&stage.join(script), text)?;
     }
     source::settle(stage)?;
     Ok(stage.to_path_buf())

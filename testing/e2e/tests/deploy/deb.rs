@@ -283,6 +283,37 @@ fn removing_it_stops_the_service_and_purging_leaves_nothing() {
 }
 
 #[test]
+fn a_configuration_that_is_there_is_kept_and_nobody_is_asked() {
+    let machine = Machine::start();
+    let program = "/mnt/packages/go-metro";
+    // Without a terminal and without a word, nothing is written.
+    let refused = machine.try_run(&format!("{program} config init"));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("--yes") && said.contains("/etc/go-metro/conf.yaml"), "{said}");
+    assert!(!machine.can("test -e /etc/go-metro"));
+    assert!(machine.run(&format!("{program} config init -")).contains("interface: eth0"));
+    machine.run(&format!("{program} config init --yes && echo '# mine' >> /etc/go-metro/conf.yaml"));
+    let sum = "sha256sum /etc/go-metro/conf.yaml";
+    let before = machine.run(sum);
+    // As an unattended installation does it: nothing says that nobody is there, and standard input has ended.
+    machine.run(&INSTALL.replace("apt-get", "env --unset DEBIAN_FRONTEND apt-get"));
+    assert_eq!(machine.run(sum), before);
+    assert_eq!(machine.run("systemctl is-active go-metro"), "active");
+    machine.run(&format!("env --unset DEBIAN_FRONTEND {UPGRADE}"));
+    assert_eq!(machine.run(sum), before);
+    machine.run("dpkg --remove go-metro");
+    assert_eq!(machine.run(sum), before);
+    // Beside it somebody else's file stays.
+    machine.run("touch /etc/go-metro/other && dpkg --purge go-metro");
+    assert_eq!(machine.run("ls /etc/go-metro"), "other");
+
+    // Where there is none, the one written is for everyone to read, whatever the umask.
+    machine.run(&format!("rm -r /etc/go-metro && umask 077 && {UNPACK}"));
+    assert_eq!(machine.run("stat --format '%a' /etc/go-metro /etc/go-metro/conf.yaml"), "755\n644");
+}
+
+#[test]
 fn purging_it_keeps_accounts_that_were_there_and_dpkg_works_with_an_override_of_the_group() {
     let machine = Machine::start();
     machine.run("useradd --create-home go-metro && echo precious > /home/go-metro/file");

@@ -1,4 +1,4 @@
-//! The commands of docs/deployment.md, each as it stands there, in the page's order.
+//! The commands of docs/deployment.md and docs/migration.md, each as it stands there, in the page's order.
 
 use std::fs;
 
@@ -9,8 +9,9 @@ use super::machine::{Machine, wait};
 
 /// The commands in blocks that a comment puts on a machine of this kind.
 fn commands(kind: &str) -> Vec<String> {
-    let page = fs::read_to_string(root().join("docs/deployment.md")).unwrap();
-    let blocks = page
+    let pages = ["docs/deployment.md", "docs/migration.md"];
+    let text = pages.map(|page| fs::read_to_string(root().join(page)).unwrap()).concat();
+    let blocks = text
         .split("<!-- on: ")
         .skip(1)
         .filter_map(|part| part.strip_prefix(kind)?.strip_prefix(" -->\n```shell-session\n"));
@@ -45,6 +46,33 @@ fn what_the_page_says_of_the_deb_can_be_done() {
     machine.measures();
     run_all(&machine, "deb");
     assert!(!machine.can("test -e /etc/go-metro || test -e /usr/bin/go-metro"));
+}
+
+#[test]
+fn what_the_page_says_of_a_migration_can_be_done_and_the_package_says_that_it_is_to_be_done() {
+    let original = "/etc/dd-agent/conf.d/go-metro.yaml";
+    let machine = Machine::start();
+    machine.run(&format!(
+        "mkdir -p /etc/dd-agent/conf.d && printf 'init_config:\\n  snaplen: 512\\n  idle_ttl: 300\\n  exp_ttl: 60\\n\
+         instances:\\n  - interface: eth0\\n    tags: [role:old]\\n    ips: [{}]\\n' > {original}",
+        machine.lab.b.v4
+    ));
+    let said = machine.run("dpkg --install /mnt/packages/go-metro_*.deb");
+    assert!(said.contains(original) && said.contains("cp ") && said.contains("every peer"), "{said}");
+    // The command as the package gives it does it too, before the page's.
+    let command = said.lines().find(|line| line.contains(" && cp ")).expect("a command");
+    machine.run(command);
+    assert!(machine.run("cat /etc/go-metro/conf.yaml").contains("role:old"));
+    run_all(&machine, "migrated");
+    machine.measures();
+    // An upgrade has nothing more to say.
+    let said = machine.run("dpkg --install /mnt/packages/next/go-metro_*.deb");
+    assert!(!said.contains("dd-agent"), "{said}");
+
+    let machine = Machine::start();
+    machine.run(&format!("mkdir -p /etc/dd-agent/conf.d && touch {original}"));
+    let said = machine.run("rpm --nodeps --force-debian --install /mnt/packages/go-metro-*.rpm");
+    assert!(said.contains(original), "{said}");
 }
 
 #[test]

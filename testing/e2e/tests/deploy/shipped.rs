@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use testing_lab::agent;
-use testing_support::workspace::{capture, output, root};
+use testing_support::workspace::{capture, cargo, output, root};
 use xtask::dist::{self, Args, archive, binary};
 
 /// Later than any.
@@ -113,6 +113,30 @@ fn the_same_binary_gives_the_same_packages_byte_for_byte_wherever_they_are_made(
     for line in dates.unwrap().lines() {
         assert!(line.contains(" 2001-09-09 01:46 "), "{line}");
     }
+}
+
+#[test]
+fn what_is_linked_in_is_shipped_with_its_licences() {
+    let shell = |line: &str| capture(Command::new("sh").args(["-euc", line]).current_dir(shipped())).unwrap();
+    let deb =
+        "dpkg-deb --fsys-tarfile go-metro_*.deb | tar -xO ./usr/share/doc/go-metro/THIRD-PARTY-NOTICES.gz | gunzip";
+    let sum = shell(&format!("{deb} | sha256sum")).replace(" -", "");
+    let rpm = shell("rpm --query --package --queryformat '[%{FILENAMES} %{FILEDIGESTS}\\n]' *.rpm");
+    assert!(rpm.contains(&format!("/usr/share/licenses/go-metro/THIRD-PARTY-NOTICES {}", sum.trim())), "{rpm}");
+    let image = shell("cat rootfs/*/usr/share/licenses/go-metro/THIRD-PARTY-NOTICES | sha256sum");
+    assert_eq!(image.replace(" -", "").trim(), sum.trim());
+    let deb = shell(deb);
+    // By cargo's own account.
+    let mut tree = cargo();
+    tree.args(["tree", "--package", "go-metro-userspace", "--edges", "normal,no-proc-macro", "--prefix", "none"]);
+    let tree = capture(tree.args(["--format", "{p}"]).current_dir(root())).unwrap();
+    let crates: Vec<&str> = tree.lines().filter(|line| !line.contains('(')).collect();
+    assert!(crates.len() > 50, "{tree}");
+    for line in crates {
+        let named = format!("\n  {}: ", line.replace(" v", " "));
+        assert!(deb.contains(&named), "{line}");
+    }
+    assert!(deb.contains("The Regents of the University of California"), "libpcap's");
 }
 
 /// The shell of a step in the workflow that publishes a release.

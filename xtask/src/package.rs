@@ -92,7 +92,7 @@ exec cargo install "$@"
 /// toolchain.
 fn install(packages: &Path) -> Result<()> {
     if !setup::is_root() {
-        println!("not installed from, which needs root: sudo -E env PATH=\"$PATH\" cargo xtask package");
+        println!("not installed from, which needs root; run\n{}", setup::as_root("package"));
         return Ok(());
     }
     let work = tempfile::tempdir()?;

@@ -92,10 +92,7 @@ pub fn main(args: &Args) -> Result<()> {
         names.dedup();
         let names = if filter.is_none() { setup::end_to_end().collect() } else { names };
         println!("skipped: {} need root, for network namespaces and eBPF; run", names.join(", "));
-        println!(
-            "    sudo -E env PATH=\"$PATH\" cargo xtask test{}",
-            filter.map(|f| format!(" {f}")).unwrap_or_default()
-        );
+        println!("{}", setup::as_root(&filter.map_or("test".to_owned(), |filter| format!("test {filter}"))));
         totals.ignored += names.len() as u64;
     }
 

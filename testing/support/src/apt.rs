@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::workspace::{capture, root, which};
+use crate::workspace::{capture, target, which};
 
 mod sources;
 
@@ -50,7 +51,8 @@ impl Apt {
         }
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { work: root().join(format!("target/apt-{}-{number}", std::process::id())), architecture })
+        remove_abandoned(&target());
+        Ok(Self { work: target().join(format!("{WORK}{}-{number}", std::process::id())), architecture })
     }
 
     /// Reads the package list of one suite, in place of any other.
@@ -160,8 +162,54 @@ impl Apt {
     }
 }
 
+/// What the name of such a directory begins with; the process's number follows.
+const WORK: &str = "apt-";
+
+/// No download takes longer.
+const LONG_AGO: Duration = Duration::from_secs(3600);
+
+/// Removes the directories of processes that have ended without doing so, by Ctrl-C for example. The number of one in a
+/// container that shares the directory says nothing here: they have to be old too.
+fn remove_abandoned(target: &Path) {
+    for entry in fs::read_dir(target).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(WORK)?.split('-').next()?.parse::<u32>().ok());
+        let has_ended = process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists());
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let is_old = modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > LONG_AGO));
+        if has_ended && is_old {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 impl Drop for Apt {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.work);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn what_an_interrupted_task_left_is_removed_and_what_a_running_one_uses_stays() {
+        let target = tempfile::tempdir().unwrap();
+        // The kernel gives no process this number (`PID_MAX_LIMIT`).
+        let [abandoned, ours, other] =
+            [format!("{WORK}4194305-0"), format!("{WORK}{}-0", std::process::id()), "apt-x".into()];
+        let directories = || [&abandoned, &ours, &other].map(|name| target.path().join(name));
+        directories().iter().for_each(|directory| fs::create_dir(directory).unwrap());
+        remove_abandoned(target.path());
+        assert!(directories().iter().all(|directory| directory.exists()), "they are new");
+        for directory in directories() {
+            fs::File::open(directory).unwrap().set_modified(SystemTime::now() - 2 * LONG_AGO).unwrap();
+        }
+        remove_abandoned(target.path());
+        assert!(!target.path().join(abandoned).exists());
+        assert!(target.path().join(ours).exists() && target.path().join(other).exists());
     }
 }

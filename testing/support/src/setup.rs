@@ -9,12 +9,12 @@ mod consent;
 mod facilities;
 mod linker;
 mod packages;
-mod prometheus;
 mod python;
 mod rust_src;
 mod static_libs;
 mod steps;
 mod subcommands;
+mod unpacked;
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -22,13 +22,14 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 pub use consent::assume_yes;
-pub use facilities::is_root;
+pub use facilities::{as_root, is_root};
 use packages::Need;
 pub use packages::{without_services, write_stand_ins};
-pub use prometheus::programs as prometheus_programs;
 use python::Tools;
 pub use rust_src::{STATIC_TARGETS, Toolchain, lacking_components};
 use steps::{Step, prepare};
+use unpacked::{BUSYBOX, PROMETHEUS};
+pub use unpacked::{prometheus_programs, static_busybox};
 
 /// Arguments of `setup`.
 #[derive(clap::Args, Debug)]
@@ -98,7 +99,8 @@ const TEST: &[Step] = &[
     Step::Components,
     Step::RustSrc,
     Step::Linker,
-    Step::Prometheus,
+    Step::Unpacked(&PROMETHEUS),
+    Step::Unpacked(&BUSYBOX),
     Step::Python(Tools::Dashboards),
     Step::Python(Tools::Packages),
     Step::Python(Tools::Manifests),
@@ -116,7 +118,7 @@ const END_TO_END: [(&str, &[Step]); 7] = [
             Step::Packages(Need::Test),
             Step::Packages(Need::Compare),
             Step::Packages(Need::Python),
-            Step::Prometheus,
+            Step::Unpacked(&PROMETHEUS),
             Step::Python(Tools::Dashboards),
         ],
     ),
@@ -128,13 +130,22 @@ const END_TO_END: [(&str, &[Step]); 7] = [
             Step::Packages(Need::Kernels),
             Step::Packages(Need::Python),
             Step::Packages(Need::Deployment),
+            Step::Unpacked(&BUSYBOX),
             Step::Python(Tools::Packages),
             Step::Python(Tools::Manifests),
         ],
     ),
     ("oracle", ORACLE),
     ("faults", &[Step::Packages(Need::Lab), Step::Packages(Need::Test)]),
-    ("e2e", &[Step::Packages(Need::Lab), Step::Packages(Need::Test), Step::Packages(Need::Screens), Step::Prometheus]),
+    (
+        "e2e",
+        &[
+            Step::Packages(Need::Lab),
+            Step::Packages(Need::Test),
+            Step::Packages(Need::Screens),
+            Step::Unpacked(&PROMETHEUS),
+        ],
+    ),
     ("lab", &[Step::Packages(Need::Lab), Step::Packages(Need::Test)]),
 ];
 

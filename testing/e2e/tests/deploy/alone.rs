@@ -7,7 +7,7 @@ use std::time::Duration;
 use testing_lab::agent::{Agent, Backend, samples};
 use testing_lab::traffic::{Rounds, Server};
 use testing_lab::{Lab, Link};
-use testing_support::workspace::{root, which};
+use testing_support::workspace::root;
 
 use super::machine::{RTT, wait};
 
@@ -19,7 +19,7 @@ fn lay(place: &Path, binary: &Path) {
     for directory in ["bin", "etc", "proc", "run", "sys", "tmp"] {
         fs::create_dir(place.join(directory)).unwrap();
     }
-    fs::copy(which("busybox").unwrap(), place.join("bin/busybox")).unwrap();
+    fs::copy(testing_support::setup::static_busybox().expect("a static busybox"), place.join("bin/busybox")).unwrap();
     fs::copy(binary, place.join("bin/go-metro")).unwrap();
     fs::write(place.join("etc/hosts"), "10.77.0.2 far\n").unwrap();
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use super::Outcome;
-use crate::workspace::{output, which};
+use crate::workspace::{cargo_home, output, quoted, target, which};
 
 /// Says what is there. Building needs none of it, so that nothing here fails a set-up.
 pub(super) fn report() -> Outcome {
@@ -22,10 +22,22 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// What an ordinary user types to run a task as root, and what follows from that.
+#[must_use]
+pub fn as_root(task: &str) -> String {
+    let directories = [Some(target()), cargo_home().ok()];
+    let directories: Vec<_> = directories.iter().flatten().map(|directory| quoted(directory.as_os_str())).collect();
+    format!(
+        "    sudo -E env PATH=\"$PATH\" cargo xtask {task}\nand then, for what root has built there would be in your \
+         way:\n    sudo chown -R \"$(id -u):$(id -g)\" {}",
+        directories.join(" ")
+    )
+}
+
 /// Checks that the lab can run.
 pub(super) fn require() -> Result<()> {
     if !is_root() {
-        bail!("the network lab needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask ...`");
+        bail!("the network lab needs root: run\n{}", as_root("..."));
     }
     if which("ip").is_none() {
         bail!("no `ip` command; run `cargo xtask setup`");

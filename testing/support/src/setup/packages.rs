@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::Outcome;
-use crate::workspace::{capture, output, shown, which};
+use crate::workspace::{capture, output, quoted, shown, target, which};
 
 /// What a package is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,6 +103,7 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Screens, name: "chromium", sign: Sign::Program("chromium") },
     Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Program("qemu-system-x86_64") },
     Package { need: Need::Arm64, name: "qemu-system-arm", sign: Sign::Program("qemu-system-aarch64") },
+    // Any busybox does: its libraries go with it.
     Package { need: Need::Kernels, name: "busybox-static", sign: Sign::Program("busybox") },
     Package { need: Need::Python, name: "python3-venv", sign: Sign::PythonModule("ensurepip") },
     Package { need: Need::Cross, name: "bison", sign: Sign::Program("bison") },
@@ -140,38 +141,88 @@ pub(super) fn names(need: Need) -> Vec<&'static str> {
     PACKAGES.iter().filter(|package| package.need == need).map(|package| package.name).collect()
 }
 
-/// What installing `names` would bring along, if anything.
+/// What comes of installing packages.
+pub(super) enum Plan {
+    /// What it brings along, if anything.
+    Known(Option<String>),
+    /// apt cannot say: its lists are missing (images ship without) or old.
+    ListsFirst,
+}
+
+/// What installing `names` would bring along.
 ///
 /// # Errors
 ///
-/// This is no Debian system, or apt does not know a package; the error says what to run by hand.
-pub(super) fn plan(names: &[&str]) -> Result<Option<String>> {
+/// This is no Debian system, this user cannot install, or a package would be removed; the error says what to run by
+/// hand.
+pub(super) fn plan(names: &[&str]) -> Result<Plan> {
     if which("apt-get").is_none() {
         bail!("missing, by their Debian names: {}; install them with this system's package manager", names.join(" "));
     }
+    if let Err(error) = privileged("apt-get") {
+        bail!("{error:#}; as root, run the following, then this task again: {}", by_hand(names));
+    }
+    match simulated(names) {
+        Ok(text) => changes(names, &text).map(Plan::Known),
+        Err(_) => Ok(Plan::ListsFirst),
+    }
+}
+
+/// As [`plan`], after apt has read its lists.
+///
+/// # Errors
+///
+/// As [`plan`]; or apt does not know a package.
+pub(super) fn plan_with_new_lists(names: &[&str]) -> Result<Option<String>> {
+    eprintln!("reading apt's package lists (apt-get update)");
+    quietly(privileged("apt-get")?.arg("update"))?;
+    let text = simulated(names).with_context(|| format!("run by hand as root: {}", by_hand(names)))?;
+    changes(names, &text)
+}
+
+fn simulated(names: &[&str]) -> Result<String> {
     let mut simulation = Command::new("apt-get");
-    simulation.args(["install", "--simulate", "--no-install-recommends"]).args(names);
-    // Package lists may be missing or old (images ship without).
-    let text = match capture(&mut simulation) {
-        Ok(text) => text,
-        Err(_) => {
-            eprintln!("reading apt's package lists (apt-get update)");
-            quietly(privileged("apt-get")?.arg("update"))?;
-            capture(&mut simulation).with_context(|| format!("run by hand as root: {}", by_hand(names)))?
+    capture(simulation.args(["install", "--simulate", "--no-install-recommends"]).args(names))
+}
+
+/// What a simulation installs, upgrades and removes beside the packages asked for. It is refused where it removes
+/// something: that is for the machine's owner to decide.
+fn changes(names: &[&str], simulation: &str) -> Result<Option<String>> {
+    let (mut new, mut upgraded, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+    for line in simulation.lines() {
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next(), words.next()) {
+            // The version that is there is in brackets, before the one that would be.
+            (Some("Inst"), Some(name), Some(version)) if version.starts_with('[') => upgraded.push(name),
+            (Some("Inst"), Some(name), _) if !names.contains(&name) => new.push(name),
+            (Some("Remv"), Some(name), _) => removed.push(name),
+            _ => {}
         }
-    };
-    Ok(brought_along(names, &text))
+    }
+    if !removed.is_empty() {
+        bail!(
+            "apt would remove {} for {}, so nothing is installed; decide by hand, as root: {}",
+            removed.join(" "),
+            names.join(" "),
+            by_hand(names)
+        );
+    }
+    let mut parts = Vec::new();
+    if !new.is_empty() {
+        parts.push(format!("and {} that they depend on: {}", new.len(), new.join(" ")));
+    }
+    if !upgraded.is_empty() {
+        parts.push(format!("upgrading {}: {}", upgraded.len(), upgraded.join(" ")));
+    }
+    Ok((!parts.is_empty()).then(|| parts.join("; ")))
 }
 
-/// What the packages asked for bring along, from the simulation's `Inst` lines.
-fn brought_along(names: &[&str], simulation: &str) -> Option<String> {
-    let installs = simulation.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next());
-    let others: Vec<&str> = installs.filter(|name| !names.contains(name)).collect();
-    (!others.is_empty()).then(|| format!("and {} that they depend on: {}", others.len(), others.join(" ")))
-}
-
+/// What root would type, which starts no service either: the stand-ins stay where they are.
 fn by_hand(names: &[&str]) -> String {
-    format!("apt-get update && apt-get install --no-install-recommends {}", names.join(" "))
+    let _ = write_stand_ins(&stand_ins());
+    let option = without_services(&stand_ins());
+    let names = names.join(" ");
+    format!("apt-get update && apt-get --option {} install --no-install-recommends {names}", quoted(option.as_ref()))
 }
 
 /// Install what is missing for `need`.
@@ -180,11 +231,13 @@ pub(super) fn ensure(need: Need) -> Result<Outcome> {
     if missing.is_empty() {
         return Ok(Outcome::Present(names(need).join(" ")));
     }
-    let stand_ins = tempfile::tempdir()?;
-    write_stand_ins(stand_ins.path())?;
+    write_stand_ins(&stand_ins())?;
+    ensure_in_place(&stand_ins())?;
     let mut install = privileged("apt-get")?;
     install
-        .args(["--option", &without_services(stand_ins.path()), "install", "--yes", "--no-install-recommends"])
+        .args(["--option", &without_services(&stand_ins()), "install", "--yes", "--no-install-recommends"])
+        // The plan had none; it may be another one once the lists were read again.
+        .arg("--no-remove")
         .args(&missing);
     eprintln!("installing {}", missing.join(" "));
     // The lists were read when this was announced, if they had to be; they may still be too old for the mirror.
@@ -208,6 +261,37 @@ pub(super) fn ensure(need: Need) -> Result<Outcome> {
 const SERVICE_PROGRAMS: [&str; 5] =
     ["deb-systemd-helper", "deb-systemd-invoke", "invoke-rc.d", "systemctl", "update-rc.d"];
 
+/// It says what it is when it is asked by [`ASK_STAND_IN`].
+const STAND_IN: &str = "#!/bin/sh\n[ \"$1\" != --stand-in ] || echo stand-in\nexit 0\n";
+/// Fails unless each program is found in the directory `$0`, and runs.
+const ASK_STAND_IN: &str = "for program; do [ \"$(command -v \"$program\")\" = \"$0/$program\" ] && \
+                            [ \"$(\"$program\" --stand-in)\" = stand-in ] || exit 1; done";
+
+/// Where set-up's stand-ins are: in a directory that stays, so that what is run by hand finds them, and below the one
+/// in which cargo runs what it builds, for /tmp may be mounted `noexec`.
+fn stand_ins() -> PathBuf {
+    target().join("tools/no-services")
+}
+
+/// Have root run the stand-ins, found as dpkg's scripts find them.
+///
+/// # Errors
+///
+/// Another program is run, or none: packages would start and enable their services.
+fn ensure_in_place(stand_ins: &Path) -> Result<()> {
+    let path = without_services(stand_ins).replacen("DPkg::Path=", "PATH=", 1);
+    let mut ask = privileged("env")?;
+    ask.arg(path).args(["sh", "-c", ASK_STAND_IN]).arg(stand_ins).args(SERVICE_PROGRAMS);
+    if !output(&mut ask)?.status.success() {
+        bail!(
+            "root cannot run programs in {} (mounted noexec?), so packages would start their services and nothing is \
+             installed; set CARGO_TARGET_DIR to a directory where it can",
+            stand_ins.display()
+        );
+    }
+    Ok(())
+}
+
 /// Write stand-ins that do nothing, to be first on the path of dpkg's scripts ([`without_services`]).
 ///
 /// # Errors
@@ -219,8 +303,15 @@ pub fn write_stand_ins(directory: &Path) -> Result<()> {
     fs::set_permissions(directory, executable())?;
     for program in SERVICE_PROGRAMS {
         let file = directory.join(program);
-        fs::write(&file, "#!/bin/sh\nexit 0\n")?;
-        fs::set_permissions(&file, executable())?;
+        let is_there = fs::read_to_string(&file).is_ok_and(|text| text == STAND_IN)
+            && file.metadata()?.permissions().mode() & 0o111 == 0o111;
+        if !is_there {
+            // Renamed into place: another task may be installing with it.
+            let new = directory.join(format!("{program}.{}", std::process::id()));
+            fs::write(&new, STAND_IN)?;
+            fs::set_permissions(&new, executable())?;
+            fs::rename(&new, &file)?;
+        }
     }
     Ok(())
 }
@@ -240,7 +331,7 @@ fn privileged(program: &str) -> Result<Command> {
         command.args(["--preserve-env=DEBIAN_FRONTEND", program]);
         command
     } else {
-        bail!("not root, and no sudo: as root, run `cargo xtask setup`");
+        bail!("not root, and no sudo");
     };
     command.env("DEBIAN_FRONTEND", "noninteractive");
     Ok(command)
@@ -259,13 +350,46 @@ fn quietly(command: &mut Command) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::brought_along;
+    use super::*;
 
     #[test]
     fn a_plan_names_what_comes_with_what_was_asked_for() {
         let simulation = "Reading package lists...\nInst libdbus (1.0 Debian:12 [amd64])\n\
                           Inst libpcap-dev (1.10 Debian:12 [amd64])\nConf libdbus (1.0 Debian:12 [amd64])\n";
-        assert_eq!(brought_along(&["libpcap-dev"], simulation).as_deref(), Some("and 1 that they depend on: libdbus"));
-        assert_eq!(brought_along(&["libdbus", "libpcap-dev"], simulation), None);
+        let text = changes(&["libpcap-dev"], simulation).unwrap();
+        assert_eq!(text.as_deref(), Some("and 1 that they depend on: libdbus"));
+        assert_eq!(changes(&["libdbus", "libpcap-dev"], simulation).unwrap(), None);
+    }
+
+    #[test]
+    fn a_plan_names_upgrades_and_is_refused_where_it_removes() {
+        let upgrade = "Inst libc6 [2.36-9] (2.36-10 Debian:12 [amd64])\nInst libc6-dev (2.36-10 Debian:12 [amd64])\n";
+        assert_eq!(changes(&["libc6-dev"], upgrade).unwrap().as_deref(), Some("upgrading 1: libc6"));
+        let removal = "Remv busybox [1.35]\nInst busybox-static (1:1.35 Debian:12 [amd64])\n";
+        let said = changes(&["busybox-static"], removal).unwrap_err().to_string();
+        assert!(said.starts_with("apt would remove busybox for busybox-static, so nothing is installed"), "{said}");
+        assert!(said.contains("DPkg::Path="), "by hand, services are kept from starting too: {said}");
+    }
+
+    #[test]
+    fn stand_ins_that_do_not_run_are_refused() {
+        let place = tempfile::tempdir_in(target()).unwrap();
+        let stand_ins = place.path().join("with a blank");
+        write_stand_ins(&stand_ins).unwrap();
+        let ask = |directory: &Path| {
+            let path = without_services(directory).replacen("DPkg::Path=", "", 1);
+            let mut sh = Command::new("sh");
+            output(sh.args(["-c", ASK_STAND_IN]).arg(directory).args(SERVICE_PROGRAMS).env("PATH", path))
+                .unwrap()
+                .status
+        };
+        assert!(ask(&stand_ins).success());
+        // As where it is mounted noexec.
+        for program in SERVICE_PROGRAMS {
+            fs::set_permissions(stand_ins.join(program), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        assert!(!ask(&stand_ins).success());
+        write_stand_ins(&stand_ins).unwrap();
+        assert!(ask(&stand_ins).success());
     }
 }

@@ -94,6 +94,8 @@ pub(super) fn ensure(tools: Tools) -> Result<Outcome> {
         fs::write(&list, requirements)?;
         let mut install = Command::new(&python);
         install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        // Without a network it would try for more than a minute.
+        install.args(["--retries", "1"]);
         install.args(["--no-deps", "--require-hashes", "--requirement"]);
         capture(install.arg(&list))?;
     }

@@ -4,15 +4,14 @@
 //! `.cargo/config.toml` has the linker look into this directory first. Without it libpcap is linked as a shared
 //! library.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::Outcome;
-use crate::workspace::{capture, root};
+use crate::workspace::{capture, cargo, root};
 
 /// Debian's libpcap also captures from D-Bus, and so needs libdbus, which needs systemd's and more.
 const NO_DBUS: &str = include_str!("no-dbus.c");
@@ -39,10 +38,9 @@ pub(super) fn ensure() -> Result<Outcome> {
             // The last step, so that what exists is whole.
             fs::rename(made, &archive)?;
             // What was linked without it is to be linked again, which cargo would not notice.
-            File::options()
-                .append(true)
-                .open(root().join("go-metro-userspace/src/main.rs"))?
-                .set_modified(SystemTime::now())?;
+            for profile in ["dev", "release"] {
+                capture(cargo().args(["clean", "--quiet", "--package", "go-metro-userspace", "--profile", profile]))?;
+            }
             Ok(Outcome::Installed("libpcap.a, without D-Bus".to_owned()))
         }
         Err(error) => Ok(Outcome::Skipped(format!("libpcap will be linked as a shared library: {error:#}"))),

@@ -6,10 +6,11 @@ use std::thread;
 
 use anyhow::{Result, bail};
 
-use super::packages::{self, Need};
+use super::packages::{self, Need, Plan};
 use super::python::{self, Tools};
 use super::subcommands::Subcommand;
-use super::{Outcome, consent, linker, prometheus, rust_src, say, static_libs};
+use super::unpacked::Unpacked;
+use super::{Outcome, consent, linker, rust_src, say, static_libs};
 
 /// One thing to have.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub(super) enum Step {
     RustSrc,
     MuslTargets,
     Linker,
-    Prometheus,
+    Unpacked(&'static Unpacked),
     Python(Tools),
     Cargo(&'static Subcommand),
 }
@@ -38,7 +39,7 @@ impl Step {
             Self::RustSrc => rust_src::missing(),
             Self::MuslTargets => rust_src::missing_targets(),
             Self::Linker => linker::missing(),
-            Self::Prometheus => Ok(prometheus::missing()),
+            Self::Unpacked(package) => Ok(package.missing()),
             Self::Python(tools) => Ok(python::missing(tools)),
             Self::Cargo(subcommand) => Ok(subcommand.missing()),
         }
@@ -57,7 +58,7 @@ impl Step {
             Self::RustSrc => rust_src::ensure().map(|(_, outcome)| outcome),
             Self::MuslTargets => rust_src::ensure_targets(),
             Self::Linker => linker::ensure(),
-            Self::Prometheus => prometheus::ensure(),
+            Self::Unpacked(package) => package.ensure(),
             Self::Python(tools) => python::ensure(tools),
             Self::Cargo(subcommand) => subcommand.ensure(),
         }
@@ -73,12 +74,15 @@ impl fmt::Display for Step {
             Self::RustSrc => "rust-src",
             Self::MuslTargets => "musl targets",
             Self::Linker => "bpf-linker",
-            Self::Prometheus => "Prometheus",
+            Self::Unpacked(package) => package.name,
             Self::Python(_) => "Python packages",
             Self::Cargo(subcommand) => subcommand.name,
         })
     }
 }
+
+/// In place of what packages bring along, where apt cannot say yet.
+const LISTS_FIRST: &str = "and what they depend on, which is shown once apt's lists were read (apt-get update)";
 
 /// What works without rustfmt and clippy.
 const WITH_A_FILTER: &str = "; `cargo xtask test FILTER`, `demo` and `run` go without";
@@ -134,6 +138,7 @@ fn announce(steps: &[Step]) -> Result<Vec<Step>> {
     let mut wanted = Vec::new();
     let mut names: Vec<&str> = Vec::new();
     let (mut groups, mut lines) = (Vec::new(), Vec::new());
+    let mut lists_first = false;
     for step in steps {
         let Some(what) = step.missing()? else { continue };
         wanted.push(*step);
@@ -148,12 +153,22 @@ fn announce(steps: &[Step]) -> Result<Vec<Step>> {
     if !names.is_empty() {
         names.sort_unstable();
         names.dedup();
-        groups.extend(packages::plan(&names)?.map(|others| wrapped(&others)));
+        match packages::plan(&names)? {
+            Plan::Known(others) => groups.extend(others.map(|others| wrapped(&others))),
+            Plan::ListsFirst => {
+                lists_first = true;
+                groups.push(wrapped(LISTS_FIRST));
+            }
+        }
         lines.splice(0..0, groups);
     }
     if !lines.is_empty() {
         eprintln!("To be installed (no service is started or enabled):");
         lines.iter().for_each(|line| eprintln!("{line}"));
+        consent::ask()?;
+    }
+    if lists_first && let Some(others) = packages::plan_with_new_lists(&names)? {
+        eprintln!("{}", wrapped(&others));
         consent::ask()?;
     }
     Ok(wanted)

@@ -164,8 +164,9 @@ fn short(path: &Path) -> std::path::Display<'_> {
     path.strip_prefix(&root).unwrap_or(path).display()
 }
 
-/// Who answers for the packages.
-const MAINTAINER: &str = "the go-metro developers <go-metro@users.noreply.github.com>";
+/// Who answers for the packages. Debian's form wants an address; this one cannot be anybody's (RFC 2606, section 2):
+/// questions go to the repository's issues.
+const MAINTAINER: &str = "the go-metro developers <go-metro@developers.invalid>";
 
 /// What the packages say of themselves.
 struct Release {

@@ -13,6 +13,14 @@ use testing_support::workspace::{capture, root};
 const HEADING: &str = "\
 # go-metro on every node, for those without Helm: the chart in packaging/helm/go-metro with its default values.
 # Made by `cargo xtask manifest`. The image is yours to build and push (packaging/Containerfile): put its name in place.
+---
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: go-metro
+  labels:
+    # `hostNetwork` needs it.
+    pod-security.kubernetes.io/enforce: privileged
 ";
 
 /// Where the chart is.
@@ -57,7 +65,7 @@ pub fn rendered_manifest() -> Result<String> {
 /// Helm refuses the chart or a value.
 pub fn render(values: &[&str]) -> Result<String> {
     let mut helm = helm()?;
-    helm.args(["template", "go-metro"]).arg(directory()).args(["--namespace", "monitoring"]);
+    helm.args(["template", "go-metro"]).arg(directory()).args(["--namespace", "go-metro"]);
     for value in values {
         helm.args(["--set", value]);
     }

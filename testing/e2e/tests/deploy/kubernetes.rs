@@ -46,6 +46,17 @@ fn the_manifest_is_the_chart_with_its_default_values() {
 }
 
 #[test]
+fn the_manifest_makes_the_namespace_that_it_is_in() {
+    let objects = objects(&fs::read_to_string(chart::manifest()).unwrap());
+    let namespace = object(&objects, "Namespace")["metadata"].clone();
+    assert_eq!(objects[0]["kind"], "Namespace", "before what is in it");
+    assert_eq!(namespace["labels"]["pod-security.kubernetes.io/enforce"], "privileged");
+    for object in &objects[1..] {
+        assert_eq!(object["metadata"]["namespace"], namespace["name"], "{object}");
+    }
+}
+
+#[test]
 fn the_manifests_are_valid_whatever_is_switched_on() {
     validate(&fs::read_to_string(chart::manifest()).unwrap());
     let all = chart::render(&[

@@ -139,6 +139,19 @@ fn what_is_linked_in_is_shipped_with_its_licences() {
     assert!(deb.contains("The Regents of the University of California"), "libpcap's");
 }
 
+#[test]
+fn no_package_names_an_address_that_could_be_somebody_s() {
+    let shell = |line: &str| capture(Command::new("sh").args(["-euc", line]).current_dir(shipped())).unwrap();
+    for said in [shell("dpkg-deb --field go-metro_*.deb Maintainer"), shell("rpm --query --package --info *.rpm")] {
+        let words = said.split_whitespace().filter(|word| word.contains('@'));
+        let addresses: Vec<&str> = words.map(|word| word.trim_matches(['<', '>'])).collect();
+        // RFC 2606, section 2: no host has that name.
+        assert!(addresses.iter().all(|address| address.ends_with(".invalid")), "{said}");
+    }
+    let manifest = fs::read_to_string(root().join("packaging/datadog/manifest.json")).unwrap();
+    assert!(!manifest.contains('@'), "{manifest}");
+}
+
 /// The shell of a step in the workflow that publishes a release.
 fn release_step(name: &str) -> String {
     let workflow = fs::read_to_string(root().join(".github/workflows/release.yml")).unwrap();

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{Release, notices, source, version};
+use super::{Release, links, notices, source, version};
 use testing_support::paths;
 use testing_support::workspace::{capture, cargo, root, run};
 
@@ -26,7 +26,13 @@ pub(super) fn make(release: &Release, stage: &Path, out: &Path) -> Result<PathBu
     fs::copy(stage.join(notices::NAME), tree.join(notices::NAME))?;
     for file in FILES {
         let from = root().join(file);
-        fs::copy(&from, tree.join(from.file_name().context("no file")?))?;
+        let to = tree.join(from.file_name().context("no file")?);
+        if from.extension().is_some_and(|extension| extension == "md") {
+            let ships = |path: &Path| FILES.iter().any(|shipped| path == Path::new(shipped));
+            fs::write(to, links::outward(&fs::read_to_string(&from)?, file, ships))?;
+        } else {
+            fs::copy(&from, to)?;
+        }
     }
     let archive = out.join(format!("{name}.tar.gz"));
     pack(&tree, &archive)?;

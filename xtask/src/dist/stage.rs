@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{MAINTAINER, Release, notices, source, write};
+use super::{MAINTAINER, Release, links, notices, source, write};
 use testing_support::workspace::{capture, output, root};
 
 const SCRIPTS: [&str; 7] =
@@ -39,14 +39,24 @@ pub(super) fn lay(stage: &Path, binary: &Path, native: &Path, release: &Release)
     for page in fs::read_dir(root().join("docs"))? {
         let page = page?;
         if page.file_type()?.is_file() {
-            write(&stage.join("docs").join(page.file_name()), fs::read(page.path())?)?;
+            let name = page.file_name();
+            let copy = stage.join("docs").join(&name);
+            if page.path().extension().is_some_and(|extension| extension == "md") {
+                // The files of the folder itself are there, and none of those in folders in it.
+                let ships = |path: &Path| path.parent() == Some(Path::new("docs")) && root().join(path).is_file();
+                let name = Path::new("docs").join(name).display().to_string();
+                write(&copy, links::outward(&fs::read_to_string(page.path())?, &name, ships))?;
+            } else {
+                write(&copy, fs::read(page.path())?)?;
+            }
         }
     }
     for shell in ["bash", "zsh", "fish"] {
         let script = output(Command::new(native).args(["completions", shell]))?.stdout;
         write(&stage.join("completions").join(shell), script)?;
     }
-    write(&stage.join("CHANGELOG.md"), fs::read(root().join("CHANGELOG.md"))?)?;
+    let changes = fs::read_to_string(root().join("CHANGELOG.md"))?;
+    write(&stage.join("CHANGELOG.md"), links::outward(&changes, "CHANGELOG.md", |_| false))?;
     gzip(&stage.join("CHANGELOG.md"))?;
     let notices = notices::text(release)?;
     write(&stage.join("copy"), &notices)?;

@@ -152,6 +152,25 @@ fn no_package_names_an_address_that_could_be_somebody_s() {
     assert!(!manifest.contains('@'), "{manifest}");
 }
 
+#[test]
+fn links_of_installed_pages_lead_to_installed_pages_or_to_the_repository() {
+    let folder = tempfile::tempdir().unwrap();
+    capture(Command::new("dpkg-deb").arg("--extract").arg(file(shipped(), "deb")).arg(folder.path())).unwrap();
+    let pages = folder.path().join("usr/share/doc/go-metro/docs");
+    let mut links = 0;
+    for page in fs::read_dir(&pages).unwrap().map(|page| page.unwrap().path()) {
+        if page.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        for part in fs::read_to_string(&page).unwrap().split("](").skip(1) {
+            let target = part.split([')', '#']).next().unwrap();
+            links += 1;
+            assert!(target.contains("://") || pages.join(target).is_file(), "{}: {target}", page.display());
+        }
+    }
+    assert!(links > 50, "{links}");
+}
+
 /// The shell of a step in the workflow that publishes a release.
 fn release_step(name: &str) -> String {
     let workflow = fs::read_to_string(root().join(".github/workflows/release.yml")).unwrap();

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::privileges::remedy;
+
 impl CaptureError {
     /// Whether rights are what is missing.
     #[must_use]
@@ -16,17 +18,12 @@ impl CaptureError {
 #[non_exhaustive]
 pub enum CaptureError {
     /// The process lacks a capability.
-    #[error(
-        "not permitted to {action}: {lacking}; run as root, or give the program what it needs: \
-         setcap cap_bpf,cap_net_admin,cap_perfmon+ep {program}"
-    )]
+    #[error("not permitted to {action}: {lacking}; {}", remedy("cap_bpf,cap_net_admin,cap_perfmon"))]
     MissingCapability {
         /// What was refused.
         action: String,
         /// What is missing, or that nothing is.
         lacking: String,
-        /// Path of this program, for the command line.
-        program: String,
     },
     /// The process may not lock enough memory, which kernels before 5.11 charge maps and programs to.
     #[error(
@@ -121,7 +118,7 @@ pub enum CaptureError {
         reason: String,
     },
     /// libpcap could not open or filter an interface.
-    #[error("libpcap on {name}: {reason}; it needs root or: setcap cap_net_raw+ep on this program")]
+    #[error("libpcap on {name}: {reason}; {}", remedy("cap_net_raw"))]
     Libpcap {
         /// Name of the interface.
         name: String,

@@ -2,6 +2,7 @@
 
 use super::{Finding, Status, finding};
 use crate::config::Backend;
+use crate::privileges;
 
 /// Number (include/uapi/linux/capability.h), name, whether eBPF or else libpcap needs it, and what for.
 const CAPABILITIES: [(u32, &str, Needs, &str); 4] = [
@@ -12,9 +13,6 @@ const CAPABILITIES: [(u32, &str, Needs, &str); 4] = [
 ];
 /// Stands for CAP_BPF and CAP_PERFMON (kernel/capability.c, `perfmon_capable`, `bpf_capable`).
 const CAP_SYS_ADMIN: u32 = 21;
-
-/// The packages' copy of the program that has them, for the group's members (packaging/capabilities.sh).
-const PRIVILEGED: &str = "/usr/lib/go-metro/go-metro";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
@@ -56,16 +54,12 @@ pub(super) fn findings(effective: u64, backend: Backend) -> Vec<Finding> {
 }
 
 fn fix(backend: Backend) -> String {
-    let program = std::env::current_exe().map_or_else(|_| "go-metro".to_owned(), |path| path.display().to_string());
     let needed = match backend {
         Backend::Auto => "cap_bpf,cap_net_admin,cap_net_raw,cap_perfmon",
         Backend::Ebpf => "cap_bpf,cap_net_admin,cap_perfmon",
         Backend::Pcap => "cap_net_raw",
     };
-    if std::path::Path::new(PRIVILEGED).exists() {
-        return format!("run as root, or, as a member of the group go-metro, {PRIVILEGED}");
-    }
-    format!("run as root, or: setcap {needed}+ep {program}")
+    privileges::remedy(needed)
 }
 
 #[cfg(test)]

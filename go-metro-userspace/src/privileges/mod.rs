@@ -27,6 +27,27 @@ pub(crate) use threads::{of_all_threads, without_proc};
 /// expected ends the process instead of failing, so that tests notice it.
 const SANDBOX: &str = "GO_METRO_SANDBOX";
 
+/// The packages' copy of the program that has capabilities, for the group's members (packaging/capabilities.sh).
+const PRIVILEGED: &str = "/usr/lib/go-metro/go-metro";
+
+/// What gives this program these capabilities, as setcap(8) names them.
+pub(crate) fn remedy(capabilities: &str) -> String {
+    remedy_of(capabilities, std::env::current_exe().ok().as_deref(), Path::new(PRIVILEGED))
+}
+
+/// The same of a program, where the packages' copy would be there.
+fn remedy_of(capabilities: &str, program: Option<&Path>, copy: &Path) -> String {
+    let program = program.unwrap_or(Path::new("go-metro"));
+    if program == copy {
+        // It has what this machine gives.
+        "run as root".to_owned()
+    } else if copy.exists() {
+        format!("run as root, or join the group go-metro and run {}", copy.display())
+    } else {
+        format!("run as root, or: setcap {capabilities}+ep {}", program.display())
+    }
+}
+
 /// What goes on to be needed once a source is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
@@ -251,6 +272,18 @@ mod tests {
             let why = Asked::parse(wrong).unwrap_err();
             assert!(why.contains("GO_METRO_SANDBOX is `of") && why.contains("it is on, off or kill"), "{why}");
         }
+    }
+
+    #[test]
+    fn the_packages_copy_is_named_where_it_is_and_setcap_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("go-metro");
+        let program = Some(Path::new("/bin/go-metro"));
+        assert_eq!(remedy_of("cap_net_raw", program, &copy), "run as root, or: setcap cap_net_raw+ep /bin/go-metro");
+        std::fs::write(&copy, "").unwrap();
+        let said = remedy_of("cap_net_raw", program, &copy);
+        assert_eq!(said, format!("run as root, or join the group go-metro and run {}", copy.display()));
+        assert_eq!(remedy_of("cap_net_raw", Some(&copy), &copy), "run as root");
     }
 
     #[test]

@@ -487,7 +487,7 @@ fn program_error(name: &str, error: ProgramError) -> CaptureError {
     }
 }
 
-/// EPERM, with what is missing and this program's path for the `setcap` line.
+/// EPERM, with what is missing.
 pub(super) fn missing_capability(action: &str) -> CaptureError {
     let action = action.to_owned();
     let lacking = lacking(&[Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON]);
@@ -499,8 +499,7 @@ pub(super) fn missing_capability(action: &str) -> CaptureError {
         [] => "no capability is missing, so that a container or a security module refuses it".to_owned(),
         missing => format!("without {}", missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
     };
-    let program = std::env::current_exe().map_or_else(|_| "go-metro".to_owned(), |path| path.display().to_string());
-    CaptureError::MissingCapability { action, lacking, program }
+    CaptureError::MissingCapability { action, lacking }
 }
 
 /// An error with what caused it, and that with what caused it.

@@ -218,6 +218,10 @@ fn what_needs_no_privileges_works_for_every_user_and_the_manual_is_there() {
     let checked = machine.try_run("runuser -u stranger -- go-metro check");
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(said.contains("CAP_BPF: missing") && said.contains(PRIVILEGED), "{said}");
+    let refused = machine.try_run("runuser -u stranger -- go-metro run --interface eth0 --status-socket off");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains(&format!("join the group go-metro and run {PRIVILEGED}")), "{said}");
+    assert!(!refused.status.success() && !said.contains("setcap"), "{said}");
     for page in ["man1/go-metro.1.gz", "man1/go-metro-run.1.gz", "man5/go-metro-conf.5.gz"] {
         assert!(machine.can(&format!("test -e /usr/share/man/{page}")), "{page}");
     }

@@ -39,7 +39,19 @@ fn it_installs_upgrades_and_erases() {
     assert!(!machine.can("systemctl is-enabled go-metro"));
     // What the administrator wrote stays, beside nothing else.
     assert_eq!(machine.run("ls /etc/go-metro"), "conf.yaml.rpmsave");
-    assert!(!machine.can("test -e /usr/bin/go-metro || test -e /usr/lib/go-metro"));
+    for gone in ["/usr/bin/go-metro", "/usr/lib/go-metro", "/usr/share/doc/go-metro", "/usr/share/licenses/go-metro"] {
+        assert!(!machine.can(&format!("test -e {gone}")), "{gone}");
+    }
+    // As both families of distributions want it: their numbers may be on files.
+    machine.run("getent passwd go-metro && getent group go-metro");
+    // What nobody has changed goes.
+    machine.run(&format!("rm -r /etc/go-metro && {RPM} --install /mnt/packages/go-metro-*.rpm"));
+    assert_eq!(
+        machine.run("rpm --query --file /usr/lib/go-metro /etc/go-metro --queryformat '%{NAME} '"),
+        "go-metro go-metro"
+    );
+    machine.run("rpm --nodeps --erase go-metro");
+    assert!(!machine.can("test -e /etc/go-metro"));
 }
 
 #[test]

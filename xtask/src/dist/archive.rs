@@ -87,3 +87,42 @@ pub fn checksums(made: &[PathBuf], out: &Path) -> Result<PathBuf> {
     fs::write(&file, sums + "\n")?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn an_archive_is_for_everyone_to_read_and_its_page_leads_somewhere() {
+        let place = tempfile::tempdir().unwrap();
+        let stage = place.path().join("stage");
+        for file in ["go-metro", "man1/go-metro.1.gz", "man5/x.5.gz", "completions/bash", notices::NAME] {
+            super::super::write(&stage.join(file), file).unwrap();
+        }
+        // As umask 077 leaves them.
+        for (path, mode) in [("go-metro", 0o700), ("man1", 0o700), ("completions/bash", 0o600)] {
+            fs::set_permissions(stage.join(path), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let release = Release { version: "1".to_owned(), glibc: None, architecture: "x86_64" };
+        let archive = make(&release, &stage, place.path()).unwrap();
+        let listed = capture(Command::new("tar").arg("--list").arg("--verbose").arg("--file").arg(&archive)).unwrap();
+        for line in listed.lines() {
+            let mode = line.split(' ').next().unwrap();
+            let expected = if line.ends_with('/') {
+                "drwxr-xr-x"
+            } else if line.ends_with("/go-metro") {
+                "-rwxr-xr-x"
+            } else {
+                "-rw-r--r--"
+            };
+            assert_eq!(mode, expected, "{line}");
+        }
+        assert!(listed.contains("go-metro-1-x86_64-linux/THIRD-PARTY-NOTICES"), "{listed}");
+        let mut tar = Command::new("tar");
+        tar.arg("-xOf").arg(&archive).arg("go-metro-1-x86_64-linux/README.md");
+        let page = capture(&mut tar).unwrap();
+        assert!(page.contains("/blob/HEAD/docs/migration.md)") && page.contains("](CHANGELOG.md)"), "{page}");
+    }
+}

@@ -64,6 +64,14 @@ impl Outputs {
         Ok(Reopened(opened))
     }
 
+    /// Has those that [`Self::reopen`] prepared follow the configuration in force again, as the other one is refused.
+    pub(super) fn go_back(&mut self, config: &Config, asks: &Asks) {
+        for (output, sink) in &mut self.each {
+            let back = sink.prepare(config, &Surroundings { closed: &self.closed, serve: &serve(Some(asks)) });
+            let _ = back.inspect_err(|error| tracing::warn!("{}: {error}", output.name()));
+        }
+    }
+
     /// Applies another configuration, with what [`Self::reopen`] gave; what it leaves as it was goes on, what it does
     /// not have ends.
     pub(super) fn follow(&mut self, new: &Config, reopened: Reopened) {

@@ -92,20 +92,16 @@ impl Daemon {
         if config.backend != Backend::Pcap {
             interfaces::fit(&directory.watch_list())?;
         }
-        let reopening = names(&changed, &[Reload::Reopen, Reload::ReopenFlows]);
-        let prepared = if reopening.is_empty() {
-            None
-        } else {
-            let settings = source_settings(&config, &directory);
-            let source = Source::prepare(config.backend, &settings);
-            let source = source.map_err(|error| refused(error, reopening, config.filter.as_deref()))?;
-            Some((source, settings.watch))
-        };
-        // Moving a port may interrupt it: only where nothing else is in the way.
         let reopened = self.outputs.reopen(&wanted, old, &config, &self.asks.0)?;
-        if let Some((source, watch)) = prepared {
+        let reopening = names(&changed, &[Reload::Reopen, Reload::ReopenFlows]);
+        if !reopening.is_empty() {
+            let settings = source_settings(&config, &directory);
+            let source = Source::prepare(config.backend, &settings).map_err(|error| {
+                self.outputs.go_back(old, &self.asks.0);
+                refused(error, reopening, config.filter.as_deref())
+            })?;
             let keeps_flows = changed.iter().all(|key| key.reload != Reload::ReopenFlows);
-            self.worker.replace(source, watch, keeps_flows).await?;
+            self.worker.replace(source, settings.watch, keeps_flows).await?;
         }
         config.short_idle_ttl().iter().for_each(|short| tracing::warn!("{short}"));
         if config.instances.iter().any(|instance| instance.pcap.is_some() && !old.instances.contains(instance)) {

@@ -1,6 +1,7 @@
 //! `go-metro read`.
 
 use std::io::BufWriter;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
@@ -63,7 +64,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", requires = "plot", default_value_t = plot::PAIRS, value_parser = positive)]
     plot_pairs: usize,
     /// Most threads to read with: one decompresses, one decodes, one looks for copies, one measures; what is printed is
-    /// the same with any number [default: 4, or 1 if there is one processor]
+    /// the same with any number [default: as many as there are processors]
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
     /// Print also why acknowledgements were no samples: how many for each reason, or every one as a JSON object a line
@@ -116,9 +117,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     read::run(&options, &mut out).map_err(|error| Failure::running(&error))
 }
 
-/// As many threads as there are stages: those that have less to do leave the processors to the others.
+/// As many threads as there are processors: more stages than that only pass each other's batches on.
 fn stages() -> usize {
-    if available_parallelism().is_ok_and(|processors| processors.get() > 1) { 4 } else { 1 }
+    available_parallelism().map_or(1, NonZero::get)
 }
 
 /// What must be let written for this file to be: itself if it is there, else its folder.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle, Scope};
 
@@ -23,7 +23,7 @@ pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    let started = Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work);
+    let started = builder(name).spawn(work);
     let mut missing = MISSING.lock().unwrap_or_else(PoisonError::into_inner);
     match started {
         Ok(thread) => {
@@ -35,6 +35,10 @@ pub(crate) fn spawn<T: Send + 'static>(
             Err(io::Error::new(error.kind(), format!("no thread can be started ({name}): {error}; {HINT}")))
         }
     }
+}
+
+fn builder(name: &str) -> Builder {
+    Builder::new().name(name.to_owned()).stack_size(STACK)
 }
 
 /// What to do where there are no threads.
@@ -50,15 +54,7 @@ pub(crate) fn spawn_with<S: Send + 'static>(
     state: S,
     work: impl FnOnce(S) + Send + 'static,
 ) -> Result<(), (io::Error, S)> {
-    let (give, take) = sync_channel(1);
-    match spawn(name, move || take.recv().map(work)) {
-        Ok(_) => {
-            // The thread waits for it.
-            let _ = give.send(state);
-            Ok(())
-        }
-        Err(error) => Err((error, state)),
-    }
+    handed(state, |take| spawn(name, move || take.recv().map(work)).map(drop))
 }
 
 /// As [`spawn_with`], for work that ends with `scope`.
@@ -72,11 +68,14 @@ pub(crate) fn spawn_within<'scope, S: Send + 'scope>(
     state: S,
     work: impl FnOnce(S) + Send + 'scope,
 ) -> Result<(), (io::Error, S)> {
+    handed(state, |take| builder(name).spawn_scoped(scope, move || take.recv().map(work)).map(drop))
+}
+
+/// Hands something to a thread that waits for it, or gives it back where there is none.
+fn handed<S>(state: S, start: impl FnOnce(Receiver<S>) -> io::Result<()>) -> Result<(), (io::Error, S)> {
     let (give, take) = sync_channel(1);
-    let builder = Builder::new().name(name.to_owned()).stack_size(STACK);
-    match builder.spawn_scoped(scope, move || take.recv().map(work)) {
-        Ok(_) => {
-            // The thread waits for it.
+    match start(take) {
+        Ok(()) => {
             let _ = give.send(state);
             Ok(())
         }

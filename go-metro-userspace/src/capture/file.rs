@@ -54,14 +54,24 @@ pub struct FileFilter {
     pub tunnels: Tunnels,
 }
 
-/// What a capture says next.
+/// What a capture says next; of a segment itself, or by reference.
 #[derive(Clone, Copy, Debug)]
-pub enum Told<'a> {
+pub enum Told<S> {
     /// A segment, as one end sees it.
-    Segment(&'a Segment),
+    Segment(S),
     /// The clock was set forward before what comes next, as timestamps (RFC 7323) show: times across that are not to be
     /// compared.
     ClockSet,
+}
+
+impl<S> Told<S> {
+    /// The same of what is made of a segment.
+    fn map<'a, T>(&'a self, of: impl FnOnce(&'a S) -> T) -> Told<T> {
+        match self {
+            Self::Segment(segment) => Told::Segment(of(segment)),
+            Self::ClockSet => Told::ClockSet,
+        }
+    }
 }
 
 /// An open capture file.
@@ -97,26 +107,19 @@ impl FileSource {
 
     /// Hands every wanted segment to `sink`, as each end that is wanted sees it.
     pub fn for_each(&mut self, filter: &FileFilter, sink: &mut impl FnMut(&Segment)) {
-        self.for_each_told(filter, &mut |told| match told {
+        self.for_each_told(1, filter, &mut |told| match told {
             Told::Segment(segment) => sink(segment),
             Told::ClockSet => {}
         });
     }
 
-    /// The same, and says where the clock that stamped the frames was set forward.
-    pub fn for_each_told(&mut self, filter: &FileFilter, sink: &mut impl FnMut(Told<'_>)) {
-        let wanted = Wanted::new(filter);
-        let Self { frames, segments } = self;
-        frames.read(wanted.tunnels, &mut |frame| segments.take(&frame, &wanted, sink));
-        segments.finish(&wanted, sink);
-    }
-
-    /// The same, with up to this many threads, this one included, and the same result.
+    /// The same, and says where the clock that stamped the frames was set forward; with up to this many threads, this
+    /// one included, and the same result.
     ///
     /// Each stage of the way is a thread: decompressing, reading and decoding, finding copies and the order of time,
     /// and what `sink` does. What a stage says is passed on in the order in which it says it, so that threads change
     /// nothing but when.
-    pub fn for_each_told_on(&mut self, threads: usize, filter: &FileFilter, sink: &mut impl FnMut(Told<'_>)) {
+    pub fn for_each_told(&mut self, threads: usize, filter: &FileFilter, sink: &mut impl FnMut(Told<&Segment>)) {
         let wanted = Wanted::new(filter);
         let stages = stages::Stages { frames: &mut self.frames, segments: &mut self.segments, wanted: &wanted };
         stages.run(threads, sink);

@@ -51,7 +51,7 @@ pub(crate) fn measure(
     let config = EngineConfig { peers_complete: true, settles_after: Duration::ZERO, ..config };
     let (mut engine, mut batch) = (Engine::new(config), Batch::of(wanted.ports));
     let mut expire_at = Nanos(0);
-    source.for_each_told_on(threads, wanted.filter, &mut |told| {
+    source.for_each_told(threads, wanted.filter, &mut |told| {
         let Told::Segment(segment) = told else {
             batch.flush(&mut engine, sink);
             engine.note_gap();

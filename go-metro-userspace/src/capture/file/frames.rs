@@ -16,9 +16,9 @@ pub(super) struct Frames {
     pub(super) others: Others,
 }
 
-/// What there is to say of a frame that has a time: a segment in it, or that there is none.
+/// What there is to say of a frame that has a time: a segment in it, itself or by reference, or that there is none.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Decoding<'a> {
+pub(super) struct Decoding<D> {
     /// When it was captured.
     pub(super) time: Nanos,
     /// The file's number of the interface.
@@ -26,7 +26,15 @@ pub(super) struct Decoding<'a> {
     /// Whether this is the first that is said of this frame, which may hold several segments (IEEE 802.11).
     pub(super) is_first: bool,
     /// The segment; none if there is no segment in the frame.
-    pub(super) segment: Option<&'a Decoded>,
+    pub(super) segment: Option<D>,
+}
+
+impl<D> Decoding<D> {
+    /// The same of what is made of the segment.
+    pub(super) fn map<'a, E>(&'a self, of: impl FnOnce(&'a D) -> E) -> Decoding<E> {
+        let Self { time, interface, is_first, ref segment } = *self;
+        Decoding { time, interface, is_first, segment: segment.as_ref().map(of) }
+    }
 }
 
 impl Frames {
@@ -36,7 +44,7 @@ impl Frames {
     }
 
     /// Decodes every frame.
-    pub(super) fn read(&mut self, tunnels: Tunnels, sink: &mut impl FnMut(Decoding<'_>)) {
+    pub(super) fn read(&mut self, tunnels: Tunnels, sink: &mut impl FnMut(Decoding<&Decoded>)) {
         let Self { reader, counters, unknown, others } = self;
         while let Some(frame) = reader.next() {
             let (link_type, time) = match described(&frame) {

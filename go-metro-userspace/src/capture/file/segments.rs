@@ -1,6 +1,6 @@
 //! From decoded segments in the order of the file to those of wanted flows in the order of time, without copies.
 
-use go_metro_rtt::Nanos;
+use go_metro_rtt::{Nanos, Segment};
 
 use super::Told;
 use super::clock::Clock;
@@ -28,9 +28,9 @@ impl Segments {
 
     /// Takes a frame, and says of those before it what can be said now.
     #[inline]
-    pub(super) fn take(&mut self, frame: &Decoding<'_>, wanted: &Wanted, sink: &mut impl FnMut(Told<'_>)) {
+    pub(super) fn take(&mut self, frame: Decoding<&Decoded>, wanted: &Wanted, sink: &mut impl FnMut(Told<&Segment>)) {
         let Self { counters, clock, order, flows } = self;
-        let Decoding { time, interface, is_first, segment } = *frame;
+        let Decoding { time, interface, is_first, segment } = frame;
         if is_first {
             clock.note(time);
         }
@@ -45,7 +45,7 @@ impl Segments {
     }
 
     /// Says the rest.
-    pub(super) fn finish(&mut self, wanted: &Wanted, sink: &mut impl FnMut(Told<'_>)) {
+    pub(super) fn finish(&mut self, wanted: &Wanted, sink: &mut impl FnMut(Told<&Segment>)) {
         let Self { counters, clock, order, flows } = self;
         let mut state = (counters, clock, flows);
         order.finish(&mut |time, frame| measure(time, frame, &mut state, wanted, sink));
@@ -59,7 +59,7 @@ fn measure(
     (decoded, observed): &mut (Decoded, Observed),
     (counters, clock, flows): &mut (&mut SourceCounters, &mut Clock, &mut Flows),
     wanted: &Wanted,
-    sink: &mut impl FnMut(Told<'_>),
+    sink: &mut impl FnMut(Told<&Segment>),
 ) {
     if clock.take_step(time) {
         sink(Told::ClockSet);

@@ -6,7 +6,7 @@
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Scope, scope};
 
-use go_metro_rtt::{Nanos, Segment};
+use go_metro_rtt::Segment;
 
 use super::Told;
 use super::flows::Wanted;
@@ -27,23 +27,9 @@ pub(super) struct Stages<'a> {
     pub(super) wanted: &'a Wanted,
 }
 
-/// [`Decoding`], which may be sent to another thread.
-struct Sent {
-    time: Nanos,
-    interface: u32,
-    is_first: bool,
-    segment: Option<Decoded>,
-}
-
-/// [`Told`], which may be.
-enum Said {
-    Segment(Segment),
-    ClockSet,
-}
-
 impl Stages<'_> {
     /// Hands all that is said to `sink`, on this thread.
-    pub(super) fn run(self, threads: usize, sink: &mut impl FnMut(Told<'_>)) {
+    pub(super) fn run(self, threads: usize, sink: &mut impl FnMut(Told<&Segment>)) {
         let threads = if threads > 1 && self.frames.decompress_beside() { threads - 1 } else { threads };
         scope(|scope| {
             if threads < 2 {
@@ -52,27 +38,23 @@ impl Stages<'_> {
             let (mut giver, taker) = batches();
             let work = move |stages: Self| {
                 stages.segments_to(scope, threads - 1, &mut |told| {
-                    giver.give(match told {
-                        Told::Segment(segment) => Said::Segment(*segment),
-                        Told::ClockSet => Said::ClockSet,
-                    });
+                    giver.give(told.map(|segment| **segment));
                 });
             };
             match threads::spawn_within(scope, "segments", self, work) {
-                Ok(()) => taker.for_each(&mut |said| {
-                    sink(match said {
-                        Said::Segment(segment) => Told::Segment(segment),
-                        Said::ClockSet => Told::ClockSet,
-                    });
-                }),
+                Ok(()) => taker.for_each(&mut |told: &Told<Segment>| sink(told.map(|segment| segment))),
                 Err((_, stages)) => stages.segments_to(scope, 1, sink),
             }
         });
     }
 
     /// Finds the segments, with one thread more for the frames if there may be two.
-    fn segments_to<'scope>(self, scope: &'scope Scope<'scope, '_>, threads: usize, sink: &mut impl FnMut(Told<'_>))
-    where
+    fn segments_to<'scope>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        threads: usize,
+        sink: &mut impl FnMut(Told<&Segment>),
+    ) where
         Self: 'scope,
     {
         let Self { frames, segments, wanted } = self;
@@ -83,17 +65,13 @@ impl Stages<'_> {
             let (mut giver, taker) = batches();
             let work = move |frames: &mut Frames| {
                 frames.read(tunnels, &mut |frame| {
-                    let Decoding { time, interface, is_first, segment } = frame;
-                    giver.give(Sent { time, interface, is_first, segment: segment.copied() });
+                    giver.give(frame.map(|segment| **segment));
                 });
             };
             match threads::spawn_within(scope, "frames", frames, work) {
                 Ok(()) => {
-                    taker.for_each(&mut |frame| {
-                        let Sent { time, interface, is_first, segment } = frame;
-                        let (time, interface, is_first) = (*time, *interface, *is_first);
-                        let frame = Decoding { time, interface, is_first, segment: segment.as_ref() };
-                        segments.take(&frame, wanted, sink);
+                    taker.for_each(&mut |frame: &Decoding<Decoded>| {
+                        segments.take(frame.map(|segment| segment), wanted, sink);
                     });
                     None
                 }
@@ -101,7 +79,7 @@ impl Stages<'_> {
             }
         };
         if let Some(frames) = alone {
-            frames.read(tunnels, &mut |frame| segments.take(&frame, wanted, sink));
+            frames.read(tunnels, &mut |frame| segments.take(frame, wanted, sink));
         }
         segments.finish(wanted, sink);
     }

@@ -811,7 +811,7 @@ fn nothing_is_timed_across_a_clock_that_was_set_forward() {
         let mut source = opened(&LITTLE.pcap(MICRO, &packets)).unwrap();
         let mut engine = Engine::new(EngineConfig { peers_complete: true, ..EngineConfig::default() });
         let mut samples = Vec::new();
-        source.for_each_told(&FileFilter::default(), &mut |told| match told {
+        source.for_each_told(1, &FileFilter::default(), &mut |told| match told {
             Told::Segment(segment) => {
                 if let Outcome::Sample(sample) = engine.record(segment) {
                     samples.push((sample.ack.0, Duration::from(sample.rtt).as_secs()));

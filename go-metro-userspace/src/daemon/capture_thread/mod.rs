@@ -246,10 +246,16 @@ impl State {
         }
     }
 
+    /// What this source and those before it have counted.
+    fn source_counters(&mut self) -> SourceCounters {
+        let mut all = self.retired;
+        all.add(&counters(&mut self.source));
+        all
+    }
+
     /// The interval so far, and the counters.
     fn snapshot(&mut self) -> Snapshot {
-        let mut source = self.retired;
-        source.add(&counters(&mut self.source));
+        let source = self.source_counters();
         Snapshot {
             interval: self.summaries.take(),
             source,
@@ -262,8 +268,7 @@ impl State {
     }
 
     fn status(&mut self) -> CaptureStatus {
-        let mut source = self.retired;
-        source.add(&counters(&mut self.source));
+        let source = self.source_counters();
         CaptureStatus {
             source,
             engine: *self.engine.counters(),

@@ -15,7 +15,7 @@ use flate2::write::GzEncoder;
 
 /// Most bytes of a compressed page.
 pub const MAX_BYTES: usize = 64 << 20;
-/// How hard it is compressed: a page of buckets becomes a twenty-fifth, as fast as with the levels below.
+/// How hard it is compressed: the highest level that is about as fast as those below.
 const LEVEL: u32 = 3;
 /// How much text is compressed, or inflated, at once.
 const PIECE: usize = 16 << 10;

@@ -143,20 +143,13 @@ impl Asked {
     }
 
     fn to_bytes(self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        bytes
-            .chunks_exact_mut(4)
-            .zip(self.words())
-            .for_each(|(place, word)| place.copy_from_slice(&word.to_le_bytes()));
-        bytes
+        let words = self.words();
+        std::array::from_fn(|at| words[at / 4].to_le_bytes()[at % 4])
     }
 
     fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
-        let mut words = [0; Self::WORDS];
-        let quads =
-            bytes.chunks_exact(4).map(|quad| quad.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte)));
-        words.iter_mut().zip(quads).for_each(|(place, word)| *place = word);
-        Self::from_words(words)
+        let (words, _) = bytes.as_chunks();
+        Self::from_words(std::array::from_fn(|at| u32::from_le_bytes(words[at])))
     }
 
     /// How long to wait from one message to the next.

@@ -41,10 +41,19 @@ pub fn target() -> PathBuf {
 
 /// As cargo says, which reads its configuration as well as variables.
 fn target_by(cargo: &mut Command) -> Result<PathBuf> {
-    let said = capture(cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&said)?;
+    let metadata = metadata(cargo, &["--no-deps", "--offline"])?;
     let directory = metadata["target_directory"].as_str().context("cargo does not say where it builds")?;
     Ok(directory.into())
+}
+
+/// What cargo knows of the workspace, with these arguments more: the form is in cargo-metadata(1).
+///
+/// # Errors
+///
+/// Cargo fails, or says something else.
+pub fn metadata(cargo: &mut Command, arguments: &[&str]) -> Result<serde_json::Value> {
+    let said = capture(cargo.args(["metadata", "--quiet", "--format-version", "1"]).args(arguments))?;
+    Ok(serde_json::from_str(&said)?)
 }
 
 /// Where there is no cargo, as in a test's machine.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Release, links, notices, source, version};
 use testing_support::paths;
-use testing_support::workspace::{capture, cargo, root, run};
+use testing_support::workspace::{capture, cargo, metadata, root, run};
 
 /// From the repository.
 const FILES: [&str; 6] =
@@ -59,8 +59,7 @@ pub(super) fn bill_of_materials(out: &Path) -> Result<PathBuf> {
     run(command.arg(manifest).env(source::TIME_VARIABLE, source::time()?.to_string()))?;
     let to = out.join(format!("{name}.cdx.json"));
     // It writes one beside each manifest of the workspace.
-    let metadata = capture(cargo().args(["metadata", "--quiet", "--no-deps", "--format-version", "1"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let metadata = metadata(&mut cargo(), &["--no-deps"])?;
     for package in metadata["packages"].as_array().context("cargo metadata has no packages")? {
         let made = Path::new(package["manifest_path"].as_str().context("a package without a manifest")?);
         let made = made.with_file_name(format!("{name}.json"));

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::Release;
-use testing_support::workspace::{capture, cargo, root};
+use testing_support::workspace::{capture, cargo, metadata, root};
 
 /// What it is called wherever it is shipped.
 pub(super) const NAME: &str = "THIRD-PARTY-NOTICES";
@@ -65,9 +65,7 @@ pub(super) fn text(release: &Release) -> Result<String> {
 fn crates(release: &Release) -> Result<Vec<Crate>> {
     let libc = if release.glibc.is_some() { "gnu" } else { "musl" };
     let target = format!("{}-unknown-linux-{libc}", release.architecture);
-    let mut command = cargo();
-    command.args(["metadata", "--quiet", "--locked", "--format-version", "1", "--filter-platform", &target]);
-    let metadata: Value = serde_json::from_str(&capture(command.current_dir(root()))?)?;
+    let metadata = metadata(&mut cargo(), &["--locked", "--filter-platform", &target])?;
     let by_id = |list: &Value, what: &str| -> Result<BTreeMap<String, Value>> {
         let list = list.as_array().with_context(|| format!("cargo metadata has no {what}"))?;
         Ok(list.iter().map(|entry| (entry["id"].as_str().unwrap_or_default().to_owned(), entry.clone())).collect())

@@ -4,7 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 
@@ -43,14 +43,18 @@ fn time_of(root: &Path, given: Option<&str>) -> Result<u64> {
 /// Gives everything below a directory the time of the source, and modes that depend neither on the umask nor on how the
 /// files came here: 0755 for directories and programs, 0644 for all else.
 pub(super) fn settle(tree: &Path) -> Result<()> {
+    settle_as_of(tree, UNIX_EPOCH + Duration::from_secs(time()?))
+}
+
+fn settle_as_of(tree: &Path, time: SystemTime) -> Result<()> {
     if tree.is_dir() {
         for entry in fs::read_dir(tree)? {
-            settle(&entry?.path())?;
+            settle_as_of(&entry?.path(), time)?;
         }
     }
     open_up(tree)?;
     let file = File::open(tree).with_context(|| format!("cannot open {}", tree.display()))?;
-    file.set_modified(UNIX_EPOCH + Duration::from_secs(time()?))?;
+    file.set_modified(time)?;
     Ok(())
 }
 

@@ -5,26 +5,25 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use testing_support::workspace::root;
+use testing_support::workspace::{root, target};
 
-/// Where the patched tree is: always the same place, so that a second run compiles what differs alone.
-const TREE: &str = "target/additions";
+/// Where the patched tree is, below cargo's target directory: always the same place, so that a second run compiles what
+/// differs alone.
+const TREE: &str = "additions";
 
 #[test]
 fn the_engine_with_the_example_of_a_rule_passes_its_tests() {
-    let tree = root().join(TREE);
+    let tree = target().join(TREE);
     let _ = fs::remove_dir_all(&tree);
     copy(&tree);
     // Else it would take the tree for a folder of the repository that it is in, and leave out what is elsewhere.
     let mut apply = Command::new("git");
-    apply.args(["apply", "docs/adding/rule.patch"]).env("GIT_CEILING_DIRECTORIES", root().join("target"));
+    apply.args(["apply", "docs/adding/rule.patch"]).env("GIT_CEILING_DIRECTORIES", target());
     assert!(apply.current_dir(&tree).status().unwrap().success());
     assert!(fs::read_to_string(tree.join("go-metro-rtt/RULES.md")).unwrap().contains("is the example of ARCHITECTURE"));
     // What is compiled for the repository itself serves here too.
     let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .args(["test", "--quiet", "--no-fail-fast", "--package", "go-metro-rtt"])
-        .env("CARGO_TARGET_DIR", root().join("target"));
+    cargo.args(["test", "--quiet", "--no-fail-fast", "--package", "go-metro-rtt"]).env("CARGO_TARGET_DIR", target());
     let output = cargo.current_dir(&tree).output().unwrap();
     let [out, error] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
     assert!(output.status.success(), "{out}{error}");

@@ -279,9 +279,11 @@ fn stand_ins() -> PathBuf {
 ///
 /// Another program is run, or none: packages would start and enable their services.
 fn ensure_in_place(stand_ins: &Path) -> Result<()> {
-    let path = without_services(stand_ins).replacen("DPkg::Path=", "PATH=", 1);
     let mut ask = privileged("env")?;
-    ask.arg(path).args(["sh", "-c", ASK_STAND_IN]).arg(stand_ins).args(SERVICE_PROGRAMS);
+    ask.arg(format!("PATH={}", path_with(stand_ins)))
+        .args(["sh", "-c", ASK_STAND_IN])
+        .arg(stand_ins)
+        .args(SERVICE_PROGRAMS);
     if !output(&mut ask)?.status.success() {
         bail!(
             "root cannot run programs in {} (mounted noexec?), so packages would start their services and nothing is \
@@ -319,7 +321,12 @@ pub fn write_stand_ins(directory: &Path) -> Result<()> {
 /// apt's option by which packages are installed without enabling or starting a service, with stand-ins in `directory`.
 #[must_use]
 pub fn without_services(directory: &Path) -> String {
-    format!("DPkg::Path={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", directory.display())
+    format!("DPkg::Path={}", path_with(directory))
+}
+
+/// The path of dpkg's scripts, with a directory first.
+fn path_with(directory: &Path) -> String {
+    format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", directory.display())
 }
 
 /// `program` as root: as it is, or through sudo.
@@ -377,7 +384,7 @@ mod tests {
         let stand_ins = place.path().join("with a blank");
         write_stand_ins(&stand_ins).unwrap();
         let ask = |directory: &Path| {
-            let path = without_services(directory).replacen("DPkg::Path=", "", 1);
+            let path = path_with(directory);
             let mut sh = Command::new("sh");
             output(sh.args(["-c", ASK_STAND_IN]).arg(directory).args(SERVICE_PROGRAMS).env("PATH", path))
                 .unwrap()

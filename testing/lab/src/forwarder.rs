@@ -131,6 +131,9 @@ impl Forwarder {
     }
 
     /// The passages since [`Forwarder::record`], of frames that were put out or lost; ends the record.
+    ///
+    /// To be asked once the agents that are judged by it have ended: a connection may wait for its last retransmission
+    /// longer than any pause, and what an agent sees after the record's end nothing can prove.
     #[must_use]
     pub fn passages(&self) -> Vec<Passage> {
         self.shared.log.take()

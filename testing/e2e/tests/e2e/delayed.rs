@@ -121,8 +121,8 @@ fn through(room: Option<Duration>) -> [Counts; 2] {
     });
     // What is on its way arrives, and another report is due.
     thread::sleep(Duration::from_millis(1200));
-    let passages = lab.path().passages();
     let finished = agent.stop().unwrap();
+    let passages = lab.path().passages();
     let samples: Vec<Sample> = finished.samples().unwrap().into_iter().filter(Sample::is_data).collect();
     let live = Live::new(&passages);
     let verdicts = Verdicts::of(&live, &samples);

@@ -90,14 +90,14 @@ fn try_thinned_flows() -> Result<(), Late> {
         }
         thread::sleep(TRAFFIC);
     });
+    let (name, all, lost) = finish(all, "all");
+    let thinned = thinned.map(|(agent, (per_flow, every_ns))| (finish(agent, per_flow), every_ns));
     let live = Live::new(&lab.path().passages());
     println!("{:?}, back {:?}", lab.path().counters(Way::AToB), lab.path().counters(Way::BToA));
-    let (name, all, lost) = finish(all, "all");
     say(&name, &all, &Verdicts::of(&live, &all));
     timely(lost == 0, || format!("{name}: {lost} records lost"))?;
     let by_key: HashMap<Key, &Sample> = all.iter().map(|sample| (key(sample), sample)).collect();
-    for (agent, (per_flow, every_ns)) in thinned {
-        let (name, samples, lost) = finish(agent, per_flow);
+    for ((name, samples, lost), every_ns) in thinned {
         let verdicts = Verdicts::of(&live, &samples);
         say(&name, &samples, &verdicts);
         timely(lost == 0, || format!("{name}: {lost} records lost"))?;

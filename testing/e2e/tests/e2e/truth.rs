@@ -140,8 +140,8 @@ fn try_a_thousand_flows() -> Result<(), Late> {
     let driven = drive_all(&lab.a, &servers, Instant::now() + TRAFFIC);
     // What is on its way arrives, and another report is due.
     thread::sleep(Duration::from_millis(1200));
-    let passages = lab.path().passages();
     let finished = agent.stop().unwrap();
+    let passages = lab.path().passages();
     assert_eq!(finished.status.code(), Some(0));
     let samples = finished.samples().unwrap();
     let health = finished.stdout.iter().rev().find(|line| line.contains("\"health\"")).unwrap();

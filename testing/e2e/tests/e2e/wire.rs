@@ -161,8 +161,8 @@ fn watch(out: Impairment, back: Impairment) -> Watched {
         }
         thread::sleep(TRAFFIC.saturating_sub(start.elapsed()));
     });
-    let passages = lab.path().passages();
     let throughout = throughout.into_iter().map(|(agent, backend)| finish(agent, &format!("{backend:?}"))).collect();
+    let passages = lab.path().passages();
     Watched { lab, passages, throughout, glances, usual }
 }
 
@@ -243,10 +243,10 @@ fn libpcap_times_nothing_by_what_comes_behind_a_jump_in_the_peers_numbers() {
         near.read_exact(&mut [0; 200]).unwrap();
     }
     thread::sleep(Duration::from_millis(1200));
+    let seen = agents.map(|(agent, backend)| (finish(agent, backend.name()), backend));
     let live = Live::new(&lab.path().passages());
     assert_eq!(lab.path().counters(Way::BToA).lost, 2);
-    for (agent, backend) in agents {
-        let (name, samples, lost) = finish(agent, backend.name());
+    for ((name, samples, lost), backend) in seen {
         let verdicts = Verdicts::of(&live, &samples);
         say(&name, &samples, &verdicts);
         assert_eq!(lost, 0);
@@ -277,9 +277,9 @@ fn what_found_no_room_in_a_buffer_is_a_gap_and_makes_no_false_sample() {
             thread::sleep(Duration::from_millis(running));
         }
     });
+    let seen = agents.map(|(agent, backend)| finish(agent, &format!("{backend:?}, with gaps")));
     let live = Live::new(&lab.path().passages());
-    for (agent, backend) in agents {
-        let (name, samples, lost) = finish(agent, &format!("{backend:?}, with gaps"));
+    for (name, samples, lost) in seen {
         let (usual, others) = by_kind(&usual, &samples);
         let verdicts = Verdicts::of(&live, &usual);
         println!("{lost} records lost");

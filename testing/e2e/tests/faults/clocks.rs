@@ -96,7 +96,9 @@ fn a_wall_clock_that_is_set_makes_no_false_sample_and_times_follow_it() {
             }
             thread::sleep(Duration::from_millis(500));
         });
-        let heard = wait_until(&server, "four more", |heard| heard.count("go_metro.clock_jumps") == 4);
+        let heard = wait_until(&server, "four more", |heard| {
+            heard.count("go_metro.clock_jumps") == 4 && !heard.rtts().is_empty()
+        });
         heard.assert_true_rtts(longest + Duration::from_millis(5), &format!("{which:?}, set meanwhile"));
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
     }

@@ -1,8 +1,8 @@
-//! What the classifier counts, per CPU.
+//! What the classifier counts and keeps, per CPU.
 //!
-//! The map is a per-CPU array with one element, a [`PerCpu`]: the [`Counters`], and behind them the classifier's
-//! working memory, so that one look-up a packet serves both. Each packet that the classifier sees raises `seen`; what
-//! becomes of a TCP segment is one of the others.
+//! The map is an array with a [`PerCpu`] for each processor: the [`Counters`], the state of the processor's ring
+//! ([`crate::slot`]) and the classifier's working memory, so that one look-up a packet serves all. Each packet that the
+//! classifier sees raises `seen`; what becomes of a TCP segment is one of the others.
 
 use crate::flow::FlowId;
 use crate::hash::WORKERS_MAX;
@@ -73,9 +73,11 @@ impl Counters {
 /// verifier see that no read, wherever an option begins, leaves the array.
 pub const OPTIONS_LEN: usize = 128;
 
-/// The value of the per-CPU array: one CPU's working memory and its counters. What every packet needs comes first and
-/// is in one cache line.
-#[repr(C)]
+/// The value of an array that has one for each processor: its ring, counters and working memory.
+///
+/// What every packet needs is in the first cache line; what the reader writes is far from all that the processor
+/// writes, as processors fetch lines in pairs.
+#[repr(C, align(128))]
 #[derive(Clone, Copy, Debug)]
 pub struct PerCpu {
     /// Where a walk through TCP options or IPv6 extension headers is. In memory rather than in a register because the
@@ -84,21 +86,64 @@ pub struct PerCpu {
     pub position: u32,
     /// Which extension header comes next, for the same reason.
     pub next: u32,
+    /// Position after the last record that the reader may read ([`crate::slot`]).
+    pub head: u64,
+    /// [`Self::tail`], as the producer last read it: there is at least as much room as that says.
+    pub known_tail: u64,
+    /// The first slot of the ring; written by user space before the classifier runs.
+    pub base: u32,
+    /// Slots of the ring, less one; likewise.
+    pub mask: u32,
+    /// Bits of [`RingState`].
+    pub state: u32,
+    /// Bits of [`Everything`]; written by user space.
+    pub everything: u32,
     /// What user space reads.
     pub counters: Counters,
+    /// Records put into each of several rings, so that each is woken for as often as for one; not used where there is
+    /// one.
+    pub by_ring: [u32; WORKERS_MAX as usize],
     /// The packet's flow, where it is a map's key. In memory so that the verifier need not follow what it is made of.
     pub flow: FlowId,
     /// TCP options that are not in the usual place are copied here: kernels before 5.12 have no variable-offset reads
     /// of the stack.
     pub options: [u8; OPTIONS_LEN],
-    /// Records put into each of several rings, so that each is woken for as often as for one; not used where there is
-    /// one.
-    pub by_ring: [u32; WORKERS_MAX as usize],
+    /// Position up to which the reader has read. Nothing else is in its pair of lines.
+    pub tail: Tail,
 }
+
+/// A position that user space writes.
+#[repr(C, align(128))]
+#[derive(Clone, Copy, Debug)]
+pub struct Tail(pub u64);
+
+/// What [`PerCpu::everything`] says: of which families every address is a target on every interface, so that none need
+/// be looked up.
+pub struct Everything;
+
+impl Everything {
+    /// IPv4.
+    pub const V4: u32 = 1 << 0;
+    /// IPv6.
+    pub const V6: u32 = 1 << 1;
+}
+
+/// What [`PerCpu::state`] says.
+pub struct RingState;
+
+impl RingState {
+    /// A record is being written.
+    pub const BUSY: u32 = 1 << 0;
+    /// Records were lost since the last one that was written.
+    pub const AFTER_LOSS: u32 = 1 << 1;
+}
+
+const _: () = assert!(core::mem::offset_of!(PerCpu, counters) == 40);
+const _: () = assert!(size_of::<PerCpu>() == 768);
 
 // SAFETY: `repr(C)` of `u64`s only: no padding, any bit pattern is valid.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Counters {}
-// SAFETY: as above, with bytes, and `u32`s in even number.
+// SAFETY: `repr(C)` of integers; user space reads and writes only fields, and padding has no meaning.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for PerCpu {}

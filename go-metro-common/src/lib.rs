@@ -5,8 +5,8 @@
 //! its [hash], the numbers in packet [headers] that both sides read, and the [names] of maps, programs and globals. The
 //! crate is `no_std`, does not allocate, and is compiled for both sides.
 //!
-//! Order of modules: `counters` → `flow` → `hash`, `headers`, `last_ack`, `metric`, `names`, `pick`, `pressure`,
-//! `segment`, `target`.
+//! Order of modules: `counters`, `slot` → `flow` → `hash`, `headers`, `last_ack`, `metric`, `names`, `pick`,
+//! `pressure`, `segment`, `target`.
 
 #![no_std]
 
@@ -22,4 +22,5 @@ pub mod names;
 pub mod pick;
 pub mod pressure;
 pub mod segment;
+pub mod slot;
 pub mod target;

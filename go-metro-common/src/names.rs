@@ -1,11 +1,13 @@
 //! Names that both sides must agree on: maps, programs and read-only globals.
 
-/// Ring buffer of segment records.
+/// Ring buffer of segment records; where the rings are mapped, of nothing but wake-ups.
 pub const RECORDS: &str = "RECORDS";
 /// Array of ring buffers, one for each shard, where there is more than one; the first is [`RECORDS`].
 pub const RINGS: &str = "RINGS";
-/// Per-CPU array with one [`crate::counters::PerCpu`].
-pub const COUNTERS: &str = "COUNTERS";
+/// Array with a [`crate::counters::PerCpu`] for each processor, by its number.
+pub const CPUS: &str = "CPUS";
+/// Array of [`crate::slot::Slot`]s: all processors' mapped rings, where they are used.
+pub const SLOTS: &str = "SLOTS";
 /// Longest-prefix trie of IPv4 targets, keyed by [`crate::target::TargetV4`].
 pub const TARGETS_V4: &str = "TARGETS_V4";
 /// Longest-prefix trie of IPv6 targets, keyed by [`crate::target::TargetV6`].
@@ -49,3 +51,8 @@ pub const WATERMARK: &str = "WATERMARK";
 pub const WAKE_MASK: &str = "WAKE_MASK";
 /// Read-only global `u32`: how many rings there are; with 1 it is [`RECORDS`] alone.
 pub const WORKERS: &str = "WORKERS";
+/// Read-only global `u8`: 1 where each processor has a mapped ring of its own ([`SLOTS`]).
+pub const MAPPED: &str = "MAPPED";
+/// Read-only global `u32`: how many times a processor reads the clock again between reading it and putting a record of
+/// what is sent into a mapped ring; 0 but in tests, to which it is held up.
+pub const HOLD_UP: &str = "HOLD_UP";

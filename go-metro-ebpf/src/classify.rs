@@ -35,7 +35,7 @@ fn segment(packet: Packet, cpu: &mut PerCpu, direction: Direction, link: Link) -
         return Err(Skip::NotOurs);
     }
     let flow = Flow::of(&headers, direction, packet.ifindex());
-    if !flow.is_target() {
+    if !flow.is_target(cpu) {
         return Err(Skip::NotOurs);
     }
     cpu.counters.matched += 1;

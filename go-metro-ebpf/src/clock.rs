@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use go_metro_common::segment::{Direction, TcpFlags};
 
-use crate::maps::HAS_TSTAMP_TYPE;
+use crate::maps::{HAS_TSTAMP_TYPE, HOLD_UP};
 use crate::parse::packet::Packet;
 use crate::segment::Segment;
 
@@ -21,6 +21,14 @@ pub(crate) fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// A segment's time.
+#[derive(Clone, Copy)]
+pub(crate) struct Stamp {
+    pub ns: u64,
+    /// It is the stack's, of the departure, and not the clock's at the hook.
+    pub is_departure: bool,
+}
+
 /// When the segment passes the hook, or leaves the queue behind it if TCP has put that off (`fq`, pacing).
 ///
 /// TCP writes the time of departure into every segment, on the clock that [`now`] reads. What one of this host's own
@@ -29,20 +37,32 @@ pub(crate) fn now() -> u64 {
 /// another stack sent it. So may a SYN have, which often is the first for its next hop: the stack holds it back until
 /// that is resolved (`__neigh_event_send` of net/core/neighbour.c).
 #[inline(always)]
-pub(crate) fn time(packet: Packet, segment: &Segment) -> u64 {
+pub(crate) fn time(packet: Packet, segment: &Segment) -> Stamp {
     let departure = packet.tstamp();
     let typed = HAS_TSTAMP_TYPE.load() != 0;
     let monotonic = typed && packet.tstamp_type() == DELIVERY_MONOTONIC;
     let egress = matches!(segment.flow.direction, Direction::Egress);
     if egress && monotonic && packet.has_socket() && !segment.has(TcpFlags::SYN) {
-        return departure;
+        return Stamp { ns: departure, is_departure: true };
     }
     let now = now();
     if !egress {
-        return now;
+        return Stamp { ns: now, is_departure: false };
     }
     // Older kernels do not say which clock it is of; the distance from now does, as wall-clock time is decades ahead of
     // monotonic time.
     let plausible = departure > now && departure - now < DEPARTURE_MAX_NS;
-    if (!typed || monotonic) && plausible { departure } else { now }
+    let is_departure = (!typed || monotonic) && plausible;
+    Stamp { ns: if is_departure { departure } else { now }, is_departure }
+}
+
+/// Holds what is sent up, as the host of a virtual machine may, where a test wants it; else the verifier drops it.
+#[inline(always)]
+pub(crate) fn hold_up(segment: &Segment) {
+    let turns = HOLD_UP.load();
+    if turns != 0 && matches!(segment.flow.direction, Direction::Egress) {
+        for _ in 0..turns {
+            now();
+        }
+    }
 }

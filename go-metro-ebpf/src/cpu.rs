@@ -2,14 +2,16 @@
 
 use core::ptr;
 
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use go_metro_common::counters::{PerCpu, Unparsable};
 
-use crate::maps::COUNTERS;
+use crate::maps::CPUS;
 
 /// This CPU's value. Taken once a packet.
 #[inline(always)]
 pub(crate) fn this() -> Option<&'static mut PerCpu> {
-    let cpu = COUNTERS.get_ptr_mut(0)?;
+    // SAFETY: a helper without arguments.
+    let cpu = CPUS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() } as u32)?;
     // SAFETY: a per-CPU value that only this program uses, with bottom halves off: there is no other reference.
     Some(unsafe { &mut *cpu })
 }

@@ -1,27 +1,37 @@
-//! The record: built in place in the ring buffer.
+//! The record: built in place in the ring.
+
+use core::ptr::write_volatile;
 
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use go_metro_common::counters::PerCpu;
 use go_metro_common::segment::{Bits, Direction, SegmentHeader, SegmentV4, SegmentV6};
+use go_metro_common::slot::Mark;
 
-use crate::clock::time;
+use crate::clock::{Stamp, hold_up, time};
 use crate::maps::WAKE_MASK;
 use crate::parse::packet::Packet;
 use crate::ring::Ring;
 use crate::segment::{Ends, Flow, Segment};
+use crate::slots;
 
 /// Puts a segment's record into the ring, with `more` of its bits, and counts what became of it; whether it is in
 /// there.
 #[inline(always)]
 pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8) -> bool {
-    let Segment { flow, tcp, options, ring, .. } = segment;
-    let Flow { ends, local_port, remote_port, ifindex, direction } = *flow;
-    let way = match direction {
+    if slots::are_used() { to_slots(packet, cpu, segment, more) } else { to_ring(packet, cpu, segment, more) }
+}
+
+/// All of the record but the addresses, with these of its bits beside its own.
+#[inline(always)]
+fn header(segment: &Segment, time_ns: u64, more: u8) -> SegmentHeader {
+    let Segment { flow, tcp, options, .. } = segment;
+    let Flow { local_port, remote_port, ifindex, .. } = *flow;
+    let way = match flow.direction {
         Direction::Egress => Bits::EGRESS,
         Direction::Ingress => 0,
     };
-    let header = |family| SegmentHeader {
-        time_ns: time(packet, segment),
+    SegmentHeader {
+        time_ns,
         seq: tcp.seq,
         ack: tcp.ack,
         tsval: options.tsval,
@@ -32,17 +42,63 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8
         remote_port,
         window: tcp.window,
         flags: tcp.flags,
-        bits: Bits(options.bits | way | family | more),
+        bits: Bits(options.bits | way | more),
+    }
+}
+
+/// Into this CPU's mapped ring.
+#[inline(always)]
+fn to_slots(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8) -> bool {
+    let is_v6 = matches!(segment.flow.ends, Ends::V6 { .. });
+    let Some(writing) = slots::reserve(cpu, is_v6) else { return false };
+    let Stamp { ns, is_departure } = time(packet, segment);
+    hold_up(segment);
+    let family = if is_v6 { Bits::IPV6 } else { 0 };
+    let mark = if is_departure { Mark::DEPARTURE } else { 0 };
+    let first = writing.header(cpu, &header(segment, ns, family | more), mark);
+    // SAFETY: for all stores: the slot is the producer's.
+    let written = match segment.flow.ends {
+        Ends::V4 { local, remote } => first.map(|to| {
+            let to = to.cast::<u32>();
+            unsafe {
+                write_volatile(to, local);
+                write_volatile(to.wrapping_add(1), remote);
+            }
+        }),
+        Ends::V6 { local, remote } => {
+            if let (Some(first), Some(second)) = (first, writing.second(cpu)) {
+                unsafe {
+                    slots::store(first, [remote.0, remote.1]);
+                    slots::store(second, [local.0, local.1]);
+                }
+                Some(())
+            } else {
+                None
+            }
+        }
     };
-    match ends {
+    if written.is_none() {
+        writing.give_up(cpu);
+        return false;
+    }
+    writing.publish(cpu);
+    cpu.counters.records += 1;
+    true
+}
+
+/// Into the kernel's ring buffer.
+#[inline(always)]
+fn to_ring(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8) -> bool {
+    let ring = segment.ring;
+    match segment.flow.ends {
         Ends::V4 { local, remote } => {
             let Some(mut entry) = ring.reserve::<SegmentV4>() else {
                 cpu.counters.lost += 1;
                 return false;
             };
             let (local, remote) = (local.to_ne_bytes(), remote.to_ne_bytes());
-            entry.write(SegmentV4 { header: header(0), local, remote });
-            entry.submit(count_emitted(cpu, *ring));
+            entry.write(SegmentV4 { header: header(segment, time(packet, segment).ns, more), local, remote });
+            entry.submit(count_emitted(cpu, ring));
         }
         Ends::V6 { local, remote } => {
             let Some(mut entry) = ring.reserve::<SegmentV6>() else {
@@ -50,8 +106,9 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8
                 return false;
             };
             let (local, remote) = (local.octets(), remote.octets());
-            entry.write(SegmentV6 { header: header(Bits::IPV6), local, remote });
-            entry.submit(count_emitted(cpu, *ring));
+            let header = header(segment, time(packet, segment).ns, Bits::IPV6 | more);
+            entry.write(SegmentV6 { header, local, remote });
+            entry.submit(count_emitted(cpu, ring));
         }
     }
     true

@@ -1,15 +1,17 @@
 //! Maps and read-only globals; names and layouts are those of `go_metro_common`.
 
 use aya_ebpf::Global;
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{ArrayOfMaps, RingBuf as InnerRing};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, LpmTrie, LruHashMap, RingBuf};
 use go_metro_common::counters::PerCpu;
 use go_metro_common::flow::FlowId;
 use go_metro_common::hash::WORKERS_MAX;
 use go_metro_common::last_ack::{LAST_ACKS, LastAck};
 use go_metro_common::pick::{self, Pick};
 use go_metro_common::pressure::{NEVER, Pressure};
+use go_metro_common::slot::Slot;
 use go_metro_common::target::{TARGETS_MAX, TargetV4, TargetV6};
 
 /// Segment records for user space, which sets the size when it loads the map.
@@ -21,9 +23,13 @@ pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[btf_map]
 pub(crate) static RINGS: ArrayOfMaps<InnerRing<u64, 65536>, { WORKERS_MAX as usize }> = ArrayOfMaps::new();
 
-/// Counters and working memory.
+/// Ring, counters and working memory of each processor. User space sets how many there may be.
 #[map]
-pub(crate) static COUNTERS: PerCpuArray<PerCpu> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static CPUS: Array<PerCpu> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The processors' rings, where they are mapped.
+#[map]
+pub(crate) static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// IPv4 targets.
 #[map]
@@ -76,3 +82,11 @@ pub(crate) static WORKERS: Global<u32> = Global::new(1);
 /// User space is woken when a CPU's count of emitted records, masked with this, is 0.
 #[unsafe(no_mangle)]
 pub(crate) static WAKE_MASK: Global<u32> = Global::new(0);
+
+/// 1 where each processor has a mapped ring of its own; else the kernel's ring buffers are used.
+#[unsafe(no_mangle)]
+pub(crate) static MAPPED: Global<u8> = Global::new(0);
+
+/// Turns for which what is sent is held up between the clock and a mapped ring, for tests.
+#[unsafe(no_mangle)]
+pub(crate) static HOLD_UP: Global<u32> = Global::new(0);

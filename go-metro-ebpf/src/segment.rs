@@ -1,6 +1,7 @@
 //! A TCP segment, seen from the local end. Here source and destination become local and remote, and nowhere else.
 
 use aya_ebpf::maps::lpm_trie::Key;
+use go_metro_common::counters::{Everything, PerCpu};
 use go_metro_common::flow::{FlowId, mapped};
 use go_metro_common::hash::FlowHash;
 use go_metro_common::segment::{Direction, Sides, TcpFlags, is_relevant};
@@ -58,9 +59,11 @@ impl Flow {
 
     /// Whether the remote address is a target on this interface.
     #[inline(always)]
-    pub(crate) fn is_target(&self) -> bool {
+    pub(crate) fn is_target(&self, cpu: &PerCpu) -> bool {
         let ifindex = self.ifindex;
         match self.ends {
+            Ends::V4 { .. } if cpu.everything & Everything::V4 != 0 => true,
+            Ends::V6 { .. } if cpu.everything & Everything::V6 != 0 => true,
             Ends::V4 { remote, .. } => {
                 let key = Key::new(IFINDEX_BITS + 32, TargetV4 { ifindex, addr: remote.to_ne_bytes() });
                 TARGETS_V4.get(&key).is_some()

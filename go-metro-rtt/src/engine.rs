@@ -17,7 +17,7 @@ use crate::outstanding::{COMMON_PER_FLOW, Pool};
 use crate::sample::{Quiet, Rejection};
 use crate::table::{Ended, FlowTable, Lifetimes, NIL};
 use crate::time::nanoseconds;
-use crate::{Class, Direction, Kind, Nanos, Outcome, Rtt, Segment};
+use crate::{Class, Direction, FlowKey, Kind, Nanos, Outcome, Rtt, Segment};
 
 /// Bounds and lifetimes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,6 +260,14 @@ impl Engine {
     pub fn interrupt(&mut self, ifindex: u32) {
         let pool = &mut self.pool;
         self.table.for_each_mut(|key| key.ifindex() == ifindex, |index, flow| flow.interrupt(&mut pool.share(index)));
+    }
+
+    /// Forgets what is outstanding of a flow, because its segments may not come in their order.
+    pub fn interrupt_flow(&mut self, flow: &FlowKey) {
+        let key = Key::from(flow);
+        if let Some(index) = self.table.find(&key, self.table.hash(&key)) {
+            self.table.entry_mut(index).flow.interrupt(&mut self.pool.share(index));
+        }
     }
 
     /// Forgets what is outstanding everywhere, because the clock of the records has jumped.

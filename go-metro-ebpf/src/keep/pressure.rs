@@ -10,6 +10,7 @@ use go_metro_common::pressure::{CALM_NS, LOOK_MASK, NEVER, Pressure as Shared, R
 use crate::clock;
 use crate::maps::{PRESSURE, WATERMARK};
 use crate::ring::Ring;
+use crate::slots;
 
 /// What holds for the flows of a ring.
 #[derive(Clone, Copy)]
@@ -22,7 +23,7 @@ pub(crate) struct Pressure {
 
 /// What holds now. Looks at the ring every few segments.
 #[inline(always)]
-pub(crate) fn now(cpu: &PerCpu, ring: Ring) -> Pressure {
+pub(crate) fn now(cpu: &mut PerCpu, ring: Ring) -> Pressure {
     if WATERMARK.load() == NEVER {
         return Pressure { every_ns: 0, lately: false };
     }
@@ -30,14 +31,28 @@ pub(crate) fn now(cpu: &PerCpu, ring: Ring) -> Pressure {
     // SAFETY: the map's own memory, shared with other CPUs; any values do.
     let shared = unsafe { &mut *shared };
     if cpu.counters.matched & LOOK_MASK == 0 {
-        look(shared, ring);
+        look(shared, fill(cpu, ring));
     }
     Pressure { every_ns: shared.every_ns, lately: shared.busy_ns != 0 }
 }
 
+/// How full the ring is, in the unit of [`WATERMARK`].
 #[inline(always)]
-fn look(shared: &mut Shared, ring: Ring) {
-    let (fill, high) = (ring.fill(), WATERMARK.load());
+fn fill(cpu: &mut PerCpu, ring: Ring) -> u64 {
+    if !slots::are_used() {
+        return ring.fill();
+    }
+    // What the producer last knew is the most that it may be: the reader's line is fetched only where that is too much.
+    let share = |cpu: &PerCpu| (slots::fill(cpu) * 256).checked_div(slots::size(cpu)).unwrap_or(0);
+    if share(cpu) > WATERMARK.load() / 2 {
+        slots::look_at_tail(cpu);
+    }
+    share(cpu)
+}
+
+#[inline(always)]
+fn look(shared: &mut Shared, fill: u64) {
+    let high = WATERMARK.load();
     if fill <= high && shared.busy_ns == 0 {
         return;
     }

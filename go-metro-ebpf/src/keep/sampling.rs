@@ -275,7 +275,7 @@ fn sent(packet: Packet, flow: &FlowId, known: Option<*mut Pick>, segment: &Segme
     if is_after(pick.clean_from, pick.snd_una) {
         return otherwise;
     }
-    let time = time(packet, segment);
+    let time = time(packet, segment).ns;
     if time < pick.at.wrapping_add(pace.every) {
         return otherwise;
     }

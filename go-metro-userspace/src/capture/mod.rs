@@ -21,6 +21,7 @@ mod turns;
 use std::collections::BTreeMap;
 
 use go_metro_common::segment::Sides;
+use go_metro_rtt::FlowKey;
 use ipnet::IpNet;
 
 use crate::config::{IngressHook, Thinning};
@@ -38,12 +39,18 @@ pub struct Continuity {
     pub is_gap: bool,
     /// Others may be missing among them.
     pub is_doubtful: bool,
+    /// A flow whose segments do not come in their order here: nothing before this is to be compared with what comes.
+    pub late: Option<FlowKey>,
 }
 
 impl Continuity {
     /// Of several sources together.
     fn and(self, other: Self) -> Self {
-        Self { is_gap: self.is_gap || other.is_gap, is_doubtful: self.is_doubtful || other.is_doubtful }
+        Self {
+            is_gap: self.is_gap || other.is_gap,
+            is_doubtful: self.is_doubtful || other.is_doubtful,
+            late: self.late.or(other.late),
+        }
     }
 }
 

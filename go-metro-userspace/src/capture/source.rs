@@ -181,6 +181,13 @@ impl Source {
         }
     }
 
+    /// Hands on what has come at once from now on, as nothing comes any more.
+    pub fn hold_nothing_back(&mut self) {
+        if let Self::Ebpf(source) = self {
+            source.hold_nothing_back();
+        }
+    }
+
     /// What the source counted since it was opened.
     ///
     /// # Errors

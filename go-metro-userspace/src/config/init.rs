@@ -87,7 +87,8 @@ settings! {
         /// Where segments come from. auto: eBPF if kernel and privileges allow it, else libpcap. ebpf, pcap: only that.
         pub backend: Word<Backend> = Backend::Auto, on_reload ReopenFlows;
 
-        /// Buffer between the kernel and the daemon: bytes, or with KiB, MiB. libpcap's is at least 512 KiB.
+        /// Buffers between the kernel and the daemon, together: bytes, or with KiB, MiB. eBPF gives each processor its
+        /// share, a power of two of at least 4 KiB, where the machine allows it. libpcap's is at least 512 KiB.
         pub ring_size: Bytes = 8 << 20, on_reload Reopen;
 
         /// Threads that measure (eBPF), each with its share of the flows, of ring_size and of max_flows. One keeps up

@@ -31,6 +31,8 @@ counters! {
         /// Of the records, those that are the second of one segment (`sides: both`).
         pub second_sides: u64 =
             internal("second_sides", Unit::Record).status("packets.second_sides", Text::Absent),
+        /// Records that came later than newer ones of other processors: nothing of their flows is timed across them.
+        pub late: u64 = count("late", Unit::Record).status("packets.late", Text::IfAny("late")),
         /// Frames that were captured before, as a mirror port gives (capture files).
         pub copies: u64,
         /// Frames of flows that were captured at two places that cannot be told apart (capture files).

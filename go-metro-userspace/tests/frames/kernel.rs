@@ -32,6 +32,7 @@ pub fn classifier_of(sides: Sides, workers: u32) -> Option<Classifier> {
         ingress: IngressHook::Xdp,
         thinning: Thinning::OFF,
         workers,
+        ..ClassifierSettings::default()
     }) {
         Ok(mut classifier) => {
             classifier.tries.set(&cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();

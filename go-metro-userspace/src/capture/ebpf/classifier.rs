@@ -2,7 +2,8 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
-use std::sync::OnceLock;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData, MapError};
@@ -11,7 +12,7 @@ use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use caps::Capability;
-use go_metro_common::counters::Counters;
+use go_metro_common::counters::{Counters, PerCpu};
 use go_metro_common::hash::WORKERS_MAX;
 use go_metro_common::names;
 use go_metro_common::pick::PICKS;
@@ -24,6 +25,9 @@ use tracing::debug;
 use tracing::level_filters::LevelFilter;
 use tracing_log::LogTracer;
 
+use super::mapping::CpuValues;
+use super::merge::{Merge, Place};
+use super::places;
 use super::ring::{self, Ring, RingSource};
 use super::tally::Tally;
 use super::tries::Tries;
@@ -76,6 +80,21 @@ pub struct ClassifierSettings {
     pub thinning: Thinning,
     /// Rings that the flows are shared out to: from 1 to [`WORKERS_MAX`].
     pub workers: u32,
+    /// Which rings, where there is one worker.
+    pub rings: Rings,
+    /// How long what is sent is held up before its record is in its ring, in readings of the clock. For tests alone.
+    #[doc(hidden)]
+    pub hold_up: u32,
+}
+
+/// Which rings records come in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rings {
+    /// One a processor, mapped; the kernel's where that is not possible.
+    #[default]
+    Best,
+    /// The kernel's ring buffer.
+    Kernel,
 }
 
 impl Default for ClassifierSettings {
@@ -89,6 +108,8 @@ impl Default for ClassifierSettings {
             ingress: IngressHook::Tc,
             thinning: Thinning::default(),
             workers: 1,
+            rings: Rings::Best,
+            hold_up: 0,
         }
     }
 }
@@ -135,18 +156,37 @@ impl Classifier {
     ///
     /// A missing capability, a kernel without ring buffer, or a verifier that refuses.
     pub fn load_with(settings: ClassifierSettings) -> Result<Self, CaptureError> {
-        let ClassifierSettings { ring_bytes, sides, repeats, ingress, thinning, workers } = settings;
+        let mapped = match settings.rings {
+            Rings::Best if settings.workers <= 1 => places::obstacle(),
+            Rings::Best => Some("flows are shared out to several workers".to_owned()),
+            Rings::Kernel => Some("it was asked for".to_owned()),
+        };
+        let obstacle = match mapped {
+            None => match Self::load_on(settings, true) {
+                Err(CaptureError::Map { map: names::SLOTS, reason }) => reason,
+                loaded => return loaded,
+            },
+            Some(reason) => reason,
+        };
+        debug!(obstacle, "the kernel's ring buffer is used");
+        Self::load_on(settings, false)
+    }
+
+    fn load_on(settings: ClassifierSettings, is_mapped: bool) -> Result<Self, CaptureError> {
+        let ClassifierSettings { ring_bytes, sides, repeats, ingress, thinning, workers, rings: _, hold_up } = settings;
         let workers = workers.clamp(1, WORKERS_MAX);
         raise_memlock_limit();
-        let ring_bytes = ring_size(ring_bytes.div_ceil(workers));
         let cpus = nr_cpus().map_err(|(_, source)| CaptureError::NoSysfs(source))?;
+        let places = if is_mapped { places::of(ring_bytes, cpus) } else { Vec::new() };
+        let ring_bytes = if is_mapped { ring_size(0) } else { ring_size(ring_bytes.div_ceil(workers)) };
         let wake_mask = wake_mask(ring_bytes, cpus);
         // In 5.18 and later; backports do without and fall back on plausibility.
         let has_tstamp_type = u8::from(kernel_is_at_least(5, 18));
         let level = log_level();
         // Of both sides, a segment is timed for one and acknowledges for the other.
         let thinning = if sides == Sides::BOTH { Thinning::OFF } else { thinning };
-        let share = |share: u8| u64::from(ring_bytes) * u64::from(share) / 100;
+        // Of a mapped ring in 256ths.
+        let share = |share: u8| (if is_mapped { 256 } else { u64::from(ring_bytes) }) * u64::from(share) / 100;
         let watermark = thinning.watermark.0.map_or(NEVER, share);
         let per_flow = match thinning.per_flow {
             PerFlow::Off => u64::MAX,
@@ -163,6 +203,10 @@ impl Classifier {
             .btf(None)
             .map_max_entries(names::RECORDS, ring_bytes)
             .map_max_entries(names::RINGS, workers)
+            .map_max_entries(names::CPUS, u32::try_from(cpus).unwrap_or(u32::MAX))
+            .map_max_entries(names::SLOTS, places::slots(&places).max(1))
+            .override_global(names::HOLD_UP, &hold_up, true)
+            .override_global(names::MAPPED, &u8::from(is_mapped), true)
             .override_global(names::WORKERS, &workers, true)
             .override_global(names::HAS_TSTAMP_TYPE, &has_tstamp_type, true)
             .override_global(names::WAKE_MASK, &wake_mask, true)
@@ -177,6 +221,13 @@ impl Classifier {
             .load(OBJECT)
             .map_err(|error| load_error(&error))?;
 
+        let cpu_values = CpuValues::map(memory(&ebpf, names::CPUS)?.as_fd(), cpus).map(Arc::new);
+        let mut values: Array<MapData, PerCpu> = map(&mut ebpf, names::CPUS)?;
+        for (cpu, Place { base, mask }) in (0..).zip(&places) {
+            let set =
+                values.get(&cpu, 0).and_then(|value| values.set(cpu, PerCpu { base: *base, mask: *mask, ..value }, 0));
+            set.map_err(|error| CaptureError::Map { map: names::CPUS, reason: error.to_string() })?;
+        }
         // The logger's map stays open until the programs are loaded.
         let log = EbpfLogger::init_with_logger(&mut ebpf, LogTracer::new());
         for name in PROGRAMS {
@@ -195,15 +246,25 @@ impl Classifier {
         let log = log.map_err(|error| debug!(%error, "no log from the classifier")).ok();
         debug!(workers, ring_bytes, wake_mask, has_tstamp_type, "classifier loaded");
         let (first, array) = (map(&mut ebpf, names::RECORDS)?, map(&mut ebpf, names::RINGS)?);
+        let rings = if is_mapped {
+            let slots = memory(&ebpf, names::SLOTS)?;
+            let merge = cpu_values.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()));
+            let merge = merge
+                .and_then(|values| Merge::new(values.clone(), slots, &places))
+                .map_err(|error| CaptureError::Map { map: names::SLOTS, reason: error.to_string() })?;
+            vec![Ring::mapped(first, merge, sides)]
+        } else {
+            Ring::all(first, array, (workers, ring_bytes), sides)?
+        };
         Ok(Self {
             reader: Reader {
-                rings: Ring::all(first, array, (workers, ring_bytes), sides)?,
+                rings,
                 workers,
-                tally: Tally::new(map(&mut ebpf, names::COUNTERS)?),
+                tally: Tally::new(values),
                 pressure: map(&mut ebpf, names::PRESSURE)?,
                 log: log.filter(|_| level >= aya_log::Level::Debug as u8),
             },
-            tries: Tries::new(map(&mut ebpf, names::TARGETS_V4)?, map(&mut ebpf, names::TARGETS_V6)?),
+            tries: Tries::new(map(&mut ebpf, names::TARGETS_V4)?, map(&mut ebpf, names::TARGETS_V6)?, cpu_values.ok()),
             programs: Programs { ebpf, xdp },
         })
     }
@@ -233,7 +294,7 @@ impl Classifier {
 
     /// Hands the records that are in the rings to `sink`, oldest first in each; how many there were.
     pub fn drain(&mut self, sink: &mut impl FnMut(&Segment)) -> usize {
-        self.reader.rings.iter_mut().map(|ring| ring.drain(sink)).sum()
+        self.reader.rings.iter_mut().map(|ring| ring.drain_all(sink)).sum()
     }
 
     /// Gives all rings away but the first, each to be drained by another.
@@ -307,8 +368,8 @@ impl Reader {
     /// # Errors
     ///
     /// poll(2) itself fails.
-    pub(super) fn wait(&self, timeout: Duration) -> Result<(), CaptureError> {
-        ring::wait(&self.rings, timeout)
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<(), CaptureError> {
+        ring::wait(&mut self.rings, timeout)
     }
 
     /// The rings, to be drained one by one.
@@ -344,6 +405,7 @@ impl Reader {
         Ok(SourceCounters {
             passed_over: all.passed_over(),
             second_sides: self.rings.iter().map(|ring| ring.second_sides).sum(),
+            late: self.rings.iter().map(Ring::late).sum(),
             // The engine has what was read of the rings.
             packets: Counters { records: self.rings.iter().map(|ring| ring.read).sum(), ..all },
             ..SourceCounters::default()
@@ -447,6 +509,14 @@ where
 {
     let map = ebpf.take_map(name).ok_or_else(|| CaptureError::Load(format!("the object has no map {name}")))?;
     map.try_into().map_err(|error: MapError| CaptureError::Map { map: name, reason: error.to_string() })
+}
+
+/// An array, as a file that can be mapped.
+fn memory(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, CaptureError> {
+    let Some(Map::Array(map)) = ebpf.map(name) else {
+        return Err(CaptureError::Load(format!("the object has no array {name}")));
+    };
+    map.fd().as_fd().try_clone_to_owned().map_err(|error| CaptureError::Map { map: name, reason: error.to_string() })
 }
 
 fn load_error(error: &EbpfError) -> CaptureError {

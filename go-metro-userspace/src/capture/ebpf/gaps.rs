@@ -61,7 +61,7 @@ impl Gaps {
         // No more than that, so that this and what was read since the last look is less than the ring's size.
         self.stop = change.unwrap_or(u64::MAX).min(self.read + self.size / 4);
         let is_gap = std::mem::take(&mut self.is_gap) || was_doubtful != self.is_doubtful;
-        Continuity { is_gap, is_doubtful: self.is_doubtful }
+        Continuity { is_gap, is_doubtful: self.is_doubtful, late: None }
     }
 
     /// Whether the read ends here although there may be more.
@@ -145,7 +145,7 @@ mod tests {
             if self.gaps.wants_look() {
                 self.gaps.look(self.lost);
             }
-            let Continuity { is_gap, is_doubtful } = self.gaps.begin_read();
+            let Continuity { is_gap, is_doubtful, .. } = self.gaps.begin_read();
             if is_gap {
                 self.since_gap = None;
             }
@@ -221,7 +221,7 @@ mod tests {
             if wants {
                 gaps.look(0);
             }
-            assert_eq!(gaps.begin_read(), Continuity { is_gap: false, is_doubtful: false });
+            assert_eq!(gaps.begin_read(), Continuity::default());
             gaps.note(48);
             gaps.end_read(true);
             wants

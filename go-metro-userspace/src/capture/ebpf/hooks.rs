@@ -156,6 +156,7 @@ impl Hooks {
                 Err(error) => self.trouble.note(now, &error),
             }
         }
+        self.tries.shorten();
         self.show();
     }
 
@@ -174,6 +175,7 @@ impl Hooks {
         self.watch.clone_from(watch);
         // Interfaces that are new are attached by the next `maintain`.
         self.attached.retain(|name, _| nets_of(name).is_some());
+        self.tries.shorten();
         self.show();
         Ok(())
     }
@@ -227,6 +229,7 @@ impl Hooks {
         if let Err(error) = self.tries.set(&self.keys()) {
             warn!(%error, "targets in the kernel are not what they should be");
         }
+        self.tries.shorten();
         self.show();
         complete
     }
@@ -284,10 +287,13 @@ impl Hooks {
     fn attach(&mut self, wanted: &Wanted) -> Result<(), CaptureError> {
         wanted.has_usable_name()?;
         let Wanted { name, ifindex, host_end, nets, .. } = wanted;
+        // Its first packets come before its targets are known.
+        self.tries.lengthen();
         let attachment = Attachment::new(&mut self.programs, name, *ifindex, (self.hook, self.ingress), *host_end)?;
         info!(interface = name, ifindex, hook = attachment.kind(), host_end, "classifier attached");
         self.tries.extend(&keys(*ifindex, nets))?;
         self.attached.insert(name.clone(), Watched { attachment, nets: nets.clone() });
+        self.tries.shorten();
         self.show();
         Ok(())
     }

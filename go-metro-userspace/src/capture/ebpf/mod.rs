@@ -9,6 +9,9 @@ mod beside;
 mod classifier;
 mod gaps;
 mod hooks;
+mod mapping;
+mod merge;
+mod places;
 mod pressure;
 mod probe;
 mod release;
@@ -29,7 +32,7 @@ use hooks::{Hooks, Shown};
 use ring::Stamps;
 
 pub use attach::{HookKind, LinkLayer};
-pub use classifier::{Classifier, ClassifierSettings, Repeats};
+pub use classifier::{Classifier, ClassifierSettings, Repeats, Rings};
 pub use probe::{Feature, features, probe};
 pub use ring::RingSource;
 pub use tries::Tries;
@@ -179,6 +182,11 @@ impl EbpfSource {
         self.reader.flush_log();
         self.pressure.look(&self.reader);
         self.stamps.drain(self.reader.rings(), sink);
+    }
+
+    /// Hands on what has come at once from now on, as nothing comes any more.
+    pub fn hold_nothing_back(&mut self) {
+        self.stamps.hold_nothing_back();
     }
 
     /// Gives the rings away that other threads are to drain: all but the first, where there are several.

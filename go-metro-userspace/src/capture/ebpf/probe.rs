@@ -8,6 +8,7 @@ use aya::sys::is_map_supported;
 use go_metro_common::segment::Sides;
 
 use super::classifier::{Classifier, is_refusal, kernel_is_at_least, missing_capability, with_sources};
+use super::places;
 
 /// One thing that the eBPF source needs or uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub fn probe() -> Vec<Feature> {
 
 /// As [`probe`], but for the load, which takes the verifier a while.
 pub fn features() -> Vec<Feature> {
-    vec![bpf_syscall(), ring_buffer(), tcx(), btf(), tstamp_type()]
+    vec![bpf_syscall(), ring_buffer(), mapped_rings(), tcx(), btf(), tstamp_type()]
 }
 
 fn bpf_syscall() -> Feature {
@@ -52,6 +53,14 @@ fn ring_buffer() -> Feature {
         Err(error) => (false, with_sources(&error)),
     };
     Feature { name: "ring buffer", available, required: true, detail }
+}
+
+fn mapped_rings() -> Feature {
+    let (available, detail) = match places::obstacle() {
+        None => (true, "available: a ring a processor, without a lock".to_owned()),
+        Some(reason) => (false, format!("{reason}; the kernel's ring buffer is used instead")),
+    };
+    Feature { name: "mapped rings", available, required: false, detail }
 }
 
 fn tcx() -> Feature {

@@ -1,4 +1,5 @@
-//! The ring buffers between the classifier and user space: one, or one for each shard of the flows.
+//! The rings between the classifier and user space: one for each processor, mapped and read as one ([`Merge`]); or the
+//! kernel's ring buffer, or several of those, one for each shard of the flows.
 //!
 //! Each is drained by one thread. The first stays with the source that holds the classifier; the others may be handed
 //! to threads of their own, as [`RingSource`]s.
@@ -16,6 +17,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::gaps::Gaps;
+use super::merge::{Drained, Merge};
 use super::tally::Tally;
 use crate::capture::clock::Clocks;
 use crate::capture::error::CaptureError;
@@ -24,11 +26,18 @@ use crate::capture::{Continuity, Jump, SourceCounters};
 /// Records read in one go before the caller gets to look at its clock.
 const DRAIN_MAX: usize = 1 << 16;
 
-/// One ring.
+/// Shortest wait between two looks into mapped rings. One that fills wakes the reader before.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// One ring, or what is read as one.
 pub(super) struct Ring {
+    /// The records; of mapped rings nothing but wake-ups.
     records: RingBuf<MapData>,
+    mapped: Option<Box<Merge>>,
     sides: Sides,
     gaps: Gaps,
+    /// How long to wait before the next look into mapped rings, unless woken.
+    pause: Duration,
     /// Whether the last read left something.
     pub(super) has_more: bool,
     /// Records handed on, one for each side.
@@ -40,7 +49,13 @@ pub(super) struct Ring {
 impl Ring {
     /// A ring of so many bytes.
     pub(super) fn new(records: RingBuf<MapData>, bytes: u32, sides: Sides) -> Self {
-        Self { records, sides, gaps: Gaps::new(bytes.into()), has_more: false, read: 0, second_sides: 0 }
+        let gaps = Gaps::new(bytes.into());
+        Self { records, mapped: None, sides, gaps, pause: PAUSE, has_more: false, read: 0, second_sides: 0 }
+    }
+
+    /// Mapped rings; `records` wakes their reader.
+    pub(super) fn mapped(records: RingBuf<MapData>, rings: Merge, sides: Sides) -> Self {
+        Self { mapped: Some(Box::new(rings)), ..Self::new(records, 0, sides) }
     }
 
     /// The rings of `workers` shards, of these many bytes each: `first`, and others that are put behind it in `array`.
@@ -76,6 +91,9 @@ impl Ring {
     /// To be asked before each [`Self::drain`]: what is known of the records that it hands on. It hands on no more than
     /// that holds for, and less than the ring may have.
     pub(super) fn continuity(&mut self, tally: &Tally) -> Continuity {
+        if let Some(mapped) = &mut self.mapped {
+            return mapped.continuity();
+        }
         if self.gaps.wants_look() {
             self.look(tally);
         }
@@ -84,6 +102,9 @@ impl Ring {
 
     /// Whether records may be missing near those that come next, as of now.
     pub(super) fn is_gap_near(&mut self, tally: &Tally) -> bool {
+        if let Some(mapped) = &mut self.mapped {
+            return mapped.is_gap_near();
+        }
         self.look(tally);
         self.gaps.is_near()
     }
@@ -94,8 +115,23 @@ impl Ring {
         }
     }
 
-    /// Hands the records that are in the ring to `sink`, oldest first; how many there were.
-    pub(super) fn drain(&mut self, sink: &mut impl FnMut(&Segment)) -> usize {
+    /// Records that came later than one that was handed on before, and passed the hook earlier.
+    pub(super) fn late(&self) -> u64 {
+        self.mapped.as_ref().map_or(0, |mapped| mapped.late_records)
+    }
+
+    /// Hands all records that are in the ring to `sink`, oldest first; how many there were.
+    pub(super) fn drain_all(&mut self, sink: &mut impl FnMut(&Segment)) -> usize {
+        let mut records = self.drain(None, sink);
+        while self.mapped.is_some() && self.has_more {
+            records += self.drain(None, sink);
+        }
+        records
+    }
+
+    /// Hands records that are in the ring to `sink`, oldest first; how many there were. Of mapped rings only those that
+    /// are old enough at `now`, if that is given, which is read before.
+    pub(super) fn drain(&mut self, now: Option<Nanos>, sink: &mut impl FnMut(&Segment)) -> usize {
         let sides = self.sides;
         let mut handed = 0;
         let mut hand = |segment: &Segment| {
@@ -104,6 +140,14 @@ impl Ring {
                 sink(segment);
             });
         };
+        if let Some(mapped) = &mut self.mapped {
+            let Drained { records, has_more } = mapped.drain(now.map(|now| now.0), DRAIN_MAX, &mut hand);
+            self.pause = if records > 0 { PAUSE } else { self.pause.saturating_mul(2) };
+            self.has_more = has_more;
+            self.read += handed;
+            self.second_sides += handed.saturating_sub(records as u64);
+            return records;
+        }
         let mut records = 0;
         let mut is_empty = false;
         while records < DRAIN_MAX && !self.gaps.must_stop() {
@@ -136,14 +180,21 @@ impl Ring {
 /// # Errors
 ///
 /// poll(2) itself fails.
-pub(super) fn wait(rings: &[Ring], timeout: Duration) -> Result<(), CaptureError> {
+pub(super) fn wait(rings: &mut [Ring], timeout: Duration) -> Result<(), CaptureError> {
+    let pauses = rings.iter().filter(|ring| ring.mapped.is_some());
+    let timeout =
+        pauses.map(|ring| if ring.has_more { Duration::ZERO } else { ring.pause }).fold(timeout, Duration::min);
     let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
     let readable = |ring| PollFd::new(Ring::records(ring).as_fd(), PollFlags::POLLIN);
-    let woken = match rings {
+    let woken = match &*rings {
         [one] => nix::poll::poll(&mut [readable(one)], timeout),
         // Only where nobody took the others.
         all => nix::poll::poll(&mut all.iter().map(readable).collect::<Vec<_>>(), timeout),
     };
+    for ring in rings.iter_mut().filter(|ring| ring.mapped.is_some()) {
+        // Nothing comes out; but then it wakes again.
+        while ring.records.next().is_some() {}
+    }
     match woken {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(error) => Err(CaptureError::System { call: "poll(2) on the ring buffer", source: error.into() }),
@@ -156,28 +207,37 @@ pub(super) struct Stamps {
     jump: Option<Jump>,
     /// Records that waited in a ring when the host was suspended.
     pub(super) thrown_away: u64,
+    /// Whether what came just now waits for what may have come before it.
+    holds_back: bool,
 }
 
 impl Stamps {
     pub(super) fn new() -> Self {
-        Self { clocks: Clocks::new(), jump: None, thrown_away: 0 }
+        Self { clocks: Clocks::new(), jump: None, thrown_away: 0, holds_back: true }
     }
 
     /// Looks at the clocks, and hands what is in the rings to `sink`, unless it must not be compared with what comes.
     pub(super) fn drain(&mut self, rings: &mut [Ring], sink: &mut impl FnMut(&Segment)) {
+        // Before the ends of the rings are looked at.
+        let now = Some(self.now()).filter(|_| self.holds_back);
         if let Some(jump) = self.clocks.look() {
             self.jump = Some(jump);
             // Stamps are of a clock that nobody can set, but that stood still meanwhile.
             if matches!(jump, Jump::Suspended(_)) {
                 rings.iter_mut().for_each(|ring| {
-                    ring.drain(&mut |_| self.thrown_away += 1);
+                    ring.drain_all(&mut |_| self.thrown_away += 1);
                 });
                 return;
             }
         }
         rings.iter_mut().for_each(|ring| {
-            ring.drain(sink);
+            ring.drain(now, sink);
         });
+    }
+
+    /// Hands on at once what comes from now on.
+    pub(super) fn hold_nothing_back(&mut self) {
+        self.holds_back = false;
     }
 
     /// What happened to the clocks since the last call.
@@ -240,7 +300,7 @@ impl RingSource {
     ///
     /// poll(2) itself fails.
     pub fn wait(&mut self, timeout: Duration) -> Result<(), CaptureError> {
-        wait(&self.ring, timeout)
+        wait(&mut self.ring, timeout)
     }
 
     /// As [`super::EbpfSource::read`].

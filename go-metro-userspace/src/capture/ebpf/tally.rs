@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aya::maps::{MapData, PerCpuArray};
+use aya::maps::{Array, MapData};
 use go_metro_common::counters::{Counters, PerCpu};
 use go_metro_common::names;
 
@@ -10,10 +10,10 @@ use crate::capture::error::CaptureError;
 
 /// The kernel's counters.
 #[derive(Clone)]
-pub(super) struct Tally(Arc<PerCpuArray<MapData, PerCpu>>);
+pub(super) struct Tally(Arc<Array<MapData, PerCpu>>);
 
 impl Tally {
-    pub(super) fn new(counters: PerCpuArray<MapData, PerCpu>) -> Self {
+    pub(super) fn new(counters: Array<MapData, PerCpu>) -> Self {
         Self(Arc::new(counters))
     }
 
@@ -23,10 +23,9 @@ impl Tally {
     ///
     /// The kernel does not let the map be read.
     pub(super) fn sum(&self) -> Result<Counters, CaptureError> {
-        let cpus = self.0.get(&0, 0);
-        let cpus = cpus.map_err(|error| CaptureError::Map { map: names::COUNTERS, reason: error.to_string() })?;
         let mut all = Counters::default();
-        cpus.iter().for_each(|cpu| all.add(&cpu.counters));
+        let summed = self.0.iter().try_for_each(|cpu| cpu.map(|cpu| all.add(&cpu.counters)));
+        summed.map_err(|error| CaptureError::Map { map: names::CPUS, reason: error.to_string() })?;
         Ok(all)
     }
 

@@ -1,26 +1,39 @@
 //! The target tries, kept in step with what is to be watched.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, MapError};
+use go_metro_common::counters::Everything;
 use go_metro_common::names;
 use go_metro_common::target::{IFINDEX_BITS, TARGETS_MAX, TargetV4, TargetV6};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::mapping::CpuValues;
 use crate::capture::error::CaptureError;
 
 /// Both tries, and what is in them.
+///
+/// Where they hold every address of a family on every interface, the classifier may be told not to look anything up
+/// ([`Self::shorten`]).
 pub struct Tries {
     v4: LpmTrie<MapData, TargetV4, u8>,
     v6: LpmTrie<MapData, TargetV6, u8>,
     held: BTreeSet<(u32, IpNet)>,
+    /// Where the classifier is told; nowhere if that cannot be mapped.
+    cpus: Option<Arc<CpuValues>>,
+    told: u32,
 }
 
 impl Tries {
     /// Two empty tries.
-    pub(super) fn new(v4: LpmTrie<MapData, TargetV4, u8>, v6: LpmTrie<MapData, TargetV6, u8>) -> Self {
-        Self { v4, v6, held: BTreeSet::new() }
+    pub(super) fn new(
+        v4: LpmTrie<MapData, TargetV4, u8>,
+        v6: LpmTrie<MapData, TargetV6, u8>,
+        cpus: Option<Arc<CpuValues>>,
+    ) -> Self {
+        Self { v4, v6, held: BTreeSet::new(), cpus, told: 0 }
     }
 
     /// Makes the tries hold exactly `wanted`: interface indices, each with a prefix whose host bits are 0.
@@ -33,6 +46,8 @@ impl Tries {
     pub fn set(&mut self, wanted: &BTreeSet<(u32, IpNet)>) -> Result<(), CaptureError> {
         fit(wanted.iter())?;
         self.insert(wanted)?;
+        // What is no longer everything is looked up before any of it goes.
+        self.limit(everything(wanted));
         let old: Vec<_> = self.held.difference(wanted).copied().collect();
         for (ifindex, net) in old {
             match net {
@@ -51,7 +66,32 @@ impl Tries {
     /// More keys than a trie takes, or the kernel refuses one.
     pub fn extend(&mut self, more: &BTreeSet<(u32, IpNet)>) -> Result<(), CaptureError> {
         fit(self.held.iter().chain(more.difference(&self.held)))?;
-        self.insert(more)
+        self.insert(more)?;
+        self.limit(everything(&self.held));
+        Ok(())
+    }
+
+    /// Has the classifier look nothing up in families of which these are everything, on every interface that it is
+    /// attached to: to be called once it is attached to no other. That ends by itself with the next change.
+    pub fn shorten(&mut self) {
+        self.tell(everything(&self.held));
+    }
+
+    /// Has it look up everything again, before it is attached to an interface of which not everything is a target.
+    pub(super) fn lengthen(&mut self) {
+        self.tell(0);
+    }
+
+    /// Has it look up again what is not in these families.
+    fn limit(&mut self, families: u32) {
+        self.tell(self.told & families);
+    }
+
+    fn tell(&mut self, families: u32) {
+        if let Some(cpus) = self.cpus.as_ref().filter(|_| families != self.told) {
+            cpus.set_everything(families);
+            self.told = families;
+        }
     }
 
     fn insert(&mut self, wanted: &BTreeSet<(u32, IpNet)>) -> Result<(), CaptureError> {
@@ -65,6 +105,16 @@ impl Tries {
         }
         Ok(())
     }
+}
+
+/// The families of which every address is a target on every interface that any is on.
+fn everything(keys: &BTreeSet<(u32, IpNet)>) -> u32 {
+    let mut interfaces: Vec<u32> = keys.iter().map(|(ifindex, _)| *ifindex).collect();
+    interfaces.dedup();
+    let families = [(Everything::V4, IpNet::V4(Ipv4Net::default())), (Everything::V6, IpNet::V6(Ipv6Net::default()))];
+    let is_everywhere =
+        |net: IpNet| !keys.is_empty() && interfaces.iter().all(|ifindex| keys.contains(&(*ifindex, net)));
+    families.into_iter().filter(|(_, net)| is_everywhere(*net)).map(|(bit, _)| bit).sum()
 }
 
 /// Whether so many fit into the tries.

@@ -153,7 +153,7 @@ impl PcapSource {
         }
         let side = self.read.front().map_or(self.side, |segment| self.gaps.side(segment.time()));
         let is_gap = std::mem::replace(&mut self.side, side) != side;
-        Continuity { is_gap, is_doubtful: side.1 }
+        Continuity { is_gap, is_doubtful: side.1, late: None }
     }
 
     /// Hands on what has come, up to where something is missing.

@@ -123,7 +123,8 @@ impl State {
 fn take_all(source: &mut Source, came: &mut Vec<Segment>) -> bool {
     let mut has_gap = false;
     for _ in 0..READS {
-        let Continuity { is_gap, is_doubtful } = source.continuity();
+        // What comes late is put in its order with all the rest.
+        let Continuity { is_gap, is_doubtful, late: _ } = source.continuity();
         has_gap |= is_gap || is_doubtful;
         source.read(&mut |segment| came.push(*segment));
         if !source.has_more() {

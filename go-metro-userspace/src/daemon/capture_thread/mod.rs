@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use go_metro_rtt::{Batch, Engine, EngineConfig, Outcome, Segment, Summaries};
+use go_metro_rtt::{Batch, Engine, EngineConfig, FlowKey, Outcome, Segment, Side, Summaries};
 use tokio::sync::mpsc as async_mpsc;
 
 use super::flow_tap::FlowTap;
@@ -113,6 +113,7 @@ impl State {
                 match inbox.try_recv() {
                     Ok(Command::Finish(reply)) => {
                         // What waits in the source is measured still, and whatever was measured is in the interval.
+                        self.source.hold_nothing_back();
                         let _ = self.poll(Duration::ZERO);
                         let _ = reply.send(self.snapshot());
                         return;
@@ -193,11 +194,16 @@ impl State {
 
     /// Looks whether the kernel had no room for a record before, or among, what is read next.
     fn notice_loss(&mut self) {
-        let Continuity { is_gap, is_doubtful } = self.source.continuity();
+        let Continuity { is_gap, is_doubtful, late } = self.source.continuity();
         if is_gap {
             self.engine.note_gap();
         }
         self.engine.set_doubtful(is_doubtful);
+        if let Some(flow) = late {
+            for side in [Side::Remote, Side::Local] {
+                self.engine.interrupt_flow(&FlowKey { side, ..flow });
+            }
+        }
     }
 
     /// Measures what came, or else what the source has.

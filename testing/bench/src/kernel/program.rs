@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, MapData, RingBuf};
 use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
+use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
-use go_metro_common::counters::{Counters, PerCpu};
+use go_metro_common::counters::{Counters, Everything, PerCpu};
 use go_metro_common::names;
 use go_metro_common::pressure::{NEVER, Pressure};
 use go_metro_common::segment::Sides;
+use go_metro_common::slot::{SLOTS_MIN, Slot};
 use go_metro_common::target::{IFINDEX_BITS, TargetV4, TargetV6};
 use nix::time::{ClockId, clock_gettime};
 
@@ -25,8 +27,12 @@ pub(super) const RING_BYTES: u32 = 1 << 23;
 /// The classifier as the daemon loads it, with the two hosts of [`super::frames`] as targets on some interfaces.
 pub(super) struct Classifier {
     ebpf: Ebpf,
-    ring: RingBuf<MapData>,
-    counters: PerCpuArray<MapData, PerCpu>,
+    /// The kernel's, if it is in use.
+    ring: Option<RingBuf<MapData>>,
+    /// Mapped rings, and what was counted; another build's may be elsewhere.
+    cpus: Option<Array<MapData, PerCpu>>,
+    /// Records that were in mapped rings so far.
+    drained: u64,
 }
 
 /// Which records are left out.
@@ -84,7 +90,7 @@ impl Classifier {
         Self::load_from(&object(), interfaces, ring_bytes, thinning, Targets::Hosts)
     }
 
-    /// From another build's object, which may lack some settings.
+    /// From another build's object, which may lack some settings, and mapped rings.
     pub(super) fn load_from(
         file: &Path,
         interfaces: &[u32],
@@ -94,11 +100,18 @@ impl Classifier {
     ) -> Result<Self> {
         // A name that this tree's classifier lacks is a mistake here.
         let must_exist = file == object();
-        let watermark = if thinning == Thinning::Off { NEVER } else { u64::from(ring_bytes / 2) };
+        let cpus = u32::try_from(nr_cpus().map_err(|(_, error)| error)?)?;
+        let is_mapped = must_exist || has_mapped_rings(file)?;
+        let slots = (ring_bytes / size_of::<Slot>() as u32 / cpus).next_power_of_two().max(SLOTS_MIN);
+        let half = if is_mapped { 128 } else { u64::from(ring_bytes / 2) };
+        let watermark = if thinning == Thinning::Off { NEVER } else { half };
         let per_flow = if let Thinning::PerFlow(ns) = thinning { ns } else { u64::MAX };
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .map_max_entries(names::RECORDS, ring_bytes)
+            .map_max_entries(names::CPUS, cpus)
+            .map_max_entries(names::SLOTS, slots * cpus)
+            .override_global(names::MAPPED, &1_u8, must_exist)
             .override_global(names::HAS_TSTAMP_TYPE, &1_u8, must_exist)
             // As the daemon has it for a ring of this size.
             .override_global(names::WAKE_MASK, &255_u32, must_exist)
@@ -114,7 +127,15 @@ impl Classifier {
         }
         driver_program(&mut ebpf, names::INGRESS_XDP)?.load().context("the program for drivers does not load")?;
         let ring = RingBuf::try_from(ebpf.take_map(names::RECORDS).context("no ring")?)?;
-        let counters = PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).context("no counters")?)?;
+        let ring = (!is_mapped).then_some(ring);
+        let mut values: Option<Array<_, PerCpu>> = ebpf.take_map(names::CPUS).map(Array::try_from).transpose()?;
+        if let Some(values) = &mut values {
+            let everything = if targets == Targets::Everything { Everything::V4 | Everything::V6 } else { 0 };
+            for cpu in 0..cpus {
+                let value = PerCpu { base: cpu * slots, mask: slots - 1, everything, ..values.get(&cpu, 0)? };
+                values.set(cpu, value, 0)?;
+            }
+        }
         for &ifindex in interfaces {
             let mut v4: LpmTrie<_, TargetV4, u8> = ebpf.map_mut(names::TARGETS_V4).context("no trie")?.try_into()?;
             for (address, bits) in targets.v4() {
@@ -125,7 +146,7 @@ impl Classifier {
                 v6.insert(&Key::new(IFINDEX_BITS + bits, TargetV6 { ifindex, addr: address.octets() }), 0, 0)?;
             }
         }
-        Ok(Self { ebpf, ring, counters })
+        Ok(Self { ebpf, ring, cpus: values, drained: 0 })
     }
 
     /// The entry point for what goes this way through an Ethernet device.
@@ -158,18 +179,42 @@ impl Classifier {
     /// Empties the ring; how many records there were.
     pub(super) fn drain(&mut self) -> u64 {
         let mut records = 0;
-        while self.ring.next().is_some() {
-            records += 1;
+        match &mut self.ring {
+            Some(ring) => {
+                while ring.next().is_some() {
+                    records += 1;
+                }
+            }
+            None => {
+                let Some(cpus) = &mut self.cpus else { return 0 };
+                let mut all = 0;
+                for cpu in 0..cpus.len() {
+                    // Nothing runs now that would write to it.
+                    let Ok(mut value) = cpus.get(&cpu, 0) else { continue };
+                    all += value.counters.records;
+                    value.tail.0 = value.head;
+                    let _ = cpus.set(cpu, value, 0);
+                }
+                records = all - std::mem::replace(&mut self.drained, all);
+            }
         }
         records
     }
 
-    /// What was counted so far.
+    /// What was counted so far; zeros where another build's counts are elsewhere.
     pub(super) fn counters(&self) -> Result<Counters> {
         let mut all = Counters::default();
-        self.counters.get(&0, 0)?.iter().for_each(|cpu| all.add(&cpu.counters));
+        for cpu in self.cpus.iter().flat_map(Array::iter) {
+            all.add(&cpu?.counters);
+        }
         Ok(all)
     }
+}
+
+/// Whether an object's classifier has a ring for each processor.
+fn has_mapped_rings(file: &Path) -> Result<bool> {
+    let object = aya_obj::Object::parse(&std::fs::read(file)?).with_context(|| file.display().to_string())?;
+    Ok(object.maps.contains_key(names::CPUS))
 }
 
 /// Another tool's classifiers: an object with one for each way, told apart by their names.

@@ -1,6 +1,6 @@
 //! A live source, whichever it is: the choice between eBPF and libpcap.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use go_metro_rtt::{Nanos, Segment};
@@ -13,6 +13,7 @@ use super::{
     interfaces,
 };
 use crate::config::Backend;
+use crate::inbox::Bell;
 
 /// Longer than a packet that one classifier has seen takes into its ring.
 const IN_FLIGHT: Duration = Duration::from_millis(50);
@@ -159,16 +160,16 @@ impl Source {
         }
     }
 
-    /// Waits at most `timeout` for segments.
+    /// Waits at most `timeout` for segments, or until `also` is readable.
     ///
     /// # Errors
     ///
     /// Only what no waiting can mend: the source must be opened again.
-    pub fn wait(&mut self, timeout: Duration) -> Result<(), CaptureError> {
+    pub fn wait(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<(), CaptureError> {
         match self {
-            Self::Ebpf(source) => source.wait(timeout),
-            Self::Pcap(source) => source.wait(timeout),
-            Self::Ring(source) => source.wait(timeout),
+            Self::Ebpf(source) => source.wait(timeout, also),
+            Self::Pcap(source) => source.wait(timeout, also),
+            Self::Ring(source) => source.wait(timeout, also),
         }
     }
 
@@ -269,10 +270,11 @@ impl Source {
         }
     }
 
-    /// Has a thread beside look after interfaces where that takes long. To be called on the thread that reads.
-    pub fn go_beside(&mut self) {
+    /// Has a thread beside look after interfaces where that takes long, which rings this bell when [`Self::maintain`]
+    /// has something to say. To be called on the thread that reads.
+    pub(crate) fn go_beside(&mut self, bell: &Bell) {
         if let Self::Ebpf(source) = self {
-            source.go_beside();
+            source.go_beside(bell.clone());
         }
     }
 

@@ -174,8 +174,8 @@ impl CaptureThreads {
         self.workers[0].send(Command::Watch(watch));
     }
 
-    /// A number that grows as long as every thread gets on: each goes round between records, and at least every tenth
-    /// of a second.
+    /// A number that grows as long as every thread gets on: each goes round between records, and at least every half
+    /// second.
     pub(super) fn beats(&mut self) -> u64 {
         self.beats.look(self.workers.iter().map(|worker| worker.beats.load(Ordering::Relaxed)).collect())
     }

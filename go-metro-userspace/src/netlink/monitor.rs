@@ -1,6 +1,7 @@
 //! Word from the kernel that interfaces, their addresses or default routes have changed.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::NetlinkBuffer;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -47,6 +48,13 @@ impl Monitor {
                 Err(_) => return changed,
             }
         }
+    }
+}
+
+impl AsFd for Monitor {
+    /// Readable where [`Monitor::has_changed`] may have something to say.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) enum Part {
     Files,
     /// The agent beside real traffic
     Live,
+    /// The agent without traffic
+    Idle,
     /// One thread that measures, or two
     Workers,
     /// Records a second until the first is left out or lost

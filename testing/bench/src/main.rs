@@ -5,14 +5,15 @@
 //! of them. What is said of a case is the median over the rounds, with quartiles. `--write` puts the tables into
 //! `docs/performance.md`, between the markers that bear their names.
 //!
-//! Order of modules: `baseline`, `files`, `kernel`, `workers` → `ends`, `engine`, `live` → `args`, `page`, `plot` →
-//! `table` → `measure`.
+//! Order of modules: `baseline`, `files`, `kernel`, `workers` → `ends`, `engine`, `idle`, `live` → `args`, `page`,
+//! `plot` → `table` → `measure`.
 
 mod args;
 mod baseline;
 mod ends;
 mod engine;
 mod files;
+mod idle;
 mod kernel;
 mod live;
 mod measure;
@@ -52,6 +53,7 @@ fn tables_of(part: Part, args: &Args) -> Result<Vec<Table>> {
         (Part::Engine, Some(commit)) => Ok(vec![baseline::table(args, commit)?]),
         (Part::Files, _) => files::tables(args),
         (Part::Live, _) => live::tables(args),
+        (Part::Idle, _) => idle::tables(args),
         (Part::Workers, _) => workers::tables(args),
         (Part::Limit, _) => kernel::limit::tables(args),
     }

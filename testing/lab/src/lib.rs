@@ -42,6 +42,7 @@ pub mod statsd;
 pub mod tcp_info;
 pub mod tcpdump;
 pub mod terminal;
+pub mod threads;
 pub mod traffic;
 
 pub use behind::{Behind, HostDelay};

@@ -3,22 +3,26 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{error, info};
 
 use super::hooks::{Follower, Hooks};
 use crate::capture::{InterfaceEvent, WatchList, Way};
+use crate::inbox::{self, Bell, Inbox};
 use crate::netlink::monitor::Monitor;
 use crate::threads;
 
-/// Longest wait for an order before the kernel's word is looked at.
+/// Shortest time between two looks at the interfaces: a change seldom comes alone.
 const TICK: Duration = Duration::from_millis(50);
 /// How often interfaces are looked at though the kernel told of no change, or where it does not tell.
 const LOOK_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(1)];
-/// Longest wait until what was told is acted on. The reader does so ten times a second.
+/// Longest wait until what was told is acted on. The reader is woken for that.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// What the thread is asked to do.
@@ -35,7 +39,7 @@ enum Order {
 
 /// The thread, as its reader sees it. It ends when this is dropped.
 pub(super) struct Beside {
-    orders: mpsc::Sender<Order>,
+    orders: inbox::Sender<Order>,
     events: mpsc::Receiver<InterfaceEvent>,
     /// Events that were taken, and that were acted on.
     taken: u64,
@@ -43,15 +47,19 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// Starts it.
+    /// Starts it. It rings `bell` for each event.
     ///
     /// # Errors
     ///
-    /// There can be no more threads; the hooks come back as they are.
-    pub(super) fn start(hooks: Box<Hooks>) -> Result<Self, (io::Error, Box<Hooks>)> {
-        let ((orders, inbox), (told, events)) = (mpsc::channel(), mpsc::channel());
+    /// There can be no more threads, or files; the hooks come back as they are.
+    pub(super) fn start(hooks: Box<Hooks>, bell: Bell) -> Result<Self, (io::Error, Box<Hooks>)> {
+        let (orders, inbox) = match inbox::channel() {
+            Ok(channel) => channel,
+            Err(error) => return Err((error, hooks)),
+        };
+        let (told, events) = mpsc::channel();
         let settled = Arc::<AtomicU64>::default();
-        let room = Room { inbox, waiting: VecDeque::new(), told, count: 0, settled: settled.clone() };
+        let room = Room { inbox, waiting: VecDeque::new(), told, bell, count: 0, settled: settled.clone() };
         threads::spawn_with("attach", hooks, move |hooks| room.run(*hooks))?;
         Ok(Self { orders, events, taken: 0, settled })
     }
@@ -92,10 +100,12 @@ impl Beside {
 
 /// What the thread has beside the hooks.
 struct Room {
-    inbox: mpsc::Receiver<Order>,
+    inbox: Inbox<Order>,
     /// Orders that came while something else was done.
     waiting: VecDeque<Order>,
     told: mpsc::Sender<InterfaceEvent>,
+    /// The reader's.
+    bell: Bell,
     count: u64,
     settled: Arc<AtomicU64>,
 }
@@ -107,8 +117,10 @@ impl Room {
             .ok();
         let look_every = LOOK_EVERY[usize::from(monitor.is_none())];
         let mut look_at = Instant::now();
+        let (mut has_changed, mut looked_at) = (false, None::<Instant>);
         loop {
-            let order = self.waiting.pop_front().map_or_else(|| self.inbox.recv_timeout(TICK), Ok);
+            let order = self.next_order();
+            let may_wait = order.is_err();
             match order {
                 Ok(Order::Watch(watch)) => {
                     match hooks.set_targets(&watch) {
@@ -128,13 +140,42 @@ impl Room {
                     let _ = give.send(hooks);
                     return;
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Err(mpsc::TryRecvError::Empty) => {}
+                Err(mpsc::TryRecvError::Disconnected) => return,
             }
-            if monitor.as_ref().is_some_and(Monitor::has_changed) || look_at <= Instant::now() {
+            has_changed |= monitor.as_ref().is_some_and(Monitor::has_changed);
+            let now = Instant::now();
+            let may_look_at = looked_at.map_or(now, |at| at + TICK);
+            if look_at <= now || has_changed && may_look_at <= now {
+                has_changed = false;
                 let complete = hooks.maintain(&mut self);
-                look_at = Instant::now() + if complete { look_every } else { Duration::ZERO };
+                let now = Instant::now();
+                look_at = now + if complete { look_every } else { Duration::ZERO };
+                looked_at = Some(now);
+            } else if may_wait {
+                // Until it may look again, nothing that the kernel says makes a difference.
+                let (until, hears) = if has_changed { (may_look_at, None) } else { (look_at, monitor.as_ref()) };
+                self.wait(until.saturating_duration_since(now), hears);
             }
+        }
+    }
+
+    fn next_order(&mut self) -> Result<Order, mpsc::TryRecvError> {
+        self.inbox.hush();
+        self.waiting.pop_front().map_or_else(|| self.inbox.try_recv(), Ok)
+    }
+
+    /// Waits for an order, or for the kernel's word.
+    fn wait(&self, timeout: Duration, monitor: Option<&Monitor>) {
+        // Rounded up: a millisecond too early would be too early again.
+        let timeout = PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let files = std::iter::once(self.inbox.as_fd()).chain(monitor.map(AsFd::as_fd));
+        let mut files: Vec<PollFd<'_>> = files.map(|file| PollFd::new(file, PollFlags::POLLIN)).collect();
+        if let Err(error) = poll(&mut files, timeout)
+            && error != Errno::EINTR
+        {
+            // Not as fast as it can.
+            std::thread::sleep(TICK);
         }
     }
 }
@@ -143,6 +184,7 @@ impl Follower for Room {
     fn tell(&mut self, event: InterfaceEvent) {
         self.count += 1;
         let _ = self.told.send(event);
+        self.bell.ring();
     }
 
     fn settle(&mut self) {

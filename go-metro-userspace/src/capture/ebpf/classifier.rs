@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -368,8 +368,8 @@ impl Reader {
     /// # Errors
     ///
     /// poll(2) itself fails.
-    pub(super) fn wait(&mut self, timeout: Duration) -> Result<(), CaptureError> {
-        ring::wait(&mut self.rings, timeout)
+    pub(super) fn wait(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<(), CaptureError> {
+        ring::wait(&mut self.rings, timeout, also)
     }
 
     /// The rings, to be drained one by one.

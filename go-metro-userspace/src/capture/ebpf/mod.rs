@@ -19,6 +19,7 @@ mod ring;
 mod tally;
 mod tries;
 
+use std::os::fd::BorrowedFd;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use go_metro_rtt::{Nanos, Segment};
 
 use super::error::CaptureError;
 use super::{Attached, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way};
+use crate::inbox::Bell;
 use beside::Beside;
 use classifier::{Reader, with_sources};
 use hooks::{Hooks, Shown};
@@ -59,7 +61,7 @@ pub struct EbpfSource {
     // Dropped first: the hooks are left before the rings are closed.
     hooks: Keeper,
     /// When to try again to start the thread beside that is wanted.
-    wants_thread_at: Option<Instant>,
+    wants_thread_at: Option<(Instant, Bell)>,
     shown: Shown,
     reader: Reader,
     pressure: pressure::Watch,
@@ -120,19 +122,20 @@ impl EbpfSource {
         Ok(Self { hooks: Keeper::Here(hooks), wants_thread_at: None, shown, reader, pressure, stamps })
     }
 
-    /// From now on a thread beside attaches to interfaces, so that none of that holds up the reader. Without a thread
-    /// [`Self::maintain`] attaches as before, and tries again to start one.
-    pub fn go_beside(&mut self) {
+    /// From now on a thread beside attaches to interfaces, so that none of that holds up the reader, and rings this bell
+    /// when [`Self::maintain`] has something to say. Without a thread that attaches as before, and tries again to start
+    /// one.
+    pub(crate) fn go_beside(&mut self, bell: Bell) {
         let is_first = self.wants_thread_at.is_none();
         self.wants_thread_at = None;
         self.hooks = match std::mem::replace(&mut self.hooks, Keeper::Nobody) {
-            Keeper::Here(hooks) => match Beside::start(hooks) {
+            Keeper::Here(hooks) => match Beside::start(hooks, bell.clone()) {
                 Ok(beside) => Keeper::Beside(beside),
                 Err((error, hooks)) => {
                     if is_first {
                         tracing::warn!(%error, "attaching on the capture thread until there is one");
                     }
-                    self.wants_thread_at = Some(Instant::now() + AGAIN);
+                    self.wants_thread_at = Some((Instant::now() + AGAIN, bell));
                     Keeper::Here(hooks)
                 }
             },
@@ -163,18 +166,18 @@ impl EbpfSource {
     ///
     /// poll(2) itself fails.
     pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
-        self.wait(timeout)?;
+        self.wait(timeout, None)?;
         self.read(sink);
         Ok(())
     }
 
-    /// The first half of [`Self::poll`]: waits.
+    /// The first half of [`Self::poll`]: waits, or until `also` is readable.
     ///
     /// # Errors
     ///
     /// poll(2) itself fails.
-    pub fn wait(&mut self, timeout: Duration) -> Result<(), CaptureError> {
-        self.reader.wait(timeout)
+    pub fn wait(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<(), CaptureError> {
+        self.reader.wait(timeout, also)
     }
 
     /// The second half of [`Self::poll`]: hands on what has come.
@@ -277,8 +280,8 @@ impl EbpfSource {
     /// reports a change, and periodically. Where a thread beside does that, says what it did, which is then taken to
     /// be acted on at the next call; that costs next to nothing.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
-        if self.wants_thread_at.is_some_and(|at| at <= Instant::now()) {
-            self.go_beside();
+        if let Some((_, bell)) = self.wants_thread_at.take_if(|(at, _)| *at <= Instant::now()) {
+            self.go_beside(bell);
         }
         match &mut self.hooks {
             Keeper::Here(hooks) => {

@@ -4,7 +4,7 @@
 //! Each is drained by one thread. The first stays with the source that holds the classifier; the others may be handed
 //! to threads of their own, as [`RingSource`]s.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use aya::maps::{ArrayOfMaps, Map, MapData, MapError, RingBuf};
@@ -82,10 +82,6 @@ impl Ring {
             }
         }
         Ok(rings.into_iter().map(|ring| Self::new(ring, bytes, sides)).collect())
-    }
-
-    fn records(&self) -> &RingBuf<MapData> {
-        &self.records
     }
 
     /// To be asked before each [`Self::drain`]: what is known of the records that it hands on. It hands on no more than
@@ -175,21 +171,26 @@ impl Ring {
     }
 }
 
-/// Waits until the kernel wakes this thread for records in one of the rings, a signal arrives, or `timeout` passes.
+/// Waits until the kernel wakes this thread for records in one of the rings, `also` becomes readable, a signal arrives,
+/// or `timeout` passes.
 ///
 /// # Errors
 ///
 /// poll(2) itself fails.
-pub(super) fn wait(rings: &mut [Ring], timeout: Duration) -> Result<(), CaptureError> {
+pub(super) fn wait(rings: &mut [Ring], timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<(), CaptureError> {
     let pauses = rings.iter().filter(|ring| ring.mapped.is_some());
     let timeout =
         pauses.map(|ring| if ring.has_more { Duration::ZERO } else { ring.pause }).fold(timeout, Duration::min);
     let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-    let readable = |ring| PollFd::new(Ring::records(ring).as_fd(), PollFlags::POLLIN);
-    let woken = match &*rings {
-        [one] => nix::poll::poll(&mut [readable(one)], timeout),
+    let readable = |file| PollFd::new(file, PollFlags::POLLIN);
+    let woken = match (&*rings, also) {
+        ([one], None) => nix::poll::poll(&mut [readable(one.records.as_fd())], timeout),
+        ([one], Some(also)) => nix::poll::poll(&mut [readable(one.records.as_fd()), readable(also)], timeout),
         // Only where nobody took the others.
-        all => nix::poll::poll(&mut all.iter().map(readable).collect::<Vec<_>>(), timeout),
+        (all, also) => {
+            let files = all.iter().map(|ring| ring.records.as_fd()).chain(also);
+            nix::poll::poll(&mut files.map(readable).collect::<Vec<_>>(), timeout)
+        }
     };
     for ring in rings.iter_mut().filter(|ring| ring.mapped.is_some()) {
         // Nothing comes out; but then it wakes again.
@@ -289,7 +290,7 @@ impl RingSource {
     ///
     /// poll(2) itself fails.
     pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
-        self.wait(timeout)?;
+        self.wait(timeout, None)?;
         self.read(sink);
         Ok(())
     }
@@ -299,8 +300,8 @@ impl RingSource {
     /// # Errors
     ///
     /// poll(2) itself fails.
-    pub fn wait(&mut self, timeout: Duration) -> Result<(), CaptureError> {
-        wait(&mut self.ring, timeout)
+    pub fn wait(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<(), CaptureError> {
+        wait(&mut self.ring, timeout, also)
     }
 
     /// As [`super::EbpfSource::read`].

@@ -13,7 +13,7 @@ mod tap;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use go_metro_common::segment::Sides;
@@ -129,12 +129,12 @@ impl PcapSource {
     /// # Errors
     ///
     /// poll(2) itself fails.
-    pub fn wait(&mut self, timeout: Duration) -> Result<(), CaptureError> {
+    pub fn wait(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<(), CaptureError> {
         if self.has_more() {
             return Ok(());
         }
         let Self { devices, cooked, .. } = self;
-        let handles = devices.iter().map(AsFd::as_fd).chain(cooked.iter().map(AsFd::as_fd));
+        let handles = devices.iter().map(AsFd::as_fd).chain(cooked.iter().map(AsFd::as_fd)).chain(also);
         let mut waiting: Vec<PollFd<'_>> = handles.map(|handle| PollFd::new(handle, PollFlags::POLLIN)).collect();
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         match poll(&mut waiting, timeout) {

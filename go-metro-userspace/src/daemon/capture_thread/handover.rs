@@ -64,7 +64,7 @@ impl State {
             keeps_flows &= done.is_seamless;
             let _ = taken_over.set(done.until);
             handover = Some(done);
-            self.source.go_beside();
+            self.source.go_beside(&self.bell);
             self.watch = watch;
             stay = self.announce();
         }
@@ -84,7 +84,7 @@ impl State {
     /// Reads a source that was replaced, and the one that took over, and measures what came from both once that is all.
     pub(super) fn retire(&mut self) -> Result<(), CaptureError> {
         let Some(retiring) = &mut self.retiring else { return Ok(()) };
-        self.source.wait(Duration::from_millis(5))?;
+        self.source.wait(Duration::from_millis(5), None)?;
         // First what may be older.
         for source in [&mut retiring.source, &mut self.source] {
             retiring.has_gap |= take_all(source, &mut retiring.came);

@@ -10,13 +10,14 @@ use crate::capture::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounter
 use crate::daemon::flow_tap::Tapped;
 use crate::daemon::one_direction::Change;
 use crate::daemon::settings::Limits;
+use crate::inbox;
 
 /// What the daemon asks of the thread.
 pub(in crate::daemon) enum Command {
     /// Watch these addresses from now on.
     Watch(WatchList),
     /// These threads have the rings of the same classifier.
-    Others(Vec<mpsc::Sender<Command>>),
+    Others(Vec<inbox::Sender<Command>>),
     /// Forget what is outstanding on these interfaces, and say so if somebody waits for it.
     Interrupt(Vec<u32>, Option<mpsc::Sender<()>>),
     /// Hand out the interval.

@@ -10,6 +10,7 @@ mod messages;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use tokio::sync::mpsc as async_mpsc;
 use super::flow_tap::FlowTap;
 use super::one_direction::{Change, Silence, Views};
 use crate::capture::{CaptureError, Continuity, InterfaceEvent, Source, SourceCounters, WatchList, interfaces};
+use crate::inbox::{self, Bell, Inbox};
 use crate::netlink::monitor::Monitor;
 use crate::netlink::outages::Outages;
 use handover::Retiring;
@@ -28,8 +30,11 @@ pub(super) use handover::Replacement;
 pub(super) use messages::{CaptureStatus, Command, Event, Samples, Snapshot};
 pub(super) use worker::Worker;
 
-/// Longest wait for records before commands are looked at.
+/// Longest wait for records. The kernel's ring does not wake the thread for each, and libpcap's thread looks after the
+/// interfaces too.
 const POLL: Duration = Duration::from_millis(100);
+/// The same of the classifier's records while none come. Commands wake the thread.
+const IDLE: Duration = Duration::from_millis(500);
 /// Most reads of a source, each of a part of its buffer, before commands are looked at.
 const READS: usize = 8;
 
@@ -39,7 +44,7 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// How often interfaces are looked after though the kernel told of no change, or where it does not tell.
 const LOOK_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(1)];
 
-/// Longest wait for the thread when the daemon stops; it answers within [`POLL`] unless it hangs.
+/// Longest wait for the thread when the daemon stops; it answers at once unless it hangs.
 pub(super) const END: Duration = Duration::from_millis(300);
 
 /// Longest wait for the last interval, of which a stop within a second leaves no more.
@@ -53,6 +58,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 struct State {
     beats: Arc<AtomicU64>,
+    /// Wakes this thread.
+    bell: Bell,
     source: Source,
     engine: Engine,
     batch: Batch,
@@ -67,7 +74,7 @@ struct State {
     tap: Option<FlowTap>,
     events: async_mpsc::UnboundedSender<Event>,
     /// Threads that drain the other rings of the same classifier.
-    others: Vec<mpsc::Sender<Command>>,
+    others: Vec<inbox::Sender<Command>>,
     /// Hears of links that are down, in the namespace of the thread.
     outages: Option<Outages>,
     retiring: Option<Retiring>,
@@ -76,7 +83,7 @@ struct State {
 }
 
 impl State {
-    fn run(mut self, inbox: &mpsc::Receiver<Command>) {
+    fn run(mut self, inbox: &Inbox<Command>) {
         let (mut expire_at, mut look_at) = (Instant::now(), Instant::now());
         // Who has only a ring has no interfaces to look after.
         let monitor = (!self.is_other()).then(Monitor::open).transpose().unwrap_or_else(|error| {
@@ -88,8 +95,9 @@ impl State {
             .ok();
         let has_changed = || monitor.as_ref().is_some_and(Monitor::has_changed);
         let look_every = LOOK_EVERY[usize::from(monitor.is_none())];
-        self.source.go_beside();
+        self.source.go_beside(&self.bell);
         self.announce();
+        let mut came = true;
         loop {
             self.beats.fetch_add(1, Ordering::Relaxed);
             if self.source.is_beside() {
@@ -104,9 +112,16 @@ impl State {
                 let changes = self.views.look().into_iter().chain(self.silence());
                 changes.for_each(|change| drop(self.events.send(Event::View(change))));
             }
-            if let Err(error) = self.poll(POLL) {
-                let _ = self.events.send(Event::Failed(error));
-                return;
+            let may_idle = !came && (self.source.is_beside() || self.is_other());
+            came = match self.poll(if may_idle { IDLE } else { POLL }, Some(inbox.as_fd())) {
+                Ok(came) => came,
+                Err(error) => {
+                    let _ = self.events.send(Event::Failed(error));
+                    return;
+                }
+            };
+            if self.retiring.is_none() {
+                inbox.hush();
             }
             // What was asked for waits until all that came before has been measured.
             while self.retiring.is_none() {
@@ -114,7 +129,7 @@ impl State {
                     Ok(Command::Finish(reply)) => {
                         // What waits in the source is measured still, and whatever was measured is in the interval.
                         self.source.hold_nothing_back();
-                        let _ = self.poll(Duration::ZERO);
+                        let _ = self.poll(Duration::ZERO, None);
                         let _ = reply.send(self.snapshot());
                         return;
                     }
@@ -167,11 +182,12 @@ impl State {
         while hearing.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
     }
 
-    fn poll(&mut self, timeout: Duration) -> Result<(), CaptureError> {
+    /// Waits for records, or until `also` is readable, and measures them; whether any came.
+    fn poll(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<bool, CaptureError> {
         if self.retiring.is_some() {
-            return self.retire();
+            return self.retire().map(|()| true);
         }
-        self.source.wait(timeout)?;
+        self.source.wait(timeout, also)?;
         let Self { engine, outages, .. } = self;
         // Told before anything that came after it: what comes when the link is up again meets nothing from before.
         if let Some(outages) = outages {
@@ -181,15 +197,16 @@ impl State {
                 engine.interrupt_all();
             }
         }
+        let mut came = false;
         for _ in 0..READS {
             self.notice_loss();
-            self.measure(None);
+            came |= self.measure(None);
             if !self.source.has_more() {
                 break;
             }
         }
         self.notice_jump();
-        Ok(())
+        Ok(came)
     }
 
     /// Looks whether the kernel had no room for a record before, or among, what is read next.
@@ -206,8 +223,8 @@ impl State {
         }
     }
 
-    /// Measures what came, or else what the source has.
-    fn measure(&mut self, came: Option<&[Segment]>) {
+    /// Measures what came, or else what the source has; whether that was anything.
+    fn measure(&mut self, came: Option<&[Segment]>) -> bool {
         let Self { source, engine, batch, summaries, samples, tap, views, .. } = self;
         // A hook may hide something; libpcap is on none.
         let has_hooks = !matches!(source, Source::Pcap(_));
@@ -226,9 +243,14 @@ impl State {
                 }
             }
         };
+        let mut is_any = false;
+        let mut push = |segment: &Segment| {
+            is_any = true;
+            batch.push(segment, engine, &mut sink);
+        };
         match came {
-            Some(came) => came.iter().for_each(|segment| batch.push(segment, engine, &mut sink)),
-            None => source.read(&mut |segment| batch.push(segment, engine, &mut sink)),
+            Some(came) => came.iter().for_each(push),
+            None => source.read(&mut push),
         }
         batch.flush(engine, &mut sink);
         if let Some(channel) = samples.as_ref().filter(|_| !found.is_empty()) {
@@ -238,6 +260,7 @@ impl State {
                 self.samples_dropped += count;
             }
         }
+        is_any
     }
 
     fn notice_jump(&mut self) {

@@ -15,13 +15,13 @@ use crate::capture::{Source, SourceCounters, WatchList};
 use crate::daemon::flow_tap::Tapped;
 use crate::daemon::one_direction::{Silence, Views};
 use crate::daemon::settings::Limits;
-use crate::threads;
+use crate::{inbox, threads};
 
 /// A running thread; it ends once nobody can send it commands any more.
 pub(in crate::daemon) struct Worker {
-    commands: Option<mpsc::Sender<Command>>,
+    commands: Option<inbox::Sender<Command>>,
     thread: JoinHandle<()>,
-    /// How often the thread has gone round: between records, and at least every tenth of a second.
+    /// How often the thread has gone round: between records, and at least every half second.
     pub(in crate::daemon) beats: Arc<AtomicU64>,
 }
 
@@ -36,11 +36,12 @@ impl Worker {
         samples: Option<mpsc::SyncSender<Samples>>,
         events: async_mpsc::UnboundedSender<Event>,
     ) -> std::io::Result<Self> {
-        let (commands, inbox) = mpsc::channel();
+        let (commands, inbox) = inbox::channel()?;
         let peers_complete = source.peers_complete();
         let beats = Arc::<AtomicU64>::default();
         let state = State {
             beats: beats.clone(),
+            bell: inbox.bell(),
             source,
             engine: Engine::new(EngineConfig { peers_complete, ..limits.engine }),
             batch: Batch::of(limits.ports),
@@ -70,7 +71,7 @@ impl Worker {
     }
 
     /// Where others may send it commands.
-    pub(in crate::daemon) fn inbox(&self) -> Option<mpsc::Sender<Command>> {
+    pub(in crate::daemon) fn inbox(&self) -> Option<inbox::Sender<Command>> {
         self.commands.clone()
     }
 

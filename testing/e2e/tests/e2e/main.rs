@@ -11,6 +11,7 @@ mod court;
 mod delayed;
 mod demo;
 mod hosts;
+mod idle;
 mod interfaces;
 mod life;
 mod malformed;

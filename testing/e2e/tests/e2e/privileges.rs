@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use testing_lab::agent::{Agent, Sample, binary, run_once};
+use testing_lab::threads::threads;
 use testing_lab::{Lab, Link};
 
 use super::support::{SOON, some_rounds, wait_for_samples};
@@ -49,18 +50,11 @@ impl Installed {
 /// What every thread of a process may do: permitted capabilities, whether it can gain any, whether its calls are
 /// filtered.
 fn rights(pid: Pid) -> Vec<(u64, u32, u32)> {
-    let field = |status: &str, name: &str, radix| {
-        let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim_matches([':', '\t']);
-        u64::from_str_radix(value, radix).unwrap()
-    };
-    fs::read_dir(format!("/proc/{pid}/task"))
-        .unwrap()
-        .filter_map(|task| fs::read_to_string(task.unwrap().path().join("status")).ok())
-        .map(|status| {
-            let number = |name| u32::try_from(field(&status, name, 10)).unwrap();
-            (field(&status, "CapPrm", 16), number("NoNewPrivs"), number("Seccomp"))
-        })
-        .collect()
+    let rights = threads(pid).unwrap().into_iter().map(|thread| {
+        let number = |name| u32::try_from(thread.number(name, 10).unwrap()).unwrap();
+        (thread.number("CapPrm", 16).unwrap(), number("NoNewPrivs"), number("Seccomp"))
+    });
+    rights.collect()
 }
 
 /// Asserts that no thread may do more than this, and that the process is confined.
@@ -131,8 +125,8 @@ fn nobody_else_can_look_inside(lab: &Lab, mut agent: Agent, conf: &Path) {
         command.arg(file).output().unwrap().status.success()
     };
     assert!(reads(conf), "it can read what is its own");
-    for task in fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap() {
-        let environment = task.unwrap().path().join("environ");
+    for thread in threads(agent.pid()).unwrap() {
+        let environment = Path::new("/proc").join(thread.id.to_string()).join("environ");
         assert!(!reads(&environment), "{}", environment.display());
     }
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));

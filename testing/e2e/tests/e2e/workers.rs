@@ -12,6 +12,7 @@ use serde_json::Value;
 use testing_lab::agent::{Agent, Finished, Sample};
 use testing_lab::flood::{NET, syn_flood};
 use testing_lab::terminal::Terminal;
+use testing_lab::threads::threads;
 use testing_lab::traffic::{Rounds, Server, connect};
 use testing_lab::{Lab, Link};
 
@@ -64,13 +65,12 @@ impl Conf {
 fn assert_threads(agent: &Agent, wanted: usize) {
     let deadline = Instant::now() + SOON;
     loop {
-        let tasks = fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap().flatten();
-        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        let threads = tasks.map(name).filter(|name| name.starts_with("capture")).count();
-        if threads == wanted {
+        let all = threads(agent.pid()).unwrap();
+        let count = all.iter().filter(|thread| thread.name().starts_with("capture")).count();
+        if count == wanted {
             return;
         }
-        assert!(Instant::now() < deadline, "{threads} threads, not {wanted}");
+        assert!(Instant::now() < deadline, "{count} threads, not {wanted}");
         thread::sleep(Duration::from_millis(20));
     }
 }

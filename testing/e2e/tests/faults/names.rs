@@ -1,6 +1,5 @@
 //! The name server: dead, slow, changing its mind, lying.
 
-use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Stdio;
 use std::sync::atomic::AtomicBool;
@@ -11,6 +10,7 @@ use testing_lab::agent::{Agent, binary, shell_word};
 use testing_lab::late::{Late, in_time, timely};
 use testing_lab::statsd::Listener;
 use testing_lab::terminal::Terminal;
+use testing_lab::threads::threads;
 use testing_lab::traffic::{Rounds, Server as Tcp, connect, talk};
 use testing_lab::{Lab, Over};
 
@@ -179,8 +179,8 @@ fn a_name_that_would_break_a_datagram_is_not_believed() {
 }
 
 /// How many threads it has.
-fn threads(daemon: &Daemon) -> usize {
-    fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count()
+fn threads_of(daemon: &Daemon) -> usize {
+    threads(daemon.pid()).unwrap().len()
 }
 
 #[test]
@@ -201,13 +201,13 @@ fn a_server_that_does_not_name_addresses_costs_a_few_threads_and_keeps_no_config
     command.args(conf.args());
     let daemon = Daemon::spawn(&mut command, &conf, Stdio::null(), Stdio::null());
     daemon.wait("it captures", |status| status["interfaces"][0]["attached"] == true);
-    let before = threads(&daemon);
+    let before = threads_of(&daemon);
     let rounds = Rounds { count: 1, ..Rounds::default() };
     let tcp = Tcp::start(&lab.b, (Ipv4Addr::UNSPECIFIED, 0).into(), rounds.service()).unwrap();
     let mut most = 0;
     for _ in 0..3 {
         talk_to_all(&lab, &tcp, PEERS);
-        most = most.max(threads(&daemon));
+        most = most.max(threads_of(&daemon));
         let asked = Instant::now();
         assert!(daemon.status().is_some(), "it does not say how it is");
         // The resolver's patience is ten seconds.

@@ -16,6 +16,7 @@ use testing_lab::agent::{Agent, binary};
 use testing_lab::late::{Late, in_time, timely};
 use testing_lab::namespace::Namespace;
 use testing_lab::statsd::parse;
+use testing_lab::threads::threads;
 use testing_lab::traffic::{Rounds, Server as Tcp, connect};
 
 use super::dns::{Mood, Server};
@@ -233,10 +234,8 @@ fn a_servers_name_is_followed_to_another_address_on_refusal_and_at_each_refresh(
         agent.ready().unwrap();
         assert!(hears(&old, SOON), "{what}: reports to the first address");
         // Names are looked up by threads that may do nothing else.
-        let threads = fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap();
-        let sender = threads.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap_or_default());
-        let sender = sender.filter(|status| status.starts_with("Name:\tstatsd\n")).collect::<String>();
-        assert!(sender.contains("\nCapPrm:\t0000000000000000\n"), "{sender}");
+        let sender = threads(agent.pid()).unwrap().into_iter().find(|thread| thread.name() == "statsd").unwrap();
+        assert_eq!(sender.number("CapPrm", 16).unwrap(), 0);
         names.be(Mood::Addresses(vec![second]));
         if first_dies {
             drop(old);

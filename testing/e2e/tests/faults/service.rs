@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use testing_lab::Lab;
 use testing_lab::agent::{Agent, binary};
 use testing_lab::late::{Late, in_time, timely};
+use testing_lab::threads::threads;
 
 use super::support::{Conf, SOON, lab, rounds, statsd, wait, wait_until};
 
@@ -94,12 +95,7 @@ fn the_service_manager_hears_of_start_reload_state_and_end() {
 
 /// The thread of this name.
 fn thread_of(agent: &Agent, name: &str) -> Pid {
-    let tasks = fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap();
-    let mut ids = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
-    let id = ids.find(|id| {
-        fs::read_to_string(format!("/proc/{}/task/{id}/comm", agent.pid())).is_ok_and(|comm| comm.trim() == name)
-    });
-    Pid::from_raw(id.expect("there is such a thread").parse().unwrap())
+    threads(agent.pid()).unwrap().iter().find(|thread| thread.name() == name).expect("there is such a thread").id
 }
 
 /// A thread of a process that is held, as a debugger does, until this is dropped: before its process is waited for.

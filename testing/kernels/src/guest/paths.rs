@@ -15,6 +15,7 @@ use super::network::{Network, tc};
 use super::{Path, refusal};
 use testing_lab::agent::{Agent, Finished, Sample, binary, samples};
 use testing_lab::programs::{Hook, attached};
+use testing_lab::threads::threads;
 use testing_lab::traffic::{Rounds, Server};
 use testing_lab::{Host, INTERFACE};
 
@@ -171,11 +172,10 @@ fn as_a_user(a: &Host, capabilities: &str, more: &[&str]) -> Result<Command> {
 /// What some thread of the agent may still do, in words.
 fn kept(agent: &Agent) -> Result<String> {
     let mut permitted = 0;
-    for task in std::fs::read_dir(format!("/proc/{}/task", agent.pid()))? {
-        let status = std::fs::read_to_string(task?.path().join("status"))?;
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
-        permitted |= u64::from_str_radix(field("CapPrm:"), 16)?;
-        ensure!(field("NoNewPrivs:") == "1" && field("Seccomp:") == "2", "the agent is not confined");
+    for thread in threads(agent.pid())? {
+        permitted |= thread.number("CapPrm", 16)?;
+        let is_confined = thread.number("NoNewPrivs", 10)? == 1 && thread.number("Seccomp", 10)? == 2;
+        ensure!(is_confined, "the agent is not confined");
     }
     let asked = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_PERFMON, Capability::CAP_BPF];
     let kept = asked.into_iter().filter(|capability| permitted & capability.bitmask() != 0);

@@ -80,12 +80,6 @@ pub const OPTIONS_LEN: usize = 128;
 #[repr(C, align(128))]
 #[derive(Clone, Copy, Debug)]
 pub struct PerCpu {
-    /// Where a walk through TCP options or IPv6 extension headers is. In memory rather than in a register because the
-    /// verifier does not track the contents of map values, so every turn of the loop looks the same to it and is
-    /// checked once.
-    pub position: u32,
-    /// Which extension header comes next, for the same reason.
-    pub next: u32,
     /// Position after the last record that the reader may read ([`crate::slot`]).
     pub head: u64,
     /// [`Self::tail`], as the producer last read it: there is at least as much room as that says.
@@ -103,6 +97,12 @@ pub struct PerCpu {
     /// Records put into each of several rings, so that each is woken for as often as for one; not used where there is
     /// one.
     pub by_ring: [u32; WORKERS_MAX as usize],
+    /// Where a walk through TCP options or IPv6 extension headers is. In memory rather than in a register because the
+    /// verifier does not track the contents of map values, so every turn of the loop looks the same to it and is
+    /// checked once.
+    pub position: u32,
+    /// Which extension header comes next, for the same reason.
+    pub next: u32,
     /// The packet's flow, where it is a map's key. In memory so that the verifier need not follow what it is made of.
     pub flow: FlowId,
     /// TCP options that are not in the usual place are copied here: kernels before 5.12 have no variable-offset reads
@@ -138,7 +138,7 @@ impl RingState {
     pub const AFTER_LOSS: u32 = 1 << 1;
 }
 
-const _: () = assert!(core::mem::offset_of!(PerCpu, counters) == 40);
+const _: () = assert!(core::mem::offset_of!(PerCpu, counters) == 32);
 const _: () = assert!(size_of::<PerCpu>() == 768);
 
 // SAFETY: `repr(C)` of `u64`s only: no padding, any bit pattern is valid.

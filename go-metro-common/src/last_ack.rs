@@ -4,11 +4,11 @@
 //! An array, in which a flow's place is given by its hash. Two flows of one place forget each other's, which costs
 //! records and, while one of them sends again what was lost, perhaps a sample's truth when thinning begins.
 
-/// Places: one and a half mebibytes in all.
+/// Places: two mebibytes in all.
 pub const LAST_ACKS: u32 = 1 << 16;
 
-/// One flow.
-#[repr(C)]
+/// One flow, within one cache line.
+#[repr(C, align(32))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LastAck {
     /// The fingerprint of flow, acknowledgement number and window, one word so that it is never seen half written; 0

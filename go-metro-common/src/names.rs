@@ -51,6 +51,13 @@ pub const WATERMARK: &str = "WATERMARK";
 pub const WAKE_MASK: &str = "WAKE_MASK";
 /// Read-only global `u32`: how many rings there are; with 1 it is [`RECORDS`] alone.
 pub const WORKERS: &str = "WORKERS";
+/// Array of the programs that entry points go on in where a packet is not a usual one, or flows are sampled: those of
+/// [`FULL_PROGRAMS`], in their order.
+pub const FULL: &str = "FULL";
+/// The second programs of [`INGRESS_ETHERNET`], [`EGRESS_ETHERNET`], [`INGRESS_IP`] and [`EGRESS_IP`].
+pub const FULL_PROGRAMS: [&str; 4] = ["gometro_full_ie", "gometro_full_oe", "gometro_full_ii", "gometro_full_oi"];
+/// Read-only global `u8`: 1 where entry points have two programs.
+pub const SPLIT: &str = "SPLIT";
 /// Read-only global `u8`: 1 where each processor has a mapped ring of its own ([`SLOTS`]).
 pub const MAPPED: &str = "MAPPED";
 /// Read-only global `u32`: how many times a processor reads the clock again between reading it and putting a record of

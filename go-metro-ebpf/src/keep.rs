@@ -38,6 +38,18 @@ impl Decision {
     }
 }
 
+/// Whether a full ring asks for flows to be sampled, or some were lately.
+#[inline(always)]
+pub(crate) fn is_sampling() -> bool {
+    pressure::is_known()
+}
+
+/// Looks at the ring now and then, while no flow is sampled.
+#[inline(always)]
+pub(crate) fn watch(cpu: &mut PerCpu, segment: &Segment) {
+    pressure::watch(cpu, segment.ring);
+}
+
 /// Decides about a segment, and counts one that is left out.
 #[inline(always)]
 pub(crate) fn decide(packet: Packet, cpu: &mut PerCpu, segment: &Segment) -> Decision {
@@ -54,6 +66,12 @@ pub(crate) fn decide(packet: Packet, cpu: &mut PerCpu, segment: &Segment) -> Dec
             }
         }
     }
+    decide_whole(cpu, segment)
+}
+
+/// As [`decide`], of a flow that is not sampled.
+#[inline(always)]
+pub(crate) fn decide_whole(cpu: &mut PerCpu, segment: &Segment) -> Decision {
     sampling::note_sent(segment);
     if let Some(memory) = repeats::look(segment) {
         Decision { emit: true, bits: 0, chosen: Chosen::NONE, memory }

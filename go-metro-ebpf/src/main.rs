@@ -9,6 +9,7 @@
 //! - [`segment`]: the headers seen from the local end; whether the remote end is a target
 //! - [`clock`]: when a segment passes
 //! - [`keep`]: whether it leaves the kernel: per-flow sampling, pressure of the ring, repeated acknowledgements
+//! - [`part`]: the two programs of an entry point
 //! - [`emit`]: its record
 //! - [`diagnose`]: a message for each unparsable packet, at log level `debug`
 //! - [`classify`]: all of that in order
@@ -16,8 +17,8 @@
 //! The verdict is the same for all packets: `TCX_NEXT`, which is `TC_ACT_UNSPEC`, so that whatever else is on the hook
 //! still runs; `XDP_PASS` in a driver.
 //!
-//! There are four entry points at TC's hooks and two in drivers (XDP), so that direction, link and context are
-//! constants in each.
+//! There are four entry points at TC's hooks, with a second program each ([`part`]), and two in drivers (XDP), so that
+//! direction, link and context are constants in each.
 //!
 //! # Verifiers
 //!
@@ -38,6 +39,7 @@ mod emit;
 mod keep;
 mod maps;
 mod parse;
+mod part;
 mod ring;
 mod segment;
 mod slots;
@@ -48,36 +50,49 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use go_metro_common::segment::Direction;
 
-use classify::classify;
+use classify::{classify, classify_usual};
 use parse::link::Link;
 use parse::packet::Context;
 
-/// Ingress of a device with an Ethernet header.
-#[classifier]
-fn gometro_in_eth(ctx: TcContext) -> i32 {
-    classify(Context::Skb(ctx.skb.skb), Direction::Ingress, Link::Ethernet);
-    TC_ACT_UNSPEC
+/// The two programs of an entry point at TC's hooks.
+macro_rules! entry_point {
+    ($(#[$doc:meta])* $entry:literal: $usual:ident, $full:ident, $direction:ident, $link:ident) => {
+        $(#[$doc])*
+        #[classifier]
+        fn $usual(ctx: TcContext) -> i32 {
+            let context = Context::Skb(ctx.skb.skb);
+            if !part::are_two() {
+                classify(context, Direction::$direction, Link::$link);
+            } else if part::is_full_now() || !classify_usual(context, Direction::$direction, Link::$link) {
+                part::hand_over(&ctx, $entry);
+            }
+            TC_ACT_UNSPEC
+        }
+
+        /// The same, for any packet.
+        #[classifier]
+        fn $full(ctx: TcContext) -> i32 {
+            classify(Context::Skb(ctx.skb.skb), Direction::$direction, Link::$link);
+            TC_ACT_UNSPEC
+        }
+    };
 }
 
-/// Egress of a device with an Ethernet header.
-#[classifier]
-fn gometro_out_eth(ctx: TcContext) -> i32 {
-    classify(Context::Skb(ctx.skb.skb), Direction::Egress, Link::Ethernet);
-    TC_ACT_UNSPEC
+entry_point! {
+    /// Ingress of a device with an Ethernet header.
+    0: gometro_in_eth, gometro_full_ie, Ingress, Ethernet
 }
-
-/// Ingress of a device without a link header.
-#[classifier]
-fn gometro_in_ip(ctx: TcContext) -> i32 {
-    classify(Context::Skb(ctx.skb.skb), Direction::Ingress, Link::Ip);
-    TC_ACT_UNSPEC
+entry_point! {
+    /// Egress of a device with an Ethernet header.
+    1: gometro_out_eth, gometro_full_oe, Egress, Ethernet
 }
-
-/// Egress of a device without a link header.
-#[classifier]
-fn gometro_out_ip(ctx: TcContext) -> i32 {
-    classify(Context::Skb(ctx.skb.skb), Direction::Egress, Link::Ip);
-    TC_ACT_UNSPEC
+entry_point! {
+    /// Ingress of a device without a link header.
+    2: gometro_in_ip, gometro_full_ii, Ingress, Ip
+}
+entry_point! {
+    /// Egress of a device without a link header.
+    3: gometro_out_ip, gometro_full_oi, Egress, Ip
 }
 
 /// Ingress of a device with an Ethernet header, in its driver: before segments are merged. Needs Linux 5.18.

@@ -4,11 +4,12 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{ArrayOfMaps, RingBuf as InnerRing};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, LpmTrie, LruHashMap, RingBuf};
+use aya_ebpf::maps::{Array, LpmTrie, LruHashMap, ProgramArray, RingBuf};
 use go_metro_common::counters::PerCpu;
 use go_metro_common::flow::FlowId;
 use go_metro_common::hash::WORKERS_MAX;
 use go_metro_common::last_ack::{LAST_ACKS, LastAck};
+use go_metro_common::names::FULL_PROGRAMS;
 use go_metro_common::pick::{self, Pick};
 use go_metro_common::pressure::{NEVER, Pressure};
 use go_metro_common::slot::Slot;
@@ -47,6 +48,10 @@ pub(crate) static LAST_ACK: Array<LastAck> = Array::with_max_entries(LAST_ACKS, 
 #[map]
 pub(crate) static PICKS: LruHashMap<FlowId, Pick> = LruHashMap::with_max_entries(pick::PICKS, 0);
 
+/// The second programs of TC's entry points.
+#[map]
+pub(crate) static FULL: ProgramArray = ProgramArray::with_max_entries(FULL_PROGRAMS.len() as u32, 0);
+
 /// How full each ring is.
 #[map]
 pub(crate) static PRESSURE: Array<Pressure> = Array::with_max_entries(WORKERS_MAX, 0);
@@ -82,6 +87,10 @@ pub(crate) static WORKERS: Global<u32> = Global::new(1);
 /// User space is woken when a CPU's count of emitted records, masked with this, is 0.
 #[unsafe(no_mangle)]
 pub(crate) static WAKE_MASK: Global<u32> = Global::new(0);
+
+/// 1 where entry points have two programs, the second of them in [`FULL`].
+#[unsafe(no_mangle)]
+pub(crate) static SPLIT: Global<u8> = Global::new(0);
 
 /// 1 where each processor has a mapped ring of its own; else the kernel's ring buffers are used.
 #[unsafe(no_mangle)]

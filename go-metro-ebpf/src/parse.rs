@@ -1,12 +1,14 @@
 //! From bytes to headers.
 //!
 //! [`packet`] reads bytes, [`link`] finds the network header, [`ip`] the addresses and where TCP begins, [`tcp`] reads
-//! its header. [`options`] are read later, of those segments alone that are wanted.
+//! its header. [`options`] are read later, of those segments alone that are wanted. [`quick`] does all of that in one
+//! go for the usual packet.
 
 pub(crate) mod ip;
 pub(crate) mod link;
 pub(crate) mod options;
 pub(crate) mod packet;
+pub(crate) mod quick;
 pub(crate) mod tcp;
 
 use go_metro_common::counters::{PerCpu, Unparsable};

@@ -27,21 +27,26 @@ pub(crate) struct Writing {
     after: u64,
 }
 
-/// Slots that wait to be read, at most.
+/// How full the ring is, in 256ths: what the producer last knew is the most that it may be, and only where that is more
+/// than `enough` is the reader's line fetched.
 #[inline(always)]
-pub(crate) fn fill(cpu: &PerCpu) -> u64 {
-    cpu.head.wrapping_sub(cpu.known_tail)
+pub(crate) fn share(cpu: &mut PerCpu, enough: u64) -> u64 {
+    let share = |cpu: &PerCpu| (cpu.head.wrapping_sub(cpu.known_tail) * 256).checked_div(size(cpu)).unwrap_or(0);
+    if share(cpu) > enough {
+        look_at_tail(cpu);
+    }
+    share(cpu)
 }
 
 /// Slots of the ring.
 #[inline(always)]
-pub(crate) fn size(cpu: &PerCpu) -> u64 {
+fn size(cpu: &PerCpu) -> u64 {
     u64::from(cpu.mask) + 1
 }
 
 /// Looks how far the reader is.
 #[inline(always)]
-pub(crate) fn look_at_tail(cpu: &mut PerCpu) {
+fn look_at_tail(cpu: &mut PerCpu) {
     // SAFETY: a field of this CPU's own value, which user space writes whole.
     cpu.known_tail = unsafe { read_volatile(&raw const cpu.tail.0) };
 }

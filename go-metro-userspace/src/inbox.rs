@@ -32,7 +32,7 @@ impl Drop for Parting {
 /// The sending half.
 pub(crate) struct Sender<T> {
     channel: mpsc::Sender<T>,
-    // Behind the channel, so that whoever is woken finds it closed.
+    // Dropped after the channel, so that the thread that it wakes finds that closed.
     parting: Parting,
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Pressure {
 
 /// What holds now. Looks at the ring every few segments.
 #[inline(always)]
-pub(crate) fn now(cpu: &mut PerCpu, ring: Ring) -> Pressure {
+pub(super) fn now(cpu: &mut PerCpu, ring: Ring) -> Pressure {
     if WATERMARK.load() == NEVER {
         return Pressure { every_ns: 0, lately: false };
     }
@@ -36,18 +36,39 @@ pub(crate) fn now(cpu: &mut PerCpu, ring: Ring) -> Pressure {
     Pressure { every_ns: shared.every_ns, lately: shared.busy_ns != 0 }
 }
 
+/// Whether there is, or was lately, of the only ring.
+#[inline(always)]
+pub(super) fn is_known() -> bool {
+    // SAFETY: the map's own memory, shared with other CPUs; any value does.
+    PRESSURE.get_ptr(0).is_some_and(|shared| unsafe { (*shared).busy_ns } != 0)
+}
+
+/// Looks at the ring every few segments, while there is none.
+#[inline(always)]
+pub(super) fn watch(cpu: &mut PerCpu, ring: Ring) {
+    if WATERMARK.load() != NEVER && cpu.counters.matched & LOOK_MASK == 0 {
+        begin(cpu, ring.shard());
+    }
+}
+
+/// Begins with the first step if the ring is too full. Apart from the usual path.
+#[cold]
+#[inline(never)]
+fn begin(cpu: &mut PerCpu, shard: u32) {
+    if slots::share(cpu, WATERMARK.load() / 2) <= WATERMARK.load() {
+        return;
+    }
+    if let Some(shared) = PRESSURE.get_ptr_mut(shard) {
+        let now = clock::now();
+        // SAFETY: as in `now`.
+        unsafe { *shared = Shared { every_ns: STEPS[0], stepped_ns: now, busy_ns: now } };
+    }
+}
+
 /// How full the ring is, in the unit of [`WATERMARK`].
 #[inline(always)]
 fn fill(cpu: &mut PerCpu, ring: Ring) -> u64 {
-    if !slots::are_used() {
-        return ring.fill();
-    }
-    // What the producer last knew is the most that it may be: the reader's line is fetched only where that is too much.
-    let share = |cpu: &PerCpu| (slots::fill(cpu) * 256).checked_div(slots::size(cpu)).unwrap_or(0);
-    if share(cpu) > WATERMARK.load() / 2 {
-        slots::look_at_tail(cpu);
-    }
-    share(cpu)
+    if slots::are_used() { slots::share(cpu, WATERMARK.load() / 2) } else { ring.fill() }
 }
 
 #[inline(always)]

@@ -17,29 +17,29 @@ use super::packet::{Header, Packet};
 /// RFC 791 section 3.1. Multi-byte integers in network order.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct V4 {
-    version_ihl: u8,
-    tos: u8,
-    total_len: u16,
-    id: u16,
-    fragment: u16,
-    ttl: u8,
-    protocol: u8,
-    checksum: u16,
-    source: u32,
-    destination: u32,
+pub(super) struct V4 {
+    pub(super) version_ihl: u8,
+    pub(super) tos: u8,
+    pub(super) total_len: u16,
+    pub(super) id: u16,
+    pub(super) fragment: u16,
+    pub(super) ttl: u8,
+    pub(super) protocol: u8,
+    pub(super) checksum: u16,
+    pub(super) source: u32,
+    pub(super) destination: u32,
 }
 
 /// RFC 8200 section 3. Multi-byte integers in network order.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct V6 {
-    version_class_flow: u32,
-    payload_len: u16,
-    next: u8,
-    hop_limit: u8,
-    source: Wide,
-    destination: Wide,
+pub(super) struct V6 {
+    pub(super) version_class_flow: u32,
+    pub(super) payload_len: u16,
+    pub(super) next: u8,
+    pub(super) hop_limit: u8,
+    pub(super) source: Wide,
+    pub(super) destination: Wide,
 }
 
 /// An IPv6 address in network order, as two words: of a longer array, or of bytes, the compiler makes a copy byte by
@@ -112,7 +112,7 @@ fn v4(packet: Packet, offset: u32) -> Result<Ip, Skip> {
     if header.version_ihl >> 4 != 4 || header_len < size_of::<V4>() as u32 {
         return Err(Skip::Unparsable(Unparsable::IpHeader));
     }
-    if u16::from_be(header.fragment) & V4_FRAGMENT_OFFSET != 0 {
+    if is_fragment(&header) {
         return Err(Skip::Fragment);
     }
     let all = packet.len();
@@ -129,6 +129,12 @@ fn v4(packet: Packet, offset: u32) -> Result<Ip, Skip> {
         payload: offset + header_len,
         end,
     })
+}
+
+/// Whether it is a fragment other than the first.
+#[inline(always)]
+pub(super) fn is_fragment(header: &V4) -> bool {
+    u16::from_be(header.fragment) & V4_FRAGMENT_OFFSET != 0
 }
 
 #[inline(always)]
@@ -208,7 +214,7 @@ fn not_tcp4(packet: Packet, header: &V4, offset: u32) -> Skip {
     if header.protocol != UDP {
         return not_tcp(header.protocol, 0);
     }
-    if u16::from_be(header.fragment) & V4_FRAGMENT_OFFSET != 0 {
+    if is_fragment(header) {
         return Skip::NotOurs;
     }
     let header_len = u32::from(header.version_ihl & 0xf) * 4;

@@ -30,7 +30,9 @@ pub(crate) struct Network {
 }
 
 /// Where the ethertype is in an Ethernet header.
-const ETHERTYPE: u32 = 12;
+pub(super) const ETHERTYPE: u32 = 12;
+/// Bytes of an Ethernet header without tags.
+pub(super) const ETHERNET_LEN: u32 = 14;
 /// Bytes of a VLAN tag.
 const TAG: u32 = 4;
 

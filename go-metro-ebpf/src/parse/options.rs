@@ -22,7 +22,7 @@ const BLOCKS_MAX: usize = 4;
 
 /// The usual layout: NOP, NOP, kind 8, length 10.
 const USUAL: u32 = 0x0101_080a;
-const USUAL_LEN: u32 = 12;
+pub(super) const USUAL_LEN: u32 = 12;
 
 /// What tells the verifier how far a position may be, and how long a list.
 const POSITION_MASK: u32 = 63;
@@ -34,7 +34,7 @@ const _: () = assert!(OPTIONS_LEN >= POSITION_MASK as usize + 2 + BLOCK * BLOCKS
 /// NOP, NOP and a timestamps option, in network order.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Usual {
+pub(super) struct Usual {
     head: u32,
     tsval: u32,
     tsecr: u32,
@@ -42,6 +42,16 @@ struct Usual {
 
 // SAFETY: integers only.
 unsafe impl Header for Usual {}
+
+impl Usual {
+    /// What it says, if it is what it seems.
+    #[inline(always)]
+    pub(super) fn read(self) -> Option<Options> {
+        let Self { head, tsval, tsecr } = self;
+        let (tsval, tsecr) = (u32::from_be(tsval), u32::from_be(tsecr));
+        (u32::from_be(head) == USUAL).then_some(Options { bits: Bits::TIMESTAMPS, tsval, tsecr })
+    }
+}
 
 /// What the options say; integers in host byte order.
 #[derive(Clone, Copy, Default)]
@@ -60,10 +70,9 @@ pub(crate) fn read(packet: Packet, cpu: &mut PerCpu, tcp: &Tcp) -> Options {
     }
     if tcp.options_len == USUAL_LEN
         && let Some(usual) = packet.read::<Usual>(tcp.options)
-        && u32::from_be(usual.head) == USUAL
+        && let Some(options) = usual.read()
     {
-        let (tsval, tsecr) = (u32::from_be(usual.tsval), u32::from_be(usual.tsecr));
-        return Options { bits: Bits::TIMESTAMPS, tsval, tsecr };
+        return options;
     }
     walk(packet, cpu, tcp)
 }

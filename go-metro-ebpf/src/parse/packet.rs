@@ -15,6 +15,8 @@ pub(crate) unsafe trait Header: Copy {}
 
 // SAFETY: an integer.
 unsafe impl Header for u16 {}
+// SAFETY: an array of integers.
+unsafe impl Header for [u16; 2] {}
 
 /// What the kernel hands to the program; a constant in each entry point.
 #[derive(Clone, Copy)]
@@ -130,6 +132,14 @@ impl Packet {
         } else {
             self.load(offset)
         }
+    }
+
+    /// The header at `offset`, if it is in the packet's linear part.
+    #[inline(always)]
+    pub(crate) fn peek<T: Header>(self, offset: u32) -> Option<T> {
+        let start = self.data + offset as usize;
+        // SAFETY: as in `read`.
+        (start + size_of::<T>() <= self.data_end).then(|| unsafe { ptr::read_unaligned(start as *const T) })
     }
 
     /// As [`Self::read`], but never directly: for what is not in the linear part, and for rare headers at offsets that

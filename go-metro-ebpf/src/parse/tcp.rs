@@ -10,12 +10,12 @@ use super::packet::{Header, Packet};
 /// Multi-byte integers in network order.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Wire {
+pub(super) struct Wire {
     source: u16,
     destination: u16,
     seq: u32,
     ack: u32,
-    data_offset: u8,
+    pub(super) data_offset: u8,
     flags: u8,
     window: u16,
     checksum: u16,
@@ -54,15 +54,21 @@ pub(crate) fn parse(packet: Packet, offset: u32, end: u32) -> Result<Tcp, Skip> 
     if header_len < HEADER_LEN || offset + header_len > end {
         return Err(Skip::Unparsable(Unparsable::TcpHeader));
     }
-    Ok(Tcp {
+    Ok(of(&wire, offset, header_len - HEADER_LEN, end))
+}
+
+/// What a header at `offset` says, with as many bytes of options, of an IP packet that ends at `end`.
+#[inline(always)]
+pub(super) fn of(wire: &Wire, offset: u32, options_len: u32, end: u32) -> Tcp {
+    Tcp {
         source: u16::from_be(wire.source),
         destination: u16::from_be(wire.destination),
         seq: u32::from_be(wire.seq),
         ack: u32::from_be(wire.ack),
         window: u16::from_be(wire.window),
         flags: TcpFlags(wire.flags),
-        payload_len: end - offset - header_len,
+        payload_len: end - offset - HEADER_LEN - options_len,
         options: offset + HEADER_LEN,
-        options_len: header_len - HEADER_LEN,
-    })
+        options_len,
+    }
 }

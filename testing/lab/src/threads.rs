@@ -1,4 +1,4 @@
-//! The threads of a process, as the kernel tells of them (proc_pid_task(5)).
+//! The threads of a process, as the kernel shows them (proc_pid_task(5)).
 
 use std::fs;
 use std::time::Duration;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use aya::maps::{Array, Map, MapData, MapError};
+use aya::maps::{Array, Map, MapData, MapError, ProgramArray};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -128,6 +128,8 @@ pub(super) struct Programs {
     ebpf: Ebpf,
     /// Whether the entry points for drivers are loaded; why not.
     xdp: Result<(), String>,
+    /// The entry points' second programs, if they have any. The kernel empties it once nobody holds it.
+    _full: Option<ProgramArray<MapData>>,
 }
 
 /// What the classifier hands out: records, counters, its log.
@@ -198,6 +200,10 @@ impl Classifier {
             Repeats::Emitted => 0,
         };
 
+        // Otherwise one program does everything: where flows are always sampled; where the flow decides which ring is
+        // full; and on arm64, whose kernels before 6.0 have no tail calls beside functions.
+        let is_split = is_mapped && per_flow == u64::MAX;
+
         let mut ebpf = EbpfLoader::new()
             // Nothing in the object is relocated against the kernel's own types; parsing them takes a while.
             .btf(None)
@@ -207,6 +213,7 @@ impl Classifier {
             .map_max_entries(names::SLOTS, places::slots(&places).max(1))
             .override_global(names::HOLD_UP, &hold_up, true)
             .override_global(names::MAPPED, &u8::from(is_mapped), true)
+            .override_global(names::SPLIT, &u8::from(is_split), true)
             .override_global(names::WORKERS, &workers, true)
             .override_global(names::HAS_TSTAMP_TYPE, &has_tstamp_type, true)
             .override_global(names::WAKE_MASK, &wake_mask, true)
@@ -233,6 +240,7 @@ impl Classifier {
         for name in PROGRAMS {
             program(&mut ebpf, name)?.load().map_err(|error| program_error(name, error))?;
         }
+        let full = is_split.then(|| full_programs(&mut ebpf)).transpose()?;
         let xdp = match ingress {
             IngressHook::Tc => Err("not wanted".to_owned()),
             IngressHook::Xdp => XDP_PROGRAMS
@@ -265,7 +273,7 @@ impl Classifier {
                 log: log.filter(|_| level >= aya_log::Level::Debug as u8),
             },
             tries: Tries::new(map(&mut ebpf, names::TARGETS_V4)?, map(&mut ebpf, names::TARGETS_V6)?, cpu_values.ok()),
-            programs: Programs { ebpf, xdp },
+            programs: Programs { ebpf, xdp, _full: full },
         })
     }
 
@@ -495,6 +503,19 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or_else(|| CaptureError::Load(format!("the object has no classifier {name}")))
+}
+
+/// Loads the entry points' second programs, and has the first ones find them.
+fn full_programs(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, CaptureError> {
+    let mut array: ProgramArray<MapData> = map(ebpf, names::FULL)?;
+    for (entry, name) in (0..).zip(names::FULL_PROGRAMS) {
+        let program = program(ebpf, name)?;
+        program.load().map_err(|error| program_error(name, error))?;
+        let file = program.fd().map_err(|error| program_error(name, error))?;
+        let set = array.set(entry, file, 0);
+        set.map_err(|error| CaptureError::Map { map: names::FULL, reason: error.to_string() })?;
+    }
+    Ok(array)
 }
 
 fn xdp_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, CaptureError> {

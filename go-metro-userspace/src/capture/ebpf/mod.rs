@@ -122,9 +122,9 @@ impl EbpfSource {
         Ok(Self { hooks: Keeper::Here(hooks), wants_thread_at: None, shown, reader, pressure, stamps })
     }
 
-    /// From now on a thread beside attaches to interfaces, so that none of that holds up the reader, and rings this bell
-    /// when [`Self::maintain`] has something to say. Without a thread that attaches as before, and tries again to start
-    /// one.
+    /// From now on a thread beside attaches to interfaces, so that none of that holds up the reader, and rings this
+    /// bell when [`Self::maintain`] has something to say. Without a thread that attaches as before, and tries again to
+    /// start one.
     pub(crate) fn go_beside(&mut self, bell: Bell) {
         let is_first = self.wants_thread_at.is_none();
         self.wants_thread_at = None;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, MapData, RingBuf};
+use aya::maps::{Array, MapData, ProgramArray, RingBuf};
 use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
@@ -33,6 +33,8 @@ pub(super) struct Classifier {
     cpus: Option<Array<MapData, PerCpu>>,
     /// Records that were in mapped rings so far.
     drained: u64,
+    /// The entry points' second programs; held, as the kernel empties it else.
+    _full: Option<ProgramArray<MapData>>,
 }
 
 /// Which records are left out.
@@ -106,12 +108,14 @@ impl Classifier {
         let half = if is_mapped { 128 } else { u64::from(ring_bytes / 2) };
         let watermark = if thinning == Thinning::Off { NEVER } else { half };
         let per_flow = if let Thinning::PerFlow(ns) = thinning { ns } else { u64::MAX };
+        let is_split = must_exist && per_flow == u64::MAX;
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .map_max_entries(names::RECORDS, ring_bytes)
             .map_max_entries(names::CPUS, cpus)
             .map_max_entries(names::SLOTS, slots * cpus)
             .override_global(names::MAPPED, &1_u8, must_exist)
+            .override_global(names::SPLIT, &u8::from(is_split), must_exist)
             .override_global(names::HAS_TSTAMP_TYPE, &1_u8, must_exist)
             // As the daemon has it for a ring of this size.
             .override_global(names::WAKE_MASK, &255_u32, must_exist)
@@ -126,6 +130,7 @@ impl Classifier {
             program(&mut ebpf, name)?.load().with_context(|| format!("{name} does not load"))?;
         }
         driver_program(&mut ebpf, names::INGRESS_XDP)?.load().context("the program for drivers does not load")?;
+        let full = is_split.then(|| full_programs(&mut ebpf)).transpose()?;
         let ring = RingBuf::try_from(ebpf.take_map(names::RECORDS).context("no ring")?)?;
         let ring = (!is_mapped).then_some(ring);
         let mut values: Option<Array<_, PerCpu>> = ebpf.take_map(names::CPUS).map(Array::try_from).transpose()?;
@@ -146,7 +151,7 @@ impl Classifier {
                 v6.insert(&Key::new(IFINDEX_BITS + bits, TargetV6 { ifindex, addr: address.octets() }), 0, 0)?;
             }
         }
-        Ok(Self { ebpf, ring, cpus: values, drained: 0 })
+        Ok(Self { ebpf, ring, cpus: values, drained: 0, _full: full })
     }
 
     /// The entry point for what goes this way through an Ethernet device.
@@ -209,6 +214,17 @@ impl Classifier {
         }
         Ok(all)
     }
+}
+
+/// Loads the entry points' second programs, and has the first ones find them.
+fn full_programs(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>> {
+    let mut array: ProgramArray<MapData> = ebpf.take_map(names::FULL).context("no array")?.try_into()?;
+    for (entry, name) in (0..).zip(names::FULL_PROGRAMS) {
+        let program = program(ebpf, name)?;
+        program.load().with_context(|| format!("{name} does not load"))?;
+        array.set(entry, program.fd()?, 0)?;
+    }
+    Ok(array)
 }
 
 /// Whether an object's classifier has a ring for each processor.

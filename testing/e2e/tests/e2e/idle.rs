@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
-use testing_lab::agent::Agent;
+use testing_lab::agent::{Agent, Sample};
 use testing_lab::threads::threads;
 use testing_lab::{Lab, Link};
 
@@ -34,7 +34,7 @@ fn it_seldom_wakes_and_measures_what_comes_then() {
         println!("{rate:.1} wakes a second");
         timely(rate <= MOST, || format!("{rate:.1} wakes a second"))?;
         some_rounds(&lab, 3);
-        assert!(wait_for_samples(&agent, 3, |sample| sample.is_data()).len() >= 3);
+        assert!(wait_for_samples(&agent, 3, Sample::is_data).len() >= 3);
         assert_eq!(agent.stop().unwrap().status.code(), Some(0));
         Ok(())
     });

@@ -44,22 +44,11 @@ impl Changes {
     /// Hands what came since the last call to `each`; whether the kernel had more to say than it could.
     pub(super) fn take(&self, mut each: impl FnMut(Change<'_>)) -> bool {
         let mut lost = false;
-        let mut buffer = [0; LONGEST];
-        loop {
-            match self.0.recv(&mut &mut buffer[..], libc::MSG_TRUNC) {
-                Ok(len) => match buffer.get(..len) {
-                    Some(datagram) => changes(datagram, &mut each),
-                    None => lost = true,
-                },
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => lost = true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return lost,
-                Err(error) => {
-                    tracing::debug!(%error, "cannot receive link changes");
-                    return lost;
-                }
-            }
-        }
+        super::receive(&self.0, &mut [0; LONGEST], |datagram| match datagram {
+            Some(datagram) => changes(datagram, &mut each),
+            None => lost = true,
+        });
+        lost
     }
 }
 

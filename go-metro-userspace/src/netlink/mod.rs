@@ -21,6 +21,23 @@ use netlink_packet_core::{
 };
 use netlink_sys::{Socket, SocketAddr};
 
+/// Hands each datagram that came since the last call to `each`; nothing in place of one that is longer than `buffer`, and
+/// of those that were more than the kernel keeps.
+fn receive(socket: &Socket, buffer: &mut [u8], mut each: impl FnMut(Option<&[u8]>)) {
+    loop {
+        match socket.recv(&mut &mut *buffer, libc::MSG_TRUNC) {
+            Ok(len) => each(buffer.get(..len)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => each(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => {
+                tracing::debug!(%error, "cannot receive what the kernel says over netlink");
+                return;
+            }
+        }
+    }
+}
+
 /// Asks for all objects of a kind and hands each to `sink`. One that cannot be read is skipped; the others are not
 /// affected.
 ///

@@ -37,17 +37,9 @@ impl Monitor {
     /// Whether anything changed since the last call. What it was is not told apart: look again.
     pub(crate) fn has_changed(&self) -> bool {
         let mut changed = false;
-        // What does not fit is cut off, and counts as a change.
-        let mut buffer = [0; 512];
-        loop {
-            match self.socket.recv(&mut &mut buffer[..], libc::MSG_TRUNC) {
-                Ok(len) => changed |= !buffer.get(..len).is_some_and(is_of_another_route),
-                // More came than the kernel keeps.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => changed = true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return changed,
-            }
-        }
+        // What cannot be read counts as a change.
+        super::receive(&self.socket, &mut [0; 512], |datagram| changed |= !datagram.is_some_and(is_of_another_route));
+        changed
     }
 }
 

@@ -56,10 +56,10 @@ fn to_slots(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8) -> bo
     let family = if is_v6 { Bits::IPV6 } else { 0 };
     let mark = if is_departure { Mark::DEPARTURE } else { 0 };
     let first = writing.header(cpu, &header(segment, ns, family | more), mark);
-    // SAFETY: for all stores: the slot is the producer's.
     let written = match segment.flow.ends {
         Ends::V4 { local, remote } => first.map(|to| {
             let to = to.cast::<u32>();
+            // SAFETY: the slot is the producer's.
             unsafe {
                 write_volatile(to, local);
                 write_volatile(to.wrapping_add(1), remote);
@@ -67,6 +67,7 @@ fn to_slots(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8) -> bo
         }),
         Ends::V6 { local, remote } => {
             if let (Some(first), Some(second)) = (first, writing.second(cpu)) {
+                // SAFETY: both slots are the producer's.
                 unsafe {
                     slots::store(first, [remote.0, remote.1]);
                     slots::store(second, [local.0, local.1]);

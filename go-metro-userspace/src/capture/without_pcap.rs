@@ -1,6 +1,7 @@
 //! In place of the libpcap source, in a build without the feature `pcap`: it cannot be opened.
 
 use std::convert::Infallible;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use go_metro_rtt::{Nanos, Segment};
@@ -19,7 +20,7 @@ impl PcapSource {
         Err(CaptureError::WithoutLibpcap)
     }
 
-    pub fn wait(&mut self, _: Duration) -> Result<(), CaptureError> {
+    pub fn wait(&mut self, _: Duration, _: Option<BorrowedFd<'_>>) -> Result<(), CaptureError> {
         match self.never {}
     }
 

@@ -51,15 +51,20 @@ pub const WATERMARK: &str = "WATERMARK";
 pub const WAKE_MASK: &str = "WAKE_MASK";
 /// Read-only global `u32`: how many rings there are; with 1 it is [`RECORDS`] alone.
 pub const WORKERS: &str = "WORKERS";
-/// Array of the programs that entry points go on in where a packet is not a usual one, or flows are sampled: those of
-/// [`FULL_PROGRAMS`], in their order.
-pub const FULL: &str = "FULL";
-/// The second programs of [`INGRESS_ETHERNET`], [`EGRESS_ETHERNET`], [`INGRESS_IP`] and [`EGRESS_IP`].
+/// What TC's hooks have, for the usual packet.
+pub const ENTRY_POINTS: [&str; 4] = [INGRESS_ETHERNET, EGRESS_ETHERNET, INGRESS_IP, EGRESS_IP];
+/// The same, each for any packet; where there are no two programs, this one is on the hook.
 pub const FULL_PROGRAMS: [&str; 4] = ["gometro_full_ie", "gometro_full_oe", "gometro_full_ii", "gometro_full_oi"];
-/// Read-only global `u8`: 1 where entry points have two programs.
-pub const SPLIT: &str = "SPLIT";
+/// Array of [`FULL_PROGRAMS`], in which entry points go on where a packet is not a usual one, or flows are sampled.
+pub const FULL: &str = "FULL";
 /// Read-only global `u8`: 1 where each processor has a mapped ring of its own ([`SLOTS`]).
 pub const MAPPED: &str = "MAPPED";
 /// Read-only global `u32`: how many times a processor reads the clock again between reading it and putting a record of
 /// what is sent into a mapped ring; 0 but in tests, to which it is held up.
 pub const HOLD_UP: &str = "HOLD_UP";
+
+/// The program of [`FULL_PROGRAMS`] beside one of [`ENTRY_POINTS`]; any other program itself.
+#[must_use]
+pub fn full_program(name: &str) -> &str {
+    ENTRY_POINTS.iter().position(|entry| *entry == name).map_or(name, |place| FULL_PROGRAMS[place])
+}

@@ -35,9 +35,8 @@ pub(crate) fn classify_usual(context: Context, direction: Direction, link: Link)
     let packet = Packet::new(context);
     let (Some(cpu), Some(found)) = (cpu::this(), quick::look(packet, link)) else { return false };
     cpu.counters.seen += 1;
-    if let Quick::Segment(headers, options) = found
-        && let Some(flow) = flow(packet, cpu, direction, &headers)
-    {
+    let Quick { is_segment, headers, options } = found;
+    if is_segment && let Some(flow) = flow(packet, cpu, direction, &headers) {
         let segment = Segment::new(flow, headers.tcp, options);
         keep::watch(cpu, &segment);
         let decision = keep::decide_whole(cpu, &segment);

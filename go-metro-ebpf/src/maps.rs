@@ -88,10 +88,6 @@ pub(crate) static WORKERS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 pub(crate) static WAKE_MASK: Global<u32> = Global::new(0);
 
-/// 1 where entry points have two programs, the second of them in [`FULL`].
-#[unsafe(no_mangle)]
-pub(crate) static SPLIT: Global<u8> = Global::new(0);
-
 /// 1 where each processor has a mapped ring of its own; else the kernel's ring buffers are used.
 #[unsafe(no_mangle)]
 pub(crate) static MAPPED: Global<u8> = Global::new(0);

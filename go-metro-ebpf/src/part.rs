@@ -3,17 +3,12 @@
 //! The one on the hook has only what a usual packet of a flow that is not sampled needs, so that little code and few
 //! cache lines are touched. Whatever else comes goes on in the full one (`bpf_tail_call`), before anything of it was
 //! counted; and so does every packet from the moment on that a full ring asks for sampling, on all interfaces at once.
+//! Where user space wants one program for everything, the full one is on the hook.
 
 use aya_ebpf::programs::TcContext;
 
 use crate::keep;
-use crate::maps::{FULL, SPLIT};
-
-/// Whether there are two. A constant to the verifier, which drops what is not used.
-#[inline(always)]
-pub(crate) fn are_two() -> bool {
-    SPLIT.load() != 0
-}
+use crate::maps::FULL;
 
 /// Whether the full one is to handle every packet now.
 #[inline(always)]

@@ -11,14 +11,25 @@ use super::ip::{Addresses, V4, V6, is_fragment};
 use super::link::{ETHERNET_LEN, ETHERTYPE, Link};
 use super::options::{Options, USUAL_LEN, Usual};
 use super::packet::Packet;
-use super::tcp::{self, Wire};
+use super::tcp::{self, Tcp, Wire};
 
-/// What a packet is.
-pub(crate) enum Quick {
-    /// A TCP segment.
-    Segment(Headers, Options),
-    /// A datagram, and no tunnel's.
-    NotOurs,
+/// A usual packet.
+///
+/// Every field is always set: of an enum, the compiler may read what a variant leaves undefined before it looks which
+/// one it has, and Linux 5.10's verifier refuses that.
+pub(crate) struct Quick {
+    /// A TCP segment; else a datagram, and no tunnel's.
+    pub is_segment: bool,
+    pub headers: Headers,
+    pub options: Options,
+}
+
+impl Quick {
+    const DATAGRAM: Self = Self {
+        is_segment: false,
+        headers: Headers { addresses: Addresses::V4 { source: 0, destination: 0 }, tcp: Tcp::NONE },
+        options: Options { bits: 0, tsval: 0, tsecr: 0 },
+    };
 }
 
 /// What a packet is, if it is a usual one.
@@ -69,7 +80,7 @@ fn v6(packet: Packet, offset: u32) -> Option<Quick> {
 #[inline(always)]
 fn datagram(packet: Packet, protocol: u8, offset: u32) -> Option<Quick> {
     let port: [u16; 2] = if protocol == UDP { packet.peek(offset)? } else { return None };
-    (!tunnel_port::ALL.contains(&u16::from_be(port[1]))).then_some(Quick::NotOurs)
+    (!tunnel_port::ALL.contains(&u16::from_be(port[1]))).then_some(Quick::DATAGRAM)
 }
 
 /// A segment of an IP packet that ends at `end`.
@@ -86,5 +97,5 @@ fn segment(packet: Packet, addresses: Addresses, offset: u32, end: u32) -> Optio
         return None;
     }
     let tcp = tcp::of(&wire, offset, options_len, end);
-    Some(Quick::Segment(Headers { addresses, tcp }, options))
+    Some(Quick { is_segment: true, headers: Headers { addresses, tcp }, options })
 }

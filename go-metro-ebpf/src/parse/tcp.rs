@@ -43,6 +43,21 @@ pub(crate) struct Tcp {
     pub options_len: u32,
 }
 
+impl Tcp {
+    /// In place of a header, where there is none.
+    pub(super) const NONE: Self = Self {
+        source: 0,
+        destination: 0,
+        seq: 0,
+        ack: 0,
+        window: 0,
+        flags: TcpFlags(0),
+        payload_len: 0,
+        options: 0,
+        options_len: 0,
+    };
+}
+
 /// Parses the header at `offset` of an IP packet that ends at `end`.
 #[inline(always)]
 pub(crate) fn parse(packet: Packet, offset: u32, end: u32) -> Result<Tcp, Skip> {

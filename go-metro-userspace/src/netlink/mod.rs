@@ -21,8 +21,8 @@ use netlink_packet_core::{
 };
 use netlink_sys::{Socket, SocketAddr};
 
-/// Hands each datagram that came since the last call to `each`; nothing in place of one that is longer than `buffer`, and
-/// of those that were more than the kernel keeps.
+/// Hands each datagram that came since the last call to `each`; nothing in place of one that is longer than `buffer`,
+/// and of those that were more than the kernel keeps.
 fn receive(socket: &Socket, buffer: &mut [u8], mut each: impl FnMut(Option<&[u8]>)) {
     loop {
         match socket.recv(&mut &mut *buffer, libc::MSG_TRUNC) {

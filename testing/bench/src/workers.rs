@@ -87,7 +87,10 @@ fn run(pair: &Pair, binary: &std::path::Path, workers: u32, generators: u16) -> 
     let mut command = pair.a.namespace.command(binary);
     let mut agent = Agent::spawn_command(command.arg("run").arg("-c").arg(&conf).args(["--output", "json"]))?;
     agent.ready()?;
-    let program = ours().find(|program| !there.contains(&program.id())).context("the daemon has no program")?;
+    let new = ours().filter(|program| !there.contains(&program.id()));
+    // The one on the hook, where there are two.
+    let program = new.max_by_key(|program| program.name_as_str() == Some(names::EGRESS_ETHERNET));
+    let program = program.context("the daemon has no program")?;
     let program = program.fd()?;
 
     let (program, over) = (&program, &AtomicBool::new(false));
@@ -117,7 +120,9 @@ fn run(pair: &Pair, binary: &std::path::Path, workers: u32, generators: u16) -> 
 
 /// Those of our programs in the kernel that see what leaves a device with an Ethernet header.
 fn ours() -> impl Iterator<Item = ProgramInfo> {
-    loaded_programs().filter_map(Result::ok).filter(|program| program.name_as_str() == Some(names::EGRESS_ETHERNET))
+    const OURS: &str = names::EGRESS_ETHERNET;
+    let is_ours = |name: &str| name == OURS || name == names::full_program(OURS);
+    loaded_programs().filter_map(Result::ok).filter(move |program| program.name_as_str().is_some_and(is_ours))
 }
 
 /// Has the program make records of flows of its own until it is over.

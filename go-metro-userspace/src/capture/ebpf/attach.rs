@@ -364,8 +364,7 @@ fn prepare_clsact(name: &str) -> Result<(), Failure> {
         Ok(()) => return Ok(()),
     }
     // It may have had them the other way round.
-    let programs = [LinkLayer::Ethernet, LinkLayer::Ip].into_iter().flat_map(|layer| layer.programs(false));
-    for program in programs {
+    for program in [names::ENTRY_POINTS, names::FULL_PROGRAMS].concat() {
         for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
             match tc::qdisc_detach_program(name, hook, program) {
                 Ok(()) => info!(interface = name, program, "removed a filter left by a predecessor"),

@@ -39,10 +39,7 @@ use crate::privileges::lacking;
 /// The object, as `cargo xtask build-ebpf` made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/go-metro.o"));
 
-/// The entry points.
-const PROGRAMS: [&str; 4] = [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET, names::INGRESS_IP, names::EGRESS_IP];
-
-/// Those for drivers.
+/// The entry points for drivers.
 const XDP_PROGRAMS: [&str; 2] = [names::INGRESS_XDP, names::EGRESS_XDP];
 
 /// Largest ring buffer: 1 GiB holds ten seconds of two million records each.
@@ -128,8 +125,9 @@ pub(super) struct Programs {
     ebpf: Ebpf,
     /// Whether the entry points for drivers are loaded; why not.
     xdp: Result<(), String>,
-    /// The entry points' second programs, if they have any. The kernel empties it once nobody holds it.
-    _full: Option<ProgramArray<MapData>>,
+    /// Where programs for the usual packet find those for any packet; none if the latter are on the hooks. The kernel
+    /// empties it once nobody holds it.
+    full: Option<ProgramArray<MapData>>,
 }
 
 /// What the classifier hands out: records, counters, its log.
@@ -213,7 +211,6 @@ impl Classifier {
             .map_max_entries(names::SLOTS, places::slots(&places).max(1))
             .override_global(names::HOLD_UP, &hold_up, true)
             .override_global(names::MAPPED, &u8::from(is_mapped), true)
-            .override_global(names::SPLIT, &u8::from(is_split), true)
             .override_global(names::WORKERS, &workers, true)
             .override_global(names::HAS_TSTAMP_TYPE, &has_tstamp_type, true)
             .override_global(names::WAKE_MASK, &wake_mask, true)
@@ -237,10 +234,10 @@ impl Classifier {
         }
         // The logger's map stays open until the programs are loaded.
         let log = EbpfLogger::init_with_logger(&mut ebpf, LogTracer::new());
-        for name in PROGRAMS {
+        for name in names::FULL_PROGRAMS {
             program(&mut ebpf, name)?.load().map_err(|error| program_error(name, error))?;
         }
-        let full = is_split.then(|| full_programs(&mut ebpf)).transpose()?;
+        let full = is_split.then(|| usual_programs(&mut ebpf)).transpose()?;
         let xdp = match ingress {
             IngressHook::Tc => Err("not wanted".to_owned()),
             IngressHook::Xdp => XDP_PROGRAMS
@@ -273,7 +270,7 @@ impl Classifier {
                 log: log.filter(|_| level >= aya_log::Level::Debug as u8),
             },
             tries: Tries::new(map(&mut ebpf, names::TARGETS_V4)?, map(&mut ebpf, names::TARGETS_V6)?, cpu_values.ok()),
-            programs: Programs { ebpf, xdp, _full: full },
+            programs: Programs { ebpf, xdp, full },
         })
     }
 
@@ -282,7 +279,7 @@ impl Classifier {
         (self.programs, self.tries, self.reader)
     }
 
-    /// One of the entry points of [`names`].
+    /// One of [`names::ENTRY_POINTS`]: what is put on hooks.
     ///
     /// # Errors
     ///
@@ -360,7 +357,7 @@ impl Classifier {
 impl Programs {
     /// As [`Classifier::program`].
     pub(super) fn tc(&mut self, name: &str) -> Result<&mut SchedClassifier, CaptureError> {
-        program(&mut self.ebpf, name)
+        program(&mut self.ebpf, if self.full.is_some() { name } else { names::full_program(name) })
     }
 
     /// As [`Classifier::xdp`].
@@ -505,15 +502,14 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier
         .ok_or_else(|| CaptureError::Load(format!("the object has no classifier {name}")))
 }
 
-/// Loads the entry points' second programs, and has the first ones find them.
-fn full_programs(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, CaptureError> {
+/// Loads the programs for the usual packet, and has them find those for any packet, which are loaded already.
+fn usual_programs(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, CaptureError> {
     let mut array: ProgramArray<MapData> = map(ebpf, names::FULL)?;
-    for (entry, name) in (0..).zip(names::FULL_PROGRAMS) {
-        let program = program(ebpf, name)?;
-        program.load().map_err(|error| program_error(name, error))?;
-        let file = program.fd().map_err(|error| program_error(name, error))?;
+    for (entry, (usual, full)) in (0..).zip(names::ENTRY_POINTS.into_iter().zip(names::FULL_PROGRAMS)) {
+        let file = program(ebpf, full)?.fd().map_err(|error| program_error(full, error))?;
         let set = array.set(entry, file, 0);
         set.map_err(|error| CaptureError::Map { map: names::FULL, reason: error.to_string() })?;
+        program(ebpf, usual)?.load().map_err(|error| program_error(usual, error))?;
     }
     Ok(array)
 }

@@ -5,6 +5,7 @@
 //! of a virtual machine). So a look takes the time first, then the ends of all rings, and hands on what is older than
 //! [`HOLD_NS`] before that: an earlier record can be missing only if its processor was held up for longer. One that is
 //! seen to come too late is *late*: it is counted, and its flow is interrupted before and after it.
+//! While a ring is half full nothing is held back.
 //!
 //! Where the stack's own time of departure stands in a record ([`Mark::DEPARTURE`]), it passed the hook no later than
 //! the next in its ring whose time was read there, and no later than the look that found it.
@@ -182,6 +183,8 @@ pub(super) struct Drained {
     pub(super) records: usize,
     /// Whether there are more that need not be held back.
     pub(super) has_more: bool,
+    /// Whether there are some that are held back.
+    pub(super) holds_back: bool,
 }
 
 impl Merge {
@@ -281,6 +284,7 @@ impl Merge {
             }
         };
         self.is_looking = has_more;
+        let holds_back = !self.next.is_empty();
         for (cpu, ring) in self.rings.iter_mut().enumerate() {
             if ring.tail != ring.given_back {
                 ring.given_back = ring.tail;
@@ -291,14 +295,14 @@ impl Merge {
                 ring.closed = ring.lost;
             }
         }
-        Drained { records, has_more }
+        Drained { records, has_more, holds_back }
     }
 
     /// Takes the ends of all rings.
     fn look(&mut self, now_ns: Option<u64>) {
         self.now_ns = now_ns.unwrap_or(u64::MAX);
-        self.until_ns = now_ns.map_or(u64::MAX, |now| now.saturating_sub(HOLD_NS));
         self.next.clear();
+        let mut is_full = false;
         self.holes = 0;
         for (cpu, ring) in self.rings.iter_mut().enumerate() {
             // In this order: a loss that is not seen now came after all that is.
@@ -320,12 +324,17 @@ impl Merge {
             if ring.tail >= ring.bound.0 {
                 ring.bound = (ring.head, self.now_ns);
             }
+            is_full |= ring.head - ring.tail > u64::from(ring.place.mask) / 2;
             ring.is_in_hole = ring.has_hole_next();
             self.holes += usize::from(ring.is_in_hole);
             if let Some(ns) = ring.next_ns(self.now_ns) {
                 self.next.push(Reverse((ns, cpu)));
             }
         }
+        // Of a ring that is half full nothing is held back, or the rest would not last as long: one that comes late is
+        // better than many that are lost.
+        let hold_ns = if is_full { 0 } else { HOLD_NS };
+        self.until_ns = now_ns.map_or(u64::MAX, |now| now.saturating_sub(hold_ns));
     }
 }
 
@@ -593,6 +602,25 @@ mod tests {
             assert_eq!(model.read.len(), come);
         }
         assert_eq!(model.merge.late_records, 0);
+    }
+
+    #[test]
+    fn what_is_too_young_is_said_to_be_held_back_and_a_ring_that_is_half_full_is_emptied_at_once() {
+        let mut model = Model::new();
+        let drained = |model: &mut Model| {
+            let mut records = 0;
+            let drained = model.merge.drain(Some(model.now_ns), usize::MAX, &mut |_| records += 1);
+            (records, drained.holds_back)
+        };
+        assert_eq!(drained(&mut model), (0, false));
+        for k in 0..SLOTS / 2 {
+            model.emit(0, false, None);
+            model.now_ns += 1;
+            if k == SLOTS / 4 {
+                assert_eq!(drained(&mut model), (0, true));
+            }
+        }
+        assert_eq!(drained(&mut model), (SLOTS / 2, false));
     }
 
     #[test]

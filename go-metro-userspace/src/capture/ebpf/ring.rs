@@ -137,8 +137,8 @@ impl Ring {
             });
         };
         if let Some(mapped) = &mut self.mapped {
-            let Drained { records, has_more } = mapped.drain(now.map(|now| now.0), DRAIN_MAX, &mut hand);
-            self.pause = if records > 0 { PAUSE } else { self.pause.saturating_mul(2) };
+            let Drained { records, has_more, holds_back } = mapped.drain(now.map(|now| now.0), DRAIN_MAX, &mut hand);
+            self.pause = if records > 0 || holds_back { PAUSE } else { self.pause.saturating_mul(2) };
             self.has_more = has_more;
             self.read += handed;
             self.second_sides += handed.saturating_sub(records as u64);

@@ -33,7 +33,9 @@ pub(super) struct Classifier {
     cpus: Option<Array<MapData, PerCpu>>,
     /// Records that were in mapped rings so far.
     drained: u64,
-    /// The entry points' second programs; held, as the kernel empties it else.
+    /// Whether one program handles all packets.
+    has_one: bool,
+    /// Where programs for the usual packet find those for any packet; held, as the kernel empties it else.
     _full: Option<ProgramArray<MapData>>,
 }
 
@@ -115,7 +117,6 @@ impl Classifier {
             .map_max_entries(names::CPUS, cpus)
             .map_max_entries(names::SLOTS, slots * cpus)
             .override_global(names::MAPPED, &1_u8, must_exist)
-            .override_global(names::SPLIT, &u8::from(is_split), must_exist)
             .override_global(names::HAS_TSTAMP_TYPE, &1_u8, must_exist)
             // As the daemon has it for a ring of this size.
             .override_global(names::WAKE_MASK, &255_u32, must_exist)
@@ -127,10 +128,11 @@ impl Classifier {
             .load_file(file)
             .with_context(|| format!("the classifier in {} does not load", file.display()))?;
         for name in [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET] {
+            let name = if must_exist { names::full_program(name) } else { name };
             program(&mut ebpf, name)?.load().with_context(|| format!("{name} does not load"))?;
         }
         driver_program(&mut ebpf, names::INGRESS_XDP)?.load().context("the program for drivers does not load")?;
-        let full = is_split.then(|| full_programs(&mut ebpf)).transpose()?;
+        let full = is_split.then(|| usual_programs(&mut ebpf)).transpose()?;
         let ring = RingBuf::try_from(ebpf.take_map(names::RECORDS).context("no ring")?)?;
         let ring = (!is_mapped).then_some(ring);
         let mut values: Option<Array<_, PerCpu>> = ebpf.take_map(names::CPUS).map(Array::try_from).transpose()?;
@@ -151,13 +153,13 @@ impl Classifier {
                 v6.insert(&Key::new(IFINDEX_BITS + bits, TargetV6 { ifindex, addr: address.octets() }), 0, 0)?;
             }
         }
-        Ok(Self { ebpf, ring, cpus: values, drained: 0, _full: full })
+        Ok(Self { ebpf, ring, cpus: values, drained: 0, has_one: must_exist && !is_split, _full: full })
     }
 
     /// The entry point for what goes this way through an Ethernet device.
     pub(super) fn program(&mut self, way: Way) -> Result<&mut SchedClassifier> {
         let name = if way == Way::Out { names::EGRESS_ETHERNET } else { names::INGRESS_ETHERNET };
-        program(&mut self.ebpf, name)
+        program(&mut self.ebpf, if self.has_one { names::full_program(name) } else { name })
     }
 
     /// The entry point in a driver.
@@ -216,13 +218,15 @@ impl Classifier {
     }
 }
 
-/// Loads the entry points' second programs, and has the first ones find them.
-fn full_programs(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>> {
+/// Loads the programs for the usual packet, and has them find those for any packet, which are loaded already.
+fn usual_programs(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>> {
     let mut array: ProgramArray<MapData> = ebpf.take_map(names::FULL).context("no array")?.try_into()?;
-    for (entry, name) in (0..).zip(names::FULL_PROGRAMS) {
-        let program = program(ebpf, name)?;
-        program.load().with_context(|| format!("{name} does not load"))?;
-        array.set(entry, program.fd()?, 0)?;
+    for (entry, (usual, full)) in (0..).zip(names::ENTRY_POINTS.into_iter().zip(names::FULL_PROGRAMS)) {
+        // Those for devices without link header are not measured.
+        if let Ok(file) = program(ebpf, full)?.fd() {
+            array.set(entry, file, 0)?;
+            program(ebpf, usual)?.load().with_context(|| format!("{usual} does not load"))?;
+        }
     }
     Ok(array)
 }

@@ -24,12 +24,13 @@ const PAIR: [(&str, &str); 7] = [
 ];
 
 /// Metrics of the agent itself.
-const OWN: [(&str, &str); 24] = [
+const OWN: [(&str, &str); 25] = [
     ("go_metro.packets", "c"),
     ("go_metro.segments", "c"),
     ("go_metro.records", "c"),
     ("go_metro.repeats", "c"),
     ("go_metro.thinned", "c"),
+    ("go_metro.late", "c"),
     ("go_metro.lost", "c"),
     ("go_metro.fragments", "c"),
     ("go_metro.encapsulated", "c"),

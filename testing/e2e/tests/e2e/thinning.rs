@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use testing_lab::agent::{Agent, Finished, Sample};
+use testing_lab::flood::syn_flood;
 use testing_lab::traffic::{Rounds, Server, Service, bulk, connect};
 use testing_lab::{Host, Lab, Link, Pair};
 
@@ -183,4 +184,27 @@ fn try_not_to_keep_up() -> Result<(), Late> {
     })?;
     timely(with.long > without.long && with.long > 0.8, || format!("{} of one flow's rounds", with.long))?;
     timely(with.short > without.short && with.short > 0.8, || format!("{} of short flows' rounds", with.short))
+}
+
+#[test]
+fn bursts_that_fit_into_a_ring_are_not_lost_however_quiet_it_was_before() {
+    in_time("bursts", || {
+        const BURST: u32 = 100;
+        const BURSTS: u32 = 10;
+        let lab = Lab::new(Link::Veth).unwrap();
+        let (agent, _folder) = agent(&lab.a, "10.66.0.0/16", "ring_size: 16KiB, sampling: {watermark: off}");
+        for burst in 0..BURSTS {
+            // So long that the reader hardly looks any more.
+            thread::sleep(Duration::from_millis(700));
+            for part in 0..3 {
+                let first = (burst * 3 + part) * BURST;
+                assert_eq!(syn_flood(&lab.a, "eth0", first..first + BURST).unwrap(), u64::from(BURST));
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+        thread::sleep(QUIET);
+        let health = health(&agent.stop().unwrap());
+        assert_eq!(health["segments"], u64::from(3 * BURST * BURSTS));
+        timely(health["lost"] == 0, || format!("{} lost", health["lost"]))
+    });
 }

@@ -159,7 +159,12 @@ impl Read for Timed {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "its answer takes too long"));
         }
         self.stream.set_read_timeout(Some(left.min(PATIENCE)))?;
-        self.stream.read(into)
+        self.stream.read(into).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                io::Error::new(io::ErrorKind::TimedOut, format!("it said nothing for {} seconds", PATIENCE.as_secs()))
+            }
+            _ => error,
+        })
     }
 }
 

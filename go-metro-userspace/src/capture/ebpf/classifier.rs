@@ -547,6 +547,10 @@ fn load_error(error: &EbpfError) -> CaptureError {
             Some(libc::ENOSYS) => {
                 CaptureError::Unsupported { feature: "bpf(2) system call", needs: "CONFIG_BPF_SYSCALL" }
             }
+            // Of all maps these alone may be large.
+            Some(libc::ENOMEM) if [names::RECORDS, names::SLOTS].contains(&name.as_str()) => CaptureError::Load(
+                format!("no memory for `ring_size`, {io_error}: set less, or raise the memory limit"),
+            ),
             _ => CaptureError::Load(format!("map {name}: {io_error}")),
         },
         _ => CaptureError::Load(with_sources(error)),

@@ -12,8 +12,8 @@ const REPEAT: u32 = 50_000;
 const LOOPBACK: u32 = 1;
 
 pub(super) fn table(number: usize) -> Result<Table> {
-    // A record over IPv6 takes twice the room.
-    let mut classifier = Classifier::load(&[LOOPBACK], 2 * RING_BYTES)?;
+    // A record over IPv6 takes twice the room, and with half of the ring full flows are sampled.
+    let mut classifier = Classifier::load(&[LOOPBACK], 4 * RING_BYTES)?;
     // Never drained: what a record costs that is lost.
     let mut full = Classifier::load_with(&[LOOPBACK], 4096, Thinning::Off)?;
     let mut lab = Lab::load(&[])?;

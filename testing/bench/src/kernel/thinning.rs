@@ -7,7 +7,7 @@ use super::program::{Classifier, Lab, RING_BYTES, Thinning, run};
 use crate::{Table, rounds};
 
 /// Runs of a case in a round; as many records are to fit into half of the ring.
-const REPEAT: u32 = 50_000;
+const REPEAT: u32 = 30_000;
 /// What a test run says the interface is: loopback.
 const LOOPBACK: u32 = 1;
 /// Long enough for all runs of a round to be of one pick, in nanoseconds.

@@ -38,7 +38,7 @@ impl Decision {
     }
 }
 
-/// Whether a full ring asks for flows to be sampled, or some were lately.
+/// Whether a full ring asks for flows to be sampled, or some were lately: then the full program handles every packet.
 #[inline(always)]
 pub(crate) fn is_sampling() -> bool {
     pressure::is_known()

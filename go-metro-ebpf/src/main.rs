@@ -61,7 +61,7 @@ macro_rules! entry_point {
         #[classifier]
         fn $usual(ctx: TcContext) -> i32 {
             let context = Context::Skb(ctx.skb.skb);
-            if part::is_full_now() || !classify_usual(context, Direction::$direction, Link::$link) {
+            if keep::is_sampling() || !classify_usual(context, Direction::$direction, Link::$link) {
                 part::hand_over(&ctx, $entry);
             }
             TC_ACT_UNSPEC

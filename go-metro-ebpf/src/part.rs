@@ -7,14 +7,7 @@
 
 use aya_ebpf::programs::TcContext;
 
-use crate::keep;
 use crate::maps::FULL;
-
-/// Whether the full one is to handle every packet now.
-#[inline(always)]
-pub(crate) fn is_full_now() -> bool {
-    keep::is_sampling()
-}
 
 /// Goes on in the entry point's full program; does not return.
 #[inline(always)]

@@ -115,7 +115,7 @@ fn where_everything_is_a_target_nothing_is_looked_up() {
     assert_eq!(seen(&[(other, "0.0.0.0/0")], true), [1, 0]);
     assert_eq!(seen(&[(other, "::/0")], true), [0, 1]);
     assert_eq!(seen(&[(other, "0.0.0.0/0"), (other, "::/0")], true), [1, 1]);
-    // It ends with the next change, before anything is told.
+    // A change of the targets ends it, even without a call of `shorten`.
     assert_eq!(seen(&[(other, "0.0.0.0/0"), (other, "10.0.0.0/8")], false), [1, 0]);
     assert_eq!(seen(&[(other, "0.0.0.0/0"), (here, "10.0.0.0/8")], false), [0, 0]);
     assert_eq!(seen(&[(other, "0.0.0.0/0"), (here, "10.0.0.0/8")], true), [0, 0]);

@@ -22,7 +22,7 @@ use crate::threads;
 const TICK: Duration = Duration::from_millis(50);
 /// How often interfaces are looked at though the kernel told of no change, or where it does not tell.
 const LOOK_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(1)];
-/// Longest wait until what was told is acted on. The reader is woken for that.
+/// Longest wait until the reader has acted on the events, for which it is woken.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// What the thread is asked to do.

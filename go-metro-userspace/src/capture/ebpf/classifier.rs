@@ -253,10 +253,11 @@ impl Classifier {
         let (first, array) = (map(&mut ebpf, names::RECORDS)?, map(&mut ebpf, names::RINGS)?);
         let rings = if is_mapped {
             let slots = memory(&ebpf, names::SLOTS)?;
-            let merge = cpu_values.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()));
-            let merge = merge
-                .and_then(|values| Merge::new(values.clone(), slots, &places))
-                .map_err(|error| CaptureError::Map { map: names::SLOTS, reason: error.to_string() })?;
+            let merge = match &cpu_values {
+                Ok(values) => Merge::new(values.clone(), slots, &places).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            let merge = merge.map_err(|reason| CaptureError::Map { map: names::SLOTS, reason })?;
             vec![Ring::mapped(first, merge, sides)]
         } else {
             Ring::all(first, array, (workers, ring_bytes), sides)?

@@ -363,8 +363,6 @@ mod tests {
         /// When it passed the hook.
         passed_ns: u64,
         is_departure: bool,
-        /// Records that were lost before.
-        lost_before: u64,
     }
 
     /// One that waits between the clock and the ring.
@@ -423,7 +421,7 @@ mod tests {
             }
             let number = self.made.len() as u32;
             let (passed_ns, is_departure) = (self.now_ns, ahead.is_some());
-            let made = Made { number, cpu, passed_ns, is_departure, lost_before: 0 };
+            let made = Made { number, cpu, passed_ns, is_departure };
             let bits = Bits(if is_v6 { Bits::IPV6 } else { 0 });
             let time_ns = self.now_ns + ahead.unwrap_or(0);
             self.held[cpu] =

@@ -21,7 +21,7 @@ pub struct Tries {
     v4: LpmTrie<MapData, TargetV4, u8>,
     v6: LpmTrie<MapData, TargetV6, u8>,
     held: BTreeSet<(u32, IpNet)>,
-    /// Where the classifier is told; nowhere if that cannot be mapped.
+    /// Memory in which the classifier reads `told`; none if it cannot be mapped.
     cpus: Option<Arc<CpuValues>>,
     told: u32,
 }

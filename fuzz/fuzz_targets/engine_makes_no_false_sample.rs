@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use go_metro_rtt::{Addr, Direction, Endpoint, Engine, EngineConfig, FlowKey, Kind, Nanos, Outcome, Segment, Side};
-use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
+use go_metro_common::segment::{Bits, Payload, SegmentHeader, TcpFlags};
 use libfuzzer_sys::fuzz_target;
 
 const IDLE: Duration = Duration::from_secs(20);
@@ -37,7 +37,7 @@ impl Conversation {
         };
         let mut header = SegmentHeader {
             time_ns: self.at,
-            payload_len: if step[0] & 0x40 == 0 { u32::from(step[3]) } else { u32::from(step[3]) << 12 },
+            payload: Payload::new(if step[0] & 0x40 == 0 { u32::from(step[3]) } else { u32::from(step[3]) << 12 }),
             window: u16::from(step[8] & 1),
             flags: TcpFlags(step[9]),
             bits,
@@ -47,7 +47,7 @@ impl Conversation {
             self.ticks[which] = self.ticks[which].wrapping_add(u32::from(step[8] >> 6));
             header.seq = near(self.next[which], half(4));
             header.tsval = self.ticks[which];
-            let end = header.seq.wrapping_add(header.payload_len).wrapping_add(header.flags.sequence_space());
+            let end = header.seq.wrapping_add(header.payload.len()).wrapping_add(header.flags.sequence_space());
             self.next[which] = end;
         } else {
             header.ack = near(self.next[which], half(6));

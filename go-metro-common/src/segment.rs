@@ -7,6 +7,8 @@
 //! [`SegmentV4`] (48 bytes) and [`SegmentV6`] (72 bytes). Neither has padding, so no kernel memory
 //! can leak through one.
 
+use core::fmt;
+
 /// The part that both families share: 40 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,8 +25,8 @@ pub struct SegmentHeader {
     pub tsval: u32,
     /// TSecr (RFC 7323 section 3.2); meaningful only with [`Bits::TIMESTAMPS`].
     pub tsecr: u32,
-    /// Payload in bytes as the stack sees it: a GSO or GRO super-segment is up to 512 KiB.
-    pub payload_len: u32,
+    /// Payload as the stack sees it: a GSO or GRO super-segment is up to 512 KiB.
+    pub payload: Payload,
     /// Index of the interface that the segment passed.
     pub ifindex: u32,
     /// TCP port of the local end.
@@ -37,6 +39,59 @@ pub struct SegmentHeader {
     pub flags: TcpFlags,
     /// What else is known: direction, family, options.
     pub bits: Bits,
+}
+
+/// Length of a payload, and how many segments it is on the wire: 20 and 12 bits.
+#[repr(transparent)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Payload(u32);
+
+impl Payload {
+    const LEN_BITS: u32 = 20;
+    /// The longest that can be told, in bytes: twice what BIG TCP allows (include/linux/netdevice.h,
+    /// `GSO_MAX_SIZE`).
+    pub const LONGEST: u32 = (1 << Self::LEN_BITS) - 1;
+    /// The most segments that can be told.
+    pub const MOST_SEGMENTS: u32 = (1 << (u32::BITS - Self::LEN_BITS)) - 1;
+
+    /// This many bytes in one segment, or in nobody knows how many.
+    #[inline(always)]
+    pub const fn new(len: u32) -> Self {
+        Self(if len > Self::LONGEST { Self::LONGEST } else { len })
+    }
+
+    /// This many bytes, no more than [`Payload::LONGEST`], in this many segments (`skb_shinfo(skb)->gso_segs`); 0 is
+    /// one.
+    #[inline(always)]
+    pub const fn in_segments(len: u32, segments: u32) -> Self {
+        let segments = if segments > Self::MOST_SEGMENTS { Self::MOST_SEGMENTS } else { segments };
+        Self(len & Self::LONGEST | segments << Self::LEN_BITS)
+    }
+
+    /// Bytes.
+    #[inline(always)]
+    pub const fn len(self) -> u32 {
+        self.0 & Self::LONGEST
+    }
+
+    /// Whether there is none.
+    #[inline(always)]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Segments on the wire, as far as that is known: one otherwise.
+    #[inline(always)]
+    pub const fn segments(self) -> u32 {
+        let segments = self.0 >> Self::LEN_BITS;
+        if segments == 0 { 1 } else { segments }
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes in {}", self.len(), self.segments())
+    }
 }
 
 /// A segment record over IPv4: 48 bytes.

@@ -4,11 +4,11 @@ use core::ptr::write_volatile;
 
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use go_metro_common::counters::PerCpu;
-use go_metro_common::segment::{Bits, Direction, SegmentHeader, SegmentV4, SegmentV6};
+use go_metro_common::segment::{Bits, Direction, Payload, SegmentHeader, SegmentV4, SegmentV6, Sides};
 use go_metro_common::slot::Mark;
 
 use crate::clock::{Stamp, hold_up, time};
-use crate::maps::WAKE_MASK;
+use crate::maps::{SIDES, WAKE_MASK};
 use crate::parse::packet::Packet;
 use crate::ring::Ring;
 use crate::segment::{Ends, Flow, Segment};
@@ -21,9 +21,18 @@ pub(crate) fn emit(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8
     if slots::are_used() { to_slots(packet, cpu, segment, more) } else { to_ring(packet, cpu, segment, more) }
 }
 
+/// A segment's payload. How many segments it is on the wire is in a cache line of its own, which the stack has just
+/// written where it sends: only of what is timed it is looked up.
+#[inline(always)]
+fn payload(packet: Packet, segment: &Segment) -> Payload {
+    let len = segment.tcp.payload_len;
+    let is_timed = segment.is_timed() || SIDES.load() == Sides::BOTH.0;
+    Payload::in_segments(len, if is_timed { packet.segments() } else { 0 })
+}
+
 /// All of the record but the addresses, with these of its bits beside its own.
 #[inline(always)]
-fn header(segment: &Segment, time_ns: u64, more: u8) -> SegmentHeader {
+fn header(packet: Packet, segment: &Segment, time_ns: u64, more: u8) -> SegmentHeader {
     let Segment { flow, tcp, options, .. } = segment;
     let Flow { local_port, remote_port, ifindex, .. } = *flow;
     let way = match flow.direction {
@@ -36,7 +45,7 @@ fn header(segment: &Segment, time_ns: u64, more: u8) -> SegmentHeader {
         ack: tcp.ack,
         tsval: options.tsval,
         tsecr: options.tsecr,
-        payload_len: tcp.payload_len,
+        payload: payload(packet, segment),
         ifindex,
         local_port,
         remote_port,
@@ -55,7 +64,7 @@ fn to_slots(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8) -> bo
     hold_up(segment);
     let family = if is_v6 { Bits::IPV6 } else { 0 };
     let mark = if is_departure { Mark::DEPARTURE } else { 0 };
-    let first = writing.header(cpu, &header(segment, ns, family | more), mark);
+    let first = writing.header(cpu, &header(packet, segment, ns, family | more), mark);
     let written = match segment.flow.ends {
         Ends::V4 { local, remote } => first.map(|to| {
             let to = to.cast::<u32>();
@@ -98,7 +107,7 @@ fn to_ring(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8) -> boo
                 return false;
             };
             let (local, remote) = (local.to_ne_bytes(), remote.to_ne_bytes());
-            entry.write(SegmentV4 { header: header(segment, time(packet, segment).ns, more), local, remote });
+            entry.write(SegmentV4 { header: header(packet, segment, time(packet, segment).ns, more), local, remote });
             entry.submit(count_emitted(cpu, ring));
         }
         Ends::V6 { local, remote } => {
@@ -107,7 +116,7 @@ fn to_ring(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8) -> boo
                 return false;
             };
             let (local, remote) = (local.octets(), remote.octets());
-            let header = header(segment, time(packet, segment).ns, Bits::IPV6 | more);
+            let header = header(packet, segment, time(packet, segment).ns, Bits::IPV6 | more);
             entry.write(SegmentV6 { header, local, remote });
             entry.submit(count_emitted(cpu, ring));
         }

@@ -103,7 +103,7 @@ impl Writing {
                 $(unsafe { write_volatile(&raw mut (*slot).header.$field, header.$field) };)*
             };
         }
-        store!(time_ns seq ack tsval tsecr payload_len ifindex local_port remote_port window flags bits);
+        store!(time_ns seq ack tsval tsecr payload ifindex local_port remote_port window flags bits);
         // SAFETY: as above.
         unsafe {
             write_volatile(&raw mut (*slot).mark, mark | lossy);

@@ -8,7 +8,7 @@ use std::io::BufRead as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, TcpFlags};
+use go_metro_common::segment::{Bits, Payload, SegmentHeader, SegmentV4, TcpFlags};
 use go_metro_rtt::{Batch, Engine, EngineConfig, FlowKey, Outcome, Segment, Summaries, SummaryLimits, shard_of};
 use nix::time::{ClockId, clock_gettime};
 
@@ -136,13 +136,13 @@ fn sent(flow: u32, seq: u32, flags: u8) -> SegmentV4 {
 
 fn sent_len(flow: u32, seq: u32, payload_len: u32, flags: u8) -> SegmentV4 {
     let mut record = record(flow, flags, Bits::EGRESS);
-    (record.header.seq, record.header.payload_len) = (seq, payload_len);
+    (record.header.seq, record.header.payload) = (seq, Payload::new(payload_len));
     record
 }
 
 fn received(flow: u32, ack: u32, payload_len: u32, flags: u8) -> SegmentV4 {
     let mut record = record(flow, flags, 0);
-    (record.header.ack, record.header.payload_len) = (ack, payload_len);
+    (record.header.ack, record.header.payload) = (ack, Payload::new(payload_len));
     record
 }
 

@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 
 use go_metro_rtt::{
-    Addr, Bits, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, SegmentHeader, Side, TcpFlags,
+    Addr, Bits, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Payload, Segment, SegmentHeader, Side, TcpFlags,
 };
 
 fn main() -> io::Result<()> {
@@ -41,7 +41,7 @@ pub fn run(out: &mut impl Write) -> io::Result<()> {
             time_ns: ms * 1_000_000,
             seq,
             ack,
-            payload_len,
+            payload: Payload::new(payload_len),
             window: 500,
             flags: TcpFlags(TcpFlags::ACK),
             bits: Bits(if sent { Bits::EGRESS } else { 0 }),

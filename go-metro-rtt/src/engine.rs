@@ -12,9 +12,12 @@ use go_metro_common::segment::TcpFlags;
 use crate::early::{Early, EarlySegments};
 use crate::flow::{Flow, FlowLimits, Sent, Ticks};
 use crate::hashed::Hashed;
+use crate::health::PeerHealth;
 use crate::key::Key;
+use crate::ledger::{Before, HealthLimits, Ledger};
 use crate::outstanding::{COMMON_PER_FLOW, Pool};
 use crate::sample::{Quiet, Rejection};
+use crate::summary::PairKey;
 use crate::table::{Ended, FlowTable, Lifetimes, NIL};
 use crate::time::nanoseconds;
 use crate::{Class, Direction, FlowKey, Kind, Nanos, Outcome, Rtt, Segment};
@@ -109,7 +112,7 @@ impl EngineCounters {
     }
 
     fn note_sent(&mut self, sent: Sent) {
-        self.retransmissions += u64::from(sent.retransmission);
+        self.retransmissions += u64::from(sent.again.is_some());
         self.thinned += u64::from(sent.thinned);
         self.pool_full += u64::from(sent.pool_full);
     }
@@ -147,6 +150,8 @@ pub struct Engine {
     gaps: u8,
     /// Records may be missing among those that come now.
     is_doubtful: bool,
+    /// Counts health, where that is wanted.
+    ledger: Option<Ledger>,
     /// Bits for the hashes of the flows that have begun since those of a batch were looked up ([`bit_of`]).
     begun: u64,
 }
@@ -178,6 +183,7 @@ impl Engine {
             counters: EngineCounters::default(),
             gaps: 0,
             is_doubtful: false,
+            ledger: None,
             begun: 0,
         }
     }
@@ -192,7 +198,34 @@ impl Engine {
 
     /// Drops all flows and keeps the counters.
     pub(super) fn drop_flows(&mut self) {
-        *self = Self { counters: self.counters, is_doubtful: self.is_doubtful, ..Self::new(self.config) };
+        let mut ledger = self.ledger.take();
+        if let Some(ledger) = &mut ledger {
+            self.table.for_each(|index, key, flow| ledger.end(index, key, flow));
+            ledger.resize(self.config.max_flows.max(1) as usize);
+        }
+        *self = Self { counters: self.counters, is_doubtful: self.is_doubtful, ledger, ..Self::new(self.config) };
+    }
+
+    /// Counts [`PeerHealth`] from now on, within these limits, or no longer.
+    pub fn count_health(&mut self, limits: Option<HealthLimits>) {
+        match (limits, &mut self.ledger) {
+            (None, ledger) => *ledger = None,
+            (Some(limits), Some(ledger)) => ledger.set_limits(limits),
+            (Some(limits), ledger) => {
+                let mut new = Ledger::new(limits, self.config.max_flows.max(1) as usize);
+                self.table.for_each(|index, _, _| new.begin(index));
+                *ledger = Some(new);
+            }
+        }
+    }
+
+    /// Hands out what was counted of each pair of hosts since the last time; none for those beyond
+    /// [`HealthLimits::max_pairs`] together, and for what strangers made that showed no more than an address.
+    pub fn take_health(&mut self, sink: impl FnMut(Option<PairKey>, &PeerHealth)) {
+        let table = &self.table;
+        if let Some(ledger) = &mut self.ledger {
+            ledger.take(|index| table.key(index), sink);
+        }
     }
 
     /// Whether every segment of the peers comes from now on, as [`EngineConfig::peers_complete`] has it. What is known
@@ -227,6 +260,7 @@ impl Engine {
         }
         for Hashed { hash, likely, .. } in hashed.iter_mut() {
             *likely = self.table.touch_entry(*hash, &self.pool, &mut warm);
+            warm ^= self.ledger.as_ref().map_or(0, |ledger| ledger.touch(*likely));
         }
         // Only the reading counts, not what was read.
         black_box(warm);
@@ -251,8 +285,15 @@ impl Engine {
 
     /// Forgets the flows whose time is over at `now`, on the clock of the records.
     pub fn expire(&mut self, now: Nanos) {
-        while let Some(ended) = self.table.expire_one(now, &mut self.pool) {
-            self.count_end(ended);
+        while let Some((index, ended)) = self.table.next_over(now) {
+            self.end(index, ended);
+        }
+        while let Some(ledger) = &mut self.ledger
+            && let Some((index, isn)) = ledger.next_overdue(now)
+        {
+            if let Some(key) = self.table.key(index) {
+                ledger.give_up(index, isn, &key);
+            }
         }
     }
 
@@ -307,13 +348,18 @@ impl Engine {
     fn sent(&mut self, segment: &Segment, key: &Key, hash: u32, likely: u32) -> Outcome {
         let Some(index) = self.live_flow(segment, key, hash, likely) else {
             // A reset of what was never seen, as a port scan gets: nothing to time, so no flow.
-            if !segment.has(TcpFlags::RST) && !segment.is_empty() {
+            if segment.has(TcpFlags::RST) {
+                self.ledger.iter_mut().for_each(|ledger| ledger.sent_reset(key, segment));
+            } else if !segment.is_empty() {
                 self.begin(segment, key, hash);
             }
             return Outcome::Sent;
         };
         let entry = self.table.entry_mut(index);
         let sent = entry.flow.sent(segment, &mut self.pool.share(index), self.limits);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.sent(index, key, segment, sent, &entry.flow);
+        }
         if let Some(life) = entry.touch(segment.time()) {
             self.table.relist(index, life, segment.time());
         }
@@ -329,7 +375,13 @@ impl Engine {
             return Outcome::Quiet(Quiet::NothingSent);
         };
         let entry = self.table.entry_mut(index);
+        let before = self.ledger.is_some().then(|| Before::of(&entry.flow));
         let outcome = entry.flow.received(segment, &mut self.pool.share(index), self.limits);
+        if let Some((ledger, before)) = self.ledger.as_mut().zip(before)
+            && before.is_of_interest(segment, &outcome)
+        {
+            ledger.received(index, key, segment, before, &entry.flow);
+        }
         if let Some(life) = entry.touch(segment.time()) {
             self.table.relist(index, life, segment.time());
         }
@@ -372,8 +424,17 @@ impl Engine {
 
     #[cold]
     fn end(&mut self, index: u32, ended: Ended) {
-        self.table.remove(index, &mut self.pool);
+        self.remove(index);
         self.count_end(ended);
+    }
+
+    fn remove(&mut self, index: u32) {
+        if let Some(ledger) = &mut self.ledger
+            && let Some(key) = self.table.key(index)
+        {
+            ledger.end(index, &key, &self.table.entry_mut(index).flow);
+        }
+        self.table.remove(index, &mut self.pool);
     }
 
     /// A flow begins with what this end sends.
@@ -381,22 +442,27 @@ impl Engine {
     fn begin(&mut self, segment: &Segment, key: &Key, hash: u32) {
         while self.table.is_full() {
             let Some(oldest) = self.table.least_recent() else { break };
-            self.table.remove(oldest, &mut self.pool);
+            self.remove(oldest);
             self.counters.flows_evicted += 1;
         }
         self.counters.flows_begun += 1;
         let index = self.table.next_index();
         self.pool.make_room_for(index);
         let (early, mut pool) = (self.early.take(hash), self.pool.share(index));
+        let mut sent = Sent::default();
         let flow = if early == Early::NOTHING && Flow::is_opened_alone(segment, self.limits) {
             Flow::opened_alone(segment, self.gaps, &mut pool)
         } else {
             let mut flow = Flow::after_gaps(self.gaps);
             flow.follow_early(early);
-            let sent = flow.weigh_sent(segment, &mut pool, self.limits);
+            sent = flow.weigh_sent(segment, &mut pool, self.limits);
             self.counters.note_sent(sent);
             flow
         };
+        if let Some(ledger) = &mut self.ledger {
+            ledger.begin(index);
+            ledger.sent(index, key, segment, sent, &flow);
+        }
         self.table.insert(*key, hash, segment.time(), flow);
         self.begun |= bit_of(hash);
     }

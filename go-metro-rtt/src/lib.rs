@@ -11,7 +11,7 @@
 //!
 //! ```
 //! use go_metro_rtt::{
-//!     Addr, Bits, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, SegmentHeader, Side, TcpFlags,
+//!     Addr, Bits, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Payload, Segment, SegmentHeader, Side, TcpFlags,
 //! };
 //!
 //! let flow = FlowKey {
@@ -21,7 +21,8 @@
 //!     side: Side::Remote,
 //! };
 //! let usual = SegmentHeader { flags: TcpFlags(TcpFlags::ACK), window: 500, ..Default::default() };
-//! let request = SegmentHeader { time_ns: 1_000, seq: 1, payload_len: 100, bits: Bits(Bits::EGRESS), ..usual };
+//! let payload = Payload::new(100);
+//! let request = SegmentHeader { time_ns: 1_000, seq: 1, payload, bits: Bits(Bits::EGRESS), ..usual };
 //! let answer = SegmentHeader { time_ns: 51_000, ack: 101, ..usual };
 //!
 //! let mut engine = Engine::new(EngineConfig::default());
@@ -62,8 +63,9 @@
 //! assert_eq!((stats.count(), stats.mean_ms()), (3, 52.0));
 //! ```
 //!
-//! Order of modules: `batch` → `engine` → `hashed`, `merge` → `summary`, `table` → `distribution`, `flow`, `index` →
-//! `early`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `segment` → `seq`, `time`.
+//! Order of modules: `batch` → `engine` → `hashed`, `merge` → `table` → `ledger` → `summary` → `distribution`, `flow`,
+//! `index` → `early`, `health`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `segment` → `seq`,
+//! `time`.
 
 #![forbid(unsafe_code)]
 
@@ -73,9 +75,11 @@ mod early;
 mod engine;
 mod flow;
 mod hashed;
+mod health;
 mod histogram;
 mod index;
 mod key;
+mod ledger;
 mod merge;
 mod outstanding;
 mod ports;
@@ -88,12 +92,14 @@ mod table;
 mod time;
 
 #[doc(inline)]
-pub use go_metro_common::segment::{Bits, Direction, SegmentHeader, SegmentV4, SegmentV6, Sides, TcpFlags};
+pub use go_metro_common::segment::{Bits, Direction, Payload, SegmentHeader, SegmentV4, SegmentV6, Sides, TcpFlags};
 
 pub use batch::Batch;
 pub use distribution::{Figure, QUANTILE_ERROR};
 pub use engine::{Engine, EngineConfig, EngineCounters};
+pub use health::{By, Cause, Connect, PeerHealth, Role};
 pub use histogram::{Buckets, Histogram};
+pub use ledger::HealthLimits;
 pub use ports::{Ports, parse_ports};
 pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Sample};
 pub use segment::{Addr, Endpoint, FlowKey, Segment, Side};

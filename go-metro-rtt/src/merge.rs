@@ -29,6 +29,10 @@ impl Interval {
                 }
             }
         }
-        Self { pairs: pairs.into_iter().collect(), other: (folded_samples > 0).then_some(other), folded_samples }
+        Self {
+            pairs: pairs.into_iter().collect(),
+            other: (folded_samples > 0 || other.health.is_some()).then_some(other),
+            folded_samples,
+        }
     }
 }

@@ -48,6 +48,11 @@ impl Addr {
         [bits as u64, (bits >> 64) as u64]
     }
 
+    /// What [`Addr::words`] is of.
+    pub(super) fn of_words([low, high]: [u64; 2]) -> Self {
+        Self((u128::from(high) << 64 | u128::from(low)).to_ne_bytes())
+    }
+
     /// As a number, the first byte highest.
     #[inline]
     pub const fn bits(self) -> u128 {
@@ -177,7 +182,7 @@ impl Segment {
         if sides == Sides::REMOTE {
             return sink(self);
         }
-        let (direction, flags, len) = (self.direction(), self.header.flags, self.header.payload_len);
+        let (direction, flags, len) = (self.direction(), self.header.flags, self.header.payload.len());
         if sides.contains(Sides::REMOTE) && is_relevant(Sides::REMOTE, direction, flags, len) {
             sink(self);
         }
@@ -211,7 +216,7 @@ impl Segment {
     /// Sequence space it occupies: payload, SYN and FIN.
     #[inline]
     pub fn len(&self) -> u32 {
-        self.header.payload_len.wrapping_add(self.header.flags.sequence_space())
+        self.header.payload.len().wrapping_add(self.header.flags.sequence_space())
     }
 
     /// Whether it occupies no sequence space.

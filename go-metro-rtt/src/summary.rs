@@ -9,7 +9,8 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::distribution::{Distribution, Figure};
-use crate::{Addr, Histogram, Kind, Rtt, Sample, Side};
+use crate::health::PeerHealth;
+use crate::{Addr, FlowKey, Histogram, Kind, Rtt, Sample, Side};
 
 /// What names a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,9 +25,8 @@ pub struct PairKey {
     pub side: Side,
 }
 
-impl From<&Sample> for PairKey {
-    fn from(sample: &Sample) -> Self {
-        let flow = &sample.flow;
+impl From<&FlowKey> for PairKey {
+    fn from(flow: &FlowKey) -> Self {
         Self { local: flow.local.addr, remote: flow.remote.addr, ifindex: flow.ifindex, side: flow.side }
     }
 }
@@ -201,13 +201,15 @@ impl fmt::Debug for Stats {
     }
 }
 
-/// What one pair of hosts measured in one interval. At least one of the two series is there.
+/// What one pair of hosts measured in one interval. Something is there.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PairSummary {
     /// Samples of data and FIN segments.
     pub data: Option<Stats>,
     /// Samples of the handshake.
     pub connect: Option<Stats>,
+    /// How well its connections did, where that is counted and there was any traffic.
+    pub health: Option<Box<PeerHealth>>,
 }
 
 impl PairSummary {
@@ -237,6 +239,11 @@ impl PairSummary {
                 (_, None) => {}
             }
         }
+        other.health.iter().for_each(|health| self.add_health(health));
+    }
+
+    fn add_health(&mut self, health: &PeerHealth) {
+        self.health.get_or_insert_default().merge(health);
     }
 }
 
@@ -309,7 +316,7 @@ impl Summaries {
             return;
         }
         let full = self.pairs.len() >= self.limits.max_pairs;
-        let key = PairKey::from(sample);
+        let key = PairKey::from(&sample.flow);
         let summary = match self.pairs.get_mut(&key) {
             Some(summary) => summary,
             None if full => {
@@ -321,12 +328,22 @@ impl Summaries {
         summary.add(sample, &self.limits);
     }
 
+    /// Adds what was counted of a pair's connections; without a pair, or when there are too many, to `other`.
+    pub fn add_health(&mut self, pair: Option<PairKey>, health: &PeerHealth) {
+        let full = self.pairs.len() >= self.limits.max_pairs;
+        let summary = match pair {
+            Some(pair) if !full || self.pairs.contains_key(&pair) => self.pairs.entry(pair).or_default(),
+            _ => &mut self.other,
+        };
+        summary.add_health(health);
+    }
+
     /// Hands out the interval and starts the next, empty.
     pub fn take(&mut self) -> Interval {
         let other = std::mem::take(&mut self.other);
         Interval {
             pairs: self.pairs.drain().collect(),
-            other: (self.folded_samples > 0).then_some(other),
+            other: (self.folded_samples > 0 || other.health.is_some()).then_some(other),
             folded_samples: std::mem::take(&mut self.folded_samples),
         }
     }

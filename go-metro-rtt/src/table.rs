@@ -11,6 +11,7 @@ use crate::Nanos;
 use crate::flow::{Flow, Life};
 use crate::index::{self, Index};
 use crate::key::Key;
+use crate::ledger;
 use crate::outstanding::{BYTES_PER_NODE, COMMON_PER_FLOW, Pool};
 use crate::time::nanoseconds;
 
@@ -238,19 +239,25 @@ impl FlowTable {
         [self.closing.oldest, self.open.oldest].into_iter().find(|index| *index != NIL)
     }
 
-    /// Removes one flow whose time was over before `now`. The list of open flows is up to [`TOUCH_EVERY`] out of order,
-    /// so that a flow may be removed that much late; [`FlowTable::is_over`] is exact.
-    pub(super) fn expire_one(&mut self, now: Nanos, pool: &mut Pool) -> Option<Ended> {
-        for oldest in [self.closing.oldest, self.open.oldest] {
-            if oldest == NIL {
-                continue;
-            }
-            if let Some(ended) = self.is_over(oldest, now) {
-                self.remove(oldest, pool);
-                return Some(ended);
+    /// A flow whose time was over before `now`, and why. The list of open flows is up to [`TOUCH_EVERY`] out of order,
+    /// so that a flow may be found that much late; [`FlowTable::is_over`] is exact.
+    pub(super) fn next_over(&self, now: Nanos) -> Option<(u32, Ended)> {
+        let oldest = [self.closing.oldest, self.open.oldest].into_iter().filter(|index| *index != NIL);
+        oldest.into_iter().find_map(|index| Some((index, self.is_over(index, now)?)))
+    }
+
+    /// The key of the flow of this number, if there is one.
+    pub(super) fn key(&self, index: u32) -> Option<Key> {
+        self.entries.get(index as usize).map(|entry| entry.key).filter(|key| *key != Key::NONE)
+    }
+
+    /// Every flow.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(u32, &Key, &Flow)) {
+        for (index, entry) in (0..).zip(&self.entries) {
+            if entry.key != Key::NONE {
+                visit(index, &entry.key, &entry.flow);
             }
         }
-        None
     }
 
     /// Every flow that `wanted` names.
@@ -303,6 +310,6 @@ impl FlowTable {
     }
 }
 
-/// What room for one flow costs: its entry, its share of the index, and its own node.
-const BYTES_PER_FLOW: usize = size_of::<Entry>() + index::BYTES_PER_ENTRY + BYTES_PER_NODE;
+/// What room for one flow costs: its entry, its share of the index, its own node, and what is counted of its health.
+const BYTES_PER_FLOW: usize = size_of::<Entry>() + index::BYTES_PER_ENTRY + BYTES_PER_NODE + ledger::BYTES_PER_FLOW;
 const _: () = assert!(BYTES_PER_FLOW + COMMON_PER_FLOW * BYTES_PER_NODE <= 256);

@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, TcpFlags};
+use go_metro_common::segment::{Bits, Payload, SegmentHeader, SegmentV4, TcpFlags};
 use go_metro_rtt::{Batch, Engine, EngineConfig, Outcome, Segment, Summaries, SummaryLimits};
 
 /// The system's allocator, counting.
@@ -38,7 +38,7 @@ fn segment(flow: u32, time_ns: u64, flags: u8, bits: u8, seq: u32, ack: u32) -> 
         time_ns,
         seq,
         ack,
-        payload_len,
+        payload: Payload::new(payload_len),
         local_port: 1024 + flow as u16,
         remote_port: 443,
         flags,

@@ -9,7 +9,7 @@
 
 mod support;
 
-use go_metro_common::segment::{Bits, TcpFlags};
+use go_metro_common::segment::{Bits, Payload, TcpFlags};
 use go_metro_rtt::{EngineConfig, Nanos, Outcome, Segment};
 use proptest::prelude::*;
 use support::property::cases;
@@ -163,7 +163,7 @@ fn forge(forged: &Forged, at_ns: u64, sent: u32, acknowledged: u32) -> Segment {
             header.bits.0 |= if sack { Bits::SACK_ABOVE } else { 0 };
         }
         Forged::Other { port, flags, bits, seq, ack, len } => {
-            (header.seq, header.ack, header.payload_len, header.flags.0) = (seq, ack, len, flags);
+            (header.seq, header.ack, header.payload, header.flags.0) = (seq, ack, Payload::new(len), flags);
             header.bits.0 = bits & !Bits::EGRESS;
             segment.flow.local.port = port;
         }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use go_metro_common::segment::{Bits, SegmentHeader, SegmentV4, TcpFlags};
+use go_metro_common::segment::{Bits, Payload, SegmentHeader, SegmentV4, TcpFlags};
 use go_metro_rtt::{Batch, Engine, EngineConfig, Outcome, Segment};
 
 const FLOWS: u32 = 1_000_000;
@@ -14,7 +14,7 @@ fn sent(flow: u32, time_ns: u64, flags: u8, seq: u32, payload_len: u32) -> Segme
     let header = SegmentHeader {
         time_ns,
         seq,
-        payload_len,
+        payload: Payload::new(payload_len),
         local_port: 443,
         remote_port: 40_000,
         flags: TcpFlags(flags),

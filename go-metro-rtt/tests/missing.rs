@@ -13,7 +13,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags};
+use go_metro_common::segment::{Bits, Payload, SegmentHeader, Sides, TcpFlags};
 use go_metro_rtt::{Addr, Direction, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
 use support::path::{BASE, Frame, Random, Settings, simulate};
 
@@ -45,7 +45,7 @@ fn segment(frame: &Frame) -> Segment {
         ack: frame.ack.map_or(0, |ack| (ack + WRAP) as u32),
         tsval: tsval.wrapping_sub(TICKS_BEFORE_ZERO),
         tsecr: if tsecr == 0 { 0 } else { tsecr.wrapping_sub(TICKS_BEFORE_ZERO) },
-        payload_len: frame.len as u32,
+        payload: Payload::new(frame.len as u32),
         window: frame.window,
         flags: TcpFlags(bit(frame.syn, TcpFlags::SYN) | bit(frame.ack.is_some(), TcpFlags::ACK)),
         bits: Bits(

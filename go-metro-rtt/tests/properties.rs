@@ -5,7 +5,7 @@
 
 mod support;
 
-use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
+use go_metro_common::segment::{Bits, Payload, SegmentHeader, TcpFlags};
 use go_metro_rtt::{
     Addr, Batch, Class, Endpoint, Engine, EngineConfig, FlowKey, Interval, Kind, Outcome, PairKey, PairSummary, Rtt,
     Sample, Segment, Side, Stats, Summaries, SummaryLimits, shard_of,
@@ -33,7 +33,7 @@ fn segment(s: &Seg) -> Segment {
         ack: s.ack.unwrap_or_default() as u32,
         tsval: s.tsval.unwrap_or_default(),
         tsecr: s.tsecr.unwrap_or_default(),
-        payload_len: s.len as u32,
+        payload: Payload::new(s.len as u32),
         window: s.window,
         flags: TcpFlags(bit(s.syn, TcpFlags::SYN) | bit(s.fin, TcpFlags::FIN) | bit(s.ack.is_some(), TcpFlags::ACK)),
         bits: Bits(

@@ -16,7 +16,7 @@ use go_metro_rtt::{
 use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource};
 use crate::capture::recorded::{self, Called, Wanted};
-use crate::output::naming::{KernelTimes, Names};
+use crate::output::naming::{Beside, Names};
 use crate::output::plot::{Panel, Plot};
 use crate::output::sample::SampleWriter;
 use crate::output::table::Columns;
@@ -184,10 +184,10 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     }
     let counters = engine.counters();
     if !lines {
-        let pairs = naming::name_pairs(&interval, &Addresses { tells_side, source }, &KernelTimes::new());
+        let pairs = naming::name_pairs(&interval, &Addresses { tells_side, source }, &Beside::default());
         match options.format {
             Format::Table => {
-                let columns = Columns { side: tells_side, kernel: false };
+                let columns = Columns { side: tells_side, ..Columns::default() };
                 let text = match options.width {
                     Some(width) => table::render_within(width, &pairs, columns),
                     None => table::render(&pairs, columns),

@@ -28,7 +28,7 @@ fn outcome(segments: &[Segment], counters: &SourceCounters) -> Outcome {
         ack: segment.header.ack,
         flags: segment.header.flags.0,
         window: segment.header.window,
-        payload_len: segment.header.payload_len,
+        payload_len: segment.header.payload.len(),
         timestamps: segment.tsval().zip(segment.tsecr()),
         option_bits: segment.header.bits.0 & !(Bits::EGRESS | Bits::IPV6 | Bits::TIMESTAMPS),
     });

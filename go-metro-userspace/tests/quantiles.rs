@@ -85,12 +85,22 @@ fn summary(samples: &[u64], limits: SummaryLimits) -> PairSummary {
 
 fn pair(summary: PairSummary) -> NamedPair {
     let (src, dst, iface) = ("10.0.0.1".to_owned(), "10.0.0.2".to_owned(), "0".to_owned());
-    NamedPair { src, dst, remotes: Vec::new(), iface, side: None, tags: Arc::from([]), summary, kernel: None }
+    NamedPair {
+        src,
+        dst,
+        remotes: Vec::new(),
+        iface,
+        side: None,
+        tags: Arc::from([]),
+        summary,
+        kernel: None,
+        base: None,
+    }
 }
 
 fn report(pair: NamedPair) -> Report {
     let (at, interval) = (SystemTime::UNIX_EPOCH, Duration::from_secs(1));
-    Report { at, interval, backend: "file", pairs: vec![pair], health: Health::default() }
+    Report { at, interval, backend: "file", pairs: vec![pair], health: Health::default(), incomplete: false }
 }
 
 #[derive(Clone, Default)]

@@ -66,6 +66,15 @@ impl Packet {
         }
     }
 
+    /// Segments that a super-segment is cut into or was merged from; 0 or 1 for what is none.
+    #[inline(always)]
+    pub(crate) fn segments(self) -> u32 {
+        match self.context {
+            Context::Skb(skb) => field!(skb, gso_segs),
+            Context::Xdp(_) => 1,
+        }
+    }
+
     /// Index of the interface.
     #[inline(always)]
     pub(crate) fn ifindex(self) -> u32 {

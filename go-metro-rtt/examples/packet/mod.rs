@@ -1,7 +1,7 @@
 //! What the engine needs of a packet, read with etherparse.
 
 use etherparse::{LaxNetSlice, LaxSlicedPacket, TcpOptionElement, TransportSlice};
-use go_metro_rtt::{Addr, Bits, Endpoint, SegmentHeader, TcpFlags};
+use go_metro_rtt::{Addr, Bits, Endpoint, Payload, SegmentHeader, TcpFlags};
 
 /// A TCP segment: who sent it to whom, and all of its header but what only the point of capture knows.
 pub struct Packet {
@@ -28,7 +28,7 @@ pub fn read(packet: &LaxSlicedPacket<'_>) -> Option<Packet> {
     let mut header = SegmentHeader {
         seq: tcp.sequence_number(),
         ack: tcp.acknowledgment_number(),
-        payload_len: u32::try_from(ip_payload_len.checked_sub(tcp.header_slice().len())?).ok()?,
+        payload: Payload::new(u32::try_from(ip_payload_len.checked_sub(tcp.header_slice().len())?).ok()?),
         window: tcp.window_size(),
         // The control bits, as they are on the wire.
         flags: TcpFlags(tcp.slice()[13]),

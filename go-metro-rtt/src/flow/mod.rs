@@ -23,7 +23,7 @@ mod sent;
 use ack_delay::AckDelay;
 use flags::{FlowFlags, Known};
 use hole::Hole;
-pub(crate) use sent::Sent;
+pub(crate) use sent::{Again, Sent};
 
 use crate::outstanding::{Queue, Share, Transmission};
 use crate::{Nanos, Rtt, Segment, SeqNum};
@@ -50,12 +50,18 @@ pub(crate) struct Ticks(u32);
 
 impl Ticks {
     /// No less than this many nanoseconds.
-    pub(crate) fn at_least(ns: u64) -> Self {
-        Self(u32::try_from(ns.div_ceil(1 << 20)).unwrap_or(u32::MAX) & (u32::MAX >> 1))
+    pub(crate) const fn at_least(ns: u64) -> Self {
+        let ticks = ns.div_ceil(1 << 20);
+        Self(if ticks > (u32::MAX >> 1) as u64 { u32::MAX >> 1 } else { ticks as u32 })
     }
 
-    fn of(time: Nanos) -> Self {
+    pub(crate) fn of(time: Nanos) -> Self {
         Self((time.0 >> 20) as u32)
+    }
+
+    /// The lower half: a span up to a minute, or a point within one.
+    pub(crate) const fn low(self) -> u16 {
+        self.0 as u16
     }
 }
 
@@ -187,7 +193,7 @@ impl Flow {
 
     /// Whether the flow is followed, and nothing speaks against timing what is on record.
     #[inline]
-    fn is_usual(&self) -> bool {
+    pub(crate) fn is_usual(&self) -> bool {
         const SPEAKS_AGAINST: FlowFlags = FlowFlags::DUPLICATES
             .union(FlowFlags::PEER_MISSED)
             .union(FlowFlags::UNA_ASSUMED)
@@ -202,6 +208,30 @@ impl Flow {
         !self.hole.is_none()
             || self.known.intersects(Known::RECOVERY | Known::ACKED_AHEAD)
             || self.flags.contains(FlowFlags::PEER_MISSED)
+    }
+}
+
+/// What others are told of it.
+impl Flow {
+    /// First sequence number not acknowledged.
+    pub(crate) fn snd_una(&self) -> SeqNum {
+        self.snd_una
+    }
+
+    /// Sequence number after the highest sent.
+    pub(crate) fn snd_nxt(&self) -> SeqNum {
+        self.snd_nxt
+    }
+
+    /// Whether the peer uses SACK, as far as that is known.
+    pub(crate) fn uses_sack(&self) -> bool {
+        // Where the handshake was not seen: all do.
+        self.flags.contains(FlowFlags::SACK_IN_USE) || !self.known.intersects(Known::LOCAL_ISN | Known::REMOTE_ISN)
+    }
+
+    /// The TSval of the only retransmission that is waited for.
+    pub(crate) fn single_retransmission(&self) -> Option<u32> {
+        self.recovery().filter(|_| self.outstanding.retransmissions() == 1)?.tsval
     }
 }
 
@@ -313,7 +343,7 @@ impl Flow {
 
 #[cfg(test)]
 mod tests {
-    use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
+    use go_metro_common::segment::{Bits, Payload, SegmentHeader, TcpFlags};
 
     use super::*;
     use crate::outstanding::{Advance, Pool};
@@ -333,7 +363,7 @@ mod tests {
                 time_ns: 7,
                 seq: 5,
                 ack: 3,
-                payload_len: 2,
+                payload: Payload::new(2),
                 tsval: 9,
                 flags,
                 bits,

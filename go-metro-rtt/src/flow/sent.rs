@@ -1,5 +1,6 @@
 //! What the local end sends (rules 1, 2, 5, 8, 9 and 11).
 
+use bitflags::bitflags;
 use go_metro_common::segment::{Bits, TcpFlags};
 
 use super::{Flow, FlowFlags, FlowLimits, Known, Recovery, Ticks};
@@ -8,11 +9,26 @@ use crate::segment::Continuity;
 use crate::seq::LARGEST_WINDOW;
 use crate::{Nanos, Segment, SeqNum};
 
+bitflags! {
+    /// What was known when something was sent again.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct Again: u8 {
+        /// It starts with the first byte that is not acknowledged.
+        const HEAD = 1 << 0;
+        /// It ends with the last byte that was sent.
+        const TAIL = 1 << 1;
+        /// The receiver had shown a hole.
+        const SHOWN = 1 << 2;
+        /// SACK is in use, as far as that is known.
+        const SACK = 1 << 3;
+    }
+}
+
 /// What the outbound side of a flow did, for the engine's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sent {
     /// It was a retransmission.
-    pub(crate) retransmission: bool,
+    pub(crate) again: Option<Again>,
     /// Others were dropped from the record to make room.
     pub(crate) thinned: bool,
     /// It could not be recorded: the pool is exhausted.
@@ -138,7 +154,7 @@ impl Flow {
         }
         if is_missed {
             // Rule 5: of what was sent before the first that is seen.
-            sent.retransmission = true;
+            sent.again = Some(Again::HEAD | Again::SHOWN);
             self.snd_nxt = end;
             self.enter_hole(end, pool);
             return sent;
@@ -153,13 +169,17 @@ impl Flow {
         };
         // Rule 2: what starts below was sent before.
         let again = start.before(self.snd_nxt);
+        let evidence = self.evidence(start, end);
+        let newest = self.outstanding.newest(pool);
         // Rule 9.
         let room = self.outstanding.make_room(pool, again, limits.outstanding);
         if room == Room::Useless {
             self.record_is_useless(pool);
         }
         let is_kept = if again {
-            sent.retransmission = true;
+            // The stack gives several that it sends at once one time, and if it changes processors between two of them,
+            // they may come in another order.
+            sent.again = newest.is_none_or(|newest| segment.time() > newest).then_some(evidence);
             self.retransmit(&transmission, pool)
         } else {
             // Rule 1.
@@ -184,6 +204,17 @@ impl Flow {
         self.snd_nxt = start;
         self.flags.insert(FlowFlags::SYNCHRONISED);
         self.flags.set(FlowFlags::UNA_ASSUMED, acked.is_none() && !is_known);
+    }
+
+    /// What is known of why this is sent again, if it is.
+    fn evidence(&self, start: SeqNum, end: SeqNum) -> Again {
+        let shows_hole = self.hole.certain().is_some() && !self.hole.is_record_full() || self.duplicates_show_hole();
+        let mut evidence = Again::empty();
+        evidence.set(Again::HEAD, start == self.snd_una);
+        evidence.set(Again::TAIL, end == self.snd_nxt);
+        evidence.set(Again::SHOWN, shows_hole);
+        evidence.set(Again::SACK, self.uses_sack());
+        evidence
     }
 
     /// Rule 2: from now on neither this nor what was sent before it is timed without a proof. Whether it is on record,

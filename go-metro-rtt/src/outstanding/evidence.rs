@@ -91,6 +91,6 @@ impl Evidence {
 }
 
 /// Whether one timestamp is newer than another: serial numbers, as sequence numbers are (RFC 7323 section 5.2).
-pub(super) fn is_newer(one: u32, other: u32) -> bool {
+pub(crate) fn is_newer(one: u32, other: u32) -> bool {
     SeqNum(one).after(SeqNum(other))
 }

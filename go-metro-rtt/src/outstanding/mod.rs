@@ -8,6 +8,7 @@ mod evidence;
 mod pool;
 mod queue;
 
+pub(crate) use evidence::is_newer;
 pub(crate) use pool::{BYTES_PER_NODE, COMMON_PER_FLOW, Pool, Share};
 pub(crate) use queue::{Queue, Room};
 

@@ -9,7 +9,7 @@ use bitflags::bitflags;
 use super::evidence::{Evidence, is_newer};
 use super::pool::{COMMON, NIL, Node, NodeFlags, Share};
 use super::{Advance, Match, Transmission};
-use crate::SeqNum;
+use crate::{Nanos, SeqNum};
 
 /// What making room for one more transmission has come to (rule 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,16 @@ impl Queue {
     #[inline]
     pub(crate) fn gaps(&self) -> u8 {
         self.gaps
+    }
+
+    /// When the last one on record was sent.
+    pub(crate) fn newest(&self, pool: &Share<'_>) -> Option<Nanos> {
+        (self.len > 0).then(|| pool.node(self.tail).sent_at)
+    }
+
+    /// Retransmissions since nothing was outstanding.
+    pub(crate) fn retransmissions(&self) -> u32 {
+        self.retransmissions
     }
 
     fn is(&self, flag: QueueFlags) -> bool {

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags};
+use go_metro_common::segment::{Bits, Payload, SegmentHeader, Sides, TcpFlags};
 use go_metro_rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
 
 /// One end of a connection.
@@ -246,7 +246,7 @@ impl Frame {
             ack: if self.ack.is_some() { at(bases.seq[other], ack) } else { 0 },
             tsval: at(bases.timestamps[own], tsval),
             tsecr: tsecr.map_or(0, |tsecr| at(bases.timestamps[other], tsecr)),
-            payload_len: self.len,
+            payload: Payload::new(self.len),
             window: self.window,
             flags: TcpFlags(self.flags),
             bits: Bits(bits),

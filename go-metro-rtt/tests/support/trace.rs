@@ -8,14 +8,15 @@
 //! ```
 //!
 //! Time is in milliseconds. After the arrow: control bits (any of `S`, `F`, `R`, `A`), sequence number, `+` payload
-//! length; then `ack N`, `win N`, `ts TSVAL`, `ecr TSECR`, `sackperm`, `sack` (a block above the acknowledgement
-//! number), `dsack`, `port N` (local port, default 40000). Behind `=>`: `data|connect exact|partial|timestamp RTT
-//! [delayed]`, or `rejected REASON`. A line without `=>` must yield no sample and no rejection. `#` starts a comment.
+//! length, and `/` into how many segments it is cut; then `ack N`, `win N`, `ts TSVAL`, `ecr TSECR`, `sackperm`, `sack`
+//! (a block above the acknowledgement number), `dsack`, `port N` (local port, default 40000). Behind `=>`:
+//! `data|connect exact|partial|timestamp RTT [delayed]`, or `rejected REASON`. A line without `=>` must yield no sample
+//! and no rejection. `#` starts a comment.
 //!
 //! The same is said of both sides by [`play_sides`]: there a line may have two outcomes, `remote` or `local` before
 //! each, with `,` between.
 
-use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags};
+use go_metro_common::segment::{Bits, Payload, SegmentHeader, Sides, TcpFlags};
 use go_metro_rtt::{Addr, Endpoint, Engine, EngineConfig, FlowKey, Outcome, Segment, Side};
 
 /// One line of a trace.
@@ -113,7 +114,9 @@ pub fn parse(line: &str) -> Option<Line> {
             word if word.starts_with(|c: char| c.is_ascii_digit()) => {
                 let (seq, len) = word.split_once('+').unwrap_or((word, "0"));
                 header.seq = seq.parse().unwrap_or_else(|_| panic!("bad sequence number in `{text}`"));
-                header.payload_len = len.parse().unwrap_or_else(|_| panic!("bad length in `{text}`"));
+                let (len, segments) = len.split_once('/').unwrap_or((len, "1"));
+                let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("bad length in `{text}`"));
+                header.payload = Payload::in_segments(number(len), number(segments));
             }
             word => {
                 for letter in word.chars() {

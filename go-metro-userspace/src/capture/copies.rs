@@ -303,7 +303,7 @@ impl Copies {
             self.apart.note_round_trip(took, known.lag_ns);
         }
         let flags = u32::from(header.flags.any(TcpFlags::SYN)) + u32::from(header.flags.any(TcpFlags::FIN));
-        let len = header.payload_len + flags;
+        let len = header.payload.len() + flags;
         if len > 0 {
             known.awaited[way] = Some((header.seq.wrapping_add(len), time));
         }
@@ -418,7 +418,7 @@ impl Copies {
         let name = if *ip_id == 0 { u32::from(*checksum) << 16 } else { u32::from(*ip_id) };
         let bits = u32::from(header.window) << 16 | u32::from(header.flags.0) << 8 | u32::from(header.bits.0);
         self.hasher.hash_one((
-            (ends, pair(name, bits), pair(header.payload_len, place)),
+            (ends, pair(name, bits), pair(header.payload.len(), place)),
             (pair(header.seq, header.ack), pair(header.tsval, header.tsecr)),
         ))
     }
@@ -442,7 +442,7 @@ fn age(a: Nanos, b: Nanos) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use go_metro_common::segment::SegmentHeader;
+    use go_metro_common::segment::{Payload, SegmentHeader};
     use go_metro_rtt::Addr;
 
     use super::*;
@@ -452,7 +452,8 @@ mod tests {
 
     fn data(seq: u32, ip_id: u16) -> Decoded {
         let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
-        let header = SegmentHeader { seq, payload_len: 100, flags: TcpFlags(TcpFlags::ACK), ..Default::default() };
+        let header =
+            SegmentHeader { seq, payload: Payload::new(100), flags: TcpFlags(TcpFlags::ACK), ..Default::default() };
         Decoded {
             source: end(1),
             destination: end(2),
@@ -471,13 +472,13 @@ mod tests {
     /// The acknowledgement of these data.
     fn answer(data: &Decoded) -> Decoded {
         let (source, destination) = (data.destination, data.source);
-        let header = SegmentHeader { seq: 1, ack: data.header.seq + 100, payload_len: 0, ..data.header };
+        let header = SegmentHeader { seq: 1, ack: data.header.seq + 100, payload: Payload::new(0), ..data.header };
         Decoded { source, destination, header, ..*data }
     }
 
     fn syn(seq: u32) -> Decoded {
         let mut syn = data(seq, 0);
-        (syn.header.flags.0, syn.header.payload_len) = (TcpFlags::SYN, 0);
+        (syn.header.flags.0, syn.header.payload) = (TcpFlags::SYN, Payload::new(0));
         syn
     }
 
@@ -546,7 +547,7 @@ mod tests {
         let of = |port: u16| {
             let mut frames = exchange(0..100, true, 4000);
             for (_, frame) in &mut frames {
-                let end = if frame.header.payload_len > 0 { &mut frame.source } else { &mut frame.destination };
+                let end = if !frame.header.payload.is_empty() { &mut frame.source } else { &mut frame.destination };
                 end.port = port;
             }
             frames
@@ -621,7 +622,7 @@ mod tests {
             .into_iter()
             .enumerate()
             .flat_map(|(k, (at, frame))| {
-                let far = if frame.header.payload_len > 0 { at + 300 } else { at - 300 };
+                let far = if !frame.header.payload.is_empty() { at + 300 } else { at - 300 };
                 if k / 2 % 3 == 0 { vec![(at, frame), (far, frame)] } else { vec![(at, frame)] }
             })
             .collect();
@@ -629,7 +630,7 @@ mod tests {
         for (verdict, (_, frame)) in verdicts(&frames).iter().zip(&frames) {
             let mixed = match verdict {
                 Verdict::Copy => true,
-                Verdict::At(_, [sent, received]) => *if frame.header.payload_len > 0 { sent } else { received },
+                Verdict::At(_, [sent, received]) => *if !frame.header.payload.is_empty() { sent } else { received },
             };
             assert!(mixed, "{verdict:?}");
         }
@@ -649,7 +650,7 @@ mod tests {
             let frames: Vec<(u64, u32, Decoded)> = exchange(0..20, false, 2 * distance + 10)
                 .into_iter()
                 .flat_map(|(at, frame)| {
-                    let far = if frame.header.payload_len > 0 { at + distance } else { at - distance };
+                    let far = if !frame.header.payload.is_empty() { at + distance } else { at - distance };
                     [(at, 0, frame), (far, 7, frame)]
                 })
                 .collect();
@@ -676,7 +677,7 @@ mod tests {
                 .into_iter()
                 .flat_map(|(at, frame)| {
                     let at = at + 1_000_000 * u64::from(frame.ip_id);
-                    let far = if frame.header.payload_len > 0 { at + distance } else { at - distance };
+                    let far = if !frame.header.payload.is_empty() { at + distance } else { at - distance };
                     [(at, frame), (far, frame)]
                 })
                 .collect();
@@ -684,7 +685,7 @@ mod tests {
             let mixed = |verdict: &Verdict, frame: &Decoded| match verdict {
                 Verdict::Copy => true,
                 Verdict::At(_, [sent, received]) => {
-                    if frame.header.payload_len > 0 {
+                    if !frame.header.payload.is_empty() {
                         *sent
                     } else {
                         *received

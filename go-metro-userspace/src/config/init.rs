@@ -56,8 +56,10 @@ settings! {
 
         /// The metrics that DogStatsD gets, to leave out those that are not wanted: rtt (the last sample), rtt.avg,
         /// rtt.jitter, rtt.min, rtt.max, rtt.dist and rtt.connect (distributions), rtt.kernel (with kernel_rtt),
-        /// go_metro (the daemon's own health). docs/how-to.md counts them.
-        pub metrics: OneOrMore<Word<MetricName>> = MetricName::all(), on_reload Apply;
+        /// go_metro (the daemon's own health). docs/how-to.md counts them. And what no output has unless it is named:
+        /// health (what was sent again and why, how connections open and end), base (the lowest round trip of ten
+        /// minutes, and the queueing above it). `default` stands for all before: `[default, health, base]`.
+        pub metrics: OneOrMore<Word<MetricName>> = MetricName::usual(), on_reload Apply;
 
         /// Where Prometheus scrapes; adds that output. /metrics, and /healthz for probes.
         pub prometheus_listen: Optional<Listen> = None, example "127.0.0.1:9464", on_reload Apply;
@@ -137,6 +139,9 @@ settings! {
         /// A flow that has been silent for this long is forgotten; no RTT is longer. At least 0.1.
         pub idle_ttl: Time<SHORTEST_MS> = ENGINE.idle_ttl, on_reload ApplyFlows;
 
+        /// A connection that does not come about in this time has failed (`metrics: [default, health]`). At least 0.1.
+        pub connect_timeout: Time<SHORTEST_MS> = Duration::from_secs(30), on_reload Apply;
+
         /// A flow that has been closed for this long is forgotten.
         pub exp_ttl: Time<0> = ENGINE.exp_ttl, on_reload ApplyFlows;
 
@@ -192,6 +197,11 @@ settings! {
 }
 
 impl Config {
+    /// Whether these metrics are wanted.
+    pub fn wants(&self, metric: MetricName) -> bool {
+        self.metrics.contains(&metric)
+    }
+
     /// What the keys must have in common.
     fn check(&mut self, reader: &mut Reader<'_, '_>) {
         if reader.has("statsd_socket") && (reader.has("statsd_ip") || reader.has("statsd_port")) {
@@ -200,6 +210,11 @@ impl Config {
         }
         if self.outputs.iter().enumerate().any(|(index, output)| self.outputs[..index].contains(output)) {
             reader.fault_in("outputs", "lists one of them twice; each report would be sent twice");
+        }
+        if self.metrics.contains(&MetricName::Default) {
+            let chosen = std::mem::take(&mut self.metrics);
+            let is_chosen = |name: &MetricName| chosen.contains(name) || MetricName::usual().contains(name);
+            self.metrics = MetricName::all().into_iter().filter(is_chosen).collect();
         }
         if self.prometheus_listen.is_some() && !reader.has("outputs") {
             self.outputs.push(Output::Prometheus);

@@ -65,6 +65,19 @@ fn the_originals_file_loads_unchanged() {
 }
 
 #[test]
+fn families_of_metrics_are_added_to_the_default_by_name() {
+    let metrics = |text: &str| {
+        let keys = if text.is_empty() { String::new() } else { format!("metrics: {text}") };
+        let file = format!("init_config: {{{keys}}}\ninstances: [{{interface: eth0, ips: [10.0.0.1]}}]\n");
+        parse(&file).unwrap().metrics
+    };
+    assert_eq!(metrics(""), MetricName::usual());
+    assert_eq!(metrics("[default]"), MetricName::usual());
+    assert_eq!(metrics("[default, health, base]"), MetricName::all());
+    assert_eq!(metrics("[health]"), [MetricName::Health]);
+}
+
+#[test]
 fn older_files_of_the_original_call_the_instances_config() {
     let config = parse(
         "init_config:\n    snaplen: 512\nconfig:\n- interface: eth0\n  tags:\n    - foo:bar\n  \
@@ -204,6 +217,7 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
         (init("ports: [5432-80]"), "`5432-80` ends before it begins; write 80-5432"),
         (init("outputs: []"), "is empty; leave the key out for its default"),
         (init("outputs: [statsd, json, statsd]"), "outputs: lists one of them twice"),
+        (init("metrics: [default, helth]"), "`base`, `health` or `default`, found `helth`"),
         (init("metrics: []"), "is empty; leave the key out for its default"),
         (init("report_interval: 10x"), "expected seconds, or a time such as 500ms, 10s or 5m"),
         (init("report_interval: 1ms"), "init_config.report_interval: 0.001 s is too short; the smallest is 0.1 s"),

@@ -267,7 +267,7 @@ impl Scalar for FileOutput {
     }
 }
 
-/// A metric, or a family of them, that DogStatsD gets; by the end of its name.
+/// A metric, or a family of them: what DogStatsD gets, by the end of its name, and what is counted at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MetricName {
     /// `system.net.tcp.rtt`: the last sample.
@@ -297,11 +297,25 @@ pub enum MetricName {
     /// `go_metro.*`: the daemon's own health.
     #[value(name = "go_metro")]
     Own,
+    /// `system.net.tcp.rtt.base` and `.queueing`.
+    #[value(name = "base")]
+    Base,
+    /// `system.net.tcp.peer.*`: the health of connections.
+    #[value(name = "health")]
+    Health,
+    /// What there is where nothing is chosen.
+    #[value(name = "default")]
+    Default,
 }
 
 impl MetricName {
-    /// Each, in the order of the documentation: the default.
+    /// Each, in the order of the documentation.
     pub fn all() -> Vec<Self> {
-        Self::value_variants().to_vec()
+        Self::value_variants().iter().copied().filter(|name| *name != Self::Default).collect()
+    }
+
+    /// The default: all but what is only reported where it is asked for.
+    pub fn usual() -> Vec<Self> {
+        Self::all().into_iter().filter(|name| !matches!(name, Self::Base | Self::Health)).collect()
     }
 }

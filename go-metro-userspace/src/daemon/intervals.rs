@@ -7,12 +7,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
+use super::bases::Lowests;
 use super::capture_thread::Snapshot;
 use super::{Daemon, kernel};
+use crate::config::MetricName;
 use crate::logging::OnceInAWhile;
 use crate::metrics::{Events, Health};
 use crate::output::Report;
-use crate::output::naming::{self, KernelTimes};
+use crate::output::naming::{self, Bases, Beside, KernelTimes};
 
 /// How long the capture thread may take for an interval before it is said: longer than an interval may be short.
 const LATE: Duration = Duration::from_secs(1);
@@ -32,6 +34,9 @@ pub(super) struct Intervals {
     /// When the last one came.
     taken_at: Instant,
     pub(super) folded_samples: u64,
+    lowests: Lowests,
+    /// What was lost, left out or forgotten up to the interval before.
+    left_out: u64,
 }
 
 impl Intervals {
@@ -43,14 +48,22 @@ impl Intervals {
             taken: None,
             taken_at: Instant::now(),
             folded_samples: 0,
+            lowests: Lowests::new(),
+            left_out: 0,
         }
+    }
+
+    /// Whether something of an interval was lost, left out by sampling, or forgotten for want of room.
+    fn note_left_out(&mut self, Snapshot { source, engine, .. }: &Snapshot) -> bool {
+        let left_out = source.packets.lost + source.packets.thinned + source.late + engine.flows_evicted;
+        std::mem::replace(&mut self.left_out, left_out) < left_out
     }
 }
 
 /// An interval and what a report says beside it.
 pub(super) struct Taken {
     snapshot: Snapshot,
-    kernel: KernelTimes,
+    beside: Beside,
     at: SystemTime,
     /// How long it was.
     interval: Duration,
@@ -78,7 +91,14 @@ impl Daemon {
         let at = SystemTime::now();
         self.directory.want_names(snapshot.interval.pairs.iter().map(|(key, _)| key.remote.ip()));
         let names = self.look_up_names();
-        let kernel_rtt = self.options.config.kernel_rtt;
+        let config = &self.options.config;
+        let kernel_rtt = config.kernel_rtt;
+        let bases = if config.wants(MetricName::Base) {
+            self.intervals.lowests.note(&snapshot.interval, config.max_pairs, Instant::now())
+        } else {
+            self.intervals.lowests.clear();
+            Bases::new()
+        };
         async move {
             let kernel = async {
                 if kernel_rtt { kernel::times(&snapshot.interval, interval).await } else { KernelTimes::new() }
@@ -88,7 +108,7 @@ impl Daemon {
                 // The next report is not to wait for this one.
                 tokio::time::timeout(NAMES.min(time / 2), names.answered()),
             );
-            Taken { snapshot, kernel: kernel.unwrap_or_default(), at, interval }
+            Taken { snapshot, beside: Beside { kernel: kernel.unwrap_or_default(), bases }, at, interval }
         }
     }
 
@@ -112,7 +132,7 @@ impl Daemon {
         self.memory.note(&report, self.options.config.report_interval, self.outputs.send_errors());
     }
 
-    fn name(&mut self, Taken { snapshot, kernel, at, interval }: &Taken) -> Report {
+    fn name(&mut self, Taken { snapshot, beside, at, interval }: &Taken) -> Report {
         let folded = snapshot.interval.folded_samples;
         if folded > 0 && self.intervals.folded_samples == 0 {
             tracing::warn!(
@@ -123,6 +143,8 @@ impl Daemon {
             );
         }
         self.intervals.folded_samples += folded;
+        let incomplete = self.intervals.note_left_out(snapshot);
+        self.happened.intervals_incomplete += u64::from(incomplete);
         let health = self.health(&Health {
             source: snapshot.source,
             engine: snapshot.engine,
@@ -131,8 +153,8 @@ impl Daemon {
             interfaces: snapshot.interfaces as u64,
             ..Health::default()
         });
-        let pairs = naming::name_pairs(&snapshot.interval, &self.directory, kernel);
-        Report { at: *at, interval: *interval, backend: snapshot.backend, pairs, health }
+        let pairs = naming::name_pairs(&snapshot.interval, &self.directory, beside);
+        Report { at: *at, interval: *interval, backend: snapshot.backend, pairs, health, incomplete }
     }
 
     /// What the capture threads counted, with what the daemon itself counts.

@@ -4,6 +4,7 @@
 //! loop reacts to time and signals; sinks report. What each instance watches at a moment, and what its pairs are
 //! called, is [`directory`]'s business.
 
+mod bases;
 mod capture_thread;
 mod capture_threads;
 mod containers;

@@ -14,7 +14,7 @@ use crate::capture::recorded::{self, Called, Wanted};
 use crate::config::{Config, Instance};
 use crate::metrics::Health;
 use crate::output::Report;
-use crate::output::naming::{KernelTimes, Names, name_pairs};
+use crate::output::naming::{Beside, Names, name_pairs};
 
 /// Reads one instance's capture.
 ///
@@ -56,8 +56,15 @@ pub(super) fn read(
         ..Health::default()
     };
     tracing::info!("{}: {} samples", path.display(), engine.counters().samples_total());
-    let pairs = name_pairs(&interval, &FileNames { directory, instance }, &KernelTimes::new());
-    Ok(Some(Report { at: SystemTime::now(), interval: Duration::ZERO, backend: "file", pairs, health }))
+    let pairs = name_pairs(&interval, &FileNames { directory, instance }, &Beside::default());
+    Ok(Some(Report {
+        at: SystemTime::now(),
+        interval: Duration::ZERO,
+        backend: "file",
+        pairs,
+        health,
+        incomplete: false,
+    }))
 }
 
 /// Names as on a live interface, but that the interface is the file.

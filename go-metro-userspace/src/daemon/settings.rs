@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use go_metro_rtt::{EngineConfig, Ports, SummaryLimits};
+use go_metro_rtt::{EngineConfig, HealthLimits, Ports, SummaryLimits};
 
 use super::directory::{self, Directory};
 use crate::capture::SourceSettings;
-use crate::config::{Config, DelayedAcks};
+use crate::config::{Config, DelayedAcks, MetricName};
 
 pub(super) fn source_settings(config: &Config, directory: &Directory) -> SourceSettings {
     SourceSettings {
@@ -41,11 +41,16 @@ pub(super) struct Limits {
     pub(super) ports: Ports,
     /// The summaries'.
     pub(super) summaries: SummaryLimits,
+    /// What is counted of connections' health, if that is wanted.
+    pub(super) health: Option<HealthLimits>,
 }
 
 impl Limits {
     pub(super) fn of(config: &Config) -> Self {
-        Self { engine: engine_config(config), ports: config.ports, summaries: summary_limits(config) }
+        let health = config
+            .wants(MetricName::Health)
+            .then_some(HealthLimits { max_pairs: config.max_pairs, connect_timeout: config.connect_timeout });
+        Self { engine: engine_config(config), ports: config.ports, summaries: summary_limits(config), health }
     }
 }
 

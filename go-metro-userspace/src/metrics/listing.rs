@@ -3,7 +3,7 @@
 use go_metro_common::metric::{Kind, Meta, Unit};
 use serde::Serialize;
 
-use super::pair::{self, PairMetric, Value};
+use super::pair::{self, PairMetric, PeerMetric, Value};
 use super::{BUILD, Scraped, declared, dogstatsd_name, json_name, prometheus_name};
 
 /// A number, with its names in all outputs.
@@ -49,7 +49,14 @@ pub fn all() -> Vec<Listed> {
         ..own(&Scraped::METRICS[0].meta)
     };
     let build = Listed { dogstatsd: None, json: None, ..build };
-    pair::ALL.iter().map(of_pair).chain(declared().map(own)).chain(scraped).chain([build]).collect()
+    pair::ALL
+        .iter()
+        .map(of_pair)
+        .chain(pair::PEER.iter().map(of_peer))
+        .chain(declared().map(own))
+        .chain(scraped)
+        .chain([build])
+        .collect()
 }
 
 fn of_pair(metric: &PairMetric) -> Listed {
@@ -67,6 +74,24 @@ fn of_pair(metric: &PairMetric) -> Listed {
         is_bad: true,
         help: metric.help.to_owned(),
         key: if matches!(metric.value, Value::Quantiles) { "q" } else { "" },
+        labels: &[],
+    }
+}
+
+fn of_peer(metric: &PeerMetric) -> Listed {
+    Listed {
+        is_of_pair: true,
+        dogstatsd: Some(metric.dogstatsd_name()),
+        is_distribution: false,
+        prometheus: Some(metric.prometheus_name() + "_total"),
+        prometheus_type: "counter",
+        json: None,
+        status: None,
+        datadog_type: "count",
+        unit: metric.unit.name(),
+        is_bad: metric.is_bad,
+        help: metric.help.to_owned() + ". Needs `metrics: [default, health]`",
+        key: metric.keys,
         labels: &[],
     }
 }

@@ -193,6 +193,9 @@ counters! {
         /// Times that the wall clock was set or the host was suspended.
         pub clock_jumps: u64 =
             count("clock_jumps", Unit::Event).bad().status("happened.clock_jumps", Text::Absent),
+        /// Intervals in which records were lost, left out by sampling or flows forgotten.
+        pub intervals_incomplete: u64 =
+            count("intervals_incomplete", Unit::Event).bad().status("happened.intervals_incomplete", Text::Absent),
         /// Times that the configuration was read again.
         pub reloads: u64 = internal("reloads", Unit::Event).status("happened.reloads", Text::Absent),
         /// Times that a changed configuration was refused.

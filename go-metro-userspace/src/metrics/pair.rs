@@ -1,6 +1,7 @@
 //! The metrics of a host pair: names, units and values, for every output.
 
-use go_metro_rtt::{Rtt, Stats};
+use go_metro_common::metric::Unit;
+use go_metro_rtt::{By, Cause, Connect, PeerHealth, Role, Rtt, Stats};
 
 use crate::config::MetricName;
 
@@ -57,6 +58,8 @@ pub enum Value {
     EachHandshake,
     /// p50, p95 and p99 of the interval's samples of data.
     Quantiles,
+    /// Of the lowest round trip of the last ten minutes, and the interval's samples of data.
+    Base(fn(Rtt, Option<&Stats>) -> Option<f64>),
 }
 
 /// A metric of a host pair.
@@ -74,10 +77,11 @@ pub struct PairMetric {
 
 impl Value {
     /// The value in milliseconds, of what there is; none of what has many.
-    pub fn one(self, data: Option<&Stats>, kernel: Option<&KernelRtt>) -> Option<f64> {
+    pub fn one(self, data: Option<&Stats>, kernel: Option<&KernelRtt>, base: Option<Rtt>) -> Option<f64> {
         match self {
             Self::Data(of) => data.and_then(of),
             Self::Kernel(of) => kernel.and_then(of),
+            Self::Base(of) => base.and_then(|base| of(base, data)),
             Self::EachSample | Self::EachHandshake | Self::Quantiles => None,
         }
     }
@@ -146,4 +150,122 @@ pub const ALL: &[PairMetric] = &[
         help: "Least RTT that the kernel knows of this host's own sockets of the pair. Needs `kernel_rtt: true`",
         value: Value::Kernel(KernelRtt::min_ms),
     },
+    PairMetric {
+        dogstatsd: Some((MetricName::Base, "system.net.tcp.rtt.base")),
+        prometheus: Some("go_metro_tcp_rtt_base"),
+        help: "Lowest RTT of the last ten minutes, handshakes among them. Needs `metrics: [default, base]`",
+        value: Value::Base(|base, _| Some(base.as_millis_f64())),
+    },
+    PairMetric {
+        dogstatsd: Some((MetricName::Base, "system.net.tcp.rtt.queueing")),
+        prometheus: Some("go_metro_tcp_rtt_queueing"),
+        help: "Median RTT of the interval less the lowest of the last ten minutes: what queues add, and \
+            receivers that keep acknowledgements back. Needs `metrics: [default, base]`",
+        value: Value::Base(queueing_ms),
+    },
 ];
+
+/// The median of the interval's samples less the base, in milliseconds.
+pub fn queueing_ms(base: Rtt, data: Option<&Stats>) -> Option<f64> {
+    data.map(|stats| (stats.quantile(0.5).ms - base.as_millis_f64()).max(0.0))
+}
+
+/// A count, and the tags that tell it apart from others of its metric.
+pub type Labelled = (Vec<(&'static str, &'static str)>, u64);
+
+/// A count of what happened to the connections of a host pair in the interval.
+pub struct PeerMetric {
+    /// `system.net.tcp.peer.` in front gives the name in DogStatsD, `go_metro_tcp_peer_` that in Prometheus.
+    pub name: &'static str,
+    /// What it counts.
+    pub unit: Unit,
+    /// Whether more of it is worse.
+    pub is_bad: bool,
+    /// What it means, without a full stop.
+    pub help: &'static str,
+    /// What its counts are told apart by.
+    pub keys: &'static str,
+    /// Its counts.
+    pub values: fn(&PeerHealth) -> Vec<Labelled>,
+}
+
+/// Each, in the order in which they are sent.
+pub const PEER: &[PeerMetric] = &[
+    PeerMetric {
+        name: "segments",
+        unit: Unit::Segment,
+        is_bad: false,
+        help: "Segments with payload that were sent, those that were sent again among them",
+        keys: "",
+        values: |health| vec![(Vec::new(), health.segments)],
+    },
+    PeerMetric {
+        name: "bytes",
+        unit: Unit::Byte,
+        is_bad: false,
+        help: "Payload in them",
+        keys: "",
+        values: |health| vec![(Vec::new(), health.bytes)],
+    },
+    PeerMetric {
+        name: "retransmits",
+        unit: Unit::Segment,
+        is_bad: true,
+        help: "Segments that were sent again",
+        keys: "cause",
+        values: |health| {
+            let count = |cause: Cause| (vec![("cause", cause.name())], health.retransmits[cause as usize]);
+            Cause::ALL.map(count).into()
+        },
+    },
+    PeerMetric {
+        name: "spurious_retransmits",
+        unit: Unit::Segment,
+        is_bad: true,
+        help: "Segments that were sent again although the receiver had them",
+        keys: "",
+        values: |health| vec![(Vec::new(), health.spurious)],
+    },
+    PeerMetric {
+        name: "connects",
+        unit: Unit::Connection,
+        is_bad: false,
+        help: "Attempts to connect, by what came of them and which part the local end had",
+        keys: "result, role",
+        values: |health| {
+            let count = |role: Role, result: Connect| {
+                let tags = vec![("result", result.name()), ("role", role.name())];
+                (tags, health.connects[role as usize][result as usize])
+            };
+            Role::ALL.iter().flat_map(|role| Connect::ALL.map(|result| count(*role, result))).collect()
+        },
+    },
+    PeerMetric {
+        name: "resets",
+        unit: Unit::Connection,
+        is_bad: true,
+        help: "Established connections that were reset, by which end",
+        keys: "by",
+        values: |health| By::ALL.map(|by| (vec![("by", by.name())], health.resets[by as usize])).into(),
+    },
+    PeerMetric {
+        name: "closes",
+        unit: Unit::Connection,
+        is_bad: false,
+        help: "Connections that both ends closed",
+        keys: "",
+        values: |health| vec![(Vec::new(), health.closes)],
+    },
+];
+
+impl PeerMetric {
+    /// What DogStatsD calls it.
+    pub fn dogstatsd_name(&self) -> String {
+        format!("system.net.tcp.peer.{}", self.name)
+    }
+
+    /// What Prometheus calls it, without `_total`.
+    pub fn prometheus_name(&self) -> String {
+        format!("go_metro_tcp_peer_{}", self.name)
+    }
+}

@@ -18,6 +18,8 @@ pub enum Order {
     Trend,
     /// The kernel's own figures: least, then smoothed.
     Kernel,
+    /// What was sent again, what failed.
+    Health,
     /// Interface.
     Interface,
     /// This end.

@@ -49,6 +49,8 @@ pub struct Report {
     pub pairs: Vec<NamedPair>,
     /// How the agent itself is doing.
     pub health: Health,
+    /// Records were lost or left out in it, or flows forgotten: counts of connections' health are too low.
+    pub incomplete: bool,
 }
 
 /// A host pair under the names that tags use.
@@ -70,6 +72,8 @@ pub struct NamedPair {
     pub summary: PairSummary,
     /// What the kernel itself says of this host's sockets between the two, where that was asked for.
     pub kernel: Option<KernelRtt>,
+    /// The lowest round trip of the last ten minutes, where that was asked for.
+    pub base: Option<Rtt>,
 }
 
 /// An output that is open: it is handed each report until it is finished.
@@ -188,7 +192,10 @@ pub(crate) fn figures(stats: &Stats, average: f64) -> [Figure; 7] {
 pub(crate) mod examples {
     //! What the tests of several sinks report.
 
-    use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Sample, SeqNum, Summaries, SummaryLimits};
+    use go_metro_rtt::{
+        Addr, By, Cause, Class, Connect, Endpoint, FlowKey, Kind, Nanos, PeerHealth, Role, Sample, SeqNum, Summaries,
+        SummaryLimits,
+    };
 
     use super::*;
 
@@ -227,7 +234,25 @@ pub(crate) mod examples {
             tags: Arc::from(["env:test".to_owned()]),
             summary: summary(data_us, connect_us),
             kernel: None,
+            base: None,
         }
+    }
+
+    /// A pair of whose connections something was counted, and its base.
+    pub(crate) fn counted(dst: &str, data_us: &[u64]) -> NamedPair {
+        let mut pair = NamedPair { summary: PairSummary::default(), ..pair(dst, &[1], &[]) };
+        if !data_us.is_empty() {
+            pair.summary = summary(data_us, &[]);
+        }
+        let mut health = PeerHealth { segments: 800, bytes: 1_000_000, spurious: 1, closes: 3, ..Default::default() };
+        health.retransmits[Cause::Fast as usize] = 5;
+        health.retransmits[Cause::TailProbe as usize] = 2;
+        health.connects[Role::Client as usize][Connect::Established as usize] = 4;
+        health.connects[Role::Client as usize][Connect::Refused as usize] = 2;
+        health.resets[By::Remote as usize] = 1;
+        pair.summary.health = Some(Box::new(health));
+        pair.base = Some(Rtt(18_000_000));
+        pair
     }
 
     /// Holds a screen to the one that was looked at. `GO_METRO_BLESS=1` writes it, to be looked at before it is
@@ -249,6 +274,7 @@ pub(crate) mod examples {
             backend: "ebpf",
             pairs,
             health: Health::default(),
+            incomplete: false,
         }
     }
 }

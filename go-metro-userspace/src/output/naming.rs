@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use go_metro_rtt::{Addr, Interval, PairKey, PairSummary, Side};
+use go_metro_rtt::{Addr, Interval, PairKey, PairSummary, Rtt, Side};
 
 use super::NamedPair;
 use crate::metrics::pair::KernelRtt;
@@ -33,6 +33,18 @@ type Name = (String, String, String, Option<Side>, Arc<[String]>);
 /// What the kernel says of this host's sockets, by local and remote address.
 pub type KernelTimes = HashMap<(Addr, Addr), KernelRtt>;
 
+/// The lowest round trip of each pair in the last ten minutes, where that is asked for.
+pub type Bases = HashMap<PairKey, Rtt>;
+
+/// What is known of an interval's pairs beside what was measured in it.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// What the kernel says.
+    pub kernel: KernelTimes,
+    /// The bases.
+    pub bases: Bases,
+}
+
 /// The ends, as the kernel has them, of sockets of this host that make a pair's round trips: own address and the other.
 pub fn sockets_of(pair: &PairKey) -> (Addr, Addr) {
     match pair.side {
@@ -42,9 +54,19 @@ pub fn sockets_of(pair: &PairKey) -> (Addr, Addr) {
     }
 }
 
+/// What comes together under one name.
+#[derive(Default)]
+struct Merged {
+    summary: PairSummary,
+    kernel: Option<KernelRtt>,
+    remotes: Vec<IpAddr>,
+    base: Option<Rtt>,
+}
+
 /// Names an interval's pairs and merges those that get the same names.
-pub fn name_pairs(interval: &Interval, names: &impl Names, kernel: &KernelTimes) -> Vec<NamedPair> {
-    let mut merged: BTreeMap<Name, (PairSummary, Option<KernelRtt>, Vec<IpAddr>)> = BTreeMap::new();
+pub fn name_pairs(interval: &Interval, names: &impl Names, beside: &Beside) -> Vec<NamedPair> {
+    let Beside { kernel, bases } = beside;
+    let mut merged: BTreeMap<Name, Merged> = BTreeMap::new();
     for (key, summary) in &interval.pairs {
         let remote = key.remote.ip();
         let iface = names.interface(key.ifindex);
@@ -52,33 +74,32 @@ pub fn name_pairs(interval: &Interval, names: &impl Names, kernel: &KernelTimes)
         let side = names.tells_side().then_some(key.side);
         let name = (key.local.to_string(), names.remote(remote), iface, side, tags);
         let pair = merged.entry(name).or_default();
-        pair.0.merge(summary);
-        if !pair.2.contains(&remote) {
-            pair.2.push(remote);
+        pair.summary.merge(summary);
+        if !pair.remotes.contains(&remote) {
+            pair.remotes.push(remote);
         }
-        pair.1 = match (pair.1, kernel.get(&sockets_of(key))) {
+        pair.kernel = match (pair.kernel, kernel.get(&sockets_of(key))) {
             (Some(mut mine), Some(theirs)) => {
                 mine.merge(theirs);
                 Some(mine)
             }
             (mine, theirs) => mine.or(theirs.copied()),
         };
+        pair.base = pair.base.into_iter().chain(bases.get(key).copied()).min();
     }
     if let Some(other) = &interval.other {
         let name = (OTHER.to_owned(), OTHER.to_owned(), OTHER.to_owned(), None, names.global_tags());
-        merged.entry(name).or_default().0.merge(other);
+        merged.entry(name).or_default().summary.merge(other);
     }
-    let named = merged.into_iter().map(|(name, (summary, kernel, remotes))| {
+    let named = merged.into_iter().map(|(name, Merged { summary, kernel, remotes, base })| {
         let (src, dst, iface, side, tags) = name;
-        NamedPair { src, dst, remotes, iface, side, tags, summary, kernel }
+        NamedPair { src, dst, remotes, iface, side, tags, summary, kernel, base }
     });
     named.collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use go_metro_rtt::Rtt;
-
     use super::super::examples::summary;
     use super::*;
 
@@ -118,7 +139,7 @@ mod tests {
             other: Some(summary(&[50], &[])),
             folded_samples: 1,
         };
-        let pairs = name_pairs(&interval, &Example, &KernelTimes::new());
+        let pairs = name_pairs(&interval, &Example, &Beside::default());
         let shown: Vec<_> = pairs
             .iter()
             .map(|p| (p.src.as_str(), p.dst.as_str(), p.tags[0].as_str(), p.summary.data.as_ref().unwrap().count()))
@@ -147,10 +168,13 @@ mod tests {
             ((near.local, near.remote), KernelRtt::of(ms(11), None)),
             ((far.local, far.remote), KernelRtt::of(ms(21), Some(ms(19)))),
         ]);
-        let pairs = name_pairs(&interval, &Example, &kernel);
+        let bases = Bases::from([(near, ms(12)), (far, ms(9))]);
+        let pairs = name_pairs(&interval, &Example, &Beside { kernel, bases });
         // Both addresses of one name: the mean of both sockets and the least of either.
         let both = pairs.iter().find(|pair| pair.dst == "db.example").unwrap().kernel.unwrap();
         assert_eq!((both.sockets(), both.srtt_ms(), both.min_ms()), (2, 16.0, Some(19.0)));
+        let bases: Vec<_> = pairs.iter().map(|pair| (&*pair.dst, pair.base)).collect();
+        assert_eq!(bases, [("db.example", Some(ms(9))), ("10.0.0.1", None)], "the lowest of both");
         let turned = pairs.iter().find(|pair| pair.dst == "10.0.0.1").unwrap().kernel.unwrap();
         assert_eq!((turned.sockets(), turned.srtt_ms(), turned.min_ms()), (1, 11.0, None));
     }

@@ -196,7 +196,7 @@ impl Decoded {
     /// nothing about the round-trip times of these sides.
     #[inline]
     pub fn seen_from(&self, direction: Direction, sides: Sides, time: Nanos, ifindex: u32) -> Option<Segment> {
-        if !is_relevant(sides, direction, self.header.flags, self.header.payload_len) {
+        if !is_relevant(sides, direction, self.header.flags, self.header.payload.len()) {
             return None;
         }
         let (local, remote, way) = match direction {

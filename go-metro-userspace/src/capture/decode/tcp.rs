@@ -4,7 +4,7 @@ use bytes::Buf;
 use go_metro_common::counters::Unparsable;
 use go_metro_common::headers::option::{END, NOP, SACK, SACK_PERMITTED, TIMESTAMPS};
 use go_metro_common::headers::tcp::HEADER_LEN;
-use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
+use go_metro_common::segment::{Bits, Payload, SegmentHeader, TcpFlags};
 
 use super::Skip;
 
@@ -41,7 +41,7 @@ pub(super) fn parse(bytes: &[u8], len: u32) -> Result<Tcp, Skip> {
         return Err(Skip::Unparsable(Unparsable::TcpHeader));
     }
     let mut header =
-        SegmentHeader { seq, ack, window, flags, payload_len: len - header_len, ..SegmentHeader::default() };
+        SegmentHeader { seq, ack, window, flags, payload: Payload::new(len - header_len), ..SegmentHeader::default() };
     // A short capture may have cut options off: what is there is read, and what is cut is no fault of the sender's.
     let captured = bytes.len().min(header_len as usize);
     let cut = captured < header_len as usize;

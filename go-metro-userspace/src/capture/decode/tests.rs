@@ -71,7 +71,7 @@ fn a_plain_segment_is_read_in_full() {
         ("10.0.0.1:1000".into(), "10.0.0.2:80".into())
     );
     let header = decoded.header;
-    assert_eq!((header.seq, header.ack, header.payload_len, header.window), (7, 100, 5, 0x1234));
+    assert_eq!((header.seq, header.ack, header.payload.len(), header.window), (7, 100, 5, 0x1234));
     assert_eq!((header.flags.0, header.bits.0), (TcpFlags::ACK, 0));
     let seen = decoded.seen_from(Direction::Egress, Sides::REMOTE, Nanos(9), 3).unwrap();
     assert_eq!(
@@ -86,7 +86,7 @@ fn a_plain_segment_is_read_in_full() {
 fn ethernet_padding_is_no_payload_and_a_snapped_packet_keeps_its_length() {
     let mut padded = ethernet(&[0x800], &ipv4(&[], 0, None, &tcp(&[], b"")));
     padded.resize(60, 0);
-    assert_eq!(as_type(LinkType::Ethernet, &padded).unwrap().header.payload_len, 0);
+    assert_eq!(as_type(LinkType::Ethernet, &padded).unwrap().header.payload.len(), 0);
     let whole = ethernet(&[0x800], &ipv4(&[], 0, None, &tcp(&[], &[0; 1000])));
     let snapped = Packet {
         bytes: &whole[..54],
@@ -94,7 +94,7 @@ fn ethernet_padding_is_no_payload_and_a_snapped_packet_keeps_its_length() {
         link_type: LinkType::Ethernet,
         origin: Origin::Live,
     };
-    assert_eq!(decode(snapped).unwrap().header.payload_len, 1000);
+    assert_eq!(decode(snapped).unwrap().header.payload.len(), 1000);
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn every_packet_of_an_aggregate_of_802_11_is_read() {
         let of = |link_type, bytes: &[u8], wire_len: usize| -> Vec<Result<u32, Skip>> {
             let origin = Origin::File(Tunnels::Opened);
             Msdus::of(Packet { bytes, wire_len: wire_len as u32, link_type, origin })
-                .map(|packet| decode(packet).map(|decoded| decoded.header.payload_len))
+                .map(|packet| decode(packet).map(|decoded| decoded.header.payload.len()))
                 .collect()
         };
         let all = vec![Ok(1), Ok(1460), Ok(0)];
@@ -315,7 +315,7 @@ fn a_file_that_lost_the_length_on_the_wire_is_not_believed_and_an_interface_is()
             let (bytes, wire_len) = (&bytes[..headers], headers as u32);
             decode(Packet { bytes, wire_len, link_type: LinkType::Ethernet, origin })
         };
-        assert_eq!(cut(Origin::File(Tunnels::Opened)).unwrap().header.payload_len, 1000);
+        assert_eq!(cut(Origin::File(Tunnels::Opened)).unwrap().header.payload.len(), 1000);
         assert_eq!(cut(Origin::Live), Err(Skip::Unparsable(Unparsable::Truncated)));
     }
 }
@@ -388,7 +388,7 @@ fn tcp_is_found_inside_every_tunnel_and_both_directions_are_of_the_same() {
         let decoded = of_file(LinkType::Ethernet, Tunnels::Opened, &frame(&there));
         let decoded = decoded.unwrap_or_else(|skip| panic!("{name}: {skip:?}"));
         let inner = decoded.header;
-        assert_eq!((inner.seq, inner.payload_len, inner.local_port), (7, 1, 0), "{name}");
+        assert_eq!((inner.seq, inner.payload.len(), inner.local_port), (7, 1, 0), "{name}");
         let Some(tunnel) = decoded.tunnel else {
             assert_eq!(name, "none");
             continue;
@@ -466,7 +466,7 @@ fn tunnels_of_files_are_counted_where_they_are_closed_and_are_nothing_on_an_inte
             decoded.unwrap_or_else(|skip| panic!("{name}: {skip:?}"))
         };
         let (decoded, tunnel) = (opened(&there), opened(&there).tunnel.unwrap());
-        assert_eq!((decoded.header.seq, decoded.header.payload_len, tunnel.kind.name()), (7, 1, name));
+        assert_eq!((decoded.header.seq, decoded.header.payload.len(), tunnel.kind.name()), (7, 1, name));
         assert_eq!(opened(&back).tunnel, Some(tunnel), "{name}: the way back is through the same tunnel");
         assert_eq!(of_file(LinkType::Ethernet, Tunnels::Closed, &there), Err(Skip::Encapsulated), "{name}");
         let live = if name == "vxlan" || name == "pptp" { Skip::Encapsulated } else { Skip::NotTcp };
@@ -497,7 +497,7 @@ fn headers_of_the_link_layer_that_only_files_have_lead_to_the_same_segment() {
     ] {
         let decoded = of_file(LinkType::Ethernet, Tunnels::Opened, &frame);
         let decoded = decoded.unwrap_or_else(|skip| panic!("{name}: {skip:?}"));
-        assert_eq!((decoded.header.seq, decoded.header.payload_len, decoded.tunnel), (7, 1, None), "{name}");
+        assert_eq!((decoded.header.seq, decoded.header.payload.len(), decoded.tunnel), (7, 1, None), "{name}");
         let closed = matches!(name, "802.1ah" | "NSH" | "a pseudowire without control word");
         let other = of_file(LinkType::Ethernet, Tunnels::Closed, &frame);
         assert_eq!(other.err(), closed.then_some(Skip::Encapsulated), "{name}");
@@ -589,22 +589,22 @@ fn too_many_tags_or_extension_headers_are_refused() {
         payload.extend(tcp(&[], b"abc"));
         ipv6(60, None, &payload)
     };
-    assert_eq!(raw(&nested(8)).unwrap().header.payload_len, 3);
+    assert_eq!(raw(&nested(8)).unwrap().header.payload.len(), 3);
     assert_eq!(raw(&nested(9)), Err(Skip::Unparsable(Unparsable::TooDeep)));
 }
 
 #[test]
 fn ip_options_big_tcp_and_fragments_are_told_apart() {
     let segment = tcp(&[], b"abc");
-    assert_eq!(raw(&ipv4(&[1; 8], 0, None, &segment)).unwrap().header.payload_len, 3);
-    assert_eq!(raw(&ipv4(&[], 0, Some(0), &segment)).unwrap().header.payload_len, 3);
-    assert_eq!(raw(&ipv6(6, Some(0), &segment)).unwrap().header.payload_len, 3);
+    assert_eq!(raw(&ipv4(&[1; 8], 0, None, &segment)).unwrap().header.payload.len(), 3);
+    assert_eq!(raw(&ipv4(&[], 0, Some(0), &segment)).unwrap().header.payload.len(), 3);
+    assert_eq!(raw(&ipv6(6, Some(0), &segment)).unwrap().header.payload.len(), 3);
     assert!(raw(&ipv4(&[], 0x2000, None, &segment)).is_ok(), "the first fragment has the header");
     assert_eq!(raw(&ipv4(&[], 0x2001, None, &segment)), Err(Skip::Fragment));
     let later = [&[6, 0, 0, 8, 0, 0, 0, 1][..], &segment].concat();
     assert_eq!(raw(&ipv6(44, None, &later)), Err(Skip::Fragment));
     let authenticated = [&[6, 4, 0, 0][..], &[0; 20], &segment].concat();
-    assert_eq!(raw(&ipv6(51, None, &authenticated)).unwrap().header.payload_len, 3);
+    assert_eq!(raw(&ipv6(51, None, &authenticated)).unwrap().header.payload.len(), 3);
 }
 
 #[test]
@@ -631,7 +631,7 @@ fn a_malformed_option_is_counted_and_what_stands_before_it_is_kept() {
     for bad in [[8, 0, 0, 0], [8, 1, 0, 0], [8, 255, 0, 0], [1, 1, 1, 8]] {
         let decoded = raw(&ipv4(&[], 0, None, &tcp(&[&[4, 2, 1, 1][..], &bad].concat(), b"x"))).unwrap();
         assert!(decoded.bad_option, "{bad:?}");
-        assert_eq!((decoded.header.bits.0, decoded.header.payload_len), (Bits::SACK_PERMITTED, 1));
+        assert_eq!((decoded.header.bits.0, decoded.header.payload.len()), (Bits::SACK_PERMITTED, 1));
     }
     let short = raw(&ipv4(&[], 0, None, &tcp(&[8, 2, 1, 1], b""))).unwrap();
     assert_eq!((short.bad_option, short.header.bits.0), (false, 0), "the original crashed on this one");
@@ -695,7 +695,7 @@ proptest! {
             bytes[place % len] = value;
         }
         if let Ok(decoded) = of_file(LinkType::Raw, Tunnels::Opened, &bytes) {
-            prop_assert!(decoded.header.payload_len < 1 << 16);
+            prop_assert!(decoded.header.payload.len() < 1 << 16);
         }
     }
 
@@ -713,7 +713,7 @@ proptest! {
         bytes.truncate(cut.max(1));
         let packet = Packet { bytes: &bytes, wire_len, link_type: LinkType::Raw, origin: Origin::Live };
         if let Ok(decoded) = decode(packet) {
-            prop_assert!(decoded.header.payload_len <= wire_len);
+            prop_assert!(decoded.header.payload.len() <= wire_len);
         }
     }
 }

@@ -52,10 +52,10 @@ impl Ids {
         }
         let print = (end >> 32) as u32 | 1;
         let slot = &mut self.0[end as usize % ENDS];
-        let len = header.payload_len.wrapping_add(header.flags.sequence_space());
+        let len = header.payload.len().wrapping_add(header.flags.sequence_space());
         let start = SeqNum(header.seq);
         let now =
-            End { print, end: start.plus(len), segments: segments(header.payload_len), id: decoded.ip_id, steady: 0 };
+            End { print, end: start.plus(len), segments: segments(header.payload.len()), id: decoded.ip_id, steady: 0 };
         let last = std::mem::replace(slot, now);
         if last.print != print || header.flags.any(TcpFlags::SYN) {
             return false;
@@ -87,7 +87,7 @@ fn segments(payload_len: u32) -> u16 {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use go_metro_common::segment::SegmentHeader;
+    use go_metro_common::segment::{Payload, SegmentHeader};
     use go_metro_rtt::{Addr, Endpoint};
 
     use super::*;
@@ -99,7 +99,7 @@ mod tests {
         Decoded {
             source: end(1),
             destination: end(2),
-            header: SegmentHeader { seq, payload_len, flags, ..SegmentHeader::default() },
+            header: SegmentHeader { seq, payload: Payload::new(payload_len), flags, ..SegmentHeader::default() },
             direction: None,
             ifindex: None,
             tunnel: None,

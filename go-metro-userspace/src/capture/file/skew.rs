@@ -98,7 +98,7 @@ impl Skew {
                 end.acked = Some((ack, time, interface));
             }
         }
-        let len = header.payload_len.wrapping_add(header.flags.sequence_space());
+        let len = header.payload.len().wrapping_add(header.flags.sequence_space());
         let end = SeqNum(header.seq).plus(len);
         if len > 0 && known.ends[way].sent.is_none_or(|(before, ..)| before.before(end)) {
             // In the order of wrong times the answer is read first.

@@ -145,7 +145,7 @@ impl Tunnelled {
 impl Way {
     fn of(decoded: &Decoded, tunnel: &Tunnel, digest: u64, directions: u8) -> Self {
         let header = &decoded.header;
-        let len = header.payload_len.wrapping_add(header.flags.sequence_space());
+        let len = header.payload.len().wrapping_add(header.flags.sequence_space());
         let ack = header.flags.any(TcpFlags::ACK).then_some(SeqNum(header.ack));
         Self { digest, tunnel: *tunnel, number: 0, directions, has_met: false, end: SeqNum(header.seq).plus(len), ack }
     }

@@ -285,8 +285,10 @@ impl State {
     /// The interval so far, and the counters.
     fn snapshot(&mut self) -> Snapshot {
         let source = self.source_counters();
+        let Self { engine, summaries, .. } = self;
+        engine.take_health(|pair, health| summaries.add_health(pair, health));
         Snapshot {
-            interval: self.summaries.take(),
+            interval: summaries.take(),
             source,
             engine: *self.engine.counters(),
             flows: self.engine.flows(),
@@ -385,6 +387,7 @@ impl State {
                 self.engine.set_config(EngineConfig { peers_complete, ..limits.engine });
                 self.batch.set_ports(limits.ports, &mut self.engine);
                 self.summaries.set_limits(limits.summaries);
+                self.engine.count_health(limits.health);
             }
             Command::Status(reply) => {
                 let _ = reply.send(self.status());

@@ -39,11 +39,13 @@ impl Worker {
         let (commands, inbox) = inbox::channel()?;
         let peers_complete = source.peers_complete();
         let beats = Arc::<AtomicU64>::default();
+        let mut engine = Engine::new(EngineConfig { peers_complete, ..limits.engine });
+        engine.count_health(limits.health);
         let state = State {
             beats: beats.clone(),
             bell: inbox.bell(),
             source,
-            engine: Engine::new(EngineConfig { peers_complete, ..limits.engine }),
+            engine,
             batch: Batch::of(limits.ports),
             summaries: Summaries::new(limits.summaries),
             watch,

@@ -16,7 +16,7 @@ use std::time::Duration;
 use cadence::prelude::*;
 use cadence::{Metric, MetricBuilder, StatsdClient};
 use go_metro_common::metric::Kind;
-use go_metro_rtt::Stats;
+use go_metro_rtt::{PeerHealth, Stats};
 
 use super::{NamedPair, Report, Sink};
 use crate::config::{Config, MetricName, Statsd};
@@ -123,7 +123,7 @@ impl DogStatsd {
         self.metrics.contains(&metric)
     }
 
-    fn pair(&self, pair: &NamedPair) {
+    fn pair(&self, pair: &NamedPair, incomplete: bool) {
         let mut tags = vec![tag("src", &pair.src), tag("dst", &pair.dst)];
         tags.extend(pair.side.map(|side| tag("side", side.name())));
         tags.extend(pair.tags.iter().map(|tag| sanitise(tag)));
@@ -134,13 +134,29 @@ impl DogStatsd {
             let distribution = match metric.value {
                 Value::EachSample => data,
                 Value::EachHandshake => connect,
-                Value::Data(_) | Value::Kernel(_) | Value::Quantiles => None,
+                Value::Data(_) | Value::Kernel(_) | Value::Quantiles | Value::Base(_) => None,
             };
             if let Some(stats) = distribution {
                 self.distribution(name, stats, &tags);
             }
-            if let Some(value) = metric.value.one(data, pair.kernel.as_ref()) {
+            if let Some(value) = metric.value.one(data, pair.kernel.as_ref(), pair.base) {
                 self.gauge(name, rounded(value), &tags);
+            }
+        }
+        if let Some(health) = pair.summary.health.as_ref().filter(|_| self.wants(MetricName::Health)) {
+            self.peer(health, incomplete, &tags);
+        }
+    }
+
+    /// How a pair's connections did: what happened at all.
+    fn peer(&self, health: &PeerHealth, incomplete: bool, tags: &[String]) {
+        for metric in pair::PEER {
+            let name = metric.dogstatsd_name();
+            for (labels, count) in (metric.values)(health).into_iter().filter(|(_, count)| *count > 0) {
+                let labels = labels.into_iter().chain(incomplete.then_some(("incomplete", "true")));
+                let tags: Vec<String> =
+                    tags.iter().cloned().chain(labels.map(|(key, value)| tag(key, value))).collect();
+                self.count(&name, count, &tags);
             }
         }
     }
@@ -196,7 +212,7 @@ impl Sink for DogStatsd {
     /// Queues a report, to be sent over up to half of the time until the next one.
     fn report(&mut self, report: &Arc<Report>) {
         for pair in &report.pairs {
-            self.pair(pair);
+            self.pair(pair, report.incomplete);
         }
         if self.wants(MetricName::Own) {
             self.health(&report.health);
@@ -296,6 +312,41 @@ mod tests {
         let mut buffer = vec![0; 65536];
         std::iter::from_fn(|| socket.recv(&mut buffer).ok().map(|n| String::from_utf8(buffer[..n].to_vec()).unwrap()))
             .collect()
+    }
+
+    #[test]
+    fn what_is_counted_of_connections_is_sent_with_its_tags_where_that_is_chosen() {
+        let sent = |metrics: Vec<MetricName>, incomplete: bool| {
+            let (socket, port) = listen();
+            let destination = Statsd::Udp { host: "127.0.0.1".to_owned(), port };
+            let refresh = Duration::from_secs(60);
+            let options = DogStatsdOptions { destination, tags: Vec::new(), metrics, origin: String::new(), refresh };
+            let mut sink = DogStatsd::new(&options);
+            let counted = super::super::examples::counted("db", &[20_000, 23_500]);
+            sink.report(&Arc::new(Report { incomplete, ..report(vec![counted]) }));
+            Box::new(sink).finish(Duration::from_secs(5));
+            datagrams(&socket).concat()
+        };
+        let tags = "src:10.42.31.222,dst:db,env:test,iface:va";
+        let text = sent(vec![MetricName::Base, MetricName::Health], false);
+        let expected = [
+            format!("system.net.tcp.rtt.base:18|g|#{tags}"),
+            format!("system.net.tcp.rtt.queueing:2|g|#{tags}"),
+            format!("system.net.tcp.peer.segments:800|c|#{tags}"),
+            format!("system.net.tcp.peer.bytes:1000000|c|#{tags}"),
+            format!("system.net.tcp.peer.retransmits:5|c|#{tags},cause:fast"),
+            format!("system.net.tcp.peer.retransmits:2|c|#{tags},cause:tail_probe"),
+            format!("system.net.tcp.peer.spurious_retransmits:1|c|#{tags}"),
+            format!("system.net.tcp.peer.connects:4|c|#{tags},result:established,role:client"),
+            format!("system.net.tcp.peer.connects:2|c|#{tags},result:refused,role:client"),
+            format!("system.net.tcp.peer.resets:1|c|#{tags},by:remote"),
+            format!("system.net.tcp.peer.closes:3|c|#{tags}"),
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+        let text = sent(vec![MetricName::Health], true);
+        assert!(text.lines().all(|line| line.ends_with(",incomplete:true")), "{text}");
+        let text = sent(MetricName::usual(), false);
+        assert!(!text.contains("peer") && !text.contains("base") && !text.contains("queueing"), "{text}");
     }
 
     #[test]

@@ -10,8 +10,11 @@
 //! ```
 //!
 //! Where the local side is measured too, a pair has `"side":"remote"` or `"side":"local"` behind its `iface`; where the
-//! kernel's own RTT is asked for, `"kernel":{"sockets":1,"srtt_ms":21.9,"min_ms":20.1}` at its end, of this host's
-//! sockets between the two.
+//! kernel's own RTT is asked for, `"kernel":{"sockets":1,"srtt_ms":21.9,"min_ms":20.1}` behind `connect`, of this
+//! host's sockets between the two. `metrics: [default, base, health]` adds `"base_ms":20.0,"queueing_ms":1.4` and
+//! `"peer":{"segments":9,"bytes":9000,"retransmits":{"syn":0,"timeout":0,"fast":1,"tail_probe":0,"unknown":0},
+//! "spurious_retransmits":0,"connects":{"established":{"client":1,"server":0},"refused":{…},…},
+//! "resets":{"local":0,"remote":0},"closes":1}`, with `"incomplete":true` where records are missing.
 //!
 //! `jitter_ms` is null where there is a single sample. `time_ns` is the end of the interval, in nanoseconds since the
 //! epoch. Field names are kept from version to version.
@@ -21,10 +24,11 @@ use std::io::{self, Write};
 use std::time::UNIX_EPOCH;
 
 use go_metro_common::metric;
-use go_metro_rtt::{Side, Stats};
+use go_metro_rtt::{PeerHealth, Rtt, Side, Stats};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::{NamedPair, Report, figures};
+use crate::metrics::pair::{PEER, queueing_ms};
 use crate::metrics::{self, Health};
 use crate::output::printer::Print;
 use crate::terminal::{Spelling, shared_stdout};
@@ -51,6 +55,36 @@ struct PairLine<'a> {
     connect: Option<Series>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<Kernel>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queueing_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<Peer>,
+}
+
+/// How a pair's connections did: counts by name, and those with labels below each.
+struct Peer {
+    health: PeerHealth,
+    incomplete: bool,
+}
+
+impl Serialize for Peer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for metric in PEER {
+            let mut all = serde_json::Value::Null;
+            for (labels, count) in (metric.values)(&self.health) {
+                let place = labels.iter().fold(&mut all, |place, (_, value)| &mut place[*value]);
+                *place = count.into();
+            }
+            map.serialize_entry(metric.name, &all)?;
+        }
+        if self.incomplete {
+            map.serialize_entry("incomplete", &true)?;
+        }
+        map.end()
+    }
 }
 
 #[derive(serde::Serialize)]
@@ -117,6 +151,9 @@ impl<'a> From<&'a NamedPair> for PairLine<'a> {
                 srtt_ms: kernel.srtt_ms(),
                 min_ms: kernel.min_ms(),
             }),
+            base_ms: pair.base.map(Rtt::as_millis_f64),
+            queueing_ms: pair.base.and_then(|base| queueing_ms(base, pair.summary.data.as_ref())),
+            peer: pair.summary.health.as_deref().map(|health| Peer { health: *health, incomplete: false }),
         }
     }
 }
@@ -162,7 +199,8 @@ impl Print for Json {
         let interval_s = report.interval.as_secs_f64();
         let mut lines = Vec::new();
         for pair in &report.pairs {
-            let line = PairLine { time_ns: Some(time_ns), interval_s: Some(interval_s), ..PairLine::from(pair) };
+            let mut line = PairLine { time_ns: Some(time_ns), interval_s: Some(interval_s), ..PairLine::from(pair) };
+            line.peer.iter_mut().for_each(|peer| peer.incomplete = report.incomplete);
             serde_json::to_writer(&mut lines, &line)?;
             lines.push(b'\n');
         }
@@ -212,6 +250,29 @@ mod tests {
         assert!(lines[0]["connect"].is_null());
         assert!(lines[0].get("side").is_none() && lines[0].get("kernel").is_none());
         assert_eq!(lines[1]["health"]["rejected"]["hole"], 4);
+    }
+
+    #[test]
+    fn what_is_counted_of_connections_is_below_peer_and_says_if_something_is_missing() {
+        use super::super::examples::counted;
+        let out = Shared::default();
+        let example = Report { incomplete: true, ..report(vec![counted("db", &[20_000]), pair("a", &[300], &[])]) };
+        Json::new(Box::new(out.clone())).report(&example).unwrap();
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let peer = serde_json::json!({
+            "segments": 800, "bytes": 1_000_000,
+            "retransmits": {"syn": 0, "timeout": 0, "fast": 5, "tail_probe": 2, "unknown": 0},
+            "spurious_retransmits": 1,
+            "connects": {
+                "established": {"client": 4, "server": 0}, "refused": {"client": 2, "server": 0},
+                "timeout": {"client": 0, "server": 0}, "reset": {"client": 0, "server": 0}
+            },
+            "resets": {"local": 0, "remote": 1}, "closes": 3, "incomplete": true
+        });
+        assert_eq!(lines[0]["peer"], peer);
+        assert_eq!((&lines[0]["base_ms"], &lines[0]["queueing_ms"]), (&18.0.into(), &2.0.into()));
+        assert!(["peer", "base_ms", "queueing_ms"].iter().all(|name| lines[1].get(*name).is_none()), "{text}");
     }
 
     #[test]

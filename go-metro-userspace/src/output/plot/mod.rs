@@ -72,7 +72,8 @@ impl Plot {
 
     /// Adds a sample.
     pub fn add(&mut self, sample: &Sample) {
-        let points = self.pairs.entry(PairKey::from(sample)).or_insert_with(|| Points { step: 1, ..Points::default() });
+        let points =
+            self.pairs.entry(PairKey::from(&sample.flow)).or_insert_with(|| Points { step: 1, ..Points::default() });
         points.seen += 1;
         if !points.seen.is_multiple_of(points.step) {
             return;

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use go_metro_common::metric::{self, Kind};
-use go_metro_rtt::{Buckets, Histogram, Stats};
+use go_metro_rtt::{Buckets, Histogram, PeerHealth, Stats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -76,6 +76,8 @@ struct Inner {
 struct Series {
     rtt: Growing,
     connect: Growing,
+    /// How its connections did, where that is counted.
+    health: Option<PeerHealth>,
     last: Option<LastInterval>,
     heard_at: Instant,
 }
@@ -222,13 +224,22 @@ impl Inner {
             if !self.series.contains_key(&labels) && self.series.len() >= self.max_series {
                 labels = ["src", "dst", "iface"].map(|key| (key.to_owned(), OTHER.to_owned())).to_vec();
             }
-            let new = || Series { rtt: Growing::default(), connect: Growing::default(), last: None, heard_at: now };
+            let new = || Series {
+                rtt: Growing::default(),
+                connect: Growing::default(),
+                health: None,
+                last: None,
+                heard_at: now,
+            };
             let series = Arc::make_mut(self.series.entry(Arc::new(labels)).or_insert_with(|| Arc::new(new())));
             series.heard_at = now;
             let data = pair.summary.data.as_ref();
             series.rtt.add(data);
             series.connect.add(pair.summary.connect.as_ref());
-            let seconds = |metric: &PairMetric| Some(metric.value.one(data, pair.kernel.as_ref())? / 1e3);
+            if let Some(health) = &pair.summary.health {
+                series.health.get_or_insert_default().merge(health);
+            }
+            let seconds = |metric: &PairMetric| Some(metric.value.one(data, pair.kernel.as_ref(), pair.base)? / 1e3);
             let mut gauges = [None; pair::ALL.len()];
             gauges.iter_mut().zip(pair::ALL).for_each(|(gauge, metric)| *gauge = seconds(metric));
             let quantiles = data.map(|stats| stats.quantiles(QUANTILES.map(|(q, _)| q)).map(|figure| figure.ms / 1e3));
@@ -251,10 +262,10 @@ fn labels(pair: &NamedPair) -> Labels {
     for tag in pair.tags.iter() {
         let (key, value) = tag.split_once(':').unwrap_or((tag, "true"));
         let mut key: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        // `le` is a histogram's own, `quantile` a summary's and `q` our gauge's; two underscores in front are
+        // `le` is a histogram's own, `quantile` a summary's, others our metrics'; two underscores in front are
         // Prometheus's.
         let is_taken = labels[..own].iter().any(|(known, _)| *known == key)
-            || matches!(key.as_str(), "le" | "quantile" | "q" | "side");
+            || matches!(key.as_str(), "le" | "quantile" | "q" | "side" | "cause" | "result" | "role" | "by");
         if is_taken || key.starts_with("__") || !key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
             key.insert_str(0, "tag_");
         }
@@ -272,18 +283,31 @@ impl Collector for Snapshot {
             let Some(name) = metric.prometheus else { continue };
             let kind = match metric.value {
                 Value::EachSample | Value::EachHandshake => MetricType::Histogram,
-                Value::Quantiles | Value::Data(_) | Value::Kernel(_) => MetricType::Gauge,
+                Value::Quantiles | Value::Data(_) | Value::Kernel(_) | Value::Base(_) => MetricType::Gauge,
             };
             let mut family = encoder.encode_descriptor(name, metric.help, Some(&Unit::Seconds), kind)?;
             match metric.value {
                 Value::EachSample => histogram(family, &sorted, *buckets, |all| &all.rtt)?,
                 Value::EachHandshake => histogram(family, &sorted, *buckets, |all| &all.connect)?,
                 Value::Quantiles => quantiles(family, &sorted)?,
-                Value::Data(_) | Value::Kernel(_) => {
+                Value::Data(_) | Value::Kernel(_) | Value::Base(_) => {
                     let values = sorted.iter().filter_map(|(labels, series)| Some((*labels, series.last?.gauges[at]?)));
                     for (labels, value) in values {
                         family.encode_family(labels)?.encode_gauge(&value)?;
                     }
+                }
+            }
+        }
+        let counted = sorted.iter().filter_map(|(labels, series)| Some((*labels, series.health.as_ref()?)));
+        let counted: Vec<(&Labels, &PeerHealth)> = counted.collect();
+        for metric in pair::PEER.iter().filter(|_| !counted.is_empty()) {
+            let name = metric.prometheus_name();
+            let mut family = encoder.encode_descriptor(&name, metric.help, None, MetricType::Counter)?;
+            for (labels, health) in &counted {
+                for (more, count) in (metric.values)(health) {
+                    let more = more.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+                    let labels: Labels = labels.iter().cloned().chain(more).collect();
+                    family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
                 }
             }
         }
@@ -401,6 +425,29 @@ mod tests {
         }
         let sum = text.lines().find(|line| line.starts_with("go_metro_tcp_rtt_seconds_sum")).unwrap();
         assert!((sum.rsplit(' ').next().unwrap().parse::<f64>().unwrap() - 0.193_501).abs() < 1e-9, "{sum}");
+    }
+
+    #[test]
+    fn what_is_counted_of_connections_grows_and_nothing_is_shown_of_it_where_it_is_not() {
+        use super::super::super::examples::counted;
+        let sink = Prometheus::new(10, Buckets::Coarse);
+        sink.report(&report(vec![pair("db", &[20_000], &[])]));
+        assert!(!scraped(&sink, Format::OpenMetrics).contains("go_metro_tcp_peer"));
+        sink.report(&report(vec![counted("db", &[20_000]), pair("cache", &[300], &[])]));
+        sink.report(&report(vec![counted("db", &[])]));
+        let text = scraped(&sink, Format::OpenMetrics);
+        let labels = r#"src="10.42.31.222",dst="db",iface="va",env="test""#;
+        for line in [
+            "# TYPE go_metro_tcp_peer_segments counter",
+            &format!("go_metro_tcp_peer_segments_total{{{labels}}} 1600"),
+            &format!("go_metro_tcp_peer_retransmits_total{{{labels},cause=\"fast\"}} 10"),
+            &format!("go_metro_tcp_peer_retransmits_total{{{labels},cause=\"timeout\"}} 0"),
+            &format!("go_metro_tcp_peer_connects_total{{{labels},result=\"refused\",role=\"client\"}} 4"),
+            &format!("go_metro_tcp_rtt_base_seconds{{{labels}}} 0.018"),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+        }
+        assert!(!text.contains(r#"go_metro_tcp_peer_segments_total{src="10.42.31.222",dst="cache""#), "{text}");
     }
 
     #[test]

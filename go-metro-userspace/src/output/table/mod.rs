@@ -10,11 +10,11 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use go_metro_rtt::{Figure, PairSummary, Side, Stats};
+use go_metro_rtt::{Connect, Figure, PairSummary, PeerHealth, Side, Stats};
 
 use super::fit::{self, Claim, Order};
 use super::{NamedPair, Report, columns, number};
-use crate::config::{Config, SidesWanted};
+use crate::config::{Config, MetricName, SidesWanted};
 use crate::metrics::pair::KernelRtt;
 use crate::output::printer::Print;
 use crate::terminal::{self, Printable, Spelling, printable, shared_stdout};
@@ -29,6 +29,8 @@ pub struct Columns {
     pub side: bool,
     /// The kernel's own RTT: smoothed and least.
     pub kernel: bool,
+    /// How connections do: the share of segments that was sent again, and connections that failed.
+    pub health: bool,
 }
 
 /// A pair's name, as it may be shown, and what was measured.
@@ -87,7 +89,11 @@ const WAITING: &str = "no samples yet: waiting for TCP traffic";
 
 impl From<&Config> for Columns {
     fn from(config: &Config) -> Self {
-        Self { side: config.sides != SidesWanted::Remote, kernel: config.kernel_rtt }
+        Self {
+            side: config.sides != SidesWanted::Remote,
+            kernel: config.kernel_rtt,
+            health: config.wants(MetricName::Health),
+        }
     }
 }
 
@@ -246,6 +252,9 @@ fn screen(rows: &[Row<'_>], columns: Columns, width: usize) -> Result<Vec<String
     if columns.kernel {
         titles.extend([("kernel", Order::Kernel), ("k.min", Order::Kernel)]);
     }
+    if columns.health {
+        titles.extend(HEALTH.map(|title| (title, Order::Health)));
+    }
     let cells: Vec<Vec<String>> = rows.iter().map(|row| row.cells(columns)).collect();
     let claims: Vec<Claim> = titles
         .iter()
@@ -310,7 +319,14 @@ impl Row<'_> {
         if columns.kernel {
             cells.extend(kernel_columns(self.kernel).map(|figure| cell(figure).trim_start().to_owned()));
         }
-        cells.push(if self.summary.data.is_none() { " (connect)".to_owned() } else { String::new() });
+        if columns.health {
+            cells.extend(health_columns(self.summary.health.as_deref()));
+        }
+        cells.push(if stats.is_some() && self.summary.data.is_none() {
+            " (connect)".to_owned()
+        } else {
+            String::new()
+        });
         cells
     }
 }
@@ -368,7 +384,8 @@ impl Widths {
     fn header(self) -> String {
         let ms = ["last", "avg", "min", "p50", "p95", "p99", "max", "jitter"];
         let kernel: &[&str] = if self.columns.kernel { &["kernel", "k.min"] } else { &[] };
-        let titles: String = ms.iter().chain(kernel).map(|title| format!(" {title:>8}")).collect();
+        let health: &[&str] = if self.columns.health { &HEALTH } else { &[] };
+        let titles: String = ms.iter().chain(kernel).chain(health).map(|title| format!(" {title:>8}")).collect();
         format!("{} {:>8}{titles}  ms", self.names("src", "dst", "iface", "side"), "samples")
     }
 
@@ -383,13 +400,18 @@ impl Widths {
     fn line(self, row: &Row<'_>) -> String {
         let Row { src, dst, iface, side, summary, kernel } = row;
         let names = self.names(src, dst, iface, side.map_or("", Side::name));
-        let Some(stats) = summary.data.as_ref().or(summary.connect.as_ref()) else { return names };
-        let values = columns(stats, stats.average_ms());
+        let stats = summary.data.as_ref().or(summary.connect.as_ref());
+        if stats.is_none() && summary.health.is_none() {
+            return names;
+        }
+        let values = stats.map_or([None; 8], |stats| columns(stats, stats.average_ms()));
         let kernel = self.columns.kernel.then(|| kernel_columns(*kernel));
         let values = values.iter().chain(kernel.iter().flatten());
         let values: String = values.map(|value| format!(" {}", cell(*value))).collect();
-        let note = if summary.data.is_none() { "  connect" } else { "" };
-        format!("{names} {:>8}{values}{note}", stats.count())
+        let health = self.columns.health.then(|| health_columns(summary.health.as_deref()));
+        let health: String = health.iter().flatten().map(|value| format!(" {value:>8}")).collect();
+        let note = if stats.is_some() && summary.data.is_none() { "  connect" } else { "" };
+        format!("{names} {:>8}{values}{health}{note}", stats.map_or(0, Stats::count))
     }
 }
 
@@ -400,6 +422,21 @@ fn samples(summary: &PairSummary) -> u64 {
 /// The kernel's word in its columns: smoothed, and least.
 fn kernel_columns(kernel: Option<KernelRtt>) -> [Option<Figure>; 2] {
     [kernel.map(|kernel| kernel.srtt_ms()), kernel.and_then(|kernel| kernel.min_ms())].map(|ms| ms.map(Figure::exact))
+}
+
+/// The columns of [`health_columns`].
+const HEALTH: [&str; 2] = ["resent", "failed"];
+
+/// The share of segments that was sent again, and connections that were refused, reset or did not come about.
+fn health_columns(health: Option<&PeerHealth>) -> [String; 2] {
+    let Some(health) = health else { return ["-", "-"].map(str::to_owned) };
+    let resent = match health.sent_total() {
+        0 => "-".to_owned(),
+        _ if health.retransmits_total() == 0 => "0 %".to_owned(),
+        _ => format!("{:.2} %", health.retransmits_total() as f64 * 100.0 / health.sent_total() as f64),
+    };
+    let failed = [Connect::Refused, Connect::Timeout, Connect::Reset].map(|result| health.connects_total(result));
+    [resent, (failed.iter().sum::<u64>() + health.resets.iter().sum::<u64>()).to_string()]
 }
 
 /// A figure in eight columns, decimal points below each other: an estimate has fewer decimals, and blanks instead; `-`
@@ -449,7 +486,7 @@ mod tests {
         let example = report(vec![pair("once", &[], &[9_000]), pair("db", &[20_000, 23_500], &[])]);
         table.report(&report(vec![])).unwrap();
         table.report(&example).unwrap();
-        table.show(Columns { side: true, kernel: true });
+        table.show(Columns { side: true, kernel: true, health: false });
         table.report(&example).unwrap();
         let text = out.take();
         let lines: Vec<&str> = text.lines().collect();
@@ -467,7 +504,7 @@ mod tests {
         let out = Shared::default();
         let mut table = Table::new(
             Printable::new(Box::new(out.clone()), Spelling::Text),
-            Columns { side: false, kernel: true },
+            Columns { side: false, kernel: true, health: false },
             style,
         );
         for report in reports {
@@ -523,7 +560,7 @@ mod tests {
     fn a_table_that_is_shown_once_fits_its_terminal_as_the_live_one_does() {
         let pairs = long().pairs;
         for width in [40, 60, 80, 120, 200] {
-            let text = render_within(width, &pairs, Columns { side: false, kernel: true });
+            let text = render_within(width, &pairs, Columns { side: false, kernel: true, health: false });
             assert!(text.lines().all(|line| fit::width(line) <= width), "{width}:\n{text}");
             let live = live_screen(width);
             // The live one has a title and a blank line before the same table.
@@ -626,11 +663,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_again_and_what_failed_have_columns_where_they_are_counted() {
+        use super::super::examples::counted;
+        let columns = Columns { health: true, ..Columns::default() };
+        let pairs = [counted("db", &[20_000, 23_500]), counted("refuses", &[]), pair("cache", &[300], &[])];
+        let text = render(&pairs, columns);
+        let ends = ["  jitter   resent   failed  ms", "   3.500   0.88 %        3", "       -        -        -"];
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.iter().zip(ends).all(|(line, end)| line.ends_with(end)), "{text}");
+        // Of one there is no round trip at all.
+        assert!(lines[3].contains("refuses  va           0        -") && lines[3].ends_with(" 3"), "{text}");
+        let text = render_within(120, &pairs, columns);
+        assert!(text.contains(" 0.88 % ") && text.contains("resent failed"), "{text}");
+        assert!(!render_within(79, &pairs, columns).contains("resent"));
+    }
+
+    #[test]
     fn sides_and_the_kernels_word_have_columns_where_they_are_asked_for() {
         let kernel = KernelRtt::of(Rtt(25_000_000), Some(Rtt(19_500_000)));
         let local = NamedPair { side: Some(Side::Local), ..pair("db", &[300], &[]) };
         let remote = NamedPair { side: Some(Side::Remote), kernel: Some(kernel), ..pair("db", &[20_000, 23_500], &[]) };
-        let text = render(&[local, remote], Columns { side: true, kernel: true });
+        let text = render(&[local, remote], Columns { side: true, kernel: true, health: false });
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].ends_with(" jitter   kernel    k.min  ms") && lines[0].contains("iface  side   "), "{text}");
         assert!(

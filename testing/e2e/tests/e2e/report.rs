@@ -24,7 +24,7 @@ const PAIR: [(&str, &str); 7] = [
 ];
 
 /// Metrics of the agent itself.
-const OWN: [(&str, &str); 25] = [
+const OWN: [(&str, &str); 26] = [
     ("go_metro.packets", "c"),
     ("go_metro.segments", "c"),
     ("go_metro.records", "c"),
@@ -42,6 +42,7 @@ const OWN: [(&str, &str); 25] = [
     ("go_metro.interfaces.lost", "c"),
     ("go_metro.dns_failures", "c"),
     ("go_metro.clock_jumps", "c"),
+    ("go_metro.intervals_incomplete", "c"),
     ("go_metro.log_lines_lost", "c"),
     ("go_metro.reloads", "c"),
     ("go_metro.interfaces", "g"),

@@ -1,0 +1,432 @@
+//! Who counts [`PeerHealth`]: twenty bytes a flow for what nearly every segment changes and what a cause is judged by,
+//! and the counts of pairs for what is rare.
+//!
+//! The causes of retransmissions are those of a sender that does what Linux does (net/ipv4/tcp_input.c,
+//! tcp_timer.c, tcp_recovery.c):
+//!
+//! - Once the receiver has shown a hole, what was sent before is sent again as its acknowledgements come: `fast`, until
+//!   all that had been sent is acknowledged.
+//! - Where it has shown none and SACK is in use, the first timer is that of a tail loss probe, which repeats the last
+//!   segment: `tail_probe`, once until an acknowledgement advances.
+//! - What starts with the first byte that is not acknowledged, with no such sign, or when nothing was heard of the
+//!   receiver for a while, or once more where SACK is not in use: `timeout`, and so is all until what was outstanding
+//!   then is acknowledged.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bitflags::bitflags;
+use go_metro_common::segment::{Bits, TcpFlags};
+use hashbrown::HashMap;
+
+use crate::flow::{Again, Flow, Life, Sent, Ticks};
+use crate::health::{By, Cause, Connect, PeerHealth, Role};
+use crate::key::Key;
+use crate::outstanding::is_newer;
+use crate::summary::PairKey;
+use crate::{Kind, Nanos, Outcome, Sample, Segment, SeqNum, Side};
+
+/// Without a word from the receiver for so long, it is the timer that has something sent again: half of what Linux
+/// waits at least (`TCP_RTO_MIN`, include/net/tcp.h), since what was on its way when that began is still heard of. What
+/// answers an acknowledgement comes at once.
+const SILENCE: Ticks = Ticks::at_least(100_000_000);
+
+/// So many bytes are put into the pair's count at once, before the flow's own overflows.
+const SPILL: u32 = 1 << 30;
+
+bitflags! {
+    /// What is known of a flow's health in single bits.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    struct State: u8 {
+        /// The local end has sent a SYN; what becomes of it is not known.
+        const CLIENT = 1 << 0;
+        /// The same of a SYN-ACK.
+        const SERVER = 1 << 1;
+        /// The receiver has shown a hole; up to `point` it is being filled.
+        const RECOVERS = 1 << 2;
+        /// The retransmission timer ran out; what was sent up to `point` is sent again.
+        const TIMED_OUT = 1 << 3;
+        /// A tail loss probe is out.
+        const PROBED = 1 << 4;
+        /// The connection is over, and that was counted.
+        const OVER = 1 << 5;
+        /// It is among those that have something for the next report.
+        const LISTED = 1 << 6;
+        /// What starts with the first byte that is not acknowledged was sent again already.
+        const HEAD_AGAIN = 1 << 7;
+    }
+}
+
+/// What is counted and known of one flow.
+#[derive(Clone, Copy, Debug, Default)]
+struct FlowHealth {
+    bytes: u32,
+    segments: u32,
+    /// `snd_nxt` when the loss was found that is being repaired (`high_seq` of Linux' tcp_sock); until the connection
+    /// is established, our initial sequence number.
+    point: SeqNum,
+    /// `snd_nxt` when something was sent again last: what is acknowledged beyond came after it.
+    repaired: SeqNum,
+    /// When something was last heard of the receiver, where that matters: the lower half of [`Ticks`].
+    heard: u16,
+    /// Retransmissions that may prove needless.
+    unconfirmed: u8,
+    state: State,
+}
+
+/// Bytes of a flow here.
+pub(crate) const BYTES_PER_FLOW: usize = size_of::<FlowHealth>();
+
+/// What is counted where, and how much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthLimits {
+    /// Host pairs that are counted apart between two reports; the rest together.
+    pub max_pairs: usize,
+    /// An attempt to connect that is not answered in this time is over.
+    pub connect_timeout: Duration,
+}
+
+/// The counts since the last report.
+pub(crate) struct Ledger {
+    limits: HealthLimits,
+    flows: Vec<FlowHealth>,
+    /// Flows whose own counts are not zero.
+    listed: Vec<u32>,
+    /// SYNs that wait for an answer: until when, of which flow, and their number; no more than flows.
+    waiting: VecDeque<(Nanos, u32, SeqNum)>,
+    max_flows: usize,
+    pairs: HashMap<PairKey, PeerHealth, foldhash::fast::RandomState>,
+    other: PeerHealth,
+}
+
+impl Ledger {
+    /// Nothing counted; room for so many flows.
+    pub(crate) fn new(limits: HealthLimits, max_flows: usize) -> Self {
+        Self {
+            limits,
+            flows: Vec::with_capacity(max_flows),
+            listed: Vec::new(),
+            waiting: VecDeque::new(),
+            max_flows,
+            pairs: HashMap::default(),
+            other: PeerHealth::default(),
+        }
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: HealthLimits) {
+        self.limits = limits;
+    }
+
+    /// Room for so many flows, now that there is none.
+    pub(crate) fn resize(&mut self, max_flows: usize) {
+        self.flows = Vec::with_capacity(max_flows);
+        self.max_flows = max_flows;
+        self.listed.clear();
+        self.waiting.clear();
+    }
+
+    /// Reads what is known of a flow, so that it is in the cache.
+    #[inline]
+    pub(crate) fn touch(&self, index: u32) -> u64 {
+        self.flows.get(index as usize).map_or(0, |flow| flow.bytes.into())
+    }
+
+    /// A flow begins under this number.
+    pub(crate) fn begin(&mut self, index: u32) {
+        let index = index as usize;
+        if index >= self.flows.len() {
+            self.flows.resize(index + 1, FlowHealth::default());
+        }
+        // What is listed stays so.
+        let listed = self.flows[index].state & State::LISTED;
+        self.flows[index] = FlowHealth { state: listed, ..FlowHealth::default() };
+    }
+
+    /// A flow is about to be forgotten.
+    pub(crate) fn end(&mut self, index: u32, key: &Key, flow: &Flow) {
+        let Some(health) = self.flows.get(index as usize).copied() else { return };
+        self.spill(index, key);
+        if let Some(role) = health.role() {
+            // That it was answered may have been lost.
+            let is_answered = flow.snd_una().after(health.point);
+            self.opened(index, key, role, if is_answered { Connect::Established } else { Connect::Timeout });
+        }
+    }
+
+    /// The end that is timed has sent this.
+    #[inline]
+    pub(crate) fn sent(&mut self, index: u32, key: &Key, segment: &Segment, sent: Sent, flow: &Flow) {
+        let Some(health) = self.flows.get_mut(index as usize) else { return };
+        let payload = segment.header.payload;
+        if !payload.is_empty() {
+            health.bytes = health.bytes.wrapping_add(payload.len());
+            health.segments += payload.segments();
+            let (is_first, is_full) = (!health.state.contains(State::LISTED), health.bytes >= SPILL);
+            if is_first || is_full {
+                self.list(index, key);
+            }
+        }
+        if sent.again.is_some() || segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) {
+            self.sent_more(index, key, segment, sent, flow);
+        }
+    }
+
+    /// A flow has something to report. Its pair is known from now on, and it may count on by itself.
+    #[cold]
+    fn list(&mut self, index: u32, key: &Key) {
+        let health = &mut self.flows[index as usize];
+        if !health.state.contains(State::LISTED) {
+            health.state.insert(State::LISTED);
+            self.listed.push(index);
+        }
+        self.spill(index, key);
+    }
+
+    /// What is rare among what is sent.
+    #[cold]
+    fn sent_more(&mut self, index: u32, key: &Key, segment: &Segment, sent: Sent, flow: &Flow) {
+        let health = &mut self.flows[index as usize];
+        if segment.has(TcpFlags::RST) {
+            return self.reset(index, key, By::Local);
+        }
+        if let Some(again) = sent.again {
+            let cause = health.cause(segment, again, flow);
+            let count = segment.header.payload.segments();
+            health.repaired = flow.snd_nxt();
+            health.unconfirmed = health.unconfirmed.saturating_add(count.try_into().unwrap_or(u8::MAX));
+            // Whether there is anybody at the other end will be seen.
+            if health.role() != Some(Role::Server) {
+                self.pair(key).retransmits[cause as usize] += u64::from(count);
+            }
+        } else if segment.has(TcpFlags::SYN) {
+            // Another connection on the same ports: nobody answered the one before.
+            if let Some(role) = health.role() {
+                self.opened(index, key, role, Connect::Timeout);
+            }
+            let is_answer = segment.has(TcpFlags::ACK);
+            let health = &mut self.flows[index as usize];
+            let state = if is_answer { State::SERVER } else { State::CLIENT };
+            health.state = state | health.state & State::LISTED;
+            (health.unconfirmed, health.point) = (0, segment.start());
+            if !is_answer && self.waiting.len() < self.max_flows {
+                self.waiting.push_back((segment.time().plus(self.limits.connect_timeout), index, segment.start()));
+            }
+        }
+        self.close(index, key, flow);
+    }
+
+    /// A reset of what was never seen: the answer of a closed port to a SYN (RFC 9293 section 3.10.7.1).
+    pub(crate) fn sent_reset(&mut self, key: &Key, segment: &Segment) {
+        if segment.has(TcpFlags::ACK) && segment.start() == SeqNum(0) && key.side() == Side::Remote {
+            self.stranger(key).count_connect(Role::Server, Connect::Refused);
+        }
+    }
+
+    /// The other end has sent this, which was answered to by the flow as it is now.
+    #[cold]
+    pub(crate) fn received(&mut self, index: u32, key: &Key, segment: &Segment, before: Before, flow: &Flow) {
+        let Some(health) = self.flows.get_mut(index as usize) else { return };
+        health.heard = Ticks::of(segment.time()).low();
+        if segment.has(TcpFlags::RST) {
+            return self.reset(index, key, By::Remote);
+        }
+        let role = health.role().filter(|_| flow.snd_una().after(health.point));
+        let advances = flow.snd_una() != before.una;
+        let mut spurious = false;
+        if health.unconfirmed > 0 && role.is_none() {
+            let by_echo = || {
+                let echo = segment.tsecr().filter(|echo| *echo != 0);
+                advances && before.retransmission.zip(echo).is_some_and(|(sent, echo)| is_newer(sent, echo))
+            };
+            spurious = segment.header.bits.any(Bits::DSACK) || !flow.uses_sack() && by_echo();
+            health.unconfirmed -= u8::from(spurious);
+            // It would have been said by now.
+            if flow.snd_una().after(health.repaired) {
+                health.unconfirmed = 0;
+            }
+        }
+        if advances {
+            health.state.remove(State::PROBED | State::HEAD_AGAIN);
+            if role.is_none() && !flow.snd_una().before(health.point) {
+                health.state.remove(State::RECOVERS | State::TIMED_OUT);
+            }
+        }
+        if let Some(role) = role {
+            self.opened(index, key, role, Connect::Established);
+        }
+        if spurious {
+            self.pair(key).spurious += 1;
+        }
+        self.close(index, key, flow);
+    }
+
+    /// A RST passed.
+    fn reset(&mut self, index: u32, key: &Key, by: By) {
+        let health = &mut self.flows[index as usize];
+        let role = health.role();
+        let was_over = health.state.contains(State::OVER);
+        health.state.insert(State::OVER);
+        match (role, by) {
+            (Some(role @ Role::Client), By::Remote) => self.opened(index, key, role, Connect::Refused),
+            (Some(role), _) => self.opened(index, key, role, Connect::Reset),
+            (None, by) if !was_over && key.side() == Side::Remote => self.pair(key).resets[by as usize] += 1,
+            _ => {}
+        }
+    }
+
+    /// What became of a handshake is known.
+    fn opened(&mut self, index: u32, key: &Key, role: Role, result: Connect) {
+        let health = &mut self.flows[index as usize];
+        health.state.remove(State::CLIENT | State::SERVER);
+        let repeated = std::mem::take(&mut health.unconfirmed);
+        let is_stranger = role == Role::Server && result != Connect::Established;
+        let pair = if is_stranger { self.stranger(key) } else { self.pair(key) };
+        if role == Role::Server {
+            pair.retransmits[Cause::Syn as usize] += u64::from(repeated);
+        }
+        if key.side() == Side::Remote {
+            pair.count_connect(role, result);
+        }
+    }
+
+    /// Counts a connection as closed once it is.
+    fn close(&mut self, index: u32, key: &Key, flow: &Flow) {
+        let health = &mut self.flows[index as usize];
+        if flow.life() == Life::Closing && !health.state.contains(State::OVER) {
+            health.state.insert(State::OVER);
+            if key.side() == Side::Remote {
+                self.pair(key).closes += 1;
+            }
+        }
+    }
+
+    /// A flow that has waited longer for an answer to its SYN than it may, and that SYN's number.
+    pub(crate) fn next_overdue(&mut self, now: Nanos) -> Option<(u32, SeqNum)> {
+        let (_, index, isn) = self.waiting.pop_front_if(|(until, ..)| *until < now)?;
+        Some((index, isn))
+    }
+
+    /// Counts a SYN that was not answered in time, unless it was.
+    pub(crate) fn give_up(&mut self, index: u32, isn: SeqNum, key: &Key) {
+        let health = &self.flows[index as usize];
+        if health.state.contains(State::CLIENT) && health.point == isn {
+            self.opened(index, key, Role::Client, Connect::Timeout);
+        }
+    }
+
+    /// Puts what a flow has counted by itself into its pair's counts.
+    fn spill(&mut self, index: u32, key: &Key) {
+        let FlowHealth { bytes, segments, .. } = &mut self.flows[index as usize];
+        let (bytes, segments) = (std::mem::take(bytes), std::mem::take(segments));
+        if segments > 0 {
+            let pair = self.pair(key);
+            pair.bytes += u64::from(bytes);
+            pair.segments += u64::from(segments);
+        }
+    }
+
+    /// The counts of a flow's pair.
+    fn pair(&mut self, key: &Key) -> &mut PeerHealth {
+        let full = self.pairs.len() >= self.limits.max_pairs;
+        let pair = PairKey::from(&key.flow());
+        match self.pairs.contains_key(&pair) {
+            false if full => &mut self.other,
+            _ => self.pairs.entry(pair).or_default(),
+        }
+    }
+
+    /// The counts of a flow's pair, if there are any: packets that come with an address make none.
+    fn stranger(&mut self, key: &Key) -> &mut PeerHealth {
+        self.pairs.get_mut(&PairKey::from(&key.flow())).unwrap_or(&mut self.other)
+    }
+
+    /// Hands out what was counted of each pair since the last time, and of those that there was no room for. `key` has
+    /// the key of a flow.
+    pub(crate) fn take(
+        &mut self,
+        key: impl Fn(u32) -> Option<Key>,
+        mut sink: impl FnMut(Option<PairKey>, &PeerHealth),
+    ) {
+        for index in std::mem::take(&mut self.listed) {
+            self.flows[index as usize].state.remove(State::LISTED);
+            if let Some(key) = key(index) {
+                self.spill(index, &key);
+            }
+        }
+        self.pairs.drain().for_each(|(pair, health)| sink(Some(pair), &health));
+        let other = std::mem::take(&mut self.other);
+        if other != PeerHealth::default() {
+            sink(None, &other);
+        }
+    }
+}
+
+/// What a flow was before an acknowledgement.
+#[derive(Clone, Copy)]
+pub(crate) struct Before {
+    is_usual: bool,
+    una: SeqNum,
+    /// The TSval of the only retransmission that was waited for.
+    retransmission: Option<u32>,
+}
+
+impl Before {
+    #[inline]
+    pub(crate) fn of(flow: &Flow) -> Self {
+        Self { is_usual: flow.is_usual(), una: flow.snd_una(), retransmission: flow.single_retransmission() }
+    }
+
+    /// Whether what came then may tell something of the flow's health: nearly all does not.
+    #[inline]
+    pub(crate) fn is_of_interest(self, segment: &Segment, outcome: &Outcome) -> bool {
+        !self.is_usual
+            || segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST)
+            || segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK)
+            || matches!(outcome, Outcome::Rejected(_) | Outcome::Sample(Sample { kind: Kind::Connect, .. }))
+    }
+}
+
+impl FlowHealth {
+    /// What part the local end has in a handshake that is not over.
+    fn role(&self) -> Option<Role> {
+        match self.state {
+            state if state.contains(State::CLIENT) => Some(Role::Client),
+            state if state.contains(State::SERVER) => Some(Role::Server),
+            _ => None,
+        }
+    }
+
+    /// Why this was sent again.
+    fn cause(&mut self, segment: &Segment, again: Again, flow: &Flow) -> Cause {
+        if segment.has(TcpFlags::SYN) {
+            return Cause::Syn;
+        }
+        let repairs = flow.snd_una().before(self.point);
+        let is_head = again.contains(Again::HEAD);
+        let is_repeated = is_head && self.state.contains(State::HEAD_AGAIN);
+        self.state.set(State::HEAD_AGAIN, is_head || self.state.contains(State::HEAD_AGAIN));
+        let is_silent = Ticks::of(segment.time()).low().wrapping_sub(self.heard) > SILENCE.low();
+        let shows_hole = again.contains(Again::SHOWN) || repairs && self.state.contains(State::RECOVERS);
+        let timed_out = match self.state {
+            state if state.contains(State::TIMED_OUT) && repairs => return Cause::Timeout,
+            // Without SACK nothing but the timer has the same sent once more.
+            _ if shows_hole => is_repeated && !again.contains(Again::SACK) || is_head && is_silent,
+            state if again.contains(Again::TAIL | Again::SACK) && !state.contains(State::PROBED) => {
+                self.state.insert(State::PROBED);
+                return Cause::TailProbe;
+            }
+            _ => is_head,
+        };
+        if !timed_out && !shows_hole {
+            return Cause::Unknown;
+        }
+        let (entered, left) =
+            if timed_out { (State::TIMED_OUT, State::RECOVERS) } else { (State::RECOVERS, State::TIMED_OUT) };
+        if timed_out || !repairs || !self.state.contains(entered) {
+            self.point = flow.snd_nxt();
+        }
+        self.state.remove(left);
+        self.state.insert(entered);
+        if timed_out { Cause::Timeout } else { Cause::Fast }
+    }
+}

@@ -1,0 +1,295 @@
+//! What is counted of connections: causes of retransmissions, how they open, how they end. Each is a packet trace (the
+//! language is in `support/trace.rs`).
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use go_metro_rtt::{By, Cause, Connect, Engine, EngineConfig, HealthLimits, Nanos, PairKey, PeerHealth, Role};
+use support::trace::parse;
+
+const LIMITS: HealthLimits = HealthLimits { max_pairs: 2, connect_timeout: Duration::from_secs(10) };
+
+/// An engine that has seen a trace.
+fn after(trace: &str) -> Engine {
+    let mut engine = Engine::new(EngineConfig { max_flows: 8, ..EngineConfig::default() });
+    engine.count_health(Some(LIMITS));
+    for line in trace.lines().filter_map(parse) {
+        engine.record(&line.segment);
+    }
+    engine
+}
+
+/// What an engine has counted, in words: of pairs, and of strangers.
+fn taken(engine: &mut Engine) -> String {
+    let mut all = Vec::new();
+    engine.take_health(|pair, health| all.push((pair.is_none(), words(health))));
+    all.sort();
+    all.into_iter().map(|(other, words)| if other { format!("[{words}]") } else { words }).collect::<Vec<_>>().join(" ")
+}
+
+fn words(health: &PeerHealth) -> String {
+    let mut words = Vec::new();
+    let mut add = |name: String, count: u64| {
+        if count > 0 {
+            words.push(format!("{name} {count}"));
+        }
+    };
+    add("segments".into(), health.segments);
+    add("bytes".into(), health.bytes);
+    Cause::ALL.iter().for_each(|cause| add(cause.name().into(), health.retransmits[*cause as usize]));
+    add("spurious".into(), health.spurious);
+    for role in Role::ALL {
+        for result in Connect::ALL {
+            let count = health.connects[role as usize][result as usize];
+            add(format!("{} {}", role.name(), result.name()), count);
+        }
+    }
+    By::ALL.iter().for_each(|by| add(format!("reset by {}", by.name()), health.resets[*by as usize]));
+    add("closed".into(), health.closes);
+    words.join(", ")
+}
+
+/// What is counted of a trace.
+fn counted(trace: &str) -> String {
+    taken(&mut after(trace))
+}
+
+/// The same after a handshake with SACK, at sequence number 1001.
+fn after_handshake(trace: &str) -> String {
+    let opened = format!("0 > S 1000 sackperm\n 50 < SA 7000 ack 1001 sackperm\n{trace}");
+    counted(&opened).replace("client established 1", "opened")
+}
+
+#[test]
+fn payload_is_counted_and_an_acknowledgement_is_not() {
+    assert_eq!(after_handshake("60 > 1001+100\n 61 > 1101+4344/3\n 90 > 5445+0"), "segments 4, bytes 4444, opened");
+}
+
+#[test]
+fn counts_are_of_the_time_since_the_last_report() {
+    let mut engine = after("60 > 1001+100\n 61 > 1101+100");
+    assert_eq!(taken(&mut engine), "segments 2, bytes 200");
+    assert_eq!(taken(&mut engine), "");
+    engine.record(&parse("70 > 1201+5").unwrap().segment);
+    assert_eq!(taken(&mut engine), "segments 1, bytes 5");
+}
+
+#[test]
+fn what_the_receiver_is_said_to_miss_is_sent_again_fast() {
+    let trace = "60  > 1001+100
+                 61  > 1101+100
+                 62  > 1201+100
+                 110 < ack 1001 sack
+                 111 > 1001+100
+                 160 < ack 1301";
+    assert_eq!(after_handshake(trace), "segments 4, bytes 400, fast 1, opened");
+}
+
+#[test]
+fn what_is_still_missing_as_acknowledgements_advance_is_sent_again_fast() {
+    let trace = "60  > 1001+100
+                 61  > 1101+100
+                 62  > 1201+100
+                 63  > 1301+100
+                 110 < ack 1001 sack
+                 111 > 1001+100
+                 160 < ack 1201
+                 161 > 1201+100
+                 162 > 1301+100
+                 210 < ack 1401";
+    assert_eq!(after_handshake(trace), "segments 7, bytes 700, fast 3, opened");
+}
+
+#[test]
+fn three_duplicates_are_the_same_without_sack() {
+    let trace = "0   > S 1000
+                 50  < SA 7000 ack 1001
+                 60  > 1001+100
+                 61  > 1101+100
+                 62  > 1201+100
+                 63  > 1301+100
+                 110 < ack 1001
+                 111 < ack 1001
+                 112 < ack 1001
+                 113 > 1001+100
+                 163 < ack 1401";
+    assert_eq!(counted(trace), "segments 5, bytes 500, fast 1, client established 1");
+}
+
+#[test]
+fn the_last_segment_is_sent_again_as_a_probe_and_the_first_after_the_timer() {
+    let trace = "60  > 1001+100
+                 61  > 1101+100
+                 170 > 1101+100
+                 470 > 1001+100
+                 520 < ack 1101
+                 521 > 1101+100
+                 570 < ack 1201";
+    assert_eq!(after_handshake(trace), "segments 5, bytes 500, timeout 2, tail_probe 1, opened");
+}
+
+#[test]
+fn without_sack_there_is_no_probe() {
+    let trace = "0   > S 1000
+                 50  < SA 7000 ack 1001
+                 60  > 1001+100
+                 360 > 1001+100
+                 960 > 1001+100
+                 999 < ack 1101";
+    assert_eq!(counted(trace), "segments 3, bytes 300, timeout 2, client established 1");
+}
+
+#[test]
+fn a_retransmission_that_was_lost_too_waits_for_the_timer() {
+    let trace = "60  > 1001+100
+                 61  > 1101+100
+                 110 < ack 1001 sack
+                 111 > 1001+100
+                 450 > 1001+100
+                 500 < ack 1201";
+    assert_eq!(after_handshake(trace), "segments 4, bytes 400, timeout 1, fast 1, opened");
+}
+
+#[test]
+fn what_nothing_explains_is_unknown() {
+    let trace = "60  > 1001+100
+                 61  > 1101+100
+                 62  > 1201+100
+                 90  > 1101+100
+                 500 < ack 1301";
+    assert_eq!(after_handshake(trace), "segments 4, bytes 400, unknown 1, opened");
+}
+
+#[test]
+fn a_super_segment_that_is_sent_again_counts_as_what_it_becomes() {
+    let trace = "60  > 1001+2896/2
+                 61  > 3897+100
+                 110 < ack 1001 sack
+                 111 > 1001+2896/2
+                 160 < ack 3997";
+    assert_eq!(after_handshake(trace), "segments 5, bytes 5892, fast 2, opened");
+}
+
+#[test]
+fn a_retransmission_that_the_receiver_had_already_is_spurious() {
+    let by_dsack = "60  > 1001+100
+                    170 > 1001+100
+                    180 < ack 1101
+                    220 < ack 1101 dsack
+                    221 < ack 1101 dsack";
+    assert_eq!(after_handshake(by_dsack), "segments 2, bytes 200, tail_probe 1, spurious 1, opened");
+    let by_echo = "0   > S 1000 ts 1
+                   50  < SA 7000 ack 1001 ecr 1
+                   60  > 1001+100 ts 60
+                   360 > 1001+100 ts 360
+                   380 < ack 1101 ecr 60";
+    assert_eq!(counted(by_echo), "segments 2, bytes 200, timeout 1, spurious 1, client established 1");
+    let necessary = by_echo.replace("380 < ack 1101 ecr 60", "410 < ack 1101 ecr 360");
+    assert_eq!(counted(&necessary), "segments 2, bytes 200, timeout 1, client established 1");
+}
+
+#[test]
+fn a_connection_opens_and_closes_as_client_and_as_server() {
+    let client = "0  > S 1000
+                  50 < SA 7000 ack 1001
+                  60 > 1001+10
+                  70 > FA 1011 ack 7001
+                  90 < FA 7001 ack 1012";
+    assert_eq!(counted(client), "segments 1, bytes 10, client established 1, closed 1");
+    let server = "0  < S 7000
+                  1  > SA 1000 ack 7001
+                  51 < ack 1001
+                  60 > 1001+10
+                  70 < FA 7001 ack 1011
+                  71 > FA 1011 ack 7002
+                  99 < ack 1012";
+    assert_eq!(counted(server), "segments 1, bytes 10, server established 1, closed 1");
+}
+
+#[test]
+fn a_syn_is_answered_refused_or_given_up() {
+    assert_eq!(counted("0 > S 1000\n 50 < RA 0 ack 1001\n 51 < RA 0 ack 1001"), "client refused 1");
+    assert_eq!(counted("0 > S 1000\n 50 > R 1001"), "client reset 1");
+    let mut unanswered = after("0 > S 1000\n 1000 > S 1000\n 3000 > S 1000");
+    unanswered.expire(Nanos(9_000_000_000));
+    assert_eq!(taken(&mut unanswered), "syn 2");
+    unanswered.expire(Nanos(11_000_000_000));
+    assert_eq!(taken(&mut unanswered), "client timeout 1");
+    // It is over only once.
+    unanswered.expire(Nanos(1_000_000_000_000));
+    assert_eq!(taken(&mut unanswered), "");
+    let again = "0 > S 1000\n 5000 > S 9000\n 5050 < SA 7000 ack 9001";
+    assert_eq!(counted(again), "client established 1, client timeout 1");
+}
+
+#[test]
+fn whoever_ends_it_with_a_reset_is_named_once() {
+    let trace = "60  > 1001+100\n 110 < ack 1101\n";
+    let once = "segments 1, bytes 100, opened, reset by";
+    assert_eq!(after_handshake(&format!("{trace} 120 < R 7001\n 121 < R 7001")), format!("{once} remote 1"));
+    assert_eq!(after_handshake(&format!("{trace} 120 > R 1101\n 121 > R 1101")), format!("{once} local 1"));
+    // In the middle of what was not seen to begin, too.
+    assert_eq!(counted(&format!("{trace} 120 < R 7001")), "segments 1, bytes 100, reset by remote 1");
+}
+
+#[test]
+fn strangers_make_no_pair() {
+    // Nobody answers the SYN-ACK.
+    let mut flood = after("0 < S 7000\n 1 > SA 1000 ack 7001\n 1001 > SA 1000 ack 7001");
+    assert_eq!(taken(&mut flood), "");
+    flood.expire(Nanos(1_000_000_000_000));
+    assert_eq!(taken(&mut flood), "[syn 1, server timeout 1]");
+    // A scan of ports, open and closed.
+    assert_eq!(counted("0 < S 7000\n 1 > SA 1000 ack 7001\n 50 < R 7001"), "[server reset 1]");
+    assert_eq!(counted("0 < S 7000\n 1 > RA 0 ack 7001"), "[server refused 1]");
+    // One who is known is told apart.
+    let known = "0 > 1+10 port 9\n 1 < S 7000\n 2 > RA 0 ack 7001";
+    assert_eq!(counted(known), "segments 1, bytes 10, server refused 1");
+}
+
+#[test]
+fn a_syn_ack_that_is_answered_late_was_sent_again() {
+    let trace = "0    < S 7000
+                 1    > SA 1000 ack 7001
+                 1001 > SA 1000 ack 7001
+                 1051 < ack 1001";
+    assert_eq!(counted(trace), "syn 1, server established 1");
+}
+
+#[test]
+fn what_a_flow_counted_is_not_lost_with_it() {
+    let mut engine = after("60 > 1001+100\n 61 > 1001+100 port 2");
+    engine.expire(Nanos(1_000_000_000_000));
+    assert_eq!((engine.flows(), taken(&mut engine)), (0, "segments 2, bytes 200".into()));
+    let mut engine = after("60 > 1001+100");
+    engine.set_config(EngineConfig { max_flows: 4, ..EngineConfig::default() });
+    assert_eq!(taken(&mut engine), "segments 1, bytes 100");
+    let many: String = (0..20).map(|port| format!("60 > 1001+100 port {port}\n")).collect();
+    assert_eq!(counted(&many), "segments 20, bytes 2000", "most were evicted");
+}
+
+#[test]
+fn pairs_beyond_the_bound_are_counted_together() {
+    let mut engine = after("");
+    for host in 0..5 {
+        let mut line = parse("60 > 1001+100").unwrap().segment;
+        line.flow.remote.addr = go_metro_rtt::Addr::v4([10, 0, 0, host]);
+        engine.record(&line);
+    }
+    let mut all = Vec::new();
+    engine.take_health(|pair: Option<PairKey>, health| all.push((pair.is_some(), health.segments)));
+    all.sort_unstable();
+    assert_eq!(all, [(false, 3), (true, 1), (true, 1)]);
+}
+
+#[test]
+fn what_was_sent_at_once_and_comes_in_another_order_is_not_sent_again() {
+    let trace = "60  > 1001+100
+                 61  > 1201+100
+                 61  > 1101+100
+                 120 < ack 1301";
+    assert_eq!(after_handshake(trace), "segments 3, bytes 300, opened");
+}

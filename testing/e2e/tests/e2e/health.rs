@@ -1,0 +1,249 @@
+//! The health of connections against the kernel's own counters of the namespace that they begin in: retransmissions by
+//! cause, how connections open and end; and the base and the queue of a path.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use testing_lab::passage::Passage;
+use testing_lab::traffic::{Rounds, Server, connect};
+use testing_lab::{Impairment, Lab, Queue, Way};
+
+use super::support::{Backend, Late, in_time, timely};
+use super::wire::{RTT, agent_with, connections_for, impair, lab, while_driving};
+
+const HEALTH: &str = "metrics: [default, health, base]";
+const TRAFFIC: Duration = Duration::from_secs(3);
+
+/// What the kernel has counted in the first host's namespace (proc_net(5), Documentation/networking/snmp_counter.rst).
+fn kernel(lab: &Lab) -> BTreeMap<String, i64> {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap();
+    let text = lab.a.enter(|| read("snmp") + &read("netstat"));
+    let lines: Vec<&str> = text.lines().collect();
+    let both = lines.chunks(2).flat_map(|pair| pair[0].split_whitespace().zip(pair[1].split_whitespace()).skip(1));
+    both.map(|(name, value)| (name.to_owned(), value.parse().unwrap_or_default())).collect()
+}
+
+/// A number of all intervals of a pair together, by its place below `peer`.
+fn sum(lines: &[String], place: &str) -> i64 {
+    let pairs = lines.iter().filter(|line| line.contains("\"peer\""));
+    let pairs = pairs.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    pairs.map(|pair| pair.pointer(&format!("/peer/{place}")).and_then(Value::as_i64).unwrap_or(0)).sum()
+}
+
+fn is_complete(lines: &[String]) -> bool {
+    !lines.iter().any(|line| line.contains("\"incomplete\":true"))
+}
+
+const CAUSES: [&str; 5] = ["syn", "timeout", "fast", "tail_probe", "unknown"];
+
+#[test]
+fn retransmissions_and_their_causes_are_those_that_the_kernel_counts() {
+    let path = |loss, reorder, duplicate, seed| Impairment {
+        loss,
+        reorder,
+        duplicate,
+        jitter: RTT / 20,
+        seed,
+        ..Impairment::delay(RTT / 2)
+    };
+    let paths = [
+        ("no faults", path(0.0, 0.0, 0.0, 1)),
+        ("1 % lost", path(0.01, 0.0, 0.0, 2)),
+        ("5 % lost", path(0.05, 0.0, 0.0, 3)),
+        ("lost, reordered and doubled", path(0.01, 0.01, 0.01, 4)),
+    ];
+    let [mut all, mut right] = [0, 0];
+    for (name, path) in paths {
+        in_time(name, || {
+            let (retransmitted, agree) = compare(name, &path)?;
+            all += retransmitted;
+            right += agree;
+            Ok(())
+        });
+    }
+    println!("{right} of {all} causes are the kernel's");
+    assert!(all > 500 && right * 100 >= all * 98, "{right} of {all} causes are the kernel's");
+}
+
+/// Retransmissions over a path, and how many of them have the cause that the kernel counts.
+fn compare(name: &str, path: &Impairment) -> Result<(i64, i64), Late> {
+    let lab = lab();
+    let agent = agent_with(&lab, Backend::Ebpf, HEALTH);
+    let before = kernel(&lab);
+    let requests = [500, 2_896, 20_000, 60_000, 400_000];
+    let rounds = requests.map(|request| Rounds { count: 1, request, pause: RTT * 2, ..Rounds::default() });
+    let (_servers, streams) = connections_for(&lab, &rounds);
+    impair(&lab, path.clone(), Impairment { seed: path.seed + 100, loss: path.loss / 2.0, ..path.clone() });
+    while_driving(streams, || thread::sleep(TRAFFIC));
+    let after = kernel(&lab);
+    let finished = agent.stop().unwrap();
+    let lines = &finished.stdout;
+    timely(is_complete(lines), || format!("{name}: records were lost"))?;
+    let grown = |name: &str| after[name] - before[name];
+    let [syn, fast] = ["TCPSynRetrans", "TCPFastRetrans"].map(grown);
+    let timeout = grown("TCPTimeouts") - syn + grown("TCPSlowStartRetrans");
+    let total = grown("RetransSegs");
+    let theirs = [syn, timeout, fast, total - syn - timeout - fast, 0];
+    let ours = CAUSES.map(|cause| sum(lines, &format!("retransmits/{cause}")));
+    let wrong: i64 = ours.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).max(0)).sum();
+    let spurious = sum(lines, "spurious_retransmits");
+    println!("{name}: {CAUSES:?}: {ours:?}, the kernel: {theirs:?}");
+    println!("  spurious {spurious}; the kernel: D-SACKs {}", grown("TCPDSACKRecv") + grown("TCPDSACKOfoRecv"));
+    // What the path was handed, cut as it goes over the wire.
+    let passages = lab.path().passages();
+    // Ends, sequence number and payload of a frame: IPv4 in Ethernet.
+    let data = |head: &[u8]| {
+        let (ihl, total_len) = (usize::from(head[14] & 15) * 4, usize::from(u16::from_be_bytes([head[16], head[17]])));
+        let tcp = &head[14 + ihl..];
+        ([&head[26..34], &tcp[..8]].concat(), total_len - ihl - usize::from(tcp[12] >> 4) * 4)
+    };
+    let mut sent: Vec<(u64, (Vec<u8>, usize))> = passages
+        .iter()
+        .filter(|passage| passage.way == Way::AToB && passage.head[12..14] == [8, 0] && passage.head[23] == 6)
+        .map(|passage| (passage.left_ns, data(&passage.head)))
+        .filter(|(_, (_, len))| *len > 0)
+        .collect();
+    println!("  needless on the path: {}", needless(&passages, data));
+    // A frame that is doubled has two ways, and left once.
+    sent.sort_unstable();
+    sent.dedup();
+    let mut next: HashMap<Vec<u8>, u32> = HashMap::new();
+    let is_again = |(_, (seq, len)): &&(u64, (Vec<u8>, usize))| {
+        let (ends, seq) = seq.split_at(12);
+        let seq = u32::from_be_bytes(seq.try_into().unwrap());
+        let nxt = next.entry(ends.to_vec()).or_insert(seq);
+        let is_again = (seq.wrapping_sub(*nxt) as i32) < 0;
+        let end = seq.wrapping_add(*len as u32);
+        *nxt = if (end.wrapping_sub(*nxt) as i32) > 0 { end } else { *nxt };
+        is_again
+    };
+    println!("  sent again on the wire: {}", sent.iter().filter(is_again).count());
+    assert_eq!(ours.iter().sum::<i64>(), total, "{name}: retransmissions");
+    let segments = (sum(lines, "segments"), sum(lines, "bytes"));
+    let wire = (sent.len() as i64, sent.iter().map(|(_, (_, len))| *len as i64).sum::<i64>());
+    println!("  segments and bytes {segments:?}, on the wire {wire:?}");
+    assert_eq!(segments, wire, "{name}: segments and bytes");
+    let [connected, opened] = [sum(lines, "connects/established/client"), grown("ActiveOpens")];
+    assert_eq!(connected, opened, "{name}: connections");
+    Ok((total, total - wrong))
+}
+
+/// How many data frames of the first host's arrived although another with their first byte had arrived before they left
+/// again.
+fn needless(passages: &[Passage], data: impl Fn(&[u8]) -> (Vec<u8>, usize)) -> usize {
+    let mut arrived: HashMap<Vec<u8>, (u64, u64)> = HashMap::new();
+    let mut count = 0;
+    for passage in passages.iter().filter(|passage| passage.way == Way::AToB && passage.head[23] == 6) {
+        let (key, len) = data(&passage.head);
+        let Some(at) = passage.arrived_ns.filter(|_| len > 0) else { continue };
+        match arrived.get(&key) {
+            Some((left, first)) if *left != passage.left_ns => count += usize::from(*first < at),
+            Some(_) => {}
+            None => drop(arrived.insert(key, (passage.left_ns, at))),
+        }
+    }
+    count
+}
+
+#[test]
+fn connections_are_established_refused_reset_closed_and_given_up() {
+    for backend in Backend::BOTH {
+        let lab = Lab::new(testing_lab::Link::Veth).unwrap();
+        lab.path().set_rtt(RTT);
+        let before = kernel(&lab);
+        let agent = agent_with(&lab, backend, "metrics: [default, health], connect_timeout: 2");
+        let server = Server::v4(&lab.b, Rounds::default().service()).unwrap();
+        // Three are used and closed, two are reset from here.
+        for _ in 0..3 {
+            Rounds { count: 3, ..Rounds::default() }.drive(&mut connect(&lab.a, server.address()).unwrap()).unwrap();
+        }
+        for _ in 0..2 {
+            let mut stream = connect(&lab.a, server.address()).unwrap();
+            Rounds { count: 1, ..Rounds::default() }.drive(&mut stream).unwrap();
+            reset(&stream);
+        }
+        // One that the other end has reset, and one that comes from there.
+        let listener = lab.b.enter(|| TcpListener::bind((lab.b.v4, 0))).unwrap();
+        let near = connect(&lab.a, listener.local_addr().unwrap()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        reset(&far);
+        drop((far, listener));
+        let listener = lab.a.enter(|| TcpListener::bind((lab.a.v4, 0))).unwrap();
+        let mut far = connect(&lab.b, listener.local_addr().unwrap()).unwrap();
+        let (mut here, _) = listener.accept().unwrap();
+        here.write_all(b"hello").unwrap();
+        far.read_exact(&mut [0; 5]).unwrap();
+        far.shutdown(Shutdown::Both).unwrap();
+        drop((here, far));
+        // Nobody listens at these, here and there.
+        let unused = |host: &testing_lab::Host| {
+            let listener = host.enter(|| TcpListener::bind((host.v4, 0))).unwrap();
+            listener.local_addr().unwrap()
+        };
+        for _ in 0..4 {
+            connect(&lab.a, unused(&lab.b)).unwrap_err();
+        }
+        connect(&lab.b, unused(&lab.a)).unwrap_err();
+        // The path ends, once all that was closed is closed at both ends.
+        let address = server.address();
+        drop(server);
+        thread::sleep(10 * RTT);
+        lab.path().impair(Way::AToB, Impairment { loss: 1.0, ..Impairment::delay(RTT / 2) });
+        lab.a.enter(|| TcpStream::connect_timeout(&address, Duration::from_secs(3))).unwrap_err();
+        thread::sleep(Duration::from_millis(2500));
+        drop(near);
+        let lines = agent.stop().unwrap().stdout;
+        let counts = |places: &[&str]| places.iter().map(|place| sum(&lines, place)).collect::<Vec<_>>();
+        let client = ["established", "refused", "timeout", "reset"].map(|result| format!("connects/{result}/client"));
+        let client = counts(&client.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(client, [6, 4, 1, 0], "{backend:?}");
+        assert_eq!(counts(&["connects/established/server", "connects/refused/server"]), [1, 1], "{backend:?}");
+        assert_eq!(counts(&["resets/local", "resets/remote"]), [2, 1], "{backend:?}");
+        let repeated = kernel(&lab)["TCPSynRetrans"] - before["TCPSynRetrans"];
+        assert!(repeated > 0, "the SYN was repeated");
+        assert_eq!(counts(&["closes", "retransmits/syn"]), [4, repeated], "{backend:?}: closed in order, and repeated");
+    }
+}
+
+/// Closes a connection with a RST.
+fn reset(stream: &TcpStream) {
+    use std::os::fd::AsFd as _;
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    nix::sys::socket::setsockopt(&stream.as_fd(), nix::sys::socket::sockopt::Linger, &linger).unwrap();
+    // What keeps it open elsewhere is of this process.
+    stream.shutdown(Shutdown::Read).ok();
+}
+
+#[test]
+fn a_queue_shows_above_the_base_of_its_path() {
+    in_time("queue", || {
+        let lab = lab();
+        let agent = agent_with(&lab, Backend::Ebpf, HEALTH);
+        let rounds = Rounds { count: 20, ..Rounds::default() };
+        let server = Server::v4(&lab.b, rounds.service()).unwrap();
+        let alone = rounds.drive(&mut connect(&lab.a, server.address()).unwrap()).unwrap();
+        // Two transfers without end keep it as full as it gets: 40 ms.
+        let deep = Duration::from_millis(40);
+        let queue = Some(Queue::of(20_000_000, deep));
+        impair(&lab, Impairment { queue, ..Impairment::delay(RTT / 2) }, Impairment::delay(RTT / 2));
+        let bulk = Rounds { count: 1, request: 4 << 20, response: 0, ..Rounds::default() };
+        let (_servers, streams) = connections_for(&lab, &[bulk]);
+        while_driving(streams, || thread::sleep(TRAFFIC));
+        let lines = agent.stop().unwrap().stdout;
+        let pairs = lines.iter().filter(|line| line.contains("\"base_ms\""));
+        let pairs: Vec<Value> = pairs.map(|line| serde_json::from_str(line).unwrap()).collect();
+        let of = |pair: &Value, place: &str| pair.pointer(place).and_then(Value::as_f64).unwrap_or(0.0);
+        let fullest = pairs.iter().max_by(|a, b| of(a, "/queueing_ms").total_cmp(&of(b, "/queueing_ms"))).unwrap();
+        let (base, queueing, median) =
+            (of(fullest, "/base_ms"), of(fullest, "/queueing_ms"), of(fullest, "/data/p50_ms"));
+        println!("base {base} ms, queueing {queueing} ms of {median} ms; alone {:?}", alone.times.iter().min());
+        let near = |value: f64, expected: f64| (value - expected).abs() <= expected * 0.05;
+        assert!((base + queueing - median).abs() < 0.01, "{base} and {queueing} are not {median}");
+        timely(near(base, RTT.as_secs_f64() * 1e3), || format!("base {base} ms"))?;
+        timely(queueing > 10.0 && queueing < deep.as_secs_f64() * 1.1e3, || format!("queueing {queueing} ms"))
+    });
+}

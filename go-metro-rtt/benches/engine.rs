@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use go_metro_common::segment::{Bits, Payload, SegmentHeader, SegmentV4, TcpFlags};
-use go_metro_rtt::{Batch, Engine, EngineConfig, FlowKey, Outcome, Segment, Summaries, SummaryLimits, shard_of};
+use go_metro_rtt::{
+    Batch, Engine, EngineConfig, FlowKey, HealthLimits, Outcome, Segment, Summaries, SummaryLimits, shard_of,
+};
 use nix::time::{ClockId, clock_gettime};
 
 /// Records each time, at least.
@@ -201,6 +203,8 @@ struct Cases {
     map_max: usize,
     /// The same once more, for two engines on two processors.
     shards: Vec<Shard>,
+    /// And for one that counts the health of connections too.
+    counting: Option<Shard>,
 }
 
 struct Shard {
@@ -232,7 +236,27 @@ impl Cases {
             map: hashbrown::HashMap::with_capacity_and_hasher(max_flows, foldhash::fast::RandomState::default()),
             map_max: max_flows,
             shards: Vec::new(),
+            counting: None,
         }
+    }
+
+    /// As [`Cases::batched`], with the health of connections counted, and handed out each time.
+    fn counted(&mut self, make: fn(usize) -> Load, flows: usize) -> f64 {
+        let Shard { load, engine, batch } = self.counting.get_or_insert_with(|| {
+            let mut engine = Engine::new(EngineConfig { max_flows: self.map_max as u32, ..EngineConfig::default() });
+            engine.count_health(Some(HealthLimits { max_pairs: 2000, connect_timeout: Duration::from_secs(30) }));
+            Shard { load: make(flows), engine, batch: Batch::new() }
+        });
+        let start = processor_time();
+        let count = load.run(RECORDS, &mut |segment| {
+            batch.push(segment, engine, &mut |_, outcome| {
+                black_box(outcome);
+            });
+        });
+        engine.take_health(|pair, health| {
+            black_box((pair, health));
+        });
+        (processor_time() - start).as_secs_f64() * 1e9 / count as f64
     }
 
     /// Two engines, each with half of the flows and a thread of its own.
@@ -324,6 +348,7 @@ fn main() -> ExitCode {
             "two-shards" => cases.two_shards(),
             "batched" => cases.batched(),
             "summarised" => cases.summarised(),
+            "counted" => cases.counted(load, flows),
             "interval" => {
                 black_box(cases.summaries.take());
                 0.0

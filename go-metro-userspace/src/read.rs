@@ -5,12 +5,13 @@ mod progress;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use go_metro_common::counters::Unparsable;
 use go_metro_common::segment::Sides;
 use go_metro_rtt::{
-    Engine, EngineConfig, Interval, Kind, Outcome, PairKey, PairSummary, Ports, Quiet, Rejection, Segment, Side, Stats,
-    Summaries, SummaryLimits,
+    Engine, EngineConfig, HealthLimits, Interval, Kind, Outcome, PairKey, PairSummary, Ports, Quiet, Rejection,
+    Segment, Side, Stats, Summaries, SummaryLimits,
 };
 
 use crate::capture::CaptureError;
@@ -25,6 +26,8 @@ use crate::terminal;
 
 /// Flows at once; a capture may hold more than a host has.
 const MAX_FLOWS: u32 = 1 << 20;
+/// An attempt to connect that was not answered for so long has failed; as the daemon has it by default.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pairs told apart unless said otherwise: each takes some 8 KiB.
 pub const MAX_PAIRS: usize = 1 << 14;
 
@@ -47,6 +50,8 @@ pub struct ReadOptions {
     pub plot_pairs: usize,
     /// Why acknowledgements were no samples.
     pub explain: Option<Explain>,
+    /// What was sent again, and connections that failed, too.
+    pub health: bool,
     /// Most pairs to tell apart.
     pub max_pairs: usize,
     /// Most threads to read with; the result is the same with any number.
@@ -153,7 +158,9 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     };
     let config = EngineConfig { max_flows: MAX_FLOWS, ..EngineConfig::DEFAULT };
     let wanted = Wanted { filter: &options.filter, ports: options.ports, called: Called::OPTIONS };
-    let engine = recorded::measure(source, wanted, options.threads, config, &mut sink);
+    let health = HealthLimits { max_pairs: options.max_pairs, connect_timeout: CONNECT_TIMEOUT };
+    let health = options.health.then_some(health);
+    let mut engine = recorded::measure(source, wanted, options.threads, (config, health), &mut sink);
     written.and_then(|()| writer.as_mut().map_or(Ok(()), SampleWriter::flush))?;
     drop(writer);
     if source.is_unreadable() {
@@ -168,6 +175,7 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         terminal::complain(&format!("go-metro: {coarse}\n"));
     }
     let tells_side = options.filter.sides != Sides::REMOTE;
+    engine.take_health(|pair, health| summaries.add_health(pair, health));
     let interval = summaries.take();
     if let (Some(plot), Some(path)) = (&plot, &options.plot) {
         draw(plot, &interval, source, &options.file, path)?;
@@ -187,7 +195,7 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         let pairs = naming::name_pairs(&interval, &Addresses { tells_side, source }, &Beside::default());
         match options.format {
             Format::Table => {
-                let columns = Columns { side: tells_side, ..Columns::default() };
+                let columns = Columns { side: tells_side, health: options.health, ..Columns::default() };
                 let text = match options.width {
                     Some(width) => table::render_within(width, &pairs, columns),
                     None => table::render(&pairs, columns),

@@ -45,8 +45,21 @@ fn read_as(
     let (format, max_pairs) = (Format::Table, 10_000);
     let (plot, plot_pairs, ports) = (None, 1, go_metro_rtt::Ports::ALL);
     let (threads, width) = (1, None);
-    let options =
-        ReadOptions { file, filter, samples, format, ports, plot, plot_pairs, explain, max_pairs, threads, width };
+    let health = false;
+    let options = ReadOptions {
+        file,
+        filter,
+        samples,
+        format,
+        ports,
+        plot,
+        plot_pairs,
+        explain,
+        health,
+        max_pairs,
+        threads,
+        width,
+    };
     let mut out = Vec::new();
     let done = read::run(&options, &mut out);
     (String::from_utf8(out).unwrap(), done)
@@ -109,6 +122,7 @@ fn any_number_of_threads_prints_the_same() {
                     plot: None,
                     plot_pairs: 1,
                     explain,
+                    health: !samples,
                     max_pairs,
                     threads,
                     width: None,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use go_metro_rtt::{Batch, Engine, EngineConfig, EngineCounters, Nanos, Outcome, Ports, Rejection, Segment};
+use go_metro_rtt::{
+    Batch, Engine, EngineConfig, EngineCounters, HealthLimits, Nanos, Outcome, Ports, Rejection, Segment,
+};
 use ipnet::IpNet;
 
 use super::file::{FileFilter, FileSource, Told};
@@ -45,11 +47,12 @@ pub(crate) fn measure(
     source: &mut FileSource,
     wanted: Wanted<'_>,
     threads: usize,
-    config: EngineConfig,
+    (config, health): (EngineConfig, Option<HealthLimits>),
     sink: &mut impl FnMut(&Segment, Outcome),
 ) -> Engine {
     let config = EngineConfig { peers_complete: true, settles_after: Duration::ZERO, ..config };
     let (mut engine, mut batch) = (Engine::new(config), Batch::of(wanted.ports));
+    engine.count_health(health);
     let mut expire_at = Nanos(0);
     source.for_each_told(threads, wanted.filter, &mut |told| {
         let Told::Segment(segment) = told else {
@@ -178,7 +181,7 @@ mod tests {
             let filter = FileFilter { local: nets(local), targets: nets(targets), ..FileFilter::default() };
             let mut source = FileSource::open(path).unwrap();
             let wanted = Wanted { filter: &filter, ports, called: Called::OPTIONS };
-            let engine = measure(&mut source, wanted, 1, EngineConfig::DEFAULT, &mut |_: &Segment, _| ());
+            let engine = measure(&mut source, wanted, 1, (EngineConfig::DEFAULT, None), &mut |_: &Segment, _| ());
             absent(&filter, Called::OPTIONS, &source).or_else(|| other_ports(Called::OPTIONS, engine.counters()))
         };
         assert_eq!(

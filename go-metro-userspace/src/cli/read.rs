@@ -56,6 +56,10 @@ pub(super) struct Args {
     /// Draw RTT over time, distribution and outliers of the busiest pairs into this file, .svg or .html, as well
     #[arg(long, value_name = "FILE", value_parser = drawing)]
     plot: Option<PathBuf>,
+    /// Show also which share of the segments was sent again, and how many connections failed; as JSON, all that is
+    /// counted of them (docs/health.md)
+    #[arg(long, conflicts_with = "samples")]
+    health: bool,
     /// Most pairs to tell apart; samples of all others count as one pair, `other`, which bounds the memory that a
     /// capture can take
     #[arg(long, value_name = "NUMBER", default_value_t = read::MAX_PAIRS, value_parser = positive)]
@@ -97,6 +101,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         plot: args.plot.clone(),
         plot_pairs: args.plot_pairs,
         explain: args.explain,
+        health: args.health,
         max_pairs: args.max_pairs,
         threads: args.threads.unwrap_or_else(stages),
         width: terminal::stdout_columns(),

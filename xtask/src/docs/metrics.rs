@@ -85,11 +85,13 @@ fn metadata(metrics: &[Metric]) -> Result<String> {
         };
         let short = name.trim_start_matches("go_metro.").trim_start_matches("system.net.");
         let curated = if metric.unit == "byte" { "memory" } else { "" };
-        let tags = if metric.is_of_pair { "src,dst,iface" } else { &metric.key };
+        let pair = metric.is_of_pair.then_some("src,dst,iface");
+        let keys = Some(metric.key.replace(' ', "")).filter(|key| !key.is_empty());
+        let tags = pair.map(str::to_owned).into_iter().chain(keys).collect::<Vec<_>>().join(",");
         let orientation = if metric.is_bad { "-1" } else { "0" };
         let short = short.replace(['.', '_'], " ");
         let (kind, unit) = (&*metric.datadog_type, &*metric.unit);
-        let row = [name, kind, "30", unit, "", &description, orientation, "go-metro", &short, curated, tags];
+        let row = [name, kind, "30", unit, "", &description, orientation, "go-metro", &short, curated, &tags];
         rows.push(row.map(str::to_owned));
     }
     rows.sort();

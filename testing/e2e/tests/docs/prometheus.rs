@@ -5,12 +5,11 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use testing_lab::agent::Agent;
 use testing_lab::prometheus::Prometheus;
 use testing_lab::{Lab, Link};
 use testing_support::workspace::{capture, root};
 
-use super::support::{SOON, assert_same, declared, file, json, strings, talk_until, text, validated};
+use super::support::{SOON, assert_same, declared, file, json, strings, talk_until, text, validated, with_everything};
 
 const DASHBOARD: &str = "packaging/grafana/dashboard.json";
 const RULES: &str = "packaging/prometheus/rules.yaml";
@@ -42,9 +41,7 @@ fn every_expression_of_dashboard_and_rules_gives_figures_and_every_metric_is_dra
     let lab = Lab::new(Link::Veth).unwrap();
     lab.path().set_rtt(Duration::from_millis(25));
     let folder = tempfile::tempdir().unwrap();
-    let args = "run --interface eth0 --target 10.77.0.2 --prometheus-listen 127.0.0.1:9464 --interval 1 --kernel-rtt \
-                --status-socket off";
-    let agent = Agent::start(&lab.a, args.split(' ')).unwrap();
+    let (agent, _conf) = with_everything(&lab, "prometheus_listen: '127.0.0.1:9464'");
     let prometheus = Prometheus::start(&lab.a, folder.path(), 9464, Some(&file(RULES))).unwrap();
 
     let dashboard = json(DASHBOARD);

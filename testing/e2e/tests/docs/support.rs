@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use testing_lab::Lab;
-use testing_lab::agent::binary;
+use testing_lab::agent::{Agent, binary};
 pub(crate) use testing_lab::soon::SOON;
 use testing_lab::traffic::{Rounds, Server, connect};
 use testing_support::workspace::{capture, root};
@@ -78,6 +78,32 @@ pub(crate) fn assert_same(here: &str, ours: &BTreeSet<String>, there: &str, thei
     let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>().join(", ");
     let (left, right) = (only(ours, theirs), only(theirs, ours));
     assert!(left.is_empty() && right.is_empty(), "only in {here}: [{left}]; only in {there}: [{right}]");
+}
+
+/// An agent with every part of it turned on, and this setting; and the folder with its file.
+pub(crate) fn with_everything(lab: &Lab, setting: &str) -> (Agent, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("conf.yaml");
+    let text = format!(
+        "init_config: {{report_interval: 1, kernel_rtt: true, metrics: [default, health, base], status_socket: off, \
+         {setting}}}\ninstances: [{{interface: eth0, ips: [{}]}}]\n",
+        lab.b.v4
+    );
+    fs::write(&file, text).unwrap();
+    (Agent::start(&lab.a, ["run", "-c", file.to_str().unwrap()]).unwrap(), folder)
+}
+
+/// A connection that both ends close, and one that is reset by the end that began it.
+pub(crate) fn close_and_reset(lab: &Lab) {
+    let rounds = Rounds { count: 1, ..Rounds::default() };
+    let server = Server::v4(&lab.b, rounds.service()).unwrap();
+    let [closed, stream] = [(); 2].map(|()| connect(&lab.a, server.address()).unwrap());
+    for stream in [&closed, &stream] {
+        rounds.drive(&mut stream.try_clone().unwrap()).unwrap();
+    }
+    drop(closed);
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &linger).unwrap();
 }
 
 /// Connections one after the other, ten rounds each, until `done` says so.

@@ -43,8 +43,18 @@ pub struct SegmentHeader {
 
 /// Length of a payload, and how many segments it is on the wire: 20 and 12 bits.
 #[repr(transparent)]
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default)]
 pub struct Payload(u32);
+
+// One segment has two forms.
+impl PartialEq for Payload {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        (self.len(), self.segments()) == (other.len(), other.segments())
+    }
+}
+
+impl Eq for Payload {}
 
 impl Payload {
     const LEN_BITS: u32 = 20;
@@ -234,4 +244,21 @@ pub const fn is_relevant(sides: Sides, direction: Direction, flags: TcpFlags, pa
         Direction::Ingress => (Sides::LOCAL, Sides::REMOTE),
     };
     (sides.contains(as_sent) && timed) || (sides.contains(as_received) && acknowledges)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Payload;
+
+    #[test]
+    fn a_payload_says_how_long_it_is_and_in_how_many_segments() {
+        let of = |payload: Payload| (payload.len(), payload.segments());
+        assert_eq!(of(Payload::new(100)), (100, 1));
+        assert_eq!(of(Payload::in_segments(524_280, 362)), (524_280, 362));
+        assert_eq!(of(Payload::in_segments(9, u32::from(u16::MAX))), (9, Payload::MOST_SEGMENTS));
+        assert_eq!(of(Payload::new(u32::MAX)), (Payload::LONGEST, 1));
+        assert_eq!([0, 1].map(|segments| Payload::in_segments(5, segments)), [Payload::new(5); 2]);
+        assert_ne!(Payload::in_segments(5, 2), Payload::new(5));
+        assert!(Payload::default().is_empty() && !Payload::new(1).is_empty());
+    }
 }

@@ -71,7 +71,7 @@ impl Packet {
     pub(crate) fn segments(self) -> u32 {
         match self.context {
             Context::Skb(skb) => field!(skb, gso_segs),
-            Context::Xdp(_) => 1,
+            Context::Xdp(_) => 0,
         }
     }
 

@@ -240,7 +240,7 @@ impl Cases {
         }
     }
 
-    /// As [`Cases::batched`], with the health of connections counted, and handed out each time.
+    /// As [`Cases::batched`], with the health of connections counted. An interval has more records than this.
     fn counted(&mut self, make: fn(usize) -> Load, flows: usize) -> f64 {
         let Shard { load, engine, batch } = self.counting.get_or_insert_with(|| {
             let mut engine = Engine::new(EngineConfig { max_flows: self.map_max as u32, ..EngineConfig::default() });
@@ -252,9 +252,6 @@ impl Cases {
             batch.push(segment, engine, &mut |_, outcome| {
                 black_box(outcome);
             });
-        });
-        engine.take_health(|pair, health| {
-            black_box((pair, health));
         });
         (processor_time() - start).as_secs_f64() * 1e9 / count as f64
     }

@@ -76,16 +76,19 @@ pub struct PeerHealth {
     pub resets: [u64; By::COUNT],
     /// Connections that both ends have closed.
     pub closes: u64,
+    /// Something of the interval is missing: all of these may be too low.
+    pub incomplete: bool,
 }
 
 impl PeerHealth {
     /// Adds what another counted.
     pub fn merge(&mut self, other: &Self) {
-        let Self { segments, bytes, retransmits, spurious, connects, resets, closes } = self;
+        let Self { segments, bytes, retransmits, spurious, connects, resets, closes, incomplete } = self;
         *segments += other.segments;
         *bytes += other.bytes;
         *spurious += other.spurious;
         *closes += other.closes;
+        *incomplete |= other.incomplete;
         let mine = retransmits.iter_mut().chain(connects.iter_mut().flatten()).chain(resets);
         let theirs = other.retransmits.iter().chain(other.connects.iter().flatten()).chain(&other.resets);
         mine.zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
@@ -96,9 +99,10 @@ impl PeerHealth {
         self.retransmits.iter().sum()
     }
 
-    /// Segments that were sent at all: those with payload, and SYNs that were sent again.
-    pub fn sent_total(&self) -> u64 {
-        self.segments + self.retransmits[Cause::Syn as usize]
+    /// Which share of the segments with payload was sent again; none where there are none.
+    pub fn resent(&self) -> Option<f64> {
+        let again = self.retransmits_total() - self.retransmits[Cause::Syn as usize];
+        (self.segments > 0).then(|| again as f64 / self.segments as f64)
     }
 
     /// Attempts to connect that came to this, in either role.

@@ -26,10 +26,11 @@ use crate::outstanding::is_newer;
 use crate::summary::PairKey;
 use crate::{Kind, Nanos, Outcome, Sample, Segment, SeqNum, Side};
 
-/// Without a word from the receiver for so long, it is the timer that has something sent again: half of what Linux
-/// waits at least (`TCP_RTO_MIN`, include/net/tcp.h), since what was on its way when that began is still heard of. What
-/// answers an acknowledgement comes at once.
-const SILENCE: Ticks = Ticks::at_least(100_000_000);
+/// Without a word from the receiver for so long, it is the timer that has something sent again: for the flow's
+/// shortest round trip, but within these bounds, in nanoseconds. What answers an acknowledgement comes at once, or a
+/// quarter of a round trip later (RFC 8985 section 6.2 step 5); the timer waits for `TCP_RTO_MIN` at least
+/// (include/net/tcp.h, 200 ms) since an acknowledgement advanced, and duplicates may come meanwhile.
+const SILENCE_NS: (u64, u64) = (20_000_000, 150_000_000);
 
 /// So many bytes are put into the pair's count at once, before the flow's own overflows.
 const SPILL: u32 = 1 << 30;
@@ -189,13 +190,15 @@ impl Ledger {
         if segment.has(TcpFlags::RST) {
             return self.reset(index, key, By::Local);
         }
-        if let Some(again) = sent.again {
+        if segment.has(TcpFlags::SYN) && health.state.contains(State::CLIENT) && segment.has(TcpFlags::ACK) {
+            // Both have opened at once (RFC 9293 section 3.5).
+        } else if let Some(again) = sent.again {
             let cause = health.cause(segment, again, flow);
             let count = segment.header.payload.segments();
             health.repaired = flow.snd_nxt();
             health.unconfirmed = health.unconfirmed.saturating_add(count.try_into().unwrap_or(u8::MAX));
             // Whether there is anybody at the other end will be seen.
-            if health.role() != Some(Role::Server) {
+            if !health.role().is_some_and(|role| is_strangers(role, key.side())) {
                 self.pair(key).retransmits[cause as usize] += u64::from(count);
             }
         } else if segment.has(TcpFlags::SYN) {
@@ -247,7 +250,7 @@ impl Ledger {
         }
         if advances {
             health.state.remove(State::PROBED | State::HEAD_AGAIN);
-            if role.is_none() && !flow.snd_una().before(health.point) {
+            if role.is_none() && !health.repairs(flow) {
                 health.state.remove(State::RECOVERS | State::TIMED_OUT);
             }
         }
@@ -279,11 +282,15 @@ impl Ledger {
         let health = &mut self.flows[index as usize];
         health.state.remove(State::CLIENT | State::SERVER);
         let repeated = std::mem::take(&mut health.unconfirmed);
-        let is_stranger = role == Role::Server && result != Connect::Established;
-        let pair = if is_stranger { self.stranger(key) } else { self.pair(key) };
-        if role == Role::Server {
-            pair.retransmits[Cause::Syn as usize] += u64::from(repeated);
+        let is_strangers = is_strangers(role, key.side());
+        let repeated = if is_strangers { repeated } else { 0 };
+        // To the local end only what was sent again counts.
+        if repeated == 0 && key.side() == Side::Local {
+            return;
         }
+        let is_unknown = is_strangers && result != Connect::Established;
+        let pair = if is_unknown { self.stranger(key) } else { self.pair(key) };
+        pair.retransmits[Cause::Syn as usize] += u64::from(repeated);
         if key.side() == Side::Remote {
             pair.count_connect(role, result);
         }
@@ -361,6 +368,12 @@ impl Ledger {
     }
 }
 
+/// Whether the remote end begins a handshake in which the end that is timed has this part: until it is established,
+/// there need be nobody at that address.
+fn is_strangers(role: Role, side: Side) -> bool {
+    matches!((role, side), (Role::Server, Side::Remote) | (Role::Client, Side::Local))
+}
+
 /// What a flow was before an acknowledgement.
 #[derive(Clone, Copy)]
 pub(crate) struct Before {
@@ -396,16 +409,25 @@ impl FlowHealth {
         }
     }
 
+    /// Whether what was found to be missing is still being repaired. Without SACK that is so until something above is
+    /// acknowledged: duplicates that come before are of what was sent again (RFC 6582 section 4.1).
+    fn repairs(&self, flow: &Flow) -> bool {
+        let una = flow.snd_una();
+        una.before(self.point) || una == self.point && !flow.uses_sack()
+    }
+
     /// Why this was sent again.
     fn cause(&mut self, segment: &Segment, again: Again, flow: &Flow) -> Cause {
         if segment.has(TcpFlags::SYN) {
             return Cause::Syn;
         }
-        let repairs = flow.snd_una().before(self.point);
+        let repairs = self.repairs(flow);
         let is_head = again.contains(Again::HEAD);
         let is_repeated = is_head && self.state.contains(State::HEAD_AGAIN);
         self.state.set(State::HEAD_AGAIN, is_head || self.state.contains(State::HEAD_AGAIN));
-        let is_silent = Ticks::of(segment.time()).low().wrapping_sub(self.heard) > SILENCE.low();
+        let (least, most) = SILENCE_NS;
+        let silence = Ticks::at_least(flow.shortest().map_or(most, |rtt| rtt.0.clamp(least, most)));
+        let is_silent = Ticks::of(segment.time()).low().wrapping_sub(self.heard) > silence.low();
         let shows_hole = again.contains(Again::SHOWN) || repairs && self.state.contains(State::RECOVERS);
         let timed_out = match self.state {
             state if state.contains(State::TIMED_OUT) && repairs => return Cause::Timeout,

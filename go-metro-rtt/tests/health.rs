@@ -293,3 +293,35 @@ fn what_was_sent_at_once_and_comes_in_another_order_is_not_sent_again() {
                  120 < ack 1301";
     assert_eq!(after_handshake(trace), "segments 3, bytes 300, opened");
 }
+
+#[test]
+fn what_comes_about_after_it_was_given_up_stays_given_up() {
+    let mut engine = after("0 > S 1000");
+    engine.expire(Nanos(11_000_000_000));
+    for line in ["15000 > S 1000", "15050 < SA 7000 ack 1001", "15060 > 1001+10", "15110 < ack 1011"] {
+        engine.record(&parse(line).unwrap().segment);
+    }
+    assert_eq!(taken(&mut engine), "segments 1, bytes 10, syn 1, client timeout 1");
+}
+
+#[test]
+fn two_that_open_at_once_are_clients_both_and_repeat_nothing() {
+    let trace = "0  > S 1000
+                 40 < S 7000
+                 41 > SA 1000 ack 7001
+                 90 < SA 7000 ack 1001";
+    assert_eq!(counted(trace), "client established 1");
+}
+
+#[test]
+fn to_the_local_end_strangers_make_no_pair_either() {
+    let trace = "0 < S 7000\n 1 > RA 0 ack 7001\n 1000 < S 7000\n 1001 > RA 0 ack 7001";
+    let mut engine = after("");
+    for line in trace.lines().filter_map(parse) {
+        line.segment.for_each_side(go_metro_rtt::Sides::BOTH, &mut |segment| {
+            engine.record(segment);
+        });
+    }
+    engine.expire(Nanos(1_000_000_000_000));
+    assert_eq!(taken(&mut engine), "[server refused 2]");
+}

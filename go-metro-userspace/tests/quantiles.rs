@@ -100,7 +100,7 @@ fn pair(summary: PairSummary) -> NamedPair {
 
 fn report(pair: NamedPair) -> Report {
     let (at, interval) = (SystemTime::UNIX_EPOCH, Duration::from_secs(1));
-    Report { at, interval, backend: "file", pairs: vec![pair], health: Health::default(), incomplete: false }
+    Report { at, interval, backend: "file", pairs: vec![pair], health: Health::default() }
 }
 
 #[derive(Clone, Default)]

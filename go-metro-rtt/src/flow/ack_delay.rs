@@ -43,6 +43,11 @@ const _: () = assert!(size_of::<AckDelay>() == 6);
 impl AckDelay {
     pub(super) const NEW: Self = Self { floor_us: u32::MAX, shown: 0, was_near: false };
 
+    /// The shortest round trip, if there was any.
+    pub(super) fn shortest(&self) -> Option<Rtt> {
+        Some(self.floor_us).filter(|us| *us != u32::MAX).map(|us| Rtt(u64::from(us) * 1000))
+    }
+
     /// Takes note of a round trip, and whether the acknowledgement was kept back. `alone`: it carries nothing and
     /// acknowledges the only segment that was outstanding; a receiver does not keep back that of two.
     pub(super) fn observe(&mut self, rtt: Rtt, alone: bool) -> bool {

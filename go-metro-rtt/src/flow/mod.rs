@@ -50,9 +50,8 @@ pub(crate) struct Ticks(u32);
 
 impl Ticks {
     /// No less than this many nanoseconds.
-    pub(crate) const fn at_least(ns: u64) -> Self {
-        let ticks = ns.div_ceil(1 << 20);
-        Self(if ticks > (u32::MAX >> 1) as u64 { u32::MAX >> 1 } else { ticks as u32 })
+    pub(crate) fn at_least(ns: u64) -> Self {
+        Self(u32::try_from(ns.div_ceil(1 << 20)).unwrap_or(u32::MAX) & (u32::MAX >> 1))
     }
 
     pub(crate) fn of(time: Nanos) -> Self {
@@ -221,6 +220,11 @@ impl Flow {
     /// Sequence number after the highest sent.
     pub(crate) fn snd_nxt(&self) -> SeqNum {
         self.snd_nxt
+    }
+
+    /// Its shortest round trip, if there was any.
+    pub(crate) fn shortest(&self) -> Option<Rtt> {
+        self.ack_delay.shortest()
     }
 
     /// Whether the peer uses SACK, as far as that is known.

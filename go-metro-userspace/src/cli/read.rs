@@ -82,6 +82,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         (Some(Explain::Counts), Format::Json | Format::Csv) => {
             return Err(Failure::usage(&"--explain prints a table: leave --output out"));
         }
+        _ if args.health && format == Format::Csv => {
+            return Err(Failure::usage(&"--health has no columns in CSV: use `--output json`"));
+        }
         (Some(Explain::All), Format::Csv) => {
             return Err(Failure::usage(&"--explain=all prints JSON lines: leave `--output csv` out"));
         }

@@ -153,8 +153,10 @@ impl Daemon {
             interfaces: snapshot.interfaces as u64,
             ..Health::default()
         });
-        let pairs = naming::name_pairs(&snapshot.interval, &self.directory, beside);
-        Report { at: *at, interval: *interval, backend: snapshot.backend, pairs, health, incomplete }
+        let mut pairs = naming::name_pairs(&snapshot.interval, &self.directory, beside);
+        let counted = pairs.iter_mut().filter_map(|pair| pair.summary.health.as_mut());
+        counted.for_each(|counted| counted.incomplete = incomplete);
+        Report { at: *at, interval: *interval, backend: snapshot.backend, pairs, health }
     }
 
     /// What the capture threads counted, with what the daemon itself counts.

@@ -58,14 +58,7 @@ pub(super) fn read(
     };
     tracing::info!("{}: {} samples", path.display(), engine.counters().samples_total());
     let pairs = name_pairs(&interval, &FileNames { directory, instance }, &Beside::default());
-    Ok(Some(Report {
-        at: SystemTime::now(),
-        interval: Duration::ZERO,
-        backend: "file",
-        pairs,
-        health,
-        incomplete: false,
-    }))
+    Ok(Some(Report { at: SystemTime::now(), interval: Duration::ZERO, backend: "file", pairs, health }))
 }
 
 /// Names as on a live interface, but that the interface is the file.

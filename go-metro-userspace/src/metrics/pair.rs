@@ -167,7 +167,8 @@ pub const ALL: &[PairMetric] = &[
 
 /// The median of the interval's samples less the base, in milliseconds.
 pub fn queueing_ms(base: Rtt, data: Option<&Stats>) -> Option<f64> {
-    data.map(|stats| (stats.quantile(0.5).ms - base.as_millis_f64()).max(0.0))
+    // In whole nanoseconds, as both are.
+    data.map(|stats| ((stats.quantile(0.5).ms - base.as_millis_f64()).max(0.0) * 1e6).round() / 1e6)
 }
 
 /// A count, and the tags that tell it apart from others of its metric.

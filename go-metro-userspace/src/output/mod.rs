@@ -49,8 +49,6 @@ pub struct Report {
     pub pairs: Vec<NamedPair>,
     /// How the agent itself is doing.
     pub health: Health,
-    /// Records were lost or left out in it, or flows forgotten: counts of connections' health are too low.
-    pub incomplete: bool,
 }
 
 /// A host pair under the names that tags use.
@@ -274,7 +272,6 @@ pub(crate) mod examples {
             backend: "ebpf",
             pairs,
             health: Health::default(),
-            incomplete: false,
         }
     }
 }

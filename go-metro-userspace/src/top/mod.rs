@@ -106,7 +106,10 @@ pub(crate) fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
     let shown = show(&mut terminal, App::new(label, shows_addresses), seconds, &source, &stop);
     // tmux, resized meanwhile, would leave a piece of what is drawn in the shell's lines.
     let _ = terminal.clear();
-    ratatui::restore();
+    // A terminal that is gone cannot be told of it.
+    let _ = ratatui::try_restore();
+    // What it would complain of when it is dropped, to a standard error that is gone with the terminal.
+    std::mem::forget(terminal);
     // The receiver is gone by now: a daemon of ours takes its hooks off and ends. A daemon's next second is not waited
     // for.
     let deadline = Instant::now() + DETACH;
@@ -198,25 +201,27 @@ fn listen(stop: &Arc<AtomicBool>) -> io::Result<()> {
 
 /// Raises the flag at the first signal that asks to stop.
 ///
-/// A terminal that has hung up reads as an endless nothing, in which a wait for a key never ends. So
-/// nobody is relied upon then: a daemon of ours hears of it as SIGTERM and takes its hooks off, and the process ends.
+/// A terminal that has hung up reads as an endless nothing, in which a wait for a key never ends, and neither does
+/// leaving the screen. So nobody is relied upon then, nor where a stop takes longer than one does: a daemon of ours
+/// hears of it as SIGTERM and takes its hooks off, and the process ends.
 fn hear(stop: &AtomicBool) -> io::Result<()> {
     privileges::give_up_all();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let hung_up = runtime.block_on(async {
+    runtime.block_on(async {
         let [mut terminate, mut interrupt, mut hangup] =
             [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
-        Ok::<_, io::Error>(tokio::select! {
+        let hung_up = tokio::select! {
             _ = terminate.recv() => false,
             _ = interrupt.recv() => false,
             _ = hangup.recv() => true,
-        })
+        };
+        stop.store(true, Ordering::Relaxed);
+        if !hung_up {
+            let _ = tokio::time::timeout(2 * DETACH, hangup.recv()).await;
+        }
+        Ok::<_, io::Error>(())
     })?;
-    stop.store(true, Ordering::Relaxed);
-    if hung_up {
-        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM);
-        std::thread::sleep(DETACH);
-        std::process::exit(HUNG_UP);
-    }
-    Ok(())
+    let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM);
+    std::thread::sleep(DETACH);
+    std::process::exit(HUNG_UP);
 }

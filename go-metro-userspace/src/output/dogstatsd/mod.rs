@@ -123,7 +123,7 @@ impl DogStatsd {
         self.metrics.contains(&metric)
     }
 
-    fn pair(&self, pair: &NamedPair, incomplete: bool) {
+    fn pair(&self, pair: &NamedPair) {
         let mut tags = vec![tag("src", &pair.src), tag("dst", &pair.dst)];
         tags.extend(pair.side.map(|side| tag("side", side.name())));
         tags.extend(pair.tags.iter().map(|tag| sanitise(tag)));
@@ -144,16 +144,16 @@ impl DogStatsd {
             }
         }
         if let Some(health) = pair.summary.health.as_ref().filter(|_| self.wants(MetricName::Health)) {
-            self.peer(health, incomplete, &tags);
+            self.peer(health, &tags);
         }
     }
 
     /// How a pair's connections did: what happened at all.
-    fn peer(&self, health: &PeerHealth, incomplete: bool, tags: &[String]) {
+    fn peer(&self, health: &PeerHealth, tags: &[String]) {
         for metric in pair::PEER {
             let name = metric.dogstatsd_name();
             for (labels, count) in (metric.values)(health).into_iter().filter(|(_, count)| *count > 0) {
-                let labels = labels.into_iter().chain(incomplete.then_some(("incomplete", "true")));
+                let labels = labels.into_iter().chain(health.incomplete.then_some(("incomplete", "true")));
                 let tags: Vec<String> =
                     tags.iter().cloned().chain(labels.map(|(key, value)| tag(key, value))).collect();
                 self.count(&name, count, &tags);
@@ -212,7 +212,7 @@ impl Sink for DogStatsd {
     /// Queues a report, to be sent over up to half of the time until the next one.
     fn report(&mut self, report: &Arc<Report>) {
         for pair in &report.pairs {
-            self.pair(pair, report.incomplete);
+            self.pair(pair);
         }
         if self.wants(MetricName::Own) {
             self.health(&report.health);
@@ -322,8 +322,9 @@ mod tests {
             let refresh = Duration::from_secs(60);
             let options = DogStatsdOptions { destination, tags: Vec::new(), metrics, origin: String::new(), refresh };
             let mut sink = DogStatsd::new(&options);
-            let counted = super::super::examples::counted("db", &[20_000, 23_500]);
-            sink.report(&Arc::new(Report { incomplete, ..report(vec![counted]) }));
+            let mut counted = super::super::examples::counted("db", &[20_000, 23_500]);
+            counted.summary.health.as_mut().unwrap().incomplete = incomplete;
+            sink.report(&Arc::new(report(vec![counted])));
             Box::new(sink).finish(Duration::from_secs(5));
             datagrams(&socket).concat()
         };

@@ -64,23 +64,20 @@ struct PairLine<'a> {
 }
 
 /// How a pair's connections did: counts by name, and those with labels below each.
-struct Peer {
-    health: PeerHealth,
-    incomplete: bool,
-}
+struct Peer(PeerHealth);
 
 impl Serialize for Peer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for metric in PEER {
             let mut all = serde_json::Value::Null;
-            for (labels, count) in (metric.values)(&self.health) {
+            for (labels, count) in (metric.values)(&self.0) {
                 let place = labels.iter().fold(&mut all, |place, (_, value)| &mut place[*value]);
                 *place = count.into();
             }
             map.serialize_entry(metric.name, &all)?;
         }
-        if self.incomplete {
+        if self.0.incomplete {
             map.serialize_entry("incomplete", &true)?;
         }
         map.end()
@@ -153,7 +150,7 @@ impl<'a> From<&'a NamedPair> for PairLine<'a> {
             }),
             base_ms: pair.base.map(Rtt::as_millis_f64),
             queueing_ms: pair.base.and_then(|base| queueing_ms(base, pair.summary.data.as_ref())),
-            peer: pair.summary.health.as_deref().map(|health| Peer { health: *health, incomplete: false }),
+            peer: pair.summary.health.as_deref().map(|health| Peer(*health)),
         }
     }
 }
@@ -199,8 +196,7 @@ impl Print for Json {
         let interval_s = report.interval.as_secs_f64();
         let mut lines = Vec::new();
         for pair in &report.pairs {
-            let mut line = PairLine { time_ns: Some(time_ns), interval_s: Some(interval_s), ..PairLine::from(pair) };
-            line.peer.iter_mut().for_each(|peer| peer.incomplete = report.incomplete);
+            let line = PairLine { time_ns: Some(time_ns), interval_s: Some(interval_s), ..PairLine::from(pair) };
             serde_json::to_writer(&mut lines, &line)?;
             lines.push(b'\n');
         }
@@ -256,7 +252,9 @@ mod tests {
     fn what_is_counted_of_connections_is_below_peer_and_says_if_something_is_missing() {
         use super::super::examples::counted;
         let out = Shared::default();
-        let example = Report { incomplete: true, ..report(vec![counted("db", &[20_000]), pair("a", &[300], &[])]) };
+        let mut db = counted("db", &[20_000]);
+        db.summary.health.as_mut().unwrap().incomplete = true;
+        let example = report(vec![db, pair("a", &[300], &[])]);
         Json::new(Box::new(out.clone())).report(&example).unwrap();
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -123,6 +123,16 @@ impl Prometheus {
         inner.generation += 1;
     }
 
+    /// Shows nothing of the health of connections any more, as it is not counted: what stands still would say that all
+    /// is well.
+    pub fn forget_health(&self) {
+        let mut inner = self.0.lock();
+        for series in inner.series.values_mut().filter(|series| series.health.is_some()) {
+            Arc::make_mut(series).health = None;
+        }
+        inner.generation += 1;
+    }
+
     /// What it fills.
     pub fn exposition(&self) -> Arc<Exposition> {
         self.0.clone()
@@ -448,6 +458,8 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
         }
         assert!(!text.contains(r#"go_metro_tcp_peer_segments_total{src="10.42.31.222",dst="cache""#), "{text}");
+        sink.forget_health();
+        assert!(!scraped(&sink, Format::OpenMetrics).contains("go_metro_tcp_peer"));
     }
 
     #[test]

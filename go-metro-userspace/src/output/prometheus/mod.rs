@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use super::{OpenError, Report, Served, Sink, Surroundings};
-use crate::config::Config;
+use crate::config::{Config, MetricName};
 
 pub use exposition::{Exposition, Prometheus};
 
@@ -105,5 +105,8 @@ impl Sink for Endpoint {
 
     fn follow(&mut self, config: &Config) {
         self.prometheus.follow(config.max_pairs, config.prometheus_buckets.into());
+        if !config.wants(MetricName::Health) {
+            self.prometheus.forget_health();
+        }
     }
 }

@@ -427,13 +427,15 @@ fn kernel_columns(kernel: Option<KernelRtt>) -> [Option<Figure>; 2] {
 /// The columns of [`health_columns`].
 const HEALTH: [&str; 2] = ["resent", "failed"];
 
-/// The share of segments that was sent again, and connections that were refused, reset or did not come about.
+/// The share of segments that was sent again, at least that where something is missing, and connections that were
+/// refused, reset or did not come about.
 fn health_columns(health: Option<&PeerHealth>) -> [String; 2] {
     let Some(health) = health else { return ["-", "-"].map(str::to_owned) };
-    let resent = match health.sent_total() {
-        0 => "-".to_owned(),
-        _ if health.retransmits_total() == 0 => "0 %".to_owned(),
-        _ => format!("{:.2} %", health.retransmits_total() as f64 * 100.0 / health.sent_total() as f64),
+    let least = if health.incomplete { ">" } else { "" };
+    let resent = match health.resent() {
+        None => "-".to_owned(),
+        Some(0.0) => format!("{least}0 %"),
+        Some(share) => format!("{least}{:.2} %", share * 100.0),
     };
     let failed = [Connect::Refused, Connect::Timeout, Connect::Reset].map(|result| health.connects_total(result));
     [resent, (failed.iter().sum::<u64>() + health.resets.iter().sum::<u64>()).to_string()]

@@ -148,19 +148,26 @@ fn a_signal_gives_the_terminal_back_too() {
 #[test]
 fn a_terminal_that_goes_away_ends_it() {
     let lab = Lab::new(Link::Veth).unwrap();
-    let terminal = Terminal::start(&lab.a, SMALL, &command("--interface eth0")).unwrap();
-    terminal.wait_for(SOON, |screen| screen.contains("ebpf on eth0")).unwrap();
-    let pid = pid_of("--interface eth0", &lab);
-    drop(terminal);
-    let deadline = Instant::now() + SOON;
-    while fs::exists(format!("/proc/{pid}")).unwrap() {
-        if Instant::now() > deadline {
-            kill(pid, Signal::SIGKILL).unwrap();
-            panic!("it runs on without a terminal");
+    // Also while it leaves by itself, when nobody hears of another signal unless that is seen to.
+    for leaves in [None, Some(Signal::SIGTERM), Some(Signal::SIGINT)] {
+        let terminal = Terminal::start(&lab.a, SMALL, &command("--interface eth0")).unwrap();
+        terminal.wait_for(SOON, |screen| screen.contains("ebpf on eth0")).unwrap();
+        let pid = pid_of("--interface eth0", &lab);
+        if let Some(signal) = leaves {
+            kill(pid, signal).unwrap();
         }
-        thread::sleep(Duration::from_millis(50));
+        drop(terminal);
+        let deadline = Instant::now() + SOON;
+        while fs::exists(format!("/proc/{pid}")).unwrap() {
+            if Instant::now() > deadline {
+                kill(pid, Signal::SIGKILL).unwrap();
+                panic!("after {leaves:?} it runs on without a terminal");
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        let left = attached(&lab.a, Hook::Egress).unwrap();
+        assert_eq!(left, Vec::<String>::new(), "after {leaves:?} it left the classifier behind");
     }
-    assert_eq!(attached(&lab.a, Hook::Egress).unwrap(), Vec::<String>::new(), "it left the classifier behind");
 }
 
 /// The process `go-metro top ARGUMENTS` in host a's namespace.

@@ -191,8 +191,10 @@ impl Ledger {
             return self.reset(index, key, By::Local);
         }
         if segment.has(TcpFlags::SYN) && health.state.contains(State::CLIENT) && segment.has(TcpFlags::ACK) {
-            // Both have opened at once (RFC 9293 section 3.5).
-        } else if let Some(again) = sent.again {
+            // Both have opened at once (RFC 9293 section 3.5): nothing is repeated, and nothing begins.
+            return self.close(index, key, flow);
+        }
+        if let Some(again) = sent.again {
             let cause = health.cause(segment, again, flow);
             let count = segment.header.payload.segments();
             health.repaired = flow.snd_nxt();

@@ -31,7 +31,7 @@ impl Interval {
         }
         Self {
             pairs: pairs.into_iter().collect(),
-            other: (folded_samples > 0 || other.health.is_some()).then_some(other),
+            other: Some(other).filter(|other| !other.is_empty()),
             folded_samples,
         }
     }

@@ -230,6 +230,11 @@ impl PairSummary {
         [&self.data, &self.connect].into_iter().flatten().map(Stats::count).sum()
     }
 
+    /// Whether there is nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.data.is_none() && self.connect.is_none() && self.health.is_none()
+    }
+
     /// Merges another pair's summary of the same interval into this one.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in [(&mut self.data, &other.data), (&mut self.connect, &other.connect)] {
@@ -343,7 +348,7 @@ impl Summaries {
         let other = std::mem::take(&mut self.other);
         Interval {
             pairs: self.pairs.drain().collect(),
-            other: (self.folded_samples > 0 || other.health.is_some()).then_some(other),
+            other: Some(other).filter(|other| !other.is_empty()),
             folded_samples: std::mem::take(&mut self.folded_samples),
         }
     }

@@ -245,7 +245,7 @@ fn strangers_make_no_pair() {
     // A scan of ports, open and closed.
     assert_eq!(counted("0 < S 7000\n 1 > SA 1000 ack 7001\n 50 < R 7001"), "[server reset 1]");
     assert_eq!(counted("0 < S 7000\n 1 > RA 0 ack 7001"), "[server refused 1]");
-    // One who is known is told apart.
+    // A host with other traffic has its own counts.
     let known = "0 > 1+10 port 9\n 1 < S 7000\n 2 > RA 0 ack 7001";
     assert_eq!(counted(known), "segments 1, bytes 10, server refused 1");
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::tcp_info::TcpInfo;
 use super::{Host, Lab};
@@ -132,6 +133,16 @@ fn serve(mut stream: TcpStream, service: Service) -> io::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Lets a connection end with a RST once it is closed (socket(7), `SO_LINGER`).
+///
+/// # Errors
+///
+/// It is no socket any more.
+pub fn end_with_reset(stream: &TcpStream) -> Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    Ok(setsockopt(stream, sockopt::Linger, &linger)?)
 }
 
 /// Connects from `host`, from its address `from` where given.

@@ -272,10 +272,10 @@ fn labels(pair: &NamedPair) -> Labels {
     for tag in pair.tags.iter() {
         let (key, value) = tag.split_once(':').unwrap_or((tag, "true"));
         let mut key: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        // `le` is a histogram's own, `quantile` a summary's, others our metrics'; two underscores in front are
+        // `le` is a histogram's own, `quantile` a summary's and `q` our gauge's; two underscores in front are
         // Prometheus's.
         let is_taken = labels[..own].iter().any(|(known, _)| *known == key)
-            || matches!(key.as_str(), "le" | "quantile" | "q" | "side" | "cause" | "result" | "role" | "by");
+            || matches!(key.as_str(), "le" | "quantile" | "q" | "side");
         if is_taken || key.starts_with("__") || !key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
             key.insert_str(0, "tag_");
         }
@@ -283,6 +283,14 @@ fn labels(pair: &NamedPair) -> Labels {
     }
     labels.extend(tags.into_iter().map(|(key, values)| (key, values.join(","))));
     labels
+}
+
+/// A pair's labels and a metric's own, which take precedence: a tag of the same key is renamed there, and nowhere else.
+fn with_labels(pair: &Labels, own: &[(&'static str, &'static str)]) -> Labels {
+    let is_own = |key: &str| own.iter().any(|(taken, _)| *taken == key);
+    let renamed = |key: &str| if is_own(key) { format!("tag_{key}") } else { key.to_owned() };
+    let pair = pair.iter().map(|(key, value)| (renamed(key), value.clone()));
+    pair.chain(own.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))).collect()
 }
 
 impl Collector for Snapshot {
@@ -315,9 +323,9 @@ impl Collector for Snapshot {
             let mut family = encoder.encode_descriptor(&name, metric.help, None, MetricType::Counter)?;
             for (labels, health) in &counted {
                 for (more, count) in (metric.values)(health) {
-                    let more = more.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
-                    let labels: Labels = labels.iter().cloned().chain(more).collect();
-                    family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+                    family
+                        .encode_family(&with_labels(labels, &more))?
+                        .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
                 }
             }
         }
@@ -458,6 +466,19 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
         }
         assert!(!text.contains(r#"go_metro_tcp_peer_segments_total{src="10.42.31.222",dst="cache""#), "{text}");
+        let tagged = NamedPair { tags: Arc::from(["role:db".to_owned()]), ..counted("db2", &[20_000]) };
+        sink.report(&report(vec![tagged]));
+        let text = scraped(&sink, Format::OpenMetrics);
+        let labels = r#"src="10.42.31.222",dst="db2",iface="va""#;
+        for line in [
+            &format!("go_metro_tcp_rtt_seconds_count{{{labels},role=\"db\"}} 1"),
+            &format!("go_metro_tcp_peer_closes_total{{{labels},role=\"db\"}} 3"),
+            &format!(
+                "go_metro_tcp_peer_connects_total{{{labels},tag_role=\"db\",result=\"refused\",role=\"client\"}} 2"
+            ),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+        }
         sink.forget_health();
         assert!(!scraped(&sink, Format::OpenMetrics).contains("go_metro_tcp_peer"));
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use testing_lab::Lab;
 use testing_lab::agent::{Agent, binary};
 pub(crate) use testing_lab::soon::SOON;
-use testing_lab::traffic::{Rounds, Server, connect};
+use testing_lab::traffic::{Rounds, Server, connect, end_with_reset};
 use testing_support::workspace::{capture, root};
 
 /// A file of the repository.
@@ -102,8 +102,7 @@ pub(crate) fn close_and_reset(lab: &Lab) {
         rounds.drive(&mut stream.try_clone().unwrap()).unwrap();
     }
     drop(closed);
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &linger).unwrap();
+    end_with_reset(&stream).unwrap();
 }
 
 /// Connections one after the other, ten rounds each, until `done` says so.

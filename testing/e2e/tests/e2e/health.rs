@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use testing_lab::passage::Passage;
-use testing_lab::traffic::{Rounds, Server, connect};
+use testing_lab::traffic::{Rounds, Server, connect, end_with_reset};
 use testing_lab::{Impairment, Lab, Queue, Way};
 
 use super::support::{Backend, Late, in_time, timely};
@@ -211,9 +211,7 @@ fn connections_are_established_refused_reset_closed_and_given_up() {
 
 /// Closes a connection with a RST.
 fn reset(stream: &TcpStream) {
-    use std::os::fd::AsFd as _;
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    nix::sys::socket::setsockopt(&stream.as_fd(), nix::sys::socket::sockopt::Linger, &linger).unwrap();
+    end_with_reset(stream).unwrap();
     // What keeps it open elsewhere is of this process.
     stream.shutdown(Shutdown::Read).ok();
 }

@@ -187,12 +187,14 @@ struct Lane {
     seen: HashMap<What, u32>,
     /// When the narrowest link is done with what waits before it.
     free_at: Option<Instant>,
+    /// The last frame was lost by chance.
+    in_burst: bool,
 }
 
 impl Lane {
     fn new((version, orders): (u64, Impairment)) -> Self {
         let random = fastrand::Rng::with_seed(orders.seed);
-        Self { version, orders, random, latest: HashMap::new(), seen: HashMap::new(), free_at: None }
+        Self { version, orders, random, latest: HashMap::new(), seen: HashMap::new(), free_at: None, in_burst: false }
     }
 }
 
@@ -246,7 +248,9 @@ impl Lane {
             Some(Then::Duplicate) => return Fate { due, copies: 2, held_back: false, dropped: false },
             None => {}
         }
-        if lost < orders.loss {
+        let loss = if self.in_burst { orders.loss.max(orders.burst) } else { orders.loss };
+        self.in_burst = lost < loss;
+        if self.in_burst {
             return Fate::lost(due);
         }
         due += orders.jitter.mul_f64(late);

@@ -13,7 +13,7 @@ use testing_lab::traffic::{Rounds, Server, connect, end_with_reset};
 use testing_lab::{Impairment, Lab, Queue, Way};
 
 use super::support::{Backend, Late, in_time, timely};
-use super::wire::{RTT, agent_with, connections_for, impair, lab, while_driving};
+use super::wire::{RTT, agent_with, connections_for, connections_to, impair, lab, while_driving};
 
 const HEALTH: &str = "metrics: [default, health, base]";
 const TRAFFIC: Duration = Duration::from_secs(3);
@@ -42,24 +42,23 @@ const CAUSES: [&str; 5] = ["syn", "timeout", "fast", "tail_probe", "unknown"];
 
 #[test]
 fn retransmissions_and_their_causes_are_those_that_the_kernel_counts() {
-    let path = |loss, reorder, duplicate, seed| Impairment {
-        loss,
-        reorder,
-        duplicate,
-        jitter: RTT / 20,
-        seed,
-        ..Impairment::delay(RTT / 2)
-    };
+    let path = |loss, seed| Impairment { loss, jitter: RTT / 20, seed, ..Impairment::delay(RTT / 2) };
+    let mixed = |seed| Impairment { reorder: 0.01, duplicate: 0.01, ..path(0.01, seed) };
+    let bursts = |seed| Impairment { burst: 0.7, ..path(0.005, seed) };
     let paths = [
-        ("no faults", path(0.0, 0.0, 0.0, 1)),
-        ("1 % lost", path(0.01, 0.0, 0.0, 2)),
-        ("5 % lost", path(0.05, 0.0, 0.0, 3)),
-        ("lost, reordered and doubled", path(0.01, 0.01, 0.01, 4)),
+        ("no faults", Family::V4, path(0.0, 1)),
+        ("1 % lost", Family::V4, path(0.01, 2)),
+        ("5 % lost", Family::V4, path(0.05, 3)),
+        ("bursts of loss", Family::V4, bursts(4)),
+        ("lost, reordered and doubled", Family::V4, mixed(5)),
+        ("IPv6, 2 % lost", Family::V6, path(0.02, 6)),
+        ("IPv6, bursts of loss", Family::V6, bursts(7)),
+        ("IPv6, lost, reordered and doubled", Family::V6, mixed(8)),
     ];
     let [mut all, mut right] = [0, 0];
-    for (name, path) in paths {
+    for (name, family, path) in paths {
         in_time(name, || {
-            let (retransmitted, agree) = compare(name, &path)?;
+            let (retransmitted, agree) = compare(name, family, &path)?;
             all += retransmitted;
             right += agree;
             Ok(())
@@ -69,14 +68,24 @@ fn retransmissions_and_their_causes_are_those_that_the_kernel_counts() {
     assert!(all > 500 && right * 100 >= all * 98, "{right} of {all} causes are the kernel's");
 }
 
+#[derive(Clone, Copy)]
+enum Family {
+    V4,
+    V6,
+}
+
 /// Retransmissions over a path, and how many of them have the cause that the kernel counts.
-fn compare(name: &str, path: &Impairment) -> Result<(i64, i64), Late> {
+fn compare(name: &str, family: Family, path: &Impairment) -> Result<(i64, i64), Late> {
     let lab = lab();
     let agent = agent_with(&lab, Backend::Ebpf, HEALTH);
     let before = kernel(&lab);
     let requests = [500, 2_896, 20_000, 60_000, 400_000];
     let rounds = requests.map(|request| Rounds { count: 1, request, pause: RTT * 2, ..Rounds::default() });
-    let (_servers, streams) = connections_for(&lab, &rounds);
+    let to = match family {
+        Family::V4 => lab.b.v4.into(),
+        Family::V6 => lab.b.v6.into(),
+    };
+    let (_servers, streams) = connections_to(&lab, to, &rounds);
     impair(&lab, path.clone(), Impairment { seed: path.seed + 100, loss: path.loss / 2.0, ..path.clone() });
     while_driving(streams, || thread::sleep(TRAFFIC));
     let after = kernel(&lab);
@@ -95,25 +104,19 @@ fn compare(name: &str, path: &Impairment) -> Result<(i64, i64), Late> {
     println!("  spurious {spurious}; the kernel: D-SACKs {}", grown("TCPDSACKRecv") + grown("TCPDSACKOfoRecv"));
     // What the path was handed, cut as it goes over the wire.
     let passages = lab.path().passages();
-    // Ends, sequence number and payload of a frame: IPv4 in Ethernet.
-    let data = |head: &[u8]| {
-        let (ihl, total_len) = (usize::from(head[14] & 15) * 4, usize::from(u16::from_be_bytes([head[16], head[17]])));
-        let tcp = &head[14 + ihl..];
-        ([&head[26..34], &tcp[..8]].concat(), total_len - ihl - usize::from(tcp[12] >> 4) * 4)
-    };
     let mut sent: Vec<(u64, (Vec<u8>, usize))> = passages
         .iter()
-        .filter(|passage| passage.way == Way::AToB && passage.head[12..14] == [8, 0] && passage.head[23] == 6)
-        .map(|passage| (passage.left_ns, data(&passage.head)))
+        .filter(|passage| passage.way == Way::AToB)
+        .filter_map(|passage| Some((passage.left_ns, data(&passage.head)?)))
         .filter(|(_, (_, len))| *len > 0)
         .collect();
-    println!("  needless on the path: {}", needless(&passages, data));
+    println!("  needless on the path: {}", needless(&passages));
     // A frame that is doubled has two ways, and left once.
     sent.sort_unstable();
     sent.dedup();
     let mut next: HashMap<Vec<u8>, u32> = HashMap::new();
     let is_again = |(_, (seq, len)): &&(u64, (Vec<u8>, usize))| {
-        let (ends, seq) = seq.split_at(12);
+        let (ends, seq) = seq.split_at(seq.len() - 4);
         let seq = u32::from_be_bytes(seq.try_into().unwrap());
         let nxt = next.entry(ends.to_vec()).or_insert(seq);
         let is_again = (seq.wrapping_sub(*nxt) as i32) < 0;
@@ -132,13 +135,25 @@ fn compare(name: &str, path: &Impairment) -> Result<(i64, i64), Late> {
     Ok((total, total - wrong))
 }
 
+/// Ends and sequence number, and bytes of payload, of a frame of TCP in Ethernet without options of IP.
+fn data(head: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let word = |at: usize| usize::from(u16::from_be_bytes([head[at], head[at + 1]]));
+    let (addresses, tcp, end) = match (word(12), head[20], head[23]) {
+        (0x800, _, 6) => (26..34, 34, 14 + word(16)),
+        (0x86dd, 6, _) => (22..54, 54, 54 + word(18)),
+        _ => return None,
+    };
+    let payload = tcp + usize::from(head[tcp + 12] >> 4) * 4;
+    Some(([&head[addresses], &head[tcp..tcp + 8]].concat(), end - payload))
+}
+
 /// How many data frames of the first host's arrived although another with their first byte had arrived before they left
 /// again.
-fn needless(passages: &[Passage], data: impl Fn(&[u8]) -> (Vec<u8>, usize)) -> usize {
+fn needless(passages: &[Passage]) -> usize {
     let mut arrived: HashMap<Vec<u8>, (u64, u64)> = HashMap::new();
     let mut count = 0;
-    for passage in passages.iter().filter(|passage| passage.way == Way::AToB && passage.head[23] == 6) {
-        let (key, len) = data(&passage.head);
+    for passage in passages.iter().filter(|passage| passage.way == Way::AToB) {
+        let Some((key, len)) = data(&passage.head) else { continue };
         let Some(at) = passage.arrived_ns.filter(|_| len > 0) else { continue };
         match arrived.get(&key) {
             Some((left, first)) if *left != passage.left_ns => count += usize::from(*first < at),

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,9 +38,10 @@ pub(super) fn agent_with(lab: &Lab, backend: Backend, settings: &str) -> Agent {
     let config = folder.path().join("conf.yaml");
     let text = format!(
         "init_config: {{backend: {}, status_socket: off, reverse_dns: false, {settings}}}\n\
-         instances: [{{interface: eth0, ips: [{}]}}]\n",
+         instances: [{{interface: eth0, ips: [{}, '{}']}}]\n",
         backend.name(),
-        lab.b.v4
+        lab.b.v4,
+        lab.b.v6
     );
     std::fs::write(&config, text).unwrap();
     let args = ["run", "-c", config.to_str().unwrap(), "--output", "json", "--samples", "--interval", "1"];
@@ -76,7 +77,13 @@ fn connections(lab: &Lab) -> (Vec<Server>, Vec<(TcpStream, Rounds)>) {
 
 /// Some of each kind for each of these.
 pub(super) fn connections_for(lab: &Lab, rounds: &[Rounds]) -> (Vec<Server>, Vec<(TcpStream, Rounds)>) {
-    let servers: Vec<Server> = rounds.iter().map(|rounds| Server::v4(&lab.b, rounds.service()).unwrap()).collect();
+    connections_to(lab, lab.b.v4.into(), rounds)
+}
+
+/// The same, to this address of the second host's.
+pub(super) fn connections_to(lab: &Lab, to: IpAddr, rounds: &[Rounds]) -> (Vec<Server>, Vec<(TcpStream, Rounds)>) {
+    let server = |rounds: &Rounds| Server::start(&lab.b, SocketAddr::new(to, 0), rounds.service()).unwrap();
+    let servers: Vec<Server> = rounds.iter().map(server).collect();
     let mut streams = Vec::new();
     for [timestamps, sack] in KINDS {
         lab.a.namespace.sysctl("net/ipv4/tcp_timestamps", timestamps).unwrap();

@@ -5,7 +5,6 @@
 //! classifier sees raises `seen`; what becomes of a TCP segment is one of the others.
 
 use crate::flow::FlowId;
-use crate::hash::WORKERS_MAX;
 use crate::metric::{Text, Unit, count};
 
 reasons! {
@@ -94,9 +93,6 @@ pub struct PerCpu {
     pub everything: u32,
     /// What user space reads.
     pub counters: Counters,
-    /// Records put into each of several rings, so that each is woken for as often as for one; not used where there is
-    /// one.
-    pub by_ring: [u32; WORKERS_MAX as usize],
     /// Where a walk through TCP options or IPv6 extension headers is. In memory rather than in a register because the
     /// verifier does not track the contents of map values, so every turn of the loop looks the same to it and is
     /// checked once.
@@ -139,7 +135,7 @@ impl RingState {
 }
 
 const _: () = assert!(core::mem::offset_of!(PerCpu, counters) == 32);
-const _: () = assert!(size_of::<PerCpu>() == 768);
+const _: () = assert!(size_of::<PerCpu>() == 512);
 
 // SAFETY: `repr(C)` of `u64`s only: no padding, any bit pattern is valid.
 #[cfg(feature = "user")]

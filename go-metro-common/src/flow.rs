@@ -1,4 +1,4 @@
-//! What names a flow, and its hash: in the kernel a key and a place in tables, on both sides the choice of a shard.
+//! What names a flow, and its hash: in the kernel a key and a place in tables, in user space the choice of an engine.
 
 use crate::hash::FlowHash;
 

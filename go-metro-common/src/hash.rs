@@ -1,7 +1,4 @@
-//! The hash by which flows are told apart in the kernel, and distributed over shards: the same on both sides.
-
-/// Most shards: rings, and threads that drain them.
-pub const WORKERS_MAX: u32 = 64;
+//! The hash by which flows are told apart in the kernel, and shared out to several engines in user space.
 
 /// 2^64 divided by the golden ratio: multiplying by it spreads what differs in low bits over the high ones (Knuth, The
 /// Art of Computer Programming, volume 3, section 6.4).

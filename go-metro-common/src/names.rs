@@ -2,8 +2,6 @@
 
 /// Ring buffer of segment records; where the rings are mapped, of nothing but wake-ups.
 pub const RECORDS: &str = "RECORDS";
-/// Array of ring buffers, one for each shard, where there is more than one; the first is [`RECORDS`].
-pub const RINGS: &str = "RINGS";
 /// Array with a [`crate::counters::PerCpu`] for each processor, by its number.
 pub const CPUS: &str = "CPUS";
 /// Array of [`crate::slot::Slot`]s: all processors' mapped rings, where they are used.
@@ -18,7 +16,7 @@ pub const LAST_ACK: &str = "LAST_ACK";
 
 /// Least-recently-used hash of [`crate::pick::Pick`].
 pub const PICKS: &str = "PICKS";
-/// Array with a [`crate::pressure::Pressure`] for each ring.
+/// Array with one [`crate::pressure::Pressure`].
 pub const PRESSURE: &str = "PRESSURE";
 
 /// Ingress entry point for devices with an Ethernet header.
@@ -49,8 +47,6 @@ pub const PER_FLOW: &str = "PER_FLOW";
 pub const WATERMARK: &str = "WATERMARK";
 /// Read-only global `u32`: a CPU wakes the daemon when its count of emitted records, masked with this, is 0.
 pub const WAKE_MASK: &str = "WAKE_MASK";
-/// Read-only global `u32`: how many rings there are; with 1 it is [`RECORDS`] alone.
-pub const WORKERS: &str = "WORKERS";
 /// What TC's hooks have, for the usual packet.
 pub const ENTRY_POINTS: [&str; 4] = [INGRESS_ETHERNET, EGRESS_ETHERNET, INGRESS_IP, EGRESS_IP];
 /// The same, each for any packet; where there are no two programs, this one is on the hook.

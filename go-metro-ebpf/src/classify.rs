@@ -38,7 +38,7 @@ pub(crate) fn classify_usual(context: Context, direction: Direction, link: Link)
     let Quick { is_segment, headers, options } = found;
     if is_segment && let Some(flow) = flow(packet, cpu, direction, &headers) {
         let segment = Segment::new(flow, headers.tcp, options);
-        keep::watch(cpu, &segment);
+        keep::watch(cpu);
         let decision = keep::decide_whole(cpu, &segment);
         settle(packet, cpu, &segment, decision);
     }

@@ -8,9 +8,8 @@ use go_metro_common::segment::{Bits, Direction, Payload, SegmentHeader, SegmentV
 use go_metro_common::slot::Mark;
 
 use crate::clock::{Stamp, hold_up, time};
-use crate::maps::{SIDES, WAKE_MASK};
+use crate::maps::{RECORDS, SIDES, WAKE_MASK};
 use crate::parse::packet::Packet;
-use crate::ring::Ring;
 use crate::segment::{Ends, Flow, Segment};
 use crate::slots;
 
@@ -99,26 +98,25 @@ fn to_slots(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8) -> bo
 /// Into the kernel's ring buffer.
 #[inline(always)]
 fn to_ring(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8) -> bool {
-    let ring = segment.ring;
     match segment.flow.ends {
         Ends::V4 { local, remote } => {
-            let Some(mut entry) = ring.reserve::<SegmentV4>() else {
+            let Some(mut entry) = RECORDS.reserve::<SegmentV4>(0) else {
                 cpu.counters.lost += 1;
                 return false;
             };
             let (local, remote) = (local.to_ne_bytes(), remote.to_ne_bytes());
             entry.write(SegmentV4 { header: header(packet, segment, time(packet, segment).ns, more), local, remote });
-            entry.submit(count_emitted(cpu, ring));
+            entry.submit(count_emitted(cpu));
         }
         Ends::V6 { local, remote } => {
-            let Some(mut entry) = ring.reserve::<SegmentV6>() else {
+            let Some(mut entry) = RECORDS.reserve::<SegmentV6>(0) else {
                 cpu.counters.lost += 1;
                 return false;
             };
             let (local, remote) = (local.octets(), remote.octets());
             let header = header(packet, segment, time(packet, segment).ns, Bits::IPV6 | more);
             entry.write(SegmentV6 { header, local, remote });
-            entry.submit(count_emitted(cpu, ring));
+            entry.submit(count_emitted(cpu));
         }
     }
     true
@@ -126,9 +124,8 @@ fn to_ring(packet: Packet, cpu: &mut PerCpu, segment: &Segment, more: u8) -> boo
 
 /// Counts a record; the flags to submit it with.
 #[inline(always)]
-fn count_emitted(cpu: &mut PerCpu, ring: Ring) -> u64 {
+fn count_emitted(cpu: &mut PerCpu) -> u64 {
     cpu.counters.records += 1;
-    let in_ring = ring.count(cpu).unwrap_or(cpu.counters.records as u32);
-    let wake = in_ring & WAKE_MASK.load() == 0;
+    let wake = cpu.counters.records as u32 & WAKE_MASK.load() == 0;
     u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }

@@ -46,15 +46,15 @@ pub(crate) fn is_sampling() -> bool {
 
 /// Looks at the ring now and then, while no flow is sampled.
 #[inline(always)]
-pub(crate) fn watch(cpu: &mut PerCpu, segment: &Segment) {
-    pressure::watch(cpu, segment.ring);
+pub(crate) fn watch(cpu: &mut PerCpu) {
+    pressure::watch(cpu);
 }
 
 /// Decides about a segment, and counts one that is left out.
 #[inline(always)]
 pub(crate) fn decide(packet: Packet, cpu: &mut PerCpu, segment: &Segment) -> Decision {
     if sampling::is_possible() {
-        let pressure = pressure::now(cpu, segment.ring);
+        let pressure = pressure::now(cpu);
         match sampling::choose(packet, cpu, segment, pressure) {
             Choice::Whole => {}
             Choice::Sampled { bits, chosen } => {

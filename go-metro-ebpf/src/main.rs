@@ -5,7 +5,7 @@
 //! - [`maps`]: maps and read-only globals
 //! - [`cpu`]: this CPU's counters and working memory
 //! - [`parse`]: from bytes to headers; most packets leave here
-//! - [`slots`], [`ring`]: the ring that a record goes into: this CPU's mapped one, or the kernel's
+//! - [`slots`]: this CPU's mapped ring, where it has one
 //! - [`segment`]: the headers seen from the local end; whether the remote end is a target
 //! - [`clock`]: when a segment passes
 //! - [`keep`]: whether it leaves the kernel: per-flow sampling, pressure of the ring, repeated acknowledgements
@@ -40,7 +40,6 @@ mod keep;
 mod maps;
 mod parse;
 mod part;
-mod ring;
 mod segment;
 mod slots;
 

@@ -2,12 +2,10 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{ArrayOfMaps, RingBuf as InnerRing};
-use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LpmTrie, LruHashMap, ProgramArray, RingBuf};
 use go_metro_common::counters::PerCpu;
 use go_metro_common::flow::FlowId;
-use go_metro_common::hash::WORKERS_MAX;
 use go_metro_common::last_ack::{LAST_ACKS, LastAck};
 use go_metro_common::names::FULL_PROGRAMS;
 use go_metro_common::pick::{self, Pick};
@@ -18,11 +16,6 @@ use go_metro_common::target::{TARGETS_MAX, TargetV4, TargetV6};
 /// Segment records for user space, which sets the size when it loads the map.
 #[map]
 pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
-
-/// A ring for each shard of the flows, where there is more than one; the first is [`RECORDS`]. The inner size is that
-/// of a template: whole pages on every machine.
-#[btf_map]
-pub(crate) static RINGS: ArrayOfMaps<InnerRing<u64, 65536>, { WORKERS_MAX as usize }> = ArrayOfMaps::new();
 
 /// Ring, counters and working memory of each processor. User space sets how many there may be.
 #[map]
@@ -52,9 +45,9 @@ pub(crate) static PICKS: LruHashMap<FlowId, Pick> = LruHashMap::with_max_entries
 #[map]
 pub(crate) static FULL: ProgramArray = ProgramArray::with_max_entries(FULL_PROGRAMS.len() as u32, 0);
 
-/// How full each ring is.
+/// How full the rings are.
 #[map]
-pub(crate) static PRESSURE: Array<Pressure> = Array::with_max_entries(WORKERS_MAX, 0);
+pub(crate) static PRESSURE: Array<Pressure> = Array::with_max_entries(1, 0);
 
 /// Bytes in a ring above which flows are sampled.
 #[unsafe(no_mangle)]
@@ -80,15 +73,11 @@ pub(crate) static HAS_TSTAMP_TYPE: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static SIDES: Global<u8> = Global::new(1);
 
-/// How many rings there are. With 1 the verifier drops the choice.
-#[unsafe(no_mangle)]
-pub(crate) static WORKERS: Global<u32> = Global::new(1);
-
 /// User space is woken when a CPU's count of emitted records, masked with this, is 0.
 #[unsafe(no_mangle)]
 pub(crate) static WAKE_MASK: Global<u32> = Global::new(0);
 
-/// 1 where each processor has a mapped ring of its own; else the kernel's ring buffers are used.
+/// 1 where each processor has a mapped ring of its own; else the kernel's ring buffer is used.
 #[unsafe(no_mangle)]
 pub(crate) static MAPPED: Global<u8> = Global::new(0);
 

@@ -12,7 +12,6 @@ use crate::parse::Headers;
 use crate::parse::ip::{Addresses, Wide};
 use crate::parse::options::Options;
 use crate::parse::tcp::Tcp;
-use crate::ring::Ring;
 
 /// Local and remote address, in network order.
 #[derive(Clone, Copy)]
@@ -107,16 +106,13 @@ pub(crate) struct Segment {
     pub tcp: Tcp,
     pub options: Options,
     pub hash: FlowHash,
-    /// The ring that its record goes into.
-    pub ring: Ring,
 }
 
 impl Segment {
     /// Of a flow, with its options.
     #[inline(always)]
     pub(crate) fn new(flow: Flow, tcp: Tcp, options: Options) -> Self {
-        let hash = flow.hash();
-        Self { flow, tcp, options, hash, ring: Ring::of(hash) }
+        Self { flow, tcp, options, hash: flow.hash() }
     }
 
     /// Whether it is of those that are timed, where one side is measured; else it is of those that acknowledge.

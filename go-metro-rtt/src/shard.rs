@@ -9,7 +9,7 @@ use crate::FlowKey;
 /// The engine of this flow, below `shards`, which is at least 1.
 ///
 /// Both directions of a connection have one key, since local and remote are told apart before, and so have the flows of
-/// both its sides. The classifier, which fills the rings, asks the same ([`FlowId::hash`]), with a seed of its own.
+/// both its sides. Who does not know the seed cannot send all flows to one engine.
 #[inline]
 pub fn shard_of(flow: &FlowKey, seed: u64, shards: u32) -> u32 {
     let (local, remote) = (flow.local.addr.words(), flow.remote.addr.words());

@@ -41,3 +41,6 @@ pub mod terminal;
 pub(crate) mod threads;
 #[cfg(feature = "top")]
 pub(crate) mod top;
+
+#[doc(hidden)]
+pub use daemon::simulated;

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use aya::programs::SchedClassifier;
 use aya::{TestRun, TestRunOptions};
 use frames::cases::{self, Case, Hook, Outcome, Record};
-use frames::kernel::{LOOPBACK, NEXT, classifier, classifier_of, run, run_xdp};
+use frames::kernel::{LOOPBACK, NEXT, classifier, run, run_xdp};
 use go_metro::capture::SourceCounters;
 use go_metro::capture::ebpf::{Classifier, ClassifierSettings, Rings};
 use go_metro::config::Thinning;
 use go_metro_common::counters::Unparsable;
 use go_metro_common::names;
 use go_metro_common::segment::{Bits, Sides};
-use go_metro_rtt::{Addr, Direction, Endpoint, FlowKey, Nanos, Segment, Side};
+use go_metro_rtt::{Addr, Direction, Nanos, Segment};
 
 /// What the kernel made of a case, in the terms of the table.
 fn outcome(segments: &[Segment], counters: &SourceCounters) -> Outcome {
@@ -198,128 +198,14 @@ fn of_connection(number: u16, hook: Hook) -> Vec<u8> {
 }
 
 #[test]
-fn both_directions_of_a_flow_go_into_the_ring_that_user_space_names_and_all_rings_are_used() {
-    const WORKERS: u32 = 3;
-    for sides in [Sides::REMOTE, Sides::BOTH] {
-        let Some(mut classifier) = classifier_of(sides, WORKERS) else { return };
-        let mut rings = classifier.take_rings();
-        let mut used = [0_u32; WORKERS as usize];
-        for number in 0..300 {
-            let mut seen = Vec::new();
-            for hook in [Hook::EgressEthernet, Hook::IngressEthernet] {
-                let (mut records, verdict, counters) = run(&mut classifier, hook, &of_connection(number, hook));
-                assert_eq!((verdict, counters.packets.matched), (NEXT, 1));
-                let mut shard = 0;
-                for (other, ring) in (1..).zip(&mut rings) {
-                    let before = records.len();
-                    ring.poll(Duration::ZERO, &mut |segment| records.push(*segment)).unwrap();
-                    if records.len() > before {
-                        assert_eq!(before, 0, "in two rings");
-                        shard = other;
-                    }
-                }
-                assert!(!records.is_empty(), "in no ring");
-                assert!(records.iter().all(|segment| classifier.shard_of(&segment.flow) == shard), "{records:?}");
-                seen.push(shard);
-            }
-            assert_eq!(seen[0], seen[1], "the directions part");
-            used[seen[0] as usize] += 1;
-        }
-        assert!(used.iter().all(|flows| *flows > 50), "{used:?}");
-    }
-}
-
-#[test]
-fn an_ipv6_flow_goes_into_the_ring_that_user_space_names() {
-    let Some(mut classifier) = classifier_of(Sides::REMOTE, 64) else { return };
-    let mut rings = classifier.take_rings();
-    for port in 1..200 {
-        let tcp = frames::Tcp { source: port, ..frames::data() }.bytes();
-        let packet = frames::ipv6(cases::LOCAL6, cases::REMOTE6, frames::TCP, &tcp);
-        let frame = frames::ethernet(&[], frames::ETH_P_IPV6, &packet);
-        let mut found: Vec<(u32, Segment)> = Vec::new();
-        run(&mut classifier, Hook::EgressEthernet, &frame).0.iter().for_each(|segment| found.push((0, *segment)));
-        for (shard, ring) in (1..).zip(&mut rings) {
-            ring.poll(Duration::ZERO, &mut |segment| found.push((shard, *segment))).unwrap();
-        }
-        let [(shard, segment)] = found.as_slice() else { panic!("{found:?}") };
-        assert_eq!(*shard, classifier.shard_of(&segment.flow));
-    }
-}
-
-/// Two flows of a classifier with two rings: one of the first, one of the second.
-fn one_flow_of_each(classifier: &Classifier) -> [Vec<u8>; 2] {
-    let flow = |number| FlowKey {
-        local: Endpoint { addr: Addr::v4(cases::LOCAL4.octets()), port: 1024 + number },
-        remote: Endpoint { addr: Addr::v4(cases::REMOTE4.octets()), port: 443 },
-        ifindex: LOOPBACK,
-        side: Side::Remote,
-    };
-    [0, 1].map(|shard| {
-        let number = (0..).find(|number| classifier.shard_of(&flow(*number)) == shard).unwrap();
-        of_connection(number, Hook::EgressEthernet)
-    })
-}
-
-fn send(classifier: &mut Classifier, frame: &[u8], repeat: u32) {
-    let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
-    classifier.program(names::EGRESS_ETHERNET).unwrap().test_run(options).unwrap();
-}
-
-#[test]
-fn each_ring_wakes_its_own_reader_however_flows_alternate() {
-    let Some(mut classifier) = classifier_of(Sides::REMOTE, 2) else { return };
-    let mut ring = classifier.take_rings().remove(0);
-    let flows = one_flow_of_each(&classifier);
-    // A processor's every other record is for the ring, once the even ones and once the odd ones.
-    for order in [[0, 1], [1, 0]] {
-        let start = Instant::now();
-        let reader = std::thread::spawn(move || {
-            ring.poll(Duration::from_secs(20), &mut |_| {}).unwrap();
-            ring
-        });
-        std::thread::sleep(Duration::from_millis(100));
-        for _ in 0..600 {
-            order.iter().for_each(|which| send(&mut classifier, &flows[*which], 1));
-        }
-        ring = reader.join().unwrap();
-        assert!(start.elapsed() < Duration::from_secs(10), "never woken");
-        ring.poll(Duration::ZERO, &mut |_| {}).unwrap();
-    }
-    assert_eq!((ring.counters().packets.records, classifier.counters().unwrap().packets.lost), (1200, 0));
-}
-
-#[test]
-fn a_full_ring_of_several_is_counted_and_leaves_the_others_alone() {
-    let Some(mut classifier) = classifier_of(Sides::REMOTE, 2) else { return };
-    let mut ring = classifier.take_rings().remove(0);
-    let [first, second] = one_flow_of_each(&classifier);
-    for _ in 0..2 {
-        let before = classifier.counters().unwrap().packets.lost;
-        send(&mut classifier, &second, 20_000);
-        assert_eq!(run(&mut classifier, Hook::EgressEthernet, &first).0.len(), 1, "the other has room");
-        let mut drained = 0;
-        ring.poll(Duration::ZERO, &mut |_| drained += 1).unwrap();
-        // Half of a mebibyte, in records of 48 bytes with a header of 8.
-        assert!((9000..=9362).contains(&drained), "{drained} records");
-        assert_eq!(classifier.counters().unwrap().packets.lost - before + drained, 20_000);
-    }
-}
-
-#[test]
 fn what_the_verifier_makes_of_it_stays_small() {
-    for workers in [1, 4] {
-        let Some(mut classifier) = classifier_of(Sides::REMOTE, workers) else { return };
-        for name in [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET, names::INGRESS_IP, names::EGRESS_IP] {
-            let info = classifier.program(name).unwrap().info().unwrap();
-            let instructions = info.size_translated().unwrap_or(0) / 8;
-            let verified = info.verified_instruction_count().unwrap_or(0);
-            println!("{workers} workers, {name}: {instructions} instructions, {verified} verified");
-            assert!(
-                instructions < 2000 && verified < 100_000,
-                "{name}: {instructions} instructions, {verified} verified"
-            );
-        }
+    let Some(mut classifier) = classifier(Sides::REMOTE) else { return };
+    for name in [names::INGRESS_ETHERNET, names::EGRESS_ETHERNET, names::INGRESS_IP, names::EGRESS_IP] {
+        let info = classifier.program(name).unwrap().info().unwrap();
+        let instructions = info.size_translated().unwrap_or(0) / 8;
+        let verified = info.verified_instruction_count().unwrap_or(0);
+        println!("{name}: {instructions} instructions, {verified} verified");
+        assert!(instructions < 2000 && verified < 100_000, "{name}: {instructions} instructions, {verified} verified");
     }
 }
 

@@ -72,7 +72,6 @@ fn settings(entries: &[(&str, &str)], ring_bytes: u32) -> SourceSettings {
         sides: Sides::REMOTE,
         ingress: IngressHook::Tc,
         thinning: Thinning::OFF,
-        workers: 1,
         host_ends,
     }
 }

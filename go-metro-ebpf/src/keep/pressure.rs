@@ -4,15 +4,15 @@
 //! the watermark one step is taken after the other, down to one sample of a flow in a second; below half of it they are
 //! taken back, one in each second. A flow that sends little is not sampled at any step.
 
+use aya_ebpf::bindings::BPF_RB_AVAIL_DATA;
 use go_metro_common::counters::PerCpu;
 use go_metro_common::pressure::{CALM_NS, LOOK_MASK, NEVER, Pressure as Shared, REMEMBER_NS, STEP_NS, STEPS};
 
 use crate::clock;
-use crate::maps::{PRESSURE, WATERMARK};
-use crate::ring::Ring;
+use crate::maps::{PRESSURE, RECORDS, WATERMARK};
 use crate::slots;
 
-/// What holds for the flows of a ring.
+/// What holds for all flows.
 #[derive(Clone, Copy)]
 pub(crate) struct Pressure {
     /// Nanoseconds between two samples of a flow; 0 if every sample is taken.
@@ -23,20 +23,20 @@ pub(crate) struct Pressure {
 
 /// What holds now. Looks at the ring every few segments.
 #[inline(always)]
-pub(super) fn now(cpu: &mut PerCpu, ring: Ring) -> Pressure {
+pub(super) fn now(cpu: &mut PerCpu) -> Pressure {
     if WATERMARK.load() == NEVER {
         return Pressure { every_ns: 0, lately: false };
     }
-    let Some(shared) = PRESSURE.get_ptr_mut(ring.shard()) else { return Pressure { every_ns: 0, lately: false } };
+    let Some(shared) = PRESSURE.get_ptr_mut(0) else { return Pressure { every_ns: 0, lately: false } };
     // SAFETY: the map's own memory, shared with other CPUs; any values do.
     let shared = unsafe { &mut *shared };
     if cpu.counters.matched & LOOK_MASK == 0 {
-        look(shared, fill(cpu, ring));
+        look(shared, fill(cpu));
     }
     Pressure { every_ns: shared.every_ns, lately: shared.busy_ns != 0 }
 }
 
-/// Whether there is, or was lately, of the only ring.
+/// Whether there is, or was lately.
 #[inline(always)]
 pub(super) fn is_known() -> bool {
     // SAFETY: the map's own memory, shared with other CPUs; any value does.
@@ -45,20 +45,20 @@ pub(super) fn is_known() -> bool {
 
 /// Looks at the ring every few segments, while there is none.
 #[inline(always)]
-pub(super) fn watch(cpu: &mut PerCpu, ring: Ring) {
+pub(super) fn watch(cpu: &mut PerCpu) {
     if WATERMARK.load() != NEVER && cpu.counters.matched & LOOK_MASK == 0 {
-        begin(cpu, ring.shard());
+        begin(cpu);
     }
 }
 
 /// Begins with the first step if the ring is too full. Apart from the usual path.
 #[cold]
 #[inline(never)]
-fn begin(cpu: &mut PerCpu, shard: u32) {
+fn begin(cpu: &mut PerCpu) {
     if slots::share(cpu, WATERMARK.load() / 2) <= WATERMARK.load() {
         return;
     }
-    if let Some(shared) = PRESSURE.get_ptr_mut(shard) {
+    if let Some(shared) = PRESSURE.get_ptr_mut(0) {
         let now = clock::now();
         // SAFETY: as in `now`.
         unsafe { *shared = Shared { every_ns: STEPS[0], stepped_ns: now, busy_ns: now } };
@@ -67,8 +67,12 @@ fn begin(cpu: &mut PerCpu, shard: u32) {
 
 /// How full the ring is, in the unit of [`WATERMARK`].
 #[inline(always)]
-fn fill(cpu: &mut PerCpu, ring: Ring) -> u64 {
-    if slots::are_used() { slots::share(cpu, WATERMARK.load() / 2) } else { ring.fill() }
+fn fill(cpu: &mut PerCpu) -> u64 {
+    if slots::are_used() {
+        slots::share(cpu, WATERMARK.load() / 2)
+    } else {
+        RECORDS.query(u64::from(BPF_RB_AVAIL_DATA))
+    }
 }
 
 #[inline(always)]

@@ -43,17 +43,6 @@ pub struct Continuity {
     pub late: Option<FlowKey>,
 }
 
-impl Continuity {
-    /// Of several sources together.
-    fn and(self, other: Self) -> Self {
-        Self {
-            is_gap: self.is_gap || other.is_gap,
-            is_doubtful: self.is_doubtful || other.is_doubtful,
-            late: self.late.or(other.late),
-        }
-    }
-}
-
 /// Which remote addresses each interface is to watch: what `interface` says (a name, a pattern and so on, see
 /// [`Selector`](crate::config::Selector)) to prefixes (an address is a full-length prefix).
 pub type WatchList = BTreeMap<String, Vec<IpNet>>;
@@ -66,8 +55,6 @@ pub struct SourceSettings {
     /// Bytes of the kernel's buffers: of eBPF's rings together, each rounded up to a power of two of at least one page,
     /// or of each of libpcap's handles, at least 512 KiB.
     pub ring_bytes: u32,
-    /// Rings that the flows are shared out to (eBPF), each for a thread of its own; libpcap has one buffer.
-    pub workers: u32,
     /// Bytes of each packet to capture (libpcap).
     pub snaplen: u32,
     /// A filter in libpcap's language that packets must pass as well (libpcap only).

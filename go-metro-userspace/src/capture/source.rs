@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use go_metro_rtt::{Nanos, Segment};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 
-use super::ebpf::{EbpfSource, RingSource};
+use super::ebpf::EbpfSource;
 use super::pcap::PcapSource;
 use super::{
     Attached, CaptureError, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way,
@@ -51,8 +51,6 @@ pub enum Source {
     Ebpf(Box<EbpfSource>),
     /// libpcap.
     Pcap(Box<PcapSource>),
-    /// One more ring of a classifier that another source holds, and nothing else of it.
-    Ring(Box<RingSource>),
 }
 
 /// When a source is opened.
@@ -89,13 +87,7 @@ impl Source {
         open: impl Fn(&SourceSettings) -> Result<EbpfSource, CaptureError>,
     ) -> Result<Self, CaptureError> {
         let ebpf = || Ok(Self::Ebpf(Box::new(open(settings)?)));
-        let pcap = || {
-            let source = PcapSource::open(settings)?;
-            if settings.workers > 1 {
-                tracing::info!("`workers: {}` is for eBPF; libpcap has one buffer and one thread", settings.workers);
-            }
-            Ok(Self::Pcap(Box::new(source)))
-        };
+        let pcap = || Ok(Self::Pcap(Box::new(PcapSource::open(settings)?)));
         match backend {
             Backend::Pcap => pcap(),
             Backend::Ebpf => match needs_libpcap(settings) {
@@ -130,18 +122,10 @@ impl Source {
         }
     }
 
-    /// Gives the rings away that threads of their own are to drain, if there are several.
-    pub fn take_rings(&mut self) -> Vec<Self> {
-        match self {
-            Self::Ebpf(source) => source.take_rings().into_iter().map(|ring| Self::Ring(Box::new(ring))).collect(),
-            Self::Pcap(_) | Self::Ring(_) => Vec::new(),
-        }
-    }
-
     /// The source's name, as configuration and messages have it.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Ebpf(_) | Self::Ring(_) => "ebpf",
+            Self::Ebpf(_) => "ebpf",
             Self::Pcap(_) => "pcap",
         }
     }
@@ -155,7 +139,7 @@ impl Source {
     /// Why it is libpcap although eBPF was wanted, if so.
     pub fn fallback(&self) -> Option<&str> {
         match self {
-            Self::Ebpf(_) | Self::Ring(_) => None,
+            Self::Ebpf(_) => None,
             Self::Pcap(source) => source.fallback.as_deref(),
         }
     }
@@ -169,7 +153,6 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.wait(timeout, also),
             Self::Pcap(source) => source.wait(timeout, also),
-            Self::Ring(source) => source.wait(timeout, also),
         }
     }
 
@@ -178,7 +161,6 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.read(sink),
             Self::Pcap(source) => source.read(sink),
-            Self::Ring(source) => source.read(sink),
         }
     }
 
@@ -198,7 +180,6 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.counters(),
             Self::Pcap(source) => source.counters(),
-            Self::Ring(source) => Ok(source.counters()),
         }
     }
 
@@ -207,7 +188,6 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.continuity(),
             Self::Pcap(source) => source.continuity(),
-            Self::Ring(source) => source.continuity(),
         }
     }
 
@@ -216,7 +196,6 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.has_more(),
             Self::Pcap(source) => source.has_more(),
-            Self::Ring(source) => source.has_more(),
         }
     }
 
@@ -225,7 +204,6 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.is_gap_near(),
             Self::Pcap(source) => source.is_gap_near(),
-            Self::Ring(source) => source.is_gap_near(),
         }
     }
 
@@ -238,7 +216,6 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.set_targets(watch),
             Self::Pcap(source) => source.set_targets(watch),
-            Self::Ring(_) => Ok(()),
         }
     }
 
@@ -248,7 +225,6 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.interfaces(),
             Self::Pcap(source) => source.interfaces().map(owned).collect(),
-            Self::Ring(_) => Vec::new(),
         }
     }
 
@@ -257,7 +233,6 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.attached(),
             Self::Pcap(source) => source.attached(),
-            Self::Ring(_) => Vec::new(),
         }
     }
 
@@ -266,7 +241,6 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.trouble(),
             Self::Pcap(source) => source.trouble(),
-            Self::Ring(_) => Vec::new(),
         }
     }
 
@@ -293,7 +267,7 @@ impl Source {
     pub fn move_to_head(&mut self, ifindex: u32, way: Way) -> Vec<InterfaceEvent> {
         match self {
             Self::Ebpf(source) => source.move_to_head(ifindex, way),
-            Self::Pcap(_) | Self::Ring(_) => Vec::new(),
+            Self::Pcap(_) => Vec::new(),
         }
     }
 
@@ -322,7 +296,6 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.maintain(),
             Self::Pcap(source) => source.maintain(),
-            Self::Ring(_) => Vec::new(),
         }
     }
 
@@ -331,13 +304,13 @@ impl Source {
     pub fn detach(&mut self, deadline: Instant) {
         match self {
             Self::Ebpf(source) => source.detach(deadline),
-            Self::Pcap(_) | Self::Ring(_) => {}
+            Self::Pcap(_) => {}
         }
     }
 
     /// Whether the stamps of records before and after this jump can still be compared.
     pub fn stamps_survive(&self, jump: Jump) -> bool {
-        matches!((self, jump), (Self::Ebpf(_) | Self::Ring(_), Jump::Set(_)))
+        matches!((self, jump), (Self::Ebpf(_), Jump::Set(_)))
     }
 
     /// What happened to the clocks since the last call. After a jump that stamps do not survive, [`Self::read`] has
@@ -346,7 +319,6 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.take_jump(),
             Self::Pcap(source) => source.take_jump(),
-            Self::Ring(source) => source.take_jump(),
         }
     }
 
@@ -356,7 +328,6 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.epoch_offset_ns(),
             Self::Pcap(source) => source.epoch_offset_ns(),
-            Self::Ring(source) => source.epoch_offset_ns(),
         }
     }
 
@@ -365,7 +336,6 @@ impl Source {
         match self {
             Self::Ebpf(source) => source.now(),
             Self::Pcap(source) => source.now(),
-            Self::Ring(source) => source.now(),
         }
     }
 }

@@ -4,8 +4,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use go_metro_common::hash::WORKERS_MAX;
-
 use super::declaration::settings;
 use super::kinds::{
     Bytes, Keys, List, Listen, Number, OneOrMore, Optional, Path, PathOrOff, PortList, ServerHost, SocketPath, Text,
@@ -93,10 +91,10 @@ settings! {
         /// share, a power of two of at least 4 KiB, where the machine allows it. libpcap's is at least 512 KiB.
         pub ring_size: Bytes = 8 << 20, on_reload Reopen;
 
-        /// Threads that measure (eBPF), each with its share of the flows, of ring_size and of max_flows. One keeps up
-        /// with some ten million segments a second; more are for hosts with many cores that lose records although
-        /// ring_size is large.
-        pub workers: Number<u32, 1, { WORKERS_MAX as u64 }> = 1, on_reload ReopenFlows;
+        /// Threads that measure, each with its share of the flows and of max_flows. With 1 the thread that reads the
+        /// buffers measures too, and keeps up with some ten million segments a second; more are for hosts with many
+        /// cores that lose records although ring_size is large, and are fed by that thread.
+        pub workers: Number<u32, 1, 64> = 1, on_reload ApplyFlows;
 
         /// Where the classifier sees incoming segments (eBPF). tc: at TC's hook. xdp: in the device's driver, earlier,
         /// if it has native XDP (Linux 5.18); otherwise the log says so and tc is used. Outgoing segments are seen at

@@ -53,7 +53,7 @@ impl Daemon {
         }
         match self.hidden.get_mut(&(ifindex, way)) {
             None => {
-                self.worker.move_to_head(ifindex, way);
+                self.capture.move_to_head(ifindex, way);
                 self.hidden.insert((ifindex, way), Hidden { since: Instant::now(), moved: false });
             }
             // Another thread may report the same.

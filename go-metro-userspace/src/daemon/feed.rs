@@ -36,13 +36,13 @@ impl Daemon {
             self.feed.ticks = Some(ticks(EVERY));
             self.feed.told_at = Some(Instant::now());
             // What is noted begins now.
-            let _ = self.worker.flows().await;
+            let _ = self.capture.flows().await;
         }
     }
 
     /// Tells all watchers.
     pub(super) async fn tell_watchers(&mut self) {
-        if let Some((tapped, state)) = self.worker.flows().await {
+        if let Some((tapped, state)) = self.capture.flows().await {
             let live = Arc::new(self.live(tapped, &state));
             // A watcher that is behind misses a second, and no more.
             self.feed
@@ -51,7 +51,7 @@ impl Daemon {
         }
         if self.feed.watchers.is_empty() {
             self.feed.ticks = None;
-            self.worker.stop_flows();
+            self.capture.stop_flows();
         }
         drop(self.look_up_names());
     }

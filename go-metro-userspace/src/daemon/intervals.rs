@@ -74,7 +74,7 @@ impl Daemon {
     /// hangs.
     pub(super) fn ask_for_interval(&mut self) {
         if self.intervals.asked.is_none() && self.intervals.taken.is_none() {
-            self.intervals.asked = Some(self.worker.interval());
+            self.intervals.asked = Some(self.capture.interval());
             self.intervals.asked_at = Some(Instant::now());
         } else if self.intervals.asked.is_some()
             && self.intervals.asked_at.take_if(|at| at.elapsed() >= LATE).is_some()

@@ -128,7 +128,7 @@ impl Daemon {
             self.directory.complain_of_hosts();
         }
         if changed {
-            self.worker.watch(self.directory.watch_list());
+            self.capture.watch(self.directory.watch_list());
         }
     }
 

@@ -1,12 +1,11 @@
 //! The daemon: connects source, engine and outputs, and runs until it is asked to stop.
 //!
-//! Three parties: the capture thread ([`capture_thread`]), or several ([`capture_threads`]), measures; this module's
+//! Three parties: the capture thread ([`capture_thread`]) measures, or has others measure; this module's
 //! loop reacts to time and signals; sinks report. What each instance watches at a moment, and what its pairs are
 //! called, is [`directory`]'s business.
 
 mod bases;
 mod capture_thread;
-mod capture_threads;
 mod containers;
 mod directory;
 mod events;
@@ -28,6 +27,8 @@ mod server;
 mod service;
 mod settings;
 mod signals;
+#[doc(hidden)]
+pub mod simulated;
 mod status;
 mod waiting;
 
@@ -45,8 +46,7 @@ use crate::metrics::Events;
 use crate::privileges::{self, Needs};
 use crate::status::Live;
 use crate::threads;
-use capture_thread::Event;
-use capture_threads::CaptureThreads;
+use capture_thread::{CaptureThread, Event};
 use directory::Directory;
 use events::Hidden;
 use feed::Feed;
@@ -139,7 +139,7 @@ const ASKS: usize = 16;
 struct Daemon {
     options: DaemonOptions,
     directory: Directory,
-    worker: CaptureThreads,
+    capture: CaptureThread,
     events: unbounded::UnboundedReceiver<Event>,
     outputs: Outputs,
     asks: (Asks, unbounded::Receiver<Ask>),
@@ -178,7 +178,8 @@ impl Daemon {
         let is_ebpf = !matches!(source, Source::Pcap(_));
         privileges::keep(if is_ebpf { Needs::Ebpf } else { Needs::Libpcap });
         let (samples, printer) = if options.samples { Some(samples::print()?) } else { None }.unzip();
-        let (worker, events) = CaptureThreads::spawn(source, directory.watch_list(), Limits::of(config), samples)?;
+        let limits = (Limits::of(config), config.workers);
+        let (capture, events) = CaptureThread::spawn(source, directory.watch_list(), limits, samples)?;
         if is_ebpf {
             // The capture thread keeps what it needs; another classifier cannot be loaded any more. Another libpcap can
             // be opened here.
@@ -190,7 +191,7 @@ impl Daemon {
             watcher: options.watcher.clone(),
             options,
             directory,
-            worker,
+            capture,
             events,
             outputs,
             asks,
@@ -235,14 +236,14 @@ impl Daemon {
             {
                 self.report_by(by, snapshot).await;
             }
-            if let Some(snapshot) = self.worker.finish(by).await {
+            if let Some(snapshot) = self.capture.finish(by).await {
                 self.report_by(by, snapshot).await;
             }
         }
-        let Self { worker, outputs, printer, status_socket, .. } = self;
+        let Self { capture, outputs, printer, status_socket, .. } = self;
         drop(status_socket);
         // The hooks are left first, then what was measured is sent.
-        drop(worker);
+        drop(capture);
         outputs.finish(STOP.saturating_sub(began.elapsed()).max(LAST_REPORT));
         // Its reader may not read.
         let deadline = Instant::now() + LAST_REPORT;
@@ -278,7 +279,7 @@ impl Daemon {
                     }
                 },
                 () = at(ends_at) => return End::Asked("the duration is over"),
-                () = tick(&mut feed) => self.service.feed(self.worker.beats()),
+                () = tick(&mut feed) => self.service.feed(self.capture.beats()),
                 event = self.events.recv() => match event {
                     Some(Event::Failed(error)) => return End::Failed(error),
                     Some(Event::Interface(event)) => self.interface(event),
@@ -288,7 +289,7 @@ impl Daemon {
                 },
                 () = at(window.map(tokio::time::Instant::from_std)) => {
                     self.directory.update_windows();
-                    self.worker.watch(self.directory.watch_list());
+                    self.capture.watch(self.directory.watch_list());
                 }
                 _ = refresh.tick() => self.look_up_hosts(),
                 Some(answer) = self.lookups.receiver.recv() => self.learn(answer),

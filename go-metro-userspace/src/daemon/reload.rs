@@ -92,6 +92,8 @@ impl Daemon {
         if config.backend != Backend::Pcap {
             interfaces::fit(&directory.watch_list())?;
         }
+        let limits = (Limits::of(&config), config.workers);
+        let measuring = self.capture.prepare(limits.0, limits.1)?;
         let reopened = self.outputs.reopen(&wanted, old, &config, &self.asks.0)?;
         let reopening = names(&changed, &[Reload::Reopen, Reload::ReopenFlows]);
         if !reopening.is_empty() {
@@ -101,7 +103,7 @@ impl Daemon {
                 refused(error, reopening, config.filter.as_deref())
             })?;
             let keeps_flows = changed.iter().all(|key| key.reload != Reload::ReopenFlows);
-            self.worker.replace(source, settings.watch, keeps_flows).await?;
+            self.capture.replace(source, settings.watch, keeps_flows);
         }
         config.short_idle_ttl().iter().for_each(|short| tracing::warn!("{short}"));
         if config.instances.iter().any(|instance| instance.pcap.is_some() && !old.instances.contains(instance)) {
@@ -111,7 +113,7 @@ impl Daemon {
         if !at_start.is_empty() {
             tracing::warn!("restart to change {at_start}");
         }
-        self.worker.set_limits(Limits::of(&config));
+        self.capture.set_limits(limits, measuring);
         self.outputs.follow(&config, reopened);
         let moved = config.status_socket != old.status_socket;
         self.directory = directory;
@@ -120,7 +122,7 @@ impl Daemon {
             self.status_socket = None;
             self.status_socket = self.open_status_socket().await;
         }
-        self.worker.watch(self.directory.watch_list());
+        self.capture.watch(self.directory.watch_list());
         if self.directory.hosts().failing() > 0 {
             self.look_up_hosts();
         }

@@ -6,8 +6,7 @@ use std::thread::JoinHandle;
 
 use go_metro_rtt::Sample;
 
-use super::capture_thread::Samples;
-use super::capture_threads::CaptureThreads;
+use super::capture_thread::{CaptureThread, Samples};
 use crate::output::sample::SampleWriter;
 use crate::privileges;
 use crate::terminal::{Spelling, shared_stdout};
@@ -15,7 +14,7 @@ use crate::threads;
 
 /// A thread that prints samples, so that a slow reader holds up nothing else.
 pub(super) fn print() -> io::Result<(mpsc::SyncSender<Samples>, JoinHandle<()>)> {
-    let (sender, receiver) = CaptureThreads::sample_channel();
+    let (sender, receiver) = CaptureThread::sample_channel();
     let printer = threads::spawn("samples", move || {
         privileges::give_up_all();
         for Samples { samples, epoch_offset_ns } in receiver {

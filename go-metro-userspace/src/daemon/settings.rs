@@ -13,7 +13,6 @@ pub(super) fn source_settings(config: &Config, directory: &Directory) -> SourceS
     SourceSettings {
         watch: directory.watch_list(),
         ring_bytes: config.ring_size,
-        workers: config.workers,
         snaplen: config.snaplen,
         filter: config.narrowing_filter().map(str::to_owned),
         sides: config.sides.into(),
@@ -32,7 +31,7 @@ pub(super) fn host_ends(config: &Config) -> BTreeMap<String, bool> {
 /// about as long as a retransmission timeout is at least (RFC 6298 section 2.4).
 const SETTLES_AFTER: Duration = Duration::from_secs(1);
 
-/// What engines and summaries take; all threads' together, or one's.
+/// What engines and summaries take; all meters' together, or one's.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// The engine's.

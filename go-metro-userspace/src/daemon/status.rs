@@ -189,7 +189,7 @@ impl Daemon {
             Ask::Live(watcher) => self.watched_by(watcher).await,
             Ask::Status(reply) => {
                 // Without an answer the server says that there is none.
-                if let Some(state) = self.worker.status().await {
+                if let Some(state) = self.capture.status().await {
                     let _ = reply.send(Box::new(self.status(&state)));
                 }
             }

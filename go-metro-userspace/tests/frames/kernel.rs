@@ -19,11 +19,6 @@ pub const LOOPBACK: u32 = 1;
 
 /// A classifier for the cases' targets and these sides; `None` where the kernel does not let this process have one.
 pub fn classifier(sides: Sides) -> Option<Classifier> {
-    classifier_of(sides, 1)
-}
-
-/// The same, for so many shards of the flows.
-pub fn classifier_of(sides: Sides, workers: u32) -> Option<Classifier> {
     // Each packet is asked for by itself, whatever came before.
     match Classifier::load_with(ClassifierSettings {
         ring_bytes: 1 << 20,
@@ -31,7 +26,6 @@ pub fn classifier_of(sides: Sides, workers: u32) -> Option<Classifier> {
         repeats: Repeats::Emitted,
         ingress: IngressHook::Xdp,
         thinning: Thinning::OFF,
-        workers,
         ..ClassifierSettings::default()
     }) {
         Ok(mut classifier) => {

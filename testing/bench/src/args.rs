@@ -54,6 +54,8 @@ pub(crate) enum Part {
     Idle,
     /// One thread that measures, or two
     Workers,
+    /// The rings of more processors than there are
+    Many,
     /// Records a second until the first is left out or lost
     Limit,
 }

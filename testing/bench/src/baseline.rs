@@ -56,8 +56,9 @@ pub(super) fn table(args: &Args, commit: &str) -> Result<Table> {
     let mut table = Table::new("engine-baseline", &["load", "flows", "ns a record", "times", "with summaries, times"]);
     for (load, name) in LOADS {
         for flows in FLOWS {
+            let arguments = [load, &flows.to_string()];
             let [mut before, mut now] =
-                [Server::start(&programs[0], load, flows)?, Server::start(&programs[1], load, flows)?];
+                [Server::start(&programs[0], &arguments)?, Server::start(&programs[1], &arguments)?];
             let [alone, summarised] = CASES
                 .map(|case| rounds(args.rounds, 2, |turn| if turn == 0 { before.ask(case) } else { now.ask(case) }));
             let (alone, summarised) = (alone?, summarised?);

@@ -44,7 +44,7 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
     let mut table = Table::new("engine", &head);
     for (load, name) in LOADS {
         for flows in FLOWS {
-            let mut server = Server::start(&program, load, flows)?;
+            let mut server = Server::start(&program, &[load, &flows.to_string()])?;
             let measured = rounds(args.rounds.min(9), CASES.len(), |case| server.ask(CASES[case]))?;
             let batched = measured[1].value();
             table.row([
@@ -79,7 +79,7 @@ fn scaling_law(program: &Path, times: usize) -> Result<Plot> {
     let names = ["look-up in a hash map", "engine, in batches", "engine, with summaries", "engine, one by one"];
     let mut curves: Vec<(String, Vec<Point>)> = names.iter().map(|name| ((*name).to_owned(), Vec::new())).collect();
     for flows in SCALE {
-        let mut server = Server::start(program, LOADS[0].0, flows)?;
+        let mut server = Server::start(program, &[LOADS[0].0, &flows.to_string()])?;
         let measured = rounds(times, names.len(), |case| server.ask(CASES[case]))?;
         for ((_, points), measured) in curves.iter_mut().zip(&measured) {
             points.push(Point { x: f64::from(flows), y: measured.value() });
@@ -102,9 +102,9 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn start(program: &Path, load: &str, flows: u32) -> Result<Self> {
+    pub(super) fn start(program: &Path, arguments: &[&str]) -> Result<Self> {
         let mut child = Command::new(program)
-            .args([load, &flows.to_string()])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -125,7 +125,7 @@ impl Server {
     fn answer<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(&mut self) -> Result<T> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
-        line.trim().parse().with_context(|| format!("bench-engine answered {line:?}"))
+        line.trim().parse().with_context(|| format!("the program answered {line:?}"))
     }
 }
 

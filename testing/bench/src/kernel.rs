@@ -29,7 +29,7 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
     let _stats = aya::sys::enable_stats(aya::sys::Stats::RunTime)?;
     let pair = live::pair()?;
     let rounds = args.rounds;
-    let each: [(&str, &dyn Fn() -> Result<Table>); 11] = [
+    let each: [(&str, &dyn Fn() -> Result<Table>); 12] = [
         (cold::LOADS, &|| cold::loads(&pair, args)),
         (cold::SETTINGS, &|| cold::settings(&pair, rounds)),
         (cold::SIZES, &|| cold::sizes(&pair, rounds)),
@@ -39,6 +39,7 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
         ("kernel-departure", &|| departure::table(&pair)),
         ("kernel-thinning", &|| thinning::table(rounds)),
         ("kernel-test-run", &|| test_run::table(rounds)),
+        (test_run::PRODUCERS, &|| test_run::producers(rounds)),
         ("kernel-xdp", &|| driver::table(&pair, rounds)),
         ("kernel-instructions", &instructions::table),
     ];

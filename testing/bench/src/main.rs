@@ -5,7 +5,7 @@
 //! of them. What is said of a case is the median over the rounds, with quartiles. `--write` puts the tables into
 //! `docs/performance.md`, between the markers that bear their names.
 //!
-//! Order of modules: `baseline`, `files`, `kernel`, `workers` → `ends`, `engine`, `idle`, `live` → `args`, `page`,
+//! Order of modules: `baseline`, `files`, `kernel`, `many`, `workers` → `ends`, `engine`, `idle`, `live` → `args`, `page`,
 //! `plot` → `table` → `measure`.
 
 mod args;
@@ -16,6 +16,7 @@ mod files;
 mod idle;
 mod kernel;
 mod live;
+mod many;
 mod measure;
 mod page;
 mod plot;
@@ -55,6 +56,7 @@ fn tables_of(part: Part, args: &Args) -> Result<Vec<Table>> {
         (Part::Live, _) => live::tables(args),
         (Part::Idle, _) => idle::tables(args),
         (Part::Workers, _) => workers::tables(args),
+        (Part::Many, _) => many::tables(args),
         (Part::Limit, _) => kernel::limit::tables(args),
     }
 }

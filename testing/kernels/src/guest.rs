@@ -64,13 +64,12 @@ pub fn main(args: &Args) -> Result<()> {
     // Kernels before 5.11 charge maps to it, and its usual value is too low for what is loaded here at once.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     // What the agent runs with, and what lets the least be left out.
-    let usual = verifier::Settings { sides: 1, log_level: 3, workers: 1, per_flow: u64::MAX };
-    let most = verifier::Settings { sides: 3, log_level: 4, workers: 64, per_flow: u64::MAX };
-    let thinned = verifier::Settings { sides: 1, log_level: 4, workers: 64, per_flow: 100_000_000 };
+    let usual = verifier::Settings { sides: 1, log_level: 3, per_flow: u64::MAX };
+    let most = verifier::Settings { sides: 3, log_level: 4, per_flow: u64::MAX };
+    let thinned = verifier::Settings { sides: 1, log_level: 4, per_flow: 100_000_000 };
     let verified = verifier::instructions(&object, usual).and_then(|counts| {
-        verifier::instructions(&object, most).context("with `sides: both`, `workers: 64` and log level debug")?;
-        verifier::instructions(&object, thinned)
-            .context("with `sampling: {per_flow: 100ms}`, `workers: 64` and log level debug")?;
+        verifier::instructions(&object, most).context("with `sides: both` and log level debug")?;
+        verifier::instructions(&object, thinned).context("with `sampling: {per_flow: 100ms}` and log level debug")?;
         Ok(counts)
     });
     match verified {

@@ -13,12 +13,11 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use caps::Capability;
 use go_metro_common::counters::{Counters, PerCpu};
-use go_metro_common::hash::WORKERS_MAX;
 use go_metro_common::names;
 use go_metro_common::pick::PICKS;
 use go_metro_common::pressure::{NEVER, Pressure};
 use go_metro_common::segment::{SegmentV6, Sides};
-use go_metro_rtt::{FlowKey, Segment, shard_of};
+use go_metro_rtt::Segment;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_getres};
 use tracing::debug;
@@ -28,7 +27,7 @@ use tracing_log::LogTracer;
 use super::mapping::CpuValues;
 use super::merge::{Merge, Place};
 use super::places;
-use super::ring::{self, Ring, RingSource};
+use super::ring::{self, Ring};
 use super::tally::Tally;
 use super::tries::Tries;
 use crate::capture::error::CaptureError;
@@ -75,9 +74,7 @@ pub struct ClassifierSettings {
     pub ingress: IngressHook,
     /// Which samples are not taken; all are where both sides are measured.
     pub thinning: Thinning,
-    /// Rings that the flows are shared out to: from 1 to [`WORKERS_MAX`].
-    pub workers: u32,
-    /// Which rings, where there is one worker.
+    /// Which rings records come in.
     pub rings: Rings,
     /// How long what is sent is held up before its record is in its ring, in readings of the clock. For tests alone.
     #[doc(hidden)]
@@ -104,7 +101,6 @@ impl Default for ClassifierSettings {
             repeats: Repeats::Left(Duration::from_millis(250)),
             ingress: IngressHook::Tc,
             thinning: Thinning::default(),
-            workers: 1,
             rings: Rings::Best,
             hold_up: 0,
         }
@@ -132,9 +128,7 @@ pub(super) struct Programs {
 
 /// What the classifier hands out: records, counters, its log.
 pub(super) struct Reader {
-    /// Those that were not given away; the first is always here.
-    rings: Vec<Ring>,
-    workers: u32,
+    ring: Ring,
     tally: Tally,
     pressure: Array<MapData, Pressure>,
     log: Option<EbpfLogger<LogTracer>>,
@@ -157,8 +151,7 @@ impl Classifier {
     /// A missing capability, a kernel without ring buffer, or a verifier that refuses.
     pub fn load_with(settings: ClassifierSettings) -> Result<Self, CaptureError> {
         let mapped = match settings.rings {
-            Rings::Best if settings.workers <= 1 => places::obstacle(),
-            Rings::Best => Some("flows are shared out to several workers".to_owned()),
+            Rings::Best => places::obstacle(),
             Rings::Kernel => Some("it was asked for".to_owned()),
         };
         let obstacle = match mapped {
@@ -173,12 +166,11 @@ impl Classifier {
     }
 
     fn load_on(settings: ClassifierSettings, is_mapped: bool) -> Result<Self, CaptureError> {
-        let ClassifierSettings { ring_bytes, sides, repeats, ingress, thinning, workers, rings: _, hold_up } = settings;
-        let workers = workers.clamp(1, WORKERS_MAX);
+        let ClassifierSettings { ring_bytes, sides, repeats, ingress, thinning, rings: _, hold_up } = settings;
         raise_memlock_limit();
         let cpus = nr_cpus().map_err(|(_, source)| CaptureError::NoSysfs(source))?;
         let places = if is_mapped { places::of(ring_bytes, cpus) } else { Vec::new() };
-        let ring_bytes = if is_mapped { ring_size(0) } else { ring_size(ring_bytes.div_ceil(workers)) };
+        let ring_bytes = ring_size(if is_mapped { 0 } else { ring_bytes });
         let wake_mask = wake_mask(ring_bytes, cpus);
         // In 5.18 and later; backports do without and fall back on plausibility.
         let has_tstamp_type = u8::from(kernel_is_at_least(5, 18));
@@ -198,20 +190,18 @@ impl Classifier {
             Repeats::Emitted => 0,
         };
 
-        // Otherwise one program does everything: where flows are always sampled; where the flow decides which ring is
-        // full; and on arm64, whose kernels before 6.0 have no tail calls beside functions.
+        // Otherwise one program does everything: where flows are always sampled; and on arm64, whose kernels before 6.0
+        // have no tail calls beside functions.
         let is_split = is_mapped && per_flow == u64::MAX;
 
         let mut ebpf = EbpfLoader::new()
             // Nothing in the object is relocated against the kernel's own types; parsing them takes a while.
             .btf(None)
             .map_max_entries(names::RECORDS, ring_bytes)
-            .map_max_entries(names::RINGS, workers)
             .map_max_entries(names::CPUS, u32::try_from(cpus).unwrap_or(u32::MAX))
             .map_max_entries(names::SLOTS, places::slots(&places).max(1))
             .override_global(names::HOLD_UP, &hold_up, true)
             .override_global(names::MAPPED, &u8::from(is_mapped), true)
-            .override_global(names::WORKERS, &workers, true)
             .override_global(names::HAS_TSTAMP_TYPE, &has_tstamp_type, true)
             .override_global(names::WAKE_MASK, &wake_mask, true)
             .override_global(names::SIDES, &sides.0, true)
@@ -249,23 +239,22 @@ impl Classifier {
                 .map_err(|error| format!("the kernel refuses the program, which needs Linux 5.18 ({error})")),
         };
         let log = log.map_err(|error| debug!(%error, "no log from the classifier")).ok();
-        debug!(workers, ring_bytes, wake_mask, has_tstamp_type, "classifier loaded");
-        let (first, array) = (map(&mut ebpf, names::RECORDS)?, map(&mut ebpf, names::RINGS)?);
-        let rings = if is_mapped {
+        debug!(ring_bytes, wake_mask, has_tstamp_type, "classifier loaded");
+        let records = map(&mut ebpf, names::RECORDS)?;
+        let ring = if is_mapped {
             let slots = memory(&ebpf, names::SLOTS)?;
             let merge = match &cpu_values {
                 Ok(values) => Merge::new(values.clone(), slots, &places).map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             let merge = merge.map_err(|reason| CaptureError::Map { map: names::SLOTS, reason })?;
-            vec![Ring::mapped(first, merge, sides)]
+            Ring::mapped(records, merge, sides)
         } else {
-            Ring::all(first, array, (workers, ring_bytes), sides)?
+            Ring::new(records, ring_bytes, sides)
         };
         Ok(Self {
             reader: Reader {
-                rings,
-                workers,
+                ring,
                 tally: Tally::new(values),
                 pressure: map(&mut ebpf, names::PRESSURE)?,
                 log: log.filter(|_| level >= aya_log::Level::Debug as u8),
@@ -298,19 +287,9 @@ impl Classifier {
         self.programs.xdp(name)
     }
 
-    /// Hands the records that are in the rings to `sink`, oldest first in each; how many there were.
+    /// Hands the records that are in the ring to `sink`, oldest first; how many there were.
     pub fn drain(&mut self, sink: &mut impl FnMut(&Segment)) -> usize {
-        self.reader.rings.iter_mut().map(|ring| ring.drain_all(sink)).sum()
-    }
-
-    /// Gives all rings away but the first, each to be drained by another.
-    pub fn take_rings(&mut self) -> Vec<RingSource> {
-        self.reader.take_rings()
-    }
-
-    /// The ring that the classifier puts this flow's records into.
-    pub fn shard_of(&self, flow: &FlowKey) -> u32 {
-        shard_of(flow, seed(), self.reader.workers)
+        self.reader.ring.drain_all(sink)
     }
 
     /// What the classifier hashes flows with. For tests that choose flows of one hash; nobody else may know it.
@@ -328,7 +307,7 @@ impl Classifier {
         self.reader.counters()
     }
 
-    /// How full the fullest ring was when the classifier looked last, and what it does about that.
+    /// How full the ring was when the classifier looked last, and what it does about that.
     ///
     /// # Errors
     ///
@@ -343,9 +322,10 @@ impl Classifier {
     ///
     /// The kernel does not let the map be written.
     pub fn set_pressure(&mut self, pressure: Pressure) -> Result<(), CaptureError> {
-        let Reader { workers, pressure: map, .. } = &mut self.reader;
-        let set = (0..*workers).try_for_each(|ring| map.set(ring, pressure, 0));
-        set.map_err(|error| CaptureError::Map { map: names::PRESSURE, reason: error.to_string() })
+        self.reader
+            .pressure
+            .set(0, pressure, 0)
+            .map_err(|error| CaptureError::Map { map: names::PRESSURE, reason: error.to_string() })
     }
 
     /// Passes what the classifier has logged on to `tracing`. It logs nothing unless somebody listened at level `debug`
@@ -375,34 +355,27 @@ impl Reader {
     ///
     /// poll(2) itself fails.
     pub(super) fn wait(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<(), CaptureError> {
-        ring::wait(&mut self.rings, timeout, also)
+        ring::wait(&mut self.ring, timeout, also)
     }
 
-    /// The rings, to be drained one by one.
-    pub(super) fn rings(&mut self) -> &mut [Ring] {
-        &mut self.rings
+    /// The ring, to be drained.
+    pub(super) fn ring(&mut self) -> &mut Ring {
+        &mut self.ring
     }
 
-    /// As [`Classifier::take_rings`].
-    pub(super) fn take_rings(&mut self) -> Vec<RingSource> {
-        self.rings.drain(1..).map(|ring| RingSource::new(ring, self.tally.clone())).collect()
-    }
-
-    /// As [`Ring::continuity`], of all rings.
+    /// As [`Ring::continuity`].
     pub(super) fn continuity(&mut self) -> Continuity {
-        let Self { rings, tally, .. } = self;
-        rings.iter_mut().map(|ring| ring.continuity(tally)).fold(Continuity::default(), Continuity::and)
+        self.ring.continuity(&self.tally)
     }
 
-    /// Whether the last read of any ring left something.
+    /// Whether the last read left something.
     pub(super) fn has_more(&self) -> bool {
-        self.rings.iter().any(|ring| ring.has_more)
+        self.ring.has_more
     }
 
-    /// As [`Ring::is_gap_near`], of any ring.
+    /// As [`Ring::is_gap_near`].
     pub(super) fn is_gap_near(&mut self) -> bool {
-        let Self { rings, tally, .. } = self;
-        rings.iter_mut().any(|ring| ring.is_gap_near(tally))
+        self.ring.is_gap_near(&self.tally)
     }
 
     /// As [`Classifier::counters`].
@@ -410,21 +383,17 @@ impl Reader {
         let all = self.tally.sum()?;
         Ok(SourceCounters {
             passed_over: all.passed_over(),
-            second_sides: self.rings.iter().map(|ring| ring.second_sides).sum(),
-            late: self.rings.iter().map(Ring::late).sum(),
-            // The engine has what was read of the rings.
-            packets: Counters { records: self.rings.iter().map(|ring| ring.read).sum(), ..all },
+            second_sides: self.ring.second_sides,
+            late: self.ring.late(),
+            // The engine has what was read of the ring.
+            packets: Counters { records: self.ring.read, ..all },
             ..SourceCounters::default()
         })
     }
 
     /// As [`Classifier::pressure`].
     pub(super) fn pressure(&self) -> Result<Pressure, CaptureError> {
-        let fullest = (0..self.workers).try_fold(Pressure::default(), |fullest, ring| {
-            let pressure = self.pressure.get(&ring, 0)?;
-            Ok(if pressure.every_ns > fullest.every_ns { pressure } else { fullest })
-        });
-        fullest.map_err(|error: MapError| CaptureError::Map { map: names::PRESSURE, reason: error.to_string() })
+        self.pressure.get(&0, 0).map_err(|error| CaptureError::Map { map: names::PRESSURE, reason: error.to_string() })
     }
 
     /// As [`Classifier::flush_log`].
@@ -476,8 +445,7 @@ fn jiffies(time: Duration) -> u64 {
     (time.as_nanos() as u64 / tick as u64).max(1)
 }
 
-/// A number that nobody else knows, the same as long as this process lives: flows keep their shards when a classifier
-/// is replaced.
+/// A number that nobody else knows, the same as long as this process lives.
 fn seed() -> u64 {
     static SEED: OnceLock<u64> = OnceLock::new();
     *SEED.get_or_init(|| RandomState::new().build_hasher().finish())

@@ -5,8 +5,9 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use go_metro_common::counters::PerCpu;
-use go_metro_common::slot::Slot;
+use go_metro_common::counters::{PerCpu, RingState};
+use go_metro_common::segment::{Bits, SegmentHeader};
+use go_metro_common::slot::{Mark, Slot, slots_of};
 
 /// A part of an array, mapped for reading and writing until this is dropped.
 struct Mapping {
@@ -136,14 +137,12 @@ impl Slots {
     }
 }
 
-/// What the classifier does with these arrays, for tests.
-#[cfg(test)]
+/// What the classifier does with these arrays, for tests and benches.
 pub(super) struct Producer {
     cpus: CpuValues,
     slots: Vec<Slots>,
 }
 
-#[cfg(test)]
 impl Producer {
     pub(super) fn new(cpus: BorrowedFd<'_>, slots: BorrowedFd<'_>, places: &[super::merge::Place]) -> io::Result<Self> {
         let slots = places.iter().map(|place| Slots::map(slots, place.base, place.mask)).collect::<io::Result<_>>()?;
@@ -151,11 +150,7 @@ impl Producer {
     }
 
     /// Puts a record into a processor's ring; whether there was room.
-    pub(super) fn emit(&self, cpu: usize, header: go_metro_common::segment::SegmentHeader, mark: u64) -> bool {
-        use go_metro_common::counters::RingState;
-        use go_metro_common::segment::Bits;
-        use go_metro_common::slot::{Mark, slots_of};
-
+    pub(super) fn emit(&self, cpu: usize, header: SegmentHeader, mark: u64) -> bool {
         let (slots, value) = (&self.slots[cpu], self.cpus.value(cpu));
         // SAFETY: within the mapping; the other end is this thread.
         let value = unsafe { &mut *value };
@@ -169,7 +164,9 @@ impl Producer {
         let slot = Slot { header, mark: mark | lossy, addresses: [0; 16] };
         // SAFETY: as above.
         unsafe { *slots.slot(value.head) = slot };
-        (value.head, value.state) = (after, 0);
+        value.state = 0;
+        // SAFETY: as above: this is the one that writes it.
+        unsafe { AtomicU64::from_ptr(&raw mut value.head) }.store(after, Ordering::Release);
         true
     }
 }

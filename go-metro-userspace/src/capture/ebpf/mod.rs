@@ -16,6 +16,7 @@ mod pressure;
 mod probe;
 mod release;
 mod ring;
+pub(crate) mod simulated;
 mod tally;
 mod tries;
 
@@ -29,14 +30,13 @@ use super::error::CaptureError;
 use super::{Attached, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way};
 use crate::inbox::Bell;
 use beside::Beside;
-use classifier::{Reader, with_sources};
+use classifier::Reader;
 use hooks::{Hooks, Shown};
 use ring::Stamps;
 
 pub use attach::{HookKind, LinkLayer};
 pub use classifier::{Classifier, ClassifierSettings, Repeats, Rings};
 pub use probe::{Feature, features, probe};
-pub use ring::RingSource;
 pub use tries::Tries;
 
 /// How long a start attaches to interfaces before the rest is left to the thread beside; a stop waits no longer for it.
@@ -111,9 +111,8 @@ impl EbpfSource {
         hook: Option<HookKind>,
         time: Option<Duration>,
     ) -> Result<Self, CaptureError> {
-        let SourceSettings { ring_bytes, sides, ingress, thinning, workers, .. } = *settings;
-        let wanted =
-            ClassifierSettings { ring_bytes, sides, ingress, thinning, workers, ..ClassifierSettings::default() };
+        let SourceSettings { ring_bytes, sides, ingress, thinning, .. } = *settings;
+        let wanted = ClassifierSettings { ring_bytes, sides, ingress, thinning, ..ClassifierSettings::default() };
         let (programs, tries, reader) = Classifier::load_with(wanted)?.into_parts();
         let mut hooks = Box::new(Hooks::new((programs, tries), settings, hook));
         hooks.attach_all(time.map(|time| Instant::now() + time))?;
@@ -184,17 +183,12 @@ impl EbpfSource {
     pub fn read(&mut self, sink: &mut impl FnMut(&Segment)) {
         self.reader.flush_log();
         self.pressure.look(&self.reader);
-        self.stamps.drain(self.reader.rings(), sink);
+        self.stamps.drain(self.reader.ring(), sink);
     }
 
     /// Hands on what has come at once from now on, as nothing comes any more.
     pub fn hold_nothing_back(&mut self) {
         self.stamps.hold_nothing_back();
-    }
-
-    /// Gives the rings away that other threads are to drain: all but the first, where there are several.
-    pub fn take_rings(&mut self) -> Vec<RingSource> {
-        self.reader.take_rings()
     }
 
     /// Leaves the hooks as far as there is time until then.

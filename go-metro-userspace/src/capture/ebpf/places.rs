@@ -32,7 +32,7 @@ pub(super) fn of(bytes: u32, cpus: usize) -> Vec<Place> {
     shared_out(bytes, cpus, &online)
 }
 
-fn shared_out(bytes: u32, cpus: usize, online: &[usize]) -> Vec<Place> {
+pub(super) fn shared_out(bytes: u32, cpus: usize, online: &[usize]) -> Vec<Place> {
     let share = (bytes / size_of::<Slot>() as u32).min(ALL_MAX) / u32::try_from(online.len()).unwrap_or(1).max(1);
     let large = if share < PAGE { PAGE } else { 1 << share.ilog2() };
     let small = large.min(SLOTS_MIN);

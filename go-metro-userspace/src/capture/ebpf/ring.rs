@@ -1,16 +1,10 @@
 //! The rings between the classifier and user space: one for each processor, mapped and read as one ([`Merge`]); or the
-//! kernel's ring buffer, or several of those, one for each shard of the flows.
-//!
-//! Each is drained by one thread. The first stays with the source that holds the classifier; the others may be handed
-//! to threads of their own, as [`RingSource`]s.
+//! kernel's ring buffer.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
-use aya::maps::{ArrayOfMaps, Map, MapData, MapError, RingBuf};
-use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
-use go_metro_common::counters::Counters;
-use go_metro_common::names;
+use aya::maps::{MapData, RingBuf};
 use go_metro_common::segment::{SegmentV4, SegmentV6, Sides};
 use go_metro_rtt::{Nanos, Segment};
 use nix::errno::Errno;
@@ -21,7 +15,7 @@ use super::merge::{Drained, Merge};
 use super::tally::Tally;
 use crate::capture::clock::Clocks;
 use crate::capture::error::CaptureError;
-use crate::capture::{Continuity, Jump, SourceCounters};
+use crate::capture::{Continuity, Jump};
 
 /// Records read in one go before the caller gets to look at its clock.
 const DRAIN_MAX: usize = 1 << 16;
@@ -56,32 +50,6 @@ impl Ring {
     /// Mapped rings; `records` wakes their reader.
     pub(super) fn mapped(records: RingBuf<MapData>, rings: Merge, sides: Sides) -> Self {
         Self { mapped: Some(Box::new(rings)), ..Self::new(records, 0, sides) }
-    }
-
-    /// The rings of `workers` shards, of these many bytes each: `first`, and others that are put behind it in `array`.
-    ///
-    /// # Errors
-    ///
-    /// The kernel has no memory for them, or is older than 5.10 and wants all of one size.
-    pub(super) fn all(
-        first: RingBuf<MapData>,
-        mut array: ArrayOfMaps<MapData, RingBuf<MapData>>,
-        (workers, bytes): (u32, u32),
-        sides: Sides,
-    ) -> Result<Vec<Self>, CaptureError> {
-        let failed = |error: MapError| CaptureError::Map { map: names::RINGS, reason: super::with_sources(&error) };
-        let mut rings = vec![first];
-        for _ in 1..workers {
-            let ring = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, bytes, 0);
-            let ring = MapData::create(ring, names::RECORDS, None).map_err(failed)?;
-            rings.push(Map::RingBuf(ring).try_into().map_err(failed)?);
-        }
-        if workers > 1 {
-            for (shard, ring) in (0..).zip(&rings) {
-                array.set(shard, ring, 0).map_err(failed)?;
-            }
-        }
-        Ok(rings.into_iter().map(|ring| Self::new(ring, bytes, sides)).collect())
     }
 
     /// To be asked before each [`Self::drain`]: what is known of the records that it hands on. It hands on no more than
@@ -171,28 +139,21 @@ impl Ring {
     }
 }
 
-/// Waits until the kernel wakes this thread for records in one of the rings, `also` becomes readable, a signal arrives,
-/// or `timeout` passes.
+/// Waits until the kernel wakes this thread for records, `also` becomes readable, a signal arrives, or `timeout` passes.
 ///
 /// # Errors
 ///
 /// poll(2) itself fails.
-pub(super) fn wait(rings: &mut [Ring], timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<(), CaptureError> {
-    let pauses = rings.iter().filter(|ring| ring.mapped.is_some());
-    let timeout =
-        pauses.map(|ring| if ring.has_more { Duration::ZERO } else { ring.pause }).fold(timeout, Duration::min);
+pub(super) fn wait(ring: &mut Ring, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<(), CaptureError> {
+    let pause = if ring.has_more { Duration::ZERO } else { ring.pause };
+    let timeout = if ring.mapped.is_some() { timeout.min(pause) } else { timeout };
     let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
     let readable = |file| PollFd::new(file, PollFlags::POLLIN);
-    let woken = match (&*rings, also) {
-        ([one], None) => nix::poll::poll(&mut [readable(one.records.as_fd())], timeout),
-        ([one], Some(also)) => nix::poll::poll(&mut [readable(one.records.as_fd()), readable(also)], timeout),
-        // Only where nobody took the others.
-        (all, also) => {
-            let files = all.iter().map(|ring| ring.records.as_fd()).chain(also);
-            nix::poll::poll(&mut files.map(readable).collect::<Vec<_>>(), timeout)
-        }
+    let woken = match also {
+        None => nix::poll::poll(&mut [readable(ring.records.as_fd())], timeout),
+        Some(also) => nix::poll::poll(&mut [readable(ring.records.as_fd()), readable(also)], timeout),
     };
-    for ring in rings.iter_mut().filter(|ring| ring.mapped.is_some()) {
+    if ring.mapped.is_some() {
         // Nothing comes out; but then it wakes again.
         while ring.records.next().is_some() {}
     }
@@ -217,23 +178,19 @@ impl Stamps {
         Self { clocks: Clocks::new(), jump: None, thrown_away: 0, holds_back: true }
     }
 
-    /// Looks at the clocks, and hands what is in the rings to `sink`, unless it must not be compared with what comes.
-    pub(super) fn drain(&mut self, rings: &mut [Ring], sink: &mut impl FnMut(&Segment)) {
-        // Before the ends of the rings are looked at.
+    /// Looks at the clocks, and hands what is in the ring to `sink`, unless it must not be compared with what comes.
+    pub(super) fn drain(&mut self, ring: &mut Ring, sink: &mut impl FnMut(&Segment)) {
+        // Before the end of the ring is looked at.
         let now = Some(self.now()).filter(|_| self.holds_back);
         if let Some(jump) = self.clocks.look() {
             self.jump = Some(jump);
             // Stamps are of a clock that nobody can set, but that stood still meanwhile.
             if matches!(jump, Jump::Suspended(_)) {
-                rings.iter_mut().for_each(|ring| {
-                    ring.drain_all(&mut |_| self.thrown_away += 1);
-                });
+                ring.drain_all(&mut |_| self.thrown_away += 1);
                 return;
             }
         }
-        rings.iter_mut().for_each(|ring| {
-            ring.drain(now, sink);
-        });
+        ring.drain(now, sink);
     }
 
     /// Hands on at once what comes from now on.
@@ -254,85 +211,5 @@ impl Stamps {
     /// Now, on the clock of the records.
     pub(super) fn now(&self) -> Nanos {
         self.clocks.now()
-    }
-}
-
-/// A ring of a classifier that another source holds.
-pub struct RingSource {
-    ring: [Ring; 1],
-    stamps: Stamps,
-    tally: Tally,
-}
-
-impl RingSource {
-    pub(super) fn new(ring: Ring, tally: Tally) -> Self {
-        Self { ring: [ring], stamps: Stamps::new(), tally }
-    }
-
-    /// As [`super::EbpfSource::continuity`].
-    pub fn continuity(&mut self) -> Continuity {
-        self.ring[0].continuity(&self.tally)
-    }
-
-    /// As [`super::EbpfSource::has_more`].
-    pub fn has_more(&self) -> bool {
-        self.ring[0].has_more
-    }
-
-    /// As [`super::EbpfSource::is_gap_near`].
-    pub fn is_gap_near(&mut self) -> bool {
-        self.ring[0].is_gap_near(&self.tally)
-    }
-
-    /// As [`super::EbpfSource::poll`].
-    ///
-    /// # Errors
-    ///
-    /// poll(2) itself fails.
-    pub fn poll(&mut self, timeout: Duration, sink: &mut impl FnMut(&Segment)) -> Result<(), CaptureError> {
-        self.wait(timeout, None)?;
-        self.read(sink);
-        Ok(())
-    }
-
-    /// As [`super::EbpfSource::wait`].
-    ///
-    /// # Errors
-    ///
-    /// poll(2) itself fails.
-    pub fn wait(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<(), CaptureError> {
-        wait(&mut self.ring, timeout, also)
-    }
-
-    /// As [`super::EbpfSource::read`].
-    pub fn read(&mut self, sink: &mut impl FnMut(&Segment)) {
-        self.stamps.drain(&mut self.ring, sink);
-    }
-
-    /// The records that came out of this ring; all else is counted where the classifier is.
-    pub fn counters(&self) -> SourceCounters {
-        let thrown_away = self.stamps.thrown_away;
-        let records = self.ring[0].read.saturating_sub(thrown_away);
-        let second_sides = self.ring[0].second_sides;
-        SourceCounters {
-            packets: Counters { records, lost: thrown_away, ..Counters::default() },
-            second_sides,
-            ..SourceCounters::default()
-        }
-    }
-
-    /// What happened to the clocks since the last call.
-    pub fn take_jump(&mut self) -> Option<Jump> {
-        self.stamps.take_jump()
-    }
-
-    /// As [`super::EbpfSource::epoch_offset_ns`].
-    pub fn epoch_offset_ns(&self) -> i64 {
-        self.stamps.epoch_offset_ns()
-    }
-
-    /// Now, on the clock of the records.
-    pub fn now(&self) -> Nanos {
-        self.stamps.now()
     }
 }

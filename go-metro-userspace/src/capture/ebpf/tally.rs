@@ -1,6 +1,4 @@
-//! What the classifier counts, for all threads that read its rings.
-
-use std::sync::Arc;
+//! What the classifier counts.
 
 use aya::maps::{Array, MapData};
 use go_metro_common::counters::{Counters, PerCpu};
@@ -9,12 +7,11 @@ use go_metro_common::names;
 use crate::capture::error::CaptureError;
 
 /// The kernel's counters.
-#[derive(Clone)]
-pub(super) struct Tally(Arc<Array<MapData, PerCpu>>);
+pub(super) struct Tally(Array<MapData, PerCpu>);
 
 impl Tally {
     pub(super) fn new(counters: Array<MapData, PerCpu>) -> Self {
-        Self(Arc::new(counters))
+        Self(counters)
     }
 
     /// All CPUs together, since the classifier was loaded.

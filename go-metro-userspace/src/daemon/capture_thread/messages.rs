@@ -1,28 +1,22 @@
 //! What the daemon asks of a capture thread, and what it hears of one.
 
-use std::sync::mpsc;
-
 use go_metro_rtt::{EngineCounters, Interval, Sample};
 use tokio::sync::oneshot;
 
-use super::Replacement;
+use super::handover::Replacement;
+use super::shards::Measuring;
 use crate::capture::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, WatchList, Way};
 use crate::daemon::flow_tap::Tapped;
 use crate::daemon::one_direction::Change;
 use crate::daemon::settings::Limits;
-use crate::inbox;
 
 /// What the daemon asks of the thread.
-pub(in crate::daemon) enum Command {
+pub(super) enum Command {
     /// Watch these addresses from now on.
     Watch(WatchList),
-    /// These threads have the rings of the same classifier.
-    Others(Vec<inbox::Sender<Command>>),
-    /// Forget what is outstanding on these interfaces, and say so if somebody waits for it.
-    Interrupt(Vec<u32>, Option<mpsc::Sender<()>>),
     /// Hand out the interval.
     Interval(oneshot::Sender<Snapshot>),
-    /// Leave the hooks, as far as there is time, so that nothing more comes into any ring.
+    /// Leave the hooks, as far as there is time, so that nothing more comes.
     Detach(oneshot::Sender<()>),
     /// Measure what has come, hand out the last interval, and end.
     Finish(oneshot::Sender<Snapshot>),
@@ -30,8 +24,8 @@ pub(in crate::daemon) enum Command {
     Replace(Box<Replacement>),
     /// Move to the head of the hook that sees this direction of an interface.
     MoveToHead(u32, Way),
-    /// Apply new limits.
-    Limits(Limits),
+    /// Apply new limits, each meter's share, and go on with other meters if their number has changed.
+    Limits(Limits, Option<Box<Measuring>>),
     /// Report the state.
     Status(oneshot::Sender<CaptureStatus>),
     /// Report what each flow measured since the last time, and keep doing so.
@@ -77,42 +71,6 @@ pub(in crate::daemon) struct CaptureStatus {
     pub(in crate::daemon) attached: Vec<Attached>,
     /// Interfaces that exist and are not captured on though they should be, and why.
     pub(in crate::daemon) trouble: Vec<(String, String)>,
-}
-
-impl Snapshot {
-    /// One of several threads, of which the first has the classifier.
-    pub(in crate::daemon) fn together(parts: Vec<Self>, max_pairs: usize) -> Self {
-        let mut all = Self { backend: "", ..Self::default() };
-        let mut intervals = Vec::new();
-        for (number, part) in parts.into_iter().enumerate() {
-            if number == 0 {
-                (all.backend, all.interfaces) = (part.backend, part.interfaces);
-            }
-            all.source.add(&part.source);
-            all.engine.add(&part.engine);
-            all.flows += part.flows;
-            all.samples_dropped += part.samples_dropped;
-            intervals.push(part.interval);
-        }
-        all.interval = Interval::merged(intervals, max_pairs);
-        all
-    }
-}
-
-impl CaptureStatus {
-    /// Adds what another thread has counted.
-    pub(in crate::daemon) fn add(
-        &mut self,
-        source: &SourceCounters,
-        engine: &EngineCounters,
-        flows: usize,
-        samples_dropped: u64,
-    ) {
-        self.source.add(source);
-        self.engine.add(engine);
-        self.flows += flows;
-        self.samples_dropped += samples_dropped;
-    }
 }
 
 /// Samples as they come, with what makes their times nanoseconds since the epoch.

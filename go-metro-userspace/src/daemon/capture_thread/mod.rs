@@ -1,13 +1,14 @@
-//! A capture thread: source to engine to summaries.
+//! The capture thread: source to engine to summaries.
 //!
-//! It owns all three, so that no record ever crosses a thread or takes a lock. The rest of the daemon talks to it in
-//! commands, looked at between polls, and hears of it in events ([`messages`]); a [`Worker`] is its handle. Where there
-//! are several ([`super::capture_threads`]), the first has the classifier, and the others a ring each, of flows of
-//! their own.
+//! It owns all three ([`meter`]), so that no segment ever crosses a thread or takes a lock; but with `workers`, where
+//! meters on threads of their own share the flows ([`shards`]). The rest of the daemon talks to it in commands, looked at
+//! between polls, and hears of it in events ([`messages`]); a [`CaptureThread`] is its handle.
 
+mod handle;
 mod handover;
 mod messages;
-mod worker;
+mod meter;
+mod shards;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -15,20 +16,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use go_metro_rtt::{Batch, Engine, EngineConfig, FlowKey, Outcome, Segment, Side, Summaries};
+use go_metro_rtt::{EngineConfig, Interval, Segment};
 use tokio::sync::mpsc as async_mpsc;
+use tokio::sync::oneshot;
 
-use super::flow_tap::FlowTap;
-use super::one_direction::{Change, Silence, Views};
+use super::flow_tap::Tapped;
+use super::one_direction::{Change, Silence};
+use super::settings::Limits;
 use crate::capture::{CaptureError, Continuity, InterfaceEvent, Source, SourceCounters, WatchList, interfaces};
-use crate::inbox::{self, Bell, Inbox};
+use crate::inbox::{Bell, Inbox};
 use crate::netlink::monitor::Monitor;
 use crate::netlink::outages::Outages;
 use handover::Retiring;
+use messages::Command;
+use meter::{Counts, Meter, Order, Origin};
+use shards::Measuring;
 
-pub(super) use handover::Replacement;
-pub(super) use messages::{CaptureStatus, Command, Event, Samples, Snapshot};
-pub(super) use worker::Worker;
+/// What is measured without a capture thread.
+pub(super) mod simulated {
+    pub(in crate::daemon) use super::meter::{Meter, Origin, Segments};
+    pub(in crate::daemon) use super::shards::Measuring;
+}
+
+pub(super) use handle::CaptureThread;
+pub(super) use messages::{CaptureStatus, Event, Samples, Snapshot};
 
 /// Longest wait for records. The kernel's ring does not wake the thread for each, and libpcap's thread looks after the
 /// interfaces too.
@@ -61,41 +72,46 @@ struct State {
     /// Wakes this thread.
     bell: Bell,
     source: Source,
-    engine: Engine,
-    batch: Batch,
-    summaries: Summaries,
+    measuring: Measuring,
+    /// Each meter's share.
+    limits: Limits,
     watch: WatchList,
     /// The index that each interface has now.
     indices: BTreeMap<String, u32>,
     /// What sources that were replaced had counted.
     retired: SourceCounters,
-    samples: Option<mpsc::SyncSender<Samples>>,
-    samples_dropped: u64,
-    tap: Option<FlowTap>,
+    /// What meters had counted that are no more, and what they had found since the last interval.
+    ended: Ended,
     events: async_mpsc::UnboundedSender<Event>,
-    /// Threads that drain the other rings of the same classifier.
-    others: Vec<inbox::Sender<Command>>,
     /// Hears of links that are down, in the namespace of the thread.
     outages: Option<Outages>,
     retiring: Option<Retiring>,
-    views: Views,
     silence: Silence,
+}
+
+/// Of meters that are no more.
+#[derive(Default)]
+struct Ended {
+    intervals: Vec<Interval>,
+    counts: Counts,
 }
 
 impl State {
     fn run(mut self, inbox: &Inbox<Command>) {
         let (mut expire_at, mut look_at) = (Instant::now(), Instant::now());
-        // Who has only a ring has no interfaces to look after.
-        let monitor = (!self.is_other()).then(Monitor::open).transpose().unwrap_or_else(|error| {
-            tracing::info!("interfaces are looked at every second only: the kernel does not tell of changes: {error}");
-            None
-        });
+        let monitor = Monitor::open()
+            .inspect_err(|error| {
+                let every_second = "interfaces are looked at every second only";
+                tracing::info!("{every_second}: the kernel does not tell of changes: {error}");
+            })
+            .ok();
         self.outages = Outages::open()
             .inspect_err(|error| tracing::info!("what a link loses while it is down may be timed: {error}"))
             .ok();
         let has_changed = || monitor.as_ref().is_some_and(Monitor::has_changed);
         let look_every = LOOK_EVERY[usize::from(monitor.is_none())];
         self.source.go_beside(&self.bell);
+        self.measuring.tell(&Order::PeersComplete(self.source.peers_complete()));
         self.announce();
         let mut came = true;
         loop {
@@ -107,12 +123,14 @@ impl State {
                 look_at = Instant::now() + if self.source.wants_thread() { LOOK_EVERY[1] } else { look_every };
             }
             if expire_at <= Instant::now() {
-                self.engine.expire(self.source.now());
+                self.measuring.tell(&Order::Expire(self.source.now()));
                 expire_at = Instant::now() + EXPIRE_EVERY;
-                let changes = self.views.look().into_iter().chain(self.silence());
-                changes.for_each(|change| drop(self.events.send(Event::View(change))));
+                let events = self.events.clone();
+                let tell = move |change| drop(events.send(Event::View(change)));
+                self.silence().into_iter().for_each(&tell);
+                self.measuring.ask(Meter::look, move |changes| changes.into_iter().flatten().for_each(tell));
             }
-            let may_idle = !came && (self.source.is_beside() || self.is_other());
+            let may_idle = !came && self.source.is_beside();
             came = match self.poll(if may_idle { IDLE } else { POLL }, Some(inbox.as_fd())) {
                 Ok(came) => came,
                 Err(error) => {
@@ -130,7 +148,7 @@ impl State {
                         // What waits in the source is measured still, and whatever was measured is in the interval.
                         self.source.hold_nothing_back();
                         let _ = self.poll(Duration::ZERO, None);
-                        let _ = reply.send(self.snapshot());
+                        self.report(reply);
                         return;
                     }
                     Ok(command) => {
@@ -156,30 +174,9 @@ impl State {
         self.silence.look(counters(&mut self.source).packets.seen, &self.source.interfaces())
     }
 
-    /// Whether another thread has the classifier.
-    fn is_other(&self) -> bool {
-        matches!(self.source, Source::Ring(_))
-    }
-
-    /// Forgets what is outstanding on these interfaces, here and in the other threads.
-    fn interrupt(&mut self, indices: &[u32], heard: Option<&mpsc::Sender<()>>) {
-        indices.iter().for_each(|index| self.engine.interrupt(*index));
-        for other in &self.others {
-            let _ = other.send(Command::Interrupt(indices.to_vec(), heard.cloned()));
-        }
-    }
-
-    /// The same, done everywhere when this returns.
-    fn interrupt_now(&mut self, indices: &[u32]) {
-        if indices.is_empty() {
-            return;
-        }
-        let (heard, hearing) = mpsc::channel();
-        self.interrupt(indices, Some(&heard));
-        drop(heard);
-        let deadline = Instant::now() + PATIENCE;
-        // It ends when all have answered, or gone.
-        while hearing.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
+    /// Forgets what is outstanding on these interfaces.
+    fn interrupt(&mut self, indices: impl IntoIterator<Item = u32>) {
+        indices.into_iter().for_each(|index| self.measuring.tell(&Order::Interrupt(index)));
     }
 
     /// Waits for records, or until `also` is readable, and measures them; whether any came.
@@ -188,13 +185,11 @@ impl State {
             return self.retire().map(|()| true);
         }
         self.source.wait(timeout, also)?;
-        let Self { engine, outages, .. } = self;
         // Told before anything that came after it: what comes when the link is up again meets nothing from before.
-        if let Some(outages) = outages {
-            let interrupted = outages.take();
-            interrupted.indices.iter().for_each(|ifindex| engine.interrupt(*ifindex));
+        if let Some(interrupted) = self.outages.as_mut().map(Outages::take) {
+            self.interrupt(interrupted.indices);
             if interrupted.overrun {
-                engine.interrupt_all();
+                self.measuring.tell(&Order::InterruptAll);
             }
         }
         let mut came = false;
@@ -213,65 +208,32 @@ impl State {
     fn notice_loss(&mut self) {
         let Continuity { is_gap, is_doubtful, late } = self.source.continuity();
         if is_gap {
-            self.engine.note_gap();
+            self.measuring.tell(&Order::Gap);
         }
-        self.engine.set_doubtful(is_doubtful);
+        self.measuring.tell(&Order::Doubtful(is_doubtful));
         if let Some(flow) = late {
-            for side in [Side::Remote, Side::Local] {
-                self.engine.interrupt_flow(&FlowKey { side, ..flow });
-            }
+            self.measuring.tell(&Order::InterruptFlow(flow));
         }
     }
 
     /// Measures what came, or else what the source has; whether that was anything.
     fn measure(&mut self, came: Option<&[Segment]>) -> bool {
-        let Self { source, engine, batch, summaries, samples, tap, views, .. } = self;
-        // A hook may hide something; libpcap is on none.
-        let has_hooks = !matches!(source, Source::Pcap(_));
-        let mut found = Vec::new();
-        let mut sink = |segment: &Segment, outcome| {
-            if has_hooks {
-                views.note(segment, &outcome);
-            }
-            if let Outcome::Sample(sample) = outcome {
-                summaries.add(&sample);
-                if let Some(tap) = tap {
-                    tap.add(&sample);
-                }
-                if samples.is_some() {
-                    found.push(sample);
-                }
-            }
-        };
-        let mut is_any = false;
-        let mut push = |segment: &Segment| {
-            is_any = true;
-            batch.push(segment, engine, &mut sink);
-        };
+        let Self { source, measuring, .. } = self;
+        // libpcap is on no hook.
+        let may_hide = !matches!(source, Source::Pcap(_));
+        let origin = Origin { epoch_offset_ns: source.epoch_offset_ns(), may_hide };
         match came {
-            Some(came) => came.iter().for_each(push),
-            None => source.read(&mut push),
+            Some(came) => measuring.measure(origin, came),
+            None => measuring.measure(origin, source),
         }
-        batch.flush(engine, &mut sink);
-        if let Some(channel) = samples.as_ref().filter(|_| !found.is_empty()) {
-            let count = found.len() as u64;
-            let found = Samples { samples: found, epoch_offset_ns: source.epoch_offset_ns() };
-            if channel.try_send(found).is_err() {
-                self.samples_dropped += count;
-            }
-        }
-        is_any
     }
 
     fn notice_jump(&mut self) {
         if let Some(jump) = self.source.take_jump() {
             if !self.source.stamps_survive(jump) {
-                self.engine.interrupt_all();
+                self.measuring.tell(&Order::InterruptAll);
             }
-            // All threads see it; one reports it.
-            if !self.is_other() {
-                let _ = self.events.send(Event::Clock(jump));
-            }
+            let _ = self.events.send(Event::Clock(jump));
         }
     }
 
@@ -282,34 +244,57 @@ impl State {
         all
     }
 
-    /// The interval so far, and the counters.
-    fn snapshot(&mut self) -> Snapshot {
+    /// Answers with the interval so far, and the counters, once all meters have.
+    fn report(&mut self, reply: oneshot::Sender<Snapshot>) {
         let source = self.source_counters();
-        let Self { engine, summaries, .. } = self;
-        engine.take_health(|pair, health| summaries.add_health(pair, health));
-        Snapshot {
-            interval: summaries.take(),
-            source,
-            engine: *self.engine.counters(),
-            flows: self.engine.flows(),
-            samples_dropped: self.samples_dropped,
-            backend: self.source.name(),
-            interfaces: self.indices.len(),
-        }
+        let (backend, interfaces) = (self.source.name(), self.indices.len());
+        let Ended { intervals, counts } = &mut self.ended;
+        let (mut intervals, mut counts) = (std::mem::take(intervals), *counts);
+        let max_pairs = self.limits.summaries.max_pairs;
+        self.measuring.ask(Meter::read, move |readings| {
+            for reading in readings {
+                counts.add(&reading.counts);
+                intervals.push(reading.interval);
+            }
+            let interval = match intervals.as_mut_slice() {
+                [only] => std::mem::take(only),
+                _ => Interval::merged(intervals, max_pairs),
+            };
+            let Counts { engine, flows, samples_dropped } = counts;
+            let _ = reply.send(Snapshot { interval, source, engine, flows, samples_dropped, backend, interfaces });
+        });
     }
 
-    fn status(&mut self) -> CaptureStatus {
+    /// Answers a question about the state once all meters have.
+    fn tell_state<T: Send + 'static>(
+        &mut self,
+        question: fn(&mut Meter) -> (T, Counts),
+        then: impl FnOnce(Vec<T>, CaptureStatus) + Send + 'static,
+    ) {
+        let mut counts = self.ended.counts;
         let source = self.source_counters();
-        CaptureStatus {
-            source,
-            engine: *self.engine.counters(),
-            flows: self.engine.flows(),
-            samples_dropped: self.samples_dropped,
-            backend: self.source.name(),
-            fallback: self.source.fallback().map(str::to_owned),
-            attached: self.source.attached(),
-            trouble: self.source.trouble(),
+        let (backend, fallback) = (self.source.name(), self.source.fallback().map(str::to_owned));
+        let (attached, trouble) = (self.source.attached(), self.source.trouble());
+        self.measuring.ask(question, move |answers| {
+            let (answers, each): (Vec<T>, Vec<Counts>) = answers.into_iter().unzip();
+            each.iter().for_each(|one| counts.add(one));
+            let Counts { engine, flows, samples_dropped } = counts;
+            let status = CaptureStatus { source, engine, flows, samples_dropped, backend, fallback, attached, trouble };
+            then(answers, status);
+        });
+    }
+
+    /// Goes on with other meters. Flows start over; what was counted and found is kept.
+    fn measure_by(&mut self, measuring: Measuring) {
+        let mut before = std::mem::replace(&mut self.measuring, measuring);
+        let (give, take) = mpsc::channel();
+        before.ask(Meter::read, move |readings| drop(give.send(readings)));
+        // They have what they were handed, and that is little.
+        for reading in take.recv().unwrap_or_default() {
+            self.ended.counts.add(&Counts { flows: 0, ..reading.counts });
+            self.ended.intervals.push(reading.interval);
         }
+        self.measuring.tell(&Order::PeersComplete(self.source.peers_complete()));
     }
 
     /// Tells which interfaces a source that was just opened is on, so far as they differ from those before; the others.
@@ -340,13 +325,13 @@ impl State {
             InterfaceEvent::Attached { name, ifindex } => {
                 if self.indices.insert(name.clone(), *ifindex) == Some(*ifindex) {
                     // The same interface, but reversed: what was sent is what is received now.
-                    self.interrupt(&[*ifindex], None);
+                    self.interrupt([*ifindex]);
                 }
             }
-            InterfaceEvent::Turned { ifindex, .. } => return self.interrupt(&[*ifindex], None),
+            InterfaceEvent::Turned { ifindex, .. } => return self.interrupt([*ifindex]),
             InterfaceEvent::Lost { name, ifindex } => {
                 self.indices.remove(name);
-                self.interrupt(&[*ifindex], None);
+                self.interrupt([*ifindex]);
             }
         }
         let _ = self.events.send(Event::Interface(event));
@@ -356,46 +341,44 @@ impl State {
         match command {
             Command::Watch(watch) => {
                 // What was not watched until now may have outstanding segments from an earlier window, acknowledged
-                // unseen. They are forgotten before the first new record can come, whichever thread it comes to.
+                // unseen. They are forgotten before the first new record can come.
                 let changed = watch.iter().filter(|(text, nets)| self.watch.get(*text) != Some(nets));
                 let changed: Vec<&str> = changed.map(|(text, _)| text.as_str()).collect();
                 let meant = interfaces::indices_of(&changed);
                 let is_meant = |index: &u32| *index == 0 || meant.as_ref().is_none_or(|meant| meant.contains(index));
                 let meant: Vec<u32> = self.indices.values().copied().filter(is_meant).collect();
-                self.interrupt_now(&meant);
+                self.interrupt(meant);
                 match self.source.set_targets(&watch) {
                     Ok(()) => self.watch = watch,
                     Err(error) => tracing::error!("targets stay as they were: {error}"),
                 }
             }
-            Command::Others(others) => self.others = others,
-            Command::Interrupt(indices, heard) => {
-                indices.iter().for_each(|index| self.engine.interrupt(*index));
-                if let Some(heard) = heard {
-                    let _ = heard.send(());
-                }
-            }
-            Command::Interval(reply) | Command::Finish(reply) => {
-                let _ = reply.send(self.snapshot());
-            }
+            Command::Interval(reply) | Command::Finish(reply) => self.report(reply),
             Command::Detach(reply) => {
                 self.source.detach(Instant::now() + DETACH);
                 let _ = reply.send(());
             }
-            Command::Limits(limits) => {
-                let peers_complete = self.source.peers_complete();
-                self.engine.set_config(EngineConfig { peers_complete, ..limits.engine });
-                self.batch.set_ports(limits.ports, &mut self.engine);
-                self.summaries.set_limits(limits.summaries);
-                self.engine.count_health(limits.health);
+            Command::Limits(limits, measuring) => {
+                self.limits = limits;
+                if let Some(measuring) = measuring {
+                    self.measure_by(*measuring);
+                } else {
+                    let peers_complete = self.source.peers_complete();
+                    let engine = EngineConfig { peers_complete, ..limits.engine };
+                    self.measuring.tell(&Order::Limits(Limits { engine, ..limits }));
+                }
             }
             Command::Status(reply) => {
-                let _ = reply.send(self.status());
+                self.tell_state(|meter| ((), meter.counts()), move |_, status| drop(reply.send(status)));
             }
             Command::Flows(reply) => {
-                let _ = reply.send((self.tap.get_or_insert_default().take(), self.status()));
+                self.tell_state(Meter::flows, move |flows, status| {
+                    let mut all = Tapped::default();
+                    flows.into_iter().for_each(|flows| all.add(flows));
+                    let _ = reply.send((all, status));
+                });
             }
-            Command::StopFlows => self.tap = None,
+            Command::StopFlows => self.measuring.tell(&Order::StopFlows),
             Command::MoveToHead(ifindex, way) => {
                 let events = self.source.move_to_head(ifindex, way);
                 events.into_iter().for_each(|event| self.note(event));

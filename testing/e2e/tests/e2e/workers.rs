@@ -61,16 +61,18 @@ impl Conf {
     }
 }
 
-/// Holds that so many threads of the agent measure; a thread takes its name, and leaves, in its own time.
+/// Holds that so many threads of the agent measure, where one does it while it captures; a thread takes its name, and
+/// leaves, in its own time.
 fn assert_threads(agent: &Agent, wanted: usize) {
     let deadline = Instant::now() + SOON;
     loop {
         let all = threads(agent.pid()).unwrap();
-        let count = all.iter().filter(|thread| thread.name().starts_with("capture")).count();
-        if count == wanted {
+        let count = |name: &str| all.iter().filter(|thread| thread.name().starts_with(name)).count();
+        let (capture, beside) = (count("capture"), count("measure-"));
+        if (capture, beside.max(1)) == (1, wanted) && beside != 1 {
             return;
         }
-        assert!(Instant::now() < deadline, "{count} threads, not {wanted}");
+        assert!(Instant::now() < deadline, "{capture} and {beside} threads, not {wanted}");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -114,12 +116,12 @@ fn health(finished: &Finished) -> Value {
 
 #[test]
 fn several_workers_find_the_samples_that_one_finds_and_their_last_report_lacks_none() {
-    for sides in ["remote", "both"] {
+    for (backend, sides) in [("ebpf", "remote"), ("ebpf", "both"), ("pcap", "remote")] {
         let lab = Lab::new(Link::Veth).unwrap();
         lab.path().set_rtt(Duration::from_millis(5));
         let agents = [1, 2, 5].map(|workers| {
             let conf = Conf::new();
-            conf.write(&lab, &format!("workers: {workers}, sides: {sides}"), "");
+            conf.write(&lab, &format!("workers: {workers}, sides: {sides}, backend: {backend}"), "");
             let agent = conf.start(&lab);
             assert_threads(&agent, workers);
             (agent, conf)
@@ -140,8 +142,12 @@ fn several_workers_find_the_samples_that_one_finds_and_their_last_report_lacks_n
         assert_eq!(one.0.iter().any(|key| key.4), sides == "both");
         for (several, health) in others {
             let differ = one.0.symmetric_difference(&several).count();
-            println!("{sides}: {} samples by one, {} by several, {differ} differ", one.0.len(), several.len());
-            // Two classifiers on one hook see all in the same order, but for two processors that meet in between.
+            println!(
+                "{backend}, {sides}: {} samples by one, {} by several, {differ} differ",
+                one.0.len(),
+                several.len()
+            );
+            // Two sources on one interface see all in the same order, but for two processors that meet in between.
             assert!(differ * 200 <= one.0.len(), "{differ} of {} differ", one.0.len());
             assert!(health["sent"].as_u64().unwrap().abs_diff(sent) <= 2, "{health} and {sent}");
         }
@@ -153,13 +159,12 @@ fn the_number_of_workers_changes_on_sighup_and_nothing_that_was_counted_is_lost(
     let lab = Lab::new(Link::Veth).unwrap();
     lab.path().set_rtt(Duration::from_millis(2));
     let conf = Conf::new();
-    // Another classifier can be loaded only by who has not given up the right to.
-    conf.write(&lab, "workers: 3, sandbox: off", "");
+    conf.write(&lab, "workers: 3", "");
     let mut agent = conf.start(&lab);
     let mut before = 0;
     for (reload, workers) in [3, 1, 4, 4].into_iter().enumerate() {
         if reload > 0 {
-            conf.write(&lab, &format!("workers: {workers}, max_flows: {}, sandbox: off", 1000 * reload), "");
+            conf.write(&lab, &format!("workers: {workers}, max_flows: {}", 1000 * reload), "");
             agent.signal(Signal::SIGHUP).unwrap();
             let deadline = Instant::now() + SOON;
             while conf.status()["happened"]["reloads"] != reload {
@@ -192,7 +197,7 @@ fn the_number_of_workers_changes_on_sighup_and_nothing_that_was_counted_is_lost(
 }
 
 #[test]
-fn what_does_not_fit_into_any_of_the_rings_is_counted() {
+fn what_does_not_fit_into_the_rings_of_several_workers_is_counted() {
     const FLOOD: u32 = 100_000;
     let lab = Lab::new(Link::Veth).unwrap();
     lab.a
@@ -221,9 +226,9 @@ fn what_does_not_fit_into_any_of_the_rings_is_counted() {
         (count("packets", "matched"), count("packets", "records"), count("drops", "records"));
     println!("{matched} matched, {records} in the engines, {lost} lost");
     assert_eq!((matched, records + lost), (u64::from(FLOOD), u64::from(FLOOD)));
-    // Both rings were full: one of 64 KiB takes 1,170 records.
-    assert!((2000..=2 * 1170).contains(&records), "{records} records");
-    assert!(count("flows", "now") >= 2000 && count("flows", "max") == 5000, "{told:#}");
+    // One processor's ring was full, or two were: one of 64 KiB takes 1,024 records.
+    assert!((1000..=2 * 1024).contains(&records), "{records} records");
+    assert!(count("flows", "now") >= 1000 && count("flows", "max") == 5000, "{told:#}");
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }
 
@@ -248,20 +253,5 @@ fn top_shows_the_flows_of_all_workers() {
         row.and_then(|row| row.split_whitespace().nth(3)?.parse::<usize>().ok()).is_some_and(|n| n >= 20 * ROUNDS.count)
     };
     terminal.wait_for(SOON, all).unwrap();
-    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
-}
-
-#[test]
-fn libpcap_has_one_thread_and_says_so() {
-    let lab = Lab::new(Link::Veth).unwrap();
-    let conf = Conf::new();
-    conf.write(&lab, "workers: 2, backend: pcap", "");
-    let agent = conf.start(&lab);
-    let says = |line: &&String| line.contains("`workers: 2` is for eBPF");
-    assert_eq!(agent.log().iter().filter(says).count(), 1, "{:?}", agent.log());
-    assert_threads(&agent, 1);
-    let server = Server::v4(&lab.b, ROUNDS.service()).unwrap();
-    ROUNDS.run(&lab.a, server.address()).unwrap();
-    assert!(wait_for_samples(&agent, ROUNDS.count, Sample::is_data).len() >= ROUNDS.count);
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }

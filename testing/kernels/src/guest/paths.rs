@@ -71,7 +71,7 @@ fn ebpf_in_full() -> Result<Path> {
     Ok(path)
 }
 
-/// Flows shared out to three rings and threads.
+/// Flows shared out to three threads.
 fn ebpf_by_three() -> Result<Path> {
     let network = Network::new(RTT)?;
     let folder = tempfile::tempdir()?;

@@ -31,8 +31,6 @@ pub(super) struct Settings {
     pub(super) sides: u8,
     /// Log level as `aya_log::Level` counts: 3 info, 4 debug.
     pub(super) log_level: u8,
-    /// Rings that flows are shared out to.
-    pub(super) workers: u32,
     /// Nanoseconds between two samples of a flow; `u64::MAX` for all of them.
     pub(super) per_flow: u64,
 }
@@ -49,7 +47,6 @@ pub(super) fn instructions(object: &[u8], settings: Settings) -> Result<Vec<(Str
     object.patch_map_data(HashMap::from([
         ("HAS_TSTAMP_TYPE", (&[has_tstamp_type][..], true)),
         ("SIDES", (&[settings.sides][..], true)),
-        ("WORKERS", (&settings.workers.to_ne_bytes()[..], true)),
         // Any but those that mean never: the verifier leaves out what these switch off.
         ("REFRESH", (&250_u64.to_ne_bytes()[..], true)),
         ("WATERMARK", (&(1_u64 << 22).to_ne_bytes()[..], true)),
@@ -59,9 +56,7 @@ pub(super) fn instructions(object: &[u8], settings: Settings) -> Result<Vec<(Str
     let maps: Vec<(String, Map, OwnedFd)> = mem::take(&mut object.maps)
         .into_iter()
         .map(|(name, mut map)| {
-            // An array of maps is made after the model of one.
-            let inner = map.inner().map(|mut inner| create(&mut inner, None)).transpose();
-            let fd = inner.and_then(|inner| create(&mut map, inner.as_ref())).with_context(|| format!("map {name}"))?;
+            let fd = create(&mut map).with_context(|| format!("map {name}"))?;
             Ok((name, map, fd))
         })
         .collect::<Result<_>>()?;
@@ -84,7 +79,7 @@ pub(super) fn instructions(object: &[u8], settings: Settings) -> Result<Vec<(Str
 }
 
 /// Creates a map; fills and freezes one that stands for a section of constants.
-fn create(map: &mut Map, inner: Option<&OwnedFd>) -> io::Result<OwnedFd> {
+fn create(map: &mut Map) -> io::Result<OwnedFd> {
     let fd = call(bpf_cmd::BPF_MAP_CREATE, |attr| {
         // SAFETY: all zeros is a valid value of the union; this command reads this member.
         let fields = unsafe { &mut attr.__bindgen_anon_1 };
@@ -93,7 +88,6 @@ fn create(map: &mut Map, inner: Option<&OwnedFd>) -> io::Result<OwnedFd> {
         fields.value_size = map.value_size();
         fields.max_entries = map.max_entries();
         fields.map_flags = map.map_flags();
-        fields.inner_map_fd = inner.map_or(0, |inner| inner.as_raw_fd().cast_unsigned());
     })?;
     // SAFETY: the kernel just made it for us.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };

@@ -1,7 +1,7 @@
 //! What a record costs the thread that reads the rings of many processors; `cargo xtask bench many` runs it.
 //!
-//! `bench-many PROCESSORS` makes ready and prints how many records there are at a time. Then each line on standard input
-//! names a case, and the answer is what a record cost that thread this time, in nanoseconds of its processor.
+//! `bench-many PROCESSORS` makes ready and prints how many records there are at a time. Then each line on standard
+//! input names a case, and the answer is what a record cost that thread this time, in nanoseconds of its processor.
 //!
 //! The rings are filled by a thread on another processor, so that their lines come from there, as they do where each is
 //! written by its own.

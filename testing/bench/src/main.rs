@@ -5,8 +5,8 @@
 //! of them. What is said of a case is the median over the rounds, with quartiles. `--write` puts the tables into
 //! `docs/performance.md`, between the markers that bear their names.
 //!
-//! Order of modules: `baseline`, `files`, `kernel`, `many`, `workers` → `ends`, `engine`, `idle`, `live` → `args`, `page`,
-//! `plot` → `table` → `measure`.
+//! Order of modules: `baseline`, `files`, `kernel`, `many`, `workers` → `ends`, `engine`, `idle`, `live` → `args`,
+//! `page`, `plot` → `table` → `measure`.
 
 mod args;
 mod baseline;

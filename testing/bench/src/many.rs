@@ -42,8 +42,8 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
         ]);
     }
     table.note(format!(
-        "Processor time of the reading thread, median (quartiles) of {number} rounds; 50,000 records at a time, which is \
-         5 ms of ten million a second, requests and answers of 100,000 flows, spread over the processors by flow. \
+        "Processor time of the reading thread, median (quartiles) of {number} rounds; 50,000 records at a time, which \
+         is 5 ms of ten million a second, requests and answers of 100,000 flows, spread over the processors by flow. \
          The rings are filled by a thread on another processor. Measured: engine and summaries on the same thread; \
          handed over: to four others, which it never waits for in this figure."
     ));

@@ -38,7 +38,8 @@ pub struct Impairment {
     pub jitter: Duration,
     /// Probability that a frame is lost.
     pub loss: f64,
-    /// Probability that a frame is lost after one that was, if that is higher: losses come in bursts of 1 / (1 - burst).
+    /// Probability that a frame is lost after one that was, if that is higher: losses come in bursts of
+    /// 1 / (1 - burst).
     pub burst: f64,
     /// Probability that a frame arrives twice.
     pub duplicate: f64,

@@ -139,7 +139,8 @@ impl Ring {
     }
 }
 
-/// Waits until the kernel wakes this thread for records, `also` becomes readable, a signal arrives, or `timeout` passes.
+/// Waits until the kernel wakes this thread for records, `also` becomes readable, a signal arrives, or `timeout`
+/// passes.
 ///
 /// # Errors
 ///

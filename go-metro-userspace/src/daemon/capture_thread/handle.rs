@@ -174,8 +174,8 @@ impl CaptureThread {
         self.asked(Command::Interval)
     }
 
-    /// Asks for the last interval, after which the thread ends; `None` where it does not answer by then. Whatever sample
-    /// was printed is in it or in one before.
+    /// Asks for the last interval, after which the thread ends; `None` where it does not answer by then. Whatever
+    /// sample was printed is in it or in one before.
     pub(in crate::daemon) async fn finish(&self, by: tokio::time::Instant) -> Option<Snapshot> {
         // What passes while the last is read would be in the kernel's counters only.
         let _ = tokio::time::timeout_at(by, self.asked(Command::Detach)).await;

@@ -1,8 +1,8 @@
 //! The capture thread: source to engine to summaries.
 //!
 //! It owns all three ([`meter`]), so that no segment ever crosses a thread or takes a lock; but with `workers`, where
-//! meters on threads of their own share the flows ([`shards`]). The rest of the daemon talks to it in commands, looked at
-//! between polls, and hears of it in events ([`messages`]); a [`CaptureThread`] is its handle.
+//! meters on threads of their own share the flows ([`shards`]). The rest of the daemon talks to it in commands, looked
+//! at between polls, and hears of it in events ([`messages`]); a [`CaptureThread`] is its handle.
 
 mod handle;
 mod handover;

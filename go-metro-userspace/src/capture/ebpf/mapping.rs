@@ -129,6 +129,20 @@ impl Slots {
 }
 
 impl Slots {
+    /// Has the processor fetch the slot at a position, whosever it is, without waiting for it.
+    #[inline]
+    pub(super) fn fetch(&self, position: u64) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint; what it is given is within the mapping.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(self.slot(position).cast());
+        }
+        // Elsewhere the kernel's ring buffer is read.
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = position;
+    }
+
     /// The second half of a record over IPv6: what the slot at a position begins with.
     #[inline]
     pub(super) fn second_half(&self, position: u64) -> [u8; 16] {

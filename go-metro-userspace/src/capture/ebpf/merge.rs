@@ -126,6 +126,16 @@ impl CpuRing {
         Some(ns.max(self.passed_ns))
     }
 
+    /// Has the record after the next be fetched: by the time that it is looked at, many of other rings have been handed
+    /// on, and it would be waited for. Of more rings than a few the processor does not see by itself what comes next.
+    #[inline]
+    fn fetch_ahead(&self) {
+        if let Some(slots) = &self.slots {
+            slots.fetch(self.tail + 1);
+            slots.fetch(self.tail + 2);
+        }
+    }
+
     /// The next record, and how many slots it takes.
     #[inline]
     fn next(&self) -> Option<(Segment, u64)> {
@@ -266,6 +276,7 @@ impl Merge {
             self.passed_ns = self.passed_ns.max(passed_ns);
             ring.passed_ns = passed_ns;
             ring.tail += slots;
+            ring.fetch_ahead();
             if ring.tail - ring.given_back >= CHUNK {
                 ring.given_back = ring.tail;
                 self.cpus.set_tail(cpu, ring.tail);

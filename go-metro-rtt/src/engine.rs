@@ -14,13 +14,14 @@ use crate::flow::{Flow, FlowLimits, Sent, Ticks};
 use crate::hashed::Hashed;
 use crate::health::PeerHealth;
 use crate::key::Key;
-use crate::ledger::{Before, HealthLimits, Ledger};
+use crate::labels::Labels;
+use crate::ledger::{Before, HealthLimits, Ledger, Of};
 use crate::outstanding::{COMMON_PER_FLOW, Pool};
 use crate::sample::{Quiet, Rejection};
 use crate::summary::PairKey;
 use crate::table::{Ended, FlowTable, Lifetimes, NIL};
 use crate::time::nanoseconds;
-use crate::{Class, Direction, FlowKey, Kind, Nanos, Outcome, Rtt, Segment};
+use crate::{Class, Direction, FlowKey, Kind, Label, Nanos, Outcome, Rtt, Segment, Side, Unlabelled};
 
 /// Bounds and lifetimes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,8 @@ counted! {
         pub flows_closed: u64,
         /// Flows evicted to make room.
         pub flows_evicted: u64,
+        /// Flows whose labels could not be asked for when they began, as too many waited for theirs.
+        pub labels_postponed: u64,
     }
 }
 
@@ -152,8 +155,16 @@ pub struct Engine {
     is_doubtful: bool,
     /// Counts health, where that is wanted.
     ledger: Option<Ledger>,
+    /// What results are told apart by, where that is wanted.
+    labels: Option<Labels>,
     /// Bits for the hashes of the flows that have begun since those of a batch were looked up ([`bit_of`]).
     begun: u64,
+}
+
+/// The label of a flow's results.
+#[inline]
+fn label_of(labels: Option<&Labels>, index: u32) -> Label {
+    labels.map_or(Label::NONE, |labels| labels.of(index))
 }
 
 /// A bit for a hash; others have the same one.
@@ -184,6 +195,7 @@ impl Engine {
             gaps: 0,
             is_doubtful: false,
             ledger: None,
+            labels: None,
             begun: 0,
         }
     }
@@ -198,12 +210,16 @@ impl Engine {
 
     /// Drops all flows and keeps the counters.
     pub(super) fn drop_flows(&mut self) {
-        let mut ledger = self.ledger.take();
+        let max_flows = self.config.max_flows.max(1) as usize;
+        let (mut ledger, mut labels) = (self.ledger.take(), self.labels.take());
         if let Some(ledger) = &mut ledger {
-            self.table.for_each(|index, key, flow| ledger.end(index, key, flow));
-            ledger.resize(self.config.max_flows.max(1) as usize);
+            let label = |index| label_of(labels.as_ref(), index);
+            self.table.for_each(|index, key, flow| ledger.end(index, Of { key, label: label(index) }, flow));
+            ledger.resize(max_flows);
         }
-        *self = Self { counters: self.counters, is_doubtful: self.is_doubtful, ledger, ..Self::new(self.config) };
+        labels.iter_mut().for_each(|labels| labels.resize(max_flows));
+        let (counters, is_doubtful) = (self.counters, self.is_doubtful);
+        *self = Self { counters, is_doubtful, ledger, labels, ..Self::new(self.config) };
     }
 
     /// Counts [`PeerHealth`] from now on, within these limits, or no longer.
@@ -220,12 +236,45 @@ impl Engine {
     }
 
     /// Hands out what was counted of each pair of hosts since the last time; none for those beyond
-    /// [`HealthLimits::max_pairs`] together, and for what strangers made that showed no more than an address.
+    /// [`HealthLimits::max_pairs`] together, and for what strangers made that showed no more than an address. What is
+    /// of flows whose labels are being found out comes once they are known.
     pub fn take_health(&mut self, sink: impl FnMut(Option<PairKey>, &PeerHealth)) {
-        let table = &self.table;
-        if let Some(ledger) = &mut self.ledger {
-            ledger.take(|index| table.key(index), sink);
+        let Self { table, labels, ledger, .. } = self;
+        if let Some(ledger) = ledger {
+            ledger.take(|index| Some((table.key(index)?, label_of(labels.as_ref(), index))), sink);
         }
+    }
+
+    /// Tells results apart by their flows' labels from now on, which are to be found out by [`Engine::take_unlabelled`]
+    /// and told by [`Engine::label`]; or no longer. Where they were told apart before, all labels are asked for again.
+    pub fn label_flows(&mut self, wanted: bool) {
+        self.label_pending(Label::UNKNOWN);
+        self.labels = wanted.then(|| {
+            let mut labels = Labels::new(self.config.max_flows.max(1) as usize);
+            self.table.for_each(|index, _, _| labels.postpone(index));
+            labels
+        });
+    }
+
+    /// Hands out the flows whose labels are to be found out, in exchange for an empty vector with as much room.
+    pub fn take_unlabelled(&mut self, empty: &mut Vec<Unlabelled>) {
+        self.labels.iter_mut().for_each(|labels| labels.take(empty));
+    }
+
+    /// Says the label of a flow that was handed out: each once, also if it is [`Label::UNKNOWN`].
+    /// [`Summaries::label`](crate::Summaries::label) is told too.
+    pub fn label(&mut self, flow: &FlowKey, label: Label) {
+        let key = Key::from(flow);
+        let index = self.table.find(&key, self.table.hash(&key));
+        self.labels.iter_mut().for_each(|labels| labels.answer(index, label));
+        self.ledger.iter_mut().for_each(|ledger| ledger.label(flow, label));
+    }
+
+    /// Gives the flows whose labels are being found out this one, and what is kept back of them, as nobody waits for
+    /// the answers any more.
+    pub fn label_pending(&mut self, label: Label) {
+        self.labels.iter_mut().for_each(|labels| labels.answer_all(label));
+        self.ledger.iter_mut().for_each(|ledger| ledger.label_pending(label));
     }
 
     /// Whether every segment of the peers comes from now on, as [`EngineConfig::peers_complete`] has it. What is known
@@ -292,7 +341,8 @@ impl Engine {
             && let Some((index, isn)) = ledger.next_overdue(now)
         {
             if let Some(key) = self.table.key(index) {
-                ledger.give_up(index, isn, &key);
+                let label = label_of(self.labels.as_ref(), index);
+                ledger.give_up(index, isn, Of { key: &key, label });
             }
         }
     }
@@ -349,7 +399,8 @@ impl Engine {
         let Some(index) = self.live_flow(segment, key, hash, likely) else {
             // A reset of what was never seen, as a port scan gets: nothing to time, so no flow.
             if segment.has(TcpFlags::RST) {
-                self.ledger.iter_mut().for_each(|ledger| ledger.sent_reset(key, segment));
+                let of = Of { key, label: Label::NONE };
+                self.ledger.iter_mut().for_each(|ledger| ledger.sent_reset(of, segment));
             } else if !segment.is_empty() {
                 self.begin(segment, key, hash);
             }
@@ -357,8 +408,9 @@ impl Engine {
         };
         let entry = self.table.entry_mut(index);
         let sent = entry.flow.sent(segment, &mut self.pool.share(index), self.limits);
+        let label = self.labels.as_mut().map_or(Label::NONE, |labels| labels.of_record(index, &segment.flow));
         if let Some(ledger) = &mut self.ledger {
-            ledger.sent(index, key, segment, sent, &entry.flow);
+            ledger.sent(index, Of { key, label }, segment, sent, &entry.flow);
         }
         if let Some(life) = entry.touch(segment.time()) {
             self.table.relist(index, life, segment.time());
@@ -376,11 +428,15 @@ impl Engine {
         };
         let entry = self.table.entry_mut(index);
         let before = self.ledger.is_some().then(|| Before::of(&entry.flow));
-        let outcome = entry.flow.received(segment, &mut self.pool.share(index), self.limits);
+        let mut outcome = entry.flow.received(segment, &mut self.pool.share(index), self.limits);
+        if let (Outcome::Sample(sample), Some(labels)) = (&mut outcome, &mut self.labels) {
+            sample.label = labels.of_record(index, &segment.flow);
+        }
         if let Some((ledger, before)) = self.ledger.as_mut().zip(before)
             && before.is_of_interest(segment, &outcome)
         {
-            ledger.received(index, key, segment, before, &entry.flow);
+            let label = label_of(self.labels.as_ref(), index);
+            ledger.received(index, Of { key, label }, segment, before, &entry.flow);
         }
         if let Some(life) = entry.touch(segment.time()) {
             self.table.relist(index, life, segment.time());
@@ -432,7 +488,8 @@ impl Engine {
         if let Some(ledger) = &mut self.ledger
             && let Some(key) = self.table.key(index)
         {
-            ledger.end(index, &key, &self.table.entry_mut(index).flow);
+            let label = label_of(self.labels.as_ref(), index);
+            ledger.end(index, Of { key: &key, label }, &self.table.entry_mut(index).flow);
         }
         self.table.remove(index, &mut self.pool);
     }
@@ -459,9 +516,17 @@ impl Engine {
             self.counters.note_sent(sent);
             flow
         };
+        if let Some(labels) = &mut self.labels {
+            // To the local end it is the remote end that is timed, and with whose segment a flow begins.
+            let opens = !segment.has(TcpFlags::ACK);
+            let is_opened_here = segment.has(TcpFlags::SYN) && opens == (key.side() == Side::Remote);
+            let is_asked = labels.begin(index, segment.flow, is_opened_here);
+            self.counters.labels_postponed += u64::from(!is_asked);
+        }
         if let Some(ledger) = &mut self.ledger {
+            let label = label_of(self.labels.as_ref(), index);
             ledger.begin(index);
-            ledger.sent(index, key, segment, sent, &flow);
+            ledger.sent(index, Of { key, label }, segment, sent, &flow);
         }
         self.table.insert(*key, hash, segment.time(), flow);
         self.begun |= bit_of(hash);

@@ -37,7 +37,7 @@
 //! [`Summaries`] collects samples by pair of hosts, interface and side, and hands out an [`Interval`] of them:
 //!
 //! ```
-//! # use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Rtt, Sample, SeqNum, Side};
+//! # use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Label, Nanos, Rtt, Sample, SeqNum, Side};
 //! use go_metro_rtt::{Summaries, SummaryLimits};
 //! # let flow = FlowKey {
 //! #     local: Endpoint { addr: Addr::v4([10, 0, 0, 1]), port: 40000 },
@@ -53,6 +53,7 @@
 //! #     kind: Kind::Data,
 //! #     class: Class::Exact,
 //! #     delayed: false,
+//! #     label: Label::NONE,
 //! # };
 //! let mut summaries = Summaries::new(SummaryLimits::default());
 //! for ms in [50, 52, 54] {
@@ -64,8 +65,8 @@
 //! ```
 //!
 //! Order of modules: `batch` → `engine` → `hashed`, `merge` → `table` → `ledger` → `summary` → `distribution`, `flow`,
-//! `index` → `early`, `health`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `segment` → `seq`,
-//! `time`.
+//! `index` → `early`, `health`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `labels` → `segment` →
+//! `seq`, `time`.
 
 #![forbid(unsafe_code)]
 
@@ -79,6 +80,7 @@ mod health;
 mod histogram;
 mod index;
 mod key;
+mod labels;
 mod ledger;
 mod merge;
 mod outstanding;
@@ -99,6 +101,7 @@ pub use distribution::{Figure, QUANTILE_ERROR};
 pub use engine::{Engine, EngineConfig, EngineCounters};
 pub use health::{By, Cause, Connect, PeerHealth, Role};
 pub use histogram::{Buckets, Histogram};
+pub use labels::{Label, Unlabelled};
 pub use ledger::HealthLimits;
 pub use ports::{Ports, parse_ports};
 pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Sample};

@@ -2,7 +2,7 @@
 
 use go_metro_common::reasons;
 
-use crate::{FlowKey, Nanos, Rtt, SeqNum};
+use crate::{FlowKey, Label, Nanos, Rtt, SeqNum};
 
 /// What became of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub struct Sample {
     /// Whether the receiver kept the acknowledgement back (RFC 9293 section 3.8.6.3), as far as the flow's round trips
     /// show that: then this is not the path's time alone.
     pub delayed: bool,
+    /// What the flow's results are told apart by ([`Engine::label_flows`](crate::Engine::label_flows)).
+    pub label: Label,
 }
 
 /// What kind of segment a sample timed.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::distribution::{Distribution, Figure};
 use crate::health::PeerHealth;
-use crate::{Addr, FlowKey, Histogram, Kind, Rtt, Sample, Side};
+use crate::{Addr, FlowKey, Histogram, Kind, Label, Rtt, Sample, Side};
 
 /// What names a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,11 +23,21 @@ pub struct PairKey {
     pub ifindex: u32,
     /// To which end the round trips went.
     pub side: Side,
+    /// What its flows have been told apart by from others of the same hosts.
+    pub label: Label,
 }
 
 impl From<&FlowKey> for PairKey {
     fn from(flow: &FlowKey) -> Self {
-        Self { local: flow.local.addr, remote: flow.remote.addr, ifindex: flow.ifindex, side: flow.side }
+        let (local, remote) = (flow.local.addr, flow.remote.addr);
+        Self { local, remote, ifindex: flow.ifindex, side: flow.side, label: Label::NONE }
+    }
+}
+
+impl PairKey {
+    /// That of a flow with this label.
+    pub(crate) fn labelled(flow: &FlowKey, label: Label) -> Self {
+        Self { label, ..Self::from(flow) }
     }
 }
 
@@ -300,6 +310,8 @@ pub struct Interval {
 pub struct Summaries {
     limits: SummaryLimits,
     pairs: HashMap<PairKey, PairSummary, foldhash::fast::RandomState>,
+    /// Of flows whose labels are being found out; no more than the engine lets wait.
+    pending: HashMap<FlowKey, (PairKey, PairSummary), foldhash::fast::RandomState>,
     other: PairSummary,
     folded_samples: u64,
 }
@@ -307,7 +319,8 @@ pub struct Summaries {
 impl Summaries {
     /// An empty interval.
     pub fn new(limits: SummaryLimits) -> Self {
-        Self { limits, pairs: HashMap::default(), other: PairSummary::default(), folded_samples: 0 }
+        let (pairs, pending) = (HashMap::default(), HashMap::default());
+        Self { limits, pairs, pending, other: PairSummary::default(), folded_samples: 0 }
     }
 
     /// Applies other bounds to what is added from now on.
@@ -320,8 +333,12 @@ impl Summaries {
         if sample.delayed && self.limits.without_delayed {
             return;
         }
+        let key = PairKey::labelled(&sample.flow, sample.label);
+        if sample.label == Label::PENDING {
+            let (_, summary) = self.pending.entry(sample.flow).or_insert_with(|| (key, PairSummary::default()));
+            return summary.add(sample, &self.limits);
+        }
         let full = self.pairs.len() >= self.limits.max_pairs;
-        let key = PairKey::from(&sample.flow);
         let summary = match self.pairs.get_mut(&key) {
             Some(summary) => summary,
             None if full => {
@@ -343,7 +360,33 @@ impl Summaries {
         summary.add_health(health);
     }
 
-    /// Hands out the interval and starts the next, empty.
+    /// The label of a flow was found out: its samples join those of the label.
+    pub fn label(&mut self, flow: &FlowKey, label: Label) {
+        if let Some((pair, summary)) = self.pending.remove(flow) {
+            self.join(PairKey { label, ..pair }, summary);
+        }
+    }
+
+    /// Gives the flows whose labels are still being found out this one.
+    pub fn label_pending(&mut self, label: Label) {
+        for (pair, summary) in std::mem::take(&mut self.pending).into_values() {
+            self.join(PairKey { label, ..pair }, summary);
+        }
+    }
+
+    fn join(&mut self, key: PairKey, summary: PairSummary) {
+        let full = self.pairs.len() >= self.limits.max_pairs;
+        match self.pairs.get_mut(&key) {
+            Some(pair) => pair.merge(&summary),
+            None if full => {
+                self.folded_samples += summary.count();
+                self.other.merge(&summary);
+            }
+            None => drop(self.pairs.insert(key, summary)),
+        }
+    }
+
+    /// Hands out the interval and starts the next, empty but for the flows whose labels are being found out.
     pub fn take(&mut self) -> Interval {
         let other = std::mem::take(&mut self.other);
         Interval {
@@ -373,6 +416,7 @@ mod tests {
             kind: Kind::Data,
             class: Class::Exact,
             delayed: false,
+            label: Label::NONE,
         }
     }
 

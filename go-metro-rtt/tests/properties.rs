@@ -7,8 +7,8 @@ mod support;
 
 use go_metro_common::segment::{Bits, Payload, SegmentHeader, TcpFlags};
 use go_metro_rtt::{
-    Addr, Batch, Class, Endpoint, Engine, EngineConfig, FlowKey, Interval, Kind, Outcome, PairKey, PairSummary, Rtt,
-    Sample, Segment, Side, Stats, Summaries, SummaryLimits, shard_of,
+    Addr, Batch, Class, Endpoint, Engine, EngineConfig, FlowKey, Interval, Kind, Label, Outcome, PairKey, PairSummary,
+    Rtt, Sample, Segment, Side, Stats, Summaries, SummaryLimits, shard_of,
 };
 use proptest::prelude::*;
 use support::model::{Model, Seg};
@@ -261,7 +261,7 @@ fn flow_sample((local, port, remote, rtt, connect): (u8, u16, u8, u64, bool)) ->
     };
     let kind = if connect { Kind::Connect } else { Kind::Data };
     let (acked_at, ack) = (go_metro_rtt::Nanos(0), go_metro_rtt::SeqNum(0));
-    Sample { flow, acked_at, ack, rtt: Rtt(rtt), kind, class: Class::Exact, delayed: false }
+    Sample { flow, acked_at, ack, rtt: Rtt(rtt), kind, class: Class::Exact, delayed: false, label: Label::NONE }
 }
 
 proptest! {

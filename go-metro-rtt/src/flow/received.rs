@@ -6,7 +6,7 @@ use super::{Flow, FlowFlags, FlowLimits};
 use crate::outstanding::{Advance, Match, Proof, Share, Timed, Transmission};
 use crate::segment::Continuity;
 use crate::seq::LARGEST_WINDOW;
-use crate::{Class, Kind, Outcome, Quiet, Rejection, Rtt, Sample, Segment, SeqNum};
+use crate::{Class, Kind, Label, Outcome, Quiet, Rejection, Rtt, Sample, Segment, SeqNum};
 
 /// What a SYN-ACK waits for its acknowledgement before it is sent again, at least (RFC 6298 sections 2 and 5.7).
 const INITIAL_TIMEOUT: Rtt = Rtt(1_000_000_000);
@@ -219,6 +219,7 @@ impl Flow {
                 false => Class::Partial,
             },
             delayed,
+            label: Label::NONE,
         })
     }
 

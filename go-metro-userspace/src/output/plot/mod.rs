@@ -114,7 +114,9 @@ impl Plot {
 
 #[cfg(test)]
 mod tests {
-    use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Interval, Kind, Nanos, SeqNum, Side, Summaries, SummaryLimits};
+    use go_metro_rtt::{
+        Addr, Class, Endpoint, FlowKey, Interval, Kind, Label, Nanos, SeqNum, Side, Summaries, SummaryLimits,
+    };
 
     use super::*;
 
@@ -122,8 +124,8 @@ mod tests {
     fn sample(remote: u8, acked_at: u64, rtt: u64) -> Sample {
         let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
         let flow = FlowKey { local: end(1), remote: end(remote), ifindex: 1, side: Side::Remote };
-        let (acked_at, ack, rtt) = (Nanos(acked_at), SeqNum(1), Rtt(rtt));
-        Sample { flow, acked_at, ack, rtt, kind: Kind::Data, class: Class::Exact, delayed: false }
+        let (acked_at, ack, rtt, label) = (Nanos(acked_at), SeqNum(1), Rtt(rtt), Label::NONE);
+        Sample { flow, acked_at, ack, rtt, kind: Kind::Data, class: Class::Exact, delayed: false, label }
     }
 
     /// What is drawn of each pair of an interval, all of them called `dst`.

@@ -1,8 +1,10 @@
-//! From a process's control groups to the container or pod that it belongs to (cgroups(7), `/proc/PID/cgroup`).
+//! From control groups to the unit, container or pod that they are of (cgroups(7), `/proc/PID/cgroup`).
 //!
 //! Container runtimes name a container's group after its identifier: 64 hexadecimal digits, with Garden a UUID, on
 //! Fargate 32 digits and a number. Kubernetes puts the groups of a pod's containers into one that is named after the
-//! pod's UID.
+//! pod's UID. systemd names a group after its unit and puts it below the slices that it is in.
+
+pub(crate) mod hierarchy;
 
 /// Length of a container's identifier.
 const CONTAINER_ID: usize = 64;
@@ -29,15 +31,48 @@ impl<'a> Groups<'a> {
 
     /// The innermost container's identifier.
     pub(crate) fn container_id(self) -> Option<&'a str> {
-        self.lines().find_map(|(_, path)| path.rsplit('/').find_map(container_id))
+        self.lines().find_map(|(_, path)| Group(path).container_id())
     }
 
     /// The tag of a pod, `pod_uid:UID`, or else of a container, `container_id:ID`. A pod's containers share its
     /// network, so a link leads to the pod and to none of them.
     pub(crate) fn tag(self) -> Option<String> {
-        let pod = self.lines().find_map(|(_, path)| pod_uid(path)).map(|uid| format!("pod_uid:{uid}"));
+        let pod = self.lines().find_map(|(_, path)| Group(path).pod_uid()).map(|uid| format!("pod_uid:{uid}"));
         pod.or_else(|| self.container_id().map(|id| format!("container_id:{id}")))
     }
+}
+
+/// The path of one group.
+#[derive(Clone, Copy)]
+pub(crate) struct Group<'a>(pub &'a str);
+
+impl<'a> Group<'a> {
+    /// The system's unit that it is of, as `systemctl status` finds it: what comes first below all slices
+    /// (`cg_path_get_unit` of src/basic/cgroup-util.c). The units of a user's own manager belong to `user@UID.service`.
+    pub(crate) fn unit(self) -> Option<&'a str> {
+        let below = self.0.split('/').filter(|part| !part.is_empty());
+        let name = below.skip_while(|part| part.ends_with(".slice")).map(unescaped).next()?;
+        let is_unit = [".service", ".scope", ".socket", ".mount", ".swap"].iter().any(|kind| {
+            // Nothing before the dot is no name.
+            name.strip_suffix(kind).is_some_and(|name| !name.is_empty())
+        });
+        is_unit.then_some(name)
+    }
+
+    /// The innermost container's identifier.
+    pub(crate) fn container_id(self) -> Option<&'a str> {
+        self.0.rsplit('/').find_map(container_id)
+    }
+
+    /// The UID of the pod that it is in.
+    pub(crate) fn pod_uid(self) -> Option<String> {
+        pod_uid(self.0)
+    }
+}
+
+/// A name that would be taken for one of the kernel's own files has an underscore in front (`cg_escape`).
+fn unescaped(name: &str) -> &str {
+    name.strip_prefix('_').unwrap_or(name)
 }
 
 /// `.../kubepods/burstable/podUID/...`, or with systemd `.../kubepods-burstable-podUID.slice/...`, with `_` for `-`.
@@ -142,6 +177,60 @@ mod tests {
             ),
         ] {
             assert_eq!(tag(&format!("0::{path}\n")), Some(format!("pod_uid:{uid}")), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_unit_of_a_group_is_what_comes_first_below_all_slices() {
+        for (path, unit) in [
+            ("/system.slice/nginx.service", "nginx.service"),
+            ("/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service"),
+            ("/system.slice/ssh.service/sshd-session", "ssh.service"),
+            ("/init.scope", "init.scope"),
+            ("/user.slice/user-1000.slice/session-1.scope", "session-1.scope"),
+            ("/user.slice/user-1000.slice/user@1000.service/app.slice/app-firefox-4711.scope", "user@1000.service"),
+            ("/machine.slice/machine-web\\x2d1.scope/payload", "machine-web\\x2d1.scope"),
+            ("/system.slice/_cgroup.service", "cgroup.service"),
+            ("/system.slice/cups.socket", "cups.socket"),
+            ("/own.service", "own.service"),
+        ] {
+            assert_eq!(Group(path).unit(), Some(unit), "{path}");
+        }
+        for path in
+            ["/", "", "/system.slice", "/docker/0f", "/kubepods/burstable", "/lxc.payload.web", "/a.slice/.scope"]
+        {
+            assert_eq!(Group(path).unit(), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_unit_container_and_pod_of_one_group_are_told_apart() {
+        let systemd = UID.replace('-', "_");
+        let scope = format!("cri-containerd-{ID}.scope");
+        let path = format!("/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{systemd}.slice/{scope}");
+        let group = Group(&path);
+        assert_eq!(
+            (group.unit(), group.container_id(), group.pod_uid().as_deref()),
+            (Some(&*scope), Some(ID), Some(UID))
+        );
+        for (path, unit) in [
+            // The driver `cgroupfs` of kubelet and Docker has no units.
+            (format!("/kubepods/besteffort/pod{UID}/{ID}"), None),
+            (format!("/docker/{ID}"), None),
+            (format!("/system.slice/docker-{ID}.scope"), Some(format!("docker-{ID}.scope"))),
+            // Podman of an ordinary user, and what conmon makes below it.
+            (
+                format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container"),
+                Some("user@1000.service".to_owned()),
+            ),
+            (format!("/machine.slice/libpod-{ID}.scope/container"), Some(format!("libpod-{ID}.scope"))),
+            (
+                format!("/kubepods.slice/kubepods-pod{systemd}.slice/crio-{ID}.scope/container"),
+                Some(format!("crio-{ID}.scope")),
+            ),
+        ] {
+            let group = Group(&path);
+            assert_eq!((group.unit(), group.container_id()), (unit.as_deref(), Some(ID)), "{path}");
         }
     }
 

@@ -10,8 +10,12 @@ use std::time::Duration;
 
 use crate::capture::ebpf::probe;
 use crate::capture::{WatchList, interfaces, pcap};
-use crate::config::{Backend, Config, ConfigError, Environment, Instance, Origin, Selector, Statsd, not_utf8};
+use crate::cgroup::hierarchy::Hierarchy;
+use crate::config::{
+    Backend, Config, ConfigError, Environment, Instance, Origin, ProcessTags, Selector, Statsd, not_utf8,
+};
 use crate::netlink::links;
+use crate::netlink::sockets::Owners;
 use crate::output::dogstatsd::{self, origin};
 use crate::privileges;
 use crate::status::{beside, client};
@@ -87,6 +91,7 @@ pub(crate) fn run(options: &CheckOptions, environment: Environment<'_>, out: &mu
         }
         only_pcap_can(config, &mut findings);
         filter_compiles(config, &mut findings);
+        processes(config, &mut findings);
         targets(config, &mut findings);
         statsd(config, &mut findings);
         prometheus(config, &mut findings);
@@ -264,6 +269,41 @@ fn filter_compiles(config: &Config, findings: &mut Vec<Finding>) {
 }
 
 /// Looks all host names up at once, and whether anything is far away.
+/// Whether it can be found out whose connections are, where that is wanted.
+fn processes(config: &Config, findings: &mut Vec<Finding>) {
+    if config.process_tags == ProcessTags::Off {
+        return;
+    }
+    let tells_groups = Owners::open().and_then(|mut owners| owners.tells_groups());
+    let hierarchy = Hierarchy::mounted();
+    let (detail, fix) = match (tells_groups, hierarchy) {
+        (Err(error), _) => (
+            format!("the kernel does not tell of its sockets (sock_diag(7)): {error}"),
+            "load the modules tcp_diag and inet_diag",
+        ),
+        (Ok(false), _) => (
+            "the kernel does not tell the control groups of sockets".to_owned(),
+            "Linux 5.9 or later, built with control groups",
+        ),
+        (_, Err(error)) => (format!("/proc/self/mountinfo: {error}"), "mount -t proc proc /proc"),
+        (_, Ok(None)) => (
+            "control groups of version 2 are not mounted".to_owned(),
+            "boot with systemd.unified_cgroup_hierarchy=1, or: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified",
+        ),
+        (_, Ok(Some(Hierarchy { root, is_whole: false }))) => (
+            format!("{} shows the control groups of this container alone", root.display()),
+            "mount the host's /sys/fs/cgroup there, read-only",
+        ),
+        (_, Ok(Some(Hierarchy { root, is_whole: true }))) => {
+            let detail = format!("found by control group, at {}", root.display());
+            findings.push(finding(Status::Ok, "process tags", detail, None));
+            return;
+        }
+    };
+    let detail = format!("{detail}: connections are `unit:unknown`");
+    findings.push(finding(Status::Warn, "process tags", detail, Some(fix.to_owned())));
+}
+
 fn targets(config: &Config, findings: &mut Vec<Finding>) {
     let names = config.instances.iter().flat_map(|instance| instance.hosts.iter().cloned());
     let hosts = match looked_up(Hosts::new(names)) {
@@ -582,6 +622,20 @@ mod tests {
         }
         assert!(with("auto").contains("warn  backend: `filter` needs libpcap"));
         assert!(!with("pcap").contains("needs libpcap,"));
+    }
+
+    #[test]
+    fn whether_processes_can_be_told_is_said_where_it_is_asked_for() {
+        let told = |key: &str| {
+            let init = format!("{{{key} outputs: [json], status_socket: off}}");
+            checked(&format!("init_config: {init}\ninstances: [{{interface: lo, ips: ['::1']}}]\n")).1
+        };
+        assert!(!told("").contains("process tags"));
+        let text = told("process_tags: unit,");
+        let line = text.lines().find(|line| line.contains("process tags")).unwrap();
+        let whole = Hierarchy::mounted().unwrap().is_some_and(|hierarchy| hierarchy.is_whole);
+        let can = whole && Owners::open().unwrap().tells_groups().unwrap();
+        assert!(line.starts_with(if can { "ok  " } else { "warn" }), "{text}");
     }
 
     #[test]

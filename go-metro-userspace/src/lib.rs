@@ -14,8 +14,8 @@
 //! - [`privileges`]: what the process may do, and what of it is given up
 //! - [`metrics`]: what the daemon counts, and what each number is called in every output
 //! - [`config`]: the file, typed and validated
-//! - [`cgroup`], [`inbox`], [`signals`], [`terminal`], [`threads`]: a process's container; orders between threads; what
-//!   the process inherits and may run out of; standard output and standard error, and text that others chose
+//! - [`cgroup`], [`inbox`], [`signals`], [`terminal`], [`threads`]: whose a control group is; orders between threads;
+//!   what the process inherits and may run out of; standard output and standard error, and text that others chose
 
 // What only an optional part uses is no mistake where that part is left out.
 #![cfg_attr(not(all(feature = "pcap", feature = "prometheus", feature = "top")), allow(dead_code, unused_imports))]

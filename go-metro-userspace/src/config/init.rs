@@ -13,7 +13,7 @@ use super::section::Reader;
 use super::thinning::{PerFlow, Thinning};
 use super::words::{
     AnyCase, AverageWanted, Backend, BucketsWanted, DelayedAcks, FileOutput, IngressHook, LogLevel, MetricName, Output,
-    SidesWanted, Word,
+    ProcessTags, SidesWanted, Word,
 };
 use super::{Environment, Instance, Origin, Statsd, environment};
 use go_metro_rtt::{EngineConfig, Ports, SummaryLimits};
@@ -128,6 +128,12 @@ settings! {
         /// Report the kernel's own RTT of this host's sockets too, to distinguish host delay from network delay. As
         /// system.net.tcp.rtt.kernel (mean of their SRTT) and .kernel.min. Only of sockets in this network namespace.
         pub kernel_rtt: YesNo = false, on_reload Apply;
+
+        /// Tell the connections of this host's own processes apart, by tags: unit (`unit:`, the systemd unit) or
+        /// container (`container_id:` and `pod_uid:`; `unit:` for what is in no container). `unit:unknown` for those
+        /// that are over before they are looked up. Each makes a row of its own, of which max_pairs counts. Of sockets
+        /// in this network namespace, with Linux 5.9 and control groups of version 2. docs/processes.md.
+        pub process_tags: Word<ProcessTags> = ProcessTags::Off, on_reload Apply;
 
         /// Which samples are not taken; segments between those that are stay in the kernel and are counted. Only with
         /// eBPF, and not with `sides: both`.

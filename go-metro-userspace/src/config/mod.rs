@@ -50,7 +50,8 @@ pub use schema::schema;
 pub use selector::{InvalidSelector, Selector};
 pub use thinning::{PerFlow, Thinning, Watermark};
 pub use words::{
-    AverageWanted, Backend, BucketsWanted, DelayedAcks, IngressHook, LogLevel, MetricName, Output, SidesWanted,
+    AverageWanted, Backend, BucketsWanted, DelayedAcks, IngressHook, LogLevel, MetricName, Output, ProcessTags,
+    SidesWanted,
 };
 
 /// A look-up in the process's environment.

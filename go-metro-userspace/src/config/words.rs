@@ -116,6 +116,18 @@ impl From<BucketsWanted> for Buckets {
     }
 }
 
+/// What connections of this host are told apart by, beside their ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProcessTags {
+    /// Nothing.
+    #[default]
+    Off,
+    /// The systemd unit.
+    Unit,
+    /// The container and pod; the unit of what is in none.
+    Container,
+}
+
 /// What summaries do with samples whose acknowledgement the receiver delayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DelayedAcks {

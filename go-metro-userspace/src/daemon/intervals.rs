@@ -99,6 +99,7 @@ impl Daemon {
             self.intervals.lowests.clear();
             Bases::new()
         };
+        let owners = self.owners.named(snapshot.interval.pairs.iter().map(|(key, _)| key.label));
         async move {
             let kernel = async {
                 if kernel_rtt { kernel::times(&snapshot.interval, interval).await } else { KernelTimes::new() }
@@ -108,7 +109,8 @@ impl Daemon {
                 // The next report is not to wait for this one.
                 tokio::time::timeout(NAMES.min(time / 2), names.answered()),
             );
-            Taken { snapshot, beside: Beside { kernel: kernel.unwrap_or_default(), bases }, at, interval }
+            let beside = Beside { kernel: kernel.unwrap_or_default(), bases, owners };
+            Taken { snapshot, beside, at, interval }
         }
     }
 
@@ -163,6 +165,7 @@ impl Daemon {
     pub(super) fn health(&self, counted: &Health) -> Health {
         Health {
             folded_samples: self.intervals.folded_samples,
+            process_lookups: self.owners.counts(),
             memory_bytes: resident_bytes(),
             send_errors: self.outputs.send_errors(),
             happened: Events {

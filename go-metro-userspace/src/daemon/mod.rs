@@ -18,6 +18,7 @@ mod one_direction;
 mod open_files;
 mod options;
 mod outputs;
+mod owners;
 mod qdiscs;
 mod reload;
 mod replay;
@@ -54,6 +55,7 @@ use intervals::Intervals;
 use lookups::Lookups;
 pub(crate) use options::{DaemonError, DaemonOptions, Overrides};
 use outputs::Outputs;
+use owners::Owners;
 use qdiscs::Queues;
 use reload::Reading;
 pub(crate) use sandbox::confine;
@@ -156,6 +158,8 @@ struct Daemon {
     reading: Option<Reading>,
     happened: Events,
     queues: Queues,
+    /// Whose the connections are.
+    owners: Owners,
     /// Directions of interfaces of which nothing is or was seen.
     hidden: BTreeMap<(u32, Way), Hidden>,
 }
@@ -180,6 +184,10 @@ impl Daemon {
         let (samples, printer) = if options.samples { Some(samples::print()?) } else { None }.unzip();
         let limits = (Limits::of(config), config.workers);
         let (capture, events) = CaptureThread::spawn(source, directory.watch_list(), limits, samples)?;
+        let owners = Owners::start(config.process_tags);
+        if let Some(asker) = owners.asker() {
+            capture.label_flows(Some(asker));
+        }
         if is_ebpf {
             // The capture thread keeps what it needs; another classifier cannot be loaded any more. Another libpcap can
             // be opened here.
@@ -205,6 +213,7 @@ impl Daemon {
             reading: None,
             happened: Events::default(),
             queues: Queues::start(),
+            owners,
             hidden: BTreeMap::new(),
         };
         daemon.status_socket = daemon.open_status_socket().await;
@@ -327,6 +336,7 @@ impl Daemon {
     fn try_again(&mut self) {
         crate::logging::start();
         self.queues.retry();
+        self.owners.retry();
         self.outputs.retry();
         self.look_up_unasked();
         threads::look_again();

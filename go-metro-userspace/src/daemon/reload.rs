@@ -114,6 +114,9 @@ impl Daemon {
             tracing::warn!("restart to change {at_start}");
         }
         self.capture.set_limits(limits, measuring);
+        if self.owners.set(config.process_tags) {
+            self.capture.label_flows(self.owners.asker());
+        }
         self.outputs.follow(&config, reopened);
         let moved = config.status_socket != old.status_socket;
         self.directory = directory;

@@ -243,6 +243,7 @@ impl Daemon {
             samples: group("samples"),
             drops: group("drops"),
             happened: group("happened"),
+            processes: group("processes"),
             outputs: self.outputs.status(),
             // The wall clock may have been set since.
             last_report: self
@@ -319,6 +320,7 @@ impl Daemon {
             problems.push(format!("{} cannot be looked up", hosts::shortened(&names)));
         }
         problems.extend(self.directory.problems());
+        problems.extend(self.owners.problem());
         let recent = self.memory.recent();
         if state.source.packets.lost > recent.lost {
             problems.push(lost_lately(state.backend, state.source.packets.lost - recent.lost));

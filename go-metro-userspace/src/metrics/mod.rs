@@ -171,6 +171,13 @@ const ENGINE: &[Metric<EngineCounters>] = &[
         value: |engine, _| engine.flows_evicted,
     },
     Metric {
+        meta: internal("process_lookups_postponed", Unit::Connection)
+            .help("Connections whose process was looked up later, as too many waited (`process_tags`).")
+            .json(Json::Absent)
+            .status("processes.postponed", Text::IfAny("postponed")),
+        value: |engine, _| engine.labels_postponed,
+    },
+    Metric {
         meta: internal("outstanding", Unit::Segment)
             .help("Transmissions not recorded, because all flows together had too many outstanding.")
             .json(Json::Absent)
@@ -211,6 +218,19 @@ counters! {
     }
 }
 
+reasons! {
+    /// What came of looking up the process that a connection is of.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Lookup {
+        /// Its socket is this host's.
+        Found = "found",
+        /// It is forwarded: no socket here.
+        Forwarded = "forwarded",
+        /// It was over before, or its addresses are translated here.
+        Unknown = "unknown",
+    }
+}
+
 /// How the daemon itself is doing: its counters since it started, and what is as of now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
@@ -230,6 +250,8 @@ pub struct Health {
     pub interfaces: u64,
     /// What the outputs could not send; in a report, up to the one before it.
     pub send_errors: u64,
+    /// Connections whose processes were looked up, indexed by [`Lookup`].
+    pub process_lookups: [u64; Lookup::COUNT],
     /// What happened to the daemon.
     pub happened: Events,
 }
@@ -257,6 +279,13 @@ const HEALTH: &[Metric<Health>] = &[
             .json(Json::Absent)
             .status("drops.send_errors", Text::Always("not sent")),
         value: |health, _| health.send_errors,
+    },
+    Metric {
+        meta: count("process_lookups", Unit::Connection)
+            .help("Connections whose process was looked up (`process_tags`); those that were over before are unknown.")
+            .by("result", names_of!(Lookup))
+            .status("processes", Text::Labels),
+        value: |health, result| health.process_lookups[result],
     },
     Metric {
         meta: count("reloads", Unit::Event)

@@ -64,7 +64,9 @@ pub struct NamedPair {
     pub iface: String,
     /// To which end the round trips went, where both were asked for or the local one.
     pub side: Option<Side>,
-    /// The instance's tags, after the global ones.
+    /// Whose connections these are on this host, for people: a unit or a container; empty where that is not told.
+    pub process: String,
+    /// The instance's tags, after the global ones, and then those of the process.
     pub tags: Arc<[String]>,
     /// What was measured.
     pub summary: PairSummary,
@@ -191,8 +193,8 @@ pub(crate) mod examples {
     //! What the tests of several sinks report.
 
     use go_metro_rtt::{
-        Addr, By, Cause, Class, Connect, Endpoint, FlowKey, Kind, Nanos, PeerHealth, Role, Sample, SeqNum, Summaries,
-        SummaryLimits,
+        Addr, By, Cause, Class, Connect, Endpoint, FlowKey, Kind, Label, Nanos, PeerHealth, Role, Sample, SeqNum,
+        Summaries, SummaryLimits,
     };
 
     use super::*;
@@ -214,9 +216,8 @@ pub(crate) mod examples {
         let flow = FlowKey { local: end(1), remote: end(2), ifindex: 1, side: Side::Remote };
         let series = [(Kind::Data, data), (Kind::Connect, connect)];
         for (kind, rtt) in series.iter().flat_map(|(kind, all)| all.iter().map(move |ns| (*kind, Rtt(*ns)))) {
-            let sample =
-                Sample { flow, acked_at: Nanos(1), ack: SeqNum(1), rtt, kind, class: Class::Exact, delayed: false };
-            summaries.add(&sample);
+            let (acked_at, ack, class, label) = (Nanos(1), SeqNum(1), Class::Exact, Label::NONE);
+            summaries.add(&Sample { flow, acked_at, ack, rtt, kind, class, delayed: false, label });
         }
         summaries.take().pairs.remove(0).1
     }
@@ -229,6 +230,7 @@ pub(crate) mod examples {
             remotes: dst.parse().into_iter().collect(),
             iface: "va".to_owned(),
             side: None,
+            process: String::new(),
             tags: Arc::from(["env:test".to_owned()]),
             summary: summary(data_us, connect_us),
             kernel: None,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use go_metro_rtt::{Addr, Interval, PairKey, PairSummary, Rtt, Side};
+use go_metro_rtt::{Addr, Interval, Label, PairKey, PairSummary, Rtt, Side};
 
 use super::NamedPair;
 use crate::metrics::pair::KernelRtt;
@@ -36,6 +36,25 @@ pub type KernelTimes = HashMap<(Addr, Addr), KernelRtt>;
 /// The lowest round trip of each pair in the last ten minutes, where that is asked for.
 pub type Bases = HashMap<PairKey, Rtt>;
 
+/// Whose the sockets of a pair's connections are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// As tags: its unit, or its container and pod.
+    pub tags: Vec<String>,
+    /// For people.
+    pub shown: String,
+}
+
+impl Owner {
+    /// Nobody could tell.
+    pub fn unknown() -> Self {
+        Self { tags: vec!["unit:unknown".to_owned()], shown: "unknown".to_owned() }
+    }
+}
+
+/// Whose connections have which label.
+pub type Owners = HashMap<Label, Arc<Owner>>;
+
 /// What is known of an interval's pairs beside what was measured in it.
 #[derive(Debug, Default)]
 pub struct Beside {
@@ -43,6 +62,8 @@ pub struct Beside {
     pub kernel: KernelTimes,
     /// The bases.
     pub bases: Bases,
+    /// Whose its connections are, where that is asked for.
+    pub owners: Owners,
 }
 
 /// The ends, as the kernel has them, of sockets of this host that make a pair's round trips: own address and the other.
@@ -61,19 +82,23 @@ struct Merged {
     kernel: Option<KernelRtt>,
     remotes: Vec<IpAddr>,
     base: Option<Rtt>,
+    owner: Option<Arc<Owner>>,
 }
 
 /// Names an interval's pairs and merges those that get the same names.
 pub fn name_pairs(interval: &Interval, names: &impl Names, beside: &Beside) -> Vec<NamedPair> {
-    let Beside { kernel, bases } = beside;
+    let Beside { kernel, bases, owners } = beside;
     let mut merged: BTreeMap<Name, Merged> = BTreeMap::new();
     for (key, summary) in &interval.pairs {
         let remote = key.remote.ip();
         let iface = names.interface(key.ifindex);
+        let owner = owners.get(&key.label);
         let tags = names.tags(&iface, remote);
+        let tags = owner.map_or(tags.clone(), |owner| tags.iter().chain(&owner.tags).cloned().collect());
         let side = names.tells_side().then_some(key.side);
         let name = (key.local.to_string(), names.remote(remote), iface, side, tags);
         let pair = merged.entry(name).or_default();
+        pair.owner = owner.cloned();
         pair.summary.merge(summary);
         if !pair.remotes.contains(&remote) {
             pair.remotes.push(remote);
@@ -91,9 +116,10 @@ pub fn name_pairs(interval: &Interval, names: &impl Names, beside: &Beside) -> V
         let name = (OTHER.to_owned(), OTHER.to_owned(), OTHER.to_owned(), None, names.global_tags());
         merged.entry(name).or_default().summary.merge(other);
     }
-    let named = merged.into_iter().map(|(name, Merged { summary, kernel, remotes, base })| {
+    let named = merged.into_iter().map(|(name, Merged { summary, kernel, remotes, base, owner })| {
         let (src, dst, iface, side, tags) = name;
-        NamedPair { src, dst, remotes, iface, side, tags, summary, kernel, base }
+        let process = owner.map_or_else(String::new, |owner| owner.shown.clone());
+        NamedPair { src, dst, remotes, iface, side, process, tags, summary, kernel, base }
     });
     named.collect()
 }
@@ -125,7 +151,13 @@ mod tests {
 
     fn key(remote: &str) -> PairKey {
         let remote: IpAddr = remote.parse().unwrap();
-        PairKey { local: Addr::v4([10, 0, 0, 1]), remote: remote.into(), ifindex: 0, side: Side::Remote }
+        PairKey {
+            local: Addr::v4([10, 0, 0, 1]),
+            remote: remote.into(),
+            ifindex: 0,
+            side: Side::Remote,
+            label: Label::NONE,
+        }
     }
 
     #[test]
@@ -155,6 +187,29 @@ mod tests {
     }
 
     #[test]
+    fn whose_connections_they_are_makes_a_row_of_its_own_and_is_a_tag_behind_the_instances() {
+        let label = |number| Label::new(number).unwrap();
+        let key = |number| PairKey { label: label(number), ..key("192.0.2.1") };
+        let owner = |name: &str| Arc::new(Owner { tags: vec![format!("unit:{name}")], shown: name.to_owned() });
+        let interval = Interval {
+            pairs: vec![
+                (key(1), summary(&[10], &[])),
+                (key(2), summary(&[20], &[])),
+                // Of another address of the same name.
+                (PairKey { label: label(2), ..self::key("192.0.2.2") }, summary(&[30], &[])),
+                (self::key("192.0.2.1"), summary(&[40], &[])),
+            ],
+            ..Interval::default()
+        };
+        let owners = Owners::from([(label(1), owner("a.service")), (label(2), owner("b.service"))]);
+        let pairs = name_pairs(&interval, &Example, &Beside { owners, ..Beside::default() });
+        let shown: Vec<_> = pairs.iter().map(|p| (p.tags.join(" "), &*p.process, p.summary.count())).collect();
+        let expected =
+            [("role:a", "", 1), ("role:a unit:a.service", "a.service", 1), ("role:a unit:b.service", "b.service", 2)];
+        assert_eq!(shown, expected.map(|(tags, process, count)| (tags.to_owned(), process, count)));
+    }
+
+    #[test]
     fn the_kernels_word_goes_to_the_pair_whose_round_trips_its_sockets_make() {
         let (near, far) = (key("192.0.2.1"), key("192.0.2.2"));
         let local = PairKey { side: Side::Local, local: near.remote, remote: near.local, ..near };
@@ -169,7 +224,7 @@ mod tests {
             ((far.local, far.remote), KernelRtt::of(ms(21), Some(ms(19)))),
         ]);
         let bases = Bases::from([(near, ms(12)), (far, ms(9))]);
-        let pairs = name_pairs(&interval, &Example, &Beside { kernel, bases });
+        let pairs = name_pairs(&interval, &Example, &Beside { kernel, bases, ..Beside::default() });
         // Both addresses of one name: the mean of both sockets and the least of either.
         let both = pairs.iter().find(|pair| pair.dst == "db.example").unwrap().kernel.unwrap();
         assert_eq!((both.sockets(), both.srtt_ms(), both.min_ms()), (2, 16.0, Some(19.0)));

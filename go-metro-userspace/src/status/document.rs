@@ -48,6 +48,9 @@ pub(crate) struct Status {
     pub drops: Counts,
     /// What happened to the daemon from outside.
     pub happened: Counts,
+    /// Look-ups of the processes that connections are of (`process_tags`), by what came of them.
+    #[serde(default)]
+    pub processes: Counts,
     /// Where results go.
     pub outputs: Vec<OutputStatus>,
     /// The last report, if there was one.
@@ -229,6 +232,11 @@ impl Counts {
     pub(crate) fn with(mut self, name: &str, count: u64) -> Self {
         self.0.insert(name.to_owned(), Count::One(count));
         self
+    }
+
+    /// Whether any of them is not 0.
+    pub(crate) fn any(&self) -> bool {
+        self.0.keys().any(|name| self.get(name) > 0)
     }
 
     /// A number, the sum of those by cause; 0 from a daemon that does not have it.

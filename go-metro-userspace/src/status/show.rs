@@ -76,6 +76,9 @@ pub(crate) fn page(status: &Status) -> String {
     for (group, counts) in [("samples", samples), ("packets", packets), ("drops", drops)] {
         line(group, words(group, counts).join(", "));
     }
+    if status.processes.any() {
+        line("processes", words("processes", &status.processes).join(", "));
+    }
     for output in &status.outputs {
         line("output", format!("{} {}, {} errors", output.kind, output.destination, output.errors));
     }

@@ -19,6 +19,7 @@ use super::{CaptureStatus, END, Ended, Event, PATIENCE, Samples, Snapshot, State
 use crate::capture::{Source, SourceCounters, WatchList, Way};
 use crate::daemon::flow_tap::Tapped;
 use crate::daemon::one_direction::Silence;
+use crate::daemon::owners::Asker;
 use crate::daemon::settings::Limits;
 use crate::{inbox, threads};
 
@@ -101,6 +102,7 @@ impl CaptureThread {
             outages: None,
             retiring: None,
             silence: Silence::default(),
+            asker: None,
         };
         let thread = threads::spawn("capture", move || state.run(&inbox))?;
         Ok((Self { commands: Some(commands), thread: Some(thread), samples, workers, beats }, outbox))
@@ -157,6 +159,11 @@ impl CaptureThread {
     /// Moves to the head of the hook that tells this way on an interface.
     pub(in crate::daemon) fn move_to_head(&self, ifindex: u32, way: Way) {
         self.send(Command::MoveToHead(ifindex, way));
+    }
+
+    /// Tells flows apart by whose they are from now on, as this one says, or no longer.
+    pub(in crate::daemon) fn label_flows(&self, asker: Option<Asker>) {
+        self.send(Command::LabelFlows(asker));
     }
 
     /// Watches these addresses from now on.

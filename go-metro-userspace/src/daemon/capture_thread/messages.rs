@@ -8,6 +8,7 @@ use super::shards::Measuring;
 use crate::capture::{Attached, CaptureError, InterfaceEvent, Jump, SourceCounters, WatchList, Way};
 use crate::daemon::flow_tap::Tapped;
 use crate::daemon::one_direction::Change;
+use crate::daemon::owners::Asker;
 use crate::daemon::settings::Limits;
 
 /// What the daemon asks of the thread.
@@ -26,6 +27,8 @@ pub(super) enum Command {
     MoveToHead(u32, Way),
     /// Apply new limits, each meter's share, and go on with other meters if their number has changed.
     Limits(Limits, Option<Box<Measuring>>),
+    /// Tell flows apart by whose they are, as this one says; or no longer.
+    LabelFlows(Option<Asker>),
     /// Report the state.
     Status(oneshot::Sender<CaptureStatus>),
     /// Report what each flow measured since the last time, and keep doing so.

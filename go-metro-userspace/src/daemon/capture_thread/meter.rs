@@ -3,13 +3,15 @@
 use std::sync::mpsc;
 
 use go_metro_rtt::{
-    Batch, Engine, EngineCounters, FlowKey, Interval, Nanos, Outcome, Sample, Segment, Side, Summaries,
+    Batch, Engine, EngineCounters, FlowKey, Interval, Label, Nanos, Outcome, Sample, Segment, Side, Summaries,
 };
 
 use super::Samples;
+use super::labels::Labelling;
 use crate::capture::Source;
 use crate::daemon::flow_tap::{FlowTap, Tapped};
 use crate::daemon::one_direction::{Change, Views};
+use crate::daemon::owners::Asker;
 use crate::daemon::settings::Limits;
 
 /// Measures segments of some flows, or of all.
@@ -21,6 +23,8 @@ pub(in crate::daemon) struct Meter {
     samples_dropped: u64,
     tap: Option<FlowTap>,
     views: Views,
+    /// Who knows whose the flows are, where that is wanted.
+    labelling: Option<Labelling>,
 }
 
 /// Where segments that are measured together come from.
@@ -71,6 +75,8 @@ pub(super) enum Order {
     Limits(Limits),
     /// Note flows one by one no longer.
     StopFlows,
+    /// Tell flows apart by whose they are, as this one says; or no longer.
+    LabelFlows(Option<Asker>),
 }
 
 /// What a meter has found since the last reading, and counted since it began.
@@ -109,6 +115,7 @@ impl Meter {
             samples_dropped: 0,
             tap: None,
             views: Views::default(),
+            labelling: None,
         }
     }
 
@@ -168,7 +175,33 @@ impl Meter {
                 engine.count_health(limits.health);
             }
             Order::StopFlows => self.tap = None,
+            Order::LabelFlows(ref asker) => {
+                engine.label_flows(asker.is_some());
+                self.summaries.label_pending(Label::UNKNOWN);
+                self.labelling = asker.clone().map(Labelling::new);
+            }
         }
+    }
+
+    /// Whether flows are told apart by whose they are: then [`Self::look_up_owners`] is due every [`LOOK_EVERY`].
+    ///
+    /// [`LOOK_EVERY`]: super::labels::LOOK_EVERY
+    pub(super) fn is_labelling(&self) -> bool {
+        self.labelling.is_some()
+    }
+
+    /// Takes answers to whose flows are, and asks for those that have begun.
+    pub(super) fn look_up_owners(&mut self) {
+        let Self { engine, summaries, labelling, .. } = self;
+        labelling.iter_mut().for_each(|labelling| labelling.look(engine, summaries));
+    }
+
+    /// The last interval: nothing comes after it.
+    pub(super) fn read_last(&mut self) -> Reading {
+        if let Some(labelling) = self.labelling.take() {
+            labelling.end(&mut self.engine, &mut self.summaries);
+        }
+        self.read()
     }
 
     /// The interval so far.

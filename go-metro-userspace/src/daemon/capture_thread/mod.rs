@@ -6,6 +6,7 @@
 
 mod handle;
 mod handover;
+mod labels;
 mod messages;
 mod meter;
 mod shards;
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 
 use super::flow_tap::Tapped;
 use super::one_direction::{Change, Silence};
+use super::owners::Asker;
 use super::settings::Limits;
 use crate::capture::{CaptureError, Continuity, InterfaceEvent, Source, SourceCounters, WatchList, interfaces};
 use crate::inbox::{Bell, Inbox};
@@ -29,7 +31,7 @@ use crate::netlink::monitor::Monitor;
 use crate::netlink::outages::Outages;
 use handover::Retiring;
 use messages::Command;
-use meter::{Counts, Meter, Order, Origin};
+use meter::{Counts, Meter, Order, Origin, Reading};
 use shards::Measuring;
 
 /// What is measured without a capture thread.
@@ -87,6 +89,8 @@ struct State {
     outages: Option<Outages>,
     retiring: Option<Retiring>,
     silence: Silence,
+    /// Who says whose flows are, where that is wanted.
+    asker: Option<Asker>,
 }
 
 /// Of meters that are no more.
@@ -131,13 +135,19 @@ impl State {
                 self.measuring.ask(Meter::look, move |changes| changes.into_iter().flatten().for_each(tell));
             }
             let may_idle = !came && self.source.is_beside();
-            came = match self.poll(if may_idle { IDLE } else { POLL }, Some(inbox.as_fd())) {
+            let longest = match &self.asker {
+                Some(_) => labels::LOOK_EVERY,
+                None if may_idle => IDLE,
+                None => POLL,
+            };
+            came = match self.poll(longest, Some(inbox.as_fd())) {
                 Ok(came) => came,
                 Err(error) => {
                     let _ = self.events.send(Event::Failed(error));
                     return;
                 }
             };
+            self.measuring.look_up_owners();
             if self.retiring.is_none() {
                 inbox.hush();
             }
@@ -148,7 +158,7 @@ impl State {
                         // What waits in the source is measured still, and whatever was measured is in the interval.
                         self.source.hold_nothing_back();
                         let _ = self.poll(Duration::ZERO, None);
-                        self.report(reply);
+                        self.report(reply, Meter::read_last);
                         return;
                     }
                     Ok(command) => {
@@ -245,13 +255,13 @@ impl State {
     }
 
     /// Answers with the interval so far, and the counters, once all meters have.
-    fn report(&mut self, reply: oneshot::Sender<Snapshot>) {
+    fn report(&mut self, reply: oneshot::Sender<Snapshot>, read: fn(&mut Meter) -> Reading) {
         let source = self.source_counters();
         let (backend, interfaces) = (self.source.name(), self.indices.len());
         let Ended { intervals, counts } = &mut self.ended;
         let (mut intervals, mut counts) = (std::mem::take(intervals), *counts);
         let max_pairs = self.limits.summaries.max_pairs;
-        self.measuring.ask(Meter::read, move |readings| {
+        self.measuring.ask(read, move |readings| {
             for reading in readings {
                 counts.add(&reading.counts);
                 intervals.push(reading.interval);
@@ -288,13 +298,16 @@ impl State {
     fn measure_by(&mut self, measuring: Measuring) {
         let mut before = std::mem::replace(&mut self.measuring, measuring);
         let (give, take) = mpsc::channel();
-        before.ask(Meter::read, move |readings| drop(give.send(readings)));
+        before.ask(Meter::read_last, move |readings| drop(give.send(readings)));
         // They have what they were handed, and that is little.
         for reading in take.recv().unwrap_or_default() {
             self.ended.counts.add(&Counts { flows: 0, ..reading.counts });
             self.ended.intervals.push(reading.interval);
         }
         self.measuring.tell(&Order::PeersComplete(self.source.peers_complete()));
+        if self.asker.is_some() {
+            self.measuring.tell(&Order::LabelFlows(self.asker.clone()));
+        }
     }
 
     /// Tells which interfaces a source that was just opened is on, so far as they differ from those before; the others.
@@ -353,7 +366,7 @@ impl State {
                     Err(error) => tracing::error!("targets stay as they were: {error}"),
                 }
             }
-            Command::Interval(reply) | Command::Finish(reply) => self.report(reply),
+            Command::Interval(reply) | Command::Finish(reply) => self.report(reply, Meter::read),
             Command::Detach(reply) => {
                 self.source.detach(Instant::now() + DETACH);
                 let _ = reply.send(());
@@ -377,6 +390,10 @@ impl State {
                     flows.into_iter().for_each(|flows| all.add(flows));
                     let _ = reply.send((all, status));
                 });
+            }
+            Command::LabelFlows(asker) => {
+                self.measuring.tell(&Order::LabelFlows(asker.clone()));
+                self.asker = asker;
             }
             Command::StopFlows => self.measuring.tell(&Order::StopFlows),
             Command::MoveToHead(ifindex, way) => {

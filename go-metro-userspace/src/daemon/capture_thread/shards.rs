@@ -14,6 +14,7 @@ use std::{io, mem};
 
 use go_metro_rtt::{Segment, shard_of};
 
+use super::labels;
 use super::meter::{Meter, Order, Origin, Segments};
 use crate::threads;
 
@@ -67,7 +68,7 @@ impl Shard {
         let work = move || {
             loop {
                 going.fetch_add(1, Ordering::Relaxed);
-                match inbox.recv_timeout(IDLE) {
+                match inbox.recv_timeout(if meter.is_labelling() { labels::LOOK_EVERY } else { IDLE }) {
                     Ok(Message::Segments(mut segments, origin)) => {
                         meter.measure(origin, segments.as_slice());
                         segments.clear();
@@ -78,6 +79,7 @@ impl Shard {
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
+                meter.look_up_owners();
             }
         };
         let thread = Some(threads::spawn(&format!("measure-{number}"), work)?);
@@ -142,6 +144,13 @@ impl Measuring {
         });
         shards.iter_mut().for_each(|shard| shard.hand_over(origin));
         is_any
+    }
+
+    /// Has the meter on this thread look after whose flows are; the others do by themselves.
+    pub(super) fn look_up_owners(&mut self) {
+        if let Self::Here(meter) = self {
+            meter.look_up_owners();
+        }
     }
 
     /// Has every meter do something at this point among the segments.

@@ -14,7 +14,7 @@ use go_metro_rtt::{Connect, Figure, PairSummary, PeerHealth, Side, Stats};
 
 use super::fit::{self, Claim, Order};
 use super::{NamedPair, Report, columns, number};
-use crate::config::{Config, MetricName, SidesWanted};
+use crate::config::{Config, MetricName, ProcessTags, SidesWanted};
 use crate::metrics::pair::KernelRtt;
 use crate::output::printer::Print;
 use crate::terminal::{self, Printable, Spelling, printable, shared_stdout};
@@ -27,6 +27,8 @@ const LIVE_ROWS: usize = 4096;
 pub struct Columns {
     /// To which end round trips went.
     pub side: bool,
+    /// Whose connections they are on this host.
+    pub process: bool,
     /// The kernel's own RTT: smoothed and least.
     pub kernel: bool,
     /// How connections do: the share of segments that was sent again, and connections that failed.
@@ -40,20 +42,21 @@ struct Row<'a> {
     dst: Cow<'a, str>,
     iface: Cow<'a, str>,
     side: Option<Side>,
+    process: Cow<'a, str>,
     summary: &'a PairSummary,
     kernel: Option<KernelRtt>,
 }
 
 impl<'a> From<&'a NamedPair> for Row<'a> {
     fn from(pair: &'a NamedPair) -> Self {
-        let NamedPair { src, dst, iface, side, summary, kernel, .. } = pair;
-        let [src, dst, iface] = [src, dst, iface].map(|name| printable(name));
-        Self { src, dst, iface, side: *side, summary, kernel: *kernel }
+        let NamedPair { src, dst, iface, side, process, summary, kernel, .. } = pair;
+        let [src, dst, iface, process] = [src, dst, iface, process].map(|name| printable(name));
+        Self { src, dst, iface, side: *side, process, summary, kernel: *kernel }
     }
 }
 
 /// What names a row of the live table.
-type Name = (String, String, String, Option<Side>);
+type Name = (String, String, String, Option<Side>, String);
 
 /// How a table is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +94,7 @@ impl From<&Config> for Columns {
     fn from(config: &Config) -> Self {
         Self {
             side: config.sides != SidesWanted::Remote,
+            process: config.process_tags != ProcessTags::Off,
             kernel: config.kernel_rtt,
             health: config.wants(MetricName::Health),
         }
@@ -143,9 +147,9 @@ impl Table {
             self.names.extend(pair.remotes.iter().map(|address| (*address, pair.dst.clone())));
         }
         self.rename();
-        for NamedPair { src, dst, iface, side, summary, kernel, .. } in &report.pairs {
+        for NamedPair { src, dst, iface, side, process, summary, kernel, .. } in &report.pairs {
             let name = self.name_of(dst).unwrap_or(dst).to_owned();
-            let row = self.rows.entry((src.clone(), name, iface.clone(), *side)).or_default();
+            let row = self.rows.entry((src.clone(), name, iface.clone(), *side, process.clone())).or_default();
             row.0.merge(summary);
             // The kernel's word is of now.
             row.1 = *kernel;
@@ -167,9 +171,9 @@ impl Table {
         let known = self.rows.keys().filter_map(|key| Some((key.clone(), self.name_of(&key.1)?.to_owned())));
         for (key, name) in known.collect::<Vec<_>>() {
             let Some((mut whole, _)) = self.rows.remove(&key) else { continue };
-            let (src, _, iface, side) = key;
+            let (src, _, iface, side, process) = key;
             // What came under the name is the newer.
-            let named = self.rows.entry((src, name, iface, side)).or_default();
+            let named = self.rows.entry((src, name, iface, side, process)).or_default();
             whole.merge(&named.0);
             named.0 = whole;
         }
@@ -187,11 +191,12 @@ impl Table {
             format!("{} rejected", health.engine.rejected_total()),
         ];
         let mut lines = vec![fit::parts(title, width).join("  "), String::new()];
-        let rows = self.rows.iter().map(|((src, dst, iface, side), (summary, kernel))| Row {
+        let rows = self.rows.iter().map(|((src, dst, iface, side, process), (summary, kernel))| Row {
             src: printable(src),
             dst: printable(dst),
             iface: printable(iface),
             side: *side,
+            process: printable(process),
             summary,
             kernel: *kernel,
         });
@@ -246,6 +251,9 @@ fn screen(rows: &[Row<'_>], columns: Columns, width: usize) -> Result<Vec<String
     if columns.side {
         titles.push(("side", Order::Side));
     }
+    if columns.process {
+        titles.push(("process", Order::Side));
+    }
     let names = titles.len();
     titles.push(("samples", Order::Samples));
     titles.extend(fit::NUMBERS);
@@ -296,9 +304,9 @@ fn rows_note(cells: &[String]) -> &str {
 
 impl Row<'_> {
     /// Busiest first.
-    fn order(&self) -> (std::cmp::Reverse<u64>, String, String, String, Option<Side>) {
-        let [src, dst, iface] = [&self.src, &self.dst, &self.iface].map(ToString::to_string);
-        (std::cmp::Reverse(samples(self.summary)), src, dst, iface, self.side)
+    fn order(&self) -> (std::cmp::Reverse<u64>, [String; 3], Option<Side>, String) {
+        let names = [&self.src, &self.dst, &self.iface].map(ToString::to_string);
+        (std::cmp::Reverse(samples(self.summary)), names, self.side, self.process.to_string())
     }
 
     /// A cell for each column, and a note.
@@ -306,6 +314,9 @@ impl Row<'_> {
         let mut cells = [&self.src, &self.dst, &self.iface].map(ToString::to_string).to_vec();
         if columns.side {
             cells.push(self.side.map_or("", Side::name).to_owned());
+        }
+        if columns.process {
+            cells.push(self.process.to_string());
         }
         let stats = self.summary.data.as_ref().or(self.summary.connect.as_ref());
         cells.push(stats.map_or_else(String::new, |stats| stats.count().to_string()));
@@ -359,26 +370,29 @@ struct Widths {
     src: usize,
     dst: usize,
     iface: usize,
+    process: usize,
     columns: Columns,
 }
 
 impl Widths {
     /// As wide as the widest of `rows`.
     fn of<'a>(rows: impl Iterator<Item = Row<'a>>, columns: Columns) -> Self {
-        let least = Self { src: 7, dst: 7, iface: 5, columns };
+        let least = Self { src: 7, dst: 7, iface: 5, process: 7, columns };
         let width = |name: &str, least: usize| name.chars().count().max(least);
         rows.fold(least, |w, row| Self {
             src: width(&row.src, w.src),
             dst: width(&row.dst, w.dst),
             iface: width(&row.iface, w.iface),
+            process: width(&row.process, w.process),
             columns,
         })
     }
 
-    fn names(self, src: &str, dst: &str, iface: &str, side: &str) -> String {
-        let Self { src: s, dst: d, iface: i, columns } = self;
+    fn names(self, src: &str, dst: &str, iface: &str, side: &str, process: &str) -> String {
+        let Self { src: s, dst: d, iface: i, process: p, columns } = self;
         let names = format!("{src:<s$}  {dst:<d$}  {iface:<i$}");
-        if columns.side { format!("{names}  {side:<6}") } else { names }
+        let names = if columns.side { format!("{names}  {side:<6}") } else { names };
+        if columns.process { format!("{names}  {process:<p$}") } else { names }
     }
 
     fn header(self) -> String {
@@ -386,7 +400,7 @@ impl Widths {
         let kernel: &[&str] = if self.columns.kernel { &["kernel", "k.min"] } else { &[] };
         let health: &[&str] = if self.columns.health { &HEALTH } else { &[] };
         let titles: String = ms.iter().chain(kernel).chain(health).map(|title| format!(" {title:>8}")).collect();
-        format!("{} {:>8}{titles}  ms", self.names("src", "dst", "iface", "side"), "samples")
+        format!("{} {:>8}{titles}  ms", self.names("src", "dst", "iface", "side", "process"), "samples")
     }
 
     /// The rows, busiest first.
@@ -398,8 +412,8 @@ impl Widths {
 
     /// A pair that only shook hands is shown by its handshakes.
     fn line(self, row: &Row<'_>) -> String {
-        let Row { src, dst, iface, side, summary, kernel } = row;
-        let names = self.names(src, dst, iface, side.map_or("", Side::name));
+        let Row { src, dst, iface, side, process, summary, kernel } = row;
+        let names = self.names(src, dst, iface, side.map_or("", Side::name), process);
         let stats = summary.data.as_ref().or(summary.connect.as_ref());
         if stats.is_none() && summary.health.is_none() {
             return names;
@@ -488,7 +502,7 @@ mod tests {
         let example = report(vec![pair("once", &[], &[9_000]), pair("db", &[20_000, 23_500], &[])]);
         table.report(&report(vec![])).unwrap();
         table.report(&example).unwrap();
-        table.show(Columns { side: true, kernel: true, health: false });
+        table.show(Columns { side: true, kernel: true, ..Columns::default() });
         table.report(&example).unwrap();
         let text = out.take();
         let lines: Vec<&str> = text.lines().collect();
@@ -506,7 +520,7 @@ mod tests {
         let out = Shared::default();
         let mut table = Table::new(
             Printable::new(Box::new(out.clone()), Spelling::Text),
-            Columns { side: false, kernel: true, health: false },
+            Columns { kernel: true, ..Columns::default() },
             style,
         );
         for report in reports {
@@ -562,7 +576,7 @@ mod tests {
     fn a_table_that_is_shown_once_fits_its_terminal_as_the_live_one_does() {
         let pairs = long().pairs;
         for width in [40, 60, 80, 120, 200] {
-            let text = render_within(width, &pairs, Columns { side: false, kernel: true, health: false });
+            let text = render_within(width, &pairs, Columns { kernel: true, ..Columns::default() });
             assert!(text.lines().all(|line| fit::width(line) <= width), "{width}:\n{text}");
             let live = live_screen(width);
             // The live one has a title and a blank line before the same table.
@@ -681,11 +695,34 @@ mod tests {
     }
 
     #[test]
+    fn whose_connections_they_are_has_a_column_and_a_row_each_where_it_is_asked_for() {
+        let of = |process: &str| NamedPair { process: process.to_owned(), ..pair("db", &[20_000, 23_500], &[]) };
+        let pairs = [of("nginx.service"), of("a\x1b[2J.service"), pair("cache", &[300], &[])];
+        let columns = Columns { process: true, ..Columns::default() };
+        for text in [render(&pairs, columns), render_within(160, &pairs, columns)] {
+            let lines: Vec<&str> = text.lines().collect();
+            assert!(lines[0].contains(" iface") && lines[0].contains(" process "), "{text}");
+            assert!(lines[1..3].iter().any(|line| line.contains(" nginx.service ")), "{text}");
+            assert!(lines[3].contains("cache") && !text.contains('\x1b'), "{text}");
+        }
+        assert!(!render(&pairs, Columns::default()).contains("nginx"));
+        let twice = [report(pairs.to_vec()), report(pairs.to_vec())];
+        let out = Shared::default();
+        let mut table = Table::new(Printable::new(Box::new(out.clone()), Spelling::Text), columns, || Style::Live {
+            width: 160,
+            height: 12,
+        });
+        twice.iter().for_each(|report| table.report(report).unwrap());
+        let text = out.take();
+        assert_eq!(text.rsplit("\x1b[H").next().unwrap().matches(".service").count(), 2, "{text}");
+    }
+
+    #[test]
     fn sides_and_the_kernels_word_have_columns_where_they_are_asked_for() {
         let kernel = KernelRtt::of(Rtt(25_000_000), Some(Rtt(19_500_000)));
         let local = NamedPair { side: Some(Side::Local), ..pair("db", &[300], &[]) };
         let remote = NamedPair { side: Some(Side::Remote), kernel: Some(kernel), ..pair("db", &[20_000, 23_500], &[]) };
-        let text = render(&[local, remote], Columns { side: true, kernel: true, health: false });
+        let text = render(&[local, remote], Columns { side: true, kernel: true, ..Columns::default() });
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].ends_with(" jitter   kernel    k.min  ms") && lines[0].contains("iface  side   "), "{text}");
         assert!(

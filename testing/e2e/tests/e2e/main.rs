@@ -21,6 +21,7 @@ mod outputs;
 mod parity;
 mod per_flow;
 mod privileges;
+mod processes;
 mod queue;
 mod report;
 mod rounds;

@@ -24,7 +24,7 @@ const PAIR: [(&str, &str); 7] = [
 ];
 
 /// Metrics of the agent itself.
-const OWN: [(&str, &str); 26] = [
+const OWN: [(&str, &str); 27] = [
     ("go_metro.packets", "c"),
     ("go_metro.segments", "c"),
     ("go_metro.records", "c"),
@@ -45,6 +45,7 @@ const OWN: [(&str, &str); 26] = [
     ("go_metro.intervals_incomplete", "c"),
     ("go_metro.log_lines_lost", "c"),
     ("go_metro.reloads", "c"),
+    ("go_metro.process_lookups", "c"),
     ("go_metro.interfaces", "g"),
     ("go_metro.samples", "c"),
     ("go_metro.rejected", "c"),

@@ -190,6 +190,11 @@ fn counted(pairs: &[Value], tag: &str) -> [u64; 2] {
     ["data", "connect"].map(|series| rows.iter().map(|row| row[series]["count"].as_u64().unwrap_or(0)).sum())
 }
 
+/// Samples of a series in all rows and intervals.
+fn sum(pairs: &[Value], series: &str) -> u64 {
+    pairs.iter().map(|row| row[series]["count"].as_u64().unwrap_or(0)).sum()
+}
+
 fn page(lab: &Lab) -> String {
     lab.a.enter(|| {
         let mut text = String::new();
@@ -227,29 +232,35 @@ fn try_every_output(backend: Backend) -> Result<(), Late> {
         inbound = connect(&lab.b, near).ok();
         inbound.is_some()
     });
-    rounds.drive(&mut inbound.unwrap()).unwrap();
+    // It stays open until it was looked up.
+    let mut inbound = inbound.unwrap();
+    rounds.drive(&mut inbound).unwrap();
     clients.into_iter().for_each(Process::ends);
     let families = ["unit=\"web.service\"", "unit=\"db.service\"", &format!("container_id=\"{ID}\",pod_uid=\"{UID}\"")];
     wait("Prometheus has them", SOON, || {
         let shown = page(&lab);
         families.iter().all(|labels| shown.contains(labels))
     });
-    drop(database);
+    drop((inbound, database));
     let finished = agent.stop().unwrap();
     assert_eq!(finished.status.code(), Some(0), "{:#?}", finished.stderr);
     let (pairs, health) = lines(&finished);
     println!("{}: {}", backend.name(), health["process_lookups"]);
 
     let (container, pod) = (format!("container_id:{ID}"), format!("pod_uid:{UID}"));
+    // None is lost on the way to its row.
+    let all: u64 = ["data", "connect"].iter().map(|series| sum(&pairs, series)).sum();
+    assert_eq!(all, health["samples"].as_u64().unwrap(), "{health}");
     timely(counted(&pairs, "unit:unknown") == [0, 0], || format!("unknown: {pairs:#?}"))?;
     for tag in ["unit:web.service", &container] {
         let [data, connects] = counted(&pairs, tag);
         // A FIN may be a sample too.
-        assert!((ROUNDS..=ROUNDS + 1).contains(&data) && connects == 1, "{tag}: {data}, {connects}");
+        let is_all = (ROUNDS..=ROUNDS + 1).contains(&data) && connects == 1;
+        timely(is_all, || format!("{tag}: {data}, {connects}; {health}"))?;
     }
     assert_eq!(counted(&pairs, &container), counted(&pairs, &pod));
     let [answers, accepted] = counted(&pairs, "unit:db.service");
-    assert!((10..=11).contains(&answers) && accepted == 1, "{answers}, {accepted}");
+    timely((10..=11).contains(&answers) && accepted == 1, || format!("{answers}, {accepted}; {health}"))?;
     // Attempts before the server listened are of nobody.
     let named = pairs.iter().filter(|pair| pair["dst"] != "other");
     let untagged: Vec<&Value> = named.filter(|pair| pair["tags"].as_array().unwrap().len() < 2).collect();

@@ -119,7 +119,7 @@ impl EngineCounters {
 
     fn note(&mut self, outcome: &Outcome) {
         match outcome {
-            Outcome::Sent => self.sent += 1,
+            Outcome::Sent | Outcome::Resent(_) => self.sent += 1,
             Outcome::Quiet(reason) => self.quiet[*reason as usize] += 1,
             Outcome::Rejected(reason) => self.rejected[*reason as usize] += 1,
             Outcome::Sample(sample) => {
@@ -225,6 +225,15 @@ impl Engine {
         let table = &self.table;
         if let Some(ledger) = &mut self.ledger {
             ledger.take(|index| table.key(index), sink);
+        }
+    }
+
+    /// As [`Engine::take_health`], in the middle of what that is the end of: a pair of which something was counted
+    /// since stays one for which what strangers do counts.
+    pub fn take_health_so_far(&mut self, sink: impl FnMut(Option<PairKey>, &PeerHealth)) {
+        let table = &self.table;
+        if let Some(ledger) = &mut self.ledger {
+            ledger.take_so_far(|index| table.key(index), sink);
         }
     }
 
@@ -357,14 +366,15 @@ impl Engine {
         };
         let entry = self.table.entry_mut(index);
         let sent = entry.flow.sent(segment, &mut self.pool.share(index), self.limits);
-        if let Some(ledger) = &mut self.ledger {
-            ledger.sent(index, key, segment, sent, &entry.flow);
-        }
+        let cause = match &mut self.ledger {
+            Some(ledger) => ledger.sent(index, key, segment, sent, &entry.flow),
+            None => None,
+        };
         if let Some(life) = entry.touch(segment.time()) {
             self.table.relist(index, life, segment.time());
         }
         self.counters.note_sent(sent);
-        Outcome::Sent
+        cause.map_or(Outcome::Sent, Outcome::Resent)
     }
 
     #[inline(never)]

@@ -64,7 +64,7 @@
 //! ```
 //!
 //! Order of modules: `batch` → `engine` → `hashed`, `merge` → `table` → `ledger` → `summary` → `distribution`, `flow`,
-//! `index` → `early`, `health`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `segment` → `seq`,
+//! `index` → `early`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `health`, `segment` → `seq`,
 //! `time`.
 
 #![forbid(unsafe_code)]

@@ -39,6 +39,8 @@ const ALL: &str = "TcpRetransSegs";
 /// Builds a lab, loses frames and shows what is counted; the lab is gone when this returns.
 pub(super) fn show(binary: &Path, stop: &AtomicBool) -> Result<()> {
     let lab = Lab::new(Link::Veth)?;
+    // Tail loss probes, as on other machines: the lab has them off.
+    lab.a.namespace.sysctl("net/ipv4/tcp_early_retrans", "3")?;
     for way in Way::BOTH {
         let seed = u64::from(way == Way::BToA);
         lab.path().impair(way, Impairment { loss: LOSS, seed, ..Impairment::delay(RTT / 2) });
@@ -48,13 +50,13 @@ pub(super) fn show(binary: &Path, stop: &AtomicBool) -> Result<()> {
     command.args(["run", "--interface", INTERFACE, "--target", &target, "--health", "--output", "json"]);
     command.args(["--status-socket", "off", "--no-names", "--interval", &interval]);
     command.env_remove(BINARY_VARIABLE);
-    let agent = Agent::spawn_command(&mut command)?;
+    let mut agent = Agent::spawn_command(&mut command)?;
     agent.ready()?;
     let before = nstat(&lab)?;
     println!("The same two hosts, {} ms apart, on a path that loses {} % each way:", RTT.as_millis(), LOSS * 100.0);
     println!("what go-metro says was sent again, and why, beside the kernel's counters (nstat).\n");
     let over = AtomicBool::new(false);
-    let shown = thread::scope(|scope| {
+    let shown: Result<()> = thread::scope(|scope| {
         for request in REQUESTS {
             for _ in 0..EACH {
                 let (lab, over) = (&lab, &over);

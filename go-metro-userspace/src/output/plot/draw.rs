@@ -321,8 +321,8 @@ fn words(cause: Cause) -> String {
     cause.name().replace('_', " ")
 }
 
-/// Of each strip of time in which something was sent again, the first moment, and how many segments for which cause, the
-/// worst first.
+/// Of each strip of time in which something was sent again: the first moment, and how many segments for which cause,
+/// the worst first.
 fn marked_again(points: &Points, start: u64, end: u64, many: usize) -> Vec<(u64, Vec<(Cause, u64)>)> {
     let mut strips: BTreeMap<u128, (u64, [u64; Cause::COUNT])> = BTreeMap::new();
     for (at, cause, segments) in &points.again.marks {

@@ -122,7 +122,7 @@ impl EngineCounters {
 
     fn note(&mut self, outcome: &Outcome) {
         match outcome {
-            Outcome::Sent => self.sent += 1,
+            Outcome::Sent | Outcome::Resent(_) => self.sent += 1,
             Outcome::Quiet(reason) => self.quiet[*reason as usize] += 1,
             Outcome::Rejected(reason) => self.rejected[*reason as usize] += 1,
             Outcome::Sample(sample) => {
@@ -277,6 +277,15 @@ impl Engine {
         self.ledger.iter_mut().for_each(|ledger| ledger.label_pending(label));
     }
 
+    /// As [`Engine::take_health`], in the middle of what that is the end of: a pair of which something was counted
+    /// since stays one for which what strangers do counts.
+    pub fn take_health_so_far(&mut self, sink: impl FnMut(Option<PairKey>, &PeerHealth)) {
+        let Self { table, labels, ledger, .. } = self;
+        if let Some(ledger) = ledger {
+            ledger.take_so_far(|index| Some((table.key(index)?, label_of(labels.as_ref(), index))), sink);
+        }
+    }
+
     /// Whether every segment of the peers comes from now on, as [`EngineConfig::peers_complete`] has it. What is known
     /// of flows stays; if that changes, it is to be interrupted.
     pub fn set_peers_complete(&mut self, peers_complete: bool) {
@@ -409,14 +418,15 @@ impl Engine {
         let entry = self.table.entry_mut(index);
         let sent = entry.flow.sent(segment, &mut self.pool.share(index), self.limits);
         let label = self.labels.as_mut().map_or(Label::NONE, |labels| labels.of_record(index, &segment.flow));
-        if let Some(ledger) = &mut self.ledger {
-            ledger.sent(index, Of { key, label }, segment, sent, &entry.flow);
-        }
+        let cause = match &mut self.ledger {
+            Some(ledger) => ledger.sent(index, Of { key, label }, segment, sent, &entry.flow),
+            None => None,
+        };
         if let Some(life) = entry.touch(segment.time()) {
             self.table.relist(index, life, segment.time());
         }
         self.counters.note_sent(sent);
-        Outcome::Sent
+        cause.map_or(Outcome::Sent, Outcome::Resent)
     }
 
     #[inline(never)]

@@ -110,6 +110,12 @@ impl PeerHealth {
         self.connects.iter().map(|role| role[result as usize]).sum()
     }
 
+    /// Connections that were refused, did not come about in time, or were reset, then or later.
+    pub fn failed(&self) -> u64 {
+        let opening = [Connect::Refused, Connect::Timeout, Connect::Reset].map(|result| self.connects_total(result));
+        opening.iter().chain(&self.resets).sum()
+    }
+
     pub(crate) fn count_connect(&mut self, role: Role, result: Connect) {
         self.connects[role as usize][result as usize] += 1;
     }

@@ -174,10 +174,17 @@ impl Ledger {
         }
     }
 
-    /// The end that is timed has sent this.
+    /// The end that is timed has sent this; why, if it had before.
     #[inline]
-    pub(crate) fn sent(&mut self, index: u32, key: Of<'_>, segment: &Segment, sent: Sent, flow: &Flow) {
-        let Some(health) = self.flows.get_mut(index as usize) else { return };
+    pub(crate) fn sent(
+        &mut self,
+        index: u32,
+        key: Of<'_>,
+        segment: &Segment,
+        sent: Sent,
+        flow: &Flow,
+    ) -> Option<Cause> {
+        let health = self.flows.get_mut(index as usize)?;
         let payload = segment.header.payload;
         if !payload.is_empty() {
             health.bytes = health.bytes.wrapping_add(payload.len());
@@ -188,8 +195,9 @@ impl Ledger {
             }
         }
         if sent.again.is_some() || segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) {
-            self.sent_more(index, key, segment, sent, flow);
+            return self.sent_more(index, key, segment, sent, flow);
         }
+        None
     }
 
     /// A flow has something to report. Its pair is known from now on, and it may count on by itself.
@@ -205,17 +213,26 @@ impl Ledger {
 
     /// What is rare among what is sent.
     #[cold]
-    fn sent_more(&mut self, index: u32, key: Of<'_>, segment: &Segment, sent: Sent, flow: &Flow) {
+    fn sent_more(
+        &mut self,
+        index: u32,
+        key: Of<'_>,
+        segment: &Segment,
+        sent: Sent,
+        flow: &Flow,
+    ) -> Option<Cause> {
         let health = &mut self.flows[index as usize];
         if segment.has(TcpFlags::RST) {
-            return self.reset(index, key, By::Local);
+            self.reset(index, key, By::Local);
+            return None;
         }
         if segment.has(TcpFlags::SYN) && health.state.contains(State::CLIENT) && segment.has(TcpFlags::ACK) {
             // Both have opened at once (RFC 9293 section 3.5): nothing is repeated, and nothing begins.
-            return self.close(index, key, flow);
+            self.close(index, key, flow);
+            return None;
         }
-        if let Some(again) = sent.again {
-            let cause = health.cause(segment, again, flow);
+        let cause = sent.again.map(|again| health.cause(segment, again, flow));
+        if let Some(cause) = cause {
             let count = segment.header.payload.segments();
             health.repaired = flow.snd_nxt();
             health.unconfirmed = health.unconfirmed.saturating_add(count.try_into().unwrap_or(u8::MAX));
@@ -238,6 +255,7 @@ impl Ledger {
             }
         }
         self.close(index, key, flow);
+        cause
     }
 
     /// A reset of what was never seen: the answer of a closed port to a SYN (RFC 9293 section 3.10.7.1).
@@ -398,6 +416,17 @@ impl Ledger {
     pub(crate) fn take(
         &mut self,
         key: impl Fn(u32) -> Option<(Key, Label)>,
+        sink: impl FnMut(Option<PairKey>, &PeerHealth),
+    ) {
+        self.take_so_far(key, sink);
+        self.pairs.clear();
+    }
+
+    /// The same in the middle of an interval: which pairs there are in it stays known, so that what strangers do counts
+    /// for them whether or not somebody looks.
+    pub(crate) fn take_so_far(
+        &mut self,
+        key: impl Fn(u32) -> Option<(Key, Label)>,
         mut sink: impl FnMut(Option<PairKey>, &PeerHealth),
     ) {
         for index in std::mem::take(&mut self.listed) {
@@ -406,9 +435,12 @@ impl Ledger {
                 self.spill(index, Of { key: &key, label });
             }
         }
-        self.pairs.drain().for_each(|(pair, health)| sink(Some(pair), &health));
+        let nothing = PeerHealth::default();
+        for (pair, health) in self.pairs.iter_mut().filter(|(_, health)| **health != nothing) {
+            sink(Some(*pair), &std::mem::take(health));
+        }
         let other = std::mem::take(&mut self.other);
-        if other != PeerHealth::default() {
+        if other != nothing {
             sink(None, &other);
         }
     }

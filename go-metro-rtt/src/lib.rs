@@ -65,7 +65,7 @@
 //! ```
 //!
 //! Order of modules: `batch` → `engine` → `hashed`, `merge` → `table` → `ledger` → `summary` → `distribution`, `flow`,
-//! `index` → `early`, `health`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `labels` → `segment` →
+//! `index` → `early`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `health`, `labels` → `segment` →
 //! `seq`, `time`.
 
 #![forbid(unsafe_code)]

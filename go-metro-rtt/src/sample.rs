@@ -2,6 +2,7 @@
 
 use go_metro_common::reasons;
 
+use crate::health::Cause;
 use crate::{FlowKey, Label, Nanos, Rtt, SeqNum};
 
 /// What became of a segment.
@@ -9,6 +10,10 @@ use crate::{FlowKey, Label, Nanos, Rtt, SeqNum};
 pub enum Outcome {
     /// An outbound segment, noted.
     Sent,
+    /// The same of one that was sent before, and why it is sent again; told apart where [`PeerHealth`] is counted.
+    ///
+    /// [`PeerHealth`]: crate::PeerHealth
+    Resent(Cause),
     /// An acknowledgement that measured an RTT.
     Sample(Sample),
     /// An acknowledgement of something new that measured nothing.

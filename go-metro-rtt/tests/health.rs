@@ -236,6 +236,24 @@ fn whoever_ends_it_with_a_reset_is_named_once() {
 }
 
 #[test]
+fn who_looks_in_the_middle_of_an_interval_changes_nothing_of_what_strangers_count_for() {
+    let so_far = |engine: &mut Engine| {
+        let mut all = Vec::new();
+        engine.take_health_so_far(|pair, health| all.push((pair.is_some(), words(health))));
+        all
+    };
+    let mut engine = after("60 > 1001+100");
+    assert_eq!(so_far(&mut engine), [(true, "segments 1, bytes 100".to_owned())]);
+    assert_eq!(so_far(&mut engine), []);
+    // The pair has sent data in the interval, whether or not somebody has looked since.
+    engine.record(&parse("70 > RA 0 ack 1 port 9").unwrap().segment);
+    engine.take_health(|pair, health| assert_eq!((pair.is_some(), &*words(health)), (true, "server refused 1")));
+    // In the next it has not.
+    engine.record(&parse("80 > RA 0 ack 1 port 9").unwrap().segment);
+    engine.take_health(|pair, health| assert_eq!((pair.is_some(), &*words(health)), (false, "server refused 1")));
+}
+
+#[test]
 fn strangers_make_no_pair() {
     // Nobody answers the SYN-ACK.
     let mut flood = after("0 < S 7000\n 1 > SA 1000 ack 7001\n 1001 > SA 1000 ack 7001");
@@ -257,6 +275,22 @@ fn a_syn_ack_that_is_answered_late_was_sent_again() {
                  1001 > SA 1000 ack 7001
                  1051 < ack 1001";
     assert_eq!(counted(trace), "syn 1, server established 1");
+}
+
+#[test]
+fn a_syn_ack_that_is_sent_again_after_its_answer_has_come_was_sent_again_too() {
+    let trace = "0  < S 7000
+                 1  > SA 1000 ack 7001
+                 51 < ack 1001
+                 52 > SA 1000 ack 7001
+                 99 > 1000+1";
+    assert_eq!(counted(trace), "segments 1, bytes 1, syn 1, server established 1", "a keep-alive is none");
+    // Where both opened at once it only answers.
+    let crossing = "0  > S 1000
+                    1  < S 7000
+                    51 < SA 7000 ack 1001
+                    52 > SA 1000 ack 7001";
+    assert_eq!(counted(crossing), "client established 1");
 }
 
 #[test]

@@ -85,10 +85,8 @@ pub(crate) fn run(options: &CheckOptions, environment: Environment<'_>, out: &mu
     findings.extend(capabilities::findings(capabilities::effective(), backend));
     if let Some(config) = &config {
         interfaces_there(config, &mut findings);
-        if let Some(short) = config.short_idle_ttl() {
-            let fix = Some("leave `idle_ttl` out, for 300 s, or set it to 1 s or more".to_owned());
-            findings.push(finding(Status::Warn, "flows", short, fix));
-        }
+        let doubts = config.doubts().into_iter();
+        findings.extend(doubts.map(|doubt| finding(Status::Warn, doubt.subject, doubt.what, Some(doubt.fix.into()))));
         only_pcap_can(config, &mut findings);
         filter_compiles(config, &mut findings);
         processes(config, &mut findings);
@@ -648,6 +646,22 @@ mod tests {
         let short = with("500ms");
         assert!(short.contains(what), "{short}");
         assert!(!with("1").contains("idle_ttl"));
+    }
+
+    #[test]
+    fn what_takes_most_of_health_away_warns_where_health_is_counted() {
+        let with =
+            |init: &str| checked(&format!("init_config: {{{init}}}\ninstances: [{{interface: lo, ips: ['::1']}}]\n")).1;
+        let sampled = "warn  health: `sampling.per_flow` leaves most segments in the kernel: hardly a retransmission";
+        let short = "warn  health: `idle_ttl` is 20 s and `connect_timeout` 30 s: ";
+        let both = with("metrics: [default, health], sampling: {per_flow: 1rtt}, idle_ttl: 20");
+        assert!(both.contains(sampled) && both.contains(short), "{both}");
+        for fine in [
+            "sampling: {per_flow: 1rtt}, idle_ttl: 20",
+            "metrics: [default, health], sampling: {watermark: 80 %}, idle_ttl: 20, connect_timeout: 20",
+        ] {
+            assert!(!with(fine).contains("warn  health"), "{fine}");
+        }
     }
 
     #[test]

@@ -149,6 +149,12 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
                 written = writer.write(&sample, 0);
             }
         }
+        Outcome::Resent(cause) => {
+            if let Some(plot) = &mut plot {
+                let segments = segment.header.payload.segments();
+                plot.add_resent(PairKey::from(&segment.flow), segment.time().0, cause, segments);
+            }
+        }
         Outcome::Rejected(reason) if every_ack => {
             if let Some(writer) = writer.as_mut().filter(|_| written.is_ok()) {
                 written = writer.reject(segment, reason);
@@ -159,7 +165,8 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     let config = EngineConfig { max_flows: MAX_FLOWS, ..EngineConfig::DEFAULT };
     let wanted = Wanted { filter: &options.filter, ports: options.ports, called: Called::OPTIONS };
     let health = HealthLimits { max_pairs: options.max_pairs, connect_timeout: CONNECT_TIMEOUT };
-    let health = options.health.then_some(health);
+    // Why something was sent again is told by who counts it.
+    let health = (options.health || options.plot.is_some()).then_some(health);
     let mut engine = recorded::measure(source, wanted, options.threads, (config, health), &mut sink);
     written.and_then(|()| writer.as_mut().map_or(Ok(()), SampleWriter::flush))?;
     drop(writer);
@@ -175,7 +182,9 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         terminal::complain(&format!("go-metro: {coarse}\n"));
     }
     let tells_side = options.filter.sides != Sides::REMOTE;
-    engine.take_health(|pair, health| summaries.add_health(pair, health));
+    if options.health {
+        engine.take_health(|pair, health| summaries.add_health(pair, health));
+    }
     let interval = summaries.take();
     if let (Some(plot), Some(path)) = (&plot, &options.plot) {
         draw(plot, &interval, source, &options.file, path)?;

@@ -1,5 +1,7 @@
 //! `cargo xtask demo`: go-metro at work, on real TCP in a lab of its own, beside the kernel's own word on the same
-//! sockets.
+//! sockets: round-trip times first, then what was sent again on a path that loses frames ([`lossy`]).
+
+mod lossy;
 
 use std::io::IsTerminal as _;
 use std::net::Ipv4Addr;
@@ -66,6 +68,11 @@ pub fn main(_args: &Args) -> Result<()> {
     let stop = stop_on_signals()?;
     let shown = show(&binary, &stop);
     // What fails when the user ends the demo, such as a command that was interrupted with it, is no failure.
+    if stop.load(Ordering::Relaxed) {
+        std::process::exit(INTERRUPTED);
+    }
+    shown?;
+    let shown = lossy::show(&binary, &stop);
     if stop.load(Ordering::Relaxed) {
         std::process::exit(INTERRUPTED);
     }

@@ -55,6 +55,8 @@ bitflags! {
         /// A record that was given up may have shown that what was acknowledged ahead was not true: from then on it
         /// forbids, and proves nothing (rule 12).
         const AHEAD_DOUBTED = 1 << 14;
+        /// Our SYN answered none: a SYN-ACK with its number is no repetition, but both ends have opened at once.
+        const BEGAN = 1 << 15;
     }
 }
 

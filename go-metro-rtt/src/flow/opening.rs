@@ -36,6 +36,7 @@ impl Flow {
         self.set_acked_ahead(self.acked_ahead().filter(|ahead| *ahead == segment.start().plus(1)));
         let offers = segment.header.bits.any(Bits::SACK_PERMITTED);
         self.flags.insert_if(FlowFlags::SACK_OFFERED, offers);
+        self.flags.insert_if(FlowFlags::BEGAN, segment.ack().is_none());
         if let Some(ack) = segment.ack() {
             // A SYN-ACK permits SACK only in answer to a SYN that did (RFC 2018 section 2).
             self.flags.insert_if(FlowFlags::SACK_IN_USE, offers);

@@ -54,6 +54,7 @@ impl Flow {
         let offers = segment.header.bits.any(Bits::SACK_PERMITTED);
         let mut flags = FlowFlags::SYNCHRONISED;
         flags.insert_if(FlowFlags::SACK_OFFERED, offers);
+        flags.insert_if(FlowFlags::BEGAN, answered.is_none());
         flags.insert_if(FlowFlags::SACK_IN_USE, offers && answered.is_some());
         flags.insert_if(FlowFlags::FIN_SENT, segment.has(TcpFlags::FIN));
         Self {
@@ -150,6 +151,9 @@ impl Flow {
             self.heard_peer(segment, pool);
         }
         if self.is_keep_alive(start, end) {
+            // Or a SYN-ACK again, as what answers the first came late.
+            let is_again = segment.has(TcpFlags::SYN) && !self.flags.contains(FlowFlags::BEGAN);
+            sent.again = is_again.then_some(Again::HEAD);
             return sent;
         }
         if is_missed {

@@ -66,7 +66,7 @@ pub fn describe(outcome: &Outcome) -> Option<String> {
             Some(format!("{} {} {ms}{delayed}", s.kind.name(), s.class.name()))
         }
         Outcome::Rejected(reason) => Some(format!("rejected {}", reason.name())),
-        Outcome::Sent | Outcome::Quiet(_) => None,
+        Outcome::Sent | Outcome::Resent(_) | Outcome::Quiet(_) => None,
     }
 }
 

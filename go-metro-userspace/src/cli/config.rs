@@ -5,11 +5,11 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum as _};
 use serde_json::Value;
 
 use super::{Failure, discover, places};
-use crate::config::{self, Answers, key};
+use crate::config::{self, Answers, MetricName, key};
 use crate::terminal::{self, Spelling};
 
 #[derive(clap::Args)]
@@ -45,6 +45,8 @@ struct InitArgs {
     statsd: Option<String>,
     #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen, help = key::prometheus_listen.summary())]
     prometheus_listen: Option<SocketAddr>,
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_enum, help = metrics_help())]
+    metrics: Vec<MetricName>,
     /// Tag of every metric; may be repeated
     #[arg(long, value_name = "KEY:VALUE")]
     tag: Vec<String>,
@@ -54,6 +56,17 @@ struct InitArgs {
     /// Ask nothing and take the defaults; needed without a terminal where no flag says what to write
     #[arg(short, long)]
     yes: bool,
+}
+
+/// What is counted only where it is named.
+fn families() -> Vec<String> {
+    let usual = MetricName::usual();
+    let others = MetricName::all().into_iter().filter(|name| !usual.contains(name));
+    others.filter_map(|name| Some(name.to_possible_value()?.get_name().to_owned())).collect()
+}
+
+fn metrics_help() -> String {
+    format!("What is measured, such as default,health: {} are counted only where they are named", families().join(", "))
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -81,8 +94,12 @@ fn init(args: &InitArgs) -> Result<(), Failure> {
     }
     let (mut targets, mut tags, mut statsd) = (args.target.clone(), args.tag.clone(), args.statsd.clone());
     let mut scraped = args.prometheus_listen.map(|address| address.to_string());
-    let says_nothing =
-        args.interface.is_empty() && targets.is_empty() && tags.is_empty() && statsd.is_none() && scraped.is_none();
+    let name = |metric: &MetricName| Some(metric.to_possible_value()?.get_name().to_owned());
+    let mut metrics: Vec<String> = args.metrics.iter().filter_map(name).collect();
+    let says_nothing = args.interface.is_empty()
+        && [&targets, &tags, &metrics].iter().all(|words| words.is_empty())
+        && statsd.is_none()
+        && scraped.is_none();
     let asks = says_nothing && !args.yes;
     if asks && !is_stdout && !io::stdin().is_terminal() {
         return Err(Failure::usage(&format!(
@@ -99,11 +116,18 @@ fn init(args: &InitArgs) -> Result<(), Failure> {
         statsd = Some(ask("DogStatsD server", "127.0.0.1:8125").map_err(asked)?);
         scraped =
             Some(ask("Address for Prometheus to scrape", "none").map_err(asked)?).filter(|answer| answer != "none");
+        let question = format!("What to measure beside round-trip times: {}", families().join(", "));
+        metrics = words(&ask(&question, "none").map_err(asked)?);
+        metrics.retain(|metric| metric != "none");
+        if !metrics.is_empty() {
+            metrics.insert(0, "default".to_owned());
+        }
         tags = words(&ask("Tags of every metric, such as env:prod", "none").map_err(asked)?);
         tags.retain(|tag| tag != "none");
     }
     let mut settings = statsd.as_deref().map(server).unwrap_or_default();
     settings.extend(scraped.map(|address| (key::prometheus_listen.name, address.into())));
+    settings.extend((!metrics.is_empty()).then(|| (key::metrics.name, metrics.into())));
     settings.extend((!tags.is_empty()).then(|| (key::tags.name, tags.into())));
     let answers = Answers { interfaces, targets, settings };
     let text = config::write(&answers).map_err(|error| Failure::usage(&error))?;

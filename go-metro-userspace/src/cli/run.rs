@@ -59,6 +59,9 @@ pub(super) struct Args {
     sides: Option<SidesWanted>,
     #[arg(long, help = key::kernel_rtt.summary())]
     kernel_rtt: bool,
+    /// Report the health of connections too, as `metrics: [default, health]` does: what was sent again, what failed
+    #[arg(long)]
+    health: bool,
     #[arg(short, long, value_name = "FILTER", help = key::filter.summary())]
     filter: Option<String>,
     #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen, help = prometheus_help())]
@@ -101,6 +104,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         filter: args.filter.clone(),
         sides: args.sides,
         kernel_rtt: args.kernel_rtt,
+        health: args.health,
         prometheus_listen: args.prometheus_listen,
         status_socket: args.status_socket.clone(),
         log_file: args.log_file.clone(),
@@ -136,7 +140,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         #[cfg(feature = "top")]
         if args.is_bare() && terminal::is_screen() {
             // Its results are being reported: who only looks needs no second capture.
-            return top::run(top::From::Daemon(socket), args.no_names).map_err(|error| Failure::running(&error));
+            let columns = if args.health { top::Columns::Health } else { top::Columns::Times };
+            return top::run(top::From::Daemon(socket), args.no_names, columns)
+                .map_err(|error| Failure::running(&error));
         }
         return Err(twice(&socket));
     }
@@ -148,7 +154,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         tracing::info!("{found}");
     }
     config::not_utf8(|name| std::env::var_os(name)).iter().for_each(|wrong| tracing::warn!("{wrong}"));
-    config.short_idle_ttl().iter().for_each(|short| tracing::warn!("{short}"));
+    config.doubts().iter().for_each(|doubt| tracing::warn!("{}", doubt.what));
     if let (None, Some(path)) = (&args.config, &config_path)
         && let Some(passed_over) = places::passed_over(path, &places::find().1)
     {

@@ -12,7 +12,7 @@ use crate::daemon::{DaemonOptions, Overrides};
 use crate::logging;
 use crate::status::client::{self, AskError};
 use crate::terminal;
-use crate::top::{self, From};
+use crate::top::{self, Columns, From};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -30,6 +30,9 @@ pub(super) struct Args {
     /// Show addresses; do not look up names of peers
     #[arg(short = 'n', long)]
     no_names: bool,
+    /// Show how connections do instead of round-trip times: what was sent again, what failed; the key m switches
+    #[arg(long)]
+    health: bool,
     /// Only connections with this port, or range of ports, at either end: a capture of its own; several with commas
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse_ports)]
     port: Vec<(u16, u16)>,
@@ -57,7 +60,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Some(socket) => From::Daemon(socket),
         None => From::Own(Box::new(own(args)?)),
     };
-    top::run(from, args.no_names).map_err(|error| Failure::running(&error))
+    let columns = if args.health { Columns::Health } else { Columns::Times };
+    top::run(from, args.no_names, columns).map_err(|error| Failure::running(&error))
 }
 
 /// The daemon to follow, if one answers and nothing else was asked for.

@@ -200,6 +200,17 @@ settings! {
     }
 }
 
+/// Something that is valid and hardly meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// What it is about.
+    pub subject: &'static str,
+    /// What comes of it.
+    pub what: String,
+    /// What to do.
+    pub fix: &'static str,
+}
+
 impl Config {
     /// Whether these metrics are wanted.
     pub fn wants(&self, metric: MetricName) -> bool {
@@ -273,15 +284,41 @@ impl Config {
         Ok(self)
     }
 
-    /// A warning if `idle_ttl` leaves out round trips that occur.
-    pub fn short_idle_ttl(&self) -> Option<String> {
-        let seconds = self.idle_ttl.as_secs_f64();
-        (self.idle_ttl < USUAL_RTT).then(|| {
-            format!(
-                "`idle_ttl` is {seconds} s: flows are forgotten after that, so no round trip that takes longer is \
-                 measured"
-            )
-        })
+    /// What is valid and hardly meant.
+    pub fn doubts(&self) -> Vec<Doubt> {
+        let mut doubts = Vec::new();
+        let idle_s = self.idle_ttl.as_secs_f64();
+        if self.idle_ttl < USUAL_RTT {
+            doubts.push(Doubt {
+                subject: "flows",
+                what: format!(
+                    "`idle_ttl` is {idle_s} s: flows are forgotten after that, so no round trip that takes longer is \
+                     measured"
+                ),
+                fix: "leave `idle_ttl` out, for 300 s, or set it to 1 s or more",
+            });
+        }
+        if self.wants(MetricName::Health) && self.idle_ttl < self.connect_timeout {
+            let connect_s = self.connect_timeout.as_secs_f64();
+            doubts.push(Doubt {
+                subject: "health",
+                what: format!(
+                    "`idle_ttl` is {idle_s} s and `connect_timeout` {connect_s} s: an attempt to connect has failed \
+                     once its flow is forgotten, so what comes about later than {idle_s} s counts as a timeout"
+                ),
+                fix: "set `connect_timeout` to no more than `idle_ttl`",
+            });
+        }
+        if self.wants(MetricName::Health) && self.sampling.per_flow != PerFlow::Off {
+            doubts.push(Doubt {
+                subject: "health",
+                what: "`sampling.per_flow` leaves most segments in the kernel: hardly a retransmission is seen, and \
+                       counts of segments and bytes are too low"
+                    .to_owned(),
+                fix: "leave `sampling.per_flow` out, or `health` out of `metrics`",
+            });
+        }
+        doubts
     }
 
     /// The address that Prometheus scrapes, if it does.

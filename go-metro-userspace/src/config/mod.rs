@@ -43,7 +43,7 @@ pub use error::{ConfigError, Fault};
 pub use example::{Answers, example, write};
 pub use host::{MAPPED_BITS, network, split_port};
 pub(crate) use init::key;
-pub use init::{Config, STATUS_SOCKET};
+pub use init::{Config, Doubt, STATUS_SOCKET};
 pub use instance::{Instance, Sampling};
 pub use reference::reference;
 pub use schema::schema;

@@ -10,30 +10,52 @@ use crate::output::naming::Bases;
 
 /// Minutes that are looked back on, the current one among them.
 const MINUTES: usize = 10;
-const MINUTE: Duration = Duration::from_secs(60);
+/// What the lowest are kept for.
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// The lowest of each minute; of those before the newest only while they are among the last [`MINUTES`].
 #[derive(Clone, Copy, Debug)]
-struct Lowest {
+pub(crate) struct Lowest {
     /// By the minute's number modulo [`MINUTES`].
     minutes: [Option<Rtt>; MINUTES],
     newest: u64,
 }
 
 impl Lowest {
-    fn new(minute: u64) -> Self {
+    /// None, from this minute on.
+    pub(crate) fn new(minute: u64) -> Self {
         Self { minutes: [None; MINUTES], newest: minute }
     }
 
-    fn add(&mut self, minute: u64, rtt: Rtt) -> Option<Rtt> {
-        // What was longer ago than all of them leaves none.
+    /// Adds a round trip of this minute; the lowest of all that are looked back on.
+    pub(crate) fn add(&mut self, minute: u64, rtt: Rtt) -> Option<Rtt> {
+        self.forget_before(minute);
+        let slot = &mut self.minutes[minute as usize % MINUTES];
+        *slot = Some(slot.map_or(rtt, |lowest| lowest.min(rtt)));
+        self.lowest()
+    }
+
+    /// Adds another's.
+    #[cfg(any(feature = "top", test))]
+    pub(crate) fn merge(&mut self, mut other: Self) {
+        self.forget_before(other.newest);
+        other.forget_before(self.newest);
+        for (mine, theirs) in self.minutes.iter_mut().zip(other.minutes) {
+            *mine = [*mine, theirs].into_iter().flatten().min();
+        }
+    }
+
+    /// The lowest of all.
+    pub(crate) fn lowest(&self) -> Option<Rtt> {
+        self.minutes.iter().flatten().min().copied()
+    }
+
+    /// What was longer ago than all of the minutes up to this one leaves none.
+    fn forget_before(&mut self, minute: u64) {
         for old in (self.newest..minute).take(MINUTES) {
             self.minutes[(old + 1) as usize % MINUTES] = None;
         }
         self.newest = self.newest.max(minute);
-        let slot = &mut self.minutes[minute as usize % MINUTES];
-        *slot = Some(slot.map_or(rtt, |lowest| lowest.min(rtt)));
-        self.minutes.iter().flatten().min().copied()
     }
 }
 
@@ -73,7 +95,7 @@ impl Lowests {
 }
 
 /// The lowest of a pair's samples, those of handshakes among them.
-fn lowest(summary: &PairSummary) -> Option<Rtt> {
+pub(crate) fn lowest(summary: &PairSummary) -> Option<Rtt> {
     [&summary.data, &summary.connect].into_iter().flatten().map(Stats::min).min()
 }
 
@@ -106,6 +128,20 @@ mod tests {
         // The first minute is not among the last ten any more; then the second.
         assert_eq!([base(10, 90), base(11, 95)], [70, 80]);
         assert_eq!([base(12, 40), base(40, 99)], [40, 99]);
+    }
+
+    #[test]
+    fn what_two_have_of_the_last_ten_minutes_is_in_both_together() {
+        let [mut older, mut newer] = [0, 5].map(Lowest::new);
+        older.add(0, Rtt(10));
+        older.add(2, Rtt(40));
+        newer.add(11, Rtt(70));
+        let mut both = newer;
+        both.merge(older);
+        // The first minute is longer ago than ten before the last.
+        assert_eq!(both.lowest(), Some(Rtt(40)));
+        older.merge(newer);
+        assert_eq!(older.lowest(), Some(Rtt(40)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::flow_tap::Tapped;
 use super::{Daemon, ticks};
 use crate::output::naming::Names;
 use crate::status::Live;
-use crate::status::live::{Counters, LiveFlow};
+use crate::status::live::{Counters, LiveFlow, LivePair};
 
 /// How often they are told.
 const EVERY: Duration = Duration::from_secs(1);
@@ -68,6 +68,14 @@ impl Daemon {
             to_local: key.side == Side::Local,
             summary,
         });
+        let pairs = tapped.pairs.into_iter().map(|(key, health)| LivePair {
+            local: key.local.ip(),
+            remote: key.remote.ip(),
+            name: directory.remote(key.remote.ip()),
+            iface: directory.interface(key.ifindex),
+            to_local: key.side == Side::Local,
+            health,
+        });
         Live {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             at_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64),
@@ -90,6 +98,8 @@ impl Daemon {
                 left_out: self.feed.left_out,
             },
             flows: flows.collect(),
+            pairs: pairs.collect(),
+            other: tapped.other,
         }
     }
 }

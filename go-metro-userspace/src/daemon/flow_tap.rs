@@ -1,10 +1,10 @@
-//! What each flow measures, noted only while somebody watches.
+//! What each flow measures, and how the connections of each pair of hosts do, noted only while somebody watches.
 
 use hashbrown::HashMap;
 
-use go_metro_rtt::{FlowKey, PairSummary, Sample, SummaryLimits};
+use go_metro_rtt::{FlowKey, PairKey, PairSummary, PeerHealth, Sample, SummaryLimits};
 
-/// Flows told one by one in one interval; a screen shows a few dozen, and its user filters among the rest.
+/// Flows told one by one in one interval, and pairs; a screen shows a few dozen, and its user filters among the rest.
 const MOST_FLOWS: usize = 4096;
 /// A viewer shows quantiles and needs no choice of samples.
 const LIMITS: SummaryLimits = SummaryLimits {
@@ -20,6 +20,8 @@ const LIMITS: SummaryLimits = SummaryLimits {
 pub(super) struct FlowTap {
     flows: HashMap<FlowKey, PairSummary, foldhash::fast::RandomState>,
     left_out: u64,
+    pairs: HashMap<PairKey, PeerHealth, foldhash::fast::RandomState>,
+    other: PeerHealth,
 }
 
 /// One interval's flows.
@@ -28,6 +30,10 @@ pub(super) struct Tapped {
     pub(super) flows: Vec<(FlowKey, PairSummary)>,
     /// Samples of flows beyond the bound.
     pub(super) left_out: u64,
+    /// What was counted of pairs' connections.
+    pub(super) pairs: HashMap<PairKey, PeerHealth, foldhash::fast::RandomState>,
+    /// The same of those beyond the bound, and of strangers.
+    pub(super) other: PeerHealth,
 }
 
 impl Tapped {
@@ -37,6 +43,10 @@ impl Tapped {
         let mut others = other.flows.into_iter();
         self.flows.extend(others.by_ref().take(room));
         self.left_out += other.left_out + others.map(|(_, summary)| summary.count()).sum::<u64>();
+        for (pair, health) in &other.pairs {
+            room_for(*pair, &mut self.pairs, &mut self.other).merge(health);
+        }
+        self.other.merge(&other.other);
     }
 }
 
@@ -54,7 +64,31 @@ impl FlowTap {
         summary.add(sample, &LIMITS);
     }
 
-    pub(super) fn take(&mut self) -> Tapped {
-        Tapped { flows: self.flows.drain().collect(), left_out: std::mem::take(&mut self.left_out) }
+    /// Adds what was counted of a pair's connections; without a pair, of those that have none of their own.
+    pub(super) fn add_health(&mut self, pair: Option<PairKey>, health: &PeerHealth) {
+        let Self { pairs, other, .. } = self;
+        let counts = match pair {
+            Some(pair) => room_for(pair, pairs, other),
+            None => other,
+        };
+        counts.merge(health);
     }
+
+    pub(super) fn take(&mut self) -> Tapped {
+        Tapped {
+            flows: self.flows.drain().collect(),
+            left_out: std::mem::take(&mut self.left_out),
+            pairs: std::mem::take(&mut self.pairs),
+            other: std::mem::take(&mut self.other),
+        }
+    }
+}
+
+/// Where a pair is counted, as long as there is room for it.
+fn room_for<'a>(
+    pair: PairKey,
+    pairs: &'a mut HashMap<PairKey, PeerHealth, foldhash::fast::RandomState>,
+    other: &'a mut PeerHealth,
+) -> &'a mut PeerHealth {
+    if pairs.len() >= MOST_FLOWS && !pairs.contains_key(&pair) { other } else { pairs.entry(pair).or_default() }
 }

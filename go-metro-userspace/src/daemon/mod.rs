@@ -47,6 +47,8 @@ use crate::metrics::Events;
 use crate::privileges::{self, Needs};
 use crate::status::Live;
 use crate::threads;
+#[cfg(feature = "top")]
+pub(crate) use bases::{Lowest, MINUTE, lowest};
 use capture_thread::{CaptureThread, Event};
 use directory::Directory;
 use events::Hidden;

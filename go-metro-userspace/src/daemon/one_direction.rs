@@ -147,7 +147,7 @@ impl Views {
     pub(super) fn note(&mut self, segment: &Segment, outcome: &Outcome) {
         let view = self.of(segment.flow.ifindex);
         // What the engine calls sent was received where the way to the local end is timed.
-        let timed = matches!(outcome, Outcome::Sent);
+        let timed = matches!(outcome, Outcome::Sent | Outcome::Resent(_));
         let is_sent = timed == (segment.flow.side == Side::Remote);
         let received = view.received.seen;
         let half = if is_sent { &mut view.sent } else { &mut view.received };

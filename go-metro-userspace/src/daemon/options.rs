@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::directory;
 use crate::capture::CaptureError;
-use crate::config::{Backend, Config, Output, SidesWanted};
+use crate::config::{Backend, Config, MetricName, Output, SidesWanted};
 use crate::output::OpenError;
 use crate::status::Live;
 
@@ -26,6 +26,8 @@ pub(crate) struct Overrides {
     pub sides: Option<SidesWanted>,
     /// Report the kernel's own RTT too.
     pub kernel_rtt: bool,
+    /// Count the health of connections, and report it.
+    pub health: bool,
     /// Where Prometheus scrapes.
     pub prometheus_listen: Option<SocketAddr>,
     /// Where `status` and `top` connect.
@@ -61,6 +63,9 @@ impl Overrides {
             config.sides = sides;
         }
         config.kernel_rtt |= self.kernel_rtt;
+        if self.health && !config.wants(MetricName::Health) {
+            config.metrics.push(MetricName::Health);
+        }
         if let Some(filter) = &self.filter {
             config.filter = Some(filter.clone());
         }

@@ -105,7 +105,7 @@ impl Daemon {
             let keeps_flows = changed.iter().all(|key| key.reload != Reload::ReopenFlows);
             self.capture.replace(source, settings.watch, keeps_flows);
         }
-        config.short_idle_ttl().iter().for_each(|short| tracing::warn!("{short}"));
+        config.doubts().iter().for_each(|doubt| tracing::warn!("{}", doubt.what));
         if config.instances.iter().any(|instance| instance.pcap.is_some() && !old.instances.contains(instance)) {
             tracing::warn!("restart to read another capture file");
         }

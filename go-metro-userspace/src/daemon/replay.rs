@@ -40,7 +40,7 @@ pub(super) fn read(
         }
     };
     let wanted = Wanted { filter: &filter, ports: limits.ports, called: Called::KEYS };
-    let mut engine = recorded::measure(&mut source, wanted, 1, (limits.engine, limits.health), &mut sink);
+    let mut engine = recorded::measure(&mut source, wanted, 1, (limits.engine, limits.health_for(false)), &mut sink);
     engine.take_health(|pair, health| summaries.add_health(pair, health));
     let remarks = recorded::remarks(&source, wanted, engine.counters());
     for remark in remarks.into_iter().chain(recorded::coarse_clock(&source, engine.counters())) {

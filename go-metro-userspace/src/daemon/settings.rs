@@ -40,16 +40,35 @@ pub(super) struct Limits {
     pub(super) ports: Ports,
     /// The summaries'.
     pub(super) summaries: SummaryLimits,
-    /// What is counted of connections' health, if that is wanted.
-    pub(super) health: Option<HealthLimits>,
+    /// Those of what is counted of connections' health.
+    pub(super) health: HealthLimits,
+    /// Whether reports have that; else it is counted only while somebody watches.
+    pub(super) reports_health: bool,
+}
+
+impl Default for Limits {
+    /// Those of a configuration that sets none of them.
+    fn default() -> Self {
+        let (engine, summaries) = (EngineConfig::default(), SummaryLimits::default());
+        let health = HealthLimits { max_pairs: summaries.max_pairs, connect_timeout: Duration::from_secs(30) };
+        Self { engine, ports: Ports::ALL, summaries, health, reports_health: false }
+    }
 }
 
 impl Limits {
     pub(super) fn of(config: &Config) -> Self {
-        let health = config
-            .wants(MetricName::Health)
-            .then_some(HealthLimits { max_pairs: config.max_pairs, connect_timeout: config.connect_timeout });
-        Self { engine: engine_config(config), ports: config.ports, summaries: summary_limits(config), health }
+        Self {
+            engine: engine_config(config),
+            ports: config.ports,
+            summaries: summary_limits(config),
+            health: HealthLimits { max_pairs: config.max_pairs, connect_timeout: config.connect_timeout },
+            reports_health: config.wants(MetricName::Health),
+        }
+    }
+
+    /// What is counted of connections' health, for reports or for who watches.
+    pub(super) fn health_for(&self, is_watched: bool) -> Option<HealthLimits> {
+        (self.reports_health || is_watched).then_some(self.health)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use go_metro_rtt::{EngineConfig, Ports, Segment, SummaryLimits};
+use go_metro_rtt::Segment;
 
 use super::capture_thread::simulated::{Measuring, Meter, Origin, Segments};
 use super::settings::Limits;
@@ -24,8 +24,7 @@ impl Daemon {
     ///
     /// There can be no more threads.
     pub fn new(workers: u32) -> io::Result<Self> {
-        let (engine, summaries) = (EngineConfig::default(), SummaryLimits::default());
-        let limits = Limits { engine, ports: Ports::ALL, summaries, health: None };
+        let limits = Limits::default();
         Measuring::by(workers, || Meter::new(&limits, None)).map(Self)
     }
 

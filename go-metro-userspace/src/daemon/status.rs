@@ -1,26 +1,31 @@
 //! What the daemon says when it is asked how it is (docs/status.md).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use go_metro_rtt::PeerHealth;
 
 use super::Daemon;
 use super::capture_thread::CaptureStatus;
 use super::server::{self, Ask, Server, SocketError};
 use crate::capture::ebpf::features;
-use crate::config::Backend;
+use crate::config::{Backend, MetricName};
 use crate::logging::{OnceInAWhile, recent};
 use crate::metrics::{self, Health};
-use crate::output::{Report, Served};
+use crate::output::{NamedPair, Report, Served};
 use crate::privileges::{self, Landlock};
 use crate::status::Status;
 use crate::status::document::{
-    BackendStatus, Counts, FeatureStatus, InterfaceStatus, Kernel, LastReport, LogMessage, PrivilegesStatus, Program,
-    Rates, State, TargetStatus, VERSION,
+    BackendStatus, ConnectionsStatus, Counts, FeatureStatus, InterfaceStatus, Kernel, LastReport, LogMessage,
+    PeerStatus, PrivilegesStatus, Program, Rates, State, TargetStatus, VERSION,
 };
 use crate::targets::hosts;
 use crate::threads;
 
+/// Pairs whose connections had trouble that are told apart: as many as one looks at.
+const TROUBLED: usize = 8;
 /// Most reports whose counters are kept: more come in two intervals only if many are late.
 const MARKS: usize = 16;
 
@@ -53,6 +58,10 @@ pub(super) struct Memory {
     said_lost: OnceInAWhile,
     last_report: Option<LastReport>,
     last_report_at: Instant,
+    /// How all connections did since the start.
+    connections: PeerHealth,
+    /// Pairs of the last report whose connections had trouble.
+    peers: Vec<PeerStatus>,
     /// Why the configuration was not read again, the last time that it was to be.
     pub(super) refused: Option<String>,
     /// Whether somebody removed the status socket, and it is to be made again.
@@ -72,6 +81,25 @@ struct Mark {
     lines_lost: u64,
 }
 
+/// The pairs with something that was sent again or failed, those with most of it first.
+fn troubled(pairs: &[NamedPair]) -> Vec<PeerStatus> {
+    let trouble = |health: &PeerHealth| health.retransmits_total() + health.failed();
+    let mut all: Vec<_> = pairs
+        .iter()
+        .filter_map(|pair| Some((pair, pair.summary.health.as_deref()?)))
+        .filter(|(_, health)| trouble(health) > 0)
+        .collect();
+    all.sort_by_key(|(_, health)| Reverse(trouble(health)));
+    let told = all.into_iter().take(TROUBLED).map(|(pair, health)| PeerStatus {
+        src: pair.src.clone(),
+        dst: pair.dst.clone(),
+        iface: pair.iface.clone(),
+        side: pair.side.map(|side| side.name().to_owned()),
+        counts: Counts::of_peer(health),
+    });
+    told.collect()
+}
+
 impl Memory {
     pub(super) fn new() -> Self {
         let at = Instant::now();
@@ -84,6 +112,8 @@ impl Memory {
             said_lost: OnceInAWhile::default(),
             last_report: None,
             last_report_at: at,
+            connections: PeerHealth::default(),
+            peers: Vec::new(),
             refused: None,
             socket_is_gone: false,
             no_socket: None,
@@ -100,6 +130,10 @@ impl Memory {
             interval_s: report.interval.as_secs_f64(),
             pairs: report.pairs.len() as u64,
         });
+        for health in report.pairs.iter().filter_map(|pair| pair.summary.health.as_deref()) {
+            self.connections.merge(health);
+        }
+        self.peers = troubled(&report.pairs);
         let mark = Mark {
             at: Instant::now(),
             packets: report.health.source.packets.seen,
@@ -244,6 +278,10 @@ impl Daemon {
             drops: group("drops"),
             happened: group("happened"),
             processes: group("processes"),
+            connections: config.wants(MetricName::Health).then(|| ConnectionsStatus {
+                total: Counts::of_peer(&self.memory.connections),
+                peers: self.memory.peers.clone(),
+            }),
             outputs: self.outputs.status(),
             // The wall clock may have been set since.
             last_report: self
@@ -394,6 +432,20 @@ fn since_epoch(time: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pairs_with_trouble_are_told_and_only_those_the_worst_first() {
+        use crate::output::examples::{counted, pair};
+        let mut worse = counted("worse", &[]);
+        worse.summary.health.as_mut().unwrap().resets[0] = 9;
+        let mut fine = counted("fine", &[]);
+        **fine.summary.health.as_mut().unwrap() = PeerHealth { segments: 9, ..PeerHealth::default() };
+        let mut pairs = vec![pair("uncounted", &[1], &[]), counted("bad", &[20]), fine, worse];
+        let names = |pairs: &[NamedPair]| troubled(pairs).into_iter().map(|peer| peer.dst).collect::<Vec<_>>();
+        assert_eq!(names(&pairs), ["worse", "bad"]);
+        pairs.extend((0..20).map(|k| counted(&k.to_string(), &[])));
+        assert_eq!(names(&pairs).len(), TROUBLED);
+    }
 
     #[test]
     fn three_thousand_absent_interfaces_are_one_reason() {

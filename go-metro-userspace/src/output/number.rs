@@ -30,6 +30,15 @@ pub fn short(ms: f64) -> String {
     trimmed(format!("{ms:.decimals$}"))
 }
 
+/// A share in per cent, with two decimals, but for none.
+pub fn per_cent(share: f64) -> String {
+    match share * 100.0 {
+        none if none <= 0.0 => "0 %".to_owned(),
+        little if little < 0.005 => "<0.01 %".to_owned(),
+        share => format!("{share:.2} %"),
+    }
+}
+
 /// The marks of an axis, each with the digits that it takes.
 pub fn marks(values: &[f64]) -> Vec<String> {
     let step = values.windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(f64::INFINITY, f64::min);

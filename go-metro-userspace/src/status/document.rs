@@ -2,11 +2,14 @@
 //!
 //! Times are nanoseconds since the epoch, ages and spans seconds, counters since the daemon started.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use go_metro_rtt::PeerHealth;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::Reading;
+use crate::metrics::pair::{PEER, PeerMetric};
 
 /// The version that this program writes and understands.
 pub(crate) const VERSION: u32 = 1;
@@ -51,6 +54,9 @@ pub(crate) struct Status {
     /// Look-ups of the processes that connections are of (`process_tags`), by what came of them.
     #[serde(default)]
     pub processes: Counts,
+    /// How connections did, where that is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<ConnectionsStatus>,
     /// Where results go.
     pub outputs: Vec<OutputStatus>,
     /// The last report, if there was one.
@@ -227,6 +233,30 @@ impl Counts {
         Self(counts)
     }
 
+    /// What was counted of a pair's connections, below the value of the first label where there are labels.
+    pub(crate) fn of_peer(health: &PeerHealth) -> Self {
+        let count = |metric: &PeerMetric| {
+            let mut each = BTreeMap::new();
+            for (labels, count) in (metric.values)(health) {
+                match labels.first() {
+                    None => return (metric.name.to_owned(), Count::One(count)),
+                    Some((_, value)) => *each.entry((*value).to_owned()).or_default() += count,
+                }
+            }
+            (metric.name.to_owned(), Count::Each(each))
+        };
+        Self(PEER.iter().map(count).collect())
+    }
+
+    /// The numbers by cause that are not zero, largest first; none of a single number.
+    pub(crate) fn each(&self, name: &str) -> Vec<(&str, u64)> {
+        let Some(Count::Each(counts)) = self.0.get(name) else { return Vec::new() };
+        let mut each: Vec<_> = counts.iter().map(|(cause, count)| (cause.as_str(), *count)).collect();
+        each.retain(|(_, count)| *count > 0);
+        each.sort_by_key(|(cause, count)| (Reverse(*count), *cause));
+        each
+    }
+
     /// The same with another number.
     #[must_use]
     pub(crate) fn with(mut self, name: &str, count: u64) -> Self {
@@ -247,6 +277,31 @@ impl Counts {
             None => 0,
         }
     }
+}
+
+/// How connections did, up to the last report (docs/health.md).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ConnectionsStatus {
+    /// All of them since the daemon started.
+    pub total: Counts,
+    /// Pairs of hosts of the last report with something sent again or failed, those with most of it first.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// How the connections of one pair of hosts did in an interval.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PeerStatus {
+    /// This end.
+    pub src: String,
+    /// The other end.
+    pub dst: String,
+    /// On which interface.
+    pub iface: String,
+    /// To which end round trips went, where that is told apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<String>,
+    /// What was counted.
+    pub counts: Counts,
 }
 
 /// How much passes a second.

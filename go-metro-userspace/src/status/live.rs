@@ -1,13 +1,13 @@
-//! What a watched daemon tells each second: the flows that measured something, and its counters.
+//! What a watched daemon tells each second: the flows that measured something, how connections did, and its counters.
 //!
 //! It is for `go-metro top` of the same version; the document of [`super::document`] is the one that others may rely
 //! on.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use go_metro_rtt::PairSummary;
+use go_metro_rtt::{PairSummary, PeerHealth};
 
 /// One second.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -26,6 +26,10 @@ pub(crate) struct Live {
     pub counters: Counters,
     /// Flows that measured something.
     pub flows: Vec<LiveFlow>,
+    /// Pairs of hosts of whose connections something was counted.
+    pub pairs: Vec<LivePair>,
+    /// The same of those that have no pair of their own.
+    pub other: PeerHealth,
 }
 
 /// Counters since the daemon started, but for `flows`.
@@ -68,4 +72,21 @@ pub(crate) struct LiveFlow {
     pub to_local: bool,
     /// What was measured.
     pub summary: PairSummary,
+}
+
+/// One pair of hosts in one second.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LivePair {
+    /// This end.
+    pub local: IpAddr,
+    /// The other end.
+    pub remote: IpAddr,
+    /// What the other end is called, or its address.
+    pub name: String,
+    /// On which interface.
+    pub iface: String,
+    /// Whether it is the remote end that sends what is counted.
+    pub to_local: bool,
+    /// What was counted of its connections.
+    pub health: PeerHealth,
 }

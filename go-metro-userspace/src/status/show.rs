@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use go_metro_common::metric::Text;
 
-use super::document::{Counts, HostStatus, PrivilegesStatus, State, Status};
+use super::document::{Counts, HostStatus, PeerStatus, PrivilegesStatus, State, Status};
+use crate::metrics::pair::PEER;
 use crate::{metrics, terminal};
 
 /// A page of text; lines end with a newline.
@@ -79,6 +80,14 @@ pub(crate) fn page(status: &Status) -> String {
     if status.processes.any() {
         line("processes", words("processes", &status.processes).join(", "));
     }
+    if let Some(connections) = &status.connections {
+        let total = counted(&connections.total);
+        line("connections", if total.is_empty() { "none yet".to_owned() } else { total });
+        for PeerStatus { src, dst, iface, side, counts } in &connections.peers {
+            let side = side.as_ref().map(|side| format!(" ({side})")).unwrap_or_default();
+            line("peer", format!("{src} to {dst}{side} on {iface}: {}", counted(counts)));
+        }
+    }
     for output in &status.outputs {
         line("output", format!("{} {}, {} errors", output.kind, output.destination, output.errors));
     }
@@ -95,6 +104,18 @@ pub(crate) fn page(status: &Status) -> String {
         line(&message.level, format!("{age} ago: {}", message.text));
     }
     text
+}
+
+/// What was counted of connections, as far as there was any: `12 retransmits (8 fast, 4 timeout)`.
+fn counted(counts: &Counts) -> String {
+    let words = |name: &str| name.replace('_', " ");
+    let counted = PEER.iter().map(|metric| metric.name).filter(|name| counts.get(name) > 0).map(|name| {
+        let each: Vec<String> =
+            counts.each(name).into_iter().map(|(cause, count)| format!("{count} {}", words(cause))).collect();
+        let each = if each.is_empty() { String::new() } else { format!(" ({})", each.join(", ")) };
+        format!("{} {}{each}", counts.get(name), words(name))
+    });
+    counted.collect::<Vec<_>>().join(", ")
 }
 
 /// The numbers of a group that people are shown, each with its words.
@@ -170,6 +191,8 @@ fn span(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use go_metro_rtt::{Cause, Connect, PeerHealth, Role};
+
     use super::*;
 
     #[test]
@@ -189,6 +212,25 @@ mod tests {
         privileges.off = Some("sandbox: off".to_owned());
         assert_eq!(sandbox(&privileges), "OFF (sandbox: off); CAP_NET_ADMIN");
         assert_eq!(sandbox(&PrivilegesStatus::default()), "", "an older daemon");
+    }
+
+    #[test]
+    fn what_was_counted_of_connections_is_told_by_cause_as_far_as_there_was_any() {
+        let mut health = PeerHealth { segments: 800, spurious: 1, ..PeerHealth::default() };
+        health.retransmits[Cause::Timeout as usize] = 2;
+        health.retransmits[Cause::TailProbe as usize] = 5;
+        for role in Role::ALL {
+            health.connects[role as usize][Connect::Established as usize] = 2;
+        }
+        let counts = Counts::of_peer(&health);
+        assert_eq!(
+            counted(&counts),
+            "800 segments, 7 retransmits (5 tail probe, 2 timeout), 1 spurious retransmits, 4 connects (4 established)"
+        );
+        // As it comes over the socket.
+        let told = serde_json::to_value(&counts).unwrap();
+        assert_eq!((&told["connects"]["established"], &told["connects"]["refused"]), (&4.into(), &0.into()));
+        assert_eq!(serde_json::from_value::<Counts>(told).unwrap(), counts);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What the user made of the view: which rows, in what order, which one is chosen.
 
-use go_metro_rtt::Stats;
+use std::cmp::Ordering;
+
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use super::columns::Columns;
 use super::model::{Model, Row, RowKey};
 use crate::status::Live;
 
@@ -20,48 +22,28 @@ pub(super) enum Kind {
     Flows,
 }
 
-/// A column that rows can be sorted by: the name, samples, then those of [`NUMBERS`](crate::output::fit::NUMBERS).
+/// What rows are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Column {
-    Dst,
-    Samples,
-    Last,
-    Avg,
-    Min,
-    P50,
-    P95,
-    P99,
-    Max,
-    Jitter,
+pub(super) enum Sort {
+    /// The other end's name.
+    Name,
+    /// One of the columns of numbers that are shown.
+    Number(usize),
 }
 
-impl Column {
-    pub(super) const ALL: [Self; 10] = [
-        Self::Dst,
-        Self::Samples,
-        Self::Last,
-        Self::Avg,
-        Self::Min,
-        Self::P50,
-        Self::P95,
-        Self::P99,
-        Self::Max,
-        Self::Jitter,
-    ];
+impl Sort {
+    /// How many samples there are, which both kinds of columns begin with.
+    const SAMPLES: Self = Self::Number(0);
 
-    /// What rows are sorted by; none for a name.
-    fn value(self, row: &Row, stats: &Stats) -> Option<f64> {
-        let place = Self::ALL.iter().position(|column| *column == self)?;
-        match self {
-            Self::Dst => None,
-            Self::Samples => Some(stats.count() as f64),
-            _ => row.figures.and_then(|figures| figures.get(place - 2).copied().flatten()).map(|figure| figure.ms),
+    fn moved(self, by: isize, columns: Columns) -> Self {
+        let place = match self {
+            Self::Name => 0,
+            Self::Number(at) => at as isize + 1,
+        };
+        match (place + by).rem_euclid(columns.each().len() as isize + 1) {
+            0 => Self::Name,
+            place => Self::Number(place as usize - 1),
         }
-    }
-
-    fn moved(self, by: isize) -> Self {
-        let place = Self::ALL.iter().position(|column| *column == self).unwrap_or(0) as isize;
-        Self::ALL[(place + by).rem_euclid(Self::ALL.len() as isize) as usize]
     }
 }
 
@@ -73,7 +55,8 @@ pub(super) struct App {
     /// Where what is shown comes from.
     pub(super) label: String,
     pub(super) kind: Kind,
-    pub(super) sort: Column,
+    pub(super) columns: Columns,
+    pub(super) sort: Sort,
     pub(super) ascending: bool,
     pub(super) filter: String,
     /// Whether keys go into the filter.
@@ -88,13 +71,14 @@ pub(super) struct App {
 }
 
 impl App {
-    pub(super) fn new(label: String, shows_addresses: bool) -> Self {
+    pub(super) fn new(label: String, shows_addresses: bool, columns: Columns) -> Self {
         Self {
             model: Model { shows_addresses, ..Model::default() },
             frozen: None,
             label,
             kind: Kind::Pairs,
-            sort: Column::Samples,
+            columns,
+            sort: Sort::SAMPLES,
             ascending: false,
             filter: String::new(),
             typing: false,
@@ -131,7 +115,7 @@ impl App {
     }
 
     /// The rows that pass the filter, in their order.
-    pub(super) fn rows(&self) -> Vec<(&RowKey, &Row, &Stats)> {
+    pub(super) fn rows(&self) -> Vec<(&RowKey, &Row)> {
         let model = self.shown();
         let all = match self.kind {
             Kind::Pairs => &model.pairs,
@@ -142,19 +126,25 @@ impl App {
             let text = format!("{} {} {}", key.src, key.dst, key.iface).to_lowercase();
             words.iter().all(|word| text.contains(word.as_str()))
         };
-        let mut rows: Vec<(Option<f64>, &RowKey, &Row, &Stats)> = all
+        // Of some nothing but how their connections do is known.
+        let is_shown = |row: &Row| self.columns == Columns::Health || row.stats().is_some();
+        let value = |row: &Row| match self.sort {
+            Sort::Name => None,
+            Sort::Number(at) => self.columns.each()[at].value(row),
+        };
+        let mut rows: Vec<(Option<f64>, &RowKey, &Row)> = all
             .iter()
-            .filter(|(key, _)| passes(key))
-            .filter_map(|(key, row)| row.stats().map(|stats| (self.sort.value(row, stats), key, row, stats)))
+            .filter(|(key, row)| is_shown(row) && passes(key))
+            .map(|(key, row)| (value(row), key, row))
             .collect();
         rows.sort_by(|(a, a_key, ..), (b, b_key, ..)| {
-            let by_value = a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);
+            let by_value = a.partial_cmp(b).unwrap_or(Ordering::Equal);
             let by_value = if self.ascending { by_value } else { by_value.reverse() };
             let names = a_key.cmp(b_key);
-            let by_name = if self.sort == Column::Dst && !self.ascending { names.reverse() } else { names };
+            let by_name = if self.sort == Sort::Name && !self.ascending { names.reverse() } else { names };
             by_value.then(by_name)
         });
-        rows.into_iter().map(|(_, key, row, stats)| (key, row, stats)).collect()
+        rows.into_iter().map(|(_, key, row)| (key, row)).collect()
     }
 
     /// Takes a key.
@@ -184,13 +174,20 @@ impl App {
                 self.kind = if self.kind == Kind::Pairs { Kind::Flows } else { Kind::Pairs };
                 self.chosen = None;
             }
+            KeyCode::Char('m') => {
+                self.columns = self.columns.other();
+                // The others have other numbers.
+                if self.sort != Sort::Name {
+                    self.sort_by(Sort::SAMPLES);
+                }
+            }
             KeyCode::Char('c') => {
                 self.model.clear();
                 self.frozen = None;
             }
             KeyCode::Char('r') => self.ascending = !self.ascending,
-            KeyCode::Left | KeyCode::Char('<') => self.sort_by(self.sort.moved(-1)),
-            KeyCode::Right | KeyCode::Char('>' | 's') => self.sort_by(self.sort.moved(1)),
+            KeyCode::Left | KeyCode::Char('<') => self.sort_by(self.sort.moved(-1, self.columns)),
+            KeyCode::Right | KeyCode::Char('>' | 's') => self.sort_by(self.sort.moved(1, self.columns)),
             KeyCode::Down | KeyCode::Char('j') => self.choose(1),
             KeyCode::Up | KeyCode::Char('k') => self.choose(-1),
             KeyCode::PageDown => self.choose(self.page as isize),
@@ -219,9 +216,9 @@ impl App {
     }
 
     /// Names are read from A, numbers from the largest.
-    fn sort_by(&mut self, column: Column) {
+    fn sort_by(&mut self, column: Sort) {
         self.sort = column;
-        self.ascending = column == Column::Dst;
+        self.ascending = column == Sort::Name;
     }
 
     fn choose(&mut self, by: isize) {

@@ -1,10 +1,11 @@
 //! `go-metro top`: a full screen of what is measured, as it is measured.
 //!
 //! The way of one second: a [`Live`] comes from a daemon in this process, or from a daemon's status socket; [`model`]
-//! adds it up; [`app`] is what the user made of the view with the keys of the keyboard; [`screen`] draws both. The
-//! terminal is given back however it ends.
+//! adds it up; [`app`] is what the user made of the view with the keys of the keyboard; [`screen`] draws both, in the
+//! columns that [`columns`] has. The terminal is given back however it ends.
 
 mod app;
+mod columns;
 mod model;
 mod screen;
 
@@ -31,6 +32,7 @@ use crate::status::client::{self, AskError};
 use crate::terminal::{is_printable, printable};
 use crate::threads;
 use app::{App, Wish};
+pub(crate) use columns::Columns;
 
 /// Longest wait for a key before the rest is looked after.
 const TICK: Duration = Duration::from_millis(50);
@@ -68,13 +70,13 @@ pub(crate) enum TopError {
 /// What a thread that provides seconds came to.
 type Ended = Result<(), TopError>;
 
-/// Shows, with addresses instead of names if they are wanted, until the user has seen enough, a signal comes, or what
-/// is shown ends.
+/// Shows, with addresses instead of names if they are wanted and these columns first, until the user has seen enough, a
+/// signal comes, or what is shown ends.
 ///
 /// # Errors
 ///
 /// It cannot start, or what is shown failed.
-pub(crate) fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
+pub(crate) fn run(from: From, shows_addresses: bool, columns: Columns) -> Result<(), TopError> {
     let (sender, seconds) = mpsc::channel(BACKLOG);
     let stop = Arc::new(AtomicBool::new(false));
     // Before there is a thread.
@@ -103,7 +105,7 @@ pub(crate) fn run(from: From, shows_addresses: bool) -> Result<(), TopError> {
     let mut terminal = ratatui::try_init_with_options(TerminalOptions { viewport })?;
     // With options it is not entered, but left all the same.
     execute!(terminal.backend_mut(), EnterAlternateScreen)?;
-    let shown = show(&mut terminal, App::new(label, shows_addresses), seconds, &source, &stop);
+    let shown = show(&mut terminal, App::new(label, shows_addresses, columns), seconds, &source, &stop);
     // tmux, resized meanwhile, would leave a piece of what is drawn in the shell's lines.
     let _ = terminal.clear();
     // A terminal that is gone cannot be told of it.

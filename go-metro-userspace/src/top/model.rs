@@ -1,13 +1,16 @@
-//! What was measured since the view was opened: pairs and flows, each with its statistics and its last two minutes.
+//! What was measured since the view was opened: pairs and flows, each with its statistics and its last two minutes, and
+//! how the connections of each pair did.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-use go_metro_rtt::{Figure, PairSummary, Stats};
+use go_metro_rtt::{Figure, PairSummary, PeerHealth, Rtt, Stats};
 
+use crate::daemon::{self, Lowest};
 use crate::output;
+use crate::output::naming::OTHER;
 use crate::status::Live;
-use crate::status::live::{Counters, LiveFlow};
+use crate::status::live::{Counters, LivePair};
 use crate::terminal::printable;
 
 /// Seconds of history.
@@ -24,14 +27,28 @@ pub(super) struct RowKey {
     pub(super) to_local: bool,
 }
 
+/// What a second had.
+#[derive(Clone, Copy, Debug, Default)]
+struct Second {
+    /// The sum of the samples, in milliseconds.
+    sum: f64,
+    /// How many samples.
+    count: u64,
+    /// Segments that were sent again.
+    resent: u64,
+}
+
 /// One pair, or one flow.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Row {
     pub(super) summary: PairSummary,
-    /// The sum of each second's samples in milliseconds and how many there were, newest last.
-    history: VecDeque<(f64, u64)>,
+    /// Each second, newest last.
+    history: VecDeque<Second>,
     /// The second of the newest entry.
     newest: u64,
+    lowest: Option<Lowest>,
+    /// The lowest round trip of the last ten minutes, as far as they were watched.
+    pub(super) base: Option<Rtt>,
     /// The columns of numbers ([`output::fit::NUMBERS`]), made once a second and not for each frame.
     pub(super) figures: Option<[Option<Figure>; 8]>,
 }
@@ -49,10 +66,18 @@ impl Row {
 
     /// The mean of each of the last `seconds`, the newest last, as of second `now`.
     pub(super) fn history(&self, now: u64, seconds: usize) -> Vec<Option<f64>> {
+        self.seconds(now, seconds, |second| (second.count > 0).then(|| second.sum / second.count as f64))
+    }
+
+    /// The same of how many segments were sent again.
+    pub(super) fn resent(&self, now: u64, seconds: usize) -> Vec<u64> {
+        self.seconds(now, seconds, |second| second.resent)
+    }
+
+    fn seconds<T: Clone + Default>(&self, now: u64, seconds: usize, of: impl Fn(&Second) -> T) -> Vec<T> {
         let silent = usize::try_from(now.saturating_sub(self.newest)).unwrap_or(usize::MAX).min(seconds);
-        let mean = |(sum, count): &(f64, u64)| (*count > 0).then(|| sum / *count as f64);
-        let known = self.history.iter().rev().map(mean).chain(std::iter::repeat(None));
-        let mut newest_first: Vec<Option<f64>> = std::iter::repeat_n(None, silent).chain(known).take(seconds).collect();
+        let known = self.history.iter().rev().map(of).chain(std::iter::repeat(T::default()));
+        let mut newest_first: Vec<T> = std::iter::repeat_n(T::default(), silent).chain(known).take(seconds).collect();
         newest_first.reverse();
         newest_first
     }
@@ -61,27 +86,39 @@ impl Row {
         if self.newest != second || self.history.is_empty() {
             let gap = if self.history.is_empty() { 1 } else { second - self.newest };
             for _ in 0..gap.min(HISTORY as u64) {
-                self.history.push_back((0.0, 0));
+                self.history.push_back(Second::default());
             }
             self.history.drain(..self.history.len().saturating_sub(HISTORY));
             self.newest = second;
         }
         let stats = summary.data.as_ref().or(summary.connect.as_ref());
         // Several flows of a pair in one second come one by one.
-        if let (Some((sum, count)), Some(stats)) = (self.history.back_mut(), stats) {
-            *sum += stats.sum_seconds() * 1e3;
-            *count += stats.count();
+        if let Some(of) = self.history.back_mut() {
+            of.sum += stats.map_or(0.0, |stats| stats.sum_seconds() * 1e3);
+            of.count += stats.map_or(0, Stats::count);
+            of.resent += summary.health.as_deref().map_or(0, PeerHealth::retransmits_total);
+        }
+        if let Some(rtt) = daemon::lowest(summary) {
+            let minute = second / daemon::MINUTE.as_secs();
+            self.base = self.lowest.get_or_insert_with(|| Lowest::new(minute)).add(minute, rtt);
         }
         self.summary.merge(summary);
-        self.figures = self.stats().map(|stats| output::columns(stats, stats.mean_ms()));
+        if stats.is_some() {
+            self.figures = self.stats().map(|stats| output::columns(stats, stats.mean_ms()));
+        }
     }
 
     /// Takes another row in, from before this one's name was known.
     fn join(&mut self, earlier: Self) {
-        let Self { summary, history, newest, .. } = earlier;
+        let Self { summary, history, newest, lowest, .. } = earlier;
         if self.history.is_empty() {
             (self.history, self.newest) = (history, newest);
         }
+        match (&mut self.lowest, lowest) {
+            (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (mine, theirs) => *mine = mine.or(theirs),
+        }
+        self.base = self.lowest.as_ref().and_then(Lowest::lowest);
         let mut whole = summary;
         whole.merge(&self.summary);
         self.summary = whole;
@@ -129,6 +166,7 @@ impl Model {
         }
         for flow in &live.flows {
             let (address, port) = (flow.remote.ip(), flow.remote.port());
+            let name = learn(&mut self.names, self.shows_addresses, address, &flow.name);
             let key =
                 |src: String, dst: String| RowKey { src, dst, iface: shown(&flow.iface), to_local: flow.to_local };
             let keys = |name: Option<&str>| {
@@ -136,24 +174,29 @@ impl Model {
                 let with_port = name.map_or_else(|| flow.remote.to_string(), |name| format!("{name}:{port}"));
                 (key(flow.local.ip().to_string(), bare), key(flow.local.to_string(), with_port))
             };
-            let name = printable(&flow.name);
-            let is_new = self.names.get(&address).is_none_or(|known| *known != name);
-            if !self.shows_addresses && is_new && name != address.to_string() {
-                self.names.insert(address, name.into_owned());
-            }
-            let name = self.names.get(&address).map(String::as_str);
             let (pair, one) = keys(name);
             if name.is_some() {
                 let (bare_pair, bare_one) = keys(None);
-                for (rows, bare, now) in [(&mut self.pairs, bare_pair, &pair), (&mut self.flows, bare_one, &one)] {
-                    if let Some(earlier) = rows.remove(&bare) {
-                        rows.entry(now.clone()).or_default().join(earlier);
-                        renamed.push((bare, now.clone()));
-                    }
-                }
+                renamed.extend(rename(&mut self.pairs, bare_pair, &pair));
+                renamed.extend(rename(&mut self.flows, bare_one, &one));
             }
-            add(&mut self.pairs, pair, self.second, flow);
-            add(&mut self.flows, one, self.second, flow);
+            add(&mut self.pairs, pair, self.second, &flow.summary);
+            add(&mut self.flows, one, self.second, &flow.summary);
+        }
+        for LivePair { local, remote, name, iface, to_local, health } in &live.pairs {
+            let name = learn(&mut self.names, self.shows_addresses, *remote, name);
+            let key = |dst: String| RowKey { src: local.to_string(), dst, iface: shown(iface), to_local: *to_local };
+            let bare = key(remote.to_string());
+            let pair = name.map_or_else(|| bare.clone(), |name| key(name.to_owned()));
+            if name.is_some() {
+                renamed.extend(rename(&mut self.pairs, bare, &pair));
+            }
+            add(&mut self.pairs, pair, self.second, &counted(health));
+        }
+        if live.other != PeerHealth::default() {
+            let [dst, src, iface] = [OTHER; 3].map(str::to_owned);
+            let key = RowKey { dst, src, iface, to_local: false };
+            add(&mut self.pairs, key, self.second, &counted(&live.other));
         }
         renamed
     }
@@ -165,12 +208,39 @@ impl Model {
     }
 }
 
-fn add(rows: &mut HashMap<RowKey, Row>, key: RowKey, second: u64, flow: &LiveFlow) {
+/// What an address is called, now that a daemon has called it this.
+fn learn<'a>(
+    names: &'a mut HashMap<IpAddr, String>,
+    shows_addresses: bool,
+    address: IpAddr,
+    name: &str,
+) -> Option<&'a str> {
+    let name = printable(name);
+    let is_new = names.get(&address).is_none_or(|known| *known != name);
+    if !shows_addresses && is_new && name != address.to_string() {
+        names.insert(address, name.into_owned());
+    }
+    names.get(&address).map(String::as_str)
+}
+
+/// Has the row of an address go by its name: its keys before and after, if there was one.
+fn rename(rows: &mut HashMap<RowKey, Row>, bare: RowKey, now: &RowKey) -> Option<(RowKey, RowKey)> {
+    let earlier = rows.remove(&bare)?;
+    rows.entry(now.clone()).or_default().join(earlier);
+    Some((bare, now.clone()))
+}
+
+/// A summary of nothing but how connections did.
+fn counted(health: &PeerHealth) -> PairSummary {
+    PairSummary { health: Some(Box::new(*health)), ..PairSummary::default() }
+}
+
+fn add(rows: &mut HashMap<RowKey, Row>, key: RowKey, second: u64, summary: &PairSummary) {
     if !rows.contains_key(&key) && rows.len() >= MOST_ROWS {
         let silent = rows.iter().min_by_key(|(_, row)| row.newest).map(|(key, _)| key.clone());
         silent.and_then(|key| rows.remove(&key));
     }
-    rows.entry(key).or_default().add(second, &flow.summary);
+    rows.entry(key).or_default().add(second, summary);
 }
 
 /// How many values lie between each two of `bins` + 1 even bounds from the smallest to the 99th percentile, and how

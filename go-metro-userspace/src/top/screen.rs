@@ -1,7 +1,7 @@
 //! The screen: a title, the drops, the table, the chosen row at closer look, and the keys. What does not fit is left
 //! out whole, as [`fit`] says.
 
-use go_metro_rtt::{Figure, Stats};
+use go_metro_rtt::{PeerHealth, Stats};
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -9,8 +9,10 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph, RenderDirection, Sparkline, Wrap};
 
-use super::app::{App, Column, Kind};
+use super::app::{App, Kind, Sort};
+use super::columns::{Columns, Level, short_count, short_ms};
 use super::model::{HISTORY, Model, Row, RowKey, distribution};
+use crate::metrics::pair::PEER;
 use crate::output::fit::{self, Claim, Order};
 use crate::output::number;
 use crate::terminal;
@@ -25,6 +27,8 @@ const LEAST: u16 = 6;
 const COUNT: u16 = 8;
 /// Below this width the closer look has no distribution.
 const ROOMY: u16 = 64;
+/// Below this width counts follow their names.
+const WIDE_COUNTS: usize = 50;
 /// Seconds of the trend.
 const TREND: usize = 12;
 
@@ -34,6 +38,7 @@ const TO_LOCAL: &str = "←";
 const TITLE: Style = Style::new().add_modifier(Modifier::BOLD);
 const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
 const ALARM: Style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
+const NOTABLE: Style = Style::new().fg(Color::Yellow);
 const CHOSEN: Style = Style::new().add_modifier(Modifier::REVERSED);
 const ACCENT: Style = Style::new().fg(Color::Cyan);
 
@@ -154,13 +159,27 @@ struct Cells {
     /// This end's port, of a flow.
     port: Option<u16>,
     iface: String,
-    numbers: Vec<String>,
+    numbers: Vec<(String, Style)>,
     trend: String,
 }
 
+/// How a cell is written.
+fn style_of(level: Level) -> Style {
+    match level {
+        Level::Quiet => Style::new(),
+        Level::Notable => NOTABLE,
+        Level::Bad => ALARM,
+    }
+}
+
 impl Cells {
-    fn of(key: &RowKey, row: &Row, stats: &Stats, second: u64, has_both: bool) -> Self {
-        let figures = row.figures.iter().flatten().map(|figure| shown(*figure));
+    fn of(key: &RowKey, row: &Row, columns: Columns, second: u64, has_both: bool) -> Self {
+        let course = match columns {
+            Columns::Times => row.history(second, TREND),
+            Columns::Health => {
+                row.resent(second, TREND).iter().map(|count| (*count > 0).then_some(*count as f64)).collect()
+            }
+        };
         Self {
             src: key.src.clone(),
             dst: key.dst.clone(),
@@ -169,11 +188,11 @@ impl Cells {
                 (false, true) => " ",
                 (false, false) => "",
             },
-            note: if row.is_connect() { " (connect)".to_owned() } else { String::new() },
+            note: if row.is_connect() && row.stats().is_some() { " (connect)".to_owned() } else { String::new() },
             port: local_port(key),
             iface: key.iface.clone(),
-            numbers: std::iter::once(short_count(stats.count())).chain(figures).collect(),
-            trend: trend(&row.history(second, TREND)),
+            numbers: columns.each().iter().map(|column| (column.cell(row), style_of(column.level(row)))).collect(),
+            trend: trend(&course),
         }
     }
 }
@@ -183,14 +202,14 @@ fn draw_table(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
     app.page = usize::from(body.height.saturating_sub(1)).max(1);
     let second = app.shown().second;
     let rows = app.rows();
-    let place = app.chosen.as_ref().and_then(|chosen| rows.iter().position(|(key, ..)| *key == chosen));
+    let place = app.chosen.as_ref().and_then(|chosen| rows.iter().position(|(key, _)| *key == chosen));
     let place = place.unwrap_or(0).min(rows.len().saturating_sub(1));
     // As far as the chosen row needs, no further than the last row allows.
     let first = app.first.clamp((place + 1).saturating_sub(app.page), place).min(rows.len().saturating_sub(app.page));
-    let has_both = rows.iter().any(|(key, ..)| key.to_local) && rows.iter().any(|(key, ..)| !key.to_local);
+    let has_both = rows.iter().any(|(key, _)| key.to_local) && rows.iter().any(|(key, _)| !key.to_local);
     let cells = rows.iter().skip(first).take(app.page);
-    let cells: Vec<Cells> = cells.map(|(key, row, stats)| Cells::of(key, row, stats, second, has_both)).collect();
-    let chosen = rows.get(place).map(|(key, ..)| (*key).clone());
+    let cells: Vec<Cells> = cells.map(|(key, row)| Cells::of(key, row, app.columns, second, has_both)).collect();
+    let chosen = rows.get(place).map(|(key, _)| (*key).clone());
     let all = rows.len();
     drop(rows);
     (app.first, app.chosen) = (first, chosen);
@@ -215,22 +234,21 @@ fn draw_table(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
 
 /// The rows under their header, in the columns that fit; or the width that they need at least.
 fn table(app: &App, cells: &[Cells], width: usize, chosen: Option<usize>) -> Result<Vec<Line<'static>>, usize> {
-    let mark = |column: Column| match (column == app.sort, app.ascending) {
+    let mark = |column: Sort| match (column == app.sort, app.ascending) {
         (false, _) => "",
         (true, true) => "▲",
         (true, false) => "▼",
     };
-    let numbers = std::iter::once(("samples", Order::Samples)).chain(fit::NUMBERS).zip(&Column::ALL[1..]);
-    let numbers: Vec<(String, Order, bool)> = numbers
-        .map(|((title, order), column)| {
-            let is_sorted = *column == app.sort;
-            let order = if is_sorted && order != Order::Always { Order::Sorted } else { order };
-            (format!("{}{title}", mark(*column)), order, is_sorted)
-        })
-        .collect();
+    let columns = app.columns.each();
+    let numbers = columns.iter().enumerate().map(|(at, column)| {
+        let is_sorted = app.sort == Sort::Number(at);
+        let order = if is_sorted && column.order != Order::Always { Order::Sorted } else { column.order };
+        (format!("{}{}", mark(Sort::Number(at)), column.title), order, is_sorted)
+    });
+    let numbers: Vec<(String, Order, bool)> = numbers.collect();
     let widest =
         |title: &str, of: &dyn Fn(&Cells) -> usize| cells.iter().map(of).chain([fit::width(title)]).max().unwrap_or(0);
-    let dst_title = format!("dst{}", mark(Column::Dst));
+    let dst_title = format!("dst{}", mark(Sort::Name));
     // What tells parallel flows apart, where there is no room for the whole of this end.
     let port = |cells: &Cells| if cells.port.is_some() { 6 } else { 0 };
     let mut claims = vec![
@@ -245,15 +263,14 @@ fn table(app: &App, cells: &[Cells], width: usize, chosen: Option<usize>) -> Res
         Claim::name(Order::Interface, 5, cells.iter().map(|cells| (fit::width(&cells.iface), 0))),
     ];
     claims.extend(numbers.iter().enumerate().map(|(at, (title, order, _))| {
-        // Numbers come and go; columns of the usual width stay where they are.
-        let usual = if at == 0 { 8 } else { 6 };
-        Claim::number(
-            *order,
-            widest(title, &|cells| cells.numbers.get(at).map_or(0, |cell| fit::width(cell))).max(usual),
-        )
+        let cell = |cells: &Cells| cells.numbers.get(at).map_or(0, |(cell, _)| fit::width(cell));
+        Claim::number(*order, widest(title, &cell).max(columns[at].width))
     }));
-    let trend_title = format!("last {TREND} s");
-    claims.push(Claim::number(Order::Trend, TREND));
+    let trend_title = match app.columns {
+        Columns::Times => format!("last {TREND} s"),
+        Columns::Health => format!("again, {TREND} s"),
+    };
+    claims.push(Claim::number(Order::Trend, TREND.max(fit::width(&trend_title))));
     let widths = fit::widths(&claims, width)?;
     let heading =
         |text: String, is_sorted: bool| Span::styled(text, if is_sorted { TITLE.patch(ACCENT) } else { TITLE });
@@ -269,7 +286,7 @@ fn table(app: &App, cells: &[Cells], width: usize, chosen: Option<usize>) -> Res
     };
     let mut header = vec![
         widths[0].map(|width| heading(fit::left("src", width), false)),
-        widths[1].map(|width| heading(fit::left(&dst_title, width), app.sort == Column::Dst)),
+        widths[1].map(|width| heading(fit::left(&dst_title, width), app.sort == Sort::Name)),
         widths[2].map(|width| heading(fit::left("iface", width), false)),
     ];
     header.extend(
@@ -297,9 +314,9 @@ fn table(app: &App, cells: &[Cells], width: usize, chosen: Option<usize>) -> Res
             row.numbers
                 .iter()
                 .zip(&widths[3..])
-                .map(|(cell, width)| width.map(|width| Span::raw(fit::right(cell, width)))),
+                .map(|((cell, style), width)| width.map(|width| Span::styled(fit::right(cell, width), *style))),
         );
-        spans.push(last.map(|_| Span::styled(row.trend.clone(), ACCENT)));
+        spans.push(last.map(|_| Span::styled(row.trend.clone(), accent(app.columns))));
         let line = joined(spans);
         let padding = width.saturating_sub(line.width());
         let line = if padding > 0 { joined_to(line, padding) } else { line };
@@ -314,11 +331,19 @@ fn joined_to(mut line: Line<'static>, padding: usize) -> Line<'static> {
     line
 }
 
-/// The chosen row: its names whole, its figures, its course and its distribution.
+/// What a course is drawn with.
+fn accent(columns: Columns) -> Style {
+    match columns {
+        Columns::Times => ACCENT,
+        Columns::Health => NOTABLE,
+    }
+}
+
+/// The chosen row: its names whole, its figures, its course, and its distribution or what was counted.
 fn draw_closer(frame: &mut Frame<'_>, app: &App, area: Rect) {
     let rows = app.rows();
-    let found = app.chosen.as_ref().and_then(|chosen| rows.iter().find(|(key, ..)| *key == chosen));
-    let Some((key, row, stats)) = found else {
+    let found = app.chosen.as_ref().and_then(|chosen| rows.iter().find(|(key, _)| *key == chosen));
+    let Some((key, row)) = found else {
         frame.render_widget(Block::new().borders(Borders::TOP).title(Span::styled(" nothing chosen ", TITLE)), area);
         return;
     };
@@ -340,18 +365,8 @@ fn draw_closer(frame: &mut Frame<'_>, app: &App, area: Rect) {
         above.extend(characters.map(|text| Line::from(Span::styled(text, TITLE))));
     }
     if area.width < ROOMY {
-        let numbers = fit::NUMBERS.iter().zip(row.figures.iter().flatten());
-        let mut words: Vec<String> =
-            numbers.map(|((title, _), figure)| format!("{title} {}", shown(*figure))).collect();
-        words.insert(0, format!("samples {}", short_count(stats.count())));
-        while !words.is_empty() {
-            let part = fit::parts(words.clone(), width);
-            if part.is_empty() {
-                break;
-            }
-            words.retain(|word| !part.contains(word));
-            above.push(Line::from(Span::styled(part.join("  "), FAINT)));
-        }
+        let words = app.columns.each().iter().map(|column| format!("{} {}", column.title, column.cell(row)));
+        above.extend(wrapped(words, width).map(|line| Line::from(Span::styled(line, FAINT))));
     }
     let lines = (above.len() as u16).min(inner.height);
     frame.render_widget(Paragraph::new(above), Rect { height: lines, ..inner });
@@ -360,41 +375,111 @@ fn draw_closer(frame: &mut Frame<'_>, app: &App, area: Rect) {
         return;
     }
     if area.width < ROOMY {
-        draw_course(frame, row, app.shown(), inner);
+        draw_course(frame, app, row, inner);
         return;
     }
     let [course, gap, shape] =
         Layout::horizontal([Constraint::Percentage(50), Constraint::Length(2), Constraint::Percentage(50)])
             .areas(inner);
     let _ = gap;
-    draw_course(frame, row, app.shown(), course);
-    draw_shape(frame, stats, shape);
+    draw_course(frame, app, row, course);
+    match (app.columns, row.stats()) {
+        (Columns::Times, Some(stats)) => draw_shape(frame, stats, shape),
+        (Columns::Times, None) => {}
+        (Columns::Health, _) => draw_counts(frame, app.kind, row.summary.health.as_deref(), shape),
+    }
 }
 
-fn draw_course(frame: &mut Frame<'_>, row: &Row, model: &Model, area: Rect) {
+/// These words over as many lines as they take.
+fn wrapped(words: impl Iterator<Item = String>, width: usize) -> impl Iterator<Item = String> {
+    let mut words: Vec<String> = words.collect();
+    std::iter::from_fn(move || {
+        let mut part = fit::parts(words.clone(), width);
+        if part.is_empty() {
+            // One that is wider than a line has one of its own.
+            part.extend(words.first().cloned());
+        }
+        words.retain(|word| !part.contains(word));
+        Some(part.join("  ")).filter(|line| !line.is_empty())
+    })
+}
+
+/// All that was counted of a pair's connections, a line a metric: of those with labels what is not zero.
+fn draw_counts(frame: &mut Frame<'_>, kind: Kind, health: Option<&PeerHealth>, area: Rect) {
+    let Some(health) = health else {
+        let why = match kind {
+            Kind::Pairs => "nothing was counted of its connections",
+            Kind::Flows => "counted of pairs, not of single flows",
+        };
+        frame.render_widget(Span::styled(fit::longest([why], area.width.into()), FAINT), area);
+        return;
+    };
+    let name = |name: &str| name.replace('_', " ");
+    let width = usize::from(area.width);
+    // Names have a column of their own where there is room for one.
+    let widest = PEER.iter().map(|metric| fit::width(metric.name)).max().unwrap_or(0);
+    let column = if width >= WIDE_COUNTS { widest } else { 0 };
+    let mut lines = Vec::new();
+    for metric in PEER {
+        let counts = (metric.values)(health).into_iter().filter(|(_, count)| *count > 0);
+        let words = counts.map(|(labels, count)| {
+            let labels = labels.iter().map(|(_, value)| name(value) + " ");
+            labels.collect::<String>() + &short_count(count)
+        });
+        let style = if metric.is_bad { NOTABLE } else { Style::new() };
+        let first = format!("{:<column$} ", name(metric.name));
+        let rest = " ".repeat(if column > 0 { column + 1 } else { 2 });
+        let mut values = wrapped(words, width.saturating_sub(fit::width(&first))).peekable();
+        let is_none = values.peek().is_none();
+        let all = values.chain(is_none.then(|| "0".to_owned()));
+        lines.extend(all.enumerate().map(|(at, text)| {
+            let title = if at == 0 { first.clone() } else { rest.clone() };
+            let style = if is_none { FAINT } else { style };
+            Line::from(vec![Span::styled(title, FAINT), Span::styled(text, style)])
+        }));
+    }
+    frame.render_widget(Paragraph::new(lines), area);
+}
+
+fn draw_course(frame: &mut Frame<'_>, app: &App, row: &Row, area: Rect) {
+    let model = app.shown();
     // No longer than has been watched.
     let watched = usize::try_from(model.second).unwrap_or(usize::MAX);
     let seconds = usize::from(area.width).min(HISTORY).min(watched);
+    let [label, chart] = Layout::vertical([Constraint::Length(1), Constraint::Min(1)]).areas(area);
+    let (text, bars) = match app.columns {
+        Columns::Times => times_course(row, model, seconds),
+        Columns::Health => resent_course(row, model, seconds),
+    };
+    frame.render_widget(Span::styled(fit::parts([text], area.width.into()).concat(), FAINT), label);
+    let spark = Sparkline::default()
+        .data(bars.iter().rev().copied())
+        .max(bars.iter().flatten().copied().max().unwrap_or(1).max(1))
+        .direction(RenderDirection::RightToLeft)
+        .style(accent(app.columns));
+    frame.render_widget(spark, chart);
+}
+
+/// A line on the mean of each second, and its bars.
+fn times_course(row: &Row, model: &Model, seconds: usize) -> (String, Vec<Option<u64>>) {
     let history = row.history(model.second, seconds);
     let known = || history.iter().flatten().copied();
     let (low, high) = (known().fold(f64::MAX, f64::min), known().fold(0.0, f64::max));
-    let [label, chart] = Layout::vertical([Constraint::Length(1), Constraint::Min(1)]).areas(area);
     if known().next().is_none() {
-        frame.render_widget(Span::styled(format!("silent for {seconds} s"), FAINT), label);
-        return;
+        return (format!("silent for {seconds} s"), Vec::new());
     }
-    let text = format!("last {seconds} s: {} to {} ms", short_ms(low), short_ms(high));
-    let text = fit::parts([text], area.width.into()).concat();
-    frame.render_widget(Span::styled(text, FAINT), label);
     // From a little below the lowest, so that small changes of a long way are seen.
     let floor = (low - (high - low) * 0.15).max(0.0).min(low * 0.98);
-    let bars = history.iter().rev().map(|mean| mean.map(|mean| (((mean - floor) * 1000.0) as u64).max(1)));
-    let spark = Sparkline::default()
-        .data(bars)
-        .max((((high - floor) * 1000.0) as u64).max(1))
-        .direction(RenderDirection::RightToLeft)
-        .style(ACCENT);
-    frame.render_widget(spark, chart);
+    let bars = history.iter().map(|mean| mean.map(|mean| (((mean - floor) * 1000.0) as u64).max(1)));
+    (format!("last {seconds} s: {} to {} ms", short_ms(low), short_ms(high)), bars.collect())
+}
+
+/// A line on what was sent again in each second, and its bars.
+fn resent_course(row: &Row, model: &Model, seconds: usize) -> (String, Vec<Option<u64>>) {
+    let history = row.resent(model.second, seconds);
+    let all: u64 = history.iter().sum();
+    let text = format!("sent again in the last {seconds} s: {}", short_count(all));
+    (text, history.into_iter().map(|count| (count > 0).then_some(count)).collect())
 }
 
 fn draw_shape(frame: &mut Frame<'_>, stats: &Stats, area: Rect) {
@@ -428,11 +513,10 @@ fn keys_line(app: &App, width: u16) -> Line<'static> {
     if !app.filter.is_empty() {
         words.push(Word(format!("filter: {}  Esc clear", app.filter), TITLE));
     }
-    let keys = ["q quit", "↑↓ choose", "←→ sort", "r reverse", "/ filter", "Tab flows", "space pause", "h help"];
-    let keys = keys
-        .into_iter()
-        .map(|key| if app.kind == Kind::Flows { key.replace("flows", "pairs") } else { key.to_owned() });
-    words.extend(keys.map(|key| Word(key, Style::new())));
+    let others = if app.kind == Kind::Flows { "Tab pairs" } else { "Tab flows" };
+    let columns = if app.columns == Columns::Health { "m times" } else { "m health" };
+    let keys = ["q quit", "↑↓ choose", "←→ sort", "h help", columns, "/ filter", others, "r reverse", "space pause"];
+    words.extend(keys.map(|key| Word(key.to_owned(), Style::new())));
     let mut spans = Vec::new();
     for Word(text, style) in fit::parts(words, width.into()) {
         if !spans.is_empty() {
@@ -449,11 +533,12 @@ fn keys_line(app: &App, width: u16) -> Line<'static> {
     Line::from(spans)
 }
 
-const HELP: [(&str, &str); 13] = [
+const HELP: [(&str, &str); 16] = [
     ("↑ ↓ j k", "choose a row; PgUp, PgDn, Home, End too"),
     ("← → < >", "sort by the column to the left, to the right"),
     ("r", "the other way round"),
     ("Tab f", "host pairs, or single flows"),
+    ("m", "round-trip times, or health of connections"),
     ("/", "filter: words that src, dst or iface contain"),
     ("Esc", "clear the filter; quit"),
     ("space p", "pause; what comes meanwhile is not lost"),
@@ -463,6 +548,8 @@ const HELP: [(&str, &str); 13] = [
     ("←ADDRESS", "round trips to this end: --sides local or both"),
     ("lost", "records that a full buffer cost: see ring_size"),
     ("rejected", "acknowledgements that cannot be timed surely"),
+    ("resent", "share of segments sent again: yellow 0.1 %, red 1 %"),
+    ("failed", "refused, reset, or not opened in time"),
 ];
 
 fn draw_help(frame: &mut Frame<'_>, area: Rect) {
@@ -483,32 +570,6 @@ fn draw_help(frame: &mut Frame<'_>, area: Rect) {
 /// This end's port, of a flow.
 fn local_port(key: &RowKey) -> Option<u16> {
     key.src.parse::<std::net::SocketAddr>().ok().map(|address| address.port())
-}
-
-/// A figure in at most six columns, with the digits that it deserves; `-` is none.
-fn shown(figure: Option<Figure>) -> String {
-    figure.map_or_else(
-        || "-".to_owned(),
-        |figure| if figure.is_exact { short_ms(figure.ms) } else { number::fixed(figure, 3) },
-    )
-}
-
-/// At most six columns: as many decimals as there is room for.
-fn short_ms(ms: f64) -> String {
-    match ms {
-        ms if ms < 9.999_5 => number::fixed(Figure::exact(ms), 3),
-        ms if ms < 99.995 => format!("{ms:.2}"),
-        ms if ms < 9999.95 => format!("{ms:.1}"),
-        ms => format!("{ms:.0}"),
-    }
-}
-
-fn short_count(count: u64) -> String {
-    match count {
-        0..=999_999 => count.to_string(),
-        1_000_000..=999_999_999 => format!("{:.2}M", count as f64 / 1e6),
-        _ => format!("{:.2}G", count as f64 / 1e9),
-    }
 }
 
 /// A bar of eighths.

@@ -6,6 +6,7 @@
 
 mod compare;
 mod copies;
+pub mod health;
 mod history;
 pub mod live;
 mod ours;
@@ -37,6 +38,9 @@ pub struct Args {
     /// Drop frames of each capture in so many ways, and judge the samples of what is left by the complete capture
     #[arg(long, value_name = "TIMES")]
     thin: Option<u64>,
+    /// Compare what was sent again instead, as `go-metro read --health` counts it
+    #[arg(long, conflicts_with = "thin")]
+    health: bool,
 }
 
 /// Compares each file and prints a table with a total.
@@ -48,6 +52,9 @@ pub fn main(args: &Args) -> Result<()> {
     setup::for_oracle()?;
     let binary = testing_support::daemon::debug_binary()?;
     let given = if args.files.is_empty() { vec![crate::corpus::directory()] } else { args.files.clone() };
+    if args.health {
+        return health::main(&binary, &given);
+    }
     if let Some(seeds) = args.thin {
         // What was made of other captures tells no more than those.
         let whole = crate::corpus::scenarios().filter(|scenario| scenario.truth == crate::corpus::Truth::Judges);

@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use testing_lab::agent::{self, Sample};
 use testing_support::workspace::{CAPTURES_VARIABLE, capture};
 use testing_truth::corpus::{self, Refutes, Scenario, Truth};
+use testing_truth::oracle::health::{self, Counted, Why};
 use testing_truth::oracle::thinned::{HEADER as THINNED_HEADER, Thinned};
 use testing_truth::oracle::{
     Court, HEADER, Judged, MIN_RECALL, account, all_thinned, captures, courts, name_of, outcomes, samples,
@@ -83,6 +84,53 @@ fn on_captures_from_elsewhere_every_trustworthy_pair_is_found_and_no_sample_is_w
     let courts = elsewhere().expect("GO_METRO_CAPTURES is not set");
     let all = judge_all(courts);
     assert!(!all.is_empty(), "the directory has no captures");
+}
+
+/// Compares what was sent again in all of these with both judges, prints the table, and returns the total.
+fn count_all(files: Vec<PathBuf>) -> Counted {
+    println!("{}", health::HEADER);
+    let mut total = Counted::default();
+    for (file, counted) in health::all(&agent::binary().unwrap(), files) {
+        let counted = counted.with_context(|| file.display().to_string()).unwrap();
+        println!("{}", counted.row(&name_of(&file)));
+        assert_eq!(counted.unexplained, Vec::<String>::new(), "{}", file.display());
+        total.add(&counted);
+    }
+    println!("{}", total.row("total"));
+    total
+}
+
+#[test]
+fn what_was_sent_again_in_the_corpus_is_what_tshark_and_tcptrace_count_but_for_what_is_explained() {
+    let total = count_all(captures(&[corpus::directory()]).unwrap());
+    // A comparison that came to see nothing, or to explain everything, would fail no more.
+    assert!(total.ours > 300 && total.tshark > 300 && total.tcptrace > Some(200), "{total:?}");
+    for why in [Why::OutOfOrder, Why::Copy, Why::SameTime, Why::AcknowledgedEarly, Why::CrossingSyn] {
+        assert!(total.to_tshark.contains_key(&why), "{why:?}: {total:?}");
+    }
+    assert!(total.to_tcptrace.contains_key(&Why::NotCapturedBefore), "{total:?}");
+}
+
+#[test]
+#[ignore = "set GO_METRO_CAPTURES to a directory of captures"]
+fn what_was_sent_again_in_captures_from_elsewhere_is_explained() {
+    let directory = std::env::var_os(CAPTURES_VARIABLE).expect("GO_METRO_CAPTURES is not set");
+    count_all(captures(&[directory.into()]).unwrap());
+}
+
+#[test]
+fn a_single_segment_more_or_less_that_was_sent_again_is_noticed() {
+    let binary = agent::binary().unwrap();
+    for name in ["clean", "loss-sack", "loss-plain", "super-segments", "tail-loss-probe", "mirror-port"] {
+        let file = corpus::scenarios().find(|scenario| scenario.name == name).unwrap().file();
+        let honest = health::ours(&binary, &file).unwrap();
+        assert_eq!(health::compare(&file, &honest).unwrap().unexplained, Vec::<String>::new(), "{name}");
+        for hosts in honest.keys() {
+            let mut lie = honest.clone();
+            *lie.get_mut(hosts).unwrap() += 1;
+            assert_eq!(health::compare(&file, &lie).unwrap().unexplained.len(), 1, "{name}: {hosts:?}");
+        }
+    }
 }
 
 /// Samples of a capture of the corpus, without the class: with a copy or a gap before it another rule may prove the

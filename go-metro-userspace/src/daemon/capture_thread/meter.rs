@@ -3,7 +3,8 @@
 use std::sync::mpsc;
 
 use go_metro_rtt::{
-    Batch, Engine, EngineCounters, FlowKey, Interval, Label, Nanos, Outcome, Sample, Segment, Side, Summaries,
+    Batch, Engine, EngineCounters, FlowKey, Interval, Label, Nanos, Outcome, PairKey, PeerHealth, Sample, Segment, Side,
+    Summaries,
 };
 
 use super::Samples;
@@ -16,6 +17,7 @@ use crate::daemon::settings::Limits;
 
 /// Measures segments of some flows, or of all.
 pub(in crate::daemon) struct Meter {
+    limits: Limits,
     engine: Engine,
     batch: Batch,
     summaries: Summaries,
@@ -106,8 +108,9 @@ impl Meter {
     /// With its share of the limits. Samples are handed to `samples` one by one, if anybody wants them.
     pub(in crate::daemon) fn new(limits: &Limits, samples: Option<mpsc::SyncSender<Samples>>) -> Self {
         let mut engine = Engine::new(limits.engine);
-        engine.count_health(limits.health);
+        engine.count_health(limits.health_for(false));
         Self {
+            limits: *limits,
             engine,
             batch: Batch::of(limits.ports),
             summaries: Summaries::new(limits.summaries),
@@ -172,9 +175,10 @@ impl Meter {
                 engine.set_config(limits.engine);
                 self.batch.set_ports(limits.ports, engine);
                 self.summaries.set_limits(limits.summaries);
-                engine.count_health(limits.health);
+                engine.count_health(limits.health_for(self.tap.is_some()));
+                self.limits = limits;
             }
-            Order::StopFlows => self.tap = None,
+            Order::StopFlows => self.tap(None),
             Order::LabelFlows(ref asker) => {
                 engine.label_flows(asker.is_some());
                 self.summaries.label_pending(Label::UNKNOWN);
@@ -206,9 +210,28 @@ impl Meter {
 
     /// The interval so far.
     pub(super) fn read(&mut self) -> Reading {
-        let Self { engine, summaries, .. } = self;
-        engine.take_health(|pair, health| summaries.add_health(pair, health));
-        Reading { interval: summaries.take(), counts: self.counts() }
+        self.take_health(|engine, sink| engine.take_health(sink));
+        Reading { interval: self.summaries.take(), counts: self.counts() }
+    }
+
+    /// Adds what was counted of connections since the last time to the interval, if reports have it, and to what those
+    /// who watch are told.
+    fn take_health(&mut self, take: impl FnOnce(&mut Engine, &mut dyn FnMut(Option<PairKey>, &PeerHealth))) {
+        let Self { engine, summaries, tap, limits, .. } = self;
+        take(engine, &mut |pair, health| {
+            if limits.reports_health {
+                summaries.add_health(pair, health);
+            }
+            if let Some(tap) = tap {
+                tap.add_health(pair, health);
+            }
+        });
+    }
+
+    /// Notes what each flow measures from now on, and how each pair's connections do, or no longer.
+    fn tap(&mut self, tap: Option<FlowTap>) {
+        self.tap = tap;
+        self.engine.count_health(self.limits.health_for(self.tap.is_some()));
     }
 
     /// What was counted, whatever the interval.
@@ -217,9 +240,15 @@ impl Meter {
         Counts { engine: *engine.counters(), flows: engine.flows(), samples_dropped: self.samples_dropped }
     }
 
-    /// What each flow measured since the last time; from now on that is noted.
+    /// What each flow measured since the last time, and how the connections of each pair did; from now on that is
+    /// noted.
     pub(super) fn flows(&mut self) -> (Tapped, Counts) {
-        (self.tap.get_or_insert_default().take(), self.counts())
+        if self.tap.is_none() {
+            self.tap(Some(FlowTap::default()));
+        }
+        self.take_health(|engine, sink| engine.take_health_so_far(sink));
+        let tapped = self.tap.as_mut().map(FlowTap::take).unwrap_or_default();
+        (tapped, self.counts())
     }
 
     /// Which interfaces are seen one way alone since the last look, or no longer.

@@ -224,7 +224,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use go_metro_common::segment::{Bits, Payload, SegmentHeader, TcpFlags};
-    use go_metro_rtt::{Addr, Endpoint, EngineConfig, FlowKey, Interval, Ports, Side, SummaryLimits};
+    use go_metro_rtt::{Addr, Endpoint, FlowKey, Interval, Side};
 
     use super::super::meter::Reading;
     use super::*;
@@ -235,8 +235,7 @@ mod tests {
     const ORIGIN: Origin = Origin { epoch_offset_ns: 0, may_hide: false };
 
     fn meter() -> Meter {
-        let (engine, summaries) = (EngineConfig::default(), SummaryLimits::default());
-        Meter::new(&Limits { engine, ports: Ports::ALL, summaries, health: None }, None)
+        Meter::new(&Limits::default(), None)
     }
 
     fn segment(flow: u16, time_ns: u64, sent: bool, (seq, ack, len): (u32, u32, u32)) -> Segment {

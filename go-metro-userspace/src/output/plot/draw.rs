@@ -1,8 +1,9 @@
 //! Panels of a plot as SVG, and the page around them.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
-use go_metro_rtt::{Figure, Stats};
+use go_metro_rtt::{Cause, Figure, Stats};
 
 use super::scale::{RttScale, even_ticks};
 use super::svg::{self, Element, element, picture};
@@ -51,6 +52,8 @@ const CHARACTERS: usize = 106;
 const APART: f64 = 12.0;
 /// Bars of a distribution.
 const BARS: usize = 48;
+/// How high a mark is.
+const MARK: f64 = 9.0;
 /// Outliers marked one by one.
 const MOST_OUTLIERS: usize = 200;
 
@@ -60,6 +63,8 @@ svg .title{font-size:17px;font-weight:600}svg .name{font-size:13px;font-weight:6
 .faint{fill:#5b6670;font-size:11px}\
 .frame{fill:#f7f9fb;stroke:#d5dce3}.grid{stroke:#e1e7ed}.dot{fill:#1971c2;fill-opacity:.55}\
 .bar{fill:#1971c2;fill-opacity:.75}\
+.again{stroke-width:2}.timeout{stroke:#e03131}.syn{stroke:#9c36b5}.fast{stroke:#e8590c}.tail_probe{stroke:#f2b800}\
+.unknown{stroke:#868e96}\
 .outlier{fill:#e03131}.p{stroke:#2f9e44;stroke-dasharray:5 3}.p95{stroke:#e8590c}.p99{stroke:#c2255c}\
 @media(prefers-color-scheme:dark){svg text{fill:#d8dee9}svg .faint{fill:#a3afbd}.frame{fill:#20262e;stroke:#3a434e}\
 .grid{stroke:#2e3640}\
@@ -75,7 +80,9 @@ struct Times {
 
 impl Times {
     fn of(panels: &[(Panel<'_>, &Points)]) -> Self {
-        let times = || panels.iter().flat_map(|(_, points)| points.points.iter().map(|(at, _)| *at));
+        let samples = || panels.iter().flat_map(|(_, points)| points.points.iter().map(|(at, _)| *at));
+        let again = || panels.iter().flat_map(|(_, points)| points.again.marks.iter().map(|(at, ..)| *at));
+        let times = || samples().chain(again());
         let (start, end) = (times().min().unwrap_or(0), times().max().unwrap_or(1));
         // A single moment is at the left of an axis of a millisecond.
         Self { start, end: if end > start { end } else { start.saturating_add(1_000_000) } }
@@ -121,7 +128,7 @@ pub(super) fn svg(title: &str, panels: &[(Panel<'_>, &Points)], left_out: LeftOu
         let mut place = element("g").set("transform", format_args!("translate(0 {})", y - LINE + 4.0));
         draw_panel(&mut place, panel.stats, points, all_times, &WIDE);
         body.push(place);
-        y += PANEL - LINE + 8.0;
+        y += height(points) - LINE + 8.0;
     }
     y += 12.0;
     lines(&mut body, "faint", &foot(panels.len(), left_out), &mut y);
@@ -130,6 +137,11 @@ pub(super) fn svg(title: &str, panels: &[(Panel<'_>, &Points)], left_out: LeftOu
     drawing.push(element("rect").set("class", "back").set("width", "100%").set("height", "100%"));
     body.iter().for_each(|element| drawing.push(element));
     format!("{drawing}\n")
+}
+
+/// How high a panel is.
+fn height(points: &Points) -> f64 {
+    if points.again.seen > 0 { PANEL + LINE } else { PANEL }
 }
 
 fn named(panel: &Panel<'_>) -> String {
@@ -262,6 +274,15 @@ fn draw_panel(out: &mut Element, stats: &Stats, points: &Points, all: Times, geo
             out.push(dot("dot", x(at), y(ms)).set("r", 1.5));
         }
     }
+    for (at, told) in marked_again(points, start, end, geometry.strips) {
+        let causes: Vec<String> = told.iter().map(|(cause, count)| format!("{count} {}", words(*cause))).collect();
+        let title = format!("sent again: {} at +{:.3} {unit}", causes.join(", "), since(at));
+        let worst = told.first().map_or(Cause::Unknown, |(cause, _)| *cause);
+        let mark = classed("path", format_args!("again {}", worst.name()));
+        let mark = mark.set("d", format_args!("M{:.1} {}V{}", x(at), top - MARK - 2.0, top - 2.0));
+        out.push(mark.inside(element("title").text(title)));
+    }
+    draw_legend(out, points, left, bottom + 14.0 + LINE);
     if let Some(shape) = geometry.shape {
         draw_shape(out, points, scale, shape);
     }
@@ -290,6 +311,56 @@ fn faint(x: impl Display, y: impl Display) -> Element {
 
 fn dot(class: &str, x: f64, y: f64) -> Element {
     classed("circle", class).set("cx", format_args!("{x:.1}")).set("cy", format_args!("{y:.1}"))
+}
+
+/// Causes, those first that cost a connection most.
+const WORST: [Cause; Cause::COUNT] = [Cause::Timeout, Cause::Syn, Cause::Unknown, Cause::Fast, Cause::TailProbe];
+
+/// A cause as people read it.
+fn words(cause: Cause) -> String {
+    cause.name().replace('_', " ")
+}
+
+/// Of each strip of time in which something was sent again: the first moment, and how many segments for which cause,
+/// the worst first.
+fn marked_again(points: &Points, start: u64, end: u64, many: usize) -> Vec<(u64, Vec<(Cause, u64)>)> {
+    let mut strips: BTreeMap<u128, (u64, [u64; Cause::COUNT])> = BTreeMap::new();
+    for (at, cause, segments) in &points.again.marks {
+        let strip = u128::from(at - start) * many as u128 / u128::from(end - start + 1);
+        let (first, counts) = strips.entry(strip).or_insert((*at, [0; Cause::COUNT]));
+        *first = (*first).min(*at);
+        counts[*cause as usize] += u64::from(*segments);
+    }
+    let told = |counts: [u64; Cause::COUNT]| {
+        let each = WORST.map(|cause| (cause, counts[cause as usize]));
+        each.into_iter().filter(|(_, count)| *count > 0).collect()
+    };
+    strips.into_values().map(|(at, counts)| (at, told(counts))).collect()
+}
+
+/// What the marks are of: how many segments were sent again for which cause, each in the colour of its marks.
+fn draw_legend(out: &mut Element, points: &Points, left: f64, y: f64) {
+    if points.again.seen == 0 {
+        return;
+    }
+    let mut x = left;
+    // Six pixels a character, as at the axis.
+    let mut place = |text: &str| {
+        let at = x;
+        x += text.chars().count() as f64 * 6.0 + 10.0;
+        at
+    };
+    let title = "sent again:";
+    out.push(faint(place(title), y).text(title));
+    for cause in Cause::ALL.into_iter().filter(|cause| points.again.segments[*cause as usize] > 0) {
+        let text = format!("{} {}", points.again.segments[cause as usize], words(cause));
+        let at = place(&text) + 2.0;
+        out.push(
+            classed("path", format_args!("again {}", cause.name())).set("d", format_args!("M{at} {}V{y}", y - MARK)),
+        );
+        out.push(faint(at + 4.0, y).text(text));
+        place("");
+    }
 }
 
 /// How many samples lie at each height.
@@ -375,7 +446,7 @@ pub(super) fn html(title: &str, panels: &[(Panel<'_>, &Points)], left_out: LeftO
             drawn(points, all_times, &NARROW),
         );
         for (class, geometry) in [("wide", &WIDE), ("narrow", &NARROW)] {
-            let drawing = picture(geometry.width, PANEL).set("class", class).set("role", "img");
+            let drawing = picture(geometry.width, height(points)).set("class", class).set("role", "img");
             let mut drawing = drawing.set("aria-label", printable(&named(panel)));
             draw_panel(&mut drawing, stats, points, all_times, geometry);
             let _ = writeln!(sections, "{drawing}");

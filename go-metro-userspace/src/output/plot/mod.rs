@@ -1,5 +1,5 @@
-//! Plots of a capture: each pair's RTT over time, its distribution beside it on the same axis, and its outliers, as one
-//! file that needs no other.
+//! Plots of a capture: each pair's RTT over time, its distribution beside it on the same axis, its outliers, and when
+//! something was sent again and why, as one file that needs no other.
 //!
 //! [`Plot`] collects samples, [`Plot::svg`] and [`Plot::html`] draw them. Where there are more samples than a screen
 //! has room for, each strip of time shows its smallest, its largest and one of the middle, so that no outlier is lost.
@@ -11,10 +11,12 @@ mod svg;
 
 use std::collections::HashMap;
 
-use go_metro_rtt::{PairKey, Rtt, Sample, Stats};
+use go_metro_rtt::{Cause, PairKey, Rtt, Sample, Stats};
 
 /// Pairs drawn unless another number is asked for: the busiest. The file says how many were left out.
 pub const PAIRS: usize = 12;
+/// Pairs of which what was sent again is kept: a scan has many that never have a sample.
+const MOST_PAIRS: usize = 1 << 14;
 /// Samples of a pair that are kept for drawing; beyond them every second one is, then every fourth.
 const MOST_POINTS: usize = 200_000;
 
@@ -49,6 +51,28 @@ struct Points {
     seen: u64,
     /// Every so manieth is kept.
     step: u64,
+    again: Again,
+}
+
+/// What was sent again of a pair.
+#[derive(Debug, Default)]
+struct Again {
+    /// Time in nanoseconds since the epoch, why, and how many segments at once.
+    marks: Vec<(u64, Cause, u32)>,
+    seen: u64,
+    /// Every so manieth is kept.
+    step: u64,
+    /// Segments by cause, all of them.
+    segments: [u64; Cause::COUNT],
+}
+
+/// Drops every second.
+fn halve<T>(all: &mut Vec<T>) {
+    let mut keep = false;
+    all.retain(|_| {
+        keep = !keep;
+        keep
+    });
 }
 
 /// What a pair's panel is called, and its statistics.
@@ -79,14 +103,28 @@ impl Plot {
             return;
         }
         if points.points.len() == MOST_POINTS {
-            let mut keep = false;
-            points.points.retain(|_| {
-                keep = !keep;
-                keep
-            });
+            halve(&mut points.points);
             points.step *= 2;
         }
         points.points.push((sample.acked_at.0, sample.rtt));
+    }
+
+    /// Adds so many segments of a pair that were sent again at `at`, in nanoseconds since the epoch.
+    pub fn add_resent(&mut self, pair: PairKey, at: u64, cause: Cause, segments: u32) {
+        if self.pairs.len() >= MOST_PAIRS && !self.pairs.contains_key(&pair) {
+            return;
+        }
+        let again = &mut self.pairs.entry(pair).or_insert_with(|| Points { step: 1, ..Points::default() }).again;
+        again.segments[cause as usize] += u64::from(segments);
+        again.seen += 1;
+        if !again.seen.is_multiple_of(again.step.max(1)) {
+            return;
+        }
+        if again.marks.len() == MOST_POINTS {
+            halve(&mut again.marks);
+            again.step = 2 * again.step.max(1);
+        }
+        again.marks.push((at, cause, segments));
     }
 
     /// The busiest pairs, with what `panel` knows of each, and how many others it knows.
@@ -187,6 +225,42 @@ mod tests {
             assert!(text.contains("3 of 14 pairs, those with most samples: --plot-pairs N draws more"), "{text}");
             assert!(text.contains("14 samples") && !text.contains("11 samples"));
         }
+    }
+
+    #[test]
+    fn what_was_sent_again_is_marked_where_it_was_and_the_legend_counts_it_by_cause() {
+        let (mut plot, mut summaries) = (Plot::default(), Summaries::new(SummaryLimits::default()));
+        let start = 1_700_000_000_000_000_000;
+        for k in 0..100 {
+            let sample = sample(2, start + k * 10_000_000, 20_000_000);
+            plot.add(&sample);
+            summaries.add(&sample);
+        }
+        let pair = PairKey::from(&sample(2, 1, 1).flow);
+        let at = |ms: u64| start + ms * 1_000_000;
+        // Of one moment the worst is shown, and all are named; before the first sample there is one too.
+        for (ms, cause, segments) in [(500, Cause::Fast, 3), (500, Cause::Timeout, 1), (900, Cause::TailProbe, 1)] {
+            plot.add_resent(pair, at(ms), cause, segments);
+        }
+        plot.add_resent(pair, start - 500_000_000, Cause::Syn, 1);
+        // Of a pair that has no samples nothing is drawn.
+        plot.add_resent(PairKey::from(&sample(3, 1, 1).flow), at(1), Cause::Unknown, 7);
+        let interval = summaries.take();
+        let panel = panels(&interval, "10.0.0.2");
+        let [svg, page] = [plot.svg("t", 0, &panel), plot.html("t", 0, &panel)];
+        for (drawing, panels) in [(&svg, 1), (&page, 2)] {
+            // A mark has a title; the legend's has none.
+            let marks = |cause: &str| {
+                let all = drawing.lines().filter(|line| line.contains(&format!("class=\"again {cause}\"")));
+                all.filter(|line| line.contains("<title>")).count()
+            };
+            assert_eq!(["syn", "timeout", "fast", "tail_probe"].map(marks), [panels, panels, 0, panels], "{drawing}");
+            let told = written(drawing);
+            assert!(told.contains("1 timeout, 3 fast at +1.000 s") && told.contains("1 syn at +0.000 s"), "{told}");
+            assert!(told.contains("sent again: 1 syn 1 timeout 3 fast 1 tail probe"), "{told}");
+            assert!(!told.contains(" unknown"), "{told}");
+        }
+        assert!(!drawn(false).contains("sent again"), "nothing was");
     }
 
     #[test]

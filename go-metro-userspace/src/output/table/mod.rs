@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use go_metro_rtt::{Connect, Figure, PairSummary, PeerHealth, Side, Stats};
+use go_metro_rtt::{Figure, PairSummary, PeerHealth, Side, Stats};
 
 use super::fit::{self, Claim, Order};
 use super::{NamedPair, Report, columns, number};
@@ -448,11 +448,9 @@ fn health_columns(health: Option<&PeerHealth>) -> [String; 2] {
     let least = if health.incomplete { ">" } else { "" };
     let resent = match health.resent() {
         None => "-".to_owned(),
-        Some(0.0) => format!("{least}0 %"),
-        Some(share) => format!("{least}{:.2} %", share * 100.0),
+        Some(share) => least.to_owned() + &number::per_cent(share),
     };
-    let failed = [Connect::Refused, Connect::Timeout, Connect::Reset].map(|result| health.connects_total(result));
-    [resent, (failed.iter().sum::<u64>() + health.resets.iter().sum::<u64>()).to_string()]
+    [resent, health.failed().to_string()]
 }
 
 /// A figure in eight columns, decimal points below each other: an estimate has fewer decimals, and blanks instead; `-`

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 
 use go_metro_rtt::{
-    Addr, Class, Endpoint, FlowKey, Kind as SampleKind, Label, Nanos, PairSummary, Rtt, Sample, SeqNum, Side,
-    SummaryLimits,
+    Addr, By, Cause, Class, Connect, Endpoint, FlowKey, Kind as SampleKind, Label, Nanos, PairSummary, Role, Rtt, Sample,
+    SeqNum, Side, SummaryLimits,
 };
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -14,7 +14,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::super::app::Wish;
 use super::*;
 use crate::status::Live;
-use crate::status::live::{Counters, LiveFlow};
+use crate::status::live::{Counters, LiveFlow, LivePair};
 
 /// A second's samples of a flow: these RTTs, in microseconds.
 fn flow(local: &str, remote: &str, name: &str, kind: SampleKind, us: impl IntoIterator<Item = u64>) -> LiveFlow {
@@ -33,7 +33,7 @@ fn flow(local: &str, remote: &str, name: &str, kind: SampleKind, us: impl IntoIt
 
 /// A minute of four peers, two of whose flows are parallel.
 fn example() -> App {
-    let mut app = App::new("capturing".to_owned(), false);
+    let mut app = App::new("capturing".to_owned(), false, Columns::Times);
     for second in 0..60_u64 {
         let wave = |base: u64, swing: u64| (0..20).map(move |k| base + (second * 37 + k * 13) % swing * ((k % 5) + 1));
         let mut flows = vec![
@@ -70,9 +70,41 @@ fn example() -> App {
             interfaces: vec!["eth0".to_owned()],
             counters,
             flows,
+            pairs: vec![
+                pair("192.0.2.10", "db.example.org", |health| {
+                    health.segments = 4_000;
+                    health.connects[Role::Client as usize][Connect::Established as usize] = u64::from(second < 2);
+                }),
+                pair("198.51.100.7", "198.51.100.7", |health| {
+                    health.segments = 120;
+                    health.retransmits[Cause::Fast as usize] = second % 3;
+                    health.retransmits[Cause::Timeout as usize] = u64::from(second % 20 == 0);
+                    health.spurious = u64::from(second == 9);
+                }),
+                pair("2001:db8:9:8:7:6:5:4321", "2001:db8:9:8:7:6:5:4321", |health| {
+                    health.segments = 300;
+                    health.retransmits[Cause::TailProbe as usize] = u64::from(second % 20 == 0);
+                    health.resets[By::Remote as usize] = u64::from(second == 30);
+                }),
+                // No round trip is known of it.
+                pair("203.0.113.77", "203.0.113.77", |health| {
+                    health.connects[Role::Client as usize][Connect::Refused as usize] = 1;
+                }),
+            ],
+            ..Live::default()
         });
     }
     app
+}
+
+/// What a second counted of a pair.
+fn pair(remote: &str, name: &str, count: impl FnOnce(&mut PeerHealth)) -> LivePair {
+    let remote: std::net::IpAddr = remote.parse().unwrap();
+    let local = if remote.is_ipv6() { "2001:db8::5" } else { "10.0.0.5" };
+    let mut health = PeerHealth::default();
+    count(&mut health);
+    let (local, name, iface) = (local.parse().unwrap(), name.to_owned(), "eth0".to_owned());
+    LivePair { local, remote, name, iface, to_local: false, health }
 }
 
 fn press(app: &mut App, keys: &str) -> Option<Wish> {
@@ -118,15 +150,74 @@ fn screens_are_as_they_were_looked_at() {
     for (width, height) in [(40, 24), (80, 24), (120, 40)] {
         is_as_before(&format!("flows-{width}x{height}"), &drawn(&mut app, width, height));
     }
+    press(&mut app, "m");
+    is_as_before("health-flows-80x24", &drawn(&mut app, 80, 24));
+    press(&mut app, "Tab Down");
+    for (width, height) in [(40, 24), (60, 24), (80, 24), (120, 40)] {
+        is_as_before(&format!("health-{width}x{height}"), &drawn(&mut app, width, height));
+    }
+    press(&mut app, "m");
     press(&mut app, "h");
     is_as_before("help-80x24", &drawn(&mut app, 80, 24));
     is_as_before("help-40x24", &drawn(&mut app, 40, 24));
-    is_as_before("waiting-80x24", &drawn(&mut App::new("capturing".to_owned(), false), 80, 24));
+    is_as_before("waiting-80x24", &drawn(&mut App::new("capturing".to_owned(), false, Columns::Times), 80, 24));
+}
+
+/// The colour of a cell of the table's row of `name`: that of the first of its characters.
+fn color(app: &mut App, name: &str, cell: &str) -> Color {
+    let mut terminal = Terminal::new(TestBackend::new(120, 40)).unwrap();
+    terminal.draw(|frame| draw(frame, app)).unwrap();
+    let buffer = terminal.backend().buffer();
+    let line = |y: u16| (0..120).map(|x| buffer[(x, y)].symbol()).collect::<Vec<_>>();
+    let y = (3..20).find(|y| line(*y).concat().contains(name)).unwrap();
+    let place = (0..120).find(|x| line(y)[usize::from(*x)..].concat().starts_with(&format!(" {cell}"))).unwrap();
+    buffer[(place + 1, y)].fg
+}
+
+#[test]
+fn what_was_lost_and_what_failed_has_a_color_and_pairs_without_a_round_trip_a_row() {
+    let mut app = example();
+    press(&mut app, "m");
+    // 63 of 7,200 segments; 3 of 18,000; none.
+    assert_eq!(color(&mut app, "198.51.100.7", "0.88 %"), Color::Yellow);
+    assert_eq!(color(&mut app, "2001:db8:9:8:7:6:5:4321", "0.02 %"), Color::Reset);
+    assert_eq!(color(&mut app, "2001:db8:9:8:7:6:5:4321", "1 "), Color::Red, "a reset");
+    assert_eq!(color(&mut app, "db.example.org", "0 %"), Color::Reset);
+    assert_eq!(color(&mut app, "203.0.113.77", "60 "), Color::Red, "refused");
+    // By what was sent again, most first.
+    press(&mut app, "Right Right Right Right");
+    let screen = drawn(&mut app, 120, 40);
+    assert!(screen.contains("▼resent") && screen.lines().nth(3).unwrap().contains("198.51.100.7"), "{screen}");
+    // Of times it has none, and those have a place of their own to be sorted by.
+    press(&mut app, "m");
+    let screen = drawn(&mut app, 120, 40);
+    assert!(screen.contains("▼samples") && !screen.contains("203.0.113.77"), "{screen}");
+}
+
+#[test]
+fn the_base_is_the_lowest_of_ten_minutes_and_goes_with_the_name() {
+    let mut app = App::new("capturing".to_owned(), false, Columns::Health);
+    let mut second = |name: &str, us: u64| {
+        let flows = vec![flow("10.0.0.5:1", "192.0.2.1:443", name, SampleKind::Data, [us])];
+        let pairs = vec![pair("192.0.2.1", name, |health| health.segments = 1)];
+        app.add(&Live { interval_s: 1.0, flows, pairs, ..Live::default() });
+        let rows = app.rows();
+        assert_eq!(rows.len(), 1, "it is one row");
+        let row = rows[0].1;
+        (rows[0].0.dst.clone(), row.base.unwrap().0 / 1000, row.summary.health.as_ref().unwrap().segments)
+    };
+    assert_eq!(second("192.0.2.1", 100), ("192.0.2.1".to_owned(), 100, 1));
+    assert_eq!(second("db.example.org", 300), ("db.example.org".to_owned(), 100, 2));
+    for _ in 0..597 {
+        assert_eq!(second("db.example.org", 300).1, 100);
+    }
+    // The minute of the first is over.
+    assert_eq!(second("db.example.org", 300), ("db.example.org".to_owned(), 300, 600));
 }
 
 /// Long addresses and names, and numbers of many digits.
 fn long() -> App {
-    let mut app = App::new("capturing".to_owned(), false);
+    let mut app = App::new("capturing".to_owned(), false, Columns::Times);
     let v6 = "2001:db8:1234:5678:9abc:def0:1:2";
     let flows = vec![
         flow("10.0.0.5:40001", "192.0.2.10:5432", "db-1.eu-west-1.internal.example.org", SampleKind::Data, [1_501_000]),
@@ -193,7 +284,7 @@ fn the_chosen_rows_names_are_there_whole() {
 
 #[test]
 fn a_table_longer_than_the_screen_says_so_and_follows_the_chosen_row() {
-    let mut app = App::new("capturing".to_owned(), false);
+    let mut app = App::new("capturing".to_owned(), false, Columns::Times);
     let pairs = (0..280).map(|k| {
         let remote = format!("10.1.{}.{}:443", k / 250, k % 250 + 1);
         let name = remote.split(':').next().unwrap().to_owned();
@@ -208,7 +299,7 @@ fn a_table_longer_than_the_screen_says_so_and_follows_the_chosen_row() {
 
 #[test]
 fn a_row_stays_one_and_stays_chosen_when_its_name_arrives() {
-    let mut app = App::new("capturing".to_owned(), false);
+    let mut app = App::new("capturing".to_owned(), false, Columns::Times);
     let add = |app: &mut App, name: &str| {
         let flows = vec![
             flow("10.0.0.5:1", "192.0.2.1:443", name, SampleKind::Data, [1000]),
@@ -231,7 +322,8 @@ fn a_row_stays_one_and_stays_chosen_when_its_name_arrives() {
     drawn(&mut app, 80, 24);
     let chosen = app.chosen.clone().unwrap();
     assert_eq!(chosen.dst, "192.0.2.9", "another kind of rows begins at its first");
-    assert!(app.rows().iter().any(|(key, _, stats)| key.dst == "db.example.org" && stats.count() == 3));
+    let count = |row: &Row| row.stats().map(Stats::count);
+    assert!(app.rows().iter().any(|(key, row)| key.dst == "db.example.org" && count(row) == Some(3)));
 }
 
 #[test]
@@ -245,7 +337,7 @@ fn nothing_is_drawn_out_of_bounds_however_small_the_terminal_is() {
 
 #[test]
 fn what_is_not_known_yet_is_not_said_to_be_nothing_and_nothing_is_older_than_the_view() {
-    let mut app = App::new("capturing".to_owned(), false);
+    let mut app = App::new("capturing".to_owned(), false, Columns::Times);
     let second = |app: &mut App, samples: u64| {
         let flows = vec![flow("10.0.0.5:1", "192.0.2.1:443", "192.0.2.1", SampleKind::Data, [1000, 1010])];
         let counters = Counters { samples, packets: samples * 3, flows: 1, ..Counters::default() };
@@ -268,7 +360,7 @@ fn what_is_not_known_yet_is_not_said_to_be_nothing_and_nothing_is_older_than_the
 
 #[test]
 fn a_single_sample_has_no_jitter_and_a_small_one_is_not_zero() {
-    let mut app = App::new("capturing".to_owned(), false);
+    let mut app = App::new("capturing".to_owned(), false, Columns::Times);
     let mut flow = flow("10.0.0.5:1", "192.0.2.1:443", "192.0.2.1", SampleKind::Data, [1]);
     flow.summary = crate::output::examples::summary_ns(&[476]);
     app.add(&Live { interval_s: 1.0, flows: vec![flow], ..Live::default() });
@@ -281,7 +373,7 @@ fn a_single_sample_has_no_jitter_and_a_small_one_is_not_zero() {
 
 #[test]
 fn no_two_bins_of_a_narrow_distribution_are_alike() {
-    let mut app = App::new("capturing".to_owned(), false);
+    let mut app = App::new("capturing".to_owned(), false, Columns::Times);
     let mut flow = flow("10.0.0.5:1", "192.0.2.1:443", "192.0.2.1", SampleKind::Data, [1]);
     let ns: Vec<u64> = (0..200).map(|k| 5_100 + k * 7).collect();
     flow.summary = crate::output::examples::summary_ns(&ns);
@@ -300,7 +392,7 @@ fn no_two_bins_of_a_narrow_distribution_are_alike() {
 
 #[test]
 fn one_address_is_shortened_alike_in_both_of_its_rows() {
-    let mut app = App::new("capturing".to_owned(), false);
+    let mut app = App::new("capturing".to_owned(), false, Columns::Times);
     let v6 = "fd15:1111:2222:3333:4444:5555:6666:7777";
     let there = flow("[fd15::1]:40001", &format!("[{v6}]:5432"), v6, SampleKind::Data, [1000, 1500]);
     let back = LiveFlow { to_local: true, ..there.clone() };
@@ -399,7 +491,7 @@ fn the_figures_are_those_of_the_sorted_samples_over_the_socket_too() {
     for count in [1_u64, 2, 3, 27, 1024, 5000] {
         // Each a different one, in no order, over three seconds.
         let us: Vec<u64> = (0..count).map(|k| 300 + (k * 7919) % count * 37).collect();
-        let mut app = App::new("following".to_owned(), false);
+        let mut app = App::new("following".to_owned(), false, Columns::Times);
         for part in us.chunks(us.len().div_ceil(3)) {
             let flows = vec![flow("10.0.0.5:1", "192.0.2.1:2", "192.0.2.1", SampleKind::Data, part.iter().copied())];
             let told = serde_json::to_string(&Live { interval_s: 1.0, flows, ..Live::default() }).unwrap();
@@ -422,7 +514,7 @@ fn the_figures_are_those_of_the_sorted_samples_over_the_socket_too() {
 
 #[test]
 fn names_are_left_out_where_addresses_are_wanted() {
-    let mut app = App::new("following".to_owned(), true);
+    let mut app = App::new("following".to_owned(), true, Columns::Times);
     let flows = vec![flow("10.0.0.5:1", "192.0.2.1:443", "db.example.org", SampleKind::Data, [1000])];
     app.add(&Live { interval_s: 1.0, flows, ..Live::default() });
     assert_eq!(names(&mut app), ["192.0.2.1"]);

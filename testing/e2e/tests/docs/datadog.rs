@@ -17,7 +17,7 @@ use super::support::{
 };
 
 const DASHBOARD: &str = "packaging/datadog/assets/dashboards/go_metro.json";
-const MONITORS: [&str; 3] = ["rtt_above_normal", "records_lost", "no_reports"];
+const MONITORS: [&str; 5] = ["rtt_above_normal", "loss_above_normal", "connects_refused", "records_lost", "no_reports"];
 
 /// A row of metadata.csv.
 #[derive(serde::Deserialize)]

@@ -297,7 +297,10 @@ fn a_file_from_flags_is_taken_and_a_page_and_a_script_are_made_for_each_verb() {
         "127.0.0.1:9125",
         "--tag",
         "env:test",
+        "--metrics",
+        "default,health",
     ]);
+    assert!(fs::read_to_string(&config).unwrap().contains("\n  metrics: ["), "{config}");
     let checked = testing_lab::agent::run_once(["check", "-c", &config]).unwrap();
     assert!(
         checked.stdout[0].contains("ok    configuration: ") && checked.stdout[0].contains("1 instance"),

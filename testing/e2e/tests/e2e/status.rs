@@ -69,6 +69,51 @@ fn a_daemon_that_measures_one_service_says_so_and_counts_the_others_nowhere() {
 }
 
 #[test]
+fn how_connections_did_is_told_where_it_is_counted_and_who_watches_takes_nothing_of_it() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    lab.path().set_rtt(Duration::from_millis(5));
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("go-metro.sock");
+    let _server = Listener::udp(&lab.a, 8125).unwrap();
+    let config = configured(folder.path(), &lab, "");
+    let agent = Agent::start(&lab.a, ["run", "-c", config.to_str().unwrap()]).unwrap();
+    assert!(document(&socket).get("connections").is_none());
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("init_config:\n", "init_config:\n  metrics: [default, health]\n")).unwrap();
+    let agent = Agent::start(&lab.a, ["run", "-c", config.to_str().unwrap()]).unwrap();
+    // One that watches, as `top` does, is told each second; reports have all the same.
+    let watcher = Command::new("curl")
+        .args(["--silent", "--no-buffer", "--max-time", "6", "--unix-socket", socket.to_str().unwrap()])
+        .arg("http://go-metro/v1/live")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_millis(300));
+    let exchange = some_rounds(&lab, 200);
+    let refused = testing_lab::traffic::connect(&lab.a, (lab.b.v4, 9).into());
+    assert!(refused.is_err() && exchange.times.len() == 200);
+    let told = document_once(&socket, |document| {
+        let connects = &document["connections"]["total"]["connects"];
+        connects["refused"] == 1 && connects["established"] == 1
+    });
+    let total = &told["connections"]["total"];
+    assert_eq!((&total["segments"], &total["bytes"]), (&200.into(), &20_000.into()), "{told:#}");
+    assert_eq!(total["connects"]["refused"], 1, "{told:#}");
+    let live = watcher.wait_with_output().unwrap();
+    let seconds = String::from_utf8(live.stdout).unwrap();
+    let seconds = seconds.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let pairs: Vec<Value> =
+        seconds.flat_map(|second| second["pairs"].as_array().cloned().unwrap_or_default()).collect();
+    let segments: u64 = pairs.iter().filter_map(|pair| pair["health"]["segments"].as_u64()).sum();
+    assert_eq!(segments, 200, "{pairs:#?}");
+    let page = ask(&socket, &[]).stdout.join("\n");
+    let line = "connections 200 segments, 20000 bytes, 2 connects (1 established, 1 refused)";
+    assert!(page.contains(line), "{page}");
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
 fn a_daemon_tells_how_it_is_and_a_health_check_tells_by_the_exit_status() {
     let lab = Lab::new(Link::Veth).unwrap();
     lab.path().set_rtt(Duration::from_millis(5));

@@ -12,7 +12,7 @@ use testing_lab::agent::{Agent, binary, shell_word};
 use testing_lab::programs::{Hook, attached};
 use testing_lab::terminal::Terminal;
 use testing_lab::traffic::{Rounds, Server, connect};
-use testing_lab::{Lab, Link};
+use testing_lab::{Impairment, Lab, Link, Way};
 
 use super::support::SOON;
 
@@ -77,6 +77,56 @@ fn a_screen_shows_live_traffic_obeys_keys_and_gives_the_terminal_back() {
     terminal.press(&["q"]).unwrap();
     terminal.wait_for(SOON, |screen| is_restored(screen, 0)).unwrap();
     assert_eq!(attached(&lab.a, Hook::Egress).unwrap(), Vec::<String>::new(), "it left the classifier behind");
+}
+
+/// Twenty requests over a path that loses one frame in ten, and a port where nobody listens.
+fn lossy(lab: &Lab) {
+    let way = Impairment { loss: 0.1, seed: 7, ..Impairment::delay(Duration::from_millis(5)) };
+    lab.path().impair(Way::AToB, way);
+    let rounds = Rounds { count: 20, request: 20_000, ..Rounds::default() };
+    let server = Server::v4(&lab.b, rounds.service()).unwrap();
+    rounds.drive(&mut connect(&lab.a, server.address()).unwrap()).unwrap();
+    lab.path().impair(Way::AToB, Impairment::default());
+    connect(&lab.a, (lab.b.v4, 9).into()).unwrap_err();
+}
+
+/// What was sent again and what failed, in the row of host b.
+fn health_of(screen: &str) -> Option<(f64, u32)> {
+    let row = screen.lines().find(|line| line.starts_with("10.77.0.2 "))?;
+    let words: Vec<&str> = row.split_whitespace().collect();
+    let share = words.iter().position(|word| *word == "%")?;
+    Some((words[share - 1].parse().ok()?, words.last()?.parse().ok()?))
+}
+
+#[test]
+fn how_connections_do_is_shown_from_the_start_or_at_a_key_also_of_a_daemon_that_does_not_report_it() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let terminal = Terminal::start(&lab.a, SMALL, &command("--interface eth0 --health")).unwrap();
+    terminal.wait_for(SOON, |screen| screen.contains("ebpf on eth0")).unwrap();
+    lossy(&lab);
+    let is_told = |screen: &str| health_of(screen).is_some_and(|(resent, failed)| resent > 1.0 && failed == 1);
+    let screen = terminal.wait_for(SOON, is_told).unwrap();
+    println!("{screen}");
+    assert!(screen.contains("resent") && screen.contains("retransmits") && screen.contains("refused client 1"));
+    terminal.press(&["m"]).unwrap();
+    terminal.wait_for(SOON, |screen| screen.contains(" p99 ") && !screen.contains("resent")).unwrap();
+    terminal.press(&["q"]).unwrap();
+    terminal.wait_for(SOON, |screen| is_restored(screen, 0)).unwrap();
+    drop(terminal);
+
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("go-metro.sock");
+    let socket = socket.to_str().unwrap();
+    let words = ["run", "--interface", "eth0", "--output", "json", "--interval", "1", "--status-socket", socket];
+    let daemon = Agent::start(&lab.a, words).unwrap();
+    let terminal = Terminal::start(&lab.a, SMALL, &command(&format!("--socket {socket}"))).unwrap();
+    terminal.wait_for(SOON, |screen| screen.contains("ebpf on eth0")).unwrap();
+    terminal.press(&["m"]).unwrap();
+    lossy(&lab);
+    terminal.wait_for(SOON, is_told).unwrap();
+    let finished = daemon.stop().unwrap();
+    let data = finished.stdout.iter().filter(|line| line.contains("\"data\":{")).count();
+    assert!(data > 0 && !finished.stdout.iter().any(|line| line.contains("\"peer\"")), "{:#?}", finished.stdout);
 }
 
 #[test]

@@ -50,8 +50,21 @@ pub(super) struct Frame {
     pub(super) duplicate: u32,
     /// tshark calls it a retransmission, out of order or a keep-alive.
     pub(super) flagged: bool,
+    /// Which of these, where it is one.
+    pub(super) said: Option<Said>,
     /// What tshark says that it acknowledges, and after how long.
     pub(super) pair: Option<(u64, u64)>,
+}
+
+/// What tshark takes a segment for that is not simply the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// A retransmission: fast, spurious or otherwise.
+    Again,
+    /// Overtaken on its way.
+    OutOfOrder,
+    /// A keep-alive, or a probe of a closed window.
+    Probe,
 }
 
 impl Frame {
@@ -386,6 +399,7 @@ mod tests {
             ip_id: None,
             duplicate: 0,
             flagged: false,
+            said: None,
             pair: None,
         }
     }

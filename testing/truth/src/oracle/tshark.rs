@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::trace::Frame;
+use super::trace::{Frame, Said};
 use testing_support::workspace::capture;
 
 const FIELDS: [&str; 30] = [
@@ -40,6 +40,16 @@ const FIELDS: [&str; 30] = [
     "tcp.analysis.out_of_order",
     "tcp.analysis.keep_alive",
     "tcp.analysis.zero_window_probe",
+];
+
+/// What it takes a segment for, by field; the first of them where there are several.
+const SAID: [(&str, Said); 6] = [
+    ("tcp.analysis.retransmission", Said::Again),
+    ("tcp.analysis.fast_retransmission", Said::Again),
+    ("tcp.analysis.spurious_retransmission", Said::Again),
+    ("tcp.analysis.out_of_order", Said::OutOfOrder),
+    ("tcp.analysis.keep_alive", Said::Probe),
+    ("tcp.analysis.zero_window_probe", Said::Probe),
 ];
 
 /// Every TCP segment of a capture.
@@ -128,6 +138,7 @@ fn frame(line: &str) -> Result<Option<Frame>> {
         ip_id,
         duplicate: word("tcp.analysis.duplicate_ack_num")?.unwrap_or_default(),
         flagged: flags.iter().any(|flag| first(flag).is_some()),
+        said: SAID.iter().find(|(flag, _)| first(flag).is_some()).map(|(_, said)| *said),
         pair: pair.filter(|_| is_own("tcp.analysis.acks_frame")),
     }))
 }

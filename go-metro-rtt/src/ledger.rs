@@ -213,14 +213,7 @@ impl Ledger {
 
     /// What is rare among what is sent.
     #[cold]
-    fn sent_more(
-        &mut self,
-        index: u32,
-        key: Of<'_>,
-        segment: &Segment,
-        sent: Sent,
-        flow: &Flow,
-    ) -> Option<Cause> {
+    fn sent_more(&mut self, index: u32, key: Of<'_>, segment: &Segment, sent: Sent, flow: &Flow) -> Option<Cause> {
         let health = &mut self.flows[index as usize];
         if segment.has(TcpFlags::RST) {
             self.reset(index, key, By::Local);

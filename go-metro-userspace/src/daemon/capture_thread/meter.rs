@@ -3,8 +3,8 @@
 use std::sync::mpsc;
 
 use go_metro_rtt::{
-    Batch, Engine, EngineCounters, FlowKey, Interval, Label, Nanos, Outcome, PairKey, PeerHealth, Sample, Segment, Side,
-    Summaries,
+    Batch, Engine, EngineCounters, FlowKey, Interval, Label, Nanos, Outcome, PairKey, PeerHealth, Sample, Segment,
+    Side, Summaries,
 };
 
 use super::Samples;

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 
 use go_metro_rtt::{
-    Addr, By, Cause, Class, Connect, Endpoint, FlowKey, Kind as SampleKind, Label, Nanos, PairSummary, Role, Rtt, Sample,
-    SeqNum, Side, SummaryLimits,
+    Addr, By, Cause, Class, Connect, Endpoint, FlowKey, Kind as SampleKind, Label, Nanos, PairSummary, Role, Rtt,
+    Sample, SeqNum, Side, SummaryLimits,
 };
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;

@@ -11,10 +11,11 @@ use go_metro_common::segment::TcpFlags;
 
 use crate::early::{Early, EarlySegments};
 use crate::flow::{Flow, FlowLimits, Sent, Ticks};
+use crate::grouping::{Grouping, Places};
 use crate::hashed::Hashed;
 use crate::health::PeerHealth;
 use crate::key::Key;
-use crate::ledger::{Before, HealthLimits, Ledger};
+use crate::ledger::{Before, HealthLimits, Ledger, Of};
 use crate::outstanding::{COMMON_PER_FLOW, Pool};
 use crate::sample::{Quiet, Rejection};
 use crate::summary::PairKey;
@@ -152,6 +153,8 @@ pub struct Engine {
     is_doubtful: bool,
     /// Counts health, where that is wanted.
     ledger: Option<Ledger>,
+    /// Groups flows, where that is wanted.
+    places: Option<Places>,
     /// Bits for the hashes of the flows that have begun since those of a batch were looked up ([`bit_of`]).
     begun: u64,
 }
@@ -184,6 +187,7 @@ impl Engine {
             gaps: 0,
             is_doubtful: false,
             ledger: None,
+            places: None,
             begun: 0,
         }
     }
@@ -198,12 +202,29 @@ impl Engine {
 
     /// Drops all flows and keeps the counters.
     pub(super) fn drop_flows(&mut self) {
-        let mut ledger = self.ledger.take();
+        let (mut ledger, mut places) = (self.ledger.take(), self.places.take());
+        let max_flows = self.config.max_flows.max(1) as usize;
         if let Some(ledger) = &mut ledger {
-            self.table.for_each(|index, key, flow| ledger.end(index, key, flow));
-            ledger.resize(self.config.max_flows.max(1) as usize);
+            let places = places.as_ref();
+            self.table.for_each(|index, key, flow| ledger.end(index, Of { key, index: Some(index), places }, flow));
+            ledger.resize(max_flows);
         }
-        *self = Self { counters: self.counters, is_doubtful: self.is_doubtful, ledger, ..Self::new(self.config) };
+        places.iter_mut().for_each(|places| places.resize(max_flows));
+        let (counters, is_doubtful) = (self.counters, self.is_doubtful);
+        *self = Self { counters, is_doubtful, ledger, places, ..Self::new(self.config) };
+    }
+
+    /// Puts flows together in groups from now on, or no longer: [`Sample::place`](crate::Sample::place) says where each
+    /// belongs. A flow's group is looked up when it begins; those that are there are looked up again when they next
+    /// have something to report.
+    pub fn group(&mut self, grouping: Option<Grouping>) {
+        match (grouping, &mut self.places) {
+            (None, places) => *places = None,
+            (Some(grouping), Some(places)) => places.set(grouping),
+            (Some(grouping), places) => {
+                *places = Some(Places::new(grouping, self.config.max_flows.max(1) as usize));
+            }
+        }
     }
 
     /// Counts [`PeerHealth`] from now on, within these limits, or no longer.
@@ -224,7 +245,7 @@ impl Engine {
     pub fn take_health(&mut self, sink: impl FnMut(Option<PairKey>, &PeerHealth)) {
         let table = &self.table;
         if let Some(ledger) = &mut self.ledger {
-            ledger.take(|index| table.key(index), sink);
+            ledger.take(|index| table.key(index), self.places.as_ref(), sink);
         }
     }
 
@@ -291,8 +312,8 @@ impl Engine {
         while let Some(ledger) = &mut self.ledger
             && let Some((index, isn)) = ledger.next_overdue(now)
         {
-            if let Some(key) = self.table.key(index) {
-                ledger.give_up(index, isn, &key);
+            if let Some(key) = &self.table.key(index) {
+                ledger.give_up(index, isn, Of { key, index: Some(index), places: self.places.as_ref() });
             }
         }
     }
@@ -349,16 +370,21 @@ impl Engine {
         let Some(index) = self.live_flow(segment, key, hash, likely) else {
             // A reset of what was never seen, as a port scan gets: nothing to time, so no flow.
             if segment.has(TcpFlags::RST) {
-                self.ledger.iter_mut().for_each(|ledger| ledger.sent_reset(key, segment));
+                let of = Of { key, index: None, places: self.places.as_ref() };
+                self.ledger.iter_mut().for_each(|ledger| ledger.sent_reset(of, segment));
             } else if !segment.is_empty() {
                 self.begin(segment, key, hash);
             }
             return Outcome::Sent;
         };
+        if let Some(places) = &mut self.places {
+            places.sent(index, segment);
+        }
         let entry = self.table.entry_mut(index);
         let sent = entry.flow.sent(segment, &mut self.pool.share(index), self.limits);
         if let Some(ledger) = &mut self.ledger {
-            ledger.sent(index, key, segment, sent, &entry.flow);
+            let of = Of { key, index: Some(index), places: self.places.as_ref() };
+            ledger.sent(index, of, segment, sent, &entry.flow);
         }
         if let Some(life) = entry.touch(segment.time()) {
             self.table.relist(index, life, segment.time());
@@ -376,11 +402,17 @@ impl Engine {
         };
         let entry = self.table.entry_mut(index);
         let before = self.ledger.is_some().then(|| Before::of(&entry.flow));
-        let outcome = entry.flow.received(segment, &mut self.pool.share(index), self.limits);
+        let mut outcome = entry.flow.received(segment, &mut self.pool.share(index), self.limits);
+        if let Some(places) = &mut self.places
+            && let Outcome::Sample(sample) = &mut outcome
+        {
+            sample.place = places.settle(index, key);
+        }
         if let Some((ledger, before)) = self.ledger.as_mut().zip(before)
             && before.is_of_interest(segment, &outcome)
         {
-            ledger.received(index, key, segment, before, &entry.flow);
+            let of = Of { key, index: Some(index), places: self.places.as_ref() };
+            ledger.received(index, of, segment, before, &entry.flow);
         }
         if let Some(life) = entry.touch(segment.time()) {
             self.table.relist(index, life, segment.time());
@@ -430,9 +462,10 @@ impl Engine {
 
     fn remove(&mut self, index: u32) {
         if let Some(ledger) = &mut self.ledger
-            && let Some(key) = self.table.key(index)
+            && let Some(key) = &self.table.key(index)
         {
-            ledger.end(index, &key, &self.table.entry_mut(index).flow);
+            let of = Of { key, index: Some(index), places: self.places.as_ref() };
+            ledger.end(index, of, &self.table.entry_mut(index).flow);
         }
         self.table.remove(index, &mut self.pool);
     }
@@ -459,9 +492,13 @@ impl Engine {
             self.counters.note_sent(sent);
             flow
         };
+        if let Some(places) = &mut self.places {
+            places.begin(index, segment);
+        }
         if let Some(ledger) = &mut self.ledger {
             ledger.begin(index);
-            ledger.sent(index, key, segment, sent, &flow);
+            let of = Of { key, index: Some(index), places: self.places.as_ref() };
+            ledger.sent(index, of, segment, sent, &flow);
         }
         self.table.insert(*key, hash, segment.time(), flow);
         self.begun |= bit_of(hash);

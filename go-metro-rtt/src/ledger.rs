@@ -20,6 +20,7 @@ use go_metro_common::segment::{Bits, TcpFlags};
 use hashbrown::HashMap;
 
 use crate::flow::{Again, Flow, Life, Sent, Ticks};
+use crate::grouping::Places;
 use crate::health::{By, Cause, Connect, PeerHealth, Role};
 use crate::key::Key;
 use crate::outstanding::is_newer;
@@ -77,6 +78,31 @@ struct FlowHealth {
 
 /// Bytes of a flow here.
 pub(crate) const BYTES_PER_FLOW: usize = size_of::<FlowHealth>();
+
+/// The flow that something is counted of.
+#[derive(Clone, Copy)]
+pub(crate) struct Of<'a> {
+    pub(crate) key: &'a Key,
+    /// Its number; none of what makes no flow.
+    pub(crate) index: Option<u32>,
+    /// The places of all flows, where they are grouped.
+    pub(crate) places: Option<&'a Places>,
+}
+
+impl Of<'_> {
+    fn side(self) -> Side {
+        self.key.side()
+    }
+
+    /// Whose counts these are.
+    fn pair(self) -> PairKey {
+        let place = self.places.map(|places| match self.index {
+            Some(index) => places.of(index, self.key),
+            None => places.of_refused(self.key),
+        });
+        PairKey::of(&self.key.flow(), place.unwrap_or_default())
+    }
+}
 
 /// What is counted where, and how much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +170,7 @@ impl Ledger {
     }
 
     /// A flow is about to be forgotten.
-    pub(crate) fn end(&mut self, index: u32, key: &Key, flow: &Flow) {
+    pub(crate) fn end(&mut self, index: u32, key: Of<'_>, flow: &Flow) {
         let Some(health) = self.flows.get(index as usize).copied() else { return };
         self.spill(index, key);
         if let Some(role) = health.role() {
@@ -156,7 +182,7 @@ impl Ledger {
 
     /// The end that is timed has sent this.
     #[inline]
-    pub(crate) fn sent(&mut self, index: u32, key: &Key, segment: &Segment, sent: Sent, flow: &Flow) {
+    pub(crate) fn sent(&mut self, index: u32, key: Of<'_>, segment: &Segment, sent: Sent, flow: &Flow) {
         let Some(health) = self.flows.get_mut(index as usize) else { return };
         let payload = segment.header.payload;
         if !payload.is_empty() {
@@ -174,7 +200,7 @@ impl Ledger {
 
     /// A flow has something to report. Its pair is known from now on, and it may count on by itself.
     #[cold]
-    fn list(&mut self, index: u32, key: &Key) {
+    fn list(&mut self, index: u32, key: Of<'_>) {
         let health = &mut self.flows[index as usize];
         if !health.state.contains(State::LISTED) {
             health.state.insert(State::LISTED);
@@ -185,7 +211,7 @@ impl Ledger {
 
     /// What is rare among what is sent.
     #[cold]
-    fn sent_more(&mut self, index: u32, key: &Key, segment: &Segment, sent: Sent, flow: &Flow) {
+    fn sent_more(&mut self, index: u32, key: Of<'_>, segment: &Segment, sent: Sent, flow: &Flow) {
         let health = &mut self.flows[index as usize];
         if segment.has(TcpFlags::RST) {
             return self.reset(index, key, By::Local);
@@ -221,7 +247,7 @@ impl Ledger {
     }
 
     /// A reset of what was never seen: the answer of a closed port to a SYN (RFC 9293 section 3.10.7.1).
-    pub(crate) fn sent_reset(&mut self, key: &Key, segment: &Segment) {
+    pub(crate) fn sent_reset(&mut self, key: Of<'_>, segment: &Segment) {
         if segment.has(TcpFlags::ACK) && segment.start() == SeqNum(0) && key.side() == Side::Remote {
             self.stranger(key).count_connect(Role::Server, Connect::Refused);
         }
@@ -229,7 +255,7 @@ impl Ledger {
 
     /// The other end has sent this, which was answered to by the flow as it is now.
     #[cold]
-    pub(crate) fn received(&mut self, index: u32, key: &Key, segment: &Segment, before: Before, flow: &Flow) {
+    pub(crate) fn received(&mut self, index: u32, key: Of<'_>, segment: &Segment, before: Before, flow: &Flow) {
         let Some(health) = self.flows.get_mut(index as usize) else { return };
         health.heard = Ticks::of(segment.time()).low();
         if segment.has(TcpFlags::RST) {
@@ -266,7 +292,7 @@ impl Ledger {
     }
 
     /// A RST passed.
-    fn reset(&mut self, index: u32, key: &Key, by: By) {
+    fn reset(&mut self, index: u32, key: Of<'_>, by: By) {
         let health = &mut self.flows[index as usize];
         let role = health.role();
         let was_over = health.state.contains(State::OVER);
@@ -280,7 +306,7 @@ impl Ledger {
     }
 
     /// What became of a handshake is known.
-    fn opened(&mut self, index: u32, key: &Key, role: Role, result: Connect) {
+    fn opened(&mut self, index: u32, key: Of<'_>, role: Role, result: Connect) {
         let health = &mut self.flows[index as usize];
         health.state.remove(State::CLIENT | State::SERVER);
         let repeated = std::mem::take(&mut health.unconfirmed);
@@ -299,7 +325,7 @@ impl Ledger {
     }
 
     /// Counts a connection as closed once it is.
-    fn close(&mut self, index: u32, key: &Key, flow: &Flow) {
+    fn close(&mut self, index: u32, key: Of<'_>, flow: &Flow) {
         let health = &mut self.flows[index as usize];
         if flow.life() == Life::Closing && !health.state.contains(State::OVER) {
             health.state.insert(State::OVER);
@@ -316,7 +342,7 @@ impl Ledger {
     }
 
     /// Counts a SYN that was not answered in time, unless it was.
-    pub(crate) fn give_up(&mut self, index: u32, isn: SeqNum, key: &Key) {
+    pub(crate) fn give_up(&mut self, index: u32, isn: SeqNum, key: Of<'_>) {
         let health = &self.flows[index as usize];
         if health.state.contains(State::CLIENT) && health.point == isn {
             self.opened(index, key, Role::Client, Connect::Timeout);
@@ -324,7 +350,7 @@ impl Ledger {
     }
 
     /// Puts what a flow has counted by itself into its pair's counts.
-    fn spill(&mut self, index: u32, key: &Key) {
+    fn spill(&mut self, index: u32, key: Of<'_>) {
         let FlowHealth { bytes, segments, .. } = &mut self.flows[index as usize];
         let (bytes, segments) = (std::mem::take(bytes), std::mem::take(segments));
         if segments > 0 {
@@ -335,9 +361,9 @@ impl Ledger {
     }
 
     /// The counts of a flow's pair.
-    fn pair(&mut self, key: &Key) -> &mut PeerHealth {
+    fn pair(&mut self, key: Of<'_>) -> &mut PeerHealth {
         let full = self.pairs.len() >= self.limits.max_pairs;
-        let pair = PairKey::from(&key.flow());
+        let pair = key.pair();
         match self.pairs.contains_key(&pair) {
             false if full => &mut self.other,
             _ => self.pairs.entry(pair).or_default(),
@@ -345,8 +371,8 @@ impl Ledger {
     }
 
     /// The counts of a flow's pair, if there are any: packets that come with an address make none.
-    fn stranger(&mut self, key: &Key) -> &mut PeerHealth {
-        self.pairs.get_mut(&PairKey::from(&key.flow())).unwrap_or(&mut self.other)
+    fn stranger(&mut self, key: Of<'_>) -> &mut PeerHealth {
+        self.pairs.get_mut(&key.pair()).unwrap_or(&mut self.other)
     }
 
     /// Hands out what was counted of each pair since the last time, and of those that there was no room for. `key` has
@@ -354,12 +380,13 @@ impl Ledger {
     pub(crate) fn take(
         &mut self,
         key: impl Fn(u32) -> Option<Key>,
+        places: Option<&Places>,
         mut sink: impl FnMut(Option<PairKey>, &PeerHealth),
     ) {
         for index in std::mem::take(&mut self.listed) {
             self.flows[index as usize].state.remove(State::LISTED);
-            if let Some(key) = key(index) {
-                self.spill(index, &key);
+            if let Some(key) = &key(index) {
+                self.spill(index, Of { key, index: Some(index), places });
             }
         }
         self.pairs.drain().for_each(|(pair, health)| sink(Some(pair), &health));

@@ -34,10 +34,11 @@
 //! A busy source hands over segments with [`Batch::push`] instead: then the flows of several are fetched from memory at
 //! the same time. [`Engine::expire`] forgets flows whose time is over.
 //!
-//! [`Summaries`] collects samples by pair of hosts, interface and side, and hands out an [`Interval`] of them:
+//! [`Summaries`] collects samples by pair of hosts, interface and side, and hands out an [`Interval`] of them. Remote
+//! hosts may be put together in groups before ([`Engine::group`]), so that a group is one pair:
 //!
 //! ```
-//! # use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Rtt, Sample, SeqNum, Side};
+//! # use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Nanos, Place, Rtt, Sample, SeqNum, Side};
 //! use go_metro_rtt::{Summaries, SummaryLimits};
 //! # let flow = FlowKey {
 //! #     local: Endpoint { addr: Addr::v4([10, 0, 0, 1]), port: 40000 },
@@ -53,6 +54,7 @@
 //! #     kind: Kind::Data,
 //! #     class: Class::Exact,
 //! #     delayed: false,
+//! #     place: Place::default(),
 //! # };
 //! let mut summaries = Summaries::new(SummaryLimits::default());
 //! for ms in [50, 52, 54] {
@@ -64,8 +66,8 @@
 //! ```
 //!
 //! Order of modules: `batch` → `engine` → `hashed`, `merge` → `table` → `ledger` → `summary` → `distribution`, `flow`,
-//! `index` → `early`, `health`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `segment` → `seq`,
-//! `time`.
+//! `index` → `early`, `grouping`, `health`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `place` →
+//! `segment` → `seq`, `time`.
 
 #![forbid(unsafe_code)]
 
@@ -74,6 +76,7 @@ mod distribution;
 mod early;
 mod engine;
 mod flow;
+mod grouping;
 mod hashed;
 mod health;
 mod histogram;
@@ -82,6 +85,7 @@ mod key;
 mod ledger;
 mod merge;
 mod outstanding;
+mod place;
 mod ports;
 mod sample;
 mod segment;
@@ -97,9 +101,11 @@ pub use go_metro_common::segment::{Bits, Direction, Payload, SegmentHeader, Segm
 pub use batch::Batch;
 pub use distribution::{Figure, QUANTILE_ERROR};
 pub use engine::{Engine, EngineConfig, EngineCounters};
+pub use grouping::{GroupOf, Grouping};
 pub use health::{By, Cause, Connect, PeerHealth, Role};
 pub use histogram::{Buckets, Histogram};
 pub use ledger::HealthLimits;
+pub use place::{Group, GroupKind, Place};
 pub use ports::{Ports, parse_ports};
 pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Sample};
 pub use segment::{Addr, Endpoint, FlowKey, Segment, Side};

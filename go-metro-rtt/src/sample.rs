@@ -2,6 +2,7 @@
 
 use go_metro_common::reasons;
 
+use crate::place::Place;
 use crate::{FlowKey, Nanos, Rtt, SeqNum};
 
 /// What became of a segment.
@@ -76,6 +77,8 @@ pub struct Sample {
     /// Whether the receiver kept the acknowledgement back (RFC 9293 section 3.8.6.3), as far as the flow's round trips
     /// show that: then this is not the path's time alone.
     pub delayed: bool,
+    /// The group that its pair is of, where flows are grouped.
+    pub place: Place,
 }
 
 /// What kind of segment a sample timed.

@@ -4,30 +4,56 @@
 //! sample since the last [`Summaries::take`] does not exist: stale values are never repeated.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::distribution::{Distribution, Figure};
 use crate::health::PeerHealth;
+use crate::place::Place;
 use crate::{Addr, FlowKey, Histogram, Kind, Rtt, Sample, Side};
 
 /// What names a summary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PairKey {
     /// Local address.
     pub local: Addr,
-    /// Remote address.
+    /// Remote address; of a group the one that stands for it: its network's, or `::`.
     pub remote: Addr,
     /// Interface index.
     pub ifindex: u32,
     /// To which end the round trips went.
     pub side: Side,
+    /// The group that stands for the remote host, and what else keeps flows of the two apart.
+    pub place: Place,
+}
+
+impl PairKey {
+    /// The pair of a flow that has this place.
+    #[inline]
+    pub fn of(flow: &FlowKey, place: Place) -> Self {
+        let remote = place.group.address(flow.remote.addr);
+        Self { local: flow.local.addr, remote, ifindex: flow.ifindex, side: flow.side, place }
+    }
+}
+
+impl Hash for PairKey {
+    /// Two addresses and two words, as many as the hasher takes without another multiplication.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.local.bits());
+        state.write_u128(self.remote.bits());
+        // Indices are far below 2^31.
+        let interface = u64::from(self.ifindex) ^ (self.side as u64) << 31;
+        state.write_u64(interface);
+        state.write_u64(self.place.word());
+    }
 }
 
 impl From<&FlowKey> for PairKey {
     fn from(flow: &FlowKey) -> Self {
-        Self { local: flow.local.addr, remote: flow.remote.addr, ifindex: flow.ifindex, side: flow.side }
+        Self::of(flow, Place::default())
     }
 }
 
@@ -321,7 +347,7 @@ impl Summaries {
             return;
         }
         let full = self.pairs.len() >= self.limits.max_pairs;
-        let key = PairKey::from(&sample.flow);
+        let key = PairKey::of(&sample.flow, sample.place);
         let summary = match self.pairs.get_mut(&key) {
             Some(summary) => summary,
             None if full => {
@@ -373,6 +399,7 @@ mod tests {
             kind: Kind::Data,
             class: Class::Exact,
             delayed: false,
+            place: Place::default(),
         }
     }
 

@@ -22,7 +22,7 @@ use go_metro::output::table::{self, Columns, Style};
 use go_metro::output::{Json, NamedPair, Prometheus, Report, Table, csv, json};
 use go_metro::terminal::{Printable, Spelling};
 use go_metro_rtt::{
-    Addr, Buckets, Class, Endpoint, FlowKey, Kind, Nanos, PairSummary, Rtt, Sample, SeqNum, Side, Summaries,
+    Addr, Buckets, Class, Endpoint, FlowKey, Kind, Nanos, PairSummary, Place, Rtt, Sample, SeqNum, Side, Summaries,
     SummaryLimits,
 };
 use proptest::prelude::*;
@@ -77,8 +77,8 @@ fn summary(samples: &[u64], limits: SummaryLimits) -> PairSummary {
     let mut summaries = Summaries::new(limits);
     for ns in samples {
         let (acked_at, ack) = (Nanos(1), SeqNum(1));
-        let (kind, class) = (Kind::Data, Class::Exact);
-        summaries.add(&Sample { flow: flow(), acked_at, ack, rtt: Rtt(*ns), kind, class, delayed: false });
+        let (kind, class, place) = (Kind::Data, Class::Exact, Place::default());
+        summaries.add(&Sample { flow: flow(), acked_at, ack, rtt: Rtt(*ns), kind, class, delayed: false, place });
     }
     summaries.take().pairs.remove(0).1
 }
@@ -91,6 +91,7 @@ fn pair(summary: PairSummary) -> NamedPair {
         remotes: Vec::new(),
         iface,
         side: None,
+        port: None,
         tags: Arc::from([]),
         summary,
         kernel: None,

@@ -79,14 +79,14 @@ fn lowest(summary: &PairSummary) -> Option<Rtt> {
 
 #[cfg(test)]
 mod tests {
-    use go_metro_rtt::{Addr, Side};
+    use go_metro_rtt::{Addr, Place, Side};
 
     use super::*;
     use crate::output::examples::summary_ns;
 
     fn key(host: u8) -> PairKey {
         let [local, remote] = [1, host].map(|last| Addr::v4([10, 0, 0, last]));
-        PairKey { local, remote, ifindex: 1, side: Side::Remote }
+        PairKey { local, remote, ifindex: 1, side: Side::Remote, place: Place::default() }
     }
 
     fn interval(hosts: &[(u8, u64)]) -> Interval {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use go_metro_rtt::{EngineConfig, HealthLimits, Ports, SummaryLimits};
+use go_metro_rtt::{EngineConfig, Grouping, HealthLimits, Ports, SummaryLimits};
 
 use super::directory::{self, Directory};
 use crate::capture::SourceSettings;
@@ -32,7 +32,7 @@ pub(super) fn host_ends(config: &Config) -> BTreeMap<String, bool> {
 const SETTLES_AFTER: Duration = Duration::from_secs(1);
 
 /// What engines and summaries take; all meters' together, or one's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Limits {
     /// The engine's.
     pub(super) engine: EngineConfig,
@@ -42,14 +42,17 @@ pub(super) struct Limits {
     pub(super) summaries: SummaryLimits,
     /// What is counted of connections' health, if that is wanted.
     pub(super) health: Option<HealthLimits>,
+    /// How remote hosts are grouped, if they are.
+    pub(super) grouping: Option<Grouping>,
 }
 
 impl Limits {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config, directory: &Directory) -> Self {
         let health = config
             .wants(MetricName::Health)
             .then_some(HealthLimits { max_pairs: config.max_pairs, connect_timeout: config.connect_timeout });
-        Self { engine: engine_config(config), ports: config.ports, summaries: summary_limits(config), health }
+        let grouping = directory.grouping();
+        Self { engine: engine_config(config), ports: config.ports, summaries: summary_limits(config), health, grouping }
     }
 }
 

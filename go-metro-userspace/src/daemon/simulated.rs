@@ -25,7 +25,7 @@ impl Daemon {
     /// There can be no more threads.
     pub fn new(workers: u32) -> io::Result<Self> {
         let (engine, summaries) = (EngineConfig::default(), SummaryLimits::default());
-        let limits = Limits { engine, ports: Ports::ALL, summaries, health: None };
+        let limits = Limits { engine, ports: Ports::ALL, summaries, health: None, grouping: None };
         Measuring::by(workers, || Meter::new(&limits, None)).map(Self)
     }
 

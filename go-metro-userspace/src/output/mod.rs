@@ -56,15 +56,17 @@ pub struct Report {
 pub struct NamedPair {
     /// Local address.
     pub src: String,
-    /// Remote host name where known, else address.
+    /// Remote host name where known, else address; or the name of a group of hosts.
     pub dst: String,
-    /// The remote addresses that go by that name.
+    /// The remote addresses that go by that name; none of a group.
     pub remotes: Vec<IpAddr>,
     /// Interface.
     pub iface: String,
     /// To which end the round trips went, where both were asked for or the local one.
     pub side: Option<Side>,
-    /// The instance's tags, after the global ones.
+    /// The port of the service, where connections are told apart by it; it is among the tags.
+    pub port: Option<u16>,
+    /// The instance's tags, after the global ones, and those of a group.
     pub tags: Arc<[String]>,
     /// What was measured.
     pub summary: PairSummary,
@@ -191,8 +193,8 @@ pub(crate) mod examples {
     //! What the tests of several sinks report.
 
     use go_metro_rtt::{
-        Addr, By, Cause, Class, Connect, Endpoint, FlowKey, Kind, Nanos, PeerHealth, Role, Sample, SeqNum, Summaries,
-        SummaryLimits,
+        Addr, By, Cause, Class, Connect, Endpoint, FlowKey, Kind, Nanos, PeerHealth, Place, Role, Sample, SeqNum,
+        Summaries, SummaryLimits,
     };
 
     use super::*;
@@ -214,8 +216,8 @@ pub(crate) mod examples {
         let flow = FlowKey { local: end(1), remote: end(2), ifindex: 1, side: Side::Remote };
         let series = [(Kind::Data, data), (Kind::Connect, connect)];
         for (kind, rtt) in series.iter().flat_map(|(kind, all)| all.iter().map(move |ns| (*kind, Rtt(*ns)))) {
-            let sample =
-                Sample { flow, acked_at: Nanos(1), ack: SeqNum(1), rtt, kind, class: Class::Exact, delayed: false };
+            let (class, place) = (Class::Exact, Place::default());
+            let sample = Sample { flow, acked_at: Nanos(1), ack: SeqNum(1), rtt, kind, class, delayed: false, place };
             summaries.add(&sample);
         }
         summaries.take().pairs.remove(0).1
@@ -229,6 +231,7 @@ pub(crate) mod examples {
             remotes: dst.parse().into_iter().collect(),
             iface: "va".to_owned(),
             side: None,
+            port: None,
             tags: Arc::from(["env:test".to_owned()]),
             summary: summary(data_us, connect_us),
             kernel: None,

@@ -147,7 +147,7 @@ fn write_line(out: &mut impl Write, row: &impl Serialize) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use go_metro_rtt::{Addr, Class, FlowKey, Kind, Nanos, Rtt, SeqNum, Side};
+    use go_metro_rtt::{Addr, Class, FlowKey, Kind, Nanos, Place, Rtt, SeqNum, Side};
 
     use super::*;
 
@@ -157,7 +157,8 @@ mod tests {
         let flow = FlowKey { local, remote, ifindex: 1, side: Side::Remote };
         let (kind, class) = (Kind::Connect, Class::Timestamp);
         let rtt = Rtt(50_000_000);
-        Sample { flow, acked_at: Nanos(5), ack: SeqNum(1101), rtt, kind, class, delayed: false }
+        let place = Place::default();
+        Sample { flow, acked_at: Nanos(5), ack: SeqNum(1101), rtt, kind, class, delayed: false, place }
     }
 
     #[test]

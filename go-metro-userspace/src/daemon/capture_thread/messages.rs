@@ -1,6 +1,6 @@
 //! What the daemon asks of a capture thread, and what it hears of one.
 
-use go_metro_rtt::{EngineCounters, Interval, Sample};
+use go_metro_rtt::{EngineCounters, Grouping, Interval, Sample};
 use tokio::sync::oneshot;
 
 use super::handover::Replacement;
@@ -26,6 +26,8 @@ pub(super) enum Command {
     MoveToHead(u32, Way),
     /// Apply new limits, each meter's share, and go on with other meters if their number has changed.
     Limits(Limits, Option<Box<Measuring>>),
+    /// Group remote hosts otherwise.
+    Group(Option<Grouping>),
     /// Report the state.
     Status(oneshot::Sender<CaptureStatus>),
     /// Report what each flow measured since the last time, and keep doing so.

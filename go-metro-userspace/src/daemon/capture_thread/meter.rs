@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use go_metro_rtt::{
-    Batch, Engine, EngineCounters, FlowKey, Interval, Nanos, Outcome, Sample, Segment, Side, Summaries,
+    Batch, Engine, EngineCounters, FlowKey, Grouping, Interval, Nanos, Outcome, Sample, Segment, Side, Summaries,
 };
 
 use super::Samples;
@@ -69,6 +69,8 @@ pub(super) enum Order {
     Expire(Nanos),
     /// Apply these limits: a meter's share.
     Limits(Limits),
+    /// Group remote hosts otherwise.
+    Group(Option<Grouping>),
     /// Note flows one by one no longer.
     StopFlows,
 }
@@ -101,6 +103,7 @@ impl Meter {
     pub(in crate::daemon) fn new(limits: &Limits, samples: Option<mpsc::SyncSender<Samples>>) -> Self {
         let mut engine = Engine::new(limits.engine);
         engine.count_health(limits.health);
+        engine.group(limits.grouping.clone());
         Self {
             engine,
             batch: Batch::of(limits.ports),
@@ -149,24 +152,26 @@ impl Meter {
     /// Does as it is told.
     pub(super) fn follow(&mut self, order: &Order) {
         let engine = &mut self.engine;
-        match *order {
-            Order::Interrupt(ifindex) => engine.interrupt(ifindex),
+        match order {
+            Order::Interrupt(ifindex) => engine.interrupt(*ifindex),
             Order::InterruptFlow(flow) => {
                 [Side::Remote, Side::Local]
                     .iter()
-                    .for_each(|side| engine.interrupt_flow(&FlowKey { side: *side, ..flow }));
+                    .for_each(|side| engine.interrupt_flow(&FlowKey { side: *side, ..*flow }));
             }
             Order::InterruptAll => engine.interrupt_all(),
             Order::Gap => engine.note_gap(),
-            Order::Doubtful(is_doubtful) => engine.set_doubtful(is_doubtful),
-            Order::PeersComplete(complete) => engine.set_peers_complete(complete),
-            Order::Expire(now) => engine.expire(now),
+            Order::Doubtful(is_doubtful) => engine.set_doubtful(*is_doubtful),
+            Order::PeersComplete(complete) => engine.set_peers_complete(*complete),
+            Order::Expire(now) => engine.expire(*now),
             Order::Limits(limits) => {
                 engine.set_config(limits.engine);
                 self.batch.set_ports(limits.ports, engine);
                 self.summaries.set_limits(limits.summaries);
                 engine.count_health(limits.health);
+                engine.group(limits.grouping.clone());
             }
+            Order::Group(grouping) => engine.group(grouping.clone()),
             Order::StopFlows => self.tap = None,
         }
     }

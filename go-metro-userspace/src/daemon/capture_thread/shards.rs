@@ -227,7 +227,7 @@ mod tests {
 
     fn meter() -> Meter {
         let (engine, summaries) = (EngineConfig::default(), SummaryLimits::default());
-        Meter::new(&Limits { engine, ports: Ports::ALL, summaries, health: None }, None)
+        Meter::new(&Limits { engine, ports: Ports::ALL, summaries, health: None, grouping: None }, None)
     }
 
     fn segment(flow: u16, time_ns: u64, sent: bool, (seq, ack, len): (u32, u32, u32)) -> Segment {

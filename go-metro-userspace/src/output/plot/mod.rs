@@ -72,8 +72,10 @@ impl Plot {
 
     /// Adds a sample.
     pub fn add(&mut self, sample: &Sample) {
-        let points =
-            self.pairs.entry(PairKey::from(&sample.flow)).or_insert_with(|| Points { step: 1, ..Points::default() });
+        let points = self
+            .pairs
+            .entry(PairKey::of(&sample.flow, sample.place))
+            .or_insert_with(|| Points { step: 1, ..Points::default() });
         points.seen += 1;
         if !points.seen.is_multiple_of(points.step) {
             return;
@@ -114,7 +116,9 @@ impl Plot {
 
 #[cfg(test)]
 mod tests {
-    use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Interval, Kind, Nanos, SeqNum, Side, Summaries, SummaryLimits};
+    use go_metro_rtt::{
+        Addr, Class, Endpoint, FlowKey, Interval, Kind, Nanos, Place, SeqNum, Side, Summaries, SummaryLimits,
+    };
 
     use super::*;
 
@@ -123,7 +127,8 @@ mod tests {
         let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
         let flow = FlowKey { local: end(1), remote: end(remote), ifindex: 1, side: Side::Remote };
         let (acked_at, ack, rtt) = (Nanos(acked_at), SeqNum(1), Rtt(rtt));
-        Sample { flow, acked_at, ack, rtt, kind: Kind::Data, class: Class::Exact, delayed: false }
+        let place = Place::default();
+        Sample { flow, acked_at, ack, rtt, kind: Kind::Data, class: Class::Exact, delayed: false, place }
     }
 
     /// What is drawn of each pair of an interval, all of them called `dst`.

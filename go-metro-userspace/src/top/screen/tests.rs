@@ -4,7 +4,8 @@
 use std::net::SocketAddr;
 
 use go_metro_rtt::{
-    Addr, Class, Endpoint, FlowKey, Kind as SampleKind, Nanos, PairSummary, Rtt, Sample, SeqNum, Side, SummaryLimits,
+    Addr, Class, Endpoint, FlowKey, Kind as SampleKind, Nanos, PairSummary, Place, Rtt, Sample, SeqNum, Side,
+    SummaryLimits,
 };
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -23,11 +24,12 @@ fn flow(local: &str, remote: &str, name: &str, kind: SampleKind, us: impl IntoIt
     let mut summary = PairSummary::default();
     let limits = SummaryLimits { keeps_choice: false, ..SummaryLimits::default() };
     for us in us {
-        let (acked_at, ack, class) = (Nanos(1), SeqNum(1), Class::Exact);
-        let sample = Sample { flow: key, acked_at, ack, rtt: Rtt(us * 1000), kind, class, delayed: false };
+        let (acked_at, ack, class, place) = (Nanos(1), SeqNum(1), Class::Exact, Place::default());
+        let sample = Sample { flow: key, acked_at, ack, rtt: Rtt(us * 1000), kind, class, delayed: false, place };
         summary.add(&sample, &limits);
     }
-    LiveFlow { local, remote, name: name.to_owned(), iface: "eth0".to_owned(), to_local: false, summary }
+    let (name, iface) = (name.to_owned(), "eth0".to_owned());
+    LiveFlow { local, remote, name, group: None, service: None, iface, to_local: false, summary }
 }
 
 /// A minute of four peers, two of whose flows are parallel.

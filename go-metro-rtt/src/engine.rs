@@ -11,6 +11,7 @@ use go_metro_common::segment::TcpFlags;
 
 use crate::early::{Early, EarlySegments};
 use crate::flow::{Flow, FlowLimits, Sent, Ticks};
+use crate::grouping::{Grouping, Places};
 use crate::hashed::Hashed;
 use crate::health::PeerHealth;
 use crate::key::Key;
@@ -157,6 +158,8 @@ pub struct Engine {
     ledger: Option<Ledger>,
     /// What results are told apart by, where that is wanted.
     labels: Option<Labels>,
+    /// Groups flows, where that is wanted.
+    places: Option<Places>,
     /// Bits for the hashes of the flows that have begun since those of a batch were looked up ([`bit_of`]).
     begun: u64,
 }
@@ -196,6 +199,7 @@ impl Engine {
             is_doubtful: false,
             ledger: None,
             labels: None,
+            places: None,
             begun: 0,
         }
     }
@@ -211,15 +215,31 @@ impl Engine {
     /// Drops all flows and keeps the counters.
     pub(super) fn drop_flows(&mut self) {
         let max_flows = self.config.max_flows.max(1) as usize;
-        let (mut ledger, mut labels) = (self.ledger.take(), self.labels.take());
+        let (mut ledger, mut labels, mut places) = (self.ledger.take(), self.labels.take(), self.places.take());
         if let Some(ledger) = &mut ledger {
-            let label = |index| label_of(labels.as_ref(), index);
-            self.table.for_each(|index, key, flow| ledger.end(index, Of { key, label: label(index) }, flow));
+            let (labels, places) = (labels.as_ref(), places.as_ref());
+            self.table.for_each(|index, key, flow| {
+                ledger.end(index, Of { key, index: Some(index), places, label: label_of(labels, index) }, flow);
+            });
             ledger.resize(max_flows);
         }
         labels.iter_mut().for_each(|labels| labels.resize(max_flows));
+        places.iter_mut().for_each(|places| places.resize(max_flows));
         let (counters, is_doubtful) = (self.counters, self.is_doubtful);
-        *self = Self { counters, is_doubtful, ledger, labels, ..Self::new(self.config) };
+        *self = Self { counters, is_doubtful, ledger, labels, places, ..Self::new(self.config) };
+    }
+
+    /// Puts flows together in groups from now on, or no longer: [`Sample::place`](crate::Sample::place) says where each
+    /// belongs. A flow's group is looked up when it begins; those that are there are looked up again when they next
+    /// have something to report.
+    pub fn group(&mut self, grouping: Option<Grouping>) {
+        match (grouping, &mut self.places) {
+            (None, places) => *places = None,
+            (Some(grouping), Some(places)) => places.set(grouping),
+            (Some(grouping), places) => {
+                *places = Some(Places::new(grouping, self.config.max_flows.max(1) as usize));
+            }
+        }
     }
 
     /// Counts [`PeerHealth`] from now on, within these limits, or no longer.
@@ -239,9 +259,10 @@ impl Engine {
     /// [`HealthLimits::max_pairs`] together, and for what strangers made that showed no more than an address. What is
     /// of flows whose labels are being found out comes once they are known.
     pub fn take_health(&mut self, sink: impl FnMut(Option<PairKey>, &PeerHealth)) {
-        let Self { table, labels, ledger, .. } = self;
+        let Self { table, labels, ledger, places, .. } = self;
         if let Some(ledger) = ledger {
-            ledger.take(|index| Some((table.key(index)?, label_of(labels.as_ref(), index))), sink);
+            let key = |index| Some((table.key(index)?, label_of(labels.as_ref(), index)));
+            ledger.take(key, places.as_ref(), sink);
         }
     }
 
@@ -280,9 +301,10 @@ impl Engine {
     /// As [`Engine::take_health`], in the middle of what that is the end of: a pair of which something was counted
     /// since stays one for which what strangers do counts.
     pub fn take_health_so_far(&mut self, sink: impl FnMut(Option<PairKey>, &PeerHealth)) {
-        let Self { table, labels, ledger, .. } = self;
+        let Self { table, labels, ledger, places, .. } = self;
         if let Some(ledger) = ledger {
-            ledger.take_so_far(|index| Some((table.key(index)?, label_of(labels.as_ref(), index))), sink);
+            let key = |index| Some((table.key(index)?, label_of(labels.as_ref(), index)));
+            ledger.take_so_far(key, places.as_ref(), sink);
         }
     }
 
@@ -349,9 +371,9 @@ impl Engine {
         while let Some(ledger) = &mut self.ledger
             && let Some((index, isn)) = ledger.next_overdue(now)
         {
-            if let Some(key) = self.table.key(index) {
+            if let Some(key) = &self.table.key(index) {
                 let label = label_of(self.labels.as_ref(), index);
-                ledger.give_up(index, isn, Of { key: &key, label });
+                ledger.give_up(index, isn, Of { key, index: Some(index), places: self.places.as_ref(), label });
             }
         }
     }
@@ -408,18 +430,24 @@ impl Engine {
         let Some(index) = self.live_flow(segment, key, hash, likely) else {
             // A reset of what was never seen, as a port scan gets: nothing to time, so no flow.
             if segment.has(TcpFlags::RST) {
-                let of = Of { key, label: Label::NONE };
+                let of = Of { key, index: None, places: self.places.as_ref(), label: Label::NONE };
                 self.ledger.iter_mut().for_each(|ledger| ledger.sent_reset(of, segment));
             } else if !segment.is_empty() {
                 self.begin(segment, key, hash);
             }
             return Outcome::Sent;
         };
+        if let Some(places) = &mut self.places {
+            places.sent(index, segment);
+        }
         let entry = self.table.entry_mut(index);
         let sent = entry.flow.sent(segment, &mut self.pool.share(index), self.limits);
         let label = self.labels.as_mut().map_or(Label::NONE, |labels| labels.of_record(index, &segment.flow));
         let cause = match &mut self.ledger {
-            Some(ledger) => ledger.sent(index, Of { key, label }, segment, sent, &entry.flow),
+            Some(ledger) => {
+                let of = Of { key, index: Some(index), places: self.places.as_ref(), label };
+                ledger.sent(index, of, segment, sent, &entry.flow)
+            }
             None => None,
         };
         if let Some(life) = entry.touch(segment.time()) {
@@ -439,14 +467,20 @@ impl Engine {
         let entry = self.table.entry_mut(index);
         let before = self.ledger.is_some().then(|| Before::of(&entry.flow));
         let mut outcome = entry.flow.received(segment, &mut self.pool.share(index), self.limits);
-        if let (Outcome::Sample(sample), Some(labels)) = (&mut outcome, &mut self.labels) {
-            sample.label = labels.of_record(index, &segment.flow);
+        if let Outcome::Sample(sample) = &mut outcome {
+            if let Some(labels) = &mut self.labels {
+                sample.label = labels.of_record(index, &segment.flow);
+            }
+            if let Some(places) = &mut self.places {
+                sample.place = places.settle(index, key);
+            }
         }
         if let Some((ledger, before)) = self.ledger.as_mut().zip(before)
             && before.is_of_interest(segment, &outcome)
         {
             let label = label_of(self.labels.as_ref(), index);
-            ledger.received(index, Of { key, label }, segment, before, &entry.flow);
+            let of = Of { key, index: Some(index), places: self.places.as_ref(), label };
+            ledger.received(index, of, segment, before, &entry.flow);
         }
         if let Some(life) = entry.touch(segment.time()) {
             self.table.relist(index, life, segment.time());
@@ -496,10 +530,11 @@ impl Engine {
 
     fn remove(&mut self, index: u32) {
         if let Some(ledger) = &mut self.ledger
-            && let Some(key) = self.table.key(index)
+            && let Some(key) = &self.table.key(index)
         {
             let label = label_of(self.labels.as_ref(), index);
-            ledger.end(index, Of { key: &key, label }, &self.table.entry_mut(index).flow);
+            let of = Of { key, index: Some(index), places: self.places.as_ref(), label };
+            ledger.end(index, of, &self.table.entry_mut(index).flow);
         }
         self.table.remove(index, &mut self.pool);
     }
@@ -533,10 +568,14 @@ impl Engine {
             let is_asked = labels.begin(index, segment.flow, is_opened_here);
             self.counters.labels_postponed += u64::from(!is_asked);
         }
+        if let Some(places) = &mut self.places {
+            places.begin(index, segment);
+        }
         if let Some(ledger) = &mut self.ledger {
             let label = label_of(self.labels.as_ref(), index);
             ledger.begin(index);
-            ledger.sent(index, Of { key, label }, segment, sent, &flow);
+            let of = Of { key, index: Some(index), places: self.places.as_ref(), label };
+            ledger.sent(index, of, segment, sent, &flow);
         }
         self.table.insert(*key, hash, segment.time(), flow);
         self.begun |= bit_of(hash);

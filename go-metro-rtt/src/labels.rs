@@ -26,6 +26,10 @@ impl Label {
     pub const fn new(number: u32) -> Option<Self> {
         if number == 0 || number >= Self::POSTPONED.0 { None } else { Some(Self(number)) }
     }
+
+    pub(crate) const fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// A flow whose label is to be found out.

@@ -20,6 +20,7 @@ use go_metro_common::segment::{Bits, TcpFlags};
 use hashbrown::HashMap;
 
 use crate::flow::{Again, Flow, Life, Sent, Ticks};
+use crate::grouping::Places;
 use crate::health::{By, Cause, Connect, PeerHealth, Role};
 use crate::key::Key;
 use crate::outstanding::is_newer;
@@ -82,6 +83,10 @@ pub(crate) const BYTES_PER_FLOW: usize = size_of::<FlowHealth>();
 #[derive(Clone, Copy)]
 pub(crate) struct Of<'a> {
     pub(crate) key: &'a Key,
+    /// Its number; none of what makes no flow.
+    pub(crate) index: Option<u32>,
+    /// The places of all flows, where they are grouped.
+    pub(crate) places: Option<&'a Places>,
     pub(crate) label: Label,
 }
 
@@ -90,8 +95,13 @@ impl Of<'_> {
         self.key.side()
     }
 
+    /// Whose counts these are.
     fn pair(self) -> PairKey {
-        PairKey::labelled(&self.key.flow(), self.label)
+        let place = self.places.map(|places| match self.index {
+            Some(index) => places.of(index, self.key),
+            None => places.of_refused(self.key),
+        });
+        PairKey::of(&self.key.flow(), place.unwrap_or_default(), self.label)
     }
 }
 
@@ -409,9 +419,10 @@ impl Ledger {
     pub(crate) fn take(
         &mut self,
         key: impl Fn(u32) -> Option<(Key, Label)>,
+        places: Option<&Places>,
         sink: impl FnMut(Option<PairKey>, &PeerHealth),
     ) {
-        self.take_so_far(key, sink);
+        self.take_so_far(key, places, sink);
         self.pairs.clear();
     }
 
@@ -420,12 +431,13 @@ impl Ledger {
     pub(crate) fn take_so_far(
         &mut self,
         key: impl Fn(u32) -> Option<(Key, Label)>,
+        places: Option<&Places>,
         mut sink: impl FnMut(Option<PairKey>, &PeerHealth),
     ) {
         for index in std::mem::take(&mut self.listed) {
             self.flows[index as usize].state.remove(State::LISTED);
-            if let Some((key, label)) = key(index) {
-                self.spill(index, Of { key: &key, label });
+            if let Some((key, label)) = &key(index) {
+                self.spill(index, Of { key, index: Some(index), places, label: *label });
             }
         }
         let nothing = PeerHealth::default();

@@ -34,10 +34,11 @@
 //! A busy source hands over segments with [`Batch::push`] instead: then the flows of several are fetched from memory at
 //! the same time. [`Engine::expire`] forgets flows whose time is over.
 //!
-//! [`Summaries`] collects samples by pair of hosts, interface and side, and hands out an [`Interval`] of them:
+//! [`Summaries`] collects samples by pair of hosts, interface and side, and hands out an [`Interval`] of them. Remote
+//! hosts may be put together in groups before ([`Engine::group`]), so that a group is one pair:
 //!
 //! ```
-//! # use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Label, Nanos, Rtt, Sample, SeqNum, Side};
+//! # use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Label, Nanos, Place, Rtt, Sample, SeqNum, Side};
 //! use go_metro_rtt::{Summaries, SummaryLimits};
 //! # let flow = FlowKey {
 //! #     local: Endpoint { addr: Addr::v4([10, 0, 0, 1]), port: 40000 },
@@ -54,6 +55,7 @@
 //! #     class: Class::Exact,
 //! #     delayed: false,
 //! #     label: Label::NONE,
+//! #     place: Place::default(),
 //! # };
 //! let mut summaries = Summaries::new(SummaryLimits::default());
 //! for ms in [50, 52, 54] {
@@ -65,8 +67,8 @@
 //! ```
 //!
 //! Order of modules: `batch` → `engine` → `hashed`, `merge` → `table` → `ledger` → `summary` → `distribution`, `flow`,
-//! `index` → `early`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `health`, `labels` → `segment` →
-//! `seq`, `time`.
+//! `index` → `early`, `grouping`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `health`, `labels`,
+//! `place` → `segment` → `seq`, `time`.
 
 #![forbid(unsafe_code)]
 
@@ -75,6 +77,7 @@ mod distribution;
 mod early;
 mod engine;
 mod flow;
+mod grouping;
 mod hashed;
 mod health;
 mod histogram;
@@ -84,6 +87,7 @@ mod labels;
 mod ledger;
 mod merge;
 mod outstanding;
+mod place;
 mod ports;
 mod sample;
 mod segment;
@@ -99,10 +103,12 @@ pub use go_metro_common::segment::{Bits, Direction, Payload, SegmentHeader, Segm
 pub use batch::Batch;
 pub use distribution::{Figure, QUANTILE_ERROR};
 pub use engine::{Engine, EngineConfig, EngineCounters};
+pub use grouping::{GroupOf, Grouping};
 pub use health::{By, Cause, Connect, PeerHealth, Role};
 pub use histogram::{Buckets, Histogram};
 pub use labels::{Label, Unlabelled};
 pub use ledger::HealthLimits;
+pub use place::{Group, GroupKind, Place};
 pub use ports::{Ports, parse_ports};
 pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Sample};
 pub use segment::{Addr, Endpoint, FlowKey, Segment, Side};

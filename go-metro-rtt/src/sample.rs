@@ -3,6 +3,7 @@
 use go_metro_common::reasons;
 
 use crate::health::Cause;
+use crate::place::Place;
 use crate::{FlowKey, Label, Nanos, Rtt, SeqNum};
 
 /// What became of a segment.
@@ -83,6 +84,8 @@ pub struct Sample {
     pub delayed: bool,
     /// What the flow's results are told apart by ([`Engine::label_flows`](crate::Engine::label_flows)).
     pub label: Label,
+    /// The group that its pair is of, where flows are grouped.
+    pub place: Place,
 }
 
 /// What kind of segment a sample timed.

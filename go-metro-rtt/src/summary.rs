@@ -4,40 +4,58 @@
 //! sample since the last [`Summaries::take`] does not exist: stale values are never repeated.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::distribution::{Distribution, Figure};
 use crate::health::PeerHealth;
+use crate::place::Place;
 use crate::{Addr, FlowKey, Histogram, Kind, Label, Rtt, Sample, Side};
 
 /// What names a summary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PairKey {
     /// Local address.
     pub local: Addr,
-    /// Remote address.
+    /// Remote address; of a group the one that stands for it: its network's, or `::`.
     pub remote: Addr,
     /// Interface index.
     pub ifindex: u32,
     /// To which end the round trips went.
     pub side: Side,
+    /// The group that stands for the remote host, and what else keeps flows of the two apart.
+    pub place: Place,
     /// What its flows have been told apart by from others of the same hosts.
     pub label: Label,
 }
 
-impl From<&FlowKey> for PairKey {
-    fn from(flow: &FlowKey) -> Self {
-        let (local, remote) = (flow.local.addr, flow.remote.addr);
-        Self { local, remote, ifindex: flow.ifindex, side: flow.side, label: Label::NONE }
+impl PairKey {
+    /// The pair of a flow that has this place and this label.
+    #[inline]
+    pub fn of(flow: &FlowKey, place: Place, label: Label) -> Self {
+        let remote = place.group.address(flow.remote.addr);
+        Self { local: flow.local.addr, remote, ifindex: flow.ifindex, side: flow.side, place, label }
     }
 }
 
-impl PairKey {
-    /// That of a flow with this label.
-    pub(crate) fn labelled(flow: &FlowKey, label: Label) -> Self {
-        Self { label, ..Self::from(flow) }
+impl Hash for PairKey {
+    /// Two addresses and two words, as many as the hasher takes without another multiplication.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.local.bits());
+        state.write_u128(self.remote.bits());
+        // Indices are far below 2^31.
+        let interface = u64::from(self.ifindex) ^ (self.side as u64) << 31 ^ u64::from(self.label.number()) << 32;
+        state.write_u64(interface);
+        state.write_u64(self.place.word());
+    }
+}
+
+impl From<&FlowKey> for PairKey {
+    fn from(flow: &FlowKey) -> Self {
+        Self::of(flow, Place::default(), Label::NONE)
     }
 }
 
@@ -333,7 +351,7 @@ impl Summaries {
         if sample.delayed && self.limits.without_delayed {
             return;
         }
-        let key = PairKey::labelled(&sample.flow, sample.label);
+        let key = PairKey::of(&sample.flow, sample.place, sample.label);
         if sample.label == Label::PENDING {
             let (_, summary) = self.pending.entry(sample.flow).or_insert_with(|| (key, PairSummary::default()));
             return summary.add(sample, &self.limits);
@@ -417,6 +435,7 @@ mod tests {
             class: Class::Exact,
             delayed: false,
             label: Label::NONE,
+            place: Place::default(),
         }
     }
 

@@ -1,10 +1,11 @@
 //! The packet path does not allocate: counted by the allocator itself.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use go_metro_common::segment::{Bits, Payload, SegmentHeader, SegmentV4, TcpFlags};
-use go_metro_rtt::{Batch, Engine, EngineConfig, Outcome, Segment, Summaries, SummaryLimits};
+use go_metro_rtt::{Batch, Engine, EngineConfig, Group, Grouping, Outcome, Segment, Summaries, SummaryLimits};
 
 /// The system's allocator, counting.
 struct Counting;
@@ -70,8 +71,15 @@ fn round(round: u32, sink: &mut impl FnMut(&Segment)) {
 
 #[test]
 fn no_record_costs_an_allocation_once_its_pair_and_the_range_of_its_times_are_known() {
+    for grouping in [None, Some(Grouping { group_of: Arc::new(|_| (Group::numbered(1), 0)), by_port: true })] {
+        costs_nothing(grouping);
+    }
+}
+
+fn costs_nothing(grouping: Option<Grouping>) {
     let config = EngineConfig { max_flows: FLOWS / 2, ..EngineConfig::default() };
     let mut engine = Engine::new(config);
+    engine.group(grouping);
     let mut batch = Batch::new();
     let mut summaries = Summaries::new(SummaryLimits { kept_samples: 16, ..SummaryLimits::default() });
     let (mut records, mut samples) = (0_u64, 0_u64);

@@ -7,8 +7,8 @@ mod support;
 
 use go_metro_common::segment::{Bits, Payload, SegmentHeader, TcpFlags};
 use go_metro_rtt::{
-    Addr, Batch, Class, Endpoint, Engine, EngineConfig, FlowKey, Interval, Kind, Label, Outcome, PairKey, PairSummary,
-    Rtt, Sample, Segment, Side, Stats, Summaries, SummaryLimits, shard_of,
+    Addr, Batch, Class, Endpoint, Engine, EngineConfig, FlowKey, Group, Interval, Kind, Label, Outcome, PairKey,
+    PairSummary, Place, Rtt, Sample, Segment, Side, Stats, Summaries, SummaryLimits, shard_of,
 };
 use proptest::prelude::*;
 use support::model::{Model, Seg};
@@ -261,7 +261,8 @@ fn flow_sample((local, port, remote, rtt, connect): (u8, u16, u8, u64, bool)) ->
     };
     let kind = if connect { Kind::Connect } else { Kind::Data };
     let (acked_at, ack) = (go_metro_rtt::Nanos(0), go_metro_rtt::SeqNum(0));
-    Sample { flow, acked_at, ack, rtt: Rtt(rtt), kind, class: Class::Exact, delayed: false, label: Label::NONE }
+    let (label, place) = (Label::NONE, Place::default());
+    Sample { flow, acked_at, ack, rtt: Rtt(rtt), kind, class: Class::Exact, delayed: false, label, place }
 }
 
 proptest! {
@@ -315,6 +316,52 @@ proptest! {
             let known = possible.iter().find(|(its, _)| its == key);
             let known = known.map(|(_, lasts)| lasts.as_slice()).unwrap_or_default();
             prop_assert!(merged.data.is_none() || known.contains(&merged.data.as_ref().map(Stats::last)));
+        }
+    }
+
+    #[test]
+    fn a_group_says_of_its_hosts_samples_what_one_host_would_have_said_of_all_of_them(
+        samples in prop::collection::vec((Just(0u8), 0u16..50, 0u8..40, 1u64..5_000_000_000, any::<bool>()), 1..400),
+        kept_samples in prop_oneof![Just(10_usize), Just(1024)],
+    ) {
+        let limits = SummaryLimits { kept_samples, max_pairs: 2, ..SummaryLimits::default() };
+        let by_host = SummaryLimits { max_pairs: 40, ..limits };
+        let [mut grouped, mut one, mut hosts] = [limits, limits, by_host].map(Summaries::new);
+        let place = Place { group: Group::numbered(7), ..Place::default() };
+        for sample in samples.iter().copied().map(flow_sample) {
+            grouped.add(&Sample { place, ..sample });
+            let remote = Endpoint { addr: Addr::v4([10, 9, 9, 9]), ..sample.flow.remote };
+            one.add(&Sample { flow: FlowKey { remote, ..sample.flow }, ..sample });
+            hosts.add(&sample);
+        }
+        let [mut grouped, mut one, hosts] = [grouped, one, hosts].map(|mut each| each.take());
+        prop_assert_eq!((grouped.pairs.len(), grouped.folded_samples), (1, 0), "hosts use no room");
+        let ((key, grouped), (_, one)) = (grouped.pairs.remove(0), one.pairs.remove(0));
+        prop_assert_eq!(key.place, place);
+        // In the order in which they came, so that jitter and the last are the same too.
+        let figures = |stats: &Stats| {
+            let quantiles = [0.0, 0.5, 0.95, 0.99, 1.0].map(|q| stats.quantile(q));
+            (stats.count(), stats.last(), stats.min(), stats.max(), stats.jitter_ms(), quantiles)
+        };
+        for (grouped, one) in [(&grouped.data, &one.data), (&grouped.connect, &one.connect)] {
+            prop_assert_eq!(grouped.as_ref().map(figures), one.as_ref().map(figures));
+            prop_assert_eq!(grouped.as_ref().map(Stats::histogram), one.as_ref().map(Stats::histogram));
+            prop_assert_eq!(grouped.as_ref().map(Stats::mean_ms), one.as_ref().map(Stats::mean_ms));
+        }
+        // And what the hosts' own summaries come to, put together.
+        let mut merged = PairSummary::default();
+        hosts.pairs.iter().for_each(|(_, host)| merged.merge(host));
+        for (grouped, merged) in [(&grouped.data, &merged.data), (&grouped.connect, &merged.connect)] {
+            let (Some(grouped), Some(merged)) = (grouped, merged) else {
+                prop_assert!(grouped.is_none() && merged.is_none());
+                continue;
+            };
+            let extremes = |stats: &Stats| (stats.count(), stats.min(), stats.max());
+            prop_assert_eq!(extremes(grouped), extremes(merged));
+            prop_assert_eq!(grouped.histogram(), merged.histogram());
+            for q in [0.0, 0.5, 0.95, 0.99, 1.0] {
+                prop_assert_eq!(grouped.quantile(q), merged.quantile(q), "quantile {}", q);
+            }
         }
     }
 

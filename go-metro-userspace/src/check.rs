@@ -14,6 +14,7 @@ use crate::cgroup::hierarchy::Hierarchy;
 use crate::config::{
     Backend, Config, ConfigError, Environment, Instance, Origin, ProcessTags, Selector, Statsd, not_utf8,
 };
+use crate::groups::Groups;
 use crate::netlink::links;
 use crate::netlink::sockets::Owners;
 use crate::output::dogstatsd::{self, origin};
@@ -91,6 +92,7 @@ pub(crate) fn run(options: &CheckOptions, environment: Environment<'_>, out: &mu
         filter_compiles(config, &mut findings);
         processes(config, &mut findings);
         targets(config, &mut findings);
+        groups(config, &mut findings);
         statsd(config, &mut findings);
         prometheus(config, &mut findings);
         running(config, &mut findings);
@@ -342,6 +344,20 @@ fn targets(config: &Config, findings: &mut Vec<Finding>) {
         let subject = format!("targets of {}", instance.interface);
         findings.push(finding(status, &subject, "all are addresses of this host", Some(fix)));
     }
+}
+
+/// Whether remote hosts can be grouped, and by what.
+fn groups(config: &Config, findings: &mut Vec<Finding>) {
+    if !config.group_by.is_any() {
+        return;
+    }
+    findings.push(match Groups::open(&config.group_by, &Groups::default()) {
+        Ok(groups) => finding(Status::Ok, "groups", groups.described().join("; "), None),
+        Err(error) => {
+            let fix = "name a database of autonomous systems that the daemon's user may read, or leave the key out";
+            finding(Status::Fail, "groups", error.to_string(), Some(fix.to_owned()))
+        }
+    });
 }
 
 /// Whether the classifier's tries hold the targets, of which each counts once for each interface.

@@ -10,7 +10,7 @@
 //! - [`capture`]: sources of segment records: eBPF, live libpcap, capture files
 //! - [`logging`], [`status`]: where the log goes; what a running daemon says of itself, and asking it
 //! - [`netlink`]: questions to the kernel: interfaces, routes, sockets
-//! - [`targets`]: names and prefixes to address sets
+//! - [`groups`], [`targets`]: remote hosts that are reported together; names and prefixes to address sets
 //! - [`privileges`]: what the process may do, and what of it is given up
 //! - [`metrics`]: what the daemon counts, and what each number is called in every output
 //! - [`config`]: the file, typed and validated
@@ -27,6 +27,7 @@ pub(crate) mod check;
 pub mod cli;
 pub mod config;
 pub(crate) mod daemon;
+pub mod groups;
 pub(crate) mod inbox;
 pub(crate) mod logging;
 pub mod metrics;

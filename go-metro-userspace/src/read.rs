@@ -17,6 +17,7 @@ use go_metro_rtt::{
 use crate::capture::CaptureError;
 use crate::capture::file::{FileFilter, FileSource};
 use crate::capture::recorded::{self, Called, Wanted};
+use crate::groups::{Apart, Groups};
 use crate::output::naming::{Beside, Names};
 use crate::output::plot::{Panel, Plot};
 use crate::output::sample::SampleWriter;
@@ -52,6 +53,8 @@ pub struct ReadOptions {
     pub explain: Option<Explain>,
     /// What was sent again, and connections that failed, too.
     pub health: bool,
+    /// Which remote hosts to put together.
+    pub groups: Groups,
     /// Most pairs to tell apart.
     pub max_pairs: usize,
     /// Most threads to read with; the result is the same with any number.
@@ -163,7 +166,9 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         _ => {}
     };
     let config = EngineConfig { max_flows: MAX_FLOWS, ..EngineConfig::DEFAULT };
-    let wanted = Wanted { filter: &options.filter, ports: options.ports, called: Called::OPTIONS };
+    let grouping = options.groups.grouping(Apart::default());
+    let grouping = grouping.as_ref();
+    let wanted = Wanted { filter: &options.filter, ports: options.ports, grouping, called: Called::OPTIONS };
     let health = HealthLimits { max_pairs: options.max_pairs, connect_timeout: CONNECT_TIMEOUT };
     // Why something was sent again is told by who counts it.
     let health = (options.health || options.plot.is_some()).then_some(health);
@@ -186,8 +191,9 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         engine.take_health(|pair, health| summaries.add_health(pair, health));
     }
     let interval = summaries.take();
+    let names = Addresses { tells_side, source, groups: &options.groups };
     if let (Some(plot), Some(path)) = (&plot, &options.plot) {
-        draw(plot, &interval, source, &options.file, path)?;
+        draw(plot, &interval, &names, &options.file, path)?;
     }
     if interval.folded_samples > 0 {
         let Interval { folded_samples, .. } = interval;
@@ -201,7 +207,7 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     }
     let counters = engine.counters();
     if !lines {
-        let pairs = naming::name_pairs(&interval, &Addresses { tells_side, source }, &Beside::default());
+        let pairs = naming::name_pairs(&interval, &names, &Beside::default());
         match options.format {
             Format::Table => {
                 let columns = Columns { side: tells_side, health: options.health, ..Columns::default() };
@@ -229,11 +235,14 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
 }
 
 /// Draws into a file: a page if its name ends so, else a drawing.
-fn draw(plot: &Plot, interval: &Interval, source: &FileSource, capture: &Path, path: &Path) -> io::Result<()> {
+fn draw(plot: &Plot, interval: &Interval, names: &Addresses<'_>, capture: &Path, path: &Path) -> io::Result<()> {
     let named: HashMap<PairKey, [String; 3]> = interval
         .pairs
         .iter()
-        .map(|(key, _)| (*key, [key.local.to_string(), key.remote.to_string(), source.place(key.ifindex).to_owned()]))
+        .map(|(key, _)| {
+            let dst = naming::remote_of(key, names);
+            (*key, [key.local.to_string(), dst, names.interface(key.ifindex)])
+        })
         .collect();
     let summaries: HashMap<PairKey, &PairSummary> =
         interval.pairs.iter().map(|(key, summary)| (*key, summary)).collect();
@@ -293,6 +302,7 @@ fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Re
 struct Addresses<'a> {
     tells_side: bool,
     source: &'a FileSource,
+    groups: &'a Groups,
 }
 
 impl Names for Addresses<'_> {
@@ -310,6 +320,10 @@ impl Names for Addresses<'_> {
 
     fn global_tags(&self) -> std::sync::Arc<[String]> {
         std::sync::Arc::from([])
+    }
+
+    fn group(&self, pair: &PairKey, _interface: &str) -> Option<(String, std::sync::Arc<[String]>)> {
+        self.groups.name(pair).map(|group| (group.name, group.tags.into()))
     }
 
     fn tells_side(&self) -> bool {

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use go_metro::capture::file::FileFilter;
+use go_metro::groups::Groups;
 use go_metro::read::{self, Explain, Format, ReadError, ReadOptions};
 
 /// A capture of raw IPv4 in nanoseconds: requests and their answers, at these times.
@@ -56,6 +57,7 @@ fn read_as(
         plot_pairs,
         explain,
         health,
+        groups: Groups::default(),
         max_pairs,
         threads,
         width,
@@ -123,6 +125,7 @@ fn any_number_of_threads_prints_the_same() {
                     plot_pairs: 1,
                     explain,
                     health: !samples,
+                    groups: Groups::default(),
                     max_pairs,
                     threads,
                     width: None,

@@ -22,8 +22,8 @@ use go_metro::output::table::{self, Columns, Style};
 use go_metro::output::{Json, NamedPair, Prometheus, Report, Table, csv, json};
 use go_metro::terminal::{Printable, Spelling};
 use go_metro_rtt::{
-    Addr, Buckets, Class, Endpoint, FlowKey, Kind, Label, Nanos, PairSummary, Rtt, Sample, SeqNum, Side, Summaries,
-    SummaryLimits,
+    Addr, Buckets, Class, Endpoint, FlowKey, Kind, Label, Nanos, PairSummary, Place, Rtt, Sample, SeqNum, Side,
+    Summaries, SummaryLimits,
 };
 use proptest::prelude::*;
 
@@ -76,9 +76,10 @@ fn flow() -> FlowKey {
 fn summary(samples: &[u64], limits: SummaryLimits) -> PairSummary {
     let mut summaries = Summaries::new(limits);
     for ns in samples {
-        let (acked_at, ack, label) = (Nanos(1), SeqNum(1), Label::NONE);
+        let (acked_at, ack, rtt) = (Nanos(1), SeqNum(1), Rtt(*ns));
         let (kind, class) = (Kind::Data, Class::Exact);
-        summaries.add(&Sample { flow: flow(), acked_at, ack, rtt: Rtt(*ns), kind, class, delayed: false, label });
+        let (label, place) = (Label::NONE, Place::default());
+        summaries.add(&Sample { flow: flow(), acked_at, ack, rtt, kind, class, delayed: false, label, place });
     }
     summaries.take().pairs.remove(0).1
 }
@@ -92,6 +93,7 @@ fn pair(summary: PairSummary) -> NamedPair {
         iface,
         side: None,
         process: String::new(),
+        port: None,
         tags: Arc::from([]),
         summary,
         kernel: None,

@@ -4,6 +4,7 @@ use go_metro_common::segment::{Bits, TcpFlags};
 
 use super::{Flow, FlowFlags, FlowLimits};
 use crate::outstanding::{Advance, Match, Proof, Share, Timed, Transmission};
+use crate::place::Place;
 use crate::segment::Continuity;
 use crate::seq::LARGEST_WINDOW;
 use crate::{Class, Kind, Label, Outcome, Quiet, Rejection, Rtt, Sample, Segment, SeqNum};
@@ -219,7 +220,9 @@ impl Flow {
                 false => Class::Partial,
             },
             delayed,
+            // The engine knows where it belongs.
             label: Label::NONE,
+            place: Place::default(),
         })
     }
 

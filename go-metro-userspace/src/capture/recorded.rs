@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use go_metro_rtt::{
-    Batch, Engine, EngineConfig, EngineCounters, HealthLimits, Nanos, Outcome, Ports, Rejection, Segment,
+    Batch, Engine, EngineConfig, EngineCounters, Grouping, HealthLimits, Nanos, Outcome, Ports, Rejection, Segment,
 };
 use ipnet::IpNet;
 
@@ -19,6 +19,8 @@ pub(crate) struct Wanted<'a> {
     pub filter: &'a FileFilter,
     /// Only connections with these ports.
     pub ports: Ports,
+    /// How remote hosts are grouped, if they are.
+    pub grouping: Option<&'a Grouping>,
     /// What says so.
     pub called: Called,
 }
@@ -53,6 +55,7 @@ pub(crate) fn measure(
     let config = EngineConfig { peers_complete: true, settles_after: Duration::ZERO, ..config };
     let (mut engine, mut batch) = (Engine::new(config), Batch::of(wanted.ports));
     engine.count_health(health);
+    engine.group(wanted.grouping.cloned());
     let mut expire_at = Nanos(0);
     source.for_each_told(threads, wanted.filter, &mut |told| {
         let Told::Segment(segment) = told else {
@@ -180,7 +183,7 @@ mod tests {
             let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
             let filter = FileFilter { local: nets(local), targets: nets(targets), ..FileFilter::default() };
             let mut source = FileSource::open(path).unwrap();
-            let wanted = Wanted { filter: &filter, ports, called: Called::OPTIONS };
+            let wanted = Wanted { filter: &filter, ports, grouping: None, called: Called::OPTIONS };
             let engine = measure(&mut source, wanted, 1, (EngineConfig::DEFAULT, None), &mut |_: &Segment, _| ());
             absent(&filter, Called::OPTIONS, &source).or_else(|| other_ports(Called::OPTIONS, engine.counters()))
         };

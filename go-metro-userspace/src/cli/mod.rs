@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod discover;
+mod groups;
 mod legacy;
 mod metrics;
 mod places;

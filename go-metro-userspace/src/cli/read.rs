@@ -9,10 +9,12 @@ use go_metro_rtt::parse_ports;
 use ipnet::IpNet;
 
 use super::Failure;
+use super::groups::{self, GroupArgs};
 use super::run::ports;
 use crate::capture::decode::Tunnels;
 use crate::capture::file::FileFilter;
 use crate::config::SidesWanted;
+use crate::groups::Groups;
 use crate::output::plot;
 use crate::privileges::{self, Needs, Sandbox};
 use crate::read::{self, Explain, Format, ReadOptions};
@@ -53,6 +55,8 @@ pub(super) struct Args {
     /// Only connections with this port, or range of ports, at either end; several with commas
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse_ports)]
     port: Vec<(u16, u16)>,
+    #[command(flatten)]
+    groups: GroupArgs,
     /// Draw RTT over time, distribution and outliers of the busiest pairs into this file, .svg or .html, as well
     #[arg(long, value_name = "FILE", value_parser = drawing)]
     plot: Option<PathBuf>,
@@ -90,6 +94,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         }
         _ => {}
     }
+    // Nothing but the capture can be read once that is opened.
+    let group_by = groups::wanted(&args.groups)?.unwrap_or_default();
+    let groups = Groups::open(&group_by, &Groups::default()).map_err(|error| Failure::running(&error))?;
     let options = ReadOptions {
         file: args.file.clone(),
         filter: FileFilter {
@@ -105,6 +112,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         plot_pairs: args.plot_pairs,
         explain: args.explain,
         health: args.health,
+        groups,
         max_pairs: args.max_pairs,
         threads: args.threads.unwrap_or_else(stages),
         width: terminal::stdout_columns(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use go_metro_rtt::{Ports, parse_ports};
 
+use super::groups::{self, GroupArgs};
 use super::{Failure, discover, environment, places};
 use crate::config::{self, Backend, Config, Environment, Output, SidesWanted, key};
 use crate::daemon::{self, DaemonOptions, Overrides};
@@ -62,6 +63,8 @@ pub(super) struct Args {
     /// Report the health of connections too, as `metrics: [default, health]` does: what was sent again, what failed
     #[arg(long)]
     health: bool,
+    #[command(flatten)]
+    groups: GroupArgs,
     #[arg(short, long, value_name = "FILTER", help = key::filter.summary())]
     filter: Option<String>,
     #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen, help = prometheus_help())]
@@ -112,6 +115,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         without_names: args.no_names,
         outputs: asked_outputs(args, config_path.is_some()),
         report_interval: args.interval,
+        group_by: groups::wanted(&args.groups)?,
     };
     let outputs = overrides.outputs_of(&config);
     if outputs.iter().enumerate().any(|(index, output)| outputs[..index].contains(output)) {
@@ -230,8 +234,11 @@ impl Args {
     fn is_bare(&self) -> bool {
         let names_nothing = self.config.is_none() && self.interface.is_empty() && self.target.is_empty();
         let wants_no_output = self.output.is_empty() && !self.json && !self.samples && self.prometheus_listen.is_none();
-        let is_as_configured =
-            self.backend.is_none() && self.sides.is_none() && self.filter.is_none() && self.port.is_empty();
+        let is_as_configured = self.backend.is_none()
+            && self.sides.is_none()
+            && self.filter.is_none()
+            && self.port.is_empty()
+            && self.groups.is_empty();
         let takes_its_time = self.interval.is_none() && self.duration.is_none();
         names_nothing && wants_no_output && is_as_configured && takes_its_time && self.log_file.is_none()
     }

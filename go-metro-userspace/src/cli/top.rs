@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use go_metro_rtt::parse_ports;
 
+use super::groups::{self, GroupArgs};
 use super::run::{adhoc, ports};
 use super::{Failure, environment};
 use crate::config::{self, Backend, SidesWanted, key};
@@ -36,6 +37,8 @@ pub(super) struct Args {
     /// Only connections with this port, or range of ports, at either end: a capture of its own; several with commas
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse_ports)]
     port: Vec<(u16, u16)>,
+    #[command(flatten)]
+    groups: GroupArgs,
     #[arg(short, long, value_name = "PATH", help = socket_help())]
     socket: Option<PathBuf>,
 }
@@ -68,7 +71,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 fn daemon(args: &Args) -> Result<Option<PathBuf>, Failure> {
     let wants_own = !(args.interface.is_empty() && args.target.is_empty() && args.port.is_empty())
         || args.backend.is_some()
-        || args.sides.is_some();
+        || args.sides.is_some()
+        || !args.groups.is_empty();
     if wants_own {
         return match &args.socket {
             Some(_) => Err(Failure::usage(
@@ -94,6 +98,7 @@ fn own(args: &Args) -> Result<DaemonOptions, Failure> {
         sides: args.sides,
         ports: ports(&args.port)?,
         without_names: args.no_names,
+        group_by: groups::wanted(&args.groups)?,
         status_socket: Some(None),
         outputs: Some(Vec::new()),
         report_interval: Some(Duration::from_secs(1)),

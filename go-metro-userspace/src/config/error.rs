@@ -143,6 +143,14 @@ impl Faults {
         self.0.first().map(|noted| noted.what.as_str())
     }
 
+    /// Each fault, with what is wrong.
+    pub(super) fn described(&self) -> impl Iterator<Item = String> + '_ {
+        self.0.iter().map(|Noted { subject, what, .. }| match subject.to_string() {
+            subject if subject.is_empty() => what.clone(),
+            subject => format!("{subject}: {what}"),
+        })
+    }
+
     /// Notes what is wrong with what stands at a place.
     pub(super) fn add(&mut self, place: &Place, what: &str) {
         self.note(place, Part::Value, place, what);

@@ -129,6 +129,10 @@ fn explained(lines: &mut Vec<String>, indent: &str, key: &Key, set: &Set) {
 pub(super) fn flow(value: &Json) -> String {
     match value {
         Json::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
+        Json::Object(keys) => {
+            let keys = keys.iter().map(|(key, value)| format!("{}: {}", flow(&key.as_str().into()), flow(value)));
+            format!("{{{}}}", keys.collect::<Vec<_>>().join(", "))
+        }
         Json::String(text) => {
             let read = serde_yaml::from_str::<[Json; 1]>(&format!("[{text}]"));
             if read.is_ok_and(|[read]| read == *value) { text.clone() } else { value.to_string() }

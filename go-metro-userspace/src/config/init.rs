@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::declaration::settings;
+use super::group_by::GroupBy;
 use super::kinds::{
     Bytes, Keys, List, Listen, Number, OneOrMore, Optional, Path, PathOrOff, PortList, ServerHost, SocketPath, Text,
     Time, YesNo,
@@ -83,6 +84,11 @@ settings! {
         /// a row of their own then differs between intervals, so that counts of a single pair are too low: raise it.
         pub max_pairs: Number<usize, 1, 1_000_000> = SummaryLimits::DEFAULT.max_pairs, on_reload Apply;
 
+        /// Which remote hosts are reported together, as one pair with the group's name in `dst:`. Those of a named
+        /// prefix, else of an autonomous system, else with the beginning of an address in common; else each for itself,
+        /// and so is each of `hosts`, which has a name. docs/groups.md says more.
+        pub group_by: Keys<GroupBy> = GroupBy::default(), on_reload Apply;
+
         ["where segments come from"]
         /// Where segments come from. auto: eBPF if kernel and privileges allow it, else libpcap. ebpf, pcap: only that.
         pub backend: Word<Backend> = Backend::Auto, on_reload ReopenFlows;
@@ -152,8 +158,8 @@ settings! {
         /// Another name of exp_ttl, from the original's program; set one of the two.
         pub(crate) expired_ttl: Time<0> = ENGINE.exp_ttl, on_reload ApplyFlows;
 
-        /// Most flows at once, at most 256 bytes of memory each. When there are more, closed flows are dropped first,
-        /// then the one that has been silent longest; both are counted.
+        /// Most flows at once, at most 256 bytes of memory each (12 more with group_by). When there are more, closed
+        /// flows are dropped first, then the one that has been silent longest; both are counted.
         pub max_flows: Number<u32, 1, 16_777_216> = ENGINE.max_flows, on_reload ApplyFlows;
 
         /// Most segments of a flow that are waiting for their acknowledgement. When there are more, every second one is

@@ -101,14 +101,14 @@ pub(crate) fn lowest(summary: &PairSummary) -> Option<Rtt> {
 
 #[cfg(test)]
 mod tests {
-    use go_metro_rtt::{Addr, Label, Side};
+    use go_metro_rtt::{Addr, Label, Place, Side};
 
     use super::*;
     use crate::output::examples::summary_ns;
 
     fn key(host: u8) -> PairKey {
         let [local, remote] = [1, host].map(|last| Addr::v4([10, 0, 0, last]));
-        PairKey { local, remote, ifindex: 1, side: Side::Remote, label: Label::NONE }
+        PairKey { local, remote, ifindex: 1, side: Side::Remote, place: Place::default(), label: Label::NONE }
     }
 
     fn interval(hosts: &[(u8, u64)]) -> Interval {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use go_metro_common::counters::Unparsable;
-use go_metro_rtt::Side;
+use go_metro_rtt::{Label, PairKey, Side};
 use tokio::sync::mpsc;
 use tokio::time::Interval;
 
@@ -60,21 +60,33 @@ impl Daemon {
         self.feed.left_out += tapped.left_out;
         let interval = self.feed.told_at.replace(Instant::now()).map(|told| told.elapsed()).unwrap_or_default();
         let directory = &self.directory;
-        let flows = tapped.flows.into_iter().map(|(key, summary)| LiveFlow {
-            local: (key.local.addr.ip(), key.local.port).into(),
-            remote: (key.remote.addr.ip(), key.remote.port).into(),
-            name: directory.remote(key.remote.addr.ip()),
-            iface: directory.interface(key.ifindex),
-            to_local: key.side == Side::Local,
-            summary,
+        let flows = tapped.flows.into_iter().map(|(key, (place, summary))| {
+            let remote = key.remote.addr.ip();
+            let group = directory.group_name(&PairKey::of(&key, place, Label::NONE));
+            LiveFlow {
+                local: (key.local.addr.ip(), key.local.port).into(),
+                remote: (remote, key.remote.port).into(),
+                // There may be any number of hosts in a group: nobody is asked what they are called.
+                name: if group.is_some() { remote.to_string() } else { directory.remote(remote) },
+                group,
+                service: Some(place.port).filter(|port| *port != 0),
+                iface: directory.interface(key.ifindex),
+                to_local: key.side == Side::Local,
+                summary,
+            }
         });
-        let pairs = tapped.pairs.into_iter().map(|(key, health)| LivePair {
-            local: key.local.ip(),
-            remote: key.remote.ip(),
-            name: directory.remote(key.remote.ip()),
-            iface: directory.interface(key.ifindex),
-            to_local: key.side == Side::Local,
-            health,
+        let pairs = tapped.pairs.into_iter().map(|(key, health)| {
+            let (remote, group) = (key.remote.ip(), directory.group_name(&key));
+            LivePair {
+                local: key.local.ip(),
+                remote,
+                name: if group.is_some() { remote.to_string() } else { directory.remote(remote) },
+                group,
+                service: Some(key.place.port).filter(|port| *port != 0),
+                iface: directory.interface(key.ifindex),
+                to_local: key.side == Side::Local,
+                health,
+            }
         });
         Live {
             program: env!("CARGO_PKG_VERSION").to_owned(),

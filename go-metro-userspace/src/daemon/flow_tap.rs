@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use go_metro_rtt::{FlowKey, PairKey, PairSummary, PeerHealth, Sample, SummaryLimits};
+use go_metro_rtt::{FlowKey, PairKey, PairSummary, PeerHealth, Place, Sample, SummaryLimits};
 
 /// Flows told one by one in one interval, and pairs; a screen shows a few dozen, and its user filters among the rest.
 const MOST_FLOWS: usize = 4096;
@@ -18,7 +18,7 @@ const LIMITS: SummaryLimits = SummaryLimits {
 /// The flows of the current interval.
 #[derive(Default)]
 pub(super) struct FlowTap {
-    flows: HashMap<FlowKey, PairSummary, foldhash::fast::RandomState>,
+    flows: HashMap<FlowKey, (Place, PairSummary), foldhash::fast::RandomState>,
     left_out: u64,
     pairs: HashMap<PairKey, PeerHealth, foldhash::fast::RandomState>,
     other: PeerHealth,
@@ -27,7 +27,8 @@ pub(super) struct FlowTap {
 /// One interval's flows.
 #[derive(Default)]
 pub(super) struct Tapped {
-    pub(super) flows: Vec<(FlowKey, PairSummary)>,
+    /// Each with its group.
+    pub(super) flows: Vec<(FlowKey, (Place, PairSummary))>,
     /// Samples of flows beyond the bound.
     pub(super) left_out: u64,
     /// What was counted of pairs' connections.
@@ -42,7 +43,7 @@ impl Tapped {
         let room = MOST_FLOWS.saturating_sub(self.flows.len());
         let mut others = other.flows.into_iter();
         self.flows.extend(others.by_ref().take(room));
-        self.left_out += other.left_out + others.map(|(_, summary)| summary.count()).sum::<u64>();
+        self.left_out += other.left_out + others.map(|(_, (_, summary))| summary.count()).sum::<u64>();
         for (pair, health) in &other.pairs {
             room_for(*pair, &mut self.pairs, &mut self.other).merge(health);
         }
@@ -53,14 +54,15 @@ impl Tapped {
 impl FlowTap {
     pub(super) fn add(&mut self, sample: &Sample) {
         let full = self.flows.len() >= MOST_FLOWS;
-        let summary = match self.flows.get_mut(&sample.flow) {
-            Some(summary) => summary,
+        let (place, summary) = match self.flows.get_mut(&sample.flow) {
+            Some(flow) => flow,
             None if full => {
                 self.left_out += 1;
                 return;
             }
             None => self.flows.entry(sample.flow).or_default(),
         };
+        *place = sample.place;
         summary.add(sample, &LIMITS);
     }
 

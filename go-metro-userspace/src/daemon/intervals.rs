@@ -89,10 +89,10 @@ impl Daemon {
     pub(super) fn take(&mut self, snapshot: Snapshot, time: Duration) -> impl Future<Output = Taken> + use<> {
         let interval = std::mem::replace(&mut self.intervals.taken_at, Instant::now()).elapsed();
         let at = SystemTime::now();
-        self.directory.want_names(snapshot.interval.pairs.iter().map(|(key, _)| key.remote.ip()));
+        self.directory.want_names(snapshot.interval.pairs.iter().filter_map(|(key, _)| naming::host_of(key)));
         let names = self.look_up_names();
         let config = &self.options.config;
-        let kernel_rtt = config.kernel_rtt;
+        let (kernel_rtt, grouping) = (config.kernel_rtt, self.directory.grouping());
         let bases = if config.wants(MetricName::Base) {
             self.intervals.lowests.note(&snapshot.interval, config.max_pairs, Instant::now())
         } else {
@@ -102,7 +102,11 @@ impl Daemon {
         let owners = self.owners.named(snapshot.interval.pairs.iter().map(|(key, _)| key.label));
         async move {
             let kernel = async {
-                if kernel_rtt { kernel::times(&snapshot.interval, interval).await } else { KernelTimes::new() }
+                if kernel_rtt {
+                    kernel::times(&snapshot.interval, interval, grouping).await
+                } else {
+                    KernelTimes::new()
+                }
             };
             let (kernel, _) = tokio::join!(
                 tokio::time::timeout(time, kernel),
@@ -130,7 +134,7 @@ impl Daemon {
         self.service.status(&status(&report));
         self.outputs.report(&report);
         self.directory.reported();
-        self.directory.in_use(taken.snapshot.interval.pairs.iter().map(|(key, _)| key.remote.ip()));
+        self.directory.in_use(taken.snapshot.interval.pairs.iter().filter_map(|(key, _)| naming::host_of(key)));
         self.memory.note(&report, self.options.config.report_interval, self.outputs.send_errors());
     }
 

@@ -5,12 +5,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use go_metro_rtt::{Addr, Interval};
+use go_metro_rtt::{Grouping, Interval, PairKey};
 
 use super::waiting::beside;
 use crate::metrics::pair::KernelRtt;
 use crate::netlink::sockets;
-use crate::output::naming::{KernelTimes, sockets_of};
+use crate::output::naming::{KernelTimes, anywhere, pairs_of_socket};
 
 /// A socket counts if it was in use this much before the interval too: the question comes a little after its end.
 const SLACK: Duration = Duration::from_secs(1);
@@ -20,14 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The times of the sockets that make this interval's pairs and were in use in it; none if the kernel does not answer,
 /// which is said once.
-pub(super) async fn times(interval: &Interval, span: Duration) -> KernelTimes {
+pub(super) async fn times(interval: &Interval, span: Duration, grouping: Option<Grouping>) -> KernelTimes {
     static WARNED: AtomicBool = AtomicBool::new(false);
-    let wanted: HashSet<(Addr, Addr)> = interval.pairs.iter().map(|(key, _)| sockets_of(key)).collect();
+    let wanted: HashSet<PairKey> = interval.pairs.iter().map(|(key, _)| anywhere(key)).collect();
     if wanted.is_empty() {
         return KernelTimes::new();
     }
     // A host may have a hundred thousand sockets.
-    let asked = beside("sockets", move || ask(&wanted, span.saturating_add(SLACK)));
+    let asked = beside("sockets", move || ask(&wanted, span.saturating_add(SLACK), grouping.as_ref()));
     let answer = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| io::ErrorKind::TimedOut.into());
     answer.and_then(|asked| asked?).unwrap_or_else(|error| {
         if !WARNED.swap(true, Ordering::Relaxed) {
@@ -37,13 +37,15 @@ pub(super) async fn times(interval: &Interval, span: Duration) -> KernelTimes {
     })
 }
 
-fn ask(wanted: &HashSet<(Addr, Addr)>, span: Duration) -> io::Result<KernelTimes> {
+fn ask(wanted: &HashSet<PairKey>, span: Duration, grouping: Option<&Grouping>) -> io::Result<KernelTimes> {
     let mut times = KernelTimes::new();
     sockets::connections(&mut |socket| {
-        let ends = (socket.local.addr, socket.remote.addr);
-        if socket.idle <= span && wanted.contains(&ends) {
+        if socket.idle > span {
+            return;
+        }
+        for pair in pairs_of_socket(socket.local, socket.remote, grouping).filter(|pair| wanted.contains(pair)) {
             let its = KernelRtt::of(socket.srtt, socket.min);
-            times.entry(ends).and_modify(|all| all.merge(&its)).or_insert(its);
+            times.entry(pair).and_modify(|all| all.merge(&its)).or_insert(its);
         }
     })?;
     Ok(times)

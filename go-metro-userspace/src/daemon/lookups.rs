@@ -129,6 +129,9 @@ impl Daemon {
         }
         if changed {
             self.capture.watch(self.directory.watch_list());
+            if self.directory.refresh_groups() {
+                self.capture.group(self.directory.grouping());
+            }
         }
     }
 

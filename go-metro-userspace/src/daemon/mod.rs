@@ -43,6 +43,7 @@ use tokio::sync::{mpsc as unbounded, oneshot};
 
 use crate::capture::{CaptureError, Source, SourceSettings, Way};
 use crate::config::Backend;
+use crate::groups::Groups;
 use crate::metrics::Events;
 use crate::privileges::{self, Needs};
 use crate::status::Live;
@@ -75,6 +76,8 @@ use waiting::{answer, at, tick, ticks};
 /// When it cannot start, or the source fails for good.
 pub(crate) fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     open_files::raise_limit()?;
+    // While every file may be read that the user who starts it may read.
+    let groups = Groups::open(&options.config.group_by, &Groups::default())?;
     confine(&options);
     if directory::live(&options.config).next().is_none() {
         privileges::keep(Needs::Files);
@@ -83,13 +86,13 @@ pub(crate) fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(privileges::give_up_all).build()?;
     let done = runtime.block_on(async {
-        read_files(&options).await?;
+        read_files(&options, &groups).await?;
         if directory::live(&options.config).next().is_none() {
             return Ok(());
         }
         let mut signals = Signals::new()?;
         let daemon = tokio::select! {
-            daemon = Daemon::start(options) => daemon?,
+            daemon = Daemon::start(options, groups) => daemon?,
             why = signals.stop() => {
                 tracing::info!("stopping before it has begun: {why}");
                 return Ok(());
@@ -103,7 +106,7 @@ pub(crate) fn run(options: DaemonOptions) -> Result<(), DaemonError> {
 }
 
 /// Reports the instances that read a capture file, once.
-async fn read_files(options: &DaemonOptions) -> Result<(), DaemonError> {
+async fn read_files(options: &DaemonOptions, groups: &Groups) -> Result<(), DaemonError> {
     let config = &options.config;
     let files: Vec<_> = config.instances.iter().filter(|instance| instance.pcap.is_some()).collect();
     if files.is_empty() {
@@ -111,6 +114,7 @@ async fn read_files(options: &DaemonOptions) -> Result<(), DaemonError> {
     }
     let mut directory = Directory::new(config);
     directory.refresh_hosts().await;
+    directory.set_groups(groups.clone());
     let mut outputs = Outputs::open(&options.overrides.outputs_of(config), config, None)?;
     for instance in files {
         let mut samples = Vec::new();
@@ -174,17 +178,18 @@ enum End {
 }
 
 impl Daemon {
-    async fn start(options: DaemonOptions) -> Result<Self, DaemonError> {
+    async fn start(options: DaemonOptions, groups: Groups) -> Result<Self, DaemonError> {
         let config = &options.config;
         let mut directory = Directory::new(config);
         directory.refresh_hosts().await;
+        directory.set_groups(groups);
         directory.check()?;
         let source = open_source(config.backend, source_settings(config, &directory)).await?;
         tracing::info!("backend: {}", source.name());
         let is_ebpf = !matches!(source, Source::Pcap(_));
         privileges::keep(if is_ebpf { Needs::Ebpf } else { Needs::Libpcap });
         let (samples, printer) = if options.samples { Some(samples::print()?) } else { None }.unzip();
-        let limits = (Limits::of(config), config.workers);
+        let limits = (Limits::of(config, &directory), config.workers);
         let (capture, events) = CaptureThread::spawn(source, directory.watch_list(), limits, samples)?;
         let owners = Owners::start(config.process_tags);
         if let Some(asker) = owners.asker() {

@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 
 use super::directory;
 use crate::capture::CaptureError;
-use crate::config::{Backend, Config, MetricName, Output, SidesWanted};
+use crate::config::{Backend, Config, GroupBy, MetricName, Output, SidesWanted};
+use crate::groups::AsDatabaseError;
 use crate::output::OpenError;
 use crate::status::Live;
 
@@ -42,6 +43,8 @@ pub(crate) struct Overrides {
     pub ports: Option<Ports>,
     /// Look no names of peers up.
     pub without_names: bool,
+    /// Which remote hosts are reported together.
+    pub group_by: Option<GroupBy>,
 }
 
 impl Overrides {
@@ -83,6 +86,9 @@ impl Overrides {
             config.ports = ports;
         }
         config.reverse_dns &= !self.without_names;
+        if let Some(group_by) = &self.group_by {
+            config.group_by.clone_from(group_by);
+        }
         if let Some(interval) = self.report_interval {
             config.report_interval = interval;
         }
@@ -116,6 +122,9 @@ pub(crate) enum DaemonError {
     /// Every target is an address of this host.
     #[error("{0}")]
     Targets(#[from] directory::OnlyLocalTargets),
+    /// Hosts cannot be grouped as is wanted.
+    #[error("{0}")]
+    Groups(#[from] AsDatabaseError),
     /// An output cannot be had.
     #[error("{0}")]
     Output(#[from] OpenError),

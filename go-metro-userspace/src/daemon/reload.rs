@@ -9,7 +9,8 @@ use super::directory::Directory;
 use super::settings::{Limits, source_settings};
 use super::{Daemon, DaemonError, sandbox};
 use crate::capture::{CaptureError, Source, interfaces, pcap};
-use crate::config::{Backend, Config, ConfigError, Key, Output, Reload};
+use crate::config::{Backend, Config, ConfigError, GroupBy, Key, Output, Reload};
+use crate::groups::{AsDatabaseError, Groups};
 use crate::{privileges, threads};
 
 impl Daemon {
@@ -24,7 +25,8 @@ impl Daemon {
             reading.again = true;
             return;
         }
-        self.reading = Some(Reading::start(path));
+        let groups = (self.options.overrides.group_by.clone(), self.directory.groups().clone());
+        self.reading = Some(Reading::start(path, groups));
         self.service.reloading();
     }
 
@@ -42,13 +44,13 @@ impl Daemon {
     }
 
     /// Goes over to what was read; whether that is done. A broken configuration changes nothing.
-    pub(super) async fn reload(&mut self, read: Result<Config, ConfigError>) -> bool {
+    pub(super) async fn reload(&mut self, read: Read) -> bool {
         if self.reading.take().is_some_and(|reading| reading.is_late) {
             self.service.reloading();
         }
         let done = match read {
-            Ok(config) => {
-                let followed = self.follow(self.options.overrides.apply(config)).await;
+            Ok((config, groups)) => {
+                let followed = self.follow(self.options.overrides.apply(config), groups).await;
                 followed.map_err(|error| Refusal::of(error.to_string()))
             }
             Err(error) => Err(error.into()),
@@ -79,10 +81,11 @@ impl Daemon {
     }
 
     /// Applies another configuration, reopening the source only if it must be.
-    async fn follow(&mut self, config: Config) -> Result<(), DaemonError> {
+    async fn follow(&mut self, config: Config, groups: Result<Groups, AsDatabaseError>) -> Result<(), DaemonError> {
         let mut directory = Directory::new(&config);
         directory.adopt(&self.directory);
         directory.refresh_hosts().await;
+        directory.set_groups(groups?);
         directory.check()?;
         let old = &self.options.config;
         let changed = old.changed(&config);
@@ -92,8 +95,8 @@ impl Daemon {
         if config.backend != Backend::Pcap {
             interfaces::fit(&directory.watch_list())?;
         }
-        let limits = (Limits::of(&config), config.workers);
-        let measuring = self.capture.prepare(limits.0, limits.1)?;
+        let limits = (Limits::of(&config, &directory), config.workers);
+        let measuring = self.capture.prepare(&limits.0, limits.1)?;
         let reopened = self.outputs.reopen(&wanted, old, &config, &self.asks.0)?;
         let reopening = names(&changed, &[Reload::Reopen, Reload::ReopenFlows]);
         if !reopening.is_empty() {
@@ -137,9 +140,14 @@ impl Daemon {
 /// cannot be read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A configuration file that is being read, on a thread of its own.
+/// What was read: a configuration, and the groups that it wants after those so far.
+pub(super) type Read = Result<(Config, Result<Groups, AsDatabaseError>), ConfigError>;
+
+/// A configuration file that is being read, on a thread of its own, with the database that it names.
 pub(super) struct Reading {
-    answer: oneshot::Receiver<Result<Config, ConfigError>>,
+    answer: oneshot::Receiver<Read>,
+    /// What the command line says of groups, and those so far.
+    groups: (Option<GroupBy>, Groups),
     since: Instant,
     /// It was said that it takes long.
     is_late: bool,
@@ -148,33 +156,39 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    fn start(path: &Path) -> Self {
-        let environment = |name: &str| std::env::var(name).ok();
+    fn start(path: &Path, groups: (Option<GroupBy>, Groups)) -> Self {
         let (reply, answer) = oneshot::channel();
-        let file = path.to_owned();
-        let read = move || drop(reply.send(Config::load_again(&file, &environment)));
+        let (file, wanted) = (path.to_owned(), groups.clone());
+        let read = move || drop(reply.send(load(&file, &wanted)));
         let answer = if threads::spawn("configuration", read).is_ok() {
             answer
         } else {
             threads::forgo("configuration");
             let (reply, answer) = oneshot::channel();
-            drop(reply.send(Config::load_again(path, &environment)));
+            drop(reply.send(load(path, &groups)));
             answer
         };
-        Self { answer, since: Instant::now(), is_late: false, again: false }
+        Self { answer, groups, since: Instant::now(), is_late: false, again: false }
     }
 
     /// What was read; never if nothing is.
-    pub(super) async fn done(reading: &mut Option<Self>, path: Option<&Path>) -> Result<Config, ConfigError> {
+    pub(super) async fn done(reading: &mut Option<Self>, path: Option<&Path>) -> Read {
         let (Some(reading), Some(path)) = (reading, path) else { return std::future::pending().await };
         loop {
             let Ok(read) = (&mut reading.answer).await else { return std::future::pending().await };
             if !reading.again {
                 return read;
             }
-            *reading = Self { is_late: reading.is_late, ..Self::start(path) };
+            *reading = Self { is_late: reading.is_late, ..Self::start(path, reading.groups.clone()) };
         }
     }
+}
+
+fn load(path: &Path, (said, before): &(Option<GroupBy>, Groups)) -> Read {
+    let config = Config::load_again(path, &|name: &str| std::env::var(name).ok())?;
+    // The file may be another under the same name.
+    let groups = Groups::open(said.as_ref().unwrap_or(&config.group_by), before);
+    Ok((config, groups))
 }
 
 /// Why a configuration is not followed.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use go_metro_rtt::{Outcome, Sample, Segment, Summaries};
+use go_metro_rtt::{Outcome, PairKey, Sample, Segment, Summaries};
 
 use super::directory::Directory;
 use super::settings::Limits;
@@ -31,7 +31,7 @@ pub(super) fn read(
     let mut source = FileSource::open(path)?;
     let (targets, sides) = (directory.nets_of(instance), config.sides.into());
     let filter = FileFilter { targets, sides, ..FileFilter::default() };
-    let limits = Limits::of(config);
+    let limits = Limits::of(config, directory);
     let mut summaries = Summaries::new(limits.summaries);
     let mut sink = |_: &Segment, outcome| {
         if let Outcome::Sample(sample) = outcome {
@@ -39,7 +39,8 @@ pub(super) fn read(
             on_sample(sample);
         }
     };
-    let wanted = Wanted { filter: &filter, ports: limits.ports, called: Called::KEYS };
+    let grouping = limits.grouping.as_ref();
+    let wanted = Wanted { filter: &filter, ports: limits.ports, grouping, called: Called::KEYS };
     let mut engine = recorded::measure(&mut source, wanted, 1, (limits.engine, limits.health_for(false)), &mut sink);
     engine.take_health(|pair, health| summaries.add_health(pair, health));
     let remarks = recorded::remarks(&source, wanted, engine.counters());
@@ -82,6 +83,12 @@ impl Names for FileNames<'_> {
 
     fn global_tags(&self) -> Arc<[String]> {
         self.directory.global_tags()
+    }
+
+    fn group(&self, pair: &PairKey, interface: &str) -> Option<(String, Arc<[String]>)> {
+        let group = self.directory.groups().name(pair)?;
+        let tags = self.tags(interface, pair.remote.ip());
+        Some((group.name, tags.iter().chain(&group.tags).cloned().collect()))
     }
 
     fn tells_side(&self) -> bool {

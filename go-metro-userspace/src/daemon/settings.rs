@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use go_metro_rtt::{EngineConfig, HealthLimits, Ports, SummaryLimits};
+use go_metro_rtt::{EngineConfig, Grouping, HealthLimits, Ports, SummaryLimits};
 
 use super::directory::{self, Directory};
 use crate::capture::SourceSettings;
@@ -32,7 +32,7 @@ pub(super) fn host_ends(config: &Config) -> BTreeMap<String, bool> {
 const SETTLES_AFTER: Duration = Duration::from_secs(1);
 
 /// What engines and summaries take; all meters' together, or one's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Limits {
     /// The engine's.
     pub(super) engine: EngineConfig,
@@ -44,6 +44,8 @@ pub(super) struct Limits {
     pub(super) health: HealthLimits,
     /// Whether reports have that; else it is counted only while somebody watches.
     pub(super) reports_health: bool,
+    /// How remote hosts are grouped, if they are.
+    pub(super) grouping: Option<Grouping>,
 }
 
 impl Default for Limits {
@@ -51,18 +53,19 @@ impl Default for Limits {
     fn default() -> Self {
         let (engine, summaries) = (EngineConfig::default(), SummaryLimits::default());
         let health = HealthLimits { max_pairs: summaries.max_pairs, connect_timeout: Duration::from_secs(30) };
-        Self { engine, ports: Ports::ALL, summaries, health, reports_health: false }
+        Self { engine, ports: Ports::ALL, summaries, health, reports_health: false, grouping: None }
     }
 }
 
 impl Limits {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config, directory: &Directory) -> Self {
         Self {
             engine: engine_config(config),
             ports: config.ports,
             summaries: summary_limits(config),
             health: HealthLimits { max_pairs: config.max_pairs, connect_timeout: config.connect_timeout },
             reports_health: config.wants(MetricName::Health),
+            grouping: directory.grouping(),
         }
     }
 

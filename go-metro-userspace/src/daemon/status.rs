@@ -271,6 +271,7 @@ impl Daemon {
             interfaces,
             targets,
             ports: config.ports.names().collect(),
+            groups: self.directory.groups().described(),
             flows: group("flows").with("max", config.max_flows.into()),
             rates: self.rates(state),
             packets: group("packets"),

@@ -56,9 +56,9 @@ pub struct Report {
 pub struct NamedPair {
     /// Local address.
     pub src: String,
-    /// Remote host name where known, else address.
+    /// Remote host name where known, else address; or the name of a group of hosts.
     pub dst: String,
-    /// The remote addresses that go by that name.
+    /// The remote addresses that go by that name; none of a group.
     pub remotes: Vec<IpAddr>,
     /// Interface.
     pub iface: String,
@@ -66,7 +66,9 @@ pub struct NamedPair {
     pub side: Option<Side>,
     /// Whose connections these are on this host, for people: a unit or a container; empty where that is not told.
     pub process: String,
-    /// The instance's tags, after the global ones, and then those of the process.
+    /// The port of the service, where connections are told apart by it; it is among the tags.
+    pub port: Option<u16>,
+    /// The instance's tags, after the global ones, those of a group, and then those of the process.
     pub tags: Arc<[String]>,
     /// What was measured.
     pub summary: PairSummary,
@@ -193,8 +195,8 @@ pub(crate) mod examples {
     //! What the tests of several sinks report.
 
     use go_metro_rtt::{
-        Addr, By, Cause, Class, Connect, Endpoint, FlowKey, Kind, Label, Nanos, PeerHealth, Role, Sample, SeqNum,
-        Summaries, SummaryLimits,
+        Addr, By, Cause, Class, Connect, Endpoint, FlowKey, Kind, Label, Nanos, PeerHealth, Place, Role, Sample,
+        SeqNum, Summaries, SummaryLimits,
     };
 
     use super::*;
@@ -216,8 +218,9 @@ pub(crate) mod examples {
         let flow = FlowKey { local: end(1), remote: end(2), ifindex: 1, side: Side::Remote };
         let series = [(Kind::Data, data), (Kind::Connect, connect)];
         for (kind, rtt) in series.iter().flat_map(|(kind, all)| all.iter().map(move |ns| (*kind, Rtt(*ns)))) {
-            let (acked_at, ack, class, label) = (Nanos(1), SeqNum(1), Class::Exact, Label::NONE);
-            summaries.add(&Sample { flow, acked_at, ack, rtt, kind, class, delayed: false, label });
+            let (acked_at, ack, class) = (Nanos(1), SeqNum(1), Class::Exact);
+            let (label, place) = (Label::NONE, Place::default());
+            summaries.add(&Sample { flow, acked_at, ack, rtt, kind, class, delayed: false, label, place });
         }
         summaries.take().pairs.remove(0).1
     }
@@ -231,6 +234,7 @@ pub(crate) mod examples {
             iface: "va".to_owned(),
             side: None,
             process: String::new(),
+            port: None,
             tags: Arc::from(["env:test".to_owned()]),
             summary: summary(data_us, connect_us),
             kernel: None,

@@ -147,7 +147,7 @@ fn write_line(out: &mut impl Write, row: &impl Serialize) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use go_metro_rtt::{Addr, Class, FlowKey, Kind, Label, Nanos, Rtt, SeqNum, Side};
+    use go_metro_rtt::{Addr, Class, FlowKey, Kind, Label, Nanos, Place, Rtt, SeqNum, Side};
 
     use super::*;
 
@@ -156,8 +156,8 @@ mod tests {
         let remote = Endpoint { addr: Addr::from("2001:db8::1".parse::<std::net::IpAddr>().unwrap()), port: 80 };
         let flow = FlowKey { local, remote, ifindex: 1, side: Side::Remote };
         let (kind, class) = (Kind::Connect, Class::Timestamp);
-        let (rtt, label) = (Rtt(50_000_000), Label::NONE);
-        Sample { flow, acked_at: Nanos(5), ack: SeqNum(1101), rtt, kind, class, delayed: false, label }
+        let (rtt, label, place) = (Rtt(50_000_000), Label::NONE, Place::default());
+        Sample { flow, acked_at: Nanos(5), ack: SeqNum(1101), rtt, kind, class, delayed: false, label, place }
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub(crate) struct Status {
     /// The ports that are chosen; none for all.
     #[serde(default)]
     pub ports: Vec<String>,
+    /// What remote hosts are grouped by, in words; none if they are not.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// Flows.
     pub flows: Counts,
     /// How much passes.

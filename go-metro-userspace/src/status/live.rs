@@ -66,6 +66,12 @@ pub(crate) struct LiveFlow {
     pub remote: SocketAddr,
     /// What the other end is called, or its address.
     pub name: String,
+    /// The group that the other end is in, where hosts are grouped.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// The port of its service, where connections are told apart by it.
+    #[serde(default)]
+    pub service: Option<u16>,
     /// On which interface.
     pub iface: String,
     /// Whether it is the way to the local end that was timed.
@@ -83,6 +89,12 @@ pub(crate) struct LivePair {
     pub remote: IpAddr,
     /// What the other end is called, or its address.
     pub name: String,
+    /// The group that the other end is in, where hosts are grouped.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// The port of its service, where connections are told apart by it.
+    #[serde(default)]
+    pub service: Option<u16>,
     /// On which interface.
     pub iface: String,
     /// Whether it is the remote end that sends what is counted.

@@ -60,6 +60,9 @@ pub(crate) fn page(status: &Status) -> String {
     if !status.ports.is_empty() {
         line("ports", status.ports.join(", "));
     }
+    for group in &status.groups {
+        line("group", group.clone());
+    }
     line(
         "rates",
         format!(

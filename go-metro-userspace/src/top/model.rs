@@ -170,27 +170,35 @@ impl Model {
             let key =
                 |src: String, dst: String| RowKey { src, dst, iface: shown(&flow.iface), to_local: flow.to_local };
             let keys = |name: Option<&str>| {
-                let bare = name.map_or_else(|| address.to_string(), str::to_owned);
+                let bare = with_service(name.map_or_else(|| address.to_string(), str::to_owned), flow.service);
                 let with_port = name.map_or_else(|| flow.remote.to_string(), |name| format!("{name}:{port}"));
                 (key(flow.local.ip().to_string(), bare), key(flow.local.to_string(), with_port))
             };
-            let (pair, one) = keys(name);
+            let (mut pair, one) = keys(name);
             if name.is_some() {
                 let (bare_pair, bare_one) = keys(None);
                 renamed.extend(rename(&mut self.pairs, bare_pair, &pair));
                 renamed.extend(rename(&mut self.flows, bare_one, &one));
             }
+            if let Some(group) = &flow.group {
+                pair.dst = with_service(shown(group), flow.service);
+            }
             add(&mut self.pairs, pair, self.second, &flow.summary);
             add(&mut self.flows, one, self.second, &flow.summary);
         }
-        for LivePair { local, remote, name, iface, to_local, health } in &live.pairs {
-            let name = learn(&mut self.names, self.shows_addresses, *remote, name);
+        for LivePair { local, remote, name, group, service, iface, to_local, health } in &live.pairs {
             let key = |dst: String| RowKey { src: local.to_string(), dst, iface: shown(iface), to_local: *to_local };
             let bare = key(remote.to_string());
-            let pair = name.map_or_else(|| bare.clone(), |name| key(name.to_owned()));
-            if name.is_some() {
-                renamed.extend(rename(&mut self.pairs, bare, &pair));
-            }
+            let pair = if let Some(group) = group {
+                key(with_service(shown(group), *service))
+            } else {
+                let name = learn(&mut self.names, self.shows_addresses, *remote, name);
+                let pair = name.map_or_else(|| bare.clone(), |name| key(name.to_owned()));
+                if name.is_some() {
+                    renamed.extend(rename(&mut self.pairs, bare, &pair));
+                }
+                pair
+            };
             add(&mut self.pairs, pair, self.second, &counted(health));
         }
         if live.other != PeerHealth::default() {
@@ -235,6 +243,15 @@ fn counted(health: &PeerHealth) -> PairSummary {
     PairSummary { health: Some(Box::new(*health)), ..PairSummary::default() }
 }
 
+/// A remote end, with the port of its service where pairs are told apart by it.
+fn with_service(dst: String, service: Option<u16>) -> String {
+    match service {
+        None => dst,
+        Some(port) if dst.contains(':') => format!("[{dst}]:{port}"),
+        Some(port) => format!("{dst}:{port}"),
+    }
+}
+
 fn add(rows: &mut HashMap<RowKey, Row>, key: RowKey, second: u64, summary: &PairSummary) {
     if !rows.contains_key(&key) && rows.len() >= MOST_ROWS {
         let silent = rows.iter().min_by_key(|(_, row)| row.newest).map(|(key, _)| key.clone());
@@ -261,6 +278,40 @@ pub(super) fn distribution(stats: &Stats, bins: usize) -> (Vec<(f64, f64, u64)>,
 mod tests {
     use super::*;
     use crate::output::examples::summary;
+    use crate::status::live::LiveFlow;
+
+    #[test]
+    fn hosts_of_a_group_are_one_pair_and_their_flows_keep_their_addresses() {
+        let flow = |last: u8, group: Option<&str>, service: Option<u16>| LiveFlow {
+            local: ([10, 0, 0, 1], 40_000).into(),
+            remote: ([10, 1, 0, last], 443).into(),
+            name: format!("10.1.0.{last}"),
+            group: group.map(str::to_owned),
+            service,
+            iface: "eth0".to_owned(),
+            to_local: false,
+            summary: summary(&[1000], &[]),
+        };
+        let (office, port) = (Some("office"), Some(443));
+        let flows = vec![
+            flow(1, office, port),
+            flow(2, office, port),
+            flow(3, office, None),
+            LiveFlow { name: "db.example".to_owned(), ..flow(4, None, port) },
+            flow(5, Some("2001:db8::/48"), port),
+        ];
+        let mut model = Model::default();
+        model.add(&Live { flows, ..Live::default() });
+        let mut shown: Vec<(String, u64)> =
+            model.pairs.iter().map(|(key, row)| (key.dst.clone(), row.summary.count())).collect();
+        shown.sort();
+        let expected = [("[2001:db8::/48]:443", 1), ("db.example:443", 1), ("office", 1), ("office:443", 2)];
+        assert_eq!(shown, expected.map(|(dst, count)| (dst.to_owned(), count)));
+        let mut flows: Vec<&str> = model.flows.keys().map(|key| key.dst.as_str()).collect();
+        flows.sort_unstable();
+        let expected = ["10.1.0.1:443", "10.1.0.2:443", "10.1.0.3:443", "10.1.0.5:443", "db.example:443"];
+        assert_eq!(flows, expected);
+    }
 
     #[test]
     fn the_bars_of_a_distribution_are_all_samples_and_those_above_p99_at_most_a_hundredth() {

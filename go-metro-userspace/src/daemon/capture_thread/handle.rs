@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use go_metro_rtt::EngineConfig;
+use go_metro_rtt::{EngineConfig, Grouping};
 use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
@@ -65,9 +65,9 @@ impl Beats {
 }
 
 /// What one of so many meters may hold.
-fn share_of(limits: Limits, workers: u32) -> Limits {
+fn share_of(limits: &Limits, workers: u32) -> Limits {
     let engine = EngineConfig { max_flows: limits.engine.max_flows.div_ceil(workers), ..limits.engine };
-    Limits { engine, ..limits }
+    Limits { engine, ..limits.clone() }
 }
 
 impl CaptureThread {
@@ -85,7 +85,7 @@ impl CaptureThread {
     ) -> io::Result<(Self, async_mpsc::UnboundedReceiver<Event>)> {
         let (events, outbox) = async_mpsc::unbounded_channel();
         let (commands, inbox) = inbox::channel()?;
-        let limits = share_of(limits, workers);
+        let limits = share_of(&limits, workers);
         let measuring = Measuring::by(workers, || Meter::new(&limits, samples.clone()))?;
         let beats = Beats { others: measuring.beats(), ..Beats::default() };
         let state = State {
@@ -138,7 +138,7 @@ impl CaptureThread {
     /// # Errors
     ///
     /// There can be no more threads.
-    pub(in crate::daemon) fn prepare(&self, limits: Limits, workers: u32) -> io::Result<Option<Measuring>> {
+    pub(in crate::daemon) fn prepare(&self, limits: &Limits, workers: u32) -> io::Result<Option<Measuring>> {
         if workers == self.workers {
             return Ok(None);
         }
@@ -153,7 +153,12 @@ impl CaptureThread {
             self.beats.others = prepared.beats();
             self.beats.seen.clear();
         }
-        self.send(Command::Limits(share_of(limits, workers), prepared.map(Box::new)));
+        self.send(Command::Limits(share_of(&limits, workers), prepared.map(Box::new)));
+    }
+
+    /// Groups remote hosts otherwise from now on.
+    pub(in crate::daemon) fn group(&self, grouping: Option<Grouping>) {
+        self.send(Command::Group(grouping));
     }
 
     /// Moves to the head of the hook that tells this way on an interface.

@@ -1,6 +1,6 @@
 //! What the daemon asks of a capture thread, and what it hears of one.
 
-use go_metro_rtt::{EngineCounters, Interval, Sample};
+use go_metro_rtt::{EngineCounters, Grouping, Interval, Sample};
 use tokio::sync::oneshot;
 
 use super::handover::Replacement;
@@ -29,6 +29,8 @@ pub(super) enum Command {
     Limits(Limits, Option<Box<Measuring>>),
     /// Tell flows apart by whose they are, as this one says; or no longer.
     LabelFlows(Option<Asker>),
+    /// Group remote hosts otherwise.
+    Group(Option<Grouping>),
     /// Report the state.
     Status(oneshot::Sender<CaptureStatus>),
     /// Report what each flow measured since the last time, and keep doing so.

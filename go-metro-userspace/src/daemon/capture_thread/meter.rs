@@ -3,8 +3,8 @@
 use std::sync::mpsc;
 
 use go_metro_rtt::{
-    Batch, Engine, EngineCounters, FlowKey, Interval, Label, Nanos, Outcome, PairKey, PeerHealth, Sample, Segment,
-    Side, Summaries,
+    Batch, Engine, EngineCounters, FlowKey, Grouping, Interval, Label, Nanos, Outcome, PairKey, PeerHealth, Sample,
+    Segment, Side, Summaries,
 };
 
 use super::Samples;
@@ -75,6 +75,8 @@ pub(super) enum Order {
     Expire(Nanos),
     /// Apply these limits: a meter's share.
     Limits(Limits),
+    /// Group remote hosts otherwise.
+    Group(Option<Grouping>),
     /// Note flows one by one no longer.
     StopFlows,
     /// Tell flows apart by whose they are, as this one says; or no longer.
@@ -109,8 +111,9 @@ impl Meter {
     pub(in crate::daemon) fn new(limits: &Limits, samples: Option<mpsc::SyncSender<Samples>>) -> Self {
         let mut engine = Engine::new(limits.engine);
         engine.count_health(limits.health_for(false));
+        engine.group(limits.grouping.clone());
         Self {
-            limits: *limits,
+            limits: limits.clone(),
             engine,
             batch: Batch::of(limits.ports),
             summaries: Summaries::new(limits.summaries),
@@ -159,27 +162,32 @@ impl Meter {
     /// Does as it is told.
     pub(super) fn follow(&mut self, order: &Order) {
         let engine = &mut self.engine;
-        match *order {
-            Order::Interrupt(ifindex) => engine.interrupt(ifindex),
+        match order {
+            Order::Interrupt(ifindex) => engine.interrupt(*ifindex),
             Order::InterruptFlow(flow) => {
                 [Side::Remote, Side::Local]
                     .iter()
-                    .for_each(|side| engine.interrupt_flow(&FlowKey { side: *side, ..flow }));
+                    .for_each(|side| engine.interrupt_flow(&FlowKey { side: *side, ..*flow }));
             }
             Order::InterruptAll => engine.interrupt_all(),
             Order::Gap => engine.note_gap(),
-            Order::Doubtful(is_doubtful) => engine.set_doubtful(is_doubtful),
-            Order::PeersComplete(complete) => engine.set_peers_complete(complete),
-            Order::Expire(now) => engine.expire(now),
+            Order::Doubtful(is_doubtful) => engine.set_doubtful(*is_doubtful),
+            Order::PeersComplete(complete) => engine.set_peers_complete(*complete),
+            Order::Expire(now) => engine.expire(*now),
             Order::Limits(limits) => {
                 engine.set_config(limits.engine);
                 self.batch.set_ports(limits.ports, engine);
                 self.summaries.set_limits(limits.summaries);
                 engine.count_health(limits.health_for(self.tap.is_some()));
-                self.limits = limits;
+                engine.group(limits.grouping.clone());
+                self.limits = limits.clone();
+            }
+            Order::Group(grouping) => {
+                engine.group(grouping.clone());
+                self.limits.grouping.clone_from(grouping);
             }
             Order::StopFlows => self.tap(None),
-            Order::LabelFlows(ref asker) => {
+            Order::LabelFlows(asker) => {
                 engine.label_flows(asker.is_some());
                 self.summaries.label_pending(Label::UNKNOWN);
                 self.labelling = asker.clone().map(Labelling::new);

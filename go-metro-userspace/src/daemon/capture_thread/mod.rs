@@ -377,9 +377,13 @@ impl State {
                     self.measure_by(*measuring);
                 } else {
                     let peers_complete = self.source.peers_complete();
-                    let engine = EngineConfig { peers_complete, ..limits.engine };
-                    self.measuring.tell(&Order::Limits(Limits { engine, ..limits }));
+                    let engine = EngineConfig { peers_complete, ..self.limits.engine };
+                    self.measuring.tell(&Order::Limits(Limits { engine, ..self.limits.clone() }));
                 }
+            }
+            Command::Group(grouping) => {
+                self.limits.grouping.clone_from(&grouping);
+                self.measuring.tell(&Order::Group(grouping));
             }
             Command::Status(reply) => {
                 self.tell_state(|meter| ((), meter.counts()), move |_, status| drop(reply.send(status)));

@@ -1,9 +1,11 @@
 //! What is watched now, and what the pairs that are measured are called.
 //!
-//! Five things, of which each is in a file: the instances ([`watcher`]), the addresses of their host names
+//! Six things, of which each is in a file: the instances ([`watcher`]), the addresses of their host names
 //! ([`crate::targets::hosts`]), what of those the classifier has no room for ([`room`]), the interfaces
-//! ([`interfaces`]), and the names of other peers ([`peer_names`]). Here they are put together.
+//! ([`interfaces`]), the names of other peers ([`peer_names`]), and groups of them ([`grouped`]). Here they are put
+//! together.
 
+mod grouped;
 mod interfaces;
 mod peer_names;
 mod room;
@@ -14,17 +16,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use go_metro_rtt::{Grouping, PairKey};
 use ipnet::IpNet;
 
 use super::containers::Machines;
 use crate::capture::WatchList;
 use crate::config::{Backend, Config, Instance, SidesWanted};
+use crate::groups::Groups;
 use crate::netlink::links;
 use crate::output::naming::Names;
 use crate::status::document::TargetStatus;
 use crate::targets::hosts::Hosts;
 use crate::targets::resolver::{Addresses, Name};
 use crate::targets::{TargetSet, local_addresses};
+use grouped::Grouped;
 use interfaces::{Interfaces, Links};
 use peer_names::PeerNames;
 use room::Room;
@@ -49,6 +54,7 @@ pub(super) struct Directory {
     interfaces: Interfaces,
     links: Links,
     peers: PeerNames,
+    grouped: Grouped,
     global_tags: Arc<[String]>,
     tells_side: bool,
 }
@@ -63,6 +69,7 @@ impl Directory {
             interfaces: Interfaces::default(),
             links: Links::default(),
             peers: PeerNames::new(config.reverse_dns),
+            grouped: Grouped::default(),
             global_tags: Arc::from(config.tags.as_slice()),
             tells_side: config.sides != SidesWanted::Remote,
         };
@@ -77,6 +84,32 @@ impl Directory {
         self.links.refresh(self.wants_default());
         self.room.left_out.clone_from(&old.room.left_out);
         self.room.apply(&self.hosts, &mut self.watchers);
+        self.grouped.adopt(&old.grouped);
+    }
+
+    /// Puts remote hosts together in these groups.
+    pub(super) fn set_groups(&mut self, groups: Groups) {
+        self.grouped.set(groups, &self.hosts, &self.watchers);
+    }
+
+    /// The groups in force.
+    pub(super) fn groups(&self) -> &Groups {
+        self.grouped.groups()
+    }
+
+    /// What the engine is to do about groups, if anything.
+    pub(super) fn grouping(&self) -> Option<Grouping> {
+        self.grouped.grouping().cloned()
+    }
+
+    /// Has groups follow what is watched now; whether that changes them.
+    pub(super) fn refresh_groups(&mut self) -> bool {
+        self.grouped.refresh(&self.hosts, &self.watchers)
+    }
+
+    /// The name of a pair's group, if it is of one.
+    pub(super) fn group_name(&self, pair: &PairKey) -> Option<String> {
+        self.groups().name(pair).map(|group| group.name)
     }
 
     /// Looks up the configured host names, and waits a moment for the answers: most name servers give them at once.
@@ -221,6 +254,19 @@ impl Directory {
         self.peers.learn(address, answer);
     }
 
+    /// The tags of the instance that watches the interface and passes `is_meant`, and of what is at the interface.
+    fn tags_of(&self, interface: &str, is_meant: impl Fn(&Watcher) -> bool) -> Arc<[String]> {
+        let wants = |watcher: &&Watcher| watcher.watches(interface, &self.links) && is_meant(watcher);
+        // Of several with the same rank it is the first in the file.
+        let watcher = self.watchers.iter().filter(wants).min_by_key(|watcher| watcher.rank());
+        // None: a target that went out of use since it was measured.
+        let tags = watcher.map_or(&self.global_tags, |watcher| &watcher.tags);
+        match self.interfaces.tags(interface) {
+            [] => tags.clone(),
+            machine => tags.iter().chain(machine).cloned().collect(),
+        }
+    }
+
     fn wants_default(&self) -> bool {
         self.watchers.iter().any(|watcher| watcher.rank() == Rank::Default)
     }
@@ -244,19 +290,18 @@ impl Names for Directory {
     }
 
     fn tags(&self, interface: &str, address: IpAddr) -> Arc<[String]> {
-        let wants = |watcher: &&Watcher| watcher.watches(interface, &self.links) && watcher.is_target(address);
-        // Of several with the same rank it is the first in the file.
-        let watcher = self.watchers.iter().filter(wants).min_by_key(|watcher| watcher.rank());
-        // None: a target that went out of use since it was measured.
-        let tags = watcher.map_or(&self.global_tags, |watcher| &watcher.tags);
-        match self.interfaces.tags(interface) {
-            [] => tags.clone(),
-            machine => tags.iter().chain(machine).cloned().collect(),
-        }
+        self.tags_of(interface, |watcher| watcher.is_target(address))
     }
 
     fn global_tags(&self) -> Arc<[String]> {
         self.global_tags.clone()
+    }
+
+    fn group(&self, pair: &PairKey, interface: &str) -> Option<(String, Arc<[String]>)> {
+        let group = self.groups().name(pair)?;
+        let tags = self.tags_of(interface, |watcher| self.grouped.is_of_class(pair, watcher));
+        let tags = if group.tags.is_empty() { tags } else { tags.iter().chain(&group.tags).cloned().collect() };
+        Some((group.name, tags))
     }
 
     fn tells_side(&self) -> bool {

@@ -98,6 +98,11 @@ impl Watcher {
         self.targets.matches(address)
     }
 
+    /// The prefixes that it watches while its window is open.
+    pub(super) fn nets(&self) -> impl Iterator<Item = IpNet> {
+        self.targets.nets()
+    }
+
     /// Whether all that it watches are addresses of this host, and the way to them is not worth measuring. On loopback
     /// local targets are what one asks for.
     pub(super) fn is_only_local(&self, local: &BTreeSet<IpAddr>, links: &[Link], known: &Links) -> bool {

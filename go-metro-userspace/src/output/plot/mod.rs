@@ -96,8 +96,10 @@ impl Plot {
 
     /// Adds a sample.
     pub fn add(&mut self, sample: &Sample) {
-        let points =
-            self.pairs.entry(PairKey::from(&sample.flow)).or_insert_with(|| Points { step: 1, ..Points::default() });
+        let points = self
+            .pairs
+            .entry(PairKey::of(&sample.flow, sample.place, sample.label))
+            .or_insert_with(|| Points { step: 1, ..Points::default() });
         points.seen += 1;
         if !points.seen.is_multiple_of(points.step) {
             return;
@@ -153,7 +155,7 @@ impl Plot {
 #[cfg(test)]
 mod tests {
     use go_metro_rtt::{
-        Addr, Class, Endpoint, FlowKey, Interval, Kind, Label, Nanos, SeqNum, Side, Summaries, SummaryLimits,
+        Addr, Class, Endpoint, FlowKey, Interval, Kind, Label, Nanos, Place, SeqNum, Side, Summaries, SummaryLimits,
     };
 
     use super::*;
@@ -162,8 +164,9 @@ mod tests {
     fn sample(remote: u8, acked_at: u64, rtt: u64) -> Sample {
         let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
         let flow = FlowKey { local: end(1), remote: end(remote), ifindex: 1, side: Side::Remote };
-        let (acked_at, ack, rtt, label) = (Nanos(acked_at), SeqNum(1), Rtt(rtt), Label::NONE);
-        Sample { flow, acked_at, ack, rtt, kind: Kind::Data, class: Class::Exact, delayed: false, label }
+        let (acked_at, ack, rtt) = (Nanos(acked_at), SeqNum(1), Rtt(rtt));
+        let (label, place) = (Label::NONE, Place::default());
+        Sample { flow, acked_at, ack, rtt, kind: Kind::Data, class: Class::Exact, delayed: false, label, place }
     }
 
     /// What is drawn of each pair of an interval, all of them called `dst`.

@@ -49,14 +49,23 @@ struct Row<'a> {
 
 impl<'a> From<&'a NamedPair> for Row<'a> {
     fn from(pair: &'a NamedPair) -> Self {
-        let NamedPair { src, dst, iface, side, process, summary, kernel, .. } = pair;
-        let [src, dst, iface, process] = [src, dst, iface, process].map(|name| printable(name));
-        Self { src, dst, iface, side: *side, process, summary, kernel: *kernel }
+        let NamedPair { src, dst, iface, side, process, port, summary, kernel, .. } = pair;
+        let [src, iface, process] = [src, iface, process].map(|name| printable(name));
+        Self { src, dst: with_port(dst, *port), iface, side: *side, process, summary, kernel: *kernel }
+    }
+}
+
+/// A remote end as it may be shown, with the port of its service where connections are told apart by it.
+fn with_port(dst: &str, port: Option<u16>) -> Cow<'_, str> {
+    match (printable(dst), port) {
+        (dst, None) => dst,
+        (dst, Some(port)) if dst.contains(':') => format!("[{dst}]:{port}").into(),
+        (dst, Some(port)) => format!("{dst}:{port}").into(),
     }
 }
 
 /// What names a row of the live table.
-type Name = (String, String, String, Option<Side>, String);
+type Name = (String, String, String, Option<Side>, String, Option<u16>);
 
 /// How a table is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,9 +156,10 @@ impl Table {
             self.names.extend(pair.remotes.iter().map(|address| (*address, pair.dst.clone())));
         }
         self.rename();
-        for NamedPair { src, dst, iface, side, process, summary, kernel, .. } in &report.pairs {
+        for NamedPair { src, dst, iface, side, process, port, summary, kernel, .. } in &report.pairs {
             let name = self.name_of(dst).unwrap_or(dst).to_owned();
-            let row = self.rows.entry((src.clone(), name, iface.clone(), *side, process.clone())).or_default();
+            let key = (src.clone(), name, iface.clone(), *side, process.clone(), *port);
+            let row = self.rows.entry(key).or_default();
             row.0.merge(summary);
             // The kernel's word is of now.
             row.1 = *kernel;
@@ -171,9 +181,9 @@ impl Table {
         let known = self.rows.keys().filter_map(|key| Some((key.clone(), self.name_of(&key.1)?.to_owned())));
         for (key, name) in known.collect::<Vec<_>>() {
             let Some((mut whole, _)) = self.rows.remove(&key) else { continue };
-            let (src, _, iface, side, process) = key;
+            let (src, _, iface, side, process, port) = key;
             // What came under the name is the newer.
-            let named = self.rows.entry((src, name, iface, side, process)).or_default();
+            let named = self.rows.entry((src, name, iface, side, process, port)).or_default();
             whole.merge(&named.0);
             named.0 = whole;
         }
@@ -191,9 +201,9 @@ impl Table {
             format!("{} rejected", health.engine.rejected_total()),
         ];
         let mut lines = vec![fit::parts(title, width).join("  "), String::new()];
-        let rows = self.rows.iter().map(|((src, dst, iface, side, process), (summary, kernel))| Row {
+        let rows = self.rows.iter().map(|((src, dst, iface, side, process, port), (summary, kernel))| Row {
             src: printable(src),
-            dst: printable(dst),
+            dst: with_port(dst, *port),
             iface: printable(iface),
             side: *side,
             process: printable(process),

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 
 use go_metro_rtt::{
-    Addr, By, Cause, Class, Connect, Endpoint, FlowKey, Kind as SampleKind, Label, Nanos, PairSummary, Role, Rtt,
-    Sample, SeqNum, Side, SummaryLimits,
+    Addr, By, Cause, Class, Connect, Endpoint, FlowKey, Kind as SampleKind, Label, Nanos, PairSummary, Place, Role,
+    Rtt, Sample, SeqNum, Side, SummaryLimits,
 };
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -24,11 +24,13 @@ fn flow(local: &str, remote: &str, name: &str, kind: SampleKind, us: impl IntoIt
     let mut summary = PairSummary::default();
     let limits = SummaryLimits { keeps_choice: false, ..SummaryLimits::default() };
     for us in us {
-        let (acked_at, ack, class, label) = (Nanos(1), SeqNum(1), Class::Exact, Label::NONE);
-        let sample = Sample { flow: key, acked_at, ack, rtt: Rtt(us * 1000), kind, class, delayed: false, label };
+        let (acked_at, ack, class) = (Nanos(1), SeqNum(1), Class::Exact);
+        let (rtt, label, place) = (Rtt(us * 1000), Label::NONE, Place::default());
+        let sample = Sample { flow: key, acked_at, ack, rtt, kind, class, delayed: false, label, place };
         summary.add(&sample, &limits);
     }
-    LiveFlow { local, remote, name: name.to_owned(), iface: "eth0".to_owned(), to_local: false, summary }
+    let (name, iface) = (name.to_owned(), "eth0".to_owned());
+    LiveFlow { local, remote, name, group: None, service: None, iface, to_local: false, summary }
 }
 
 /// A minute of four peers, two of whose flows are parallel.
@@ -104,7 +106,7 @@ fn pair(remote: &str, name: &str, count: impl FnOnce(&mut PeerHealth)) -> LivePa
     let mut health = PeerHealth::default();
     count(&mut health);
     let (local, name, iface) = (local.parse().unwrap(), name.to_owned(), "eth0".to_owned());
-    LivePair { local, remote, name, iface, to_local: false, health }
+    LivePair { local, remote, name, group: None, service: None, iface, to_local: false, health }
 }
 
 fn press(app: &mut App, keys: &str) -> Option<Wish> {

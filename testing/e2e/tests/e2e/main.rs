@@ -10,6 +10,7 @@ mod beside;
 mod court;
 mod delayed;
 mod demo;
+mod groups;
 mod health;
 mod hosts;
 mod idle;

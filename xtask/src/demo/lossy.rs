@@ -25,6 +25,9 @@ const EACH: usize = 4;
 const INTERVAL: Duration = Duration::from_secs(2);
 const SCREENS: u32 = 3;
 
+/// Longest until what the path has lost is sent again: a timer that has run out before waits for twice its time.
+const SETTLES: Duration = Duration::from_secs(2);
+
 /// What go-metro calls a cause, and the kernel's counters that make it: those that are added, and those that are not
 /// in it (docs/health.md).
 const CAUSES: [(&str, &[&str], &[&str]); 4] = [
@@ -77,7 +80,9 @@ pub(super) fn show(binary: &Path, stop: &AtomicBool) -> Result<()> {
         }
         Ok(())
     });
-    // The last report has what came after the one before it.
+    // What is still under way arrives, at the latest when its timer runs out.
+    Way::BOTH.into_iter().for_each(|way| lab.path().impair(way, Impairment::delay(RTT / 2)));
+    thread::sleep(SETTLES);
     let after = nstat(&lab)?;
     let finished = agent.stop()?;
     shown?;

@@ -98,7 +98,7 @@ settings! {
         pub ring_size: Bytes = 8 << 20, on_reload Reopen;
 
         /// Threads that measure, each with its share of the flows and of max_flows. With 1 the thread that reads the
-        /// buffers measures too, and keeps up with some ten million segments a second; more are for hosts with many
+        /// buffers measures too, and keeps up with some six million segments a second; more are for hosts with many
         /// cores that lose records although ring_size is large, and are fed by that thread.
         pub workers: Number<u32, 1, 64> = 1, on_reload ApplyFlows;
 

@@ -164,6 +164,12 @@ pub struct Engine {
     begun: u64,
 }
 
+/// A flow of the table, as the ledger counts for it.
+#[inline]
+fn of_flow<'a>(key: &'a Key, index: u32, places: Option<&'a Places>, label: Label) -> Of<'a> {
+    Of { key, index: Some(index), places, label }
+}
+
 /// The label of a flow's results.
 #[inline]
 fn label_of(labels: Option<&Labels>, index: u32) -> Label {
@@ -219,7 +225,7 @@ impl Engine {
         if let Some(ledger) = &mut ledger {
             let (labels, places) = (labels.as_ref(), places.as_ref());
             self.table.for_each(|index, key, flow| {
-                ledger.end(index, Of { key, index: Some(index), places, label: label_of(labels, index) }, flow);
+                ledger.end(index, of_flow(key, index, places, label_of(labels, index)), flow);
             });
             ledger.resize(max_flows);
         }
@@ -283,7 +289,7 @@ impl Engine {
     }
 
     /// Says the label of a flow that was handed out: each once, also if it is [`Label::UNKNOWN`].
-    /// [`Summaries::label`](crate::Summaries::label) is told too.
+    /// Call [`Summaries::label`](crate::Summaries::label) with the same label as well.
     pub fn label(&mut self, flow: &FlowKey, label: Label) {
         let key = Key::from(flow);
         let index = self.table.find(&key, self.table.hash(&key));
@@ -373,7 +379,7 @@ impl Engine {
         {
             if let Some(key) = &self.table.key(index) {
                 let label = label_of(self.labels.as_ref(), index);
-                ledger.give_up(index, isn, Of { key, index: Some(index), places: self.places.as_ref(), label });
+                ledger.give_up(index, isn, of_flow(key, index, self.places.as_ref(), label));
             }
         }
     }
@@ -445,7 +451,7 @@ impl Engine {
         let label = self.labels.as_mut().map_or(Label::NONE, |labels| labels.of_record(index, &segment.flow));
         let cause = match &mut self.ledger {
             Some(ledger) => {
-                let of = Of { key, index: Some(index), places: self.places.as_ref(), label };
+                let of = of_flow(key, index, self.places.as_ref(), label);
                 ledger.sent(index, of, segment, sent, &entry.flow)
             }
             None => None,
@@ -479,7 +485,7 @@ impl Engine {
             && before.is_of_interest(segment, &outcome)
         {
             let label = label_of(self.labels.as_ref(), index);
-            let of = Of { key, index: Some(index), places: self.places.as_ref(), label };
+            let of = of_flow(key, index, self.places.as_ref(), label);
             ledger.received(index, of, segment, before, &entry.flow);
         }
         if let Some(life) = entry.touch(segment.time()) {
@@ -533,7 +539,7 @@ impl Engine {
             && let Some(key) = &self.table.key(index)
         {
             let label = label_of(self.labels.as_ref(), index);
-            let of = Of { key, index: Some(index), places: self.places.as_ref(), label };
+            let of = of_flow(key, index, self.places.as_ref(), label);
             ledger.end(index, of, &self.table.entry_mut(index).flow);
         }
         self.table.remove(index, &mut self.pool);
@@ -574,7 +580,7 @@ impl Engine {
         if let Some(ledger) = &mut self.ledger {
             let label = label_of(self.labels.as_ref(), index);
             ledger.begin(index);
-            let of = Of { key, index: Some(index), places: self.places.as_ref(), label };
+            let of = of_flow(key, index, self.places.as_ref(), label);
             ledger.sent(index, of, segment, sent, &flow);
         }
         self.table.insert(*key, hash, segment.time(), flow);

@@ -86,6 +86,12 @@ impl PartialEq for Place {
 }
 
 impl Place {
+    /// Its port, where ports are told apart.
+    #[must_use]
+    pub fn service(self) -> Option<u16> {
+        Some(self.port).filter(|port| *port != 0)
+    }
+
     /// In one word.
     #[inline]
     pub(crate) fn word(self) -> u64 {

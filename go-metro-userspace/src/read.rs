@@ -170,7 +170,7 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     let grouping = grouping.as_ref();
     let wanted = Wanted { filter: &options.filter, ports: options.ports, grouping, called: Called::OPTIONS };
     let health = HealthLimits { max_pairs: options.max_pairs, connect_timeout: CONNECT_TIMEOUT };
-    // Why something was sent again is told by who counts it.
+    // The cause of a retransmission is known only where health is counted.
     let health = (options.health || options.plot.is_some()).then_some(health);
     let mut engine = recorded::measure(source, wanted, options.threads, (config, health), &mut sink);
     written.and_then(|()| writer.as_mut().map_or(Ok(()), SampleWriter::flush))?;

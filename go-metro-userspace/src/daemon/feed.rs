@@ -1,5 +1,6 @@
 //! Those who watch from second to second: `go-metro top`, here or at the status socket.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -60,16 +61,20 @@ impl Daemon {
         self.feed.left_out += tapped.left_out;
         let interval = self.feed.told_at.replace(Instant::now()).map(|told| told.elapsed()).unwrap_or_default();
         let directory = &self.directory;
+        // There may be any number of hosts in a group: their names are not looked up.
+        let name = |remote: IpAddr, group: &Option<String>| match group {
+            Some(_) => remote.to_string(),
+            None => directory.remote(remote),
+        };
         let flows = tapped.flows.into_iter().map(|(key, (place, summary))| {
             let remote = key.remote.addr.ip();
             let group = directory.group_name(&PairKey::of(&key, place, Label::NONE));
             LiveFlow {
                 local: (key.local.addr.ip(), key.local.port).into(),
                 remote: (remote, key.remote.port).into(),
-                // There may be any number of hosts in a group: nobody is asked what they are called.
-                name: if group.is_some() { remote.to_string() } else { directory.remote(remote) },
+                name: name(remote, &group),
                 group,
-                service: Some(place.port).filter(|port| *port != 0),
+                service: place.service(),
                 iface: directory.interface(key.ifindex),
                 to_local: key.side == Side::Local,
                 summary,
@@ -80,9 +85,9 @@ impl Daemon {
             LivePair {
                 local: key.local.ip(),
                 remote,
-                name: if group.is_some() { remote.to_string() } else { directory.remote(remote) },
+                name: name(remote, &group),
                 group,
-                service: Some(key.place.port).filter(|port| *port != 0),
+                service: key.place.service(),
                 iface: directory.interface(key.ifindex),
                 to_local: key.side == Side::Local,
                 health,

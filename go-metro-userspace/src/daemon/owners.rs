@@ -385,7 +385,7 @@ impl LookUp {
 /// How much of a container's identifier is shown where there is little room, as by container runtimes.
 const SHORT_ID: usize = 12;
 
-/// What is told of a group.
+/// What is reported of a control group.
 fn owner(group: Group<'_>, wanted: ProcessTags) -> Owner {
     let container = group.container_id().filter(|_| wanted == ProcessTags::Container);
     let pod = group.pod_uid().filter(|_| wanted == ProcessTags::Container);

@@ -1,5 +1,6 @@
 //! From addresses to names: an interval's summaries become the pairs that tags name.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -102,15 +103,20 @@ pub fn host_of(pair: &PairKey) -> Option<IpAddr> {
     (pair.place.group == Group::HOST).then(|| pair.remote.ip())
 }
 
-/// What a pair's remote end is called on one line, with the port of the service where that is told apart.
+/// The name of a pair's remote end on one line, with the port of the service where pairs are split by port.
 pub fn remote_of(pair: &PairKey, names: &impl Names) -> String {
     let interface = names.interface(pair.ifindex);
     let group = || names.group(pair, &interface).map_or_else(|| pair.remote.to_string(), |(name, _)| name);
     let dst = host_of(pair).map_or_else(group, |remote| names.remote(remote));
-    match pair.place.port {
-        0 => dst,
-        port if dst.contains(':') => format!("[{dst}]:{port}"),
-        port => format!("{dst}:{port}"),
+    with_service(dst.into(), pair.place.service()).into_owned()
+}
+
+/// A remote end with the port of its service behind it, where pairs are split by port.
+pub fn with_service(dst: Cow<'_, str>, service: Option<u16>) -> Cow<'_, str> {
+    match service {
+        None => dst,
+        Some(port) if dst.contains(':') => format!("[{dst}]:{port}").into(),
+        Some(port) => format!("{dst}:{port}").into(),
     }
 }
 
@@ -140,7 +146,7 @@ pub fn name_pairs(interval: &Interval, names: &impl Names, beside: &Beside) -> V
             Some(remote) => (names.remote(remote), names.tags(&iface, remote)),
             None => names.group(key, &iface).unwrap_or_else(|| (key.remote.to_string(), names.global_tags())),
         };
-        let port = Some(key.place.port).filter(|port| *port != 0);
+        let port = key.place.service();
         let tags = port.map_or_else(|| tags.clone(), |port| with_port(&tags, port));
         let owner = owners.get(&key.label);
         let tags = owner.map_or(tags.clone(), |owner| tags.iter().chain(&owner.tags).cloned().collect());

@@ -300,7 +300,7 @@ pub(crate) struct PeerStatus {
     pub dst: String,
     /// On which interface.
     pub iface: String,
-    /// To which end round trips went, where that is told apart.
+    /// To which end round trips went, where both sides or the local one are measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub side: Option<String>,
     /// What was counted.

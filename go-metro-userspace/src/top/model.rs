@@ -1,6 +1,7 @@
 //! What was measured since the view was opened: pairs and flows, each with its statistics and its last two minutes, and
 //! how the connections of each pair did.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
@@ -8,7 +9,7 @@ use go_metro_rtt::{Figure, PairSummary, PeerHealth, Rtt, Stats};
 
 use crate::daemon::{self, Lowest};
 use crate::output;
-use crate::output::naming::OTHER;
+use crate::output::naming::{OTHER, with_service};
 use crate::status::Live;
 use crate::status::live::{Counters, LivePair};
 use crate::terminal::printable;
@@ -170,7 +171,8 @@ impl Model {
             let key =
                 |src: String, dst: String| RowKey { src, dst, iface: shown(&flow.iface), to_local: flow.to_local };
             let keys = |name: Option<&str>| {
-                let bare = with_service(name.map_or_else(|| address.to_string(), str::to_owned), flow.service);
+                let bare =
+                    with_service(name.map_or_else(|| address.to_string().into(), Cow::from), flow.service).into_owned();
                 let with_port = name.map_or_else(|| flow.remote.to_string(), |name| format!("{name}:{port}"));
                 (key(flow.local.ip().to_string(), bare), key(flow.local.to_string(), with_port))
             };
@@ -181,7 +183,7 @@ impl Model {
                 renamed.extend(rename(&mut self.flows, bare_one, &one));
             }
             if let Some(group) = &flow.group {
-                pair.dst = with_service(shown(group), flow.service);
+                pair.dst = with_service(printable(group), flow.service).into_owned();
             }
             add(&mut self.pairs, pair, self.second, &flow.summary);
             add(&mut self.flows, one, self.second, &flow.summary);
@@ -190,7 +192,7 @@ impl Model {
             let key = |dst: String| RowKey { src: local.to_string(), dst, iface: shown(iface), to_local: *to_local };
             let bare = key(remote.to_string());
             let pair = if let Some(group) = group {
-                key(with_service(shown(group), *service))
+                key(with_service(printable(group), *service).into_owned())
             } else {
                 let name = learn(&mut self.names, self.shows_addresses, *remote, name);
                 let pair = name.map_or_else(|| bare.clone(), |name| key(name.to_owned()));
@@ -241,15 +243,6 @@ fn rename(rows: &mut HashMap<RowKey, Row>, bare: RowKey, now: &RowKey) -> Option
 /// A summary of nothing but how connections did.
 fn counted(health: &PeerHealth) -> PairSummary {
     PairSummary { health: Some(Box::new(*health)), ..PairSummary::default() }
-}
-
-/// A remote end, with the port of its service where pairs are told apart by it.
-fn with_service(dst: String, service: Option<u16>) -> String {
-    match service {
-        None => dst,
-        Some(port) if dst.contains(':') => format!("[{dst}]:{port}"),
-        Some(port) => format!("{dst}:{port}"),
-    }
 }
 
 fn add(rows: &mut HashMap<RowKey, Row>, key: RowKey, second: u64, summary: &PairSummary) {

@@ -159,7 +159,7 @@ impl Meter {
         is_any
     }
 
-    /// Does as it is told.
+    /// Carries out an order.
     pub(super) fn follow(&mut self, order: &Order) {
         let engine = &mut self.engine;
         match order {

@@ -16,6 +16,7 @@ use super::fit::{self, Claim, Order};
 use super::{NamedPair, Report, columns, number};
 use crate::config::{Config, MetricName, ProcessTags, SidesWanted};
 use crate::metrics::pair::KernelRtt;
+use crate::output::naming::with_service;
 use crate::output::printer::Print;
 use crate::terminal::{self, Printable, Spelling, printable, shared_stdout};
 
@@ -51,16 +52,7 @@ impl<'a> From<&'a NamedPair> for Row<'a> {
     fn from(pair: &'a NamedPair) -> Self {
         let NamedPair { src, dst, iface, side, process, port, summary, kernel, .. } = pair;
         let [src, iface, process] = [src, iface, process].map(|name| printable(name));
-        Self { src, dst: with_port(dst, *port), iface, side: *side, process, summary, kernel: *kernel }
-    }
-}
-
-/// A remote end as it may be shown, with the port of its service where connections are told apart by it.
-fn with_port(dst: &str, port: Option<u16>) -> Cow<'_, str> {
-    match (printable(dst), port) {
-        (dst, None) => dst,
-        (dst, Some(port)) if dst.contains(':') => format!("[{dst}]:{port}").into(),
-        (dst, Some(port)) => format!("{dst}:{port}").into(),
+        Self { src, dst: with_service(printable(dst), *port), iface, side: *side, process, summary, kernel: *kernel }
     }
 }
 
@@ -203,7 +195,7 @@ impl Table {
         let mut lines = vec![fit::parts(title, width).join("  "), String::new()];
         let rows = self.rows.iter().map(|((src, dst, iface, side, process, port), (summary, kernel))| Row {
             src: printable(src),
-            dst: with_port(dst, *port),
+            dst: with_service(printable(dst), *port),
             iface: printable(iface),
             side: *side,
             process: printable(process),

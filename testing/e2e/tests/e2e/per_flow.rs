@@ -2,13 +2,13 @@
 //! frames both ways: every sample against the path's record, and against an agent beside it that takes all.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
 use testing_lab::agent::Sample;
 use testing_lab::traffic::{DELAYED_ACK, Rounds};
-use testing_lab::{Impairment, Passage, Way};
+use testing_lab::{Impairment, Way};
 use testing_truth::oracle::live::Live;
 
 use super::court::Verdicts;
@@ -65,61 +65,6 @@ fn due(all: &[Sample], every_ns: u64) -> usize {
     flows.into_values().map(of_flow).sum()
 }
 
-/// A frame of the flow of a sample: way, sequence and acknowledgement number, payload.
-fn of_flow<'a>(
-    passages: &'a [Passage],
-    sample: &'a Sample,
-) -> impl Iterator<Item = (&'a Passage, u32, u32, usize)> + 'a {
-    passages.iter().filter_map(move |passage| {
-        let head = &passage.head;
-        let [from, to] = [26, 30].map(|at| IpAddr::from(<[u8; 4]>::try_from(&head[at..at + 4]).unwrap()));
-        let [source, destination, length] = [34, 36, 16].map(|at| u16::from_be_bytes([head[at], head[at + 1]]));
-        let ends = [SocketAddr::new(from, source), SocketAddr::new(to, destination)];
-        let (seq, ack) = (word(head, 38), word(head, 42));
-        let wanted = match passage.way {
-            Way::AToB => [sample.local, sample.remote],
-            Way::BToA => [sample.remote, sample.local],
-        };
-        let payload = usize::from(length).checked_sub(20 + usize::from(head[46] >> 4) * 4)?;
-        (head[12..14] == [8, 0] && head[23] == 6 && ends == wanted).then_some((passage, seq, ack, payload))
-    })
-}
-
-fn word(head: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(head[at..at + 4].try_into().unwrap())
-}
-
-/// How near to a sample's acknowledgement something was sent again that it acknowledges.
-fn sent_again_near(passages: &[Passage], sample: &Sample) -> Option<Duration> {
-    let mut sent: Vec<_> =
-        of_flow(passages, sample).filter(|(passage, _, _, payload)| passage.way == Way::AToB && *payload > 0).collect();
-    sent.sort_by_key(|(passage, ..)| passage.left_ns);
-    let mut next: Option<u32> = None;
-    let mut again = Vec::new();
-    for (passage, seq, _, payload) in sent {
-        let end = seq.wrapping_add(payload as u32);
-        if next.is_some_and(|next| (seq.wrapping_sub(next) as i32) < 0) && (seq.wrapping_sub(sample.ack) as i32) < 0 {
-            again.push(passage.left_ns.abs_diff(sample.time_ns));
-        }
-        next = Some(next.map_or(end, |next| if (end.wrapping_sub(next) as i32) > 0 { end } else { next }));
-    }
-    again.into_iter().min().map(Duration::from_nanos)
-}
-
-/// What passed of a sample's flow from when it was sent until it was acknowledged, for people.
-fn story(passages: &[Passage], sample: &Sample) -> String {
-    let span = Duration::from_millis(5).as_nanos() as u64;
-    let (from, to) = (sample.time_ns - sample.rtt_ns - span, sample.time_ns + span);
-    let line = |(passage, seq, ack, payload): (&Passage, u32, u32, usize)| {
-        let at = |ns: u64| (ns as f64 - sample.time_ns as f64) / 1e6;
-        let arrived = passage.arrived_ns.map_or("lost".to_owned(), |ns| format!("{:.3}", at(ns)));
-        let (left, way) = (at(passage.left_ns), passage.way);
-        let (seq, ack) = (seq.wrapping_sub(sample.ack) as i32, ack.wrapping_sub(sample.ack) as i32);
-        format!("  {left:.3} -> {arrived} ms {way:?} seq {seq} ack {ack} len {payload}\n")
-    };
-    of_flow(passages, sample).filter(|(passage, ..)| (from..to).contains(&passage.left_ns)).map(line).collect()
-}
-
 fn try_thinned_flows() -> Result<(), Late> {
     let lab = lab();
     let sampling = |per_flow: &str| format!("sampling: {{per_flow: {per_flow}, watermark: off}}");
@@ -147,8 +92,7 @@ fn try_thinned_flows() -> Result<(), Late> {
     });
     let (name, all, lost) = finish(all, "all");
     let thinned = thinned.map(|(agent, (per_flow, every_ns))| (finish(agent, per_flow), every_ns));
-    let passages = lab.path().passages();
-    let live = Live::new(&passages);
+    let live = Live::new(&lab.path().passages());
     println!("{:?}, back {:?}", lab.path().counters(Way::AToB), lab.path().counters(Way::BToA));
     say(&name, &all, &Verdicts::of(&live, &all));
     timely(lost == 0, || format!("{name}: {lost} records lost"))?;
@@ -168,8 +112,8 @@ fn try_thinned_flows() -> Result<(), Late> {
         let (same, others): (Vec<&Sample>, Vec<&Sample>) =
             samples.iter().partition(|sample| by_key.contains_key(&key(sample)));
         for other in others {
-            let near = sent_again_near(&passages, other);
-            println!("{name}: none of all, while it was sent again: {near:?}: {other:?}\n{}", story(&passages, other));
+            let near = live.sent_again_near(other);
+            println!("{name}: none of all, while it was sent again: {near:?}: {other:?}\n{:#?}", live.around(other));
             assert!(near.is_some_and(|near| near < APART), "{name}: of all there is none of this: {other:#?}");
         }
         let apart = |sample: &&Sample| by_key[&key(sample)].rtt_ns.abs_diff(sample.rtt_ns) > APART.as_nanos() as u64;

@@ -268,7 +268,7 @@ fn try_every_output(backend: Backend, workers: u32) -> Result<(), Late> {
     let untagged: Vec<&Value> = named.filter(|pair| pair["tags"].as_array().unwrap().len() < 2).collect();
     assert!(untagged.is_empty(), "{untagged:#?}");
     assert_eq!(health["process_lookups"], serde_json::json!({"found": 3, "forwarded": 0, "unknown": 0}));
-    // What is counted of connections is told apart as well.
+    // Counts of connections are split by process as well.
     let established = |tag: &str| -> u64 {
         let has = |pair: &&Value| pair["tags"].as_array().unwrap().iter().any(|its| its == tag);
         let rows = pairs.iter().filter(has);

@@ -82,7 +82,7 @@ fn how_connections_did_is_told_where_it_is_counted_and_who_watches_takes_nothing
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("init_config:\n", "init_config:\n  metrics: [default, health]\n")).unwrap();
     let agent = Agent::start(&lab.a, ["run", "-c", config.to_str().unwrap()]).unwrap();
-    // One that watches, as `top` does, is told each second; reports have all the same.
+    // A watcher such as `top` gets an update each second; reports contain everything all the same.
     let watcher = Command::new("curl")
         .args(["--silent", "--no-buffer", "--max-time", "6", "--unix-socket", socket.to_str().unwrap()])
         .arg("http://go-metro/v1/live")

@@ -34,7 +34,7 @@ fn a_wall_clock_that_is_set_makes_no_false_sample_and_times_follow_it() {
     for which in Backend::BOTH {
         let lab = lab();
         let server = statsd(&lab);
-        // Two threads measure, and the jump is told once.
+        // Two threads measure, and the jump is reported once.
         let conf = Conf::new();
         conf.write(&[&backend(which), "workers: 2", &conf.status_line()], USUAL);
         let clock = conf.folder().join("clock");

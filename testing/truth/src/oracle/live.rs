@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use testing_lab::agent::Sample;
 use testing_lab::{Passage, Way};
@@ -30,6 +31,7 @@ struct Sent {
     /// From the initial sequence number on.
     start: u32,
     end: u32,
+    payload: u32,
     tsval: Option<u32>,
     /// What the receiver had without a gap once this had arrived.
     reached: u32,
@@ -98,8 +100,8 @@ impl Live {
                 let connection = connections.entry((head.source, head.destination)).or_default();
                 connection.isn = connection.isn.or(head.syn.then_some(head.seq));
                 let end = head.seq.wrapping_add(head.len);
-                let (start, tsval) = (head.seq, head.tsval);
-                connection.sent.push(Sent { left_ns, arrived_ns, start, end, tsval, reached: 0 });
+                let Head { seq: start, payload, tsval, .. } = head;
+                connection.sent.push(Sent { left_ns, arrived_ns, start, end, payload, tsval, reached: 0 });
             } else if let Some(ack) = head.ack {
                 let connection = connections.entry((head.destination, head.source)).or_default();
                 let Head { len, window, tells_of_hole, tsecr, .. } = head;
@@ -137,7 +139,7 @@ impl Live {
         let ms = |at: u64| (at as f64 - sample.time_ns as f64) / 1e6;
         let arrival = |at: Option<u64>| at.map_or("lost".to_owned(), |at| format!("{:.3}", ms(at)));
         let sent = connection.sent.iter().map(|sent| {
-            let Sent { left_ns, arrived_ns, start, end, tsval, reached } = *sent;
+            let Sent { left_ns, arrived_ns, start, end, tsval, reached, .. } = *sent;
             let line = format!("> {start}..{end} tsval {tsval:?}, arrived {}, reached {reached}", arrival(arrived_ns));
             (left_ns, line)
         });
@@ -157,6 +159,22 @@ impl Live {
             .into_iter()
             .chain(lines)
             .collect()
+    }
+
+    /// How near to the sample's acknowledgement payload left again that it acknowledges.
+    #[must_use]
+    pub fn sent_again_near(&self, sample: &Sample) -> Option<Duration> {
+        let connection = self.connections.get(&(sample.local, sample.remote))?;
+        let ack = sample.ack.wrapping_sub(connection.isn?);
+        let (mut highest, mut nearest) = (0, None);
+        for sent in connection.sent.iter().filter(|sent| sent.payload > 0) {
+            if sent.start < highest && sent.start < ack {
+                let apart = sent.left_ns.abs_diff(sample.time_ns);
+                nearest = Some(nearest.map_or(apart, |nearest: u64| nearest.min(apart)));
+            }
+            highest = highest.max(sent.end);
+        }
+        nearest.map(Duration::from_nanos)
     }
 
     /// Whether `sample` is the time from a transmission to an acknowledgement that it caused.
@@ -290,6 +308,7 @@ struct Head {
     seq: u32,
     /// Payload, SYN and FIN.
     len: u32,
+    payload: u32,
     ack: Option<u32>,
     window: u16,
     syn: bool,
@@ -345,6 +364,7 @@ impl Head {
             destination: SocketAddr::new(destination, half(tcp + 2)?),
             seq: word(tcp + 4)?,
             len: payload + control(2) + control(1),
+            payload,
             ack,
             window: half(tcp + 14)?,
             permits_sack,

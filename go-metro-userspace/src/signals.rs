@@ -1,7 +1,7 @@
 //! Signals that may be blocked when the process starts, and signals whose default action would end it for no reason.
 
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::signal::{SigHandler, SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
 
 /// They ask for something, so none is to be blocked by what a careless supervisor had blocked (signal(7): the mask is
 /// inherited).
@@ -44,6 +44,25 @@ pub(crate) fn settle() {
     for signal in libc::SIGRTMIN()..=libc::SIGRTMAX() {
         // SAFETY: as above; these are the real-time signals that the C library leaves to programs.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// Signals that the daemon takes wait while this lives, in this thread and in those that it starts meanwhile. What
+/// comes before there is a handler for it ends the process, and what comes while one is put in place gets lost: the
+/// kernel calls it before its library has noted for whom (signal-hook-registry).
+pub(crate) struct Held(SigSet);
+
+impl Held {
+    /// Holds them back until it is dropped.
+    pub(crate) fn new() -> Self {
+        let held: SigSet = HANDLED.into_iter().collect();
+        Self(held.thread_swap_mask(SigmaskHow::SIG_BLOCK).unwrap_or_else(|_| SigSet::empty()))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.thread_set_mask();
     }
 }
 

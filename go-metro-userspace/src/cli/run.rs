@@ -11,6 +11,7 @@ use super::{Failure, discover, environment, places};
 use crate::config::{self, Backend, Config, Environment, Output, SidesWanted, key};
 use crate::daemon::{self, DaemonOptions, Overrides};
 use crate::logging;
+use crate::signals::Held;
 use crate::status::beside;
 use crate::terminal;
 #[cfg(feature = "top")]
@@ -150,6 +151,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         }
         return Err(twice(&socket));
     }
+    // Who reads the first line may take it for a daemon that stops when asked.
+    let held = Held::new();
     logging::init(&config);
     if let Some(path) = &config_path {
         tracing::info!("configuration: {}", path.display());
@@ -166,7 +169,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let options =
         DaemonOptions { config, config_path, overrides, samples: args.samples, watcher: None, duration: args.duration };
-    daemon::run(options).map_err(|error| Failure::running(&error))
+    daemon::run(options, held).map_err(|error| Failure::running(&error))
 }
 
 /// The configuration, its file if there is one, and a line on what was found out because no option set it.

@@ -46,6 +46,7 @@ use crate::config::Backend;
 use crate::groups::Groups;
 use crate::metrics::Events;
 use crate::privileges::{self, Needs};
+use crate::signals::Held;
 use crate::status::Live;
 use crate::threads;
 #[cfg(feature = "top")]
@@ -69,12 +70,12 @@ use signals::{Asked, Signals};
 use status::Memory;
 use waiting::{answer, at, tick, ticks};
 
-/// Runs until a signal, the duration's end or a closed output stops it.
+/// Runs until a signal, the duration's end or a closed output stops it. Signals are held until it takes them.
 ///
 /// # Errors
 ///
 /// When it cannot start, or the source fails for good.
-pub(crate) fn run(options: DaemonOptions) -> Result<(), DaemonError> {
+pub(crate) fn run(options: DaemonOptions, held: Held) -> Result<(), DaemonError> {
     open_files::raise_limit()?;
     // While every file may be read that the user who starts it may read.
     let groups = Groups::open(&options.config.group_by, &Groups::default())?;
@@ -86,11 +87,15 @@ pub(crate) fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(privileges::give_up_all).build()?;
     let done = runtime.block_on(async {
+        let has_files = options.config.instances.iter().any(|instance| instance.pcap.is_some());
+        // A signal ends the reading of files, which may take minutes and leaves nothing behind.
+        let held = if has_files { None } else { Some(held) };
         read_files(&options, &groups).await?;
         if directory::live(&options.config).next().is_none() {
             return Ok(());
         }
         let mut signals = Signals::new()?;
+        drop(held);
         let daemon = tokio::select! {
             daemon = Daemon::start(options, groups) => daemon?,
             why = signals.stop() => {

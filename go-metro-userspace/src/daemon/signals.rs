@@ -4,6 +4,8 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::signals::Held;
+
 /// Handlers, in place from the first moment on: a signal that comes while the daemon still starts is not lost, and does
 /// not kill.
 pub(super) struct Signals {
@@ -24,6 +26,7 @@ pub(super) enum Asked {
 
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
+        let _held = Held::new();
         // Tools send them to whatever daemon they meet; a handler stays though nobody waits for it.
         for kind in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
             drop(signal(kind)?);

@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 
 use crate::daemon::{self, DaemonOptions};
 use crate::privileges::{self, Sandbox};
+use crate::signals::Held;
 use crate::status::Live;
 use crate::status::client::{self, AskError};
 use crate::terminal::{is_printable, printable};
@@ -175,7 +176,7 @@ fn show(
 /// A daemon of our own on a thread of its own.
 fn capture(mut options: DaemonOptions, sender: mpsc::Sender<Arc<Live>>) -> io::Result<JoinHandle<Ended>> {
     options.watcher = Some(sender);
-    let work = move || daemon::run(options).map_err(|error| TopError::Agent(error.to_string()));
+    let work = move || daemon::run(options, Held::new()).map_err(|error| TopError::Agent(error.to_string()));
     threads::spawn("agent", work)
 }
 

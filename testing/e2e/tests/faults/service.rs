@@ -1,12 +1,14 @@
 //! The service manager's protocol, over a real notification socket; and a stop that is quick and loses nothing.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::ptrace;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use testing_lab::Lab;
@@ -165,6 +167,20 @@ fn it_stops_within_a_second_and_sends_what_it_has() {
             heard.assert_true_rtts(longest, signal.as_str());
             timely(took < Duration::from_secs(1), || format!("{took:?}"))
         });
+    }
+}
+
+#[test]
+fn a_signal_that_comes_with_the_first_line_stops_it_in_order() {
+    let lab = lab();
+    let conf = Conf::usual(&[]);
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].repeat(5) {
+        let mut command = lab.a.namespace.command(binary().unwrap());
+        let mut daemon = command.args(conf.args()).stderr(Stdio::piped()).spawn().unwrap();
+        daemon.stderr.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        kill(Pid::from_raw(daemon.id().cast_signed()), signal).unwrap();
+        let ended = daemon.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{signal}: {}", String::from_utf8_lossy(&ended.stderr));
     }
 }
 

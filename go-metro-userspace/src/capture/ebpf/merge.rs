@@ -13,9 +13,6 @@
 //! A ring that was full says with the next record that others were lost before it ([`Mark::AFTER_LOSS`]): between this
 //! record and the one before it in that ring nothing is certain, in any ring.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -25,6 +22,7 @@ use go_metro_common::segment::{Bits, SegmentV4, SegmentV6};
 use go_metro_common::slot::{Mark, slots_of};
 use go_metro_rtt::{FlowKey, Segment};
 
+use super::losers::Losers;
 use super::mapping::{CpuValues, Slots};
 use crate::capture::Continuity;
 
@@ -168,8 +166,8 @@ pub(super) struct Merge {
     cpus: Arc<CpuValues>,
     slots: OwnedFd,
     rings: Vec<CpuRing>,
-    /// When the next record of each ring passed the hook; the earliest first. Never more than there are rings.
-    next: BinaryHeap<Reverse<(u64, usize)>>,
+    /// When the next record of each ring passed the hook.
+    next: Losers,
     /// When the last look began, and up to when it hands on; all where nothing is held back.
     now_ns: u64,
     until_ns: u64,
@@ -212,7 +210,7 @@ impl Merge {
             cpus,
             slots,
             rings: places.iter().copied().map(CpuRing::new).collect(),
-            next: BinaryHeap::with_capacity(places.len()),
+            next: Losers::new(places.len()),
             now_ns: 0,
             until_ns: 0,
             is_looking: false,
@@ -257,11 +255,10 @@ impl Merge {
             if records >= most {
                 break true;
             }
-            let Some(mut earliest) = self.next.peek_mut() else { break false };
-            let Reverse((passed_ns, cpu)) = *earliest;
-            if passed_ns > self.until_ns {
+            let Some((passed_ns, cpu)) = self.next.earliest().filter(|(passed_ns, _)| *passed_ns <= self.until_ns)
+            else {
                 break false;
-            }
+            };
             let ring = &mut self.rings[cpu];
             let Some((segment, slots)) = ring.next() else { break false };
             let is_late = passed_ns < self.passed_ns;
@@ -281,10 +278,7 @@ impl Merge {
                 ring.given_back = ring.tail;
                 self.cpus.set_tail(cpu, ring.tail);
             }
-            match ring.next_ns(self.now_ns) {
-                Some(ns) => *earliest = Reverse((ns, cpu)),
-                None => drop(PeekMut::pop(earliest)),
-            }
+            self.next.replace_earliest(ring.next_ns(self.now_ns));
             let is_in_hole = ring.has_hole_next();
             self.holes = self.holes + usize::from(is_in_hole) - usize::from(ring.is_in_hole);
             ring.is_in_hole = is_in_hole;
@@ -295,7 +289,7 @@ impl Merge {
             }
         };
         self.is_looking = has_more;
-        let holds_back = !self.next.is_empty();
+        let holds_back = self.next.earliest().is_some();
         for (cpu, ring) in self.rings.iter_mut().enumerate() {
             if ring.tail != ring.given_back {
                 ring.given_back = ring.tail;
@@ -312,7 +306,6 @@ impl Merge {
     /// Takes the ends of all rings.
     fn look(&mut self, now_ns: Option<u64>) {
         self.now_ns = now_ns.unwrap_or(u64::MAX);
-        self.next.clear();
         let mut is_full = false;
         self.holes = 0;
         for (cpu, ring) in self.rings.iter_mut().enumerate() {
@@ -338,10 +331,8 @@ impl Merge {
             is_full |= ring.head - ring.tail > u64::from(ring.place.mask) / 2;
             ring.is_in_hole = ring.has_hole_next();
             self.holes += usize::from(ring.is_in_hole);
-            if let Some(ns) = ring.next_ns(self.now_ns) {
-                self.next.push(Reverse((ns, cpu)));
-            }
         }
+        self.next.begin(self.rings.iter_mut().map(|ring| ring.next_ns(self.now_ns)));
         // Of a ring that is half full nothing is held back, or the rest would not last as long: one that comes late is
         // better than many that are lost.
         let hold_ns = if is_full { 0 } else { HOLD_NS };

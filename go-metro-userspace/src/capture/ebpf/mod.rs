@@ -9,6 +9,7 @@ mod beside;
 mod classifier;
 mod gaps;
 mod hooks;
+mod losers;
 mod mapping;
 mod merge;
 mod places;

@@ -294,6 +294,14 @@ fn a_syn_ack_that_is_sent_again_after_its_answer_has_come_was_sent_again_too() {
 }
 
 #[test]
+fn a_fin_that_crosses_its_acknowledgement_was_sent_again() {
+    let trace = "100 > F 1001
+                 150 < ack 1002
+                 151 > F 1001";
+    assert_eq!(after_handshake(trace), "tail_probe 1, opened");
+}
+
+#[test]
 fn what_a_flow_counted_is_not_lost_with_it() {
     let mut engine = after("60 > 1001+100\n 61 > 1001+100 port 2");
     engine.expire(Nanos(1_000_000_000_000));

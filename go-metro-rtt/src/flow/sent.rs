@@ -151,9 +151,10 @@ impl Flow {
             self.heard_peer(segment, pool);
         }
         if self.is_keep_alive(start, end) {
-            // Or a SYN-ACK again, as what answers the first came late.
-            let is_again = segment.has(TcpFlags::SYN) && !self.flags.contains(FlowFlags::BEGAN);
-            sent.again = is_again.then_some(Again::HEAD);
+            // Or a SYN-ACK or FIN again, whose acknowledgement came meanwhile: neither probes anything.
+            let is_syn_again = segment.has(TcpFlags::SYN) && !self.flags.contains(FlowFlags::BEGAN);
+            let is_again = is_syn_again || segment.has(TcpFlags::FIN);
+            sent.again = is_again.then(|| self.evidence(start, end) | Again::HEAD);
             return sent;
         }
         if is_missed {

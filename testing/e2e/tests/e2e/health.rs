@@ -105,6 +105,7 @@ fn compare(name: &str, family: Family, path: &Impairment) -> Result<(i64, i64), 
     let spurious = sum(lines, "spurious_retransmits");
     println!("{name}: {CAUSES:?}: {ours:?}, the kernel: {theirs:?}");
     println!("  spurious {spurious}; the kernel: D-SACKs {}", grown("TCPDSACKRecv") + grown("TCPDSACKOfoRecv"));
+    println!("  counted by the kernel and not sent: {}", grown("TCPRetransFail"));
     // What the path was handed, cut as it goes over the wire.
     let passages = lab.path().passages();
     let mut sent: Vec<(u64, (Vec<u8>, usize))> = passages

@@ -49,7 +49,7 @@ pub fn run(out: &mut impl Write) -> io::Result<()> {
         };
         let result = match engine.record(&Segment { flow, header }) {
             Outcome::Sent => "sent".to_owned(),
-            Outcome::Resent(cause) => format!("sent again: {}", cause.name()),
+            Outcome::Resent(again) => format!("sent again: {}", again.cause.name()),
             Outcome::Sample(sample) => format!("{} ms", sample.rtt.as_millis_f64()),
             Outcome::Rejected(reason) => format!("no sample: {}", reason.name()),
             Outcome::Quiet(reason) => format!("nothing to time: {}", reason.name()),

@@ -18,7 +18,8 @@ use crate::key::Key;
 use crate::labels::Labels;
 use crate::ledger::{Before, HealthLimits, Ledger, Of};
 use crate::outstanding::{COMMON_PER_FLOW, Pool};
-use crate::sample::{Quiet, Rejection};
+use crate::place::Place;
+use crate::sample::{Quiet, Rejection, Resent};
 use crate::summary::PairKey;
 use crate::table::{Ended, FlowTable, Lifetimes, NIL};
 use crate::time::nanoseconds;
@@ -460,7 +461,9 @@ impl Engine {
             self.table.relist(index, life, segment.time());
         }
         self.counters.note_sent(sent);
-        cause.map_or(Outcome::Sent, Outcome::Resent)
+        let Some(cause) = cause else { return Outcome::Sent };
+        let place = self.places.as_mut().map_or_else(Place::default, |places| places.settle(index, key));
+        Outcome::Resent(Resent { cause, label, place })
     }
 
     #[inline(never)]

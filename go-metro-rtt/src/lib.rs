@@ -110,7 +110,7 @@ pub use labels::{Label, Unlabelled};
 pub use ledger::HealthLimits;
 pub use place::{Group, GroupKind, Place};
 pub use ports::{Ports, parse_ports};
-pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Sample};
+pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Resent, Sample};
 pub use segment::{Addr, Endpoint, FlowKey, Segment, Side};
 pub use seq::SeqNum;
 pub use shard::shard_of;

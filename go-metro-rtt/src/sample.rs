@@ -14,7 +14,7 @@ pub enum Outcome {
     /// The same of one that was sent before, and why it is sent again; told apart where [`PeerHealth`] is counted.
     ///
     /// [`PeerHealth`]: crate::PeerHealth
-    Resent(Cause),
+    Resent(Resent),
     /// An acknowledgement that measured an RTT.
     Sample(Sample),
     /// An acknowledgement of something new that measured nothing.
@@ -62,6 +62,17 @@ reasons! {
         /// A reset.
         Reset = "reset",
     }
+}
+
+/// What is known of a segment that was sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resent {
+    /// Why.
+    pub cause: Cause,
+    /// As [`Sample::label`].
+    pub label: Label,
+    /// As [`Sample::place`].
+    pub place: Place,
 }
 
 /// One RTT measurement.

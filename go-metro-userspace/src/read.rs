@@ -152,10 +152,11 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
                 written = writer.write(&sample, 0);
             }
         }
-        Outcome::Resent(cause) => {
+        Outcome::Resent(again) => {
             if let Some(plot) = &mut plot {
                 let segments = segment.header.payload.segments();
-                plot.add_resent(PairKey::from(&segment.flow), segment.time().0, cause, segments);
+                let pair = PairKey::of(&segment.flow, again.place, again.label);
+                plot.add_resent(pair, segment.time().0, again.cause, segments);
             }
         }
         Outcome::Rejected(reason) if every_ack => {

@@ -162,6 +162,24 @@ fn a_plot_opens_in_a_browser_and_csv_is_for_other_programs() {
     }
 }
 
+#[test]
+fn a_plot_of_groups_has_the_marks_that_one_of_hosts_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = testing_support::workspace::root().join("corpus/loss-sack.pcap.gz");
+    let drawn = |words: &[&str]| {
+        let drawing = folder.path().join("rtt.svg");
+        let all = ["read", capture.to_str().unwrap(), "--plot", drawing.to_str().unwrap()];
+        let finished = testing_lab::agent::run_once(all.iter().chain(words)).unwrap();
+        assert!(finished.status.success(), "{finished:?}");
+        fs::read_to_string(drawing).unwrap()
+    };
+    let marks = |drawing: &str| drawing.matches("class=\"again ").count();
+    let of_hosts = drawn(&[]);
+    let of_groups = drawn(&["--group-by", "ipv4_prefix=24"]);
+    assert!(marks(&of_hosts) > 3 && of_groups.contains("10.77.0.0/24"), "{of_groups}");
+    assert_eq!(marks(&of_hosts), marks(&of_groups), "{of_groups}");
+}
+
 /// Measures a page as it is laid out: what sticks out, labels over each other, letters too small to read.
 const MEASURE: &str = "<script>addEventListener('load',()=>{const bad=[],root=document.documentElement;\
 if(root.scrollWidth>innerWidth)bad.push('wider than the screen: '+root.scrollWidth);\

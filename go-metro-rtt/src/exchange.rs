@@ -84,11 +84,11 @@ impl Responses {
         else {
             return;
         };
-        if segment.header.payload.is_empty() {
-            if segment.has(TcpFlags::SYN) {
-                // Another connection on the same ports.
-                *exchange = Exchange::default();
-            }
+        if segment.has(TcpFlags::SYN) {
+            // Another connection on the same ports.
+            *exchange = Exchange::default();
+        }
+        if segment.header.payload.is_empty() || segment.has(TcpFlags::SYN) {
             return;
         }
         let goes_on = !exchange.state.contains(State::WRITTEN) || segment.time() <= exchange.asked.plus(PAUSE);
@@ -118,7 +118,8 @@ impl Responses {
         let exchange = self.0.get_mut(index as usize)?;
         if segment.has(TcpFlags::SYN) {
             let is_timed = matches!(outcome, Outcome::Sample(Sample { kind: Kind::Connect, .. }));
-            exchange.state.set(State::ASKS, is_timed);
+            // A repetition is not, and takes nothing back.
+            exchange.state |= if is_timed { State::ASKS } else { State::empty() };
             return None;
         }
         if segment.has(TcpFlags::RST) || segment.ack() != Some(flow.snd_nxt()) {
@@ -132,7 +133,7 @@ impl Responses {
             return None;
         }
         let took = segment.time().since(exchange.asked)?;
-        Some(Rtt(took.0.saturating_sub(flow.shortest()?.0)))
+        Some(Rtt(took.0.saturating_sub(flow.shortest()?.0).max(1)))
     }
 
     /// Records of a flow may be missing: what it is sent next may be of anything.

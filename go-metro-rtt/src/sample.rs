@@ -140,7 +140,8 @@ pub struct Response {
     pub flow: FlowKey,
     /// When its first byte came.
     pub at: Nanos,
-    /// From the request's last byte to the response's first, less the flow's shortest round trip; 0 where that is more.
+    /// From the request's last byte to the response's first, less the flow's shortest round trip; 1 ns where that is
+    /// more.
     pub took: Rtt,
     /// What the flow's results are told apart by.
     pub label: Label,

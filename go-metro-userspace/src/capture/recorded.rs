@@ -44,17 +44,18 @@ impl Called {
 }
 
 /// Reads a capture to its end, with up to this many threads, and hands each segment and what became of it to `sink`.
-/// The file has every segment that was captured, from its beginning.
+/// The file has every segment that was captured, from its beginning. `responses`: the other end's are timed.
 pub(crate) fn measure(
     source: &mut FileSource,
     wanted: Wanted<'_>,
     threads: usize,
-    (config, health): (EngineConfig, Option<HealthLimits>),
+    (config, health, responses): (EngineConfig, Option<HealthLimits>, bool),
     sink: &mut impl FnMut(&Segment, Outcome),
 ) -> Engine {
     let config = EngineConfig { peers_complete: true, settles_after: Duration::ZERO, ..config };
     let (mut engine, mut batch) = (Engine::new(config), Batch::of(wanted.ports));
     engine.count_health(health);
+    engine.time_responses(responses);
     engine.group(wanted.grouping.cloned());
     let mut expire_at = Nanos(0);
     source.for_each_told(threads, wanted.filter, &mut |told| {

@@ -242,11 +242,11 @@ impl Counts {
             let mut each = BTreeMap::new();
             for (labels, count) in (metric.values)(health) {
                 match labels.first() {
-                    None => return (metric.name.to_owned(), Count::One(count)),
+                    None => return (metric.json_name(), Count::One(count)),
                     Some((_, value)) => *each.entry((*value).to_owned()).or_default() += count,
                 }
             }
-            (metric.name.to_owned(), Count::Each(each))
+            (metric.json_name(), Count::Each(each))
         };
         Self(PEER.iter().map(count).collect())
     }

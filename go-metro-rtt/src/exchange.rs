@@ -103,12 +103,12 @@ impl Responses {
         exchange.expected = SeqNum(segment.header.ack);
     }
 
-    /// Whether what the other end has sent may be a response, or open a connection: nearly all of the rest is neither.
+    /// Whether what the other end has sent may be a response, open a connection or reset it: most does none of these.
     #[inline]
     pub(crate) fn is_of_interest(&self, index: u32, segment: &Segment) -> bool {
         let is_asked = |exchange: &Exchange| exchange.state.contains(State::ASKED);
         !segment.header.payload.is_empty() && self.0.get(index as usize).is_some_and(is_asked)
-            || segment.has(TcpFlags::SYN)
+            || segment.has(TcpFlags::SYN | TcpFlags::RST)
     }
 
     /// What the other end has sent, of which `outcome` came and by which the flow is now as it is: how long it took for

@@ -299,7 +299,10 @@ impl Ledger {
         if segment.has(TcpFlags::RST) {
             return self.reset(index, key, By::Remote);
         }
-        if segment.header.window == 0 || before.window == 0 {
+        if segment.has(TcpFlags::SYN) {
+            // Of another connection, perhaps.
+            self.end_window(index, key);
+        } else if segment.header.window == 0 || before.window == 0 {
             self.window(index, key, segment, before, flow);
         }
         if segment.has(TcpFlags::ECE) && segment.has(TcpFlags::ACK) && !segment.has(TcpFlags::SYN) {
@@ -340,7 +343,7 @@ impl Ledger {
     fn window(&mut self, index: u32, key: Of<'_>, segment: &Segment, before: Before, flow: &Flow) {
         // What was overtaken announces nothing (RFC 9293 section 3.10.7.4), and what ends a connection need not.
         let is_current = segment.has(TcpFlags::ACK) && segment.header.window == flow.window();
-        if !is_current || segment.has(TcpFlags::SYN | TcpFlags::FIN) {
+        if !is_current || segment.has(TcpFlags::FIN) {
             return;
         }
         let announced = if segment.header.window == 0 {

@@ -67,8 +67,8 @@
 //! ```
 //!
 //! Order of modules: `batch` → `engine` → `hashed`, `merge` → `table` → `exchange`, `ledger` → `summary` →
-//! `distribution`, `flow`, `index` → `early`, `grouping`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` →
-//! `health`, `labels`, `place`, `zero_window` → `segment` → `seq`, `time`.
+//! `distribution`, `flow`, `index` → `early`, `grouping`, `histogram`, `outstanding` → `key`, `ports`, `sample`,
+//! `shard` → `health`, `labels`, `place`, `zero_window` → `segment` → `seq`, `time`.
 
 #![forbid(unsafe_code)]
 

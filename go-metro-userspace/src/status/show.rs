@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use go_metro_common::metric::Text;
 
-use super::document::{Counts, HostStatus, PeerStatus, PrivilegesStatus, State, Status};
+use super::document::{Counts, HostStatus, PeerStatus, PrivilegesStatus, ResponseStatus, State, Status};
 use crate::metrics::pair::PEER;
 use crate::{metrics, terminal};
 
@@ -90,6 +90,11 @@ pub(crate) fn page(status: &Status) -> String {
             let side = side.as_ref().map(|side| format!(" ({side})")).unwrap_or_default();
             line("peer", format!("{src} to {dst}{side} on {iface}: {}", counted(counts)));
         }
+    }
+    for ResponseStatus { src, dst, iface, side, count, p50_ms, p95_ms } in status.responses.iter().flatten() {
+        let side = side.as_ref().map(|side| format!(" ({side})")).unwrap_or_default();
+        let took = format!("median {p50_ms:.3} ms, p95 {p95_ms:.3} ms");
+        line("response", format!("{src} to {dst}{side} on {iface}: {count}, {took}"));
     }
     for output in &status.outputs {
         line("output", format!("{} {}, {} errors", output.kind, output.destination, output.errors));

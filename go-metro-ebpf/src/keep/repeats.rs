@@ -3,8 +3,8 @@
 //! The receiver of a download receives segment after segment with the same acknowledgement number. The engine does
 //! nothing with such a one if the last record that it got of the flow was an acknowledgement with the same number and
 //! window: it is no duplicate in the sense of RFC 5681, for it carries payload, and nothing was sent since that it
-//! could be the first to acknowledge. What carries SYN, FIN, RST or SACK blocks is always emitted, and so is what echoes
-//! congestion, which is counted. `tests/repeats.rs` holds the engine against this.
+//! could be the first to acknowledge. What carries SYN, FIN, RST or SACK blocks is always emitted, and so is what
+//! echoes congestion, which is counted. `tests/repeats.rs` holds the engine against this.
 //!
 //! Where responses are timed, the first with payload after an acknowledgement alone is none of these: it may be where a
 //! response begins.

@@ -7,11 +7,11 @@
 //! 111  < ack 1101 ecr 6             => data exact 51
 //! ```
 //!
-//! Time is in milliseconds. After the arrow: control bits (any of `S`, `F`, `R`, `A`, `P`, and `E` for ECE), sequence number, `+` payload
-//! length, and `/` into how many segments it is cut; then `ack N`, `win N`, `ts TSVAL`, `ecr TSECR`, `sackperm`, `sack`
-//! (a block above the acknowledgement number), `dsack`, `port N` (local port, default 40000). Behind `=>`:
-//! `data|connect exact|partial|timestamp RTT [delayed]`, or `rejected REASON`. A line without `=>` must yield no sample
-//! and no rejection. `#` starts a comment.
+//! Time is in milliseconds. After the arrow: control bits (any of `S`, `F`, `R`, `A`, `P`, and `E` for ECE), sequence
+//! number, `+` payload length, and `/` into how many segments it is cut; then `ack N`, `win N`, `ts TSVAL`, `ecr
+//! TSECR`, `sackperm`, `sack` (a block above the acknowledgement number), `dsack`, `port N` (local port, default
+//! 40000). Behind `=>`: `data|connect exact|partial|timestamp RTT [delayed]`, or `rejected REASON`. A line without `=>`
+//! must yield no sample and no rejection. `#` starts a comment.
 //!
 //! The same is said of both sides by [`play_sides`]: there a line may have two outcomes, `remote` or `local` before
 //! each, with `,` between.

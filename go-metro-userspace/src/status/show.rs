@@ -235,8 +235,8 @@ mod tests {
         let counts = Counts::of_peer(&health);
         assert_eq!(
             counted(&counts),
-            "800 segments, 7 retransmits (5 tail probe, 2 timeout), 1 spurious retransmits, 4 connects (4 established), \
-             3 ms zero window"
+            "800 segments, 7 retransmits (5 tail probe, 2 timeout), 1 spurious retransmits, \
+             4 connects (4 established), 3 ms zero window"
         );
         // As it comes over the socket.
         let told = serde_json::to_value(&counts).unwrap();

@@ -11,7 +11,8 @@
 //!
 //! Where the local side is measured too, a pair has `"side":"remote"` or `"side":"local"` behind its `iface`; where the
 //! kernel's own RTT is asked for, `"kernel":{"sockets":1,"srtt_ms":21.9,"min_ms":20.1,"host_ms":0.3}` behind `connect`,
-//! of this host's sockets between the two; `host_ms` is `srtt_ms` less the mean of `data`. `metrics: [default, base, health]` adds `"base_ms":20.0,"queueing_ms":1.4` and
+//! of this host's sockets between the two; `host_ms` is `srtt_ms` less the mean of `data`.
+//! `metrics: [default, base, health]` adds `"base_ms":20.0,"queueing_ms":1.4` and
 //! `"peer":{"segments":9,"bytes":9000,"retransmits":{"syn":0,"timeout":0,"fast":1,"tail_probe":0,"unknown":0},
 //! "spurious_retransmits":0,"connects":{"established":{"client":1,"server":0},"refused":{…},…},
 //! "resets":{"local":0,"remote":0},"closes":1,"zero_window_ms":0,"ece":0}`, with `"incomplete":true` where records are

@@ -1,6 +1,6 @@
 //! The health of connections against the kernel's own counters of the namespace that they begin in: retransmissions by
-//! cause, how connections open and end; and the base and the queue of a path, windows that are closed, congestion that is
-//! echoed and the other end's own time, against what passed over the wire.
+//! cause, how connections open and end; and the base and the queue of a path, windows that are closed, congestion that
+//! is echoed and the other end's own time, against what passed over the wire.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read as _, Write as _};

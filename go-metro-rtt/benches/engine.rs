@@ -148,13 +148,25 @@ fn received(flow: u32, ack: u32, payload_len: u32, flags: u8) -> SegmentV4 {
     record
 }
 
-/// How a flow of the loads begins, before its first record: its data has the sequence numbers from 0.
-fn handshake(flow: u32) -> [SegmentV4; 2] {
-    let mut opening = [record(flow, TcpFlags::SYN, Bits::EGRESS), record(flow, TcpFlags::SYN | TcpFlags::ACK, 0)];
-    for (record, time_ns) in opening.iter_mut().zip([1_000_000, 2_000_000]) {
-        (record.header.seq, record.header.time_ns) = (u32::MAX, time_ns);
-    }
-    opening
+/// How the flow of a record begins, before its first data, which have the sequence numbers from 0.
+fn handshake(of: &SegmentV4) -> [SegmentV4; 2] {
+    let flags = [TcpFlags::SYN, TcpFlags::SYN | TcpFlags::ACK];
+    let bits = [Bits::EGRESS, 0].map(|bits| bits | Bits::TIMESTAMPS);
+    [0, 1].map(|at| {
+        let SegmentHeader { ifindex, local_port, remote_port, window, .. } = of.header;
+        let header = SegmentHeader {
+            time_ns: 1_000_000 * (1 + at as u64),
+            seq: u32::MAX,
+            flags: TcpFlags(flags[at]),
+            bits: Bits(bits[at]),
+            ifindex,
+            local_port,
+            remote_port,
+            window,
+            ..SegmentHeader::default()
+        };
+        SegmentV4 { header, ..*of }
+    })
 }
 
 /// With the TSval of the record that came so many before, once [`Load::new`] has given it one.
@@ -232,6 +244,22 @@ impl Shard {
         Self { load, engine, batch: Batch::new() }
     }
 
+    /// Opens the connections of the load, in the order in which they send, as without handshakes they begin: so their
+    /// places in memory are alike.
+    fn open(&mut self) {
+        if self.load.new_flows {
+            return;
+        }
+        let mut opened = hashbrown::HashSet::<_, foldhash::fast::RandomState>::default();
+        for record in self.load.records.iter().filter(|record| record.header.bits.any(Bits::EGRESS)) {
+            if opened.insert(Segment::from(record).flow) {
+                for record in handshake(record) {
+                    self.engine.record(&Segment::from(&record));
+                }
+            }
+        }
+    }
+
     /// Nanoseconds of processor time a record.
     fn timed(&mut self) -> f64 {
         let start = processor_time();
@@ -278,11 +306,7 @@ impl Cases {
         let opened = || {
             let mut shard = Shard::counting(make(flows), max_flows);
             shard.engine.time_responses(true);
-            if !shard.load.new_flows {
-                (0..flows as u32).flat_map(handshake).for_each(|record| {
-                    shard.engine.record(&Segment::from(&record));
-                });
-            }
+            shard.open();
             shard
         };
         self.everything.get_or_insert_with(opened).timed()

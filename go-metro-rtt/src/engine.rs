@@ -164,8 +164,8 @@ pub struct Engine {
     places: Option<Places>,
     /// Times responses, where that is wanted.
     responses: Option<Responses>,
-    /// The response that the last segment has begun.
-    response: Option<Response>,
+    /// The flow whose response the last segment has begun, and how long the other end took for that.
+    response: Option<(u32, Rtt)>,
     /// The latest that is known on the clock of the records.
     now: Nanos,
     /// Bits for the hashes of the flows that have begun since those of a batch were looked up ([`bit_of`]).
@@ -286,9 +286,14 @@ impl Engine {
         }
     }
 
-    /// The response that the segment has begun that was recorded last; [`Batch`](crate::Batch) hands it out by itself.
-    pub fn take_response(&mut self) -> Option<Response> {
-        self.response.take()
+    /// The response that this segment has begun, if it is the one that was recorded last; a [`Batch`](crate::Batch)
+    /// hands it out by itself.
+    pub fn take_response(&mut self, segment: &Segment) -> Option<Response> {
+        let (index, took) = self.response.take()?;
+        let label = label_of(self.labels.as_ref(), index);
+        let place = self.places.as_ref().zip(self.table.key(index)).map(|(places, key)| places.of(index, &key));
+        let place = place.unwrap_or_default();
+        Some(Response { flow: segment.flow, at: segment.time(), took, label, place })
     }
 
     /// Hands out what was counted of each pair of hosts since the last time, up to the last record or
@@ -363,6 +368,7 @@ impl Engine {
         let key = Key::from(&segment.flow);
         // Nothing was looked up.
         self.begun = u64::MAX;
+        self.response = None;
         self.now = self.now.max(segment.time());
         self.record_hashed(segment, &key, self.table.hash(&key), NIL)
     }
@@ -387,7 +393,9 @@ impl Engine {
         for Hashed { segment, key, hash, likely } in hashed.iter() {
             let outcome = self.record_hashed(segment, key, *hash, *likely);
             sink(segment, outcome);
-            if let Some(response) = self.response.take() {
+            if self.response.is_some()
+                && let Some(response) = self.take_response(segment)
+            {
                 sink(segment, Outcome::Response(response));
             }
         }
@@ -547,9 +555,7 @@ impl Engine {
             && let Some(took) = responses.received(index, segment, &outcome, &entry.flow)
             && !self.is_doubtful
         {
-            let label = self.labels.as_mut().map_or(Label::NONE, |labels| labels.of_record(index, &segment.flow));
-            let place = self.places.as_mut().map(|places| places.settle(index, key)).unwrap_or_default();
-            self.response = Some(Response { flow: segment.flow, at: segment.time(), took, label, place });
+            self.response = Some((index, took));
         }
         if let Some((ledger, before)) = self.ledger.as_mut().zip(before)
             && before.is_of_interest(segment, &outcome)

@@ -5,7 +5,8 @@
 //! reported only where nothing else can be meant:
 //!
 //! - The handshake was timed: it shows which end asks, and a round trip without anybody's work in it.
-//! - The request was sent in one go: after a write ended (PSH) nothing was added later than [`PAUSE`].
+//! - The request was sent in one go: its last segment ends a write (PSH), and after a write ended nothing was added
+//!   later than [`PAUSE`].
 //! - What comes back begins with the byte that the end that asks expected when it sent the last of the request, and
 //!   acknowledges all that was sent. So nothing of it is missing, it was not on its way before, and there is no second
 //!   request out.
@@ -53,6 +54,27 @@ struct Exchange {
 
 const _: () = assert!(size_of::<Exchange>() == 16);
 
+impl Exchange {
+    /// As [`Responses::sent`], of the end that asks.
+    fn sent(&mut self, segment: &Segment, is_again: bool) {
+        if segment.has(TcpFlags::SYN) {
+            // Another connection on the same ports.
+            *self = Self::default();
+            return;
+        }
+        if segment.header.payload.is_empty() {
+            return;
+        }
+        let mut state = self.state | State::ASKED;
+        let is_late = state.contains(State::WRITTEN) && segment.time() > self.asked.plus(PAUSE);
+        if is_again || is_late || segment.continuity() != Continuity::Whole {
+            state |= State::UNCLEAR;
+        }
+        state.set(State::WRITTEN, segment.has(TcpFlags::PSH));
+        *self = Self { asked: segment.time(), expected: SeqNum(segment.header.ack), state };
+    }
+}
+
 /// The requests of all flows, by their numbers.
 pub(crate) struct Responses(Vec<Exchange>);
 
@@ -80,27 +102,15 @@ impl Responses {
     /// The end that is timed has sent this; `is_again`: it had before.
     #[inline]
     pub(crate) fn sent(&mut self, index: u32, segment: &Segment, is_again: bool) {
-        let Some(exchange) = self.0.get_mut(index as usize).filter(|exchange| exchange.state.contains(State::ASKS))
-        else {
-            return;
-        };
-        if segment.has(TcpFlags::SYN) {
-            // Another connection on the same ports.
-            *exchange = Exchange::default();
+        let Some(exchange) = self.0.get_mut(index as usize) else { return };
+        // Within a write, of which only the end is of interest.
+        let goes_on = exchange.state | State::UNCLEAR == State::ASKS | State::ASKED | State::UNCLEAR
+            && !segment.has(TcpFlags::PSH | TcpFlags::SYN)
+            && !is_again
+            && segment.continuity() == Continuity::Whole;
+        if exchange.state.contains(State::ASKS) && !goes_on && !segment.is_empty() {
+            exchange.sent(segment, is_again);
         }
-        if segment.header.payload.is_empty() || segment.has(TcpFlags::SYN) {
-            return;
-        }
-        let goes_on = !exchange.state.contains(State::WRITTEN) || segment.time() <= exchange.asked.plus(PAUSE);
-        let is_unclear =
-            is_again || segment.continuity() != Continuity::Whole || exchange.state.contains(State::ASKED) && !goes_on;
-        exchange.state.insert(State::ASKED);
-        exchange.state.set(State::WRITTEN, segment.has(TcpFlags::PSH));
-        if is_unclear {
-            exchange.state.insert(State::UNCLEAR);
-        }
-        exchange.asked = segment.time();
-        exchange.expected = SeqNum(segment.header.ack);
     }
 
     /// Whether what the other end has sent may be a response, open a connection or reset it: most does none of these.
@@ -129,7 +139,7 @@ impl Responses {
         let state = exchange.state;
         exchange.state = State::ASKS;
         let is_first = segment.start() == exchange.expected && segment.continuity() == Continuity::Whole;
-        if state.contains(State::UNCLEAR) || !is_first {
+        if state & (State::WRITTEN | State::UNCLEAR) != State::WRITTEN || !is_first {
             return None;
         }
         let took = segment.time().since(exchange.asked)?;

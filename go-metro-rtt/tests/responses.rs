@@ -24,7 +24,7 @@ fn played(engine: &mut Engine, trace: &str) -> Vec<f64> {
     let mut found = Vec::new();
     for line in trace.lines().filter_map(parse) {
         engine.record(&line.segment);
-        found.extend(engine.take_response().map(|response| response.took.as_millis_f64()));
+        found.extend(engine.take_response(&line.segment).map(|response| response.took.as_millis_f64()));
     }
     found
 }
@@ -118,7 +118,7 @@ fn where_records_are_missing_or_left_out_nothing_is_reported() {
     for segment in &lines {
         engine.record(segment);
     }
-    assert_eq!(engine.take_response(), None);
+    assert_eq!(engine.take_response(&lines[3]), None);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn its_label_may_come_later_and_its_pair_is_one_of_many() {
         [1, 2].iter().map(|port| parse(trace(*port).lines().next().unwrap()).unwrap().segment).collect();
     for line in [trace(1), trace(2)].concat().replace("1101 port 1", "1101 port 1\n").lines().filter_map(parse) {
         engine.record(&line.segment);
-        engine.take_response().iter().for_each(|response| summaries.add_response(response));
+        engine.take_response(&line.segment).iter().for_each(|response| summaries.add_response(response));
     }
     summaries.label(&flows[0].flow, Label::new(7).unwrap());
     summaries.label(&flows[1].flow, Label::new(8).unwrap());
@@ -184,7 +184,9 @@ fn of_a_server_here_it_is_its_own_time_to_the_local_side() {
     for line in trace.lines().filter_map(parse) {
         line.segment.for_each_side(Sides::BOTH, &mut |segment| {
             engine.record(segment);
-            found.extend(engine.take_response().map(|response| (response.flow.side, response.took.as_millis_f64())));
+            found.extend(
+                engine.take_response(segment).map(|response| (response.flow.side, response.took.as_millis_f64())),
+            );
         });
     }
     assert_eq!(found, [(Side::Local, 29.0)]);

@@ -165,7 +165,7 @@ impl Side {
         let mut outcomes = Vec::new();
         for segment in &segments {
             outcomes.push(self.engine.record(&at(segment)));
-            outcomes.extend(self.engine.take_response().map(Outcome::Response));
+            outcomes.extend(self.engine.take_response(segment).map(Outcome::Response));
         }
         outcomes
     }

@@ -185,7 +185,8 @@ mod tests {
             let filter = FileFilter { local: nets(local), targets: nets(targets), ..FileFilter::default() };
             let mut source = FileSource::open(path).unwrap();
             let wanted = Wanted { filter: &filter, ports, grouping: None, called: Called::OPTIONS };
-            let engine = measure(&mut source, wanted, 1, (EngineConfig::DEFAULT, None), &mut |_: &Segment, _| ());
+            let engine =
+                measure(&mut source, wanted, 1, (EngineConfig::DEFAULT, None, false), &mut |_: &Segment, _| ());
             absent(&filter, Called::OPTIONS, &source).or_else(|| other_ports(Called::OPTIONS, engine.counters()))
         };
         assert_eq!(

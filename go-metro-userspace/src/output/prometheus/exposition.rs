@@ -504,7 +504,7 @@ mod tests {
         let sink = Prometheus::new(10, Buckets::Fine);
         sink.report(&report(vec![pair("db", &[20_000], &[])]));
         assert!(!scraped(&sink, Format::OpenMetrics).contains("response"));
-        let kernel = Some(crate::metrics::pair::KernelRtt::of(go_metro_rtt::Rtt(20_500_000), None));
+        let kernel = Some(pair::KernelRtt::of(go_metro_rtt::Rtt(20_500_000), None));
         sink.report(&report(vec![NamedPair { kernel, ..responding("db", &[20_000], &[5_000, 7_000]) }]));
         let text = scraped(&sink, Format::OpenMetrics);
         let labels = r#"src="10.42.31.222",dst="db",iface="va",env="test""#;

@@ -41,6 +41,9 @@ pub const SEED: &str = "SEED";
 /// Read-only global `u64`: an acknowledgement that only repeats the last is emitted all the same after so many jiffies;
 /// 0 for always.
 pub const REFRESH: &str = "REFRESH";
+/// Read-only global `u8`: 1 where responses are timed, so that the first segment with payload after an acknowledgement
+/// alone is emitted even if it repeats that.
+pub const RESPONSES: &str = "RESPONSES";
 /// Read-only global `u64`: nanoseconds between two samples of a flow; 0 for one in each round trip, `u64::MAX` for all.
 pub const PER_FLOW: &str = "PER_FLOW";
 /// Read-only global `u64`: bytes in the ring above which flows are thinned; [`crate::pressure::NEVER`] for none.

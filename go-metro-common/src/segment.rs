@@ -149,6 +149,8 @@ impl TcpFlags {
     pub const PSH: u8 = 0x08;
     /// The acknowledgement number is meaningful.
     pub const ACK: u8 = 0x10;
+    /// The network has marked what the sender of this had received: congestion (RFC 3168 section 6.1).
+    pub const ECE: u8 = 0x40;
 
     /// Whether any bit of `mask` is set.
     #[inline(always)]

@@ -65,6 +65,10 @@ pub(crate) static SEED: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static REFRESH: Global<u64> = Global::new(0);
 
+/// 1 where responses are timed: then payload says more than the acknowledgement alone that it repeats.
+#[unsafe(no_mangle)]
+pub(crate) static RESPONSES: Global<u8> = Global::new(0);
+
 /// 1 where `__sk_buff` has `tstamp_type`.
 #[unsafe(no_mangle)]
 pub(crate) static HAS_TSTAMP_TYPE: Global<u8> = Global::new(0);

@@ -148,6 +148,27 @@ fn received(flow: u32, ack: u32, payload_len: u32, flags: u8) -> SegmentV4 {
     record
 }
 
+/// How the flow of a record begins, before its first data, which have the sequence numbers from 0.
+fn handshake(of: &SegmentV4) -> [SegmentV4; 2] {
+    let flags = [TcpFlags::SYN, TcpFlags::SYN | TcpFlags::ACK];
+    let bits = [Bits::EGRESS, 0].map(|bits| bits | Bits::TIMESTAMPS);
+    [0, 1].map(|at| {
+        let SegmentHeader { ifindex, local_port, remote_port, window, .. } = of.header;
+        let header = SegmentHeader {
+            time_ns: 1_000_000 * (1 + at as u64),
+            seq: u32::MAX,
+            flags: TcpFlags(flags[at]),
+            bits: Bits(bits[at]),
+            ifindex,
+            local_port,
+            remote_port,
+            window,
+            ..SegmentHeader::default()
+        };
+        SegmentV4 { header, ..*of }
+    })
+}
+
 /// With the TSval of the record that came so many before, once [`Load::new`] has given it one.
 fn echoing(mut record: SegmentV4, before: i64) -> SegmentV4 {
     record.header.tsecr = before as u32;
@@ -205,6 +226,8 @@ struct Cases {
     shards: Vec<Shard>,
     /// And for one that counts the health of connections too.
     counting: Option<Shard>,
+    /// And for one that times responses as well.
+    everything: Option<Shard>,
 }
 
 struct Shard {
@@ -214,6 +237,36 @@ struct Shard {
 }
 
 impl Shard {
+    /// Whose engine counts the health of connections.
+    fn counting(load: Load, max_flows: u32) -> Self {
+        let mut engine = Engine::new(EngineConfig { max_flows, ..EngineConfig::default() });
+        engine.count_health(Some(HealthLimits { max_pairs: 2000, connect_timeout: Duration::from_secs(30) }));
+        Self { load, engine, batch: Batch::new() }
+    }
+
+    /// Opens the connections of the load, in the order in which they send, as without handshakes they begin: so their
+    /// places in memory are alike.
+    fn open(&mut self) {
+        if self.load.new_flows {
+            return;
+        }
+        let mut opened = hashbrown::HashSet::<_, foldhash::fast::RandomState>::default();
+        for record in self.load.records.iter().filter(|record| record.header.bits.any(Bits::EGRESS)) {
+            if opened.insert(Segment::from(record).flow) {
+                for record in handshake(record) {
+                    self.engine.record(&Segment::from(&record));
+                }
+            }
+        }
+    }
+
+    /// Nanoseconds of processor time a record.
+    fn timed(&mut self) -> f64 {
+        let start = processor_time();
+        let count = self.run(RECORDS);
+        (processor_time() - start).as_secs_f64() * 1e9 / count as f64
+    }
+
     fn run(&mut self, count: usize) -> usize {
         let Self { load, engine, batch } = self;
         load.run(count, &mut |segment| {
@@ -237,23 +290,26 @@ impl Cases {
             map_max: max_flows,
             shards: Vec::new(),
             counting: None,
+            everything: None,
         }
     }
 
     /// As [`Cases::batched`], with the health of connections counted. An interval has more records than this.
     fn counted(&mut self, make: fn(usize) -> Load, flows: usize) -> f64 {
-        let Shard { load, engine, batch } = self.counting.get_or_insert_with(|| {
-            let mut engine = Engine::new(EngineConfig { max_flows: self.map_max as u32, ..EngineConfig::default() });
-            engine.count_health(Some(HealthLimits { max_pairs: 2000, connect_timeout: Duration::from_secs(30) }));
-            Shard { load: make(flows), engine, batch: Batch::new() }
-        });
-        let start = processor_time();
-        let count = load.run(RECORDS, &mut |segment| {
-            batch.push(segment, engine, &mut |_, outcome| {
-                black_box(outcome);
-            });
-        });
-        (processor_time() - start).as_secs_f64() * 1e9 / count as f64
+        let max_flows = self.map_max as u32;
+        self.counting.get_or_insert_with(|| Shard::counting(make(flows), max_flows)).timed()
+    }
+
+    /// The same with responses timed, of connections whose handshakes were seen.
+    fn everything(&mut self, make: fn(usize) -> Load, flows: usize) -> f64 {
+        let max_flows = self.map_max as u32;
+        let opened = || {
+            let mut shard = Shard::counting(make(flows), max_flows);
+            shard.engine.time_responses(true);
+            shard.open();
+            shard
+        };
+        self.everything.get_or_insert_with(opened).timed()
     }
 
     /// Two engines, each with half of the flows and a thread of its own.
@@ -346,6 +402,7 @@ fn main() -> ExitCode {
             "batched" => cases.batched(),
             "summarised" => cases.summarised(),
             "counted" => cases.counted(load, flows),
+            "everything" => cases.everything(load, flows),
             "interval" => {
                 black_box(cases.summaries.take());
                 0.0

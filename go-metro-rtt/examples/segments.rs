@@ -53,6 +53,7 @@ pub fn run(out: &mut impl Write) -> io::Result<()> {
             Outcome::Sample(sample) => format!("{} ms", sample.rtt.as_millis_f64()),
             Outcome::Rejected(reason) => format!("no sample: {}", reason.name()),
             Outcome::Quiet(reason) => format!("nothing to time: {}", reason.name()),
+            Outcome::Response(response) => format!("responded after {} ms", response.took.as_millis_f64()),
         };
         writeln!(out, "{ms:3} ms  {result:24}  {what}")?;
     }

@@ -10,6 +10,7 @@ use go_metro_common::counted;
 use go_metro_common::segment::TcpFlags;
 
 use crate::early::{Early, EarlySegments};
+use crate::exchange::Responses;
 use crate::flow::{Flow, FlowLimits, Sent, Ticks};
 use crate::grouping::{Grouping, Places};
 use crate::hashed::Hashed;
@@ -19,7 +20,7 @@ use crate::labels::Labels;
 use crate::ledger::{Before, HealthLimits, Ledger, Of};
 use crate::outstanding::{COMMON_PER_FLOW, Pool};
 use crate::place::Place;
-use crate::sample::{Quiet, Rejection, Resent};
+use crate::sample::{Quiet, Rejection, Resent, Response};
 use crate::summary::PairKey;
 use crate::table::{Ended, FlowTable, Lifetimes, NIL};
 use crate::time::nanoseconds;
@@ -127,6 +128,7 @@ impl EngineCounters {
             Outcome::Sent | Outcome::Resent(_) => self.sent += 1,
             Outcome::Quiet(reason) => self.quiet[*reason as usize] += 1,
             Outcome::Rejected(reason) => self.rejected[*reason as usize] += 1,
+            Outcome::Response(_) => {}
             Outcome::Sample(sample) => {
                 self.samples[match sample.kind {
                     Kind::Data => 0,
@@ -161,6 +163,12 @@ pub struct Engine {
     labels: Option<Labels>,
     /// Groups flows, where that is wanted.
     places: Option<Places>,
+    /// Times responses, where that is wanted.
+    responses: Option<Responses>,
+    /// The flow whose response the last segment has begun, and how long the other end took for that.
+    response: Option<(u32, Rtt)>,
+    /// The latest that is known on the clock of the records.
+    now: Nanos,
     /// Bits for the hashes of the flows that have begun since those of a batch were looked up ([`bit_of`]).
     begun: u64,
 }
@@ -207,6 +215,9 @@ impl Engine {
             ledger: None,
             labels: None,
             places: None,
+            responses: None,
+            response: None,
+            now: Nanos(0),
             begun: 0,
         }
     }
@@ -232,8 +243,9 @@ impl Engine {
         }
         labels.iter_mut().for_each(|labels| labels.resize(max_flows));
         places.iter_mut().for_each(|places| places.resize(max_flows));
-        let (counters, is_doubtful) = (self.counters, self.is_doubtful);
-        *self = Self { counters, is_doubtful, ledger, labels, places, ..Self::new(self.config) };
+        let responses = self.responses.as_ref().map(|_| Responses::new(max_flows));
+        let (counters, is_doubtful, now) = (self.counters, self.is_doubtful, self.now);
+        *self = Self { counters, is_doubtful, now, ledger, labels, places, responses, ..Self::new(self.config) };
     }
 
     /// Puts flows together in groups from now on, or no longer: [`Sample::place`](crate::Sample::place) says where each
@@ -262,14 +274,38 @@ impl Engine {
         }
     }
 
-    /// Hands out what was counted of each pair of hosts since the last time; none for those beyond
+    /// Times the other end's responses from now on, of flows that begin then, or no longer: [`Outcome::Response`].
+    pub fn time_responses(&mut self, wanted: bool) {
+        match (wanted, &self.responses) {
+            (false, _) => self.responses = None,
+            (true, Some(_)) => {}
+            (true, None) => {
+                let mut responses = Responses::new(self.config.max_flows.max(1) as usize);
+                self.table.for_each(|index, _, _| responses.begin(index));
+                self.responses = Some(responses);
+            }
+        }
+    }
+
+    /// The response that this segment has begun, if it is the one that was recorded last; a [`Batch`](crate::Batch)
+    /// hands it out by itself.
+    pub fn take_response(&mut self, segment: &Segment) -> Option<Response> {
+        let (index, took) = self.response.take()?;
+        let label = label_of(self.labels.as_ref(), index);
+        let place = self.places.as_ref().zip(self.table.key(index)).map(|(places, key)| places.of(index, &key));
+        let place = place.unwrap_or_default();
+        Some(Response { flow: segment.flow, at: segment.time(), took, label, place })
+    }
+
+    /// Hands out what was counted of each pair of hosts since the last time, up to the last record or
+    /// [`Engine::expire`]; none for those beyond
     /// [`HealthLimits::max_pairs`] together, and for what strangers made that showed no more than an address. What is
     /// of flows whose labels are being found out comes once they are known.
     pub fn take_health(&mut self, sink: impl FnMut(Option<PairKey>, &PeerHealth)) {
-        let Self { table, labels, ledger, places, .. } = self;
+        let Self { table, labels, ledger, places, now, .. } = self;
         if let Some(ledger) = ledger {
             let key = |index| Some((table.key(index)?, label_of(labels.as_ref(), index)));
-            ledger.take(key, places.as_ref(), sink);
+            ledger.take(*now, key, places.as_ref(), sink);
         }
     }
 
@@ -308,10 +344,10 @@ impl Engine {
     /// As [`Engine::take_health`], in the middle of what that is the end of: a pair of which something was counted
     /// since stays one for which what strangers do counts.
     pub fn take_health_so_far(&mut self, sink: impl FnMut(Option<PairKey>, &PeerHealth)) {
-        let Self { table, labels, ledger, places, .. } = self;
+        let Self { table, labels, ledger, places, now, .. } = self;
         if let Some(ledger) = ledger {
             let key = |index| Some((table.key(index)?, label_of(labels.as_ref(), index)));
-            ledger.take_so_far(key, places.as_ref(), sink);
+            ledger.take_so_far(*now, key, places.as_ref(), sink);
         }
     }
 
@@ -333,6 +369,8 @@ impl Engine {
         let key = Key::from(&segment.flow);
         // Nothing was looked up.
         self.begun = u64::MAX;
+        self.response = None;
+        self.now = self.now.max(segment.time());
         self.record_hashed(segment, &key, self.table.hash(&key), NIL)
     }
 
@@ -348,6 +386,7 @@ impl Engine {
         for Hashed { hash, likely, .. } in hashed.iter_mut() {
             *likely = self.table.touch_entry(*hash, &self.pool, &mut warm);
             warm ^= self.ledger.as_ref().map_or(0, |ledger| ledger.touch(*likely));
+            warm ^= self.responses.as_ref().map_or(0, |responses| responses.touch(*likely));
         }
         // Only the reading counts, not what was read.
         black_box(warm);
@@ -355,6 +394,14 @@ impl Engine {
         for Hashed { segment, key, hash, likely } in hashed.iter() {
             let outcome = self.record_hashed(segment, key, *hash, *likely);
             sink(segment, outcome);
+            if self.response.is_some()
+                && let Some(response) = self.take_response(segment)
+            {
+                sink(segment, Outcome::Response(response));
+            }
+        }
+        if let Some(last) = hashed.last() {
+            self.now = self.now.max(last.segment.time());
         }
     }
 
@@ -372,6 +419,7 @@ impl Engine {
 
     /// Forgets the flows whose time is over at `now`, on the clock of the records.
     pub fn expire(&mut self, now: Nanos) {
+        self.now = self.now.max(now);
         while let Some((index, ended)) = self.table.next_over(now) {
             self.end(index, ended);
         }
@@ -387,8 +435,19 @@ impl Engine {
 
     /// Forgets what is outstanding on an interface, because segments may have passed it unseen.
     pub fn interrupt(&mut self, ifindex: u32) {
-        let pool = &mut self.pool;
-        self.table.for_each_mut(|key| key.ifindex() == ifindex, |index, flow| flow.interrupt(&mut pool.share(index)));
+        self.interrupt_where(|key| key.ifindex() == ifindex);
+    }
+
+    /// The same of some flows.
+    fn interrupt_where(&mut self, which: impl Fn(&Key) -> bool) {
+        let Self { table, pool, responses, ledger, .. } = self;
+        if let Some(ledger) = ledger {
+            ledger.interrupt(|index| table.key(index).as_ref().is_none_or(&which));
+        }
+        table.for_each_mut(&which, |index, flow| {
+            flow.interrupt(&mut pool.share(index));
+            responses.iter_mut().for_each(|responses| responses.interrupt(index));
+        });
     }
 
     /// Forgets what is outstanding of a flow, because its segments may not come in their order.
@@ -396,13 +455,14 @@ impl Engine {
         let key = Key::from(flow);
         if let Some(index) = self.table.find(&key, self.table.hash(&key)) {
             self.table.entry_mut(index).flow.interrupt(&mut self.pool.share(index));
+            self.responses.iter_mut().for_each(|responses| responses.interrupt(index));
         }
     }
 
     /// Forgets what is outstanding everywhere, because the clock of the records has jumped.
     pub fn interrupt_all(&mut self) {
-        let pool = &mut self.pool;
-        self.table.for_each_mut(|_| true, |index, flow| flow.interrupt(&mut pool.share(index)));
+        self.interrupt_where(|_| true);
+        self.now = Nanos(0);
     }
 
     /// Records of any flow were lost between the last one and the next: what is outstanding is not timed. A flow
@@ -411,8 +471,14 @@ impl Engine {
         self.gaps = self.gaps.wrapping_add(1);
         if self.gaps == 0 {
             // A flow that was silent since this number was last in use would not notice.
-            let pool = &mut self.pool;
-            self.table.for_each_mut(|_| true, |index, flow| flow.enter_gap(0, &mut pool.share(index)));
+            let Self { pool, responses, .. } = self;
+            self.table.for_each_mut(
+                |_| true,
+                |index, flow| {
+                    flow.enter_gap(0, &mut pool.share(index));
+                    responses.iter_mut().for_each(|responses| responses.interrupt(index));
+                },
+            );
         }
     }
 
@@ -449,6 +515,9 @@ impl Engine {
         }
         let entry = self.table.entry_mut(index);
         let sent = entry.flow.sent(segment, &mut self.pool.share(index), self.limits);
+        if let Some(responses) = &mut self.responses {
+            responses.sent(index, segment, sent.again.is_some());
+        }
         let label = self.labels.as_mut().map_or(Label::NONE, |labels| labels.of_record(index, &segment.flow));
         let cause = match &mut self.ledger {
             Some(ledger) => {
@@ -483,6 +552,13 @@ impl Engine {
             if let Some(places) = &mut self.places {
                 sample.place = places.settle(index, key);
             }
+        }
+        if let Some(responses) = &mut self.responses
+            && responses.is_of_interest(index, segment)
+            && let Some(took) = responses.received(index, segment, &outcome, &entry.flow)
+            && !self.is_doubtful
+        {
+            self.response = Some((index, took));
         }
         if let Some((ledger, before)) = self.ledger.as_mut().zip(before)
             && before.is_of_interest(segment, &outcome)
@@ -527,7 +603,9 @@ impl Engine {
             self.end(index, ended);
             return None;
         }
-        self.table.entry_mut(index).flow.note_gaps(self.gaps, &mut self.pool.share(index));
+        if self.table.entry_mut(index).flow.note_gaps(self.gaps, &mut self.pool.share(index)) {
+            self.responses.iter_mut().for_each(|responses| responses.interrupt(index));
+        }
         Some(index)
     }
 
@@ -579,6 +657,9 @@ impl Engine {
         }
         if let Some(places) = &mut self.places {
             places.begin(index, segment);
+        }
+        if let Some(responses) = &mut self.responses {
+            responses.begin(index);
         }
         if let Some(ledger) = &mut self.ledger {
             let label = label_of(self.labels.as_ref(), index);

@@ -76,6 +76,11 @@ pub struct PeerHealth {
     pub resets: [u64; By::COUNT],
     /// Connections that both ends have closed.
     pub closes: u64,
+    /// How long the end that acknowledges had announced a window of zero while something waited to be sent, in
+    /// nanoseconds: of each connection by itself, all together.
+    pub zero_window_ns: u64,
+    /// Acknowledgements that echo congestion: ECE, but not of a SYN (RFC 3168 section 6.1.3).
+    pub echoes: u64,
     /// Something of the interval is missing: all of these may be too low.
     pub incomplete: bool,
 }
@@ -83,11 +88,24 @@ pub struct PeerHealth {
 impl PeerHealth {
     /// Adds what another counted.
     pub fn merge(&mut self, other: &Self) {
-        let Self { segments, bytes, retransmits, spurious, connects, resets, closes, incomplete } = self;
+        let Self {
+            segments,
+            bytes,
+            retransmits,
+            spurious,
+            connects,
+            resets,
+            closes,
+            zero_window_ns,
+            echoes,
+            incomplete,
+        } = self;
         *segments += other.segments;
         *bytes += other.bytes;
         *spurious += other.spurious;
         *closes += other.closes;
+        *zero_window_ns += other.zero_window_ns;
+        *echoes += other.echoes;
         *incomplete |= other.incomplete;
         let mine = retransmits.iter_mut().chain(connects.iter_mut().flatten()).chain(resets);
         let theirs = other.retransmits.iter().chain(other.connects.iter().flatten()).chain(&other.resets);
@@ -97,6 +115,11 @@ impl PeerHealth {
     /// Segments that were sent again, for any reason.
     pub fn retransmits_total(&self) -> u64 {
         self.retransmits.iter().sum()
+    }
+
+    /// How long windows were zero while something waited, in whole milliseconds.
+    pub fn zero_window_ms(&self) -> u64 {
+        (self.zero_window_ns + 500_000) / 1_000_000
     }
 
     /// Which share of the segments with payload was sent again; none where there are none.

@@ -25,6 +25,7 @@ use crate::health::{By, Cause, Connect, PeerHealth, Role};
 use crate::key::Key;
 use crate::outstanding::is_newer;
 use crate::summary::PairKey;
+use crate::zero_window::{Announced, ZeroWindows};
 use crate::{FlowKey, Kind, Label, Nanos, Outcome, Sample, Segment, SeqNum, Side};
 
 /// Without a word from the receiver for so long, it is the timer that has something sent again: for the flow's
@@ -35,6 +36,10 @@ const SILENCE_NS: (u64, u64) = (20_000_000, 150_000_000);
 
 /// So many bytes are put into the pair's count at once, before the flow's own overflows.
 const SPILL: u32 = 1 << 30;
+
+/// Of [`FlowHealth::bytes`], beside the number, which stays below: what the flow sends next is to be looked at. As it
+/// makes the number larger than [`SPILL`], asking for it costs nothing.
+const WATCHED: u32 = 1 << 31;
 
 bitflags! {
     /// What is known of a flow's health in single bits.
@@ -62,6 +67,7 @@ bitflags! {
 /// What is counted and known of one flow.
 #[derive(Clone, Copy, Debug, Default)]
 struct FlowHealth {
+    /// Payload bytes since they were last put into the pair's count, and [`WATCHED`].
     bytes: u32,
     segments: u32,
     /// `snd_nxt` when the loss was found that is being repaired (`high_seq` of Linux' tcp_sock); until the connection
@@ -127,6 +133,8 @@ pub(crate) struct Ledger {
     /// Of flows whose labels are being found out.
     pending: HashMap<FlowKey, (PairKey, PeerHealth), foldhash::fast::RandomState>,
     other: PeerHealth,
+    /// Flows whose other end has closed its window.
+    windows: ZeroWindows,
 }
 
 impl Ledger {
@@ -141,6 +149,7 @@ impl Ledger {
             pairs: HashMap::default(),
             pending: HashMap::default(),
             other: PeerHealth::default(),
+            windows: ZeroWindows::default(),
         }
     }
 
@@ -154,6 +163,12 @@ impl Ledger {
         self.max_flows = max_flows;
         self.listed.clear();
         self.waiting.clear();
+        self.windows = ZeroWindows::default();
+    }
+
+    /// What windows were when is not known of these flows any more.
+    pub(crate) fn interrupt(&mut self, which: impl Fn(u32) -> bool) {
+        self.windows.forget(which);
     }
 
     /// Reads what is known of a flow, so that it is in the cache.
@@ -177,6 +192,7 @@ impl Ledger {
     pub(crate) fn end(&mut self, index: u32, key: Of<'_>, flow: &Flow) {
         let Some(health) = self.flows.get(index as usize).copied() else { return };
         self.spill(index, key);
+        self.end_window(index, key);
         if let Some(role) = health.role() {
             // That it was answered may have been lost.
             let is_answered = flow.snd_una().after(health.point);
@@ -201,7 +217,7 @@ impl Ledger {
             health.segments += payload.segments();
             let (is_first, is_full) = (!health.state.contains(State::LISTED), health.bytes >= SPILL);
             if is_first || is_full {
-                self.list(index, key);
+                self.list(index, key, segment.time());
             }
         }
         if sent.again.is_some() || segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) {
@@ -212,7 +228,13 @@ impl Ledger {
 
     /// A flow has something to report. Its pair is known from now on, and it may count on by itself.
     #[cold]
-    fn list(&mut self, index: u32, key: Of<'_>) {
+    fn list(&mut self, index: u32, key: Of<'_>, at: Nanos) {
+        let health = &mut self.flows[index as usize];
+        if health.bytes & WATCHED != 0 {
+            health.bytes &= !WATCHED;
+            let waited_ns = self.windows.sent(index, at);
+            self.count_zero_window(key, waited_ns);
+        }
         let health = &mut self.flows[index as usize];
         if !health.state.contains(State::LISTED) {
             health.state.insert(State::LISTED);
@@ -248,6 +270,7 @@ impl Ledger {
             if let Some(role) = health.role() {
                 self.opened(index, key, role, Connect::Timeout);
             }
+            self.end_window(index, key);
             let is_answer = segment.has(TcpFlags::ACK);
             let health = &mut self.flows[index as usize];
             let state = if is_answer { State::SERVER } else { State::CLIENT };
@@ -276,6 +299,16 @@ impl Ledger {
         if segment.has(TcpFlags::RST) {
             return self.reset(index, key, By::Remote);
         }
+        if segment.has(TcpFlags::SYN) {
+            // Of another connection, perhaps.
+            self.end_window(index, key);
+        } else if segment.header.window == 0 || before.window == 0 {
+            self.window(index, key, segment, before, flow);
+        }
+        if segment.has(TcpFlags::ECE) && segment.has(TcpFlags::ACK) && !segment.has(TcpFlags::SYN) {
+            self.pair(key).echoes += 1;
+        }
+        let health = &mut self.flows[index as usize];
         let role = health.role().filter(|_| flow.snd_una().after(health.point));
         let advances = flow.snd_una() != before.una;
         let mut spurious = false;
@@ -306,12 +339,48 @@ impl Ledger {
         self.close(index, key, flow);
     }
 
+    /// The other end announces a window of zero, or had before.
+    fn window(&mut self, index: u32, key: Of<'_>, segment: &Segment, before: Before, flow: &Flow) {
+        // What was overtaken announces nothing (RFC 9293 section 3.10.7.4), and what ends a connection need not.
+        let is_current = segment.has(TcpFlags::ACK) && segment.header.window == flow.window();
+        if !is_current || segment.has(TcpFlags::FIN) {
+            return;
+        }
+        let announced = if segment.header.window == 0 {
+            let was_outstanding = before.una != flow.snd_nxt();
+            Announced::Zero {
+                outstanding: flow.snd_una() != flow.snd_nxt(),
+                shows: was_outstanding || segment.is_empty(),
+            }
+        } else {
+            Announced::Open
+        };
+        let (waited_ns, is_watched) = self.windows.announced(index, segment.time(), announced);
+        if is_watched {
+            self.flows[index as usize].bytes |= WATCHED;
+        }
+        self.count_zero_window(key, waited_ns);
+    }
+
+    /// A flow is over, or its connection is.
+    fn end_window(&mut self, index: u32, key: Of<'_>) {
+        let waited_ns = self.windows.end(index);
+        self.count_zero_window(key, waited_ns);
+    }
+
+    fn count_zero_window(&mut self, key: Of<'_>, ns: u64) {
+        if ns > 0 {
+            self.pair(key).zero_window_ns += ns;
+        }
+    }
+
     /// A RST passed.
     fn reset(&mut self, index: u32, key: Of<'_>, by: By) {
         let health = &mut self.flows[index as usize];
         let role = health.role();
         let was_over = health.state.contains(State::OVER);
         health.state.insert(State::OVER);
+        self.end_window(index, key);
         match (role, by) {
             (Some(role @ Role::Client), By::Remote) => self.opened(index, key, role, Connect::Refused),
             (Some(role), _) => self.opened(index, key, role, Connect::Reset),
@@ -367,7 +436,8 @@ impl Ledger {
     /// Puts what a flow has counted by itself into its pair's counts.
     fn spill(&mut self, index: u32, key: Of<'_>) {
         let FlowHealth { bytes, segments, .. } = &mut self.flows[index as usize];
-        let (bytes, segments) = (std::mem::take(bytes), std::mem::take(segments));
+        let watched = *bytes & WATCHED;
+        let (bytes, segments) = (std::mem::replace(bytes, watched) & !WATCHED, std::mem::take(segments));
         if segments > 0 {
             let pair = self.pair(key);
             pair.bytes += u64::from(bytes);
@@ -414,15 +484,16 @@ impl Ledger {
         }
     }
 
-    /// Hands out what was counted of each pair since the last time, and of those that there was no room for; what is of
-    /// flows whose labels are being found out stays. `key` has the key and the label of a flow.
+    /// Hands out what was counted of each pair since the last time, up to `now`, and of those that there was no room
+    /// for; what is of flows whose labels are being found out stays. `key` has the key and the label of a flow.
     pub(crate) fn take(
         &mut self,
+        now: Nanos,
         key: impl Fn(u32) -> Option<(Key, Label)>,
         places: Option<&Places>,
         sink: impl FnMut(Option<PairKey>, &PeerHealth),
     ) {
-        self.take_so_far(key, places, sink);
+        self.take_so_far(now, key, places, sink);
         self.pairs.clear();
     }
 
@@ -430,6 +501,7 @@ impl Ledger {
     /// for them whether or not somebody looks.
     pub(crate) fn take_so_far(
         &mut self,
+        now: Nanos,
         key: impl Fn(u32) -> Option<(Key, Label)>,
         places: Option<&Places>,
         mut sink: impl FnMut(Option<PairKey>, &PeerHealth),
@@ -438,6 +510,11 @@ impl Ledger {
             self.flows[index as usize].state.remove(State::LISTED);
             if let Some((key, label)) = &key(index) {
                 self.spill(index, Of { key, index: Some(index), places, label: *label });
+            }
+        }
+        for (index, waited_ns) in self.windows.so_far(now) {
+            if let Some((key, label)) = &key(index) {
+                self.count_zero_window(Of { key, index: Some(index), places, label: *label }, waited_ns);
             }
         }
         let nothing = PeerHealth::default();
@@ -462,6 +539,7 @@ fn is_strangers(role: Role, side: Side) -> bool {
 pub(crate) struct Before {
     is_usual: bool,
     una: SeqNum,
+    window: u16,
     /// The TSval of the only retransmission that was waited for.
     retransmission: Option<u32>,
 }
@@ -469,15 +547,22 @@ pub(crate) struct Before {
 impl Before {
     #[inline]
     pub(crate) fn of(flow: &Flow) -> Self {
-        Self { is_usual: flow.is_usual(), una: flow.snd_una(), retransmission: flow.single_retransmission() }
+        Self {
+            is_usual: flow.is_usual(),
+            una: flow.snd_una(),
+            window: flow.window(),
+            retransmission: flow.single_retransmission(),
+        }
     }
 
     /// Whether what came then may tell something of the flow's health: nearly all does not.
     #[inline]
     pub(crate) fn is_of_interest(self, segment: &Segment, outcome: &Outcome) -> bool {
         !self.is_usual
-            || segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST)
+            || segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ECE)
             || segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK)
+            // Nearly always there is one, and there was.
+            || self.window.min(segment.header.window) == 0
             || matches!(outcome, Outcome::Rejected(_) | Outcome::Sample(Sample { kind: Kind::Connect, .. }))
     }
 }

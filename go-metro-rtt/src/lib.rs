@@ -66,9 +66,9 @@
 //! assert_eq!((stats.count(), stats.mean_ms()), (3, 52.0));
 //! ```
 //!
-//! Order of modules: `batch` → `engine` → `hashed`, `merge` → `table` → `ledger` → `summary` → `distribution`, `flow`,
-//! `index` → `early`, `grouping`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `health`, `labels`,
-//! `place` → `segment` → `seq`, `time`.
+//! Order of modules: `batch` → `engine` → `hashed`, `merge` → `table` → `exchange`, `ledger` → `summary` →
+//! `distribution`, `flow`, `index` → `early`, `grouping`, `histogram`, `outstanding` → `key`, `ports`, `sample`,
+//! `shard` → `health`, `labels`, `place`, `zero_window` → `segment` → `seq`, `time`.
 
 #![forbid(unsafe_code)]
 
@@ -76,6 +76,7 @@ mod batch;
 mod distribution;
 mod early;
 mod engine;
+mod exchange;
 mod flow;
 mod grouping;
 mod hashed;
@@ -96,6 +97,7 @@ mod shard;
 mod summary;
 mod table;
 mod time;
+mod zero_window;
 
 #[doc(inline)]
 pub use go_metro_common::segment::{Bits, Direction, Payload, SegmentHeader, SegmentV4, SegmentV6, Sides, TcpFlags};
@@ -110,7 +112,7 @@ pub use labels::{Label, Unlabelled};
 pub use ledger::HealthLimits;
 pub use place::{Group, GroupKind, Place};
 pub use ports::{Ports, parse_ports};
-pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Resent, Sample};
+pub use sample::{Class, Kind, Outcome, Quiet, Rejection, Resent, Response, Sample};
 pub use segment::{Addr, Endpoint, FlowKey, Segment, Side};
 pub use seq::SeqNum;
 pub use shard::shard_of;

@@ -21,6 +21,10 @@ pub enum Outcome {
     Rejected(Rejection),
     /// A segment from which nothing was to be expected.
     Quiet(Quiet),
+    /// A segment, of which another outcome came already, has begun a response ([`Engine::time_responses`]).
+    ///
+    /// [`Engine::time_responses`]: crate::Engine::time_responses
+    Response(Response),
 }
 
 reasons! {
@@ -138,4 +142,20 @@ impl Class {
             Self::Timestamp => "timestamp",
         }
     }
+}
+
+/// How long the other end took for one response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The flow whose other end has responded; the one that is timed has asked.
+    pub flow: FlowKey,
+    /// When its first byte came.
+    pub at: Nanos,
+    /// From the request's last byte to the response's first, less the flow's shortest round trip; 1 ns where that is
+    /// more.
+    pub took: Rtt,
+    /// What the flow's results are told apart by.
+    pub label: Label,
+    /// The group that its pair is of, where flows are grouped.
+    pub place: Place,
 }

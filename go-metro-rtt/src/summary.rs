@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::distribution::{Distribution, Figure};
 use crate::health::PeerHealth;
 use crate::place::Place;
-use crate::{Addr, FlowKey, Histogram, Kind, Label, Rtt, Sample, Side};
+use crate::{Addr, FlowKey, Histogram, Kind, Label, Response, Rtt, Sample, Side};
 
 /// What names a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -236,6 +236,9 @@ pub struct PairSummary {
     pub data: Option<Stats>,
     /// Samples of the handshake.
     pub connect: Option<Stats>,
+    /// How long the other end took for its responses, where that is timed.
+    #[serde(default)]
+    pub response: Option<Stats>,
     /// How well its connections did, where that is counted and there was any traffic.
     pub health: Option<Box<PeerHealth>>,
 }
@@ -247,10 +250,12 @@ impl PairSummary {
             Kind::Data => &mut self.data,
             Kind::Connect => &mut self.connect,
         };
-        match series {
-            Some(stats) => stats.add(sample.rtt),
-            None => *series = Some(Stats::first(sample.rtt, limits)),
-        }
+        add(series, sample.rtt, limits);
+    }
+
+    /// Adds a response.
+    pub fn add_response(&mut self, response: &Response, limits: &SummaryLimits) {
+        add(&mut self.response, response.took, limits);
     }
 
     /// Number of samples of either kind.
@@ -260,12 +265,14 @@ impl PairSummary {
 
     /// Whether there is nothing.
     pub(super) fn is_empty(&self) -> bool {
-        self.data.is_none() && self.connect.is_none() && self.health.is_none()
+        self.data.is_none() && self.connect.is_none() && self.response.is_none() && self.health.is_none()
     }
 
     /// Merges another pair's summary of the same interval into this one.
     pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in [(&mut self.data, &other.data), (&mut self.connect, &other.connect)] {
+        let series =
+            [(&mut self.data, &other.data), (&mut self.connect, &other.connect), (&mut self.response, &other.response)];
+        for (mine, theirs) in series {
             match (mine.as_mut(), theirs) {
                 (Some(mine), Some(theirs)) => mine.merge(theirs),
                 (None, Some(theirs)) => *mine = Some(theirs.clone()),
@@ -277,6 +284,14 @@ impl PairSummary {
 
     fn add_health(&mut self, health: &PeerHealth) {
         self.health.get_or_insert_default().merge(health);
+    }
+}
+
+/// Adds a time to a series, which may begin with it.
+fn add(series: &mut Option<Stats>, time: Rtt, limits: &SummaryLimits) {
+    match series {
+        Some(stats) => stats.add(time),
+        None => *series = Some(Stats::first(time, limits)),
     }
 }
 
@@ -351,21 +366,31 @@ impl Summaries {
         if sample.delayed && self.limits.without_delayed {
             return;
         }
-        let key = PairKey::of(&sample.flow, sample.place, sample.label);
-        if sample.label == Label::PENDING {
-            let (_, summary) = self.pending.entry(sample.flow).or_insert_with(|| (key, PairSummary::default()));
-            return summary.add(sample, &self.limits);
+        let limits = self.limits;
+        let (summary, is_folded) = self.summary(&sample.flow, sample.place, sample.label);
+        summary.add(sample, &limits);
+        self.folded_samples += u64::from(is_folded);
+    }
+
+    /// Adds a response to its pair, or to `other` when there are too many pairs.
+    pub fn add_response(&mut self, response: &Response) {
+        let limits = self.limits;
+        self.summary(&response.flow, response.place, response.label).0.add_response(response, &limits);
+    }
+
+    /// Where what a flow has measured belongs, and whether that is `other`.
+    #[inline]
+    fn summary(&mut self, flow: &FlowKey, place: Place, label: Label) -> (&mut PairSummary, bool) {
+        let key = PairKey::of(flow, place, label);
+        if label == Label::PENDING {
+            return (&mut self.pending.entry(*flow).or_insert_with(|| (key, PairSummary::default())).1, false);
         }
-        let full = self.pairs.len() >= self.limits.max_pairs;
-        let summary = match self.pairs.get_mut(&key) {
-            Some(summary) => summary,
-            None if full => {
-                self.folded_samples += 1;
-                &mut self.other
-            }
-            None => self.pairs.entry(key).or_default(),
-        };
-        summary.add(sample, &self.limits);
+        // Looked up once, unless there are as many as there may be.
+        let is_full = self.pairs.len() >= self.limits.max_pairs;
+        if is_full && !self.pairs.contains_key(&key) {
+            return (&mut self.other, true);
+        }
+        (self.pairs.entry(key).or_default(), false)
     }
 
     /// Adds what was counted of a pair's connections; without a pair, or when there are too many, to `other`.

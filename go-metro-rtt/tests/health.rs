@@ -49,6 +49,8 @@ fn words(health: &PeerHealth) -> String {
     }
     By::ALL.iter().for_each(|by| add(format!("reset by {}", by.name()), health.resets[*by as usize]));
     add("closed".into(), health.closes);
+    add("zero window".into(), health.zero_window_ms());
+    add("echoes".into(), health.echoes);
     words.join(", ")
 }
 
@@ -366,4 +368,98 @@ fn to_the_local_end_strangers_make_no_pair_either() {
     }
     engine.expire(Nanos(1_000_000_000_000));
     assert_eq!(taken(&mut engine), "[server refused 2]");
+}
+
+#[test]
+fn a_window_that_is_closed_counts_from_the_announcement_until_it_opens() {
+    // Something is outstanding as it closes.
+    let outstanding = "60  > 1001+100
+                       61  > 1101+100
+                       110 < ack 1101 win 0
+                       310 > 1101+100
+                       360 < ack 1101 win 0
+                       500 < ack 1201 win 9
+                       501 > 1201+5";
+    assert!(after_handshake(outstanding).ends_with("zero window 390"), "{}", after_handshake(outstanding));
+    // All is acknowledged, and the other end answers probes that pass unseen.
+    let probed = "60  > 1001+100
+                  110 < ack 1101 win 0
+                  360 < ack 1101 win 0
+                  800 < ack 1101 win 0
+                  900 < ack 1101 win 9
+                  901 > 1101+5";
+    assert_eq!(after_handshake(probed), "segments 2, bytes 105, opened, zero window 790");
+    // Nothing waits.
+    let idle = "60  > 1001+100
+                110 < ack 1101 win 0
+                800 < ack 1101 win 9
+                900 > 1101+5";
+    assert_eq!(after_handshake(idle), "segments 2, bytes 105, opened");
+    // What is sent at once had waited.
+    assert_eq!(after_handshake(&idle.replace("900 >", "801 >")), "segments 2, bytes 105, opened, zero window 690");
+}
+
+#[test]
+fn what_is_sent_as_a_window_opens_is_looked_at_once_and_counted_as_ever() {
+    let mut engine = after("0 > S 1000\n 50 < SA 7000 ack 1001\n 60 > 1001+100");
+    let mut play = |trace: &str| {
+        trace.lines().filter_map(parse).for_each(|line| {
+            engine.record(&line.segment);
+        });
+        taken(&mut engine)
+    };
+    assert_eq!(play("110 < ack 1101 win 0\n 160 < ack 1101 win 9"), "segments 1, bytes 100, client established 1");
+    // A report is between, and another window that closes.
+    assert_eq!(play("161 > 1101+5\n 162 > 1106+5"), "segments 2, bytes 10, zero window 50");
+    assert_eq!(play("210 < ack 1111 win 0\n 211 < ack 1111 win 9\n 212 < ack 1111 win 0"), "");
+    assert_eq!(play("222 < ack 1111 win 9\n 223 > 1111+5"), "segments 1, bytes 5, zero window 10");
+}
+
+#[test]
+fn a_closed_window_counts_in_each_interval_and_up_to_the_last_sign_where_nothing_follows() {
+    let closed = "60  > 1001+100\n 61  > 1101+100\n 110 < ack 1101 win 0\n 1110 < ack 1101 win 0";
+    let mut engine = after(closed);
+    engine.expire(Nanos(1_500_000_000));
+    assert_eq!(taken(&mut engine), "segments 2, bytes 200, zero window 1390");
+    engine.expire(Nanos(2_000_000_000));
+    assert_eq!(taken(&mut engine), "zero window 500");
+    // Four seconds after the last sign nobody knows.
+    engine.expire(Nanos(60_000_000_000));
+    assert_eq!(taken(&mut engine), "zero window 3110");
+    engine.record(&parse("70000 < ack 1101 win 0").unwrap().segment);
+    assert_eq!(taken(&mut engine), "zero window 64890");
+    // It is over without a word: by a reset, another connection, or silence.
+    for end in ["2000 < RA 7001 ack 1101", "2000 > R 1201", "2000 > S 90000", ""] {
+        let mut engine = after(&format!("{closed}\n{end}"));
+        engine.expire(Nanos(1_000_000_000_000));
+        assert!(taken(&mut engine).contains("zero window 1000"), "{end}");
+    }
+    // Nobody knows what happened meanwhile.
+    let mut engine = after(closed);
+    engine.interrupt_all();
+    engine.record(&parse("5000 < ack 1101 win 9").unwrap().segment);
+    assert!(taken(&mut engine).contains("zero window 1000"));
+}
+
+#[test]
+fn what_does_not_announce_a_window_closes_none() {
+    // Resets and SYNs have what they have; what was overtaken is old.
+    for other in ["105 < FA 7001 ack 1101 win 0", "105 < RA 7001 ack 1101 win 0", "105 < ack 1001 win 0"] {
+        let trace = format!("60 > 1001+100\n 100 < ack 1101 win 9\n {other}\n 106 > 1101+100\n 400 < ack 1201 win 9");
+        assert!(!after_handshake(&trace).contains("zero"), "{other}");
+    }
+}
+
+#[test]
+fn acknowledgements_that_echo_congestion_are_counted() {
+    let trace = "60  > 1001+100
+                 110 < AE 7001 ack 1101
+                 111 < AE 7001+50 ack 1101
+                 112 < AE 7051+50 ack 1101
+                 120 < ack 1101
+                 130 > 1101+100
+                 180 < AER 7101 ack 1101";
+    assert_eq!(after_handshake(trace), "segments 2, bytes 200, opened, reset by remote 1, echoes 3");
+    // A SYN-ACK with ECE agrees to ECN.
+    assert_eq!(counted("0 > SE 1000\n 50 < SAE 7000 ack 1001"), "client established 1");
 }

@@ -672,6 +672,8 @@ mod tests {
         let short = "warn  health: `idle_ttl` is 20 s and `connect_timeout` 30 s: ";
         let both = with("metrics: [default, health], sampling: {per_flow: 1rtt}, idle_ttl: 20");
         assert!(both.contains(sampled) && both.contains(short), "{both}");
+        let responses = with("metrics: [default, response], sampling: {per_flow: 1rtt}");
+        assert!(responses.contains("warn  responses: `sampling.per_flow` leaves most segments"), "{responses}");
         for fine in [
             "sampling: {per_flow: 1rtt}, idle_ttl: 20",
             "metrics: [default, health], sampling: {watermark: 80 %}, idle_ttl: 20, connect_timeout: 20",

@@ -51,7 +51,7 @@ pub struct ReadOptions {
     pub plot_pairs: usize,
     /// Why acknowledgements were no samples.
     pub explain: Option<Explain>,
-    /// What was sent again, and connections that failed, too.
+    /// What was sent again, connections that failed, and how long responses took, too.
     pub health: bool,
     /// Which remote hosts to put together.
     pub groups: Groups,
@@ -152,6 +152,7 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
                 written = writer.write(&sample, 0);
             }
         }
+        Outcome::Response(response) => summaries.add_response(&response),
         Outcome::Resent(again) => {
             if let Some(plot) = &mut plot {
                 let segments = segment.header.payload.segments();
@@ -173,7 +174,7 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     let health = HealthLimits { max_pairs: options.max_pairs, connect_timeout: CONNECT_TIMEOUT };
     // The cause of a retransmission is known only where health is counted.
     let health = (options.health || options.plot.is_some()).then_some(health);
-    let mut engine = recorded::measure(source, wanted, options.threads, (config, health), &mut sink);
+    let mut engine = recorded::measure(source, wanted, options.threads, (config, health, options.health), &mut sink);
     written.and_then(|()| writer.as_mut().map_or(Ok(()), SampleWriter::flush))?;
     drop(writer);
     if source.is_unreadable() {
@@ -211,7 +212,12 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
         let pairs = naming::name_pairs(&interval, &names, &Beside::default());
         match options.format {
             Format::Table => {
-                let columns = Columns { side: tells_side, health: options.health, ..Columns::default() };
+                let columns = Columns {
+                    side: tells_side,
+                    health: options.health,
+                    response: options.health,
+                    ..Columns::default()
+                };
                 let text = match options.width {
                     Some(width) => table::render_within(width, &pairs, columns),
                     None => table::render(&pairs, columns),

@@ -73,6 +73,7 @@ fn settings(entries: &[(&str, &str)], ring_bytes: u32) -> SourceSettings {
         ingress: IngressHook::Tc,
         thinning: Thinning::OFF,
         host_ends,
+        responses: false,
     }
 }
 

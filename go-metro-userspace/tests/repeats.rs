@@ -1,5 +1,6 @@
 //! What the classifier leaves in the kernel, against an engine that is told everything, whatever the order of segments.
-//! Of acknowledgements that repeat the last nothing is missing; with thinning there are fewer samples, and no other.
+//! Of acknowledgements that repeat the last nothing is missing, echoes of congestion and beginnings of responses among
+//! it; with thinning there are fewer samples, and no other.
 //! Needs root; without it the tests say so and pass.
 
 #![allow(clippy::unwrap_used)]
@@ -21,7 +22,7 @@ use go_metro::config::{PerFlow, Thinning, Watermark};
 use go_metro_common::hash::mix;
 use go_metro_common::pressure::Pressure;
 use go_metro_common::segment::{Sides, TcpFlags};
-use go_metro_rtt::{Engine, EngineConfig, Outcome, Quiet, Rejection, Sample, Segment};
+use go_metro_rtt::{Engine, EngineConfig, HealthLimits, Outcome, Quiet, Rejection, Sample, Segment};
 use nix::time::{ClockId, clock_gettime};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -71,6 +72,7 @@ impl Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let flags = prop_oneof![
         60 => Just(TcpFlags::ACK),
+        4 => Just(TcpFlags::ACK | TcpFlags::ECE),
         2 => Just(TcpFlags::ACK | TcpFlags::FIN),
         1 => Just(TcpFlags::SYN),
         1 => Just(TcpFlags::ACK | TcpFlags::SYN),
@@ -86,7 +88,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         ]
     };
     let hook = prop_oneof![2 => Just(Hook::EgressEthernet), 5 => Just(Hook::IngressEthernet)];
-    let window = || prop_oneof![4 => Just(1000_u16), 1 => Just(1001)];
+    let window = || prop_oneof![16 => Just(1000_u16), 4 => Just(1001), 1 => Just(0)];
     let other = prop_oneof![4 => Just(false), 1 => Just(true)];
     let step = (hook, 0..5_u32, 0..5_u32, 0..3_u32, window(), flags, other, options()).prop_map(
         |(hook, seq, ack, len, window, flags, other_connection, options)| Step {
@@ -134,7 +136,7 @@ impl Side {
         match Classifier::load_with(settings) {
             Ok(mut classifier) => {
                 classifier.tries.set(&cases::targets().into_iter().map(|net| (LOOPBACK, net)).collect()).unwrap();
-                Some(Self { classifier, engine: Engine::new(EngineConfig::default()), port: 10_000 })
+                Some(Self { classifier, engine: engine(), port: 10_000 })
             }
             Err(error @ CaptureError::MissingCapability { .. }) => {
                 eprintln!("skipped: {error}");
@@ -160,14 +162,34 @@ impl Side {
             segment.header.time_ns = 1_000_000 * (1 + number);
             segment
         };
-        segments.iter().map(|segment| self.engine.record(&at(segment))).collect()
+        let mut outcomes = Vec::new();
+        for segment in &segments {
+            outcomes.push(self.engine.record(&at(segment)));
+            outcomes.extend(self.engine.take_response(segment).map(Outcome::Response));
+        }
+        outcomes
+    }
+
+    /// How many acknowledgements have echoed congestion since it was last asked.
+    fn echoes(&mut self) -> u64 {
+        let mut echoes = 0;
+        self.engine.take_health(|_, health| echoes += health.echoes);
+        echoes
     }
 
     /// Goes on with other connections.
     fn restart(&mut self) {
-        self.engine = Engine::new(EngineConfig::default());
+        self.engine = engine();
         self.port += 2;
     }
+}
+
+/// An engine that counts and times whatever it can.
+fn engine() -> Engine {
+    let mut engine = Engine::new(EngineConfig::default());
+    engine.count_health(Some(HealthLimits { max_pairs: 8, connect_timeout: Duration::from_secs(3600) }));
+    engine.time_responses(true);
+    engine
 }
 
 #[test]
@@ -175,7 +197,7 @@ fn what_is_left_in_the_kernel_makes_no_difference_to_the_engine() {
     for sides in [Sides::REMOTE, Sides::LOCAL, Sides::BOTH] {
         // No refresh within the test.
         let left = Repeats::Left(Duration::from_secs(3600));
-        let settings = ClassifierSettings { sides, ..ClassifierSettings::default() };
+        let settings = ClassifierSettings { sides, responses: true, ..ClassifierSettings::default() };
         let (few, full) = (
             ClassifierSettings { repeats: left, ..settings },
             ClassifierSettings { repeats: Repeats::Emitted, ..settings },
@@ -184,7 +206,7 @@ fn what_is_left_in_the_kernel_makes_no_difference_to_the_engine() {
             return;
         };
         let both = RefCell::new((some, all));
-        let (left_out, samples) = (Cell::new(0), Cell::new(0));
+        let (left_out, samples, echoes) = (Cell::new(0), Cell::new(0), Cell::new(0));
         let config = property::cases(240);
         TestRunner::new(config)
             .run(&steps(), |steps| {
@@ -213,12 +235,16 @@ fn what_is_left_in_the_kernel_makes_no_difference_to_the_engine() {
                         prop_assert_eq!(few, full, "step {}", number);
                     }
                 }
+                let (few, full) = (some.echoes(), all.echoes());
+                prop_assert_eq!(few, full, "echoes of congestion");
+                echoes.set(echoes.get() + full);
                 Ok(())
             })
             .unwrap();
         let (left_out, samples) = (left_out.get(), samples.get());
-        println!("{sides:?}: {left_out} left out, {samples} samples");
+        println!("{sides:?}: {left_out} left out, {samples} samples, {} echoes", echoes.get());
         assert!(samples > 50, "{samples} samples");
+        assert!(echoes.get() > 50, "{} echoes", echoes.get());
         assert_eq!(left_out > 100, sides != Sides::BOTH, "{sides:?}: {left_out} segments were left in the kernel");
     }
 }
@@ -241,6 +267,45 @@ fn a_flow_that_only_downloads_is_heard_of_now_and_then() {
     assert_eq!([records(0), records(1), records(2)], [1, 0, 0]);
     std::thread::sleep(Duration::from_millis(150));
     assert_eq!([records(3), records(4)], [1, 0]);
+}
+
+#[test]
+fn where_responses_are_timed_they_begin_outside_the_kernel_even_if_they_repeat_an_acknowledgement() {
+    use Hook::{EgressEthernet as Sent, IngressEthernet as Received};
+    const ACK: u8 = TcpFlags::ACK;
+    const PSH: u8 = TcpFlags::ACK | TcpFlags::PSH;
+    let step = |(hook, seq, ack, len, flags): (Hook, u32, u32, u32, u8)| Step {
+        hook,
+        seq,
+        ack,
+        len,
+        window: 1000,
+        flags,
+        other_connection: false,
+        options: Vec::new(),
+    };
+    // Sequence numbers are multiples of 100, but a SYN takes one.
+    let open = [(Sent, 0, 0, 0, TcpFlags::SYN), (Received, 0, 0, 0, TcpFlags::SYN | ACK)];
+    // A request, an acknowledgement alone, the response in three segments; twice.
+    let exchange = |at: u32| {
+        let (seq, ack) = (at, at * 3);
+        let response = [0, 1, 2].map(|part| (Received, ack + part, seq + 1, 1, PSH));
+        [vec![(Sent, seq, ack, 1, PSH), (Received, ack, seq + 1, 0, ACK)], response.to_vec()].concat()
+    };
+    let steps: Vec<Step> = open.into_iter().chain(exchange(0)).chain(exchange(1)).map(step).collect();
+    let mut records = Vec::new();
+    for responses in [false, true] {
+        let repeats = Repeats::Left(Duration::from_secs(3600));
+        let Some(mut side) = Side::new(ClassifierSettings { repeats, responses, ..ClassifierSettings::default() })
+        else {
+            return;
+        };
+        let each: Vec<usize> = (0..).zip(&steps).map(|(number, step)| side.step(number, step).len().min(1)).collect();
+        records.push(each);
+    }
+    // One record more for each response that comes behind an acknowledgement.
+    assert_eq!(records[0], [1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0]);
+    assert_eq!(records[1], [1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0]);
 }
 
 #[test]

@@ -222,6 +222,12 @@ impl Flow {
         self.snd_nxt
     }
 
+    /// The window that the peer has announced last, unscaled; 0 if it has announced none.
+    #[inline]
+    pub(crate) fn window(&self) -> u16 {
+        self.window
+    }
+
     /// Its shortest round trip, if there was any.
     pub(crate) fn shortest(&self) -> Option<Rtt> {
         self.ack_delay.shortest()
@@ -263,12 +269,14 @@ impl Flow {
         Self { outstanding: Queue::after_gaps(gaps), ..Self::NEW }
     }
 
-    /// Notes how many gaps there were in the records so far.
+    /// Notes how many gaps there were in the records so far; whether there was one since the flow's last.
     #[inline]
-    pub(crate) fn note_gaps(&mut self, gaps: u8, pool: &mut Share<'_>) {
-        if self.outstanding.gaps() != gaps {
+    pub(crate) fn note_gaps(&mut self, gaps: u8, pool: &mut Share<'_>) -> bool {
+        let is_gap = self.outstanding.gaps() != gaps;
+        if is_gap {
             self.enter_gap(gaps, pool);
         }
+        is_gap
     }
 
     /// Rule 11: records were lost, which makes `gaps` times so far. What is outstanding may have been acknowledged or

@@ -7,11 +7,11 @@
 //! 111  < ack 1101 ecr 6             => data exact 51
 //! ```
 //!
-//! Time is in milliseconds. After the arrow: control bits (any of `S`, `F`, `R`, `A`), sequence number, `+` payload
-//! length, and `/` into how many segments it is cut; then `ack N`, `win N`, `ts TSVAL`, `ecr TSECR`, `sackperm`, `sack`
-//! (a block above the acknowledgement number), `dsack`, `port N` (local port, default 40000). Behind `=>`:
-//! `data|connect exact|partial|timestamp RTT [delayed]`, or `rejected REASON`. A line without `=>` must yield no sample
-//! and no rejection. `#` starts a comment.
+//! Time is in milliseconds. After the arrow: control bits (any of `S`, `F`, `R`, `A`, `P`, and `E` for ECE), sequence
+//! number, `+` payload length, and `/` into how many segments it is cut; then `ack N`, `win N`, `ts TSVAL`, `ecr
+//! TSECR`, `sackperm`, `sack` (a block above the acknowledgement number), `dsack`, `port N` (local port, default
+//! 40000). Behind `=>`: `data|connect exact|partial|timestamp RTT [delayed]`, or `rejected REASON`. A line without `=>`
+//! must yield no sample and no rejection. `#` starts a comment.
 //!
 //! The same is said of both sides by [`play_sides`]: there a line may have two outcomes, `remote` or `local` before
 //! each, with `,` between.
@@ -66,7 +66,7 @@ pub fn describe(outcome: &Outcome) -> Option<String> {
             Some(format!("{} {} {ms}{delayed}", s.kind.name(), s.class.name()))
         }
         Outcome::Rejected(reason) => Some(format!("rejected {}", reason.name())),
-        Outcome::Sent | Outcome::Resent(_) | Outcome::Quiet(_) => None,
+        Outcome::Sent | Outcome::Resent(_) | Outcome::Quiet(_) | Outcome::Response(_) => None,
     }
 }
 
@@ -125,6 +125,8 @@ pub fn parse(line: &str) -> Option<Line> {
                         'F' => TcpFlags::FIN,
                         'R' => TcpFlags::RST,
                         'A' => TcpFlags::ACK,
+                        'P' => TcpFlags::PSH,
+                        'E' => TcpFlags::ECE,
                         _ => panic!("unknown word `{word}` in `{text}`"),
                     };
                 }

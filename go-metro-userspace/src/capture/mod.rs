@@ -68,6 +68,9 @@ pub struct SourceSettings {
     /// Which interfaces are a host's end of another machine's link, where the configuration says; elsewhere the kernel
     /// is asked.
     pub host_ends: BTreeMap<String, bool>,
+    /// Whether the other end's responses are timed, so that the first payload after an acknowledgement alone must not
+    /// be left in the kernel as a repetition of it (eBPF).
+    pub responses: bool,
 }
 
 /// Which way a segment goes, as its local end sees it.

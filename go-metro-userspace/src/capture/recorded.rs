@@ -44,17 +44,18 @@ impl Called {
 }
 
 /// Reads a capture to its end, with up to this many threads, and hands each segment and what became of it to `sink`.
-/// The file has every segment that was captured, from its beginning.
+/// The file has every segment that was captured, from its beginning. `responses`: the other end's are timed.
 pub(crate) fn measure(
     source: &mut FileSource,
     wanted: Wanted<'_>,
     threads: usize,
-    (config, health): (EngineConfig, Option<HealthLimits>),
+    (config, health, responses): (EngineConfig, Option<HealthLimits>, bool),
     sink: &mut impl FnMut(&Segment, Outcome),
 ) -> Engine {
     let config = EngineConfig { peers_complete: true, settles_after: Duration::ZERO, ..config };
     let (mut engine, mut batch) = (Engine::new(config), Batch::of(wanted.ports));
     engine.count_health(health);
+    engine.time_responses(responses);
     engine.group(wanted.grouping.cloned());
     let mut expire_at = Nanos(0);
     source.for_each_told(threads, wanted.filter, &mut |told| {
@@ -184,7 +185,8 @@ mod tests {
             let filter = FileFilter { local: nets(local), targets: nets(targets), ..FileFilter::default() };
             let mut source = FileSource::open(path).unwrap();
             let wanted = Wanted { filter: &filter, ports, grouping: None, called: Called::OPTIONS };
-            let engine = measure(&mut source, wanted, 1, (EngineConfig::DEFAULT, None), &mut |_: &Segment, _| ());
+            let engine =
+                measure(&mut source, wanted, 1, (EngineConfig::DEFAULT, None, false), &mut |_: &Segment, _| ());
             absent(&filter, Called::OPTIONS, &source).or_else(|| other_ports(Called::OPTIONS, engine.counters()))
         };
         assert_eq!(

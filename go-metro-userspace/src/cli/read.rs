@@ -60,8 +60,8 @@ pub(super) struct Args {
     /// Draw RTT over time, distribution and outliers of the busiest pairs into this file, .svg or .html, as well
     #[arg(long, value_name = "FILE", value_parser = drawing)]
     plot: Option<PathBuf>,
-    /// Show also which share of the segments was sent again, and how many connections failed; as JSON, all that is
-    /// counted of them (docs/health.md)
+    /// Show also which share of the segments was sent again, how many connections failed, and the median of how long
+    /// the other end took for its responses; as JSON, all that is known of these (docs/health.md)
     #[arg(long, conflicts_with = "samples")]
     health: bool,
     /// Most pairs to tell apart; samples of all others count as one pair, `other`, which bounds the memory that a

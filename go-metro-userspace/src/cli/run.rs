@@ -64,6 +64,10 @@ pub(super) struct Args {
     /// Report the health of connections too, as `metrics: [default, health]` does: what was sent again, what failed
     #[arg(long)]
     health: bool,
+    /// Report how long the other end took for its responses too, as `metrics: [default, response]` does; with
+    /// --kernel-rtt also what this host adds
+    #[arg(long)]
+    response: bool,
     #[command(flatten)]
     groups: GroupArgs,
     #[arg(short, long, value_name = "FILTER", help = key::filter.summary())]
@@ -109,6 +113,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         sides: args.sides,
         kernel_rtt: args.kernel_rtt,
         health: args.health,
+        responses: args.response,
         prometheus_listen: args.prometheus_listen,
         status_socket: args.status_socket.clone(),
         log_file: args.log_file.clone(),

@@ -99,6 +99,8 @@ fn own(args: &Args) -> Result<DaemonOptions, Failure> {
         ports: ports(&args.port)?,
         without_names: args.no_names,
         group_by: groups::wanted(&args.groups)?,
+        // Among the health, which a key shows at any time.
+        responses: true,
         status_socket: Some(None),
         outputs: Some(Vec::new()),
         report_interval: Some(Duration::from_secs(1)),

@@ -56,8 +56,10 @@ settings! {
         /// The metrics that DogStatsD gets, to leave out those that are not wanted: rtt (the last sample), rtt.avg,
         /// rtt.jitter, rtt.min, rtt.max, rtt.dist and rtt.connect (distributions), rtt.kernel (with kernel_rtt),
         /// go_metro (the daemon's own health). docs/how-to.md counts them. And what no output has unless it is named:
-        /// health (what was sent again and why, how connections open and end), base (the lowest round trip of ten
-        /// minutes, and the queueing above it). `default` stands for all before: `[default, health, base]`.
+        /// health (what was sent again and why, how connections open and end, windows that were zero, congestion that
+        /// was echoed), base (the lowest round trip of ten minutes, and the queueing above it), response (how long the
+        /// other end took for its responses, and what this host adds; a change reloads the classifier). `default`
+        /// stands for all that needs no name: `[default, health, base, response]`.
         pub metrics: OneOrMore<Word<MetricName>> = MetricName::usual(), on_reload Apply;
 
         /// Where Prometheus scrapes; adds that output. /metrics, and /healthz for probes.
@@ -322,6 +324,13 @@ impl Config {
                        counts of segments and bytes are too low"
                     .to_owned(),
                 fix: "leave `sampling.per_flow` out, or `health` out of `metrics`",
+            });
+        }
+        if self.wants(MetricName::Response) && self.sampling.per_flow != PerFlow::Off {
+            doubts.push(Doubt {
+                subject: "responses",
+                what: "`sampling.per_flow` leaves most segments in the kernel: hardly a response is timed".to_owned(),
+                fix: "leave `sampling.per_flow` out, or `response` out of `metrics`",
             });
         }
         doubts

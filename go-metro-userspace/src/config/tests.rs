@@ -73,7 +73,7 @@ fn families_of_metrics_are_added_to_the_default_by_name() {
     };
     assert_eq!(metrics(""), MetricName::usual());
     assert_eq!(metrics("[default]"), MetricName::usual());
-    assert_eq!(metrics("[default, health, base]"), MetricName::all());
+    assert_eq!(metrics("[default, health, base, response]"), MetricName::all());
     assert_eq!(metrics("[health]"), [MetricName::Health]);
 }
 
@@ -217,7 +217,7 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
         (init("ports: [5432-80]"), "`5432-80` ends before it begins; write 80-5432"),
         (init("outputs: []"), "is empty; leave the key out for its default"),
         (init("outputs: [statsd, json, statsd]"), "outputs: lists one of them twice"),
-        (init("metrics: [default, helth]"), "`base`, `health` or `default`, found `helth`"),
+        (init("metrics: [default, helth]"), "`base`, `health`, `response` or `default`, found `helth`"),
         (init("metrics: []"), "is empty; leave the key out for its default"),
         (init("report_interval: 10x"), "expected seconds, or a time such as 500ms, 10s or 5m"),
         (init("report_interval: 1ms"), "init_config.report_interval: 0.001 s is too short; the smallest is 0.1 s"),

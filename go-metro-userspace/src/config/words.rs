@@ -315,6 +315,9 @@ pub enum MetricName {
     /// `system.net.tcp.peer.*`: the health of connections.
     #[value(name = "health")]
     Health,
+    /// `system.net.tcp.peer.response` and `system.net.tcp.rtt.host`: whose delay it is.
+    #[value(name = "response")]
+    Response,
     /// What there is where nothing is chosen.
     #[value(name = "default")]
     Default,
@@ -328,6 +331,6 @@ impl MetricName {
 
     /// The default: all but what is only reported where it is asked for.
     pub fn usual() -> Vec<Self> {
-        Self::all().into_iter().filter(|name| !matches!(name, Self::Base | Self::Health)).collect()
+        Self::all().into_iter().filter(|name| !matches!(name, Self::Base | Self::Health | Self::Response)).collect()
     }
 }

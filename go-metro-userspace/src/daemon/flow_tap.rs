@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use go_metro_rtt::{FlowKey, PairKey, PairSummary, PeerHealth, Place, Sample, SummaryLimits};
+use go_metro_rtt::{FlowKey, PairKey, PairSummary, PeerHealth, Place, Response, Sample, SummaryLimits};
 
 /// Flows told one by one in one interval, and pairs; a screen shows a few dozen, and its user filters among the rest.
 const MOST_FLOWS: usize = 4096;
@@ -53,17 +53,26 @@ impl Tapped {
 
 impl FlowTap {
     pub(super) fn add(&mut self, sample: &Sample) {
-        let full = self.flows.len() >= MOST_FLOWS;
-        let (place, summary) = match self.flows.get_mut(&sample.flow) {
-            Some(flow) => flow,
-            None if full => {
-                self.left_out += 1;
-                return;
-            }
-            None => self.flows.entry(sample.flow).or_default(),
-        };
-        *place = sample.place;
-        summary.add(sample, &LIMITS);
+        match self.summary(&sample.flow, sample.place) {
+            Some(summary) => summary.add(sample, &LIMITS),
+            None => self.left_out += 1,
+        }
+    }
+
+    pub(super) fn add_response(&mut self, response: &Response) {
+        if let Some(summary) = self.summary(&response.flow, response.place) {
+            summary.add_response(response, &LIMITS);
+        }
+    }
+
+    /// What a flow has measured, if there is room for it.
+    fn summary(&mut self, flow: &FlowKey, now: Place) -> Option<&mut PairSummary> {
+        if self.flows.len() >= MOST_FLOWS && !self.flows.contains_key(flow) {
+            return None;
+        }
+        let (place, summary) = self.flows.entry(*flow).or_default();
+        *place = now;
+        Some(summary)
     }
 
     /// Adds what was counted of a pair's connections; without a pair, of those that have none of their own.

@@ -29,6 +29,8 @@ pub(crate) struct Overrides {
     pub kernel_rtt: bool,
     /// Count the health of connections, and report it.
     pub health: bool,
+    /// Time the other end's responses, and report them.
+    pub responses: bool,
     /// Where Prometheus scrapes.
     pub prometheus_listen: Option<SocketAddr>,
     /// Where `status` and `top` connect.
@@ -66,8 +68,10 @@ impl Overrides {
             config.sides = sides;
         }
         config.kernel_rtt |= self.kernel_rtt;
-        if self.health && !config.wants(MetricName::Health) {
-            config.metrics.push(MetricName::Health);
+        for (wanted, family) in [(self.health, MetricName::Health), (self.responses, MetricName::Response)] {
+            if wanted && !config.wants(family) {
+                config.metrics.push(family);
+            }
         }
         if let Some(filter) = &self.filter {
             config.filter = Some(filter.clone());

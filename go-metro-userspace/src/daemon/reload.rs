@@ -9,7 +9,7 @@ use super::directory::Directory;
 use super::settings::{Limits, source_settings};
 use super::{Daemon, DaemonError, sandbox};
 use crate::capture::{CaptureError, Source, interfaces, pcap};
-use crate::config::{Backend, Config, ConfigError, GroupBy, Key, Output, Reload};
+use crate::config::{Backend, Config, ConfigError, GroupBy, Key, MetricName, Output, Reload, key};
 use crate::groups::{AsDatabaseError, Groups};
 use crate::{privileges, threads};
 
@@ -98,7 +98,11 @@ impl Daemon {
         let limits = (Limits::of(&config, &directory), config.workers);
         let measuring = self.capture.prepare(&limits.0, limits.1)?;
         let reopened = self.outputs.reopen(&wanted, old, &config, &self.asks.0)?;
-        let reopening = names(&changed, &[Reload::Reopen, Reload::ReopenFlows]);
+        let mut reopening = names(&changed, &[Reload::Reopen, Reload::ReopenFlows]);
+        // Then other segments are to leave the kernel, which only another classifier lets them.
+        if reopening.is_empty() && old.wants(MetricName::Response) != config.wants(MetricName::Response) {
+            reopening = key::metrics.name.to_owned();
+        }
         if !reopening.is_empty() {
             let settings = source_settings(&config, &directory);
             let source = Source::prepare(config.backend, &settings).map_err(|error| {

@@ -33,15 +33,18 @@ pub(super) fn read(
     let filter = FileFilter { targets, sides, ..FileFilter::default() };
     let limits = Limits::of(config, directory);
     let mut summaries = Summaries::new(limits.summaries);
-    let mut sink = |_: &Segment, outcome| {
-        if let Outcome::Sample(sample) = outcome {
+    let mut sink = |_: &Segment, outcome| match outcome {
+        Outcome::Sample(sample) => {
             summaries.add(&sample);
             on_sample(sample);
         }
+        Outcome::Response(response) => summaries.add_response(&response),
+        _ => {}
     };
     let grouping = limits.grouping.as_ref();
     let wanted = Wanted { filter: &filter, ports: limits.ports, grouping, called: Called::KEYS };
-    let mut engine = recorded::measure(&mut source, wanted, 1, (limits.engine, limits.health_for(false)), &mut sink);
+    let how = (limits.engine, limits.health_for(false), limits.responses);
+    let mut engine = recorded::measure(&mut source, wanted, 1, how, &mut sink);
     engine.take_health(|pair, health| summaries.add_health(pair, health));
     let remarks = recorded::remarks(&source, wanted, engine.counters());
     for remark in remarks.into_iter().chain(recorded::coarse_clock(&source, engine.counters())) {

@@ -19,6 +19,7 @@ pub(super) fn source_settings(config: &Config, directory: &Directory) -> SourceS
         ingress: config.ingress_hook,
         thinning: config.sampling,
         host_ends: host_ends(config),
+        responses: config.wants(MetricName::Response),
     }
 }
 
@@ -44,6 +45,8 @@ pub(super) struct Limits {
     pub(super) health: HealthLimits,
     /// Whether reports have that; else it is counted only while somebody watches.
     pub(super) reports_health: bool,
+    /// Whether the other end's responses are timed.
+    pub(super) responses: bool,
     /// How remote hosts are grouped, if they are.
     pub(super) grouping: Option<Grouping>,
 }
@@ -53,7 +56,7 @@ impl Default for Limits {
     fn default() -> Self {
         let (engine, summaries) = (EngineConfig::default(), SummaryLimits::default());
         let health = HealthLimits { max_pairs: summaries.max_pairs, connect_timeout: Duration::from_secs(30) };
-        Self { engine, ports: Ports::ALL, summaries, health, reports_health: false, grouping: None }
+        Self { engine, ports: Ports::ALL, summaries, health, reports_health: false, responses: false, grouping: None }
     }
 }
 
@@ -65,6 +68,7 @@ impl Limits {
             summaries: summary_limits(config),
             health: HealthLimits { max_pairs: config.max_pairs, connect_timeout: config.connect_timeout },
             reports_health: config.wants(MetricName::Health),
+            responses: config.wants(MetricName::Response),
             grouping: directory.grouping(),
         }
     }

@@ -19,7 +19,7 @@ use crate::privileges::{self, Landlock};
 use crate::status::Status;
 use crate::status::document::{
     BackendStatus, ConnectionsStatus, Counts, FeatureStatus, InterfaceStatus, Kernel, LastReport, LogMessage,
-    PeerStatus, PrivilegesStatus, Program, Rates, State, TargetStatus, VERSION,
+    PeerStatus, PrivilegesStatus, Program, Rates, ResponseStatus, State, TargetStatus, VERSION,
 };
 use crate::targets::hosts;
 use crate::threads;
@@ -62,6 +62,8 @@ pub(super) struct Memory {
     connections: PeerHealth,
     /// Pairs of the last report whose connections had trouble.
     peers: Vec<PeerStatus>,
+    /// Pairs of the last report whose other end took longest for its responses.
+    slowest: Vec<ResponseStatus>,
     /// Why the configuration was not read again, the last time that it was to be.
     pub(super) refused: Option<String>,
     /// Whether somebody removed the status socket, and it is to be made again.
@@ -100,6 +102,27 @@ fn troubled(pairs: &[NamedPair]) -> Vec<PeerStatus> {
     told.collect()
 }
 
+/// The pairs whose other end took longest for its responses, by their medians.
+fn slowest(pairs: &[NamedPair]) -> Vec<ResponseStatus> {
+    let status = |pair: &NamedPair| {
+        let stats = pair.summary.response.as_ref()?;
+        let [p50, p95] = stats.quantiles([0.5, 0.95]);
+        Some(ResponseStatus {
+            src: pair.src.clone(),
+            dst: pair.dst.clone(),
+            iface: pair.iface.clone(),
+            side: pair.side.map(|side| side.name().to_owned()),
+            count: stats.count(),
+            p50_ms: p50.ms,
+            p95_ms: p95.ms,
+        })
+    };
+    let mut all: Vec<_> = pairs.iter().filter_map(status).collect();
+    all.sort_by(|a, b| b.p50_ms.total_cmp(&a.p50_ms));
+    all.truncate(TROUBLED);
+    all
+}
+
 impl Memory {
     pub(super) fn new() -> Self {
         let at = Instant::now();
@@ -114,6 +137,7 @@ impl Memory {
             last_report_at: at,
             connections: PeerHealth::default(),
             peers: Vec::new(),
+            slowest: Vec::new(),
             refused: None,
             socket_is_gone: false,
             no_socket: None,
@@ -134,6 +158,7 @@ impl Memory {
             self.connections.merge(health);
         }
         self.peers = troubled(&report.pairs);
+        self.slowest = slowest(&report.pairs);
         let mark = Mark {
             at: Instant::now(),
             packets: report.health.source.packets.seen,
@@ -283,6 +308,7 @@ impl Daemon {
                 total: Counts::of_peer(&self.memory.connections),
                 peers: self.memory.peers.clone(),
             }),
+            responses: config.wants(MetricName::Response).then(|| self.memory.slowest.clone()),
             outputs: self.outputs.status(),
             // The wall clock may have been set since.
             last_report: self
@@ -446,6 +472,17 @@ mod tests {
         assert_eq!(names(&pairs), ["worse", "bad"]);
         pairs.extend((0..20).map(|k| counted(&k.to_string(), &[])));
         assert_eq!(names(&pairs).len(), TROUBLED);
+    }
+
+    #[test]
+    fn pairs_whose_responses_are_slowest_are_told_first_and_those_without_never() {
+        use crate::output::examples::{pair, responding};
+        let mut pairs = vec![pair("silent", &[1], &[]), responding("fast", &[1], &[2_000, 4_000, 9_000])];
+        pairs.extend((0..20).map(|k| responding(&k.to_string(), &[1], &[1_000 + k])));
+        pairs.push(responding("slow", &[1], &[70_000]));
+        let told = slowest(&pairs);
+        assert_eq!((told.len(), &*told[0].dst, &*told[1].dst, &*told[2].dst), (TROUBLED, "slow", "fast", "19"));
+        assert_eq!((told[1].count, told[1].p50_ms, told[1].p95_ms), (3, 4.0, 9.0));
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub fn all() -> Vec<Listed> {
 }
 
 fn of_pair(metric: &PairMetric) -> Listed {
-    let is_histogram = matches!(metric.value, Value::EachSample | Value::EachHandshake);
+    let is_histogram = metric.value.is_each();
     Listed {
         is_of_pair: true,
         dogstatsd: metric.dogstatsd.map(|(_, name)| name.to_owned()),
@@ -83,7 +83,7 @@ fn of_peer(metric: &PeerMetric) -> Listed {
         is_of_pair: true,
         dogstatsd: Some(metric.dogstatsd_name()),
         is_distribution: false,
-        prometheus: Some(metric.prometheus_name() + "_total"),
+        prometheus: Some(metric.prometheus_name() + if metric.is_time() { "_seconds_total" } else { "_total" }),
         prometheus_type: "counter",
         json: None,
         status: None,

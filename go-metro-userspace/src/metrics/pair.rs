@@ -1,7 +1,7 @@
 //! The metrics of a host pair: names, units and values, for every output.
 
 use go_metro_common::metric::Unit;
-use go_metro_rtt::{By, Cause, Connect, PeerHealth, Role, Rtt, Stats};
+use go_metro_rtt::{By, Cause, Connect, PairSummary, PeerHealth, Role, Rtt, Stats};
 
 use crate::config::MetricName;
 
@@ -56,10 +56,14 @@ pub enum Value {
     EachSample,
     /// Every handshake.
     EachHandshake,
+    /// Every response.
+    EachResponse,
     /// p50, p95 and p99 of the interval's samples of data.
     Quantiles,
     /// Of the lowest round trip of the last ten minutes, and the interval's samples of data.
     Base(fn(Rtt, Option<&Stats>) -> Option<f64>),
+    /// Of what the kernel says, and the interval's samples of data.
+    Host(fn(&KernelRtt, &Stats) -> f64),
 }
 
 /// A metric of a host pair.
@@ -82,8 +86,24 @@ impl Value {
             Self::Data(of) => data.and_then(of),
             Self::Kernel(of) => kernel.and_then(of),
             Self::Base(of) => base.and_then(|base| of(base, data)),
-            Self::EachSample | Self::EachHandshake | Self::Quantiles => None,
+            Self::Host(of) => kernel.zip(data).map(|(kernel, data)| of(kernel, data)),
+            Self::EachSample | Self::EachHandshake | Self::EachResponse | Self::Quantiles => None,
         }
+    }
+
+    /// All the times of a pair that this is; none of what is one value.
+    pub fn each(self, summary: &PairSummary) -> Option<&Stats> {
+        match self {
+            Self::EachSample => summary.data.as_ref(),
+            Self::EachHandshake => summary.connect.as_ref(),
+            Self::EachResponse => summary.response.as_ref(),
+            Self::Data(_) | Self::Kernel(_) | Self::Quantiles | Self::Base(_) | Self::Host(_) => None,
+        }
+    }
+
+    /// Whether it is all the times of a pair, and not one value.
+    pub const fn is_each(self) -> bool {
+        matches!(self, Self::EachSample | Self::EachHandshake | Self::EachResponse)
     }
 }
 
@@ -163,7 +183,28 @@ pub const ALL: &[PairMetric] = &[
             receivers that keep acknowledgements back. Needs `metrics: [default, base]`",
         value: Value::Base(queueing_ms),
     },
+    PairMetric {
+        dogstatsd: Some((MetricName::Response, "system.net.tcp.rtt.host")),
+        prometheus: Some("go_metro_tcp_rtt_host"),
+        help: "What this host itself adds: the smoothed RTT that the kernel keeps less the mean of the interval's \
+            RTT samples, which are taken at the interface. Needs `kernel_rtt: true`, and in DogStatsD \
+            `metrics: [default, response]`",
+        value: Value::Host(host_ms),
+    },
+    PairMetric {
+        dogstatsd: Some((MetricName::Response, "system.net.tcp.peer.response")),
+        prometheus: Some("go_metro_tcp_peer_response"),
+        help: "How long the other end took for each response, where a connection is plainly request and response: \
+            from the request's last byte to the response's first, less the RTT. Needs `metrics: [default, response]`",
+        value: Value::EachResponse,
+    },
 ];
+
+/// What the kernel's smoothed RTT has above the mean of the interval's samples, in milliseconds.
+pub fn host_ms(kernel: &KernelRtt, data: &Stats) -> f64 {
+    // In whole nanoseconds.
+    ((kernel.srtt_ms() - data.mean_ms()).max(0.0) * 1e6).round() / 1e6
+}
 
 /// The median of the interval's samples less the base, in milliseconds.
 pub fn queueing_ms(base: Rtt, data: Option<&Stats>) -> Option<f64> {
@@ -257,6 +298,23 @@ pub const PEER: &[PeerMetric] = &[
         keys: "",
         values: |health| vec![(Vec::new(), health.closes)],
     },
+    PeerMetric {
+        name: "zero_window",
+        unit: Unit::Millisecond,
+        is_bad: true,
+        help: "For how long the other end had announced that it has no room while something waited to be sent, all \
+            connections together",
+        keys: "",
+        values: |health| vec![(Vec::new(), health.zero_window_ms())],
+    },
+    PeerMetric {
+        name: "ece",
+        unit: Unit::Segment,
+        is_bad: true,
+        help: "Acknowledgements that echo congestion (ECN)",
+        keys: "",
+        values: |health| vec![(Vec::new(), health.echoes)],
+    },
 ];
 
 impl PeerMetric {
@@ -265,8 +323,18 @@ impl PeerMetric {
         format!("system.net.tcp.peer.{}", self.name)
     }
 
-    /// What Prometheus calls it, without `_total`.
+    /// What Prometheus calls it, without its unit and `_total`.
     pub fn prometheus_name(&self) -> String {
         format!("go_metro_tcp_peer_{}", self.name)
+    }
+
+    /// What JSON lines and the status document call it.
+    pub fn json_name(&self) -> String {
+        if self.is_time() { format!("{}_ms", self.name) } else { self.name.to_owned() }
+    }
+
+    /// Whether it is a time, which Prometheus has in seconds.
+    pub fn is_time(&self) -> bool {
+        self.unit == Unit::Millisecond
     }
 }

@@ -16,7 +16,7 @@ const GAP: usize = 1;
 pub enum Order {
     /// What was in the last seconds.
     Trend,
-    /// The kernel's own figures: least, then smoothed.
+    /// The other end's responses and what this host adds, then the kernel's own figures: least, then smoothed.
     Kernel,
     /// What was sent again, what failed.
     Health,

@@ -195,8 +195,8 @@ pub(crate) mod examples {
     //! What the tests of several sinks report.
 
     use go_metro_rtt::{
-        Addr, By, Cause, Class, Connect, Endpoint, FlowKey, Kind, Label, Nanos, PeerHealth, Place, Role, Sample,
-        SeqNum, Summaries, SummaryLimits,
+        Addr, By, Cause, Class, Connect, Endpoint, FlowKey, Kind, Label, Nanos, PeerHealth, Place, Response, Role,
+        Sample, SeqNum, Summaries, SummaryLimits,
     };
 
     use super::*;
@@ -254,8 +254,21 @@ pub(crate) mod examples {
         health.connects[Role::Client as usize][Connect::Established as usize] = 4;
         health.connects[Role::Client as usize][Connect::Refused as usize] = 2;
         health.resets[By::Remote as usize] = 1;
+        (health.zero_window_ns, health.echoes) = (250_000_000, 4);
         pair.summary.health = Some(Box::new(health));
         pair.base = Some(Rtt(18_000_000));
+        pair
+    }
+
+    /// A pair whose other end took so long for its responses, in microseconds.
+    pub(crate) fn responding(dst: &str, data_us: &[u64], responses_us: &[u64]) -> NamedPair {
+        let mut pair = pair(dst, data_us, &[]);
+        let end = Endpoint { addr: Addr::v4([10, 0, 0, 1]), port: 80 };
+        let flow = FlowKey { local: end, remote: end, ifindex: 1, side: Side::Remote };
+        for took in responses_us.iter().map(|us| Rtt(us * 1000)) {
+            let response = Response { flow, at: Nanos(1), took, label: Label::NONE, place: Place::default() };
+            pair.summary.add_response(&response, &SummaryLimits::default());
+        }
         pair
     }
 

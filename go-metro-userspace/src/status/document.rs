@@ -60,6 +60,9 @@ pub(crate) struct Status {
     /// How connections did, where that is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<ConnectionsStatus>,
+    /// The pairs of the last report whose other end took longest for its responses, where those are timed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub responses: Option<Vec<ResponseStatus>>,
     /// Where results go.
     pub outputs: Vec<OutputStatus>,
     /// The last report, if there was one.
@@ -242,11 +245,11 @@ impl Counts {
             let mut each = BTreeMap::new();
             for (labels, count) in (metric.values)(health) {
                 match labels.first() {
-                    None => return (metric.name.to_owned(), Count::One(count)),
+                    None => return (metric.json_name(), Count::One(count)),
                     Some((_, value)) => *each.entry((*value).to_owned()).or_default() += count,
                 }
             }
-            (metric.name.to_owned(), Count::Each(each))
+            (metric.json_name(), Count::Each(each))
         };
         Self(PEER.iter().map(count).collect())
     }
@@ -305,6 +308,26 @@ pub(crate) struct PeerStatus {
     pub side: Option<String>,
     /// What was counted.
     pub counts: Counts,
+}
+
+/// How long the other end of a pair of hosts took for its responses in an interval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ResponseStatus {
+    /// This end.
+    pub src: String,
+    /// The other end.
+    pub dst: String,
+    /// On which interface.
+    pub iface: String,
+    /// To which end round trips went, where both sides or the local one are measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<String>,
+    /// How many.
+    pub count: u64,
+    /// Their median.
+    pub p50_ms: f64,
+    /// What 19 of 20 took at most.
+    pub p95_ms: f64,
 }
 
 /// How much passes a second.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use go_metro_common::metric::Text;
 
-use super::document::{Counts, HostStatus, PeerStatus, PrivilegesStatus, State, Status};
+use super::document::{Counts, HostStatus, PeerStatus, PrivilegesStatus, ResponseStatus, State, Status};
 use crate::metrics::pair::PEER;
 use crate::{metrics, terminal};
 
@@ -91,6 +91,11 @@ pub(crate) fn page(status: &Status) -> String {
             line("peer", format!("{src} to {dst}{side} on {iface}: {}", counted(counts)));
         }
     }
+    for ResponseStatus { src, dst, iface, side, count, p50_ms, p95_ms } in status.responses.iter().flatten() {
+        let side = side.as_ref().map(|side| format!(" ({side})")).unwrap_or_default();
+        let took = format!("median {p50_ms:.3} ms, p95 {p95_ms:.3} ms");
+        line("response", format!("{src} to {dst}{side} on {iface}: {count}, {took}"));
+    }
     for output in &status.outputs {
         line("output", format!("{} {}, {} errors", output.kind, output.destination, output.errors));
     }
@@ -112,11 +117,13 @@ pub(crate) fn page(status: &Status) -> String {
 /// What was counted of connections, as far as there was any: `12 retransmits (8 fast, 4 timeout)`.
 fn counted(counts: &Counts) -> String {
     let words = |name: &str| name.replace('_', " ");
-    let counted = PEER.iter().map(|metric| metric.name).filter(|name| counts.get(name) > 0).map(|name| {
+    let named = PEER.iter().map(|metric| (metric, metric.json_name()));
+    let counted = named.filter(|(_, name)| counts.get(name) > 0).map(|(metric, name)| {
         let each: Vec<String> =
-            counts.each(name).into_iter().map(|(cause, count)| format!("{count} {}", words(cause))).collect();
+            counts.each(&name).into_iter().map(|(cause, count)| format!("{count} {}", words(cause))).collect();
         let each = if each.is_empty() { String::new() } else { format!(" ({})", each.join(", ")) };
-        format!("{} {}{each}", counts.get(name), words(name))
+        let unit = if metric.is_time() { "ms " } else { "" };
+        format!("{} {unit}{}{each}", counts.get(&name), words(metric.name))
     });
     counted.collect::<Vec<_>>().join(", ")
 }
@@ -219,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_was_counted_of_connections_is_told_by_cause_as_far_as_there_was_any() {
-        let mut health = PeerHealth { segments: 800, spurious: 1, ..PeerHealth::default() };
+        let mut health = PeerHealth { segments: 800, spurious: 1, zero_window_ns: 2_500_000, ..PeerHealth::default() };
         health.retransmits[Cause::Timeout as usize] = 2;
         health.retransmits[Cause::TailProbe as usize] = 5;
         for role in Role::ALL {
@@ -228,7 +235,8 @@ mod tests {
         let counts = Counts::of_peer(&health);
         assert_eq!(
             counted(&counts),
-            "800 segments, 7 retransmits (5 tail probe, 2 timeout), 1 spurious retransmits, 4 connects (4 established)"
+            "800 segments, 7 retransmits (5 tail probe, 2 timeout), 1 spurious retransmits, \
+             4 connects (4 established), 3 ms zero window"
         );
         // As it comes over the socket.
         let told = serde_json::to_value(&counts).unwrap();

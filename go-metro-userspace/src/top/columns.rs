@@ -42,6 +42,8 @@ enum Source {
     Figure(usize),
     Base,
     Queueing,
+    /// The median of the other end's responses.
+    Response,
     /// A count of the pair's connections.
     Count(fn(&PeerHealth) -> u64),
     /// A share of what was counted.
@@ -93,6 +95,7 @@ const HEALTH: &[Column] = &[
     SAMPLES,
     Column { title: "base", order: Order::P95, width: 6, source: Source::Base, loud: None },
     Column { title: "queueing", order: Order::P50, width: 8, source: Source::Queueing, loud: None },
+    Column { title: "response", order: Order::Last, width: 8, source: Source::Response, loud: None },
     count("segments", Order::Jitter, None, |health| health.segments),
     Column {
         title: "resent",
@@ -120,6 +123,7 @@ impl Column {
             Source::Base => row.base.map(Rtt::as_millis_f64),
             // None of handshakes alone, as in reports.
             Source::Queueing => row.base.zip(figure_of(row, P50).filter(|_| !row.is_connect())).map(queueing),
+            Source::Response => row.response.map(|figure| figure.ms),
             Source::Count(of) => health.map(|health| of(health) as f64),
             Source::Share(of) => health.and_then(of),
         }
@@ -131,6 +135,7 @@ impl Column {
             Source::Samples => Some(short_count(row.stats().map_or(0, Stats::count))),
             Source::Figure(at) => figure_of(row, at).map(shown),
             Source::Base | Source::Queueing => self.value(row).map(short_ms),
+            Source::Response => row.response.map(shown),
             Source::Count(_) => self.value(row).map(|count| short_count(count as u64)),
             Source::Share(_) => self.value(row).map(number::per_cent),
         }

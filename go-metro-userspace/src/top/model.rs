@@ -52,6 +52,8 @@ pub(super) struct Row {
     pub(super) base: Option<Rtt>,
     /// The columns of numbers ([`output::fit::NUMBERS`]), made once a second and not for each frame.
     pub(super) figures: Option<[Option<Figure>; 8]>,
+    /// The median of the other end's responses, made as often.
+    pub(super) response: Option<Figure>,
 }
 
 impl Row {
@@ -104,8 +106,8 @@ impl Row {
             self.base = self.lowest.get_or_insert_with(|| Lowest::new(minute)).add(minute, rtt);
         }
         self.summary.merge(summary);
-        if stats.is_some() {
-            self.figures = self.stats().map(|stats| output::columns(stats, stats.mean_ms()));
+        if stats.is_some() || summary.response.is_some() {
+            self.make_figures();
         }
     }
 
@@ -123,7 +125,12 @@ impl Row {
         let mut whole = summary;
         whole.merge(&self.summary);
         self.summary = whole;
+        self.make_figures();
+    }
+
+    fn make_figures(&mut self) {
         self.figures = self.stats().map(|stats| output::columns(stats, stats.mean_ms()));
+        self.response = self.summary.response.as_ref().map(|stats| stats.quantile(0.5));
     }
 }
 

@@ -424,7 +424,7 @@ fn draw_counts(frame: &mut Frame<'_>, kind: Kind, health: Option<&PeerHealth>, a
         let counts = (metric.values)(health).into_iter().filter(|(_, count)| *count > 0);
         let words = counts.map(|(labels, count)| {
             let labels = labels.iter().map(|(_, value)| name(value) + " ");
-            labels.collect::<String>() + &short_count(count)
+            labels.collect::<String>() + &short_count(count) + if metric.is_time() { " ms" } else { "" }
         });
         let style = if metric.is_bad { NOTABLE } else { Style::new() };
         let first = format!("{:<column$} ", name(metric.name));
@@ -533,7 +533,7 @@ fn keys_line(app: &App, width: u16) -> Line<'static> {
     Line::from(spans)
 }
 
-const HELP: [(&str, &str); 16] = [
+const HELP: [(&str, &str); 17] = [
     ("↑ ↓ j k", "choose a row; PgUp, PgDn, Home, End too"),
     ("← → < >", "sort by the column to the left, to the right"),
     ("r", "the other way round"),
@@ -548,6 +548,7 @@ const HELP: [(&str, &str); 16] = [
     ("←ADDRESS", "round trips to this end: --sides local or both"),
     ("lost", "records that a full buffer cost: see ring_size"),
     ("rejected", "acknowledgements that cannot be timed surely"),
+    ("response", "the other end's time, of what this end asks (median)"),
     ("resent", "share of segments sent again: yellow 0.1 %, red 1 %"),
     ("failed", "refused, reset, or not opened in time"),
 ];

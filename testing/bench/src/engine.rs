@@ -22,7 +22,7 @@ const SCALE: [u32; 13] = [1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 
 /// Where it goes.
 const PLOT: &str = "docs/engine-scaling.svg";
 /// What is asked of the program, the baseline first.
-const CASES: [&str; 6] = ["look-up", "batched", "summarised", "one-by-one", "two-shards", "counted"];
+const CASES: [&str; 7] = ["look-up", "batched", "summarised", "one-by-one", "two-shards", "counted", "everything"];
 
 pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
     setup::for_build()?;
@@ -37,6 +37,7 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
         "times a look-up",
         "with summaries, ns",
         "with health, ns",
+        "and responses, ns",
         "one by one, ns",
         "two engines, M records/s",
         "bytes a flow",
@@ -55,6 +56,7 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
                 format!("{:.2}", measured[1].ratio()),
                 format!("{:.1}", measured[2].value()),
                 format!("{:.1}", measured[5].value()),
+                format!("{:.1}", measured[6].value()),
                 format!("{:.1}", measured[3].value()),
                 if flows > 1 { format!("{:.1}", 1e3 / measured[4].value().median) } else { "-".to_owned() },
                 if flows >= 1000 { server.bytes_per_flow.to_string() } else { "-".to_owned() },

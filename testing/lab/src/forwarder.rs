@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 
-use super::frame::{Content, VNET_HEADER, content, wire_segments};
+use super::frame::{Content, VNET_HEADER, content, mark, wire_segments};
 use super::impairment::{Impairment, REORDER_HOLD, Then, Way, What};
 use super::passage::{Log, Passage};
 use super::port::{Port, Received, Scratch};
@@ -45,6 +45,8 @@ pub struct PathCounters {
     pub duplicated: u64,
     /// Frames held back.
     pub reordered: u64,
+    /// Frames marked ([`Impairment::mark`]).
+    pub marked: u64,
     /// Frames lost because the queue before the narrowest link was full ([`Impairment::queue`]).
     pub dropped: u64,
     /// Frames lost because the queue was full or the receiving end took no more. Zero in a sane test.
@@ -52,7 +54,7 @@ pub struct PathCounters {
 }
 
 #[derive(Debug, Default)]
-struct Counters([AtomicU64; 8]);
+struct Counters([AtomicU64; 9]);
 
 impl Counters {
     fn add(&self, which: usize, count: u64) {
@@ -68,6 +70,7 @@ const DUPLICATED: usize = 4;
 const REORDERED: usize = 5;
 const OVERFLOWED: usize = 6;
 const DROPPED: usize = 7;
+const MARKED: usize = 8;
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -151,6 +154,7 @@ impl Forwarder {
             lost: get(LOST),
             duplicated: get(DUPLICATED),
             reordered: get(REORDERED),
+            marked: get(MARKED),
             dropped: get(DROPPED),
             overflowed: get(OVERFLOWED),
         }
@@ -181,6 +185,8 @@ struct Lane {
     version: u64,
     orders: Impairment,
     random: fastrand::Rng,
+    /// Of marks alone, so that they leave the other faults as they are.
+    marks: fastrand::Rng,
     /// Latest due time by far address: jitter must not reorder.
     latest: HashMap<Option<IpAddr>, Instant>,
     /// Segments so far, by kind.
@@ -194,7 +200,9 @@ struct Lane {
 impl Lane {
     fn new((version, orders): (u64, Impairment)) -> Self {
         let random = fastrand::Rng::with_seed(orders.seed);
-        Self { version, orders, random, latest: HashMap::new(), seen: HashMap::new(), free_at: None, in_burst: false }
+        let marks = fastrand::Rng::with_seed(!orders.seed);
+        let (latest, seen) = (HashMap::new(), HashMap::new());
+        Self { version, orders, random, marks, latest, seen, free_at: None, in_burst: false }
     }
 }
 
@@ -353,8 +361,15 @@ impl Worker {
     }
 
     /// Decides what becomes of a frame that left its sender then.
-    fn send_off(&mut self, from: usize, left: Instant, buffer: Vec<u8>) {
+    fn send_off(&mut self, from: usize, left: Instant, mut buffer: Vec<u8>) {
         let way = if from == 0 { Way::AToB } else { Way::BToA };
+        let (lane, framing) = (&mut self.lanes[from], self.ports[from].framing());
+        if lane.orders.mark > 0.0
+            && lane.marks.f64() < lane.orders.mark
+            && mark(buffer.get_mut(VNET_HEADER..).unwrap_or_default(), framing)
+        {
+            self.shared.counters[from].add(MARKED, 1);
+        }
         let frame = buffer.get(VNET_HEADER..).unwrap_or_default();
         let content = content(frame, self.ports[from].framing(), way);
         let fate = self.lanes[from].decide(left, content, frame.len());

@@ -132,6 +132,25 @@ pub(super) fn wire_segments(buffer: &[u8], framing: Framing) -> Option<Vec<Vec<u
     Some(data.chunks(size).enumerate().map(segment).collect())
 }
 
+/// Marks a frame (without its virtio header) as a router does whose queue is long (CE, RFC 3168 section 5); whether its
+/// sender has said that it understands that.
+pub(super) fn mark(frame: &mut [u8], framing: Framing) -> bool {
+    let Some(ip) = network(frame, framing).filter(|ip| frame.len() >= ip + 20) else { return false };
+    let is_v4 = frame[ip] >> 4 == 4;
+    let (field, shift) = (ip + 1, if is_v4 { 0 } else { 4 });
+    let is_capable = matches!(frame[field] >> shift & 3, 1 | 2);
+    if is_capable {
+        frame[field] |= 3 << shift;
+    }
+    if is_capable && is_v4 {
+        let header = ip..ip + usize::from(frame[ip] & 0xf) * 4;
+        frame[ip + 10..ip + 12].fill(0);
+        let check = !fold(sum(&frame[header]));
+        frame[ip + 10..ip + 12].copy_from_slice(&check.to_be_bytes());
+    }
+    is_capable
+}
+
 /// Of 16-bit words (RFC 1071).
 fn sum(bytes: &[u8]) -> u32 {
     bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))).sum()
@@ -256,6 +275,26 @@ mod tests {
             }
             let ids: Vec<u16> = parts.iter().map(|part| of(ip + 4, part)).collect();
             assert!(is_v6 || ids == [0xffff, 0, 1], "{ids:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_capable_of_it_is_marked() {
+        for is_v6 in [false, true] {
+            let whole = super_segment(is_v6, 100);
+            let frame = |ecn: u8| {
+                let mut frame = whole[VNET_HEADER..].to_vec();
+                frame[15] |= if is_v6 { ecn << 4 } else { ecn };
+                frame
+            };
+            for (ecn, marked) in [(0, 0), (1, 3), (2, 3), (3, 3)] {
+                let mut found = frame(ecn);
+                assert_eq!(mark(&mut found, Framing::Ethernet), ecn != marked, "{ecn}");
+                assert_eq!(found[15], frame(marked)[15], "{ecn}");
+                if !is_v6 && ecn != marked {
+                    assert_eq!(fold(sum(&found[14..34])), 0xffff, "the header's checksum");
+                }
+            }
         }
     }
 

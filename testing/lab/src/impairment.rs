@@ -45,6 +45,8 @@ pub struct Impairment {
     pub duplicate: f64,
     /// Probability that a frame is held back by [`REORDER_HOLD`], so that later ones overtake it.
     pub reorder: f64,
+    /// Probability that a frame whose sender understands that (ECT) arrives marked (CE, RFC 3168 section 5).
+    pub mark: f64,
     /// What the narrowest link of the way carries, and what waits before it.
     pub queue: Option<Queue>,
     /// Where the draws start.

@@ -70,6 +70,8 @@ pub struct ClassifierSettings {
     pub sides: Sides,
     /// What becomes of repeated acknowledgements.
     pub repeats: Repeats,
+    /// Whether the first segment with payload after an acknowledgement alone is emitted even if it repeats that.
+    pub responses: bool,
     /// With [`IngressHook::Xdp`] the entry points for drivers are loaded too.
     pub ingress: IngressHook,
     /// Which samples are not taken; all are where both sides are measured.
@@ -99,6 +101,7 @@ impl Default for ClassifierSettings {
             ring_bytes: 0,
             sides: Sides::REMOTE,
             repeats: Repeats::Left(Duration::from_millis(250)),
+            responses: false,
             ingress: IngressHook::Tc,
             thinning: Thinning::default(),
             rings: Rings::Best,
@@ -166,7 +169,8 @@ impl Classifier {
     }
 
     fn load_on(settings: ClassifierSettings, is_mapped: bool) -> Result<Self, CaptureError> {
-        let ClassifierSettings { ring_bytes, sides, repeats, ingress, thinning, rings: _, hold_up } = settings;
+        let ClassifierSettings { ring_bytes, sides, repeats, responses, ingress, thinning, rings: _, hold_up } =
+            settings;
         raise_memlock_limit();
         let cpus = nr_cpus().map_err(|(_, source)| CaptureError::NoSysfs(source))?;
         let places = if is_mapped { places::of(ring_bytes, cpus) } else { Vec::new() };
@@ -207,6 +211,7 @@ impl Classifier {
             .override_global(names::SIDES, &sides.0, true)
             .override_global(names::SEED, &seed(), true)
             .override_global(names::REFRESH, &refresh, true)
+            .override_global(names::RESPONSES, &u8::from(responses), true)
             .override_global(names::PER_FLOW, &per_flow, true)
             .override_global(names::WATERMARK, &watermark, true)
             // Its memory is taken at once.

@@ -112,8 +112,9 @@ impl EbpfSource {
         hook: Option<HookKind>,
         time: Option<Duration>,
     ) -> Result<Self, CaptureError> {
-        let SourceSettings { ring_bytes, sides, ingress, thinning, .. } = *settings;
-        let wanted = ClassifierSettings { ring_bytes, sides, ingress, thinning, ..ClassifierSettings::default() };
+        let SourceSettings { ring_bytes, sides, responses, ingress, thinning, .. } = *settings;
+        let wanted =
+            ClassifierSettings { ring_bytes, sides, responses, ingress, thinning, ..ClassifierSettings::default() };
         let (programs, tries, reader) = Classifier::load_with(wanted)?.into_parts();
         let mut hooks = Box::new(Hooks::new((programs, tries), settings, hook));
         hooks.attach_all(time.map(|time| Instant::now() + time))?;

@@ -111,6 +111,7 @@ impl Meter {
     pub(in crate::daemon) fn new(limits: &Limits, samples: Option<mpsc::SyncSender<Samples>>) -> Self {
         let mut engine = Engine::new(limits.engine);
         engine.count_health(limits.health_for(false));
+        engine.time_responses(limits.responses);
         engine.group(limits.grouping.clone());
         Self {
             limits: limits.clone(),
@@ -133,14 +134,23 @@ impl Meter {
             if origin.may_hide {
                 views.note(segment, &outcome);
             }
-            if let Outcome::Sample(sample) = outcome {
-                summaries.add(&sample);
-                if let Some(tap) = tap {
-                    tap.add(&sample);
+            match outcome {
+                Outcome::Sample(sample) => {
+                    summaries.add(&sample);
+                    if let Some(tap) = tap {
+                        tap.add(&sample);
+                    }
+                    if samples.is_some() {
+                        found.push(sample);
+                    }
                 }
-                if samples.is_some() {
-                    found.push(sample);
+                Outcome::Response(response) => {
+                    summaries.add_response(&response);
+                    if let Some(tap) = tap {
+                        tap.add_response(&response);
+                    }
                 }
+                _ => {}
             }
         };
         let mut is_any = false;
@@ -179,6 +189,7 @@ impl Meter {
                 self.batch.set_ports(limits.ports, engine);
                 self.summaries.set_limits(limits.summaries);
                 engine.count_health(limits.health_for(self.tap.is_some()));
+                engine.time_responses(limits.responses);
                 engine.group(limits.grouping.clone());
                 self.limits = limits.clone();
             }

@@ -256,6 +256,8 @@ impl State {
 
     /// Answers with the interval so far, and the counters, once all meters have.
     fn report(&mut self, reply: oneshot::Sender<Snapshot>, read: fn(&mut Meter) -> Reading) {
+        // What lasts counts until now.
+        self.measuring.tell(&Order::Expire(self.source.now()));
         let source = self.source_counters();
         let (backend, interfaces) = (self.source.name(), self.indices.len());
         let Ended { intervals, counts } = &mut self.ended;

@@ -21,8 +21,7 @@ use go_metro_rtt::{PeerHealth, Stats};
 use super::{NamedPair, Report, Sink};
 use crate::config::{Config, MetricName, Statsd};
 use crate::logging::OnceInAWhile;
-use crate::metrics::pair::{self, Value};
-use crate::metrics::{self, Health};
+use crate::metrics::{self, Health, pair};
 use tags::{sanitise, tag};
 pub use transport::datagram_bytes;
 use transport::{Lines, Packer, Sender, Tally};
@@ -128,18 +127,12 @@ impl DogStatsd {
         tags.extend(pair.side.map(|side| tag("side", side.name())));
         tags.extend(pair.tags.iter().map(|tag| sanitise(tag)));
         tags.push(tag("iface", &pair.iface));
-        let (data, connect) = (pair.summary.data.as_ref(), pair.summary.connect.as_ref());
         for metric in pair::ALL {
             let Some((_, name)) = metric.dogstatsd.filter(|(choice, _)| self.wants(*choice)) else { continue };
-            let distribution = match metric.value {
-                Value::EachSample => data,
-                Value::EachHandshake => connect,
-                Value::Data(_) | Value::Kernel(_) | Value::Quantiles | Value::Base(_) => None,
-            };
-            if let Some(stats) = distribution {
+            if let Some(stats) = metric.value.each(&pair.summary) {
                 self.distribution(name, stats, &tags);
             }
-            if let Some(value) = metric.value.one(data, pair.kernel.as_ref(), pair.base) {
+            if let Some(value) = metric.value.one(pair.summary.data.as_ref(), pair.kernel.as_ref(), pair.base) {
                 self.gauge(name, rounded(value), &tags);
             }
         }
@@ -342,6 +335,8 @@ mod tests {
             format!("system.net.tcp.peer.connects:2|c|#{tags},result:refused,role:client"),
             format!("system.net.tcp.peer.resets:1|c|#{tags},by:remote"),
             format!("system.net.tcp.peer.closes:3|c|#{tags}"),
+            format!("system.net.tcp.peer.zero_window:250|c|#{tags}"),
+            format!("system.net.tcp.peer.ece:4|c|#{tags}"),
         ];
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
         let text = sent(vec![MetricName::Health], true);
@@ -427,6 +422,22 @@ mod tests {
             format!("system.net.tcp.rtt.kernel:21.9|g|{tags}"),
             format!("system.net.tcp.rtt.kernel.min:20.1|g|{tags}"),
         ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn responses_are_a_distribution_and_what_the_host_adds_a_gauge() {
+        let (socket, port) = listen();
+        let mut sink = udp(port);
+        let kernel = Some(KernelRtt::of(Rtt(21_900_000), None));
+        let pair = super::super::examples::responding("a", &[20_000], &[5_000, 7_000]);
+        sink.report(&Arc::new(report(vec![NamedPair { kernel, ..pair }])));
+        Box::new(sink).finish(Duration::from_millis(500));
+        let received = datagrams(&socket).concat();
+        let lines: Vec<&str> = received.lines().filter(|l| l.contains(".host") || l.contains(".response")).collect();
+        let tags = "#src:10.42.31.222,dst:a,env:test,iface:va";
+        let expected =
+            [format!("system.net.tcp.rtt.host:1.9|g|{tags}"), format!("system.net.tcp.peer.response:5:7|d|{tags}")];
         assert_eq!(lines, expected);
     }
 

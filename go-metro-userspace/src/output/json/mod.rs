@@ -10,11 +10,13 @@
 //! ```
 //!
 //! Where the local side is measured too, a pair has `"side":"remote"` or `"side":"local"` behind its `iface`; where the
-//! kernel's own RTT is asked for, `"kernel":{"sockets":1,"srtt_ms":21.9,"min_ms":20.1}` behind `connect`, of this
-//! host's sockets between the two. `metrics: [default, base, health]` adds `"base_ms":20.0,"queueing_ms":1.4` and
+//! kernel's own RTT is asked for, `"kernel":{"sockets":1,"srtt_ms":21.9,"min_ms":20.1,"host_ms":0.3}` behind `connect`,
+//! of this host's sockets between the two; `host_ms` is `srtt_ms` less the mean of `data`.
+//! `metrics: [default, base, health]` adds `"base_ms":20.0,"queueing_ms":1.4` and
 //! `"peer":{"segments":9,"bytes":9000,"retransmits":{"syn":0,"timeout":0,"fast":1,"tail_probe":0,"unknown":0},
 //! "spurious_retransmits":0,"connects":{"established":{"client":1,"server":0},"refused":{…},…},
-//! "resets":{"local":0,"remote":0},"closes":1}`, with `"incomplete":true` where records are missing.
+//! "resets":{"local":0,"remote":0},"closes":1,"zero_window_ms":0,"ece":0}`, with `"incomplete":true` where records are
+//! missing. `metrics: [default, response]` adds `"response":{"count":3,…}`, like `data`.
 //!
 //! `jitter_ms` is null where there is a single sample. `time_ns` is the end of the interval, in nanoseconds since the
 //! epoch. Field names are kept from version to version.
@@ -28,7 +30,7 @@ use go_metro_rtt::{PeerHealth, Rtt, Side, Stats};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::{NamedPair, Report, figures};
-use crate::metrics::pair::{PEER, queueing_ms};
+use crate::metrics::pair::{PEER, host_ms, queueing_ms};
 use crate::metrics::{self, Health};
 use crate::output::printer::Print;
 use crate::terminal::{Spelling, shared_stdout};
@@ -60,6 +62,8 @@ struct PairLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     queueing_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<Series>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<Peer>,
 }
 
@@ -75,7 +79,7 @@ impl Serialize for Peer {
                 let place = labels.iter().fold(&mut all, |place, (_, value)| &mut place[*value]);
                 *place = count.into();
             }
-            map.serialize_entry(metric.name, &all)?;
+            map.serialize_entry(&metric.json_name(), &all)?;
         }
         if self.0.incomplete {
             map.serialize_entry("incomplete", &true)?;
@@ -89,6 +93,7 @@ struct Kernel {
     sockets: u64,
     srtt_ms: f64,
     min_ms: Option<f64>,
+    host_ms: Option<f64>,
 }
 
 #[derive(serde::Serialize)]
@@ -147,9 +152,11 @@ impl<'a> From<&'a NamedPair> for PairLine<'a> {
                 sockets: kernel.sockets(),
                 srtt_ms: kernel.srtt_ms(),
                 min_ms: kernel.min_ms(),
+                host_ms: pair.summary.data.as_ref().map(|data| host_ms(&kernel, data)),
             }),
             base_ms: pair.base.map(Rtt::as_millis_f64),
             queueing_ms: pair.base.and_then(|base| queueing_ms(base, pair.summary.data.as_ref())),
+            response: pair.summary.response.as_ref().map(Series::from),
             peer: pair.summary.health.as_deref().map(|health| Peer(*health)),
         }
     }
@@ -266,11 +273,22 @@ mod tests {
                 "established": {"client": 4, "server": 0}, "refused": {"client": 2, "server": 0},
                 "timeout": {"client": 0, "server": 0}, "reset": {"client": 0, "server": 0}
             },
-            "resets": {"local": 0, "remote": 1}, "closes": 3, "incomplete": true
+            "resets": {"local": 0, "remote": 1}, "closes": 3, "zero_window_ms": 250, "ece": 4, "incomplete": true
         });
         assert_eq!(lines[0]["peer"], peer);
         assert_eq!((&lines[0]["base_ms"], &lines[0]["queueing_ms"]), (&18.0.into(), &2.0.into()));
         assert!(["peer", "base_ms", "queueing_ms"].iter().all(|name| lines[1].get(*name).is_none()), "{text}");
+    }
+
+    #[test]
+    fn whose_delay_it_is_is_told_where_responses_are_timed() {
+        let line = |pair: &NamedPair| serde_json::to_value(PairLine::from(pair)).unwrap();
+        let mut db = super::super::examples::responding("db", &[20_000], &[5_000, 7_000]);
+        let told = line(&db);
+        assert_eq!((&told["response"]["count"], &told["response"]["max_ms"]), (&2.into(), &7.0.into()));
+        db.kernel = Some(KernelRtt::of(Rtt(20_300_000), None));
+        assert_eq!(line(&db)["kernel"]["host_ms"], 0.3);
+        assert!(line(&pair("a", &[300], &[])).get("response").is_none());
     }
 
     #[test]
@@ -283,6 +301,7 @@ mod tests {
         let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         assert!(line["data"].as_object().unwrap()["jitter_ms"].is_null(), "{line}");
         assert_eq!(line["side"], "local");
-        assert_eq!(line["kernel"], serde_json::json!({"sockets": 1, "srtt_ms": 21.9, "min_ms": null}));
+        let kernel = serde_json::json!({"sockets": 1, "srtt_ms": 21.9, "min_ms": null, "host_ms": 21.6});
+        assert_eq!(line["kernel"], kernel);
     }
 }

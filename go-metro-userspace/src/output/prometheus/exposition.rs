@@ -76,6 +76,8 @@ struct Inner {
 struct Series {
     rtt: Growing,
     connect: Growing,
+    /// How long the other end took for its responses, where that is timed: a pair needs a kilobyte for it.
+    response: Option<Box<Growing>>,
     /// How its connections did, where that is counted.
     health: Option<PeerHealth>,
     last: Option<LastInterval>,
@@ -237,6 +239,7 @@ impl Inner {
             let new = || Series {
                 rtt: Growing::default(),
                 connect: Growing::default(),
+                response: None,
                 health: None,
                 last: None,
                 heard_at: now,
@@ -246,6 +249,9 @@ impl Inner {
             let data = pair.summary.data.as_ref();
             series.rtt.add(data);
             series.connect.add(pair.summary.connect.as_ref());
+            if let Some(response) = &pair.summary.response {
+                series.response.get_or_insert_default().add(Some(response));
+            }
             if let Some(health) = &pair.summary.health {
                 series.health.get_or_insert_default().merge(health);
             }
@@ -299,16 +305,18 @@ impl Collector for Snapshot {
         let sorted: Vec<(&Labels, &Series)> = series.iter().map(|(labels, series)| (&**labels, &**series)).collect();
         for (at, metric) in pair::ALL.iter().enumerate() {
             let Some(name) = metric.prometheus else { continue };
-            let kind = match metric.value {
-                Value::EachSample | Value::EachHandshake => MetricType::Histogram,
-                Value::Quantiles | Value::Data(_) | Value::Kernel(_) | Value::Base(_) => MetricType::Gauge,
-            };
+            // Nobody has asked for it.
+            if matches!(metric.value, Value::EachResponse) && series.iter().all(|(_, all)| all.response.is_none()) {
+                continue;
+            }
+            let kind = if metric.value.is_each() { MetricType::Histogram } else { MetricType::Gauge };
             let mut family = encoder.encode_descriptor(name, metric.help, Some(&Unit::Seconds), kind)?;
             match metric.value {
-                Value::EachSample => histogram(family, &sorted, *buckets, |all| &all.rtt)?,
-                Value::EachHandshake => histogram(family, &sorted, *buckets, |all| &all.connect)?,
+                Value::EachSample => histogram(family, &sorted, *buckets, |all| Some(&all.rtt))?,
+                Value::EachHandshake => histogram(family, &sorted, *buckets, |all| Some(&all.connect))?,
+                Value::EachResponse => histogram(family, &sorted, *buckets, |all| all.response.as_deref())?,
                 Value::Quantiles => quantiles(family, &sorted)?,
-                Value::Data(_) | Value::Kernel(_) | Value::Base(_) => {
+                Value::Data(_) | Value::Kernel(_) | Value::Base(_) | Value::Host(_) => {
                     let values = sorted.iter().filter_map(|(labels, series)| Some((*labels, series.last?.gauges[at]?)));
                     for (labels, value) in values {
                         family.encode_family(labels)?.encode_gauge(&value)?;
@@ -320,12 +328,17 @@ impl Collector for Snapshot {
         let counted: Vec<(&Labels, &PeerHealth)> = counted.collect();
         for metric in pair::PEER.iter().filter(|_| !counted.is_empty()) {
             let name = metric.prometheus_name();
-            let mut family = encoder.encode_descriptor(&name, metric.help, None, MetricType::Counter)?;
+            let unit = metric.is_time().then_some(&Unit::Seconds);
+            let mut family = encoder.encode_descriptor(&name, metric.help, unit, MetricType::Counter)?;
             for (labels, health) in &counted {
                 for (more, count) in (metric.values)(health) {
-                    family
-                        .encode_family(&with_labels(labels, &more))?
-                        .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+                    let labels = with_labels(labels, &more);
+                    let mut one = family.encode_family(&labels)?;
+                    if metric.is_time() {
+                        one.encode_counter::<NoLabelSet, _, f64>(&(count as f64 / 1e3), None)?;
+                    } else {
+                        one.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+                    }
                 }
             }
         }
@@ -344,9 +357,10 @@ fn histogram(
     mut metric: MetricEncoder<'_>,
     all: &[(&Labels, &Series)],
     buckets: Buckets,
-    of: fn(&Series) -> &Growing,
+    of: fn(&Series) -> Option<&Growing>,
 ) -> fmt::Result {
-    for (labels, growing) in all.iter().map(|(labels, series)| (*labels, of(series))).filter(|(_, g)| g.count > 0) {
+    let growing = all.iter().filter_map(|(labels, series)| Some((*labels, of(series)?)));
+    for (labels, growing) in growing.filter(|(_, growing)| growing.count > 0) {
         let bound = |ns: Option<u64>| ns.map_or(f64::INFINITY, |ns| ns as f64 / 1e9);
         let buckets: Vec<(f64, u64)> = growing.buckets.counts(buckets).map(|(ns, count)| (bound(ns), count)).collect();
         let mut one = metric.encode_family(labels)?;
@@ -393,7 +407,7 @@ fn own(encoder: &mut DescriptorEncoder<'_>, reading: &Reading) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::examples::{pair, report};
+    use crate::output::examples::{pair, report, responding};
 
     #[test]
     fn all_scrapers_share_a_page_and_there_are_two_at_most() {
@@ -461,6 +475,8 @@ mod tests {
             &format!("go_metro_tcp_peer_retransmits_total{{{labels},cause=\"fast\"}} 10"),
             &format!("go_metro_tcp_peer_retransmits_total{{{labels},cause=\"timeout\"}} 0"),
             &format!("go_metro_tcp_peer_connects_total{{{labels},result=\"refused\",role=\"client\"}} 4"),
+            &format!("go_metro_tcp_peer_zero_window_seconds_total{{{labels}}} 0.5"),
+            &format!("go_metro_tcp_peer_ece_total{{{labels}}} 8"),
             &format!("go_metro_tcp_rtt_base_seconds{{{labels}}} 0.018"),
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
@@ -481,6 +497,25 @@ mod tests {
         }
         sink.forget_health();
         assert!(!scraped(&sink, Format::OpenMetrics).contains("go_metro_tcp_peer"));
+    }
+
+    #[test]
+    fn responses_are_a_histogram_where_they_are_timed() {
+        let sink = Prometheus::new(10, Buckets::Fine);
+        sink.report(&report(vec![pair("db", &[20_000], &[])]));
+        assert!(!scraped(&sink, Format::OpenMetrics).contains("response"));
+        let kernel = Some(pair::KernelRtt::of(go_metro_rtt::Rtt(20_500_000), None));
+        sink.report(&report(vec![NamedPair { kernel, ..responding("db", &[20_000], &[5_000, 7_000]) }]));
+        let text = scraped(&sink, Format::OpenMetrics);
+        let labels = r#"src="10.42.31.222",dst="db",iface="va",env="test""#;
+        for line in [
+            "# TYPE go_metro_tcp_peer_response_seconds histogram",
+            &format!("go_metro_tcp_peer_response_seconds_count{{{labels}}} 2"),
+            &format!("go_metro_tcp_peer_response_seconds_sum{{{labels}}} 0.012"),
+            &format!("go_metro_tcp_rtt_host_seconds{{{labels}}} 0.0005"),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use go_metro_rtt::{Figure, PairSummary, PeerHealth, Side, Stats};
 use super::fit::{self, Claim, Order};
 use super::{NamedPair, Report, columns, number};
 use crate::config::{Config, MetricName, ProcessTags, SidesWanted};
-use crate::metrics::pair::KernelRtt;
+use crate::metrics::pair::{KernelRtt, host_ms};
 use crate::output::naming::with_service;
 use crate::output::printer::Print;
 use crate::terminal::{self, Printable, Spelling, printable, shared_stdout};
@@ -34,6 +34,8 @@ pub struct Columns {
     pub kernel: bool,
     /// How connections do: the share of segments that was sent again, and connections that failed.
     pub health: bool,
+    /// How long the other end takes for its responses; and with the kernel's own RTT what this host adds.
+    pub response: bool,
 }
 
 /// A pair's name, as it may be shown, and what was measured.
@@ -98,6 +100,7 @@ impl From<&Config> for Columns {
             process: config.process_tags != ProcessTags::Off,
             kernel: config.kernel_rtt,
             health: config.wants(MetricName::Health),
+            response: config.wants(MetricName::Response),
         }
     }
 }
@@ -262,6 +265,7 @@ fn screen(rows: &[Row<'_>], columns: Columns, width: usize) -> Result<Vec<String
     if columns.kernel {
         titles.extend([("kernel", Order::Kernel), ("k.min", Order::Kernel)]);
     }
+    titles.extend(columns.whose().iter().map(|title| (*title, Order::Kernel)));
     if columns.health {
         titles.extend(HEALTH.map(|title| (title, Order::Health)));
     }
@@ -332,6 +336,8 @@ impl Row<'_> {
         if columns.kernel {
             cells.extend(kernel_columns(self.kernel).map(|figure| cell(figure).trim_start().to_owned()));
         }
+        let whose = whose_columns(self, columns);
+        cells.extend(whose.into_iter().map(|figure| cell(figure).trim_start().to_owned()));
         if columns.health {
             cells.extend(health_columns(self.summary.health.as_deref()));
         }
@@ -401,7 +407,9 @@ impl Widths {
         let ms = ["last", "avg", "min", "p50", "p95", "p99", "max", "jitter"];
         let kernel: &[&str] = if self.columns.kernel { &["kernel", "k.min"] } else { &[] };
         let health: &[&str] = if self.columns.health { &HEALTH } else { &[] };
-        let titles: String = ms.iter().chain(kernel).chain(health).map(|title| format!(" {title:>8}")).collect();
+        let whose = self.columns.whose();
+        let titles: String =
+            ms.iter().chain(kernel).chain(whose).chain(health).map(|title| format!(" {title:>8}")).collect();
         format!("{} {:>8}{titles}  ms", self.names("src", "dst", "iface", "side", "process"), "samples")
     }
 
@@ -415,14 +423,15 @@ impl Widths {
     /// A pair that only shook hands is shown by its handshakes.
     fn line(self, row: &Row<'_>) -> String {
         let Row { src, dst, iface, side, process, summary, kernel } = row;
+        let whose = whose_columns(row, self.columns);
         let names = self.names(src, dst, iface, side.map_or("", Side::name), process);
         let stats = summary.data.as_ref().or(summary.connect.as_ref());
-        if stats.is_none() && summary.health.is_none() {
+        if stats.is_none() && summary.health.is_none() && summary.response.is_none() {
             return names;
         }
         let values = stats.map_or([None; 8], |stats| columns(stats, stats.average_ms()));
         let kernel = self.columns.kernel.then(|| kernel_columns(*kernel));
-        let values = values.iter().chain(kernel.iter().flatten());
+        let values = values.iter().chain(kernel.iter().flatten()).chain(&whose);
         let values: String = values.map(|value| format!(" {}", cell(*value))).collect();
         let health = self.columns.health.then(|| health_columns(summary.health.as_deref()));
         let health: String = health.iter().flatten().map(|value| format!(" {value:>8}")).collect();
@@ -438,6 +447,26 @@ fn samples(summary: &PairSummary) -> u64 {
 /// The kernel's word in its columns: smoothed, and least.
 fn kernel_columns(kernel: Option<KernelRtt>) -> [Option<Figure>; 2] {
     [kernel.map(|kernel| kernel.srtt_ms()), kernel.and_then(|kernel| kernel.min_ms())].map(|ms| ms.map(Figure::exact))
+}
+
+impl Columns {
+    /// The columns of [`whose_columns`].
+    fn whose(self) -> &'static [&'static str] {
+        match self {
+            Self { response: false, .. } => &[],
+            Self { kernel: true, .. } => &["host", "response"],
+            Self { kernel: false, .. } => &["response"],
+        }
+    }
+}
+
+/// Whose delay it is beside the network's: what this host adds, and the median of the other end's responses.
+fn whose_columns(row: &Row<'_>, columns: Columns) -> Vec<Option<Figure>> {
+    let data = row.summary.data.as_ref();
+    let host = row.kernel.zip(data).map(|(kernel, data)| Figure::exact(host_ms(&kernel, data)));
+    let response = row.summary.response.as_ref().map(|stats| stats.quantile(0.5));
+    let each = columns.whose().iter().map(|title| if *title == "host" { host } else { response });
+    each.collect()
 }
 
 /// The columns of [`health_columns`].

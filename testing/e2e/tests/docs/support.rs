@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -85,8 +88,8 @@ pub(crate) fn with_everything(lab: &Lab, setting: &str) -> (Agent, tempfile::Tem
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("conf.yaml");
     let text = format!(
-        "init_config: {{report_interval: 1, kernel_rtt: true, metrics: [default, health, base], status_socket: off, \
-         {setting}}}\ninstances: [{{interface: eth0, ips: [{}]}}]\n",
+        "init_config: {{report_interval: 1, kernel_rtt: true, metrics: [default, health, base, response], \
+         status_socket: off, {setting}}}\ninstances: [{{interface: eth0, ips: [{}]}}]\n",
         lab.b.v4
     );
     fs::write(&file, text).unwrap();
@@ -103,6 +106,25 @@ pub(crate) fn close_and_reset(lab: &Lab) {
     }
     drop(closed);
     end_with_reset(&stream).unwrap();
+}
+
+/// A connection whose other end has no room for a while.
+pub(crate) fn fill_window(lab: &Lab) {
+    let listener = lab.b.enter(|| TcpListener::bind((lab.b.v4, 0))).unwrap();
+    let mut near = connect(&lab.a, listener.local_addr().unwrap()).unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    let writer = thread::spawn(move || near.write_all(&[0; 256 << 10]));
+    thread::sleep(Duration::from_millis(400));
+    let mut buffer = vec![0; 1 << 20];
+    while far.read(&mut buffer).unwrap() > 0 {}
+    writer.join().unwrap().unwrap();
+}
+
+/// Both ends understand the network's marks from now on.
+pub(crate) fn use_ecn(lab: &Lab) {
+    for host in [&lab.a, &lab.b] {
+        host.namespace.sysctl("net/ipv4/tcp_ecn", "1").unwrap();
+    }
 }
 
 /// Connections one after the other, ten rounds each, until `done` says so.

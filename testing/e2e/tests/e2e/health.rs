@@ -1,14 +1,17 @@
 //! The health of connections against the kernel's own counters of the namespace that they begin in: retransmissions by
-//! cause, how connections open and end; and the base and the queue of a path.
+//! cause, how connections open and end; and the base and the queue of a path, windows that are closed, congestion that
+//! is echoed and the other end's own time, against what passed over the wire.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use testing_lab::agent::run_once;
 use testing_lab::passage::Passage;
+use testing_lab::tcpdump::Tcpdump;
 use testing_lab::traffic::{Rounds, Server, connect, end_with_reset};
 use testing_lab::{Impairment, Lab, Queue, Way};
 
@@ -267,4 +270,233 @@ fn a_queue_shows_above_the_base_of_its_path() {
         timely(near(base, RTT.as_secs_f64() * 1e3), || format!("base {base} ms"))?;
         timely(queueing > 10.0 && queueing < deep.as_secs_f64() * 1.1e3, || format!("queueing {queueing} ms"))
     });
+}
+
+/// TCP of a frame in Ethernet over IPv4 without options.
+struct Tcp {
+    /// This host's port.
+    port: u16,
+    seq: u32,
+    ack: u32,
+    flags: u8,
+    window: u16,
+    len: usize,
+}
+
+fn tcp(passage: &Passage) -> Option<Tcp> {
+    let head = &passage.head;
+    let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    let word = |at: usize| u32::from(half(at)) << 16 | u32::from(half(at + 2));
+    if half(12) != 0x800 || head[23] != 6 {
+        return None;
+    }
+    let port = half(if passage.way == Way::AToB { 34 } else { 36 });
+    let len = usize::from(half(16)) - 20 - usize::from(head[46] >> 4) * 4;
+    Some(Tcp { port, seq: word(38), ack: word(42), flags: head[47], window: half(48), len })
+}
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ECE: u8 = 0x40;
+
+/// What came to the first host, in its order, with when.
+fn arrived(passages: &[Passage]) -> Vec<(u64, Tcp)> {
+    let back = passages.iter().filter(|passage| passage.way == Way::BToA);
+    let mut all: Vec<(u64, Tcp)> = back.filter_map(|passage| Some((passage.arrived_ns?, tcp(passage)?))).collect();
+    all.sort_by_key(|(at, _)| *at);
+    all
+}
+
+/// A capture of all that passes the first host, and what `read` makes of it: its lines.
+struct Captured {
+    tcpdump: Tcpdump,
+    folder: tempfile::TempDir,
+}
+
+impl Captured {
+    fn start(lab: &Lab) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { tcpdump: Tcpdump::start(&lab.a, &folder.path().join("all.pcap")).unwrap(), folder }
+    }
+
+    fn read(self, lab: &Lab) -> Vec<String> {
+        self.tcpdump.stop().unwrap();
+        let (file, local) = (self.folder.path().join("all.pcap"), lab.a.v4.to_string());
+        if let Some(kept) = std::env::var_os("GO_METRO_KEEP") {
+            std::fs::copy(&file, kept).unwrap();
+        }
+        let finished = run_once(["read", file.to_str().unwrap(), "--local", &local, "--health", "--json"]).unwrap();
+        assert!(finished.status.success(), "{:?}", finished.stderr);
+        finished.stdout
+    }
+}
+
+/// For how long windows were zero on the wire, in milliseconds.
+fn closed_ms(passages: &[Passage]) -> f64 {
+    let mut since: HashMap<u16, u64> = HashMap::new();
+    let mut ns = 0;
+    for (at, tcp) in arrived(passages).into_iter().filter(|(_, tcp)| tcp.flags & (SYN | FIN | RST) == 0) {
+        if tcp.window == 0 {
+            since.entry(tcp.port).or_insert(at);
+        } else {
+            ns += since.remove(&tcp.port).map_or(0, |since| at - since);
+        }
+    }
+    ns as f64 / 1e6
+}
+
+#[test]
+fn a_window_that_is_zero_counts_for_as_long_as_the_wire_has_it_so() {
+    const PAUSES: [u64; 4] = [30, 250, 700, 1_500];
+    for backend in Backend::BOTH {
+        in_time("zero window", || {
+            let lab = lab();
+            let agent = agent_with(&lab, backend, "metrics: [default, health]");
+            let captured = Captured::start(&lab);
+            let listener = lab.b.enter(|| TcpListener::bind((lab.b.v4, 0))).unwrap();
+            let address = listener.local_addr().unwrap();
+            // A reader that stops reading now and then, for longer each time, and twice as much is sent as it has room
+            // for.
+            let reader = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut buffer = vec![0; 1 << 20];
+                for pause in PAUSES {
+                    thread::sleep(Duration::from_millis(pause));
+                    let until = Instant::now() + 5 * RTT;
+                    while Instant::now() < until && stream.read(&mut buffer).unwrap() > 0 {}
+                }
+                while stream.read(&mut buffer).unwrap() > 0 {}
+            });
+            let mut near = connect(&lab.a, address).unwrap();
+            let writer = thread::spawn(move || {
+                let end = Instant::now() + Duration::from_secs(4);
+                while Instant::now() < end {
+                    near.write_all(&[0; 1 << 16]).unwrap();
+                }
+            });
+            writer.join().unwrap();
+            reader.join().unwrap();
+            let lines = agent.stop().unwrap().stdout;
+            let (ours, wire) = (sum(&lines, "zero_window_ms") as f64, closed_ms(&lab.path().passages()));
+            let read = sum(&captured.read(&lab), "zero_window_ms") as f64;
+            println!("{backend:?}: {ours} ms of zero window, {read} in a capture, {wire:.1} on the wire");
+            timely(is_complete(&lines), || "records were lost".to_owned())?;
+            assert!(wire > 1_000.0, "{backend:?}: only {wire} ms on the wire");
+            let is_near = |ms: f64| (ms - wire).abs() <= wire * 0.02 + 5.0;
+            timely(is_near(ours) && is_near(read), || {
+                format!("{backend:?}: {ours} and {read} ms, {wire} on the wire")
+            })?;
+            let each = lines
+                .iter()
+                .filter(|line| line.contains("\"peer\""))
+                .map(|line| sum(&[line.clone()], "zero_window_ms"));
+            let most = each.max().unwrap_or(0);
+            timely(most <= 1_200, || format!("{backend:?}: {most} ms of one connection in a second"))
+        });
+    }
+}
+
+#[test]
+fn acknowledgements_that_echo_congestion_are_all_counted() {
+    for backend in Backend::BOTH {
+        in_time("echoes", || {
+            let lab = lab();
+            for host in [&lab.a, &lab.b] {
+                host.namespace.sysctl("net/ipv4/tcp_ecn", "1").unwrap();
+            }
+            let agent = agent_with(&lab, backend, "metrics: [default, health]");
+            let marked = Impairment { mark: 0.02, seed: 9, ..Impairment::delay(RTT / 2) };
+            let captured = Captured::start(&lab);
+            // Both ways, so that some come with payload, of which one repeats the acknowledgement of another.
+            impair(&lab, marked.clone(), Impairment { seed: 10, ..marked });
+            let rounds = [(60_000, 200), (3_000, 60_000)];
+            let rounds = rounds.map(|(request, response)| Rounds { count: 1, request, response, ..Rounds::default() });
+            let (_servers, streams) = connections_for(&lab, &rounds);
+            while_driving(streams, || thread::sleep(TRAFFIC));
+            let lines = agent.stop().unwrap().stdout;
+            let came = arrived(&lab.path().passages());
+            let wire =
+                came.iter().filter(|(_, tcp)| tcp.flags & ECE != 0 && tcp.flags & (SYN | RST) == 0).count() as i64;
+            let (ours, marked) = (sum(&lines, "ece"), lab.path().counters(Way::AToB).marked);
+            let read = sum(&captured.read(&lab), "ece");
+            println!("{backend:?}: {ours} of {wire} echoes of {marked} marks; {read} in a capture");
+            timely(is_complete(&lines), || "records were lost".to_owned())?;
+            assert!(wire > 500 && marked > 100, "{backend:?}: {wire} echoes on the wire, {marked} marks");
+            assert_eq!([ours, read], [wire; 2], "{backend:?}");
+            Ok(())
+        });
+    }
+}
+
+/// From each request's arrival to the departure of the first of its response, in milliseconds, as the path saw it.
+fn served_ms(passages: &[Passage], to: SocketAddr) -> Vec<f64> {
+    let mut asked: HashMap<u16, (u64, u32)> = HashMap::new();
+    let mut all = Vec::new();
+    let mut ordered: Vec<&Passage> = passages.iter().collect();
+    // At the second host.
+    let at =
+        |passage: &Passage| if passage.way == Way::AToB { passage.arrived_ns.unwrap_or(0) } else { passage.left_ns };
+    ordered.sort_by_key(|passage| at(passage));
+    for passage in ordered {
+        let Some(tcp) = tcp(passage).filter(|tcp| tcp.len > 0) else { continue };
+        let port = u16::from_be_bytes([passage.head[34], passage.head[35]]);
+        if passage.way == Way::AToB {
+            asked.insert(tcp.port, (at(passage), tcp.seq.wrapping_add(tcp.len as u32)));
+        } else if port == to.port()
+            && let Some((came, end)) = asked.remove(&tcp.port)
+            && tcp.ack == end
+        {
+            all.push((at(passage) - came) as f64 / 1e6);
+        }
+    }
+    all
+}
+
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+#[test]
+fn responses_take_as_long_as_the_server_takes_with_their_acknowledgement_or_behind_it() {
+    // Longer than an acknowledgement is kept back, too: then it comes alone, and the response repeats it.
+    for (backend, delay) in [(Backend::Ebpf, 20), (Backend::Ebpf, 60), (Backend::Pcap, 60)] {
+        in_time("responses", || {
+            let lab = lab();
+            let agent = agent_with(&lab, backend, "metrics: [default, response], kernel_rtt: true");
+            let listener = lab.b.enter(|| TcpListener::bind((lab.b.v4, 0))).unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.set_nodelay(true).unwrap();
+                let mut request = [0; 100];
+                while stream.read_exact(&mut request).is_ok() {
+                    thread::sleep(Duration::from_millis(delay));
+                    stream.write_all(&[1; 3_000]).unwrap();
+                }
+            });
+            let rounds = Rounds { count: 40, request: 100, response: 3_000, pause: RTT / 2 };
+            let mut near = connect(&lab.a, address).unwrap();
+            rounds.drive(&mut near).unwrap();
+            drop(near);
+            server.join().unwrap();
+            let lines = agent.stop().unwrap().stdout;
+            let wire = served_ms(&lab.path().passages(), address);
+            let pairs = lines.iter().filter(|line| line.contains("\"response\""));
+            let pairs: Vec<Value> = pairs.map(|line| serde_json::from_str(line).unwrap()).collect();
+            let of = |pair: &Value, place: &str| pair.pointer(place).and_then(Value::as_f64).unwrap_or(f64::NAN);
+            let count: f64 = pairs.iter().map(|pair| of(pair, "/response/count")).sum();
+            let ours = median(pairs.iter().map(|pair| of(pair, "/response/p50_ms")).collect());
+            let theirs = median(wire.clone());
+            let hosts: Vec<f64> = pairs.iter().map(|pair| of(pair, "/kernel/host_ms")).collect();
+            println!(
+                "{backend:?}: {count} responses of {ours} ms; on the wire {} of {theirs}; host {hosts:?}",
+                wire.len()
+            );
+            assert_eq!((count as usize, wire.len()), (rounds.count, rounds.count), "{backend:?}, {delay} ms");
+            assert!(hosts.iter().any(|ms| *ms >= 0.0), "the kernel was asked");
+            timely((ours - theirs).abs() <= 0.5, || format!("{backend:?}: {ours} ms, and {theirs} on the wire"))
+        });
+    }
 }

@@ -49,6 +49,7 @@ pub(super) fn instructions(object: &[u8], settings: Settings) -> Result<Vec<(Str
         ("SIDES", (&[settings.sides][..], true)),
         // Any but those that mean never: the verifier leaves out what these switch off.
         ("REFRESH", (&250_u64.to_ne_bytes()[..], true)),
+        ("RESPONSES", (&[1][..], true)),
         ("WATERMARK", (&(1_u64 << 22).to_ne_bytes()[..], true)),
         ("PER_FLOW", (&settings.per_flow.to_ne_bytes()[..], true)),
         ("AYA_LOG_LEVEL", (&[settings.log_level][..], false)),

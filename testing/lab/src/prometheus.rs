@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,13 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use super::Host;
+use testing_support::setup;
 use testing_support::workspace::{capture, output};
 
 /// Where it listens.
 const LISTEN: &str = "127.0.0.1:9090";
+/// What OTLP's `/v1/metrics` is below.
+pub const OTLP: &str = "http://127.0.0.1:9090/api/v1/otlp";
 
 /// Ends when dropped.
 #[derive(Debug)]
@@ -30,14 +33,33 @@ impl<'h> Prometheus<'h> {
     ///
     /// The folder cannot be written to, or there is no Prometheus.
     pub fn start(host: &'h Host, folder: &Path, port: u16, rules: Option<&Path>) -> Result<Self> {
-        let config = folder.join("prometheus.yml");
         let rules: Vec<_> = rules.iter().map(|rules| rules.display().to_string()).collect();
         let text = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: {rules:?}\nscrape_configs:\n  \
              - {{job_name: go-metro, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}\n"
         );
+        Self::run(host, folder, &text, host.namespace.command("prometheus"))
+    }
+
+    /// Starts one that takes native histograms, classic ones beside them, and OTLP at [`OTLP`]; it scrapes these ports.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn with_native_histograms(host: &'h Host, folder: &Path, ports: &[u16]) -> Result<Self> {
+        let targets: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let text = format!(
+            "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - {{job_name: go-metro, \
+             scrape_classic_histograms: true, static_configs: [{{targets: {targets:?}}}]}}\n"
+        );
+        let mut command = host.namespace.command(setup::otlp_receiver().context("no Prometheus that takes OTLP")?);
+        command.arg("--enable-feature=native-histograms,otlp-write-receiver");
+        Self::run(host, folder, &text, command)
+    }
+
+    fn run(host: &'h Host, folder: &Path, text: &str, mut command: Command) -> Result<Self> {
+        let config = folder.join("prometheus.yml");
         fs::write(&config, text)?;
-        let mut command = host.namespace.command("prometheus");
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()));
         command.arg(format!("--web.listen-address={LISTEN}"));

@@ -457,9 +457,9 @@ fn a_receiver_of_otlp_adds_that_output_and_one_that_cannot_be_sent_to_only_a_dou
         ("{}", None, statsd),
         ("{otlp_endpoint: 'http://a:1'}", None, both),
         ("{}", Some("http://a:1"), both),
-        ("{outputs: statsd}", Some("http://a:1"), statsd),
+        ("{outputs: [statsd]}", Some("http://a:1"), statsd),
         ("{otlp_endpoint: 'http://a:1', outputs: [statsd]}", None, statsd),
-        ("{otlp_endpoint: 'http://a:1', prometheus_listen: '[::1]:1', outputs: otlp}", None, &both[1..]),
+        ("{otlp_endpoint: 'http://a:1', prometheus_listen: '[::1]:1', outputs: [otlp]}", None, &both[1..]),
         ("{}", Some("https://a:1"), statsd),
         // The file says where, the environment's URL is not used.
         ("{otlp_endpoint: 'http://a:1'}", Some("https://a:1"), both),

@@ -10,13 +10,10 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use super::Host;
-use testing_support::setup;
 use testing_support::workspace::{capture, output};
 
 /// Where it listens.
 const LISTEN: &str = "127.0.0.1:9090";
-/// What OTLP's `/v1/metrics` is below.
-pub const OTLP: &str = "http://127.0.0.1:9090/api/v1/otlp";
 
 /// Ends when dropped.
 #[derive(Debug)]
@@ -41,7 +38,7 @@ impl<'h> Prometheus<'h> {
         Self::run(host, folder, &text, host.namespace.command("prometheus"))
     }
 
-    /// Starts one that takes native histograms, classic ones beside them, and OTLP at [`OTLP`]; it scrapes these ports.
+    /// Starts one that takes native histograms from these ports.
     ///
     /// # Errors
     ///
@@ -49,11 +46,11 @@ impl<'h> Prometheus<'h> {
     pub fn with_native_histograms(host: &'h Host, folder: &Path, ports: &[u16]) -> Result<Self> {
         let targets: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let text = format!(
-            "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - {{job_name: go-metro, \
-             scrape_classic_histograms: true, static_configs: [{{targets: {targets:?}}}]}}\n"
+            "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - {{job_name: go-metro, static_configs: \
+             [{{targets: {targets:?}}}]}}\n"
         );
-        let mut command = host.namespace.command(setup::otlp_receiver().context("no Prometheus that takes OTLP")?);
-        command.arg("--enable-feature=native-histograms,otlp-write-receiver");
+        let mut command = host.namespace.command("prometheus");
+        command.arg("--enable-feature=native-histograms");
         Self::run(host, folder, &text, command)
     }
 

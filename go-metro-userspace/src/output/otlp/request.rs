@@ -243,7 +243,8 @@ fn of_the_agent(snapshot: &Snapshot) -> Vec<Metric> {
     let (own, kept) = (nanoseconds(snapshot.counters_began), nanoseconds(snapshot.series_began));
     let readings = metrics::readings(&snapshot.health).filter(|reading| reading.meta.is_sent);
     let of_pairs = metrics::read(Scraped::METRICS, &scraped);
-    readings.map(|reading| agent(&reading, own, at)).chain(of_pairs.map(|reading| agent(&reading, kept, at))).collect()
+    let all = readings.map(|reading| agent(&reading, own, at)).chain(of_pairs.map(|reading| agent(&reading, kept, at)));
+    all.filter(|metric| points(metric) > 0).collect()
 }
 
 fn agent(reading: &Reading, start: u64, at: u64) -> Metric {

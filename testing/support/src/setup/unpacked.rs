@@ -35,13 +35,14 @@ pub(super) const PROMETHEUS: Unpacked = Unpacked {
     programs: &["prometheus", "promtool"],
     is_static: false,
 };
-/// A Prometheus that takes OTLP, which those before 2.47 do not: Debian 12 has 2.42, Debian 13 has 2.53.
+/// What takes OTLP with its exponential histograms: Debian's builds of Prometheus leave that out, and Debian 12 has a
+/// VictoriaMetrics from before it.
 pub(super) const OTLP_RECEIVER: Unpacked = Unpacked {
-    name: "Prometheus with OTLP",
-    package: "prometheus",
-    directory: "prometheus-otlp",
+    name: "VictoriaMetrics",
+    package: "victoria-metrics",
+    directory: "victoria-metrics",
     suite: Some("trixie"),
-    programs: &["prometheus"],
+    programs: &["victoria-metrics"],
     is_static: false,
 };
 /// Installing the package would remove `busybox`, which most systems have instead.
@@ -106,10 +107,10 @@ pub fn prometheus_programs() -> PathBuf {
     PROMETHEUS.directory().join("usr/bin")
 }
 
-/// A Prometheus that takes OTLP.
+/// What takes OTLP.
 #[must_use]
 pub fn otlp_receiver() -> Option<PathBuf> {
-    OTLP_RECEIVER.program("prometheus")
+    OTLP_RECEIVER.program("victoria-metrics")
 }
 
 /// A busybox that needs no library.

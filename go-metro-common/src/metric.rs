@@ -24,6 +24,7 @@ pub enum Unit {
     Error,
     Event,
     Eviction,
+    Item,
     Message,
     Millisecond,
     Packet,
@@ -42,12 +43,34 @@ impl Unit {
             Self::Error => "error",
             Self::Event => "event",
             Self::Eviction => "eviction",
+            Self::Item => "item",
             Self::Message => "message",
             Self::Millisecond => "millisecond",
             Self::Packet => "packet",
             Self::Record => "record",
             Self::Sample => "sample",
             Self::Segment => "segment",
+        }
+    }
+}
+
+impl Unit {
+    /// As OpenTelemetry has it (UCUM): what is counted stands in braces.
+    pub const fn ucum(self) -> &'static str {
+        match self {
+            Self::Byte => "By",
+            Self::Connection => "{connection}",
+            Self::Device => "{device}",
+            Self::Error => "{error}",
+            Self::Event => "{event}",
+            Self::Eviction => "{eviction}",
+            Self::Item => "{item}",
+            Self::Message => "{message}",
+            Self::Millisecond => "ms",
+            Self::Packet => "{packet}",
+            Self::Record => "{record}",
+            Self::Sample => "{sample}",
+            Self::Segment => "{segment}",
         }
     }
 }

@@ -4,24 +4,16 @@
 //! smallest: always one that was measured, never a value between two. Rank 1 is the minimum and rank n the maximum.
 //!
 //! Up to [`SummaryLimits::kept_samples`](super::SummaryLimits) samples, all of them are held and quantiles are exact.
-//! Beyond that they come from a DDSketch (Masson, Rim, Lee: VLDB 2019), are within [`QUANTILE_ERROR`] of that sample
-//! and have three significant digits. Merging sketches adds their bins, so that several engines give what one would
-//! have given.
+//! Beyond that they come from a sketch, [`Exponential`], are within [`QUANTILE_ERROR`] of that sample and have three
+//! significant digits. Merging sketches adds their buckets, so that several engines give what one would have given.
 
 use serde::{Deserialize, Serialize};
-use sketches_ddsketch::{Config, DDSketch};
 
-use crate::{Histogram, Rtt};
+use crate::{Exponential, Histogram, Rtt};
 
-/// Largest relative error of a quantile that is not exact: the sketch's own, and that of rounding to three digits (at
-/// most 0.5 %).
+/// Largest relative error of a quantile that is not exact: the sketch's own (0.28 %), and that of rounding to three
+/// digits (at most 0.5 %).
 pub const QUANTILE_ERROR: f64 = 0.01;
-/// Relative accuracy of the sketch alone.
-const SKETCH_ACCURACY: f64 = 0.004;
-/// Most bins of a sketch: 4096 cover fourteen decades at 0.4 %, more than RTTs can span.
-const SKETCH_BINS: u32 = 4096;
-/// Smallest value that the sketch tells from zero: 1 ns, in milliseconds.
-const SKETCH_MIN_MS: f64 = 1e-6;
 
 /// A statistic of a series, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -61,10 +53,10 @@ pub(super) struct Distribution {
     beyond: Option<Box<Beyond>>,
 }
 
-/// All values of a series, in bins.
+/// All values of a series, in buckets.
 #[derive(Clone, Serialize, Deserialize)]
 struct Beyond {
-    sketch: DDSketch,
+    sketch: Exponential,
     // A viewer draws no fixed buckets.
     #[serde(skip)]
     histogram: Histogram,
@@ -78,31 +70,19 @@ impl std::fmt::Debug for Beyond {
 
 impl Beyond {
     fn of(values: &[Rtt]) -> Self {
-        let sketch = DDSketch::new(Config::new(SKETCH_ACCURACY, SKETCH_BINS, SKETCH_MIN_MS));
-        let mut beyond = Self { sketch, histogram: Histogram::default() };
+        let mut beyond = Self { sketch: Exponential::default(), histogram: Histogram::default() };
         values.iter().for_each(|rtt| beyond.add(*rtt));
         beyond
     }
 
     fn add(&mut self, rtt: Rtt) {
-        self.sketch.add(rtt.as_millis_f64());
+        self.sketch.add(rtt);
         self.histogram.add(rtt);
     }
 
     fn merge(&mut self, other: &Self) {
-        // Both were made with the same configuration, the only thing that can make a merge fail.
-        let merged = self.sketch.merge(&other.sketch);
-        debug_assert!(merged.is_ok(), "sketches of one configuration merge");
+        self.sketch.merge(&other.sketch);
         self.histogram.merge(&other.histogram);
-    }
-
-    /// The value of a rank, 1 to the number of values, in milliseconds.
-    fn at_rank(&self, rank: u64) -> Option<f64> {
-        // The sketch counts ranks from 0 and takes `floor(q * (n - 1))`: half a rank above is that rank whatever
-        // rounding does.
-        let most = (self.sketch.count() as f64 - 1.0).max(1.0);
-        let q = ((rank.saturating_sub(1) as f64 + 0.5) / most).min(1.0);
-        self.sketch.quantile(q).ok().flatten()
     }
 }
 
@@ -150,7 +130,7 @@ impl Distribution {
         let at = |q| match rank(q) {
             1 => least,
             last if last == count => most,
-            rank => beyond.at_rank(rank).unwrap_or(most).clamp(least, most),
+            rank => beyond.sketch.at_rank(rank).unwrap_or(most).clamp(least, most),
         };
         (quantiles.map(at), false)
     }
@@ -173,7 +153,7 @@ impl Distribution {
             // All ranks up to `low` are within the bound, none above `high` is.
             while low < high {
                 let middle = low + (high - low).div_ceil(2);
-                if beyond.at_rank(middle).unwrap_or(most).clamp(least, most) <= bound {
+                if beyond.sketch.at_rank(middle).unwrap_or(most).clamp(least, most) <= bound {
                     low = middle;
                 } else {
                     high = middle - 1;
@@ -212,6 +192,18 @@ impl Distribution {
                 let mut histogram = Histogram::default();
                 self.kept.values.iter().for_each(|rtt| histogram.add(*rtt));
                 histogram
+            }
+        }
+    }
+
+    /// How many values there were in each bucket of the sketch, whether or not quantiles come from that.
+    pub(super) fn exponential(&self) -> Exponential {
+        match &self.beyond {
+            Some(beyond) => beyond.sketch.clone(),
+            None => {
+                let mut sketch = Exponential::default();
+                self.kept.values.iter().for_each(|rtt| sketch.add(*rtt));
+                sketch
             }
         }
     }

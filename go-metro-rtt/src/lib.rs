@@ -67,8 +67,8 @@
 //! ```
 //!
 //! Order of modules: `batch` → `engine` → `hashed`, `merge` → `table` → `exchange`, `ledger` → `summary` →
-//! `distribution`, `flow`, `index` → `early`, `grouping`, `histogram`, `outstanding` → `key`, `ports`, `sample`,
-//! `shard` → `health`, `labels`, `place`, `zero_window` → `segment` → `seq`, `time`.
+//! `distribution`, `flow`, `index` → `early`, `exponential`, `grouping`, `histogram`, `outstanding` → `key`, `ports`,
+//! `sample`, `shard` → `health`, `labels`, `place`, `zero_window` → `segment` → `seq`, `time`.
 
 #![forbid(unsafe_code)]
 
@@ -77,6 +77,7 @@ mod distribution;
 mod early;
 mod engine;
 mod exchange;
+mod exponential;
 mod flow;
 mod grouping;
 mod hashed;
@@ -105,6 +106,7 @@ pub use go_metro_common::segment::{Bits, Direction, Payload, SegmentHeader, Segm
 pub use batch::Batch;
 pub use distribution::{Figure, QUANTILE_ERROR};
 pub use engine::{Engine, EngineConfig, EngineCounters};
+pub use exponential::Exponential;
 pub use grouping::{GroupOf, Grouping};
 pub use health::{By, Cause, Connect, PeerHealth, Role};
 pub use histogram::{Buckets, Histogram};

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::distribution::{Distribution, Figure};
 use crate::health::PeerHealth;
 use crate::place::Place;
-use crate::{Addr, FlowKey, Histogram, Kind, Label, Response, Rtt, Sample, Side};
+use crate::{Addr, Exponential, FlowKey, Histogram, Kind, Label, Response, Rtt, Sample, Side};
 
 /// What names a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -204,6 +204,11 @@ impl Stats {
     /// How many samples were in each of the fixed buckets.
     pub fn histogram(&self) -> Histogram {
         self.distribution.histogram()
+    }
+
+    /// How many samples were in each bucket of the sketch: exactly, however many there were.
+    pub fn exponential(&self) -> Exponential {
+        self.distribution.exponential()
     }
 
     /// The samples kept: all of them; or, when there were too many, an even choice if the limits ask for one.

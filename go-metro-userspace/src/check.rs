@@ -1,6 +1,7 @@
 //! `go-metro check`: what would keep it from running, one line each, with the remedy.
 
 mod capabilities;
+mod otlp;
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
@@ -95,6 +96,7 @@ pub(crate) fn run(options: &CheckOptions, environment: Environment<'_>, out: &mu
         groups(config, &mut findings);
         statsd(config, &mut findings);
         prometheus(config, &mut findings);
+        findings.extend(otlp::findings(config));
         running(config, &mut findings);
     }
     // The reader may go away; the exit status still says it.

@@ -165,7 +165,7 @@ fn histogram_quantile(page: &str, q: f64) -> f64 {
 fn page(samples: &[u64], summary: &PairSummary) {
     let sink = Prometheus::new(2, Buckets::Fine);
     sink.report(&report(pair(summary.clone())));
-    let mut text = Arc::new(sink.exposition().encode(Format::Classic).unwrap()).text();
+    let mut text = Arc::new(sink.exposition().encode(Format::Classic).unwrap()).plain();
     let pieces: Vec<_> = std::iter::from_fn(|| text.next_piece().unwrap()).collect();
     let page = String::from_utf8(pieces.concat()).unwrap();
     let gauge = |name: &str, quantile: &str| {

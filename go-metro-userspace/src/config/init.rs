@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::declaration::settings;
 use super::group_by::GroupBy;
 use super::kinds::{
-    Bytes, Keys, List, Listen, Number, OneOrMore, Optional, Path, PathOrOff, PortList, ServerHost, SocketPath, Text,
-    Time, YesNo,
+    Bytes, Keys, List, Listen, Number, OneOrMore, Optional, OtlpEndpoint, Path, PathOrOff, PortList, ServerHost,
+    SocketPath, Text, Time, YesNo,
 };
+use super::otlp::{self, Otlp};
 use super::section::Reader;
 use super::thinning::{PerFlow, Thinning};
 use super::words::{
@@ -50,7 +51,8 @@ settings! {
         /// A Unix datagram socket instead of statsd_ip and statsd_port.
         pub(crate) statsd_socket: Optional<SocketPath> = None, example "/var/run/datadog/dsd.socket", on_reload Apply;
 
-        /// Where results go when --output does not say. If not set: statsd, and prometheus if prometheus_listen is set.
+        /// Where results go when --output does not say. If not set: statsd, prometheus if prometheus_listen is set, and
+        /// otlp if otlp_endpoint is.
         pub outputs: OneOrMore<FileOutput> = vec![Output::Statsd], on_reload Apply;
 
         /// The metrics that DogStatsD gets, to leave out those that are not wanted: rtt (the last sample), rtt.avg,
@@ -69,6 +71,20 @@ settings! {
         /// is at most that far off there; below and above they are 1, 2 and 5 of each decade. coarse: 15 (1, 2, 5 of
         /// each decade), for many pairs: each bucket is a series for each pair.
         pub prometheus_buckets: Word<BucketsWanted> = BucketsWanted::Fine, on_reload Apply;
+
+        /// URL of an OTLP receiver, to which metrics are posted as protocol buffers over HTTP; adds that output.
+        /// /v1/metrics is appended. If not set: OpenTelemetry's variables (OTEL_EXPORTER_OTLP_ENDPOINT and its kin).
+        /// docs/otlp.md.
+        pub otlp_endpoint: Optional<OtlpEndpoint> = None,
+            example "http://127.0.0.1:4318",
+            environment [
+                "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS",
+                "OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_TIMEOUT",
+                "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_COMPRESSION",
+                "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "OTEL_EXPORTER_OTLP_PROTOCOL",
+                "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"
+            ],
+            on_reload Apply;
 
         /// Unix socket for `go-metro status` and `go-metro top`, or `off`. Readable and writable for root's group.
         pub status_socket: PathOrOff = Some(STATUS_SOCKET.into()), on_reload ApplyIfWritable;
@@ -205,6 +221,10 @@ settings! {
         pub statsd: Statsd = Statsd::Unix(PathBuf::new());
         /// What named it.
         pub statsd_origin: Origin = Origin::Default;
+        /// The OTLP receiver; or why none can be sent to, which matters where that output is wanted.
+        pub otlp: Result<Otlp, String> = Err(String::new());
+        /// Why the environment's OTLP receiver is not sent to, though the file leaves it to the environment.
+        pub otlp_ignored: Option<String> = None;
     }
 }
 
@@ -274,6 +294,16 @@ impl Config {
                 environment::statsd(file, (&self.statsd_ip, self.statsd_port), env)?
             }
         };
+        self.otlp = otlp::settings(self.otlp_endpoint.as_ref(), env);
+        if !is_set("outputs") {
+            let is_named = otlp::is_named(env);
+            match &self.otlp {
+                // What other programs of this host are told in their environment does not keep this one from starting.
+                Err(why) if self.otlp_endpoint.is_none() => self.otlp_ignored = is_named.then(|| why.clone()),
+                _ if self.otlp_endpoint.is_some() || is_named => self.outputs.push(Output::Otlp),
+                _ => {}
+            }
+        }
         if !is_set("log_file") {
             self.log_file = environment::log_file(env).unwrap_or(self.log_file);
         }
@@ -304,6 +334,13 @@ impl Config {
                      measured"
                 ),
                 fix: "leave `idle_ttl` out, for 300 s, or set it to 1 s or more",
+            });
+        }
+        if let Some(why) = &self.otlp_ignored {
+            doubts.push(Doubt {
+                subject: "otlp",
+                what: format!("nothing is sent by OTLP: {why}"),
+                fix: "correct the variable, set `otlp_endpoint`, or name `outputs`",
             });
         }
         if self.wants(MetricName::Health) && self.idle_ttl < self.connect_timeout {

@@ -3,7 +3,7 @@
 //! [`init`] and [`instance`] declare the file's two sections, key by key ([`declaration`]); all else follows from that:
 //! [`section`] reads them into values that [`kinds`] keeps from being bad, [`schema`], [`example`] and
 //! [`mod@reference`] describe them. Whatever is wrong is noted with its [`place`], and all of it makes one [`error`].
-//! [`environment`] is what Datadog's clients take from theirs.
+//! [`environment`] is what Datadog's clients take from theirs, [`otlp`] what OpenTelemetry's exporters do.
 
 mod argument;
 mod declaration;
@@ -16,6 +16,7 @@ mod host;
 mod init;
 mod instance;
 mod kinds;
+mod otlp;
 mod place;
 mod reference;
 mod schema;
@@ -47,6 +48,7 @@ pub use host::{MAPPED_BITS, network, split_port};
 pub(crate) use init::key;
 pub use init::{Config, Doubt, STATUS_SOCKET};
 pub use instance::{Instance, Sampling};
+pub use otlp::{Otlp, OtlpUrl};
 pub use reference::reference;
 pub use schema::schema;
 pub use selector::{InvalidSelector, Selector};

@@ -445,6 +445,36 @@ fn the_environment_speaks_where_the_file_is_silent() {
 }
 
 #[test]
+fn a_receiver_of_otlp_adds_that_output_and_one_that_cannot_be_sent_to_only_a_doubt() {
+    const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let of = |init: &str, url: Option<&str>| {
+        let text = format!("init_config: {init}\ninstances: [{{interface: lo, ips: ['::1']}}]\n");
+        let env = |name: &str| url.filter(|_| name == ENDPOINT).map(str::to_owned);
+        Config::parse(&text, Path::new("c"), &env)
+    };
+    let (statsd, both) = (&[Output::Statsd][..], &[Output::Statsd, Output::Otlp][..]);
+    for (init, url, outputs) in [
+        ("{}", None, statsd),
+        ("{otlp_endpoint: 'http://a:1'}", None, both),
+        ("{}", Some("http://a:1"), both),
+        ("{outputs: [statsd]}", Some("http://a:1"), statsd),
+        ("{otlp_endpoint: 'http://a:1', outputs: [statsd]}", None, statsd),
+        ("{otlp_endpoint: 'http://a:1', prometheus_listen: '[::1]:1', outputs: [otlp]}", None, &both[1..]),
+        ("{}", Some("https://a:1"), statsd),
+        // The file says where, the environment's URL is not used.
+        ("{otlp_endpoint: 'http://a:1'}", Some("https://a:1"), both),
+    ] {
+        let config = of(init, url).unwrap();
+        assert_eq!(config.outputs, outputs, "{init} {url:?}");
+        let is_ignored = init == "{}" && url == Some("https://a:1");
+        let doubts = config.doubts();
+        assert_eq!(doubts.iter().any(|doubt| doubt.subject == "otlp"), is_ignored, "{doubts:?}");
+    }
+    let fault = of("{otlp_endpoint: 'https://a:1'}", None).unwrap_err().to_string();
+    assert!(fault.contains("c:1: init_config.otlp_endpoint: `https://a:1` needs TLS"), "{fault}");
+}
+
+#[test]
 fn a_url_in_the_environment_names_either_socket() {
     let with = |url: &'static str| {
         let env = move |name: &str| (name == "DD_DOGSTATSD_URL").then(|| url.to_owned());

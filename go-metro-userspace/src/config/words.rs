@@ -179,6 +179,8 @@ pub enum Output {
     Statsd,
     /// A page that Prometheus scrapes
     Prometheus,
+    /// Metrics for an OpenTelemetry collector, or what else takes OTLP
+    Otlp,
     /// JSON lines on standard output
     Json,
     /// A table on standard output: live on a terminal
@@ -203,7 +205,7 @@ impl Output {
     pub const fn may_stand_in_a_file(self) -> bool {
         match self {
             Self::Table => false,
-            Self::Statsd | Self::Prometheus | Self::Json => true,
+            Self::Statsd | Self::Prometheus | Self::Otlp | Self::Json => true,
         }
     }
 
@@ -211,7 +213,7 @@ impl Output {
     pub const fn is_watched(self) -> bool {
         match self {
             Self::Json | Self::Table => true,
-            Self::Statsd | Self::Prometheus => false,
+            Self::Statsd | Self::Prometheus | Self::Otlp => false,
         }
     }
 
@@ -219,7 +221,7 @@ impl Output {
     pub const fn is_on_stdout(self) -> bool {
         match self {
             Self::Json | Self::Table => true,
-            Self::Statsd | Self::Prometheus => false,
+            Self::Statsd | Self::Prometheus | Self::Otlp => false,
         }
     }
 
@@ -227,7 +229,7 @@ impl Output {
     pub const fn takes_samples(self) -> bool {
         match self {
             Self::Json => true,
-            Self::Statsd | Self::Prometheus | Self::Table => false,
+            Self::Statsd | Self::Prometheus | Self::Otlp | Self::Table => false,
         }
     }
 
@@ -235,7 +237,7 @@ impl Output {
     pub const fn is_scraped(self) -> bool {
         match self {
             Self::Prometheus => true,
-            Self::Statsd | Self::Json | Self::Table => false,
+            Self::Statsd | Self::Otlp | Self::Json | Self::Table => false,
         }
     }
 
@@ -243,7 +245,7 @@ impl Output {
     pub const fn is_added_up(self) -> bool {
         match self {
             Self::Statsd => true,
-            Self::Prometheus | Self::Json | Self::Table => false,
+            Self::Prometheus | Self::Otlp | Self::Json | Self::Table => false,
         }
     }
 }

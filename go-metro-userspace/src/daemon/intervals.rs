@@ -172,6 +172,7 @@ impl Daemon {
             process_lookups: self.owners.counts(),
             memory_bytes: resident_bytes(),
             send_errors: self.outputs.send_errors(),
+            otlp_lost: self.outputs.otlp_lost(),
             happened: Events {
                 log_lines_lost: crate::logging::lines_lost(),
                 notifications_lost: self.service.lost(),

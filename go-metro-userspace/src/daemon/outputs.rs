@@ -3,7 +3,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 
@@ -18,6 +18,10 @@ pub(super) struct Outputs {
     each: Vec<(Output, Box<dyn Sink>)>,
     /// A reader closed its pipe.
     closed: Arc<Notify>,
+    /// When the daemon's own counters began.
+    started: SystemTime,
+    /// The errors of those that a reload ended, so that what is counted only grows.
+    ended: Vec<(Output, u64)>,
 }
 
 /// The outputs of a configuration that is not in force yet: open, or `None` for one that goes on as it is.
@@ -29,7 +33,8 @@ const LAST_REPORTS: Duration = Duration::from_secs(5);
 impl Outputs {
     /// Opens them; those of a file's report are asked nothing, and scraped by nobody.
     pub(super) fn open(wanted: &[Output], config: &Config, asks: Option<&Asks>) -> Result<Self, OpenError> {
-        let mut outputs = Self { each: Vec::new(), closed: Arc::default() };
+        let mut outputs =
+            Self { each: Vec::new(), closed: Arc::default(), started: SystemTime::now(), ended: Vec::new() };
         for output in wanted.iter().filter(|output| !output.is_scraped() || asks.is_some()) {
             outputs.each.push((*output, outputs.opened(*output, config, asks)?));
         }
@@ -37,7 +42,8 @@ impl Outputs {
     }
 
     fn opened(&self, output: Output, config: &Config, asks: Option<&Asks>) -> Result<Box<dyn Sink>, OpenError> {
-        output::open(output, config, &Surroundings { closed: &self.closed, serve: &serve(asks) })
+        let (closed, started) = (&self.closed, self.started);
+        output::open(output, config, &Surroundings { closed, started, serve: &serve(asks) })
     }
 
     /// Opens what another configuration wants and is not open, or cannot follow it as it is, and prepares the rest, so
@@ -58,7 +64,8 @@ impl Outputs {
         let opened: Vec<_> = opened.collect::<Result<_, OpenError>>()?;
         for (output, sink) in &mut self.each {
             if opened.iter().any(|(its, opened)| its == output && opened.is_none()) {
-                sink.prepare(new, &Surroundings { closed: &self.closed, serve: &serve(Some(asks)) })?;
+                let (closed, started) = (&self.closed, self.started);
+                sink.prepare(new, &Surroundings { closed, started, serve: &serve(Some(asks)) })?;
             }
         }
         Ok(Reopened(opened))
@@ -67,7 +74,8 @@ impl Outputs {
     /// Has those that [`Self::reopen`] prepared follow the configuration in force again, as the other one is refused.
     pub(super) fn go_back(&mut self, config: &Config, asks: &Asks) {
         for (output, sink) in &mut self.each {
-            let back = sink.prepare(config, &Surroundings { closed: &self.closed, serve: &serve(Some(asks)) });
+            let (closed, started) = (&self.closed, self.started);
+            let back = sink.prepare(config, &Surroundings { closed, started, serve: &serve(Some(asks)) });
             let _ = back.inspect_err(|error| tracing::warn!("{}: {error}", output.name()));
         }
     }
@@ -81,15 +89,26 @@ impl Outputs {
             let before = place.map(|place| old.remove(place).1);
             match (sink, before) {
                 (Some(sink), before) => {
-                    before.into_iter().for_each(end);
+                    before.into_iter().for_each(|before| self.end(output, before));
                     self.each.push((output, sink));
                 }
                 (None, Some(before)) => self.each.push((output, before)),
                 (None, None) => {}
             }
         }
-        old.into_iter().for_each(|(_, sink)| end(sink));
+        old.into_iter().for_each(|(output, sink)| self.end(output, sink));
         self.each.iter_mut().for_each(|(_, sink)| sink.follow(new));
+    }
+
+    /// Ends an output beside the loop, which does not wait for what is still queued.
+    fn end(&mut self, output: Output, sink: Box<dyn Sink>) {
+        match self.ended.iter_mut().find(|(its, _)| *its == output) {
+            Some((_, errors)) => *errors += sink.errors(),
+            None => self.ended.push((output, sink.errors())),
+        }
+        if threads::spawn("last-reports", move || sink.finish(LAST_REPORTS)).is_err() {
+            threads::forgo("last-reports");
+        }
     }
 
     /// Hands a report to each.
@@ -103,8 +122,11 @@ impl Outputs {
     }
 
     /// Sends what is still queued, within this time.
-    pub(super) fn finish(self, limit: Duration) {
+    pub(super) fn finish(mut self, limit: Duration) {
         let deadline = Instant::now() + limit;
+        // What waits for an answer comes last, as it is being sent meanwhile: a receiver that does not answer takes no
+        // time of the others.
+        self.each.sort_by_key(|(output, _)| *output == Output::Otlp);
         for (_, sink) in self.each {
             sink.finish(deadline.saturating_duration_since(Instant::now()));
         }
@@ -125,9 +147,20 @@ impl Outputs {
         })
     }
 
-    /// What could not be sent.
+    /// What could not be sent, but by OTLP.
     pub(super) fn send_errors(&self) -> u64 {
-        self.each.iter().map(|(_, sink)| sink.errors()).sum()
+        self.errors(|output| output != Output::Otlp)
+    }
+
+    /// Data points that OTLP did not deliver.
+    pub(super) fn otlp_lost(&self) -> u64 {
+        self.errors(|output| output == Output::Otlp)
+    }
+
+    fn errors(&self, of: fn(Output) -> bool) -> u64 {
+        let now = self.each.iter().filter(|(output, _)| of(*output)).map(|(_, sink)| sink.errors());
+        let before = self.ended.iter().filter(|(output, _)| of(*output)).map(|(_, errors)| *errors);
+        now.chain(before).sum()
     }
 
     /// What they are, for the status.
@@ -146,12 +179,5 @@ fn serve(asks: Option<&Asks>) -> impl Fn(TcpListener, Arc<Exposition>) -> io::Re
     move |listener, page| {
         let asks = asks.ok_or_else(|| io::Error::other("nobody scrapes a file's report"))?;
         Ok(Box::new(server::tcp(listener, page, asks)?))
-    }
-}
-
-/// Ends an output beside the loop, which does not wait for what is still queued.
-fn end(sink: Box<dyn Sink>) {
-    if threads::spawn("last-reports", move || sink.finish(LAST_REPORTS)).is_err() {
-        threads::forgo("last-reports");
     }
 }

@@ -3,8 +3,8 @@
 use go_metro_common::metric::{Kind, Meta, Unit};
 use serde::Serialize;
 
-use super::pair::{self, PairMetric, PeerMetric, Value};
-use super::{BUILD, Scraped, declared, dogstatsd_name, json_name, prometheus_name};
+use super::pair::{self, PairMetric, PeerMetric, Value, otlp_attribute};
+use super::{BUILD, Scraped, declared, dogstatsd_name, json_name, otlp_name, prometheus_name};
 
 /// A number, with its names in all outputs.
 #[derive(Debug, Serialize)]
@@ -19,6 +19,14 @@ pub struct Listed {
     pub prometheus: Option<String>,
     /// Prometheus's type.
     pub prometheus_type: &'static str,
+    /// OpenTelemetry's name.
+    pub otlp: Option<String>,
+    /// What it is there.
+    pub otlp_type: &'static str,
+    /// Its unit there.
+    pub otlp_unit: &'static str,
+    /// The attributes that separate its parts there.
+    pub otlp_attributes: Vec<&'static str>,
     /// The name in JSON lines.
     pub json: Option<String>,
     /// The place in the status document.
@@ -44,6 +52,7 @@ pub fn all() -> Vec<Listed> {
     let build = Listed {
         prometheus: Some(format!("{name}_info")),
         prometheus_type: "info",
+        otlp: None,
         help: help.to_owned(),
         key,
         ..own(&Scraped::METRICS[0].meta)
@@ -67,6 +76,10 @@ fn of_pair(metric: &PairMetric) -> Listed {
         is_distribution: is_histogram,
         prometheus: metric.prometheus.map(|name| format!("{name}_seconds")),
         prometheus_type: if is_histogram { "histogram" } else { "gauge" },
+        otlp: metric.otlp.map(str::to_owned),
+        otlp_type: if is_histogram { "exponential histogram" } else { "gauge" },
+        otlp_unit: "s",
+        otlp_attributes: Vec::new(),
         json: None,
         status: None,
         datadog_type: "gauge",
@@ -85,6 +98,10 @@ fn of_peer(metric: &PeerMetric) -> Listed {
         is_distribution: false,
         prometheus: Some(metric.prometheus_name() + if metric.is_time() { "_seconds_total" } else { "_total" }),
         prometheus_type: "counter",
+        otlp: Some(metric.otlp.to_owned()),
+        otlp_type: "sum",
+        otlp_unit: metric.unit.ucum(),
+        otlp_attributes: keys(metric.keys).map(otlp_attribute).collect(),
         json: None,
         status: None,
         datadog_type: "count",
@@ -97,6 +114,7 @@ fn of_peer(metric: &PeerMetric) -> Listed {
 }
 
 fn own(meta: &'static Meta) -> Listed {
+    let otlp_type = if meta.kind == Kind::Counter { "sum" } else { "gauge" };
     let (datadog_type, prometheus_type, end) = match (meta.kind, meta.unit) {
         (Kind::Counter, _) => ("count", "counter", "_total"),
         (Kind::Gauge, Unit::Byte) => ("gauge", "gauge", "_bytes"),
@@ -108,6 +126,10 @@ fn own(meta: &'static Meta) -> Listed {
         is_distribution: false,
         prometheus: meta.is_sent.then(|| prometheus_name(meta) + end),
         prometheus_type,
+        otlp: meta.is_sent.then(|| otlp_name(meta)),
+        otlp_type,
+        otlp_unit: meta.unit.ucum(),
+        otlp_attributes: keys(meta.key).collect(),
         json: json_name(meta),
         status: Some(meta.status).filter(|place| !place.is_empty()),
         datadog_type,
@@ -117,4 +139,9 @@ fn own(meta: &'static Meta) -> Listed {
         key: meta.key,
         labels: meta.labels,
     }
+}
+
+/// One by one.
+fn keys(list: &'static str) -> impl Iterator<Item = &'static str> {
+    list.split(", ").filter(|key| !key.is_empty())
 }

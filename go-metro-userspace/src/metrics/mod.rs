@@ -250,6 +250,8 @@ pub struct Health {
     pub interfaces: u64,
     /// What the outputs could not send; in a report, up to the one before it.
     pub send_errors: u64,
+    /// Data points that OTLP did not deliver; in a report, up to the one before it.
+    pub otlp_lost: u64,
     /// Connections whose processes were looked up, indexed by [`Lookup`].
     pub process_lookups: [u64; Lookup::COUNT],
     /// What happened to the daemon.
@@ -279,6 +281,14 @@ const HEALTH: &[Metric<Health>] = &[
             .json(Json::Absent)
             .status("drops.send_errors", Text::Always("not sent")),
         value: |health, _| health.send_errors,
+    },
+    Metric {
+        meta: count("otlp_lost", Unit::Item)
+            .bad()
+            .help("Data points that no OTLP receiver took.")
+            .json(Json::Absent)
+            .status("drops.otlp_lost", Text::IfAny("data points not taken by OTLP")),
+        value: |health, _| health.otlp_lost,
     },
     Metric {
         meta: count("process_lookups", Unit::Connection)
@@ -312,12 +322,12 @@ const HEALTH: &[Metric<Health>] = &[
     },
 ];
 
-/// What Prometheus alone is shown: how many pairs its page has.
+/// What Prometheus and OTLP alone are shown: how many pairs they have.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scraped {
-    /// Host pairs on the page.
+    /// Host pairs kept apart.
     pub pairs: u64,
-    /// Host pairs that were on it.
+    /// Host pairs that were forgotten.
     pub expired: u64,
 }
 
@@ -389,6 +399,11 @@ pub fn declared() -> impl Iterator<Item = &'static Meta> {
 /// What DogStatsD calls it.
 pub fn dogstatsd_name(meta: &Meta) -> String {
     format!("{DOGSTATSD_PREFIX}{}", meta.name)
+}
+
+/// What OpenTelemetry calls it.
+pub fn otlp_name(meta: &Meta) -> String {
+    dogstatsd_name(meta)
 }
 
 /// What Prometheus calls it, without the end that says unit or kind.

@@ -1,4 +1,8 @@
 //! The metrics of a host pair: names, units and values, for every output.
+//!
+//! OpenTelemetry's names are those of the proposal `system.network.tcp.*` (semantic-conventions issue 3682, in
+//! development) where it has one: `rtt`, `handshake.duration`, `retransmits`, `resets` and the attributes
+//! `network.tcp.retransmit.type` and `network.tcp.handshake.role`. The others are in its manner.
 
 use go_metro_common::metric::Unit;
 use go_metro_rtt::{By, Cause, Connect, PairSummary, PeerHealth, Role, Rtt, Stats};
@@ -73,6 +77,8 @@ pub struct PairMetric {
     pub dogstatsd: Option<(MetricName, &'static str)>,
     /// Prometheus's name, without the unit at its end.
     pub prometheus: Option<&'static str>,
+    /// OpenTelemetry's name.
+    pub otlp: Option<&'static str>,
     /// What it means, without a full stop.
     pub help: &'static str,
     /// Where it comes from.
@@ -112,54 +118,63 @@ pub const ALL: &[PairMetric] = &[
     PairMetric {
         dogstatsd: Some((MetricName::Last, "system.net.tcp.rtt")),
         prometheus: Some("go_metro_tcp_rtt_last"),
+        otlp: Some("system.network.tcp.rtt.last"),
         help: "Last RTT sample of the interval",
         value: Value::Data(|stats| Some(stats.last().as_millis_f64())),
     },
     PairMetric {
         dogstatsd: Some((MetricName::Average, "system.net.tcp.rtt.avg")),
         prometheus: None,
+        otlp: None,
         help: "Mean of the interval's RTT samples, or their smoothed RTT where `average: smoothed` is set",
         value: Value::Data(|stats| Some(stats.average_ms())),
     },
     PairMetric {
         dogstatsd: Some((MetricName::Jitter, "system.net.tcp.rtt.jitter")),
         prometheus: Some("go_metro_tcp_rtt_jitter"),
+        otlp: Some("system.network.tcp.rtt.jitter"),
         help: "Mean absolute difference of successive RTT samples of the interval",
         value: Value::Data(Stats::jitter_ms),
     },
     PairMetric {
         dogstatsd: Some((MetricName::Min, "system.net.tcp.rtt.min")),
         prometheus: Some("go_metro_tcp_rtt_min"),
+        otlp: Some("system.network.tcp.rtt.min"),
         help: "Least RTT sample of the interval",
         value: Value::Data(|stats| Some(stats.min().as_millis_f64())),
     },
     PairMetric {
         dogstatsd: Some((MetricName::Max, "system.net.tcp.rtt.max")),
         prometheus: Some("go_metro_tcp_rtt_max"),
+        otlp: Some("system.network.tcp.rtt.max"),
         help: "Largest RTT sample of the interval",
         value: Value::Data(|stats| Some(stats.max().as_millis_f64())),
     },
     PairMetric {
         dogstatsd: Some((MetricName::Distribution, "system.net.tcp.rtt.dist")),
         prometheus: Some("go_metro_tcp_rtt"),
+        otlp: Some("system.network.tcp.rtt"),
         help: "Every RTT sample",
         value: Value::EachSample,
     },
     PairMetric {
         dogstatsd: Some((MetricName::Connect, "system.net.tcp.rtt.connect")),
         prometheus: Some("go_metro_tcp_connect"),
+        otlp: Some("system.network.tcp.handshake.duration"),
         help: "The round-trip time of every TCP handshake",
         value: Value::EachHandshake,
     },
     PairMetric {
         dogstatsd: None,
         prometheus: Some("go_metro_tcp_rtt_quantile"),
+        otlp: None,
         help: "Quantiles of the RTT samples of the interval",
         value: Value::Quantiles,
     },
     PairMetric {
         dogstatsd: Some((MetricName::Kernel, "system.net.tcp.rtt.kernel")),
         prometheus: Some("go_metro_kernel_srtt"),
+        otlp: Some("system.network.tcp.kernel.srtt"),
         help: "Mean smoothed RTT that the kernel keeps for this host's own sockets of the pair. Needs `kernel_rtt: \
             true`",
         value: Value::Kernel(|kernel| Some(kernel.srtt_ms())),
@@ -167,18 +182,21 @@ pub const ALL: &[PairMetric] = &[
     PairMetric {
         dogstatsd: Some((MetricName::Kernel, "system.net.tcp.rtt.kernel.min")),
         prometheus: Some("go_metro_kernel_rtt_min"),
+        otlp: Some("system.network.tcp.kernel.rtt.min"),
         help: "Least RTT that the kernel knows of this host's own sockets of the pair. Needs `kernel_rtt: true`",
         value: Value::Kernel(KernelRtt::min_ms),
     },
     PairMetric {
         dogstatsd: Some((MetricName::Base, "system.net.tcp.rtt.base")),
         prometheus: Some("go_metro_tcp_rtt_base"),
+        otlp: Some("system.network.tcp.rtt.base"),
         help: "Lowest RTT of the last ten minutes, handshakes among them. Needs `metrics: [default, base]`",
         value: Value::Base(|base, _| Some(base.as_millis_f64())),
     },
     PairMetric {
         dogstatsd: Some((MetricName::Base, "system.net.tcp.rtt.queueing")),
         prometheus: Some("go_metro_tcp_rtt_queueing"),
+        otlp: Some("system.network.tcp.rtt.queueing"),
         help: "Median RTT of the interval less the lowest of the last ten minutes: what queues add, and \
             receivers that keep acknowledgements back. Needs `metrics: [default, base]`",
         value: Value::Base(queueing_ms),
@@ -219,6 +237,8 @@ pub type Labelled = (Vec<(&'static str, &'static str)>, u64);
 pub struct PeerMetric {
     /// `system.net.tcp.peer.` in front gives the name in DogStatsD, `go_metro_tcp_peer_` that in Prometheus.
     pub name: &'static str,
+    /// OpenTelemetry's name.
+    pub otlp: &'static str,
     /// What it counts.
     pub unit: Unit,
     /// Whether more of it is worse.
@@ -235,6 +255,7 @@ pub struct PeerMetric {
 pub const PEER: &[PeerMetric] = &[
     PeerMetric {
         name: "segments",
+        otlp: "system.network.tcp.segments",
         unit: Unit::Segment,
         is_bad: false,
         help: "Segments with payload that were sent, those that were sent again among them",
@@ -243,6 +264,7 @@ pub const PEER: &[PeerMetric] = &[
     },
     PeerMetric {
         name: "bytes",
+        otlp: "system.network.tcp.io",
         unit: Unit::Byte,
         is_bad: false,
         help: "Payload in them",
@@ -251,6 +273,7 @@ pub const PEER: &[PeerMetric] = &[
     },
     PeerMetric {
         name: "retransmits",
+        otlp: "system.network.tcp.retransmits",
         unit: Unit::Segment,
         is_bad: true,
         help: "Segments that were sent again",
@@ -262,6 +285,7 @@ pub const PEER: &[PeerMetric] = &[
     },
     PeerMetric {
         name: "spurious_retransmits",
+        otlp: "system.network.tcp.spurious_retransmits",
         unit: Unit::Segment,
         is_bad: true,
         help: "Segments that were sent again although the receiver had them",
@@ -270,6 +294,7 @@ pub const PEER: &[PeerMetric] = &[
     },
     PeerMetric {
         name: "connects",
+        otlp: "system.network.tcp.connection.attempts",
         unit: Unit::Connection,
         is_bad: false,
         help: "Attempts to connect, by what came of them and which part the local end had",
@@ -284,6 +309,7 @@ pub const PEER: &[PeerMetric] = &[
     },
     PeerMetric {
         name: "resets",
+        otlp: "system.network.tcp.resets",
         unit: Unit::Connection,
         is_bad: true,
         help: "Established connections that were reset, by which end",
@@ -292,6 +318,7 @@ pub const PEER: &[PeerMetric] = &[
     },
     PeerMetric {
         name: "closes",
+        otlp: "system.network.tcp.connection.closes",
         unit: Unit::Connection,
         is_bad: false,
         help: "Connections that both ends closed",
@@ -337,4 +364,20 @@ impl PeerMetric {
     pub fn is_time(&self) -> bool {
         self.unit == Unit::Millisecond
     }
+}
+
+/// OpenTelemetry's attribute for what counts are told apart by.
+pub fn otlp_attribute(key: &'static str) -> &'static str {
+    match key {
+        "cause" => "network.tcp.retransmit.type",
+        "result" => "network.tcp.connection.result",
+        "role" => "network.tcp.handshake.role",
+        "by" => "network.tcp.reset.by",
+        other => other,
+    }
+}
+
+/// OpenTelemetry's value of such an attribute.
+pub fn otlp_value(value: &'static str) -> &'static str {
+    if value == Cause::TailProbe.name() { "tail_loss_probe" } else { value }
 }

@@ -11,11 +11,14 @@ pub mod fit;
 pub mod json;
 pub mod naming;
 pub mod number;
+#[cfg_attr(not(feature = "otlp"), path = "otlp/without.rs")]
+pub mod otlp;
 pub mod plot;
 pub mod printer;
 pub mod prometheus;
 pub mod sample;
 pub mod table;
+pub mod totals;
 
 use std::io;
 use std::net::{IpAddr, TcpListener};
@@ -123,6 +126,8 @@ pub trait Sink: Send {
 pub struct Surroundings<'a> {
     /// To be notified when a reader has closed its pipe.
     pub closed: &'a Arc<Notify>,
+    /// When the agent's counters began.
+    pub started: SystemTime,
     /// Serves a page to those who connect.
     pub serve: &'a dyn Fn(TcpListener, Arc<Exposition>) -> io::Result<Box<dyn Served>>,
 }
@@ -150,13 +155,16 @@ pub enum OpenError {
     /// There can be no more threads.
     #[error("cannot start: {0}")]
     Thread(io::Error),
+    /// Nothing can be sent by OTLP.
+    #[error("cannot send by OTLP: {0}")]
+    Otlp(String),
 }
 
 /// The files that an output makes or writes: the daemon confines itself to their folders, and those of its log and
 /// socket, before it opens anything.
 pub fn files(output: Output, _config: &Config) -> Vec<PathBuf> {
     match output {
-        Output::Statsd | Output::Prometheus | Output::Json | Output::Table => Vec::new(),
+        Output::Statsd | Output::Prometheus | Output::Otlp | Output::Json | Output::Table => Vec::new(),
     }
 }
 
@@ -170,6 +178,7 @@ pub fn open(output: Output, config: &Config, around: &Surroundings<'_>) -> Resul
     Ok(match output {
         Output::Statsd => Box::new(DogStatsd::open(config)),
         Output::Prometheus => Box::new(prometheus::Endpoint::open(config, around)?),
+        Output::Otlp => Box::new(otlp::Exporter::open(config, around)?),
         Output::Json => Box::new(printed(Box::new(Json::open()))?),
         Output::Table => Box::new(printed(Box::new(Table::open(config)))?),
     })

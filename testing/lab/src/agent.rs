@@ -232,6 +232,12 @@ impl Agent {
         for name in ["DD_AGENT_HOST", "DD_DOGSTATSD_PORT", "DD_DOGSTATSD_URL", "DD_ENTITY_ID", "DD_ENV", "DD_SERVICE"] {
             command.env_remove(name);
         }
+        // The test itself may run under an exporter; what `command` sets is kept.
+        let set: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
+        let inherited = std::env::vars_os().map(|(name, _)| name).filter(|name| !set.contains(name));
+        inherited.filter(|name| name.to_string_lossy().starts_with("OTEL_")).for_each(|name| {
+            command.env_remove(name);
+        });
         let mut child = command
             .env("NO_COLOR", "1")
             .envs(NOTICE_CALLS)

@@ -15,7 +15,7 @@
 //! starts.
 //!
 //! Order of modules: `behind`, `container`, `flood`, `pair`, `programs`, `prometheus`, `statsd`, `tcpdump`, `terminal`,
-//! `threads`, `traffic` → `agent`, `tcp_info` → `network` → `forwarder`, `namespace` → `ethtool`, `passage`, `port`,
+//! `threads`, `traffic`, `victoria` → `agent`, `tcp_info` → `network` → `forwarder`, `namespace` → `ethtool`, `passage`, `port`,
 //! `priority` → `frame` → `impairment` → `big_tcp`, `late`, `over`, `soon`.
 
 pub mod agent;
@@ -44,6 +44,7 @@ pub mod tcpdump;
 pub mod terminal;
 pub mod threads;
 pub mod traffic;
+pub mod victoria;
 
 pub use behind::{Behind, HostDelay};
 pub use container::Container;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,14 +30,33 @@ impl<'h> Prometheus<'h> {
     ///
     /// The folder cannot be written to, or there is no Prometheus.
     pub fn start(host: &'h Host, folder: &Path, port: u16, rules: Option<&Path>) -> Result<Self> {
-        let config = folder.join("prometheus.yml");
         let rules: Vec<_> = rules.iter().map(|rules| rules.display().to_string()).collect();
         let text = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: {rules:?}\nscrape_configs:\n  \
              - {{job_name: go-metro, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}\n"
         );
-        fs::write(&config, text)?;
+        Self::run(host, folder, &text, host.namespace.command("prometheus"))
+    }
+
+    /// Starts one that takes native histograms from these ports.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn with_native_histograms(host: &'h Host, folder: &Path, ports: &[u16]) -> Result<Self> {
+        let targets: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let text = format!(
+            "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - {{job_name: go-metro, static_configs: \
+             [{{targets: {targets:?}}}]}}\n"
+        );
         let mut command = host.namespace.command("prometheus");
+        command.arg("--enable-feature=native-histograms");
+        Self::run(host, folder, &text, command)
+    }
+
+    fn run(host: &'h Host, folder: &Path, text: &str, mut command: Command) -> Result<Self> {
+        let config = folder.join("prometheus.yml");
+        fs::write(&config, text)?;
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()));
         command.arg(format!("--web.listen-address={LISTEN}"));

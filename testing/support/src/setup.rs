@@ -30,8 +30,8 @@ pub use packages::{without_services, write_stand_ins};
 use python::Tools;
 pub use rust_src::{STATIC_TARGETS, Toolchain, lacking_components};
 use steps::{Step, prepare};
-use unpacked::{BUSYBOX, PROMETHEUS};
-pub use unpacked::{prometheus_programs, static_busybox};
+use unpacked::{BUSYBOX, OTLP_RECEIVER, PROMETHEUS};
+pub use unpacked::{otlp_receiver, prometheus_programs, static_busybox};
 
 /// Arguments of `setup`.
 #[derive(clap::Args, Debug)]
@@ -102,6 +102,7 @@ const TEST: &[Step] = &[
     Step::RustSrc,
     Step::Linker,
     Step::Unpacked(&PROMETHEUS),
+    Step::Unpacked(&OTLP_RECEIVER),
     Step::Unpacked(&BUSYBOX),
     Step::Python(Tools::Dashboards),
     Step::Python(Tools::Packages),
@@ -146,6 +147,7 @@ const END_TO_END: [(&str, &[Step]); 7] = [
             Step::Packages(Need::Test),
             Step::Packages(Need::Screens),
             Step::Unpacked(&PROMETHEUS),
+            Step::Unpacked(&OTLP_RECEIVER),
         ],
     ),
     ("lab", &[Step::Packages(Need::Lab), Step::Packages(Need::Test)]),

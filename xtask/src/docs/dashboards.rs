@@ -110,7 +110,8 @@ mod tests {
     fn counter(name: &str) -> Metric {
         serde_json::from_value(json!({
             "is_of_pair": false, "dogstatsd": format!("go_metro.{name}"), "is_distribution": false,
-            "prometheus": format!("go_metro_{name}_total"), "prometheus_type": "counter", "status": null,
+            "prometheus": format!("go_metro_{name}_total"), "prometheus_type": "counter", "otlp": null,
+            "otlp_type": "sum", "otlp_unit": "{packet}", "otlp_attributes": [], "status": null,
             "datadog_type": "count", "unit": "packet", "is_bad": false, "help": "Packets", "key": "", "labels": [],
         }))
         .unwrap()

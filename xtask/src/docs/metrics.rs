@@ -10,7 +10,7 @@ use serde::Deserialize;
 use testing_support::workspace::{capture, root};
 
 /// Where the tables stand, each between a marker with this name and [`END`].
-const PAGES: [&str; 3] = ["docs/overview.md", "docs/outputs.md", "docs/status.md"];
+const PAGES: [&str; 4] = ["docs/overview.md", "docs/outputs.md", "docs/otlp.md", "docs/status.md"];
 /// The end of a table.
 const END: &str = "<!-- end -->";
 
@@ -22,6 +22,10 @@ pub(super) struct Metric {
     is_distribution: bool,
     pub(super) prometheus: Option<String>,
     pub(super) prometheus_type: String,
+    otlp: Option<String>,
+    otlp_type: String,
+    otlp_unit: String,
+    otlp_attributes: Vec<String>,
     status: Option<String>,
     pub(super) datadog_type: String,
     unit: String,
@@ -57,6 +61,7 @@ fn with_tables(page: &str, metrics: &[Metric]) -> Result<String> {
         let rows = match of {
             "DogStatsD" => dogstatsd(metrics),
             "Prometheus" => prometheus(metrics),
+            "OTLP" => otlp(metrics),
             "status" => status(metrics),
             other => anyhow::bail!("nothing is known of metrics of `{other}`"),
         };
@@ -130,6 +135,17 @@ fn prometheus(metrics: &[Metric]) -> String {
         let keys = metric.key.split(", ").filter(|key| !key.is_empty()).map(|key| format!("`{key}`"));
         let keys: Vec<String> = metric.is_of_pair.then(|| "the pair's".to_owned()).into_iter().chain(keys).collect();
         let _ = writeln!(table, "| `{name}` | {} | {} | {} |", metric.prometheus_type, keys.join(", "), metric.help);
+    }
+    table + "\n"
+}
+
+fn otlp(metrics: &[Metric]) -> String {
+    let mut table = "\n| metric | type | unit | attributes | |\n|---|---|---|---|---|\n".to_owned();
+    for (name, metric) in metrics.iter().filter_map(|metric| Some((metric.otlp.as_ref()?, metric))) {
+        let own = metric.otlp_attributes.iter().map(|key| format!("`{key}`"));
+        let all: Vec<String> = metric.is_of_pair.then(|| "the pair's".to_owned()).into_iter().chain(own).collect();
+        let Metric { otlp_type, otlp_unit, help, .. } = metric;
+        let _ = writeln!(table, "| `{name}` | {otlp_type} | `{otlp_unit}` | {} | {help} |", all.join(", "));
     }
     table + "\n"
 }

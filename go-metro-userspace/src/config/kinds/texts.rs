@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use serde_yaml::Value;
 
 use super::{Scalar, Wrong, said, text};
+use crate::config::OtlpUrl;
 use crate::config::host::{self, host_of_url, is_everything, network, with_port};
 use crate::config::section::scalar;
 use crate::config::selector::Selector;
@@ -133,6 +134,11 @@ texts! {
             }))
         }),
         |host| host.as_str().into();
+
+    /// The URL of an OTLP receiver, for all signals or for metrics.
+    OtlpEndpoint: OtlpUrl, "a URL such as http://127.0.0.1:4318", {"type": "string", "pattern": "^http://"},
+        |value| text(value).and_then(|text| said(OtlpUrl::below(text))),
+        |url| url.to_string().into();
 
     /// A remote address or prefix.
     Network: IpNet, "an address or a prefix such as 10.0.0.0/8",

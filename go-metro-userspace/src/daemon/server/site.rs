@@ -143,7 +143,7 @@ fn metrics(page: &Arc<Page>, format: Format, gzip: bool) -> Response<Answer> {
     if gzip {
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     } else {
-        *response.body_mut() = Answer::Inflated(Box::new(page.text()));
+        *response.body_mut() = Answer::Inflated(Box::new(page.plain()));
     }
     response
 }
@@ -163,7 +163,7 @@ fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
 enum Answer {
     /// All at once.
     Whole(Option<Bytes>),
-    /// A page of metrics as text.
+    /// A page of metrics that is not compressed.
     Inflated(Box<Inflated>),
     /// A line a second.
     Live(mpsc::Receiver<Arc<Live>>),

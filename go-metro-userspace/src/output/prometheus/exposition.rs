@@ -1,48 +1,38 @@
 //! The Prometheus sink: what is measured as histograms that grow for as long as the process lives, for a server that
 //! scrapes them.
 //!
-//! Which metrics there are is declared in [`crate::metrics`]. What is of the last interval is absent when that had no
-//! sample.
+//! Which metrics there are is declared in [`crate::metrics`]. [`Totals`] are what is shown; instances' tags are labels
+//! too, and beyond `max_pairs` all others are `dst="other"`, so that no scrape grows without bound.
 //!
-//! Instances' tags are labels too. A pair that is silent for [`EXPIRE_AFTER`] is forgotten, and beyond `max_pairs` all
-//! others are `dst="other"`, so that no scrape grows without bound.
-//!
-//! [`prometheus_client`] writes OpenMetrics; a [`Page`] is that, or the same in the older text format, compressed.
+//! [`prometheus_client`] writes OpenMetrics; a [`Page`] is that, or the same in the older text format, compressed, or
+//! what [`protobuf`] writes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use go_metro_common::metric::{self, Kind};
-use go_metro_rtt::{Buckets, Histogram, PeerHealth, Stats};
+use go_metro_rtt::{Buckets, PeerHealth};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::page::{Format, MAX_BYTES, Page, PageError, PageWriter};
-use crate::metrics::pair::{self, PairMetric, Value};
+use super::page::{Compressor, Format, MAX_BYTES, Page, PageError, PageWriter};
+use super::protobuf;
+use crate::metrics::pair::{self, Value};
 use crate::metrics::{self, Health, Reading, Scraped};
 use crate::output::naming::OTHER;
+use crate::output::totals::{Growing, Labelling, Labels, QUANTILES, Series, Totals};
 use crate::output::{NamedPair, Report};
-
-/// A pair without a sample for this long is forgotten: longer than any scraper's memory of a series, so that none sees
-/// it come and go.
-pub const EXPIRE_AFTER: Duration = Duration::from_secs(600);
-
-/// The quantiles of the last interval, and what they are called.
-const QUANTILES: [(f64, &str); 3] = [(0.5, "0.5"), (0.95, "0.95"), (0.99, "0.99")];
-
-/// Labels of a series, in their order.
-type Labels = Vec<(String, String)>;
 
 /// What is scraped; shared by the sink that fills it and the server that hands it out.
 #[derive(Debug)]
 pub struct Exposition {
     inner: Mutex<Inner>,
     /// By format.
-    pages: [Mutex<Pages>; 2],
+    pages: [Mutex<Pages>; Format::COUNT],
     /// Why there was no page when one was last wanted.
     problem: Mutex<Option<PageError>>,
 }
@@ -63,75 +53,38 @@ pub struct Prometheus(Arc<Exposition>);
 struct Inner {
     /// Grows with each change of what is shown.
     generation: u64,
-    max_series: usize,
     buckets: Buckets,
     backend: &'static str,
     health: Health,
-    series: HashMap<Arc<Labels>, Arc<Series>>,
-    expired: u64,
+    totals: Totals,
 }
 
-/// One pair.
-#[derive(Clone, Debug)]
-struct Series {
-    rtt: Growing,
-    connect: Growing,
-    /// How long the other end took for its responses, where that is timed: a pair needs a kilobyte for it.
-    response: Option<Box<Growing>>,
-    /// How its connections did, where that is counted.
-    health: Option<PeerHealth>,
-    last: Option<LastInterval>,
-    heard_at: Instant,
-}
-
-/// A histogram since the process started.
-#[derive(Clone, Debug, Default)]
-struct Growing {
-    count: u64,
-    sum_seconds: f64,
-    buckets: Histogram,
-}
-
-/// Gauges of the last interval, in seconds.
-#[derive(Clone, Copy, Debug, Default)]
-struct LastInterval {
-    /// Of each metric of a pair that has one value.
-    gauges: [Option<f64>; pair::ALL.len()],
-    quantiles: Option<[f64; QUANTILES.len()]>,
-}
-
-impl Growing {
-    fn add(&mut self, stats: Option<&Stats>) {
-        let Some(stats) = stats else { return };
-        self.count += stats.count();
-        self.sum_seconds += stats.sum_seconds();
-        self.buckets.merge(&stats.histogram());
-    }
-}
+/// How series are labelled here.
+const LABELLING: Labelling = Labelling {
+    of: labels,
+    of_others: || ["src", "dst", "iface"].map(|key| (key.to_owned(), OTHER.to_owned())).to_vec(),
+};
 
 impl Prometheus {
     /// A sink that keeps at most `max_series` pairs apart and shows these buckets.
     pub fn new(max_series: usize, buckets: Buckets) -> Self {
-        let (health, series) = (Health::default(), HashMap::new());
-        let inner = Inner { generation: 0, max_series, buckets, backend: "none", health, series, expired: 0 };
+        let totals = Totals::new(LABELLING, max_series);
+        let inner = Inner { generation: 0, buckets, backend: "none", health: Health::default(), totals };
         Self(Arc::new(Exposition { inner: Mutex::new(inner), pages: Default::default(), problem: Mutex::default() }))
     }
 
     /// Keeps at most so many pairs apart and shows these buckets, from now on. Pairs that are there stay.
     pub fn follow(&self, max_series: usize, buckets: Buckets) {
         let mut inner = self.0.lock();
-        inner.max_series = max_series;
+        inner.totals.keep_apart(max_series);
         inner.buckets = buckets;
         inner.generation += 1;
     }
 
-    /// Shows nothing of the health of connections any more, as it is not counted: what stands still would say that all
-    /// is well.
+    /// Shows nothing of the health of connections any more, as it is not counted.
     pub fn forget_health(&self) {
         let mut inner = self.0.lock();
-        for series in inner.series.values_mut().filter(|series| series.health.is_some()) {
-            Arc::make_mut(series).health = None;
-        }
+        inner.totals.forget_health();
         inner.generation += 1;
     }
 
@@ -154,6 +107,10 @@ impl Exposition {
     /// The page is larger than [`MAX_BYTES`].
     pub fn encode(&self, format: Format) -> Result<Page, PageError> {
         let snapshot = self.lock().snapshot();
+        if format == Format::Protobuf {
+            let mut page = Compressor::new(MAX_BYTES);
+            return protobuf::write(&snapshot, &mut page).and_then(|()| page.finish());
+        }
         let mut registry = Registry::default();
         registry.register_collector(Box::new(snapshot));
         let mut writer = PageWriter::new(format, MAX_BYTES);
@@ -205,62 +162,25 @@ impl Exposition {
 
 /// What a page is made of. Reports that come meanwhile change copies.
 #[derive(Debug)]
-struct Snapshot {
-    series: Vec<(Arc<Labels>, Arc<Series>)>,
-    buckets: Buckets,
-    backend: &'static str,
-    health: Health,
-    expired: u64,
+pub(super) struct Snapshot {
+    pub(super) series: Vec<(Arc<Labels>, Arc<Series>)>,
+    pub(super) buckets: Buckets,
+    pub(super) backend: &'static str,
+    pub(super) health: Health,
+    pub(super) expired: u64,
 }
 
 impl Inner {
     fn snapshot(&self) -> Snapshot {
-        let mut series: Vec<_> = self.series.iter().map(|(labels, series)| (labels.clone(), series.clone())).collect();
-        series.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        let Self { buckets, backend, health, expired, .. } = *self;
-        Snapshot { series, buckets, backend, health, expired }
+        let Self { buckets, backend, health, .. } = *self;
+        Snapshot { series: self.totals.sorted(), buckets, backend, health, expired: self.totals.expired() }
     }
 
     fn add(&mut self, report: &Report, now: Instant) {
         self.generation += 1;
         self.backend = report.backend;
         self.health = report.health;
-        let before = self.series.len();
-        self.series.retain(|_, series| now.duration_since(series.heard_at) < EXPIRE_AFTER);
-        self.expired += (before - self.series.len()) as u64;
-        for series in self.series.values_mut().filter(|series| series.last.is_some()) {
-            Arc::make_mut(series).last = None;
-        }
-        for pair in &report.pairs {
-            let mut labels = labels(pair);
-            if !self.series.contains_key(&labels) && self.series.len() >= self.max_series {
-                labels = ["src", "dst", "iface"].map(|key| (key.to_owned(), OTHER.to_owned())).to_vec();
-            }
-            let new = || Series {
-                rtt: Growing::default(),
-                connect: Growing::default(),
-                response: None,
-                health: None,
-                last: None,
-                heard_at: now,
-            };
-            let series = Arc::make_mut(self.series.entry(Arc::new(labels)).or_insert_with(|| Arc::new(new())));
-            series.heard_at = now;
-            let data = pair.summary.data.as_ref();
-            series.rtt.add(data);
-            series.connect.add(pair.summary.connect.as_ref());
-            if let Some(response) = &pair.summary.response {
-                series.response.get_or_insert_default().add(Some(response));
-            }
-            if let Some(health) = &pair.summary.health {
-                series.health.get_or_insert_default().merge(health);
-            }
-            let seconds = |metric: &PairMetric| Some(metric.value.one(data, pair.kernel.as_ref(), pair.base)? / 1e3);
-            let mut gauges = [None; pair::ALL.len()];
-            gauges.iter_mut().zip(pair::ALL).for_each(|(gauge, metric)| *gauge = seconds(metric));
-            let quantiles = data.map(|stats| stats.quantiles(QUANTILES.map(|(q, _)| q)).map(|figure| figure.ms / 1e3));
-            series.last = Some(LastInterval { gauges, quantiles });
-        }
+        self.totals.add(report, now);
     }
 }
 
@@ -292,7 +212,7 @@ fn labels(pair: &NamedPair) -> Labels {
 }
 
 /// A pair's labels and a metric's own, which take precedence: a tag of the same key is renamed there, and nowhere else.
-fn with_labels(pair: &Labels, own: &[(&'static str, &'static str)]) -> Labels {
+pub(super) fn with_labels(pair: &Labels, own: &[(&'static str, &'static str)]) -> Labels {
     let is_own = |key: &str| own.iter().any(|(taken, _)| *taken == key);
     let renamed = |key: &str| if is_own(key) { format!("tag_{key}") } else { key.to_owned() };
     let pair = pair.iter().map(|(key, value)| (renamed(key), value.clone()));
@@ -324,7 +244,7 @@ impl Collector for Snapshot {
                 }
             }
         }
-        let counted = sorted.iter().filter_map(|(labels, series)| Some((*labels, series.health.as_ref()?)));
+        let counted = sorted.iter().filter_map(|(labels, series)| Some((*labels, &series.health.as_ref()?.1)));
         let counted: Vec<(&Labels, &PeerHealth)> = counted.collect();
         for metric in pair::PEER.iter().filter(|_| !counted.is_empty()) {
             let name = metric.prometheus_name();
@@ -408,6 +328,7 @@ fn own(encoder: &mut DescriptorEncoder<'_>, reading: &Reading) -> fmt::Result {
 mod tests {
     use super::*;
     use crate::output::examples::{pair, report, responding};
+    use crate::output::totals::EXPIRE_AFTER;
 
     #[test]
     fn all_scrapers_share_a_page_and_there_are_two_at_most() {
@@ -417,17 +338,17 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &same));
         sink.report(&report(vec![pair("a", &[1000], &[])]));
         let second = page();
-        assert!(!Arc::ptr_eq(&second, &first) && second.text().left() > first.text().left());
+        assert!(!Arc::ptr_eq(&second, &first) && second.plain().left() > first.plain().left());
         sink.report(&report(vec![pair("b", &[1000], &[])]));
         let sent = [first.gzip(), first.gzip()];
         drop((first, same));
         assert!(Arc::ptr_eq(&page(), &second), "the first is still being sent");
         drop(sent);
-        assert!(page().text().left() > second.text().left());
+        assert!(page().plain().left() > second.plain().left());
     }
 
     fn scraped(sink: &Prometheus, format: Format) -> String {
-        let mut inflated = Arc::new(sink.exposition().encode(format).unwrap()).text();
+        let mut inflated = Arc::new(sink.exposition().encode(format).unwrap()).plain();
         let pieces = std::iter::from_fn(|| inflated.next_piece().unwrap());
         String::from_utf8(pieces.flatten().collect()).unwrap()
     }

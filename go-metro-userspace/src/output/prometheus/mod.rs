@@ -1,8 +1,11 @@
-//! The output for scrapers: [`exposition`] holds what is shown, [`page`] is how it is sent.
+//! The output for scrapers: [`exposition`] holds what is shown and writes it as text, `protobuf` as protocol buffers;
+//! [`page`] is how it is sent.
 
 #[cfg_attr(not(feature = "prometheus"), path = "without.rs")]
 pub mod exposition;
 pub mod page;
+#[cfg(feature = "prometheus")]
+mod protobuf;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -25,17 +25,39 @@ const PIECE: usize = 16 << 10;
 pub enum Format {
     /// OpenMetrics 1.0.
     OpenMetrics,
-    /// The text format 0.0.4, for all that do not prefer OpenMetrics.
+    /// The text format 0.0.4, for all that prefer none of the others.
     Classic,
+    /// Protocol buffers, one message a metric: with native histograms.
+    Protobuf,
 }
 
+/// The media type of protocol buffers, and the message that is meant.
+const PROTOBUF: &str = "application/vnd.google.protobuf";
+const FAMILY: &str = "io.prometheus.client.MetricFamily";
+
 impl Format {
-    /// What suits an `Accept` header: OpenMetrics where it is named and not less wanted than text (RFC 9110, section
-    /// 12.5.1).
+    /// How many there are.
+    pub const COUNT: usize = 3;
+
+    /// What suits an `Accept` header: protocol buffers or OpenMetrics where they are named and not less wanted than
+    /// what comes behind them here, or text (RFC 9110, section 12.5.1).
     pub fn accepted(accept: &str) -> Self {
         let text = ["text/plain", "text/*", "*/*"].iter().find_map(|range| quality(accept, range)).unwrap_or(0.0);
         let open_metrics = quality(accept, "application/openmetrics-text").unwrap_or(0.0);
-        if open_metrics > 0.0 && open_metrics >= text { Self::OpenMetrics } else { Self::Classic }
+        // Other encodings of the same messages are for people.
+        let is_ours = |key: &str, value: &str| match key {
+            "proto" => value.eq_ignore_ascii_case(FAMILY),
+            "encoding" => value.eq_ignore_ascii_case("delimited"),
+            _ => true,
+        };
+        let protobuf = quality_of(accept, PROTOBUF, is_ours).unwrap_or(0.0);
+        if protobuf > 0.0 && protobuf >= open_metrics.max(text) {
+            Self::Protobuf
+        } else if open_metrics > 0.0 && open_metrics >= text {
+            Self::OpenMetrics
+        } else {
+            Self::Classic
+        }
     }
 
     /// Its `Content-Type`.
@@ -43,6 +65,9 @@ impl Format {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
         }
     }
 }
@@ -54,13 +79,26 @@ pub fn accepts_gzip(accept_encoding: &str) -> bool {
 
 /// The weight of `name` in a list such as `a;q=0.5, b`: 0 to 1, 1 where none is given; `None` if it is not listed.
 fn quality(list: &str, name: &str) -> Option<f32> {
+    quality_of(list, name, |_, _| true)
+}
+
+/// The same of what has only parameters, in small letters with their values, that are taken.
+fn quality_of(list: &str, name: &str, is_taken: impl Fn(&str, &str) -> bool) -> Option<f32> {
     let weight = |entry: &str| {
         let mut parts = entry.split(';').map(str::trim);
         if !parts.next()?.eq_ignore_ascii_case(name) {
             return None;
         }
-        let q = parts.find_map(|part| part.split_once('=').filter(|(key, _)| key.trim().eq_ignore_ascii_case("q")));
-        Some(q.map_or(1.0, |(_, value)| value.trim().parse().unwrap_or(0.0)))
+        let mut q = 1.0;
+        for (key, value) in parts.filter_map(|part| part.split_once('=')) {
+            let (key, value) = (key.trim().to_ascii_lowercase(), value.trim().trim_matches('"'));
+            match &*key {
+                "q" => q = value.parse().unwrap_or(0.0),
+                key if !is_taken(key, value) => return None,
+                _ => {}
+            }
+        }
+        Some(q)
     };
     list.split(',').filter_map(weight).reduce(f32::max)
 }
@@ -69,7 +107,7 @@ fn quality(list: &str, name: &str) -> Option<f32> {
 #[derive(Debug)]
 pub struct Page {
     gzip: Vec<u8>,
-    /// Bytes of text.
+    /// Bytes before compression.
     length: u64,
 }
 
@@ -88,13 +126,13 @@ impl Page {
         Bytes::from_owner(Shared(self.clone()))
     }
 
-    /// As text, piece by piece.
-    pub fn text(self: &Arc<Self>) -> Inflated {
+    /// As it was written, piece by piece.
+    pub fn plain(self: &Arc<Self>) -> Inflated {
         Inflated { decoder: GzDecoder::new(Cursor::new(self.gzip())), left: self.length }
     }
 }
 
-/// A page's text.
+/// A page as it was written.
 #[derive(Debug)]
 pub struct Inflated {
     decoder: GzDecoder<Cursor<Bytes>>,
@@ -134,27 +172,69 @@ pub enum PageError {
     Write(String),
 }
 
-/// Takes OpenMetrics text, and compresses it in the format that is wanted.
-pub struct PageWriter {
-    format: Format,
+/// Compresses a page as it is written.
+pub struct Compressor {
     gzip: GzEncoder<Vec<u8>>,
     most: usize,
     length: u64,
+    failed: Option<PageError>,
+}
+
+impl Compressor {
+    /// An empty page, which may have `most` bytes when compressed.
+    pub fn new(most: usize) -> Self {
+        // The fastest level: what compresses well here is repetition.
+        let gzip = GzEncoder::new(Vec::new(), Compression::new(LEVEL));
+        Self { gzip, most, length: 0, failed: None }
+    }
+
+    /// Adds to the page.
+    ///
+    /// # Errors
+    ///
+    /// It is too large, or cannot be compressed: now, or some time before.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), PageError> {
+        self.length += bytes.len() as u64;
+        if let Err(error) = self.gzip.write_all(bytes) {
+            self.failed.get_or_insert(PageError::Write(error.to_string()));
+        }
+        if self.gzip.get_ref().len() > self.most {
+            self.failed.get_or_insert(PageError::TooLarge);
+        }
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// The page.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub fn finish(self) -> Result<Page, PageError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let mut gzip = self.gzip.finish().map_err(|error| PageError::Write(error.to_string()))?;
+        gzip.shrink_to_fit();
+        Ok(Page { gzip, length: self.length })
+    }
+}
+
+/// Takes OpenMetrics text, and compresses it in the format that is wanted.
+pub struct PageWriter {
+    format: Format,
+    page: Compressor,
     /// What is not compressed yet.
     text: String,
     /// Where in it the line begins that is not complete yet.
     line: usize,
     /// A HELP line of the classic format, which depends on the TYPE line behind it.
     help: Option<String>,
-    failed: Option<PageError>,
 }
 
 impl PageWriter {
     /// An empty page, which may have `most` bytes when compressed.
     pub fn new(format: Format, most: usize) -> Self {
-        // The fastest level: what compresses well here is repetition.
-        let gzip = GzEncoder::new(Vec::new(), Compression::new(LEVEL));
-        Self { format, gzip, most, length: 0, text: String::new(), line: 0, help: None, failed: None }
+        Self { format, page: Compressor::new(most), text: String::new(), line: 0, help: None }
     }
 
     /// The page.
@@ -163,25 +243,15 @@ impl PageWriter {
     ///
     /// It is too large, or writing to it failed.
     pub fn finish(mut self) -> Result<Page, PageError> {
-        self.flush();
-        if let Some(error) = self.failed {
-            return Err(error);
-        }
-        let mut gzip = self.gzip.finish().map_err(|error| PageError::Write(error.to_string()))?;
-        gzip.shrink_to_fit();
-        Ok(Page { gzip, length: self.length })
+        self.flush()?;
+        self.page.finish()
     }
 
-    fn flush(&mut self) {
-        self.length += self.text.len() as u64;
-        if let Err(error) = self.gzip.write_all(self.text.as_bytes()) {
-            self.failed.get_or_insert(PageError::Write(error.to_string()));
-        }
-        if self.gzip.get_ref().len() > self.most {
-            self.failed.get_or_insert(PageError::TooLarge);
-        }
+    fn flush(&mut self) -> Result<(), PageError> {
+        let written = self.page.write(self.text.as_bytes());
         self.text.clear();
         self.line = 0;
+        written
     }
 
     /// A line is complete.
@@ -201,11 +271,11 @@ impl fmt::Write for PageWriter {
             if part.ends_with('\n') {
                 self.end_line();
                 if self.text.len() >= PIECE {
-                    self.flush();
+                    self.flush().map_err(|_| fmt::Error)?;
                 }
             }
         }
-        if self.failed.is_some() { Err(fmt::Error) } else { Ok(()) }
+        Ok(())
     }
 }
 
@@ -242,6 +312,11 @@ mod tests {
 
     #[test]
     fn a_scraper_gets_the_format_it_prefers() {
+        // What Prometheus 2.53 sends with native histograms turned on.
+        const NATIVE: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;\
+                              encoding=delimited;q=0.5,application/openmetrics-text;version=1.0.0;q=0.4,\
+                              application/openmetrics-text;version=0.0.1;q=0.3,text/plain;version=0.0.4;q=0.2,\
+                              */*;q=0.1";
         let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
         for (accept, format) in [
             (prometheus, Format::OpenMetrics),
@@ -253,6 +328,13 @@ mod tests {
             ("application/openmetrics-text;q=0", Format::Classic),
             ("application/openmetrics-text;q=0.3, text/plain;q=0.9", Format::Classic),
             ("application/openmetrics-text;q=0.3, text/*;q=0.2", Format::OpenMetrics),
+            (NATIVE, Format::Protobuf),
+            ("application/vnd.google.protobuf", Format::Protobuf),
+            ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text", Format::Classic),
+            ("application/vnd.google.protobuf;proto=other;encoding=delimited", Format::Classic),
+            ("application/vnd.google.protobuf;encoding=delimited;q=0, */*;q=0.1", Format::Classic),
+            ("application/vnd.google.protobuf;encoding=delimited;q=0.4, text/plain;q=0.5", Format::Classic),
+            ("text/plain;q=0.5, application/vnd.google.protobuf;q=0.7;encoding=\"delimited\"", Format::Protobuf),
         ] {
             assert_eq!(Format::accepted(accept), format, "{accept}");
         }
@@ -274,7 +356,7 @@ mod tests {
     }
 
     fn text(page: Page) -> String {
-        let mut inflated = Arc::new(page).text();
+        let mut inflated = Arc::new(page).plain();
         let (mut all, length) = (Vec::new(), inflated.left());
         while let Some(piece) = inflated.next_piece().unwrap() {
             assert!(piece.len() <= PIECE);

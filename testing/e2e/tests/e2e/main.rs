@@ -17,6 +17,7 @@ mod idle;
 mod interfaces;
 mod life;
 mod malformed;
+mod native;
 mod original;
 mod outputs;
 mod parity;

@@ -24,7 +24,7 @@ const PAIR: [(&str, &str); 7] = [
 ];
 
 /// Metrics of the agent itself.
-const OWN: [(&str, &str); 27] = [
+const OWN: [(&str, &str); 28] = [
     ("go_metro.packets", "c"),
     ("go_metro.segments", "c"),
     ("go_metro.records", "c"),
@@ -39,6 +39,7 @@ const OWN: [(&str, &str); 27] = [
     ("go_metro.samples.delayed", "c"),
     ("go_metro.samples.folded", "c"),
     ("go_metro.send_errors", "c"),
+    ("go_metro.otlp_lost", "c"),
     ("go_metro.interfaces.lost", "c"),
     ("go_metro.dns_failures", "c"),
     ("go_metro.clock_jumps", "c"),

@@ -16,6 +16,7 @@ mod limits;
 mod linknames;
 mod log;
 mod names;
+mod otlp;
 mod outputs;
 mod overload;
 mod process;

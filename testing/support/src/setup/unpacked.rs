@@ -17,27 +17,54 @@ pub(super) struct Unpacked {
     /// What it is, for the list of steps.
     pub(super) name: &'static str,
     package: &'static str,
+    /// Where it is unpacked, below `target/tools`.
+    directory: &'static str,
+    /// The suite that it is taken from; the machine's own if none is named.
+    suite: Option<&'static str>,
     programs: &'static [&'static str],
     /// Whether the programs must need no library.
     is_static: bool,
 }
 
 /// Installing the package would also enable and start a service.
-pub(super) const PROMETHEUS: Unpacked =
-    Unpacked { name: "Prometheus", package: "prometheus", programs: &["prometheus", "promtool"], is_static: false };
+pub(super) const PROMETHEUS: Unpacked = Unpacked {
+    name: "Prometheus",
+    package: "prometheus",
+    directory: "prometheus",
+    suite: None,
+    programs: &["prometheus", "promtool"],
+    is_static: false,
+};
+/// What takes OTLP with its exponential histograms: Debian's builds of Prometheus leave that out, and Debian 12 has a
+/// VictoriaMetrics from before it.
+pub(super) const OTLP_RECEIVER: Unpacked = Unpacked {
+    name: "VictoriaMetrics",
+    package: "victoria-metrics",
+    directory: "victoria-metrics",
+    suite: Some("trixie"),
+    programs: &["victoria-metrics"],
+    is_static: false,
+};
 /// Installing the package would remove `busybox`, which most systems have instead.
-pub(super) const BUSYBOX: Unpacked =
-    Unpacked { name: "static busybox", package: "busybox-static", programs: &["busybox"], is_static: true };
+pub(super) const BUSYBOX: Unpacked = Unpacked {
+    name: "static busybox",
+    package: "busybox-static",
+    directory: "busybox-static",
+    suite: None,
+    programs: &["busybox"],
+    is_static: true,
+};
 
 impl Unpacked {
     fn directory(&self) -> PathBuf {
-        target().join("tools").join(self.package)
+        target().join("tools").join(self.directory)
     }
 
-    /// Where a program is: the system's own comes first.
+    /// Where a program is: the system's own comes first, unless it is to be of another suite.
     pub(super) fn program(&self, name: &str) -> Option<PathBuf> {
         let unpacked = ["usr/bin", "bin"].map(|directory| self.directory().join(directory).join(name));
-        every(name).chain(unpacked).find(|path| path.exists() && (!self.is_static || is_static(path)))
+        let own = every(name).filter(|_| self.suite.is_none());
+        own.chain(unpacked).find(|path| path.exists() && (!self.is_static || is_static(path)))
     }
 
     fn is_there(&self) -> bool {
@@ -61,7 +88,8 @@ impl Unpacked {
         let beside = self.directory().with_extension("new");
         let _ = fs::remove_dir_all(&beside);
         fs::create_dir_all(&beside)?;
-        for suite in &mirror.suites {
+        let suites = self.suite.map_or_else(|| mirror.suites.clone(), |suite| vec![suite.to_owned()]);
+        for suite in &suites {
             if apt.read_suite(&mirror, suite).is_ok() && apt.unpack(self.package, &beside).is_ok() {
                 // The last step, so that what exists is whole.
                 let _ = fs::remove_dir_all(self.directory());
@@ -69,7 +97,7 @@ impl Unpacked {
                 return Ok(Outcome::Installed(self.directory().display().to_string()));
             }
         }
-        bail!("{} has no package {} in {}", mirror.uri, self.package, mirror.suites.join(", "))
+        bail!("{} has no package {} in {}", mirror.uri, self.package, suites.join(", "))
     }
 }
 
@@ -77,6 +105,12 @@ impl Unpacked {
 #[must_use]
 pub fn prometheus_programs() -> PathBuf {
     PROMETHEUS.directory().join("usr/bin")
+}
+
+/// What takes OTLP.
+#[must_use]
+pub fn otlp_receiver() -> Option<PathBuf> {
+    OTLP_RECEIVER.program("victoria-metrics")
 }
 
 /// A busybox that needs no library.

@@ -1,0 +1,392 @@
+//! Reports on their way to a receiver: a thread that makes requests of them and posts them, so that a receiver that is
+//! away, slow or mute costs reports, which are counted, and nothing else.
+//!
+//! At most [`REPORTS`] wait, compressed, and at most [`BYTES`]; then the oldest goes. A request that may be taken later
+//! is tried up to [`TRIES`] times. Times between tries double up to [`LONGEST_PAUSE`], also from one report to the
+//! next, and a receiver that names a time is given it, up to [`LONGEST_RETRY_AFTER`].
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::request::{self, Body, Snapshot, Writer};
+use super::transport::{Failure, Taken, Transport};
+use crate::logging::OnceInAWhile;
+use crate::{privileges, threads};
+
+/// Reports that wait while an earlier one is being sent.
+const REPORTS: usize = 4;
+/// Bytes that wait: at the default of `max_pairs` four reports are some 4 MB.
+const BYTES: usize = 32 << 20;
+/// How often a request is tried.
+const TRIES: u32 = 5;
+/// Time before the second try.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest time between tries, but for jitter.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// By how much of itself a pause is longer or shorter at random, so that many daemons do not come back at once.
+const JITTER: f64 = 0.2;
+/// Longest time that a receiver may ask for.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// What became of what was to be sent, since the start.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    lost: AtomicU64,
+    /// What is in the way, if something is.
+    problem: Mutex<Option<String>>,
+}
+
+impl Tally {
+    /// Data points that no receiver took.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// What is in the way.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn lose(&self, points: u64) {
+        self.lost.fetch_add(points, Ordering::Relaxed);
+    }
+
+    fn set_problem(&self, problem: Option<String>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+}
+
+/// The way to the thread.
+pub(super) struct Queue {
+    snapshots: mpsc::Sender<Snapshot>,
+    /// When all is to be out, once the output ends.
+    until: watch::Sender<Option<Instant>>,
+    /// Closed when the thread has ended.
+    ended: Receiver<()>,
+    /// What the thread works on, as long as there is none.
+    unstarted: Option<Work>,
+    tally: Arc<Tally>,
+}
+
+/// What the thread works on.
+struct Work {
+    snapshots: mpsc::Receiver<Snapshot>,
+    until: watch::Receiver<Option<Instant>>,
+    writer: Writer,
+    transport: Transport,
+    tally: Arc<Tally>,
+    _ended: SyncSender<()>,
+}
+
+impl Queue {
+    /// Starts the thread.
+    pub(super) fn start(writer: Writer, transport: Transport, tally: Arc<Tally>) -> Self {
+        // The thread takes them as they come, whatever it is sending.
+        let (snapshots, taken) = mpsc::channel(1);
+        let (until, ends) = watch::channel(None);
+        let (end, ended) = sync_channel(0);
+        let work = Work { snapshots: taken, until: ends, writer, transport, tally: tally.clone(), _ended: end };
+        let mut queue = Self { snapshots, until, ended, unstarted: Some(work), tally };
+        if let Err(error) = queue.run() {
+            tracing::error!("reports by OTLP wait: {error}");
+        }
+        queue
+    }
+
+    /// Starts the thread, if that was not possible before.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        let Some(work) = self.unstarted.take() else { return Ok(()) };
+        let runtime = match Builder::new_current_thread().enable_io().enable_time().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                self.unstarted = Some(work);
+                return Err(error);
+            }
+        };
+        let done = |(runtime, work): (Runtime, Work)| {
+            // Connects to whatever address a name has.
+            privileges::give_up_all();
+            runtime.block_on(work.run());
+        };
+        threads::spawn_with("otlp", (runtime, work), done).map_err(|(error, (_, work))| {
+            self.unstarted = Some(work);
+            error
+        })
+    }
+
+    /// Hands over a report; dropped and counted if there is no thread to take it.
+    pub(super) fn push(&self, snapshot: Snapshot) {
+        if let Err(refused) = self.snapshots.try_send(snapshot) {
+            let snapshot = match refused {
+                mpsc::error::TrySendError::Full(snapshot) | mpsc::error::TrySendError::Closed(snapshot) => snapshot,
+            };
+            self.tally.lose(request::points_of(&snapshot));
+            self.tally.set_problem(Some("there is no thread that sends reports, or it is late".to_owned()));
+        }
+    }
+
+    /// Waits until all is sent or given up; whether all was taken.
+    pub(super) fn finish(self, limit: Duration) -> bool {
+        let Self { snapshots, until, ended, unstarted, tally } = self;
+        if unstarted.is_some() {
+            return false;
+        }
+        let before = tally.lost();
+        drop(snapshots);
+        // The last request has to be answered before the end, not at it.
+        let _ = until.send(Some(Instant::now() + limit - limit / 8));
+        let has_ended = matches!(ended.recv_timeout(limit), Err(RecvTimeoutError::Disconnected));
+        has_ended && tally.lost() == before
+    }
+}
+
+/// The requests of one report.
+struct Pending {
+    bodies: Vec<Body>,
+}
+
+impl Pending {
+    fn points(&self) -> u64 {
+        self.bodies.iter().map(|body| body.points).sum()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bodies.iter().map(|body| body.bytes.len()).sum()
+    }
+}
+
+/// Reports that wait for the one before them, on the thread.
+#[derive(Default)]
+struct Waiting {
+    reports: RefCell<VecDeque<Pending>>,
+    changed: Notify,
+    /// No more will come.
+    is_closed: Cell<bool>,
+    /// Data points of the report that is being sent, as far as they are not answered for.
+    in_flight: Cell<u64>,
+}
+
+impl Waiting {
+    /// Adds one. How many data points went for want of room.
+    fn push(&self, report: Pending) -> u64 {
+        let mut reports = self.reports.borrow_mut();
+        reports.push_back(report);
+        let mut lost = 0;
+        while reports.len() > REPORTS || reports.iter().map(Pending::bytes).sum::<usize>() > BYTES {
+            lost += reports.pop_front().map_or(0, |oldest| oldest.points());
+        }
+        self.changed.notify_one();
+        lost
+    }
+
+    fn close(&self) {
+        self.is_closed.set(true);
+        self.changed.notify_one();
+    }
+
+    /// The oldest; none once there will be no more.
+    async fn next(&self) -> Option<Pending> {
+        loop {
+            let oldest = self.reports.borrow_mut().pop_front();
+            if let Some(report) = oldest {
+                self.in_flight.set(report.points());
+                return Some(report);
+            }
+            if self.is_closed.get() {
+                return None;
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    fn points(&self) -> u64 {
+        self.in_flight.get() + self.reports.borrow().iter().map(Pending::points).sum::<u64>()
+    }
+}
+
+impl Work {
+    /// Sends what comes, until nobody can hand over more, or the time is up.
+    async fn run(self) {
+        let Self { mut snapshots, mut until, writer, transport, tally, _ended } = self;
+        let waiting = Waiting::default();
+        let mut sender = Sender::new(transport, writer.is_gzip(), until.clone(), tally.clone());
+        let write = async {
+            while let Some(snapshot) = snapshots.recv().await {
+                tally.lose(waiting.push(Pending { bodies: writer.bodies(&snapshot).collect() }));
+            }
+            waiting.close();
+        };
+        let send = async {
+            while let Some(report) = waiting.next().await {
+                sender.deliver(report, &waiting.in_flight).await;
+            }
+        };
+        let both = pin!(async { tokio::join!(write, send) });
+        tokio::select! {
+            _ = both => {}
+            () = over(&mut until) => {}
+        }
+        tally.lose(waiting.points());
+    }
+}
+
+/// Waits until the time is up.
+async fn over(until: &mut watch::Receiver<Option<Instant>>) {
+    loop {
+        let end = *until.borrow_and_update();
+        match end {
+            Some(end) => return sleep_until(end).await,
+            // Its owner is gone without a word.
+            None if until.changed().await.is_err() => return,
+            None => {}
+        }
+    }
+}
+
+/// Posts requests until they are taken or given up.
+struct Sender {
+    transport: Transport,
+    gzip: bool,
+    until: watch::Receiver<Option<Instant>>,
+    tally: Arc<Tally>,
+    /// How many tries have failed, one after the other.
+    failures: u32,
+    /// When the next try is due.
+    due: Instant,
+    complained: OnceInAWhile,
+}
+
+impl Sender {
+    fn new(transport: Transport, gzip: bool, until: watch::Receiver<Option<Instant>>, tally: Arc<Tally>) -> Self {
+        let complained = OnceInAWhile::default();
+        Self { transport, gzip, until, tally, failures: 0, due: Instant::now(), complained }
+    }
+
+    /// Sends a report's requests one after the other. Once one is given up, the receiver takes none: so is the rest.
+    async fn deliver(&mut self, report: Pending, in_flight: &Cell<u64>) {
+        let mut is_lost = false;
+        for body in report.bodies {
+            is_lost = is_lost || !self.deliver_one(&body).await;
+            if is_lost {
+                self.tally.lose(body.points);
+            }
+            in_flight.set(in_flight.get().saturating_sub(body.points));
+        }
+        // Until the next report the receiver may think better of it.
+        self.transport.close();
+    }
+
+    /// Sends one request; false if it was given up for want of an answer.
+    async fn deliver_one(&mut self, body: &Body) -> bool {
+        for number in 1..=TRIES {
+            self.wait().await;
+            let left = self.end().map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+            match self.transport.post(&body.bytes, self.gzip, left).await {
+                Ok(taken) => {
+                    self.taken(taken);
+                    return true;
+                }
+                Err(Failure::Final(what)) => {
+                    self.failures = 0;
+                    self.tally.lose(body.points);
+                    self.complain(&format!("{what}; {} data points are lost", body.points));
+                    return true;
+                }
+                Err(Failure::Passing(what, after)) => {
+                    self.failures += 1;
+                    let pause = after.map_or_else(|| pause(self.failures), |after| after.min(LONGEST_RETRY_AFTER));
+                    self.due = Instant::now() + pause;
+                    let is_last = number == TRIES || self.end().is_some_and(|end| self.due >= end);
+                    let next = if is_last { "the report is lost" } else { "it is tried again" };
+                    self.complain(&format!("{what}; {next}"));
+                    if is_last {
+                        return false;
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    fn taken(&mut self, Taken { rejected, message }: Taken) {
+        if self.failures > 0 {
+            tracing::info!("{} takes reports again", self.transport.url());
+            self.failures = 0;
+        }
+        self.tally.lose(rejected);
+        if rejected > 0 || !message.is_empty() {
+            self.complain(&format!("{rejected} data points were refused: {message}"));
+        } else {
+            self.tally.set_problem(None);
+        }
+    }
+
+    fn complain(&mut self, what: &str) {
+        self.tally.set_problem(Some(what.to_owned()));
+        if self.complained.may_say() {
+            tracing::warn!("cannot send to {}: {what}", self.transport.url());
+        }
+    }
+
+    /// When all is to be out, if that is known.
+    fn end(&self) -> Option<Instant> {
+        *self.until.borrow()
+    }
+
+    /// Waits until the next try is due; not at all if that is after the end.
+    async fn wait(&mut self) {
+        while Instant::now() < self.due && self.end().is_none_or(|end| self.due < end) {
+            let due = self.due;
+            // The end may become known meanwhile.
+            if !matches!(timeout_at(due, self.until.changed()).await, Ok(Ok(()))) {
+                sleep_until(due).await;
+            }
+        }
+    }
+}
+
+/// How long to wait after so many failures.
+fn pause(failures: u32) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    doubled.min(LONGEST_PAUSE).mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(points: u64, bytes: usize) -> Pending {
+        Pending { bodies: vec![Body { bytes: vec![0; bytes].into(), points }] }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_bound_and_differ() {
+        for (failures, seconds) in [(1, 1.0), (2, 2.0), (5, 16.0), (6, 30.0), (1000, 30.0)] {
+            let pause = pause(failures).as_secs_f64();
+            assert!((0.8 * seconds..=1.2 * seconds).contains(&pause), "{failures}: {pause}");
+        }
+        assert_ne!([pause(9), pause(9), pause(9)], [pause(9), pause(9), pause(9)]);
+    }
+
+    #[tokio::test]
+    async fn the_oldest_reports_go_when_too_many_or_too_large_ones_wait() {
+        let waiting = Waiting::default();
+        let lost: u64 = (1..=6).map(|points| waiting.push(report(points, 10))).sum();
+        assert_eq!((lost, waiting.points()), (1 + 2, 3 + 4 + 5 + 6));
+        assert_eq!(waiting.next().await.unwrap().points(), 3);
+        assert_eq!(waiting.push(report(7, BYTES - 10)), 4 + 5, "the last before it still has room");
+        assert_eq!(waiting.push(report(8, BYTES + 1)), 6 + 7 + 8, "one that never has room is lost by itself");
+        waiting.close();
+        assert!(waiting.next().await.is_none());
+    }
+}

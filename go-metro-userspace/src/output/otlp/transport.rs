@@ -1,0 +1,248 @@
+//! One request to the receiver: what is sent, and what the answer means (OTLP 1, "OTLP/HTTP").
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
+use prost::Message;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::config::{Otlp, OtlpUrl};
+use crate::targets::resolver;
+
+/// Most bytes of an answer that are read.
+const ANSWER: usize = 64 << 10;
+/// Most characters of an answer that are shown.
+const SHOWN: usize = 200;
+/// What is sent.
+const PROTOBUF: &str = "application/x-protobuf";
+
+/// What a receiver said to a request that it took.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// Data points that it did not take all the same.
+    pub(super) rejected: u64,
+    /// Why not, or a warning.
+    pub(super) message: String,
+}
+
+/// Why a request was not taken.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It may be taken later; not before this time has passed, if the receiver said so.
+    Passing(String, Option<Duration>),
+    /// It never will be.
+    Final(String),
+}
+
+/// Posts requests, one after the other over one connection.
+pub(super) struct Transport {
+    otlp: Otlp,
+    connection: Option<Connection>,
+}
+
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    task: JoinHandle<hyper::Result<()>>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Transport {
+    /// Nothing is connected yet.
+    pub(super) fn new(otlp: Otlp) -> Self {
+        Self { otlp, connection: None }
+    }
+
+    /// Where requests go.
+    pub(super) fn url(&self) -> &OtlpUrl {
+        &self.otlp.url
+    }
+
+    /// Posts a body, within the configured time and this one.
+    pub(super) async fn post(&mut self, body: &Bytes, gzip: bool, limit: Duration) -> Result<Taken, Failure> {
+        let limit = limit.min(self.otlp.timeout);
+        let answered = timeout(limit, self.exchange(body, gzip, limit)).await;
+        let result = answered.unwrap_or_else(|_| Err(Failure::Passing(format!("no answer within {limit:?}"), None)));
+        // What is left of a failed exchange is not to be taken for the answer to the next.
+        if result.is_err() {
+            self.close();
+        }
+        result
+    }
+
+    /// Closes the connection, if there is one.
+    pub(super) fn close(&mut self) {
+        self.connection = None;
+    }
+
+    async fn exchange(&mut self, body: &Bytes, gzip: bool, limit: Duration) -> Result<Taken, Failure> {
+        if let Some(open) = self.connection.take_if(|open| !open.sender.is_closed()) {
+            // A receiver may close a connection that it has answered on: what it has not read is sent again.
+            match self.send(open, body, gzip).await {
+                Err(error) if error.is_canceled() || error.is_closed() || error.is_incomplete_message() => {}
+                Err(error) => return Err(Failure::Passing(error.to_string(), None)),
+                Ok(answer) => return outcome(answer).await,
+            }
+        }
+        let open = connect(&self.otlp.url, limit).await.map_err(|what| Failure::Passing(what, None))?;
+        let answer = self.send(open, body, gzip).await;
+        outcome(answer.map_err(|error| Failure::Passing(error.to_string(), None))?).await
+    }
+
+    async fn send(&mut self, mut open: Connection, body: &Bytes, gzip: bool) -> hyper::Result<Response<Incoming>> {
+        open.sender.ready().await?;
+        let request = self.request(body, gzip);
+        let answer = open.sender.send_request(request).await;
+        self.connection = Some(open);
+        answer
+    }
+
+    fn request(&self, body: &Bytes, gzip: bool) -> Request<Full<Bytes>> {
+        let Otlp { url, headers, .. } = &self.otlp;
+        let mut request = Request::new(Full::new(body.clone()));
+        *request.method_mut() = hyper::Method::POST;
+        // Both were looked at when they were read.
+        *request.uri_mut() = url.path.parse().unwrap_or_default();
+        let host = HeaderValue::from_str(&format!("{}:{}", url.host_in_url(), url.port));
+        let fields = request.headers_mut();
+        fields.extend(host.map(|host| (HOST, host)));
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
+        fields.insert(USER_AGENT, HeaderValue::from_static(concat!("go-metro/", env!("CARGO_PKG_VERSION"))));
+        if gzip {
+            fields.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        for (name, value) in &headers.0 {
+            fields.insert(name, value.clone());
+        }
+        request
+    }
+}
+
+/// Connects to the first address that can be connected to, each within its share of the time.
+async fn connect(url: &OtlpUrl, limit: Duration) -> Result<Connection, String> {
+    let addresses = addresses(&url.host).await?;
+    let share = limit / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+    let mut last = "the name has no address".to_owned();
+    for address in addresses {
+        let address = SocketAddr::new(address, url.port);
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return converse(stream).await.map_err(|error| format!("{address}: {error}")),
+            Ok(Err(error)) => last = format!("{address}: {error}"),
+            Err(_) => last = format!("{address}: no connection within {share:?}"),
+        }
+    }
+    Err(last)
+}
+
+async fn converse(stream: TcpStream) -> Result<Connection, String> {
+    // A body is written at once; its end is not to wait for an acknowledgement.
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    Ok(Connection { sender, task: tokio::spawn(connection) })
+}
+
+/// The addresses of a host, which may be one. They are looked up each time: a name may lead elsewhere by now.
+async fn addresses(host: &str) -> Result<Vec<IpAddr>, String> {
+    if let Ok(address) = host.parse() {
+        return Ok(vec![address]);
+    }
+    let answer = resolver::addresses(host).ok_or("too many names are being looked up")?;
+    let found = answer.await.map_err(|_| format!("no answer for {host}"))?;
+    found.map(|addresses| addresses.into_iter().collect()).map_err(|error| format!("{host}: {error}"))
+}
+
+/// What an answer comes to.
+async fn outcome(answer: Response<Incoming>) -> Result<Taken, Failure> {
+    let (head, body) = answer.into_parts();
+    let is_protobuf =
+        head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(PROTOBUF.as_bytes()));
+    let body = Limited::new(body, ANSWER).collect().await.map(|body| body.to_bytes());
+    if head.status.is_success() {
+        // One that does not say more has taken all.
+        let said = body.ok().filter(|_| is_protobuf).and_then(|body| ExportMetricsServiceResponse::decode(body).ok());
+        let partial = said.and_then(|said| said.partial_success).unwrap_or_default();
+        let rejected = u64::try_from(partial.rejected_data_points).unwrap_or(0);
+        return Ok(Taken { rejected, message: shown(&partial.error_message) });
+    }
+    let body = body.unwrap_or_default();
+    let message = match Status::decode(&*body).ok().filter(|_| is_protobuf) {
+        Some(status) => status.message,
+        None => String::from_utf8_lossy(&body).into_owned(),
+    };
+    let message = shown(&message);
+    let what = if message.is_empty() { head.status.to_string() } else { format!("{}: {message}", head.status) };
+    // "Failures": these, and no others, are worth another try.
+    if matches!(
+        head.status,
+        StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    ) {
+        return Err(Failure::Passing(what, retry_after(&head.headers, SystemTime::now())));
+    }
+    Err(Failure::Final(what))
+}
+
+/// What a receiver says of a failure: `google.rpc.Status` (google/rpc/status.proto), as far as it is used.
+#[derive(Clone, PartialEq, Message)]
+struct Status {
+    #[prost(string, tag = "2")]
+    message: String,
+}
+
+/// How long to wait, by a number of seconds or a date (RFC 9110 section 10.2.3).
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    httpdate::parse_http_date(text).ok().map(|date| date.duration_since(now).unwrap_or_default())
+}
+
+/// The beginning of what others wrote, on one line.
+fn shown(text: &str) -> String {
+    let line: String = text.trim().chars().take(SHOWN).collect();
+    line.replace(|c: char| c.is_control(), " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_says_when_to_come_back_in_seconds_or_by_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        for (text, seconds) in [
+            ("120", Some(120)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+        ] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
+            assert_eq!(retry_after(&headers, now).map(|wait| wait.as_secs()), seconds, "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn what_a_receiver_writes_cannot_fill_a_log_or_break_its_lines() {
+        assert_eq!(shown(" out of order\nsample\x1b[2J\n"), "out of order sample [2J");
+        assert_eq!(shown(&"x".repeat(10_000)).len(), SHOWN);
+    }
+}

@@ -279,11 +279,7 @@ impl Engine {
         match (wanted, &self.responses) {
             (false, _) => self.responses = None,
             (true, Some(_)) => {}
-            (true, None) => {
-                let mut responses = Responses::new(self.config.max_flows.max(1) as usize);
-                self.table.for_each(|index, _, _| responses.begin(index));
-                self.responses = Some(responses);
-            }
+            (true, None) => self.responses = Some(Responses::new(self.config.max_flows.max(1) as usize)),
         }
     }
 
@@ -515,7 +511,7 @@ impl Engine {
         }
         let entry = self.table.entry_mut(index);
         let sent = entry.flow.sent(segment, &mut self.pool.share(index), self.limits);
-        if let Some(responses) = &mut self.responses {
+        if let Some(responses) = self.responses.as_mut().filter(|_| entry.flow.asks()) {
             responses.sent(index, segment, sent.again.is_some());
         }
         let label = self.labels.as_mut().map_or(Label::NONE, |labels| labels.of_record(index, &segment.flow));
@@ -554,8 +550,8 @@ impl Engine {
             }
         }
         if let Some(responses) = &mut self.responses
-            && responses.is_of_interest(index, segment)
-            && let Some(took) = responses.received(index, segment, &outcome, &entry.flow)
+            && Responses::is_of_interest(segment, &entry.flow)
+            && let Some(took) = responses.received(index, segment, &outcome, &mut entry.flow)
             && !self.is_doubtful
         {
             self.response = Some((index, took));
@@ -657,9 +653,6 @@ impl Engine {
         }
         if let Some(places) = &mut self.places {
             places.begin(index, segment);
-        }
-        if let Some(responses) = &mut self.responses {
-            responses.begin(index);
         }
         if let Some(ledger) = &mut self.ledger {
             let label = label_of(self.labels.as_ref(), index);

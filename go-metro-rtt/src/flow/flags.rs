@@ -18,6 +18,8 @@ bitflags! {
         const REMOTE_ISN = 1 << 4;
         /// Up to where the peer has sent.
         const PEER_NXT = 1 << 5;
+        /// That the end that is timed has opened the connection, and how long the handshake took.
+        const ASKS = 1 << 6;
     }
 }
 

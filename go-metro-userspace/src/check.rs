@@ -13,7 +13,7 @@ use crate::capture::ebpf::probe;
 use crate::capture::{WatchList, interfaces, pcap};
 use crate::cgroup::hierarchy::Hierarchy;
 use crate::config::{
-    Backend, Config, ConfigError, Environment, Instance, Origin, ProcessTags, Selector, Statsd, not_utf8,
+    Backend, Config, ConfigError, Environment, Instance, Origin, Output, ProcessTags, Selector, Statsd, not_utf8,
 };
 use crate::groups::Groups;
 use crate::netlink::links;
@@ -94,7 +94,9 @@ pub(crate) fn run(options: &CheckOptions, environment: Environment<'_>, out: &mu
         processes(config, &mut findings);
         targets(config, &mut findings);
         groups(config, &mut findings);
-        statsd(config, &mut findings);
+        if config.outputs.contains(&Output::Statsd) {
+            statsd(config, &mut findings);
+        }
         prometheus(config, &mut findings);
         findings.extend(otlp::findings(config));
         running(config, &mut findings);

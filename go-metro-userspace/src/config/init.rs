@@ -64,7 +64,7 @@ settings! {
         /// stands for all that needs no name: `[default, health, base, response]`.
         pub metrics: OneOrMore<Word<MetricName>> = MetricName::usual(), on_reload Apply;
 
-        /// Where Prometheus scrapes; adds that output. /metrics, and /healthz for probes.
+        /// Where Prometheus scrapes; adds that output where the file names no outputs. /metrics, and /healthz for probes.
         pub prometheus_listen: Optional<Listen> = None, example "127.0.0.1:9464", on_reload Apply;
 
         /// Bounds of Prometheus's buckets. fine: 114, at most 10 % apart from 100 us to 2 s, so that histogram_quantile
@@ -72,7 +72,8 @@ settings! {
         /// each decade), for many pairs: each bucket is a series for each pair.
         pub prometheus_buckets: Word<BucketsWanted> = BucketsWanted::Fine, on_reload Apply;
 
-        /// URL of an OTLP receiver, to which metrics are posted as protocol buffers over HTTP; adds that output.
+        /// URL of an OTLP receiver, to which metrics are posted as protocol buffers over HTTP; adds that output where
+        /// the file names no outputs.
         /// /v1/metrics is appended. If not set: OpenTelemetry's variables (OTEL_EXPORTER_OTLP_ENDPOINT and its kin).
         /// docs/otlp.md.
         pub otlp_endpoint: Optional<OtlpEndpoint> = None,
@@ -334,6 +335,13 @@ impl Config {
                      measured"
                 ),
                 fix: "leave `idle_ttl` out, for 300 s, or set it to 1 s or more",
+            });
+        }
+        if self.prometheus_listen.is_some() && !self.outputs.contains(&Output::Prometheus) {
+            doubts.push(Doubt {
+                subject: "Prometheus",
+                what: "`prometheus_listen` has no effect: `outputs` does not name prometheus".to_owned(),
+                fix: "add prometheus to `outputs`, or leave `prometheus_listen` out",
             });
         }
         if let Some(why) = &self.otlp_ignored {

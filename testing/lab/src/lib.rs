@@ -15,8 +15,8 @@
 //! starts.
 //!
 //! Order of modules: `behind`, `container`, `flood`, `pair`, `programs`, `prometheus`, `statsd`, `tcpdump`, `terminal`,
-//! `threads`, `traffic`, `victoria` → `agent`, `tcp_info` → `network` → `forwarder`, `namespace` → `ethtool`, `passage`, `port`,
-//! `priority` → `frame` → `impairment` → `big_tcp`, `late`, `over`, `soon`.
+//! `threads`, `traffic`, `victoria` → `agent`, `tcp_info` → `network` → `forwarder`, `namespace` → `ethtool`,
+//! `passage`, `port`, `priority` → `frame` → `impairment` → `big_tcp`, `late`, `over`, `soon`.
 
 pub mod agent;
 pub mod behind;

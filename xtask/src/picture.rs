@@ -1,5 +1,5 @@
-//! `cargo xtask picture`: docs/top.svg, the screen of a real `go-metro top` on a real terminal, in the lab; with `--web`
-//! docs/web.webp, the page in a real browser.
+//! `cargo xtask picture`: docs/top.svg, the screen of a real `go-metro top` on a real terminal, in the lab; with
+//! `--web` docs/web.webp, the page in a real browser.
 
 mod web;
 

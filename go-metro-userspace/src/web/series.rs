@@ -148,7 +148,7 @@ impl Series {
         self.max_ns = self.max_ns.max(max_ns);
     }
 
-    /// The `q` quantile, in milliseconds: of the nearest rank, as in every output, within 2 %.
+    /// The `q` quantile, in milliseconds: of the nearest rank, as in every output, within 1.1 %.
     fn quantile(&self, q: f64) -> f64 {
         let (least, most) = (ms(self.min_ns), ms(self.max_ns));
         let rank = ((q * self.count as f64 * (1.0 - 1e-12)).ceil() as u64).clamp(1, self.count.max(1));
@@ -265,7 +265,7 @@ mod tests {
         assert!((figures.mean - 197.0 / 6.0).abs() < 1e-5, "{figures:?}");
         // 4, 1 and 59: those within a second.
         assert!((figures.jitter.unwrap() - 64.0 / 3.0).abs() < 1e-5, "{figures:?}");
-        assert!((figures.p50 / 22.0 - 1.0).abs() < 0.02 && figures.p99 >= 80.0, "{figures:?}");
+        assert!((figures.p50 / 22.0 - 1.0).abs() < 0.011 && figures.p99 >= 80.0, "{figures:?}");
         assert_eq!((twice.count(), twice.lowest()), (9, Some(19.0)));
     }
 

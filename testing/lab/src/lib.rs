@@ -14,9 +14,9 @@
 //! Needs root. Namespaces are removed when a [`Lab`] is dropped; those of a process that was killed, when the next one
 //! starts.
 //!
-//! Order of modules: `behind`, `browser`, `container`, `flood`, `pair`, `programs`, `prometheus`, `statsd`, `tcpdump`, `terminal`,
-//! `threads`, `traffic` → `agent`, `tcp_info` → `network` → `forwarder`, `namespace` → `ethtool`, `passage`, `port`,
-//! `priority` → `frame` → `impairment` → `big_tcp`, `late`, `over`, `soon`.
+//! Order of modules: `behind`, `browser`, `container`, `flood`, `pair`, `programs`, `prometheus`, `statsd`, `tcpdump`,
+//! `terminal`, `threads`, `traffic` → `agent`, `tcp_info` → `network` → `forwarder`, `namespace` → `ethtool`,
+//! `passage`, `port`, `priority` → `frame` → `impairment` → `big_tcp`, `late`, `over`, `soon`.
 
 pub mod agent;
 pub mod behind;

@@ -1,9 +1,9 @@
 //! The daemon's ears: HTTP on a Unix socket for those who ask how it is, and on ports for those who scrape it and for
 //! browsers.
 //!
-//! Requests are answered on the daemon's runtime, off the packet path ([`site`], and [`web`] for browsers). What only the daemon's loop knows it
-//! is asked for ([`Ask`]); one that does not answer in time is reported as such instead of being waited for. Who may be
-//! connected at once, [`crowd`] decides.
+//! Requests are answered on the daemon's runtime, off the packet path ([`site`], and [`web`] for browsers). What only
+//! the daemon's loop knows it is asked for ([`Ask`]); one that does not answer in time is reported as such instead of
+//! being waited for. Who may be connected at once, [`crowd`] decides, and for how long, [`pace`].
 
 mod crowd;
 mod pace;

@@ -2,12 +2,12 @@
 
 import { attribute, clock, compact, count, h, logTicks, mark, ms, s, ticks, text } from "./format.js";
 
-const HEIGHT = { course: 250, distribution: 170 };
-const ROOM = { left: 52, right: 10, top: 14, bottom: 40 };
+const HEIGHT = { course: 262, distribution: 180 };
+const ROOM = { left: 52, right: 10, top: 26, bottom: 40 };
 /** Most bars of a distribution. */
 const BARS = 64;
 /** How many times the low end of a distribution's axis the high end is at least. */
-const NARROWEST = 1.25;
+const NARROWEST = 1.1;
 
 /** A drawing that is as wide as its place, and is drawn again when that changes. */
 class Drawing {
@@ -79,8 +79,7 @@ export class Course extends Drawing {
     const { points, options, inner } = this;
     const timed = points.filter((point) => point.p50 !== null);
     const parts = this.begin(this.summary(timed));
-    const right = options.until;
-    const left = right - options.span * 1000;
+    const [left, right] = [options.from, options.until];
     this.x = (at) => inner.left + ((at - left) / (right - left)) * (inner.right - inner.left);
     const shown = timed.filter((point) => point.at >= left);
     this.seen = points.filter((point) => point.at >= left && point.at <= right);
@@ -97,7 +96,7 @@ export class Course extends Drawing {
     }
     parts.push(s("text", { x: 2, y: 10 }, "ms"));
     this.times(parts, left, right);
-    for (const run of runs(shown, Math.max(3500, options.span * 12))) {
+    for (const run of runs(shown, Math.max(3500, (right - left) / 80))) {
       const line = (of) => run.map((point) => `${fixed(this.x(point.at))} ${fixed(y.at(of(point)))}`);
       const area = (low, high) => `M${line(high).join("L")}L${line(low).reverse().join("L")}Z`;
       if (run.length === 1) {
@@ -146,8 +145,8 @@ export class Course extends Drawing {
         const below = inner.bottom + 18;
         parts.push(s("line", { class: "resent", x1: x, x2: x, y1: below, y2: fixed(below - length) }));
       }
-      if (point.resets > 0) parts.push(s("path", { class: "reset", d: `M${x} 7m-4-4l8 8m0-8l-8 8` }));
-      if (point.failed > 0) parts.push(s("path", { class: "reset", d: `M${x} 3m-4 0h8l-4 7z` }));
+      if (point.resets > 0) parts.push(s("path", { class: "reset", d: `M${x} 18m-4-4l8 8m0-8l-8 8` }));
+      if (point.failed > 0) parts.push(s("path", { class: "reset", d: `M${x} 2m-4 0h8l-4 7z` }));
     }
   }
 
@@ -239,31 +238,42 @@ export class Distribution extends Drawing {
     super(place, HEIGHT.distribution);
   }
 
-  show(buckets, marks) {
+  /** Shows all on a logarithmic scale; on a linear one what is far above p99 is counted and not drawn. */
+  show(buckets, marks, isLog) {
     this.buckets = buckets;
     this.quantiles = marks;
+    this.isLog = isLog;
     this.draw();
   }
 
   draw() {
     if (!this.buckets) return;
     const { inner } = this;
-    const bars = merged(this.buckets);
-    const all = bars.reduce((sum, [, , number]) => sum + number, 0);
+    const total = (buckets) => buckets.reduce((sum, [, , number]) => sum + number, 0);
+    const all = total(this.buckets);
+    const most = this.isLog ? Infinity : far(this.buckets, this.quantiles);
+    const bars = merged(this.buckets.filter(([, to]) => to <= most));
+    const above = all - total(bars);
     const marks = this.quantiles.map(([name, value]) => `${name} ${ms(value)}`).join(", ");
     const parts = this.begin(all ? `Distribution of ${count(all)} samples: ${marks} ms` : "Distribution: no samples");
     if (all > 0) {
       const [low, high] = padded(bars[0][0], bars.at(-1)[1]);
-      const x = scale([low, high], [inner.left, inner.right], low > 0 && high / low > 4, 6);
-      const most = Math.max(...bars.map(([, , number]) => number));
-      const y = scale([0, most], [inner.bottom + 16, inner.top + 12], false, 3);
+      const x = scale([low, high], [inner.left, inner.right], this.isLog && low > 0 && high / low > 2, 6);
+      const tallest = Math.max(...bars.map(([, , number]) => number));
+      const y = scale([0, tallest], [inner.bottom + 16, inner.top], false, 3);
       for (const value of y.marks.filter(Number.isInteger)) {
         const at = fixed(y.at(value));
         parts.push(s("line", { class: "grid", x1: inner.left, x2: inner.right, y1: at, y2: at }));
         parts.push(s("text", { x: inner.left - 7, y: Number(at) + 4, "text-anchor": "end" }, compact(value)));
       }
+      let right = -Infinity;
       for (const value of x.marks.filter((value) => value >= low && value <= high)) {
-        parts.push(s("text", { x: fixed(x.at(value)), y: this.height - 6, "text-anchor": "middle" }, mark(value)));
+        const [place, label] = [x.at(value), mark(value)];
+        const half = 4 * label.length;
+        // One that would touch the one before is left out, and one that would stand out.
+        if (place - half < right || place + half > this.width) continue;
+        parts.push(s("text", { x: fixed(place), y: this.height - 6, "text-anchor": "middle" }, label));
+        right = place + half + 6;
       }
       for (const [from, to, number] of bars) {
         const [a, b, top] = [x.at(Math.max(from, low)), x.at(to), y.at(number)];
@@ -275,15 +285,25 @@ export class Distribution extends Drawing {
       let free = -Infinity;
       for (const [name, value] of this.quantiles) {
         const at = x.at(Math.min(Math.max(value, low), high));
-        parts.push(s("line", { class: "mark", x1: fixed(at), x2: fixed(at), y1: inner.top, y2: inner.bottom + 16 }));
+        parts.push(s("line", { class: "mark", x1: fixed(at), x2: fixed(at), y1: 14, y2: inner.bottom + 16 }));
         // A name that would stand in another one is left out.
         if (at - free < 26) continue;
         parts.push(s("text", { x: fixed(Math.min(at, inner.right - 12)), y: 10, "text-anchor": "middle" }, name));
         free = at;
       }
+      if (above > 0) {
+        const said = `${compact(above)} above ${ms(high)} →`;
+        parts.push(s("text", { x: inner.right, y: inner.bottom + 6, "text-anchor": "end" }, said));
+      }
     }
     this.svg.replaceChildren(...parts);
   }
+}
+
+/** Up to where a linear scale goes, so that a few far ones do not press the others together. */
+function far(buckets, quantiles) {
+  const [low, p99] = [buckets[0]?.[0] ?? 0, quantiles.at(-1)?.[1] ?? Infinity];
+  return Math.max(low + (p99 - low) * 1.6, low * 1.02, buckets[0]?.[1] ?? 0);
 }
 
 /** A range that is not so narrow that a single bucket fills it. */

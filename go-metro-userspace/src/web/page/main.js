@@ -8,6 +8,8 @@ import { Table, failed, resent, times } from "./table.js";
 
 /** Milliseconds between two looks at the daemon's health. */
 const STATUS_EVERY = 5000;
+/** How much of a history that has only begun is shown, in seconds. */
+const SHORTEST = 60;
 /** Without a second for so long, what is shown is old. */
 const SILENT = 6000;
 
@@ -21,6 +23,7 @@ let came = 0;
 let health = "waiting";
 let asking = false;
 let following = false;
+let lost = false;
 let turn = 0;
 
 const table = new Table(choose, sortBy);
@@ -102,7 +105,8 @@ async function follow() {
       p95: seconds.p95_ms[k], max: seconds.max_ms[k], retransmits: seconds.retransmits[k],
       failed: seconds.failed[k], resets: seconds.resets[k],
     }));
-    chosen = { id: its.id, points, until: told.at_ns / 1e6, buckets: told.distribution, at: Date.now() };
+    const [from, until] = [told.from_ns / 1e6, told.at_ns / 1e6];
+    chosen = { id: its.id, points, from, until, buckets: told.distribution, at: Date.now() };
     drawPair();
   } catch (error) {
     if (error.status === 404) chosen = null;
@@ -184,20 +188,34 @@ function connect() {
   stream?.close();
   stream = new EventSource("/api/v1/events");
   stream.addEventListener("second", second);
-  stream.addEventListener("open", () => {
-    if (health !== "gone") return;
-    // It may be another daemon, with other numbers.
-    chosen = null;
-    before = null;
-    load({ course: true, anyway: true }).then(follow).then(look);
-  });
+  stream.addEventListener("open", opened);
   stream.addEventListener("error", () => {
-    set("gone");
+    lose();
     // A refusal ends a stream for good.
     if (stream.readyState === EventSource.CLOSED) setTimeout(() => document.hidden || connect(), 3000);
   });
-  load({ course: true, anyway: true }).then(follow);
-  look();
+}
+
+/** Seconds will come from now on; those before are asked for. */
+function opened() {
+  came = Date.now();
+  if (paused) return;
+  refresh();
+}
+
+/** Asks for all that is shown. What was lost meanwhile may be another daemon's by now, with other numbers. */
+function refresh() {
+  if (lost) {
+    chosen = null;
+    before = null;
+    lost = false;
+  }
+  load({ course: true, anyway: true }).then(follow).then(look);
+}
+
+function lose() {
+  lost = true;
+  set("gone");
 }
 
 function draw(asked) {
@@ -224,8 +242,8 @@ function connections({ peer }) {
     .map(([cause, number]) => fact(`${what}, ${cause.replaceAll("_", " ")}`, number));
   return [
     fact("segments", peer.segments), fact("bytes", peer.bytes), ...each("sent again", peer.retransmits),
-    fact("of those needless", peer.spurious_retransmits), ...each("connects", peer.connects),
-    ...each("resets by the end", peer.resets), fact("closed", peer.closes),
+    ...each("sent again", { "needless, of all": peer.spurious_retransmits }), ...each("connects", peer.connects),
+    ...each("resets, by the end", peer.resets), fact("closed", peer.closes),
   ];
 }
 
@@ -246,11 +264,13 @@ function drawPair() {
   const base = its?.base_ms ?? null;
   legend($("legend"), base !== null);
   const until = chosen?.until ?? pairs.at_ns / 1e6;
-  course.show(chosen?.points ?? [], { until, span: state.span, base, scale: state.scale });
+  const from = Math.max(until - 1000 * state.span, Math.min(chosen?.from ?? 0, until - 1000 * SHORTEST));
+  course.show(chosen?.points ?? [], { from, until, base, scale: state.scale });
   const samples = its && times(its);
   const quantiles = samples ? [["p50", samples.p50_ms], ["p95", samples.p95_ms], ["p99", samples.p99_ms]] : [];
   const buckets = chosen?.buckets;
-  distribution.show(buckets ? (buckets.data.length > 0 ? buckets.data : buckets.connect) : [], quantiles);
+  const shown = buckets ? (buckets.data.length > 0 ? buckets.data : buckets.connect) : [];
+  distribution.show(shown, quantiles, state.scale === "log");
   $("peer-title").hidden = !its?.peer;
   $("peer").replaceChildren(...(its?.peer ? connections(its) : []));
 }
@@ -293,7 +313,7 @@ function pause() {
   attribute($("pause"), "aria-pressed", paused);
   text($("pause"), paused ? "Resume" : "Pause");
   text($("said"), paused ? "Paused." : "Resumed.");
-  if (!paused) load({ course: true, anyway: true }).then(follow).then(look);
+  if (!paused) refresh();
 }
 
 $("pause").addEventListener("click", pause);
@@ -342,8 +362,11 @@ document.addEventListener("visibilitychange", () => {
 });
 setInterval(() => {
   if (document.hidden) return;
-  if (came > 0 && Date.now() - came > SILENT) set("gone");
-  else look();
+  if (came > 0 && Date.now() - came > SILENT) {
+    // A connection may be dead without an end, as through a tunnel.
+    lose();
+    connect();
+  } else look();
 }, STATUS_EVERY);
 
 controls();

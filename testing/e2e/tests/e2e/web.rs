@@ -308,8 +308,8 @@ fn in_a_browser_rows_appear_can_be_sorted_and_chosen_and_nothing_is_in_anybodys_
     let conf = configured(
         folder.path(),
         &format!(
-            "  outputs: [json]\n  report_interval: 2\n  metrics: [default, health, base]\n  group_by:\n    names:\n      \
-             '{HOSTILE}': [10.77.0.6/32]\n"
+            "  outputs: [json]\n  report_interval: 2\n  metrics: [default, health, base]\n  \
+             group_by: {{names: {{'{HOSTILE}': [10.77.0.6/32]}}}}\n"
         ),
     );
     let agent = start(&lab, &conf);

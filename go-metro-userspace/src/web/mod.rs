@@ -9,7 +9,8 @@
 mod api;
 #[cfg(feature = "web")]
 mod buckets;
-#[cfg(all(test, feature = "web"))]
+#[cfg(test)]
+#[cfg(feature = "web")]
 mod examples;
 #[cfg(feature = "web")]
 mod history;

@@ -55,9 +55,8 @@ pub(super) async fn answer(
 /// The answer to who came under another name, or is a page of somebody else's.
 fn misdirected(page: &web::Site, request: &Request<Incoming>) -> Option<Response<Answer>> {
     let mut hosts = request.headers().get_all(HOST).iter();
-    let host = match (hosts.next().map(HeaderValue::to_str), hosts.next()) {
-        (Some(Ok(host)), None) => host,
-        _ => return Some(text(StatusCode::BAD_REQUEST, "one Host, please\n")),
+    let (Some(Ok(host)), None) = (hosts.next().map(HeaderValue::to_str), hosts.next()) else {
+        return Some(text(StatusCode::BAD_REQUEST, "one Host, please\n"));
     };
     let named = request.uri().authority().map_or(host, |authority| authority.as_str());
     if ![host, named].iter().all(|name| page.is_own_name(name)) {
@@ -112,7 +111,8 @@ fn whole(Reply { status, content_type, body, is_gzip }: Reply) -> Response<Answe
     response
 }
 
-#[cfg(all(test, feature = "web"))]
+#[cfg(test)]
+#[cfg(feature = "web")]
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::{SocketAddr, TcpListener, TcpStream};

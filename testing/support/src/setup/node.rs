@@ -48,7 +48,10 @@ pub(super) fn ensure() -> Result<Outcome> {
     fs::write(directory.join("package-lock.json"), LOCKED)?;
     let mut install = Command::new("npm");
     install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
-    capture(install.current_dir(&directory))?;
+    // Not into the user's.
+    let cache = directory.join("cache");
+    capture(install.arg("--cache").arg(&cache).current_dir(&directory))?;
+    let _ = fs::remove_dir_all(cache);
     fs::write(mark(), LOCKED)?;
     Ok(Outcome::Installed(directory.display().to_string()))
 }

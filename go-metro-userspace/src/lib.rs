@@ -6,6 +6,7 @@
 //! - [`top`]: the full screen
 //! - [`check`], [`read`]: what those two verbs do
 //! - [`daemon`]: wires sources, engine and reporters; signals, reload, lifecycle
+//! - [`web`]: what browsers are shown: the page, and the last minutes
 //! - [`output`]: where reports go: DogStatsD, Prometheus, OTLP, JSON, CSV, tables, plots
 //! - [`capture`]: sources of segment records: eBPF, live libpcap, capture files
 //! - [`logging`], [`status`]: where the log goes; what a running daemon says of itself, and asking it
@@ -19,7 +20,7 @@
 
 // What only an optional part uses is no mistake where that part is left out.
 #![cfg_attr(
-    not(all(feature = "otlp", feature = "pcap", feature = "prometheus", feature = "top")),
+    not(all(feature = "otlp", feature = "pcap", feature = "prometheus", feature = "top", feature = "web")),
     allow(dead_code, unused_imports)
 )]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -45,6 +46,7 @@ pub mod terminal;
 pub(crate) mod threads;
 #[cfg(feature = "top")]
 pub(crate) mod top;
+pub(crate) mod web;
 
 #[doc(hidden)]
 pub use daemon::simulated;

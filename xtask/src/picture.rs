@@ -1,4 +1,7 @@
-//! `cargo xtask picture`: docs/top.svg, the screen of a real `go-metro top` on a real terminal, in the lab.
+//! `cargo xtask picture`: docs/top.svg, the screen of a real `go-metro top` on a real terminal, in the lab; with
+//! `--web` docs/web.webp, the page in a real browser.
+
+mod web;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -26,28 +29,31 @@ const CELL: (f64, f64) = (8.4, 17.0);
 
 /// Arguments of `picture`.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+pub struct Args {
+    /// The page in a browser, instead of the screen of a terminal
+    #[arg(long)]
+    web: bool,
+}
 
 /// Takes the picture.
 ///
 /// # Errors
 ///
-/// No lab, no terminal, no traffic.
-pub fn main(_args: &Args) -> Result<()> {
+/// No lab, no terminal or browser, no traffic.
+pub fn main(args: &Args) -> Result<()> {
     setup::for_lab()?;
+    if args.web {
+        setup::for_browser()?;
+    }
     let named = std::env::var_os(BINARY_VARIABLE).map(PathBuf::from);
     let binary = named.map_or_else(daemon::release_binary, Ok)?;
     let lab = Lab::new(Link::Veth)?;
-    let address = |last: u8| Ipv4Addr::new(10, 77, 0, last);
     for (last, ..) in &FAR[1..] {
         lab.b.add_address(address(*last))?;
     }
-    let delays = |extra: u64| {
-        let each = FAR
-            .iter()
-            .map(|(last, rtt, _)| (address(*last).into(), Duration::from_micros(rtt * 500 + extra * rtt * 4)));
-        Impairment { delay_of: each.collect(), ..Impairment::default() }
-    };
+    if args.web {
+        return web::main(&lab, &binary);
+    }
     let terminal = Terminal::start(
         &lab.a,
         SIZE,
@@ -61,13 +67,7 @@ pub fn main(_args: &Args) -> Result<()> {
             scope.spawn(move || talk(lab, address(last).into(), Duration::from_millis(pause), stop));
         }
         let _over = Over(&stop);
-        // Queues come and go on a real path; here its delay does.
-        let steps = EXPOSURE.as_millis() / 500;
-        for step in 0..steps {
-            let extra = [0, 2, 5, 9, 14, 8, 3, 1, 0, 0, 1, 4][(step / 2 % 12) as usize];
-            Way::BOTH.into_iter().for_each(|way| lab.path().impair(way, delays(extra)));
-            thread::sleep(Duration::from_millis(500));
-        }
+        expose(&lab, |_| 0.0);
         let pressed = terminal.press(&["Down", "Down"]);
         thread::sleep(Duration::from_secs(2));
         pressed.and_then(|()| terminal.coloured_screen())
@@ -77,6 +77,26 @@ pub fn main(_args: &Args) -> Result<()> {
     std::fs::write(&path, svg(&picture, "go-metro top"))?;
     println!("{}", path.display());
     Ok(())
+}
+
+fn address(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 0, last)
+}
+
+/// Lets the traffic run. Queues come and go on a real path; here its delay does, and frames are lost as `loss` says of
+/// each half second.
+fn expose(lab: &Lab, loss: impl Fn(u64) -> f64) {
+    let path = |extra: u64, loss: f64| {
+        let each = FAR
+            .iter()
+            .map(|(last, rtt, _)| (address(*last).into(), Duration::from_micros(rtt * 500 + extra * rtt * 4)));
+        Impairment { delay_of: each.collect(), loss, ..Impairment::default() }
+    };
+    for step in 0..EXPOSURE.as_millis() as u64 / 500 {
+        let extra = [0, 2, 5, 9, 14, 8, 3, 1, 0, 0, 1, 4][(step / 2 % 12) as usize];
+        Way::BOTH.into_iter().for_each(|way| lab.path().impair(way, path(extra, loss(step))));
+        thread::sleep(Duration::from_millis(500));
+    }
 }
 
 /// How a run of characters looks (ECMA-48 section 8.3.117).

@@ -23,12 +23,18 @@ use go_metro_rtt::{EngineConfig, Ports, SummaryLimits};
 /// Shortest time between reports, and of a flow's life. On a busy host, what waits for the capture thread arrives later
 /// than that.
 pub(super) const SHORTEST_MS: u64 = 100;
+/// How far back that page goes by default.
+pub const WEB_HISTORY: Duration = Duration::from_secs(15 * 60);
+/// Shortest history of the page for browsers: what it adds up at once.
+const SHORTEST_HISTORY_MS: u64 = 10_000;
 /// What the engine takes where nobody says otherwise. A minute for connections that were closed is the original's too.
 const ENGINE: EngineConfig = EngineConfig::DEFAULT;
 /// Round trips up to this are usual on the Internet, with a lost segment or a delayed acknowledgement.
 const USUAL_RTT: Duration = Duration::from_secs(1);
 /// The default port of OpenTelemetry's exporters for Prometheus.
 const PROMETHEUS_PORT: u16 = 9464;
+/// Where `top --web` serves the page: the port beside that one.
+pub const WEB_ADDRESS: &str = "127.0.0.1:9465";
 /// Where the daemon answers `status` by default.
 pub const STATUS_SOCKET: &str = "/run/go-metro/go-metro.sock";
 
@@ -86,6 +92,14 @@ settings! {
                 "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"
             ],
             on_reload Apply;
+
+        /// Where browsers find a page of what is measured, live: pairs of hosts with their round-trip times and how
+        /// their connections do, and the daemon's health. Without a password: name a loopback address, unless everyone
+        /// who reaches another one may know who this host talks to (docs/web.md).
+        pub web_listen: Optional<Listen> = None, example "127.0.0.1:9465", on_reload Apply;
+
+        /// How far back that page goes, within 32 MiB of memory. At least 10.
+        pub web_history: Time<SHORTEST_HISTORY_MS> = WEB_HISTORY, on_reload Apply;
 
         /// Unix socket for `go-metro status` and `go-metro top`, or `off`. Readable and writable for root's group.
         pub status_socket: PathOrOff = Some(STATUS_SOCKET.into()), on_reload ApplyIfWritable;
@@ -263,6 +277,10 @@ impl Config {
         if self.prometheus_listen.is_some() && !reader.has("outputs") {
             self.outputs.push(Output::Prometheus);
         }
+        if self.web_listen.is_some_and(|address| address.port() > 0 && Some(address) == self.prometheus_listen) {
+            let what = "`web_listen` and `prometheus_listen` are the same address; give each a port of its own";
+            reader.fault_at("web_listen", what);
+        }
         // One setting with two names: the original's documents say `exp_ttl`, its program read `expired_ttl`.
         match [reader.has("exp_ttl"), reader.has("expired_ttl")] {
             [true, true] if self.exp_ttl != self.expired_ttl => {
@@ -376,6 +394,17 @@ impl Config {
                 subject: "responses",
                 what: "`sampling.per_flow` leaves most segments in the kernel: hardly a response is timed".to_owned(),
                 fix: "leave `sampling.per_flow` out, or `response` out of `metrics`",
+            });
+        }
+        if let Some(address) = self.web_listen.filter(|address| !address.ip().to_canonical().is_loopback()) {
+            doubts.push(Doubt {
+                subject: "web",
+                what: format!(
+                    "`web_listen` is {address}, no loopback address: everyone who reaches it sees who this host talks \
+                     to, without a password and in clear"
+                ),
+                fix: "set `web_listen` to 127.0.0.1 with its port and come through SSH, or have a firewall say who may \
+                      reach it (docs/web.md)",
             });
         }
         doubts

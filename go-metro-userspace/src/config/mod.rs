@@ -46,7 +46,7 @@ pub use example::{Answers, example, write};
 pub use group_by::{GroupBy, NamedPrefixes, PortBy};
 pub use host::{MAPPED_BITS, network, split_port};
 pub(crate) use init::key;
-pub use init::{Config, Doubt, STATUS_SOCKET};
+pub use init::{Config, Doubt, STATUS_SOCKET, WEB_ADDRESS, WEB_HISTORY};
 pub use instance::{Instance, Sampling};
 pub use otlp::{Otlp, OtlpUrl};
 pub use reference::reference;

@@ -11,6 +11,8 @@ mod directory;
 mod events;
 mod feed;
 mod flow_tap;
+#[cfg(all(feature = "top", feature = "web"))]
+mod followed;
 mod intervals;
 mod kernel;
 mod lookups;
@@ -32,6 +34,7 @@ mod signals;
 pub mod simulated;
 mod status;
 mod waiting;
+mod web;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -55,6 +58,8 @@ use capture_thread::{CaptureThread, Event};
 use directory::Directory;
 use events::Hidden;
 use feed::Feed;
+#[cfg(all(feature = "top", feature = "web"))]
+pub(crate) use followed::show_followed;
 use intervals::Intervals;
 use lookups::Lookups;
 pub(crate) use options::{DaemonError, DaemonOptions, Overrides};
@@ -69,6 +74,7 @@ use settings::{Limits, source_settings};
 use signals::{Asked, Signals};
 use status::Memory;
 use waiting::{answer, at, tick, ticks};
+use web::Web;
 
 /// Runs until a signal, the duration's end or a closed output stops it. Signals are held until it takes them.
 ///
@@ -161,6 +167,7 @@ struct Daemon {
     watcher: Option<unbounded::Sender<Arc<Live>>>,
     memory: Memory,
     status_socket: Option<Server>,
+    web: Web,
     printer: Option<JoinHandle<()>>,
     lookups: Lookups,
     intervals: Intervals,
@@ -218,6 +225,7 @@ impl Daemon {
             feed: Feed::default(),
             memory: Memory::new(),
             status_socket: None,
+            web: Web::default(),
             printer,
             lookups: Lookups::start(),
             intervals: Intervals::start(),
@@ -231,6 +239,11 @@ impl Daemon {
         daemon.status_socket = daemon.open_status_socket().await;
         if daemon.directory.hosts().failing() > 0 {
             daemon.look_up_hosts();
+        }
+        if let Some(address) = daemon.options.config.web_listen {
+            let (web, seconds) = Web::open(address, daemon.options.config.web_history, &daemon.asks.0)?;
+            daemon.web = web;
+            daemon.watched_by(seconds).await;
         }
         if let Some(watcher) = daemon.watcher.clone() {
             daemon.watched_by(watcher).await;
@@ -261,8 +274,8 @@ impl Daemon {
                 self.report_by(by, snapshot).await;
             }
         }
-        let Self { capture, outputs, printer, status_socket, .. } = self;
-        drop(status_socket);
+        let Self { capture, outputs, printer, status_socket, web, .. } = self;
+        drop((status_socket, web));
         // The hooks are left first, then what was measured is sent.
         drop(capture);
         outputs.finish(STOP.saturating_sub(began.elapsed()).max(LAST_REPORT));

@@ -98,6 +98,8 @@ impl Daemon {
         let limits = (Limits::of(&config, &directory), config.workers);
         let measuring = self.capture.prepare(&limits.0, limits.1)?;
         let reopened = self.outputs.reopen(&wanted, old, &config, &self.asks.0)?;
+        let web = self.web.prepare(&config, &self.asks.0);
+        let web = web.inspect_err(|_| self.outputs.go_back(old, &self.asks.0))?;
         let mut reopening = names(&changed, &[Reload::Reopen, Reload::ReopenFlows]);
         // Then other segments are to leave the kernel, which only another classifier lets them.
         if reopening.is_empty() && old.wants(MetricName::Response) != config.wants(MetricName::Response) {
@@ -105,10 +107,14 @@ impl Daemon {
         }
         if !reopening.is_empty() {
             let settings = source_settings(&config, &directory);
-            let source = Source::prepare(config.backend, &settings).map_err(|error| {
-                self.outputs.go_back(old, &self.asks.0);
-                refused(error, reopening, config.filter.as_deref())
-            })?;
+            let source = match Source::prepare(config.backend, &settings) {
+                Ok(source) => source,
+                Err(error) => {
+                    self.outputs.go_back(old, &self.asks.0);
+                    self.web.go_back(web, &self.asks.0);
+                    return Err(refused(error, reopening, config.filter.as_deref()));
+                }
+            };
             let keeps_flows = changed.iter().all(|key| key.reload != Reload::ReopenFlows);
             self.capture.replace(source, settings.watch, keeps_flows);
         }
@@ -125,9 +131,13 @@ impl Daemon {
             self.capture.label_flows(self.owners.asker());
         }
         self.outputs.follow(&config, reopened);
+        let watches = self.web.follow(web, &config);
         let moved = config.status_socket != old.status_socket;
         self.directory = directory;
         self.options.config = config;
+        if let Some(seconds) = watches {
+            self.watched_by(seconds).await;
+        }
         if moved {
             self.status_socket = None;
             self.status_socket = self.open_status_socket().await;

@@ -310,6 +310,7 @@ impl Daemon {
             }),
             responses: config.wants(MetricName::Response).then(|| self.memory.slowest.clone()),
             outputs: self.outputs.status(),
+            web: self.web.url(),
             // The wall clock may have been set since.
             last_report: self
                 .memory
@@ -403,6 +404,7 @@ impl Daemon {
             problems.push(format!("{} lines of the log could not be written lately", lines_lost - recent.lines_lost));
         }
         problems.extend(self.outputs.problems());
+        problems.extend(self.web.problems());
         problems.extend(self.memory.no_socket.clone());
         problems.extend(self.status_socket.iter().flat_map(Served::problems));
         if let Some(why) = &self.memory.refused {

@@ -65,6 +65,9 @@ pub(crate) struct Status {
     pub responses: Option<Vec<ResponseStatus>>,
     /// Where results go.
     pub outputs: Vec<OutputStatus>,
+    /// Where browsers find the page, if it is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web: Option<String>,
     /// The last report, if there was one.
     pub last_report: Option<LastReport>,
     /// The last warnings and errors of the log, oldest first.

@@ -99,6 +99,7 @@ pub(crate) fn page(status: &Status) -> String {
     for output in &status.outputs {
         line("output", format!("{} {}, {} errors", output.kind, output.destination, output.errors));
     }
+    line("web page", status.web.clone().unwrap_or_default());
     let report = status.last_report.as_ref();
     line(
         "report",

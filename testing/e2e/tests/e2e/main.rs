@@ -35,5 +35,6 @@ mod support;
 mod thinning;
 mod top;
 mod truth;
+mod web;
 mod wire;
 mod workers;

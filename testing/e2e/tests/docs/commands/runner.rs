@@ -71,6 +71,7 @@ pub(super) fn of(command: &str) -> Option<Runner> {
     }
     let ours = command.strip_prefix("cargo xtask run -- ").or_else(|| command.strip_prefix("go-metro "))?;
     match ours.split(' ').next()? {
+        "top" if ours.contains("--web") => Some(Runner::UntilShown),
         "top" => Some(Runner::Screen),
         "run" if !ours.contains("--duration") => Some(Runner::UntilShown),
         word if word.starts_with("-cfg") => Some(Runner::UntilShown),

@@ -80,6 +80,10 @@ impl Scene {
             },
             // An interface that is not there; no daemon.
             "absent" => Self { has_daemon: false, configuration: with("interface: eth0", "interface: eth9"), ..plain },
+            // With the page for browsers.
+            "web" => {
+                Self { configuration: with("init_config:\n", "init_config:\n  web_listen: 127.0.0.1:9465\n"), ..plain }
+            }
             // libpcap, though eBPF could be had.
             "pcap" => Self { configuration: with("init_config:\n", "init_config:\n  backend: pcap\n"), ..plain },
             _ => return None,

@@ -109,9 +109,7 @@ fn as_tag(name: &str) -> String {
 /// Whether a group may be called this: not what something else is called.
 fn valid_name(name: &str) -> Result<(), String> {
     let is_as = name.strip_prefix("AS").is_some_and(|number| number.parse::<u32>().is_ok());
-    if name.is_empty() {
-        Err("a group without a name; write `names: {office: [10.1.0.0/16]}`".to_owned())
-    } else if as_tag(name) == OTHER {
+    if as_tag(name) == OTHER {
         Err(format!("`{name}` is what all pairs beyond `max_pairs` are called; choose another name"))
     } else if network(name).is_some() {
         Err(format!("`{name}` is an address or a prefix; write `NAME: [{name}]`"))
@@ -258,7 +256,6 @@ mod tests {
         said("    names: {10.0.0.0/8: [10.1.0.0/16]}", &["NAME: [10.0.0.0/8]"]);
         said("    names: {AS64500: [10.1.0.0/16]}", &["choose another name"]);
         said("    names: {Other: [10.1.0.0/16]}", &["choose another name"]);
-        said("    names: {'': [10.1.0.0/16]}", &["a group without a name"]);
         for (one, other) in [("a,b", "a|b"), ("Office", "office"), ("north east", "north_east")] {
             let text = format!("    names: {{'{one}': [10.1.0.0/16], '{other}': [10.2.0.0/16]}}");
             said(&text, &["Datadog takes", one, other, "choose names that differ"]);

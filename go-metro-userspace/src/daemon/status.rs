@@ -14,6 +14,7 @@ use crate::capture::ebpf::features;
 use crate::config::{Backend, MetricName};
 use crate::logging::{OnceInAWhile, recent};
 use crate::metrics::{self, Health};
+use crate::output::naming::with_service;
 use crate::output::{NamedPair, Report, Served};
 use crate::privileges::{self, Landlock};
 use crate::status::Status;
@@ -94,7 +95,7 @@ fn troubled(pairs: &[NamedPair]) -> Vec<PeerStatus> {
     all.sort_by_key(|(_, health)| Reverse(trouble(health)));
     let told = all.into_iter().take(TROUBLED).map(|(pair, health)| PeerStatus {
         src: pair.src.clone(),
-        dst: pair.dst.clone(),
+        dst: with_service(pair.dst.as_str().into(), pair.port).into_owned(),
         iface: pair.iface.clone(),
         side: pair.side.map(|side| side.name().to_owned()),
         counts: Counts::of_peer(health),

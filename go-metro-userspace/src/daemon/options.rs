@@ -128,6 +128,17 @@ pub(crate) enum DaemonError {
     /// An output cannot be had.
     #[error("{0}")]
     Output(#[from] OpenError),
+    /// Recordings cannot be written.
+    #[error(
+        "no recording can be made in {}: {source}; set `record.folder` to one that this user may write",
+        folder.display()
+    )]
+    Recordings {
+        /// Where.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Keys whose change needs a restart.
     #[error("restart to change {keys}: {why}")]
     NeedsRestart {

@@ -19,6 +19,7 @@ mod names;
 mod outputs;
 mod overload;
 mod process;
+mod recordings;
 mod reload;
 mod scrapers;
 mod server;

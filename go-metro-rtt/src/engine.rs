@@ -231,7 +231,7 @@ impl Engine {
     }
 
     /// Drops all flows and keeps the counters.
-    pub(super) fn drop_flows(&mut self) {
+    pub fn drop_flows(&mut self) {
         let max_flows = self.config.max_flows.max(1) as usize;
         let (mut ledger, mut labels, mut places) = (self.ledger.take(), self.labels.take(), self.places.take());
         if let Some(ledger) = &mut ledger {
@@ -475,6 +475,14 @@ impl Engine {
                     responses.iter_mut().for_each(|responses| responses.interrupt(index));
                 },
             );
+        }
+    }
+
+    /// As [`Self::note_gap`], of one flow alone: what a recording knows of the flows that it holds.
+    pub fn note_gap_of(&mut self, flow: &FlowKey) {
+        let key = Key::from(flow);
+        if let Some(index) = self.table.find(&key, self.table.hash(&key)) {
+            self.table.entry_mut(index).flow.enter_gap(self.gaps, &mut self.pool.share(index));
         }
     }
 

@@ -9,6 +9,7 @@
 //! - [`web`]: what browsers are shown: the page, and the last minutes
 //! - [`output`]: where reports go: DogStatsD, Prometheus, OTLP, JSON, CSV, tables, plots
 //! - [`capture`]: sources of segment records: eBPF, live libpcap, capture files
+//! - [`record`]: segment records that are kept, and files made of them
 //! - [`logging`], [`status`]: where the log goes; what a running daemon says of itself, and asking it
 //! - [`netlink`]: questions to the kernel: interfaces, routes, sockets
 //! - [`groups`], [`targets`]: remote hosts that are reported together; names and prefixes to address sets
@@ -39,6 +40,7 @@ pub(crate) mod netlink;
 pub mod output;
 pub(crate) mod privileges;
 pub mod read;
+pub(crate) mod record;
 pub(crate) mod signals;
 pub(crate) mod status;
 pub mod targets;

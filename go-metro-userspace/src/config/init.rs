@@ -11,6 +11,7 @@ use super::kinds::{
     SocketPath, Text, Time, YesNo,
 };
 use super::otlp::{self, Otlp};
+use super::record::Record;
 use super::section::Reader;
 use super::thinning::{PerFlow, Thinning};
 use super::words::{
@@ -199,6 +200,11 @@ settings! {
         /// left out.
         pub outstanding_per_flow: Number<u16, 2, 65_535> = ENGINE.outstanding_per_flow, on_reload ApplyFlows;
 
+        ["recorder"]
+        /// Keep the last segment records in memory, and write those of a pair to a file where a round trip takes long:
+        /// for Wireshark, and for `go-metro read`, which finds the same samples in it. docs/recorder.md.
+        pub record: Keys<Record> = Record::default(), on_reload Apply;
+
         ["names"]
         /// Time between look-ups of `hosts`. The last good answer is kept while a name server is away.
         pub dns_refresh_interval: Time<0> = Duration::from_secs(60), on_reload Apply;
@@ -325,6 +331,9 @@ impl Config {
         }
         if !is_set("log_file") {
             self.log_file = environment::log_file(env).unwrap_or(self.log_file);
+        }
+        if !is_set("record.folder") {
+            self.record.folder = environment::state_folder(env).unwrap_or(self.record.folder);
         }
         let has = |tags: &[String], key: &str| tags.iter().any(|tag| tag.split(':').next() == Some(key));
         for (key, tag) in environment::tags(env) {

@@ -22,6 +22,7 @@ mod options;
 mod outputs;
 mod owners;
 mod qdiscs;
+mod recorder;
 mod reload;
 mod replay;
 mod samples;
@@ -66,6 +67,7 @@ pub(crate) use options::{DaemonError, DaemonOptions, Overrides};
 use outputs::Outputs;
 use owners::Owners;
 use qdiscs::Queues;
+use recorder::Recorder;
 use reload::Reading;
 pub(crate) use sandbox::confine;
 use server::{Ask, Asks, Server};
@@ -178,6 +180,7 @@ struct Daemon {
     queues: Queues,
     /// Whose the connections are.
     owners: Owners,
+    recorder: Recorder,
     /// Directions of interfaces of which nothing is or was seen.
     hidden: BTreeMap<(u32, Way), Hidden>,
 }
@@ -192,6 +195,7 @@ enum End {
 impl Daemon {
     async fn start(options: DaemonOptions, groups: Groups) -> Result<Self, DaemonError> {
         let config = &options.config;
+        recorder::check(&config.record)?;
         let mut directory = Directory::new(config);
         directory.refresh_hosts().await;
         directory.set_groups(groups);
@@ -234,6 +238,7 @@ impl Daemon {
             happened: Events::default(),
             queues: Queues::start(),
             owners,
+            recorder: Recorder::default(),
             hidden: BTreeMap::new(),
         };
         daemon.status_socket = daemon.open_status_socket().await;
@@ -319,6 +324,7 @@ impl Daemon {
                     Some(Event::Interface(event)) => self.interface(event),
                     Some(Event::Clock(jump)) => self.clock(jump),
                     Some(Event::View(change)) => self.view(change),
+                    Some(Event::Outlier(focus)) => self.outlier(focus),
                     None => return End::Asked("the capture thread ended"),
                 },
                 () = at(window.map(tokio::time::Instant::from_std)) => {
@@ -332,7 +338,10 @@ impl Daemon {
                 () = hung_up(watcher.as_ref()) => return End::OutputClosed,
                 () = self.outputs.all_closed() => return End::OutputClosed,
                 _ = report.tick() => self.ask_for_interval(),
+                () = at(self.recorder.next()) => self.record(),
+                done = answer(&mut self.recorder.writing) => self.recorded(done),
                 _ = socket.tick() => {
+                    self.forget_recordings();
                     self.keep_status_socket().await;
                     self.look_at_reading();
                     self.try_again();

@@ -141,6 +141,17 @@ pub(crate) enum DaemonError {
     /// There is no page for browsers.
     #[error("{0}")]
     Web(#[from] ListenError),
+    /// Recordings cannot be written.
+    #[error(
+        "no recording can be made in {}: {source}; set `record.folder` to one that this user may write",
+        folder.display()
+    )]
+    Recordings {
+        /// Where.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Keys whose change needs a restart.
     #[error("restart to change {keys}: {why}")]
     NeedsRestart {

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::directory::Directory;
 use super::settings::{Limits, source_settings};
-use super::{Daemon, DaemonError, sandbox};
+use super::{Daemon, DaemonError, recorder, sandbox};
 use crate::capture::{CaptureError, Source, interfaces, pcap};
 use crate::config::{Backend, Config, ConfigError, GroupBy, Key, MetricName, Output, Reload, key};
 use crate::groups::{AsDatabaseError, Groups};
@@ -91,6 +91,7 @@ impl Daemon {
         let changed = old.changed(&config);
         let wanted = self.options.overrides.outputs_of(&config);
         stays_confined(&changed, &config, &wanted)?;
+        recorder::check(&config.record)?;
         // All that may fail comes first, so that a configuration is followed as a whole or not at all.
         if config.backend != Backend::Pcap {
             interfaces::fit(&directory.watch_list())?;
@@ -254,6 +255,9 @@ fn stays_confined(changed: &[&Key], new: &Config, outputs: &[Output]) -> Result<
             }
             _ => {}
         }
+    }
+    if new.record.has_outliers() && !privileges::may_write_in(&new.record.folder) {
+        return needs_restart("record.folder", CONFINED);
     }
     match sandbox::out_of_reach(new, outputs) {
         Some((output, path)) => {

@@ -247,6 +247,7 @@ impl Daemon {
     pub(super) async fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Live(watcher) => self.watched_by(watcher).await,
+            Ask::Record(order, reply) => self.record_by_hand(order, reply),
             Ask::Status(reply) => {
                 // Without an answer the server says that there is none.
                 if let Some(state) = self.capture.status().await {
@@ -305,6 +306,7 @@ impl Daemon {
             drops: group("drops"),
             happened: group("happened"),
             processes: group("processes"),
+            recorder: group("recorder"),
             connections: config.wants(MetricName::Health).then(|| ConnectionsStatus {
                 total: Counts::of_peer(&self.memory.connections),
                 peers: self.memory.peers.clone(),
@@ -388,6 +390,7 @@ impl Daemon {
         }
         problems.extend(self.directory.problems());
         problems.extend(self.owners.problem());
+        problems.extend(self.recorder.problem());
         let recent = self.memory.recent();
         if state.source.packets.lost > recent.lost {
             problems.push(lost_lately(state.backend, state.source.packets.lost - recent.lost));

@@ -57,6 +57,9 @@ pub(crate) struct Status {
     /// Look-ups of the processes that connections are of (`process_tags`), by what came of them.
     #[serde(default)]
     pub processes: Counts,
+    /// What came of outliers and of recording by hand (`record`).
+    #[serde(default)]
+    pub recorder: Counts,
     /// How connections did, where that is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<ConnectionsStatus>,

@@ -1,11 +1,12 @@
 //! From decoded segments in the order of the file to those of wanted flows in the order of time, without copies.
 
+use go_metro_common::segment::Sides;
 use go_metro_rtt::{Nanos, Segment};
 
 use super::Told;
 use super::clock::Clock;
 use super::flows::{Flows, Wanted};
-use super::frames::Decoding;
+use super::frames::{Decoding, Item};
 use super::order::Order;
 use crate::capture::SourceCounters;
 use crate::capture::copies::Observed;
@@ -18,23 +19,37 @@ pub(super) struct Segments {
     pub(super) clock: Clock,
     pub(super) order: Order<(Decoded, Observed)>,
     pub(super) flows: Flows,
+    /// Which round trips were measured of what is made of records.
+    pub(super) sides: Sides,
 }
 
 impl Segments {
     pub(super) fn new() -> Self {
         let (counters, clock) = (SourceCounters::default(), Clock::default());
-        Self { counters, clock, order: Order::new(), flows: Flows::new() }
+        Self { counters, clock, order: Order::new(), flows: Flows::new(), sides: Sides(0) }
     }
 
     /// Takes a frame, and says of those before it what can be said now.
     #[inline]
-    pub(super) fn take(&mut self, frame: Decoding<&Decoded>, wanted: &Wanted, sink: &mut impl FnMut(Told<&Segment>)) {
-        let Self { counters, clock, order, flows } = self;
-        let Decoding { time, interface, is_first, segment } = frame;
+    pub(super) fn take(&mut self, item: Item<&Decoded>, wanted: &Wanted, sink: &mut impl FnMut(Told<&Segment>)) {
+        let frame = match item {
+            Item::Frame(frame) => frame,
+            Item::Turn(section) => {
+                self.finish(wanted, sink);
+                self.sides.0 |= section.map_or(0, |section| section.sides.0);
+                return sink(Told::Turn(section));
+            }
+        };
+        let Self { counters, clock, order, flows, .. } = self;
+        let Decoding { time, interface, is_first, views, segment } = frame;
         if is_first {
             clock.note(time);
         }
         let Some(decoded) = segment else { return };
+        if !views.is_empty() {
+            // It was found before what it is, and in what order.
+            return flows.measure_recorded(decoded, (time, interface), views, wanted, counters, sink);
+        }
         if clock.leapt() {
             clock.remember(time, order.held().map(|(time, (decoded, _))| (time, decoded)));
         }
@@ -46,7 +61,7 @@ impl Segments {
 
     /// Says the rest.
     pub(super) fn finish(&mut self, wanted: &Wanted, sink: &mut impl FnMut(Told<&Segment>)) {
-        let Self { counters, clock, order, flows } = self;
+        let Self { counters, clock, order, flows, .. } = self;
         let mut state = (counters, clock, flows);
         order.finish(&mut |time, frame| measure(time, frame, &mut state, wanted, sink));
     }

@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 use tokio_util::net::Listener;
 
 use crate::output::{Exposition, Served};
+use crate::status::record::{RecordError, RecordOrder};
 use crate::status::{Live, Status};
 use crate::web as page;
 use crowd::{Crowd, peer};
@@ -45,6 +46,8 @@ pub(super) enum Ask {
     Status(oneshot::Sender<Box<Status>>),
     /// To be told each second.
     Live(mpsc::Sender<Arc<Live>>),
+    /// A recording of what passes from now on: the file, or why there is none.
+    Record(RecordOrder, oneshot::Sender<Result<Vec<u8>, RecordError>>),
 }
 
 /// The way to the daemon's loop.

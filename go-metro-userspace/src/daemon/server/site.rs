@@ -24,7 +24,8 @@ use crate::daemon::waiting::beside;
 use crate::output::Exposition;
 use crate::output::prometheus::page::{Format, Inflated, Page, PageError, accepts_gzip};
 use crate::status::document::State;
-use crate::status::{LIVE_PATH, Live, STATUS_PATH, Status};
+use crate::status::record::{RECORDING_TYPE, RecordError, RecordOrder};
+use crate::status::{LIVE_PATH, Live, RECORD_PATH, STATUS_PATH, Status};
 
 /// Longest wait for the daemon's loop.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -116,8 +117,27 @@ impl Site {
                 }
                 Response::new(Answer::Live(receiver))
             }
+            (RECORD_PATH, None) => self.recording(request.uri().query().unwrap_or_default()).await,
             (_, Some(_)) => text(StatusCode::NOT_FOUND, "/metrics for Prometheus, /healthz for probes\n"),
-            (_, None) => text(StatusCode::NOT_FOUND, "/v1/status, /v1/live, /healthz\n"),
+            (_, None) => text(StatusCode::NOT_FOUND, "/v1/status, /v1/live, /v1/record, /healthz\n"),
+        }
+    }
+
+    /// A recording by hand, once it is over.
+    async fn recording(&self, query: &str) -> Response<Answer> {
+        let order = match RecordOrder::from_query(query) {
+            Ok(order) => order,
+            Err(what) => return text(StatusCode::BAD_REQUEST, &format!("{what}\n")),
+        };
+        let (reply, answer) = oneshot::channel();
+        if self.asks.send(Ask::Record(order, reply)).await.is_err() {
+            return unavailable();
+        }
+        match answer.await {
+            Ok(Ok(file)) => typed(StatusCode::OK, RECORDING_TYPE, file),
+            Ok(Err(RecordError::Nothing(what))) => text(StatusCode::NOT_FOUND, &format!("{what}\n")),
+            Ok(Err(RecordError::Busy(what))) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{what}\n")),
+            Err(_) => unavailable(),
         }
     }
 

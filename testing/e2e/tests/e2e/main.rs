@@ -25,6 +25,7 @@ mod per_flow;
 mod privileges;
 mod processes;
 mod queue;
+mod recorder;
 mod report;
 mod rounds;
 mod shells;

@@ -94,7 +94,7 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Fuzz, name: "g++", sign: Sign::Program("c++") },
     Package { need: Need::Test, name: "iputils-ping", sign: Sign::Program("ping") },
     Package { need: Need::Test, name: "tcpdump", sign: Sign::Program("tcpdump") },
-    Package { need: Need::Compare, name: "tshark", sign: Sign::Program("tshark") },
+    Package { need: Need::Test, name: "tshark", sign: Sign::Program("tshark") },
     Package { need: Need::Compare, name: "tcptrace", sign: Sign::Program("tcptrace") },
     Package { need: Need::Compare, name: "iperf3", sign: Sign::Program("iperf3") },
     Package { need: Need::Test, name: "bpftool", sign: Sign::Program("bpftool") },

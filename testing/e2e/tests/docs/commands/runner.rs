@@ -77,7 +77,7 @@ pub(super) fn of(command: &str) -> Option<Runner> {
         "top" => Some(Runner::Screen),
         "run" if !ours.contains("--duration") => Some(Runner::UntilShown),
         word if word.starts_with("-cfg") => Some(Runner::UntilShown),
-        "run" | "read" | "check" | "status" | "config" | "completions" | "man" | "--help" | "--version" => {
+        "run" | "read" | "record" | "check" | "status" | "config" | "completions" | "man" | "--help" | "--version" => {
             Some(Runner::Once)
         }
         _ => None,

@@ -117,7 +117,7 @@ fn read(recording: &Recording, described: &Described) -> (Vec<Found>, FileSource
     let wanted = Wanted { filter: &filter, ports: Ports::ALL, grouping: None, called: Called::OPTIONS };
     let mut samples = Vec::new();
     let config = EngineConfig { max_flows: 1 << 12, ..EngineConfig::DEFAULT };
-    measure(&mut source, wanted, 2, (config, None), &mut |_: &Segment, outcome| {
+    measure(&mut source, wanted, 2, (config, None, false), &mut |_: &Segment, outcome| {
         if let Outcome::Sample(sample) = &outcome {
             samples.push(found(sample));
         }
@@ -363,7 +363,7 @@ fn a_recording_may_be_damaged_anywhere() {
         let filter = FileFilter { sides_as_recorded: true, ..FileFilter::default() };
         let wanted = Wanted { filter: &filter, ports: Ports::ALL, grouping: None, called: Called::OPTIONS };
         let config = EngineConfig { max_flows: 1 << 8, ..EngineConfig::DEFAULT };
-        measure(&mut source, wanted, 1, (config, None), &mut |segment: &Segment, _| {
+        measure(&mut source, wanted, 1, (config, None, false), &mut |segment: &Segment, _| {
             assert!(!source_name(segment).is_empty());
         });
         let _ = source.place(u32::MAX);
@@ -387,7 +387,7 @@ fn an_interface_goes_by_its_name_and_recordings_one_after_the_other_are_each_the
     let mut source = FileSource::open(file.path()).unwrap();
     let wanted = Wanted { filter: &FileFilter::default(), ports: Ports::ALL, grouping: None, called: Called::OPTIONS };
     let mut places = Vec::new();
-    let engine = measure(&mut source, wanted, 1, (EngineConfig::DEFAULT, None), &mut |_: &Segment, outcome| {
+    let engine = measure(&mut source, wanted, 1, (EngineConfig::DEFAULT, None, false), &mut |_: &Segment, outcome| {
         if let Outcome::Sample(sample) = outcome {
             places.push(sample.flow.ifindex);
         }

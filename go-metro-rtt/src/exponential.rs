@@ -23,7 +23,7 @@ pub struct Exponential {
 
 impl Exponential {
     /// Bounds are 2^(2^-7) = 1.00543 apart: a value from the same bucket is at most 0.55 % off, its middle 0.28 %. RTTs
-    /// of 1 ns to 584 years are 8,181 buckets; those of 100 µs to 2 s 1,829.
+    /// of 1 ns to 584 years are 8,193 buckets; those of 100 µs to 2 s 1,829.
     pub const SCALE: i32 = 7;
     /// Buckets of a doubling.
     const PER_DOUBLING: f64 = (1 << Self::SCALE) as f64;
@@ -101,7 +101,7 @@ impl Exponential {
 }
 
 /// Binary logarithm of the nanoseconds of a second.
-const NANOSECONDS_LOG2: f64 = 29.897_352_853_986_26;
+const NANOSECONDS_LOG2: f64 = 29.897_352_853_986_263;
 
 #[cfg(test)]
 mod tests {
@@ -140,7 +140,7 @@ mod tests {
             assert_eq!((all.count(), counts.iter().sum::<u64>()), (2, 2));
             counts.len()
         };
-        assert_eq!(buckets(1, u64::MAX), 8181);
+        assert_eq!(buckets(1, u64::MAX), 8193);
         assert_eq!(buckets(100_000, 2_000_000_000), 1829);
         assert_eq!(Exponential::default().buckets(), (0, &[][..]));
     }

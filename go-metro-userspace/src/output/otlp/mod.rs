@@ -49,7 +49,7 @@ impl Exporter {
         let otlp = config.otlp.clone().map_err(OpenError::Otlp)?;
         tracing::info!("reporting to {} every {} s", otlp.url, config.report_interval.as_secs_f64());
         let tally = Arc::new(Tally::default());
-        let writer = Writer::new(resource::attributes(&otlp.resource, config.status_socket.as_deref()), otlp.gzip);
+        let writer = Writer::new(&resource::attributes(&otlp.resource, config.status_socket.as_deref()), otlp.gzip);
         Ok(Self {
             destination: otlp.url.to_string(),
             totals: Totals::new(LABELLING, config.max_pairs),

@@ -68,7 +68,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(attributes: Vec<(String, String)>, gzip: bool) -> Self {
+    pub(super) fn new(attributes: &[(String, String)], gzip: bool) -> Self {
         let attributes = attributes.iter().map(|(key, value)| attribute(key, value)).collect();
         Self { resource: Resource { attributes, ..Resource::default() }, gzip }
     }
@@ -338,7 +338,7 @@ mod tests {
                         network.transport=tcp";
 
     fn writer(gzip: bool) -> Writer {
-        Writer::new(vec![("service.name".to_owned(), "x".to_owned())], gzip)
+        Writer::new(&[("service.name".to_owned(), "x".to_owned())], gzip)
     }
 
     #[test]
@@ -381,10 +381,7 @@ mod tests {
             assert!(!metrics.contains_key("go_metro.memory"), "it is not known");
             let Some(Data::Sum(sum)) = &metrics["go_metro.send_errors"].data else { panic!("no sum") };
             let began = nanoseconds(second.at - Duration::from_secs(100));
-            assert_eq!(
-                (sum.data_points[0].value.clone(), sum.data_points[0].start_time_unix_nano),
-                (Some(integer(3)), began)
-            );
+            assert_eq!((sum.data_points[0].value, sum.data_points[0].start_time_unix_nano), (Some(integer(3)), began));
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
@@ -170,7 +170,7 @@ async fn outcome(answer: Response<Incoming>) -> Result<Taken, Failure> {
     let (head, body) = answer.into_parts();
     let is_protobuf =
         head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(PROTOBUF.as_bytes()));
-    let body = Limited::new(body, ANSWER).collect().await.map(|body| body.to_bytes());
+    let body = Limited::new(body, ANSWER).collect().await.map(Collected::to_bytes);
     if head.status.is_success() {
         // One that does not say more has taken all.
         let said = body.ok().filter(|_| is_protobuf).and_then(|body| ExportMetricsServiceResponse::decode(body).ok());

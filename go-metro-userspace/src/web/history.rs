@@ -475,8 +475,8 @@ mod tests {
         assert_eq!(history.seconds.len(), 900);
         let each = history.bytes() / PAIRS as usize;
         println!("{each} bytes a pair for 900 seconds; a point has {}", size_of::<Point>());
-        // docs/web.md says some 100 kB.
-        assert!((50_000..120_000).contains(&each), "{each} bytes");
+        // docs/web.md says some 85 kB.
+        assert!((60_000..100_000).contains(&each), "{each} bytes");
     }
 
     #[test]

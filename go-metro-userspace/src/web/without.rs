@@ -13,7 +13,6 @@ use crate::status::Live;
 /// There is none.
 pub(crate) enum Site {}
 
-#[expect(missing_docs, reason = "as the site has them")]
 impl Site {
     pub(crate) fn start(_: Duration) -> io::Result<(Arc<Self>, mpsc::Sender<Arc<Live>>)> {
         Err(io::Error::other("this go-metro was built without cargo's feature `web`"))

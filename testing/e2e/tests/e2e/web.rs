@@ -126,8 +126,8 @@ fn what_the_page_is_told_is_what_status_and_reports_say() {
 
     let finished = agent.stop().unwrap();
     assert_eq!(finished.status.code(), Some(0), "{:?}", finished.stderr);
-    let lines = finished.stdout.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let report = lines.filter(|line| line["dst"] == remote.as_str()).last().unwrap();
+    let mut lines = finished.stdout.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let report = lines.rfind(|line| line["dst"] == remote.as_str()).unwrap();
     for (kind, name) in [
         ("data", "count"),
         ("data", "last_ms"),

@@ -146,13 +146,13 @@ fn install(packages: &Path) -> Result<()> {
 #[derive(clap::Args, Debug)]
 pub struct FeaturesArgs {}
 
-/// Builds the daemon with none of the optional parts and with each alone, and has the compiler's warnings fail.
+/// Looks at the daemon with none of the optional parts and with each alone, by clippy, whose warnings fail.
 ///
 /// # Errors
 ///
 /// It does not build.
 pub fn features(_args: &FeaturesArgs) -> Result<()> {
-    setup::for_run()?;
+    setup::for_features()?;
     testing_support::build_ebpf::ensure()?;
     for features in [""].iter().chain(&FEATURES) {
         println!("features: {}", if features.is_empty() { "none" } else { features });

@@ -7,7 +7,7 @@ mod alone;
 pub mod archive;
 pub mod binary;
 pub mod chart;
-mod links;
+pub(crate) mod links;
 pub mod musl;
 mod notices;
 mod packages;

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 pub use beside::emulator;
-pub use consent::assume_yes;
+pub use consent::{assume_yes, is_ci};
 pub use facilities::{as_root, is_root};
 use packages::Need;
 pub use packages::{browser, without_services, write_stand_ins};

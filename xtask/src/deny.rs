@@ -2,9 +2,9 @@
 //!
 //! By hand, since the tools take minutes to install on a bare machine. Licences, sources and duplicates need nothing
 //! but the lock file, and unused dependencies ([`unused`], which `cargo xtask test` looks for too) the sources;
-//! advisories need RustSec's database, which is fetched, and where that cannot be reached the task says so, checks
-//! the rest, and with `CI=true` fails. Two tools look for advisories: cargo-deny in the graph of what is built, cargo-audit in the lock files,
-//! the fuzz targets' too.
+//! advisories need RustSec's database, which is fetched, and where that cannot be reached the task says so, checks the
+//! rest, and with `CI=true` fails. Two tools look for advisories: cargo-deny in the graph of what is built, cargo-audit
+//! in the lock files, the fuzz targets' too.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -40,7 +40,8 @@ pub fn main(args: &Args) -> Result<()> {
         fs::write(root().join(folder).join("README.md"), &page)?;
     }
     let mut package = cargo();
-    // Untracked are only the classifier and the page. What is packaged is built below, with less around it than `--verify` has.
+    // Untracked are only the classifier and the page. What is packaged is built below, with less around it than
+    // `--verify` has.
     package.args(["package", "--quiet", "--allow-dirty", "--no-verify"]);
     for name in CRATES {
         package.args(["--package", name]);

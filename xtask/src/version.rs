@@ -62,7 +62,8 @@ const INTEGRATION_CHANGES: &str = "packaging/datadog/CHANGELOG.md";
 ///
 /// # Errors
 ///
-/// It is no version, or not above the present one; the present one is released already; a place does not have the present one. Nothing is written then.
+/// It is no version, or not above the present one; the present one is released already; a place does not have the
+/// present one. Nothing is written then.
 pub fn main(args: &Args) -> Result<()> {
     let today = capture(Command::new("date").arg("+%F"))?;
     for path in set(&root(), &version(), &args.version, &today)? {

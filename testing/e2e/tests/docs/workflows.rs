@@ -193,7 +193,8 @@ fn a_release_has_the_notes_of_its_version() {
     let build = steps(&release["jobs"]["build"]);
     let script = build.iter().filter_map(|step| step["run"].as_str()).find(|script| script.contains("notes.md"));
     let place = tempfile::tempdir().unwrap();
-    let changes = "# Changelog\n\n## [Unreleased]\n\n- new\n\n## [0.2.0] - 2026-01-02\n\n- this\n\n## [0.1.0] - 2025-01-02\n\n- old\n";
+    let changes = "# Changelog\n\n## [Unreleased]\n\n- new\n\n## [0.2.0] - 2026-01-02\n\n- this\n\n\
+                   ## [0.1.0] - 2025-01-02\n\n- old\n";
     fs::write(place.path().join("CHANGELOG.md"), changes).unwrap();
     let mut sh = Command::new("sh");
     sh.args(["-ec", script.unwrap()]).current_dir(&place).env("GITHUB_REF_NAME", "v0.2.0");

@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result, bail};
 use super::Outcome;
 use crate::workspace::{capture, cargo, root};
 
-/// What takes the place of an archive's member, so that capturing segments needs no more libraries: Debian's libpcap also
-/// captures from D-Bus, and so needs libdbus, which needs systemd's and more; Ubuntu's from RDMA devices too, by
+/// What takes the place of an archive's member, so that capturing segments needs no more libraries: Debian's libpcap
+/// also captures from D-Bus, and so needs libdbus, which needs systemd's and more; Ubuntu's from RDMA devices too, by
 /// libibverbs.
 const STAND_INS: [(&str, &str, &str); 2] = [
     ("pcap-dbus.o", "no-dbus.c", include_str!("no-dbus.c")),
@@ -147,7 +147,8 @@ mod tests {
             (
                 "pcap",
                 "int dbus_findalldevs(void *, char *); int rdmasniff_findalldevs(void *, char *);\n\
-                 int pcap_findalldevs(void *d, char *e) { return dbus_findalldevs(d, e) + rdmasniff_findalldevs(d, e); }\n\
+                 int pcap_findalldevs(void *d, char *e) {\n\
+                 return dbus_findalldevs(d, e) + rdmasniff_findalldevs(d, e); }\n\
                  void *pcap_create(void *d, char *e) { return d; }\n",
             ),
             (

@@ -51,6 +51,7 @@ pub(super) fn ensure() -> Result<Outcome> {
         Ok(made) => {
             // The last step, so that what exists is whole.
             fs::rename(made, &archive)?;
+            let _ = fs::remove_file(directory.join(MARK));
             // What was linked without it is to be linked again, which cargo would not notice.
             for profile in ["dev", "release"] {
                 capture(cargo().args(["clean", "--quiet", "--package", "go-metro-userspace", "--profile", profile]))?;
@@ -58,7 +59,8 @@ pub(super) fn ensure() -> Result<Outcome> {
             Ok(Outcome::Installed("libpcap.a, without D-Bus and RDMA".to_owned()))
         }
         Err(error) => {
-            let reason = format!("libpcap will be linked as a shared library: {error:#}");
+            let said = format!("{error:#}").lines().collect::<Vec<_>>().join("; ");
+            let reason = format!("libpcap will be linked as a shared library: {said}");
             fs::create_dir_all(&directory)?;
             fs::write(directory.join(MARK), format!("{}\n{reason}\n", source()))?;
             Ok(Outcome::Skipped(reason))

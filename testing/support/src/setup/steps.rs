@@ -208,7 +208,7 @@ fn state(step: Step, missing: Result<Option<String>>) -> String {
         (_, Err(error)) => format!("missing    {error:#}"),
         (Step::Packages(need), Ok(None)) => match packages::unavailable(need).join(" ") {
             none if none.is_empty() => format!("ok         {}", packages::names(need).join(" ")),
-            names => format!("skipped    {names}: apt has no package of that name; the tests that use it fail"),
+            names => format!("skipped    {names}: apt has no package of that name; tests that use it fail or see less"),
         },
         (Step::StaticLibs, Ok(None)) => {
             static_libs::why_not().map_or("ok".to_owned(), |reason| format!("skipped    {reason}"))

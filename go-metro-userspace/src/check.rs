@@ -73,7 +73,7 @@ pub(crate) fn run(options: &CheckOptions, environment: Environment<'_>, out: &mu
         findings.push(finding(Status::Warn, "environment", detail, fix));
     }
     let backend = config.as_ref().map_or(Backend::Auto, |config| config.backend);
-    kernel(backend, &mut findings);
+    kernel(backend, capabilities::allow_pcap(capabilities::effective()), &mut findings);
     if let Some(problem) = privileges::without_proc() {
         findings.push(finding(Status::Warn, "/proc", problem, Some("mount -t proc proc /proc".to_owned())));
     }
@@ -158,15 +158,17 @@ fn configuration(options: &CheckOptions, environment: Environment<'_>, findings:
     }
 }
 
-/// What eBPF needs of the kernel. Where it is forced, nothing may be missing; libpcap needs none of it.
-fn kernel(backend: Backend, findings: &mut Vec<Finding>) {
+/// What eBPF needs of the kernel. Where it is forced, nothing may be missing; libpcap needs none of it, and takes its
+/// place where it may capture.
+fn kernel(backend: Backend, pcap_may: bool, findings: &mut Vec<Finding>) {
     for feature in probe() {
         let (status, fix) = match (feature.available, feature.required, backend) {
             // What is not needed says itself what is done instead.
             (true, ..) | (false, false, _) | (_, _, Backend::Pcap) => (Status::Ok, None),
-            (false, true, Backend::Auto) => {
+            (false, true, Backend::Auto) if pcap_may => {
                 (Status::Warn, Some("a newer kernel, or more privileges; until then libpcap is used"))
             }
+            (false, true, Backend::Auto) => (Status::Warn, Some("a newer kernel, or more privileges")),
             (false, true, Backend::Ebpf) => {
                 (Status::Fail, Some("a newer kernel, or more privileges, or `backend: auto` for libpcap"))
             }
@@ -530,6 +532,19 @@ mod tests {
         let options = CheckOptions { config: Some(path), ..CheckOptions::default() };
         let fine = run(&options, &|_| None, &mut out);
         (fine, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn libpcap_is_promised_only_where_it_may_capture() {
+        for pcap_may in [true, false] {
+            let mut findings = Vec::new();
+            kernel(Backend::Auto, pcap_may, &mut findings);
+            let promised = findings.iter().filter_map(|line| line.fix.as_deref()).any(|fix| fix.contains("libpcap"));
+            // With all that eBPF needs, nothing is promised.
+            assert!(pcap_may || !promised);
+        }
+        assert!(!capabilities::allow_pcap(0));
+        assert_eq!(capabilities::allow_pcap(1 << 13), cfg!(feature = "pcap"));
     }
 
     #[test]

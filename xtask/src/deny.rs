@@ -2,9 +2,9 @@
 //!
 //! By hand, since the tools take minutes to install on a bare machine. Licences, sources and duplicates need nothing
 //! but the lock file, and unused dependencies ([`unused`], which `cargo xtask test` looks for too) the sources;
-//! advisories need RustSec's database, which is fetched, and where that cannot be reached the task says so and checks
-//! the rest. Two tools look for advisories: cargo-deny in the graph of what is built, cargo-audit in the lock files,
-//! the fuzz targets' too.
+//! advisories need RustSec's database, which is fetched, and where that cannot be reached the task says so, checks the
+//! rest, and with `CI=true` fails. Two tools look for advisories: cargo-deny in the graph of what is built, cargo-audit
+//! in the lock files, the fuzz targets' too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,8 @@ pub struct Args {
 ///
 /// # Errors
 ///
-/// Something is in the tree that may not be; a tool cannot be installed; the database that was named is none.
+/// Something is in the tree that may not be; a tool cannot be installed; the database that was named is none; with
+/// `CI=true`, it cannot be fetched.
 pub fn main(args: &Args) -> Result<()> {
     setup::for_deny()?;
     unused()?;
@@ -49,6 +50,10 @@ pub fn main(args: &Args) -> Result<()> {
             "advisories NOT checked: RustSec's database cannot be fetched from here; clone {DATABASE} where that is \
              possible, and name the copy with --db"
         );
+        // There a check that is left out is one that nobody misses.
+        if setup::is_ci() {
+            bail!("advisories were not checked, and CI=true");
+        }
         return Ok(());
     }
     match copy {

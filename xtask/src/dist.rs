@@ -7,7 +7,7 @@ mod alone;
 pub mod archive;
 pub mod binary;
 pub mod chart;
-mod links;
+pub(crate) mod links;
 pub mod musl;
 mod notices;
 mod packages;
@@ -41,6 +41,9 @@ pub struct Args {
     /// Pack no Helm chart, for which Helm is downloaded once
     #[arg(long)]
     no_chart: bool,
+    /// Have the packed chart take the image from this repository, such as ghcr.io/me/go-metro
+    #[arg(long, value_name = "NAME", conflicts_with = "no_chart")]
+    image_repository: Option<String>,
 }
 
 impl Args {
@@ -48,7 +51,14 @@ impl Args {
     #[must_use]
     pub fn of(binary: &Path, version: Option<&str>, out: &Path) -> Self {
         let version = version.map(str::to_owned);
-        Self { binary: Some(binary.to_path_buf()), version, out: out.to_path_buf(), r#static: false, no_chart: true }
+        Self {
+            binary: Some(binary.to_path_buf()),
+            version,
+            out: out.to_path_buf(),
+            r#static: false,
+            no_chart: true,
+            image_repository: None,
+        }
     }
 }
 
@@ -85,7 +95,7 @@ pub fn main(args: &Args) -> Result<()> {
     fs::remove_dir_all(&stage)?;
     rootfs::lay(&out.join("rootfs"), &binary, &release)?;
     if !args.no_chart {
-        made.push(chart::pack(&out)?);
+        made.push(chart::pack(&out, args.image_repository.as_deref())?);
     }
     print(&made)?;
     println!("           {} (an image's files)", short(&out.join("rootfs")));
@@ -118,7 +128,7 @@ fn all_static(args: &Args, nfpm: &Path) -> Result<()> {
         shipped.push(musl::Static { architecture: built.architecture, binary });
     }
     if !args.no_chart {
-        made.push(chart::pack(&out)?);
+        made.push(chart::pack(&out, args.image_repository.as_deref())?);
     }
     made.push(archive::bill_of_materials(&out)?);
     made.push(archive::checksums(&made, &out)?);

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::dist::version;
+use crate::dist::{links, version};
 use testing_support::setup;
 use testing_support::workspace::target;
 use testing_support::workspace::{capture, cargo, cargo_home, object, root, run};
@@ -35,8 +35,13 @@ pub fn main(args: &Args) -> Result<()> {
     setup::for_run()?;
     testing_support::build_ebpf::ensure()?;
     fs::copy(object(), root().join("go-metro-userspace/classifier.o"))?;
+    let page = links::outward(&fs::read_to_string(root().join("README.md"))?, "README.md", |_| false);
+    for folder in ["go-metro-userspace", "packaging/crate"] {
+        fs::write(root().join(folder).join("README.md"), &page)?;
+    }
     let mut package = cargo();
-    // Untracked is only the classifier. What is packaged is built below, with less around it than `--verify` has.
+    // Untracked are only the classifier and the page. What is packaged is built below, with less around it than
+    // `--verify` has.
     package.args(["package", "--quiet", "--allow-dirty", "--no-verify"]);
     for name in CRATES {
         package.args(["--package", name]);
@@ -46,8 +51,26 @@ pub fn main(args: &Args) -> Result<()> {
     for name in CRATES {
         let file = packages.join(format!("{name}-{}.crate", version()));
         println!("{:8} bytes  {}", file.metadata()?.len(), file.display());
+        ensure_complete(name, &file)?;
     }
     if args.no_install { Ok(()) } else { install(&packages) }
+}
+
+/// What a page of the registry shows must lead somewhere, and a licence must be there.
+fn ensure_complete(name: &str, package: &Path) -> Result<()> {
+    let read = |file: &str| {
+        let file = format!("{name}-{}/{file}", version());
+        capture(Command::new("tar").arg("-xzOf").arg(package).arg(file))
+    };
+    for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        let there = fs::read_to_string(root().join(licence))?;
+        ensure!(read(licence)?.trim() == there.trim(), "{name} has no {licence}");
+    }
+    if ["go-metro", "go-metro-userspace"].contains(&name) {
+        let page = read("README.md")?;
+        ensure!(!page.contains("](docs/"), "{name}: README.md links to files that are not in the package");
+    }
+    Ok(())
 }
 
 /// Makes a root of the system's files, a toolchain and the packages, and runs a command in it: no home, nothing in
@@ -146,13 +169,13 @@ fn install(packages: &Path) -> Result<()> {
 #[derive(clap::Args, Debug)]
 pub struct FeaturesArgs {}
 
-/// Builds the daemon with none of the optional parts and with each alone, and has the compiler's warnings fail.
+/// Looks at the daemon with none of the optional parts and with each alone, by clippy, whose warnings fail.
 ///
 /// # Errors
 ///
 /// It does not build.
 pub fn features(_args: &FeaturesArgs) -> Result<()> {
-    setup::for_run()?;
+    setup::for_features()?;
     testing_support::build_ebpf::ensure()?;
     for features in [""].iter().chain(&FEATURES) {
         println!("features: {}", if features.is_empty() { "none" } else { features });

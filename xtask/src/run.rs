@@ -36,6 +36,9 @@ fn first_binary() -> Result<PathBuf> {
     if built("release") || !built("debug") {
         return release_binary();
     }
-    eprintln!("this is the demo's build, without optimisation; for less load, first: cargo build --release");
+    eprintln!(
+        "this is the demo's build, without optimisation; for less load, first: cargo build --release \
+               --package go-metro-userspace"
+    );
     debug_binary()
 }

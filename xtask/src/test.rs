@@ -1,5 +1,5 @@
-//! `cargo xtask test`: everything that continuous integration runs, and in its order: what is quick to fail comes
-//! first.
+//! `cargo xtask test`: format, lints and all tests; what is quick to fail comes first. Continuous integration runs it,
+//! and beside it what CONTRIBUTING.md names.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

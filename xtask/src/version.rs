@@ -62,7 +62,8 @@ const INTEGRATION_CHANGES: &str = "packaging/datadog/CHANGELOG.md";
 ///
 /// # Errors
 ///
-/// It is no version, or not above the present one; a place does not have the present one. Nothing is written then.
+/// It is no version, or not above the present one; the present one is released already; a place does not have the
+/// present one. Nothing is written then.
 pub fn main(args: &Args) -> Result<()> {
     let today = capture(Command::new("date").arg("+%F"))?;
     for path in set(&root(), &version(), &args.version, &today)? {
@@ -74,12 +75,17 @@ pub fn main(args: &Args) -> Result<()> {
 
 /// Writes the files of the tree at `root` that have the version, and returns their names.
 fn set(root: &Path, old: &str, new: &str, today: &str) -> Result<Vec<&'static str>> {
-    ensure!(
-        parts(new).with_context(|| format!("{new} is no version; three numbers are, such as 0.2.0"))?
-            > parts(old).context("the present version")?,
-        "{new} is not above {old}"
-    );
+    let numbers = parts(new).with_context(|| format!("{new} is no version; three numbers are, such as 0.2.0"))?;
+    let present = parts(old).context("the present version")?;
     let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| format!("cannot read {path}"));
+    let changes = read(CHANGES)?;
+    // The first release has the version that is there.
+    let is_unreleased = new == old && !changes.contains(&format!("## [{old}]"));
+    ensure!(
+        numbers > present || is_unreleased,
+        "{new} is not above {old}{}",
+        if new == old { ", which CHANGELOG.md has as released" } else { "" }
+    );
     let mut written = Vec::new();
     for (path, patterns) in PLACES {
         let mut text = read(path)?;
@@ -90,7 +96,6 @@ fn set(root: &Path, old: &str, new: &str, today: &str) -> Result<Vec<&'static st
         }
         written.push((path, text));
     }
-    let changes = read(CHANGES)?;
     let (before, after) =
         changes.split_once("## [Unreleased]\n").with_context(|| format!("{CHANGES}: no Unreleased"))?;
     written.push((CHANGES, format!("{before}## [{new}] - {today}\n{after}")));
@@ -162,7 +167,7 @@ mod tests {
         let old = version();
         let [major, minor, patch] = parts(&old).unwrap();
         let new = format!("{major}.{minor}.{}", patch + 1);
-        assert!(set(tree.path(), &old, &old, "2026-01-02").is_err());
+        assert!(set(tree.path(), &old, "0.0.9", "2026-01-02").is_err());
         assert!(set(tree.path(), &old, "1.2", "2026-01-02").is_err());
         assert_eq!(lacking(tree.path(), &old), Vec::<String>::new(), "a refusal wrote something");
         set(tree.path(), &old, &new, "2026-01-02").unwrap();
@@ -173,5 +178,25 @@ mod tests {
         for (path, _) in PLACES.iter().filter(|(path, _)| path.starts_with("packaging")) {
             assert!(!text(path).contains(&old), "{path} still has {old}");
         }
+    }
+
+    #[test]
+    fn the_version_that_is_there_is_released_once() {
+        let tree = tempfile::tempdir().unwrap();
+        for path in files() {
+            let copy = tree.path().join(path);
+            fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            fs::copy(root().join(path), copy).unwrap();
+        }
+        let old = version();
+        let changes = tree.path().join(CHANGES);
+        fs::write(&changes, "# Changelog\n\n## [Unreleased]\n\n- all of it\n").unwrap();
+        set(tree.path(), &old, &old, "2026-01-02").unwrap();
+        let text = fs::read_to_string(&changes).unwrap();
+        assert_eq!(text, format!("# Changelog\n\n## [{old}] - 2026-01-02\n\n- all of it\n"));
+        assert_eq!(lacking(tree.path(), &old), Vec::<String>::new());
+        fs::write(&changes, format!("## [Unreleased]\n\n{text}")).unwrap();
+        let refused = set(tree.path(), &old, &old, "2026-01-03").unwrap_err().to_string();
+        assert!(refused.contains("has as released"), "{refused}");
     }
 }

@@ -26,6 +26,12 @@ pub(super) fn effective() -> u64 {
     effective.iter().fold(0, |all, capability| all | capability.bitmask())
 }
 
+/// Whether libpcap can capture with these capabilities, as far as it is built in.
+pub(super) fn allow_pcap(effective: u64) -> bool {
+    let has = |number: u32| effective & (1 << number) != 0;
+    cfg!(feature = "pcap") && CAPABILITIES.iter().all(|(number, _, needs, _)| *needs != Needs::Pcap || has(*number))
+}
+
 /// A line for each capability. One fails that the wanted backend cannot do without.
 pub(super) fn findings(effective: u64, backend: Backend) -> Vec<Finding> {
     let bit = |number: u32| effective & (1 << number) != 0;

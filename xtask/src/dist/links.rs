@@ -6,7 +6,7 @@ use testing_support::workspace::root;
 
 /// A page of the repository with those of its links that lead to files which are not shipped beside it leading to the
 /// repository's home instead. `page` is its path in the repository; `ships` says of a path there whether it is.
-pub(super) fn outward(text: &str, page: &str, ships: impl Fn(&Path) -> bool) -> String {
+pub(crate) fn outward(text: &str, page: &str, ships: impl Fn(&Path) -> bool) -> String {
     let folder = Path::new(page).parent().unwrap_or(Path::new(""));
     let mut parts = text.split("](");
     let mut rewritten = parts.next().unwrap_or_default().to_owned();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use testing_lab::programs::{Hook, attached};
 use testing_lab::statsd::Listener;
 use testing_support::workspace::root;
 
@@ -279,7 +280,9 @@ fn removing_it_stops_the_service_and_purging_leaves_nothing() {
     machine.run("dpkg --remove go-metro");
     assert!(!machine.can("systemctl is-active go-metro"));
     assert!(!machine.can("pgrep --exact go-metro"));
-    assert!(!machine.run("bpftool net show").contains("go_metro"), "a classifier stays behind");
+    for hook in [Hook::Ingress, Hook::Egress] {
+        assert_eq!(attached(&machine.lab.a, hook).unwrap(), Vec::<String>::new(), "a classifier stays behind");
+    }
     assert_eq!(machine.run("ls /etc/go-metro"), "conf.yaml");
 
     machine.run("dpkg --purge go-metro");

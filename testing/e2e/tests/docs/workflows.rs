@@ -1,11 +1,13 @@
 //! What GitHub reads: the workflows, by actionlint; and that nothing which others can move is built with.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_yaml::Value;
 
+use testing_support::setup;
 use testing_support::workspace::{output, root, which};
 
 #[test]
@@ -48,7 +50,8 @@ fn pinned(line: &str) -> Option<(&'static str, usize)> {
         return Some(("@", 40));
     }
     let image = ["image: ", "FROM "].into_iter().find_map(|start| line.strip_prefix(start))?;
-    let is_local = image.starts_with("scratch") || image.starts_with("dist");
+    // `needs`: from a job that reads it in a file that is looked at here too.
+    let is_local = ["scratch", "dist", "${{ needs."].iter().any(|start| image.starts_with(start));
     (!is_local).then_some(("@sha256:", 64))
 }
 
@@ -113,8 +116,91 @@ fn the_workflows_build_with_the_rust_that_the_workspace_names() {
     let image = fs::read_to_string(root().join(".devcontainer/Dockerfile")).unwrap();
     let image = image.lines().find_map(|line| line.strip_prefix("FROM ")).unwrap();
     assert!(image.contains(&format!("/rust:{version}-")), "{image}");
+    // One place holds the digest: Dependabot would move it in this one alone.
     let scheduled = read(&root().join(".github/workflows/scheduled.yml"));
-    assert_eq!(scheduled["jobs"]["kernels"]["container"]["image"], image);
+    assert_eq!(scheduled["jobs"]["kernels"]["container"]["image"], "${{ needs.image.outputs.name }}");
+    let scripts: Vec<_> = steps(&scheduled["jobs"]["image"]).iter().filter_map(|step| step["run"].as_str()).collect();
+    let said =
+        output(Command::new("sh").args(["-c", scripts[0]]).current_dir(root()).env("GITHUB_OUTPUT", "/dev/stderr"));
+    assert_eq!(String::from_utf8_lossy(&said.unwrap().stderr), format!("name={image}\n"));
+}
+
+/// The components that the commands of a script need.
+fn needed(script: &str, place: &str) -> BTreeSet<&'static str> {
+    let mut needed = BTreeSet::new();
+    for line in script.lines() {
+        if let Some((_, task)) = line.split_once("cargo xtask ") {
+            let words: Vec<&str> = task.split(' ').filter(|word| *word != "--yes").collect();
+            let with_option = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
+            let of = setup::components(&with_option).or_else(|| setup::components(words[0]));
+            needed.extend(of.unwrap_or_else(|| panic!("{place}: `setup --list` has no task {task}")));
+        }
+        for (command, component) in [("cargo fmt", "rustfmt"), ("cargo clippy", "clippy")] {
+            needed.extend(line.contains(command).then_some(component));
+        }
+        if line.contains(".ci/run") {
+            needed.extend(setup::components("test").unwrap());
+        }
+    }
+    needed
+}
+
+#[test]
+fn a_job_installs_the_components_that_its_tasks_need() {
+    let mut seen = BTreeSet::new();
+    for path in workflows() {
+        for (name, job) in jobs(&read(&path)) {
+            let place = format!("{}, {name}", path.display());
+            let mut installed = BTreeSet::new();
+            for script in steps(job).iter().filter_map(|step| step["run"].as_str()) {
+                if script.starts_with("rustup toolchain install ") {
+                    let components = script.split_once("--component ").map_or("", |(_, names)| names);
+                    installed.extend(components.split(','));
+                }
+                for component in needed(script, &place) {
+                    assert!(installed.contains(component), "{place}: no {component} for `{script}`");
+                    seen.insert(component);
+                }
+            }
+        }
+    }
+    assert_eq!(seen, BTreeSet::from(["clippy", "rust-src", "rustfmt"]));
+}
+
+#[test]
+fn what_is_cached_is_named_after_the_compiler_and_belongs_to_who_saves_it() {
+    for path in workflows() {
+        for (name, job) in jobs(&read(&path)) {
+            let place = format!("{}, {name}", path.display());
+            let at = |part: &dyn Fn(&Value) -> bool| steps(job).iter().position(part);
+            let runs =
+                |words: &'static str| move |step: &Value| step["run"].as_str().is_some_and(|s| s.contains(words));
+            let Some(cache) = at(&|step| step["uses"].as_str().is_some_and(|action| action.contains("/rust-cache@")))
+            else {
+                continue;
+            };
+            assert!(at(&runs("rustup toolchain install")) < Some(cache), "{place}: the compiler is part of the key");
+            if let Some(root) = at(&runs("sudo -E ")) {
+                assert!(at(&runs("sudo chown ")) > Some(root), "{place}: root's files stay");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_release_has_the_notes_of_its_version() {
+    let release = read(&root().join(".github/workflows/release.yml"));
+    let build = steps(&release["jobs"]["build"]);
+    let script = build.iter().filter_map(|step| step["run"].as_str()).find(|script| script.contains("notes.md"));
+    let place = tempfile::tempdir().unwrap();
+    let changes = "# Changelog\n\n## [Unreleased]\n\n- new\n\n## [0.2.0] - 2026-01-02\n\n- this\n\n\
+                   ## [0.1.0] - 2025-01-02\n\n- old\n";
+    fs::write(place.path().join("CHANGELOG.md"), changes).unwrap();
+    let mut sh = Command::new("sh");
+    sh.args(["-ec", script.unwrap()]).current_dir(&place).env("GITHUB_REF_NAME", "v0.2.0");
+    assert!(output(&mut sh).unwrap().status.success());
+    assert_eq!(fs::read_to_string(place.path().join("notes.md")).unwrap().trim(), "- this");
+    assert!(!output(sh.env("GITHUB_REF_NAME", "v0.3.0")).unwrap().status.success(), "no notes, no release");
 }
 
 #[test]

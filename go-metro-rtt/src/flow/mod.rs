@@ -228,8 +228,8 @@ impl Flow {
         self.window
     }
 
-    /// Whether the end that is timed has opened the connection, and its handshake was timed, as far as somebody wants to
-    /// know that ([`Flow::note_asks`]).
+    /// Whether the end that is timed has opened the connection, and its handshake was timed, as far as somebody wants
+    /// to know that ([`Flow::note_asks`]).
     #[inline]
     pub(crate) fn asks(&self) -> bool {
         self.known.contains(Known::ASKS)

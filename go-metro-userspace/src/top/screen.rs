@@ -548,7 +548,7 @@ const HELP: [(&str, &str); 17] = [
     ("←ADDRESS", "round trips to this end: --sides local or both"),
     ("lost", "records that a full buffer cost: see ring_size"),
     ("rejected", "acknowledgements that cannot be timed surely"),
-    ("response", "the other end's time, of what this end asks (median)"),
+    ("response", "how long the other end took to respond: median"),
     ("resent", "share of segments sent again: yellow 0.1 %, red 1 %"),
     ("failed", "refused, reset, or not opened in time"),
 ];

@@ -419,7 +419,7 @@ mod tests {
     fn responses_are_a_histogram_where_they_are_timed() {
         let sink = Prometheus::new(10, Buckets::Fine);
         sink.report(&report(vec![pair("db", &[20_000], &[])]));
-        assert!(!scraped(&sink, Format::OpenMetrics).contains("peer_response"));
+        assert!(!scraped(&sink, Format::OpenMetrics).contains("go_metro_tcp_peer_response"));
         let kernel = Some(pair::KernelRtt::of(go_metro_rtt::Rtt(20_500_000), None));
         sink.report(&report(vec![NamedPair { kernel, ..responding("db", &[20_000], &[5_000, 7_000]) }]));
         let text = scraped(&sink, Format::OpenMetrics);

@@ -339,6 +339,28 @@ fn what_was_sent_at_once_and_comes_in_another_order_is_not_sent_again() {
 }
 
 #[test]
+fn what_is_sent_again_at_one_time_counts_each() {
+    let trace = "60  > 1001+100
+                 60  > 1101+100
+                 60  > 1201+100
+                 60  > 1301+100
+                 110 < ack 1001 sack
+                 110 > 1001+100
+                 110 > 1101+100
+                 110 > 1401+100
+                 110 > 1201+100
+                 160 < ack 1501";
+    assert_eq!(after_handshake(trace), "segments 8, bytes 800, fast 3, opened");
+    // Where three come in the wrong order, none of them is sent again.
+    let trace = "60  > 1001+100
+                 61  > 1301+100
+                 61  > 1101+100
+                 61  > 1201+100
+                 120 < ack 1401";
+    assert_eq!(after_handshake(trace), "segments 4, bytes 400, opened");
+}
+
+#[test]
 fn what_comes_about_after_it_was_given_up_stays_given_up() {
     let mut engine = after("0 > S 1000");
     engine.expire(Nanos(11_000_000_000));

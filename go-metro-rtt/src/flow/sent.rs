@@ -175,16 +175,16 @@ impl Flow {
         // Rule 2: what starts below was sent before.
         let again = start.before(self.snd_nxt);
         let evidence = self.evidence(start, end);
-        let newest = self.outstanding.newest(pool);
+        // The stack gives several that it sends at once one time, and if it changes processors between two of them, they
+        // may come in another order. Where it repairs a loss, several that were sent before have one time, too.
+        let is_overtaken = again && self.outstanding.overtakes(pool, (start, end), segment.time());
         // Rule 9.
         let room = self.outstanding.make_room(pool, again, limits.outstanding);
         if room == Room::Useless {
             self.record_is_useless(pool);
         }
         let is_kept = if again {
-            // The stack gives several that it sends at once one time, and if it changes processors between two of them,
-            // they may come in another order.
-            sent.again = newest.is_none_or(|newest| segment.time() > newest).then_some(evidence);
+            sent.again = (!is_overtaken).then_some(evidence);
             self.retransmit(&transmission, pool)
         } else {
             // Rule 1.

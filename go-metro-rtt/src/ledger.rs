@@ -28,14 +28,20 @@ use crate::summary::PairKey;
 use crate::zero_window::{Announced, ZeroWindows};
 use crate::{FlowKey, Kind, Label, Nanos, Outcome, Sample, Segment, SeqNum, Side};
 
-/// Without a word from the receiver for so long, it is the timer that has something sent again: for the flow's
-/// shortest round trip, but within these bounds, in nanoseconds. What answers an acknowledgement comes at once, or a
-/// quarter of a round trip later (RFC 8985 section 6.2 step 5); the timer waits for `TCP_RTO_MIN` at least
-/// (include/net/tcp.h, 200 ms) since an acknowledgement advanced, and duplicates may come meanwhile.
+/// Without a word from the receiver for so long, it may be the timer that has something sent again: for the flow's
+/// shortest round trip, but within these bounds, in nanoseconds. What answers an acknowledgement comes at once.
 const SILENCE_NS: (u64, u64) = (20_000_000, 150_000_000);
+
+/// The least that the timer waits, in nanoseconds: `TCP_RTO_MIN` (include/net/tcp.h, 200 ms) less a tick of the slowest
+/// clock of a kernel, by which it may come early. What was reordered is waited for by another timer, for up to a round
+/// trip once D-SACKs have come (RFC 8985 section 6.2 step 4): silence alone does not tell the two apart.
+const TIMER_NS: u64 = 190_000_000;
 
 /// So many bytes are put into the pair's count at once, before the flow's own overflows.
 const SPILL: u32 = 1 << 30;
+
+/// The same of segments: no record has more than [`Payload::MOST_SEGMENTS`](crate::Payload::MOST_SEGMENTS).
+const SPILL_SEGMENTS: u16 = 1 << 15;
 
 /// Of [`FlowHealth::bytes`], beside the number, which stays below: what the flow sends next is to be looked at. As it
 /// makes the number larger than [`SPILL`], asking for it costs nothing.
@@ -69,7 +75,10 @@ bitflags! {
 struct FlowHealth {
     /// Payload bytes since they were last put into the pair's count, and [`WATCHED`].
     bytes: u32,
-    segments: u32,
+    segments: u16,
+    /// When the timer was last set, as far as that matters: when an acknowledgement advanced, or what begins with the
+    /// first byte that is not acknowledged was sent again. The lower half of [`Ticks`].
+    timer: u16,
     /// `snd_nxt` when the loss was found that is being repaired (`high_seq` of Linux' tcp_sock); until the connection
     /// is established, our initial sequence number.
     point: SeqNum,
@@ -84,6 +93,8 @@ struct FlowHealth {
 
 /// Bytes of a flow here.
 pub(crate) const BYTES_PER_FLOW: usize = size_of::<FlowHealth>();
+
+const _: () = assert!(BYTES_PER_FLOW == 20);
 
 /// The flow that something is counted of.
 #[derive(Clone, Copy)]
@@ -214,8 +225,9 @@ impl Ledger {
         let payload = segment.header.payload;
         if !payload.is_empty() {
             health.bytes = health.bytes.wrapping_add(payload.len());
-            health.segments += payload.segments();
-            let (is_first, is_full) = (!health.state.contains(State::LISTED), health.bytes >= SPILL);
+            health.segments = health.segments.wrapping_add(payload.segments() as u16);
+            let is_full = health.bytes >= SPILL || health.segments >= SPILL_SEGMENTS;
+            let is_first = !health.state.contains(State::LISTED);
             if is_first || is_full {
                 self.list(index, key, segment.time());
             }
@@ -296,6 +308,11 @@ impl Ledger {
     pub(crate) fn received(&mut self, index: u32, key: Of<'_>, segment: &Segment, before: Before, flow: &Flow) {
         let Some(health) = self.flows.get_mut(index as usize) else { return };
         health.heard = Ticks::of(segment.time()).low();
+        let advances = flow.snd_una() != before.una;
+        // What advanced before was not looked at.
+        if advances || before.is_usual {
+            health.timer = health.heard;
+        }
         if segment.has(TcpFlags::RST) {
             return self.reset(index, key, By::Remote);
         }
@@ -310,7 +327,6 @@ impl Ledger {
         }
         let health = &mut self.flows[index as usize];
         let role = health.role().filter(|_| flow.snd_una().after(health.point));
-        let advances = flow.snd_una() != before.una;
         let mut spurious = false;
         if health.unconfirmed > 0 && role.is_none() {
             let by_echo = || {
@@ -584,6 +600,20 @@ impl FlowHealth {
         una.before(self.point) || una == self.point && !flow.uses_sack()
     }
 
+    /// What begins with the first byte that is not acknowledged is sent again, and was before if `is_repeated`: whether
+    /// the timer may have run out by now. It is set to the smoothed round trip and [`TIMER_NS`] at least; but where it
+    /// follows on another timer, from when that byte was sent (`tcp_rearm_rto` of net/ipv4/tcp_input.c), which is a
+    /// round trip before an acknowledgement advances.
+    fn timer_ran_out(&mut self, at: Nanos, is_repeated: bool, flow: &Flow) -> bool {
+        let now = Ticks::of(at).low();
+        let (least, most) = SILENCE_NS;
+        let shortest = flow.shortest().map(|rtt| rtt.0);
+        let silence = Ticks::at_least(shortest.map_or(most, |rtt| rtt.clamp(least, most)));
+        let least = if is_repeated { TIMER_NS.saturating_add(shortest.unwrap_or(0)) } else { TIMER_NS };
+        let waited = now.wrapping_sub(std::mem::replace(&mut self.timer, now));
+        now.wrapping_sub(self.heard) > silence.low() && waited >= Ticks::at_least(least).low()
+    }
+
     /// Why this was sent again.
     fn cause(&mut self, segment: &Segment, again: Again, flow: &Flow) -> Cause {
         if segment.has(TcpFlags::SYN) {
@@ -593,14 +623,12 @@ impl FlowHealth {
         let is_head = again.contains(Again::HEAD);
         let is_repeated = is_head && self.state.contains(State::HEAD_AGAIN);
         self.state.set(State::HEAD_AGAIN, is_head || self.state.contains(State::HEAD_AGAIN));
-        let (least, most) = SILENCE_NS;
-        let silence = Ticks::at_least(flow.shortest().map_or(most, |rtt| rtt.0.clamp(least, most)));
-        let is_silent = Ticks::of(segment.time()).low().wrapping_sub(self.heard) > silence.low();
+        let timer_ran_out = is_head && self.timer_ran_out(segment.time(), is_repeated, flow);
         let shows_hole = again.contains(Again::SHOWN) || repairs && self.state.contains(State::RECOVERS);
         let timed_out = match self.state {
             state if state.contains(State::TIMED_OUT) && repairs => return Cause::Timeout,
             // Without SACK nothing but the timer has the same sent once more.
-            _ if shows_hole => is_repeated && !again.contains(Again::SACK) || is_head && is_silent,
+            _ if shows_hole => is_repeated && !again.contains(Again::SACK) || timer_ran_out,
             state if again.contains(Again::TAIL | Again::SACK) && !state.contains(State::PROBED) => {
                 self.state.insert(State::PROBED);
                 return Cause::TailProbe;

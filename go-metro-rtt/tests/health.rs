@@ -156,6 +156,44 @@ fn a_retransmission_that_was_lost_too_waits_for_the_timer() {
 }
 
 #[test]
+fn what_a_receiver_is_given_time_to_say_is_no_timeout() {
+    // With D-SACKs a sender waits up to a round trip whether what is missing was only overtaken.
+    let waits = "60  > 1001+100
+                 61  > 1101+100
+                 62  > 1201+100
+                 110 < ack 1001 sack
+                 175 > 1001+100
+                 225 < ack 1001 sack
+                 300 > 1001+100
+                 350 < ack 1301";
+    assert_eq!(after_handshake(waits), "segments 5, bytes 500, fast 2, opened");
+    // The timer waits for 200 ms and a round trip since the same was sent again.
+    assert_eq!(after_handshake(&waits.replace("300 >", "430 >")), "segments 5, bytes 500, timeout 1, fast 1, opened");
+    // Or since an acknowledgement advanced, whatever came meanwhile.
+    let advances = "60  > 1001+100
+                    61  > 1101+100
+                    62  > 1201+100
+                    110 < ack 1101 sack
+                    150 < ack 1101 sack dsack
+                    320 > 1101+100
+                    370 < ack 1301";
+    assert_eq!(after_handshake(advances), "segments 4, bytes 400, timeout 1, opened");
+    assert_eq!(after_handshake(&advances.replace("320 >", "215 >")), "segments 4, bytes 400, fast 1, opened");
+}
+
+#[test]
+fn segments_of_any_number_are_counted() {
+    let mut engine = after("");
+    for number in 0..200_000_u32 {
+        engine.record(&parse(&format!("60 > {}+1", 1001 + number)).unwrap().segment);
+    }
+    for number in 0..100_u32 {
+        engine.record(&parse(&format!("61 > {}+8190/4095", 201_001 + number * 8190)).unwrap().segment);
+    }
+    assert_eq!(taken(&mut engine), "segments 609500, bytes 1019000");
+}
+
+#[test]
 fn what_nothing_explains_is_unknown() {
     let trace = "60  > 1001+100
                  61  > 1101+100

@@ -47,6 +47,8 @@ const CAUSES: [&str; 5] = ["syn", "timeout", "fast", "tail_probe", "unknown"];
 fn retransmissions_and_their_causes_are_those_that_the_kernel_counts() {
     let path = |loss, seed| Impairment { loss, jitter: RTT / 20, seed, ..Impairment::delay(RTT / 2) };
     let mixed = |seed| Impairment { reorder: 0.01, duplicate: 0.01, ..path(0.01, seed) };
+    // Once D-SACKs come, a sender waits for up to a round trip for what may have been overtaken.
+    let worse = |seed| Impairment { reorder: 0.02, duplicate: 0.02, ..path(0.03, seed) };
     let bursts = |seed| Impairment { burst: 0.7, ..path(0.005, seed) };
     let paths = [
         ("no faults", Family::V4, path(0.0, 1)),
@@ -54,6 +56,7 @@ fn retransmissions_and_their_causes_are_those_that_the_kernel_counts() {
         ("5 % lost", Family::V4, path(0.05, 3)),
         ("bursts of loss", Family::V4, bursts(4)),
         ("lost, reordered and doubled", Family::V4, mixed(5)),
+        ("more lost, reordered and doubled", Family::V4, worse(9)),
         ("IPv6, 2 % lost", Family::V6, path(0.02, 6)),
         ("IPv6, bursts of loss", Family::V6, bursts(7)),
         ("IPv6, lost, reordered and doubled", Family::V6, mixed(8)),

@@ -61,7 +61,7 @@ reasons! {
 /// Counts of one pair of hosts in one interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerHealth {
-    /// Segments with payload that the timed end sent, retransmissions among them. A super-segment counts as what it
+    /// Segments with payload or FIN that the timed end sent, retransmissions among them but no probes. A super-segment counts as what it
     /// becomes on the wire, where the source knows that ([`Payload::segments`](crate::Payload::segments)).
     pub segments: u64,
     /// Payload bytes in those.
@@ -122,7 +122,7 @@ impl PeerHealth {
         (self.zero_window_ns + 500_000) / 1_000_000
     }
 
-    /// Which share of the segments with payload was sent again; none where there are none.
+    /// Which share of the segments was sent again, SYNs aside; none where there are none.
     pub fn resent(&self) -> Option<f64> {
         let again = self.retransmits_total() - self.retransmits[Cause::Syn as usize];
         (self.segments > 0).then(|| again as f64 / self.segments as f64)

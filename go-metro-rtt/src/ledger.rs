@@ -19,7 +19,7 @@ use bitflags::bitflags;
 use go_metro_common::segment::{Bits, TcpFlags};
 use hashbrown::HashMap;
 
-use crate::flow::{Again, Flow, Life, Sent, Ticks};
+use crate::flow::{Again, Flow, Sent, Ticks};
 use crate::grouping::Places;
 use crate::health::{By, Cause, Connect, PeerHealth, Role};
 use crate::key::Key;
@@ -36,6 +36,9 @@ const SILENCE_NS: (u64, u64) = (20_000_000, 150_000_000);
 /// clock of a kernel, by which it may come early. What was reordered is waited for by another timer, for up to a round
 /// trip once D-SACKs have come (RFC 8985 section 6.2 step 4): silence alone does not tell the two apart.
 const TIMER_NS: u64 = 190_000_000;
+
+/// What answers an acknowledgement is sent within this time, in nanoseconds: a tick of the slowest clock of a kernel.
+const AT_ONCE_NS: u64 = 10_000_000;
 
 /// So many bytes are put into the pair's count at once, before the flow's own overflows.
 const SPILL: u32 = 1 << 30;
@@ -223,7 +226,10 @@ impl Ledger {
     ) -> Option<Cause> {
         let health = self.flows.get_mut(index as usize)?;
         let payload = segment.header.payload;
-        if !payload.is_empty() {
+        // A FIN may be lost as well as data, and is then sent again.
+        let is_counted =
+            !payload.is_empty() || segment.has(TcpFlags::FIN) && !segment.has(TcpFlags::SYN | TcpFlags::RST);
+        if is_counted && !sent.probe {
             health.bytes = health.bytes.wrapping_add(payload.len());
             health.segments = health.segments.wrapping_add(payload.segments() as u16);
             let is_full = health.bytes >= SPILL || health.segments >= SPILL_SEGMENTS;
@@ -260,22 +266,34 @@ impl Ledger {
     fn sent_more(&mut self, index: u32, key: Of<'_>, segment: &Segment, sent: Sent, flow: &Flow) -> Option<Cause> {
         let health = &mut self.flows[index as usize];
         if segment.has(TcpFlags::RST) {
-            self.reset(index, key, By::Local);
+            // Or it is the answer to what is of an older connection.
+            if flow.is_reset() {
+                self.reset(index, key, By::Local);
+            }
             return None;
         }
-        if segment.has(TcpFlags::SYN) && health.state.contains(State::CLIENT) && segment.has(TcpFlags::ACK) {
-            // Both have opened at once (RFC 9293 section 3.5): nothing is repeated, and nothing begins.
+        if segment.has(TcpFlags::SYN) && (flow.is_crossing(segment) || !flow.is_opened_by(segment)) {
+            // Both have opened at once, or it is a second answer to the same SYN: nothing is repeated, and nothing
+            // begins.
             self.close(index, key, flow);
             return None;
         }
-        let cause = sent.again.map(|again| health.cause(segment, again, flow));
-        if let Some(cause) = cause {
+        let cause = sent.again.map(|again| (again, health.cause(segment, again, flow)));
+        if let Some((again, cause)) = cause {
             let count = segment.header.payload.segments();
             health.repaired = flow.snd_nxt();
-            health.unconfirmed = health.unconfirmed.saturating_add(count.try_into().unwrap_or(u8::MAX));
+            let is_syn = segment.has(TcpFlags::SYN);
+            let is_needless = again.contains(Again::ACKNOWLEDGED) && !is_syn;
+            // What the other end may say that it had.
+            let may_be_needless = health.role().is_some() || !is_syn && !is_needless;
+            if may_be_needless && !again.contains(Again::BRINGS_MORE) {
+                health.unconfirmed = health.unconfirmed.saturating_add(count.try_into().unwrap_or(u8::MAX));
+            }
             // Whether there is anybody at the other end will be seen.
             if !health.role().is_some_and(|role| is_strangers(role, key.side())) {
-                self.pair(key).retransmits[cause as usize] += u64::from(count);
+                let pair = self.pair(key);
+                pair.retransmits[cause as usize] += u64::from(count);
+                pair.spurious += u64::from(if is_needless { count } else { 0 });
             }
         } else if segment.has(TcpFlags::SYN) {
             // Another connection on the same ports: nobody answered the one before.
@@ -293,7 +311,7 @@ impl Ledger {
             }
         }
         self.close(index, key, flow);
-        cause
+        cause.map(|(_, cause)| cause)
     }
 
     /// A reset of what was never seen: the answer of a closed port to a SYN (RFC 9293 section 3.10.7.1).
@@ -314,7 +332,11 @@ impl Ledger {
             health.timer = health.heard;
         }
         if segment.has(TcpFlags::RST) {
-            return self.reset(index, key, By::Remote);
+            // Or it answers something else than the SYN that is out.
+            if flow.is_reset() {
+                self.reset(index, key, By::Remote);
+            }
+            return;
         }
         if segment.has(TcpFlags::SYN) {
             // Of another connection, perhaps.
@@ -427,7 +449,7 @@ impl Ledger {
     /// Counts a connection as closed once it is.
     fn close(&mut self, index: u32, key: Of<'_>, flow: &Flow) {
         let health = &mut self.flows[index as usize];
-        if flow.life() == Life::Closing && !health.state.contains(State::OVER) {
+        if flow.is_closed() && !health.state.contains(State::OVER) {
             health.state.insert(State::OVER);
             if key.side() == Side::Remote {
                 self.pair(key).closes += 1;
@@ -608,10 +630,15 @@ impl FlowHealth {
         let now = Ticks::of(at).low();
         let (least, most) = SILENCE_NS;
         let shortest = flow.shortest().map(|rtt| rtt.0);
-        let silence = Ticks::at_least(shortest.map_or(most, |rtt| rtt.clamp(least, most)));
+        let silence = shortest.map_or(most, |rtt| rtt.clamp(least, most));
         let least = if is_repeated { TIMER_NS.saturating_add(shortest.unwrap_or(0)) } else { TIMER_NS };
         let waited = now.wrapping_sub(std::mem::replace(&mut self.timer, now));
-        now.wrapping_sub(self.heard) > silence.low() && waited >= Ticks::at_least(least).low()
+        self.is_silent(at, silence) && waited >= Ticks::at_least(least).low()
+    }
+
+    /// Whether nothing was heard of the receiver for longer than this, in nanoseconds.
+    fn is_silent(&self, at: Nanos, ns: u64) -> bool {
+        Ticks::of(at).low().wrapping_sub(self.heard) > Ticks::at_least(ns).low()
     }
 
     /// Why this was sent again.
@@ -629,6 +656,12 @@ impl FlowHealth {
             state if state.contains(State::TIMED_OUT) && repairs => return Cause::Timeout,
             // Without SACK nothing but the timer has the same sent once more.
             _ if shows_hole => is_repeated && !again.contains(Again::SACK) || timer_ran_out,
+            // What a SYN carried, and the answer left out, is sent again at once (RFC 7413 section 4.2.1).
+            _ if is_head && flow.is_behind_syn(segment) && !self.is_silent(segment.time(), AT_ONCE_NS) => {
+                self.point = flow.snd_nxt();
+                self.state.insert(State::RECOVERS);
+                return Cause::Fast;
+            }
             state if again.contains(Again::TAIL | Again::SACK) && !state.contains(State::PROBED) => {
                 self.state.insert(State::PROBED);
                 return Cause::TailProbe;

@@ -149,7 +149,8 @@ fn compare(name: &str, family: Family, path: &Impairment) -> Result<(i64, i64), 
     Ok((total, total - wrong))
 }
 
-/// Ends and sequence number, and bytes of payload, of a frame of TCP in Ethernet without options of IP.
+/// Ends and sequence number, and bytes of payload, and one for a FIN, of a frame of TCP in Ethernet without options of
+/// IP.
 fn data(head: &[u8]) -> Option<(Vec<u8>, usize)> {
     let word = |at: usize| usize::from(u16::from_be_bytes([head[at], head[at + 1]]));
     let (addresses, tcp, end) = match (word(12), head[20], head[23]) {
@@ -158,7 +159,8 @@ fn data(head: &[u8]) -> Option<(Vec<u8>, usize)> {
         _ => return None,
     };
     let payload = tcp + usize::from(head[tcp + 12] >> 4) * 4;
-    Some(([&head[addresses], &head[tcp..tcp + 8]].concat(), end - payload))
+    let fin = usize::from(head[tcp + 13] & 1);
+    Some(([&head[addresses], &head[tcp..tcp + 8]].concat(), end - payload + fin))
 }
 
 /// How many data frames of the first host's arrived although another with their first byte had arrived before they left

@@ -3,6 +3,8 @@
 use go_metro_common::reasons;
 use serde::{Deserialize, Serialize};
 
+use crate::Side;
+
 reasons! {
     /// Why a segment was sent again, as far as what passes by shows it.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +57,28 @@ reasons! {
         Local = "local",
         /// Beyond it.
         Remote = "remote",
+    }
+}
+
+impl Role {
+    /// The local end's part, where this is that of the end that this side times.
+    pub(crate) fn seen_from(self, side: Side) -> Self {
+        match (side, self) {
+            (Side::Local, Self::Client) => Self::Server,
+            (Side::Local, Self::Server) => Self::Client,
+            (Side::Remote, role) => role,
+        }
+    }
+}
+
+impl By {
+    /// Which end that is, where [`By::Local`] is the one that this side times.
+    pub(crate) fn seen_from(self, side: Side) -> Self {
+        match (side, self) {
+            (Side::Local, Self::Local) => Self::Remote,
+            (Side::Local, Self::Remote) => Self::Local,
+            (Side::Remote, by) => by,
+        }
     }
 }
 

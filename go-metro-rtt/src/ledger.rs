@@ -54,7 +54,7 @@ bitflags! {
     /// What is known of a flow's health in single bits.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     struct State: u8 {
-        /// The local end has sent a SYN; what becomes of it is not known.
+        /// The end that is timed has sent a SYN; what becomes of it is not known.
         const CLIENT = 1 << 0;
         /// The same of a SYN-ACK.
         const SERVER = 1 << 1;
@@ -132,6 +132,9 @@ pub struct HealthLimits {
     pub max_pairs: usize,
     /// An attempt to connect that is not answered in this time is over.
     pub connect_timeout: Duration,
+    /// With which side a connection counts as opened, reset or closed, as each counts once: the local one only where no
+    /// other is measured.
+    pub side: Side,
 }
 
 /// The counts since the last report.
@@ -316,8 +319,8 @@ impl Ledger {
 
     /// A reset of what was never seen: the answer of a closed port to a SYN (RFC 9293 section 3.10.7.1).
     pub(crate) fn sent_reset(&mut self, key: Of<'_>, segment: &Segment) {
-        if segment.has(TcpFlags::ACK) && segment.start() == SeqNum(0) && key.side() == Side::Remote {
-            self.stranger(key).count_connect(Role::Server, Connect::Refused);
+        if segment.has(TcpFlags::ACK) && segment.start() == SeqNum(0) && key.side() == self.limits.side {
+            self.stranger(key).count_connect(Role::Server.seen_from(key.side()), Connect::Refused);
         }
     }
 
@@ -422,7 +425,9 @@ impl Ledger {
         match (role, by) {
             (Some(role @ Role::Client), By::Remote) => self.opened(index, key, role, Connect::Refused),
             (Some(role), _) => self.opened(index, key, role, Connect::Reset),
-            (None, by) if !was_over && key.side() == Side::Remote => self.pair(key).resets[by as usize] += 1,
+            (None, by) if !was_over && key.side() == self.limits.side => {
+                self.pair(key).resets[by.seen_from(key.side()) as usize] += 1;
+            }
             _ => {}
         }
     }
@@ -434,15 +439,16 @@ impl Ledger {
         let repeated = std::mem::take(&mut health.unconfirmed);
         let is_strangers = is_strangers(role, key.side());
         let repeated = if is_strangers { repeated } else { 0 };
-        // To the local end only what was sent again counts.
-        if repeated == 0 && key.side() == Side::Local {
+        // With the other side only what was sent again counts.
+        let counts = key.side() == self.limits.side;
+        if repeated == 0 && !counts {
             return;
         }
         let is_unknown = is_strangers && result != Connect::Established;
         let pair = if is_unknown { self.stranger(key) } else { self.pair(key) };
         pair.retransmits[Cause::Syn as usize] += u64::from(repeated);
-        if key.side() == Side::Remote {
-            pair.count_connect(role, result);
+        if counts {
+            pair.count_connect(role.seen_from(key.side()), result);
         }
     }
 
@@ -451,7 +457,7 @@ impl Ledger {
         let health = &mut self.flows[index as usize];
         if flow.is_closed() && !health.state.contains(State::OVER) {
             health.state.insert(State::OVER);
-            if key.side() == Side::Remote {
+            if key.side() == self.limits.side {
                 self.pair(key).closes += 1;
             }
         }
@@ -606,7 +612,7 @@ impl Before {
 }
 
 impl FlowHealth {
-    /// What part the local end has in a handshake that is not over.
+    /// What part the end that is timed has in a handshake that is not over.
     fn role(&self) -> Option<Role> {
         match self.state {
             state if state.contains(State::CLIENT) => Some(Role::Client),

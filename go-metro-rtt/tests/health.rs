@@ -7,10 +7,13 @@ mod support;
 
 use std::time::Duration;
 
-use go_metro_rtt::{By, Cause, Connect, Engine, EngineConfig, HealthLimits, Nanos, PairKey, PeerHealth, Role};
+use go_metro_rtt::{
+    By, Cause, Connect, Engine, EngineConfig, HealthLimits, Nanos, PairKey, PeerHealth, Role, Side, Sides,
+};
 use support::trace::parse;
 
-const LIMITS: HealthLimits = HealthLimits { max_pairs: 2, connect_timeout: Duration::from_secs(10) };
+const LIMITS: HealthLimits =
+    HealthLimits { max_pairs: 2, connect_timeout: Duration::from_secs(10), side: Side::Remote };
 
 /// An engine that has seen a trace.
 fn after(trace: &str) -> Engine {
@@ -540,12 +543,49 @@ fn to_the_local_end_strangers_make_no_pair_either() {
     let trace = "0 < S 7000\n 1 > RA 0 ack 7001\n 1000 < S 7000\n 1001 > RA 0 ack 7001";
     let mut engine = after("");
     for line in trace.lines().filter_map(parse) {
-        line.segment.for_each_side(go_metro_rtt::Sides::BOTH, &mut |segment| {
+        line.segment.for_each_side(Sides::BOTH, &mut |segment| {
             engine.record(segment);
         });
     }
     engine.expire(Nanos(1_000_000_000_000));
     assert_eq!(taken(&mut engine), "[server refused 2]");
+}
+
+/// What is counted of a trace where only the other end is timed.
+fn counted_local(trace: &str) -> String {
+    let mut engine = Engine::new(EngineConfig { max_flows: 8, ..EngineConfig::default() });
+    engine.count_health(Some(HealthLimits { side: Side::Local, ..LIMITS }));
+    for line in trace.lines().filter_map(parse) {
+        line.segment.for_each_side(Sides::LOCAL, &mut |segment| {
+            engine.record(segment);
+        });
+    }
+    engine.expire(Nanos(1_000_000_000_000));
+    taken(&mut engine)
+}
+
+#[test]
+fn where_only_the_other_end_is_timed_connections_count_with_it() {
+    let client = "0  > S 1000
+                  50 < SA 7000 ack 1001
+                  51 > ack 7001
+                  60 < 7001+10 ack 1001
+                  61 > FA 1001 ack 7011
+                  90 < FA 7011 ack 1002
+                  91 > ack 7012";
+    assert_eq!(counted_local(client), "segments 2, bytes 10, client established 1, closed 1");
+    let server = "0  < S 7000
+                  1  > SA 1000 ack 7001
+                  51 < ack 1001
+                  60 < 7001+10 ack 1001
+                  61 > RA 1001 ack 7011";
+    assert_eq!(counted_local(server), "segments 1, bytes 10, server established 1, reset by local 1");
+    let by_remote = server.replace("61 > RA 1001 ack 7011", "61 < RA 7011 ack 1001");
+    assert!(counted_local(&by_remote).ends_with("reset by remote 1"), "{}", counted_local(&by_remote));
+    // Who has only an address makes no pair.
+    assert_eq!(counted_local("0 < S 7000\n 1 > RA 0 ack 7001"), "[server refused 1]");
+    assert_eq!(counted_local("0 < S 7000"), "[server timeout 1]");
+    assert_eq!(counted_local("0 > S 1000\n 50 < RA 0 ack 1001"), "[client refused 1]");
 }
 
 #[test]

@@ -72,6 +72,8 @@ pub(crate) fn measure(
         batch.push(segment, &mut engine, sink);
     });
     batch.flush(&mut engine, sink);
+    // Attempts to connect whose time was over by then.
+    engine.expire(source.last());
     engine
 }
 

@@ -1,5 +1,6 @@
 //! From decoded segments in the order of the file to those of wanted flows in the order of time, without copies.
 
+use go_metro_common::segment::TcpFlags;
 use go_metro_rtt::{Nanos, Segment};
 
 use super::Told;
@@ -18,23 +19,27 @@ pub(super) struct Segments {
     pub(super) clock: Clock,
     pub(super) order: Order<(Decoded, Observed)>,
     pub(super) flows: Flows,
+    /// There is something else than SYNs.
+    pub(super) goes_on: bool,
 }
 
 impl Segments {
     pub(super) fn new() -> Self {
         let (counters, clock) = (SourceCounters::default(), Clock::default());
-        Self { counters, clock, order: Order::new(), flows: Flows::new() }
+        Self { counters, clock, order: Order::new(), flows: Flows::new(), goes_on: false }
     }
 
     /// Takes a frame, and says of those before it what can be said now.
     #[inline]
     pub(super) fn take(&mut self, frame: Decoding<&Decoded>, wanted: &Wanted, sink: &mut impl FnMut(Told<&Segment>)) {
-        let Self { counters, clock, order, flows } = self;
+        let Self { counters, clock, order, flows, goes_on } = self;
         let Decoding { time, interface, is_first, segment } = frame;
         if is_first {
             clock.note(time);
         }
         let Some(decoded) = segment else { return };
+        let flags = decoded.header.flags;
+        *goes_on |= !flags.any(TcpFlags::SYN) || flags.any(TcpFlags::ACK);
         if clock.leapt() {
             clock.remember(time, order.held().map(|(time, (decoded, _))| (time, decoded)));
         }

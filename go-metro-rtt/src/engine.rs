@@ -231,7 +231,7 @@ impl Engine {
     }
 
     /// Drops all flows and keeps the counters.
-    pub(super) fn drop_flows(&mut self) {
+    pub fn drop_flows(&mut self) {
         let max_flows = self.config.max_flows.max(1) as usize;
         let (mut ledger, mut labels, mut places) = (self.ledger.take(), self.labels.take(), self.places.take());
         if let Some(ledger) = &mut ledger {
@@ -279,11 +279,7 @@ impl Engine {
         match (wanted, &self.responses) {
             (false, _) => self.responses = None,
             (true, Some(_)) => {}
-            (true, None) => {
-                let mut responses = Responses::new(self.config.max_flows.max(1) as usize);
-                self.table.for_each(|index, _, _| responses.begin(index));
-                self.responses = Some(responses);
-            }
+            (true, None) => self.responses = Some(Responses::new(self.config.max_flows.max(1) as usize)),
         }
     }
 
@@ -482,6 +478,14 @@ impl Engine {
         }
     }
 
+    /// As [`Self::note_gap`], of one flow alone: what a recording knows of the flows that it holds.
+    pub fn note_gap_of(&mut self, flow: &FlowKey) {
+        let key = Key::from(flow);
+        if let Some(index) = self.table.find(&key, self.table.hash(&key)) {
+            self.table.entry_mut(index).flow.enter_gap(self.gaps, &mut self.pool.share(index));
+        }
+    }
+
     /// Says whether records may be missing among those that come from now on, nobody knows where: then nothing that
     /// they acknowledge is timed. What is before and after that [`Self::note_gap`] keeps apart.
     pub fn set_doubtful(&mut self, is_doubtful: bool) {
@@ -515,7 +519,7 @@ impl Engine {
         }
         let entry = self.table.entry_mut(index);
         let sent = entry.flow.sent(segment, &mut self.pool.share(index), self.limits);
-        if let Some(responses) = &mut self.responses {
+        if let Some(responses) = self.responses.as_mut().filter(|_| entry.flow.asks()) {
             responses.sent(index, segment, sent.again.is_some());
         }
         let label = self.labels.as_mut().map_or(Label::NONE, |labels| labels.of_record(index, &segment.flow));
@@ -554,8 +558,8 @@ impl Engine {
             }
         }
         if let Some(responses) = &mut self.responses
-            && responses.is_of_interest(index, segment)
-            && let Some(took) = responses.received(index, segment, &outcome, &entry.flow)
+            && Responses::is_of_interest(segment, &entry.flow)
+            && let Some(took) = responses.received(index, segment, &outcome, &mut entry.flow)
             && !self.is_doubtful
         {
             self.response = Some((index, took));
@@ -657,9 +661,6 @@ impl Engine {
         }
         if let Some(places) = &mut self.places {
             places.begin(index, segment);
-        }
-        if let Some(responses) = &mut self.responses {
-            responses.begin(index);
         }
         if let Some(ledger) = &mut self.ledger {
             let label = label_of(self.labels.as_ref(), index);

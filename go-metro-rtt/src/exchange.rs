@@ -31,14 +31,12 @@ bitflags! {
     /// What is known of a flow's requests.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     struct State: u8 {
-        /// The end that is timed has opened the connection, and its handshake was timed.
-        const ASKS = 1 << 0;
-        /// It has sent something since the other end did last.
-        const ASKED = 1 << 1;
+        /// The end that asks has sent something since the other end did last.
+        const ASKED = 1 << 0;
         /// What it sent last ends a write (RFC 9293 section 3.9.1.2).
-        const WRITTEN = 1 << 2;
+        const WRITTEN = 1 << 1;
         /// What comes back next may be of something else.
-        const UNCLEAR = 1 << 3;
+        const UNCLEAR = 1 << 2;
     }
 }
 
@@ -53,27 +51,6 @@ struct Exchange {
 }
 
 const _: () = assert!(size_of::<Exchange>() == 16);
-
-impl Exchange {
-    /// As [`Responses::sent`], of the end that asks.
-    fn sent(&mut self, segment: &Segment, is_again: bool) {
-        if segment.has(TcpFlags::SYN) {
-            // Another connection on the same ports.
-            *self = Self::default();
-            return;
-        }
-        if segment.header.payload.is_empty() {
-            return;
-        }
-        let mut state = self.state | State::ASKED;
-        let is_late = state.contains(State::WRITTEN) && segment.time() > self.asked.plus(PAUSE);
-        if is_again || is_late || segment.continuity() != Continuity::Whole {
-            state |= State::UNCLEAR;
-        }
-        state.set(State::WRITTEN, segment.has(TcpFlags::PSH));
-        *self = Self { asked: segment.time(), expected: SeqNum(segment.header.ack), state };
-    }
-}
 
 /// The requests of all flows, by their numbers.
 pub(crate) struct Responses(Vec<Exchange>);
@@ -90,8 +67,9 @@ impl Responses {
         self.0.get(index as usize).map_or(0, |exchange| exchange.asked.0)
     }
 
-    /// A flow begins under this number.
-    pub(crate) fn begin(&mut self, index: u32) {
+    /// The end that asks has opened the connection of the flow of this number.
+    #[cold]
+    fn begin(&mut self, index: u32) {
         let index = index as usize;
         if index >= self.0.len() {
             self.0.resize(index + 1, Exchange::default());
@@ -99,47 +77,59 @@ impl Responses {
         self.0[index] = Exchange::default();
     }
 
-    /// The end that is timed has sent this; `is_again`: it had before.
+    /// The end that asks has sent this; `is_again`: it had before.
     #[inline]
     pub(crate) fn sent(&mut self, index: u32, segment: &Segment, is_again: bool) {
         let Some(exchange) = self.0.get_mut(index as usize) else { return };
+        let is_written = segment.has(TcpFlags::PSH);
+        let is_whole = !is_again && segment.continuity() == Continuity::Whole;
         // Within a write, of which only the end is of interest.
-        let goes_on = exchange.state | State::UNCLEAR == State::ASKS | State::ASKED | State::UNCLEAR
-            && !segment.has(TcpFlags::PSH | TcpFlags::SYN)
-            && !is_again
-            && segment.continuity() == Continuity::Whole;
-        if exchange.state.contains(State::ASKS) && !goes_on && !segment.is_empty() {
-            exchange.sent(segment, is_again);
+        let goes_on = exchange.state | State::UNCLEAR == State::ASKED | State::UNCLEAR && !is_written && is_whole;
+        if goes_on || segment.header.payload.is_empty() {
+            return;
         }
+        let is_late = exchange.state.contains(State::WRITTEN) && segment.time() > exchange.asked.plus(PAUSE);
+        let mut state = exchange.state | State::ASKED;
+        state.set(State::WRITTEN, is_written);
+        if is_late || !is_whole {
+            state |= State::UNCLEAR;
+        }
+        *exchange = Exchange { asked: segment.time(), expected: SeqNum(segment.header.ack), state };
     }
 
     /// Whether what the other end has sent may be a response, open a connection or reset it: most does none of these.
     #[inline]
-    pub(crate) fn is_of_interest(&self, index: u32, segment: &Segment) -> bool {
-        let is_asked = |exchange: &Exchange| exchange.state.contains(State::ASKED);
-        !segment.header.payload.is_empty() && self.0.get(index as usize).is_some_and(is_asked)
-            || segment.has(TcpFlags::SYN | TcpFlags::RST)
+    pub(crate) fn is_of_interest(segment: &Segment, flow: &Flow) -> bool {
+        flow.asks() && !segment.header.payload.is_empty() || segment.has(TcpFlags::SYN | TcpFlags::RST)
     }
 
     /// What the other end has sent, of which `outcome` came and by which the flow is now as it is: how long it took for
     /// that, if it is a response.
-    #[inline(never)]
-    pub(crate) fn received(&mut self, index: u32, segment: &Segment, outcome: &Outcome, flow: &Flow) -> Option<Rtt> {
-        let exchange = self.0.get_mut(index as usize)?;
+    pub(crate) fn received(
+        &mut self,
+        index: u32,
+        segment: &Segment,
+        outcome: &Outcome,
+        flow: &mut Flow,
+    ) -> Option<Rtt> {
         if segment.has(TcpFlags::SYN) {
-            let is_timed = matches!(outcome, Outcome::Sample(Sample { kind: Kind::Connect, .. }));
-            // A repetition is not, and takes nothing back.
-            exchange.state |= if is_timed { State::ASKS } else { State::empty() };
+            if matches!(outcome, Outcome::Sample(Sample { kind: Kind::Connect, .. })) {
+                flow.note_asks();
+                self.begin(index);
+            }
             return None;
         }
-        if segment.has(TcpFlags::RST) || segment.ack() != Some(flow.snd_nxt()) {
-            exchange.state.insert(State::UNCLEAR);
+        let exchange = self.0.get_mut(index as usize)?;
+        if !exchange.state.contains(State::ASKED) {
             return None;
         }
-        let state = exchange.state;
-        exchange.state = State::ASKS;
+        if segment.ack() != Some(flow.snd_nxt()) || segment.has(TcpFlags::RST) {
+            exchange.state |= State::UNCLEAR;
+            return None;
+        }
+        let state = std::mem::take(&mut exchange.state);
         let is_first = segment.start() == exchange.expected && segment.continuity() == Continuity::Whole;
-        if state & (State::WRITTEN | State::UNCLEAR) != State::WRITTEN || !is_first {
+        if state != State::ASKED | State::WRITTEN || !is_first {
             return None;
         }
         let took = segment.time().since(exchange.asked)?;
@@ -150,7 +140,7 @@ impl Responses {
     #[cold]
     pub(crate) fn interrupt(&mut self, index: u32) {
         if let Some(exchange) = self.0.get_mut(index as usize) {
-            exchange.state.insert(State::UNCLEAR);
+            exchange.state |= State::UNCLEAR;
         }
     }
 }

@@ -13,13 +13,14 @@ use crate::capture::ebpf::probe;
 use crate::capture::{WatchList, interfaces, pcap};
 use crate::cgroup::hierarchy::Hierarchy;
 use crate::config::{
-    Backend, Config, ConfigError, Environment, Instance, Origin, ProcessTags, Selector, Statsd, not_utf8,
+    Backend, Config, ConfigError, Environment, Instance, Origin, Output, ProcessTags, Selector, Statsd, not_utf8,
 };
 use crate::groups::Groups;
 use crate::netlink::links;
 use crate::netlink::sockets::Owners;
 use crate::output::dogstatsd::{self, origin};
 use crate::privileges;
+use crate::status::document::Status as Told;
 use crate::status::{beside, client};
 use crate::targets::hosts::Hosts;
 use crate::targets::{TargetSet, local_addresses};
@@ -94,8 +95,10 @@ pub(crate) fn run(options: &CheckOptions, environment: Environment<'_>, out: &mu
         processes(config, &mut findings);
         targets(config, &mut findings);
         groups(config, &mut findings);
-        statsd(config, &mut findings);
-        prometheus(config, &mut findings);
+        if config.outputs.contains(&Output::Statsd) {
+            statsd(config, &mut findings);
+        }
+        ports(config, &mut findings);
         findings.extend(otlp::findings(config));
         running(config, &mut findings);
     }
@@ -450,36 +453,46 @@ fn tags_fit(config: &Config, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Whether the address that Prometheus is to scrape is free; a running daemon has it already.
-fn prometheus(config: &Config, findings: &mut Vec<Finding>) {
-    if !config.outputs.iter().any(|output| output.is_scraped()) {
-        return;
+/// Whether the addresses that are to be listened on are free; a running daemon has them already.
+fn ports(config: &Config, findings: &mut Vec<Finding>) {
+    if config.outputs.iter().any(|output| output.is_scraped()) {
+        let address = config.prometheus_address();
+        let url = format!("http://{address}/metrics");
+        let is_ours = |daemon: &Told| daemon.outputs.iter().any(|output| output.destination == url);
+        findings.push(port(config, &format!("Prometheus {url}"), ("prometheus_listen", address), is_ours));
     }
-    let address = config.prometheus_address();
-    let subject = format!("Prometheus http://{address}/metrics");
-    let Err(error) = TcpListener::bind(address) else {
-        return findings.push(finding(Status::Ok, &subject, "free", None));
-    };
-    if error.kind() == io::ErrorKind::AddrInUse && has_a_daemon(config, address) {
-        return findings.push(finding(Status::Ok, &subject, "the running daemon listens there", None));
+    if let Some(address) = config.web_listen {
+        let url = format!("http://{address}/");
+        let is_ours = |daemon: &Told| daemon.web.as_ref() == Some(&url);
+        findings.push(port(config, &format!("web page {url}"), ("web_listen", address), is_ours));
+    }
+}
+
+/// Whether the address that a key names is free, or has what is ours by the status of a daemon that runs.
+fn port(
+    config: &Config,
+    subject: &str,
+    (key, address): (&str, SocketAddr),
+    is_ours: impl Fn(&Told) -> bool,
+) -> Finding {
+    let Err(error) = TcpListener::bind(address) else { return finding(Status::Ok, subject, "free", None) };
+    let daemon = || config.status_socket.as_deref().and_then(|socket| client::status(socket).ok());
+    if error.kind() == io::ErrorKind::AddrInUse && daemon().is_some_and(|daemon| is_ours(&daemon)) {
+        return finding(Status::Ok, subject, "the running daemon listens there", None);
     }
     let fix = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!(
-                "stop what listens there (`ss -ltnp sport = :{}`), or set `prometheus_listen` to another",
-                address.port()
-            )
+            format!("stop what listens there (`ss -ltnp sport = :{}`), or set `{key}` to another", address.port())
         }
         io::ErrorKind::AddrNotAvailable => {
-            "set `prometheus_listen` to an address of this host (`ip address` lists them), or to 0.0.0.0 or [::]"
-                .to_owned()
+            format!("set `{key}` to an address of this host (`ip address` lists them), or to 0.0.0.0 or [::]")
         }
         io::ErrorKind::PermissionDenied => {
-            "set `prometheus_listen` to a port above 1023, or give CAP_NET_BIND_SERVICE".to_owned()
+            format!("set `{key}` to a port above 1023, or give CAP_NET_BIND_SERVICE")
         }
-        _ => "set `prometheus_listen` to another address".to_owned(),
+        _ => format!("set `{key}` to another address"),
     };
-    findings.push(finding(Status::Fail, &subject, error.to_string(), Some(fix)));
+    finding(Status::Fail, subject, error.to_string(), Some(fix))
 }
 
 /// Whether a daemon runs already that reports what this configuration would have reported.
@@ -491,13 +504,6 @@ fn running(config: &Config, findings: &mut Vec<Finding>) {
             "reports to this DogStatsD server; `go-metro reload` has it read its file, and a second `run` is refused";
         findings.push(finding(Status::Ok, &format!("daemon at {}", socket.display()), detail, None));
     }
-}
-
-/// Whether the daemon that answers at the status socket is the one that is scraped there.
-fn has_a_daemon(config: &Config, address: SocketAddr) -> bool {
-    let status = config.status_socket.as_deref().and_then(|socket| client::status(socket).ok());
-    let scraped = format!("http://{address}/metrics");
-    status.is_some_and(|status| status.outputs.iter().any(|output| output.destination == scraped))
 }
 
 /// A closed port refuses the first datagram, and the second send hears of it. The datagram is an empty line, which
@@ -551,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_for_prometheus_that_cannot_be_had_fails_with_its_own_remedy() {
+    fn an_address_for_prometheus_or_browsers_that_cannot_be_had_fails_with_its_own_remedy() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = taken.local_addr().unwrap();
         let told = |address: &str| {
@@ -563,6 +569,9 @@ mod tests {
         let _taken = TcpListener::bind(taken);
         let (fine, used) = told(&taken.to_string());
         assert!(!fine && used.contains("FAIL  Prometheus") && used.contains("stop what listens there"), "{used}");
+        let init = format!("{{status_socket: off, web_listen: '{taken}'}}");
+        let (fine, used) = checked(&format!("init_config: {init}\ninstances: [{{interface: lo, ips: ['::1']}}]\n"));
+        assert!(!fine && used.contains("FAIL  web page") && used.contains("set `web_listen` to another"), "{used}");
     }
 
     #[test]

@@ -6,8 +6,10 @@
 //! - [`top`]: the full screen
 //! - [`check`], [`read`]: what those two verbs do
 //! - [`daemon`]: wires sources, engine and reporters; signals, reload, lifecycle
+//! - [`web`]: what browsers are shown: the page, and the last minutes
 //! - [`output`]: where reports go: DogStatsD, Prometheus, OTLP, JSON, CSV, tables, plots
 //! - [`capture`]: sources of segment records: eBPF, live libpcap, capture files
+//! - [`record`]: segment records that are kept, and files made of them
 //! - [`logging`], [`status`]: where the log goes; what a running daemon says of itself, and asking it
 //! - [`netlink`]: questions to the kernel: interfaces, routes, sockets
 //! - [`groups`], [`targets`]: remote hosts that are reported together; names and prefixes to address sets
@@ -19,7 +21,7 @@
 
 // What only an optional part uses is no mistake where that part is left out.
 #![cfg_attr(
-    not(all(feature = "otlp", feature = "pcap", feature = "prometheus", feature = "top")),
+    not(all(feature = "otlp", feature = "pcap", feature = "prometheus", feature = "top", feature = "web")),
     allow(dead_code, unused_imports)
 )]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -38,6 +40,7 @@ pub(crate) mod netlink;
 pub mod output;
 pub(crate) mod privileges;
 pub mod read;
+pub(crate) mod record;
 pub(crate) mod signals;
 pub(crate) mod status;
 pub mod targets;
@@ -45,6 +48,7 @@ pub mod terminal;
 pub(crate) mod threads;
 #[cfg(feature = "top")]
 pub(crate) mod top;
+pub(crate) mod web;
 
 #[doc(hidden)]
 pub use daemon::simulated;

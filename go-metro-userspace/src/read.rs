@@ -189,7 +189,8 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     if let Some(coarse) = coarse.as_ref().filter(|_| lines || options.format != Format::Table) {
         terminal::complain(&format!("go-metro: {coarse}\n"));
     }
-    let tells_side = options.filter.sides != Sides::REMOTE;
+    let recorded = if options.filter.sides_as_recorded { source.recorded_sides() } else { Sides(0) };
+    let tells_side = (options.filter.sides.0 | recorded.0) != Sides::REMOTE.0;
     if options.health {
         engine.take_health(|pair, health| summaries.add_health(pair, health));
     }

@@ -1,13 +1,14 @@
 //! `cargo xtask docs`: the pages and files that say what the program says, made from it again.
 //!
 //! What says something of a configuration key comes from the program's declarations (`go-metro config reference`,
-//! `schema`), what lists metrics from `go-metro metrics`, the drawing of how it measures from captures of the corpus. A
-//! test fails when what is committed differs.
+//! `schema`), what lists metrics from `go-metro metrics`, drawings from captures of the corpus. A test fails when what
+//! is committed differs.
 
 mod dashboards;
 mod keys;
 mod manual;
 mod metrics;
+mod plots;
 mod reference;
 mod sequence;
 mod spec;
@@ -78,6 +79,7 @@ pub fn made(binary: &std::path::Path) -> Result<Vec<(&'static str, String)>> {
         ("packaging/datadog/assets/configuration/spec.yaml", spec::yaml(&reference)?),
         ("conf.yaml.example", reference.example),
     ];
+    files.extend(plots::all(binary)?);
     let declared = metrics::all(binary)?;
     files.extend(metrics::made(&declared)?);
     let read = |path: &str| fs::read_to_string(root().join(path));

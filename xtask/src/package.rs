@@ -16,7 +16,7 @@ use testing_support::workspace::{capture, cargo, cargo_home, object, root, run};
 /// What is published, in the order of uploading.
 const CRATES: [&str; 4] = ["go-metro-common", "go-metro-rtt", "go-metro-userspace", "go-metro"];
 /// What can be left out of the daemon.
-const FEATURES: [&str; 4] = ["otlp", "pcap", "prometheus", "top"];
+const FEATURES: [&str; 5] = ["otlp", "pcap", "prometheus", "top", "web"];
 
 /// Arguments of `package`.
 #[derive(clap::Args, Debug)]

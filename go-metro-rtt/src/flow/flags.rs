@@ -19,7 +19,9 @@ bitflags! {
         /// Up to where the peer has sent.
         const PEER_NXT = 1 << 5;
         /// The byte before `snd_nxt` was sent again to probe a window that is closed.
-        const PROBED = 1 << 6;
+        const PROBED = 1 << 7;
+        /// That the end that is timed has opened the connection, and how long the handshake took.
+        const ASKS = 1 << 6;
     }
 }
 

@@ -228,6 +228,18 @@ impl Flow {
         self.window
     }
 
+    /// Whether the end that is timed has opened the connection, and its handshake was timed, as far as somebody wants to
+    /// know that ([`Flow::note_asks`]).
+    #[inline]
+    pub(crate) fn asks(&self) -> bool {
+        self.known.contains(Known::ASKS)
+    }
+
+    /// Notes that it has.
+    pub(crate) fn note_asks(&mut self) {
+        self.known.insert(Known::ASKS);
+    }
+
     /// Its shortest round trip, if there was any.
     pub(crate) fn shortest(&self) -> Option<Rtt> {
         self.ack_delay.shortest()

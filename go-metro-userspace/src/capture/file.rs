@@ -4,7 +4,8 @@
 //! decodes those. Memory does not depend on the file's size. What is broken at the end of a file costs only the end:
 //! everything before it is used, and a warning says where it broke. Frames that may carry TCP but cannot be measured
 //! are counted by their reason ([`unread`]); the others are put in the order of their times ([`segments`], [`order`]).
-//! From those come the segments of flows ([`flows`]): a flow is identified without the interface, whose frames may be
+//! In a recording (docs/recorder.md) frames are records, which say what they are and are in order. From all of those
+//! come the segments of flows ([`flows`]): a flow is identified without the interface, whose frames may be
 //! spread over several, but by the tunnel that it is in ([`places`], [`tunnels`]). [`stages`] does it on several
 //! threads.
 
@@ -31,11 +32,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use go_metro_common::segment::Sides;
-use go_metro_rtt::{Addr, EngineCounters, Nanos, Segment};
+use go_metro_rtt::{Addr, EngineCounters, FlowKey, Nanos, Segment};
 use ipnet::IpNet;
 
 use super::decode::Tunnels;
 use super::{CaptureError, SourceCounters};
+use crate::record::note;
 use flows::Wanted;
 use frames::Frames;
 use reader::{NoFrames, Reader};
@@ -50,18 +52,35 @@ pub struct FileFilter {
     pub targets: Vec<IpNet>,
     /// Which round trips to measure.
     pub sides: Sides,
+    /// Whether to measure, of a recording, whichever were measured when it was made.
+    pub sides_as_recorded: bool,
     /// Whether to look for connections inside tunnels.
     pub tunnels: Tunnels,
 }
 
+/// Among the bits of a flow's `ifindex` that is made of records: the others are the number of the interface in the
+/// file. Above the numbers of other places, and below what an interface's index can be.
+const RECORDED: u32 = 1 << 29;
+
 /// What a capture says next; of a segment itself, or by reference.
 #[derive(Clone, Copy, Debug)]
-pub enum Told<S> {
+pub(crate) enum Told<S> {
     /// A segment, as one end sees it.
     Segment(S),
     /// The clock was set forward before what comes next, as timestamps (RFC 7323) show: times across that are not to be
     /// compared.
     ClockSet,
+    /// What comes is a recording: made of segment records, of which this is known. Or it is a capture again.
+    Turn(Option<note::Section>),
+    /// In a recording: what is outstanding of this flow is forgotten.
+    Interrupted(FlowKey),
+    /// In a recording: records of this flow may be missing before what comes.
+    Gap(FlowKey),
+    /// In a recording, a segment that gave no sample, for a reason that is not in it.
+    Untold(S),
+    /// In a recording, a segment whose sample was one of a delayed acknowledgement and does not look so here, or the
+    /// other way round.
+    Flipped(S),
 }
 
 impl<S> Told<S> {
@@ -70,6 +89,11 @@ impl<S> Told<S> {
         match self {
             Self::Segment(segment) => Told::Segment(of(segment)),
             Self::ClockSet => Told::ClockSet,
+            Self::Turn(section) => Told::Turn(*section),
+            Self::Interrupted(flow) => Told::Interrupted(*flow),
+            Self::Gap(flow) => Told::Gap(*flow),
+            Self::Untold(segment) => Told::Untold(of(segment)),
+            Self::Flipped(segment) => Told::Flipped(of(segment)),
         }
     }
 }
@@ -108,8 +132,8 @@ impl FileSource {
     /// Hands every wanted segment to `sink`, as each end that is wanted sees it.
     pub fn for_each(&mut self, filter: &FileFilter, sink: &mut impl FnMut(&Segment)) {
         self.for_each_told(1, filter, &mut |told| match told {
-            Told::Segment(segment) => sink(segment),
-            Told::ClockSet => {}
+            Told::Segment(segment) | Told::Untold(segment) | Told::Flipped(segment) => sink(segment),
+            Told::ClockSet | Told::Turn(_) | Told::Interrupted(_) | Told::Gap(_) => {}
         });
     }
 
@@ -119,7 +143,7 @@ impl FileSource {
     /// Each stage of the way is a thread: decompressing, reading and decoding, finding copies and the order of time,
     /// and what `sink` does. What a stage says is passed on in the order in which it says it, so that threads change
     /// nothing but when.
-    pub fn for_each_told(&mut self, threads: usize, filter: &FileFilter, sink: &mut impl FnMut(Told<&Segment>)) {
+    pub(crate) fn for_each_told(&mut self, threads: usize, filter: &FileFilter, sink: &mut impl FnMut(Told<&Segment>)) {
         let wanted = Wanted::new(filter);
         let stages = stages::Stages { frames: &mut self.frames, segments: &mut self.segments, wanted: &wanted };
         stages.run(threads, sink);
@@ -174,10 +198,19 @@ impl FileSource {
         unread::one_way(sides, engine, !self.segments.goes_on)
     }
 
-    /// What a flow's `ifindex` stands for: the tunnel that the flow is in, and the interface if it was captured at
-    /// several places; else `0`.
+    /// What a flow's `ifindex` stands for: the interface in a recording; else the tunnel that the flow is in, and the
+    /// interface if it was captured at several places; else `0`.
     pub fn place(&self, ifindex: u32) -> &str {
+        // Tunnels without a name have the bit above.
+        if ifindex & !(RECORDED - 1) == RECORDED {
+            return self.frames.interface(ifindex & (RECORDED - 1)).unwrap_or("other");
+        }
         self.segments.flows.place(ifindex)
+    }
+
+    /// Which round trips were measured of the recordings that it holds.
+    pub(crate) fn recorded_sides(&self) -> Sides {
+        self.segments.sides
     }
 
     /// Whether nothing could be read of it, though something is there.

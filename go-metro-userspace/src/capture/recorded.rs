@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use go_metro_rtt::{
-    Batch, Engine, EngineConfig, EngineCounters, Grouping, HealthLimits, Nanos, Outcome, Ports, Rejection, Segment,
+    Batch, Engine, EngineConfig, EngineCounters, Grouping, HealthLimits, Nanos, Outcome, Ports, Rejection, Sample,
+    Segment,
 };
 use ipnet::IpNet;
 
@@ -44,7 +45,8 @@ impl Called {
 }
 
 /// Reads a capture to its end, with up to this many threads, and hands each segment and what became of it to `sink`.
-/// The file has every segment that was captured, from its beginning. `responses`: the other end's are timed.
+/// A capture has every segment, from its beginning; a recording has what a meter had, and says what more that knew.
+/// `responses`: the other end's are timed.
 pub(crate) fn measure(
     source: &mut FileSource,
     wanted: Wanted<'_>,
@@ -59,22 +61,58 @@ pub(crate) fn measure(
     engine.group(wanted.grouping.cloned());
     let mut expire_at = Nanos(0);
     source.for_each_told(threads, wanted.filter, &mut |told| {
-        let Told::Segment(segment) = told else {
-            batch.flush(&mut engine, sink);
-            engine.note_gap();
-            return;
+        let segment = match told {
+            Told::Segment(segment) | Told::Untold(segment) | Told::Flipped(segment) => segment,
+            Told::ClockSet | Told::Turn(_) | Told::Interrupted(_) | Told::Gap(_) => {
+                batch.flush(&mut engine, sink);
+                match told {
+                    Told::Turn(section) => {
+                        engine.set_config(section.map_or(config, |section| section.engine(config.max_flows)));
+                        engine.drop_flows();
+                        expire_at = Nanos(0);
+                    }
+                    Told::Interrupted(flow) => engine.interrupt_flow(&flow),
+                    Told::Gap(flow) => engine.note_gap_of(&flow),
+                    _ => engine.note_gap(),
+                }
+                return;
+            }
         };
         if segment.time() >= expire_at {
             batch.flush(&mut engine, sink);
             engine.expire(segment.time());
             expire_at = Nanos(segment.time().0.saturating_add(EXPIRE_EVERY_NS));
         }
-        batch.push(segment, &mut engine, sink);
+        match told {
+            // Rare: each by itself.
+            Told::Untold(_) => {
+                batch.flush(&mut engine, sink);
+                engine.set_doubtful(true);
+                batch.push(segment, &mut engine, sink);
+                batch.flush(&mut engine, sink);
+                engine.set_doubtful(false);
+            }
+            Told::Flipped(_) => {
+                batch.flush(&mut engine, sink);
+                let mut flip = |segment: &Segment, outcome| sink(segment, flipped(outcome));
+                batch.push(segment, &mut engine, &mut flip);
+                batch.flush(&mut engine, &mut flip);
+            }
+            _ => batch.push(segment, &mut engine, sink),
+        }
     });
     batch.flush(&mut engine, sink);
     // Attempts to connect whose time was over by then.
     engine.expire(source.last());
     engine
+}
+
+/// The same, of a delayed acknowledgement if it was not, and the other way round.
+fn flipped(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Sample(sample) => Outcome::Sample(Sample { delayed: !sample.delayed, ..sample }),
+        other => other,
+    }
 }
 
 /// What was not measured of the capture, and why, a line each; [`coarse_clock`] is apart.
@@ -155,6 +193,9 @@ pub(crate) fn coarse_clock(source: &FileSource, counters: &EngineCounters) -> Op
         format!("clock of {number} {unit}: {left_out} of {all} round trips are shorter than a tick{set}")
     })
 }
+
+#[cfg(test)]
+mod recordings;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ mod legacy;
 mod metrics;
 mod places;
 mod read;
+mod record;
 mod reload;
 mod run;
 mod shell;
@@ -40,6 +41,8 @@ Examples:
       go-metro run --config /etc/go-metro/conf.yaml
   Measure a capture file, from one end
       go-metro read capture.pcap --local 10.0.0.5
+  Have the daemon record what it sees of a host for ten seconds
+      go-metro record --pair 10.0.0.2 --for 10s
   Ask the running daemon how it is
       go-metro status
   Write a commented configuration file from a few answers
@@ -74,6 +77,8 @@ enum Verb {
     Top(top::Args),
     /// Measure a capture file
     Read(read::Args),
+    /// Have the running daemon record what it sees of some hosts, for Wireshark and for `read`
+    Record(record::Args),
     /// Ask the running daemon how it is; exit status 0 well, 1 degraded, 2 not running
     Status(status::Args),
     /// Have the running daemon read its configuration again; exit status 1 if it refuses the file
@@ -111,6 +116,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "top")]
         Verb::Top(args) => top::run(&args),
         Verb::Read(args) => read::run(&args),
+        Verb::Record(args) => record::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Check(args) => check::run(&args),

@@ -34,9 +34,10 @@ pub(super) struct Args {
     /// Remote address or prefix [default: all]; may be repeated
     #[arg(short, long, value_name = "ADDR|PREFIX", value_parser = network)]
     target: Vec<IpNet>,
-    /// Which round trips to measure, seen from where the capture was made
-    #[arg(long, value_enum, default_value_t)]
-    sides: SidesWanted,
+    /// Which round trips to measure, seen from where the capture was made [default: remote; of a recording, those that
+    /// were measured when it was made]
+    #[arg(long, value_enum)]
+    sides: Option<SidesWanted>,
     /// Do not look for connections inside tunnels (VXLAN, GENEVE, GRE, ERSPAN, IP in IP, GTP-U, MPLS, AH)
     #[arg(long)]
     no_tunnels: bool,
@@ -102,7 +103,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         filter: FileFilter {
             local: args.local.clone(),
             targets: args.target.clone(),
-            sides: args.sides.into(),
+            sides: args.sides.unwrap_or_default().into(),
+            sides_as_recorded: args.sides.is_none(),
             tunnels: if args.no_tunnels { Tunnels::Closed } else { Tunnels::Opened },
         },
         samples: args.samples,

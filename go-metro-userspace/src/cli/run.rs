@@ -74,6 +74,8 @@ pub(super) struct Args {
     filter: Option<String>,
     #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen, help = prometheus_help())]
     prometheus_listen: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen, help = key::web_listen.summary())]
+    web_listen: Option<SocketAddr>,
     #[arg(long, value_name = "PATH|off", value_parser = config::parse_status_socket, help = key::status_socket.help())]
     status_socket: Option<StatusSocket>,
     /// Log to this file instead of the configured place
@@ -115,6 +117,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         health: args.health,
         responses: args.response,
         prometheus_listen: args.prometheus_listen,
+        web_listen: args.web_listen,
         status_socket: args.status_socket.clone(),
         log_file: args.log_file.clone(),
         ports: ports(&args.port)?,
@@ -241,7 +244,8 @@ impl Args {
     /// Whether nothing was asked for.
     fn is_bare(&self) -> bool {
         let names_nothing = self.config.is_none() && self.interface.is_empty() && self.target.is_empty();
-        let wants_no_output = self.output.is_empty() && !self.json && !self.samples && self.prometheus_listen.is_none();
+        let wants_no_port = self.prometheus_listen.is_none() && self.web_listen.is_none();
+        let wants_no_output = self.output.is_empty() && !self.json && !self.samples && wants_no_port;
         let is_as_configured = self.backend.is_none()
             && self.sides.is_none()
             && self.filter.is_none()
@@ -314,6 +318,7 @@ mod tests {
             ("-i eth0 --duration soon", "expected seconds, or a time such as 500ms, 10s or 5m, found `soon`"),
             ("-i eth0 --port http", "`http` is neither a port such as 443 nor a range such as 8000-8010"),
             ("-i eth0 --json -o table", "cannot be used with"),
+            ("-i eth0 --web-listen 9465", "`9465` has no address; write 127.0.0.1:9465 for programs on this host"),
             (
                 "-i eth0 --prometheus-listen :9464",
                 "`:9464` has no address; write 127.0.0.1:9464 for programs on this host",

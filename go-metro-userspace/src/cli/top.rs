@@ -1,5 +1,6 @@
 //! `go-metro top`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,10 +10,13 @@ use super::groups::{self, GroupArgs};
 use super::run::{adhoc, ports};
 use super::{Failure, environment};
 use crate::config::{self, Backend, SidesWanted, key};
+#[cfg(feature = "web")]
+use crate::daemon::show_followed;
 use crate::daemon::{DaemonOptions, Overrides};
 use crate::logging;
+use crate::signals::Held;
 use crate::status::client::{self, AskError};
-use crate::terminal;
+use crate::terminal::{self, Spelling};
 use crate::top::{self, Columns, From};
 
 #[derive(clap::Args)]
@@ -41,6 +45,18 @@ pub(super) struct Args {
     groups: GroupArgs,
     #[arg(short, long, value_name = "PATH", help = socket_help())]
     socket: Option<PathBuf>,
+    /// Show it in a browser instead: serve the page at this address until Ctrl-C [default: 127.0.0.1:9465]
+    #[cfg(feature = "web")]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = config::WEB_ADDRESS,
+        value_parser = config::parse_listen,
+        conflicts_with = "health"
+    )]
+    web: Option<SocketAddr>,
 }
 
 fn socket_help() -> String {
@@ -48,6 +64,10 @@ fn socket_help() -> String {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    #[cfg(feature = "web")]
+    if let Some(address) = args.web {
+        return in_browser(args, address);
+    }
     if !terminal::is_stdout() {
         return Err(Failure::usage(
             &"top draws on a terminal, and standard output is none; `run --output table` prints lines",
@@ -61,7 +81,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let from = match daemon(args)? {
         Some(socket) => From::Daemon(socket),
-        None => From::Own(Box::new(own(args)?)),
+        None => From::Own(Box::new(own(args, None)?)),
     };
     let columns = if args.health { Columns::Health } else { Columns::Times };
     top::run(from, args.no_names, columns).map_err(|error| Failure::running(&error))
@@ -92,12 +112,33 @@ fn daemon(args: &Args) -> Result<Option<PathBuf>, Failure> {
     }
 }
 
-fn own(args: &Args) -> Result<DaemonOptions, Failure> {
+/// Serves the page: a daemon's, or that of a capture of its own.
+#[cfg(feature = "web")]
+fn in_browser(args: &Args, address: SocketAddr) -> Result<(), Failure> {
+    let Some(socket) = daemon(args)? else {
+        // Who reads the first line may stop it at once.
+        let held = Held::new();
+        return crate::daemon::run(own(args, Some(address))?, held).map_err(|error| Failure::running(&error));
+    };
+    let say = |url: &str| {
+        let line = format!("the page of the daemon at {}: {url}\n", socket.display());
+        terminal::print(&line, Spelling::Text).map_err(|error| Failure::output(&error))
+    };
+    if let Some(url) = client::status(&socket).ok().and_then(|status| status.web) {
+        return say(&url);
+    }
+    // A reader of the line that is gone is no reason to end.
+    show_followed(&socket, address, |url| drop(say(url))).map_err(|error| Failure::running(&error))
+}
+
+/// A capture of its own, for the screen, or for browsers at an address.
+fn own(args: &Args, web_listen: Option<SocketAddr>) -> Result<DaemonOptions, Failure> {
     let overrides = Overrides {
         backend: args.backend,
         sides: args.sides,
         ports: ports(&args.port)?,
         without_names: args.no_names,
+        web_listen,
         group_by: groups::wanted(&args.groups)?,
         // Among the health, which a key shows at any time.
         responses: true,
@@ -108,6 +149,11 @@ fn own(args: &Args) -> Result<DaemonOptions, Failure> {
     };
     let (config, _) = adhoc(&args.interface, &args.target, &environment)?;
     let config = overrides.apply(config);
-    logging::init_off_screen(&config);
+    if web_listen.is_some() {
+        logging::init(&config);
+        config.doubts().iter().for_each(|doubt| tracing::warn!("{}", doubt.what));
+    } else {
+        logging::init_off_screen(&config);
+    }
     Ok(DaemonOptions { config, config_path: None, overrides, samples: false, watcher: None, duration: None })
 }

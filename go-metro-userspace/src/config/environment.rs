@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::declaration::Section as _;
 use super::host::split_port;
@@ -37,9 +37,19 @@ pub(super) fn statsd(
 /// The log's file in the folder that the service manager has made for the service (`LogsDirectory=`, systemd.exec(5)),
 /// if it has.
 pub(super) fn log_file(env: Environment<'_>) -> Option<PathBuf> {
-    // Several folders are separated by colons.
-    let folders = set(env, "LOGS_DIRECTORY")?;
-    folders.split(':').next().map(|folder| Path::new(folder).join("go-metro.log"))
+    folder(env, "LOGS_DIRECTORY").map(|folder| folder.join("go-metro.log"))
+}
+
+/// The folder for what outlives the process that the service manager has made for the service (`StateDirectory=`,
+/// systemd.exec(5)), if it has.
+pub(super) fn state_folder(env: Environment<'_>) -> Option<PathBuf> {
+    folder(env, "STATE_DIRECTORY")
+}
+
+/// The first of the folders that a variable names; several are separated by colons.
+fn folder(env: Environment<'_>, variable: &str) -> Option<PathBuf> {
+    let folders = set(env, variable)?;
+    folders.split(':').next().map(PathBuf::from)
 }
 
 /// Tags that every metric gets, with their keys.
@@ -112,7 +122,8 @@ mod tests {
         };
         read(&[]);
         read(&["DD_DOGSTATSD_URL", "DD_DOGSTATSD_PORT", "DD_AGENT_HOST"]);
-        let declared = Config::KEYS.iter().flat_map(|key| key.environment.iter().map(|name| (*name).to_owned()));
+        let keys = Config::KEYS.iter().flat_map(|key| [key].into_iter().chain(key.within));
+        let declared = keys.flat_map(|key| key.environment.iter().map(|name| (*name).to_owned()));
         assert_eq!(asked.into_inner(), declared.collect());
         for key in Config::KEYS {
             for name in key.environment.iter().filter(|name| name.starts_with("DD_")) {

@@ -50,6 +50,7 @@ impl Kind for NamedPrefixes {
         let before = faults.count();
         let mut groups = Vec::new();
         let mut seen: BTreeMap<IpNet, Place> = BTreeMap::new();
+        let mut sent: BTreeMap<String, (String, Place)> = BTreeMap::new();
         for (key, value) in keys {
             let name = match parse::<Text>(key).and_then(|name| valid_name(&name).map(|()| name)) {
                 Ok(name) => name,
@@ -60,6 +61,10 @@ impl Kind for NamedPrefixes {
                 }
             };
             let at = place.key(key.as_str().unwrap_or(&name));
+            if let Some((other, first)) = sent.insert(as_tag(&name), (name.clone(), at.clone())) {
+                let what = format!("Datadog takes `{name}` and `{other}` ({first}) for one; choose names that differ");
+                faults.add(&at, &what);
+            }
             let Some(nets) = List::<Network>::read(value, &at, faults) else { continue };
             if value.as_sequence().is_some_and(Vec::is_empty) {
                 faults.add(&at, "is empty; name at least one prefix, or leave the name out");
@@ -95,10 +100,16 @@ impl Kind for NamedPrefixes {
     }
 }
 
+/// What Datadog makes of a name in a tag: lower case, and an underscore for what is no letter, digit or one of `_-:./`.
+fn as_tag(name: &str) -> String {
+    let kept = |c: char| if c.is_alphanumeric() || "_-:./".contains(c) { c } else { '_' };
+    name.chars().map(kept).flat_map(char::to_lowercase).collect()
+}
+
 /// Whether a group may be called this: not what something else is called.
 fn valid_name(name: &str) -> Result<(), String> {
     let is_as = name.strip_prefix("AS").is_some_and(|number| number.parse::<u32>().is_ok());
-    if name == OTHER {
+    if as_tag(name) == OTHER {
         Err(format!("`{name}` is what all pairs beyond `max_pairs` are called; choose another name"))
     } else if network(name).is_some() {
         Err(format!("`{name}` is an address or a prefix; write `NAME: [{name}]`"))
@@ -244,6 +255,11 @@ mod tests {
         said("    names: {other: [10.1.0.0/16]}", &["`other` is what all pairs", "choose another name"]);
         said("    names: {10.0.0.0/8: [10.1.0.0/16]}", &["NAME: [10.0.0.0/8]"]);
         said("    names: {AS64500: [10.1.0.0/16]}", &["choose another name"]);
+        said("    names: {Other: [10.1.0.0/16]}", &["choose another name"]);
+        for (one, other) in [("a,b", "a|b"), ("Office", "office"), ("north east", "north_east")] {
+            let text = format!("    names: {{'{one}': [10.1.0.0/16], '{other}': [10.2.0.0/16]}}");
+            said(&text, &["Datadog takes", one, other, "choose names that differ"]);
+        }
         said("    ipv4_prefix: 33", &["from 1 to 32"]);
         said("    ipv6_prefix: 0", &["from 1 to 128"]);
         said("    port: 443", &["`service`"]);

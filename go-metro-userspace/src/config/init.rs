@@ -11,6 +11,7 @@ use super::kinds::{
     SocketPath, Text, Time, YesNo,
 };
 use super::otlp::{self, Otlp};
+use super::record::Record;
 use super::section::Reader;
 use super::thinning::{PerFlow, Thinning};
 use super::words::{
@@ -23,12 +24,18 @@ use go_metro_rtt::{EngineConfig, Ports, SummaryLimits};
 /// Shortest time between reports, and of a flow's life. On a busy host, what waits for the capture thread arrives later
 /// than that.
 pub(super) const SHORTEST_MS: u64 = 100;
+/// How far back that page goes by default.
+pub const WEB_HISTORY: Duration = Duration::from_secs(15 * 60);
+/// Shortest history of the page for browsers: what it adds up at once.
+const SHORTEST_HISTORY_MS: u64 = 10_000;
 /// What the engine takes where nobody says otherwise. A minute for connections that were closed is the original's too.
 const ENGINE: EngineConfig = EngineConfig::DEFAULT;
 /// Round trips up to this are usual on the Internet, with a lost segment or a delayed acknowledgement.
 const USUAL_RTT: Duration = Duration::from_secs(1);
 /// The default port of OpenTelemetry's exporters for Prometheus.
 const PROMETHEUS_PORT: u16 = 9464;
+/// Where `top --web` serves the page: the port beside that one.
+pub const WEB_ADDRESS: &str = "127.0.0.1:9465";
 /// Where the daemon answers `status` by default.
 pub const STATUS_SOCKET: &str = "/run/go-metro/go-metro.sock";
 
@@ -64,7 +71,7 @@ settings! {
         /// stands for all that needs no name: `[default, health, base, response]`.
         pub metrics: OneOrMore<Word<MetricName>> = MetricName::usual(), on_reload Apply;
 
-        /// Where Prometheus scrapes; adds that output. /metrics, and /healthz for probes.
+        /// Where Prometheus scrapes; adds that output where the file names no outputs. /metrics, and /healthz for probes.
         pub prometheus_listen: Optional<Listen> = None, example "127.0.0.1:9464", on_reload Apply;
 
         /// Bounds of Prometheus's buckets. fine: 114, at most 10 % apart from 100 us to 2 s, so that histogram_quantile
@@ -72,7 +79,8 @@ settings! {
         /// each decade), for many pairs: each bucket is a series for each pair.
         pub prometheus_buckets: Word<BucketsWanted> = BucketsWanted::Fine, on_reload Apply;
 
-        /// URL of an OTLP receiver, to which metrics are posted as protocol buffers over HTTP; adds that output.
+        /// URL of an OTLP receiver, to which metrics are posted as protocol buffers over HTTP; adds that output where
+        /// the file names no outputs.
         /// /v1/metrics is appended. If not set: OpenTelemetry's variables (OTEL_EXPORTER_OTLP_ENDPOINT and its kin).
         /// docs/otlp.md.
         pub otlp_endpoint: Optional<OtlpEndpoint> = None,
@@ -85,6 +93,14 @@ settings! {
                 "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"
             ],
             on_reload Apply;
+
+        /// Where browsers find a page of what is measured, live: pairs of hosts with their round-trip times and how
+        /// their connections do, and the daemon's health. Without a password: name a loopback address, unless everyone
+        /// who reaches another one may know who this host talks to (docs/web.md).
+        pub web_listen: Optional<Listen> = None, example "127.0.0.1:9465", on_reload Apply;
+
+        /// How far back that page goes, within 32 MiB of memory. At least 10.
+        pub web_history: Time<SHORTEST_HISTORY_MS> = WEB_HISTORY, on_reload Apply;
 
         /// Unix socket for `go-metro status` and `go-metro top`, or `off`. Readable and writable for root's group.
         pub status_socket: PathOrOff = Some(STATUS_SOCKET.into()), on_reload ApplyIfWritable;
@@ -184,6 +200,11 @@ settings! {
         /// left out.
         pub outstanding_per_flow: Number<u16, 2, 65_535> = ENGINE.outstanding_per_flow, on_reload ApplyFlows;
 
+        ["recorder"]
+        /// Keep the last segment records in memory, and write those of a pair to a file where a round trip takes long:
+        /// for Wireshark, and for `go-metro read`, which finds the same samples in it. docs/recorder.md.
+        pub record: Keys<Record> = Record::default(), on_reload Apply;
+
         ["names"]
         /// Time between look-ups of `hosts`. The last good answer is kept while a name server is away.
         pub dns_refresh_interval: Time<0> = Duration::from_secs(60), on_reload Apply;
@@ -262,6 +283,10 @@ impl Config {
         if self.prometheus_listen.is_some() && !reader.has("outputs") {
             self.outputs.push(Output::Prometheus);
         }
+        if self.web_listen.is_some_and(|address| address.port() > 0 && Some(address) == self.prometheus_listen) {
+            let what = "`web_listen` and `prometheus_listen` are the same address; give each a port of its own";
+            reader.fault_at("web_listen", what);
+        }
         // One setting with two names: the original's documents say `exp_ttl`, its program read `expired_ttl`.
         match [reader.has("exp_ttl"), reader.has("expired_ttl")] {
             [true, true] if self.exp_ttl != self.expired_ttl => {
@@ -307,6 +332,9 @@ impl Config {
         if !is_set("log_file") {
             self.log_file = environment::log_file(env).unwrap_or(self.log_file);
         }
+        if !is_set("record.folder") {
+            self.record.folder = environment::state_folder(env).unwrap_or(self.record.folder);
+        }
         let has = |tags: &[String], key: &str| tags.iter().any(|tag| tag.split(':').next() == Some(key));
         for (key, tag) in environment::tags(env) {
             // A tag that an instance sets itself is set for the others one by one.
@@ -334,6 +362,13 @@ impl Config {
                      measured"
                 ),
                 fix: "leave `idle_ttl` out, for 300 s, or set it to 1 s or more",
+            });
+        }
+        if self.prometheus_listen.is_some() && !self.outputs.contains(&Output::Prometheus) {
+            doubts.push(Doubt {
+                subject: "Prometheus",
+                what: "`prometheus_listen` has no effect: `outputs` does not name prometheus".to_owned(),
+                fix: "add prometheus to `outputs`, or leave `prometheus_listen` out",
             });
         }
         if let Some(why) = &self.otlp_ignored {
@@ -368,6 +403,17 @@ impl Config {
                 subject: "responses",
                 what: "`sampling.per_flow` leaves most segments in the kernel: hardly a response is timed".to_owned(),
                 fix: "leave `sampling.per_flow` out, or `response` out of `metrics`",
+            });
+        }
+        if let Some(address) = self.web_listen.filter(|address| !address.ip().to_canonical().is_loopback()) {
+            doubts.push(Doubt {
+                subject: "web",
+                what: format!(
+                    "`web_listen` is {address}, no loopback address: everyone who reaches it sees who this host talks \
+                     to, without a password and in clear"
+                ),
+                fix: "set `web_listen` to 127.0.0.1 with its port and come through SSH, or have a firewall say who may \
+                      reach it (docs/web.md)",
             });
         }
         doubts

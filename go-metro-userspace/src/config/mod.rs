@@ -18,6 +18,7 @@ mod instance;
 mod kinds;
 mod otlp;
 mod place;
+mod record;
 mod reference;
 mod schema;
 mod section;
@@ -46,9 +47,10 @@ pub use example::{Answers, example, write};
 pub use group_by::{GroupBy, NamedPrefixes, PortBy};
 pub use host::{MAPPED_BITS, network, split_port};
 pub(crate) use init::key;
-pub use init::{Config, Doubt, STATUS_SOCKET};
+pub use init::{Config, Doubt, STATUS_SOCKET, WEB_ADDRESS, WEB_HISTORY};
 pub use instance::{Instance, Sampling};
 pub use otlp::{Otlp, OtlpUrl};
+pub use record::Record;
 pub use reference::reference;
 pub use schema::schema;
 pub use selector::{InvalidSelector, Selector};
@@ -133,7 +135,9 @@ impl Config {
         let mut faults = Faults::default();
         let config = read(&file, &mut faults);
         faults.into_result(path, text)?;
-        let is_set = |key: &str| file["init_config"].get(key).is_some_and(|value| !value.is_null());
+        // A key below another is named with it: `record.folder`.
+        let find = |key: &str| key.split('.').try_fold(&file["init_config"], |section, key| section.get(key));
+        let is_set = |key: &str| find(key).is_some_and(|value| !value.is_null());
         config.with_environment(is_set, environment).map_err(ConfigError::CommandLine)
     }
 

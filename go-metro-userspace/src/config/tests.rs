@@ -234,6 +234,12 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
             init("prometheus_listen: 'localhost:9464'"),
             "`localhost:9464` is no address with a port such as 127.0.0.1:9464",
         ),
+        (init("web_listen: ':9465'"), "`:9465` has no address; write 127.0.0.1:9465 for programs on this host, or"),
+        (init("web_history: 5s"), "init_config.web_history: 5 s is too short; the smallest is 10 s"),
+        (
+            init("prometheus_listen: '[::1]:9464', web_listen: '[::1]:9464'"),
+            "`web_listen` and `prometheus_listen` are the same address; give each a port of its own",
+        ),
     ] {
         assert!(fault.contains(what), "{what} is not in: {fault}");
         // Said once: that the right key is missing goes without saying.
@@ -243,6 +249,21 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
     assert!(tab.starts_with("conf.yaml:3: YAML does not allow tabs for indentation; use spaces\n"), "{tab}");
     // An IPv6 address that ends in digits has no port.
     assert!(parse("instances: [{interface: lo, ips: ['fd00::1:443']}]\n").is_ok());
+}
+
+#[test]
+fn a_page_that_others_can_reach_is_doubted_and_one_for_this_host_is_not() {
+    let subjects = |address: &str| {
+        let config =
+            parse(&format!("init_config: {{web_listen: '{address}'}}\ninstances: [{{interface: lo, ips: ['::1']}}]\n"));
+        config.unwrap().doubts().iter().map(|doubt| doubt.subject).collect::<Vec<_>>()
+    };
+    for own in ["127.0.0.1:9465", "127.9.9.9:1", "[::1]:9465", "[::ffff:127.0.0.1]:9465"] {
+        assert!(subjects(own).is_empty(), "{own}");
+    }
+    for open in ["0.0.0.0:9465", "[::]:9465", "192.0.2.7:9465", "[::ffff:192.0.2.7]:9465"] {
+        assert_eq!(subjects(open), ["web"], "{open}");
+    }
 }
 
 #[test]

@@ -50,6 +50,11 @@ impl Lowest {
         self.minutes.iter().flatten().min().copied()
     }
 
+    /// Whether none is among the last ten minutes any more.
+    pub(crate) fn is_over(&self, minute: u64) -> bool {
+        self.newest + MINUTES as u64 <= minute
+    }
+
     /// What was longer ago than all of the minutes up to this one leaves none.
     fn forget_before(&mut self, minute: u64) {
         for old in (self.newest..minute).take(MINUTES) {
@@ -74,7 +79,7 @@ impl Lowests {
     pub(super) fn note(&mut self, interval: &Interval, max_pairs: usize, now: Instant) -> Bases {
         let minute = now.saturating_duration_since(self.since).as_secs() / MINUTE.as_secs();
         if self.pairs.len() + interval.pairs.len() > max_pairs {
-            self.pairs.retain(|_, lowest| lowest.newest + MINUTES as u64 > minute);
+            self.pairs.retain(|_, lowest| !lowest.is_over(minute));
         }
         let mut bases = Bases::new();
         for (key, summary) in &interval.pairs {

@@ -170,6 +170,8 @@ impl Daemon {
         Health {
             folded_samples: self.intervals.folded_samples,
             process_lookups: self.owners.counts(),
+            recordings: self.recorder.counts(),
+            recorded: self.recorder.records(),
             memory_bytes: resident_bytes(),
             send_errors: self.outputs.send_errors(),
             otlp_lost: self.outputs.otlp_lost(),

@@ -11,6 +11,8 @@ mod directory;
 mod events;
 mod feed;
 mod flow_tap;
+#[cfg(all(feature = "top", feature = "web"))]
+mod followed;
 mod intervals;
 mod kernel;
 mod lookups;
@@ -20,6 +22,7 @@ mod options;
 mod outputs;
 mod owners;
 mod qdiscs;
+mod recorder;
 mod reload;
 mod replay;
 mod samples;
@@ -32,6 +35,7 @@ mod signals;
 pub mod simulated;
 mod status;
 mod waiting;
+mod web;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -55,12 +59,15 @@ use capture_thread::{CaptureThread, Event};
 use directory::Directory;
 use events::Hidden;
 use feed::Feed;
+#[cfg(all(feature = "top", feature = "web"))]
+pub(crate) use followed::show_followed;
 use intervals::Intervals;
 use lookups::Lookups;
 pub(crate) use options::{DaemonError, DaemonOptions, Overrides};
 use outputs::Outputs;
 use owners::Owners;
 use qdiscs::Queues;
+use recorder::Recorder;
 use reload::Reading;
 pub(crate) use sandbox::confine;
 use server::{Ask, Asks, Server};
@@ -69,6 +76,7 @@ use settings::{Limits, source_settings};
 use signals::{Asked, Signals};
 use status::Memory;
 use waiting::{answer, at, tick, ticks};
+use web::Web;
 
 /// Runs until a signal, the duration's end or a closed output stops it. Signals are held until it takes them.
 ///
@@ -161,6 +169,7 @@ struct Daemon {
     watcher: Option<unbounded::Sender<Arc<Live>>>,
     memory: Memory,
     status_socket: Option<Server>,
+    web: Web,
     printer: Option<JoinHandle<()>>,
     lookups: Lookups,
     intervals: Intervals,
@@ -171,6 +180,7 @@ struct Daemon {
     queues: Queues,
     /// Whose the connections are.
     owners: Owners,
+    recorder: Recorder,
     /// Directions of interfaces of which nothing is or was seen.
     hidden: BTreeMap<(u32, Way), Hidden>,
 }
@@ -185,6 +195,7 @@ enum End {
 impl Daemon {
     async fn start(options: DaemonOptions, groups: Groups) -> Result<Self, DaemonError> {
         let config = &options.config;
+        recorder::check(&config.record)?;
         let mut directory = Directory::new(config);
         directory.refresh_hosts().await;
         directory.set_groups(groups);
@@ -218,6 +229,7 @@ impl Daemon {
             feed: Feed::default(),
             memory: Memory::new(),
             status_socket: None,
+            web: Web::default(),
             printer,
             lookups: Lookups::start(),
             intervals: Intervals::start(),
@@ -226,11 +238,17 @@ impl Daemon {
             happened: Events::default(),
             queues: Queues::start(),
             owners,
+            recorder: Recorder::default(),
             hidden: BTreeMap::new(),
         };
         daemon.status_socket = daemon.open_status_socket().await;
         if daemon.directory.hosts().failing() > 0 {
             daemon.look_up_hosts();
+        }
+        if let Some(address) = daemon.options.config.web_listen {
+            let (web, seconds) = Web::open(address, daemon.options.config.web_history, &daemon.asks.0)?;
+            daemon.web = web;
+            daemon.watched_by(seconds).await;
         }
         if let Some(watcher) = daemon.watcher.clone() {
             daemon.watched_by(watcher).await;
@@ -261,8 +279,8 @@ impl Daemon {
                 self.report_by(by, snapshot).await;
             }
         }
-        let Self { capture, outputs, printer, status_socket, .. } = self;
-        drop(status_socket);
+        let Self { capture, outputs, printer, status_socket, web, .. } = self;
+        drop((status_socket, web));
         // The hooks are left first, then what was measured is sent.
         drop(capture);
         outputs.finish(STOP.saturating_sub(began.elapsed()).max(LAST_REPORT));
@@ -306,6 +324,7 @@ impl Daemon {
                     Some(Event::Interface(event)) => self.interface(event),
                     Some(Event::Clock(jump)) => self.clock(jump),
                     Some(Event::View(change)) => self.view(change),
+                    Some(Event::Outlier(focus)) => self.outlier(focus),
                     None => return End::Asked("the capture thread ended"),
                 },
                 () = at(window.map(tokio::time::Instant::from_std)) => {
@@ -319,7 +338,10 @@ impl Daemon {
                 () = hung_up(watcher.as_ref()) => return End::OutputClosed,
                 () = self.outputs.all_closed() => return End::OutputClosed,
                 _ = report.tick() => self.ask_for_interval(),
+                () = at(self.recorder.next()) => self.record(),
+                done = answer(&mut self.recorder.writing) => self.recorded(done),
                 _ = socket.tick() => {
+                    self.forget_recordings();
                     self.keep_status_socket().await;
                     self.look_at_reading();
                     self.try_again();

@@ -10,6 +10,7 @@ use go_metro_rtt::Ports;
 use tokio::sync::mpsc;
 
 use super::directory;
+use super::web::ListenError;
 use crate::capture::CaptureError;
 use crate::config::{Backend, Config, GroupBy, MetricName, Output, SidesWanted};
 use crate::groups::AsDatabaseError;
@@ -33,6 +34,8 @@ pub(crate) struct Overrides {
     pub responses: bool,
     /// Where Prometheus scrapes.
     pub prometheus_listen: Option<SocketAddr>,
+    /// Where browsers find the page.
+    pub web_listen: Option<SocketAddr>,
     /// Where `status` and `top` connect.
     pub status_socket: Option<Option<PathBuf>>,
     /// Log file.
@@ -83,6 +86,9 @@ impl Overrides {
         if let Some(address) = self.prometheus_listen {
             config.prometheus_listen = Some(address);
         }
+        if let Some(address) = self.web_listen {
+            config.web_listen = Some(address);
+        }
         if let Some(socket) = &self.status_socket {
             config.status_socket.clone_from(socket);
         }
@@ -132,6 +138,20 @@ pub(crate) enum DaemonError {
     /// An output cannot be had.
     #[error("{0}")]
     Output(#[from] OpenError),
+    /// There is no page for browsers.
+    #[error("{0}")]
+    Web(#[from] ListenError),
+    /// Recordings cannot be written.
+    #[error(
+        "no recording can be made in {}: {source}; set `record.folder` to one that this user may write",
+        folder.display()
+    )]
+    Recordings {
+        /// Where.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Keys whose change needs a restart.
     #[error("restart to change {keys}: {why}")]
     NeedsRestart {

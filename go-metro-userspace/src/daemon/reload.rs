@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::directory::Directory;
 use super::settings::{Limits, source_settings};
-use super::{Daemon, DaemonError, sandbox};
+use super::{Daemon, DaemonError, recorder, sandbox};
 use crate::capture::{CaptureError, Source, interfaces, pcap};
 use crate::config::{Backend, Config, ConfigError, GroupBy, Key, MetricName, Output, Reload, key};
 use crate::groups::{AsDatabaseError, Groups};
@@ -91,6 +91,7 @@ impl Daemon {
         let changed = old.changed(&config);
         let wanted = self.options.overrides.outputs_of(&config);
         stays_confined(&changed, &config, &wanted)?;
+        recorder::check(&config.record)?;
         // All that may fail comes first, so that a configuration is followed as a whole or not at all.
         if config.backend != Backend::Pcap {
             interfaces::fit(&directory.watch_list())?;
@@ -98,6 +99,8 @@ impl Daemon {
         let limits = (Limits::of(&config, &directory), config.workers);
         let measuring = self.capture.prepare(&limits.0, limits.1)?;
         let reopened = self.outputs.reopen(&wanted, old, &config, &self.asks.0)?;
+        let web = self.web.prepare(&config, &self.asks.0);
+        let web = web.inspect_err(|_| self.outputs.go_back(old, &self.asks.0))?;
         let mut reopening = names(&changed, &[Reload::Reopen, Reload::ReopenFlows]);
         // Then other segments are to leave the kernel, which only another classifier lets them.
         if reopening.is_empty() && old.wants(MetricName::Response) != config.wants(MetricName::Response) {
@@ -105,10 +108,14 @@ impl Daemon {
         }
         if !reopening.is_empty() {
             let settings = source_settings(&config, &directory);
-            let source = Source::prepare(config.backend, &settings).map_err(|error| {
-                self.outputs.go_back(old, &self.asks.0);
-                refused(error, reopening, config.filter.as_deref())
-            })?;
+            let source = match Source::prepare(config.backend, &settings) {
+                Ok(source) => source,
+                Err(error) => {
+                    self.outputs.go_back(old, &self.asks.0);
+                    self.web.go_back(web, &self.asks.0);
+                    return Err(refused(error, reopening, config.filter.as_deref()));
+                }
+            };
             let keeps_flows = changed.iter().all(|key| key.reload != Reload::ReopenFlows);
             self.capture.replace(source, settings.watch, keeps_flows);
         }
@@ -125,9 +132,13 @@ impl Daemon {
             self.capture.label_flows(self.owners.asker());
         }
         self.outputs.follow(&config, reopened);
+        let watches = self.web.follow(web, &config);
         let moved = config.status_socket != old.status_socket;
         self.directory = directory;
         self.options.config = config;
+        if let Some(seconds) = watches {
+            self.watched_by(seconds).await;
+        }
         if moved {
             self.status_socket = None;
             self.status_socket = self.open_status_socket().await;
@@ -244,6 +255,9 @@ fn stays_confined(changed: &[&Key], new: &Config, outputs: &[Output]) -> Result<
             }
             _ => {}
         }
+    }
+    if new.record.has_outliers() && !privileges::may_write_in(&new.record.folder) {
+        return needs_restart("record.folder", CONFINED);
     }
     match sandbox::out_of_reach(new, outputs) {
         Some((output, path)) => {

@@ -7,6 +7,7 @@ use super::status;
 use crate::config::{Backend, Config, Output};
 use crate::output;
 use crate::privileges::{self, Sandbox};
+use crate::record;
 
 /// Confines this process to what a daemon with this configuration needs. [`super::run`] does so too; who has threads
 /// before it does it before them.
@@ -24,8 +25,8 @@ pub(crate) fn confine(options: &DaemonOptions) {
     crate::logging::start();
 }
 
-/// The folders in which files are made: those of the log, of the outputs, and of the status socket, which is made here
-/// if need be, as it cannot be later.
+/// The folders in which files are made: those of the log, of the outputs, of recordings, and of the status socket. The
+/// last two are made here if need be, as they cannot be later.
 fn folders(config: &Config, outputs: &[Output]) -> Vec<PathBuf> {
     let log = config.log_to_file.then_some(config.log_file.as_path());
     let socket = config.status_socket.as_deref().and_then(folder);
@@ -33,7 +34,13 @@ fn folders(config: &Config, outputs: &[Output]) -> Vec<PathBuf> {
     let _ = socket.as_ref().map(std::fs::create_dir_all);
     let of_outputs = outputs.iter().flat_map(|output| output::files(*output, config));
     let of_outputs = of_outputs.filter_map(|path| folder(&path));
-    log.and_then(folder).into_iter().chain(socket).chain(of_outputs).collect()
+    // One that is there may be wanted after a reload.
+    let record = &config.record;
+    if record.has_outliers() {
+        let _ = record::make_folder(&record.folder);
+    }
+    let recordings = Some(record.folder.clone()).filter(|folder| folder.is_dir());
+    log.and_then(folder).into_iter().chain(socket).chain(of_outputs).chain(recordings).collect()
 }
 
 /// A file that this process is not confined to, which an output would write.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use go_metro_rtt::{EngineConfig, Grouping, HealthLimits, Ports, Side, SummaryLimits};
+use go_metro_rtt::{EngineConfig, Grouping, HealthLimits, Ports, Rtt, Side, SummaryLimits};
 
 use super::directory::{self, Directory};
 use crate::capture::SourceSettings;
@@ -32,6 +32,40 @@ pub(super) fn host_ends(config: &Config) -> BTreeMap<String, bool> {
 /// about as long as a retransmission timeout is at least (RFC 6298 section 2.4).
 const SETTLES_AFTER: Duration = Duration::from_secs(1);
 
+/// What is kept of records, and which samples are outliers; of all meters together, or of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecordLimits {
+    /// Bytes for records; none to keep none.
+    pub(super) memory: Option<usize>,
+    /// A sample of at least this is an outlier.
+    pub(super) threshold: Option<Rtt>,
+    /// So is one of at least so many times its pair's lowest,
+    pub(super) times_base: Option<u32>,
+    /// if it is no shorter than this.
+    pub(super) at_least: Rtt,
+    /// Most pairs whose lowest is kept.
+    pub(super) max_pairs: usize,
+}
+
+impl Default for RecordLimits {
+    /// Nothing is kept.
+    fn default() -> Self {
+        Self { memory: None, threshold: None, times_base: None, at_least: Rtt(0), max_pairs: 0 }
+    }
+}
+
+impl RecordLimits {
+    /// One of so many meters' share.
+    pub(super) fn share(self, workers: u32) -> Self {
+        Self { memory: self.memory.map(|bytes| bytes / workers.max(1) as usize), ..self }
+    }
+
+    /// Whether a sample can be an outlier.
+    pub(super) fn has_outliers(&self) -> bool {
+        self.threshold.is_some() || self.times_base.is_some()
+    }
+}
+
 /// What engines and summaries take; all meters' together, or one's.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
@@ -49,6 +83,8 @@ pub(super) struct Limits {
     pub(super) responses: bool,
     /// How remote hosts are grouped, if they are.
     pub(super) grouping: Option<Grouping>,
+    /// What is kept of records.
+    pub(super) record: RecordLimits,
 }
 
 impl Default for Limits {
@@ -57,7 +93,9 @@ impl Default for Limits {
         let (engine, summaries) = (EngineConfig::default(), SummaryLimits::default());
         let (max_pairs, connect_timeout) = (summaries.max_pairs, Duration::from_secs(30));
         let health = HealthLimits { max_pairs, connect_timeout, side: Side::Remote };
-        Self { engine, ports: Ports::ALL, summaries, health, reports_health: false, responses: false, grouping: None }
+        let (record, grouping) = (RecordLimits::default(), None);
+        let (reports_health, responses) = (false, false);
+        Self { engine, ports: Ports::ALL, summaries, health, reports_health, responses, grouping, record }
     }
 }
 
@@ -75,6 +113,7 @@ impl Limits {
             reports_health: config.wants(MetricName::Health),
             responses: config.wants(MetricName::Response),
             grouping: directory.grouping(),
+            record: record_limits(config),
         }
     }
 
@@ -92,6 +131,18 @@ fn engine_config(config: &Config) -> EngineConfig {
         outstanding_per_flow: config.outstanding_per_flow,
         peers_complete: false,
         settles_after: SETTLES_AFTER,
+    }
+}
+
+fn record_limits(config: &Config) -> RecordLimits {
+    let record = &config.record;
+    let rtt = |time: Duration| Rtt(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    RecordLimits {
+        memory: record.memory.map(|bytes| bytes as usize),
+        threshold: record.threshold.map(rtt),
+        times_base: record.times_base,
+        at_least: rtt(record.at_least),
+        max_pairs: config.max_pairs,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::capture::ebpf::features;
 use crate::config::{Backend, MetricName};
 use crate::logging::{OnceInAWhile, recent};
 use crate::metrics::{self, Health};
+use crate::output::naming::with_service;
 use crate::output::{NamedPair, Report, Served};
 use crate::privileges::{self, Landlock};
 use crate::status::Status;
@@ -94,7 +95,7 @@ fn troubled(pairs: &[NamedPair]) -> Vec<PeerStatus> {
     all.sort_by_key(|(_, health)| Reverse(trouble(health)));
     let told = all.into_iter().take(TROUBLED).map(|(pair, health)| PeerStatus {
         src: pair.src.clone(),
-        dst: pair.dst.clone(),
+        dst: with_service(pair.dst.as_str().into(), pair.port).into_owned(),
         iface: pair.iface.clone(),
         side: pair.side.map(|side| side.name().to_owned()),
         counts: Counts::of_peer(health),
@@ -246,6 +247,7 @@ impl Daemon {
     pub(super) async fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Live(watcher) => self.watched_by(watcher).await,
+            Ask::Record(order, reply) => self.record_by_hand(order, reply),
             Ask::Status(reply) => {
                 // Without an answer the server says that there is none.
                 if let Some(state) = self.capture.status().await {
@@ -304,12 +306,14 @@ impl Daemon {
             drops: group("drops"),
             happened: group("happened"),
             processes: group("processes"),
+            recorder: group("recorder"),
             connections: config.wants(MetricName::Health).then(|| ConnectionsStatus {
                 total: Counts::of_peer(&self.memory.connections),
                 peers: self.memory.peers.clone(),
             }),
             responses: config.wants(MetricName::Response).then(|| self.memory.slowest.clone()),
             outputs: self.outputs.status(),
+            web: self.web.url(),
             // The wall clock may have been set since.
             last_report: self
                 .memory
@@ -386,6 +390,7 @@ impl Daemon {
         }
         problems.extend(self.directory.problems());
         problems.extend(self.owners.problem());
+        problems.extend(self.recorder.problem());
         let recent = self.memory.recent();
         if state.source.packets.lost > recent.lost {
             problems.push(lost_lately(state.backend, state.source.packets.lost - recent.lost));
@@ -403,6 +408,7 @@ impl Daemon {
             problems.push(format!("{} lines of the log could not be written lately", lines_lost - recent.lines_lost));
         }
         problems.extend(self.outputs.problems());
+        problems.extend(self.web.problems());
         problems.extend(self.memory.no_socket.clone());
         problems.extend(self.status_socket.iter().flat_map(Served::problems));
         if let Some(why) = &self.memory.refused {

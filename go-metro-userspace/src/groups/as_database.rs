@@ -5,6 +5,7 @@
 //! said then; a look-up walks the tree and decodes nothing.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Read as _;
 use std::net::IpAddr;
@@ -13,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maxminddb::{MaxMindDbError, Reader, WithinOptions};
-use serde::Deserialize;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::GroupName;
 
@@ -31,9 +33,38 @@ pub struct AsDatabaseError {
 /// What is read of a record, under the names that MaxMind and DB-IP give it.
 #[derive(Deserialize)]
 struct Record<'a> {
+    #[serde(default, deserialize_with = "number")]
     autonomous_system_number: Option<u32>,
     #[serde(borrow)]
     autonomous_system_organization: Option<&'a str>,
+}
+
+/// The number of a system, in whatever type of unsigned integer a file has it; none for 0, which is no system's
+/// (RFC 7607).
+fn number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    struct Unsigned;
+    impl Visitor<'_> for Unsigned {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the number of an autonomous system")
+        }
+
+        fn visit_u16<E: de::Error>(self, number: u16) -> Result<u64, E> {
+            Ok(number.into())
+        }
+
+        fn visit_u32<E: de::Error>(self, number: u32) -> Result<u64, E> {
+            Ok(number.into())
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+            Ok(number)
+        }
+    }
+    let number = from.deserialize_any(Unsigned)?;
+    let number = u32::try_from(number).map_err(|_| de::Error::custom(format!("{number} is no autonomous system")))?;
+    Ok(Some(number).filter(|number| *number != 0))
 }
 
 /// An autonomous system.

@@ -231,6 +231,19 @@ reasons! {
     }
 }
 
+reasons! {
+    /// What came of an outlier, or of recording by hand.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Recorded {
+        /// A recording was made.
+        Written = "written",
+        /// It could not be written.
+        Failed = "failed",
+        /// There was one of its pair shortly before, or too many at once.
+        Skipped = "skipped",
+    }
+}
+
 /// How the daemon itself is doing: its counters since it started, and what is as of now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
@@ -254,6 +267,10 @@ pub struct Health {
     pub otlp_lost: u64,
     /// Connections whose processes were looked up, indexed by [`Lookup`].
     pub process_lookups: [u64; Lookup::COUNT],
+    /// What came of outliers and of recording by hand, indexed by [`Recorded`].
+    pub recordings: [u64; Recorded::COUNT],
+    /// Records in recordings.
+    pub recorded: u64,
     /// What happened to the daemon.
     pub happened: Events,
 }
@@ -296,6 +313,20 @@ const HEALTH: &[Metric<Health>] = &[
             .by("result", names_of!(Lookup))
             .status("processes", Text::Labels),
         value: |health, result| health.process_lookups[result],
+    },
+    Metric {
+        meta: count("recordings", Unit::Event)
+            .help("Outliers, and recordings by hand, by what came of them (`record`).")
+            .by("result", names_of!(Recorded))
+            .status("recorder", Text::Labels),
+        value: |health, result| health.recordings[result],
+    },
+    Metric {
+        meta: count("recordings.records", Unit::Record)
+            .help("Records in recordings.")
+            .json(Json::Absent)
+            .status("recorder.records", Text::Always("records")),
+        value: |health, _| health.recorded,
     },
     Metric {
         meta: count("reloads", Unit::Event)

@@ -204,6 +204,7 @@ pub const ALL: &[PairMetric] = &[
     PairMetric {
         dogstatsd: Some((MetricName::Response, "system.net.tcp.rtt.host")),
         prometheus: Some("go_metro_tcp_rtt_host"),
+        otlp: Some("system.network.tcp.rtt.host"),
         help: "What this host itself adds: the smoothed RTT that the kernel keeps less the mean of the interval's \
             RTT samples, which are taken at the interface. Needs `kernel_rtt: true`, and in DogStatsD \
             `metrics: [default, response]`",
@@ -212,6 +213,7 @@ pub const ALL: &[PairMetric] = &[
     PairMetric {
         dogstatsd: Some((MetricName::Response, "system.net.tcp.peer.response")),
         prometheus: Some("go_metro_tcp_peer_response"),
+        otlp: Some("system.network.tcp.response.duration"),
         help: "How long the other end took for each response, where a connection is plainly request and response: \
             from the request's last byte to the response's first, less the RTT. Needs `metrics: [default, response]`",
         value: Value::EachResponse,
@@ -327,6 +329,7 @@ pub const PEER: &[PeerMetric] = &[
     },
     PeerMetric {
         name: "zero_window",
+        otlp: "system.network.tcp.zero_window",
         unit: Unit::Millisecond,
         is_bad: true,
         help: "For how long the other end had announced that it has no room while something waited to be sent, all \
@@ -336,6 +339,7 @@ pub const PEER: &[PeerMetric] = &[
     },
     PeerMetric {
         name: "ece",
+        otlp: "system.network.tcp.congestion_echoes",
         unit: Unit::Segment,
         is_bad: true,
         help: "Acknowledgements that echo congestion (ECN)",

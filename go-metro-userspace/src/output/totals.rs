@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use go_metro_rtt::{Exponential, Histogram, PeerHealth, Stats};
 
 use super::{NamedPair, Report};
-use crate::metrics::pair::{self, PairMetric};
+use crate::metrics::pair::{self, PairMetric, Value};
 
 /// A pair without a sample for this long is forgotten: longer than any reader's memory of a series, so that none sees
 /// it come and go.
@@ -164,6 +164,18 @@ impl Totals {
                 series.health.get_or_insert_with(|| (began, PeerHealth::default())).1.merge(health);
             }
             series.last = Some(LastInterval::of(pair));
+        }
+    }
+}
+
+impl Series {
+    /// All the times of a pair that this is since the series began; none of what is one value, or was never timed.
+    pub fn each(&self, value: Value) -> Option<&Growing> {
+        match value {
+            Value::EachSample => Some(&self.rtt),
+            Value::EachHandshake => Some(&self.connect),
+            Value::EachResponse => self.response.as_deref(),
+            Value::Data(_) | Value::Kernel(_) | Value::Quantiles | Value::Base(_) | Value::Host(_) => None,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
+use super::record::RecordOrder;
 use super::{Live, Status, document};
 
 /// Longest wait for the next part of an answer.
@@ -36,6 +37,12 @@ pub(crate) enum AskError {
     Refused {
         /// The socket.
         socket: String,
+    },
+    /// What was asked for is not there.
+    #[error("{what}")]
+    Nothing {
+        /// What.
+        what: String,
     },
     /// Somebody listens but does not answer well.
     #[error("the daemon at {socket} does not answer: {what}")]
@@ -124,6 +131,29 @@ pub(crate) fn watch(socket: &Path) -> Result<impl Iterator<Item = io::Result<Liv
     }))
 }
 
+/// A recording, which comes once it is over: a pcapng file.
+///
+/// # Errors
+///
+/// As [`status_text`]; or why there is none.
+pub(crate) fn record(socket: &Path, order: &RecordOrder) -> Result<Vec<u8>, AskError> {
+    let patience = order.time + WHOLE;
+    let mut stream = connect(socket)?;
+    let path = format!("{}?{}", super::RECORD_PATH, order.to_query());
+    let (first, mut answer) = send(&mut stream, &path, patience).map_err(|error| silent(socket, &error))?;
+    answer.set_limit(LONGEST);
+    let mut file = Vec::new();
+    answer.read_to_end(&mut file).map_err(|error| silent(socket, &error))?;
+    match first.split(' ').nth(1) {
+        Some("200") => Ok(file),
+        Some("404") if !file.starts_with(b"/v1/status") => {
+            Err(AskError::Nothing { what: String::from_utf8_lossy(&file).trim().to_owned() })
+        }
+        Some("404") => Err(silent(socket, &"it is of a release that does not record; use the same release of both")),
+        _ => Err(silent(socket, &String::from_utf8_lossy(&file).trim())),
+    }
+}
+
 fn silent(socket: &Path, what: &dyn std::fmt::Display) -> AskError {
     AskError::Silent { socket: socket.display().to_string(), what: what.to_string() }
 }
@@ -150,6 +180,8 @@ fn connect_within(path: &Path, patience: Duration) -> io::Result<UnixStream> {
 struct Timed {
     stream: UnixStream,
     until: Instant,
+    /// Longest wait for the next part.
+    patience: Duration,
 }
 
 impl Read for Timed {
@@ -158,11 +190,12 @@ impl Read for Timed {
         if left.is_zero() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "its answer takes too long"));
         }
-        self.stream.set_read_timeout(Some(left.min(PATIENCE)))?;
+        self.stream.set_read_timeout(Some(left.min(self.patience)))?;
         self.stream.read(into).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => {
-                io::Error::new(io::ErrorKind::TimedOut, format!("it said nothing for {} seconds", PATIENCE.as_secs()))
-            }
+            io::ErrorKind::WouldBlock => io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("it said nothing for {} seconds", self.patience.as_secs()),
+            ),
             _ => error,
         })
     }
@@ -173,18 +206,20 @@ type Answer = Take<BufReader<Timed>>;
 /// Sends a request and reads the answer's head; what is left is the body.
 fn ask(socket: &Path, path: &str) -> Result<Answer, AskError> {
     let mut stream = connect(socket)?;
-    let head = |stream: &mut UnixStream| -> io::Result<(String, Answer)> {
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: go-metro\r\n\r\n")?;
-        let timed = Timed { stream: stream.try_clone()?, until: Instant::now() + WHOLE };
-        let mut answer = BufReader::new(timed).take(LONGEST_HEAD);
-        let mut first = String::new();
-        answer.read_line(&mut first)?;
-        let mut line = String::new();
-        while answer.read_line(&mut line)? > 2 {
-            line.clear();
-        }
-        Ok((first, answer))
-    };
-    let (first, answer) = head(&mut stream).map_err(|error| silent(socket, &error))?;
+    let (first, answer) = send(&mut stream, path, PATIENCE).map_err(|error| silent(socket, &error))?;
     if first.split(' ').nth(1) == Some("200") { Ok(answer) } else { Err(silent(socket, &first.trim())) }
+}
+
+/// Sends a request, and waits as long as this for what comes next; the answer's first line, and what follows its head.
+fn send(stream: &mut UnixStream, path: &str, patience: Duration) -> io::Result<(String, Answer)> {
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: go-metro\r\n\r\n")?;
+    let timed = Timed { stream: stream.try_clone()?, until: Instant::now() + WHOLE.max(patience), patience };
+    let mut answer = BufReader::new(timed).take(LONGEST_HEAD);
+    let mut first = String::new();
+    answer.read_line(&mut first)?;
+    let mut line = String::new();
+    while answer.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    Ok((first, answer))
 }

@@ -57,6 +57,9 @@ pub(crate) struct Status {
     /// Look-ups of the processes that connections are of (`process_tags`), by what came of them.
     #[serde(default)]
     pub processes: Counts,
+    /// What came of outliers and of recording by hand (`record`).
+    #[serde(default)]
+    pub recorder: Counts,
     /// How connections did, where that is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<ConnectionsStatus>,
@@ -65,6 +68,9 @@ pub(crate) struct Status {
     pub responses: Option<Vec<ResponseStatus>>,
     /// Where results go.
     pub outputs: Vec<OutputStatus>,
+    /// Where browsers find the page, if it is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web: Option<String>,
     /// The last report, if there was one.
     pub last_report: Option<LastReport>,
     /// The last warnings and errors of the log, oldest first.

@@ -1,13 +1,14 @@
 //! What a running daemon says of itself.
 //!
 //! [`document`] is what it says (docs/status.md describes it field by field), [`live`] what it tells those who watch it
-//! from second to second; [`client`] asks it over its Unix socket, [`show`] prints the answer for people. The answering
-//! side is the agent's.
+//! from second to second, [`record`] what it can be asked to record; [`client`] asks it over its Unix socket, [`show`]
+//! prints the answer for people. The answering side is the agent's.
 
 pub(crate) mod beside;
 pub(crate) mod client;
 pub(crate) mod document;
 pub(crate) mod live;
+pub(crate) mod record;
 pub(crate) mod show;
 
 pub(crate) use document::Status;
@@ -17,3 +18,5 @@ pub(crate) use live::Live;
 pub(crate) const STATUS_PATH: &str = "/v1/status";
 /// A line a second, for as long as the connection lasts.
 pub(crate) const LIVE_PATH: &str = "/v1/live";
+/// A recording, once it is over.
+pub(crate) const RECORD_PATH: &str = "/v1/record";

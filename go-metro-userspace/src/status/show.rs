@@ -83,6 +83,9 @@ pub(crate) fn page(status: &Status) -> String {
     if status.processes.any() {
         line("processes", words("processes", &status.processes).join(", "));
     }
+    if status.recorder.any() {
+        line("recorder", words("recorder", &status.recorder).join(", "));
+    }
     if let Some(connections) = &status.connections {
         let total = counted(&connections.total);
         line("connections", if total.is_empty() { "none yet".to_owned() } else { total });
@@ -99,6 +102,7 @@ pub(crate) fn page(status: &Status) -> String {
     for output in &status.outputs {
         line("output", format!("{} {}, {} errors", output.kind, output.destination, output.errors));
     }
+    line("web page", status.web.clone().unwrap_or_default());
     let report = status.last_report.as_ref();
     line(
         "report",

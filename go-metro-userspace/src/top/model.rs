@@ -197,12 +197,13 @@ impl Model {
         }
         for LivePair { local, remote, name, group, service, iface, to_local, health } in &live.pairs {
             let key = |dst: String| RowKey { src: local.to_string(), dst, iface: shown(iface), to_local: *to_local };
-            let bare = key(remote.to_string());
+            let named = |dst: Cow<'_, str>| key(with_service(dst, *service).into_owned());
+            let bare = named(remote.to_string().into());
             let pair = if let Some(group) = group {
-                key(with_service(printable(group), *service).into_owned())
+                named(printable(group))
             } else {
                 let name = learn(&mut self.names, self.shows_addresses, *remote, name);
-                let pair = name.map_or_else(|| bare.clone(), |name| key(name.to_owned()));
+                let pair = name.map_or_else(|| bare.clone(), |name| named(name.into()));
                 if name.is_some() {
                     renamed.extend(rename(&mut self.pairs, bare, &pair));
                 }
@@ -311,6 +312,41 @@ mod tests {
         flows.sort_unstable();
         let expected = ["10.1.0.1:443", "10.1.0.2:443", "10.1.0.3:443", "10.1.0.5:443", "db.example:443"];
         assert_eq!(flows, expected);
+    }
+
+    #[test]
+    fn what_was_counted_of_a_service_is_in_the_row_of_its_round_trips() {
+        let remote: std::net::SocketAddr = ([10, 1, 0, 4], 443).into();
+        let flow = |name: &str| LiveFlow {
+            local: ([10, 0, 0, 1], 40_000).into(),
+            remote,
+            name: name.to_owned(),
+            group: None,
+            service: Some(443),
+            iface: "eth0".to_owned(),
+            to_local: false,
+            summary: summary(&[1000], &[]),
+        };
+        let pair = |name: &str| LivePair {
+            local: [10, 0, 0, 1].into(),
+            remote: remote.ip(),
+            name: name.to_owned(),
+            group: None,
+            service: Some(443),
+            iface: "eth0".to_owned(),
+            to_local: false,
+            health: PeerHealth { segments: 7, ..PeerHealth::default() },
+        };
+        let mut model = Model::default();
+        // The name comes a second later.
+        for name in ["10.1.0.4", "db.example"] {
+            model.add(&Live { flows: vec![flow(name)], pairs: vec![pair(name)], ..Live::default() });
+        }
+        let rows = model.pairs.iter().map(|(key, row)| {
+            let segments = row.summary.health.as_deref().map_or(0, |health| health.segments);
+            (key.dst.as_str(), row.summary.count(), segments)
+        });
+        assert_eq!(rows.collect::<Vec<_>>(), [("db.example:443", 2, 14)]);
     }
 
     #[test]

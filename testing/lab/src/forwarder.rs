@@ -256,7 +256,9 @@ impl Lane {
             Some(Then::Duplicate) => return Fate { due, copies: 2, held_back: false, dropped: false },
             None => {}
         }
-        let loss = if self.in_burst { orders.loss.max(orders.burst) } else { orders.loss };
+        let loss_of = orders.loss_of.iter().find(|(address, _)| Some(*address) == far);
+        let loss = loss_of.map_or(orders.loss, |(_, loss)| *loss);
+        let loss = if self.in_burst { loss.max(orders.burst) } else { loss };
         self.in_burst = lost < loss;
         if self.in_burst {
             return Fate::lost(due);

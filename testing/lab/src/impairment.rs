@@ -38,6 +38,8 @@ pub struct Impairment {
     pub jitter: Duration,
     /// Probability that a frame is lost.
     pub loss: f64,
+    /// Other probabilities of that, by the address of the host b side.
+    pub loss_of: Vec<(IpAddr, f64)>,
     /// Probability that a frame is lost after one that was, if that is higher: losses come in bursts of
     /// 1 / (1 - burst).
     pub burst: f64,

@@ -14,14 +14,18 @@
 //! Needs root. Namespaces are removed when a [`Lab`] is dropped; those of a process that was killed, when the next one
 //! starts.
 //!
-//! Order of modules: `behind`, `container`, `flood`, `pair`, `programs`, `prometheus`, `statsd`, `tcpdump`, `terminal`,
-//! `threads`, `traffic`, `victoria` → `agent`, `tcp_info` → `network` → `forwarder`, `namespace` → `ethtool`, `passage`, `port`,
-//! `priority` → `frame` → `impairment` → `big_tcp`, `late`, `over`, `soon`.
+//! Order of modules: `behind`, `browser`, `container`, `control_groups`, `drawing`, `flood`, `pair`, `programs`,
+//! `prometheus`, `statsd`, `tcpdump`, `terminal`, `threads`, `traffic`, `victoria` → `agent`, `tcp_info` → `network` →
+//! `forwarder`, `namespace` → `ethtool`, `passage`, `port`, `priority` → `frame` → `impairment` → `big_tcp`, `late`,
+//! `over`, `soon`.
 
 pub mod agent;
 pub mod behind;
 pub mod big_tcp;
+pub mod browser;
 pub mod container;
+pub mod control_groups;
+pub mod drawing;
 mod ethtool;
 pub mod flood;
 pub mod forwarder;

@@ -1,7 +1,7 @@
 //! The lab itself: what it imposes is what happens, whatever go-metro may say of it.
 #![allow(clippy::unwrap_used)]
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,22 @@ fn try_a_delay_that_changes() -> Result<(), Late> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn what_is_lost_to_one_host_is_not_lost_to_another() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let lossy = Ipv4Addr::new(10, 77, 0, 3);
+    lab.b.add_address(lossy).unwrap();
+    lab.path().impair(Way::AToB, Impairment { loss_of: vec![(lossy.into(), 1.0)], ..Impairment::default() });
+    let rounds = Rounds { count: 50, ..Rounds::default() };
+    let server = Server::start(&lab.b, SocketAddr::from(([0, 0, 0, 0], 7000)), rounds.service()).unwrap();
+    let to = |address: Ipv4Addr| (address, server.address().port()).into();
+    rounds.run(&lab.a, to(lab.b.v4)).unwrap();
+    assert_eq!(lab.path().counters(Way::AToB).lost, 0);
+    let tried = lab.a.enter(|| TcpStream::connect_timeout(&to(lossy), Duration::from_millis(300)));
+    assert_eq!(tried.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    assert_eq!(lab.path().counters(Way::AToB).lost, 1);
 }
 
 #[test]

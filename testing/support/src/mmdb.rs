@@ -18,7 +18,9 @@ enum Record {
 /// What is no prefix.
 pub fn of_systems(systems: &[(&str, u32, &str)]) -> Vec<u8> {
     let record = |(_, number, organization): &(&str, u32, &str)| {
-        let mut pairs = vec![("autonomous_system_number", unsigned(6, u64::from(*number)))];
+        // Writers differ in the type: MaxMind's has 32 bits, others the fewest.
+        let bits = if *number <= u32::from(u16::MAX) { 5 } else { 6 };
+        let mut pairs = vec![("autonomous_system_number", unsigned(bits, u64::from(*number)))];
         if !organization.is_empty() {
             pairs.push(("autonomous_system_organization", text(organization)));
         }

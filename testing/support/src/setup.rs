@@ -9,6 +9,7 @@ mod beside;
 mod consent;
 mod facilities;
 mod linker;
+mod node;
 mod packages;
 mod python;
 mod rust_src;
@@ -25,6 +26,7 @@ use anyhow::{Result, bail};
 pub use beside::emulator;
 pub use consent::assume_yes;
 pub use facilities::{as_root, is_root};
+pub use node::browser_tools;
 use packages::Need;
 pub use packages::{without_services, write_stand_ins};
 use python::Tools;
@@ -55,6 +57,8 @@ const DEMO: &[Step] =
     &[Step::Packages(Need::Build), Step::Packages(Need::Lab), Step::StaticLibs, Step::RustSrc, Step::Linker];
 const ORACLE: &[Step] = &[Step::Packages(Need::Lab), Step::Packages(Need::Test), Step::Packages(Need::Compare)];
 const DASHBOARDS: &[Step] = &[Step::Packages(Need::Python), Step::Python(Tools::Dashboards)];
+/// A browser, and what drives it.
+const BROWSER: &[Step] = &[Step::Packages(Need::Lab), Step::Packages(Need::Browser), Step::Browser];
 const FUZZ: &[Step] = &[Step::Packages(Need::Fuzz), Step::Cargo(&subcommands::FUZZ)];
 const DENY: &[Step] =
     &[Step::Cargo(&subcommands::DENY), Step::Cargo(&subcommands::MACHETE), Step::Cargo(&subcommands::AUDIT)];
@@ -93,6 +97,7 @@ const TEST: &[Step] = &[
     Step::Packages(Need::Test),
     Step::Packages(Need::Compare),
     Step::Packages(Need::Screens),
+    Step::Packages(Need::Browser),
     Step::Packages(Need::Fuzz),
     Step::Packages(Need::Kernels),
     Step::Packages(Need::Python),
@@ -107,6 +112,7 @@ const TEST: &[Step] = &[
     Step::Python(Tools::Dashboards),
     Step::Python(Tools::Packages),
     Step::Python(Tools::Manifests),
+    Step::Browser,
     Step::Cargo(&subcommands::FUZZ),
 ];
 
@@ -146,8 +152,10 @@ const END_TO_END: [(&str, &[Step]); 7] = [
             Step::Packages(Need::Lab),
             Step::Packages(Need::Test),
             Step::Packages(Need::Screens),
+            Step::Packages(Need::Browser),
             Step::Unpacked(&PROMETHEUS),
             Step::Unpacked(&OTLP_RECEIVER),
+            Step::Browser,
         ],
     ),
     ("lab", &[Step::Packages(Need::Lab), Step::Packages(Need::Test)]),
@@ -261,6 +269,15 @@ pub fn for_oracle() -> Result<()> {
 pub fn for_dashboards() -> Result<PathBuf> {
     prepare(DASHBOARDS)?;
     Ok(python::programs(Tools::Dashboards))
+}
+
+/// Install what showing the page in a browser needs, beside the lab.
+///
+/// # Errors
+///
+/// As [`for_ebpf`].
+pub fn for_browser() -> Result<()> {
+    prepare(BROWSER)
 }
 
 /// Install what fuzzing needs.

@@ -44,9 +44,13 @@ const TABLE: &str = "\n| key | takes | default | | at a reload |\n|---|---|---|-
 /// The page's text.
 pub(super) fn page(reference: &Reference) -> String {
     let mut page = HEAD.to_owned();
-    for key in reference.init_config.iter().filter(|key| !key.environment.is_empty()) {
-        let variables: Vec<String> = key.environment.iter().map(|name| format!("`{name}`")).collect();
-        let _ = write!(page, "\n- `{}`: {}", key.name, variables.join(", "));
+    for key in &reference.init_config {
+        let below = key.within.iter().map(|within| (format!("{}.{}", key.name, within.name), within));
+        let both = [(key.name.clone(), key)].into_iter().chain(below);
+        for (name, key) in both.filter(|(_, key)| !key.environment.is_empty()) {
+            let variables: Vec<String> = key.environment.iter().map(|name| format!("`{name}`")).collect();
+            let _ = write!(page, "\n- `{name}`: {}", variables.join(", "));
+        }
     }
     page.push_str(&format!("\n{RELOAD}\n## `init_config`\n\nWhat holds for all instances.\n"));
     for key in &reference.init_config {

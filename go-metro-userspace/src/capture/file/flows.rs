@@ -6,21 +6,23 @@ use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags};
 use go_metro_rtt::{Addr, Direction, FlowKey, Nanos, Segment, Side};
 use ipnet::IpNet;
 
-use super::FileFilter;
 use super::ids::Ids;
 use super::places::Places;
 use super::skew::Skew;
 use super::vlans::Vlans;
+use super::{FileFilter, RECORDED, Told};
 use crate::capture::SourceCounters;
 use crate::capture::copies::{Copies, Mixed, Observed, Verdict};
 use crate::capture::decode::{Decoded, Tunnels};
 use crate::capture::prefixes::Prefixes;
+use crate::record::note::{View, Views};
 
 /// A [`FileFilter`], made ready.
 pub(super) struct Wanted {
     local: Prefixes,
     targets: Prefixes,
     sides: Sides,
+    sides_as_recorded: bool,
     pub(super) tunnels: Tunnels,
     /// Whether hosts were named.
     names_hosts: bool,
@@ -28,14 +30,21 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn new(filter: &FileFilter) -> Self {
-        let FileFilter { local, targets, sides, tunnels } = filter;
+        let FileFilter { local, targets, sides, sides_as_recorded, tunnels } = filter;
         Self {
             local: Prefixes::or_all(local),
             targets: Prefixes::or_all(targets),
             sides: *sides,
+            sides_as_recorded: *sides_as_recorded,
             tunnels: *tunnels,
             names_hosts: !local.is_empty() || !targets.is_empty(),
         }
+    }
+
+    /// Whether round trips of this side are wanted of what is made of records.
+    fn has_side(&self, side: Side) -> bool {
+        let of = if side == Side::Local { Sides::LOCAL } else { Sides::REMOTE };
+        self.sides_as_recorded || self.sides.contains(of)
     }
 
     #[inline]
@@ -114,6 +123,56 @@ impl Flows {
             return;
         }
         // Nobody asks whose they were once a segment was wanted.
+        if counters.packets.records == 0 && wanted.names_hosts {
+            self.others.note(decoded, time);
+        }
+        counters.count_packet(before);
+    }
+
+    /// Hands a record to `sink` as a meter had it, with what it was told before, if it is wanted.
+    pub(super) fn measure_recorded(
+        &mut self,
+        decoded: &Decoded,
+        (time, interface): (Nanos, u32),
+        views: Views,
+        wanted: &Wanted,
+        counters: &mut SourceCounters,
+        sink: &mut impl FnMut(Told<&Segment>),
+    ) {
+        let before = counters.packets.records;
+        let ifindex = RECORDED | interface & (RECORDED - 1);
+        for view in views.each() {
+            let ends = [decoded.source, decoded.destination];
+            let [local, remote] = if view.is_sent() { ends } else { [ends[1], ends[0]] };
+            let flow = FlowKey { local, remote, ifindex, side: view.side() };
+            if !wanted.has_side(flow.side) || !wanted.has(&flow) {
+                continue;
+            }
+            counters.packets.records += 1;
+            let header = SegmentHeader {
+                time_ns: time.0,
+                ifindex,
+                local_port: local.port,
+                remote_port: remote.port,
+                payload: view.payload(decoded.header.payload.len()),
+                bits: view.bits(decoded.header.bits),
+                ..decoded.header
+            };
+            if view.has(View::INTERRUPTED) {
+                sink(Told::Interrupted(flow));
+            }
+            if view.has(View::GAP) {
+                sink(Told::Gap(flow));
+            }
+            let segment = Segment { flow, header };
+            if view.has(View::UNTOLD) {
+                sink(Told::Untold(&segment));
+            } else if view.has(View::FLIPPED) {
+                sink(Told::Flipped(&segment));
+            } else {
+                sink(Told::Segment(&segment));
+            }
+        }
         if counters.packets.records == 0 && wanted.names_hosts {
             self.others.note(decoded, time);
         }

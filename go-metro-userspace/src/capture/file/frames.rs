@@ -6,6 +6,7 @@ use super::reader::{Frame, Reader};
 use super::unread::{LinkTypes, Others};
 use crate::capture::decode::{Decoded, LinkType, Msdus, Origin, Packet, Tunnels, decode_counted};
 use crate::capture::{SourceCounters, Unread};
+use crate::record::note::{self, Views};
 
 /// The frames of a file.
 pub(super) struct Frames {
@@ -14,6 +15,25 @@ pub(super) struct Frames {
     pub(super) counters: SourceCounters,
     pub(super) unknown: LinkTypes,
     pub(super) others: Others,
+}
+
+/// What a file says next.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Item<D> {
+    /// A frame.
+    Frame(Decoding<D>),
+    /// What comes is made of records, of which this is known; or none of it is any more.
+    Turn(Option<note::Section>),
+}
+
+impl<D> Item<D> {
+    /// The same of what is made of the segment.
+    pub(super) fn map<'a, E>(&'a self, of: impl FnOnce(&'a D) -> E) -> Item<E> {
+        match self {
+            Self::Frame(decoding) => Item::Frame(decoding.map(of)),
+            Self::Turn(section) => Item::Turn(*section),
+        }
+    }
 }
 
 /// What there is to say of a frame that has a time: a segment in it, itself or by reference, or that there is none.
@@ -25,6 +45,8 @@ pub(super) struct Decoding<D> {
     pub(super) interface: u32,
     /// Whether this is the first that is said of this frame, which may hold several segments (IEEE 802.11).
     pub(super) is_first: bool,
+    /// What it is to a meter, if it is made of a record.
+    pub(super) views: Views,
     /// The segment; none if there is no segment in the frame.
     pub(super) segment: Option<D>,
 }
@@ -32,8 +54,8 @@ pub(super) struct Decoding<D> {
 impl<D> Decoding<D> {
     /// The same of what is made of the segment.
     pub(super) fn map<'a, E>(&'a self, of: impl FnOnce(&'a D) -> E) -> Decoding<E> {
-        let Self { time, interface, is_first, ref segment } = *self;
-        Decoding { time, interface, is_first, segment: segment.as_ref().map(of) }
+        let Self { time, interface, is_first, views, ref segment } = *self;
+        Decoding { time, interface, is_first, views, segment: segment.as_ref().map(of) }
     }
 }
 
@@ -44,9 +66,12 @@ impl Frames {
     }
 
     /// Decodes every frame.
-    pub(super) fn read(&mut self, tunnels: Tunnels, sink: &mut impl FnMut(Decoding<&Decoded>)) {
+    pub(super) fn read(&mut self, tunnels: Tunnels, sink: &mut impl FnMut(Item<&Decoded>)) {
         let Self { reader, counters, unknown, others } = self;
         while let Some(frame) = reader.next() {
+            if let Some(section) = frame.turn {
+                sink(Item::Turn(section));
+            }
             let (link_type, time) = match described(&frame) {
                 Ok(described) => described,
                 Err(reason) => {
@@ -57,7 +82,7 @@ impl Frames {
                     continue;
                 }
             };
-            let Frame { bytes, wire_len, interface, .. } = frame;
+            let Frame { bytes, wire_len, interface, views, .. } = frame;
             let packet = Packet { bytes, wire_len, link_type, origin: Origin::File(tunnels) };
             let mut is_first = true;
             for packet in Msdus::of(packet) {
@@ -68,13 +93,18 @@ impl Frames {
                     }
                     continue;
                 };
-                sink(Decoding { time, interface, is_first, segment: Some(&decoded) });
+                sink(Item::Frame(Decoding { time, interface, is_first, views, segment: Some(&decoded) }));
                 is_first = false;
             }
             if is_first {
-                sink(Decoding { time, interface, is_first, segment: None });
+                sink(Item::Frame(Decoding { time, interface, is_first, views, segment: None }));
             }
         }
+    }
+
+    /// The name of the interface of a frame that is made of a record.
+    pub(super) fn interface(&self, number: u32) -> Option<&str> {
+        self.reader.name(number)
     }
 
     /// Decompresses on a thread of its own; whether it is compressed.

@@ -6,6 +6,7 @@ use super::input::is_compressed;
 use super::pcapng;
 use super::reader::{Found, Piece};
 use crate::capture::decode::LinkType;
+use crate::record::note::Views;
 
 /// Bytes of the file's header.
 pub(super) const HEADER: usize = 24;
@@ -177,6 +178,7 @@ impl Pcap {
             time: Some(Nanos(u64::from(seconds) * 1_000_000_000 + u64::from(units) * self.unit_ns)),
             interface: 0,
             link_type: Some(self.link_type),
+            views: Views::default(),
         })
     }
 }

@@ -10,6 +10,7 @@ use super::input::is_compressed;
 use super::pcap::Pcap;
 use super::reader::{Found, Piece};
 use crate::capture::decode::LinkType;
+use crate::record::note::{self, Views};
 
 /// Type of a section's first block, the same in either byte order.
 pub(super) const SECTION_HEADER: u32 = 0x0a0d_0d0a;
@@ -24,11 +25,16 @@ const BYTE_ORDER: u32 = 0x1a2b_3c4d;
 
 // Options of an interface's description.
 const END_OF_OPTIONS: u16 = 0;
+const NAME: u16 = 2;
 const TIME_RESOLUTION: u16 = 9;
 const TIME_OFFSET: u16 = 14;
 
 /// Interfaces of a section that are remembered, so that no file can take more than its share of memory.
 const INTERFACES_MAX: usize = 1 << 16;
+
+/// The same of names, and the longest of a name: what a recording has is an interface of Linux.
+const NAMES_MAX: usize = 1 << 12;
+const NAME_MAX: usize = 64;
 
 /// Bytes of a block beside its body: its type, and its length twice.
 const FRAME: usize = 12;
@@ -38,6 +44,12 @@ const FRAME: usize = 12;
 pub(super) struct Section {
     big_endian: bool,
     interfaces: Vec<Interface>,
+    /// That it is made of records, and what is said of them.
+    recorded: Option<note::Section>,
+    /// Names of the interfaces of such sections, of all in the file so far.
+    names: Vec<String>,
+    /// How many interfaces such sections before this one have.
+    named_before: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -66,6 +78,9 @@ impl Section {
                 return Piece::Malformed;
             }
             self.big_endian = rest[8..].starts_with(&BYTE_ORDER.to_be_bytes());
+            if self.recorded.is_some() {
+                self.named_before = self.named_before.saturating_add(self.interfaces.len() as u32);
+            }
             self.interfaces.clear();
         }
         let mut head = Fields { rest, big_endian: self.big_endian };
@@ -83,17 +98,30 @@ impl Section {
         }
         let mut body = Fields { rest: &rest[8..len - 4], big_endian: self.big_endian };
         let piece = match kind {
+            SECTION_HEADER => {
+                self.recorded = body.section();
+                Ok(Piece::Section(len, self.recorded))
+            }
             ENHANCED_PACKET | PACKET => self.packet(kind, &mut body, len),
             SIMPLE_PACKET => self.simple_packet(&mut body, len),
-            INTERFACE_DESCRIPTION => body.interface().map(|interface| {
+            INTERFACE_DESCRIPTION => body.interface().map(|(interface, name)| {
                 if self.interfaces.len() < INTERFACES_MAX {
                     self.interfaces.push(interface);
+                    if self.recorded.is_some() && self.names.len() < NAMES_MAX {
+                        let name = &name[..name.len().min(NAME_MAX)];
+                        self.names.push(String::from_utf8_lossy(name).into_owned());
+                    }
                 }
                 Piece::Nothing(len)
             }),
             _ => Ok(Piece::Nothing(len)),
         };
         piece.unwrap_or(Piece::Malformed)
+    }
+
+    /// The name of an interface of a section that is made of records, by the number that its frames have.
+    pub(super) fn name(&self, number: u32) -> Option<&str> {
+        self.names.get(number as usize).map(String::as_str)
     }
 
     /// Interface, time, captured and original length, packet. In the obsolete block a count of drops shares a word with
@@ -114,14 +142,19 @@ impl Section {
         }
         let interface = self.interfaces.get(number as usize);
         let units = u64::from(high) << 32 | u64::from(low);
+        let (views, before) = match self.recorded {
+            Some(_) => (body.views(captured), self.named_before),
+            None => (Views::default(), 0),
+        };
         Ok(Piece::Frame(Found {
             at: 8 + 20,
             captured,
             block,
             wire_len,
             time: Some(interface.map_or(Nanos(0), |interface| interface.time(units))),
-            interface: number,
+            interface: before.saturating_add(number),
             link_type: interface.map(|interface| interface.link_type),
+            views,
         }))
     }
 
@@ -139,6 +172,7 @@ impl Section {
             time: None,
             interface: 0,
             link_type: interface.map(|interface| interface.link_type),
+            views: Views::default(),
         }))
     }
 }
@@ -160,7 +194,7 @@ struct Fields<'a> {
     big_endian: bool,
 }
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
     #[inline]
     fn word(&mut self) -> Result<u32, TryGetError> {
         if self.big_endian { self.rest.try_get_u32() } else { self.rest.try_get_u32_le() }
@@ -171,24 +205,54 @@ impl Fields<'_> {
         if self.big_endian { self.rest.try_get_u16() } else { self.rest.try_get_u16_le() }
     }
 
-    /// Link type, two reserved bytes, the longest capture of a packet, options.
-    fn interface(&mut self) -> Result<Interface, TryGetError> {
+    /// Byte order, version, length, options. Only a section that is made of records says something of interest.
+    fn section(&mut self) -> Option<note::Section> {
+        self.rest = self.rest.get(16..)?;
+        let mut recorded = None;
+        self.options(|code, value| {
+            if code == note::OPTION {
+                recorded = note::Section::decode(value.rest);
+            }
+        });
+        recorded
+    }
+
+    /// What a section that is made of records says of a packet, behind so many bytes of it.
+    fn views(&mut self, captured: usize) -> Views {
+        self.rest = self.rest.get(captured.next_multiple_of(4)..).unwrap_or_default();
+        let mut views = Views::default();
+        self.options(|code, value| {
+            if code == note::OPTION {
+                views = Views::decode(value.rest);
+            }
+        });
+        views
+    }
+
+    /// Each option: its code and value.
+    fn options(&mut self, mut sink: impl FnMut(u16, Self)) {
+        while let (Ok(code), Ok(len)) = (self.half(), self.half()) {
+            let len = usize::from(len);
+            let Some(value) = self.rest.get(..len).filter(|_| code != END_OF_OPTIONS) else { break };
+            sink(code, Fields { rest: value, big_endian: self.big_endian });
+            self.rest = self.rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+
+    /// Link type, two reserved bytes, the longest capture of a packet, options. And its name.
+    fn interface(&mut self) -> Result<(Interface, &'a [u8]), TryGetError> {
         let link_type = LinkType::of(u32::from(self.half()?));
         self.half()?;
         let snaplen = self.word()?;
         let mut interface = Interface { link_type, snaplen, units_per_second: 1_000_000, offset_seconds: 0 };
-        while let (Ok(code), Ok(len)) = (self.half(), self.half()) {
-            let len = usize::from(len);
-            let Some(value) = self.rest.get(..len).filter(|_| code != END_OF_OPTIONS) else { break };
-            let mut value = Fields { rest: value, big_endian: self.big_endian };
-            match code {
-                TIME_RESOLUTION => interface.units_per_second = value.rest.try_get_u8().map_or(1_000_000, resolution),
-                TIME_OFFSET => interface.offset_seconds = value.offset().unwrap_or(0),
-                _ => {}
-            }
-            self.rest = self.rest.get(len.next_multiple_of(4)..).unwrap_or_default();
-        }
-        Ok(interface)
+        let mut name: &[u8] = &[];
+        self.options(|code, mut value| match code {
+            NAME => name = value.rest,
+            TIME_RESOLUTION => interface.units_per_second = value.rest.try_get_u8().map_or(1_000_000, resolution),
+            TIME_OFFSET => interface.offset_seconds = value.offset().unwrap_or(0),
+            _ => {}
+        });
+        Ok((interface, name))
     }
 
     fn offset(&mut self) -> Result<i64, TryGetError> {

@@ -10,6 +10,7 @@ use super::input::{Input, is_compressed};
 use super::pcap::{self, Pcap};
 use super::pcapng::{self, Section};
 use crate::capture::decode::LinkType;
+use crate::record::note::{self, Views};
 
 /// Largest block, and so the largest frame: far above any super-segment.
 pub(super) const LARGEST: usize = 4 << 20;
@@ -28,6 +29,10 @@ pub(super) struct Frame<'a> {
     pub(super) interface: u32,
     /// None if the file does not describe the interface.
     pub(super) link_type: Option<LinkType>,
+    /// What it is to a meter, in what is made of records.
+    pub(super) views: Views,
+    /// Where what comes is made of records and what came before is not, or the other way round: what is said of them.
+    pub(super) turn: Option<Option<note::Section>>,
 }
 
 /// A frame's place in the bytes that follow, and what the file says of it.
@@ -43,12 +48,15 @@ pub(super) struct Found {
     pub(super) time: Option<Nanos>,
     pub(super) interface: u32,
     pub(super) link_type: Option<LinkType>,
+    pub(super) views: Views,
 }
 
 /// What comes next in a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Piece {
     Frame(Found),
+    /// So many bytes that a section begins with; if it is made of records, what is said of them.
+    Section(usize, Option<note::Section>),
     /// So many bytes that hold no frame.
     Nothing(usize),
     /// So many bytes at least must be there to say.
@@ -81,6 +89,10 @@ pub(super) struct Reader {
     ended: bool,
     format: Format,
     broken: Option<String>,
+    /// Whether what is read now is made of records.
+    is_recorded: bool,
+    /// [`Frame::turn`] of the next frame.
+    turn: Option<Option<note::Section>>,
 }
 
 impl Reader {
@@ -88,7 +100,9 @@ impl Reader {
     pub(super) fn new(input: Input) -> Result<Self, NoFrames> {
         let buffer = vec![0; LARGEST].into_boxed_slice();
         let format = Format::PcapNg(Section::default());
-        let mut reader = Self { input, buffer, start: 0, end: 0, ended: false, format, broken: None };
+        let (is_recorded, turn) = (false, None);
+        let mut reader =
+            Self { input, buffer, start: 0, end: 0, ended: false, format, broken: None, is_recorded, turn };
         while reader.end < pcap::HEADER && reader.refill() {}
         if let Some((format, header)) = begins(&reader.buffer[..reader.end]) {
             (reader.format, reader.start) = (format, header);
@@ -120,10 +134,11 @@ impl Reader {
     /// The next frame; None at the end, which [`Self::broken`] may explain.
     #[inline]
     pub(super) fn next(&mut self) -> Option<Frame<'_>> {
-        let Found { at, captured, block, wire_len, time, interface, link_type } = self.find()?;
+        let Found { at, captured, block, wire_len, time, interface, link_type, views } = self.find()?;
+        let turn = self.turn.take();
         let bytes = &self.buffer[self.start + at..self.start + at + captured];
         self.start += block;
-        Some(Frame { bytes, wire_len, time, interface, link_type })
+        Some(Frame { bytes, wire_len, time, interface, link_type, views, turn })
     }
 
     /// Where the next frame is, relative to the start of what is left.
@@ -138,6 +153,10 @@ impl Reader {
             match piece {
                 Piece::Frame(found) => return Some(found),
                 Piece::Nothing(len) => self.start += len,
+                Piece::Section(len, recorded) => {
+                    self.start += len;
+                    self.turn_to(recorded);
+                }
                 Piece::Incomplete(needed) if needed > LARGEST => {
                     self.break_off(match self.format {
                         Format::Pcap(_) => format!("a packet is longer than {LARGEST} bytes"),
@@ -158,6 +177,7 @@ impl Reader {
                     Some((format, header)) if header > 0 || matches!(self.format, Format::Pcap(_)) => {
                         self.format = format;
                         self.start += header;
+                        self.turn_to(None);
                     }
                     None if is_compressed(rest) && self.input.take_back(rest) => {
                         (self.start, self.end, self.ended) = (0, 0, false);
@@ -168,6 +188,21 @@ impl Reader {
                     }
                 },
             }
+        }
+    }
+
+    /// Each recording is one of its own; what was captured goes on as one.
+    fn turn_to(&mut self, recorded: Option<note::Section>) {
+        if std::mem::replace(&mut self.is_recorded, recorded.is_some()) || recorded.is_some() {
+            self.turn = Some(recorded);
+        }
+    }
+
+    /// The name of the interface of a frame that is made of a record.
+    pub(super) fn name(&self, interface: u32) -> Option<&str> {
+        match &self.format {
+            Format::Pcap(_) => None,
+            Format::PcapNg(section) => section.name(interface),
         }
     }
 

@@ -1,12 +1,12 @@
 //! From decoded segments in the order of the file to those of wanted flows in the order of time, without copies.
 
-use go_metro_common::segment::TcpFlags;
+use go_metro_common::segment::{Sides, TcpFlags};
 use go_metro_rtt::{Nanos, Segment};
 
 use super::Told;
 use super::clock::Clock;
 use super::flows::{Flows, Wanted};
-use super::frames::Decoding;
+use super::frames::{Decoding, Item};
 use super::order::Order;
 use crate::capture::SourceCounters;
 use crate::capture::copies::Observed;
@@ -21,25 +21,39 @@ pub(super) struct Segments {
     pub(super) flows: Flows,
     /// There is something else than SYNs.
     pub(super) goes_on: bool,
+    /// Which round trips were measured of what is made of records.
+    pub(super) sides: Sides,
 }
 
 impl Segments {
     pub(super) fn new() -> Self {
         let (counters, clock) = (SourceCounters::default(), Clock::default());
-        Self { counters, clock, order: Order::new(), flows: Flows::new(), goes_on: false }
+        Self { counters, clock, order: Order::new(), flows: Flows::new(), goes_on: false, sides: Sides(0) }
     }
 
     /// Takes a frame, and says of those before it what can be said now.
     #[inline]
-    pub(super) fn take(&mut self, frame: Decoding<&Decoded>, wanted: &Wanted, sink: &mut impl FnMut(Told<&Segment>)) {
-        let Self { counters, clock, order, flows, goes_on } = self;
-        let Decoding { time, interface, is_first, segment } = frame;
+    pub(super) fn take(&mut self, item: Item<&Decoded>, wanted: &Wanted, sink: &mut impl FnMut(Told<&Segment>)) {
+        let frame = match item {
+            Item::Frame(frame) => frame,
+            Item::Turn(section) => {
+                self.finish(wanted, sink);
+                self.sides.0 |= section.map_or(0, |section| section.sides.0);
+                return sink(Told::Turn(section));
+            }
+        };
+        let Self { counters, clock, order, flows, goes_on, .. } = self;
+        let Decoding { time, interface, is_first, views, segment } = frame;
         if is_first {
             clock.note(time);
         }
         let Some(decoded) = segment else { return };
         let flags = decoded.header.flags;
         *goes_on |= !flags.any(TcpFlags::SYN) || flags.any(TcpFlags::ACK);
+        if !views.is_empty() {
+            // It was found before what it is, and in what order.
+            return flows.measure_recorded(decoded, (time, interface), views, wanted, counters, sink);
+        }
         if clock.leapt() {
             clock.remember(time, order.held().map(|(time, (decoded, _))| (time, decoded)));
         }
@@ -51,7 +65,7 @@ impl Segments {
 
     /// Says the rest.
     pub(super) fn finish(&mut self, wanted: &Wanted, sink: &mut impl FnMut(Told<&Segment>)) {
-        let Self { counters, clock, order, flows } = self;
+        let Self { counters, clock, order, flows, .. } = self;
         let mut state = (counters, clock, flows);
         order.finish(&mut |time, frame| measure(time, frame, &mut state, wanted, sink));
     }

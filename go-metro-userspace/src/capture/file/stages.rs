@@ -10,7 +10,7 @@ use go_metro_rtt::Segment;
 
 use super::Told;
 use super::flows::Wanted;
-use super::frames::{Decoding, Frames};
+use super::frames::{Frames, Item};
 use super::segments::Segments;
 use crate::capture::decode::Decoded;
 use crate::threads;
@@ -70,7 +70,7 @@ impl Stages<'_> {
             };
             match threads::spawn_within(scope, "frames", frames, work) {
                 Ok(()) => {
-                    taker.for_each(&mut |frame: &Decoding<Decoded>| {
+                    taker.for_each(&mut |frame: &Item<Decoded>| {
                         segments.take(frame.map(|segment| segment), wanted, sink);
                     });
                     None

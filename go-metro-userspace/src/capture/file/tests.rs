@@ -826,6 +826,7 @@ fn nothing_is_timed_across_a_clock_that_was_set_forward() {
                 }
             }
             Told::ClockSet => engine.note_gap(),
+            other => panic!("{other:?}"),
         });
         samples
     };

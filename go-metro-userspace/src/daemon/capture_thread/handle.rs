@@ -12,7 +12,7 @@ use tokio::sync::mpsc as async_mpsc;
 use tokio::sync::oneshot;
 
 use super::handover::Replacement;
-use super::messages::Command;
+use super::messages::{Command, Kept};
 use super::meter::Meter;
 use super::shards::Measuring;
 use super::{CaptureStatus, END, Ended, Event, PATIENCE, Samples, Snapshot, State};
@@ -67,7 +67,7 @@ impl Beats {
 /// What one of so many meters may hold.
 fn share_of(limits: &Limits, workers: u32) -> Limits {
     let engine = EngineConfig { max_flows: limits.engine.max_flows.div_ceil(workers), ..limits.engine };
-    Limits { engine, ..limits.clone() }
+    Limits { engine, record: limits.record.share(workers), ..limits.clone() }
 }
 
 impl CaptureThread {
@@ -103,6 +103,7 @@ impl CaptureThread {
             retiring: None,
             silence: Silence::default(),
             asker: None,
+            by_hand: None,
         };
         let thread = threads::spawn("capture", move || state.run(&inbox))?;
         Ok((Self { commands: Some(commands), thread: Some(thread), samples, workers, beats }, outbox))
@@ -153,7 +154,7 @@ impl CaptureThread {
             self.beats.others = prepared.beats();
             self.beats.seen.clear();
         }
-        self.send(Command::Limits(share_of(&limits, workers), prepared.map(Box::new)));
+        self.send(Command::Limits(Box::new(share_of(&limits, workers)), prepared.map(Box::new)));
     }
 
     /// Groups remote hosts otherwise from now on.
@@ -202,6 +203,16 @@ impl CaptureThread {
     /// What each flow measured since the last time; `None` when the thread has ended or hangs.
     pub(in crate::daemon) async fn flows(&self) -> Option<(Tapped, CaptureStatus)> {
         tokio::time::timeout(PATIENCE, self.asked(Command::Flows)).await.ok()?.ok()
+    }
+
+    /// Keeps records in so much memory while somebody records by hand, where none are kept otherwise; or no longer.
+    pub(in crate::daemon) fn keep_by_hand(&self, bytes: Option<usize>) {
+        self.send(Command::KeepByHand(bytes.map(|bytes| bytes / self.workers.max(1) as usize)));
+    }
+
+    /// What is kept of records. It comes once the thread looks at its commands, and never when it has ended.
+    pub(in crate::daemon) fn kept(&self) -> oneshot::Receiver<Kept> {
+        self.asked(Command::Kept)
     }
 
     /// Stops per-flow reporting.

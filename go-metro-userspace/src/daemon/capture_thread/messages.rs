@@ -1,6 +1,6 @@
 //! What the daemon asks of a capture thread, and what it hears of one.
 
-use go_metro_rtt::{EngineCounters, Grouping, Interval, Sample};
+use go_metro_rtt::{EngineConfig, EngineCounters, Grouping, Interval, Nanos, Sample};
 use tokio::sync::oneshot;
 
 use super::handover::Replacement;
@@ -10,6 +10,7 @@ use crate::daemon::flow_tap::Tapped;
 use crate::daemon::one_direction::Change;
 use crate::daemon::owners::Asker;
 use crate::daemon::settings::Limits;
+use crate::record::{self, Described, Focus};
 
 /// What the daemon asks of the thread.
 pub(super) enum Command {
@@ -26,7 +27,7 @@ pub(super) enum Command {
     /// Move to the head of the hook that sees this direction of an interface.
     MoveToHead(u32, Way),
     /// Apply new limits, each meter's share, and go on with other meters if their number has changed.
-    Limits(Limits, Option<Box<Measuring>>),
+    Limits(Box<Limits>, Option<Box<Measuring>>),
     /// Tell flows apart by whose they are, as this one says; or no longer.
     LabelFlows(Option<Asker>),
     /// Group remote hosts otherwise.
@@ -37,6 +38,10 @@ pub(super) enum Command {
     Flows(oneshot::Sender<(Tapped, CaptureStatus)>),
     /// Stop per-flow reporting.
     StopFlows,
+    /// Keep records in so much memory, each meter's share, where none are kept; or no longer.
+    KeepByHand(Option<usize>),
+    /// Hand out what is kept of records.
+    Kept(oneshot::Sender<Kept>),
 }
 
 /// What the thread tells the daemon.
@@ -47,6 +52,8 @@ pub(in crate::daemon) enum Event {
     Clock(Jump),
     /// One direction of an interface is hidden, or no longer.
     View(Change),
+    /// A round trip took long: the longest of its pair in the last second.
+    Outlier(Focus),
     /// The source failed for good.
     Failed(CaptureError),
 }
@@ -76,6 +83,17 @@ pub(in crate::daemon) struct CaptureStatus {
     pub(in crate::daemon) attached: Vec<Attached>,
     /// Interfaces that exist and are not captured on though they should be, and why.
     pub(in crate::daemon) trouble: Vec<(String, String)>,
+}
+
+/// What is kept of records.
+pub(in crate::daemon) struct Kept {
+    /// Of each meter.
+    pub(in crate::daemon) rings: Vec<record::Snapshot>,
+    /// How the meters measure.
+    pub(in crate::daemon) engine: EngineConfig,
+    /// Now, on the clock of the records.
+    pub(in crate::daemon) now: Nanos,
+    pub(in crate::daemon) described: Described,
 }
 
 /// Samples as they come, with what makes their times nanoseconds since the epoch.

@@ -3,17 +3,19 @@
 use std::sync::mpsc;
 
 use go_metro_rtt::{
-    Batch, Engine, EngineCounters, FlowKey, Grouping, Interval, Label, Nanos, Outcome, PairKey, PeerHealth, Sample,
-    Segment, Side, Summaries,
+    Batch, Engine, EngineConfig, EngineCounters, FlowKey, Grouping, Interval, Label, Nanos, Outcome, PairKey,
+    PeerHealth, Sample, Segment, Side, Summaries,
 };
 
 use super::Samples;
+use super::keeper::Keeper;
 use super::labels::Labelling;
 use crate::capture::Source;
 use crate::daemon::flow_tap::{FlowTap, Tapped};
 use crate::daemon::one_direction::{Change, Views};
 use crate::daemon::owners::Asker;
 use crate::daemon::settings::Limits;
+use crate::record::{Focus, Mark, Snapshot};
 
 /// Measures segments of some flows, or of all.
 pub(in crate::daemon) struct Meter {
@@ -27,6 +29,11 @@ pub(in crate::daemon) struct Meter {
     views: Views,
     /// Who knows whose the flows are, where that is wanted.
     labelling: Option<Labelling>,
+    /// Records, where they are kept,
+    keeper: Option<Keeper>,
+    /// and in how many bytes because somebody records by hand.
+    by_hand: Option<usize>,
+    peers_complete: bool,
 }
 
 /// Where segments that are measured together come from.
@@ -74,13 +81,15 @@ pub(super) enum Order {
     /// Forget flows that are silent.
     Expire(Nanos),
     /// Apply these limits: a meter's share.
-    Limits(Limits),
+    Limits(Box<Limits>),
     /// Group remote hosts otherwise.
     Group(Option<Grouping>),
     /// Note flows one by one no longer.
     StopFlows,
     /// Tell flows apart by whose they are, as this one says; or no longer.
     LabelFlows(Option<Asker>),
+    /// Keep records in so many bytes, where none are kept otherwise; or no longer.
+    KeepByHand(Option<usize>),
 }
 
 /// What a meter has found since the last reading, and counted since it began.
@@ -113,6 +122,8 @@ impl Meter {
         engine.count_health(limits.health_for(false));
         engine.time_responses(limits.responses);
         engine.group(limits.grouping.clone());
+        let mut keeper = None;
+        Keeper::set(&mut keeper, limits.record, None);
         Self {
             limits: limits.clone(),
             engine,
@@ -123,16 +134,23 @@ impl Meter {
             tap: None,
             views: Views::default(),
             labelling: None,
+            keeper,
+            by_hand: None,
+            peers_complete: limits.engine.peers_complete,
         }
     }
 
     /// Measures what there is; whether that was anything.
     pub(super) fn measure(&mut self, origin: Origin, segments: impl Segments) -> bool {
-        let Self { engine, batch, summaries, samples, tap, views, .. } = self;
+        let Self { engine, batch, summaries, samples, tap, views, keeper, .. } = self;
         let mut found: Vec<Sample> = Vec::new();
         let mut sink = |segment: &Segment, outcome| {
             if origin.may_hide {
                 views.note(segment, &outcome);
+            }
+            // A response comes beside what became of its segment.
+            if let Some(keeper) = keeper.as_mut().filter(|_| !matches!(outcome, Outcome::Response(_))) {
+                keeper.note(segment, &outcome);
             }
             match outcome {
                 Outcome::Sample(sample) => {
@@ -171,6 +189,27 @@ impl Meter {
 
     /// Carries out an order.
     pub(super) fn follow(&mut self, order: &Order) {
+        if let Some(keeper) = &mut self.keeper {
+            let mark = match order {
+                Order::Interrupt(ifindex) => Some(Mark::Interrupt(*ifindex)),
+                Order::InterruptFlow(flow) => Some(Mark::InterruptFlow(*flow)),
+                Order::InterruptAll => Some(Mark::InterruptAll),
+                Order::Gap => Some(Mark::Gap),
+                // Of flows that go on, what came before was measured otherwise.
+                Order::PeersComplete(complete) => Some(Mark::Restart).filter(|_| *complete != self.peers_complete),
+                Order::Limits(new) => {
+                    let so_far = EngineConfig { peers_complete: self.peers_complete, ..self.limits.engine };
+                    let starts_over = new.engine != so_far || new.ports != self.limits.ports;
+                    Some(Mark::Restart).filter(|_| starts_over)
+                }
+                Order::Expire(now) => {
+                    keeper.expire(now.0);
+                    None
+                }
+                _ => None,
+            };
+            mark.into_iter().for_each(|mark| keeper.mark(mark));
+        }
         let engine = &mut self.engine;
         match order {
             Order::Interrupt(ifindex) => engine.interrupt(*ifindex),
@@ -182,7 +221,10 @@ impl Meter {
             Order::InterruptAll => engine.interrupt_all(),
             Order::Gap => engine.note_gap(),
             Order::Doubtful(is_doubtful) => engine.set_doubtful(*is_doubtful),
-            Order::PeersComplete(complete) => engine.set_peers_complete(*complete),
+            Order::PeersComplete(complete) => {
+                engine.set_peers_complete(*complete);
+                self.peers_complete = *complete;
+            }
             Order::Expire(now) => engine.expire(*now),
             Order::Limits(limits) => {
                 engine.set_config(limits.engine);
@@ -191,13 +233,19 @@ impl Meter {
                 engine.count_health(limits.health_for(self.tap.is_some()));
                 engine.time_responses(limits.responses);
                 engine.group(limits.grouping.clone());
-                self.limits = limits.clone();
+                self.peers_complete = limits.engine.peers_complete;
+                Keeper::set(&mut self.keeper, limits.record, self.by_hand);
+                self.limits.clone_from(limits);
             }
             Order::Group(grouping) => {
                 engine.group(grouping.clone());
                 self.limits.grouping.clone_from(grouping);
             }
             Order::StopFlows => self.tap(None),
+            Order::KeepByHand(bytes) => {
+                self.by_hand = *bytes;
+                Keeper::set(&mut self.keeper, self.limits.record, *bytes);
+            }
             Order::LabelFlows(asker) => {
                 engine.label_flows(asker.is_some());
                 self.summaries.label_pending(Label::UNKNOWN);
@@ -268,6 +316,16 @@ impl Meter {
         self.take_health(|engine, sink| engine.take_health_so_far(sink));
         let tapped = self.tap.as_mut().map(FlowTap::take).unwrap_or_default();
         (tapped, self.counts())
+    }
+
+    /// The outliers since the last time.
+    pub(super) fn outliers(&mut self) -> Vec<Focus> {
+        self.keeper.as_mut().map(Keeper::take_outliers).unwrap_or_default()
+    }
+
+    /// What is kept of records; nothing where none are.
+    pub(super) fn kept(&mut self) -> Snapshot {
+        self.keeper.as_ref().map(Keeper::snapshot).unwrap_or_default()
     }
 
     /// Which interfaces are seen one way alone since the last look, or no longer.

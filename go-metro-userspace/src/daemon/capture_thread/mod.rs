@@ -6,6 +6,7 @@
 
 mod handle;
 mod handover;
+mod keeper;
 mod labels;
 mod messages;
 mod meter;
@@ -29,6 +30,7 @@ use crate::capture::{CaptureError, Continuity, InterfaceEvent, Source, SourceCou
 use crate::inbox::{Bell, Inbox};
 use crate::netlink::monitor::Monitor;
 use crate::netlink::outages::Outages;
+use crate::record::Described;
 use handover::Retiring;
 use messages::Command;
 use meter::{Counts, Meter, Order, Origin, Reading};
@@ -41,7 +43,7 @@ pub(super) mod simulated {
 }
 
 pub(super) use handle::CaptureThread;
-pub(super) use messages::{CaptureStatus, Event, Samples, Snapshot};
+pub(super) use messages::{CaptureStatus, Event, Kept, Samples, Snapshot};
 
 /// Longest wait for records. The kernel's ring does not wake the thread for each, and libpcap's thread looks after the
 /// interfaces too.
@@ -91,6 +93,8 @@ struct State {
     silence: Silence,
     /// Who says whose flows are, where that is wanted.
     asker: Option<Asker>,
+    /// In how many bytes each meter keeps records because somebody records by hand.
+    by_hand: Option<usize>,
 }
 
 /// Of meters that are no more.
@@ -133,6 +137,12 @@ impl State {
                 let tell = move |change| drop(events.send(Event::View(change)));
                 self.silence().into_iter().for_each(&tell);
                 self.measuring.ask(Meter::look, move |changes| changes.into_iter().flatten().for_each(tell));
+                if self.limits.record.has_outliers() {
+                    let events = self.events.clone();
+                    self.measuring.ask(Meter::outliers, move |outliers| {
+                        outliers.into_iter().flatten().for_each(|focus| drop(events.send(Event::Outlier(focus))));
+                    });
+                }
             }
             let may_idle = !came && self.source.is_beside();
             let longest = match &self.asker {
@@ -310,6 +320,20 @@ impl State {
         if self.asker.is_some() {
             self.measuring.tell(&Order::LabelFlows(self.asker.clone()));
         }
+        if self.by_hand.is_some() {
+            self.measuring.tell(&Order::KeepByHand(self.by_hand));
+        }
+    }
+
+    /// Answers with what is kept of records, once all meters have.
+    fn hand_out_kept(&mut self, reply: oneshot::Sender<Kept>) {
+        let engine = EngineConfig { peers_complete: self.source.peers_complete(), ..self.limits.engine };
+        let now = self.source.now();
+        let interfaces = self.indices.iter().map(|(name, index)| (*index, name.clone())).collect();
+        let described = Described { epoch_offset_ns: self.source.epoch_offset_ns(), interfaces };
+        self.measuring.ask(Meter::kept, move |rings| {
+            let _ = reply.send(Kept { rings, engine, now, described });
+        });
     }
 
     /// Tells which interfaces a source that was just opened is on, so far as they differ from those before; the others.
@@ -374,13 +398,14 @@ impl State {
                 let _ = reply.send(());
             }
             Command::Limits(limits, measuring) => {
-                self.limits = limits;
+                self.limits = *limits;
                 if let Some(measuring) = measuring {
                     self.measure_by(*measuring);
                 } else {
                     let peers_complete = self.source.peers_complete();
                     let engine = EngineConfig { peers_complete, ..self.limits.engine };
-                    self.measuring.tell(&Order::Limits(Limits { engine, ..self.limits.clone() }));
+                    let limits = Limits { engine, ..self.limits.clone() };
+                    self.measuring.tell(&Order::Limits(Box::new(limits)));
                 }
             }
             Command::Group(grouping) => {
@@ -402,6 +427,11 @@ impl State {
                 self.asker = asker;
             }
             Command::StopFlows => self.measuring.tell(&Order::StopFlows),
+            Command::KeepByHand(bytes) => {
+                self.by_hand = bytes;
+                self.measuring.tell(&Order::KeepByHand(bytes));
+            }
+            Command::Kept(reply) => self.hand_out_kept(reply),
             Command::MoveToHead(ifindex, way) => {
                 let events = self.source.move_to_head(ifindex, way);
                 events.into_iter().for_each(|event| self.note(event));

@@ -60,6 +60,11 @@ impl Crowd {
         self.lock().retain(|place| place.id != id);
     }
 
+    /// Ends all connections.
+    pub(super) fn cut_off_all(&self) {
+        self.lock().drain(..).for_each(|place| place.task.abort());
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Place>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,11 +1,14 @@
-//! The daemon's ears: HTTP on a Unix socket for those who ask how it is, and on a port for those who scrape it.
+//! The daemon's ears: HTTP on a Unix socket for those who ask how it is, and on ports for those who scrape it and for
+//! browsers.
 //!
-//! Requests are answered on the daemon's runtime, off the packet path ([`site`]). What only the daemon's loop knows it
-//! is asked for ([`Ask`]); one that does not answer in time is reported as such instead of being waited for. Who may be
-//! connected at once, [`crowd`] decides.
+//! Requests are answered on the daemon's runtime, off the packet path ([`site`], and [`web`] for browsers). What only
+//! the daemon's loop knows it is asked for ([`Ask`]); one that does not answer in time is reported as such instead of
+//! being waited for. Who may be connected at once, [`crowd`] decides, and for how long, [`pace`].
 
 mod crowd;
+mod pace;
 mod site;
+mod web;
 
 use std::io;
 use std::net::IpAddr;
@@ -15,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::Shutdown;
+use nix::sys::socket::{Shutdown, setsockopt, sockopt};
 use nix::sys::stat::{Mode, umask};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -24,12 +27,16 @@ use tokio::task::JoinHandle;
 use tokio_util::net::Listener;
 
 use crate::output::{Exposition, Served};
+use crate::status::record::{RecordError, RecordOrder};
 use crate::status::{Live, Status};
+use crate::web as page;
 use crowd::{Crowd, peer};
 use site::{Site, converse};
 
 /// Mode of the status socket: its owner and group may ask.
 const SOCKET_MODE: u32 = 0o660;
+/// Bytes that wait in the kernel for a browser, which doubles it for its own needs (socket(7)).
+const SEND_BUFFER: usize = 128 << 10;
 /// Seconds that a slow watcher may be behind.
 pub(super) const LIVE_BACKLOG: usize = 4;
 
@@ -39,6 +46,8 @@ pub(super) enum Ask {
     Status(oneshot::Sender<Box<Status>>),
     /// To be told each second.
     Live(mpsc::Sender<Arc<Live>>),
+    /// A recording of what passes from now on: the file, or why there is none.
+    Record(RecordOrder, oneshot::Sender<Result<Vec<u8>, RecordError>>),
 }
 
 /// The way to the daemon's loop.
@@ -51,6 +60,8 @@ pub(super) struct Server {
     exposition: Option<Arc<Exposition>>,
     file: Option<(PathBuf, u64)>,
     port: Option<std::net::TcpListener>,
+    /// Whether those who are connected are cut off when it ends: what they follow would not.
+    cuts_off: bool,
 }
 
 impl Server {
@@ -75,6 +86,9 @@ impl Served for Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
+        if self.cuts_off {
+            self.crowd.cut_off_all();
+        }
         // The task may go on for a moment; the address is free at once.
         if let Some(port) = &self.port {
             let _ = nix::sys::socket::shutdown(port.as_raw_fd(), Shutdown::Both);
@@ -123,15 +137,11 @@ pub(super) async fn unix(path: &Path, asks: &Asks) -> Result<Server, SocketError
         bound => bound.map_err(failed)?,
     };
     let inode = std::fs::metadata(path).map_err(failed)?.ino();
-    let site = Arc::new(Site {
-        asks: asks.clone(),
-        exposition: None,
-        pages: tokio::sync::Mutex::default(),
-        crowd: Arc::default(),
-    });
+    let site = Arc::new(Site::new(asks));
     let crowd = site.crowd.clone();
     let task = tokio::spawn(accept(listener, site, |_| None));
-    Ok(Server { task, crowd, exposition: None, file: Some((path.to_owned(), inode)), port: None })
+    let file = Some((path.to_owned(), inode));
+    Ok(Server { task, crowd, exposition: None, file, port: None, cuts_off: false })
 }
 
 fn bind(path: &Path) -> io::Result<UnixListener> {
@@ -148,19 +158,23 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Answers scrapers.
 pub(super) fn tcp(listener: std::net::TcpListener, exposition: Arc<Exposition>, asks: &Asks) -> io::Result<Server> {
+    at_port(listener, Site { exposition: Some(exposition), ..Site::new(asks) })
+}
+
+/// Answers browsers. What waits in the kernel for one that does not read is bounded, so that it is soon noticed.
+pub(super) fn browsers(listener: std::net::TcpListener, page: Arc<page::Site>, asks: &Asks) -> io::Result<Server> {
+    // Sockets that are accepted have it too (socket(7)).
+    setsockopt(&listener, sockopt::SndBuf, &SEND_BUFFER)?;
+    at_port(listener, Site { web: Some(page), ..Site::new(asks) })
+}
+
+fn at_port(listener: std::net::TcpListener, site: Site) -> io::Result<Server> {
     listener.set_nonblocking(true)?;
     let port = Some(listener.try_clone()?);
     let listener = TcpListener::from_std(listener)?;
-    let shown = Some(exposition.clone());
-    let site = Arc::new(Site {
-        asks: asks.clone(),
-        exposition: Some(exposition),
-        pages: tokio::sync::Mutex::default(),
-        crowd: Arc::default(),
-    });
-    let crowd = site.crowd.clone();
-    let task = tokio::spawn(accept(listener, site, |address| Some(peer(address.ip()))));
-    Ok(Server { task, crowd, exposition: shown, file: None, port })
+    let (crowd, exposition, cuts_off) = (site.crowd.clone(), site.exposition.clone(), site.web.is_some());
+    let task = tokio::spawn(accept(listener, Arc::new(site), |address| Some(peer(address.ip()))));
+    Ok(Server { task, crowd, exposition, file: None, port, cuts_off })
 }
 
 /// Converses with all who connect. When there are too many, the oldest connection of the client that has most makes

@@ -1,4 +1,4 @@
-//! What a server answers: the status document, the live view and the page of metrics.
+//! What a server answers: the status document, the live view and the page of metrics; and for how long.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -18,12 +18,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::crowd::Crowd;
-use super::{Ask, Asks, LIVE_BACKLOG};
+use super::pace::{Pace, limited};
+use super::{Ask, Asks, LIVE_BACKLOG, web};
 use crate::daemon::waiting::beside;
 use crate::output::Exposition;
 use crate::output::prometheus::page::{Format, Inflated, Page, PageError, accepts_gzip};
 use crate::status::document::State;
-use crate::status::{LIVE_PATH, Live, STATUS_PATH, Status};
+use crate::status::record::{RECORDING_TYPE, RecordError, RecordOrder};
+use crate::status::{LIVE_PATH, Live, RECORD_PATH, STATUS_PATH, Status};
 
 /// Longest wait for the daemon's loop.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,31 +33,35 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const REQUEST: Duration = Duration::from_secs(10);
 /// Most bytes of requests, and of an answer that is not read, that are kept for a connection.
 const BUFFER: usize = 64 << 10;
-/// How long a connection to a port lives at most, however slowly its peer reads.
-const LIFETIME: Duration = Duration::from_secs(30);
 
 /// What a server has to say.
 pub(super) struct Site {
     pub(super) asks: Asks,
     /// On a port: metrics, and nothing that tells about the host. On the Unix socket: the rest.
     pub(super) exposition: Option<Arc<Exposition>>,
+    /// On a port for browsers: the page, and the documents that it asks for.
+    pub(super) web: Option<Arc<crate::web::Site>>,
     /// Held by who writes a page.
     pub(super) pages: tokio::sync::Mutex<()>,
     pub(super) crowd: Arc<Crowd>,
 }
 
 pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>) {
+    let pace = Arc::new(Pace::default());
     let answer = service_fn(|request| {
-        let site = site.clone();
+        let (site, pace) = (site.clone(), pace.clone());
         async move {
-            let mut answer = site.answer(&request).await;
+            let mut answer = match &site.web {
+                Some(page) => web::answer(&site, page, &request, &pace).await,
+                None => site.answer(&request).await,
+            };
             if site.crowd.is_crowded() {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(answer)
         }
     });
-    let may_last = site.exposition.is_none();
+    let may_last = site.exposition.is_none() && site.web.is_none();
     let mut http = http1::Builder::new();
     http.max_buf_size(BUFFER);
     let connection =
@@ -64,15 +70,19 @@ pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, site: 
     if may_last {
         let _ = connection.await;
     } else {
-        let _ = timeout(LIFETIME, connection).await;
+        limited(connection, &pace).await;
     }
 }
 
 impl Site {
+    /// With what is asked of the daemon's loop, and nothing else to show.
+    pub(super) fn new(asks: &Asks) -> Self {
+        let asks = asks.clone();
+        Self { asks, exposition: None, web: None, pages: tokio::sync::Mutex::default(), crowd: Arc::default() }
+    }
+
     async fn answer(&self, request: &Request<Incoming>) -> Response<Answer> {
-        if request.method() != Method::GET && request.method() != Method::HEAD {
-            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        if let Some(refused) = refused(request.method()) {
             return refused;
         }
         match (request.uri().path(), &self.exposition) {
@@ -107,8 +117,27 @@ impl Site {
                 }
                 Response::new(Answer::Live(receiver))
             }
+            (RECORD_PATH, None) => self.recording(request.uri().query().unwrap_or_default()).await,
             (_, Some(_)) => text(StatusCode::NOT_FOUND, "/metrics for Prometheus, /healthz for probes\n"),
-            (_, None) => text(StatusCode::NOT_FOUND, "/v1/status, /v1/live, /healthz\n"),
+            (_, None) => text(StatusCode::NOT_FOUND, "/v1/status, /v1/live, /v1/record, /healthz\n"),
+        }
+    }
+
+    /// A recording by hand, once it is over.
+    async fn recording(&self, query: &str) -> Response<Answer> {
+        let order = match RecordOrder::from_query(query) {
+            Ok(order) => order,
+            Err(what) => return text(StatusCode::BAD_REQUEST, &format!("{what}\n")),
+        };
+        let (reply, answer) = oneshot::channel();
+        if self.asks.send(Ask::Record(order, reply)).await.is_err() {
+            return unavailable();
+        }
+        match answer.await {
+            Ok(Ok(file)) => typed(StatusCode::OK, RECORDING_TYPE, file),
+            Ok(Err(RecordError::Nothing(what))) => text(StatusCode::NOT_FOUND, &format!("{what}\n")),
+            Ok(Err(RecordError::Busy(what))) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{what}\n")),
+            Err(_) => unavailable(),
         }
     }
 
@@ -121,7 +150,7 @@ impl Site {
     }
 
     /// The status, unless the daemon's loop or its capture thread hangs.
-    async fn status(&self) -> Option<Box<Status>> {
+    pub(super) async fn status(&self) -> Option<Box<Status>> {
         let (reply, answer) = oneshot::channel();
         timeout(PATIENCE, async {
             self.asks.send(Ask::Status(reply)).await.ok()?;
@@ -132,7 +161,17 @@ impl Site {
     }
 }
 
-fn unavailable() -> Response<Answer> {
+/// The answer to who wants more than to look.
+pub(super) fn refused(method: &Method) -> Option<Response<Answer>> {
+    if method == Method::GET || method == Method::HEAD {
+        return None;
+    }
+    let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+    refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    Some(refused)
+}
+
+pub(super) fn unavailable() -> Response<Answer> {
     text(StatusCode::SERVICE_UNAVAILABLE, "the capture thread does not answer\n")
 }
 
@@ -148,11 +187,11 @@ fn metrics(page: &Arc<Page>, format: Format, gzip: bool) -> Response<Answer> {
     response
 }
 
-fn text(status: StatusCode, text: &str) -> Response<Answer> {
+pub(super) fn text(status: StatusCode, text: &str) -> Response<Answer> {
     typed(status, "text/plain; charset=utf-8", text.to_owned())
 }
 
-fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Answer> {
+pub(super) fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Answer> {
     let mut response = Response::new(Answer::Whole(Some(body.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -160,13 +199,15 @@ fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
 }
 
 /// A body.
-enum Answer {
+pub(super) enum Answer {
     /// All at once.
     Whole(Option<Bytes>),
     /// A page of metrics that is not compressed.
     Inflated(Box<Inflated>),
     /// A line a second.
     Live(mpsc::Receiver<Arc<Live>>),
+    /// Events for a browser, each of which has the connection last longer.
+    Events(mpsc::Receiver<Bytes>, Arc<Pace>),
 }
 
 impl Body for Answer {
@@ -185,6 +226,10 @@ impl Body for Answer {
                 let line = serde_json::to_string(&*live?).unwrap_or_default() + "\n";
                 Some(Ok(Frame::data(line.into())))
             }),
+            Self::Events(receiver, pace) => receiver.poll_recv(context).map(|event| {
+                pace.taken();
+                Some(Ok(Frame::data(event?)))
+            }),
         }
     }
 
@@ -192,7 +237,7 @@ impl Body for Answer {
         match self {
             Self::Whole(body) => body.is_none(),
             Self::Inflated(page) => page.left() == 0,
-            Self::Live(_) => false,
+            Self::Live(_) | Self::Events(..) => false,
         }
     }
 
@@ -200,7 +245,7 @@ impl Body for Answer {
         match self {
             Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
             Self::Inflated(page) => SizeHint::with_exact(page.left()),
-            Self::Live(_) => SizeHint::default(),
+            Self::Live(_) | Self::Events(..) => SizeHint::default(),
         }
     }
 }

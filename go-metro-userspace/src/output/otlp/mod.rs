@@ -151,9 +151,8 @@ mod tests {
 
     /// A sink for a receiver on this port.
     fn exporter(port: u16) -> Exporter {
-        let text = format!(
-            "init_config: {{otlp_endpoint: 'http://127.0.0.1:{port}/base'}}\ninstances: [{{interface: lo, ips: ['::1']}}]\n"
-        );
+        let init = format!("{{otlp_endpoint: 'http://127.0.0.1:{port}/base'}}");
+        let text = format!("init_config: {init}\ninstances: [{{interface: lo, ips: ['::1']}}]\n");
         let config = Config::parse(&text, Path::new("c"), &|_| None).unwrap();
         let serve = |_, _| Err(io::Error::other("nobody is served"));
         let around = Surroundings { closed: &Arc::new(Notify::new()), started: SystemTime::now(), serve: &serve };

@@ -22,7 +22,7 @@ use prost::Message as _;
 
 use crate::metrics::pair::{self, PairMetric, PeerMetric, Value};
 use crate::metrics::{self, Health, Reading, Scraped};
-use crate::output::totals::{Growing, Labels, Series};
+use crate::output::totals::{Labels, Series};
 
 /// Pairs in one request: with four tags each, all metrics and a thousand buckets some 5 MB before compression, where
 /// receivers take 20 MiB and more.
@@ -143,9 +143,8 @@ fn of_pairs(snapshot: &Snapshot, series: &[(Arc<Labels>, Arc<Series>)]) -> Vec<M
     let of_pair = pair::ALL.iter().enumerate().filter_map(|(index, metric)| {
         let name = metric.otlp?;
         let data = match metric.value {
-            Value::EachSample => histogram(&all, at, |series| &series.rtt),
-            Value::EachHandshake => histogram(&all, at, |series| &series.connect),
-            Value::Quantiles | Value::Data(_) | Value::Kernel(_) | Value::Base(_) => gauge(&all, at, index),
+            value if value.is_each() => histogram(&all, at, value),
+            _ => gauge(&all, at, index),
         };
         Some(named(name, metric, data))
     });
@@ -163,10 +162,9 @@ fn named(name: &str, metric: &PairMetric, data: Data) -> Metric {
     }
 }
 
-fn histogram(all: &[(Vec<KeyValue>, &Series)], at: u64, of: fn(&Series) -> &Growing) -> Data {
-    let grown = all.iter().filter(|(_, series)| of(series).count > 0);
-    let data_points = grown.map(|(attributes, series)| {
-        let growing = of(series);
+fn histogram(all: &[(Vec<KeyValue>, &Series)], at: u64, value: Value) -> Data {
+    let grown = all.iter().filter_map(|(attributes, series)| Some((attributes, *series, series.each(value)?)));
+    let data_points = grown.filter(|(.., growing)| growing.count > 0).map(|(attributes, series, growing)| {
         let (offset, counts) = growing.exponential.buckets();
         ExponentialHistogramDataPoint {
             attributes: attributes.clone(),
@@ -205,25 +203,27 @@ fn peer(all: &[(Vec<KeyValue>, &Series)], at: u64, metric: &PeerMetric) -> Metri
         let start = nanoseconds(*since);
         let points = (metric.values)(health).into_iter().map(move |(more, count)| {
             let more = more.iter().map(|(key, value)| attribute(pair::otlp_attribute(key), pair::otlp_value(value)));
-            total(attributes.iter().cloned().chain(more).collect(), start, at, count)
+            let value =
+                if metric.is_time() { number_data_point::Value::AsDouble(count as f64 / 1e3) } else { integer(count) };
+            total(attributes.iter().cloned().chain(more).collect(), start, at, value)
         });
         points.collect::<Vec<_>>()
     };
     Metric {
         name: metric.otlp.to_owned(),
         description: metric.help.to_owned(),
-        unit: metric.unit.ucum().to_owned(),
+        unit: if metric.is_time() { SECONDS } else { metric.unit.ucum() }.to_owned(),
         data: Some(sum(counted.flat_map(each).collect())),
         ..Metric::default()
     }
 }
 
-fn total(attributes: Vec<KeyValue>, start: u64, at: u64, count: u64) -> NumberDataPoint {
+fn total(attributes: Vec<KeyValue>, start: u64, at: u64, value: number_data_point::Value) -> NumberDataPoint {
     NumberDataPoint {
         attributes,
         start_time_unix_nano: start.min(at),
         time_unix_nano: at,
-        value: Some(integer(count)),
+        value: Some(value),
         ..NumberDataPoint::default()
     }
 }
@@ -253,7 +253,7 @@ fn agent(reading: &Reading, start: u64, at: u64) -> Metric {
     let values = reading.values.iter().enumerate();
     let values = values.filter(|(_, value)| !(meta.is_unknown_at_zero && **value == 0));
     let data = match meta.kind {
-        Kind::Counter => sum(values.map(|(index, count)| total(labelled(index), start, at, *count)).collect()),
+        Kind::Counter => sum(values.map(|(index, count)| total(labelled(index), start, at, integer(*count))).collect()),
         Kind::Gauge => {
             let point = |(index, value): (usize, &u64)| NumberDataPoint {
                 attributes: labelled(index),

@@ -24,7 +24,7 @@ use super::protobuf;
 use crate::metrics::pair::{self, Value};
 use crate::metrics::{self, Health, Reading, Scraped};
 use crate::output::naming::OTHER;
-use crate::output::totals::{Growing, Labelling, Labels, QUANTILES, Series, Totals};
+use crate::output::totals::{Labelling, Labels, QUANTILES, Series, Totals};
 use crate::output::{NamedPair, Report};
 
 /// What is scraped; shared by the sink that fills it and the server that hands it out.
@@ -232,9 +232,9 @@ impl Collector for Snapshot {
             let kind = if metric.value.is_each() { MetricType::Histogram } else { MetricType::Gauge };
             let mut family = encoder.encode_descriptor(name, metric.help, Some(&Unit::Seconds), kind)?;
             match metric.value {
-                Value::EachSample => histogram(family, &sorted, *buckets, |all| Some(&all.rtt))?,
-                Value::EachHandshake => histogram(family, &sorted, *buckets, |all| Some(&all.connect))?,
-                Value::EachResponse => histogram(family, &sorted, *buckets, |all| all.response.as_deref())?,
+                Value::EachSample | Value::EachHandshake | Value::EachResponse => {
+                    histogram(family, &sorted, *buckets, metric.value)?;
+                }
                 Value::Quantiles => quantiles(family, &sorted)?,
                 Value::Data(_) | Value::Kernel(_) | Value::Base(_) | Value::Host(_) => {
                     let values = sorted.iter().filter_map(|(labels, series)| Some((*labels, series.last?.gauges[at]?)));
@@ -273,13 +273,8 @@ impl Collector for Snapshot {
     }
 }
 
-fn histogram(
-    mut metric: MetricEncoder<'_>,
-    all: &[(&Labels, &Series)],
-    buckets: Buckets,
-    of: fn(&Series) -> Option<&Growing>,
-) -> fmt::Result {
-    let growing = all.iter().filter_map(|(labels, series)| Some((*labels, of(series)?)));
+fn histogram(mut metric: MetricEncoder<'_>, all: &[(&Labels, &Series)], buckets: Buckets, value: Value) -> fmt::Result {
+    let growing = all.iter().filter_map(|(labels, series)| Some((*labels, series.each(value)?)));
     for (labels, growing) in growing.filter(|(_, growing)| growing.count > 0) {
         let bound = |ns: Option<u64>| ns.map_or(f64::INFINITY, |ns| ns as f64 / 1e9);
         let buckets: Vec<(f64, u64)> = growing.buckets.counts(buckets).map(|(ns, count)| (bound(ns), count)).collect();
@@ -424,7 +419,7 @@ mod tests {
     fn responses_are_a_histogram_where_they_are_timed() {
         let sink = Prometheus::new(10, Buckets::Fine);
         sink.report(&report(vec![pair("db", &[20_000], &[])]));
-        assert!(!scraped(&sink, Format::OpenMetrics).contains("response"));
+        assert!(!scraped(&sink, Format::OpenMetrics).contains("peer_response"));
         let kernel = Some(pair::KernelRtt::of(go_metro_rtt::Rtt(20_500_000), None));
         sink.report(&report(vec![NamedPair { kernel, ..responding("db", &[20_000], &[5_000, 7_000]) }]));
         let text = scraped(&sink, Format::OpenMetrics);

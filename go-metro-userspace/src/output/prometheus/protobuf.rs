@@ -139,17 +139,13 @@ pub(super) fn write(snapshot: &Snapshot, page: &mut Compressor) -> Result<(), Pa
         let Some(name) = metric.prometheus else { continue };
         let name = format!("{name}_seconds");
         match metric.value {
-            Value::EachSample => {
-                let metrics = || all().filter_map(|(labels, series)| histogram(labels, series, &series.rtt, *buckets));
-                family(page, &name, metric.help, HISTOGRAM, metrics)?;
-            }
-            Value::EachHandshake => {
-                let metrics =
-                    || all().filter_map(|(labels, series)| histogram(labels, series, &series.connect, *buckets));
+            Value::EachSample | Value::EachHandshake | Value::EachResponse => {
+                let grown = || all().filter_map(|(labels, series)| Some((labels, series, series.each(metric.value)?)));
+                let metrics = || grown().filter_map(|(labels, series, each)| histogram(labels, series, each, *buckets));
                 family(page, &name, metric.help, HISTOGRAM, metrics)?;
             }
             Value::Quantiles => family(page, &name, metric.help, GAUGE, || all().flat_map(quantiles))?,
-            Value::Data(_) | Value::Kernel(_) | Value::Base(_) => {
+            Value::Data(_) | Value::Kernel(_) | Value::Base(_) | Value::Host(_) => {
                 let metrics = || all().filter_map(|(labels, series)| Some(gauge(labels, series.last?.gauges[at]?)));
                 family(page, &name, metric.help, GAUGE, metrics)?;
             }
@@ -160,10 +156,12 @@ pub(super) fn write(snapshot: &Snapshot, page: &mut Compressor) -> Result<(), Pa
             let counted = all().filter_map(|(labels, series)| Some((labels, series.health.as_ref()?)));
             counted.flat_map(|(labels, (since, health))| {
                 let each = (metric.values)(health).into_iter();
-                each.map(|(more, count)| counter(&with_labels(labels, &more), count, Some(*since)))
+                let value = |count: u64| if metric.is_time() { count as f64 / 1e3 } else { count as f64 };
+                each.map(move |(more, count)| counter(&with_labels(labels, &more), value(count), Some(*since)))
             })
         };
-        family(page, &(metric.prometheus_name() + "_total"), metric.help, COUNTER, metrics)?;
+        let unit = if metric.is_time() { "_seconds" } else { "" };
+        family(page, &format!("{}{unit}_total", metric.prometheus_name()), metric.help, COUNTER, metrics)?;
     }
     let scraped = Scraped { pairs: series.len() as u64, expired: *expired };
     let own = metrics::readings(health).filter(|reading| reading.meta.is_sent);
@@ -191,7 +189,7 @@ fn write_own(page: &mut Compressor, reading: &Reading) -> Result<(), PageError> 
         };
         reading.values.iter().enumerate().map(move |(index, value)| {
             let labels: Labels = labelled(index);
-            if kind == COUNTER { counter(&labels, *value, None) } else { gauge(&labels, *value as f64) }
+            if kind == COUNTER { counter(&labels, *value as f64, None) } else { gauge(&labels, *value as f64) }
         })
     };
     family(page, &(metrics::prometheus_name(meta) + end), meta.explained(), kind, metrics)
@@ -231,8 +229,8 @@ fn gauge(labels: &Labels, value: f64) -> Metric {
     Metric { label: label_pairs(labels), gauge: Some(Gauge { value: Some(value) }), ..Metric::default() }
 }
 
-fn counter(labels: &Labels, count: u64, since: Option<SystemTime>) -> Metric {
-    let counter = Counter { value: Some(count as f64), created_timestamp: since.map(Timestamp::from) };
+fn counter(labels: &Labels, value: f64, since: Option<SystemTime>) -> Metric {
+    let counter = Counter { value: Some(value), created_timestamp: since.map(Timestamp::from) };
     Metric { label: label_pairs(labels), counter: Some(counter), ..Metric::default() }
 }
 

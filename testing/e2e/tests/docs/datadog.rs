@@ -17,7 +17,18 @@ use super::support::{
 };
 
 const DASHBOARD: &str = "packaging/datadog/assets/dashboards/go_metro.json";
-const MONITORS: [&str; 5] = ["rtt_above_normal", "loss_above_normal", "connects_refused", "records_lost", "no_reports"];
+const MONITORS: [&str; 7] = [
+    "rtt_above_normal",
+    "loss_above_normal",
+    "connects_refused",
+    "connects_unanswered",
+    "records_lost",
+    "not_everything_seen",
+    "no_reports",
+];
+/// Tags that come where a key of the configuration asks for them, which a test of its own holds against what is sent
+/// (`e2e::processes`).
+const OF_PROCESSES: [&str; 2] = ["unit", "container_id"];
 
 /// A row of metadata.csv.
 #[derive(serde::Deserialize)]
@@ -43,7 +54,7 @@ fn sent() -> Vec<Metric> {
     lab.path().impair(Way::AToB, Impairment { loss: 0.02, duplicate: 0.02, mark: 0.1, ..delay });
     use_ecn(&lab);
     let server = Listener::udp(&lab.a, 8125).unwrap();
-    let (agent, _folder) = with_everything(&lab, "sides: both");
+    let (agent, _folder) = with_everything(&lab, "sides: both, group_by: {port: service}");
     let wanted = declared().into_iter().filter_map(|metric| metric.dogstatsd);
     let wanted: Vec<String> = wanted.filter(|name| name.starts_with("system.")).collect();
     let start = Instant::now();
@@ -172,7 +183,9 @@ fn every_metric_that_an_agent_sends_is_listed_and_drawn_and_no_other_with_its_ty
             "{query:?}"
         );
         // `host` is the Agent's.
-        let known = |key: &String| key == "host" || tags[query.metric.as_str()].contains(key);
+        let known = |key: &String| {
+            key == "host" || OF_PROCESSES.contains(&key.as_str()) || tags[query.metric.as_str()].contains(key)
+        };
         assert!(query.by.iter().all(known), "{query:?}: its tags are {:?}", tags[query.metric.as_str()]);
     }
     for variable in strings(&dashboard["template_variables"], &["prefix"]) {
@@ -183,6 +196,8 @@ fn every_metric_that_an_agent_sends_is_listed_and_drawn_and_no_other_with_its_ty
 #[test]
 fn datadogs_own_client_knows_all_of_the_dashboard_and_the_monitors() {
     validated("datadog-dashboard", &file(DASHBOARD)).unwrap();
+    let files = fs::read_dir(file("packaging/datadog/assets/monitors")).unwrap().count();
+    assert_eq!(files, MONITORS.len());
     for name in MONITORS {
         validated("datadog-monitor", &file(&format!("packaging/datadog/assets/monitors/{name}.json"))).unwrap();
     }

@@ -8,6 +8,7 @@ mod additions;
 mod commands;
 mod datadog;
 mod generated;
+mod links;
 mod pages;
 mod prometheus;
 mod security;

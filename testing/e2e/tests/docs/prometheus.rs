@@ -17,7 +17,7 @@ const RULES: &str = "packaging/prometheus/rules.yaml";
 /// An expression of the dashboard as Grafana would send it: everything chosen.
 fn substituted(expression: &str) -> String {
     let expression = expression.replace("$__rate_interval", "10s");
-    ["$instance", "$src", "$dst", "$iface"].iter().fold(expression, |text, name| text.replace(name, ".*"))
+    ["$instance", "$src", "$dst", "$iface", "$port"].iter().fold(expression, |text, name| text.replace(name, ".*"))
 }
 
 /// The names of ours that an expression reads; without those that the rules record (`go_metro:...`).
@@ -41,7 +41,7 @@ fn every_expression_of_dashboard_and_rules_gives_figures_and_every_metric_is_dra
     let lab = Lab::new(Link::Veth).unwrap();
     lab.path().set_rtt(Duration::from_millis(25));
     let folder = tempfile::tempdir().unwrap();
-    let (agent, _conf) = with_everything(&lab, "prometheus_listen: '127.0.0.1:9464'");
+    let (agent, _conf) = with_everything(&lab, "prometheus_listen: '127.0.0.1:9464', group_by: {port: service}");
     let prometheus = Prometheus::start(&lab.a, folder.path(), 9464, Some(&file(RULES))).unwrap();
 
     let dashboard = json(DASHBOARD);
@@ -121,6 +121,10 @@ fn every_alert_fires_when_it_should_and_only_then() {
     let rules = text(RULES);
     for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
         assert!(text(tests).contains(alert), "no test of {alert}");
+    }
+    let known = ["slow", "lossy", "refusing", "blind", "agent"].map(|symptom| format!("symptom: {symptom}}}"));
+    for line in rules.lines().filter(|line| line.contains("labels: {severity:")) {
+        assert!(known.iter().any(|symptom| line.ends_with(symptom)), "{line}");
     }
     // It would tell.
     let folder = tempfile::tempdir().unwrap();

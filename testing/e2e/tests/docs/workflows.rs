@@ -121,7 +121,9 @@ fn the_workflows_build_with_the_rust_that_the_workspace_names() {
 fn dependabot_looks_at_what_is_pinned_by_hash_and_digest() {
     let updates = read(&root().join(".github/dependabot.yml"));
     let updates = updates["updates"].as_sequence().unwrap();
-    for (ecosystem, directory) in [("pip", "/testing/support/python"), ("docker", "/.devcontainer")] {
+    for (ecosystem, directory) in
+        [("pip", "/testing/support/python"), ("npm", "/testing/support/browser"), ("docker", "/.devcontainer")]
+    {
         assert!(
             updates.iter().any(|u| u["package-ecosystem"] == ecosystem && u["directory"] == directory),
             "{ecosystem}"

@@ -298,7 +298,11 @@ fn the_status_says_what_is_in_force_and_the_sandbox_can_be_turned_off() {
 #[test]
 fn it_listens_at_no_port_but_the_one_that_the_configuration_names() {
     let lab = Lab::new(Link::Veth).unwrap();
-    for (more, expected) in [("", vec![]), ("\n  prometheus_listen: 127.0.0.1:9464", vec!["0100007F:24F8"])] {
+    for (more, expected) in [
+        ("", vec![]),
+        ("\n  prometheus_listen: 127.0.0.1:9464", vec!["0100007F:24F8"]),
+        ("\n  web_listen: 127.0.0.1:9465", vec!["0100007F:24F9"]),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let conf = folder.path().join("conf.yaml");
         let text = "init_config:\n  status_socket: off\n  reverse_dns: false";

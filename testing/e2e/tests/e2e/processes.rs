@@ -9,11 +9,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use nix::mount::{MsFlags, mount, umount};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use testing_lab::agent::{Agent, Finished, status};
+use testing_lab::control_groups::{CONTAINER_ID, Groups, POD_UID};
 use testing_lab::soon::wait;
 use testing_lab::statsd::{Listener, Metric};
 use testing_lab::traffic::{Rounds, Server, Service, connect};
@@ -21,79 +21,11 @@ use testing_lab::{Host, Lab, Link};
 
 use super::support::{Backend, Late, SOON, in_time, timely};
 
-const ID: &str = "3f4d1c7a9e0b2d5f8a6c4e1b7d9f0a2c5e8b1d4f7a0c3e6b9d2f5a8c1e4b7d0f";
-const UID: &str = "0e5c7b9a-1d2f-4a3b-8c6d-5e4f3a2b1c0d";
 /// Bytes of a request and of a response.
 const SIZE: usize = 100;
 /// Tell a child what to do, and in which group.
 const DOES: &str = "GO_METRO_TEST_DOES";
 const GROUP: &str = "GO_METRO_TEST_GROUP";
-
-/// Control groups of version 2 below one of this test's own; removed when dropped.
-struct Groups {
-    own: PathBuf,
-    made: Vec<PathBuf>,
-    /// Where they were mounted for this, if they were not.
-    _mounted: Option<Mounted>,
-}
-
-struct Mounted(TempDir);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = umount(self.0.path());
-    }
-}
-
-impl Groups {
-    fn new() -> Self {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let mounted = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
-        let (root, mounted) = match mounted.and_then(|line| line.split(' ').nth(1)) {
-            Some(root) => (PathBuf::from(root), None),
-            None => {
-                let root = tempfile::tempdir().unwrap();
-                mount(Some("cgroup2"), root.path(), Some("cgroup2"), MsFlags::empty(), None::<&str>).unwrap();
-                (root.path().to_owned(), Some(Mounted(root)))
-            }
-        };
-        let own = root.join(format!("go_metro_test_{}.slice", std::process::id()));
-        let mut groups = Self { own: own.clone(), made: Vec::new(), _mounted: mounted };
-        groups.make(&own);
-        groups
-    }
-
-    fn make(&mut self, path: &Path) {
-        fs::create_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        self.made.push(path.to_owned());
-    }
-
-    fn unit(&mut self, name: &str) -> PathBuf {
-        let group = self.own.join(name);
-        self.make(&group);
-        group
-    }
-
-    /// As kubelet and containerd name it with the driver `systemd`.
-    fn container(&mut self) -> PathBuf {
-        let pod = self.own.join(format!("kubepods-besteffort-pod{}.slice", UID.replace('-', "_")));
-        self.make(&pod);
-        let group = pod.join(format!("cri-containerd-{ID}.scope"));
-        self.make(&group);
-        group
-    }
-}
-
-impl Drop for Groups {
-    fn drop(&mut self) {
-        for group in self.made.iter().rev() {
-            // A process that has just ended may be in it for a moment.
-            while fs::remove_dir(group).is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY)) {
-                thread::sleep(Duration::from_millis(10));
-            }
-        }
-    }
-}
 
 /// A process in a group and on a host: this test program, called once more. Ends when dropped.
 struct Process(Child);
@@ -214,7 +146,7 @@ fn connections_are_told_apart_by_unit_and_container_in_every_output() {
 
 fn try_every_output(backend: Backend, workers: u32) -> Result<(), Late> {
     const ROUNDS: u64 = 20;
-    let (lab, mut groups) = (Lab::new(Link::Veth).unwrap(), Groups::new());
+    let (lab, mut groups) = (Lab::new(Link::Veth).unwrap(), Groups::new().unwrap());
     lab.path().set_rtt(Duration::from_millis(5));
     let statsd = Listener::udp(&lab.a, 8125).unwrap();
     let keys = format!(
@@ -224,9 +156,10 @@ fn try_every_output(backend: Backend, workers: u32) -> Result<(), Late> {
     let (agent, _folder) = agent(&lab, backend, &keys);
     let far = Server::v4(&lab.b, service()).unwrap();
     let near = SocketAddr::new(lab.a.v4.into(), 4321);
-    let database = Process::start(&lab.a, &groups.unit("db.service"), &format!("listen {near}"));
+    let database = Process::start(&lab.a, &groups.unit("db.service").unwrap(), &format!("listen {near}"));
     let client = format!("connect {} 1 {ROUNDS} 60", far.address());
-    let clients = [groups.unit("web.service"), groups.container()].map(|group| Process::start(&lab.a, &group, &client));
+    let clients = [groups.unit("web.service").unwrap(), groups.container().unwrap()]
+        .map(|group| Process::start(&lab.a, &group, &client));
     // Its end here was accepted by a process of the unit.
     let rounds = Rounds { request: SIZE, response: SIZE, count: 10, ..Rounds::default() };
     let mut inbound = None;
@@ -238,7 +171,11 @@ fn try_every_output(backend: Backend, workers: u32) -> Result<(), Late> {
     let mut inbound = inbound.unwrap();
     rounds.drive(&mut inbound).unwrap();
     clients.into_iter().for_each(Process::ends);
-    let families = ["unit=\"web.service\"", "unit=\"db.service\"", &format!("container_id=\"{ID}\",pod_uid=\"{UID}\"")];
+    let families = [
+        "unit=\"web.service\"",
+        "unit=\"db.service\"",
+        &format!("container_id=\"{CONTAINER_ID}\",pod_uid=\"{POD_UID}\""),
+    ];
     wait("Prometheus has them", SOON, || {
         let shown = page(&lab);
         families.iter().all(|labels| shown.contains(labels))
@@ -249,7 +186,7 @@ fn try_every_output(backend: Backend, workers: u32) -> Result<(), Late> {
     let (pairs, health) = lines(&finished);
     println!("{}: {}", backend.name(), health["process_lookups"]);
 
-    let (container, pod) = (format!("container_id:{ID}"), format!("pod_uid:{UID}"));
+    let (container, pod) = (format!("container_id:{CONTAINER_ID}"), format!("pod_uid:{POD_UID}"));
     // None is lost on the way to its row.
     let all: u64 = ["data", "connect"].iter().map(|series| sum(&pairs, series)).sum();
     assert_eq!(all, health["samples"].as_u64().unwrap(), "{health}");
@@ -300,13 +237,13 @@ fn try_every_output(backend: Backend, workers: u32) -> Result<(), Late> {
 fn connections_that_are_over_before_they_are_looked_up_are_unknown_and_counted() {
     const CONNECTIONS: u64 = 20;
     in_time("connections that are over", || {
-        let (lab, mut groups) = (Lab::new(Link::Veth).unwrap(), Groups::new());
+        let (lab, mut groups) = (Lab::new(Link::Veth).unwrap(), Groups::new().unwrap());
         let (agent, folder) = agent(&lab, Backend::Ebpf, "process_tags: unit, outputs: [json]");
         // One that closes what its clients have closed.
         let far = SocketAddr::new(lab.b.v4.into(), 4321);
-        let _server = Process::start(&lab.b, &groups.unit("far.service"), &format!("listen {far}"));
+        let _server = Process::start(&lab.b, &groups.unit("far.service").unwrap(), &format!("listen {far}"));
         wait("the server listens", SOON, || lab.b.enter(|| TcpStream::connect(far).is_ok()));
-        let (batch, web) = (groups.unit("batch.service"), groups.unit("web.service"));
+        let (batch, web) = (groups.unit("batch.service").unwrap(), groups.unit("web.service").unwrap());
         agent.freeze().unwrap();
         Process::start(&lab.a, &batch, &format!("connect {far} {CONNECTIONS} 1 0")).ends();
         agent.signal(Signal::SIGCONT).unwrap();
@@ -333,10 +270,10 @@ fn connections_that_are_over_before_they_are_looked_up_are_unknown_and_counted()
 fn most_connections_that_last_a_tenth_of_a_second_are_known() {
     const CONNECTIONS: u64 = 30;
     in_time("a tenth of a second", || {
-        let (lab, mut groups) = (Lab::new(Link::Veth).unwrap(), Groups::new());
+        let (lab, mut groups) = (Lab::new(Link::Veth).unwrap(), Groups::new().unwrap());
         let (agent, _folder) = agent(&lab, Backend::Ebpf, "process_tags: unit, outputs: [json]");
         let far = Server::v4(&lab.b, service()).unwrap();
-        let group = groups.unit("batch.service");
+        let group = groups.unit("batch.service").unwrap();
         Process::start(&lab.a, &group, &format!("connect {} {CONNECTIONS} 1 100", far.address())).ends();
         let (pairs, health) = lines(&agent.stop().unwrap());
         let (known, unknown) = (counted(&pairs, "unit:batch.service")[1], counted(&pairs, "unit:unknown")[1]);
@@ -348,10 +285,10 @@ fn most_connections_that_last_a_tenth_of_a_second_are_known() {
 
 #[test]
 fn a_reload_begins_to_tell_connections_apart_that_are_there_and_ends_it() {
-    let (lab, mut groups) = (Lab::new(Link::Veth).unwrap(), Groups::new());
+    let (lab, mut groups) = (Lab::new(Link::Veth).unwrap(), Groups::new().unwrap());
     let (agent, folder) = agent(&lab, Backend::Ebpf, "process_tags: off, outputs: [json]");
     let far = Server::v4(&lab.b, service()).unwrap();
-    let group = groups.unit("web.service");
+    let group = groups.unit("web.service").unwrap();
     let _client = Process::start(&lab.a, &group, &format!("connect {} 1 1000 50", far.address()));
     let config = folder.path().join("conf.yaml");
     let text = fs::read_to_string(&config).unwrap();

@@ -24,7 +24,7 @@ const PAIR: [(&str, &str); 7] = [
 ];
 
 /// Metrics of the agent itself.
-const OWN: [(&str, &str); 28] = [
+const OWN: [(&str, &str); 30] = [
     ("go_metro.packets", "c"),
     ("go_metro.segments", "c"),
     ("go_metro.records", "c"),
@@ -47,6 +47,8 @@ const OWN: [(&str, &str); 28] = [
     ("go_metro.log_lines_lost", "c"),
     ("go_metro.reloads", "c"),
     ("go_metro.process_lookups", "c"),
+    ("go_metro.recordings", "c"),
+    ("go_metro.recordings.records", "c"),
     ("go_metro.interfaces", "g"),
     ("go_metro.samples", "c"),
     ("go_metro.rejected", "c"),

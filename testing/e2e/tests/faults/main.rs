@@ -20,6 +20,7 @@ mod otlp;
 mod outputs;
 mod overload;
 mod process;
+mod recordings;
 mod reload;
 mod scrapers;
 mod server;

@@ -147,7 +147,7 @@ impl SlowServer {
 }
 
 /// One of so many addresses of host b.
-fn nth(k: usize) -> Ipv4Addr {
+pub(crate) fn nth(k: usize) -> Ipv4Addr {
     Ipv4Addr::from(0x0a4e_0001 + k as u32)
 }
 

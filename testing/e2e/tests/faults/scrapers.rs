@@ -1,20 +1,25 @@
-//! Clients of the Prometheus port that ask and do not read, as many as there can be.
+//! Clients of the Prometheus port, and of the page for browsers, that ask and do not read, as many as there can be.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
-use testing_lab::Lab;
-use testing_lab::traffic::{Rounds, Server as Tcp};
+use socket2::{Domain, Socket, Type};
+use testing_lab::traffic::{Rounds, Server as Tcp, connect};
+use testing_lab::{Lab, Over};
 
-use super::outputs::{many_addresses, talk_to_all};
+use super::outputs::{many_addresses, nth, talk_to_all};
 use super::streams::{Daemon, attached};
 use super::support::{Conf, SOON, lab, wait};
 
 const PORT: u16 = 9464;
+/// Of the page for browsers.
+const WEB: u16 = 9465;
 
 /// A figure of a process's memory, in bytes (proc_pid_status(5)).
 fn memory(pid: Pid, key: &str) -> u64 {
@@ -28,9 +33,13 @@ fn ask(lab: &Lab, path: &str) -> TcpStream {
 }
 
 fn ask_with(lab: &Lab, path: &str, headers: &str) -> TcpStream {
-    let mut stream = lab.a.enter(|| TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)))).unwrap();
+    ask_at(lab, PORT, path, headers)
+}
+
+fn ask_at(lab: &Lab, port: u16, path: &str, headers: &str) -> TcpStream {
+    let mut stream = lab.a.enter(|| TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n").unwrap();
     stream
 }
 
@@ -94,16 +103,89 @@ fn clients_that_ask_and_do_not_read_cost_one_page_and_keep_nobody_out() {
     assert!(status["problems"].to_string().contains("too many connections at once of 127.0.0.1"), "{status}");
 
     // Those that were not cut off at once live half a minute at most.
-    wait("all connections end", 2 * SOON, || {
-        let sockets = lab.a.enter(|| fs::read_to_string("/proc/thread-self/net/tcp").unwrap());
-        // Local port, state 01: established (proc_net_tcp, include/net/tcp_states.h).
-        let port = format!(":{PORT:04X} ");
-        sockets
-            .lines()
-            .filter(|line| line.split_whitespace().nth(3) == Some("01") && line[..22].contains(&port))
-            .count()
-            == 0
-    });
+    wait("all connections end", 2 * SOON, || established(&lab, PORT) == 0);
     clients.clear();
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+/// Connections to a port.
+fn established(lab: &Lab, port: u16) -> usize {
+    let sockets = lab.a.enter(|| fs::read_to_string("/proc/thread-self/net/tcp").unwrap());
+    // Local port, state 01: established (proc_net_tcp, include/net/tcp_states.h).
+    let port = format!(":{port:04X} ");
+    let is_one = |line: &&str| line.split_whitespace().nth(3) == Some("01") && line[..22].contains(&port);
+    sockets.lines().filter(is_one).count()
+}
+
+/// Follows the seconds with little room for what it does not read.
+fn follow(lab: &Lab) -> TcpStream {
+    let socket = lab.a.enter(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, WEB)).into()).unwrap();
+        socket
+    });
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    write!(stream, "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    stream
+}
+
+#[test]
+fn browsers_that_follow_and_do_not_read_are_cut_off_and_keep_nobody_out() {
+    // Each has two ends in this process.
+    const PAIRS: usize = 200;
+    const CLIENTS: usize = 64;
+    let lab = lab();
+    many_addresses(&lab);
+    let conf = Conf::new();
+    conf.write(&[&format!("web_listen: 127.0.0.1:{WEB}")], "  - interface: eth0\n    ips: [10.78.0.0/16]\n");
+    let mut command = lab.a.namespace.command(testing_lab::agent::binary().unwrap());
+    command.args(["run", "-c", conf.path().to_str().unwrap(), "--output", "json", "--interval", "5"]);
+    let daemon = Daemon::spawn(&mut command, &conf, Stdio::null(), Stdio::null());
+    daemon.wait("it captures", attached);
+    let rounds = Rounds { count: 1, ..Rounds::default() };
+    let tcp = Tcp::start(&lab.b, (Ipv4Addr::UNSPECIFIED, 0).into(), rounds.service()).unwrap();
+    let to = |k| SocketAddr::from((nth(k), tcp.address().port()));
+    let mut streams: Vec<TcpStream> = (0..PAIRS).map(|k| connect(&lab.a, to(k)).unwrap()).collect();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _over = Over(&stop);
+        for part in streams.chunks_mut(PAIRS / 8) {
+            let stop = &stop;
+            scope.spawn(move || {
+                // All of them again and again: an event has most of them.
+                while !stop.load(Ordering::Relaxed) {
+                    part.iter_mut().for_each(|stream| drop(rounds.drive(stream).unwrap()));
+                    thread::sleep(Duration::from_millis(300));
+                }
+            });
+        }
+        let get = |path: &str| {
+            let mut answer = String::new();
+            ask_at(&lab, WEB, path, "").read_to_string(&mut answer).unwrap();
+            answer
+        };
+        wait("pairs are shown", SOON, || get("/api/v1/pairs").matches("\"dst\"").count() > PAIRS / 2);
+        let before = memory(daemon.pid(), "VmRSS:");
+        let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| follow(&lab)).collect();
+        let asked = Instant::now();
+        let page = get("/");
+        assert!(page.starts_with("HTTP/1.1 200 OK") && asked.elapsed() < Duration::from_secs(25), "{page}");
+        let status = daemon.status().unwrap();
+        let problems = status["problems"].to_string();
+        assert!(problems.contains("web page: too many connections at once of 127.0.0.1"), "{status}");
+        // As much as there is room for goes to the kernel; then nothing is taken for half a minute.
+        let mut most = 0;
+        wait("who does not read is cut off", 4 * SOON, || {
+            most = most.max(memory(daemon.pid(), "VmRSS:").saturating_sub(before));
+            established(&lab, WEB) == 0
+        });
+        println!("{CLIENTS} browsers that do not read: {most} bytes more, for {:?}", asked.elapsed());
+        // At most 16 of them at once, each with a few events; and what the history has more by then.
+        assert!(most < 24 << 20, "{most} bytes more");
+        drop(clients);
+        assert!(get("/api/v1/pairs").starts_with("HTTP/1.1 200 OK"));
+    });
     assert_eq!(daemon.stop().0, Some(0));
 }

@@ -21,8 +21,10 @@ pub(super) enum Need {
     Test,
     /// Other tools that measure, to compare with.
     Compare,
-    /// Tests of shells' completions and of the plot.
+    /// Tests of shells' completions.
     Screens,
+    /// Tests of what a browser shows: the page, and the plot.
+    Browser,
     /// Fuzzing.
     Fuzz,
     /// Booting other kernels.
@@ -45,7 +47,8 @@ impl Need {
             Self::Lab => "network namespaces",
             Self::Test => "end-to-end tests",
             Self::Compare => "to compare with",
-            Self::Screens => "shells, a browser",
+            Self::Screens => "shells",
+            Self::Browser => "a browser",
             Self::Fuzz => "fuzzing",
             Self::Kernels => "other kernels",
             Self::Arm64 => "kernels of arm64",
@@ -91,7 +94,7 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Fuzz, name: "g++", sign: Sign::Program("c++") },
     Package { need: Need::Test, name: "iputils-ping", sign: Sign::Program("ping") },
     Package { need: Need::Test, name: "tcpdump", sign: Sign::Program("tcpdump") },
-    Package { need: Need::Compare, name: "tshark", sign: Sign::Program("tshark") },
+    Package { need: Need::Test, name: "tshark", sign: Sign::Program("tshark") },
     Package { need: Need::Compare, name: "tcptrace", sign: Sign::Program("tcptrace") },
     Package { need: Need::Compare, name: "iperf3", sign: Sign::Program("iperf3") },
     Package { need: Need::Test, name: "bpftool", sign: Sign::Program("bpftool") },
@@ -102,7 +105,9 @@ const PACKAGES: &[Package] = &[
     Package { need: Need::Screens, name: "fish", sign: Sign::Program("fish") },
     Package { need: Need::Test, name: "strace", sign: Sign::Program("strace") },
     Package { need: Need::Test, name: "faketime", sign: Sign::Program("faketime") },
-    Package { need: Need::Screens, name: "chromium", sign: Sign::Program("chromium") },
+    Package { need: Need::Browser, name: "chromium", sign: Sign::Program("chromium") },
+    Package { need: Need::Browser, name: "nodejs", sign: Sign::Program("node") },
+    Package { need: Need::Browser, name: "npm", sign: Sign::Program("npm") },
     Package { need: Need::Kernels, name: "qemu-system-x86", sign: Sign::Emulator("qemu-system-x86_64") },
     Package { need: Need::Arm64, name: "qemu-system-arm", sign: Sign::Emulator("qemu-system-aarch64") },
     // Any busybox does: its libraries go with it.

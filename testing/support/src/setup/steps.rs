@@ -10,7 +10,7 @@ use super::packages::{self, Need, Plan};
 use super::python::{self, Tools};
 use super::subcommands::Subcommand;
 use super::unpacked::Unpacked;
-use super::{Outcome, consent, linker, rust_src, say, static_libs};
+use super::{Outcome, consent, linker, node, rust_src, say, static_libs};
 
 /// One thing to have.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(super) enum Step {
     Linker,
     Unpacked(&'static Unpacked),
     Python(Tools),
+    /// What drives a browser.
+    Browser,
     Cargo(&'static Subcommand),
 }
 
@@ -41,6 +43,7 @@ impl Step {
             Self::Linker => linker::missing(),
             Self::Unpacked(package) => Ok(package.missing()),
             Self::Python(tools) => Ok(python::missing(tools)),
+            Self::Browser => Ok(node::missing()),
             Self::Cargo(subcommand) => Ok(subcommand.missing()),
         }
     }
@@ -60,6 +63,7 @@ impl Step {
             Self::Linker => linker::ensure(),
             Self::Unpacked(package) => package.ensure(),
             Self::Python(tools) => python::ensure(tools),
+            Self::Browser => node::ensure(),
             Self::Cargo(subcommand) => subcommand.ensure(),
         }
     }
@@ -76,6 +80,7 @@ impl fmt::Display for Step {
             Self::Linker => "bpf-linker",
             Self::Unpacked(package) => package.name,
             Self::Python(_) => "Python packages",
+            Self::Browser => "npm packages",
             Self::Cargo(subcommand) => subcommand.name,
         })
     }

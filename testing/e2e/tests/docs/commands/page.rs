@@ -16,6 +16,38 @@ pub(super) struct Step {
     /// What a command of ours ends with, unless it is interrupted.
     pub(super) status: i32,
     pub(super) output: Vec<String>,
+    /// What is drawn of its screen.
+    pub(super) picture: Option<Picture>,
+}
+
+/// A drawing of what a command shows on a terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Picture {
+    /// Its path in the repository.
+    pub(super) path: String,
+    /// Columns and lines of the terminal.
+    pub(super) size: (u16, u16),
+    /// What is typed first, as tmux names it.
+    pub(super) keys: Vec<String>,
+}
+
+impl Picture {
+    /// `docs/NAME.svg, 120x20, Right Right`; the keys may be missing.
+    fn of(text: &str) -> Option<Self> {
+        let mut parts = text.split(", ");
+        let (path, (columns, lines)) = (parts.next()?.to_owned(), parts.next()?.split_once('x')?);
+        let size = (columns.parse().ok()?, lines.parse().ok()?);
+        Some(Self {
+            path,
+            size,
+            keys: parts.next().unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+        })
+    }
+}
+
+/// What a comment of this kind says, `<!-- scene: NAME -->`.
+fn comment<'a>(line: &'a str, kind: &str) -> Option<&'a str> {
+    line.strip_prefix("<!-- ")?.strip_prefix(kind)?.strip_prefix(": ")?.strip_suffix(" -->")
 }
 
 /// All blocks of a page, in order.
@@ -23,12 +55,15 @@ pub(super) fn blocks(page: &str, text: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut scene = "daemon";
     let mut status = 0;
+    let mut picture = None;
     let mut within = false;
     let mut goes_on = false;
     for (number, line) in text.lines().enumerate() {
-        if let Some(name) = line.strip_prefix("<!-- scene: ").and_then(|rest| rest.strip_suffix(" -->")) {
+        if let Some(name) = comment(line, "scene") {
             (scene, status) =
                 name.split_once(", status ").map_or((name, 0), |(name, status)| (name, status.parse().unwrap()));
+        } else if let Some(text) = comment(line, "picture") {
+            picture = Some(Picture::of(text).unwrap_or_else(|| panic!("{page}:{}: no picture", number + 1)));
         } else if line == "```console" {
             let place = format!("{page}:{}", number + 1);
             blocks.push(Block { place, scene: std::mem::replace(&mut scene, "daemon").to_owned(), steps: Vec::new() });
@@ -42,7 +77,8 @@ pub(super) fn blocks(page: &str, text: &str) -> Vec<Block> {
                 (None, Some(step)) if goes_on => step.command += line.trim().trim_end_matches('\\').trim_end(),
                 (Some(command), _) => {
                     let bare = without_comment(command).trim_end_matches('\\');
-                    block.steps.push(Step { command: bare.to_owned(), status, output: Vec::new() });
+                    let (command, picture) = (bare.to_owned(), picture.take());
+                    block.steps.push(Step { command, status, picture, ..Step::default() });
                 }
                 (None, Some(step)) => step.output.push(line.to_owned()),
                 (None, None) => panic!("{page}:{}: output before any command", number + 1),
@@ -130,6 +166,16 @@ mod tests {
         assert_eq!((blocks.len(), blocks[0].scene.as_str(), blocks[0].place.as_str()), (1, "quiet", "p:2"));
         assert_eq!(blocks[0].steps[0].command, "a b c   # says");
         assert_eq!((blocks[0].steps[0].output[0].as_str(), blocks[0].steps[1].command.as_str()), ("out 1.5 ms", "d"));
+    }
+
+    #[test]
+    fn a_picture_is_of_the_next_command() {
+        let text = "<!-- scene: far -->\n<!-- picture: docs/a.svg, 80x24, Right q -->\n```console\n$ a\n$ b\n```\n";
+        let steps = &blocks("p", text)[0].steps;
+        let picture = Picture { path: "docs/a.svg".to_owned(), size: (80, 24), keys: vec!["Right".into(), "q".into()] };
+        assert_eq!([&steps[0].picture, &steps[1].picture], [&Some(picture), &None]);
+        assert_eq!(Picture::of("docs/a.svg, 80x24").map(|picture| picture.keys), Some(Vec::new()));
+        assert_eq!(Picture::of("docs/a.svg"), None);
     }
 
     #[test]

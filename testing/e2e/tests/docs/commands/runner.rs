@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use super::page::{Step, differs};
 use super::stage::Stage;
 
+/// Names the scenes that are to be run alone; what their commands print is then shown, to be taken into a page.
+pub(super) const SCENES: &str = "GO_METRO_SCENES";
 /// How long a command may take until it has printed what the page shows.
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long `cargo xtask setup` may take where not all is there.
@@ -71,10 +73,11 @@ pub(super) fn of(command: &str) -> Option<Runner> {
     }
     let ours = command.strip_prefix("cargo xtask run -- ").or_else(|| command.strip_prefix("go-metro "))?;
     match ours.split(' ').next()? {
+        "top" if ours.contains("--web") => Some(Runner::UntilShown),
         "top" => Some(Runner::Screen),
         "run" if !ours.contains("--duration") => Some(Runner::UntilShown),
         word if word.starts_with("-cfg") => Some(Runner::UntilShown),
-        "run" | "read" | "check" | "status" | "config" | "completions" | "man" | "--help" | "--version" => {
+        "run" | "read" | "record" | "check" | "status" | "config" | "completions" | "man" | "--help" | "--version" => {
             Some(Runner::Once)
         }
         _ => None,
@@ -85,6 +88,9 @@ impl Runner {
     /// Runs a step; an error says what is wrong.
     pub(super) fn run(self, stage: &Stage, step: &Step) -> Result<(), String> {
         let command = step.command.replace("cargo xtask run -- ", "go-metro ").replace("cargo xtask ", "xtask ");
+        if let Some(picture) = &step.picture {
+            return stage.picture(&command, picture);
+        }
         if self == Self::Screen {
             return stage.screen(&command);
         }
@@ -112,6 +118,9 @@ impl Runner {
             }
             std::thread::sleep(Duration::from_millis(20));
         };
+        if std::env::var_os(SCENES).is_some() {
+            println!("{}", process.lines().join("\n"));
+        }
         if let Some(wrong) = differs(&step.output, &process.lines()) {
             return Err(wrong);
         }

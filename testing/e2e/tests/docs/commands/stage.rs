@@ -1,14 +1,14 @@
 //! The places in which commands of the pages run: a host of the lab whose `/etc`, `/run` and `/usr/local/bin` are its
-//! own, with the files that the pages speak of, a far host 25 ms away that is talked to all the time, and mostly a
-//! daemon.
+//! own, with the files that the pages speak of, a far host 25 ms away that is talked to all the time, or what a story
+//! has ([`traffic`]), and mostly a daemon.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -16,11 +16,12 @@ use nix::unistd::Pid;
 use testing_lab::agent;
 use testing_lab::statsd::Listener;
 use testing_lab::terminal::Terminal;
-use testing_lab::traffic::{Rounds, Server, connect};
 use testing_lab::{Lab, Link};
 use testing_support::workspace::root;
 
-use super::uploads;
+use super::page::Picture;
+use super::traffic::{NAMES, Story, Traffic};
+use super::{picture, uploads};
 
 /// What makes a host's directories its own, and then waits.
 const ENTER: &str = "
@@ -35,12 +36,19 @@ const CONFIGURATION: &str = "init_config:\n  report_interval: 1\n  prometheus_li
                              - interface: eth0\n    ips: [10.77.0.0/16]\n    hosts: [db.example.org]\n    tags: \
                              [env:test]\n";
 
+/// How long a program may take to draw, and to leave the terminal.
+const SCREEN: Duration = Duration::from_secs(15);
+
+/// How long it takes until there are all rows.
+const ROWS: Duration = Duration::from_secs(3);
+
 /// What differs from place to place.
 struct Scene {
     configuration: String,
     has_daemon: bool,
     has_server: bool,
     is_unprivileged: bool,
+    story: Option<Story>,
 }
 
 impl Scene {
@@ -50,7 +58,11 @@ impl Scene {
             has_daemon: true,
             has_server: true,
             is_unprivileged: false,
+            story: None,
         };
+        if let Some(story) = Story::named(name) {
+            return Some(Self { configuration: story.configuration(CONFIGURATION), story: Some(story), ..plain });
+        }
         let with = |from: &str, to: &str| CONFIGURATION.replace(from, to);
         Some(match name {
             // A running daemon, all well.
@@ -80,6 +92,10 @@ impl Scene {
             },
             // An interface that is not there; no daemon.
             "absent" => Self { has_daemon: false, configuration: with("interface: eth0", "interface: eth9"), ..plain },
+            // With the page for browsers.
+            "web" => {
+                Self { configuration: with("init_config:\n", "init_config:\n  web_listen: 127.0.0.1:9465\n"), ..plain }
+            }
             // libpcap, though eBPF could be had.
             "pcap" => Self { configuration: with("init_config:\n", "init_config:\n  backend: pcap\n"), ..plain },
             _ => return None,
@@ -92,8 +108,7 @@ pub(super) struct Stage {
     // In this order: what uses something goes before it.
     daemon: Option<Process>,
     _server: Option<Listener>,
-    stop: Arc<AtomicBool>,
-    traffic: Option<JoinHandle<()>>,
+    _traffic: Traffic,
     holder: Child,
     is_unprivileged: bool,
     folder: tempfile::TempDir,
@@ -105,7 +120,8 @@ impl Stage {
     pub(super) fn set(name: &str) -> Option<Self> {
         let scene = Scene::named(name)?;
         let lab = Arc::new(Lab::new(Link::Veth).unwrap());
-        lab.path().set_rtt(Duration::from_millis(25));
+        // Before the host's directories are its own: it makes control groups that are seen there.
+        let traffic = Traffic::begin(&lab, scene.story);
         lab.a.namespace.ip("route add default via 10.77.0.2").unwrap();
         let folder = tempfile::Builder::new().prefix("go-metro-docs-").tempdir().unwrap();
         let path = folder.path();
@@ -118,6 +134,10 @@ impl Stage {
         while !path.join("ready").exists() {
             assert!(start.elapsed() < Duration::from_secs(60), "the host's directories cannot be made");
             std::thread::sleep(Duration::from_millis(5));
+        }
+        if scene.story.is_some() {
+            let mut hosts = File::options().append(true).open(path.join("etc/hosts")).unwrap();
+            hosts.write_all(NAMES.as_bytes()).unwrap();
         }
         let work = path.join("work");
         // The pages name files of the repository.
@@ -133,15 +153,9 @@ impl Stage {
             fs::write(path.join("etc/dd-agent/conf.d/go-metro.yaml"), testing_e2e::ORIGINAL).unwrap();
         }
         let server = scene.has_server.then(|| Listener::udp(&lab.a, 8125).unwrap());
-        let stop = Arc::new(AtomicBool::new(false));
         uploads::listen(&lab.a);
-        let traffic = {
-            let (lab, stop) = (Arc::clone(&lab), Arc::clone(&stop));
-            std::thread::spawn(move || talk(&lab, &stop))
-        };
         let is_unprivileged = scene.is_unprivileged;
-        let mut stage =
-            Self { daemon: None, _server: server, stop, traffic: Some(traffic), holder, is_unprivileged, folder, lab };
+        let mut stage = Self { daemon: None, _server: server, _traffic: traffic, holder, is_unprivileged, folder, lab };
         if scene.has_daemon {
             let mut daemon = stage.start("go-metro run");
             daemon.wait_for("capturing on");
@@ -185,18 +199,43 @@ impl Stage {
 
     /// Runs a command on a terminal until it has drawn the far host's address, then quits it.
     pub(super) fn screen(&self, command: &str) -> Result<(), String> {
+        self.on_terminal(command, (132, 30), |terminal| {
+            let is_drawn = |screen: &str| screen.contains("10.77.0.1") && screen.contains(" 25.");
+            terminal.wait_for(SCREEN, is_drawn).map(drop).map_err(|error| format!("{error:#}"))
+        })
+    }
+
+    /// Runs a command on a terminal until it shows what a drawing has, then quits it.
+    pub(super) fn picture(&self, command: &str, picture: &Picture) -> Result<(), String> {
+        self.on_terminal(command, picture.size, |terminal| {
+            let keys: Vec<&str> = picture.keys.iter().map(String::as_str).collect();
+            let begun = terminal.wait_for(SCREEN, |screen| screen.contains("10.77.0.1"));
+            // The rows that there are come one by one, and keys choose among them.
+            std::thread::sleep(ROWS);
+            let typed = begun.and_then(|_| if keys.is_empty() { Ok(()) } else { terminal.press(&keys) });
+            typed.map_err(|error| format!("{error:#}"))?;
+            picture::compare(terminal, command, picture)
+        })
+    }
+
+    /// Runs a command on a terminal of this size for as long as `shown` looks at it, then quits it.
+    fn on_terminal(
+        &self,
+        command: &str,
+        size: (u16, u16),
+        shown: impl FnOnce(&Terminal) -> Result<(), String>,
+    ) -> Result<(), String> {
         let holder = self.holder.id();
         let inside = format!(
-            "nsenter --target {holder} --mount --net -- sh -c 'cd {}/work; PATH=/usr/local/bin:$PATH {command}; echo \
-             ended with $?; sleep 9'",
+            "exec nsenter --target {holder} --mount --net -- sh -c 'trap : INT; cd {}/work; PATH=/usr/local/bin:$PATH \
+             {command}; echo ended with $?; sleep 9'",
             self.folder.path().display()
         );
-        let terminal = Terminal::start(&self.lab.a, (132, 30), &inside).map_err(|error| format!("{error:#}"))?;
-        let limit = Duration::from_secs(15);
-        let shown = terminal.wait_for(limit, |screen| screen.contains("10.77.0.1") && screen.contains(" 25."));
-        let ended = shown
-            .and_then(|_| terminal.press(&["q"]))
-            .and_then(|()| terminal.wait_for(limit, |screen| screen.contains("ended with 0")));
+        let quit = if command.starts_with("go-metro top") { "q" } else { "C-c" };
+        let terminal = Terminal::start(&self.lab.a, size, &inside).map_err(|error| format!("{error:#}"))?;
+        shown(&terminal)?;
+        let ended =
+            terminal.press(&[quit]).and_then(|()| terminal.wait_for(SCREEN, |screen| screen.contains("ended with 0")));
         ended.map(drop).map_err(|error| format!("{error:#}"))
     }
 }
@@ -204,24 +243,8 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         drop(self.daemon.take());
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(traffic) = self.traffic.take() {
-            let _ = traffic.join();
-        }
         let _ = self.holder.kill();
         let _ = self.holder.wait();
-    }
-}
-
-/// Request and answer, again and again, on connections of half a second.
-fn talk(lab: &Lab, stop: &AtomicBool) {
-    let rounds = Rounds { count: 10, pause: Duration::from_millis(20), ..Rounds::default() };
-    let server = Server::v4(&lab.b, rounds.service()).unwrap();
-    while !stop.load(Ordering::Relaxed) {
-        let driven = connect(&lab.a, server.address()).and_then(|mut stream| rounds.drive(&mut stream));
-        if driven.is_err() {
-            std::thread::sleep(Duration::from_millis(50));
-        }
     }
 }
 

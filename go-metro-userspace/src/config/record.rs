@@ -1,0 +1,120 @@
+//! `record`: which segment records are kept, and when they are written to a file.
+
+use std::time::Duration;
+
+use super::declaration::{Section as _, settings};
+use super::kinds::{Bytes, Number, Optional, Path, Time};
+use super::section::Reader;
+
+/// Least memory: what a busy second leaves.
+const LEAST: u32 = 1 << 20;
+
+settings! {
+    /// What is recorded.
+    pub struct Record {
+        /// Memory for the last segment records, of 56 bytes (80 of IPv6): bytes, or with KiB, MiB, at least 1MiB. 64MiB
+        /// hold the last two minutes at ten thousand a second. If not set: none are kept.
+        pub memory: Optional<Bytes> = None, example "64MiB", on_reload Apply;
+
+        /// A sample of at least this is an outlier: the connections of its pair are written to a file. If neither this
+        /// nor times_base is set, only what `go-metro record` asks for is.
+        pub threshold: Optional<Time<0>> = None, example "500ms", on_reload Apply;
+
+        /// A sample of at least so many times the lowest of its pair in the last ten minutes is one too.
+        pub times_base: Optional<Number<u32, 2, 10_000>> = None, example 10, on_reload Apply;
+
+        /// But not one below this, however low the pair's lowest is.
+        pub at_least: Time<0> = Duration::from_millis(20), on_reload Apply;
+
+        /// How much is written of what passed before the outlier's acknowledgement.
+        pub before: Time<0> = Duration::from_secs(30), on_reload Apply;
+
+        /// And of what passes after it.
+        pub after: Time<0> = Duration::from_secs(2), on_reload Apply;
+
+        /// A pair that has had a file gets another no sooner than after this.
+        pub every: Time<0> = Duration::from_secs(300), on_reload Apply;
+
+        /// Where files are made. Under systemd with StateDirectory= (as in the packages) that folder. Another one at a
+        /// reload only where it was writable at the start.
+        pub folder: Path = "/var/lib/go-metro".into(), environment ["STATE_DIRECTORY"], on_reload Apply;
+
+        /// Most files; the oldest makes room.
+        pub files: Number<usize, 1, 10_000> = 20, on_reload Apply;
+
+        /// Most bytes of all files together, and of one; the oldest make room.
+        pub size: Bytes = 100 << 20, on_reload Apply;
+    }
+}
+
+impl Record {
+    fn check(&self, reader: &mut Reader<'_, '_>) {
+        if self.memory.is_some_and(|bytes| bytes < LEAST) {
+            reader.fault_in("memory", "is too small; the smallest is 1MiB");
+        }
+        for key in ["threshold", "times_base"] {
+            if reader.has(key) && !reader.has("memory") {
+                reader.fault_in(key, "records nothing, as no `memory` is set; add `memory: 64MiB` beside it");
+            }
+        }
+    }
+
+    /// Whether a sample can be an outlier.
+    #[must_use]
+    pub fn has_outliers(&self) -> bool {
+        self.threshold.is_some() || self.times_base.is_some()
+    }
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self::defaults()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+
+    fn read(record: &str, env: &[(&str, &str)]) -> Result<Record, String> {
+        let text = format!("init_config: {{record: {record}}}\ninstances: [{{interface: lo, ips: ['::1']}}]");
+        let env = |name: &str| env.iter().find(|(its, _)| *its == name).map(|(_, value)| (*value).to_owned());
+        let config = Config::parse(&text, std::path::Path::new("c"), &env);
+        config.map(|config| config.record).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_is_recorded_unless_memory_is_given() {
+        let none = read("{}", &[]).unwrap();
+        assert_eq!((none.memory, none.has_outliers()), (None, false));
+        let some = read("{memory: 64MiB, threshold: 0.5, times_base: 4}", &[]).unwrap();
+        assert_eq!((some.memory, some.threshold), (Some(64 << 20), Some(Duration::from_millis(500))));
+        assert_eq!((some.times_base, some.has_outliers()), (Some(4), true));
+        assert!(!read("{memory: 1MiB}", &[]).unwrap().has_outliers());
+    }
+
+    #[test]
+    fn files_are_made_where_the_service_manager_has_a_folder_unless_one_is_named() {
+        let env = [("STATE_DIRECTORY", "/var/lib/a:/var/lib/b")];
+        let folder = |record: &str, env: &[(&str, &str)]| read(record, env).unwrap().folder;
+        assert_eq!(folder("{}", &[]), std::path::Path::new("/var/lib/go-metro"));
+        assert_eq!(folder("{}", &env), std::path::Path::new("/var/lib/a"));
+        assert_eq!(folder("{folder: /data}", &env), std::path::Path::new("/data"));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_at_its_place() {
+        for (wrong, place) in [
+            ("{memory: 4KiB}", "record.memory"),
+            ("{threshold: 1}", "record.threshold"),
+            ("{times_base: 4}", "add `memory: 64MiB`"),
+            ("{memory: 1MiB, times_base: 1}", "record.times_base"),
+            ("{memory: 1MiB, files: 0}", "record.files"),
+            ("{memery: 1MiB}", "did you mean `memory`"),
+        ] {
+            let error = read(wrong, &[]).unwrap_err();
+            assert!(error.contains(place), "{wrong}: {error}");
+        }
+    }
+}

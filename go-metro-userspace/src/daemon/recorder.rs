@@ -1,0 +1,284 @@
+//! Recordings: which outliers get one, when what is kept of records is taken for it, and what comes of writing it.
+//!
+//! One is written at a time, on a thread of its own: while it reads what is kept, that cannot be overwritten
+//! (`record/ring.rs`).
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use go_metro_rtt::{Addr, Nanos, PairKey};
+use tokio::sync::oneshot;
+
+use super::capture_thread::{Kept, PATIENCE};
+use super::waiting::beside;
+use super::{Daemon, DaemonError};
+use crate::config::{Record, SidesWanted};
+use crate::logging::OnceInAWhile;
+use crate::metrics::Recorded;
+use crate::record::{self, Choice, Focus, Folder, FolderLimits, Recording, note};
+use crate::status::record::{RecordError, RecordOrder};
+
+/// Recordings that wait for their time, or for each other.
+const MOST_WAITING: usize = 64;
+/// Of those, by hand.
+const MOST_BY_HAND: usize = 4;
+/// Pairs of which it is remembered that they had a file.
+const MOST_PAIRS: usize = 4096;
+/// Memory for records while somebody records by hand, where the configuration gives none.
+const BY_HAND: usize = 32 << 20;
+/// Largest recording by hand: it is held in memory until it is fetched.
+const LARGEST_BY_HAND: u64 = 32 << 20;
+
+/// What becomes of a recording by hand.
+type Reply = oneshot::Sender<Result<Vec<u8>, RecordError>>;
+
+/// Recordings that are to be made, and what came of those that were.
+#[derive(Default)]
+pub(super) struct Recorder {
+    waiting: Vec<Waiting>,
+    /// The one that is written.
+    pub(super) writing: Option<oneshot::Receiver<Done>>,
+    /// When a pair last had a file.
+    last: HashMap<PairKey, Instant>,
+    counts: [u64; Recorded::COUNT],
+    records: u64,
+    /// Why the last one could not be written.
+    failed: Option<String>,
+    said_failed: OnceInAWhile,
+    /// Records are kept because somebody records by hand.
+    keeps_by_hand: bool,
+}
+
+/// A recording that waits until what it is to hold has passed.
+struct Waiting {
+    at: Instant,
+    what: What,
+}
+
+enum What {
+    Outlier(Focus),
+    ByHand { order: RecordOrder, began: Instant, reply: Reply },
+}
+
+/// What came of a recording.
+pub(super) enum Done {
+    /// A file, and how many records are in it.
+    File(PathBuf, Focus, u64),
+    /// It was handed over, with so many records; or there was nothing to hand over.
+    ByHand(u64),
+    /// Why there is none.
+    Failed(String),
+}
+
+/// Whether files can be made where they are to be, if any are.
+///
+/// # Errors
+///
+/// They cannot.
+pub(super) fn check(record: &Record) -> Result<(), DaemonError> {
+    if record.memory.is_none() || !record.has_outliers() {
+        return Ok(());
+    }
+    folder(record).check().map_err(|source| DaemonError::Recordings { folder: record.folder.clone(), source })
+}
+
+fn folder(record: &Record) -> Folder {
+    Folder::new(&record.folder, FolderLimits { files: record.files, bytes: record.size.into() })
+}
+
+impl Recorder {
+    /// When the next one is to be made.
+    pub(super) fn next(&self) -> Option<tokio::time::Instant> {
+        let first = self.waiting.iter().map(|waiting| waiting.at).min();
+        first.filter(|_| self.writing.is_none()).map(tokio::time::Instant::from_std)
+    }
+
+    /// What came of outliers and of recording by hand.
+    pub(super) fn counts(&self) -> [u64; Recorded::COUNT] {
+        self.counts
+    }
+
+    /// Records in recordings.
+    pub(super) fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// That recordings cannot be written.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.failed.as_ref().map(|why| format!("a recording could not be written: {why}"))
+    }
+
+    fn count(&mut self, what: Recorded) {
+        self.counts[what as usize] += 1;
+    }
+
+    /// Whether the pair may have a file now, which counts as having one.
+    fn may_have(&mut self, pair: PairKey, every: Duration) -> bool {
+        self.last.retain(|_, at| at.elapsed() < every);
+        if self.waiting.len() >= MOST_WAITING || self.last.len() >= MOST_PAIRS || self.last.contains_key(&pair) {
+            return false;
+        }
+        self.last.insert(pair, Instant::now());
+        true
+    }
+
+    /// The one whose time has come first.
+    fn take_due(&mut self) -> Option<Waiting> {
+        let (number, first) = self.waiting.iter().enumerate().min_by_key(|(_, waiting)| waiting.at)?;
+        (first.at <= Instant::now()).then(|| self.waiting.swap_remove(number))
+    }
+
+    fn by_hand(&self) -> usize {
+        self.waiting.iter().filter(|waiting| matches!(waiting.what, What::ByHand { .. })).count()
+    }
+}
+
+impl Daemon {
+    /// A round trip took long: what led to it is written once what follows has passed.
+    pub(super) fn outlier(&mut self, focus: Focus) {
+        let record = &self.options.config.record;
+        if self.recorder.may_have(PairKey::from(&focus.flow), record.every) {
+            let waiting = Waiting { at: Instant::now() + record.after, what: What::Outlier(focus) };
+            self.recorder.waiting.push(waiting);
+        } else {
+            self.recorder.count(Recorded::Skipped);
+        }
+    }
+
+    /// Somebody records by hand.
+    pub(super) fn record_by_hand(&mut self, order: RecordOrder, reply: Reply) {
+        if self.recorder.by_hand() >= MOST_BY_HAND || self.recorder.waiting.len() >= MOST_WAITING {
+            self.recorder.count(Recorded::Skipped);
+            let _ = reply.send(Err(RecordError::Busy(format!("{MOST_BY_HAND} recordings are being made; try later"))));
+            return;
+        }
+        if self.options.config.record.memory.is_none() && !self.recorder.keeps_by_hand {
+            self.capture.keep_by_hand(Some(BY_HAND));
+            self.recorder.keeps_by_hand = true;
+        }
+        let began = Instant::now();
+        self.recorder.waiting.push(Waiting { at: began + order.time, what: What::ByHand { order, began, reply } });
+    }
+
+    /// Forgets what nobody waits for any more.
+    pub(super) fn forget_recordings(&mut self) {
+        self.recorder.waiting.retain(|waiting| match &waiting.what {
+            What::ByHand { reply, .. } => !reply.is_closed(),
+            What::Outlier(_) => true,
+        });
+        if self.recorder.keeps_by_hand && self.recorder.by_hand() == 0 && self.recorder.writing.is_none() {
+            self.capture.keep_by_hand(None);
+            self.recorder.keeps_by_hand = false;
+        }
+    }
+
+    /// Makes the recording whose time has come.
+    pub(super) fn record(&mut self) {
+        let Some(Waiting { what, .. }) = self.recorder.take_due() else { return };
+        let (kept, record) = (self.capture.kept(), self.options.config.record.clone());
+        let sides = self.options.config.sides;
+        let (done, writing) = oneshot::channel();
+        self.recorder.writing = Some(writing);
+        tokio::spawn(async move {
+            let came = match tokio::time::timeout(PATIENCE, kept).await {
+                Ok(Ok(kept)) => beside("record", move || make(what, &kept, &record, sides)).await,
+                _ => Err(io::Error::other("the capture thread does not answer")),
+            };
+            // The daemon may have stopped.
+            let _ = done.send(came.unwrap_or_else(|error| Done::Failed(error.to_string())));
+        });
+    }
+
+    /// Notes what came of one.
+    pub(super) fn recorded(&mut self, done: Option<Done>) {
+        self.recorder.writing = None;
+        match done.unwrap_or_else(|| Done::Failed("its thread ended".to_owned())) {
+            Done::File(path, focus, records) => {
+                tracing::info!(
+                    rtt_ms = focus.rtt.as_millis_f64(),
+                    local = %focus.flow.local,
+                    remote = %focus.flow.remote,
+                    records,
+                    "outlier recorded: {}",
+                    path.display()
+                );
+                self.recorder.records += records;
+                self.recorder.count(Recorded::Written);
+                self.recorder.failed = None;
+            }
+            Done::ByHand(records) => {
+                self.recorder.records += records;
+                self.recorder.count(Recorded::Written);
+            }
+            Done::Failed(why) => {
+                if self.recorder.said_failed.may_say() {
+                    tracing::warn!("a recording could not be written: {why}");
+                }
+                self.recorder.count(Recorded::Failed);
+                self.recorder.failed = Some(why);
+            }
+        }
+        self.forget_recordings();
+    }
+}
+
+/// Makes a recording of what is kept.
+fn make(what: What, kept: &Kept, record: &Record, sides: SidesWanted) -> Done {
+    let section = note::Section::of(&kept.engine, sides.into());
+    match what {
+        What::Outlier(focus) => {
+            let choice = Choice {
+                remotes: vec![(focus.flow.remote.addr, None)],
+                local: Some(focus.flow.local.addr),
+                ifindex: Some(focus.flow.ifindex),
+                since: earlier(focus.acked_at, record.before + focus.rtt.into()),
+                until: focus.acked_at.plus(record.after),
+                focus: Some(focus),
+                most_bytes: record.size.into(),
+            };
+            let recording = Recording::of(&kept.rings, &choice, section);
+            match folder(record).keep(&name(&focus, kept), &recording, &kept.described) {
+                Ok(path) => Done::File(path, focus, recording.len() as u64),
+                Err(error) => Done::Failed(error.to_string()),
+            }
+        }
+        What::ByHand { order, began, reply } => {
+            let choice = Choice {
+                remotes: order.pairs.iter().map(|(address, port)| (Addr::from(*address), *port)).collect(),
+                local: None,
+                ifindex: None,
+                since: earlier(kept.now, began.elapsed()),
+                until: kept.now,
+                focus: None,
+                most_bytes: LARGEST_BY_HAND,
+            };
+            let recording = Recording::of(&kept.rings, &choice, section);
+            let mut file = Vec::new();
+            let answer = if recording.is_empty() {
+                let seconds = order.time.as_secs_f64();
+                Err(RecordError::Nothing(format!("no segment that is measured passed of that in {seconds} s")))
+            } else {
+                record::write(&recording, &kept.described, &mut file)
+                    .map(|()| file)
+                    .map_err(|error| RecordError::Busy(error.to_string()))
+            };
+            // Who asked may be gone.
+            let _ = reply.send(answer);
+            Done::ByHand(recording.len() as u64)
+        }
+    }
+}
+
+fn earlier(time: Nanos, by: Duration) -> Nanos {
+    Nanos(time.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+}
+
+/// When the outlier was, and whose: `20261130T172233.123Z-10.0.0.1-10.0.0.2`. Colons are for drives elsewhere.
+fn name(focus: &Focus, kept: &Kept) -> String {
+    let at = focus.acked_at.0.saturating_add_signed(kept.described.epoch_offset_ns);
+    let at = jiff::Timestamp::from_nanosecond(i128::from(at)).unwrap_or_default();
+    let [local, remote] = [focus.flow.local, focus.flow.remote].map(|end| end.addr.to_string().replace(':', "."));
+    format!("{}Z-{local}-{remote}", at.strftime("%Y%m%dT%H%M%S%.3f"))
+}

@@ -1,0 +1,251 @@
+//! What a browser is answered, and under which conditions: only reading, only under a name of this host's own, and
+//! with headers that let the page load nothing from elsewhere and others load nothing of it (docs/web.md).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, HOST, HeaderName, HeaderValue,
+    REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use hyper::{Request, Response, StatusCode};
+
+use super::pace::Pace;
+use super::site::{Answer, Site, refused, text, typed, unavailable};
+use crate::daemon::waiting::beside;
+use crate::output::prometheus::page::accepts_gzip;
+use crate::web::{self, Question, Reply};
+
+/// Each answer has these. The page is three kinds of file, all from here, and makes no markup of text (trusted types);
+/// it is in nobody's frame, and its files are in nobody else's page.
+const HEADERS: [(HeaderName, &str); 7] = [
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+    ),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (CACHE_CONTROL, "no-store"),
+    (VARY, "Accept-Encoding"),
+];
+/// What browsers say of the page that has them ask (W3C Fetch Metadata).
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
+/// The answer, with what all answers have.
+pub(super) async fn answer(
+    site: &Site,
+    page: &Arc<web::Site>,
+    request: &Request<Incoming>,
+    pace: &Arc<Pace>,
+) -> Response<Answer> {
+    let mut answer = match refused(request.method()).or_else(|| misdirected(page, request)) {
+        Some(refused) => refused,
+        None => found(site, page, request, pace).await,
+    };
+    for (name, value) in HEADERS {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// The answer to who came under another name, or is a page of somebody else's.
+fn misdirected(page: &web::Site, request: &Request<Incoming>) -> Option<Response<Answer>> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (Some(Ok(host)), None) = (hosts.next().map(HeaderValue::to_str), hosts.next()) else {
+        return Some(text(StatusCode::BAD_REQUEST, "one Host, please\n"));
+    };
+    let named = request.uri().authority().map_or(host, |authority| authority.as_str());
+    if ![host, named].iter().all(|name| page.is_own_name(name)) {
+        let why = "this is no name of this host: use its address, localhost or its own name (docs/web.md)\n";
+        return Some(text(StatusCode::MISDIRECTED_REQUEST, why));
+    }
+    // A link may lead to the page; what it shows is for itself.
+    let from = request.headers().get(SEC_FETCH_SITE);
+    let is_foreign = from.is_some_and(|from| from != "same-origin" && from != "none");
+    let asks_data = request.uri().path().starts_with("/api/");
+    (asks_data && is_foreign).then(|| text(StatusCode::FORBIDDEN, "another site's page may not ask\n"))
+}
+
+async fn found(site: &Site, page: &Arc<web::Site>, request: &Request<Incoming>, pace: &Arc<Pace>) -> Response<Answer> {
+    let path = request.uri().path();
+    let encodings = request.headers().get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    let gzip = accepts_gzip(encodings.unwrap_or_default());
+    if let Some(file) = page.file(path, gzip) {
+        return whole(file);
+    }
+    match path {
+        "/api/v1/status" => match site.status().await {
+            Some(status) => {
+                let document = serde_json::to_string(&*status).unwrap_or_default() + "\n";
+                whole(Reply::json(200, document.into_bytes(), gzip))
+            }
+            None => unavailable(),
+        },
+        "/api/v1/events" => {
+            let mut response = typed(StatusCode::OK, "text/event-stream", Bytes::new());
+            *response.body_mut() = Answer::Events(page.follow(), pace.clone());
+            response
+        }
+        path if path.starts_with("/api/") => {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            let question = Question { path: path.to_owned(), query, gzip };
+            // One is made at a time, on a thread of its own if there can be one.
+            let _turn = site.pages.lock().await;
+            let (asked, of) = (question.clone(), page.clone());
+            whole(beside("web", move || of.answer(&asked)).await.unwrap_or_else(|_| page.answer(&question)))
+        }
+        _ => text(StatusCode::NOT_FOUND, "/ is the page, /api/v1 has what it shows\n"),
+    }
+}
+
+fn whole(Reply { status, content_type, body, is_gzip }: Reply) -> Response<Answer> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = typed(status, content_type, body);
+    if is_gzip {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+#[cfg(test)]
+#[cfg(feature = "web")]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use flate2::read::GzDecoder;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::daemon::server::{self, Server};
+    use crate::status::Live;
+
+    /// Listens, on a runtime's thread; the daemon's loop does not answer.
+    fn serve() -> (Server, SocketAddr, Arc<web::Site>, mpsc::Sender<Arc<Live>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (page, daemon) = web::Site::start(Duration::from_secs(60)).unwrap();
+        let (asks, _) = mpsc::channel(1);
+        (server::browsers(listener, page.clone(), &asks).unwrap(), address, page, daemon)
+    }
+
+    /// What comes back: its head, and its body.
+    fn exchange(address: SocketAddr, request: &str) -> (String, Vec<u8>) {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap_or(answer.len() - 4) + 4;
+        (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end..].to_vec())
+    }
+
+    fn get(path: &str, headers: &str) -> String {
+        format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n")
+    }
+
+    /// Runs what blocks beside the server.
+    async fn asked<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> T {
+        tokio::task::spawn_blocking(ask).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_page_is_served_under_names_of_this_host_alone_and_read_only() {
+        let (_server, address, _page, _daemon) = serve();
+        asked(move || {
+            for (request, status) in [
+                (get("/", "Host: localhost:9465\r\n"), 200),
+                (get("/", "Host: 127.0.0.1\r\n"), 200),
+                (get("/", "Host: [::1]:80\r\n"), 200),
+                (get("/main.js", "Host: localhost\r\nSec-Fetch-Site: same-origin\r\n"), 200),
+                (get("/", "Host: localhost\r\nSec-Fetch-Site: cross-site\r\n"), 200),
+                (get("/api/v1", "Host: localhost\r\nSec-Fetch-Site: none\r\n"), 200),
+                (get("/api/v1", "Host: localhost\r\nSec-Fetch-Site: cross-site\r\n"), 403),
+                (get("/api/v1/events", "Host: localhost\r\nSec-Fetch-Site: same-site\r\n"), 403),
+                (get("/", "Host: evil.example\r\n"), 421),
+                (get("/api/v1/status", "Host: evil.example:9465\r\n"), 421),
+                (get("http://evil.example/", "Host: localhost\r\n"), 421),
+                (get("/", ""), 400),
+                (get("/", "Host: localhost\r\nHost: localhost\r\n"), 400),
+                ("GET / HTTP/1.0\r\n\r\n".to_owned(), 400),
+                (get("/nothing", "Host: localhost\r\n"), 404),
+                (get("/../main.js", "Host: localhost\r\n"), 404),
+                (get("/api/v1/pairs?x", "Host: localhost\r\n"), 400),
+                // The daemon's loop is not there.
+                (get("/api/v1/status", "Host: localhost\r\n"), 503),
+            ] {
+                let (head, _) = exchange(address, &request);
+                assert!(
+                    head.starts_with(&format!("HTTP/1.1 {status} ")) || head.starts_with("HTTP/1.0 400 "),
+                    "{request}{head}"
+                );
+                for (name, value) in HEADERS {
+                    assert!(head.contains(&format!("{name}: {value}\r\n")), "{name} is missing: {request}{head}");
+                }
+                assert!(!head.contains("set-cookie") && !head.contains("access-control"), "{head}");
+            }
+            for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+                let request = get("/api/v1", "Host: localhost\r\n").replacen("GET", method, 1);
+                let (head, _) = exchange(address, &request);
+                assert!(head.starts_with("HTTP/1.1 405 ") && head.contains("allow: GET, HEAD\r\n"), "{head}");
+            }
+            let (head, body) = exchange(address, &get("/", "Host: localhost\r\n").replacen("GET", "HEAD", 1));
+            assert!(head.starts_with("HTTP/1.1 200 ") && body.is_empty(), "{head}");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn answers_are_compressed_for_those_that_take_it() {
+        let (_server, address, _page, _daemon) = serve();
+        asked(move || {
+            let (_, plain) = exchange(address, &get("/main.js", "Host: localhost\r\n"));
+            let (head, compressed) =
+                exchange(address, &get("/main.js", "Host: localhost\r\nAccept-Encoding: gzip, br\r\n"));
+            assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
+            let mut text = Vec::new();
+            GzDecoder::new(&*compressed).read_to_end(&mut text).unwrap();
+            assert!(text == plain && compressed.len() < plain.len() / 2, "{} of {}", compressed.len(), plain.len());
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn events_come_as_seconds_do_and_end_with_the_server() {
+        let (server, address, page, daemon) = serve();
+        let mut stream = asked(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            let mut head = [0; 4096];
+            let length = stream.read(&mut head).unwrap();
+            let head = String::from_utf8_lossy(&head[..length]).into_owned();
+            assert!(head.contains("content-type: text/event-stream\r\n"), "{head}");
+            stream
+        })
+        .await;
+        daemon.send(Arc::new(Live { backend: "ebpf".to_owned(), ..Live::default() })).await.unwrap();
+        let mut stream = asked(move || {
+            let mut text = String::new();
+            while !text.contains("event: second\ndata: {") {
+                let mut bytes = [0; 4096];
+                let length = stream.read(&mut bytes).unwrap();
+                assert!(length > 0, "{text}");
+                text += &String::from_utf8_lossy(&bytes[..length]);
+            }
+            assert!(text.contains("\"backend\":\"ebpf\""), "{text}");
+            stream
+        })
+        .await;
+        // As a reload that turns the page off does.
+        drop(server);
+        page.close();
+        let ended = asked(move || stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind())).await;
+        assert!(matches!(ended, Ok(_) | Err(std::io::ErrorKind::ConnectionReset)), "{ended:?}");
+    }
+}

@@ -1,0 +1,429 @@
+//! The last records of a meter, and what became of them, in a fixed amount of memory.
+//!
+//! Words in chunks that are allocated at once: putting a record in allocates nothing, takes no lock and looks at no
+//! clock. A chunk that is full never changes until it is the oldest and its turn comes again, so that a snapshot shares
+//! it and copies only the one that is being filled. While a snapshot holds the oldest chunk its turn cannot come: what
+//! passes then is left out, and marked as a gap.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use go_metro_common::segment::{Bits, Payload, SegmentHeader, TcpFlags};
+use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Outcome, Rtt, Segment, Side};
+
+/// Words of a chunk, and so of what a snapshot copies: 256 KiB, in less than 50 µs.
+const CHUNK: usize = 32 << 10;
+/// Words of the smallest chunk: some entries, and the mark of a gap.
+const SMALLEST: usize = 64;
+/// Fewest chunks, however small: what one of them holds is lost at once.
+const LEAST: usize = 8;
+
+// Words of an entry: its head, five of the record's header, and the addresses.
+const V4: usize = 7;
+const V6: usize = 10;
+
+/// What an entry is: the lowest byte of its head.
+mod tag {
+    pub(super) const V4: u8 = 1;
+    pub(super) const V6: u8 = 2;
+    /// Of the local side.
+    pub(super) const LOCAL: u8 = 0x10;
+    /// No record: what is outstanding of its flow is forgotten.
+    pub(super) const INTERRUPTED: u8 = 0x20;
+    pub(super) const GAP: u8 = 3;
+    pub(super) const INTERRUPT: u8 = 4;
+    pub(super) const INTERRUPT_ALL: u8 = 5;
+    pub(super) const RESTART: u8 = 6;
+}
+
+/// A sample, as far as it is to be the same again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reported {
+    pub(crate) rtt: Rtt,
+    pub(crate) kind: Kind,
+    pub(crate) class: Class,
+    pub(crate) delayed: bool,
+}
+
+/// What happens to a meter between records that changes what it makes of those that come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// Records were lost.
+    Gap,
+    /// What is outstanding on this interface is forgotten.
+    Interrupt(u32),
+    /// What is outstanding of this flow, of both sides, is forgotten.
+    InterruptFlow(FlowKey),
+    /// All that is outstanding is forgotten.
+    InterruptAll,
+    /// All flows are: nothing before it says anything about what comes.
+    Restart,
+}
+
+/// What a ring holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A record, and the sample that came of it.
+    Record(Segment, Option<Reported>),
+    /// Something between records.
+    Mark(Mark),
+}
+
+/// Entries one after the other.
+#[derive(Clone, Debug, Default)]
+struct Chunk {
+    words: Box<[u64]>,
+    len: usize,
+}
+
+impl Chunk {
+    fn of(words: usize) -> Self {
+        Self { words: vec![0; words].into_boxed_slice(), len: 0 }
+    }
+
+    #[inline]
+    fn put(&mut self, words: &[u64]) {
+        self.words[self.len..self.len + words.len()].copy_from_slice(words);
+        self.len += words.len();
+    }
+}
+
+/// The last entries.
+pub(crate) struct Ring {
+    /// Full, the oldest first; those that are not in use yet before them, empty.
+    full: VecDeque<Arc<Chunk>>,
+    current: Chunk,
+    /// Something was left out and is to be marked.
+    has_gap: bool,
+}
+
+/// What a ring holds at a moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    full: Vec<Arc<Chunk>>,
+    current: Chunk,
+}
+
+impl Ring {
+    /// An empty one of about so many bytes.
+    pub(crate) fn new(bytes: usize) -> Self {
+        let words = (bytes / 8 / LEAST).clamp(SMALLEST, CHUNK);
+        let chunks = (bytes / 8 / words).max(LEAST);
+        let full = (1..chunks).map(|_| Arc::new(Chunk::of(words))).collect();
+        Self { full, current: Chunk::of(words), has_gap: false }
+    }
+
+    /// Puts in a record, and what became of it.
+    #[inline]
+    pub(crate) fn push(&mut self, segment: &Segment, outcome: &Outcome) {
+        let head = match outcome {
+            Outcome::Sample(sample) => head_of(sample.rtt, sample.kind, sample.class, sample.delayed),
+            _ => 0,
+        };
+        self.put_segment(segment, head);
+    }
+
+    /// Puts in something that happened.
+    pub(crate) fn mark(&mut self, mark: Mark) {
+        let head = |tag: u8, data: u32| u64::from(tag) | u64::from(data) << 16;
+        match mark {
+            Mark::Gap => self.put(&[head(tag::GAP, 0)]),
+            Mark::Interrupt(ifindex) => self.put(&[head(tag::INTERRUPT, ifindex)]),
+            Mark::InterruptAll => self.put(&[head(tag::INTERRUPT_ALL, 0)]),
+            Mark::Restart => self.put(&[head(tag::RESTART, 0)]),
+            Mark::InterruptFlow(flow) => {
+                let bits = if flow.local.addr.is_v4() && flow.remote.addr.is_v4() { 0 } else { Bits::IPV6 };
+                let header = SegmentHeader {
+                    ifindex: flow.ifindex,
+                    local_port: flow.local.port,
+                    remote_port: flow.remote.port,
+                    bits: Bits(bits),
+                    ..SegmentHeader::default()
+                };
+                self.put_segment(&Segment { flow, header }, u64::from(tag::INTERRUPTED));
+            }
+        }
+    }
+
+    /// What it holds now. The next records go on where this ends.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let full = self.full.iter().filter(|chunk| chunk.len > 0).cloned().collect();
+        let Chunk { words, len } = &self.current;
+        Snapshot { full, current: Chunk { words: words[..*len].into(), len: *len } }
+    }
+
+    #[inline]
+    fn put_segment(&mut self, segment: &Segment, head: u64) {
+        let Segment { flow, header } = segment;
+        let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+        let side = if flow.side == Side::Local { tag::LOCAL } else { 0 };
+        let payload = header.payload.segments() << 20 | header.payload.len();
+        let last = u64::from(header.local_port) << 48
+            | u64::from(header.remote_port) << 32
+            | u64::from(header.window) << 16
+            | u64::from(header.flags.0) << 8
+            | u64::from(header.bits.0);
+        let [local, remote] = [flow.local.addr.bits(), flow.remote.addr.bits()];
+        let mut words = [
+            head | u64::from(side),
+            header.time_ns,
+            pair(header.seq, header.ack),
+            pair(header.tsval, header.tsecr),
+            pair(payload, header.ifindex),
+            last,
+            pair(local as u32, remote as u32),
+            0,
+            0,
+            0,
+        ];
+        if header.bits.any(Bits::IPV6) {
+            words[0] |= u64::from(tag::V6);
+            words[6..].copy_from_slice(&[(local >> 64) as u64, local as u64, (remote >> 64) as u64, remote as u64]);
+            self.put(&words);
+        } else {
+            words[0] |= u64::from(tag::V4);
+            self.put(&words[..V4]);
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, words: &[u64]) {
+        // The mark of a gap has room beside any entry.
+        if self.current.len + words.len() >= self.current.words.len() && !self.turn() {
+            self.has_gap = true;
+            return;
+        }
+        if std::mem::take(&mut self.has_gap) {
+            self.current.put(&[u64::from(tag::GAP)]);
+        }
+        self.current.put(words);
+    }
+
+    /// Goes on in the oldest chunk; whether that is free.
+    #[cold]
+    fn turn(&mut self) -> bool {
+        let Some(mut chunk) = self.full.pop_front() else { return false };
+        let Some(oldest) = Arc::get_mut(&mut chunk) else {
+            self.full.push_front(chunk);
+            return false;
+        };
+        std::mem::swap(oldest, &mut self.current);
+        self.current.len = 0;
+        self.full.push_back(chunk);
+        true
+    }
+}
+
+/// What a head says of a sample: that there is one, how it was matched, and 48 bits of time.
+fn head_of(rtt: Rtt, kind: Kind, class: Class, delayed: bool) -> u64 {
+    let class = match class {
+        Class::Exact => 0,
+        Class::Partial => 1,
+        Class::Timestamp => 2,
+    };
+    let code = 1 | u64::from(kind == Kind::Connect) << 1 | u64::from(delayed) << 2 | class << 3;
+    code << 8 | rtt.0.min((1 << 48) - 1) << 16
+}
+
+fn reported(head: u64) -> Option<Reported> {
+    let code = head >> 8 & 0xff;
+    (code & 1 != 0).then_some(Reported {
+        rtt: Rtt(head >> 16),
+        kind: if code & 2 != 0 { Kind::Connect } else { Kind::Data },
+        delayed: code & 4 != 0,
+        class: [Class::Exact, Class::Partial, Class::Timestamp][(code as usize >> 3 & 3).min(2)],
+    })
+}
+
+impl Snapshot {
+    /// Every entry, the oldest first.
+    pub(crate) fn each(&self) -> impl Iterator<Item = Entry> + '_ {
+        let chunks = self.full.iter().map(AsRef::as_ref).chain([&self.current]);
+        chunks.flat_map(|chunk| Entries(&chunk.words[..chunk.len]))
+    }
+}
+
+/// Entries out of words.
+struct Entries<'a>(&'a [u64]);
+
+impl Iterator for Entries<'_> {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        let (head, rest) = self.0.split_first()?;
+        let tag = *head as u8;
+        let mark = match tag {
+            tag::GAP => Some(Mark::Gap),
+            tag::INTERRUPT => Some(Mark::Interrupt((head >> 16) as u32)),
+            tag::INTERRUPT_ALL => Some(Mark::InterruptAll),
+            tag::RESTART => Some(Mark::Restart),
+            _ => None,
+        };
+        if let Some(mark) = mark {
+            self.0 = rest;
+            return Some(Entry::Mark(mark));
+        }
+        let is_v6 = tag & 0xf == tag::V6;
+        let (entry, rest) = self.0.split_at_checked(if is_v6 { V6 } else { V4 })?;
+        self.0 = rest;
+        let side = if tag & tag::LOCAL != 0 { Side::Local } else { Side::Remote };
+        let segment = segment(entry, is_v6, side);
+        Some(if tag & tag::INTERRUPTED != 0 {
+            Entry::Mark(Mark::InterruptFlow(segment.flow))
+        } else {
+            Entry::Record(segment, reported(*head))
+        })
+    }
+}
+
+fn segment(words: &[u64], is_v6: bool, side: Side) -> Segment {
+    let halves = |word: u64| [(word >> 32) as u32, word as u32];
+    let [seq, ack] = halves(words[2]);
+    let [tsval, tsecr] = halves(words[3]);
+    let [payload, ifindex] = halves(words[4]);
+    let last = words[5];
+    let (local_port, remote_port) = ((last >> 48) as u16, (last >> 32) as u16);
+    let [local, remote] = if is_v6 {
+        let whole = |words: &[u64]| Addr::v6((u128::from(words[0]) << 64 | u128::from(words[1])).to_be_bytes());
+        [whole(&words[6..8]), whole(&words[8..10])]
+    } else {
+        halves(words[6]).map(|addr| Addr::v4(addr.to_be_bytes()))
+    };
+    let header = SegmentHeader {
+        time_ns: words[1],
+        seq,
+        ack,
+        tsval,
+        tsecr,
+        payload: Payload::in_segments(payload, payload >> 20),
+        ifindex,
+        local_port,
+        remote_port,
+        window: (last >> 16) as u16,
+        flags: TcpFlags((last >> 8) as u8),
+        bits: Bits(last as u8),
+    };
+    let end = |addr, port| Endpoint { addr, port };
+    Segment { flow: FlowKey { local: end(local, local_port), remote: end(remote, remote_port), ifindex, side }, header }
+}
+
+#[cfg(test)]
+mod tests {
+    use go_metro_rtt::{Label, Place, Quiet, Sample, SeqNum};
+
+    use super::*;
+
+    fn record(number: u32, is_v6: bool) -> Segment {
+        let addr = |last: u8| {
+            let v6 = [0x20, 1, 0xd, 0xb8, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, last];
+            if is_v6 { Addr::v6(v6) } else { Addr::v4([10, 1, 2, last]) }
+        };
+        let end = |last, port| Endpoint { addr: addr(last), port };
+        let flow = FlowKey { local: end(1, 40_000), remote: end(2, 443), ifindex: 7, side: Side::Local };
+        let header = SegmentHeader {
+            time_ns: 1_000_000 + u64::from(number),
+            seq: number,
+            ack: u32::MAX - number,
+            tsval: 3,
+            tsecr: 4,
+            payload: Payload::in_segments(100_000, 70),
+            ifindex: 7,
+            local_port: 40_000,
+            remote_port: 443,
+            window: 501,
+            flags: TcpFlags(0xd8),
+            bits: Bits(if is_v6 { Bits::IPV6 } else { 0 } | Bits::RESYNC | Bits::EGRESS | Bits::UNTIMED),
+        };
+        Segment { flow, header }
+    }
+
+    fn sample(segment: &Segment, delayed: bool) -> Outcome {
+        Outcome::Sample(Sample {
+            flow: segment.flow,
+            acked_at: segment.time(),
+            ack: SeqNum(1),
+            rtt: Rtt(123_456_789_012),
+            kind: Kind::Connect,
+            class: Class::Timestamp,
+            delayed,
+            label: Label::NONE,
+            place: Place::default(),
+        })
+    }
+
+    fn reports(delayed: bool) -> Option<Reported> {
+        Some(Reported { rtt: Rtt(123_456_789_012), kind: Kind::Connect, class: Class::Timestamp, delayed })
+    }
+
+    #[test]
+    fn what_was_put_in_comes_out_in_its_order_whatever_it_is() {
+        let mut ring = Ring::new(1 << 20);
+        let [v4, v6] = [record(1, false), record(2, true)];
+        ring.push(&v4, &sample(&v4, true));
+        ring.push(&v6, &Outcome::Quiet(Quiet::Old));
+        let marks =
+            [Mark::Gap, Mark::Interrupt(u32::MAX), Mark::InterruptFlow(v6.flow), Mark::InterruptAll, Mark::Restart];
+        marks.iter().for_each(|mark| ring.mark(*mark));
+        ring.push(&v6, &sample(&v6, false));
+        let out: Vec<Entry> = ring.snapshot().each().collect();
+        let all = [Entry::Record(v4, reports(true)), Entry::Record(v6, None)]
+            .into_iter()
+            .chain(marks.map(Entry::Mark))
+            .chain([Entry::Record(v6, reports(false))]);
+        assert_eq!(out, all.collect::<Vec<_>>());
+    }
+
+    fn numbers(snapshot: &Snapshot) -> Vec<u32> {
+        let number = |entry| match entry {
+            Entry::Record(segment, _) => Some(segment.header.seq),
+            Entry::Mark(_) => None,
+        };
+        snapshot.each().filter_map(number).collect()
+    }
+
+    #[test]
+    fn the_last_records_stay_in_the_memory_that_was_given() {
+        let bytes = 1 << 16;
+        let mut ring = Ring::new(bytes);
+        for number in 0..10_000 {
+            ring.push(&record(number, number % 2 == 0), &Outcome::Sent);
+        }
+        let kept = numbers(&ring.snapshot());
+        let last = 10_000 - kept.len() as u32;
+        assert_eq!(kept, (last..10_000).collect::<Vec<_>>());
+        // 68 bytes each; of eight chunks one may be just begun.
+        let most = bytes / 68;
+        assert!((most * 6 / 8..=most).contains(&kept.len()), "{} of {most}", kept.len());
+    }
+
+    #[test]
+    fn a_snapshot_stays_as_it_is_and_what_it_leaves_no_room_for_is_a_gap() {
+        let mut ring = Ring::new(1 << 12);
+        let push = |ring: &mut Ring, from: u32| {
+            (from..from + 1000).for_each(|number| ring.push(&record(number, false), &Outcome::Sent));
+        };
+        push(&mut ring, 0);
+        let snapshot = ring.snapshot();
+        let before = numbers(&snapshot);
+        push(&mut ring, 1000);
+        assert_eq!(numbers(&snapshot), before);
+        let stalled = numbers(&ring.snapshot());
+        assert!(stalled.last() < Some(&1999), "{stalled:?}");
+        drop(snapshot);
+        push(&mut ring, 2000);
+        ring.mark(Mark::InterruptAll);
+        let entries: Vec<Entry> = ring.snapshot().each().collect();
+        assert_eq!(entries.last(), Some(&Entry::Mark(Mark::InterruptAll)));
+        assert_eq!(numbers(&ring.snapshot()).last(), Some(&2999));
+        // With much room the mark of the gap is there still.
+        let mut ring = Ring::new(1 << 12);
+        push(&mut ring, 0);
+        let snapshot = ring.snapshot();
+        push(&mut ring, 1000);
+        drop(snapshot);
+        (2000..2002).for_each(|number| ring.push(&record(number, false), &Outcome::Sent));
+        let entries: Vec<Entry> = ring.snapshot().each().collect();
+        let gap = entries.iter().position(|entry| *entry == Entry::Mark(Mark::Gap)).unwrap();
+        assert!(matches!(entries[gap + 1], Entry::Record(segment, _) if segment.header.seq == 2000));
+    }
+}

@@ -1,0 +1,374 @@
+// The page: follows the daemon's seconds, asks for what they come to, and hands it to what draws it.
+
+import { Course, Distribution, caption, legend } from "./chart.js";
+import { $, attribute, count, duration, h, ms, perCent, rate, text } from "./format.js";
+import { show as showStatus } from "./health.js";
+import { SPANS, named, read, written } from "./state.js";
+import { Table, failed, resent, times } from "./table.js";
+
+/** Milliseconds between two looks at the daemon's health. */
+const STATUS_EVERY = 5000;
+/** How much of a history that has only begun is shown, in seconds. */
+const SHORTEST = 60;
+/** Without a second for so long, what is shown is old. */
+const SILENT = 6000;
+
+let state = read(location.hash);
+let pairs = { second: 0, at_ns: 0, covers_s: 0, pairs: [] };
+let chosen = null;
+let before = null;
+let paused = false;
+let stream = null;
+let came = 0;
+let health = "waiting";
+let asking = false;
+let following = false;
+let lost = false;
+let turn = 0;
+
+const table = new Table(choose, sortBy);
+const course = new Course($("course"), caption($("moment")));
+const distribution = new Distribution($("distribution"));
+
+/** The row that the state names, if it has anything in the span. */
+const row = () => pairs.pairs.find((its) => named(its) === state.pair) ?? null;
+
+async function ask(path) {
+  const answer = await fetch(path, { headers: { accept: "application/json" }, credentials: "omit" });
+  if (!answer.ok) throw Object.assign(new Error(`${path}: ${answer.status}`), { status: answer.status });
+  return answer.json();
+}
+
+/** Keeps the state in the address: as a step of its own where one may want to go back. */
+function keep(changes, isStep = false) {
+  state = { ...state, ...changes };
+  const url = location.pathname + location.search + written(state);
+  if (isStep) history.pushState(null, "", url);
+  else history.replaceState(null, "", url);
+}
+
+function choose(its) {
+  const name = named(its);
+  keep({ pair: name === state.pair ? "" : name }, true);
+  chosen = null;
+  draw(false);
+  follow();
+}
+
+function sortBy(key) {
+  const isName = ["dst", "src", "iface"].includes(key);
+  const [first, second] = isName ? [key, `-${key}`] : [`-${key}`, key];
+  keep({ sort: state.sort === first ? second : first });
+  draw(true);
+}
+
+/** Asks for all pairs; each second only if that is not being done, and nobody has paused meanwhile. */
+async function load({ course: withCourse = false, anyway = false } = {}) {
+  if (asking && !anyway) return;
+  asking = true;
+  turn += 1;
+  const mine = turn;
+  try {
+    const told = await ask(`/api/v1/pairs?seconds=${state.span}${withCourse ? "&course=1" : ""}`);
+    if (mine === turn && (!paused || anyway)) {
+      pairs = told;
+      recognise();
+      draw(false);
+    }
+  } catch {
+    // The stream says when the daemon is gone, and comes again with it.
+  } finally {
+    if (mine === turn) asking = false;
+  }
+}
+
+/** The chosen pair may go by a name now that it had not, or have come only now. */
+function recognise() {
+  const same = chosen && pairs.pairs.find((its) => its.id === chosen.id);
+  if (same && named(same) !== state.pair) keep({ pair: named(same) });
+  const its = row();
+  if (its && chosen?.id !== its.id) follow();
+}
+
+/** Asks for the course of the chosen pair. */
+async function follow() {
+  const its = row();
+  if (!its || following) return;
+  following = true;
+  try {
+    const { span } = state;
+    const told = await ask(`/api/v1/history?pair=${its.id}&seconds=${span}`);
+    if (named(told.sums) !== state.pair || span !== state.span) return;
+    const { seconds } = told;
+    const points = seconds.at_ms.map((at, k) => ({
+      at, count: seconds.count[k], connect: seconds.connect[k], min: seconds.min_ms[k], p50: seconds.p50_ms[k],
+      p95: seconds.p95_ms[k], max: seconds.max_ms[k], retransmits: seconds.retransmits[k],
+      failed: seconds.failed[k], resets: seconds.resets[k],
+    }));
+    const [from, until] = [told.from_ns / 1e6, told.at_ns / 1e6];
+    chosen = { id: its.id, points, from, until, buckets: told.distribution, at: Date.now() };
+    drawPair();
+  } catch (error) {
+    if (error.status === 404) chosen = null;
+  } finally {
+    following = false;
+  }
+}
+
+/** A second of the daemon's. */
+function second(event) {
+  came = Date.now();
+  const told = JSON.parse(event.data);
+  now(told);
+  if (health === "gone") look();
+  if (paused) return;
+  table.step();
+  table.note(told.pairs);
+  if (chosen) {
+    const point = told.pairs.find((its) => its.id === chosen.id);
+    chosen.until = told.at_ns / 1e6;
+    if (point) {
+      chosen.points.push({
+        at: chosen.until, count: point.count, connect: point.connect ?? false, min: point.min_ms, p50: point.p50_ms,
+        p95: point.p95_ms, max: point.max_ms, retransmits: point.retransmits, failed: point.failed,
+        resets: point.resets,
+      });
+    }
+    const first = chosen.until - 1000 * state.span;
+    while (chosen.points[0]?.at < first) chosen.points.shift();
+    // The distribution is of a whole span, and takes a question of its own.
+    if (Date.now() - chosen.at > 5000) follow();
+  }
+  load();
+}
+
+/** What is so now, paused or not. */
+function now({ backend, interfaces, counters, interval_s: interval }) {
+  text($("now-where"), `${backend} on ${interfaces.join(", ") || "no interface"}`);
+  text($("now-flows"), count(counters.flows));
+  text($("now-lost"), count(counters.lost));
+  $("now-lost").className = counters.lost > (before?.lost ?? counters.lost) ? "bad" : "";
+  if (before && interval > 0) {
+    const each = (name) => rate(Math.max(0, counters[name] - before[name]) / interval);
+    text($("now-packets"), each("packets"));
+    text($("now-samples"), each("samples"));
+  }
+  before = counters;
+}
+
+/** Looks at the daemon's health. */
+async function look() {
+  try {
+    const status = await ask("/api/v1/status");
+    set(status.state);
+    if (!paused) showStatus(status);
+  } catch {
+    // Said by the stream, or by its silence.
+  }
+}
+
+const STATES = {
+  ok: ["ok", "The daemon answers."],
+  degraded: ["degraded", "The daemon is degraded."],
+  gone: ["no answer", "The daemon does not answer. Trying again."],
+  waiting: ["connecting", ""],
+};
+
+function set(to) {
+  if (health === to) return;
+  const wasGone = health === "gone";
+  health = to;
+  $("state").dataset.state = to;
+  text($("state"), STATES[to][0]);
+  if (wasGone || to === "gone" || to === "degraded") text($("said"), STATES[to][1]);
+}
+
+/** Follows the daemon while somebody looks: browsers allow few connections to one place. */
+function connect() {
+  stream?.close();
+  stream = new EventSource("/api/v1/events");
+  stream.addEventListener("second", second);
+  stream.addEventListener("open", opened);
+  stream.addEventListener("error", () => {
+    lose();
+    // A refusal ends a stream for good.
+    if (stream.readyState === EventSource.CLOSED) setTimeout(() => document.hidden || connect(), 3000);
+  });
+}
+
+/** Seconds will come from now on; those before are asked for. */
+function opened() {
+  came = Date.now();
+  if (paused) return;
+  refresh();
+}
+
+/** Asks for all that is shown. What was lost meanwhile may be another daemon's by now, with other numbers. */
+function refresh() {
+  if (lost) {
+    chosen = null;
+    before = null;
+    lost = false;
+  }
+  load({ course: true, anyway: true }).then(follow).then(look);
+}
+
+function lose() {
+  lost = true;
+  set("gone");
+}
+
+function draw(asked) {
+  table.show(pairs.pairs, state, state.pair, asked);
+  drawPair();
+}
+
+function tiles(its) {
+  const samples = times(its);
+  const all = [
+    ["p50", ms(samples?.p50_ms), "ms"], ["p95", ms(samples?.p95_ms), "ms"], ["p99", ms(samples?.p99_ms), "ms"],
+    ["Max", ms(samples?.max_ms), "ms"], ["Jitter", ms(samples?.jitter_ms), "ms"],
+    ["Base", ms(its.base_ms), "ms"], ["Queueing", ms(its.queueing_ms), "ms"],
+    [its.data ? "Samples" : "Handshakes", count(samples?.count ?? 0), ""],
+    ["Resent", perCent(resent(its)), ""], ["Failed", count(failed(its)), ""],
+  ];
+  const tile = ([, value, unit]) => h("dd", {}, value, unit ? h("small", {}, ` ${unit}`) : null);
+  return all.map((its) => h("div", {}, h("dt", {}, its[0]), tile(its)));
+}
+
+function connections({ peer }) {
+  const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, count(value)));
+  const each = (what, counts) => Object.entries(counts).filter(([, number]) => number > 0)
+    .map(([cause, number]) => fact(`${what}, ${cause.replaceAll("_", " ")}`, number));
+  return [
+    fact("segments", peer.segments), fact("bytes", peer.bytes), ...each("sent again", peer.retransmits),
+    ...each("sent again", { "needless, of all": peer.spurious_retransmits }), ...each("connects", peer.connects),
+    ...each("resets, by the end", peer.resets), fact("closed", peer.closes),
+  ];
+}
+
+function drawPair() {
+  const isChosen = state.pair !== "";
+  $("pair").hidden = !isChosen;
+  document.querySelector("main").classList.toggle("with-pair", isChosen);
+  document.title = isChosen ? `${state.pair.split("~")[1]} – go-metro` : "go-metro";
+  if (!isChosen) return;
+  const its = row();
+  const [src, dst, iface, side] = state.pair.split("~");
+  text($("pair-title"), dst ?? "");
+  const way = side === "local" ? "to the local end" : "and back";
+  const over = duration(state.span);
+  text($("pair-between"), its ? `from ${src} ${way}, on ${iface}, over ${over}` : `nothing in the last ${over}`);
+  const blank = { data: null, connect: null, base_ms: null, queueing_ms: null, peer: null };
+  $("tiles").replaceChildren(...tiles(its ?? blank));
+  const base = its?.base_ms ?? null;
+  legend($("legend"), base !== null);
+  const until = chosen?.until ?? pairs.at_ns / 1e6;
+  const from = Math.max(until - 1000 * state.span, Math.min(chosen?.from ?? 0, until - 1000 * SHORTEST));
+  course.show(chosen?.points ?? [], { from, until, base, scale: state.scale });
+  const samples = its && times(its);
+  const quantiles = samples ? [["p50", samples.p50_ms], ["p95", samples.p95_ms], ["p99", samples.p99_ms]] : [];
+  const buckets = chosen?.buckets;
+  const shown = buckets ? (buckets.data.length > 0 ? buckets.data : buckets.connect) : [];
+  distribution.show(shown, quantiles, state.scale === "log");
+  $("peer-title").hidden = !its?.peer;
+  $("peer").replaceChildren(...(its?.peer ? connections(its) : []));
+}
+
+/** Choices that exclude each other, side by side. */
+function segments(fieldset, name, choices, value, changed) {
+  const each = choices.map(([its, label]) => {
+    const input = h("input", { type: "radio", name, value: its });
+    input.checked = String(its) === String(value);
+    input.addEventListener("change", () => changed(its));
+    return h("label", {}, input, h("span", {}, label));
+  });
+  fieldset.replaceChildren(fieldset.firstElementChild, ...each);
+}
+
+/** Sets what the state says into what one chooses it with. */
+function controls() {
+  const spans = SPANS.map((seconds) => [seconds, duration(seconds)]);
+  segments($("spans"), "span", spans, state.span, (span) => {
+    keep({ span });
+    chosen = null;
+    again();
+  });
+  segments($("scales"), "scale", [["linear", "Linear"], ["log", "Log"]], state.scale, (scale) => {
+    keep({ scale });
+    drawPair();
+  });
+  for (const key of ["filter", "group", "columns"]) $(key).value = state[key];
+}
+
+/** Shows what the state says, asking for it even while paused: somebody wants to see another part of it. */
+async function again() {
+  await load({ anyway: true });
+  await follow();
+  draw(true);
+}
+
+function pause() {
+  paused = !paused;
+  attribute($("pause"), "aria-pressed", paused);
+  text($("pause"), paused ? "Resume" : "Pause");
+  text($("said"), paused ? "Paused." : "Resumed.");
+  if (!paused) refresh();
+}
+
+$("pause").addEventListener("click", pause);
+$("close").addEventListener("click", () => {
+  const button = document.querySelector("tr.chosen button");
+  keep({ pair: "" }, true);
+  chosen = null;
+  draw(false);
+  button?.focus();
+});
+$("filter").addEventListener("input", (event) => {
+  keep({ filter: event.target.value });
+  draw(true);
+});
+$("filter").addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && state.filter) {
+    event.preventDefault();
+    event.target.value = "";
+    keep({ filter: "" });
+    draw(true);
+  }
+});
+for (const key of ["group", "columns"]) {
+  $(key).addEventListener("change", (event) => {
+    keep({ [key]: event.target.value });
+    draw(true);
+  });
+}
+$("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("pairs").focus();
+});
+$("state").addEventListener("click", () => {
+  $("daemon").scrollIntoView();
+  $("daemon").focus();
+});
+window.addEventListener("popstate", () => {
+  state = read(location.hash);
+  chosen = null;
+  controls();
+  again();
+});
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) stream?.close();
+  else connect();
+});
+setInterval(() => {
+  if (document.hidden) return;
+  if (came > 0 && Date.now() - came > SILENT) {
+    // A connection may be dead without an end, as through a tunnel.
+    lose();
+    connect();
+  } else look();
+}, STATUS_EVERY);
+
+controls();
+draw(true);
+connect();

@@ -1,0 +1,379 @@
+//! The history and those who follow it, behind the answers to a browser.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::history::{History, MOST_BYTES};
+use super::{Question, Reply, api, host, page};
+use crate::status::Live;
+use crate::{privileges, threads};
+
+/// Seconds that wait to be added.
+const BACKLOG: usize = 4;
+/// Events that wait for one who follows and reads slowly; the next ones are left out.
+const BEHIND: usize = 4;
+/// Answers that are kept for the next who asks the same in the same second.
+const MOST_MADE: usize = 8;
+/// The span of lists and courses where none is asked for, in seconds.
+const SPAN: u64 = 60;
+
+/// What all who look share.
+pub(crate) struct Site {
+    history: Mutex<History>,
+    followers: Mutex<Vec<mpsc::Sender<Bytes>>>,
+    /// Answers of the newest second.
+    made: Mutex<(u64, Vec<(Question, Reply)>)>,
+    /// This host's name.
+    own_name: String,
+    closed: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Site {
+    /// Begins to keep what comes from the daemon, for so long.
+    ///
+    /// # Errors
+    ///
+    /// There can be no more threads.
+    pub(crate) fn start(keeps: Duration) -> io::Result<(Arc<Self>, mpsc::Sender<Arc<Live>>)> {
+        let site = Arc::new(Self::new(keeps));
+        let (sender, mut seconds) = mpsc::channel::<Arc<Live>>(BACKLOG);
+        let adds = Arc::downgrade(&site);
+        threads::spawn("web-history", move || {
+            privileges::give_up_all();
+            while let Some(live) = seconds.blocking_recv() {
+                let Some(site) = adds.upgrade().filter(|site| !site.closed.load(Ordering::Relaxed)) else { return };
+                site.add(&live, Instant::now());
+            }
+        })?;
+        Ok((site, sender))
+    }
+
+    fn new(keeps: Duration) -> Self {
+        let own_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        Self {
+            history: Mutex::new(History::new(keeps, MOST_BYTES)),
+            followers: Mutex::default(),
+            made: Mutex::default(),
+            own_name: own_name.unwrap_or_default(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Goes back so far from now on.
+    pub(crate) fn keep(&self, keeps: Duration) {
+        lock(&self.history).keep(keeps);
+    }
+
+    /// Keeps nothing any more: the daemon is rid of it at its next second.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.hang_up();
+    }
+
+    /// Ends what is followed; who goes on to follow comes again.
+    pub(crate) fn hang_up(&self) {
+        lock(&self.followers).clear();
+    }
+
+    /// Whether a `Host` is one under which nobody else's page can come here.
+    pub(crate) fn is_own_name(&self, name: &str) -> bool {
+        host::is_own(name, &self.own_name)
+    }
+
+    /// A file of the page.
+    pub(crate) fn file(&self, path: &str, gzip: bool) -> Option<Reply> {
+        let file = page::at(path)?;
+        Some(Reply { status: 200, content_type: file.content_type, body: file.bytes(gzip), is_gzip: gzip })
+    }
+
+    /// A document of the history. It may take a while; who asks the same in the same second gets the same.
+    pub(crate) fn answer(&self, question: &Question) -> Reply {
+        let newest = lock(&self.history).newest().map_or(0, |second| second.number);
+        let known = |made: &(u64, Vec<(Question, Reply)>)| {
+            let same = made.1.iter().find(|(asked, _)| asked == question);
+            same.filter(|_| made.0 == newest).map(|(_, reply)| reply.clone())
+        };
+        if let Some(reply) = known(&lock(&self.made)) {
+            return reply;
+        }
+        let reply = self.make(question, Instant::now());
+        let mut made = lock(&self.made);
+        if made.0 != newest {
+            *made = (newest, Vec::new());
+        }
+        if made.1.len() < MOST_MADE && reply.status == 200 {
+            made.1.push((question.clone(), reply.clone()));
+        }
+        reply
+    }
+
+    fn make(&self, question: &Question, now: Instant) -> Reply {
+        let asked = match Asked::parse(&question.query) {
+            Ok(asked) => asked,
+            Err(why) => return refused(400, &why),
+        };
+        let history = lock(&self.history);
+        let over = Duration::from_secs(asked.seconds).min(history.keeps());
+        let document = match (question.path.as_str(), asked.pair) {
+            ("/api/v1" | "/api/v1/", None) => api::document(&api::Index::new(&history)),
+            ("/api/v1/pairs", None) => api::pairs(&history, over, asked.course, now),
+            ("/api/v1/history", Some(pair)) => match api::history(&history, pair, over, now) {
+                Some(document) => document,
+                None => return refused(404, "no such pair: /api/v1/pairs has those of the last minutes"),
+            },
+            ("/api/v1/history", None) => return refused(400, "write ?pair=ID, with an id of /api/v1/pairs"),
+            _ => return refused(404, "/api/v1 has what there is"),
+        };
+        drop(history);
+        Reply::json(200, document, question.gzip)
+    }
+
+    /// The newest second, and each that comes.
+    pub(crate) fn follow(&self) -> mpsc::Receiver<Bytes> {
+        let (sender, receiver) = mpsc::channel(BEHIND);
+        // A browser that lost the connection comes again after so many milliseconds.
+        let _ = sender.try_send(Bytes::from_static(b"retry: 2000\n\n"));
+        if !self.closed.load(Ordering::Relaxed) {
+            lock(&self.followers).push(sender);
+        }
+        receiver
+    }
+
+    fn add(&self, live: &Live, now: Instant) {
+        let mut history = lock(&self.history);
+        history.add(live, now);
+        let mut followers = lock(&self.followers);
+        if followers.is_empty() {
+            return;
+        }
+        let Some(event) = history.newest().map(|second| Bytes::from(api::event(&history, second, live))) else {
+            return;
+        };
+        drop(history);
+        // One that is behind misses a second, and no more.
+        followers.retain(|to| !matches!(to.try_send(event.clone()), Err(mpsc::error::TrySendError::Closed(_))));
+    }
+}
+
+/// What is behind `?`.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    seconds: u64,
+    pair: Option<u32>,
+    course: bool,
+}
+
+impl Asked {
+    fn parse(query: &str) -> Result<Self, String> {
+        let mut asked = Self { seconds: SPAN, pair: None, course: false };
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            let number = || value.parse().map_err(|_| format!("{key} takes a number"));
+            match key {
+                "seconds" => asked.seconds = number()?,
+                "pair" => asked.pair = Some(u32::try_from(number()?).map_err(|_| "no such pair".to_owned())?),
+                "course" => asked.course = value != "0",
+                _ => return Err("what can be asked for is seconds, pair and course".to_owned()),
+            }
+        }
+        if asked.seconds == 0 { Err("seconds begin at 1".to_owned()) } else { Ok(asked) }
+    }
+}
+
+/// Why there is no document.
+fn refused(status: u16, why: &str) -> Reply {
+    Reply::json(status, api::document(&json!({"version": api::VERSION, "error": why})), false)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::super::examples::{flow, second};
+    use super::*;
+    use crate::status::live::LivePair;
+
+    fn asked(site: &Site, path: &str, query: &str) -> (u16, Value) {
+        let question = Question { path: path.to_owned(), query: query.to_owned(), gzip: false };
+        let reply = site.answer(&question);
+        assert!(!reply.is_gzip && reply.content_type == "application/json");
+        (reply.status, serde_json::from_slice(&reply.body).unwrap())
+    }
+
+    /// A site with ten seconds of two pairs; the second one measured nothing lately.
+    fn site() -> Site {
+        let site = Site::new(Duration::from_secs(900));
+        let start = Instant::now();
+        for k in 0..10_u32 {
+            let mut flows = vec![flow(1, "db.example", &[20_000, 24_000, 22_000])];
+            flows.extend((k < 5).then(|| flow(2, "<b>&\"x", &[5_000 + u64::from(k)])));
+            let mut live = second(flows);
+            live.at_ns += u64::from(k) * 1_000_000_000;
+            if k == 7 {
+                let mut health = go_metro_rtt::PeerHealth { segments: 100, ..Default::default() };
+                health.retransmits[go_metro_rtt::Cause::Fast as usize] = 3;
+                health.resets[0] = 1;
+                let of = flow(1, "db.example", &[1]);
+                live.pairs.push(LivePair {
+                    local: of.local.ip(),
+                    remote: of.remote.ip(),
+                    name: of.name,
+                    group: None,
+                    service: None,
+                    iface: of.iface,
+                    to_local: false,
+                    health,
+                });
+            }
+            site.add(&live, start + Duration::from_secs(u64::from(k)));
+        }
+        site
+    }
+
+    #[test]
+    fn pairs_have_what_they_had_over_the_span_under_the_names_of_the_json_output() {
+        let (status, told) = asked(&site(), "/api/v1/pairs", "seconds=60&course=1");
+        assert_eq!(
+            (status, &told["version"], &told["second"], &told["left_out"]),
+            (200, &1.into(), &10.into(), &0.into())
+        );
+        let rows = told["pairs"].as_array().unwrap();
+        assert_eq!(rows.len(), 2);
+        let db = &rows[0];
+        assert_eq!((&db["dst"], &db["src"], &db["iface"]), (&"db.example".into(), &"10.0.0.1".into(), &"eth0".into()));
+        assert_eq!((&db["data"]["count"], &db["data"]["min_ms"]), (&30.into(), &20.0.into()));
+        assert_eq!((&db["data"]["last_ms"], &db["data"]["max_ms"]), (&22.0.into(), &24.0.into()));
+        assert_eq!(
+            (&db["data"]["avg_ms"], &db["data"]["jitter_ms"], &db["connect"]),
+            (&22.0.into(), &3.0.into(), &Value::Null)
+        );
+        assert_eq!((&db["base_ms"], &db["side"]), (&20.0.into(), &"remote".into()));
+        let queueing = db["queueing_ms"].as_f64().unwrap();
+        assert!((queueing - 2.0).abs() < 0.3, "{queueing}");
+        assert_eq!((&db["peer"]["retransmits"]["fast"], &db["peer"]["segments"]), (&3.into(), &100.into()));
+        assert_eq!(rows[1]["dst"], "<b>&\"x", "a name is text, whatever is in it");
+        let course = db["course_ms"].as_array().unwrap();
+        assert_eq!((course.len(), course.iter().filter(|ms| **ms == 22.0).count()), (60, 10));
+        assert!(course[49].is_null() && course[50] == 22.0);
+        assert!(rows[1]["course_ms"][59].is_null() && rows[1]["course_ms"][54] == 5.004);
+    }
+
+    #[test]
+    fn the_course_of_a_pair_has_each_second_and_a_distribution_of_all_its_samples() {
+        let site = site();
+        let (_, pairs) = asked(&site, "/api/v1/pairs", "");
+        let id = &pairs["pairs"][0]["id"];
+        let (status, told) = asked(&site, "/api/v1/history", &format!("pair={id}&seconds=900"));
+        assert_eq!((status, &told["sums"]["dst"]), (200, &"db.example".into()), "{told}");
+        let seconds = &told["seconds"];
+        for (name, column) in seconds.as_object().unwrap() {
+            assert_eq!(column.as_array().unwrap().len(), 10, "{name}");
+        }
+        assert_eq!((&seconds["p50_ms"][0], &seconds["max_ms"][9]), (&22.0.into(), &24.0.into()));
+        assert_eq!(
+            (&seconds["retransmits"][7], &seconds["resets"][7], &seconds["resets"][8]),
+            (&3.into(), &1.into(), &0.into())
+        );
+        assert_eq!(seconds["at_ms"][1].as_u64().unwrap() - seconds["at_ms"][0].as_u64().unwrap(), 1000);
+        let bars = told["distribution"]["data"].as_array().unwrap();
+        assert_eq!(bars.iter().map(|bar| bar[2].as_u64().unwrap()).sum::<u64>(), 30);
+        assert_eq!(told["distribution"]["connect"], serde_json::json!([]));
+        let (_, short) = asked(&site, "/api/v1/history", &format!("pair={id}&seconds=3"));
+        let count = short["seconds"]["count"].as_array().unwrap().len();
+        // The clock of the test goes on, that of its seconds began before.
+        assert!(count >= 3, "{short}");
+    }
+
+    #[test]
+    fn what_cannot_be_asked_for_is_refused_with_a_hint() {
+        let site = site();
+        for (path, query, status, hint) in [
+            ("/api/v1/history", "", 400, "?pair=ID"),
+            ("/api/v1/history", "pair=99", 404, "/api/v1/pairs"),
+            ("/api/v1/history", "pair=x", 400, "takes a number"),
+            ("/api/v1/history", "pair=99999999999", 400, "no such pair"),
+            ("/api/v1/pairs", "seconds=0", 400, "begin at 1"),
+            ("/api/v1/pairs", "since=3", 400, "seconds, pair and course"),
+            ("/api/v1/pairs", "pair=1", 404, "/api/v1"),
+            ("/api/v2/pairs", "", 404, "/api/v1"),
+        ] {
+            let (told, document) = asked(&site, path, query);
+            assert_eq!(told, status, "{path}?{query}");
+            assert!(document["error"].as_str().unwrap().contains(hint), "{document}");
+        }
+        let (status, index) = asked(&site, "/api/v1", "");
+        assert_eq!((status, &index["history_s"]), (200, &900.0.into()));
+    }
+
+    #[test]
+    fn who_asks_the_same_in_the_same_second_gets_the_same_and_a_new_second_is_seen_at_once() {
+        let site = site();
+        let question = Question { path: "/api/v1/pairs".to_owned(), query: String::new(), gzip: true };
+        let (first, again) = (site.answer(&question), site.answer(&question));
+        assert_eq!(first.body.as_ptr(), again.body.as_ptr());
+        for seconds in 1..100 {
+            site.answer(&Question { query: format!("seconds={seconds}"), ..question.clone() });
+        }
+        assert!(lock(&site.made).1.len() <= MOST_MADE);
+        site.add(&second(vec![flow(3, "new.example", &[1])]), Instant::now());
+        let (_, told) = asked(&site, "/api/v1/pairs", "");
+        assert_eq!((&told["second"], told["pairs"].as_array().unwrap().len()), (&11.into(), 3));
+    }
+
+    #[test]
+    fn who_follows_gets_each_second_as_an_event_and_one_who_does_not_read_costs_a_few() {
+        let site = site();
+        let (mut reads, mut idles) = (site.follow(), site.follow());
+        assert_eq!(reads.try_recv().unwrap(), "retry: 2000\n\n");
+        for _ in 0..20 {
+            site.add(&second(vec![flow(1, "db.example", &[20_000])]), Instant::now());
+            let event = String::from_utf8(reads.try_recv().unwrap().to_vec()).unwrap();
+            let data = event.split_once("\ndata: ").unwrap().1;
+            assert!(
+                event.starts_with("id: ") && event.ends_with("}\n\n") && !data.trim_end().contains('\n'),
+                "{event}"
+            );
+            let told: Value = serde_json::from_str(data).unwrap();
+            assert_eq!((&told["pairs"][0]["p50_ms"], &told["interfaces"][0]), (&20.0.into(), &"eth0".into()));
+        }
+        let waiting = std::iter::from_fn(|| idles.try_recv().ok()).count();
+        assert_eq!(waiting, BEHIND);
+        drop(reads);
+        site.add(&second(Vec::new()), Instant::now());
+        assert_eq!(lock(&site.followers).len(), 1);
+        site.close();
+        assert!(idles.try_recv().is_ok() && idles.try_recv().is_err() && idles.is_closed());
+        assert!(site.follow().is_closed(), "nobody follows what is closed");
+    }
+
+    #[test]
+    fn seconds_come_from_the_daemon_until_the_site_is_closed() {
+        let (site, daemon) = Site::start(Duration::from_secs(60)).unwrap();
+        let mut events = site.follow();
+        daemon.blocking_send(Arc::new(second(vec![flow(1, "db.example", &[20_000])]))).unwrap();
+        assert!(events.blocking_recv().unwrap().starts_with(b"retry"));
+        assert!(events.blocking_recv().unwrap().starts_with(b"id: 1\nevent: second\n"));
+        site.close();
+        // The thread sees it at the next second, and the daemon at the one after.
+        let closed = || {
+            daemon
+                .try_send(Arc::new(second(Vec::new())))
+                .is_err_and(|error| matches!(error, mpsc::error::TrySendError::Closed(_)))
+        };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !closed() {
+            assert!(Instant::now() < deadline, "the daemon goes on to tell");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}

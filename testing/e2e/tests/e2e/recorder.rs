@@ -1,0 +1,366 @@
+//! The recorder: an outlier on a real path becomes a file that Wireshark takes and `go-metro read` finds the same
+//! samples in; what is recorded by hand does too.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
+
+use testing_lab::agent::{Agent, Sample, binary, read_samples, run_once};
+use testing_lab::soon::wait;
+use testing_lab::traffic::{Rounds, Server, connect};
+use testing_lab::{Lab, Link};
+
+use super::support::{Backend, SOON, some_rounds};
+
+/// The path as it is, and while it is slow.
+const RTT: Duration = Duration::from_millis(5);
+/// Shorter than a retransmission timeout, so that nothing is sent again.
+const SLOW: Duration = Duration::from_millis(150);
+/// What is an outlier then.
+const OUTLIER: Duration = Duration::from_millis(100);
+
+/// A daemon that records, and what it is started with.
+struct Recording {
+    lab: Lab,
+    agent: Agent,
+    folder: tempfile::TempDir,
+}
+
+impl Recording {
+    fn start(backend: Backend, settings: &str, record: &str) -> Self {
+        let lab = Lab::new(Link::Veth).unwrap();
+        lab.path().set_rtt(RTT);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("conf.yaml");
+        write_config(folder.path(), backend, settings, record);
+        let args = ["run", "-c", path.to_str().unwrap(), "--output", "json", "--samples", "--interval", "1"];
+        let agent = Agent::start(&lab.a, args).unwrap();
+        Self { lab, agent, folder }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("go-metro.sock")
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        files(&self.folder.path().join("recordings"))
+    }
+
+    /// Waits for a recording.
+    fn first(&self) -> PathBuf {
+        wait("a recording appears", SOON, || !self.files().is_empty());
+        self.files().remove(0)
+    }
+
+    /// Ends the daemon; the samples that it printed.
+    fn stop(self) -> (Vec<Sample>, tempfile::TempDir, Lab) {
+        let finished = self.agent.stop().unwrap();
+        assert_eq!(finished.status.code(), Some(0), "{:#?}", finished.stderr);
+        (finished.samples().unwrap(), self.folder, self.lab)
+    }
+}
+
+/// `RECORDINGS` stands for the folder of recordings.
+fn write_config(folder: &Path, backend: Backend, settings: &str, record: &str) {
+    let recordings = folder.join("recordings");
+    let record = if record.is_empty() {
+        String::new()
+    } else {
+        format!("  record: {{folder: {}, {record}}}\n", recordings.display())
+    };
+    let text = format!(
+        "init_config:\n  backend: {}\n  status_socket: {}\n  reverse_dns: false\n{settings}{record}instances:\n  \
+         - interface: eth0\n    ips: [10.77.0.0/24, 'fd77::/64']\n",
+        backend.name(),
+        folder.join("go-metro.sock").display(),
+    );
+    fs::write(folder.join("conf.yaml"), text).unwrap();
+}
+
+/// Whole recordings, the first first.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let all = entries.map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = all.filter(|path| path.extension().is_some_and(|ext| ext == "pcapng")).collect();
+    files.sort();
+    files
+}
+
+/// Rounds on one connection: on the usual path, on a slow one, and on the usual one again.
+fn drive(lab: &Lab, to: IpAddr, slow: bool) {
+    let rounds = Rounds { count: 20, pause: Duration::from_millis(2), ..Rounds::default() };
+    let server = match to {
+        IpAddr::V4(_) => Server::v4(&lab.b, rounds.service()).unwrap(),
+        IpAddr::V6(_) => Server::v6(&lab.b, rounds.service()).unwrap(),
+    };
+    let mut stream = connect(&lab.a, server.address()).unwrap();
+    rounds.drive(&mut stream).unwrap();
+    if slow {
+        lab.path().set_rtt(SLOW);
+        Rounds { count: 2, ..rounds }.drive(&mut stream).unwrap();
+        lab.path().set_rtt(RTT);
+    }
+    rounds.drive(&mut stream).unwrap();
+}
+
+fn tshark(file: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new("tshark");
+    command.args(["-n", "-r"]).arg(file).args(["-o", "tcp.check_checksum:FALSE"]).args(more);
+    command.output().expect("tshark reads what was recorded; `cargo xtask setup` installs it")
+}
+
+/// Fields of frames, a line each.
+fn fields(file: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
+    let mut args = vec!["-Y", filter, "-T", "fields"];
+    args.extend(fields.iter().flat_map(|field| ["-e", *field]));
+    let output = tshark(file, &args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+}
+
+/// Wireshark takes the file as it is: nothing malformed, no wrong checksum, no frame that cannot be dissected, and its
+/// own round-trip times of the samples are those that were reported.
+fn assert_tshark_agrees(file: &Path, reported: &[Sample], least: usize) {
+    let checked = tshark(file, &["-o", "ip.check_checksum:TRUE", "-z", "expert", "-q"]);
+    let told = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success(), "{checked:?}");
+    for bad in ["Malformed", "Errors (", "checksum", "Window is full", "TCP window"] {
+        assert!(!told.contains(bad), "{bad}: {told}");
+    }
+    assert_eq!(fields(file, "!tcp", &["frame.number"]).len(), 0);
+    let rtts = fields(
+        file,
+        "tcp.analysis.ack_rtt",
+        &["frame.time_epoch", "tcp.ack_raw", "tcp.analysis.ack_rtt", "tcp.dstport"],
+    );
+    // In nanoseconds, from text: a double does not hold them.
+    let nanoseconds = |text: &str| {
+        let (seconds, rest) = text.split_once('.').unwrap();
+        format!("{seconds}{rest:0<9}").parse::<u64>().unwrap()
+    };
+    let mut agree = 0;
+    for row in &rtts {
+        let [time, ack, rtt, port] = row.as_slice() else { panic!("{row:?}") };
+        let (time, rtt) = (nanoseconds(time), nanoseconds(rtt));
+        let of = |sample: &&Sample| {
+            sample.time_ns == time && sample.ack.to_string() == *ack && sample.local.port().to_string() == *port
+        };
+        // Times of what the daemon does not measure, tshark tells too.
+        let Some(sample) = reported.iter().find(of) else { continue };
+        assert_eq!(sample.rtt_ns, rtt, "{sample:?}");
+        agree += 1;
+    }
+    assert!(agree >= least, "{agree} of {}: {rtts:?}", reported.len());
+}
+
+fn sorted(mut samples: Vec<Sample>) -> Vec<Sample> {
+    samples.sort();
+    samples
+}
+
+/// What `read` finds from a host.
+fn read(file: &Path, local: impl Into<IpAddr>) -> Vec<Sample> {
+    sorted(read_samples(file, local.into()).unwrap())
+}
+
+#[test]
+fn an_outlier_becomes_a_file_whose_samples_are_those_that_were_reported() {
+    for (backend, settings) in [(Backend::Ebpf, ""), (Backend::Ebpf, "  workers: 2\n"), (Backend::Pcap, "")] {
+        let what = format!("{} {settings}", backend.name());
+        let daemon = Recording::start(backend, settings, "memory: 4MiB, threshold: 100ms, after: 1s, every: 60s");
+        let (a, b) = (daemon.lab.a.v4, daemon.lab.b.v4);
+        drive(&daemon.lab, b.into(), true);
+        let file = daemon.first();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{what}");
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(name.starts_with("go-metro-2") && name.ends_with(&format!("-{a}-{b}.pcapng")), "{name}");
+        let status = testing_lab::agent::status(&daemon.socket()).unwrap();
+        assert_eq!(status["recorder"]["written"], 1, "{what}: {status:#}");
+        let (reported, _folder, _lab) = daemon.stop();
+        let found = read(&file, a);
+        let outliers = found.iter().filter(|sample| sample.rtt() >= OUTLIER).count();
+        assert!(outliers >= 1 && found.len() > 20, "{what}: {outliers} of {}", found.len());
+        // What passed later than the file holds was reported as well.
+        let last = found.iter().map(|sample| sample.time_ns).max().unwrap();
+        let reported: Vec<Sample> =
+            sorted(reported).into_iter().filter(|sample| sample.local.ip() == IpAddr::from(a)).collect();
+        let within: Vec<Sample> = reported.iter().filter(|sample| sample.time_ns <= last).cloned().collect();
+        assert_eq!(found, within, "{what}");
+        assert_tshark_agrees(&file, &reported, 20);
+        let told = fields(&file, "frame.comment contains \"a round trip of\"", &["tcp.ack_raw", "frame.comment"]);
+        let [row] = told.as_slice() else { panic!("{told:?}") };
+        let outlier = reported.iter().find(|sample| sample.ack.to_string() == row[0]).unwrap();
+        let ms = format!("{:.6} ms", outlier.rtt_ns as f64 / 1e6);
+        assert!(row[1].contains(&ms), "{row:?}");
+        let names: BTreeSet<String> =
+            fields(&file, "tcp", &["frame.interface_name"]).into_iter().map(|row| row[0].clone()).collect();
+        assert_eq!(names, BTreeSet::from(["eth0".to_owned()]), "{what}");
+    }
+}
+
+#[test]
+fn far_above_the_base_is_an_outlier_too_over_ipv6_and_the_table_names_the_interface() {
+    let daemon = Recording::start(Backend::Ebpf, "", "memory: 4MiB, times_base: 8, at_least: 100ms, after: 500ms");
+    let (a, b) = (daemon.lab.a.v6, daemon.lab.b.v6);
+    drive(&daemon.lab, b.into(), true);
+    let file = daemon.first();
+    let (reported, _folder, _lab) = daemon.stop();
+    let found = read(&file, a);
+    assert!(found.len() > 20 && found.iter().all(|sample| reported.contains(sample)), "{found:#?}");
+    let text = fs::read(&file).unwrap();
+    assert!(String::from_utf8_lossy(&text).contains("at the lowest in ten minutes"));
+    assert_tshark_agrees(&file, &reported, 20);
+    let table = run_once(["read", file.to_str().unwrap()]).unwrap().stdout.join("\n");
+    assert!(table.contains("eth0") && table.contains(&b.to_string()), "{table}");
+}
+
+/// A connection that was there before the memory's reach, over a path that loses: nothing is timed that was not
+/// reported, and what was is there as far as its segments are.
+#[test]
+fn a_file_that_begins_within_a_connection_says_nothing_that_was_not_reported() {
+    use testing_lab::{Impairment, Way};
+    let daemon = Recording::start(
+        Backend::Ebpf,
+        "",
+        "memory: 4MiB, threshold: 100ms, before: 400ms, after: 500ms, every: 1s, files: 3",
+    );
+    let lossy = |seed| Impairment { loss: 0.02, jitter: RTT / 5, seed, ..Impairment::delay(RTT / 2) };
+    daemon.lab.path().impair(Way::AToB, lossy(3));
+    daemon.lab.path().impair(Way::BToA, lossy(4));
+    let rounds = Rounds { count: 60, request: 20_000, ..Rounds::default() };
+    let server = Server::v4(&daemon.lab.b, rounds.service()).unwrap();
+    let mut stream = connect(&daemon.lab.a, server.address()).unwrap();
+    for _ in 0..3 {
+        rounds.drive(&mut stream).unwrap();
+        daemon.lab.path().impair(Way::AToB, Impairment::delay(SLOW));
+        Rounds { count: 1, ..rounds }.drive(&mut stream).unwrap();
+        daemon.lab.path().impair(Way::AToB, lossy(5));
+    }
+    wait("recordings appear", SOON, || daemon.files().len() >= 2);
+    thread::sleep(Duration::from_secs(1));
+    let files = daemon.files();
+    assert!(files.len() <= 3, "{files:?}");
+    let local = daemon.lab.a.v4;
+    let (reported, _folder, _lab) = daemon.stop();
+    for file in files {
+        let found = read(&file, local);
+        let unknown: Vec<&Sample> = found.iter().filter(|sample| !reported.contains(sample)).collect();
+        assert!(unknown.is_empty(), "{}: {unknown:#?}", file.display());
+        let slow = found.iter().filter(|sample| sample.rtt() >= OUTLIER).count();
+        assert!(slow >= 1, "{}: the outlier is not in it", file.display());
+        let expert = tshark(&file, &["-z", "expert", "-q"]);
+        assert!(!String::from_utf8_lossy(&expert.stdout).contains("Malformed"), "{expert:?}");
+    }
+}
+
+#[test]
+fn what_is_recorded_by_hand_is_what_passed_meanwhile_with_or_without_memory_for_it() {
+    for record in ["", "memory: 2MiB"] {
+        let daemon = Recording::start(Backend::Ebpf, "", record);
+        let (a, b) = (daemon.lab.a.v4, daemon.lab.b.v4);
+        let file = daemon.folder.path().join("by-hand.pcapng");
+        let socket = daemon.socket();
+        let mut by_hand = Command::new(binary().unwrap());
+        by_hand.args(["record", "--pair", &b.to_string(), "--for", "3s", "--socket"]).arg(&socket);
+        let by_hand = by_hand.arg("--write").arg(&file).spawn().unwrap();
+        thread::sleep(Duration::from_millis(500));
+        drive(&daemon.lab, b.into(), false);
+        let ended = by_hand.wait_with_output().unwrap();
+        assert!(ended.status.success());
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        // Nothing of others passed.
+        let elsewhere = daemon.folder.path().join("nothing.pcapng");
+        let nothing = run_once([
+            "record",
+            "--pair",
+            "192.0.2.9",
+            "--for",
+            "200ms",
+            "--write",
+            elsewhere.to_str().unwrap(),
+            "--socket",
+            socket.to_str().unwrap(),
+        ])
+        .unwrap();
+        assert!(nothing.stderr.concat().contains("no segment that is measured passed"), "{nothing:?}");
+        assert!(!elsewhere.exists());
+        let status = testing_lab::agent::status(&socket).unwrap();
+        assert!(status["recorder"]["records"].as_u64() > Some(40), "{status:#}");
+        let (reported, _folder, _lab) = daemon.stop();
+        let found = read(&file, a);
+        assert!(found.len() >= 40, "{} samples", found.len());
+        assert_eq!(found, sorted(reported), "{record}");
+        assert_tshark_agrees(&file, &found, 40);
+    }
+}
+
+#[test]
+fn both_sides_are_read_as_they_were_measured() {
+    let daemon = Recording::start(Backend::Ebpf, "  sides: both\n", "memory: 4MiB, threshold: 100ms, after: 1s");
+    drive(&daemon.lab, daemon.lab.b.v4.into(), true);
+    let file = daemon.first();
+    let (reported, _folder, _lab) = daemon.stop();
+    // Without --local and --sides: as it was measured.
+    let found = run_once(["read", file.to_str().unwrap(), "--samples"]).unwrap().samples().unwrap();
+    let last = found.iter().map(|sample| sample.time_ns).max().unwrap();
+    let within = reported.into_iter().filter(|sample| sample.time_ns <= last).collect();
+    assert!(found.iter().any(Sample::is_local) && found.iter().any(|sample| !sample.is_local()));
+    assert_eq!(sorted(found), sorted(within));
+}
+
+#[test]
+fn a_reload_switches_it_on_and_off_and_a_pair_has_one_file_in_a_while() {
+    let daemon = Recording::start(Backend::Ebpf, "", "memory: 4MiB, threshold: 100ms, after: 300ms, every: 300s");
+    let to = daemon.lab.b.v4.into();
+    drive(&daemon.lab, to, true);
+    daemon.first();
+    drive(&daemon.lab, to, true);
+    let status = || testing_lab::agent::status(&daemon.socket()).unwrap();
+    wait("another is skipped", SOON, || status()["recorder"]["skipped"].as_u64() > Some(0));
+    assert_eq!(daemon.files().len(), 1);
+    let reload = || {
+        let done = run_once(["reload", "--socket", daemon.socket().to_str().unwrap()]).unwrap();
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+    };
+    write_config(daemon.folder.path(), Backend::Ebpf, "", "");
+    reload();
+    drive(&daemon.lab, to, true);
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!((daemon.files().len(), &status()["recorder"]["written"]), (1, &1.into()));
+    write_config(daemon.folder.path(), Backend::Ebpf, "", "memory: 2MiB, threshold: 100ms, after: 300ms, every: 1s");
+    reload();
+    drive(&daemon.lab, to, true);
+    wait("it records again", SOON, || daemon.files().len() == 2);
+    let (reported, folder, lab) = daemon.stop();
+    for file in files(&folder.path().join("recordings")) {
+        assert!(read(&file, lab.a.v4).iter().all(|sample| reported.contains(sample)));
+    }
+}
+
+#[test]
+fn there_are_no_more_files_and_bytes_than_are_allowed_and_no_other_file_is_touched() {
+    let daemon =
+        Recording::start(Backend::Ebpf, "", "memory: 2MiB, threshold: 1ms, after: 100ms, every: 200ms, files: 3");
+    let recordings = daemon.folder.path().join("recordings");
+    let other = recordings.join("other.pcapng");
+    fs::write(&other, "mine").unwrap();
+    let mut seen = BTreeSet::new();
+    for _ in 0..8 {
+        some_rounds(&daemon.lab, 3);
+        thread::sleep(Duration::from_millis(1200));
+        let now = files(&recordings);
+        assert!(now.len() <= 4, "{now:?}");
+        seen.extend(now);
+    }
+    assert!(seen.len() > 5, "{seen:?}");
+    assert_eq!(fs::read_to_string(&other).unwrap(), "mine");
+    let newest = seen.iter().filter(|file| **file != other).next_back().unwrap();
+    assert!(newest.exists(), "the oldest make room");
+    daemon.stop();
+}

@@ -1,0 +1,428 @@
+//! The page for browsers, and the data that it draws: over real HTTP, and in a real browser.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use testing_lab::agent::Agent;
+use testing_lab::browser;
+use testing_lab::soon::wait;
+use testing_lab::traffic::{Rounds, Server, connect, end_with_reset, talk};
+use testing_lab::{Impairment, Lab, Link, Over, Way};
+use testing_support::workspace::target;
+
+use super::support::SOON;
+
+const ADDRESS: &str = "127.0.0.1:9465";
+const PORT: u16 = 9465;
+
+fn curl(lab: &Lab, words: &[&str]) -> String {
+    let mut command = lab.a.namespace.command("curl");
+    let output = command.args(["--silent", "--max-time", "30"]).args(words).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn document(lab: &Lab, path: &str) -> Value {
+    let text = curl(lab, &[&format!("http://{ADDRESS}{path}")]);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}"))
+}
+
+/// A configuration with a page, and these lines more; it watches host b.
+fn configured(folder: &Path, more: &str) -> PathBuf {
+    let conf = folder.join("conf.yaml");
+    let socket = folder.join("go-metro.sock");
+    let text = format!(
+        "init_config:\n  status_socket: {}\n  reverse_dns: false\n  web_listen: {ADDRESS}\n{more}instances:\n  \
+         - interface: eth0\n    ips: [10.77.0.0/16]\n",
+        socket.display()
+    );
+    fs::write(&conf, text).unwrap();
+    conf
+}
+
+fn start(lab: &Lab, conf: &Path) -> Agent {
+    Agent::start(&lab.a, ["run", "-c", conf.to_str().unwrap()]).unwrap()
+}
+
+fn status(folder: &Path) -> Value {
+    testing_lab::agent::status(&folder.join("go-metro.sock")).unwrap()
+}
+
+/// The row of a pair.
+fn row(pairs: &Value, remote: &str) -> Value {
+    let rows = pairs["pairs"].as_array().unwrap();
+    rows.iter().find(|row| row["dst"] == remote).cloned().unwrap_or_default()
+}
+
+fn rounds(lab: &Lab, count: usize) {
+    let rounds = Rounds { count, ..Rounds::default() };
+    let server = Server::v4(&lab.b, rounds.service()).unwrap();
+    rounds.drive(&mut connect(&lab.a, server.address()).unwrap()).unwrap();
+}
+
+/// Counters of a status document, which do not change while there is no traffic.
+fn counters(status: &Value) -> Value {
+    let part = |name: &str| status[name].clone();
+    let mut counters = json!({"samples": part("samples"), "packets": part("packets"), "drops": part("drops")});
+    counters["flows"] = json!([status["flows"]["begun"], status["flows"]["max"]]);
+    counters["interfaces"] = status["interfaces"].clone();
+    counters["targets"] = status["targets"][0]["prefixes"].clone();
+    counters["connections"] = status["connections"]["total"].clone();
+    counters
+}
+
+#[test]
+fn what_the_page_is_told_is_what_status_and_reports_say() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    lab.path().set_rtt(Duration::from_millis(20));
+    let folder = tempfile::tempdir().unwrap();
+    // One report, at the end.
+    let conf =
+        configured(folder.path(), "  outputs: [json]\n  report_interval: 1h\n  metrics: [default, health, base]\n");
+    let agent = start(&lab, &conf);
+    let remote = lab.b.v4.to_string();
+    let follows = curl_events(&lab);
+    rounds(&lab, 60);
+    assert!(connect(&lab.a, (lab.b.v4, 9).into()).is_err());
+    let shown = || row(&document(&lab, "/api/v1/pairs?seconds=900"), &remote);
+    let is_complete = |row: &Value| {
+        row["data"]["count"].as_u64() >= Some(60)
+            && row["peer"]["closes"].as_u64() >= Some(1)
+            && row["peer"]["connects"]["refused"] == 1
+    };
+    wait("all of it is shown", SOON, || is_complete(&shown()));
+    thread::sleep(Duration::from_secs(2));
+
+    let (told, shown) = (document(&lab, "/api/v1/status"), shown());
+    assert_eq!(counters(&told), counters(&status(folder.path())));
+    assert_eq!((&told["version"], &told["web"]), (&1.into(), &format!("http://{ADDRESS}/").into()));
+    let history = document(&lab, &format!("/api/v1/history?pair={}&seconds=900", shown["id"]));
+    let sum = |column: &Value| column.as_array().unwrap().iter().filter_map(Value::as_u64).sum::<u64>();
+    assert_eq!(history["sums"], shown);
+    let seconds = &history["seconds"];
+    // Of a second with data, handshakes are not drawn.
+    assert!(sum(&seconds["count"]) >= shown["data"]["count"].as_u64().unwrap(), "{history:#}");
+    assert_eq!(sum(&seconds["failed"]), 1, "{history:#}");
+    let bars = history["distribution"]["data"].as_array().unwrap();
+    assert_eq!(bars.iter().map(|bar| bar[2].as_u64().unwrap()).sum::<u64>(), shown["data"]["count"].as_u64().unwrap());
+
+    let events = ended(follows);
+    let seconds: Vec<Value> = events
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
+    let numbers: Vec<u64> = seconds.iter().map(|second| second["second"].as_u64().unwrap()).collect();
+    assert!(numbers.len() >= 3 && numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+    let of_pair = seconds.iter().flat_map(|second| second["pairs"].as_array().unwrap());
+    let count: u64 = of_pair.filter(|had| had["id"] == shown["id"]).filter_map(|had| had["count"].as_u64()).sum();
+    assert!(count >= 60, "{count} samples in the events");
+
+    let finished = agent.stop().unwrap();
+    assert_eq!(finished.status.code(), Some(0), "{:?}", finished.stderr);
+    let lines = finished.stdout.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let report = lines.filter(|line| line["dst"] == remote.as_str()).last().unwrap();
+    for (kind, name) in [
+        ("data", "count"),
+        ("data", "last_ms"),
+        ("data", "min_ms"),
+        ("data", "max_ms"),
+        ("connect", "count"),
+        ("connect", "min_ms"),
+        ("peer", "segments"),
+        ("peer", "bytes"),
+        ("peer", "closes"),
+        ("peer", "retransmits"),
+    ] {
+        assert_eq!(shown[kind][name], report[kind][name], "{kind} {name}: {shown:#} {report:#}");
+    }
+    assert_eq!(shown["base_ms"], report["base_ms"]);
+    // Of a histogram, not of each sample.
+    for name in ["avg_ms", "p50_ms", "p95_ms", "p99_ms"] {
+        let [told, exact] = [&shown, &report].map(|of| of["data"][name].as_f64().unwrap());
+        assert!((told / exact - 1.0).abs() < 0.011, "{name}: {told} for {exact}");
+    }
+}
+
+/// Follows the events for some seconds.
+fn curl_events(lab: &Lab) -> Child {
+    let mut command = lab.a.namespace.command("curl");
+    command.args(["--silent", "--no-buffer", "--max-time", "8", &format!("http://{ADDRESS}/api/v1/events")]);
+    command.stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn ended(child: Child) -> String {
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn it_only_reads_answers_under_its_own_names_alone_and_compresses() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let conf = configured(folder.path(), "");
+    let agent = start(&lab, &conf);
+    let code = |words: &[&str]| {
+        let page = folder.path().join("answer");
+        let words = [&["--write-out", "%{http_code} %{size_download}", "--output", page.to_str().unwrap()], words];
+        curl(&lab, &words.concat())
+    };
+    let url = format!("http://{ADDRESS}/");
+    let api = format!("http://{ADDRESS}/api/v1/status");
+    for (words, status) in [
+        (vec![&*url], "200"),
+        (vec![&*api], "200"),
+        (vec![&*url, "--header", "Host: localhost:1"], "200"),
+        (vec![&*url, "--header", "Host: rebound.example:9465"], "421"),
+        (vec![&*api, "--header", "Host: rebound.example"], "421"),
+        (vec![&*api, "--header", "Sec-Fetch-Site: cross-site"], "403"),
+        (vec![&*api, "--request", "POST"], "405"),
+        (vec![&*api, "--request", "DELETE"], "405"),
+        (vec![&*url, "--head"], "200"),
+    ] {
+        let said = code(&words);
+        assert!(said.starts_with(status), "{words:?}: {said}");
+    }
+    let size = |said: String| said.split(' ').nth(1).unwrap().parse::<u64>().unwrap();
+    let script = format!("http://{ADDRESS}/table.js");
+    let (plain, compressed) = (size(code(&[&script])), size(code(&[&script, "--header", "Accept-Encoding: gzip"])));
+    assert!(compressed * 2 < plain, "{compressed} of {plain} bytes");
+    let head = curl(&lab, &["--include", &url]).to_lowercase();
+    assert!(head.contains("content-security-policy: default-src 'none'") && !head.contains("set-cookie"), "{head}");
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_reload_opens_moves_and_closes_it_and_cuts_off_who_follows() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let conf = configured(folder.path(), "");
+    let served = fs::read_to_string(&conf).unwrap();
+    let line = format!("  web_listen: {ADDRESS}\n");
+    fs::write(&conf, served.replace(&line, "")).unwrap();
+    let agent = start(&lab, &conf);
+    let reach = |address: Ipv4Addr, port: u16| lab.a.enter(|| TcpStream::connect((address, port))).is_ok();
+    let reload = |text: &str, refused: u64| {
+        let before = status(folder.path())["happened"].clone();
+        fs::write(&conf, text).unwrap();
+        agent.signal(Signal::SIGHUP).unwrap();
+        wait("it is read again", SOON, || {
+            let now = status(folder.path())["happened"].clone();
+            let more = |name: &str| now[name].as_u64().unwrap() - before[name].as_u64().unwrap();
+            (more("reloads"), more("reloads_refused")) == (1 - refused, refused)
+        });
+    };
+    assert!(status(folder.path()).get("web").is_none() && !reach(Ipv4Addr::LOCALHOST, PORT));
+    reload(&served, 0);
+    assert!(reach(Ipv4Addr::LOCALHOST, PORT));
+    rounds(&lab, 20);
+    let has_pair = || document(&lab, "/api/v1/pairs")["pairs"].as_array().unwrap().len() == 1;
+    wait("the pair is shown", SOON, has_pair);
+
+    // To all addresses, which the port itself is in the way of; what was kept goes on.
+    let follows = curl_events(&lab);
+    thread::sleep(Duration::from_millis(500));
+    reload(&served.replace(ADDRESS, "0.0.0.0:9465"), 0);
+    assert!(reach(lab.a.v4, PORT) && reach(Ipv4Addr::LOCALHOST, PORT) && has_pair());
+    assert!(agent.log().iter().any(|line| line.contains("without a password")), "{:?}", agent.log());
+    // It ended with the old port, and not with its time.
+    assert!(ended(follows).matches("event: second").count() < 6);
+    // To a port that another program has: all stays as it was.
+    let taken = lab.a.enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    reload(&served.replace(ADDRESS, &taken.local_addr().unwrap().to_string()), 1);
+    assert!(reach(lab.a.v4, PORT) && has_pair());
+    reload(&served, 0);
+    assert!(!reach(lab.a.v4, PORT) && has_pair());
+    reload(&served.replace(&line, ""), 0);
+    assert!(!reach(Ipv4Addr::LOCALHOST, PORT) && status(folder.path()).get("web").is_none());
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+
+    // At the start it is an error.
+    fs::write(&conf, served.replace(ADDRESS, &taken.local_addr().unwrap().to_string())).unwrap();
+    let finished = Agent::spawn(&lab.a, ["run", "-c", conf.to_str().unwrap()]).unwrap().finish().unwrap();
+    let said = finished.stderr.join("\n");
+    assert!(finished.status.code() == Some(1) && said.contains("set `web_listen`"), "{said}");
+}
+
+#[test]
+fn top_serves_it_from_a_capture_of_its_own_and_for_a_daemon_that_does_not() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    lab.path().set_rtt(Duration::from_millis(5));
+    let remote = lab.b.v4.to_string();
+    let shows = || row(&document(&lab, "/api/v1/pairs"), &remote)["data"]["count"].as_u64() >= Some(30);
+    let mut own = Agent::spawn(&lab.a, ["top", "--interface", "eth0", "--web"]).unwrap();
+    own.wait_for_log(&format!("web page: http://{ADDRESS}/"), SOON).unwrap();
+    own.ready().unwrap();
+    rounds(&lab, 30);
+    wait("its own capture", SOON, shows);
+    assert_eq!(own.stop().unwrap().status.code(), Some(0));
+
+    // A daemon that serves it already says where.
+    let folder = tempfile::tempdir().unwrap();
+    let conf = configured(folder.path(), "  outputs: [json]\n  report_interval: 1h\n");
+    let served = fs::read_to_string(&conf).unwrap();
+    let daemon = start(&lab, &conf);
+    let socket = folder.path().join("go-metro.sock");
+    let words = ["top", "--web", "--socket", socket.to_str().unwrap()];
+    let said = Agent::spawn(&lab.a, words).unwrap().finish().unwrap();
+    assert!(said.status.success() && said.stdout.concat().contains(&format!("http://{ADDRESS}/")), "{said:?}");
+    // One that does not is followed.
+    fs::write(&conf, served.replace(&format!("  web_listen: {ADDRESS}\n"), "")).unwrap();
+    daemon.signal(Signal::SIGHUP).unwrap();
+    wait("it serves it no more", SOON, || status(folder.path()).get("web").is_none());
+    let follower = Agent::spawn(&lab.a, words).unwrap();
+    assert!(follower.wait_for_output(SOON, |lines| lines.iter().any(|line| line.contains(ADDRESS))));
+    rounds(&lab, 30);
+    wait("a daemon's", SOON, shows);
+    let pid = daemon.pid().as_raw();
+    assert_eq!(document(&lab, "/api/v1/status")["program"]["pid"], pid, "the daemon's own document");
+    // Who follows ends with the daemon.
+    assert_eq!(daemon.stop().unwrap().status.code(), Some(0));
+    let ended = follower.finish().unwrap();
+    assert!(ended.status.code() == Some(1) && ended.stderr.concat().contains("the daemon has ended"), "{ended:?}");
+}
+
+/// A name of a group that would do harm as markup.
+const HOSTILE: &str = "<img src=x onerror=alert(1)>";
+
+/// The pictures stay in `target/pictures/web`, to be looked at.
+#[test]
+fn in_a_browser_rows_appear_can_be_sorted_and_chosen_and_nothing_is_in_anybodys_way() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let far = |last: u8| Ipv4Addr::new(10, 77, 0, last);
+    for last in 3..=6 {
+        lab.b.add_address(far(last)).unwrap();
+    }
+    let delays = [(2, 1_u64), (3, 12), (4, 28), (5, 84), (6, 40)];
+    let impaired = |loss: f64| {
+        let delay_of = delays.map(|(last, rtt)| (far(last).into(), Duration::from_micros(rtt * 500)));
+        Impairment { delay_of: delay_of.into(), loss, seed: 7, ..Impairment::default() }
+    };
+    Way::BOTH.into_iter().for_each(|way| lab.path().impair(way, impaired(0.0)));
+    let folder = tempfile::tempdir().unwrap();
+    let conf = configured(
+        folder.path(),
+        &format!(
+            "  outputs: [json]\n  report_interval: 2\n  metrics: [default, health, base]\n  \
+             group_by: {{names: {{'{HOSTILE}': [10.77.0.6/32]}}}}\n"
+        ),
+    );
+    let agent = start(&lab, &conf);
+    let stop = AtomicBool::new(false);
+    let remote = far(3).to_string();
+    let found = thread::scope(|scope| {
+        let _over = Over(&stop);
+        for (last, _) in delays {
+            let (lab, stop) = (&lab, &stop);
+            scope.spawn(move || talk(lab, far(last).into(), Duration::from_millis(20), stop));
+        }
+        let shown = || document(&lab, "/api/v1/pairs")["pairs"].as_array().unwrap().len();
+        wait("all pairs are shown", SOON, || shown() == delays.len());
+        // Something to mark: a lossy while, a connection that is reset and one that is refused.
+        lab.path().impair(Way::AToB, impaired(0.1));
+        thread::sleep(Duration::from_secs(4));
+        lab.path().impair(Way::AToB, impaired(0.0));
+        let server = Server::start(&lab.b, (far(3), 0).into(), Rounds::default().service()).unwrap();
+        let mut stream = connect(&lab.a, server.address()).unwrap();
+        Rounds { count: 2, ..Rounds::default() }.drive(&mut stream).unwrap();
+        end_with_reset(&stream).unwrap();
+        drop(stream);
+        assert!(connect(&lab.a, SocketAddr::from((far(3), 9))).is_err());
+        let is_marked = || {
+            let peer = row(&document(&lab, "/api/v1/pairs?seconds=300"), &remote)["peer"].clone();
+            let again = peer["retransmits"].as_object().map_or(0, |all| all.values().filter_map(Value::as_u64).sum());
+            again > 0 && peer["resets"]["local"].as_u64() >= Some(1) && peer["connects"]["refused"] == 1
+        };
+        wait("retransmissions, a reset and a refusal are counted", SOON, is_marked);
+        let asked = json!({
+            "url": format!("http://{ADDRESS}/#span=300"),
+            "rows": delays.len(),
+            "remote": remote,
+            "use": true,
+            "whole": true,
+            "widths": [360, 1440, 2560],
+        });
+        // The traffic ends before the daemon's numbers are read.
+        let (host, pictures) = (&lab.a, target().join("pictures/web"));
+        let last = pictures.join("dark-2560-whole.png");
+        let _ = fs::remove_file(&last);
+        let looked = scope.spawn(move || browser::look(host, asked, &pictures));
+        while !looked.is_finished() {
+            thread::sleep(Duration::from_secs(1));
+            if last.exists() {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+        looked.join().unwrap().unwrap()
+    });
+    assert_eq!(found["trouble"], json!([]), "{found:#}");
+    assert_eq!(found["violations"], json!([]), "{:#}", found["violations"]);
+    assert_eq!(found["overflow"], json!([]), "wider than the screen");
+    let requests = found["requests"].as_array().unwrap();
+    let own = format!("http://{ADDRESS}/");
+    assert!(requests.len() > 10 && requests.iter().all(|url| url.as_str().unwrap().starts_with(&own)), "{requests:?}");
+
+    let step = |name: &str| {
+        let steps = found["steps"].as_array().unwrap();
+        steps.iter().find(|step| step["name"] == name).unwrap_or_else(|| panic!("{name}: {found:#}"))["what"].clone()
+    };
+    let texts = |value: &Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
+    let rows = texts(&step("rows"));
+    assert!(rows.len() == delays.len() && rows.contains(&remote) && rows.contains(&HOSTILE.to_owned()), "{rows:?}");
+    assert_eq!(step("elements in names"), 0, "a name is text");
+    for (name, way) in [("p50 once", "descending"), ("p50 twice", "ascending")] {
+        let sorted = step(name);
+        assert_eq!(sorted["way"], way);
+        let mut values: Vec<f64> = texts(&sorted["cells"]).iter().map(|cell| cell.parse().unwrap()).collect();
+        if way == "descending" {
+            values.reverse();
+        }
+        assert!(values.len() == delays.len() && values.is_sorted(), "{sorted}");
+        // Each path's delay is below its median, and they are far apart.
+        for (value, least) in values.iter().zip([1.0, 12.0, 28.0, 40.0, 84.0]) {
+            assert!(*value >= least, "{sorted}");
+        }
+    }
+    assert_eq!(step("filtered"), format!("1 of {}", delays.len()));
+    let groups = texts(&step("groups"));
+    assert!(groups.iter().any(|group| group.starts_with("10.77.0.0/24 · 4 pairs")), "{groups:?}");
+    assert_eq!((step("focus"), step("title")), ("BUTTON".into(), remote.as_str().into()));
+    let linked = step("linked");
+    assert_eq!((&linked["title"], &linked["sorted"]), (&remote.as_str().into(), &"ascending".into()));
+    let seconds = step("seconds");
+    assert!(seconds["first"] != seconds["last"] && seconds["said"] == seconds["last"], "{seconds}");
+    let marks = step("marks");
+    assert!(marks["resent"].as_u64() >= Some(1) && marks["reset"].as_u64() >= Some(2), "{marks}");
+    assert_eq!((step("log scale"), step("paused")), ("log".into(), "true".into()));
+    let connections = step("connections");
+    assert!(texts(&connections["failed"]).iter().any(|cell| cell == "2"), "{connections}");
+    assert!(connections["facts"].as_str().unwrap().contains("connects, refused1"), "{connections}");
+
+    // What it shows of the daemon is what `status --json` says.
+    let told = status(folder.path());
+    let health = found["health"].as_object().unwrap();
+    let mut compared = 0;
+    for (field, shown) in health {
+        let place = field.split('.').fold(&told, |value, name| &value[name]);
+        let exact = match place {
+            Value::Object(causes) => causes.values().filter_map(Value::as_u64).sum::<u64>(),
+            place => match place.as_u64() {
+                Some(count) => count,
+                None => continue,
+            },
+        };
+        compared += 1;
+        assert_eq!(shown.as_str().unwrap().replace(',', ""), exact.to_string(), "{field}: {told:#}");
+    }
+    assert!(compared > 25, "{health:?}");
+    assert_eq!((&health["state"], &health["backend.name"]), (&"ok".into(), &"ebpf (wanted: auto)".into()));
+    assert_eq!(counters(&found["status"]), counters(&told));
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}

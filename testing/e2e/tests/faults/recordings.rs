@@ -1,0 +1,138 @@
+//! Recordings that cannot be written: counted and shown, while measuring goes on; and what comes back by itself.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::mount::{MsFlags, mount, umount};
+use testing_lab::agent::{Agent, run_once};
+
+use super::support::{Conf, Finally, SOON, USUAL, lab, rounds, statsd, wait, wait_until};
+
+/// Whatever passes is an outlier.
+fn conf(folder: &Path, more: &str) -> Conf {
+    let conf = Conf::new();
+    let record = format!(
+        "record: {{memory: 1MiB, threshold: 1ms, after: 100ms, every: 100ms, folder: {}{more}}}",
+        folder.display()
+    );
+    conf.write(&[&conf.status_line(), &record], USUAL);
+    conf
+}
+
+fn recordings(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("go-metro-")).collect()
+}
+
+#[test]
+fn a_full_disk_costs_recordings_and_nothing_else_until_it_has_room() {
+    let lab = lab();
+    let server = statsd(&lab);
+    let disk = tempfile::tempdir().unwrap();
+    mount(Some("tmpfs"), disk.path(), Some("tmpfs"), MsFlags::empty(), Some("size=64k")).unwrap();
+    let path = disk.path().to_owned();
+    let _unmounted = Finally(move || {
+        let _ = umount(&path);
+    });
+    let conf = conf(disk.path(), "");
+    let agent = Agent::start(&lab.a, conf.args()).unwrap();
+    let ballast = disk.path().join("ballast");
+    let _ = fs::write(&ballast, vec![0; 128 << 10]);
+    wait("the disk is full", SOON, || {
+        rounds(&lab, 20);
+        conf.problems().contains("a recording could not be written") && conf.problems().contains("No space left")
+    });
+    // Nothing is left of what did not fit, and what was measured arrives.
+    assert!(recordings(disk.path()).is_empty(), "{:?}", recordings(disk.path()));
+    wait_until(&server, "samples and failures", |heard| {
+        heard.rtts().len() >= 20 && heard.count("go_metro.recordings") > 0
+    });
+    fs::remove_file(&ballast).unwrap();
+    wait("it records again", SOON, || {
+        rounds(&lab, 20);
+        !recordings(disk.path()).is_empty() && !conf.problems().contains("recording")
+    });
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_folder_that_goes_away_is_a_problem_and_one_that_cannot_be_is_said_at_the_start() {
+    let lab = lab();
+    let folder = tempfile::tempdir().unwrap();
+    let recordings = folder.path().join("recordings");
+    let running = conf(&recordings, "");
+    let agent = Agent::start(&lab.a, running.args()).unwrap();
+    // What is there in its place is no folder.
+    fs::remove_dir(&recordings).unwrap();
+    fs::write(&recordings, "no folder").unwrap();
+    wait("it cannot be written", SOON, || {
+        rounds(&lab, 10);
+        running.problems().contains("a recording could not be written")
+    });
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+
+    let wrong = conf(&recordings.join("below"), "");
+    let mut command = lab.a.namespace.command(testing_lab::agent::binary().unwrap());
+    let ended = command.args(wrong.args()).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && said.contains("record.folder"), "{said}");
+}
+
+#[test]
+fn a_reload_to_a_folder_that_was_not_writable_at_the_start_is_refused_with_its_reason() {
+    let lab = lab();
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let conf = conf(one.path(), "");
+    let agent = Agent::start(&lab.a, conf.args()).unwrap();
+    let text = fs::read_to_string(conf.path()).unwrap();
+    let moved = text.replace(one.path().to_str().unwrap(), other.path().to_str().unwrap());
+    fs::write(conf.path(), moved).unwrap();
+    let refused = run_once(["reload", "--socket", conf.socket().to_str().unwrap()]).unwrap();
+    let said = refused.stderr.concat();
+    assert!(refused.status.code() == Some(1) && said.contains("record.folder"), "{said}");
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn who_records_by_hand_and_goes_away_leaves_nothing_behind_and_too_many_are_refused() {
+    let lab = lab();
+    let conf = Conf::usual(&[]);
+    conf.write(&[&conf.status_line()], USUAL);
+    let agent = Agent::start(&lab.a, conf.args()).unwrap();
+    let socket = conf.socket();
+    let record = |seconds: &str| {
+        let mut command = Command::new(testing_lab::agent::binary().unwrap());
+        command.args(["record", "--pair", "10.77.0.2", "--for", seconds, "--write", "-", "--socket"]).arg(&socket);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command
+    };
+    let memory = || conf.status()["program"]["memory_bytes"].as_u64().unwrap();
+    let before = memory();
+    let mut all = Vec::new();
+    wait("one too many is refused", SOON, || {
+        all.push(record("60s").spawn().unwrap());
+        let another = record("100ms").output().unwrap();
+        String::from_utf8_lossy(&another.stderr).contains("recordings are being made")
+    });
+    for waiting in &mut all {
+        // One that was refused has ended.
+        let _ = waiting.kill();
+        waiting.wait().unwrap();
+    }
+    wait("their places are free", SOON, || {
+        rounds(&lab, 5);
+        let ended = record("300ms").output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        ended.status.success() || said.contains("no segment that is measured")
+    });
+    // What one has had is what the next has.
+    for _ in 0..8 {
+        let _ = record("100ms").output().unwrap();
+        std::thread::sleep(Duration::from_millis(1100));
+    }
+    let after = memory();
+    assert!(after < before + (80 << 20), "{before} bytes before, {after} after");
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}

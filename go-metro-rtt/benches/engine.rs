@@ -243,7 +243,7 @@ impl Shard {
         engine.count_health(Some(HealthLimits {
             max_pairs: 2000,
             connect_timeout: Duration::from_secs(30),
-            side: Side::Remote,
+            side: go_metro_rtt::Side::Remote,
         }));
         Self { load, engine, batch: Batch::new() }
     }

@@ -190,7 +190,7 @@ fn engine() -> Engine {
     engine.count_health(Some(HealthLimits {
         max_pairs: 8,
         connect_timeout: Duration::from_secs(3600),
-        side: Side::Remote,
+        side: go_metro_rtt::Side::Remote,
     }));
     engine.time_responses(true);
     engine

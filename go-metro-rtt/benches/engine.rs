@@ -240,7 +240,11 @@ impl Shard {
     /// Whose engine counts the health of connections.
     fn counting(load: Load, max_flows: u32) -> Self {
         let mut engine = Engine::new(EngineConfig { max_flows, ..EngineConfig::default() });
-        engine.count_health(Some(HealthLimits { max_pairs: 2000, connect_timeout: Duration::from_secs(30) }));
+        engine.count_health(Some(HealthLimits {
+            max_pairs: 2000,
+            connect_timeout: Duration::from_secs(30),
+            side: go_metro_rtt::Side::Remote,
+        }));
         Self { load, engine, batch: Batch::new() }
     }
 

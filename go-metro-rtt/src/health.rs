@@ -3,6 +3,8 @@
 use go_metro_common::reasons;
 use serde::{Deserialize, Serialize};
 
+use crate::Side;
+
 reasons! {
     /// Why a segment was sent again, as far as what passes by shows it.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,10 +60,32 @@ reasons! {
     }
 }
 
+impl Role {
+    /// The local end's part, where this is that of the end that this side times.
+    pub(crate) fn seen_from(self, side: Side) -> Self {
+        match (side, self) {
+            (Side::Local, Self::Client) => Self::Server,
+            (Side::Local, Self::Server) => Self::Client,
+            (Side::Remote, role) => role,
+        }
+    }
+}
+
+impl By {
+    /// Which end that is, where [`By::Local`] is the one that this side times.
+    pub(crate) fn seen_from(self, side: Side) -> Self {
+        match (side, self) {
+            (Side::Local, Self::Local) => Self::Remote,
+            (Side::Local, Self::Remote) => Self::Local,
+            (Side::Remote, by) => by,
+        }
+    }
+}
+
 /// Counts of one pair of hosts in one interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerHealth {
-    /// Segments with payload that the timed end sent, retransmissions among them. A super-segment counts as what it
+    /// Segments with payload or FIN that the timed end sent, retransmissions among them but no probes. A super-segment counts as what it
     /// becomes on the wire, where the source knows that ([`Payload::segments`](crate::Payload::segments)).
     pub segments: u64,
     /// Payload bytes in those.
@@ -122,7 +146,7 @@ impl PeerHealth {
         (self.zero_window_ns + 500_000) / 1_000_000
     }
 
-    /// Which share of the segments with payload was sent again; none where there are none.
+    /// Which share of the segments was sent again, SYNs aside; none where there are none.
     pub fn resent(&self) -> Option<f64> {
         let again = self.retransmits_total() - self.retransmits[Cause::Syn as usize];
         (self.segments > 0).then(|| again as f64 / self.segments as f64)

@@ -19,7 +19,7 @@ use bitflags::bitflags;
 use go_metro_common::segment::{Bits, TcpFlags};
 use hashbrown::HashMap;
 
-use crate::flow::{Again, Flow, Life, Sent, Ticks};
+use crate::flow::{Again, Flow, Sent, Ticks};
 use crate::grouping::Places;
 use crate::health::{By, Cause, Connect, PeerHealth, Role};
 use crate::key::Key;
@@ -28,14 +28,23 @@ use crate::summary::PairKey;
 use crate::zero_window::{Announced, ZeroWindows};
 use crate::{FlowKey, Kind, Label, Nanos, Outcome, Sample, Segment, SeqNum, Side};
 
-/// Without a word from the receiver for so long, it is the timer that has something sent again: for the flow's
-/// shortest round trip, but within these bounds, in nanoseconds. What answers an acknowledgement comes at once, or a
-/// quarter of a round trip later (RFC 8985 section 6.2 step 5); the timer waits for `TCP_RTO_MIN` at least
-/// (include/net/tcp.h, 200 ms) since an acknowledgement advanced, and duplicates may come meanwhile.
+/// Without a word from the receiver for so long, it may be the timer that has something sent again: for the flow's
+/// shortest round trip, but within these bounds, in nanoseconds. What answers an acknowledgement comes at once.
 const SILENCE_NS: (u64, u64) = (20_000_000, 150_000_000);
+
+/// The least that the timer waits, in nanoseconds: `TCP_RTO_MIN` (include/net/tcp.h, 200 ms) less a tick of the slowest
+/// clock of a kernel, by which it may come early. What was reordered is waited for by another timer, for up to a round
+/// trip once D-SACKs have come (RFC 8985 section 6.2 step 4): silence alone does not tell the two apart.
+const TIMER_NS: u64 = 190_000_000;
+
+/// What answers an acknowledgement is sent within this time, in nanoseconds: a tick of the slowest clock of a kernel.
+const AT_ONCE_NS: u64 = 10_000_000;
 
 /// So many bytes are put into the pair's count at once, before the flow's own overflows.
 const SPILL: u32 = 1 << 30;
+
+/// The same of segments: no record has more than [`Payload::MOST_SEGMENTS`](crate::Payload::MOST_SEGMENTS).
+const SPILL_SEGMENTS: u16 = 1 << 15;
 
 /// Of [`FlowHealth::bytes`], beside the number, which stays below: what the flow sends next is to be looked at. As it
 /// makes the number larger than [`SPILL`], asking for it costs nothing.
@@ -45,7 +54,7 @@ bitflags! {
     /// What is known of a flow's health in single bits.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     struct State: u8 {
-        /// The local end has sent a SYN; what becomes of it is not known.
+        /// The end that is timed has sent a SYN; what becomes of it is not known.
         const CLIENT = 1 << 0;
         /// The same of a SYN-ACK.
         const SERVER = 1 << 1;
@@ -69,7 +78,10 @@ bitflags! {
 struct FlowHealth {
     /// Payload bytes since they were last put into the pair's count, and [`WATCHED`].
     bytes: u32,
-    segments: u32,
+    segments: u16,
+    /// When the timer was last set, as far as that matters: when an acknowledgement advanced, or what begins with the
+    /// first byte that is not acknowledged was sent again. The lower half of [`Ticks`].
+    timer: u16,
     /// `snd_nxt` when the loss was found that is being repaired (`high_seq` of Linux' tcp_sock); until the connection
     /// is established, our initial sequence number.
     point: SeqNum,
@@ -84,6 +96,8 @@ struct FlowHealth {
 
 /// Bytes of a flow here.
 pub(crate) const BYTES_PER_FLOW: usize = size_of::<FlowHealth>();
+
+const _: () = assert!(BYTES_PER_FLOW == 20);
 
 /// The flow that something is counted of.
 #[derive(Clone, Copy)]
@@ -118,6 +132,9 @@ pub struct HealthLimits {
     pub max_pairs: usize,
     /// An attempt to connect that is not answered in this time is over.
     pub connect_timeout: Duration,
+    /// With which side a connection counts as opened, reset or closed, as each counts once: the local one only where no
+    /// other is measured.
+    pub side: Side,
 }
 
 /// The counts since the last report.
@@ -212,10 +229,14 @@ impl Ledger {
     ) -> Option<Cause> {
         let health = self.flows.get_mut(index as usize)?;
         let payload = segment.header.payload;
-        if !payload.is_empty() {
+        // A FIN may be lost as well as data, and is then sent again.
+        let is_counted =
+            !payload.is_empty() || segment.has(TcpFlags::FIN) && !segment.has(TcpFlags::SYN | TcpFlags::RST);
+        if is_counted && !sent.probe {
             health.bytes = health.bytes.wrapping_add(payload.len());
-            health.segments += payload.segments();
-            let (is_first, is_full) = (!health.state.contains(State::LISTED), health.bytes >= SPILL);
+            health.segments = health.segments.wrapping_add(payload.segments() as u16);
+            let is_full = health.bytes >= SPILL || health.segments >= SPILL_SEGMENTS;
+            let is_first = !health.state.contains(State::LISTED);
             if is_first || is_full {
                 self.list(index, key, segment.time());
             }
@@ -248,22 +269,34 @@ impl Ledger {
     fn sent_more(&mut self, index: u32, key: Of<'_>, segment: &Segment, sent: Sent, flow: &Flow) -> Option<Cause> {
         let health = &mut self.flows[index as usize];
         if segment.has(TcpFlags::RST) {
-            self.reset(index, key, By::Local);
+            // Or it is the answer to what is of an older connection.
+            if flow.is_reset() {
+                self.reset(index, key, By::Local);
+            }
             return None;
         }
-        if segment.has(TcpFlags::SYN) && health.state.contains(State::CLIENT) && segment.has(TcpFlags::ACK) {
-            // Both have opened at once (RFC 9293 section 3.5): nothing is repeated, and nothing begins.
+        if segment.has(TcpFlags::SYN) && (flow.is_crossing(segment) || !flow.is_opened_by(segment)) {
+            // Both have opened at once, or it is a second answer to the same SYN: nothing is repeated, and nothing
+            // begins.
             self.close(index, key, flow);
             return None;
         }
-        let cause = sent.again.map(|again| health.cause(segment, again, flow));
-        if let Some(cause) = cause {
+        let cause = sent.again.map(|again| (again, health.cause(segment, again, flow)));
+        if let Some((again, cause)) = cause {
             let count = segment.header.payload.segments();
             health.repaired = flow.snd_nxt();
-            health.unconfirmed = health.unconfirmed.saturating_add(count.try_into().unwrap_or(u8::MAX));
+            let is_syn = segment.has(TcpFlags::SYN);
+            let is_needless = again.contains(Again::ACKNOWLEDGED) && !is_syn;
+            // What the other end may say that it had.
+            let may_be_needless = health.role().is_some() || !is_syn && !is_needless;
+            if may_be_needless && !again.contains(Again::BRINGS_MORE) {
+                health.unconfirmed = health.unconfirmed.saturating_add(count.try_into().unwrap_or(u8::MAX));
+            }
             // Whether there is anybody at the other end will be seen.
             if !health.role().is_some_and(|role| is_strangers(role, key.side())) {
-                self.pair(key).retransmits[cause as usize] += u64::from(count);
+                let pair = self.pair(key);
+                pair.retransmits[cause as usize] += u64::from(count);
+                pair.spurious += u64::from(if is_needless { count } else { 0 });
             }
         } else if segment.has(TcpFlags::SYN) {
             // Another connection on the same ports: nobody answered the one before.
@@ -281,13 +314,13 @@ impl Ledger {
             }
         }
         self.close(index, key, flow);
-        cause
+        cause.map(|(_, cause)| cause)
     }
 
     /// A reset of what was never seen: the answer of a closed port to a SYN (RFC 9293 section 3.10.7.1).
     pub(crate) fn sent_reset(&mut self, key: Of<'_>, segment: &Segment) {
-        if segment.has(TcpFlags::ACK) && segment.start() == SeqNum(0) && key.side() == Side::Remote {
-            self.stranger(key).count_connect(Role::Server, Connect::Refused);
+        if segment.has(TcpFlags::ACK) && segment.start() == SeqNum(0) && key.side() == self.limits.side {
+            self.stranger(key).count_connect(Role::Server.seen_from(key.side()), Connect::Refused);
         }
     }
 
@@ -296,8 +329,17 @@ impl Ledger {
     pub(crate) fn received(&mut self, index: u32, key: Of<'_>, segment: &Segment, before: Before, flow: &Flow) {
         let Some(health) = self.flows.get_mut(index as usize) else { return };
         health.heard = Ticks::of(segment.time()).low();
+        let advances = flow.snd_una() != before.una;
+        // What advanced before was not looked at.
+        if advances || before.is_usual {
+            health.timer = health.heard;
+        }
         if segment.has(TcpFlags::RST) {
-            return self.reset(index, key, By::Remote);
+            // Or it answers something else than the SYN that is out.
+            if flow.is_reset() {
+                self.reset(index, key, By::Remote);
+            }
+            return;
         }
         if segment.has(TcpFlags::SYN) {
             // Of another connection, perhaps.
@@ -310,7 +352,6 @@ impl Ledger {
         }
         let health = &mut self.flows[index as usize];
         let role = health.role().filter(|_| flow.snd_una().after(health.point));
-        let advances = flow.snd_una() != before.una;
         let mut spurious = false;
         if health.unconfirmed > 0 && role.is_none() {
             let by_echo = || {
@@ -384,7 +425,9 @@ impl Ledger {
         match (role, by) {
             (Some(role @ Role::Client), By::Remote) => self.opened(index, key, role, Connect::Refused),
             (Some(role), _) => self.opened(index, key, role, Connect::Reset),
-            (None, by) if !was_over && key.side() == Side::Remote => self.pair(key).resets[by as usize] += 1,
+            (None, by) if !was_over && key.side() == self.limits.side => {
+                self.pair(key).resets[by.seen_from(key.side()) as usize] += 1;
+            }
             _ => {}
         }
     }
@@ -396,24 +439,25 @@ impl Ledger {
         let repeated = std::mem::take(&mut health.unconfirmed);
         let is_strangers = is_strangers(role, key.side());
         let repeated = if is_strangers { repeated } else { 0 };
-        // To the local end only what was sent again counts.
-        if repeated == 0 && key.side() == Side::Local {
+        // With the other side only what was sent again counts.
+        let counts = key.side() == self.limits.side;
+        if repeated == 0 && !counts {
             return;
         }
         let is_unknown = is_strangers && result != Connect::Established;
         let pair = if is_unknown { self.stranger(key) } else { self.pair(key) };
         pair.retransmits[Cause::Syn as usize] += u64::from(repeated);
-        if key.side() == Side::Remote {
-            pair.count_connect(role, result);
+        if counts {
+            pair.count_connect(role.seen_from(key.side()), result);
         }
     }
 
     /// Counts a connection as closed once it is.
     fn close(&mut self, index: u32, key: Of<'_>, flow: &Flow) {
         let health = &mut self.flows[index as usize];
-        if flow.life() == Life::Closing && !health.state.contains(State::OVER) {
+        if flow.is_closed() && !health.state.contains(State::OVER) {
             health.state.insert(State::OVER);
-            if key.side() == Side::Remote {
+            if key.side() == self.limits.side {
                 self.pair(key).closes += 1;
             }
         }
@@ -568,7 +612,7 @@ impl Before {
 }
 
 impl FlowHealth {
-    /// What part the local end has in a handshake that is not over.
+    /// What part the end that is timed has in a handshake that is not over.
     fn role(&self) -> Option<Role> {
         match self.state {
             state if state.contains(State::CLIENT) => Some(Role::Client),
@@ -584,6 +628,25 @@ impl FlowHealth {
         una.before(self.point) || una == self.point && !flow.uses_sack()
     }
 
+    /// What begins with the first byte that is not acknowledged is sent again, and was before if `is_repeated`: whether
+    /// the timer may have run out by now. It is set to the smoothed round trip and [`TIMER_NS`] at least; but where it
+    /// follows on another timer, from when that byte was sent (`tcp_rearm_rto` of net/ipv4/tcp_input.c), which is a
+    /// round trip before an acknowledgement advances.
+    fn timer_ran_out(&mut self, at: Nanos, is_repeated: bool, flow: &Flow) -> bool {
+        let now = Ticks::of(at).low();
+        let (least, most) = SILENCE_NS;
+        let shortest = flow.shortest().map(|rtt| rtt.0);
+        let silence = shortest.map_or(most, |rtt| rtt.clamp(least, most));
+        let least = if is_repeated { TIMER_NS.saturating_add(shortest.unwrap_or(0)) } else { TIMER_NS };
+        let waited = now.wrapping_sub(std::mem::replace(&mut self.timer, now));
+        self.is_silent(at, silence) && waited >= Ticks::at_least(least).low()
+    }
+
+    /// Whether nothing was heard of the receiver for longer than this, in nanoseconds.
+    fn is_silent(&self, at: Nanos, ns: u64) -> bool {
+        Ticks::of(at).low().wrapping_sub(self.heard) > Ticks::at_least(ns).low()
+    }
+
     /// Why this was sent again.
     fn cause(&mut self, segment: &Segment, again: Again, flow: &Flow) -> Cause {
         if segment.has(TcpFlags::SYN) {
@@ -593,14 +656,18 @@ impl FlowHealth {
         let is_head = again.contains(Again::HEAD);
         let is_repeated = is_head && self.state.contains(State::HEAD_AGAIN);
         self.state.set(State::HEAD_AGAIN, is_head || self.state.contains(State::HEAD_AGAIN));
-        let (least, most) = SILENCE_NS;
-        let silence = Ticks::at_least(flow.shortest().map_or(most, |rtt| rtt.0.clamp(least, most)));
-        let is_silent = Ticks::of(segment.time()).low().wrapping_sub(self.heard) > silence.low();
+        let timer_ran_out = is_head && self.timer_ran_out(segment.time(), is_repeated, flow);
         let shows_hole = again.contains(Again::SHOWN) || repairs && self.state.contains(State::RECOVERS);
         let timed_out = match self.state {
             state if state.contains(State::TIMED_OUT) && repairs => return Cause::Timeout,
             // Without SACK nothing but the timer has the same sent once more.
-            _ if shows_hole => is_repeated && !again.contains(Again::SACK) || is_head && is_silent,
+            _ if shows_hole => is_repeated && !again.contains(Again::SACK) || timer_ran_out,
+            // What a SYN carried, and the answer left out, is sent again at once (RFC 7413 section 4.2.1).
+            _ if is_head && flow.is_behind_syn(segment) && !self.is_silent(segment.time(), AT_ONCE_NS) => {
+                self.point = flow.snd_nxt();
+                self.state.insert(State::RECOVERS);
+                return Cause::Fast;
+            }
             state if again.contains(Again::TAIL | Again::SACK) && !state.contains(State::PROBED) => {
                 self.state.insert(State::PROBED);
                 return Cause::TailProbe;

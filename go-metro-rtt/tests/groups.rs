@@ -12,7 +12,8 @@ use go_metro_rtt::{
     Place, Sample, Segment, Side, Summaries, SummaryLimits,
 };
 
-const HEALTH: HealthLimits = HealthLimits { max_pairs: 100, connect_timeout: Duration::from_secs(10) };
+const HEALTH: HealthLimits =
+    HealthLimits { max_pairs: 100, connect_timeout: Duration::from_secs(10), side: Side::Remote };
 
 /// A connection between 10.0.0.1 and a remote host.
 #[derive(Clone, Copy)]

@@ -7,10 +7,13 @@ mod support;
 
 use std::time::Duration;
 
-use go_metro_rtt::{By, Cause, Connect, Engine, EngineConfig, HealthLimits, Nanos, PairKey, PeerHealth, Role};
+use go_metro_rtt::{
+    By, Cause, Connect, Engine, EngineConfig, HealthLimits, Nanos, PairKey, PeerHealth, Role, Side, Sides,
+};
 use support::trace::parse;
 
-const LIMITS: HealthLimits = HealthLimits { max_pairs: 2, connect_timeout: Duration::from_secs(10) };
+const LIMITS: HealthLimits =
+    HealthLimits { max_pairs: 2, connect_timeout: Duration::from_secs(10), side: Side::Remote };
 
 /// An engine that has seen a trace.
 fn after(trace: &str) -> Engine {
@@ -156,6 +159,44 @@ fn a_retransmission_that_was_lost_too_waits_for_the_timer() {
 }
 
 #[test]
+fn what_a_receiver_is_given_time_to_say_is_no_timeout() {
+    // With D-SACKs a sender waits up to a round trip whether what is missing was only overtaken.
+    let waits = "60  > 1001+100
+                 61  > 1101+100
+                 62  > 1201+100
+                 110 < ack 1001 sack
+                 175 > 1001+100
+                 225 < ack 1001 sack
+                 300 > 1001+100
+                 350 < ack 1301";
+    assert_eq!(after_handshake(waits), "segments 5, bytes 500, fast 2, opened");
+    // The timer waits for 200 ms and a round trip since the same was sent again.
+    assert_eq!(after_handshake(&waits.replace("300 >", "430 >")), "segments 5, bytes 500, timeout 1, fast 1, opened");
+    // Or since an acknowledgement advanced, whatever came meanwhile.
+    let advances = "60  > 1001+100
+                    61  > 1101+100
+                    62  > 1201+100
+                    110 < ack 1101 sack
+                    150 < ack 1101 sack dsack
+                    320 > 1101+100
+                    370 < ack 1301";
+    assert_eq!(after_handshake(advances), "segments 4, bytes 400, timeout 1, opened");
+    assert_eq!(after_handshake(&advances.replace("320 >", "215 >")), "segments 4, bytes 400, fast 1, opened");
+}
+
+#[test]
+fn segments_of_any_number_are_counted() {
+    let mut engine = after("");
+    for number in 0..200_000_u32 {
+        engine.record(&parse(&format!("60 > {}+1", 1001 + number)).unwrap().segment);
+    }
+    for number in 0..100_u32 {
+        engine.record(&parse(&format!("61 > {}+8190/4095", 201_001 + number * 8190)).unwrap().segment);
+    }
+    assert_eq!(taken(&mut engine), "segments 609500, bytes 1019000");
+}
+
+#[test]
 fn what_nothing_explains_is_unknown() {
     let trace = "60  > 1001+100
                  61  > 1101+100
@@ -200,7 +241,7 @@ fn a_connection_opens_and_closes_as_client_and_as_server() {
                   60 > 1001+10
                   70 > FA 1011 ack 7001
                   90 < FA 7001 ack 1012";
-    assert_eq!(counted(client), "segments 1, bytes 10, client established 1, closed 1");
+    assert_eq!(counted(client), "segments 2, bytes 10, client established 1, closed 1");
     let server = "0  < S 7000
                   1  > SA 1000 ack 7001
                   51 < ack 1001
@@ -208,7 +249,7 @@ fn a_connection_opens_and_closes_as_client_and_as_server() {
                   70 < FA 7001 ack 1011
                   71 > FA 1011 ack 7002
                   99 < ack 1012";
-    assert_eq!(counted(server), "segments 1, bytes 10, server established 1, closed 1");
+    assert_eq!(counted(server), "segments 2, bytes 10, server established 1, closed 1");
 }
 
 #[test]
@@ -286,7 +327,7 @@ fn a_syn_ack_that_is_sent_again_after_its_answer_has_come_was_sent_again_too() {
                  51 < ack 1001
                  52 > SA 1000 ack 7001
                  99 > 1000+1";
-    assert_eq!(counted(trace), "segments 1, bytes 1, syn 1, server established 1", "a keep-alive is none");
+    assert_eq!(counted(trace), "syn 1, server established 1", "a keep-alive is none");
     // Where both opened at once it only answers.
     let crossing = "0  > S 1000
                     1  < S 7000
@@ -300,7 +341,118 @@ fn a_fin_that_crosses_its_acknowledgement_was_sent_again() {
     let trace = "100 > F 1001
                  150 < ack 1002
                  151 > F 1001";
-    assert_eq!(after_handshake(trace), "tail_probe 1, opened");
+    assert_eq!(after_handshake(trace), "segments 2, tail_probe 1, spurious 1, opened");
+}
+
+#[test]
+fn a_fin_is_a_segment_of_which_a_share_may_be_sent_again() {
+    let trace = "60  > 1001+100
+                 110 < ack 1101
+                 120 > FA 1101 ack 7001
+                 370 > FA 1101 ack 7001
+                 420 < FA 7001 ack 1102";
+    assert_eq!(after_handshake(trace), "segments 3, bytes 100, tail_probe 1, opened, closed 1");
+    let mut engine = after("0 > S 1000\n 50 < SA 7000 ack 1001\n 60 > F 1001\n 370 > F 1001\n 970 > F 1001");
+    engine.take_health(|_, health| assert_eq!(health.resent(), Some(2.0 / 3.0)));
+}
+
+#[test]
+fn what_had_been_acknowledged_before_it_is_sent_again_is_needless() {
+    let trace = "60  > 1001+100
+                 61  > 1101+100
+                 110 < ack 1201
+                 111 > 1001+100
+                 112 > 1101+100
+                 161 < ack 1201 dsack
+                 162 < ack 1201 dsack";
+    assert_eq!(after_handshake(trace), "segments 4, bytes 400, tail_probe 1, unknown 1, spurious 2, opened");
+    // Half of it was not sent before.
+    let more = "60  > 1001+100
+                360 > 1001+200
+                400 < ack 1201 dsack
+                401 < ack 1201 dsack";
+    assert_eq!(after_handshake(more), "segments 2, bytes 300, timeout 1, opened");
+    // Of a SYN-ACK there is no share that would have to be corrected.
+    let opening = "0    < S 7000 sackperm
+                   1    > SA 1000 ack 7001 sackperm
+                   51   < ack 1001
+                   1001 > SA 1000 ack 7001 sackperm
+                   1050 < ack 1001 dsack
+                   1060 > 1001+10";
+    assert_eq!(counted(opening), "segments 1, bytes 10, syn 1, server established 1");
+    // What was sent to a host that has reset the connection need not have arrived.
+    let reset = "60 > 1001+100\n 110 < R 7001\n 360 > 1001+100";
+    assert!(!after_handshake(reset).contains("spurious"));
+}
+
+#[test]
+fn what_probes_a_window_was_not_lost() {
+    let trace = "60   > 1001+100
+                 110  < ack 1101 win 0
+                 310  > 1101+1
+                 360  < ack 1101 win 0
+                 710  > 1101+1
+                 760  < ack 1101 win 0
+                 1510 > 1101+1
+                 1560 < ack 1101 win 0
+                 1800 < ack 1101 win 9
+                 1801 > 1101+100
+                 1850 < ack 1201 win 9";
+    assert_eq!(after_handshake(trace), "segments 3, bytes 201, opened, zero window 1690");
+    // The same where there is room was lost.
+    let lost = trace.replace("win 0", "win 9");
+    assert!(after_handshake(&lost).contains("timeout"), "{}", after_handshake(&lost));
+}
+
+#[test]
+fn what_a_syn_carried_in_vain_is_sent_again_at_once() {
+    let trace = "0  > S 1000+100 sackperm
+                 50 < SA 7000 ack 1001 sackperm
+                 51 > 1001+100 ack 7001
+                 99 < ack 1101";
+    assert_eq!(counted(trace), "segments 2, bytes 200, fast 1, client established 1");
+}
+
+#[test]
+fn a_reset_that_answers_no_syn_ends_no_attempt() {
+    // RFC 9293 section 3.10.7.3.
+    for reset in ["RA 0 ack 9999", "R 0", "RA 0 ack 1000"] {
+        let trace = format!("0 > S 1000\n 40 < {reset}\n 50 < SA 7000 ack 1001\n 60 > 1001+10");
+        assert_eq!(counted(&trace), "segments 1, bytes 10, client established 1", "{reset}");
+    }
+    // The other end knows an older connection, and answers as that has it (section 3.5.1).
+    let half_open = "0    > 501+100
+                     50   < ack 601
+                     5000 > S 90000
+                     5050 < ack 601
+                     5051 > R 601
+                     6000 > S 90000
+                     6050 < SA 7000 ack 90001
+                     6060 > F 90001
+                     6110 < FA 7001 ack 90002";
+    assert_eq!(counted(half_open), "segments 2, bytes 100, syn 1, client established 1, closed 1");
+}
+
+#[test]
+fn an_attempt_with_the_same_number_after_a_reset_is_another_one() {
+    let refused = "0 > S 1000\n 20 < RA 0 ack 1001\n";
+    let thrice = refused.to_owned() + &refused.replace("0 >", "500 >").replace("20 <", "520 <") + "1000 > S 1000";
+    assert_eq!(counted(&thrice), "client refused 2");
+    assert_eq!(counted(&format!("{thrice}\n 1050 < SA 7000 ack 1001")), "client established 1, client refused 2");
+    let aborted = "0 > S 1000\n 50 < SA 7000 ack 1001\n 60 > R 1001\n 70 > S 1000\n 120 < SA 8000 ack 1001";
+    assert_eq!(counted(aborted), "client established 2, reset by local 1");
+    let server = "0 < S 7000\n 1 > SA 1000 ack 7001\n 50 < ack 1001\n 60 < R 7001
+                  70 < S 7000\n 71 > SA 5000 ack 7001\n 120 < ack 5001";
+    assert_eq!(counted(server), "server established 2, reset by remote 1");
+}
+
+#[test]
+fn a_second_answer_to_one_syn_is_no_second_connection() {
+    let trace = "0    < S 7000
+                 1    > SA 1000 ack 7001
+                 1001 > SA 777777 ack 7001
+                 1051 < ack 1001";
+    assert_eq!(counted(trace), "server established 1");
 }
 
 #[test]
@@ -339,6 +491,28 @@ fn what_was_sent_at_once_and_comes_in_another_order_is_not_sent_again() {
 }
 
 #[test]
+fn what_is_sent_again_at_one_time_counts_each() {
+    let trace = "60  > 1001+100
+                 60  > 1101+100
+                 60  > 1201+100
+                 60  > 1301+100
+                 110 < ack 1001 sack
+                 110 > 1001+100
+                 110 > 1101+100
+                 110 > 1401+100
+                 110 > 1201+100
+                 160 < ack 1501";
+    assert_eq!(after_handshake(trace), "segments 8, bytes 800, fast 3, opened");
+    // Where three come in the wrong order, none of them is sent again.
+    let trace = "60  > 1001+100
+                 61  > 1301+100
+                 61  > 1101+100
+                 61  > 1201+100
+                 120 < ack 1401";
+    assert_eq!(after_handshake(trace), "segments 4, bytes 400, opened");
+}
+
+#[test]
 fn what_comes_about_after_it_was_given_up_stays_given_up() {
     let mut engine = after("0 > S 1000");
     engine.expire(Nanos(11_000_000_000));
@@ -355,6 +529,13 @@ fn two_that_open_at_once_are_clients_both_and_repeat_nothing() {
                  41 > SA 1000 ack 7001
                  90 < SA 7000 ack 1001";
     assert_eq!(counted(trace), "client established 1");
+    // In whatever order the answers come.
+    let trace = "0  < S 7000
+                 1  > S 1000
+                 50 < SA 7000 ack 1001
+                 51 > SA 1000 ack 7001
+                 99 < ack 1001";
+    assert_eq!(counted(trace), "client established 1");
 }
 
 #[test]
@@ -362,12 +543,49 @@ fn to_the_local_end_strangers_make_no_pair_either() {
     let trace = "0 < S 7000\n 1 > RA 0 ack 7001\n 1000 < S 7000\n 1001 > RA 0 ack 7001";
     let mut engine = after("");
     for line in trace.lines().filter_map(parse) {
-        line.segment.for_each_side(go_metro_rtt::Sides::BOTH, &mut |segment| {
+        line.segment.for_each_side(Sides::BOTH, &mut |segment| {
             engine.record(segment);
         });
     }
     engine.expire(Nanos(1_000_000_000_000));
     assert_eq!(taken(&mut engine), "[server refused 2]");
+}
+
+/// What is counted of a trace where only the other end is timed.
+fn counted_local(trace: &str) -> String {
+    let mut engine = Engine::new(EngineConfig { max_flows: 8, ..EngineConfig::default() });
+    engine.count_health(Some(HealthLimits { side: Side::Local, ..LIMITS }));
+    for line in trace.lines().filter_map(parse) {
+        line.segment.for_each_side(Sides::LOCAL, &mut |segment| {
+            engine.record(segment);
+        });
+    }
+    engine.expire(Nanos(1_000_000_000_000));
+    taken(&mut engine)
+}
+
+#[test]
+fn where_only_the_other_end_is_timed_connections_count_with_it() {
+    let client = "0  > S 1000
+                  50 < SA 7000 ack 1001
+                  51 > ack 7001
+                  60 < 7001+10 ack 1001
+                  61 > FA 1001 ack 7011
+                  90 < FA 7011 ack 1002
+                  91 > ack 7012";
+    assert_eq!(counted_local(client), "segments 2, bytes 10, client established 1, closed 1");
+    let server = "0  < S 7000
+                  1  > SA 1000 ack 7001
+                  51 < ack 1001
+                  60 < 7001+10 ack 1001
+                  61 > RA 1001 ack 7011";
+    assert_eq!(counted_local(server), "segments 1, bytes 10, server established 1, reset by local 1");
+    let by_remote = server.replace("61 > RA 1001 ack 7011", "61 < RA 7011 ack 1001");
+    assert!(counted_local(&by_remote).ends_with("reset by remote 1"), "{}", counted_local(&by_remote));
+    // Who has only an address makes no pair.
+    assert_eq!(counted_local("0 < S 7000\n 1 > RA 0 ack 7001"), "[server refused 1]");
+    assert_eq!(counted_local("0 < S 7000"), "[server timeout 1]");
+    assert_eq!(counted_local("0 > S 1000\n 50 < RA 0 ack 1001"), "[client refused 1]");
 }
 
 #[test]

@@ -22,7 +22,11 @@ struct Measured {
 impl Measured {
     fn new(max_pairs: usize) -> Self {
         let mut engine = Engine::new(EngineConfig { max_flows: MANY as u32, ..EngineConfig::default() });
-        engine.count_health(Some(HealthLimits { max_pairs, connect_timeout: Duration::from_secs(10) }));
+        engine.count_health(Some(HealthLimits {
+            max_pairs,
+            connect_timeout: Duration::from_secs(10),
+            side: Side::Remote,
+        }));
         engine.label_flows(true);
         Self { engine, summaries: Summaries::new(SummaryLimits { max_pairs, ..SummaryLimits::default() }) }
     }

@@ -124,7 +124,11 @@ fn where_records_are_missing_or_left_out_nothing_is_reported() {
 #[test]
 fn a_batch_hands_it_out_behind_the_sample_and_summaries_keep_it_apart() {
     let mut engine = engine();
-    engine.count_health(Some(HealthLimits { max_pairs: 2, connect_timeout: Duration::from_secs(10) }));
+    engine.count_health(Some(HealthLimits {
+        max_pairs: 2,
+        connect_timeout: Duration::from_secs(10),
+        side: Side::Remote,
+    }));
     let (mut batch, mut summaries) = (Batch::new(), Summaries::new(SummaryLimits::default()));
     let mut outcomes = Vec::new();
     let mut sink = |_: &Segment, outcome: Outcome| {

@@ -171,7 +171,8 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     let grouping = options.groups.grouping(Apart::default());
     let grouping = grouping.as_ref();
     let wanted = Wanted { filter: &options.filter, ports: options.ports, grouping, called: Called::OPTIONS };
-    let health = HealthLimits { max_pairs: options.max_pairs, connect_timeout: CONNECT_TIMEOUT };
+    let side = if options.filter.sides == Sides::LOCAL { Side::Local } else { Side::Remote };
+    let health = HealthLimits { max_pairs: options.max_pairs, connect_timeout: CONNECT_TIMEOUT, side };
     // The cause of a retransmission is known only where health is counted.
     let health = (options.health || options.plot.is_some()).then_some(health);
     let mut engine = recorded::measure(source, wanted, options.threads, (config, health, options.health), &mut sink);

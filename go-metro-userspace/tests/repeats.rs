@@ -187,7 +187,11 @@ impl Side {
 /// An engine that counts and times whatever it can.
 fn engine() -> Engine {
     let mut engine = Engine::new(EngineConfig::default());
-    engine.count_health(Some(HealthLimits { max_pairs: 8, connect_timeout: Duration::from_secs(3600) }));
+    engine.count_health(Some(HealthLimits {
+        max_pairs: 8,
+        connect_timeout: Duration::from_secs(3600),
+        side: go_metro_rtt::Side::Remote,
+    }));
     engine.time_responses(true);
     engine
 }

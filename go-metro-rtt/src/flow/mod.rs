@@ -308,8 +308,22 @@ impl Flow {
 
     /// Rule 7: whether the flow is over but for stragglers.
     pub(crate) fn life(&self) -> Life {
-        let is_closed = self.flags.contains(FlowFlags::FIN_SENT | FlowFlags::FIN_RECEIVED);
-        if self.flags.contains(FlowFlags::RESET) || is_closed { Life::Closing } else { Life::Open }
+        if self.is_reset() || self.is_closed() { Life::Closing } else { Life::Open }
+    }
+
+    /// Whether either end has reset the connection.
+    pub(crate) fn is_reset(&self) -> bool {
+        self.flags.contains(FlowFlags::RESET)
+    }
+
+    /// Whether both ends have closed it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.flags.contains(FlowFlags::FIN_SENT | FlowFlags::FIN_RECEIVED)
+    }
+
+    /// Whether this is the first data behind our SYN.
+    pub(crate) fn is_behind_syn(&self, segment: &Segment) -> bool {
+        self.local_isn().map(|isn| isn.plus(1)) == Some(segment.start())
     }
 
     /// Forgets everything: a new connection on the same tuple, or one that cannot be followed any further.
@@ -355,6 +369,7 @@ impl Flow {
 
     /// All below `ack` is acknowledged: what was known of it alone is not needed any more.
     fn settle(&mut self, ack: SeqNum) {
+        self.known.remove(Known::PROBED);
         self.hole.settle(ack);
         if self.recovery().is_some_and(|recovery| !ack.before(recovery.point)) {
             self.set_recovery(None);

@@ -19,7 +19,8 @@ impl Flow {
         let remote_isn = self.remote_isn();
         let has_isn = self.is_synchronised() || self.is_in_sampling_gap();
         if has_isn && self.local_isn() != Some(segment.start()) {
-            let answers_the_same = segment.ack().is_some_and(|ack| remote_isn == Some(ack.minus(1)));
+            let answers_the_same =
+                segment.ack().is_some_and(|ack| remote_isn == Some(ack.minus(1))) && !self.is_reset();
             if answers_the_same && self.is_synchronised() {
                 // A second answer to the same SYN, as SYN cookies and anycast make it. The peer takes one of them: the
                 // first that arrives, which mostly is the one that was sent first. So that is followed until what is
@@ -32,6 +33,9 @@ impl Flow {
             self.set_remote_isn(remote_isn);
         }
         self.set_local_isn(segment.start());
+        if segment.ack().is_none() {
+            self.flags.remove(FlowFlags::RESET);
+        }
         // What was acknowledged before is of another connection, but for its own number.
         self.set_acked_ahead(self.acked_ahead().filter(|ahead| *ahead == segment.start().plus(1)));
         let offers = segment.header.bits.any(Bits::SACK_PERMITTED);
@@ -64,10 +68,27 @@ impl Flow {
         let permits = segment.header.bits.any(Bits::SACK_PERMITTED);
         if segment.ack().is_some() {
             self.flags.insert_if(FlowFlags::SACK_IN_USE, permits && self.flags.contains(FlowFlags::SACK_OFFERED));
-        } else if self.remote_isn() != Some(start) && !self.opens_simultaneously() {
+        } else if (self.remote_isn() != Some(start) || self.is_reset()) && !self.opens_simultaneously() {
             self.restart(pool);
         }
         self.set_remote_isn(Some(start));
+    }
+
+    /// Our SYN is out and not answered (SYN-SENT of RFC 9293 section 3.3.2).
+    pub(super) fn awaits_answer(&self) -> bool {
+        let began = self.is_synchronised() && self.flags.contains(FlowFlags::BEGAN);
+        began && self.local_isn() == Some(self.snd_una) && self.snd_nxt != self.snd_una
+    }
+
+    /// A SYN-ACK with the number of our SYN: both ends have opened at once (RFC 9293 section 3.5).
+    pub(crate) fn is_crossing(&self, segment: &Segment) -> bool {
+        let has_number = self.flags.contains(FlowFlags::BEGAN) && self.local_isn() == Some(segment.start());
+        has_number && segment.ack().is_some()
+    }
+
+    /// Whether a SYN or SYN-ACK is of the connection that is followed.
+    pub(crate) fn is_opened_by(&self, segment: &Segment) -> bool {
+        self.local_isn() == Some(segment.start())
     }
 
     /// Our SYN is out and nothing of the peer's was seen: its SYN crosses ours (RFC 9293 section 3.5).

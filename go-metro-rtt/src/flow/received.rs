@@ -42,6 +42,11 @@ impl Flow {
     #[inline(never)]
     fn weigh_received(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Outcome {
         if segment.has(TcpFlags::RST) {
+            // Rule 7 (RFC 9293 section 3.10.7.3): no answer to our SYN, so it is dropped.
+            let is_answer = |ack: SeqNum| ack.after(self.snd_una) && !ack.after(self.snd_nxt);
+            if self.awaits_answer() && !segment.ack().is_some_and(is_answer) {
+                return Outcome::Quiet(Quiet::Reset);
+            }
             // Rule 7 (RFC 9293 section 3.10.7): its acknowledgement number acknowledges nothing that was received.
             self.outstanding.clear(pool);
             self.snd_una = self.snd_nxt;

@@ -21,6 +21,10 @@ bitflags! {
         const SHOWN = 1 << 2;
         /// SACK is in use, as far as that is known.
         const SACK = 1 << 3;
+        /// All of it had been acknowledged.
+        const ACKNOWLEDGED = 1 << 4;
+        /// It carries what was not sent before, too.
+        const BRINGS_MORE = 1 << 5;
     }
 }
 
@@ -29,6 +33,8 @@ bitflags! {
 pub(crate) struct Sent {
     /// It was a retransmission.
     pub(crate) again: Option<Again>,
+    /// It was a probe of the other end, or of its window.
+    pub(crate) probe: bool,
     /// Others were dropped from the record to make room.
     pub(crate) thinned: bool,
     /// It could not be recorded: the pool is exhausted.
@@ -111,9 +117,12 @@ impl Flow {
         let mut sent = Sent::default();
         if segment.has(TcpFlags::RST) {
             // Rule 7: the peer still acknowledges what was sent before the reset.
-            self.flags.insert(FlowFlags::RESET);
+            let answers_older = self.awaits_answer() && ![self.snd_una, self.snd_nxt].contains(&segment.start());
+            self.flags.insert_if(FlowFlags::RESET, !answers_older);
             return sent;
         }
+        // Our SYN's number again: another attempt, or the answer to a SYN that crossed ours.
+        let is_first = segment.has(TcpFlags::SYN) && (self.is_reset() || self.is_crossing(segment));
         if segment.is_empty() || segment.has(TcpFlags::SYN) && !self.is_new_syn(segment, pool) {
             return sent;
         }
@@ -154,6 +163,7 @@ impl Flow {
             // Or a SYN-ACK or FIN again, whose acknowledgement came meanwhile: neither probes anything.
             let is_syn_again = segment.has(TcpFlags::SYN) && !self.flags.contains(FlowFlags::BEGAN);
             let is_again = is_syn_again || segment.has(TcpFlags::FIN);
+            sent.probe = !segment.has(TcpFlags::SYN | TcpFlags::FIN);
             sent.again = is_again.then(|| self.evidence(start, end) | Again::HEAD);
             return sent;
         }
@@ -175,16 +185,20 @@ impl Flow {
         // Rule 2: what starts below was sent before.
         let again = start.before(self.snd_nxt);
         let evidence = self.evidence(start, end);
-        let newest = self.outstanding.newest(pool);
+        // The stack gives several that it sends at once one time, and if it changes processors between two of them, they
+        // may come in another order. Where it repairs a loss, several that were sent before have one time, too.
+        let is_overtaken = again && self.outstanding.overtakes(pool, (start, end), segment.time());
         // Rule 9.
         let room = self.outstanding.make_room(pool, again, limits.outstanding);
         if room == Room::Useless {
             self.record_is_useless(pool);
         }
         let is_kept = if again {
-            // The stack gives several that it sends at once one time, and if it changes processors between two of them,
-            // they may come in another order.
-            sent.again = newest.is_none_or(|newest| segment.time() > newest).then_some(evidence);
+            sent.probe = self.probes_window(segment);
+            let follows_probe = self.follows_probe(start, end);
+            self.known.set(Known::PROBED, sent.probe);
+            let is_first = is_first || is_overtaken || sent.probe || follows_probe;
+            sent.again = (!is_first).then_some(evidence);
             self.retransmit(&transmission, pool)
         } else {
             // Rule 1.
@@ -219,6 +233,10 @@ impl Flow {
         evidence.set(Again::TAIL, end == self.snd_nxt);
         evidence.set(Again::SHOWN, shows_hole);
         evidence.set(Again::SACK, self.uses_sack());
+        // After a reset nothing is waited for.
+        let is_unknown = self.flags.contains(FlowFlags::UNA_ASSUMED) || self.is_reset();
+        evidence.set(Again::ACKNOWLEDGED, !end.after(self.snd_una) && !is_unknown);
+        evidence.set(Again::BRINGS_MORE, end.after(self.snd_nxt));
         evidence
     }
 
@@ -243,6 +261,20 @@ impl Flow {
     /// Rule 1: a keep-alive repeats the last byte when all is acknowledged (RFC 9293 section 3.8.4).
     fn is_keep_alive(&self, start: SeqNum, end: SeqNum) -> bool {
         self.snd_una == self.snd_nxt && start == self.snd_nxt.minus(1) && end == self.snd_nxt
+    }
+
+    /// Rule 1: the first byte that is not acknowledged, sent again while there is no room for it, probes the window (RFC
+    /// 9293 section 3.8.6.1).
+    fn probes_window(&self, segment: &Segment) -> bool {
+        let is_byte = segment.len() == 1 && segment.start() == self.snd_una;
+        let is_known = !self.flags.contains(FlowFlags::UNA_ASSUMED) && self.local_isn() != Some(self.snd_una);
+        is_byte && is_known && self.window == 0 && !segment.has(TcpFlags::SYN | TcpFlags::FIN)
+    }
+
+    /// What a window was probed with goes with what follows it, now that there is room.
+    fn follows_probe(&self, start: SeqNum, end: SeqNum) -> bool {
+        let is_only = self.snd_nxt == self.snd_una.plus(1) && self.known.contains(Known::PROBED);
+        is_only && start == self.snd_una && end.after(self.snd_nxt)
     }
 
     /// Rule 8: the first segment is seen of what was sent before, at this time. Then our initial sequence number is of

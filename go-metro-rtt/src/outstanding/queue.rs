@@ -92,9 +92,22 @@ impl Queue {
         self.gaps
     }
 
-    /// When the last one on record was sent.
-    pub(crate) fn newest(&self, pool: &Share<'_>) -> Option<Nanos> {
-        (self.len > 0).then(|| pool.node(self.tail).sent_at)
+    /// Whether a segment that is seen at this time was sent for the first time then, although what it begins with is
+    /// below what was seen: something that was sent at this time or later, for the first time too, begins behind a gap
+    /// that the segment is of, or is the same.
+    pub(crate) fn overtakes(&self, pool: &Share<'_>, (start, end): (SeqNum, SeqNum), at: Nanos) -> bool {
+        // In the order of sending: where the last was sent before, all were.
+        if self.len == 0 || pool.node(self.tail).sent_at < at {
+            return false;
+        }
+        let mut index = self.head;
+        (0..self.len).any(|_| {
+            let node = pool.node(index);
+            index = node.next;
+            let is_above = node.is(NodeFlags::AFTER_GAP) && !node.start.before(end);
+            let is_same = node.start == start && node.end == end;
+            node.sent_at >= at && !node.is(NodeFlags::AGAIN) && (is_above || is_same)
+        })
     }
 
     /// Retransmissions since nothing was outstanding.

@@ -195,7 +195,7 @@ impl FileSource {
     /// That every connection was seen in one direction only, of which these are the engine's counters; None if one was
     /// seen in both.
     pub fn one_way(&self, sides: Sides, engine: &EngineCounters) -> Option<String> {
-        unread::one_way(sides, engine)
+        unread::one_way(sides, engine, !self.segments.goes_on)
     }
 
     /// What a flow's `ifindex` stands for: the interface in a recording; else the tunnel that the flow is in, and the

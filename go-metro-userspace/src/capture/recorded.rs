@@ -102,6 +102,8 @@ pub(crate) fn measure(
         }
     });
     batch.flush(&mut engine, sink);
+    // Attempts to connect whose time was over by then.
+    engine.expire(source.last());
     engine
 }
 

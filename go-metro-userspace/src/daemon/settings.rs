@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use go_metro_rtt::{EngineConfig, Grouping, HealthLimits, Ports, Rtt, SummaryLimits};
+use go_metro_rtt::{EngineConfig, Grouping, HealthLimits, Ports, Rtt, Side, SummaryLimits};
 
 use super::directory::{self, Directory};
 use crate::capture::SourceSettings;
-use crate::config::{Config, DelayedAcks, MetricName};
+use crate::config::{Config, DelayedAcks, MetricName, SidesWanted};
 
 pub(super) fn source_settings(config: &Config, directory: &Directory) -> SourceSettings {
     SourceSettings {
@@ -91,7 +91,8 @@ impl Default for Limits {
     /// Those of a configuration that sets none of them.
     fn default() -> Self {
         let (engine, summaries) = (EngineConfig::default(), SummaryLimits::default());
-        let health = HealthLimits { max_pairs: summaries.max_pairs, connect_timeout: Duration::from_secs(30) };
+        let (max_pairs, connect_timeout) = (summaries.max_pairs, Duration::from_secs(30));
+        let health = HealthLimits { max_pairs, connect_timeout, side: Side::Remote };
         let (record, grouping) = (RecordLimits::default(), None);
         let (reports_health, responses) = (false, false);
         Self { engine, ports: Ports::ALL, summaries, health, reports_health, responses, grouping, record }
@@ -104,7 +105,11 @@ impl Limits {
             engine: engine_config(config),
             ports: config.ports,
             summaries: summary_limits(config),
-            health: HealthLimits { max_pairs: config.max_pairs, connect_timeout: config.connect_timeout },
+            health: HealthLimits {
+                max_pairs: config.max_pairs,
+                connect_timeout: config.connect_timeout,
+                side: if config.sides == SidesWanted::Local { Side::Local } else { Side::Remote },
+            },
             reports_health: config.wants(MetricName::Health),
             responses: config.wants(MetricName::Response),
             grouping: directory.grouping(),

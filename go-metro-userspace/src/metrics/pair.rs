@@ -260,7 +260,7 @@ pub const PEER: &[PeerMetric] = &[
         otlp: "system.network.tcp.segments",
         unit: Unit::Segment,
         is_bad: false,
-        help: "Segments with payload that were sent, those that were sent again among them",
+        help: "Segments with payload or FIN that were sent, those that were sent again among them",
         keys: "",
         values: |health| vec![(Vec::new(), health.segments)],
     },

@@ -18,7 +18,7 @@ pub(super) struct Point {
     pub(super) p50: f32,
     pub(super) p95: f32,
     pub(super) max: f32,
-    /// Segments with payload that were sent.
+    /// Segments with payload or FIN that were sent.
     pub(super) segments: u32,
     /// Segments that were sent again.
     pub(super) resent: u32,

@@ -1,6 +1,6 @@
 //! From decoded segments in the order of the file to those of wanted flows in the order of time, without copies.
 
-use go_metro_common::segment::Sides;
+use go_metro_common::segment::{Sides, TcpFlags};
 use go_metro_rtt::{Nanos, Segment};
 
 use super::Told;
@@ -19,6 +19,8 @@ pub(super) struct Segments {
     pub(super) clock: Clock,
     pub(super) order: Order<(Decoded, Observed)>,
     pub(super) flows: Flows,
+    /// There is something else than SYNs.
+    pub(super) goes_on: bool,
     /// Which round trips were measured of what is made of records.
     pub(super) sides: Sides,
 }
@@ -26,7 +28,7 @@ pub(super) struct Segments {
 impl Segments {
     pub(super) fn new() -> Self {
         let (counters, clock) = (SourceCounters::default(), Clock::default());
-        Self { counters, clock, order: Order::new(), flows: Flows::new(), sides: Sides(0) }
+        Self { counters, clock, order: Order::new(), flows: Flows::new(), goes_on: false, sides: Sides(0) }
     }
 
     /// Takes a frame, and says of those before it what can be said now.
@@ -40,12 +42,14 @@ impl Segments {
                 return sink(Told::Turn(section));
             }
         };
-        let Self { counters, clock, order, flows, .. } = self;
+        let Self { counters, clock, order, flows, goes_on, .. } = self;
         let Decoding { time, interface, is_first, views, segment } = frame;
         if is_first {
             clock.note(time);
         }
         let Some(decoded) = segment else { return };
+        let flags = decoded.header.flags;
+        *goes_on |= !flags.any(TcpFlags::SYN) || flags.any(TcpFlags::ACK);
         if !views.is_empty() {
             // It was found before what it is, and in what order.
             return flows.measure_recorded(decoded, (time, interface), views, wanted, counters, sink);

@@ -1,5 +1,6 @@
 use std::io::Write;
 
+use go_metro_common::segment::TcpFlags;
 use go_metro_rtt::{Direction, Engine, EngineConfig, Outcome};
 
 use super::unread::LinkTypes;
@@ -690,10 +691,9 @@ fn each_reason_for_which_a_frame_is_not_read_has_words_of_its_own() {
 
 #[test]
 fn a_capture_of_one_direction_is_told_from_one_that_has_both() {
-    let one_way = |keep: &dyn Fn(bool) -> bool, sides| {
-        let frames = talk(20).into_iter().filter(|(_, sent, _)| keep(*sent));
+    let of = |frames: Vec<(u64, bool, Vec<u8>)>, sides| {
         let mut bytes = [LITTLE.section(), LITTLE.interface(101, &[])].concat();
-        frames.for_each(|(us, _, frame)| bytes.extend(LITTLE.enhanced(0, us, &frame)));
+        frames.iter().for_each(|(us, _, frame)| bytes.extend(LITTLE.enhanced(0, *us, frame)));
         let (mut source, filter) = (opened(&bytes).unwrap(), FileFilter { sides, ..FileFilter::default() });
         let mut engine = Engine::new(EngineConfig::default());
         source.for_each(&filter, &mut |segment| {
@@ -701,11 +701,19 @@ fn a_capture_of_one_direction_is_told_from_one_that_has_both() {
         });
         source.one_way(sides, engine.counters())
     };
+    let one_way = |keep: &dyn Fn(bool) -> bool, sides| {
+        of(talk(20).into_iter().filter(|(_, sent, _)| keep(*sent)).collect(), sides)
+    };
     for sides in [Sides::REMOTE, Sides::LOCAL, Sides::BOTH] {
         assert_eq!(one_way(&|_| true, sides), None);
         let line = one_way(&|sent| sent, sides).unwrap();
         assert!(line.starts_with("none of 1 flows was seen in both directions"), "{line}");
         assert_eq!(one_way(&|sent| !sent, sides), None, "acknowledgements alone are nothing to measure");
+        // A SYN that nobody answers.
+        let mut syn = talk(1).remove(0);
+        syn.2[33] = TcpFlags::SYN;
+        let line = of(vec![syn], sides).unwrap();
+        assert!(line.starts_with("there are only SYNs, of 1 connections: nobody answered"), "{line}");
     }
 }
 

@@ -125,13 +125,20 @@ impl Others {
     }
 }
 
-/// That connections were there and none was seen in both directions, by what the engine has counted of these sides.
-pub(super) fn one_way(sides: Sides, engine: &EngineCounters) -> Option<String> {
+/// That connections were there and none was seen in both directions, by what the engine has counted of these sides;
+/// `only_syns`: nobody has sent anything else.
+pub(super) fn one_way(sides: Sides, engine: &EngineCounters, only_syns: bool) -> Option<String> {
     let answered = engine.quiet_total() - engine.quiet[Quiet::NothingSent as usize];
     if engine.flows_begun == 0 || engine.samples_total() + engine.rejected_total() + answered > 0 {
         return None;
     }
     let flows = if sides == Sides::BOTH { engine.flows_begun.div_ceil(2) } else { engine.flows_begun };
+    if only_syns {
+        return Some(format!(
+            "there are only SYNs, of {flows} connections: nobody answered, or the answers took another way; \
+             --health counts those that were not answered within 30 s"
+        ));
+    }
     Some(format!(
         "none of {flows} flows was seen in both directions, so that there is no round trip to measure: the capture has \
          one direction of each (a mirror port or tap for one, routes that differ, one member of a bond); capture \

@@ -98,7 +98,8 @@ fn how_connections_did_is_told_where_it_is_counted_and_who_watches_takes_nothing
         connects["refused"] == 1 && connects["established"] == 1
     });
     let total = &told["connections"]["total"];
-    assert_eq!((&total["segments"], &total["bytes"]), (&200.into(), &20_000.into()), "{told:#}");
+    // And the FIN.
+    assert_eq!((&total["segments"], &total["bytes"]), (&201.into(), &20_000.into()), "{told:#}");
     assert_eq!(total["connects"]["refused"], 1, "{told:#}");
     let live = watcher.wait_with_output().unwrap();
     let seconds = String::from_utf8(live.stdout).unwrap();
@@ -106,7 +107,7 @@ fn how_connections_did_is_told_where_it_is_counted_and_who_watches_takes_nothing
     let pairs: Vec<Value> =
         seconds.flat_map(|second| second["pairs"].as_array().cloned().unwrap_or_default()).collect();
     let segments: u64 = pairs.iter().filter_map(|pair| pair["health"]["segments"].as_u64()).sum();
-    assert_eq!(segments, 200, "{pairs:#?}");
+    assert_eq!(segments, 201, "{pairs:#?}");
     let page = ask(&socket, &[]).stdout.join("\n");
     let line = "connections 200 segments, 20000 bytes, 2 connects (1 established, 1 refused)";
     assert!(page.contains(line), "{page}");

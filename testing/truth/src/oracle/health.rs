@@ -251,7 +251,8 @@ fn verdicts(frames: &[Frame]) -> BTreeMap<usize, Verdict> {
         let was_captured = flow.captured.iter().any(|(from, to)| *from < range.1 && range.0 < *to);
         let is_acknowledged = flow.acknowledged.is_some_and(|ack| !before(ack, end));
         let is_doubled = doubled.contains(&frame.flow);
-        let not = begins_below.then(|| why_not(frames, frame, flow, next, is_doubled)).flatten();
+        let is_first = !was_captured || is_repeated_at_once(frames, frame, flow);
+        let not = begins_below.then(|| why_not(frames, frame, flow, next, (is_doubled, is_first))).flatten();
         verdicts.insert(place, Verdict { begins_below, not, was_captured, is_acknowledged });
         flow.captured.push(range);
         flow.frames.push(place);
@@ -269,6 +270,12 @@ fn is_copy(first: &Frame, second: &Frame) -> bool {
     same(first) == same(second) && second.time_ns.saturating_sub(first.time_ns) <= COPY_NS
 }
 
+/// Whether the same bytes were captured at the same time before, for the first time.
+fn is_repeated_at_once(frames: &[Frame], frame: &Frame, flow: &Sent) -> bool {
+    let same = flow.frames.iter().map(|place| &frames[*place]).find(|other| other.seq == frame.seq);
+    same.is_some_and(|other| other.len == frame.len && other.time_ns >= frame.time_ns)
+}
+
 /// The directions in which frames are there twice: a third of them at least are copies.
 fn doubled(frames: &[Frame]) -> HashSet<Flow> {
     let mut by_flow: HashMap<Flow, (Vec<&Frame>, usize)> = HashMap::new();
@@ -280,8 +287,15 @@ fn doubled(frames: &[Frame]) -> HashSet<Flow> {
     by_flow.into_iter().filter(|(_, (sent, copies))| copies * 3 > sent.len()).map(|(flow, _)| flow).collect()
 }
 
-/// Why a frame that begins below what was sent is not sent again, if it is not.
-fn why_not(frames: &[Frame], frame: &Frame, flow: &Sent, next: u32, is_doubled: bool) -> Option<Why> {
+/// Why a frame that begins below what was sent is not sent again, if it is not. `is_doubled`: there are copies in its
+/// direction; `is_first`: none of it was captured before, or not before this time.
+fn why_not(
+    frames: &[Frame],
+    frame: &Frame,
+    flow: &Sent,
+    next: u32,
+    (is_doubled, is_first): (bool, bool),
+) -> Option<Why> {
     let is_repeated = flow.frames.iter().rev().take(64).any(|place| is_copy(&frames[*place], frame));
     let end = frame.seq.wrapping_add(frame.len);
     let is_last_byte = frame.len == 1 && end == next && flow.acknowledged == Some(next);
@@ -290,7 +304,7 @@ fn why_not(frames: &[Frame], frame: &Frame, flow: &Sent, next: u32, is_doubled: 
         () if is_repeated && (is_doubled || frame.ip_id.is_some_and(|id| id != 0)) => Some(Why::Copy),
         () if frame.syn && frame.ack.is_some() && frames[flow.frames[0]].ack.is_none() => Some(Why::CrossingSyn),
         () if !frame.syn && is_last_byte => Some(Why::Probe),
-        () if frame.time_ns <= flow.newest_ns => Some(Why::SameTime),
+        () if frame.time_ns <= flow.newest_ns && is_first => Some(Why::SameTime),
         () => None,
     }
 }

@@ -99,7 +99,8 @@ fn only_the_end_that_opened_the_connection_asks_and_its_handshake_was_timed() {
 fn where_records_are_missing_or_left_out_nothing_is_reported() {
     let open = "0 > S 1000\n 50 < SA 7000 ack 1001\n 60 > AP 1001+100 ack 7001";
     let response = "130 < AP 7001+10 ack 1101";
-    let lost: [(&str, fn(&mut Engine)); 4] = [
+    type Lose = fn(&mut Engine);
+    let lost: [(&str, Lose); 4] = [
         ("a gap", Engine::note_gap),
         ("doubt", |engine| engine.set_doubtful(true)),
         ("an interruption", |engine| engine.interrupt(1)),

@@ -217,7 +217,7 @@ fn the_chart_passes_helm_s_lint_and_its_schema_refuses_what_is_wrong() {
 #[test]
 fn the_chart_can_be_packed_in_the_version_of_the_program() {
     let out = tempfile::tempdir().unwrap();
-    let packed = chart::pack(out.path()).unwrap();
+    let packed = chart::pack(out.path(), None).unwrap();
     let said = capture(chart::helm().unwrap().args(["show", "chart"]).arg(packed)).unwrap();
     for line in [format!("version: {}", dist::version()), format!("appVersion: {}", dist::version())] {
         assert!(said.lines().any(|said| said == line), "{said}");

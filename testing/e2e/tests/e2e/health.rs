@@ -395,7 +395,7 @@ fn a_window_that_is_zero_counts_for_as_long_as_the_wire_has_it_so() {
             let each = lines
                 .iter()
                 .filter(|line| line.contains("\"peer\""))
-                .map(|line| sum(&[line.clone()], "zero_window_ms"));
+                .map(|line| sum(std::slice::from_ref(line), "zero_window_ms"));
             let most = each.max().unwrap_or(0);
             timely(most <= 1_200, || format!("{backend:?}: {most} ms of one connection in a second"))
         });

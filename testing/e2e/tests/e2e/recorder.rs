@@ -360,7 +360,7 @@ fn there_are_no_more_files_and_bytes_than_are_allowed_and_no_other_file_is_touch
     }
     assert!(seen.len() > 5, "{seen:?}");
     assert_eq!(fs::read_to_string(&other).unwrap(), "mine");
-    let newest = seen.iter().filter(|file| **file != other).next_back().unwrap();
+    let newest = seen.iter().rfind(|file| **file != other).unwrap();
     assert!(newest.exists(), "the oldest make room");
     daemon.stop();
 }

@@ -30,11 +30,13 @@ enum Does {
     ReadSlowly(usize, Duration),
 }
 
+/// The head and the body of a request, and when it was complete.
+type Heard = (String, Vec<u8>, Instant);
+
 /// A receiver on host a's loopback; stops when dropped.
 struct Receiver {
     does: Arc<Mutex<Does>>,
-    /// The head and the body of each request, and when it was complete.
-    heard: Arc<Mutex<Vec<(String, Vec<u8>, Instant)>>>,
+    heard: Arc<Mutex<Vec<Heard>>>,
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -67,7 +69,7 @@ impl Receiver {
         *self.does.lock().unwrap() = does;
     }
 
-    fn heard(&self) -> Vec<(String, Vec<u8>, Instant)> {
+    fn heard(&self) -> Vec<Heard> {
         self.heard.lock().unwrap().clone()
     }
 }
@@ -80,12 +82,7 @@ impl Drop for Receiver {
 }
 
 /// Answers the requests of one connection, one after the other.
-fn converse(
-    mut stream: TcpStream,
-    does: &Mutex<Does>,
-    heard: &Mutex<Vec<(String, Vec<u8>, Instant)>>,
-    stop: &AtomicBool,
-) {
+fn converse(mut stream: TcpStream, does: &Mutex<Does>, heard: &Mutex<Vec<Heard>>, stop: &AtomicBool) {
     stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let mut bytes = Vec::new();
     while !stop.load(Ordering::Relaxed) {

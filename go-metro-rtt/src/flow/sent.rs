@@ -185,8 +185,8 @@ impl Flow {
         // Rule 2: what starts below was sent before.
         let again = start.before(self.snd_nxt);
         let evidence = self.evidence(start, end);
-        // The stack gives several that it sends at once one time, and if it changes processors between two of them, they
-        // may come in another order. Where it repairs a loss, several that were sent before have one time, too.
+        // The stack gives several that it sends at once one time, and if it changes processors between two of them,
+        // they may come in another order. Where it repairs a loss, several that were sent before have one time, too.
         let is_overtaken = again && self.outstanding.overtakes(pool, (start, end), segment.time());
         // Rule 9.
         let room = self.outstanding.make_room(pool, again, limits.outstanding);
@@ -263,8 +263,8 @@ impl Flow {
         self.snd_una == self.snd_nxt && start == self.snd_nxt.minus(1) && end == self.snd_nxt
     }
 
-    /// Rule 1: the first byte that is not acknowledged, sent again while there is no room for it, probes the window (RFC
-    /// 9293 section 3.8.6.1).
+    /// Rule 1: the first byte that is not acknowledged, sent again while there is no room for it, probes the window
+    /// (RFC 9293 section 3.8.6.1).
     fn probes_window(&self, segment: &Segment) -> bool {
         let is_byte = segment.len() == 1 && segment.start() == self.snd_una;
         let is_known = !self.flags.contains(FlowFlags::UNA_ASSUMED) && self.local_isn() != Some(self.snd_una);

@@ -71,7 +71,8 @@ settings! {
         /// stands for all that needs no name: `[default, health, base, response]`.
         pub metrics: OneOrMore<Word<MetricName>> = MetricName::usual(), on_reload Apply;
 
-        /// Where Prometheus scrapes; adds that output where the file names no outputs. /metrics, and /healthz for probes.
+        /// Where Prometheus scrapes; adds that output where the file names no outputs. /metrics, and /healthz for
+        /// probes.
         pub prometheus_listen: Optional<Listen> = None, example "127.0.0.1:9464", on_reload Apply;
 
         /// Bounds of Prometheus's buckets. fine: 114, at most 10 % apart from 100 us to 2 s, so that histogram_quantile

@@ -86,7 +86,8 @@ impl By {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerHealth {
     /// Segments with payload or FIN that the timed end sent, retransmissions among them but no probes. A super-segment
-    /// counts as what it becomes on the wire, where the source knows that ([`Payload::segments`](crate::Payload::segments)).
+    /// counts as what it becomes on the wire, where the source knows that
+    /// ([`Payload::segments`](crate::Payload::segments)).
     pub segments: u64,
     /// Payload bytes in those.
     pub bytes: u64,

@@ -1,6 +1,6 @@
 //! `go-metro record`.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -21,7 +21,7 @@ pub(super) struct Args {
     /// For how long: seconds, or a time such as 500ms, 30s or 2m; at most 10m
     #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = parse_time)]
     time: Duration,
-    /// File to write, pcapng, in place of one of this name; `-` for standard output [default: go-metro-TIME.pcapng]
+    /// File to write, pcapng, in place of one of this name; `-` for standard output [default: recording-TIME.pcapng]
     #[arg(short, long, value_name = "FILE")]
     write: Option<PathBuf>,
     /// The daemon's Unix socket, `status_socket` of its configuration
@@ -40,23 +40,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             return print(&ask()?).map_err(|error| Failure::output(&error));
         }
         Some(file) => file.clone(),
-        None => PathBuf::from(format!("go-metro-{}Z.pcapng", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S"))),
+        // Not as the daemon's own begin, which it removes when there are too many.
+        None => PathBuf::from(format!("recording-{}Z.pcapng", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.3f"))),
     };
     // What cannot be written is said before half a minute has passed.
-    let unfinished = beside(&named);
     let failed = |error: &io::Error| Failure::running(&format!("cannot write {}: {error}", named.display()));
-    let mut out = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&unfinished)
-        .map_err(|error| failed(&error))?;
-    let done = ask().and_then(|file| {
-        let written = out.write_all(&file).and_then(|()| fs::rename(&unfinished, &named));
-        written.map(|()| file.len()).map_err(|error| failed(&error))
-    });
-    let bytes = done.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
+    let mut place = Place::open(&named).map_err(|error| failed(&error))?;
+    let bytes = ask().and_then(|file| place.fill(&file).map(|()| file.len()).map_err(|error| failed(&error)))?;
     terminal::complain(&format!("{}: {bytes} bytes\n", terminal::printable(&named.display().to_string())));
     Ok(())
 }
@@ -68,9 +58,42 @@ fn print(file: &[u8]) -> io::Result<()> {
     out.flush()
 }
 
-/// The name while it is written.
-fn beside(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".part");
-    PathBuf::from(name)
+/// Where a recording is written.
+struct Place {
+    out: File,
+    /// A new file's name until it is whole, and then.
+    names: Option<[PathBuf; 2]>,
+}
+
+impl Place {
+    /// A pipe or a device is written to as it is, and a link's file takes the place of the one it leads to.
+    fn open(named: &Path) -> io::Result<Self> {
+        if fs::metadata(named).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+            return Ok(Self { out: OpenOptions::new().write(true).open(named)?, names: None });
+        }
+        let named = fs::canonicalize(named).unwrap_or_else(|_| named.to_owned());
+        let mut unfinished = named.as_os_str().to_owned();
+        unfinished.push(format!(".{}.part", std::process::id()));
+        let unfinished = PathBuf::from(unfinished);
+        // Nobody else's, nor a link to something.
+        let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        Ok(Self { out, names: Some([unfinished, named]) })
+    }
+
+    fn fill(&mut self, file: &[u8]) -> io::Result<()> {
+        self.out.write_all(file)?;
+        if let Some([unfinished, named]) = &self.names {
+            fs::rename(unfinished, named)?;
+            self.names = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some([unfinished, _]) = &self.names {
+            let _ = fs::remove_file(unfinished);
+        }
+    }
 }

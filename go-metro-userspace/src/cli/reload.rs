@@ -59,7 +59,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let status = client::status(&args.socket).map_err(failed)?;
         let now = outcomes(&status);
         if now.refused > before.refused {
-            let refused = status.problems.into_iter().find(|problem| problem.contains("refused"));
+            let refused = status.problems.into_iter().find(|problem| problem.starts_with("the configuration file"));
             let why = refused.unwrap_or_else(|| "the configuration is refused; the log says why".to_owned());
             return Err(Failure::running(&why));
         }

@@ -86,7 +86,7 @@ impl Folder {
         let mut files: Vec<(SystemTime, PathBuf, u64)> = Vec::new();
         for entry in fs::read_dir(&self.path)?.flatten() {
             let name = entry.file_name();
-            let Some(name) = name.to_str().filter(|name| name.starts_with(BEGINS)) else { continue };
+            let Some(name) = name.to_str().filter(|name| is_own(name)) else { continue };
             if name.ends_with(UNFINISHED) {
                 let _ = fs::remove_file(entry.path());
             } else if name.ends_with(ENDS)
@@ -107,6 +107,12 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+/// Whether a file is called as those are that are written here: by its time.
+fn is_own(name: &str) -> bool {
+    let stamp = name.strip_prefix(BEGINS).and_then(|rest| rest.split_once('T'));
+    stamp.is_some_and(|(day, _)| day.len() == 8 && day.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 /// Makes the folder, which only its owner may look into, unless it is there.

@@ -109,7 +109,7 @@ fn how_connections_did_is_told_where_it_is_counted_and_who_watches_takes_nothing
     let segments: u64 = pairs.iter().filter_map(|pair| pair["health"]["segments"].as_u64()).sum();
     assert_eq!(segments, 201, "{pairs:#?}");
     let page = ask(&socket, &[]).stdout.join("\n");
-    let line = "connections 200 segments, 20000 bytes, 2 connects (1 established, 1 refused)";
+    let line = "connections 201 segments, 20000 bytes, 2 connects (1 established, 1 refused)";
     assert!(page.contains(line), "{page}");
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }

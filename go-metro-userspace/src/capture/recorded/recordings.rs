@@ -304,8 +304,8 @@ fn a_folder_holds_no_more_than_it_may_and_only_whole_recordings_of_its_own() {
         let folder = Folder::new(&at, FolderLimits { files, bytes });
         folder.check().unwrap();
         // What an earlier process was ended in.
-        fs::write(at.join("go-metro-before.pcapng.part"), "half").unwrap();
-        let path = folder.keep(name, &recording, &Described::default()).unwrap();
+        fs::write(at.join("go-metro-20261130T10-before.pcapng.part"), "half").unwrap();
+        let path = folder.keep(&format!("20261130T10-{name}"), &recording, &Described::default()).unwrap();
         std::thread::sleep(Duration::from_millis(20));
         path
     };
@@ -317,13 +317,16 @@ fn a_folder_holds_no_more_than_it_may_and_only_whole_recordings_of_its_own() {
     };
     let first = keep("1", 3, u64::MAX);
     assert_eq!(fs::read(&first).unwrap(), bytes);
-    fs::write(at.join("mine.pcapng"), vec![0; 1 << 20]).unwrap();
+    // What people put there stays, whatever they call it.
+    for name in ["go-metro-incident-42.pcapng", "mine.pcapng"] {
+        fs::write(at.join(name), vec![0; 1 << 20]).unwrap();
+    }
     for name in ["1", "2", "3"] {
         keep(name, 3, u64::MAX);
     }
     let names_of = |numbers: &[&str]| -> Vec<String> {
-        let own = numbers.iter().map(|number| format!("go-metro-{number}.pcapng"));
-        own.chain(["mine.pcapng".to_owned()]).collect()
+        let own = numbers.iter().map(|number| format!("go-metro-20261130T10-{number}.pcapng"));
+        own.chain(["go-metro-incident-42.pcapng", "mine.pcapng"].map(str::to_owned)).collect()
     };
     assert_eq!(names(), names_of(&["1-2", "2", "3"]));
     // Room for two of them.
@@ -332,7 +335,7 @@ fn a_folder_holds_no_more_than_it_may_and_only_whole_recordings_of_its_own() {
     keep("5", 1, u64::MAX);
     assert_eq!(names(), names_of(&["5"]));
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&at), mode(&at.join("go-metro-5.pcapng"))), (0o700, 0o600));
+    assert_eq!((mode(&at), mode(&at.join("go-metro-20261130T10-5.pcapng"))), (0o700, 0o600));
     // In the place of the folder is a file.
     let folder = Folder::new(&at.join("mine.pcapng"), FolderLimits { files: 1, bytes: 1 });
     assert!(folder.check().is_err() && folder.keep("6", &recording, &Described::default()).is_err());

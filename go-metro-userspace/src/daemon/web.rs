@@ -1,5 +1,5 @@
 //! The port at which browsers find the page: opened, moved and closed as the configuration has it. While it is open,
-//! the page is told each second, as others who watch are.
+//! the page receives each second's figures, as every other watcher does.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -24,7 +24,7 @@ pub(crate) struct ListenError {
     source: io::Error,
 }
 
-/// A sender of the seconds that the page is told.
+/// Sends each second's figures to the page.
 pub(super) type Seconds = mpsc::Sender<Arc<Live>>;
 
 /// The page, if it is served.
@@ -71,7 +71,7 @@ impl Port {
 }
 
 impl Web {
-    /// Listens for browsers, and what the page is to be told with.
+    /// Listens for browsers, and the sender of its figures.
     ///
     /// # Errors
     ///
@@ -130,7 +130,7 @@ impl Web {
         self.0.iter_mut().for_each(|open| open.go_back(asks));
     }
 
-    /// Does what was prepared; what the page is to be told with, if it was not served before.
+    /// Does what was prepared; the sender of its figures, if the page was not served before.
     pub(super) fn follow(&mut self, next: Next, config: &Config) -> Option<Seconds> {
         let mut seconds = None;
         match next {

@@ -374,7 +374,7 @@ fn counted(health: &PeerHealth) -> PairSummary {
     PairSummary { health: Some(Box::new(*health)), ..PairSummary::default() }
 }
 
-/// The ends of what a second is told of.
+/// The two ends of an entry in a second's figures.
 struct Ends<'a> {
     local: IpAddr,
     remote: IpAddr,

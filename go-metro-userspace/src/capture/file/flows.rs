@@ -129,7 +129,8 @@ impl Flows {
         counters.count_packet(before);
     }
 
-    /// Hands a record to `sink` as a meter had it, with what it was told before, if it is wanted.
+    /// Hands a record to `sink` as the meter received it, after the gaps and interruptions that the meter received
+    /// before it, if the record is wanted.
     pub(super) fn measure_recorded(
         &mut self,
         decoded: &Decoded,

@@ -156,14 +156,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_new_version_reaches_every_place_and_a_refused_one_none() {
+    /// A folder with every file that has the version.
+    fn copied() -> tempfile::TempDir {
         let tree = tempfile::tempdir().unwrap();
         for path in files() {
             let copy = tree.path().join(path);
             fs::create_dir_all(copy.parent().unwrap()).unwrap();
             fs::copy(root().join(path), copy).unwrap();
         }
+        tree
+    }
+
+    #[test]
+    fn a_new_version_reaches_every_place_and_a_refused_one_none() {
+        let tree = copied();
         let old = version();
         let [major, minor, patch] = parts(&old).unwrap();
         let new = format!("{major}.{minor}.{}", patch + 1);
@@ -182,12 +188,7 @@ mod tests {
 
     #[test]
     fn the_version_that_is_there_is_released_once() {
-        let tree = tempfile::tempdir().unwrap();
-        for path in files() {
-            let copy = tree.path().join(path);
-            fs::create_dir_all(copy.parent().unwrap()).unwrap();
-            fs::copy(root().join(path), copy).unwrap();
-        }
+        let tree = copied();
         let old = version();
         let changes = tree.path().join(CHANGES);
         fs::write(&changes, "# Changelog\n\n## [Unreleased]\n\n- all of it\n").unwrap();

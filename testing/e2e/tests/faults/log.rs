@@ -3,10 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use nix::mount::{MsFlags, mount, umount};
 use nix::sys::signal::Signal;
 
-use super::support::{Conf, Finally, SOON, lab, rounds, start, statsd, wait, wait_until};
+use super::support::{Conf, SOON, SmallDisk, lab, rounds, start, statsd, wait, wait_until};
 
 #[test]
 fn a_log_file_that_cannot_be_written_is_replaced_by_standard_error() {
@@ -26,12 +25,7 @@ fn a_log_file_that_cannot_be_written_is_replaced_by_standard_error() {
 fn a_full_disk_costs_lines_of_the_log_which_are_counted_and_nothing_else() {
     let lab = lab();
     let server = statsd(&lab);
-    let disk = tempfile::tempdir().unwrap();
-    mount(Some("tmpfs"), disk.path(), Some("tmpfs"), MsFlags::empty(), Some("size=64k")).unwrap();
-    let path = disk.path().to_owned();
-    let _unmounted = Finally(move || {
-        let _ = umount(&path);
-    });
+    let disk = SmallDisk::mount();
     let file = disk.path().join("go-metro.log");
     let conf = Conf::usual(&["log_to_file: true", "log_max_size: 1MiB", &format!("log_file: {}", file.display())]);
     // It logs to the file alone, so that its reports tell that it runs.

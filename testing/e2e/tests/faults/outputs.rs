@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::mount::{MsFlags, mount, umount};
 use serde_json::Value;
 use testing_lab::Lab;
 use testing_lab::agent::{Agent, binary};
@@ -21,7 +20,7 @@ use testing_lab::traffic::{Rounds, Server as Tcp, connect};
 
 use super::dns::{Mood, Server};
 use super::streams::{Daemon, closed_pipe, dev_full, unread_fifo};
-use super::support::{Conf, Finally, Heard, SOON, lab, rounds, start, statsd, wait, wait_until};
+use super::support::{Conf, Heard, SOON, SmallDisk, lab, rounds, start, statsd, wait, wait_until};
 
 /// Problems that a status names.
 fn problems(status: &Value) -> String {
@@ -79,12 +78,7 @@ fn it_ends_by_itself_with_0_when_its_only_output_is_a_pipe_that_closed() {
 fn printing_goes_on_with_a_whole_line_once_the_disk_has_room() {
     let lab = lab();
     let conf = Conf::usual(&[]);
-    let disk = tempfile::tempdir().unwrap();
-    mount(Some("tmpfs"), disk.path(), Some("tmpfs"), MsFlags::empty(), Some("size=64k")).unwrap();
-    let path = disk.path().to_owned();
-    let _unmounted = Finally(move || {
-        let _ = umount(&path);
-    });
+    let disk = SmallDisk::mount();
     let file = disk.path().join("lines");
     let ballast = disk.path().join("ballast");
     // Some of a line still fits.

@@ -5,10 +5,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use nix::mount::{MsFlags, mount, umount};
 use testing_lab::agent::{Agent, run_once};
 
-use super::support::{Conf, Finally, SOON, USUAL, lab, rounds, statsd, wait, wait_until};
+use super::support::{Conf, SOON, SmallDisk, USUAL, lab, rounds, statsd, wait, wait_until};
 
 /// Whatever passes is an outlier.
 fn conf(folder: &Path, more: &str) -> Conf {
@@ -30,12 +29,7 @@ fn recordings(folder: &Path) -> Vec<String> {
 fn a_full_disk_costs_recordings_and_nothing_else_until_it_has_room() {
     let lab = lab();
     let server = statsd(&lab);
-    let disk = tempfile::tempdir().unwrap();
-    mount(Some("tmpfs"), disk.path(), Some("tmpfs"), MsFlags::empty(), Some("size=64k")).unwrap();
-    let path = disk.path().to_owned();
-    let _unmounted = Finally(move || {
-        let _ = umount(&path);
-    });
+    let disk = SmallDisk::mount();
     let conf = conf(disk.path(), "");
     let agent = Agent::start(&lab.a, conf.args()).unwrap();
     let ballast = disk.path().join("ballast");

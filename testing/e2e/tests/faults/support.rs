@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount, umount};
 use tempfile::TempDir;
 use testing_lab::agent::Agent;
 pub(crate) use testing_lab::agent::Backend;
@@ -214,6 +215,27 @@ pub(crate) struct Finally<F: FnMut()>(pub(crate) F);
 impl<F: FnMut()> Drop for Finally<F> {
     fn drop(&mut self) {
         (self.0)();
+    }
+}
+
+/// A file system with room for 64 KiB, unmounted when dropped, whatever happens to the test.
+pub(crate) struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    pub(crate) fn mount() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some("size=64k")).unwrap();
+        Self(folder)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = umount(self.path());
     }
 }
 

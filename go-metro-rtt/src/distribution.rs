@@ -92,6 +92,12 @@ impl Distribution {
         Self { kept: Reservoir::new(bound, keeps_choice), beyond: None }
     }
 
+    /// Reads where the next value goes, so that it is in the cache.
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        self.kept.values.last().map_or(0, |rtt| rtt.0)
+    }
+
     pub(super) fn add(&mut self, rtt: Rtt) {
         if self.beyond.is_none() && self.kept.is_full() {
             self.beyond = Some(Box::new(Beyond::of(&self.kept.values)));
@@ -245,8 +251,12 @@ impl Reservoir {
             self.values.push(rtt);
         } else if !self.keeps_choice {
             self.values = Vec::new();
-        } else if let Some(place) = usize::try_from(self.next_random() % self.seen).ok().filter(|p| *p < self.bound) {
-            self.values[place] = rtt;
+        } else {
+            // A share of the range as large as the random number's, which takes no division (Lemire 2019, section 3).
+            let place = (u128::from(self.next_random()) * u128::from(self.seen)) >> 64;
+            if let Some(kept) = self.values.get_mut(place as usize) {
+                *kept = rtt;
+            }
         }
     }
 

@@ -10,7 +10,8 @@ use go_metro_common::counted;
 use go_metro_common::segment::TcpFlags;
 
 use crate::early::{Early, EarlySegments};
-use crate::exchange::Responses;
+use crate::exchange::Exchange;
+use crate::extension::Extensions;
 use crate::flow::{Flow, FlowLimits, Sent, Ticks};
 use crate::grouping::{Grouping, Places};
 use crate::hashed::Hashed;
@@ -18,7 +19,7 @@ use crate::health::PeerHealth;
 use crate::key::Key;
 use crate::labels::Labels;
 use crate::ledger::{Before, HealthLimits, Ledger, Of};
-use crate::outstanding::{COMMON_PER_FLOW, Pool};
+use crate::outstanding::{Pool, common_for};
 use crate::place::Place;
 use crate::sample::{Quiet, Rejection, Resent, Response};
 use crate::summary::PairKey;
@@ -163,8 +164,10 @@ pub struct Engine {
     labels: Option<Labels>,
     /// Groups flows, where that is wanted.
     places: Option<Places>,
-    /// Times responses, where that is wanted.
-    responses: Option<Responses>,
+    /// Whether responses are timed.
+    times_responses: bool,
+    /// What flows have beside their entries, where health is counted or responses are timed; otherwise empty.
+    extensions: Extensions,
     /// The flow whose response the last segment has begun, and how long the other end took for that.
     response: Option<(u32, Rtt)>,
     /// The latest that is known on the clock of the records.
@@ -198,7 +201,7 @@ impl Engine {
         let outstanding = config.outstanding_per_flow.max(2);
         Self {
             table: FlowTable::new(max_flows, Lifetimes { idle: config.idle_ttl, closing: config.exp_ttl }),
-            pool: Pool::new(max_flows, max_flows.saturating_mul(COMMON_PER_FLOW).max(usize::from(outstanding))),
+            pool: Pool::new(max_flows, common_for(max_flows).max(usize::from(outstanding))),
             early: EarlySegments::new(),
             limits: FlowLimits {
                 outstanding,
@@ -215,7 +218,8 @@ impl Engine {
             ledger: None,
             labels: None,
             places: None,
-            responses: None,
+            times_responses: false,
+            extensions: Extensions::default(),
             response: None,
             now: Nanos(0),
             begun: 0,
@@ -236,16 +240,42 @@ impl Engine {
         let (mut ledger, mut labels, mut places) = (self.ledger.take(), self.labels.take(), self.places.take());
         if let Some(ledger) = &mut ledger {
             let (labels, places) = (labels.as_ref(), places.as_ref());
-            self.table.for_each(|index, key, flow| {
-                ledger.end(index, of_flow(key, index, places, label_of(labels, index)), flow);
+            let Self { table, extensions, .. } = self;
+            table.for_each(|index, key, flow| {
+                let of = of_flow(key, index, places, label_of(labels, index));
+                ledger.end(&mut extensions.of(index).health, index, of, flow);
             });
             ledger.resize(max_flows);
         }
         labels.iter_mut().for_each(|labels| labels.resize(max_flows));
         places.iter_mut().for_each(|places| places.resize(max_flows));
-        let responses = self.responses.as_ref().map(|_| Responses::new(max_flows));
+        let times_responses = self.times_responses;
+        let is_extended = ledger.is_some() || times_responses;
+        let extensions = if is_extended { Extensions::new(max_flows) } else { Extensions::default() };
         let (counters, is_doubtful, now) = (self.counters, self.is_doubtful, self.now);
-        *self = Self { counters, is_doubtful, now, ledger, labels, places, responses, ..Self::new(self.config) };
+        let kept = Self { counters, is_doubtful, now, ledger, labels, places, ..Self::new(self.config) };
+        *self = Self { times_responses, extensions, ..kept };
+    }
+
+    /// Whether flows have extensions.
+    fn is_extended(&self) -> bool {
+        self.ledger.is_some() || self.times_responses
+    }
+
+    /// Gives flows extensions, if they have none.
+    fn extend_flows(&mut self) {
+        if !self.is_extended() {
+            let mut extensions = Extensions::new(self.config.max_flows.max(1) as usize);
+            self.table.for_each(|index, _, _| extensions.begin(index));
+            self.extensions = extensions;
+        }
+    }
+
+    /// Takes them away, if nobody needs them.
+    fn release_extensions(&mut self) {
+        if !self.is_extended() {
+            self.extensions = Extensions::default();
+        }
     }
 
     /// Puts flows together in groups from now on, or no longer: [`Sample::place`](crate::Sample::place) says where each
@@ -264,23 +294,27 @@ impl Engine {
     /// Counts [`PeerHealth`] from now on, within these limits, or no longer.
     pub fn count_health(&mut self, limits: Option<HealthLimits>) {
         match (limits, &mut self.ledger) {
-            (None, ledger) => *ledger = None,
+            (None, _) => {
+                self.ledger = None;
+                self.release_extensions();
+            }
             (Some(limits), Some(ledger)) => ledger.set_limits(limits),
-            (Some(limits), ledger) => {
-                let mut new = Ledger::new(limits, self.config.max_flows.max(1) as usize);
-                self.table.for_each(|index, _, _| new.begin(index));
-                *ledger = Some(new);
+            (Some(limits), None) => {
+                self.extend_flows();
+                self.extensions.forget_health();
+                self.ledger = Some(Ledger::new(limits, self.config.max_flows.max(1) as usize));
             }
         }
     }
 
     /// Times the other end's responses from now on, of flows that begin then, or no longer: [`Outcome::Response`].
     pub fn time_responses(&mut self, wanted: bool) {
-        match (wanted, &self.responses) {
-            (false, _) => self.responses = None,
-            (true, Some(_)) => {}
-            (true, None) => self.responses = Some(Responses::new(self.config.max_flows.max(1) as usize)),
+        if wanted && !self.times_responses {
+            self.extend_flows();
+            self.extensions.forget_exchanges();
         }
+        self.times_responses = wanted;
+        self.release_extensions();
     }
 
     /// The response that this segment has begun, if it is the one that was recorded last; a [`Batch`](crate::Batch)
@@ -298,10 +332,10 @@ impl Engine {
     /// [`HealthLimits::max_pairs`] together, and for what strangers made that showed no more than an address. What is
     /// of flows whose labels are being found out comes once they are known.
     pub fn take_health(&mut self, sink: impl FnMut(Option<PairKey>, &PeerHealth)) {
-        let Self { table, labels, ledger, places, now, .. } = self;
+        let Self { table, labels, ledger, places, extensions, now, .. } = self;
         if let Some(ledger) = ledger {
             let key = |index| Some((table.key(index)?, label_of(labels.as_ref(), index)));
-            ledger.take(*now, key, places.as_ref(), sink);
+            ledger.take(*now, extensions, key, places.as_ref(), sink);
         }
     }
 
@@ -340,10 +374,10 @@ impl Engine {
     /// As [`Engine::take_health`], in the middle of what that is the end of: a pair of which something was counted
     /// since stays one for which what strangers do counts.
     pub fn take_health_so_far(&mut self, sink: impl FnMut(Option<PairKey>, &PeerHealth)) {
-        let Self { table, labels, ledger, places, now, .. } = self;
+        let Self { table, labels, ledger, places, extensions, now, .. } = self;
         if let Some(ledger) = ledger {
             let key = |index| Some((table.key(index)?, label_of(labels.as_ref(), index)));
-            ledger.take_so_far(*now, key, places.as_ref(), sink);
+            ledger.take_so_far(*now, extensions, key, places.as_ref(), sink);
         }
     }
 
@@ -381,8 +415,7 @@ impl Engine {
         }
         for Hashed { hash, likely, .. } in hashed.iter_mut() {
             *likely = self.table.touch_entry(*hash, &self.pool, &mut warm);
-            warm ^= self.ledger.as_ref().map_or(0, |ledger| ledger.touch(*likely));
-            warm ^= self.responses.as_ref().map_or(0, |responses| responses.touch(*likely));
+            warm ^= self.extensions.touch(*likely);
         }
         // Only the reading counts, not what was read.
         black_box(warm);
@@ -424,7 +457,8 @@ impl Engine {
         {
             if let Some(key) = &self.table.key(index) {
                 let label = label_of(self.labels.as_ref(), index);
-                ledger.give_up(index, isn, of_flow(key, index, self.places.as_ref(), label));
+                let of = of_flow(key, index, self.places.as_ref(), label);
+                ledger.give_up(&mut self.extensions.of(index).health, isn, of);
             }
         }
     }
@@ -436,13 +470,13 @@ impl Engine {
 
     /// The same of some flows.
     fn interrupt_where(&mut self, which: impl Fn(&Key) -> bool) {
-        let Self { table, pool, responses, ledger, .. } = self;
+        let Self { table, pool, extensions, ledger, .. } = self;
         if let Some(ledger) = ledger {
             ledger.interrupt(|index| table.key(index).as_ref().is_none_or(&which));
         }
         table.for_each_mut(&which, |index, flow| {
             flow.interrupt(&mut pool.share(index));
-            responses.iter_mut().for_each(|responses| responses.interrupt(index));
+            extensions.interrupt(index);
         });
     }
 
@@ -451,7 +485,7 @@ impl Engine {
         let key = Key::from(flow);
         if let Some(index) = self.table.find(&key, self.table.hash(&key)) {
             self.table.entry_mut(index).flow.interrupt(&mut self.pool.share(index));
-            self.responses.iter_mut().for_each(|responses| responses.interrupt(index));
+            self.extensions.interrupt(index);
         }
     }
 
@@ -467,12 +501,12 @@ impl Engine {
         self.gaps = self.gaps.wrapping_add(1);
         if self.gaps == 0 {
             // A flow that was silent since this number was last in use would not notice.
-            let Self { pool, responses, .. } = self;
+            let Self { pool, extensions, .. } = self;
             self.table.for_each_mut(
                 |_| true,
                 |index, flow| {
                     flow.enter_gap(0, &mut pool.share(index));
-                    responses.iter_mut().for_each(|responses| responses.interrupt(index));
+                    extensions.interrupt(index);
                 },
             );
         }
@@ -519,14 +553,14 @@ impl Engine {
         }
         let entry = self.table.entry_mut(index);
         let sent = entry.flow.sent(segment, &mut self.pool.share(index), self.limits);
-        if let Some(responses) = self.responses.as_mut().filter(|_| entry.flow.asks()) {
-            responses.sent(index, segment, sent.again.is_some());
+        if self.times_responses && entry.flow.asks() {
+            self.extensions.of(index).exchange.sent(segment, sent.again.is_some());
         }
         let label = self.labels.as_mut().map_or(Label::NONE, |labels| labels.of_record(index, &segment.flow));
         let cause = match &mut self.ledger {
             Some(ledger) => {
                 let of = of_flow(key, index, self.places.as_ref(), label);
-                ledger.sent(index, of, segment, sent, &entry.flow)
+                ledger.sent(&mut self.extensions.of(index).health, index, of, segment, sent, &entry.flow)
             }
             None => None,
         };
@@ -557,9 +591,9 @@ impl Engine {
                 sample.place = places.settle(index, key);
             }
         }
-        if let Some(responses) = &mut self.responses
-            && Responses::is_of_interest(segment, &entry.flow)
-            && let Some(took) = responses.received(index, segment, &outcome, &mut entry.flow)
+        if self.times_responses
+            && Exchange::is_of_interest(segment, &entry.flow)
+            && let Some(took) = self.extensions.of(index).exchange.received(segment, &outcome, &mut entry.flow)
             && !self.is_doubtful
         {
             self.response = Some((index, took));
@@ -569,7 +603,7 @@ impl Engine {
         {
             let label = label_of(self.labels.as_ref(), index);
             let of = of_flow(key, index, self.places.as_ref(), label);
-            ledger.received(index, of, segment, before, &entry.flow);
+            ledger.received(&mut self.extensions.of(index).health, index, of, segment, before, &entry.flow);
         }
         if let Some(life) = entry.touch(segment.time()) {
             self.table.relist(index, life, segment.time());
@@ -608,7 +642,7 @@ impl Engine {
             return None;
         }
         if self.table.entry_mut(index).flow.note_gaps(self.gaps, &mut self.pool.share(index)) {
-            self.responses.iter_mut().for_each(|responses| responses.interrupt(index));
+            self.extensions.interrupt(index);
         }
         Some(index)
     }
@@ -625,7 +659,7 @@ impl Engine {
         {
             let label = label_of(self.labels.as_ref(), index);
             let of = of_flow(key, index, self.places.as_ref(), label);
-            ledger.end(index, of, &self.table.entry_mut(index).flow);
+            ledger.end(&mut self.extensions.of(index).health, index, of, &self.table.entry_mut(index).flow);
         }
         self.table.remove(index, &mut self.pool);
     }
@@ -662,11 +696,13 @@ impl Engine {
         if let Some(places) = &mut self.places {
             places.begin(index, segment);
         }
+        if self.is_extended() {
+            self.extensions.begin(index);
+        }
         if let Some(ledger) = &mut self.ledger {
             let label = label_of(self.labels.as_ref(), index);
-            ledger.begin(index);
             let of = of_flow(key, index, self.places.as_ref(), label);
-            ledger.sent(index, of, segment, sent, &flow);
+            ledger.sent(&mut self.extensions.of(index).health, index, of, segment, sent, &flow);
         }
         self.table.insert(*key, hash, segment.time(), flow);
         self.begun |= bit_of(hash);

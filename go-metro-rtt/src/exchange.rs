@@ -12,7 +12,7 @@
 //!   request out.
 //! - Nothing of the request was sent again, and no records are missing in between, whether lost or left out.
 //!
-//! This costs a flow sixteen bytes, and only while it is wanted.
+//! This costs a flow twelve bytes of what it has beside its entry, and only while it is wanted.
 
 use std::time::Duration;
 
@@ -40,61 +40,63 @@ bitflags! {
     }
 }
 
-/// A flow's last request.
+/// So many of the bits of a time are kept; the rest of the 64 say what is known. Two points in time of one flow are
+/// less than 2^60 ns, 36 years, apart, so that what lies between them is exact all the same.
+const TIME_BITS: u32 = 61;
+
+/// A flow's last request, in twelve bytes.
 #[derive(Clone, Copy, Debug, Default)]
-struct Exchange {
-    /// When the last of it was sent.
-    asked: Nanos,
+#[repr(Rust, packed(4))]
+pub(crate) struct Exchange {
+    /// When the last of it was sent, in [`TIME_BITS`], and [`State`] above.
+    asked: u64,
     /// What was expected next of the other end then.
     expected: SeqNum,
-    state: State,
 }
 
-const _: () = assert!(size_of::<Exchange>() == 16);
+const _: () = assert!(size_of::<Exchange>() == 12);
 
-/// The requests of all flows, by their numbers.
-pub(crate) struct Responses(Vec<Exchange>);
-
-impl Responses {
-    /// Room for so many flows.
-    pub(crate) fn new(max_flows: usize) -> Self {
-        Self(Vec::with_capacity(max_flows))
+impl Exchange {
+    fn new(asked: Nanos, expected: SeqNum, state: State) -> Self {
+        let asked = u64::from(state.bits()) << TIME_BITS | asked.0 & (1 << TIME_BITS) - 1;
+        Self { asked, expected }
     }
 
-    /// Reads what is known of a flow, so that it is in the cache.
     #[inline]
-    pub(crate) fn touch(&self, index: u32) -> u64 {
-        self.0.get(index as usize).map_or(0, |exchange| exchange.asked.0)
+    fn state(self) -> State {
+        State::from_bits_truncate((self.asked >> TIME_BITS) as u8)
     }
 
-    /// The end that asks has opened the connection of the flow of this number.
-    #[cold]
-    fn begin(&mut self, index: u32) {
-        let index = index as usize;
-        if index >= self.0.len() {
-            self.0.resize(index + 1, Exchange::default());
-        }
-        self.0[index] = Exchange::default();
+    fn set_state(&mut self, state: State) {
+        *self = Self::new(Nanos(self.asked), self.expected, state);
+    }
+
+    /// How long after the last of the request this is; nothing if it is not after it.
+    fn since_asked(self, now: Nanos) -> Option<Rtt> {
+        // The bits above are shifted out.
+        let since = now.0.wrapping_sub(self.asked) << (64 - TIME_BITS) >> (64 - TIME_BITS);
+        (since > 0 && since < 1 << (TIME_BITS - 1)).then_some(Rtt(since))
     }
 
     /// The end that asks has sent this; `is_again`: it had before.
     #[inline]
-    pub(crate) fn sent(&mut self, index: u32, segment: &Segment, is_again: bool) {
-        let Some(exchange) = self.0.get_mut(index as usize) else { return };
+    pub(crate) fn sent(&mut self, segment: &Segment, is_again: bool) {
+        let state = self.state();
         let is_written = segment.has(TcpFlags::PSH);
         let is_whole = !is_again && segment.continuity() == Continuity::Whole;
         // Within a write, of which only the end is of interest.
-        let goes_on = exchange.state | State::UNCLEAR == State::ASKED | State::UNCLEAR && !is_written && is_whole;
+        let goes_on = state | State::UNCLEAR == State::ASKED | State::UNCLEAR && !is_written && is_whole;
         if goes_on || segment.header.payload.is_empty() {
             return;
         }
-        let is_late = exchange.state.contains(State::WRITTEN) && segment.time() > exchange.asked.plus(PAUSE);
-        let mut state = exchange.state | State::ASKED;
+        let is_late = state.contains(State::WRITTEN)
+            && self.since_asked(segment.time()).is_some_and(|pause| Duration::from(pause) > PAUSE);
+        let mut state = state | State::ASKED;
         state.set(State::WRITTEN, is_written);
         if is_late || !is_whole {
             state |= State::UNCLEAR;
         }
-        *exchange = Exchange { asked: segment.time(), expected: SeqNum(segment.header.ack), state };
+        *self = Self::new(segment.time(), SeqNum(segment.header.ack), state);
     }
 
     /// Whether what the other end has sent may be a response, open a connection or reset it: most does none of these.
@@ -105,42 +107,33 @@ impl Responses {
 
     /// What the other end has sent, of which `outcome` came and by which the flow is now as it is: how long it took for
     /// that, if it is a response.
-    pub(crate) fn received(
-        &mut self,
-        index: u32,
-        segment: &Segment,
-        outcome: &Outcome,
-        flow: &mut Flow,
-    ) -> Option<Rtt> {
+    pub(crate) fn received(&mut self, segment: &Segment, outcome: &Outcome, flow: &mut Flow) -> Option<Rtt> {
         if segment.has(TcpFlags::SYN) {
             if matches!(outcome, Outcome::Sample(Sample { kind: Kind::Connect, .. })) {
                 flow.note_asks();
-                self.begin(index);
+                *self = Self::default();
             }
             return None;
         }
-        let exchange = self.0.get_mut(index as usize)?;
-        if !exchange.state.contains(State::ASKED) {
+        let state = self.state();
+        if !state.contains(State::ASKED) {
             return None;
         }
         if segment.ack() != Some(flow.snd_nxt()) || segment.has(TcpFlags::RST) {
-            exchange.state |= State::UNCLEAR;
+            self.interrupt();
             return None;
         }
-        let state = std::mem::take(&mut exchange.state);
-        let is_first = segment.start() == exchange.expected && segment.continuity() == Continuity::Whole;
+        self.set_state(State::empty());
+        let is_first = segment.start() == self.expected && segment.continuity() == Continuity::Whole;
         if state != State::ASKED | State::WRITTEN || !is_first {
             return None;
         }
-        let took = segment.time().since(exchange.asked)?;
+        let took = self.since_asked(segment.time())?;
         Some(Rtt(took.0.saturating_sub(flow.shortest()?.0).max(1)))
     }
 
-    /// Records of a flow may be missing: what it is sent next may be of anything.
-    #[cold]
-    pub(crate) fn interrupt(&mut self, index: u32) {
-        if let Some(exchange) = self.0.get_mut(index as usize) {
-            exchange.state |= State::UNCLEAR;
-        }
+    /// Records of the flow may be missing: what it is sent next may be of anything.
+    pub(crate) fn interrupt(&mut self) {
+        self.set_state(self.state() | State::UNCLEAR);
     }
 }

@@ -26,13 +26,20 @@ impl Exponential {
     /// of 1 ns to 584 years are 8,193 buckets; those of 100 µs to 2 s 1,829.
     pub const SCALE: i32 = 7;
     /// Buckets of a doubling.
-    const PER_DOUBLING: f64 = (1 << Self::SCALE) as f64;
+    const PER_DOUBLING: f64 = BUCKETS as f64;
 
     /// The bucket of an RTT.
+    #[inline]
     fn index(rtt: Rtt) -> i32 {
-        // A sample is never 0. Rounding may put a value that is a bound into the bucket beside it.
-        let doublings = (rtt.0.max(1) as f64).log2() - NANOSECONDS_LOG2;
-        (doublings * Self::PER_DOUBLING).ceil() as i32 - 1
+        // A sample is never 0.
+        let ns = rtt.0.max(1);
+        let exponent = ns.ilog2();
+        let significand = ns << (63 - exponent);
+        // The bit that is always set is no part of the cell's number.
+        let cell = (significand >> (63 - CELLS.ilog2())) as usize % CELLS;
+        let below = usize::from(BELOW_CELL[cell]);
+        let below = below + usize::from(BOUNDS[below] < significand);
+        (exponent as i32 - SECOND.ilog2() as i32) * BUCKETS as i32 + below as i32 - AT_SECOND as i32 - 1
     }
 
     /// The upper bound of a bucket, inclusive, in seconds.
@@ -100,8 +107,63 @@ impl Exponential {
     }
 }
 
-/// Binary logarithm of the nanoseconds of a second.
-const NANOSECONDS_LOG2: f64 = 29.897_352_853_986_263;
+/// Nanoseconds of a second, whose bucket has it as its upper bound.
+const SECOND: u64 = 1_000_000_000;
+/// Buckets of a doubling.
+const BUCKETS: usize = 1 << Exponential::SCALE;
+/// 2^(2^-7), in units of 2^-63.
+const WIDTH: u64 = 0x80b1_ed4f_d999_ab6c;
+/// So many equal parts of a doubling, each with at most one bound within.
+const CELLS: usize = 2 * BUCKETS;
+/// The upper bounds of buckets within a doubling of nanoseconds, as significands: numbers from 2^63 to below 2^64. The
+/// last is above all.
+const BOUNDS: [u64; BUCKETS + 1] = bounds();
+/// Which of them is a second.
+const AT_SECOND: usize = {
+    let mut at = 0;
+    while BOUNDS[at] != SECOND << SECOND.leading_zeros() {
+        at += 1;
+    }
+    at
+};
+/// How many bounds are below each cell.
+const BELOW_CELL: [u8; CELLS] = {
+    let (mut below, mut cell, mut bound) = ([0; CELLS], 0, 0);
+    while cell < CELLS {
+        while BOUNDS[bound] < (CELLS + cell) as u64 * (1 << (63 - CELLS.ilog2())) {
+            bound += 1;
+        }
+        below[cell] = bound as u8;
+        cell += 1;
+    }
+    below
+};
+
+/// From a second, which is exact, upwards: each multiplication is at most 2^-63 off, so that the bounds are right for
+/// all times that have fewer than 56 bits.
+const fn bounds() -> [u64; BUCKETS + 1] {
+    let mut all = [u64::MAX; BUCKETS + 1];
+    let (mut number, mut bound) = (0, SECOND << SECOND.leading_zeros());
+    while number < BUCKETS {
+        all[number] = bound;
+        let next = bound as u128 * WIDTH as u128;
+        // Above a doubling it is the bound of the same place in the one before.
+        bound = if next >> 127 == 0 { (next >> 63) as u64 } else { (next >> 64) as u64 };
+        number += 1;
+    }
+    // In order: those from the doubling on come before the second's.
+    let mut sorted = [u64::MAX; BUCKETS + 1];
+    let mut first = 1;
+    while all[first] > all[first - 1] {
+        first += 1;
+    }
+    number = 0;
+    while number < BUCKETS {
+        sorted[number] = all[(first + number) % BUCKETS];
+        number += 1;
+    }
+    sorted
+}
 
 #[cfg(test)]
 mod tests {
@@ -129,7 +191,6 @@ mod tests {
         }
         assert_eq!(Exponential::upper_bound(-1), 1.0);
         assert_eq!(Exponential::upper_bound(127), 2.0);
-        assert_eq!(NANOSECONDS_LOG2, 1e9_f64.log2());
     }
 
     #[test]
@@ -146,6 +207,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_bucket_is_that_of_the_logarithm(bits in 0_u32..56, noise in any::<u64>()) {
+            let ns = 1 << bits | noise % (1 << bits);
+            let exact = (ns as f64 / 1e9).log2() * Exponential::PER_DOUBLING;
+            let index = f64::from(Exponential::index(Rtt(ns)));
+            // What is next to a bound may round to either side.
+            prop_assert!(index < exact + 1e-9 && exact <= index + 1.0 + 1e-9, "{ns} ns: {index}, {exact}");
+        }
+
         #[test]
         fn a_value_is_within_its_bucket_and_its_middle_within_the_documented_error(ns in 1_u64..600_000_000_000) {
             let one = of(&[ns]);

@@ -59,7 +59,10 @@ impl Histogram {
     /// Counts one.
     #[inline]
     pub fn add(&mut self, rtt: Rtt) {
-        self.counts[Self::BOUNDS_NS.partition_point(|bound| *bound < rtt.0)] += 1;
+        let from = BELOW_DOUBLING[rtt.0.checked_ilog2().unwrap_or(0) as usize];
+        let near = &PADDED_NS[from..from + PER_DOUBLING];
+        // All of them are compared, which is quicker than to choose where to go on.
+        self.counts[from + near.iter().filter(|bound| **bound < rtt.0).count()] += 1;
     }
 
     /// Adds another's counts.
@@ -78,6 +81,34 @@ impl Histogram {
         })
     }
 }
+
+/// Bounds from a number to below its double, at most.
+const PER_DOUBLING: usize = 8;
+
+/// The bounds, and behind them others that nothing reaches.
+const PADDED_NS: [u64; BOUNDED + PER_DOUBLING] = {
+    let (mut padded, mut number) = ([u64::MAX; BOUNDED + PER_DOUBLING], 0);
+    while number < BOUNDED {
+        padded[number] = Histogram::BOUNDS_NS[number];
+        number += 1;
+    }
+    padded
+};
+
+/// How many bounds are below each power of two.
+const BELOW_DOUBLING: [usize; 64] = {
+    let (mut below, mut power) = ([0; 64], 0);
+    while power < 64 {
+        let mut bound = 0;
+        while bound < BOUNDED && Histogram::BOUNDS_NS[bound] < 1 << power {
+            bound += 1;
+        }
+        below[power] = bound;
+        assert!(power == 0 || bound - below[power - 1] <= PER_DOUBLING, "no doubling has more");
+        power += 1;
+    }
+    below
+};
 
 impl Default for Histogram {
     fn default() -> Self {
@@ -120,6 +151,17 @@ mod tests {
             assert_eq!(counts.iter().sum::<u64>(), 10);
             assert_eq!(twice.counts(buckets).last(), Some((None, 2)));
             assert_eq!(buckets.bounds_ns().count(), last);
+        }
+    }
+
+    #[test]
+    fn each_time_is_in_the_bucket_of_the_first_bound_that_is_not_below_it() {
+        let powers = (0..64).map(|power| 1 << power);
+        for ns in Histogram::BOUNDS_NS.into_iter().chain(powers).flat_map(|ns| [ns - 1, ns, ns + 1]).chain([u64::MAX]) {
+            let mut histogram = Histogram::default();
+            histogram.add(Rtt(ns));
+            let expected = Histogram::BOUNDS_NS.partition_point(|bound| *bound < ns);
+            assert_eq!(histogram.counts.iter().position(|count| *count > 0), Some(expected), "{ns} ns");
         }
     }
 

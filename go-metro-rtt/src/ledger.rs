@@ -1,24 +1,13 @@
-//! Who counts [`PeerHealth`]: twenty bytes a flow for what nearly every segment changes and what a cause is judged by,
-//! and the counts of pairs for what is rare.
-//!
-//! The causes of retransmissions are those of a sender that does what Linux does (net/ipv4/tcp_input.c,
-//! tcp_timer.c, tcp_recovery.c):
-//!
-//! - Once the receiver has shown a hole, what was sent before is sent again as its acknowledgements come: `fast`, until
-//!   all that had been sent is acknowledged.
-//! - Where it has shown none and SACK is in use, the first timer is that of a tail loss probe, which repeats the last
-//!   segment: `tail_probe`, once until an acknowledgement advances.
-//! - What starts with the first byte that is not acknowledged, with no such sign, or when nothing was heard of the
-//!   receiver for a while, or once more where SACK is not in use: `timeout`, and so is all until what was outstanding
-//!   then is acknowledged.
+//! Who counts [`PeerHealth`]: twenty bytes of each flow's [`Extension`](crate::extension::Extension) for what nearly
+//! every segment changes and what a cause is judged by, and the counts of pairs for what is rare.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bitflags::bitflags;
 use go_metro_common::segment::{Bits, TcpFlags};
 use hashbrown::HashMap;
 
+use crate::extension::Extensions;
 use crate::flow::{Again, Flow, Sent, Ticks};
 use crate::grouping::Places;
 use crate::health::{By, Cause, Connect, PeerHealth, Role};
@@ -28,76 +17,16 @@ use crate::summary::PairKey;
 use crate::zero_window::{Announced, ZeroWindows};
 use crate::{FlowKey, Kind, Label, Nanos, Outcome, Sample, Segment, SeqNum, Side};
 
-/// Without a word from the receiver for so long, it may be the timer that has something sent again: for the flow's
-/// shortest round trip, but within these bounds, in nanoseconds. What answers an acknowledgement comes at once.
-const SILENCE_NS: (u64, u64) = (20_000_000, 150_000_000);
+mod flow_health;
 
-/// The least that the timer waits, in nanoseconds: `TCP_RTO_MIN` (include/net/tcp.h, 200 ms) less a tick of the slowest
-/// clock of a kernel, by which it may come early. What was reordered is waited for by another timer, for up to a round
-/// trip once D-SACKs have come (RFC 8985 section 6.2 step 4): silence alone does not tell the two apart.
-const TIMER_NS: u64 = 190_000_000;
-
-/// What answers an acknowledgement is sent within this time, in nanoseconds: a tick of the slowest clock of a kernel.
-const AT_ONCE_NS: u64 = 10_000_000;
+pub(crate) use flow_health::FlowHealth;
+use flow_health::{State, WATCHED};
 
 /// So many bytes are put into the pair's count at once, before the flow's own overflows.
 const SPILL: u32 = 1 << 30;
 
 /// The same of segments: no record has more than [`Payload::MOST_SEGMENTS`](crate::Payload::MOST_SEGMENTS).
 const SPILL_SEGMENTS: u16 = 1 << 15;
-
-/// Of [`FlowHealth::bytes`], beside the number, which stays below: what the flow sends next is to be looked at. As it
-/// makes the number larger than [`SPILL`], asking for it costs nothing.
-const WATCHED: u32 = 1 << 31;
-
-bitflags! {
-    /// What is known of a flow's health in single bits.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    struct State: u8 {
-        /// The end that is timed has sent a SYN; what becomes of it is not known.
-        const CLIENT = 1 << 0;
-        /// The same of a SYN-ACK.
-        const SERVER = 1 << 1;
-        /// The receiver has shown a hole; up to `point` it is being filled.
-        const RECOVERS = 1 << 2;
-        /// The retransmission timer ran out; what was sent up to `point` is sent again.
-        const TIMED_OUT = 1 << 3;
-        /// A tail loss probe is out.
-        const PROBED = 1 << 4;
-        /// The connection is over, and that was counted.
-        const OVER = 1 << 5;
-        /// It is among those that have something for the next report.
-        const LISTED = 1 << 6;
-        /// What starts with the first byte that is not acknowledged was sent again already.
-        const HEAD_AGAIN = 1 << 7;
-    }
-}
-
-/// What is counted and known of one flow.
-#[derive(Clone, Copy, Debug, Default)]
-struct FlowHealth {
-    /// Payload bytes since they were last put into the pair's count, and [`WATCHED`].
-    bytes: u32,
-    segments: u16,
-    /// When the timer was last set, as far as that matters: when an acknowledgement advanced, or what begins with the
-    /// first byte that is not acknowledged was sent again. The lower half of [`Ticks`].
-    timer: u16,
-    /// `snd_nxt` when the loss was found that is being repaired (`high_seq` of Linux' tcp_sock); until the connection
-    /// is established, our initial sequence number.
-    point: SeqNum,
-    /// `snd_nxt` when something was sent again last: what is acknowledged beyond came after it.
-    repaired: SeqNum,
-    /// When something was last heard of the receiver, where that matters: the lower half of [`Ticks`].
-    heard: u16,
-    /// Retransmissions that may prove needless.
-    unconfirmed: u8,
-    state: State,
-}
-
-/// Bytes of a flow here.
-pub(crate) const BYTES_PER_FLOW: usize = size_of::<FlowHealth>();
-
-const _: () = assert!(BYTES_PER_FLOW == 20);
 
 /// The flow that something is counted of.
 #[derive(Clone, Copy)]
@@ -140,7 +69,6 @@ pub struct HealthLimits {
 /// The counts since the last report.
 pub(crate) struct Ledger {
     limits: HealthLimits,
-    flows: Vec<FlowHealth>,
     /// Flows whose own counts are not zero.
     listed: Vec<u32>,
     /// SYNs that wait for an answer: until when, of which flow, and their number; no more than flows.
@@ -159,7 +87,6 @@ impl Ledger {
     pub(crate) fn new(limits: HealthLimits, max_flows: usize) -> Self {
         Self {
             limits,
-            flows: Vec::with_capacity(max_flows),
             listed: Vec::new(),
             waiting: VecDeque::new(),
             max_flows,
@@ -176,7 +103,6 @@ impl Ledger {
 
     /// Room for so many flows, now that there is none.
     pub(crate) fn resize(&mut self, max_flows: usize) {
-        self.flows = Vec::with_capacity(max_flows);
         self.max_flows = max_flows;
         self.listed.clear();
         self.waiting.clear();
@@ -188,32 +114,14 @@ impl Ledger {
         self.windows.forget(which);
     }
 
-    /// Reads what is known of a flow, so that it is in the cache.
-    #[inline]
-    pub(crate) fn touch(&self, index: u32) -> u64 {
-        self.flows.get(index as usize).map_or(0, |flow| flow.bytes.into())
-    }
-
-    /// A flow begins under this number.
-    pub(crate) fn begin(&mut self, index: u32) {
-        let index = index as usize;
-        if index >= self.flows.len() {
-            self.flows.resize(index + 1, FlowHealth::default());
-        }
-        // What is listed stays so.
-        let listed = self.flows[index].state & State::LISTED;
-        self.flows[index] = FlowHealth { state: listed, ..FlowHealth::default() };
-    }
-
     /// A flow is about to be forgotten.
-    pub(crate) fn end(&mut self, index: u32, key: Of<'_>, flow: &Flow) {
-        let Some(health) = self.flows.get(index as usize).copied() else { return };
-        self.spill(index, key);
+    pub(crate) fn end(&mut self, health: &mut FlowHealth, index: u32, key: Of<'_>, flow: &Flow) {
+        self.spill(health, key);
         self.end_window(index, key);
         if let Some(role) = health.role() {
             // That it was answered may have been lost.
             let is_answered = flow.snd_una().after(health.point);
-            self.opened(index, key, role, if is_answered { Connect::Established } else { Connect::Timeout });
+            self.opened(health, key, role, if is_answered { Connect::Established } else { Connect::Timeout });
         }
     }
 
@@ -221,13 +129,13 @@ impl Ledger {
     #[inline]
     pub(crate) fn sent(
         &mut self,
+        health: &mut FlowHealth,
         index: u32,
         key: Of<'_>,
         segment: &Segment,
         sent: Sent,
         flow: &Flow,
     ) -> Option<Cause> {
-        let health = self.flows.get_mut(index as usize)?;
         let payload = segment.header.payload;
         // A FIN may be lost as well as data, and is then sent again.
         let is_counted =
@@ -238,47 +146,52 @@ impl Ledger {
             let is_full = health.bytes >= SPILL || health.segments >= SPILL_SEGMENTS;
             let is_first = !health.state.contains(State::LISTED);
             if is_first || is_full {
-                self.list(index, key, segment.time());
+                self.list(health, index, key, segment.time());
             }
         }
         if sent.again.is_some() || segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) {
-            return self.sent_more(index, key, segment, sent, flow);
+            return self.sent_more(health, index, key, segment, sent, flow);
         }
         None
     }
 
     /// A flow has something to report. Its pair is known from now on, and it may count on by itself.
     #[cold]
-    fn list(&mut self, index: u32, key: Of<'_>, at: Nanos) {
-        let health = &mut self.flows[index as usize];
+    fn list(&mut self, health: &mut FlowHealth, index: u32, key: Of<'_>, at: Nanos) {
         if health.bytes & WATCHED != 0 {
             health.bytes &= !WATCHED;
             let waited_ns = self.windows.sent(index, at);
             self.count_zero_window(key, waited_ns);
         }
-        let health = &mut self.flows[index as usize];
         if !health.state.contains(State::LISTED) {
             health.state.insert(State::LISTED);
             self.listed.push(index);
         }
-        self.spill(index, key);
+        self.spill(health, key);
     }
 
     /// What is rare among what is sent.
     #[cold]
-    fn sent_more(&mut self, index: u32, key: Of<'_>, segment: &Segment, sent: Sent, flow: &Flow) -> Option<Cause> {
-        let health = &mut self.flows[index as usize];
+    fn sent_more(
+        &mut self,
+        health: &mut FlowHealth,
+        index: u32,
+        key: Of<'_>,
+        segment: &Segment,
+        sent: Sent,
+        flow: &Flow,
+    ) -> Option<Cause> {
         if segment.has(TcpFlags::RST) {
             // Or it is the answer to what is of an older connection.
             if flow.is_reset() {
-                self.reset(index, key, By::Local);
+                self.reset(health, index, key, By::Local);
             }
             return None;
         }
         if segment.has(TcpFlags::SYN) && (flow.is_crossing(segment) || !flow.is_opened_by(segment)) {
             // Both have opened at once, or it is a second answer to the same SYN: nothing is repeated, and nothing
             // begins.
-            self.close(index, key, flow);
+            self.close(health, key, flow);
             return None;
         }
         let cause = sent.again.map(|again| (again, health.cause(segment, again, flow)));
@@ -301,11 +214,10 @@ impl Ledger {
         } else if segment.has(TcpFlags::SYN) {
             // Another connection on the same ports: nobody answered the one before.
             if let Some(role) = health.role() {
-                self.opened(index, key, role, Connect::Timeout);
+                self.opened(health, key, role, Connect::Timeout);
             }
             self.end_window(index, key);
             let is_answer = segment.has(TcpFlags::ACK);
-            let health = &mut self.flows[index as usize];
             let state = if is_answer { State::SERVER } else { State::CLIENT };
             health.state = state | health.state & State::LISTED;
             (health.unconfirmed, health.point) = (0, segment.start());
@@ -313,7 +225,7 @@ impl Ledger {
                 self.waiting.push_back((segment.time().plus(self.limits.connect_timeout), index, segment.start()));
             }
         }
-        self.close(index, key, flow);
+        self.close(health, key, flow);
         cause.map(|(_, cause)| cause)
     }
 
@@ -326,8 +238,15 @@ impl Ledger {
 
     /// The other end has sent this, which was answered to by the flow as it is now.
     #[cold]
-    pub(crate) fn received(&mut self, index: u32, key: Of<'_>, segment: &Segment, before: Before, flow: &Flow) {
-        let Some(health) = self.flows.get_mut(index as usize) else { return };
+    pub(crate) fn received(
+        &mut self,
+        health: &mut FlowHealth,
+        index: u32,
+        key: Of<'_>,
+        segment: &Segment,
+        before: Before,
+        flow: &Flow,
+    ) {
         health.heard = Ticks::of(segment.time()).low();
         let advances = flow.snd_una() != before.una;
         // What advanced before was not looked at.
@@ -337,20 +256,19 @@ impl Ledger {
         if segment.has(TcpFlags::RST) {
             // Or it answers something else than the SYN that is out.
             if flow.is_reset() {
-                self.reset(index, key, By::Remote);
+                self.reset(health, index, key, By::Remote);
             }
             return;
         }
         if segment.has(TcpFlags::SYN) {
             // Of another connection, perhaps.
             self.end_window(index, key);
-        } else if segment.header.window == 0 || before.window == 0 {
-            self.window(index, key, segment, before, flow);
+        } else if (segment.header.window == 0 || before.window == 0) && self.window(index, key, segment, before, flow) {
+            health.bytes |= WATCHED;
         }
         if segment.has(TcpFlags::ECE) && segment.has(TcpFlags::ACK) && !segment.has(TcpFlags::SYN) {
             self.pair(key).echoes += 1;
         }
-        let health = &mut self.flows[index as usize];
         let role = health.role().filter(|_| flow.snd_una().after(health.point));
         let mut spurious = false;
         if health.unconfirmed > 0 && role.is_none() {
@@ -372,20 +290,20 @@ impl Ledger {
             }
         }
         if let Some(role) = role {
-            self.opened(index, key, role, Connect::Established);
+            self.opened(health, key, role, Connect::Established);
         }
         if spurious {
             self.pair(key).spurious += 1;
         }
-        self.close(index, key, flow);
+        self.close(health, key, flow);
     }
 
-    /// The other end announces a window of zero, or had before.
-    fn window(&mut self, index: u32, key: Of<'_>, segment: &Segment, before: Before, flow: &Flow) {
+    /// The other end announces a window of zero, or had before; whether what the flow sends next is to be looked at.
+    fn window(&mut self, index: u32, key: Of<'_>, segment: &Segment, before: Before, flow: &Flow) -> bool {
         // What was overtaken announces nothing (RFC 9293 section 3.10.7.4), and what ends a connection need not.
         let is_current = segment.has(TcpFlags::ACK) && segment.header.window == flow.window();
         if !is_current || segment.has(TcpFlags::FIN) {
-            return;
+            return false;
         }
         let announced = if segment.header.window == 0 {
             let was_outstanding = before.una != flow.snd_nxt();
@@ -397,10 +315,8 @@ impl Ledger {
             Announced::Open
         };
         let (waited_ns, is_watched) = self.windows.announced(index, segment.time(), announced);
-        if is_watched {
-            self.flows[index as usize].bytes |= WATCHED;
-        }
         self.count_zero_window(key, waited_ns);
+        is_watched
     }
 
     /// A flow is over, or its connection is.
@@ -416,15 +332,14 @@ impl Ledger {
     }
 
     /// A RST passed.
-    fn reset(&mut self, index: u32, key: Of<'_>, by: By) {
-        let health = &mut self.flows[index as usize];
+    fn reset(&mut self, health: &mut FlowHealth, index: u32, key: Of<'_>, by: By) {
         let role = health.role();
         let was_over = health.state.contains(State::OVER);
         health.state.insert(State::OVER);
         self.end_window(index, key);
         match (role, by) {
-            (Some(role @ Role::Client), By::Remote) => self.opened(index, key, role, Connect::Refused),
-            (Some(role), _) => self.opened(index, key, role, Connect::Reset),
+            (Some(role @ Role::Client), By::Remote) => self.opened(health, key, role, Connect::Refused),
+            (Some(role), _) => self.opened(health, key, role, Connect::Reset),
             (None, by) if !was_over && key.side() == self.limits.side => {
                 self.pair(key).resets[by.seen_from(key.side()) as usize] += 1;
             }
@@ -433,8 +348,7 @@ impl Ledger {
     }
 
     /// What became of a handshake is known.
-    fn opened(&mut self, index: u32, key: Of<'_>, role: Role, result: Connect) {
-        let health = &mut self.flows[index as usize];
+    fn opened(&mut self, health: &mut FlowHealth, key: Of<'_>, role: Role, result: Connect) {
         health.state.remove(State::CLIENT | State::SERVER);
         let repeated = std::mem::take(&mut health.unconfirmed);
         let is_strangers = is_strangers(role, key.side());
@@ -453,8 +367,7 @@ impl Ledger {
     }
 
     /// Counts a connection as closed once it is.
-    fn close(&mut self, index: u32, key: Of<'_>, flow: &Flow) {
-        let health = &mut self.flows[index as usize];
+    fn close(&mut self, health: &mut FlowHealth, key: Of<'_>, flow: &Flow) {
         if flow.is_closed() && !health.state.contains(State::OVER) {
             health.state.insert(State::OVER);
             if key.side() == self.limits.side {
@@ -470,16 +383,14 @@ impl Ledger {
     }
 
     /// Counts a SYN that was not answered in time, unless it was.
-    pub(crate) fn give_up(&mut self, index: u32, isn: SeqNum, key: Of<'_>) {
-        let health = &self.flows[index as usize];
+    pub(crate) fn give_up(&mut self, health: &mut FlowHealth, isn: SeqNum, key: Of<'_>) {
         if health.state.contains(State::CLIENT) && health.point == isn {
-            self.opened(index, key, Role::Client, Connect::Timeout);
+            self.opened(health, key, Role::Client, Connect::Timeout);
         }
     }
 
     /// Puts what a flow has counted by itself into its pair's counts.
-    fn spill(&mut self, index: u32, key: Of<'_>) {
-        let FlowHealth { bytes, segments, .. } = &mut self.flows[index as usize];
+    fn spill(&mut self, FlowHealth { bytes, segments, .. }: &mut FlowHealth, key: Of<'_>) {
         let watched = *bytes & WATCHED;
         let (bytes, segments) = (std::mem::replace(bytes, watched) & !WATCHED, std::mem::take(segments));
         if segments > 0 {
@@ -533,11 +444,12 @@ impl Ledger {
     pub(crate) fn take(
         &mut self,
         now: Nanos,
+        extensions: &mut Extensions,
         key: impl Fn(u32) -> Option<(Key, Label)>,
         places: Option<&Places>,
         sink: impl FnMut(Option<PairKey>, &PeerHealth),
     ) {
-        self.take_so_far(now, key, places, sink);
+        self.take_so_far(now, extensions, key, places, sink);
         self.pairs.clear();
     }
 
@@ -546,14 +458,16 @@ impl Ledger {
     pub(crate) fn take_so_far(
         &mut self,
         now: Nanos,
+        extensions: &mut Extensions,
         key: impl Fn(u32) -> Option<(Key, Label)>,
         places: Option<&Places>,
         mut sink: impl FnMut(Option<PairKey>, &PeerHealth),
     ) {
         for index in std::mem::take(&mut self.listed) {
-            self.flows[index as usize].state.remove(State::LISTED);
+            let health = &mut extensions.of(index).health;
+            health.state.remove(State::LISTED);
             if let Some((key, label)) = &key(index) {
-                self.spill(index, Of { key, index: Some(index), places, label: *label });
+                self.spill(health, Of { key, index: Some(index), places, label: *label });
             }
         }
         for (index, waited_ns) in self.windows.so_far(now) {
@@ -608,82 +522,5 @@ impl Before {
             // Nearly always there is one, and there was.
             || self.window.min(segment.header.window) == 0
             || matches!(outcome, Outcome::Rejected(_) | Outcome::Sample(Sample { kind: Kind::Connect, .. }))
-    }
-}
-
-impl FlowHealth {
-    /// What part the end that is timed has in a handshake that is not over.
-    fn role(&self) -> Option<Role> {
-        match self.state {
-            state if state.contains(State::CLIENT) => Some(Role::Client),
-            state if state.contains(State::SERVER) => Some(Role::Server),
-            _ => None,
-        }
-    }
-
-    /// Whether what was found to be missing is still being repaired. Without SACK that is so until something above is
-    /// acknowledged: duplicates that come before are of what was sent again (RFC 6582 section 4.1).
-    fn repairs(&self, flow: &Flow) -> bool {
-        let una = flow.snd_una();
-        una.before(self.point) || una == self.point && !flow.uses_sack()
-    }
-
-    /// What begins with the first byte that is not acknowledged is sent again, and was before if `is_repeated`: whether
-    /// the timer may have run out by now. It is set to the smoothed round trip and [`TIMER_NS`] at least; but where it
-    /// follows on another timer, from when that byte was sent (`tcp_rearm_rto` of net/ipv4/tcp_input.c), which is a
-    /// round trip before an acknowledgement advances.
-    fn timer_ran_out(&mut self, at: Nanos, is_repeated: bool, flow: &Flow) -> bool {
-        let now = Ticks::of(at).low();
-        let (least, most) = SILENCE_NS;
-        let shortest = flow.shortest().map(|rtt| rtt.0);
-        let silence = shortest.map_or(most, |rtt| rtt.clamp(least, most));
-        let least = if is_repeated { TIMER_NS.saturating_add(shortest.unwrap_or(0)) } else { TIMER_NS };
-        let waited = now.wrapping_sub(std::mem::replace(&mut self.timer, now));
-        self.is_silent(at, silence) && waited >= Ticks::at_least(least).low()
-    }
-
-    /// Whether nothing was heard of the receiver for longer than this, in nanoseconds.
-    fn is_silent(&self, at: Nanos, ns: u64) -> bool {
-        Ticks::of(at).low().wrapping_sub(self.heard) > Ticks::at_least(ns).low()
-    }
-
-    /// Why this was sent again.
-    fn cause(&mut self, segment: &Segment, again: Again, flow: &Flow) -> Cause {
-        if segment.has(TcpFlags::SYN) {
-            return Cause::Syn;
-        }
-        let repairs = self.repairs(flow);
-        let is_head = again.contains(Again::HEAD);
-        let is_repeated = is_head && self.state.contains(State::HEAD_AGAIN);
-        self.state.set(State::HEAD_AGAIN, is_head || self.state.contains(State::HEAD_AGAIN));
-        let timer_ran_out = is_head && self.timer_ran_out(segment.time(), is_repeated, flow);
-        let shows_hole = again.contains(Again::SHOWN) || repairs && self.state.contains(State::RECOVERS);
-        let timed_out = match self.state {
-            state if state.contains(State::TIMED_OUT) && repairs => return Cause::Timeout,
-            // Without SACK nothing but the timer has the same sent once more.
-            _ if shows_hole => is_repeated && !again.contains(Again::SACK) || timer_ran_out,
-            // What a SYN carried, and the answer left out, is sent again at once (RFC 7413 section 4.2.1).
-            _ if is_head && flow.is_behind_syn(segment) && !self.is_silent(segment.time(), AT_ONCE_NS) => {
-                self.point = flow.snd_nxt();
-                self.state.insert(State::RECOVERS);
-                return Cause::Fast;
-            }
-            state if again.contains(Again::TAIL | Again::SACK) && !state.contains(State::PROBED) => {
-                self.state.insert(State::PROBED);
-                return Cause::TailProbe;
-            }
-            _ => is_head,
-        };
-        if !timed_out && !shows_hole {
-            return Cause::Unknown;
-        }
-        let (entered, left) =
-            if timed_out { (State::TIMED_OUT, State::RECOVERS) } else { (State::RECOVERS, State::TIMED_OUT) };
-        if timed_out || !repairs || !self.state.contains(entered) {
-            self.point = flow.snd_nxt();
-        }
-        self.state.remove(left);
-        self.state.insert(entered);
-        if timed_out { Cause::Timeout } else { Cause::Fast }
     }
 }

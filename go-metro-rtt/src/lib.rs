@@ -66,8 +66,8 @@
 //! assert_eq!((stats.count(), stats.mean_ms()), (3, 52.0));
 //! ```
 //!
-//! Order of modules: `batch` → `engine` → `hashed`, `merge` → `table` → `exchange`, `ledger` → `summary` →
-//! `distribution`, `flow`, `index` → `early`, `exponential`, `grouping`, `histogram`, `outstanding` → `key`, `ports`,
+//! Order of modules: `batch` → `engine` → `hashed`, `merge` → `table` → `extension` → `exchange`, `ledger` → `summary`
+//! → `distribution`, `flow`, `index` → `early`, `exponential`, `grouping`, `histogram`, `outstanding` → `key`, `ports`,
 //! `sample`, `shard` → `health`, `labels`, `place`, `zero_window` → `segment` → `seq`, `time`.
 
 #![forbid(unsafe_code)]
@@ -78,6 +78,7 @@ mod early;
 mod engine;
 mod exchange;
 mod exponential;
+mod extension;
 mod flow;
 mod grouping;
 mod hashed;

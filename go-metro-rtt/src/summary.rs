@@ -2,9 +2,13 @@
 //!
 //! Parallel flows of one pair of hosts merge here, so that they cannot overwrite each other's gauges. A pair without a
 //! sample since the last [`Summaries::take`] does not exist: stale values are never repeated.
+//!
+//! Where there are many pairs, what is known of one is rarely in the processor's caches when its next sample comes. So
+//! samples are added a few at a time, like [`Batch`](crate::Batch) hands segments to the engine.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::hint::black_box;
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -104,6 +108,12 @@ impl Stats {
         };
         stats.add(rtt);
         stats
+    }
+
+    /// Reads what the next sample changes, so that it is in the cache.
+    #[inline]
+    fn touch(&self) -> u64 {
+        self.count ^ self.distribution.touch()
     }
 
     fn add(&mut self, rtt: Rtt) {
@@ -251,16 +261,36 @@ pub struct PairSummary {
 impl PairSummary {
     /// Adds a sample.
     pub fn add(&mut self, sample: &Sample, limits: &SummaryLimits) {
-        let series = match sample.kind {
-            Kind::Data => &mut self.data,
-            Kind::Connect => &mut self.connect,
-        };
-        add(series, sample.rtt, limits);
+        self.add_time(sample.kind.into(), sample.rtt, limits);
     }
 
     /// Adds a response.
     pub fn add_response(&mut self, response: &Response, limits: &SummaryLimits) {
-        add(&mut self.response, response.took, limits);
+        self.add_time(Series::Response, response.took, limits);
+    }
+
+    /// Adds a time to a series, which may begin with it.
+    fn add_time(&mut self, series: Series, time: Rtt, limits: &SummaryLimits) {
+        let series = match series {
+            Series::Data => &mut self.data,
+            Series::Connect => &mut self.connect,
+            Series::Response => &mut self.response,
+        };
+        match series {
+            Some(stats) => stats.add(time),
+            None => *series = Some(Stats::first(time, limits)),
+        }
+    }
+
+    /// Reads what the next time of a series changes, so that it is in the cache.
+    #[inline]
+    fn touch(&self, series: Series) -> u64 {
+        let series = match series {
+            Series::Data => &self.data,
+            Series::Connect => &self.connect,
+            Series::Response => &self.response,
+        };
+        series.as_ref().map_or(0, Stats::touch)
     }
 
     /// Number of samples of either kind.
@@ -292,11 +322,20 @@ impl PairSummary {
     }
 }
 
-/// Adds a time to a series, which may begin with it.
-fn add(series: &mut Option<Stats>, time: Rtt, limits: &SummaryLimits) {
-    match series {
-        Some(stats) => stats.add(time),
-        None => *series = Some(Stats::first(time, limits)),
+/// Which times of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Series {
+    Data,
+    Connect,
+    Response,
+}
+
+impl From<Kind> for Series {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Data => Self::Data,
+            Kind::Connect => Self::Connect,
+        }
     }
 }
 
@@ -352,17 +391,33 @@ pub struct Summaries {
     pending: HashMap<FlowKey, (PairKey, PairSummary), foldhash::fast::RandomState>,
     other: PairSummary,
     folded_samples: u64,
+    /// What is yet to be added: up to [`TOGETHER`].
+    waiting: Vec<Waiting>,
+}
+
+/// So many times are added together: enough for a processor's outstanding cache misses.
+const TOGETHER: usize = 32;
+
+/// A time that is yet to be added.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    flow: FlowKey,
+    pair: PairKey,
+    series: Series,
+    time: Rtt,
 }
 
 impl Summaries {
     /// An empty interval.
     pub fn new(limits: SummaryLimits) -> Self {
         let (pairs, pending) = (HashMap::default(), HashMap::default());
-        Self { limits, pairs, pending, other: PairSummary::default(), folded_samples: 0 }
+        let waiting = Vec::with_capacity(TOGETHER);
+        Self { limits, pairs, pending, other: PairSummary::default(), folded_samples: 0, waiting }
     }
 
     /// Applies other bounds to what is added from now on.
     pub fn set_limits(&mut self, limits: SummaryLimits) {
+        self.settle();
         self.limits = limits;
     }
 
@@ -371,35 +426,57 @@ impl Summaries {
         if sample.delayed && self.limits.without_delayed {
             return;
         }
-        let limits = self.limits;
-        let (summary, is_folded) = self.summary(&sample.flow, sample.place, sample.label);
-        summary.add(sample, &limits);
-        self.folded_samples += u64::from(is_folded);
+        let pair = PairKey::of(&sample.flow, sample.place, sample.label);
+        self.push(Waiting { flow: sample.flow, pair, series: sample.kind.into(), time: sample.rtt });
     }
 
     /// Adds a response to its pair, or to `other` when there are too many pairs.
     pub fn add_response(&mut self, response: &Response) {
-        let limits = self.limits;
-        self.summary(&response.flow, response.place, response.label).0.add_response(response, &limits);
+        let pair = PairKey::of(&response.flow, response.place, response.label);
+        self.push(Waiting { flow: response.flow, pair, series: Series::Response, time: response.took });
     }
 
-    /// Where what a flow has measured belongs, and whether that is `other`.
     #[inline]
-    fn summary(&mut self, flow: &FlowKey, place: Place, label: Label) -> (&mut PairSummary, bool) {
-        let key = PairKey::of(flow, place, label);
-        if label == Label::PENDING {
-            return (&mut self.pending.entry(*flow).or_insert_with(|| (key, PairSummary::default())).1, false);
+    fn push(&mut self, waiting: Waiting) {
+        self.waiting.push(waiting);
+        if self.waiting.len() >= TOGETHER {
+            self.settle();
+        }
+    }
+
+    /// Adds all that waits, in its order.
+    #[inline(never)]
+    fn settle(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let touch = |Waiting { pair, series, .. }: &Waiting| self.pairs.get(pair).map_or(0, |pair| pair.touch(*series));
+        // Only the reading counts, not what was read.
+        black_box(waiting.iter().map(touch).fold(0, |warm, word| warm ^ word));
+        let limits = self.limits;
+        for Waiting { flow, pair, series, time } in waiting.drain(..) {
+            let (summary, is_folded) = self.summary(&flow, pair);
+            summary.add_time(series, time, &limits);
+            self.folded_samples += u64::from(is_folded && series != Series::Response);
+        }
+        self.waiting = waiting;
+    }
+
+    /// Where what a flow of this pair has measured belongs, and whether that is `other`.
+    #[inline]
+    fn summary(&mut self, flow: &FlowKey, pair: PairKey) -> (&mut PairSummary, bool) {
+        if pair.label == Label::PENDING {
+            return (&mut self.pending.entry(*flow).or_insert_with(|| (pair, PairSummary::default())).1, false);
         }
         // Looked up once, unless there are as many as there may be.
         let is_full = self.pairs.len() >= self.limits.max_pairs;
-        if is_full && !self.pairs.contains_key(&key) {
+        if is_full && !self.pairs.contains_key(&pair) {
             return (&mut self.other, true);
         }
-        (self.pairs.entry(key).or_default(), false)
+        (self.pairs.entry(pair).or_default(), false)
     }
 
     /// Adds what was counted of a pair's connections; without a pair, or when there are too many, to `other`.
     pub fn add_health(&mut self, pair: Option<PairKey>, health: &PeerHealth) {
+        self.settle();
         let full = self.pairs.len() >= self.limits.max_pairs;
         let summary = match pair {
             Some(pair) if !full || self.pairs.contains_key(&pair) => self.pairs.entry(pair).or_default(),
@@ -410,6 +487,7 @@ impl Summaries {
 
     /// The label of a flow was found out: its samples join those of the label.
     pub fn label(&mut self, flow: &FlowKey, label: Label) {
+        self.settle();
         if let Some((pair, summary)) = self.pending.remove(flow) {
             self.join(PairKey { label, ..pair }, summary);
         }
@@ -417,6 +495,7 @@ impl Summaries {
 
     /// Gives the flows whose labels are still being found out this one.
     pub fn label_pending(&mut self, label: Label) {
+        self.settle();
         for (pair, summary) in std::mem::take(&mut self.pending).into_values() {
             self.join(PairKey { label, ..pair }, summary);
         }
@@ -436,6 +515,7 @@ impl Summaries {
 
     /// Hands out the interval and starts the next, empty but for the flows whose labels are being found out.
     pub fn take(&mut self) -> Interval {
+        self.settle();
         let other = std::mem::take(&mut self.other);
         Interval {
             pairs: self.pairs.drain().collect(),

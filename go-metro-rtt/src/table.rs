@@ -8,11 +8,11 @@
 use std::time::Duration;
 
 use crate::Nanos;
+use crate::extension;
 use crate::flow::{Flow, Life};
 use crate::index::{self, Index};
 use crate::key::Key;
-use crate::ledger;
-use crate::outstanding::{BYTES_PER_NODE, COMMON_PER_FLOW, Pool};
+use crate::outstanding::{BYTES_PER_NODE, Pool, common_for};
 use crate::time::nanoseconds;
 
 /// No entry.
@@ -310,6 +310,6 @@ impl FlowTable {
     }
 }
 
-/// What room for one flow costs: its entry, its share of the index, its own node, and what is counted of its health.
-const BYTES_PER_FLOW: usize = size_of::<Entry>() + index::BYTES_PER_ENTRY + BYTES_PER_NODE + ledger::BYTES_PER_FLOW;
-const _: () = assert!(BYTES_PER_FLOW + COMMON_PER_FLOW * BYTES_PER_NODE <= 256);
+/// What room for one flow costs: its entry, its share of the index, its own node, and its extension.
+const BYTES_PER_FLOW: usize = size_of::<Entry>() + index::BYTES_PER_ENTRY + BYTES_PER_NODE + extension::BYTES_PER_FLOW;
+const _: () = assert!(BYTES_PER_FLOW + common_for(2) * BYTES_PER_NODE / 2 <= 256);

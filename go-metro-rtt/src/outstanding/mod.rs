@@ -9,7 +9,7 @@ mod pool;
 mod queue;
 
 pub(crate) use evidence::is_newer;
-pub(crate) use pool::{BYTES_PER_NODE, COMMON_PER_FLOW, Pool, Share};
+pub(crate) use pool::{BYTES_PER_NODE, Pool, Share, common_for};
 pub(crate) use queue::{Queue, Room};
 
 use crate::{Nanos, Rejection, SeqNum};

@@ -16,7 +16,12 @@ pub(super) const COMMON: u32 = 1 << 31;
 
 /// Common nodes for each flow that there may be: most flows have one or two transmissions outstanding, a few bulk
 /// transfers have their full share.
-pub(crate) const COMMON_PER_FLOW: usize = 2;
+const COMMON_PER_FLOW: (usize, usize) = (3, 2);
+
+/// Common nodes for so many flows.
+pub(crate) const fn common_for(flows: usize) -> usize {
+    flows.saturating_mul(COMMON_PER_FLOW.0) / COMMON_PER_FLOW.1
+}
 
 /// Bytes of a node.
 pub(crate) const BYTES_PER_NODE: usize = size_of::<Node>();

@@ -181,6 +181,11 @@ impl PcapSource {
     /// Throws away what waits, if a clock jumped: among it are stamps from before and after.
     fn notice_jump(&mut self) {
         let Some(jump) = self.clocks.look() else { return };
+        if let Jump::Set(ns) = jump {
+            // These moments are what they were, and the clock has other numbers for them.
+            self.from_ns = self.from_ns.saturating_add(ns);
+            self.until_ns = self.until_ns.saturating_add(ns);
+        }
         let records = self.counters.packets.records;
         self.budget = WAITING;
         while self.fill() {

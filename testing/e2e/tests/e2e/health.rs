@@ -114,23 +114,21 @@ fn compare(name: &str, family: Family, path: &Impairment) -> Result<(i64, i64), 
     println!("  counted by the kernel and not sent: {}", grown("TCPRetransFail"));
     // What the path was handed, cut as it goes over the wire.
     let passages = lab.path().passages();
-    let mut sent: Vec<(u64, (Vec<u8>, usize))> = passages
+    let mut sent: Vec<(u64, Tcp)> = passages
         .iter()
         .filter(|passage| passage.way == Way::AToB)
-        .filter_map(|passage| Some((passage.left_ns, data(&passage.head)?)))
-        .filter(|(_, (_, len))| *len > 0)
+        .filter_map(|passage| Some((passage.left_ns, tcp(passage)?)))
+        .filter(|(_, tcp)| tcp.space() > 0)
         .collect();
     println!("  needless on the path: {}", needless(&passages));
     // A frame that is doubled has two ways, and left once.
     sent.sort_unstable();
     sent.dedup();
     let mut next: HashMap<Vec<u8>, u32> = HashMap::new();
-    let is_again = |(_, (seq, len)): &&(u64, (Vec<u8>, usize))| {
-        let (ends, seq) = seq.split_at(seq.len() - 4);
-        let seq = u32::from_be_bytes(seq.try_into().unwrap());
-        let nxt = next.entry(ends.to_vec()).or_insert(seq);
-        let is_again = (seq.wrapping_sub(*nxt) as i32) < 0;
-        let end = seq.wrapping_add(*len as u32);
+    let is_again = |(_, tcp): &&(u64, Tcp)| {
+        let nxt = next.entry(tcp.ends.clone()).or_insert(tcp.seq);
+        let is_again = (tcp.seq.wrapping_sub(*nxt) as i32) < 0;
+        let end = tcp.seq.wrapping_add(tcp.space() as u32);
         *nxt = if (end.wrapping_sub(*nxt) as i32) > 0 { end } else { *nxt };
         is_again
     };
@@ -141,12 +139,7 @@ fn compare(name: &str, family: Family, path: &Impairment) -> Result<(i64, i64), 
     timely((0..=in_the_end).contains(&more), what)?;
     assert!(more.abs() <= in_the_end + 1 + total / 1000, "{}", what());
     let segments = (sum(lines, "segments"), sum(lines, "bytes"));
-    let ends = passages.iter().filter(|passage| passage.way == Way::AToB && has_fin(&passage.head));
-    let mut ends: Vec<_> = ends.map(|passage| (passage.left_ns, data(&passage.head))).collect();
-    ends.sort_unstable();
-    ends.dedup();
-    let space = sent.iter().map(|(_, (_, len))| len).sum::<usize>();
-    let wire = (sent.len() as i64, (space - ends.len()) as i64);
+    let wire = (sent.len() as i64, sent.iter().map(|(_, tcp)| tcp.len as i64).sum());
     println!("  segments and bytes {segments:?}, on the wire {wire:?}");
     assert_eq!(segments, wire, "{name}: segments and bytes");
     let [connected, opened] = [sum(lines, "connects/established/client"), grown("ActiveOpens")];
@@ -154,34 +147,15 @@ fn compare(name: &str, family: Family, path: &Impairment) -> Result<(i64, i64), 
     Ok((total, total - wrong))
 }
 
-/// Ends and sequence number, and bytes of payload, and one for a FIN, of a frame of TCP in Ethernet without options of
-/// IP.
-fn data(head: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let word = |at: usize| usize::from(u16::from_be_bytes([head[at], head[at + 1]]));
-    let (addresses, tcp, end) = match (word(12), head[20], head[23]) {
-        (0x800, _, 6) => (26..34, 34, 14 + word(16)),
-        (0x86dd, 6, _) => (22..54, 54, 54 + word(18)),
-        _ => return None,
-    };
-    let payload = tcp + usize::from(head[tcp + 12] >> 4) * 4;
-    let fin = usize::from(head[tcp + 13] & FIN);
-    Some(([&head[addresses], &head[tcp..tcp + 8]].concat(), end - payload + fin))
-}
-
-/// Whether a frame as [`data`] takes it carries a FIN.
-fn has_fin(head: &[u8]) -> bool {
-    let tcp = if head[12..14] == [0x86, 0xdd] { 54 } else { 34 };
-    data(head).is_some() && head[tcp + 13] & FIN != 0
-}
-
 /// How many data frames of the first host's arrived although another with their first byte had arrived before they left
 /// again.
 fn needless(passages: &[Passage]) -> usize {
-    let mut arrived: HashMap<Vec<u8>, (u64, u64)> = HashMap::new();
+    let mut arrived: HashMap<(Vec<u8>, u32), (u64, u64)> = HashMap::new();
     let mut count = 0;
     for passage in passages.iter().filter(|passage| passage.way == Way::AToB) {
-        let Some((key, len)) = data(&passage.head) else { continue };
-        let Some(at) = passage.arrived_ns.filter(|_| len > 0) else { continue };
+        let Some(tcp) = tcp(passage).filter(|tcp| tcp.space() > 0) else { continue };
+        let Some(at) = passage.arrived_ns else { continue };
+        let key = (tcp.ends, tcp.seq);
         match arrived.get(&key) {
             Some((left, first)) if *left != passage.left_ns => count += usize::from(*first < at),
             Some(_) => {}
@@ -284,31 +258,62 @@ fn a_queue_shows_above_the_base_of_its_path() {
         let near = |value: f64, expected: f64| (value - expected).abs() <= expected * 0.05;
         assert!((base + queueing - median).abs() < 0.01, "{base} and {queueing} are not {median}");
         timely(near(base, RTT.as_secs_f64() * 1e3), || format!("base {base} ms"))?;
-        timely(queueing > 10.0 && queueing < deep.as_secs_f64() * 1.1e3, || format!("queueing {queueing} ms"))
+        // What each frame waited, of those whose acknowledgements came within that interval.
+        let end = fullest["time_ns"].as_u64().unwrap();
+        let interval = end - (of(fullest, "/interval_s") * 1e9) as u64..end;
+        let (one_way, passages) = ((RTT / 2).as_nanos() as u64, lab.path().passages());
+        let sent = passages.iter().filter(|passage| passage.way == Way::AToB);
+        let sent = sent.filter(|passage| tcp(passage).is_some_and(|tcp| tcp.len > 0));
+        let arrived = sent.filter_map(|passage| Some((passage.left_ns, passage.arrived_ns?)));
+        let acknowledged = arrived.filter(|(_, arrived)| interval.contains(&(arrived + one_way)));
+        let waited = median(acknowledged.map(|(left, arrived)| (arrived - left - one_way) as f64 / 1e6).collect());
+        println!("frames waited for {waited} ms");
+        timely(queueing > 10.0 && near(queueing, waited), || {
+            format!("queueing {queueing} ms, while frames waited for {waited} ms")
+        })
     });
 }
 
-/// TCP of a frame in Ethernet over IPv4 without options.
+/// TCP of a frame in Ethernet over IP without options.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Tcp {
+    /// Addresses and ports, as the frame has them.
+    ends: Vec<u8>,
     /// This host's port.
     port: u16,
     seq: u32,
     ack: u32,
     flags: u8,
     window: u16,
+    /// Bytes of payload.
     len: usize,
+}
+
+impl Tcp {
+    /// Sequence numbers that it takes, but for a SYN's.
+    fn space(&self) -> usize {
+        self.len + usize::from(self.flags & FIN)
+    }
 }
 
 fn tcp(passage: &Passage) -> Option<Tcp> {
     let head = &passage.head;
     let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
     let word = |at: usize| u32::from(half(at)) << 16 | u32::from(half(at + 2));
-    if half(12) != 0x800 || head[23] != 6 {
-        return None;
-    }
-    let port = half(if passage.way == Way::AToB { 34 } else { 36 });
-    let len = usize::from(half(16)) - 20 - usize::from(head[46] >> 4) * 4;
-    Some(Tcp { port, seq: word(38), ack: word(42), flags: head[47], window: half(48), len })
+    let (addresses, tcp, end) = match (half(12), head[20], head[23]) {
+        (0x800, _, 6) => (26..34, 34, 14 + usize::from(half(16))),
+        (0x86dd, 6, _) => (22..54, 54, 54 + usize::from(half(18))),
+        _ => return None,
+    };
+    Some(Tcp {
+        ends: [&head[addresses], &head[tcp..tcp + 4]].concat(),
+        port: half(if passage.way == Way::AToB { tcp } else { tcp + 2 }),
+        seq: word(tcp + 4),
+        ack: word(tcp + 8),
+        flags: head[tcp + 13],
+        window: half(tcp + 14),
+        len: end - tcp - usize::from(head[tcp + 12] >> 4) * 4,
+    })
 }
 
 const FIN: u8 = 0x01;

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
+use testing_lab::Lab;
 use testing_lab::agent::{Agent, binary, samples};
 
 use super::support::{
@@ -25,32 +26,37 @@ fn now_ns() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64
 }
 
-#[test]
-fn a_wall_clock_that_is_set_makes_no_false_sample_and_times_follow_it() {
+/// Starts an agent on samples whose wall clock is set by what is returned, to so many seconds ahead of the machine's.
+fn start_with_clock(lab: &Lab, conf: &Conf) -> Option<(Agent, impl Fn(i64))> {
     if !Path::new(FAKETIME).exists() {
         println!("skipped: there is no {FAKETIME}; `cargo xtask setup` installs it where the distribution has it");
-        return;
+        return None;
     }
+    let (clock, new) = (conf.folder().join("clock"), conf.folder().join("clock.new"));
+    let mut command = lab.a.namespace.command(binary().unwrap());
+    command.args(conf.args()).args(["--output", "json", "--samples"]);
+    command.env("LD_PRELOAD", FAKETIME).env("FAKETIME_TIMESTAMP_FILE", &clock);
+    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("FAKETIME_NO_CACHE", "1");
+    let set = move |seconds: i64| {
+        // Renamed into place, so that it is never read half written.
+        fs::write(&new, format!("{seconds:+}s\n")).unwrap();
+        fs::rename(&new, &clock).unwrap();
+    };
+    set(0);
+    let mut agent = Agent::spawn_command(&mut command).unwrap();
+    agent.ready().unwrap();
+    Some((agent, set))
+}
+
+#[test]
+fn a_wall_clock_that_is_set_makes_no_false_sample_and_times_follow_it() {
     for which in Backend::BOTH {
         let lab = lab();
         let server = statsd(&lab);
         // Two threads measure, and the jump is reported once.
         let conf = Conf::new();
         conf.write(&[&backend(which), "workers: 2", &conf.status_line()], USUAL);
-        let clock = conf.folder().join("clock");
-        let set = |seconds: i64| {
-            // Renamed into place, so that it is never read half written.
-            let new = conf.folder().join("clock.new");
-            fs::write(&new, format!("{seconds:+}s\n")).unwrap();
-            fs::rename(&new, &clock).unwrap();
-        };
-        set(0);
-        let mut command = lab.a.namespace.command(binary().unwrap());
-        command.args(conf.args()).args(["--output", "json", "--samples"]);
-        command.env("LD_PRELOAD", FAKETIME).env("FAKETIME_TIMESTAMP_FILE", &clock);
-        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("FAKETIME_NO_CACHE", "1");
-        let mut agent = Agent::spawn_command(&mut command).unwrap();
-        agent.ready().unwrap();
+        let Some((agent, set)) = start_with_clock(&lab, &conf) else { return };
         let mut jumps = 0;
         for ahead in [0, HOUR, -HOUR, 0] {
             set(ahead);
@@ -106,6 +112,31 @@ fn a_wall_clock_that_is_set_makes_no_false_sample_and_times_follow_it() {
         heard.assert_true_rtts(longest + Duration::from_millis(5), &format!("{which:?}, set meanwhile"));
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
     }
+}
+
+#[test]
+fn capture_that_was_opened_again_goes_on_after_the_clock_is_set_back() {
+    let lab = lab();
+    let server = statsd(&lab);
+    let conf = Conf::new();
+    let write = |snaplen| conf.write(&["backend: pcap", snaplen, &conf.status_line()], USUAL);
+    write("snaplen: 200");
+    let Some((mut agent, set)) = start_with_clock(&lab, &conf) else { return };
+    let jumped = |times| wait_until(&server, "a jump", |heard| heard.count("go_metro.clock_jumps") == times);
+    set(HOUR);
+    jumped(1);
+    // What the new handle hands on begins at a time of the clock as it is now.
+    write("snaplen: 300");
+    agent.signal(Signal::SIGHUP).unwrap();
+    agent.wait_for_log("configuration read again", SOON).unwrap();
+    set(0);
+    jumped(2);
+    let from = agent.output().len();
+    wait("samples", SOON, || {
+        rounds(&lab, 20);
+        samples(&agent.output()[from..]).unwrap().len() >= 10
+    });
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }
 
 #[test]

@@ -434,7 +434,7 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             // What is known of a failure that may not come again.
             let tail = |lines: Vec<String>| lines[lines.len().saturating_sub(TAIL)..].join("\n");
             println!("the agent's output ends with\n{}\nand its log with\n{}", tail(self.output()), tail(self.log()));

@@ -71,8 +71,8 @@ fn retransmissions_and_their_causes_are_those_that_the_kernel_counts() {
         });
     }
     println!("{right} of {all} causes are the kernel's");
-    // 98.0 to 99.5 of a hundred in nine runs: what a busy machine delays looks like another cause.
-    assert!(all > 500 && right * 100 >= all * 97, "{right} of {all} causes are the kernel's");
+    // 98.0 to 99.5 of a hundred in ten runs: what a busy machine delays looks like another cause.
+    assert!(all > 500 && right * 100 >= all * 98, "{right} of {all} causes are the kernel's");
 }
 
 #[derive(Clone, Copy)]
@@ -252,11 +252,10 @@ fn a_queue_shows_above_the_base_of_its_path() {
         let pairs: Vec<Value> = pairs.map(|line| serde_json::from_str(line).unwrap()).collect();
         let of = |pair: &Value, place: &str| pair.pointer(place).and_then(Value::as_f64).unwrap_or(0.0);
         let fullest = pairs.iter().max_by(|a, b| of(a, "/queueing_ms").total_cmp(&of(b, "/queueing_ms"))).unwrap();
-        let (base, queueing, median) =
-            (of(fullest, "/base_ms"), of(fullest, "/queueing_ms"), of(fullest, "/data/p50_ms"));
-        println!("base {base} ms, queueing {queueing} ms of {median} ms; alone {:?}", alone.times.iter().min());
+        let [base, queueing, p50] = ["/base_ms", "/queueing_ms", "/data/p50_ms"].map(|place| of(fullest, place));
+        println!("base {base} ms, queueing {queueing} ms of {p50} ms; alone {:?}", alone.times.iter().min());
         let near = |value: f64, expected: f64| (value - expected).abs() <= expected * 0.05;
-        assert!((base + queueing - median).abs() < 0.01, "{base} and {queueing} are not {median}");
+        assert!((base + queueing - p50).abs() < 0.01, "{base} and {queueing} are not {p50}");
         timely(near(base, RTT.as_secs_f64() * 1e3), || format!("base {base} ms"))?;
         // What each frame waited, of those whose acknowledgements came within that interval.
         let end = fullest["time_ns"].as_u64().unwrap();

@@ -171,6 +171,14 @@ impl Source {
         }
     }
 
+    /// How long the kernel may keep what has come before the source can read it.
+    pub fn gathers(&self) -> Duration {
+        match self {
+            Self::Ebpf(_) => Duration::ZERO,
+            Self::Pcap(source) => source.gathers(),
+        }
+    }
+
     /// What the source counted since it was opened.
     ///
     /// # Errors

@@ -28,6 +28,10 @@ impl PcapSource {
         match self.never {}
     }
 
+    pub fn gathers(&self) -> Duration {
+        match self.never {}
+    }
+
     pub fn continuity(&mut self) -> Continuity {
         match self.never {}
     }

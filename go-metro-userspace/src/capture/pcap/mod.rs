@@ -37,6 +37,9 @@ pub use tap::check_filter;
 /// Most packets read before the source is left for other work.
 const ROUND: usize = 4096;
 
+/// How late a timer of the kernel may be: a tick of the slowest clock.
+const TICK: Duration = Duration::from_millis(10);
+
 /// More packets than wait in a buffer of the usual size.
 const WAITING: usize = 1 << 17;
 
@@ -141,6 +144,11 @@ impl PcapSource {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(error) => Err(CaptureError::System { call: "poll", source: io::Error::from(error) }),
         }
+    }
+
+    /// How long the kernel may keep what has come before it can be read.
+    pub fn gathers(&self) -> Duration {
+        tap::GATHER + TICK
     }
 
     /// What is known of the segments that the next [`Self::read`] hands on.

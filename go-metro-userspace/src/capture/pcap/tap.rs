@@ -1,6 +1,7 @@
 //! An open libpcap handle: opened, filtered, read packet by packet.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use go_metro_rtt::Nanos;
 use pcap::{Active, Capture, Linktype, Precision};
@@ -14,7 +15,7 @@ use crate::capture::{CaptureError, SourceCounters};
 
 /// How long the kernel may gather packets before it hands them over: what saves wake-ups, and no time stamp depends on
 /// it.
-const GATHER_MS: i32 = 100;
+pub(super) const GATHER: Duration = Duration::from_millis(100);
 /// The smallest buffer: two of the kernel's blocks (`MAXIMUM_SNAPLEN` of pcap-linux.c), one to fill and one to read.
 const LEAST_BUFFER_BYTES: u32 = 512 << 10;
 /// `LINKTYPE_LINUX_SLL2`: cooked capture that names the interface.
@@ -81,7 +82,7 @@ impl Tap {
             .map_err(failed)?
             .promisc(false)
             .snaplen(i32::try_from(snaplen.max(LEAST_SNAPLEN)).unwrap_or(i32::MAX))
-            .timeout(GATHER_MS)
+            .timeout(GATHER.as_millis() as i32)
             .buffer_size(i32::try_from(buffer_bytes.max(LEAST_BUFFER_BYTES)).unwrap_or(i32::MAX))
             .precision(Precision::Nano);
         let mut capture = inactive.open().map_err(failed)?.setnonblock().map_err(failed)?;

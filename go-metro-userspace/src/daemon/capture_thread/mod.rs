@@ -167,7 +167,14 @@ impl State {
                     Ok(Command::Finish(reply)) => {
                         // What waits in the source is measured still, and whatever was measured is in the interval.
                         self.source.hold_nothing_back();
-                        let _ = self.poll(Duration::ZERO, None);
+                        let until = Instant::now() + self.source.gathers();
+                        loop {
+                            let left = until.saturating_duration_since(Instant::now());
+                            let _ = self.poll(left, None);
+                            if left.is_zero() {
+                                break;
+                            }
+                        }
                         self.report(reply, Meter::read_last);
                         return;
                     }

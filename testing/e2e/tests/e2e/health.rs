@@ -517,9 +517,7 @@ fn responses_take_as_long_as_the_server_takes_with_their_acknowledgement_or_behi
             // What a busy machine has sent again is not reported; more never is.
             let (found, all) = (count as usize, rounds.count);
             assert!(found <= all && wire.len() == all, "{backend:?}: {found} of {} on the wire", wire.len());
-            // With libpcap one was missing in some runs, and it is not known yet which.
-            let spare = usize::from(backend == Backend::Pcap);
-            timely(found + spare >= all, || format!("{backend:?}, {delay} ms: {found} of {all} responses"))?;
+            timely(found >= all, || format!("{backend:?}, {delay} ms: {found} of {all} responses"))?;
             assert!(hosts.iter().any(|ms| *ms >= 0.0), "the kernel was asked");
             timely((ours - theirs).abs() <= 0.5, || format!("{backend:?}: {ours} ms, and {theirs} on the wire"))
         });

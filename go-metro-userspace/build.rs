@@ -46,7 +46,7 @@ fn object() -> Result<PathBuf, String> {
     if !workspace.join("go-metro-ebpf/Cargo.toml").exists() {
         let packaged = manifest.join("classifier.o");
         return packaged.exists().then_some(packaged).ok_or_else(|| {
-            format!("there is neither a classifier nor its source here; set {OBJECT_VARIABLE} to its object")
+            format!("found neither the classifier nor its source; set {OBJECT_VARIABLE} to the classifier's object")
         });
     }
     for input in OBJECT_INPUTS {
@@ -103,7 +103,7 @@ fn short(commit: &str) -> String {
 
 /// A variable that cargo always sets.
 fn variable(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| fail(&format!("{name} is not set: this is to be run by cargo")))
+    env::var(name).unwrap_or_else(|_| fail(&format!("{name} is not set; run this with cargo")))
 }
 
 fn fail(why: &str) -> ! {

@@ -1,5 +1,5 @@
 # Sets up who may measure: the service by its unit, members of the group go-metro with a copy of the program that has capabilities.
-# The program itself has none, so that everybody may run it.
+# The program itself has none, so everyone may run it.
 
 privileged=/usr/lib/go-metro/go-metro
 
@@ -24,5 +24,5 @@ set_up_capabilities() {
         fi
     done
     rm -f "$privileged"
-    echo "go-metro: no file capabilities here; the service has its own, and by hand only root can measure live traffic" >&2
+    echo "go-metro: file capabilities are not available; the service has its own, but on the command line only root can measure live traffic" >&2
 }

@@ -65,7 +65,7 @@ pub(crate) fn run(options: &CheckOptions, environment: Environment<'_>, out: &mu
     let mut findings = Vec::new();
     let config = configuration(options, environment, &mut findings);
     if let Some(passed_over) = &options.passed_over {
-        let fix = Some("remove the file that is out of use, or name the one to read with --config".to_owned());
+        let fix = Some("remove the ignored file, or name the one to use with --config".to_owned());
         findings.push(finding(Status::Warn, "configuration", passed_over.clone(), fix));
     }
     for detail in not_utf8(|name| std::env::var_os(name)) {
@@ -79,11 +79,11 @@ pub(crate) fn run(options: &CheckOptions, environment: Environment<'_>, out: &mu
     }
     if backend != Backend::Pcap && !Path::new(POSSIBLE_CPUS).exists() {
         let (status, else_) = match backend {
-            Backend::Ebpf => (Status::Fail, "eBPF cannot be used"),
-            _ => (Status::Warn, "eBPF is not used"),
+            Backend::Ebpf => (Status::Fail, "eBPF cannot be used without it"),
+            _ => (Status::Warn, "eBPF is not used without it"),
         };
         let fix = Some("mount -t sysfs sysfs /sys".to_owned());
-        findings.push(finding(status, "/sys", format!("it is not mounted, and {else_} without it"), fix));
+        findings.push(finding(status, "/sys", format!("not mounted; {else_}"), fix));
     }
     findings.extend(capabilities::findings(capabilities::effective(), backend));
     if let Some(config) = &config {
@@ -133,7 +133,8 @@ fn configuration(options: &CheckOptions, environment: Environment<'_>, findings:
         }
         None => {
             let fix = "name a file with --config or an interface with --interface to check those too".to_owned();
-            findings.push(finding(Status::Warn, "configuration", "none was named or is in its usual place", Some(fix)));
+            let detail = "no file was named, and none exists in the usual places";
+            findings.push(finding(Status::Warn, "configuration", detail, Some(fix)));
             return None;
         }
     };
@@ -147,10 +148,7 @@ fn configuration(options: &CheckOptions, environment: Environment<'_>, findings:
         Err(error) => {
             let fix = match error {
                 ConfigError::Unreadable { .. } => "`go-metro config init` writes a file from a few answers",
-                _ => {
-                    "fix what is named above; `go-metro config init -` prints a file that is right, with every key \
-                     explained"
-                }
+                _ => "fix what is named above; `go-metro config init -` prints a valid file with every key explained",
             };
             findings.push(finding(Status::Fail, subject, error.to_string(), Some(fix.to_owned())));
             None
@@ -176,10 +174,12 @@ fn without_ebpf(backend: Backend, pcap_may: bool) -> (Status, Option<&'static st
     match backend {
         Backend::Pcap => (Status::Ok, None),
         Backend::Auto if pcap_may => {
-            (Status::Warn, Some("a newer kernel, or more privileges; until then libpcap is used"))
+            (Status::Warn, Some("use a newer kernel, or grant more privileges; until then libpcap is used"))
         }
-        Backend::Auto => (Status::Warn, Some("a newer kernel, or more privileges")),
-        Backend::Ebpf => (Status::Fail, Some("a newer kernel, or more privileges, or `backend: auto` for libpcap")),
+        Backend::Auto => (Status::Warn, Some("use a newer kernel, or grant more privileges")),
+        Backend::Ebpf => {
+            (Status::Fail, Some("use a newer kernel, grant more privileges, or set `backend: auto` for libpcap"))
+        }
     }
 }
 
@@ -220,8 +220,8 @@ fn interfaces_there(config: &Config, findings: &mut Vec<Finding>) {
             }
             None => {
                 let fix = match missing {
-                    Status::Fail => "`ip link` lists those that exist; without any of the named ones the daemon ends",
-                    _ => "`ip link` lists those that exist; it is waited for if it comes later",
+                    Status::Fail => "`ip link` lists those that exist; the daemon ends if none of the named ones does",
+                    _ => "`ip link` lists those that exist; the daemon waits for this one",
                 };
                 findings.push(finding(missing, &subject, "does not exist", Some(fix.to_owned())));
             }
@@ -229,9 +229,7 @@ fn interfaces_there(config: &Config, findings: &mut Vec<Finding>) {
     }
     for instance in &config.instances {
         if let Some(path) = instance.pcap.as_ref().filter(|path| !path.exists()) {
-            let fix = Some(
-                "name a capture that exists in `pcap`: a path from the root, as a daemon has no folder".to_owned(),
-            );
+            let fix = Some("set `pcap` to the absolute path of a capture file that exists".to_owned());
             findings.push(finding(Status::Fail, "capture file", format!("{} does not exist", path.display()), fix));
         }
     }
@@ -242,8 +240,8 @@ fn matches_now(interface: &str, names: &[String]) -> Finding {
     let subject = format!("interface {interface}");
     if names.is_empty() {
         let fix = match interface {
-            "default" => "`ip route show default` shows none; it is waited for, or name an interface",
-            _ => "`ip link` lists those that exist; those that come later are watched at once",
+            "default" => "`ip route show default` shows no route; the daemon waits for one, or name an interface",
+            _ => "`ip link` lists those that exist; matching ones that appear later are watched at once",
         };
         return finding(Status::Warn, &subject, "matches none now", Some(fix.to_owned()));
     }
@@ -263,7 +261,7 @@ fn only_pcap_can(config: &Config, findings: &mut Vec<Finding>) {
         Backend::Pcap => return,
     };
     for (_, wish) in wishes.iter().filter(|(wished, _)| *wished) {
-        let fix = Some(format!("leave {wish} out, or say `backend: pcap`"));
+        let fix = Some(format!("leave {wish} out, or set `backend: pcap`"));
         findings.push(finding(status, "backend", format!("{wish} needs libpcap, which costs more than eBPF"), fix));
     }
 }
@@ -281,8 +279,7 @@ fn filter_compiles(config: &Config, findings: &mut Vec<Finding>) {
     });
 }
 
-/// Looks all host names up at once, and whether anything is far away.
-/// Whether it can be found out whose connections are, where that is wanted.
+/// Whether the process that owns a connection can be found, where `process_tags` asks for it.
 fn processes(config: &Config, findings: &mut Vec<Finding>) {
     if config.process_tags == ProcessTags::Off {
         return;
@@ -291,12 +288,12 @@ fn processes(config: &Config, findings: &mut Vec<Finding>) {
     let hierarchy = Hierarchy::mounted();
     let (detail, fix) = match (tells_groups, hierarchy) {
         (Err(error), _) => (
-            format!("the kernel does not tell of its sockets (sock_diag(7)): {error}"),
+            format!("cannot list the kernel's sockets (sock_diag(7)): {error}"),
             "load the modules tcp_diag and inet_diag",
         ),
         (Ok(false), _) => (
-            "the kernel does not tell the control groups of sockets".to_owned(),
-            "Linux 5.9 or later, built with control groups",
+            "the kernel does not report the control groups of sockets".to_owned(),
+            "use Linux 5.9 or later, built with control groups",
         ),
         (_, Err(error)) => (format!("/proc/self/mountinfo: {error}"), "mount -t proc proc /proc"),
         (_, Ok(None)) => (
@@ -304,19 +301,20 @@ fn processes(config: &Config, findings: &mut Vec<Finding>) {
             "boot with systemd.unified_cgroup_hierarchy=1, or: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified",
         ),
         (_, Ok(Some(Hierarchy { root, is_whole: false }))) => (
-            format!("{} shows the control groups of this container alone", root.display()),
+            format!("{} shows only the control groups of this container", root.display()),
             "mount the host's /sys/fs/cgroup there, read-only",
         ),
         (_, Ok(Some(Hierarchy { root, is_whole: true }))) => {
-            let detail = format!("found by control group, at {}", root.display());
+            let detail = format!("found by the control groups at {}", root.display());
             findings.push(finding(Status::Ok, "process tags", detail, None));
             return;
         }
     };
-    let detail = format!("{detail}: connections are `unit:unknown`");
+    let detail = format!("{detail}; connections are tagged `unit:unknown`");
     findings.push(finding(Status::Warn, "process tags", detail, Some(fix.to_owned())));
 }
 
+/// Looks up all host names at once, and checks that targets are remote.
 fn targets(config: &Config, findings: &mut Vec<Finding>) {
     let names = config.instances.iter().flat_map(|instance| instance.hosts.iter().cloned());
     let hosts = match looked_up(Hosts::new(names)) {
@@ -335,7 +333,7 @@ fn targets(config: &Config, findings: &mut Vec<Finding>) {
                 findings.push(finding(Status::Ok, &subject, addresses.join(", "), None));
             }
             Some(error) => {
-                let fix = "fix the name or the name server; it is looked up again every dns_refresh_interval";
+                let fix = "fix the name or the name server; the name is looked up again every dns_refresh_interval";
                 findings.push(finding(Status::Warn, &subject, error.clone(), Some(fix.to_owned())));
             }
         }
@@ -392,7 +390,7 @@ fn targets_fit(config: &Config, hosts: &Hosts, findings: &mut Vec<Finding>) {
     };
     if let Err(error) = interfaces::fit(&watch(true)) {
         if interfaces::fit(&watch(false)).is_ok() {
-            let what = format!("{error}; as many addresses of host names as are too many will not be watched");
+            let what = format!("{error}; the addresses of host names beyond that will not be watched");
             let fix = "configure prefixes instead of names or addresses, or fewer interfaces".to_owned();
             return findings.push(finding(Status::Warn, "targets", what, Some(fix)));
         }
@@ -433,7 +431,7 @@ fn statsd(config: &Config, findings: &mut Vec<Finding>) {
         && path.is_dir()
     {
         let fix = Some("name the socket itself, such as the Agent's dsd.socket in that folder".to_owned());
-        findings.push(finding(Status::Fail, &subject, "is a folder, no socket", fix));
+        findings.push(finding(Status::Fail, &subject, "is a folder, not a socket", fix));
         return tags_fit(config, findings);
     }
     match reached {
@@ -451,11 +449,11 @@ fn tags_fit(config: &Config, findings: &mut Vec<Finding>) {
         let bytes = dogstatsd::line_bytes(&[config.tags.as_slice(), &instance.tags].concat(), &origin);
         if bytes > room {
             let detail = format!(
-                "a line with the tags of interface {} has up to {bytes} bytes, more than a datagram holds ({room}): \
-                 none would be sent",
+                "a line with the tags of interface {} has up to {bytes} bytes, more than a datagram holds ({room}); no \
+                 such line would be sent",
                 instance.interface
             );
-            let fix = Some("fewer or shorter tags".to_owned());
+            let fix = Some("use fewer or shorter tags".to_owned());
             findings.push(finding(Status::Fail, "tags", detail, fix));
         }
     }
@@ -496,7 +494,7 @@ fn port(
             format!("set `{key}` to an address of this host (`ip address` lists them), or to 0.0.0.0 or [::]")
         }
         io::ErrorKind::PermissionDenied => {
-            format!("set `{key}` to a port above 1023, or give CAP_NET_BIND_SERVICE")
+            format!("set `{key}` to a port above 1023, or grant CAP_NET_BIND_SERVICE")
         }
         _ => format!("set `{key}` to another address"),
     };
@@ -509,7 +507,7 @@ fn running(config: &Config, findings: &mut Vec<Finding>) {
         && let Some(socket) = beside::reporter(config)
     {
         let detail =
-            "reports to this DogStatsD server; `go-metro reload` has it read its file, and a second `run` is refused";
+            "reports to this DogStatsD server; `go-metro reload` makes it read its file, and a second `run` is refused";
         findings.push(finding(Status::Ok, &format!("daemon at {}", socket.display()), detail, None));
     }
 }
@@ -523,7 +521,7 @@ fn reach_udp(host: &str, port: u16) -> io::Result<&'static str> {
     socket.send(b"\n")?;
     std::thread::sleep(Duration::from_millis(100));
     socket.send(b"\n")?;
-    Ok("nothing refuses datagrams (UDP cannot tell more)")
+    Ok("no datagram was refused (UDP cannot tell more)")
 }
 
 #[cfg(test)]
@@ -687,7 +685,7 @@ mod tests {
             checked(&format!("init_config: {{idle_ttl: {ttl}}}\ninstances: [{{interface: lo, ips: ['::1']}}]\n")).1
         };
         let what =
-            "warn  flows: `idle_ttl` is 0.5 s: flows are forgotten after that, so no round trip that takes longer";
+            "warn  flows: `idle_ttl` is 0.5 s: flows that are silent for longer are dropped, so longer round trips";
         let short = with("500ms");
         assert!(short.contains(what), "{short}");
         assert!(!with("1").contains("idle_ttl"));
@@ -697,7 +695,7 @@ mod tests {
     fn what_takes_most_of_health_away_warns_where_health_is_counted() {
         let with =
             |init: &str| checked(&format!("init_config: {{{init}}}\ninstances: [{{interface: lo, ips: ['::1']}}]\n")).1;
-        let sampled = "warn  health: `sampling.per_flow` leaves most segments in the kernel: hardly a retransmission";
+        let sampled = "warn  health: `sampling.per_flow` leaves most segments in the kernel: most retransmissions";
         let short = "warn  health: `idle_ttl` is 20 s and `connect_timeout` 30 s: ";
         let both = with("metrics: [default, health], sampling: {per_flow: 1rtt}, idle_ttl: 20");
         assert!(both.contains(sampled) && both.contains(short), "{both}");
@@ -734,7 +732,7 @@ mod tests {
         let (fine, a_folder) = checked(&format!(
             "init_config: {{statsd_socket: {in_its_place}}}\ninstances: [{{interface: lo, ips: ['::1']}}]\n"
         ));
-        let what = format!("FAIL  DogStatsD unix://{in_its_place}: is a folder, no socket\n      fix: ");
+        let what = format!("FAIL  DogStatsD unix://{in_its_place}: is a folder, not a socket\n      fix: ");
         assert!(!fine && a_folder.contains(&what), "{a_folder}");
         let port = checked("init_config: {statsd_port: 8127}\ninstances: [{interface: lo, ips: ['::1']}]\n").1;
         assert!(port.contains("DogStatsD udp://127.0.0.1:8127: "), "the port is no default: {port}");

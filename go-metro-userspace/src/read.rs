@@ -49,7 +49,7 @@ pub struct ReadOptions {
     pub plot: Option<PathBuf>,
     /// How many pairs to draw.
     pub plot_pairs: usize,
-    /// Why acknowledgements were no samples.
+    /// Whether to print why acknowledgements gave no sample.
     pub explain: Option<Explain>,
     /// What was sent again, connections that failed, and how long responses took, too.
     pub health: bool,
@@ -76,18 +76,18 @@ pub enum Format {
     /// For people; samples as JSON lines
     #[default]
     Table,
-    /// A JSON object a line
+    /// One JSON object per line
     Json,
     /// Comma-separated values with a header
     Csv,
 }
 
-/// How closely to tell what became of the acknowledgements.
+/// How much detail to print about acknowledgements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Explain {
-    /// How many for each reason.
+    /// How many for each reason
     Counts,
-    /// Every acknowledgement of something new, sample or not, as a line of JSON.
+    /// Every acknowledgement of new data, sample or not, as one JSON object per line
     All,
 }
 
@@ -274,13 +274,13 @@ fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Re
         writeln!(out, "{:indent$}{what:<width$} {count:>12}", "", width = 34 - indent)
     };
     line(0, "\npackets", seen.packets.seen)?;
-    line(2, "no TCP, not wanted, tells no RTT", seen.passed_over)?;
+    line(2, "not TCP, not wanted, or no RTT", seen.passed_over)?;
     line(2, "fragments", seen.packets.fragments)?;
-    line(2, "copies of a frame", seen.copies)?;
+    line(2, "duplicate frames", seen.copies)?;
     if seen.mixed > 0 {
         line(2, "of two places or clocks", seen.mixed)?;
     }
-    line(2, "of a tunnel, not looked into", seen.packets.encapsulated)?;
+    line(2, "in tunnels that are not read", seen.packets.encapsulated)?;
     line(2, "unread: link type, interface, time", seen.unread.iter().sum())?;
     for cause in Unparsable::REFUSED {
         line(2, &format!("unparsable: {}", cause.name()), seen.packets.unparsable[cause as usize])?;
@@ -291,7 +291,7 @@ fn explain(source: &FileSource, engine: &Engine, out: &mut impl Write) -> io::Re
         line(2, "of other ports", counters.other_ports)?;
     }
     line(2, "sent", counters.sent)?;
-    line(2, "received, nothing to be expected", counters.quiet_total())?;
+    line(2, "received, nothing to time", counters.quiet_total())?;
     for reason in Quiet::ALL {
         line(4, reason.name(), counters.quiet[reason as usize])?;
     }

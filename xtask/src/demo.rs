@@ -50,7 +50,7 @@ pub struct Args {}
 pub fn main(_args: &Args) -> Result<()> {
     // Before minutes of building.
     if !setup::is_root() && which("sudo").is_none() {
-        bail!("the demo makes network namespaces, which needs root, and there is no sudo; run it as root");
+        bail!("the demo creates network namespaces, which needs root, and sudo is missing; run it as root");
     }
     let named = std::env::var_os(BINARY_VARIABLE).map(PathBuf::from);
     let binary = match named {
@@ -105,7 +105,7 @@ fn show(binary: &Path, stop: &AtomicBool) -> Result<()> {
         "the classifier in the kernel (eBPF)".to_owned()
     } else {
         let why = agent.log().into_iter().find(|line| line.contains("instead of eBPF")).unwrap_or_default();
-        format!("libpcap, because eBPF cannot be had here: {why}")
+        format!("libpcap, because eBPF is not available here: {why}")
     };
 
     println!("Two network namespaces, three far hosts 5, 25 and 80 ms away, real TCP between them.");
@@ -207,9 +207,9 @@ fn become_root(binary: &Path) -> Result<()> {
     if setup::is_root() {
         return Ok(());
     }
-    eprintln!("the lab's network namespaces and eBPF need root; what was built is run through sudo");
+    eprintln!("the lab's network namespaces and eBPF need root; running what was built through sudo");
     if which("sudo").is_none() {
-        bail!("the demo makes network namespaces, which needs root; run it as root");
+        bail!("the demo creates network namespaces, which needs root; run it as root");
     }
     let path = std::env::var("PATH").unwrap_or_default();
     let error = Command::new("sudo")

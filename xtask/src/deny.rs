@@ -25,7 +25,7 @@ const LOCK_FILES: [&str; 2] = ["Cargo.lock", "fuzz/Cargo.lock"];
 /// What of the task can be said on the command line.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A clone of RustSec's advisory-db, where it cannot be fetched from here
+    /// A clone of RustSec's advisory-db, if it cannot be fetched from here
     #[arg(long, value_name = "DIR")]
     db: Option<PathBuf>,
 }
@@ -128,5 +128,5 @@ fn advisories(command: &mut Command) -> Result<bool> {
     if UNREACHABLE.iter().any(|words| said.contains(words)) {
         return Ok(false);
     }
-    bail!("there are advisories: mend each, or give its reason in deny.toml and in .cargo/audit.toml");
+    bail!("there are advisories: fix each, or give a reason in deny.toml and in .cargo/audit.toml");
 }

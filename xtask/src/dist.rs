@@ -26,22 +26,22 @@ use testing_support::{daemon, setup};
 /// Arguments of `dist`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Pack this build of go-metro instead of making one for release
+    /// Pack this binary instead of building one for release
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// Call the packages so instead of by Cargo.toml's version
+    /// Version of the packages, instead of Cargo.toml's
     #[arg(long)]
     version: Option<String>,
-    /// Where to
+    /// Output directory
     #[arg(long, value_name = "DIR", default_value = "target/dist")]
     out: PathBuf,
     /// Build static binaries (musl) for x86_64 and aarch64, and from them packages and archives for both
     #[arg(long, conflicts_with = "binary")]
     r#static: bool,
-    /// Pack no Helm chart, for which Helm is downloaded once
+    /// Do not pack a Helm chart, for which Helm is downloaded once
     #[arg(long)]
     no_chart: bool,
-    /// Have the packed chart take the image from this repository, such as ghcr.io/me/go-metro
+    /// Image repository that the packed chart uses, such as ghcr.io/me/go-metro
     #[arg(long, value_name = "NAME", conflicts_with = "no_chart")]
     image_repository: Option<String>,
 }
@@ -147,10 +147,7 @@ fn empty(out: &Path) -> Result<PathBuf> {
         let is_ours = out.join(MARK).exists() || out == root().join("target/dist");
         let is_empty = || fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_none());
         if !is_ours && !is_empty() {
-            bail!(
-                "{}: it has files in it that this task did not make; name a folder that is empty or new",
-                out.display()
-            );
+            bail!("{} contains files that this task did not make; name an empty or a new folder", out.display());
         }
         fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
     }

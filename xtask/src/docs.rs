@@ -93,7 +93,7 @@ fn chart_schema(program: &str) -> Result<String> {
     let mut values: Value = serde_json::from_str(&fs::read_to_string(root().join(VALUES_SCHEMA))?)?;
     let mut config: Value = serde_json::from_str(program)?;
     // One document has one dialect: the chart's, which the oldest Helm knows too. The keywords in use are the same.
-    config.as_object_mut().context("the schema is no object")?.remove("$schema");
+    config.as_object_mut().context("the schema is not an object")?.remove("$schema");
     values["properties"]["config"] = config;
     Ok(serde_json::to_string_pretty(&values)? + "\n")
 }

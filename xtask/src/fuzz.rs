@@ -21,10 +21,10 @@ const SHORT: Duration = Duration::from_secs(15);
 pub struct Args {
     /// Run only this target [default: all, one after another]
     target: Option<String>,
-    /// How long each runs
+    /// How long each target runs, in seconds
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Look for misuse of memory as well: `address`, for code that is not ours (slower)
+    /// Also look for misuse of memory: `address`, for code that is not ours (slower)
     #[arg(long, default_value = "none")]
     sanitizer: String,
 }
@@ -37,7 +37,7 @@ pub struct Args {
 pub fn main(args: &Args) -> Result<()> {
     let all = targets()?;
     let wanted: Vec<&String> = all.iter().filter(|target| args.target.as_ref().is_none_or(|t| t == *target)).collect();
-    ensure!(!wanted.is_empty(), "no such target; there are {}", all.join(", "));
+    ensure!(!wanted.is_empty(), "no such target; the targets are {}", all.join(", "));
     build(&args.sanitizer)?;
     let mut failed = Vec::new();
     for target in wanted {
@@ -46,7 +46,7 @@ pub fn main(args: &Args) -> Result<()> {
         failed.extend((!status.success()).then_some(target.as_str()));
     }
     if !failed.is_empty() {
-        bail!("found something: {}; the inputs are in fuzz/artifacts", failed.join(", "));
+        bail!("failed: {}; the inputs are in fuzz/artifacts", failed.join(", "));
     }
     Ok(())
 }

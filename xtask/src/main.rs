@@ -6,25 +6,25 @@ use testing_support::{build_ebpf, setup};
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what building and testing need; quick where all is there
+    /// Install what building and testing need; quick if nothing is missing
     Setup(setup::Args),
     #[command(about = BENCH.about)]
     Bench(Unread),
     /// Build the classifier's object, unless it is newer than its source
     BuildEbpf(build_ebpf::Args),
-    /// Clone the committed tree to where others may have it, and test there
+    /// Clone the committed tree as others would, and test the clones
     Clones(xtask::clones::Args),
     #[command(about = CORPUS.about)]
     Corpus(Unread),
-    /// See go-metro at work on real TCP, in a lab of its own; under a minute after the build
+    /// Show go-metro at work on real TCP in a lab of its own; takes less than a minute after the build
     Demo(xtask::demo::Args),
     /// Check licences, sources, duplicates, use and advisories of all dependencies
     Deny(xtask::deny::Args),
-    /// Make again the pages and files that say what the program says: reference, drawing, Datadog's specification
+    /// Regenerate the pages and files made from the program: reference, drawings, dashboards, Datadog's specification
     Docs(xtask::docs::Args),
-    /// Make what is shipped, in target/dist: binary, .deb, .rpm, the image's files, the Helm chart
+    /// Build what is shipped, in target/dist: binary, .deb, .rpm, the image's files, the Helm chart
     Dist(xtask::dist::Args),
-    /// Run parsers and engine on arbitrary input, guided by coverage; each target for a minute, or --seconds
+    /// Fuzz parsers and engine, guided by coverage; each target for a minute, or for --seconds
     Fuzz(xtask::fuzz::Args),
     #[command(about = KERNELS.about)]
     Kernels(Unread),
@@ -42,9 +42,9 @@ enum Task {
     Run(xtask::run::Args),
     #[command(about = SOAK.about)]
     Soak(Unread),
-    /// Format, lints, unit and property tests, then end-to-end tests in network namespaces
+    /// Check format and lints, run unit and property tests, then end-to-end tests in network namespaces
     Test(xtask::test::Args),
-    /// Set the version that is released next, in every place that has it
+    /// Set the version of the next release, in every file that has it
     Version(xtask::version::Args),
 }
 

@@ -21,7 +21,7 @@ const FEATURES: [&str; 5] = ["otlp", "pcap", "prometheus", "top", "web"];
 /// Arguments of `package`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Make the packages and do not install from them
+    /// Make the packages, but do not install from them
     #[arg(long)]
     no_install: bool,
 }
@@ -115,7 +115,7 @@ exec cargo install "$@"
 /// toolchain.
 fn install(packages: &Path) -> Result<()> {
     if !setup::is_root() {
-        println!("not installed from, which needs root; run\n{}", setup::as_root("package"));
+        println!("skipped: installing from the packages needs root; run\n{}", setup::as_root("package"));
         return Ok(());
     }
     let work = tempfile::tempdir()?;

@@ -56,7 +56,7 @@ pub fn main(args: &Args) -> Result<()> {
     } else {
         heading("format, lints");
         println!(
-            "skipped: {} not here; `cargo xtask test` without a filter says how to get them",
+            "skipped: missing {}; `cargo xtask test` without a filter says how to get them",
             lacking.join(" and ")
         );
     }
@@ -67,13 +67,13 @@ pub fn main(args: &Args) -> Result<()> {
     let mut tests = cargo();
     tests.args(["test", "--quiet", "--no-fail-fast"]);
     if which("rustdoc").is_none() {
-        println!("skipped: the examples in doc comments, for there is no rustdoc");
+        println!("skipped: the examples in doc comments need rustdoc");
         tests.args(["--lib", "--bins", "--tests"]);
     }
     totals.run(tests.arg("--").args(filter), None)?;
 
     if filter.is_none() {
-        heading("fuzzing, a short while");
+        heading("fuzzing, briefly");
         let (passed, failed) = fuzz::short()?;
         totals.passed += passed;
         totals.failed += failed.len() as u64;

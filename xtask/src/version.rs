@@ -75,7 +75,7 @@ pub fn main(args: &Args) -> Result<()> {
 
 /// Writes the files of the tree at `root` that have the version, and returns their names.
 fn set(root: &Path, old: &str, new: &str, today: &str) -> Result<Vec<&'static str>> {
-    let numbers = parts(new).with_context(|| format!("{new} is no version; three numbers are, such as 0.2.0"))?;
+    let numbers = parts(new).with_context(|| format!("{new} is not a version; use three numbers such as 0.2.0"))?;
     let present = parts(old).context("the present version")?;
     let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| format!("cannot read {path}"));
     let changes = read(CHANGES)?;

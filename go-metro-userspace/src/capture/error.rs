@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::privileges::remedy;
 
 impl CaptureError {
-    /// Whether rights are what is missing.
+    /// Whether missing privileges are the cause.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::MissingCapability { .. } | Self::LockedMemory { .. } | Self::Libpcap { .. })
@@ -37,7 +37,7 @@ pub enum CaptureError {
         limit: u64,
     },
     /// libpcap is not compiled in.
-    #[error("this go-metro was built without libpcap (cargo's feature `pcap`): use `backend: ebpf`, or another build")]
+    #[error("this go-metro was built without libpcap (cargo feature `pcap`): use `backend: ebpf`, or another build")]
     WithoutLibpcap,
     /// The kernel cannot do it at all.
     #[error("the kernel has no {feature} ({needs}): use a newer kernel, or `backend: pcap`")]
@@ -49,8 +49,8 @@ pub enum CaptureError {
     },
     /// The kernel's verifier did not accept the classifier.
     #[error(
-        "the kernel's verifier rejects the classifier ({program}): {source}; `backend: pcap` does without it. \
-         Please report this with the kernel's version and the verifier's last words:\n{log_tail}"
+        "the kernel's verifier rejects the classifier ({program}): {source}; `backend: pcap` works without it. \
+         Please report this with the kernel's version and the end of the verifier's log:\n{log_tail}"
     )]
     Rejected {
         /// Entry point.
@@ -71,8 +71,8 @@ pub enum CaptureError {
     },
     /// The interface's link layer is one that the classifier cannot read.
     #[error(
-        "interface {name} has link type {link_type}, which the classifier does not know: \
-         use `backend: pcap`, or name the device beneath or above it"
+        "interface {name} has link type {link_type}, which the classifier does not support: \
+         use `backend: pcap`, or name the device below or above it"
     )]
     UnknownLink {
         /// Name of the interface.
@@ -100,8 +100,8 @@ pub enum CaptureError {
     },
     /// More targets than the tries hold.
     #[error(
-        "{wanted} targets are more than the classifier's {limit} for one address family: configure prefixes instead of \
-         addresses"
+        "{wanted} targets are more than the classifier's limit of {limit} per address family: configure prefixes \
+         instead of addresses"
     )]
     TooManyTargets {
         /// Prefixes times interfaces, of one family.
@@ -127,8 +127,9 @@ pub enum CaptureError {
     },
     /// libpcap's device `any` does not name the interface of a packet.
     #[error(
-        "libpcap is older than 1.10 and cannot tell what was sent from what was received on {name}, the host's end of \
-         another machine's link: use a newer libpcap or `backend: ebpf`, or say `host_end: false` if it is none"
+        "libpcap is older than 1.10 and cannot tell sent from received packets on {name}, the host's end of a \
+         container's or virtual machine's link: use a newer libpcap or `backend: ebpf`, or set `host_end: false` if it \
+         is not one"
     )]
     OldLibpcap {
         /// Name of the interface.
@@ -151,7 +152,7 @@ pub enum CaptureError {
         source: io::Error,
     },
     /// A compressed file breaks before anything comes out.
-    #[error("{}: {reason} before anything can be decompressed; nothing of it can be read", path.display())]
+    #[error("{}: {reason} before anything can be decompressed, so nothing can be read", path.display())]
     NothingComesOut {
         /// The file.
         path: PathBuf,
@@ -159,7 +160,7 @@ pub enum CaptureError {
         reason: String,
     },
     /// A file is not what it should be.
-    #[error("{} is no capture file: {reason}", path.display())]
+    #[error("{} is not a capture file: {reason}", path.display())]
     NoCapture {
         /// The file.
         path: PathBuf,

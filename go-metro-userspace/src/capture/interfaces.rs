@@ -45,7 +45,7 @@ pub(super) struct Wanted {
 /// The kernel cannot be asked, for want of a file descriptor or memory: then nothing is known, not that any is gone.
 pub(super) fn look(watch: &WatchList, host_ends: &BTreeMap<String, bool>) -> Result<Vec<Wanted>, CaptureError> {
     let selectors = selectors(watch.keys());
-    let unknown = |source| CaptureError::System { call: "asking for interfaces", source };
+    let unknown = |source| CaptureError::System { call: "listing the interfaces", source };
     let links = match links::links() {
         Err(error) if selectors.iter().any(|(_, selector)| !selector.is_name()) => return Err(unknown(error)),
         listed => listed.unwrap_or_default(),
@@ -180,7 +180,7 @@ pub(super) fn must_be_there(watch: &WatchList, missing: &[&str]) -> Result<(), C
     }
     for interface in missing {
         if is_pattern(interface) {
-            tracing::info!(interface, "no interface of this pattern yet; waiting for one");
+            tracing::info!(interface, "no interface matches this pattern yet; waiting for one");
         } else {
             tracing::warn!(interface, "no such interface yet; waiting for it");
         }
@@ -231,7 +231,7 @@ fn default_interfaces(selectors: &[(&String, Selector)]) -> BTreeSet<u32> {
 
 fn all() -> Vec<Link> {
     links::links().unwrap_or_else(|error| {
-        tracing::debug!(%error, "the kernel does not list its interfaces; they are asked for by name");
+        tracing::debug!(%error, "the kernel does not list its interfaces; looking them up by name");
         Vec::new()
     })
 }

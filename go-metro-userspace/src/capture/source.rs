@@ -22,7 +22,7 @@ const STAMPED: Duration = Duration::from_millis(20);
 /// Longer than the kernel gathers packets for libpcap before it hands them over.
 const BUFFERED: Duration = Duration::from_millis(230);
 
-/// How one source goes on where another was.
+/// How one source takes over from another.
 pub struct Handover {
     /// Until then both are to be read, and what they had sorted by time.
     pub until: Instant,
@@ -130,8 +130,8 @@ impl Source {
         }
     }
 
-    /// Whether every segment of the peers comes, as [`EngineConfig::peers_complete`](go_metro_rtt::EngineConfig) has
-    /// it.
+    /// Whether every segment of the peers arrives, which the engine needs to know
+    /// ([`EngineConfig::peers_complete`](go_metro_rtt::EngineConfig)).
     pub fn peers_complete(&self) -> bool {
         matches!(self, Self::Pcap(_))
     }
@@ -164,7 +164,7 @@ impl Source {
         }
     }
 
-    /// Hands on what has come at once from now on, as nothing comes any more.
+    /// From now on, hands on segments at once, without waiting for older ones, as no more arrive.
     pub fn hold_nothing_back(&mut self) {
         if let Self::Ebpf(source) = self {
             source.hold_nothing_back();
@@ -260,18 +260,18 @@ impl Source {
         }
     }
 
-    /// Whether a thread beside looks after interfaces: then [`Self::maintain`] costs next to nothing, and is to be
+    /// Whether a separate thread attaches to interfaces: [`Self::maintain`] then costs next to nothing, and should be
     /// called often.
     pub fn is_beside(&self) -> bool {
         matches!(self, Self::Ebpf(source) if source.is_beside())
     }
 
-    /// Whether no thread beside could be started yet; [`Self::maintain`] tries again.
+    /// Whether the separate thread that attaches could not be started yet; [`Self::maintain`] tries again.
     pub fn wants_thread(&self) -> bool {
         matches!(self, Self::Ebpf(source) if source.wants_thread())
     }
 
-    /// Moves to the head of the hook that tells `way` on this interface: a program before ours may end the chain.
+    /// Moves to the head of the hook that sees `way` on this interface, as a program before ours may end the chain.
     pub fn move_to_head(&mut self, ifindex: u32, way: Way) -> Vec<InterfaceEvent> {
         match self {
             Self::Ebpf(source) => source.move_to_head(ifindex, way),
@@ -279,7 +279,7 @@ impl Source {
         }
     }
 
-    /// Goes on where `before` was, which is to be read until what this returns is over.
+    /// Takes over from `before`, which must be read until [`Handover::until`].
     pub fn take_over(&mut self, before: &mut Self) -> Handover {
         match (self, before) {
             (Self::Ebpf(now), Self::Ebpf(before)) => {
@@ -299,7 +299,8 @@ impl Source {
         }
     }
 
-    /// Looks after the interfaces; to be called when the kernel reports a change, and periodically.
+    /// Attaches to interfaces that have appeared, and forgets those that are gone. Call it when the kernel reports a
+    /// change, and periodically.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         match self {
             Self::Ebpf(source) => source.maintain(),
@@ -307,8 +308,8 @@ impl Source {
         }
     }
 
-    /// Leaves the hooks as far as there is time until then; what has come so far can still be polled. The rest is left
-    /// when this is dropped.
+    /// Detaches from the hooks, as far as there is time until the deadline; segments that have arrived can still be
+    /// read. The remaining hooks are detached when this is dropped.
     pub fn detach(&mut self, deadline: Instant) {
         match self {
             Self::Ebpf(source) => source.detach(deadline),

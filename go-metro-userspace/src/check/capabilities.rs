@@ -8,7 +8,7 @@ use crate::privileges;
 const CAPABILITIES: [(u32, &str, Needs, &str); 4] = [
     (39, "CAP_BPF", Needs::Ebpf, "loading the classifier needs it"),
     (12, "CAP_NET_ADMIN", Needs::Ebpf, "attaching the classifier needs it"),
-    (38, "CAP_PERFMON", Needs::Ebpf, "the verifier asks for it where a program reads packets in place"),
+    (38, "CAP_PERFMON", Needs::Ebpf, "the verifier requires it of a program that reads packets in place"),
     (13, "CAP_NET_RAW", Needs::Pcap, "libpcap needs it"),
 ];
 /// Stands for CAP_BPF and CAP_PERFMON (kernel/capability.c, `perfmon_capable`, `bpf_capable`).

@@ -8,13 +8,13 @@ use crate::terminal::{self, Spelling};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Configuration file [default: /etc/go-metro/conf.yaml, then the original's places]
+    /// Configuration file [default: /etc/go-metro/conf.yaml, then the original go-metro's paths]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The same as `--config`
     #[arg(value_name = "FILE", conflicts_with_all = ["config", "interface"])]
     file: Option<PathBuf>,
-    /// Interface, instead of a configuration file; may be repeated
+    /// Interface to check, instead of a configuration file; may be repeated
     #[arg(short, long, value_name = "NAME", conflicts_with = "config", add = super::shell::interfaces())]
     interface: Vec<String>,
 }

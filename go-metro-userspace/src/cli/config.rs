@@ -31,7 +31,7 @@ enum Verb {
 
 #[derive(clap::Args)]
 struct InitArgs {
-    /// The file; `-` for standard output
+    /// File to write; `-` for standard output
     #[arg(default_value = places::OURS)]
     file: PathBuf,
     /// Interface to watch [default: the default route's]; may be repeated
@@ -47,13 +47,13 @@ struct InitArgs {
     prometheus_listen: Option<SocketAddr>,
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_enum, help = metrics_help())]
     metrics: Vec<MetricName>,
-    /// Tag of every metric; may be repeated
+    /// Tag to add to every metric; may be repeated
     #[arg(long, value_name = "KEY:VALUE")]
     tag: Vec<String>,
-    /// Write over a file that is there
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
-    /// Ask nothing and take the defaults; needed without a terminal where no flag says what to write
+    /// Take the defaults without asking; needed without a terminal if no flag says what to write
     #[arg(short, long)]
     yes: bool,
 }
@@ -66,7 +66,7 @@ fn families() -> Vec<String> {
 }
 
 fn metrics_help() -> String {
-    format!("What is measured, such as default,health: {} are counted only where they are named", families().join(", "))
+    format!("Metrics to report, such as default,health; {} are off unless named", families().join(", "))
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -85,7 +85,7 @@ fn printed(document: &Value) -> Result<(), Failure> {
 fn init(args: &InitArgs) -> Result<(), Failure> {
     let is_stdout = args.file.as_os_str() == "-";
     if !is_stdout && args.file.exists() && !args.force {
-        return Err(Failure::usage(&format!("{} is there already; --force writes over it", args.file.display())));
+        return Err(Failure::usage(&format!("{} already exists; use --force to overwrite it", args.file.display())));
     }
     let mut interfaces = args.interface.clone();
     if interfaces.is_empty() {
@@ -103,8 +103,8 @@ fn init(args: &InitArgs) -> Result<(), Failure> {
     let asks = says_nothing && !args.yes;
     if asks && !is_stdout && !io::stdin().is_terminal() {
         return Err(Failure::usage(&format!(
-            "no terminal to ask on: --yes writes {} with the defaults, flags such as --interface say more, and `-` \
-             instead of a file prints it",
+            "no terminal to ask on; use --yes to write {} with the defaults, flags such as --interface to set more, or \
+             `-` instead of a file to print it",
             args.file.display()
         )));
     }
@@ -116,7 +116,7 @@ fn init(args: &InitArgs) -> Result<(), Failure> {
         statsd = Some(ask("DogStatsD server", "127.0.0.1:8125").map_err(asked)?);
         scraped =
             Some(ask("Address for Prometheus to scrape", "none").map_err(asked)?).filter(|answer| answer != "none");
-        let question = format!("What to measure beside round-trip times: {}", families().join(", "));
+        let question = format!("What to measure besides round-trip times: {}", families().join(", "));
         metrics = words(&ask(&question, "none").map_err(asked)?);
         metrics.retain(|metric| metric != "none");
         if !metrics.is_empty() {

@@ -31,9 +31,9 @@ const USAGE: u8 = 2;
 /// At most 76 columns, so that no terminal folds them.
 const EXAMPLES: &str = "\
 Examples:
-  Watch a full screen: the daemon's view, or the default route's interface
+  Watch a full screen: what the daemon sees, or the default interface
       go-metro top
-  Print every TCP peer of that interface, as a live table
+  Print every TCP peer of the default interface, as a live table
       go-metro run
   Watch one interface, and only peers in 10.0.0.0/8
       go-metro run --interface eth0 --target 10.0.0.0/8
@@ -41,9 +41,9 @@ Examples:
       go-metro run --config /etc/go-metro/conf.yaml
   Measure a capture file, from one end
       go-metro read capture.pcap --local 10.0.0.5
-  Have the daemon record what it sees of a host for ten seconds
+  Record what the daemon sees of a host for ten seconds
       go-metro record --pair 10.0.0.2 --for 10s
-  Ask the running daemon how it is
+  Show the status of the running daemon
       go-metro status
   Write a commented configuration file from a few answers
       go-metro config init
@@ -72,16 +72,16 @@ struct Cli {
 enum Verb {
     /// Measure live traffic and report it
     Run(run::Args),
-    /// Watch round trips on a full screen: the running daemon's, or a capture of its own
+    /// Watch round trips on a full screen, from the running daemon or a capture of its own
     #[cfg(feature = "top")]
     Top(top::Args),
     /// Measure a capture file
     Read(read::Args),
-    /// Have the running daemon record what it sees of some hosts, for Wireshark and for `read`
+    /// Record what the running daemon sees of some hosts, for Wireshark and for `read`
     Record(record::Args),
-    /// Ask the running daemon how it is; exit status 0 well, 1 degraded, 2 not running
+    /// Show the status of the running daemon; exit status 0 if it is well, 1 if degraded, 2 if not running
     Status(status::Args),
-    /// Have the running daemon read its configuration again; exit status 1 if it refuses the file
+    /// Make the running daemon reload its configuration; exit status 1 if it refuses the file
     Reload(reload::Args),
     /// Report what would keep go-metro from running, and how to fix it
     Check(check::Args),

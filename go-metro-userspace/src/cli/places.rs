@@ -23,11 +23,11 @@ fn first_of(places: impl Iterator<Item = PathBuf>) -> (Option<PathBuf>, Vec<Path
     (there.next(), there.collect())
 }
 
-/// That these are not read, as another one is.
+/// A warning that these files are ignored because another one is read.
 pub(super) fn passed_over(read: &Path, others: &[PathBuf]) -> Option<String> {
     let others: Vec<String> = others.iter().map(|path| path.display().to_string()).collect();
     let read = read.display();
-    (!others.is_empty()).then(|| format!("{read} is read; {} is there as well and is not", others.join(", ")))
+    (!others.is_empty()).then(|| format!("using {read}; ignoring {}", others.join(", ")))
 }
 
 /// That none is there.
@@ -56,7 +56,7 @@ mod tests {
         let found = first_of(places());
         assert_eq!(found, (Some(ours.clone()), vec![third.clone()]));
         let said = passed_over(&ours, &found.1).unwrap();
-        assert!(said.ends_with(&format!("ours is read; {} is there as well and is not", third.display())), "{said}");
+        assert!(said.ends_with(&format!("ours; ignoring {}", third.display())), "{said}");
     }
 
     #[test]

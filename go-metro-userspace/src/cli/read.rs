@@ -34,14 +34,14 @@ pub(super) struct Args {
     /// Remote address or prefix [default: all]; may be repeated
     #[arg(short, long, value_name = "ADDR|PREFIX", value_parser = network)]
     target: Vec<IpNet>,
-    /// Which round trips to measure, seen from where the capture was made [default: remote; of a recording, those that
-    /// were measured when it was made]
+    /// Which round trips to measure, as seen from where the capture was made [default: remote; for a recording, those
+    /// that were measured when it was made]
     #[arg(long, value_enum)]
     sides: Option<SidesWanted>,
     /// Do not look for connections inside tunnels (VXLAN, GENEVE, GRE, ERSPAN, IP in IP, GTP-U, MPLS, AH)
     #[arg(long)]
     no_tunnels: bool,
-    /// Print every sample, as a JSON object a line or as --output says
+    /// Print every sample, as one JSON object per line or as --output says
     #[arg(long)]
     samples: bool,
     /// Output format; `--format` and `-F` are older names
@@ -50,33 +50,33 @@ pub(super) struct Args {
     /// The same as `--output json`
     #[arg(long, conflicts_with = "format")]
     json: bool,
-    /// Show addresses, as it always does: nobody can say what a capture's hosts were called then
+    /// Show addresses; `read` always does, as the names of a capture's hosts may have changed since
     #[arg(short = 'n', long)]
     no_names: bool,
-    /// Only connections with this port, or range of ports, at either end; several with commas
+    /// Measure only connections with this port, or range of ports, at either end; separate several with commas
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse_ports)]
     port: Vec<(u16, u16)>,
     #[command(flatten)]
     groups: GroupArgs,
-    /// Draw RTT over time, distribution and outliers of the busiest pairs into this file, .svg or .html, as well
+    /// Also draw RTT over time, distribution and outliers of the busiest pairs to this file, .svg or .html
     #[arg(long, value_name = "FILE", value_parser = drawing)]
     plot: Option<PathBuf>,
-    /// Show also which share of the segments was sent again, how many connections failed, and the median of how long
-    /// the other end took for its responses; as JSON, all that is known of these (docs/health.md)
+    /// Also show the share of segments that were sent again, how many connections failed, and the median time that the
+    /// other end took to respond; as JSON, all counters of health (docs/health.md)
     #[arg(long, conflicts_with = "samples")]
     health: bool,
-    /// Most pairs to tell apart; samples of all others count as one pair, `other`, which bounds the memory that a
-    /// capture can take
+    /// Most pairs to report separately, which bounds the memory that a capture can take; samples of all others count as
+    /// one pair, `other`
     #[arg(long, value_name = "NUMBER", default_value_t = read::MAX_PAIRS, value_parser = positive)]
     max_pairs: usize,
-    /// How many pairs to draw, those with most samples first
+    /// How many pairs to draw, those with the most samples first
     #[arg(long, value_name = "N", requires = "plot", default_value_t = plot::PAIRS, value_parser = positive)]
     plot_pairs: usize,
-    /// Most threads to read with: one decompresses, one decodes, one looks for copies, one measures; what is printed is
-    /// the same with any number [default: as many as there are processors]
+    /// Most threads to use: one decompresses, one decodes, one looks for duplicate frames, one measures; the output is
+    /// the same with any number [default: the number of processors]
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
-    /// Print also why acknowledgements were no samples: how many for each reason, or every one as a JSON object a line
+    /// Also print why acknowledgements gave no sample: how many for each reason, or each one as a JSON object per line
     #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "counts")]
     explain: Option<Explain>,
 }
@@ -85,13 +85,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let format = if args.json { Format::Json } else { args.format };
     match (args.explain, format) {
         (Some(Explain::Counts), Format::Json | Format::Csv) => {
-            return Err(Failure::usage(&"--explain prints a table: leave --output out"));
+            return Err(Failure::usage(&"--explain prints a table; leave out --output"));
         }
         _ if args.health && format == Format::Csv => {
-            return Err(Failure::usage(&"--health has no columns in CSV: use `--output json`"));
+            return Err(Failure::usage(&"--health has no columns in CSV; use `--output json`"));
         }
         (Some(Explain::All), Format::Csv) => {
-            return Err(Failure::usage(&"--explain=all prints JSON lines: leave `--output csv` out"));
+            return Err(Failure::usage(&"--explain=all prints JSON lines; leave out `--output csv`"));
         }
         _ => {}
     }

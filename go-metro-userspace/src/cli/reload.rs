@@ -22,7 +22,7 @@ pub(super) struct Args {
     /// The daemon's Unix socket, `status_socket` of its configuration
     #[arg(short, long, value_name = "PATH", default_value = config::STATUS_SOCKET)]
     socket: PathBuf,
-    /// The daemon's process [default: the one that listens at the socket]
+    /// The daemon's process ID [default: that of the process that listens on the socket]
     #[arg(long, value_name = "PID")]
     pid: Option<i32>,
 }
@@ -60,14 +60,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let now = outcomes(&status);
         if now.refused > before.refused {
             let refused = status.problems.into_iter().find(|problem| problem.starts_with("the configuration file"));
-            let why = refused.unwrap_or_else(|| "the configuration is refused; the log says why".to_owned());
+            let why = refused.unwrap_or_else(|| "the daemon refused the configuration; see its log for why".to_owned());
             return Err(Failure::running(&why));
         }
         if now.applied > before.applied {
             return Ok(());
         }
     }
-    Err(Failure::running(&format!("no outcome within {} s; the log says how it went", LONGEST.as_secs())))
+    let seconds = LONGEST.as_secs();
+    Err(Failure::running(&format!("the reload did not finish within {seconds} s; see the daemon's log")))
 }
 
 /// How many reloads ended how, since the daemon started.

@@ -19,7 +19,7 @@ use crate::top;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Configuration file [default: /etc/go-metro/conf.yaml, then the original's places]
+    /// Configuration file [default: /etc/go-metro/conf.yaml, then the original go-metro's paths]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Interface to watch, instead of a configuration file [default without a file: the default route's]; may be
@@ -38,34 +38,35 @@ pub(super) struct Args {
     target: Vec<String>,
     #[arg(long, value_enum, help = key::backend.help())]
     backend: Option<Backend>,
-    /// Where results go; several with commas [default: statsd with a file, else table]
+    /// Where results go; separate several with commas [default: statsd with a file, else table]
     #[arg(short, long, value_enum, value_delimiter = ',')]
     output: Vec<Output>,
     /// The same as `--output json`
     #[arg(long, conflicts_with = "output")]
     json: bool,
-    /// Show addresses; do not look up names of peers
+    /// Show addresses; do not look up the names of peers
     #[arg(short = 'n', long)]
     no_names: bool,
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse_ports, help = ports_help())]
     port: Vec<(u16, u16)>,
-    /// With `json`: a line for every sample too
+    /// With `json`: also print a line for every sample
     #[arg(long)]
     samples: bool,
     #[arg(long, value_name = "TIME", value_parser = config::parse_interval, help = interval_help())]
     interval: Option<Duration>,
-    /// Stop after this long: seconds, or 10s, 5m, 1h
+    /// Stop after this time: seconds, or a number with a unit such as 10s, 5m or 1h
     #[arg(long, value_name = "TIME", value_parser = config::parse_time)]
     duration: Option<Duration>,
     #[arg(long, value_enum, help = key::sides.help())]
     sides: Option<SidesWanted>,
     #[arg(long, help = key::kernel_rtt.summary())]
     kernel_rtt: bool,
-    /// Report the health of connections too, as `metrics: [default, health]` does: what was sent again, what failed
+    /// Also report the health of connections, such as retransmissions and failures, as `metrics: [default, health]`
+    /// does
     #[arg(long)]
     health: bool,
-    /// Report how long the other end took for its responses too, as `metrics: [default, response]` does; with
-    /// --kernel-rtt also what this host adds
+    /// Also report how long the other end takes to respond, as `metrics: [default, response]` does; with --kernel-rtt
+    /// also what this host adds
     #[arg(long)]
     response: bool,
     #[command(flatten)]
@@ -78,7 +79,7 @@ pub(super) struct Args {
     web_listen: Option<SocketAddr>,
     #[arg(long, value_name = "PATH|off", value_parser = config::parse_status_socket, help = key::status_socket.help())]
     status_socket: Option<StatusSocket>,
-    /// Log to this file instead of the configured place
+    /// Log to this file instead of where the configuration says
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
 }
@@ -87,7 +88,7 @@ pub(super) struct Args {
 type StatusSocket = Option<PathBuf>;
 
 fn ports_help() -> String {
-    format!("{}; several with commas", key::ports.summary())
+    format!("{}; separate several with commas", key::ports.summary())
 }
 
 /// What people watch is reported so often where no file says otherwise.
@@ -98,13 +99,13 @@ fn interval_help() -> String {
     let summary = key::report_interval.summary();
     let seconds = Output::listed(Output::is_watched, "and");
     let others = Output::listed(|output| !output.is_watched(), "and");
-    format!("{summary} [default: the file's, else {usual} for {others} and {watched} for {seconds}]")
+    format!("{summary} [default: from the file, else {usual} for {others} and {watched} for {seconds}]")
 }
 
 fn prometheus_help() -> String {
     let address = key::prometheus_listen.shown();
     let address = address.as_str().unwrap_or_default();
-    format!("{} [default with `-o prometheus`: the file's, else {address}]", key::prometheus_listen.summary())
+    format!("{} [default with `-o prometheus`: from the file, else {address}]", key::prometheus_listen.summary())
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -128,13 +129,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     };
     let outputs = overrides.outputs_of(&config);
     if outputs.iter().enumerate().any(|(index, output)| outputs[..index].contains(output)) {
-        return Err(Failure::usage(&"--output lists one of them twice; each report would be sent twice"));
+        return Err(Failure::usage(&"--output names an output twice; each report would be sent twice"));
     }
     let is_on_stdout = |output: Output| output.is_on_stdout() && outputs.contains(&output);
     if outputs.iter().filter(|output| is_on_stdout(**output)).count() > 1 {
         return Err(Failure::usage(&format!(
             "--output: {} would be mixed on standard output; choose one, and run `go-metro top` or `go-metro status` \
-             beside it",
+             in another terminal",
             Output::listed(is_on_stdout, "and")
         )));
     }
@@ -233,9 +234,9 @@ pub(super) fn ports(ranges: &[(u16, u16)]) -> Result<Option<Ports>, Failure> {
 /// Why a second daemon does not start.
 fn twice(socket: &Path) -> Failure {
     Failure::running(&format!(
-        "a daemon at {} already reports to the same DogStatsD server, so what both of them see would count twice. To \
-         watch it, run `go-metro top`; to see a table here, add `-o table`; to run a second daemon on purpose, give it \
-         a `--status-socket` of its own, or `off`",
+        "a daemon at {} already reports to the same DogStatsD server, so what both see would count twice. To watch it, \
+         run `go-metro top`; to see a table here, add `-o table`; to run a second daemon on purpose, give it its own \
+         `--status-socket`, or `off`",
         socket.display()
     ))
 }

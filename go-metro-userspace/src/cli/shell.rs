@@ -19,14 +19,14 @@ const VARIABLE: &str = "_GO_METRO_COMPLETE";
 
 #[derive(clap::Args)]
 pub(super) struct CompletionsArgs {
-    /// The shell; its manual says where the script goes
+    /// The shell to complete for; its manual says where the script goes
     #[arg(value_enum)]
     shell: Shell,
 }
 
 #[derive(clap::Args)]
 pub(super) struct ManArgs {
-    /// Folder for the pages, such as /usr/local/share/man/man1; made if it is not there
+    /// Folder for the pages, such as /usr/local/share/man/man1; created if it does not exist
     pub(super) folder: PathBuf,
 }
 
@@ -40,7 +40,7 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
     let shell = args.shell.to_string();
     let shells = Shells::builtins();
     let completer =
-        shells.completer(&shell).ok_or_else(|| Failure::usage(&format!("no script is known for {shell}")))?;
+        shells.completer(&shell).ok_or_else(|| Failure::usage(&format!("no completion script exists for {shell}")))?;
     completer
         .write_registration(VARIABLE, "go-metro", "go-metro", "go-metro", &mut script)
         .map_err(|error| Failure::running(&error))?;
@@ -57,8 +57,8 @@ pub(super) fn interfaces() -> ArgValueCandidates {
         names.sort();
         let words = [
             ("default", "those of the default routes"),
-            ("all", "every one but loopback"),
-            ("any", "libpcap's device of all"),
+            ("all", "all but loopback"),
+            ("any", "libpcap's device for all"),
         ];
         let words = words.map(|(word, help)| CompletionCandidate::new(word).help(Some(help.into())));
         names.into_iter().map(CompletionCandidate::new).chain(words).collect()

@@ -24,7 +24,7 @@ pub(super) struct Args {
     /// The same as `--output json`: the document as the daemon sends it, described in docs/status.md
     #[arg(long, conflicts_with = "output")]
     json: bool,
-    /// For a health check: print nothing, and answer one question by exit status 0
+    /// For a health check: print nothing, and exit with 0 if this is true
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "json")]
     probe: Option<Probe>,
 }
@@ -42,7 +42,7 @@ enum Form {
 enum Probe {
     /// The daemon answers, degraded or not
     Alive,
-    /// It captures, whatever becomes of the results
+    /// It captures, even if results cannot be sent
     Ready,
 }
 
@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let status = client::parse(&text).map_err(|error| silent(&error))?;
     match args.probe {
         Some(Probe::Ready) if !status.is_capturing() => {
-            return Err(Failure { code: DEGRADED, message: "no interface is captured on yet".to_owned() });
+            return Err(Failure { code: DEGRADED, message: "not capturing on any interface yet".to_owned() });
         }
         Some(Probe::Alive | Probe::Ready) => return Ok(()),
         None => {}

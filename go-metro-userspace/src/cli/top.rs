@@ -32,20 +32,22 @@ pub(super) struct Args {
     backend: Option<Backend>,
     #[arg(long, value_enum, help = key::sides.summary())]
     sides: Option<SidesWanted>,
-    /// Show addresses; do not look up names of peers
+    /// Show addresses; do not look up the names of peers
     #[arg(short = 'n', long)]
     no_names: bool,
-    /// Show how connections do instead of round-trip times: what was sent again, what failed; the key m switches
+    /// Show the health of connections, such as retransmissions and failures, instead of round-trip times; the key m
+    /// switches
     #[arg(long)]
     health: bool,
-    /// Only connections with this port, or range of ports, at either end: a capture of its own; several with commas
+    /// Measure only connections with this port, or range of ports, at either end, in a capture of its own; separate
+    /// several with commas
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse_ports)]
     port: Vec<(u16, u16)>,
     #[command(flatten)]
     groups: GroupArgs,
     #[arg(short, long, value_name = "PATH", help = socket_help())]
     socket: Option<PathBuf>,
-    /// Show it in a browser instead: serve the page at this address until Ctrl-C [default: 127.0.0.1:9465]
+    /// Serve a page for browsers at this address until Ctrl-C instead [default: 127.0.0.1:9465]
     #[cfg(feature = "web")]
     #[arg(
         long,
@@ -70,13 +72,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     if !terminal::is_stdout() {
         return Err(Failure::usage(
-            &"top draws on a terminal, and standard output is none; `run --output table` prints lines",
+            &"top needs a terminal, and standard output is not one; use `run --output table` to print lines",
         ));
     }
     if terminal::is_dumb() {
         return Err(Failure::usage(
-            &"top draws with escape sequences, which this terminal does not support (TERM=dumb); `run --output table` \
-              prints lines",
+            &"top needs escape sequences, which this terminal does not support (TERM=dumb); use `run --output table` \
+              to print lines",
         ));
     }
     let from = match daemon(args)? {
@@ -96,7 +98,8 @@ fn daemon(args: &Args) -> Result<Option<PathBuf>, Failure> {
     if wants_own {
         return match &args.socket {
             Some(_) => Err(Failure::usage(
-                &"--socket follows a daemon, which captures what its file says: leave out either it or the rest",
+                &"--socket follows a daemon, which captures what its configuration says; leave out --socket, or the \
+                  options that choose what to capture",
             )),
             None => Ok(None),
         };

@@ -11,7 +11,7 @@ use super::kinds::{Listen, PathOrOff, Time, argument};
 ///
 /// # Errors
 ///
-/// It is none, or 0.
+/// The text is not a time, or is 0.
 pub fn parse_time(text: &str) -> Result<Duration, String> {
     argument::<Time<0>>(text)
 }
@@ -29,16 +29,16 @@ pub fn parse_interval(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 ///
-/// It is none; the error says what to write.
+/// The text is not an address with a port; the error says what to write.
 pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     argument::<Listen>(text)
 }
 
-/// A path of a socket from the root; none for `off`.
+/// The absolute path of a socket; none for `off`.
 ///
 /// # Errors
 ///
-/// It is neither.
+/// The text is neither an absolute path nor `off`.
 pub fn parse_status_socket(text: &str) -> Result<Option<PathBuf>, String> {
     argument::<PathOrOff>(text)
 }

@@ -37,7 +37,7 @@ impl Reload {
         match self {
             Self::Apply => "applied",
             Self::ApplyFlows => "applied; flows start again",
-            Self::ApplyIfWritable => "applied in a folder that was writable at the start, else refused",
+            Self::ApplyIfWritable => "applied if its folder was writable at the start, else refused",
             Self::Reopen => "reopens capture; flows go on",
             Self::ReopenFlows => "reopens capture; flows start again",
             Self::Warn => "needs a restart; the rest of the file is applied",
@@ -46,7 +46,7 @@ impl Reload {
     }
 }
 
-/// All that is known of a key, for those who write about it.
+/// Everything that is declared about a key, for its documentation.
 #[derive(Debug)]
 pub struct Key {
     /// Its name in the file.
@@ -85,10 +85,10 @@ impl Key {
         text[..end].to_owned()
     }
 
-    /// For an option of the command line that takes precedence over the key.
+    /// The help of a command-line option that takes precedence over the key.
     pub fn help(&self) -> String {
         let default = self.shown_default().filter(|default| *default != Json::Bool(false));
-        let default = default.map(|default| format!(" [default: the file's, else {}]", flow(&default)));
+        let default = default.map(|default| format!(" [default: from the file, else {}]", flow(&default)));
         self.summary() + &default.unwrap_or_default()
     }
 
@@ -97,7 +97,7 @@ impl Key {
         (self.example)().is_null().then(self.default).filter(|default| !default.is_null())
     }
 
-    /// What the documentation shows behind the key: its default, or an example.
+    /// The value that the documentation shows for the key: its default, or an example.
     pub fn shown(&self) -> Json {
         self.shown_default().unwrap_or_else(self.example)
     }

@@ -85,7 +85,8 @@ fn parse_host(variable: &str, text: &str) -> Result<String, String> {
 }
 
 fn parse_port(variable: &str, text: &str) -> Result<u16, String> {
-    text.parse().ok().filter(|port| *port > 0).ok_or_else(|| format!("{variable}: `{text}` is no port; use 1 to 65535"))
+    let port = text.parse().ok().filter(|port| *port > 0);
+    port.ok_or_else(|| format!("{variable}: `{text}` is not a port; use 1 to 65535"))
 }
 
 /// Of Datadog's origin detection; the output reads it.
@@ -96,7 +97,7 @@ pub fn not_utf8(env: impl Fn(&str) -> Option<OsString>) -> Vec<String> {
     let declared = Config::KEYS.iter().flat_map(|key| key.environment.iter().copied());
     let variables: BTreeSet<&str> = declared.chain([EXTERNAL]).collect();
     let wrong = variables.into_iter().filter(|name| env(name).is_some_and(|value| value.to_str().is_none()));
-    wrong.map(|name| format!("the environment's {name} is not UTF-8 and is not used; set it to plain text")).collect()
+    wrong.map(|name| format!("environment variable {name} is not UTF-8 and is ignored; set it to plain text")).collect()
 }
 
 /// A variable that is there and not empty.

@@ -9,12 +9,12 @@ use super::host::{EVERYTHING, network};
 use super::{Config, ConfigError, Instance};
 
 const HEAD: &str = "\
-# go-metro: passive round-trip times of TCP connections, to a Datadog Agent over DogStatsD.
+# go-metro: passive round-trip times of TCP connections, reported to a Datadog Agent over DogStatsD.
 #
-# Everything that the original go-metro's file may contain is understood here too. Only `instances` is needed, each with
-# an `interface` and a target in `ips` or `hosts`; what is commented out shows the default, or an example if there is
-# none. A reload (SIGHUP, `go-metro reload`) applies a change at once, unless the comment says what it does
-# instead. What reopens capture is refused if the daemon has dropped the privileges for it (docs/privileges.md).
+# Every key of the original go-metro's file works here too. Only `instances` is required: each instance needs an
+# `interface`, and a target in `ips` or `hosts`. A key that is commented out shows its default, or an example if it has
+# none. A reload (SIGHUP, `go-metro reload`) applies a change at once, unless the key's comment says otherwise. A change
+# that reopens capture is refused if the daemon has dropped the privileges for it (docs/privileges.md).
 
 init_config:
 ";
@@ -22,7 +22,7 @@ init_config:
 /// Columns up to which a heading is drawn.
 const HEADING: usize = 98;
 
-/// What is known; everything else stays commented out.
+/// The values to set in a file; every other key stays commented out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
     /// Interfaces to watch; at least one.

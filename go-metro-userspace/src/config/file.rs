@@ -62,7 +62,7 @@ pub(super) fn read(path: &Path, kind: Kind) -> io::Result<String> {
 }
 
 fn no_file(what: &str) -> io::Error {
-    io::Error::other(format!("it is {what}, not a regular file; put a file there"))
+    io::Error::other(format!("it is {what}, not a regular file; replace it with one"))
 }
 
 fn too_large() -> io::Error {
@@ -89,7 +89,7 @@ fn from_pipe(mut pipe: &File) -> io::Result<Vec<u8>> {
             Ok(0) => {
                 let seconds = PATIENCE.as_secs();
                 return Err(io::Error::other(format!(
-                    "it is a FIFO, and nobody has written all of it within {seconds} s; name a regular file"
+                    "it is a FIFO, and its writer did not finish within {seconds} s; name a regular file"
                 )));
             }
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -158,7 +158,7 @@ mod tests {
             }
         }
         assert!(refused(&at("fifo"), Kind::File).contains("it is a FIFO, not a regular file"));
-        assert!(refused(&at("fifo"), Kind::FileOrPipe).contains("nobody has written all of it"));
+        assert!(refused(&at("fifo"), Kind::FileOrPipe).contains("its writer did not finish"));
         let whole = format!("# {}\nips: [{}]\n", "[".repeat(500), "[1], ".repeat(500));
         std::fs::write(at("whole"), &whole).unwrap();
         assert_eq!(read(&at("whole"), Kind::File).unwrap(), whole);

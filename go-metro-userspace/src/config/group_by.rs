@@ -62,7 +62,9 @@ impl Kind for NamedPrefixes {
             };
             let at = place.key(key.as_str().unwrap_or(&name));
             if let Some((other, first)) = sent.insert(as_tag(&name), (name.clone(), at.clone())) {
-                let what = format!("Datadog takes `{name}` and `{other}` ({first}) for one; choose names that differ");
+                let what = format!(
+                    "Datadog treats `{name}` and `{other}` ({first}) as the same name; choose names that differ"
+                );
                 faults.add(&at, &what);
             }
             let Some(nets) = List::<Network>::read(value, &at, faults) else { continue };
@@ -110,13 +112,14 @@ fn as_tag(name: &str) -> String {
 fn valid_name(name: &str) -> Result<(), String> {
     let is_as = name.strip_prefix("AS").is_some_and(|number| number.parse::<u32>().is_ok());
     if as_tag(name) == OTHER {
-        Err(format!("`{name}` is what all pairs beyond `max_pairs` are called; choose another name"))
+        Err(format!("`{name}` is the name of all pairs beyond `max_pairs`; choose another name"))
     } else if network(name).is_some() {
         Err(format!("`{name}` is an address or a prefix; write `NAME: [{name}]`"))
     } else if is_as {
-        Err(format!("`{name}` is what a group of `as_database` is called; choose another name"))
+        Err(format!("`{name}` is the name of a group of `as_database`; choose another name"))
     } else if name.chars().count() > LONGEST_NAME {
-        Err(format!("a name has at most {LONGEST_NAME} characters, this one {}", name.chars().count()))
+        let length = name.chars().count();
+        Err(format!("a group's name has at most {LONGEST_NAME} characters, this one has {length}; shorten it"))
     } else {
         Ok(())
     }
@@ -125,23 +128,23 @@ fn valid_name(name: &str) -> Result<(), String> {
 settings! {
     /// Which remote hosts are reported together.
     pub struct GroupBy {
-        /// Names of groups, each with its prefixes; an address is in the group with its longest prefix.
+        /// Names of groups, each with its prefixes; an address is in the group of its longest matching prefix.
         pub names: NamedPrefixes = NamedPrefixes::default(),
             example {"office": ["10.1.0.0/16", "10.2.0.0/16"], "vpn": ["10.2.3.0/24"]},
             on_reload Apply;
 
-        /// IPv4 hosts with this many bits of their address in common, such as 24.
+        /// Group IPv4 hosts that share this many leading bits of their address, such as 24.
         pub ipv4_prefix: Optional<Number<u8, 1, 32>> = None, example 24, on_reload Apply;
 
-        /// IPv6 hosts with this many bits of their address in common, such as 48.
+        /// Group IPv6 hosts that share this many leading bits of their address, such as 48.
         pub ipv6_prefix: Optional<Number<u8, 1, 128>> = None, example 48, on_reload Apply;
 
-        /// service: tell connections to different ports apart, with the tag `port:`, the port of the end that did not
-        /// begin the connection.
+        /// service: report connections to different ports separately, with the tag `port:`, the port of the end that
+        /// did not open the connection.
         pub port: Word<PortBy> = PortBy::Off, on_reload Apply;
 
-        /// A database in MaxMind's format (.mmdb) with autonomous systems, such as GeoLite2-ASN or DB-IP's: hosts of
-        /// one system, with the tags `as:` and `as_org:`. At most 256 MiB, kept in memory, and read again at a reload.
+        /// Group hosts by autonomous system, with the tags `as:` and `as_org:`, from a database in MaxMind's format
+        /// (.mmdb) such as GeoLite2-ASN or DB-IP's. At most 256 MiB; kept in memory, and read again at a reload.
         pub as_database: Optional<Path> = None, example "/usr/share/GeoIP/GeoLite2-ASN.mmdb", on_reload Apply;
     }
 }
@@ -166,7 +169,7 @@ impl GroupBy {
         for argument in arguments {
             let Some((key, value)) = argument.split_once('=') else {
                 return Err(format!(
-                    "`{argument}` is no KEY=VALUE, such as ipv4_prefix=24 or names.office=10.1.0.0/16"
+                    "`{argument}` is not KEY=VALUE, such as ipv4_prefix=24 or names.office=10.1.0.0/16"
                 ));
             };
             let twice = match key.strip_prefix("names.") {
@@ -181,7 +184,7 @@ impl GroupBy {
                 }
             };
             if twice.is_some() {
-                return Err(format!("`{key}` is there twice; keep one"));
+                return Err(format!("`{key}` is given twice; keep one"));
             }
         }
         if !names.is_empty() {
@@ -252,13 +255,13 @@ mod tests {
         said("    names: {office: []}", &["is empty; name at least one prefix"]);
         said("    names: {office: [10.1.0.0/33]}", &["neither an address nor a prefix"]);
         said("    names: [office]", &["found a list", "{office: [10.1.0.0/16]}"]);
-        said("    names: {other: [10.1.0.0/16]}", &["`other` is what all pairs", "choose another name"]);
+        said("    names: {other: [10.1.0.0/16]}", &["`other` is the name of all pairs", "choose another name"]);
         said("    names: {10.0.0.0/8: [10.1.0.0/16]}", &["NAME: [10.0.0.0/8]"]);
         said("    names: {AS64500: [10.1.0.0/16]}", &["choose another name"]);
         said("    names: {Other: [10.1.0.0/16]}", &["choose another name"]);
         for (one, other) in [("a,b", "a|b"), ("Office", "office"), ("north east", "north_east")] {
             let text = format!("    names: {{'{one}': [10.1.0.0/16], '{other}': [10.2.0.0/16]}}");
-            said(&text, &["Datadog takes", one, other, "choose names that differ"]);
+            said(&text, &["Datadog treats", one, other, "choose names that differ"]);
         }
         said("    ipv4_prefix: 33", &["from 1 to 32"]);
         said("    ipv6_prefix: 0", &["from 1 to 128"]);

@@ -46,7 +46,7 @@ pub(super) fn host_of_url(text: &str) -> Option<String> {
     host_name(split_port(rest.split(['/', '?', '#']).next()?).0)
 }
 
-/// Bits of an IPv6 address, into which IPv4 is mapped, before those of IPv4.
+/// Bits in front of the IPv4 address in an IPv4-mapped IPv6 address.
 pub const MAPPED_BITS: u8 = 96;
 
 /// An address or a prefix, its host bits cleared. IPv4 mapped into IPv6 (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2) is

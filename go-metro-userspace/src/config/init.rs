@@ -24,7 +24,7 @@ use go_metro_rtt::{EngineConfig, Ports, SummaryLimits};
 /// Shortest time between reports, and of a flow's life. On a busy host, what waits for the capture thread arrives later
 /// than that.
 pub(super) const SHORTEST_MS: u64 = 100;
-/// How far back that page goes by default.
+/// How far back the page for browsers goes by default.
 pub const WEB_HISTORY: Duration = Duration::from_secs(15 * 60);
 /// Shortest history of the page for browsers: what it adds up at once.
 const SHORTEST_HISTORY_MS: u64 = 10_000;
@@ -34,7 +34,7 @@ const ENGINE: EngineConfig = EngineConfig::DEFAULT;
 const USUAL_RTT: Duration = Duration::from_secs(1);
 /// The default port of OpenTelemetry's exporters for Prometheus.
 const PROMETHEUS_PORT: u16 = 9464;
-/// Where `top --web` serves the page: the port beside that one.
+/// Where `top --web` serves the page: the port after that one.
 pub const WEB_ADDRESS: &str = "127.0.0.1:9465";
 /// Where the daemon answers `status` by default.
 pub const STATUS_SOCKET: &str = "/run/go-metro/go-metro.sock";
@@ -43,47 +43,46 @@ settings! {
     /// The whole configuration, valid.
     pub struct Config {
         ["where results go"]
-        /// Address or host name of the DogStatsD server. If not set: that of DD_DOGSTATSD_URL or DD_AGENT_HOST.
+        /// Address or host name of the DogStatsD server. If not set, taken from DD_DOGSTATSD_URL or DD_AGENT_HOST.
         pub(crate) statsd_ip: ServerHost = "127.0.0.1".to_owned(),
             elsewhere ["statsd_host", "statsd_address", "dogstatsd_host"],
             environment ["DD_DOGSTATSD_URL", "DD_AGENT_HOST"],
             on_reload Apply;
 
-        /// UDP port of the DogStatsD server. If not set: that of DD_DOGSTATSD_URL or DD_DOGSTATSD_PORT.
+        /// UDP port of the DogStatsD server. If not set, taken from DD_DOGSTATSD_URL or DD_DOGSTATSD_PORT.
         pub(crate) statsd_port: Number<u16, 1, 65_535> = 8125,
             elsewhere ["dogstatsd_port"],
             environment ["DD_DOGSTATSD_URL", "DD_DOGSTATSD_PORT"],
             on_reload Apply;
 
-        /// A Unix datagram socket instead of statsd_ip and statsd_port.
+        /// Unix datagram socket of the DogStatsD server, instead of statsd_ip and statsd_port.
         pub(crate) statsd_socket: Optional<SocketPath> = None, example "/var/run/datadog/dsd.socket", on_reload Apply;
 
-        /// Where results go when --output does not say. If not set: statsd, prometheus if prometheus_listen is set, and
-        /// otlp if otlp_endpoint is.
+        /// Where results go, unless --output is given. If not set: statsd, plus prometheus if prometheus_listen is set
+        /// and otlp if otlp_endpoint is set.
         pub outputs: OneOrMore<FileOutput> = vec![Output::Statsd], on_reload Apply;
 
-        /// The metrics that DogStatsD gets, to leave out those that are not wanted: rtt (the last sample), rtt.avg,
-        /// rtt.jitter, rtt.min, rtt.max, rtt.dist and rtt.connect (distributions), rtt.kernel (with kernel_rtt),
-        /// go_metro (the daemon's own health). docs/how-to.md counts them. And what no output has unless it is named:
-        /// health (what was sent again and why, how connections open and end, windows that were zero, congestion that
-        /// was echoed), base (the lowest round trip of ten minutes, and the queueing above it), response (how long the
-        /// other end took for its responses, and what this host adds; a change reloads the classifier). `default`
-        /// stands for all that needs no name: `[default, health, base, response]`.
+        /// Metrics to report. These are on by default, and one that is left out is not sent to DogStatsD: rtt (the last
+        /// sample), rtt.avg, rtt.jitter, rtt.min, rtt.max, rtt.dist and rtt.connect (distributions), rtt.kernel (with
+        /// kernel_rtt), go_metro (the daemon's own health). docs/how-to.md says what they cost. These are off in every
+        /// output unless they are named: health (retransmissions and their causes, how connections open and end, zero
+        /// windows, ECN echoes), base (the lowest round trip of the last ten minutes, and the queueing above it),
+        /// response (how long the other end takes to respond, and what this host adds; a change reloads the
+        /// classifier). `default` stands for all that are on by default: `[default, health, base, response]`.
         pub metrics: OneOrMore<Word<MetricName>> = MetricName::usual(), on_reload Apply;
 
-        /// Where Prometheus scrapes; adds that output where the file names no outputs. /metrics, and /healthz for
-        /// probes.
+        /// Address and port that Prometheus scrapes; adds that output unless `outputs` is set. Serves /metrics, and
+        /// /healthz for probes.
         pub prometheus_listen: Optional<Listen> = None, example "127.0.0.1:9464", on_reload Apply;
 
-        /// Bounds of Prometheus's buckets. fine: 114, at most 10 % apart from 100 us to 2 s, so that histogram_quantile
-        /// is at most that far off there; below and above they are 1, 2 and 5 of each decade. coarse: 15 (1, 2, 5 of
-        /// each decade), for many pairs: each bucket is a series for each pair.
+        /// Bucket bounds of Prometheus histograms. fine: 114 buckets, at most 10 % apart from 100 us to 2 s, so
+        /// histogram_quantile is off by at most that much there; outside that range at 1, 2 and 5 of each decade.
+        /// coarse: 15 buckets, at 1, 2 and 5 of each decade, for many pairs: each bucket is a series for each pair.
         pub prometheus_buckets: Word<BucketsWanted> = BucketsWanted::Fine, on_reload Apply;
 
-        /// URL of an OTLP receiver, to which metrics are posted as protocol buffers over HTTP; adds that output where
-        /// the file names no outputs.
-        /// /v1/metrics is appended. If not set: OpenTelemetry's variables (OTEL_EXPORTER_OTLP_ENDPOINT and its kin).
-        /// docs/otlp.md.
+        /// URL of an OTLP receiver, which gets metrics as protocol buffers over HTTP; adds that output unless `outputs`
+        /// is set. /v1/metrics is appended. If not set, OpenTelemetry's environment variables apply, such as
+        /// OTEL_EXPORTER_OTLP_ENDPOINT. See docs/otlp.md.
         pub otlp_endpoint: Optional<OtlpEndpoint> = None,
             example "http://127.0.0.1:4318",
             environment [
@@ -95,145 +94,154 @@ settings! {
             ],
             on_reload Apply;
 
-        /// Where browsers find a page of what is measured, live: pairs of hosts with their round-trip times and how
-        /// their connections do, and the daemon's health. Without a password: name a loopback address, unless everyone
-        /// who reaches another one may know who this host talks to (docs/web.md).
+        /// Address and port of a live web page: host pairs with their round-trip times and the health of their
+        /// connections, and the daemon's own health. The page has no password: use a loopback address, unless everyone
+        /// who can reach another one may know who this host talks to (docs/web.md).
         pub web_listen: Optional<Listen> = None, example "127.0.0.1:9465", on_reload Apply;
 
-        /// How far back that page goes, within 32 MiB of memory. At least 10.
+        /// How far back the web page goes, within 32 MiB of memory. At least 10.
         pub web_history: Time<SHORTEST_HISTORY_MS> = WEB_HISTORY, on_reload Apply;
 
         /// Unix socket for `go-metro status` and `go-metro top`, or `off`. Readable and writable for root's group.
         pub status_socket: PathOrOff = Some(STATUS_SOCKET.into()), on_reload ApplyIfWritable;
 
-        /// Time between reports: seconds, or a number with its unit such as 500ms, 10s or 5m, as all times here. At
-        /// least 0.1.
+        /// Time between reports: seconds, or a number with a unit such as 500ms, 10s or 5m. Every time in this file is
+        /// written like that. At least 0.1.
         pub report_interval: Time<SHORTEST_MS> = Duration::from_secs(30), elsewhere ["interval"], on_reload Apply;
 
-        /// Tags of every metric. DD_ENV, DD_SERVICE, DD_VERSION and DD_ENTITY_ID add theirs if the key is not set here.
+        /// Tags to add to every metric. DD_ENV, DD_SERVICE, DD_VERSION and DD_ENTITY_ID each add theirs, unless a tag
+        /// with the same key is set here.
         pub tags: List<Text> = Vec::new(),
             environment ["DD_ENV", "DD_SERVICE", "DD_VERSION", "DD_ENTITY_ID"],
             on_reload Apply;
 
-        /// Host pairs reported apart in one interval; the rest is folded into `dst:other` and counted. Which pairs have
-        /// a row of their own then differs between intervals, so that counts of a single pair are too low: raise it.
+        /// Most host pairs to report separately in one interval; the others are folded into `dst:other` and counted.
+        /// Which pairs have a row of their own then changes from interval to interval, and counts of a single pair are
+        /// too low; raise the limit if that happens.
         pub max_pairs: Number<usize, 1, 1_000_000> = SummaryLimits::DEFAULT.max_pairs, on_reload Apply;
 
-        /// Which remote hosts are reported together, as one pair with the group's name in `dst:`. Those of a named
-        /// prefix, else of an autonomous system, else with the beginning of an address in common; else each for itself,
-        /// and so is each of `hosts`, which has a name. docs/groups.md says more.
+        /// Report remote hosts in groups, each group as one pair with the group's name in `dst:`. A host is in the
+        /// group of its named prefix, else of its autonomous system, else of its leading address bits; else it is
+        /// reported alone, as is each of `hosts`, which already has a name. See docs/groups.md.
         pub group_by: Keys<GroupBy> = GroupBy::default(), on_reload Apply;
 
         ["where segments come from"]
-        /// Where segments come from. auto: eBPF if kernel and privileges allow it, else libpcap. ebpf, pcap: only that.
+        /// Where segments come from. auto: eBPF if the kernel and the privileges allow it, else libpcap. ebpf, pcap:
+        /// that one only.
         pub backend: Word<Backend> = Backend::Auto, on_reload ReopenFlows;
 
-        /// Buffers between the kernel and the daemon, together: bytes, or with KiB, MiB. eBPF gives each processor its
-        /// share, a power of two of at least 4 KiB, where the machine allows it. libpcap's is at least 512 KiB.
+        /// Total size of the buffers between the kernel and the daemon: bytes, or a number with KiB or MiB. With eBPF
+        /// each processor gets its share, a power of two of at least 4 KiB, where the machine allows it. With libpcap
+        /// the buffer is at least 512 KiB.
         pub ring_size: Bytes = 8 << 20, on_reload Reopen;
 
-        /// Threads that measure, each with its share of the flows and of max_flows. With 1 the thread that reads the
-        /// buffers measures too, and keeps up with some six million segments a second; more are for hosts with many
-        /// cores that lose records although ring_size is large, and are fed by that thread.
+        /// Number of threads that measure, each with its share of the flows and of max_flows. With 1, the thread that
+        /// reads the buffers also measures, and keeps up with about six million segments a second. With more, that
+        /// thread hands the segments to the others: for hosts with many cores that lose records although ring_size is
+        /// large.
         pub workers: Number<u32, 1, 64> = 1, on_reload ApplyFlows;
 
-        /// Where the classifier sees incoming segments (eBPF). tc: at TC's hook. xdp: in the device's driver, earlier,
-        /// if it has native XDP (Linux 5.18); otherwise the log says so and tc is used. Outgoing segments are seen at
-        /// TC's hook either way.
+        /// Where the classifier sees incoming segments (eBPF). tc: at the TC hook. xdp: earlier, in the device's
+        /// driver, if it has native XDP (Linux 5.18); otherwise the daemon logs a warning and uses tc. Outgoing
+        /// segments are seen at the TC hook either way.
         pub ingress_hook: Word<IngressHook> = IngressHook::Tc, on_reload ReopenFlows;
 
-        /// Bytes of each packet to capture (libpcap): headers are enough. Never fewer than 128 are captured.
+        /// Bytes to capture of each packet (libpcap). The headers are enough; at least 128 bytes are always captured.
         pub snaplen: Number<u32, 64, 262_144> = 256, on_reload Reopen;
 
-        /// Capture filter in libpcap's language, in addition to the targets; needs libpcap.
+        /// Capture filter in the syntax of pcap-filter(7), applied in addition to the targets; needs libpcap.
         pub filter: Optional<Text> = None, example "tcp", on_reload ReopenFlows;
 
-        /// Only connections with one of these ports, or ranges such as 8000-8010, at either end. At most 16.
+        /// Measure only connections with one of these ports, or ranges such as 8000-8010, at either end. At most 16.
         pub ports: PortList = Ports::default(), on_reload ApplyFlows;
 
         ["what is measured"]
         /// Which round trips to measure. remote: from here to the remote end and back. local: from here to the local
-        /// end and back, as a router, bridge or container host sees it. both: each apart. With the tag `side:` unless
-        /// it is remote. docs/round-trips.md says more of this section.
+        /// end and back, as a router, bridge or container host sees it. both: each separately. Metrics get the tag
+        /// `side:`, except with remote. docs/round-trips.md explains this section.
         pub sides: Word<SidesWanted> = SidesWanted::Remote, on_reload ReopenFlows;
 
-        /// keep or drop samples that a flow's own pattern shows to include the receiver's delayed-ACK timer. Most
-        /// delayed ACKs look like a queue and are not recognised. `min` is the network's time either way.
-        /// docs/round-trips.md has the rule.
+        /// Whether to keep or drop samples that include the receiver's delayed-ACK timer, as far as the flow's own
+        /// pattern shows it. Most delayed ACKs look like a queue and are not recognised. `min` is the network's time
+        /// either way. docs/round-trips.md has the rule.
         pub delayed_acks: Word<DelayedAcks> = DelayedAcks::Keep, on_reload Apply;
 
-        /// What `system.net.tcp.rtt.avg` is: mean (of all samples of the interval) or smoothed (RFC 6298's SRTT, which
-        /// leans to the newest).
+        /// What `system.net.tcp.rtt.avg` reports: mean (of all samples of the interval) or smoothed (the SRTT of RFC
+        /// 6298, which gives the newest samples more weight).
         pub average: Word<AverageWanted> = AverageWanted::Mean, on_reload Apply;
 
-        /// Report the kernel's own RTT of this host's sockets too, to distinguish host delay from network delay. As
-        /// system.net.tcp.rtt.kernel (mean of their SRTT) and .kernel.min. Only of sockets in this network namespace.
+        /// Also report the kernel's own RTT of this host's sockets, to distinguish host delay from network delay. The
+        /// metrics are system.net.tcp.rtt.kernel (mean of their SRTT) and .kernel.min. Only for sockets in this network
+        /// namespace.
         pub kernel_rtt: YesNo = false, on_reload Apply;
 
-        /// Tell the connections of this host's own processes apart, by tags: unit (`unit:`, the systemd unit) or
-        /// container (`container_id:` and `pod_uid:`; `unit:` for what is in no container). `unit:unknown` for those
-        /// that are over before they are looked up. Each makes a row of its own, of which max_pairs counts. Of sockets
-        /// in this network namespace, with Linux 5.9 and control groups of version 2. docs/processes.md.
+        /// Tag connections with the unit or container of the local process that owns them, and report each separately.
+        /// unit: the systemd unit, as `unit:`. container: the container, as `container_id:` and `pod_uid:`, or `unit:`
+        /// outside containers. Connections that end before they are looked up get `unit:unknown`. Each unit or
+        /// container makes a row of its own, which counts towards max_pairs. Only for sockets in this network
+        /// namespace; needs Linux 5.9 and control groups of version 2. See docs/processes.md.
         pub process_tags: Word<ProcessTags> = ProcessTags::Off, on_reload Apply;
 
-        /// Which samples are not taken; segments between those that are stay in the kernel and are counted. Only with
-        /// eBPF, and not with `sides: both`.
+        /// Per-flow sampling: take fewer samples of a flow. The segments between two samples stay in the kernel and are
+        /// counted. Only with eBPF, and not with `sides: both`.
         pub sampling: Keys<Thinning> = Thinning::default(), on_reload ReopenFlows;
 
         ["flows"]
-        /// A flow that has been silent for this long is forgotten; no RTT is longer. At least 0.1.
+        /// How long to keep a silent flow; no RTT longer than this is measured. At least 0.1.
         pub idle_ttl: Time<SHORTEST_MS> = ENGINE.idle_ttl, on_reload ApplyFlows;
 
-        /// A connection that does not come about in this time has failed (`metrics: [default, health]`). At least 0.1.
+        /// Time after which an attempt to connect counts as failed (with `metrics: [default, health]`). At least 0.1.
         pub connect_timeout: Time<SHORTEST_MS> = Duration::from_secs(30), on_reload Apply;
 
-        /// A flow that has been closed for this long is forgotten.
+        /// How long to keep a closed flow.
         pub exp_ttl: Time<0> = ENGINE.exp_ttl, on_reload ApplyFlows;
 
-        /// Another name of exp_ttl, from the original's program; set one of the two.
+        /// Another name for exp_ttl, the one that the original program reads. Set only one of the two.
         pub(crate) expired_ttl: Time<0> = ENGINE.exp_ttl, on_reload ApplyFlows;
 
-        /// Most flows at once, at most 256 bytes of memory each (12 more with group_by). When there are more, closed
-        /// flows are dropped first, then the one that has been silent longest; both are counted.
+        /// Most flows to track at once; each takes at most 256 bytes of memory (12 more with group_by). When there are
+        /// more, closed flows are dropped first, then the flow that has been silent longest; both are counted.
         pub max_flows: Number<u32, 1, 16_777_216> = ENGINE.max_flows, on_reload ApplyFlows;
 
-        /// Most segments of a flow that are waiting for their acknowledgement. When there are more, every second one is
+        /// Most segments of one flow that may wait for their acknowledgement. When there are more, every second one is
         /// left out.
         pub outstanding_per_flow: Number<u16, 2, 65_535> = ENGINE.outstanding_per_flow, on_reload ApplyFlows;
 
         ["recorder"]
-        /// Keep the last segment records in memory, and write those of a pair to a file where a round trip takes long:
-        /// for Wireshark, and for `go-metro read`, which finds the same samples in it. docs/recorder.md.
+        /// Keep the last segment records in memory, and write those of a pair to a file when a round trip takes long.
+        /// The file is for Wireshark, and for `go-metro read`, which finds the same samples in it. See
+        /// docs/recorder.md.
         pub record: Keys<Record> = Record::default(), on_reload Apply;
 
         ["names"]
-        /// Time between look-ups of `hosts`. The last good answer is kept while a name server is away.
+        /// Time between look-ups of `hosts`. While the name server does not respond, the last good answer is kept.
         pub dns_refresh_interval: Time<0> = Duration::from_secs(60), on_reload Apply;
 
         /// Look up the names of peers that were not configured by name, for their `dst:` tag.
         pub reverse_dns: YesNo = true, on_reload Apply;
 
         ["log"]
-        /// trace, debug, info, warning, error or critical. GO_METRO_LOG in the environment takes precedence; it may
-        /// also name parts, as in GO_METRO_LOG=info,go_metro::capture=debug.
+        /// How much to log: trace, debug, info, warning, error or critical. GO_METRO_LOG in the environment takes
+        /// precedence; it can also set the level of a module, as in GO_METRO_LOG=info,go_metro::capture=debug.
         pub log_level: AnyCase<LogLevel> = LogLevel::Info, on_reload Warn;
 
         /// Log to a file, rotated by size, instead of standard error.
         pub log_to_file: YesNo = false, on_reload Warn;
 
-        /// The log's file. Under systemd with LogsDirectory= (as in the packages) its default is go-metro.log in that
-        /// folder: /var/log/go-metro.
+        /// Path of the log file. Under systemd with LogsDirectory= (as in the packages) the default is go-metro.log in
+        /// that folder, /var/log/go-metro.
         pub log_file: Path = "/var/log/datadog/go-metro.log".into(), environment ["LOGS_DIRECTORY"], on_reload Warn;
 
-        /// Size at which the log's file is rotated: bytes, or with KiB, MiB.
+        /// Size at which the log file is rotated: bytes, or a number with KiB or MiB.
         pub log_max_size: Bytes = 100_000, on_reload Warn;
 
-        /// How many of the log's files are kept, the current one among them.
+        /// How many log files to keep, including the current one.
         pub log_files: Number<usize, 1, 1000> = 5, on_reload Warn;
 
         ["privileges"]
-        /// Give up capabilities, system calls and files that are not needed any more once it captures
-        /// (docs/privileges.md). off: for debuggers and tracers. GO_METRO_SANDBOX=off in the environment is the same.
+        /// Once capture runs, give up the capabilities, system calls and files that are no longer needed
+        /// (docs/privileges.md). Turn it off to use a debugger or tracer. GO_METRO_SANDBOX=off in the environment does
+        /// the same.
         pub sandbox: YesNo = true, on_reload Refuse;
     }
     derived {
@@ -250,7 +258,7 @@ settings! {
     }
 }
 
-/// Something that is valid and hardly meant.
+/// A setting that is valid but probably a mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
     /// What it is about.
@@ -267,14 +275,14 @@ impl Config {
         self.metrics.contains(&metric)
     }
 
-    /// What the keys must have in common.
+    /// Checks keys that depend on each other.
     fn check(&mut self, reader: &mut Reader<'_, '_>) {
         if reader.has("statsd_socket") && (reader.has("statsd_ip") || reader.has("statsd_port")) {
             let what = "`statsd_socket` and `statsd_ip`/`statsd_port` exclude each other; keep one";
             reader.fault_at("statsd_socket", what);
         }
         if self.outputs.iter().enumerate().any(|(index, output)| self.outputs[..index].contains(output)) {
-            reader.fault_in("outputs", "lists one of them twice; each report would be sent twice");
+            reader.fault_in("outputs", "names an output twice; each report would be sent twice");
         }
         if self.metrics.contains(&MetricName::Default) {
             let chosen = std::mem::take(&mut self.metrics);
@@ -291,7 +299,7 @@ impl Config {
         // One setting with two names: the original's documents say `exp_ttl`, its program read `expired_ttl`.
         match [reader.has("exp_ttl"), reader.has("expired_ttl")] {
             [true, true] if self.exp_ttl != self.expired_ttl => {
-                let what = "`exp_ttl` and `expired_ttl` are two names of one setting and differ; keep one";
+                let what = "`exp_ttl` and `expired_ttl` are two names of the same setting and differ; keep one";
                 reader.fault_at("expired_ttl", what);
             }
             [false, true] => self.exp_ttl = self.expired_ttl,
@@ -351,7 +359,7 @@ impl Config {
         Ok(self)
     }
 
-    /// What is valid and hardly meant.
+    /// Settings that are valid but probably mistakes.
     pub fn doubts(&self) -> Vec<Doubt> {
         let mut doubts = Vec::new();
         let idle_s = self.idle_ttl.as_secs_f64();
@@ -359,8 +367,8 @@ impl Config {
             doubts.push(Doubt {
                 subject: "flows",
                 what: format!(
-                    "`idle_ttl` is {idle_s} s: flows are forgotten after that, so no round trip that takes longer is \
-                     measured"
+                    "`idle_ttl` is {idle_s} s: flows that are silent for longer are dropped, so longer round trips are \
+                     not measured"
                 ),
                 fix: "leave `idle_ttl` out, for 300 s, or set it to 1 s or more",
             });
@@ -375,7 +383,7 @@ impl Config {
         if let Some(why) = &self.otlp_ignored {
             doubts.push(Doubt {
                 subject: "otlp",
-                what: format!("nothing is sent by OTLP: {why}"),
+                what: format!("nothing is sent over OTLP: {why}"),
                 fix: "correct the variable, set `otlp_endpoint`, or name `outputs`",
             });
         }
@@ -384,8 +392,8 @@ impl Config {
             doubts.push(Doubt {
                 subject: "health",
                 what: format!(
-                    "`idle_ttl` is {idle_s} s and `connect_timeout` {connect_s} s: an attempt to connect has failed \
-                     once its flow is forgotten, so what comes about later than {idle_s} s counts as a timeout"
+                    "`idle_ttl` is {idle_s} s and `connect_timeout` {connect_s} s: an attempt to connect counts as \
+                     failed once its flow is dropped, so connections that open after {idle_s} s count as timeouts"
                 ),
                 fix: "set `connect_timeout` to no more than `idle_ttl`",
             });
@@ -393,7 +401,7 @@ impl Config {
         if self.wants(MetricName::Health) && self.sampling.per_flow != PerFlow::Off {
             doubts.push(Doubt {
                 subject: "health",
-                what: "`sampling.per_flow` leaves most segments in the kernel: hardly a retransmission is seen, and \
+                what: "`sampling.per_flow` leaves most segments in the kernel: most retransmissions are missed, and \
                        counts of segments and bytes are too low"
                     .to_owned(),
                 fix: "leave `sampling.per_flow` out, or `health` out of `metrics`",
@@ -402,7 +410,7 @@ impl Config {
         if self.wants(MetricName::Response) && self.sampling.per_flow != PerFlow::Off {
             doubts.push(Doubt {
                 subject: "responses",
-                what: "`sampling.per_flow` leaves most segments in the kernel: hardly a response is timed".to_owned(),
+                what: "`sampling.per_flow` leaves most segments in the kernel: few responses are timed".to_owned(),
                 fix: "leave `sampling.per_flow` out, or `response` out of `metrics`",
             });
         }
@@ -410,11 +418,11 @@ impl Config {
             doubts.push(Doubt {
                 subject: "web",
                 what: format!(
-                    "`web_listen` is {address}, no loopback address: everyone who reaches it sees who this host talks \
-                     to, without a password and in clear"
+                    "`web_listen` is {address}, not a loopback address: everyone who can reach it sees who this host \
+                     talks to, without a password or encryption"
                 ),
-                fix: "set `web_listen` to 127.0.0.1 with its port and come through SSH, or have a firewall say who may \
-                      reach it (docs/web.md)",
+                fix: "set `web_listen` to 127.0.0.1 with its port and connect through SSH, or restrict access with a \
+                      firewall (docs/web.md)",
             });
         }
         doubts

@@ -25,11 +25,11 @@ pub struct Sampling {
 settings! {
     /// What to watch on one interface.
     pub struct Instance {
-        /// Each instance watches the interfaces that `interface` means, now and as they come and go: a name; a pattern
-        /// (eth*, veth*, cali*; also ? and `[abc]`); `default`, those of the default routes; `all`, every one but
-        /// loopback. `any` is libpcap's device of all. Alternative names (`ip link property`) are names too. A sample
-        /// of several instances counts once, with the tags of the one that names the interface, else of `default`, of a
-        /// pattern, of `all`; of equals the first.
+        /// Interfaces to watch, now and as they come and go: a name; a pattern (eth*, veth*, cali*; also ? and
+        /// `[abc]`); `default`, those of the default routes; `all`, all but loopback; or `any`, libpcap's device for
+        /// all. Alternative names (`ip link property`) work too. If an interface belongs to several instances, each
+        /// sample counts once, with the tags of the instance that has its name, else `default`, else a pattern, else
+        /// `all`; among equals, of the first.
         pub interface: Interface = String::new(),
             example "eth0",
             elsewhere ["iface", "device", "dev", "nic"],
@@ -41,29 +41,29 @@ settings! {
             elsewhere ["targets", "target", "addresses", "address"],
             on_reload Apply;
 
-        /// Remote hosts, looked up and refreshed in the background; the name becomes the `dst:` tag.
+        /// Names of remote hosts, looked up in the background and refreshed; the name becomes the `dst:` tag.
         pub hosts: List<HostName> = Vec::new(), example ["db.example.org"], elsewhere ["names"], on_reload Apply;
 
-        /// Tags of this instance's metrics. On a container's link, `container_id:` or `pod_uid:` is added.
+        /// Tags to add to this instance's metrics. On a container's link, `container_id:` or `pod_uid:` is added too.
         pub tags: List<Text> = Vec::new(), example ["env:prod"], on_reload Apply;
 
-        /// Whether this interface is the host's end of a container's or virtual machine's link, so that what comes in
-        /// was sent by the local end. auto: a veth or netkit whose other end is in another network namespace, or a tap
-        /// in a bridge, if it has no address of its own; never a bridge, bond, VLAN, macvlan, ipvlan or network card.
-        /// Say `false` for a container's own veth whose address is on a bridge inside the container, `true` for a
-        /// bridge such as docker0 if its containers are to be local.
+        /// Whether this interface is the host's end of a link to a container or virtual machine, where incoming
+        /// segments come from the local end. auto: true for a veth or netkit whose other end is in another network
+        /// namespace, or a tap in a bridge, if it has no address of its own; never for a bridge, bond, VLAN, macvlan,
+        /// ipvlan or network card. Set `false` for a container's own veth whose address is on a bridge inside the
+        /// container, and `true` for a bridge such as docker0 to make its containers the local ends.
         pub host_end: AutoOr = None, on_reload ReopenFlows;
 
-        /// Measure in windows: for sample_duration seconds, then not for sample_interval seconds, and so on.
+        /// Measure in windows: on for sample_duration, off for sample_interval, and so on.
         sample: YesNo = false, on_reload Apply;
 
-        /// With `sample`: how long segments are looked at.
+        /// With `sample`: how long a window lasts.
         sample_duration: Optional<Span> = None, example 10, on_reload Apply;
 
-        /// With `sample`: how long they are not.
+        /// With `sample`: the pause between two windows.
         sample_interval: Optional<Span> = None, example 50, on_reload Apply;
 
-        /// With `interface: file`: a capture file to read instead of an interface, reported once.
+        /// With `interface: file`: the capture file to read instead of an interface; it is reported once.
         pub pcap: PathOrNothing = None, example "/tmp/capture.pcap", on_reload Apply;
     }
     derived {
@@ -73,7 +73,7 @@ settings! {
 }
 
 impl Instance {
-    /// What the keys must have in common.
+    /// Checks keys that depend on each other.
     fn check(&mut self, reader: &mut Reader<'_, '_>) {
         self.sampling = self.windows(reader);
         // A slip in a key is named by itself.

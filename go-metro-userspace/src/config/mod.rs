@@ -87,7 +87,7 @@ impl fmt::Display for Statsd {
     }
 }
 
-/// Who named a setting.
+/// Where a setting comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The configuration file.
@@ -103,8 +103,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// What cannot be read or is no YAML; every unknown key and bad value, with file, line and key; an environment that
-    /// makes no sense.
+    /// A file that cannot be read or is not YAML; every unknown key and bad value, with file, line and key; a bad
+    /// environment variable.
     pub fn load(path: &Path, environment: Environment<'_>) -> Result<Self, ConfigError> {
         Self::load_from(path, file::Kind::FileOrPipe, environment)
     }
@@ -145,7 +145,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// A target that is no address, prefix or host name, or an environment that makes no sense.
+    /// A target that is not an address, prefix or host name, or a bad environment variable.
     pub fn from_cli(
         interfaces: &[String],
         targets: &[String],
@@ -156,7 +156,7 @@ impl Config {
         instances.and_then(config).map_err(ConfigError::CommandLine)
     }
 
-    /// The filter, where it leaves out some TCP.
+    /// The filter, if it excludes some TCP traffic.
     pub fn narrowing_filter(&self) -> Option<&str> {
         self.filter.as_deref().filter(|filter| filter.trim() != "tcp")
     }
@@ -226,7 +226,7 @@ fn read(file: &Value, faults: &mut Faults) -> Config {
     let mut reader = Reader::new(top.clone(), file, TOP, faults);
     let key = if reader.has("instances") || !reader.has("config") { "instances" } else { "config" };
     if reader.has("instances") && reader.has("config") {
-        reader.fault_at("config", "`config` is an old name of `instances`; keep one");
+        reader.fault_at("config", "`config` is an old name for `instances`; keep one");
         return Config::defaults();
     }
     let (init, list) = (reader.value("init_config").unwrap_or(&Value::Null), reader.value(key));
@@ -263,14 +263,15 @@ fn read(file: &Value, faults: &mut Faults) -> Config {
         }
         match seen.entry(instance.essence()) {
             Entry::Occupied(twin) => {
-                let what = format!("watches what {} watches, with the same tags; remove one", place.item(*twin.get()));
+                let what = format!("watches the same as {}, with the same tags; remove one", place.item(*twin.get()));
                 faults.add(&place.item(index), &what);
             }
             Entry::Vacant(free) => _ = free.insert(index),
         }
         if let Some(host_end) = instance.host_end {
             if let Some(other) = host_ends.get(&(instance.interface.clone(), !host_end)) {
-                let what = format!("`host_end` differs from that of {}, of the same interface", place.item(*other));
+                let other = place.item(*other);
+                let what = format!("differs from `host_end` of {other}, for the same interface; make them the same");
                 faults.add(&place.item(index).key("host_end"), &what);
             }
             host_ends.entry((instance.interface.clone(), host_end)).or_insert(index);

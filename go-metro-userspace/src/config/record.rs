@@ -12,37 +12,38 @@ const LEAST: u32 = 1 << 20;
 settings! {
     /// What is recorded.
     pub struct Record {
-        /// Memory for the last segment records, of 56 bytes (80 of IPv6): bytes, or with KiB, MiB, at least 1MiB. 64MiB
-        /// hold the last two minutes at ten thousand a second. If not set: none are kept.
+        /// Memory for the last segment records: bytes, or a number with KiB or MiB, at least 1MiB. A record takes 56
+        /// bytes (80 with IPv6), so 64MiB hold the last two minutes at ten thousand a second. If not set, no records
+        /// are kept.
         pub memory: Optional<Bytes> = None, example "64MiB", on_reload Apply;
 
-        /// A sample of at least this is an outlier: the connections of its pair are written to a file. If neither this
-        /// nor times_base is set, only what `go-metro record` asks for is.
+        /// A sample of at least this is an outlier, and the connections of its pair are written to a file. If neither
+        /// this nor times_base is set, only what `go-metro record` asks for is written.
         pub threshold: Optional<Time<0>> = None, example "500ms", on_reload Apply;
 
-        /// A sample of at least so many times the lowest of its pair in the last ten minutes is one too.
+        /// A sample of at least this many times its pair's lowest in the last ten minutes is an outlier too.
         pub times_base: Optional<Number<u32, 2, 10_000>> = None, example 10, on_reload Apply;
 
-        /// But not one below this, however low the pair's lowest is.
+        /// With times_base: a sample below this is not an outlier, however low the pair's lowest is.
         pub at_least: Time<0> = Duration::from_millis(20), on_reload Apply;
 
-        /// How much is written of what passed before the outlier's acknowledgement.
+        /// How much to write of the time before the outlier's acknowledgement.
         pub before: Time<0> = Duration::from_secs(30), on_reload Apply;
 
-        /// And of what passes after it.
+        /// How much to write of the time after it.
         pub after: Time<0> = Duration::from_secs(2), on_reload Apply;
 
-        /// A pair that has had a file gets another no sooner than after this.
+        /// Shortest time between two files of the same pair.
         pub every: Time<0> = Duration::from_secs(300), on_reload Apply;
 
-        /// Where files are made. Under systemd with StateDirectory= (as in the packages) that folder. Another one at a
-        /// reload only where it was writable at the start.
+        /// Folder for the files. Under systemd with StateDirectory= (as in the packages) that folder is the default. A
+        /// reload can change it only to a folder that was writable at the start.
         pub folder: Path = "/var/lib/go-metro".into(), environment ["STATE_DIRECTORY"], on_reload Apply;
 
-        /// Most files; the oldest makes room.
+        /// Most files to keep; the oldest makes room.
         pub files: Number<usize, 1, 10_000> = 20, on_reload Apply;
 
-        /// Most bytes of all files together, and of one; the oldest make room.
+        /// Most bytes of all files together, and of a single one; the oldest make room.
         pub size: Bytes = 100 << 20, on_reload Apply;
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::declaration::{Key, Section as _};
 use super::{Config, Instance};
 
-/// Of the whole file.
+/// The JSON schema of the whole file.
 pub fn schema() -> Value {
     let instances = json!({
         "type": "array",
@@ -24,13 +24,13 @@ pub fn schema() -> Value {
         "type": "object",
         "properties": {
             "init_config": {
-                "description": "What holds for all instances.",
+                "description": "Settings for all instances.",
                 "type": ["object", "null"],
                 "properties": properties(Config::KEYS),
                 "additionalProperties": false,
             },
             "instances": instances,
-            "config": {"description": "An old name of `instances`.", "type": "array"},
+            "config": {"description": "An old name for `instances`.", "type": "array"},
         },
         "oneOf": [{"required": ["instances"]}, {"required": ["config"]}],
         "additionalProperties": false,

@@ -126,7 +126,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::Null => "nothing",
         Value::Bool(_) => "true or false",
         Value::Number(_) => "a number",
-        Value::String(_) => "a text",
+        Value::String(_) => "a string",
         Value::Sequence(_) => "a list",
         Value::Mapping(_) => "keys with values",
         Value::Tagged(_) => "a tagged value",

@@ -8,7 +8,7 @@ use glob::Pattern;
 /// has at most 15 bytes.
 const LONGEST: usize = 127;
 
-/// What `interface` says.
+/// Which interfaces a value of `interface` means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selector {
     /// The interface of this name; `any` is libpcap's device of all.
@@ -22,11 +22,11 @@ pub enum Selector {
 }
 
 impl Selector {
-    /// What an `interface` means.
+    /// Parses a value of `interface`.
     ///
     /// # Errors
     ///
-    /// What no interface can be called.
+    /// The value can never match an interface.
     pub fn parse(text: &str) -> Result<Self, InvalidSelector> {
         match text {
             "default" => return Ok(Self::Default),
@@ -35,17 +35,18 @@ impl Selector {
         }
         let invalid = |why: String| InvalidSelector { text: text.to_owned(), why };
         if let Some(bad) = text.chars().find(|c| c.is_whitespace() || matches!(c, '/' | ':') || c.is_control()) {
-            return Err(invalid(format!("no interface's name holds {bad:?}")));
+            return Err(invalid(format!("an interface's name cannot contain {bad:?}")));
         }
         if text.contains(',') {
-            return Err(invalid("it is one interface or a pattern such as `eth*`; name several one by one".to_owned()));
+            let why = "it must be one interface or a pattern such as `eth*`; name several one by one";
+            return Err(invalid(why.to_owned()));
         }
         let (least, is_pattern) = match length(text) {
             Some(least) => (least, true),
             None => (text.len(), false),
         };
         if least > LONGEST {
-            return Err(invalid(format!("no interface's name is longer than {LONGEST} bytes")));
+            return Err(invalid(format!("an interface's name has at most {LONGEST} bytes")));
         }
         if is_pattern {
             Pattern::new(text)
@@ -56,8 +57,8 @@ impl Selector {
         }
     }
 
-    /// Whether it means an interface, of which only its names (alternative ones too) and its place on default routes
-    /// count.
+    /// Whether it matches an interface, by its names (alternative ones too), and by whether it is loopback or on a
+    /// default route.
     pub fn chooses<'a>(&self, mut names: impl Iterator<Item = &'a str>, is_loopback: bool, is_default: bool) -> bool {
         match self {
             Self::Name(wanted) => names.any(|name| wanted == name),
@@ -96,7 +97,7 @@ fn length(text: &str) -> Option<usize> {
     is_pattern.then_some(least)
 }
 
-/// An `interface` that nothing can be called.
+/// A value of `interface` that can never match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidSelector {
     text: String,
@@ -147,11 +148,11 @@ mod tests {
     #[test]
     fn what_can_never_match_says_why() {
         for (text, why) in [
-            ("veth with space", "holds ' '"),
-            ("a/b*", "holds '/'"),
-            ("eth0:1", "holds ':'"),
-            (&*"n".repeat(128), "longer than 127 bytes"),
-            (&*format!("{}??", "n".repeat(126)), "longer than 127 bytes"),
+            ("veth with space", "cannot contain ' '"),
+            ("a/b*", "cannot contain '/'"),
+            ("eth0:1", "cannot contain ':'"),
+            (&*"n".repeat(128), "has at most 127 bytes"),
+            (&*format!("{}??", "n".repeat(126)), "has at most 127 bytes"),
             ("eth[0", "it is not a valid pattern"),
             ("eth***", "it is not a valid pattern"),
         ] {

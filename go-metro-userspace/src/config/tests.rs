@@ -92,7 +92,7 @@ fn both_names_of_the_closed_flows_lifetime_are_one_setting() {
     assert_eq!(parse(&with("expired_ttl: 7")).unwrap().exp_ttl.as_secs(), 7);
     assert_eq!(parse(&with("exp_ttl: 7, expired_ttl: 7")).unwrap().exp_ttl.as_secs(), 7);
     let fault = fault(&with("exp_ttl: 7, expired_ttl: 8"));
-    assert!(fault.contains("two names of one setting"), "{fault}");
+    assert!(fault.contains("two names of the same setting"), "{fault}");
 }
 
 #[test]
@@ -200,23 +200,23 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
         (instance("interface: eth0, ips: ['[fd00::1]:443']"), "write `fd00::1` here and `ports: [443]`"),
         (instance("interface: eth0, ips: ['db.example:5432']"), "write `db.example` in `hosts` and `ports: [5432]`"),
         (instance("interface: eth0, hosts: ['db.example:5432']"), "write `db.example` here and `ports: [5432]`"),
-        (instance("interface: eth0, ips: any"), "\"0.0.0.0/0\" and \"::/0\" together are all of them"),
-        (instance("interface: eth0, ips: [all]"), "\"0.0.0.0/0\" and \"::/0\" together are all of them"),
-        (instance("interface: eth0, ips: 10.0.0.1"), "expected a list, found a text; write `ips: [10.0.0.1]`"),
+        (instance("interface: eth0, ips: any"), "\"0.0.0.0/0\" and \"::/0\" together mean every address"),
+        (instance("interface: eth0, ips: [all]"), "\"0.0.0.0/0\" and \"::/0\" together mean every address"),
+        (instance("interface: eth0, ips: 10.0.0.1"), "expected a list, found a string; write `ips: [10.0.0.1]`"),
         (instance("interface: eth0, hosts: [10.0.0.0/8]"), "`10.0.0.0/8` is a prefix; it goes into `ips`"),
         (instance("interface: eth0, hosts: ['https://db.example:443/x']"), "write `db.example`"),
-        (instance("interface: eth0, hosts: [10.0.0.256]"), "`10.0.0.256` is no host name"),
-        (instance("interface: eth0, ips: ['::1'], tags: [env: prod]"), "write `env:prod`, without the blank"),
+        (instance("interface: eth0, hosts: [10.0.0.256]"), "`10.0.0.256` is not a host name"),
+        (instance("interface: eth0, ips: ['::1'], tags: [env: prod]"), "write `env:prod`, without the space"),
         (instance("interface: eth0, ips: ['::1'], tags: {env: prod}"), "write `tags: [\"env:prod\"]`"),
         (instance("interface: [eth0, eth1], ips: ['::1']"), "write an instance for each"),
-        (instance("interface: 'eth0,eth1', ips: ['::1']"), "it is one interface or a pattern such as `eth*`"),
+        (instance("interface: 'eth0,eth1', ips: ['::1']"), "it must be one interface or a pattern such as `eth*`"),
         (init("statsd_host: 127.0.0.1"), "unknown key `statsd_host`; did you mean `statsd_ip`?"),
         (init("statsd_ip: '127.0.0.1:8125'"), "write `statsd_ip: 127.0.0.1` and `statsd_port: 8125`"),
         (init("statsd_ip: 10.0.0.256"), "`10.0.0.256` is neither an address nor a host name"),
         (init("sampling: 100ms"), "write `sampling: {per_flow: 100ms}`"),
         (init("ports: [5432-80]"), "`5432-80` ends before it begins; write 80-5432"),
         (init("outputs: []"), "is empty; leave the key out for its default"),
-        (init("outputs: [statsd, json, statsd]"), "outputs: lists one of them twice"),
+        (init("outputs: [statsd, json, statsd]"), "outputs: names an output twice"),
         (init("metrics: [default, helth]"), "`base`, `health`, `response` or `default`, found `helth`"),
         (init("metrics: []"), "is empty; leave the key out for its default"),
         (init("report_interval: 10x"), "expected seconds, or a time such as 500ms, 10s or 5m"),
@@ -232,7 +232,7 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
         (init("prometheus_listen: ':9464'"), "`:9464` has no address; write 127.0.0.1:9464"),
         (
             init("prometheus_listen: 'localhost:9464'"),
-            "`localhost:9464` is no address with a port such as 127.0.0.1:9464",
+            "`localhost:9464` is not an address with a port such as 127.0.0.1:9464",
         ),
         (init("web_listen: ':9465'"), "`:9465` has no address; write 127.0.0.1:9465 for programs on this host, or"),
         (init("web_history: 5s"), "init_config.web_history: 5 s is too short; the smallest is 10 s"),
@@ -343,7 +343,7 @@ go into `hosts`
 conf.yaml:11: instances[0].ips[2]: `10.0.0.0/33` is neither an address nor a prefix such as 10.0.0.0/8
   11 |       - 10.0.0.0/33
      |         ^^^^^^^^^^^
-conf.yaml:12: instances[1].hosts[0]: `a b` is no host name
+conf.yaml:12: instances[1].hosts[0]: `a b` is not a host name
   12 |   - hosts: [a b]
      |             ^^^
 conf.yaml:12: instances[1]: `interface` is missing; name one that `ip link` lists
@@ -379,7 +379,7 @@ fn an_instance_that_stands_twice_is_a_slip_but_other_targets_or_tags_make_it_ano
     };
     assert_eq!(
         with("{interface: lo, tags: [a], ips: [10.0.0.1/32, '::1']}").unwrap_err().to_string(),
-        "conf.yaml:3: instances[1]: watches what instances[0] watches, with the same tags; remove one\n  \
+        "conf.yaml:3: instances[1]: watches the same as instances[0], with the same tags; remove one\n  \
          3 | - {interface: lo, tags: [a], ips: [10.0.0.1/32, '::1']}\n    |   "
             .to_owned()
             + &"^".repeat(53)
@@ -406,7 +406,7 @@ fn what_the_originals_parser_took_for_text_is_text_here() {
         "{lossy}"
     );
     let list = fault("instances: [{interface: lo, ips: 10.0.0.1}]\n");
-    assert!(list.contains("instances[0].ips: expected a list, found a text; write `ips: [10.0.0.1]`"), "{list}");
+    assert!(list.contains("instances[0].ips: expected a list, found a string; write `ips: [10.0.0.1]`"), "{list}");
 }
 
 #[test]
@@ -538,7 +538,7 @@ fn a_variable_that_is_not_utf_8_is_named() {
         "DD_SERVICE" => Some(OsString::from("web")),
         _ => None,
     };
-    assert_eq!(not_utf8(env), ["the environment's DD_ENV is not UTF-8 and is not used; set it to plain text"]);
+    assert_eq!(not_utf8(env), ["environment variable DD_ENV is not UTF-8 and is ignored; set it to plain text"]);
 }
 
 #[test]
@@ -645,5 +645,5 @@ fn twenty_thousand_instances_are_read_and_a_twin_among_them_is_found() {
     assert_eq!(parse(&text).unwrap().instances.len(), 20_000);
     text.push_str(&instance(7));
     let refused = fault(&text);
-    assert!(refused.contains("instances[20000]") && refused.contains("watches what instances[7] watches"), "{refused}");
+    assert!(refused.contains("instances[20000]") && refused.contains("watches the same as instances[7]"), "{refused}");
 }

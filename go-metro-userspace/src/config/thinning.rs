@@ -87,15 +87,15 @@ impl Scalar for Watermark {
 }
 
 settings! {
-    /// Which samples are not taken.
+    /// Per-flow sampling: how many samples of a flow are taken, and when.
     #[derive(Copy)]
     pub struct Thinning {
-        /// At most so many of each flow: off (all), 1rtt (one in each round trip), or a time, such as 100ms (one in
-        /// each such time).
+        /// Most samples to take of each flow: off (no limit), 1rtt (one per round trip), or a time such as 100ms (one
+        /// in that time).
         pub per_flow: PerFlow = PerFlow::Off, on_reload ReopenFlows;
 
-        /// How full the ring may be before long flows are thinned, until it has room again; off to lose records
-        /// instead. At half, what arrives while the daemon does not run finds as much room again.
+        /// How full the ring may get before long flows are thinned, until it has room again; off to lose records
+        /// instead. 50% leaves half of the ring for what arrives while the daemon is not running.
         pub watermark: Watermark = Watermark(Some(50)), on_reload ReopenFlows;
     }
 }

@@ -60,9 +60,9 @@ pub enum Backend {
     /// eBPF if it is available, else libpcap
     #[default]
     Auto,
-    /// eBPF or nothing
+    /// eBPF only
     Ebpf,
-    /// libpcap or nothing
+    /// libpcap only
     Pcap,
 }
 
@@ -116,7 +116,7 @@ impl From<BucketsWanted> for Buckets {
     }
 }
 
-/// What connections of this host are told apart by, beside their ends.
+/// What distinguishes connections of this host besides their ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ProcessTags {
     /// Nothing.
@@ -179,7 +179,7 @@ pub enum Output {
     Statsd,
     /// A page that Prometheus scrapes
     Prometheus,
-    /// Metrics for an OpenTelemetry collector, or what else takes OTLP
+    /// Metrics for an OpenTelemetry collector, or another OTLP receiver
     Otlp,
     /// JSON lines on standard output
     Json,
@@ -190,12 +190,12 @@ pub enum Output {
 /// What else the program knows of an output. The matches are exhaustive, so that the compiler names those that a new
 /// variant belongs in.
 impl Output {
-    /// As files, the command line and `status` have it.
+    /// Its name in files, on the command line and in `status`.
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// Those of which something holds, as people list them.
+    /// The names of the outputs for which `holds` is true, with `last` before the last of them: "json and table".
     pub fn listed(holds: impl Fn(Self) -> bool, last: &str) -> String {
         let outputs = Self::value_variants().iter().copied().filter(|output| holds(*output));
         listed(&outputs.map(Self::name).collect::<Vec<_>>(), last)
@@ -281,7 +281,7 @@ impl Scalar for FileOutput {
     }
 }
 
-/// A metric, or a family of them: what DogStatsD gets, by the end of its name, and what is counted at all.
+/// A metric or a family of metrics, as `metrics` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MetricName {
     /// `system.net.tcp.rtt`: the last sample.
@@ -320,7 +320,7 @@ pub enum MetricName {
     /// `system.net.tcp.peer.response` and `system.net.tcp.rtt.host`: whose delay it is.
     #[value(name = "response")]
     Response,
-    /// What there is where nothing is chosen.
+    /// All that are on by default.
     #[value(name = "default")]
     Default,
 }
@@ -331,7 +331,7 @@ impl MetricName {
         Self::value_variants().iter().copied().filter(|name| *name != Self::Default).collect()
     }
 
-    /// The default: all but what is only reported where it is asked for.
+    /// The default: all except those that are only reported if they are named.
     pub fn usual() -> Vec<Self> {
         Self::all().into_iter().filter(|name| !matches!(name, Self::Base | Self::Health | Self::Response)).collect()
     }

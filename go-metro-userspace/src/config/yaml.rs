@@ -41,8 +41,8 @@ pub(super) fn fault(text: &str, error: &serde_yaml::Error) -> (Spot, String) {
 const ADVICE: [(&str, &str); 4] = [
     ("expected '-' indicator", "; align this line with the `-` of the items above, or indent it below one"),
     ("did not find expected key", "; align this line with the keys above"),
-    ("mapping values are not allowed", "; align this key with those above, and quote a value that holds `: `"),
-    ("could not find expected ':'", "; each key needs a `: ` behind it"),
+    ("mapping values are not allowed", "; align this key with those above, and quote a value that contains `: `"),
+    ("could not find expected ':'", "; each key needs a `: ` after it"),
 ];
 
 /// A `-` without a blank behind it, at the line of the error or above it; the other items may have the same slip.
@@ -58,7 +58,7 @@ fn dash(text: &str, location: &Location) -> Option<(Spot, String)> {
     let mended: String = text.lines().flat_map(|line| [separated(line), "\n".to_owned()]).collect();
     serde_yaml::from_str::<Value>(&mended).is_ok().then(|| {
         let indentation = line.len() - line.trim_start().len();
-        (spot(index + 1, indentation), format!("a `-` needs a blank behind it; write `- {}`", slip.trim_end()))
+        (spot(index + 1, indentation), format!("a `-` needs a space after it; write `- {}`", slip.trim_end()))
     })
 }
 
@@ -73,7 +73,7 @@ fn twice(text: &str, location: &Location, plain: &str) -> Option<(Spot, String)>
     let mut at = below.filter_map(|(index, line)| Some((index, place(line)?)));
     let (first, column) = at.next()?;
     let (again, _) = at.find(|(_, other)| *other == column)?;
-    let what = format!("`{key}` stands here and in line {}; keep one", first + 1);
+    let what = format!("`{key}` is set here and on line {}; keep one", first + 1);
     Some((Spot { line: again + 1, column: Some((column, Part::Value)) }, what))
 }
 
@@ -245,14 +245,14 @@ mod tests {
         let spaced = text.replace("      -1", "    -1");
         for text in [spaced.as_str(), "a:\n  - b\n  -c\n  - d: 1\n"] {
             let (_, _, what) = said(text);
-            assert!(what.starts_with("a `-` needs a blank behind it; write `- "), "{text}: {what}");
+            assert!(what.starts_with("a `-` needs a space after it; write `- "), "{text}: {what}");
         }
     }
 
     #[test]
     fn a_key_that_stands_twice_is_shown_where_it_stands_again() {
         let text = "instances:\n  - interface: eth0\n    ips: [a]\n    tags: [b]\n    ips: [c]\n";
-        assert_eq!(said(text), (5, 4, "`ips` stands here and in line 3; keep one".to_owned()));
+        assert_eq!(said(text), (5, 4, "`ips` is set here and on line 3; keep one".to_owned()));
     }
 
     #[test]

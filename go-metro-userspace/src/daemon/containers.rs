@@ -92,8 +92,8 @@ fn find(indices: &BTreeSet<u32>) -> io::Result<Found> {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
             tracing::warn!(
-                "/proc hides other users' processes (hidepid): which containers the links lead to cannot be told; \
-                 see docs/containers.md"
+                "/proc hides other users' processes (hidepid), so links cannot be matched to containers; see \
+                 docs/containers.md"
             );
         });
     }

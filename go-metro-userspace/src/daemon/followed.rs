@@ -94,7 +94,7 @@ fn follow(socket: &Path, seconds: Seconds) -> Result<oneshot::Receiver<FollowErr
             let sent = match live {
                 Ok(live) => seconds.blocking_send(Arc::new(live)),
                 Err(error) => {
-                    let why = format!("the daemon does not tell any more: {error}");
+                    let why = format!("lost the connection to the daemon: {error}");
                     let _ = reply.send(FollowError::Ended(why));
                     return;
                 }

@@ -80,7 +80,7 @@ impl Daemon {
             && self.intervals.asked_at.take_if(|at| at.elapsed() >= LATE).is_some()
             && self.intervals.said_late.may_say()
         {
-            tracing::warn!("the capture thread has not answered since the last report; reports come later");
+            tracing::warn!("the capture thread has not answered since the last report; reports are delayed");
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) async fn times(interval: &Interval, span: Duration, grouping: Option<
     let answer = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| io::ErrorKind::TimedOut.into());
     answer.and_then(|asked| asked?).unwrap_or_else(|error| {
         if !WARNED.swap(true, Ordering::Relaxed) {
-            tracing::warn!("no kernel RTT: the kernel does not tell of its sockets (sock_diag(7)): {error}");
+            tracing::warn!("no kernel RTT: cannot list the kernel's sockets (sock_diag(7)): {error}");
         }
         KernelTimes::new()
     })

@@ -107,7 +107,7 @@ pub(crate) fn run(options: DaemonOptions, held: Held) -> Result<(), DaemonError>
         let daemon = tokio::select! {
             daemon = Daemon::start(options, groups) => daemon?,
             why = signals.stop() => {
-                tracing::info!("stopping before it has begun: {why}");
+                tracing::info!("stopping before capture has started: {why}");
                 return Ok(());
             }
         };

@@ -282,7 +282,7 @@ impl LookUp {
             }
             Err(error) => {
                 (self.sockets, self.is_refused) = (None, true);
-                let why = format!("the kernel does not tell of its sockets (sock_diag(7)): {error}");
+                let why = format!("cannot list the kernel's sockets (sock_diag(7)): {error}");
                 self.shared.set_problem(Some(why));
                 Found::Not(Lookup::Unknown)
             }
@@ -315,7 +315,7 @@ impl LookUp {
 
     fn told(&self, group: Option<u64>) -> Found {
         let Some(group) = group else {
-            let why = "the kernel does not tell the control groups of sockets: that takes Linux 5.9";
+            let why = "the kernel does not report the control groups of sockets; this needs Linux 5.9";
             self.shared.set_problem(Some(why.to_owned()));
             return Found::Not(Lookup::Unknown);
         };
@@ -364,8 +364,7 @@ impl LookUp {
                 let paths = hierarchy.paths(&missing);
                 let is_part = !hierarchy.is_whole && paths.len() < missing.len();
                 let root = hierarchy.root.display();
-                let part =
-                    || format!("{root} shows the control groups of this container alone: mount the host's there");
+                let part = || format!("{root} shows only the control groups of this container; mount the host's there");
                 (paths, is_part.then(part))
             }
             Ok(None) => (BTreeMap::new(), Some("control groups of version 2 are not mounted".to_owned())),

@@ -18,7 +18,7 @@ impl Daemon {
     /// waits for a file system whose server is gone.
     pub(super) fn read_again(&mut self) {
         let Some(path) = &self.options.config_path else {
-            tracing::warn!("SIGHUP: there is no configuration file to read again");
+            tracing::warn!("SIGHUP: no configuration file to reload");
             return;
         };
         if let Some(reading) = &mut self.reading {
@@ -38,9 +38,7 @@ impl Daemon {
         }
         let path = self.options.config_path.as_deref().unwrap_or(Path::new("")).display();
         let seconds = PATIENCE.as_secs();
-        self.refuse(Refusal::of(format!(
-            "{path}: it could not be read within {seconds} s; it is followed once it can be"
-        )));
+        self.refuse(Refusal::of(format!("{path}: could not be read within {seconds} s; it is applied once it can be")));
     }
 
     /// Goes over to what was read; whether that is done. A broken configuration changes nothing.
@@ -60,8 +58,8 @@ impl Daemon {
             Ok(()) => {
                 self.memory.refused = None;
                 self.happened.reloads += 1;
-                tracing::info!("SIGHUP: configuration read again");
-                self.service.ready("configuration read again");
+                tracing::info!("SIGHUP: configuration reloaded");
+                self.service.ready("configuration reloaded");
             }
             Err(refusal) => self.refuse(refusal),
         }
@@ -71,12 +69,12 @@ impl Daemon {
     fn refuse(&mut self, Refusal { text, lines }: Refusal) {
         self.happened.reloads_refused += 1;
         if let [why] = lines.as_slice() {
-            tracing::error!("SIGHUP: the configuration stays as it was: {why}");
+            tracing::error!("SIGHUP: reload refused, configuration unchanged: {why}");
         } else {
             lines.iter().for_each(|line| tracing::error!("SIGHUP: {line}"));
-            tracing::error!("SIGHUP: the configuration stays as it was: {} faults, each named above", lines.len());
+            tracing::error!("SIGHUP: reload refused, configuration unchanged: {} faults, listed above", lines.len());
         }
-        self.service.ready(&format!("the configuration stays as it was: {text}"));
+        self.service.ready(&format!("reload refused, configuration unchanged: {text}"));
         self.memory.refused = Some(text);
     }
 
@@ -240,7 +238,7 @@ fn refused(error: CaptureError, keys: String, filter: Option<&str>) -> DaemonErr
 }
 
 /// Why a file elsewhere cannot be written.
-const CONFINED: &str = "only files in the folders of the start can be created (docs/privileges.md)";
+const CONFINED: &str = "files can be created only in the folders that were in use at startup (docs/privileges.md)";
 
 /// What confines the process cannot be undone while it runs, or be done with threads that exist.
 fn stays_confined(changed: &[&Key], new: &Config, outputs: &[Output]) -> Result<(), DaemonError> {
@@ -249,7 +247,7 @@ fn stays_confined(changed: &[&Key], new: &Config, outputs: &[Output]) -> Result<
     let folder = new.status_socket.as_deref().and_then(Path::parent);
     for key in changed {
         match key.reload {
-            Reload::Refuse => return needs_restart(key.name, "it is for a process's whole life"),
+            Reload::Refuse => return needs_restart(key.name, "it takes effect only at startup"),
             Reload::ApplyIfWritable if folder.is_some_and(|folder| !privileges::may_write_in(folder)) => {
                 return needs_restart(key.name, CONFINED);
             }

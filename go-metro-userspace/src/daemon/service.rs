@@ -89,7 +89,7 @@ impl Service {
         match self.progress(beat) {
             Progress::Made => _ = self.tell(&text(&[NotifyState::Watchdog])),
             Progress::None { say: true } => {
-                tracing::warn!("the capture thread makes no progress; the watchdog is not fed");
+                tracing::warn!("the capture thread makes no progress; not feeding the watchdog");
             }
             Progress::None { say: false } => {}
         }
@@ -123,7 +123,7 @@ impl Service {
     /// That the manager does not read, if so.
     pub(super) fn problem(&self) -> Option<String> {
         self.is_full.then(|| {
-            format!("the service manager does not read NOTIFY_SOCKET: {} messages to it are lost so far", self.lost)
+            format!("the service manager does not read NOTIFY_SOCKET; {} messages to it are lost so far", self.lost)
         })
     }
 
@@ -142,7 +142,7 @@ impl Service {
         self.lost += 1;
         let is_full = error.kind() == io::ErrorKind::WouldBlock;
         if is_full && !self.is_full {
-            tracing::warn!("the service manager does not read its messages; they are dropped and counted");
+            tracing::warn!("the service manager does not read its messages; dropping and counting them");
         } else if !is_full {
             tracing::debug!("the service manager does not listen: {error}");
         }

@@ -201,11 +201,11 @@ impl Daemon {
         match server::unix(path, &self.asks.0).await {
             Ok(server) => Some(server),
             Err(taken @ SocketError::Taken(_)) => {
-                tracing::info!("{taken}; this one cannot be asked for its status");
+                tracing::info!("{taken}; the status of this one is not available");
                 None
             }
             Err(error) => {
-                tracing::warn!("{error}; measuring goes on without it");
+                tracing::warn!("{error}; continuing without it");
                 None
             }
         }
@@ -215,7 +215,7 @@ impl Daemon {
     pub(super) async fn keep_status_socket(&mut self) {
         let Some(path) = self.options.config.status_socket.clone() else { return };
         if self.status_socket.as_ref().is_some_and(Server::is_gone) {
-            tracing::warn!("the status socket {} is gone; making it again", path.display());
+            tracing::warn!("the status socket {} is gone; creating it again", path.display());
             self.status_socket = None;
             self.memory.socket_is_gone = true;
         }
@@ -229,14 +229,14 @@ impl Daemon {
                 self.memory.no_socket = None;
             }
             Err(taken @ SocketError::Taken(_)) => {
-                tracing::info!("{taken}; this one cannot be asked for its status");
+                tracing::info!("{taken}; the status of this one is not available");
                 self.memory.socket_is_gone = false;
             }
             Err(error) => {
                 if self.memory.no_socket.is_none() {
                     tracing::warn!(
-                        "{error}; trying again each second. A folder that was removed and created again is outside \
-                         the sandbox: restart to use it"
+                        "{error}; retrying every second. A folder that was removed and created again is outside the \
+                         sandbox; restart to use it"
                     );
                 }
                 self.memory.no_socket = Some(error.to_string());
@@ -372,8 +372,8 @@ impl Daemon {
             let name =
                 state.attached.iter().find(|attached| attached.ifindex == *ifindex).map(|attached| &*attached.name);
             problems.push(format!(
-                "{}: nothing of what is {} is seen, though there is some: another program ends the chain before the \
-                 classifier, or it passes another interface",
+                "{}: no {} segments are seen although there are some: another program ends the chain before the \
+                 classifier, or they pass another interface",
                 name.unwrap_or("an interface"),
                 way.name()
             ));

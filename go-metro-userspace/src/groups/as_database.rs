@@ -63,7 +63,8 @@ fn number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
         }
     }
     let number = from.deserialize_any(Unsigned)?;
-    let number = u32::try_from(number).map_err(|_| de::Error::custom(format!("{number} is no autonomous system")))?;
+    let number = u32::try_from(number)
+        .map_err(|_| de::Error::custom(format!("{number} is not the number of an autonomous system")))?;
     Ok(Some(number).filter(|number| *number != 0))
 }
 
@@ -119,7 +120,7 @@ impl AsDatabase {
         let every = WithinOptions::default().include_networks_without_data();
         for network in reader.networks(every).map_err(|error| fail(broken(&error)))? {
             let network = network.map_err(|error| fail(broken(&error)))?;
-            leaves = leaves.checked_sub(1).ok_or_else(|| fail("its search tree is no tree".to_owned()))?;
+            leaves = leaves.checked_sub(1).ok_or_else(|| fail("its search tree is not a tree".to_owned()))?;
             let Some(offset) = network.offset().filter(|offset| !records.contains_key(offset)) else { continue };
             let record: Option<Record<'_>> = network.decode().map_err(|error| fail(broken(&error)))?;
             let Some((number, record)) = record.and_then(|record| Some((record.autonomous_system_number?, record)))
@@ -143,8 +144,8 @@ impl AsDatabase {
         if records.is_empty() {
             let kind = &reader.metadata().database_type;
             return Err(fail(format!(
-                "it is no database of autonomous systems, but `{kind}`: no record has an `autonomous_system_number`; \
-                 name one such as GeoLite2-ASN.mmdb"
+                "it is not a database of autonomous systems, but `{kind}`: no record has an \
+                 `autonomous_system_number`; name one such as GeoLite2-ASN.mmdb"
             )));
         }
         let count = seen.len();
@@ -186,18 +187,18 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
-        return Err("it is no file".to_owned());
+        return Err("it is not a regular file".to_owned());
     }
     let mut bytes = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > LARGEST {
-        return Err(format!("it has more than {} MiB", LARGEST >> 20));
+        return Err(format!("it is larger than {} MiB", LARGEST >> 20));
     }
     Ok(bytes)
 }
 
 fn broken(error: &MaxMindDbError) -> String {
-    format!("it is no database in MaxMind's format, or damaged: {error}; download it again")
+    format!("it is not a database in MaxMind's format, or it is damaged: {error}; download it again")
 }
 
 #[cfg(test)]
@@ -250,17 +251,17 @@ pub(super) mod tests {
             missing.to_string().starts_with("`group_by.as_database`: /nonexistent/a.mmdb: cannot read it: No such")
         );
         let folder = AsDatabase::open(Path::new("/"), &AsDatabase::default()).err().unwrap();
-        assert!(folder.to_string().contains("it is no file"), "{folder}");
+        assert!(folder.to_string().contains("it is not a regular file"), "{folder}");
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let waits = AsDatabase::open(&pipe, &AsDatabase::default()).err().unwrap();
-        assert!(waits.to_string().contains("it is no file"), "{waits}");
+        assert!(waits.to_string().contains("it is not a regular file"), "{waits}");
         assert!(opened(b"not a database").err().unwrap().contains("download it again"));
         let whole = database(&[("192.0.2.0/24", 64_500, "Example")]);
         assert!(opened(&whole[..whole.len() / 2]).err().unwrap().contains("damaged"));
         let other = opened(&mmdb::of_countries(&[("192.0.2.0/24", "NZ")])).err().unwrap();
-        assert!(other.contains("no database of autonomous systems, but `Test-Country`"), "{other}");
+        assert!(other.contains("not a database of autonomous systems, but `Test-Country`"), "{other}");
     }
 
     #[test]

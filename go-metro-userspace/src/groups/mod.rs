@@ -29,7 +29,7 @@ pub struct Groups {
     systems: AsDatabase,
 }
 
-/// What keeps flows apart whose hosts are in one group.
+/// What separates flows whose hosts are in the same group.
 #[derive(Clone, Debug, Default)]
 pub struct Apart {
     /// Hosts that have a name of their own, and are in no group.
@@ -89,7 +89,7 @@ impl Groups {
         self.wanted.is_any()
     }
 
-    /// What the engine is to do, if anything.
+    /// The engine's grouping, if there is any.
     #[must_use]
     pub fn grouping(&self, apart: Apart) -> Option<Grouping> {
         let groups = self.clone();

@@ -60,7 +60,7 @@ impl Rotating {
         let why = if meta.uid() != ours && meta.uid() != 0 {
             format!("it belongs to user {}", meta.uid())
         } else if meta.mode() & 0o002 != 0 {
-            "everybody may write to it".to_owned()
+            "everyone may write to it".to_owned()
         } else if meta.mode() & 0o020 != 0 && meta.gid() != nix::unistd::getegid().as_raw() && meta.gid() != 0 {
             format!("group {} may write to it", meta.gid())
         } else {
@@ -156,12 +156,12 @@ fn append(path: &Path) -> io::Result<Open> {
     let file = opened.map_err(|error| match error.raw_os_error() {
         Some(libc::ELOOP | libc::EEXIST) => unsafe_file("it is a symbolic link"),
         // A FIFO that nobody reads (fifo(7)), or a socket.
-        Some(libc::ENXIO) => unsafe_file("it is no regular file"),
+        Some(libc::ENXIO) => unsafe_file("it is not a regular file"),
         _ => error,
     })?;
     let meta = file.metadata()?;
     if !meta.is_file() {
-        return Err(unsafe_file("it is no regular file"));
+        return Err(unsafe_file("it is not a regular file"));
     }
     if meta.nlink() > 1 {
         return Err(unsafe_file("it has another name (a hard link)"));
@@ -249,10 +249,10 @@ mod tests {
         assert!(refused("link").contains("symbolic link"));
         assert!(refused("dangling").contains("symbolic link"));
         assert!(refused("hard").contains("hard link"));
-        assert!(refused("fifo").contains("no regular file"));
+        assert!(refused("fifo").contains("not a regular file"));
         // One that is read can be opened.
         let _reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(at("fifo")).unwrap();
-        assert!(refused("fifo").contains("no regular file"));
+        assert!(refused("fifo").contains("not a regular file"));
         assert_eq!(std::fs::read_to_string(at("precious")).unwrap(), "kept");
         assert!(!at("absent").exists());
         if nix::unistd::geteuid().is_root() {
@@ -269,6 +269,6 @@ mod tests {
         let log = Rotating::open(&folder.path().join("go-metro.log"), 100, 2).unwrap();
         assert_eq!(log.exposure(), None);
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(log.exposure().unwrap().ends_with("everybody may write to it"));
+        assert!(log.exposure().unwrap().ends_with("everyone may write to it"));
     }
 }

@@ -24,14 +24,14 @@ counters! {
     pub struct SourceCounters {
         /// What the classifier counts too; [`Counters::METRICS`] are its metrics.
         pub packets: Counters,
-        /// Packets that are no TCP, not of a target, or tell nothing about round-trip time.
+        /// Packets that are not TCP, not of a target, or say nothing about round-trip time.
         pub passed_over: u64 = internal("passed_over", Unit::Packet)
             .json(Json::Absent)
             .status("packets.passed_over", Text::Absent),
-        /// Of the records, those that are the second of one segment (`sides: both`).
+        /// Records that are the second of one segment (`sides: both`).
         pub second_sides: u64 =
             internal("second_sides", Unit::Record).status("packets.second_sides", Text::Absent),
-        /// Records that came later than newer ones of other processors: nothing of their flows is timed across them.
+        /// Records that arrived after newer ones of other processors; their flows are not timed across them.
         pub late: u64 = count("late", Unit::Record).status("packets.late", Text::IfAny("late")),
         /// Frames that were captured before, as a mirror port gives (capture files).
         pub copies: u64,
@@ -104,7 +104,7 @@ reasons! {
 const ENGINE: &[Metric<EngineCounters>] = &[
     Metric {
         meta: internal("other_ports", Unit::Record)
-            .help("Of the records, those of other ports than the chosen.")
+            .help("Records of ports other than the configured ones.")
             .status("packets.other_ports", Text::IfAny("of other ports")),
         value: |engine, _| engine.other_ports,
     },
@@ -123,7 +123,7 @@ const ENGINE: &[Metric<EngineCounters>] = &[
     },
     Metric {
         meta: count("samples.delayed", Unit::Sample)
-            .help("Samples that took as long as a delayed ACK of their flow does.")
+            .help("Samples that took as long as a delayed ACK of their flow.")
             .json(Json::Named("delayed"))
             .status("samples.delayed", Text::Absent),
         value: |engine, _| engine.delayed,
@@ -131,14 +131,14 @@ const ENGINE: &[Metric<EngineCounters>] = &[
     Metric {
         meta: count("rejected", Unit::Segment)
             .bad()
-            .help("Acknowledgements of something new that measured nothing.")
+            .help("Acknowledgements of new data that gave no sample.")
             .by("reason", names_of!(Rejection))
             .status("samples.rejected", Text::Always("acknowledgements rejected")),
         value: |engine, reason| engine.rejected[reason],
     },
     Metric {
         meta: internal("quiet", Unit::Segment)
-            .help("Inbound segments from which nothing was to be expected.")
+            .help("Inbound segments that could not give a sample.")
             .by("reason", names_of!(Quiet)),
         value: |engine, reason| engine.quiet[reason],
     },
@@ -166,13 +166,13 @@ const ENGINE: &[Metric<EngineCounters>] = &[
     Metric {
         meta: count("flows.evicted", Unit::Eviction)
             .bad()
-            .help("Flows forgotten because there were more than `max_flows`.")
+            .help("Flows dropped because there were more than `max_flows`.")
             .status("drops.flows_evicted", Text::Always("flows evicted")),
         value: |engine, _| engine.flows_evicted,
     },
     Metric {
         meta: internal("process_lookups_postponed", Unit::Connection)
-            .help("Connections whose process was looked up later, as too many waited (`process_tags`).")
+            .help("Connections whose process was looked up later, because too many were waiting (`process_tags`).")
             .json(Json::Absent)
             .status("processes.postponed", Text::IfAny("postponed")),
         value: |engine, _| engine.labels_postponed,
@@ -190,7 +190,7 @@ counters! {
     /// What happened to the daemon from outside, since it started; how often.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Events {
-        /// Times that an interface went away that is watched by its name.
+        /// Times that an interface that is watched by its name went away.
         pub interfaces_lost: u64 = count("interfaces.lost", Unit::Event)
             .bad()
             .status("happened.interfaces_lost", Text::Absent),
@@ -200,12 +200,12 @@ counters! {
         /// Times that the wall clock was set or the host was suspended.
         pub clock_jumps: u64 =
             count("clock_jumps", Unit::Event).bad().status("happened.clock_jumps", Text::Absent),
-        /// Intervals in which records were lost, left out by sampling or flows forgotten.
+        /// Intervals in which records were lost or left out by sampling, or flows were dropped.
         pub intervals_incomplete: u64 =
             count("intervals_incomplete", Unit::Event).bad().status("happened.intervals_incomplete", Text::Absent),
-        /// Times that the configuration was read again.
+        /// Reloads of the configuration that were applied.
         pub reloads: u64 = internal("reloads", Unit::Event).status("happened.reloads", Text::Absent),
-        /// Times that a changed configuration was refused.
+        /// Reloads of the configuration that were refused.
         pub reloads_refused: u64 =
             internal("reloads_refused", Unit::Event).status("happened.reloads_refused", Text::Absent),
         /// Lines of the log that could not be written.
@@ -309,14 +309,14 @@ const HEALTH: &[Metric<Health>] = &[
     },
     Metric {
         meta: count("process_lookups", Unit::Connection)
-            .help("Connections whose process was looked up (`process_tags`); those that were over before are unknown.")
+            .help("Connections whose process was looked up (`process_tags`); those that ended earlier are unknown.")
             .by("result", names_of!(Lookup))
             .status("processes", Text::Labels),
         value: |health, result| health.process_lookups[result],
     },
     Metric {
         meta: count("recordings", Unit::Event)
-            .help("Outliers, and recordings by hand, by what came of them (`record`).")
+            .help("Outliers, and recordings on request (`record`).")
             .by("result", names_of!(Recorded))
             .status("recorder", Text::Labels),
         value: |health, result| health.recordings[result],
@@ -330,7 +330,7 @@ const HEALTH: &[Metric<Health>] = &[
     },
     Metric {
         meta: count("reloads", Unit::Event)
-            .help("Times that the configuration was to be read again.")
+            .help("Reloads of the configuration that were requested.")
             .by("result", &["done", "refused"])
             .json(Json::Absent),
         value: |health, result| [health.happened.reloads, health.happened.reloads_refused][result],
@@ -353,7 +353,7 @@ const HEALTH: &[Metric<Health>] = &[
     },
 ];
 
-/// What Prometheus and OTLP alone are shown: how many pairs they have.
+/// Numbers that only Prometheus and OTLP show: how many pairs they have.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scraped {
     /// Host pairs kept apart.
@@ -366,17 +366,17 @@ impl Scraped {
     /// Their metrics.
     pub const METRICS: &'static [Metric<Self>] = &[
         Metric {
-            meta: gauge("pairs", Unit::Connection).help("Host pairs kept apart."),
+            meta: gauge("pairs", Unit::Connection).help("Host pairs reported separately."),
             value: |scraped, _| scraped.pairs,
         },
         Metric {
-            meta: count("pairs_expired", Unit::Event).help("Host pairs forgotten because they were silent."),
+            meta: count("pairs_expired", Unit::Event).help("Host pairs dropped because they were silent."),
             value: |scraped, _| scraped.expired,
         },
     ];
 }
 
-/// What Prometheus has of the build: name without its end, help, labels.
+/// Prometheus's metric about the build: name without its suffix, help, labels.
 pub const BUILD: (&str, &str, &str) = ("go_metro_build", "Version and source in use", "version, backend");
 
 /// A declared number and its value, or its values by label.
@@ -400,7 +400,7 @@ impl Reading {
     }
 }
 
-/// What `metrics` read of what holds them.
+/// Reads the values of `metrics` from what holds them.
 pub fn read<S>(metrics: &'static [Metric<S>], from: &S) -> impl Iterator<Item = Reading> {
     metrics.iter().map(move |Metric { meta, value }| Reading {
         meta,

@@ -48,8 +48,8 @@ impl KernelRtt {
     }
 }
 
-/// Where a metric comes from: one value in milliseconds, none where there is none as jitter of a single sample; or
-/// many.
+/// Where a metric comes from: one value in milliseconds, or none, such as the jitter of a single sample; or many
+/// values.
 #[derive(Clone, Copy, Debug)]
 pub enum Value {
     /// Of the interval's samples of data.
@@ -86,7 +86,7 @@ pub struct PairMetric {
 }
 
 impl Value {
-    /// The value in milliseconds, of what there is; none of what has many.
+    /// The value in milliseconds, if there is one; none for a metric with many values.
     pub fn one(self, data: Option<&Stats>, kernel: Option<&KernelRtt>, base: Option<Rtt>) -> Option<f64> {
         match self {
             Self::Data(of) => data.and_then(of),
@@ -97,7 +97,7 @@ impl Value {
         }
     }
 
-    /// All the times of a pair that this is; none of what is one value.
+    /// All times of a pair, for a metric with many values; none for a single value.
     pub fn each(self, summary: &PairSummary) -> Option<&Stats> {
         match self {
             Self::EachSample => summary.data.as_ref(),
@@ -107,7 +107,7 @@ impl Value {
         }
     }
 
-    /// Whether it is all the times of a pair, and not one value.
+    /// Whether the metric has many values: all times of a pair.
     pub const fn is_each(self) -> bool {
         matches!(self, Self::EachSample | Self::EachHandshake | Self::EachResponse)
     }
@@ -126,7 +126,7 @@ pub const ALL: &[PairMetric] = &[
         dogstatsd: Some((MetricName::Average, "system.net.tcp.rtt.avg")),
         prometheus: None,
         otlp: None,
-        help: "Mean of the interval's RTT samples, or their smoothed RTT where `average: smoothed` is set",
+        help: "Mean of the interval's RTT samples, or their smoothed RTT with `average: smoothed`",
         value: Value::Data(|stats| Some(stats.average_ms())),
     },
     PairMetric {
@@ -140,7 +140,7 @@ pub const ALL: &[PairMetric] = &[
         dogstatsd: Some((MetricName::Min, "system.net.tcp.rtt.min")),
         prometheus: Some("go_metro_tcp_rtt_min"),
         otlp: Some("system.network.tcp.rtt.min"),
-        help: "Least RTT sample of the interval",
+        help: "Smallest RTT sample of the interval",
         value: Value::Data(|stats| Some(stats.min().as_millis_f64())),
     },
     PairMetric {
@@ -183,30 +183,30 @@ pub const ALL: &[PairMetric] = &[
         dogstatsd: Some((MetricName::Kernel, "system.net.tcp.rtt.kernel.min")),
         prometheus: Some("go_metro_kernel_rtt_min"),
         otlp: Some("system.network.tcp.kernel.rtt.min"),
-        help: "Least RTT that the kernel knows of this host's own sockets of the pair. Needs `kernel_rtt: true`",
+        help: "Lowest RTT that the kernel keeps for this host's own sockets of the pair. Needs `kernel_rtt: true`",
         value: Value::Kernel(KernelRtt::min_ms),
     },
     PairMetric {
         dogstatsd: Some((MetricName::Base, "system.net.tcp.rtt.base")),
         prometheus: Some("go_metro_tcp_rtt_base"),
         otlp: Some("system.network.tcp.rtt.base"),
-        help: "Lowest RTT of the last ten minutes, handshakes among them. Needs `metrics: [default, base]`",
+        help: "Lowest RTT of the last ten minutes, including handshakes. Needs `metrics: [default, base]`",
         value: Value::Base(|base, _| Some(base.as_millis_f64())),
     },
     PairMetric {
         dogstatsd: Some((MetricName::Base, "system.net.tcp.rtt.queueing")),
         prometheus: Some("go_metro_tcp_rtt_queueing"),
         otlp: Some("system.network.tcp.rtt.queueing"),
-        help: "Median RTT of the interval less the lowest of the last ten minutes: what queues add, and \
-            receivers that keep acknowledgements back. Needs `metrics: [default, base]`",
+        help: "Median RTT of the interval minus the lowest of the last ten minutes: what queues add, and \
+            receivers that delay their acknowledgements. Needs `metrics: [default, base]`",
         value: Value::Base(queueing_ms),
     },
     PairMetric {
         dogstatsd: Some((MetricName::Response, "system.net.tcp.rtt.host")),
         prometheus: Some("go_metro_tcp_rtt_host"),
         otlp: Some("system.network.tcp.rtt.host"),
-        help: "What this host itself adds: the smoothed RTT that the kernel keeps less the mean of the interval's \
-            RTT samples, which are taken at the interface. Needs `kernel_rtt: true`, and in DogStatsD \
+        help: "What this host itself adds: the kernel's smoothed RTT minus the mean of the interval's RTT samples, \
+            which are taken at the interface. Needs `kernel_rtt: true`, and in DogStatsD \
             `metrics: [default, response]`",
         value: Value::Host(host_ms),
     },
@@ -214,8 +214,8 @@ pub const ALL: &[PairMetric] = &[
         dogstatsd: Some((MetricName::Response, "system.net.tcp.peer.response")),
         prometheus: Some("go_metro_tcp_peer_response"),
         otlp: Some("system.network.tcp.response.duration"),
-        help: "How long the other end took for each response, where a connection is plainly request and response: \
-            from the request's last byte to the response's first, less the RTT. Needs `metrics: [default, response]`",
+        help: "How long the other end took for each response, where a connection is clearly request and response: \
+            from the request's last byte to the response's first, minus the RTT. Needs `metrics: [default, response]`",
         value: Value::EachResponse,
     },
 ];
@@ -260,7 +260,7 @@ pub const PEER: &[PeerMetric] = &[
         otlp: "system.network.tcp.segments",
         unit: Unit::Segment,
         is_bad: false,
-        help: "Segments with payload or FIN that were sent, those that were sent again among them",
+        help: "Segments sent with payload or FIN, including retransmissions",
         keys: "",
         values: |health| vec![(Vec::new(), health.segments)],
     },
@@ -269,7 +269,7 @@ pub const PEER: &[PeerMetric] = &[
         otlp: "system.network.tcp.io",
         unit: Unit::Byte,
         is_bad: false,
-        help: "Payload in them",
+        help: "Payload sent, including retransmissions",
         keys: "",
         values: |health| vec![(Vec::new(), health.bytes)],
     },
@@ -278,7 +278,7 @@ pub const PEER: &[PeerMetric] = &[
         otlp: "system.network.tcp.retransmits",
         unit: Unit::Segment,
         is_bad: true,
-        help: "Segments that were sent again",
+        help: "Segments that were retransmitted",
         keys: "cause",
         values: |health| {
             let count = |cause: Cause| (vec![("cause", cause.name())], health.retransmits[cause as usize]);
@@ -290,7 +290,7 @@ pub const PEER: &[PeerMetric] = &[
         otlp: "system.network.tcp.spurious_retransmits",
         unit: Unit::Segment,
         is_bad: true,
-        help: "Segments that were sent again although the receiver had them",
+        help: "Segments that were retransmitted although the receiver had them",
         keys: "",
         values: |health| vec![(Vec::new(), health.spurious)],
     },
@@ -299,7 +299,7 @@ pub const PEER: &[PeerMetric] = &[
         otlp: "system.network.tcp.connection.attempts",
         unit: Unit::Connection,
         is_bad: false,
-        help: "Attempts to connect, by what came of them and which part the local end had",
+        help: "Attempts to connect, by their outcome and the role of the local end",
         keys: "result, role",
         values: |health| {
             let count = |role: Role, result: Connect| {
@@ -332,8 +332,8 @@ pub const PEER: &[PeerMetric] = &[
         otlp: "system.network.tcp.zero_window",
         unit: Unit::Millisecond,
         is_bad: true,
-        help: "For how long the other end had announced that it has no room while something waited to be sent, all \
-            connections together",
+        help: "Time for which the other end announced a zero window while data waited to be sent, all connections \
+            together",
         keys: "",
         values: |health| vec![(Vec::new(), health.zero_window_ms())],
     },

@@ -48,7 +48,7 @@ pub enum Order {
     Always,
 }
 
-/// A column that wants a place.
+/// A column that needs space.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim {
     /// When it is left out.
@@ -60,12 +60,12 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Of numbers, which are never cut.
+    /// A column of numbers, which are never cut.
     pub fn number(order: Order, full: usize) -> Self {
         Self { order, full, least: [full; 2] }
     }
 
-    /// Of names, which may be shortened: each one's width, and that of what stands beside it and may not.
+    /// A column of names, which may be shortened; `cells` has the width of each, and of what follows it and may not be.
     pub fn name(order: Order, header: usize, cells: impl Iterator<Item = (usize, usize)>) -> Self {
         let start = Self { order, full: header, least: [header; 2] };
         cells.fold(start, |claim, (name, fixed)| Self {

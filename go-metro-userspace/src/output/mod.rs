@@ -81,10 +81,10 @@ pub struct NamedPair {
     pub base: Option<Rtt>,
 }
 
-/// An output that is open: it is handed each report until it is finished.
+/// An open output, which is handed each report until it is finished.
 ///
-/// None waits: each has a thread or a page, counts what it could not get rid of, and what becomes of one is nothing to
-/// the others.
+/// A sink never waits: each has a thread or a page, and counts what it could not deliver. Sinks do not affect one
+/// another.
 pub trait Sink: Send {
     /// Address, path or `stdout`.
     fn destination(&self) -> String;
@@ -156,7 +156,7 @@ pub enum OpenError {
     #[error("cannot start: {0}")]
     Thread(io::Error),
     /// Nothing can be sent by OTLP.
-    #[error("cannot send by OTLP: {0}")]
+    #[error("cannot send over OTLP: {0}")]
     Otlp(String),
 }
 

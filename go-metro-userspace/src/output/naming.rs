@@ -43,7 +43,7 @@ pub type KernelTimes = HashMap<PairKey, KernelRtt>;
 /// The lowest round trip of each pair in the last ten minutes, where that is asked for.
 pub type Bases = HashMap<PairKey, Rtt>;
 
-/// Whose the sockets of a pair's connections are.
+/// The owner of the sockets of a pair's connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// As tags: its unit, or its container and pod.
@@ -53,13 +53,13 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Nobody could tell.
+    /// An owner that could not be found.
     pub fn unknown() -> Self {
         Self { tags: vec!["unit:unknown".to_owned()], shown: "unknown".to_owned() }
     }
 }
 
-/// Whose connections have which label.
+/// The owner of the connections with each label.
 pub type Owners = HashMap<Label, Arc<Owner>>;
 
 /// What is known of an interval's pairs beside what was measured in it.
@@ -73,14 +73,14 @@ pub struct Beside {
     pub owners: Owners,
 }
 
-/// A pair on whatever interface, whosever it is.
+/// The pair without its interface and owner.
 pub fn anywhere(pair: &PairKey) -> PairKey {
     PairKey { ifindex: 0, label: Label::NONE, ..*pair }
 }
 
-/// The pairs whose round trips a socket of this host makes, with these ends: as the one that sends what is timed, which
-/// is the local end of a pair or, of the way to the local end, the remote one. Which of both ports is the service's,
-/// the kernel does not say: there may be a pair of either.
+/// The pairs whose round trips a socket of this host with these ends makes. It is the end that sends what is timed: the
+/// local end of a pair, or the remote one of a pair for the local side. The kernel does not say which of the two ports
+/// is the service's, so there may be a pair for each.
 pub fn pairs_of_socket(
     own: Endpoint,
     other: Endpoint,
@@ -98,7 +98,7 @@ pub fn pairs_of_socket(
     [of_side(Side::Remote), of_side(Side::Local)].into_iter().flatten()
 }
 
-/// The remote host of a pair that is of one.
+/// The remote host of a pair, if it is not a group.
 pub fn host_of(pair: &PairKey) -> Option<IpAddr> {
     (pair.place.group == Group::HOST).then(|| pair.remote.ip())
 }

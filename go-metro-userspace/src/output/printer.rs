@@ -135,7 +135,8 @@ fn print(mut page: Box<dyn Print>, jobs: &Receiver<Job>, state: &State, closed: 
                 let problem = state.problem.lock().unwrap_or_else(PoisonError::into_inner).replace(error.to_string());
                 if problem.is_none() {
                     tracing::warn!(
-                        "cannot write to standard output: {error}; later reports are tried, unless its reader is gone"
+                        "cannot write to standard output: {error}; trying again with each report, unless the reader \
+                         is gone"
                     );
                 }
                 if error.kind() == io::ErrorKind::BrokenPipe || is_terminal && error.raw_os_error() == Some(libc::EIO) {

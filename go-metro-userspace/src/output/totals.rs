@@ -169,7 +169,7 @@ impl Totals {
 }
 
 impl Series {
-    /// All the times of a pair that this is since the series began; none of what is one value, or was never timed.
+    /// All times since the series began, for a metric with many values; none for a single value, or one never timed.
     pub fn each(&self, value: Value) -> Option<&Growing> {
         match value {
             Value::EachSample => Some(&self.rtt),

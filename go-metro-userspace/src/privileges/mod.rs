@@ -97,7 +97,7 @@ impl Asked {
             Some("off" | "no" | "false" | "0") => Ok(Self::Off),
             Some("kill") => Ok(Self::Kill),
             _ => Err(format!(
-                "the environment's {SANDBOX} is `{}`; it is on, off or kill (docs/privileges.md), or is not set",
+                "environment variable {SANDBOX} is `{}`; set it to on, off or kill, or not at all (docs/privileges.md)",
                 value.to_string_lossy()
             )),
         }
@@ -156,30 +156,30 @@ pub(crate) fn confine(sandbox: Sandbox<'_>) {
             _ => None,
         };
         if let Some(why) = off {
-            debug!("nothing is given up: {why}");
+            debug!("keeping all privileges: {why}");
             return Confinement { off, landlock: Landlock::Off, writable: Vec::new() };
         }
         if let Err(error) = nix::sys::prctl::set_no_new_privs() {
-            debug!(%error, "no_new_privs cannot be set");
+            debug!(%error, "cannot set no_new_privs");
         }
         // Threads without capabilities could otherwise be traced by the same user, and with them the memory of
         // all.
         if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-            debug!(%error, "it can be traced by processes of the same user");
+            debug!(%error, "processes of the same user can trace this one");
         }
         let landlock = files::restrict(sandbox.writable, sandbox.readable).unwrap_or_else(|error| {
-            debug!(%error, "no Landlock");
+            debug!(%error, "Landlock is not available");
             Landlock::Off
         });
         debug!("Landlock: {}", landlock.name());
         // systemd(1) may have its own socket there.
         if !std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| path.as_encoded_bytes().starts_with(b"@")) {
             match files::restrict_abstract_sockets() {
-                Ok(true) => debug!("abstract sockets of others are out of reach"),
+                Ok(true) => debug!("cannot reach abstract sockets of others"),
                 Ok(false) => {
-                    debug!("abstract sockets of others can be connected to: the kernel has no Landlock scopes");
+                    debug!("can connect to abstract sockets of others: the kernel has no Landlock scopes");
                 }
-                Err(error) => debug!(%error, "abstract sockets of others can be connected to"),
+                Err(error) => debug!(%error, "can connect to abstract sockets of others"),
             }
         }
         // Last, as it forbids what comes before.
@@ -246,7 +246,7 @@ fn retain(needed: &[Capability]) {
         .and_then(|()| caps::clear(None, CapSet::Inheritable));
     match given_up {
         Ok(()) => debug!("capabilities kept: {}", names(&kept)),
-        Err(error) => debug!(%error, "capabilities cannot be given up"),
+        Err(error) => debug!(%error, "cannot give up capabilities"),
     }
 }
 
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(Asked::parse(OsStr::new("kill")), Ok(Asked::Kill));
         for wrong in [OsStr::new("offf"), OsStr::from_bytes(b"of\xff")] {
             let why = Asked::parse(wrong).unwrap_err();
-            assert!(why.contains("GO_METRO_SANDBOX is `of") && why.contains("it is on, off or kill"), "{why}");
+            assert!(why.contains("GO_METRO_SANDBOX is `of") && why.contains("set it to on, off or kill"), "{why}");
         }
     }
 

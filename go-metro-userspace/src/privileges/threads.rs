@@ -29,8 +29,8 @@ pub(crate) fn of_all_threads() -> Option<Rights> {
 #[must_use]
 pub(crate) fn without_proc() -> Option<&'static str> {
     (!fs::exists("/proc/self/status").unwrap_or(false)).then_some(
-        "/proc is not mounted: what threads may do, memory, containers, and interfaces on which nothing is seen cannot \
-         be told",
+        "/proc is not mounted, so privileges of threads, memory, containers, and interfaces on which nothing is seen \
+         are unknown",
     )
 }
 

@@ -132,7 +132,8 @@ impl Hosts {
         let Some(error) = untold.first().and_then(|name| self.hosts.get(name)?.error.clone()) else { return };
         let kept: usize = untold.iter().filter_map(|name| self.hosts.get(name)).map(|host| host.addresses.len()).sum();
         let names: Vec<&str> = untold.iter().map(String::as_str).collect();
-        tracing::warn!(kept, "cannot resolve {}: {error}; keeping what is known and trying again", shortened(&names));
+        let names = shortened(&names);
+        tracing::warn!(kept, "cannot resolve {names}: {error}; keeping the known addresses and trying again");
     }
 
     /// Notes that these addresses are in use.
@@ -179,8 +180,8 @@ impl Hosts {
     }
 }
 
-/// Why a name has no answer that was not asked for.
-pub const UNASKED: &str = "it cannot be asked for: no thread can be started, or too many look-ups wait";
+/// The error of a name that could not be looked up at all.
+pub const UNASKED: &str = "cannot look it up: no thread can be started, or too many look-ups are waiting";
 
 impl Host {
     fn learn(&mut self, name: &str, answer: BTreeSet<IpAddr>, grace: Duration) -> bool {
@@ -215,7 +216,7 @@ fn usable(answer: BTreeSet<IpAddr>) -> Addresses {
         .filter(|address| !address.is_unspecified() && !address.is_multicast())
         .take(MOST_ADDRESSES)
         .collect();
-    if addresses.is_empty() { Err("the answer holds no usable address".to_owned()) } else { Ok(addresses) }
+    if addresses.is_empty() { Err("the answer has no usable address".to_owned()) } else { Ok(addresses) }
 }
 
 /// The first few of many names.

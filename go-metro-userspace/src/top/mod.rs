@@ -185,7 +185,7 @@ fn follow(socket: &std::path::Path, sender: mpsc::Sender<Arc<Live>>) -> Result<J
     let seconds = client::watch(socket)?;
     let work = move || {
         for live in seconds {
-            let live = live.map_err(|error| TopError::Agent(format!("the daemon does not tell any more: {error}")))?;
+            let live = live.map_err(|error| TopError::Agent(format!("lost the connection to the daemon: {error}")))?;
             if sender.blocking_send(Arc::new(live)).is_err() {
                 return Ok(());
             }

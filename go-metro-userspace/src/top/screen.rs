@@ -221,7 +221,7 @@ fn draw_table(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
     let kind = if app.kind == Kind::Pairs { "pairs" } else { "flows" };
     let note = if all == 0 {
         let why =
-            if app.filter.is_empty() { "no samples yet: waiting for TCP traffic" } else { "nothing passes the filter" };
+            if app.filter.is_empty() { "no samples yet: waiting for TCP traffic" } else { "no row matches the filter" };
         let short = if app.filter.is_empty() { "waiting for traffic" } else { "no match" };
         fit::longest([why, short], foot.width.into())
     } else if cells.len() < all {
@@ -408,8 +408,8 @@ fn wrapped(words: impl Iterator<Item = String>, width: usize) -> impl Iterator<I
 fn draw_counts(frame: &mut Frame<'_>, kind: Kind, health: Option<&PeerHealth>, area: Rect) {
     let Some(health) = health else {
         let why = match kind {
-            Kind::Pairs => "nothing was counted of its connections",
-            Kind::Flows => "counted of pairs, not of single flows",
+            Kind::Pairs => "nothing was counted for its connections",
+            Kind::Flows => "counted for pairs, not for single flows",
         };
         frame.render_widget(Span::styled(fit::longest([why], area.width.into()), FAINT), area);
         return;
@@ -534,20 +534,20 @@ fn keys_line(app: &App, width: u16) -> Line<'static> {
 }
 
 const HELP: [(&str, &str); 17] = [
-    ("↑ ↓ j k", "choose a row; PgUp, PgDn, Home, End too"),
-    ("← → < >", "sort by the column to the left, to the right"),
-    ("r", "the other way round"),
-    ("Tab f", "host pairs, or single flows"),
-    ("m", "round-trip times, or health of connections"),
+    ("↑ ↓ j k", "choose a row; also PgUp, PgDn, Home, End"),
+    ("← → < >", "sort by the column to the left or right"),
+    ("r", "reverse the order"),
+    ("Tab f", "host pairs or single flows"),
+    ("m", "round-trip times or health of connections"),
     ("/", "filter: words that src, dst or iface contain"),
     ("Esc", "clear the filter; quit"),
-    ("space p", "pause; what comes meanwhile is not lost"),
+    ("space p", "pause the display; measuring goes on"),
     ("c", "clear the statistics"),
     ("q Ctrl-C", "quit"),
     ("", ""),
     ("←ADDRESS", "round trips to this end: --sides local or both"),
-    ("lost", "records that a full buffer cost: see ring_size"),
-    ("rejected", "acknowledgements that cannot be timed surely"),
+    ("lost", "records lost to a full buffer: see ring_size"),
+    ("rejected", "acknowledgements that gave no sample"),
     ("response", "how long the other end took to respond: median"),
     ("resent", "share of segments sent again: yellow 0.1 %, red 1 %"),
     ("failed", "refused, reset, or not opened in time"),

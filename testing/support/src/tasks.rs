@@ -68,11 +68,11 @@ pub const BENCH: Elsewhere =
     Elsewhere { package: "testing-bench", about: "Measure what it costs, against baselines of the same run" };
 /// The captures that are in the repository.
 pub const CORPUS: Elsewhere =
-    Elsewhere { package: "testing-truth", about: "Make the captures of corpus/ again, from real TCP in the lab" };
+    Elsewhere { package: "testing-truth", about: "Regenerate the captures of corpus/ from real TCP in the lab" };
 /// Other kernels.
 pub const KERNELS: Elsewhere = Elsewhere {
     package: "testing-kernels",
-    about: "Boot Debian's kernels, from 5.10 to the newest, and measure on each in every way that it knows",
+    about: "Boot Debian's kernels, from 5.10 to the newest, and measure on each in every way that it supports",
 };
 /// Judging samples.
 pub const ORACLE: Elsewhere =
@@ -80,8 +80,8 @@ pub const ORACLE: Elsewhere =
 /// Running for long.
 pub const SOAK: Elsewhere = Elsewhere {
     package: "testing-truth",
-    about: "Does it stay up? Connections that come and go, faults at random, and the verdict on memory, descriptors \
-            and accounts",
+    about: "Run for long, with connections that come and go and faults at random, and judge memory, descriptors and \
+            accounts",
 };
 
 impl Elsewhere {

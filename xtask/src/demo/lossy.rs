@@ -57,7 +57,7 @@ pub(super) fn show(binary: &Path, stop: &AtomicBool) -> Result<()> {
     agent.ready()?;
     let before = nstat(&lab)?;
     println!("The same two hosts, {} ms apart, on a path that loses {} % each way:", RTT.as_millis(), LOSS * 100.0);
-    println!("what go-metro says was sent again, and why, beside the kernel's counters (nstat).\n");
+    println!("what go-metro reports as sent again, and why, next to the kernel's counters (nstat).\n");
     let over = AtomicBool::new(false);
     let shown: Result<()> = thread::scope(|scope| {
         for request in REQUESTS {
@@ -87,7 +87,7 @@ pub(super) fn show(binary: &Path, stop: &AtomicBool) -> Result<()> {
     let finished = agent.stop()?;
     shown?;
     if !stop.load(Ordering::Relaxed) {
-        println!("── at the end, when nothing is under way any more ──");
+        println!("── at the end, when nothing is in flight ──");
         print(&finished.stdout, &before, &after);
     }
     Ok(())

@@ -106,7 +106,7 @@ pub fn pack(out: &path::Path, repository: Option<&str>) -> Result<PathBuf> {
 }
 
 /// As `values.yaml` has it: for an image that everybody builds.
-const OWN_REPOSITORY: &str = "  # Yours to build and push: packaging/Containerfile.\n  repository: go-metro\n";
+const OWN_REPOSITORY: &str = "  # Build and push your own: packaging/Containerfile.\n  repository: go-metro\n";
 
 /// The chart's values with another image.
 fn with_repository(values: &str, repository: &str) -> Result<String> {
@@ -124,7 +124,7 @@ mod tests {
     fn a_packed_chart_may_name_the_image_that_was_pushed() {
         let values = fs::read_to_string(directory().join("values.yaml")).unwrap();
         let packed = with_repository(&values, "ghcr.io/an/image").unwrap();
-        assert!(packed.contains("image:\n  repository: ghcr.io/an/image\n  # Without it"), "{packed}");
+        assert!(packed.contains("image:\n  repository: ghcr.io/an/image\n  # Defaults to"), "{packed}");
         assert!(with_repository(&packed, "ghcr.io/an/image").is_err());
     }
 }

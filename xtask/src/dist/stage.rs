@@ -86,7 +86,7 @@ pub(super) fn lay(stage: &Path, binary: &Path, native: &Path, release: &Release)
 fn debian_changelog(release: &Release) -> Result<String> {
     let date = capture(Command::new("date").args(["--utc", "--rfc-email", &format!("--date=@{}", source::time()?)]))?;
     Ok(format!(
-        "go-metro ({}) unstable; urgency=medium\n\n  * Changes are told in CHANGELOG.md.gz.\n\n \
+        "go-metro ({}) unstable; urgency=medium\n\n  * See CHANGELOG.md.gz for the changes.\n\n \
          -- {MAINTAINER}  {date}\n",
         release.version
     ))

@@ -5,11 +5,10 @@ use roff::{Roff, bold, italic, roman};
 use super::keys::{Key, Reference, shown};
 
 const DESCRIPTION: [&str; 3] = [
-    "go-metro reads one YAML file with two parts: init_config, what holds for all instances, and instances, a list of \
-     what to watch. Without --config it is /etc/go-metro/conf.yaml, else /etc/dd-agent/conf.d/go-metro.yaml or \
-     /etc/dd-agent/checks.d/go-metro.yaml, where the original go-metro had it.",
-    "A key that does not exist, a wrong type or a bad value is an error that names the line. Numbers and yes/no may be \
-     quoted.",
+    "go-metro reads one YAML file with two parts: init_config, the settings for all instances, and instances, a list \
+     of what to watch. Without --config it is /etc/go-metro/conf.yaml, else the original go-metro's path, \
+     /etc/dd-agent/conf.d/go-metro.yaml or /etc/dd-agent/checks.d/go-metro.yaml.",
+    "An unknown key, a wrong type or a bad value is an error that names the line. Numbers and yes/no may be quoted.",
     "After a change: go-metro check --config FILE, then go-metro reload or systemctl reload go-metro. A file that is \
      refused changes nothing.",
 ];

@@ -56,14 +56,14 @@ fn with_tables(page: &str, metrics: &[Metric]) -> Result<String> {
     let mut rest = page;
     while let Some((before, after)) = rest.split_once("<!-- metrics of ") {
         let (marker, after) = after.split_once(" -->\n").context("a marker without an end")?;
-        let (_, after) = after.split_once(END).with_context(|| format!("no `{END}` behind `{marker}`"))?;
+        let (_, after) = after.split_once(END).with_context(|| format!("no `{END}` after `{marker}`"))?;
         let of = marker.split(',').next().unwrap_or_default();
         let rows = match of {
             "DogStatsD" => dogstatsd(metrics),
             "Prometheus" => prometheus(metrics),
             "OTLP" => otlp(metrics),
             "status" => status(metrics),
-            other => anyhow::bail!("nothing is known of metrics of `{other}`"),
+            other => anyhow::bail!("unknown list of metrics `{other}`"),
         };
         write!(text, "{before}<!-- metrics of {marker} -->\n{rows}{END}")?;
         rest = after;

@@ -9,10 +9,10 @@ const HEAD: &str = "\
 
 <!-- Made by `cargo xtask docs` from the keys' declarations in go-metro-userspace/src/config. -->
 
-One YAML file: `/etc/go-metro/conf.yaml`, else where the original had it (`/etc/dd-agent/conf.d/go-metro.yaml`,
-`/etc/dd-agent/checks.d/go-metro.yaml`), or what `run -c FILE` names. `go-metro config init` writes one from a few
-answers, `go-metro check -c FILE` says what is wrong with one, and `go-metro config schema` prints a JSON schema for
-editors and validators. `conf.yaml.example` is this page as a file.
+The configuration is one YAML file: `/etc/go-metro/conf.yaml`, else the original's path
+(`/etc/dd-agent/conf.d/go-metro.yaml`, `/etc/dd-agent/checks.d/go-metro.yaml`), or the file that `run -c FILE` names.
+`go-metro config init` writes one from a few answers, `go-metro check -c FILE` reports what is wrong with one, and
+`go-metro config schema` prints a JSON schema for editors and validators. `conf.yaml.example` is this page as a file.
 
 ```console
 $ go-metro config init my.yaml --interface eth0 --target 10.77.0.0/16 --tag env:test
@@ -22,20 +22,20 @@ ok    configuration: my.yaml: 1 instance(s)
 …
 ```
 
-A key that does not exist, a wrong type or a bad value is an error that names the line. Numbers and yes/no may be
-quoted. If the file does not set the key, these environment variables count:
+An unknown key, a wrong type or a bad value is an error that names the line. Numbers and yes/no may be quoted. These
+environment variables apply to keys that the file does not set:
 ";
 
 const RELOAD: &str = "
 A reload (SIGHUP, `go-metro reload`) reads the file again. A change is applied without losing a flow, unless the last
-column says what happens instead. What reopens capture is refused where the daemon has dropped the privileges for that
+column says otherwise. A change that reopens capture is refused if the daemon has dropped the privileges for it
 ([what a reload cannot do](privileges.md#what-a-reload-cannot-do)). A file that is refused changes nothing.
 ";
 
 const INSTANCES: &str = "
 ## `instances`
 
-At least one, each with an `interface` and a target in `ips` or `hosts`. `config` is an old name of this list.
+At least one instance, each with an `interface` and a target in `ips` or `hosts`. `config` is an old name for this list.
 ";
 
 /// The head of a table of keys.
@@ -52,7 +52,7 @@ pub(super) fn page(reference: &Reference) -> String {
             let _ = write!(page, "\n- `{name}`: {}", variables.join(", "));
         }
     }
-    page.push_str(&format!("\n{RELOAD}\n## `init_config`\n\nWhat holds for all instances.\n"));
+    page.push_str(&format!("\n{RELOAD}\n## `init_config`\n\nSettings for all instances.\n"));
     for key in &reference.init_config {
         let mut letters = key.heading.chars();
         if let Some(first) = letters.next() {

@@ -55,7 +55,7 @@ pub enum Tunnels {
     Closed,
 }
 
-/// Where a packet comes from: what its lengths are worth, and how far to look.
+/// Where a packet comes from, which decides whether its lengths are trusted and whether tunnels are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A live interface, as the classifier sees it: the packet is as long as the kernel says, and tunnels are counted.
@@ -77,7 +77,7 @@ pub struct Packet<'a> {
     pub origin: Origin,
 }
 
-/// A TCP segment, seen from neither end.
+/// A decoded TCP segment, before it is known which end is local.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded {
     /// The sender.
@@ -173,7 +173,7 @@ impl std::fmt::Display for Carried {
     }
 }
 
-/// What a packet carries whose headers end without TCP, as far as its outermost headers tell.
+/// What a packet without TCP carries, as far as its outermost headers tell.
 pub fn carried(packet: Packet<'_>) -> Option<Carried> {
     let Ok(network) = link::network(packet) else {
         let ethertype = packet.bytes.get(12..14).filter(|_| packet.link_type == LinkType::Ethernet)?;

@@ -103,7 +103,7 @@ fn server(ports: [u16; 2]) -> Option<u16> {
     ports.into_iter().rev().find(|port| matches!(*port, L2TP | TEREDO | AYIYA | ESP_IN_UDP | CAPWAP))
 }
 
-/// What a tunnel is made with.
+/// The protocol of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TunnelKind {
     /// IP in IP (RFC 2003), IPv6 in IPv4 (RFC 4213) and the like (RFC 2473).
@@ -137,7 +137,7 @@ pub enum TunnelKind {
 }
 
 impl TunnelKind {
-    /// As results have it.
+    /// Its name in results.
     pub const fn name(self) -> &'static str {
         match self {
             Self::IpInIp => "ipip",
@@ -158,7 +158,7 @@ impl TunnelKind {
     }
 }
 
-/// A tunnel, both of whose directions are one.
+/// A tunnel; both of its directions are the same tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tunnel {
     /// What it is made with.
@@ -184,7 +184,7 @@ impl Tunnel {
         Self { kind, id, ends, around: around.map_or(0, Self::digest), kinds }
     }
 
-    /// The same number for the same tunnel, and hardly ever for another; never 0.
+    /// A number for the tunnel, which almost never belongs to another one too; never 0.
     pub fn digest(&self) -> u64 {
         use std::hash::BuildHasher as _;
         foldhash::quality::FixedState::default().hash_one(self) | 1

@@ -309,7 +309,7 @@ fn in_driver(programs: &mut Programs, place: Place<'_>) -> Option<XdpLink> {
     let program = xdp_program(turned);
     let mut attached = || -> Result<XdpLink, String> {
         if layer != LinkLayer::Ethernet {
-            return Err("it has no Ethernet header".to_owned());
+            return Err("the interface has no Ethernet header".to_owned());
         }
         let program = programs.xdp(program)?;
         let id = program.attach(name, XdpMode::Driver).map_err(|error| match os_error(&error) {
@@ -322,7 +322,7 @@ fn in_driver(programs: &mut Programs, place: Place<'_>) -> Option<XdpLink> {
     attached()
         .map_err(|why| {
             let why = why.lines().next().unwrap_or_default();
-            warn!(interface = name, "`ingress_hook: xdp` cannot be had here: {why}; using tc");
+            warn!(interface = name, "XDP is not available (`ingress_hook: xdp`): {why}; using tc");
         })
         .ok()
 }
@@ -367,10 +367,10 @@ fn prepare_clsact(name: &str) -> Result<(), Failure> {
     for program in [names::ENTRY_POINTS, names::FULL_PROGRAMS].concat() {
         for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
             match tc::qdisc_detach_program(name, hook, program) {
-                Ok(()) => info!(interface = name, program, "removed a filter left by a predecessor"),
+                Ok(()) => info!(interface = name, program, "removed a filter that an earlier go-metro left behind"),
                 Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {}
                 // If it matters, attaching fails as well, and says why.
-                Err(error) => debug!(interface = name, program, %error, "cannot look for filters left behind"),
+                Err(error) => debug!(interface = name, program, %error, "cannot check for filters left behind"),
             }
         }
     }
@@ -389,7 +389,7 @@ const fn hook_name(hook: TcAttachType) -> &'static str {
 /// interfaces to a process that entered this one without a mount of its own.
 fn link_type(name: &str) -> Result<u16, CaptureError> {
     let failed =
-        |source: Errno| CaptureError::System { call: "asking for the type of an interface", source: source.into() };
+        |source: Errno| CaptureError::System { call: "querying the type of an interface", source: source.into() };
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
     // SAFETY: plain bytes; all zeros is an empty request.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };

@@ -113,7 +113,7 @@ struct Room {
 impl Room {
     fn run(mut self, mut hooks: Hooks) {
         let monitor = Monitor::open()
-            .inspect_err(|error| info!(%error, "the kernel reports no changes: interfaces are checked every second"))
+            .inspect_err(|error| info!(%error, "the kernel reports no changes; checking interfaces every second"))
             .ok();
         let look_every = LOOK_EVERY[usize::from(monitor.is_none())];
         let mut look_at = Instant::now();
@@ -125,7 +125,7 @@ impl Room {
                 Ok(Order::Watch(watch)) => {
                     match hooks.set_targets(&watch) {
                         Ok(()) => {}
-                        Err(error) => error!("targets stay as they were: {error}"),
+                        Err(error) => error!("cannot change the targets, keeping the previous ones: {error}"),
                     }
                     // There may be interfaces that were not watched before.
                     look_at = Instant::now();

@@ -155,7 +155,7 @@ impl Classifier {
     pub fn load_with(settings: ClassifierSettings) -> Result<Self, CaptureError> {
         let mapped = match settings.rings {
             Rings::Best => places::obstacle(),
-            Rings::Kernel => Some("it was asked for".to_owned()),
+            Rings::Kernel => Some("requested".to_owned()),
         };
         let obstacle = match mapped {
             None => match Self::load_on(settings, true) {
@@ -164,7 +164,7 @@ impl Classifier {
             },
             Some(reason) => reason,
         };
-        debug!(obstacle, "the kernel's ring buffer is used");
+        debug!(obstacle, "using the kernel's ring buffer");
         Self::load_on(settings, false)
     }
 
@@ -523,7 +523,7 @@ fn load_error(error: &EbpfError) -> CaptureError {
             }
             // Of all maps these alone may be large.
             Some(libc::ENOMEM) if [names::RECORDS, names::SLOTS].contains(&name.as_str()) => CaptureError::Load(
-                format!("no memory for `ring_size`, {io_error}: set less, or raise the memory limit"),
+                format!("no memory for the ring ({io_error}): set a smaller `ring_size`, or raise the memory limit"),
             ),
             _ => CaptureError::Load(format!("map {name}: {io_error}")),
         },
@@ -561,7 +561,7 @@ pub(super) fn missing_capability(action: &str) -> CaptureError {
         return CaptureError::LockedMemory { action, limit };
     }
     let lacking = match lacking.as_slice() {
-        [] => "no capability is missing, so that a container or a security module refuses it".to_owned(),
+        [] => "no capability is missing, so a container runtime or a security module refuses it".to_owned(),
         missing => format!("without {}", missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
     };
     CaptureError::MissingCapability { action, lacking }

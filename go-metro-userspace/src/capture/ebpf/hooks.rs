@@ -143,7 +143,7 @@ impl Hooks {
         // Before the first packet comes.
         let all = wanted.iter().flat_map(|now| keys(now.ifindex, &now.nets)).collect();
         if let Err(error) = self.tries.extend(&all) {
-            warn!(%error, "targets in the kernel are not what they should be");
+            warn!(%error, "cannot update all targets in the kernel");
         }
         for (name, Watched { attachment, .. }) in attached {
             let stays = wanted.iter().find(|now| now.name == name && now.ifindex == attachment.ifindex());
@@ -227,14 +227,14 @@ impl Hooks {
             }
         }
         if let Err(error) = self.tries.set(&self.keys()) {
-            warn!(%error, "targets in the kernel are not what they should be");
+            warn!(%error, "cannot update all targets in the kernel");
         }
         self.tries.shorten();
         self.show();
         complete
     }
 
-    /// Moves to the head of the hook that tells `way` on this interface, where a program before ours may end the chain.
+    /// Moves to the head of the hook that sees `way` on this interface, as a program before ours may end the chain.
     pub(super) fn move_to_head(&mut self, ifindex: u32, way: Way, follower: &mut impl Follower) {
         let found = self.attached.iter().find(|(_, watched)| watched.attachment.ifindex() == ifindex);
         let Some((name, mut watched)) =
@@ -249,14 +249,14 @@ impl Hooks {
             Ok(Move::ToHead) => warn!(
                 interface = name,
                 hook = watched.attachment.kind(),
-                "nothing of what is {} is seen, though there is some: a program before ours ends the chain; moved to \
-                 its head",
+                "no {} segments are seen although there are some: a program before the classifier ends the chain; \
+                 moved the classifier to its head",
                 way.name()
             ),
             Ok(Move::Back) => warn!(
                 interface = name,
                 hook = watched.attachment.kind(),
-                "nothing of what is {} is seen: the XDP program was detached by somebody else; attached again",
+                "no {} segments are seen: the XDP program was detached; attached it again",
                 way.name()
             ),
             Ok(Move::None) => {}

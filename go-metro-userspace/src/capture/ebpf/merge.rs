@@ -322,7 +322,7 @@ impl Merge {
                 match Slots::map(self.slots.as_fd(), ring.place.base, ring.place.mask) {
                     Ok(slots) => ring.slots = Some(slots),
                     // They stay there, and what finds no room is counted.
-                    Err(error) => tracing::error!(cpu, "the ring cannot be mapped: {error}"),
+                    Err(error) => tracing::error!(cpu, "cannot map the ring: {error}"),
                 }
             }
             if ring.tail >= ring.bound.0 {

@@ -134,7 +134,7 @@ impl EbpfSource {
                 Ok(beside) => Keeper::Beside(beside),
                 Err((error, hooks)) => {
                     if is_first {
-                        tracing::warn!(%error, "attaching on the capture thread until there is one");
+                        tracing::warn!(%error, "no thread to attach on; attaching on the capture thread for now");
                     }
                     self.wants_thread_at = Some((Instant::now() + AGAIN, bell));
                     Keeper::Here(hooks)
@@ -144,8 +144,8 @@ impl EbpfSource {
         };
     }
 
-    /// Goes on where `before` was, which keeps the records that it has: each packet is seen by one of both. What
-    /// `before` was not attached to is left to [`Self::maintain`].
+    /// Takes over the interfaces that `before` is attached to, so that exactly one of the two sees each packet.
+    /// `before` keeps the records that it has. Other interfaces are left to [`Self::maintain`].
     pub fn take_over(&mut self, before: &mut Self) {
         let Keeper::Here(hooks) = &mut self.hooks else { return };
         let taken = match std::mem::replace(&mut before.hooks, Keeper::Nobody) {
@@ -188,12 +188,12 @@ impl EbpfSource {
         self.stamps.drain(self.reader.ring(), sink);
     }
 
-    /// Hands on what has come at once from now on, as nothing comes any more.
+    /// From now on, hands on records at once, without waiting for older ones, as no more arrive.
     pub fn hold_nothing_back(&mut self) {
         self.stamps.hold_nothing_back();
     }
 
-    /// Leaves the hooks as far as there is time until then.
+    /// Detaches from the hooks, as far as there is time until the deadline.
     pub fn detach(&mut self, deadline: Instant) {
         match &mut self.hooks {
             Keeper::Here(hooks) => hooks.leave(deadline),
@@ -202,7 +202,7 @@ impl EbpfSource {
         }
     }
 
-    /// Moves to the head of the hook that tells `way` on this interface: a program before ours may end the chain.
+    /// Moves to the head of the hook that sees `way` on this interface, as a program before ours may end the chain.
     pub fn move_to_head(&mut self, ifindex: u32, way: Way) -> Vec<InterfaceEvent> {
         let mut events = Vec::new();
         match &mut self.hooks {
@@ -272,9 +272,9 @@ impl EbpfSource {
         }
     }
 
-    /// Looks after interfaces: attaches to those that came, forgets those that went. To be called when the kernel
-    /// reports a change, and periodically. Where a thread beside does that, says what it did, which is then taken to
-    /// be acted on at the next call; that costs next to nothing.
+    /// Attaches to interfaces that have appeared, and forgets those that are gone. Call it when the kernel reports a
+    /// change, and periodically. If a separate thread attaches, this returns what that did, at next to no cost; the
+    /// next call takes the events of the last one to be handled.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         if let Some((_, bell)) = self.wants_thread_at.take_if(|(at, _)| *at <= Instant::now()) {
             self.go_beside(bell);
@@ -290,12 +290,12 @@ impl EbpfSource {
         }
     }
 
-    /// Whether there is no thread beside although one is wanted: [`Self::maintain`] tries again.
+    /// Whether the separate thread that attaches could not be started yet; [`Self::maintain`] tries again.
     pub fn wants_thread(&self) -> bool {
         self.wants_thread_at.is_some()
     }
 
-    /// Whether a thread beside looks after interfaces.
+    /// Whether a separate thread attaches to interfaces.
     pub fn is_beside(&self) -> bool {
         matches!(self.hooks, Keeper::Beside(_))
     }

@@ -15,14 +15,14 @@ const ALL_MAX: u32 = (1 << 30) / size_of::<Slot>() as u32;
 /// Why no mapped rings can be used here, if they cannot.
 pub(super) fn obstacle() -> Option<String> {
     if !cfg!(target_arch = "x86_64") {
-        return Some("this machine does not make stores visible in their order".to_owned());
+        return Some("this processor may make stores visible out of order".to_owned());
     }
     // Older ones have no word of it in their version, and a file of their own.
     let is_realtime = nix::sys::utsname::uname()
         .is_ok_and(|name| name.version().to_string_lossy().contains("PREEMPT_RT"))
         || fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1");
     // There a segment's way through a hook may be interrupted by another's, on the same processor.
-    is_realtime.then(|| "the kernel is built for real time (PREEMPT_RT)".to_owned())
+    is_realtime.then(|| "this is a real-time kernel (PREEMPT_RT)".to_owned())
 }
 
 /// The rings of `cpus` processors, of which some may never come: those that are there now share `bytes`, the others

@@ -1,4 +1,4 @@
-//! What the log says of flows that are thinned because the ring runs full.
+//! Logs when flows are thinned because the ring runs full, and when that ends.
 
 use std::time::{Duration, Instant};
 
@@ -32,14 +32,12 @@ impl Watch {
         let thinned = || classifier.counters().map_or(0, |counters| counters.packets.thinned);
         match (classifier.pressure(), self.since) {
             (Ok(Pressure { every_ns: 1.., .. }), None) => {
-                warn!(
-                    "the ring runs full: long flows are thinned (`sampling.watermark`); a larger `ring_size` may help"
-                );
+                warn!("ring under pressure: thinning long flows (`sampling.watermark`); a larger `ring_size` may help");
                 self.since = Some(thinned());
             }
             (Ok(Pressure { every_ns: 0, .. }), Some(since)) => {
                 let left_out = thinned().saturating_sub(since);
-                info!(left_out, "the ring has room again: flows are thinned no longer");
+                info!(left_out, "ring pressure over: no longer thinning flows");
                 self.since = None;
             }
             _ => {}

@@ -38,7 +38,7 @@ pub fn features() -> Vec<Feature> {
 fn bpf_syscall() -> Feature {
     let (available, detail) = match is_map_supported(MapType::Array) {
         Ok(true) => (true, "allowed".to_owned()),
-        Ok(false) => (false, "the kernel refuses the simplest map: is CONFIG_BPF_SYSCALL set?".to_owned()),
+        Ok(false) => (false, "the kernel refuses even the simplest map; is CONFIG_BPF_SYSCALL set?".to_owned()),
         Err(error) if is_refusal(&error) => (false, missing_capability("use bpf(2)").to_string()),
         Err(error) => (false, with_sources(&error)),
     };
@@ -48,7 +48,7 @@ fn bpf_syscall() -> Feature {
 fn ring_buffer() -> Feature {
     let (available, detail) = match is_map_supported(MapType::RingBuf) {
         Ok(true) => (true, "available".to_owned()),
-        Ok(false) => (false, "needs Linux 5.8 or later; `backend: pcap` does without".to_owned()),
+        Ok(false) => (false, "needs Linux 5.8 or later; `backend: pcap` works without it".to_owned()),
         Err(error) if is_refusal(&error) => (false, missing_capability("create a ring buffer").to_string()),
         Err(error) => (false, with_sources(&error)),
     };
@@ -57,7 +57,7 @@ fn ring_buffer() -> Feature {
 
 fn mapped_rings() -> Feature {
     let (available, detail) = match places::obstacle() {
-        None => (true, "available: a ring a processor, without a lock".to_owned()),
+        None => (true, "available: one ring per processor, without a lock".to_owned()),
         Some(reason) => (false, format!("{reason}; the kernel's ring buffer is used instead")),
     };
     Feature { name: "mapped rings", available, required: false, detail }
@@ -65,7 +65,7 @@ fn mapped_rings() -> Feature {
 
 fn tcx() -> Feature {
     let (available, detail) = match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
-        Ok(_) => (true, "available: nothing is left behind, whatever ends the process".to_owned()),
+        Ok(_) => (true, "available: nothing is left behind, however the process ends".to_owned()),
         // The query itself is allowed; looking at somebody else's program is not.
         Err(error) if is_refusal(&error) && kernel_is_at_least(6, 6) => (true, "the kernel is new enough".to_owned()),
         Err(_) => (false, "needs Linux 6.6 or later; clsact and a filter are used instead".to_owned()),
@@ -75,16 +75,16 @@ fn tcx() -> Feature {
 
 fn btf() -> Feature {
     let available = Path::new("/sys/kernel/btf/vmlinux").exists();
-    let detail = if available { "available" } else { "not there, and not needed: tools show less of the program" };
+    let detail = if available { "available" } else { "not available, and not needed; tools show less of the program" };
     Feature { name: "BTF", available, required: false, detail: detail.to_owned() }
 }
 
 fn tstamp_type() -> Feature {
     let available = kernel_is_at_least(5, 18);
     let detail = if available {
-        "available: departure times that pacing sets are known for sure"
+        "available: departure times set by pacing are recognised reliably"
     } else {
-        "needs Linux 5.18 or later; departure times that pacing sets are told by plausibility"
+        "needs Linux 5.18 or later; departure times set by pacing are recognised by plausibility"
     };
     Feature { name: "tstamp_type", available, required: false, detail: detail.to_owned() }
 }

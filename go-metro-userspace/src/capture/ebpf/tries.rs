@@ -15,8 +15,7 @@ use crate::capture::error::CaptureError;
 
 /// Both tries, and what is in them.
 ///
-/// Where they hold every address of a family on every interface, the classifier may be told not to look anything up
-/// ([`Self::shorten`]).
+/// If they hold every address of a family on every interface, the classifier can skip the look-up ([`Self::shorten`]).
 pub struct Tries {
     v4: LpmTrie<MapData, TargetV4, u8>,
     v6: LpmTrie<MapData, TargetV6, u8>,
@@ -71,8 +70,8 @@ impl Tries {
         Ok(())
     }
 
-    /// Has the classifier look nothing up in families of which these are everything, on every interface that it is
-    /// attached to: to be called once it is attached to no other. That ends by itself with the next change.
+    /// Lets the classifier skip the look-up for families of which every address is a target on every interface here.
+    /// Call it once the classifier is attached to no other interface; the next change of targets ends it.
     pub fn shorten(&mut self) {
         self.tell(everything(&self.held));
     }

@@ -111,12 +111,12 @@ impl Clock {
     pub(super) fn lines(&self) -> impl Iterator<Item = String> {
         let forward = (!self.set_forward.is_zero()).then(|| {
             let seconds = self.set_forward.as_secs();
-            format!("the capture's clock was set forward by some {seconds} s: round trips across that are not measured")
+            format!("the capture's clock was set forward by about {seconds} s; round trips across it are not measured")
         });
         let back = self.was_set_back().then(|| {
             format!(
-                "the capture's clock was set back, or another capture was appended ({} times): round trips across that \
-                 cannot be measured",
+                "the capture's clock was set back, or another capture was appended ({} times); round trips across that \
+                 are not measured",
                 self.set_back
             )
         });

@@ -205,16 +205,16 @@ impl Flows {
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
         let cut = (self.cut_options > 0).then(|| {
             format!(
-                "the TCP options of {} segments are cut off by the capture's snapshot length: acknowledgements that \
-                 may have carried SACK blocks are not used; capture 128 bytes or more of each packet",
+                "the TCP options of {} segments are cut off by the capture's snapshot length; acknowledgements that \
+                 may have carried SACK blocks are not used. Capture 128 bytes or more of each packet",
                 self.cut_options
             )
         });
         let mixed = self.copies.mixed_flows();
         let mixed = (mixed > 0).then(|| {
             format!(
-                "{mixed} flows hold the frames of two places, which cannot be told apart: round trips that this would \
-                 falsify are not measured; measure each capture by itself, or merge them with `mergecap -I none`"
+                "{mixed} flows contain frames from two places that cannot be told apart; round trips that this would \
+                 falsify are not measured. Read each capture separately, or merge them with `mergecap -I none`"
             )
         });
         cut.into_iter().chain(mixed).chain(self.skew.lines()).chain(self.vlans.warning()).chain(self.places.warning())

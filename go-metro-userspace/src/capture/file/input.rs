@@ -216,7 +216,7 @@ impl Input {
         {
             let head = raw.peek(pcap::HEADER)?;
             if !head.is_empty() && !reader::is_capture(head) {
-                let said = format!("what follows the {format} stream is no capture");
+                let said = format!("what follows the {format} stream is not a capture");
                 return Err(Error::new(ErrorKind::InvalidData, said));
             }
         }
@@ -332,7 +332,7 @@ impl Beside {
 
     fn read(&mut self, into: &mut [u8]) -> Result<usize, Over> {
         if self.at == self.chunk.len() {
-            let over = || Over { part: Part::Broken, why: Some(Error::other("the thread that decompresses is gone")) };
+            let over = || Over { part: Part::Broken, why: Some(Error::other("the decompression thread ended")) };
             let chunk = self.chunks.recv().unwrap_or_else(|_| Err(over()))?;
             let _ = self.empty.send(std::mem::replace(&mut self.chunk, chunk));
             self.at = 0;

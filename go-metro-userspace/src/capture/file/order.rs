@@ -93,8 +93,8 @@ impl<T> Order<T> {
     pub(super) fn line(&self) -> Option<String> {
         (self.too_late > 0).then(|| {
             format!(
-                "{} of {} frames that are out of time order are more than {} frames late: round trips may be missing \
-                 or wrong; sort the file with reordercap",
+                "{} of {} frames that are out of time order are more than {} frames late; round trips may be missing \
+                 or wrong. Sort the file with reordercap",
                 self.too_late,
                 self.late,
                 HELD / 2

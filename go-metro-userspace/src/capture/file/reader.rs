@@ -114,7 +114,7 @@ impl Reader {
             (_, Some(broken)) => NoFrames::NoCapture(broken),
             (0, None) => NoFrames::NoCapture("it is empty".to_owned()),
             (_, None) => NoFrames::NoCapture(
-                "pcap or pcapng is expected, plain or compressed with gzip, zstd or lz4; \
+                "expected pcap or pcapng, plain or compressed with gzip, zstd or lz4; \
                  `editcap -F pcapng` converts other formats"
                     .to_owned(),
             ),

@@ -140,9 +140,8 @@ impl Skew {
         pairs.sort_unstable_by_key(|(interfaces, _)| **interfaces);
         pairs.into_iter().take(NAMED_MAX).map(|((ahead, behind), pair)| {
             format!(
-                "the clock of interface {behind} is at least {:?} behind that of interface {ahead}, by {} of {} \
-                 answers that were captured before what they answer: round trips from one to the other are not \
-                 measured",
+                "the clock of interface {behind} is at least {:?} behind that of interface {ahead}, as {} of {} \
+                 answers were captured before what they answer; round trips from one to the other are not measured",
                 Duration::from_micros(pair.by.as_micros() as u64),
                 pair.too_early,
                 pair.answers

@@ -322,7 +322,7 @@ fn compressed_and_plain_captures_appended_to_one_another_are_read_in_any_order()
 fn what_follows_a_compressed_stream_and_cannot_be_read_is_said() {
     for (name, pack) in [("gzip", gzip as fn(&[u8]) -> Vec<u8>), ("zstd", zstd), ("lz4", lz4)] {
         let read = read(&[&pack(&capture(1))[..], &[0; 512], b"something else altogether"].concat());
-        let said = format!("what follows the {name} stream is no capture");
+        let said = format!("what follows the {name} stream is not a capture");
         assert_eq!((read.times.len(), read.broken), (200, Some(said)));
     }
     for first in [capture(1), gzip(&capture(1))] {
@@ -364,7 +364,7 @@ fn a_compressed_file_that_is_cut_anywhere_is_used_as_far_as_it_goes_and_says_so(
                     // Of zstd and lz4 nothing comes out before a block is whole; of gzip a part of the file's header
                     // may.
                     let error = error.to_string();
-                    let nothing = error.ends_with("before anything can be decompressed; nothing of it can be read");
+                    let nothing = error.ends_with("before anything can be decompressed, so nothing can be read");
                     assert!(error.contains(&said) && (nothing || name == "gzip"), "{name}, {cut}: {error}");
                 }
                 Ok(_) => {
@@ -382,9 +382,9 @@ fn a_compressed_file_that_is_cut_anywhere_is_used_as_far_as_it_goes_and_says_so(
 #[test]
 fn what_is_no_capture_is_an_error_that_says_what_is_expected() {
     let error = |bytes: &[u8]| opened(bytes).map(|_| ()).unwrap_err().to_string();
-    assert!(error(b"").ends_with("is no capture file: it is empty"));
+    assert!(error(b"").ends_with("is not a capture file: it is empty"));
     let text = error(b"hello, this is not a capture file at all, but a text");
-    assert!(text.contains("is no capture file") && text.contains("pcapng") && text.contains("zstd"), "{text}");
+    assert!(text.contains("is not a capture file") && text.contains("pcapng") && text.contains("zstd"), "{text}");
     let xz = error(b"\xfd7zXZ\0\0\0");
     assert!(xz.contains("compressed with xz; use `xz -dc"), "{xz}");
     let error = FileSource::open(Path::new("/nowhere")).map(|_| ()).unwrap_err().to_string();
@@ -667,7 +667,8 @@ fn connections_in_tunnels_whose_directions_cannot_be_matched_are_counted() {
     });
     let (found, _, warnings) = tunnelled(frames.collect());
     assert!(found.is_empty() && warnings.len() == 1, "{found:?} {warnings:?}");
-    assert!(warnings[0].starts_with("1 connections inside tunnels have one direction in one tunnel"), "{warnings:?}");
+    let apart = "1 connections inside tunnels have their two directions in different tunnels";
+    assert!(warnings[0].starts_with(apart), "{warnings:?}");
 }
 
 #[test]
@@ -713,7 +714,7 @@ fn a_capture_of_one_direction_is_told_from_one_that_has_both() {
         let mut syn = talk(1).remove(0);
         syn.2[33] = TcpFlags::SYN;
         let line = of(vec![syn], sides).unwrap();
-        assert!(line.starts_with("there are only SYNs, of 1 connections: nobody answered"), "{line}");
+        assert!(line.starts_with("there are only SYNs, of 1 connections: none was answered"), "{line}");
     }
 }
 
@@ -859,9 +860,9 @@ fn a_clock_that_was_set_is_noticed() {
     };
     assert_eq!(said(&[500, 501, 502], None), None);
     assert_eq!(said(&[500, 501, 521, 522], Some(&[1000, 2000, 22_000, 23_000])), None, "20 s passed");
-    let forward = "the capture's clock was set forward by some 20 s: round trips across that are not measured";
+    let forward = "the capture's clock was set forward by about 20 s; round trips across it are not measured";
     assert_eq!(said(&[500, 501, 521, 522], Some(&[1000, 2000, 2004, 3000])).as_deref(), Some(forward));
-    let back = "the capture's clock was set back, or another capture was appended (1 times): round trips across that \
-        cannot be measured";
+    let back = "the capture's clock was set back, or another capture was appended (1 times); round trips across that \
+        are not measured";
     assert_eq!(said(&[500, 501, 401, 402], None).as_deref(), Some(back));
 }

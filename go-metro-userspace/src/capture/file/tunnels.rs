@@ -135,8 +135,8 @@ impl Tunnelled {
         let apart = self.forgotten_apart + known;
         (apart > 0).then(|| {
             format!(
-                "{apart} connections inside tunnels have one direction in one tunnel and the other in another, and the \
-                 frames do not say which belong together: they are not measured there"
+                "{apart} connections inside tunnels have their two directions in different tunnels, and the frames do \
+                 not say which belong together; they are not measured there"
             )
         })
     }

@@ -135,14 +135,14 @@ pub(super) fn one_way(sides: Sides, engine: &EngineCounters, only_syns: bool) ->
     let flows = if sides == Sides::BOTH { engine.flows_begun.div_ceil(2) } else { engine.flows_begun };
     if only_syns {
         return Some(format!(
-            "there are only SYNs, of {flows} connections: nobody answered, or the answers took another way; \
+            "there are only SYNs, of {flows} connections: none was answered, or the answers took another path; \
              --health counts those that were not answered within 30 s"
         ));
     }
     Some(format!(
-        "none of {flows} flows was seen in both directions, so that there is no round trip to measure: the capture has \
-         one direction of each (a mirror port or tap for one, routes that differ, one member of a bond); capture \
-         both, or merge two captures with mergecap"
+        "none of {flows} flows was seen in both directions, so there is no round trip to measure: the capture has one \
+         direction of each (a mirror port or tap for one, asymmetric routes, one member of a bond). Capture both, or \
+         merge two captures with mergecap"
     ))
 }
 

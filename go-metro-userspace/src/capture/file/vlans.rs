@@ -45,8 +45,8 @@ impl Vlans {
         let [one, other] = self.example.map(name);
         (self.several > 0).then(|| {
             format!(
-                "{} directions of connections are there in several VLANs (one in {one} and {other}), which are taken \
-                 for one: what they are sent twice is not measured; keep one VLAN with `tshark -Y vlan.id==N -w FILE`",
+                "{} directions of connections appear in several VLANs (one in {one} and {other}), which are taken for \
+                 one; segments that appear twice are not measured. Keep one VLAN with `tshark -Y vlan.id==N -w FILE`",
                 self.several
             )
         })
@@ -84,7 +84,7 @@ mod tests {
         vlans.note(1, 0);
         let said = vlans.warning().unwrap();
         assert!(
-            said.starts_with("2 directions of connections are there in several VLANs (one in none and VLAN 0)"),
+            said.starts_with("2 directions of connections appear in several VLANs (one in none and VLAN 0)"),
             "{said}"
         );
         assert_eq!(name((TAGGED | 10) << 13 | TAGGED | 7), "VLAN 10/7");

@@ -304,8 +304,8 @@ impl PcapSource {
         Ok(())
     }
 
-    /// Looks after interfaces: opens those that came, forgets those that went. To be called when the kernel
-    /// reports a change, and periodically.
+    /// Opens interfaces that have appeared, and forgets those that are gone. Call it when the kernel reports a change,
+    /// and periodically.
     pub fn maintain(&mut self) -> Vec<InterfaceEvent> {
         let before = self.held();
         // While they cannot be asked about, interfaces are taken to be as they were.
@@ -327,7 +327,7 @@ impl PcapSource {
         std::mem::take(&mut self.events)
     }
 
-    /// Hands on what is stamped after this time from now on, and counts nothing else; `before` what is stamped until
+    /// From now on, hands on and counts only packets stamped after this time, and `before` only those stamped until
     /// then. Stamps are of the wall clock.
     pub fn begin_after(&mut self, time: Duration, before: &mut Self) {
         let now = clock_gettime(ClockId::CLOCK_REALTIME).map_or(i64::MIN, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec());
@@ -411,8 +411,8 @@ impl PcapSource {
                     tracing::warn!(
                         interface = now.name,
                         reason,
-                        "packets' types are not known: direction is taken from addresses, forwarded traffic is not \
-                         measured, and frames that a neighbour forges are taken for real"
+                        "packet types are unknown; taking directions from addresses: forwarded traffic is not \
+                         measured, and forged frames of a neighbour are taken for real"
                     );
                     Device::open(&now, &self.settings)
                 }
@@ -430,7 +430,7 @@ impl PcapSource {
         } else if let Some(handle) = &mut self.cooked {
             handle.turn(interfaces::host_ends(&self.settings.host_ends));
             if let Err(error) = handle.watch(ports) {
-                tracing::warn!(%error, "what is watched on some interfaces stays as it was");
+                tracing::warn!(%error, "cannot change what is watched on some interfaces");
             }
         }
         errors

@@ -93,7 +93,7 @@ impl Tap {
         let number = capture.get_datalink().0;
         let link_type = LinkType::from_number(number).ok_or_else(|| CaptureError::Libpcap {
             name: name.to_owned(),
-            reason: format!("link type {number} is not known; name the device beneath or above it"),
+            reason: format!("link type {number} is not supported; name the device below or above it"),
         })?;
         Ok(Self {
             name: name.to_owned(),

@@ -47,7 +47,7 @@ impl<K: Kind> Kind for List<K> {
     fn read(value: &Value, place: &Place, faults: &mut Faults) -> Option<Self::Value> {
         let Some(items) = value.as_sequence() else {
             let instead = match value {
-                Value::String(text) if text.starts_with('-') => "write a blank behind the `-` of each item".to_owned(),
+                Value::String(text) if text.starts_with('-') => "put a space after the `-` of each item".to_owned(),
                 Value::Mapping(keys) => {
                     let items = keys.iter().map(|(key, value)| format!("\"{}:{}\"", scalar(key), scalar(value)));
                     format!("write `{}: [{}]`", place.name(), items.collect::<Vec<_>>().join(", "))
@@ -118,7 +118,7 @@ impl Kind for PortList {
         let ports = Ports::new(&ranges);
         if ports.is_none() {
             let (count, most) = (ranges.len(), Ports::MOST);
-            faults.add(place, &format!("holds {count} ports or ranges; at most {most} are taken"));
+            faults.add(place, &format!("holds {count} ports or ranges; at most {most} are allowed"));
         }
         ports
     }

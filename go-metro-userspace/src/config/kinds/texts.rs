@@ -32,7 +32,7 @@ impl Scalar for Text {
                 Some((Value::String(key), value @ (Value::String(_) | Value::Number(_) | Value::Bool(_)))) => {
                     let value = scalar(value);
                     let what = "is a key with a value";
-                    Err(Wrong::Said(format!("`{key}: {value}` {what}; write `{key}:{value}`, without the blank")))
+                    Err(Wrong::Said(format!("`{key}: {value}` {what}; write `{key}:{value}`, without the space")))
                 }
                 _ => Err(Wrong::Other),
             },
@@ -42,7 +42,7 @@ impl Scalar for Text {
     }
 
     fn takes() -> String {
-        "a text".to_owned()
+        "a string".to_owned()
     }
 
     fn schema() -> Json {
@@ -99,7 +99,7 @@ texts! {
         |path| path.as_deref().map_or(Json::Null, shown_path);
 
     /// A path of a Unix socket, from the root.
-    SocketPath: PathBuf, "a path from the root", {"type": "string", "pattern": "^/"},
+    SocketPath: PathBuf, "an absolute path", {"type": "string", "pattern": "^/"},
         |value| match text(value)? {
             text if text.starts_with('/') => said(socket_path(text)),
             text => Err(Wrong::Said(format!("`{text}` is not an absolute path; start it with /"))),
@@ -107,7 +107,7 @@ texts! {
         |path| shown_path(path);
 
     /// A path of a Unix socket, from the root, or `off`.
-    PathOrOff: Option<PathBuf>, "a path from the root, or off",
+    PathOrOff: Option<PathBuf>, "an absolute path, or off",
         {"anyOf": [{"type": "string", "pattern": "^(/.*|off|no|false)$"}, {"const": false}]},
         |value| match value.as_str() {
             Some("off" | "no" | "false") => Ok(None),
@@ -201,7 +201,7 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
             "`{text}` has no address; write 127.0.0.1:{port} for programs on this host, or 0.0.0.0:{port} or \
              [::]:{port} for all"
         ),
-        Err(_) => format!("`{text}` is no address with a port such as 127.0.0.1:9464 or [::]:9464"),
+        Err(_) => format!("`{text}` is not an address with a port such as 127.0.0.1:9464 or [::]:9464"),
     })
 }
 
@@ -211,7 +211,7 @@ pub(in crate::config) fn server_host(text: &str) -> Result<String, String> {
     let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
     let host = host::host(bare).ok_or_else(|| format!("`{text}` is neither an address nor a host name"))?;
     if host.parse() == Ok(IpAddr::V4(Ipv4Addr::BROADCAST)) {
-        return Err(format!("`{host}` is a broadcast address, to which nothing is sent; name one host"));
+        return Err(format!("`{host}` is a broadcast address, which go-metro does not send to; name one host"));
     }
     Ok(host)
 }
@@ -222,7 +222,7 @@ fn no_network(text: &str) -> String {
         return format!("`{text}` has a port; write `{address}` {key} and `ports: [{port}]` in `init_config`");
     }
     if is_everything(text) {
-        return format!("`{text}` is no address; \"0.0.0.0/0\" and \"::/0\" together are all of them");
+        return format!("`{text}` is not an address; \"0.0.0.0/0\" and \"::/0\" together mean every address");
     }
     let looks_like_a_name = text.contains(|c: char| c.is_ascii_alphabetic()) && !text.contains(':');
     let hint = if looks_like_a_name { "; host names go into `hosts`" } else { "" };
@@ -234,8 +234,8 @@ fn no_host(text: &str) -> String {
         (Some((host, port)), _) => {
             format!("`{text}` has a port; write `{host}` here and `ports: [{port}]` in `init_config`")
         }
-        (None, Some(host)) => format!("`{text}` is no host name; write `{host}`"),
+        (None, Some(host)) => format!("`{text}` is not a host name; write `{host}`"),
         (None, None) if network(text).is_some() => format!("`{text}` is a prefix; it goes into `ips`"),
-        (None, None) => format!("`{text}` is no host name"),
+        (None, None) => format!("`{text}` is not a host name"),
     }
 }

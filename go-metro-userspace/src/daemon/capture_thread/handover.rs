@@ -40,7 +40,7 @@ impl State {
         keeps_flows &= self.watch == watch;
         let handover = self.source.take_over(&mut before);
         if !handover.is_seamless {
-            tracing::info!("one source took over from another kind: what passed between them is not measured");
+            tracing::info!("capture switched to another kind of source; what passed in between is not measured");
         }
         keeps_flows &= handover.is_seamless;
         self.source.go_beside(&self.bell);

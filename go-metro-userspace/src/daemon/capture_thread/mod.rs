@@ -109,12 +109,11 @@ impl State {
         let (mut expire_at, mut look_at) = (Instant::now(), Instant::now());
         let monitor = Monitor::open()
             .inspect_err(|error| {
-                let every_second = "interfaces are looked at every second only";
-                tracing::info!("{every_second}: the kernel does not tell of changes: {error}");
+                tracing::info!("the kernel does not report changes; checking interfaces every second: {error}");
             })
             .ok();
         self.outages = Outages::open()
-            .inspect_err(|error| tracing::info!("what a link loses while it is down may be timed: {error}"))
+            .inspect_err(|error| tracing::info!("segments lost while a link is down may be timed: {error}"))
             .ok();
         let has_changed = || monitor.as_ref().is_some_and(Monitor::has_changed);
         let look_every = LOOK_EVERY[usize::from(monitor.is_none())];
@@ -396,7 +395,7 @@ impl State {
                 self.interrupt(meant);
                 match self.source.set_targets(&watch) {
                     Ok(()) => self.watch = watch,
-                    Err(error) => tracing::error!("targets stay as they were: {error}"),
+                    Err(error) => tracing::error!("cannot change the targets, keeping the previous ones: {error}"),
                 }
             }
             Command::Interval(reply) | Command::Finish(reply) => self.report(reply, Meter::read),
@@ -451,7 +450,7 @@ impl State {
 /// A source's counters; zeros, and a word in the log, if the kernel does not let them be read.
 fn counters(source: &mut Source) -> SourceCounters {
     source.counters().unwrap_or_else(|error| {
-        tracing::warn!("no counters this time: {error}");
+        tracing::warn!("cannot read the counters: {error}");
         SourceCounters::default()
     })
 }

@@ -41,8 +41,8 @@ const FIRST_ANSWERS: Duration = Duration::from_millis(300);
 /// Every target of every instance is an address of this host.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "all targets are addresses of this host, and the way to them is not worth measuring: name remote addresses, \
-     prefixes or hosts; `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything"
+    "all targets are addresses of this host, which are not measured: name remote addresses, prefixes or hosts; \
+     `ips: [\"0.0.0.0/0\", \"::/0\"]` means everything"
 )]
 pub(crate) struct OnlyLocalTargets;
 
@@ -151,7 +151,7 @@ impl Directory {
         let silent = self.hosts.iter().filter(|(_, host)| host.addresses.is_empty()).map(|(name, _)| name);
         let silent: Vec<&str> = silent.collect();
         if !silent.is_empty() {
-            tracing::warn!("no address yet of {}; watching them once the name server answers", silent.join(", "));
+            tracing::warn!("no address yet for {}; watching them once the name server answers", silent.join(", "));
             return Ok(());
         }
         let local = local_addresses();

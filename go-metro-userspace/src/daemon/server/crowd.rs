@@ -47,7 +47,7 @@ impl Crowd {
     pub(super) fn problem(&self) -> Option<String> {
         let cut_off = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, whose) = cut_off.as_ref().filter(|(at, _)| at.elapsed() < LATELY)?;
-        Some(format!("too many connections at once of {whose}: the oldest are cut off"))
+        Some(format!("too many connections at once {whose}; closing the oldest"))
     }
 
     /// A connection's task has this place.
@@ -89,10 +89,10 @@ impl Crowd {
             && let Some(oldest) = places.iter().position(|place| place.of == peer)
         {
             places.remove(oldest).task.abort();
-            let who = peer.map_or_else(|| "the status socket".to_owned(), |peer| peer.to_string());
-            *self.cut_off.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), who.clone()));
+            let whose = peer.map_or_else(|| "on the status socket".to_owned(), |peer| format!("from {peer}"));
+            *self.cut_off.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), whose.clone()));
             if self.said.lock().unwrap_or_else(PoisonError::into_inner).may_say() {
-                tracing::warn!("too many connections at once of {who}: the oldest are cut off");
+                tracing::warn!("too many connections at once {whose}; closing the oldest");
             }
         }
         self.next.fetch_add(1, Ordering::Relaxed)

@@ -109,7 +109,7 @@ pub(super) enum SocketError {
     Taken(PathBuf),
     /// It cannot be made.
     #[error(
-        "cannot make the status socket {}: {source}; set `status_socket` to another path, or to `off`",
+        "cannot create the status socket {}: {source}; set `status_socket` to another path, or to `off`",
         path.display()
     )]
     Io {

@@ -111,8 +111,8 @@ impl DogStatsd {
         self.tally.errors.fetch_add(too_long, Ordering::Relaxed);
         if self.complained.may_say() {
             tracing::warn!(
-                "{too_long} lines with all their tags have up to {longest} bytes, more than a datagram to DogStatsD \
-                 ({}); they are not sent: use fewer or shorter tags",
+                "{too_long} lines have up to {longest} bytes with all their tags, more than a datagram to DogStatsD \
+                 holds ({}); they are not sent. Use fewer or shorter tags",
                 self.line_bytes
             );
         }

@@ -204,7 +204,7 @@ impl Sender {
         let socket = Socket::new(destination, refresh, tally.clone());
         let mut sender = Self { queue, unstarted: Some((batches, socket)), progress, tally };
         if let Err(error) = sender.run() {
-            tracing::error!("reports for DogStatsD wait: {error}");
+            tracing::error!("cannot send reports to DogStatsD yet: {error}");
         }
         sender
     }
@@ -228,8 +228,8 @@ impl Sender {
             lock(&self.progress.waiting).datagrams -= count;
             self.tally.errors.fetch_add(count as u64, Ordering::Relaxed);
             let why = match self.unstarted {
-                Some(_) => "there is no thread that sends them",
-                None => "it takes datagrams more slowly than they are made",
+                Some(_) => "no thread sends the reports",
+                None => "the server takes datagrams more slowly than they are made",
             };
             *lock(&self.tally.problem) = Some(why.to_owned());
         }
@@ -373,7 +373,7 @@ impl Socket {
         };
         let is_replaced = file_id(path).ok() != Some(*connected);
         if is_replaced {
-            tracing::info!("{} is another socket now, or gone; connecting again", self.destination);
+            tracing::info!("{} was replaced or removed; connecting again", self.destination);
             self.open = None;
         }
         is_replaced
@@ -437,7 +437,7 @@ impl Socket {
     fn complain(&mut self, error: &io::Error) {
         *lock(&self.tally.problem) = Some(error.to_string());
         if self.complained.may_say() {
-            tracing::warn!("cannot send to {}: {error}; each report is tried", self.destination);
+            tracing::warn!("cannot send to {}: {error}; trying again with each report", self.destination);
         }
     }
 }
@@ -490,7 +490,7 @@ impl Resolver {
         let patience = if asked.is_none() { FIRST_ANSWER } else { Duration::ZERO };
         let answer = pending.recv_timeout(patience);
         let Ok(answer) = answer else {
-            return Err(io::Error::new(ErrorKind::NotConnected, format!("no address of {} yet", self.name)));
+            return Err(io::Error::new(ErrorKind::NotConnected, format!("no address for {} yet", self.name)));
         };
         self.pending = None;
         answer

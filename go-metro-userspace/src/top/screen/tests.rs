@@ -464,7 +464,7 @@ fn a_filter_is_typed_and_the_chosen_row_stays_chosen() {
     assert_eq!(app.chosen.as_ref().unwrap().dst, "198.51.100.7", "another order chooses no other row");
     // While it is typed, q is a letter.
     assert_eq!(press(&mut app, "/ q"), None);
-    assert!(drawn(&mut app, 80, 24).contains("nothing passes the filter"));
+    assert!(drawn(&mut app, 80, 24).contains("no row matches the filter"));
     press(&mut app, "Esc / D B . Enter");
     assert_eq!(names(&mut app), ["db.example.org"]);
     assert_eq!(press(&mut app, "Esc"), None, "the first clears the filter");

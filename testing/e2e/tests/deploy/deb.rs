@@ -151,7 +151,7 @@ fn the_manager_reloads_it_and_restarts_it_when_it_hangs() {
     assert_eq!(machine.property("MainPID"), pid);
     assert_eq!(machine.property("ActiveState"), "active");
     wait("the reload is logged", || {
-        machine.can("journalctl --unit go-metro | grep -q 'configuration read again'").then_some(())
+        machine.can("journalctl --unit go-metro | grep -q 'configuration reloaded'").then_some(())
     });
     machine.measures();
 
@@ -266,7 +266,7 @@ fn a_reload_of_a_broken_file_fails_and_changes_nothing() {
     );
     machine.run("systemctl reload go-metro");
     wait("the reload is logged", || {
-        machine.can("journalctl --unit go-metro | grep -q 'configuration read again'").then_some(())
+        machine.can("journalctl --unit go-metro | grep -q 'configuration reloaded'").then_some(())
     });
 }
 

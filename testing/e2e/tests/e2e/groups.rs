@@ -182,10 +182,10 @@ fn groups_have_the_samples_of_their_hosts_in_every_output_and_a_reload_changes_t
     let check =
         || Agent::spawn(&lab.a, ["check".as_ref(), "-c".as_ref(), config.as_os_str()]).unwrap().finish().unwrap();
     let checked = check();
-    let complaint = format!("`group_by.as_database`: {}: it is no database in MaxMind's format", broken.display());
+    let complaint = format!("`group_by.as_database`: {}: it is not a database in MaxMind's format", broken.display());
     assert!(checked.stdout.iter().any(|line| line.starts_with(&format!("FAIL  groups: {complaint}"))), "{checked:?}");
     agent.signal(Signal::SIGHUP).unwrap();
-    agent.wait_for_log(&format!("the configuration stays as it was: {complaint}"), SOON).unwrap();
+    agent.wait_for_log(&format!("configuration unchanged: {complaint}"), SOON).unwrap();
     assert_eq!(status(&socket).unwrap()["groups"], said["groups"]);
     // Nor does it start with it.
     let started = Agent::spawn(&lab.a, ["run".as_ref(), "-c".as_ref(), config.as_os_str()]).unwrap().finish().unwrap();
@@ -199,7 +199,7 @@ fn groups_have_the_samples_of_their_hosts_in_every_output_and_a_reload_changes_t
     configured(&config, &socket, "{names: {lab: [10.77.0.0/24]}}");
     assert!(check().stdout.iter().any(|line| line == "ok    groups: lab: 10.77.0.0/24"), "{:?}", check());
     agent.signal(Signal::SIGHUP).unwrap();
-    agent.wait_for_log("configuration read again", SOON).unwrap();
+    agent.wait_for_log("configuration reloaded", SOON).unwrap();
     assert_eq!(status(&socket).unwrap()["groups"], serde_json::json!(["lab: 10.77.0.0/24"]));
     let is_quiet = || {
         drop(server.take());

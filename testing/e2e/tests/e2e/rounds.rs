@@ -171,7 +171,7 @@ fn the_first_packets_behind_a_new_filter_are_seen_with_two_vlan_tags() {
     for reload in 1..=10 {
         write(reload);
         agent.signal(Signal::SIGHUP).unwrap();
-        let read_again = |line: &String| line.contains("configuration read again");
+        let read_again = |line: &String| line.contains("configuration reloaded");
         let deadline = Instant::now() + SOON;
         while agent.log().iter().filter(|line| read_again(line)).count() < reload {
             assert!(Instant::now() < deadline, "not reloaded: {:?}", agent.log());

@@ -162,7 +162,7 @@ fn a_daemon_tells_how_it_is_and_a_health_check_tells_by_the_exit_status() {
     let good = fs::read_to_string(&config).unwrap();
     fs::write(&config, good.replace("report_interval", "report_intervall")).unwrap();
     agent.signal(Signal::SIGHUP).unwrap();
-    agent.wait_for_log("stays as it was", SOON).unwrap();
+    agent.wait_for_log("configuration unchanged", SOON).unwrap();
     let degraded = ask(&socket, &[]);
     assert_eq!(degraded.status.code(), Some(1), "{degraded:?}");
     assert!(degraded.stdout[0].contains("report_intervall"), "{degraded:?}");
@@ -171,7 +171,7 @@ fn a_daemon_tells_how_it_is_and_a_health_check_tells_by_the_exit_status() {
     assert!(logged["level"] == "error" && logged["text"].as_str().unwrap().contains("report_intervall"), "{logged}");
     fs::write(&config, good).unwrap();
     agent.signal(Signal::SIGHUP).unwrap();
-    agent.wait_for_log("configuration read again", SOON).unwrap();
+    agent.wait_for_log("configuration reloaded", SOON).unwrap();
     lab.a.namespace.ip("link set eth0 down\nlink delete eth0").unwrap();
     let told = document_once(&socket, |document| document["state"] == "degraded");
     assert_eq!(told["problems"], serde_json::json!(["interface eth0 is absent"]), "{told:#}");
@@ -203,7 +203,7 @@ fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
     living.stop().unwrap();
     fs::write(&socket, "kept").unwrap();
     let mut without = start();
-    without.wait_for_log("cannot make the status socket", SOON).unwrap();
+    without.wait_for_log("cannot create the status socket", SOON).unwrap();
     assert_eq!(without.stop().unwrap().status.code(), Some(0));
     assert_eq!(fs::read_to_string(&socket).unwrap(), "kept");
 }

@@ -173,7 +173,7 @@ fn a_daemon_that_cannot_keep_up_has_long_flows_thinned_and_loses_little() {
 
 fn try_not_to_keep_up() -> Result<(), Late> {
     let (without, with) = (overload("off"), overload("50%"));
-    let said = |log: &[String]| log.iter().filter(|line| line.contains("the ring runs full")).count();
+    let said = |log: &[String]| log.iter().filter(|line| line.contains("ring under pressure")).count();
     assert_eq!((without.health["thinned"], said(&without.log)), (0, 0));
     timely(without.health["lost"] > 1000, || format!("it kept up: {:?}", without.health))?;
     timely(with.health["thinned"] > 1000, || format!("{:?}", with.health))?;

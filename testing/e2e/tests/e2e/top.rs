@@ -65,7 +65,7 @@ fn a_screen_shows_live_traffic_obeys_keys_and_gives_the_terminal_back() {
     terminal.press(&["Tab"]).unwrap();
     terminal.wait_for(SOON, |screen| screen.contains("2 flows, times in ms")).unwrap();
     terminal.press(&["/", "n", "o", "w", "h", "e", "r", "e"]).unwrap();
-    terminal.wait_for(SOON, |screen| screen.contains("filter: nowhere") && screen.contains("nothing passes")).unwrap();
+    terminal.wait_for(SOON, |screen| screen.contains("filter: nowhere") && screen.contains("no row matches")).unwrap();
     terminal.press(&["Escape"]).unwrap();
     terminal.wait_for(SOON, |screen| screen.contains("2 flows, times in ms")).unwrap();
     terminal.press(&["h"]).unwrap();
@@ -171,7 +171,7 @@ fn a_locale_without_utf_8_gets_ascii_and_a_dumb_terminal_no_escape_sequences() {
     assert!(plain.lines().count() > 1 && !plain.contains('\x1b'), "{plain:?}");
     let refused = kept("refused", "dumb", "top --interface eth0");
     assert!(
-        refused.contains("(TERM=dumb); `run --output table` prints lines") && !refused.contains('\x1b'),
+        refused.contains("(TERM=dumb); use `run --output table` to print lines") && !refused.contains('\x1b'),
         "{refused:?}"
     );
 }

@@ -187,7 +187,7 @@ fn the_number_of_workers_changes_on_sighup_and_nothing_that_was_counted_is_lost(
     // A number that is none changes nothing, and is told with its place.
     conf.write(&lab, "workers: 65", "");
     agent.signal(Signal::SIGHUP).unwrap();
-    agent.wait_for_log("stays as it was", SOON).unwrap();
+    agent.wait_for_log("configuration unchanged", SOON).unwrap();
     let log = agent.log().join("\n");
     assert!(log.contains("conf.yaml:5") && log.contains("workers") && log.contains("from 1 to 64"), "{log}");
     assert_threads(&agent, 4);

@@ -33,7 +33,7 @@ fn a_program_that_ends_the_chain_before_ours_hides_nothing_for_long() {
             let after =
                 (hook == Hook::Ingress).then(|| Program::attach(&lab.a, "lab_accept", hook, Position::First).unwrap());
             assert_eq!(position(&lab, hook, ours), Some(1), "{hook:?}: behind the other");
-            agent.wait_for_log("a program before ours ends the chain; moved to its head", SOON).unwrap();
+            agent.wait_for_log("ends the chain; moved the classifier to its head", SOON).unwrap();
             wait(&format!("{hook:?}: the head of the chain"), SOON, || position(&lab, hook, ours) == Some(0));
             drop(server.take());
             wait_until(&server, "samples", |heard| heard.rtts().len() > 20);
@@ -41,7 +41,7 @@ fn a_program_that_ends_the_chain_before_ours_hides_nothing_for_long() {
         });
         let heard = wait_until(&server, "true samples", |heard| heard.rtts().len() > 20);
         heard.assert_true_rtts(longest, &format!("{hook:?}"));
-        let said = agent.log().iter().filter(|line| line.contains("moved to its head")).count();
+        let said = agent.log().iter().filter(|line| line.contains("moved the classifier to its head")).count();
         assert_eq!(said, 1, "{hook:?}: said once");
         let status = testing_lab::agent::status(socket.as_ref()).unwrap();
         let how = status["interfaces"][0]["hook"].as_str().unwrap();
@@ -126,8 +126,8 @@ fn a_program_in_the_driver_that_somebody_detaches_comes_back() {
         wait("all is well", SOON, || conf.problems().is_empty());
         assert_eq!(hook(), "xdp and tcx", "{time}");
     }
-    agent.wait_for_log("the XDP program was detached by somebody else; attached again", SOON).unwrap();
-    let said = agent.log().iter().filter(|line| line.contains("was detached by somebody else")).count();
+    agent.wait_for_log("the XDP program was detached; attached it again", SOON).unwrap();
+    let said = agent.log().iter().filter(|line| line.contains("the XDP program was detached")).count();
     assert_eq!(said, 2, "each time once");
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }

@@ -128,7 +128,7 @@ fn capture_that_was_opened_again_goes_on_after_the_clock_is_set_back() {
     // What the new handle hands on begins at a time of the clock as it is now.
     write("snaplen: 300");
     agent.signal(Signal::SIGHUP).unwrap();
-    agent.wait_for_log("configuration read again", SOON).unwrap();
+    agent.wait_for_log("configuration reloaded", SOON).unwrap();
     set(0);
     jumped(2);
     let from = agent.output().len();

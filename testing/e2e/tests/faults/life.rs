@@ -30,10 +30,10 @@ fn a_reload_that_asks_for_more_than_the_kernel_holds_is_refused_as_a_whole() {
     // It is foreseen.
     let checked = Agent::spawn(&lab.a, ["check", "-c", conf.path().to_str().unwrap()]).unwrap().finish().unwrap();
     assert_eq!(checked.status.code(), Some(1), "{:?}", checked.stdout);
-    let line = "FAIL  targets: 65537 targets are more than the classifier's 65536";
+    let line = "FAIL  targets: 65537 targets are more than the classifier's limit of 65536";
     assert!(checked.stdout.iter().any(|said| said.starts_with(line)), "{:#?}", checked.stdout);
     agent.signal(Signal::SIGHUP).unwrap();
-    agent.wait_for_log("the configuration stays as it was: 65537 targets are more", 4 * SOON).unwrap();
+    agent.wait_for_log("configuration unchanged: 65537 targets are more", 4 * SOON).unwrap();
     assert!(conf.problems().contains("is refused: 65537 targets"), "{}", conf.problems());
     let status = conf.status();
     assert_eq!((&status["targets"], &status["happened"]["reloads_refused"]), (&before, &1.into()));
@@ -77,7 +77,7 @@ fn a_reload_whose_port_is_taken_changes_nothing_else() {
     assert!(checked.stdout.iter().any(|line| line.starts_with("FAIL  Prometheus")), "{:#?}", checked.stdout);
     assert_eq!(checked.status.code(), Some(1));
     agent.signal(Signal::SIGHUP).unwrap();
-    agent.wait_for_log("the configuration stays as it was: cannot listen on 127.0.0.1:9470", SOON).unwrap();
+    agent.wait_for_log("configuration unchanged: cannot listen on 127.0.0.1:9470", SOON).unwrap();
     let after = conf.status();
     for part in ["targets", "outputs"] {
         let without_counts = |status: &serde_json::Value| {
@@ -126,7 +126,7 @@ fn signals_that_mean_nothing_end_nothing_and_a_socket_that_is_removed_comes_back
             let mode = fs::metadata(&socket).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o660, "{mode:o}");
         }
-        agent.wait_for_log("is gone; making it again", SOON).unwrap();
+        agent.wait_for_log("is gone; creating it again", SOON).unwrap();
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
         assert!(!socket.exists(), "{which:?}: the socket is left behind");
     }
@@ -156,7 +156,7 @@ fn a_configuration_that_is_a_link_to_nowhere_is_an_error_and_a_second_one_is_tol
     for verb in ["run --duration 0.5 --output json", "check"] {
         let said = with_etc(&both, verb);
         let told = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
-        let line = "/etc/go-metro/conf.yaml is read; /etc/dd-agent/conf.d/go-metro.yaml is there as well and is not";
+        let line = "using /etc/go-metro/conf.yaml; ignoring /etc/dd-agent/conf.d/go-metro.yaml";
         assert!(told.contains(line), "{verb}: {told}");
     }
 }

@@ -110,7 +110,7 @@ fn try_a_file_system_that_does_not_answer() -> Result<(), Late> {
     // Asked for once more, it is read once more.
     agent.signal(Signal::SIGHUP).unwrap();
     measures(&lab, &server, "while the file cannot be read");
-    assert!(status().contains("it is followed once it can be"));
+    assert!(status().contains("it is applied once it can be"));
     assert_eq!(conf.status()["happened"]["reloads_refused"], 1);
     drop(fault);
     wait("the file is followed", SOON, || conf.status()["state"] == "ok");
@@ -163,7 +163,7 @@ fn without_sys_it_measures_with_libpcap_and_says_what_to_mount() {
     measures(&lab, &server, "without /sys");
     let checked = without_sys(&["check", "-c", conf.path().to_str().unwrap()].map(str::to_owned)).output().unwrap();
     let told = String::from_utf8(checked.stdout).unwrap();
-    let line = "warn  /sys: it is not mounted, and eBPF is not used without it\n      fix: mount -t sysfs sysfs /sys";
+    let line = "warn  /sys: not mounted; eBPF is not used without it\n      fix: mount -t sysfs sysfs /sys";
     assert!(told.contains(line) && !told.contains("FAIL"), "{told}");
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }
@@ -184,14 +184,14 @@ fn a_service_manager_that_does_not_read_holds_up_nothing() {
     wait_for_problem(&conf, "the service manager does not read NOTIFY_SOCKET");
     measures(&lab, &server, "nobody reads");
     agent.signal(Signal::SIGHUP).unwrap();
-    agent.wait_for_log("configuration read again", SOON).unwrap();
+    agent.wait_for_log("configuration reloaded", SOON).unwrap();
     assert!(conf.status()["happened"]["notifications_lost"].as_u64().unwrap() > 0);
     // What it missed of the state is said once it reads.
     manager.set_read_timeout(Some(SOON)).unwrap();
     let mut buffer = [0; 4096];
     wait("the state after the reload", SOON, || {
         let length = manager.recv(&mut buffer).unwrap();
-        std::str::from_utf8(&buffer[..length]).unwrap().contains("READY=1\nSTATUS=configuration read again")
+        std::str::from_utf8(&buffer[..length]).unwrap().contains("READY=1\nSTATUS=configuration reloaded")
     });
     wait("nothing is in the way", SOON, || {
         manager.set_nonblocking(true).unwrap();
@@ -201,7 +201,7 @@ fn a_service_manager_that_does_not_read_holds_up_nothing() {
     // Nor does it stop later for a manager that has stopped reading.
     let finished = agent.stop().unwrap();
     assert_eq!(finished.status.code(), Some(0));
-    assert!(!finished.stderr.iter().any(|line| line.contains("the watchdog is not fed")), "WATCHDOG_USEC=0 is off");
+    assert!(!finished.stderr.iter().any(|line| line.contains("not feeding the watchdog")), "WATCHDOG_USEC=0 is off");
 }
 
 /// A control group that bounds how many threads its processes have; removed when dropped.
@@ -265,7 +265,7 @@ fn without_threads_it_measures_on_and_does_the_rest_once_there_are() {
     );
     conf.write_text(&text);
     agent.signal(Signal::SIGHUP).unwrap();
-    agent.wait_for_log("configuration read again", SOON).unwrap();
+    agent.wait_for_log("configuration reloaded", SOON).unwrap();
     wait_for_problem(&conf, "no thread can be started");
     let host = |status: &Value, name: &str| {
         let hosts = status["targets"][0]["hosts"].as_array().unwrap();

@@ -81,7 +81,7 @@ fn a_log_file_that_is_moved_away_or_deleted_is_made_anew() {
             fs::remove_file(&file).unwrap();
         }
         agent.signal(Signal::SIGHUP).unwrap();
-        wait(fault, SOON, || fs::read_to_string(&file).is_ok_and(|text| text.contains("configuration read again")));
+        wait(fault, SOON, || fs::read_to_string(&file).is_ok_and(|text| text.contains("configuration reloaded")));
     }
     let heard = wait_until(&server, "both reloads", |heard| heard.count("go_metro.reloads") == 2);
     assert_eq!(heard.count("go_metro.log_lines_lost"), 0);

@@ -74,7 +74,7 @@ fn whatever_the_name_server_does_the_last_good_answer_is_measured() {
     conf.write(&["dns_refresh_interval: 1"], &format!("  - interface: eth0\n    hosts: [{HOST}]\n"));
     // Dead at the start: the agent is there, and waits for it.
     let agent = spawn(&names, &conf);
-    assert!(agent.log().iter().any(|line| line.contains("no address yet of db.lab.test")), "{:?}", agent.log());
+    assert!(agent.log().iter().any(|line| line.contains("no address yet for db.lab.test")), "{:?}", agent.log());
 
     // An answer that changes is followed.
     for (what, address) in [("once it answers", FIRST), ("the answer changed", OTHER), ("it changed back", FIRST)] {

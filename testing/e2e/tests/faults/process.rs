@@ -115,6 +115,6 @@ fn a_broken_configuration_on_sighup_keeps_the_old_one_and_says_why() {
     });
     conf.write(&[], USUAL);
     agent.signal(Signal::SIGHUP).unwrap();
-    agent.wait_for_log("configuration read again", SOON).unwrap();
+    agent.wait_for_log("configuration reloaded", SOON).unwrap();
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }

@@ -55,7 +55,7 @@ fn reloaded(always: &[&str], key: &str, values: [&str; 2]) {
             write(values[number % 2]);
             agent.signal(Signal::SIGHUP).unwrap();
             let again =
-                |agent: &Agent| agent.log().iter().filter(|line| line.contains("configuration read again")).count();
+                |agent: &Agent| agent.log().iter().filter(|line| line.contains("configuration reloaded")).count();
             super::support::wait(&format!("{what}: reload {number}"), 2 * SOON, || again(&agent) == number);
         }
         thread::sleep(Duration::from_millis(800));

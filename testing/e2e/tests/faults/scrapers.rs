@@ -99,8 +99,8 @@ fn clients_that_ask_and_do_not_read_cost_one_page_and_keep_nobody_out() {
     assert!(took < Duration::from_secs(25), "{took:?}");
     assert!(get(&lab, "/metrics").len() as u64 >= page / 2);
     let status = daemon.status().unwrap();
-    assert!(status["errors"].to_string().contains("too many connections at once of 127.0.0.1"), "{status}");
-    assert!(status["problems"].to_string().contains("too many connections at once of 127.0.0.1"), "{status}");
+    assert!(status["errors"].to_string().contains("too many connections at once from 127.0.0.1"), "{status}");
+    assert!(status["problems"].to_string().contains("too many connections at once from 127.0.0.1"), "{status}");
 
     // Those that were not cut off at once live half a minute at most.
     wait("all connections end", 2 * SOON, || established(&lab, PORT) == 0);
@@ -174,7 +174,7 @@ fn browsers_that_follow_and_do_not_read_are_cut_off_and_keep_nobody_out() {
         assert!(page.starts_with("HTTP/1.1 200 OK") && asked.elapsed() < Duration::from_secs(25), "{page}");
         let status = daemon.status().unwrap();
         let problems = status["problems"].to_string();
-        assert!(problems.contains("web page: too many connections at once of 127.0.0.1"), "{status}");
+        assert!(problems.contains("web page: too many connections at once from 127.0.0.1"), "{status}");
         // As much as there is room for goes to the kernel; then nothing is taken for half a minute.
         let mut most = 0;
         wait("who does not read is cut off", 4 * SOON, || {

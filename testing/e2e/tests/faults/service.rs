@@ -76,8 +76,8 @@ fn the_service_manager_hears_of_start_reload_state_and_end() {
     };
     wait("a status", SOON, || manager.hear(Duration::from_millis(100), "").iter().any(is_status));
 
-    for (text, status) in [(None, "configuration read again"), (Some("nonsense"), "the configuration stays as it was")]
-    {
+    let outcomes = [(None, "configuration reloaded"), (Some("nonsense"), "reload refused, configuration unchanged")];
+    for (text, status) in outcomes {
         if let Some(text) = text {
             conf.write_text(text);
         }

@@ -236,7 +236,7 @@ fn a_log_file_that_is_a_link_a_fifo_or_somebody_elses_is_not_written() {
     let refusals = [
         ("link.log", "it is a symbolic link"),
         ("hard.log", "it has another name"),
-        ("fifo.log", "it is no regular file"),
+        ("fifo.log", "it is not a regular file"),
         ("foreign.log", "it belongs to user 65534"),
     ];
     for (name, why) in refusals {
@@ -265,7 +265,7 @@ fn a_log_file_that_is_a_link_a_fifo_or_somebody_elses_is_not_written() {
         }
         let daemon = Daemon::spawn(&mut command, &conf, Stdio::null(), Stdio::null());
         daemon.wait("it is there", attached);
-        wait("its log", SOON, || fs::read_to_string(&file).is_ok_and(|log| log.contains("everybody may write to it")));
+        wait("its log", SOON, || fs::read_to_string(&file).is_ok_and(|log| log.contains("everyone may write to it")));
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o640, "with the umask {umask:o}");
         fs::remove_file(&file).unwrap();
         symlink(at("precious"), &file).unwrap();

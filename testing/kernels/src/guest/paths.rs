@@ -253,7 +253,7 @@ fn measure(network: &Network, agent: Agent) -> Result<Path> {
     let enough = agent.wait_for_output(SOON, |lines| data(lines).is_ok_and(|data| data.len() >= wanted));
     let Finished { status, stdout, stderr } = agent.stop()?;
     ensure!(status.code() == Some(0), "the agent ended with {status}:\n{}", stderr.join("\n"));
-    ensure!(!stderr.iter().any(|line| line.contains("no counters")), "{}", stderr.join("\n"));
+    ensure!(!stderr.iter().any(|line| line.contains("cannot read the counters")), "{}", stderr.join("\n"));
     let samples = data(&stdout)?;
     ensure!(enough, "{} samples, not {wanted}; the agent's log:\n{}", samples.len(), stderr.join("\n"));
     let mut errors: Vec<i64> =

@@ -16,7 +16,7 @@ const INSTRUCTION: u64 = 8;
 /// It cannot be read, or is no ELF object.
 pub(super) fn print(path: &Path) -> Result<()> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file = object::File::parse(&*bytes).with_context(|| format!("{} is no object file", path.display()))?;
+    let file = object::File::parse(&*bytes).with_context(|| format!("{} is not an object file", path.display()))?;
     println!("{}: {} bytes", path.display(), bytes.len());
 
     println!("\n{:<28} {:<20} {:>12}", "program", "section", "instructions");

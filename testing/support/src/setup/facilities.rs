@@ -28,8 +28,8 @@ pub fn as_root(task: &str) -> String {
     let directories = [Some(target()), cargo_home().ok()];
     let directories: Vec<_> = directories.iter().flatten().map(|directory| quoted(directory.as_os_str())).collect();
     format!(
-        "    sudo -E env PATH=\"$PATH\" cargo xtask {task}\nand then, for what root has built there would be in your \
-         way:\n    sudo chown -R \"$(id -u):$(id -g)\" {}",
+        "    sudo -E env PATH=\"$PATH\" cargo xtask {task}\nand then, to own the files that root has built there:\n    \
+         sudo chown -R \"$(id -u):$(id -g)\" {}",
         directories.join(" ")
     )
 }
@@ -43,7 +43,7 @@ pub(super) fn require() -> Result<()> {
         bail!("no `ip` command; run `cargo xtask setup`");
     }
     if !output(Command::new("unshare").args(["--net", "true"]))?.status.success() {
-        bail!("network namespaces cannot be made here (in a container, start it with --privileged)");
+        bail!("cannot create network namespaces here (in a container, start it with --privileged)");
     }
     if !Path::new("/dev/net/tun").exists() {
         bail!("/dev/net/tun is missing; run: modprobe tun");

@@ -60,7 +60,7 @@ pub(super) fn ensure() -> Result<Outcome> {
     run(&mut install).with_context(|| format!("run by hand: {}", shown(&install)))?;
     match installed(wanted) {
         Some(path) => Ok(Outcome::Installed(path.display().to_string())),
-        None => bail!("bpf-linker {wanted} is installed, yet not found; add the directory that cargo named to PATH"),
+        None => bail!("bpf-linker {wanted} is installed, but not found; add the directory that cargo named to PATH"),
     }
 }
 
@@ -71,7 +71,7 @@ pub(super) fn ensure() -> Result<Outcome> {
 /// There is none, or none is known for this rustc.
 pub(super) fn path() -> Result<PathBuf> {
     let (_, wanted) = wanted()?;
-    installed(wanted).with_context(|| format!("there is no bpf-linker {wanted}"))
+    installed(wanted).with_context(|| format!("bpf-linker {wanted} is not installed"))
 }
 
 fn installed(wanted: &str) -> Option<PathBuf> {

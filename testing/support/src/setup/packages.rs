@@ -358,7 +358,7 @@ pub(super) fn ensure(need: Need) -> Result<Outcome> {
     let is_wanted = |package: &&Package| package.need == need && !unavailable.contains(&package.name);
     if let Some(package) = PACKAGES.iter().filter(is_wanted).find(|package| !package.is_there()) {
         bail!(
-            "{} was installed, yet what it brings is not found; run by hand as root: {}",
+            "{} was installed, but what it provides is not found; run by hand as root: {}",
             package.name,
             by_hand(&[package.name])
         );

@@ -50,7 +50,7 @@ pub(super) fn ensure() -> Result<(Toolchain, Outcome)> {
     match debian::fetch(&release, &library) {
         Ok(version) => Ok((Toolchain::Stable, Outcome::Installed(format!("{release}, Debian package {version}")))),
         Err(error) => bail!(
-            "the source of core for rustc {release} cannot be had ({why}; {error:#})\nrun by hand: rustup component \
+            "cannot get the source of core for rustc {release} ({why}; {error:#})\nrun by hand: rustup component \
              add rust-src"
         ),
     }
@@ -82,7 +82,7 @@ pub(super) fn without_rustup() -> Option<&'static str> {
     which("rustup").is_none().then_some(RUSTUP)
 }
 
-const RUSTUP: &str = "only rustup installs that, and there is no rustup here: install Rust through https://rustup.rs";
+const RUSTUP: &str = "only rustup installs that, and rustup is missing: install Rust through https://rustup.rs";
 
 /// For the tests of the way through Debian's package: leaves the toolchain alone.
 pub(super) fn fetch_into(directory: &Path) -> Result<()> {

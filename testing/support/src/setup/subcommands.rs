@@ -43,7 +43,7 @@ impl Subcommand {
         eprintln!("installing {name} {version} ({takes})");
         run(&mut install).with_context(|| format!("run by hand: {}", shown(&install)))?;
         if which(name).is_none() {
-            bail!("{name} is installed, yet not found; add the directory that cargo named to PATH");
+            bail!("{name} is installed, but not found; add the directory that cargo named to PATH");
         }
         Ok(Outcome::Installed((*version).to_owned()))
     }

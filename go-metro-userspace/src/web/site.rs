@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::history::{History, MOST_BYTES};
-use super::{Question, Reply, api, host, page};
+use super::{Question, Reply, api, page};
 use crate::status::Live;
 use crate::{privileges, threads};
 
@@ -29,8 +29,6 @@ pub(crate) struct Site {
     followers: Mutex<Vec<mpsc::Sender<Bytes>>>,
     /// Answers of the newest second.
     made: Mutex<(u64, Vec<(Question, Reply)>)>,
-    /// This host's name.
-    own_name: String,
     closed: AtomicBool,
 }
 
@@ -59,12 +57,10 @@ impl Site {
     }
 
     fn new(keeps: Duration) -> Self {
-        let own_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
         Self {
             history: Mutex::new(History::new(keeps, MOST_BYTES)),
             followers: Mutex::default(),
             made: Mutex::default(),
-            own_name: own_name.unwrap_or_default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -83,11 +79,6 @@ impl Site {
     /// Ends what is followed; who goes on to follow comes again.
     pub(crate) fn hang_up(&self) {
         lock(&self.followers).clear();
-    }
-
-    /// Whether a `Host` is one under which nobody else's page can come here.
-    pub(crate) fn is_own_name(&self, name: &str) -> bool {
-        host::is_own(name, &self.own_name)
     }
 
     /// A file of the page.

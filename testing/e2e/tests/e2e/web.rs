@@ -174,6 +174,7 @@ fn it_only_reads_answers_under_its_own_names_alone_and_compresses() {
     };
     let url = format!("http://{ADDRESS}/");
     let api = format!("http://{ADDRESS}/api/v1/status");
+    let events = format!("http://{ADDRESS}/api/v1/events");
     for (words, status) in [
         (vec![&*url], "200"),
         (vec![&*api], "200"),
@@ -181,6 +182,9 @@ fn it_only_reads_answers_under_its_own_names_alone_and_compresses() {
         (vec![&*url, "--header", "Host: rebound.example:9465"], "421"),
         (vec![&*api, "--header", "Host: rebound.example"], "421"),
         (vec![&*api, "--header", "Sec-Fetch-Site: cross-site"], "403"),
+        (vec![&*api, "--header", "Origin: http://127.0.0.1:9465"], "200"),
+        (vec![&*api, "--header", "Origin: http://elsewhere.example"], "403"),
+        (vec![&*events, "--header", "Origin: http://elsewhere.example"], "403"),
         (vec![&*api, "--request", "POST"], "405"),
         (vec![&*api, "--request", "DELETE"], "405"),
         (vec![&*url, "--head"], "200"),

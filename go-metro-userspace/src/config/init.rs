@@ -1,6 +1,6 @@
 //! `init_config`: what holds for all instances.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,9 +33,11 @@ const ENGINE: EngineConfig = EngineConfig::DEFAULT;
 /// Round trips up to this are usual on the Internet, with a lost segment or a delayed acknowledgement.
 const USUAL_RTT: Duration = Duration::from_secs(1);
 /// The default port of OpenTelemetry's exporters for Prometheus.
-const PROMETHEUS_PORT: u16 = 9464;
-/// Where `top --web` serves the page: the port beside that one.
-pub const WEB_ADDRESS: &str = "127.0.0.1:9465";
+pub(super) const PROMETHEUS_PORT: u16 = 9464;
+/// That of the page for browsers: the port beside that one.
+pub(super) const WEB_PORT: u16 = 9465;
+/// Where `top --web` serves the page.
+pub const WEB_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), WEB_PORT);
 /// Where the daemon answers `status` by default.
 pub const STATUS_SOCKET: &str = "/run/go-metro/go-metro.sock";
 
@@ -73,7 +75,7 @@ settings! {
 
         /// Where Prometheus scrapes; adds that output where the file names no outputs. /metrics, and /healthz for
         /// probes.
-        pub prometheus_listen: Optional<Listen> = None, example "127.0.0.1:9464", on_reload Apply;
+        pub prometheus_listen: Optional<Listen<PROMETHEUS_PORT>> = None, example "127.0.0.1:9464", on_reload Apply;
 
         /// Bounds of Prometheus's buckets. fine: 114, at most 10 % apart from 100 us to 2 s, so that histogram_quantile
         /// is at most that far off there; below and above they are 1, 2 and 5 of each decade. coarse: 15 (1, 2, 5 of
@@ -98,7 +100,7 @@ settings! {
         /// Where browsers find a page of what is measured, live: pairs of hosts with their round-trip times and how
         /// their connections do, and the daemon's health. Without a password: name a loopback address, unless everyone
         /// who reaches another one may know who this host talks to (docs/web.md).
-        pub web_listen: Optional<Listen> = None, example "127.0.0.1:9465", on_reload Apply;
+        pub web_listen: Optional<Listen<WEB_PORT>> = None, example "127.0.0.1:9465", on_reload Apply;
 
         /// How far back that page goes, within 32 MiB of memory. At least 10.
         pub web_history: Time<SHORTEST_HISTORY_MS> = WEB_HISTORY, on_reload Apply;

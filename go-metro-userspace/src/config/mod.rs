@@ -39,13 +39,13 @@ use error::Faults;
 use place::Place;
 use section::Reader;
 
-pub use argument::{parse_interval, parse_listen, parse_status_socket, parse_time};
+pub use argument::{parse_interval, parse_prometheus_listen, parse_status_socket, parse_time, parse_web_listen};
 pub use declaration::{Key, Reload};
 pub use environment::not_utf8;
 pub use error::{ConfigError, Fault};
 pub use example::{Answers, example, write};
 pub use group_by::{GroupBy, NamedPrefixes, PortBy};
-pub use host::{MAPPED_BITS, network, split_port};
+pub use host::{MAPPED_BITS, listening, local_url, network, split_port};
 pub(crate) use init::key;
 pub use init::{Config, Doubt, STATUS_SOCKET, WEB_ADDRESS, WEB_HISTORY};
 pub use instance::{Instance, Sampling};

@@ -235,6 +235,10 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
             "`localhost:9464` is no address with a port such as 127.0.0.1:9464",
         ),
         (init("web_listen: ':9465'"), "`:9465` has no address; write 127.0.0.1:9465 for programs on this host, or"),
+        (init("web_listen: 'localhost:80'"), "`localhost:80` is no address with a port such as 127.0.0.1:9465 or"),
+        (init("web_listen: [a]"), "expected an address with a port such as 127.0.0.1:9465 or [::]:9465, found a list"),
+        (init("web_listen: 192.0.2.7"), "`192.0.2.7` has no port; write 192.0.2.7:9465"),
+        (init("prometheus_listen: '[::1]'"), "`[::1]` has no port; write [::1]:9464"),
         (init("web_history: 5s"), "init_config.web_history: 5 s is too short; the smallest is 10 s"),
         (
             init("prometheus_listen: '[::1]:9464', web_listen: '[::1]:9464'"),

@@ -43,7 +43,9 @@ pub(super) fn with_port(text: &str) -> Option<(&str, u16)> {
 /// The host in `SCHEME://HOST/...`.
 pub(super) fn host_of_url(text: &str) -> Option<String> {
     let (_, rest) = text.trim().split_once("://")?;
-    host_name(split_port(rest.split(['/', '?', '#']).next()?).0)
+    let authority = rest.split(['/', '?', '#']).next()?;
+    // Behind a user name and password (RFC 3986 section 3.2).
+    host_name(split_port(authority.rsplit('@').next()?).0)
 }
 
 /// The URL of what listens at an address, for programs of this host: where it listens on all addresses, by that of

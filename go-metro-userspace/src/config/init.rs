@@ -324,13 +324,16 @@ impl Config {
         };
         self.otlp = otlp::settings(self.otlp_endpoint.as_ref(), env);
         if !is_set("outputs") {
-            let is_named = otlp::is_named(env);
-            match &self.otlp {
-                // What other programs of this host are told in their environment does not keep this one from starting.
-                Err(why) if self.otlp_endpoint.is_none() => self.otlp_ignored = is_named.then(|| why.clone()),
-                _ if self.otlp_endpoint.is_some() || is_named => self.outputs.push(Output::Otlp),
-                _ => {}
-            }
+            // What other programs of this host are told in their environment does not keep this one from starting.
+            let why = match &self.otlp {
+                Ok(otlp) if otlp.origin != Origin::Default => {
+                    self.outputs.push(Output::Otlp);
+                    None
+                }
+                Ok(otlp) => Some(otlp.passed_over.join("; ")),
+                Err(why) => Some(why.clone()),
+            };
+            self.otlp_ignored = why.filter(|_| otlp::is_named(env));
         }
         if !is_set("log_file") {
             self.log_file = environment::log_file(env).unwrap_or(self.log_file);
@@ -372,6 +375,13 @@ impl Config {
                 subject: "Prometheus",
                 what: "`prometheus_listen` has no effect: `outputs` does not name prometheus".to_owned(),
                 fix: "add prometheus to `outputs`, or leave `prometheus_listen` out",
+            });
+        }
+        if self.otlp_endpoint.is_some() && !self.outputs.contains(&Output::Otlp) {
+            doubts.push(Doubt {
+                subject: "otlp",
+                what: "`otlp_endpoint` has no effect: `outputs` does not name otlp".to_owned(),
+                fix: "add otlp to `outputs`, or leave `otlp_endpoint` out",
             });
         }
         if let Some(why) = &self.otlp_ignored {

@@ -2,10 +2,12 @@
 //!
 //! [`init`] and [`instance`] declare the file's two sections, key by key ([`declaration`]); all else follows from that:
 //! [`section`] reads them into values that [`kinds`] keeps from being bad, [`schema`], [`example`] and
-//! [`mod@reference`] describe them. Whatever is wrong is noted with its [`place`], and all of it makes one [`error`].
-//! [`environment`] is what Datadog's clients take from theirs, [`otlp`] what OpenTelemetry's exporters do.
+//! [`mod@reference`] describe them. Whatever is wrong is noted with its [`place`], and all of it makes one [`error`],
+//! which repeats no [`credentials`]. [`environment`] is what Datadog's clients take from theirs, [`otlp`] what
+//! OpenTelemetry's exporters do.
 
 mod argument;
+mod credentials;
 mod declaration;
 mod environment;
 mod error;
@@ -138,7 +140,7 @@ impl Config {
         // A key below another is named with it: `record.folder`.
         let find = |key: &str| key.split('.').try_fold(&file["init_config"], |section, key| section.get(key));
         let is_set = |key: &str| find(key).is_some_and(|value| !value.is_null());
-        config.with_environment(is_set, environment).map_err(ConfigError::CommandLine)
+        config.with_environment(is_set, environment).map_err(|what| ConfigError::elsewhere(&what))
     }
 
     /// A configuration without a file: these interfaces, these targets on each; no target means everything.
@@ -153,7 +155,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let instances: Result<_, String> = interfaces.iter().map(|name| Instance::of(name, targets)).collect();
         let config = |instances| Self { instances, ..Self::defaults() }.with_environment(|_| false, environment);
-        instances.and_then(config).map_err(ConfigError::CommandLine)
+        instances.and_then(config).map_err(|what| ConfigError::elsewhere(&what))
     }
 
     /// The filter, where it leaves out some TCP.

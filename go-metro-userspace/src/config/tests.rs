@@ -205,6 +205,7 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
         (instance("interface: eth0, ips: 10.0.0.1"), "expected a list, found a text; write `ips: [10.0.0.1]`"),
         (instance("interface: eth0, hosts: [10.0.0.0/8]"), "`10.0.0.0/8` is a prefix; it goes into `ips`"),
         (instance("interface: eth0, hosts: ['https://db.example:443/x']"), "write `db.example`"),
+        (instance("interface: eth0, hosts: ['https://user:word@db.example:443/x']"), "write `db.example`"),
         (instance("interface: eth0, hosts: [10.0.0.256]"), "`10.0.0.256` is no host name"),
         (instance("interface: eth0, ips: ['::1'], tags: [env: prod]"), "write `env:prod`, without the blank"),
         (instance("interface: eth0, ips: ['::1'], tags: {env: prod}"), "write `tags: [\"env:prod\"]`"),
@@ -486,14 +487,19 @@ fn a_receiver_of_otlp_adds_that_output_and_one_that_cannot_be_sent_to_only_a_dou
         ("{otlp_endpoint: 'http://a:1', outputs: [statsd]}", None, statsd),
         ("{otlp_endpoint: 'http://a:1', prometheus_listen: '[::1]:1', outputs: [otlp]}", None, &both[1..]),
         ("{}", Some("https://a:1"), statsd),
+        ("{}", Some("a:1"), statsd),
         // The file says where, the environment's URL is not used.
         ("{otlp_endpoint: 'http://a:1'}", Some("https://a:1"), both),
     ] {
         let config = of(init, url).unwrap();
         assert_eq!(config.outputs, outputs, "{init} {url:?}");
-        let is_ignored = init == "{}" && url == Some("https://a:1");
+        let is_ignored = init == "{}" && url.is_some_and(|url| !url.starts_with("http://"));
+        let is_without_effect = init == "{otlp_endpoint: 'http://a:1', outputs: [statsd]}";
         let doubts = config.doubts();
-        assert_eq!(doubts.iter().any(|doubt| doubt.subject == "otlp"), is_ignored, "{doubts:?}");
+        let what: Vec<&str> =
+            doubts.iter().filter(|doubt| doubt.subject == "otlp").map(|doubt| doubt.what.as_str()).collect();
+        assert_eq!(what.len(), usize::from(is_ignored || is_without_effect), "{what:?}");
+        assert_eq!(what.iter().any(|what| what.contains("`outputs` does not name otlp")), is_without_effect);
     }
     let fault = of("{otlp_endpoint: 'https://a:1'}", None).unwrap_err().to_string();
     assert!(fault.contains("c:1: init_config.otlp_endpoint: `https://a:1` needs TLS"), "{fault}");

@@ -131,7 +131,7 @@ texts! {
 
     /// The URL of an OTLP receiver, for all signals or for metrics.
     OtlpEndpoint: OtlpUrl, "a URL such as http://127.0.0.1:4318", {"type": "string", "pattern": "^http://"},
-        |value| text(value).and_then(|text| said(OtlpUrl::below(text))),
+        |value| text(value).and_then(|text| said(OtlpUrl::below(text).map_err(String::from))),
         |url| url.to_string().into();
 
     /// A remote address or prefix.

@@ -180,7 +180,7 @@ fn a_receiver_that_refuses_for_a_while_gets_the_same_report_again_when_it_asked_
         "OTEL_EXPORTER_OTLP_COMPRESSION: `zip` is neither gzip nor none; it is passed over",
         "/v1/metrics takes reports again",
     ] {
-        assert!(is_logged(&conf, said), "{said}: {}", fs::read_to_string(log(&conf)).unwrap());
+        wait(said, SOON, || is_logged(&conf, said));
     }
     let status = daemon.status().unwrap();
     assert_eq!(lost(&status), 0, "{status}");
@@ -207,7 +207,7 @@ fn what_a_receiver_refuses_for_good_is_lost_at_once_and_counted() {
     let status = daemon.wait("it is well again", |status| status["state"] == "ok");
     let shown = lost(&status);
     assert_eq!(lost(&daemon.status().unwrap()), shown, "nothing is lost any more");
-    assert!(is_logged(&conf, "/v1/metrics takes reports again"), "{}", fs::read_to_string(log(&conf)).unwrap());
+    wait("it is logged", SOON, || is_logged(&conf, "/v1/metrics takes reports again"));
     assert_eq!(daemon.stop().0, Some(0));
 }
 

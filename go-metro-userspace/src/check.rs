@@ -13,7 +13,8 @@ use crate::capture::ebpf::probe;
 use crate::capture::{WatchList, interfaces, pcap};
 use crate::cgroup::hierarchy::Hierarchy;
 use crate::config::{
-    Backend, Config, ConfigError, Environment, Instance, Origin, Output, ProcessTags, Selector, Statsd, not_utf8,
+    Backend, Config, ConfigError, Environment, Instance, Origin, Output, ProcessTags, Selector, Statsd, local_url,
+    not_utf8,
 };
 use crate::groups::Groups;
 use crate::netlink::links;
@@ -463,12 +464,12 @@ fn tags_fit(config: &Config, findings: &mut Vec<Finding>) {
 fn ports(config: &Config, findings: &mut Vec<Finding>) {
     if config.outputs.iter().any(|output| output.is_scraped()) {
         let address = config.prometheus_address();
-        let url = format!("http://{address}/metrics");
+        let url = local_url(address, "/metrics");
         let is_ours = |daemon: &Told| daemon.outputs.iter().any(|output| output.destination == url);
         findings.push(port(config, &format!("Prometheus {url}"), ("prometheus_listen", address), is_ours));
     }
     if let Some(address) = config.web_listen {
-        let url = format!("http://{address}/");
+        let url = local_url(address, "/");
         let is_ours = |daemon: &Told| daemon.web.as_ref() == Some(&url);
         findings.push(port(config, &format!("web page {url}"), ("web_listen", address), is_ours));
     }

@@ -10,34 +10,44 @@ use crate::config::{Config, Origin, OtlpUrl, Output};
 /// Longest wait for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is found of the receiver; nothing where none is wanted.
-pub(super) fn findings(config: &Config) -> Option<Finding> {
+/// What is found of the receiver, and of the variables that are about it; nothing where none is wanted.
+pub(super) fn findings(config: &Config) -> Vec<Finding> {
     if !config.outputs.contains(&Output::Otlp) {
-        return None;
+        return Vec::new();
     }
     let otlp = match &config.otlp {
         Ok(otlp) => otlp,
         Err(why) => {
             let fix = "correct the variable, or leave `otlp` out of `outputs`".to_owned();
-            return Some(finding(Status::Fail, "OTLP", why.clone(), Some(fix)));
+            return vec![finding(Status::Fail, "OTLP", why.clone(), Some(fix))];
         }
     };
     if cfg!(not(feature = "otlp")) {
         let fix = "build it with cargo's feature `otlp`".to_owned();
-        return Some(finding(Status::Fail, "OTLP", "this go-metro was built without it", Some(fix)));
+        return vec![finding(Status::Fail, "OTLP", "this go-metro was built without it", Some(fix))];
     }
-    let subject = match otlp.origin {
-        Origin::File => format!("OTLP {}", otlp.url),
-        Origin::Environment(variable) => format!("OTLP {} (from {variable})", otlp.url),
-        Origin::Default => format!("OTLP {} (the default)", otlp.url),
+    let (subject, fix) = match otlp.origin {
+        Origin::File => (format!("OTLP {}", otlp.url), "fix `otlp_endpoint`".to_owned()),
+        Origin::Environment(variable) => {
+            (format!("OTLP {} (from {variable})", otlp.url), format!("fix {variable}, or set `otlp_endpoint`"))
+        }
+        Origin::Default => (
+            format!("OTLP {} (the default, as there is no `otlp_endpoint`)", otlp.url),
+            "set `otlp_endpoint`".to_owned(),
+        ),
     };
-    Some(match reached(&otlp.url) {
+    let passed_over = otlp.passed_over.iter().map(|what| {
+        let fix = "correct the variable, or unset it".to_owned();
+        finding(Status::Warn, "OTLP", what.clone(), Some(fix))
+    });
+    let found = match reached(&otlp.url) {
         Ok(()) => finding(Status::Ok, &subject, "accepts connections", None),
         Err(error) => {
-            let fix = "start the receiver, or fix `otlp_endpoint`; reports begin once it listens".to_owned();
+            let fix = format!("start the receiver, or {fix}; reports begin once it listens");
             finding(Status::Warn, &subject, error.to_string(), Some(fix))
         }
-    })
+    };
+    passed_over.chain([found]).collect()
 }
 
 fn reached(url: &OtlpUrl) -> io::Result<()> {
@@ -58,27 +68,40 @@ mod tests {
 
     use super::*;
 
-    fn found(init: &str, variables: &[(&str, &str)]) -> Option<(Status, String)> {
+    fn found(init: &str, variables: &[(&str, &str)]) -> Vec<(Status, String)> {
         let text = format!("init_config: {init}\ninstances: [{{interface: lo, ips: ['::1']}}]\n");
         let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         let config = Config::parse(&text, Path::new("c"), &env).unwrap();
-        findings(&config).map(|found| (found.status, format!("{}: {}", found.subject, found.detail)))
+        let line = |found: Finding| {
+            let fix = found.fix.map(|fix| format!(" ({fix})")).unwrap_or_default();
+            (found.status, format!("{}: {}{fix}", found.subject, found.detail))
+        };
+        findings(&config).into_iter().map(line).collect()
     }
 
     #[test]
     fn a_receiver_is_looked_for_where_one_is_wanted() {
-        assert_eq!(found("{}", &[]), None);
-        assert_eq!(found("{outputs: [statsd]}", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")]), None);
+        assert!(found("{}", &[]).is_empty());
+        assert!(found("{outputs: [statsd]}", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")]).is_empty());
         let there = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", there.local_addr().unwrap());
         let expected = format!("OTLP {url}/v1/metrics (from OTEL_EXPORTER_OTLP_ENDPOINT): accepts connections");
-        assert_eq!(found("{}", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)]), Some((Status::Ok, expected)));
+        assert_eq!(found("{}", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)]), [(Status::Ok, expected)]);
         drop(there);
-        let (status, text) = found(&format!("{{otlp_endpoint: '{url}'}}"), &[]).unwrap();
-        assert!(status == Status::Warn && text.contains("refused"), "{text}");
-        let (status, text) = found("{outputs: [otlp]}", &[("OTEL_EXPORTER_OTLP_TIMEOUT", "x")]).unwrap();
-        assert!(status == Status::Fail && text.contains("OTEL_EXPORTER_OTLP_TIMEOUT"), "{text}");
+        let all = found(&format!("{{otlp_endpoint: '{url}'}}"), &[]);
+        let [(Status::Warn, text)] = &*all else { panic!("{all:?}") };
+        assert!(text.contains("refused") && text.contains("fix `otlp_endpoint`"), "{text}");
         // What others of this host are told is only a doubt.
-        assert_eq!(found("{}", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://a")]), None);
+        assert!(found("{}", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://a")]).is_empty());
+        let all = found("{outputs: [otlp]}", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://a")]);
+        assert!(matches!(&*all, [(Status::Fail, text)] if text.contains("needs TLS")), "{all:?}");
+    }
+
+    #[test]
+    fn a_variable_that_makes_no_sense_and_a_receiver_that_nobody_named_are_said() {
+        let all = found("{outputs: [otlp]}", &[("OTEL_EXPORTER_OTLP_TIMEOUT", "x")]);
+        let [(Status::Warn, variable), (_, receiver)] = &*all else { panic!("{all:?}") };
+        assert!(variable.contains("OTEL_EXPORTER_OTLP_TIMEOUT: `x` is no number"), "{variable}");
+        assert!(receiver.contains("http://localhost:4318/v1/metrics (the default, as there is no `otlp_endpoint`)"));
     }
 }

@@ -43,7 +43,12 @@ struct InitArgs {
     /// DogStatsD server: HOST, HOST:PORT or /PATH of a Unix socket
     #[arg(long, value_name = "SERVER")]
     statsd: Option<String>,
-    #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen, help = key::prometheus_listen.summary())]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        value_parser = config::parse_prometheus_listen,
+        help = key::prometheus_listen.summary()
+    )]
     prometheus_listen: Option<SocketAddr>,
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_enum, help = metrics_help())]
     metrics: Vec<MetricName>,

@@ -8,7 +8,9 @@ use go_metro_rtt::{Ports, parse_ports};
 
 use super::groups::{self, GroupArgs};
 use super::{Failure, discover, environment, places};
-use crate::config::{self, Backend, Config, Environment, Output, SidesWanted, key};
+use crate::config::{
+    self, Backend, Config, Environment, Output, SidesWanted, key, parse_prometheus_listen, parse_web_listen,
+};
 use crate::daemon::{self, DaemonOptions, Overrides};
 use crate::logging;
 use crate::signals::Held;
@@ -73,9 +75,9 @@ pub(super) struct Args {
     groups: GroupArgs,
     #[arg(short, long, value_name = "FILTER", help = key::filter.summary())]
     filter: Option<String>,
-    #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen, help = prometheus_help())]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_prometheus_listen, help = prometheus_help())]
     prometheus_listen: Option<SocketAddr>,
-    #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen, help = key::web_listen.summary())]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_web_listen, help = key::web_listen.summary())]
     web_listen: Option<SocketAddr>,
     #[arg(long, value_name = "PATH|off", value_parser = config::parse_status_socket, help = key::status_socket.help())]
     status_socket: Option<StatusSocket>,
@@ -320,6 +322,8 @@ mod tests {
             ("-i eth0 --port http", "`http` is neither a port such as 443 nor a range such as 8000-8010"),
             ("-i eth0 --json -o table", "cannot be used with"),
             ("-i eth0 --web-listen 9465", "`9465` has no address; write 127.0.0.1:9465 for programs on this host"),
+            ("-i eth0 --web-listen localhost", "`localhost` is no address with a port such as 127.0.0.1:9465"),
+            ("-i eth0 --prometheus-listen localhost", "`localhost` is no address with a port such as 127.0.0.1:9464"),
             (
                 "-i eth0 --prometheus-listen :9464",
                 "`:9464` has no address; write 127.0.0.1:9464 for programs on this host",

@@ -10,9 +10,9 @@ use super::groups::{self, GroupArgs};
 use super::run::{adhoc, ports};
 use super::{Failure, environment};
 use crate::config::{self, Backend, SidesWanted, key};
-#[cfg(feature = "web")]
-use crate::daemon::show_followed;
 use crate::daemon::{DaemonOptions, Overrides};
+#[cfg(feature = "web")]
+use crate::daemon::{FollowError, show_followed};
 use crate::logging;
 use crate::signals::Held;
 use crate::status::client::{self, AskError};
@@ -47,18 +47,18 @@ pub(super) struct Args {
     groups: GroupArgs,
     #[arg(short, long, value_name = "PATH", help = socket_help())]
     socket: Option<PathBuf>,
-    /// Serve a page for browsers at this address until Ctrl-C instead [default: 127.0.0.1:9465]
+    /// Show it in a browser instead: serve the page at this address until Ctrl-C [default: where the daemon serves it,
+    /// else 127.0.0.1:9465]
     #[cfg(feature = "web")]
     #[arg(
         long,
         value_name = "ADDR:PORT",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = config::WEB_ADDRESS,
-        value_parser = config::parse_listen,
+        value_parser = config::parse_web_listen,
         conflicts_with = "health"
     )]
-    web: Option<SocketAddr>,
+    web: Option<Option<SocketAddr>>,
 }
 
 fn socket_help() -> String {
@@ -115,9 +115,11 @@ fn daemon(args: &Args) -> Result<Option<PathBuf>, Failure> {
     }
 }
 
-/// Serves the page: a daemon's, or that of a capture of its own.
+/// Serves the page: a daemon's, or that of a capture of its own. A daemon that serves it itself is only named, unless
+/// an address was asked for where it does not.
 #[cfg(feature = "web")]
-fn in_browser(args: &Args, address: SocketAddr) -> Result<(), Failure> {
+fn in_browser(args: &Args, asked: Option<SocketAddr>) -> Result<(), Failure> {
+    let address = asked.unwrap_or(config::WEB_ADDRESS);
     let Some(socket) = daemon(args)? else {
         // Who reads the first line may stop it at once.
         let held = Held::new();
@@ -127,11 +129,24 @@ fn in_browser(args: &Args, address: SocketAddr) -> Result<(), Failure> {
         let line = format!("the page of the daemon at {}: {url}\n", socket.display());
         terminal::print(&line, Spelling::Text).map_err(|error| Failure::output(&error))
     };
-    if let Some(url) = client::status(&socket).ok().and_then(|status| status.web) {
-        return say(&url);
+    let served = client::status(&socket).ok().and_then(|status| status.web);
+    if let Some(url) = served.as_ref().filter(|url| asked.is_none_or(|asked| is_at(asked, url))) {
+        return say(url);
     }
     // A reader of the line that is gone is no reason to end.
-    show_followed(&socket, address, |url| drop(say(url))).map_err(|error| Failure::running(&error))
+    show_followed(&socket, address, |url| drop(say(url))).map_err(|error| match (&error, served) {
+        // The daemon may be in the way itself, at all addresses.
+        (FollowError::Listen(_), Some(url)) => {
+            Failure::running(&format!("{error}. The daemon itself serves the page at {url}"))
+        }
+        _ => Failure::running(&error),
+    })
+}
+
+/// Whether a page at this URL is what somebody asks for who names this address; all addresses are more than one.
+#[cfg(feature = "web")]
+fn is_at(asked: SocketAddr, url: &str) -> bool {
+    config::local_url(asked, "/") == url && !asked.ip().to_canonical().is_unspecified()
 }
 
 /// A capture of its own, for the screen, or for browsers at an address.
@@ -159,4 +174,39 @@ fn own(args: &Args, web_listen: Option<SocketAddr>) -> Result<DaemonOptions, Fai
         logging::init_off_screen(&config);
     }
     Ok(DaemonOptions { config, config_path: None, overrides, samples: false, watcher: None, duration: None })
+}
+
+#[cfg(test)]
+#[cfg(feature = "web")]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn an_address_for_browsers_that_was_named_is_known_from_one_that_was_not() {
+        let web = |line: &str| Command::try_parse_from(["top"].into_iter().chain(line.split_whitespace()));
+        assert_eq!(web("").unwrap().args.web, None);
+        assert_eq!(web("--web").unwrap().args.web, Some(None));
+        assert_eq!(web("--web=[::1]:80").unwrap().args.web, Some(Some("[::1]:80".parse().unwrap())));
+        let refused = web("--web=9465").err().unwrap().to_string();
+        assert!(refused.contains("write 127.0.0.1:9465 for programs on this host"), "{refused}");
+        let refused = web("--web=localhost").err().unwrap().to_string();
+        assert!(refused.contains("with a port such as 127.0.0.1:9465"), "{refused}");
+    }
+
+    #[test]
+    fn a_daemon_serves_what_is_asked_for_only_at_that_very_address() {
+        let is_at = |asked: &str| is_at(asked.parse().unwrap(), "http://127.0.0.1:9465/");
+        assert!(is_at("127.0.0.1:9465"));
+        for other in ["127.0.0.1:9466", "0.0.0.0:9465", "[::1]:9465", "192.0.2.7:9465"] {
+            assert!(!is_at(other), "{other}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::init::SHORTEST_MS;
+use super::init::{PROMETHEUS_PORT, SHORTEST_MS, WEB_PORT};
 use super::kinds::{Listen, PathOrOff, Time, argument};
 
 /// A time: seconds, or a number and its unit.
@@ -25,13 +25,22 @@ pub fn parse_interval(text: &str) -> Result<Duration, String> {
     argument::<Time<SHORTEST_MS>>(text)
 }
 
-/// An address and a port to listen on.
+/// An address and a port at which Prometheus scrapes.
 ///
 /// # Errors
 ///
 /// The text is not an address with a port; the error says what to write.
-pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    argument::<Listen>(text)
+pub fn parse_prometheus_listen(text: &str) -> Result<SocketAddr, String> {
+    argument::<Listen<PROMETHEUS_PORT>>(text)
+}
+
+/// An address and a port of the page for browsers.
+///
+/// # Errors
+///
+/// As [`parse_prometheus_listen`].
+pub fn parse_web_listen(text: &str) -> Result<SocketAddr, String> {
+    argument::<Listen<WEB_PORT>>(text)
 }
 
 /// The absolute path of a socket; none for `off`.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use unicode_width::UnicodeWidthChar;
 
+use super::credentials::hidden;
 use super::place::{self, Part, Place, Spot};
 use super::yaml;
 
@@ -94,10 +95,15 @@ impl ConfigError {
         Self::Unreadable { path: path.to_owned(), what: format!("cannot read the configuration: {error}{hint}") }
     }
 
+    /// What is wrong outside the file.
+    pub(super) fn elsewhere(what: &str) -> Self {
+        Self::CommandLine(hidden(what))
+    }
+
     /// What is no YAML.
     pub(super) fn from_yaml(path: &Path, text: &str, error: &serde_yaml::Error) -> Self {
         let (spot, what) = yaml::fault(text, error);
-        Self::Wrong { path: path.to_owned(), faults: vec![Fault::new(text, spot, what)] }
+        Self::Wrong { path: path.to_owned(), faults: vec![Fault::new(text, spot, &what)] }
     }
 
     /// What is wrong, each in a line of its own: file, line, key and fault, without the file's text.
@@ -113,10 +119,15 @@ impl ConfigError {
 }
 
 impl Fault {
-    fn new(text: &str, Spot { line, column }: Spot, what: String) -> Self {
-        let source = text.lines().nth(line.saturating_sub(1)).unwrap_or("").trim_end().to_owned();
-        let marked = column.map_or(0..0, |(start, part)| place::extent(&source, start, part));
-        Self { line, what, source, marked }
+    fn new(text: &str, Spot { line, column }: Spot, what: &str) -> Self {
+        let written = text.lines().nth(line.saturating_sub(1)).unwrap_or("").trim_end();
+        let source = hidden(written);
+        let marked = column.map_or(0..0, |(start, part)| {
+            // What is hidden before it moves it.
+            let before: String = written.chars().take(start).collect();
+            place::extent(&source, hidden(&before).chars().count(), part)
+        });
+        Self { line, what: hidden(what), source, marked }
     }
 }
 
@@ -173,7 +184,7 @@ impl Faults {
         let shown = |Noted { place, part, subject, what }| {
             let subject = subject.to_string();
             let separator = if subject.is_empty() { "" } else { ": " };
-            Fault::new(text, place.spot(text, part), format!("{subject}{separator}{what}"))
+            Fault::new(text, place.spot(text, part), &format!("{subject}{separator}{what}"))
         };
         let mut faults: Vec<Fault> = self.0.into_iter().map(shown).collect();
         faults.sort_by_key(|fault| fault.line);

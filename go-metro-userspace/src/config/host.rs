@@ -1,6 +1,6 @@
-//! Hosts as people write them: a name, an address, a prefix, with a port or without.
+//! Hosts as people write them: a name, an address, a prefix, with a port or without; and as programs open them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -43,7 +43,28 @@ pub(super) fn with_port(text: &str) -> Option<(&str, u16)> {
 /// The host in `SCHEME://HOST/...`.
 pub(super) fn host_of_url(text: &str) -> Option<String> {
     let (_, rest) = text.trim().split_once("://")?;
-    host_name(split_port(rest.split(['/', '?', '#']).next()?).0)
+    let authority = rest.split(['/', '?', '#']).next()?;
+    // Behind a user name and password (RFC 3986 section 3.2).
+    host_name(split_port(authority.rsplit('@').next()?).0)
+}
+
+/// The URL of what listens at an address, for programs of this host: where it listens on all addresses, by that of
+/// loopback, as no browser opens 0.0.0.0 or [::].
+#[must_use]
+pub fn local_url(address: SocketAddr, path: &str) -> String {
+    let ip = match address.ip().to_canonical() {
+        IpAddr::V4(all) if all.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(all) if all.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}{path}", SocketAddr::new(ip, address.port()))
+}
+
+/// For the log: that URL, and whether it is one of many.
+#[must_use]
+pub fn listening(address: SocketAddr, path: &str) -> String {
+    let is_all = address.ip().to_canonical().is_unspecified();
+    local_url(address, path) + if is_all { ", and at every other address of this host" } else { "" }
 }
 
 /// Bits in front of the IPv4 address in an IPv4-mapped IPv6 address.
@@ -74,6 +95,24 @@ pub(super) fn is_everything(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_is_one_that_a_browser_of_this_host_opens() {
+        for (address, url) in [
+            ("127.0.0.1:9465", "http://127.0.0.1:9465/"),
+            ("0.0.0.0:9465", "http://127.0.0.1:9465/"),
+            ("[::]:9465", "http://[::1]:9465/"),
+            ("[::1]:80", "http://[::1]:80/"),
+            ("[::ffff:0.0.0.0]:9465", "http://127.0.0.1:9465/"),
+            ("[::ffff:192.0.2.7]:9465", "http://192.0.2.7:9465/"),
+            ("192.0.2.7:1", "http://192.0.2.7:1/"),
+        ] {
+            let (address, text) = (address.parse().unwrap(), address);
+            assert_eq!(local_url(address, "/"), url, "{text}");
+            let is_one_of_many = ["0.0.0.0", "[::]"].iter().any(|all| text.contains(all));
+            assert_eq!(listening(address, "/") != url, is_one_of_many, "{text}");
+        }
+    }
 
     #[test]
     fn a_port_stands_behind_the_last_colon_but_not_in_an_address() {

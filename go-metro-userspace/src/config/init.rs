@@ -1,6 +1,6 @@
 //! `init_config`: what holds for all instances.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,9 +33,11 @@ const ENGINE: EngineConfig = EngineConfig::DEFAULT;
 /// Round trips up to this are usual on the Internet, with a lost segment or a delayed acknowledgement.
 const USUAL_RTT: Duration = Duration::from_secs(1);
 /// The default port of OpenTelemetry's exporters for Prometheus.
-const PROMETHEUS_PORT: u16 = 9464;
-/// Where `top --web` serves the page: the port after that one.
-pub const WEB_ADDRESS: &str = "127.0.0.1:9465";
+pub(super) const PROMETHEUS_PORT: u16 = 9464;
+/// That of the web page: the port after that one.
+pub(super) const WEB_PORT: u16 = 9465;
+/// Where `top --web` serves the page.
+pub const WEB_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), WEB_PORT);
 /// Where the daemon answers `status` by default.
 pub const STATUS_SOCKET: &str = "/run/go-metro/go-metro.sock";
 
@@ -73,7 +75,7 @@ settings! {
 
         /// Address and port that Prometheus scrapes; adds that output unless `outputs` is set. Serves /metrics, and
         /// /healthz for probes.
-        pub prometheus_listen: Optional<Listen> = None, example "127.0.0.1:9464", on_reload Apply;
+        pub prometheus_listen: Optional<Listen<PROMETHEUS_PORT>> = None, example "127.0.0.1:9464", on_reload Apply;
 
         /// Bucket bounds of Prometheus histograms. fine: 114 buckets, at most 10 % apart from 100 us to 2 s, so
         /// histogram_quantile is off by at most that much there; outside that range at 1, 2 and 5 of each decade.
@@ -97,7 +99,7 @@ settings! {
         /// Address and port of a live web page: host pairs with their round-trip times and the health of their
         /// connections, and the daemon's own health. The page has no password: use a loopback address, unless everyone
         /// who can reach another one may know who this host talks to (docs/web.md).
-        pub web_listen: Optional<Listen> = None, example "127.0.0.1:9465", on_reload Apply;
+        pub web_listen: Optional<Listen<WEB_PORT>> = None, example "127.0.0.1:9465", on_reload Apply;
 
         /// How far back the web page goes, within 32 MiB of memory. At least 10.
         pub web_history: Time<SHORTEST_HISTORY_MS> = WEB_HISTORY, on_reload Apply;
@@ -330,13 +332,16 @@ impl Config {
         };
         self.otlp = otlp::settings(self.otlp_endpoint.as_ref(), env);
         if !is_set("outputs") {
-            let is_named = otlp::is_named(env);
-            match &self.otlp {
-                // What other programs of this host are told in their environment does not keep this one from starting.
-                Err(why) if self.otlp_endpoint.is_none() => self.otlp_ignored = is_named.then(|| why.clone()),
-                _ if self.otlp_endpoint.is_some() || is_named => self.outputs.push(Output::Otlp),
-                _ => {}
-            }
+            // What other programs of this host are told in their environment does not keep this one from starting.
+            let why = match &self.otlp {
+                Ok(otlp) if otlp.origin != Origin::Default => {
+                    self.outputs.push(Output::Otlp);
+                    None
+                }
+                Ok(otlp) => Some(otlp.passed_over.join("; ")),
+                Err(why) => Some(why.clone()),
+            };
+            self.otlp_ignored = why.filter(|_| otlp::is_named(env));
         }
         if !is_set("log_file") {
             self.log_file = environment::log_file(env).unwrap_or(self.log_file);
@@ -378,6 +383,13 @@ impl Config {
                 subject: "Prometheus",
                 what: "`prometheus_listen` has no effect: `outputs` does not name prometheus".to_owned(),
                 fix: "add prometheus to `outputs`, or leave `prometheus_listen` out",
+            });
+        }
+        if self.otlp_endpoint.is_some() && !self.outputs.contains(&Output::Otlp) {
+            doubts.push(Doubt {
+                subject: "otlp",
+                what: "`otlp_endpoint` has no effect: `outputs` does not name otlp".to_owned(),
+                fix: "add otlp to `outputs`, or leave `otlp_endpoint` out",
             });
         }
         if let Some(why) = &self.otlp_ignored {

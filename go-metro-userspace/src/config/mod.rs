@@ -2,10 +2,12 @@
 //!
 //! [`init`] and [`instance`] declare the file's two sections, key by key ([`declaration`]); all else follows from that:
 //! [`section`] reads them into values that [`kinds`] keeps from being bad, [`schema`], [`example`] and
-//! [`mod@reference`] describe them. Whatever is wrong is noted with its [`place`], and all of it makes one [`error`].
-//! [`environment`] is what Datadog's clients take from theirs, [`otlp`] what OpenTelemetry's exporters do.
+//! [`mod@reference`] describe them. Whatever is wrong is noted with its [`place`], and all of it makes one [`error`],
+//! which repeats no [`credentials`]. [`environment`] is what Datadog's clients take from theirs, [`otlp`] what
+//! OpenTelemetry's exporters do.
 
 mod argument;
+mod credentials;
 mod declaration;
 mod environment;
 mod error;
@@ -39,13 +41,13 @@ use error::Faults;
 use place::Place;
 use section::Reader;
 
-pub use argument::{parse_interval, parse_listen, parse_status_socket, parse_time};
+pub use argument::{parse_interval, parse_prometheus_listen, parse_status_socket, parse_time, parse_web_listen};
 pub use declaration::{Key, Reload};
 pub use environment::not_utf8;
 pub use error::{ConfigError, Fault};
 pub use example::{Answers, example, write};
 pub use group_by::{GroupBy, NamedPrefixes, PortBy};
-pub use host::{MAPPED_BITS, network, split_port};
+pub use host::{MAPPED_BITS, listening, local_url, network, split_port};
 pub(crate) use init::key;
 pub use init::{Config, Doubt, STATUS_SOCKET, WEB_ADDRESS, WEB_HISTORY};
 pub use instance::{Instance, Sampling};
@@ -138,7 +140,7 @@ impl Config {
         // A key below another is named with it: `record.folder`.
         let find = |key: &str| key.split('.').try_fold(&file["init_config"], |section, key| section.get(key));
         let is_set = |key: &str| find(key).is_some_and(|value| !value.is_null());
-        config.with_environment(is_set, environment).map_err(ConfigError::CommandLine)
+        config.with_environment(is_set, environment).map_err(|what| ConfigError::elsewhere(&what))
     }
 
     /// A configuration without a file: these interfaces, these targets on each; no target means everything.
@@ -153,7 +155,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let instances: Result<_, String> = interfaces.iter().map(|name| Instance::of(name, targets)).collect();
         let config = |instances| Self { instances, ..Self::defaults() }.with_environment(|_| false, environment);
-        instances.and_then(config).map_err(ConfigError::CommandLine)
+        instances.and_then(config).map_err(|what| ConfigError::elsewhere(&what))
     }
 
     /// The filter, if it excludes some TCP traffic.

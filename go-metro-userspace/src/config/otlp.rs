@@ -2,16 +2,23 @@
 //! where the file is silent.
 //!
 //! By OpenTelemetry's specification: "OpenTelemetry Protocol Exporter" for endpoints, headers, timeout and compression,
-//! "Resource SDK" for what describes the sender. A variable for metrics goes before the one for all signals.
+//! "Resource SDK" for what describes the sender. A variable for metrics goes before the one for all signals. One that
+//! makes no sense counts as not set, and a warning names it ("Environment Variable Specification"). Not so one that
+//! makes sense and asks for what go-metro does not do, such as an endpoint with TLS: the figures, and the credentials
+//! that go along, are not sent in clear to somewhere else instead.
 
 use std::fmt;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use hyper::Uri;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue,
+    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use percent_encoding::percent_decode_str;
 
+use super::credentials::hidden;
 use super::kinds::server_host;
 use super::{Environment, Origin};
 
@@ -25,9 +32,28 @@ const HTTP_PORT: u16 = 80;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The only form in which data are sent.
 const PROTOCOL: &str = "http/protobuf";
+/// The other forms that there are.
+const OTHER_PROTOCOLS: [&str; 2] = ["grpc", "http/json"];
+/// Fields that follow from what is sent and over which connection (RFC 9110 sections 7.6.1 and 8, RFC 9112 section 6):
+/// with others the request would be another, or none.
+static OF_TRANSPORT: [HeaderName; 13] = [
+    ACCEPT_ENCODING,
+    CONNECTION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    EXPECT,
+    HOST,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// A URL that metrics are posted to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OtlpUrl {
     /// Address or name.
     pub host: String,
@@ -37,10 +63,34 @@ pub struct OtlpUrl {
     pub path: String,
 }
 
+/// Without its query, which may be a secret.
 impl fmt::Display for OtlpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { port, path, .. } = self;
-        write!(f, "http://{}:{port}{path}", self.host_in_url())
+        f.write_str(&hidden(&format!("http://{}:{port}{path}", self.host_in_url())))
+    }
+}
+
+impl fmt::Debug for OtlpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why nothing can be sent to what a text names.
+#[derive(Debug)]
+pub(super) enum Unusable {
+    /// It is no URL of a receiver.
+    Malformed(String),
+    /// It is one, which asks for what go-metro does not do.
+    Unsupported(String),
+}
+
+impl From<Unusable> for String {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Malformed(what) | Unusable::Unsupported(what) => what,
+        }
     }
 }
 
@@ -51,10 +101,11 @@ impl OtlpUrl {
     }
 
     /// The URL for metrics below the one for all signals; the former is taken as well.
-    pub(super) fn below(base: &str) -> Result<Self, String> {
+    pub(super) fn below(base: &str) -> Result<Self, Unusable> {
         let mut url = Self::parse(base)?;
         if url.path.contains('?') {
-            return Err(format!("`{base}` has a query; write the URL without what begins with `?`"));
+            let what = format!("`{}` has a query; write the URL without what begins with `?`", hidden(base));
+            return Err(Unusable::Malformed(what));
         }
         url.path.truncate(url.path.trim_end_matches('/').len());
         if !url.path.ends_with(METRICS_PATH) {
@@ -64,14 +115,16 @@ impl OtlpUrl {
     }
 
     /// A URL as it is.
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, Unusable> {
         let text = text.trim();
-        let refused = |why: &str| Err(format!("`{text}` {why}"));
+        let what = |why: &str| format!("`{}` {why}", hidden(text));
+        let refused = |why: &str| Err(Unusable::Malformed(what(why)));
+        let unsupported = |why: &str| Err(Unusable::Unsupported(what(why)));
         let Ok(uri) = Uri::from_str(text) else { return refused("is no URL; write http://HOST:PORT") };
         match uri.scheme_str() {
             Some("http") => {}
             Some("https") => {
-                return refused(
+                return unsupported(
                     "needs TLS, which go-metro does not speak; name a collector on this host, such as \
                      http://127.0.0.1:4318, and have that forward over https",
                 );
@@ -80,10 +133,10 @@ impl OtlpUrl {
         }
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         if authority.contains('@') {
-            return refused("has a user name; put credentials into OTEL_EXPORTER_OTLP_HEADERS");
+            return unsupported("has a user name; put credentials into OTEL_EXPORTER_OTLP_HEADERS");
         }
         let bare = uri.host().unwrap_or_default();
-        let host = server_host(bare)?;
+        let host = server_host(bare).map_err(Unusable::Malformed)?;
         let port = match authority.strip_prefix(bare).and_then(|rest| rest.strip_prefix(':')) {
             None => HTTP_PORT,
             Some(port) => match port.parse() {
@@ -121,6 +174,8 @@ pub struct Otlp {
     pub gzip: bool,
     /// What the environment says of the sender: attributes of the resource.
     pub resource: Vec<(String, String)>,
+    /// What of the environment makes no sense and counts as not set, with the name of each variable.
+    pub passed_over: Vec<String>,
 }
 
 /// The variables that name a receiver: of metrics, and of all signals.
@@ -128,46 +183,70 @@ const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPOR
 
 /// Whether the environment names a receiver.
 pub(super) fn is_named(env: Environment<'_>) -> bool {
-    ENDPOINTS.iter().any(|name| env(name).is_some_and(|url| !url.is_empty()))
+    ENDPOINTS.iter().any(|name| env(name).is_some_and(|url| !url.trim().is_empty()))
 }
 
 /// A variable's name and value.
 type Variable = (&'static str, String);
 
+/// Two variables of one meaning: that of metrics, and that of all signals.
+type Pair = [Option<Variable>; 2];
+
+/// Reads variables, and notes what of them makes no sense.
+#[derive(Default)]
+struct PassedOver(Vec<String>);
+
+impl PassedOver {
+    fn note(&mut self, what: &str) {
+        self.0.push(format!("{what}; it is passed over"));
+    }
+
+    /// The value of the first that makes sense.
+    fn read<T>(
+        &mut self,
+        variables: impl IntoIterator<Item = Option<Variable>>,
+        read: impl Fn(&Variable) -> Result<T, String>,
+    ) -> Option<T> {
+        let mut set = variables.into_iter().flatten();
+        set.find_map(|variable| read(&variable).map_err(|what| self.note(&what)).ok())
+    }
+}
+
 /// The settings; `file` is the URL that the file has.
 ///
 /// # Errors
 ///
-/// A variable that makes no sense, with its name and what to write.
+/// An endpoint or a protocol that go-metro does not speak, where the file names no endpoint; with the variable, and
+/// what to write.
 pub(super) fn settings(file: Option<&OtlpUrl>, env: Environment<'_>) -> Result<Otlp, String> {
-    let get = |name: &'static str| env(name).filter(|value| !value.is_empty()).map(|value| (name, value));
-    let of_metrics_or_all = |names: [&'static str; 2]| {
-        let [metrics, all] = names.map(get);
-        metrics.or(all)
-    };
+    let get = |name: &'static str| env(name).filter(|value| !value.trim().is_empty()).map(|value| (name, value));
     let endpoints = ENDPOINTS.map(get);
-    let protocol = of_metrics_or_all(["OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"]);
-    let headers = of_metrics_or_all(["OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"]);
-    let timeout = of_metrics_or_all(["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"]);
-    let compression = of_metrics_or_all(["OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"]);
+    let protocols = ["OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"].map(get);
+    let headers = ["OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"].map(get);
+    let timeouts = ["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"].map(get);
+    let compressions = ["OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"].map(get);
     let (attributes, service) = (get("OTEL_RESOURCE_ATTRIBUTES"), get("OTEL_SERVICE_NAME"));
 
-    let (url, origin) = match (file, endpoints) {
-        (Some(url), _) => (url.clone(), Origin::File),
-        (None, endpoints) => endpoint(endpoints, protocol)?,
+    let mut passed_over = PassedOver::default();
+    let (url, origin) = match file {
+        Some(url) => (url.clone(), Origin::File),
+        None => endpoint(endpoints, protocols, &mut passed_over)?,
     };
-    let mut resource = attributes.map_or(Ok(Vec::new()), |variable| pairs(&variable))?;
+    let mut resource = passed_over.read([attributes], pairs).unwrap_or_default();
     if let Some((_, name)) = service {
         resource.retain(|(key, _)| key != SERVICE_NAME);
         resource.push((SERVICE_NAME.to_owned(), name));
     }
+    let (headers, of_transport) = passed_over.read(headers, fields).unwrap_or_default();
+    of_transport.iter().for_each(|what| passed_over.note(what));
     Ok(Otlp {
         url,
         origin,
-        headers: headers.map_or(Ok(Headers::default()), |variable| fields(&variable))?,
-        timeout: timeout.map_or(Ok(TIMEOUT), |variable| milliseconds(&variable))?,
-        gzip: compression.map_or(Ok(true), |variable| is_gzip(&variable))?,
+        headers,
+        timeout: passed_over.read(timeouts, milliseconds).unwrap_or(TIMEOUT),
+        gzip: passed_over.read(compressions, is_gzip).unwrap_or(true),
         resource,
+        passed_over: passed_over.0,
     })
 }
 
@@ -175,22 +254,27 @@ pub(super) fn settings(file: Option<&OtlpUrl>, env: Environment<'_>) -> Result<O
 const SERVICE_NAME: &str = "service.name";
 
 /// The URL of the environment, that of metrics before that of all signals; or the default.
-fn endpoint([metrics, all]: [Option<Variable>; 2], protocol: Option<Variable>) -> Result<(OtlpUrl, Origin), String> {
-    if let Some((name, protocol)) = protocol.filter(|(_, protocol)| protocol != PROTOCOL) {
-        return Err(format!(
-            "{name} is `{protocol}`, and go-metro speaks {PROTOCOL} alone: set `otlp_endpoint`, or {name}={PROTOCOL} \
-             with the endpoint of that"
-        ));
+fn endpoint(endpoints: Pair, protocols: Pair, passed_over: &mut PassedOver) -> Result<(OtlpUrl, Origin), String> {
+    let known = passed_over.read(protocols, |(name, protocol)| match protocol.trim() {
+        PROTOCOL => Ok(None),
+        other if OTHER_PROTOCOLS.contains(&other) => Ok(Some(format!(
+            "{name} is `{other}`, and go-metro speaks {PROTOCOL} alone: set `otlp_endpoint`, or {name}={PROTOCOL} with \
+             the endpoint of that"
+        ))),
+        other => Err(format!("{name}: `{other}` is no protocol of OTLP")),
+    });
+    if let Some(unsupported) = known.flatten() {
+        return Err(unsupported);
     }
-    let of = |(name, text): Variable, url: fn(&str) -> Result<OtlpUrl, String>| {
-        let url = url(&text).map_err(|what| format!("{name}: {what}"))?;
-        Ok((url, Origin::Environment(name)))
-    };
-    match (metrics, all) {
-        (Some(metrics), _) => of(metrics, OtlpUrl::parse),
-        (None, Some(all)) => of(all, OtlpUrl::below),
-        (None, None) => Ok((OtlpUrl::below(DEFAULT)?, Origin::Default)),
+    for (name, text) in endpoints.into_iter().flatten() {
+        let [of_metrics, _] = ENDPOINTS;
+        match if name == of_metrics { OtlpUrl::parse(&text) } else { OtlpUrl::below(&text) } {
+            Ok(url) => return Ok((url, Origin::Environment(name))),
+            Err(Unusable::Malformed(what)) => passed_over.note(&format!("{name}: {what}")),
+            Err(Unusable::Unsupported(what)) => return Err(format!("{name}: {what}")),
+        }
     }
+    Ok((OtlpUrl::below(DEFAULT)?, Origin::Default))
 }
 
 /// `key=value,key=value`, with values percent-encoded, as W3C's Baggage has it.
@@ -207,15 +291,23 @@ fn pairs((name, text): &Variable) -> Result<Vec<(String, String)>, String> {
         .collect()
 }
 
-fn fields(variable: &Variable) -> Result<Headers, String> {
+/// Fields of the head; and why some were left out.
+fn fields(variable: &Variable) -> Result<(Headers, Vec<String>), String> {
     let name = variable.0;
-    let field = |(key, value): (String, String)| {
-        let known = HeaderName::from_str(&key).map_err(|_| format!("{name}: `{key}` is no name of a header"))?;
+    let (mut headers, mut left_out) = (Headers::default(), Vec::new());
+    for (number, (key, value)) in pairs(variable)?.into_iter().enumerate() {
+        // Where a name was expected may be a secret.
+        let key = HeaderName::from_str(&key)
+            .map_err(|_| format!("{name}: the name of header {} is none that there can be", number + 1))?;
         let value = HeaderValue::from_str(&value)
             .map_err(|_| format!("{name}: the value of `{key}` cannot stand in a header"))?;
-        Ok((known, value))
-    };
-    pairs(variable)?.into_iter().map(field).collect::<Result<_, String>>().map(Headers)
+        if OF_TRANSPORT.contains(&key) {
+            left_out.push(format!("{name}: `{key}` follows from what is sent and cannot be set"));
+        } else {
+            headers.0.push((key, value));
+        }
+    }
+    Ok((headers, left_out))
 }
 
 fn milliseconds((name, text): &Variable) -> Result<Duration, String> {
@@ -252,7 +344,7 @@ mod tests {
             (None, &[(ALL, "http://collector")], "http://collector:80/v1/metrics"),
             (None, &[(METRICS, "http://collector:4318/custom")], "http://collector:4318/custom"),
             (None, &[(METRICS, "http://collector:4318")], "http://collector:4318/"),
-            (None, &[(METRICS, "http://collector:4318/a?b=c")], "http://collector:4318/a?b=c"),
+            (None, &[(METRICS, "http://collector:4318/a?b=c")], "http://collector:4318/a?…"),
             (None, &[(ALL, "http://a:1"), (METRICS, "http://b:2/x")], "http://b:2/x"),
             (
                 Some("http://[::1]:9090/api/v1/otlp"),
@@ -266,6 +358,7 @@ mod tests {
         ] {
             assert_eq!(of(file, variables).unwrap().url.to_string(), url, "{file:?} {variables:?}");
         }
+        assert_eq!(of(None, &[(METRICS, "http://collector:4318/a?b=c")]).unwrap().url.path, "/a?b=c", "it is sent");
         assert_eq!(of(None, &[]).unwrap().origin, Origin::Default);
         assert_eq!(of(None, &[(ALL, "http://a:1")]).unwrap().origin, Origin::Environment(ALL));
     }
@@ -283,23 +376,67 @@ mod tests {
             ("http://10.0.0.300:4318", "neither an address nor a host name"),
             ("http://collector:4318/?a=b", "has a query"),
         ] {
-            let refused = OtlpUrl::below(text).expect_err(text);
+            let refused = String::from(OtlpUrl::below(text).expect_err(text));
             assert!(refused.contains(what), "{text}: {refused}");
         }
         for (variable, value, what) in [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://a", "OTEL_EXPORTER_OTLP_ENDPOINT: `https://a` needs TLS"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "OTEL_EXPORTER_OTLP_PROTOCOL is `grpc`"),
             ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL is `http/json`"),
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://u:secret@a", "ENDPOINT: `http://…@a` has a user name"),
+        ] {
+            // Nor is it sent where the other variable, or nobody, says.
+            let all = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://b:1");
+            let refused = of(None, &[(variable, value), all]).expect_err(value);
+            assert!(refused.contains(what) && !refused.contains("secret"), "{variable}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_in_the_environment_is_passed_over_and_named() {
+        let usual = of(None, &[]).unwrap();
+        assert_eq!(usual.passed_over, [""; 0]);
+        for (variable, value, what) in [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "`collector:4318` does not begin with http://"),
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://a:0", "`http://a:0` has no valid port"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http", "`http` is no protocol of OTLP"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "no number of milliseconds"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "0", "no number of milliseconds"),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "neither gzip nor none"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "secret", "no list such as key=value"),
-            ("OTEL_EXPORTER_OTLP_HEADERS", "a b=c", "`a b` is no name of a header"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "Bearer secret=", "the name of header 1 is none that there can be"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a=%0d%0aHost: b", "the value of `a` cannot stand in a header"),
             ("OTEL_RESOURCE_ATTRIBUTES", "=x", "no list such as key=value"),
         ] {
-            let refused = of(None, &[(variable, value)]).expect_err(value);
-            assert!(refused.contains(what) && !refused.contains("secret"), "{variable}: {refused}");
+            let otlp = of(None, &[(variable, value)]).expect(value);
+            let [said] = &*otlp.passed_over else { panic!("{variable}: {:?}", otlp.passed_over) };
+            assert!(said.contains(variable) && said.contains(what) && said.ends_with("; it is passed over"), "{said}");
+            assert!(!said.contains("secret"), "{said}");
+            assert_eq!(Otlp { passed_over: Vec::new(), ..otlp }, usual, "as if it were not set");
+        }
+        // The one for all signals takes its place.
+        let otlp = of(
+            None,
+            &[
+                ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "collector"),
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://b:1"),
+                ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "x"),
+                ("OTEL_EXPORTER_OTLP_TIMEOUT", "7"),
+            ],
+        );
+        let otlp = otlp.unwrap();
+        assert_eq!((otlp.url.to_string().as_str(), otlp.timeout.as_millis()), ("http://b:1/v1/metrics", 7));
+        assert_eq!(otlp.passed_over.len(), 2);
+    }
+
+    #[test]
+    fn fields_that_follow_from_what_is_sent_are_left_out_and_the_others_are_sent() {
+        for field in ["Content-Length", "host", "Transfer-Encoding", "Connection", "content-type", "Content-Encoding"] {
+            let otlp = of(None, &[("OTEL_EXPORTER_OTLP_HEADERS", &format!("{field}=secret,api-key=a"))]).unwrap();
+            assert_eq!(otlp.headers.0.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["api-key"]);
+            let [said] = &*otlp.passed_over else { panic!("{field}: {:?}", otlp.passed_over) };
+            let name = format!("OTEL_EXPORTER_OTLP_HEADERS: `{}` follows from", field.to_lowercase());
+            assert!(said.starts_with(&name) && !said.contains("secret"), "{said}");
         }
     }
 

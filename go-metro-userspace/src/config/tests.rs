@@ -205,6 +205,7 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
         (instance("interface: eth0, ips: 10.0.0.1"), "expected a list, found a string; write `ips: [10.0.0.1]`"),
         (instance("interface: eth0, hosts: [10.0.0.0/8]"), "`10.0.0.0/8` is a prefix; it goes into `ips`"),
         (instance("interface: eth0, hosts: ['https://db.example:443/x']"), "write `db.example`"),
+        (instance("interface: eth0, hosts: ['https://user:word@db.example:443/x']"), "write `db.example`"),
         (instance("interface: eth0, hosts: [10.0.0.256]"), "`10.0.0.256` is not a host name"),
         (instance("interface: eth0, ips: ['::1'], tags: [env: prod]"), "write `env:prod`, without the space"),
         (instance("interface: eth0, ips: ['::1'], tags: {env: prod}"), "write `tags: [\"env:prod\"]`"),
@@ -235,6 +236,10 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
             "`localhost:9464` is not an address with a port such as 127.0.0.1:9464",
         ),
         (init("web_listen: ':9465'"), "`:9465` has no address; write 127.0.0.1:9465 for programs on this host, or"),
+        (init("web_listen: 'localhost:80'"), "`localhost:80` is not an address with a port such as 127.0.0.1:9465 or"),
+        (init("web_listen: [a]"), "expected an address with a port such as 127.0.0.1:9465 or [::]:9465, found a list"),
+        (init("web_listen: 192.0.2.7"), "`192.0.2.7` has no port; write 192.0.2.7:9465"),
+        (init("prometheus_listen: '[::1]'"), "`[::1]` has no port; write [::1]:9464"),
         (init("web_history: 5s"), "init_config.web_history: 5 s is too short; the smallest is 10 s"),
         (
             init("prometheus_listen: '[::1]:9464', web_listen: '[::1]:9464'"),
@@ -482,14 +487,19 @@ fn a_receiver_of_otlp_adds_that_output_and_one_that_cannot_be_sent_to_only_a_dou
         ("{otlp_endpoint: 'http://a:1', outputs: [statsd]}", None, statsd),
         ("{otlp_endpoint: 'http://a:1', prometheus_listen: '[::1]:1', outputs: [otlp]}", None, &both[1..]),
         ("{}", Some("https://a:1"), statsd),
+        ("{}", Some("a:1"), statsd),
         // The file says where, the environment's URL is not used.
         ("{otlp_endpoint: 'http://a:1'}", Some("https://a:1"), both),
     ] {
         let config = of(init, url).unwrap();
         assert_eq!(config.outputs, outputs, "{init} {url:?}");
-        let is_ignored = init == "{}" && url == Some("https://a:1");
+        let is_ignored = init == "{}" && url.is_some_and(|url| !url.starts_with("http://"));
+        let is_without_effect = init == "{otlp_endpoint: 'http://a:1', outputs: [statsd]}";
         let doubts = config.doubts();
-        assert_eq!(doubts.iter().any(|doubt| doubt.subject == "otlp"), is_ignored, "{doubts:?}");
+        let what: Vec<&str> =
+            doubts.iter().filter(|doubt| doubt.subject == "otlp").map(|doubt| doubt.what.as_str()).collect();
+        assert_eq!(what.len(), usize::from(is_ignored || is_without_effect), "{what:?}");
+        assert_eq!(what.iter().any(|what| what.contains("`outputs` does not name otlp")), is_without_effect);
     }
     let fault = of("{otlp_endpoint: 'https://a:1'}", None).unwrap_err().to_string();
     assert!(fault.contains("c:1: init_config.otlp_endpoint: `https://a:1` needs TLS"), "{fault}");

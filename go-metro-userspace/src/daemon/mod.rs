@@ -60,7 +60,7 @@ use directory::Directory;
 use events::Hidden;
 use feed::Feed;
 #[cfg(all(feature = "top", feature = "web"))]
-pub(crate) use followed::show_followed;
+pub(crate) use followed::{FollowError, show_followed};
 use intervals::Intervals;
 use lookups::Lookups;
 pub(crate) use options::{DaemonError, DaemonOptions, Overrides};

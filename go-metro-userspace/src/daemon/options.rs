@@ -62,8 +62,14 @@ impl Overrides {
         outputs
     }
 
-    /// The configuration with what the command line says instead.
+    /// The configuration with what the command line says instead. Its outputs are the file's and those of the command
+    /// line, so that no key of one of them passes for one without effect; where results go, [`Self::outputs_of`] says.
     pub(crate) fn apply(&self, mut config: Config) -> Config {
+        for output in self.outputs_of(&config) {
+            if !config.outputs.contains(&output) {
+                config.outputs.push(output);
+            }
+        }
         if let Some(backend) = self.backend {
             config.backend = backend;
         }
@@ -163,4 +169,27 @@ pub(crate) enum DaemonError {
     /// A signal handler, thread or runtime could not be had.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn an_endpoint_of_an_output_that_only_the_command_line_names_has_an_effect() {
+        let init = "{outputs: [statsd], otlp_endpoint: 'http://a:1', prometheus_listen: '127.0.0.1:1'}";
+        let text = format!("init_config: {init}\ninstances: [{{interface: lo, ips: ['::1']}}]\n");
+        let config = Config::parse(&text, Path::new("c"), &|_| None).unwrap();
+        let doubted = |outputs: Option<Vec<Output>>| {
+            let overrides = Overrides { outputs, ..Overrides::default() };
+            let applied = overrides.apply(config.clone());
+            let subjects: Vec<_> = applied.doubts().iter().map(|doubt| doubt.subject).collect();
+            (subjects, overrides.outputs_of(&applied))
+        };
+        assert_eq!(doubted(None), (vec!["Prometheus", "otlp"], vec![Output::Statsd]));
+        assert_eq!(doubted(Some(vec![Output::Otlp])), (vec!["Prometheus"], vec![Output::Otlp]));
+        assert_eq!(doubted(Some(vec![Output::Prometheus])), (vec!["otlp"], vec![Output::Prometheus]));
+    }
 }

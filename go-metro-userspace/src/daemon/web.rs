@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::server::{self, Asks, Server};
-use crate::config::Config;
+use crate::config::{Config, listening, local_url};
 use crate::output::Served;
 use crate::status::Live;
 use crate::web::Site;
@@ -65,7 +65,7 @@ impl Port {
         let listener = TcpListener::bind(configured).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let server = server::browsers(listener, site.clone(), asks).map_err(failed)?;
-        tracing::info!("web page: http://{address}/");
+        tracing::info!("web page: {}", listening(address, "/"));
         Ok(Self { configured, address, server })
     }
 }
@@ -85,7 +85,7 @@ impl Web {
     /// Where it is, if it is served.
     pub(super) fn url(&self) -> Option<String> {
         let port = self.0.as_ref()?.port.as_ref()?;
-        Some(format!("http://{}/", port.address))
+        Some(local_url(port.address, "/"))
     }
 
     /// What is in the way of browsers.

@@ -2,8 +2,8 @@
 //! the page that draws them.
 //!
 //! The way of one second: a [`Live`](crate::status::Live) comes from the daemon to a thread of [`Site`]'s; [`history`]
-//! keeps it, and who follows events has it at once. [`api`] makes documents of the history, [`page`] has the files that
-//! a browser loads, and [`host`] says under which names it may have found them. The daemon's server asks for all of it.
+//! keeps it, and who follows events has it at once. [`api`] makes documents of the history, and [`page`] has the files
+//! that a browser loads. The daemon's server asks for all of it, and says by which names a browser may have come.
 
 #[cfg(feature = "web")]
 mod api;
@@ -14,8 +14,6 @@ mod buckets;
 mod examples;
 #[cfg(feature = "web")]
 mod history;
-#[cfg(feature = "web")]
-mod host;
 #[cfg(feature = "web")]
 mod page;
 #[cfg(feature = "web")]

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::history::{History, MOST_BYTES};
-use super::{Question, Reply, api, host, page};
+use super::{Question, Reply, api, page};
 use crate::status::Live;
 use crate::{privileges, threads};
 
@@ -29,8 +29,6 @@ pub(crate) struct Site {
     followers: Mutex<Vec<mpsc::Sender<Bytes>>>,
     /// Answers of the newest second.
     made: Mutex<(u64, Vec<(Question, Reply)>)>,
-    /// This host's name.
-    own_name: String,
     closed: AtomicBool,
 }
 
@@ -59,12 +57,10 @@ impl Site {
     }
 
     fn new(keeps: Duration) -> Self {
-        let own_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
         Self {
             history: Mutex::new(History::new(keeps, MOST_BYTES)),
             followers: Mutex::default(),
             made: Mutex::default(),
-            own_name: own_name.unwrap_or_default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -83,11 +79,6 @@ impl Site {
     /// Ends what is followed; who goes on to follow comes again.
     pub(crate) fn hang_up(&self) {
         lock(&self.followers).clear();
-    }
-
-    /// Whether a `Host` is one under which nobody else's page can come here.
-    pub(crate) fn is_own_name(&self, name: &str) -> bool {
-        host::is_own(name, &self.own_name)
     }
 
     /// A file of the page.
@@ -197,10 +188,13 @@ fn refused(status: u16, why: &str) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::Value;
 
     use super::super::examples::{flow, second};
     use super::*;
+    use crate::output::examples::summary;
     use crate::status::live::LivePair;
 
     fn asked(site: &Site, path: &str, query: &str) -> (u16, Value) {
@@ -292,6 +286,60 @@ mod tests {
         let count = short["seconds"]["count"].as_array().unwrap().len();
         // The clock of the test goes on, that of its seconds began before.
         assert!(count >= 3, "{short}");
+    }
+
+    /// The fields that a table of docs/web.md with this heading has.
+    fn documented(heading: &str) -> BTreeSet<String> {
+        let page = include_str!("../../../docs/web.md");
+        let heading = format!("| {heading} | |");
+        let rows = page.lines().skip_while(|line| *line != heading).skip(2).take_while(|line| line.starts_with('|'));
+        let names = |row: &'static str| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2);
+        rows.flat_map(names).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_page_about_it_has_each_field_that_is_sent_and_no_other() {
+        let site = site();
+        let mut events = site.follow();
+        // A pair of handshakes alone: an event has the field that says so nowhere else.
+        let mut handshake = flow(9, "new.example", &[1]);
+        handshake.summary = summary(&[], &[30_000]);
+        site.add(&second(vec![handshake, flow(1, "db.example", &[20_000])]), Instant::now());
+        assert!(events.try_recv().is_ok(), "when to come again");
+        let event = String::from_utf8(events.try_recv().unwrap().to_vec()).unwrap();
+        let event: Value = serde_json::from_str(event.split_once("\ndata: ").unwrap().1).unwrap();
+
+        let (_, index) = asked(&site, "/api/v1", "");
+        let (_, pairs) = asked(&site, "/api/v1/pairs", "course=1&seconds=900");
+        let (_, history) = asked(&site, "/api/v1/history", &format!("pair={}", pairs["pairs"][0]["id"]));
+        let (_, error) = asked(&site, "/api/v1/nothing", "");
+        let by_name = |name: &str| pairs["pairs"].as_array().unwrap().iter().find(|row| row["dst"] == name).unwrap();
+        let (data, connect) = (&by_name("db.example")["data"], &by_name("new.example")["connect"]);
+        let is_handshake = |had: &&Value| had["connect"] == true;
+        let had = event["pairs"].as_array().unwrap().iter().find(is_handshake).unwrap();
+        for (heading, sent) in [
+            ("field of `/api/v1`", &index),
+            ("field of `/api/v1/pairs`", &pairs),
+            ("field of `/api/v1/history`", &history),
+            ("field of a pair", &pairs["pairs"][0]),
+            ("field of `data`, `connect`", data),
+            ("field of `data`, `connect`", connect),
+            ("field of `peer`", &by_name("db.example")["peer"]),
+            ("field of `distribution`", &history["distribution"]),
+            ("column of `seconds`", &history["seconds"]),
+            ("field of an event", &event),
+            ("field of an event's pair", had),
+            ("field of `counters`", &event["counters"]),
+        ] {
+            let sent: BTreeSet<String> = sent.as_object().unwrap().keys().cloned().collect();
+            assert_eq!(documented(heading), sent, "{heading}");
+        }
+        // In prose.
+        let of_error: BTreeSet<&str> = error.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(of_error, BTreeSet::from(["error", "version"]));
+        for path in index["paths"].as_array().unwrap() {
+            assert!(documented("path").iter().any(|known| known.split('?').next() == path.as_str()), "{path}");
+        }
     }
 
     #[test]

@@ -30,10 +30,6 @@ impl Site {
         match *self {}
     }
 
-    pub(crate) fn is_own_name(&self, _: &str) -> bool {
-        match *self {}
-    }
-
     pub(crate) fn file(&self, _: &str, _: bool) -> Option<Reply> {
         match *self {}
     }

@@ -117,12 +117,6 @@ texts! {
         },
         |path| path.as_deref().map_or(json!("off"), shown_path);
 
-    /// An address and a port to listen on.
-    Listen: SocketAddr, "an address with a port such as 127.0.0.1:9464 or [::]:9464",
-        {"type": "string", "pattern": ":[0-9]+$"},
-        |value| said(listen(&Text::parse(value)?)),
-        |address| address.to_string().into();
-
     /// Address or name of a server.
     ServerHost: String, "an address or a host name", {"type": "string", "minLength": 1},
         |value| text(value).and_then(|text| {
@@ -137,7 +131,7 @@ texts! {
 
     /// The URL of an OTLP receiver, for all signals or for metrics.
     OtlpEndpoint: OtlpUrl, "a URL such as http://127.0.0.1:4318", {"type": "string", "pattern": "^http://"},
-        |value| text(value).and_then(|text| said(OtlpUrl::below(text))),
+        |value| text(value).and_then(|text| said(OtlpUrl::below(text).map_err(String::from))),
         |url| url.to_string().into();
 
     /// A remote address or prefix.
@@ -176,6 +170,29 @@ texts! {
         |name| name.as_str().into();
 }
 
+/// An address and a port to listen on; what is said of it shows this port.
+pub(in crate::config) struct Listen<const PORT: u16>;
+
+impl<const PORT: u16> Scalar for Listen<PORT> {
+    type Value = SocketAddr;
+
+    fn parse(value: &Value) -> Result<SocketAddr, Wrong> {
+        said(listen(&Text::parse(value)?, PORT))
+    }
+
+    fn takes() -> String {
+        format!("an address with a port such as {}", listened(PORT))
+    }
+
+    fn schema() -> Json {
+        json!({"type": "string", "pattern": ":[0-9]+$"})
+    }
+
+    fn shown(address: &SocketAddr) -> Json {
+        address.to_string().into()
+    }
+}
+
 fn shown_path(path: &std::path::Path) -> Json {
     path.to_string_lossy().into()
 }
@@ -194,15 +211,27 @@ pub(in crate::config) fn socket_path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// A port alone is asked for its address, as one for this host only and one for all differ in who may read.
-fn listen(text: &str) -> Result<SocketAddr, String> {
-    text.trim().parse().map_err(|_| match text.trim_start_matches([':', '*']).parse::<u16>() {
-        Ok(port) => format!(
-            "`{text}` has no address; write 127.0.0.1:{port} for programs on this host, or 0.0.0.0:{port} or \
-             [::]:{port} for all"
-        ),
-        Err(_) => format!("`{text}` is not an address with a port such as 127.0.0.1:9464 or [::]:9464"),
+/// A port alone is asked for its address, as one for this host only and one for all differ in who may read; an address
+/// alone is answered with the usual port.
+fn listen(text: &str, usual: u16) -> Result<SocketAddr, String> {
+    let text = text.trim();
+    text.parse().map_err(|_| {
+        if let Ok(port) = text.trim_start_matches([':', '*']).parse::<u16>() {
+            return format!(
+                "`{text}` has no address; write 127.0.0.1:{port} for programs on this host, or 0.0.0.0:{port} or \
+                 [::]:{port} for all"
+            );
+        }
+        match text.trim_start_matches('[').trim_end_matches(']').parse() {
+            Ok(ip) => format!("`{text}` has no port; write {}", SocketAddr::new(ip, usual)),
+            Err(_) => format!("`{text}` is not an address with a port such as {}", listened(usual)),
+        }
     })
+}
+
+/// Where a port is listened on, for this host and for all.
+fn listened(port: u16) -> String {
+    format!("127.0.0.1:{port} or [::]:{port}")
 }
 
 /// The host of a server: an address, perhaps in brackets, or a name; not the address of all hosts, to which the kernel

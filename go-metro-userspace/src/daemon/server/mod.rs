@@ -3,9 +3,13 @@
 //!
 //! Requests are answered on the daemon's runtime, off the packet path ([`site`], and [`web`] for browsers). What only
 //! the daemon's loop knows it is asked for ([`Ask`]); one that does not answer in time is reported as such instead of
-//! being waited for. Who may be connected at once, [`crowd`] decides, and for how long, [`pace`].
+//! being waited for. Who may be connected at once, [`crowd`] decides, for how long, [`pace`], and by which names
+//! clients may have come, [`host`].
 
+#[cfg(test)]
+mod asking;
 mod crowd;
+mod host;
 mod pace;
 mod site;
 mod web;
@@ -31,6 +35,7 @@ use crate::status::record::{RecordError, RecordOrder};
 use crate::status::{Live, Status};
 use crate::web as page;
 use crowd::{Crowd, peer};
+use host::OwnNames;
 use site::{Site, converse};
 
 /// Mode of the status socket: its owner and group may ask.
@@ -158,14 +163,15 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Answers scrapers.
 pub(super) fn tcp(listener: std::net::TcpListener, exposition: Arc<Exposition>, asks: &Asks) -> io::Result<Server> {
-    at_port(listener, Site { exposition: Some(exposition), ..Site::new(asks) })
+    let names = OwnNames::for_scrapers(listener.local_addr()?);
+    at_port(listener, Site { exposition: Some(exposition), names, ..Site::new(asks) })
 }
 
 /// Answers browsers. What waits in the kernel for one that does not read is bounded, so that it is soon noticed.
 pub(super) fn browsers(listener: std::net::TcpListener, page: Arc<page::Site>, asks: &Asks) -> io::Result<Server> {
     // Sockets that are accepted have it too (socket(7)).
     setsockopt(&listener, sockopt::SndBuf, &SEND_BUFFER)?;
-    at_port(listener, Site { web: Some(page), ..Site::new(asks) })
+    at_port(listener, Site { web: Some(page), names: Some(OwnNames::of_this_host()), ..Site::new(asks) })
 }
 
 fn at_port(listener: std::net::TcpListener, site: Site) -> io::Result<Server> {

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::crowd::Crowd;
+use super::host::OwnNames;
 use super::pace::{Pace, limited};
 use super::{Ask, Asks, LIVE_BACKLOG, web};
 use crate::daemon::waiting::beside;
@@ -41,6 +42,8 @@ pub(super) struct Site {
     pub(super) exposition: Option<Arc<Exposition>>,
     /// On a port for browsers: the page, and the documents that it asks for.
     pub(super) web: Option<Arc<crate::web::Site>>,
+    /// By which names clients may come; none for any.
+    pub(super) names: Option<OwnNames>,
     /// Held by who writes a page.
     pub(super) pages: tokio::sync::Mutex<()>,
     pub(super) crowd: Arc<Crowd>,
@@ -78,11 +81,12 @@ impl Site {
     /// With what is asked of the daemon's loop, and nothing else to show.
     pub(super) fn new(asks: &Asks) -> Self {
         let asks = asks.clone();
-        Self { asks, exposition: None, web: None, pages: tokio::sync::Mutex::default(), crowd: Arc::default() }
+        let (pages, crowd) = (tokio::sync::Mutex::default(), Arc::default());
+        Self { asks, exposition: None, web: None, names: None, pages, crowd }
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Response<Answer> {
-        if let Some(refused) = refused(request.method()) {
+        if let Some(refused) = refused(request.method()).or_else(|| self.misdirected(request)) {
             return refused;
         }
         match (request.uri().path(), &self.exposition) {
@@ -121,6 +125,12 @@ impl Site {
             (_, Some(_)) => text(StatusCode::NOT_FOUND, "/metrics for Prometheus, /healthz for probes\n"),
             (_, None) => text(StatusCode::NOT_FOUND, "/v1/status, /v1/live, /v1/record, /healthz\n"),
         }
+    }
+
+    /// The answer to a client that came by a name that is not this host's, where that matters.
+    pub(super) fn misdirected(&self, request: &Request<Incoming>) -> Option<Response<Answer>> {
+        let (status, why) = self.names.as_ref()?.refuse(request)?;
+        Some(text(status, why))
     }
 
     /// A recording by hand, once it is over.
@@ -247,5 +257,40 @@ impl Body for Answer {
             Self::Inflated(page) => SizeHint::with_exact(page.left()),
             Self::Live(_) | Self::Events(..) => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "prometheus")]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::super::asking::{asked, exchange, get};
+    use crate::output::prometheus::Prometheus;
+
+    #[tokio::test]
+    async fn metrics_are_served_under_names_of_this_host_alone_on_loopback_and_under_any_elsewhere() {
+        let statuses = |address: Ipv4Addr| async move {
+            let listener = TcpListener::bind((address, 0)).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let page = Prometheus::new(10, go_metro_rtt::Buckets::Coarse).exposition();
+            let _server = super::super::tcp(listener, page, &tokio::sync::mpsc::channel(1).0).unwrap();
+            asked(move || {
+                let of = |request: String| exchange((Ipv4Addr::LOCALHOST, port).into(), &request).0;
+                [
+                    get("/metrics", "Host: localhost:9464\r\n"),
+                    get("/metrics", "Host: 127.0.0.1\r\n"),
+                    get("/metrics", "Host: metrics.monitoring.svc:9464\r\n"),
+                    get("/healthz", "Host: evil.example\r\n"),
+                    // What is no browser.
+                    "GET /metrics HTTP/1.0\r\n\r\n".to_owned(),
+                ]
+                .map(|request| of(request).split(' ').nth(1).unwrap().to_owned())
+            })
+            .await
+        };
+        assert_eq!(statuses(Ipv4Addr::LOCALHOST).await, ["200", "200", "421", "421", "200"]);
+        // The daemon's loop, which knows its health, is not there.
+        assert_eq!(statuses(Ipv4Addr::UNSPECIFIED).await, ["200", "200", "200", "503", "200"]);
     }
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, HOST, HeaderName, HeaderValue,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue,
     REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use hyper::{Request, Response, StatusCode};
 
+use super::host::{FOREIGN, is_foreign};
 use super::pace::Pace;
 use super::site::{Answer, Site, refused, text, typed, unavailable};
 use crate::daemon::waiting::beside;
@@ -32,8 +33,6 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (CACHE_CONTROL, "no-store"),
     (VARY, "Accept-Encoding"),
 ];
-/// What browsers say of the page that has them ask (W3C Fetch Metadata).
-const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// The answer, with what all answers have.
 pub(super) async fn answer(
@@ -42,7 +41,8 @@ pub(super) async fn answer(
     request: &Request<Incoming>,
     pace: &Arc<Pace>,
 ) -> Response<Answer> {
-    let mut answer = match refused(request.method()).or_else(|| misdirected(page, request)) {
+    let refused = refused(request.method()).or_else(|| site.misdirected(request)).or_else(|| foreign(request));
+    let mut answer = match refused {
         Some(refused) => refused,
         None => found(site, page, request, pace).await,
     };
@@ -52,22 +52,10 @@ pub(super) async fn answer(
     answer
 }
 
-/// The answer to who came under another name, or is a page of somebody else's.
-fn misdirected(page: &web::Site, request: &Request<Incoming>) -> Option<Response<Answer>> {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let (Some(Ok(host)), None) = (hosts.next().map(HeaderValue::to_str), hosts.next()) else {
-        return Some(text(StatusCode::BAD_REQUEST, "one Host, please\n"));
-    };
-    let named = request.uri().authority().map_or(host, |authority| authority.as_str());
-    if ![host, named].iter().all(|name| page.is_own_name(name)) {
-        let why = "this is no name of this host: use its address, localhost or its own name (docs/web.md)\n";
-        return Some(text(StatusCode::MISDIRECTED_REQUEST, why));
-    }
-    // A link may lead to the page; what it shows is for itself.
-    let from = request.headers().get(SEC_FETCH_SITE);
-    let is_foreign = from.is_some_and(|from| from != "same-origin" && from != "none");
-    let asks_data = request.uri().path().starts_with("/api/");
-    (asks_data && is_foreign).then(|| text(StatusCode::FORBIDDEN, "another site's page may not ask\n"))
+/// The answer to a page of somebody else's. A link may lead here; what is shown is for the page itself.
+fn foreign(request: &Request<Incoming>) -> Option<Response<Answer>> {
+    let (status, why) = FOREIGN;
+    (request.uri().path().starts_with("/api/") && is_foreign(request.headers())).then(|| text(status, why))
 }
 
 async fn found(site: &Site, page: &Arc<web::Site>, request: &Request<Incoming>, pace: &Arc<Pace>) -> Response<Answer> {
@@ -121,6 +109,7 @@ mod tests {
     use flate2::read::GzDecoder;
     use tokio::sync::mpsc;
 
+    use super::super::asking::{asked, exchange, get};
     use super::*;
     use crate::daemon::server::{self, Server};
     use crate::status::Live;
@@ -132,26 +121,6 @@ mod tests {
         let (page, daemon) = web::Site::start(Duration::from_secs(60)).unwrap();
         let (asks, _) = mpsc::channel(1);
         (server::browsers(listener, page.clone(), &asks).unwrap(), address, page, daemon)
-    }
-
-    /// What comes back: its head, and its body.
-    fn exchange(address: SocketAddr, request: &str) -> (String, Vec<u8>) {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap_or(answer.len() - 4) + 4;
-        (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end..].to_vec())
-    }
-
-    fn get(path: &str, headers: &str) -> String {
-        format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n")
-    }
-
-    /// Runs what blocks beside the server.
-    async fn asked<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> T {
-        tokio::task::spawn_blocking(ask).await.unwrap()
     }
 
     #[tokio::test]
@@ -170,9 +139,13 @@ mod tests {
                 (get("/", "Host: evil.example\r\n"), 421),
                 (get("/api/v1/status", "Host: evil.example:9465\r\n"), 421),
                 (get("http://evil.example/", "Host: localhost\r\n"), 421),
+                (get("/api/v1", "Host: localhost:1\r\nOrigin: http://localhost:1\r\n"), 200),
+                (get("/", "Host: 192.0.2.7\r\nOrigin: http://evil.example\r\n"), 200),
+                (get("/api/v1", "Host: 192.0.2.7\r\nOrigin: http://evil.example\r\n"), 403),
+                (get("/api/v1/status", "Host: 192.0.2.7\r\nOrigin: null\r\n"), 403),
+                (get("/api/v1/events", "Host: 192.0.2.7\r\nOrigin: http://192.0.2.7:81\r\n"), 403),
                 (get("/", ""), 400),
                 (get("/", "Host: localhost\r\nHost: localhost\r\n"), 400),
-                ("GET / HTTP/1.0\r\n\r\n".to_owned(), 400),
                 (get("/nothing", "Host: localhost\r\n"), 404),
                 (get("/../main.js", "Host: localhost\r\n"), 404),
                 (get("/api/v1/pairs?x", "Host: localhost\r\n"), 400),
@@ -180,10 +153,7 @@ mod tests {
                 (get("/api/v1/status", "Host: localhost\r\n"), 503),
             ] {
                 let (head, _) = exchange(address, &request);
-                assert!(
-                    head.starts_with(&format!("HTTP/1.1 {status} ")) || head.starts_with("HTTP/1.0 400 "),
-                    "{request}{head}"
-                );
+                assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{request}{head}");
                 for (name, value) in HEADERS {
                     assert!(head.contains(&format!("{name}: {value}\r\n")), "{name} is missing: {request}{head}");
                 }

@@ -47,6 +47,7 @@ impl Exporter {
     /// The configuration or the environment names none that can be sent to.
     pub fn open(config: &Config, around: &Surroundings<'_>) -> Result<Self, OpenError> {
         let otlp = config.otlp.clone().map_err(OpenError::Otlp)?;
+        otlp.passed_over.iter().for_each(|what| tracing::warn!("{what}"));
         tracing::info!("reporting to {} every {} s", otlp.url, config.report_interval.as_secs_f64());
         let tally = Arc::new(Tally::default());
         let writer = Writer::new(&resource::attributes(&otlp.resource, config.status_socket.as_deref()), otlp.gzip);
@@ -149,6 +150,14 @@ mod tests {
     use super::*;
     use crate::output::examples::{pair, report};
 
+    /// Waits until this is so, for half a minute at most.
+    fn wait(is_so: impl Fn() -> bool) {
+        let soon = Instant::now() + Duration::from_secs(30);
+        while !is_so() && Instant::now() < soon {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// A sink for a receiver on this port.
     fn exporter(port: u16) -> Exporter {
         let init = format!("{{otlp_endpoint: 'http://127.0.0.1:{port}/base'}}");
@@ -192,10 +201,7 @@ mod tests {
         });
         let tally = sink.tally.clone();
         sink.report(&Arc::new(report(vec![pair("db", &[20_000], &[])])));
-        let soon = Instant::now() + Duration::from_secs(30);
-        while tally.lost() == 0 && Instant::now() < soon {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait(|| tally.lost() > 0);
         assert_eq!((tally.lost(), tally.problem().as_deref()), (3, Some("3 data points were refused: too old")));
         sink.report(&Arc::new(report(vec![])));
         Box::new(sink).finish(Duration::from_secs(30));
@@ -213,11 +219,28 @@ mod tests {
         let began = Instant::now();
         Box::new(sink).finish(Duration::from_millis(300));
         assert!(began.elapsed() < Duration::from_secs(9), "its own limit is ten seconds");
-        let soon = Instant::now() + Duration::from_secs(30);
-        while tally.lost() == 0 && Instant::now() < soon {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait(|| tally.lost() > 0);
         assert!(tally.lost() > 0, "what was on its way is counted");
+    }
+
+    #[test]
+    fn a_receiver_that_says_to_come_back_at_once_is_given_time_all_the_same() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sink = exporter(listener.local_addr().unwrap().port());
+        let server = thread::spawn(move || {
+            let at_once = "503 Service Unavailable\r\nRetry-After: 0";
+            [at_once, at_once, "200 OK"].map(|status| {
+                answer(&listener, status, &[]);
+                Instant::now()
+            })
+        });
+        sink.report(&Arc::new(report(vec![pair("db", &[20_000], &[])])));
+        let tries = server.join().unwrap();
+        // A fifth less than a second, then two: the pauses without it.
+        for (between, least) in [(tries[1] - tries[0], 790), (tries[2] - tries[1], 1_590)] {
+            assert!(between >= Duration::from_millis(least), "{between:?}");
+        }
+        assert_eq!(sink.tally.lost(), 0);
     }
 
     #[test]

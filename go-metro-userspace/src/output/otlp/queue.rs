@@ -3,7 +3,8 @@
 //!
 //! At most [`REPORTS`] wait, compressed, and at most [`BYTES`]; then the oldest goes. A request that may be taken later
 //! is tried up to [`TRIES`] times. Times between tries double up to [`LONGEST_PAUSE`], also from one report to the
-//! next, and a receiver that names a time is given it, up to [`LONGEST_RETRY_AFTER`].
+//! next. A receiver that names a longer time is given it, up to [`LONGEST_RETRY_AFTER`]; one that names a shorter time,
+//! such as 0, is not asked any sooner.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -264,12 +265,14 @@ struct Sender {
     /// When the next try is due.
     due: Instant,
     complained: OnceInAWhile,
+    /// Whether the log has last that it takes none.
+    is_said: bool,
 }
 
 impl Sender {
     fn new(transport: Transport, gzip: bool, until: watch::Receiver<Option<Instant>>, tally: Arc<Tally>) -> Self {
         let complained = OnceInAWhile::default();
-        Self { transport, gzip, until, tally, failures: 0, due: Instant::now(), complained }
+        Self { transport, gzip, until, tally, failures: 0, due: Instant::now(), complained, is_said: false }
     }
 
     /// Sends a report's requests one after the other. Once one is given up, the receiver takes none: so is the rest.
@@ -304,8 +307,7 @@ impl Sender {
                 }
                 Err(Failure::Passing(what, after)) => {
                     self.failures += 1;
-                    let pause = after.map_or_else(|| pause(self.failures), |after| after.min(LONGEST_RETRY_AFTER));
-                    self.due = Instant::now() + pause;
+                    self.due = Instant::now() + pause(self.failures, after);
                     let is_last = number == TRIES || self.end().is_some_and(|end| self.due >= end);
                     let next = if is_last { "the report is lost" } else { "it is tried again" };
                     self.complain(&format!("{what}; {next}"));
@@ -319,9 +321,10 @@ impl Sender {
     }
 
     fn taken(&mut self, Taken { rejected, message }: Taken) {
-        if self.failures > 0 {
+        self.failures = 0;
+        // After what was final too; and of what it refuses in part it does not take all.
+        if rejected == 0 && std::mem::take(&mut self.is_said) {
             tracing::info!("{} takes reports again", self.transport.url());
-            self.failures = 0;
         }
         self.tally.lose(rejected);
         if rejected > 0 || !message.is_empty() {
@@ -334,6 +337,7 @@ impl Sender {
     fn complain(&mut self, what: &str) {
         self.tally.set_problem(Some(what.to_owned()));
         if self.complained.may_say() {
+            self.is_said = true;
             tracing::warn!("cannot send to {}: {what}", self.transport.url());
         }
     }
@@ -355,10 +359,11 @@ impl Sender {
     }
 }
 
-/// How long to wait after so many failures.
-fn pause(failures: u32) -> Duration {
+/// How long to wait after so many failures, where the receiver names a time or not.
+fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled.min(LONGEST_PAUSE).mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0))
+    let own = doubled.min(LONGEST_PAUSE).mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0));
+    own.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -372,10 +377,15 @@ mod tests {
     #[test]
     fn pauses_double_up_to_a_bound_and_differ() {
         for (failures, seconds) in [(1, 1.0), (2, 2.0), (5, 16.0), (6, 30.0), (1000, 30.0)] {
-            let pause = pause(failures).as_secs_f64();
-            assert!((0.8 * seconds..=1.2 * seconds).contains(&pause), "{failures}: {pause}");
+            for retry_after in [None, Some(Duration::ZERO), Some(FIRST_PAUSE / 2)] {
+                let pause = pause(failures, retry_after).as_secs_f64();
+                assert!((0.8 * seconds..=1.2 * seconds).contains(&pause), "{failures} {retry_after:?}: {pause}");
+            }
         }
-        assert_ne!([pause(9), pause(9), pause(9)], [pause(9), pause(9), pause(9)]);
+        let pauses = || [(); 3].map(|()| pause(9, None));
+        assert_ne!(pauses(), pauses());
+        let minute = Duration::from_secs(60);
+        assert_eq!((pause(1, Some(minute)), pause(9, Some(minute * 60))), (minute, LONGEST_RETRY_AFTER));
     }
 
     #[tokio::test]

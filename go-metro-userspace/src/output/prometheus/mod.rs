@@ -12,9 +12,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use super::{OpenError, Report, Served, Sink, Surroundings};
-use crate::config::{Config, MetricName};
+use crate::config::{Config, MetricName, listening, local_url};
 
 pub use exposition::{Exposition, Prometheus};
+
+/// Where scrapers ask.
+const PATH: &str = "/metrics";
 
 /// Nobody can scrape there.
 #[derive(Debug, thiserror::Error)]
@@ -66,14 +69,14 @@ impl Port {
         let listener = TcpListener::bind(configured).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let server = (around.serve)(listener, page).map_err(failed)?;
-        tracing::info!("Prometheus: http://{address}/metrics");
+        tracing::info!("Prometheus: {}", listening(address, PATH));
         Ok(Self { configured, address, server: Some(server) })
     }
 }
 
 impl Sink for Endpoint {
     fn destination(&self) -> String {
-        format!("http://{}/metrics", self.port.address)
+        local_url(self.port.address, PATH)
     }
 
     fn report(&mut self, report: &Arc<Report>) {

@@ -21,6 +21,37 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- end }}
 
+{{- /* The configuration file, with what the values say of the recorder where it is silent. */ -}}
+{{- define "go-metro.config" -}}
+{{- $config := deepCopy .Values.config -}}
+{{- if .Values.record.enabled -}}
+{{- $init := $config.init_config | default dict -}}
+{{- $own := dict "memory" .Values.record.memory -}}
+{{- with .Values.record.threshold }}{{ $_ := set $own "threshold" . }}{{ end -}}
+{{- $_ := set $init "record" (merge ($init.record | default dict) $own) -}}
+{{- $_ := set $config "init_config" $init -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end }}
+
+{{- /* Where recordings are written; empty where nothing is recorded. */ -}}
+{{- define "go-metro.recordings" -}}
+{{- $record := ((include "go-metro.config" . | fromYaml).init_config | default dict).record | default dict -}}
+{{- if $record.memory }}{{ $record.folder | default "/var/lib/go-metro" | clean }}{{ end }}
+{{- end }}
+
+{{- /* Where the page for browsers is, as `go-metro.listen` says it of Prometheus. */ -}}
+{{- define "go-metro.web" -}}
+{{- $init := .Values.config.init_config | default dict -}}
+{{- if $init.web_listen }}{{ $init.web_listen }}{{ else if .Values.web.enabled }}{{ printf "%s:%d" .Values.web.address (int .Values.web.port) }}{{ end }}
+{{- end }}
+
+{{- /* The URL to which metrics go by OTLP; empty for none. */ -}}
+{{- define "go-metro.otlp" -}}
+{{- $init := .Values.config.init_config | default dict -}}
+{{- $init.otlp_endpoint | default .Values.otlp.endpoint -}}
+{{- end }}
+
 {{- /* The path of the status socket; empty for `off`, which YAML reads as `false`. */ -}}
 {{- define "go-metro.socket" -}}
 {{- $init := .Values.config.init_config | default dict -}}

@@ -105,9 +105,13 @@ fn the_manifests_are_valid_whatever_is_switched_on() {
 
 /// The DaemonSet of the chart with these values, which the validator has seen.
 fn daemonset(values: &[&str]) -> Value {
-    let manifest = chart::render(values).unwrap();
-    validate(&manifest);
-    object(&objects(&manifest), "DaemonSet")
+    validate(&chart::render(values).unwrap());
+    rendered(values)
+}
+
+/// The same, which it has not: it takes seconds.
+fn rendered(values: &[&str]) -> Value {
+    object(&objects(&chart::render(values).unwrap()), "DaemonSet")
 }
 
 /// A path in it, from its pods' template on.
@@ -183,6 +187,132 @@ fn where_the_configuration_has_prometheus_served_is_where_it_scrapes() {
     }
 }
 
+/// The variable of the container with this name.
+fn variable(daemonset: &Value, name: &str) -> Option<Value> {
+    let env = at(daemonset, "/spec/containers/0/env");
+    env.as_array().unwrap().iter().find(|variable| variable["name"] == name).cloned()
+}
+
+/// Whether the container has an argument.
+fn has_argument(daemonset: &Value, argument: &str) -> bool {
+    at(daemonset, "/spec/containers/0/args").as_array().unwrap().iter().any(|given| given == argument)
+}
+
+#[test]
+fn the_page_for_browsers_is_served_where_the_values_or_the_configuration_have_it() {
+    let port = |daemonset: &Value| {
+        let ports = at(daemonset, "/spec/containers/0/ports");
+        ports.as_array().unwrap().iter().find(|port| port["name"] == "web").map(|port| port["hostPort"].clone())
+    };
+    assert_eq!(port(&rendered(&[])), None);
+    // With all that the values can add at once.
+    daemonset(&["web.enabled=true,record.enabled=true,otlp.endpoint=http://a:1,otlp.headers.secret=b"]);
+    daemonset(&["web.enabled=true,record.enabled=true,record.hostPath=/var/lib/rtt,prometheus.enabled=false"]);
+    let on = rendered(&["web.enabled=true"]);
+    assert!(has_argument(&on, "--web-listen=127.0.0.1:9465") && port(&on) == Some(9465.into()), "{on}");
+    let alone = rendered(&["web.enabled=true,web.address=$(GO_METRO_HOST_IP),web.port=8080,prometheus.enabled=false"]);
+    assert!(has_argument(&alone, "--web-listen=$(GO_METRO_HOST_IP):8080"), "{alone}");
+    assert_eq!(at(&alone, "/spec/containers/0/ports").as_array().unwrap().len(), 1);
+    let file = rendered(&["config.init_config.web_listen=127.0.0.1:9500,web.enabled=true"]);
+    assert!(port(&file) == Some(9500.into()) && !file.to_string().contains("--web-listen"), "{file}");
+    for (refused, word) in [
+        ("web.enabled=true,web.port=9464", "set web.port to another"),
+        ("extraArgs[0]=--web-listen=[::]:9", "web.address and web.port"),
+    ] {
+        let error = chart::render(&[refused]).expect_err(refused).to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn metrics_go_by_otlp_where_the_values_or_the_configuration_say_beside_the_others_or_alone() {
+    const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    const TO_NODE: &str = "otlp.endpoint=http://$(GO_METRO_HOST_IP):4318";
+    assert!(!rendered(&[]).to_string().contains("OTEL_"));
+    let beside = rendered(&[TO_NODE]);
+    assert_eq!(variable(&beside, ENDPOINT).unwrap()["value"], "http://$(GO_METRO_HOST_IP):4318");
+    // Kubernetes knows only variables before it.
+    let names = at(&beside, "/spec/containers/0/env");
+    let place = |name: &str| names.as_array().unwrap().iter().position(|variable| variable["name"] == name).unwrap();
+    assert!(place("GO_METRO_HOST_IP") < place(ENDPOINT));
+    for name in ["GO_METRO_NODE_NAME", "GO_METRO_POD_NAME", "DD_ENTITY_ID"] {
+        assert!(place(name) < place("OTEL_RESOURCE_ATTRIBUTES"), "{name}");
+    }
+    assert_eq!(variable(&beside, "OTEL_EXPORTER_OTLP_HEADERS"), None);
+    assert!(!beside.to_string().contains("--output"), "the file's, and this one: {beside}");
+    let with_secret = rendered(&[TO_NODE, "otlp.headers.secret=collector,otlp.headers.key=token"]);
+    let headers = variable(&with_secret, "OTEL_EXPORTER_OTLP_HEADERS").unwrap();
+    let expected = serde_json::json!({"name": "collector", "key": "token"});
+    assert_eq!(headers["valueFrom"]["secretKeyRef"], expected);
+
+    let file = "config.init_config.otlp_endpoint=http://127.0.0.1:4318";
+    for endpoint in [TO_NODE, file] {
+        let two = rendered(&[endpoint, "datadog.enabled=false"]);
+        assert!(has_argument(&two, "--output=prometheus,otlp"), "{two}");
+        let alone = rendered(&[endpoint, "datadog.enabled=false,prometheus.enabled=false"]);
+        assert!(has_argument(&alone, "--output=otlp"), "{alone}");
+    }
+    assert_eq!(variable(&rendered(&[TO_NODE, file]), ENDPOINT), None, "the file says where");
+    let without = "config.init_config.outputs={statsd}";
+    let error = chart::render(&[TO_NODE, without]).expect_err("no effect").to_string();
+    assert!(error.contains("config.init_config.outputs does not name otlp"), "{error}");
+    rendered(&[TO_NODE, "config.init_config.outputs={statsd,otlp}"]);
+    rendered(&[TO_NODE, without, "datadog.enabled=false"]);
+}
+
+#[test]
+fn recordings_have_a_volume_and_the_daemon_takes_what_the_values_make_of_its_file() {
+    let conf = |values: &[&str]| {
+        let manifest = chart::render(values).unwrap();
+        object(&objects(&manifest), "ConfigMap")["data"]["conf.yaml"].as_str().unwrap().to_owned()
+    };
+    let volume = |values: &[&str]| {
+        let daemonset = rendered(values);
+        let part = |path: &str| {
+            let all = at(&daemonset, path);
+            all.as_array().unwrap().iter().find(|one| one["name"] == "recordings").cloned()
+        };
+        let mount = part("/spec/containers/0/volumeMounts").map(|mount| mount["mountPath"].clone());
+        mount.zip(part("/spec/volumes"))
+    };
+    assert!(!conf(&[]).contains("record:") && volume(&[]).is_none());
+    let (path, pods_own) = volume(&["record.enabled=true"]).unwrap();
+    assert_eq!((path, &pods_own["emptyDir"]["sizeLimit"]), ("/var/lib/go-metro".into(), &"256Mi".into()));
+    let (_, nodes) = volume(&["record.enabled=true,record.hostPath=/var/lib/rtt"]).unwrap();
+    assert_eq!(nodes["hostPath"], serde_json::json!({"path": "/var/lib/rtt", "type": "DirectoryOrCreate"}));
+    // What the configuration says alone has one too, where it says.
+    let (path, _) = volume(&["config.init_config.record.memory=1MiB,config.init_config.record.folder=/data/"]).unwrap();
+    assert_eq!(path, "/data");
+    assert!(volume(&["config.init_config.record.files=3"]).is_none(), "nothing is recorded");
+    let own = "extraVolumes[0].name=v,extraVolumes[0].emptyDir.medium=Memory,extraVolumeMounts[0].name=v";
+    assert!(volume(&["record.enabled=true", own, "extraVolumeMounts[0].mountPath=/var/lib/go-metro"]).is_none());
+    let refused = "record.enabled=true,config.init_config.record.folder=/etc/x";
+    assert!(chart::render(&[refused]).expect_err(refused).to_string().contains("record.folder"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("conf.yaml");
+    for (values, lines) in [
+        (&["record.enabled=true"][..], &["memory: 64MiB", "threshold: 500ms"][..]),
+        (&["record.enabled=true,record.threshold="], &["memory: 64MiB"]),
+        (
+            &["record.enabled=true,record.memory=16MiB", "config.init_config.record.threshold=2s"],
+            &["memory: 16MiB", "threshold: 2s"],
+        ),
+    ] {
+        let text = conf(values);
+        let written: Vec<&str> = text.lines().map(str::trim).collect();
+        assert!(lines.iter().all(|line| written.contains(line)), "{text}");
+        assert_eq!(text.contains("threshold"), lines.len() > 1, "{text}");
+        fs::write(&file, text).unwrap();
+        let said = output(Command::new(agent::binary().unwrap()).args(["check", "--config"]).arg(&file)).unwrap();
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.contains("ok    configuration: "), "{said}");
+    }
+    // Pods are replaced when it changes.
+    let checksum = |values: &[&str]| at(&rendered(values), "/metadata/annotations/checksum~1config");
+    assert_ne!(checksum(&[]), checksum(&["record.enabled=true"]));
+}
+
 #[test]
 fn an_image_is_named_by_its_digest_where_there_is_one() {
     let digest = format!("sha256:{}", "0a".repeat(32));
@@ -202,6 +332,11 @@ fn the_chart_passes_helm_s_lint_and_its_schema_refuses_what_is_wrong() {
         ("prometheus.port=70000", "port"),
         ("config.instances=null", "instances"),
         ("datadog.socketDirectory=var", "socketDirectory"),
+        ("otlp.endpoint=collector:4318", "endpoint"),
+        ("web.port=0", "port"),
+        ("web.listen=127.0.0.1:1", "listen"),
+        ("record.memory=much", "memory"),
+        ("record.hostPath=var", "hostPath"),
         // The program's own schema.
         ("config.init_config.report_intervall=10", "report_intervall"),
         ("config.init_config.backend=xdp", "backend"),

@@ -174,6 +174,7 @@ fn it_only_reads_answers_under_its_own_names_alone_and_compresses() {
     };
     let url = format!("http://{ADDRESS}/");
     let api = format!("http://{ADDRESS}/api/v1/status");
+    let events = format!("http://{ADDRESS}/api/v1/events");
     for (words, status) in [
         (vec![&*url], "200"),
         (vec![&*api], "200"),
@@ -181,6 +182,9 @@ fn it_only_reads_answers_under_its_own_names_alone_and_compresses() {
         (vec![&*url, "--header", "Host: rebound.example:9465"], "421"),
         (vec![&*api, "--header", "Host: rebound.example"], "421"),
         (vec![&*api, "--header", "Sec-Fetch-Site: cross-site"], "403"),
+        (vec![&*api, "--header", "Origin: http://127.0.0.1:9465"], "200"),
+        (vec![&*api, "--header", "Origin: http://elsewhere.example"], "403"),
+        (vec![&*events, "--header", "Origin: http://elsewhere.example"], "403"),
         (vec![&*api, "--request", "POST"], "405"),
         (vec![&*api, "--request", "DELETE"], "405"),
         (vec![&*url, "--head"], "200"),
@@ -229,6 +233,10 @@ fn a_reload_opens_moves_and_closes_it_and_cuts_off_who_follows() {
     thread::sleep(Duration::from_millis(500));
     reload(&served.replace(ADDRESS, "0.0.0.0:9465"), 0);
     assert!(reach(lab.a.v4, PORT) && reach(Ipv4Addr::LOCALHOST, PORT) && has_pair());
+    // What is said of it can be opened.
+    assert_eq!(status(folder.path())["web"], format!("http://{ADDRESS}/"));
+    let said = format!("web page: http://{ADDRESS}/, and at every other address of this host");
+    assert!(agent.log().iter().any(|line| line.contains(&said)), "{:?}", agent.log());
     assert!(agent.log().iter().any(|line| line.contains("without a password")), "{:?}", agent.log());
     // It ended with the old port, and not with its time.
     assert!(ended(follows).matches("event: second").count() < 6);
@@ -271,6 +279,19 @@ fn top_serves_it_from_a_capture_of_its_own_and_for_a_daemon_that_does_not() {
     let words = ["top", "--web", "--socket", socket.to_str().unwrap()];
     let said = Agent::spawn(&lab.a, words).unwrap().finish().unwrap();
     assert!(said.status.success() && said.stdout.concat().contains(&format!("http://{ADDRESS}/")), "{said:?}");
+    // Where another address is named, the page is there too; where that is the daemon's, it is said.
+    let at = |address: &str| {
+        Agent::spawn(&lab.a, ["top", &format!("--web={address}"), "--socket", socket.to_str().unwrap()]).unwrap()
+    };
+    let said = at(ADDRESS).finish().unwrap();
+    assert!(said.status.success() && said.stdout.concat().contains(&format!("http://{ADDRESS}/")), "{said:?}");
+    let other = at("127.0.0.1:9466");
+    assert!(other.wait_for_output(SOON, |lines| lines.iter().any(|line| line.contains("http://127.0.0.1:9466/"))));
+    assert!(curl(&lab, &["http://127.0.0.1:9466/api/v1/status"]).contains("\"version\""));
+    assert_eq!(other.stop().unwrap().status.code(), Some(0));
+    let said = at("0.0.0.0:9465").finish().unwrap();
+    let why = said.stderr.concat();
+    assert!(said.status.code() == Some(1) && why.contains(&format!("serves the page at http://{ADDRESS}/")), "{why}");
     // One that does not is followed.
     fs::write(&conf, served.replace(&format!("  web_listen: {ADDRESS}\n"), "")).unwrap();
     daemon.signal(Signal::SIGHUP).unwrap();

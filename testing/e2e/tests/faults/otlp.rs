@@ -1,8 +1,10 @@
 //! OTLP receivers that refuse for a while, do not answer, read slowly, or are not there: each costs its own reports at
 //! the most, which are counted, and the DogStatsD server gets all of its own in time.
 
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -118,12 +120,24 @@ fn converse(mut stream: TcpStream, does: &Mutex<Does>, heard: &Mutex<Vec<Heard>>
 
 const TAKES: Does = Does::Answer("200 OK", "Content-Type: application/x-protobuf\r\n");
 
-/// A daemon that reports to a DogStatsD server and by OTLP, and gives a receiver so many milliseconds to answer.
+/// A daemon that reports to a DogStatsD server and by OTLP, and gives a receiver so many milliseconds to answer. What
+/// else its environment has makes no sense, or is none of the environment's business.
 fn daemon(lab: &Lab, conf: &Conf, interval: &str, timeout_ms: &str) -> Daemon {
     let mut command = lab.a.namespace.command(binary().unwrap());
     command.args(["run", "-c", conf.path().to_str().unwrap(), "--output", "otlp,statsd", "--interval", interval]);
-    command.env("OTEL_EXPORTER_OTLP_TIMEOUT", timeout_ms).env("OTEL_EXPORTER_OTLP_HEADERS", "api-key=of%20mine");
-    Daemon::spawn(&mut command, conf, Stdio::null(), Stdio::null())
+    command.env("OTEL_EXPORTER_OTLP_TIMEOUT", timeout_ms).env("OTEL_EXPORTER_OTLP_COMPRESSION", "zip");
+    command.env("OTEL_EXPORTER_OTLP_HEADERS", "Content-Length=7,api-key=of%20mine,Host=elsewhere");
+    Daemon::spawn(&mut command, conf, Stdio::null(), File::create(log(conf)).unwrap().into())
+}
+
+/// Where its log is.
+fn log(conf: &Conf) -> PathBuf {
+    conf.folder().join("log")
+}
+
+/// Whether its log has a line with this.
+fn is_logged(conf: &Conf, what: &str) -> bool {
+    fs::read_to_string(log(conf)).unwrap().lines().any(|line| line.contains(what))
 }
 
 fn conf() -> Conf {
@@ -160,6 +174,14 @@ fn a_receiver_that_refuses_for_a_while_gets_the_same_report_again_when_it_asked_
     }
     assert!(body.starts_with(&[0x1f, 0x8b]) && (head, body) == (head_again, again), "the same request");
     assert!(*later - *at >= Duration::from_secs(2), "it came back after {:?}", *later - *at);
+    for said in [
+        "`content-length` follows from what is sent and cannot be set; it is passed over",
+        "`host` follows from what is sent and cannot be set; it is passed over",
+        "OTEL_EXPORTER_OTLP_COMPRESSION: `zip` is neither gzip nor none; it is passed over",
+        "/v1/metrics takes reports again",
+    ] {
+        wait(said, SOON, || is_logged(&conf, said));
+    }
     let status = daemon.status().unwrap();
     assert_eq!(lost(&status), 0, "{status}");
     let longest = rounds(&lab, 10);
@@ -185,6 +207,7 @@ fn what_a_receiver_refuses_for_good_is_lost_at_once_and_counted() {
     let status = daemon.wait("it is well again", |status| status["state"] == "ok");
     let shown = lost(&status);
     assert_eq!(lost(&daemon.status().unwrap()), shown, "nothing is lost any more");
+    wait("it is logged", SOON, || is_logged(&conf, "/v1/metrics takes reports again"));
     assert_eq!(daemon.stop().0, Some(0));
 }
 

@@ -159,7 +159,7 @@ pub(super) fn run(
             Fault::ScrapersUnread => {
                 let ask = || -> Result<TcpStream> {
                     let mut stream = lab.a.enter(|| TcpStream::connect(("127.0.0.1", PROMETHEUS)))?;
-                    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")?;
+                    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
                     Ok(stream)
                 };
                 let clients = (0..64).map(|_| ask()).collect::<Result<Vec<_>>>()?;

@@ -26,6 +26,9 @@ const STEP_NS: u64 = 100;
 const TIMES: u32 = 20;
 /// The default of `ring_size`.
 const RING_BYTES: u32 = 8 << 20;
+/// What docs/recorder.md has as `memory` and `times_base`.
+const MEMORY: usize = 64 << 20;
+const TIMES_BASE: u32 = 10;
 /// Payload of a request.
 const LEN: u32 = 1448;
 
@@ -106,6 +109,8 @@ struct Cases {
     fill: (SyncSender<()>, Receiver<()>),
     one: Daemon,
     several: Daemon,
+    /// As `one`, and each keeps records; the second looks for what is far above the lowest, too.
+    recording: [Daemon; 2],
 }
 
 impl Cases {
@@ -136,8 +141,12 @@ fn main() -> ExitCode {
         eprintln!("usage: bench-many PROCESSORS");
         return ExitCode::from(2);
     };
-    let made = rings(processors, RING_BYTES).and_then(|made| Ok((made, Daemon::new(1)?, Daemon::new(4)?)));
-    let ((producers, rings), one, several) = match made {
+    let daemons = || -> std::io::Result<_> {
+        let recording = [Daemon::recording(MEMORY, None)?, Daemon::recording(MEMORY, Some(TIMES_BASE))?];
+        Ok((Daemon::new(1)?, Daemon::new(4)?, recording))
+    };
+    let made = rings(processors, RING_BYTES).and_then(|made| Ok((made, daemons()?)));
+    let ((producers, rings), (one, several, recording)) = match made {
         Ok(made) => made,
         Err(error) => {
             eprintln!("bench-many: {error}");
@@ -147,7 +156,7 @@ fn main() -> ExitCode {
     let there = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
     pin(&there, 0);
     let traffic = Traffic { producers, processors, sent: 0, now_ns: 1_000_000_000 };
-    let mut cases = Cases { rings, fill: fill_on_demand(traffic, there), one, several };
+    let mut cases = Cases { rings, fill: fill_on_demand(traffic, there), one, several, recording };
     // Once, so that all is mapped and all flows are known.
     cases.run(|cases| cases.one.read(&mut cases.rings));
     println!("{}", 2 * AT_A_TIME);
@@ -155,6 +164,8 @@ fn main() -> ExitCode {
         let nanoseconds = match line.as_str() {
             "read" => cases.run(Cases::read),
             "measured" => cases.run(|cases| cases.one.read(&mut cases.rings)),
+            "recorded" => cases.run(|cases| cases.recording[0].read(&mut cases.rings)),
+            "recorded-far" => cases.run(|cases| cases.recording[1].read(&mut cases.rings)),
             "handed-over" => cases.run(|cases| cases.several.read(&mut cases.rings)),
             _ => return ExitCode::from(2),
         };

@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod otlp;
+mod recordings;
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
@@ -25,9 +26,6 @@ use crate::status::document::Status as Told;
 use crate::status::{beside, client};
 use crate::targets::hosts::Hosts;
 use crate::targets::{TargetSet, local_addresses};
-
-/// Longest wait for name servers: as long as a resolver takes with three of them (resolv.conf(5)).
-const PATIENCE: Duration = Duration::from_secs(35);
 
 /// Where the kernel lists the processors that there may be: eBPF's maps have a share for each.
 const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
@@ -101,6 +99,7 @@ pub(crate) fn run(options: &CheckOptions, environment: Environment<'_>, out: &mu
         }
         ports(config, &mut findings);
         findings.extend(otlp::findings(config));
+        findings.extend(recordings::findings(config));
         running(config, &mut findings);
     }
     // The reader may go away; the exit status still says it.
@@ -318,7 +317,7 @@ fn processes(config: &Config, findings: &mut Vec<Finding>) {
 /// Looks up all host names at once, and checks that targets are remote.
 fn targets(config: &Config, findings: &mut Vec<Finding>) {
     let names = config.instances.iter().flat_map(|instance| instance.hosts.iter().cloned());
-    let hosts = match looked_up(Hosts::new(names)) {
+    let hosts = match Hosts::looked_up(names) {
         Ok(hosts) => hosts,
         Err(error) => {
             let fix = Some("free file descriptors and memory, or name addresses in `ips` instead".to_owned());
@@ -401,14 +400,6 @@ fn targets_fit(config: &Config, hosts: &Hosts, findings: &mut Vec<Finding>) {
         };
         findings.push(finding(status, "targets", error.to_string(), Some(fix.to_owned())));
     }
-}
-
-fn looked_up(mut hosts: Hosts) -> io::Result<Hosts> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(hosts.refresh(PATIENCE));
-    // A look-up may still wait for a dead server; nobody waits for it.
-    runtime.shutdown_background();
-    Ok(hosts)
 }
 
 fn statsd(config: &Config, findings: &mut Vec<Finding>) {

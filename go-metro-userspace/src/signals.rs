@@ -1,5 +1,7 @@
 //! Signals that may be blocked when the process starts, and signals whose default action would end it for no reason.
 
+use std::io;
+
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
 
@@ -16,6 +18,9 @@ const HANDLED: [Signal; 9] = [
     Signal::SIGCHLD,
     Signal::SIGTSTP,
 ];
+
+/// They ask a program to end.
+const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
 /// By default they end a process, and nobody means that: a file that has reached its limit fails with EFBIG, as a full
 /// disk fails; the others are of timers and devices that this program does not use.
@@ -64,6 +69,50 @@ impl Drop for Held {
     fn drop(&mut self) {
         let _ = self.0.thread_set_mask();
     }
+}
+
+/// Signals that ask a program to end, held back in this thread and in those that it starts, for a thread that waits for
+/// them.
+#[derive(Clone, Copy)]
+pub(crate) struct Endings(SigSet);
+
+impl Endings {
+    /// Holds them back, for good.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not go along.
+    pub(crate) fn hold() -> io::Result<Self> {
+        // A terminal that hangs up is no reason to end for who was started by nohup(1).
+        let is_meant = |signal: &Signal| *signal != Signal::SIGHUP || !is_ignored(*signal);
+        let held: SigSet = ENDING.into_iter().filter(is_meant).collect();
+        held.thread_block()?;
+        Ok(Self(held))
+    }
+
+    /// Waits for the next one.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not go along.
+    pub(crate) fn wait(self) -> io::Result<Signal> {
+        Ok(self.0.wait()?)
+    }
+
+    /// Ends the process as the signal would have.
+    pub(crate) fn follow(self, signal: Signal) -> ! {
+        let _ = self.0.thread_unblock();
+        let _ = nix::sys::signal::raise(signal);
+        // It is ignored.
+        std::process::exit(128 + signal as i32)
+    }
+}
+
+/// Whether who started this process has it ignore a signal (proc_pid_status(5)).
+fn is_ignored(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    ignored.is_some_and(|ignored| ignored & (1 << (signal as i32 - 1)) != 0)
 }
 
 /// Why the first thread's stack is too small to go on, if it is: running out of it would end the process without a

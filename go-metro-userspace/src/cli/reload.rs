@@ -1,6 +1,6 @@
 //! `go-metro reload`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,10 +46,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     kill(Pid::from_raw(daemon), Signal::SIGHUP)
         .map_err(|error| Failure::running(&format!("cannot signal process {daemon}: {error}")))?;
     let Some(before) = before.as_ref().map(outcomes) else {
-        let socket = args.socket.display();
+        let why = unasked(&listening, &args.socket);
         terminal::complain(&format!(
-            "process {daemon} is asked to read its configuration again; whether it did, its log says: it does not \
-             answer at {socket} (--socket names another)\n"
+            "process {daemon} is asked to read its configuration again; whether it did, its log says: {why} (--socket \
+             names another socket)\n"
         ));
         return Ok(());
     };
@@ -80,4 +80,26 @@ struct Outcomes {
 fn outcomes(status: &Status) -> Outcomes {
     let count = |name: &str| status.happened.get(name);
     Outcomes { applied: count("reloads"), refused: count("reloads_refused") }
+}
+
+/// Why a daemon that is signalled cannot be asked, by what is found at the socket.
+fn unasked(listening: &Result<Option<i32>, AskError>, socket: &Path) -> String {
+    match listening {
+        Err(error) => error.to_string(),
+        Ok(_) => format!("another process answers at {}", socket.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_daemon_cannot_be_asked_is_what_its_socket_says() {
+        let socket = Path::new("/run/socket");
+        assert_eq!(unasked(&Ok(Some(7)), socket), "another process answers at /run/socket");
+        let refused = AskError::Refused { socket: "/run/socket".to_owned() };
+        let said = unasked(&Err(refused), socket);
+        assert!(said.starts_with("not permitted to ask at /run/socket"), "{said}");
+    }
 }

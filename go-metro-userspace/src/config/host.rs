@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 /// A host name without the dot at its end (RFC 1123 section 2.1; underscores occur). Its last part is never a number:
 /// that would be a mistyped address.
-pub(super) fn host_name(text: &str) -> Option<String> {
+pub fn host_name(text: &str) -> Option<String> {
     let name = text.trim().trim_end_matches('.');
     let part = |part: &str| {
         (1..=63).contains(&part.len()) && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')

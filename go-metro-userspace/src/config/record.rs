@@ -60,6 +60,12 @@ impl Record {
         }
     }
 
+    /// Whether files are made.
+    #[must_use]
+    pub fn makes_files(&self) -> bool {
+        self.memory.is_some() && self.has_outliers()
+    }
+
     /// Whether a sample can be an outlier.
     #[must_use]
     pub fn has_outliers(&self) -> bool {

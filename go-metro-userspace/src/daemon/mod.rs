@@ -195,7 +195,7 @@ enum End {
 impl Daemon {
     async fn start(options: DaemonOptions, groups: Groups) -> Result<Self, DaemonError> {
         let config = &options.config;
-        recorder::check(&config.record)?;
+        recorder::check(&config.record).await?;
         let mut directory = Directory::new(config);
         directory.refresh_hosts().await;
         directory.set_groups(groups);

@@ -149,7 +149,7 @@ pub(crate) enum DaemonError {
     Web(#[from] ListenError),
     /// Recordings cannot be written.
     #[error(
-        "no recording can be made in {}: {source}; set `record.folder` to one that this user may write",
+        "no recording can be made in {}: {source}; set `record.folder` to a folder that the daemon's user may write",
         folder.display()
     )]
     Recordings {

@@ -1,14 +1,15 @@
 //! Recordings: which outliers get one, when what is kept of records is taken for it, and what comes of writing it.
 //!
 //! One is written at a time, on a thread of its own: while it reads what is kept, that cannot be overwritten
-//! (`record/ring.rs`).
+//! (`record/ring.rs`). One by hand ([`by_hand`]) is written part by part.
+
+mod by_hand;
 
 use std::collections::HashMap;
-use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use go_metro_rtt::{Addr, Nanos, PairKey};
+use go_metro_rtt::{Nanos, PairKey};
 use tokio::sync::oneshot;
 
 use super::capture_thread::{Kept, PATIENCE};
@@ -17,8 +18,11 @@ use super::{Daemon, DaemonError};
 use crate::config::{Record, SidesWanted};
 use crate::logging::OnceInAWhile;
 use crate::metrics::Recorded;
-use crate::record::{self, Choice, Focus, Folder, FolderLimits, Recording, note};
+use crate::record::{Choice, Focus, Folder, FolderLimits, Recording, note};
 use crate::status::record::{RecordError, RecordOrder};
+use by_hand::{ByHand, EVERY};
+
+pub(super) use by_hand::Reply;
 
 /// Recordings that wait for their time, or for each other.
 const MOST_WAITING: usize = 64;
@@ -28,11 +32,6 @@ const MOST_BY_HAND: usize = 4;
 const MOST_PAIRS: usize = 4096;
 /// Memory for records while somebody records by hand, where the configuration gives none.
 const BY_HAND: usize = 32 << 20;
-/// Largest recording by hand: it is held in memory until it is fetched.
-const LARGEST_BY_HAND: u64 = 32 << 20;
-
-/// What becomes of a recording by hand.
-type Reply = oneshot::Sender<Result<Vec<u8>, RecordError>>;
 
 /// Recordings that are to be made, and what came of those that were.
 #[derive(Default)]
@@ -49,6 +48,8 @@ pub(super) struct Recorder {
     said_failed: OnceInAWhile,
     /// Records are kept because somebody records by hand.
     keeps_by_hand: bool,
+    /// The one by hand that is gone on with.
+    at_work: Option<AtWork>,
 }
 
 /// A recording that waits until what it is to hold has passed.
@@ -59,29 +60,39 @@ struct Waiting {
 
 enum What {
     Outlier(Focus),
-    ByHand { order: RecordOrder, began: Instant, reply: Reply },
+    ByHand(Box<ByHand>),
+}
+
+/// What is known of a recording by hand while it is elsewhere.
+struct AtWork {
+    id: Option<u64>,
+    /// Whether it is to end.
+    ends: bool,
 }
 
 /// What came of a recording.
 pub(super) enum Done {
     /// A file, and how many records are in it.
     File(PathBuf, Focus, u64),
-    /// It was handed over, with so many records; or there was nothing to hand over.
-    ByHand(u64),
+    /// So many records were handed over; and the recording, if it goes on after this long.
+    ByHand(u64, Option<(Box<ByHand>, Duration)>),
     /// Why there is none.
     Failed(String),
 }
 
-/// Whether files can be made where they are to be, if any are.
+/// Whether files can be made where they are to be, if any are: tried on a thread as those that make them are, which
+/// has no capability.
 ///
 /// # Errors
 ///
 /// They cannot.
-pub(super) fn check(record: &Record) -> Result<(), DaemonError> {
-    if record.memory.is_none() || !record.has_outliers() {
+pub(super) async fn check(record: &Record) -> Result<(), DaemonError> {
+    if !record.makes_files() {
         return Ok(());
     }
-    folder(record).check().map_err(|source| DaemonError::Recordings { folder: record.folder.clone(), source })
+    let there = folder(record);
+    let checked = beside("record", move || there.check()).await.and_then(|checked| checked);
+    checked.map_err(|source| DaemonError::Recordings { folder: record.folder.clone(), source })
 }
 
 fn folder(record: &Record) -> Folder {
@@ -131,7 +142,8 @@ impl Recorder {
     }
 
     fn by_hand(&self) -> usize {
-        self.waiting.iter().filter(|waiting| matches!(waiting.what, What::ByHand { .. })).count()
+        let waiting = self.waiting.iter().filter(|waiting| matches!(waiting.what, What::ByHand(_)));
+        waiting.count() + usize::from(self.at_work.is_some())
     }
 }
 
@@ -154,18 +166,34 @@ impl Daemon {
             let _ = reply.send(Err(RecordError::Busy(format!("{MOST_BY_HAND} recordings are being made; try later"))));
             return;
         }
-        if self.options.config.record.memory.is_none() && !self.recorder.keeps_by_hand {
+        // Where records are kept anyway this changes nothing, unless a reload has them kept no longer.
+        if !self.recorder.keeps_by_hand {
             self.capture.keep_by_hand(Some(BY_HAND));
             self.recorder.keeps_by_hand = true;
         }
-        let began = Instant::now();
-        self.recorder.waiting.push(Waiting { at: began + order.time, what: What::ByHand { order, began, reply } });
+        let by_hand = Box::new(ByHand::new(order, reply));
+        self.recorder.waiting.push(Waiting { at: by_hand.next(EVERY), what: What::ByHand(by_hand) });
+    }
+
+    /// Ends a recording by hand, with what has passed; whether there is one of that name.
+    pub(super) fn end_by_hand(&mut self, id: u64) -> bool {
+        for Waiting { at, what } in &mut self.recorder.waiting {
+            if let What::ByHand(by_hand) = what
+                && by_hand.id() == Some(id)
+            {
+                by_hand.end();
+                *at = Instant::now();
+                return true;
+            }
+        }
+        let at_work = self.recorder.at_work.as_mut().filter(|at_work| at_work.id == Some(id));
+        at_work.map(|at_work| at_work.ends = true).is_some()
     }
 
     /// Forgets what nobody waits for any more.
     pub(super) fn forget_recordings(&mut self) {
         self.recorder.waiting.retain(|waiting| match &waiting.what {
-            What::ByHand { reply, .. } => !reply.is_closed(),
+            What::ByHand(by_hand) => !by_hand.is_forgotten(),
             What::Outlier(_) => true,
         });
         if self.recorder.keeps_by_hand && self.recorder.by_hand() == 0 && self.recorder.writing.is_none() {
@@ -176,7 +204,11 @@ impl Daemon {
 
     /// Makes the recording whose time has come.
     pub(super) fn record(&mut self) {
-        let Some(Waiting { what, .. }) = self.recorder.take_due() else { return };
+        let Some(Waiting { mut what, .. }) = self.recorder.take_due() else { return };
+        if let What::ByHand(by_hand) = &mut what {
+            by_hand.look_at_time();
+            self.recorder.at_work = Some(AtWork { id: by_hand.id(), ends: false });
+        }
         let (kept, record) = (self.capture.kept(), self.options.config.record.clone());
         let sides = self.options.config.sides;
         let (done, writing) = oneshot::channel();
@@ -184,7 +216,7 @@ impl Daemon {
         tokio::spawn(async move {
             let came = match tokio::time::timeout(PATIENCE, kept).await {
                 Ok(Ok(kept)) => beside("record", move || make(what, &kept, &record, sides)).await,
-                _ => Err(io::Error::other("the capture thread does not answer")),
+                _ => Ok(unanswered(what)),
             };
             // The daemon may have stopped.
             let _ = done.send(came.unwrap_or_else(|error| Done::Failed(error.to_string())));
@@ -194,6 +226,7 @@ impl Daemon {
     /// Notes what came of one.
     pub(super) fn recorded(&mut self, done: Option<Done>) {
         self.recorder.writing = None;
+        let at_work = self.recorder.at_work.take();
         match done.unwrap_or_else(|| Done::Failed("its thread ended".to_owned())) {
             Done::File(path, focus, records) => {
                 tracing::info!(
@@ -208,9 +241,16 @@ impl Daemon {
                 self.recorder.count(Recorded::Written);
                 self.recorder.failed = None;
             }
-            Done::ByHand(records) => {
+            Done::ByHand(records, rest) => {
                 self.recorder.records += records;
-                self.recorder.count(Recorded::Written);
+                if let Some((mut by_hand, after)) = rest {
+                    if at_work.is_some_and(|at_work| at_work.ends) {
+                        by_hand.end();
+                    }
+                    self.recorder.waiting.push(Waiting { at: by_hand.next(after), what: What::ByHand(by_hand) });
+                } else {
+                    self.recorder.count(Recorded::Written);
+                }
             }
             Done::Failed(why) => {
                 if self.recorder.said_failed.may_say() {
@@ -221,6 +261,15 @@ impl Daemon {
             }
         }
         self.forget_recordings();
+    }
+}
+
+/// What comes of a recording for which the capture thread does not answer in time.
+fn unanswered(what: What) -> Done {
+    match what {
+        // It loses nothing by waiting.
+        What::ByHand(by_hand) if by_hand.may_wait() => Done::ByHand(0, Some((by_hand, EVERY))),
+        _ => Done::Failed("the capture thread does not answer".to_owned()),
     }
 }
 
@@ -244,29 +293,9 @@ fn make(what: What, kept: &Kept, record: &Record, sides: SidesWanted) -> Done {
                 Err(error) => Done::Failed(error.to_string()),
             }
         }
-        What::ByHand { order, began, reply } => {
-            let choice = Choice {
-                remotes: order.pairs.iter().map(|(address, port)| (Addr::from(*address), *port)).collect(),
-                local: None,
-                ifindex: None,
-                since: earlier(kept.now, began.elapsed()),
-                until: kept.now,
-                focus: None,
-                most_bytes: LARGEST_BY_HAND,
-            };
-            let recording = Recording::of(&kept.rings, &choice, section);
-            let mut file = Vec::new();
-            let answer = if recording.is_empty() {
-                let seconds = order.time.as_secs_f64();
-                Err(RecordError::Nothing(format!("no segment that is measured passed of that in {seconds} s")))
-            } else {
-                record::write(&recording, &kept.described, &mut file)
-                    .map(|()| file)
-                    .map_err(|error| RecordError::Busy(error.to_string()))
-            };
-            // Who asked may be gone.
-            let _ = reply.send(answer);
-            Done::ByHand(recording.len() as u64)
+        What::ByHand(mut by_hand) => {
+            let (records, after) = by_hand.go_on(kept, section);
+            Done::ByHand(records, after.map(|after| (by_hand, after)))
         }
     }
 }

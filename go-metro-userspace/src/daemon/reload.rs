@@ -89,7 +89,7 @@ impl Daemon {
         let changed = old.changed(&config);
         let wanted = self.options.overrides.outputs_of(&config);
         stays_confined(&changed, &config, &wanted)?;
-        recorder::check(&config.record)?;
+        recorder::check(&config.record).await?;
         // All that may fail comes first, so that a configuration is followed as a whole or not at all.
         if config.backend != Backend::Pcap {
             interfaces::fit(&directory.watch_list())?;

@@ -5,7 +5,7 @@ use std::io;
 use go_metro_rtt::Segment;
 
 use super::capture_thread::simulated::{Measuring, Meter, Origin, Segments};
-use super::settings::Limits;
+use super::settings::{Limits, RecordLimits};
 pub use crate::capture::ebpf::simulated::{Producers, Rings, rings};
 
 impl Segments for &mut Rings {
@@ -26,6 +26,20 @@ impl Daemon {
     pub fn new(workers: u32) -> io::Result<Self> {
         let limits = Limits::default();
         Measuring::by(workers, || Meter::new(&limits, None)).map(Self)
+    }
+
+    /// The same on one thread, which keeps records in so much memory, and with `times_base` looks up the pair of each
+    /// sample too.
+    ///
+    /// # Errors
+    ///
+    /// There can be no more threads.
+    pub fn recording(memory: usize, times_base: Option<u32>) -> io::Result<Self> {
+        let limits = Limits::default();
+        let max_pairs = limits.summaries.max_pairs;
+        let record = RecordLimits { memory: Some(memory), times_base, max_pairs, ..RecordLimits::default() };
+        let limits = Limits { record, ..limits };
+        Measuring::by(1, || Meter::new(&limits, None)).map(Self)
     }
 
     /// Reads all that is in the rings, and measures it or hands it to those that do.

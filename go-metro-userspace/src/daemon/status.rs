@@ -248,6 +248,10 @@ impl Daemon {
         match ask {
             Ask::Live(watcher) => self.watched_by(watcher).await,
             Ask::Record(order, reply) => self.record_by_hand(order, reply),
+            Ask::EndRecording(id, reply) => {
+                // Who asked may be gone.
+                let _ = reply.send(self.end_by_hand(id));
+            }
             Ask::Status(reply) => {
                 // Without an answer the server says that there is none.
                 if let Some(state) = self.capture.status().await {

@@ -9,7 +9,7 @@ use go_metro_rtt::{Addr, Engine, FlowKey, Nanos, Outcome, Rtt, Segment, SeqNum, 
 
 use super::headers;
 use super::note::{Section, View, Views};
-use super::ring::{Entry, Mark, Reported, Snapshot};
+use super::ring::{Entry, Mark, Reported, RingPlace, Snapshot};
 
 /// Which records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,11 @@ pub(crate) struct Focus {
 }
 
 impl Choice {
+    /// Whether it takes a record.
+    fn takes_record(&self, segment: &Segment) -> bool {
+        self.takes(&segment.flow) && segment.time() >= self.since && segment.time() <= self.until
+    }
+
     fn takes(&self, flow: &FlowKey) -> bool {
         let is_meant = |(addr, port): &(Addr, Option<u16>)| {
             *addr == flow.remote.addr && port.is_none_or(|port| port == flow.remote.port || port == flow.local.port)
@@ -80,7 +85,7 @@ pub(crate) struct Recording {
 
 /// A record that was chosen.
 #[derive(Clone, Copy)]
-struct Chosen {
+pub(super) struct Chosen {
     segment: Segment,
     reported: Option<Reported>,
     marks: u32,
@@ -93,18 +98,14 @@ impl Recording {
         let before = chosen.len();
         fit(&mut chosen, choice);
         let left_out = (before - chosen.len()) as u64;
-        let (samples, missing) = measure(&mut chosen, section);
+        let mut engine = Engine::new(section.engine(flows_of(&chosen)));
+        let (samples, missing) = measure(&mut engine, &mut chosen);
         Self { section, packets: packets(&chosen), focus: choice.focus, samples, missing, left_out }
     }
 
     /// How many packets there are.
     pub(crate) fn len(&self) -> usize {
         self.packets.len()
-    }
-
-    /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.packets.is_empty()
     }
 
     /// Where the sample is that it was made for, and where the segment that was timed, by their numbers from 0.
@@ -133,52 +134,125 @@ struct Happened {
     interruptions: u64,
 }
 
-/// The records of one ring, each with what happened to its flow before.
-fn chosen(ring: &Snapshot, choice: &Choice) -> Vec<Chosen> {
-    let mut chosen: Vec<Chosen> = Vec::new();
+/// Chooses records of one ring, in their order, and notes what happened to the flow of each before it.
+#[derive(Default)]
+pub(super) struct Chooser {
     // Interruptions of all, of interfaces, and of flows count together: only whether there was one matters.
-    let (mut all, mut of_interfaces) = (Happened::default(), HashMap::<u32, u64>::new());
-    let mut of_flows = HashMap::<FlowKey, u64>::new();
-    let mut heard = HashMap::<FlowKey, Happened>::new();
-    for entry in ring.each() {
-        let (segment, reported) = match entry {
-            Entry::Record(segment, reported) => (segment, reported),
-            Entry::Mark(mark) => {
-                match mark {
-                    Mark::Gap => all.gaps += 1,
-                    Mark::InterruptAll => all.interruptions += 1,
-                    Mark::Interrupt(ifindex) => *of_interfaces.entry(ifindex).or_default() += 1,
-                    Mark::InterruptFlow(flow) => {
-                        for side in [Side::Remote, Side::Local] {
-                            *of_flows.entry(FlowKey { side, ..flow }).or_default() += 1;
-                        }
-                    }
-                    Mark::Restart => {
-                        chosen.clear();
-                        heard.clear();
-                    }
+    all: Happened,
+    of_interfaces: HashMap<u32, u64>,
+    of_flows: HashMap<FlowKey, u64>,
+    heard: HashMap<FlowKey, Happened>,
+    /// Whether something may have happened to flows that are not known.
+    is_late: bool,
+}
+
+impl Chooser {
+    /// Flows that it remembers.
+    const MOST: usize = 1 << 16;
+
+    /// One that begins where something may have happened to any flow.
+    pub(super) fn late() -> Self {
+        Self { is_late: true, ..Self::default() }
+    }
+
+    /// Something happened between records.
+    pub(super) fn note(&mut self, mark: Mark) {
+        match mark {
+            Mark::Gap => self.all.gaps += 1,
+            // A flow that goes on after a restart is interrupted at least.
+            Mark::InterruptAll | Mark::Restart => self.all.interruptions += 1,
+            Mark::Interrupt(ifindex) => *self.of_interfaces.entry(ifindex).or_default() += 1,
+            Mark::InterruptFlow(flow) => {
+                for side in [Side::Remote, Side::Local] {
+                    *self.of_flows.entry(FlowKey { side, ..flow }).or_default() += 1;
                 }
-                continue;
             }
-        };
-        let flow = segment.flow;
-        if !choice.takes(&flow) || segment.time() < choice.since || segment.time() > choice.until {
-            continue;
         }
-        let interface = of_interfaces.get(&flow.ifindex).copied().unwrap_or_default();
-        let own = of_flows.get(&flow).copied().unwrap_or_default();
-        let now = Happened { interruptions: all.interruptions + interface + own, ..all };
-        let before = heard.insert(flow, now).unwrap_or(now);
+    }
+
+    /// Chooses a record.
+    pub(super) fn choose(&mut self, segment: Segment, reported: Option<Reported>) -> Chosen {
+        let flow = segment.flow;
+        if self.heard.len() >= Self::MOST && !self.heard.contains_key(&flow) || self.of_flows.len() >= Self::MOST {
+            *self = Self { all: self.all, ..Self::late() };
+        }
+        let interface = self.of_interfaces.get(&flow.ifindex).copied().unwrap_or_default();
+        let own = self.of_flows.get(&flow).copied().unwrap_or_default();
+        let now = Happened { interruptions: self.all.interruptions + interface + own, ..self.all };
+        let (before, is_late) = (self.heard.insert(flow, now), self.is_late);
+        let differs = |what: fn(&Happened) -> u64| before.map_or(is_late, |before| what(&before) != what(&now));
         let flag = |differs: bool, mark: u32| if differs { mark } else { 0 };
-        let marks = flag(before.gaps != now.gaps, View::GAP)
-            | flag(before.interruptions != now.interruptions, View::INTERRUPTED);
-        chosen.push(Chosen { segment, reported, marks });
+        let marks = flag(differs(|happened| happened.gaps), View::GAP)
+            | flag(differs(|happened| happened.interruptions), View::INTERRUPTED);
+        Chosen { segment, reported, marks }
+    }
+}
+
+/// The records of one ring.
+fn chosen(ring: &Snapshot, choice: &Choice) -> Vec<Chosen> {
+    let (mut chooser, mut chosen) = (Chooser::default(), Vec::new());
+    for entry in ring.each() {
+        match entry {
+            Entry::Mark(Mark::Restart) => {
+                chosen.clear();
+                chooser.heard.clear();
+            }
+            Entry::Mark(mark) => chooser.note(mark),
+            Entry::Record(segment, reported) if choice.takes_record(&segment) => {
+                chosen.push(chooser.choose(segment, reported));
+            }
+            Entry::Record(..) => {}
+        }
     }
     chosen
 }
 
+/// What a recording has taken of a ring that goes on.
+pub(super) struct Cursor {
+    ring: u64,
+    place: RingPlace,
+    chooser: Chooser,
+}
+
+impl Cursor {
+    /// At the beginning of a ring; `is_late` where records may have passed that it does not have.
+    pub(super) fn new(ring: u64, is_late: bool) -> Self {
+        let chooser = if is_late { Chooser::late() } else { Chooser::default() };
+        Self { ring, place: RingPlace::default(), chooser }
+    }
+
+    /// Whether it is of this ring.
+    pub(super) fn is_of(&self, ring: &Snapshot) -> bool {
+        self.ring == ring.ring
+    }
+
+    /// The next records, at most so many; and whether there are no more now.
+    pub(super) fn take(&mut self, ring: &Snapshot, choice: &Choice, most: usize) -> (Vec<Chosen>, bool) {
+        if !ring.reaches(self.place) {
+            // What is gone may have been anything.
+            self.chooser.note(Mark::Gap);
+            self.chooser.note(Mark::InterruptAll);
+        }
+        let mut chosen = Vec::new();
+        for (entry, behind) in ring.since(self.place) {
+            if chosen.len() >= most {
+                return (chosen, false);
+            }
+            self.place = behind;
+            match entry {
+                Entry::Mark(mark) => self.chooser.note(mark),
+                Entry::Record(segment, reported) if choice.takes_record(&segment) => {
+                    chosen.push(self.chooser.choose(segment, reported));
+                }
+                Entry::Record(..) => {}
+            }
+        }
+        (chosen, true)
+    }
+}
+
 /// All of them by time; what one ring has stays in its order, which its times may not have.
-fn in_order(rings: Vec<Vec<Chosen>>) -> Vec<Chosen> {
+pub(super) fn in_order(rings: Vec<Vec<Chosen>>) -> Vec<Chosen> {
     let mut rings: Vec<Peekable<IntoIter<Chosen>>> =
         rings.into_iter().map(|chosen| chosen.into_iter().peekable()).collect();
     if let [_] = rings.as_slice() {
@@ -210,13 +284,17 @@ fn fit(chosen: &mut Vec<Chosen>, choice: &Choice) {
     }
 }
 
-/// Measures them as `read` will, and marks what comes out otherwise than it did. Samples that come out as they did, and
-/// those that do not come out.
-fn measure(chosen: &mut [Chosen], section: Section) -> (u64, u64) {
+/// How many flows there are.
+fn flows_of(chosen: &[Chosen]) -> u32 {
     let mut flows: Vec<FlowKey> = chosen.iter().map(|chosen| chosen.segment.flow).collect();
     flows.sort_unstable();
     flows.dedup();
-    let mut engine = Engine::new(section.engine(u32::try_from(flows.len()).unwrap_or(u32::MAX).max(1)));
+    u32::try_from(flows.len()).unwrap_or(u32::MAX).max(1)
+}
+
+/// Measures them as `read` will, and marks what comes out otherwise than it did. Samples that come out as they did, and
+/// those that do not come out.
+pub(super) fn measure(engine: &mut Engine, chosen: &mut [Chosen]) -> (u64, u64) {
     let (mut samples, mut missing) = (0, 0);
     for Chosen { segment, reported, marks } in chosen {
         if *marks & View::INTERRUPTED != 0 {
@@ -251,7 +329,7 @@ fn measure(chosen: &mut [Chosen], section: Section) -> (u64, u64) {
 }
 
 /// What was one packet becomes one again.
-fn packets(chosen: &[Chosen]) -> Vec<Packet> {
+pub(super) fn packets(chosen: &[Chosen]) -> Vec<Packet> {
     let mut packets: Vec<Packet> = Vec::with_capacity(chosen.len());
     let mut seen: Vec<Segment> = Vec::new();
     for Chosen { segment, marks, .. } in chosen {

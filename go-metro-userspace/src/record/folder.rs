@@ -1,11 +1,13 @@
 //! The folder of recordings: files get their names once they are whole, and the oldest go where there are too many or
 //! they are too large together.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use nix::unistd::{Uid, User};
 
 use super::choice::Recording;
 use super::file::{self, Described};
@@ -38,12 +40,26 @@ impl Folder {
         Self { path: path.to_owned(), limits }
     }
 
-    /// Whether files can be made in it, which may make it.
+    /// Whether this thread can make files in it, which may make the folder.
     ///
     /// # Errors
     ///
-    /// They cannot.
+    /// It cannot; the error says whose the folder is if it is another user's.
     pub(crate) fn check(&self) -> io::Result<()> {
+        self.make_a_file().map_err(|error| match (error.kind(), fs::metadata(&self.path)) {
+            (io::ErrorKind::PermissionDenied, Ok(meta)) if meta.uid() != Uid::effective().as_raw() => {
+                let (owner, writer) = (user_name(Uid::from_raw(meta.uid())), user_name(Uid::effective()));
+                // Root's right to the files of others is one that is given up.
+                let without = if Uid::effective().is_root() { " without any capability" } else { "" };
+                let why = format!("it belongs to user {owner}, and recordings are written by user {writer}{without}");
+                let remedy = format!("chown {} {}", Uid::effective(), self.path.display());
+                io::Error::new(error.kind(), format!("{error}: {why}; give it to that user (`{remedy}`)"))
+            }
+            _ => error,
+        })
+    }
+
+    fn make_a_file(&self) -> io::Result<()> {
         make_folder(&self.path)?;
         let unfinished = self.path.join(format!("{BEGINS}check{UNFINISHED}"));
         let _ = fs::remove_file(&unfinished);
@@ -81,21 +97,35 @@ impl Folder {
         [first].into_iter().chain(others).find(|path| !path.exists()).unwrap_or_default()
     }
 
+    /// Bytes of all recordings in it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub(crate) fn used(&self) -> io::Result<u64> {
+        Ok(self.files()?.iter().map(|(_, _, len)| len).sum())
+    }
+
+    /// What was made here and is called so at its end.
+    fn own(&self, ends: &str) -> io::Result<impl Iterator<Item = DirEntry>> {
+        let is_meant = move |name: &str| is_own(name) && name.ends_with(ends);
+        let entries = fs::read_dir(&self.path)?.flatten();
+        Ok(entries.filter(move |entry| entry.file_name().to_str().is_some_and(is_meant)))
+    }
+
+    /// Recordings in it: when they were written, where they are, and how large.
+    fn files(&self) -> io::Result<Vec<(SystemTime, PathBuf, u64)>> {
+        let known = self.own(ENDS)?.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)));
+        let files = known.filter(|(_, meta)| meta.is_file());
+        files.map(|(path, meta)| Ok((meta.modified()?, path, meta.len()))).collect()
+    }
+
     /// Removes what is unfinished, and the oldest files until one more of so many bytes is within the limits.
     fn make_room(&self, bytes: u64) -> io::Result<()> {
-        let mut files: Vec<(SystemTime, PathBuf, u64)> = Vec::new();
-        for entry in fs::read_dir(&self.path)?.flatten() {
-            let name = entry.file_name();
-            let Some(name) = name.to_str().filter(|name| is_own(name)) else { continue };
-            if name.ends_with(UNFINISHED) {
-                let _ = fs::remove_file(entry.path());
-            } else if name.ends_with(ENDS)
-                && let Ok(meta) = entry.metadata()
-                && meta.is_file()
-            {
-                files.push((meta.modified()?, entry.path(), meta.len()));
-            }
+        for unfinished in self.own(UNFINISHED)? {
+            let _ = fs::remove_file(unfinished.path());
         }
+        let mut files = self.files()?;
         files.sort();
         let (mut count, mut all) = (files.len(), files.iter().map(|(_, _, len)| len).sum::<u64>());
         for (_, path, len) in files {
@@ -106,6 +136,14 @@ impl Folder {
             (count, all) = (count - 1, all - len);
         }
         Ok(())
+    }
+}
+
+/// A user, by name if it has one, and number.
+pub(crate) fn user_name(user: Uid) -> String {
+    match User::from_uid(user) {
+        Ok(Some(known)) => format!("{} ({user})", known.name),
+        _ => user.to_string(),
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use go_metro_common::segment::{Bits, Payload, SegmentHeader, TcpFlags};
 use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Outcome, Rtt, Segment, Side};
@@ -88,8 +89,15 @@ impl Chunk {
     }
 }
 
+/// How many rings there have been.
+static RINGS: AtomicU64 = AtomicU64::new(0);
+
 /// The last entries.
 pub(crate) struct Ring {
+    /// Which of all rings of this process: from 1.
+    id: u64,
+    /// Number of the chunk that is being filled, of all that this ring has had.
+    turns: u64,
     /// Full, the oldest first; those that are not in use yet before them, empty.
     full: VecDeque<Arc<Chunk>>,
     current: Chunk,
@@ -100,8 +108,19 @@ pub(crate) struct Ring {
 /// What a ring holds at a moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
+    /// Which ring it is of.
+    pub(crate) ring: u64,
+    /// Number of the chunk that was being filled.
+    turns: u64,
     full: Vec<Arc<Chunk>>,
     current: Chunk,
+}
+
+/// A place between entries, in all that a ring has had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RingPlace {
+    chunk: u64,
+    words: usize,
 }
 
 impl Ring {
@@ -110,7 +129,8 @@ impl Ring {
         let words = (bytes / 8 / LEAST).clamp(SMALLEST, CHUNK);
         let chunks = (bytes / 8 / words).max(LEAST);
         let full = (1..chunks).map(|_| Arc::new(Chunk::of(words))).collect();
-        Self { full, current: Chunk::of(words), has_gap: false }
+        let id = RINGS.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { id, turns: 0, full, current: Chunk::of(words), has_gap: false }
     }
 
     /// Puts in a record, and what became of it.
@@ -149,7 +169,8 @@ impl Ring {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let full = self.full.iter().filter(|chunk| chunk.len > 0).cloned().collect();
         let Chunk { words, len } = &self.current;
-        Snapshot { full, current: Chunk { words: words[..*len].into(), len: *len } }
+        let current = Chunk { words: words[..*len].into(), len: *len };
+        Snapshot { ring: self.id, turns: self.turns, full, current }
     }
 
     #[inline]
@@ -210,6 +231,7 @@ impl Ring {
         std::mem::swap(oldest, &mut self.current);
         self.current.len = 0;
         self.full.push_back(chunk);
+        self.turns += 1;
         true
     }
 }
@@ -238,8 +260,31 @@ fn reported(head: u64) -> Option<Reported> {
 impl Snapshot {
     /// Every entry, the oldest first.
     pub(crate) fn each(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.since(RingPlace::default()).map(|(entry, _)| entry)
+    }
+
+    /// Whether every entry behind this place is here still.
+    pub(crate) fn reaches(&self, place: RingPlace) -> bool {
+        place.chunk >= self.first()
+    }
+
+    /// Every entry behind a place, the oldest first, with the place behind it.
+    pub(crate) fn since(&self, place: RingPlace) -> impl Iterator<Item = (Entry, RingPlace)> + '_ {
         let chunks = self.full.iter().map(AsRef::as_ref).chain([&self.current]);
-        chunks.flat_map(|chunk| Entries(&chunk.words[..chunk.len]))
+        let numbered = (self.first()..).zip(chunks).filter(move |(number, _)| *number >= place.chunk);
+        numbered.flat_map(move |(number, chunk)| {
+            let begin = if number == place.chunk { place.words.min(chunk.len) } else { 0 };
+            let mut entries = Entries(&chunk.words[begin..chunk.len]);
+            std::iter::from_fn(move || {
+                let entry = entries.next()?;
+                Some((entry, RingPlace { chunk: number, words: chunk.len - entries.0.len() }))
+            })
+        })
+    }
+
+    /// Number of the oldest chunk.
+    fn first(&self) -> u64 {
+        self.turns - self.full.len() as u64
     }
 }
 
@@ -394,6 +439,31 @@ mod tests {
         // 68 bytes each; of eight chunks one may be just begun.
         let most = bytes / 68;
         assert!((most * 6 / 8..=most).contains(&kept.len()), "{} of {most}", kept.len());
+    }
+
+    #[test]
+    fn what_is_behind_a_place_is_found_once_and_that_some_of_it_is_gone_is_known() {
+        let mut ring = Ring::new(1 << 12);
+        let (mut place, mut found) = (RingPlace::default(), Vec::new());
+        for number in 0..498 {
+            ring.push(&record(number, number % 3 == 0), &Outcome::Sent);
+            if number % 7 == 0 {
+                let snapshot = ring.snapshot();
+                assert!(snapshot.reaches(place));
+                for (entry, behind) in snapshot.since(place) {
+                    let Entry::Record(segment, None) = entry else { panic!("{entry:?}") };
+                    found.push(segment.header.seq);
+                    place = behind;
+                }
+            }
+        }
+        assert_eq!(found, (0..498).collect::<Vec<_>>());
+        assert_eq!(ring.snapshot().since(place).count(), 0);
+        (498..998).for_each(|number| ring.push(&record(number, false), &Outcome::Sent));
+        let snapshot = ring.snapshot();
+        assert!(!snapshot.reaches(place));
+        assert_eq!(snapshot.since(place).count(), snapshot.each().count());
+        assert_ne!(snapshot.ring, Ring::new(1 << 12).snapshot().ring);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, sockopt};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, UnixCredentials, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike as _};
+use nix::unistd::Uid;
 
 use super::record::RecordOrder;
 use super::{Live, Status, document};
@@ -42,6 +43,14 @@ pub(crate) enum AskError {
     #[error("{what}")]
     Nothing {
         /// What.
+        what: String,
+    },
+    /// Somebody listens, and says what is in the way.
+    #[error("the daemon at {socket} answers: {what}")]
+    Answered {
+        /// The socket.
+        socket: String,
+        /// What it says.
         what: String,
     },
     /// Somebody listens but does not answer well.
@@ -106,10 +115,21 @@ pub(crate) fn parse(text: &str) -> Result<Status, String> {
 ///
 /// Nobody listens, or may not be asked.
 pub(crate) fn process(socket: &Path) -> Result<Option<i32>, AskError> {
+    Ok(Some(credentials(socket)?.pid()).filter(|pid| *pid > 0))
+}
+
+/// The user of that process.
+///
+/// # Errors
+///
+/// As [`process`].
+pub(crate) fn user(socket: &Path) -> Result<Uid, AskError> {
+    credentials(socket).map(|peer| Uid::from_raw(peer.uid()))
+}
+
+fn credentials(socket: &Path) -> Result<UnixCredentials, AskError> {
     let stream = connect(socket)?;
-    let peer = nix::sys::socket::getsockopt(&stream, sockopt::PeerCredentials);
-    let peer = peer.map_err(|error| silent(socket, &error))?;
-    Ok(Some(peer.pid()).filter(|pid| *pid > 0))
+    nix::sys::socket::getsockopt(&stream, sockopt::PeerCredentials).map_err(|error| silent(socket, &error))
 }
 
 /// Seconds as they pass, until the daemon ends.
@@ -131,26 +151,55 @@ pub(crate) fn watch(socket: &Path) -> Result<impl Iterator<Item = io::Result<Liv
     }))
 }
 
-/// A recording, which comes once it is over: a pcapng file.
+/// A recording, part by part as it goes on: a pcapng file that ends with its interfaces' statistics if nothing is
+/// missing. Until it has something, this waits.
 ///
 /// # Errors
 ///
 /// As [`status_text`]; or why there is none.
-pub(crate) fn record(socket: &Path, order: &RecordOrder) -> Result<Vec<u8>, AskError> {
+pub(crate) fn record(
+    (socket, stream): (&Path, &mut UnixStream),
+    order: &RecordOrder,
+) -> Result<impl Read + use<>, AskError> {
     let patience = order.time + WHOLE;
-    let mut stream = connect(socket)?;
     let path = format!("{}?{}", super::RECORD_PATH, order.to_query());
-    let (first, mut answer) = send(&mut stream, &path, patience).map_err(|error| silent(socket, &error))?;
-    answer.set_limit(LONGEST);
-    let mut file = Vec::new();
-    answer.read_to_end(&mut file).map_err(|error| silent(socket, &error))?;
-    match first.split(' ').nth(1) {
-        Some("200") => Ok(file),
-        Some("404") if !file.starts_with(b"/v1/status") => {
-            Err(AskError::Nothing { what: String::from_utf8_lossy(&file).trim().to_owned() })
+    let (first, mut answer) = send(stream, &path, patience).map_err(|error| silent(socket, &error))?;
+    match code(&first) {
+        Some("200") => {
+            answer.set_limit(u64::MAX);
+            Ok(Patient { answer, patience })
         }
-        Some("404") => Err(silent(socket, &"it is of a release that does not record; use the same release of both")),
-        _ => Err(silent(socket, &String::from_utf8_lossy(&file).trim())),
+        Some("404") => Err(match refusal(socket, &first, answer) {
+            AskError::Answered { what, .. } if what.starts_with("/v1/status") => {
+                silent(socket, &"it is of a release that does not record; use the same release of both")
+            }
+            AskError::Answered { what, .. } => AskError::Nothing { what },
+            other => other,
+        }),
+        _ => Err(refusal(socket, &first, answer)),
+    }
+}
+
+/// Has the daemon end the recording of this name, with what has passed.
+///
+/// # Errors
+///
+/// As [`status_text`]; or it makes none of this name.
+pub(crate) fn end_recording(socket: &Path, id: u64) -> Result<(), AskError> {
+    ask(socket, &format!("{}?id={id}", super::END_RECORDING_PATH)).map(drop)
+}
+
+/// What comes of an answer, each part of which may take its time.
+struct Patient {
+    answer: Answer,
+    patience: Duration,
+}
+
+impl Read for Patient {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        // The reader may have waited in between, for its disk or its pipe.
+        self.answer.get_mut().get_mut().until = Instant::now() + self.patience;
+        self.answer.read(into)
     }
 }
 
@@ -158,8 +207,34 @@ fn silent(socket: &Path, what: &dyn std::fmt::Display) -> AskError {
     AskError::Silent { socket: socket.display().to_string(), what: what.to_string() }
 }
 
+/// The code of an answer that begins with this line.
+fn code(first: &str) -> Option<&str> {
+    first.strip_prefix("HTTP/")?.split(' ').nth(1)
+}
+
+/// Why an answer is not what was asked for, in the daemon's own words.
+fn refusal(socket: &Path, first: &str, mut answer: Answer) -> AskError {
+    if first.is_empty() {
+        return silent(socket, &"it closed the connection");
+    }
+    if code(first).is_none() {
+        return silent(socket, &"what it says is no HTTP");
+    }
+    answer.set_limit(LONGEST_HEAD);
+    let mut words = Vec::new();
+    // What has come of them says something too.
+    let _ = answer.read_to_end(&mut words);
+    let words = String::from_utf8_lossy(&words);
+    let what = words.lines().find(|line| !line.trim().is_empty()).unwrap_or(first).trim().to_owned();
+    AskError::Answered { socket: socket.display().to_string(), what }
+}
+
 /// Connects, which waits where too many others wait for a daemon that is stopped (unix(7)).
-fn connect(socket: &Path) -> Result<UnixStream, AskError> {
+///
+/// # Errors
+///
+/// Nobody listens, or may not be asked.
+pub(crate) fn connect(socket: &Path) -> Result<UnixStream, AskError> {
     connect_within(socket, PATIENCE).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => AskError::Refused { socket: socket.display().to_string() },
         io::ErrorKind::WouldBlock => silent(socket, &"too many others wait for it"),
@@ -207,7 +282,7 @@ type Answer = Take<BufReader<Timed>>;
 fn ask(socket: &Path, path: &str) -> Result<Answer, AskError> {
     let mut stream = connect(socket)?;
     let (first, answer) = send(&mut stream, path, PATIENCE).map_err(|error| silent(socket, &error))?;
-    if first.split(' ').nth(1) == Some("200") { Ok(answer) } else { Err(silent(socket, &first.trim())) }
+    if code(&first) == Some("200") { Ok(answer) } else { Err(refusal(socket, &first, answer)) }
 }
 
 /// Sends a request, and waits as long as this for what comes next; the answer's first line, and what follows its head.
@@ -222,4 +297,65 @@ fn send(stream: &mut UnixStream, path: &str, patience: Duration) -> io::Result<(
         line.clear();
     }
     Ok((first, answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// What is said of a daemon that answers so to whatever is asked.
+    fn told(answer: &'static str, ask: fn(&Path) -> Result<(), AskError>) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let server = UnixListener::bind(&path).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = server.accept().unwrap();
+                let mut request = BufReader::new(stream.try_clone().unwrap());
+                let mut line = String::new();
+                while request.read_line(&mut line).unwrap() > 2 {
+                    line.clear();
+                }
+                stream.write_all(answer.as_bytes()).unwrap();
+            });
+            let error = ask(&path).unwrap_err().to_string();
+            error.replace(&path.display().to_string(), "SOCKET")
+        })
+    }
+
+    fn asked_status(socket: &Path) -> Result<(), AskError> {
+        status_text(socket).map(drop)
+    }
+
+    fn watched(socket: &Path) -> Result<(), AskError> {
+        watch(socket).map(drop)
+    }
+
+    fn ended(socket: &Path) -> Result<(), AskError> {
+        end_recording(socket, 7)
+    }
+
+    fn recorded(socket: &Path) -> Result<(), AskError> {
+        let pairs = vec![("192.0.2.1".parse().unwrap(), None)];
+        let order = RecordOrder::new(pairs, Duration::from_secs(1)).unwrap();
+        record((socket, &mut connect(socket)?), &order).map(drop)
+    }
+
+    #[test]
+    fn a_daemon_that_refuses_is_quoted_whatever_it_was_asked() {
+        for ask in [asked_status, watched, ended, recorded] {
+            let busy = "HTTP/1.0 503 Service Unavailable\r\ncontent-length: 25\r\n\r\nin the middle of it\nmore\n";
+            assert_eq!(told(busy, ask), "the daemon at SOCKET answers: in the middle of it");
+            let bare = "HTTP/1.0 503 Service Unavailable\r\n\r\n";
+            assert_eq!(told(bare, ask), "the daemon at SOCKET answers: HTTP/1.0 503 Service Unavailable");
+            assert_eq!(told("", ask), "the daemon at SOCKET does not answer: it closed the connection");
+            assert_eq!(told("220 ready\r\n", ask), "the daemon at SOCKET does not answer: what it says is no HTTP");
+        }
+        let nothing = "HTTP/1.0 404 Not Found\r\n\r\nno segment passed\n";
+        assert_eq!(told(nothing, recorded), "no segment passed");
+        let older = told("HTTP/1.0 404 Not Found\r\n\r\n/v1/status, /healthz\n", recorded);
+        assert!(older.contains("use the same release of both"), "{older}");
+    }
 }

@@ -18,5 +18,7 @@ pub(crate) use live::Live;
 pub(crate) const STATUS_PATH: &str = "/v1/status";
 /// A line a second, for as long as the connection lasts.
 pub(crate) const LIVE_PATH: &str = "/v1/live";
-/// A recording, once it is over.
+/// A recording, as it goes on.
 pub(crate) const RECORD_PATH: &str = "/v1/record";
+/// Ends one before its time, by the `id` that it was asked for with.
+pub(crate) const END_RECORDING_PATH: &str = "/v1/record/end";

@@ -1,4 +1,5 @@
-//! What a daemon is asked to record, as the query of a request: `pair=10.0.0.2:443&pair=[2001:db8::2]&for_ms=30000`.
+//! What a daemon is asked to record, as the query of a request: `pair=10.0.0.2:443&pair=[2001:db8::2]&for_ms=30000`,
+//! with `&id=7` where it may be ended before its time.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -12,6 +13,8 @@ pub(crate) const RECORDING_TYPE: &str = "application/vnd.tcpdump.pcap";
 const LONGEST: Duration = Duration::from_secs(600);
 /// Most pairs.
 const MOST: usize = 16;
+/// Most bytes of a recording, at which it ends; what comes at once is in it still.
+pub(crate) const LARGEST: u64 = 1 << 30;
 
 /// What to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub(crate) struct RecordOrder {
     pub(crate) pairs: Vec<(IpAddr, Option<u16>)>,
     /// For how long.
     pub(crate) time: Duration,
+    /// What it is called by who wants to end it earlier.
+    pub(crate) id: Option<u64>,
 }
 
 /// Why there is no recording.
@@ -41,12 +46,12 @@ impl RecordOrder {
         match pairs.len() {
             0 => return Err("name a pair: its remote address, perhaps with a port".to_owned()),
             1..=MOST => {}
-            count => return Err(format!("{count} pairs are too many; at most {MOST} are recorded at once")),
+            count => return Err(format!("{count} addresses are too many; at most {MOST} are recorded at once")),
         }
         if time.is_zero() || time > LONGEST {
             return Err(format!("{} s are not recorded; at most {} s are", time.as_secs_f64(), LONGEST.as_secs()));
         }
-        Ok(Self { pairs, time })
+        Ok(Self { pairs, time, id: None })
     }
 
     /// As a query.
@@ -59,7 +64,8 @@ impl RecordOrder {
                 (IpAddr::V4(address), port) => write!(query, "pair={address}{}&", colon(*port)),
             };
         }
-        query + &format!("for_ms={}", self.time.as_millis())
+        let id = self.id.map(|id| format!("&id={id}")).unwrap_or_default();
+        query + &format!("for_ms={}{id}", self.time.as_millis())
     }
 
     /// From a query.
@@ -68,7 +74,7 @@ impl RecordOrder {
     ///
     /// What is wrong with it.
     pub(crate) fn from_query(query: &str) -> Result<Self, String> {
-        let (mut pairs, mut time) = (Vec::new(), None);
+        let (mut pairs, mut time, mut id) = (Vec::new(), None, None);
         for part in query.split('&').filter(|part| !part.is_empty()) {
             match part.split_once('=') {
                 // What some clients write for brackets and colons (RFC 3986 section 2.1).
@@ -83,10 +89,11 @@ impl RecordOrder {
                     let ms = text.parse().map_err(|_| format!("for_ms: `{text}` is no number of milliseconds"))?;
                     time = Some(Duration::from_millis(ms));
                 }
-                _ => return Err(format!("`{part}` is neither pair=ADDRESS[:PORT] nor for_ms=NUMBER")),
+                Some(("id", text)) => id = Some(text.parse().map_err(|_| format!("id: `{text}` is no number"))?),
+                _ => return Err(format!("`{part}` is neither pair=ADDRESS[:PORT], for_ms=NUMBER nor id=NUMBER")),
             }
         }
-        Self::new(pairs, time.ok_or("for_ms is missing")?)
+        Ok(Self { id, ..Self::new(pairs, time.ok_or("for_ms is missing")?)? })
     }
 }
 
@@ -117,6 +124,8 @@ mod tests {
         let order = RecordOrder::new(pairs.map(|pair| parse_pair(pair).unwrap()).to_vec(), Duration::from_millis(1500))
             .unwrap();
         assert_eq!(RecordOrder::from_query(&order.to_query()), Ok(order.clone()));
+        let named = RecordOrder { id: Some(7), ..order.clone() };
+        assert_eq!(RecordOrder::from_query(&named.to_query()), Ok(named));
         let coded = order.to_query().replace('[', "%5B").replace(']', "%5d").replace(':', "%3A");
         assert_eq!(RecordOrder::from_query(&coded), Ok(order));
     }
@@ -133,6 +142,7 @@ mod tests {
             ("pair=10.0.0.2&for_ms=0", "not recorded"),
             ("pair=10.0.0.2&for_ms=600001", "at most 600 s"),
             ("pair=10.0.0.2&for_ms=5&x=1", "`x=1` is neither"),
+            ("pair=10.0.0.2&for_ms=5&id=x", "`x` is no number"),
         ] {
             let error = RecordOrder::from_query(query).unwrap_err();
             assert!(error.contains(why), "{query}: {error}");

@@ -5,6 +5,7 @@
 //! under the same name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ const MOST_ADDRESSES: usize = 256;
 /// How long an address is kept once it is neither in an answer nor in use: longer than the lifetime of a balancer's
 /// usual answer.
 const GRACE: Duration = Duration::from_secs(600);
+/// Longest wait for name servers: as long as a resolver takes with three of them (resolv.conf(5)).
+const LONGEST_LOOK_UP: Duration = Duration::from_secs(35);
 /// Names that a warning lists.
 const LISTED: usize = 3;
 
@@ -74,6 +77,22 @@ impl Hosts {
                 host.clone_from(known);
             }
         }
+    }
+
+    /// These names, looked up now: waits for answers as long as name servers may take, without a runtime.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory, descriptor or thread to look them up with.
+    pub fn looked_up(names: impl IntoIterator<Item = String>) -> io::Result<Self> {
+        let mut hosts = Self::new(names);
+        if !hosts.hosts.is_empty() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(hosts.refresh(LONGEST_LOOK_UP));
+            // A look-up may still wait for a dead server; nobody waits for it.
+            runtime.shutdown_background();
+        }
+        Ok(hosts)
     }
 
     /// Looks all names up at once, and waits so long for answers; whether any answer changed. What is not answered by

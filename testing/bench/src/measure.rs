@@ -65,6 +65,12 @@ impl Measured {
         Spread::of(self.pairs.iter().map(|(value, baseline)| value / baseline))
     }
 
+    /// How many times another case's value of the same round each is.
+    #[must_use]
+    pub(crate) fn over(&self, other: &Self) -> Spread {
+        Spread::of(self.pairs.iter().zip(&other.pairs).map(|((value, _), (others, _))| value / others))
+    }
+
     /// How much more than the baseline's value each is.
     #[must_use]
     pub(crate) fn above(&self) -> Spread {
@@ -119,6 +125,7 @@ mod tests {
         });
         let measured = measured.unwrap();
         assert_eq!(measured[1].ratio(), Spread { low: 3.0, median: 3.0, high: 3.0 });
+        assert_eq!(measured[0].over(&measured[1]), Spread { low: 1.0 / 3.0, median: 1.0 / 3.0, high: 1.0 / 3.0 });
         assert_eq!(measured[0].above(), Spread { low: 0.0, median: 0.0, high: 0.0 });
     }
 }

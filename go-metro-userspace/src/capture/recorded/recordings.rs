@@ -1,5 +1,6 @@
 //! What a meter measured, written as a recording, is what `read` finds in it.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +11,9 @@ use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Rtt, Sample, SeqNum, Si
 
 use super::*;
 use crate::capture::decode::{LinkType, Origin, Packet, Tunnels, decode};
-use crate::record::{Choice, Described, Focus, Folder, FolderLimits, Mark, Recording, Ring, Snapshot, note, write};
+use crate::record::{
+    Blocks, Choice, Described, Focus, Folder, FolderLimits, Mark, Ongoing, Recording, Ring, Snapshot, note, write,
+};
 
 /// Every capture of the corpus.
 fn corpus() -> Vec<PathBuf> {
@@ -46,7 +49,12 @@ struct Meters {
 
 impl Meters {
     fn new(count: usize) -> Self {
-        let meter = |_| (Engine::new(CONFIG), Ring::new(32 << 20));
+        Self::with_memory(count, 32 << 20)
+    }
+
+    /// The same, each ring with so much memory.
+    fn with_memory(count: usize, bytes: usize) -> Self {
+        let meter = |_| (Engine::new(CONFIG), Ring::new(bytes));
         Self { meters: (0..count).map(meter).collect(), samples: Vec::new(), remotes: BTreeSet::new() }
     }
 
@@ -78,7 +86,11 @@ impl Meters {
 
     /// Measures a capture; `between` is called with the number of each segment.
     fn measure(path: &Path, sides: Sides, count: usize, between: impl Fn(&mut Self, u64, &Segment)) -> Self {
-        let mut meters = Self::new(count);
+        Self::new(count).measuring(path, sides, between)
+    }
+
+    fn measuring(self, path: &Path, sides: Sides, between: impl Fn(&mut Self, u64, &Segment)) -> Self {
+        let mut meters = self;
         let filter = FileFilter { sides, ..FileFilter::default() };
         let mut number = 0;
         FileSource::open(path).unwrap().for_each_told(1, &filter, &mut |told| match told {
@@ -93,8 +105,8 @@ impl Meters {
         meters
     }
 
-    fn recording(&self, since: Nanos) -> Recording {
-        let choice = Choice {
+    fn choice(&self, since: Nanos) -> Choice {
+        Choice {
             remotes: self.remotes.iter().map(|addr| (*addr, None)).collect(),
             local: None,
             ifindex: None,
@@ -102,16 +114,39 @@ impl Meters {
             until: Nanos(u64::MAX),
             focus: None,
             most_bytes: u64::MAX,
-        };
-        let rings: Vec<Snapshot> = self.meters.iter().map(|(_, ring)| ring.snapshot()).collect();
-        Recording::of(&rings, &choice, note::Section::of(&CONFIG, Sides::BOTH))
+        }
+    }
+
+    fn rings(&self) -> Vec<Snapshot> {
+        self.meters.iter().map(|(_, ring)| ring.snapshot()).collect()
+    }
+
+    fn recording(&self, since: Nanos) -> Recording {
+        Recording::of(&self.rings(), &self.choice(since), note::Section::of(&CONFIG, Sides::BOTH))
+    }
+
+    /// Writes what is new to a recording that goes on.
+    fn go_on(&self, (ongoing, bytes): &mut (Ongoing, Vec<u8>)) {
+        loop {
+            let part = ongoing.next(&self.rings(), &self.choice(Nanos(0)), &Described::default());
+            bytes.extend(part.blocks);
+            if part.is_all {
+                return;
+            }
+        }
     }
 }
 
 /// What `read` finds in it.
 fn read(recording: &Recording, described: &Described) -> (Vec<Found>, FileSource) {
+    let mut bytes = Vec::new();
+    write(recording, described, &mut bytes).unwrap();
+    read_bytes(&bytes)
+}
+
+fn read_bytes(bytes: &[u8]) -> (Vec<Found>, FileSource) {
     let file = tempfile::NamedTempFile::new().unwrap();
-    write(recording, described, &mut file.as_file()).unwrap();
+    fs::write(file.path(), bytes).unwrap();
     let mut source = FileSource::open(file.path()).unwrap();
     let filter = FileFilter { sides_as_recorded: true, ..FileFilter::default() };
     let wanted = Wanted { filter: &filter, ports: Ports::ALL, grouping: None, called: Called::OPTIONS };
@@ -148,6 +183,72 @@ fn a_recording_of_any_capture_has_the_samples_of_the_capture() {
         }
     }
     assert!(all > 10_000, "{all} samples");
+}
+
+/// A recording that goes on, and its bytes so far.
+fn ongoing() -> RefCell<(Ongoing, Vec<u8>)> {
+    RefCell::new((Ongoing::new(note::Section::of(&CONFIG, Sides::BOTH)), Vec::new()))
+}
+
+#[test]
+fn a_recording_that_is_written_while_it_goes_on_has_the_same_samples() {
+    let mut all = 0;
+    for path in corpus() {
+        for (sides, count) in [(Sides::REMOTE, 1), (Sides::BOTH, 3)] {
+            let file = ongoing();
+            let between = |meters: &mut Meters, number: u64, segment: &Segment| match number % 97 {
+                13 => meters.mark(Mark::Gap),
+                29 => meters.mark(Mark::InterruptFlow(segment.flow)),
+                31 | 73 => meters.go_on(&mut file.borrow_mut()),
+                93 if number > 500 => meters.mark(Mark::InterruptAll),
+                _ => {}
+            };
+            let meters = Meters::measure(&path, sides, count, between);
+            meters.go_on(&mut file.borrow_mut());
+            let (ongoing, mut bytes) = file.into_inner();
+            bytes.extend(ongoing.end());
+            let mut blocks = Blocks::default();
+            assert_eq!(blocks.add(&bytes).unwrap().len(), bytes.len(), "{}", path.display());
+            assert!(blocks.is_whole || blocks.packets == 0, "{}", path.display());
+            if blocks.packets == 0 {
+                assert!(bytes.is_empty() && meters.samples.is_empty(), "{}", path.display());
+                continue;
+            }
+            let said = format!("`go-metro read` finds {} samples in it", meters.samples.len());
+            assert!(String::from_utf8_lossy(&bytes).contains(&said), "{}: {said}", path.display());
+            let (samples, _) = read_bytes(&bytes);
+            same(&samples, &sorted(meters.samples), &format!("{} {sides:?}", path.display()));
+            all += samples.len();
+        }
+    }
+    assert!(all > 10_000, "{all} samples");
+}
+
+#[test]
+fn what_is_overwritten_before_it_is_taken_leaves_a_gap_and_no_wrong_sample() {
+    let (mut fewer, mut given) = (0, 0);
+    for path in corpus() {
+        let file = ongoing();
+        let between = |meters: &mut Meters, number: u64, _: &Segment| {
+            // For a third of the time nobody takes anything, and there is room for a hundred records or two.
+            if number % 1200 > 400 && number.is_multiple_of(20) {
+                meters.go_on(&mut file.borrow_mut());
+            }
+        };
+        let meters = Meters::with_memory(1, 12 << 10).measuring(&path, Sides::REMOTE, between);
+        meters.go_on(&mut file.borrow_mut());
+        let (ongoing, mut bytes) = file.into_inner();
+        bytes.extend(ongoing.end());
+        if bytes.is_empty() {
+            continue;
+        }
+        let (samples, _) = read_bytes(&bytes);
+        let reported = sorted(meters.samples);
+        assert!(samples.iter().all(|sample| reported.contains(sample)), "{}", path.display());
+        fewer += reported.len() - samples.len();
+        given += samples.len();
+    }
+    assert!(fewer > 100 && given > 1000, "{given} of {}", given + fewer);
 }
 
 #[test]

@@ -30,8 +30,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::net::Listener;
 
+use super::recorder::Reply;
 use crate::output::{Exposition, Served};
-use crate::status::record::{RecordError, RecordOrder};
+use crate::status::record::RecordOrder;
 use crate::status::{Live, Status};
 use crate::web as page;
 use crowd::{Crowd, peer};
@@ -51,8 +52,10 @@ pub(super) enum Ask {
     Status(oneshot::Sender<Box<Status>>),
     /// To be told each second.
     Live(mpsc::Sender<Arc<Live>>),
-    /// A recording of what passes from now on: the file, or why there is none.
-    Record(RecordOrder, oneshot::Sender<Result<Vec<u8>, RecordError>>),
+    /// A recording of what passes from now on.
+    Record(RecordOrder, Reply),
+    /// The end of the recording of this name; whether there is one.
+    EndRecording(u64, oneshot::Sender<bool>),
 }
 
 /// The way to the daemon's loop.

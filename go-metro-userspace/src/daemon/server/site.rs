@@ -26,7 +26,7 @@ use crate::output::Exposition;
 use crate::output::prometheus::page::{Format, Inflated, Page, PageError, accepts_gzip};
 use crate::status::document::State;
 use crate::status::record::{RECORDING_TYPE, RecordError, RecordOrder};
-use crate::status::{LIVE_PATH, Live, RECORD_PATH, STATUS_PATH, Status};
+use crate::status::{END_RECORDING_PATH, LIVE_PATH, Live, RECORD_PATH, STATUS_PATH, Status};
 
 /// Longest wait for the daemon's loop.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -122,6 +122,7 @@ impl Site {
                 Response::new(Answer::Live(receiver))
             }
             (RECORD_PATH, None) => self.recording(request.uri().query().unwrap_or_default()).await,
+            (END_RECORDING_PATH, None) => self.end_recording(request.uri().query().unwrap_or_default()).await,
             (_, Some(_)) => text(StatusCode::NOT_FOUND, "/metrics for Prometheus, /healthz for probes\n"),
             (_, None) => text(StatusCode::NOT_FOUND, "/v1/status, /v1/live, /v1/record, /healthz\n"),
         }
@@ -133,7 +134,7 @@ impl Site {
         Some(text(status, why))
     }
 
-    /// A recording by hand, once it is over.
+    /// A recording by hand, as it goes on.
     async fn recording(&self, query: &str) -> Response<Answer> {
         let order = match RecordOrder::from_query(query) {
             Ok(order) => order,
@@ -144,9 +145,29 @@ impl Site {
             return unavailable();
         }
         match answer.await {
-            Ok(Ok(file)) => typed(StatusCode::OK, RECORDING_TYPE, file),
+            Ok(Ok(parts)) => {
+                let mut response = typed(StatusCode::OK, RECORDING_TYPE, Bytes::new());
+                *response.body_mut() = Answer::Recording(parts);
+                response
+            }
             Ok(Err(RecordError::Nothing(what))) => text(StatusCode::NOT_FOUND, &format!("{what}\n")),
             Ok(Err(RecordError::Busy(what))) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{what}\n")),
+            Err(_) => unavailable(),
+        }
+    }
+
+    /// Ends a recording by hand, which has what passed until then.
+    async fn end_recording(&self, query: &str) -> Response<Answer> {
+        let Some(id) = query.strip_prefix("id=").and_then(|id| id.parse().ok()) else {
+            return text(StatusCode::BAD_REQUEST, "id=NUMBER, as it was asked for with\n");
+        };
+        let (reply, answer) = oneshot::channel();
+        if self.asks.send(Ask::EndRecording(id, reply)).await.is_err() {
+            return unavailable();
+        }
+        match answer.await {
+            Ok(true) => text(StatusCode::OK, "it ends\n"),
+            Ok(false) => text(StatusCode::NOT_FOUND, "no recording that goes on has this id\n"),
             Err(_) => unavailable(),
         }
     }
@@ -216,6 +237,8 @@ pub(super) enum Answer {
     Inflated(Box<Inflated>),
     /// A line a second.
     Live(mpsc::Receiver<Arc<Live>>),
+    /// A recording, part by part.
+    Recording(mpsc::Receiver<Bytes>),
     /// Events for a browser, each of which has the connection last longer.
     Events(mpsc::Receiver<Bytes>, Arc<Pace>),
 }
@@ -236,6 +259,7 @@ impl Body for Answer {
                 let line = serde_json::to_string(&*live?).unwrap_or_default() + "\n";
                 Some(Ok(Frame::data(line.into())))
             }),
+            Self::Recording(parts) => parts.poll_recv(context).map(|part| Some(Ok(Frame::data(part?)))),
             Self::Events(receiver, pace) => receiver.poll_recv(context).map(|event| {
                 pace.taken();
                 Some(Ok(Frame::data(event?)))
@@ -247,7 +271,7 @@ impl Body for Answer {
         match self {
             Self::Whole(body) => body.is_none(),
             Self::Inflated(page) => page.left() == 0,
-            Self::Live(_) | Self::Events(..) => false,
+            Self::Live(_) | Self::Recording(_) | Self::Events(..) => false,
         }
     }
 
@@ -255,7 +279,7 @@ impl Body for Answer {
         match self {
             Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
             Self::Inflated(page) => SizeHint::with_exact(page.left()),
-            Self::Live(_) | Self::Events(..) => SizeHint::default(),
+            Self::Live(_) | Self::Recording(_) | Self::Events(..) => SizeHint::default(),
         }
     }
 }

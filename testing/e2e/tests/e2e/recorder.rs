@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
-use testing_lab::agent::{Agent, Sample, binary, read_samples, run_once};
+use nix::sys::signal::Signal;
+use testing_lab::agent::{Agent, Sample, binary, read_samples, run_once, samples};
 use testing_lab::soon::wait;
 use testing_lab::traffic::{Rounds, Server, connect};
 use testing_lab::{Lab, Link};
@@ -298,6 +300,81 @@ fn what_is_recorded_by_hand_is_what_passed_meanwhile_with_or_without_memory_for_
         assert_eq!(found, sorted(reported), "{record}");
         assert_tshark_agrees(&file, &found, 40);
     }
+}
+
+impl Recording {
+    /// Somebody records by hand, for a minute, what passes to host b; and where it is written.
+    fn by_hand(&self) -> (Agent, PathBuf) {
+        let file = self.folder.path().join("by-hand.pcapng");
+        let mut command = Command::new(binary().unwrap());
+        command.args(["record", "--for", "60s", "--pair"]).arg(self.lab.b.v4.to_string());
+        command.arg("--socket").arg(self.socket()).arg("--write").arg(&file);
+        let by_hand = Agent::spawn_command(&mut command).unwrap();
+        wait("a file is begun", SOON, || !self.unfinished().is_empty());
+        thread::sleep(Duration::from_millis(500));
+        (by_hand, file)
+    }
+
+    /// Files that are not whole.
+    fn unfinished(&self) -> Vec<String> {
+        let names = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).filter(|name| name.ends_with(".part")).collect()
+    }
+}
+
+#[test]
+fn a_recording_by_hand_that_is_interrupted_has_what_passed_until_then() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let daemon = Recording::start(Backend::Ebpf, "", "");
+        let (by_hand, file) = daemon.by_hand();
+        drive(&daemon.lab, daemon.lab.b.v4.into(), false);
+        by_hand.signal(signal).unwrap();
+        let ended = by_hand.finish().unwrap();
+        let said = ended.stderr.join("\n");
+        assert_eq!(ended.status.code(), Some(0), "{signal}: {said}");
+        let bytes = fs::metadata(&file).unwrap().len();
+        assert!(said.contains(" packets, ") && said.contains(&format!(" {bytes} bytes")), "{signal}: {said}");
+        assert_eq!(daemon.unfinished(), [""; 0], "{signal}");
+        let (reported, _folder, lab) = daemon.stop();
+        let found = read(&file, lab.a.v4);
+        assert_eq!(found, sorted(reported), "{signal}");
+        assert_tshark_agrees(&file, &found, 40);
+    }
+}
+
+#[test]
+fn a_second_interrupt_gives_a_recording_up_and_leaves_nothing() {
+    let daemon = Recording::start(Backend::Ebpf, "", "");
+    let (by_hand, file) = daemon.by_hand();
+    drive(&daemon.lab, daemon.lab.b.v4.into(), false);
+    // It does not answer to the first.
+    daemon.agent.freeze().unwrap();
+    by_hand.signal(Signal::SIGINT).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    by_hand.signal(Signal::SIGINT).unwrap();
+    let ended = by_hand.finish().unwrap();
+    assert_eq!(ended.status.signal(), Some(Signal::SIGINT as i32), "{:?}", ended.stderr);
+    assert!(!file.exists() && daemon.unfinished().is_empty(), "{:?}", daemon.unfinished());
+    daemon.agent.signal(Signal::SIGCONT).unwrap();
+}
+
+#[test]
+fn what_had_come_of_a_recording_is_kept_when_the_daemon_goes_away() {
+    let daemon = Recording::start(Backend::Ebpf, "", "");
+    let (by_hand, file) = daemon.by_hand();
+    drive(&daemon.lab, daemon.lab.b.v4.into(), false);
+    let part = daemon.folder.path().join(&daemon.unfinished()[0]);
+    wait("it is fetched while it goes on", SOON, || fs::metadata(&part).unwrap().len() > 8_000);
+    wait("all is printed", SOON, || samples(&daemon.agent.output()).unwrap().len() >= 40);
+    let reported = daemon.agent.kill().unwrap().samples().unwrap();
+    let ended = by_hand.finish().unwrap();
+    let said = ended.stderr.join("\n");
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("the daemon went away") && said.contains("is kept: "), "{said}");
+    let found = read(&file, daemon.lab.a.v4);
+    assert!(found.len() >= 20 && found.iter().all(|sample| reported.contains(sample)), "{found:#?}");
+    let expert = tshark(&file, &["-z", "expert", "-q"]);
+    assert!(expert.status.success() && !String::from_utf8_lossy(&expert.stderr).contains("cut short"), "{expert:?}");
 }
 
 #[test]

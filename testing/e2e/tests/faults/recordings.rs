@@ -1,6 +1,7 @@
 //! Recordings that cannot be written: counted and shown, while measuring goes on; and what comes back by itself.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -74,6 +75,38 @@ fn a_folder_that_goes_away_is_a_problem_and_one_that_cannot_be_is_said_at_the_st
     assert!(!ended.status.success() && said.contains("record.folder"), "{said}");
 }
 
+/// What writes recordings has no capability, so it has not root's right to the files of others.
+#[test]
+fn a_start_as_root_notices_that_the_folder_is_another_users() {
+    let lab = lab();
+    let folder = tempfile::tempdir().unwrap();
+    chown(folder.path(), Some(4242), None).unwrap();
+    let conf = conf(folder.path(), "");
+    let mut command = lab.a.namespace.command(testing_lab::agent::binary().unwrap());
+    let refused = command.args(conf.args()).args(["--duration", "2"]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success(), "{said}");
+    for part in ["belongs to user 4242", "record.folder", "chown"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // Said before the start, too.
+    let checked = run_once(["check", "-c", conf.path().to_str().unwrap()]).unwrap().stdout.join("\n");
+    assert!(checked.contains(&format!("FAIL  recordings in {}: ", folder.path().display())), "{checked}");
+    assert!(checked.contains("fix: as root: chown 0 "), "{checked}");
+}
+
+#[test]
+fn check_says_that_recordings_may_take_more_room_than_there_is() {
+    let disk = SmallDisk::mount();
+    fs::set_permissions(disk.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    for (size, expected) in [("", "warn  "), (", size: 32KiB", "ok    ")] {
+        let conf = conf(disk.path(), size);
+        let checked = run_once(["check", "-c", conf.path().to_str().unwrap()]).unwrap().stdout.join("\n");
+        let line = format!("{expected}recordings in {}: ", disk.path().display());
+        assert!(checked.lines().any(|said| said.starts_with(&line) && said.contains("are free")), "{checked}");
+    }
+}
+
 #[test]
 fn a_reload_to_a_folder_that_was_not_writable_at_the_start_is_refused_with_its_reason() {
     let lab = lab();
@@ -108,7 +141,9 @@ fn who_records_by_hand_and_goes_away_leaves_nothing_behind_and_too_many_are_refu
     wait("one too many is refused", SOON, || {
         all.push(record("60s").spawn().unwrap());
         let another = record("100ms").output().unwrap();
-        String::from_utf8_lossy(&another.stderr).contains("recordings are being made")
+        let said = String::from_utf8_lossy(&another.stderr).into_owned();
+        assert!(!said.contains("does not answer"), "its own reason is said: {said}");
+        said.contains("recordings are being made")
     });
     for waiting in &mut all {
         // One that was refused has ended.

@@ -58,7 +58,7 @@ const _: () = assert!(size_of::<Exchange>() == 12);
 
 impl Exchange {
     fn new(asked: Nanos, expected: SeqNum, state: State) -> Self {
-        let asked = u64::from(state.bits()) << TIME_BITS | asked.0 & (1 << TIME_BITS) - 1;
+        let asked = u64::from(state.bits()) << TIME_BITS | asked.0 & ((1 << TIME_BITS) - 1);
         Self { asked, expected }
     }
 

@@ -209,7 +209,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_bucket_is_that_of_the_logarithm(bits in 0_u32..56, noise in any::<u64>()) {
-            let ns = 1 << bits | noise % (1 << bits);
+            let ns = (1 << bits) | (noise % (1 << bits));
             let exact = (ns as f64 / 1e9).log2() * Exponential::PER_DOUBLING;
             let index = f64::from(Exponential::index(Rtt(ns)));
             // What is next to a bound may round to either side.

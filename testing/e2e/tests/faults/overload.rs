@@ -13,7 +13,8 @@ use testing_lab::flood::{self, syn_flood};
 use testing_lab::traffic::connect;
 
 use super::support::{
-    Backend, Conf, Finally, Heard, RTT, SOON, USUAL, backend, lab, rounds, start, statsd, wait_until, while_talking,
+    Backend, Conf, Finally, Heard, RTT, SOON, USUAL, backend, lab, rounds, start, statsd, wait, wait_until,
+    while_talking,
 };
 
 /// Instances of eth0 and of an interface that a flood can leave by: what comes out of its other end is for nobody.
@@ -99,9 +100,13 @@ fn a_full_buffer_loses_records_which_are_counted_and_makes_no_false_sample() {
         assert!(said[0].contains("ring_size"), "what helps: {said:?}");
         assert_eq!(said[0].contains("filter"), which == Backend::Pcap, "what helps: {said:?}");
         drop(server.take());
-        let longest = rounds(&lab, 20);
-        let heard = wait_until(&server, "samples after it", |heard| heard.rtts().len() >= 20);
-        heard.assert_true_rtts(longest, &format!("{which:?}, afterwards"));
+        // Flows may still be left out for a while, and on a busy machine many segments are sent again.
+        let mut longest = Duration::ZERO;
+        wait("samples after it", SOON, || {
+            longest = longest.max(rounds(&lab, 20));
+            Heard::by(&server).rtts().len() >= 20
+        });
+        Heard::by(&server).assert_true_rtts(longest, &format!("{which:?}, afterwards"));
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
     }
 }

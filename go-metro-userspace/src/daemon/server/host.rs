@@ -18,12 +18,12 @@ const DEFAULT_PORT: &str = ":80";
 pub(super) type Refusal = (StatusCode, &'static str);
 
 /// A browser sends one `Host`.
-const ONE_HOST: Refusal = (StatusCode::BAD_REQUEST, "one Host, please\n");
+const ONE_HOST: Refusal = (StatusCode::BAD_REQUEST, "exactly one Host header is required\n");
 /// The answer to a name by which another's page may have come.
 const OTHER_NAME: Refusal =
-    (StatusCode::MISDIRECTED_REQUEST, "this is no name of this host: use its address, localhost or its own name\n");
+    (StatusCode::MISDIRECTED_REQUEST, "not a name of this host: use its address, localhost or its own name\n");
 /// The answer to what is asked for by another's page.
-pub(super) const FOREIGN: Refusal = (StatusCode::FORBIDDEN, "another site's page may not ask\n");
+pub(super) const FOREIGN: Refusal = (StatusCode::FORBIDDEN, "requests from other sites' pages are refused\n");
 
 /// The names by which clients may come: addresses, `localhost`, and this host's own name.
 pub(super) struct OwnNames(String);

@@ -159,15 +159,18 @@ impl Site {
     /// Ends a recording by hand, which has what passed until then.
     async fn end_recording(&self, query: &str) -> Response<Answer> {
         let Some(id) = query.strip_prefix("id=").and_then(|id| id.parse().ok()) else {
-            return text(StatusCode::BAD_REQUEST, "id=NUMBER, as it was asked for with\n");
+            return text(
+                StatusCode::BAD_REQUEST,
+                "expected id=NUMBER, the number that the recording was requested with\n",
+            );
         };
         let (reply, answer) = oneshot::channel();
         if self.asks.send(Ask::EndRecording(id, reply)).await.is_err() {
             return unavailable();
         }
         match answer.await {
-            Ok(true) => text(StatusCode::OK, "it ends\n"),
-            Ok(false) => text(StatusCode::NOT_FOUND, "no recording that goes on has this id\n"),
+            Ok(true) => text(StatusCode::OK, "the recording is ending\n"),
+            Ok(false) => text(StatusCode::NOT_FOUND, "no recording is running under this number\n"),
             Err(_) => unavailable(),
         }
     }

@@ -186,7 +186,7 @@ fn without_file_descriptors_it_measures_on_and_recovers_when_there_are_some() {
         drop(server.take());
         agent.signal(Signal::SIGHUP).unwrap();
         wait_until(&server, "a reload", |heard| heard.count("go_metro.reloads") == 1);
-        super::support::wait(&format!("{which:?}: the log is there again"), SOON, || log.exists());
+        wait(&format!("{which:?}: the log is there again"), SOON, || log.exists());
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
     }
 }

@@ -2,7 +2,7 @@
 //! which a record reads and writes once for both.
 
 use crate::exchange::Exchange;
-use crate::ledger::FlowHealth;
+use crate::flow_health::FlowHealth;
 
 /// What a flow has beside its entry.
 #[derive(Clone, Copy, Debug, Default)]

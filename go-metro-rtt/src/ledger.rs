@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 
 use crate::extension::Extensions;
 use crate::flow::{Again, Flow, Sent, Ticks};
+use crate::flow_health::{FlowHealth, State, WATCHED};
 use crate::grouping::Places;
 use crate::health::{By, Cause, Connect, PeerHealth, Role};
 use crate::key::Key;
@@ -16,11 +17,6 @@ use crate::outstanding::is_newer;
 use crate::summary::PairKey;
 use crate::zero_window::{Announced, ZeroWindows};
 use crate::{FlowKey, Kind, Label, Nanos, Outcome, Sample, Segment, SeqNum, Side};
-
-mod flow_health;
-
-pub(crate) use flow_health::FlowHealth;
-use flow_health::{State, WATCHED};
 
 /// So many bytes are put into the pair's count at once, before the flow's own overflows.
 const SPILL: u32 = 1 << 30;

@@ -322,8 +322,11 @@ mod tests {
             ("-i eth0 --port http", "`http` is neither a port such as 443 nor a range such as 8000-8010"),
             ("-i eth0 --json -o table", "cannot be used with"),
             ("-i eth0 --web-listen 9465", "`9465` has no address; write 127.0.0.1:9465 for programs on this host"),
-            ("-i eth0 --web-listen localhost", "`localhost` is no address with a port such as 127.0.0.1:9465"),
-            ("-i eth0 --prometheus-listen localhost", "`localhost` is no address with a port such as 127.0.0.1:9464"),
+            ("-i eth0 --web-listen localhost", "`localhost` is not an address with a port such as 127.0.0.1:9465"),
+            (
+                "-i eth0 --prometheus-listen localhost",
+                "`localhost` is not an address with a port such as 127.0.0.1:9464",
+            ),
             (
                 "-i eth0 --prometheus-listen :9464",
                 "`:9464` has no address; write 127.0.0.1:9464 for programs on this host",

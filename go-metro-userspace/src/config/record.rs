@@ -9,6 +9,9 @@ use super::section::Reader;
 /// Least memory: what a busy second leaves.
 const LEAST: u32 = 1 << 20;
 
+/// Least room for files: a hundred records.
+const SMALLEST: u32 = 16 << 10;
+
 settings! {
     /// What is recorded.
     pub struct Record {
@@ -43,7 +46,7 @@ settings! {
         /// Most files to keep; the oldest makes room.
         pub files: Number<usize, 1, 10_000> = 20, on_reload Apply;
 
-        /// Most bytes of all files together, and of a single one; the oldest make room.
+        /// Most bytes of all files together, and of a single one; the oldest make room. At least 16KiB.
         pub size: Bytes = 100 << 20, on_reload Apply;
     }
 }
@@ -52,6 +55,10 @@ impl Record {
     fn check(&self, reader: &mut Reader<'_, '_>) {
         if self.memory.is_some_and(|bytes| bytes < LEAST) {
             reader.fault_in("memory", "is too small; the smallest is 1MiB");
+        }
+        // Less has no room for an outlier, and earlier files would make room for empty ones.
+        if self.size < SMALLEST {
+            reader.fault_in("size", "is too small; the smallest is 16KiB");
         }
         for key in ["threshold", "times_base"] {
             if reader.has(key) && !reader.has("memory") {
@@ -118,6 +125,7 @@ mod tests {
             ("{times_base: 4}", "add `memory: 64MiB`"),
             ("{memory: 1MiB, times_base: 1}", "record.times_base"),
             ("{memory: 1MiB, files: 0}", "record.files"),
+            ("{memory: 1MiB, size: 2KiB}", "record.size: is too small; the smallest is 16KiB"),
             ("{memery: 1MiB}", "did you mean `memory`"),
         ] {
             let error = read(wrong, &[]).unwrap_err();

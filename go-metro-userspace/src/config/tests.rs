@@ -240,6 +240,8 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
         (init("web_listen: [a]"), "expected an address with a port such as 127.0.0.1:9465 or [::]:9465, found a list"),
         (init("web_listen: 192.0.2.7"), "`192.0.2.7` has no port; write 192.0.2.7:9465"),
         (init("prometheus_listen: '[::1]'"), "`[::1]` has no port; write [::1]:9464"),
+        (init("prometheus_listen: '::1'"), "`::1` has no port; write [::1]:9464"),
+        (init("web_listen: 'fd00::1:9470'"), "`fd00::1:9470` needs brackets; write [fd00::1]:9470"),
         (init("web_history: 5s"), "init_config.web_history: 5 s is too short; the smallest is 10 s"),
         (
             init("prometheus_listen: '[::1]:9464', web_listen: '[::1]:9464'"),

@@ -151,6 +151,10 @@ impl Daemon {
     /// A round trip took long: what led to it is written once what follows has passed.
     pub(super) fn outlier(&mut self, focus: Focus) {
         let record = &self.options.config.record;
+        if !record.makes_files() {
+            // A reload has turned them off since.
+            return;
+        }
         if self.recorder.may_have(PairKey::from(&focus.flow), record.every) {
             let waiting = Waiting { at: Instant::now() + record.after, what: What::Outlier(focus) };
             self.recorder.waiting.push(waiting);
@@ -199,6 +203,15 @@ impl Daemon {
         if self.recorder.keeps_by_hand && self.recorder.by_hand() == 0 && self.recorder.writing.is_none() {
             self.capture.keep_by_hand(None);
             self.recorder.keeps_by_hand = false;
+        }
+    }
+
+    /// Forgets outliers, and that their files could not be written, once a reload has turned them off: the folder is
+    /// no longer the one that they are of.
+    pub(super) fn forget_outliers(&mut self) {
+        if !self.options.config.record.makes_files() {
+            self.recorder.waiting.retain(|waiting| matches!(waiting.what, What::ByHand(_)));
+            self.recorder.failed = None;
         }
     }
 
@@ -260,6 +273,7 @@ impl Daemon {
                 self.recorder.failed = Some(why);
             }
         }
+        self.forget_outliers();
         self.forget_recordings();
     }
 }

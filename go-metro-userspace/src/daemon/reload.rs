@@ -134,6 +134,7 @@ impl Daemon {
         let moved = config.status_socket != old.status_socket;
         self.directory = directory;
         self.options.config = config;
+        self.forget_outliers();
         if let Some(seconds) = watches {
             self.watched_by(seconds).await;
         }

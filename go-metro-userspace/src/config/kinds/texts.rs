@@ -1,6 +1,6 @@
 //! Kinds of value that are a text with a form of its own.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use go_metro_rtt::parse_ports;
@@ -216,6 +216,14 @@ pub(in crate::config) fn socket_path(text: &str) -> Result<PathBuf, String> {
 fn listen(text: &str, usual: u16) -> Result<SocketAddr, String> {
     let text = text.trim();
     text.parse().map_err(|_| {
+        // An IPv6 address without brackets, with a port or without.
+        if let Ok(ip) = text.parse::<Ipv6Addr>() {
+            let port = text.rsplit_once(':').filter(|(rest, port)| rest.parse::<Ipv6Addr>().is_ok() && port.len() > 2);
+            return match port.and_then(|(rest, port)| Some((rest, port.parse::<u16>().ok()?))) {
+                Some((rest, port)) => format!("`{text}` needs brackets; write [{rest}]:{port}"),
+                None => format!("`{text}` has no port; write [{ip}]:{usual}"),
+            };
+        }
         if let Ok(port) = text.trim_start_matches([':', '*']).parse::<u16>() {
             return format!(
                 "`{text}` has no address; write 127.0.0.1:{port} for programs on this host, or 0.0.0.0:{port} or \

@@ -31,13 +31,13 @@ const TIMER_NS: u64 = 190_000_000;
 const AT_ONCE_NS: u64 = 10_000_000;
 
 /// Of [`FlowHealth::bytes`], beside the number, which stays below: what the flow sends next is to be looked at. As it
-/// makes the number larger than [`SPILL`](super::SPILL), asking for it costs nothing.
-pub(super) const WATCHED: u32 = 1 << 31;
+/// makes the number larger than `SPILL` of the ledger, asking for it costs nothing.
+pub(crate) const WATCHED: u32 = 1 << 31;
 
 bitflags! {
     /// What is known of a flow's health in single bits.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub(super) struct State: u8 {
+    pub(crate) struct State: u8 {
         /// The end that is timed has sent a SYN; what becomes of it is not known.
         const CLIENT = 1 << 0;
         /// The same of a SYN-ACK.
@@ -61,21 +61,21 @@ bitflags! {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FlowHealth {
     /// Payload bytes since they were last put into the pair's count, and [`WATCHED`].
-    pub(super) bytes: u32,
-    pub(super) segments: u16,
+    pub(crate) bytes: u32,
+    pub(crate) segments: u16,
     /// When the timer was last set, as far as that matters: when an acknowledgement advanced, or what begins with the
     /// first byte that is not acknowledged was sent again. The lower half of [`Ticks`].
-    pub(super) timer: u16,
+    pub(crate) timer: u16,
     /// `snd_nxt` when the loss was found that is being repaired (`high_seq` of Linux' tcp_sock); until the connection
     /// is established, our initial sequence number.
-    pub(super) point: SeqNum,
+    pub(crate) point: SeqNum,
     /// `snd_nxt` when something was sent again last: what is acknowledged beyond came after it.
-    pub(super) repaired: SeqNum,
+    pub(crate) repaired: SeqNum,
     /// When something was last heard of the receiver, where that matters: the lower half of [`Ticks`].
-    pub(super) heard: u16,
+    pub(crate) heard: u16,
     /// Retransmissions that may prove needless.
-    pub(super) unconfirmed: u8,
-    pub(super) state: State,
+    pub(crate) unconfirmed: u8,
+    pub(crate) state: State,
 }
 
 const _: () = assert!(size_of::<FlowHealth>() == 20);
@@ -93,7 +93,7 @@ impl FlowHealth {
     }
 
     /// What part the end that is timed has in a handshake that is not over.
-    pub(super) fn role(&self) -> Option<Role> {
+    pub(crate) fn role(&self) -> Option<Role> {
         match self.state {
             state if state.contains(State::CLIENT) => Some(Role::Client),
             state if state.contains(State::SERVER) => Some(Role::Server),
@@ -103,7 +103,7 @@ impl FlowHealth {
 
     /// Whether what was found to be missing is still being repaired. Without SACK that is so until something above is
     /// acknowledged: duplicates that come before are of what was sent again (RFC 6582 section 4.1).
-    pub(super) fn repairs(&self, flow: &Flow) -> bool {
+    pub(crate) fn repairs(&self, flow: &Flow) -> bool {
         let una = flow.snd_una();
         una.before(self.point) || una == self.point && !flow.uses_sack()
     }
@@ -128,7 +128,7 @@ impl FlowHealth {
     }
 
     /// Why this was sent again.
-    pub(super) fn cause(&mut self, segment: &Segment, again: Again, flow: &Flow) -> Cause {
+    pub(crate) fn cause(&mut self, segment: &Segment, again: Again, flow: &Flow) -> Cause {
         if segment.has(TcpFlags::SYN) {
             return Cause::Syn;
         }

@@ -27,8 +27,6 @@ const READY: &str = "capturing on";
 const START: Duration = Duration::from_secs(60);
 /// How long it may take to stop. It bounds a failure; how quick a stop is has tests of its own.
 const STOP: Duration = Duration::from_secs(60);
-/// Lines of output and of the log that a failure shows.
-const TAIL: usize = 20;
 
 /// The agent's binary: what [`BINARY_VARIABLE`] names, or else the one in cargo's target directory, newest first.
 ///
@@ -434,11 +432,6 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        if thread::panicking() {
-            // What is known of a failure that may not come again.
-            let tail = |lines: Vec<String>| lines[lines.len().saturating_sub(TAIL)..].join("\n");
-            println!("the agent's output ends with\n{}\nand its log with\n{}", tail(self.output()), tail(self.log()));
-        }
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = self.child.kill();
             let _ = self.child.wait();

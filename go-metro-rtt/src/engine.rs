@@ -237,6 +237,7 @@ impl Engine {
     /// Drops all flows and keeps the counters.
     pub fn drop_flows(&mut self) {
         let max_flows = self.config.max_flows.max(1) as usize;
+        let extensions = if self.is_extended() { Extensions::new(max_flows) } else { Extensions::default() };
         let (mut ledger, mut labels, mut places) = (self.ledger.take(), self.labels.take(), self.places.take());
         if let Some(ledger) = &mut ledger {
             let (labels, places) = (labels.as_ref(), places.as_ref());
@@ -250,8 +251,6 @@ impl Engine {
         labels.iter_mut().for_each(|labels| labels.resize(max_flows));
         places.iter_mut().for_each(|places| places.resize(max_flows));
         let times_responses = self.times_responses;
-        let is_extended = ledger.is_some() || times_responses;
-        let extensions = if is_extended { Extensions::new(max_flows) } else { Extensions::default() };
         let (counters, is_doubtful, now) = (self.counters, self.is_doubtful, self.now);
         let kept = Self { counters, is_doubtful, now, ledger, labels, places, ..Self::new(self.config) };
         *self = Self { times_responses, extensions, ..kept };

@@ -118,14 +118,8 @@ const CELLS: usize = 2 * BUCKETS;
 /// The upper bounds of buckets within a doubling of nanoseconds, as significands: numbers from 2^63 to below 2^64. The
 /// last is above all.
 const BOUNDS: [u64; BUCKETS + 1] = bounds();
-/// Which of them is a second.
-const AT_SECOND: usize = {
-    let mut at = 0;
-    while BOUNDS[at] != SECOND << SECOND.leading_zeros() {
-        at += 1;
-    }
-    at
-};
+/// Which of them is a second; with another number they would not be in order.
+const AT_SECOND: usize = 114;
 /// How many bounds are below each cell.
 const BELOW_CELL: [u8; CELLS] = {
     let (mut below, mut cell, mut bound) = ([0; CELLS], 0, 0);
@@ -145,24 +139,17 @@ const fn bounds() -> [u64; BUCKETS + 1] {
     let mut all = [u64::MAX; BUCKETS + 1];
     let (mut number, mut bound) = (0, SECOND << SECOND.leading_zeros());
     while number < BUCKETS {
-        all[number] = bound;
+        all[(AT_SECOND + number) % BUCKETS] = bound;
         let next = bound as u128 * WIDTH as u128;
         // Above a doubling it is the bound of the same place in the one before.
         bound = if next >> 127 == 0 { (next >> 63) as u64 } else { (next >> 64) as u64 };
         number += 1;
     }
-    // In order: those from the doubling on come before the second's.
-    let mut sorted = [u64::MAX; BUCKETS + 1];
-    let mut first = 1;
-    while all[first] > all[first - 1] {
-        first += 1;
+    while number > 0 {
+        assert!(all[number - 1] < all[number]);
+        number -= 1;
     }
-    number = 0;
-    while number < BUCKETS {
-        sorted[number] = all[(first + number) % BUCKETS];
-        number += 1;
-    }
-    sorted
+    all
 }
 
 #[cfg(test)]

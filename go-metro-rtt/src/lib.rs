@@ -66,10 +66,10 @@
 //! assert_eq!((stats.count(), stats.mean_ms()), (3, 52.0));
 //! ```
 //!
-//! Order of modules: `batch` → `engine` → `hashed`, `merge` → `table` → `ledger` → `extension` → `exchange`,
-//! `flow_health` → `summary` → `distribution`, `flow`, `index` → `early`, `exponential`, `grouping`, `histogram`,
-//! `outstanding` → `key`, `ports`, `sample`, `shard` → `health`, `labels`, `place`, `zero_window` → `segment` →
-//! `seq`, `time`.
+//! Order of modules: `batch` → `engine` → `hashed`, `merge` → `table` → `ledger` → `extension` →
+//! `exchange`, `flow_health` → `summary` → `distribution`, `flow`, `index` → `early`, `exponential`,
+//! `grouping`, `histogram`, `outstanding` → `key`, `ports`, `sample`, `shard` → `health`, `labels`,
+//! `place`, `zero_window` → `segment` → `seq`, `time`.
 
 #![forbid(unsafe_code)]
 

@@ -622,6 +622,21 @@ fn rule_9_a_record_that_was_given_up_does_not_make_an_early_ack_true() {
 }
 
 #[test]
+fn rule_9_a_record_that_was_given_up_does_not_end_a_hole_below_what_was_not_seen() {
+    let config = EngineConfig { outstanding_per_flow: 2, ..EngineConfig::default() };
+    play_with(
+        config,
+        "0   > 1000+100 ts 1
+         1   > 1100+100 ts 2
+         2   > 1200+100 ts 3    # the record is thinned
+         3   < ack 1200 ecr 3 sack  => rejected hole # the receiver holds something above 1200
+         55  > 1200+100 ts 55   # the record is given up
+         56  > 1300+101 ts 56
+         57  < ack 1301 ecr 56      => rejected hole # what it holds may be the byte 1300",
+    );
+}
+
+#[test]
 fn rule_9_what_a_doubted_early_ack_may_have_acknowledged_is_not_timed() {
     let config = EngineConfig { outstanding_per_flow: 2, ..EngineConfig::default() };
     play_with(

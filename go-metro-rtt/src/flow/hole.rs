@@ -134,9 +134,14 @@ impl Flow {
 
     /// Rule 9: the record is too full to be of use: as with a hole, but what is suspected of one stays so.
     pub(super) fn record_is_useless(&mut self, pool: &mut Share<'_>) {
-        let state = if self.hole.is_suspected() { State::BothRecordFull } else { State::RecordFull };
+        let (until, state) = match self.hole.certain() {
+            // What the receiver holds beyond what was seen, it holds still.
+            Some(beyond) if beyond.after(self.snd_nxt) => (beyond, State::CertainBeyond),
+            _ if self.hole.is_suspected() => (self.snd_nxt, State::BothRecordFull),
+            _ => (self.snd_nxt, State::RecordFull),
+        };
         self.give_up_record(pool);
-        self.hole = Hole { until: self.snd_nxt, state };
+        self.hole = Hole { until, state };
     }
 
     /// Without SACK: no payload, same window, same number, data outstanding (RFC 5681 section 2). One may be the sign

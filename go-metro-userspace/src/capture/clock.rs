@@ -45,7 +45,7 @@ pub enum Jump {
 }
 
 /// The clocks, as they were at the last look.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Clocks {
     known: Offsets,
     namespace_ns: i64,

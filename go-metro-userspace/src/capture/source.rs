@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use go_metro_rtt::{Nanos, Segment};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 
+use super::clock::Clocks;
 use super::ebpf::EbpfSource;
 use super::pcap::PcapSource;
 use super::{
@@ -281,6 +282,8 @@ impl Source {
 
     /// Takes over from `before`, which must be read until [`Handover::until`].
     pub fn take_over(&mut self, before: &mut Self) -> Handover {
+        // It was opened a while ago. A clock that was set since, which the older one may have noticed, is noticed once.
+        *self.clocks() = *before.clocks();
         match (self, before) {
             (Self::Ebpf(now), Self::Ebpf(before)) => {
                 now.take_over(before);
@@ -296,6 +299,13 @@ impl Source {
                 before.detach(Instant::now() + IN_FLIGHT);
                 Handover { until: Instant::now(), is_seamless: false, _stamps: None }
             }
+        }
+    }
+
+    fn clocks(&mut self) -> &mut Clocks {
+        match self {
+            Self::Ebpf(source) => source.clocks(),
+            Self::Pcap(source) => source.clocks(),
         }
     }
 

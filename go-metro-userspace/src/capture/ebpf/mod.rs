@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use go_metro_rtt::{Nanos, Segment};
 
+use super::clock::Clocks;
 use super::error::CaptureError;
 use super::{Attached, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList, Way};
 use crate::inbox::Bell;
@@ -238,6 +239,10 @@ impl EbpfSource {
     /// As [`crate::capture::Source::is_gap_near`].
     pub fn is_gap_near(&mut self) -> bool {
         self.reader.is_gap_near()
+    }
+
+    pub(in crate::capture) fn clocks(&mut self) -> &mut Clocks {
+        self.stamps.clocks()
     }
 
     /// What happened to the clocks since the last call.

@@ -194,6 +194,10 @@ impl Stamps {
         ring.drain(now, sink);
     }
 
+    pub(super) fn clocks(&mut self) -> &mut Clocks {
+        &mut self.clocks
+    }
+
     /// Hands on at once what comes from now on.
     pub(super) fn hold_nothing_back(&mut self) {
         self.holds_back = false;

@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use go_metro_common::segment::Sides;
 use go_metro_rtt::{Nanos, Segment};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::time::{ClockId, clock_gettime};
 
 use super::clock::Clocks;
 use super::interfaces::{self, ANY, Wanted};
@@ -258,6 +257,10 @@ impl PcapSource {
         self.devices.iter_mut().map(Device::tap).chain(self.cooked.as_mut().map(Cooked::tap))
     }
 
+    pub(in crate::capture) fn clocks(&mut self) -> &mut Clocks {
+        &mut self.clocks
+    }
+
     /// What happened to the clocks since the last call.
     pub fn take_jump(&mut self) -> Option<Jump> {
         self.jump.take()
@@ -330,7 +333,8 @@ impl PcapSource {
     /// From now on, hands on and counts only packets stamped after this time, and `before` only those stamped until
     /// then. Stamps are of the wall clock.
     pub fn begin_after(&mut self, time: Duration, before: &mut Self) {
-        let now = clock_gettime(ClockId::CLOCK_REALTIME).map_or(i64::MIN, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec());
+        // As of the last look: a clock that was set since moves this with all the rest.
+        let now = i64::try_from(self.clocks.now().0).unwrap_or(i64::MAX).saturating_add(self.clocks.epoch_offset_ns());
         self.from_ns = now.saturating_add(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
         before.until_ns = self.from_ns;
     }

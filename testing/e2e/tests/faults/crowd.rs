@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use testing_lab::Lab;
 use testing_lab::agent::{Agent, binary};
+use testing_lab::late::{Late, in_time, timely};
 
 use super::support::{Backend, Conf, SOON, USUAL, backend, lab, start, statsd, wait_until, while_talking};
 
@@ -51,51 +52,56 @@ fn nor_for_eight_hundred() {
 /// With so many pairs of interfaces.
 fn try_a_crowd(pairs: usize) {
     for which in Backend::BOTH {
-        let lab = lab();
-        let server = statsd(&lab);
-        let instances = crowd(&lab, pairs);
-        let conf = Conf::new();
-        let socket = conf.folder().join("status.sock").display().to_string();
-        let init = [backend(which), format!("status_socket: {socket}")];
-        let init: Vec<&str> = init.iter().map(String::as_str).collect();
-        conf.write(&init, USUAL);
-        let agent = start(&lab, &conf);
-        // While it runs.
-        let ((longest, last), _) = while_talking(&lab, || {
-            wait_until(&server, "samples", |heard| !heard.rtts().is_empty());
-            conf.write(&init, &instances);
-            agent.signal(Signal::SIGHUP).unwrap();
-            let (mut longest, mut last) = (Duration::ZERO, 0);
-            let deadline = Instant::now() + 12 * SOON;
-            while last <= 2 * pairs && Instant::now() < deadline {
-                let (status, took) = status(&lab, &socket);
-                (longest, last) = (longest.max(took), attached(&status));
-                drop(server.take());
-                let began = Instant::now();
-                wait_until(&server, "samples meanwhile", |heard| !heard.rtts().is_empty());
-                longest = longest.max(began.elapsed());
-            }
-            (longest, last)
-        });
-        println!("{which:?}: {last} interfaces; status and reports took {longest:?} at most");
-        assert_eq!(last, 2 * pairs + 1, "{which:?}");
-        assert!(longest < AT_ONCE, "{which:?}: {longest:?}");
-        stops(agent, &format!("{which:?}, with all attached"), || {
-            let agent = start(&lab, &conf);
-            let deadline = Instant::now() + 12 * SOON;
-            while attached(&status(&lab, &socket).0) <= 2 * pairs && Instant::now() < deadline {}
-            agent
-        });
-        // From the start, and stopped at several moments of it.
-        for moment in [200, 700, 1500, 2500] {
-            let begun = || {
-                let agent = Agent::spawn(&lab.a, conf.args()).unwrap();
-                thread::sleep(Duration::from_millis(moment));
-                agent
-            };
-            stops(begun(), &format!("{which:?}, after {moment} ms"), begun);
-        }
+        in_time("a crowd of interfaces", || try_with(which, pairs));
     }
+}
+
+fn try_with(which: Backend, pairs: usize) -> Result<(), Late> {
+    let lab = lab();
+    let server = statsd(&lab);
+    let instances = crowd(&lab, pairs);
+    let conf = Conf::new();
+    let socket = conf.folder().join("status.sock").display().to_string();
+    let init = [backend(which), format!("status_socket: {socket}")];
+    let init: Vec<&str> = init.iter().map(String::as_str).collect();
+    conf.write(&init, USUAL);
+    let agent = start(&lab, &conf);
+    // While it runs.
+    let ((longest, last), _) = while_talking(&lab, || {
+        wait_until(&server, "samples", |heard| !heard.rtts().is_empty());
+        conf.write(&init, &instances);
+        agent.signal(Signal::SIGHUP).unwrap();
+        let (mut longest, mut last) = (Duration::ZERO, 0);
+        let deadline = Instant::now() + 12 * SOON;
+        while last <= 2 * pairs && Instant::now() < deadline {
+            let (status, took) = status(&lab, &socket);
+            (longest, last) = (longest.max(took), attached(&status));
+            drop(server.take());
+            let began = Instant::now();
+            wait_until(&server, "samples meanwhile", |heard| !heard.rtts().is_empty());
+            longest = longest.max(began.elapsed());
+        }
+        (longest, last)
+    });
+    println!("{which:?}: {last} interfaces; status and reports took {longest:?} at most");
+    assert_eq!(last, 2 * pairs + 1, "{which:?}");
+    timely(longest < AT_ONCE, || format!("{which:?}: {longest:?}"))?;
+    stops(agent, &format!("{which:?}, with all attached"), || {
+        let agent = start(&lab, &conf);
+        let deadline = Instant::now() + 12 * SOON;
+        while attached(&status(&lab, &socket).0) <= 2 * pairs && Instant::now() < deadline {}
+        agent
+    });
+    // From the start, and stopped at several moments of it.
+    for moment in [200, 700, 1500, 2500] {
+        let begun = || {
+            let agent = Agent::spawn(&lab.a, conf.args()).unwrap();
+            thread::sleep(Duration::from_millis(moment));
+            agent
+        };
+        stops(begun(), &format!("{which:?}, after {moment} ms"), begun);
+    }
+    Ok(())
 }
 
 /// `alike` starts another that is as far.

@@ -152,8 +152,8 @@ fn a_reader_of_standard_error_that_does_not_read_holds_up_nothing() {
     let (mut reader, writer) = unread_fifo(&conf.folder().join("stderr"));
     let daemon = Daemon::start(&lab, &conf, &[], Stdio::null(), writer.into());
     daemon.wait("it is there", attached);
-    // Each reload that is refused is a long line of the log.
-    conf.write_text(&format!("nonsense: {}\n", "x".repeat(15_000)));
+    // Each reload that is refused is a long line of the log, which quotes the value: seventy fill the queue.
+    conf.write_text(&format!("init_config:\n  backend: {}\n", "x".repeat(15_000)));
     let status = daemon.wait("lines are lost", |status| {
         (0..50).for_each(|_| {
             daemon.signal(Signal::SIGHUP);

@@ -17,8 +17,10 @@ use testing_support::{build_ebpf, setup};
 use crate::{deny, fuzz, package};
 
 mod failures;
+mod order;
 
 use failures::Failures;
+use order::Order;
 
 /// The end-to-end program whose tests share the packages that the first of them makes: it is run as a whole.
 const SHARES_ITS_PACKAGES: &str = "deploy";
@@ -81,12 +83,12 @@ pub fn main(args: &Args) -> Result<()> {
     }
 
     heading("end-to-end tests");
-    let programs = if setup::is_root() || filter.is_some() { Module::all(filter)? } else { Vec::new() };
+    let mut programs = if setup::is_root() || filter.is_some() { Module::all(filter)? } else { Vec::new() };
     if setup::is_root() {
         if filter.is_some() && !programs.is_empty() {
             setup::for_end_to_end(&programs.iter().map(|module| module.program).collect::<Vec<_>>())?;
         }
-        totals.run_end_to_end(&programs)?;
+        totals.run_end_to_end(&mut programs, filter.is_none())?;
     } else if filter.is_none() || !programs.is_empty() {
         let mut names = programs.iter().map(|module| module.program).collect::<Vec<_>>();
         names.dedup();
@@ -177,8 +179,11 @@ const SLOWEST: usize = 10;
 
 impl Totals {
     /// Runs the modules of the end-to-end programs side by side and counts; an error of one lets the others end first.
-    fn run_end_to_end(&mut self, modules: &[Module]) -> Result<()> {
+    fn run_end_to_end(&mut self, modules: &mut [Module], are_all: bool) -> Result<()> {
         let path = with_tools()?;
+        let order = Order::last();
+        order.sort(modules, |module| &module.name);
+        let order = Mutex::new(order);
         let waiting = Mutex::new(modules.iter());
         let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
         let lane = || {
@@ -191,7 +196,9 @@ impl Totals {
                         testing_support::workspace::target().join("debug/go-metro"),
                     )
                     .env("PATH", &path);
+                let began = Instant::now();
                 totals.run(&mut tests, Some(module.program))?;
+                order.lock().unwrap_or_else(PoisonError::into_inner).note(&module.name, began.elapsed());
             }
             Ok(totals)
         };
@@ -202,6 +209,9 @@ impl Totals {
                 .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a lane panicked"))))
                 .collect()
         });
+        if are_all {
+            order.into_inner().unwrap_or_else(PoisonError::into_inner).keep();
+        }
         ended.into_iter().try_for_each(|totals| totals.map(|totals| self.add(totals)))
     }
 
@@ -275,6 +285,8 @@ impl Totals {
 #[derive(Debug, PartialEq, Eq)]
 struct Module {
     program: &'static str,
+    /// The program's name, and the module's if it is not run as a whole.
+    name: String,
     tests: Vec<String>,
 }
 
@@ -304,7 +316,8 @@ impl Module {
             let module = module.map_or("", |(module, _)| module);
             modules.entry(module).or_default().push(test.to_owned());
         }
-        modules.into_values().map(|tests| Self { program, tests }).collect()
+        let name = |module: &str| if module.is_empty() { program.to_owned() } else { format!("{program}::{module}") };
+        modules.into_iter().map(|(module, tests)| Self { program, name: name(module), tests }).collect()
     }
 
     /// What runs them.

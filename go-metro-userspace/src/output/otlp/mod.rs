@@ -3,11 +3,13 @@
 //! Which metrics there are is declared in [`crate::metrics`]. [`Totals`] are what is sent: histograms and counters are
 //! cumulative, each with the time at which its series began, so that a report that is lost takes nothing with it but
 //! its resolution and the gauges of its interval. [`request`] makes messages of them, with what [`resource`] says of
-//! the sender; [`queue`] has the thread that posts them, [`transport`] is how.
+//! the sender; [`queue`] has the thread that posts them, [`transport`] is how, and [`tally`] counts and logs what is
+//! lost.
 
 mod queue;
 mod request;
 mod resource;
+mod tally;
 mod transport;
 
 use std::sync::Arc;
@@ -17,8 +19,9 @@ use super::naming::OTHER;
 use super::totals::{Labelling, Labels, Totals};
 use super::{NamedPair, OpenError, Report, Sink, Surroundings};
 use crate::config::{Config, MetricName};
-use queue::{Queue, Tally};
+use queue::Queue;
 use request::{Snapshot, Writer};
+use tally::Tally;
 use transport::Transport;
 
 /// How series are labelled here.
@@ -31,7 +34,6 @@ const SIDE: &str = "go_metro.side";
 
 /// Sends reports to an OTLP receiver; never waits for it.
 pub struct Exporter {
-    destination: String,
     totals: Totals,
     /// When its series began to be kept, and the agent's own counters.
     began: (SystemTime, SystemTime),
@@ -49,10 +51,9 @@ impl Exporter {
         let otlp = config.otlp.clone().map_err(OpenError::Otlp)?;
         otlp.passed_over.iter().for_each(|what| tracing::warn!("{what}"));
         tracing::info!("reporting to {} every {} s", otlp.url, config.report_interval.as_secs_f64());
-        let tally = Arc::new(Tally::default());
+        let tally = Arc::new(Tally::new(otlp.url.to_string()));
         let writer = Writer::new(&resource::attributes(&otlp.resource, config.status_socket.as_deref()), otlp.gzip);
         Ok(Self {
-            destination: otlp.url.to_string(),
             totals: Totals::new(LABELLING, config.max_pairs),
             began: (SystemTime::now(), around.started),
             queue: Queue::start(writer, Transport::new(otlp), tally.clone()),
@@ -85,7 +86,7 @@ fn attributes(pair: &NamedPair) -> Labels {
 
 impl Sink for Exporter {
     fn destination(&self) -> String {
-        self.destination.clone()
+        self.tally.destination().to_owned()
     }
 
     fn report(&mut self, report: &Arc<Report>) {
@@ -128,7 +129,7 @@ impl Sink for Exporter {
 
     fn finish(self: Box<Self>, limit: Duration) {
         if !self.queue.finish(limit) {
-            tracing::warn!("the last report by OTLP may be missing: the receiver did not take it in time");
+            tracing::warn!("the last report over OTLP may be incomplete: the receiver did not take all of it in time");
         }
     }
 }
@@ -202,7 +203,8 @@ mod tests {
         let tally = sink.tally.clone();
         sink.report(&Arc::new(report(vec![pair("db", &[20_000], &[])])));
         wait(|| tally.lost() > 0);
-        assert_eq!((tally.lost(), tally.problem().as_deref()), (3, Some("3 data points were refused: too old")));
+        let problem = "the receiver refused a part: too old; data points lost: 3";
+        assert_eq!((tally.lost(), tally.problem().as_deref()), (3, Some(problem)));
         sink.report(&Arc::new(report(vec![])));
         Box::new(sink).finish(Duration::from_secs(30));
         assert_eq!(server.join().unwrap(), ["post /base/v1/metrics http/1.1"; 2]);

@@ -10,9 +10,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -20,8 +19,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::request::{self, Body, Snapshot, Writer};
+use super::tally::Tally;
 use super::transport::{Failure, Taken, Transport};
-use crate::logging::OnceInAWhile;
 use crate::{privileges, threads};
 
 /// Reports that wait while an earlier one is being sent.
@@ -38,34 +37,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const JITTER: f64 = 0.2;
 /// Longest time that a receiver may ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
-
-/// What became of what was to be sent, since the start.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    lost: AtomicU64,
-    /// What is in the way, if something is.
-    problem: Mutex<Option<String>>,
-}
-
-impl Tally {
-    /// Data points that no receiver took.
-    pub(super) fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-
-    /// What is in the way.
-    pub(super) fn problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn lose(&self, points: u64) {
-        self.lost.fetch_add(points, Ordering::Relaxed);
-    }
-
-    fn set_problem(&self, problem: Option<String>) {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
-    }
-}
 
 /// The way to the thread.
 pub(super) struct Queue {
@@ -99,7 +70,7 @@ impl Queue {
         let work = Work { snapshots: taken, until: ends, writer, transport, tally: tally.clone(), _ended: end };
         let mut queue = Self { snapshots, until, ended, unstarted: Some(work), tally };
         if let Err(error) = queue.run() {
-            tracing::error!("reports by OTLP wait: {error}");
+            tracing::error!("cannot send reports over OTLP yet: {error}");
         }
         queue
     }
@@ -131,8 +102,7 @@ impl Queue {
             let snapshot = match refused {
                 mpsc::error::TrySendError::Full(snapshot) | mpsc::error::TrySendError::Closed(snapshot) => snapshot,
             };
-            self.tally.lose(request::points_of(&snapshot));
-            self.tally.set_problem(Some("there is no thread that sends reports, or it is late".to_owned()));
+            self.tally.lose(request::points_of(&snapshot), "the thread that sends reports does not run, or is busy");
         }
     }
 
@@ -223,7 +193,7 @@ impl Work {
         let mut sender = Sender::new(transport, writer.is_gzip(), until.clone(), tally.clone());
         let write = async {
             while let Some(snapshot) = snapshots.recv().await {
-                tally.lose(waiting.push(Pending { bodies: writer.bodies(&snapshot).collect() }));
+                tally.lose_waiting(waiting.push(Pending { bodies: writer.bodies(&snapshot).collect() }));
             }
             waiting.close();
         };
@@ -237,7 +207,7 @@ impl Work {
             _ = both => {}
             () = over(&mut until) => {}
         }
-        tally.lose(waiting.points());
+        tally.count(waiting.points());
     }
 }
 
@@ -264,82 +234,84 @@ struct Sender {
     failures: u32,
     /// When the next try is due.
     due: Instant,
-    complained: OnceInAWhile,
-    /// Whether the log has last that it takes none.
-    is_said: bool,
+}
+
+/// What became of a request.
+enum Outcome {
+    Taken,
+    /// In part or as a whole, for good; counted.
+    Refused,
+    /// For this reason, after the last try.
+    GivenUp(String),
 }
 
 impl Sender {
     fn new(transport: Transport, gzip: bool, until: watch::Receiver<Option<Instant>>, tally: Arc<Tally>) -> Self {
-        let complained = OnceInAWhile::default();
-        Self { transport, gzip, until, tally, failures: 0, due: Instant::now(), complained, is_said: false }
+        Self { transport, gzip, until, tally, failures: 0, due: Instant::now() }
     }
 
     /// Sends a report's requests one after the other. Once one is given up, the receiver takes none: so is the rest.
     async fn deliver(&mut self, report: Pending, in_flight: &Cell<u64>) {
-        let mut is_lost = false;
-        for body in report.bodies {
-            is_lost = is_lost || !self.deliver_one(&body).await;
-            if is_lost {
-                self.tally.lose(body.points);
+        let mut is_taken = true;
+        let mut bodies = report.bodies.into_iter();
+        while let Some(body) = bodies.next() {
+            match self.deliver_one(&body).await {
+                Outcome::Taken => {}
+                Outcome::Refused => is_taken = false,
+                Outcome::GivenUp(cause) => {
+                    is_taken = false;
+                    let rest: u64 = bodies.by_ref().map(|body| body.points).sum();
+                    self.tally.lose(body.points + rest, &cause);
+                }
             }
-            in_flight.set(in_flight.get().saturating_sub(body.points));
+            in_flight.set(bodies.as_slice().iter().map(|body| body.points).sum());
+        }
+        if is_taken {
+            self.tally.delivered();
         }
         // Until the next report the receiver may think better of it.
         self.transport.close();
     }
 
-    /// Sends one request; false if it was given up for want of an answer.
-    async fn deliver_one(&mut self, body: &Body) -> bool {
-        for number in 1..=TRIES {
+    async fn deliver_one(&mut self, body: &Body) -> Outcome {
+        let mut tries = 0;
+        loop {
             self.wait().await;
+            tries += 1;
             let left = self.end().map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
             match self.transport.post(&body.bytes, self.gzip, left).await {
                 Ok(taken) => {
-                    self.taken(taken);
-                    return true;
-                }
-                Err(Failure::Final(what)) => {
                     self.failures = 0;
-                    self.tally.lose(body.points);
-                    self.complain(&format!("{what}; {} data points are lost", body.points));
-                    return true;
+                    return self.answered(&taken);
                 }
-                Err(Failure::Passing(what, after)) => {
+                Err(Failure::Final(cause)) => {
+                    self.failures = 0;
+                    self.tally.lose(body.points, &cause);
+                    return Outcome::Refused;
+                }
+                Err(Failure::Passing(cause, after)) => {
                     self.failures += 1;
                     self.due = Instant::now() + pause(self.failures, after);
-                    let is_last = number == TRIES || self.end().is_some_and(|end| self.due >= end);
-                    let next = if is_last { "the report is lost" } else { "it is tried again" };
-                    self.complain(&format!("{what}; {next}"));
-                    if is_last {
-                        return false;
+                    if tries == TRIES || self.end().is_some_and(|end| self.due >= end) {
+                        return Outcome::GivenUp(cause);
                     }
+                    self.tally.fail(&cause);
                 }
             }
         }
-        false
     }
 
-    fn taken(&mut self, Taken { rejected, message }: Taken) {
-        self.failures = 0;
-        // After what was final too; and of what it refuses in part it does not take all.
-        if rejected == 0 && std::mem::take(&mut self.is_said) {
-            tracing::info!("{} takes reports again", self.transport.url());
+    /// What it means that a receiver took a request.
+    fn answered(&self, Taken { rejected, message }: &Taken) -> Outcome {
+        if *rejected > 0 {
+            let why = if message.is_empty() { String::new() } else { format!(": {message}") };
+            self.tally.lose(*rejected, &format!("the receiver refused a part{why}"));
+            return Outcome::Refused;
         }
-        self.tally.lose(rejected);
-        if rejected > 0 || !message.is_empty() {
-            self.complain(&format!("{rejected} data points were refused: {message}"));
-        } else {
-            self.tally.set_problem(None);
+        if !message.is_empty() {
+            self.tally.note(message);
         }
-    }
-
-    fn complain(&mut self, what: &str) {
-        self.tally.set_problem(Some(what.to_owned()));
-        if self.complained.may_say() {
-            self.is_said = true;
-            tracing::warn!("cannot send to {}: {what}", self.transport.url());
-        }
+        Outcome::Taken
     }
 
     /// When all is to be out, if that is known.

@@ -67,11 +67,6 @@ impl Transport {
         Self { otlp, connection: None }
     }
 
-    /// Where requests go.
-    pub(super) fn url(&self) -> &OtlpUrl {
-        &self.otlp.url
-    }
-
     /// Posts a body, within the configured time and this one.
     pub(super) async fn post(&mut self, body: &Bytes, gzip: bool, limit: Duration) -> Result<Taken, Failure> {
         let limit = limit.min(self.otlp.timeout);

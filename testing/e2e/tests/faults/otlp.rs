@@ -135,9 +135,9 @@ fn log(conf: &Conf) -> PathBuf {
     conf.folder().join("log")
 }
 
-/// Whether its log has a line with this.
-fn is_logged(conf: &Conf, what: &str) -> bool {
-    fs::read_to_string(log(conf)).unwrap().lines().any(|line| line.contains(what))
+/// How many lines of its log have this.
+fn logged(conf: &Conf, what: &str) -> usize {
+    fs::read_to_string(log(conf)).unwrap().lines().filter(|line| line.contains(what)).count()
 }
 
 fn conf() -> Conf {
@@ -180,7 +180,7 @@ fn a_receiver_that_refuses_for_a_while_gets_the_same_report_again_when_it_asked_
         "OTEL_EXPORTER_OTLP_COMPRESSION: `zip` is neither gzip nor none; it is passed over",
         "/v1/metrics takes reports again",
     ] {
-        wait(said, SOON, || is_logged(&conf, said));
+        wait(said, SOON, || logged(&conf, said) > 0);
     }
     let status = daemon.status().unwrap();
     assert_eq!(lost(&status), 0, "{status}");
@@ -189,6 +189,28 @@ fn a_receiver_that_refuses_for_a_while_gets_the_same_report_again_when_it_asked_
     let before = receiver.heard().len();
     assert_eq!(daemon.stop().0, Some(0));
     assert!(receiver.heard().len() > before, "the last report is posted on the way out");
+}
+
+#[test]
+fn the_first_loss_is_logged_with_its_cause_and_all_of_it_when_reports_are_taken_again() {
+    let lab = lab();
+    let _server = statsd(&lab);
+    let receiver = Receiver::start(&lab, Does::Answer("503 Service Unavailable", ""));
+    let conf = conf();
+    let began = Instant::now();
+    // More reports come than may wait.
+    let daemon = daemon(&lab, &conf, "0.3", "10000");
+    daemon.wait("reports are lost", |status| lost(status) > 0);
+    for said in ["503 Service Unavailable; it is tried again", "503 Service Unavailable; data points lost: "] {
+        wait(said, SOON, || logged(&conf, said) > 0);
+        // A long trouble is logged again every minute.
+        assert!(logged(&conf, said) == 1 || began.elapsed() > Duration::from_secs(60), "{said}");
+    }
+    receiver.does(TAKES);
+    let status = daemon.wait("it is well again", |status| status["state"] == "ok");
+    let said = format!("{ADDRESS}/v1/metrics takes reports again; data points lost meanwhile: {}", lost(&status));
+    wait(&said, SOON, || logged(&conf, &said) == 1);
+    assert_eq!(daemon.stop().0, Some(0));
 }
 
 #[test]
@@ -207,7 +229,7 @@ fn what_a_receiver_refuses_for_good_is_lost_at_once_and_counted() {
     let status = daemon.wait("it is well again", |status| status["state"] == "ok");
     let shown = lost(&status);
     assert_eq!(lost(&daemon.status().unwrap()), shown, "nothing is lost any more");
-    wait("it is logged", SOON, || is_logged(&conf, "/v1/metrics takes reports again"));
+    wait("it is logged", SOON, || logged(&conf, "/v1/metrics takes reports again") > 0);
     assert_eq!(daemon.stop().0, Some(0));
 }
 

@@ -10,21 +10,24 @@ use crate::config::{Config, Origin, OtlpUrl, Output};
 /// Longest wait for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is found of the receiver, and of the variables that are about it; nothing where none is wanted.
+/// What is found of the receiver if one is wanted, and the variables that have no effect.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
-    if !config.outputs.contains(&Output::Otlp) {
-        return Vec::new();
-    }
+    let without_effect = config.without_effect().into_iter().map(|what| finding(Status::Ok, "OTLP", what, None));
+    let receiver = config.outputs.contains(&Output::Otlp).then(|| receiver(config));
+    without_effect.chain(receiver).collect()
+}
+
+fn receiver(config: &Config) -> Finding {
     let otlp = match &config.otlp {
         Ok(otlp) => otlp,
         Err(why) => {
             let fix = "correct the variable, or leave `otlp` out of `outputs`".to_owned();
-            return vec![finding(Status::Fail, "OTLP", why.clone(), Some(fix))];
+            return finding(Status::Fail, "OTLP", why.clone(), Some(fix));
         }
     };
     if cfg!(not(feature = "otlp")) {
         let fix = "build it with cargo's feature `otlp`".to_owned();
-        return vec![finding(Status::Fail, "OTLP", "this go-metro was built without it", Some(fix))];
+        return finding(Status::Fail, "OTLP", "this go-metro was built without it", Some(fix));
     }
     let (subject, fix) = match otlp.origin {
         Origin::File => (format!("OTLP {}", otlp.url), "fix `otlp_endpoint`".to_owned()),
@@ -36,18 +39,13 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
             "set `otlp_endpoint`".to_owned(),
         ),
     };
-    let passed_over = otlp.passed_over.iter().map(|what| {
-        let fix = "correct the variable, or unset it".to_owned();
-        finding(Status::Warn, "OTLP", what.clone(), Some(fix))
-    });
-    let found = match reached(&otlp.url) {
+    match reached(&otlp.url) {
         Ok(()) => finding(Status::Ok, &subject, "accepts connections", None),
         Err(error) => {
             let fix = format!("start the receiver, or {fix}; reports begin once it listens");
             finding(Status::Warn, &subject, error.to_string(), Some(fix))
         }
-    };
-    passed_over.chain([found]).collect()
+    }
 }
 
 fn reached(url: &OtlpUrl) -> io::Result<()> {
@@ -82,7 +80,9 @@ mod tests {
     #[test]
     fn a_receiver_is_looked_for_where_one_is_wanted() {
         assert!(found("{}", &[]).is_empty());
-        assert!(found("{outputs: [statsd]}", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")]).is_empty());
+        let all = found("{outputs: [statsd]}", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")]);
+        let unused = "OTLP: OTEL_EXPORTER_OTLP_ENDPOINT has no effect: `outputs` does not name otlp";
+        assert_eq!(all, [(Status::Ok, unused.to_owned())]);
         let there = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", there.local_addr().unwrap());
         let expected = format!("OTLP {url}/v1/metrics (from OTEL_EXPORTER_OTLP_ENDPOINT): accepts connections");
@@ -98,10 +98,11 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_makes_no_sense_and_a_receiver_that_nobody_named_are_said() {
-        let all = found("{outputs: [otlp]}", &[("OTEL_EXPORTER_OTLP_TIMEOUT", "x")]);
-        let [(Status::Warn, variable), (_, receiver)] = &*all else { panic!("{all:?}") };
-        assert!(variable.contains("OTEL_EXPORTER_OTLP_TIMEOUT: `x` is no number"), "{variable}");
+    fn a_variable_without_effect_and_a_receiver_that_nobody_named_are_said() {
+        let timeouts = [("OTEL_EXPORTER_OTLP_TIMEOUT", "1"), ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "2")];
+        let all = found("{outputs: [otlp]}", &timeouts);
+        let [(Status::Ok, variable), (_, receiver)] = &*all else { panic!("{all:?}") };
+        assert!(variable.contains("OTEL_EXPORTER_OTLP_TIMEOUT has no effect: "), "{variable}");
         assert!(receiver.contains("http://localhost:4318/v1/metrics (the default, as there is no `otlp_endpoint`)"));
     }
 }

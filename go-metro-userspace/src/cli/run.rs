@@ -172,7 +172,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         tracing::info!("{found}");
     }
     config::not_utf8(|name| std::env::var_os(name)).iter().for_each(|wrong| tracing::warn!("{wrong}"));
-    config.doubts().iter().for_each(|doubt| tracing::warn!("{}", doubt.what));
+    logging::doubts(&config, None);
     if let (None, Some(path)) = (&args.config, &config_path)
         && let Some(passed_over) = places::passed_over(path, &places::find().1)
     {

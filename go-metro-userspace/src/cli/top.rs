@@ -165,11 +165,13 @@ fn own(args: &Args, web_listen: Option<SocketAddr>) -> Result<DaemonOptions, Fai
         report_interval: Some(Duration::from_secs(1)),
         ..Overrides::default()
     };
-    let (config, _) = adhoc(&args.interface, &args.target, &environment)?;
+    let (mut config, _) = adhoc(&args.interface, &args.target, &environment)?;
+    // Nothing is reported elsewhere, whatever the environment says of outputs.
+    config.outputs.clear();
     let config = overrides.apply(config);
     if web_listen.is_some() {
         logging::init(&config);
-        config.doubts().iter().for_each(|doubt| tracing::warn!("{}", doubt.what));
+        logging::doubts(&config, None);
     } else {
         logging::init_off_screen(&config);
     }

@@ -10,7 +10,7 @@ use super::kinds::{
     Bytes, Keys, List, Listen, Number, OneOrMore, Optional, OtlpEndpoint, Path, PathOrOff, PortList, ServerHost,
     SocketPath, Text, Time, YesNo,
 };
-use super::otlp::{self, Otlp};
+use super::otlp::{self, Otlp, Unsent, UnusedVariables};
 use super::record::Record;
 use super::section::Reader;
 use super::thinning::{PerFlow, Thinning};
@@ -255,8 +255,8 @@ settings! {
         pub statsd_origin: Origin = Origin::Default;
         /// The OTLP receiver; or why none can be sent to, which matters where that output is wanted.
         pub otlp: Result<Otlp, String> = Err(String::new());
-        /// Why the environment's OTLP receiver is not sent to, though the file leaves it to the environment.
-        pub otlp_ignored: Option<String> = None;
+        /// What the environment says of OTLP that has no effect.
+        pub otlp_unused: UnusedVariables = UnusedVariables::default();
     }
 }
 
@@ -330,18 +330,11 @@ impl Config {
                 environment::statsd(file, (&self.statsd_ip, self.statsd_port), env)?
             }
         };
-        self.otlp = otlp::settings(self.otlp_endpoint.as_ref(), env);
-        if !is_set("outputs") {
-            // What other programs of this host are told in their environment does not keep this one from starting.
-            let why = match &self.otlp {
-                Ok(otlp) if otlp.origin != Origin::Default => {
-                    self.outputs.push(Output::Otlp);
-                    None
-                }
-                Ok(otlp) => Some(otlp.passed_over.join("; ")),
-                Err(why) => Some(why.clone()),
-            };
-            self.otlp_ignored = why.filter(|_| otlp::is_named(env));
+        let has_outputs = is_set("outputs");
+        (self.otlp, self.otlp_unused) = otlp::settings(self.otlp_endpoint.as_ref(), has_outputs, env);
+        // What other programs of this host are told in their environment does not keep this one from starting.
+        if !has_outputs && self.otlp.as_ref().is_ok_and(|otlp| otlp.origin != Origin::Default) {
+            self.outputs.push(Output::Otlp);
         }
         if !is_set("log_file") {
             self.log_file = environment::log_file(env).unwrap_or(self.log_file);
@@ -387,15 +380,22 @@ impl Config {
         }
         if self.otlp_endpoint.is_some() && !self.outputs.contains(&Output::Otlp) {
             doubts.push(Doubt {
-                subject: "otlp",
+                subject: "OTLP",
                 what: "`otlp_endpoint` has no effect: `outputs` does not name otlp".to_owned(),
                 fix: "add otlp to `outputs`, or leave `otlp_endpoint` out",
             });
         }
-        if let Some(why) = &self.otlp_ignored {
+        if self.outputs.contains(&Output::Otlp) {
+            let malformed = self.otlp_unused.malformed.iter();
+            doubts.extend(malformed.map(|what| Doubt {
+                subject: "OTLP",
+                what: what.clone(),
+                fix: "correct the variable, or unset it",
+            }));
+        } else if let Some(Unsent::Unusable(what)) = &self.otlp_unused.unsent {
             doubts.push(Doubt {
-                subject: "otlp",
-                what: format!("nothing is sent over OTLP: {why}"),
+                subject: "OTLP",
+                what: what.clone(),
                 fix: "correct the variable, set `otlp_endpoint`, or name `outputs`",
             });
         }
@@ -438,6 +438,17 @@ impl Config {
             });
         }
         doubts
+    }
+
+    /// Variables that have no effect and are no mistake: a line for each reason.
+    pub fn without_effect(&self) -> Vec<String> {
+        if self.outputs.contains(&Output::Otlp) {
+            return self.otlp_unused.overridden.clone();
+        }
+        match &self.otlp_unused.unsent {
+            Some(Unsent::Unwanted(what)) => vec![what.clone()],
+            Some(Unsent::Unusable(_)) | None => Vec::new(),
+        }
     }
 
     /// The address that Prometheus scrapes, if it does.

@@ -51,7 +51,7 @@ pub use host::{MAPPED_BITS, host_name, listening, local_url, network, split_port
 pub(crate) use init::key;
 pub use init::{Config, Doubt, STATUS_SOCKET, WEB_ADDRESS, WEB_HISTORY};
 pub use instance::{Instance, Sampling};
-pub use otlp::{Otlp, OtlpUrl};
+pub use otlp::{Otlp, OtlpUrl, Unsent, UnusedVariables};
 pub use record::Record;
 pub use reference::reference;
 pub use schema::schema;

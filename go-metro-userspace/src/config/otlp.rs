@@ -5,7 +5,10 @@
 //! "Resource SDK" for what describes the sender. A variable for metrics goes before the one for all signals. One that
 //! makes no sense counts as not set, and a warning names it ("Environment Variable Specification"). Not so one that
 //! makes sense and asks for what go-metro does not do, such as an endpoint with TLS: the figures, and the credentials
-//! that go along, are not sent in clear to somewhere else instead.
+//! that go along, are not sent in clear to somewhere else instead. Of headers a malformed item alone is left out, as
+//! OpenTelemetry's own exporters do; one among attributes discards them all, as the specification has it.
+//!
+//! Each variable that is set and has no effect is named once, with the reason ([`UnusedVariables`]).
 
 use std::fmt;
 use std::str::FromStr as _;
@@ -19,11 +22,9 @@ use hyper::header::{
 use percent_encoding::percent_decode_str;
 
 use super::credentials::hidden;
-use super::kinds::server_host;
+use super::kinds::{listed, server_host};
 use super::{Environment, Origin};
 
-/// Where exporters send where nothing says otherwise.
-const DEFAULT: &str = "http://localhost:4318";
 /// What is appended to an endpoint that is for all signals.
 const METRICS_PATH: &str = "/v1/metrics";
 /// The port of a URL without one (RFC 9110 section 4.2.1).
@@ -61,6 +62,13 @@ pub struct OtlpUrl {
     pub port: u16,
     /// Path, with the query if there is one.
     pub path: String,
+}
+
+/// Where exporters send where nothing says otherwise.
+impl Default for OtlpUrl {
+    fn default() -> Self {
+        Self { host: "localhost".to_owned(), port: 4318, path: METRICS_PATH.to_owned() }
+    }
 }
 
 /// Without its query, which may be a secret.
@@ -174,17 +182,33 @@ pub struct Otlp {
     pub gzip: bool,
     /// What the environment says of the sender: attributes of the resource.
     pub resource: Vec<(String, String)>,
-    /// What of the environment makes no sense and counts as not set, with the name of each variable.
-    pub passed_over: Vec<String>,
+}
+
+/// What the environment says that has no effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnusedVariables {
+    /// A line for each variable that is malformed.
+    pub malformed: Vec<String>,
+    /// A line for each setting that takes precedence over variables.
+    pub overridden: Vec<String>,
+    /// Why none of the variables has an effect as long as OTLP is not an output.
+    pub unsent: Option<Unsent>,
+}
+
+/// Why nothing is sent over OTLP, and which variables have no effect therefore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// The environment names a receiver that cannot be sent to.
+    Unusable(String),
+    /// The configuration asks for no OTLP.
+    Unwanted(String),
 }
 
 /// The variables that name a receiver: of metrics, and of all signals.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
-
-/// Whether the environment names a receiver.
-pub(super) fn is_named(env: Environment<'_>) -> bool {
-    ENDPOINTS.iter().any(|name| env(name).is_some_and(|url| !url.trim().is_empty()))
-}
+const SERVICE_NAME_VARIABLE: &str = "OTEL_SERVICE_NAME";
+/// The attribute that names the service.
+const SERVICE_NAME: &str = "service.name";
 
 /// A variable's name and value.
 type Variable = (&'static str, String);
@@ -192,134 +216,241 @@ type Variable = (&'static str, String);
 /// Two variables of one meaning: that of metrics, and that of all signals.
 type Pair = [Option<Variable>; 2];
 
-/// Reads variables, and notes what of them makes no sense.
+/// A variable that asks for what go-metro does not do.
+struct Unsupported {
+    variable: &'static str,
+    what: String,
+}
+
+/// Reads variables, and notes which have no effect.
 #[derive(Default)]
-struct PassedOver(Vec<String>);
+struct Reading {
+    /// Each with its line.
+    malformed: Vec<(&'static str, String)>,
+    /// What takes precedence, and over which variables.
+    overridden: Vec<(&'static str, Vec<&'static str>)>,
+}
 
-impl PassedOver {
-    fn note(&mut self, what: &str) {
-        self.0.push(format!("{what}; it is passed over"));
-    }
-
-    /// The value of the first that makes sense.
-    fn read<T>(
+impl Reading {
+    /// The first variable that makes sense, and what it says.
+    fn first<T>(
         &mut self,
         variables: impl IntoIterator<Item = Option<Variable>>,
         read: impl Fn(&Variable) -> Result<T, String>,
-    ) -> Option<T> {
-        let mut set = variables.into_iter().flatten();
-        set.find_map(|variable| read(&variable).map_err(|what| self.note(&what)).ok())
+    ) -> Option<(&'static str, T)> {
+        let mut chosen: Option<(&'static str, T)> = None;
+        for variable in variables.into_iter().flatten() {
+            match &chosen {
+                Some((name, _)) => self.note_overridden(name, variable.0),
+                None => match read(&variable) {
+                    Ok(value) => chosen = Some((variable.0, value)),
+                    Err(what) => self.malformed.push((variable.0, format!("{} is ignored: {what}", variable.0))),
+                },
+            }
+        }
+        chosen
+    }
+
+    fn note_overridden(&mut self, by: &'static str, variable: &'static str) {
+        match self.overridden.iter_mut().find(|(known, _)| *known == by) {
+            Some((_, variables)) => variables.push(variable),
+            None => self.overridden.push((by, vec![variable])),
+        }
     }
 }
 
-/// The settings; `file` is the URL that the file has.
-///
-/// # Errors
-///
-/// An endpoint or a protocol that go-metro does not speak, where the file names no endpoint; with the variable, and
-/// what to write.
-pub(super) fn settings(file: Option<&OtlpUrl>, env: Environment<'_>) -> Result<Otlp, String> {
+/// The settings, or why nothing can be sent, with the variable and what to write; and what of the environment has no
+/// effect. `file` is the URL that the file has, `has_outputs` whether it names outputs.
+pub(super) fn settings(
+    file: Option<&OtlpUrl>,
+    has_outputs: bool,
+    env: Environment<'_>,
+) -> (Result<Otlp, String>, UnusedVariables) {
     let get = |name: &'static str| env(name).filter(|value| !value.trim().is_empty()).map(|value| (name, value));
     let endpoints = ENDPOINTS.map(get);
     let protocols = ["OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"].map(get);
     let headers = ["OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"].map(get);
     let timeouts = ["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"].map(get);
     let compressions = ["OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"].map(get);
-    let (attributes, service) = (get("OTEL_RESOURCE_ATTRIBUTES"), get("OTEL_SERVICE_NAME"));
+    let about = [get("OTEL_RESOURCE_ATTRIBUTES"), get(SERVICE_NAME_VARIABLE)];
+    let all = [&endpoints, &protocols, &headers, &timeouts, &compressions, &about];
+    let set: Vec<&'static str> = all.into_iter().flatten().flatten().map(|(name, _)| *name).collect();
+    let is_named = endpoints.iter().any(Option::is_some);
 
-    let mut passed_over = PassedOver::default();
-    let (url, origin) = match file {
-        Some(url) => (url.clone(), Origin::File),
-        None => endpoint(endpoints, protocols, &mut passed_over)?,
+    let mut reading = Reading::default();
+    let endpoint = endpoint(file, endpoints, protocols, &mut reading);
+    let headers = reading.first(headers, fields).map(|(name, (headers, left_out))| {
+        if !left_out.is_empty() {
+            reading.malformed.push((name, format!("{name}: {}; the other items are sent", left_out.join("; "))));
+        }
+        headers
+    });
+    let timeout = reading.first(timeouts, milliseconds).map_or(TIMEOUT, |(_, timeout)| timeout);
+    let gzip = reading.first(compressions, is_gzip).is_none_or(|(_, gzip)| gzip);
+    let resource = resource(about, &mut reading);
+
+    let unsent = unsent(&set, has_outputs, is_named, &endpoint, &reading.malformed);
+    let overridden = |(by, names): &(&str, Vec<&str>)| format!("{}: {by} takes precedence", no_effect(names));
+    let unused = UnusedVariables {
+        overridden: reading.overridden.iter().map(overridden).collect(),
+        malformed: reading.malformed.into_iter().map(|(_, line)| line).collect(),
+        unsent,
     };
-    let mut resource = passed_over.read([attributes], pairs).unwrap_or_default();
+    let headers = headers.unwrap_or_default();
+    let otlp = endpoint.map(|(url, origin)| Otlp { url, origin, headers, timeout, gzip, resource });
+    (otlp.map_err(|unsupported| unsupported.what), unused)
+}
+
+/// The URL of the file, else of the environment, that of metrics before that of all signals; or the default.
+fn endpoint(
+    file: Option<&OtlpUrl>,
+    endpoints: Pair,
+    protocols: Pair,
+    reading: &mut Reading,
+) -> Result<(OtlpUrl, Origin), Unsupported> {
+    if let Some(url) = file {
+        let others = protocols.iter().flatten().filter(|(_, protocol)| protocol.trim() != PROTOCOL);
+        for (name, _) in endpoints.iter().flatten().chain(others) {
+            reading.note_overridden("`otlp_endpoint`", name);
+        }
+        return Ok((url.clone(), Origin::File));
+    }
+    let protocol = reading.first(protocols, |(_, protocol)| match protocol.trim() {
+        PROTOCOL => Ok(None),
+        other if OTHER_PROTOCOLS.contains(&other) => Ok(Some(other.to_owned())),
+        other => Err(format!("`{other}` is not a protocol of OTLP")),
+    });
+    if let Some((variable, Some(protocol))) = protocol {
+        let what = format!(
+            "{variable} is `{protocol}`, but go-metro sends only {PROTOCOL}; set `otlp_endpoint`, or set {variable} to \
+             {PROTOCOL} and the endpoint to one that takes it"
+        );
+        return Err(Unsupported { variable, what });
+    }
+    let endpoint = reading.first(endpoints, |(name, text)| {
+        let [of_metrics, _] = ENDPOINTS;
+        match if *name == of_metrics { OtlpUrl::parse(text) } else { OtlpUrl::below(text) } {
+            Ok(url) => Ok(Ok(url)),
+            Err(Unusable::Unsupported(what)) => Ok(Err(what)),
+            Err(Unusable::Malformed(what)) => Err(what),
+        }
+    });
+    match endpoint {
+        Some((variable, Ok(url))) => Ok((url, Origin::Environment(variable))),
+        Some((variable, Err(what))) => Err(Unsupported { variable, what: format!("{variable}: {what}") }),
+        None => Ok((OtlpUrl::default(), Origin::Default)),
+    }
+}
+
+/// The attributes of the resource: those of `OTEL_RESOURCE_ATTRIBUTES`, and the name of `OTEL_SERVICE_NAME`.
+fn resource([attributes, service]: Pair, reading: &mut Reading) -> Vec<(String, String)> {
+    let attributes = reading.first([attributes], |(_, text)| items(text)?.into_iter().map(pair).collect());
+    let (variable, mut resource): (_, Vec<_>) = attributes.unwrap_or_default();
     if let Some((_, name)) = service {
+        let is_overridden = !resource.is_empty() && resource.iter().all(|(key, _)| key == SERVICE_NAME);
+        if is_overridden {
+            reading.note_overridden(SERVICE_NAME_VARIABLE, variable);
+        }
         resource.retain(|(key, _)| key != SERVICE_NAME);
         resource.push((SERVICE_NAME.to_owned(), name));
     }
-    let (headers, of_transport) = passed_over.read(headers, fields).unwrap_or_default();
-    of_transport.iter().for_each(|what| passed_over.note(what));
-    Ok(Otlp {
-        url,
-        origin,
-        headers,
-        timeout: passed_over.read(timeouts, milliseconds).unwrap_or(TIMEOUT),
-        gzip: passed_over.read(compressions, is_gzip).unwrap_or(true),
-        resource,
-        passed_over: passed_over.0,
-    })
+    resource
 }
 
-/// The attribute that names the service.
-const SERVICE_NAME: &str = "service.name";
-
-/// The URL of the environment, that of metrics before that of all signals; or the default.
-fn endpoint(endpoints: Pair, protocols: Pair, passed_over: &mut PassedOver) -> Result<(OtlpUrl, Origin), String> {
-    let known = passed_over.read(protocols, |(name, protocol)| match protocol.trim() {
-        PROTOCOL => Ok(None),
-        other if OTHER_PROTOCOLS.contains(&other) => Ok(Some(format!(
-            "{name} is `{other}`, and go-metro speaks {PROTOCOL} alone: set `otlp_endpoint`, or {name}={PROTOCOL} with \
-             the endpoint of that"
-        ))),
-        other => Err(format!("{name}: `{other}` is no protocol of OTLP")),
-    });
-    if let Some(unsupported) = known.flatten() {
-        return Err(unsupported);
+/// What to say of the variables that are set where OTLP is not an output.
+fn unsent(
+    set: &[&'static str],
+    has_outputs: bool,
+    is_named: bool,
+    endpoint: &Result<(OtlpUrl, Origin), Unsupported>,
+    malformed: &[(&'static str, String)],
+) -> Option<Unsent> {
+    if set.is_empty() {
+        return None;
     }
-    for (name, text) in endpoints.into_iter().flatten() {
-        let [of_metrics, _] = ENDPOINTS;
-        match if name == of_metrics { OtlpUrl::parse(&text) } else { OtlpUrl::below(&text) } {
-            Ok(url) => return Ok((url, Origin::Environment(name))),
-            Err(Unusable::Malformed(what)) => passed_over.note(&format!("{name}: {what}")),
-            Err(Unusable::Unsupported(what)) => return Err(format!("{name}: {what}")),
+    if has_outputs {
+        return Some(Unsent::Unwanted(format!("{}: `outputs` does not name otlp", no_effect(set))));
+    }
+    if !is_named {
+        return Some(Unsent::Unwanted(format!("{}: no endpoint is set for OTLP", no_effect(set))));
+    }
+    let (why, named) = match endpoint {
+        Err(Unsupported { variable, what }) => (what.clone(), vec![*variable]),
+        Ok((_, Origin::Default)) => {
+            let lines: Vec<&str> = malformed.iter().map(|(_, line)| &**line).collect();
+            (lines.join("; "), malformed.iter().map(|(name, _)| *name).collect())
         }
-    }
-    Ok((OtlpUrl::below(DEFAULT)?, Origin::Default))
-}
-
-/// `key=value,key=value`, with values percent-encoded, as W3C's Baggage has it.
-fn pairs((name, text): &Variable) -> Result<Vec<(String, String)>, String> {
-    let pair = |part: &str| {
-        let (key, value) = part.split_once('=')?;
-        let decoded = |text: &str| percent_decode_str(text.trim()).decode_utf8().ok().map(String::from);
-        Some((decoded(key).filter(|key| !key.is_empty())?, decoded(value)?))
+        // Then it is an output.
+        Ok(_) => return None,
     };
-    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    parts
-        // The value may be a secret.
-        .map(|part| pair(part).ok_or_else(|| format!("{name} is no list such as key=value,key=value")))
-        .collect()
+    let others: Vec<&str> = set.iter().copied().filter(|name| !named.contains(name)).collect();
+    let others = if others.is_empty() { String::new() } else { format!("; {} either", no_effect(&others)) };
+    Some(Unsent::Unusable(format!("nothing is sent over OTLP: {why}{others}")))
 }
 
-/// Fields of the head; and why some were left out.
-fn fields(variable: &Variable) -> Result<(Headers, Vec<String>), String> {
-    let name = variable.0;
+/// `A and B have no effect`.
+fn no_effect(variables: &[&str]) -> String {
+    let names: Vec<String> = variables.iter().map(|name| (*name).to_owned()).collect();
+    format!("{} {} no effect", listed(&names, "and"), if names.len() == 1 { "has" } else { "have" })
+}
+
+/// The items of `key=value,key=value`, with their numbers.
+fn items(text: &str) -> Result<Vec<(usize, &str)>, String> {
+    let items = (1..).zip(text.split(',').map(str::trim)).filter(|(_, item)| !item.is_empty());
+    let items: Vec<_> = items.collect();
+    if items.is_empty() { Err("it has no item of the form key=value".to_owned()) } else { Ok(items) }
+}
+
+/// An item's key and value, which are percent-encoded as in W3C's Baggage; or what is wrong, without the value: it may
+/// be a secret.
+fn pair((number, item): (usize, &str)) -> Result<(String, String), String> {
+    let decoded = |text: &str| percent_decode_str(text.trim()).decode_utf8().ok().map(String::from);
+    let (key, value) = item.split_once('=').ok_or_else(|| format!("item {number} is not of the form key=value"))?;
+    let key = decoded(key).filter(|key| !key.is_empty());
+    let key = key.ok_or_else(|| format!("the key of item {number} is empty or not UTF-8"))?;
+    let value = decoded(value).ok_or_else(|| format!("the value of {} is not UTF-8", numbered(number, &key)))?;
+    Ok((key, value))
+}
+
+/// An item's number and key. What cannot be a name may be a secret in the wrong place.
+fn numbered(number: usize, key: &str) -> String {
+    let is_name = HeaderName::from_str(key).is_ok();
+    if is_name { format!("item {number} (`{key}`)") } else { format!("item {number}") }
+}
+
+/// Fields of the head, and why items were left out; an error if all were.
+fn fields((_, text): &Variable) -> Result<(Headers, Vec<String>), String> {
     let (mut headers, mut left_out) = (Headers::default(), Vec::new());
-    for (number, (key, value)) in pairs(variable)?.into_iter().enumerate() {
-        // Where a name was expected may be a secret.
-        let key = HeaderName::from_str(&key)
-            .map_err(|_| format!("{name}: the name of header {} is none that there can be", number + 1))?;
-        let value = HeaderValue::from_str(&value)
-            .map_err(|_| format!("{name}: the value of `{key}` cannot stand in a header"))?;
-        if OF_TRANSPORT.contains(&key) {
-            left_out.push(format!("{name}: `{key}` follows from what is sent and cannot be set"));
-        } else {
-            headers.0.push((key, value));
+    for item in items(text)? {
+        match field(item) {
+            Ok(field) => headers.0.push(field),
+            Err(what) => left_out.push(what),
         }
     }
-    Ok((headers, left_out))
+    if headers.0.is_empty() { Err(left_out.join("; ")) } else { Ok((headers, left_out)) }
 }
 
-fn milliseconds((name, text): &Variable) -> Result<Duration, String> {
+fn field(item: (usize, &str)) -> Result<(HeaderName, HeaderValue), String> {
+    let (key, value) = pair(item)?;
+    let item = numbered(item.0, &key);
+    let key = HeaderName::from_str(&key).map_err(|_| format!("the key of {item} cannot be the name of a header"))?;
+    if OF_TRANSPORT.contains(&key) {
+        return Err(format!("{item} follows from the request and cannot be set"));
+    }
+    let value = HeaderValue::from_str(&value);
+    Ok((key, value.map_err(|_| format!("the value of {item} has characters that a header cannot have"))?))
+}
+
+fn milliseconds((_, text): &Variable) -> Result<Duration, String> {
     let time = text.trim().parse().ok().filter(|ms| *ms > 0).map(Duration::from_millis);
-    time.ok_or_else(|| format!("{name}: `{text}` is no number of milliseconds above 0"))
+    time.ok_or_else(|| format!("`{text}` is not a number of milliseconds above 0"))
 }
 
-fn is_gzip((name, text): &Variable) -> Result<bool, String> {
+fn is_gzip((_, text): &Variable) -> Result<bool, String> {
     match text.as_str() {
         "gzip" => Ok(true),
         "none" => Ok(false),
-        _ => Err(format!("{name}: `{text}` is neither gzip nor none")),
+        _ => Err(format!("`{text}` is neither gzip nor none")),
     }
 }
 
@@ -327,10 +458,15 @@ fn is_gzip((name, text): &Variable) -> Result<bool, String> {
 mod tests {
     use super::*;
 
-    fn of(file: Option<&str>, variables: &[(&str, &str)]) -> Result<Otlp, String> {
+    /// Without `outputs` in the file.
+    fn read(file: Option<&str>, variables: &[(&str, &str)]) -> (Result<Otlp, String>, UnusedVariables) {
         let file = file.map(|text| OtlpUrl::below(text).unwrap());
         let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        settings(file.as_ref(), &env)
+        settings(file.as_ref(), false, &env)
+    }
+
+    fn of(file: Option<&str>, variables: &[(&str, &str)]) -> Result<Otlp, String> {
+        read(file, variables).0
     }
 
     #[test]
@@ -393,50 +529,143 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_in_the_environment_is_passed_over_and_named() {
+    fn a_malformed_variable_is_named_once_and_counts_as_not_set() {
         let usual = of(None, &[]).unwrap();
-        assert_eq!(usual.passed_over, [""; 0]);
+        assert_eq!(read(None, &[]).1, UnusedVariables::default());
         for (variable, value, what) in [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "`collector:4318` does not begin with http://"),
             ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://a:0", "`http://a:0` has no valid port"),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http", "`http` is no protocol of OTLP"),
-            ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "no number of milliseconds"),
-            ("OTEL_EXPORTER_OTLP_TIMEOUT", "0", "no number of milliseconds"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http", "`http` is not a protocol of OTLP"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "not a number of milliseconds"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "0", "not a number of milliseconds"),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "neither gzip nor none"),
-            ("OTEL_EXPORTER_OTLP_HEADERS", "secret", "no list such as key=value"),
-            ("OTEL_EXPORTER_OTLP_HEADERS", "Bearer secret=", "the name of header 1 is none that there can be"),
-            ("OTEL_EXPORTER_OTLP_HEADERS", "a=%0d%0aHost: b", "the value of `a` cannot stand in a header"),
-            ("OTEL_RESOURCE_ATTRIBUTES", "=x", "no list such as key=value"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "secret", "item 1 is not of the form key=value"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "Bearer secret=", "the key of item 1 cannot be the name of a header"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=%0d%0aHost: b", "the value of item 1 (`a`) has characters"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "Host=secret", "item 1 (`Host`) follows from the request"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", ",", "it has no item of the form key=value"),
+            // One item discards them all.
+            ("OTEL_RESOURCE_ATTRIBUTES", "a=b,=x", "the key of item 2 is empty"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "a=b,c=%ff", "the value of item 2 (`c`) is not UTF-8"),
         ] {
-            let otlp = of(None, &[(variable, value)]).expect(value);
-            let [said] = &*otlp.passed_over else { panic!("{variable}: {:?}", otlp.passed_over) };
-            assert!(said.contains(variable) && said.contains(what) && said.ends_with("; it is passed over"), "{said}");
-            assert!(!said.contains("secret"), "{said}");
-            assert_eq!(Otlp { passed_over: Vec::new(), ..otlp }, usual, "as if it were not set");
+            let (otlp, unused) = read(None, &[(variable, value)]);
+            let [said] = &*unused.malformed else { panic!("{variable}: {unused:?}") };
+            assert!(said.starts_with(&format!("{variable} is ignored: ")) && said.contains(what), "{said}");
+            assert!(!said.contains("secret") && unused.overridden.is_empty(), "{unused:?}");
+            assert_eq!(otlp.unwrap(), usual, "as if it were not set");
         }
         // The one for all signals takes its place.
-        let otlp = of(
+        let (otlp, unused) = read(
             None,
             &[
                 ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "collector"),
                 ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://b:1"),
                 ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "x"),
                 ("OTEL_EXPORTER_OTLP_TIMEOUT", "7"),
+                ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "secret"),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "a=b"),
             ],
         );
         let otlp = otlp.unwrap();
         assert_eq!((otlp.url.to_string().as_str(), otlp.timeout.as_millis()), ("http://b:1/v1/metrics", 7));
-        assert_eq!(otlp.passed_over.len(), 2);
+        assert_eq!((otlp.headers.0.len(), unused.malformed.len(), unused.overridden.len()), (1, 3, 0));
     }
 
     #[test]
-    fn fields_that_follow_from_what_is_sent_are_left_out_and_the_others_are_sent() {
+    fn an_item_of_the_headers_that_is_malformed_or_follows_from_the_request_is_left_out_alone() {
+        let sent = |text: &str| {
+            let (otlp, unused) = read(None, &[("OTEL_EXPORTER_OTLP_HEADERS", text)]);
+            let names: Vec<String> = otlp.unwrap().headers.0.iter().map(|(name, _)| name.to_string()).collect();
+            assert!(!unused.malformed.concat().contains("secret"), "{unused:?}");
+            (names.join(","), unused.malformed.join("\n"))
+        };
         for field in ["Content-Length", "host", "Transfer-Encoding", "Connection", "content-type", "Content-Encoding"] {
-            let otlp = of(None, &[("OTEL_EXPORTER_OTLP_HEADERS", &format!("{field}=secret,api-key=a"))]).unwrap();
-            assert_eq!(otlp.headers.0.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["api-key"]);
-            let [said] = &*otlp.passed_over else { panic!("{field}: {:?}", otlp.passed_over) };
-            let name = format!("OTEL_EXPORTER_OTLP_HEADERS: `{}` follows from", field.to_lowercase());
-            assert!(said.starts_with(&name) && !said.contains("secret"), "{said}");
+            let (names, said) = sent(&format!("{field}=secret,api-key=a"));
+            let what = "follows from the request and cannot be set; the other items are sent";
+            assert_eq!((&*names, said), ("api-key", format!("OTEL_EXPORTER_OTLP_HEADERS: item 1 (`{field}`) {what}")));
+        }
+        let (names, said) = sent("a=1,,secret,b=%ff,x y=secret, c=2");
+        let what = "item 3 is not of the form key=value; the value of item 4 (`b`) is not UTF-8; the key of item 5 \
+                    cannot be the name of a header; the other items are sent";
+        assert_eq!((&*names, said), ("a,c", format!("OTEL_EXPORTER_OTLP_HEADERS: {what}")));
+        assert_eq!(sent("a=1,b=2,"), ("a,b".to_owned(), String::new()));
+    }
+
+    #[test]
+    fn a_variable_over_which_another_setting_takes_precedence_is_named_once_whatever_it_says() {
+        let overridden = |file: Option<&str>, variables: &[(&str, &str)]| {
+            let (otlp, unused) = read(file, variables);
+            assert!(otlp.is_ok() && unused.malformed.is_empty(), "{otlp:?} {unused:?}");
+            unused.overridden
+        };
+        for (general, value) in [
+            ("ENDPOINT", "https://a"),
+            ("ENDPOINT", "nonsense"),
+            ("HEADERS", "nonsense"),
+            ("TIMEOUT", "7"),
+            ("COMPRESSION", "gzip"),
+            ("PROTOCOL", "grpc"),
+        ] {
+            let good = match general {
+                "ENDPOINT" => "http://a:1/x",
+                "HEADERS" => "a=b",
+                "TIMEOUT" => "8",
+                "COMPRESSION" => "none",
+                _ => PROTOCOL,
+            };
+            let (ours, theirs) =
+                (format!("OTEL_EXPORTER_OTLP_METRICS_{general}"), format!("OTEL_EXPORTER_OTLP_{general}"));
+            let said = overridden(None, &[(ours.as_str(), good), (theirs.as_str(), value)]);
+            assert_eq!(said, [format!("{theirs} has no effect: {ours} takes precedence")]);
+        }
+        let said = overridden(
+            Some("http://a:1"),
+            &[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://a"),
+                ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "nonsense"),
+                ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", PROTOCOL),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ],
+        );
+        let what = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_PROTOCOL \
+                    have no effect: `otlp_endpoint` takes precedence";
+        assert_eq!(said, [what]);
+        let name = ("OTEL_SERVICE_NAME", "edge");
+        let said = overridden(None, &[("OTEL_RESOURCE_ATTRIBUTES", "service.name=a"), name]);
+        assert_eq!(said, ["OTEL_RESOURCE_ATTRIBUTES has no effect: OTEL_SERVICE_NAME takes precedence"]);
+        assert_eq!(overridden(None, &[("OTEL_RESOURCE_ATTRIBUTES", "service.name=a,b=c"), name]), [""; 0]);
+    }
+
+    #[test]
+    fn where_nothing_is_sent_each_variable_is_named_once() {
+        const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        const NAME: (&str, &str) = ("OTEL_SERVICE_NAME", "edge");
+        let unsent = |has_outputs: bool, variables: &[(&str, &str)]| {
+            let env =
+                |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+            settings(None, has_outputs, &env).1.unsent
+        };
+        assert_eq!((unsent(false, &[]), unsent(true, &[])), (None, None));
+        assert_eq!(unsent(false, &[(ENDPOINT, "http://a:1"), NAME]), None, "it is sent");
+        let unwanted = |what: &str| Some(Unsent::Unwanted(what.to_owned()));
+        let both = "OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_SERVICE_NAME have no effect: `outputs` does not name otlp";
+        assert_eq!(unsent(true, &[(ENDPOINT, "https://a"), NAME]), unwanted(both));
+        let unnamed = "OTEL_SERVICE_NAME has no effect: no endpoint is set for OTLP";
+        assert_eq!(unsent(false, &[NAME]), unwanted(unnamed));
+        let said = |variables: &[(&str, &str)]| match unsent(false, variables) {
+            Some(Unsent::Unusable(what)) => what,
+            other => panic!("{other:?}"),
+        };
+        let either = "; OTEL_SERVICE_NAME has no effect either";
+        let tls = said(&[(ENDPOINT, "https://a"), NAME]);
+        let why = "nothing is sent over OTLP: OTEL_EXPORTER_OTLP_ENDPOINT: `https://a` needs TLS";
+        assert!(tls.starts_with(why) && tls.ends_with(either), "{tls}");
+        let grpc = said(&[(ENDPOINT, "http://a:1"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]);
+        assert!(grpc.starts_with("nothing is sent over OTLP: OTEL_EXPORTER_OTLP_PROTOCOL is `grpc`"), "{grpc}");
+        assert!(grpc.ends_with("; OTEL_EXPORTER_OTLP_ENDPOINT has no effect either"), "{grpc}");
+        let malformed = said(&[(ENDPOINT, "a:1"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "x"), NAME]);
+        for part in ["OTEL_EXPORTER_OTLP_ENDPOINT is ignored: ", "OTEL_EXPORTER_OTLP_TIMEOUT is ignored: ", either] {
+            assert_eq!(malformed.matches(part).count(), 1, "{malformed}");
         }
     }
 

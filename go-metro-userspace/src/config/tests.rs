@@ -499,12 +499,43 @@ fn a_receiver_of_otlp_adds_that_output_and_one_that_cannot_be_sent_to_only_a_dou
         let is_without_effect = init == "{otlp_endpoint: 'http://a:1', outputs: [statsd]}";
         let doubts = config.doubts();
         let what: Vec<&str> =
-            doubts.iter().filter(|doubt| doubt.subject == "otlp").map(|doubt| doubt.what.as_str()).collect();
+            doubts.iter().filter(|doubt| doubt.subject == "OTLP").map(|doubt| doubt.what.as_str()).collect();
         assert_eq!(what.len(), usize::from(is_ignored || is_without_effect), "{what:?}");
         assert_eq!(what.iter().any(|what| what.contains("`outputs` does not name otlp")), is_without_effect);
     }
     let fault = of("{otlp_endpoint: 'https://a:1'}", None).unwrap_err().to_string();
     assert!(fault.contains("c:1: init_config.otlp_endpoint: `https://a:1` needs TLS"), "{fault}");
+}
+
+#[test]
+fn a_variable_of_otlp_without_effect_is_doubted_if_it_is_a_mistake_and_noted_otherwise() {
+    const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    const TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TIMEOUT";
+    let of = |init: &str, variable: &str, value: &str| {
+        let text = format!("init_config: {init}\ninstances: [{{interface: lo, ips: ['::1']}}]\n");
+        let env = |name: &str| (name == variable).then(|| value.to_owned());
+        Config::parse(&text, Path::new("c"), &env).unwrap()
+    };
+    let said = |config: &Config| {
+        let doubts: Vec<String> = config.doubts().into_iter().map(|doubt| doubt.what).collect();
+        (doubts.join("\n"), config.without_effect().join("\n"))
+    };
+    for (init, variable, value, doubt, note) in [
+        ("{outputs: [otlp]}", TIMEOUT, "x", "OTEL_EXPORTER_OTLP_TIMEOUT is ignored: ", ""),
+        ("{outputs: [otlp]}", ENDPOINT, "a:1", "OTEL_EXPORTER_OTLP_ENDPOINT is ignored: ", ""),
+        ("{outputs: [statsd]}", ENDPOINT, "a:1", "", "OTEL_EXPORTER_OTLP_ENDPOINT has no effect: `outputs` does"),
+        ("{}", ENDPOINT, "a:1", "nothing is sent over OTLP: OTEL_EXPORTER_OTLP_ENDPOINT is ignored: ", ""),
+        ("{}", TIMEOUT, "x", "", "OTEL_EXPORTER_OTLP_TIMEOUT has no effect: no endpoint"),
+        ("{otlp_endpoint: 'http://a:1'}", ENDPOINT, "a:1", "", "OTEL_EXPORTER_OTLP_ENDPOINT has no effect: `otlp_"),
+    ] {
+        let (doubts, notes) = said(&of(init, variable, value));
+        assert!(doubts.starts_with(doubt) && notes.starts_with(note), "{init} {value}: {doubts} {notes}");
+        assert_eq!((doubts.is_empty(), notes.is_empty()), (doubt.is_empty(), note.is_empty()), "{doubts} {notes}");
+    }
+    // The command line asks for it: something is sent.
+    let mut config = of("{}", ENDPOINT, "a:1");
+    config.outputs.push(Output::Otlp);
+    assert!(said(&config).0.starts_with("OTEL_EXPORTER_OTLP_ENDPOINT is ignored: "), "{:?}", said(&config));
 }
 
 #[test]

@@ -188,8 +188,8 @@ mod tests {
             let subjects: Vec<_> = applied.doubts().iter().map(|doubt| doubt.subject).collect();
             (subjects, overrides.outputs_of(&applied))
         };
-        assert_eq!(doubted(None), (vec!["Prometheus", "otlp"], vec![Output::Statsd]));
+        assert_eq!(doubted(None), (vec!["Prometheus", "OTLP"], vec![Output::Statsd]));
         assert_eq!(doubted(Some(vec![Output::Otlp])), (vec!["Prometheus"], vec![Output::Otlp]));
-        assert_eq!(doubted(Some(vec![Output::Prometheus])), (vec!["otlp"], vec![Output::Prometheus]));
+        assert_eq!(doubted(Some(vec![Output::Prometheus])), (vec!["OTLP"], vec![Output::Prometheus]));
     }
 }

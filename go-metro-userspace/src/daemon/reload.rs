@@ -11,7 +11,7 @@ use super::{Daemon, DaemonError, recorder, sandbox};
 use crate::capture::{CaptureError, Source, interfaces, pcap};
 use crate::config::{Backend, Config, ConfigError, GroupBy, Key, MetricName, Output, Reload, key};
 use crate::groups::{AsDatabaseError, Groups};
-use crate::{privileges, threads};
+use crate::{logging, privileges, threads};
 
 impl Daemon {
     /// Begins to read the configuration again. What is read comes from [`Reading::done`], for [`Self::reload`]: nothing
@@ -117,7 +117,7 @@ impl Daemon {
             let keeps_flows = changed.iter().all(|key| key.reload != Reload::ReopenFlows);
             self.capture.replace(source, settings.watch, keeps_flows);
         }
-        config.doubts().iter().for_each(|doubt| tracing::warn!("{}", doubt.what));
+        logging::doubts(&config, Some(old));
         if config.instances.iter().any(|instance| instance.pcap.is_some() && !old.instances.contains(instance)) {
             tracing::warn!("restart to read another capture file");
         }

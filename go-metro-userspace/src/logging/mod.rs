@@ -71,6 +71,18 @@ pub(crate) fn finish() {
     writer::finish();
 }
 
+/// Logs what is probably a mistake in a configuration, and variables that have no effect. What was so in the one before
+/// is logged already.
+pub(crate) fn doubts(config: &Config, before: Option<&Config>) {
+    let (known, unused) = before.map(|before| (before.doubts(), before.without_effect())).unwrap_or_default();
+    for doubt in config.doubts().iter().filter(|doubt| !known.contains(doubt)) {
+        tracing::warn!("{}", doubt.what);
+    }
+    for line in config.without_effect().iter().filter(|line| !unused.contains(line)) {
+        tracing::info!("{line}");
+    }
+}
+
 /// Starts logging to the configured file, or else nowhere but [`recent`]: standard error is a screen that others draw
 /// on.
 pub(crate) fn init_off_screen(config: &Config) {

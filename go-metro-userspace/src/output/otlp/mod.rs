@@ -49,7 +49,6 @@ impl Exporter {
     /// The configuration or the environment names none that can be sent to.
     pub fn open(config: &Config, around: &Surroundings<'_>) -> Result<Self, OpenError> {
         let otlp = config.otlp.clone().map_err(OpenError::Otlp)?;
-        otlp.passed_over.iter().for_each(|what| tracing::warn!("{what}"));
         tracing::info!("reporting to {} every {} s", otlp.url, config.report_interval.as_secs_f64());
         let tally = Arc::new(Tally::new(otlp.url.to_string()));
         let writer = Writer::new(&resource::attributes(&otlp.resource, config.status_socket.as_deref()), otlp.gzip);

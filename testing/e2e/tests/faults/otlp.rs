@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use testing_lab::Lab;
 use testing_lab::agent::binary;
@@ -20,6 +21,7 @@ use super::streams::Daemon;
 use super::support::{Conf, SOON, lab, rounds, statsd, wait, wait_until};
 
 const ADDRESS: &str = "127.0.0.1:4318";
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// What a receiver does with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -120,13 +122,13 @@ fn converse(mut stream: TcpStream, does: &Mutex<Does>, heard: &Mutex<Vec<Heard>>
 
 const TAKES: Does = Does::Answer("200 OK", "Content-Type: application/x-protobuf\r\n");
 
-/// A daemon that reports to a DogStatsD server and by OTLP, and gives a receiver so many milliseconds to answer. What
-/// else its environment has makes no sense, or is none of the environment's business.
+/// A daemon that reports to a DogStatsD server and by OTLP, and gives a receiver so many milliseconds to answer. The
+/// rest of its environment is malformed in part, follows from the request, or has no effect beside the file.
 fn daemon(lab: &Lab, conf: &Conf, interval: &str, timeout_ms: &str) -> Daemon {
     let mut command = lab.a.namespace.command(binary().unwrap());
     command.args(["run", "-c", conf.path().to_str().unwrap(), "--output", "otlp,statsd", "--interval", interval]);
     command.env("OTEL_EXPORTER_OTLP_TIMEOUT", timeout_ms).env("OTEL_EXPORTER_OTLP_COMPRESSION", "zip");
-    command.env("OTEL_EXPORTER_OTLP_HEADERS", "Content-Length=7,api-key=of%20mine,Host=elsewhere");
+    command.env("OTEL_EXPORTER_OTLP_HEADERS", "Content-Length=7,api-key=of%20mine,sesame").env(ENDPOINT, "elsewhere");
     Daemon::spawn(&mut command, conf, Stdio::null(), File::create(log(conf)).unwrap().into())
 }
 
@@ -174,15 +176,19 @@ fn a_receiver_that_refuses_for_a_while_gets_the_same_report_again_when_it_asked_
     }
     assert!(body.starts_with(&[0x1f, 0x8b]) && (head, body) == (head_again, again), "the same request");
     assert!(*later - *at >= Duration::from_secs(2), "it came back after {:?}", *later - *at);
+    daemon.signal(Signal::SIGHUP);
+    let status = daemon.wait("a reload", |status| status["happened"]["reloads"] == 1);
+    wait("the reload is logged", SOON, || logged(&conf, "configuration reloaded") > 0);
     for said in [
-        "`content-length` follows from what is sent and cannot be set; it is passed over",
-        "`host` follows from what is sent and cannot be set; it is passed over",
-        "OTEL_EXPORTER_OTLP_COMPRESSION: `zip` is neither gzip nor none; it is passed over",
+        "OTEL_EXPORTER_OTLP_HEADERS: item 1 (`Content-Length`) follows from the request and cannot be set; item 3 is \
+         not of the form key=value; the other items are sent",
+        "OTEL_EXPORTER_OTLP_COMPRESSION is ignored: `zip` is neither gzip nor none",
+        "OTEL_EXPORTER_OTLP_ENDPOINT has no effect: `otlp_endpoint` takes precedence",
         "/v1/metrics takes reports again",
     ] {
-        wait(said, SOON, || logged(&conf, said) > 0);
+        assert_eq!(logged(&conf, said), 1, "{said}");
     }
-    let status = daemon.status().unwrap();
+    assert_eq!(logged(&conf, "sesame"), 0, "it may be a secret");
     assert_eq!(lost(&status), 0, "{status}");
     let longest = rounds(&lab, 10);
     wait_until(&server, "samples", |h| h.rtts().len() >= 10).assert_true_rtts(longest, "503");

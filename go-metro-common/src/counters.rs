@@ -37,7 +37,7 @@ counters! {
     pub struct Counters {
         /// Packets at the hooks.
         pub seen: u64 = count("packets", Unit::Packet).status("packets.seen", Text::Always("seen")),
-        /// Segments of configured targets that tell something about round-trip time.
+        /// Segments of configured targets that are relevant to round-trip time.
         pub matched: u64 = count("segments", Unit::Segment).status("packets.matched", Text::Always("of targets")),
         /// Records of segments that reached the engine.
         pub records: u64 = count("records", Unit::Record).status("packets.records", Text::Absent),
@@ -49,7 +49,7 @@ counters! {
         pub thinned: u64 = count("thinned", Unit::Segment).status("packets.thinned", Text::IfAny("thinned")),
         /// IP fragments other than the first, which have no TCP header.
         pub fragments: u64 = count("fragments", Unit::Packet).status("packets.fragments", Text::Absent),
-        /// Packets of tunnels, which are not looked into: measure on the inner interface.
+        /// Tunnelled packets, which are not decoded: measure on the inner interface.
         pub encapsulated: u64 =
             count("encapsulated", Unit::Packet).status("packets.encapsulated", Text::IfAny("in tunnels")),
         /// Packets that could not be parsed.
@@ -61,7 +61,7 @@ counters! {
 }
 
 impl Counters {
-    /// Packets that are no TCP, not of a target, or tell nothing about round-trip time: all that went no other way.
+    /// Packets that are not TCP, not of a target, or not relevant to round-trip time: all that no other counter has.
     pub fn passed_over(&self) -> u64 {
         let refused = Unparsable::REFUSED.iter().map(|cause| self.unparsable[*cause as usize]).sum::<u64>();
         self.seen.saturating_sub(self.matched + self.fragments + self.encapsulated + refused)

@@ -54,11 +54,11 @@ mod tests {
     #[test]
     fn credentials_are_hidden_and_the_rest_stays() {
         for (text, shown) in [
-            ("`http://user:word@host:4318` is no URL", "`http://…@host:4318` is no URL"),
+            ("`http://user:word@host:4318` is not a URL", "`http://…@host:4318` is not a URL"),
             ("http://user:a/b?c@d@host/x", "http://…@host/x"),
             ("http://user:two words@host", "http://…@host"),
             ("http://token@host", "http://…@host"),
-            ("`user:word@host:4318` does not begin with http://", "`user:…@host:4318` does not begin with http://"),
+            ("`user:word@host:4318` does not start with http://", "`user:…@host:4318` does not start with http://"),
             ("a: udp://u:w@h # not http://u:w@h", "a: udp://…@h # not http://…@h"),
             ("`http://host/v1?key=word` has a query", "`http://host/v1?…` has a query"),
             ("  url: 'http://u:w@h?key=word'\n  b: c:d@e\n", "  url: 'http://…@h?…'\n  b: c:…@e\n"),

@@ -253,9 +253,9 @@ settings! {
         pub statsd: Statsd = Statsd::Unix(PathBuf::new());
         /// What named it.
         pub statsd_origin: Origin = Origin::Default;
-        /// The OTLP receiver; or why none can be sent to, which matters where that output is wanted.
+        /// Settings of the OTLP output, or why it cannot be used.
         pub otlp: Result<Otlp, String> = Err(String::new());
-        /// What the environment says of OTLP that has no effect.
+        /// OpenTelemetry's variables that have no effect.
         pub otlp_unused: UnusedVariables = UnusedVariables::default();
     }
 }
@@ -332,7 +332,7 @@ impl Config {
         };
         let has_outputs = is_set("outputs");
         (self.otlp, self.otlp_unused) = otlp::settings(self.otlp_endpoint.as_ref(), has_outputs, env);
-        // What other programs of this host are told in their environment does not keep this one from starting.
+        // A variable that is meant for other programs on this host must not keep this one from starting.
         if !has_outputs && self.otlp.as_ref().is_ok_and(|otlp| otlp.origin != Origin::Default) {
             self.outputs.push(Output::Otlp);
         }
@@ -396,7 +396,7 @@ impl Config {
             doubts.push(Doubt {
                 subject: "OTLP",
                 what: what.clone(),
-                fix: "correct the variable, set `otlp_endpoint`, or name `outputs`",
+                fix: "correct the variable, or set `otlp_endpoint` or `outputs`",
             });
         }
         if self.wants(MetricName::Health) && self.idle_ttl < self.connect_timeout {
@@ -440,7 +440,7 @@ impl Config {
         doubts
     }
 
-    /// Variables that have no effect and are no mistake: a line for each reason.
+    /// Variables that are not wrong but have no effect: a line for each reason.
     pub fn without_effect(&self) -> Vec<String> {
         if self.outputs.contains(&Output::Otlp) {
             return self.otlp_unused.overridden.clone();

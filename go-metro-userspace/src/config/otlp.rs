@@ -1,12 +1,12 @@
-//! Where metrics go by OTLP, and what goes along: `otlp_endpoint`, and the environment of OpenTelemetry's exporters
-//! where the file is silent.
+//! Where and how metrics are sent over OTLP: `otlp_endpoint`, and the environment variables of OpenTelemetry's
+//! exporters.
 //!
-//! By OpenTelemetry's specification: "OpenTelemetry Protocol Exporter" for endpoints, headers, timeout and compression,
-//! "Resource SDK" for what describes the sender. A variable for metrics goes before the one for all signals. One that
-//! makes no sense counts as not set, and a warning names it ("Environment Variable Specification"). Not so one that
-//! makes sense and asks for what go-metro does not do, such as an endpoint with TLS: the figures, and the credentials
-//! that go along, are not sent in clear to somewhere else instead. Of headers a malformed item alone is left out, as
-//! OpenTelemetry's own exporters do; one among attributes discards them all, as the specification has it.
+//! They follow OpenTelemetry's specification: "OpenTelemetry Protocol Exporter" for endpoints, headers, timeout and
+//! compression, "Resource SDK" for the attributes of the sender. A variable for metrics takes precedence over the one
+//! for all signals. A malformed one is ignored with a warning ("Environment Variable Specification"). One that is valid
+//! but asks for something that go-metro does not support, such as TLS, is an error: otherwise metrics and credentials
+//! would be sent unencrypted to another receiver. A malformed header is left out alone, as in OpenTelemetry's own
+//! exporters; a malformed attribute discards all attributes, as specified.
 //!
 //! Each variable that is set and has no effect is named once, with the reason ([`UnusedVariables`]).
 
@@ -25,18 +25,18 @@ use super::credentials::hidden;
 use super::kinds::{listed, server_host};
 use super::{Environment, Origin};
 
-/// What is appended to an endpoint that is for all signals.
+/// Appended to an endpoint for all signals.
 const METRICS_PATH: &str = "/v1/metrics";
 /// The port of a URL without one (RFC 9110 section 4.2.1).
 const HTTP_PORT: u16 = 80;
-/// Longest time that an exporter waits for the answer to a request.
+/// Default of the longest wait for a response.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The only form in which data are sent.
+/// The only supported protocol.
 const PROTOCOL: &str = "http/protobuf";
-/// The other forms that there are.
+/// The other protocols of OTLP.
 const OTHER_PROTOCOLS: [&str; 2] = ["grpc", "http/json"];
-/// Fields that follow from what is sent and over which connection (RFC 9110 sections 7.6.1 and 8, RFC 9112 section 6):
-/// with others the request would be another, or none.
+/// Header fields that follow from the body and the connection (RFC 9110 sections 7.6.1 and 8, RFC 9112 section 6).
+/// Other values would make the request invalid or change its meaning.
 static OF_TRANSPORT: [HeaderName; 13] = [
     ACCEPT_ENCODING,
     CONNECTION,
@@ -53,7 +53,7 @@ static OF_TRANSPORT: [HeaderName; 13] = [
     UPGRADE,
 ];
 
-/// A URL that metrics are posted to.
+/// The URL that metrics are posted to.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OtlpUrl {
     /// Address or name.
@@ -64,14 +64,14 @@ pub struct OtlpUrl {
     pub path: String,
 }
 
-/// Where exporters send where nothing says otherwise.
+/// The default of OpenTelemetry's exporters.
 impl Default for OtlpUrl {
     fn default() -> Self {
         Self { host: "localhost".to_owned(), port: 4318, path: METRICS_PATH.to_owned() }
     }
 }
 
-/// Without its query, which may be a secret.
+/// Without the query, which may contain a secret.
 impl fmt::Display for OtlpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { port, path, .. } = self;
@@ -85,12 +85,12 @@ impl fmt::Debug for OtlpUrl {
     }
 }
 
-/// Why nothing can be sent to what a text names.
+/// Why a text cannot be used as an endpoint.
 #[derive(Debug)]
 pub(super) enum Unusable {
-    /// It is no URL of a receiver.
+    /// It is not the URL of a receiver.
     Malformed(String),
-    /// It is one, which asks for what go-metro does not do.
+    /// It is one, but asks for something that go-metro does not support.
     Unsupported(String),
 }
 
@@ -103,16 +103,16 @@ impl From<Unusable> for String {
 }
 
 impl OtlpUrl {
-    /// The host as URLs have it: IPv6 in brackets.
+    /// The host as in a URL: IPv6 in brackets.
     pub fn host_in_url(&self) -> String {
         if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
     }
 
-    /// The URL for metrics below the one for all signals; the former is taken as well.
+    /// The URL for metrics, made from the one for all signals. A URL that ends in the path for metrics stays as it is.
     pub(super) fn below(base: &str) -> Result<Self, Unusable> {
         let mut url = Self::parse(base)?;
         if url.path.contains('?') {
-            let what = format!("`{}` has a query; write the URL without what begins with `?`", hidden(base));
+            let what = format!("`{}` has a query; write the URL without `?` and what follows", hidden(base));
             return Err(Unusable::Malformed(what));
         }
         url.path.truncate(url.path.trim_end_matches('/').len());
@@ -122,26 +122,26 @@ impl OtlpUrl {
         Ok(url)
     }
 
-    /// A URL as it is.
+    /// The URL for metrics, unchanged.
     fn parse(text: &str) -> Result<Self, Unusable> {
         let text = text.trim();
         let what = |why: &str| format!("`{}` {why}", hidden(text));
         let refused = |why: &str| Err(Unusable::Malformed(what(why)));
         let unsupported = |why: &str| Err(Unusable::Unsupported(what(why)));
-        let Ok(uri) = Uri::from_str(text) else { return refused("is no URL; write http://HOST:PORT") };
+        let Ok(uri) = Uri::from_str(text) else { return refused("is not a URL; write http://HOST:PORT") };
         match uri.scheme_str() {
             Some("http") => {}
             Some("https") => {
                 return unsupported(
-                    "needs TLS, which go-metro does not speak; name a collector on this host, such as \
-                     http://127.0.0.1:4318, and have that forward over https",
+                    "needs TLS, which go-metro does not support; use a collector on this host, such as \
+                     http://127.0.0.1:4318, and let it forward over https",
                 );
             }
-            _ => return refused("does not begin with http://; write http://HOST:PORT"),
+            _ => return refused("does not start with http://; write http://HOST:PORT"),
         }
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         if authority.contains('@') {
-            return unsupported("has a user name; put credentials into OTEL_EXPORTER_OTLP_HEADERS");
+            return unsupported("contains a user name; put credentials into OTEL_EXPORTER_OTLP_HEADERS");
         }
         let bare = uri.host().unwrap_or_default();
         let host = server_host(bare).map_err(Unusable::Malformed)?;
@@ -149,7 +149,7 @@ impl OtlpUrl {
             None => HTTP_PORT,
             Some(port) => match port.parse() {
                 Ok(port @ 1..) => port,
-                _ => return refused("has no valid port; use 1 to 65535"),
+                _ => return refused("has an invalid port; use 1 to 65535"),
             },
         };
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
@@ -157,7 +157,7 @@ impl OtlpUrl {
     }
 }
 
-/// Fields of a request's head, of which nobody is shown the values.
+/// Header fields of a request. Their values are never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers(pub Vec<(HeaderName, HeaderValue)>);
 
@@ -167,44 +167,44 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// What the OTLP output needs to know.
+/// Settings of the OTLP output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Otlp {
     /// Where metrics are posted.
     pub url: OtlpUrl,
-    /// Who said so.
+    /// Where the URL was set.
     pub origin: Origin,
-    /// More fields of each request's head.
+    /// Additional header fields.
     pub headers: Headers,
-    /// Longest wait for an answer.
+    /// Longest wait for a response.
     pub timeout: Duration,
     /// Whether bodies are compressed.
     pub gzip: bool,
-    /// What the environment says of the sender: attributes of the resource.
+    /// Attributes of the resource from the environment.
     pub resource: Vec<(String, String)>,
 }
 
-/// What the environment says that has no effect.
+/// The variables that are set and have no effect, for messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnusedVariables {
     /// A line for each variable that is malformed.
     pub malformed: Vec<String>,
     /// A line for each setting that takes precedence over variables.
     pub overridden: Vec<String>,
-    /// Why none of the variables has an effect as long as OTLP is not an output.
+    /// Why none of the variables has an effect while OTLP is not an output.
     pub unsent: Option<Unsent>,
 }
 
-/// Why nothing is sent over OTLP, and which variables have no effect therefore.
+/// Why nothing is sent over OTLP, and which variables therefore have no effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unsent {
-    /// The environment names a receiver that cannot be sent to.
+    /// The endpoint or protocol in the environment cannot be used.
     Unusable(String),
-    /// The configuration asks for no OTLP.
+    /// The configuration does not ask for OTLP.
     Unwanted(String),
 }
 
-/// The variables that name a receiver: of metrics, and of all signals.
+/// The endpoint for metrics, and for all signals.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const SERVICE_NAME_VARIABLE: &str = "OTEL_SERVICE_NAME";
 /// The attribute that names the service.
@@ -213,26 +213,26 @@ const SERVICE_NAME: &str = "service.name";
 /// A variable's name and value.
 type Variable = (&'static str, String);
 
-/// Two variables of one meaning: that of metrics, and that of all signals.
+/// The variable for metrics, and the one for all signals.
 type Pair = [Option<Variable>; 2];
 
-/// A variable that asks for what go-metro does not do.
+/// A variable that asks for something that go-metro does not support.
 struct Unsupported {
     variable: &'static str,
     what: String,
 }
 
-/// Reads variables, and notes which have no effect.
+/// Reads variables, and collects those without effect.
 #[derive(Default)]
 struct Reading {
-    /// Each with its line.
+    /// Each with its message.
     malformed: Vec<(&'static str, String)>,
     /// What takes precedence, and over which variables.
     overridden: Vec<(&'static str, Vec<&'static str>)>,
 }
 
 impl Reading {
-    /// The first variable that makes sense, and what it says.
+    /// The first variable that is valid, and its value.
     fn first<T>(
         &mut self,
         variables: impl IntoIterator<Item = Option<Variable>>,
@@ -259,8 +259,8 @@ impl Reading {
     }
 }
 
-/// The settings, or why nothing can be sent, with the variable and what to write; and what of the environment has no
-/// effect. `file` is the URL that the file has, `has_outputs` whether it names outputs.
+/// The settings, or the variable that prevents sending and what to write instead; and the variables without effect.
+/// `file` is `otlp_endpoint`, `has_outputs` whether the file sets `outputs`.
 pub(super) fn settings(
     file: Option<&OtlpUrl>,
     has_outputs: bool,
@@ -301,7 +301,7 @@ pub(super) fn settings(
     (otlp.map_err(|unsupported| unsupported.what), unused)
 }
 
-/// The URL of the file, else of the environment, that of metrics before that of all signals; or the default.
+/// The URL from the file, else from the environment, else the default.
 fn endpoint(
     file: Option<&OtlpUrl>,
     endpoints: Pair,
@@ -342,7 +342,7 @@ fn endpoint(
     }
 }
 
-/// The attributes of the resource: those of `OTEL_RESOURCE_ATTRIBUTES`, and the name of `OTEL_SERVICE_NAME`.
+/// The attributes of the resource. The name of the service comes from `OTEL_SERVICE_NAME` if that is set.
 fn resource([attributes, service]: Pair, reading: &mut Reading) -> Vec<(String, String)> {
     let attributes = reading.first([attributes], |(_, text)| items(text)?.into_iter().map(pair).collect());
     let (variable, mut resource): (_, Vec<_>) = attributes.unwrap_or_default();
@@ -357,7 +357,7 @@ fn resource([attributes, service]: Pair, reading: &mut Reading) -> Vec<(String, 
     resource
 }
 
-/// What to say of the variables that are set where OTLP is not an output.
+/// Why the variables that are set have no effect while OTLP is not an output.
 fn unsent(
     set: &[&'static str],
     has_outputs: bool,
@@ -380,7 +380,7 @@ fn unsent(
             let lines: Vec<&str> = malformed.iter().map(|(_, line)| &**line).collect();
             (lines.join("; "), malformed.iter().map(|(name, _)| *name).collect())
         }
-        // Then it is an output.
+        // Then OTLP is an output.
         Ok(_) => return None,
     };
     let others: Vec<&str> = set.iter().copied().filter(|name| !named.contains(name)).collect();
@@ -401,7 +401,7 @@ fn items(text: &str) -> Result<Vec<(usize, &str)>, String> {
     if items.is_empty() { Err("it has no item of the form key=value".to_owned()) } else { Ok(items) }
 }
 
-/// An item's key and value, which are percent-encoded as in W3C's Baggage; or what is wrong, without the value: it may
+/// An item's key and value, which are percent-encoded as in W3C Baggage. An error does not repeat the value, which may
 /// be a secret.
 fn pair((number, item): (usize, &str)) -> Result<(String, String), String> {
     let decoded = |text: &str| percent_decode_str(text.trim()).decode_utf8().ok().map(String::from);
@@ -412,13 +412,13 @@ fn pair((number, item): (usize, &str)) -> Result<(String, String), String> {
     Ok((key, value))
 }
 
-/// An item's number and key. What cannot be a name may be a secret in the wrong place.
+/// An item's number, and its key if it could be a header's name: anything else may be a secret in the wrong place.
 fn numbered(number: usize, key: &str) -> String {
     let is_name = HeaderName::from_str(key).is_ok();
     if is_name { format!("item {number} (`{key}`)") } else { format!("item {number}") }
 }
 
-/// Fields of the head, and why items were left out; an error if all were.
+/// Header fields, and why items were left out; an error if all were.
 fn fields((_, text): &Variable) -> Result<(Headers, Vec<String>), String> {
     let (mut headers, mut left_out) = (Headers::default(), Vec::new());
     for item in items(text)? {
@@ -488,7 +488,7 @@ mod tests {
                 "http://[::1]:9090/api/v1/otlp/v1/metrics",
             ),
             (Some("http://a:1/v1/metrics"), &[], "http://a:1/v1/metrics"),
-            // Others of this host speak gRPC; the file says where this one sends.
+            // Other programs on this host use gRPC.
             (Some("http://a:1"), &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], "http://a:1/v1/metrics"),
             (None, &[(ALL, "http://a:1"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")], "http://a:1/v1/metrics"),
         ] {
@@ -502,12 +502,12 @@ mod tests {
     #[test]
     fn what_cannot_be_sent_to_is_refused_with_what_to_do() {
         for (text, what) in [
-            ("https://collector:4318", "needs TLS, which go-metro does not speak; name a collector on this host"),
-            ("collector:4318", "does not begin with http://"),
-            ("127.0.0.1", "does not begin with http://"),
-            ("http://", "is no URL"),
+            ("https://collector:4318", "needs TLS, which go-metro does not support; use a collector on this host"),
+            ("collector:4318", "does not start with http://"),
+            ("127.0.0.1", "does not start with http://"),
+            ("http://", "is not a URL"),
             ("http://user:word@collector:4318", "put credentials into OTEL_EXPORTER_OTLP_HEADERS"),
-            ("http://collector:0", "has no valid port"),
+            ("http://collector:0", "has an invalid port"),
             ("http://collector:70000", "port"),
             ("http://10.0.0.300:4318", "neither an address nor a host name"),
             ("http://collector:4318/?a=b", "has a query"),
@@ -519,9 +519,9 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://a", "OTEL_EXPORTER_OTLP_ENDPOINT: `https://a` needs TLS"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "OTEL_EXPORTER_OTLP_PROTOCOL is `grpc`"),
             ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL is `http/json`"),
-            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://u:secret@a", "ENDPOINT: `http://…@a` has a user name"),
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://u:secret@a", ": `http://…@a` contains a user name"),
         ] {
-            // Nor is it sent where the other variable, or nobody, says.
+            // The endpoint for all signals is not used instead.
             let all = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://b:1");
             let refused = of(None, &[(variable, value), all]).expect_err(value);
             assert!(refused.contains(what) && !refused.contains("secret"), "{variable}: {refused}");
@@ -533,8 +533,8 @@ mod tests {
         let usual = of(None, &[]).unwrap();
         assert_eq!(read(None, &[]).1, UnusedVariables::default());
         for (variable, value, what) in [
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "`collector:4318` does not begin with http://"),
-            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://a:0", "`http://a:0` has no valid port"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "`collector:4318` does not start with http://"),
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://a:0", "`http://a:0` has an invalid port"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http", "`http` is not a protocol of OTLP"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "not a number of milliseconds"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "0", "not a number of milliseconds"),

@@ -24,14 +24,14 @@ counters! {
     pub struct SourceCounters {
         /// What the classifier counts too; [`Counters::METRICS`] are its metrics.
         pub packets: Counters,
-        /// Packets that are not TCP, not of a target, or say nothing about round-trip time.
+        /// Packets that are not TCP, not of a target, or not relevant to round-trip time.
         pub passed_over: u64 = internal("passed_over", Unit::Packet)
             .json(Json::Absent)
             .status("packets.passed_over", Text::Absent),
-        /// Records that are the second of one segment (`sides: both`).
+        /// Second records of segments that are measured for both sides (`sides: both`).
         pub second_sides: u64 =
             internal("second_sides", Unit::Record).status("packets.second_sides", Text::Absent),
-        /// Records that arrived after newer ones of other processors; their flows are not timed across them.
+        /// Records that arrived after newer ones from other processors; no round trip is timed across them.
         pub late: u64 = count("late", Unit::Record).status("packets.late", Text::IfAny("late")),
         /// Frames that were captured before, as a mirror port gives (capture files).
         pub copies: u64,
@@ -108,7 +108,7 @@ const ENGINE: &[Metric<EngineCounters>] = &[
             .status("packets.other_ports", Text::IfAny("of other ports")),
         value: |engine, _| engine.other_ports,
     },
-    Metric { meta: internal("sent", Unit::Segment).help("Outbound segments noted."), value: |engine, _| engine.sent },
+    Metric { meta: internal("sent", Unit::Segment).help("Outbound segments tracked."), value: |engine, _| engine.sent },
     Metric {
         meta: count("retransmissions", Unit::Segment).bad().help("Retransmissions seen."),
         value: |engine, _| engine.retransmissions,
@@ -144,7 +144,7 @@ const ENGINE: &[Metric<EngineCounters>] = &[
     },
     Metric {
         meta: internal("flows_begun", Unit::Connection)
-            .help("Flows begun.")
+            .help("Flows started.")
             .json(Json::Absent)
             .status("flows.begun", Text::Always("begun")),
         value: |engine, _| engine.flows_begun,
@@ -158,7 +158,7 @@ const ENGINE: &[Metric<EngineCounters>] = &[
     },
     Metric {
         meta: internal("flows_idle", Unit::Connection)
-            .help("Flows that ended after silence.")
+            .help("Flows that ended because they were idle.")
             .json(Json::Absent)
             .status("flows.idle", Text::Always("idle")),
         value: |engine, _| engine.flows_idle,
@@ -179,7 +179,7 @@ const ENGINE: &[Metric<EngineCounters>] = &[
     },
     Metric {
         meta: internal("outstanding", Unit::Segment)
-            .help("Transmissions not recorded, because all flows together had too many outstanding.")
+            .help("Transmissions not tracked, because all flows together had too many outstanding.")
             .json(Json::Absent)
             .status("drops.outstanding", Text::Always("outstanding")),
         value: |engine, _| engine.pool_full,
@@ -190,11 +190,11 @@ counters! {
     /// What happened to the daemon from outside, since it started; how often.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Events {
-        /// Times that an interface that is watched by its name went away.
+        /// Times that an interface watched by name disappeared.
         pub interfaces_lost: u64 = count("interfaces.lost", Unit::Event)
             .bad()
             .status("happened.interfaces_lost", Text::Absent),
-        /// Look-ups of configured host names that failed.
+        /// Failed look-ups of configured host names.
         pub dns_failures: u64 =
             count("dns_failures", Unit::Error).bad().status("happened.dns_failures", Text::Absent),
         /// Times that the wall clock was set or the host was suspended.
@@ -263,7 +263,7 @@ pub struct Health {
     pub interfaces: u64,
     /// What the outputs could not send; in a report, up to the one before it.
     pub send_errors: u64,
-    /// Data points that OTLP did not deliver; in a report, up to the one before it.
+    /// Data points not delivered over OTLP; in a report, up to the one before it.
     pub otlp_lost: u64,
     /// Connections whose processes were looked up, indexed by [`Lookup`].
     pub process_lookups: [u64; Lookup::COUNT],
@@ -294,7 +294,10 @@ const HEALTH: &[Metric<Health>] = &[
     Metric {
         meta: count("send_errors", Unit::Error)
             .bad()
-            .help("Datagrams that could not be sent to the DogStatsD server, and lines for which there was no room.")
+            .help(
+                "Datagrams that could not be sent to the DogStatsD server, lines too long for one, and reports that \
+                 could not be printed.",
+            )
             .json(Json::Absent)
             .status("drops.send_errors", Text::Always("not sent")),
         value: |health, _| health.send_errors,
@@ -302,14 +305,14 @@ const HEALTH: &[Metric<Health>] = &[
     Metric {
         meta: count("otlp_lost", Unit::Item)
             .bad()
-            .help("Data points that no OTLP receiver took.")
+            .help("Data points that no OTLP receiver accepted.")
             .json(Json::Absent)
-            .status("drops.otlp_lost", Text::IfAny("data points not taken by OTLP")),
+            .status("drops.otlp_lost", Text::IfAny("data points not accepted over OTLP")),
         value: |health, _| health.otlp_lost,
     },
     Metric {
         meta: count("process_lookups", Unit::Connection)
-            .help("Connections whose process was looked up (`process_tags`); those that ended earlier are unknown.")
+            .help("Connections whose process was looked up (`process_tags`); unknown for those that had ended.")
             .by("result", names_of!(Lookup))
             .status("processes", Text::Labels),
         value: |health, result| health.process_lookups[result],
@@ -330,7 +333,7 @@ const HEALTH: &[Metric<Health>] = &[
     },
     Metric {
         meta: count("reloads", Unit::Event)
-            .help("Reloads of the configuration that were requested.")
+            .help("Requested reloads of the configuration.")
             .by("result", &["done", "refused"])
             .json(Json::Absent),
         value: |health, result| [health.happened.reloads, health.happened.reloads_refused][result],
@@ -370,14 +373,14 @@ impl Scraped {
             value: |scraped, _| scraped.pairs,
         },
         Metric {
-            meta: count("pairs_expired", Unit::Event).help("Host pairs dropped because they were silent."),
+            meta: count("pairs_expired", Unit::Event).help("Host pairs dropped because they were idle."),
             value: |scraped, _| scraped.expired,
         },
     ];
 }
 
 /// Prometheus's metric about the build: name without its suffix, help, labels.
-pub const BUILD: (&str, &str, &str) = ("go_metro_build", "Version and source in use", "version, backend");
+pub const BUILD: (&str, &str, &str) = ("go_metro_build", "Version and backend in use", "version, backend");
 
 /// A declared number and its value, or its values by label.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -161,7 +161,7 @@ pub const ALL: &[PairMetric] = &[
         dogstatsd: Some((MetricName::Connect, "system.net.tcp.rtt.connect")),
         prometheus: Some("go_metro_tcp_connect"),
         otlp: Some("system.network.tcp.handshake.duration"),
-        help: "The round-trip time of every TCP handshake",
+        help: "Every TCP handshake's RTT",
         value: Value::EachHandshake,
     },
     PairMetric {
@@ -175,15 +175,14 @@ pub const ALL: &[PairMetric] = &[
         dogstatsd: Some((MetricName::Kernel, "system.net.tcp.rtt.kernel")),
         prometheus: Some("go_metro_kernel_srtt"),
         otlp: Some("system.network.tcp.kernel.srtt"),
-        help: "Mean smoothed RTT that the kernel keeps for this host's own sockets of the pair. Needs `kernel_rtt: \
-            true`",
+        help: "Mean of the kernel's smoothed RTT of this host's own sockets of the pair. Needs `kernel_rtt: true`",
         value: Value::Kernel(|kernel| Some(kernel.srtt_ms())),
     },
     PairMetric {
         dogstatsd: Some((MetricName::Kernel, "system.net.tcp.rtt.kernel.min")),
         prometheus: Some("go_metro_kernel_rtt_min"),
         otlp: Some("system.network.tcp.kernel.rtt.min"),
-        help: "Lowest RTT that the kernel keeps for this host's own sockets of the pair. Needs `kernel_rtt: true`",
+        help: "Lowest of the kernel's RTTs of this host's own sockets of the pair. Needs `kernel_rtt: true`",
         value: Value::Kernel(KernelRtt::min_ms),
     },
     PairMetric {
@@ -197,7 +196,7 @@ pub const ALL: &[PairMetric] = &[
         dogstatsd: Some((MetricName::Base, "system.net.tcp.rtt.queueing")),
         prometheus: Some("go_metro_tcp_rtt_queueing"),
         otlp: Some("system.network.tcp.rtt.queueing"),
-        help: "Median RTT of the interval minus the lowest of the last ten minutes: what queues add, and \
+        help: "Median RTT of the interval minus the lowest of the last ten minutes: the delay added by queues and by \
             receivers that delay their acknowledgements. Needs `metrics: [default, base]`",
         value: Value::Base(queueing_ms),
     },
@@ -205,8 +204,8 @@ pub const ALL: &[PairMetric] = &[
         dogstatsd: Some((MetricName::Response, "system.net.tcp.rtt.host")),
         prometheus: Some("go_metro_tcp_rtt_host"),
         otlp: Some("system.network.tcp.rtt.host"),
-        help: "What this host itself adds: the kernel's smoothed RTT minus the mean of the interval's RTT samples, \
-            which are taken at the interface. Needs `kernel_rtt: true`, and in DogStatsD \
+        help: "Delay added by this host itself: the kernel's smoothed RTT minus the mean of the interval's RTT \
+            samples, which are taken at the interface. Needs `kernel_rtt: true`, and in DogStatsD \
             `metrics: [default, response]`",
         value: Value::Host(host_ms),
     },
@@ -314,7 +313,7 @@ pub const PEER: &[PeerMetric] = &[
         otlp: "system.network.tcp.resets",
         unit: Unit::Connection,
         is_bad: true,
-        help: "Established connections that were reset, by which end",
+        help: "Established connections that were reset, by the end that sent the reset",
         keys: "by",
         values: |health| By::ALL.map(|by| (vec![("by", by.name())], health.resets[by as usize])).into(),
     },
@@ -332,8 +331,8 @@ pub const PEER: &[PeerMetric] = &[
         otlp: "system.network.tcp.zero_window",
         unit: Unit::Millisecond,
         is_bad: true,
-        help: "Time for which the other end announced a zero window while data waited to be sent, all connections \
-            together",
+        help: "Time for which the other end announced a zero window while data waited to be sent, summed over all \
+            connections",
         keys: "",
         values: |health| vec![(Vec::new(), health.zero_window_ms())],
     },

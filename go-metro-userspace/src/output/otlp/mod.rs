@@ -1,10 +1,9 @@
-//! The OpenTelemetry sink: metrics as protocol buffers over HTTP (OTLP 1), to a collector or to what else takes them.
+//! The OpenTelemetry sink: metrics as protocol buffers over HTTP (OTLP 1), to a collector or another receiver.
 //!
-//! Which metrics there are is declared in [`crate::metrics`]. [`Totals`] are what is sent: histograms and counters are
-//! cumulative, each with the time at which its series began, so that a report that is lost takes nothing with it but
-//! its resolution and the gauges of its interval. [`request`] makes messages of them, with what [`resource`] says of
-//! the sender; [`queue`] has the thread that posts them, [`transport`] is how, and [`tally`] counts and logs what is
-//! lost.
+//! The metrics are declared in [`crate::metrics`]. [`Totals`] are sent: histograms and counters are cumulative, each
+//! with the start time of its series, so that a lost report costs only its resolution and the gauges of its interval.
+//! [`request`] makes messages from them, with the attributes of the sender from [`resource`]; [`queue`] has the thread
+//! that posts them through [`transport`], and [`tally`] counts and logs what is lost.
 
 mod queue;
 mod request;
@@ -24,29 +23,29 @@ use request::{Snapshot, Writer};
 use tally::Tally;
 use transport::Transport;
 
-/// How series are labelled here.
+/// How series are labelled.
 const LABELLING: Labelling =
     Labelling { of: attributes, of_others: || PAIR.map(|key| (key.to_owned(), OTHER.to_owned())).to_vec() };
 /// The attributes of every pair: local end, remote end, interface.
 const PAIR: [&str; 3] = ["network.local.address", "network.peer.address", "network.interface.name"];
-/// To which end the round trips went, where both are measured.
+/// The side to which the round trips were measured, if both are.
 const SIDE: &str = "go_metro.side";
 
-/// Sends reports to an OTLP receiver; never waits for it.
+/// Sends reports to an OTLP receiver, without waiting for it.
 pub struct Exporter {
     totals: Totals,
-    /// When its series began to be kept, and the agent's own counters.
+    /// Start times of its series, and of the agent's own counters.
     began: (SystemTime, SystemTime),
     queue: Queue,
     tally: Arc<Tally>,
 }
 
 impl Exporter {
-    /// A sink for the configured receiver, which need not be there yet.
+    /// A sink for the configured receiver, which need not be running yet.
     ///
     /// # Errors
     ///
-    /// The configuration or the environment names none that can be sent to.
+    /// The configured endpoint or protocol cannot be used.
     pub fn open(config: &Config, around: &Surroundings<'_>) -> Result<Self, OpenError> {
         let otlp = config.otlp.clone().map_err(OpenError::Otlp)?;
         tracing::info!("reporting to {} every {} s", otlp.url, config.report_interval.as_secs_f64());
@@ -61,8 +60,8 @@ impl Exporter {
     }
 }
 
-/// A pair's attributes. A tag `key:value` is one too, as it is; a key that is taken gets `tag.` in front, and values of
-/// one key are joined.
+/// A pair's attributes. A tag `key:value` becomes an attribute unchanged; a key that is in use already gets the prefix
+/// `tag.`, and values of the same key are joined.
 fn attributes(pair: &NamedPair) -> Labels {
     let ends = [&pair.src, &pair.dst, &pair.iface];
     let mut all: Labels = PAIR.iter().zip(ends).map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
@@ -101,7 +100,7 @@ impl Sink for Exporter {
         });
     }
 
-    /// Data points that no receiver took.
+    /// Data points that were not accepted.
     fn errors(&self) -> u64 {
         self.tally.lost()
     }
@@ -122,7 +121,7 @@ impl Sink for Exporter {
     }
 
     fn retry(&mut self) {
-        // It is known to be missing, and is tried again.
+        // The failure was logged at the start.
         let _ = self.queue.run();
     }
 

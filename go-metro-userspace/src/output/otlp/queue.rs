@@ -1,10 +1,9 @@
-//! Reports on their way to a receiver: a thread that makes requests of them and posts them, so that a receiver that is
-//! away, slow or mute costs reports, which are counted, and nothing else.
+//! The queue of reports: a thread makes requests from them and posts them, so that a receiver that is absent, slow or
+//! does not respond costs only reports, which are counted.
 //!
-//! At most [`REPORTS`] wait, compressed, and at most [`BYTES`]; then the oldest goes. A request that may be taken later
-//! is tried up to [`TRIES`] times. Times between tries double up to [`LONGEST_PAUSE`], also from one report to the
-//! next. A receiver that names a longer time is given it, up to [`LONGEST_RETRY_AFTER`]; one that names a shorter time,
-//! such as 0, is not asked any sooner.
+//! At most [`REPORTS`] wait, compressed, and at most [`BYTES`]; then the oldest is dropped. A request that may succeed
+//! later is tried up to [`TRIES`] times. The pauses between tries double up to [`LONGEST_PAUSE`], also from one report
+//! to the next. A receiver can ask for a longer pause, up to [`LONGEST_RETRY_AFTER`], but not for a shorter one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -27,25 +26,25 @@ use crate::{privileges, threads};
 const REPORTS: usize = 4;
 /// Bytes that wait: at the default of `max_pairs` four reports are some 4 MB.
 const BYTES: usize = 32 << 20;
-/// How often a request is tried.
+/// Tries of a request.
 const TRIES: u32 = 5;
 /// Time before the second try.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Longest time between tries, but for jitter.
+/// Longest time between tries, without jitter.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// By how much of itself a pause is longer or shorter at random, so that many daemons do not come back at once.
+/// The largest random change of a pause, as a share of it, so that many daemons do not retry at the same time.
 const JITTER: f64 = 0.2;
-/// Longest time that a receiver may ask for.
+/// Longest pause that a receiver can ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// The way to the thread.
+/// Hands reports to the thread.
 pub(super) struct Queue {
     snapshots: mpsc::Sender<Snapshot>,
-    /// When all is to be out, once the output ends.
+    /// The deadline for everything that is queued, once the output ends.
     until: watch::Sender<Option<Instant>>,
     /// Closed when the thread has ended.
     ended: Receiver<()>,
-    /// What the thread works on, as long as there is none.
+    /// What the thread will work on, until it is started.
     unstarted: Option<Work>,
     tally: Arc<Tally>,
 }
@@ -63,7 +62,7 @@ struct Work {
 impl Queue {
     /// Starts the thread.
     pub(super) fn start(writer: Writer, transport: Transport, tally: Arc<Tally>) -> Self {
-        // The thread takes them as they come, whatever it is sending.
+        // The thread takes reports immediately, also while it is sending.
         let (snapshots, taken) = mpsc::channel(1);
         let (until, ends) = watch::channel(None);
         let (end, ended) = sync_channel(0);
@@ -86,7 +85,7 @@ impl Queue {
             }
         };
         let done = |(runtime, work): (Runtime, Work)| {
-            // Connects to whatever address a name has.
+            // It connects to whatever address a host name has.
             privileges::give_up_all();
             runtime.block_on(work.run());
         };
@@ -106,7 +105,7 @@ impl Queue {
         }
     }
 
-    /// Waits until all is sent or given up; whether all was taken.
+    /// Waits until everything is sent or given up; whether all of it was accepted.
     pub(super) fn finish(self, limit: Duration) -> bool {
         let Self { snapshots, until, ended, unstarted, tally } = self;
         if unstarted.is_some() {
@@ -114,7 +113,7 @@ impl Queue {
         }
         let before = tally.lost();
         drop(snapshots);
-        // The last request has to be answered before the end, not at it.
+        // The last response must arrive before the limit.
         let _ = until.send(Some(Instant::now() + limit - limit / 8));
         let has_ended = matches!(ended.recv_timeout(limit), Err(RecvTimeoutError::Disconnected));
         has_ended && tally.lost() == before
@@ -143,12 +142,12 @@ struct Waiting {
     changed: Notify,
     /// No more will come.
     is_closed: Cell<bool>,
-    /// Data points of the report that is being sent, as far as they are not answered for.
+    /// Data points of the report that is being sent which have no outcome yet.
     in_flight: Cell<u64>,
 }
 
 impl Waiting {
-    /// Adds one. How many data points went for want of room.
+    /// Adds a report, and returns the number of data points that were dropped to make room.
     fn push(&self, report: Pending) -> u64 {
         let mut reports = self.reports.borrow_mut();
         reports.push_back(report);
@@ -186,7 +185,7 @@ impl Waiting {
 }
 
 impl Work {
-    /// Sends what comes, until nobody can hand over more, or the time is up.
+    /// Sends reports until there will be no more, or the time is up.
     async fn run(self) {
         let Self { mut snapshots, mut until, writer, transport, tally, _ended } = self;
         let waiting = Waiting::default();
@@ -217,7 +216,7 @@ async fn over(until: &mut watch::Receiver<Option<Instant>>) {
         let end = *until.borrow_and_update();
         match end {
             Some(end) => return sleep_until(end).await,
-            // Its owner is gone without a word.
+            // The queue was dropped without a deadline.
             None if until.changed().await.is_err() => return,
             None => {}
         }
@@ -236,12 +235,12 @@ struct Sender {
     due: Instant,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 enum Outcome {
     Taken,
-    /// In part or as a whole, for good; counted.
+    /// Finally, in part or as a whole; the loss is counted.
     Refused,
-    /// For this reason, after the last try.
+    /// After the last try, for this reason.
     GivenUp(String),
 }
 
@@ -250,7 +249,7 @@ impl Sender {
         Self { transport, gzip, until, tally, failures: 0, due: Instant::now() }
     }
 
-    /// Sends a report's requests one after the other. Once one is given up, the receiver takes none: so is the rest.
+    /// Sends a report's requests one after the other. Once one is given up, so are the rest.
     async fn deliver(&mut self, report: Pending, in_flight: &Cell<u64>) {
         let mut is_taken = true;
         let mut bodies = report.bodies.into_iter();
@@ -269,7 +268,7 @@ impl Sender {
         if is_taken {
             self.tally.delivered();
         }
-        // Until the next report the receiver may think better of it.
+        // The receiver may close an idle connection before the next report.
         self.transport.close();
     }
 
@@ -301,7 +300,7 @@ impl Sender {
         }
     }
 
-    /// What it means that a receiver took a request.
+    /// Evaluates the response to an accepted request.
     fn answered(&self, Taken { rejected, message }: &Taken) -> Outcome {
         if *rejected > 0 {
             let why = if message.is_empty() { String::new() } else { format!(": {message}") };
@@ -314,7 +313,7 @@ impl Sender {
         Outcome::Taken
     }
 
-    /// When all is to be out, if that is known.
+    /// The deadline for everything, if it is known.
     fn end(&self) -> Option<Instant> {
         *self.until.borrow()
     }
@@ -323,7 +322,7 @@ impl Sender {
     async fn wait(&mut self) {
         while Instant::now() < self.due && self.end().is_none_or(|end| self.due < end) {
             let due = self.due;
-            // The end may become known meanwhile.
+            // The deadline may become known meanwhile.
             if !matches!(timeout_at(due, self.until.changed()).await, Ok(Ok(()))) {
                 sleep_until(due).await;
             }
@@ -331,7 +330,7 @@ impl Sender {
     }
 }
 
-/// How long to wait after so many failures, where the receiver names a time or not.
+/// How long to wait after this number of failures; `retry_after` is the receiver's wish.
 fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
     let own = doubled.min(LONGEST_PAUSE).mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0));

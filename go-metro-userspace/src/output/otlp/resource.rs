@@ -1,16 +1,15 @@
-//! What is said of the sender: the attributes of OpenTelemetry's resource.
+//! The sender's attributes: OpenTelemetry's resource.
 
 use std::fs;
 use std::path::Path;
 
 use uuid::Uuid;
 
-/// The namespace for UUIDs of instances that are to be the same after a restart (semantic conventions,
+/// The namespace for UUIDs of instances that stay the same after a restart (semantic conventions,
 /// `service.instance.id`).
 const INSTANCES: Uuid = Uuid::from_u128(0x4d63_009a_8d0f_11ee_aad7_4c79_6ed8_e320);
 
-/// All attributes; those of the environment (`OTEL_RESOURCE_ATTRIBUTES`, and `OTEL_SERVICE_NAME` among them) take the
-/// place of our own.
+/// All attributes; those from the environment (`OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SERVICE_NAME`) replace our own.
 pub(super) fn attributes(environment: &[(String, String)], status_socket: Option<&Path>) -> Vec<(String, String)> {
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let own = [
@@ -22,7 +21,7 @@ pub(super) fn attributes(environment: &[(String, String)], status_socket: Option
     let is_set = |key: &str| environment.iter().any(|(known, _)| known == key);
     let own = own.into_iter().filter(|(key, value)| !is_set(key) && !value.is_empty());
     let mut all: Vec<_> = own.map(|(key, value)| (key.to_owned(), value)).collect();
-    // Of one key that is there several times the last counts.
+    // The last value of a repeated key is used.
     for (key, value) in environment {
         all.retain(|(known, _)| known != key);
         all.push((key.clone(), value.clone()));

@@ -1,5 +1,4 @@
-//! What became of the data points that were to be sent: how many were lost, what is in the way now, and what the log
-//! says about both.
+//! How many data points were lost, why reports are not accepted now, and what is logged about both.
 
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,17 +25,17 @@ impl Tally {
         &self.destination
     }
 
-    /// Data points that no receiver took, since the start.
+    /// Data points that were not accepted, since the start.
     pub(super) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// What is in the way.
+    /// Why reports are not accepted now.
     pub(super) fn problem(&self) -> Option<String> {
         self.trouble().problem()
     }
 
-    /// A request was not taken, and will be tried again.
+    /// A request was not accepted, and will be tried again.
     pub(super) fn fail(&self, cause: &str) {
         let line = self.trouble().fail(cause);
         self.warn(line);
@@ -53,10 +52,10 @@ impl Tally {
         self.warn(line);
     }
 
-    /// As [`Self::lose`], for reports that waited and made room for newer ones. The cause is what they waited for.
+    /// As [`Self::lose`], for reports that waited and were dropped for newer ones. The cause is the current one.
     pub(super) fn lose_waiting(&self, points: u64) {
         let cause = self.trouble().cause();
-        self.lose(points, cause.as_deref().unwrap_or("the receiver takes reports more slowly than they are made"));
+        self.lose(points, cause.as_deref().unwrap_or("the receiver accepts reports more slowly than they are made"));
     }
 
     /// Counts what is lost at the end of the output, which logs that itself.
@@ -64,7 +63,7 @@ impl Tally {
         self.lost.fetch_add(points, Ordering::Relaxed);
     }
 
-    /// A whole report was taken.
+    /// A whole report was accepted.
     pub(super) fn delivered(&self) {
         let line = self.trouble().delivered();
         if let Some(line) = line {
@@ -72,7 +71,7 @@ impl Tally {
         }
     }
 
-    /// A request was taken, with this warning.
+    /// A request was accepted, with this warning.
     pub(super) fn note(&self, warning: &str) {
         if self.trouble().warnings.may_say() {
             tracing::warn!("{} accepts reports with a warning: {warning}", self.destination);
@@ -90,10 +89,10 @@ impl Tally {
     }
 }
 
-/// What is in the way, and how much of that is logged.
+/// Why reports are not accepted, and how much of that is logged.
 #[derive(Debug, Default)]
 struct Trouble {
-    /// The cause, and what becomes of the data points; none while reports are taken.
+    /// The cause and the consequence; none while reports are accepted.
     now: Option<(String, String)>,
     failures: OnceInAWhile,
     /// For the first loss of a trouble, as a failure was usually logged shortly before.
@@ -139,8 +138,8 @@ impl Trouble {
             return None;
         }
         Some(match mem::take(&mut self.lost) {
-            0 => "takes reports again".to_owned(),
-            lost => format!("takes reports again; data points lost meanwhile: {lost}"),
+            0 => "accepts reports again".to_owned(),
+            lost => format!("accepts reports again; data points lost meanwhile: {lost}"),
         })
     }
 }
@@ -152,14 +151,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_loss_is_logged_although_a_failure_just_was_and_all_of_it_once_reports_are_taken() {
+    fn the_first_loss_is_logged_although_a_failure_just_was_and_all_of_it_once_reports_are_accepted() {
         let mut trouble = Trouble::default();
         assert_eq!(trouble.fail("503").as_deref(), Some("503; it is tried again"));
         assert_eq!(trouble.fail("503"), None);
         assert_eq!(trouble.lose(90, "503").as_deref(), Some("503; data points lost: 90"));
         assert_eq!((trouble.lose(80, "503"), trouble.fail("502")), (None, None));
         assert_eq!(trouble.problem().as_deref(), Some("502; it is tried again"));
-        assert_eq!(trouble.delivered().as_deref(), Some("takes reports again; data points lost meanwhile: 170"));
+        assert_eq!(trouble.delivered().as_deref(), Some("accepts reports again; data points lost meanwhile: 170"));
         assert_eq!((trouble.delivered(), trouble.problem()), (None, None));
     }
 
@@ -170,9 +169,9 @@ mod tests {
         assert_eq!((trouble.fail("503"), trouble.lose(2, "503"), trouble.delivered()), (None, None, None));
         trouble.failures = OnceInAWhile::new(Duration::ZERO);
         assert!(trouble.fail("503").is_some());
-        assert_eq!(trouble.delivered().as_deref(), Some("takes reports again; data points lost meanwhile: 2"));
+        assert_eq!(trouble.delivered().as_deref(), Some("accepts reports again; data points lost meanwhile: 2"));
         assert!(trouble.fail("503").is_some());
-        assert_eq!(trouble.delivered().as_deref(), Some("takes reports again"));
+        assert_eq!(trouble.delivered().as_deref(), Some("accepts reports again"));
     }
 
     #[test]
@@ -181,7 +180,7 @@ mod tests {
         tally.lose_waiting(0);
         assert_eq!((tally.lost(), tally.problem()), (0, None));
         tally.lose_waiting(7);
-        let slow = "the receiver takes reports more slowly than they are made; data points lost: 7";
+        let slow = "the receiver accepts reports more slowly than they are made; data points lost: 7";
         assert_eq!(tally.problem().as_deref(), Some(slow));
         tally.fail("no answer within 1s");
         tally.lose_waiting(5);

@@ -26,21 +26,21 @@ const SHOWN: usize = 200;
 /// What is sent.
 const PROTOBUF: &str = "application/x-protobuf";
 
-/// What a receiver said to a request that it took.
+/// The response to a request that was accepted.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    /// Data points that it did not take all the same.
+    /// Data points that were rejected.
     pub(super) rejected: u64,
-    /// Why not, or a warning.
+    /// Why they were rejected, or a warning.
     pub(super) message: String,
 }
 
-/// Why a request was not taken.
+/// Why a request was not accepted.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It may be taken later; not before this time has passed, if the receiver said so.
+    /// It can be tried again; not before this time has passed, if the receiver asks for that.
     Passing(String, Option<Duration>),
-    /// It never will be.
+    /// It will not be accepted later either.
     Final(String),
 }
 
@@ -72,7 +72,7 @@ impl Transport {
         let limit = limit.min(self.otlp.timeout);
         let answered = timeout(limit, self.exchange(body, gzip, limit)).await;
         let result = answered.unwrap_or_else(|_| Err(Failure::Passing(format!("no answer within {limit:?}"), None)));
-        // What is left of a failed exchange is not to be taken for the answer to the next.
+        // A late response to a failed request must not be taken for the response to the next one.
         if result.is_err() {
             self.close();
         }
@@ -86,7 +86,7 @@ impl Transport {
 
     async fn exchange(&mut self, body: &Bytes, gzip: bool, limit: Duration) -> Result<Taken, Failure> {
         if let Some(open) = self.connection.take_if(|open| !open.sender.is_closed()) {
-            // A receiver may close a connection that it has answered on: what it has not read is sent again.
+            // A receiver may close a connection after a response: a request that it did not read is sent again.
             match self.send(open, body, gzip).await {
                 Err(error) if error.is_canceled() || error.is_closed() || error.is_incomplete_message() => {}
                 Err(error) => return Err(Failure::Passing(error.to_string(), None)),
@@ -110,7 +110,7 @@ impl Transport {
         let Otlp { url, headers, .. } = &self.otlp;
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = hyper::Method::POST;
-        // Both were looked at when they were read.
+        // Path and host were checked when they were read.
         *request.uri_mut() = url.path.parse().unwrap_or_default();
         let host = HeaderValue::from_str(&format!("{}:{}", url.host_in_url(), url.port));
         let fields = request.headers_mut();
@@ -131,7 +131,7 @@ impl Transport {
 async fn connect(url: &OtlpUrl, limit: Duration) -> Result<Connection, String> {
     let addresses = addresses(&url.host).await?;
     let share = limit / u32::try_from(addresses.len()).unwrap_or(1).max(1);
-    let mut last = "the name has no address".to_owned();
+    let mut last = "the host name has no address".to_owned();
     for address in addresses {
         let address = SocketAddr::new(address, url.port);
         match timeout(share, TcpStream::connect(address)).await {
@@ -144,30 +144,30 @@ async fn connect(url: &OtlpUrl, limit: Duration) -> Result<Connection, String> {
 }
 
 async fn converse(stream: TcpStream) -> Result<Connection, String> {
-    // A body is written at once; its end is not to wait for an acknowledgement.
+    // A body is written at once; its end must not wait for an acknowledgement.
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     Ok(Connection { sender, task: tokio::spawn(connection) })
 }
 
-/// The addresses of a host, which may be one. They are looked up each time: a name may lead elsewhere by now.
+/// The addresses of a host name or address. Names are looked up each time, as their addresses may change.
 async fn addresses(host: &str) -> Result<Vec<IpAddr>, String> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
-    let answer = resolver::addresses(host).ok_or("too many names are being looked up")?;
-    let found = answer.await.map_err(|_| format!("no answer for {host}"))?;
+    let answer = resolver::addresses(host).ok_or("too many host names are being looked up")?;
+    let found = answer.await.map_err(|_| format!("no answer from the name server for {host}"))?;
     found.map(|addresses| addresses.into_iter().collect()).map_err(|error| format!("{host}: {error}"))
 }
 
-/// What an answer comes to.
+/// The outcome of a request, from its response.
 async fn outcome(answer: Response<Incoming>) -> Result<Taken, Failure> {
     let (head, body) = answer.into_parts();
     let is_protobuf =
         head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(PROTOBUF.as_bytes()));
     let body = Limited::new(body, ANSWER).collect().await.map(Collected::to_bytes);
     if head.status.is_success() {
-        // One that does not say more has taken all.
+        // Without a message all data points were accepted.
         let said = body.ok().filter(|_| is_protobuf).and_then(|body| ExportMetricsServiceResponse::decode(body).ok());
         let partial = said.and_then(|said| said.partial_success).unwrap_or_default();
         let rejected = u64::try_from(partial.rejected_data_points).unwrap_or(0);
@@ -180,7 +180,7 @@ async fn outcome(answer: Response<Incoming>) -> Result<Taken, Failure> {
     };
     let message = shown(&message);
     let what = if message.is_empty() { head.status.to_string() } else { format!("{}: {message}", head.status) };
-    // "Failures": these, and no others, are worth another try.
+    // OTLP, "Failures": only these are retried.
     if matches!(
         head.status,
         StatusCode::TOO_MANY_REQUESTS
@@ -193,7 +193,7 @@ async fn outcome(answer: Response<Incoming>) -> Result<Taken, Failure> {
     Err(Failure::Final(what))
 }
 
-/// What a receiver says of a failure: `google.rpc.Status` (google/rpc/status.proto), as far as it is used.
+/// Details of a failure: `google.rpc.Status` (google/rpc/status.proto), as far as it is used.
 #[derive(Clone, PartialEq, Message)]
 struct Status {
     #[prost(string, tag = "2")]
@@ -209,7 +209,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     httpdate::parse_http_date(text).ok().map(|date| date.duration_since(now).unwrap_or_default())
 }
 
-/// The beginning of what others wrote, on one line.
+/// The start of a received text, on one line.
 fn shown(text: &str) -> String {
     let line: String = text.trim().chars().take(SHOWN).collect();
     line.replace(|c: char| c.is_control(), " ")

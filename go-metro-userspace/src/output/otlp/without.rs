@@ -15,7 +15,7 @@ impl Exporter {
     ///
     /// Always.
     pub fn open(_: &Config, _: &Surroundings<'_>) -> Result<Self, OpenError> {
-        Err(OpenError::Otlp("this go-metro was built without cargo's feature `otlp`".to_owned()))
+        Err(OpenError::Otlp("this go-metro was built without the cargo feature `otlp`".to_owned()))
     }
 }
 

@@ -184,7 +184,7 @@ fn a_receiver_that_refuses_for_a_while_gets_the_same_report_again_when_it_asked_
          not of the form key=value; the other items are sent",
         "OTEL_EXPORTER_OTLP_COMPRESSION is ignored: `zip` is neither gzip nor none",
         "OTEL_EXPORTER_OTLP_ENDPOINT has no effect: `otlp_endpoint` takes precedence",
-        "/v1/metrics takes reports again",
+        "/v1/metrics accepts reports again",
     ] {
         assert_eq!(logged(&conf, said), 1, "{said}");
     }
@@ -214,7 +214,7 @@ fn the_first_loss_is_logged_with_its_cause_and_all_of_it_when_reports_are_taken_
     }
     receiver.does(TAKES);
     let status = daemon.wait("it is well again", |status| status["state"] == "ok");
-    let said = format!("{ADDRESS}/v1/metrics takes reports again; data points lost meanwhile: {}", lost(&status));
+    let said = format!("{ADDRESS}/v1/metrics accepts reports again; data points lost meanwhile: {}", lost(&status));
     wait(&said, SOON, || logged(&conf, &said) == 1);
     assert_eq!(daemon.stop().0, Some(0));
 }
@@ -235,7 +235,7 @@ fn what_a_receiver_refuses_for_good_is_lost_at_once_and_counted() {
     let status = daemon.wait("it is well again", |status| status["state"] == "ok");
     let shown = lost(&status);
     assert_eq!(lost(&daemon.status().unwrap()), shown, "nothing is lost any more");
-    wait("it is logged", SOON, || logged(&conf, "/v1/metrics takes reports again") > 0);
+    wait("it is logged", SOON, || logged(&conf, "/v1/metrics accepts reports again") > 0);
     assert_eq!(daemon.stop().0, Some(0));
 }
 

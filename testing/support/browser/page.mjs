@@ -5,7 +5,8 @@ import { createRequire } from "node:module";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** `tools`, `browser`, `profile` and `pictures` are paths; `url` is the page's; `remote` a pair's other end. */
+/** `tools`, `browser`, `profile` and `pictures` are paths; `url` is the page's; `remote` a pair's other end; `use` and
+ * `names` say what is tried; `zone` is the browser's time zone. */
 const asked = JSON.parse(process.env.ASKED);
 const require = createRequire(join(asked.tools, "package.json"));
 const { chromium } = require("playwright-core");
@@ -66,7 +67,7 @@ async function use(page) {
   await page.goto(asked.url);
   await waitForRows(page, asked.rows);
   step("rows", await page.locator("tbody tr.row th button").allTextContents());
-  step("elements in names", await page.locator("tbody th button *").count());
+  step("elements in names", await page.locator("tbody th button :not(span)").count());
   await check(page, "nothing chosen");
   step("p50 once", await sort(page, "p50"));
   step("p50 twice", await sort(page, "p50"));
@@ -130,6 +131,149 @@ async function use(page) {
   await page.getByLabel("Columns").selectOption("times");
 }
 
+/** What there is before any traffic, and while the daemon does not answer. Who waits for the pictures goes on then. */
+async function nothing(page) {
+  await page.goto(asked.url);
+  const notice = page.locator("#none");
+  await notice.filter({ hasText: "Waiting for TCP traffic" }).waitFor();
+  step("empty", await notice.textContent());
+  await page.waitForFunction(() => /\d/.test(document.querySelector("#now-packets").textContent));
+  await check(page, "empty");
+  await picture(page, "empty");
+  await notice.filter({ hasText: "does not answer" }).waitFor();
+  const [state, packets] = [page.locator("#state"), page.locator("#now-packets")];
+  step("gone", { state: await state.textContent(), packets: await packets.textContent() });
+  await check(page, "gone");
+  await picture(page, "gone");
+}
+
+/** The line about pairs without round trips, and where it leads; with a keyboard. */
+async function others(page) {
+  const button = page.getByRole("button", { name: "no round trips" });
+  await button.filter({ hasText: asked.refused }).waitFor();
+  const said = await button.textContent();
+  await page.getByLabel("Filter pairs").fill(asked.refusing);
+  const notice = await page.locator("#none").textContent();
+  await page.getByLabel("Filter pairs").press("Escape");
+  await button.focus();
+  await page.keyboard.press("Enter");
+  const first = rows(page).first();
+  step("others", {
+    said, notice, columns: await page.getByLabel("Columns").inputValue(),
+    focused: await page.evaluate(() => document.activeElement.getAttribute("aria-label")),
+    announced: await page.locator("#said").textContent(), isLeft: await button.isVisible(),
+    first: await first.locator("th button").textContent(),
+    failed: await first.locator('td[data-key="failed"]').textContent(),
+  });
+  await page.goBack();
+  await button.waitFor();
+  step("back", await page.getByLabel("Columns").inputValue());
+}
+
+/** What a page shows that a link leads to. */
+async function opened(page, fragment) {
+  const other = await page.context().newPage();
+  watch(other);
+  await other.goto(new URL(`/${fragment}`, asked.url).href);
+  await other.locator("#course path.median").first().waitFor();
+  const [shown, title] = [await other.locator("#pair-title").textContent(), await other.title()];
+  const chosen = await other.locator("tr.chosen th button").getAttribute("aria-label");
+  await other.close();
+  return { shown, title, chosen };
+}
+
+/** Of each pair, where its link leads, and the link that an older page gave. */
+async function links(page) {
+  const { pairs } = await page.evaluate(async () => (await fetch("/api/v1/pairs?seconds=300")).json());
+  for (const { src, dst, iface } of pairs.filter(({ data, side }) => data && side === "remote")) {
+    const button = page.locator(`tbody tr:not(:has(.tag:not(:empty))) button[aria-label=${JSON.stringify(dst)}]`);
+    await button.click();
+    await page.locator("#course path.median").first().waitFor();
+    const old = new URLSearchParams({ pair: [src, dst, iface, "remote"].join("~") });
+    step("link", {
+      dst, title: await button.getAttribute("title"), now: await opened(page, new URL(page.url()).hash),
+      old: await opened(page, `#span=300&${old}`),
+    });
+    await page.getByRole("button", { name: "Close" }).click();
+  }
+  await page.goto(new URL("/#pair=no~such", asked.url).href);
+  await waitForRows(page, asked.rows);
+  step("no pair", { title: await page.title(), isShown: await page.locator("#pair").isVisible() });
+}
+
+/** What of the table cannot be seen: columns beyond its place, and names whose ends are outside of their cells. */
+const cut = (page) => page.evaluate(() => {
+  const place = document.querySelector("#table-place");
+  const wide = place.scrollWidth - place.clientWidth;
+  const all = wide > 0 ? [`the table by ${wide}`] : [];
+  let shortened = 0;
+  for (const name of document.querySelectorAll("tbody .ends")) {
+    const cell = name.closest("th, td").getBoundingClientRect();
+    if (cell.width === 0) continue;
+    const [front, end] = name.children;
+    const { left, right, width } = end.getBoundingClientRect();
+    if (width === 0 || left < cell.left || right > cell.right) all.push(name.textContent);
+    if (front.scrollWidth > front.clientWidth) shortened += 1;
+  }
+  return { all, shortened };
+});
+
+/** The table at each width, of either view, with a pair chosen and without. */
+async function widths(page) {
+  for (const columns of ["times", "connections"]) {
+    await page.getByLabel("Columns").selectOption(columns);
+    await heading(page, columns === "times" ? "p50" : "failed").locator("button").click();
+    for (const isOpen of [true, false]) {
+      if (isOpen) await rows(page).first().locator("th button").click();
+      else await page.getByRole("button", { name: "Close" }).click();
+      for (const width of asked.tried) {
+        await page.setViewportSize({ width, height: 950 });
+        step("width", { columns, isOpen, width, ...await cut(page) });
+      }
+    }
+  }
+  await page.setViewportSize({ width: 1440, height: 950 });
+  await page.getByLabel("Columns").selectOption("times");
+}
+
+/** Names of any length and with any characters, and what the page says of times and numbers. */
+async function names(page) {
+  await nothing(page);
+  await waitForRows(page, asked.rows);
+  step("rows", await page.locator("tbody tr.row th button").allTextContents());
+  step("elements in names", await page.locator("tbody th button :not(span)").count());
+  await others(page);
+  await links(page);
+  await page.goto(asked.url);
+  await waitForRows(page, asked.rows);
+  await widths(page);
+  // On a small screen the pair is below the table.
+  await page.setViewportSize({ width: 360, height: 640 });
+  const button = rows(page).first().locator("th button");
+  await button.click();
+  await page.locator("#course path.median").first().waitFor();
+  const top = await page.locator("#pair").evaluate((pair) => pair.getBoundingClientRect().top);
+  step("small", { top, focused: await page.evaluate(() => document.activeElement.id) });
+  const slider = page.getByRole("slider", { name: "Second" });
+  const said = await slider.getAttribute("aria-valuetext");
+  const described = await slider.getAttribute("aria-describedby");
+  step("zone", { said, zone: await page.locator(`#${described}`).textContent() });
+  step("functions", await page.evaluate(async (odd) => {
+    const [{ counted }, { named, parts, read, written }, { network }] =
+      await Promise.all(["/format.js", "/state.js", "/table.js"].map((path) => import(path)));
+    const kept = odd.filter((dst) => {
+      const row = { src: dst, dst, iface: dst, side: "local" };
+      const state = { ...read(""), pair: named(row), filter: dst };
+      const again = read(written(state));
+      return again.filter === dst && JSON.stringify(parts(again.pair)) === JSON.stringify(row);
+    });
+    const prefixes = ["192.0.2.0/24:443", "[2001:db8::/32]:443", "192.0.2.7:443", "2001:db8:1:2::1", "a.b.example"];
+    return {
+      kept, counted: [0, 1, 2].map((value) => counted(value, "sample")), networks: prefixes.map(network),
+    };
+  }, asked.odd));
+}
+
 /** The numbers of the daemon's health on the page, once they stay as they are. */
 async function health(page) {
   const read = () => page.evaluate(() => Object.fromEntries(
@@ -146,7 +290,7 @@ async function health(page) {
 
 const context = await chromium.launchPersistentContext(asked.profile, {
   executablePath: asked.browser, headless: true, args: OPTIONS, viewport: { width: 1440, height: 950 },
-  colorScheme: "light", reducedMotion: "reduce", timeout: LIMIT,
+  colorScheme: "light", reducedMotion: "reduce", timeout: LIMIT, timezoneId: asked.zone,
 });
 try {
   mkdirSync(asked.pictures, { recursive: true });
@@ -157,6 +301,8 @@ try {
     await page.getByRole("button", { name: "Pause" }).click();
     step("paused", await page.getByRole("button", { name: "Resume" }).getAttribute("aria-pressed"));
     await page.getByRole("button", { name: "Resume" }).click();
+  } else if (asked.names) {
+    await names(page);
   } else {
     await page.goto(asked.url);
     await waitForRows(page, asked.rows);

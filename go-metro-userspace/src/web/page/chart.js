@@ -1,6 +1,6 @@
 // Drawings of one pair: its round trips over time with bands of quantiles, and their distribution.
 
-import { attribute, clock, compact, count, h, logTicks, mark, ms, s, ticks, text } from "./format.js";
+import { attribute, clock, compact, count, counted, h, logTicks, mark, ms, s, ticks, text } from "./format.js";
 
 const HEIGHT = { course: 262, distribution: 180 };
 const ROOM = { left: 52, right: 10, top: 26, bottom: 40 };
@@ -36,6 +36,12 @@ class Drawing {
     attribute(this.svg, "aria-label", label);
     return [];
   }
+
+  /** Says in the middle that there is nothing to draw. */
+  nothing(words) {
+    const [x, y] = [this.width / 2, this.height / 2];
+    return s("text", { class: "nothing", x: fixed(x), y: fixed(y), "text-anchor": "middle" }, words);
+  }
 }
 
 /** A scale from values to places, with the marks of its axis. */
@@ -60,7 +66,8 @@ export class Course extends Drawing {
     this.say = say;
     this.cross = s("line", { class: "cross", visibility: "hidden" });
     // With a keyboard one moves through the seconds as on a slider, which says what each had.
-    this.slider = h("div", { class: "hidden", role: "slider", tabindex: 0, "aria-label": "Second" });
+    const names = { "aria-label": "Second", "aria-describedby": "zone" };
+    this.slider = h("div", { class: "hidden", role: "slider", tabindex: 0, ...names });
     place.prepend(this.slider);
     this.slider.addEventListener("keydown", (event) => this.pressed(event));
     this.slider.addEventListener("blur", () => this.leave());
@@ -85,16 +92,17 @@ export class Course extends Drawing {
     this.seen = points.filter((point) => point.at >= left && point.at <= right);
     const values = shown.flatMap((point) => [point.min, point.max]).concat(options.base ?? []);
     const isLog = options.scale === "log" && values.length > 0;
-    const most = values.length > 0 ? Math.max(...values) : 1;
+    const most = Math.max(0, ...values) || 1;
     const least = isLog ? Math.min(...values) / 1.15 : 0;
     const range = isLog ? [Math.max(least, 1e-4), most * 1.15] : [0, most * 1.06];
     const y = scale(range, [inner.bottom, inner.top], isLog, 4);
-    for (const value of y.marks) {
+    for (const value of values.length > 0 ? y.marks : []) {
       const at = fixed(y.at(value));
       parts.push(s("line", { class: "grid", x1: inner.left, x2: inner.right, y1: at, y2: at }));
       parts.push(s("text", { x: inner.left - 7, y: Number(at) + 4, "text-anchor": "end" }, mark(value)));
     }
-    parts.push(s("text", { x: 2, y: 10 }, "ms"));
+    if (values.length > 0) parts.push(s("text", { x: 2, y: 10 }, "ms"));
+    if (shown.length === 0 && options.isKnown) parts.push(this.nothing("No round trips in this span"));
     this.times(parts, left, right);
     for (const run of runs(shown, Math.max(3500, (right - left) / 80))) {
       const line = (of) => run.map((point) => `${fixed(this.x(point.at))} ${fixed(y.at(of(point)))}`);
@@ -155,7 +163,7 @@ export class Course extends Drawing {
     const medians = timed.map((point) => point.p50);
     const most = Math.max(...timed.map((point) => point.max));
     return `Round trips over time: medians from ${ms(Math.min(...medians))} to ${ms(Math.max(...medians))} ms, ` +
-      `largest ${ms(most)} ms, of ${timed.length} seconds with samples`;
+      `largest ${ms(most)} ms, of ${counted(timed.length, "second")} with samples`;
   }
 
   point(x) {
@@ -210,9 +218,8 @@ function spelled(point) {
   const parts = [clock(point.at)];
   if (point.p50 === null) parts.push("no samples");
   else {
-    const kind = point.connect ? "handshakes" : "samples";
-    parts.push(`${count(point.count)} ${kind}`, `min ${ms(point.min)}`, `p50 ${ms(point.p50)}`);
-    parts.push(`p95 ${ms(point.p95)}`, `max ${ms(point.max)} ms`);
+    parts.push(counted(point.count, point.connect ? "handshake" : "sample"), `min ${ms(point.min)}`);
+    parts.push(`p50 ${ms(point.p50)}`, `p95 ${ms(point.p95)}`, `max ${ms(point.max)} ms`);
   }
   if (point.retransmits > 0) parts.push(`${count(point.retransmits)} sent again`);
   if (point.failed > 0) parts.push(`${count(point.failed)} failed to connect`);
@@ -239,10 +246,11 @@ export class Distribution extends Drawing {
   }
 
   /** Shows all on a logarithmic scale; on a linear one what is far above p99 is counted and not drawn. */
-  show(buckets, marks, isLog) {
+  show(buckets, marks, { isLog, isKnown }) {
     this.buckets = buckets;
     this.quantiles = marks;
     this.isLog = isLog;
+    this.isKnown = isKnown;
     this.draw();
   }
 
@@ -255,7 +263,9 @@ export class Distribution extends Drawing {
     const bars = merged(this.buckets.filter(([, to]) => to <= most));
     const above = all - total(bars);
     const marks = this.quantiles.map(([name, value]) => `${name} ${ms(value)}`).join(", ");
-    const parts = this.begin(all ? `Distribution of ${count(all)} samples: ${marks} ms` : "Distribution: no samples");
+    const what = all > 0 ? `Distribution of ${counted(all, "sample")}: ${marks} ms` : "Distribution: no samples";
+    const parts = this.begin(what);
+    if (all === 0 && this.isKnown) parts.push(this.nothing("No samples in this span"));
     if (all > 0) {
       const [low, high] = padded(bars[0][0], bars.at(-1)[1]);
       const x = scale([low, high], [inner.left, inner.right], this.isLog && low > 0 && high / low > 2, 6);

@@ -52,6 +52,9 @@ export function ms(value) {
 /** A count, with separators. */
 export const count = (value) => (value === null || value === undefined ? NONE : whole.format(value));
 
+/** A count of things, in words. */
+export const counted = (value, one, several = `${one}s`) => `${count(value)} ${value === 1 ? one : several}`;
+
 /** A count in little room. */
 export const compact = (value) => (value < 10000 ? whole.format(value) : short.format(value));
 
@@ -80,11 +83,28 @@ export function span(seconds) {
 /** A length of time in words: 60 is a minute. */
 export const duration = (seconds) => (seconds % 60 ? `${seconds} s` : `${seconds / 60} min`);
 
-/** A moment as a clock shows it. */
+/** How long a span is, in words: as it was asked for, or as far as the history goes. */
+export function covered(asked, covers) {
+  // What is kept together is about ten seconds long, and may end a moment too early.
+  if (!(covers > 0 && covers < asked - 1)) return duration(asked);
+  return covers < 59.5 ? duration(Math.round(covers)) : span(covers);
+}
+
+/** A moment as a clock shows it, in the browser's time zone. */
 export function clock(at, withSeconds = true) {
   const date = new Date(at);
   const parts = [date.getHours(), date.getMinutes(), date.getSeconds()].map((part) => String(part).padStart(2, "0"));
   return (withSeconds ? parts : parts.slice(0, 2)).join(":");
+}
+
+/** The time zone of `clock` at a moment, such as "UTC+05:30, Asia/Kolkata". */
+export function zone(at) {
+  const east = -new Date(at).getTimezoneOffset();
+  const [hours, minutes] = [Math.floor(Math.abs(east) / 60), Math.abs(east) % 60];
+  const padded = [hours, minutes].map((part) => String(part).padStart(2, "0")).join(":");
+  const offset = east === 0 ? "UTC" : `UTC${east < 0 ? "-" : "+"}${padded}`;
+  const { timeZone: name } = Intl.DateTimeFormat().resolvedOptions();
+  return !name || name.endsWith("UTC") ? offset : `${offset}, ${name}`;
 }
 
 /** Round numbers from `low` to `high`, about so many. */

@@ -1,6 +1,6 @@
 // How the daemon is: the document of `go-metro status --json`, for people.
 
-import { $, bytes, count, h, rate, span, text } from "./format.js";
+import { $, bytes, count, counted, h, rate, span, text } from "./format.js";
 
 /** A number, or the sum of those by cause. */
 const total = (value) => (typeof value === "object" ? Object.values(value).reduce((all, one) => all + one, 0) : value);
@@ -31,8 +31,8 @@ function interfaces(status) {
 function sandbox({ off, unknown, no_new_privs: locked, seccomp, landlock, capabilities }) {
   if (off) return `off (${off})`;
   const kept = unknown ? ["unknown"] : [locked ? "no_new_privs" : "", seccomp ? "seccomp" : ""];
-  const all = [...kept, landlock === "off" ? "" : "Landlock", `${capabilities.length} capabilities`];
-  return all.filter(Boolean).join(", ");
+  const rights = counted(capabilities.length, "capability", "capabilities");
+  return [...kept, landlock === "off" ? "" : "Landlock", rights].filter(Boolean).join(", ");
 }
 
 /** Shows a status document. */
@@ -53,8 +53,8 @@ export function show(status) {
     fact("packets/s", rate(rates.packets_per_s)),
     fact("records/s", rate(rates.records_per_s)),
     fact("samples/s", rate(rates.samples_per_s)),
-    fact("last report", report ? `${count(report.pairs)} pairs, ${span(report.age_s)} ago` : "none yet"),
-    ...status.outputs.map((output) => fact(`${output.kind} ${output.destination}`, `${count(output.errors)} errors`)),
+    fact("last report", report ? `${counted(report.pairs, "pair")}, ${span(report.age_s)} ago` : "none yet"),
+    ...status.outputs.map((output) => fact(`${output.kind} ${output.destination}`, counted(output.errors, "error"))),
   ];
   const cards = [
     card("Capture", ...capture),

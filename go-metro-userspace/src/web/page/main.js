@@ -1,9 +1,9 @@
 // The page: follows the daemon's seconds, asks for what they come to, and hands it to what draws it.
 
 import { Course, Distribution, caption, legend } from "./chart.js";
-import { $, attribute, count, duration, h, ms, perCent, rate, text } from "./format.js";
+import { $, NONE, attribute, count, covered, duration, h, ms, perCent, rate, text, zone } from "./format.js";
 import { show as showStatus } from "./health.js";
-import { SPANS, named, read, written } from "./state.js";
+import { SPANS, named, parts, read, written } from "./state.js";
 import { Table, failed, resent, times } from "./table.js";
 
 /** Milliseconds between two looks at the daemon's health. */
@@ -12,9 +12,15 @@ const STATUS_EVERY = 5000;
 const SHORTEST = 60;
 /** Without a second for so long, what is shown is old. */
 const SILENT = 6000;
+/** Interfaces that are named in the heading; the daemon's health has all. */
+const INTERFACES = 3;
+/** How many pixels of a part of the page have to be seen. */
+const IN_SIGHT = 120;
+/** What there is before an answer. */
+const UNASKED = { second: 0, at_ns: 0, covers_s: 0, left_out: 0, pairs: [] };
 
 let state = read(location.hash);
-let pairs = { second: 0, at_ns: 0, covers_s: 0, pairs: [] };
+let pairs = UNASKED;
 let chosen = null;
 let before = null;
 let paused = false;
@@ -53,6 +59,14 @@ function choose(its) {
   chosen = null;
   draw(false);
   follow();
+  // Nobody would notice what appears below a long table.
+  if (state.pair && $("pair").getBoundingClientRect().top > innerHeight - IN_SIGHT) go("pair");
+}
+
+/** Goes to a part of the page. */
+function go(section) {
+  $(section).scrollIntoView();
+  $(section).focus({ preventScroll: true });
 }
 
 function sortBy(key) {
@@ -144,7 +158,9 @@ function second(event) {
 
 /** What is so now, paused or not. */
 function now({ backend, interfaces, counters, interval_s: interval }) {
-  text($("now-where"), `${backend} on ${interfaces.join(", ") || "no interface"}`);
+  const more = interfaces.length - INTERFACES;
+  const listed = interfaces.slice(0, INTERFACES).join(", ") || "no interface";
+  text($("now-where"), `${backend} on ${listed}${more > 0 ? ` and ${count(more)} more` : ""}`);
   text($("now-flows"), count(counters.flows));
   text($("now-lost"), count(counters.lost));
   $("now-lost").className = counters.lost > (before?.lost ?? counters.lost) ? "bad" : "";
@@ -181,6 +197,7 @@ function set(to) {
   $("state").dataset.state = to;
   text($("state"), STATES[to][0]);
   if (wasGone || to === "gone" || to === "degraded") text($("said"), STATES[to][1]);
+  if (wasGone || to === "gone") draw(false);
 }
 
 /** Follows the daemon while somebody looks: browsers allow few connections to one place. */
@@ -215,11 +232,19 @@ function refresh() {
 
 function lose() {
   lost = true;
+  for (const id of ["now-packets", "now-samples", "now-flows", "now-lost"]) text($(id), NONE);
   set("gone");
 }
 
+/** Why no pair is there to list. */
+function empty() {
+  if (health === "gone") return STATES.gone[1];
+  if (pairs === UNASKED) return "Asking the daemon.";
+  return `Nothing in the last ${covered(state.span, pairs.covers_s)}. Waiting for TCP traffic of the targets.`;
+}
+
 function draw(asked) {
-  table.show(pairs.pairs, state, state.pair, asked);
+  table.show(pairs, state, empty(), asked);
   drawPair();
 }
 
@@ -251,26 +276,28 @@ function drawPair() {
   const isChosen = state.pair !== "";
   $("pair").hidden = !isChosen;
   document.querySelector("main").classList.toggle("with-pair", isChosen);
-  document.title = isChosen ? `${state.pair.split("~")[1]} – go-metro` : "go-metro";
+  const { src, dst, iface, side } = parts(state.pair);
+  document.title = isChosen ? `${dst} – go-metro` : "go-metro";
   if (!isChosen) return;
   const its = row();
-  const [src, dst, iface, side] = state.pair.split("~");
-  text($("pair-title"), dst ?? "");
+  text($("pair-title"), dst);
   const way = side === "local" ? "to the local end" : "and back";
-  const over = duration(state.span);
+  const over = covered(state.span, pairs.covers_s);
   text($("pair-between"), its ? `from ${src} ${way}, on ${iface}, over ${over}` : `nothing in the last ${over}`);
   const blank = { data: null, connect: null, base_ms: null, queueing_ms: null, peer: null };
   $("tiles").replaceChildren(...tiles(its ?? blank));
   const base = its?.base_ms ?? null;
   legend($("legend"), base !== null);
-  const until = chosen?.until ?? pairs.at_ns / 1e6;
+  const until = chosen?.until ?? (pairs.at_ns / 1e6 || Date.now());
+  text($("zone"), ` · time of day in ${zone(until)}`);
   const from = Math.max(until - 1000 * state.span, Math.min(chosen?.from ?? 0, until - 1000 * SHORTEST));
-  course.show(chosen?.points ?? [], { from, until, base, scale: state.scale });
+  const isKnown = chosen !== null || (its === null && pairs !== UNASKED);
+  course.show(chosen?.points ?? [], { from, until, base, scale: state.scale, isKnown });
   const samples = its && times(its);
   const quantiles = samples ? [["p50", samples.p50_ms], ["p95", samples.p95_ms], ["p99", samples.p99_ms]] : [];
-  const buckets = chosen?.buckets;
+  const buckets = its && chosen?.buckets;
   const shown = buckets ? (buckets.data.length > 0 ? buckets.data : buckets.connect) : [];
-  distribution.show(shown, quantiles, state.scale === "log");
+  distribution.show(shown, quantiles, { isLog: state.scale === "log", isKnown });
   $("peer-title").hidden = !its?.peer;
   $("peer").replaceChildren(...(its?.peer ? connections(its) : []));
 }
@@ -342,14 +369,19 @@ for (const key of ["group", "columns"]) {
     draw(true);
   });
 }
+$("others-button").addEventListener("click", () => {
+  // Sorted by samples, those without any come first.
+  keep({ columns: "connections", sort: "samples" }, true);
+  $("columns").value = state.columns;
+  draw(true);
+  text($("said"), "Connections are shown; pairs without round trips come first.");
+  $("table-place").focus();
+});
 $("skip").addEventListener("click", (event) => {
   event.preventDefault();
   $("pairs").focus();
 });
-$("state").addEventListener("click", () => {
-  $("daemon").scrollIntoView();
-  $("daemon").focus();
-});
+$("state").addEventListener("click", () => go("daemon"));
 window.addEventListener("popstate", () => {
   state = read(location.hash);
   chosen = null;

@@ -4,7 +4,10 @@
 export const SPANS = [60, 300, 900];
 
 const DEFAULTS = { pair: "", span: 60, sort: "-samples", filter: "", group: "", columns: "times", scale: "linear" };
+/** Longest text of a choice, in UTF-16 units; a name may have some hundred characters. */
+const LONGEST = 4000;
 const CHOICES = {
+  pair: canonical,
   span: (value) => (SPANS.includes(Number(value)) ? Number(value) : DEFAULTS.span),
   group: (value) => (["network", "iface", "src"].includes(value) ? value : ""),
   columns: (value) => (value === "connections" ? value : "times"),
@@ -17,7 +20,8 @@ export function read(fragment) {
   const asked = new URLSearchParams(fragment.replace(/^#/, ""));
   const state = { ...DEFAULTS };
   for (const key of Object.keys(DEFAULTS)) {
-    if (asked.has(key)) state[key] = CHOICES[key] ? CHOICES[key](asked.get(key)) : asked.get(key).slice(0, 1000);
+    const value = asked.get(key)?.slice(0, LONGEST);
+    if (value !== undefined) state[key] = CHOICES[key] ? CHOICES[key](value) : value;
   }
   return state;
 }
@@ -32,5 +36,20 @@ export function written(state) {
   return fragment ? `#${fragment}` : "";
 }
 
+const escaped = (part) => part.replace(/[%~]/g, (its) => (its === "~" ? "%7E" : "%25"));
+const unescaped = (part) => part.replace(/%7E|%25/g, (its) => (its === "%7E" ? "~" : "%"));
+
 /** What a pair goes by in a link: its ids differ from one start of the daemon to the next. */
-export const named = (row) => [row.src, row.dst, row.iface, row.side].join("~");
+export const named = ({ src, dst, iface, side }) => [src, dst, iface, side].map(escaped).join("~");
+
+/** The parts of what a pair goes by. Older links have the `~` of a group's name as it is. */
+export function parts(name) {
+  const all = name.split("~").map(unescaped);
+  return { src: all[0], dst: all.slice(1, -2).join("~"), iface: all.at(-2), side: all.at(-1) };
+}
+
+/** The same as links have it now; nothing of what is no pair. */
+function canonical(name) {
+  const its = parts(name);
+  return its.dst && ["remote", "local"].includes(its.side) ? named(its) : "";
+}

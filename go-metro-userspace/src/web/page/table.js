@@ -1,11 +1,15 @@
 // The table of pairs: which rows, in what order, under which headings. Rows are kept from second to second, so that
 // what is focused or selected stays so.
 
-import { $, NONE, attribute, count, h, ms, perCent, s, text } from "./format.js";
+import { $, NONE, attribute, count, counted, h, ms, perCent, s, text } from "./format.js";
 import { named } from "./state.js";
 
 /** Rows that are drawn before one asks for more. */
 const ROWS = 200;
+/** Names of up to so many characters are never shortened: that of an IPv4 address. */
+const WHOLE = 15;
+/** Of a longer one so many stay at its end, before the port. */
+const END = 6;
 /** From which number on a cell is notable, and from which it is bad. */
 const RESENT = [0.001, 0.01];
 
@@ -39,7 +43,7 @@ const COLUMNS = {
   times: [
     ...NAMES,
     { key: "course", title: "Last minute", kind: "course", priority: "p2" },
-    figure("last", "Last"),
+    figure("last", "Last", "p0"),
     figure("avg", "Mean", "p4"),
     figure("min", "Min", "p3"),
     figure("p50", "p50"),
@@ -63,12 +67,15 @@ const COLUMNS = {
   ],
 };
 
-/** The network that a remote end is in: of an address the 24 or 48 bits in front, of a name its last two labels. */
+/** The network that a remote end is in: of an address the 24 or 48 bits in front, of a name its last two labels. A
+ * group of a prefix is one. */
 export function network(dst) {
   const bare = dst.replace(/^\[(.*)\](:\d+)?$/, "$1");
+  const prefix = bare.match(/^[\da-f.:]+\/\d+(?=:\d+$|$)/i);
+  if (prefix) return prefix[0];
   const v4 = bare.match(/^(\d+\.\d+\.\d+)\.\d+(:\d+)?$/);
   if (v4) return `${v4[1]}.0/24`;
-  if (bare.includes("::") || bare.split(":").length > 2) {
+  if (/^[\da-f.:]+$/i.test(bare) && bare.split(":").length > 2) {
     const [front] = bare.split("::");
     const parts = front.split(":").concat(["0", "0", "0"]).slice(0, 3).map((part) => part || "0");
     return `${parts.join(":")}::/48`;
@@ -76,7 +83,32 @@ export function network(dst) {
   return bare.replace(/:\d+$/, "").split(".").slice(-2).join(".");
 }
 
+/** What is said of pairs that a list of round trips leaves out, such as a service that refuses all connections. */
+function without(rows) {
+  const failures = rows.reduce((all, row) => all + (failed(row) ?? 0), 0);
+  const what = counted(rows.length, "pair has", "pairs have");
+  const said = failures > 0 ? `, ${count(failures)} of them failed` : "";
+  return `${what} connections but no round trips${said}: show Connections`;
+}
+
 const GROUPS = { network: (row) => network(row.dst), iface: (row) => row.iface, src: (row) => row.src };
+
+/** A name in two parts, of which the first may be shortened. */
+function halves(name) {
+  const characters = [...name];
+  if (characters.length <= WHOLE) return ["", name];
+  const port = /\]?:\d+$/.exec(name)?.[0].length ?? 0;
+  const at = Math.max(0, characters.length - port - END);
+  return [characters.slice(0, at), characters.slice(at)].map((half) => half.join(""));
+}
+
+/** Where a name stands; it is shortened in its middle if there is no room for all of it. */
+const ends = () => h("span", { class: "ends" }, h("span"), h("span"));
+
+/** Has a name stand there. */
+function put(element, name) {
+  halves(name).forEach((half, at) => text(element.children[at], half));
+}
 
 /** The table of pairs; `choose` is called with a row, `sort` with a column's key. */
 export class Table {
@@ -132,19 +164,20 @@ export class Table {
     return this.courses.get(id);
   }
 
-  /** Shows these rows. Their order is left alone while somebody points at them, unless it was asked for. */
-  show(rows, state, chosen, asked) {
+  /** Shows these pairs; `empty` says why there may be none. Their order is left alone while somebody points at them,
+   * unless it was asked for. */
+  show({ pairs: rows, left_out: leftOut }, state, empty, asked) {
     for (const row of rows) {
       if (row.course_ms) this.courses.set(row.id, row.course_ms);
     }
     const known = new Set(rows.map((row) => row.id));
     for (const id of this.courses.keys()) if (!known.has(id)) this.courses.delete(id);
-    this.shown = { rows, state, chosen };
+    this.shown = { rows, leftOut, state, empty };
     this.redraw(asked);
   }
 
   redraw(asked = false) {
-    const { rows, state, chosen } = this.shown;
+    const { rows, leftOut, state, empty } = this.shown;
     const words = state.filter.toLowerCase().split(/\s+/).filter(Boolean);
     const passes = (row) => {
       const all = `${row.src} ${row.dst} ${row.iface} ${row.side}`.toLowerCase();
@@ -158,14 +191,20 @@ export class Table {
     const holds = !asked && [...this.table.tBodies].some((body) => body.matches(":hover, :focus-within"));
     const ordered = holds ? this.held(sorted) : sorted;
     this.order = ordered.map((row) => row.id);
-    this.bodies(ordered.slice(0, this.most), state, chosen);
+    this.bodies(ordered.slice(0, this.most), state);
     const left = ordered.length - this.most;
     $("more").hidden = left <= 0;
-    text($("more-button"), `Show more: ${count(Math.max(0, left))} are left`);
+    text($("more-button"), `Show more: ${count(Math.max(0, left))} left`);
+    const others = rows.filter((row) => !has(row) && passes(row));
+    $("others").hidden = others.length === 0;
+    text($("others-button"), without(others));
     const all = rows.filter(has).length;
-    text($("pairs-count"), passing.length === all ? count(all) : `${count(passing.length)} of ${count(all)}`);
+    const number = passing.length === all ? count(all) : `${count(passing.length)} of ${count(all)}`;
+    text($("pairs-count"), leftOut > 0 ? `${number}; ${counted(leftOut, "pair")} with fewer samples left out` : number);
+    const filtered = others.length > 0 ? "No pair with round trips passes the filter." : "No pair passes the filter.";
+    const why = rows.length === 0 ? empty : words.length > 0 ? filtered : "No round trips in this span.";
     $("none").hidden = passing.length > 0;
-    text($("none"), all > 0 ? "No pair passes the filter." : "No samples yet. Waiting for TCP traffic of the targets.");
+    text($("none"), why);
     this.table.hidden = passing.length === 0;
   }
 
@@ -212,7 +251,7 @@ export class Table {
     return [...rows].sort((a, b) => (place.get(a.id) ?? last) - (place.get(b.id) ?? last));
   }
 
-  bodies(rows, state, chosen) {
+  bodies(rows, state) {
     const by = GROUPS[state.group];
     const groups = new Map();
     for (const row of rows) {
@@ -224,7 +263,7 @@ export class Table {
     const bodies = [...this.table.tBodies];
     [...groups].forEach(([name, members], at) => {
       const body = bodies[at] ?? this.table.appendChild(h("tbody"));
-      const lines = members.map((row) => this.line(row, chosen));
+      const lines = members.map((row) => this.line(row, state.pair));
       if (by) lines.unshift(this.group(name, members));
       lines.forEach((line, place) => {
         if (body.children[place] !== line) body.insertBefore(line, body.children[place] ?? null);
@@ -240,8 +279,7 @@ export class Table {
 
   group(name, members) {
     const samples = members.reduce((all, row) => all + (times(row)?.count ?? 0), 0);
-    const pairs = `${count(members.length)} ${members.length === 1 ? "pair" : "pairs"}`;
-    const what = `${name} · ${pairs} · ${count(samples)} samples`;
+    const what = `${name} · ${counted(members.length, "pair")} · ${counted(samples, "sample")}`;
     return h("tr", { class: "group" }, h("th", { scope: "rowgroup", colspan: COLUMNS[this.columns].length }, what));
   }
 
@@ -255,7 +293,8 @@ export class Table {
     const isChosen = named(row) === chosen;
     line.tr.classList.toggle("chosen", isChosen);
     attribute(line.button, "aria-pressed", isChosen);
-    text(line.button, row.dst);
+    put(line.name, row.dst);
+    attribute(line.button, "aria-label", row.dst);
     attribute(line.button, "title", `${row.src} to ${row.dst} on ${row.iface}`);
     const tags = [row.side === "local" ? "to the local end" : "", row.data || !row.connect ? "" : "handshakes"];
     text(line.tag, tags.filter(Boolean).join(", "));
@@ -264,16 +303,17 @@ export class Table {
   }
 
   newLine(row) {
-    const button = h("button", { type: "button" });
+    const name = ends();
+    const button = h("button", { type: "button" }, name);
     const tag = h("span", { class: "tag" });
     const cells = COLUMNS[this.columns].map(({ kind, priority, key }) => {
       const classes = [kind === "name" || kind === "text" ? "text" : "", priority ?? ""].join(" ").trim() || null;
       if (kind === "name") return h("th", { scope: "row", class: classes }, button, tag);
-      if (kind !== "course") return h("td", { class: classes, "data-key": key });
+      if (kind !== "course") return h("td", { class: classes, "data-key": key }, kind === "text" ? ends() : null);
       const drawing = s("svg", { class: "spark", viewBox: "0 0 96 22", "aria-hidden": "true" }, s("path"));
       return h("td", { class: classes, "data-key": key }, drawing);
     });
-    return { tr: h("tr", { class: "row", "data-id": row.id }, ...cells), button, tag };
+    return { tr: h("tr", { class: "row", "data-id": row.id }, ...cells), button, name, tag };
   }
 
   cell(cell, { kind, of, show, loud }, row) {
@@ -283,7 +323,12 @@ export class Table {
       return;
     }
     const value = of(row) ?? null;
-    text(cell, value === null ? NONE : show ? show(value) : value);
+    if (kind === "text") {
+      put(cell.firstChild, value);
+      attribute(cell, "title", value);
+      return;
+    }
+    text(cell, value === null ? NONE : show(value));
     if (loud) {
       cell.classList.toggle("bad", value !== null && value >= loud[1]);
       cell.classList.toggle("notable", value !== null && value >= loud[0] && value < loud[1]);

@@ -1,12 +1,12 @@
 //! The page for browsers, and the data that it draws: over real HTTP, and in a real browser.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -308,6 +308,31 @@ fn top_serves_it_from_a_capture_of_its_own_and_for_a_daemon_that_does_not() {
     assert!(ended.status.code() == Some(1) && ended.stderr.concat().contains("the daemon has ended"), "{ended:?}");
 }
 
+/// What a browser saw of one thing.
+fn step(found: &Value, name: &str) -> Value {
+    steps(found, name).first().unwrap_or_else(|| panic!("{name}: {found:#}")).clone()
+}
+
+/// What it saw each time.
+fn steps(found: &Value, name: &str) -> Vec<Value> {
+    let steps = found["steps"].as_array().unwrap().iter();
+    steps.filter(|step| step["name"] == name).map(|step| step["what"].clone()).collect()
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+/// No error, nothing that is in anybody's way, nothing wider than the screen, nothing from elsewhere.
+fn nothing_is_wrong(found: &Value) {
+    assert_eq!(found["trouble"], json!([]), "{found:#}");
+    assert_eq!(found["violations"], json!([]), "{:#}", found["violations"]);
+    assert_eq!(found["overflow"], json!([]), "wider than the screen");
+    let requests = found["requests"].as_array().unwrap();
+    let own = format!("http://{ADDRESS}/");
+    assert!(requests.len() > 10 && requests.iter().all(|url| url.as_str().unwrap().starts_with(&own)), "{requests:?}");
+}
+
 /// A name of a group that would do harm as markup.
 const HOSTILE: &str = "<img src=x onerror=alert(1)>";
 
@@ -381,20 +406,8 @@ fn in_a_browser_rows_appear_can_be_sorted_and_chosen_and_nothing_is_in_anybodys_
         }
         looked.join().unwrap().unwrap()
     });
-    assert_eq!(found["trouble"], json!([]), "{found:#}");
-    assert_eq!(found["violations"], json!([]), "{:#}", found["violations"]);
-    assert_eq!(found["overflow"], json!([]), "wider than the screen");
-    let requests = found["requests"].as_array().unwrap();
-    let own = format!("http://{ADDRESS}/");
-    assert!(requests.len() > 10 && requests.iter().all(|url| url.as_str().unwrap().starts_with(&own)), "{requests:?}");
-
-    let step = |name: &str| {
-        let steps = found["steps"].as_array().unwrap();
-        steps.iter().find(|step| step["name"] == name).unwrap_or_else(|| panic!("{name}: {found:#}"))["what"].clone()
-    };
-    let texts = |value: &Value| -> Vec<String> {
-        value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
-    };
+    nothing_is_wrong(&found);
+    let step = |name: &str| step(&found, name);
     let rows = texts(&step("rows"));
     assert!(rows.len() == delays.len() && rows.contains(&remote) && rows.contains(&HOSTILE.to_owned()), "{rows:?}");
     assert_eq!(step("elements in names"), 0, "a name is text");
@@ -445,5 +458,137 @@ fn in_a_browser_rows_appear_can_be_sorted_and_chosen_and_nothing_is_in_anybodys_
     assert!(compared > 25, "{health:?}");
     assert_eq!((&health["state"], &health["backend.name"]), (&"ok".into(), &"ebpf (wanted: auto)".into()));
     assert_eq!(counters(&found["status"]), counters(&told));
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+/// Names of groups: with all that may be in one, and as long as they may be.
+const ODD: &str = "~tilde~  \"quotes\" 'and' <b>&amp; #5 50% + \u{fc}";
+const LONG: &str = "database-primary-000017.payments.production.eu-central-1.internal.example.org";
+/// A browser's time zone: without daylight saving time, behind UTC, and by no whole hours.
+const ZONE: &str = "Pacific/Marquesas";
+const ZONE_S: u64 = 34_200;
+
+#[test]
+fn in_a_browser_no_name_is_cut_off_at_its_end_or_breaks_a_link_and_what_is_not_listed_is_said() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let far = |last: u8| Ipv4Addr::new(10, 77, 0, last);
+    for last in 3..=5 {
+        lab.b.add_address(far(last)).unwrap();
+    }
+    let long_v6 = |last: u8| format!("fd77:1234:5678:9abc:1234:5678:9abc:def{last}");
+    for (host, last) in [(&lab.a, 1), (&lab.b, 2)] {
+        host.namespace.ip(&format!("address add {}/64 dev eth0 nodad", long_v6(last))).unwrap();
+    }
+    let remotes: [IpAddr; 5] =
+        [far(2).into(), far(3).into(), far(4).into(), far(5).into(), long_v6(2).parse().unwrap()];
+    let longest = "x".repeat(196);
+    let names = [ODD.to_owned(), LONG.to_owned(), longest.clone()];
+    let groups = json!({ODD: ["10.77.0.3/32"], LONG: ["10.77.0.4/32"], &*longest: ["10.77.0.5/32"]});
+    let folder = tempfile::tempdir().unwrap();
+    let conf = configured(
+        folder.path(),
+        &format!("  outputs: [json]\n  report_interval: 2\n  group_by: {{names: {groups}, port: service}}\n"),
+    );
+    let text = fs::read_to_string(&conf).unwrap();
+    let targets = "ips: [10.77.0.0/16]\n";
+    assert!(text.contains(targets));
+    let more = "ips: [10.77.0.0/16, 'fd77::/16']\n    sides: both\n";
+    fs::write(&conf, text.replace(targets, more)).unwrap();
+    let agent = start(&lab, &conf);
+    let stop = AtomicBool::new(false);
+    let refusing = format!("{}:9", far(2));
+    let odd = ["~", "~~", "a~b~c", "%7E", "%257e~", "50% off", "a&b=c#d+e f", "\"<'>`\\", " at both ends ", ODD];
+    // From a phone's to a wide screen's, the page's own limits on either side.
+    let tried = [360, 400, 440, 480, 560, 600, 640, 720, 800, 900, 1024, 1100, 1150, 1280, 1366, 1440, 1680, 1920, 2560];
+    let found = thread::scope(|scope| {
+        let _over = Over(&stop);
+        let asked = json!({
+            "url": format!("http://{ADDRESS}/#span=300&sort=dst"),
+            "rows": 2 * remotes.len(),
+            "refusing": refusing,
+            "refused": "3 of them failed",
+            "names": true,
+            "odd": odd,
+            "tried": tried,
+            "zone": ZONE,
+            "whole": true,
+            "widths": [360, 1440, 2560],
+        });
+        let (host, pictures) = (&lab.a, target().join("pictures/web-names"));
+        let _ = fs::remove_dir_all(&pictures);
+        let [empty, gone] = ["empty.png", "gone.png"].map(|name| pictures.join(name));
+        let looked = scope.spawn(move || browser::look(host, asked, &pictures));
+        // What the browser found is said where it did not come so far.
+        let waits = |what: &str, path: &Path| wait(what, 3 * SOON, || path.exists() || looked.is_finished());
+        waits("the page shows that nothing has come", &empty);
+        agent.freeze().unwrap();
+        waits("the page shows that nobody answers", &gone);
+        agent.signal(Signal::SIGCONT).unwrap();
+        for remote in remotes {
+            let (lab, stop) = (&lab, &stop);
+            scope.spawn(move || talk(lab, remote, Duration::from_millis(20), stop));
+        }
+        for _ in 0..3 {
+            assert!(connect(&lab.a, SocketAddr::from((far(2), 9))).is_err());
+        }
+        looked.join().unwrap().unwrap()
+    });
+    nothing_is_wrong(&found);
+    let step = |name: &str| step(&found, name);
+    assert_eq!(step("empty"), "Nothing in the last 5 min. Waiting for TCP traffic of the targets.");
+    assert_eq!(step("gone"), json!({"state": "no answer", "packets": "–"}));
+
+    // A name is there to its last character, its port, and as text.
+    let rows = texts(&step("rows"));
+    let expected = names.iter().cloned().chain([far(2).to_string(), format!("[{}]", long_v6(2))]);
+    for name in expected {
+        let is_name = |row: &&String| row.rsplit_once(':').is_some_and(|(shown, port)| {
+            shown == name && port.parse::<u16>().is_ok()
+        });
+        assert_eq!(rows.iter().filter(is_name).count(), 2, "{name}: {rows:?}");
+    }
+    assert_eq!(step("elements in names"), 0);
+    let others = step("others");
+    assert_eq!(others["said"], "1 pair has connections but no round trips, 3 of them failed: show Connections");
+    assert_eq!(others["notice"], "No pair with round trips passes the filter.");
+    assert_eq!((&others["columns"], &others["isLeft"]), (&"connections".into(), &false.into()));
+    assert_eq!((&others["first"], &others["failed"]), (&refusing.into(), &"3".into()), "{others}");
+    assert_eq!(others["focused"], "Table of pairs");
+    assert!(others["announced"].as_str().unwrap().contains("without round trips come first"), "{others}");
+    assert_eq!(step("back"), "times");
+
+    let links = steps(&found, "link");
+    assert_eq!(links.len(), remotes.len(), "{links:#?}");
+    for link in &links {
+        let dst = link["dst"].as_str().unwrap();
+        let there = json!({"shown": dst, "title": format!("{dst} – go-metro"), "chosen": dst});
+        assert_eq!((&link["now"], &link["old"]), (&there, &there));
+        assert!(link["title"].as_str().unwrap().contains(dst), "{link}");
+    }
+    assert_eq!(step("no pair"), json!({"title": "go-metro", "isShown": false}));
+
+    let widths = steps(&found, "width");
+    assert_eq!(widths.len(), 4 * tried.len());
+    for width in &widths {
+        assert_eq!(width["all"], json!([]), "{width}");
+    }
+    let crowded = widths.iter().find(|at| at["width"] == 1440 && at["isOpen"] == true).unwrap();
+    assert!(crowded["shortened"].as_u64() >= Some(2), "{crowded}");
+    let small = step("small");
+    assert!(small["focused"] == "pair" && small["top"].as_f64().unwrap() < 200.0, "{small}");
+
+    let zone = step("zone");
+    assert!(zone["zone"].as_str().unwrap().ends_with("time of day in UTC-09:30, Pacific/Marquesas"), "{zone}");
+    let shown = zone["said"].as_str().unwrap().split(' ').next().unwrap();
+    let seconds = shown.split(':').fold(0, |sum, part| sum * 60 + part.parse::<u64>().unwrap());
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    // The page was left since.
+    assert!((now - ZONE_S + 86_400 - seconds) % 86_400 < 600, "{shown}, {now}");
+
+    let functions = step("functions");
+    assert_eq!(functions["kept"], json!(odd));
+    assert_eq!(functions["counted"], json!(["0 samples", "1 sample", "2 samples"]));
+    let networks = json!(["192.0.2.0/24", "2001:db8::/32", "192.0.2.0/24", "2001:db8:1::/48", "b.example"]);
+    assert_eq!(functions["networks"], networks);
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }

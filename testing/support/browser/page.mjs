@@ -142,7 +142,10 @@ async function nothing(page) {
   await picture(page, "empty");
   await notice.filter({ hasText: "does not answer" }).waitFor();
   const [state, packets] = [page.locator("#state"), page.locator("#now-packets")];
-  step("gone", { state: await state.textContent(), packets: await packets.textContent() });
+  const daemon = page.locator("#daemon-what");
+  step("gone", {
+    state: await state.textContent(), packets: await packets.textContent(), daemon: await daemon.textContent(),
+  });
   await check(page, "gone");
   await picture(page, "gone");
 }
@@ -165,6 +168,11 @@ async function others(page) {
     first: await first.locator("th button").textContent(),
     failed: await first.locator('td[data-key="failed"]').textContent(),
   });
+  await first.locator("th button").click();
+  await page.locator("#course path.reset").first().waitFor();
+  const nothingIn = (drawing) => page.locator(`${drawing} .nothing`).textContent();
+  step("refusing", { course: await nothingIn("#course"), distribution: await nothingIn("#distribution") });
+  await page.goBack();
   await page.goBack();
   await button.waitFor();
   step("back", await page.getByLabel("Columns").inputValue());
@@ -257,9 +265,17 @@ async function names(page) {
   const slider = page.getByRole("slider", { name: "Second" });
   const said = await slider.getAttribute("aria-valuetext");
   const described = await slider.getAttribute("aria-describedby");
+  await page.route("**/api/v1/pairs?*", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...await response.json(), left_out: 1234 } });
+  });
+  const counted = page.locator("#pairs-count").filter({ hasText: "left out" });
+  await counted.waitFor();
+  step("left out", await counted.textContent());
+  await page.unrouteAll({ behavior: "wait" });
   step("zone", { said, zone: await page.locator(`#${described}`).textContent() });
   step("functions", await page.evaluate(async (odd) => {
-    const [{ counted }, { named, parts, read, written }, { network }] =
+    const [{ counted, listed }, { named, parts, read, written }, { network }] =
       await Promise.all(["/format.js", "/state.js", "/table.js"].map((path) => import(path)));
     const kept = odd.filter((dst) => {
       const row = { src: dst, dst, iface: dst, side: "local" };
@@ -270,6 +286,7 @@ async function names(page) {
     const prefixes = ["192.0.2.0/24:443", "[2001:db8::/32]:443", "192.0.2.7:443", "2001:db8:1:2::1", "a.b.example"];
     return {
       kept, counted: [0, 1, 2].map((value) => counted(value, "sample")), networks: prefixes.map(network),
+      listed: [["eth0"], ["a", "b", "c", "d", "e"]].map((all) => listed(all)),
     };
   }, asked.odd));
 }

@@ -55,6 +55,12 @@ export const count = (value) => (value === null || value === undefined ? NONE : 
 /** A count of things, in words. */
 export const counted = (value, one, several = `${one}s`) => `${count(value)} ${value === 1 ? one : several}`;
 
+/** The first of these names, and how many more there are. */
+export function listed(names, most = 3) {
+  const more = names.length - most;
+  return names.slice(0, most).join(", ") + (more > 0 ? ` and ${count(more)} more` : "");
+}
+
 /** A count in little room. */
 export const compact = (value) => (value < 10000 ? whole.format(value) : short.format(value));
 
@@ -102,7 +108,7 @@ export function zone(at) {
   const east = -new Date(at).getTimezoneOffset();
   const [hours, minutes] = [Math.floor(Math.abs(east) / 60), Math.abs(east) % 60];
   const padded = [hours, minutes].map((part) => String(part).padStart(2, "0")).join(":");
-  const offset = east === 0 ? "UTC" : `UTC${east < 0 ? "-" : "+"}${padded}`;
+  const offset = east === 0 ? "UTC" : `UTC${east < 0 ? "−" : "+"}${padded}`;
   const { timeZone: name } = Intl.DateTimeFormat().resolvedOptions();
   return !name || name.endsWith("UTC") ? offset : `${offset}, ${name}`;
 }

@@ -1,7 +1,7 @@
 // The page: follows the daemon's seconds, asks for what they come to, and hands it to what draws it.
 
 import { Course, Distribution, caption, legend } from "./chart.js";
-import { $, NONE, attribute, count, covered, duration, h, ms, perCent, rate, text, zone } from "./format.js";
+import { $, NONE, attribute, count, covered, duration, h, listed, ms, perCent, rate, text, zone } from "./format.js";
 import { show as showStatus } from "./health.js";
 import { SPANS, named, parts, read, written } from "./state.js";
 import { Table, failed, resent, times } from "./table.js";
@@ -12,8 +12,6 @@ const STATUS_EVERY = 5000;
 const SHORTEST = 60;
 /** Without a second for so long, what is shown is old. */
 const SILENT = 6000;
-/** Interfaces that are named in the heading; the daemon's health has all. */
-const INTERFACES = 3;
 /** How many pixels of a part of the page have to be seen. */
 const IN_SIGHT = 120;
 /** What there is before an answer. */
@@ -158,9 +156,8 @@ function second(event) {
 
 /** What is so now, paused or not. */
 function now({ backend, interfaces, counters, interval_s: interval }) {
-  const more = interfaces.length - INTERFACES;
-  const listed = interfaces.slice(0, INTERFACES).join(", ") || "no interface";
-  text($("now-where"), `${backend} on ${listed}${more > 0 ? ` and ${count(more)} more` : ""}`);
+  // The daemon's health names all of them.
+  text($("now-where"), `${backend} on ${listed(interfaces) || "no interface"}`);
   text($("now-flows"), count(counters.flows));
   text($("now-lost"), count(counters.lost));
   $("now-lost").className = counters.lost > (before?.lost ?? counters.lost) ? "bad" : "";
@@ -233,6 +230,7 @@ function refresh() {
 function lose() {
   lost = true;
   for (const id of ["now-packets", "now-samples", "now-flows", "now-lost"]) text($(id), NONE);
+  text($("daemon-what"), "no answer; below is what it said last");
   set("gone");
 }
 

@@ -230,6 +230,7 @@ const cut = (page) => page.evaluate(() => {
 async function widths(page) {
   for (const columns of ["times", "connections"]) {
     await page.getByLabel("Columns").selectOption(columns);
+    await page.getByLabel("Group by").selectOption(columns === "times" ? "" : "network");
     await heading(page, columns === "times" ? "p50" : "failed").locator("button").click();
     for (const isOpen of [true, false]) {
       if (isOpen) await rows(page).first().locator("th button").click();
@@ -242,6 +243,7 @@ async function widths(page) {
   }
   await page.setViewportSize({ width: 1440, height: 950 });
   await page.getByLabel("Columns").selectOption("times");
+  await page.getByLabel("Group by").selectOption("");
 }
 
 /** Names of any length and with any characters, and what the page says of times and numbers. */

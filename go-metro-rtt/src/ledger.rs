@@ -113,7 +113,7 @@ impl Ledger {
     /// A flow is about to be forgotten.
     pub(crate) fn end(&mut self, health: &mut FlowHealth, index: u32, key: Of<'_>, flow: &Flow) {
         self.spill(health, key);
-        self.end_window(index, key);
+        self.end_window(index, key, None);
         if let Some(role) = health.role() {
             // That it was answered may have been lost.
             let is_answered = flow.snd_una().after(health.point);
@@ -180,14 +180,14 @@ impl Ledger {
         if segment.has(TcpFlags::RST) {
             // Or it is the answer to what is of an older connection.
             if flow.is_reset() {
-                self.reset(health, index, key, By::Local);
+                self.reset(health, index, key, segment.time(), By::Local);
             }
             return None;
         }
         if segment.has(TcpFlags::SYN) && (flow.is_crossing(segment) || !flow.is_opened_by(segment)) {
             // Both have opened at once, or it is a second answer to the same SYN: nothing is repeated, and nothing
             // begins.
-            self.close(health, key, flow);
+            self.close(health, index, key, segment.time(), flow);
             return None;
         }
         let cause = sent.again.map(|again| (again, health.cause(segment, again, flow)));
@@ -212,7 +212,7 @@ impl Ledger {
             if let Some(role) = health.role() {
                 self.opened(health, key, role, Connect::Timeout);
             }
-            self.end_window(index, key);
+            self.end_window(index, key, None);
             let is_answer = segment.has(TcpFlags::ACK);
             let state = if is_answer { State::SERVER } else { State::CLIENT };
             health.state = state | health.state & State::LISTED;
@@ -221,7 +221,7 @@ impl Ledger {
                 self.waiting.push_back((segment.time().plus(self.limits.connect_timeout), index, segment.start()));
             }
         }
-        self.close(health, key, flow);
+        self.close(health, index, key, segment.time(), flow);
         cause.map(|(_, cause)| cause)
     }
 
@@ -252,13 +252,13 @@ impl Ledger {
         if segment.has(TcpFlags::RST) {
             // Or it answers something else than the SYN that is out.
             if flow.is_reset() {
-                self.reset(health, index, key, By::Remote);
+                self.reset(health, index, key, segment.time(), By::Remote);
             }
             return;
         }
         if segment.has(TcpFlags::SYN) {
             // Of another connection, perhaps.
-            self.end_window(index, key);
+            self.end_window(index, key, None);
         } else if (segment.header.window == 0 || before.window == 0) && self.window(index, key, segment, before, flow) {
             health.bytes |= WATCHED;
         }
@@ -291,7 +291,7 @@ impl Ledger {
         if spurious {
             self.pair(key).spurious += 1;
         }
-        self.close(health, key, flow);
+        self.close(health, index, key, segment.time(), flow);
     }
 
     /// The other end announces a window of zero, or had before; whether what the flow sends next is to be looked at.
@@ -315,9 +315,9 @@ impl Ledger {
         is_watched
     }
 
-    /// A flow is over, or its connection is.
-    fn end_window(&mut self, index: u32, key: Of<'_>) {
-        let waited_ns = self.windows.end(index);
+    /// A flow is over, or its connection is: since when, if that was seen.
+    fn end_window(&mut self, index: u32, key: Of<'_>, ended: Option<Nanos>) {
+        let waited_ns = self.windows.end(index, ended);
         self.count_zero_window(key, waited_ns);
     }
 
@@ -328,11 +328,11 @@ impl Ledger {
     }
 
     /// A RST passed.
-    fn reset(&mut self, health: &mut FlowHealth, index: u32, key: Of<'_>, by: By) {
+    fn reset(&mut self, health: &mut FlowHealth, index: u32, key: Of<'_>, at: Nanos, by: By) {
         let role = health.role();
         let was_over = health.state.contains(State::OVER);
         health.state.insert(State::OVER);
-        self.end_window(index, key);
+        self.end_window(index, key, Some(at));
         match (role, by) {
             (Some(role @ Role::Client), By::Remote) => self.opened(health, key, role, Connect::Refused),
             (Some(role), _) => self.opened(health, key, role, Connect::Reset),
@@ -363,9 +363,10 @@ impl Ledger {
     }
 
     /// Counts a connection as closed once it is.
-    fn close(&mut self, health: &mut FlowHealth, key: Of<'_>, flow: &Flow) {
+    fn close(&mut self, health: &mut FlowHealth, index: u32, key: Of<'_>, at: Nanos, flow: &Flow) {
         if flow.is_closed() && !health.state.contains(State::OVER) {
             health.state.insert(State::OVER);
+            self.end_window(index, key, Some(at));
             if key.side() == self.limits.side {
                 self.pair(key).closes += 1;
             }

@@ -12,7 +12,8 @@
 //!
 //! What waits cannot go anywhere while the window is closed, so that all of the time until it opens counts once
 //! something is known to wait. A report in the middle takes what has passed, as long as the last sign is not too long
-//! ago ([`ZeroWindow::believed`]); the rest counts with the next sign. What ends without one counts up to the last.
+//! ago ([`ZeroWindow::believed`]); the rest counts with the next sign. A reset is the last: what waited did so until
+//! then. What ends without any counts up to the last sign.
 //!
 //! Only flows whose window is closed have a place here.
 
@@ -123,10 +124,12 @@ impl ZeroWindows {
         closed.filter(is_at_once).map_or(0, |closed| opened.0.saturating_sub(closed.since.0))
     }
 
-    /// A flow ends; how much is to be counted: up to the last sign.
-    pub(crate) fn end(&mut self, index: u32) -> u64 {
+    /// A flow ends; how much is to be counted: up to when its connection was ended, if that was seen, else up to the
+    /// last sign.
+    pub(crate) fn end(&mut self, index: u32, ended: Option<Nanos>) -> u64 {
         let closed = if self.0.is_empty() { None } else { self.0.remove(&index) };
-        closed.map_or(0, |mut closed| if closed.waits { closed.count_to(closed.last) } else { 0 })
+        let waited = closed.filter(|closed| closed.waits);
+        waited.map_or(0, |mut closed| closed.count_to(ended.unwrap_or(closed.last)))
     }
 
     /// Forgets a flow, or all, because what happened meanwhile is not known.
@@ -160,7 +163,7 @@ mod tests {
             None => windows.sent(7, ms(*at)),
         };
         let total: u64 = steps.iter().map(count).sum();
-        (total + windows.end(7)) / 1_000_000
+        (total + windows.end(7, None)) / 1_000_000
     }
 
     #[test]

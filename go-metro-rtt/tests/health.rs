@@ -646,12 +646,17 @@ fn a_closed_window_counts_in_each_interval_and_up_to_the_last_sign_where_nothing
     assert_eq!(taken(&mut engine), "zero window 3110");
     engine.record(&parse("70000 < ack 1101 win 0").unwrap().segment);
     assert_eq!(taken(&mut engine), "zero window 64890");
-    // It is over without a word: by a reset, another connection, or silence.
-    for end in ["2000 < RA 7001 ack 1101", "2000 > R 1201", "2000 > S 90000", ""] {
+    // A reset, of whichever end, or a close ends it; of another connection or silence nobody knows since when.
+    let closes = "2000 < FA 7001 ack 1101 win 0\n 2010 > F 1201";
+    let ends = [("2000 < RA 7001 ack 1101", 1890), ("2000 > R 1201", 1890), (closes, 1900)];
+    for (end, waited_ms) in ends.into_iter().chain([("2000 > S 90000", 1000), ("", 1000)]) {
         let mut engine = after(&format!("{closed}\n{end}"));
         engine.expire(Nanos(1_000_000_000_000));
-        assert!(taken(&mut engine).contains("zero window 1000"), "{end}");
+        assert!(taken(&mut engine).contains(&format!("zero window {waited_ms}")), "{end}");
     }
+    // Nothing is known to have waited.
+    let idle = "60 > 1001+100\n 110 < ack 1101 win 0\n 500 > R 1101";
+    assert!(!counted(idle).contains("zero window"), "{}", counted(idle));
     // Nobody knows what happened meanwhile.
     let mut engine = after(closed);
     engine.interrupt_all();

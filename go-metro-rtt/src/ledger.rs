@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use go_metro_common::segment::{Bits, TcpFlags};
+use go_metro_common::segment::{Bits, Payload, TcpFlags};
 use hashbrown::HashMap;
 
 use crate::extension::Extensions;
@@ -137,18 +137,24 @@ impl Ledger {
         let is_counted =
             !payload.is_empty() || segment.has(TcpFlags::FIN) && !segment.has(TcpFlags::SYN | TcpFlags::RST);
         if is_counted && !sent.probe {
-            health.bytes = health.bytes.wrapping_add(payload.len());
-            health.segments = health.segments.wrapping_add(payload.segments() as u16);
-            let is_full = health.bytes >= SPILL || health.segments >= SPILL_SEGMENTS;
-            let is_first = !health.state.contains(State::LISTED);
-            if is_first || is_full {
-                self.list(health, index, key, segment.time());
-            }
+            self.count(health, index, key, segment.time(), payload);
         }
         if sent.again.is_some() || segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) {
             return self.sent_more(health, index, key, segment, sent, flow);
         }
         None
+    }
+
+    /// Counts data, or a FIN without any.
+    #[inline]
+    fn count(&mut self, health: &mut FlowHealth, index: u32, key: Of<'_>, at: Nanos, payload: Payload) {
+        health.bytes = health.bytes.wrapping_add(payload.len());
+        health.segments = health.segments.wrapping_add(payload.segments() as u16);
+        let is_full = health.bytes >= SPILL || health.segments >= SPILL_SEGMENTS;
+        let is_first = !health.state.contains(State::LISTED);
+        if is_first || is_full {
+            self.list(health, index, key, at);
+        }
     }
 
     /// A flow has something to report. Its pair is known from now on, and it may count on by itself.
@@ -255,6 +261,10 @@ impl Ledger {
                 self.reset(health, index, key, segment.time(), By::Remote);
             }
             return;
+        }
+        if advances && before.has_probed {
+            // The receiver took it, as it had room by then: it was data.
+            self.count(health, index, key, segment.time(), Payload::new(1));
         }
         if segment.has(TcpFlags::SYN) {
             // Of another connection, perhaps.
@@ -493,6 +503,7 @@ fn is_strangers(role: Role, side: Side) -> bool {
 #[derive(Clone, Copy)]
 pub(crate) struct Before {
     is_usual: bool,
+    has_probed: bool,
     una: SeqNum,
     window: u16,
     /// The TSval of the only retransmission that was waited for.
@@ -504,6 +515,7 @@ impl Before {
     pub(crate) fn of(flow: &Flow) -> Self {
         Self {
             is_usual: flow.is_usual(),
+            has_probed: flow.has_probed(),
             una: flow.snd_una(),
             window: flow.window(),
             retransmission: flow.single_retransmission(),

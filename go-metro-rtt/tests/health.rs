@@ -398,7 +398,24 @@ fn what_probes_a_window_was_not_lost() {
                  1800 < ack 1101 win 9
                  1801 > 1101+100
                  1850 < ack 1201 win 9";
-    assert_eq!(after_handshake(trace), "segments 3, bytes 201, opened, zero window 1690");
+    assert_eq!(after_handshake(trace), "segments 2, bytes 200, opened, zero window 1690");
+    // Nothing else waits than the byte.
+    let alone = trace.replace("1801 > 1101+100", "1801 > 1101+1").replace("ack 1201", "ack 1102");
+    assert_eq!(after_handshake(&alone), "segments 2, bytes 101, opened, zero window 1690");
+    // A probe that is taken, the first or another, is data; what follows begins behind it.
+    for (first, last) in [("310  > 1101+1\n 360  < ack 1101 win 0", "1850 < ack 1202 win 9"), ("", "1850 < ack 1202")] {
+        let taken = format!(
+            "60   > 1001+100\n 110  < ack 1101 win 0\n {first}
+             710  > 1101+1\n 760  < ack 1102 win 9\n 761 > 1102+100\n {last}"
+        );
+        assert_eq!(after_handshake(&taken), "segments 3, bytes 201, opened, zero window 650", "{first}");
+    }
+    // What was sent as there was room for it counts once.
+    let sent_before = "60  > 1001+1
+                       110 < ack 1001 win 0
+                       310 > 1001+1
+                       360 < ack 1002 win 9";
+    assert_eq!(after_handshake(sent_before), "segments 1, bytes 1, opened, zero window 250");
     // The same where there is room was lost.
     let lost = trace.replace("win 0", "win 9");
     assert!(after_handshake(&lost).contains("timeout"), "{}", after_handshake(&lost));

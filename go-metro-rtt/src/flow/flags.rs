@@ -18,7 +18,7 @@ bitflags! {
         const REMOTE_ISN = 1 << 4;
         /// Up to where the peer has sent.
         const PEER_NXT = 1 << 5;
-        /// The byte before `snd_nxt` was sent again to probe a window that is closed.
+        /// `snd_una` is a byte that was sent only to probe a window that is closed.
         const PROBED = 1 << 7;
         /// That the end that is timed has opened the connection, and how long the handshake took.
         const ASKS = 1 << 6;

@@ -198,14 +198,14 @@ impl Flow {
             .union(FlowFlags::UNA_ASSUMED)
             .union(FlowFlags::UNSETTLED);
         self.flags & (FlowFlags::SYNCHRONISED | SPEAKS_AGAINST) == FlowFlags::SYNCHRONISED
-            && !self.known.intersects(Known::RECOVERY | Known::ACKED_AHEAD)
+            && !self.known.intersects(Known::RECOVERY | Known::ACKED_AHEAD | Known::PROBED)
             && self.hole.is_none()
     }
 
     /// Whether something speaks against timing an acknowledgement that advances, beside what is on record.
     fn is_in_doubt(&self) -> bool {
         !self.hole.is_none()
-            || self.known.intersects(Known::RECOVERY | Known::ACKED_AHEAD)
+            || self.known.intersects(Known::RECOVERY | Known::ACKED_AHEAD | Known::PROBED)
             || self.flags.contains(FlowFlags::PEER_MISSED)
     }
 }
@@ -233,6 +233,12 @@ impl Flow {
     #[inline]
     pub(crate) fn asks(&self) -> bool {
         self.known.contains(Known::ASKS)
+    }
+
+    /// Whether the first byte that is not acknowledged was sent only to probe a window that is closed.
+    #[inline]
+    pub(crate) fn has_probed(&self) -> bool {
+        self.known.contains(Known::PROBED)
     }
 
     /// Notes that it has.
@@ -355,7 +361,7 @@ impl Flow {
     fn lose_track(&mut self, pool: &mut Share<'_>) {
         self.outstanding.clear(pool);
         self.flags.remove(FlowFlags::SYNCHRONISED | FlowFlags::PEER_MISSED);
-        self.known.remove(Known::PEER_NXT | Known::RECOVERY);
+        self.known.remove(Known::PEER_NXT | Known::RECOVERY | Known::PROBED);
         self.hole = Hole::NONE;
     }
 

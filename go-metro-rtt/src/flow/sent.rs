@@ -96,6 +96,7 @@ impl Flow {
             && self.is_synchronised()
             && !self.flags.intersects(FlowFlags::SECOND_ISN | FlowFlags::JOINS)
             && !self.known.contains(Known::ACKED_AHEAD)
+            && !self.probes_window(segment)
     }
 
     #[inline]
@@ -195,13 +196,19 @@ impl Flow {
         }
         let is_kept = if again {
             sent.probe = self.probes_window(segment);
-            let follows_probe = self.follows_probe(start, end);
-            self.known.set(Known::PROBED, sent.probe);
+            let follows_probe = self.follows_probe(start);
+            if !sent.probe {
+                self.known.remove(Known::PROBED);
+            }
             let is_first = is_first || is_overtaken || sent.probe || follows_probe;
             sent.again = (!is_first).then_some(evidence);
             self.retransmit(&transmission, pool)
         } else {
             // Rule 1.
+            sent.probe = !begins && self.probes_window(segment);
+            if sent.probe {
+                self.known.insert(Known::PROBED);
+            }
             self.snd_nxt = end;
             self.outstanding.push(pool, transmission)
         };
@@ -263,18 +270,19 @@ impl Flow {
         self.snd_una == self.snd_nxt && start == self.snd_nxt.minus(1) && end == self.snd_nxt
     }
 
-    /// Rule 1: the first byte that is not acknowledged, sent again while there is no room for it, probes the window
-    /// (RFC 9293 section 3.8.6.1).
+    /// Rule 1: the first byte that is not acknowledged, sent while there is no room for it, probes the window (RFC 9293
+    /// section 3.8.6.1).
+    #[inline]
     fn probes_window(&self, segment: &Segment) -> bool {
         let is_byte = segment.len() == 1 && segment.start() == self.snd_una;
         let is_known = !self.flags.contains(FlowFlags::UNA_ASSUMED) && self.local_isn() != Some(self.snd_una);
         is_byte && is_known && self.window == 0 && !segment.has(TcpFlags::SYN | TcpFlags::FIN)
     }
 
-    /// What a window was probed with goes with what follows it, now that there is room.
-    fn follows_probe(&self, start: SeqNum, end: SeqNum) -> bool {
+    /// What a window was probed with is sent as data, with what follows it if anything does, now that there is room.
+    fn follows_probe(&self, start: SeqNum) -> bool {
         let is_only = self.snd_nxt == self.snd_una.plus(1) && self.known.contains(Known::PROBED);
-        is_only && start == self.snd_una && end.after(self.snd_nxt)
+        is_only && start == self.snd_una
     }
 
     /// Rule 8: the first segment is seen of what was sent before, at this time. Then our initial sequence number is of

@@ -74,12 +74,23 @@ impl EarlySegments {
     /// What is remembered of the flow with this hash; then it no longer is.
     #[inline]
     pub(super) fn take(&mut self, hash: u32) -> Early {
+        let early = self.of(hash);
+        if early != Early::NOTHING {
+            let (place, word, bit) = Self::place(hash);
+            self.used[word] &= !bit;
+            self.places[place] = Place::default();
+        }
+        early
+    }
+
+    /// What is remembered of the flow with this hash.
+    #[inline]
+    pub(super) fn of(&self, hash: u32) -> Early {
         let (place, word, bit) = Self::place(hash);
         if self.used[word] & bit == 0 || self.places[place][0] != hash {
             return Early::NOTHING;
         }
-        self.used[word] &= !bit;
-        let [_, marks, ack, peer_nxt] = std::mem::take(&mut self.places[place]);
+        let [_, marks, ack, peer_nxt] = self.places[place];
         let known = |mark: u32, number: u32| (marks & mark != 0).then_some(SeqNum(number));
         let duplicates = (marks >> DUPLICATES_SHIFT) as u8;
         Early { ack: known(HAS_ACK, ack), duplicates, peer_nxt: known(HAS_PEER_NXT, peer_nxt) }

@@ -18,7 +18,7 @@ use crate::hashed::Hashed;
 use crate::health::PeerHealth;
 use crate::key::Key;
 use crate::labels::Labels;
-use crate::ledger::{Before, HealthLimits, Ledger, Of};
+use crate::ledger::{Attempt, Before, HealthLimits, Ledger, Of, of_flow};
 use crate::outstanding::{Pool, common_for};
 use crate::place::Place;
 use crate::sample::{Quiet, Rejection, Resent, Response};
@@ -174,12 +174,6 @@ pub struct Engine {
     now: Nanos,
     /// Bits for the hashes of the flows that have begun since those of a batch were looked up ([`bit_of`]).
     begun: u64,
-}
-
-/// A flow of the table, as the ledger counts for it.
-#[inline]
-fn of_flow<'a>(key: &'a Key, index: u32, places: Option<&'a Places>, label: Label) -> Of<'a> {
-    Of { key, index: Some(index), places, label }
 }
 
 /// The label of a flow's results.
@@ -537,10 +531,13 @@ impl Engine {
 
     #[inline(never)]
     fn sent(&mut self, segment: &Segment, key: &Key, hash: u32, likely: u32) -> Outcome {
+        let attempt = self.attempt_reset_by(segment, hash);
         let Some(index) = self.live_flow(segment, key, hash, likely) else {
             // A reset of what was never seen, as a port scan gets: nothing to time, so no flow.
             if segment.has(TcpFlags::RST) {
-                let of = Of { key, index: None, places: self.places.as_ref(), label: Label::NONE };
+                // Nobody asks for the label of what makes no flow.
+                let label = self.labels.as_ref().map_or(Label::NONE, |_| Label::UNKNOWN);
+                let of = Of { key, index: None, places: self.places.as_ref(), label, attempt };
                 self.ledger.iter_mut().for_each(|ledger| ledger.sent_reset(of, segment));
             } else if !segment.is_empty() {
                 self.begin(segment, key, hash);
@@ -558,7 +555,7 @@ impl Engine {
         let label = self.labels.as_mut().map_or(Label::NONE, |labels| labels.of_record(index, &segment.flow));
         let cause = match &mut self.ledger {
             Some(ledger) => {
-                let of = of_flow(key, index, self.places.as_ref(), label);
+                let of = Of { attempt, ..of_flow(key, index, self.places.as_ref(), label) };
                 ledger.sent(&mut self.extensions.of(index).health, index, of, segment, sent, &entry.flow)
             }
             None => None,
@@ -579,6 +576,7 @@ impl Engine {
             self.received_early(segment, hash);
             return Outcome::Quiet(Quiet::NothingSent);
         };
+        let attempt = self.attempt_reset_by(segment, hash);
         let entry = self.table.entry_mut(index);
         let before = self.ledger.is_some().then(|| Before::of(&entry.flow));
         let mut outcome = entry.flow.received(segment, &mut self.pool.share(index), self.limits);
@@ -601,7 +599,7 @@ impl Engine {
             && before.is_of_interest(segment, &outcome)
         {
             let label = label_of(self.labels.as_ref(), index);
-            let of = of_flow(key, index, self.places.as_ref(), label);
+            let of = Of { attempt, ..of_flow(key, index, self.places.as_ref(), label) };
             ledger.received(&mut self.extensions.of(index).health, index, of, segment, before, &entry.flow);
         }
         if let Some(life) = entry.touch(segment.time()) {
@@ -615,7 +613,11 @@ impl Engine {
     fn received_early(&mut self, segment: &Segment, hash: u32) {
         let is_reset = segment.has(TcpFlags::RST);
         let ack = segment.timed_ack().filter(|_| !is_reset).map(|ack| segment.sent_before(ack));
-        let peer_nxt = (self.limits.peers_complete && !is_reset).then(|| segment.end());
+        let is_own_attempt = segment.flow.side == Side::Local
+            && segment.has(TcpFlags::SYN)
+            && self.ledger.as_ref().is_some_and(Ledger::is_of_local_side);
+        let is_followed = self.limits.peers_complete || is_own_attempt;
+        let peer_nxt = (is_followed && !is_reset).then(|| segment.end());
         if segment.has(TcpFlags::SYN | TcpFlags::RST) {
             // The peer's numbers begin or end.
             self.early.take(hash);
@@ -623,6 +625,29 @@ impl Engine {
         if ack.is_some() || peer_nxt.is_some() {
             self.early.add(hash, segment, ack, peer_nxt);
         }
+    }
+
+    /// Whose attempt to connect this segment ends, if it resets one, as far as that is known; the hash is its flow's.
+    #[inline]
+    fn attempt_reset_by(&self, segment: &Segment, hash: u32) -> Attempt {
+        if segment.has(TcpFlags::RST) && self.ledger.is_some() {
+            self.weigh_attempt(segment, hash)
+        } else {
+            Attempt::Unknown
+        }
+    }
+
+    #[cold]
+    fn weigh_attempt(&self, segment: &Segment, hash: u32) -> Attempt {
+        // To the local end nothing but its SYN shows an attempt of this host: it is not what makes a flow.
+        let is_answer = |hash| segment.ack().is_some_and(|ack| self.early.of(hash).peer_nxt == Some(ack));
+        if segment.flow.side == Side::Local && is_answer(hash) {
+            return Attempt::Own;
+        }
+        let mirrored = Key::from(&segment.flow.mirrored());
+        let hash = self.table.hash(&mirrored);
+        let is_mirrored = self.table.find(&mirrored, hash).is_some() || is_answer(hash);
+        if is_mirrored { Attempt::Mirrored } else { Attempt::Unknown }
     }
 
     /// The segment's flow, unless its time was over before the segment came.
@@ -674,7 +699,8 @@ impl Engine {
         self.counters.flows_begun += 1;
         let index = self.table.next_index();
         self.pool.make_room_for(index);
-        let (early, mut pool) = (self.early.take(hash), self.pool.share(index));
+        let (mut early, mut pool) = (self.early.take(hash), self.pool.share(index));
+        early.peer_nxt = early.peer_nxt.filter(|_| self.limits.peers_complete);
         let mut sent = Sent::default();
         let flow = if early == Early::NOTHING && Flow::is_opened_alone(segment, self.limits) {
             Flow::opened_alone(segment, self.gaps, &mut pool)

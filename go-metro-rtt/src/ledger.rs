@@ -24,6 +24,18 @@ const SPILL: u32 = 1 << 30;
 /// The same of segments: no record has more than [`Payload::MOST_SEGMENTS`](crate::Payload::MOST_SEGMENTS).
 const SPILL_SEGMENTS: u16 = 1 << 15;
 
+/// Whose attempt to connect a reset ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// Only the handshake says: somebody's at the other end, perhaps.
+    Unknown,
+    /// This host's own, which has made no flow.
+    Own,
+    /// It is seen from its other end too, with which it counts: both ends are local, as in a capture of all hosts or on
+    /// the loopback interface.
+    Mirrored,
+}
+
 /// The flow that something is counted of.
 #[derive(Clone, Copy)]
 pub(crate) struct Of<'a> {
@@ -33,6 +45,8 @@ pub(crate) struct Of<'a> {
     /// The places of all flows, where they are grouped.
     pub(crate) places: Option<&'a Places>,
     pub(crate) label: Label,
+    /// What the segment resets.
+    pub(crate) attempt: Attempt,
 }
 
 impl Of<'_> {
@@ -48,6 +62,12 @@ impl Of<'_> {
         });
         PairKey::of(&self.key.flow(), place.unwrap_or_default(), self.label)
     }
+}
+
+/// A flow of the table, as the ledger counts for it.
+#[inline]
+pub(crate) fn of_flow<'a>(key: &'a Key, index: u32, places: Option<&'a Places>, label: Label) -> Of<'a> {
+    Of { key, index: Some(index), places, label, attempt: Attempt::Unknown }
 }
 
 /// What is counted where, and how much of it.
@@ -91,6 +111,11 @@ impl Ledger {
             other: PeerHealth::default(),
             windows: ZeroWindows::default(),
         }
+    }
+
+    /// Whether connections count with the local side.
+    pub(crate) fn is_of_local_side(&self) -> bool {
+        self.limits.side == Side::Local
     }
 
     pub(crate) fn set_limits(&mut self, limits: HealthLimits) {
@@ -233,9 +258,15 @@ impl Ledger {
 
     /// A reset of what was never seen: the answer of a closed port to a SYN (RFC 9293 section 3.10.7.1).
     pub(crate) fn sent_reset(&mut self, key: Of<'_>, segment: &Segment) {
-        if segment.has(TcpFlags::ACK) && segment.start() == SeqNum(0) && key.side() == self.limits.side {
-            self.stranger(key).count_connect(Role::Server.seen_from(key.side()), Connect::Refused);
+        if !segment.has(TcpFlags::ACK) || segment.start() != SeqNum(0) || key.side() != self.limits.side {
+            return;
         }
+        let pair = match key.attempt {
+            Attempt::Unknown => self.stranger(key),
+            Attempt::Own => self.pair(key),
+            Attempt::Mirrored => return,
+        };
+        pair.count_connect(Role::Server.seen_from(key.side()), Connect::Refused);
     }
 
     /// The other end has sent this, which was answered to by the flow as it is now.
@@ -359,12 +390,12 @@ impl Ledger {
         let repeated = std::mem::take(&mut health.unconfirmed);
         let is_strangers = is_strangers(role, key.side());
         let repeated = if is_strangers { repeated } else { 0 };
-        // With the other side only what was sent again counts.
-        let counts = key.side() == self.limits.side;
+        let is_unknown = is_strangers && result != Connect::Established;
+        // With the other side, or the other end, only what was sent again counts.
+        let counts = key.side() == self.limits.side && !(is_unknown && key.attempt == Attempt::Mirrored);
         if repeated == 0 && !counts {
             return;
         }
-        let is_unknown = is_strangers && result != Connect::Established;
         let pair = if is_unknown { self.stranger(key) } else { self.pair(key) };
         pair.retransmits[Cause::Syn as usize] += u64::from(repeated);
         if counts {
@@ -474,12 +505,12 @@ impl Ledger {
             let health = &mut extensions.of(index).health;
             health.state.remove(State::LISTED);
             if let Some((key, label)) = &key(index) {
-                self.spill(health, Of { key, index: Some(index), places, label: *label });
+                self.spill(health, of_flow(key, index, places, *label));
             }
         }
         for (index, waited_ns) in self.windows.so_far(now) {
             if let Some((key, label)) = &key(index) {
-                self.count_zero_window(Of { key, index: Some(index), places, label: *label }, waited_ns);
+                self.count_zero_window(of_flow(key, index, places, *label), waited_ns);
             }
         }
         let nothing = PeerHealth::default();

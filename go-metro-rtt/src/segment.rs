@@ -148,6 +148,13 @@ impl Hash for FlowKey {
     }
 }
 
+impl FlowKey {
+    /// The same connection, with the other end on this side of the interface.
+    pub(crate) fn mirrored(self) -> Self {
+        Self { local: self.remote, remote: self.local, ..self }
+    }
+}
+
 /// How a segment follows on what the source has handed over of its flow before: per-flow sampling leaves segments out
 /// by design ([`Bits::RESYNC`], [`Bits::UNTIMED`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,10 @@ mod support;
 
 use std::time::Duration;
 
+use go_metro_common::segment::{Bits, SegmentHeader};
 use go_metro_rtt::{
-    By, Cause, Connect, Engine, EngineConfig, HealthLimits, Nanos, PairKey, PeerHealth, Role, Side, Sides,
+    By, Cause, Connect, Engine, EngineConfig, FlowKey, HealthLimits, Nanos, PairKey, PeerHealth, Role, Segment, Side,
+    Sides,
 };
 use support::trace::parse;
 
@@ -602,7 +604,68 @@ fn where_only_the_other_end_is_timed_connections_count_with_it() {
     // Who has only an address makes no pair.
     assert_eq!(counted_local("0 < S 7000\n 1 > RA 0 ack 7001"), "[server refused 1]");
     assert_eq!(counted_local("0 < S 7000"), "[server timeout 1]");
-    assert_eq!(counted_local("0 > S 1000\n 50 < RA 0 ack 1001"), "[client refused 1]");
+    for answers_nothing in ["50 < RA 0 ack 1001", "0 > S 1000\n 50 < RA 0 ack 1002"] {
+        assert_eq!(counted_local(answers_nothing), "[client refused 1]", "{answers_nothing}");
+    }
+    // An attempt of this host itself does.
+    assert_eq!(counted_local("0 > S 1000\n 50 < RA 0 ack 1001"), "client refused 1");
+    assert_eq!(counted_local("0 > S 1000\n 1000 > S 1000\n 1050 < RA 0 ack 1001"), "client refused 1");
+}
+
+#[test]
+fn an_own_attempt_that_is_remembered_changes_nothing_of_what_the_local_side_times() {
+    let trace = "0  > S 1000
+                 50 < SA 7000 ack 1001
+                 51 > ack 7001
+                 60 < 7001+10 ack 1001
+                 80 > 1101+100 ack 7011";
+    let samples = |counts: bool| {
+        let mut engine = Engine::new(EngineConfig::default());
+        engine.count_health(counts.then_some(HealthLimits { side: Side::Local, ..LIMITS }));
+        let mut outcomes = Vec::new();
+        for line in trace.lines().filter_map(parse) {
+            line.segment.for_each_side(Sides::LOCAL, &mut |segment| outcomes.push(engine.record(segment)));
+        }
+        outcomes
+    };
+    assert_eq!(samples(true), samples(false));
+}
+
+#[test]
+fn an_attempt_that_is_seen_from_both_its_ends_fails_once() {
+    let counted = |sides: Sides, trace: &str| {
+        let mut engine = Engine::new(EngineConfig { max_flows: 8, ..EngineConfig::default() });
+        let side = if sides == Sides::LOCAL { Side::Local } else { Side::Remote };
+        engine.count_health(Some(HealthLimits { side, ..LIMITS }));
+        for Segment { flow, header } in trace.lines().filter_map(parse).map(|line| line.segment) {
+            let other_end = FlowKey { local: flow.remote, remote: flow.local, ..flow };
+            let bits = Bits(header.bits.0 ^ Bits::EGRESS);
+            let mut ends = [(flow, header), (other_end, SegmentHeader { bits, ..header })];
+            // As it leaves one end, then as it comes to the other.
+            ends.sort_by_key(|(_, header)| !header.bits.any(Bits::EGRESS));
+            for (flow, header) in ends {
+                Segment { flow, header }.for_each_side(sides, &mut |segment| {
+                    engine.record(segment);
+                });
+            }
+        }
+        engine.expire(Nanos(1_000_000_000_000));
+        taken(&mut engine)
+    };
+    for sides in [Sides::REMOTE, Sides::BOTH, Sides::LOCAL] {
+        for trace in ["0 > S 1000\n 50 < RA 0 ack 1001", "0 < S 1000\n 50 > RA 0 ack 1001"] {
+            assert_eq!(counted(sides, trace), "client refused 1", "{sides:?} {trace}");
+        }
+    }
+    // The end that sent the SYN has it established; to the other it never was.
+    let reset = "0 > S 1000\n 50 < SA 7000 ack 1001\n 60 > R 1001";
+    assert_eq!(counted(Sides::REMOTE, reset), "client established 1, reset by local 1");
+    assert_eq!(
+        counted(Sides::REMOTE, &reset.replace("60 > R 1001", "60 < R 7001")),
+        "client established 1, reset by remote 1"
+    );
+    // Nobody else can tell that what was sent to this end did not arrive.
+    assert_eq!(counted(Sides::REMOTE, "0 > S 1000\n 50 < SA 7000 ack 1001"), "client established 1 [server timeout 1]");
 }
 
 #[test]

@@ -332,6 +332,21 @@ impl Engine {
         }
     }
 
+    /// Hands out the flows of the local end whose SYNs wait for their answers, and their pairs: of those
+    /// [`Engine::take_health`] tells once they are answered, or have not been in time.
+    pub fn awaiting_answers(&mut self, mut sink: impl FnMut(&FlowKey, PairKey)) {
+        let Self { table, labels, ledger, places, extensions, .. } = self;
+        if ledger.is_none() {
+            return;
+        }
+        table.for_each(|index, key, flow| {
+            if key.side() == Side::Remote && extensions.of(index).health.awaits_answer(flow) {
+                let of = of_flow(key, index, places.as_ref(), label_of(labels.as_ref(), index));
+                sink(&key.flow(), of.pair());
+            }
+        });
+    }
+
     /// Tells results apart by their flows' labels from now on, which are to be found out by [`Engine::take_unlabelled`]
     /// and told by [`Engine::label`]; or no longer. Where they were told apart before, all labels are asked for again.
     pub fn label_flows(&mut self, wanted: bool) {

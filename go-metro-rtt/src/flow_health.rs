@@ -101,6 +101,11 @@ impl FlowHealth {
         }
     }
 
+    /// Whether this flow's SYN waits for its answer, and may yet come in time.
+    pub(crate) fn awaits_answer(&self, flow: &Flow) -> bool {
+        self.role() == Some(Role::Client) && !flow.snd_una().after(self.point)
+    }
+
     /// Whether what was found to be missing is still being repaired. Without SACK that is so until something above is
     /// acknowledged: duplicates that come before are of what was sent again (RFC 6582 section 4.1).
     pub(crate) fn repairs(&self, flow: &Flow) -> bool {

@@ -55,7 +55,7 @@ impl Of<'_> {
     }
 
     /// Whose counts these are.
-    fn pair(self) -> PairKey {
+    pub(crate) fn pair(self) -> PairKey {
         let place = self.places.map(|places| match self.index {
             Some(index) => places.of(index, self.key),
             None => places.of_refused(self.key),

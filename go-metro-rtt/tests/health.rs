@@ -271,6 +271,35 @@ fn a_syn_is_answered_refused_or_given_up() {
 }
 
 #[test]
+fn a_syn_that_waits_for_its_answer_is_told_until_it_is_answered_or_given_up() {
+    let waiting = |engine: &mut Engine| {
+        let mut ports = Vec::new();
+        engine.awaiting_answers(|flow, pair| {
+            assert_eq!(pair, PairKey::from(flow));
+            ports.push(flow.local.port);
+        });
+        ports.sort_unstable();
+        ports
+    };
+    let trace = "0   > S 1000 port 1
+                 1   > S 1000 port 2
+                 2   > S 1000 port 3
+                 3   > S 1000 port 4
+                 4   > 1000+9 port 5
+                 5   < S 1000 port 6
+                 6   > SA 1000 ack 1001 port 6
+                 50  < SA 7000 ack 1001 port 1
+                 51  < RA 0 ack 1001 port 2
+                 999 > S 1000 port 3";
+    let mut engine = after(trace);
+    assert_eq!(waiting(&mut engine), [3, 4]);
+    engine.record(&parse("5000 < SA 7000 ack 1001 port 4").unwrap().segment);
+    assert_eq!(waiting(&mut engine), [3]);
+    engine.expire(Nanos(11_000_000_000));
+    assert_eq!(waiting(&mut engine), []);
+}
+
+#[test]
 fn whoever_ends_it_with_a_reset_is_named_once() {
     let trace = "60  > 1001+100\n 110 < ack 1101\n";
     let once = "segments 1, bytes 100, opened, reset by";

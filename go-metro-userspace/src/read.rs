@@ -181,7 +181,9 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     if source.is_unreadable() {
         return Ok(());
     }
-    for told in recorded::remarks(source, wanted, engine.counters()) {
+    let unanswered =
+        options.health.then(|| recorded::take_health(&mut engine, CONNECT_TIMEOUT, &mut summaries)).flatten();
+    for told in recorded::remarks(source, wanted, engine.counters()).into_iter().chain(unanswered) {
         let told = format!("go-metro: {}: {told}", options.file.display());
         terminal::complain(&(terminal::printable(&told) + "\n"));
     }
@@ -191,9 +193,6 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
     }
     let recorded = if options.filter.sides_as_recorded { source.recorded_sides() } else { Sides(0) };
     let tells_side = (options.filter.sides.0 | recorded.0) != Sides::REMOTE.0;
-    if options.health {
-        engine.take_health(|pair, health| summaries.add_health(pair, health));
-    }
     let interval = summaries.take();
     let names = Addresses { tells_side, source, groups: &options.groups };
     if let (Some(plot), Some(path)) = (&plot, &options.plot) {

@@ -1,10 +1,11 @@
 //! A capture through the engine, and what is to be said of it: for `read`, and for instances with `interface: file`.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use go_metro_rtt::{
-    Batch, Engine, EngineConfig, EngineCounters, Grouping, HealthLimits, Nanos, Outcome, Ports, Rejection, Sample,
-    Segment,
+    Addr, Batch, Engine, EngineConfig, EngineCounters, Grouping, HealthLimits, Nanos, Outcome, PeerHealth, Ports,
+    Rejection, Sample, Segment, Summaries,
 };
 use ipnet::IpNet;
 
@@ -107,6 +108,29 @@ pub(crate) fn measure(
     engine
 }
 
+/// Adds what was counted of connections in a capture, with a row for each pair that has an attempt to connect whose time
+/// was not over when the capture ended: as nobody knows what became of it, it is in none of the counts. A line that says
+/// so, if there are such.
+pub(crate) fn take_health(engine: &mut Engine, timeout: Duration, summaries: &mut Summaries) -> Option<String> {
+    engine.take_health(|pair, health| summaries.add_health(pair, health));
+    let (mut attempts, mut hosts) = (0_u64, HashSet::<Addr>::new());
+    engine.awaiting_answers(|flow, pair| {
+        attempts += 1;
+        hosts.insert(flow.remote.addr);
+        summaries.add_health(Some(pair), &PeerHealth::default());
+    });
+    (attempts > 0).then(|| {
+        let number = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        format!(
+            "{} to connect to {} had no answer when the capture ended, less than {} s later; such count neither as \
+             established nor as failed",
+            number(attempts, "attempt"),
+            number(hosts.len() as u64, "host"),
+            timeout.as_secs_f64()
+        )
+    })
+}
+
 /// The same, of a delayed acknowledgement if it was not, and the other way round.
 fn flipped(outcome: Outcome) -> Outcome {
     match outcome {
@@ -201,7 +225,41 @@ mod recordings;
 mod tests {
     use std::path::Path;
 
+    use go_metro_common::segment::{Bits, SegmentHeader, TcpFlags};
+    use go_metro_rtt::{Endpoint, FlowKey, Side, SummaryLimits};
+
     use super::*;
+
+    #[test]
+    fn what_was_not_answered_when_a_capture_ended_has_a_row_and_is_said() {
+        let timeout = Duration::from_secs(30);
+        let said = |attempts: &[(u8, u16)]| {
+            let mut engine = Engine::new(EngineConfig { max_flows: 8, ..EngineConfig::DEFAULT });
+            let health = HealthLimits { max_pairs: 8, connect_timeout: timeout, side: Side::Remote };
+            engine.count_health(Some(health));
+            for (host, port) in attempts {
+                let [local, remote] = [1, *host].map(|host| Endpoint { addr: Addr::v4([10, 0, 0, host]), port: *port });
+                let flow = FlowKey { local, remote, ifindex: 0, side: Side::Remote };
+                let (flags, bits) = (TcpFlags(TcpFlags::SYN), Bits(Bits::EGRESS));
+                engine.record(&Segment { flow, header: SegmentHeader { flags, bits, ..Default::default() } });
+            }
+            let mut summaries = Summaries::new(SummaryLimits::DEFAULT);
+            let line = take_health(&mut engine, timeout, &mut summaries);
+            let rows = summaries.take().pairs.into_iter().map(|(pair, row)| (pair.remote, row.health));
+            let mut rows: Vec<_> = rows.map(|(remote, health)| (remote.to_string(), *health.unwrap())).collect();
+            rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+            (line, rows)
+        };
+        let (line, rows) = said(&[(2, 80), (2, 81), (3, 80)]);
+        assert_eq!(
+            line.unwrap(),
+            "3 attempts to connect to 2 hosts had no answer when the capture ended, less than 30 s later; such count \
+             neither as established nor as failed"
+        );
+        assert_eq!(rows, ["10.0.0.2", "10.0.0.3"].map(|remote| (remote.to_owned(), PeerHealth::default())));
+        assert!(said(&[(2, 80)]).0.unwrap().starts_with("1 attempt to connect to 1 host had no answer"));
+        assert_eq!(said(&[]), (None, Vec::new()));
+    }
 
     #[test]
     fn a_local_host_that_is_not_in_the_capture_is_answered_with_those_that_are() {

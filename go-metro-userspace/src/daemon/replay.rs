@@ -45,9 +45,9 @@ pub(super) fn read(
     let wanted = Wanted { filter: &filter, ports: limits.ports, grouping, called: Called::KEYS };
     let how = (limits.engine, limits.health_for(false), limits.responses);
     let mut engine = recorded::measure(&mut source, wanted, 1, how, &mut sink);
-    engine.take_health(|pair, health| summaries.add_health(pair, health));
-    let remarks = recorded::remarks(&source, wanted, engine.counters());
-    for remark in remarks.into_iter().chain(recorded::coarse_clock(&source, engine.counters())) {
+    let unanswered = recorded::take_health(&mut engine, limits.health.connect_timeout, &mut summaries);
+    let remarks = recorded::remarks(&source, wanted, engine.counters()).into_iter().chain(unanswered);
+    for remark in remarks.chain(recorded::coarse_clock(&source, engine.counters())) {
         tracing::warn!("{}: {remark}", path.display());
     }
     let interval = summaries.take();

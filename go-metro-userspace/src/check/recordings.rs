@@ -5,18 +5,22 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Uid, access};
 
 use super::{Finding, Status, finding};
 use crate::config::Config;
-use crate::privileges;
-use crate::record::{Folder, FolderLimits, user_name};
+use crate::privileges::{self, user_name};
+use crate::record::{Folder, FolderLimits, Unwritable};
 use crate::status::client;
 
 /// Where systemd has the folders of services whose user it makes up (systemd.exec(5), DynamicUser=), and whose it makes
 /// them at each start.
 const OF_SERVICES: &str = "/var/lib/private";
+
+/// What helps against every fault of the folder.
+const ELSEWHERE: &str = "; or set `record.folder` to another folder";
 
 /// What is found of the folder; nothing where no file is made.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
@@ -46,9 +50,12 @@ fn absent(folder: &Path, subject: &str) -> Finding {
         Ok(()) => finding(Status::Ok, subject, "is made at the start", None),
         Err(error) => {
             let (path, user) = (folder.display(), Uid::effective());
-            let fix = format!("as root: mkdir -p {path} && chown {user} {path}; or set `record.folder` to another");
-            let detail = format!("does not exist and cannot be made in {}: {}", above.display(), error.desc());
-            finding(Status::Fail, subject, detail, Some(fix))
+            let Unwritable { why, remedy } = Unwritable::of(folder, error, user).unwrap_or_else(|| Unwritable {
+                why: error.desc().to_owned(),
+                remedy: format!("as root: mkdir -p {path} && chown {user} {path}"),
+            });
+            let detail = format!("does not exist and cannot be made in {}: {why}", above.display());
+            finding(Status::Fail, subject, detail, Some(remedy + ELSEWHERE))
         }
     }
 }
@@ -97,32 +104,34 @@ fn unwritable(config: &Config, there: &Metadata) -> Result<String, (String, Stri
     if is_services && daemon.is_none() {
         return Ok("systemd makes it the service's at each start".to_owned());
     }
-    let may_write = if writer == Uid::effective() { may_write(folder, config.sandbox) } else { allows(there, writer) };
-    if may_write {
-        return Ok(format!("{named} may write there"));
-    }
-    let owner = user_name(Uid::from_raw(there.uid()));
-    let mode = there.permissions().mode() & 0o7777;
-    let without = if writer.is_root() { ", which gives up root's right to the files of others" } else { "" };
-    let detail = format!("cannot be written by {named}{without}: it belongs to user {owner}, mode {mode:04o}");
-    let fix = format!(
-        "as root: chown {writer} {0} && chmod u+rwx {0}; or set `record.folder` to a folder of that user",
-        folder.display()
-    );
-    Err((detail, fix))
+    let is_own = writer == Uid::effective();
+    let tried = if is_own { try_here(folder, config.sandbox) } else { try_for(writer, folder, there) };
+    let Err(error) = tried else { return Ok(format!("{named} may write there")) };
+    let Unwritable { why, remedy } = Unwritable::of(folder, error, writer)
+        .unwrap_or_else(|| Unwritable { why: error.desc().to_owned(), remedy: format!("let {named} write there") });
+    Err((format!("cannot be written: {why}"), remedy + ELSEWHERE))
 }
 
 /// Whether this process's user may, as far as the thread that writes has rights: none, where the daemon is confined.
-fn may_write(folder: &Path, is_confined: bool) -> bool {
+fn try_here(folder: &Path, is_confined: bool) -> Result<(), Errno> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             if is_confined {
                 privileges::give_up_all();
             }
-            access(folder, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+            access(folder, AccessFlags::W_OK | AccessFlags::X_OK)
         });
-        thread.join().unwrap_or(false)
+        thread.join().unwrap_or(Err(Errno::EAGAIN))
     })
+}
+
+/// Whether another user may: by the mode, unless nobody may.
+fn try_for(user: Uid, folder: &Path, there: &Metadata) -> Result<(), Errno> {
+    match access(folder, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Err(error @ (Errno::EROFS | Errno::EPERM)) => Err(error),
+        _ if allows(there, user) => Ok(()),
+        _ => Err(Errno::EACCES),
+    }
 }
 
 /// Whether the mode lets another user write, whose groups are not known.

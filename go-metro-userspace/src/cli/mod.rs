@@ -79,7 +79,8 @@ enum Verb {
     Read(read::Args),
     /// Record what the running daemon sees of some hosts, for Wireshark and for `read`
     Record(record::Args),
-    /// Show the status of the running daemon; exit status 0 if it is well, 1 if degraded, 2 if not running
+    /// Show the status of the running daemon; exit status 0 if it is well, 1 if degraded, 2 if it does not run or
+    /// refuses access
     Status(status::Args),
     /// Make the running daemon reload its configuration; exit status 1 if it refuses the file
     Reload(reload::Args),

@@ -98,8 +98,8 @@ mod tests {
     fn why_a_daemon_cannot_be_asked_is_what_its_socket_says() {
         let socket = Path::new("/run/socket");
         assert_eq!(unasked(&Ok(Some(7)), socket), "another process answers at /run/socket");
-        let refused = AskError::Refused { socket: "/run/socket".to_owned() };
+        let refused = AskError::Refused { socket: "/run/socket".to_owned(), whose: String::new() };
         let said = unasked(&Err(refused), socket);
-        assert!(said.starts_with("not permitted to ask at /run/socket"), "{said}");
+        assert!(said.starts_with("permission denied at /run/socket"), "{said}");
     }
 }

@@ -14,7 +14,7 @@ use crate::config::{
 use crate::daemon::{self, DaemonOptions, Overrides};
 use crate::logging;
 use crate::signals::Held;
-use crate::status::beside;
+use crate::status::{beside, client};
 use crate::terminal;
 #[cfg(feature = "top")]
 use crate::top;
@@ -77,8 +77,8 @@ pub(super) struct Args {
     filter: Option<String>,
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_prometheus_listen, help = prometheus_help())]
     prometheus_listen: Option<SocketAddr>,
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_web_listen, help = key::web_listen.summary())]
-    web_listen: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR:PORT|off", value_parser = parse_web_listen, help = key::web_listen.summary())]
+    web_listen: Option<WebListen>,
     #[arg(long, value_name = "PATH|off", value_parser = config::parse_status_socket, help = key::status_socket.help())]
     status_socket: Option<StatusSocket>,
     /// Log to this file instead of where the configuration says
@@ -88,6 +88,8 @@ pub(super) struct Args {
 
 /// A path, or none for `off`; clap takes a bare `Option` for one that may be absent.
 type StatusSocket = Option<PathBuf>;
+/// The same of an address.
+type WebListen = Option<SocketAddr>;
 
 fn ports_help() -> String {
     format!("{}; separate several with commas", key::ports.summary())
@@ -112,6 +114,12 @@ fn prometheus_help() -> String {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (config, config_path, found) = configuration(args)?;
+    let asked = asked_outputs(args, config_path.is_some());
+    let left = left_to_the_daemon(args, asked.as_deref(), &config);
+    let unrecorded = left.as_ref().filter(|_| config.record.makes_files()).map(|why| {
+        let folder = config.record.folder.display();
+        format!("`record` is left to the daemon, and this run writes no recordings of outliers to {folder}: {why}")
+    });
     let mut overrides = Overrides {
         backend: args.backend,
         filter: args.filter.clone(),
@@ -125,9 +133,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         log_file: args.log_file.clone(),
         ports: ports(&args.port)?,
         without_names: args.no_names,
-        outputs: asked_outputs(args, config_path.is_some()),
+        outputs: asked,
         report_interval: args.interval,
         group_by: groups::wanted(&args.groups)?,
+        without_recordings: left.is_some(),
     };
     let outputs = overrides.outputs_of(&config);
     if outputs.iter().enumerate().any(|(index, output)| outputs[..index].contains(output)) {
@@ -173,6 +182,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     config::not_utf8(|name| std::env::var_os(name)).iter().for_each(|wrong| tracing::warn!("{wrong}"));
     logging::doubts(&config, None);
+    if let Some(unrecorded) = unrecorded {
+        tracing::warn!("{unrecorded}");
+    }
     if let (None, Some(path)) = (&args.config, &config_path)
         && let Some(passed_over) = places::passed_over(path, &places::find().1)
     {
@@ -224,6 +236,23 @@ fn asked_outputs(args: &Args, has_file: bool) -> Option<Vec<Output>> {
         [] => Some(vec![Output::Table]),
         asked => Some(asked.to_vec()),
     }
+}
+
+/// Why outliers are not recorded, and what to do about it, if this is a run for a moment or beside the daemon: files of
+/// two in one folder would make room for each other.
+fn left_to_the_daemon(args: &Args, asked: Option<&[Output]>, config: &Config) -> Option<String> {
+    if args.duration.is_some() {
+        return Some("it ends after --duration; to record, leave that out".to_owned());
+    }
+    if asked.is_some_and(|outputs| outputs.iter().all(|output| output.is_on_stdout())) {
+        let what = "its results go to standard output alone; to record, let `outputs` of the file say where they go";
+        return Some(what.to_owned());
+    }
+    let socket = config.status_socket.as_ref().filter(|socket| client::process(socket).is_ok())?;
+    Some(format!(
+        "a daemon answers at {}; to record here too, use a file with `status_socket` and `record.folder` of its own",
+        socket.display()
+    ))
 }
 
 /// The ports of the command line; none if it names none.
@@ -295,12 +324,45 @@ mod tests {
     }
 
     #[test]
+    fn recordings_are_left_to_the_daemon_by_a_run_for_a_moment_for_who_looks_or_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let text = format!(
+            "init_config: {{status_socket: {}}}\ninstances: [{{interface: lo, ips: ['::1']}}]\n",
+            socket.display()
+        );
+        let file = Config::parse(&text, Path::new("c"), &|_| None).unwrap();
+        let why = |line: &str| {
+            let args = parsed(line).unwrap();
+            left_to_the_daemon(&args, asked_outputs(&args, true).as_deref(), &file).unwrap_or_default()
+        };
+        for daemon in ["-c a", "-c a -o statsd", "-c a -o statsd,json", "-c a --samples", "-c a --status-socket off"] {
+            assert_eq!(why(daemon), "", "{daemon}");
+        }
+        for watched in ["-c a -o table", "-c a --json", "-c a -o json --samples"] {
+            assert!(why(watched).contains("standard output alone"), "{watched}");
+        }
+        assert!(why("-c a -o statsd --duration 5").contains("leave that out"));
+        let _daemon = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for beside in ["-c a", "-c a --status-socket off"] {
+            assert!(why(beside).contains(&format!("a daemon answers at {}", socket.display())), "{beside}");
+        }
+    }
+
+    #[test]
     fn times_have_units_and_ports_ranges() {
         let args = parsed("-i eth0 --interval 500ms --duration 5m --port 443,8000-8010 -n --json").unwrap();
         assert_eq!((args.interval, args.duration), (Some(Duration::from_millis(500)), Some(Duration::from_secs(300))));
         assert_eq!(args.port, [(443, 443), (8000, 8010)]);
         assert_eq!(asked_outputs(&args, false), Some(vec![Output::Json]));
         assert!(parsed("").unwrap().is_bare() && !args.is_bare());
+    }
+
+    #[test]
+    fn the_page_can_be_moved_and_turned_off() {
+        let web = |line: &str| parsed(line).unwrap().web_listen;
+        assert_eq!((web("-c a"), web("-c a --web-listen off")), (None, Some(None)));
+        assert_eq!(web("-c a --web-listen [::1]:80"), Some(Some("[::1]:80".parse().unwrap())));
     }
 
     #[test]
@@ -323,6 +385,7 @@ mod tests {
             ("-i eth0 --json -o table", "cannot be used with"),
             ("-i eth0 --web-listen 9465", "`9465` has no address; write 127.0.0.1:9465 for programs on this host"),
             ("-i eth0 --web-listen localhost", "`localhost` is not an address with a port such as 127.0.0.1:9465"),
+            ("-i eth0 --web-listen never", "`never` is not an address with a port such as 127.0.0.1:9465"),
             (
                 "-i eth0 --prometheus-listen localhost",
                 "`localhost` is not an address with a port such as 127.0.0.1:9464",

@@ -10,7 +10,7 @@ use crate::terminal::{self, Spelling};
 
 /// It runs, but something is in its way.
 const DEGRADED: u8 = 1;
-/// It does not run, or does not answer.
+/// It does not run, does not answer, or not to this user; the message says which.
 const NOT_RUNNING: u8 = 2;
 
 #[derive(clap::Args)]

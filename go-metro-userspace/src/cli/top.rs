@@ -55,7 +55,7 @@ pub(super) struct Args {
         value_name = "ADDR:PORT",
         num_args = 0..=1,
         require_equals = true,
-        value_parser = config::parse_web_listen,
+        value_parser = config::parse_web_address,
         conflicts_with = "health"
     )]
     web: Option<Option<SocketAddr>>,
@@ -133,8 +133,14 @@ fn in_browser(args: &Args, asked: Option<SocketAddr>) -> Result<(), Failure> {
     if let Some(url) = served.as_ref().filter(|url| asked.is_none_or(|asked| is_at(asked, url))) {
         return say(url);
     }
-    // A reader of the line that is gone is no reason to end.
-    show_followed(&socket, address, |url| drop(say(url))).map_err(|error| match (&error, served) {
+    let shown = |url: &str| {
+        // A reader of the line that is gone is no reason to end.
+        drop(say(url));
+        if let Some(doubt) = config::web_doubt(address) {
+            terminal::complain(&format!("go-metro: {}; {}\n", doubt.what, doubt.fix));
+        }
+    };
+    show_followed(&socket, address, shown).map_err(|error| match (&error, served) {
         // The daemon may be in the way itself, at all addresses.
         (FollowError::Listen(_), Some(url)) => {
             Failure::running(&format!("{error}. The daemon itself serves the page at {url}"))
@@ -156,7 +162,7 @@ fn own(args: &Args, web_listen: Option<SocketAddr>) -> Result<DaemonOptions, Fai
         sides: args.sides,
         ports: ports(&args.port)?,
         without_names: args.no_names,
-        web_listen,
+        web_listen: web_listen.map(Some),
         group_by: groups::wanted(&args.groups)?,
         // Among the health, which a key shows at any time.
         responses: true,

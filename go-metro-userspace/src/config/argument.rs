@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::init::{PROMETHEUS_PORT, SHORTEST_MS, WEB_PORT};
-use super::kinds::{Listen, PathOrOff, Time, argument};
+use super::kinds::{Listen, OrOff, SocketPath, Time, argument};
 
 /// A time: seconds, or a number and its unit.
 ///
@@ -39,8 +39,17 @@ pub fn parse_prometheus_listen(text: &str) -> Result<SocketAddr, String> {
 /// # Errors
 ///
 /// As [`parse_prometheus_listen`].
-pub fn parse_web_listen(text: &str) -> Result<SocketAddr, String> {
+pub fn parse_web_address(text: &str) -> Result<SocketAddr, String> {
     argument::<Listen<WEB_PORT>>(text)
+}
+
+/// The same, or none for `off`.
+///
+/// # Errors
+///
+/// As [`parse_prometheus_listen`].
+pub fn parse_web_listen(text: &str) -> Result<Option<SocketAddr>, String> {
+    argument::<OrOff<Listen<WEB_PORT>>>(text)
 }
 
 /// The absolute path of a socket; none for `off`.
@@ -49,5 +58,5 @@ pub fn parse_web_listen(text: &str) -> Result<SocketAddr, String> {
 ///
 /// The text is neither an absolute path nor `off`.
 pub fn parse_status_socket(text: &str) -> Result<Option<PathBuf>, String> {
-    argument::<PathOrOff>(text)
+    argument::<OrOff<SocketPath>>(text)
 }

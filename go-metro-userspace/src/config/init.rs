@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::declaration::settings;
 use super::group_by::GroupBy;
 use super::kinds::{
-    Bytes, Keys, List, Listen, Number, OneOrMore, Optional, OtlpEndpoint, Path, PathOrOff, PortList, ServerHost,
+    Bytes, Keys, List, Listen, Number, OneOrMore, Optional, OrOff, OtlpEndpoint, Path, PortList, ServerHost,
     SocketPath, Text, Time, YesNo,
 };
 use super::otlp::{self, Otlp, Unsent, UnusedVariables};
@@ -28,6 +28,8 @@ pub(super) const SHORTEST_MS: u64 = 100;
 pub const WEB_HISTORY: Duration = Duration::from_secs(15 * 60);
 /// Shortest history of the page for browsers: what it adds up at once.
 const SHORTEST_HISTORY_MS: u64 = 10_000;
+/// Its longest history: 32 MiB hold a day of a quiet host.
+const LONGEST_HISTORY_S: u64 = 86_400;
 /// What the engine takes where nobody says otherwise. A minute for connections that were closed is the original's too.
 const ENGINE: EngineConfig = EngineConfig::DEFAULT;
 /// Round trips up to this are usual on the Internet, with a lost segment or a delayed acknowledgement.
@@ -96,16 +98,16 @@ settings! {
             ],
             on_reload Apply;
 
-        /// Address and port of a live web page: host pairs with their round-trip times and the health of their
-        /// connections, and the daemon's own health. The page has no password: use a loopback address, unless everyone
-        /// who can reach another one may know who this host talks to (docs/web.md).
-        pub web_listen: Optional<Listen<WEB_PORT>> = None, example "127.0.0.1:9465", on_reload Apply;
+        /// Address and port of a live web page, or `off`: host pairs with their round-trip times and the health of
+        /// their connections, and the daemon's own health. The page has no password: use a loopback address, unless
+        /// everyone who can reach another one may know who this host talks to (docs/web.md).
+        pub web_listen: OrOff<Listen<WEB_PORT>> = None, example "127.0.0.1:9465", on_reload Apply;
 
-        /// How far back the web page goes, within 32 MiB of memory. At least 10.
-        pub web_history: Time<SHORTEST_HISTORY_MS> = WEB_HISTORY, on_reload Apply;
+        /// How far back the web page goes, within 32 MiB of memory. At least 10, at most 86400 (a day).
+        pub web_history: Time<SHORTEST_HISTORY_MS, LONGEST_HISTORY_S> = WEB_HISTORY, on_reload Apply;
 
         /// Unix socket for `go-metro status` and `go-metro top`, or `off`. Readable and writable for root's group.
-        pub status_socket: PathOrOff = Some(STATUS_SOCKET.into()), on_reload ApplyIfWritable;
+        pub status_socket: OrOff<SocketPath> = Some(STATUS_SOCKET.into()), on_reload ApplyIfWritable;
 
         /// Time between reports: seconds, or a number with a unit such as 500ms, 10s or 5m. Every time in this file is
         /// written like that. At least 0.1.
@@ -426,16 +428,14 @@ impl Config {
                 fix: "leave `sampling.per_flow` out, or `response` out of `metrics`",
             });
         }
-        if let Some(address) = self.web_listen.filter(|address| !address.ip().to_canonical().is_loopback()) {
-            doubts.push(Doubt {
+        match self.web_listen {
+            Some(address) => doubts.extend(web_doubt(address)),
+            None if self.web_history != WEB_HISTORY => doubts.push(Doubt {
                 subject: "web",
-                what: format!(
-                    "`web_listen` is {address}, not a loopback address: everyone who can reach it sees who this host \
-                     talks to, without a password or encryption"
-                ),
-                fix: "set `web_listen` to 127.0.0.1 with its port and connect through SSH, or restrict access with a \
-                      firewall (docs/web.md)",
-            });
+                what: "`web_history` has no effect: there is no page, as `web_listen` is not set".to_owned(),
+                fix: "set `web_listen`, or leave `web_history` out",
+            }),
+            None => {}
         }
         doubts
     }
@@ -455,4 +455,17 @@ impl Config {
     pub fn prometheus_address(&self) -> SocketAddr {
         self.prometheus_listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, PROMETHEUS_PORT).into())
     }
+}
+
+/// What is doubtful about a page for browsers at this address; nothing of one for this host alone.
+pub fn web_doubt(address: SocketAddr) -> Option<Doubt> {
+    (!address.ip().to_canonical().is_loopback()).then(|| Doubt {
+        subject: "web",
+        what: format!(
+            "the web page is served at {address}, not a loopback address: everyone who can reach it sees who this host \
+             talks to, without a password or encryption"
+        ),
+        fix: "serve it at 127.0.0.1 (`web_listen`) and connect through SSH, or restrict access with a firewall \
+              (docs/web.md)",
+    })
 }

@@ -16,7 +16,7 @@ use super::error::Faults;
 use super::place::Place;
 use super::section::found;
 
-pub(super) use lists::{Keys, List, OneOrMore, Optional, PortList};
+pub(super) use lists::{Keys, List, OneOrMore, Optional, OrOff, PortList};
 pub(super) use numbers::*;
 pub(super) use texts::*;
 pub(super) use times::*;

@@ -41,7 +41,9 @@ use error::Faults;
 use place::Place;
 use section::Reader;
 
-pub use argument::{parse_interval, parse_prometheus_listen, parse_status_socket, parse_time, parse_web_listen};
+pub use argument::{
+    parse_interval, parse_prometheus_listen, parse_status_socket, parse_time, parse_web_address, parse_web_listen,
+};
 pub use declaration::{Key, Reload};
 pub use environment::not_utf8;
 pub use error::{ConfigError, Fault};
@@ -49,7 +51,7 @@ pub use example::{Answers, example, write};
 pub use group_by::{GroupBy, NamedPrefixes, PortBy};
 pub use host::{MAPPED_BITS, host_name, listening, local_url, network, split_port};
 pub(crate) use init::key;
-pub use init::{Config, Doubt, STATUS_SOCKET, WEB_ADDRESS, WEB_HISTORY};
+pub use init::{Config, Doubt, STATUS_SOCKET, WEB_ADDRESS, WEB_HISTORY, web_doubt};
 pub use instance::{Instance, Sampling};
 pub use otlp::{Otlp, OtlpUrl, Unsent, UnusedVariables};
 pub use record::Record;

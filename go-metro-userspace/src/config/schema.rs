@@ -91,6 +91,8 @@ mod tests {
             "init_config: {snaplen: 3}\ninstances: [{interface: lo, ips: ['::1']}]",
             "init_config: {status_socket: here}\ninstances: [{interface: lo, ips: ['::1']}]",
             "init_config: {prometheus_listen: nowhere}\ninstances: [{interface: lo, ips: ['::1']}]",
+            "init_config: {web_listen: nowhere}\ninstances: [{interface: lo, ips: ['::1']}]",
+            "init_config: {web_history: 86401}\ninstances: [{interface: lo, ips: ['::1']}]",
             "instances: []",
             "instances: [{ips: ['::1']}]",
             "instances: [{interface: lo}]",
@@ -100,7 +102,9 @@ mod tests {
             let read = Config::parse(wrong, std::path::Path::new("c"), &|_| None);
             assert!(read.is_err(), "the reader takes {wrong}");
         }
-        check(instance).unwrap();
+        for off in ["off", "'off'", "false"] {
+            check(&format!("init_config: {{web_listen: {off}, status_socket: {off}}}\n{instance}")).unwrap();
+        }
     }
 
     #[test]

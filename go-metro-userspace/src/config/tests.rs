@@ -237,12 +237,17 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
         ),
         (init("web_listen: ':9465'"), "`:9465` has no address; write 127.0.0.1:9465 for programs on this host, or"),
         (init("web_listen: 'localhost:80'"), "`localhost:80` is not an address with a port such as 127.0.0.1:9465 or"),
-        (init("web_listen: [a]"), "expected an address with a port such as 127.0.0.1:9465 or [::]:9465, found a list"),
+        (
+            init("web_listen: [a]"),
+            "expected an address with a port such as 127.0.0.1:9465 or [::]:9465, or off, found a list",
+        ),
         (init("web_listen: 192.0.2.7"), "`192.0.2.7` has no port; write 192.0.2.7:9465"),
         (init("prometheus_listen: '[::1]'"), "`[::1]` has no port; write [::1]:9464"),
         (init("prometheus_listen: '::1'"), "`::1` has no port; write [::1]:9464"),
         (init("web_listen: 'fd00::1:9470'"), "`fd00::1:9470` needs brackets; write [fd00::1]:9470"),
         (init("web_history: 5s"), "init_config.web_history: 5 s is too short; the smallest is 10 s"),
+        (init("web_history: 2d"), "init_config.web_history: 172800 s is too long; the largest is 86400 s"),
+        (init("status_socket: here"), "init_config.status_socket: `here` is not an absolute path; start it with /"),
         (
             init("prometheus_listen: '[::1]:9464', web_listen: '[::1]:9464'"),
             "`web_listen` and `prometheus_listen` are the same address; give each a port of its own",
@@ -270,6 +275,22 @@ fn a_page_that_others_can_reach_is_doubted_and_one_for_this_host_is_not() {
     }
     for open in ["0.0.0.0:9465", "[::]:9465", "192.0.2.7:9465", "[::ffff:192.0.2.7]:9465"] {
         assert_eq!(subjects(open), ["web"], "{open}");
+    }
+}
+
+#[test]
+fn a_history_without_a_page_is_doubted_and_off_is_no_page() {
+    let read = |init: &str| {
+        let text = format!("init_config: {{{init}}}\ninstances: [{{interface: lo, ips: ['::1']}}]\n");
+        parse(&text).unwrap()
+    };
+    let doubted = |init: &str| read(init).doubts().iter().map(|doubt| doubt.what.clone()).collect::<String>();
+    for without in ["web_history: 1d", "web_history: 60, web_listen: off", "web_history: 60, web_listen: false"] {
+        assert!(doubted(without).contains("`web_history` has no effect"), "{without}");
+        assert_eq!(read(without).web_listen, None, "{without}");
+    }
+    for fine in ["web_history: 15m", "web_history: 60, web_listen: '127.0.0.1:9465'"] {
+        assert_eq!(doubted(fine), "", "{fine}");
     }
 }
 

@@ -5,6 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+use std::{mem, thread};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,11 +16,14 @@ use super::signals::{Asked, Signals};
 use super::web::{ListenError, Seconds, Web};
 use crate::config::WEB_HISTORY;
 use crate::privileges::{self, Needs, Sandbox};
-use crate::status::Status;
 use crate::status::client::{self, AskError};
-use crate::threads;
+use crate::status::{Live, Status};
+use crate::{terminal, threads};
 
-/// Why the page cannot be shown, or not any longer.
+/// How often a daemon that has ended is looked for.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Why the page cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FollowError {
     /// There is no daemon to follow.
@@ -27,20 +32,17 @@ pub(crate) enum FollowError {
     /// No browser can come.
     #[error("{0}")]
     Listen(#[from] ListenError),
-    /// It ended, or does not tell any more.
-    #[error("{0}")]
-    Ended(String),
     /// A signal handler, thread or runtime is missing.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
 }
 
-/// Serves the page of the daemon at this socket until a signal comes or the daemon ends. `say` is called with where the
-/// page is.
+/// Serves the page of the daemon at this socket until a signal comes: a daemon that ends is waited for, as it may only
+/// be restarted. `say` is called with where the page is.
 ///
 /// # Errors
 ///
-/// It cannot start, or the daemon ends.
+/// It cannot start, or there is no daemon at the start.
 pub(crate) fn show_followed(socket: &Path, address: SocketAddr, say: impl FnOnce(&str)) -> Result<(), FollowError> {
     privileges::confine(Sandbox {
         wanted: true,
@@ -57,7 +59,7 @@ pub(crate) fn show_followed(socket: &Path, address: SocketAddr, say: impl FnOnce
         let (web, seconds) = Web::open(address, WEB_HISTORY, &asks)?;
         // The way to the socket may need some.
         privileges::keep(Needs::Files);
-        let mut ended = follow(socket, seconds)?;
+        follow(socket, seconds)?;
         say(&web.url().unwrap_or_default());
         loop {
             tokio::select! {
@@ -67,7 +69,6 @@ pub(crate) fn show_followed(socket: &Path, address: SocketAddr, say: impl FnOnce
                 Some(ask) = asked.recv() => if let Ask::Status(reply) = ask {
                     answer(socket.to_owned(), reply);
                 },
-                end = &mut ended => return Err(end.unwrap_or_else(|_| FollowError::Ended("nobody follows".to_owned()))),
             }
         }
     })
@@ -84,27 +85,42 @@ fn answer(socket: PathBuf, reply: oneshot::Sender<Box<Status>>) {
     let _ = threads::spawn("status", work);
 }
 
-/// Tells the page the daemon's seconds, on a thread; why that ended.
-fn follow(socket: &Path, seconds: Seconds) -> Result<oneshot::Receiver<FollowError>, FollowError> {
-    let told = client::watch(socket)?;
-    let (reply, ended) = oneshot::channel();
+/// Tells the page the seconds of the daemon at this socket, and of the next one there, on a thread.
+fn follow(socket: &Path, seconds: Seconds) -> Result<(), FollowError> {
+    let mut told = client::watch(socket)?;
+    let socket = socket.to_owned();
+    // It keeps what the way to the socket needs, for the next daemon.
     let work = move || {
-        privileges::give_up_all();
-        for live in told {
-            let sent = match live {
-                Ok(live) => seconds.blocking_send(Arc::new(live)),
-                Err(error) => {
-                    let why = format!("lost the connection to the daemon: {error}");
-                    let _ = reply.send(FollowError::Ended(why));
-                    return;
+        let mut is_lost = false;
+        while let Some(why) = pass_on(told, &seconds, &mut is_lost) {
+            if !mem::replace(&mut is_lost, true) {
+                let socket = socket.display();
+                terminal::complain(&format!("go-metro: {why}; waiting for a daemon at {socket}\n"));
+            }
+            told = loop {
+                thread::sleep(AGAIN);
+                if let Ok(told) = client::watch(&socket) {
+                    break told;
                 }
             };
-            if sent.is_err() {
-                return;
-            }
         }
-        let _ = reply.send(FollowError::Ended("the daemon has ended".to_owned()));
     };
     threads::spawn("follow", work)?;
-    Ok(ended)
+    Ok(())
+}
+
+/// Passes on what a daemon tells, as long as it does; why it does so no more. None if the page is gone.
+fn pass_on(told: impl Iterator<Item = io::Result<Live>>, seconds: &Seconds, is_lost: &mut bool) -> Option<String> {
+    for live in told {
+        let live = match live {
+            Ok(live) => live,
+            Err(error) => return Some(format!("lost the connection to the daemon: {error}")),
+        };
+        // One that cannot be understood does not count.
+        if mem::take(is_lost) {
+            terminal::complain("go-metro: following the daemon again\n");
+        }
+        seconds.blocking_send(Arc::new(live)).ok()?;
+    }
+    Some("the daemon has ended".to_owned())
 }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::directory;
 use super::web::ListenError;
 use crate::capture::CaptureError;
-use crate::config::{Backend, Config, GroupBy, MetricName, Output, SidesWanted};
+use crate::config::{Backend, Config, GroupBy, MetricName, Output, Record, SidesWanted, WEB_HISTORY};
 use crate::groups::AsDatabaseError;
 use crate::output::OpenError;
 use crate::status::Live;
@@ -34,8 +34,8 @@ pub(crate) struct Overrides {
     pub responses: bool,
     /// Where Prometheus scrapes.
     pub prometheus_listen: Option<SocketAddr>,
-    /// Where browsers find the page.
-    pub web_listen: Option<SocketAddr>,
+    /// Where browsers find the page, or that there is none.
+    pub web_listen: Option<Option<SocketAddr>>,
     /// Where `status` and `top` connect.
     pub status_socket: Option<Option<PathBuf>>,
     /// Log file.
@@ -50,6 +50,8 @@ pub(crate) struct Overrides {
     pub without_names: bool,
     /// Which remote hosts are reported together.
     pub group_by: Option<GroupBy>,
+    /// Leave `record` to the daemon whose file it is in, and its folder alone.
+    pub without_recordings: bool,
 }
 
 impl Overrides {
@@ -92,8 +94,12 @@ impl Overrides {
         if let Some(address) = self.prometheus_listen {
             config.prometheus_listen = Some(address);
         }
-        if let Some(address) = self.web_listen {
-            config.web_listen = Some(address);
+        if let Some(web_listen) = self.web_listen {
+            config.web_listen = web_listen;
+            if web_listen.is_none() {
+                // It is no slip that what the file says of the page has no effect.
+                config.web_history = WEB_HISTORY;
+            }
         }
         if let Some(socket) = &self.status_socket {
             config.status_socket.clone_from(socket);
@@ -107,6 +113,9 @@ impl Overrides {
         }
         if let Some(interval) = self.report_interval {
             config.report_interval = interval;
+        }
+        if self.without_recordings {
+            config.record = Record::default();
         }
         config
     }
@@ -191,5 +200,26 @@ mod tests {
         assert_eq!(doubted(None), (vec!["Prometheus", "OTLP"], vec![Output::Statsd]));
         assert_eq!(doubted(Some(vec![Output::Otlp])), (vec!["Prometheus"], vec![Output::Otlp]));
         assert_eq!(doubted(Some(vec![Output::Prometheus])), (vec!["OTLP"], vec![Output::Prometheus]));
+    }
+
+    #[test]
+    fn a_page_that_the_command_line_turns_off_leaves_no_key_without_effect() {
+        let init = "{web_listen: '0.0.0.0:9465', web_history: 60}";
+        let text = format!("init_config: {init}\ninstances: [{{interface: lo, ips: ['::1']}}]\n");
+        let config = Config::parse(&text, Path::new("c"), &|_| None).unwrap();
+        let applied = |web_listen| Overrides { web_listen, ..Overrides::default() }.apply(config.clone());
+        assert_eq!(applied(None).doubts().len(), 1);
+        let off = applied(Some(None));
+        assert_eq!((off.web_listen, off.doubts()), (None, Vec::new()));
+        let elsewhere = applied(Some(Some("127.0.0.1:1".parse().unwrap())));
+        assert_eq!((elsewhere.web_history.as_secs(), elsewhere.doubts()), (60, Vec::new()));
+    }
+
+    #[test]
+    fn a_run_that_leaves_recordings_to_the_daemon_has_none_whatever_the_file_says() {
+        let text = "init_config: {record: {memory: 1MiB, threshold: 1s}}\ninstances: [{interface: lo, ips: ['::1']}]\n";
+        let config = Config::parse(text, Path::new("c"), &|_| None).unwrap();
+        let applied = |without| Overrides { without_recordings: without, ..Overrides::default() }.apply(config.clone());
+        assert!(applied(false).record.makes_files() && !applied(true).record.makes_files());
     }
 }

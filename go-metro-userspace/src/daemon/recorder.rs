@@ -46,6 +46,7 @@ pub(super) struct Recorder {
     /// Why the last one could not be written.
     failed: Option<String>,
     said_failed: OnceInAWhile,
+    said_empty: OnceInAWhile,
     /// Records are kept because somebody records by hand.
     keeps_by_hand: bool,
     /// The one by hand that is gone on with.
@@ -76,6 +77,8 @@ pub(super) enum Done {
     File(PathBuf, Focus, u64),
     /// So many records were handed over; and the recording, if it goes on after this long.
     ByHand(u64, Option<(Box<ByHand>, Duration)>),
+    /// There is no record of it; of this outlier, if it is one.
+    Empty(Option<Focus>),
     /// Why there is none.
     Failed(String),
 }
@@ -265,6 +268,20 @@ impl Daemon {
                     self.recorder.count(Recorded::Written);
                 }
             }
+            Done::Empty(outlier) => {
+                if let Some(outlier) = outlier
+                    && self.recorder.said_empty.may_say()
+                {
+                    tracing::warn!(
+                        rtt_ms = outlier.rtt.as_millis_f64(),
+                        local = %outlier.flow.local,
+                        remote = %outlier.flow.remote,
+                        "an outlier is not recorded, as its records have left the memory; raise `record.memory`, or \
+                         lower `record.after`"
+                    );
+                }
+                self.recorder.count(Recorded::Empty);
+            }
             Done::Failed(why) => {
                 if self.recorder.said_failed.may_say() {
                     tracing::warn!("a recording could not be written: {why}");
@@ -302,6 +319,10 @@ fn make(what: What, kept: &Kept, record: &Record, sides: SidesWanted) -> Done {
                 most_bytes: record.size.into(),
             };
             let recording = Recording::of(&kept.rings, &choice, section);
+            // An earlier one would make room for a file that says nothing.
+            if recording.len() == 0 {
+                return Done::Empty(Some(focus));
+            }
             match folder(record).keep(&name(&focus, kept), &recording, &kept.described) {
                 Ok(path) => Done::File(path, focus, recording.len() as u64),
                 Err(error) => Done::Failed(error.to_string()),
@@ -309,7 +330,11 @@ fn make(what: What, kept: &Kept, record: &Record, sides: SidesWanted) -> Done {
         }
         What::ByHand(mut by_hand) => {
             let (records, after) = by_hand.go_on(kept, section);
-            Done::ByHand(records, after.map(|after| (by_hand, after)))
+            match after {
+                Some(after) => Done::ByHand(records, Some((by_hand, after))),
+                None if by_hand.is_empty() => Done::Empty(None),
+                None => Done::ByHand(records, None),
+            }
         }
     }
 }
@@ -324,4 +349,45 @@ fn name(focus: &Focus, kept: &Kept) -> String {
     let at = jiff::Timestamp::from_nanosecond(i128::from(at)).unwrap_or_default();
     let [local, remote] = [focus.flow.local, focus.flow.remote].map(|end| end.addr.to_string().replace(':', "."));
     format!("{}Z-{local}-{remote}", at.strftime("%Y%m%dT%H%M%S%.3f"))
+}
+
+#[cfg(test)]
+mod tests {
+    use go_metro_rtt::{Addr, Endpoint, EngineConfig, FlowKey, Rtt, SeqNum, Side};
+
+    use super::*;
+    use crate::record::Described;
+
+    fn nothing_kept() -> Kept {
+        let described = Described { epoch_offset_ns: 0, interfaces: Vec::new() };
+        Kept { rings: Vec::new(), engine: EngineConfig::DEFAULT, now: Nanos(9_000_000_000), described }
+    }
+
+    #[test]
+    fn what_there_are_no_records_of_makes_no_file_and_costs_no_earlier_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let earlier = folder.path().join("go-metro-20261130T172233.123Z-10.0.0.1-10.0.0.2.pcapng");
+        std::fs::write(&earlier, "earlier").unwrap();
+        let record = Record { folder: folder.path().to_owned(), files: 1, ..Record::default() };
+        let end = |port| Endpoint { addr: Addr::v4([10, 0, 0, 1]), port };
+        let flow = FlowKey { local: end(1), remote: end(2), ifindex: 1, side: Side::Remote };
+        let (acked_at, rtt) = (Nanos(8_000_000_000), Rtt(600_000_000));
+        let focus = Focus { flow, acked_at, ack: SeqNum(1), rtt, base: None };
+        let done = make(What::Outlier(focus), &nothing_kept(), &record, SidesWanted::Remote);
+        assert!(matches!(done, Done::Empty(Some(of)) if of == focus));
+        assert!(earlier.exists() && std::fs::read_dir(folder.path()).unwrap().count() == 1);
+    }
+
+    #[test]
+    fn recording_by_hand_what_does_not_pass_has_nothing() {
+        let pairs = vec![("192.0.2.1".parse().unwrap(), None)];
+        let order = RecordOrder::new(pairs, Duration::from_secs(1)).unwrap();
+        let (reply, mut told) = oneshot::channel();
+        let mut by_hand = Box::new(ByHand::new(order, reply));
+        by_hand.end();
+        by_hand.look_at_time();
+        let done = make(What::ByHand(by_hand), &nothing_kept(), &Record::default(), SidesWanted::Remote);
+        assert!(matches!(done, Done::Empty(None)));
+        assert!(matches!(told.try_recv(), Ok(Err(RecordError::Nothing(_)))));
+    }
 }

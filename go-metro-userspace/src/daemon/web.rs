@@ -17,7 +17,8 @@ use crate::web::Site;
 /// No browser can come there.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot listen on {address} for browsers: {source}; set `web_listen`, --web-listen or --web to another address"
+    "cannot listen on {address} for browsers: {source}; set `web_listen` or --web-listen to another address or to off, \
+     or --web to another address"
 )]
 pub(crate) struct ListenError {
     address: SocketAddr,

@@ -241,6 +241,9 @@ reasons! {
         Failed = "failed",
         /// There was one of its pair shortly before, or too many at once.
         Skipped = "skipped",
+        /// There were no records of it: those of an outlier had left the memory, or nothing passed while somebody
+        /// recorded by hand.
+        Empty = "empty",
     }
 }
 

@@ -11,6 +11,7 @@
 mod files;
 mod syscalls;
 mod threads;
+mod users;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use tracing::debug;
 
 pub(crate) use files::Landlock;
 pub(crate) use threads::{of_all_threads, without_proc};
+pub(crate) use users::{group_name, user_name};
 
 /// In the environment: `off`, and nothing is given up, for tracers and debuggers; `kill`, and a system call that is not
 /// expected ends the process instead of failing, so that tests notice it.
@@ -203,12 +205,17 @@ pub(crate) fn is_off() -> bool {
     confinement().is_some_and(|confinement| confinement.off.is_some())
 }
 
+/// Whether a folder that was not there when this process confined itself is out of its reach.
+#[must_use]
+pub(crate) fn is_kept_to_folders() -> bool {
+    confinement().is_some_and(|confinement| confinement.landlock != Landlock::Off)
+}
+
 /// Whether files can be made in this folder as far as this process has confined itself.
 #[must_use]
 pub(crate) fn may_write_in(folder: &Path) -> bool {
-    confinement().is_none_or(|confinement| {
-        confinement.landlock == Landlock::Off || confinement.writable.iter().any(|below| folder.starts_with(below))
-    })
+    let is_writable = |confinement: &Confinement| confinement.writable.iter().any(|below| folder.starts_with(below));
+    !is_kept_to_folders() || confinement().is_some_and(is_writable)
 }
 
 /// Gives up, for this thread and all that it starts from now on, every capability that `needs` does not have, for good.

@@ -1,16 +1,19 @@
 //! The folder of recordings: files get their names once they are whole, and the oldest go where there are too many or
 //! they are too large together.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use nix::unistd::{Uid, User};
+use nix::errno::Errno;
+use nix::unistd::Uid;
 
 use super::choice::Recording;
 use super::file::{self, Described};
+use crate::privileges::{self, user_name};
 
 /// How names of recordings begin and end: no other file is touched.
 const BEGINS: &str = "go-metro-";
@@ -44,19 +47,17 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// It cannot; the error says whose the folder is if it is another user's.
+    /// It cannot; the error says why, as far as that is known of the folder.
     pub(crate) fn check(&self) -> io::Result<()> {
-        self.make_a_file().map_err(|error| match (error.kind(), fs::metadata(&self.path)) {
-            (io::ErrorKind::PermissionDenied, Ok(meta)) if meta.uid() != Uid::effective().as_raw() => {
-                let (owner, writer) = (user_name(Uid::from_raw(meta.uid())), user_name(Uid::effective()));
-                // Root's right to the files of others is one that is given up.
-                let without = if Uid::effective().is_root() { " without any capability" } else { "" };
-                let why = format!("it belongs to user {owner}, and recordings are written by user {writer}{without}");
-                let remedy = format!("chown {} {}", Uid::effective(), self.path.display());
-                io::Error::new(error.kind(), format!("{error}: {why}; give it to that user (`{remedy}`)"))
-            }
-            _ => error,
+        self.make_a_file().map_err(|error| match self.fault(&error) {
+            Some(fault) => io::Error::new(error.kind(), format!("{error}: {fault}")),
+            None => error,
         })
+    }
+
+    /// What of the folder is behind an error.
+    fn fault(&self, error: &io::Error) -> Option<Unwritable> {
+        Unwritable::of(&self.path, Errno::from_raw(error.raw_os_error()?), Uid::effective())
     }
 
     fn make_a_file(&self) -> io::Result<()> {
@@ -68,13 +69,25 @@ impl Folder {
     }
 
     /// Writes a recording, `name` in its name, after the oldest files have made room; the file. What cannot be written
-    /// leaves nothing behind.
+    /// leaves nothing behind. A folder that is gone is made once more: what somebody has removed is worth less than the
+    /// outliers that come.
     ///
     /// # Errors
     ///
     /// The folder or a file cannot be made or written; the error names it.
     pub(crate) fn keep(&self, name: &str, recording: &Recording, described: &Described) -> io::Result<PathBuf> {
-        let at = |path: &Path, error: &io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let at = |path: &Path, error: &io::Error| {
+            let fault = match self.fault(error) {
+                Some(fault) => format!(": {fault}"),
+                None if error.kind() == io::ErrorKind::PermissionDenied && privileges::is_kept_to_folders() => {
+                    "; a folder that was removed or replaced is out of the daemon's reach until it is restarted \
+                     (docs/privileges.md)"
+                        .to_owned()
+                }
+                None => String::new(),
+            };
+            io::Error::new(error.kind(), format!("{}: {error}{fault}", path.display()))
+        };
         make_folder(&self.path).map_err(|error| at(&self.path, &error))?;
         let mut bytes = Vec::new();
         file::write(recording, described, &mut bytes)?;
@@ -139,11 +152,55 @@ impl Folder {
     }
 }
 
-/// A user, by name if it has one, and number.
-pub(crate) fn user_name(user: Uid) -> String {
-    match User::from_uid(user) {
-        Ok(Some(known)) => format!("{} ({user})", known.name),
-        _ => user.to_string(),
+/// What keeps a user from making files in a folder, and what is to be done about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unwritable {
+    pub(crate) why: String,
+    pub(crate) remedy: String,
+}
+
+impl fmt::Display for Unwritable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (fix: {})", self.why, self.remedy)
+    }
+}
+
+impl Unwritable {
+    /// What is behind this error, which the user got in the folder, or where it would be made; none if it is nothing of
+    /// the folder's.
+    pub(crate) fn of(folder: &Path, error: Errno, user: Uid) -> Option<Self> {
+        let there = folder.ancestors().find(|there| there.exists())?;
+        let place = there.display();
+        match error {
+            Errno::EROFS => Some(Self {
+                why: format!("{place} is on a file system that is mounted read-only"),
+                remedy: "mount it read-write".to_owned(),
+            }),
+            // Permissions never say this (EACCES is what they say), but attributes do, to root too.
+            Errno::EPERM => Some(Self {
+                why: format!("{place} has an attribute that lets nobody change it, as `lsattr -d {place}` shows"),
+                remedy: format!("as root: chattr -ia {place}"),
+            }),
+            Errno::EACCES if there == folder => {
+                let meta = fs::metadata(there).ok()?;
+                let mode = meta.permissions().mode() & 0o7777;
+                // That of the group does not count: the user would not have got the error by it.
+                let needed = if meta.uid() == user.as_raw() { 0o300 } else { 0o003 };
+                if mode & needed == needed {
+                    return None;
+                }
+                let owner = user_name(Uid::from_raw(meta.uid()));
+                // Root's right to the files of others is one that is given up.
+                let without = if user.is_root() { " without root's right to the files of others" } else { "" };
+                let writer = user_name(user);
+                let whose = format!("it belongs to user {owner}, mode {mode:04o}");
+                Some(Self {
+                    why: format!("{whose}, and recordings are written by user {writer}{without}"),
+                    remedy: format!("as root: chown {user} {place} && chmod u+rwx {place}"),
+                })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -169,4 +226,32 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes)?;
     let file: File = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_nobody_can_write_is_told_from_whose_the_folder_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, place) = (folder.path(), folder.path().display());
+        let other = Uid::from_raw(fs::metadata(path).unwrap().uid() + 4_000_042);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o775)).unwrap();
+        let of = |path: &Path, error| Unwritable::of(path, error, other);
+        let Some(owners) = of(path, Errno::EACCES) else { panic!("it is another user's") };
+        assert!(owners.why.contains("mode 0775") && owners.why.contains(&format!("user {other}")), "{owners}");
+        assert_eq!(owners.remedy, format!("as root: chown {other} {place} && chmod u+rwx {place}"));
+        // It is not there: where it would be made is what cannot be written.
+        for path in [path, &path.join("a/b")] {
+            let (mounted, marked) = (of(path, Errno::EROFS).unwrap(), of(path, Errno::EPERM).unwrap());
+            let said = format!("{place} is on a file system that is mounted read-only (fix: mount it read-write)");
+            assert_eq!(mounted.to_string(), said);
+            assert!(marked.to_string().ends_with(&format!("(fix: as root: chattr -ia {place})")), "{marked}");
+        }
+        assert_eq!(of(&path.join("a"), Errno::EACCES), None, "the folder above is not to be given away");
+        assert_eq!(of(path, Errno::ENOSPC), None);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(of(path, Errno::EACCES), None, "the mode is not in the way");
+    }
 }

@@ -20,6 +20,6 @@ pub(crate) use choice::{Choice, Focus, Recording};
 pub(crate) use file::Described;
 #[cfg(test)]
 pub(crate) use file::write;
-pub(crate) use folder::{Folder, FolderLimits, make_folder, user_name};
+pub(crate) use folder::{Folder, FolderLimits, Unwritable, make_folder};
 pub(crate) use ongoing::Ongoing;
 pub(crate) use ring::{Mark, Ring, Snapshot};

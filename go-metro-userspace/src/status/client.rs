@@ -2,16 +2,18 @@
 
 use std::io::{self, BufRead, BufReader, Read, Take, Write};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, UnixCredentials, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike as _};
-use nix::unistd::Uid;
+use nix::unistd::{Gid, Uid};
 
 use super::record::RecordOrder;
 use super::{Live, Status, document};
+use crate::privileges::{group_name, user_name};
 
 /// Longest wait for the next part of an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -33,11 +35,13 @@ pub(crate) enum AskError {
         /// What connecting failed with.
         source: io::Error,
     },
-    /// Somebody listens who may not be asked.
-    #[error("not permitted to ask at {socket}: run as root or in the group that owns it")]
+    /// Somebody listens who may not be asked by this user.
+    #[error("permission denied at {socket}: {whose}; run it with sudo, or as one who may")]
     Refused {
         /// The socket.
         socket: String,
+        /// Who may ask.
+        whose: String,
     },
     /// What was asked for is not there.
     #[error("{what}")]
@@ -203,6 +207,18 @@ impl Read for Patient {
     }
 }
 
+/// Who may ask at a socket, where that can be seen.
+fn whose(socket: &Path) -> String {
+    let Ok(there) = std::fs::metadata(socket) else {
+        return "this user may not enter a folder above it".to_owned();
+    };
+    let may = |bits: u32| there.mode() & bits == bits;
+    let user = (may(0o600) && there.uid() != 0).then(|| format!("user {}", user_name(Uid::from_raw(there.uid()))));
+    let group = may(0o060).then(|| format!("members of group {}", group_name(Gid::from_raw(there.gid()))));
+    let all: Vec<String> = [Some("root".to_owned()), user, group].into_iter().flatten().collect();
+    format!("{} may ask there", all.join(" and "))
+}
+
 fn silent(socket: &Path, what: &dyn std::fmt::Display) -> AskError {
     AskError::Silent { socket: socket.display().to_string(), what: what.to_string() }
 }
@@ -236,7 +252,9 @@ fn refusal(socket: &Path, first: &str, mut answer: Answer) -> AskError {
 /// Nobody listens, or may not be asked.
 pub(crate) fn connect(socket: &Path) -> Result<UnixStream, AskError> {
     connect_within(socket, PATIENCE).map_err(|source| match source.kind() {
-        io::ErrorKind::PermissionDenied => AskError::Refused { socket: socket.display().to_string() },
+        io::ErrorKind::PermissionDenied => {
+            AskError::Refused { socket: socket.display().to_string(), whose: whose(socket) }
+        }
         io::ErrorKind::WouldBlock => silent(socket, &"too many others wait for it"),
         _ => AskError::NotRunning { socket: socket.display().to_string(), source },
     })
@@ -341,6 +359,30 @@ mod tests {
         let pairs = vec![("192.0.2.1".parse().unwrap(), None)];
         let order = RecordOrder::new(pairs, Duration::from_secs(1)).unwrap();
         record((socket, &mut connect(socket)?), &order).map(drop)
+    }
+
+    #[test]
+    fn who_may_ask_at_a_socket_is_told_by_its_owner_and_mode() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _server = UnixListener::bind(&path).unwrap();
+        let there = std::fs::metadata(&path).unwrap();
+        let user = user_name(Uid::from_raw(there.uid()));
+        let user = if there.uid() == 0 { String::new() } else { format!(" and user {user}") };
+        let group = group_name(Gid::from_raw(there.gid()));
+        for (mode, who) in [
+            (0o660, format!("root{user} and members of group {group} may ask there")),
+            (0o600, format!("root{user} may ask there")),
+            (0o060, format!("root and members of group {group} may ask there")),
+            (0o000, "root may ask there".to_owned()),
+        ] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(whose(&path), who);
+        }
+        let refused = AskError::Refused { socket: "/s".to_owned(), whose: "root may ask there".to_owned() };
+        let said = "permission denied at /s: root may ask there; run it with sudo, or as one who may";
+        assert_eq!(refused.to_string(), said);
     }
 
     #[test]

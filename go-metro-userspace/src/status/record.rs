@@ -41,12 +41,15 @@ impl RecordOrder {
     ///
     /// # Errors
     ///
-    /// There are none, or too many, or it is too long.
+    /// There are none, or too many, or one that no connection has, or it is too long.
     pub(crate) fn new(pairs: Vec<(IpAddr, Option<u16>)>, time: Duration) -> Result<Self, String> {
         match pairs.len() {
             0 => return Err("name a pair: its remote address, perhaps with a port".to_owned()),
             1..=MOST => {}
             count => return Err(format!("{count} addresses are too many; at most {MOST} are recorded at once")),
+        }
+        if let Some((address, _)) = pairs.iter().find(|(_, port)| *port == Some(0)) {
+            return Err(format!("no connection has port 0 ({address}); name a port from 1 to 65535, or none"));
         }
         if time.is_zero() || time > LONGEST {
             return Err(format!("{} s are not recorded; at most {} s are", time.as_secs_f64(), LONGEST.as_secs()));
@@ -138,6 +141,7 @@ mod tests {
             ("pair=10.0.0.2", "for_ms is missing"),
             ("pair=example.org&for_ms=5", "`example.org` is no address"),
             ("pair=10.0.0.2:x&for_ms=5", "is no address"),
+            ("pair=10.0.0.2:443&pair=10.0.0.2:0&for_ms=5", "no connection has port 0 (10.0.0.2); name a port from 1"),
             ("pair=10.0.0.2&for_ms=x", "no number of milliseconds"),
             ("pair=10.0.0.2&for_ms=0", "not recorded"),
             ("pair=10.0.0.2&for_ms=600001", "at most 600 s"),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use serde_yaml::Value;
 
 use super::texts::PortRange;
-use super::{Kind, listed};
+use super::{Kind, Scalar, Wrong, listed};
 use crate::config::declaration::{Key, Section};
 use crate::config::error::Faults;
 use crate::config::place::Place;
@@ -35,6 +35,36 @@ impl<K: Kind> Kind for Optional<K> {
 
     fn shown(value: &Self::Value) -> Json {
         value.as_ref().map_or(Json::Null, K::shown)
+    }
+}
+
+/// The words for none; one that is not quoted may be a truth value.
+const OFF: [&str; 3] = ["off", "no", "false"];
+
+/// A value, or `off` for none.
+pub(in crate::config) struct OrOff<S>(PhantomData<S>);
+
+impl<S: Scalar> Scalar for OrOff<S> {
+    type Value = Option<S::Value>;
+
+    fn parse(value: &Value) -> Result<Self::Value, Wrong> {
+        if value.as_bool() == Some(false) || value.as_str().is_some_and(|word| OFF.contains(&word)) {
+            return Ok(None);
+        }
+        S::parse(value).map(Some)
+    }
+
+    fn takes() -> String {
+        format!("{}, or off", S::takes())
+    }
+
+    fn schema() -> Json {
+        let words = OFF.into_iter().map(Json::from).chain([json!(false)]);
+        json!({"anyOf": [S::schema(), {"enum": words.collect::<Vec<_>>()}]})
+    }
+
+    fn shown(value: &Self::Value) -> Json {
+        value.as_ref().map_or(json!(OFF[0]), S::shown)
     }
 }
 

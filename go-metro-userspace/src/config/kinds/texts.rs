@@ -106,17 +106,6 @@ texts! {
         },
         |path| shown_path(path);
 
-    /// A path of a Unix socket, from the root, or `off`.
-    PathOrOff: Option<PathBuf>, "an absolute path, or off",
-        {"anyOf": [{"type": "string", "pattern": "^(/.*|off|no|false)$"}, {"const": false}]},
-        |value| match value.as_str() {
-            Some("off" | "no" | "false") => Ok(None),
-            Some(path) if path.starts_with('/') => said(socket_path(path)).map(Some),
-            None if value.as_bool() == Some(false) => Ok(None),
-            _ => Err(Wrong::Other),
-        },
-        |path| path.as_deref().map_or(json!("off"), shown_path);
-
     /// Address or name of a server.
     ServerHost: String, "an address or a host name", {"type": "string", "minLength": 1},
         |value| text(value).and_then(|text| {

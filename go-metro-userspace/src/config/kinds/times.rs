@@ -48,20 +48,27 @@ fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number * seconds).ok()
 }
 
-/// A time above 0 that is no shorter than this many milliseconds.
-pub(in crate::config) struct Time<const SHORTEST_MS: u64>;
+/// Seconds that no time is longer than.
+const UNLIMITED: u64 = u64::MAX;
 
-impl<const SHORTEST_MS: u64> Scalar for Time<SHORTEST_MS> {
+/// A time above 0 that is no shorter than this many milliseconds, and no longer than so many seconds.
+pub(in crate::config) struct Time<const SHORTEST_MS: u64, const LONGEST_S: u64 = UNLIMITED>;
+
+impl<const SHORTEST_MS: u64, const LONGEST_S: u64> Scalar for Time<SHORTEST_MS, LONGEST_S> {
     type Value = Duration;
 
     fn parse(value: &Value) -> Result<Duration, Wrong> {
         let (time, shortest) = (Span::parse(value)?, Duration::from_millis(SHORTEST_MS));
+        let seconds = time.as_secs_f64();
         if time.is_zero() {
             return Err(Wrong::Said(NO_TIME.to_owned()));
         }
         if time < shortest {
-            let [time, shortest] = [time, shortest].map(|time| time.as_secs_f64());
-            return Err(Wrong::Said(format!("{time} s is too short; the smallest is {shortest} s")));
+            let shortest = shortest.as_secs_f64();
+            return Err(Wrong::Said(format!("{seconds} s is too short; the smallest is {shortest} s")));
+        }
+        if time > Duration::from_secs(LONGEST_S) {
+            return Err(Wrong::Said(format!("{seconds} s is too long; the largest is {LONGEST_S} s")));
         }
         Ok(time)
     }
@@ -76,6 +83,9 @@ impl<const SHORTEST_MS: u64> Scalar for Time<SHORTEST_MS> {
             0 => json!({"type": "number", "exclusiveMinimum": 0}),
             milliseconds => json!({"type": "number", "minimum": milliseconds as f64 / 1000.0}),
         };
+        if LONGEST_S != UNLIMITED {
+            schema["anyOf"][0]["maximum"] = LONGEST_S.into();
+        }
         schema
     }
 

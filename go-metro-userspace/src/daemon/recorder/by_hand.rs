@@ -71,6 +71,11 @@ impl ByHand {
         }
     }
 
+    /// Whether it has no packet so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
     /// Ends it now, with what has passed.
     pub(super) fn end(&mut self) {
         self.until = self.until.min(Instant::now());

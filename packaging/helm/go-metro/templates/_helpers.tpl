@@ -40,10 +40,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if $record.memory }}{{ $record.folder | default "/var/lib/go-metro" | clean }}{{ end }}
 {{- end }}
 
-{{- /* Where the page for browsers is, as `go-metro.listen` says it of Prometheus. */ -}}
+{{- /* Where the page for browsers is, as `go-metro.listen` says it of Prometheus; empty for `off`, which YAML reads as `false`. */ -}}
 {{- define "go-metro.web" -}}
 {{- $init := .Values.config.init_config | default dict -}}
-{{- if $init.web_listen }}{{ $init.web_listen }}{{ else if .Values.web.enabled }}{{ printf "%s:%d" .Values.web.address (int .Values.web.port) }}{{ end }}
+{{- if hasKey $init "web_listen" -}}
+{{- if not (has (toString $init.web_listen) (list "off" "no" "false")) }}{{ $init.web_listen }}{{ end -}}
+{{- else if .Values.web.enabled }}{{ printf "%s:%d" .Values.web.address (int .Values.web.port) }}{{ end }}
 {{- end }}
 
 {{- /* The URL to which metrics go by OTLP; empty for none. */ -}}

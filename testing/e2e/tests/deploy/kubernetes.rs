@@ -215,6 +215,10 @@ fn the_page_for_browsers_is_served_where_the_values_or_the_configuration_have_it
     assert_eq!(at(&alone, "/spec/containers/0/ports").as_array().unwrap().len(), 1);
     let file = rendered(&["config.init_config.web_listen=127.0.0.1:9500,web.enabled=true"]);
     assert!(port(&file) == Some(9500.into()) && !file.to_string().contains("--web-listen"), "{file}");
+    for off in ["off", "false"] {
+        let off = rendered(&[&format!("config.init_config.web_listen={off},web.enabled=true")]);
+        assert!(port(&off).is_none() && !off.to_string().contains("--web-listen"), "{off}");
+    }
     for (refused, word) in [
         ("web.enabled=true,web.port=9464", "set web.port to another"),
         ("extraArgs[0]=--web-listen=[::]:9", "web.address and web.port"),

@@ -40,7 +40,7 @@ impl Recording {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("conf.yaml");
         write_config(folder.path(), backend, settings, record);
-        let args = ["run", "-c", path.to_str().unwrap(), "--output", "json", "--samples", "--interval", "1"];
+        let args = ["run", "-c", path.to_str().unwrap(), "--samples", "--interval", "1"];
         let agent = Agent::start(&lab.a, args).unwrap();
         Self { lab, agent, folder }
     }
@@ -76,8 +76,8 @@ fn write_config(folder: &Path, backend: Backend, settings: &str, record: &str) {
         format!("  record: {{folder: {}, {record}}}\n", recordings.display())
     };
     let text = format!(
-        "init_config:\n  backend: {}\n  status_socket: {}\n  reverse_dns: false\n{settings}{record}instances:\n  \
-         - interface: eth0\n    ips: [10.77.0.0/24, 'fd77::/64']\n",
+        "init_config:\n  backend: {}\n  outputs: [json]\n  status_socket: {}\n  reverse_dns: false\n\
+         {settings}{record}instances:\n  - interface: eth0\n    ips: [10.77.0.0/24, 'fd77::/64']\n",
         backend.name(),
         folder.join("go-metro.sock").display(),
     );
@@ -294,6 +294,10 @@ fn what_is_recorded_by_hand_is_what_passed_meanwhile_with_or_without_memory_for_
         assert!(!elsewhere.exists());
         let status = testing_lab::agent::status(&socket).unwrap();
         assert!(status["recorder"]["records"].as_u64() > Some(40), "{status:#}");
+        wait("what has nothing is not counted as written", SOON, || {
+            let recorder = &testing_lab::agent::status(&socket).unwrap()["recorder"];
+            recorder["written"] == 1 && recorder["empty"] == 1
+        });
         let (reported, _folder, _lab) = daemon.stop();
         let found = read(&file, a);
         assert!(found.len() >= 40, "{} samples", found.len());
@@ -420,6 +424,55 @@ fn a_reload_switches_it_on_and_off_and_a_pair_has_one_file_in_a_while() {
     for file in files(&folder.path().join("recordings")) {
         assert!(read(&file, lab.a.v4).iter().all(|sample| reported.contains(sample)));
     }
+}
+
+#[test]
+fn an_outlier_whose_records_are_gone_makes_no_file_and_is_counted_apart() {
+    let record = |memory: &str| format!("memory: {memory}, threshold: 100ms, after: 10s, every: 60s");
+    let daemon = Recording::start(Backend::Ebpf, "", &record("4MiB"));
+    drive(&daemon.lab, daemon.lab.b.v4.into(), true);
+    // The daemon hears of outliers each second.
+    thread::sleep(Duration::from_secs(2));
+    // Records start over with another memory, and no more of the pair come.
+    write_config(daemon.folder.path(), Backend::Ebpf, "", &record("2MiB"));
+    let reloaded = run_once(["reload", "--socket", daemon.socket().to_str().unwrap()]).unwrap();
+    assert_eq!(reloaded.status.code(), Some(0), "{reloaded:?}");
+    let recorder = || testing_lab::agent::status(&daemon.socket()).unwrap()["recorder"].clone();
+    wait("it is counted", SOON, || recorder()["empty"] == 1);
+    assert_eq!((&recorder()["written"], daemon.files()), (&0.into(), Vec::new()));
+    let said = daemon.agent.log().join("\n");
+    assert!(said.contains("an outlier is not recorded") && said.contains("raise `record.memory`"), "{said}");
+    daemon.stop();
+}
+
+/// The arguments of runs that leave recordings to the daemon, and why each does.
+const BESIDE: [(&[&str], &str); 3] = [
+    (&["--output", "json", "--samples", "--status-socket", "off"], "standard output alone"),
+    (&["--samples", "--duration", "60"], "ends after --duration"),
+    (&["--samples", "--status-socket", "off"], "a daemon answers at"),
+];
+
+#[test]
+fn a_run_for_a_moment_or_beside_the_daemon_leaves_its_folder_alone() {
+    let daemon = Recording::start(Backend::Ebpf, "", "memory: 4MiB, threshold: 100ms, after: 300ms, every: 300s");
+    let conf = daemon.folder.path().join("conf.yaml");
+    let runs = BESIDE.map(|(more, why)| {
+        let args = ["run", "-c", conf.to_str().unwrap(), "--interval", "1"];
+        (Agent::start(&daemon.lab.a, args.iter().chain(more)).unwrap(), why)
+    });
+    drive(&daemon.lab, daemon.lab.b.v4.into(), true);
+    daemon.first();
+    for (run, why) in runs {
+        let has_outlier = |lines: &[String]| samples(lines).unwrap().iter().any(|sample| sample.rtt() >= OUTLIER);
+        assert!(run.wait_for_output(SOON, has_outlier), "{why}: {:?}", run.log());
+        // By then it would have written.
+        thread::sleep(Duration::from_secs(1));
+        let log = run.stop().unwrap().stderr;
+        let said: Vec<&String> = log.iter().filter(|line| line.contains("`record` is left to the daemon")).collect();
+        assert!(matches!(said.as_slice(), [line] if line.contains(why)), "{why}: {log:#?}");
+    }
+    assert_eq!(daemon.files().len(), 1, "{:?}", daemon.files());
+    daemon.stop();
 }
 
 #[test]

@@ -114,6 +114,61 @@ fn how_connections_did_is_told_where_it_is_counted_and_who_watches_takes_nothing
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }
 
+/// The program, where another user can run it.
+fn program_of_others(folder: &Path) -> std::path::PathBuf {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.join("go-metro");
+    fs::copy(testing_lab::agent::binary().unwrap(), &program).unwrap();
+    program
+}
+
+#[test]
+fn a_user_who_may_not_ask_is_told_who_may_whatever_is_asked() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let program = program_of_others(folder.path());
+    let hidden = folder.path().join("hidden");
+    fs::create_dir(&hidden).unwrap();
+    let socket = folder.path().join("go-metro.sock");
+    let _server = Listener::udp(&lab.a, 8125).unwrap();
+    let config = configured(folder.path(), &lab, "");
+    let agent = Agent::start(&lab.a, ["run", "-c", config.to_str().unwrap()]).unwrap();
+    std::os::unix::fs::symlink(&socket, hidden.join("link.sock")).unwrap();
+    fs::set_permissions(&hidden, fs::Permissions::from_mode(0o700)).unwrap();
+    let recording = folder.path().join("recording");
+    fs::create_dir(&recording).unwrap();
+    fs::set_permissions(&recording, fs::Permissions::from_mode(0o777)).unwrap();
+    let file = recording.join("file.pcapng");
+    let asked = |words: &[&str], socket: &Path| {
+        let mut command = lab.a.namespace.command("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set", "-all", "--"]);
+        let output = command.arg(&program).args(words).arg("--socket").arg(socket).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let record = ["record", "--pair", "10.77.0.2", "--for", "100ms", "--write", file.to_str().unwrap()];
+    let asks: [(&[&str], i32); 5] = [
+        (&["status"], 2),
+        (&["status", "--probe", "alive"], 2),
+        (&["top", "--web"], 1),
+        (&record, 1),
+        (&["reload"], 1),
+    ];
+    for (words, code) in asks {
+        let said = format!(
+            "go-metro: permission denied at {}: root and members of group root (0) may ask there; run it with sudo, or \
+             as one who may\n",
+            socket.display()
+        );
+        assert_eq!(asked(words, &socket), (Some(code), said), "{words:?}");
+        let (_, said) = asked(words, &hidden.join("link.sock"));
+        assert!(said.contains("permission denied at") && said.contains("may not enter a folder above it"), "{said}");
+    }
+    // That nobody is there reads otherwise.
+    let (code, said) = asked(&["status"], &folder.path().join("other.sock"));
+    assert!(code == Some(2) && said.contains("no daemon answers at"), "{said}");
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
 #[test]
 fn a_daemon_tells_how_it_is_and_a_health_check_tells_by_the_exit_status() {
     let lab = Lab::new(Link::Veth).unwrap();

@@ -288,24 +288,49 @@ fn top_serves_it_from_a_capture_of_its_own_and_for_a_daemon_that_does_not() {
     let other = at("127.0.0.1:9466");
     assert!(other.wait_for_output(SOON, |lines| lines.iter().any(|line| line.contains("http://127.0.0.1:9466/"))));
     assert!(curl(&lab, &["http://127.0.0.1:9466/api/v1/status"]).contains("\"version\""));
-    assert_eq!(other.stop().unwrap().status.code(), Some(0));
+    let other = other.stop().unwrap();
+    assert_eq!((other.status.code(), other.stderr), (Some(0), Vec::new()));
+    // One that everybody reaches is warned of, as the daemon does.
+    let mut open = at("0.0.0.0:9466");
+    open.wait_for_log("is served at 0.0.0.0:9466, not a loopback address", SOON).unwrap();
+    assert!(open.stop().unwrap().stderr.concat().contains("without a password"));
     let said = at("0.0.0.0:9465").finish().unwrap();
     let why = said.stderr.concat();
     assert!(said.status.code() == Some(1) && why.contains(&format!("serves the page at http://{ADDRESS}/")), "{why}");
+    // A second run with the daemon's file leaves the page to it.
+    let beside = |more: &[&str]| {
+        let words = ["run", "-c", conf.to_str().unwrap(), "--output", "table", "--status-socket", "off"];
+        Agent::spawn(&lab.a, words.iter().chain(more)).unwrap()
+    };
+    let refused = beside(&[]).finish().unwrap();
+    let why = refused.stderr.concat();
+    assert!(refused.status.code() == Some(1) && why.contains("--web-listen to another address or to off"), "{why}");
+    let mut second = beside(&["--web-listen", "off"]);
+    second.ready().unwrap();
+    assert_eq!(second.stop().unwrap().status.code(), Some(0));
     // One that does not is followed.
     fs::write(&conf, served.replace(&format!("  web_listen: {ADDRESS}\n"), "")).unwrap();
     daemon.signal(Signal::SIGHUP).unwrap();
     wait("it serves it no more", SOON, || status(folder.path()).get("web").is_none());
-    let follower = Agent::spawn(&lab.a, words).unwrap();
+    let mut follower = Agent::spawn(&lab.a, words).unwrap();
     assert!(follower.wait_for_output(SOON, |lines| lines.iter().any(|line| line.contains(ADDRESS))));
     rounds(&lab, 30);
     wait("a daemon's", SOON, shows);
     let pid = daemon.pid().as_raw();
     assert_eq!(document(&lab, "/api/v1/status")["program"]["pid"], pid, "the daemon's own document");
-    // Who follows ends with the daemon.
+    // Who follows waits for the next one, and goes on with what there is.
     assert_eq!(daemon.stop().unwrap().status.code(), Some(0));
-    let ended = follower.finish().unwrap();
-    assert!(ended.status.code() == Some(1) && ended.stderr.concat().contains("the daemon has ended"), "{ended:?}");
+    follower.wait_for_log("the daemon has ended; waiting for a daemon at", SOON).unwrap();
+    let count = || row(&document(&lab, "/api/v1/pairs?seconds=900"), &remote)["data"]["count"].as_u64().unwrap();
+    let before = count();
+    let daemon = start(&lab, &conf);
+    follower.wait_for_log("following the daemon again", SOON).unwrap();
+    rounds(&lab, 30);
+    wait("the next daemon's", SOON, || count() >= before + 30);
+    assert_eq!(document(&lab, "/api/v1/status")["program"]["pid"], daemon.pid().as_raw(), "its own document");
+    let said = follower.stop().unwrap();
+    assert_eq!((said.status.code(), said.stderr.len()), (Some(0), 2), "{said:?}");
+    assert_eq!(daemon.stop().unwrap().status.code(), Some(0));
 }
 
 /// What a browser saw of one thing.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use testing_lab::Lab;
 use testing_lab::agent::{Agent, run_once};
 
 use super::support::{Conf, SOON, SmallDisk, USUAL, lab, rounds, statsd, wait, wait_until};
@@ -13,12 +14,16 @@ use super::support::{Conf, SOON, SmallDisk, USUAL, lab, rounds, statsd, wait, wa
 /// Whatever passes is an outlier.
 fn conf(folder: &Path, more: &str) -> Conf {
     let conf = Conf::new();
+    write_conf(&conf, folder, more);
+    conf
+}
+
+fn write_conf(conf: &Conf, folder: &Path, more: &str) {
     let record = format!(
         "record: {{memory: 1MiB, threshold: 1ms, after: 100ms, every: 100ms, folder: {}{more}}}",
         folder.display()
     );
     conf.write(&[&conf.status_line(), &record], USUAL);
-    conf
 }
 
 fn recordings(folder: &Path) -> Vec<String> {
@@ -80,19 +85,112 @@ fn a_folder_that_goes_away_is_a_problem_and_one_that_cannot_be_is_said_at_the_st
 fn a_start_as_root_notices_that_the_folder_is_another_users() {
     let lab = lab();
     let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
     chown(folder.path(), Some(4242), None).unwrap();
     let conf = conf(folder.path(), "");
-    let mut command = lab.a.namespace.command(testing_lab::agent::binary().unwrap());
-    let refused = command.args(conf.args()).args(["--duration", "2"]).output().unwrap();
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success(), "{said}");
-    for part in ["belongs to user 4242", "record.folder", "chown"] {
-        assert!(said.contains(part), "{part}: {said}");
-    }
-    // Said before the start, too.
-    let checked = run_once(["check", "-c", conf.path().to_str().unwrap()]).unwrap().stdout.join("\n");
+    let said = refused_start(&lab, &conf);
+    // Said before the start, too, in the same words.
+    let checked = checked(&conf);
     assert!(checked.contains(&format!("FAIL  recordings in {}: ", folder.path().display())), "{checked}");
-    assert!(checked.contains("fix: as root: chown 0 "), "{checked}");
+    let place = folder.path().display();
+    for part in [
+        "it belongs to user 4242, mode 0700, and recordings are written by user root (0) without root's right to",
+        &format!("fix: as root: chown 0 {place} && chmod u+rwx {place}"),
+        "record.folder",
+    ] {
+        assert!(said.contains(part) && checked.contains(part), "{part}: {said}\n{checked}");
+    }
+}
+
+/// What a daemon says that does not start.
+fn refused_start(lab: &Lab, conf: &Conf) -> String {
+    let mut agent = Agent::spawn(&lab.a, conf.args()).unwrap();
+    assert!(agent.ready().is_err(), "it starts");
+    let refused = agent.finish().unwrap();
+    assert!(!refused.status.success(), "{:?}", refused.stderr);
+    refused.stderr.join("\n")
+}
+
+fn checked(conf: &Conf) -> String {
+    run_once(["check", "-c", conf.path().to_str().unwrap()]).unwrap().stdout.join("\n")
+}
+
+/// Another owner could not write there either.
+#[test]
+fn a_folder_that_nobody_can_write_is_not_to_be_given_to_another_user() {
+    let lab = lab();
+    let disk = SmallDisk::mount();
+    let below = disk.path().join("below");
+    fs::create_dir(&below).unwrap();
+    chown(&below, Some(4242), None).unwrap();
+    disk.forbid_writing();
+    for folder in [below, disk.path().join("absent")] {
+        let conf = conf(&folder, "");
+        let (said, checked) = (refused_start(&lab, &conf), checked(&conf));
+        for text in [&said, &checked] {
+            assert!(text.contains("is on a file system that is mounted read-only"), "{text}");
+            assert!(text.contains("fix: mount it read-write") && text.contains("record.folder"), "{text}");
+            assert!(!text.contains("chown"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_is_removed_is_made_again_where_the_daemon_may() {
+    let lab = lab();
+    // In the folder of the status socket, which the daemon may write in.
+    let conf = Conf::new();
+    let recordings = conf.folder().join("recordings");
+    write_conf(&conf, &recordings, "");
+    let agent = Agent::start(&lab.a, conf.args()).unwrap();
+    fs::remove_dir(&recordings).unwrap();
+    wait("it is made again", SOON, || {
+        rounds(&lab, 10);
+        recordings.is_dir() && !self::recordings(&recordings).is_empty()
+    });
+    assert_eq!(fs::metadata(&recordings).unwrap().permissions().mode() & 0o777, 0o700);
+    assert!(!conf.problems().contains("recording"), "{}", conf.problems());
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_folder_that_is_removed_where_the_daemon_is_confined_costs_recordings_until_a_restart() {
+    let lab = lab();
+    let above = tempfile::tempdir().unwrap();
+    let folder = above.path().join("recordings");
+    let conf = conf(&folder, "");
+    let agent = Agent::start(&lab.a, conf.args()).unwrap();
+    let is_confined = conf.status()["privileges"]["landlock"] != "off";
+    fs::remove_dir(&folder).unwrap();
+    if is_confined {
+        let fails = |what| {
+            let failed = || conf.status()["recorder"]["failed"].as_u64().unwrap();
+            let before = failed();
+            wait(what, SOON, || {
+                rounds(&lab, 10);
+                failed() > before
+            });
+            let problems = conf.problems();
+            assert!(problems.contains("until it is restarted"), "{problems}");
+        };
+        fails("it cannot be made again");
+        fs::create_dir(&folder).unwrap();
+        fails("another of its name is out of reach");
+        assert!(recordings(&folder).is_empty());
+    } else {
+        println!("no Landlock in this kernel: it is made again");
+    }
+    let agent = if is_confined {
+        assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+        Agent::start(&lab.a, conf.args()).unwrap()
+    } else {
+        agent
+    };
+    wait("it records", SOON, || {
+        rounds(&lab, 10);
+        folder.is_dir() && !recordings(&folder).is_empty()
+    });
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
 }
 
 #[test]
@@ -101,7 +199,7 @@ fn check_says_that_recordings_may_take_more_room_than_there_is() {
     fs::set_permissions(disk.path(), fs::Permissions::from_mode(0o700)).unwrap();
     for (size, expected) in [("", "warn  "), (", size: 32KiB", "ok    ")] {
         let conf = conf(disk.path(), size);
-        let checked = run_once(["check", "-c", conf.path().to_str().unwrap()]).unwrap().stdout.join("\n");
+        let checked = checked(&conf);
         let line = format!("{expected}recordings in {}: ", disk.path().display());
         assert!(checked.lines().any(|said| said.starts_with(&line) && said.contains("are free")), "{checked}");
     }

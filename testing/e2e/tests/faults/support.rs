@@ -231,6 +231,12 @@ impl SmallDisk {
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
+
+    /// From now on nobody can write to it.
+    pub(crate) fn forbid_writing(&self) {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(None::<&str>, self.path(), None::<&str>, flags, None::<&str>).unwrap();
+    }
 }
 
 impl Drop for SmallDisk {

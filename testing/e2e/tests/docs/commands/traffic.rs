@@ -77,7 +77,10 @@ impl Story {
             Self::Slow | Self::Lossy => "metrics: [default, health, base]",
             Self::Refused => "metrics: [default, health]\n  group_by: {port: service}\n  connect_timeout: 2",
             Self::Busy => "metrics: [default, base]\n  kernel_rtt: true",
-            Self::Container => "metrics: [default, health, base]\n  process_tags: container",
+            // The page is what a second run has to leave to the daemon.
+            Self::Container => {
+                "metrics: [default, health, base]\n  process_tags: container\n  web_listen: 127.0.0.1:9465"
+            }
         };
         usual.replace("init_config:\n", &format!("init_config:\n  {keys}\n"))
     }

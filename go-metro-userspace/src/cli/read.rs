@@ -62,11 +62,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", value_parser = drawing)]
     plot: Option<PathBuf>,
     /// Also show the share of segments that were sent again, how many connections failed, and the median time that the
-    /// other end took to respond; as JSON, all counters of health (docs/health.md)
+    /// other end took to respond; as JSON, all counters of health and the figures of responses (docs/health.md)
     #[arg(long, conflicts_with = "samples")]
     health: bool,
     /// Most pairs to report separately, which bounds the memory that a capture can take; samples of all others count as
-    /// one pair, `other`
+    /// one pair, `other`, and so do, with --health, failed attempts to connect of hosts that have no pair
     #[arg(long, value_name = "NUMBER", default_value_t = read::MAX_PAIRS, value_parser = positive)]
     max_pairs: usize,
     /// How many pairs to draw, those with the most samples first

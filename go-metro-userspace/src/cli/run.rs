@@ -378,9 +378,9 @@ mod tests {
         for (line, what) in [
             ("-c a -i eth0", "cannot be used with"),
             ("-c a -t 10.0.0.1", "cannot be used with"),
-            ("-i eth0 --interval 0", "`0` is not allowed; use a time above 0"),
+            ("-i eth0 --interval 0", "0 s is too short; the smallest is 0.1 s"),
             ("-i eth0 --interval 20ms", "0.02 s is too short; the smallest is 0.1 s"),
-            ("-i eth0 --duration soon", "expected seconds, or a time such as 500ms, 10s or 5m, found `soon`"),
+            ("-i eth0 --duration soon", "expected seconds, or a time such as 500ms, 10s, 5m, 1h or 1d, found `soon`"),
             ("-i eth0 --port http", "`http` is neither a port such as 443 nor a range such as 8000-8010"),
             ("-i eth0 --json -o table", "cannot be used with"),
             ("-i eth0 --web-listen 9465", "`9465` has no address; write 127.0.0.1:9465 for programs on this host"),

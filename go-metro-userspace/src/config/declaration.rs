@@ -20,6 +20,8 @@ pub enum Reload {
     ApplyFlows,
     /// Applies a path below a folder that was writable at the start, and refuses the file otherwise.
     ApplyIfWritable,
+    /// Applies it, and reopens capture, as [`Self::Reopen`] does, if `response` is added or removed.
+    ReopenForResponse,
     /// Reopens capture, where the daemon still has the privileges for it. Flows go on.
     Reopen,
     /// Reopens capture, where the daemon still has the privileges for it. Flows start again, as they are seen
@@ -38,6 +40,7 @@ impl Reload {
             Self::Apply => "applied",
             Self::ApplyFlows => "applied; flows start again",
             Self::ApplyIfWritable => "applied if its folder was writable at the start, else refused",
+            Self::ReopenForResponse => "applied; to add or remove `response` reopens capture; flows go on",
             Self::Reopen => "reopens capture; flows go on",
             Self::ReopenFlows => "reopens capture; flows start again",
             Self::Warn => "needs a restart; the rest of the file is applied",
@@ -278,6 +281,7 @@ mod tests {
             (json!({"log_files": 7}), "log_files", Reload::Warn),
             (json!({"status_socket": "/run/a"}), "status_socket", Reload::ApplyIfWritable),
             (json!({"ports": [443]}), "ports", Reload::ApplyFlows),
+            (json!({"metrics": ["default", "health"]}), "metrics", Reload::ReopenForResponse),
         ] {
             let new = read(&init, &json!([instance]));
             let keys = usual.changed(&new);

@@ -24,6 +24,8 @@ use go_metro_rtt::{EngineConfig, Ports, SummaryLimits};
 /// Shortest time between reports, and of a flow's life. On a busy host, what waits for the capture thread arrives later
 /// than that.
 pub(super) const SHORTEST_MS: u64 = 100;
+/// Longest time that an attempt to connect may take: longer than any system tries.
+const HOUR_S: u64 = 3600;
 /// How far back the page for browsers goes by default.
 pub const WEB_HISTORY: Duration = Duration::from_secs(15 * 60);
 /// Shortest history of the page for browsers: what it adds up at once.
@@ -71,9 +73,10 @@ settings! {
         /// kernel_rtt), go_metro (the daemon's own health). docs/how-to.md says what they cost. These are off in every
         /// output unless they are named: health (retransmissions and their causes, how connections open and end, zero
         /// windows, ECN echoes), base (the lowest round trip of the last ten minutes, and the queueing above it),
-        /// response (how long the other end takes to respond, and what this host adds; a change reloads the
-        /// classifier). `default` stands for all that are on by default: `[default, health, base, response]`.
-        pub metrics: OneOrMore<Word<MetricName>> = MetricName::usual(), on_reload Apply;
+        /// response (how long the other end takes to respond, and in DogStatsD what this host adds, which other outputs
+        /// have with kernel_rtt alone). `default` stands for all that are on by default: `[default, health, base,
+        /// response]`.
+        pub metrics: OneOrMore<Word<MetricName>> = MetricName::usual(), on_reload ReopenForResponse;
 
         /// Address and port that Prometheus scrapes; adds that output unless `outputs` is set. Serves /metrics, and
         /// /healthz for probes.
@@ -109,8 +112,8 @@ settings! {
         /// Unix socket for `go-metro status` and `go-metro top`, or `off`. Readable and writable for root's group.
         pub status_socket: OrOff<SocketPath> = Some(STATUS_SOCKET.into()), on_reload ApplyIfWritable;
 
-        /// Time between reports: seconds, or a number with a unit such as 500ms, 10s or 5m. Every time in this file is
-        /// written like that. At least 0.1.
+        /// Time between reports: seconds, or a number with a unit such as 500ms, 10s, 5m, 1h or 1d. Every time in this
+        /// file is written like that. At least 0.1.
         pub report_interval: Time<SHORTEST_MS> = Duration::from_secs(30), elsewhere ["interval"], on_reload Apply;
 
         /// Tags to add to every metric. DD_ENV, DD_SERVICE, DD_VERSION and DD_ENTITY_ID each add theirs, unless a tag
@@ -194,8 +197,9 @@ settings! {
         /// How long to keep a silent flow; no RTT longer than this is measured. At least 0.1.
         pub idle_ttl: Time<SHORTEST_MS> = ENGINE.idle_ttl, on_reload ApplyFlows;
 
-        /// Time after which an attempt to connect counts as failed (with `metrics: [default, health]`). At least 0.1.
-        pub connect_timeout: Time<SHORTEST_MS> = Duration::from_secs(30), on_reload Apply;
+        /// Time after which an attempt to connect counts as failed (with `metrics: [default, health]`). At least 0.1,
+        /// at most an hour.
+        pub connect_timeout: Time<SHORTEST_MS, HOUR_S> = Duration::from_secs(30), on_reload Apply;
 
         /// How long to keep a closed flow.
         pub exp_ttl: Time<0> = ENGINE.exp_ttl, on_reload ApplyFlows;

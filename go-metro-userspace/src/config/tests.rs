@@ -154,8 +154,11 @@ fn a_bad_value_is_named_with_its_line_and_key() {
     let cases = [
         ("statsd_port: 70000", "init_config.statsd_port: expected a whole number from 1 to 65535, found `70000`"),
         ("statsd_port: [1]", "init_config.statsd_port: expected a whole number from 1 to 65535, found a list"),
-        ("idle_ttl: 0", "init_config.idle_ttl: `0` is not allowed; use a time above 0"),
-        ("idle_ttl: soon", "init_config.idle_ttl: expected seconds, or a time such as 500ms, 10s or 5m, found `soon`"),
+        ("idle_ttl: 0", "init_config.idle_ttl: 0 s is too short; the smallest is 0.1 s"),
+        (
+            "idle_ttl: soon",
+            "init_config.idle_ttl: expected seconds, or a time such as 500ms, 10s, 5m, 1h or 1d, found `soon`",
+        ),
         (
             "log_level: loud",
             "init_config.log_level: expected `trace`, `debug`, `info`, `warning` or `error`, found `loud`",
@@ -220,7 +223,7 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
         (init("outputs: [statsd, json, statsd]"), "outputs: names an output twice"),
         (init("metrics: [default, helth]"), "`base`, `health`, `response` or `default`, found `helth`"),
         (init("metrics: []"), "is empty; leave the key out for its default"),
-        (init("report_interval: 10x"), "expected seconds, or a time such as 500ms, 10s or 5m"),
+        (init("report_interval: 10x"), "expected seconds, or a time such as 500ms, 10s, 5m, 1h or 1d"),
         (init("report_interval: 1ms"), "init_config.report_interval: 0.001 s is too short; the smallest is 0.1 s"),
         (init("idle_ttl: 0.05"), "init_config.idle_ttl: 0.05 s is too short; the smallest is 0.1 s"),
         (init("statsd_ip: 255.255.255.255"), "init_config.statsd_ip: `255.255.255.255` is a broadcast address"),
@@ -245,6 +248,8 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
         (init("prometheus_listen: '[::1]'"), "`[::1]` has no port; write [::1]:9464"),
         (init("prometheus_listen: '::1'"), "`::1` has no port; write [::1]:9464"),
         (init("web_listen: 'fd00::1:9470'"), "`fd00::1:9470` needs brackets; write [fd00::1]:9470"),
+        (init("connect_timeout: 0"), "init_config.connect_timeout: 0 s is too short; the smallest is 0.1 s"),
+        (init("connect_timeout: 2h"), "init_config.connect_timeout: 7200 s is too long; the largest is 3600 s"),
         (init("web_history: 5s"), "init_config.web_history: 5 s is too short; the smallest is 10 s"),
         (init("web_history: 2d"), "init_config.web_history: 172800 s is too long; the largest is 86400 s"),
         (init("status_socket: here"), "init_config.status_socket: `here` is not an absolute path; start it with /"),

@@ -96,24 +96,18 @@ impl Daemon {
         }
         let limits = (Limits::of(&config, &directory), config.workers);
         let measuring = self.capture.prepare(&limits.0, limits.1)?;
-        let reopened = self.outputs.reopen(&wanted, old, &config, &self.asks.0)?;
-        let web = self.web.prepare(&config, &self.asks.0);
-        let web = web.inspect_err(|_| self.outputs.go_back(old, &self.asks.0))?;
-        let mut reopening = names(&changed, &[Reload::Reopen, Reload::ReopenFlows]);
-        // Then other segments are to leave the kernel, which only another classifier lets them.
-        if reopening.is_empty() && old.wants(MetricName::Response) != config.wants(MetricName::Response) {
-            reopening = key::metrics.name.to_owned();
-        }
-        if !reopening.is_empty() {
-            let settings = source_settings(&config, &directory);
-            let source = match Source::prepare(config.backend, &settings) {
-                Ok(source) => source,
-                Err(error) => {
-                    self.outputs.go_back(old, &self.asks.0);
-                    self.web.go_back(web, &self.asks.0);
-                    return Err(refused(error, reopening, config.filter.as_deref()));
-                }
-            };
+        let reopening = reopening(&changed, old, &config);
+        let settings = source_settings(&config, &directory);
+        // What sources and outputs log that do not come to be used would mislead.
+        let prepared = logging::if_successful(|| {
+            let source = (!reopening.is_empty()).then(|| Source::prepare(config.backend, &settings)).transpose();
+            let source = source.map_err(|error| refused(error, reopening, config.filter.as_deref()))?;
+            let reopened = self.outputs.reopen(&wanted, old, &config, &self.asks.0)?;
+            // Last, as it undoes itself what it began.
+            Ok::<_, DaemonError>((source, reopened, self.web.prepare(&config, &self.asks.0)?))
+        });
+        let (source, reopened, web) = prepared.inspect_err(|_| self.outputs.go_back(old, &self.asks.0))?;
+        if let Some(source) = source {
             let keeps_flows = changed.iter().all(|key| key.reload != Reload::ReopenFlows);
             self.capture.replace(source, settings.watch, keeps_flows);
         }
@@ -264,6 +258,17 @@ fn stays_confined(changed: &[&Key], new: &Config, outputs: &[Output]) -> Result<
         }
         None => Ok(()),
     }
+}
+
+/// What has capture reopened, with commas between; empty if nothing does.
+fn reopening(changed: &[&Key], old: &Config, new: &Config) -> String {
+    let mut names = names(changed, &[Reload::Reopen, Reload::ReopenFlows]);
+    // Then other segments are to leave the kernel, which only another classifier lets them.
+    if old.wants(MetricName::Response) != new.wants(MetricName::Response) {
+        names += if names.is_empty() { "" } else { ", " };
+        names += &format!("`response` of `{}`", key::metrics.name);
+    }
+    names
 }
 
 /// The names of the keys with which a reload does one of these, with commas between them.

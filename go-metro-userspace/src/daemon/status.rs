@@ -19,7 +19,7 @@ use crate::output::{NamedPair, Report, Served};
 use crate::privileges::{self, Landlock};
 use crate::status::Status;
 use crate::status::document::{
-    BackendStatus, ConnectionsStatus, Counts, FeatureStatus, InterfaceStatus, Kernel, LastReport, LogMessage,
+    BackendStatus, ConnectionsStatus, Counts, FeatureStatus, InterfaceStatus, Kernel, LastReport, LogMessage, PairName,
     PeerStatus, PrivilegesStatus, Program, Rates, ResponseStatus, State, TargetStatus, VERSION,
 };
 use crate::targets::hosts;
@@ -84,6 +84,17 @@ struct Mark {
     lines_lost: u64,
 }
 
+/// What a pair is called in the status.
+fn name_of(pair: &NamedPair) -> PairName {
+    PairName {
+        src: pair.src.clone(),
+        process: (!pair.process.is_empty()).then(|| pair.process.clone()),
+        dst: with_service(pair.dst.as_str().into(), pair.port).into_owned(),
+        iface: pair.iface.clone(),
+        side: pair.side.map(|side| side.name().to_owned()),
+    }
+}
+
 /// The pairs with something that was sent again or failed, those with most of it first.
 fn troubled(pairs: &[NamedPair]) -> Vec<PeerStatus> {
     let trouble = |health: &PeerHealth| health.retransmits_total() + health.failed();
@@ -93,13 +104,10 @@ fn troubled(pairs: &[NamedPair]) -> Vec<PeerStatus> {
         .filter(|(_, health)| trouble(health) > 0)
         .collect();
     all.sort_by_key(|(_, health)| Reverse(trouble(health)));
-    let told = all.into_iter().take(TROUBLED).map(|(pair, health)| PeerStatus {
-        src: pair.src.clone(),
-        dst: with_service(pair.dst.as_str().into(), pair.port).into_owned(),
-        iface: pair.iface.clone(),
-        side: pair.side.map(|side| side.name().to_owned()),
-        counts: Counts::of_peer(health),
-    });
+    let told = all
+        .into_iter()
+        .take(TROUBLED)
+        .map(|(pair, health)| PeerStatus { pair: name_of(pair), counts: Counts::of_peer(health) });
     told.collect()
 }
 
@@ -108,15 +116,7 @@ fn slowest(pairs: &[NamedPair]) -> Vec<ResponseStatus> {
     let status = |pair: &NamedPair| {
         let stats = pair.summary.response.as_ref()?;
         let [p50, p95] = stats.quantiles([0.5, 0.95]);
-        Some(ResponseStatus {
-            src: pair.src.clone(),
-            dst: pair.dst.clone(),
-            iface: pair.iface.clone(),
-            side: pair.side.map(|side| side.name().to_owned()),
-            count: stats.count(),
-            p50_ms: p50.ms,
-            p95_ms: p95.ms,
-        })
+        Some(ResponseStatus { pair: name_of(pair), count: stats.count(), p50_ms: p50.ms, p95_ms: p95.ms })
     };
     let mut all: Vec<_> = pairs.iter().filter_map(status).collect();
     all.sort_by(|a, b| b.p50_ms.total_cmp(&a.p50_ms));
@@ -478,7 +478,7 @@ mod tests {
         let mut fine = counted("fine", &[]);
         **fine.summary.health.as_mut().unwrap() = PeerHealth { segments: 9, ..PeerHealth::default() };
         let mut pairs = vec![pair("uncounted", &[1], &[]), counted("bad", &[20]), fine, worse];
-        let names = |pairs: &[NamedPair]| troubled(pairs).into_iter().map(|peer| peer.dst).collect::<Vec<_>>();
+        let names = |pairs: &[NamedPair]| troubled(pairs).into_iter().map(|peer| peer.pair.dst).collect::<Vec<_>>();
         assert_eq!(names(&pairs), ["worse", "bad"]);
         pairs.extend((0..20).map(|k| counted(&k.to_string(), &[])));
         assert_eq!(names(&pairs).len(), TROUBLED);
@@ -491,8 +491,28 @@ mod tests {
         pairs.extend((0..20).map(|k| responding(&k.to_string(), &[1], &[1_000 + k])));
         pairs.push(responding("slow", &[1], &[70_000]));
         let told = slowest(&pairs);
-        assert_eq!((told.len(), &*told[0].dst, &*told[1].dst, &*told[2].dst), (TROUBLED, "slow", "fast", "19"));
+        assert_eq!(
+            (told.len(), &*told[0].pair.dst, &*told[1].pair.dst, &*told[2].pair.dst),
+            (TROUBLED, "slow", "fast", "19")
+        );
         assert_eq!((told[1].count, told[1].p50_ms, told[1].p95_ms), (3, 4.0, 9.0));
+    }
+
+    #[test]
+    fn services_and_units_of_one_host_are_told_apart_in_both_lists() {
+        use crate::output::examples::{counted, responding};
+        let of =
+            |pair: NamedPair, port, process: &str| NamedPair { port: Some(port), process: process.to_owned(), ..pair };
+        let pairs = vec![
+            of(responding("db", &[1], &[9_000]), 5432, "web.service"),
+            of(responding("db", &[1], &[8_000]), 6379, ""),
+            of(counted("db", &[]), 5432, "web.service"),
+        ];
+        let slow = slowest(&pairs).into_iter().map(|told| (told.pair.dst, told.pair.process));
+        let web = Some("web.service".to_owned());
+        assert_eq!(slow.collect::<Vec<_>>(), [("db:5432".to_owned(), web.clone()), ("db:6379".to_owned(), None)]);
+        let peers = troubled(&pairs).into_iter().map(|told| (told.pair.dst, told.pair.process));
+        assert_eq!(peers.collect::<Vec<_>>(), [("db:5432".to_owned(), web)]);
     }
 
     #[test]

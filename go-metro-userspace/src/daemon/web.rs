@@ -99,7 +99,8 @@ impl Web {
         said.into_iter().map(|problem| format!("web page: {problem}")).collect()
     }
 
-    /// Opens what another configuration wants, so that [`Self::follow`] cannot fail.
+    /// Opens what another configuration wants, so that [`Self::follow`] cannot fail. If that is not possible, the page is
+    /// served where it was.
     pub(super) fn prepare(&mut self, config: &Config, asks: &Asks) -> Result<Next, ListenError> {
         let Some(wanted) = config.web_listen else { return Ok(Next::Off) };
         let Some(open) = &mut self.0 else {
@@ -118,17 +119,6 @@ impl Web {
             Port::open(wanted, &open.site, asks).inspect_err(|_| open.go_back(asks))
         });
         moved.map(|port| Next::Moved(Box::new(port)))
-    }
-
-    /// The other configuration is refused: it is served where it was.
-    pub(super) fn go_back(&mut self, next: Next, asks: &Asks) {
-        if let Next::On(opened) = &next
-            && let Some(open) = &opened.0.0
-        {
-            open.site.close();
-        }
-        drop(next);
-        self.0.iter_mut().for_each(|open| open.go_back(asks));
     }
 
     /// Does what was prepared; the sender of its figures, if the page was not served before.

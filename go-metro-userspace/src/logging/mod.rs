@@ -7,6 +7,7 @@
 //! Nobody who logs waits for it: lines go through a bounded queue to a thread of their own ([`start`]), and those that
 //! cannot be written are counted ([`lines_lost`]).
 
+mod attempt;
 mod format;
 pub(crate) mod recent;
 mod rotate;
@@ -23,6 +24,7 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::config::{Config, LogLevel};
 use crate::terminal;
+pub(crate) use attempt::if_successful;
 use format::{FileForm, JournalForm, StreamForm};
 use rotate::Rotating;
 pub(crate) use sparing::OnceInAWhile;

@@ -9,6 +9,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::Context;
 
+use super::attempt;
 use crate::terminal;
 
 /// How many are kept.
@@ -36,6 +37,14 @@ pub(crate) fn messages() -> Vec<Message> {
     RECENT.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
 }
 
+fn note(message: Message) {
+    let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+    if recent.len() == KEPT {
+        recent.pop_front();
+    }
+    recent.push_back(message);
+}
+
 /// Notes them as they are logged.
 pub(super) struct Layer;
 
@@ -50,11 +59,8 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for Layer {
         event.record(&mut text);
         let text = text.message + &text.fields;
         let text = terminal::one_line(&text).chars().take(LONGEST).collect();
-        let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.len() == KEPT {
-            recent.pop_front();
-        }
-        recent.push_back(Message { at: SystemTime::now(), logged: Instant::now(), level, text });
+        let message = Message { at: SystemTime::now(), logged: Instant::now(), level, text };
+        attempt::when_certain(move || note(message));
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::attempt;
 use super::rotate::Rotating;
 use crate::privileges::{self, Needs};
 use crate::{terminal, threads};
@@ -61,6 +62,18 @@ impl Queue {
         *PENDING.lock().unwrap_or_else(PoisonError::into_inner) = Some((receiver, target));
         Self(Arc::new(sender))
     }
+
+    /// Leaves a line.
+    fn leave(&self, line: Vec<u8>) {
+        QUEUED.fetch_add(1, Ordering::AcqRel);
+        let bytes = line.len();
+        let fits = WAITING_BYTES.fetch_add(bytes, Ordering::AcqRel) + bytes <= QUEUE_BYTES;
+        if !fits || self.0.try_send(line).is_err() {
+            WAITING_BYTES.fetch_sub(bytes, Ordering::AcqRel);
+            LOST.fetch_add(1, Ordering::Relaxed);
+            DONE.fetch_add(1, Ordering::AcqRel);
+        }
+    }
 }
 
 impl MakeWriter<'_> for Queue {
@@ -78,14 +91,8 @@ impl Write for Queue {
         if kept.len() < line.len() {
             kept.push(b'\n');
         }
-        QUEUED.fetch_add(1, Ordering::AcqRel);
-        let bytes = kept.len();
-        let fits = WAITING_BYTES.fetch_add(bytes, Ordering::AcqRel) + bytes <= QUEUE_BYTES;
-        if !fits || self.0.try_send(kept).is_err() {
-            WAITING_BYTES.fetch_sub(bytes, Ordering::AcqRel);
-            LOST.fetch_add(1, Ordering::Relaxed);
-            DONE.fetch_add(1, Ordering::AcqRel);
-        }
+        let queue = self.clone();
+        attempt::when_certain(move || queue.leave(kept));
         Ok(line.len())
     }
 

@@ -300,18 +300,29 @@ pub(crate) struct ConnectionsStatus {
     pub peers: Vec<PeerStatus>,
 }
 
-/// How the connections of one pair of hosts did in an interval.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct PeerStatus {
+/// What one of the last report's pairs of hosts is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PairName {
     /// This end.
     pub src: String,
-    /// The other end.
+    /// Whose connections these are on this host, with `process_tags`: a unit or a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
+    /// The other end, with the port of its service where pairs are split by port.
     pub dst: String,
     /// On which interface.
     pub iface: String,
     /// To which end round trips went, where both sides or the local one are measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub side: Option<String>,
+}
+
+/// How the connections of one pair of hosts did in an interval.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PeerStatus {
+    /// Which.
+    #[serde(flatten)]
+    pub pair: PairName,
     /// What was counted.
     pub counts: Counts,
 }
@@ -319,15 +330,9 @@ pub(crate) struct PeerStatus {
 /// How long the other end of a pair of hosts took for its responses in an interval.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ResponseStatus {
-    /// This end.
-    pub src: String,
-    /// The other end.
-    pub dst: String,
-    /// On which interface.
-    pub iface: String,
-    /// To which end round trips went, where both sides or the local one are measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub side: Option<String>,
+    /// Which.
+    #[serde(flatten)]
+    pub pair: PairName,
     /// How many.
     pub count: u64,
     /// Their median.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use go_metro_common::metric::Text;
 
-use super::document::{Counts, HostStatus, PeerStatus, PrivilegesStatus, ResponseStatus, State, Status};
+use super::document::{Counts, HostStatus, PairName, PeerStatus, PrivilegesStatus, ResponseStatus, State, Status};
 use crate::metrics::pair::PEER;
 use crate::{metrics, terminal};
 
@@ -89,15 +89,13 @@ pub(crate) fn page(status: &Status) -> String {
     if let Some(connections) = &status.connections {
         let total = counted(&connections.total);
         line("connections", if total.is_empty() { "none yet".to_owned() } else { total });
-        for PeerStatus { src, dst, iface, side, counts } in &connections.peers {
-            let side = side.as_ref().map(|side| format!(" ({side})")).unwrap_or_default();
-            line("peer", format!("{src} to {dst}{side} on {iface}: {}", counted(counts)));
+        for PeerStatus { pair, counts } in &connections.peers {
+            line("peer", format!("{}: {}", named(pair), counted(counts)));
         }
     }
-    for ResponseStatus { src, dst, iface, side, count, p50_ms, p95_ms } in status.responses.iter().flatten() {
-        let side = side.as_ref().map(|side| format!(" ({side})")).unwrap_or_default();
+    for ResponseStatus { pair, count, p50_ms, p95_ms } in status.responses.iter().flatten() {
         let took = format!("median {p50_ms:.3} ms, p95 {p95_ms:.3} ms");
-        line("response", format!("{src} to {dst}{side} on {iface}: {count}, {took}"));
+        line("response", format!("{}: {count}, {took}", named(pair)));
     }
     for output in &status.outputs {
         line("output", format!("{} {}, {} errors", output.kind, output.destination, output.errors));
@@ -116,6 +114,12 @@ pub(crate) fn page(status: &Status) -> String {
         line(&message.level, format!("{age} ago: {}", message.text));
     }
     text
+}
+
+/// A pair of hosts: `10.0.0.1 (web.service) to db:5432 (remote) on eth0`.
+fn named(PairName { src, process, dst, iface, side }: &PairName) -> String {
+    let note = |note: &Option<String>| note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+    format!("{src}{} to {dst}{} on {iface}", note(process), note(side))
 }
 
 /// What was counted of connections, as far as there was any: `12 retransmits (8 fast, 4 timeout)`.
@@ -246,6 +250,27 @@ mod tests {
         let told = serde_json::to_value(&counts).unwrap();
         assert_eq!((&told["connects"]["established"], &told["connects"]["refused"]), (&4.into(), &0.into()));
         assert_eq!(serde_json::from_value::<Counts>(told).unwrap(), counts);
+    }
+
+    #[test]
+    fn a_pair_is_named_with_its_process_and_side_in_text_and_json() {
+        let bare = PairName {
+            src: "10.0.0.1".to_owned(),
+            process: None,
+            dst: "db:5432".to_owned(),
+            iface: "eth0".to_owned(),
+            side: None,
+        };
+        assert_eq!(named(&bare), "10.0.0.1 to db:5432 on eth0");
+        let whole = PairName { process: Some("web.service".to_owned()), side: Some("remote".to_owned()), ..bare };
+        assert_eq!(named(&whole), "10.0.0.1 (web.service) to db:5432 (remote) on eth0");
+        let told = ResponseStatus { pair: whole, count: 3, p50_ms: 4.0, p95_ms: 9.0 };
+        let json = serde_json::to_value(&told).unwrap();
+        assert_eq!(
+            (&json["dst"], &json["process"], &json["count"]),
+            (&"db:5432".into(), &"web.service".into(), &3.into())
+        );
+        assert_eq!(serde_json::from_value::<ResponseStatus>(json).unwrap(), told);
     }
 
     #[test]

@@ -104,7 +104,8 @@ const HEALTH: &[Column] = &[
         source: Source::Share(PeerHealth::resent),
         loud: Some(RESENT),
     },
-    count("timeouts", Order::P99, Some([1.0, f64::INFINITY]), |health| health.retransmits[Cause::Timeout as usize]),
+    // Not "timeouts": attempts to connect that time out are in `failed`.
+    count("rto", Order::P99, Some([1.0, f64::INFINITY]), |health| health.retransmits[Cause::Timeout as usize]),
     count("opened", Order::Average, None, |health| health.connects_total(Connect::Established)),
     count("failed", Order::Sorted, Some(ANY), PeerHealth::failed),
 ];

@@ -70,7 +70,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     }
     frame.render_widget(keys_line(app, keys.width), keys);
     if app.help {
-        draw_help(frame, area);
+        draw_help(frame, app.columns, area);
     }
 }
 
@@ -533,7 +533,10 @@ fn keys_line(app: &App, width: u16) -> Line<'static> {
     Line::from(spans)
 }
 
-const HELP: [(&str, &str); 17] = [
+/// A key, or a word of the screen, and what it is.
+type Explained = (&'static str, &'static str);
+
+const KEYS: [Explained; 10] = [
     ("↑ ↓ j k", "choose a row; also PgUp, PgDn, Home, End"),
     ("← → < >", "sort by the column to the left or right"),
     ("r", "reverse the order"),
@@ -544,20 +547,40 @@ const HELP: [(&str, &str); 17] = [
     ("space p", "pause the display; measuring goes on"),
     ("c", "clear the statistics"),
     ("q Ctrl-C", "quit"),
-    ("", ""),
+];
+
+const NOTES: [Explained; 3] = [
     ("←ADDRESS", "round trips to this end: --sides local or both"),
     ("lost", "records lost to a full buffer: see ring_size"),
     ("rejected", "acknowledgements that gave no sample"),
+];
+
+/// The columns of [`Columns::Health`].
+const HEALTH: [Explained; 8] = [
+    ("base", "lowest round trip of the last ten minutes"),
+    ("queueing", "median minus base: a queue, or response < 40 ms"),
     ("response", "how long the other end took to respond: median"),
+    ("segments", "sent with payload or FIN"),
     ("resent", "share of segments sent again: yellow 0.1 %, red 1 %"),
+    ("rto", "of these, because the retransmission timer expired"),
+    ("opened", "connections that were established"),
     ("failed", "refused, reset, or not opened in time"),
 ];
 
-fn draw_help(frame: &mut Frame<'_>, area: Rect) {
+/// What the help says, a line each; the columns come first, as a small screen shows only the beginning.
+fn help(columns: Columns) -> Vec<Explained> {
+    let blank = ("", "");
+    match columns {
+        Columns::Times => KEYS.into_iter().chain([blank]).chain(NOTES).collect(),
+        Columns::Health => HEALTH.into_iter().chain([blank]).chain(KEYS).chain(NOTES).collect(),
+    }
+}
+
+fn draw_help(frame: &mut Frame<'_>, columns: Columns, area: Rect) {
     let width = 64.min(area.width);
-    let lines: Vec<Line<'_>> = HELP
-        .iter()
-        .map(|(key, what)| Line::from(vec![Span::styled(format!(" {key:<10}"), TITLE), Span::raw(*what)]))
+    let lines: Vec<Line<'_>> = help(columns)
+        .into_iter()
+        .map(|(key, what)| Line::from(vec![Span::styled(format!(" {key:<10}"), TITLE), Span::raw(what)]))
         .collect();
     let room = usize::from(width.saturating_sub(2)).max(1);
     let wrapped: usize = lines.iter().map(|line| line.width().div_ceil(room).max(1)).sum();

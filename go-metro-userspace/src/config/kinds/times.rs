@@ -19,7 +19,7 @@ impl Scalar for Span {
     }
 
     fn takes() -> String {
-        "seconds, or a time such as 500ms, 10s or 5m".to_owned()
+        "seconds, or a time such as 500ms, 10s, 5m, 1h or 1d".to_owned()
     }
 
     fn schema() -> Json {
@@ -58,17 +58,19 @@ impl<const SHORTEST_MS: u64, const LONGEST_S: u64> Scalar for Time<SHORTEST_MS, 
     type Value = Duration;
 
     fn parse(value: &Value) -> Result<Duration, Wrong> {
-        let (time, shortest) = (Span::parse(value)?, Duration::from_millis(SHORTEST_MS));
-        let seconds = time.as_secs_f64();
+        let time = Span::parse(value)?;
+        let [shortest, longest] = [Duration::from_millis(SHORTEST_MS), Duration::from_secs(LONGEST_S)];
+        let seconds = |time: Duration| time.as_secs_f64();
+        if time < shortest {
+            let [time, shortest] = [time, shortest].map(seconds);
+            return Err(Wrong::Said(format!("{time} s is too short; the smallest is {shortest} s")));
+        }
         if time.is_zero() {
             return Err(Wrong::Said(NO_TIME.to_owned()));
         }
-        if time < shortest {
-            let shortest = shortest.as_secs_f64();
-            return Err(Wrong::Said(format!("{seconds} s is too short; the smallest is {shortest} s")));
-        }
-        if time > Duration::from_secs(LONGEST_S) {
-            return Err(Wrong::Said(format!("{seconds} s is too long; the largest is {LONGEST_S} s")));
+        if time > longest {
+            let [time, longest] = [time, longest].map(seconds);
+            return Err(Wrong::Said(format!("{time} s is too long; the largest is {longest} s")));
         }
         Ok(time)
     }

@@ -18,7 +18,7 @@
 //! "resets":{"local":0,"remote":0},"closes":1,"zero_window_ms":0,"ece":0}`, with `"incomplete":true` where records are
 //! missing. `metrics: [default, response]` adds `"response":{"count":3,…}`, like `data`.
 //!
-//! `jitter_ms` is null where there is a single sample. `time_ns` is the end of the interval, in nanoseconds since the
+//! `jitter_ms` is null where there is a single sample, `queueing_ms` where there is a base and no sample. `time_ns` is the end of the interval, in nanoseconds since the
 //! epoch. Field names are kept from version to version.
 
 use std::collections::BTreeMap;
@@ -59,8 +59,9 @@ struct PairLine<'a> {
     kernel: Option<Kernel>,
     #[serde(skip_serializing_if = "Option::is_none")]
     base_ms: Option<f64>,
+    /// Null where there is a base and no sample.
     #[serde(skip_serializing_if = "Option::is_none")]
-    queueing_ms: Option<f64>,
+    queueing_ms: Option<Option<f64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response: Option<Series>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -155,7 +156,7 @@ impl<'a> From<&'a NamedPair> for PairLine<'a> {
                 host_ms: pair.summary.data.as_ref().map(|data| host_ms(&kernel, data)),
             }),
             base_ms: pair.base.map(Rtt::as_millis_f64),
-            queueing_ms: pair.base.and_then(|base| queueing_ms(base, pair.summary.data.as_ref())),
+            queueing_ms: pair.base.map(|base| queueing_ms(base, pair.summary.data.as_ref())),
             response: pair.summary.response.as_ref().map(Series::from),
             peer: pair.summary.health.as_deref().map(|health| Peer(*health)),
         }
@@ -278,6 +279,9 @@ mod tests {
         assert_eq!(lines[0]["peer"], peer);
         assert_eq!((&lines[0]["base_ms"], &lines[0]["queueing_ms"]), (&18.0.into(), &2.0.into()));
         assert!(["peer", "base_ms", "queueing_ms"].iter().all(|name| lines[1].get(*name).is_none()), "{text}");
+        let silent = serde_json::to_value(PairLine::from(&counted("db", &[]))).unwrap();
+        assert!(silent["data"].is_null() && silent["base_ms"].is_number(), "{silent}");
+        assert_eq!(silent.get("queueing_ms"), Some(&serde_json::Value::Null), "{silent}");
     }
 
     #[test]

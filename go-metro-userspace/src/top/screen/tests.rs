@@ -158,6 +158,9 @@ fn screens_are_as_they_were_looked_at() {
     for (width, height) in [(40, 24), (60, 24), (80, 24), (120, 40)] {
         is_as_before(&format!("health-{width}x{height}"), &drawn(&mut app, width, height));
     }
+    press(&mut app, "h");
+    is_as_before("help-health-80x24", &drawn(&mut app, 80, 24));
+    press(&mut app, "h");
     press(&mut app, "m");
     press(&mut app, "h");
     is_as_before("help-80x24", &drawn(&mut app, 80, 24));

@@ -59,7 +59,7 @@ const COLUMNS = {
     { key: "segments", title: "Segments", priority: "p3", of: (row) => row.peer?.segments, show: count },
     { key: "resent", title: "Resent", of: resent, show: perCent, loud: RESENT },
     {
-      key: "timeouts", title: "Timeouts", priority: "p2", of: (row) => row.peer?.retransmits.timeout, show: count,
+      key: "timeouts", title: "RTO", priority: "p2", of: (row) => row.peer?.retransmits.timeout, show: count,
       loud: [1, Infinity],
     },
     { key: "opened", title: "Opened", priority: "p2", of: (row) => row.peer?.connects.established, show: count },

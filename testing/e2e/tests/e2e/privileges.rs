@@ -233,6 +233,30 @@ fn a_reload_that_needs_what_was_given_up_changes_nothing_and_says_to_restart() {
 }
 
 #[test]
+fn a_reload_can_add_health_but_not_response_and_does_not_log_what_takes_no_effect() {
+    let lab = Lab::new(Link::Veth).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let conf = configure(folder.path(), "auto");
+    let mut agent = sampling(&mut lab.a.namespace.command(binary().unwrap()), &conf);
+    agent.ready().unwrap();
+    let text = fs::read_to_string(&conf).unwrap();
+    let measure = |metrics: &str| {
+        fs::write(&conf, text.replace("backend: auto", &format!("backend: auto\n  metrics: [{metrics}]"))).unwrap();
+        agent.signal(Signal::SIGHUP).unwrap();
+    };
+    measure("default, health");
+    agent.wait_for_log("configuration reloaded", SOON).unwrap();
+    let before = agent.log().len();
+    measure("default, health, response");
+    agent
+        .wait_for_log("restart to change `response` of `metrics`: reopening the source needs privileges", SOON)
+        .unwrap();
+    let log = agent.log();
+    assert!(log[before..].iter().all(|line| line.contains("SIGHUP: ")), "{:#?}", &log[before..]);
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
 fn libpcap_can_be_opened_anew_by_a_reload() {
     let lab = Lab::new(Link::Veth).unwrap();
     let program = Installed::new();

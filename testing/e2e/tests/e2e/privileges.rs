@@ -240,14 +240,14 @@ fn a_reload_can_add_health_but_not_response_and_does_not_log_what_takes_no_effec
     let mut agent = sampling(&mut lab.a.namespace.command(binary().unwrap()), &conf);
     agent.ready().unwrap();
     let text = fs::read_to_string(&conf).unwrap();
-    let measure = |metrics: &str| {
+    let measure = |agent: &Agent, metrics: &str| {
         fs::write(&conf, text.replace("backend: auto", &format!("backend: auto\n  metrics: [{metrics}]"))).unwrap();
         agent.signal(Signal::SIGHUP).unwrap();
     };
-    measure("default, health");
+    measure(&agent, "default, health");
     agent.wait_for_log("configuration reloaded", SOON).unwrap();
     let before = agent.log().len();
-    measure("default, health, response");
+    measure(&agent, "default, health, response");
     agent
         .wait_for_log("restart to change `response` of `metrics`: reopening the source needs privileges", SOON)
         .unwrap();

@@ -99,8 +99,8 @@ impl Web {
         said.into_iter().map(|problem| format!("web page: {problem}")).collect()
     }
 
-    /// Opens what another configuration wants, so that [`Self::follow`] cannot fail. If that is not possible, the page is
-    /// served where it was.
+    /// Opens what another configuration wants, so that [`Self::follow`] cannot fail. If that is not possible, the page
+    /// is served where it was.
     pub(super) fn prepare(&mut self, config: &Config, asks: &Asks) -> Result<Next, ListenError> {
         let Some(wanted) = config.web_listen else { return Ok(Next::Off) };
         let Some(open) = &mut self.0 else {

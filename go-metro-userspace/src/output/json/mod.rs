@@ -18,8 +18,8 @@
 //! "resets":{"local":0,"remote":0},"closes":1,"zero_window_ms":0,"ece":0}`, with `"incomplete":true` where records are
 //! missing. `metrics: [default, response]` adds `"response":{"count":3,…}`, like `data`.
 //!
-//! `jitter_ms` is null where there is a single sample, `queueing_ms` where there is a base and no sample. `time_ns` is the end of the interval, in nanoseconds since the
-//! epoch. Field names are kept from version to version.
+//! `jitter_ms` is null where there is a single sample, `queueing_ms` where there is a base and no sample. `time_ns` is
+//! the end of the interval, in nanoseconds since the epoch. Field names are kept from version to version.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

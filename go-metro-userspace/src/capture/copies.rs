@@ -21,9 +21,9 @@ use std::hash::BuildHasher;
 use std::time::Duration;
 
 use go_metro_common::segment::TcpFlags;
-use go_metro_rtt::{Endpoint, Nanos};
+use go_metro_rtt::Nanos;
 
-use super::decode::{Decoded, Tunnel};
+use super::decode::{Decoded, FlowName};
 
 /// A copy follows within this time: a switch or a kernel takes microseconds.
 const WITHIN: Duration = Duration::from_millis(1);
@@ -246,11 +246,8 @@ impl Copies {
     /// Observes a frame, in the order of the file.
     #[inline]
     pub(super) fn observe(&mut self, decoded: &Decoded, time: Nanos, interface: u32) -> Observed {
-        let Decoded { source, destination, tunnel, .. } = decoded;
-        let ends = [self.end(source), self.end(destination)];
-        let flow = ends[0].wrapping_add(ends[1]) ^ tunnel.as_ref().map_or(0, Tunnel::digest);
+        let FlowName { ends, flow, way } = decoded.flow_name();
         let same_ends = ends[0] ^ ends[1].rotate_left(32) ^ flow;
-        let way = usize::from(ends[0] > ends[1]);
         let digest = self.digest(decoded, same_ends, interface + 1);
         let slot = &mut self.seen[digest as usize % REMEMBERED];
         let is_equal = slot.times > 0 && slot.digest == (digest >> 32) as u32;
@@ -405,10 +402,6 @@ impl Copies {
         self.mixed.len()
     }
 
-    fn end(&self, end: &Endpoint) -> u64 {
-        self.hasher.hash_one((end.addr, end.port))
-    }
-
     /// Of all that copies have in common. Two checksums of one packet differ where a device fills one in: where there
     /// is an identification, that counts alone.
     #[inline]
@@ -443,7 +436,7 @@ fn age(a: Nanos, b: Nanos) -> Duration {
 #[cfg(test)]
 mod tests {
     use go_metro_common::segment::{Payload, SegmentHeader};
-    use go_metro_rtt::Addr;
+    use go_metro_rtt::{Addr, Endpoint};
 
     use super::*;
 
@@ -454,19 +447,7 @@ mod tests {
         let end = |last| Endpoint { addr: Addr::v4([10, 0, 0, last]), port: 80 };
         let header =
             SegmentHeader { seq, payload: Payload::new(100), flags: TcpFlags(TcpFlags::ACK), ..Default::default() };
-        Decoded {
-            source: end(1),
-            destination: end(2),
-            header,
-            direction: None,
-            ifindex: None,
-            tunnel: None,
-            vlans: 0,
-            ip_id,
-            checksum: 7,
-            bad_option: false,
-            cut_options: false,
-        }
+        Decoded { ip_id, checksum: 7, ..Decoded::between([end(1), end(2)], header) }
     }
 
     /// The acknowledgement of these data.

@@ -33,6 +33,8 @@ pub(super) struct Wanted {
     pub(super) host_end: bool,
     /// Whether both ends of what passes it are here.
     pub(super) is_loopback: bool,
+    /// The longest packet that it carries, in bytes; 0 if that is not known.
+    pub(super) mtu: u32,
     /// What to watch on it.
     pub(super) nets: Vec<IpNet>,
 }
@@ -67,6 +69,7 @@ pub(super) fn look(watch: &WatchList, host_ends: &BTreeMap<String, bool>) -> Res
             is_named: chosen.iter().any(|(_, selector)| selector.is_name()),
             host_end: is_host_end(link, host_ends, &default),
             is_loopback: link.is_loopback,
+            mtu: link.mtu,
             nets: nets.into_iter().collect(),
         });
     }
@@ -99,6 +102,7 @@ pub(super) fn look(watch: &WatchList, host_ends: &BTreeMap<String, bool>) -> Res
             is_named: true,
             host_end: host_ends.get(name).copied().unwrap_or_default(),
             is_loopback: name == "lo",
+            mtu: 0,
             nets: nets.clone(),
         });
     }
@@ -192,6 +196,11 @@ pub(super) fn must_be_there(watch: &WatchList, missing: &[&str]) -> Result<(), C
 pub(super) fn host_ends(configured: &BTreeMap<String, bool>) -> BTreeSet<u32> {
     let default = default_interfaces(&selectors(configured.keys()));
     all().iter().filter(|link| is_host_end(link, configured, &default)).map(|link| link.ifindex).collect()
+}
+
+/// The MTUs of all interfaces, by index.
+pub(super) fn mtus() -> impl Iterator<Item = (u32, u32)> {
+    all().into_iter().map(|link| (link.ifindex, link.mtu))
 }
 
 /// The names of the interfaces that an instance's `interface` means now.

@@ -14,6 +14,7 @@ pub mod interfaces;
 pub mod pcap;
 mod prefixes;
 pub(crate) mod recorded;
+mod segmentation;
 mod source;
 mod trouble;
 mod turns;

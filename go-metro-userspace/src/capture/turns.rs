@@ -58,6 +58,7 @@ mod tests {
             is_named: true,
             host_end,
             is_loopback: false,
+            mtu: 0,
             nets: Vec::new(),
         }
     }

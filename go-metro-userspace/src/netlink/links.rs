@@ -32,6 +32,8 @@ pub(crate) struct Link {
     pub ifindex: u32,
     /// Whether it is a loopback device.
     pub is_loopback: bool,
+    /// The longest packet that it carries, in bytes; 0 if the kernel does not say.
+    pub mtu: u32,
     /// Whether it was set up; a link that is not carries nothing.
     pub is_up: bool,
     /// Its operational state, as `/sys/class/net/NAME/operstate` has it; loopback and tunnels do not say more than
@@ -122,6 +124,7 @@ fn link(payload: &[u8], addressed: &BTreeSet<String>) -> Option<Link> {
         has_text_name: true,
         ifindex,
         is_loopback: is(libc::IFF_LOOPBACK),
+        mtu: 0,
         is_up: is(libc::IFF_UP),
         state: STATES[0],
         has_address: false,
@@ -135,6 +138,7 @@ fn link(payload: &[u8], addressed: &BTreeSet<String>) -> Option<Link> {
             libc::IFLA_OPERSTATE => {
                 link.state = value.first().and_then(|state| STATES.get(usize::from(*state))).unwrap_or(&STATES[0]);
             }
+            libc::IFLA_MTU => link.mtu = value.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes)),
             libc::IFLA_MASTER => link.is_port = value.iter().any(|byte| *byte != 0),
             libc::IFLA_LINK_NETNSID => {
                 link.peer_namespace = value.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes));
@@ -249,6 +253,7 @@ mod tests {
             let eth7 = all.iter().find(|link| link.name == "eth7").unwrap();
             assert_eq!(BTreeSet::from_iter(eth7.names()), BTreeSet::from(["eth7", "wan7", &*long]));
             assert!(eth7.is_called("wan7") && !eth7.is_called("eth8"));
+            assert_eq!(eth7.mtu, 1500);
         });
     }
 

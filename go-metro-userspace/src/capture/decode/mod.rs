@@ -11,10 +11,12 @@ mod tcp;
 mod tunnel;
 mod wireless;
 
+use std::hash::BuildHasher as _;
+
 use bytes::TryGetError;
 use go_metro_common::counters::Unparsable;
 use go_metro_common::headers::protocol::{TCP, UDP};
-use go_metro_common::segment::{Bits, SegmentHeader, Sides, is_relevant};
+use go_metro_common::segment::{Bits, SegmentHeader, Sides, TcpFlags, is_relevant};
 use go_metro_rtt::{Direction, Endpoint, FlowKey, Nanos, Segment, Side};
 
 use super::{SourceCounters, Unread};
@@ -103,7 +105,15 @@ pub struct Decoded {
     pub bad_option: bool,
     /// Options that may have been SACK blocks are cut off by a short capture.
     pub cut_options: bool,
+    /// Bytes of TCP options.
+    pub options_len: u8,
+    /// Of a SYN: the maximum segment size that it announces (RFC 9293 section 3.7.1), if it is not cut off.
+    pub mss: Option<u16>,
 }
+
+/// The MSS of an end that announces none (RFC 9293 section 3.7.1).
+const V4_DEFAULT_MSS: u16 = 536;
+const V6_DEFAULT_MSS: u16 = 1220;
 
 /// Decodes a packet.
 ///
@@ -118,6 +128,10 @@ pub fn decode(packet: Packet<'_>) -> Result<Decoded, Skip> {
         (ip, tunnel) = tunnel::inside(&ip, packet.origin)?;
     }
     let tcp = tcp::parse(ip.payload, ip.payload_len)?;
+    let mss = tcp.header.flags.any(TcpFlags::SYN).then(|| {
+        let default = if ip.bits & Bits::IPV6 == 0 { V4_DEFAULT_MSS } else { V6_DEFAULT_MSS };
+        tcp.mss.or(tcp.is_whole.then_some(default))
+    });
     Ok(Decoded {
         source: Endpoint { addr: ip.source, port: tcp.source },
         destination: Endpoint { addr: ip.destination, port: tcp.destination },
@@ -130,6 +144,8 @@ pub fn decode(packet: Packet<'_>) -> Result<Decoded, Skip> {
         checksum: tcp.checksum,
         bad_option: tcp.bad_option,
         cut_options: tcp.cut_options,
+        options_len: tcp.options_len,
+        mss: mss.flatten(),
     })
 }
 
@@ -191,7 +207,47 @@ pub fn carried(packet: Packet<'_>) -> Option<Carried> {
     }))
 }
 
+/// What names a frame's flow, almost without doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FlowName {
+    /// Of the sender and the receiver.
+    pub(super) ends: [u64; 2],
+    /// The same in both directions, and in each tunnel another.
+    pub(super) flow: u64,
+    /// Which of the two directions it is.
+    pub(super) way: usize,
+}
+
 impl Decoded {
+    /// What names the flow that it belongs to.
+    #[inline]
+    pub(super) fn flow_name(&self) -> FlowName {
+        let hasher = foldhash::fast::FixedState::default();
+        let ends = [self.source, self.destination].map(|end| hasher.hash_one((end.addr, end.port)));
+        let flow = ends[0].wrapping_add(ends[1]) ^ self.tunnel.as_ref().map_or(0, Tunnel::digest);
+        FlowName { ends, flow, way: usize::from(ends[0] > ends[1]) }
+    }
+
+    /// A segment between these, of which nothing else is known.
+    #[cfg(test)]
+    pub(super) fn between([source, destination]: [Endpoint; 2], header: SegmentHeader) -> Self {
+        Self {
+            source,
+            destination,
+            header,
+            direction: None,
+            ifindex: None,
+            tunnel: None,
+            vlans: 0,
+            ip_id: 0,
+            checksum: 0,
+            bad_option: false,
+            cut_options: false,
+            options_len: 0,
+            mss: None,
+        }
+    }
+
     /// The segment as one of its ends sees it: the sender for egress, the receiver for ingress; `None` if it tells
     /// nothing about the round-trip times of these sides.
     #[inline]

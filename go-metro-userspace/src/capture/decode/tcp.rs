@@ -18,7 +18,16 @@ pub(super) struct Tcp {
     pub(super) bad_option: bool,
     /// Options that may have been SACK blocks are cut off by a short capture.
     pub(super) cut_options: bool,
+    /// Bytes of options.
+    pub(super) options_len: u8,
+    /// The maximum segment size that it announces.
+    pub(super) mss: Option<u16>,
+    /// All options were captured.
+    pub(super) is_whole: bool,
 }
+
+/// The kind of the option that announces the maximum segment size (RFC 9293 section 3.2).
+const MSS: u8 = 2;
 
 /// The shortest SACK option with a block (RFC 2018 section 3).
 const SACK_WITH_A_BLOCK: usize = 10;
@@ -45,22 +54,25 @@ pub(super) fn parse(bytes: &[u8], len: u32) -> Result<Tcp, Skip> {
     // A short capture may have cut options off: what is there is read, and what is cut is no fault of the sender's.
     let captured = bytes.len().min(header_len as usize);
     let cut = captured < header_len as usize;
-    let sound = options(&bytes[HEADER_LEN as usize..captured], &mut header);
+    let mut mss = None;
+    let sound = options(&bytes[HEADER_LEN as usize..captured], &mut header, &mut mss);
     // Options that were read to their end leave so many bytes for one that was not.
     let rest = header_len as usize - captured;
     let cut_options = cut && (!sound || rest >= SACK_WITH_A_BLOCK);
-    Ok(Tcp { source, destination, header, checksum, bad_option: !sound && !cut, cut_options })
+    let bad_option = !sound && !cut;
+    let options_len = (header_len - HEADER_LEN) as u8;
+    Ok(Tcp { source, destination, header, checksum, bad_option, cut_options, options_len, mss, is_whole: !cut })
 }
 
 /// Reads options into the record; whether all of them were well-formed.
-fn options(mut list: &[u8], header: &mut SegmentHeader) -> bool {
+fn options(mut list: &[u8], header: &mut SegmentHeader, mss: &mut Option<u16>) -> bool {
     loop {
         match list {
             [] | [END, ..] => return true,
             [NOP, rest @ ..] => list = rest,
             [kind, len, ..] if *len >= 2 && usize::from(*len) <= list.len() => {
                 let (option, rest) = list.split_at(usize::from(*len));
-                one_option(*kind, &option[2..], header);
+                one_option(*kind, &option[2..], header, mss);
                 list = rest;
             }
             _ => return false,
@@ -68,7 +80,7 @@ fn options(mut list: &[u8], header: &mut SegmentHeader) -> bool {
     }
 }
 
-fn one_option(kind: u8, mut data: &[u8], header: &mut SegmentHeader) {
+fn one_option(kind: u8, mut data: &[u8], header: &mut SegmentHeader, mss: &mut Option<u16>) {
     match (kind, data.len()) {
         // RFC 7323 section 3.2.
         (TIMESTAMPS, 8) => {
@@ -76,6 +88,8 @@ fn one_option(kind: u8, mut data: &[u8], header: &mut SegmentHeader) {
             header.tsval = data.get_u32();
             header.tsecr = data.get_u32();
         }
+        // 0 announces nothing.
+        (MSS, 2) => *mss = Some(data.get_u16()).filter(|mss| *mss > 0),
         // RFC 2018 section 2.
         (SACK_PERMITTED, 0) => header.bits.0 |= Bits::SACK_PERMITTED,
         // RFC 2018 section 3: one to four blocks.

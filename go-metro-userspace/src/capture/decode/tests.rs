@@ -717,3 +717,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_syn_says_which_mss_is_announced() {
+    let syn = |options: &[u8]| {
+        let mut segment = tcp(options, b"");
+        segment[13] = TcpFlags::SYN;
+        segment
+    };
+    let (usual, none) = (syn(&[1, 1, 1, 1, 2, 4, 0x05, 0xb4]), syn(&[]));
+    let v4 = |segment: &[u8]| raw(&ipv4(&[], 0, None, segment)).unwrap();
+    let v6 = |segment: &[u8]| raw(&ipv6(6, None, segment)).unwrap();
+    assert_eq!([v4(&usual), v6(&usual)].map(|decoded| (decoded.mss, decoded.options_len)), [(Some(1_460), 8); 2]);
+    assert_eq!([v4(&none), v6(&none), v4(&syn(&[2, 4, 0, 0]))].map(|decoded| decoded.mss), [536, 1_220, 536].map(Some));
+    // It means nothing in another segment.
+    assert_eq!(v4(&tcp(&[2, 4, 0x05, 0xb4], b"x")).mss, None);
+    let packet = ipv4(&[], 0, None, &usual);
+    let (bytes, wire_len) = (&packet[..packet.len() - 4], packet.len() as u32);
+    let cut = Packet { bytes, wire_len, link_type: LinkType::Raw, origin: Origin::Live };
+    assert_eq!(decode(cut).unwrap().mss, None);
+}

@@ -96,19 +96,8 @@ mod tests {
     fn segment(ip_id: u16, seq: u32, payload_len: u32) -> Decoded {
         let end = |last| Endpoint { addr: Addr::v4(Ipv4Addr::new(10, 0, 0, last).octets()), port: 80 };
         let flags = TcpFlags(TcpFlags::ACK);
-        Decoded {
-            source: end(1),
-            destination: end(2),
-            header: SegmentHeader { seq, payload: Payload::new(payload_len), flags, ..SegmentHeader::default() },
-            direction: None,
-            ifindex: None,
-            tunnel: None,
-            vlans: 0,
-            ip_id,
-            checksum: 0,
-            bad_option: false,
-            cut_options: false,
-        }
+        let header = SegmentHeader { seq, payload: Payload::new(payload_len), flags, ..SegmentHeader::default() };
+        Decoded { ip_id, ..Decoded::between([end(1), end(2)], header) }
     }
 
     /// Which of these have something missing before them.

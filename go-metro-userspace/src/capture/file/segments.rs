@@ -11,6 +11,7 @@ use super::order::Order;
 use crate::capture::SourceCounters;
 use crate::capture::copies::Observed;
 use crate::capture::decode::Decoded;
+use crate::capture::segmentation::Segmentation;
 
 /// What is known of the segments of a file.
 pub(super) struct Segments {
@@ -19,6 +20,7 @@ pub(super) struct Segments {
     pub(super) clock: Clock,
     pub(super) order: Order<(Decoded, Observed)>,
     pub(super) flows: Flows,
+    segmentation: Segmentation,
     /// There is something else than SYNs.
     pub(super) goes_on: bool,
     /// Which round trips were measured of what is made of records.
@@ -28,7 +30,15 @@ pub(super) struct Segments {
 impl Segments {
     pub(super) fn new() -> Self {
         let (counters, clock) = (SourceCounters::default(), Clock::default());
-        Self { counters, clock, order: Order::new(), flows: Flows::new(), goes_on: false, sides: Sides(0) }
+        Self {
+            counters,
+            clock,
+            order: Order::new(),
+            flows: Flows::new(),
+            segmentation: Segmentation::new(),
+            goes_on: false,
+            sides: Sides(0),
+        }
     }
 
     /// Takes a frame, and says of those before it what can be said now.
@@ -42,7 +52,7 @@ impl Segments {
                 return sink(Told::Turn(section));
             }
         };
-        let Self { counters, clock, order, flows, goes_on, .. } = self;
+        let Self { counters, clock, order, flows, segmentation, goes_on, .. } = self;
         let Decoding { time, interface, is_first, views, segment } = frame;
         if is_first {
             clock.note(time);
@@ -59,8 +69,10 @@ impl Segments {
         }
         clock.check(decoded, time);
         let observed = flows.observe(decoded, time, interface);
+        let mut decoded = *decoded;
+        decoded.header.payload = segmentation.payload(&decoded, None);
         let mut state = (counters, clock, flows);
-        order.take(time, (*decoded, observed), &mut |time, frame| measure(time, frame, &mut state, wanted, sink));
+        order.take(time, (decoded, observed), &mut |time, frame| measure(time, frame, &mut state, wanted, sink));
     }
 
     /// Says the rest.

@@ -866,3 +866,55 @@ fn a_clock_that_was_set_is_noticed() {
         are not measured";
     assert_eq!(said(&[500, 501, 401, 402], None).as_deref(), Some(back));
 }
+
+/// The headers of an IPv4 segment of a host or of the other end, with this much payload.
+fn headers(is_answer: bool, flags: u8, options: &[u8], payload_len: u16) -> Vec<u8> {
+    let tcp_len = 20 + options.len() as u16;
+    let mut ends = [([10, 0, 0, 1], [0x03, 0xe8]), ([10, 0, 0, 2], [0, 80])];
+    ends.rotate_left(usize::from(is_answer));
+    let mut bytes = vec![0x45, 0];
+    bytes.extend((20 + tcp_len + payload_len).to_be_bytes());
+    bytes.extend([0, 1, 0, 0, 64, 6, 0, 0]);
+    bytes.extend(ends.map(|(address, _)| address).as_flattened());
+    bytes.extend(ends.map(|(_, port)| port).as_flattened());
+    bytes.extend([0, 0, 0, 7, 0, 0, 0, 100, (tcp_len * 4) as u8, flags, 1, 0, 0, 0, 0, 0]);
+    bytes.extend(options);
+    bytes
+}
+
+#[test]
+fn a_super_segment_is_as_many_segments_as_its_own_connection_allows() {
+    const MSS_1460: &[u8] = &[2, 4, 0x05, 0xb4];
+    const MSS_1360: &[u8] = &[2, 4, 0x05, 0x50];
+    const MSS_960: &[u8] = &[2, 4, 0x03, 0xc0];
+    const SYN: u8 = TcpFlags::SYN;
+    const ACK: u8 = TcpFlags::ACK;
+    let tunnelled = |inner: Vec<u8>| {
+        let len = 20 + u16::from_be_bytes([inner[2], inner[3]]);
+        let mut bytes = vec![0x45, 0];
+        bytes.extend(len.to_be_bytes());
+        bytes.extend([0, 1, 0, 0, 64, 4, 0, 0, 10, 1, 0, 1, 10, 1, 0, 2]);
+        bytes.extend(inner);
+        bytes
+    };
+    let data = || headers(false, ACK, &[], 12_000);
+    let frames = [
+        // Nothing is known yet, and no link carries it as one.
+        tunnelled(data()),
+        headers(false, SYN, MSS_1460, 0),
+        headers(true, SYN | ACK, MSS_1360, 0),
+        data(),
+        tunnelled(headers(false, SYN, MSS_960, 0)),
+        tunnelled(headers(true, SYN | ACK, MSS_1460, 0)),
+        tunnelled(data()),
+        data(),
+    ];
+    let frames: Vec<_> = (1..).zip(&frames).map(|(second, frame)| (second, 0, frame.as_slice())).collect();
+    let filter = FileFilter { local: vec!["10.0.0.1/32".parse().unwrap()], ..FileFilter::default() };
+    let mut segments = Vec::new();
+    opened(&LITTLE.pcap(NANO, &frames)).unwrap().for_each(&filter, &mut |segment| {
+        let payload = segment.header.payload;
+        segments.extend((!payload.is_empty()).then(|| (payload.len(), payload.segments())));
+    });
+    assert_eq!(segments, [9, 9, 13, 9].map(|count| (12_000, count)));
+}

@@ -17,6 +17,7 @@ use super::hand_on;
 use super::tap::{Due, Rest, Tap};
 use crate::capture::decode::LinkType;
 use crate::capture::interfaces::ANY;
+use crate::capture::segmentation::Segmentation;
 use crate::capture::{CaptureError, SourceCounters, SourceSettings};
 use crate::targets::TargetSet;
 
@@ -110,11 +111,13 @@ impl Cooked {
     pub(super) fn read(
         &mut self,
         due: Due<'_>,
+        segmentation: &mut Segmentation,
         counters: &mut SourceCounters,
         sink: &mut impl FnMut(&Segment),
     ) -> Rest {
         let Self { tap, sides, ports, everywhere, host_ends, .. } = self;
         tap.read_batch(due, counters, |decoded, time, counters| {
+            decoded.header.payload = segmentation.payload(decoded, decoded.ifindex);
             let ifindex = decoded.ifindex.unwrap_or(0);
             let port = ports.get(&ifindex);
             let turned = port.map_or_else(|| host_ends.contains(&ifindex), |port| port.host_end);

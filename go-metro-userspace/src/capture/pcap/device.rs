@@ -14,6 +14,7 @@ use super::hand_on;
 use super::tap::{Due, Rest, Tap};
 use crate::capture::decode::Decoded;
 use crate::capture::interfaces::Wanted;
+use crate::capture::segmentation::Segmentation;
 use crate::capture::{CaptureError, SourceCounters, SourceSettings};
 use crate::targets::{TargetSet, addresses_of_interface};
 
@@ -83,11 +84,13 @@ impl Device {
     pub(super) fn read(
         &mut self,
         due: Due<'_>,
+        segmentation: &mut Segmentation,
         counters: &mut SourceCounters,
         sink: &mut impl FnMut(&Segment),
     ) -> Rest {
         let Self { tap, orientation, targets, ifindex, sides, .. } = self;
         tap.read_batch(due, counters, |decoded, time, counters| {
+            decoded.header.payload = segmentation.payload(decoded, Some(*ifindex));
             for direction in orientation.of(decoded).into_iter().flatten() {
                 let seen = decoded.seen_from(direction, *sides, time, *ifindex);
                 hand_on(seen, targets, *sides, counters, sink);

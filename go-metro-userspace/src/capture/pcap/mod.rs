@@ -22,6 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clock::Clocks;
 use super::interfaces::{self, ANY, Wanted};
+use super::segmentation::Segmentation;
 use super::trouble::Trouble;
 use super::turns::Turns;
 use super::{Attached, CaptureError, Continuity, InterfaceEvent, Jump, SourceCounters, SourceSettings, WatchList};
@@ -70,6 +71,7 @@ pub struct PcapSource {
     /// What was read and is not handed on yet, the next one first.
     read: VecDeque<Segment>,
     gaps: Gaps,
+    segmentation: Segmentation,
     /// Of what was handed on last.
     side: Side,
     /// Which handle is read next.
@@ -103,6 +105,7 @@ impl PcapSource {
             counters: SourceCounters::default(),
             read: VecDeque::with_capacity(BATCH * SEGMENTS_OF_PACKET),
             gaps: Gaps::new(),
+            segmentation: Segmentation::new(),
             side: Side::default(),
             turn: 0,
             budget: ROUND,
@@ -227,12 +230,12 @@ impl PcapSource {
 
     /// Reads a batch from this handle.
     fn read_one(&mut self, turn: usize) -> Rest {
-        let Self { devices, cooked, counters, read, gaps, clocks, events, .. } = self;
+        let Self { devices, cooked, counters, read, gaps, segmentation, clocks, events, .. } = self;
         let due = Due { clocks, from_ns: self.from_ns, until_ns: self.until_ns };
         let mut sink = |segment: &Segment| read.push_back(*segment);
         if let Some(device) = devices.get_mut(turn) {
             note(device.tap().look_after_wait(clocks), counters, gaps);
-            let rest = device.read(due, counters, &mut sink);
+            let rest = device.read(due, segmentation, counters, &mut sink);
             note(device.tap().look(clocks), counters, gaps);
             if rest == Rest::Gone {
                 events.push(lost(device.name(), device.ifindex()));
@@ -241,7 +244,7 @@ impl PcapSource {
             rest
         } else if let Some(handle) = cooked {
             note(handle.tap().look_after_wait(clocks), counters, gaps);
-            let rest = handle.read(due, counters, &mut sink);
+            let rest = handle.read(due, segmentation, counters, &mut sink);
             note(handle.tap().look(clocks), counters, gaps);
             if rest == Rest::Gone {
                 events.extend(handle.ports().map(|(ifindex, port)| lost(&port.name, ifindex)));
@@ -375,6 +378,11 @@ impl PcapSource {
 
     /// Brings the handles in step with the interfaces that are wanted and exist; what stood in the way of some.
     fn reconcile(&mut self, wanted: Vec<Wanted>) -> Vec<(Wanted, CaptureError)> {
+        if wanted.iter().any(|now| now.name == ANY) {
+            self.segmentation.set_mtus(interfaces::mtus());
+        } else {
+            self.segmentation.set_mtus(wanted.iter().map(|now| (now.ifindex, now.mtu)));
+        }
         let Self { devices, counters, gaps, clocks, .. } = self;
         devices.retain_mut(|device| {
             // One that may be told by addresses is left alone.

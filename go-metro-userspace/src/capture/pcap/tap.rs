@@ -128,7 +128,7 @@ impl Tap {
         &mut self,
         due: Due<'_>,
         counters: &mut SourceCounters,
-        mut each: impl FnMut(&Decoded, Nanos, &mut SourceCounters),
+        mut each: impl FnMut(&mut Decoded, Nanos, &mut SourceCounters),
     ) -> Rest {
         let offset_ns = due.clocks.epoch_offset_ns();
         for _ in 0..BATCH {
@@ -142,9 +142,9 @@ impl Tap {
                 continue;
             }
             let time = Nanos(u64::try_from(wall_ns - offset_ns).unwrap_or(0));
-            if let Some(decoded) = decode_counted(packet, counters) {
+            if let Some(mut decoded) = decode_counted(packet, counters) {
                 let before = counters.packets.records;
-                each(&decoded, time, counters);
+                each(&mut decoded, time, counters);
                 counters.count_packet(before);
             }
         }

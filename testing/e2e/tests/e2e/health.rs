@@ -13,7 +13,7 @@ use testing_lab::agent::run_once;
 use testing_lab::passage::Passage;
 use testing_lab::tcpdump::Tcpdump;
 use testing_lab::traffic::{Rounds, Server, connect, end_with_reset};
-use testing_lab::{Impairment, Lab, Queue, Way};
+use testing_lab::{INTERFACE, Impairment, Lab, Queue, Way};
 
 use super::support::{Backend, Late, in_time, timely};
 use super::wire::{RTT, agent_with, connections_for, connections_to, impair, lab, while_driving};
@@ -86,13 +86,7 @@ fn compare(name: &str, family: Family, path: &Impairment) -> Result<(i64, i64), 
     let lab = lab();
     let agent = agent_with(&lab, Backend::Ebpf, HEALTH);
     let before = kernel(&lab);
-    let requests = [500, 2_896, 20_000, 60_000, 400_000];
-    let rounds = requests.map(|request| Rounds { count: 1, request, pause: RTT * 2, ..Rounds::default() });
-    let to = match family {
-        Family::V4 => lab.b.v4.into(),
-        Family::V6 => lab.b.v6.into(),
-    };
-    let (_servers, streams) = connections_to(&lab, to, &rounds);
+    let (_servers, streams) = of_all_sizes(&lab, family);
     impair(&lab, path.clone(), Impairment { seed: path.seed + 100, loss: path.loss / 2.0, ..path.clone() });
     while_driving(streams, || thread::sleep(TRAFFIC));
     let after = kernel(&lab);
@@ -112,18 +106,9 @@ fn compare(name: &str, family: Family, path: &Impairment) -> Result<(i64, i64), 
     println!("{name}: {CAUSES:?}: {ours:?}, the kernel: {theirs:?}");
     println!("  spurious {spurious}; the kernel: D-SACKs {}", grown("TCPDSACKRecv") + grown("TCPDSACKOfoRecv"));
     println!("  counted by the kernel and not sent: {}", grown("TCPRetransFail"));
-    // What the path was handed, cut as it goes over the wire.
     let passages = lab.path().passages();
-    let mut sent: Vec<(u64, Tcp)> = passages
-        .iter()
-        .filter(|passage| passage.way == Way::AToB)
-        .filter_map(|passage| Some((passage.left_ns, tcp(passage)?)))
-        .filter(|(_, tcp)| tcp.space() > 0)
-        .collect();
+    let sent = sent(&passages);
     println!("  needless on the path: {}", needless(&passages));
-    // A frame that is doubled has two ways, and left once.
-    sent.sort_unstable();
-    sent.dedup();
     let mut next: HashMap<Vec<u8>, u32> = HashMap::new();
     let is_again = |(_, tcp): &&(u64, Tcp)| {
         let nxt = next.entry(tcp.ends.clone()).or_insert(tcp.seq);
@@ -139,12 +124,79 @@ fn compare(name: &str, family: Family, path: &Impairment) -> Result<(i64, i64), 
     timely((0..=in_the_end).contains(&more), what)?;
     assert!(more.abs() <= in_the_end + 1 + total / 1000, "{}", what());
     let segments = (sum(lines, "segments"), sum(lines, "bytes"));
-    let wire = (sent.len() as i64, sent.iter().map(|(_, tcp)| tcp.len as i64).sum());
+    let wire = segments_and_bytes(&sent);
     println!("  segments and bytes {segments:?}, on the wire {wire:?}");
     assert_eq!(segments, wire, "{name}: segments and bytes");
     let [connected, opened] = [sum(lines, "connects/established/client"), grown("ActiveOpens")];
     assert_eq!(connected, opened, "{name}: connections");
     Ok((total, total - wrong))
+}
+
+/// Connections of every kind for requests from less than a segment to many round trips.
+fn of_all_sizes(lab: &Lab, family: Family) -> (Vec<Server>, Vec<(TcpStream, Rounds)>) {
+    let requests = [500, 2_896, 20_000, 60_000, 400_000];
+    let rounds = requests.map(|request| Rounds { count: 1, request, pause: RTT * 2, ..Rounds::default() });
+    let to = match family {
+        Family::V4 => lab.b.v4.into(),
+        Family::V6 => lab.b.v6.into(),
+    };
+    connections_to(lab, to, &rounds)
+}
+
+/// The first host's segments with payload or FIN that the path was handed, cut as they go over the wire, with when.
+fn sent(passages: &[Passage]) -> Vec<(u64, Tcp)> {
+    let out = passages.iter().filter(|passage| passage.way == Way::AToB);
+    let out = out.filter_map(|passage| Some((passage.left_ns, tcp(passage)?)));
+    let mut sent: Vec<(u64, Tcp)> = out.filter(|(_, tcp)| tcp.space() > 0).collect();
+    // A frame that is doubled has two ways, and left once.
+    sent.sort_unstable();
+    sent.dedup();
+    sent
+}
+
+fn segments_and_bytes(sent: &[(u64, Tcp)]) -> (i64, i64) {
+    (sent.len() as i64, sent.iter().map(|(_, tcp)| tcp.len as i64).sum())
+}
+
+#[test]
+fn with_libpcap_and_in_a_capture_a_super_segment_is_as_many_segments_as_on_the_wire() {
+    // With the last one, the MTU alone would give too few.
+    for (name, family, mss) in
+        [("IPv4", Family::V4, None), ("IPv6", Family::V6, None), ("MSS", Family::V4, Some(1_000))]
+    {
+        in_time(name, || {
+            let lab = lab();
+            if let Some(mss) = mss {
+                let host = &lab.b;
+                let route = format!("route replace 10.77.0.0/24 dev {INTERFACE} src {} advmss {mss}", host.v4);
+                host.namespace.ip(&route).unwrap();
+            }
+            // Room for what waits while a busy machine does something else.
+            let settings = format!("{HEALTH}, ring_size: 64MiB");
+            let agents = Backend::BOTH.map(|backend| agent_with(&lab, backend, &settings));
+            let captured = Captured::start(&lab);
+            let (_servers, streams) = of_all_sizes(&lab, family);
+            // It has only the MTU to go by.
+            let late = agent_with(&lab, Backend::Pcap, &settings);
+            let lossy = |seed| Impairment { loss: 0.02, seed, ..Impairment::delay(RTT / 2) };
+            impair(&lab, lossy(21), lossy(22));
+            while_driving(streams, || thread::sleep(TRAFFIC));
+            let [ebpf, pcap] = agents.map(|agent| agent.stop().unwrap().stdout);
+            let (late, read) = (late.stop().unwrap().stdout, captured.read(&lab));
+            let (segments, bytes) = segments_and_bytes(&sent(&lab.path().passages()));
+            println!("{name}: on the wire {segments} segments of {bytes} bytes");
+            for (of, lines) in [("eBPF", ebpf), ("libpcap", pcap), ("a capture", read), ("libpcap, late", late)] {
+                let again: i64 = CAUSES.iter().map(|cause| sum(&lines, &format!("retransmits/{cause}"))).sum();
+                let ours = (sum(&lines, "segments"), sum(&lines, "bytes"));
+                println!("  {of}: {ours:?}, {again} sent again");
+                timely(is_complete(&lines) && ours.1 == bytes, || format!("{name}, {of}: records were lost"))?;
+                if of != "libpcap, late" || mss.is_none() {
+                    assert_eq!(ours.0, segments, "{name}, {of}");
+                }
+            }
+            Ok(())
+        });
+    }
 }
 
 /// How many data frames of the first host's arrived although another with their first byte had arrived before they left
@@ -342,11 +394,12 @@ impl Captured {
 
     fn read(self, lab: &Lab) -> Vec<String> {
         self.tcpdump.stop().unwrap();
-        let (file, local) = (self.folder.path().join("all.pcap"), lab.a.v4.to_string());
+        let (file, [v4, v6]) = (self.folder.path().join("all.pcap"), [lab.a.v4.to_string(), lab.a.v6.to_string()]);
         if let Some(kept) = std::env::var_os("GO_METRO_KEEP") {
             std::fs::copy(&file, kept).unwrap();
         }
-        let finished = run_once(["read", file.to_str().unwrap(), "--local", &local, "--health", "--json"]).unwrap();
+        let finished =
+            run_once(["read", file.to_str().unwrap(), "--local", &v4, "--local", &v6, "--health", "--json"]).unwrap();
         assert!(finished.status.success(), "{:?}", finished.stderr);
         finished.stdout
     }

@@ -108,9 +108,9 @@ pub(crate) fn measure(
     engine
 }
 
-/// Adds what was counted of connections in a capture, with a row for each pair that has an attempt to connect whose time
-/// was not over when the capture ended: as nobody knows what became of it, it is in none of the counts. A line that says
-/// so, if there are such.
+/// Adds what was counted of connections in a capture. An attempt to connect whose time was not over when the capture
+/// ended is in none of the counts, as nobody knows what became of it: its pair has a row, and there is a line that says
+/// so.
 pub(crate) fn take_health(engine: &mut Engine, timeout: Duration, summaries: &mut Summaries) -> Option<String> {
     engine.take_health(|pair, health| summaries.add_health(pair, health));
     let (mut attempts, mut hosts) = (0_u64, HashSet::<Addr>::new());

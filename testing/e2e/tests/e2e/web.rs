@@ -376,10 +376,11 @@ fn in_a_browser_rows_appear_can_be_sorted_and_chosen_and_nothing_is_in_anybodys_
     };
     Way::BOTH.into_iter().for_each(|way| lab.path().impair(way, impaired(0.0)));
     let folder = tempfile::tempdir().unwrap();
+    // No flow is forgotten between the page's last look and the status that it is compared with.
     let conf = configured(
         folder.path(),
         &format!(
-            "  outputs: [json]\n  report_interval: 2\n  metrics: [default, health, base]\n  \
+            "  outputs: [json]\n  report_interval: 2\n  metrics: [default, health, base]\n  exp_ttl: 10m\n  \
              group_by: {{names: {{'{HOSTILE}': [10.77.0.6/32]}}}}\n"
         ),
     );

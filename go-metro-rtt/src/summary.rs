@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::distribution::{Distribution, Figure};
 use crate::health::PeerHealth;
 use crate::place::Place;
-use crate::{Addr, Exponential, FlowKey, Histogram, Kind, Label, Response, Rtt, Sample, Side};
+use crate::{Addr, Exponential, FlowKey, Histogram, Kind, Label, Nanos, Response, Rtt, Sample, Side};
 
 /// What names a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +81,9 @@ const SMOOTHING: f64 = 1.0 / 8.0;
 pub struct Stats {
     count: u64,
     last: Rtt,
+    /// When that came, in the time of records, so that of series that were measured side by side the newest is known.
+    #[serde(default)]
+    last_at_ns: u64,
     min: Rtt,
     max: Rtt,
     sum_ns: u128,
@@ -93,10 +96,11 @@ pub struct Stats {
 }
 
 impl Stats {
-    fn first(rtt: Rtt, limits: &SummaryLimits) -> Self {
+    fn first(rtt: Rtt, at: Nanos, limits: &SummaryLimits) -> Self {
         let mut stats = Self {
             count: 0,
             last: rtt,
+            last_at_ns: at.0,
             min: rtt,
             max: rtt,
             sum_ns: 0,
@@ -106,7 +110,7 @@ impl Stats {
             differences: 0,
             distribution: Distribution::new(limits.kept_samples, limits.keeps_choice),
         };
-        stats.add(rtt);
+        stats.add(rtt, at);
         stats
     }
 
@@ -116,7 +120,7 @@ impl Stats {
         self.count ^ self.distribution.touch()
     }
 
-    fn add(&mut self, rtt: Rtt) {
+    fn add(&mut self, rtt: Rtt, at: Nanos) {
         if self.count > 0 {
             self.differences_ns += u128::from(rtt.0.abs_diff(self.last.0));
             self.differences += 1;
@@ -124,13 +128,14 @@ impl Stats {
         self.count += 1;
         self.sum_ns += u128::from(rtt.0);
         self.smoothed_ns += (rtt.0 as f64 - self.smoothed_ns) * SMOOTHING;
-        self.last = rtt;
+        (self.last, self.last_at_ns) = (rtt, at.0);
         self.min = self.min.min(rtt);
         self.max = self.max.max(rtt);
         self.distribution.add(rtt);
     }
 
-    /// Merges a later series of the same length of time into this one; `last` becomes the other's.
+    /// Merges another series into this one: a later one of the same length of time, or one that was measured side by
+    /// side with it.
     pub fn merge(&mut self, other: &Self) {
         let share = other.count as f64 / (self.count + other.count) as f64;
         self.smoothed_ns += (other.smoothed_ns - self.smoothed_ns) * share;
@@ -138,7 +143,9 @@ impl Stats {
         self.sum_ns += other.sum_ns;
         self.differences_ns += other.differences_ns;
         self.differences += other.differences;
-        self.last = other.last;
+        if other.last_at_ns >= self.last_at_ns {
+            (self.last, self.last_at_ns) = (other.last, other.last_at_ns);
+        }
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
         self.distribution.merge(&other.distribution);
@@ -152,6 +159,11 @@ impl Stats {
     /// The newest sample.
     pub fn last(&self) -> Rtt {
         self.last
+    }
+
+    /// When the newest sample came, in the time of records.
+    pub fn last_at(&self) -> Nanos {
+        Nanos(self.last_at_ns)
     }
 
     /// The smallest sample.
@@ -177,8 +189,8 @@ impl Stats {
         }
     }
 
-    /// Mean absolute difference of successive samples, in milliseconds; none where no sample succeeded another of its
-    /// series.
+    /// Mean absolute difference of successive samples, in milliseconds; of merged series, of those that succeeded each
+    /// other within one. None where no sample succeeded another of its series.
     pub fn jitter_ms(&self) -> Option<f64> {
         (self.differences > 0).then(|| self.differences_ns as f64 / self.differences as f64 / 1e6)
     }
@@ -261,24 +273,24 @@ pub struct PairSummary {
 impl PairSummary {
     /// Adds a sample.
     pub fn add(&mut self, sample: &Sample, limits: &SummaryLimits) {
-        self.add_time(sample.kind.into(), sample.rtt, limits);
+        self.add_time(sample.kind.into(), sample.rtt, sample.acked_at, limits);
     }
 
     /// Adds a response.
     pub fn add_response(&mut self, response: &Response, limits: &SummaryLimits) {
-        self.add_time(Series::Response, response.took, limits);
+        self.add_time(Series::Response, response.took, response.at, limits);
     }
 
-    /// Adds a time to a series, which may begin with it.
-    fn add_time(&mut self, series: Series, time: Rtt, limits: &SummaryLimits) {
+    /// Adds a time that was known at this moment to a series, which may begin with it.
+    fn add_time(&mut self, series: Series, time: Rtt, at: Nanos, limits: &SummaryLimits) {
         let series = match series {
             Series::Data => &mut self.data,
             Series::Connect => &mut self.connect,
             Series::Response => &mut self.response,
         };
         match series {
-            Some(stats) => stats.add(time),
-            None => *series = Some(Stats::first(time, limits)),
+            Some(stats) => stats.add(time, at),
+            None => *series = Some(Stats::first(time, at, limits)),
         }
     }
 
@@ -405,6 +417,8 @@ struct Waiting {
     pair: PairKey,
     series: Series,
     time: Rtt,
+    /// When it was known.
+    at: Nanos,
 }
 
 impl Summaries {
@@ -427,13 +441,13 @@ impl Summaries {
             return;
         }
         let pair = PairKey::of(&sample.flow, sample.place, sample.label);
-        self.push(Waiting { flow: sample.flow, pair, series: sample.kind.into(), time: sample.rtt });
+        self.push(Waiting { flow: sample.flow, pair, series: sample.kind.into(), time: sample.rtt, at: sample.acked_at });
     }
 
     /// Adds a response to its pair, or to `other` when there are too many pairs.
     pub fn add_response(&mut self, response: &Response) {
         let pair = PairKey::of(&response.flow, response.place, response.label);
-        self.push(Waiting { flow: response.flow, pair, series: Series::Response, time: response.took });
+        self.push(Waiting { flow: response.flow, pair, series: Series::Response, time: response.took, at: response.at });
     }
 
     #[inline]
@@ -452,9 +466,9 @@ impl Summaries {
         // Only the reading counts, not what was read.
         black_box(waiting.iter().map(touch).fold(0, |warm, word| warm ^ word));
         let limits = self.limits;
-        for Waiting { flow, pair, series, time } in waiting.drain(..) {
+        for Waiting { flow, pair, series, time, at } in waiting.drain(..) {
             let (summary, is_folded) = self.summary(&flow, pair);
-            summary.add_time(series, time, &limits);
+            summary.add_time(series, time, at, &limits);
             self.folded_samples += u64::from(is_folded && series != Series::Response);
         }
         self.waiting = waiting;
@@ -528,7 +542,7 @@ impl Summaries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Addr, Class, Endpoint, FlowKey, Nanos, SeqNum};
+    use crate::{Addr, Class, Endpoint, FlowKey, SeqNum};
 
     fn sample(remote: u8, port: u16, ms: u64) -> Sample {
         Sample {
@@ -570,6 +584,23 @@ mod tests {
         assert_eq!(once.data.as_ref().unwrap().jitter_ms(), None, "nothing differs from a single sample");
         once.merge(&once.clone());
         assert_eq!(once.data.unwrap().jitter_ms(), None, "nor were these two taken one after the other");
+    }
+
+    #[test]
+    fn of_series_that_were_measured_side_by_side_the_newest_sample_is_the_last() {
+        let limits = SummaryLimits::default();
+        let of = |times: [(u64, u64); 2]| {
+            let mut summary = PairSummary::default();
+            for (at, ms) in times {
+                summary.add(&Sample { acked_at: Nanos(at), ..sample(2, 1, ms) }, &limits);
+            }
+            summary
+        };
+        let (one, other) = (of([(1, 10), (4, 40)]), of([(2, 20), (3, 30)]));
+        for (mut first, second) in [(one.clone(), &other), (other.clone(), &one)] {
+            first.merge(second);
+            assert_eq!(first.data.unwrap().last(), Rtt(40_000_000));
+        }
     }
 
     #[test]

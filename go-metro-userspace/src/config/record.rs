@@ -39,7 +39,7 @@ settings! {
         /// Shortest time between two files of the same pair.
         pub every: Time<0> = Duration::from_secs(300), on_reload Apply;
 
-        /// Folder for the files. Under systemd with StateDirectory= (as in the packages) that folder is the default. A
+        /// Folder for the files, an absolute path. Under systemd with StateDirectory= (as in the packages) that folder is the default. A
         /// reload can change it only to a folder that was writable at the start.
         pub folder: Path = "/var/lib/go-metro".into(), environment ["STATE_DIRECTORY"], on_reload Apply;
 
@@ -54,11 +54,15 @@ settings! {
 impl Record {
     fn check(&self, reader: &mut Reader<'_, '_>) {
         if self.memory.is_some_and(|bytes| bytes < LEAST) {
-            reader.fault_in("memory", "is too small; the smallest is 1MiB");
+            reader.fault_in("memory", "too small; the smallest is 1MiB");
         }
         // Less has no room for an outlier, and earlier files would make room for empty ones.
         if self.size < SMALLEST {
-            reader.fault_in("size", "is too small; the smallest is 16KiB");
+            reader.fault_in("size", "too small; the smallest is 16KiB");
+        }
+        // A relative one would be wherever the daemon happens to be started.
+        if !self.folder.is_absolute() {
+            reader.fault_in("folder", "not an absolute path; write one such as /var/lib/go-metro");
         }
         for key in ["threshold", "times_base"] {
             if reader.has(key) && !reader.has("memory") {
@@ -125,7 +129,8 @@ mod tests {
             ("{times_base: 4}", "add `memory: 64MiB`"),
             ("{memory: 1MiB, times_base: 1}", "record.times_base"),
             ("{memory: 1MiB, files: 0}", "record.files"),
-            ("{memory: 1MiB, size: 2KiB}", "record.size: is too small; the smallest is 16KiB"),
+            ("{memory: 1MiB, size: 2KiB}", "record.size: too small; the smallest is 16KiB"),
+            ("{memory: 1MiB, folder: ../x}", "record.folder: not an absolute path"),
             ("{memery: 1MiB}", "did you mean `memory`"),
         ] {
             let error = read(wrong, &[]).unwrap_err();

@@ -52,7 +52,7 @@ impl RecordOrder {
             return Err(format!("no connection has port 0 ({address}); name a port from 1 to 65535, or none"));
         }
         if time.is_zero() || time > LONGEST {
-            return Err(format!("{} s are not recorded; at most {} s are", time.as_secs_f64(), LONGEST.as_secs()));
+            return Err(format!("--for is {} s; the longest recording is {} s", time.as_secs_f64(), LONGEST.as_secs()));
         }
         Ok(Self { pairs, time, id: None })
     }

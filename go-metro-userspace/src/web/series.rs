@@ -1,6 +1,6 @@
 //! What a pair of hosts had in a second, and in some seconds together.
 
-use go_metro_rtt::{Connect, PairSummary, PeerHealth, Stats};
+use go_metro_rtt::{Connect, Nanos, PairSummary, PeerHealth, Stats};
 
 use super::buckets::Buckets;
 
@@ -96,10 +96,12 @@ impl Point {
 pub(super) struct Series {
     pub(super) count: u64,
     last_ns: u64,
+    /// When that came, in the time of records.
+    last_at: Nanos,
     min_ns: u64,
     max_ns: u64,
     sum_ms: f64,
-    /// Differences of successive samples: how many, and their sum.
+    /// Differences of successive samples of one connection in a second: how many, and their sum.
     differences: u64,
     differences_ms: f64,
     pub(super) buckets: Buckets,
@@ -119,11 +121,13 @@ pub(super) struct Figures {
 }
 
 impl Series {
-    /// Adds a second's samples.
+    /// Adds the samples of one of a pair's connections in a second.
     fn add(&mut self, stats: &Stats) {
         self.span(stats.min().0, stats.max().0);
         self.count += stats.count();
-        self.last_ns = stats.last().0;
+        if stats.last_at() >= self.last_at {
+            (self.last_ns, self.last_at) = (stats.last().0, stats.last_at());
+        }
         self.sum_ms += stats.sum_seconds() * 1e3;
         if let Some(jitter) = stats.jitter_ms() {
             self.differences += stats.count() - 1;
@@ -136,7 +140,7 @@ impl Series {
     pub(super) fn merge(&mut self, later: &Self) {
         self.span(later.min_ns, later.max_ns);
         self.count += later.count;
-        self.last_ns = later.last_ns;
+        (self.last_ns, self.last_at) = (later.last_ns, later.last_at);
         self.sum_ms += later.sum_ms;
         self.differences += later.differences;
         self.differences_ms += later.differences_ms;

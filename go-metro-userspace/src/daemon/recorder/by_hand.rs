@@ -133,7 +133,7 @@ impl ByHand {
         self.taker = match std::mem::replace(&mut self.taker, Taker::Told) {
             Taker::Waits(reply) if blocks.is_empty() => {
                 let seconds = self.began.elapsed().as_secs_f64();
-                let why = format!("no segment that is measured passed of that in {seconds:.1} s");
+                let why = format!("there was no measured segment of it in {seconds:.1} s");
                 // Who asked may be gone, here and below.
                 let _ = reply.send(Err(RecordError::Nothing(why)));
                 Taker::Told

@@ -266,7 +266,8 @@ function connections({ peer }) {
   return [
     fact("segments", peer.segments), fact("bytes", peer.bytes), ...each("sent again", peer.retransmits),
     ...each("sent again", { "needless, of all": peer.spurious_retransmits }), ...each("connects", peer.connects),
-    ...each("resets, by the end", peer.resets), fact("closed", peer.closes),
+    ...each("resets", { "by the local end": peer.resets.local, "by the remote end": peer.resets.remote }),
+    fact("closed", peer.closes),
   ];
 }
 

@@ -87,7 +87,7 @@ export function network(dst) {
 function without(rows) {
   const failures = rows.reduce((all, row) => all + (failed(row) ?? 0), 0);
   const what = counted(rows.length, "pair has", "pairs have");
-  const said = failures > 0 ? `, ${count(failures)} of them failed` : "";
+  const said = failures > 0 ? `, ${counted(failures, "failure", "failures")}` : "";
   return `${what} connections but no round trips${said}: show Connections`;
 }
 

@@ -535,7 +535,7 @@ fn in_a_browser_no_name_is_cut_off_at_its_end_or_breaks_a_link_and_what_is_not_l
             "url": format!("http://{ADDRESS}/#span=300&sort=dst"),
             "rows": 2 * remotes.len(),
             "refusing": refusing,
-            "refused": "3 of them failed",
+            "refused": "3 failures",
             "names": true,
             "odd": odd,
             "tried": tried,
@@ -583,7 +583,7 @@ fn in_a_browser_no_name_is_cut_off_at_its_end_or_breaks_a_link_and_what_is_not_l
     }
     assert_eq!(step("elements in names"), 0);
     let others = step("others");
-    assert_eq!(others["said"], "1 pair has connections but no round trips, 3 of them failed: show Connections");
+    assert_eq!(others["said"], "1 pair has connections but no round trips, 3 failures: show Connections");
     assert_eq!(others["notice"], "No pair with round trips passes the filter.");
     assert_eq!((&others["columns"], &others["isLeft"]), (&"connections".into(), &false.into()));
     assert_eq!((&others["first"], &others["failed"]), (&refusing.into(), &"3".into()), "{others}");

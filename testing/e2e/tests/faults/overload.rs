@@ -141,9 +141,12 @@ fn an_acknowledgement_lost_to_a_full_buffer_is_not_replaced_by_a_later_one() {
         far.shutdown(Shutdown::Write).unwrap();
         assert_eq!(near.read(&mut [0]).unwrap(), 0);
         lab.path().set_rtt(RTT);
-        rounds(&lab, 5);
-        let heard = wait_until(&server, "samples after it", |heard| heard.rtts().len() >= 5);
-        heard.assert_true_rtts(LATER / 2, &format!("{which:?}"));
+        // On a busy machine some are lost among what waits, or sent again, and then not timed.
+        wait("samples after it", SOON, || {
+            rounds(&lab, 5);
+            Heard::by(&server).rtts().len() >= 5
+        });
+        Heard::by(&server).assert_true_rtts(LATER / 2, &format!("{which:?}"));
         assert_eq!(agent.stop().unwrap().status.code(), Some(0), "{which:?}");
     }
 }

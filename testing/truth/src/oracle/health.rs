@@ -64,7 +64,7 @@ impl Why {
 /// Why one of the judges counts frames that the other does not.
 pub type Reasons = BTreeMap<Why, u64>;
 
-/// How the counts of a capture compare.
+/// How the counts of a capture compare: segments, and of the judges, which know none, frames.
 #[derive(Clone, Debug, Default)]
 pub struct Counted {
     /// Segments sent again: go-metro's, tshark's, tcptrace's.
@@ -264,6 +264,27 @@ fn verdicts(frames: &[Frame]) -> BTreeMap<usize, Verdict> {
     verdicts
 }
 
+/// How many segments on the wire each frame is, as docs/health.md says it: by the smaller MSS that the ends of its
+/// connection have announced (RFC 9293 section 3.7.1), less the options that it carries (RFC 6691).
+fn segments(frames: &[Frame]) -> Vec<u64> {
+    let mut announced: HashMap<Flow, u32> = HashMap::new();
+    let of = |frame: &Frame| {
+        let (from, to) = frame.flow;
+        let (headers, without) = if from.is_ipv6() { (60, 1_220) } else { (40, 536) };
+        if frame.syn {
+            announced.insert(frame.flow, frame.mss.unwrap_or(without));
+            return 1;
+        }
+        let known = [(from, to), (to, from)].into_iter().filter_map(|flow| announced.get(&flow).copied()).min();
+        let is_local = from.ip() == to.ip() || from.ip().is_loopback();
+        // Where no SYN was captured: a packet that no link carries is cut for Ethernet.
+        let is_cut = !is_local && headers + frame.options + frame.payload > 9_216;
+        let mss = known.or(is_cut.then(|| 1_500 - headers)).unwrap_or(u32::MAX);
+        u64::from(frame.payload.div_ceil(mss.saturating_sub(frame.options).max(1)).max(1))
+    };
+    frames.iter().map(of).collect()
+}
+
 /// Whether the second is the first once more.
 fn is_copy(first: &Frame, second: &Frame) -> bool {
     let same = |frame: &Frame| (frame.seq, frame.len, frame.ack, frame.tsval, frame.tsecr, frame.ip_id);
@@ -312,12 +333,12 @@ fn why_not(
 /// The verdict on all of them.
 fn judge(frames: &[Frame], totals: Option<&HashMap<Flow, Totals>>, ours: &HashMap<Hosts, u64>) -> Counted {
     let mut counted = Counted { ours: ours.values().sum(), ..Counted::default() };
-    let verdicts = verdicts(frames);
+    let (verdicts, segments) = (verdicts(frames), segments(frames));
     let mut expected: HashMap<Hosts, u64> = HashMap::new();
     for (place, verdict) in &verdicts {
         let frame = &frames[*place];
         let hosts = (frame.flow.0.ip(), frame.flow.1.ip());
-        *expected.entry(hosts).or_default() += u64::from(verdict.counts());
+        *expected.entry(hosts).or_default() += if verdict.counts() { segments[*place] } else { 0 };
         let is_theirs = frame.said == Some(Said::Again);
         counted.tshark += u64::from(is_theirs);
         if is_theirs == verdict.counts() {

@@ -38,6 +38,10 @@ pub(super) struct Frame {
     pub(super) syn: bool,
     pub(super) tsval: Option<u32>,
     pub(super) tsecr: Option<u32>,
+    /// Bytes of TCP options.
+    pub(super) options: u32,
+    /// The MSS that it announces, if it is a SYN that does.
+    pub(super) mss: Option<u32>,
     /// It is a SYN that permits SACK.
     pub(super) sack_permitted: bool,
     /// A SACK block lies above the acknowledgement number.
@@ -393,6 +397,8 @@ mod tests {
             syn: false,
             tsval: None,
             tsecr: None,
+            options: 0,
+            mss: None,
             sack_permitted: false,
             hole: false,
             dsack: false,

@@ -29,6 +29,8 @@ const FIELDS: [&str; 30] = [
     "tcp.ack_raw",
     "tcp.options.timestamp.tsval",
     "tcp.options.timestamp.tsecr",
+    "tcp.hdr_len",
+    "tcp.options.mss_val",
     "tcp.options.sack_perm",
     "tcp.options.sack_re",
     "tcp.analysis.duplicate_ack_num",
@@ -131,6 +133,8 @@ fn frame(line: &str) -> Result<Option<Frame>> {
         syn,
         tsval: optional("tcp.options.timestamp.tsval")?,
         tsecr: optional("tcp.options.timestamp.tsecr")?,
+        options: word("tcp.hdr_len")?.unwrap_or_default().saturating_sub(20),
+        mss: word("tcp.options.mss_val")?,
         sack_permitted: first("tcp.options.sack_perm").is_some(),
         hole: layers.segments == 1 && all("tcp.options.sack_re").any(above),
         // RFC 2883 section 4: the first block, at or below the acknowledgement number.

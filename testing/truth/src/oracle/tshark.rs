@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::trace::{Frame, Said};
 use testing_support::workspace::capture;
 
-const FIELDS: [&str; 30] = [
+const FIELDS: [&str; 32] = [
     "frame.number",
     "frame.time_epoch",
     "frame.protocols",

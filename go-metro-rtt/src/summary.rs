@@ -441,13 +441,25 @@ impl Summaries {
             return;
         }
         let pair = PairKey::of(&sample.flow, sample.place, sample.label);
-        self.push(Waiting { flow: sample.flow, pair, series: sample.kind.into(), time: sample.rtt, at: sample.acked_at });
+        self.push(Waiting {
+            flow: sample.flow,
+            pair,
+            series: sample.kind.into(),
+            time: sample.rtt,
+            at: sample.acked_at,
+        });
     }
 
     /// Adds a response to its pair, or to `other` when there are too many pairs.
     pub fn add_response(&mut self, response: &Response) {
         let pair = PairKey::of(&response.flow, response.place, response.label);
-        self.push(Waiting { flow: response.flow, pair, series: Series::Response, time: response.took, at: response.at });
+        self.push(Waiting {
+            flow: response.flow,
+            pair,
+            series: Series::Response,
+            time: response.took,
+            at: response.at,
+        });
     }
 
     #[inline]

@@ -39,8 +39,8 @@ settings! {
         /// Shortest time between two files of the same pair.
         pub every: Time<0> = Duration::from_secs(300), on_reload Apply;
 
-        /// Folder for the files, an absolute path. Under systemd with StateDirectory= (as in the packages) that folder is the default. A
-        /// reload can change it only to a folder that was writable at the start.
+        /// Folder for the files, an absolute path. Under systemd with StateDirectory= (as in the packages) that folder
+        /// is the default. A reload can change it only to a folder that was writable at the start.
         pub folder: Path = "/var/lib/go-metro".into(), environment ["STATE_DIRECTORY"], on_reload Apply;
 
         /// Most files to keep; the oldest makes room.

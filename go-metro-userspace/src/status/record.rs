@@ -52,7 +52,8 @@ impl RecordOrder {
             return Err(format!("no connection has port 0 ({address}); name a port from 1 to 65535, or none"));
         }
         if time.is_zero() || time > LONGEST {
-            return Err(format!("--for is {} s; the longest recording is {} s", time.as_secs_f64(), LONGEST.as_secs()));
+            let (seconds, most) = (time.as_secs_f64(), LONGEST.as_secs());
+            return Err(format!("a recording takes more than 0 and at most {most} s, not {seconds} s"));
         }
         Ok(Self { pairs, time, id: None })
     }
@@ -143,7 +144,7 @@ mod tests {
             ("pair=10.0.0.2:x&for_ms=5", "is no address"),
             ("pair=10.0.0.2:443&pair=10.0.0.2:0&for_ms=5", "no connection has port 0 (10.0.0.2); name a port from 1"),
             ("pair=10.0.0.2&for_ms=x", "no number of milliseconds"),
-            ("pair=10.0.0.2&for_ms=0", "not recorded"),
+            ("pair=10.0.0.2&for_ms=0", "more than 0"),
             ("pair=10.0.0.2&for_ms=600001", "at most 600 s"),
             ("pair=10.0.0.2&for_ms=5&x=1", "`x=1` is neither"),
             ("pair=10.0.0.2&for_ms=5&id=x", "`x` is no number"),

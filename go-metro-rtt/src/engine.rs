@@ -238,7 +238,7 @@ impl Engine {
             let Self { table, extensions, .. } = self;
             table.for_each(|index, key, flow| {
                 let of = of_flow(key, index, places, label_of(labels, index));
-                ledger.end(&mut extensions.of(index).health, index, of, flow);
+                ledger.end(&mut extensions.of(index).health, of, flow);
             });
             ledger.resize(max_flows);
         }
@@ -552,8 +552,9 @@ impl Engine {
             if segment.has(TcpFlags::RST) {
                 // Nobody asks for the label of what makes no flow.
                 let label = self.labels.as_ref().map_or(Label::NONE, |_| Label::UNKNOWN);
-                let of = Of { key, index: None, places: self.places.as_ref(), label, attempt };
-                self.ledger.iter_mut().for_each(|ledger| ledger.sent_reset(of, segment));
+                let place = self.places.as_ref().map(|places| places.of_refused(key)).unwrap_or_default();
+                let pair = PairKey::of(&key.flow(), place, label);
+                self.ledger.iter_mut().for_each(|ledger| ledger.sent_reset(pair, attempt, segment));
             } else if !segment.is_empty() {
                 self.begin(segment, key, hash);
             }
@@ -571,7 +572,7 @@ impl Engine {
         let cause = match &mut self.ledger {
             Some(ledger) => {
                 let of = Of { attempt, ..of_flow(key, index, self.places.as_ref(), label) };
-                ledger.sent(&mut self.extensions.of(index).health, index, of, segment, sent, &entry.flow)
+                ledger.sent(&mut self.extensions.of(index).health, of, segment, sent, &entry.flow)
             }
             None => None,
         };
@@ -615,7 +616,7 @@ impl Engine {
         {
             let label = label_of(self.labels.as_ref(), index);
             let of = Of { attempt, ..of_flow(key, index, self.places.as_ref(), label) };
-            ledger.received(&mut self.extensions.of(index).health, index, of, segment, before, &entry.flow);
+            ledger.received(&mut self.extensions.of(index).health, of, segment, before, &entry.flow);
         }
         if let Some(life) = entry.touch(segment.time()) {
             self.table.relist(index, life, segment.time());
@@ -698,7 +699,7 @@ impl Engine {
         {
             let label = label_of(self.labels.as_ref(), index);
             let of = of_flow(key, index, self.places.as_ref(), label);
-            ledger.end(&mut self.extensions.of(index).health, index, of, &self.table.entry_mut(index).flow);
+            ledger.end(&mut self.extensions.of(index).health, of, &self.table.entry_mut(index).flow);
         }
         self.table.remove(index, &mut self.pool);
     }
@@ -742,7 +743,7 @@ impl Engine {
         if let Some(ledger) = &mut self.ledger {
             let label = label_of(self.labels.as_ref(), index);
             let of = of_flow(key, index, self.places.as_ref(), label);
-            ledger.sent(&mut self.extensions.of(index).health, index, of, segment, sent, &flow);
+            ledger.sent(&mut self.extensions.of(index).health, of, segment, sent, &flow);
         }
         self.table.insert(*key, hash, segment.time(), flow);
         self.begun |= bit_of(hash);

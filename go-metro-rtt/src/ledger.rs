@@ -40,8 +40,8 @@ pub(crate) enum Attempt {
 #[derive(Clone, Copy)]
 pub(crate) struct Of<'a> {
     pub(crate) key: &'a Key,
-    /// Its number; none of what makes no flow.
-    pub(crate) index: Option<u32>,
+    /// Its number.
+    pub(crate) index: u32,
     /// The places of all flows, where they are grouped.
     pub(crate) places: Option<&'a Places>,
     pub(crate) label: Label,
@@ -56,10 +56,7 @@ impl Of<'_> {
 
     /// Whose counts these are.
     pub(crate) fn pair(self) -> PairKey {
-        let place = self.places.map(|places| match self.index {
-            Some(index) => places.of(index, self.key),
-            None => places.of_refused(self.key),
-        });
+        let place = self.places.map(|places| places.of(self.index, self.key));
         PairKey::of(&self.key.flow(), place.unwrap_or_default(), self.label)
     }
 }
@@ -67,7 +64,7 @@ impl Of<'_> {
 /// A flow of the table, as the ledger counts for it.
 #[inline]
 pub(crate) fn of_flow<'a>(key: &'a Key, index: u32, places: Option<&'a Places>, label: Label) -> Of<'a> {
-    Of { key, index: Some(index), places, label, attempt: Attempt::Unknown }
+    Of { key, index, places, label, attempt: Attempt::Unknown }
 }
 
 /// What is counted where, and how much of it.
@@ -136,9 +133,9 @@ impl Ledger {
     }
 
     /// A flow is about to be forgotten.
-    pub(crate) fn end(&mut self, health: &mut FlowHealth, index: u32, key: Of<'_>, flow: &Flow) {
+    pub(crate) fn end(&mut self, health: &mut FlowHealth, key: Of<'_>, flow: &Flow) {
         self.spill(health, key);
-        self.end_window(index, key, None);
+        self.end_window(key, None);
         if let Some(role) = health.role() {
             // That it was answered may have been lost.
             let is_answered = flow.snd_una().after(health.point);
@@ -151,7 +148,6 @@ impl Ledger {
     pub(crate) fn sent(
         &mut self,
         health: &mut FlowHealth,
-        index: u32,
         key: Of<'_>,
         segment: &Segment,
         sent: Sent,
@@ -162,37 +158,37 @@ impl Ledger {
         let is_counted =
             !payload.is_empty() || segment.has(TcpFlags::FIN) && !segment.has(TcpFlags::SYN | TcpFlags::RST);
         if is_counted && !sent.probe {
-            self.count(health, index, key, segment.time(), payload);
+            self.count(health, key, segment.time(), payload);
         }
         if sent.again.is_some() || segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) {
-            return self.sent_more(health, index, key, segment, sent, flow);
+            return self.sent_more(health, key, segment, sent, flow);
         }
         None
     }
 
     /// Counts data, or a FIN without any.
     #[inline]
-    fn count(&mut self, health: &mut FlowHealth, index: u32, key: Of<'_>, at: Nanos, payload: Payload) {
+    fn count(&mut self, health: &mut FlowHealth, key: Of<'_>, at: Nanos, payload: Payload) {
         health.bytes = health.bytes.wrapping_add(payload.len());
         health.segments = health.segments.wrapping_add(payload.segments() as u16);
         let is_full = health.bytes >= SPILL || health.segments >= SPILL_SEGMENTS;
         let is_first = !health.state.contains(State::LISTED);
         if is_first || is_full {
-            self.list(health, index, key, at);
+            self.list(health, key, at);
         }
     }
 
     /// A flow has something to report. Its pair is known from now on, and it may count on by itself.
     #[cold]
-    fn list(&mut self, health: &mut FlowHealth, index: u32, key: Of<'_>, at: Nanos) {
+    fn list(&mut self, health: &mut FlowHealth, key: Of<'_>, at: Nanos) {
         if health.bytes & WATCHED != 0 {
             health.bytes &= !WATCHED;
-            let waited_ns = self.windows.sent(index, at);
+            let waited_ns = self.windows.sent(key.index, at);
             self.count_zero_window(key, waited_ns);
         }
         if !health.state.contains(State::LISTED) {
             health.state.insert(State::LISTED);
-            self.listed.push(index);
+            self.listed.push(key.index);
         }
         self.spill(health, key);
     }
@@ -202,7 +198,6 @@ impl Ledger {
     fn sent_more(
         &mut self,
         health: &mut FlowHealth,
-        index: u32,
         key: Of<'_>,
         segment: &Segment,
         sent: Sent,
@@ -211,14 +206,14 @@ impl Ledger {
         if segment.has(TcpFlags::RST) {
             // Or it is the answer to what is of an older connection.
             if flow.is_reset() {
-                self.reset(health, index, key, segment.time(), By::Local);
+                self.reset(health, key, segment.time(), By::Local);
             }
             return None;
         }
         if segment.has(TcpFlags::SYN) && (flow.is_crossing(segment) || !flow.is_opened_by(segment)) {
             // Both have opened at once, or it is a second answer to the same SYN: nothing is repeated, and nothing
             // begins.
-            self.close(health, index, key, segment.time(), flow);
+            self.close(health, key, segment.time(), flow);
             return None;
         }
         let cause = sent.again.map(|again| (again, health.cause(segment, again, flow)));
@@ -243,30 +238,31 @@ impl Ledger {
             if let Some(role) = health.role() {
                 self.opened(health, key, role, Connect::Timeout);
             }
-            self.end_window(index, key, None);
+            self.end_window(key, None);
             let is_answer = segment.has(TcpFlags::ACK);
             let state = if is_answer { State::SERVER } else { State::CLIENT };
             health.state = state | health.state & State::LISTED;
             (health.unconfirmed, health.point) = (0, segment.start());
             if !is_answer && self.waiting.len() < self.max_flows {
-                self.waiting.push_back((segment.time().plus(self.limits.connect_timeout), index, segment.start()));
+                self.waiting.push_back((segment.time().plus(self.limits.connect_timeout), key.index, segment.start()));
             }
         }
-        self.close(health, index, key, segment.time(), flow);
+        self.close(health, key, segment.time(), flow);
         cause.map(|(_, cause)| cause)
     }
 
-    /// A reset of what was never seen: the answer of a closed port to a SYN (RFC 9293 section 3.10.7.1).
-    pub(crate) fn sent_reset(&mut self, key: Of<'_>, segment: &Segment) {
-        if !segment.has(TcpFlags::ACK) || segment.start() != SeqNum(0) || key.side() != self.limits.side {
+    /// A reset of what was never seen, and makes no flow: the answer of a closed port to a SYN (RFC 9293 section
+    /// 3.10.7.1).
+    pub(crate) fn sent_reset(&mut self, pair: PairKey, attempt: Attempt, segment: &Segment) {
+        if !segment.has(TcpFlags::ACK) || segment.start() != SeqNum(0) || pair.side != self.limits.side {
             return;
         }
-        let pair = match key.attempt {
-            Attempt::Unknown => self.stranger(key),
-            Attempt::Own => self.pair(key),
+        let counts = match attempt {
+            Attempt::Unknown => self.pairs.get_mut(&pair).unwrap_or(&mut self.other),
+            Attempt::Own => self.labelled(pair),
             Attempt::Mirrored => return,
         };
-        pair.count_connect(Role::Server.seen_from(key.side()), Connect::Refused);
+        counts.count_connect(Role::Server.seen_from(pair.side), Connect::Refused);
     }
 
     /// The other end has sent this, which was answered to by the flow as it is now.
@@ -274,7 +270,6 @@ impl Ledger {
     pub(crate) fn received(
         &mut self,
         health: &mut FlowHealth,
-        index: u32,
         key: Of<'_>,
         segment: &Segment,
         before: Before,
@@ -289,18 +284,18 @@ impl Ledger {
         if segment.has(TcpFlags::RST) {
             // Or it answers something else than the SYN that is out.
             if flow.is_reset() {
-                self.reset(health, index, key, segment.time(), By::Remote);
+                self.reset(health, key, segment.time(), By::Remote);
             }
             return;
         }
         if advances && before.has_probed {
             // The receiver took it, as it had room by then: it was data.
-            self.count(health, index, key, segment.time(), Payload::new(1));
+            self.count(health, key, segment.time(), Payload::new(1));
         }
         if segment.has(TcpFlags::SYN) {
             // Of another connection, perhaps.
-            self.end_window(index, key, None);
-        } else if (segment.header.window == 0 || before.window == 0) && self.window(index, key, segment, before, flow) {
+            self.end_window(key, None);
+        } else if (segment.header.window == 0 || before.window == 0) && self.window(key, segment, before, flow) {
             health.bytes |= WATCHED;
         }
         if segment.has(TcpFlags::ECE) && segment.has(TcpFlags::ACK) && !segment.has(TcpFlags::SYN) {
@@ -332,11 +327,11 @@ impl Ledger {
         if spurious {
             self.pair(key).spurious += 1;
         }
-        self.close(health, index, key, segment.time(), flow);
+        self.close(health, key, segment.time(), flow);
     }
 
     /// The other end announces a window of zero, or had before; whether what the flow sends next is to be looked at.
-    fn window(&mut self, index: u32, key: Of<'_>, segment: &Segment, before: Before, flow: &Flow) -> bool {
+    fn window(&mut self, key: Of<'_>, segment: &Segment, before: Before, flow: &Flow) -> bool {
         // What was overtaken announces nothing (RFC 9293 section 3.10.7.4), and what ends a connection need not.
         let is_current = segment.has(TcpFlags::ACK) && segment.header.window == flow.window();
         if !is_current || segment.has(TcpFlags::FIN) {
@@ -351,14 +346,14 @@ impl Ledger {
         } else {
             Announced::Open
         };
-        let (waited_ns, is_watched) = self.windows.announced(index, segment.time(), announced);
+        let (waited_ns, is_watched) = self.windows.announced(key.index, segment.time(), announced);
         self.count_zero_window(key, waited_ns);
         is_watched
     }
 
     /// A flow is over, or its connection is: since when, if that was seen.
-    fn end_window(&mut self, index: u32, key: Of<'_>, ended: Option<Nanos>) {
-        let waited_ns = self.windows.end(index, ended);
+    fn end_window(&mut self, key: Of<'_>, ended: Option<Nanos>) {
+        let waited_ns = self.windows.end(key.index, ended);
         self.count_zero_window(key, waited_ns);
     }
 
@@ -369,11 +364,11 @@ impl Ledger {
     }
 
     /// A RST passed.
-    fn reset(&mut self, health: &mut FlowHealth, index: u32, key: Of<'_>, at: Nanos, by: By) {
+    fn reset(&mut self, health: &mut FlowHealth, key: Of<'_>, at: Nanos, by: By) {
         let role = health.role();
         let was_over = health.state.contains(State::OVER);
         health.state.insert(State::OVER);
-        self.end_window(index, key, Some(at));
+        self.end_window(key, Some(at));
         match (role, by) {
             (Some(role @ Role::Client), By::Remote) => self.opened(health, key, role, Connect::Refused),
             (Some(role), _) => self.opened(health, key, role, Connect::Reset),
@@ -404,10 +399,10 @@ impl Ledger {
     }
 
     /// Counts a connection as closed once it is.
-    fn close(&mut self, health: &mut FlowHealth, index: u32, key: Of<'_>, at: Nanos, flow: &Flow) {
+    fn close(&mut self, health: &mut FlowHealth, key: Of<'_>, at: Nanos, flow: &Flow) {
         if flow.is_closed() && !health.state.contains(State::OVER) {
             health.state.insert(State::OVER);
-            self.end_window(index, key, Some(at));
+            self.end_window(key, Some(at));
             if key.side() == self.limits.side {
                 self.pair(key).closes += 1;
             }

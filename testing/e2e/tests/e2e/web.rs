@@ -66,10 +66,14 @@ fn rounds(lab: &Lab, count: usize) {
     rounds.drive(&mut connect(&lab.a, server.address()).unwrap()).unwrap();
 }
 
+/// What grows without any connection: ARP goes on.
+const ARP: [&str; 2] = ["seen", "passed_over"];
+
 /// Counters of a status document, which do not change while there is no traffic.
 fn counters(status: &Value) -> Value {
     let part = |name: &str| status[name].clone();
     let mut counters = json!({"samples": part("samples"), "packets": part("packets"), "drops": part("drops")});
+    counters["packets"].as_object_mut().unwrap().retain(|name, _| !ARP.contains(&name.as_str()));
     counters["flows"] = json!([status["flows"]["begun"], status["flows"]["max"]]);
     counters["interfaces"] = status["interfaces"].clone();
     counters["targets"] = status["targets"][0]["prefixes"].clone();
@@ -479,7 +483,9 @@ fn in_a_browser_rows_appear_can_be_sorted_and_chosen_and_nothing_is_in_anybodys_
             },
         };
         compared += 1;
-        assert_eq!(shown.as_str().unwrap().replace(',', ""), exact.to_string(), "{field}: {told:#}");
+        let shown: u64 = shown.as_str().unwrap().replace(',', "").parse().unwrap();
+        let since = if field.strip_prefix("packets.").is_some_and(|name| ARP.contains(&name)) { 10 } else { 0 };
+        assert!((shown..=shown + since).contains(&exact), "{field}: {shown}, {told:#}");
     }
     assert!(compared > 25, "{health:?}");
     assert_eq!((&health["state"], &health["backend.name"]), (&"ok".into(), &"ebpf (wanted: auto)".into()));

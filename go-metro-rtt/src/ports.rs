@@ -49,10 +49,14 @@ impl Ports {
 /// What is neither, for people.
 pub fn parse_ports(text: &str) -> Result<(u16, u16), String> {
     let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+    let is_number = |text: &str| !text.trim().is_empty() && text.trim().bytes().all(|c| c.is_ascii_digit());
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     match (port(first), port(last)) {
         (Some(first), Some(last)) if first <= last => Ok((first, last)),
         (Some(first), Some(last)) => Err(format!("`{text}` ends before it begins; write {last}-{first}")),
+        _ if [first, last].iter().all(|text| is_number(text)) => {
+            Err(format!("`{text}` is out of range; a port is 1 to 65535"))
+        }
         _ => Err(format!("`{text}` is neither a port such as 443 nor a range such as 8000-8010")),
     }
 }
@@ -71,8 +75,11 @@ mod tests {
         assert!(!ports.choose(&flow(40_000, 8011)));
         assert!(Ports::default().choose(&flow(1, 2)));
         assert_eq!(Ports::new(&[(1, 1); 17]), None);
-        for wrong in ["0", "65536", "http", ""] {
-            assert!(parse_ports(wrong).unwrap_err().contains("443"), "{wrong}");
+        for wrong in ["http", "", "80-", "-80"] {
+            assert!(parse_ports(wrong).unwrap_err().contains("neither a port such as 443"), "{wrong}");
+        }
+        for wrong in ["0", "65536", "80-99999", "70000-80000"] {
+            assert_eq!(parse_ports(wrong).unwrap_err(), format!("`{wrong}` is out of range; a port is 1 to 65535"));
         }
         assert_eq!(parse_ports("8010-8000").unwrap_err(), "`8010-8000` ends before it begins; write 8000-8010");
     }

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Failure;
-use crate::config::{self, host_name, parse_time, split_port};
+use crate::config::{self, host_and_port, host_name, parse_time};
 use crate::record::Blocks;
 use crate::signals::Endings;
 use crate::status::client;
-use crate::status::record::{LARGEST, RecordOrder, parse_pair};
+use crate::status::record::{LARGEST, RecordOrder};
 use crate::targets::hosts::Hosts;
 use crate::{terminal, threads};
 
@@ -53,19 +53,13 @@ enum Host {
 }
 
 fn parse_remote(text: &str) -> Result<Remote, String> {
-    if let Ok((address, port)) = parse_pair(text) {
-        return Ok(Remote { host: Host::Address(address), port });
-    }
-    let wrong = || {
-        format!(
-            "`{text}` is neither an address nor a host name, perhaps with a port, such as 10.0.0.2:443, \
-             [2001:db8::2]:443 or db.example.org:443"
-        )
+    let read = |host: &str| match host.parse::<IpAddr>() {
+        Ok(address) => Some(Host::Address(address.to_canonical())),
+        Err(_) => host_name(host).map(Host::Name),
     };
-    let (name, port) = split_port(text);
-    let host = Host::Name(host_name(name).ok_or_else(wrong)?);
-    let port = port.map(|port| port.parse().map_err(|_| wrong())).transpose()?;
-    Ok(Remote { host, port })
+    let no_host = "is neither an address nor a host name, perhaps with a port, such as 10.0.0.2:443, \
+                   [2001:db8::2]:443 or db.example.org:443";
+    host_and_port(text, read, no_host).map(|(host, port)| Remote { host, port })
 }
 
 /// What these are to the daemon, which knows addresses: each once.
@@ -284,9 +278,22 @@ mod tests {
         assert_eq!(parse_remote("[2001:db8::2]:443"), of(address("2001:db8::2"), Some(443)));
         assert_eq!(parse_remote("db.example.org"), of(name("db.example.org"), None));
         assert_eq!(parse_remote("db.example.org.:5432"), of(name("db.example.org"), Some(5432)));
-        for wrong in ["10.0.0.300", "10.0.0.0/8", "db.example.org:http", "db example", "2001:db8::g", ""] {
+        for wrong in
+            ["10.0.0.300", "10.0.0.0/8", "db example", "2001:db8::g", "[2001:db8::2", "[2001:db8::2]443", ":443", ""]
+        {
             let error = parse_remote(wrong).unwrap_err();
             assert!(error.contains(&format!("`{wrong}` is neither an address nor a host name")), "{error}");
+        }
+        for (wrong, what) in [
+            ("10.0.0.2:70000", "has port 70000, which is out of range; use 1 to 65535"),
+            ("[2001:db8::2]:65536", "has port 65536, which is out of range; use 1 to 65535"),
+            ("db.example.org:0", "has port 0, which is out of range; use 1 to 65535"),
+            ("db.example.org:http", "has `http` for a port; use 1 to 65535"),
+            ("db.example.org:+443", "has `+443` for a port; use 1 to 65535"),
+            ("[2001:db8::2]:", "has no port after its colon; use 1 to 65535"),
+            ("2001:db8:1:2:3:4:5:6:443", "needs brackets; write [2001:db8:1:2:3:4:5:6]:443"),
+        ] {
+            assert_eq!(parse_remote(wrong), Err(format!("`{wrong}` {what}")));
         }
     }
 

@@ -25,7 +25,11 @@ pub(super) fn host(text: &str) -> Option<String> {
 pub fn split_port(text: &str) -> (&str, Option<&str>) {
     let text = text.trim();
     if let Some((address, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return (address, rest.strip_prefix(':'));
+        return match rest.strip_prefix(':') {
+            // Neither an address nor a name contains a bracket.
+            None if !rest.is_empty() => (text, None),
+            port => (address, port),
+        };
     }
     match text.rsplit_once(':').filter(|_| text.parse::<IpAddr>().is_err()) {
         Some((host, port)) => (host, Some(port)),
@@ -33,11 +37,49 @@ pub fn split_port(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// An address, prefix or host name with a port behind it: both.
-pub(super) fn with_port(text: &str) -> Option<(&str, u16)> {
+/// The number of the port that stands behind a host's colon.
+///
+/// # Errors
+///
+/// What is wrong with it, as a sentence continues after the text that contains it.
+pub(super) fn port_number(port: &str) -> Result<u16, String> {
+    const RANGE: &str = "use 1 to 65535";
+    // `parse` takes a sign as well.
+    let is_number = port.bytes().all(|c| c.is_ascii_digit());
+    match port.parse() {
+        Ok(port @ 1..) if is_number => Ok(port),
+        _ if port.is_empty() => Err(format!("has no port after its colon; {RANGE}")),
+        _ if is_number => Err(format!("has port {port}, which is out of range; {RANGE}")),
+        _ => Err(format!("has `{port}` for a port; {RANGE}")),
+    }
+}
+
+/// [`split_port`], with the host as `read` has it and the port as a number.
+///
+/// # Errors
+///
+/// What is wrong with the text: `no_host` says what it is where its host cannot be read.
+pub fn host_and_port<T>(
+    text: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+    no_host: &str,
+) -> Result<(T, Option<u16>), String> {
     let (name, port) = split_port(text);
-    let port = port?.parse().ok()?;
-    (network(name).is_some() || host_name(name).is_some()).then_some((name, port))
+    let host = read(name).ok_or_else(|| format!("`{text}` {no_host}"))?;
+    let Some(port) = port else { return Ok((host, None)) };
+    let port = port_number(port).map_err(|what| format!("`{text}` {what}"))?;
+    if name.contains(':') && !text.trim().starts_with('[') {
+        return Err(format!("`{text}` needs brackets; write [{name}]:{port}"));
+    }
+    Ok((host, Some(port)))
+}
+
+/// An address, prefix or host name with a number behind its colon: both; or what is wrong with the number as a port.
+pub(super) fn with_port(text: &str) -> Option<Result<(&str, u16), String>> {
+    let (name, port) = split_port(text);
+    let port = port.filter(|port| !port.is_empty() && port.bytes().all(|c| c.is_ascii_digit()))?;
+    let port = port_number(port).map_err(|what| format!("`{text}` {what}"));
+    (network(name).is_some() || host_name(name).is_some()).then(|| port.map(|port| (name, port)))
 }
 
 /// The host in `SCHEME://HOST/...`.
@@ -125,6 +167,9 @@ mod tests {
             ("[::1]", "::1", None),
             ("[::1]:8125", "::1", Some("8125")),
             (":8125", "", Some("8125")),
+            ("agent:", "agent", Some("")),
+            ("[::1]8125", "[::1]8125", None),
+            ("[::1", "[:", Some("1")),
         ] {
             assert_eq!(split_port(text), (host, port), "{text}");
         }

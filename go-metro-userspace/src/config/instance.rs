@@ -124,9 +124,10 @@ impl Instance {
             match (network(target), host_name(target), with_port(target)) {
                 (Some(net), ..) => instance.ips.push(net),
                 (None, Some(name), _) => instance.hosts.push(name),
-                (None, None, Some((host, port))) => {
+                (None, None, Some(Ok((host, port)))) => {
                     return Err(format!("--target {target}: has a port; write --target {host} --port {port}"));
                 }
+                (None, None, Some(Err(what))) => return Err(format!("--target: {what}")),
                 (None, None, None) => {
                     return Err(format!(
                         "--target {target}: neither an address, a prefix such as 10.0.0.0/8, nor a host name"

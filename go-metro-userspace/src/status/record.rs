@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::config::split_port;
+use crate::config::host_and_port;
 
 /// What a recording is called in HTTP (IANA's list of media types).
 pub(crate) const RECORDING_TYPE: &str = "application/vnd.tcpdump.pcap";
@@ -41,15 +41,12 @@ impl RecordOrder {
     ///
     /// # Errors
     ///
-    /// There are none, or too many, or one that no connection has, or it is too long.
+    /// There are none, or too many, or it is too long.
     pub(crate) fn new(pairs: Vec<(IpAddr, Option<u16>)>, time: Duration) -> Result<Self, String> {
         match pairs.len() {
             0 => return Err("name a pair: its remote address, perhaps with a port".to_owned()),
             1..=MOST => {}
             count => return Err(format!("{count} addresses are too many; at most {MOST} are recorded at once")),
-        }
-        if let Some((address, _)) = pairs.iter().find(|(_, port)| *port == Some(0)) {
-            return Err(format!("no connection has port 0 ({address}); name a port from 1 to 65535, or none"));
         }
         if time.is_zero() || time > LONGEST {
             let (seconds, most) = (time.as_secs_f64(), LONGEST.as_secs());
@@ -109,13 +106,10 @@ fn colon(port: Option<u16>) -> String {
 ///
 /// # Errors
 ///
-/// It is neither.
-pub(crate) fn parse_pair(text: &str) -> Result<(IpAddr, Option<u16>), String> {
-    let wrong = || format!("`{text}` is no address, perhaps with a port, such as 10.0.0.2:443 or [2001:db8::2]:443");
-    let (address, port) = split_port(text);
-    let address = address.parse::<IpAddr>().map_err(|_| wrong())?.to_canonical();
-    let port = port.map(|port| port.parse().map_err(|_| wrong())).transpose()?;
-    Ok((address, port))
+/// It is neither, or no connection has this port.
+fn parse_pair(text: &str) -> Result<(IpAddr, Option<u16>), String> {
+    let no_address = "is no address, perhaps with a port, such as 10.0.0.2:443 or [2001:db8::2]:443";
+    host_and_port(text, |host| host.parse().ok().map(|address: IpAddr| address.to_canonical()), no_address)
 }
 
 #[cfg(test)]
@@ -141,8 +135,11 @@ mod tests {
             ("for_ms=5", "name a pair"),
             ("pair=10.0.0.2", "for_ms is missing"),
             ("pair=example.org&for_ms=5", "`example.org` is no address"),
-            ("pair=10.0.0.2:x&for_ms=5", "is no address"),
-            ("pair=10.0.0.2:443&pair=10.0.0.2:0&for_ms=5", "no connection has port 0 (10.0.0.2); name a port from 1"),
+            ("pair=10.0.0.2:x&for_ms=5", "`10.0.0.2:x` has `x` for a port; use 1 to 65535"),
+            ("pair=10.0.0.2:443&pair=10.0.0.2:0&for_ms=5", "`10.0.0.2:0` has port 0, which is out of range"),
+            ("pair=10.0.0.2:70000&for_ms=5", "`10.0.0.2:70000` has port 70000, which is out of range"),
+            ("pair=[2001:db8::2]:70000&for_ms=5", "`[2001:db8::2]:70000` has port 70000, which is out of range"),
+            ("pair=[2001:db8::2]443&for_ms=5", "`[2001:db8::2]443` is no address"),
             ("pair=10.0.0.2&for_ms=x", "no number of milliseconds"),
             ("pair=10.0.0.2&for_ms=0", "more than 0"),
             ("pair=10.0.0.2&for_ms=600001", "at most 600 s"),

@@ -10,7 +10,7 @@ use serde_yaml::Value;
 
 use super::{Scalar, Wrong, said, text};
 use crate::config::OtlpUrl;
-use crate::config::host::{self, host_of_url, is_everything, network, with_port};
+use crate::config::host::{self, host_of_url, is_everything, network, port_number, split_port, with_port};
 use crate::config::section::scalar;
 use crate::config::selector::Selector;
 
@@ -110,9 +110,10 @@ texts! {
     ServerHost: String, "an address or a host name", {"type": "string", "minLength": 1},
         |value| text(value).and_then(|text| {
             said(server_host(text).map_err(|what| match with_port(text) {
-                Some((host, port)) => {
+                Some(Ok((host, port))) => {
                     format!("`{text}` has a port; write `statsd_ip: {host}` and `statsd_port: {port}`")
                 }
+                Some(Err(what)) => what,
                 None => what,
             }))
         }),
@@ -219,6 +220,12 @@ fn listen(text: &str, usual: u16) -> Result<SocketAddr, String> {
                  [::]:{port} for all"
             );
         }
+        let (host, port) = split_port(text);
+        if (matches!(host, "" | "*") || host.parse::<IpAddr>().is_ok())
+            && let Some(Err(what)) = port.map(port_number)
+        {
+            return format!("`{text}` {what}");
+        }
         match text.trim_start_matches('[').trim_end_matches(']').parse() {
             Ok(ip) => format!("`{text}` has no port; write {}", SocketAddr::new(ip, usual)),
             Err(_) => format!("`{text}` is not an address with a port such as {}", listened(usual)),
@@ -243,9 +250,13 @@ pub(in crate::config) fn server_host(text: &str) -> Result<String, String> {
 }
 
 fn no_network(text: &str) -> String {
-    if let Some((address, port)) = with_port(text) {
-        let key = if network(address).is_some() { "here" } else { "in `hosts`" };
-        return format!("`{text}` has a port; write `{address}` {key} and `ports: [{port}]` in `init_config`");
+    match with_port(text) {
+        Some(Ok((address, port))) => {
+            let key = if network(address).is_some() { "here" } else { "in `hosts`" };
+            return format!("`{text}` has a port; write `{address}` {key} and `ports: [{port}]` in `init_config`");
+        }
+        Some(Err(what)) => return what,
+        None => {}
     }
     if is_everything(text) {
         return format!("`{text}` is not an address; \"0.0.0.0/0\" and \"::/0\" together mean every address");
@@ -257,9 +268,10 @@ fn no_network(text: &str) -> String {
 
 fn no_host(text: &str) -> String {
     match (with_port(text), host_of_url(text)) {
-        (Some((host, port)), _) => {
+        (Some(Ok((host, port))), _) => {
             format!("`{text}` has a port; write `{host}` here and `ports: [{port}]` in `init_config`")
         }
+        (Some(Err(what)), _) => what,
         (None, Some(host)) => format!("`{text}` is not a host name; write `{host}`"),
         (None, None) if network(text).is_some() => format!("`{text}` is a prefix; it goes into `ips`"),
         (None, None) => format!("`{text}` is not a host name"),

@@ -26,6 +26,7 @@ use crate::status::document::Status as Told;
 use crate::status::{beside, client};
 use crate::targets::hosts::Hosts;
 use crate::targets::{TargetSet, local_addresses};
+use crate::terminal::printable;
 
 /// Where the kernel lists the processors that there may be: eBPF's maps have a share for each.
 const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
@@ -120,9 +121,16 @@ fn print(finding: &Finding, out: &mut impl Write) -> io::Result<()> {
     }
 }
 
+/// A finding whose parts are a line each, whatever they quote.
 fn finding(status: Status, subject: &str, detail: impl Into<String>, fix: Option<String>) -> Finding {
+    finding_of_lines(status, subject, &printable(&detail.into()), fix)
+}
+
+/// A finding whose detail has lines of its own: a configuration's, or the verifier's.
+fn finding_of_lines(status: Status, subject: &str, detail: &str, fix: Option<String>) -> Finding {
     debug_assert!(status == Status::Ok || fix.is_some(), "what is wrong with {subject} comes without its remedy");
-    Finding { status, subject: subject.to_owned(), detail: detail.into(), fix }
+    let fix = fix.map(|fix| printable(&fix).into_owned());
+    Finding { status, subject: printable(subject).into_owned(), detail: detail.to_owned(), fix }
 }
 
 fn configuration(options: &CheckOptions, environment: Environment<'_>, findings: &mut Vec<Finding>) -> Option<Config> {
@@ -150,7 +158,7 @@ fn configuration(options: &CheckOptions, environment: Environment<'_>, findings:
                 ConfigError::Unreadable { .. } => "`go-metro config init` writes a file from a few answers",
                 _ => "fix what is named above; `go-metro config init -` prints a valid file with every key explained",
             };
-            findings.push(finding(Status::Fail, subject, error.to_string(), Some(fix.to_owned())));
+            findings.push(finding_of_lines(Status::Fail, subject, &error.to_string(), Some(fix.to_owned())));
             None
         }
     }
@@ -165,7 +173,7 @@ fn kernel(backend: Backend, pcap_may: bool, findings: &mut Vec<Finding>) {
             (true, _) | (false, false) => (Status::Ok, None),
             (false, true) => without_ebpf(backend, pcap_may),
         };
-        findings.push(finding(status, feature.name, feature.detail.clone(), fix.map(str::to_owned)));
+        findings.push(finding_of_lines(status, feature.name, &feature.detail, fix.map(str::to_owned)));
     }
 }
 

@@ -11,6 +11,7 @@ use unicode_width::UnicodeWidthChar;
 use super::credentials::hidden;
 use super::place::{self, Part, Place, Spot};
 use super::yaml;
+use crate::terminal::printable;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +98,7 @@ impl ConfigError {
 
     /// What is wrong outside the file.
     pub(super) fn elsewhere(what: &str) -> Self {
-        Self::CommandLine(hidden(what))
+        Self::CommandLine(quotable(what))
     }
 
     /// What is no YAML.
@@ -127,8 +128,14 @@ impl Fault {
             let before: String = written.chars().take(start).collect();
             place::extent(&source, hidden(&before).chars().count(), part)
         });
-        Self { line, what: hidden(what), source, marked }
+        Self { line, what: quotable(what), source, marked }
     }
+}
+
+/// A message with what it quotes in one line, and without credentials. Control characters are escaped first: a line
+/// break in a value would hide from [`hidden`] what is in front of it.
+pub(super) fn quotable(what: &str) -> String {
+    hidden(&printable(what))
 }
 
 /// What was found wrong so far.
@@ -157,8 +164,8 @@ impl Faults {
     /// Each fault, with what is wrong.
     pub(super) fn described(&self) -> impl Iterator<Item = String> + '_ {
         self.0.iter().map(|Noted { subject, what, .. }| match subject.to_string() {
-            subject if subject.is_empty() => what.clone(),
-            subject => format!("{subject}: {what}"),
+            subject if subject.is_empty() => quotable(what),
+            subject => quotable(&format!("{subject}: {what}")),
         })
     }
 

@@ -22,6 +22,7 @@ use hyper::header::{
 use percent_encoding::percent_decode_str;
 
 use super::credentials::hidden;
+use super::error::quotable;
 use super::kinds::{listed, server_host};
 use super::{Environment, Origin};
 
@@ -112,7 +113,7 @@ impl OtlpUrl {
     pub(super) fn below(base: &str) -> Result<Self, Unusable> {
         let mut url = Self::parse(base)?;
         if url.path.contains('?') {
-            let what = format!("`{}` has a query; write the URL without `?` and what follows", hidden(base));
+            let what = quotable(&format!("`{base}` has a query; write the URL without `?` and what follows"));
             return Err(Unusable::Malformed(what));
         }
         url.path.truncate(url.path.trim_end_matches('/').len());
@@ -125,7 +126,7 @@ impl OtlpUrl {
     /// The URL for metrics, unchanged.
     fn parse(text: &str) -> Result<Self, Unusable> {
         let text = text.trim();
-        let what = |why: &str| format!("`{}` {why}", hidden(text));
+        let what = |why: &str| quotable(&format!("`{text}` {why}"));
         let refused = |why: &str| Err(Unusable::Malformed(what(why)));
         let unsupported = |why: &str| Err(Unusable::Unsupported(what(why)));
         let Ok(uri) = Uri::from_str(text) else { return refused("is not a URL; write http://HOST:PORT") };
@@ -244,7 +245,10 @@ impl Reading {
                 Some((name, _)) => self.note_overridden(name, variable.0),
                 None => match read(&variable) {
                     Ok(value) => chosen = Some((variable.0, value)),
-                    Err(what) => self.malformed.push((variable.0, format!("{} is ignored: {what}", variable.0))),
+                    Err(what) => {
+                        let what = quotable(&format!("{} is ignored: {what}", variable.0));
+                        self.malformed.push((variable.0, what));
+                    }
                 },
             }
         }

@@ -724,3 +724,44 @@ fn twenty_thousand_instances_are_read_and_a_twin_among_them_is_found() {
     let refused = fault(&text);
     assert!(refused.contains("instances[20000]") && refused.contains("watches the same as instances[7]"), "{refused}");
 }
+
+#[test]
+fn what_an_error_quotes_breaks_no_line() {
+    let active = "a\\nb\\e[2J\\u202e://u:s3cret\\n@h:x";
+    let environment = |name: &'static str| move |asked: &str| (asked == name).then(|| "a\nb\u{1b}[2J".to_owned());
+    let mut errors = 0;
+    let mut look_at = |what: &str, read: Result<Config, ConfigError>| {
+        let lines = match read {
+            Ok(config) => config.doubts().into_iter().map(|doubt| doubt.what).collect(),
+            Err(error) => {
+                errors += 1;
+                error.lines()
+            }
+        };
+        for line in lines {
+            assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{what}: {line:?}");
+            assert!(!line.contains("s3cret"), "{what}: {line:?}");
+        }
+    };
+    let of = |init: &str, instance: &str| {
+        parse(&format!("init_config: {{{init}}}\ninstances: [{{interface: lo, {instance}}}]\n"))
+    };
+    for key in Config::KEYS {
+        look_at(key.name, of(&format!("{}: \"{active}\"", key.name), "ips: ['::1']"));
+        look_at(key.name, of(&format!("{}: [\"{active}\"]", key.name), "ips: ['::1']"));
+    }
+    for key in Instance::KEYS {
+        look_at(key.name, of("", &format!("{}: [\"{active}\"]", key.name)));
+    }
+    look_at("a key", of(&format!("\"{active}\": 1"), "ips: ['::1']"));
+    for name in Config::KEYS.iter().flat_map(|key| key.environment) {
+        let text = "init_config: {outputs: [statsd, otlp]}\ninstances: [{interface: lo, ips: ['::1']}]\n";
+        look_at(name, Config::parse(text, Path::new("c"), &environment(name)));
+    }
+    look_at("--target", Config::from_cli(&["lo".to_owned()], &["a\nb".to_owned()], &|_| None));
+    assert!(errors > 30, "{errors} errors");
+    let lines = of("otlp_endpoint: \"http://a\\nb:1\"", "ips: ['::1']").unwrap_err().lines();
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    let what = "init_config.otlp_endpoint: `http://a\\nb:1` is not a URL; write http://HOST:PORT";
+    assert!(line.ends_with(what), "{line}");
+}

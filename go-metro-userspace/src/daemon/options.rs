@@ -16,6 +16,7 @@ use crate::config::{Backend, Config, GroupBy, MetricName, Output, Record, SidesW
 use crate::groups::AsDatabaseError;
 use crate::output::OpenError;
 use crate::status::Live;
+use crate::terminal::printable;
 
 /// What the command line says over the configuration, now and after each reload.
 #[derive(Clone, Debug, Default)]
@@ -159,7 +160,7 @@ pub(crate) enum DaemonError {
     /// Recordings cannot be written.
     #[error(
         "no recording can be made in {}: {source}; set `record.folder` to a folder that the daemon's user may write",
-        folder.display()
+        printable(&folder.display().to_string())
     )]
     Recordings {
         /// Where.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::statvfs::statvfs;
-use nix::unistd::{AccessFlags, Uid, access};
+use nix::unistd::Uid;
 
 use super::{Finding, Status, finding};
 use crate::config::Config;
@@ -20,7 +20,7 @@ use crate::status::client;
 const OF_SERVICES: &str = "/var/lib/private";
 
 /// What helps against every fault of the folder.
-const ELSEWHERE: &str = "; or set `record.folder` to another folder";
+const ELSEWHERE: &str = "set `record.folder` to another folder";
 
 /// What is found of the folder; nothing where no file is made.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
@@ -35,7 +35,9 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
             let fix = "remove what is there, or set `record.folder` to a folder".to_owned();
             vec![finding(Status::Fail, &subject, "is no folder", Some(fix))]
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => vec![absent(folder, &subject)],
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            vec![absent(config, &subject)]
+        }
         Err(error) => {
             let fix = format!("let user {} enter the folders above it", user_name(Uid::effective()));
             vec![finding(Status::Fail, &subject, error.to_string(), Some(fix))]
@@ -44,32 +46,38 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
 }
 
 /// Whether it can be made, which happens at the start, before any right is given up.
-fn absent(folder: &Path, subject: &str) -> Finding {
-    let above = folder.ancestors().skip(1).find(|above| above.exists()).unwrap_or(Path::new("/"));
-    match access(above, AccessFlags::W_OK | AccessFlags::X_OK) {
+fn absent(config: &Config, subject: &str) -> Finding {
+    let folder = &config.record.folder;
+    match of_record(config).try_out() {
         Ok(()) => finding(Status::Ok, subject, "is made at the start", None),
         Err(error) => {
             let (path, user) = (folder.display(), Uid::effective());
             let Unwritable { why, remedy } = Unwritable::of(folder, error, user).unwrap_or_else(|| Unwritable {
                 why: error.desc().to_owned(),
-                remedy: format!("as root: mkdir -p {path} && chown {user} {path}"),
+                remedy: Some(format!("as root: mkdir -p {path} && chown {user} {path}")),
             });
+            let above = folder.ancestors().skip(1).find(|above| above.exists()).unwrap_or(Path::new("/"));
             let detail = format!("does not exist and cannot be made in {}: {why}", above.display());
-            finding(Status::Fail, subject, detail, Some(remedy + ELSEWHERE))
+            finding(Status::Fail, subject, detail, Some(or_elsewhere(remedy)))
         }
     }
+}
+
+fn or_elsewhere(remedy: Option<String>) -> String {
+    remedy.map_or_else(|| ELSEWHERE.to_owned(), |remedy| format!("{remedy}; or {ELSEWHERE}"))
+}
+
+fn of_record(config: &Config) -> Folder {
+    let record = &config.record;
+    Folder::new(&record.folder, FolderLimits { files: record.files, bytes: record.size.into() })
 }
 
 fn of_folder(config: &Config, there: &Metadata, subject: &str) -> Vec<Finding> {
     let folder = &config.record.folder;
     let mut findings = Vec::new();
-    let why = match unwritable(config, there) {
-        Ok(why) => why,
-        Err((detail, fix)) => {
-            findings.push(finding(Status::Fail, subject, detail, Some(fix)));
-            String::new()
-        }
-    };
+    let why = unwritable(config, there).map_err(|(detail, fix)| {
+        findings.push(finding(Status::Fail, subject, detail, Some(fix)));
+    });
     if there.permissions().mode() & 0o002 != 0 {
         let detail = "everybody may write there: others can remove recordings, and fill the disk in their name";
         let fix = format!(
@@ -78,17 +86,15 @@ fn of_folder(config: &Config, there: &Metadata, subject: &str) -> Vec<Finding> {
         );
         findings.push(finding(Status::Warn, subject, detail, Some(fix)));
     }
-    let room = room(config);
-    if let Ok((free, wanted)) = room
-        && free < wanted
-    {
+    // Where nothing can be written, it does not matter how much is free.
+    let (Ok(why), Ok((free, wanted))) = (why, room(config)) else { return findings };
+    if free < wanted {
         let detail = format!("{} are free, and recordings may take {} more", size(free), size(wanted));
         let fix = "free some space, or lower `record.size`; what does not fit is not written".to_owned();
         findings.push(finding(Status::Warn, subject, detail, Some(fix)));
     }
-    if let (true, Ok((free, _))) = (findings.is_empty(), room) {
-        let detail = format!("{why}, and {} are free", size(free));
-        findings.push(finding(Status::Ok, subject, detail, None));
+    if findings.is_empty() {
+        findings.push(finding(Status::Ok, subject, format!("{why}, and {} are free", size(free)), None));
     }
     findings
 }
@@ -105,30 +111,34 @@ fn unwritable(config: &Config, there: &Metadata) -> Result<String, (String, Stri
         return Ok("systemd makes it the service's at each start".to_owned());
     }
     let is_own = writer == Uid::effective();
-    let tried = if is_own { try_here(folder, config.sandbox) } else { try_for(writer, folder, there) };
+    let folder_of = of_record(config);
+    let tried = if is_own { try_here(&folder_of, config.sandbox) } else { try_for(writer, &folder_of, there) };
     let Err(error) = tried else { return Ok(format!("{named} may write there")) };
-    let Unwritable { why, remedy } = Unwritable::of(folder, error, writer)
-        .unwrap_or_else(|| Unwritable { why: error.desc().to_owned(), remedy: format!("let {named} write there") });
-    Err((format!("cannot be written: {why}"), remedy + ELSEWHERE))
+    let Unwritable { why, remedy } = Unwritable::of(folder, error, writer).unwrap_or_else(|| Unwritable {
+        why: error.desc().to_owned(),
+        remedy: Some(format!("let {named} write there")),
+    });
+    Err((format!("cannot be written: {why}"), or_elsewhere(remedy)))
 }
 
 /// Whether this process's user may, as far as the thread that writes has rights: none, where the daemon is confined.
-fn try_here(folder: &Path, is_confined: bool) -> Result<(), Errno> {
+fn try_here(folder: &Folder, is_confined: bool) -> Result<(), Errno> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             if is_confined {
                 privileges::give_up_all();
             }
-            access(folder, AccessFlags::W_OK | AccessFlags::X_OK)
+            folder.try_out()
         });
         thread.join().unwrap_or(Err(Errno::EAGAIN))
     })
 }
 
-/// Whether another user may: by the mode, unless nobody may.
-fn try_for(user: Uid, folder: &Path, there: &Metadata) -> Result<(), Errno> {
-    match access(folder, AccessFlags::W_OK | AccessFlags::X_OK) {
+/// Whether another user may: by the mode, unless nobody may. Where root cannot, with all its rights, nobody can.
+fn try_for(user: Uid, folder: &Folder, there: &Metadata) -> Result<(), Errno> {
+    match folder.try_out() {
         Err(error @ (Errno::EROFS | Errno::EPERM)) => Err(error),
+        Err(error) if Uid::effective().is_root() => Err(error),
         _ if allows(there, user) => Ok(()),
         _ => Err(Errno::EACCES),
     }
@@ -143,10 +153,10 @@ fn allows(there: &Metadata, user: Uid) -> bool {
 /// Bytes that are free for who is not root, and that recordings may take beside those that are there.
 fn room(config: &Config) -> io::Result<(u64, u64)> {
     let record = &config.record;
-    let limits = FolderLimits { files: record.files, bytes: record.size.into() };
-    let used = Folder::new(&record.folder, limits).used().unwrap_or_default();
+    let used = of_record(config).used().unwrap_or_default();
     let system = statvfs(&record.folder)?;
-    Ok((system.blocks_available().saturating_mul(system.fragment_size()), limits.bytes.saturating_sub(used)))
+    let wanted = u64::from(record.size).saturating_sub(used);
+    Ok((system.blocks_available().saturating_mul(system.fragment_size()), wanted))
 }
 
 fn size(bytes: u64) -> String {
@@ -182,11 +192,34 @@ mod tests {
         only(&found(&folder.path().join("a/b"), ""), Status::Ok, "is made at the start");
         fs::write(folder.path().join("file"), "").unwrap();
         only(&found(&folder.path().join("file"), ""), Status::Fail, "is no folder");
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["file"], "what was tried is gone");
         let config = |record: &str| {
             let text = format!("init_config: {{record: {record}}}\ninstances: [{{interface: lo, ips: ['::1']}}]\n");
             Config::parse(&text, Path::new("c"), &|_| None).unwrap()
         };
         assert!(findings(&config("{memory: 1MiB, folder: /nowhere}")).is_empty(), "by hand no file is made there");
+    }
+
+    #[test]
+    fn one_that_cannot_be_made_fails_by_what_is_in_the_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        std::os::unix::fs::symlink(at("nowhere"), at("link")).unwrap();
+        for (path, why) in [
+            (at("file/below"), format!("cannot be made in {0}: {0} is no folder", at("file").display())),
+            (at("link"), format!("{} is a symbolic link to what does not exist", at("link").display())),
+            (at("link/below"), format!("{} is a symbolic link to what does not exist", at("link").display())),
+            ("/proc/go-metro/recordings".into(), "/proc is on procfs, whose files the kernel makes".to_owned()),
+            ("/proc/self".into(), "cannot be written: /proc/self is on procfs".to_owned()),
+            ("/sys/go-metro".into(), "/sys is on sysfs, whose files the kernel makes".to_owned()),
+            ("/sys/kernel".into(), "cannot be written: /sys/kernel is on sysfs".to_owned()),
+        ] {
+            only(&found(&path, ""), Status::Fail, &why);
+            only(&found(&path, ""), Status::Fail, "set `record.folder` to another folder");
+        }
+        assert!(!at("nowhere").exists());
     }
 
     #[test]

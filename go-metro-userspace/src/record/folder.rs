@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
+use nix::sys::statfs::{
+    BPF_FS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, DEVPTS_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC,
+    SECURITYFS_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, statfs,
+};
 use nix::unistd::Uid;
 
 use super::choice::Recording;
@@ -55,6 +59,22 @@ impl Folder {
         })
     }
 
+    /// As [`Self::check`], where the folder may not be there and is not to be there afterwards: what had to be made is
+    /// removed again.
+    ///
+    /// # Errors
+    ///
+    /// What making the folder, or a file in it, fails with.
+    pub(crate) fn try_out(&self) -> Result<(), Errno> {
+        let absent: Vec<&Path> = self.path.ancestors().take_while(|path| !path.exists()).collect();
+        let made = self.make_a_file();
+        for folder in absent {
+            // It fails if somebody has begun to use it meanwhile, which then stays.
+            let _ = fs::remove_dir(folder);
+        }
+        made.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+    }
+
     /// What of the folder is behind an error.
     fn fault(&self, error: &io::Error) -> Option<Unwritable> {
         Unwritable::of(&self.path, Errno::from_raw(error.raw_os_error()?), Uid::effective())
@@ -62,7 +82,8 @@ impl Folder {
 
     fn make_a_file(&self) -> io::Result<()> {
         make_folder(&self.path)?;
-        let unfinished = self.path.join(format!("{BEGINS}check{UNFINISHED}"));
+        // A daemon and `go-metro check` may try it at the same time.
+        let unfinished = self.path.join(format!("{BEGINS}check-{}{UNFINISHED}", std::process::id()));
         let _ = fs::remove_file(&unfinished);
         write_new(&unfinished, &[])?;
         fs::remove_file(&unfinished)
@@ -156,12 +177,17 @@ impl Folder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unwritable {
     pub(crate) why: String,
-    pub(crate) remedy: String,
+    /// None if only another folder helps.
+    pub(crate) remedy: Option<String>,
 }
 
 impl fmt::Display for Unwritable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (fix: {})", self.why, self.remedy)
+        f.write_str(&self.why)?;
+        match &self.remedy {
+            Some(remedy) => write!(f, " (fix: {remedy})"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -169,18 +195,31 @@ impl Unwritable {
     /// What is behind this error, which the user got in the folder, or where it would be made; none if it is nothing of
     /// the folder's.
     pub(crate) fn of(folder: &Path, error: Errno, user: Uid) -> Option<Self> {
+        let because = |why: String, remedy: String| Some(Self { why, remedy: Some(remedy) });
+        let is_absent = |path: &Path| fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if let Some(link) = folder.ancestors().find(|path| path.is_symlink() && is_absent(path)) {
+            let place = link.display();
+            return because(format!("{place} is a symbolic link to what does not exist"), format!("rm {place}"));
+        }
         let there = folder.ancestors().find(|there| there.exists())?;
         let place = there.display();
+        if let Some(name) = kernels_own(there) {
+            // Each fails in its own way: procfs with ENOENT, sysfs with EPERM for a folder and EACCES for a file.
+            return Some(Self { why: format!("{place} is on {name}, whose files the kernel makes"), remedy: None });
+        }
         match error {
-            Errno::EROFS => Some(Self {
-                why: format!("{place} is on a file system that is mounted read-only"),
-                remedy: "mount it read-write".to_owned(),
-            }),
+            Errno::EROFS => because(
+                format!("{place} is on a file system that is mounted read-only"),
+                "mount it read-write".to_owned(),
+            ),
+            Errno::ENOTDIR | Errno::EEXIST if !there.is_dir() => {
+                because(format!("{place} is no folder"), format!("remove or rename {place}"))
+            }
             // Permissions never say this (EACCES is what they say), but attributes do, to root too.
-            Errno::EPERM => Some(Self {
-                why: format!("{place} has an attribute that lets nobody change it, as `lsattr -d {place}` shows"),
-                remedy: format!("as root: chattr -ia {place}"),
-            }),
+            Errno::EPERM => because(
+                format!("{place} has an attribute that lets nobody change it, as `lsattr -d {place}` shows"),
+                format!("as root: chattr -ia {place}"),
+            ),
             Errno::EACCES if there == folder => {
                 let meta = fs::metadata(there).ok()?;
                 let mode = meta.permissions().mode() & 0o7777;
@@ -193,15 +232,36 @@ impl Unwritable {
                 // Root's right to the files of others is one that is given up.
                 let without = if user.is_root() { " without root's right to the files of others" } else { "" };
                 let writer = user_name(user);
-                let whose = format!("it belongs to user {owner}, mode {mode:04o}");
-                Some(Self {
-                    why: format!("{whose}, and recordings are written by user {writer}{without}"),
-                    remedy: format!("as root: chown {user} {place} && chmod u+rwx {place}"),
-                })
+                because(
+                    format!(
+                        "it belongs to user {owner}, mode {mode:04o}, and recordings are written by user \
+                         {writer}{without}"
+                    ),
+                    format!("as root: chown {user} {place} && chmod u+rwx {place}"),
+                )
             }
             _ => None,
         }
     }
+}
+
+/// File systems whose files the kernel makes, by their numbers (include/uapi/linux/magic.h).
+const KERNELS_OWN: [(FsType, &str); 9] = [
+    (PROC_SUPER_MAGIC, "procfs"),
+    (SYSFS_MAGIC, "sysfs"),
+    (CGROUP_SUPER_MAGIC, "cgroupfs"),
+    (CGROUP2_SUPER_MAGIC, "cgroup2"),
+    (BPF_FS_MAGIC, "bpffs"),
+    (DEBUGFS_MAGIC, "debugfs"),
+    (TRACEFS_MAGIC, "tracefs"),
+    (SECURITYFS_MAGIC, "securityfs"),
+    (DEVPTS_SUPER_MAGIC, "devpts"),
+];
+
+/// The name of the file system of a folder, if it is one of those.
+fn kernels_own(folder: &Path) -> Option<&'static str> {
+    let kind = statfs(folder).ok()?.filesystem_type();
+    KERNELS_OWN.iter().find(|(its, _)| *its == kind).map(|(_, name)| *name)
 }
 
 /// Whether a file is called as those are that are written here: by its time.
@@ -241,7 +301,7 @@ mod tests {
         let of = |path: &Path, error| Unwritable::of(path, error, other);
         let Some(owners) = of(path, Errno::EACCES) else { panic!("it is another user's") };
         assert!(owners.why.contains("mode 0775") && owners.why.contains(&format!("user {other}")), "{owners}");
-        assert_eq!(owners.remedy, format!("as root: chown {other} {place} && chmod u+rwx {place}"));
+        assert_eq!(owners.remedy, Some(format!("as root: chown {other} {place} && chmod u+rwx {place}")));
         // It is not there: where it would be made is what cannot be written.
         for path in [path, &path.join("a/b")] {
             let (mounted, marked) = (of(path, Errno::EROFS).unwrap(), of(path, Errno::EPERM).unwrap());

@@ -1,12 +1,13 @@
 //! The folder of recordings: files get their names once they are whole, and the oldest go where there are too many or
-//! they are too large together.
+//! they are too large together. Several daemons may have the same folder: they take turns.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions};
+use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::sys::statfs::{
@@ -24,6 +25,10 @@ const BEGINS: &str = "go-metro-";
 const ENDS: &str = ".pcapng";
 /// How the name ends while it is written.
 const UNFINISHED: &str = ".pcapng.part";
+/// Longest wait for another process that writes to the folder.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether that has ended.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// How much a folder may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +117,8 @@ impl Folder {
         make_folder(&self.path).map_err(|error| at(&self.path, &error))?;
         let mut bytes = Vec::new();
         file::write(recording, described, &mut bytes)?;
+        // Until the file has its name: what is unfinished is nobody's then, and a name that is free stays so.
+        let _turn = self.turn(PATIENCE).map_err(|error| at(&self.path, &error))?;
         let unfinished = self.path.join(format!("{BEGINS}{name}{UNFINISHED}"));
         // What of an earlier process is left goes first, and makes room.
         self.make_room(bytes.len() as u64).map_err(|error| at(&self.path, &error))?;
@@ -122,6 +129,27 @@ impl Folder {
             return Err(at(&whole, &error));
         }
         Ok(whole)
+    }
+
+    /// Waits until no other process writes in the folder; then it is this one's turn until the file is dropped. Where
+    /// the file system has no locks (flock(2)), it does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Another process still writes after this time, or the folder cannot be opened.
+    fn turn(&self, patience: Duration) -> io::Result<File> {
+        let (folder, until) = (File::open(&self.path)?, Instant::now() + patience);
+        loop {
+            match folder.try_lock() {
+                Err(TryLockError::WouldBlock) if Instant::now() >= until => {
+                    let why = "another process has been writing there for too long; give each daemon its own \
+                               `record.folder`";
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+                Ok(()) | Err(TryLockError::Error(_)) => return Ok(folder),
+            }
+        }
     }
 
     /// A name that no file has.
@@ -290,7 +318,62 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use go_metro_common::segment::Sides;
+    use go_metro_rtt::{EngineConfig, Nanos};
+
+    use super::super::choice::Choice;
+    use super::super::note::Section;
     use super::*;
+
+    /// One without packets.
+    fn recording() -> Recording {
+        let choice = Choice {
+            remotes: Vec::new(),
+            local: None,
+            ifindex: None,
+            since: Nanos(0),
+            until: Nanos(0),
+            focus: None,
+            most_bytes: 0,
+        };
+        Recording::of(&[], &choice, Section::of(&EngineConfig::DEFAULT, Sides::REMOTE))
+    }
+
+    /// Each has its own descriptor of the folder, as two processes have, and the same pair at the same time.
+    #[test]
+    fn two_daemons_in_one_folder_neither_overwrite_nor_remove_what_the_other_writes() {
+        const EACH: usize = 100;
+        const NAME: &str = "20261130T172233.123Z-10.0.0.1-10.0.0.2";
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::new(place.path(), FolderLimits { files: 2 * EACH, bytes: u64::MAX });
+        let write = || {
+            let keep = |_| folder.keep(NAME, &recording(), &Described::default()).unwrap();
+            (0..EACH).map(keep).collect::<Vec<_>>()
+        };
+        let written = thread::scope(|scope| {
+            let both = [scope.spawn(write), scope.spawn(write)];
+            both.map(|daemon| daemon.join().unwrap()).concat()
+        });
+        let bytes = fs::metadata(&written[0]).unwrap().len();
+        let whole = written.iter().filter(|path| fs::metadata(path).is_ok_and(|meta| meta.len() == bytes)).count();
+        let names: std::collections::BTreeSet<&PathBuf> = written.iter().collect();
+        assert_eq!((names.len(), whole, fs::read_dir(place.path()).unwrap().count()), (2 * EACH, 2 * EACH, 2 * EACH));
+        // The bounds count what both have written.
+        let one = Folder::new(place.path(), FolderLimits { files: 3, bytes: u64::MAX });
+        one.keep(NAME, &recording(), &Described::default()).unwrap();
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn one_that_holds_the_folder_for_too_long_is_not_waited_for_and_nothing_is_left_out_of_turn() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::new(place.path(), FolderLimits { files: 2, bytes: u64::MAX });
+        let held = folder.turn(Duration::ZERO).unwrap();
+        let error = folder.turn(Duration::from_millis(20)).unwrap_err();
+        assert!(error.to_string().contains("give each daemon its own `record.folder`"), "{error}");
+        drop(held);
+        folder.turn(Duration::ZERO).unwrap();
+    }
 
     #[test]
     fn why_nobody_can_write_is_told_from_whose_the_folder_is() {

@@ -215,10 +215,12 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// At the beginning of a ring; `is_late` where records may have passed that it does not have.
-    pub(super) fn new(ring: u64, is_late: bool) -> Self {
-        let chooser = if is_late { Chooser::late() } else { Chooser::default() };
-        Self { ring, place: RingPlace::default(), chooser }
+    /// At the beginning of a ring; `is_late` where records may have passed that it does not have. What such a ring has
+    /// taken over from another one was there to be taken before.
+    pub(super) fn new(ring: &Snapshot, is_late: bool) -> Self {
+        let (place, chooser) =
+            if is_late { (ring.begin, Chooser::late()) } else { (RingPlace::default(), Chooser::default()) };
+        Self { ring: ring.ring, place, chooser }
     }
 
     /// Whether it is of this ring.

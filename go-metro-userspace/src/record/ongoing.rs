@@ -65,7 +65,7 @@ impl Ongoing {
         for ring in rings {
             let known = self.cursors.iter().position(|cursor| cursor.is_of(ring));
             let number = known.unwrap_or_else(|| {
-                self.cursors.push(Cursor::new(ring.ring, is_late));
+                self.cursors.push(Cursor::new(ring, is_late));
                 self.cursors.len() - 1
             });
             let (chosen, is_end) = self.cursors[number].take(ring, choice, most);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use go_metro_common::segment::{Bits, Payload, SegmentHeader, TcpFlags};
-use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Outcome, Rtt, Segment, Side};
+use go_metro_rtt::{Addr, Class, Endpoint, FlowKey, Kind, Outcome, Rtt, Sample, Segment, Side};
 
 /// Words of a chunk, and so of what a snapshot copies: 256 KiB, in less than 50 µs.
 const CHUNK: usize = 32 << 10;
@@ -103,6 +103,8 @@ pub(crate) struct Ring {
     current: Chunk,
     /// Something was left out and is to be marked.
     has_gap: bool,
+    /// Behind what it has taken over from another ring.
+    begin: RingPlace,
 }
 
 /// What a ring holds at a moment.
@@ -114,6 +116,8 @@ pub(crate) struct Snapshot {
     turns: u64,
     full: Vec<Arc<Chunk>>,
     current: Chunk,
+    /// Behind what the ring has taken over from another one.
+    pub(super) begin: RingPlace,
 }
 
 /// A place between entries, in all that a ring has had.
@@ -126,18 +130,69 @@ pub(crate) struct RingPlace {
 impl Ring {
     /// An empty one of about so many bytes.
     pub(crate) fn new(bytes: usize) -> Self {
-        let words = (bytes / 8 / LEAST).clamp(SMALLEST, CHUNK);
-        let chunks = (bytes / 8 / words).max(LEAST);
+        let (words, chunks) = size(bytes);
         let full = (1..chunks).map(|_| Arc::new(Chunk::of(words))).collect();
         let id = RINGS.fetch_add(1, Ordering::Relaxed) + 1;
-        Self { id, turns: 0, full, current: Chunk::of(words), has_gap: false }
+        let begin = RingPlace::default();
+        Self { id, turns: 0, full, current: Chunk::of(words), has_gap: false, begin }
+    }
+
+    /// Goes on in about so many bytes, with the last of what it holds.
+    pub(crate) fn resize(&mut self, bytes: usize) {
+        let (words, chunks) = size(bytes);
+        let most = words * chunks;
+        let sizes: Vec<usize> = self.full.iter().map(|chunk| chunk.words.len()).collect();
+        if sizes.iter().chain([&self.current.words.len()]).any(|size| *size > words) {
+            return self.copy_to(bytes, most);
+        }
+        // Chunks that stay are not copied, however many there are, and keep their size.
+        let mut held = self.words();
+        for size in sizes {
+            if held <= most {
+                break;
+            }
+            self.full.pop_front();
+            held -= size;
+        }
+        for _ in 0..(most - held) / words {
+            self.full.push_front(Arc::new(Chunk::of(words)));
+        }
+    }
+
+    /// Words that it has room for.
+    fn words(&self) -> usize {
+        self.full.iter().map(|chunk| chunk.words.len()).sum::<usize>() + self.current.words.len()
+    }
+
+    /// Goes on in another ring, whose chunks are smaller, and which therefore is small.
+    fn copy_to(&mut self, bytes: usize, most: usize) {
+        let mut last = self.snapshot();
+        let mut kept = last.current.len;
+        let is_older = |chunk: &Arc<Chunk>| {
+            kept += chunk.len;
+            kept - chunk.len >= most
+        };
+        let older = last.full.len() - last.full.iter().rev().position(is_older).unwrap_or(last.full.len());
+        last.full.drain(..older);
+        let mut ring = Self::new(bytes);
+        for entry in last.each() {
+            match entry {
+                Entry::Record(segment, reported) => ring.put_segment(&segment, reported.map_or(0, head_of)),
+                Entry::Mark(mark) => ring.mark(mark),
+            }
+        }
+        ring.has_gap = self.has_gap;
+        ring.begin = RingPlace { chunk: ring.turns, words: ring.current.len };
+        *self = ring;
     }
 
     /// Puts in a record, and what became of it.
     #[inline]
     pub(crate) fn push(&mut self, segment: &Segment, outcome: &Outcome) {
         let head = match outcome {
-            Outcome::Sample(sample) => head_of(sample.rtt, sample.kind, sample.class, sample.delayed),
+            Outcome::Sample(Sample { rtt, kind, class, delayed, .. }) => {
+                head_of(Reported { rtt: *rtt, kind: *kind, class: *class, delayed: *delayed })
+            }
             _ => 0,
         };
         self.put_segment(segment, head);
@@ -170,7 +225,7 @@ impl Ring {
         let full = self.full.iter().filter(|chunk| chunk.len > 0).cloned().collect();
         let Chunk { words, len } = &self.current;
         let current = Chunk { words: words[..*len].into(), len: *len };
-        Snapshot { ring: self.id, turns: self.turns, full, current }
+        Snapshot { ring: self.id, turns: self.turns, full, current, begin: self.begin }
     }
 
     #[inline]
@@ -236,8 +291,14 @@ impl Ring {
     }
 }
 
+/// Words of a chunk, and how many chunks there are in about so many bytes.
+fn size(bytes: usize) -> (usize, usize) {
+    let words = (bytes / 8 / LEAST).clamp(SMALLEST, CHUNK);
+    (words, (bytes / 8 / words).max(LEAST))
+}
+
 /// What a head says of a sample: that there is one, how it was matched, and 48 bits of time.
-fn head_of(rtt: Rtt, kind: Kind, class: Class, delayed: bool) -> u64 {
+fn head_of(Reported { rtt, kind, class, delayed }: Reported) -> u64 {
     let class = match class {
         Class::Exact => 0,
         Class::Partial => 1,
@@ -354,7 +415,7 @@ fn segment(words: &[u64], is_v6: bool, side: Side) -> Segment {
 
 #[cfg(test)]
 mod tests {
-    use go_metro_rtt::{Label, Place, Quiet, Sample, SeqNum};
+    use go_metro_rtt::{Label, Place, Quiet, SeqNum};
 
     use super::*;
 
@@ -464,6 +525,52 @@ mod tests {
         assert!(!snapshot.reaches(place));
         assert_eq!(snapshot.since(place).count(), snapshot.each().count());
         assert_ne!(snapshot.ring, Ring::new(1 << 12).snapshot().ring);
+    }
+
+    #[test]
+    fn the_last_records_stay_when_there_is_other_room_for_them() {
+        const MIB: usize = 1 << 20;
+        let push = |ring: &mut Ring, numbers: std::ops::Range<u32>| {
+            numbers.for_each(|number| ring.push(&record(number, number % 2 == 0), &Outcome::Sent));
+        };
+        // More than any of them holds: 68 bytes each.
+        let many = 200_000;
+        for (before, after) in [(4, 8), (8, 4), (4, 1), (1, 4), (1, 8), (8, 1), (4, 4)] {
+            let what = format!("{before} MiB to {after}");
+            let mut ring = Ring::new(before * MIB);
+            push(&mut ring, 0..many);
+            let held = numbers(&ring.snapshot());
+            ring.resize(after * MIB);
+            let kept = numbers(&ring.snapshot());
+            assert_eq!(kept, held[held.len() - kept.len()..], "{what}: the last, in their order");
+            let least = held.len().min(after * MIB / 68 * 6 / 8);
+            assert!(kept.len() >= least, "{what}: {} of {}", kept.len(), held.len());
+            push(&mut ring, many..2 * many);
+            let later = numbers(&ring.snapshot());
+            assert_eq!(later.last(), Some(&(2 * many - 1)), "{what}");
+            assert!(later.windows(2).all(|pair| pair[1] == pair[0] + 1), "{what}: nothing is missing");
+            let bytes = ring.words() * 8;
+            assert!(bytes <= after * MIB && bytes >= after * MIB * 7 / 8, "{what}: {bytes}");
+        }
+    }
+
+    #[test]
+    fn what_was_taken_of_a_ring_is_not_taken_again_when_it_has_other_room() {
+        for after in [1 << 21, 1 << 19] {
+            let mut ring = Ring::new(1 << 20);
+            (0..100).for_each(|number| ring.push(&record(number, false), &sample(&record(number, false), true)));
+            let before = ring.snapshot();
+            let place = before.since(RingPlace::default()).last().map(|(_, behind)| behind).unwrap();
+            ring.resize(after);
+            ring.push(&record(100, false), &Outcome::Sent);
+            let snapshot = ring.snapshot();
+            let place = if snapshot.ring == before.ring { place } else { snapshot.begin };
+            let new: Vec<Entry> = snapshot.since(place).map(|(entry, _)| entry).collect();
+            assert_eq!(new, [Entry::Record(record(100, false), None)], "{after}");
+            assert!(snapshot.reaches(place));
+            let is_sample = |entry: &Entry| matches!(entry, Entry::Record(_, reported) if *reported == reports(true));
+            assert_eq!(snapshot.each().filter(is_sample).count(), 100, "{after}");
+        }
     }
 
     #[test]

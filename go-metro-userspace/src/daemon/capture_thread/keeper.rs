@@ -32,17 +32,21 @@ impl Keeper {
         keeper
     }
 
-    /// What is to be kept from now on: by these limits, and while somebody records by hand. What was kept goes on, if
-    /// there is as much room as there was.
+    /// What is to be kept from now on: by these limits, and while somebody records by hand. The last of what was kept
+    /// is kept on, as far as there is room.
     pub(super) fn set(keeper: &mut Option<Self>, limits: RecordLimits, by_hand: Option<usize>) {
         match (limits.memory.or(by_hand), &mut *keeper) {
             (None, _) => *keeper = None,
-            (Some(bytes), Some(keeper)) if keeper.bytes == bytes => {
+            (Some(bytes), Some(keeper)) => {
+                if keeper.bytes != bytes {
+                    keeper.ring.resize(bytes);
+                    keeper.bytes = bytes;
+                }
                 if keeper.limits != limits {
                     keeper.set_limits(limits);
                 }
             }
-            (Some(bytes), _) => *keeper = Some(Self::new(bytes, limits)),
+            (Some(bytes), None) => *keeper = Some(Self::new(bytes, limits)),
         }
     }
 
@@ -54,10 +58,17 @@ impl Keeper {
             RecordLimits { threshold: Some(_), .. } => (0, MOST_OUTLIERS),
             _ => (0, 0),
         };
-        // Half full at most, it makes room for others where it is.
-        self.bases = HashMap::with_capacity_and_hasher(pairs * 2, foldhash::fast::RandomState::default());
-        self.most_pairs = pairs;
-        self.outliers = Vec::with_capacity(outliers);
+        if self.most_pairs != pairs {
+            // Half full at most, it makes room for others where it is.
+            let bases = HashMap::with_capacity_and_hasher(pairs * 2, foldhash::fast::RandomState::default());
+            let before = std::mem::replace(&mut self.bases, bases);
+            self.bases.extend(before.into_iter().take(pairs));
+            self.most_pairs = pairs;
+        }
+        // Those that were found and not told of yet are so still.
+        let mut found = std::mem::replace(&mut self.outliers, Vec::with_capacity(outliers));
+        found.truncate(outliers);
+        self.outliers.append(&mut found);
     }
 
     /// Keeps a record, and looks at what came of it.
@@ -215,7 +226,22 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_goes_on_if_there_is_as_much_room() {
+    fn outliers_that_were_not_told_of_and_lowest_round_trips_outlive_other_limits() {
+        let mut keeper = Some(keeper(None, Some(4)));
+        let found = keeper.as_mut().unwrap();
+        [4, 16, 40].iter().for_each(|rtt| found.look_at(&sample(2, 1, *rtt)));
+        let limits = RecordLimits { memory: Some(2 << 20), times_base: Some(20), ..found.limits };
+        Keeper::set(&mut keeper, limits, None);
+        let found = keeper.as_mut().unwrap();
+        assert_eq!(taken(found), [(40, Some(4))]);
+        [79, 80].iter().for_each(|rtt| found.look_at(&sample(2, 2, *rtt)));
+        assert_eq!(taken(found), [(80, Some(4))]);
+        Keeper::set(&mut keeper, RecordLimits { times_base: None, ..limits }, None);
+        assert!(keeper.unwrap().bases.is_empty());
+    }
+
+    #[test]
+    fn what_was_kept_is_kept_on_until_nothing_is() {
         let limits = |memory| RecordLimits { memory, ..RecordLimits::default() };
         let mut keeper = None;
         let kept = |keeper: &Option<Keeper>| keeper.as_ref().map(|keeper| keeper.snapshot().each().count());
@@ -226,7 +252,7 @@ mod tests {
         Keeper::set(&mut keeper, limits(Some(1 << 20)), Some(1 << 20));
         assert_eq!(kept(&keeper), Some(1));
         Keeper::set(&mut keeper, limits(Some(2 << 20)), None);
-        assert_eq!(kept(&keeper), Some(0));
+        assert_eq!(kept(&keeper), Some(1));
         Keeper::set(&mut keeper, limits(None), None);
         assert_eq!(kept(&keeper), None);
     }

@@ -59,6 +59,12 @@ impl Recording {
         self.files().remove(0)
     }
 
+    /// Has the daemon go over to what its file says now.
+    fn reload(&self) {
+        let done = run_once(["reload", "--socket", self.socket().to_str().unwrap()]).unwrap();
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+    }
+
     /// Ends the daemon; the samples that it printed.
     fn stop(self) -> (Vec<Sample>, tempfile::TempDir, Lab) {
         let finished = self.agent.stop().unwrap();
@@ -407,17 +413,13 @@ fn a_reload_switches_it_on_and_off_and_a_pair_has_one_file_in_a_while() {
     let status = || testing_lab::agent::status(&daemon.socket()).unwrap();
     wait("another is skipped", SOON, || status()["recorder"]["skipped"].as_u64() > Some(0));
     assert_eq!(daemon.files().len(), 1);
-    let reload = || {
-        let done = run_once(["reload", "--socket", daemon.socket().to_str().unwrap()]).unwrap();
-        assert_eq!(done.status.code(), Some(0), "{done:?}");
-    };
     write_config(daemon.folder.path(), Backend::Ebpf, "", "");
-    reload();
+    daemon.reload();
     drive(&daemon.lab, to, true);
     thread::sleep(Duration::from_secs(2));
     assert_eq!((daemon.files().len(), &status()["recorder"]["written"]), (1, &1.into()));
     write_config(daemon.folder.path(), Backend::Ebpf, "", "memory: 2MiB, threshold: 100ms, after: 300ms, every: 1s");
-    reload();
+    daemon.reload();
     drive(&daemon.lab, to, true);
     wait("it records again", SOON, || daemon.files().len() == 2);
     let (reported, folder, lab) = daemon.stop();
@@ -426,17 +428,34 @@ fn a_reload_switches_it_on_and_off_and_a_pair_has_one_file_in_a_while() {
     }
 }
 
+/// Whether its records stay where they are or are copied: small memory has smaller parts.
+#[test]
+fn an_outlier_that_waits_is_recorded_although_a_reload_changes_the_memory() {
+    for memory in ["8MiB", "2MiB", "1MiB"] {
+        let record = |memory: &str| format!("memory: {memory}, threshold: 100ms, after: 2s, every: 60s");
+        let daemon = Recording::start(Backend::Ebpf, "", &record("4MiB"));
+        let local = daemon.lab.a.v4;
+        drive(&daemon.lab, daemon.lab.b.v4.into(), true);
+        write_config(daemon.folder.path(), Backend::Ebpf, "", &record(memory));
+        daemon.reload();
+        let file = daemon.first();
+        let (reported, _folder, _lab) = daemon.stop();
+        let found = read(&file, local);
+        assert!(found.len() > 20 && found.iter().all(|sample| reported.contains(sample)), "{memory}: {found:#?}");
+        assert!(found.iter().any(|sample| sample.rtt() >= OUTLIER), "{memory}: the outlier is not in it");
+    }
+}
+
 #[test]
 fn an_outlier_whose_records_are_gone_makes_no_file_and_is_counted_apart() {
-    let record = |memory: &str| format!("memory: {memory}, threshold: 100ms, after: 10s, every: 60s");
-    let daemon = Recording::start(Backend::Ebpf, "", &record("4MiB"));
+    let record = "memory: 4MiB, threshold: 100ms, after: 10s, every: 60s";
+    let daemon = Recording::start(Backend::Ebpf, "", record);
     drive(&daemon.lab, daemon.lab.b.v4.into(), true);
     // The daemon hears of outliers each second.
     thread::sleep(Duration::from_secs(2));
-    // Records start over with another memory, and no more of the pair come.
-    write_config(daemon.folder.path(), Backend::Ebpf, "", &record("2MiB"));
-    let reloaded = run_once(["reload", "--socket", daemon.socket().to_str().unwrap()]).unwrap();
-    assert_eq!(reloaded.status.code(), Some(0), "{reloaded:?}");
+    // Records start over with other workers, and no more of the pair come.
+    write_config(daemon.folder.path(), Backend::Ebpf, "  workers: 2\n", record);
+    daemon.reload();
     let recorder = || testing_lab::agent::status(&daemon.socket()).unwrap()["recorder"].clone();
     wait("it is counted", SOON, || recorder()["empty"] == 1);
     assert_eq!((&recorder()["written"], daemon.files()), (&0.into(), Vec::new()));

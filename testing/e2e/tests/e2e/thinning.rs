@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -98,10 +98,16 @@ fn try_each_round_trip() -> Result<(), Late> {
     timely(health["thinned"] > health["records"], || format!("{health:?}"))
 }
 
+/// Longer than the longest time between two samples of a thinned flow (`STEPS` of go-metro-common, 1 s): how far the
+/// classifier thins depends on how busy the machine is, and of a flow that sends so seldom it leaves nothing out.
+const SELDOM: Duration = Duration::from_millis(1100);
+/// Connections that send so seldom.
+const LONG: usize = 40;
+
 /// What an agent saw that gets to run one third of the time, while four flows upload and others exchange little.
 struct Overload {
     health: BTreeMap<&'static str, u64>,
-    /// Share of the rounds that were timed: of one long connection, and of many short ones.
+    /// Share of what could be timed: of long connections that send little, and of many short ones.
     long: f64,
     short: f64,
     /// Samples of the flows that upload.
@@ -115,12 +121,14 @@ fn overload(watermark: &str) -> Overload {
     let settings = format!("ring_size: 16KiB, sampling: {{watermark: {watermark}}}");
     let (agent, _folder) = agent(&pair.a, &pair.b.v4.to_string(), &settings);
     let sink = Server::v4(&pair.b, Service::Sink).unwrap();
-    let paced = Rounds { count: 100, pause: Duration::from_millis(20), ..Rounds::default() };
+    let paced = Rounds { count: 3, pause: SELDOM, ..Rounds::default() };
     let brief = Rounds { count: 3, ..Rounds::default() };
     let (paced_server, brief_server) =
         (Server::v4(&pair.b, paced.service()).unwrap(), Server::v4(&pair.b, brief.service()).unwrap());
     let over = AtomicBool::new(false);
-    let (mut rounds, mut connections) = (0, 0);
+    // The acknowledgement of each FIN is a sample as well.
+    let run = |rounds: Rounds, server: &Server| rounds.run(&pair.a, server.address()).unwrap().times.len() + 1;
+    let (mut long_timed, mut short_timed) = (0, 0);
     thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
@@ -136,16 +144,12 @@ fn overload(watermark: &str) -> Overload {
                 bulk(&mut stream, TIME).unwrap();
             });
         }
-        let long = scope.spawn(|| paced.run(&pair.a, paced_server.address()).unwrap().times.len());
-        let short = scope.spawn(|| {
-            let mut done = 0;
-            while !long.is_finished() {
-                done += brief.run(&pair.a, brief_server.address()).unwrap().times.len();
-                thread::sleep(Duration::from_millis(20));
-            }
-            (done, long.join().unwrap())
-        });
-        (connections, rounds) = short.join().unwrap();
+        let long: Vec<_> = (0..LONG).map(|_| scope.spawn(|| run(paced, &paced_server))).collect();
+        while !long.iter().all(ScopedJoinHandle::is_finished) {
+            short_timed += run(brief, &brief_server);
+            thread::sleep(Duration::from_millis(20));
+        }
+        long_timed = long.into_iter().map(|connection| connection.join().unwrap()).sum();
         over.store(true, Ordering::Relaxed);
     });
     agent.signal(Signal::SIGCONT).unwrap();
@@ -155,14 +159,13 @@ fn overload(watermark: &str) -> Overload {
     let of = |server: SocketAddr| samples.iter().filter(|sample| sample.is_data() && sample.remote == server).count();
     let overload = Overload {
         health: health(&finished),
-        long: of(paced_server.address()) as f64 / rounds as f64,
-        // The acknowledgement of each FIN is a sample as well.
-        short: of(brief_server.address()) as f64 / connections as f64,
+        long: of(paced_server.address()) as f64 / long_timed as f64,
+        short: of(brief_server.address()) as f64 / short_timed as f64,
         bulk: of(sink.address()),
         log: finished.stderr,
     };
     let Overload { long, short, bulk, .. } = &overload;
-    println!("{watermark}: of one flow {long:.2} of all rounds, of short flows {short:.2}; {bulk} samples of bulk");
+    println!("{watermark}: of long flows {long:.2} of all rounds, of short flows {short:.2}; {bulk} samples of bulk");
     overload
 }
 
@@ -182,8 +185,11 @@ fn try_not_to_keep_up() -> Result<(), Late> {
     timely(share(&with) < share(&without) / 4.0, || {
         format!("lost {:.3}, without {:.3}", share(&with), share(&without))
     })?;
-    timely(with.long > without.long && with.long > 0.8, || format!("{} of one flow's rounds", with.long))?;
-    timely(with.short > without.short && with.short > 0.8, || format!("{} of short flows' rounds", with.short))
+    // Not thinned, they miss what is lost, and no more.
+    let (records, lost) = (with.health["records"] as f64, with.health["lost"] as f64);
+    let least = 0.8 * records / (records + lost);
+    timely(with.long > without.long && with.long > least, || format!("{} of long flows' rounds", with.long))?;
+    timely(with.short > without.short && with.short > least, || format!("{} of short flows' rounds", with.short))
 }
 
 #[test]

@@ -359,6 +359,17 @@ impl Agent {
         kill(self.pid(), signal).with_context(|| format!("cannot send {signal}"))
     }
 
+    /// Whether a signal that was sent to it waits until it is taken: `ShdPnd` (proc_pid_status(5)).
+    ///
+    /// # Errors
+    ///
+    /// It is gone.
+    pub fn awaits(&self, signal: Signal) -> Result<bool> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).context("no pending signals")?;
+        Ok(u64::from_str_radix(pending.trim(), 16)? & (1 << (signal as i32 - 1)) != 0)
+    }
+
     /// Stops all its threads where they are (SIGSTOP), and returns once none runs any more; SIGCONT lets them go on.
     ///
     /// # Errors

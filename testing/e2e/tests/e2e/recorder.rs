@@ -17,7 +17,7 @@ use testing_lab::soon::wait;
 use testing_lab::traffic::{Rounds, Server, connect};
 use testing_lab::{Lab, Link};
 
-use super::support::{Backend, SOON, some_rounds};
+use super::support::{Backend, Late, SOON, in_time, some_rounds, timely};
 
 /// The path as it is, and while it is slow.
 const RTT: Duration = Duration::from_millis(5);
@@ -356,18 +356,44 @@ fn a_recording_by_hand_that_is_interrupted_has_what_passed_until_then() {
 
 #[test]
 fn a_second_interrupt_gives_a_recording_up_and_leaves_nothing() {
+    in_time("a second interrupt", try_a_second_interrupt);
+}
+
+fn try_a_second_interrupt() -> Result<(), Late> {
     let daemon = Recording::start(Backend::Ebpf, "", "");
     let (by_hand, file) = daemon.by_hand();
     drive(&daemon.lab, daemon.lab.b.v4.into(), false);
     // It does not answer to the first.
     daemon.agent.freeze().unwrap();
     by_hand.signal(Signal::SIGINT).unwrap();
-    thread::sleep(Duration::from_millis(500));
+    // Two that wait at the same time are one (signal(7)).
+    wait("the first one is taken", SOON, || !by_hand.awaits(Signal::SIGINT).unwrap());
     by_hand.signal(Signal::SIGINT).unwrap();
     let ended = by_hand.finish().unwrap();
-    assert_eq!(ended.status.signal(), Some(Signal::SIGINT as i32), "{:?}", ended.stderr);
-    assert!(!file.exists() && daemon.unfinished().is_empty(), "{:?}", daemon.unfinished());
     daemon.agent.signal(Signal::SIGCONT).unwrap();
+    let said = ended.stderr.join("\n");
+    // After three seconds without an answer the first one has ended it: then there is nothing to give up.
+    timely(!said.contains("the recording ends with what has come"), || said.clone())?;
+    assert_eq!(ended.status.signal(), Some(Signal::SIGINT as i32), "{said}");
+    assert!(!file.exists() && daemon.unfinished().is_empty(), "{:?}", daemon.unfinished());
+    Ok(())
+}
+
+#[test]
+fn one_interrupt_ends_a_recording_with_what_has_come_where_the_daemon_does_not_answer() {
+    let daemon = Recording::start(Backend::Ebpf, "", "");
+    let (by_hand, file) = daemon.by_hand();
+    drive(&daemon.lab, daemon.lab.b.v4.into(), false);
+    let part = daemon.folder.path().join(&daemon.unfinished()[0]);
+    wait("it is fetched while it goes on", SOON, || fs::metadata(&part).unwrap().len() > 8_000);
+    daemon.agent.freeze().unwrap();
+    by_hand.signal(Signal::SIGINT).unwrap();
+    let ended = by_hand.finish().unwrap();
+    daemon.agent.signal(Signal::SIGCONT).unwrap();
+    let said = ended.stderr.join("\n");
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("the recording ends with what has come") && said.contains("is kept: "), "{said}");
+    assert!(file.exists() && daemon.unfinished().is_empty(), "{:?}", daemon.unfinished());
 }
 
 #[test]

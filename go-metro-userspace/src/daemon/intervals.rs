@@ -178,6 +178,7 @@ impl Daemon {
             happened: Events {
                 log_lines_lost: crate::logging::lines_lost(),
                 notifications_lost: self.service.lost(),
+                clients_closed: super::server::closed(),
                 ..self.happened
             },
             ..*counted

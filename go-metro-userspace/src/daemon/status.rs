@@ -15,7 +15,7 @@ use crate::config::{Backend, MetricName};
 use crate::logging::{OnceInAWhile, recent};
 use crate::metrics::{self, Health};
 use crate::output::naming::with_service;
-use crate::output::{NamedPair, Report, Served};
+use crate::output::{NamedPair, Report};
 use crate::privileges::{self, Landlock};
 use crate::status::Status;
 use crate::status::document::{
@@ -412,9 +412,8 @@ impl Daemon {
             problems.push(format!("{} lines of the log could not be written lately", lines_lost - recent.lines_lost));
         }
         problems.extend(self.outputs.problems());
-        problems.extend(self.web.problems());
+        problems.extend(self.web.problem().map(str::to_owned));
         problems.extend(self.memory.no_socket.clone());
-        problems.extend(self.status_socket.iter().flat_map(Served::problems));
         if let Some(why) = &self.memory.refused {
             let first = why.lines().next().unwrap_or_default();
             problems.push(format!("the configuration file was changed and is refused: {first}"));

@@ -10,7 +10,6 @@ use tokio::sync::mpsc;
 
 use super::server::{self, Asks, Server};
 use crate::config::{Config, listening, local_url};
-use crate::output::Served;
 use crate::status::Live;
 use crate::web::Site;
 
@@ -45,7 +44,8 @@ pub(super) struct Port {
     /// As it is configured; port 0 is one that the kernel chooses.
     configured: SocketAddr,
     address: SocketAddr,
-    server: Server,
+    /// Serves for as long as it is there.
+    _server: Server,
 }
 
 /// What another configuration makes of it, done as far as it may fail.
@@ -67,7 +67,7 @@ impl Port {
         let address = listener.local_addr().map_err(failed)?;
         let server = server::browsers(listener, site.clone(), asks).map_err(failed)?;
         tracing::info!("web page: {}", listening(address, "/"));
-        Ok(Self { configured, address, server })
+        Ok(Self { configured, address, _server: server })
     }
 }
 
@@ -90,13 +90,9 @@ impl Web {
     }
 
     /// What is in the way of browsers.
-    pub(super) fn problems(&self) -> Vec<String> {
-        let Some(open) = &self.0 else { return Vec::new() };
-        let said = match &open.port {
-            Some(port) => port.server.problems(),
-            None => vec!["another program took the port while another address was tried; reload once more".to_owned()],
-        };
-        said.into_iter().map(|problem| format!("web page: {problem}")).collect()
+    pub(super) fn problem(&self) -> Option<&'static str> {
+        let is_lost = self.0.as_ref().is_some_and(|open| open.port.is_none());
+        is_lost.then_some("web page: another program took the port while another address was tried; reload once more")
     }
 
     /// Opens what another configuration wants, so that [`Self::follow`] cannot fail. If that is not possible, the page

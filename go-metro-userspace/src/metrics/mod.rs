@@ -215,6 +215,10 @@ counters! {
         pub notifications_lost: u64 = internal("notifications_lost", Unit::Message)
             .json(Json::Absent)
             .status("happened.notifications_lost", Text::Absent),
+        /// Connections to the socket, the metrics port or the page that were closed to make room for newer ones.
+        pub clients_closed: u64 = internal("clients_closed", Unit::Connection)
+            .json(Json::Absent)
+            .status("happened.clients_closed", Text::IfAny("clients' connections closed to make room")),
     }
 }
 

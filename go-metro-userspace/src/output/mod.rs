@@ -135,7 +135,7 @@ pub struct Surroundings<'a> {
 /// A page that is served for as long as this lives.
 pub trait Served: Send {
     /// What is in the way of scrapers.
-    fn problems(&self) -> Vec<String>;
+    fn problem(&self) -> Option<String>;
 }
 
 /// An output cannot be opened.

@@ -80,6 +80,8 @@ pub(crate) fn page(status: &Status) -> String {
     for (group, counts) in [("samples", samples), ("packets", packets), ("drops", drops)] {
         line(group, words(group, counts).join(", "));
     }
+    // Of what happened only this: the rest is in the log, or in `problems`.
+    line("happened", words("happened", &status.happened).join(", "));
     if status.processes.any() {
         line("processes", words("processes", &status.processes).join(", "));
     }
@@ -271,6 +273,14 @@ mod tests {
             (&"db:5432".into(), &"web.service".into(), &3.into())
         );
         assert_eq!(serde_json::from_value::<ResponseStatus>(json).unwrap(), told);
+    }
+
+    #[test]
+    fn of_what_happened_only_connections_of_clients_that_were_closed_are_told() {
+        let counts = Counts::default().with("reloads", 2).with("clients_closed", 0);
+        assert_eq!(words("happened", &counts), [""; 0]);
+        let told = words("happened", &counts.with("clients_closed", 48));
+        assert_eq!(told, ["48 clients' connections closed to make room"]);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
@@ -13,8 +12,14 @@ use crate::logging::OnceInAWhile;
 const CONNECTIONS: usize = 64;
 /// Connections at once of one peer: an IPv4 address, or an IPv6 prefix of 64 bits, which one host can have all of.
 const OF_PEER: usize = 16;
-/// For how long it is said that connections were cut off.
-const LATELY: Duration = Duration::from_secs(60);
+/// Connections that were closed to make room, of all servers since the start: a reload makes servers anew.
+static CLOSED: AtomicU64 = AtomicU64::new(0);
+
+/// How many connections were closed to make room for others. Whoever can connect can cause that, and nobody is kept out
+/// by it, so it is a count and not a problem of the daemon's.
+pub(in crate::daemon) fn closed() -> u64 {
+    CLOSED.load(Ordering::Relaxed)
+}
 
 /// What counts as one peer.
 pub(super) fn peer(address: IpAddr) -> IpAddr {
@@ -31,8 +36,6 @@ pub(super) struct Crowd {
     next: AtomicU64,
     /// That somebody was cut off.
     said: Mutex<OnceInAWhile>,
-    /// When somebody was last cut off to make room, and who.
-    cut_off: Mutex<Option<(Instant, String)>>,
 }
 
 struct Place {
@@ -43,13 +46,6 @@ struct Place {
 }
 
 impl Crowd {
-    /// That connections were cut off lately to make room for others, and whose.
-    pub(super) fn problem(&self) -> Option<String> {
-        let cut_off = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, whose) = cut_off.as_ref().filter(|(at, _)| at.elapsed() < LATELY)?;
-        Some(format!("too many connections at once {whose}; closing the oldest"))
-    }
-
     /// A connection's task has this place.
     pub(super) fn enter(&self, id: u64, of: Option<IpAddr>, task: AbortHandle) {
         self.lock().push(Place { id, of, task });
@@ -89,9 +85,9 @@ impl Crowd {
             && let Some(oldest) = places.iter().position(|place| place.of == peer)
         {
             places.remove(oldest).task.abort();
-            let whose = peer.map_or_else(|| "on the status socket".to_owned(), |peer| format!("from {peer}"));
-            *self.cut_off.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), whose.clone()));
+            CLOSED.fetch_add(1, Ordering::Relaxed);
             if self.said.lock().unwrap_or_else(PoisonError::into_inner).may_say() {
+                let whose = peer.map_or_else(|| "on the status socket".to_owned(), |peer| format!("from {peer}"));
                 tracing::warn!("too many connections at once {whose}; closing the oldest");
             }
         }

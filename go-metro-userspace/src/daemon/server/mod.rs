@@ -35,6 +35,7 @@ use crate::output::{Exposition, Served};
 use crate::status::record::RecordOrder;
 use crate::status::{Live, Status};
 use crate::web as page;
+pub(super) use crowd::closed;
 use crowd::{Crowd, peer};
 use host::OwnNames;
 use site::{Site, converse};
@@ -73,11 +74,6 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Why scrapers get no page, if that is so.
-    fn no_page(&self) -> Option<String> {
-        Some(self.exposition.as_ref()?.problem()?.to_string())
-    }
-
     /// Whether a Unix socket's file is gone, or another one is in its place.
     pub(super) fn is_gone(&self) -> bool {
         let is_there = |(path, inode): &(PathBuf, u64)| std::fs::metadata(path).is_ok_and(|meta| meta.ino() == *inode);
@@ -86,8 +82,8 @@ impl Server {
 }
 
 impl Served for Server {
-    fn problems(&self) -> Vec<String> {
-        [self.crowd.problem(), self.no_page()].into_iter().flatten().collect()
+    fn problem(&self) -> Option<String> {
+        Some(self.exposition.as_ref()?.problem()?.to_string())
     }
 }
 

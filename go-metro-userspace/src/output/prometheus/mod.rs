@@ -85,7 +85,7 @@ impl Sink for Endpoint {
 
     fn problems(&self) -> Vec<String> {
         match &self.port.server {
-            Some(server) => server.problems(),
+            Some(server) => server.problem().into_iter().collect(),
             None => vec!["another program took the port while another address was tried; reload once more".to_owned()],
         }
     }

@@ -100,7 +100,10 @@ fn clients_that_ask_and_do_not_read_cost_one_page_and_keep_nobody_out() {
     assert!(get(&lab, "/metrics").len() as u64 >= page / 2);
     let status = daemon.status().unwrap();
     assert!(status["errors"].to_string().contains("too many connections at once from 127.0.0.1"), "{status}");
-    assert!(status["problems"].to_string().contains("too many connections at once from 127.0.0.1"), "{status}");
+    // Whoever can connect can have connections closed: it is counted, and says nothing about the daemon's health.
+    let closed = status["happened"]["clients_closed"].as_u64().unwrap();
+    let problems = status["problems"].to_string();
+    assert!(closed >= (CLIENTS - 16) as u64 && !problems.contains("connections"), "{status}");
 
     // Those that were not cut off at once live half a minute at most.
     wait("all connections end", 2 * SOON, || established(&lab, PORT) == 0);
@@ -173,8 +176,10 @@ fn browsers_that_follow_and_do_not_read_are_cut_off_and_keep_nobody_out() {
         let page = get("/");
         assert!(page.starts_with("HTTP/1.1 200 OK") && asked.elapsed() < Duration::from_secs(25), "{page}");
         let status = daemon.status().unwrap();
+        assert!(status["errors"].to_string().contains("too many connections at once from 127.0.0.1"), "{status}");
+        let closed = status["happened"]["clients_closed"].as_u64().unwrap();
         let problems = status["problems"].to_string();
-        assert!(problems.contains("web page: too many connections at once from 127.0.0.1"), "{status}");
+        assert!(closed >= (CLIENTS - 16) as u64 && !problems.contains("connections"), "{status}");
         // As much as there is room for goes to the kernel; then nothing is taken for half a minute.
         let mut most = 0;
         wait("who does not read is cut off", 4 * SOON, || {

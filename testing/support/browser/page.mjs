@@ -6,7 +6,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** `tools`, `browser`, `profile` and `pictures` are paths; `url` is the page's; `remote` a pair's other end; `use` and
- * `names` say what is tried; `zone` is the browser's time zone. */
+ * `names` say what is tried; `zone` is the browser's time zone; `daemon` has parts of a status document. */
 const asked = JSON.parse(process.env.ASKED);
 const require = createRequire(join(asked.tools, "package.json"));
 const { chromium } = require("playwright-core");
@@ -274,6 +274,17 @@ async function names(page) {
   const counted = page.locator("#pairs-count").filter({ hasText: "left out" });
   await counted.waitFor();
   step("left out", await counted.textContent());
+  await page.route("**/api/v1/status", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...await response.json(), ...asked.daemon } });
+  });
+  const responses = page.locator("#facts h3").filter({ hasText: /^Responses$/ });
+  await responses.waitFor();
+  step("daemon", await page.evaluate(() => {
+    const cards = [...document.querySelectorAll("#facts > div")];
+    const lines = (card) => [...card.querySelectorAll("li, .facts > div")].map((line) => line.textContent);
+    return Object.fromEntries(cards.map((card) => [card.firstElementChild.textContent, lines(card)]));
+  }));
   await page.unrouteAll({ behavior: "wait" });
   step("zone", { said, zone: await page.locator(`#${described}`).textContent() });
   step("functions", await page.evaluate(async (odd) => {

@@ -487,7 +487,7 @@ fn in_a_browser_rows_appear_can_be_sorted_and_chosen_and_nothing_is_in_anybodys_
         let since = if field.strip_prefix("packets.").is_some_and(|name| ARP.contains(&name)) { 10 } else { 0 };
         assert!((shown..=shown + since).contains(&exact), "{field}: {shown}, {told:#}");
     }
-    assert!(compared > 25, "{health:?}");
+    assert!(compared > 35 && health.contains_key("connections.total.segments"), "{health:?}");
     assert_eq!((&health["state"], &health["backend.name"]), (&"ok".into(), &"ebpf (wanted: auto)".into()));
     assert_eq!(counters(&found["status"]), counters(&told));
     assert_eq!(agent.stop().unwrap().status.code(), Some(0));
@@ -535,6 +535,22 @@ fn in_a_browser_no_name_is_cut_off_at_its_end_or_breaks_a_link_and_what_is_not_l
     // From a phone's to a wide screen's, the page's own limits on either side.
     let tried =
         [360, 400, 440, 480, 560, 600, 640, 720, 800, 900, 1024, 1100, 1150, 1280, 1366, 1440, 1680, 1920, 2560];
+    // What there is only with trouble, or with other settings.
+    let pair = json!({"src": "10.0.0.1", "dst": "db:5432", "iface": "eth0"});
+    let with = |more: Value| {
+        let parts = [&pair, &more].map(|part| part.as_object().unwrap().clone());
+        Value::Object(parts.into_iter().flatten().collect())
+    };
+    let counts = json!({"segments": 800, "retransmits": {"syn": 2, "fast": 5, "timeout": 0}, "zero_window_ms": 3});
+    let daemon = json!({
+        "processes": {"found": 12, "forwarded": 0, "unknown": 1},
+        "recorder": {"written": 1, "failed": 0, "skipped": 3, "empty": 0, "records": 1234},
+        "connections": {
+            "total": counts,
+            "peers": [with(json!({"process": "web.service", "side": "remote", "counts": counts}))],
+        },
+        "responses": [with(json!({"count": 3, "p50_ms": 4.0, "p95_ms": 9.0}))],
+    });
     let found = thread::scope(|scope| {
         let _over = Over(&stop);
         let asked = json!({
@@ -546,6 +562,7 @@ fn in_a_browser_no_name_is_cut_off_at_its_end_or_breaks_a_link_and_what_is_not_l
             "odd": odd,
             "tried": tried,
             "zone": ZONE,
+            "daemon": daemon,
             "whole": true,
             "widths": [360, 1440, 2560],
         });
@@ -598,6 +615,16 @@ fn in_a_browser_no_name_is_cut_off_at_its_end_or_breaks_a_link_and_what_is_not_l
     let nothing = json!({"course": "No round trips in this span", "distribution": "No samples in this span"});
     assert_eq!((step("refusing"), step("back")), (nothing, "times".into()));
     assert_eq!(step("left out"), "10; 1,234 pairs with fewer samples left out");
+
+    let daemon = step("daemon");
+    assert_eq!(daemon["Processes"], json!(["forwarded0", "found12", "unknown1"]));
+    assert_eq!(daemon["Recorder"], json!(["empty0", "failed0", "records1,234", "skipped3", "written1"]));
+    let totals = json!(["retransmits7", "– fast5", "– syn2", "segments800", "zero window ms3"]);
+    assert_eq!(daemon["Connections"], totals);
+    let peer = "10.0.0.1 (web.service) to db:5432 (remote) on eth0: 7 retransmits (5 fast, 2 syn), 800 segments, \
+                3 ms zero window";
+    assert_eq!(daemon["Peers"], json!([peer]));
+    assert_eq!(daemon["Responses"], json!(["10.0.0.1 to db:5432 on eth0: 3, median 4.000 ms, p95 9.000 ms"]));
 
     let links = steps(&found, "link");
     assert_eq!(links.len(), remotes.len(), "{links:#?}");

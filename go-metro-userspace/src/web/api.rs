@@ -13,6 +13,13 @@ use crate::status::live::Counters;
 
 /// The version that is in the paths.
 pub(super) const VERSION: u32 = 1;
+/// The paths of documents, and the keys that each takes behind `?`.
+pub(super) const PATHS: [(&str, &[&str]); 4] = [
+    ("/api/v1/status", &[]),
+    ("/api/v1/pairs", &["seconds", "course"]),
+    ("/api/v1/history", &["pair", "seconds"]),
+    ("/api/v1/events", &[]),
+];
 /// Most pairs of a list; those with most samples come first.
 const MOST_ROWS: usize = 4096;
 /// How long the course of a pair is, in seconds.
@@ -25,7 +32,7 @@ pub(super) struct Index {
     program: &'static str,
     /// How far back the history goes at most, in seconds.
     history_s: f64,
-    paths: [&'static str; 4],
+    paths: [&'static str; PATHS.len()],
 }
 
 impl Index {
@@ -34,7 +41,7 @@ impl Index {
             version: VERSION,
             program: env!("CARGO_PKG_VERSION"),
             history_s: history.keeps().as_secs_f64(),
-            paths: ["/api/v1/status", "/api/v1/pairs", "/api/v1/history", "/api/v1/events"],
+            paths: PATHS.map(|(path, _)| path),
         }
     }
 }

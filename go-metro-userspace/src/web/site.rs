@@ -23,6 +23,10 @@ const MOST_MADE: usize = 8;
 /// The span of lists and courses where none is asked for, in seconds.
 const SPAN: u64 = 60;
 
+/// Where the paths are listed.
+const INDEX: &str = "/api/v1";
+const INDEX_FOLDER: &str = "/api/v1/";
+
 /// What all who look share.
 pub(crate) struct Site {
     history: Mutex<History>,
@@ -108,22 +112,27 @@ impl Site {
         reply
     }
 
+    /// The answer to a query that a path does not take, and to one for a path that there is not.
+    pub(crate) fn refuse(&self, path: &str, query: &str) -> Option<Reply> {
+        Asked::parse(path, query).err()
+    }
+
     fn make(&self, question: &Question, now: Instant) -> Reply {
-        let asked = match Asked::parse(&question.query) {
+        let asked = match Asked::parse(&question.path, &question.query) {
             Ok(asked) => asked,
-            Err(why) => return refused(400, &why),
+            Err(refused) => return refused,
         };
         let history = lock(&self.history);
         let over = Duration::from_secs(asked.seconds).min(history.keeps());
         let document = match (question.path.as_str(), asked.pair) {
-            ("/api/v1" | "/api/v1/", None) => api::document(&api::Index::new(&history)),
-            ("/api/v1/pairs", None) => api::pairs(&history, over, asked.course, now),
+            (INDEX | INDEX_FOLDER, _) => api::document(&api::Index::new(&history)),
+            ("/api/v1/pairs", _) => api::pairs(&history, over, asked.course, now),
             ("/api/v1/history", Some(pair)) => match api::history(&history, pair, over, now) {
                 Some(document) => document,
                 None => return refused(404, "no such pair: /api/v1/pairs has those of the last minutes"),
             },
             ("/api/v1/history", None) => return refused(400, "write ?pair=ID, with an id of /api/v1/pairs"),
-            _ => return refused(404, "/api/v1 has what there is"),
+            _ => return no_such_path(),
         };
         drop(history);
         Reply::json(200, document, question.gzip)
@@ -165,20 +174,46 @@ struct Asked {
 }
 
 impl Asked {
-    fn parse(query: &str) -> Result<Self, String> {
+    /// What a path is asked for; else the answer to that.
+    fn parse(path: &str, query: &str) -> Result<Self, Reply> {
+        let keys = match api::PATHS.iter().find(|(its, _)| *its == path) {
+            Some((_, keys)) => *keys,
+            None if [INDEX, INDEX_FOLDER].contains(&path) => &[],
+            None => return Err(no_such_path()),
+        };
+        Self::of(keys, path, query).map_err(|why| refused(400, &why))
+    }
+
+    fn of(keys: &[&str], path: &str, query: &str) -> Result<Self, String> {
         let mut asked = Self { seconds: SPAN, pair: None, course: false };
+        let mut known = Vec::new();
         for part in query.split('&').filter(|part| !part.is_empty()) {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            if !keys.contains(&key) {
+                return Err(format!("there is no key {key}: {}", taken(path, keys)));
+            }
+            if known.contains(&key) {
+                return Err(format!("the key {key} is given twice: {}", taken(path, keys)));
+            }
+            known.push(key);
             let number = || value.parse().map_err(|_| format!("{key} takes a number"));
             match key {
                 "seconds" => asked.seconds = number()?,
                 "pair" => asked.pair = Some(u32::try_from(number()?).map_err(|_| "no such pair".to_owned())?),
-                "course" => asked.course = value != "0",
-                _ => return Err("what can be asked for is seconds, pair and course".to_owned()),
+                _ => asked.course = value != "0",
             }
         }
         if asked.seconds == 0 { Err("seconds begin at 1".to_owned()) } else { Ok(asked) }
     }
+}
+
+/// Which keys a path takes, in words.
+fn taken(path: &str, keys: &[&str]) -> String {
+    if keys.is_empty() { format!("{path} takes none") } else { format!("{path} takes {}", keys.join(" and ")) }
+}
+
+fn no_such_path() -> Reply {
+    refused(404, "/api/v1 has what there is")
 }
 
 /// Why there is no document.
@@ -351,9 +386,13 @@ mod tests {
             ("/api/v1/history", "pair=x", 400, "takes a number"),
             ("/api/v1/history", "pair=99999999999", 400, "no such pair"),
             ("/api/v1/pairs", "seconds=0", 400, "begin at 1"),
-            ("/api/v1/pairs", "since=3", 400, "seconds, pair and course"),
-            ("/api/v1/pairs", "pair=1", 404, "/api/v1"),
+            ("/api/v1/pairs", "since=3", 400, "no key since: /api/v1/pairs takes seconds and course"),
+            ("/api/v1/pairs", "pair=1", 400, "no key pair: /api/v1/pairs takes seconds and course"),
+            ("/api/v1/pairs", "seconds=9&seconds=9", 400, "seconds is given twice: /api/v1/pairs takes seconds and"),
+            ("/api/v1/history", "pair=1&course=1", 400, "no key course: /api/v1/history takes pair and seconds"),
+            ("/api/v1", "seconds=60", 400, "no key seconds: /api/v1 takes none"),
             ("/api/v2/pairs", "", 404, "/api/v1"),
+            ("/api/v2/pairs", "since=3", 404, "/api/v1"),
         ] {
             let (told, document) = asked(&site, path, query);
             assert_eq!(told, status, "{path}?{query}");

@@ -34,6 +34,10 @@ impl Site {
         match *self {}
     }
 
+    pub(crate) fn refuse(&self, _: &str, _: &str) -> Option<Reply> {
+        match *self {}
+    }
+
     pub(crate) fn answer(&self, _: &Question) -> Reply {
         match *self {}
     }

@@ -65,6 +65,12 @@ async fn found(site: &Site, page: &Arc<web::Site>, request: &Request<Incoming>, 
     if let Some(file) = page.file(path, gzip) {
         return whole(file);
     }
+    let query = request.uri().query().unwrap_or_default();
+    if path.starts_with("/api/")
+        && let Some(refused) = page.refuse(path, query)
+    {
+        return whole(refused);
+    }
     match path {
         "/api/v1/status" => match site.status().await {
             Some(status) => {
@@ -79,8 +85,7 @@ async fn found(site: &Site, page: &Arc<web::Site>, request: &Request<Incoming>, 
             response
         }
         path if path.starts_with("/api/") => {
-            let query = request.uri().query().unwrap_or_default().to_owned();
-            let question = Question { path: path.to_owned(), query, gzip };
+            let question = Question { path: path.to_owned(), query: query.to_owned(), gzip };
             // One is made at a time, on a thread of its own if there can be one.
             let _turn = site.pages.lock().await;
             let (asked, of) = (question.clone(), page.clone());
@@ -149,6 +154,8 @@ mod tests {
                 (get("/nothing", "Host: localhost\r\n"), 404),
                 (get("/../main.js", "Host: localhost\r\n"), 404),
                 (get("/api/v1/pairs?x", "Host: localhost\r\n"), 400),
+                (get("/api/v1/status?seconds=60", "Host: localhost\r\n"), 400),
+                (get("/api/v1/events?seconds=60", "Host: localhost\r\n"), 400),
                 // The daemon's loop is not there.
                 (get("/api/v1/status", "Host: localhost\r\n"), 503),
             ] {

@@ -1,6 +1,7 @@
 //! The documents below `/api/v1` (docs/web.md describes them field by field). Fields may be added to them, and keep
 //! their meaning; names are those of the JSON output where that has the same.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -20,7 +21,7 @@ pub(super) const PATHS: [(&str, &[&str]); 4] = [
     ("/api/v1/history", &["pair", "seconds"]),
     ("/api/v1/events", &[]),
 ];
-/// Most pairs of a list; those with most samples come first.
+/// Most pairs of a list; the most active come first.
 const MOST_ROWS: usize = 4096;
 /// How long the course of a pair is, in seconds.
 const COURSE: u64 = 60;
@@ -138,12 +139,14 @@ struct Pairs<'a> {
     pairs: Vec<Row<'a>>,
 }
 
-/// All pairs over the last so long, those with most samples first; with the median of each of the last seconds if that
-/// is wanted.
+/// All pairs over the last so long, the most active first and of those the most recent; with the median of each of the
+/// last seconds if that is wanted.
 pub(super) fn pairs(history: &History, over: Duration, with_course: bool, now: Instant) -> Vec<u8> {
     let mut sums = history.sums(over, now);
     sums.pairs.retain(|(id, ..)| history.pair(*id).is_some());
-    sums.pairs.sort_unstable_by_key(|(id, part, _)| (std::cmp::Reverse(part.count()), *id));
+    sums.pairs.sort_by_cached_key(|(id, part, _)| {
+        (Reverse((part.activity(), history.pair(*id).map(|pair| pair.newest))), *id)
+    });
     let left_out = sums.pairs.len().saturating_sub(MOST_ROWS);
     let rows = sums.pairs.iter().take(MOST_ROWS).filter_map(|(id, part, base)| {
         let mut row = Row::new(*id, &history.pair(*id)?.name, part, *base);

@@ -2,9 +2,11 @@
 
 use std::net::Ipv4Addr;
 
+use go_metro_rtt::PeerHealth;
+
 use crate::output::examples::summary;
 use crate::status::Live;
-use crate::status::live::LiveFlow;
+use crate::status::live::{LiveFlow, LivePair};
 
 /// The beginning of the remote hosts' addresses.
 const REMOTE: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 0);
@@ -21,6 +23,12 @@ pub(super) fn flow(remote: u32, name: &str, us: &[u64]) -> LiveFlow {
         to_local: false,
         summary: summary(us, &[]),
     }
+}
+
+/// The counts of the pair of such a flow.
+pub(super) fn counted(remote: u32, name: &str, health: PeerHealth) -> LivePair {
+    let LiveFlow { local, remote, name, group, service, iface, to_local, .. } = flow(remote, name, &[1]);
+    LivePair { local: local.ip(), remote: remote.ip(), name, group, service, iface, to_local, health }
 }
 
 /// A second with these flows.

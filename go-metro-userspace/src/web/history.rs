@@ -51,7 +51,7 @@ impl Name {
 pub(super) struct Pair {
     pub(super) name: Name,
     /// The number of the newest second with something of it.
-    newest: u64,
+    pub(super) newest: u64,
 }
 
 /// One second.

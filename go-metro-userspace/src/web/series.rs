@@ -237,6 +237,11 @@ impl Part {
         [self.data.as_ref(), self.connect.as_deref()].into_iter().flatten().map(|series| series.count).sum()
     }
 
+    /// How much it was of: samples, and connections that failed, of which there may be no samples.
+    pub(super) fn activity(&self) -> u64 {
+        self.count() + self.health.as_ref().map_or(0, |health| health.failed())
+    }
+
     /// Gives back room that is not used.
     pub(super) fn shrink(&mut self) {
         self.data.iter_mut().chain(self.connect.as_deref_mut()).for_each(|series| series.buckets.shrink());

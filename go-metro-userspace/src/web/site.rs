@@ -225,12 +225,12 @@ fn refused(status: u16, why: &str) -> Reply {
 mod tests {
     use std::collections::BTreeSet;
 
+    use go_metro_rtt::{Cause, Connect, PeerHealth, Role};
     use serde_json::Value;
 
-    use super::super::examples::{flow, second};
+    use super::super::examples::{counted, flow, second};
     use super::*;
     use crate::output::examples::summary;
-    use crate::status::live::LivePair;
 
     fn asked(site: &Site, path: &str, query: &str) -> (u16, Value) {
         let question = Question { path: path.to_owned(), query: query.to_owned(), gzip: false };
@@ -249,20 +249,10 @@ mod tests {
             let mut live = second(flows);
             live.at_ns += u64::from(k) * 1_000_000_000;
             if k == 7 {
-                let mut health = go_metro_rtt::PeerHealth { segments: 100, ..Default::default() };
-                health.retransmits[go_metro_rtt::Cause::Fast as usize] = 3;
+                let mut health = PeerHealth { segments: 100, ..PeerHealth::default() };
+                health.retransmits[Cause::Fast as usize] = 3;
                 health.resets[0] = 1;
-                let of = flow(1, "db.example", &[1]);
-                live.pairs.push(LivePair {
-                    local: of.local.ip(),
-                    remote: of.remote.ip(),
-                    name: of.name,
-                    group: None,
-                    service: None,
-                    iface: of.iface,
-                    to_local: false,
-                    health,
-                });
+                live.pairs.push(counted(1, "db.example", health));
             }
             site.add(&live, start + Duration::from_secs(u64::from(k)));
         }
@@ -295,6 +285,28 @@ mod tests {
         assert_eq!((course.len(), course.iter().filter(|ms| **ms == 22.0).count()), (60, 10));
         assert!(course[49].is_null() && course[50] == 22.0);
         assert!(rows[1]["course_ms"][59].is_null() && rows[1]["course_ms"][54] == 5.004);
+    }
+
+    #[test]
+    fn of_too_many_pairs_the_least_active_are_left_out_and_failed_connections_are_activity() {
+        let site = Site::new(Duration::from_secs(900));
+        let start = Instant::now();
+        let one_sample = |hosts: std::ops::Range<u32>| {
+            second(hosts.map(|host| flow(host, &format!("{host}.example"), &[20_000])).collect())
+        };
+        site.add(&one_sample(0..2000), start);
+        let mut newer = one_sample(2000..4096);
+        let mut refused = PeerHealth::default();
+        refused.connects[Role::Client as usize][Connect::Refused as usize] = 3;
+        newer.pairs.push(counted(9999, "refusing.example", refused));
+        site.add(&newer, start + Duration::from_secs(1));
+
+        let (_, told) = asked(&site, "/api/v1/pairs", "");
+        let listed: BTreeSet<&str> =
+            told["pairs"].as_array().unwrap().iter().map(|pair| pair["dst"].as_str().unwrap()).collect();
+        assert_eq!((&told["left_out"], listed.len()), (&1.into(), 4096));
+        assert_eq!(told["pairs"][0]["dst"], "refusing.example");
+        assert!((2000..4096).all(|host| listed.contains(&*format!("{host}.example"))), "the most recent are listed");
     }
 
     #[test]

@@ -200,7 +200,7 @@ export class Table {
     text($("others-button"), without(others));
     const all = rows.filter(has).length;
     const number = passing.length === all ? count(all) : `${count(passing.length)} of ${count(all)}`;
-    text($("pairs-count"), leftOut > 0 ? `${number}; ${counted(leftOut, "pair")} with fewer samples left out` : number);
+    text($("pairs-count"), leftOut > 0 ? `${number}; ${counted(leftOut, "less active pair")} left out` : number);
     const filtered = others.length > 0 ? "No pair with round trips passes the filter." : "No pair passes the filter.";
     const why = rows.length === 0 ? empty : words.length > 0 ? filtered : "No round trips in this span.";
     $("none").hidden = passing.length > 0;

@@ -614,7 +614,7 @@ fn in_a_browser_no_name_is_cut_off_at_its_end_or_breaks_a_link_and_what_is_not_l
     assert!(others["announced"].as_str().unwrap().contains("without round trips come first"), "{others}");
     let nothing = json!({"course": "No round trips in this span", "distribution": "No samples in this span"});
     assert_eq!((step("refusing"), step("back")), (nothing, "times".into()));
-    assert_eq!(step("left out"), "10; 1,234 pairs with fewer samples left out");
+    assert_eq!(step("left out"), "10; 1,234 less active pairs left out");
 
     let daemon = step("daemon");
     assert_eq!(daemon["Processes"], json!(["forwarded0", "found12", "unknown1"]));

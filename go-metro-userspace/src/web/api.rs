@@ -111,12 +111,10 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn new(id: u32, name: &'a Name, part: &Part, base_ms: Option<f64>) -> Self {
-        let data = part.data.as_ref().map(Times::from);
-        let queueing = |base: f64, data: &Times| ((data.p50_ms - base).max(0.0) * 1e6).round() / 1e6;
         Self {
             pair: Named::new(id, name),
-            queueing_ms: base_ms.zip(data.as_ref()).map(|(base, data)| queueing(base, data)),
-            data,
+            queueing_ms: base_ms.zip(part.data.as_ref()).map(|(base, data)| data.queueing(base)),
+            data: part.data.as_ref().map(Times::from),
             connect: part.connect.as_deref().map(Times::from),
             base_ms,
             peer: part.health.as_deref().map(Counts::of_peer),

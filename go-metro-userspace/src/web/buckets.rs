@@ -10,7 +10,22 @@ const FIRST_NS: f64 = 1_000.0;
 
 /// Counts by bucket, in the order of the buckets; empty ones are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Buckets(Vec<(u16, u32)>);
+pub(super) struct Buckets(Vec<Bucket>);
+
+/// A bucket that is not empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bucket {
+    number: u16,
+    /// Where the mean of its samples lies, from 0 at its lower bound to [`UPPER`] at its upper one. It takes no memory:
+    /// the count is aligned.
+    mean: u16,
+    count: u32,
+}
+
+/// The place of a bucket's upper bound.
+const UPPER: u16 = u16::MAX;
+/// The place where samples are taken to be of which only the number is known.
+const MIDDLE: u16 = UPPER / 2;
 
 /// The bucket of a round trip: the first whose upper bound is not below it.
 fn bucket(rtt: Rtt) -> u16 {
@@ -29,59 +44,93 @@ fn range_ms(bucket: u16) -> (f64, f64) {
     (if bucket == 0 { 0.0 } else { upper_ms(bucket - 1) }, upper_ms(bucket))
 }
 
+impl Bucket {
+    /// Of one sample.
+    fn of(rtt: Rtt) -> Self {
+        let number = bucket(rtt);
+        let (lower, upper) = range_ms(number);
+        let place = (rtt.as_millis_f64() - lower) / (upper - lower) * f64::from(UPPER);
+        // A conversion saturates: a sample at a bound may be rounded to beyond it.
+        Self { number, mean: place.round() as u16, count: 1 }
+    }
+
+    /// Adds the samples of the same bucket.
+    fn add(&mut self, other: Self) {
+        let whole = u64::from(self.count) + u64::from(other.count);
+        let sum = |its: &Self| u64::from(its.mean) * u64::from(its.count);
+        let mean = (sum(self) + sum(&other) + whole / 2) / whole.max(1);
+        self.mean = u16::try_from(mean).unwrap_or(UPPER);
+        self.count = self.count.saturating_add(other.count);
+    }
+}
+
 impl Buckets {
     /// Adds the samples of a series.
     pub(super) fn add(&mut self, stats: &Stats) {
         let kept = stats.kept();
         if kept.len() as u64 == stats.count() {
-            kept.iter().for_each(|rtt| self.count(bucket(*rtt), 1));
+            kept.iter().for_each(|rtt| self.count(Bucket::of(*rtt)));
             return;
         }
         // There are too many to be kept one by one: the sketch says how many are up to each bound.
         let (first, last) = (bucket(stats.min()), bucket(stats.max()));
         let bounds: Vec<f64> = (first..=last).map(upper_ms).collect();
         let mut below = 0;
-        for (bucket, upto) in (first..=last).zip(stats.at_most(&bounds)) {
+        for (number, upto) in (first..=last).zip(stats.at_most(&bounds)) {
             // The largest sample is in the last bucket, however its bound was rounded.
-            let upto = if bucket == last { stats.count() } else { upto };
-            self.count(bucket, u32::try_from(upto.saturating_sub(below)).unwrap_or(u32::MAX));
+            let upto = if number == last { stats.count() } else { upto };
+            let count = u32::try_from(upto.saturating_sub(below)).unwrap_or(u32::MAX);
+            self.count(Bucket { number, mean: MIDDLE, count });
             below = upto.max(below);
         }
     }
 
-    fn count(&mut self, bucket: u16, count: u32) {
-        if count == 0 {
+    fn count(&mut self, bucket: Bucket) {
+        if bucket.count == 0 {
             return;
         }
-        match self.0.binary_search_by_key(&bucket, |(its, _)| *its) {
-            Ok(at) => self.0[at].1 = self.0[at].1.saturating_add(count),
-            Err(at) => self.0.insert(at, (bucket, count)),
+        match self.0.binary_search_by_key(&bucket.number, |its| its.number) {
+            Ok(at) => self.0[at].add(bucket),
+            Err(at) => self.0.insert(at, bucket),
         }
     }
 
     /// Adds what another counted.
     pub(super) fn merge(&mut self, other: &Self) {
-        other.0.iter().for_each(|(bucket, count)| self.count(*bucket, *count));
+        other.0.iter().for_each(|bucket| self.count(*bucket));
     }
 
     /// The middle of the bucket that has this rank, 1 to the number of samples, in milliseconds; 0 of none.
     pub(super) fn at_rank(&self, rank: u64) -> f64 {
+        self.with_rank(rank).map_or(0.0, |bucket| {
+            let (lower, upper) = range_ms(bucket.number);
+            if bucket.number == 0 { upper / 2.0 } else { (lower * upper).sqrt() }
+        })
+    }
+
+    /// The mean of the samples in the bucket that has this rank, in milliseconds; 0 of none. The sample is as close to
+    /// it as those of the bucket are to each other.
+    pub(super) fn mean_at_rank(&self, rank: u64) -> f64 {
+        self.with_rank(rank).map_or(0.0, |bucket| {
+            let (lower, upper) = range_ms(bucket.number);
+            lower + (upper - lower) * f64::from(bucket.mean) / f64::from(UPPER)
+        })
+    }
+
+    fn with_rank(&self, rank: u64) -> Option<&Bucket> {
         let mut upto = 0;
-        let found = self.0.iter().find(|(_, count)| {
-            upto += u64::from(*count);
+        let found = self.0.iter().find(|bucket| {
+            upto += u64::from(bucket.count);
             upto >= rank
         });
-        found.or(self.0.last()).map_or(0.0, |(bucket, _)| {
-            let (lower, upper) = range_ms(*bucket);
-            if *bucket == 0 { upper / 2.0 } else { (lower * upper).sqrt() }
-        })
+        found.or(self.0.last())
     }
 
     /// Each bucket's bounds in milliseconds, and how many are in it.
     pub(super) fn each(&self) -> impl Iterator<Item = (f64, f64, u32)> + '_ {
-        self.0.iter().map(|(bucket, count)| {
-            let (lower, upper) = range_ms(*bucket);
-            (lower, upper, *count)
+        self.0.iter().map(|bucket| {
+            let (lower, upper) = range_ms(bucket.number);
+            (lower, upper, bucket.count)
         })
     }
 
@@ -92,7 +141,7 @@ impl Buckets {
 
     /// Bytes of memory beside itself.
     pub(super) fn bytes(&self) -> usize {
-        self.0.capacity() * size_of::<(u16, u32)>()
+        self.0.capacity() * size_of::<Bucket>()
     }
 }
 
@@ -132,6 +181,20 @@ mod tests {
                 assert!((told / exact - 1.0).abs() < 0.011, "rank {rank} of {count}: {told} for {exact}");
             }
         }
+    }
+
+    #[test]
+    fn the_mean_of_a_bucket_is_that_of_its_samples_and_takes_no_memory() {
+        let mut buckets = Buckets::default();
+        for second in 0..600 {
+            let ns = [100_300_000, 100_301_000, 100_302_000 + second % 2 * 1_000];
+            buckets.merge(&counted(&ns));
+        }
+        let mean = buckets.mean_at_rank(900);
+        assert!((mean - 100.301_2).abs() < 0.001, "{mean} of 1,800 samples");
+        let alone = counted(&[25_142_371]).mean_at_rank(1);
+        assert!((alone / 25.142_371 - 1.0).abs() < 1e-6, "{alone}");
+        assert_eq!(size_of::<Bucket>(), size_of::<(u16, u32)>());
     }
 
     #[test]

@@ -155,8 +155,7 @@ impl Series {
     /// The `q` quantile, in milliseconds: of the nearest rank, as in every output, within 1.1 %.
     fn quantile(&self, q: f64) -> f64 {
         let (least, most) = (ms(self.min_ns), ms(self.max_ns));
-        let rank = ((q * self.count as f64 * (1.0 - 1e-12)).ceil() as u64).clamp(1, self.count.max(1));
-        match rank {
+        match self.rank(q) {
             1 => least,
             last if last == self.count => most,
             rank => {
@@ -165,6 +164,18 @@ impl Series {
                 format!("{told:.2e}").parse().unwrap_or(told).clamp(least, most)
             }
         }
+    }
+
+    /// The nearest rank of a quantile.
+    fn rank(&self, q: f64) -> u64 {
+        ((q * self.count as f64 * (1.0 - 1e-12)).ceil() as u64).clamp(1, self.count.max(1))
+    }
+
+    /// What the median has above the base, both in milliseconds. The median's own error of a hundredth would be more
+    /// than there is of it where a queue is short.
+    pub(super) fn queueing(&self, base: f64) -> f64 {
+        let median = self.buckets.mean_at_rank(self.rank(0.5)).clamp(ms(self.min_ns), ms(self.max_ns));
+        micros((median - base).max(0.0))
     }
 
     /// What it comes to; there is a sample.
@@ -276,6 +287,20 @@ mod tests {
         assert!((figures.jitter.unwrap() - 64.0 / 3.0).abs() < 1e-5, "{figures:?}");
         assert!((figures.p50 / 22.0 - 1.0).abs() < 0.011 && figures.p99 >= 80.0, "{figures:?}");
         assert_eq!((twice.count(), twice.lowest()), (9, Some(19.0)));
+    }
+
+    #[test]
+    fn queueing_is_more_exact_than_the_median_where_round_trips_are_close() {
+        let mut part = Part::default();
+        part.add(&summary(&[100_000], &[]));
+        for _ in 0..60 {
+            part.add(&summary(&[100_300, 100_302, 100_304], &[]));
+        }
+        let data = part.data.as_ref().unwrap();
+        let queueing = data.queueing(part.lowest().unwrap());
+        assert!((queueing - 0.302).abs() < 0.005, "{queueing}, p50 {}", data.figures().p50);
+        // Not below what there is at least.
+        assert_eq!(data.queueing(200.0), 0.0);
     }
 
     #[test]

@@ -278,7 +278,7 @@ mod tests {
         );
         assert_eq!((&db["base_ms"], &db["side"]), (&20.0.into(), &"remote".into()));
         let queueing = db["queueing_ms"].as_f64().unwrap();
-        assert!((queueing - 2.0).abs() < 0.3, "{queueing}");
+        assert!((queueing - 2.0).abs() < 0.001, "{queueing}");
         assert_eq!((&db["peer"]["retransmits"]["fast"], &db["peer"]["segments"]), (&3.into(), &100.into()));
         assert_eq!(rows[1]["dst"], "<b>&\"x", "a name is text, whatever is in it");
         let course = db["course_ms"].as_array().unwrap();

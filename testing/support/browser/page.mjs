@@ -226,6 +226,16 @@ const cut = (page) => page.evaluate(() => {
   return { all, shortened };
 });
 
+/** By how many pixels the bar that stays at the top covers the chosen pair, once one has gone there. */
+const covered = (page) => page.evaluate(async () => {
+  // What follows from the bar's height is there in the frame after the next.
+  for (let frame = 0; frame < 2; frame += 1) await new Promise(requestAnimationFrame);
+  const pair = document.querySelector("#pair");
+  pair.scrollIntoView();
+  const { bottom } = document.querySelector("#bar").getBoundingClientRect();
+  return Math.max(0, bottom - pair.getBoundingClientRect().top);
+});
+
 /** The table at each width, of either view, with a pair chosen and without. */
 async function widths(page) {
   for (const columns of ["times", "connections"]) {
@@ -238,6 +248,10 @@ async function widths(page) {
       for (const width of asked.tried) {
         await page.setViewportSize({ width, height: 950 });
         step("width", { columns, isOpen, width, ...await cut(page) });
+        if (!isOpen || columns !== "times") continue;
+        // So low that there is something to scroll.
+        await page.setViewportSize({ width, height: 500 });
+        step("covered", { width, by: await covered(page) });
       }
     }
   }

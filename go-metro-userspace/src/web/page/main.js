@@ -400,6 +400,9 @@ setInterval(() => {
   } else look();
 }, STATUS_EVERY);
 
+new ResizeObserver(() => {
+  document.documentElement.style.setProperty("--bar", `${$("bar").offsetHeight}px`);
+}).observe($("bar"));
 controls();
 draw(true);
 connect();

@@ -18,7 +18,7 @@ pub enum Order {
     Trend,
     /// The other end's responses and what this host adds, then the kernel's own figures: least, then smoothed.
     Kernel,
-    /// What was sent again, what failed.
+    /// What was retransmitted, what failed.
     Health,
     /// Interface.
     Interface,

@@ -12,7 +12,7 @@ pub(crate) enum Columns {
     /// Round-trip times.
     #[default]
     Times,
-    /// How connections do: what was sent again, and what failed.
+    /// How connections do: what was retransmitted, and what failed.
     Health,
 }
 
@@ -84,7 +84,7 @@ const fn figure(at: usize) -> Column {
 /// The median, among the figures.
 const P50: usize = 3;
 
-/// Of segments that were sent again: less is usual where many share a path, and more slows TCP down (RFC 5681: the
+/// Of segments that were retransmitted: less is usual where many share a path, and more slows TCP down (RFC 5681: the
 /// window shrinks with each loss).
 const RESENT: [f64; 2] = [0.001, 0.01];
 
@@ -98,7 +98,7 @@ const HEALTH: &[Column] = &[
     Column { title: "response", order: Order::Last, width: 8, source: Source::Response, loud: None },
     count("segments", Order::Jitter, None, |health| health.segments),
     Column {
-        title: "resent",
+        title: "retrans",
         order: Order::Always,
         width: 7,
         source: Source::Share(PeerHealth::resent),

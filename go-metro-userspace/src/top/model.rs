@@ -35,7 +35,7 @@ struct Second {
     sum: f64,
     /// How many samples.
     count: u64,
-    /// Segments that were sent again.
+    /// Segments that were retransmitted.
     resent: u64,
 }
 
@@ -72,7 +72,7 @@ impl Row {
         self.seconds(now, seconds, |second| (second.count > 0).then(|| second.sum / second.count as f64))
     }
 
-    /// The same of how many segments were sent again.
+    /// The same of how many segments were retransmitted.
     pub(super) fn resent(&self, now: u64, seconds: usize) -> Vec<u64> {
         self.seconds(now, seconds, |second| second.resent)
     }

@@ -268,7 +268,7 @@ fn table(app: &App, cells: &[Cells], width: usize, chosen: Option<usize>) -> Res
     }));
     let trend_title = match app.columns {
         Columns::Times => format!("last {TREND} s"),
-        Columns::Health => format!("again, {TREND} s"),
+        Columns::Health => format!("retrans {TREND} s"),
     };
     claims.push(Claim::number(Order::Trend, TREND.max(fit::width(&trend_title))));
     let widths = fit::widths(&claims, width)?;
@@ -474,11 +474,11 @@ fn times_course(row: &Row, model: &Model, seconds: usize) -> (String, Vec<Option
     (format!("last {seconds} s: {} to {} ms", short_ms(low), short_ms(high)), bars.collect())
 }
 
-/// A line on what was sent again in each second, and its bars.
+/// A line on what was retransmitted in each second, and its bars.
 fn resent_course(row: &Row, model: &Model, seconds: usize) -> (String, Vec<Option<u64>>) {
     let history = row.resent(model.second, seconds);
     let all: u64 = history.iter().sum();
-    let text = format!("sent again in the last {seconds} s: {}", short_count(all));
+    let text = format!("retransmitted in the last {seconds} s: {}", short_count(all));
     (text, history.into_iter().map(|count| (count > 0).then_some(count)).collect())
 }
 
@@ -561,7 +561,7 @@ const HEALTH: [Explained; 8] = [
     ("queueing", "median minus base: a queue, or response < 40 ms"),
     ("response", "how long the other end took to respond: median"),
     ("segments", "sent with payload or FIN"),
-    ("resent", "share of segments sent again: yellow 0.1 %, red 1 %"),
+    ("retrans", "share retransmitted: yellow 0.1 %, red 1 %"),
     ("rto", "of these, because the retransmission timer expired"),
     ("opened", "connections that were established"),
     ("failed", "refused, reset, or not opened in time"),

@@ -57,7 +57,7 @@ pub(super) fn show(binary: &Path, stop: &AtomicBool) -> Result<()> {
     agent.ready()?;
     let before = nstat(&lab)?;
     println!("The same two hosts, {} ms apart, on a path that loses {} % each way:", RTT.as_millis(), LOSS * 100.0);
-    println!("what go-metro reports as sent again, and why, next to the kernel's counters (nstat).\n");
+    println!("what go-metro reports as retransmitted, and why, next to the kernel's counters (nstat).\n");
     let over = AtomicBool::new(false);
     let shown: Result<()> = thread::scope(|scope| {
         for request in REQUESTS {
@@ -133,7 +133,7 @@ fn count(lines: &[String], cause: &str) -> u64 {
 
 fn print(lines: &[String], before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) {
     let grown = |name: &&str| after.get(*name).unwrap_or(&0).saturating_sub(*before.get(*name).unwrap_or(&0));
-    println!("{:<12} {:>8} {:>8}", "sent again", "go-metro", "nstat");
+    println!("{:<12} {:>8} {:>8}", "retransmits", "go-metro", "nstat");
     let mut all = 0;
     for (cause, more, less) in CAUSES {
         let ours = count(lines, cause);

@@ -276,7 +276,7 @@ fn draw_panel(out: &mut Element, stats: &Stats, points: &Points, all: Times, geo
     }
     for (at, told) in marked_again(points, start, end, geometry.strips) {
         let causes: Vec<String> = told.iter().map(|(cause, count)| format!("{count} {}", words(*cause))).collect();
-        let title = format!("sent again: {} at +{:.3} {unit}", causes.join(", "), since(at));
+        let title = format!("retransmitted: {} at +{:.3} {unit}", causes.join(", "), since(at));
         let worst = told.first().map_or(Cause::Unknown, |(cause, _)| *cause);
         let mark = classed("path", format_args!("again {}", worst.name()));
         let mark = mark.set("d", format_args!("M{:.1} {}V{}", x(at), top - MARK - 2.0, top - 2.0));
@@ -321,7 +321,7 @@ fn words(cause: Cause) -> String {
     cause.name().replace('_', " ")
 }
 
-/// Of each strip of time in which something was sent again: the first moment, and how many segments for which cause,
+/// Of each strip of time in which something was retransmitted: the first moment, and how many segments for which cause,
 /// the worst first.
 fn marked_again(points: &Points, start: u64, end: u64, many: usize) -> Vec<(u64, Vec<(Cause, u64)>)> {
     let mut strips: BTreeMap<u128, (u64, [u64; Cause::COUNT])> = BTreeMap::new();
@@ -338,7 +338,7 @@ fn marked_again(points: &Points, start: u64, end: u64, many: usize) -> Vec<(u64,
     strips.into_values().map(|(at, counts)| (at, told(counts))).collect()
 }
 
-/// What the marks are of: how many segments were sent again for which cause, each in the colour of its marks.
+/// What the marks are of: how many segments were retransmitted for which cause, each in the colour of its marks.
 fn draw_legend(out: &mut Element, points: &Points, left: f64, y: f64) {
     if points.again.seen == 0 {
         return;
@@ -350,7 +350,7 @@ fn draw_legend(out: &mut Element, points: &Points, left: f64, y: f64) {
         x += text.chars().count() as f64 * 6.0 + 10.0;
         at
     };
-    let title = "sent again:";
+    let title = "retransmitted:";
     out.push(faint(place(title), y).text(title));
     for cause in Cause::ALL.into_iter().filter(|cause| points.again.segments[*cause as usize] > 0) {
         let text = format!("{} {}", points.again.segments[cause as usize], words(cause));

@@ -1,5 +1,5 @@
 //! Plots of a capture: each pair's RTT over time, its distribution beside it on the same axis, its outliers, and when
-//! something was sent again and why, as one file that needs no other.
+//! something was retransmitted and why, as one file that needs no other.
 //!
 //! [`Plot`] collects samples, [`Plot::svg`] and [`Plot::html`] draw them. Where there are more samples than a screen
 //! has room for, each strip of time shows its smallest, its largest and one of the middle, so that no outlier is lost.
@@ -15,7 +15,7 @@ use go_metro_rtt::{Cause, PairKey, Rtt, Sample, Stats};
 
 /// Pairs drawn unless another number is asked for: the busiest. The file says how many were left out.
 pub const PAIRS: usize = 12;
-/// Pairs of which what was sent again is kept: a scan has many that never have a sample.
+/// Pairs of which what was retransmitted is kept: a scan has many that never have a sample.
 const MOST_PAIRS: usize = 1 << 14;
 /// Samples of a pair that are kept for drawing; beyond them every second one is, then every fourth.
 const MOST_POINTS: usize = 200_000;
@@ -54,7 +54,7 @@ struct Points {
     again: Again,
 }
 
-/// What was sent again of a pair.
+/// What was retransmitted of a pair.
 #[derive(Debug, Default)]
 struct Again {
     /// Time in nanoseconds since the epoch, why, and how many segments at once.
@@ -111,7 +111,7 @@ impl Plot {
         points.points.push((sample.acked_at.0, sample.rtt));
     }
 
-    /// Adds so many segments of a pair that were sent again at `at`, in nanoseconds since the epoch.
+    /// Adds so many segments of a pair that were retransmitted at `at`, in nanoseconds since the epoch.
     pub fn add_resent(&mut self, pair: PairKey, at: u64, cause: Cause, segments: u32) {
         if self.pairs.len() >= MOST_PAIRS && !self.pairs.contains_key(&pair) {
             return;
@@ -260,10 +260,10 @@ mod tests {
             assert_eq!(["syn", "timeout", "fast", "tail_probe"].map(marks), [panels, panels, 0, panels], "{drawing}");
             let told = written(drawing);
             assert!(told.contains("1 timeout, 3 fast at +1.000 s") && told.contains("1 syn at +0.000 s"), "{told}");
-            assert!(told.contains("sent again: 1 syn 1 timeout 3 fast 1 tail probe"), "{told}");
+            assert!(told.contains("retransmitted: 1 syn 1 timeout 3 fast 1 tail probe"), "{told}");
             assert!(!told.contains(" unknown"), "{told}");
         }
-        assert!(!drawn(false).contains("sent again"), "nothing was");
+        assert!(!drawn(false).contains("retransmitted"), "nothing was");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct Columns {
     pub process: bool,
     /// The kernel's own RTT: smoothed and least.
     pub kernel: bool,
-    /// How connections do: the share of segments that was sent again, and connections that failed.
+    /// How connections do: the share of segments that was retransmitted, and connections that failed.
     pub health: bool,
     /// How long the other end takes for its responses; and with the kernel's own RTT what this host adds.
     pub response: bool,
@@ -470,9 +470,9 @@ fn whose_columns(row: &Row<'_>, columns: Columns) -> Vec<Option<Figure>> {
 }
 
 /// The columns of [`health_columns`].
-const HEALTH: [&str; 2] = ["resent", "failed"];
+const HEALTH: [&str; 2] = ["retrans", "failed"];
 
-/// The share of segments that was sent again, at least that where something is missing, and connections that were
+/// The share of segments that was retransmitted, at least that where something is missing, and connections that were
 /// refused, reset or did not come about.
 fn health_columns(health: Option<&PeerHealth>) -> [String; 2] {
     let Some(health) = health else { return ["-", "-"].map(str::to_owned) };
@@ -708,19 +708,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_again_and_what_failed_have_columns_where_they_are_counted() {
+    fn what_was_retransmitted_and_what_failed_have_columns_where_they_are_counted() {
         use super::super::examples::counted;
         let columns = Columns { health: true, ..Columns::default() };
         let pairs = [counted("db", &[20_000, 23_500]), counted("refuses", &[]), pair("cache", &[300], &[])];
         let text = render(&pairs, columns);
-        let ends = ["  jitter   resent   failed  ms", "   3.500   0.88 %        3", "       -        -        -"];
+        let ends = ["  jitter  retrans   failed  ms", "   3.500   0.88 %        3", "       -        -        -"];
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines.iter().zip(ends).all(|(line, end)| line.ends_with(end)), "{text}");
         // Of one there is no round trip at all.
         assert!(lines[3].contains("refuses  va           0        -") && lines[3].ends_with(" 3"), "{text}");
         let text = render_within(120, &pairs, columns);
-        assert!(text.contains(" 0.88 % ") && text.contains("resent failed"), "{text}");
-        assert!(!render_within(79, &pairs, columns).contains("resent"));
+        assert!(text.contains(" 0.88 % ") && text.contains("retrans failed"), "{text}");
+        assert!(!render_within(79, &pairs, columns).contains("retrans"));
     }
 
     #[test]

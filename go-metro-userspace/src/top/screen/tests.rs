@@ -189,10 +189,10 @@ fn what_was_lost_and_what_failed_has_a_color_and_pairs_without_a_round_trip_a_ro
     assert_eq!(color(&mut app, "2001:db8:9:8:7:6:5:4321", "1 "), Color::Red, "a reset");
     assert_eq!(color(&mut app, "db.example.org", "0 %"), Color::Reset);
     assert_eq!(color(&mut app, "203.0.113.77", "60 "), Color::Red, "refused");
-    // By what was sent again, most first.
+    // By what was retransmitted, most first.
     press(&mut app, "Right Right Right Right Right");
     let screen = drawn(&mut app, 120, 40);
-    assert!(screen.contains("▼resent") && screen.lines().nth(3).unwrap().contains("198.51.100.7"), "{screen}");
+    assert!(screen.contains("▼retrans") && screen.lines().nth(3).unwrap().contains("198.51.100.7"), "{screen}");
     // Of times it has none, and those have a place of their own to be sorted by.
     press(&mut app, "m");
     let screen = drawn(&mut app, 120, 40);

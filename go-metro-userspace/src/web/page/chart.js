@@ -143,7 +143,7 @@ export class Course extends Drawing {
     }
   }
 
-  /** What was sent again is a stroke below, the longer the more; a reset is a cross above, a failure a wedge. */
+  /** What was retransmitted is a stroke below, the longer the more; a reset is a cross above, a failure a wedge. */
   marks(parts) {
     const { inner } = this;
     for (const point of this.seen) {
@@ -221,7 +221,7 @@ function spelled(point) {
     parts.push(counted(point.count, point.connect ? "handshake" : "sample"), `min ${ms(point.min)}`);
     parts.push(`p50 ${ms(point.p50)}`, `p95 ${ms(point.p95)}`, `max ${ms(point.max)} ms`);
   }
-  if (point.retransmits > 0) parts.push(`${count(point.retransmits)} sent again`);
+  if (point.retransmits > 0) parts.push(`${count(point.retransmits)} retransmitted`);
   if (point.failed > 0) parts.push(`${count(point.failed)} failed to connect`);
   if (point.resets > 0) parts.push(`${count(point.resets)} reset`);
   return parts.join(" · ");
@@ -346,7 +346,7 @@ export function legend(list, hasBase) {
     [key(s("rect", { class: "near", width: 18, height: 12 })), "p50 to p95"],
     [key(s("rect", { class: "far", width: 18, height: 12 })), "p95 to max"],
     hasBase ? [key(s("line", { class: "base", x1: 0, x2: 18, y1: 6, y2: 6 })), "base, lowest of ten minutes"] : null,
-    [key(s("line", { class: "resent", x1: 9, x2: 9, y1: 1, y2: 11 })), "sent again"],
+    [key(s("line", { class: "resent", x1: 9, x2: 9, y1: 1, y2: 11 })), "retransmitted"],
     [key(s("path", { class: "reset", d: "M5 2l8 8m0-8l-8 8" })), "reset"],
     [key(s("path", { class: "reset", d: "M5 3h8l-4 7z" })), "failed to connect"],
   ];

@@ -253,7 +253,7 @@ function tiles(its) {
     ["Max", ms(samples?.max_ms), "ms"], ["Jitter", ms(samples?.jitter_ms), "ms"],
     ["Base", ms(its.base_ms), "ms"], ["Queueing", ms(its.queueing_ms), "ms"],
     [its.data ? "Samples" : "Handshakes", count(samples?.count ?? 0), ""],
-    ["Resent", perCent(resent(its)), ""], ["Failed", count(failed(its)), ""],
+    ["Retransmits", perCent(resent(its)), ""], ["Failed", count(failed(its)), ""],
   ];
   const tile = ([, value, unit]) => h("dd", {}, value, unit ? h("small", {}, ` ${unit}`) : null);
   return all.map((its) => h("div", {}, h("dt", {}, its[0]), tile(its)));
@@ -264,8 +264,8 @@ function connections({ peer }) {
   const each = (what, counts) => Object.entries(counts).filter(([, number]) => number > 0)
     .map(([cause, number]) => fact(`${what}, ${cause.replaceAll("_", " ")}`, number));
   return [
-    fact("segments", peer.segments), fact("bytes", peer.bytes), ...each("sent again", peer.retransmits),
-    ...each("sent again", { "needless, of all": peer.spurious_retransmits }), ...each("connects", peer.connects),
+    fact("segments", peer.segments), fact("bytes", peer.bytes), ...each("retransmits", peer.retransmits),
+    ...each("retransmits", { "spurious, of all": peer.spurious_retransmits }), ...each("connects", peer.connects),
     ...each("resets", { "by the local end": peer.resets.local, "by the remote end": peer.resets.remote }),
     fact("closed", peer.closes),
   ];

@@ -16,7 +16,7 @@ const RESENT = [0.001, 0.01];
 /** The samples that a row is of: those of data, or of handshakes where there are no others. */
 export const times = (row) => row.data ?? row.connect;
 
-/** Of segments with payload, the share that was sent again; a SYN has none. */
+/** Of segments with payload, the share that was retransmitted; a SYN has none. */
 export function resent(row) {
   if (!row.peer?.segments) return null;
   const again = Object.entries(row.peer.retransmits).filter(([cause]) => cause !== "syn");
@@ -57,7 +57,7 @@ const COLUMNS = {
     { key: "base", title: "Base", priority: "p2", of: (row) => row.base_ms, show: ms },
     { key: "queueing", title: "Queueing", priority: "p1", of: (row) => row.queueing_ms, show: ms },
     { key: "segments", title: "Segments", priority: "p3", of: (row) => row.peer?.segments, show: count },
-    { key: "resent", title: "Resent", of: resent, show: perCent, loud: RESENT },
+    { key: "resent", title: "Retrans", of: resent, show: perCent, loud: RESENT },
     {
       key: "timeouts", title: "RTO", priority: "p2", of: (row) => row.peer?.retransmits.timeout, show: count,
       loud: [1, Infinity],

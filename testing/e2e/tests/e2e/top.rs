@@ -90,7 +90,7 @@ fn lossy(lab: &Lab) {
     connect(&lab.a, (lab.b.v4, 9).into()).unwrap_err();
 }
 
-/// What was sent again and what failed, in the row of host b.
+/// What was retransmitted and what failed, in the row of host b.
 fn health_of(screen: &str) -> Option<(f64, u32)> {
     let row = screen.lines().find(|line| line.starts_with("10.77.0.2 "))?;
     let words: Vec<&str> = row.split_whitespace().collect();
@@ -107,9 +107,9 @@ fn how_connections_do_is_shown_from_the_start_or_at_a_key_also_of_a_daemon_that_
     let is_told = |screen: &str| health_of(screen).is_some_and(|(resent, failed)| resent > 1.0 && failed == 1);
     let screen = terminal.wait_for(SOON, is_told).unwrap();
     println!("{screen}");
-    assert!(screen.contains("resent") && screen.contains("retransmits") && screen.contains("refused client 1"));
+    assert!(screen.contains("retrans ") && screen.contains("retransmits") && screen.contains("refused client 1"));
     terminal.press(&["m"]).unwrap();
-    terminal.wait_for(SOON, |screen| screen.contains(" p99 ") && !screen.contains("resent")).unwrap();
+    terminal.wait_for(SOON, |screen| screen.contains(" p99 ") && !screen.contains("retrans ")).unwrap();
     terminal.press(&["q"]).unwrap();
     terminal.wait_for(SOON, |screen| is_restored(screen, 0)).unwrap();
     drop(terminal);

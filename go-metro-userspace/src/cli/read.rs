@@ -61,8 +61,8 @@ pub(super) struct Args {
     /// Also draw RTT over time, distribution and outliers of the busiest pairs to this file, .svg or .html
     #[arg(long, value_name = "FILE", value_parser = drawing)]
     plot: Option<PathBuf>,
-    /// Also show the share of segments that were retransmitted, how many connections failed, and the median time that the
-    /// other end took to respond; as JSON, all counters of health and the figures of responses (docs/health.md)
+    /// Also show the share of segments that were retransmitted, how many connections failed, and the median time that
+    /// the other end took to respond; as JSON, all counters of health and the figures of responses (docs/health.md)
     #[arg(long, conflicts_with = "samples")]
     health: bool,
     /// Most pairs to report separately, which bounds the memory that a capture can take; samples of all others count as

@@ -12,11 +12,11 @@ use crate::logging::OnceInAWhile;
 const CONNECTIONS: usize = 64;
 /// Connections at once of one peer: an IPv4 address, or an IPv6 prefix of 64 bits, which one host can have all of.
 const OF_PEER: usize = 16;
-/// Connections that were closed to make room, of all servers since the start: a reload makes servers anew.
+/// Connections that were closed to make room, of all servers since the start: a reload opens new servers.
 static CLOSED: AtomicU64 = AtomicU64::new(0);
 
-/// How many connections were closed to make room for others. Whoever can connect can cause that, and nobody is kept out
-/// by it, so it is a count and not a problem of the daemon's.
+/// How many connections were closed to make room for others. Every client can cause that, and nobody is kept out by it,
+/// so it is a count and not a problem of the daemon's.
 pub(in crate::daemon) fn closed() -> u64 {
     CLOSED.load(Ordering::Relaxed)
 }

@@ -100,7 +100,7 @@ fn clients_that_ask_and_do_not_read_cost_one_page_and_keep_nobody_out() {
     assert!(get(&lab, "/metrics").len() as u64 >= page / 2);
     let status = daemon.status().unwrap();
     assert!(status["errors"].to_string().contains("too many connections at once from 127.0.0.1"), "{status}");
-    // Whoever can connect can have connections closed: it is counted, and says nothing about the daemon's health.
+    // Every client can have connections closed: it is counted, and says nothing about the daemon's health.
     let closed = status["happened"]["clients_closed"].as_u64().unwrap();
     let problems = status["problems"].to_string();
     assert!(closed >= (CLIENTS - 16) as u64 && !problems.contains("connections"), "{status}");

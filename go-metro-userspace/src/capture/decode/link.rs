@@ -129,7 +129,7 @@ pub(super) enum Version {
 pub(super) struct Rest<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) origin: Origin,
-    /// Identifiers of the VLAN tags so far, 12 bits each, the last lowest; with a bit above for each.
+    /// Identifiers of the VLANs so far, 12 bits each, the last lowest; priority tags are none.
     pub(super) vlans: u64,
     nested: usize,
 }
@@ -300,8 +300,11 @@ pub(super) fn of_ethertype(mut ethertype: u16, rest: &mut Rest<'_>) -> Result<Ve
         if !is_vlan(ethertype) {
             break;
         }
-        let tag = u64::from(rest.half()? & 0xfff);
-        rest.vlans = rest.vlans << 13 | 1 << 12 | tag;
+        let vlan = u64::from(rest.half()? & 0xfff);
+        // A tag with number 0 only has a priority (IEEE 802.1Q): the frame is in no VLAN because of it.
+        if vlan != 0 {
+            rest.vlans = rest.vlans << 12 | vlan;
+        }
         ethertype = rest.half()?;
     }
     match ethertype {

@@ -94,8 +94,8 @@ pub struct Decoded {
     pub ifindex: Option<u32>,
     /// The tunnel that it is in, if any.
     pub tunnel: Option<Tunnel>,
-    /// Identifiers of the outermost frame's VLAN tags, 12 bits each and one above that is set, the innermost lowest; 0
-    /// for none.
+    /// Identifiers of the VLANs that the outermost frame's tags name, 12 bits each, the innermost lowest; 0 for none.
+    /// Priority tags name none.
     pub vlans: u64,
     /// Identification of the IPv4 packet; 0 where there is none.
     pub ip_id: u16,

@@ -151,6 +151,21 @@ fn every_link_type_leads_to_the_same_segment() {
     }
 }
 
+#[test]
+fn tags_name_vlans_and_a_priority_tag_names_none() {
+    let v4 = ipv4(&[], 0, None, &tcp(&[], b"x"));
+    let vlans = |tags: &[[u8; 2]]| {
+        let mut frame = vec![0; 12];
+        tags.iter().for_each(|tag| frame.extend([[0x81, 0], *tag].concat()));
+        frame.extend([&[8, 0][..], &v4].concat());
+        as_type(LinkType::Ethernet, &frame).unwrap().vlans
+    };
+    // A tag is three bits of priority, one of eligibility to be dropped, and the VLAN (IEEE 802.1Q section 9.6).
+    let (ten, twenty, priority) = ([0xe0, 10], [0, 20], [0xe0, 0]);
+    assert_eq!([vlans(&[]), vlans(&[ten]), vlans(&[ten, twenty])], [0, 10, 10 << 12 | 20]);
+    assert_eq!([vlans(&[priority]), vlans(&[ten, priority]), vlans(&[priority, ten])], [0, 10, 10]);
+}
+
 /// As in a capture file, tunnels looked into or not.
 fn of_file(link_type: LinkType, tunnels: Tunnels, bytes: &[u8]) -> Result<Decoded, Skip> {
     decode(Packet { bytes, wire_len: bytes.len() as u32, link_type, origin: Origin::File(tunnels) })

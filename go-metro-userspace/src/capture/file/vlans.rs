@@ -53,14 +53,14 @@ impl Vlans {
     }
 }
 
-/// `VLAN 10/20`, the outer tag first.
+/// `VLAN 10/20`, the outer one first.
 fn name(vlans: u64) -> String {
-    let mut tags: Vec<u64> =
-        std::iter::successors(Some(vlans), |rest| Some(rest >> 13)).take_while(|rest| *rest != 0).collect();
-    tags.reverse();
+    let mut each: Vec<u64> =
+        std::iter::successors(Some(vlans), |rest| Some(rest >> 12)).take_while(|rest| *rest != 0).collect();
+    each.reverse();
     let mut name = String::new();
-    for tag in tags {
-        let _ = write!(name, "{}{}", if name.is_empty() { "VLAN " } else { "/" }, tag & 0xfff);
+    for vlan in each {
+        let _ = write!(name, "{}{}", if name.is_empty() { "VLAN " } else { "/" }, vlan & 0xfff);
     }
     if name.is_empty() { "none".to_owned() } else { name }
 }
@@ -69,24 +69,22 @@ fn name(vlans: u64) -> String {
 mod tests {
     use super::*;
 
-    const TAGGED: u64 = 1 << 12;
-
     #[test]
     fn a_direction_in_two_vlans_is_said_and_a_vlan_for_each_direction_is_not() {
         let mut vlans = Vlans::default();
-        vlans.note(1, TAGGED | 10);
-        vlans.note(2, TAGGED | 20);
-        vlans.note(1, TAGGED | 10);
+        vlans.note(1, 10);
+        vlans.note(2, 20);
+        vlans.note(1, 10);
         vlans.note(3, 0);
         assert_eq!(vlans.warning(), None);
-        vlans.note(1, (TAGGED | 10) << 13 | TAGGED | 7);
-        vlans.note(3, TAGGED);
+        vlans.note(1, 10 << 12 | 7);
+        vlans.note(3, 30);
         vlans.note(1, 0);
         let said = vlans.warning().unwrap();
         assert!(
-            said.starts_with("2 directions of connections appear in several VLANs (one in none and VLAN 0)"),
+            said.starts_with("2 directions of connections appear in several VLANs (one in none and VLAN 30)"),
             "{said}"
         );
-        assert_eq!(name((TAGGED | 10) << 13 | TAGGED | 7), "VLAN 10/7");
+        assert_eq!(name(10 << 12 | 7), "VLAN 10/7");
     }
 }

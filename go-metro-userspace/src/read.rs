@@ -20,7 +20,7 @@ use crate::capture::recorded::{self, Called, Wanted};
 use crate::groups::{Apart, Groups};
 use crate::output::naming::{Beside, Names};
 use crate::output::plot::{Panel, Plot};
-use crate::output::sample::SampleWriter;
+use crate::output::sample::{NoSample, SampleWriter};
 use crate::output::table::Columns;
 use crate::output::{csv, json, naming, table};
 use crate::terminal;
@@ -87,7 +87,7 @@ pub enum Format {
 pub enum Explain {
     /// How many for each reason
     Counts,
-    /// Every acknowledgement of new data, sample or not, as one JSON object per line
+    /// Every acknowledgement of new data, sample or not, and those of resets, as one JSON object per line
     All,
 }
 
@@ -160,9 +160,11 @@ fn show(options: &ReadOptions, source: &mut FileSource, out: &mut impl Write) ->
                 plot.add_resent(pair, segment.time().0, again.cause, segments);
             }
         }
-        Outcome::Rejected(reason) if every_ack => {
-            if let Some(writer) = writer.as_mut().filter(|_| written.is_ok()) {
-                written = writer.reject(segment, reason);
+        outcome if every_ack => {
+            if let Some(writer) = writer.as_mut().filter(|_| written.is_ok())
+                && let Some(reason) = NoSample::of(segment, &outcome)
+            {
+                written = writer.write_no_sample(segment, reason);
             }
         }
         _ => {}

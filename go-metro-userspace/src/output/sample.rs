@@ -10,7 +10,8 @@
 //! `[ip]:port` for IPv6.
 //!
 //! A sample that took as long as the receiver keeps acknowledgements back has `"delayed":true` before its side; a row
-//! says `true` or `false`. An acknowledgement of something new that measured nothing has the reason instead of a time:
+//! says `true` or `false`. An acknowledgement of something new that measured nothing has the reason instead of a time;
+//! that of a reset, which proves nothing, has `"nothing_to_time":"reset"`:
 //!
 //! ```json
 //! {"time_ns":1700000000090000000,"local":"10.0.0.1:40000","remote":"10.0.0.2:80","ack":1201,
@@ -19,7 +20,8 @@
 
 use std::io::{self, Write};
 
-use go_metro_rtt::{Endpoint, Rejection, Sample, Segment};
+use go_metro_common::segment::TcpFlags;
+use go_metro_rtt::{Endpoint, Outcome, Quiet, Sample, Segment};
 use serde::{Serialize, Serializer};
 
 /// A sample. The order of the fields is that of the columns.
@@ -42,15 +44,39 @@ struct SampleRow {
 
 /// An acknowledgement that was no sample.
 #[derive(Serialize)]
-struct RejectionRow {
+struct NoSampleRow {
     time_ns: u64,
     #[serde(serialize_with = "shown")]
     local: Endpoint,
     #[serde(serialize_with = "shown")]
     remote: Endpoint,
     ack: u32,
-    rejected: &'static str,
+    #[serde(flatten)]
+    reason: NoSample,
     side: &'static str,
+}
+
+/// Why an acknowledgement was no sample, by the names that `read --explain` and the metrics have for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoSample {
+    /// It acknowledges something new: a [`Rejection`](go_metro_rtt::Rejection).
+    Rejected(&'static str),
+    /// It is of a reset, which proves nothing: [`Quiet::Reset`].
+    NothingToTime(&'static str),
+}
+
+impl NoSample {
+    /// What `outcome` of this segment says about an acknowledgement that was no sample, if it is one to mention.
+    pub fn of(segment: &Segment, outcome: &Outcome) -> Option<Self> {
+        match outcome {
+            Outcome::Rejected(reason) => Some(Self::Rejected(reason.name())),
+            Outcome::Quiet(reason @ Quiet::Reset) if segment.has(TcpFlags::ACK) => {
+                Some(Self::NothingToTime(reason.name()))
+            }
+            _ => None,
+        }
+    }
 }
 
 fn shown<S: Serializer>(endpoint: &Endpoint, serializer: S) -> Result<S::Ok, S::Error> {
@@ -112,16 +138,16 @@ impl<W: Write> SampleWriter<W> {
     /// # Errors
     ///
     /// What writing fails with.
-    pub fn reject(&mut self, ack: &Segment, reason: Rejection) -> io::Result<()> {
+    pub fn write_no_sample(&mut self, ack: &Segment, reason: NoSample) -> io::Result<()> {
         let Self::Json(out) = self else { return Ok(()) };
         write_line(
             out,
-            &RejectionRow {
+            &NoSampleRow {
                 time_ns: ack.header.time_ns,
                 local: ack.flow.local,
                 remote: ack.flow.remote,
                 ack: ack.header.ack,
-                rejected: reason.name(),
+                reason,
                 side: ack.flow.side.name(),
             },
         )
@@ -147,7 +173,8 @@ fn write_line(out: &mut impl Write, row: &impl Serialize) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use go_metro_rtt::{Addr, Class, FlowKey, Kind, Label, Nanos, Place, Rtt, SeqNum, Side};
+    use go_metro_common::segment::SegmentHeader;
+    use go_metro_rtt::{Addr, Class, FlowKey, Kind, Label, Nanos, Place, Rejection, Rtt, SeqNum, Side};
 
     use super::*;
 
@@ -177,6 +204,27 @@ mod tests {
         assert_eq!(line(&sample), delayed);
         sample.flow.side = Side::Local;
         assert_eq!(line(&sample), delayed.replace("\"remote\"}", "\"local\"}"));
+    }
+
+    #[test]
+    fn an_acknowledgement_that_is_no_sample_has_the_reason_or_that_it_is_of_a_reset() {
+        let header = SegmentHeader { time_ns: 5, ack: 1101, ..SegmentHeader::default() };
+        let of = |flags: u8, outcome: Outcome| {
+            let segment = Segment { flow: sample().flow, header: SegmentHeader { flags: TcpFlags(flags), ..header } };
+            let mut line = Vec::new();
+            if let Some(reason) = NoSample::of(&segment, &outcome) {
+                SampleWriter::Json(&mut line).write_no_sample(&segment, reason).unwrap();
+            }
+            String::from_utf8(line).unwrap()
+        };
+        let expected = "{\"time_ns\":5,\"local\":\"10.0.0.1:40000\",\"remote\":\"[2001:db8::1]:80\",\"ack\":1101,\
+             \"rejected\":\"hole\",\"side\":\"remote\"}\n";
+        assert_eq!(of(TcpFlags::ACK, Outcome::Rejected(Rejection::Hole)), expected);
+        let reset = Outcome::Quiet(Quiet::Reset);
+        let nothing_to_time = expected.replace("\"rejected\":\"hole\"", "\"nothing_to_time\":\"reset\"");
+        assert_eq!(of(TcpFlags::RST | TcpFlags::ACK, reset), nothing_to_time);
+        assert_eq!(of(TcpFlags::RST, reset), "", "without ACK its number means nothing");
+        assert_eq!(of(TcpFlags::ACK, Outcome::Quiet(Quiet::Duplicate)), "");
     }
 
     #[test]

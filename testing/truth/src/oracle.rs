@@ -22,8 +22,8 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context as _, Result, bail};
 
 pub use compare::{Court, Judged, MIN_RECALL};
-pub use ours::{account, outcomes, samples};
-pub use trace::Advance;
+pub use ours::{Outcome, account, outcomes, samples};
+pub use trace::{Acknowledged, Advance};
 
 use testing_support::setup;
 
@@ -73,8 +73,8 @@ pub fn main(args: &Args) -> Result<()> {
         if args.verbose {
             judged.details.iter().for_each(|line| println!("    {line}"));
         }
-        for (advance, reason) in outcomes(&binary, &file)? {
-            let Some(reason) = reason else { continue };
+        for (advance, outcome) in outcomes(&binary, &file)? {
+            let Outcome::Rejected(reason) = outcome else { continue };
             let (all, trusted) = reasons.entry(reason).or_default();
             *all += 1;
             *trusted += usize::from(judged.missed.contains(&advance));

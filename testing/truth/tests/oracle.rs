@@ -17,7 +17,8 @@ use testing_truth::corpus::{self, Refutes, Scenario, Truth};
 use testing_truth::oracle::health::{self, Counted, Why};
 use testing_truth::oracle::thinned::{HEADER as THINNED_HEADER, Thinned};
 use testing_truth::oracle::{
-    Court, HEADER, Judged, MIN_RECALL, account, all_thinned, captures, courts, name_of, outcomes, samples,
+    Acknowledged, Court, HEADER, Judged, MIN_RECALL, Outcome, account, all_thinned, captures, courts, name_of,
+    outcomes, samples,
 };
 
 type Courts = BTreeMap<PathBuf, Court>;
@@ -222,21 +223,29 @@ fn of_captures_with_frames_missing_no_sample_is_refuted() {
 }
 
 #[test]
-fn every_acknowledgement_of_something_new_is_a_sample_or_a_rejection() {
+fn every_acknowledgement_of_something_new_is_a_sample_or_a_rejection_and_that_of_a_reset_is_neither() {
     let binary = agent::binary().unwrap();
+    let mut resets = 0;
     for (file, court) in corpus().iter().chain(elsewhere().into_iter().flatten()) {
-        let told = outcomes(&binary, file).unwrap().into_iter().map(|(advance, _)| advance);
-        let (mut expected, mut told) = (court.advances(), told.collect::<Vec<_>>());
+        let reset = Outcome::NothingToTime("reset".to_owned());
+        let (by_resets, told): (Vec<_>, Vec<_>) =
+            outcomes(&binary, file).unwrap().into_iter().partition(|(_, outcome)| *outcome == reset);
+        let Acknowledged { new: mut expected, again, by_resets: expected_of_resets } = court.acknowledged();
+        let mut told: Vec<_> = told.into_iter().map(|(advance, _)| advance).collect();
         // What was acknowledged before it was seen may be rejected once more when it was.
-        let early = court.advances_again();
-        expected.extend(early.into_iter().filter(|advance| told.contains(advance)));
-        expected.sort();
-        told.sort();
-        let lacking: Vec<_> = expected.iter().filter(|advance| told.binary_search(advance).is_err()).collect();
-        let besides: Vec<_> = told.iter().filter(|advance| expected.binary_search(advance).is_err()).collect();
-        assert!(lacking.is_empty() && besides.is_empty(), "{}: {lacking:#?}, besides {besides:#?}", file.display());
-        assert_eq!(expected.len(), told.len(), "{}", file.display());
+        expected.extend(again.into_iter().filter(|advance| told.contains(advance)));
+        resets += by_resets.len();
+        let mut by_resets: Vec<_> = by_resets.into_iter().map(|(advance, _)| advance).collect();
+        for (mut expected, told) in [(expected, &mut told), (expected_of_resets, &mut by_resets)] {
+            expected.sort();
+            told.sort();
+            let lacking: Vec<_> = expected.iter().filter(|advance| told.binary_search(advance).is_err()).collect();
+            let besides: Vec<_> = told.iter().filter(|advance| expected.binary_search(advance).is_err()).collect();
+            assert!(lacking.is_empty() && besides.is_empty(), "{}: {lacking:#?}, besides {besides:#?}", file.display());
+            assert_eq!(expected.len(), told.len(), "{}", file.display());
+        }
     }
+    assert!(resets > 0);
 }
 
 /// Whether the judges see a capture without half of its frames.

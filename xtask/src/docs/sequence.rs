@@ -144,9 +144,9 @@ fn part(mut svg: Element, frames: &[Frame], verdicts: &[Verdict], heading: &str)
         let verdict = verdicts.iter().find(|verdict| !frame.is_out && verdict.time_ns == frame.time_ns);
         let colour = match verdict {
             Some(Verdict { rejected: Some(_), .. }) => NONE,
-            Some(_) => SAMPLE,
-            None if frame.is_out => SENT,
-            None => INK,
+            Some(Verdict { rtt_ns: Some(_), .. }) => SAMPLE,
+            _ if frame.is_out => SENT,
+            _ => INK,
         };
         svg.push(arrow(from, start, to, end, colour));
         let (x, y_label) = (f64::midpoint(LOCAL_X, REMOTE_X), f64::midpoint(start, end) - 4.0);

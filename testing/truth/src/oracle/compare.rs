@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::trace::{Advance, Disproof, Flow, Frame, Trace, turned};
+use super::trace::{Acknowledged, Advance, Disproof, Flow, Frame, Trace, turned};
 use super::{copies, tcptrace, tshark};
 use testing_lab::agent::Sample;
 
@@ -186,17 +186,10 @@ impl Court {
         self.trace.pairs().map(sample).collect()
     }
 
-    /// Every acknowledgement of something new, by the frames alone: each must come out as a sample or as a rejection.
+    /// What is acknowledged, by the frames alone.
     #[must_use]
-    pub fn advances(&self) -> Vec<Advance> {
-        self.trace.advances()
-    }
-
-    /// Acknowledgements of what had been acknowledged before it was seen, once it was: each may come out as a rejection
-    /// once more.
-    #[must_use]
-    pub fn advances_again(&self) -> Vec<Advance> {
-        self.trace.advances_again()
+    pub fn acknowledged(&self) -> Acknowledged {
+        self.trace.acknowledged()
     }
 }
 

@@ -11,7 +11,7 @@ use super::history::{self, Known};
 /// Sender and receiver.
 pub(super) type Flow = (SocketAddr, SocketAddr);
 
-/// An acknowledgement of something new.
+/// An acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Advance {
     /// Whose segments it acknowledges, and who acknowledges.
@@ -20,6 +20,18 @@ pub struct Advance {
     pub ack: u32,
     /// When it was captured, since the epoch.
     pub time_ns: u64,
+}
+
+/// What the frames alone say is acknowledged.
+#[derive(Clone, Debug, Default)]
+pub struct Acknowledged {
+    /// Of something new, above all that was acknowledged before: each must come out as a sample or as a rejection.
+    pub new: Vec<Advance>,
+    /// Of what had been acknowledged before it was seen to be sent, once it was: each may come out as a rejection once
+    /// more.
+    pub again: Vec<Advance>,
+    /// By resets, which prove nothing: each must come out as that.
+    pub by_resets: Vec<Advance>,
 }
 
 /// One TCP segment of the capture.
@@ -295,18 +307,8 @@ impl Trace {
         Some(Disproof::Unproved("retransmitted, and no timestamp tells"))
     }
 
-    /// Every acknowledgement of something new: above all that was acknowledged before, in a direction of which
-    /// something was seen to be sent.
-    pub(super) fn advances(&self) -> Vec<Advance> {
-        self.all_advances().0
-    }
-
-    /// Acknowledgements of what had been acknowledged before it was seen to be sent, once it was.
-    pub(super) fn advances_again(&self) -> Vec<Advance> {
-        self.all_advances().1
-    }
-
-    fn all_advances(&self) -> (Vec<Advance>, Vec<Advance>) {
+    /// What is acknowledged in a direction of which something was seen to be sent.
+    pub(super) fn acknowledged(&self) -> Acknowledged {
         /// First not acknowledged, after the last sent, and what was acknowledged before it was seen to be sent.
         struct Window {
             una: u32,
@@ -315,7 +317,7 @@ impl Trace {
         }
         let mut windows: HashMap<Flow, Window> = HashMap::new();
         let mut isns: HashMap<Flow, u32> = HashMap::new();
-        let (mut advances, mut again) = (Vec::new(), Vec::new());
+        let mut found = Acknowledged::default();
         for frame in &self.frames {
             if frame.syn && isns.insert(frame.flow, frame.seq).is_some_and(|isn| isn != frame.seq) {
                 // Another connection on the same ports; a SYN-ACK answers what began it already.
@@ -330,16 +332,18 @@ impl Trace {
                 window.nxt = if before(window.nxt, end) { end } else { window.nxt };
             }
             let Some(window) = windows.get_mut(&turned(frame.flow)) else { continue };
+            let advance = |ack| Advance { flow: turned(frame.flow), ack, time_ns: frame.time_ns };
             if frame.reset {
                 window.una = window.nxt;
+                found.by_resets.extend(frame.ack.map(advance));
                 continue;
             }
             if let Some(ack) = frame.ack.filter(|ack| before(window.una, *ack)) {
                 let is_early = before(window.nxt, ack);
                 // What was acknowledged early is nothing new once it is seen.
                 let is_new = is_early || window.early.is_none_or(|early| before(early, ack));
-                let list = if is_new { &mut advances } else { &mut again };
-                list.push(Advance { flow: turned(frame.flow), ack, time_ns: frame.time_ns });
+                let list = if is_new { &mut found.new } else { &mut found.again };
+                list.push(advance(ack));
                 if is_early {
                     window.early = Some(window.early.filter(|early| before(ack, *early)).unwrap_or(ack));
                 } else {
@@ -347,7 +351,7 @@ impl Trace {
                 }
             }
         }
-        (advances, again)
+        found
     }
 
     fn of(&self, flow: Flow) -> &[usize] {

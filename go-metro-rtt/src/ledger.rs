@@ -303,7 +303,8 @@ impl Ledger {
         }
         let role = health.role().filter(|_| flow.snd_una().after(health.point));
         let mut spurious = false;
-        if health.unconfirmed > 0 && role.is_none() {
+        // Until the handshake is over, what was sent again is a SYN.
+        if health.unconfirmed > 0 && health.role().is_none() {
             let by_echo = || {
                 let echo = segment.tsecr().filter(|echo| *echo != 0);
                 advances && before.retransmission.zip(echo).is_some_and(|(sent, echo)| is_newer(sent, echo))

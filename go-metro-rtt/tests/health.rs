@@ -12,6 +12,7 @@ use go_metro_rtt::{
     By, Cause, Connect, Engine, EngineConfig, FlowKey, HealthLimits, Nanos, PairKey, PeerHealth, Role, Segment, Side,
     Sides,
 };
+use support::path::Random;
 use support::trace::parse;
 
 const LIMITS: HealthLimits =
@@ -414,6 +415,71 @@ fn what_had_been_acknowledged_before_it_is_sent_again_is_needless() {
     // What was sent to a host that has reset the connection need not have arrived.
     let reset = "60 > 1001+100\n 110 < R 7001\n 360 > 1001+100";
     assert!(!after_handshake(reset).contains("spurious"));
+}
+
+#[test]
+fn of_what_was_sent_again_each_is_needless_once_and_nothing_else_is() {
+    // Frames that the network has doubled: the receiver reports each of them.
+    let doubled = "60  > 1001+100
+                   61  > 1101+100
+                   110 < ack 1101 dsack
+                   111 < ack 1201 dsack";
+    assert_eq!(after_handshake(doubled), "segments 2, bytes 200, opened");
+    let beside_one_that_was_lost = "60  > 1001+100
+                                    61  > 1101+100
+                                    110 < ack 1001 sack
+                                    111 > 1001+100
+                                    160 < ack 1201 dsack
+                                    161 < ack 1201 dsack
+                                    170 > 1201+100
+                                    220 < ack 1301 dsack";
+    assert_eq!(after_handshake(beside_one_that_was_lost), "segments 4, bytes 400, fast 1, spurious 1, opened");
+    // No SYN is: the handshake is not over yet.
+    let opening = "0    < S 7000 sackperm
+                   1    > SA 1000 ack 7001 sackperm
+                   1001 > SA 1000 ack 7001 sackperm
+                   1040 < ack 1000 dsack
+                   1050 < ack 1001";
+    assert_eq!(counted(opening), "syn 1, server established 1");
+}
+
+#[test]
+fn whatever_a_receiver_reports_no_more_is_needless_than_was_sent_again() {
+    let mut needless = 0;
+    for seed in 0..2000 {
+        let mut random = Random(seed);
+        let has_sack = random.chance(700);
+        let word = |on: bool, word: &'static str| if on { word } else { "" };
+        let sack = word(has_sack, "sackperm");
+        let mut trace = format!("0 < S 7000 {sack} ts 1\n 1 > SA 1000 ack 7001 {sack} ts 1\n");
+        if random.chance(300) {
+            trace += "1001 > SA 1000 ack 7001 ts 1001\n 1002 < ack 1000 dsack\n";
+        }
+        trace += "1050 < ack 1001 ecr 1\n";
+        let (mut at, mut una, mut next) = (1060, 1001, 1001);
+        for _ in 0..40 {
+            at += random.one_of(&[0, 1, 20, 250]);
+            let sent = (next - 1001) / 100;
+            trace += &match random.below(4) {
+                0 => {
+                    next += 100;
+                    format!("{at} > {}+100 ts {at}\n", next - 100)
+                }
+                1 if sent > 0 => format!("{at} > {}+100 ts {at}\n", 1001 + 100 * random.below(sent)),
+                _ => {
+                    una += 100 * random.below((next - una) / 100 + 1);
+                    let (hole, again) = (word(random.chance(200), "sack"), word(random.chance(400), "dsack"));
+                    format!("{at} < ack {una} ecr {} {hole} {again}\n", at - random.one_of(&[1, 30, 300]))
+                }
+            };
+        }
+        let mut counts = PeerHealth::default();
+        after(&trace).take_health(|_, health| counts.merge(health));
+        let again = counts.retransmits_total() - counts.retransmits[Cause::Syn as usize];
+        assert!(counts.spurious <= again, "{} of {again}:\n{trace}", counts.spurious);
+        needless += counts.spurious;
+    }
+    assert!(needless > 1000, "{needless}");
 }
 
 #[test]

@@ -98,6 +98,13 @@ fn rule_2_what_is_sent_in_recovery_and_acknowledged_with_it_may_have_waited() {
          300.4 > 1100+100 ts 300
          351   < ack 1200 ecr 300 => rejected recovery",
     );
+    // It was sent before the retransmission and captured after it: what was sent first has its TSval, too.
+    play(
+        "0   > 1000+100 ts 7
+         300 > 1000+100 ts 300
+         301 > 1100+100 ts 7
+         351 < ack 1200 ecr 7   => rejected recovery",
+    );
 }
 
 #[test]

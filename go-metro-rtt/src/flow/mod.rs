@@ -25,7 +25,7 @@ use flags::{FlowFlags, Known};
 use hole::Hole;
 pub(crate) use sent::{Again, Sent};
 
-use crate::outstanding::{Queue, Share, Transmission};
+use crate::outstanding::{Queue, Share, Transmission, is_newer};
 use crate::{Nanos, Rtt, Segment, SeqNum};
 
 /// Duplicate acknowledgements that show a hole where SACK is not in use (RFC 5681 section 3.2).
@@ -87,9 +87,11 @@ impl Recovery {
     /// latter.
     ///
     /// What was sent after a retransmission may arrive before it, and then waits for it. TSecr distinguishes the two,
-    /// unless both were sent within one tick.
+    /// unless both were sent within one tick. What has an older TSval was sent before, and seen after it: others may
+    /// have the same.
     fn is_ruled_out_by(self, transmission: &Transmission, ack: &Segment) -> bool {
-        transmission.tsval.is_some() && ack.tsecr() == transmission.tsval && transmission.tsval != self.tsval
+        let is_later = |tsval| self.tsval.is_none_or(|again| is_newer(tsval, again));
+        ack.tsecr() == transmission.tsval && transmission.tsval.is_some_and(is_later)
     }
 }
 

@@ -324,7 +324,8 @@ impl Model {
                 return None;
             }
             // Rule 2: it may have waited for the retransmission.
-            let told = named && newest.tsval != self.recovery_tsval;
+            let is_later = |tsval| self.recovery_tsval.is_none_or(|again| is_newer(tsval, again));
+            let told = named && newest.tsval.is_some_and(is_later);
             if una < self.recovery && ack > self.recovery && !told {
                 return None;
             }

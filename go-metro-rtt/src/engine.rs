@@ -402,7 +402,8 @@ impl Engine {
         self.counters.other_ports += 1;
     }
 
-    /// Takes one segment and says what became of it.
+    /// Takes one segment and says what became of it. Segments come in the order of their times: a source that has them
+    /// in another sorts them, or calls [`Engine::interrupt_flow`].
     pub fn record(&mut self, segment: &Segment) -> Outcome {
         let key = Key::from(&segment.flow);
         // Nothing was looked up.

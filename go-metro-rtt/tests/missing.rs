@@ -2,11 +2,13 @@
 //! nothing that is left says that it is not.
 //!
 //! The complete capture is simulated (`support/path.rs`), so that of each acknowledgement it is known which
-//! transmission it acknowledges. Then frames are removed, neighbours exchanged and some doubled. A sample that is not
-//! right is *refuted* if a frame that is left, and came before the acknowledgement, speaks against it: [`evidence`]
-//! looks for that, by itself and as slowly as it likes. Of those there must be none. What is neither right nor refuted
-//! (the only acknowledgement was removed and a later one says the same) no engine can know; it is counted, and must
-//! stay rare. So must be what is missed, lest an engine that rejects everything pass.
+//! transmission it acknowledges. Then neighbours are exchanged, as by a tap that is given one behind the other, and
+//! frames are removed and some doubled. What is left is in the order of its times, as from every source: a file need
+//! not have it, but its reader sees to it. A sample that is not right is *refuted* if a frame that is left, and came
+//! before the acknowledgement, speaks against it: [`evidence`] looks for that, by itself and as slowly as it likes. Of
+//! those there must be none. What is neither right nor refuted (the only acknowledgement was removed and a later one
+//! says the same) no engine can know; it is counted, and must stay rare. So must be what is missed, lest an engine that
+//! rejects everything pass.
 
 mod support;
 
@@ -236,7 +238,7 @@ fn evidence(frames: &[Frame], place: usize, (from, number, at, rtt): Key) -> Opt
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Removed(usize),
-    /// Exchanged with the next.
+    /// Captured after the next, each at the time of the other.
     Exchanged(usize),
     /// Doubled, after so many nanoseconds.
     Doubled(usize, u64),
@@ -265,21 +267,35 @@ fn changes(random: &mut Random, frames: &[Frame]) -> Vec<Change> {
     changes
 }
 
-fn changed(frames: &[Frame], changes: &[Change]) -> Vec<Frame> {
-    let mut changed: Vec<Vec<Frame>> = frames.iter().map(|frame| vec![*frame]).collect();
+/// All frames as they are captured.
+fn captured(frames: &[Frame], changes: &[Change]) -> Vec<Frame> {
+    let mut captured = frames.to_vec();
+    for change in changes {
+        if let Change::Exchanged(place) = *change
+            && let [one, other] = &mut captured[place..frames.len().min(place + 2)]
+        {
+            std::mem::swap(one, other);
+            std::mem::swap(&mut one.at, &mut other.at);
+        }
+    }
+    captured
+}
+
+/// What is left of them, in the order of its times.
+fn left(captured: &[Frame], changes: &[Change]) -> Vec<Frame> {
+    let mut left: Vec<Vec<Frame>> = captured.iter().map(|frame| vec![*frame]).collect();
     for change in changes {
         match *change {
-            Change::Removed(place) => changed[place].clear(),
-            Change::Exchanged(place) if place + 1 < changed.len() => changed.swap(place, place + 1),
+            Change::Removed(place) => left[place].clear(),
             Change::Exchanged(_) => {}
             Change::Doubled(place, after) => {
-                let copies =
-                    changed[place].iter().map(|frame| Frame { at: frame.at + after, ..*frame }).collect::<Vec<_>>();
-                changed[place].extend(copies);
+                left[place].push(Frame { at: captured[place].at + after, ..captured[place] });
             }
         }
     }
-    changed.concat()
+    let mut left = left.concat();
+    left.sort_by_key(|frame| frame.at);
+    left
 }
 
 #[derive(Default, Debug)]
@@ -299,20 +315,43 @@ fn refuted(frames: &[Frame], right: &BTreeSet<Key>) -> Option<(usize, Key, &'sta
     wrong.into_iter().find_map(|(place, key)| Some((place, key, evidence(frames, place, key)?)))
 }
 
+/// What the samples of the complete capture, and of what is left of it, are judged by, and the first that is refuted.
+struct Case {
+    true_pairs: BTreeSet<Key>,
+    whole: Vec<(usize, Key)>,
+    left: Vec<Frame>,
+    /// True pairs, and what nothing in the complete capture refutes.
+    right: BTreeSet<Key>,
+    refuted: Option<(usize, Key, &'static str)>,
+}
+
+fn case(frames: &[Frame], changes: &[Change]) -> Case {
+    let captured = captured(frames, changes);
+    let (true_pairs, whole) = (truth(&captured), samples(&captured));
+    let mut right = true_pairs.clone();
+    let refuted_whole = refuted(&captured, &right);
+    if refuted_whole.is_some() {
+        return Case { true_pairs, whole, left: captured, right, refuted: refuted_whole };
+    }
+    right.extend(whole.iter().map(|(_, key)| *key));
+    let left = left(&captured, changes);
+    let refuted = refuted(&left, &right);
+    Case { true_pairs, whole, left, right, refuted }
+}
+
 /// As few of the changes as still lead to a refuted sample, and what is left then.
-fn report(seed: u64, settings: &Settings, frames: &[Frame], mut changes: Vec<Change>, right: &BTreeSet<Key>) -> String {
+fn report(seed: u64, settings: &Settings, frames: &[Frame], mut changes: Vec<Change>) -> String {
     let mut place = 0;
     while place < changes.len() {
         let mut fewer = changes.clone();
         fewer.remove(place);
-        if refuted(&changed(frames, &fewer), right).is_some() {
+        if case(frames, &fewer).refuted.is_some() {
             changes = fewer;
         } else {
             place += 1;
         }
     }
-    let left = changed(frames, &changes);
-    let found = refuted(&left, right);
+    let Case { left, refuted: found, .. } = case(frames, &changes);
     let until = found.map_or(left.len(), |(place, ..)| place + 1);
     let lines: Vec<String> = left[until.saturating_sub(30)..until].iter().map(line).collect();
     let gone: Vec<String> = changes
@@ -346,25 +385,17 @@ fn judge(seed: u64, counts: &mut Counts) {
     if frames.is_empty() {
         return;
     }
-    let true_pairs = truth(&frames);
-    let whole = samples(&frames);
-    let refuted_whole = refuted(&frames, &true_pairs);
-    assert!(
-        refuted_whole.is_none(),
-        "the complete capture: {}",
-        report(seed, &settings, &frames, Vec::new(), &true_pairs)
-    );
+    let Case { true_pairs, whole, refuted, .. } = case(&frames, &[]);
+    assert!(refuted.is_none(), "the complete capture: {}", report(seed, &settings, &frames, Vec::new()));
     counts.complete.0 += true_pairs.len();
     counts.complete.1 += whole.iter().filter(|(_, key)| true_pairs.contains(key)).count();
     counts.samples.0 += whole.len();
     counts.untold.0 += whole.iter().filter(|(_, key)| !true_pairs.contains(key)).count();
 
-    let mut right = true_pairs;
-    right.extend(whole.iter().map(|(_, key)| *key));
     let changes = changes(&mut random, &frames);
-    let left = changed(&frames, &changes);
-    if refuted(&left, &right).is_some() {
-        panic!("{}", report(seed, &settings, &frames, changes, &right));
+    let Case { whole, left, right, refuted, .. } = case(&frames, &changes);
+    if refuted.is_some() {
+        panic!("{}", report(seed, &settings, &frames, changes));
     }
     let found: BTreeSet<Key> = samples(&left).into_iter().map(|(_, key)| key).collect();
     counts.samples.1 += found.len();
@@ -391,10 +422,10 @@ fn no_sample_of_a_capture_with_frames_missing_is_refuted_by_those_that_are_left(
         counts.untold.1,
     );
     // An engine that rejects everything would pass all of the above. As measured, less a little.
-    assert!(share(counts.complete) > 0.68 && share(counts.left) > 0.75, "{counts:?}");
+    assert!(share(counts.complete) > 0.68 && share(counts.left) > 0.78, "{counts:?}");
     let untold = |samples: usize, untold: usize| untold as f64 / samples as f64;
     assert!(untold(counts.samples.0, counts.untold.0) < 0.005, "{counts:?}");
-    assert!(untold(counts.samples.1, counts.untold.1) < 0.0125, "{counts:?}");
+    assert!(untold(counts.samples.1, counts.untold.1) < 0.0105, "{counts:?}");
 }
 
 #[test]

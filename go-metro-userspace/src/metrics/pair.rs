@@ -196,8 +196,9 @@ pub const ALL: &[PairMetric] = &[
         dogstatsd: Some((MetricName::Base, "system.net.tcp.rtt.queueing")),
         prometheus: Some("go_metro_tcp_rtt_queueing"),
         otlp: Some("system.network.tcp.rtt.queueing"),
-        help: "Median RTT of the interval minus the lowest of the last ten minutes: the delay added by queues and by \
-            receivers that delay their acknowledgements. Needs `metrics: [default, base]`",
+        help: "Median RTT of the interval minus the lowest of the last ten minutes: the delay added by queues, and by \
+            receivers that delay their acknowledgements or acknowledge with their responses. Needs `metrics: \
+            [default, base]`",
         value: Value::Base(queueing_ms),
     },
     PairMetric {

@@ -22,13 +22,26 @@ const SCALE: [u32; 13] = [1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 
 /// Where it goes.
 const PLOT: &str = "docs/engine-scaling.svg";
 /// What is asked of the program, the baseline first.
-const CASES: [&str; 7] = ["look-up", "batched", "summarised", "one-by-one", "two-shards", "counted", "everything"];
+const CASES: [&str; 5] = ["look-up", "batched", "summarised", "one-by-one", "two-shards"];
+/// The same for what else an engine can do with each record, compared with an engine that does neither.
+const HEALTH: [&str; 3] = ["batched", "counted", "everything"];
 
 pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
     setup::for_build()?;
     run(cargo().args(["build", "--release", "--quiet", "--package", "go-metro-rtt", "--example", "bench-engine"]))?;
     let program = testing_support::workspace::target().join("release/examples/bench-engine");
+    let mut tables = Vec::new();
+    if args.wants("engine") {
+        tables.push(speed(&program, args)?);
+    }
+    if args.wants("engine-health") {
+        tables.push(health(&program, args)?);
+    }
+    Ok(tables)
+}
 
+/// What a record costs, and what bounds that.
+fn speed(program: &Path, args: &Args) -> Result<Table> {
     let head = [
         "load",
         "flows",
@@ -36,8 +49,6 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
         "ns a record",
         "times a look-up",
         "with summaries, ns",
-        "with health, ns",
-        "and responses, ns",
         "one by one, ns",
         "two engines, M records/s",
         "bytes a flow",
@@ -45,7 +56,7 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
     let mut table = Table::new("engine", &head);
     for (load, name) in LOADS {
         for flows in FLOWS {
-            let mut server = Server::start(&program, &[load, &flows.to_string()])?;
+            let mut server = Server::start(program, &[load, &flows.to_string()])?;
             let measured = rounds(args.rounds.min(9), CASES.len(), |case| server.ask(CASES[case]))?;
             let batched = measured[1].value();
             table.row([
@@ -55,8 +66,6 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
                 format!("{batched:.1}"),
                 format!("{:.2}", measured[1].ratio()),
                 format!("{:.1}", measured[2].value()),
-                format!("{:.1}", measured[5].value()),
-                format!("{:.1}", measured[6].value()),
                 format!("{:.1}", measured[3].value()),
                 if flows > 1 { format!("{:.1}", 1e3 / measured[4].value().median) } else { "-".to_owned() },
                 if flows >= 1000 { server.bytes_per_flow.to_string() } else { "-".to_owned() },
@@ -69,11 +78,38 @@ pub(super) fn tables(args: &Args) -> Result<Vec<Table>> {
          flow's answer up to 5 ms after its request. Resident bytes, all in.",
         args.rounds.min(9)
     ));
-    let plot = scaling_law(&program, args.rounds.min(5))?;
+    let plot = scaling_law(program, args.rounds.min(5))?;
     if args.write {
         std::fs::write(root().join(PLOT), plot.svg()).with_context(|| format!("cannot write {PLOT}"))?;
     }
-    Ok(vec![table])
+    Ok(table)
+}
+
+/// What the health of connections and their response times add to a record.
+fn health(program: &Path, args: &Args) -> Result<Table> {
+    let head = ["load", "flows", "ns a record", "with health, ns", "times", "and responses, ns", "times"];
+    let mut table = Table::new("engine-health", &head);
+    for (load, name) in LOADS {
+        for flows in FLOWS {
+            let mut server = Server::start(program, &[load, &flows.to_string()])?;
+            let measured = rounds(args.rounds, HEALTH.len(), |case| server.ask(HEALTH[case]))?;
+            table.row([
+                name.to_owned(),
+                flows.to_string(),
+                format!("{:.1}", measured[0].value()),
+                format!("{:.1}", measured[1].value()),
+                format!("{:.2}", measured[1].ratio()),
+                format!("{:.1}", measured[2].value()),
+                format!("{:.2}", measured[2].ratio()),
+            ]);
+        }
+    }
+    table.note(format!(
+        "As above, {} rounds. The ratios are of the same round, to the engine that counts no health and times no \
+         responses.",
+        args.rounds
+    ));
+    Ok(table)
 }
 
 /// What a record costs as flows grow.

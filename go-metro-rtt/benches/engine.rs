@@ -30,6 +30,8 @@ struct Load {
     ns_per_pass: u64,
     /// Each pass has flows of its own.
     new_flows: bool,
+    /// Flows that the engine has room for, so that it can record all that they have outstanding.
+    max_flows: u32,
     pass: u32,
 }
 
@@ -49,7 +51,7 @@ impl Load {
             let index = records.len() as i64;
             records.push(echoing(answer, index - 2 * asked));
         }
-        Self::new(records, rounds as u32 * LEN)
+        Self::new(records, flows, rounds as u32 * LEN)
     }
 
     /// Two segments and an acknowledgement of two earlier ones at each turn of a flow.
@@ -72,7 +74,10 @@ impl Load {
                 records.push(echoing(received(*flow, ack, 0, TcpFlags::ACK), 2 + 3 * turns));
             }
         }
-        Self::new(records, 2 * rounds as u32 * LEN)
+        // Beside each flow's own place for an outstanding segment, which may be free while others are not, an engine
+        // has three for each two flows that it may have. At its turn a flow needs two more.
+        let common = outstanding as usize * flows + 2;
+        Self::new(records, flows.max(common.div_ceil(3) * 2), 2 * rounds as u32 * LEN)
     }
 
     /// Each flow is a SYN and its SYN-ACK, never seen again.
@@ -81,10 +86,10 @@ impl Load {
         let records = (0..count as u32)
             .flat_map(|flow| [received(flow, 0, 0, TcpFlags::SYN), sent_len(flow, 0, 0, TcpFlags::SYN | TcpFlags::ACK)])
             .collect();
-        Self { new_flows: true, ..Self::new(records, 0) }
+        Self { new_flows: true, ..Self::new(records, flows, 0) }
     }
 
-    fn new(mut records: Vec<SegmentV4>, seq_per_pass: u32) -> Self {
+    fn new(mut records: Vec<SegmentV4>, max_flows: usize, seq_per_pass: u32) -> Self {
         for (index, record) in records.iter_mut().enumerate() {
             record.header.time_ns = 1_000_000_000 + index as u64 * STEP_NS;
             record.header.tsval = (record.header.time_ns / 1_000_000) as u32;
@@ -96,7 +101,8 @@ impl Load {
             records[index].header.tsecr = sent.unwrap_or_default();
         }
         let ns_per_pass = records.len() as u64 * STEP_NS;
-        Self { records, seq_per_pass, ns_per_pass, new_flows: false, pass: 0 }
+        let max_flows = max_flows.max(1024) as u32;
+        Self { records, seq_per_pass, ns_per_pass, new_flows: false, max_flows, pass: 0 }
     }
 
     /// Its records by the engine that they belong to.
@@ -107,6 +113,11 @@ impl Load {
             Self { records: records.collect(), pass: 0, ..*self }
         };
         (0..shards).map(of).collect()
+    }
+
+    /// An engine that has room for it.
+    fn engine(&self) -> Engine {
+        Engine::new(EngineConfig { max_flows: self.max_flows, ..EngineConfig::default() })
     }
 
     /// Hands out whole passes, at least `count` records; how many there were.
@@ -238,8 +249,8 @@ struct Shard {
 
 impl Shard {
     /// Whose engine counts the health of connections.
-    fn counting(load: Load, max_flows: u32) -> Self {
-        let mut engine = Engine::new(EngineConfig { max_flows, ..EngineConfig::default() });
+    fn counting(load: Load) -> Self {
+        let mut engine = load.engine();
         engine.count_health(Some(HealthLimits {
             max_pairs: 2000,
             connect_timeout: Duration::from_secs(30),
@@ -283,15 +294,16 @@ impl Shard {
 
 impl Cases {
     fn new(make: fn(usize) -> Load, flows: usize) -> Self {
-        let max_flows = flows.max(1024);
+        let load = make(flows);
+        let map_max = flows.max(1024);
         Self {
-            load: make(flows),
-            engine: Engine::new(EngineConfig { max_flows: max_flows as u32, ..EngineConfig::default() }),
+            engine: load.engine(),
+            load,
             batch: Batch::new(),
             summaries: Summaries::new(SummaryLimits::default()),
             same: make(flows),
-            map: hashbrown::HashMap::with_capacity_and_hasher(max_flows, foldhash::fast::RandomState::default()),
-            map_max: max_flows,
+            map: hashbrown::HashMap::with_capacity_and_hasher(map_max, foldhash::fast::RandomState::default()),
+            map_max,
             shards: Vec::new(),
             counting: None,
             everything: None,
@@ -300,15 +312,13 @@ impl Cases {
 
     /// As [`Cases::batched`], with the health of connections counted. An interval has more records than this.
     fn counted(&mut self, make: fn(usize) -> Load, flows: usize) -> f64 {
-        let max_flows = self.map_max as u32;
-        self.counting.get_or_insert_with(|| Shard::counting(make(flows), max_flows)).timed()
+        self.counting.get_or_insert_with(|| Shard::counting(make(flows))).timed()
     }
 
     /// The same with responses timed, of connections whose handshakes were seen.
     fn everything(&mut self, make: fn(usize) -> Load, flows: usize) -> f64 {
-        let max_flows = self.map_max as u32;
         let opened = || {
-            let mut shard = Shard::counting(make(flows), max_flows);
+            let mut shard = Shard::counting(make(flows));
             shard.engine.time_responses(true);
             shard.open();
             shard
@@ -319,12 +329,7 @@ impl Cases {
     /// Two engines, each with half of the flows and a thread of its own.
     fn two_shards(&mut self) -> f64 {
         if self.shards.is_empty() {
-            let max_flows = self.map_max as u32;
-            let shard = |load| Shard {
-                load,
-                engine: Engine::new(EngineConfig { max_flows, ..EngineConfig::default() }),
-                batch: Batch::new(),
-            };
+            let shard = |load: Load| Shard { engine: load.engine(), load, batch: Batch::new() };
             self.shards =
                 self.load.split(SHARDS).into_iter().filter(|load| !load.records.is_empty()).map(shard).collect();
         }
@@ -373,6 +378,14 @@ impl Cases {
         };
         timed(load, |segment| batch.push(segment, engine, &mut sink))
     }
+
+    /// Whether every engine has recorded all that was sent: one that has no room for its load does less, and rejects
+    /// what acknowledges the rest.
+    fn hold_their_loads(&self) -> bool {
+        let shards = self.shards.iter().chain(&self.counting).chain(&self.everything);
+        let mut counters = shards.map(|shard| shard.engine.counters()).chain([self.engine.counters()]);
+        counters.all(|counters| counters.pool_full == 0 && counters.thinned == 0)
+    }
 }
 
 /// Resident memory of this process (proc_pid_statm(5)).
@@ -413,6 +426,10 @@ fn main() -> ExitCode {
             }
             _ => return ExitCode::from(2),
         };
+        if !cases.hold_their_loads() {
+            eprintln!("an engine has no room for this load");
+            return ExitCode::FAILURE;
+        }
         println!("{nanoseconds}");
     }
     ExitCode::SUCCESS

@@ -18,7 +18,7 @@ use crate::hashed::Hashed;
 use crate::health::PeerHealth;
 use crate::key::Key;
 use crate::labels::Labels;
-use crate::ledger::{Attempt, Before, HealthLimits, Ledger, Of, of_flow};
+use crate::ledger::{Attempt, Before, HealthLimits, Ledger, Of, is_of_interest, of_flow};
 use crate::outstanding::{Pool, common_for};
 use crate::place::Place;
 use crate::sample::{Quiet, Rejection, Resent, Response};
@@ -312,12 +312,12 @@ impl Engine {
 
     /// The response that this segment has begun, if it is the one that was recorded last; a [`Batch`](crate::Batch)
     /// hands it out by itself.
+    #[inline]
     pub fn take_response(&mut self, segment: &Segment) -> Option<Response> {
         let (index, took) = self.response.take()?;
         let label = label_of(self.labels.as_ref(), index);
-        let place = self.places.as_ref().zip(self.table.key(index)).map(|(places, key)| places.of(index, &key));
-        let place = place.unwrap_or_default();
-        Some(Response { flow: segment.flow, at: segment.time(), took, label, place })
+        let place = self.places.as_ref().and_then(|places| Some(places.of(index, &self.table.key(index)?)));
+        Some(Response { flow: segment.flow, at: segment.time(), took, label, place: place.unwrap_or_default() })
     }
 
     /// Hands out what was counted of each pair of hosts since the last time, up to the last record or
@@ -566,22 +566,35 @@ impl Engine {
         }
         let entry = self.table.entry_mut(index);
         let sent = entry.flow.sent(segment, &mut self.pool.share(index), self.limits);
-        if self.times_responses && entry.flow.asks() {
-            self.extensions.of(index).exchange.sent(segment, sent.again.is_some());
-        }
-        let label = self.labels.as_mut().map_or(Label::NONE, |labels| labels.of_record(index, &segment.flow));
-        let cause = match &mut self.ledger {
-            Some(ledger) => {
-                let of = Of { attempt, ..of_flow(key, index, self.places.as_ref(), label) };
-                ledger.sent(&mut self.extensions.of(index).health, of, segment, sent, &entry.flow)
-            }
-            None => None,
-        };
+        let is_of_exchange = self.times_responses && entry.flow.asks();
         if let Some(life) = entry.touch(segment.time()) {
             self.table.relist(index, life, segment.time());
         }
         self.counters.note_sent(sent);
-        let Some(cause) = cause else { return Outcome::Sent };
+        if let Some(labels) = &mut self.labels {
+            labels.of_record(index, &segment.flow);
+        }
+        if let Some(extension) = self.extensions.get(index) {
+            if is_of_exchange {
+                extension.exchange.sent(segment, sent.again.is_some());
+            }
+            if self.ledger.is_some() && !extension.health.sent_as_usual(segment, sent) {
+                return self.count_sent((index, key, attempt), segment, sent);
+            }
+        }
+        Outcome::Sent
+    }
+
+    /// What is sent tells more of the flow's health than that there is more of it.
+    #[cold]
+    fn count_sent(&mut self, (index, key, attempt): (u32, &Key, Attempt), segment: &Segment, sent: Sent) -> Outcome {
+        let Some(ledger) = &mut self.ledger else { return Outcome::Sent };
+        let label = label_of(self.labels.as_ref(), index);
+        let of = Of { attempt, ..of_flow(key, index, self.places.as_ref(), label) };
+        let flow = &self.table.entry_mut(index).flow;
+        let Some(cause) = ledger.sent(&mut self.extensions.of(index).health, of, segment, sent, flow) else {
+            return Outcome::Sent;
+        };
         let place = self.places.as_mut().map_or_else(Place::default, |places| places.settle(index, key));
         Outcome::Resent(Resent { cause, label, place })
     }
@@ -593,10 +606,11 @@ impl Engine {
             self.received_early(segment, hash);
             return Outcome::Quiet(Quiet::NothingSent);
         };
-        let attempt = self.attempt_reset_by(segment, hash);
         let entry = self.table.entry_mut(index);
-        let before = self.ledger.is_some().then(|| Before::of(&entry.flow));
-        let mut outcome = entry.flow.received(segment, &mut self.pool.share(index), self.limits);
+        let una = entry.flow.snd_una();
+        let (counts, mut before) = (self.ledger.is_some(), None);
+        let weighs = |flow: &Flow| before = counts.then(|| Before::of(flow));
+        let mut outcome = entry.flow.received(segment, &mut self.pool.share(index), self.limits, weighs);
         if let Outcome::Sample(sample) = &mut outcome {
             if let Some(labels) = &mut self.labels {
                 sample.label = labels.of_record(index, &segment.flow);
@@ -612,17 +626,29 @@ impl Engine {
         {
             self.response = Some((index, took));
         }
-        if let Some((ledger, before)) = self.ledger.as_mut().zip(before)
-            && before.is_of_interest(segment, &outcome)
-        {
-            let label = label_of(self.labels.as_ref(), index);
-            let of = Of { attempt, ..of_flow(key, index, self.places.as_ref(), label) };
-            ledger.received(&mut self.extensions.of(index).health, of, segment, before, &entry.flow);
-        }
         if let Some(life) = entry.touch(segment.time()) {
             self.table.relist(index, life, segment.time());
         }
+        let before = match before {
+            Some(before) => Some(before).filter(|before| before.is_of_interest(segment, &outcome)),
+            None => is_of_interest(&outcome).then(|| Before::usual(una)),
+        };
+        if let Some(before) = before {
+            self.count_received((index, key, hash), segment, before);
+        }
         outcome
+    }
+
+    /// What the other end has sent may tell something of the flow's health.
+    #[cold]
+    fn count_received(&mut self, (index, key, hash): (u32, &Key, u32), segment: &Segment, before: Before) {
+        let attempt = self.attempt_reset_by(segment, hash);
+        if let Some(ledger) = &mut self.ledger {
+            let label = label_of(self.labels.as_ref(), index);
+            let of = Of { attempt, ..of_flow(key, index, self.places.as_ref(), label) };
+            let flow = &self.table.entry_mut(index).flow;
+            ledger.received(&mut self.extensions.of(index).health, of, segment, before, flow);
+        }
     }
 
     /// An inbound segment of a flow that has not begun.

@@ -56,12 +56,18 @@ impl Extensions {
     /// Records of a flow may be missing: what it is sent next is no response.
     #[cold]
     pub(crate) fn interrupt(&mut self, index: u32) {
-        if let Some(extension) = self.0.get_mut(index as usize) {
+        if let Some(extension) = self.get(index) {
             extension.exchange.interrupt();
         }
     }
 
-    /// A flow's, which has begun.
+    /// A flow's, which has begun; none while none have any.
+    #[inline]
+    pub(crate) fn get(&mut self, index: u32) -> Option<&mut Extension> {
+        self.0.get_mut(index as usize)
+    }
+
+    /// A flow's, which has begun, while they have.
     #[inline]
     pub(crate) fn of(&mut self, index: u32) -> &mut Extension {
         &mut self.0[index as usize]

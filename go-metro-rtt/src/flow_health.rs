@@ -12,9 +12,9 @@
 //!   then is acknowledged.
 
 use bitflags::bitflags;
-use go_metro_common::segment::TcpFlags;
+use go_metro_common::segment::{Payload, TcpFlags};
 
-use crate::flow::{Again, Flow, Ticks};
+use crate::flow::{Again, Flow, Sent, Ticks};
 use crate::health::{Cause, Role};
 use crate::{Nanos, Segment, SeqNum};
 
@@ -30,8 +30,14 @@ const TIMER_NS: u64 = 190_000_000;
 /// What answers an acknowledgement is sent within this time, in nanoseconds: a tick of the slowest clock of a kernel.
 const AT_ONCE_NS: u64 = 10_000_000;
 
+/// So many bytes are put into the pair's count at once, before the flow's own overflows with the next.
+const SPILL: u32 = 1 << 30;
+
+/// The same of segments: no record has more than [`Payload::MOST_SEGMENTS`].
+const SPILL_SEGMENTS: u16 = 1 << 15;
+
 /// Of [`FlowHealth::bytes`], beside the number, which stays below: what the flow sends next is to be looked at. As it
-/// makes the number larger than `SPILL` of the ledger, asking for it costs nothing.
+/// makes the number larger than [`SPILL`], asking for it costs nothing.
 pub(crate) const WATCHED: u32 = 1 << 31;
 
 bitflags! {
@@ -90,6 +96,36 @@ impl FlowHealth {
     #[inline]
     pub(crate) fn touch(&self) -> u64 {
         self.bytes.into()
+    }
+
+    /// Counts what is sent where that is all there is to do: it is data that is sent for the first time, of a flow that
+    /// is listed, and neither too much to be counted by the flow itself nor watched. Whether it was; nothing is changed
+    /// otherwise.
+    #[inline]
+    pub(crate) fn sent_as_usual(&mut self, segment: &Segment, sent: Sent) -> bool {
+        let payload = segment.header.payload;
+        let is_first_data = sent.again.is_none()
+            && !sent.probe
+            && !segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST)
+            && !payload.is_empty();
+        let is_usual = is_first_data && self.state.contains(State::LISTED) && !self.is_to_spill();
+        if is_usual {
+            self.count(payload);
+        }
+        is_usual
+    }
+
+    /// Counts data, or a FIN without any.
+    #[inline]
+    pub(crate) fn count(&mut self, payload: Payload) {
+        self.bytes = self.bytes.wrapping_add(payload.len());
+        self.segments = self.segments.wrapping_add(payload.segments() as u16);
+    }
+
+    /// Whether what is counted is to be put into the pair's count, before it overflows, or is watched.
+    #[inline]
+    pub(crate) fn is_to_spill(&self) -> bool {
+        self.bytes >= SPILL || self.segments >= SPILL_SEGMENTS
     }
 
     /// What part the end that is timed has in a handshake that is not over.

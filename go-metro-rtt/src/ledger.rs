@@ -18,12 +18,6 @@ use crate::summary::PairKey;
 use crate::zero_window::{Announced, ZeroWindows};
 use crate::{FlowKey, Kind, Label, Nanos, Outcome, Sample, Segment, SeqNum, Side};
 
-/// So many bytes are put into the pair's count at once, before the flow's own overflows.
-const SPILL: u32 = 1 << 30;
-
-/// The same of segments: no record has more than [`Payload::MOST_SEGMENTS`](crate::Payload::MOST_SEGMENTS).
-const SPILL_SEGMENTS: u16 = 1 << 15;
-
 /// Whose attempt to connect a reset ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
@@ -143,8 +137,7 @@ impl Ledger {
         }
     }
 
-    /// The end that is timed has sent this; why, if it had before.
-    #[inline]
+    /// The end that is timed has sent this; why, if it had before. [`FlowHealth::sent_as_usual`] counts most.
     pub(crate) fn sent(
         &mut self,
         health: &mut FlowHealth,
@@ -167,13 +160,9 @@ impl Ledger {
     }
 
     /// Counts data, or a FIN without any.
-    #[inline]
     fn count(&mut self, health: &mut FlowHealth, key: Of<'_>, at: Nanos, payload: Payload) {
-        health.bytes = health.bytes.wrapping_add(payload.len());
-        health.segments = health.segments.wrapping_add(payload.segments() as u16);
-        let is_full = health.bytes >= SPILL || health.segments >= SPILL_SEGMENTS;
-        let is_first = !health.state.contains(State::LISTED);
-        if is_first || is_full {
+        health.count(payload);
+        if !health.state.contains(State::LISTED) || health.is_to_spill() {
             self.list(health, key, at);
         }
     }
@@ -526,6 +515,12 @@ fn is_strangers(role: Role, side: Side) -> bool {
     matches!((role, side), (Role::Server, Side::Remote) | (Role::Client, Side::Local))
 }
 
+/// Whether what comes of an acknowledgement may tell something of the flow's health, whatever the flow was before.
+#[inline]
+pub(crate) fn is_of_interest(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Rejected(_) | Outcome::Sample(Sample { kind: Kind::Connect, .. }))
+}
+
 /// What a flow was before an acknowledgement.
 #[derive(Clone, Copy)]
 pub(crate) struct Before {
@@ -538,7 +533,12 @@ pub(crate) struct Before {
 }
 
 impl Before {
+    /// A flow for which [`Flow::received`] had nothing to weigh; all below `una` was acknowledged.
     #[inline]
+    pub(crate) fn usual(una: SeqNum) -> Self {
+        Self { is_usual: true, has_probed: false, una, window: u16::MAX, retransmission: None }
+    }
+
     pub(crate) fn of(flow: &Flow) -> Self {
         Self {
             is_usual: flow.is_usual(),
@@ -549,14 +549,13 @@ impl Before {
         }
     }
 
-    /// Whether what came then may tell something of the flow's health: nearly all does not.
-    #[inline]
+    /// Whether what came then may tell something of the flow's health.
     pub(crate) fn is_of_interest(self, segment: &Segment, outcome: &Outcome) -> bool {
         !self.is_usual
             || segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ECE)
             || segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK)
             // Nearly always there is one, and there was.
             || self.window.min(segment.header.window) == 0
-            || matches!(outcome, Outcome::Rejected(_) | Outcome::Sample(Sample { kind: Kind::Connect, .. }))
+            || is_of_interest(outcome)
     }
 }

@@ -15,30 +15,48 @@ const INITIAL_TIMEOUT: Rtt = Rtt(1_000_000_000);
 impl Flow {
     /// An inbound segment.
     ///
+    /// Where it only acknowledges what was sent once and in order, and neither it nor what is known of the flow says
+    /// anything else of how well that does, there is nothing to weigh. Otherwise `weighs` sees the flow as it was.
+    ///
     /// One that carries payload, and follows another with the same acknowledgement number and window, changes nothing
     /// here: the classifier leaves such in the kernel. go-metro-userspace's `tests/repeats.rs` holds the two together.
     #[inline]
-    pub(crate) fn received(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Outcome {
-        let is_plain = !segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST)
+    pub(crate) fn received(
+        &mut self,
+        segment: &Segment,
+        pool: &mut Share<'_>,
+        limits: FlowLimits,
+        weighs: impl FnOnce(&Self),
+    ) -> Outcome {
+        let (una, ack) = (self.snd_una, SeqNum(segment.header.ack));
+        let is_plain = segment.has(TcpFlags::ACK)
+            && !segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ECE)
+            && !segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK)
             && segment.continuity() == Continuity::Whole
-            && !segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK);
-        let Some(ack) = segment.ack().filter(|_| is_plain) else { return self.weigh_received(segment, pool, limits) };
-        if limits.peers_complete {
-            self.follow_peer(segment);
-        }
-        let una = self.snd_una;
-        if self.is_usual() && ack.after(una) && !ack.after(self.snd_nxt) {
+            && segment.header.window != 0;
+        let is_next = |peer_nxt| peer_nxt == Some(segment.start());
+        if is_plain
+            && self.is_usual()
+            && self.window != 0
+            && ack.after(una)
+            && !ack.after(self.snd_nxt)
+            && (!limits.peers_complete || is_next(self.peer_nxt()))
+        {
             let advance = Advance { una, una_claimed: una, ack, tsecr: segment.tsecr() };
             if let Some(found) = self.outstanding.acknowledge_in_order(pool, &advance) {
+                if limits.peers_complete {
+                    self.peer_nxt = segment.end();
+                }
                 self.snd_una = ack;
                 self.window = segment.header.window;
                 return self.time(&found, Proof::Alone, una, segment, limits);
             }
         }
-        self.weigh_ack(ack, segment, pool, limits)
+        weighs(self);
+        self.weigh_received(segment, pool, limits)
     }
 
-    /// As [`Flow::received`], whatever the segment.
+    /// As [`Flow::received`], whatever the segment and the flow's past.
     #[inline(never)]
     fn weigh_received(&mut self, segment: &Segment, pool: &mut Share<'_>, limits: FlowLimits) -> Outcome {
         if segment.has(TcpFlags::RST) {

@@ -721,12 +721,11 @@ impl Engine {
     }
 
     fn remove(&mut self, index: u32) {
-        if let Some(ledger) = &mut self.ledger
-            && let Some(key) = &self.table.key(index)
-        {
+        if let Some(ledger) = &mut self.ledger {
+            let entry = self.table.entry_mut(index);
             let label = label_of(self.labels.as_ref(), index);
-            let of = of_flow(key, index, self.places.as_ref(), label);
-            ledger.end(&mut self.extensions.of(index).health, of, &self.table.entry_mut(index).flow);
+            let of = of_flow(entry.key(), index, self.places.as_ref(), label);
+            ledger.end(&mut self.extensions.of(index).health, of, &entry.flow);
         }
         self.table.remove(index, &mut self.pool);
     }
@@ -745,7 +744,8 @@ impl Engine {
         let (mut early, mut pool) = (self.early.take(hash), self.pool.share(index));
         early.peer_nxt = early.peer_nxt.filter(|_| self.limits.peers_complete);
         let mut sent = Sent::default();
-        let flow = if early == Early::NOTHING && Flow::is_opened_alone(segment, self.limits) {
+        let is_opened_alone = early == Early::NOTHING && Flow::is_opened_alone(segment, self.limits);
+        let flow = if is_opened_alone {
             Flow::opened_alone(segment, self.gaps, &mut pool)
         } else {
             let mut flow = Flow::after_gaps(self.gaps);
@@ -768,9 +768,14 @@ impl Engine {
             self.extensions.begin(index);
         }
         if let Some(ledger) = &mut self.ledger {
-            let label = label_of(self.labels.as_ref(), index);
-            let of = of_flow(key, index, self.places.as_ref(), label);
-            ledger.sent(&mut self.extensions.of(index).health, of, segment, sent, &flow);
+            let health = &mut self.extensions.of(index).health;
+            if is_opened_alone && segment.header.payload.is_empty() {
+                ledger.open(health, index, segment);
+            } else {
+                let label = label_of(self.labels.as_ref(), index);
+                let of = of_flow(key, index, self.places.as_ref(), label);
+                ledger.sent(health, of, segment, sent, &flow);
+            }
         }
         self.table.insert(*key, hash, segment.time(), flow);
         self.begun |= bit_of(hash);

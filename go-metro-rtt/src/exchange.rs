@@ -85,7 +85,7 @@ impl Exchange {
         let is_written = segment.has(TcpFlags::PSH);
         let is_whole = !is_again && segment.continuity() == Continuity::Whole;
         // Within a write, of which only the end is of interest.
-        let goes_on = state | State::UNCLEAR == State::ASKED | State::UNCLEAR && !is_written && is_whole;
+        let goes_on = !is_written && is_whole && state.contains(State::ASKED) && !state.contains(State::WRITTEN);
         if goes_on || segment.header.payload.is_empty() {
             return;
         }

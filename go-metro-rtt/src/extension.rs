@@ -39,8 +39,9 @@ impl Extensions {
         if index >= self.0.len() {
             self.0.resize(index + 1, Extension::default());
         }
-        self.0[index].health.begin();
-        self.0[index].exchange = Exchange::default();
+        let Extension { health, exchange } = &mut self.0[index];
+        health.begin();
+        *exchange = Exchange::default();
     }
 
     /// Counting begins: nothing is known of the health of the flows that are there.

@@ -228,16 +228,22 @@ impl Ledger {
                 self.opened(health, key, role, Connect::Timeout);
             }
             self.end_window(key, None);
-            let is_answer = segment.has(TcpFlags::ACK);
-            let state = if is_answer { State::SERVER } else { State::CLIENT };
-            health.state = state | health.state & State::LISTED;
-            (health.unconfirmed, health.point) = (0, segment.start());
-            if !is_answer && self.waiting.len() < self.max_flows {
-                self.waiting.push_back((segment.time().plus(self.limits.connect_timeout), key.index, segment.start()));
-            }
+            self.open(health, key.index, segment);
         }
         self.close(health, key, segment.time(), flow);
         cause.map(|(_, cause)| cause)
+    }
+
+    /// A connection begins with this SYN or SYN-ACK; nothing is left of another.
+    #[inline]
+    pub(crate) fn open(&mut self, health: &mut FlowHealth, index: u32, segment: &Segment) {
+        let is_answer = segment.has(TcpFlags::ACK);
+        let state = if is_answer { State::SERVER } else { State::CLIENT };
+        health.state = state | health.state & State::LISTED;
+        (health.unconfirmed, health.point) = (0, segment.start());
+        if !is_answer && self.waiting.len() < self.max_flows {
+            self.waiting.push_back((segment.time().plus(self.limits.connect_timeout), index, segment.start()));
+        }
     }
 
     /// A reset of what was never seen, and makes no flow: the answer of a closed port to a SYN (RFC 9293 section

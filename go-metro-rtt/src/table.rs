@@ -58,6 +58,12 @@ pub(super) struct Entry {
 const _: () = assert!(size_of::<Entry>() == 128);
 
 impl Entry {
+    /// The key of the flow.
+    #[inline]
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// Notes a record of the flow, after the flow has dealt with it; the list that it has to be moved to the back of,
     /// if so ([`FlowTable::relist`]).
     #[inline]

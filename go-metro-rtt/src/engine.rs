@@ -445,12 +445,13 @@ impl Engine {
 
     #[inline]
     fn record_hashed(&mut self, segment: &Segment, key: &Key, hash: u32, likely: u32) -> Outcome {
-        let outcome = match segment.direction() {
+        let mut outcome = match segment.direction() {
             Direction::Egress => self.sent(segment, key, hash, likely),
             Direction::Ingress => self.received(segment, key, hash, likely),
         };
-        let is_refused = self.is_doubtful && matches!(outcome, Outcome::Sample(_));
-        let outcome = if is_refused { Outcome::Rejected(Rejection::Unseen) } else { outcome };
+        if self.is_doubtful && matches!(outcome, Outcome::Sample(_)) {
+            outcome = Outcome::Rejected(Rejection::Unseen);
+        }
         self.counters.note(&outcome);
         outcome
     }

@@ -20,7 +20,6 @@ use bitflags::bitflags;
 use go_metro_common::segment::TcpFlags;
 
 use crate::flow::Flow;
-use crate::segment::Continuity;
 use crate::{Kind, Nanos, Outcome, Rtt, Sample, Segment, SeqNum};
 
 /// What is written within this time of what was written before is of the same request; a response to the first alone
@@ -83,7 +82,7 @@ impl Exchange {
     pub(crate) fn sent(&mut self, segment: &Segment, is_again: bool) {
         let state = self.state();
         let is_written = segment.has(TcpFlags::PSH);
-        let is_whole = !is_again && segment.continuity() == Continuity::Whole;
+        let is_whole = !is_again && segment.is_whole();
         // Within a write, of which only the end is of interest.
         let goes_on = !is_written && is_whole && state.contains(State::ASKED) && !state.contains(State::WRITTEN);
         if goes_on || segment.header.payload.is_empty() {
@@ -124,7 +123,7 @@ impl Exchange {
             return None;
         }
         self.set_state(State::empty());
-        let is_first = segment.start() == self.expected && segment.continuity() == Continuity::Whole;
+        let is_first = segment.start() == self.expected && segment.is_whole();
         if state != State::ASKED | State::WRITTEN || !is_first {
             return None;
         }

@@ -260,6 +260,12 @@ impl Segment {
         }
     }
 
+    /// Whether its [continuity](Self::continuity) is [`Continuity::Whole`], in one question.
+    #[inline]
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.header.bits.any(Bits::UNTIMED | Bits::RESYNC)
+    }
+
     /// As [`Segment::ack`], unless the source has left out what it would have to be compared with.
     #[inline]
     pub(crate) fn timed_ack(&self) -> Option<SeqNum> {

@@ -32,7 +32,7 @@ impl Flow {
         let is_plain = segment.has(TcpFlags::ACK)
             && !segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ECE)
             && !segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK)
-            && segment.continuity() == Continuity::Whole
+            && segment.is_whole()
             && segment.header.window != 0;
         let is_next = |peer_nxt| peer_nxt == Some(segment.start());
         if is_plain

@@ -46,10 +46,7 @@ impl Flow {
     /// Whether this segment, the first that is seen of a flow, begins it and is all there is to know of it.
     #[inline]
     pub(crate) fn is_opened_alone(segment: &Segment, limits: FlowLimits) -> bool {
-        segment.has(TcpFlags::SYN)
-            && !segment.has(TcpFlags::RST)
-            && segment.continuity() == Continuity::Whole
-            && !limits.peers_complete
+        segment.has(TcpFlags::SYN) && !segment.has(TcpFlags::RST) && segment.is_whole() && !limits.peers_complete
     }
 
     /// The flow that begins so: what [`Flow::weigh_sent`] makes of one of which nothing was seen yet, without looking
@@ -92,7 +89,7 @@ impl Flow {
         let is_data = !segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) && !segment.is_empty();
         is_data
             && segment.start() == self.snd_nxt
-            && segment.continuity() == Continuity::Whole
+            && segment.is_whole()
             && self.is_synchronised()
             && !self.flags.intersects(FlowFlags::SECOND_ISN | FlowFlags::JOINS)
             && !self.known.contains(Known::ACKED_AHEAD)
@@ -128,7 +125,7 @@ impl Flow {
             return sent;
         }
         let is_known_new = self.is_synchronised() && segment.continuity() == Continuity::Resumes;
-        if segment.continuity() != Continuity::Whole {
+        if !segment.is_whole() {
             self.gap(pool);
         }
         if segment.continuity() == Continuity::FlagsOnly {

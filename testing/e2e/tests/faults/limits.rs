@@ -485,7 +485,25 @@ fn a_reload_whose_outcome_cannot_be_asked_for_says_so() {
     daemon.wait("it captures", attached);
     let pid = daemon.pid().to_string();
     let said = run_once(["reload", "--pid", &pid, "--socket", "/nonexistent/go-metro.sock"]).unwrap();
-    assert!(said.status.success() && said.stderr.concat().contains("its log says"), "{said:?}");
+    assert_eq!(said.status.code(), Some(3), "{said:?}");
+    assert!(said.stderr.concat().contains("is unknown; see its log: no daemon answers"), "{said:?}");
     daemon.wait("a reload", |status| status["happened"]["reloads"] == 1);
     assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn a_reload_signals_no_other_program() {
+    let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let reload = |pid: &str| run_once(["reload", "--pid", pid, "--socket", "/nonexistent/go-metro.sock"]).unwrap();
+    let refused = reload(&other.id().to_string());
+    let is_alive = other.try_wait().unwrap().is_none();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let said = refused.stderr.concat();
+    assert!(refused.status.code() == Some(1) && said.contains("is `sleep`, not go-metro"), "{refused:?}");
+    assert!(is_alive, "it was signalled: {said}");
+    // To kill(2), 0 is its own process group and -1 everybody.
+    for group in ["0", "-1"] {
+        assert_eq!(reload(group).status.code(), Some(2), "{group}");
+    }
 }

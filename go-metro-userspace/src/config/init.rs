@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::declaration::settings;
-use super::group_by::GroupBy;
+use super::group_by::{GroupBy, PortBy};
 use super::kinds::{
     Bytes, Keys, List, Listen, Number, OneOrMore, Optional, OrOff, OtlpEndpoint, Path, PortList, ServerHost,
     SocketPath, Text, Time, YesNo,
@@ -405,6 +405,16 @@ impl Config {
                 fix: "correct the variable, or set `otlp_endpoint` or `outputs`",
             });
         }
+        if self.outputs.contains(&Output::Statsd) && !MetricName::usual().into_iter().any(|name| self.wants(name)) {
+            doubts.push(Doubt {
+                subject: "metrics",
+                what: "`metrics` does not name `default`: DogStatsD gets no round-trip times (rtt, rtt.avg, …) and \
+                       nothing of the daemon's own health (go_metro)"
+                    .to_owned(),
+                fix: "add `default`, as in `metrics: [default, health]`",
+            });
+        }
+        doubts.extend(self.tag_doubts());
         if self.wants(MetricName::Health) && self.idle_ttl < self.connect_timeout {
             let connect_s = self.connect_timeout.as_secs_f64();
             doubts.push(Doubt {
@@ -442,6 +452,44 @@ impl Config {
             None => {}
         }
         doubts
+    }
+
+    /// Tags with the key of one of ours.
+    fn tag_doubts(&self) -> Vec<Doubt> {
+        // An end is a label that no tag replaces; what distinguishes pairs is a tag among others.
+        let ends = ["src", "dst", "iface"].map(|key| (key, true, true));
+        let in_some = ["cause", "result", "role", "by"].map(|key| (key, self.wants(MetricName::Health), true));
+        let process = self.process_tags != ProcessTags::Off;
+        let container = self.process_tags == ProcessTags::Container;
+        let by_as = self.group_by.as_database.is_some();
+        let ours = ends.into_iter().chain(in_some).chain([
+            ("side", self.sides != SidesWanted::Remote, true),
+            ("port", self.group_by.port != PortBy::Off, false),
+            ("unit", process, false),
+            ("container_id", container, false),
+            ("pod_uid", container, false),
+            ("as", by_as, false),
+            ("as_org", by_as, false),
+        ]);
+        let tags = || self.tags.iter().chain(self.instances.iter().flat_map(|instance| &instance.tags));
+        let of_key = |key: &str| tags().find(|tag| tag.split(':').next() == Some(key));
+        let doubts = ours.filter(|(_, is_in_use, _)| *is_in_use).filter_map(|(key, _, is_renamed)| {
+            of_key(key)?;
+            let elsewhere = if is_renamed {
+                format!("the label `tag_{key}` in Prometheus")
+            } else {
+                "joined with it by a comma in Prometheus and OTLP".to_owned()
+            };
+            Some(Doubt {
+                subject: "tags",
+                what: format!(
+                    "a tag in `tags` has the key `{key}`, which is also go-metro's own: yours is sent beside it to \
+                     DogStatsD, and is {elsewhere}"
+                ),
+                fix: "choose another key for it",
+            })
+        });
+        doubts.collect()
     }
 
     /// Variables that are not wrong but have no effect: a line for each reason.

@@ -14,7 +14,7 @@ use serde_yaml::Value;
 use super::declaration::Key;
 use super::error::Faults;
 use super::place::Place;
-use super::section::found;
+use super::section::{found, nearest};
 
 pub(super) use lists::{Keys, List, OneOrMore, Optional, OrOff, PortList};
 pub(super) use numbers::*;
@@ -60,6 +60,11 @@ pub(super) trait Scalar {
     /// What it takes, for people.
     fn takes() -> String;
 
+    /// The words that it takes, if it takes nothing else.
+    fn words() -> Vec<String> {
+        Vec::new()
+    }
+
     /// What it takes, as a JSON schema.
     fn schema() -> Json;
 
@@ -91,7 +96,12 @@ impl<S: Scalar> Kind for S {
 pub(super) fn parse<S: Scalar>(value: &Value) -> Result<S::Value, String> {
     S::parse(value).map_err(|wrong| match wrong {
         Wrong::Said(what) => what,
-        Wrong::Other => format!("expected {}, found {}", S::takes(), found(value)),
+        Wrong::Other => {
+            let words = S::words();
+            let meant = value.as_str().and_then(|word| nearest(word, words.iter().map(String::as_str)));
+            let guess = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
+            format!("expected {}, found {}{guess}", S::takes(), found(value))
+        }
     })
 }
 

@@ -97,8 +97,13 @@ fn guess(key: &str, names: Names) -> Option<&'static str> {
     if let Some((_, ours)) = names.elsewhere.iter().find(|(other, _)| *other == key) {
         return Some(ours);
     }
-    let likeness = |valid: &str| strsim::jaro_winkler(valid, key);
-    let nearest = names.valid.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    nearest(key, names.valid.iter().copied())
+}
+
+/// The word that is most like this one, if it is so alike that it was probably meant.
+pub(super) fn nearest<'w>(word: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    let likeness = |valid: &str| strsim::jaro_winkler(valid, word);
+    let nearest = words.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     nearest.filter(|nearest| likeness(nearest) >= ALIKE)
 }
 

@@ -256,6 +256,8 @@ fn slips_that_are_easily_made_are_answered_with_what_to_write() {
         (init("ports: [70000]"), "`70000` is out of range; a port is 1 to 65535"),
         (init("prometheus_listen: '::1'"), "`::1` has no port; write [::1]:9464"),
         (init("web_listen: 'fd00::1:9470'"), "`fd00::1:9470` needs brackets; write [fd00::1]:9470"),
+        (init("metrics: [helth]"), "found `helth`; did you mean `health`?"),
+        (init("outputs: [promtheus]"), "`otlp` or `json`, found `promtheus`; did you mean `prometheus`?"),
         (init("connect_timeout: 0"), "init_config.connect_timeout: 0 s is too short; the smallest is 0.1 s"),
         (init("connect_timeout: 2h"), "init_config.connect_timeout: 7200 s is too long; the largest is 3600 s"),
         (init("web_history: 5s"), "init_config.web_history: 5 s is too short; the smallest is 10 s"),
@@ -288,6 +290,49 @@ fn a_page_that_others_can_reach_is_doubted_and_one_for_this_host_is_not() {
     }
     for open in ["0.0.0.0:9465", "[::]:9465", "192.0.2.7:9465", "[::ffff:192.0.2.7]:9465"] {
         assert_eq!(subjects(open), ["web"], "{open}");
+    }
+}
+
+#[test]
+fn a_tag_with_a_key_of_ours_is_doubted_where_ours_is_in_use() {
+    let said = |init: &str, tags: &str| {
+        let text =
+            format!("init_config: {{{init}}}\ninstances: [{{interface: lo, ips: ['::1'], tags: ['{tags}', 'a:b']}}]\n");
+        let doubts = parse(&text).unwrap().doubts();
+        doubts.into_iter().map(|doubt| doubt.what).collect::<Vec<_>>().join("\n")
+    };
+    for (tag, init) in [
+        ("src:a", ""),
+        ("dst:a", ""),
+        ("iface", ""),
+        ("side:a", "sides: both"),
+        ("cause:a", "metrics: [default, health]"),
+        ("role:a", "metrics: [default, health]"),
+        ("port:1", "group_by: {port: service}"),
+        ("unit:a", "process_tags: unit"),
+        ("pod_uid:a", "process_tags: container"),
+    ] {
+        let key = tag.split(':').next().unwrap();
+        for said in [said(init, tag), said(&format!("tags: ['{tag}', 'c:d'], {init}"), "e:f")] {
+            assert!(said.starts_with(&format!("a tag in `tags` has the key `{key}`")), "{tag}, {init}: {said}");
+        }
+        assert!(init.is_empty() || said("", tag).is_empty(), "{tag}");
+    }
+    assert!(said("", "dst:a").ends_with("to DogStatsD, and is the label `tag_dst` in Prometheus"));
+    let joined = said("group_by: {port: service}", "port:1");
+    assert!(joined.ends_with("to DogStatsD, and is joined with it by a comma in Prometheus and OTLP"), "{joined}");
+}
+
+#[test]
+fn metrics_without_the_usual_ones_are_doubted_where_they_are_missed() {
+    let doubted = |init: &str| {
+        let text = format!("init_config: {{{init}}}\ninstances: [{{interface: lo, ips: ['::1']}}]\n");
+        parse(&text).unwrap().doubts().iter().any(|doubt| doubt.what.contains("DogStatsD gets no round-trip times"))
+    };
+    assert!(doubted("metrics: [health]") && doubted("metrics: [base, response]"));
+    for fine in ["metrics: [default, health]", "metrics: [rtt.avg, health]", "metrics: [health], outputs: [prometheus]"]
+    {
+        assert!(!doubted(fine), "{fine}");
     }
 }
 

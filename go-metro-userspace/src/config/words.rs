@@ -37,7 +37,11 @@ macro_rules! words {
             }
 
             fn takes() -> String {
-                listed(&names::<T>(false).iter().map(|name| format!("`{name}`")).collect::<Vec<_>>(), "or")
+                listed(&Self::words().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>(), "or")
+            }
+
+            fn words() -> Vec<String> {
+                names::<T>(false)
             }
 
             fn schema() -> Json {
@@ -269,7 +273,11 @@ impl Scalar for FileOutput {
     }
 
     fn takes() -> String {
-        listed(&Self::names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>(), "or")
+        listed(&Self::words().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>(), "or")
+    }
+
+    fn words() -> Vec<String> {
+        Self::names()
     }
 
     fn schema() -> Json {

@@ -201,7 +201,7 @@ impl Daemon {
         match server::unix(path, &self.asks.0).await {
             Ok(server) => Some(server),
             Err(taken @ SocketError::Taken(_)) => {
-                tracing::info!("{taken}; the status of this one is not available");
+                tracing::warn!("{taken}; the status of this one is not available");
                 None
             }
             Err(error) => {
@@ -229,7 +229,7 @@ impl Daemon {
                 self.memory.no_socket = None;
             }
             Err(taken @ SocketError::Taken(_)) => {
-                tracing::info!("{taken}; the status of this one is not available");
+                tracing::warn!("{taken}; the status of this one is not available");
                 self.memory.socket_is_gone = false;
             }
             Err(error) => {

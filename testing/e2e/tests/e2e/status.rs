@@ -251,6 +251,8 @@ fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
     // One that reports to the same server would be refused.
     let mut second = Agent::start(&lab.a, ["run", "-c", config.to_str().unwrap(), "-o", "json"]).unwrap();
     second.wait_for_log("another go-metro answers", SOON).unwrap();
+    let said = second.log().iter().find(|line| line.contains("another go-metro answers")).cloned().unwrap();
+    assert!(said.contains("WARN"), "{said}");
     assert_eq!(document(&socket)["program"]["pid"], of(&living));
     second.stop().unwrap();
     assert_eq!(document(&socket)["program"]["pid"], of(&living), "the second took the first one's socket away");

@@ -60,7 +60,18 @@ pub(crate) struct Held(SigSet);
 impl Held {
     /// Holds them back until it is dropped.
     pub(crate) fn new() -> Self {
-        let held: SigSet = HANDLED.into_iter().collect();
+        Self::hold(&HANDLED)
+    }
+
+    /// Holds back those that ask a program to end, while a thread is started. It inherits that for good: one that does
+    /// not would take such a signal, with its default action, although the first thread holds it back for
+    /// [`Endings`].
+    pub(crate) fn endings() -> Self {
+        Self::hold(&ENDING)
+    }
+
+    fn hold(signals: &[Signal]) -> Self {
+        let held: SigSet = signals.iter().copied().collect();
         Self(held.thread_swap_mask(SigmaskHow::SIG_BLOCK).unwrap_or_else(|_| SigSet::empty()))
     }
 }

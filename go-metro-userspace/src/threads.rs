@@ -1,12 +1,15 @@
-//! Threads: each has a name and a stack of a size that the environment does not choose (`RUST_MIN_STACK`). Where there
-//! can be no more of them (`pids.max`, `RLIMIT_NPROC`), nothing ends: who needs one does without, tries again, and
-//! `status` names it until then.
+//! Threads: each has a name and a stack of a size that the environment does not choose (`RUST_MIN_STACK`). Signals
+//! that ask the program to end are for the first thread, or for one that waits for them. Where there can be no more
+//! threads (`pids.max`, `RLIMIT_NPROC`), nothing ends: who needs one does without, tries again, and `status` names it
+//! until then.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle, Scope};
+
+use crate::signals::Held;
 
 /// What Rust's own threads have by default.
 const STACK: usize = 2 << 20;
@@ -23,7 +26,10 @@ pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    let started = builder(name).spawn(work);
+    let started = {
+        let _held = Held::endings();
+        builder(name).spawn(work)
+    };
     let mut missing = MISSING.lock().unwrap_or_else(PoisonError::into_inner);
     match started {
         Ok(thread) => {
@@ -68,7 +74,10 @@ pub(crate) fn spawn_within<'scope, S: Send + 'scope>(
     state: S,
     work: impl FnOnce(S) + Send + 'scope,
 ) -> Result<(), (io::Error, S)> {
-    handed(state, |take| builder(name).spawn_scoped(scope, move || take.recv().map(work)).map(drop))
+    handed(state, |take| {
+        let _held = Held::endings();
+        builder(name).spawn_scoped(scope, move || take.recv().map(work)).map(drop)
+    })
 }
 
 /// Hands something to a thread that waits for it, or gives it back where there is none.
@@ -105,7 +114,18 @@ pub(crate) fn problem() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::signal::{SigSet, Signal};
+
     use super::*;
+
+    #[test]
+    fn a_thread_takes_no_signal_that_asks_to_end_and_the_one_that_starts_it_still_does() {
+        let holds = || SigSet::thread_get_mask().unwrap().contains(Signal::SIGINT);
+        assert!(spawn("quiet", holds).unwrap().join().unwrap());
+        let (said, heard) = sync_channel(1);
+        std::thread::scope(|scope| spawn_within(scope, "quiet", said, |said| said.send(holds()).unwrap()).unwrap());
+        assert_eq!((heard.recv(), holds()), (Ok(true), false));
+    }
 
     #[test]
     fn a_thread_gets_what_it_works_on_and_a_missing_one_is_named_until_it_starts() {

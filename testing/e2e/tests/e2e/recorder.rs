@@ -315,9 +315,14 @@ fn what_is_recorded_by_hand_is_what_passed_meanwhile_with_or_without_memory_for_
 impl Recording {
     /// Somebody records by hand, for a minute, what passes to host b; and where it is written.
     fn by_hand(&self) -> (Agent, PathBuf) {
+        self.by_hand_with(&[])
+    }
+
+    /// As [`Self::by_hand`], with these arguments too.
+    fn by_hand_with(&self, more: &[&str]) -> (Agent, PathBuf) {
         let file = self.folder.path().join("by-hand.pcapng");
         let mut command = Command::new(binary().unwrap());
-        command.args(["record", "--for", "60s", "--pair"]).arg(self.lab.b.v4.to_string());
+        command.args(["record", "--for", "60s", "--pair"]).arg(self.lab.b.v4.to_string()).args(more);
         command.arg("--socket").arg(self.socket()).arg("--write").arg(&file);
         let by_hand = Agent::spawn_command(&mut command).unwrap();
         wait("a file is begun", SOON, || !self.unfinished().is_empty());
@@ -334,9 +339,15 @@ impl Recording {
 
 #[test]
 fn a_recording_by_hand_that_is_interrupted_has_what_passed_until_then() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+    // The threads that look a name up stay.
+    for (signal, more) in [
+        (Signal::SIGINT, &[][..]),
+        (Signal::SIGTERM, &[]),
+        (Signal::SIGINT, &["--pair", "localhost"]),
+        (Signal::SIGTERM, &["--pair", "localhost"]),
+    ] {
         let daemon = Recording::start(Backend::Ebpf, "", "");
-        let (by_hand, file) = daemon.by_hand();
+        let (by_hand, file) = daemon.by_hand_with(more);
         drive(&daemon.lab, daemon.lab.b.v4.into(), false);
         // What acknowledges the FIN is still on its way.
         thread::sleep(Duration::from_millis(200));

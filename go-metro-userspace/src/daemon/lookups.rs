@@ -58,8 +58,8 @@ impl Daemon {
     /// Starts looking up names that tags wanted and that are not known.
     pub(super) fn look_up_names(&mut self) -> Names {
         let (asked, names) = mpsc::channel(1);
-        for address in self.directory.take_missing_names() {
-            let (answer, answers, asked) = (resolver::name(address), self.lookups.sender.clone(), asked.clone());
+        for (address, turn) in self.directory.take_missing_names() {
+            let (answer, answers, asked) = (resolver::name(address, turn), self.lookups.sender.clone(), asked.clone());
             tokio::spawn(async move {
                 let answer = match answer {
                     Some(answer) => answer.await.ok(),

@@ -2,8 +2,8 @@
 //! minute with three of them (resolv.conf(5): five seconds each, twice).
 //!
 //! Two small pools of threads, so that questions for the names of addresses, of which peers can cause any number, never
-//! keep a configured name waiting. Each question is in flight once; how many wait is bounded. The
-//! threads have no capability.
+//! keep a configured name waiting. Each question is in flight once; how many wait is bounded. Those that no server
+//! answered the last time wait for all others. The threads have no capability.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
@@ -37,17 +37,26 @@ pub enum Name {
     Unanswered,
 }
 
+/// Which questions a question waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// For those that were asked before it.
+    Next,
+    /// For all others: it had no answer the last time, and will most likely take as long again.
+    Last,
+}
+
 static NAMES: Pool<String, Addresses> = Pool::new("names", FORWARD, |name| addresses_of(name));
 static ADDRESSES: Pool<IpAddr, Name> = Pool::new("reverse-names", REVERSE, name_of);
 
 /// Asks for the addresses of a name. None if too many questions wait.
 pub fn addresses(name: &str) -> Option<oneshot::Receiver<Addresses>> {
-    NAMES.ask(name.to_owned())
+    NAMES.ask(name.to_owned(), Turn::Next)
 }
 
 /// Asks for the name of an address. None if too many questions wait.
-pub fn name(address: IpAddr) -> Option<oneshot::Receiver<Name>> {
-    ADDRESSES.ask(address)
+pub fn name(address: IpAddr, turn: Turn) -> Option<oneshot::Receiver<Name>> {
+    ADDRESSES.ask(address, turn)
 }
 
 fn addresses_of(name: &str) -> Addresses {
@@ -93,10 +102,43 @@ struct Pool<Q: 'static, A: 'static> {
 
 struct State<Q, A> {
     queue: VecDeque<Q>,
+    /// Those that wait for all others.
+    last: VecDeque<Q>,
     /// Who waits for the answer to a question that is queued or in flight.
     waiting: HashMap<Q, Vec<oneshot::Sender<A>>>,
     threads: usize,
     idle: usize,
+}
+
+impl<Q: Clone + Eq + Hash, A> State<Q, A> {
+    fn new() -> Self {
+        Self { queue: VecDeque::new(), last: VecDeque::new(), waiting: HashMap::new(), threads: 0, idle: 0 }
+    }
+
+    fn queued(&self) -> usize {
+        self.queue.len() + self.last.len()
+    }
+
+    /// Whether there is room for one more question. One that waits for all others makes room for one that does not; who
+    /// asked it hears that it was not asked.
+    fn has_room(&mut self, turn: Turn) -> bool {
+        if self.queued() < QUEUE {
+            return true;
+        }
+        let dropped = if turn == Turn::Next { self.last.pop_back() } else { None };
+        dropped.is_some_and(|question| self.waiting.remove(&question).is_some())
+    }
+
+    fn push(&mut self, question: Q, turn: Turn) {
+        match turn {
+            Turn::Next => self.queue.push_back(question),
+            Turn::Last => self.last.push_back(question),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Q> {
+        self.queue.pop_front().or_else(|| self.last.pop_front())
+    }
 }
 
 impl<Q: Clone + Eq + Hash + Send, A: Clone + Send> Pool<Q, A> {
@@ -108,20 +150,19 @@ impl<Q: Clone + Eq + Hash + Send, A: Clone + Send> Pool<Q, A> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&'static self, question: Q) -> Option<oneshot::Receiver<A>> {
+    fn ask(&'static self, question: Q, turn: Turn) -> Option<oneshot::Receiver<A>> {
         let mut state = self.lock();
-        let state =
-            state.get_or_insert_with(|| State { queue: VecDeque::new(), waiting: HashMap::new(), threads: 0, idle: 0 });
+        let state = state.get_or_insert_with(State::new);
         let (sender, receiver) = oneshot::channel();
         if let Some(waiting) = state.waiting.get_mut(&question) {
             waiting.retain(|waiting| !waiting.is_closed());
             waiting.push(sender);
             return Some(receiver);
         }
-        if state.queue.len() >= QUEUE {
+        if !state.has_room(turn) {
             return None;
         }
-        if state.queue.len() >= state.idle && state.threads < self.threads {
+        if state.queued() >= state.idle && state.threads < self.threads {
             let started = threads::spawn(self.name, move || self.work());
             state.threads += usize::from(started.is_ok());
             if state.threads > 0 {
@@ -133,7 +174,7 @@ impl<Q: Clone + Eq + Hash + Send, A: Clone + Send> Pool<Q, A> {
             return None;
         }
         state.waiting.insert(question.clone(), vec![sender]);
-        state.queue.push_back(question);
+        state.push(question, turn);
         self.asked.notify_one();
         Some(receiver)
     }
@@ -144,7 +185,7 @@ impl<Q: Clone + Eq + Hash + Send, A: Clone + Send> Pool<Q, A> {
             let mut guard = self.lock();
             let question = loop {
                 let Some(state) = guard.as_mut() else { return };
-                if let Some(question) = state.queue.pop_front() {
+                if let Some(question) = state.pop() {
                     break question;
                 }
                 state.idle += 1;
@@ -179,21 +220,38 @@ mod tests {
             std::thread::sleep(Duration::from_millis(200));
             *question * 2
         });
-        let answers: Vec<_> = (0..10).map(|k| SLOW.ask(k % 2).unwrap()).collect();
+        let answers: Vec<_> = (0..10).map(|k| SLOW.ask(k % 2, Turn::Next).unwrap()).collect();
         for (k, answer) in answers.into_iter().enumerate() {
             assert_eq!(answer.await.unwrap(), (k as u32 % 2) * 2);
         }
         assert_eq!(ASKED.load(Ordering::Relaxed), 2);
-        let more: Vec<_> = (0..QUEUE as u32 + 10).map(|k| SLOW.ask(k)).collect();
+        let more: Vec<_> = (0..QUEUE as u32 + 10).map(|k| SLOW.ask(k, Turn::Next)).collect();
         assert_eq!(SLOW.lock().as_ref().unwrap().threads, 3);
         assert!(more.last().unwrap().is_none(), "the queue is full");
+    }
+
+    #[test]
+    fn a_question_without_an_answer_the_last_time_waits_for_all_others_and_makes_room_for_them() {
+        let mut state: State<usize, ()> = State::new();
+        for question in 0..QUEUE {
+            let turn = if question % 2 == 0 { Turn::Last } else { Turn::Next };
+            assert!(state.has_room(turn));
+            state.waiting.insert(question, Vec::new());
+            state.push(question, turn);
+        }
+        assert!(!state.has_room(Turn::Last));
+        assert!(state.has_room(Turn::Next) && !state.waiting.contains_key(&(QUEUE - 2)), "the last one is dropped");
+        state.push(QUEUE + 1, Turn::Next);
+        let order: Vec<usize> = std::iter::from_fn(|| state.pop()).collect();
+        let expected = (1..QUEUE + 2).step_by(2).chain((0..QUEUE - 2).step_by(2));
+        assert_eq!(order, expected.collect::<Vec<_>>());
     }
 
     #[tokio::test]
     async fn the_system_resolver_answers() {
         let loopback: IpAddr = "127.0.0.1".parse().unwrap();
         assert!(addresses("localhost").unwrap().await.unwrap().unwrap().contains(&loopback));
-        assert_eq!(name(loopback).unwrap().await.unwrap(), Name::Known("localhost".into()));
+        assert_eq!(name(loopback, Turn::Next).unwrap().await.unwrap(), Name::Known("localhost".into()));
         assert!(addresses("no-such-host.invalid").unwrap().await.unwrap().is_err());
     }
 }

@@ -1,14 +1,14 @@
 //! Names of addresses, for tags: a bounded cache that never keeps a report waiting.
 //!
 //! Asking for a name answers from the cache, and notes what is missing, which is then looked up between reports. Until
-//! there is an answer the address is its own name.
+//! there is an answer the address is its own name, or has the name that it had before.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::resolver::Name;
+use super::resolver::{Name, Turn};
 
 /// How long an answer is believed, also that there is no name.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -21,13 +21,16 @@ const LONGEST_NAME: usize = 253;
 /// Longest part of one.
 const LONGEST_LABEL: usize = 63;
 
+#[derive(Clone)]
 struct Entry {
     name: Option<Arc<str>>,
+    /// No server answered.
+    is_unanswered: bool,
     expires: Instant,
 }
 
 /// The cache.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct ReverseNames {
     entries: HashMap<IpAddr, Entry>,
     missing: HashSet<IpAddr>,
@@ -49,10 +52,17 @@ impl ReverseNames {
     }
 
     /// The addresses whose names were asked for and not known; each is to be looked up, and then to be
-    /// [learned](Self::learn) or [forgotten](Self::forget).
-    pub fn take_missing(&mut self) -> Vec<IpAddr> {
+    /// [learned](Self::learn) or [forgotten](Self::forget). Those that have an older name come first.
+    pub fn take_missing(&mut self) -> Vec<(IpAddr, Turn)> {
         self.asked.extend(&self.missing);
-        self.missing.drain().collect()
+        let mut missing: Vec<IpAddr> = self.missing.drain().collect();
+        let known = |address: &IpAddr| self.entries.get(address);
+        missing.sort_by_key(|address| known(address).is_none_or(|entry| entry.name.is_none()));
+        let turn = |address: &IpAddr| match known(address) {
+            Some(entry) if entry.is_unanswered => Turn::Last,
+            _ => Turn::Next,
+        };
+        missing.into_iter().map(|address| (address, turn(&address))).collect()
     }
 
     /// An address is not being looked up after all.
@@ -76,7 +86,8 @@ impl ReverseNames {
             // What was known is not wrong because nobody answers.
             Name::Unanswered => (self.entries.remove(&address).and_then(|entry| entry.name), UNANSWERED),
         };
-        self.entries.insert(address, Entry { name, expires: now + lifetime });
+        let is_unanswered = *answer == Name::Unanswered;
+        self.entries.insert(address, Entry { name, is_unanswered, expires: now + lifetime });
     }
 }
 
@@ -102,7 +113,7 @@ mod tests {
         let mut names = ReverseNames::default();
         let loopback: IpAddr = "127.0.0.1".parse().unwrap();
         assert_eq!(names.name(loopback), None);
-        assert_eq!(names.take_missing(), [loopback]);
+        assert_eq!(names.take_missing(), [(loopback, Turn::Next)]);
         assert_eq!(names.name(loopback), None);
         assert!(names.take_missing().is_empty(), "it is in flight");
         names.learn(loopback, &Name::Known("localhost".into()));
@@ -118,6 +129,21 @@ mod tests {
         names.learn(unanswered, &Name::Unanswered);
         assert_eq!((names.name(nameless), names.name(unanswered)), (None, None));
         assert!(names.take_missing().is_empty());
+    }
+
+    #[test]
+    fn an_older_name_stays_while_it_is_looked_up_again_which_comes_first_and_after_a_failure_last() {
+        let mut names = ReverseNames::default();
+        let [new, named, failed]: [IpAddr; 3] = [1, 2, 3].map(|k| IpAddr::from([192, 0, 2, k]));
+        names.learn(named, &Name::Known("db".into()));
+        names.learn(failed, &Name::Known("web".into()));
+        names.learn(failed, &Name::Unanswered);
+        names.entries.values_mut().for_each(|entry| entry.expires = Instant::now());
+        let shown = [new, named, failed].map(|address| names.name(address));
+        assert_eq!(shown.each_ref().map(Option::as_deref), [None, Some("db"), Some("web")]);
+        let turns = names.take_missing();
+        assert_eq!(turns.last(), Some(&(new, Turn::Next)), "{turns:?}");
+        assert!(turns.contains(&(named, Turn::Next)) && turns.contains(&(failed, Turn::Last)), "{turns:?}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::netlink::links;
 use crate::output::naming::Names;
 use crate::status::document::TargetStatus;
 use crate::targets::hosts::Hosts;
-use crate::targets::resolver::{Addresses, Name};
+use crate::targets::resolver::{Addresses, Name, Turn};
 use crate::targets::{TargetSet, local_addresses};
 use grouped::Grouped;
 use interfaces::{Interfaces, Links};
@@ -85,6 +85,7 @@ impl Directory {
         self.room.left_out.clone_from(&old.room.left_out);
         self.room.apply(&self.hosts, &mut self.watchers);
         self.grouped.adopt(&old.grouped);
+        self.peers.adopt(&old.peers);
     }
 
     /// Puts remote hosts together in these groups.
@@ -245,7 +246,7 @@ impl Directory {
     }
 
     /// Addresses whose names were wanted and not known.
-    pub(super) fn take_missing_names(&self) -> Vec<IpAddr> {
+    pub(super) fn take_missing_names(&self) -> Vec<(IpAddr, Turn)> {
         self.peers.take_missing()
     }
 

@@ -210,6 +210,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_receiver_takes_nothing_and_one_that_may_expect_tls_is_named() {
+        // A page of another server, and an alert of TLS (RFC 8446 section 6).
+        let page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>";
+        for (response, problem) in [
+            (&page[..], "the URL does not lead to an OTLP receiver; data points lost: "),
+            (b"\x15\x03\x01\x00\x02\x02\x46", "it may expect TLS, which go-metro does not support"),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut sink = exporter(listener.local_addr().unwrap().port());
+            let server = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 4096]).unwrap();
+                stream.write_all(response).unwrap();
+                // Until the other end has read it.
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+            sink.report(&Arc::new(report(vec![pair("db", &[20_000], &[])])));
+            wait(|| sink.tally.problem().is_some());
+            let said = sink.tally.problem().unwrap_or_default();
+            assert!(said.contains(problem), "{said}");
+            server.join().unwrap();
+        }
+    }
+
+    #[test]
     fn nobody_is_waited_for_at_the_end_longer_than_there_is_time() {
         // It accepts, and says nothing.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -89,13 +89,13 @@ impl Transport {
             // A receiver may close a connection after a response: a request that it did not read is sent again.
             match self.send(open, body, gzip).await {
                 Err(error) if error.is_canceled() || error.is_closed() || error.is_incomplete_message() => {}
-                Err(error) => return Err(Failure::Passing(error.to_string(), None)),
+                Err(error) => return Err(unanswered(&error)),
                 Ok(answer) => return outcome(answer).await,
             }
         }
         let open = connect(&self.otlp.url, limit).await.map_err(|what| Failure::Passing(what, None))?;
         let answer = self.send(open, body, gzip).await;
-        outcome(answer.map_err(|error| Failure::Passing(error.to_string(), None))?).await
+        outcome(answer.map_err(|error| unanswered(&error))?).await
     }
 
     async fn send(&mut self, mut open: Connection, body: &Bytes, gzip: bool) -> hyper::Result<Response<Incoming>> {
@@ -163,15 +163,16 @@ async fn addresses(host: &str) -> Result<Vec<IpAddr>, String> {
 /// The outcome of a request, from its response.
 async fn outcome(answer: Response<Incoming>) -> Result<Taken, Failure> {
     let (head, body) = answer.into_parts();
-    let is_protobuf =
-        head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(PROTOBUF.as_bytes()));
+    let kind = head.headers.get(CONTENT_TYPE);
+    let is_protobuf = kind.is_some_and(|kind| kind.as_bytes().starts_with(PROTOBUF.as_bytes()));
     let body = Limited::new(body, ANSWER).collect().await.map(Collected::to_bytes);
     if head.status.is_success() {
-        // Without a message all data points were accepted.
-        let said = body.ok().filter(|_| is_protobuf).and_then(|body| ExportMetricsServiceResponse::decode(body).ok());
-        let partial = said.and_then(|said| said.partial_success).unwrap_or_default();
-        let rejected = u64::try_from(partial.rejected_data_points).unwrap_or(0);
-        return Ok(Taken { rejected, message: shown(&partial.error_message) });
+        return match body {
+            Ok(body) => accepted(head.status, kind, &body),
+            // The status says that it was accepted, and the rest may be too long or cut off.
+            Err(_) if is_protobuf => Ok(Taken::default()),
+            Err(_) => Err(no_receiver(head.status, kind)),
+        };
     }
     let body = body.unwrap_or_default();
     let message = match Status::decode(&*body).ok().filter(|_| is_protobuf) {
@@ -191,6 +192,32 @@ async fn outcome(answer: Response<Incoming>) -> Result<Taken, Failure> {
         return Err(Failure::Passing(what, retry_after(&head.headers, SystemTime::now())));
     }
     Err(Failure::Final(what))
+}
+
+/// What a response means whose status is a success. Any web server can answer with such a status: what is no response
+/// of OTLP does not come from a receiver. Without a body all data points were accepted.
+fn accepted(status: StatusCode, kind: Option<&HeaderValue>, body: &[u8]) -> Result<Taken, Failure> {
+    let is_other = kind.is_some_and(|kind| !kind.as_bytes().starts_with(PROTOBUF.as_bytes()));
+    let said = if is_other && !body.is_empty() { None } else { ExportMetricsServiceResponse::decode(body).ok() };
+    let partial = said.ok_or_else(|| no_receiver(status, kind))?.partial_success.unwrap_or_default();
+    let rejected = u64::try_from(partial.rejected_data_points).unwrap_or(0);
+    Ok(Taken { rejected, message: shown(&partial.error_message) })
+}
+
+fn no_receiver(status: StatusCode, kind: Option<&HeaderValue>) -> Failure {
+    let kind = kind.map(|kind| format!(" ({})", shown(&String::from_utf8_lossy(kind.as_bytes()))));
+    let kind = kind.unwrap_or_default();
+    Failure::Final(format!("{status}, but its content{kind} is not OTLP: the URL does not lead to an OTLP receiver"))
+}
+
+/// Why there is no response.
+fn unanswered(error: &hyper::Error) -> Failure {
+    let hint = if error.is_parse() {
+        ": the server does not answer in HTTP; it may expect TLS, which go-metro does not support"
+    } else {
+        ""
+    };
+    Failure::Passing(format!("{error}{hint}"), None)
 }
 
 /// Details of a failure: `google.rpc.Status` (google/rpc/status.proto), as far as it is used.
@@ -233,6 +260,34 @@ mod tests {
             assert_eq!(retry_after(&headers, now).map(|wait| wait.as_secs()), seconds, "{text}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn a_success_without_a_response_of_otlp_is_none() {
+        let of = |kind: Option<&'static str>, body: &[u8]| {
+            accepted(StatusCode::OK, kind.map(HeaderValue::from_static).as_ref(), body)
+        };
+        let whole = ExportMetricsServiceResponse { partial_success: Some(Default::default()) }.encode_to_vec();
+        for (kind, body) in [
+            (Some(PROTOBUF), &*whole),
+            (Some("application/x-protobuf; charset=utf-8"), &whole),
+            (None, &whole),
+            (Some(PROTOBUF), b""),
+            (Some("text/plain"), b""),
+            (None, b""),
+        ] {
+            let taken = of(kind, body).unwrap();
+            assert_eq!((taken.rejected, &*taken.message), (0, ""), "{kind:?} {body:?}");
+        }
+        for (kind, body, what) in [
+            (Some("text/html"), &b"<html>"[..], "200 OK, but its content (text/html) is not OTLP: "),
+            (Some("application/json"), &whole, "(application/json) is not OTLP"),
+            (Some(PROTOBUF), b"<html>", "(application/x-protobuf) is not OTLP"),
+            (None, b"ok", "200 OK, but its content is not OTLP"),
+        ] {
+            let Err(Failure::Final(cause)) = of(kind, body) else { panic!("{kind:?} is accepted") };
+            assert!(cause.contains(what), "{cause}");
+        }
     }
 
     #[test]

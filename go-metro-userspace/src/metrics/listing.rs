@@ -3,7 +3,7 @@
 use go_metro_common::metric::{Kind, Meta, Unit};
 use serde::Serialize;
 
-use super::pair::{self, PairMetric, PeerMetric, Value, otlp_attribute};
+use super::pair::{self, OTLP_TIME, PairMetric, PeerMetric, Value, otlp_attribute};
 use super::{BUILD, Scraped, declared, dogstatsd_name, json_name, otlp_name, prometheus_name};
 
 /// A number, with its names in all outputs.
@@ -78,7 +78,7 @@ fn of_pair(metric: &PairMetric) -> Listed {
         prometheus_type: if is_histogram { "histogram" } else { "gauge" },
         otlp: metric.otlp.map(str::to_owned),
         otlp_type: if is_histogram { "exponential histogram" } else { "gauge" },
-        otlp_unit: "s",
+        otlp_unit: OTLP_TIME,
         otlp_attributes: Vec::new(),
         json: None,
         status: None,
@@ -100,7 +100,7 @@ fn of_peer(metric: &PeerMetric) -> Listed {
         prometheus_type: "counter",
         otlp: Some(metric.otlp.to_owned()),
         otlp_type: "sum",
-        otlp_unit: metric.unit.ucum(),
+        otlp_unit: metric.otlp_unit(),
         otlp_attributes: keys(metric.keys).map(otlp_attribute).collect(),
         json: None,
         status: None,

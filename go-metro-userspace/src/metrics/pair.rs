@@ -348,6 +348,9 @@ pub const PEER: &[PeerMetric] = &[
     },
 ];
 
+/// OpenTelemetry's unit of times (UCUM).
+pub const OTLP_TIME: &str = "s";
+
 impl PeerMetric {
     /// What DogStatsD calls it.
     pub fn dogstatsd_name(&self) -> String {
@@ -364,7 +367,12 @@ impl PeerMetric {
         if self.is_time() { format!("{}_ms", self.name) } else { self.name.to_owned() }
     }
 
-    /// Whether it is a time, which Prometheus has in seconds.
+    /// Its unit in OpenTelemetry (UCUM).
+    pub fn otlp_unit(&self) -> &'static str {
+        if self.is_time() { OTLP_TIME } else { self.unit.ucum() }
+    }
+
+    /// Whether it is a time, which Prometheus and OpenTelemetry have in seconds.
     pub fn is_time(&self) -> bool {
         self.unit == Unit::Millisecond
     }

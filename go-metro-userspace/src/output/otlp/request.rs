@@ -20,7 +20,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 
-use crate::metrics::pair::{self, PairMetric, PeerMetric, Value};
+use crate::metrics::pair::{self, OTLP_TIME, PairMetric, PeerMetric, Value};
 use crate::metrics::{self, Health, Reading, Scraped};
 use crate::output::totals::{Labels, Series};
 
@@ -32,8 +32,6 @@ const LEVEL: u32 = 3;
 /// What attributes of counts begin with, and that of every pair which no label has.
 const TCP: &str = "network.tcp.";
 const TRANSPORT: &str = "network.transport";
-/// The unit of times.
-const SECONDS: &str = "s";
 
 /// Whether a tag of this key would stand in the way of an attribute of ours.
 pub(super) fn is_ours(key: &str) -> bool {
@@ -156,7 +154,7 @@ fn named(name: &str, metric: &PairMetric, data: Data) -> Metric {
     Metric {
         name: name.to_owned(),
         description: metric.help.to_owned(),
-        unit: SECONDS.to_owned(),
+        unit: OTLP_TIME.to_owned(),
         data: Some(data),
         ..Metric::default()
     }
@@ -212,7 +210,7 @@ fn peer(all: &[(Vec<KeyValue>, &Series)], at: u64, metric: &PeerMetric) -> Metri
     Metric {
         name: metric.otlp.to_owned(),
         description: metric.help.to_owned(),
-        unit: if metric.is_time() { SECONDS } else { metric.unit.ucum() }.to_owned(),
+        unit: metric.otlp_unit().to_owned(),
         data: Some(sum(counted.flat_map(each).collect())),
         ..Metric::default()
     }
@@ -382,6 +380,25 @@ mod tests {
             let Some(Data::Sum(sum)) = &metrics["go_metro.send_errors"].data else { panic!("no sum") };
             let began = nanoseconds(second.at - Duration::from_secs(100));
             assert_eq!((sum.data_points[0].value, sum.data_points[0].start_time_unix_nano), (Some(integer(3)), began));
+        }
+    }
+
+    #[test]
+    fn every_metric_has_the_unit_and_the_type_that_the_pages_list() {
+        let mut totals = Totals::new(LABELLING, 10);
+        totals.add(&report(vec![counted("db", &[20_000])]), Instant::now());
+        let body = writer(false).bodies(&snapshot(&totals, UNIX_EPOCH + Duration::from_secs(200))).next().unwrap();
+        let metrics = metrics_of(read(&body, false));
+        assert!(metrics.contains_key("system.network.tcp.zero_window"));
+        let listed = metrics::listing::all();
+        for (name, metric) in metrics {
+            let listed = listed.iter().find(|listed| listed.otlp.as_ref() == Some(&name)).expect(&name);
+            let kind = match metric.data.unwrap() {
+                Data::Gauge(_) => "gauge",
+                Data::Sum(_) => "sum",
+                _ => "exponential histogram",
+            };
+            assert_eq!((listed.otlp_unit, listed.otlp_type), (metric.unit.as_str(), kind), "{name}");
         }
     }
 

@@ -97,7 +97,8 @@ settings! {
                 "OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_TIMEOUT",
                 "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_COMPRESSION",
                 "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "OTEL_EXPORTER_OTLP_PROTOCOL",
-                "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"
+                "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES",
+                "OTEL_SDK_DISABLED", "OTEL_METRICS_EXPORTER"
             ],
             on_reload Apply;
 
@@ -339,7 +340,8 @@ impl Config {
         let has_outputs = is_set("outputs");
         (self.otlp, self.otlp_unused) = otlp::settings(self.otlp_endpoint.as_ref(), has_outputs, env);
         // A variable that is meant for other programs on this host must not keep this one from starting.
-        if !has_outputs && self.otlp.as_ref().is_ok_and(|otlp| otlp.origin != Origin::Default) {
+        let is_named = self.otlp.as_ref().is_ok_and(|otlp| otlp.origin != Origin::Default);
+        if !has_outputs && is_named && !self.otlp_unused.is_off {
             self.outputs.push(Output::Otlp);
         }
         if !is_set("log_file") {

@@ -190,10 +190,12 @@ pub struct Otlp {
 pub struct UnusedVariables {
     /// A line for each variable that is malformed.
     pub malformed: Vec<String>,
-    /// A line for each setting that takes precedence over variables.
+    /// A line for each setting that takes precedence over variables, and for each reason why some are not used.
     pub overridden: Vec<String>,
     /// Why none of the variables has an effect while OTLP is not an output.
     pub unsent: Option<Unsent>,
+    /// The endpoint comes from the environment, which switches OTLP off.
+    pub is_off: bool,
 }
 
 /// Why nothing is sent over OTLP, and which variables therefore have no effect.
@@ -201,9 +203,42 @@ pub struct UnusedVariables {
 pub enum Unsent {
     /// The endpoint or protocol in the environment cannot be used.
     Unusable(String),
-    /// The configuration does not ask for OTLP.
+    /// The configuration does not ask for OTLP, or the environment switches it off.
     Unwanted(String),
 }
+
+/// Switches everything off, as does [`EXPORTER`] with the value `none`.
+const DISABLED: &str = "OTEL_SDK_DISABLED";
+/// Names exporters of metrics.
+const EXPORTER: &str = "OTEL_METRICS_EXPORTER";
+/// Variables of OpenTelemetry's exporters of metrics that go-metro does not use: why, which, and the value that says
+/// what go-metro does anyway.
+static UNUSED: [(&str, &[&str], Option<&str>); 5] = [
+    (
+        "go-metro does not support TLS",
+        &[
+            "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE",
+            "OTEL_EXPORTER_OTLP_CERTIFICATE",
+            "OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE",
+            "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+            "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY",
+            "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+        ],
+        None,
+    ),
+    (
+        "sums and histograms are always cumulative",
+        &["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"],
+        Some("cumulative"),
+    ),
+    (
+        "histograms are always exponential",
+        &["OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"],
+        Some("base2_exponential_bucket_histogram"),
+    ),
+    ("`report_interval` is the interval of reports", &["OTEL_METRIC_EXPORT_INTERVAL"], None),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT is the longest wait for a response", &["OTEL_METRIC_EXPORT_TIMEOUT"], None),
+];
 
 /// The endpoint for metrics, and for all signals.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
@@ -278,7 +313,11 @@ pub(super) fn settings(
     let compressions = ["OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"].map(get);
     let about = [get("OTEL_RESOURCE_ATTRIBUTES"), get(SERVICE_NAME_VARIABLE)];
     let all = [&endpoints, &protocols, &headers, &timeouts, &compressions, &about];
-    let set: Vec<&'static str> = all.into_iter().flatten().flatten().map(|(name, _)| *name).collect();
+    let unused = unused(get);
+    let of_unused = unused.iter().flat_map(|(_, names)| names.iter().copied());
+    let set: Vec<&'static str> = all.into_iter().flatten().flatten().map(|(name, _)| *name).chain(of_unused).collect();
+    let switches = [DISABLED, EXPORTER].map(get).into_iter().flatten().filter(|switch| !is_usual(switch));
+    let switches: Vec<Variable> = switches.collect();
     let is_named = endpoints.iter().any(Option::is_some);
 
     let mut reading = Reading::default();
@@ -293,16 +332,55 @@ pub(super) fn settings(
     let gzip = reading.first(compressions, is_gzip).is_none_or(|(_, gzip)| gzip);
     let resource = resource(about, &mut reading);
 
-    let unsent = unsent(&set, has_outputs, is_named, &endpoint, &reading.malformed);
+    let is_of_environment = !has_outputs && file.is_none() && is_named;
+    let off = switches.iter().find(|switch| is_of_environment && switches_off(switch));
+    let is_off = off.is_some();
+    let unsent = match off {
+        Some((switch, _)) => Some(Unsent::Unwanted(format!("{}: {switch} switches OTLP off", no_effect(&set)))),
+        None => unsent(&set, has_outputs, is_named, &endpoint, &reading.malformed),
+    };
     let overridden = |(by, names): &(&str, Vec<&str>)| format!("{}: {by} takes precedence", no_effect(names));
+    let unused = unused.iter().map(|(why, names)| format!("{}: {why}", no_effect(names)));
+    let switches: Vec<&str> = switches.iter().map(|(name, _)| *name).collect();
+    let by = match file {
+        _ if has_outputs => "`outputs` takes precedence",
+        Some(_) => "`otlp_endpoint` takes precedence",
+        None => "the outputs of go-metro are those of its own settings",
+    };
+    let ignored = (!switches.is_empty()).then(|| format!("{}: {by}", no_effect(&switches)));
     let unused = UnusedVariables {
-        overridden: reading.overridden.iter().map(overridden).collect(),
+        overridden: reading.overridden.iter().map(overridden).chain(unused).chain(ignored).collect(),
         malformed: reading.malformed.into_iter().map(|(_, line)| line).collect(),
         unsent,
+        is_off,
     };
     let headers = headers.unwrap_or_default();
     let otlp = endpoint.map(|(url, origin)| Otlp { url, origin, headers, timeout, gzip, resource });
     (otlp.map_err(|unsupported| unsupported.what), unused)
+}
+
+/// The variables that are set and that go-metro does not use, by the reason.
+fn unused(get: impl Fn(&'static str) -> Option<Variable>) -> Vec<(&'static str, Vec<&'static str>)> {
+    let of = |(why, names, usual): &(&'static str, &[&'static str], Option<&str>)| {
+        let is_unused = |(_, value): &Variable| usual.is_none_or(|usual| !value.trim().eq_ignore_ascii_case(usual));
+        let names = names.iter().filter_map(|name| get(name).filter(is_unused));
+        (*why, names.map(|(name, _)| name).collect::<Vec<_>>())
+    };
+    UNUSED.iter().map(of).filter(|(_, names)| !names.is_empty()).collect()
+}
+
+/// Whether a switch has the value that leaves OTLP on.
+fn is_usual((name, value): &Variable) -> bool {
+    match *name {
+        DISABLED => !value.trim().eq_ignore_ascii_case("true"),
+        _ => value.split(',').any(|exporter| exporter.trim() == "otlp"),
+    }
+}
+
+/// Whether a switch that is not as usual has OTLP off. Another exporter (`prometheus`) is not what go-metro's outputs
+/// follow.
+fn switches_off((name, value): &Variable) -> bool {
+    *name == DISABLED || value.trim() == "none"
 }
 
 /// The URL from the file, else from the environment, else the default.
@@ -593,6 +671,50 @@ mod tests {
                     cannot be the name of a header; the other items are sent";
         assert_eq!((&*names, said), ("a,c", format!("OTEL_EXPORTER_OTLP_HEADERS: {what}")));
         assert_eq!(sent("a=1,b=2,"), ("a,b".to_owned(), String::new()));
+    }
+
+    #[test]
+    fn a_variable_that_go_metro_does_not_use_is_named_unless_it_says_what_go_metro_does() {
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1");
+        for (variable, value, why) in [
+            ("OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", "/ca.pem", "go-metro does not support TLS"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key.pem", "go-metro does not support TLS"),
+            ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta", "sums and histograms are always cumulative"),
+            ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "Cumulative", ""),
+            (
+                "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+                "explicit_bucket_histogram",
+                "histograms are always exponential",
+            ),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "1000", "`report_interval` is the interval of reports"),
+            ("OTEL_METRIC_EXPORT_TIMEOUT", "1000", "OTEL_EXPORTER_OTLP_TIMEOUT is the longest wait for a response"),
+            ("OTEL_METRICS_EXPORTER", "prometheus", "the outputs of go-metro are those of its own settings"),
+            ("OTEL_METRICS_EXPORTER", "console,otlp", ""),
+            ("OTEL_SDK_DISABLED", "false", ""),
+        ] {
+            let (otlp, unused) = read(None, &[endpoint, (variable, value)]);
+            assert!(otlp.is_ok() && !unused.is_off, "{unused:?}");
+            let expected: Vec<String> =
+                (!why.is_empty()).then(|| format!("{variable} has no effect: {why}")).into_iter().collect();
+            assert_eq!(unused.overridden, expected);
+            if why.contains("always") {
+                let unsent = format!("{variable} has no effect: no endpoint is set for OTLP");
+                assert_eq!(read(None, &[(variable, value)]).1.unsent, Some(Unsent::Unwanted(unsent)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_variable_switches_the_environments_endpoint_off_and_no_other() {
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1");
+        for switch in [("OTEL_SDK_DISABLED", "TRUE"), ("OTEL_METRICS_EXPORTER", "none")] {
+            let unused = read(None, &[endpoint, switch]).1;
+            let why = format!("OTEL_EXPORTER_OTLP_ENDPOINT has no effect: {} switches OTLP off", switch.0);
+            assert_eq!((unused.is_off, unused.unsent), (true, Some(Unsent::Unwanted(why))));
+            let unused = read(Some("http://b:1"), &[switch]).1;
+            let ignored = format!("{} has no effect: `otlp_endpoint` takes precedence", switch.0);
+            assert_eq!((unused.is_off, unused.overridden), (false, vec![ignored]));
+        }
     }
 
     #[test]

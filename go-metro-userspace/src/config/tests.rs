@@ -611,6 +611,14 @@ fn a_variable_of_otlp_without_effect_is_doubted_if_it_is_a_mistake_and_noted_oth
         assert!(doubts.starts_with(doubt) && notes.starts_with(note), "{init} {value}: {doubts} {notes}");
         assert_eq!((doubts.is_empty(), notes.is_empty()), (doubt.is_empty(), note.is_empty()), "{doubts} {notes}");
     }
+    for (variable, value) in [("OTEL_SDK_DISABLED", "true"), ("OTEL_METRICS_EXPORTER", "none")] {
+        let url = [(ENDPOINT, "http://a:1"), (variable, value)];
+        let env = |name: &str| url.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let text = "instances: [{interface: lo, ips: ['::1']}]\n";
+        let config = Config::parse(text, Path::new("c"), &env).unwrap();
+        assert_eq!((config.outputs.as_slice(), said(&config).0), (&[Output::Statsd][..], String::new()));
+        assert!(said(&config).1.contains(&format!("{variable} switches OTLP off")), "{:?}", said(&config));
+    }
     // The command line asks for it: something is sent.
     let mut config = of("{}", ENDPOINT, "a:1");
     config.outputs.push(Output::Otlp);

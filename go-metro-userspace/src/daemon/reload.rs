@@ -49,7 +49,10 @@ impl Daemon {
         let done = match read {
             Ok((config, groups)) => {
                 let followed = self.follow(self.options.overrides.apply(config), groups).await;
-                followed.map_err(|error| Refusal::of(error.to_string()))
+                followed.map_err(|error| Refusal {
+                    is_of_recordings: matches!(error, DaemonError::Recordings { .. }),
+                    ..Refusal::of(error.to_string())
+                })
             }
             Err(error) => Err(error.into()),
         };
@@ -66,7 +69,8 @@ impl Daemon {
         is_done
     }
 
-    fn refuse(&mut self, Refusal { text, lines }: Refusal) {
+    fn refuse(&mut self, refusal: Refusal) {
+        let Refusal { text, lines, .. } = &refusal;
         self.happened.reloads_refused += 1;
         if let [why] = lines.as_slice() {
             tracing::error!("SIGHUP: reload refused, configuration unchanged: {why}");
@@ -75,7 +79,7 @@ impl Daemon {
             tracing::error!("SIGHUP: reload refused, configuration unchanged: {} faults, listed above", lines.len());
         }
         self.service.ready(&format!("reload refused, configuration unchanged: {text}"));
-        self.memory.refused = Some(text);
+        self.memory.refused = Some(refusal);
     }
 
     /// Applies another configuration, reopening the source only if it must be.
@@ -200,22 +204,24 @@ fn load(path: &Path, (said, before): &(Option<GroupBy>, Groups)) -> Read {
 }
 
 /// Why a configuration is not followed.
-struct Refusal {
+pub(super) struct Refusal {
     /// As `check` shows it, with the lines of the file.
-    text: String,
+    pub(super) text: String,
+    /// Recordings cannot be written.
+    pub(super) is_of_recordings: bool,
     /// A line for each fault, for the log.
     lines: Vec<String>,
 }
 
 impl Refusal {
     fn of(text: String) -> Self {
-        Self { lines: vec![text.clone()], text }
+        Self { lines: vec![text.clone()], text, is_of_recordings: false }
     }
 }
 
 impl From<ConfigError> for Refusal {
     fn from(error: ConfigError) -> Self {
-        Self { text: error.to_string(), lines: error.lines() }
+        Self { text: error.to_string(), lines: error.lines(), is_of_recordings: false }
     }
 }
 

@@ -9,6 +9,7 @@ use go_metro_rtt::PeerHealth;
 
 use super::Daemon;
 use super::capture_thread::CaptureStatus;
+use super::reload::Refusal;
 use super::server::{self, Ask, Server, SocketError};
 use crate::capture::ebpf::features;
 use crate::config::{Backend, MetricName};
@@ -66,7 +67,7 @@ pub(super) struct Memory {
     /// Pairs of the last report whose other end took longest for its responses.
     slowest: Vec<ResponseStatus>,
     /// Why the configuration was not read again, the last time that it was to be.
-    pub(super) refused: Option<String>,
+    pub(super) refused: Option<Refusal>,
     /// Whether somebody removed the status socket, and it is to be made again.
     socket_is_gone: bool,
     /// Why it could not be made again.
@@ -394,7 +395,9 @@ impl Daemon {
         }
         problems.extend(self.directory.problems());
         problems.extend(self.owners.problem());
-        problems.extend(self.recorder.problem());
+        // The refusal names the cause and the fix then.
+        let is_named = self.memory.refused.as_ref().is_some_and(|refusal| refusal.is_of_recordings);
+        problems.extend(self.recorder.problem().filter(|_| !is_named));
         let recent = self.memory.recent();
         if state.source.packets.lost > recent.lost {
             problems.push(lost_lately(state.backend, state.source.packets.lost - recent.lost));
@@ -414,9 +417,9 @@ impl Daemon {
         problems.extend(self.outputs.problems());
         problems.extend(self.web.problem().map(str::to_owned));
         problems.extend(self.memory.no_socket.clone());
-        if let Some(why) = &self.memory.refused {
-            let first = why.lines().next().unwrap_or_default();
-            problems.push(format!("the configuration file was changed and is refused: {first}"));
+        if let Some(refusal) = &self.memory.refused {
+            let first = refusal.text.lines().next().unwrap_or_default();
+            problems.push(format!("the last reload was refused: {first}; reload again once that is fixed"));
         }
         problems
     }

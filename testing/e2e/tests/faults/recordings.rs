@@ -136,6 +136,24 @@ fn a_folder_that_nobody_can_write_is_not_to_be_given_to_another_user() {
 }
 
 #[test]
+fn a_reload_that_a_folder_is_in_the_way_of_is_refused_with_its_reason_and_one_fix() {
+    let lab = lab();
+    let disk = SmallDisk::mount();
+    fs::set_permissions(disk.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let conf = conf(disk.path(), "");
+    let agent = Agent::start(&lab.a, conf.args()).unwrap();
+    disk.forbid_writing();
+    let refused = run_once(["reload", "--socket", conf.socket().to_str().unwrap()]).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let problems = conf.problems();
+    for part in ["the last reload was refused: no recording can be made in ", "; reload again once that is fixed"] {
+        assert!(problems.contains(part), "{problems}");
+    }
+    assert_eq!(problems.matches("mount it read-write").count(), 1, "{problems}");
+    assert_eq!(agent.stop().unwrap().status.code(), Some(0));
+}
+
+#[test]
 fn a_folder_that_is_removed_is_made_again_where_the_daemon_may() {
     let lab = lab();
     // In the folder of the status socket, which the daemon may write in.

@@ -226,14 +226,21 @@ const cut = (page) => page.evaluate(() => {
   return { all, shortened };
 });
 
-/** By how many pixels the bar that stays at the top covers the chosen pair, once one has gone there. */
+/** By how many pixels the bar that stays at the top covers the chosen pair, once one has gone there, and the pair what
+ * is below it, wherever one has scrolled to. */
 const covered = (page) => page.evaluate(async () => {
   // What follows from the bar's height is there in the frame after the next.
   for (let frame = 0; frame < 2; frame += 1) await new Promise(requestAnimationFrame);
-  const pair = document.querySelector("#pair");
+  const [bar, pair, daemon] = ["#bar", "#pair", "#daemon"].map((its) => document.querySelector(its));
+  const over = (one, other) => Math.max(0, one.getBoundingClientRect().bottom - other.getBoundingClientRect().top);
   pair.scrollIntoView();
-  const { bottom } = document.querySelector("#bar").getBoundingClientRect();
-  return Math.max(0, bottom - pair.getBoundingClientRect().top);
+  const by = over(bar, pair);
+  let daemonBy = 0;
+  for (let y = 0; y <= document.documentElement.scrollHeight; y += 100) {
+    scrollTo(0, y);
+    daemonBy = Math.max(daemonBy, over(pair, daemon));
+  }
+  return { by, daemonBy };
 });
 
 /** The table at each width, of either view, with a pair chosen and without. */
@@ -251,7 +258,7 @@ async function widths(page) {
         if (!isOpen || columns !== "times") continue;
         // So low that there is something to scroll.
         await page.setViewportSize({ width, height: 500 });
-        step("covered", { width, by: await covered(page) });
+        step("covered", { width, ...await covered(page) });
       }
     }
   }

@@ -274,7 +274,7 @@ function connections({ peer }) {
 function drawPair() {
   const isChosen = state.pair !== "";
   $("pair").hidden = !isChosen;
-  document.querySelector("main").classList.toggle("with-pair", isChosen);
+  $("view").classList.toggle("with-pair", isChosen);
   const { src, dst, iface, side } = parts(state.pair);
   document.title = isChosen ? `${dst} – go-metro` : "go-metro";
   if (!isChosen) return;

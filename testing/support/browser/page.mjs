@@ -87,6 +87,15 @@ async function use(page) {
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("ArrowUp");
   step("focus", await page.evaluate(() => document.activeElement.tagName));
+  // A click beside the name leaves the keyboard at the row.
+  const focused = () => page.evaluate(() => document.activeElement.getAttribute("aria-label"));
+  const [clicked, next] = [rows(page).nth(0), rows(page).nth(1)];
+  const named = await Promise.all([clicked, next].map((row) => row.locator("th button").getAttribute("aria-label")));
+  await clicked.locator('td[data-key="p50"]').click();
+  const at = await focused();
+  await page.keyboard.press("ArrowDown");
+  step("arrow", { named, focused: [at, await focused()] });
+  await clicked.locator('td[data-key="p50"]').click();
   await page.getByRole("button", { name: asked.remote, exact: true }).press("Enter");
   await page.locator("#course path.median").first().waitFor();
   await page.locator("#distribution rect").first().waitFor();

@@ -131,7 +131,10 @@ export class Table {
     const heading = event.target.closest("thead button");
     if (heading) return this.sort(heading.dataset.key);
     const line = this.lines.get(Number(event.target.closest("tr.row")?.dataset.id));
-    if (line) this.choose(line.row);
+    if (!line) return;
+    // A click beside the name focuses the table's place, from which arrows lead nowhere.
+    line.button.focus({ preventScroll: true });
+    this.choose(line.row);
   }
 
   /** Arrows go from row to row. */

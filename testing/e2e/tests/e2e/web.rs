@@ -462,6 +462,8 @@ fn in_a_browser_rows_appear_can_be_sorted_and_chosen_and_nothing_is_in_anybodys_
     assert_eq!((&linked["title"], &linked["sorted"]), (&remote.as_str().into(), &"ascending".into()));
     let seconds = step("seconds");
     assert!(seconds["first"] != seconds["last"] && seconds["said"] == seconds["last"], "{seconds}");
+    let arrow = step("arrow");
+    assert_eq!(arrow["named"], arrow["focused"], "from the row that was clicked to the next one");
     let marks = step("marks");
     assert!(marks["resent"].as_u64() >= Some(1) && marks["reset"].as_u64() >= Some(2), "{marks}");
     assert_eq!((step("log scale"), step("paused")), ("log".into(), "true".into()));

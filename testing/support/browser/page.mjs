@@ -113,6 +113,7 @@ async function use(page) {
     sorted: await heading(other, "p50").getAttribute("aria-sort"),
   });
   await other.close();
+  await tabs(page);
 
   const slider = page.getByRole("slider", { name: "Second" });
   await slider.focus();
@@ -138,6 +139,38 @@ async function use(page) {
   await page.getByLabel("5 min", { exact: true }).check({ force: true });
   await page.getByLabel("Linear", { exact: true }).check({ force: true });
   await page.getByLabel("Columns").selectOption("times");
+}
+
+/** As many tabs as a browser has connections to one host, and one more: each is seen in its turn. That they are hidden
+ * from the start, as in the background, and come to the front is pretended, since no tab without a screen is hidden. */
+async function tabs(page) {
+  const all = [];
+  for (let tab = 0; tab < 7; tab += 1) {
+    const other = await page.context().newPage();
+    watch(other);
+    await other.addInitScript(() => {
+      let hidden = true;
+      Object.defineProperty(document, "hidden", { get: () => hidden });
+      globalThis.turn = (to) => {
+        hidden = to;
+        document.dispatchEvent(new Event("visibilitychange"));
+      };
+    });
+    await other.goto(asked.url);
+    all.push(other);
+  }
+  const seen = [];
+  // The first comes twice: it has been hidden then.
+  for (const other of [...all, all[0]]) {
+    await other.evaluate(() => globalThis.turn(false));
+    await waitForRows(other, asked.rows);
+    // Only a second that comes has these.
+    await other.waitForFunction(() => /\d/.test(document.querySelector("#now-samples").textContent));
+    seen.push(await rows(other).count());
+    await other.evaluate(() => globalThis.turn(true));
+  }
+  for (const other of all) await other.close();
+  step("tabs", seen);
 }
 
 /** What there is before any traffic, and while the daemon does not answer. Who waits for the pictures goes on then. */

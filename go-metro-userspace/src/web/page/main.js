@@ -197,7 +197,20 @@ function set(to) {
   if (wasGone || to === "gone") draw(false);
 }
 
-/** Follows the daemon while somebody looks: browsers allow few connections to one place. */
+/** Follows the daemon while the tab is visible: browsers open few connections to one host, for all of their tabs. A tab
+ * may be hidden from the start, as one that is opened in the background. */
+function attend() {
+  if (document.hidden) {
+    stream?.close();
+    // A rate is that of one second, and not of those that the tab was hidden.
+    before = null;
+    return;
+  }
+  came = Date.now();
+  connect();
+}
+
+/** Opens the stream, in place of the one before. */
 function connect() {
   stream?.close();
   stream = new EventSource("/api/v1/events");
@@ -387,13 +400,10 @@ window.addEventListener("popstate", () => {
   controls();
   again();
 });
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) stream?.close();
-  else connect();
-});
+document.addEventListener("visibilitychange", attend);
 setInterval(() => {
   if (document.hidden) return;
-  if (came > 0 && Date.now() - came > SILENT) {
+  if (Date.now() - came > SILENT) {
     // A connection may be dead without an end, as through a tunnel.
     lose();
     connect();
@@ -405,4 +415,4 @@ new ResizeObserver(() => {
 }).observe($("bar"));
 controls();
 draw(true);
-connect();
+attend();

@@ -464,6 +464,7 @@ fn in_a_browser_rows_appear_can_be_sorted_and_chosen_and_nothing_is_in_anybodys_
     assert!(seconds["first"] != seconds["last"] && seconds["said"] == seconds["last"], "{seconds}");
     let arrow = step("arrow");
     assert_eq!(arrow["named"], arrow["focused"], "from the row that was clicked to the next one");
+    assert_eq!(step("tabs"), json!(vec![delays.len(); 8]));
     let marks = step("marks");
     assert!(marks["resent"].as_u64() >= Some(1) && marks["reset"].as_u64() >= Some(2), "{marks}");
     assert_eq!((step("log scale"), step("paused")), ("log".into(), "true".into()));

@@ -249,6 +249,16 @@ async function links(page) {
   await page.goto(new URL("/#pair=no~such", asked.url).href);
   await waitForRows(page, asked.rows);
   step("no pair", { title: await page.title(), isShown: await page.locator("#pair").isVisible() });
+  // One that there is not, beside choices that there are not.
+  const gone = await page.context().newPage();
+  watch(gone);
+  const wrong = "span=9&sort=foo&group=zzz&columns=x&scale=x&y=z";
+  await gone.goto(new URL(`/#pair=10.78.0.1~gone.example~eth0~remote&${wrong}`, asked.url).href);
+  const between = gone.locator("#pair-between").filter({ hasText: "no such pair" });
+  await between.waitFor();
+  const keys = await gone.evaluate(() => [...new URLSearchParams(location.hash.slice(1)).keys()]);
+  step("gone pair", { said: await between.textContent(), keys, title: await gone.locator("#pair-title").textContent() });
+  await gone.close();
 }
 
 /** What of the table cannot be seen: columns beyond its place, and names whose ends are outside of their cells. */

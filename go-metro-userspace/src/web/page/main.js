@@ -4,7 +4,7 @@ import { Course, Distribution, caption, legend } from "./chart.js";
 import { $, NONE, attribute, count, covered, duration, h, listed, ms, perCent, rate, text, zone } from "./format.js";
 import { show as showStatus } from "./health.js";
 import { SPANS, named, parts, read, written } from "./state.js";
-import { Table, failed, resent, times } from "./table.js";
+import { Table, failed, isColumn, resent, times } from "./table.js";
 
 /** Milliseconds between two looks at the daemon's health. */
 const STATUS_EVERY = 5000;
@@ -14,10 +14,12 @@ const SHORTEST = 60;
 const SILENT = 6000;
 /** How many pixels of a part of the page have to be seen. */
 const IN_SIGHT = 120;
+/** Milliseconds between two searches of the history for a pair that has nothing in the span. */
+const SEEK_EVERY = 5000;
 /** What there is before an answer. */
 const UNASKED = { second: 0, at_ns: 0, covers_s: 0, left_out: 0, pairs: [] };
 
-let state = read(location.hash);
+let state = read("", isColumn);
 let pairs = UNASKED;
 let chosen = null;
 let before = null;
@@ -29,6 +31,8 @@ let asking = false;
 let following = false;
 let lost = false;
 let turn = 0;
+/** The last search of the history: for which pair, and how much of the history does not have it, in words. */
+let sought = { name: "", at: 0, without: null };
 
 const table = new Table(choose, sortBy);
 const course = new Course($("course"), caption($("moment")));
@@ -49,6 +53,12 @@ function keep(changes, isStep = false) {
   const url = location.pathname + location.search + written(state);
   if (isStep) history.pushState(null, "", url);
   else history.replaceState(null, "", url);
+}
+
+/** Takes the state from the address, and out of the address what is not known. */
+function restore() {
+  state = read(location.hash, isColumn);
+  keep({});
 }
 
 function choose(its) {
@@ -100,6 +110,31 @@ function recognise() {
   if (same && named(same) !== state.pair) keep({ pair: named(same) });
   const its = row();
   if (its && chosen?.id !== its.id) follow();
+  if (!its && state.pair) seek();
+}
+
+/** Looks for a pair that has nothing in the span: one that was quiet is not one that there is not. */
+async function seek() {
+  const name = state.pair;
+  if (sought.name === name && Date.now() - sought.at < SEEK_EVERY) return;
+  sought = { name, at: Date.now(), without: sought.name === name ? sought.without : null };
+  try {
+    const longest = SPANS.at(-1);
+    const told = await ask(`/api/v1/pairs?seconds=${longest}`);
+    if (sought.name !== name) return;
+    // One that is left out of the list may be there.
+    const isThere = told.left_out > 0 || told.pairs.some((its) => named(its) === name);
+    sought.without = isThere ? null : covered(longest, told.covers_s);
+    drawPair();
+  } catch {
+    // The stream says when the daemon is gone.
+  }
+}
+
+/** Why the chosen pair has nothing to show. */
+function quiet(over) {
+  const isMissing = sought.name === state.pair && sought.without !== null;
+  return isMissing ? `no such pair in the last ${sought.without}` : `nothing in the last ${over}`;
 }
 
 /** Asks for the course of the chosen pair. */
@@ -295,7 +330,7 @@ function drawPair() {
   text($("pair-title"), dst);
   const way = side === "local" ? "to the local end" : "and back";
   const over = covered(state.span, pairs.covers_s);
-  text($("pair-between"), its ? `from ${src} ${way}, on ${iface}, over ${over}` : `nothing in the last ${over}`);
+  text($("pair-between"), its ? `from ${src} ${way}, on ${iface}, over ${over}` : quiet(over));
   const blank = { data: null, connect: null, base_ms: null, queueing_ms: null, peer: null };
   $("tiles").replaceChildren(...tiles(its ?? blank));
   const base = its?.base_ms ?? null;
@@ -395,7 +430,7 @@ $("skip").addEventListener("click", (event) => {
 });
 $("state").addEventListener("click", () => go("daemon"));
 window.addEventListener("popstate", () => {
-  state = read(location.hash);
+  restore();
   chosen = null;
   controls();
   again();
@@ -413,6 +448,7 @@ setInterval(() => {
 new ResizeObserver(() => {
   document.documentElement.style.setProperty("--bar", `${$("bar").offsetHeight}px`);
 }).observe($("bar"));
+restore();
 controls();
 draw(true);
 attend();

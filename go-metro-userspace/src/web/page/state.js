@@ -12,16 +12,17 @@ const CHOICES = {
   group: (value) => (["network", "iface", "src"].includes(value) ? value : ""),
   columns: (value) => (value === "connections" ? value : "times"),
   scale: (value) => (value === "log" ? value : "linear"),
-  sort: (value) => (/^-?[a-z0-9]+$/.test(value) ? value : DEFAULTS.sort),
+  sort: (value, isColumn) => (isColumn(value.replace(/^-/, "")) ? value : DEFAULTS.sort),
 };
 
-/** The state that a fragment describes; what it does not name, or does not know, is as usual. */
-export function read(fragment) {
+/** The state that a fragment describes; what it does not name, or is not known, is as usual. `isColumn` says whether
+ * the table can be sorted by this key. */
+export function read(fragment, isColumn) {
   const asked = new URLSearchParams(fragment.replace(/^#/, ""));
   const state = { ...DEFAULTS };
   for (const key of Object.keys(DEFAULTS)) {
     const value = asked.get(key)?.slice(0, LONGEST);
-    if (value !== undefined) state[key] = CHOICES[key] ? CHOICES[key](value) : value;
+    if (value !== undefined) state[key] = CHOICES[key] ? CHOICES[key](value, isColumn) : value;
   }
   return state;
 }

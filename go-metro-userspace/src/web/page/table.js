@@ -67,6 +67,9 @@ const COLUMNS = {
   ],
 };
 
+/** Whether this is a column of either view that the table can be sorted by. */
+export const isColumn = (key) => Object.values(COLUMNS).flat().some((its) => its.key === key && its.of);
+
 /** The network that a remote end is in: of an address the 24 or 48 bits in front, of a name its last two labels. A
  * group of a prefix is one. */
 export function network(dst) {

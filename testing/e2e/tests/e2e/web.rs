@@ -458,13 +458,13 @@ fn in_a_browser_rows_appear_can_be_sorted_and_chosen_and_nothing_is_in_anybodys_
     let groups = texts(&step("groups"));
     assert!(groups.iter().any(|group| group.starts_with("10.77.0.0/24 · 4 pairs")), "{groups:?}");
     assert_eq!((step("focus"), step("title")), ("BUTTON".into(), remote.as_str().into()));
+    let arrow = step("arrow");
+    assert_eq!(arrow["named"], arrow["focused"], "from the row that was clicked to the next one");
+    assert_eq!(step("tabs"), json!(vec![delays.len(); 8]));
     let linked = step("linked");
     assert_eq!((&linked["title"], &linked["sorted"]), (&remote.as_str().into(), &"ascending".into()));
     let seconds = step("seconds");
     assert!(seconds["first"] != seconds["last"] && seconds["said"] == seconds["last"], "{seconds}");
-    let arrow = step("arrow");
-    assert_eq!(arrow["named"], arrow["focused"], "from the row that was clicked to the next one");
-    assert_eq!(step("tabs"), json!(vec![delays.len(); 8]));
     let marks = step("marks");
     assert!(marks["resent"].as_u64() >= Some(1) && marks["reset"].as_u64() >= Some(2), "{marks}");
     assert_eq!((step("log scale"), step("paused")), ("log".into(), "true".into()));
@@ -640,6 +640,9 @@ fn in_a_browser_no_name_is_cut_off_at_its_end_or_breaks_a_link_and_what_is_not_l
         assert!(link["title"].as_str().unwrap().contains(dst), "{link}");
     }
     assert_eq!(step("no pair"), json!({"title": "go-metro", "isShown": false}));
+    let gone = step("gone pair");
+    assert!(gone["said"].as_str().unwrap().starts_with("no such pair in the last "), "{gone}");
+    assert_eq!((&gone["keys"], &gone["title"]), (&json!(["pair"]), &"gone.example".into()));
 
     let widths = steps(&found, "width");
     assert_eq!(widths.len(), 4 * tried.len());

@@ -10,9 +10,9 @@ use super::groups::{self, GroupArgs};
 use super::run::{adhoc, ports};
 use super::{Failure, environment};
 use crate::config::{self, Backend, SidesWanted, key};
-use crate::daemon::{DaemonOptions, Overrides};
 #[cfg(feature = "web")]
-use crate::daemon::{FollowError, show_followed};
+use crate::daemon::{DaemonError, FollowError, show_followed};
+use crate::daemon::{DaemonOptions, Overrides};
 use crate::logging;
 use crate::signals::Held;
 use crate::status::client::{self, AskError};
@@ -54,7 +54,6 @@ pub(super) struct Args {
         long,
         value_name = "ADDR:PORT",
         num_args = 0..=1,
-        require_equals = true,
         value_parser = config::parse_web_address,
         conflicts_with = "health"
     )]
@@ -123,7 +122,10 @@ fn in_browser(args: &Args, asked: Option<SocketAddr>) -> Result<(), Failure> {
     let Some(socket) = daemon(args)? else {
         // Who reads the first line may stop it at once.
         let held = Held::new();
-        return crate::daemon::run(own(args, Some(address))?, held).map_err(|error| Failure::running(&error));
+        return crate::daemon::run(own(args, Some(address))?, held).map_err(|error| match &error {
+            DaemonError::Web(listen) => Failure::running(&elsewhere(listen)),
+            _ => Failure::running(&error),
+        });
     };
     let say = |url: &str| {
         let line = format!("the page of the daemon at {}: {url}\n", socket.display());
@@ -142,11 +144,18 @@ fn in_browser(args: &Args, asked: Option<SocketAddr>) -> Result<(), Failure> {
     };
     show_followed(&socket, address, shown).map_err(|error| match (&error, served) {
         // The daemon may be in the way itself, at all addresses.
-        (FollowError::Listen(_), Some(url)) => {
-            Failure::running(&format!("{error}. The daemon itself serves the page at {url}"))
+        (FollowError::Listen(listen), Some(url)) => {
+            Failure::running(&format!("{}. The daemon itself serves the page at {url}", elsewhere(listen)))
         }
+        (FollowError::Listen(listen), None) => Failure::running(&elsewhere(listen)),
         _ => Failure::running(&error),
     })
+}
+
+/// Why the page cannot be served, and which option names another address.
+#[cfg(feature = "web")]
+fn elsewhere(error: &dyn std::fmt::Display) -> String {
+    format!("{error}; set --web to another address, as in --web=127.0.0.1:9466")
 }
 
 /// Whether a page at this URL is what somebody asks for who names this address; all addresses are more than one.
@@ -202,7 +211,10 @@ mod tests {
         let web = |line: &str| Command::try_parse_from(["top"].into_iter().chain(line.split_whitespace()));
         assert_eq!(web("").unwrap().args.web, None);
         assert_eq!(web("--web").unwrap().args.web, Some(None));
-        assert_eq!(web("--web=[::1]:80").unwrap().args.web, Some(Some("[::1]:80".parse().unwrap())));
+        for line in ["--web=[::1]:80", "--web [::1]:80", "--web [::1]:80 --no-names", "--no-names --web [::1]:80"] {
+            assert_eq!(web(line).unwrap().args.web, Some(Some("[::1]:80".parse().unwrap())), "{line}");
+        }
+        assert_eq!(web("--web --no-names").unwrap().args.web, Some(None));
         let refused = web("--web=9465").err().unwrap().to_string();
         assert!(refused.contains("write 127.0.0.1:9465 for programs on this host"), "{refused}");
         let refused = web("--web=localhost").err().unwrap().to_string();

@@ -155,7 +155,7 @@ pub(crate) enum DaemonError {
     #[error("{0}")]
     Output(#[from] OpenError),
     /// There is no page for browsers.
-    #[error("{0}")]
+    #[error("{0}; set `web_listen` or --web-listen to another address or to off")]
     Web(#[from] ListenError),
     /// Recordings cannot be written.
     #[error(

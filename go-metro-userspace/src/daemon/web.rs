@@ -13,12 +13,9 @@ use crate::config::{Config, listening, local_url};
 use crate::status::Live;
 use crate::web::Site;
 
-/// No browser can come there.
+/// No browser can come there. What to do about it depends on what named the address.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot listen on {address} for browsers: {source}; set `web_listen` or --web-listen to another address or to off, \
-     or --web to another address"
-)]
+#[error("cannot listen on {address} for browsers: {source}")]
 pub(crate) struct ListenError {
     address: SocketAddr,
     source: io::Error,

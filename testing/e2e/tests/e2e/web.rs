@@ -270,6 +270,10 @@ fn top_serves_it_from_a_capture_of_its_own_and_for_a_daemon_that_does_not() {
     let mut own = Agent::spawn(&lab.a, ["top", "--interface", "eth0", "--web"]).unwrap();
     own.wait_for_log(&format!("web page: http://{ADDRESS}/"), SOON).unwrap();
     own.ready().unwrap();
+    // Advice names what this command has.
+    let refused = Agent::spawn(&lab.a, ["top", "--interface", "eth0", "--web", ADDRESS]).unwrap().finish().unwrap();
+    let why = refused.stderr.concat();
+    assert!(refused.status.code() == Some(1) && why.contains("set --web to") && !why.contains("web-listen"), "{why}");
     rounds(&lab, 30);
     wait("its own capture", SOON, shows);
     assert_eq!(own.stop().unwrap().status.code(), Some(0));

@@ -31,7 +31,7 @@ pub const WEB_HISTORY: Duration = Duration::from_secs(15 * 60);
 /// Shortest history of the page for browsers: what it adds up at once.
 const SHORTEST_HISTORY_MS: u64 = 10_000;
 /// Its longest history: 32 MiB hold a day of a quiet host.
-const LONGEST_HISTORY_S: u64 = 86_400;
+pub const LONGEST_HISTORY_S: u64 = 86_400;
 /// What the engine takes where nobody says otherwise. A minute for connections that were closed is the original's too.
 const ENGINE: EngineConfig = EngineConfig::DEFAULT;
 /// Round trips up to this are usual on the Internet, with a lost segment or a delayed acknowledgement.

@@ -51,7 +51,7 @@ pub use example::{Answers, example, write};
 pub use group_by::{GroupBy, NamedPrefixes, PortBy};
 pub use host::{MAPPED_BITS, host_and_port, host_name, listening, local_url, network, split_port};
 pub(crate) use init::key;
-pub use init::{Config, Doubt, STATUS_SOCKET, WEB_ADDRESS, WEB_HISTORY, web_doubt};
+pub use init::{Config, Doubt, LONGEST_HISTORY_S, STATUS_SOCKET, WEB_ADDRESS, WEB_HISTORY, web_doubt};
 pub use instance::{Instance, Sampling};
 pub use otlp::{Otlp, OtlpUrl, Unsent, UnusedVariables};
 pub use record::Record;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::history::{History, MOST_BYTES};
 use super::{Question, Reply, api, page};
+use crate::config::LONGEST_HISTORY_S;
 use crate::status::Live;
 use crate::{privileges, threads};
 
@@ -22,6 +23,9 @@ const BEHIND: usize = 4;
 const MOST_MADE: usize = 8;
 /// The span of lists and courses where none is asked for, in seconds.
 const SPAN: u64 = 60;
+
+/// Most characters of a key that an error repeats.
+const LONGEST_KEY: usize = 100;
 
 /// Where the paths are listed.
 const INDEX: &str = "/api/v1";
@@ -190,20 +194,32 @@ impl Asked {
         for part in query.split('&').filter(|part| !part.is_empty()) {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             if !keys.contains(&key) {
-                return Err(format!("there is no key {key}: {}", taken(path, keys)));
+                return Err(format!("there is no key {}: {}", shortened(key), taken(path, keys)));
             }
             if known.contains(&key) {
                 return Err(format!("the key {key} is given twice: {}", taken(path, keys)));
             }
             known.push(key);
-            let number = || value.parse().map_err(|_| format!("{key} takes a number"));
             match key {
-                "seconds" => asked.seconds = number()?,
-                "pair" => asked.pair = Some(u32::try_from(number()?).map_err(|_| "no such pair".to_owned())?),
-                _ => asked.course = value != "0",
+                "seconds" => {
+                    let seconds = value.parse().ok().filter(|seconds| (1..=LONGEST_HISTORY_S).contains(seconds));
+                    asked.seconds =
+                        seconds.ok_or_else(|| format!("seconds takes a whole number from 1 to {LONGEST_HISTORY_S}"))?;
+                }
+                "pair" => {
+                    let number: u64 = value.parse().map_err(|_| "pair takes a number".to_owned())?;
+                    asked.pair = Some(u32::try_from(number).map_err(|_| "no such pair".to_owned())?);
+                }
+                _ => {
+                    asked.course = match value {
+                        "0" => false,
+                        "1" => true,
+                        _ => return Err("course takes 0 or 1".to_owned()),
+                    }
+                }
             }
         }
-        if asked.seconds == 0 { Err("seconds begin at 1".to_owned()) } else { Ok(asked) }
+        Ok(asked)
     }
 }
 
@@ -212,8 +228,16 @@ fn taken(path: &str, keys: &[&str]) -> String {
     if keys.is_empty() { format!("{path} takes none") } else { format!("{path} takes {}", keys.join(" and ")) }
 }
 
+/// A key as an error repeats it: in ASCII, and at most so long that the error stays legible.
+fn shortened(key: &str) -> String {
+    let mut escaped = key.chars().flat_map(char::escape_default);
+    let shown: String = escaped.by_ref().take(LONGEST_KEY).collect();
+    if escaped.next().is_some() { shown + "..." } else { shown }
+}
+
 fn no_such_path() -> Reply {
-    refused(404, "/api/v1 has what there is")
+    let paths = api::PATHS.map(|(path, _)| path).join(", ");
+    refused(404, &format!("there is no such path; the paths are {INDEX}, {paths}"))
 }
 
 /// Why there is no document.
@@ -392,17 +416,26 @@ mod tests {
     #[test]
     fn what_cannot_be_asked_for_is_refused_with_a_hint() {
         let site = site();
+        let (long, shown) = ("k".repeat(5000), format!("no key {}...: ", "k".repeat(100)));
         for (path, query, status, hint) in [
             ("/api/v1/history", "", 400, "?pair=ID"),
             ("/api/v1/history", "pair=99", 404, "/api/v1/pairs"),
             ("/api/v1/history", "pair=x", 400, "takes a number"),
             ("/api/v1/history", "pair=99999999999", 400, "no such pair"),
-            ("/api/v1/pairs", "seconds=0", 400, "begin at 1"),
+            ("/api/v1/pairs", "seconds=0", 400, "seconds takes a whole number from 1 to 86400"),
+            ("/api/v1/pairs", "seconds=86401", 400, "from 1 to 86400"),
+            ("/api/v1/pairs", "seconds=-1", 400, "from 1 to 86400"),
+            ("/api/v1/pairs", "seconds=99999999999999999999", 400, "from 1 to 86400"),
+            ("/api/v1/pairs", "course=yes", 400, "course takes 0 or 1"),
+            ("/api/v1/pairs", "course", 400, "course takes 0 or 1"),
+            ("/api/v1/pairs", "\u{1b}[1m", 400, "no key \\u{1b}[1m: /api/v1/pairs takes"),
+            ("/api/v1/pairs", &long, 400, &shown),
             ("/api/v1/pairs", "since=3", 400, "no key since: /api/v1/pairs takes seconds and course"),
             ("/api/v1/pairs", "pair=1", 400, "no key pair: /api/v1/pairs takes seconds and course"),
             ("/api/v1/pairs", "seconds=9&seconds=9", 400, "seconds is given twice: /api/v1/pairs takes seconds and"),
             ("/api/v1/history", "pair=1&course=1", 400, "no key course: /api/v1/history takes pair and seconds"),
             ("/api/v1", "seconds=60", 400, "no key seconds: /api/v1 takes none"),
+            ("/api/v1/pairs/", "", 404, "the paths are /api/v1, /api/v1/status, /api/v1/pairs, /api/v1/history, "),
             ("/api/v2/pairs", "", 404, "/api/v1"),
             ("/api/v2/pairs", "since=3", 404, "/api/v1"),
         ] {

@@ -91,7 +91,7 @@ async fn found(site: &Site, page: &Arc<web::Site>, request: &Request<Incoming>, 
             let (asked, of) = (question.clone(), page.clone());
             whole(beside("web", move || of.answer(&asked)).await.unwrap_or_else(|_| page.answer(&question)))
         }
-        _ => text(StatusCode::NOT_FOUND, "/ is the page, /api/v1 has what it shows\n"),
+        _ => text(StatusCode::NOT_FOUND, "there is no such path; / is the page, and its data is below /api/v1\n"),
     }
 }
 

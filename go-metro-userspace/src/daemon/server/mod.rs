@@ -182,8 +182,8 @@ fn at_port(listener: std::net::TcpListener, site: Site) -> io::Result<Server> {
     Ok(Server { task, crowd, exposition, file: None, port, cuts_off })
 }
 
-/// Converses with all who connect. When there are too many, the oldest connection of the client that has most makes
-/// room: who asks and does not read cannot keep others out.
+/// Converses with all who connect. When there are too many, a connection of the client that has most makes room
+/// ([`crowd`]): who asks and does not read cannot keep others out.
 async fn accept<L>(mut listener: L, site: Arc<Site>, peer: fn(&L::Addr) -> Option<IpAddr>)
 where
     L: Listener<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>,
@@ -195,7 +195,7 @@ where
             let id = crowd.make_room(of);
             let leaves = crowd.clone();
             let task = tokio::spawn(async move {
-                converse(stream, site).await;
+                converse(stream, site, id).await;
                 leaves.leave(id);
             });
             crowd.enter(id, of, task.abort_handle());

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::crowd::Crowd;
+use super::crowd::{Crowd, Doing};
 use super::host::OwnNames;
 use super::pace::{Pace, limited};
 use super::{Ask, Asks, LIVE_BACKLOG, web};
@@ -49,16 +49,19 @@ pub(super) struct Site {
     pub(super) crowd: Arc<Crowd>,
 }
 
-pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>) {
+/// Answers a connection, which has this place in the crowd.
+pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>, place: u64) {
     let pace = Arc::new(Pace::default());
     let answer = service_fn(|request| {
         let (site, pace) = (site.clone(), pace.clone());
         async move {
+            site.crowd.turn(place, Doing::Asking);
             let mut answer = match &site.web {
                 Some(page) => web::answer(&site, page, &request, &pace).await,
                 None => site.answer(&request).await,
             };
-            if site.crowd.is_crowded() {
+            site.crowd.turn(place, if answer.body().goes_on() { Doing::Following } else { Doing::Answered });
+            if site.crowd.is_crowded(place) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(answer)
@@ -244,6 +247,16 @@ pub(super) enum Answer {
     Recording(mpsc::Receiver<Bytes>),
     /// Events for a browser, each of which has the connection last longer.
     Events(mpsc::Receiver<Bytes>, Arc<Pace>),
+}
+
+impl Answer {
+    /// Whether it goes on until one of both ends hangs up.
+    fn goes_on(&self) -> bool {
+        match self {
+            Self::Whole(_) | Self::Inflated(_) => false,
+            Self::Live(_) | Self::Recording(_) | Self::Events(..) => true,
+        }
+    }
 }
 
 impl Body for Answer {

@@ -192,29 +192,52 @@ mod tests {
         .await;
     }
 
+    /// Follows the events.
+    fn follow(address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut head = [0; 4096];
+        let length = stream.read(&mut head).unwrap();
+        let head = String::from_utf8_lossy(&head[..length]).into_owned();
+        assert!(head.contains("content-type: text/event-stream\r\n"), "{head}");
+        stream
+    }
+
+    /// Reads until the next second is there; all of it.
+    fn next_second(stream: &mut TcpStream) -> String {
+        let mut text = String::new();
+        while !text.contains("event: second\ndata: {") {
+            let mut bytes = [0; 4096];
+            let length = stream.read(&mut bytes).unwrap();
+            assert!(length > 0, "{text}");
+            text += &String::from_utf8_lossy(&bytes[..length]);
+        }
+        text
+    }
+
+    #[tokio::test]
+    async fn connections_that_ask_nothing_end_nobodys_events() {
+        let (_server, address, _page, daemon) = serve();
+        let (mut streams, _idle) = asked(move || {
+            let streams: Vec<_> = (0..8).map(|_| follow(address)).collect();
+            let idle: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+            // Accepted after all of these.
+            assert!(exchange(address, &get("/", "Host: localhost\r\n")).0.starts_with("HTTP/1.1 200 "));
+            (streams, idle)
+        })
+        .await;
+        daemon.send(Arc::new(Live::default())).await.unwrap();
+        asked(move || streams.iter_mut().for_each(|stream| drop(next_second(stream)))).await;
+    }
+
     #[tokio::test]
     async fn events_come_as_seconds_do_and_end_with_the_server() {
         let (server, address, page, daemon) = serve();
-        let mut stream = asked(move || {
-            let mut stream = TcpStream::connect(address).unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-            stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-            let mut head = [0; 4096];
-            let length = stream.read(&mut head).unwrap();
-            let head = String::from_utf8_lossy(&head[..length]).into_owned();
-            assert!(head.contains("content-type: text/event-stream\r\n"), "{head}");
-            stream
-        })
-        .await;
+        let mut stream = asked(move || follow(address)).await;
         daemon.send(Arc::new(Live { backend: "ebpf".to_owned(), ..Live::default() })).await.unwrap();
         let mut stream = asked(move || {
-            let mut text = String::new();
-            while !text.contains("event: second\ndata: {") {
-                let mut bytes = [0; 4096];
-                let length = stream.read(&mut bytes).unwrap();
-                assert!(length > 0, "{text}");
-                text += &String::from_utf8_lossy(&bytes[..length]);
-            }
+            let text = next_second(&mut stream);
             assert!(text.contains("\"backend\":\"ebpf\""), "{text}");
             stream
         })

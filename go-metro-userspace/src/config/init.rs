@@ -203,8 +203,8 @@ settings! {
         /// How long to keep a silent flow; no RTT longer than this is measured. At least 0.1.
         pub idle_ttl: Time<SHORTEST_MS> = ENGINE.idle_ttl, on_reload ApplyFlows;
 
-        /// Time after which an attempt to connect counts as failed (with `metrics: [default, health]`). At least 0.1,
-        /// at most an hour.
+        /// Time after which an attempt of this host to connect counts as failed (with `metrics: [default, health]`). An
+        /// attempt of another host counts as failed when its flow is dropped (idle_ttl). At least 0.1, at most an hour.
         pub connect_timeout: Time<SHORTEST_MS, HOUR_S> = Duration::from_secs(30), on_reload Apply;
 
         /// How long to keep a closed flow.

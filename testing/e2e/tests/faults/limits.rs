@@ -493,7 +493,7 @@ fn a_reload_whose_outcome_cannot_be_asked_for_says_so() {
 
 #[test]
 fn a_reload_signals_no_other_program() {
-    let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
     let reload = |pid: &str| run_once(["reload", "--pid", pid, "--socket", "/nonexistent/go-metro.sock"]).unwrap();
     let refused = reload(&other.id().to_string());
     let is_alive = other.try_wait().unwrap().is_none();

@@ -16,8 +16,8 @@
 //! - [`privileges`]: what the process may do, and what of it is given up
 //! - [`metrics`]: what the daemon counts, and what each number is called in every output
 //! - [`config`]: the file, typed and validated
-//! - [`cgroup`], [`inbox`], [`terminal`], [`threads`]: whose a control group is; orders between threads; standard output
-//!   and standard error, and text that others chose; threads, of which there may be no more
+//! - [`cgroup`], [`inbox`], [`terminal`], [`threads`]: whose a control group is; orders between threads; standard
+//!   output and standard error, and text that others chose; threads, of which there may be no more
 //! - [`signals`]: which signals the process inherits, holds back and ignores
 
 // What only an optional part uses is no mistake where that part is left out.

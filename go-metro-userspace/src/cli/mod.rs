@@ -82,8 +82,8 @@ enum Verb {
     /// Show the status of the running daemon; exit status 0 if it is well, 1 if degraded, 2 if it does not run or
     /// refuses access
     Status(status::Args),
-    /// Make the running daemon reload its configuration; exit status 1 if it refuses the file, 3 if it was signalled but
-    /// cannot be asked for the outcome
+    /// Make the running daemon reload its configuration; exit status 1 if it refuses the file, 3 if it was signalled
+    /// but cannot be asked for the outcome
     Reload(reload::Args),
     /// Report what would keep go-metro from running, and how to fix it
     Check(check::Args),

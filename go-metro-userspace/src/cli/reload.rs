@@ -12,8 +12,8 @@ use nix::unistd::Pid;
 
 use super::Failure;
 use crate::config;
-use crate::status::Status;
 use crate::status::client::{self, AskError};
+use crate::status::{RELOAD_REFUSED, Status};
 use crate::terminal::printable;
 
 /// Longest wait for the daemon to apply or refuse the file: a name server that does not answer is waited for.
@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let status = client::status(&args.socket).map_err(failed)?;
         let now = outcomes(&status);
         if now.refused > before.refused {
-            let refused = status.problems.into_iter().find(|problem| problem.starts_with("the configuration file"));
+            let refused = status.problems.into_iter().find(|problem| problem.starts_with(RELOAD_REFUSED));
             let why = refused.unwrap_or_else(|| "the daemon refused the configuration; see its log for why".to_owned());
             return Err(Failure::running(&why));
         }

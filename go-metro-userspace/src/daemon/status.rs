@@ -18,11 +18,11 @@ use crate::metrics::{self, Health};
 use crate::output::naming::with_service;
 use crate::output::{NamedPair, Report};
 use crate::privileges::{self, Landlock};
-use crate::status::Status;
 use crate::status::document::{
     BackendStatus, ConnectionsStatus, Counts, FeatureStatus, InterfaceStatus, Kernel, LastReport, LogMessage, PairName,
     PeerStatus, PrivilegesStatus, Program, Rates, ResponseStatus, State, TargetStatus, VERSION,
 };
+use crate::status::{RELOAD_REFUSED, Status};
 use crate::targets::hosts;
 use crate::threads;
 
@@ -419,7 +419,7 @@ impl Daemon {
         problems.extend(self.memory.no_socket.clone());
         if let Some(refusal) = &self.memory.refused {
             let first = refusal.text.lines().next().unwrap_or_default();
-            problems.push(format!("the last reload was refused: {first}; reload again once that is fixed"));
+            problems.push(format!("{RELOAD_REFUSED}: {first}; reload again once that is fixed"));
         }
         problems
     }

@@ -14,6 +14,8 @@ pub(crate) mod show;
 pub(crate) use document::Status;
 pub(crate) use live::Live;
 
+/// How the problem begins that says why the last reload was refused.
+pub(crate) const RELOAD_REFUSED: &str = "the last reload was refused";
 /// The document.
 pub(crate) const STATUS_PATH: &str = "/v1/status";
 /// A line a second, for as long as the connection lasts.

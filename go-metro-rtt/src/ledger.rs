@@ -557,11 +557,6 @@ impl Before {
 
     /// Whether what came then may tell something of the flow's health.
     pub(crate) fn is_of_interest(self, segment: &Segment, outcome: &Outcome) -> bool {
-        !self.is_usual
-            || segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ECE)
-            || segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK)
-            // Nearly always there is one, and there was.
-            || self.window.min(segment.header.window) == 0
-            || is_of_interest(outcome)
+        !self.is_usual || !segment.is_plain() || self.window == 0 || is_of_interest(outcome)
     }
 }

@@ -266,6 +266,15 @@ impl Segment {
         !self.header.bits.any(Bits::UNTIMED | Bits::RESYNC)
     }
 
+    /// Whether neither its flags, its SACK blocks nor its window say more of a connection than what it carries and
+    /// acknowledges.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ECE)
+            && !self.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK)
+            && self.header.window != 0
+    }
+
     /// As [`Segment::ack`], unless the source has left out what it would have to be compared with.
     #[inline]
     pub(crate) fn timed_ack(&self) -> Option<SeqNum> {

@@ -29,13 +29,10 @@ impl Flow {
         weighs: impl FnOnce(&Self),
     ) -> Outcome {
         let (una, ack) = (self.snd_una, SeqNum(segment.header.ack));
-        let is_plain = segment.has(TcpFlags::ACK)
-            && !segment.has(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::ECE)
-            && !segment.header.bits.any(Bits::SACK_ABOVE | Bits::DSACK)
-            && segment.is_whole()
-            && segment.header.window != 0;
         let is_next = |peer_nxt| peer_nxt == Some(segment.start());
-        if is_plain
+        if segment.has(TcpFlags::ACK)
+            && segment.is_plain()
+            && segment.is_whole()
             && self.is_usual()
             && self.window != 0
             && ack.after(una)

@@ -318,6 +318,12 @@ impl Recording {
         self.by_hand_with(&[])
     }
 
+    /// Waits until some of what somebody records by hand is there, while it goes on.
+    fn is_fetched(&self) {
+        let part = self.folder.path().join(&self.unfinished()[0]);
+        wait("it is fetched while it goes on", SOON, || fs::metadata(&part).unwrap().len() > 8_000);
+    }
+
     /// As [`Self::by_hand`], with these arguments too.
     fn by_hand_with(&self, more: &[&str]) -> (Agent, PathBuf) {
         let file = self.folder.path().join("by-hand.pcapng");
@@ -395,8 +401,7 @@ fn one_interrupt_ends_a_recording_with_what_has_come_where_the_daemon_does_not_a
     let daemon = Recording::start(Backend::Ebpf, "", "");
     let (by_hand, file) = daemon.by_hand();
     drive(&daemon.lab, daemon.lab.b.v4.into(), false);
-    let part = daemon.folder.path().join(&daemon.unfinished()[0]);
-    wait("it is fetched while it goes on", SOON, || fs::metadata(&part).unwrap().len() > 8_000);
+    daemon.is_fetched();
     daemon.agent.freeze().unwrap();
     by_hand.signal(Signal::SIGINT).unwrap();
     let ended = by_hand.finish().unwrap();
@@ -412,8 +417,7 @@ fn what_had_come_of_a_recording_is_kept_when_the_daemon_goes_away() {
     let daemon = Recording::start(Backend::Ebpf, "", "");
     let (by_hand, file) = daemon.by_hand();
     drive(&daemon.lab, daemon.lab.b.v4.into(), false);
-    let part = daemon.folder.path().join(&daemon.unfinished()[0]);
-    wait("it is fetched while it goes on", SOON, || fs::metadata(&part).unwrap().len() > 8_000);
+    daemon.is_fetched();
     wait("all is printed", SOON, || samples(&daemon.agent.output()).unwrap().len() >= 40);
     let reported = daemon.agent.kill().unwrap().samples().unwrap();
     let ended = by_hand.finish().unwrap();
